@@ -1,1 +1,1 @@
-"""Places that rent capacity: one module or folder each, found through entry points."""
+"""The built-in backends: one module or folder each, found through entry points."""

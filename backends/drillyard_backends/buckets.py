@@ -1,4 +1,4 @@
-"""What the stores in a cloud's buckets have in common."""
+"""The common part of the stores in cloud buckets."""
 
 from __future__ import annotations
 
@@ -11,35 +11,37 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
 from drillyard.errors import CorruptObject
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectMissing
 
 T = TypeVar("T")
+B = TypeVar("B")
+"""The library's client of a bucket."""
 
 
 class KeyTaken(Exception):
-    """A precondition failed: somebody was first. Never leaves the store."""
+    """A precondition failed: another writer was first. It is caught inside the store."""
 
 
-class BucketStore(ABC):
-    """Objects of a bucket under a prefix: what does not depend on whose bucket it is.
+class BucketStore(ABC, Generic[B]):
+    """Objects of a bucket under a prefix: the part that does not depend on the provider.
 
-    Every write of the libraries is repeated when its answer is lost, so a create that won may be
-    told that the key is taken; what is there is then read back and compared.
+    The libraries repeat every write whose answer is lost, so a create that succeeded may be
+    answered with "the key is taken". The store then reads the object back and compares it.
 
     Args:
         place: The bucket's own URL.
-        prefix: Below it; may be empty.
+        prefix: Prefix of all keys below it; may be empty.
 
     Raises:
-        UserError: A prefix that leads out of its place.
+        UserError: The prefix leads out of the bucket.
     """
 
     pace_s = 2.0
-    """Polling and heartbeats cost money here, and an object takes one write a second."""
+    """Seconds between polls: requests cost money here, and an object takes one write a second."""
 
     def __init__(self, place: str, prefix: str) -> None:
         if prefix:
@@ -47,7 +49,7 @@ class BucketStore(ABC):
         self.url = place + (f"/{prefix}" if prefix else "")
         self._prefix = f"{prefix}/" if prefix else ""
         self._lock = threading.Lock()
-        self._made: Any = None
+        self._client: B | None = None
         self._dates = DateClock()
 
     def __repr__(self) -> str:
@@ -55,18 +57,18 @@ class BucketStore(ABC):
 
     @abstractmethod
     def get(self, key: str) -> bytes:
-        """Read an object; its checksum is verified."""
+        """Reads an object; its checksum is verified."""
 
     def put(self, key: str, data: bytes) -> None:
-        """Write an object whole, replacing what is there."""
+        """Writes an object whole, replacing an existing one."""
         self._upload(key, data, over=True)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write an object unless the key is taken; True when it is ours."""
+        """Writes an object unless the key is taken; returns True if the stored object is ours."""
         try:
             self._upload(key, data, over=False)
         except KeyTaken:
-            # Also what a lost answer looks like: the library asked again and met its own object.
+            # A lost answer looks the same: the library tried again and met its own object.
             try:
                 return self.get(key) == data
             except ObjectMissing:
@@ -75,44 +77,44 @@ class BucketStore(ABC):
 
     @abstractmethod
     def _upload(self, key: str, data: bytes, *, over: bool) -> None:
-        """Write an object; ``KeyTaken`` where it is there and is not to be written over."""
+        """Writes an object; raises ``KeyTaken`` if it exists and must not be replaced."""
 
     @abstractmethod
-    def _connect(self) -> Any:
-        """The bucket, on a client of this store alone (whose answers tell the time)."""
+    def _connect(self) -> B:
+        """Returns the bucket, on a client of this store alone (its answers set the clock)."""
 
     @property
-    def _bucket(self) -> Any:
+    def _bucket(self) -> B:
         with self._lock:
-            if self._made is None:
-                self._made = self._connect()
-            return self._made
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
 
 
 def first_line(error: Exception) -> str:
-    """What people need of a library's error: its first line, without the request's address."""
+    """Returns the useful part of a library's error: its first line, without the request's URL."""
     text = str(getattr(error, "message", "") or error) or type(error).__name__
     return text.splitlines()[0][:300]
 
 
 class DateClock:
-    """A server's clock, by the ``Date`` of its newest answer; right to about a second."""
+    """A server's clock, from the ``Date`` of its newest answer; accurate to about a second."""
 
     def __init__(self) -> None:
         self._offset: float | None = None
 
     def read(self, date: str) -> None:
-        """Take in the header of an answer; what is no date changes nothing."""
+        """Reads the header of an answer; ignores a text that is not a date."""
         with contextlib.suppress(TypeError, ValueError):
             stamp = parsedate_to_datetime(date)
-            # Cut to whole seconds by the server: half a second is the best guess.
+            # The server truncates to whole seconds: half a second is the best estimate.
             self._offset = stamp.timestamp() + 0.5 - time.monotonic()
 
     def now(self, ask: Callable[[], object]) -> float:
-        """Seconds since the epoch.
+        """Returns the time in seconds since the epoch.
 
         Args:
-            ask: Sends some request, where there was no answer yet.
+            ask: Sends a request; called if there was no answer yet.
         """
         if self._offset is None:
             ask()
@@ -120,7 +122,7 @@ class DateClock:
 
 
 def again_when_damaged(read: Callable[[], T]) -> T:
-    """Damage on the way is over at the second try; damage in the bucket is not."""
+    """Reads again after damage: the second try succeeds unless the object itself is damaged."""
     try:
         return read()
     except CorruptObject:
@@ -128,11 +130,11 @@ def again_when_damaged(read: Callable[[], T]) -> T:
 
 
 def into_place(path: Path, read: Callable[[Path], None]) -> None:
-    """Fetch a file so that it appears whole or not at all.
+    """Fetches a file so that it appears whole or not at all.
 
     Args:
-        path: Where it is to be; its folder is made.
-        read: Writes a temporary file beside it; called twice when the first was damaged.
+        path: Path of the file; its folder is created.
+        read: Writes a temporary file; called a second time if the first one was damaged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"
@@ -144,5 +146,5 @@ def into_place(path: Path, read: Callable[[Path], None]) -> None:
 
 
 def content_type(key: str) -> str:
-    """Of an object, for people who look at a bucket in their browser."""
+    """Returns an object's content type, for people who open a bucket in their browser."""
     return "application/json" if key.endswith(".json") else "application/octet-stream"

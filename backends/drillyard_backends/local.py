@@ -1,6 +1,6 @@
-"""This machine as a backend: one detached agent a lease, in a session of its own.
+"""This machine as a backend: one detached agent for each lease, in its own session.
 
-The agent is the program that runs on a VM too; ``sessions`` finds, lists and ends it.
+The same agent runs on a VM, too; ``sessions`` finds, lists and ends it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from drillyard.backend import Cost, Lease, Liveness, Order, Trait
 from drillyard.backend.settings.model import configured
 from drillyard.backend.translation import translating
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.findings import Finding, Severity
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.scratch import RUNTIME
@@ -31,8 +32,8 @@ class LocalConfig(BaseSettings):
 
     runtime: Path | None = Field(
         None,
-        description="Folder for logs and scratch files of agents; default: one of yours "
-        "under the system's temporary folder.",
+        description="Folder for logs and scratch files of agents; default: a folder of "
+        "yours under the system's temporary folder.",
     )
     stop_grace_s: float = Field(
         10.0, ge=0, le=600, description="Seconds that running tickets get to flush at teardown."
@@ -44,7 +45,7 @@ class LocalBackend:
     """Rents processes of this machine.
 
     Args:
-        clock: For the stamps of leases.
+        clock: Clock for the timestamps of leases.
         **settings: See ``LocalConfig``.
 
     Raises:
@@ -55,7 +56,7 @@ class LocalBackend:
     traits: ClassVar[frozenset[Trait]] = frozenset({Trait.PULLS})
     Config = LocalConfig
 
-    def __init__(self, clock: Clock = SYSTEM, **settings: Any) -> None:
+    def __init__(self, clock: Clock = SYSTEM, **settings: Json) -> None:
         self.config = configured(self.kind, LocalConfig, settings)
         self._sessions = Sessions(
             self.kind,
@@ -68,7 +69,7 @@ class LocalBackend:
     # -- verbs --------------------------------------------------------------------------------
 
     def check(self, order: Order | None = None) -> list[Finding]:
-        """Room for scratch files, cores and GPUs; changes nothing."""
+        """Checks the space for scratch files, cores and GPUs; changes nothing."""
         place = next(
             p for p in (self._sessions.runtime, *self._sessions.runtime.parents) if p.exists()
         )
@@ -91,8 +92,8 @@ class LocalBackend:
             )
         if order is None:
             return findings
-        cores, asked = _cores(), order.workers * order.threads
-        if asked > cores:
+        cores, threads = _cores(), order.workers * order.threads
+        if threads > cores:
             findings.append(
                 Finding(
                     Severity.WARNING,
@@ -106,47 +107,47 @@ class LocalBackend:
                 Finding(
                     Severity.ERROR,
                     "resources.gpus",
-                    f"{order.gpus} GPUs are asked for, and this machine has no NVIDIA driver",
+                    f"resources.gpus is {order.gpus}, but this machine has no NVIDIA driver",
                     "set resources.gpus to 0 and device to auto, or choose another backend",
                 )
             )
         return findings
 
     def provision(self, order: Order) -> Lease:
-        """Start the agent of a lease, unless it is alive; returns at once."""
+        """Starts the agent of a lease unless it is alive; returns at once."""
         return self._sessions.provision(order)
 
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
-        """ALIVE while the agent runs; UNKNOWN from another machine."""
+        """Returns ALIVE while the agent runs, and UNKNOWN on another machine."""
         return self._sessions.probe(lease)
 
     def launch(self, lease: Lease, ticket_id: str) -> None:
-        """Nothing: the agent pulls."""
+        """Does nothing: the agent pulls."""
 
     def logs(
-        self, lease: Lease, handle: dict[str, Any] | None = None, since: int = 0
+        self, lease: Lease, handle: JsonObject | None = None, since: int = 0
     ) -> Iterator[str]:
-        """Lines of the agent's own log, also after the teardown."""
+        """Yields the lines of the agent's log, also after the teardown."""
         return self._sessions.logs(lease, since)
 
     def cancel(self, lease: Lease, ticket_id: str) -> None:
-        """Nothing was pushed; ``control/cancel.json`` reaches the agent."""
+        """Does nothing: no ticket was pushed. The agent reads ``control/cancel.json``."""
 
     def teardown(self, lease: Lease) -> None:
-        """End the agent (it stops its tickets), then whatever is left of the lease."""
+        """Ends the agent, which stops its tickets, and then every other process of the lease."""
         self._sessions.teardown(lease)
 
     def leases(self) -> Iterator[Lease]:
-        """Leases of this user on this machine of which any process lives."""
+        """Yields the leases of this user on this machine that have a running process."""
         return self._sessions.leases()
 
     def estimate(self, order: Order) -> Cost:
-        """Free."""
+        """Returns a cost of zero."""
         return Cost(note="your own machine")
 
 
 def _agent(order: Order, folder: Path) -> list[str]:
-    """The program of a lease."""
+    """Returns the command of a lease's agent."""
     return [
         sys.executable,
         "-m",

@@ -1,9 +1,9 @@
-"""Detached programs of this machine, one a lease: what stands behind every lease that lives here.
+"""Detached programs of this machine, one for each lease on it.
 
-A program is started in a session of its own and outlives whoever rented. The provider is the
-process table: every process of a lease carries its id in its environment, so that a lease is
-found, listed and ended also when the file that this module keeps beside it is lost, or the program
-was killed and only its children live.
+A program starts in its own session and outlives the driver. The provider is the process table:
+every process of a lease has the lease's id in its environment. So a lease can be found, listed and
+ended even if the file that this module keeps about it is lost, or if the program was killed and
+only its children still run.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 import psutil
 
 from drillyard.backend import Lease, Liveness, Order
+from drillyard.documents.json_types import as_integer, as_number
 from drillyard.errors import CorruptObject, DrillyardError, InfrastructureError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.store import ObjectMissing
@@ -35,11 +36,11 @@ _LOG_TAIL = 1 << 20
 _LOCK_S = 60.0
 _KEEP_LOGS_S = 7 * 86400.0
 _started: list[subprocess.Popen[bytes]] = []
-"""Programs that this process started: kept so that they are reaped, never to be waited for."""
+"""Programs that this process started. They are kept to be reaped, and are never waited for."""
 
 
 def default_runtime(kind: str = "") -> Path:
-    """The folder of this user for a backend's logs and scratch files."""
+    """Returns this user's folder for a backend's logs and scratch files."""
     suffix = f"-{kind}" if kind else ""
     return Path(tempfile.gettempdir()) / f"drillyard-{os.getuid()}{suffix}"
 
@@ -48,11 +49,12 @@ class Sessions:
     """The programs of one backend on this machine.
 
     Args:
-        kind: Name of the backend, for its leases.
-        runtime: Folder for logs and scratch files; tells apart what belongs to whom.
-        command: Order and the lease's folder -> the program; may write files into the folder.
+        kind: Name of the backend in its leases.
+        runtime: Folder for logs and scratch files; also distinguishes the owners of processes.
+        command: Function of the order and the lease's folder that returns the command line; may
+            write files into the folder.
         stop_grace_s: Seconds between SIGTERM and SIGKILL at the end.
-        clock: For the stamps of leases.
+        clock: Clock for the timestamps of leases.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Sessions:
         self._clock = clock
 
     def provision(self, order: Order) -> Lease:
-        """Start the program of a lease, unless it is alive; returns at once."""
+        """Starts the program of a lease unless it is alive; returns at once."""
         folder = self.folder(order.lease_id)
         with self._locked(order.lease_id):
             lease = self._living(order.lease_id)
@@ -85,14 +87,14 @@ class Sessions:
             return lease
 
     def probe(self, lease: Lease) -> Liveness:
-        """ALIVE while the program runs; UNKNOWN from another machine."""
+        """Returns ALIVE while the program runs, and UNKNOWN on another machine."""
         if lease.provider.get("host", platform.node()) != platform.node():
             return Liveness.UNKNOWN
         _reap()
         return Liveness.GONE if self._living(lease.lease_id) is None else Liveness.ALIVE
 
     def logs(self, lease: Lease, since: int = 0) -> Iterator[str]:
-        """Lines of the program's own log, also after the teardown."""
+        """Yields the lines of the program's log, also after the teardown."""
         try:
             data = (self.folder(lease.lease_id) / "agent.log").read_bytes()
         except FileNotFoundError:
@@ -100,10 +102,10 @@ class Sessions:
         yield from data.decode("utf-8", errors="replace").splitlines()[since:]
 
     def teardown(self, lease: Lease) -> None:
-        """End the program (it stops its tickets), then whatever is left of the lease."""
+        """Ends the program, which stops its tickets, and then every other process of the lease."""
         if lease.provider.get("host", platform.node()) != platform.node():
             raise InfrastructureError(
-                f"lease {lease.lease_id} lives on {lease.provider['host']}, not on this machine",
+                f"lease {lease.lease_id} is on {lease.provider['host']}, not on this machine",
                 hint="run the teardown there",
             )
         with self._locked(lease.lease_id, forget=True):
@@ -112,7 +114,7 @@ class Sessions:
                 send(agent, signal.SIGCONT)
                 wait_gone([agent], self._grace_s)
             processes = set(self._processes(lease.lease_id))
-            # An agent that had its time has none left; orphans hear of it for the first time.
+            # A stopped agent has already used the grace period; orphans get theirs now.
             end(processes, grace_s=0.0 if agent is not None else self._grace_s)
             _reap()
             folder = self.folder(lease.lease_id)
@@ -121,7 +123,7 @@ class Sessions:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def leases(self) -> Iterator[Lease]:
-        """Leases of this user on this machine of which any process lives."""
+        """Yields the leases of this user on this machine that have a running process."""
         _reap()
         by_lease: dict[str, list[ProcessId]] = defaultdict(list)
         for process, lease_id in self._marked():
@@ -135,10 +137,10 @@ class Sessions:
             if alive:
                 yield recorded or self._lease(self._order(lease_id), min(alive, key=_start))
 
-    # -- what is there ------------------------------------------------------------------------
+    # -- state --------------------------------------------------------------------------------
 
     def folder(self, lease_id: str) -> Path:
-        """Where a lease has its order, log and scratch files."""
+        """Returns the folder of a lease's order, log and scratch files."""
         return self.runtime / lease_id
 
     def _recorded(self, lease_id: str) -> Lease | None:
@@ -151,7 +153,7 @@ class Sessions:
         try:
             return Order.from_bytes((self.folder(lease_id) / "order.json").read_bytes())
         except (FileNotFoundError, CorruptObject):
-            # Its processes live and their files do not: enough to be torn down.
+            # Its processes run and its files are gone: the id is enough for the teardown.
             return Order(lease_id=lease_id, experiment="", store_url="")
 
     def _lease(self, order: Order, agent: ProcessId) -> Lease:
@@ -169,7 +171,7 @@ class Sessions:
         )
 
     def _living(self, lease_id: str) -> Lease | None:
-        """The lease, if its agent is alive; found by its record, else in the process table."""
+        """Returns the lease if its agent is alive, by its record or by the process table."""
         recorded = self._recorded(lease_id)
         if recorded is not None and _agent_of(recorded).alive():
             return recorded
@@ -180,8 +182,8 @@ class Sessions:
         recorded = self._recorded(lease_id)
         if recorded is not None and _agent_of(recorded).alive():
             return _agent_of(recorded)
-        # The agent leads its session; nothing else that carries the mark does so by itself.
-        leaders = [p for p, found in self._marked(lease_id) if _leads(p)]
+        # Only the agent leads its session: no other process with the mark does so by itself.
+        leaders = [p for p, _ in self._marked(lease_id) if _leads(p)]
         return min(leaders, key=_start, default=None)
 
     def _marked(self, lease_id: str | None = None) -> Iterator[tuple[ProcessId, str]]:
@@ -218,18 +220,20 @@ class Sessions:
                     env=environment,
                 )
             except OSError as error:
-                raise InfrastructureError(f"no process for the lease: {error}") from error
+                raise InfrastructureError(
+                    f"cannot start a process for the lease: {error}"
+                ) from error
         _started.append(process)
         agent = ProcessId.of(process.pid)
         if agent is None:
             raise InfrastructureError(
-                f"the agent ended at once with code {process.wait()}",
-                hint=f"its last words are in {folder / 'agent.log'}",
+                f"the agent exited at once with code {process.wait()}",
+                hint=f"see {folder / 'agent.log'}",
             )
         return agent
 
     def _forget_old(self) -> None:
-        """Remove what killed agents left: scratch files now, logs when they are old."""
+        """Removes files of killed agents: scratch files now, logs when they are old."""
         oldest = time.time() - _KEEP_LOGS_S
         for path in self.runtime.glob("*/lease.json"):
             with contextlib.suppress(OSError):
@@ -243,11 +247,11 @@ class Sessions:
 
     @contextlib.contextmanager
     def _locked(self, lease_id: str, forget: bool = False) -> Iterator[None]:
-        """One at a time per lease, over all processes; the system frees it when one dies."""
+        """Holds a lease's lock against all other processes; the system frees it if one dies."""
         self.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.runtime.stat().st_uid != os.getuid():
             raise InfrastructureError(
-                f"{self.runtime} belongs to somebody else",
+                f"{self.runtime} belongs to another user",
                 hint=f"set {RUNTIME} to another folder",
             )
         path = self.runtime / f"{lease_id}.lock"
@@ -263,7 +267,7 @@ class Sessions:
                     time.sleep(0.05)
                     continue
                 if not _same(path, file.fileno()):
-                    continue  # its last holder removed it; lock the new one
+                    continue  # the last holder removed the file; lock the new one
                 try:
                     yield
                 finally:
@@ -273,7 +277,11 @@ class Sessions:
 
 
 def _agent_of(lease: Lease) -> ProcessId:
-    return ProcessId(int(lease.provider["pid"]), float(lease.provider["started"]))
+    pid = as_integer(lease.provider["pid"])
+    started = as_number(lease.provider["started"])
+    if pid is None or started is None:
+        raise CorruptObject(f"the record of lease {lease.lease_id} names no process")
+    return ProcessId(pid, started)
 
 
 def _start(process: ProcessId) -> float:
@@ -303,7 +311,7 @@ def _same(path: Path, descriptor: int) -> bool:
 
 
 def _reap() -> None:
-    """Let agents that ended leave the process table."""
+    """Removes agents that exited from the process table."""
     _started[:] = [process for process in _started if process.poll() is None]
 
 
@@ -318,7 +326,7 @@ def _log_key(lease: Lease) -> str:
 
 
 def _store_log(lease: Lease, path: Path) -> None:
-    """Keep the agent's last words in the mailbox; a store that is away loses them only there."""
+    """Saves the end of the agent's log in the mailbox, if the store is available."""
     if not lease.order.store_url or not lease.order.experiment:
         return
     with contextlib.suppress(DrillyardError, FileNotFoundError):

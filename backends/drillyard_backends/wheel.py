@@ -1,10 +1,10 @@
-"""Drillyard's own wheel on its way to rented machines: packed here, named by its hash.
+"""Drillyard's own wheel for rented machines: packed here, named by its hash.
 
-A rented machine works with the drillyard that rented it. What runs here, installed or a checkout,
-is packed into a wheel and put into the store beside the code archive; the machine's start script
-reads it from there, verifies its hash, and starts the worker from it
-(``drillyard_backends.from_wheel``). A machine's image holds what drillyard needs, and need not be
-made anew when drillyard changes.
+A rented machine works with the drillyard that rented it. The code that runs here, installed or a
+checkout, is packed into a wheel and put into the store beside the code archive. The machine's
+start script reads it from there, verifies its hash, and starts the worker from it
+(``drillyard_backends.from_wheel``). A machine's image holds drillyard's dependencies and need not
+be rebuilt when drillyard changes.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from drillyard.errors import InfrastructureError
 from drillyard.mailbox import Mailbox, open_store
 
 PACKAGES = ("drillyard", "drillyard_backends", "drillyard_flows", "drillyard_tasks")
-"""What the distribution ``drillyard`` consists of. No emulator: machines have no use for it."""
+"""The packages of the distribution ``drillyard``. Machines do not need the emulators."""
 _LEFT_OUT = frozenset({"ASSUMPTIONS.md"})
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The earliest time that a ZIP file can hold: the same content gives the same file."""
+"""The earliest time that a ZIP file can hold, so that the same content gives the same file."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Wheel:
     """A wheel.
 
     Attributes:
-        sha256: Of the file; its name in the store.
-        data: The file.
+        sha256: Hash of the file; its name in the store.
+        data: Content of the file.
     """
 
     sha256: str
@@ -47,16 +47,16 @@ class Wheel:
 
 @functools.cache
 def pack() -> Wheel:
-    """Pack the drillyard that runs here; what pip's ``install`` takes.
+    """Packs the drillyard that runs here into a wheel that pip can install.
 
     Raises:
-        InfrastructureError: Drillyard was not installed, or not as files.
+        InfrastructureError: Drillyard is not installed, or not as files.
     """
     try:
         installed = metadata.distribution("drillyard")
     except metadata.PackageNotFoundError:
         raise InfrastructureError(
-            "drillyard cannot be packed for rented machines: it runs here without being installed",
+            "drillyard cannot be packed for rented machines: it is not installed here",
             hint="pip install drillyard; in a checkout `make demo`",
         ) from None
     info = f"drillyard-{installed.version}.dist-info"
@@ -83,30 +83,30 @@ def pack() -> Wheel:
 
 
 def send(order: Order) -> str:
-    """Put the wheel where the machines of a lease read it; what is there is not sent again.
+    """Puts the wheel into the store of a lease's machines unless it is there.
 
     Args:
-        order: Names store and experiment.
+        order: The order, with store and experiment.
 
     Returns:
         Its key in the store, which ends with ``<sha256>.whl``.
 
     Raises:
-        InfrastructureError: It cannot be packed, or the store does not answer.
+        InfrastructureError: Packing fails, or the store does not answer.
     """
     wheel = pack()
     mailbox = Mailbox(open_store(order.store_url), order.experiment)
     key = mailbox.key(f"code/{wheel.sha256}.whl")
-    there = mailbox.store.stat(key)
-    if there is None or there.size != len(wheel.data):
+    stored = mailbox.store.stat(key)
+    if stored is None or stored.size != len(wheel.data):
         mailbox.store.put(key, wheel.data)
     return key
 
 
 def _files() -> Iterator[tuple[str, bytes]]:
     for package in PACKAGES:
-        found = importlib.util.find_spec(package)
-        folders = list(found.submodule_search_locations or ()) if found else []
+        spec = importlib.util.find_spec(package)
+        folders = list(spec.submodule_search_locations or ()) if spec else []
         if not folders or not Path(folders[0]).is_dir():
             raise InfrastructureError(
                 f"drillyard cannot be packed for rented machines: {package} is not a folder here"
@@ -120,6 +120,6 @@ def _files() -> Iterator[tuple[str, bytes]]:
 
 
 def _hashed(data: bytes) -> str:
-    """As a wheel's RECORD has it: URL-safe base64 without padding."""
+    """Returns a hash in the form of a wheel's RECORD: URL-safe base64 without padding."""
     digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=")
     return f"sha256={digest.decode()}"

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, UserError
 from drillyard.registry import load, names, nearest
 from drillyard.system.optional_packages import must_have
-from drillyard_emulators.http.fields import Document, Fields
+from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.handle import Emulator
 from drillyard_emulators.http.states import CloudState
 
@@ -134,7 +135,7 @@ class Start(Protocol):
     def __call__(
         self,
         backend: str,
-        given: Fields,
+        given: JsonObject,
         faults: Sequence[Fault],
         folder: Path,
         seed: int,
@@ -193,7 +194,7 @@ def event(fault: Fault) -> tuple[str, Document]:
 
 
 def rehearsal_of(
-    backend: str, given: Fields, faults: Sequence[Fault], folder: Path, seed: int
+    backend: str, given: JsonObject, faults: Sequence[Fault], folder: Path, seed: int
 ) -> Rehearsal:
     """Start the emulated cloud of a backend.
 

@@ -188,9 +188,9 @@ class Player(Worker):
         self._work()
         if self.up:
             with contextlib.suppress(InfrastructureError):
-                self._leaver.say("nothing left to do")
+                self._leaver.record("nothing left to do")
                 self._leaver.wait(self.end)
-                self._leaver.go(self._leaver.last(), self.end)
+                self._leaver.delete(self._leaver.last(), self.end)
 
     @property
     def up(self) -> bool:

@@ -109,8 +109,8 @@ def refused(**settings):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"address": "tcp://0.0.0.0:8786"}, "where servers listen"),
-        ({"address": "tls://0.0.0.0:8786"}, "where servers listen"),
+        ({"address": "tcp://0.0.0.0:8786"}, "servers listen on"),
+        ({"address": "tls://0.0.0.0:8786"}, "servers listen on"),
         ({"address": "tcp://8.8.8.8:8786"}, "not in a private network"),
         ({"address": "tls://8.8.8.8:8786"}, "takes tls_ca_file"),
         ({"address": "scheduler:8786"}, "tls://HOST:PORT"),

@@ -15,6 +15,7 @@ from drillyard.errors import TeardownUnconfirmed
 from drillyard.leases.release import release_confirmed
 from drillyard.mailbox.status import Cause
 from drillyard.system.clock import SYSTEM
+from drillyard_backends.azure import backend as azure_backend
 from drillyard_backends.azure import job as program
 from drillyard_backends.azure import job_body, jobs
 from drillyard_backends.azure.backend import AzureBackend
@@ -321,7 +322,7 @@ def test_only_a_missing_right_ends_a_teardown_and_the_cluster_is_asked_for(azure
 def test_a_job_whose_run_is_done_leaves_by_itself(azure, backend, monkeypatch):
     """Cancelled, it would look in the studio as if it had failed."""
     lease, name = running(azure, backend)
-    monkeypatch.setattr(backend, "_done", lambda order: {"t0001-s1"})
+    monkeypatch.setattr(azure_backend, "finished_runs", lambda order, shared: {"t0001-s1"})
     backend.teardown(lease)
     assert statuses(azure, lease)[name] == "Running"
     azure.ask("finish", name=name, code=0)
@@ -331,7 +332,7 @@ def test_a_job_whose_run_is_done_leaves_by_itself(azure, backend, monkeypatch):
 
 def test_a_job_whose_run_is_done_and_that_does_not_leave_is_cancelled(azure, backend, monkeypatch):
     lease, name = running(azure, backend)
-    monkeypatch.setattr(backend, "_done", lambda order: {"t0001-s1"})
+    monkeypatch.setattr(azure_backend, "finished_runs", lambda order, shared: {"t0001-s1"})
     monkeypatch.setattr(jobs, "LEAVE_S", 0.5)
     gone(azure, backend, lease)
     assert statuses(azure, lease)[name] == "Canceled"

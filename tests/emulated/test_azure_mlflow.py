@@ -114,7 +114,7 @@ def test_where_a_workspace_answers(azure, settings):
     there = f"https://westeurope.api.azureml.ms/mlflow/v2.0{scope}"
     assert address("azureml://") == there
     assert address(f"azureml://westeurope.api.azureml.ms/mlflow/v1.0{scope}") == there
-    with pytest.raises(UserError, match="is no address of a workspace"):
+    with pytest.raises(UserError, match="is not the address of a workspace"):
         address("azureml://westeurope.api.azureml.ms")
 
 

@@ -207,7 +207,9 @@ def test_a_size_that_clusters_cannot_have_is_refused(azure, settings):
     assert "only as ComputeInstance" in said(settings)["vm_size"]
     azure.ask("manager", more_of_sizes={"Standard_F4s_v2": {"lowPriorityCapable": False}})
     assert said(settings) == {}  # the service's word on that has been wrong
-    assert "is not had at low priority" in said(settings, Severity.WARNING)["vm_size"]
+    assert (
+        "at low priority: its nodes may never start" in said(settings, Severity.WARNING)["vm_size"]
+    )
 
 
 # -- rights ---------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from drillyard.testing.backend_suite import BackendSuite
 from drillyard.testing.clock import FakeClock
 from drillyard_backends.gcp import records, rights
 from drillyard_backends.gcp.backend import GcpBackend
-from drillyard_backends.gcp.groups import Group, Managed, Stage
 from drillyard_backends.gcp.instance_group_self import InstanceGroupSelf
+from drillyard_backends.gcp.managed import Group, Managed, Stage
 from drillyard_backends.gcp.naming import Machine
 from drillyard_backends.gcp.zones import Place, candidates
 from drillyard_emulators.http.handle import GcpEmulator

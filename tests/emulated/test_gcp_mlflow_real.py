@@ -77,7 +77,7 @@ def test_a_real_server_on_a_real_database_through_the_command_line(tmp_path, mon
         return done.stderr
 
     try:
-        assert "nobody to ask" in drillyard("up", "--member", ME, code=2)
+        assert "no terminal to ask on" in drillyard("up", "--member", ME, code=2)
         assert world.mutations() == []
         text = drillyard("up", "--member", ME, "--yes")
         assert f"export MLFLOW_TRACKING_URI={URL}" in text

@@ -15,7 +15,7 @@ from drillyard.errors import ControlPlaneError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.testing.clock import FakeClock
 from drillyard_backends.gcp.instance_group_self import InstanceGroupSelf
-from drillyard_backends.gcp.self_delete import UNHEARD_S, SelfDelete
+from drillyard_backends.gcp.self_delete import GIVE_UP_S, SelfDelete
 from drillyard_emulators.http.handle import GcpEmulator
 from tests.helpers.compute_client import ZONE, Compute, a_name, running
 
@@ -112,8 +112,8 @@ def test_a_machine_that_may_not_end_itself_does_not_ask_for_ever(
         Mailbox(open_store(url), "e"), order, own(compute, group, 0.1), first, "1", clock
     )
     began = clock.monotonic()
-    assert leaver.go(False, threading.Event()) is False
-    assert UNHEARD_S <= clock.monotonic() - began < 2 * UNHEARD_S
+    assert leaver.delete(False, threading.Event()) is False
+    assert GIVE_UP_S <= clock.monotonic() - began < 2 * GIVE_UP_S
     ended = threading.Event()
     ended.set()
-    assert leaver.go(False, ended) is True
+    assert leaver.delete(False, ended) is True

@@ -31,7 +31,7 @@ def hashed(files: Mapping[str, bytes]) -> str:
 
 
 def conda() -> str:
-    """Of the environment; JSON is YAML, too."""
+    """Returns the conda file of the environment; JSON is YAML, too."""
     major, minor, _ = python_version_tuple()
     pins = [f"{name}=={version(name)}" for name in PINNED]
     packages = [*pins, "azureml-inference-server-http"]

@@ -1,41 +1,35 @@
 """Azure Machine Learning as a backend: a cluster that scales from zero, and a job for each run.
 
-A lease is a cluster (a named one is kept, one of the lease's own goes with it) and the jobs that
-carry its tag. Names and tags are computed from the order, so that everything is found, repeated
-and ended by a process that knows nothing but the text of a lease.
+A lease is a cluster and the jobs with its tag. A named cluster is kept; a lease's own cluster
+ends with it. Names and tags are computed from the order, so that a process that knows only the
+JSON of a lease can find, repeat and end everything.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 import threading
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from drillyard.backend import Cost, Delays, Lease, Liveness, Order, Trait
 from drillyard.backend.translation import translating
-from drillyard.errors import (
-    AccessDenied,
-    ControlPlaneError,
-    DrillyardError,
-    RunFailed,
-    UserError,
-    WorkerLost,
-)
+from drillyard.documents.json_types import Json, JsonObject
+from drillyard.errors import AccessDenied, ControlPlaneError, DrillyardError, UserError
 from drillyard.findings import Finding
-from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox import open_store
 from drillyard.mailbox.canary import sing
-from drillyard.mailbox.status import Cause, Status
-from drillyard.mailbox.ticket_states import ticket_states
+from drillyard.mailbox.status import Cause
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard_backends.azure import clusters, environment, naming, plan, start, unfinished
+from drillyard_backends.azure import clusters, environment, plan, start, unfinished
 from drillyard_backends.azure.clusters import Cluster
 from drillyard_backends.azure.errors import Exists, Missing, translated
 from drillyard_backends.azure.job_body import body, order_key
-from drillyard_backends.azure.jobs import Job, Jobs, Patience
+from drillyard_backends.azure.job_failures import JobFailures
+from drillyard_backends.azure.jobs import Jobs, Patience, finished_runs
+from drillyard_backends.azure.lease_listing import listed_orders
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig, read_settings
 from drillyard_backends.azure.store import BlobStore
@@ -46,7 +40,7 @@ _PREEMPTED = re.compile(r"preemptionerror|pre-?empted", re.I)
 _FRESH_S = 4.0
 _RARELY_S = 30.0
 SETTLED_S = 120.0
-"""For so long a new cluster may be answered as missing; after that, missing is gone."""
+"""Seconds for which a new cluster may be reported as missing; after that it is gone."""
 
 
 @translating(translated)
@@ -54,7 +48,7 @@ class AzureBackend:
     """Runs jobs in an Azure ML workspace.
 
     Args:
-        clock: For stamps and waiting.
+        clock: Clock for timestamps and waiting.
         **settings: See ``AzureConfig``.
 
     Raises:
@@ -65,22 +59,22 @@ class AzureBackend:
     traits: ClassVar[frozenset[Trait]] = frozenset({Trait.SPOT, Trait.PAID, Trait.JOBS})
     Config = AzureConfig
 
-    def __init__(self, clock: Clock = SYSTEM, **settings: Any) -> None:
+    def __init__(self, clock: Clock = SYSTEM, **settings: Json) -> None:
         self.config = read_settings(settings)
         self._clock = clock
         self._service = Service(self.config)
         self._jobs: dict[str, Jobs] = {}
         self._lock = threading.RLock()
         self._clusters: dict[str, tuple[float, Cluster | None]] = {}
-        """Name -> when it was looked at, and what was there."""
+        """Name -> time of the last read, and the cluster."""
         self._seen: set[str] = set()
-        """Names of clusters that were there, or were deleted here: missing is gone."""
+        """Names of clusters that existed or were deleted here: if missing, they are gone."""
         self._begun: dict[str, float] = {}
         self._endpoints: tuple[float, list[tuple[Order, float]]] | None = None
 
     @cached_property
     def _place(self) -> tuple[str, str]:
-        """Account and container of the mailbox."""
+        """Account and container of the mailbox's store."""
         if self.config.account is not None and self.config.container is not None:
             return self.config.account, self.config.container
         return self._datastore
@@ -93,7 +87,7 @@ class AzureBackend:
             raise UserError(
                 f"there is no workspace {self.config.workspace!r} in resource group "
                 f"{self.config.resource_group!r}, or it has no datastore: {error}",
-                hint="az ml workspace list shows what there is",
+                hint="az ml workspace list shows the workspaces",
             ) from None
 
     @classmethod
@@ -102,28 +96,28 @@ class AzureBackend:
         return "azure"
 
     def delays(self) -> Delays:
-        """A cluster takes minutes to be made; a cancelled job and a cluster as long to end."""
+        """Returns the delays: a cluster starts in minutes; jobs and clusters end in minutes."""
         return Delays(
             setup_s=SETUP_S, teardown_s=TEARDOWN_S, listing_lag_s=self.config.listing_lag_s
         )
 
     def store_url(self) -> str:
-        """The mailbox where none was chosen: on the workspace's own datastore."""
+        """Returns the store to use if the user names none: on the workspace's own datastore."""
         account, container = self._place
         return f"az://{account}/{container}" + (f"/{self.config.prefix}".rstrip("/"))
 
     # -- verbs --------------------------------------------------------------------------------
 
     def check(self, order: Order | None = None) -> list[Finding]:
-        """Login, workspace, rights, size, quota, cluster, environment; changes nothing."""
+        """Checks login, workspace, rights, size, quota, cluster, environment; changes nothing."""
         return plan.examine(self._service, self.config, order, self._clock)
 
     def estimate(self, order: Order) -> Cost:
-        """Price an hour with every node that may run."""
+        """Returns the hourly price of all nodes that may run."""
         return plan.estimate(self.config, order)
 
     def console(self, lease: Lease) -> str:
-        """The workspace's jobs in Azure Machine Learning's studio."""
+        """Returns the page of the workspace's jobs in Azure Machine Learning's studio."""
         c = self.config
         return (
             f"https://ml.azure.com/experiments?wsid=/subscriptions/{c.subscription_id}"
@@ -131,16 +125,16 @@ class AzureBackend:
         )
 
     def prepare_store(self, url: str) -> None:
-        """Make the container of the mailbox unless it is there, and try it once.
+        """Creates the container of the mailbox unless it exists, and tries it once.
 
         Raises:
-            UserError: A store that no job reaches, or that has folders of its own.
-            StoreUnavailable: The container is not there and cannot be made or written to.
+            UserError: No job can reach the store, or it has real folders.
+            StoreUnavailable: The container does not exist and cannot be created or written to.
         """
         if not url.startswith("az://"):
             raise UserError(
                 f"jobs on Azure cannot reach the store {url}",
-                hint="leave --store and DRILLYARD_STORE out: the workspace's own is used then",
+                hint="leave out --store and DRILLYARD_STORE to use the workspace's own store",
             )
         store = BlobStore(url)
         store.make_container()
@@ -148,8 +142,8 @@ class AzureBackend:
         store.check_flat()
 
     def provision(self, order: Order) -> Lease:
-        """Ensure cluster and environment; leave order and wheel where the jobs read them."""
-        environment.named(self.config, order)  # refused before anything is made
+        """Ensures cluster and environment; puts order and wheel into the jobs' store."""
+        environment.named(self.config, order)  # refused before anything is created
         with self._lock:
             clusters.ensure(self._service, self.config, order, self._location)
             try:
@@ -167,25 +161,25 @@ class AzureBackend:
             return self._lease(order, self._clock.now())
 
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
-        """Of the cluster; of a ticket: of the job that has its run."""
+        """Returns the state of the cluster, or of the job that has a ticket's run."""
         if ticket_id is not None:
             job = self._of(lease.order).of(ticket_id)
             return Liveness.GONE if job is None else job.liveness
         name = clusters.name_of(self.config, lease.order)
-        found = self._cluster(name)
-        if found is None:
+        cluster = self._cluster(name)
+        if cluster is None:
             return self._without(name, lease)
-        if found.state in clusters.READY:
+        if cluster.state in clusters.READY:
             return Liveness.ALIVE
-        if found.state == "deleting":
-            return Liveness.UNKNOWN  # it takes minutes; what runs on it may run until then
-        if found.state in clusters.BROKEN:
-            # A change failed, which says nothing of the jobs that are on it.
+        if cluster.state == "deleting":
+            return Liveness.UNKNOWN  # it takes minutes; its jobs may run until then
+        if cluster.state in clusters.BROKEN:
+            # A change failed, which says nothing about the cluster's jobs.
             return self._broken(lease)
         return Liveness.PENDING
 
     def _cluster(self, name: str, fresh_s: float = _FRESH_S) -> Cluster | None:
-        """What is known of a cluster, at most so old."""
+        """Returns a cluster as it was at most ``fresh_s`` seconds ago."""
         with self._lock:
             now = self._clock.monotonic()
             known = self._clusters.get(name)
@@ -196,48 +190,49 @@ class AzureBackend:
             return known[1]
 
     def _without(self, name: str, lease: Lease) -> Liveness:
-        """No cluster of that name is found: a new one may be answered so for a while."""
+        """Returns the state of a missing cluster; a new one may be reported as missing."""
         young = self._clock.now() - lease.created_at < SETTLED_S
         if young and name not in self._seen:
             return Liveness.UNKNOWN
-        listed = any(one.get("name") == name for one in self._service.computes())
+        listed = any(each.get("name") == name for each in self._service.computes())
         return Liveness.UNKNOWN if listed else Liveness.GONE
 
     def _broken(self, lease: Lease) -> Liveness:
         if self.config.compute is not None:
-            return Liveness.UNKNOWN  # it is not ours to replace, and `plan` refuses it
-        at_work = any(not job.over for job in self._of(lease.order).look())
-        return Liveness.UNKNOWN if at_work else Liveness.GONE
+            return Liveness.UNKNOWN  # we must not replace it, and `plan` refuses it
+        working = any(not job.over for job in self._of(lease.order).look())
+        return Liveness.UNKNOWN if working else Liveness.GONE
 
     def lost_to(self, lease: Lease, ticket_id: str) -> Cause:
-        """A job whose low-priority node was taken away fails, or begins again by itself.
+        """Returns why a ticket's job failed.
 
-        Microsoft's guide has said both, and people report both; a job that fails says so.
+        A job whose low-priority node was preempted fails or starts again by itself: Microsoft's
+        guide has said both, and users report both. The error of a failed job names the cause.
         """
         job = self._of(lease.order).of(ticket_id)
         lost = self.config.low_priority and job is not None and job.status == "Failed"
-        if lost and job is not None and _PREEMPTED.search(self._why(job)):
+        if lost and job is not None and _PREEMPTED.search(self._failures.reason(job)):
             return Cause.PREEMPTION
         return Cause.INFRASTRUCTURE
 
-    def launch(self, lease: Lease, ticket_id: str) -> dict[str, Any]:
-        """Submit the job of a ticket, unless one is at work on its run.
+    def launch(self, lease: Lease, ticket_id: str) -> JsonObject:
+        """Submits the job of a ticket unless one works on its run.
 
         Raises:
-            RunFailed: The last one could not set up its worker; with what it said.
+            RunFailed: The last job could not set up its worker; with its message.
             WorkerLost: The environment cannot be built.
-            ControlPlaneError: The cluster is gone, as ``probe`` says from now on.
+            ControlPlaneError: The cluster is gone, as ``probe`` returns from now on.
         """
         jobs = self._of(lease.order)
         last = jobs.of(ticket_id, fresh_s=float("inf"))
         if last is not None and last.status == "Failed":
-            self._refuse_hopeless(lease.order, last)
+            self._failures.refuse_hopeless(lease.order, last)
         try:
             job = jobs.push(ticket_id)
         except AccessDenied:
             raise
         except (UserError, Missing) as error:
-            # Azure calls it a mistake of ours when a cluster went after the last look at it.
+            # Azure reports a user error if the cluster was deleted after the last read.
             with self._lock:
                 self._clusters.clear()
             if self.probe(lease) is Liveness.GONE:
@@ -246,124 +241,98 @@ class AzureBackend:
         return {"job": job.name, "studio": job.url}
 
     def cancel(self, lease: Lease, ticket_id: str) -> None:
-        """Cancel the jobs that were made for a ticket."""
+        """Cancels the jobs of a ticket."""
         jobs = self._of(lease.order)
         for job in jobs.look(0.0):
             if job.ticket == ticket_id and not job.over:
                 jobs.cancel(job)
 
     def logs(
-        self, lease: Lease, handle: dict[str, Any] | None = None, since: int = 0
+        self, lease: Lease, handle: JsonObject | None = None, since: int = 0
     ) -> Iterator[str]:
-        """What Azure ML keeps of a lease's jobs, of image builds too; of a handle's alone."""
+        """Yields the logs of a lease's jobs and image builds, or of one handle's job."""
         jobs = self._of(lease.order).look()
         if handle is not None:
             jobs = [job for job in jobs if job.name == handle.get("job")]
         lines = clusters.words(self._service, clusters.name_of(self.config, lease.order))
         for job in sorted(jobs, key=lambda j: j.name):
             lines.append(f"{job.name}: {job.status}")
-            lines += [f"{job.name}: {line}" for line in self._kept(job)]
+            lines += [f"{job.name}: {line}" for line in self._failures.lines(job)]
         yield from lines[since:]
 
     def teardown(self, lease: Lease) -> None:
-        """Cancel the lease's jobs, and delete the cluster that is its own.
+        """Cancels the lease's jobs, and deletes the lease's own cluster.
 
-        Everything is asked for, whatever one of the answers is.
+        Sends all requests, even if one of them fails.
 
         Raises:
-            InfrastructureError: Something was not taken; ask again.
+            InfrastructureError: A request failed; try again.
         """
         failed: list[DrillyardError] = []
-        leaving = False
+        finishing = False
         try:
-            leaving = self._end_jobs(lease, failed)
+            finishing = self._end_jobs(lease, failed)
         except DrillyardError as error:
             failed.append(error)
-        if not leaving:
+        if not finishing:
             self._end_cluster(lease, failed)
         if not lease.order.experiment:
             unfinished.end(self._service, lease.lease_id)
         with self._lock:
             self._clusters.clear()
         if failed:
-            # Asking again helps against anything but a missing right.
-            raise next((one for one in failed if isinstance(one, AccessDenied)), failed[0])
+            # A repeat helps against everything but a missing right.
+            denied = (error for error in failed if isinstance(error, AccessDenied))
+            raise next(denied, failed[0])
 
     def _end_jobs(self, lease: Lease, failed: list[DrillyardError]) -> bool:
-        """Cancel what is not over; True when a job is left alone, and so must be its cluster."""
-        leaving = False
+        """Cancels unfinished jobs; returns True if one may finish, so its cluster must stay."""
+        finishing = False
         jobs = self._of(lease.order)
         living = [job for job in jobs.look(0.0) if not job.over]
-        done = self._done(lease.order) if living else set()
+        shared = clusters.runs_of_a_job(self.config, lease.order) > 1
+        done = finished_runs(lease.order, shared=shared) if living else set()
         for job in living:
             if job.run in done and jobs.may_leave(job):
-                leaving = True  # cancelled at its end, it would look as if it had failed
+                finishing = True  # cancelled at its end, it would look as if it had failed
                 continue
             try:
                 jobs.cancel(job)
             except DrillyardError as error:
                 failed.append(error)
-        return leaving
+        return finishing
 
     def _end_cluster(self, lease: Lease, failed: list[DrillyardError]) -> None:
-        """Delete the cluster that is the lease's own: it has the lease's name, whoever looks."""
+        """Deletes the lease's own cluster. It has the lease's name."""
         for name in sorted({lease.lease_id, clusters.own_name(lease.lease_id)}):
             try:
-                # Where clusters are kept there is usually none, and maybe no right to delete one.
-                # Where they are not, a new one may still be answered as missing: ask all the same.
+                # With a kept cluster there is usually none, and maybe no right to delete one.
+                # Otherwise a new one may be reported as missing: delete it anyway.
                 if self.config.compute is None or self._service.compute(name):
                     self._service.delete_compute(name)
                     self._seen.add(name)
             except Missing:
                 continue
             except Exists as error:
-                # 409 while it is made, changed or deleted: it is listed, so it is asked for again.
+                # 409 while it is created, changed or deleted. The next call tries again.
                 log.info("cluster %s cannot be deleted now: %s", name, error)
             except DrillyardError as error:
                 failed.append(error)
 
-    def _done(self, order: Order) -> set[str]:
-        """Runs with nothing left to do; of wide jobs, none before all are done."""
-        found: dict[str, bool] = {}
-        with contextlib.suppress(DrillyardError):
-            for state in ticket_states(
-                Mailbox(open_store(order.store_url), order.experiment)
-            ).values():
-                run = state.ticket.run
-                found[run] = found.get(run, True) and state.status is Status.SUCCEEDED
-        together = clusters.runs_of_a_job(self.config, order) > 1
-        return (
-            set() if together and not all(found.values()) else {r for r, d in found.items() if d}
-        )
-
     def leases(self) -> Iterator[Lease]:
-        """Everything of ours in the workspace: jobs that are not over, clusters of leases."""
-        found: dict[str, Lease] = {}
-        there = [Cluster.of(one) for one in self._service.computes()]
-        jobs = [Job.of(one) for one in self._service.jobs(naming.MARK)]
+        """Yields the leases of all unfinished jobs and clusters of ours in the workspace."""
+        orders = listed_orders(self._service)
         with self._lock:
             self._clusters.clear()  # this listing is newer
-        things = [(one.tags, one.created_at) for one in there]
-        things += [(dict(one.tags or {}), one.created_at) for one in jobs if not one.over]
-        for tags, made_at in things:
-            order = naming.outline(tags)
-            if order is not None and order.lease_id not in found:
-                found[order.lease_id] = self._lease(order, made_at)
-        for one in there:
-            # Named after a lease, and without its tags: who made it is known all the same.
-            lease_id = clusters.lease_of(one.name)
-            if lease_id is not None and lease_id not in found:
-                over_at = one.created_at + plan.LONGEST_S  # no job of it can live then
-                order = Order(lease_id=lease_id, experiment="", store_url="", deadline=over_at)
-                found[lease_id] = self._lease(order, one.created_at)
-        for order, made_at in self._half_made():
-            found.setdefault(order.lease_id, self._lease(order, made_at))
-        yield from found.values()
+        for order, created_at in self._unfinished_endpoints():
+            orders.setdefault(order.lease_id, (order, created_at))
+        for order, created_at in orders.values():
+            yield self._lease(order, created_at)
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _half_made(self) -> list[tuple[Order, float]]:
-        """Endpoints that are being made; a teardown looks often, and they are rare."""
+    def _unfinished_endpoints(self) -> list[tuple[Order, float]]:
+        """Returns unfinished endpoints; cached, because teardowns read them often."""
         with self._lock:
             now = self._clock.monotonic()
             if (
@@ -375,7 +344,7 @@ class AzureBackend:
             return self._endpoints[1]
 
     def _lease(self, order: Order, created_at: float) -> Lease:
-        provider = {
+        provider: JsonObject = {
             "workspace": self._service.root,
             "compute": clusters.name_of(self.config, order),
         }
@@ -402,74 +371,30 @@ class AzureBackend:
                 )
             return self._jobs[order.lease_id]
 
-    def _entity(self, order: Order, name: str, ticket: str) -> dict[str, Any]:
+    def _entity(self, order: Order, name: str, ticket: str) -> JsonObject:
         root = self._service.root
         return body(self.config, order, root, name, ticket, self._begun_at(order))
 
     def _begun_at(self, order: Order) -> float:
-        """When the lease began: every driver of it reads the same."""
+        """Returns the start of the lease, which is the same for every driver."""
         if order.lease_id not in self._begun:
-            found = open_store(order.store_url).stat(order_key(order))
-            if found is None:
+            stored = open_store(order.store_url).stat(order_key(order))
+            if stored is None:
                 return self._clock.now()
-            self._begun[order.lease_id] = found.updated_at
+            self._begun[order.lease_id] = stored.updated_at
         return self._begun[order.lease_id]
 
     def _stuck(self, order: Order) -> bool:
-        """Whether the cluster has nodes, and none that a job can use."""
-        found = self._cluster(clusters.name_of(self.config, order))
-        return found is not None and 0 < found.nodes <= found.unready
+        """Returns whether the cluster has nodes, but none that a job can use."""
+        cluster = self._cluster(clusters.name_of(self.config, order))
+        return cluster is not None and 0 < cluster.nodes <= cluster.unready
 
-    def _refuse_hopeless(self, order: Order, job: Job) -> None:
-        """Another job would fail as this one did: say why instead."""
-        mailbox = Mailbox(open_store(order.store_url), order.experiment)
-        for worker in mailbox.workers():
-            if worker.host.startswith(job.name) and worker.state == "failed":
-                raise RunFailed(f"the worker of {job.name} could not be set up: {worker.message}")
-        message = self._why(job)
-        log.warning("job %s failed%s", job.name, f": {message}" if message else "")
-        if "image build" in message.lower():
-            raise WorkerLost(
-                f"the environment {environment.named(self.config, order)} could not be built: "
-                f"{message}",
-                hint=f"`drillyard logs {order.experiment}` shows the build; mend image, conda or "
-                "Dockerfile, then run the same command again",
-            )
-        why = start.refusal(self._kept(job))
-        if why is not None:
-            raise WorkerLost(
-                f"{job.name} could not start its worker: {why}",
-                hint=f"environment {environment.named(self.config, order)}: what it must have is "
-                "in deployments/azure/environment",
-            )
-
-    def _why(self, job: Job) -> str:
-        """What the service says of a failed job, as far as it does now."""
-        with contextlib.suppress(DrillyardError, Missing):
-            return ": ".join(
-                part for part in self._service.trouble(job.name, self._location) if part
-            )
-        return ""
+    @cached_property
+    def _failures(self) -> JobFailures:
+        return JobFailures(
+            self._service, self.config, lambda: self._datastore[0], lambda: self._location
+        )
 
     @cached_property
     def _location(self) -> str:
         return str(self._service.workspace()["location"])
-
-    @cached_property
-    def _printed(self) -> tuple[str, str]:
-        """Account and container of what jobs print; named after the workspace on some of them."""
-        try:
-            return self._service.datastore("workspaceartifactstore")
-        except Missing:
-            return self._datastore[0], "azureml"
-
-    def _kept(self, job: Job) -> list[str]:
-        """The lines that Azure ML keeps of a job, as far as they can be read now."""
-        lines: list[str] = []
-        with contextlib.suppress(DrillyardError):
-            account, container = self._printed
-            store = BlobStore(f"az://{account}/{container}/ExperimentRun/dcid.{job.name}")
-            for key in store.keys(""):
-                if key.endswith((".txt", ".log")):
-                    lines += store.get(key).decode("utf-8", "replace").splitlines()
-        return lines

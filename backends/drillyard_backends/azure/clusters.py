@@ -1,4 +1,4 @@
-"""The compute cluster: a named one that is kept, or one of the lease's own."""
+"""The compute cluster: a named one that is kept, or the lease's own."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Cluster:
 
     Attributes:
         name: Its name.
-        state: Of its newest change, in lower case: ``succeeded``, ``creating``, ``failed`` …
-        size: Of its nodes, as the service writes it.
-        low_priority: Whether its nodes can be taken away.
-        most: Nodes at the most.
-        nodes: Nodes that there are.
-        unready: Those of them that no job can use: they are being prepared, or are unusable.
+        state: State of its newest change, in lower case: ``succeeded``, ``creating``, ``failed`` …
+        size: Size of its nodes, as the service writes it.
+        low_priority: True if its nodes can be preempted.
+        most: Largest number of nodes.
+        nodes: Current number of nodes.
+        unready: Nodes that no job can use: they are being prepared, or are unusable.
         identity: ``systemassigned``, ``userassigned`` or empty.
         identities: Resource ids of user-assigned identities, in lower case.
-        errors: What went wrong with it, as code and text.
+        errors: Its errors, as code and text.
         tags: Its tags.
-        created_at: Epoch seconds; 0 where the service does not say.
+        created_at: Epoch seconds; 0 if unknown.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Cluster:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Cluster:
-        """Read what the service answered; what is missing there is empty here."""
+        """Reads the service's answer; missing fields are empty."""
         outer = document.get("properties") or {}
         inner = outer.get("properties") or {}
         counts = inner.get("nodeStateCounts") or {}
@@ -81,8 +81,8 @@ class Cluster:
         )
 
 
-def stamp(text: Any) -> float:
-    """Epoch seconds of a time as Azure writes it; 0 for none."""
+def stamp(text: object) -> float:
+    """Returns the epoch seconds of Azure's time; 0 for none."""
     try:
         return datetime.fromisoformat(str(text)).timestamp()
     except ValueError:
@@ -90,7 +90,7 @@ def stamp(text: Any) -> float:
 
 
 def _errors(*lists: Any) -> list[str]:
-    """Code and text of errors; Azure nests some of them in ``error``."""
+    """Returns code and text of errors; Azure nests some of them in ``error``."""
     found: list[str] = []
     for one in [one for many in lists for one in many or []]:
         said = one.get("error") or one if isinstance(one, Mapping) else {}
@@ -101,7 +101,7 @@ def _errors(*lists: Any) -> list[str]:
 
 
 def own_name(lease_id: str) -> str:
-    """Of a lease's own cluster: its id, in a form that the service takes.
+    """Returns the name of a lease's own cluster: its id, in a form that the service accepts.
 
     The service's specification refuses names that end in ``-`` and digits alone, which one lease
     id in a hundred does.
@@ -116,7 +116,7 @@ def lease_of(name: str) -> str | None:
 
 
 def name_of(config: AzureConfig, order: Order) -> str:
-    """Of the cluster that a lease's jobs run on."""
+    """Returns the name of the cluster that a lease's jobs run on."""
     return config.compute or own_name(order.lease_id)
 
 
@@ -185,7 +185,7 @@ def body(config: AzureConfig, order: Order, location: str) -> dict[str, Any]:
 
     Args:
         config: The settings.
-        order: Of the lease that it is made for.
+        order: The order of the cluster's lease.
         location: Region of the workspace.
     """
     identity: dict[str, Any] = {"type": "SystemAssigned"}

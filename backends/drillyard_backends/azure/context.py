@@ -42,13 +42,13 @@ def examine(folder: Path) -> Iterator[Finding]:
     Args:
         folder: With the Dockerfile.
     """
-    # Somebody may have named a whole disk: enough is seen when it is too much.
+    # The folder may be a whole disk: stop when it is too large.
     some = itertools.islice(files(folder), 10 * MOST_FILES)
     try:
         found = {name: path.stat().st_size for name, path in some}
     except OSError as error:
         why = f"{error.filename} cannot be sent: {error.strerror}"
-        yield Finding(Severity.ERROR, "build", why, "mend or delete it")
+        yield Finding(Severity.ERROR, "build", why, "correct or delete it")
         return
     size = sum(found.values())
     if len(found) > MOST_FILES or size > MOST_BYTES:

@@ -41,7 +41,7 @@ from drillyard_backends.azure.unfinished import MARK, unmarked
 PATIENCE_S = 2400.0
 """An image is built at the first deployment: a quarter of an hour is usual."""
 UNTIL_S = 2 * PATIENCE_S
-"""For so long after its last change an endpoint that is being made is nobody else's to end."""
+"""Seconds after its last change in which no other process may end an unfinished endpoint."""
 LOOK_S = 5.0
 BLIND_S = 120.0
 """How long what is being made may not be seen."""
@@ -106,7 +106,7 @@ class AzureEndpoints:
         }
 
         def endpoint(traffic: Mapping[str, int]) -> dict[str, Any]:
-            # Whoever finds the mark later knows that nobody makes it any more: see ``unfinished``.
+            # A mark that is found later shows an abandoned endpoint: see ``unfinished``.
             until = str(int(self._clock.now() + UNTIL_S))
             marked = {**tags, naming.UNTIL_TAG: until}
             return {
@@ -163,7 +163,7 @@ class AzureEndpoints:
     def _check(self, name: str) -> None:
         if not _NAME.match(name):
             raise ConfigError(
-                "is no name of an endpoint",
+                "is not a valid name of an endpoint",
                 file="command line",
                 field="--name",
                 value=name,
@@ -263,7 +263,7 @@ class AzureEndpoints:
             if state in ("Failed", "Canceled"):
                 raise InfrastructureError(
                     f"Azure could not make {what}: {self._words(path)}",
-                    hint="mend what it says, then run the same command again",
+                    hint="correct that, then run the same command again",
                 )
             if self._clock.monotonic() > deadline:
                 raise InfrastructureError(f"{what} was not ready within {PATIENCE_S / 60:g} min")
@@ -329,7 +329,7 @@ class AzureEndpoints:
             ) from why
 
     def _end(self, path: str) -> None:
-        """Delete something until it is not there any more."""
+        """Deletes a resource until it is gone."""
         deadline = self._clock.monotonic() + PATIENCE_S
         while True:
             try:

@@ -16,7 +16,7 @@ NAME = "drillyard"
 
 
 def version(config: AzureConfig, order: Order) -> str:
-    """Of the environment that is made: a hash of what it is made of.
+    """Returns the version of the environment: a hash of its content.
 
     Args:
         config: The settings.

@@ -28,7 +28,7 @@ class Exists(Exception):
 
 
 class Forbidden(AccessDenied):
-    """A right is missing, of somebody whom Azure knows."""
+    """A right is missing; Azure knows the caller."""
 
 
 @contextlib.contextmanager
@@ -44,7 +44,7 @@ def seam(what: str) -> Iterator[None]:
         NoCapacity: A quota.
         SignInRefused: Azure does not know us.
         Forbidden: A right is missing.
-        UserError: What only the user can mend: a refused value.
+        UserError: Only the user can fix it: a refused value.
         ControlPlaneError: Anything else; trying again may help.
     """
     try:
@@ -62,7 +62,7 @@ def translated(error: Exception, what: str) -> DrillyardError | None:
     """What may leave the package for what would leave it; None: not Azure's.
 
     Args:
-        error: Of a call, or of this package.
+        error: An error of a call or of this package.
         what: What was tried, in words.
     """
     found = error if isinstance(error, Missing | Exists) else _of_library(error, what)

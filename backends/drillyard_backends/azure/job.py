@@ -1,9 +1,9 @@
 """``python -m drillyard_backends.azure.job``: the program of one Azure ML job.
 
-The same agent as everywhere, handed one ticket; it goes on with the later phases of that run, so
-that a run ends also when nobody drives. When a low-priority node is taken away, Azure starts the
-same job again on another one: it buries what its predecessor held, and goes on from the last
-checkpoint.
+It is the same agent as on other backends, with one ticket. It continues with the later phases of
+that run, so that a run ends without a driver. When a low-priority node is preempted, Azure starts
+the same job again on another node: it closes the attempt of its predecessor, and continues from
+the last checkpoint.
 """
 
 from __future__ import annotations
@@ -43,38 +43,38 @@ log = logging.getLogger("drillyard.job")
 
 
 def _lost_to() -> Cause:
-    """A dedicated node that vanished has failed."""
+    """Returns why a node was lost; a dedicated node that is gone has failed."""
     low = os.environ.get(LOW_PRIORITY) == "1"
     return Cause.PREEMPTION if low else Cause.INFRASTRUCTURE
 
 
 class JobWorker(PushWorker):
-    """An agent that Azure starts again, under the same name, where the node was taken away."""
+    """An agent that Azure starts again under the same name after a preemption."""
 
     @property
     def predecessor_lost_to(self) -> Cause:
-        """What took the node."""
+        """Cause of the loss of the node."""
         return _lost_to()
 
 
 class NodeWorker(Worker):
-    """One of several in a job: each looks for runs, and the job ends when none finds any."""
+    """One of several nodes of a job: each looks for runs, and the job ends if none finds any."""
 
     @property
     def predecessor_lost_to(self) -> Cause:
-        """What took the job's nodes."""
+        """Cause of the loss of the job's nodes."""
         return _lost_to()
 
     def _orphans(self) -> Iterator[ProcessId]:
-        """A container is fresh; others of the lease have theirs."""
+        """Returns nothing: a container is fresh, and others of the lease have their own."""
         return iter(())
 
 
 def read_order() -> Order:
-    """The order that the job's environment names.
+    """Returns the order that the job's environment names.
 
     Raises:
-        NotFound: It is not there.
+        NotFound: There is no such order.
     """
     store, key = os.environ[STORE], os.environ[ORDER_KEY]
     try:
@@ -84,32 +84,31 @@ def read_order() -> Order:
 
 
 def hand(ticket: str) -> socket.socket:
-    """Hand the one ticket over; what is returned is the agent's end.
+    """Sends the ticket through a socket; returns the agent's end of the socket.
 
-    When the agent says that nothing more of its run is done here, the other end is closed, and
-    the agent leaves.
+    When the agent reports that it has finished with the run, the other end is closed, and the
+    agent exits.
     """
     ours, theirs = socket.socketpair()
     ours.sendall(json.dumps({"ticket": ticket}).encode() + b"\n")
 
     def wait() -> None:
-        with ours, ours.makefile("r", encoding="utf-8") as words:
-            said = words.readline()
-            log.info("nothing more to do here: %s", said.strip())
+        with ours, ours.makefile("r", encoding="utf-8") as lines:
+            log.info("the run has finished here: %s", lines.readline().strip())
 
     threading.Thread(target=wait, name="handed", daemon=True).start()
     return theirs
 
 
 def main() -> int:
-    """Do the ticket; the exit code."""
+    """Does the ticket; returns the exit code."""
     register_environment()
     log_to(logging.StreamHandler())
     try:
         width = int(os.environ.get(WIDTH, "1"))
         if width > 1 and RANK not in os.environ:
-            # Each node would take itself for the first, and do the runs of the others again.
-            raise ControlPlaneError(f"Azure ML does not tell this node which one it is ({RANK})")
+            # Each node would act as the first one, and do the runs of the others again.
+            raise ControlPlaneError(f"Azure ML has not set the number of this node ({RANK})")
         rank = os.environ.get(RANK, "0")
         name = os.environ[JOB]
         os.environ.setdefault(MACHINE, f"{name}-{rank}" if width > 1 else name)
@@ -125,10 +124,9 @@ def main() -> int:
         elif width > 1 and not together:
             make = functools.partial(NodeWorker, term_grace_s=grace_s, paid=True)
         else:
-            ear = hand(os.environ[TICKET])
-            pusher = SocketPusher(ear)
+            pusher = SocketPusher(hand(os.environ[TICKET]))
             make = functools.partial(JobWorker, pusher=pusher, term_grace_s=grace_s)
-        # What a child leaves behind is not this program's end.
+        # A child's broken pipe must not end this program.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         with (
             together_on(order, name, width) if together else contextlib.nullcontext(),

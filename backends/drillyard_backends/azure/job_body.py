@@ -24,9 +24,9 @@ def body(
 
     Args:
         config: The settings.
-        order: Of the lease.
+        order: The order of the lease.
         root: Id of the workspace.
-        name: Of the job.
+        name: Name of the job.
         ticket: What it is made for.
         begun_at: When the lease began, epoch seconds, by the mailbox.
     """

@@ -1,4 +1,4 @@
-"""The jobs of a lease: one for each run that somebody has to do, named after its ticket."""
+"""The jobs of a lease: one for each run with work to do, named after its ticket."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from typing import Any
 
 from drillyard.backend import Liveness, Order
 from drillyard.errors import AccessDenied, ControlPlaneError, DrillyardError
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.clock import Clock
 from drillyard_backends.azure import naming
 from drillyard_backends.azure.clusters import stamp
@@ -45,7 +48,7 @@ class Job:
         name: Its name; ends with which of the ticket's jobs it is.
         ticket: What it was made for.
         status: As Azure says it.
-        url: Of its page in the studio.
+        url: Address of its page in the studio.
         tags: Its tags.
         created_at: Epoch seconds; 0 where the service does not say.
     """
@@ -318,3 +321,21 @@ class Jobs:
         # "Preparing" stands for a build as well, before or after "Queued".
         built = any(j.status in (*_AT_WORK, "Completed") for j in self._known.values())
         return self._patience.preparing_s + (0.0 if built else self._patience.build_s)
+
+
+def finished_runs(order: Order, *, shared: bool) -> set[str]:
+    """Returns finished runs; none if the mailbox cannot be read.
+
+    Args:
+        order: The order of a lease.
+        shared: True if a job has several runs: then none counts before all have finished.
+    """
+    finished: dict[str, bool] = {}
+    with contextlib.suppress(DrillyardError):
+        mailbox = Mailbox(open_store(order.store_url), order.experiment)
+        for state in ticket_states(mailbox).values():
+            run = state.ticket.run
+            finished[run] = finished.get(run, True) and state.status is Status.SUCCEEDED
+    if shared and not all(finished.values()):
+        return set()
+    return {run for run, done in finished.items() if done}

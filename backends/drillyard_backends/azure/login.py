@@ -6,8 +6,11 @@ import functools
 import logging
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 from uuid import UUID
+
+if TYPE_CHECKING:
+    from azure.identity import DefaultAzureCredential
 
 SIGN_IN = (
     "az login; or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET (or a certificate)"
@@ -19,7 +22,7 @@ one of the person who is signed in at the node."""
 
 
 @functools.cache
-def credential() -> Any:
+def credential() -> DefaultAzureCredential:
     """The usual chain: environment, workload, managed identity (in a job), ``az login``.
 
     One for the process: it keeps its tokens.

@@ -56,7 +56,7 @@ def address(uri: str) -> str:
     match = _ADDRESS.match(uri)
     if match is None:
         raise UserError(
-            f"{uri} is no address of a workspace's MLflow",
+            f"{uri} is not the address of a workspace's MLflow",
             hint="az ml workspace show --query mlflow_tracking_uri; or azureml:// for that of the "
             "settings",
         )

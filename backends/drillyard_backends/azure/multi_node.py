@@ -29,14 +29,14 @@ _TOKEN, _MODE = "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"
 
 
 class HelperNodeWorker(Worker):
-    """Of a job that is one run: it lends its node to the training on the first one.
+    """A helper node of a job that is one run: it gives its node to the training on the first one.
 
     Args:
         order: What was rented.
         scratch: Local folder for the code.
         slots: See ``Worker``; it does no ticket.
         clock: Time.
-        ticket: Of the run.
+        ticket: The ticket of the run.
         **options: See ``Worker``.
     """
 

@@ -20,7 +20,7 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 
 
 def job_name(lease_id: str, ticket: str, number: int) -> str:
-    """Of the n-th job of a ticket: ``dy-0123456789-t0001-s1-train-1``."""
+    """Returns the name of the n-th job of a ticket: ``dy-0123456789-t0001-s1-train-1``."""
     return _NOT_IN_NAMES.sub("-", f"{lease_id}-{ticket}-{number}")
 
 
@@ -33,7 +33,7 @@ def tags(order: Order, own: Mapping[str, str], **more: str) -> dict[str, str]:
     """Tags of what belongs to a lease; jobs are listed by the name of a tag, so the lease is one.
 
     Args:
-        order: Of the lease.
+        order: The order of the lease.
         own: The user's.
         more: Further ones.
     """

@@ -11,10 +11,9 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 
-def allowed(permission: Mapping[str, Any], action: str) -> bool:
+def allowed(permission: Mapping[str, Sequence[str]], action: str) -> bool:
     """Whether a permission has an operation, and does not take it out again.
 
     Args:

@@ -1,6 +1,6 @@
 """What an order takes on Azure: everything that is missing for it, and its price.
 
-``examine`` asks and changes nothing; ``estimate`` asks nobody.
+``examine`` reads and changes nothing; ``estimate`` makes no request.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _DAY_S = 24 * 3600.0
 SHORTEST_S, LONGEST_S, LONGEST_LOW_S = 60.0, 21 * _DAY_S, 7 * _DAY_S
 """How long a job may live, in the queue too: on dedicated and on low-priority nodes."""
 _SURE_NAME = re.compile(r"[A-Za-z](?![A-Za-z0-9-]*-\d+\Z)[A-Za-z0-9-]{2,23}\Z")
-"""Of a cluster: what the service's specification and all that people report allow."""
+"""Longest lifetime of a cluster's job, by the service's specification and users' reports."""
 
 
 def examine(
     service: Service, config: AzureConfig, order: Order | None, clock: Clock = SYSTEM
 ) -> list[Finding]:
-    """Everything that stands in the way, in one list.
+    """Returns every problem in one list.
 
     Args:
         service: Carries the questions.
@@ -86,7 +86,7 @@ def examine(
 
 
 def examine_endpoint(service: Service, config: AzureConfig) -> list[Finding]:
-    """Everything that stands in the way of a managed endpoint, in one list.
+    """Returns every problem with a managed endpoint in one list.
 
     Args:
         service: Carries the questions.
@@ -167,7 +167,7 @@ def asked(
             )
         )
     except UserError as error:
-        found.append(Finding(Severity.ERROR, subject, error.message, error.hint or "mend it"))
+        found.append(Finding(Severity.ERROR, subject, error.message, error.hint or "correct it"))
     except InfrastructureError as error:
         found.append(
             Finding(
@@ -269,7 +269,7 @@ def _cluster(cluster: Cluster, config: AzureConfig, workers: int) -> Iterator[Fi
         wrong.append(
             (
                 f"cluster {name} is in state {cluster.state}{said}",
-                f"az ml compute show --name {name} says why; {before} mends a failed one; {other}",
+                f"az ml compute show --name {name} shows why; {before} repairs it; {other}",
             )
         )
     elif cluster.errors:
@@ -314,7 +314,7 @@ def _identity(cluster: Cluster | None, config: AzureConfig) -> Iterator[Finding]
     """As whom the jobs read and write the store."""
     if cluster is None:
         if config.identity is None:
-            # Nobody can have given a role to an identity that does not exist yet.
+            # An identity that does not exist yet cannot have a role.
             yield Finding(
                 Severity.ERROR,
                 "identity",

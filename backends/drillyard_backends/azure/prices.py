@@ -1,59 +1,71 @@
-"""What nodes cost: a dated table, good enough to refuse an order that is ten times too dear.
+"""What nodes cost: a dated table, good enough to refuse an order that costs ten times too much.
 
 An approximation of public list prices of Linux machines in West Europe, without discounts;
-``DRILLYARD_AZURE_PRICES`` names a file of the same form to use instead.
+``DRILLYARD_AZURE_PRICES`` names another file with the same keys to use instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
+from drillyard.documents.json_types import JsonObject, as_list, as_number, as_object
 from drillyard_backends.pricelists import PriceList
 
 OVERRIDE = "DRILLYARD_AZURE_PRICES"
-_list = PriceList("drillyard_backends.azure", OVERRIDE)
+
+
+class Table(TypedDict):
+    """A price list."""
+
+    date: str
+    currency: str
+    sizes: dict[str, float]
+    """Size -> hourly price of a dedicated node."""
+    low_priority: float
+    """Factor for low-priority nodes."""
+
+
+_list: PriceList[Table] = PriceList("drillyard_backends.azure", OVERRIDE)
 
 
 def date() -> str:
-    """Of the list in force."""
+    """Returns the date of the list."""
     return str(_list.table()["date"])
 
 
 def currency() -> str:
-    """Of the list in force."""
+    """Returns the currency of the list."""
     return str(_list.table()["currency"])
 
 
 def price(size: str, low_priority: bool) -> float | None:
-    """A node an hour; None for an unknown size.
+    """Returns the hourly price of a node; None for an unknown size.
 
     Args:
-        size: ``Standard_F4s_v2``; capitals do not matter.
-        low_priority: For one that may be taken away.
+        size: ``Standard_F4s_v2``; upper and lower case are equal.
+        low_priority: True for a node that may be preempted.
     """
     table = _list.table()
     known = {name.lower(): float(value) for name, value in table["sizes"].items()}
-    found = known.get(size.lower())
+    dedicated = known.get(size.lower())
     share = float(table["low_priority"]) if low_priority else 1.0
-    return None if found is None else found * share
+    return None if dedicated is None else dedicated * share
 
 
-def told(size: Mapping[str, Any], low_priority: bool) -> float | None:
-    """A node an hour as the service tells it with its sizes; None where it does not.
+def listed_price(size: JsonObject, low_priority: bool) -> float | None:
+    """Returns the hourly price that the service lists with a size; None if it lists none.
 
     Args:
-        size: Of the list of sizes: ``estimatedVMPrices``.
-        low_priority: For one that may be taken away.
+        size: An entry of the list of sizes, with ``estimatedVMPrices``.
+        low_priority: True for a node that may be preempted.
     """
-    found = size.get("estimatedVMPrices") or {}
-    form = found.get("billingCurrency"), found.get("unitOfMeasure")
-    if form != (currency(), "OneHour"):
+    listed = as_object(size.get("estimatedVMPrices"))
+    if (listed.get("billingCurrency"), listed.get("unitOfMeasure")) != (currency(), "OneHour"):
         return None
     tier = "LowPriority" if low_priority else "Standard"
     prices = [
-        float(one.get("retailPrice") or 0.0)
-        for one in found.get("values") or []
-        if (one.get("osType"), one.get("vmTier")) == ("Linux", tier)
+        as_number(row.get("retailPrice")) or 0.0
+        for row in map(as_object, as_list(listed.get("values")))
+        if (row.get("osType"), row.get("vmTier")) == ("Linux", tier)
     ]
     return max(prices, default=0.0) or None

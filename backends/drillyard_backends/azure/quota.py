@@ -1,18 +1,20 @@
-"""The quota of a region, out of the rows that Azure ML lists of it.
+"""The quota of a region, from the rows that Azure ML lists.
 
 Two forms of the same listing are known. The service's specification shows family rows named
 ``Standard DSv2 Family Cluster Dedicated vCPUs`` of type ``…/vmFamily/usages``. Public scripts and
-reports show ``standardDSv2Family`` twice, told apart by type (``…/vmFamily/dedicatedCores/usages``
-and ``…/vmFamily/lowPriorityCores/usages``), and ``TotalLowPriorityCores``. Both are read. Rows of
-single workspaces and clusters, which repeat the names, are left out. A limit below zero is none.
+reports show ``standardDSv2Family`` twice, with different types
+(``…/vmFamily/dedicatedCores/usages`` and ``…/vmFamily/lowPriorityCores/usages``), and
+``TotalLowPriorityCores``. This module reads both. It ignores rows of single workspaces and
+clusters, which repeat the names. A limit below zero means no limit.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+
+from drillyard.documents.json_types import Json, JsonObject, as_integer, as_object
 
 _LOW = ("lowpriority",)
 _DEDICATED = ("dedicated",)
@@ -24,11 +26,11 @@ class Row:
     """Cores of one kind in the region, over the whole subscription.
 
     Attributes:
-        name: As the service writes it, for people.
-        family: Of sizes, in letters and digits alone; empty: the total of the region.
-        low_priority: Of which kind of nodes.
-        used: Cores in use.
-        limit: Cores that are allowed; None: no limit of its own.
+        name: Name as the service writes it.
+        family: Family of sizes, in letters and digits; empty for the total of the region.
+        low_priority: True for low-priority nodes.
+        used: Number of cores in use.
+        limit: Number of allowed cores; None if there is no limit.
     """
 
     name: str
@@ -39,49 +41,55 @@ class Row:
 
     @property
     def free(self) -> int | None:
-        """Cores that are left; None: as many as other rows leave."""
+        """Number of free cores; None if this row does not limit them."""
         return None if self.limit is None else max(0, self.limit - self.used)
 
 
-def rows(usages: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """The rows that limit clusters of the subscription; what is not understood is left out.
+def rows(usages: Iterable[JsonObject]) -> list[Row]:
+    """Returns the rows that limit clusters of the subscription, without unknown ones.
 
     Args:
-        usages: As the service lists them.
+        usages: Rows as the service lists them.
     """
-    found = (_row(one) for one in usages)
-    return [row for row in found if row is not None]
+    parsed = (_row(usage) for usage in usages)
+    return [row for row in parsed if row is not None]
 
 
-def of(found: Iterable[Row], family: str, *, low_priority: bool) -> list[Row]:
-    """The rows that nodes of a family of sizes count against: the family's, and the total.
+def of(known: Iterable[Row], family: str, *, low_priority: bool) -> list[Row]:
+    """Returns the rows that nodes of a family of sizes count against: its own and the total.
 
     Args:
-        found: All rows.
-        family: As the list of sizes names it: ``standardFSv2Family``.
-        low_priority: Of which kind the nodes are.
+        known: All rows.
+        family: Family as the list of sizes names it: ``standardFSv2Family``.
+        low_priority: True for low-priority nodes.
     """
-    mine = ("", _squeezed(family))
-    return [r for r in found if r.low_priority is low_priority and r.family in mine]
+    families = ("", _squeezed(family))
+    return [r for r in known if r.low_priority is low_priority and r.family in families]
 
 
-def _row(one: Mapping[str, Any]) -> Row | None:
-    where, kind = str(one.get("id", "")).lower(), str(one.get("type", "")).lower()
-    name = str((one.get("name") or {}).get("value") or "")
+def _row(usage: JsonObject) -> Row | None:
+    where, kind = str(usage.get("id", "")).lower(), str(usage.get("type", "")).lower()
+    name = str(as_object(usage.get("name")).get("value") or "")
     if "/workspaces/" in where or "/workspace" in kind.partition("/")[2]:
         return None
-    told = f"{kind.replace('/', ' ')} {_squeezed(name)}"
-    low = any(word in told for word in _LOW)
-    if not low and not any(word in told for word in _DEDICATED):
-        return None  # the number of clusters, and whatever else there may be
+    label = f"{kind.replace('/', ' ')} {_squeezed(name)}"
+    low = any(word in label for word in _LOW)
+    if not low and not any(word in label for word in _DEDICATED):
+        return None  # the number of clusters, for example
     text = _squeezed(name)
     total = "vmfamily" not in kind and (text.startswith("total") or "family" not in text)
-    try:
-        used, limit = int(one.get("currentValue") or 0), int(one["limit"])
-    except (KeyError, TypeError, ValueError):
+    used, limit = _integer(usage.get("currentValue") or 0), _integer(usage.get("limit"))
+    if used is None or limit is None:
         return None
     family = "" if total else _SUFFIX.sub("", text)
     return Row(name, family, low, used, None if limit < 0 else limit)
+
+
+def _integer(value: Json) -> int | None:
+    """Returns a number, which may be written as text; None for anything else."""
+    if isinstance(value, str):
+        return int(value) if re.fullmatch(r"-?\d+", value) else None
+    return as_integer(value)
 
 
 def _squeezed(text: str) -> str:

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import ControlPlaneError
 from drillyard_backends.azure.errors import seam
 from drillyard_backends.azure.login import credential
 
+if TYPE_CHECKING:
+    from azure.core import PipelineClient
+    from azure.core.pipeline import PipelineResponse
+    from azure.core.pipeline.policies import HTTPPolicy, SansIOHTTPPolicy
+
 ARM = "https://management.azure.com"
 _SCOPE = f"{ARM}/.default"
 VERSION = "2024-10-01"
-"""Of Azure ML's API, where a call names no other."""
+"""Version of Azure ML's API, unless a call names another one."""
 CONNECT_S, READ_S = 10.0, 60.0
 """How long one try may wait for a connection, and for each part of an answer."""
 LONGEST_PAUSE_S = 60.0
@@ -68,7 +73,7 @@ class Rest:
         """Make something, or change it.
 
         Args:
-            path: Of the resource.
+            path: Path of the resource.
             document: What it is to be.
             absent: Ask for a refusal if it is there; not every service honours that.
 
@@ -128,16 +133,16 @@ class Rest:
             return dict(found) if isinstance(found, dict) else {}
 
     @cached_property
-    def _line(self) -> Any:
+    def _line(self) -> PipelineClient:
         return self._pipeline(signed_in=True)
 
     @cached_property
-    def _plain(self) -> Any:
+    def _plain(self) -> PipelineClient:
         """Without our own sign-in, which the endpoint must not see."""
         return self._pipeline(signed_in=False)
 
     @staticmethod
-    def _pipeline(*, signed_in: bool) -> Any:
+    def _pipeline(*, signed_in: bool) -> PipelineClient:
         from azure.core import PipelineClient
         from azure.core.pipeline.policies import BearerTokenCredentialPolicy, RetryPolicy
         from azure.core.pipeline.transport import RequestsTransport
@@ -145,11 +150,11 @@ class Rest:
         class Tries(RetryPolicy):  # type: ignore[misc, unused-ignore]
             """Waits as long as the service asks for, up to a limit."""
 
-            def get_retry_after(self, response: Any) -> float | None:
+            def get_retry_after(self, response: PipelineResponse) -> float | None:
                 told = super().get_retry_after(response)
                 return None if told is None else min(float(told), LONGEST_PAUSE_S)
 
-        policies: list[Any] = [Tries(timeout=int(LONGEST_CALL_S))]
+        policies: list[HTTPPolicy | SansIOHTTPPolicy] = [Tries(timeout=int(LONGEST_CALL_S))]
         if signed_in:
             policies.append(BearerTokenCredentialPolicy(credential(), _SCOPE))
         transport = RequestsTransport(connection_timeout=CONNECT_S, read_timeout=READ_S)

@@ -1,35 +1,35 @@
-"""Whether a region has the nodes of an order: their size, what it can do, and the quota."""
+"""Checks that a region has the nodes of an order: their size, its capabilities, and the quota."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from drillyard.backend import Order
+from drillyard.documents.json_types import JsonObject, as_integer, as_list
 from drillyard.findings import Finding, Severity
 from drillyard_backends.azure import prices, quota
 from drillyard_backends.azure.errors import Forbidden
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
 
-DEARER, MUCH_DEARER = 1.1, 2.0
-"""Times the listed price: what is said, and what is refused."""
+HIGHER, MUCH_HIGHER = 1.1, 2.0
+"""Factors of the listed price: above the first drillyard warns, above the second it refuses."""
 READS = [
-    f"Microsoft.MachineLearningServices/locations/{one}/read" for one in ("usages", "vmSizes")
+    f"Microsoft.MachineLearningServices/locations/{name}/read" for name in ("usages", "vmSizes")
 ]
 
 
 def of_nodes(
     service: Service, config: AzureConfig, order: Order | None, location: str, workers: int
 ) -> Iterator[Finding]:
-    """Of a cluster's nodes.
+    """Checks a cluster's nodes.
 
     Args:
-        service: Carries the questions.
+        service: Sends the requests.
         config: The settings.
-        order: What would be rented; None: nodes for any run.
+        order: The order; None for nodes of any run.
         location: Region of the workspace.
-        workers: Nodes.
+        workers: Number of nodes.
     """
     gpus = 0 if order is None else order.gpus
     low = config.low_priority
@@ -48,22 +48,22 @@ def of_size(
     low_priority: bool,
     gpus: int = 0,
 ) -> Iterator[Finding]:
-    """Of machines of one size.
+    """Checks machines of one size.
 
     Args:
-        service: Carries the questions.
-        location: Region.
-        name: Of the size.
+        service: Sends the requests.
+        location: Region of the machines.
+        name: Name of the size.
         field: The setting that names it.
-        nodes: How many.
-        low_priority: Of which kind.
-        gpus: That each of them needs.
+        nodes: Number of machines.
+        low_priority: True for low-priority machines.
+        gpus: Number of GPUs that each of them needs.
     """
     try:
         size = service.sizes(location).get(name.lower())
         usages = quota.rows(service.usages(location))
     except Forbidden as error:
-        # They are asked at the subscription, where a role in the workspace does not count.
+        # They belong to the subscription, where a role in the workspace does not count.
         yield Finding(
             Severity.WARNING,
             "quota",
@@ -75,40 +75,39 @@ def of_size(
         yield Finding(
             Severity.ERROR,
             field,
-            f"{name} is not to be had in {location}",
-            f"az ml compute list-sizes --location {location} shows what is",
+            f"{name} is not available in {location}",
+            f"az ml compute list-sizes --location {location} lists the available sizes",
         )
         return
     yield from _suits(size, name, field, low_priority, gpus)
     if field == "vm_size":
-        yield from _dearer(size, name, low_priority)
-    cores = int(size.get("vCPUs") or 0)
+        yield from _higher_price(size, name, low_priority)
+    cores = as_integer(size.get("vCPUs")) or 0
     yield from _fits(usages, size, location, field, nodes, cores, low_priority)
 
 
 def _suits(
-    size: Mapping[str, Any], name: str, field: str, low_priority: bool, gpus: int
+    size: JsonObject, name: str, field: str, low_priority: bool, gpus: int
 ) -> Iterator[Finding]:
-    """What the service says of a size; its word on low priority has been wrong both ways."""
-    kinds = [str(one).lower() for one in size.get("supportedComputeTypes") or []]
-    if field == "vm_size" and kinds and "amlcompute" not in kinds:
+    """Checks what the service says about a size; it was wrong about low priority both ways."""
+    kinds = [str(kind) for kind in as_list(size.get("supportedComputeTypes"))]
+    if field == "vm_size" and kinds and "amlcompute" not in map(str.lower, kinds):
         yield Finding(
             Severity.ERROR,
             field,
-            f"{name} cannot be had in a compute cluster, only as "
-            f"{', '.join(size['supportedComputeTypes'])}",
+            f"{name} is not available in a compute cluster, only as {', '.join(kinds)}",
             "another vm_size",
         )
     if low_priority and size.get("lowPriorityCapable") is False:
         yield Finding(
             Severity.WARNING,
             field,
-            f"Azure ML says that {name} is not had at low priority: its nodes may never come",
+            f"Azure ML does not list {name} at low priority: its nodes may never start",
             "low_priority: false; or another vm_size",
         )
-    there = size.get("gpus")
-    if gpus and there is not None and int(there) < gpus:
-        has = f"has {there}" if int(there) else "has none"
+    available = as_integer(size.get("gpus"))
+    if gpus and available is not None and available < gpus:
+        has = f"has {available}" if available else "has none"
         yield Finding(
             Severity.ERROR,
             "gpus",
@@ -117,23 +116,24 @@ def _suits(
         )
 
 
-def _dearer(size: Mapping[str, Any], name: str, low_priority: bool) -> Iterator[Finding]:
-    """``max_cost`` is kept with the price list: Azure's own price may be a higher one."""
-    listed, told = prices.price(name, low_priority), prices.told(size, low_priority)
-    if listed is None or told is None or told <= DEARER * listed:
+def _higher_price(size: JsonObject, name: str, low_priority: bool) -> Iterator[Finding]:
+    """Compares Azure's price with the price list, on which ``max_cost`` relies."""
+    expected = prices.price(name, low_priority)
+    actual = prices.listed_price(size, low_priority)
+    if expected is None or actual is None or actual <= HIGHER * expected:
         return
     yield Finding(
-        Severity.ERROR if told > MUCH_DEARER * listed else Severity.WARNING,
+        Severity.ERROR if actual > MUCH_HIGHER * expected else Severity.WARNING,
         "prices",
-        f"Azure tells {told:g} {prices.currency()} an hour for {name}, and the price list of "
-        f"{prices.date()} has {listed:g}: max_cost would be passed by {told / listed:.1f} times",
+        f"{name} costs {actual:g} {prices.currency()} per hour at Azure, and {expected:g} in the "
+        f"price list of {prices.date()}: a run could cost {actual / expected:.1f} times max_cost",
         f"{prices.OVERRIDE}=FILE with that price (see docs/azure.md); or another vm_size",
     )
 
 
 def _fits(
     usages: list[quota.Row],
-    size: Mapping[str, Any],
+    size: JsonObject,
     location: str,
     field: str,
     nodes: int,
@@ -143,30 +143,30 @@ def _fits(
     family = str(size.get("family") or "")
     rows = quota.of(usages, family, low_priority=low_priority)
     kind = "low-priority" if low_priority else f"dedicated {family}"
-    ask = f"ask for more: https://ml.azure.com/quota (region {location})"
+    ask = f"request more: https://ml.azure.com/quota (region {location})"
     known = [row for row in rows if row.family or low_priority]
     if not known or not cores:
         yield Finding(
             Severity.WARNING,
             "quota",
-            f"Azure lists no quota of {kind} cores in {location}: nodes may never come",
+            f"Azure lists no quota of {kind} cores in {location}: nodes may never start",
             ask,
         )
-    wanted = nodes * cores
+    needed = nodes * cores
     limited = [(row.free, row.limit, row.name) for row in rows]
     least = min(((f, n, name) for f, n, name in limited if f is not None), default=None)
     if least is None:
         if known:
-            yield Finding(Severity.OK, "quota", f"{wanted} {kind} cores; there is no limit")
+            yield Finding(Severity.OK, "quota", f"{needed} {kind} cores; there is no limit")
         return
     free, limit, name = least
-    words = f"{wanted} cores of {name} for {nodes} nodes; {free} of {limit} are free"
+    numbers = f"{needed} cores of {name} for {nodes} nodes; {free} of {limit} are free"
     if (limit or 0) < cores:
-        what = "the quota is 0" if not limit else "the quota has room for no node"
-        yield Finding(Severity.ERROR, "quota", f"{what}: {words}", ask)
-    elif free < wanted:
+        what = "the quota is 0" if not limit else "the quota is too small for a node"
+        yield Finding(Severity.ERROR, "quota", f"{what}: {numbers}", ask)
+    elif free < needed:
         fewer = f"resources.workers: {max(1, free // cores)}; or "
         fix = ask if field != "vm_size" else fewer + ask
-        yield Finding(Severity.ERROR, "quota", f"too small: {words}", fix)
+        yield Finding(Severity.ERROR, "quota", f"too small: {numbers}", fix)
     else:
-        yield Finding(Severity.OK, "quota", words)
+        yield Finding(Severity.OK, "quota", numbers)

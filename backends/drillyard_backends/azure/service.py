@@ -10,13 +10,16 @@ import threading
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drillyard_backends.azure.errors import seam
 from drillyard_backends.azure.login import credential
 from drillyard_backends.azure.permissions import allowed
 from drillyard_backends.azure.rest import CONNECT_S, LONGEST_CALL_S, READ_S, Rest
 from drillyard_backends.azure.settings import AzureConfig
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
 
 
 class Service(Rest):
@@ -126,7 +129,7 @@ class Service(Rest):
     # -- environments -------------------------------------------------------------------------
 
     @cached_property
-    def _client(self) -> Any:
+    def _client(self) -> MLClient:
         with seam("reach Azure ML"):
             from azure.ai.ml import MLClient
 
@@ -145,7 +148,7 @@ class Service(Rest):
             )
 
     @property
-    def client(self) -> Any:
+    def client(self) -> MLClient:
         """Made once, whichever thread is first."""
         with self._lock:
             return self._client

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from drillyard.backend.settings.model import configured
+from drillyard.documents.json_types import Json
 from drillyard_backends.azure.workspace import found_here
 
 _GUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z")
@@ -27,9 +29,9 @@ _IDENTITY = re.compile(
 )
 _TAG = re.compile(r"[^<>%&\\?/\x00-\x1f]{1,100}\Z")
 LONGEST_TAG = 256
-"""Of a resource's tag in Resource Manager; those of jobs may be longer."""
+"""Longest value of a resource's tag in Resource Manager; tags of jobs may be longer."""
 MOST_TAGS = 42
-"""Of the user's own: Azure takes 50, and drillyard has eight on a job."""
+"""Number of the user's own tags: Azure allows 50, and drillyard has eight on a job."""
 _FORMS = {
     "subscription_id": (_GUID, "an id such as 01234567-89ab-cdef-0123-456789abcdef"),
     "resource_group": (_GROUP, "a name of at most 90 letters, digits, . _ - ( )"),
@@ -132,7 +134,7 @@ class AzureConfig(BaseSettings):
             raise ValueError(f"{len(value)} tags: Azure takes {MOST_TAGS} beside drillyard's own")
         for key, text in value.items():
             if not _TAG.match(key) or len(text) > LONGEST_TAG:
-                raise ValueError(f"{key}={text!r} is no tag: no <>%&\\?/ in a name, 256 long")
+                raise ValueError(f"{key}={text!r} is not a tag: no <>%&\\?/ in a name, 256 long")
             if key.startswith(("drillyard", "dy-")):
                 raise ValueError(f"{key} is a name of drillyard's own")
         return value
@@ -161,7 +163,7 @@ class AzureConfig(BaseSettings):
         return self
 
 
-def read_settings(given: dict[str, Any]) -> AzureConfig:
+def read_settings(given: Mapping[str, Json]) -> AzureConfig:
     """The settings.
 
     Raises:

@@ -22,7 +22,7 @@ _GRANT = (
     "up to an hour"
 )
 _NETWORK = (
-    "the account's network rules keep this machine out, which no role mends: allow its "
+    "the account's network rules exclude this machine, and no role changes that: allow its "
     "network or address (az storage account network-rule)"
 )
 
@@ -40,8 +40,8 @@ def seam(url: str, key: str = "", *, conditional: bool = False) -> Iterator[None
     """Translate what comes out of the library.
 
     Args:
-        url: Of the store, for messages.
-        key: Of the object.
+        url: URL of the store, for messages.
+        key: Key of the object.
         conditional: Whether the call is one that may find the key taken. The library sets
             conditions of its own, too: a long read of an object that changes is refused.
 
@@ -73,7 +73,7 @@ def seam(url: str, key: str = "", *, conditional: bool = False) -> Iterator[None
             raise Changed(f"store {url}: {key} is being written: {first_line(error)}") from error
         raise StoreUnavailable(
             f"store {url} at {key or 'the container'}: {first_line(error)}",
-            hint="does somebody hold a lease on it, or does a policy forbid to change it?",
+            hint="check whether a lease or a policy on it forbids changes",
         ) from error
     except azure.ClientAuthenticationError as error:
         if _code(error) in _NO_RIGHT:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from drillyard.errors import StoreUnavailable, UserError
 from drillyard.mailbox.keys import check_key
@@ -26,33 +25,37 @@ from drillyard_backends.buckets import (
     into_place,
 )
 
+if TYPE_CHECKING:
+    from azure.core.pipeline import PipelineResponse
+    from azure.storage.blob import BlobClient, ContainerClient, ContentSettings
+
 T = TypeVar("T")
 _URL = re.compile(
     r"az://(?P<account>[a-z0-9]{3,24})/(?P<container>[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){2,62})"
     r"(?:/(?P<prefix>.*))?\Z"
 )
 CHUNK = 4 << 20
-"""Of what goes up or down in pieces: the largest whose checksum the service computes."""
+"""Bytes in one piece of a transfer: the largest piece whose checksum the service computes."""
 RETRIES = 6
 TRIES = 3
-"""Of a read that meets a write."""
+"""Number of tries of a read that meets a write."""
 _TIMEOUT_S = (10, 60)
 NO_FOLDERS = (
     "has a hierarchical namespace: its listings show folders among the blobs",
-    "set `account` and `container` to another storage account, made without "
+    "set `account` and `container` to another storage account, created without "
     "--enable-hierarchical-namespace",
 )
-"""Why such an account is refused, and what to do."""
+"""The reason to refuse such an account, and the fix."""
 
 
-class BlobStore(BucketStore):
+class BlobStore(BucketStore["ContainerClient"]):
     """Blobs of a container under a prefix.
 
     Args:
         url: ``az://account/container`` or ``az://account/container/prefix``.
 
     Raises:
-        UserError: Not such a URL, or a prefix that leads out of its place.
+        UserError: The URL is not valid, or its prefix leads out of the container.
     """
 
     def __init__(self, url: str) -> None:
@@ -65,7 +68,7 @@ class BlobStore(BucketStore):
         super().__init__(f"az://{self.account}/{self.container}", match["prefix"] or "")
 
     def get(self, key: str) -> bytes:
-        """Read an object; its checksum is verified."""
+        """Reads an object; its checksum is verified."""
         blob = self._blob(key)
 
         def read() -> bytes:
@@ -75,48 +78,49 @@ class BlobStore(BucketStore):
         return again_when_damaged(lambda: _again_when_changed(read))
 
     def stat(self, key: str) -> ObjectInfo | None:
-        """Size and time of an object, or None."""
+        """Returns size and time of an object, or None."""
         blob = self._blob(key)
         try:
             with seam(self.url, key):
-                found = blob.get_blob_properties()
+                properties = blob.get_blob_properties()
         except ObjectMissing:
             return None
-        return ObjectInfo(key, int(found.size), found.last_modified.timestamp())
+        return ObjectInfo(key, int(properties.size), properties.last_modified.timestamp())
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Every object whose key starts with ``prefix``, sorted by key."""
+        """Yields every object whose key starts with ``prefix``, sorted by key."""
         cut = len(self._prefix)
-        for blob in self._pages(lambda c: c.list_blobs(name_starts_with=self._prefix + prefix)):
+        whole = self._prefix + prefix
+        for blob in self._pages(lambda: self._bucket.list_blobs(name_starts_with=whole)):
             yield ObjectInfo(blob.name[cut:], int(blob.size), blob.last_modified.timestamp())
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Every key that starts with a prefix, sorted."""
+        """Yields every key that starts with a prefix, sorted."""
         cut = len(self._prefix)
         whole = self._prefix + prefix
-        for name in self._pages(lambda c: c.list_blob_names(name_starts_with=whole)):
+        for name in self._pages(lambda: self._bucket.list_blob_names(name_starts_with=whole)):
             yield name[cut:]
 
     def folders(self, prefix: str = "") -> Iterator[str]:
-        """Names directly below a prefix (which ends with ``/`` or is empty), without the rest."""
+        """Yields the names directly below a prefix, which ends with ``/`` or is empty."""
         whole = self._prefix + prefix
-        walk = self._pages(lambda c: c.walk_blobs(name_starts_with=whole, delimiter="/"))
-        yield from sorted(one.name[len(whole) : -1] for one in walk if one.name.endswith("/"))
+        walk = self._pages(lambda: self._bucket.walk_blobs(whole, delimiter="/"))
+        yield from sorted(item.name[len(whole) : -1] for item in walk if item.name.endswith("/"))
 
     def delete(self, key: str) -> None:
-        """Remove an object; missing is success."""
+        """Removes an object; a missing one is success."""
         blob = self._blob(key)
         with contextlib.suppress(ObjectMissing), seam(self.url, key):
             blob.delete_blob(delete_snapshots="include")
 
     def upload(self, key: str, path: Path) -> None:
-        """Write an object from a file; a large one in pieces that are repeated one by one."""
+        """Writes an object from a file; a large one in pieces that are repeated separately."""
         blob = self._blob(key)
         with path.open("rb") as file, seam(self.url, key):
             blob.upload_blob(file, overwrite=True, validate_content=True, **_settings(key))
 
     def download(self, key: str, path: Path) -> None:
-        """Read an object into a file, atomically; its checksum is verified."""
+        """Reads an object into a file, atomically; its checksum is verified."""
         blob = self._blob(key)
 
         def read(temporary: Path) -> None:
@@ -126,14 +130,14 @@ class BlobStore(BucketStore):
         into_place(path, lambda temporary: _again_when_changed(lambda: read(temporary)))
 
     def now(self) -> float:
-        """The service's clock: the date of its newest answer, and what passed since."""
+        """Returns the service's time: the date of its newest answer plus the time since."""
         return self._dates.now(lambda: self.stat("-no-such-key"))
 
     def make_container(self) -> bool:
-        """Make the container unless it is there; True when this call made it.
+        """Creates the container unless it exists; returns True if this call created it.
 
         Raises:
-            StoreUnavailable: It is not there and cannot be made.
+            StoreUnavailable: It does not exist and cannot be created.
         """
         try:
             with seam(self.url, conditional=True):
@@ -145,19 +149,19 @@ class BlobStore(BucketStore):
         return True
 
     def check_flat(self) -> None:
-        """Refuse an account that has real folders, found out by doing it: no right is needed.
+        """Refuses an account with real folders. Finds out by writing a blob, which needs no right.
 
         Raises:
-            UserError: It has: nobody can read a folder that a listing shows.
+            UserError: The account has real folders, which are listed but cannot be read.
         """
         folder = f"canary-{secrets.token_hex(6)}"
         leaf = f"{folder}/leaf"
         self.put(leaf, b"1")
         try:
-            shown = set(self.keys(folder))
+            listed = set(self.keys(folder))
         finally:
             self.delete(leaf)
-        if folder in shown:
+        if folder in listed:
             with contextlib.suppress(StoreUnavailable):
                 self.delete(folder)
             raise UserError(
@@ -166,7 +170,7 @@ class BlobStore(BucketStore):
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _connect(self) -> Any:
+    def _connect(self) -> ContainerClient:
         with seam(self.url):
             import requests
             from azure.core.exceptions import ClientAuthenticationError
@@ -174,13 +178,13 @@ class BlobStore(BucketStore):
             from azure.storage.blob import ContainerClient, ExponentialRetry
 
             class Tries(ExponentialRetry):  # type: ignore[misc, unused-ignore]
-                """Not for a refused sign-in: azure-identity has tried that again by itself."""
+                """Does not repeat a refused sign-in: azure-identity has repeated it already."""
 
-                def increment(self, *args: Any, **named: Any) -> bool:
+                def increment(self, *args: object, **named: object) -> bool:
                     refused = isinstance(named.get("error"), ClientAuthenticationError)
                     return not refused and bool(super().increment(*args, **named))
 
-            # A worker's threads share one client; the default keeps ten connections.
+            # A worker's threads share one client; its default is ten connections.
             session = requests.Session()
             session.mount("https://", requests.adapters.HTTPAdapter(4, 32))
             return ContainerClient(
@@ -203,10 +207,10 @@ class BlobStore(BucketStore):
                 raw_response_hook=self._read_clock,
             )
 
-    def _read_clock(self, answer: Any) -> None:
+    def _read_clock(self, answer: PipelineResponse) -> None:
         self._dates.read(answer.http_response.headers.get("Date", ""))
 
-    def _blob(self, key: str) -> Any:
+    def _blob(self, key: str) -> BlobClient:
         check_key(key)
         return self._bucket.get_blob_client(self._prefix + key)
 
@@ -215,28 +219,33 @@ class BlobStore(BucketStore):
         with seam(self.url, key, conditional=not over):
             blob.upload_blob(data, overwrite=over, validate_content=True, **_settings(key))
 
-    def _pages(self, ask: Any) -> Iterator[Any]:
-        """What a listing yields; its pages are fetched inside the seam."""
+    def _pages(self, request: Callable[[], Iterable[T]]) -> Iterator[T]:
+        """Yields the items of a listing; translates the errors of fetching its pages."""
         with seam(self.url):
-            found = iter(ask(self._bucket))
-        step = partial(next, found, None)
+            items = iter(request())
         while True:
             with seam(self.url):
-                one = step()
-            if one is None:
+                item = next(items, None)
+            if item is None:
                 return
-            yield one
+            yield item
 
 
 def _again_when_changed(read: Callable[[], T]) -> T:
-    """A long read of what somebody writes meanwhile: the next one gets the new content."""
+    """Reads again if an object changed during a long read; the next read gets the new content."""
     for _ in range(TRIES - 1):
         with contextlib.suppress(Changed):
             return read()
     return read()
 
 
-def _settings(key: str) -> dict[str, Any]:
+class _Upload(TypedDict):
+    """Arguments of every upload."""
+
+    content_settings: ContentSettings
+
+
+def _settings(key: str) -> _Upload:
     from azure.storage.blob import ContentSettings
 
     return {"content_settings": ContentSettings(content_type=content_type(key))}

@@ -71,7 +71,7 @@ def end(service: Service, wanted: str) -> None:
 
 
 def unmarked(endpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """An endpoint that nobody makes any more, as the service takes it.
+    """Returns an abandoned endpoint, in the form for the service.
 
     Args:
         endpoint: As it is described, or as it was sent.

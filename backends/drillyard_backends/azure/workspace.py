@@ -1,4 +1,4 @@
-"""Which workspace is meant where nobody says: Azure ML's own file, its variables, ``az login``."""
+"""Finds the default workspace: Azure ML's own file, its variables, ``az login``."""
 
 from __future__ import annotations
 

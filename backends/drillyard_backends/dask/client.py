@@ -1,6 +1,6 @@
-"""Speaking to a Dask scheduler: the one seam where Dask's errors become ours.
+"""Calls to a Dask scheduler; translates Dask's errors into drillyard's.
 
-Every call ends within a bound: a scheduler or worker that is stopped does not say so.
+Every call has a time limit: a scheduler or worker that was stopped does not report it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, TypeVar, overload
 
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.system.optional_packages import install
@@ -19,22 +19,45 @@ from drillyard.system.optional_packages import install
 if TYPE_CHECKING:
     from distributed import Client
 
+T = TypeVar("T")
+
+
+class Security(TypedDict, total=False):
+    """Arguments of ``distributed.Security`` for TLS."""
+
+    require_encryption: bool
+    tls_ca_file: str
+    tls_client_cert: str
+    tls_client_key: str
+
+
+class DaskWorker(TypedDict, total=False):
+    """What a scheduler knows about one of its workers; ``name`` is a number or a text."""
+
+    name: int | str
+    nthreads: int
+    resources: dict[str, float]
+
+
+Workers = Mapping[str, DaskWorker]
+"""Workers by their addresses."""
+
 _clients: dict[tuple[str, str], Client] = {}
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class SchedulerAddress:
-    """How a scheduler is reached.
+    """How to reach a scheduler.
 
     Attributes:
-        address: Of the scheduler.
+        address: Address of the scheduler.
         security: Arguments of ``distributed.Security``; empty without TLS.
-        timeout_s: Bound of one call.
+        timeout_s: Time limit of one call, in seconds.
     """
 
     address: str
-    security: dict[str, Any] = field(default_factory=dict)
+    security: Security = field(default_factory=Security)
     timeout_s: float = 10.0
 
     @property
@@ -42,17 +65,17 @@ class SchedulerAddress:
         return self.address, str(self.security.get("tls_client_cert", ""))
 
     def client(self) -> Client:
-        """The client of this process for the scheduler, connected.
+        """Returns this process's client of the scheduler, connected.
 
         Raises:
             InfrastructureError: The scheduler does not answer.
-            UserError: Dask is not installed, or TLS is refused.
+            UserError: Dask is not installed, or the TLS handshake fails.
         """
         try:
-            from distributed import Client, Security
+            import distributed
         except ImportError as error:
             raise UserError(f"Dask is not installed here: {error}", hint=install("dask")) from None
-        # What it says of lost connections is said by us, with what follows from it.
+        # We report lost connections ourselves, with their consequences.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         with _lock:
             client = _clients.get(self._key)
@@ -62,41 +85,59 @@ class SchedulerAddress:
                 del _clients[self._key]
                 _end(client)
             with self.seam():
-                client = _clients[self._key] = Client(
+                client = _clients[self._key] = distributed.Client(
                     self.address,
                     timeout=self.timeout_s,
                     set_as_default=False,
-                    security=Security(**self.security) if self.security else None,
+                    security=distributed.Security(**self.security) if self.security else None,
                 )
             return client
 
     def forget(self) -> None:
-        """Close this process's connection, where there is one."""
+        """Closes this process's connection, if there is one."""
         with _lock:
             client = _clients.pop(self._key, None)
         if client is not None:
             _end(client)
 
-    def workers(self) -> dict[str, dict[str, Any]]:
-        """Address -> ``name``, ``nthreads``, ``resources`` … of every worker now."""
+    def workers(self) -> dict[str, DaskWorker]:
+        """Returns every current worker by its address."""
         client = self.client()
         with self.seam():
-            found = client.sync(
+            identity = client.sync(
                 client.scheduler.identity, n_workers=-1, callback_timeout=self.timeout_s
             )
-        return dict(found["workers"])
+        return dict(identity["workers"])
+
+    @overload
+    def run(
+        self,
+        function: Callable[..., Coroutine[object, object, T]],
+        *args: object,
+        workers: list[str] | None = None,
+        timeout_s: float | None = None,
+    ) -> dict[str, T | BaseException]: ...
+
+    @overload
+    def run(
+        self,
+        function: Callable[..., T],
+        *args: object,
+        workers: list[str] | None = None,
+        timeout_s: float | None = None,
+    ) -> dict[str, T | BaseException]: ...
 
     def run(
         self,
-        function: Callable[..., Any],
-        *args: Any,
+        function: Callable[..., object],
+        *args: object,
         workers: list[str] | None = None,
         timeout_s: float | None = None,
-    ) -> dict[str, Any]:
-        """Run a function on workers, beside their tasks.
+    ) -> Mapping[str, object]:
+        """Runs a function on workers, beside their tasks.
 
         Returns:
-            Address -> what it returned, or the exception that it raised.
+            Address -> the function's result, or the exception that it raised.
         """
         if workers == []:
             return {}
@@ -112,36 +153,36 @@ class SchedulerAddress:
                 )
             )
 
-    def versions(self, packages: list[str]) -> dict[str, dict[str, Any]]:
-        """Worker -> package -> its version there, also where drillyard is not installed."""
+    def versions(self, packages: list[str]) -> dict[str, dict[str, str | None]]:
+        """Returns the versions of packages by worker, also of workers without drillyard."""
         client = self.client()
         with self.seam():
-            found = client.sync(
+            answer = client.sync(
                 client._get_versions, packages=packages, callback_timeout=self.timeout_s
             )
-        return {a: (w or {}).get("packages", {}) for a, w in found["workers"].items()}
+        return {a: (w or {}).get("packages", {}) for a, w in answer["workers"].items()}
 
     @contextlib.contextmanager
     def seam(self) -> Iterator[None]:
-        """Dask's errors within become ours."""
+        """Translates Dask's errors in its block."""
         try:
             yield
         except DrillyardError:
             raise
         except (Exception, asyncio.CancelledError) as error:
-            words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            if "SSL" in words or "certificate" in words.lower():
+            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            if "SSL" in reason or "certificate" in reason.lower():
                 raise UserError(
-                    f"the scheduler at {self.address} and we do not accept each other: {words}",
-                    hint="look at tls_ca_file, tls_cert and tls_key of backends.dask",
+                    f"the TLS handshake with the scheduler at {self.address} failed: {reason}",
+                    hint="check tls_ca_file, tls_cert and tls_key of backends.dask",
                 ) from error
             raise InfrastructureError(
-                f"the scheduler at {self.address} does not answer: {words}",
-                hint="see whether it runs; what the workers do goes on meanwhile",
+                f"the scheduler at {self.address} does not answer: {reason}",
+                hint="check that it runs; the workers continue meanwhile",
             ) from error
 
 
 def _end(client: Client) -> None:
-    """Close without waiting for a scheduler that may be dead."""
+    """Closes a client without waiting for a scheduler that may be dead."""
     with contextlib.suppress(Exception):
         client.close(timeout=1.0)

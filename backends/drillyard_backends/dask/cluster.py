@@ -1,8 +1,8 @@
 """``python -m drillyard_backends.dask.cluster``: holds a cluster that was started for one lease.
 
-It starts the cluster, opens the lease's stations on its workers, also on those that are started
-anew, and closes it when it is told to, at the lease's deadline, or when nobody drives and nothing
-is left to do. It lives in a session of its own, so that work goes on when the driver is gone.
+It starts the cluster and opens the lease's worker proxies on its workers, also on workers that
+start later. It closes the cluster on a signal, at the lease's deadline, or when no driver is
+running and no work is left. It has its own session, so that work continues without the driver.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from drillyard.backend import Order
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
@@ -27,36 +27,39 @@ from drillyard.mailbox.records import WorkerRecord
 from drillyard.registry import load
 from drillyard.system.redaction import log_to, redact, register_environment
 from drillyard_backends.dask import worker_proxies
-from drillyard_backends.dask.client import SchedulerAddress
+from drillyard_backends.dask.client import SchedulerAddress, Security, Workers
 from drillyard_backends.dask.gpus import shares
 from drillyard_backends.dask.settings import DaskConfig
 
+if TYPE_CHECKING:
+    from distributed.deploy import Cluster
+
 SETTINGS = "cluster.json"
-DOOR = "scheduler.json"
-"""How the scheduler is reached: written whole once it listens."""
+ADDRESS = "scheduler.json"
+"""File with the scheduler's address; written atomically once the scheduler listens."""
 POLL_S = 1.0
 log = logging.getLogger(__name__)
 
 
-def door_of(folder: Path, timeout_s: float) -> SchedulerAddress | None:
-    """How the cluster of a lease is reached; None before its scheduler listens."""
+def address_of(folder: Path, timeout_s: float) -> SchedulerAddress | None:
+    """Returns the address of a lease's scheduler; None before the scheduler listens."""
     try:
-        found = json.loads((folder / DOOR).read_text(encoding="utf-8"))
+        document = json.loads((folder / ADDRESS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return SchedulerAddress(found["address"], found["security"], timeout_s)
+    return SchedulerAddress(document["address"], document["security"], timeout_s)
 
 
-def start(config: DaskConfig, order: Order, folder: Path) -> Any:
-    """Start the cluster.
+def start(config: DaskConfig, order: Order, folder: Path) -> Cluster:
+    """Starts the cluster.
 
     Raises:
-        UserError: The class cannot be had, or does not take the arguments.
-        InfrastructureError: It does not start.
+        UserError: The class cannot be imported, or refuses the arguments.
+        InfrastructureError: The cluster does not start.
     """
     import dask
 
-    # A task that nobody can do fails, instead of waiting for ever.
+    # A task that no worker can run fails instead of waiting for ever.
     dask.config.set(
         {
             "distributed.scheduler.no-workers-timeout": f"{config.no_workers_timeout_s}s",
@@ -66,9 +69,9 @@ def start(config: DaskConfig, order: Order, folder: Path) -> Any:
     )
     if config.cluster is None:
         return _local(order, folder)
-    made = load("clusters", config.cluster)
+    factory = load("clusters", config.cluster)
     try:
-        cluster = made(**config.args)
+        cluster = factory(**config.args)
         cluster.scale(order.workers)
     except TypeError as error:
         raise UserError(f"{config.cluster} does not take backends.dask.args: {error}") from error
@@ -77,17 +80,17 @@ def start(config: DaskConfig, order: Order, folder: Path) -> Any:
     return cluster
 
 
-def _local(order: Order, folder: Path) -> Any:
-    from distributed import LocalCluster, Security
+def _local(order: Order, folder: Path) -> Cluster:
+    import distributed
 
-    security = Security.temporary()
+    security = distributed.Security.temporary()
     files = {}
     for name in ("tls_ca_file", "tls_client_cert", "tls_client_key"):
         path = folder / f"{name}.pem"
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(getattr(security, name))
         files[name] = str(path)
-    cluster = LocalCluster(
+    cluster = distributed.LocalCluster(
         n_workers=order.workers,
         threads_per_worker=1,
         host="127.0.0.1",
@@ -102,23 +105,23 @@ def _local(order: Order, folder: Path) -> Any:
     return cluster
 
 
-def _security(cluster: Any, config: DaskConfig) -> dict[str, Any]:
-    return dict(getattr(cluster, "drillyard_security", None) or config.security)
+def _security(cluster: Cluster, config: DaskConfig) -> Security:
+    local: Security | None = getattr(cluster, "drillyard_security", None)
+    return local or config.security
 
 
 class ClusterHolder:
-    """Keeps a cluster until its lease is over.
+    """Keeps a cluster until its lease ends.
 
     Args:
-        order: What was rented.
-        cluster: What was started.
-        door: How it is reached.
-        local: The cluster is on this machine.
+        order: The order of the lease.
+        scheduler: Address of the cluster's scheduler.
+        local: True if the cluster is on this machine.
     """
 
-    def __init__(self, order: Order, door: SchedulerAddress, *, local: bool) -> None:
+    def __init__(self, order: Order, scheduler: SchedulerAddress, *, local: bool) -> None:
         self._order = order
-        self._door = door
+        self._scheduler = scheduler
         self._local = local
         self._mailbox = Mailbox(open_store(order.store_url), order.experiment)
         self._over = threading.Event()
@@ -126,21 +129,23 @@ class ClusterHolder:
             signal.signal(number, lambda *_: self._over.set())
 
     def keep(self) -> str:
-        """Wait until the lease is over; why it is."""
+        """Waits until the lease ends; returns the reason."""
         useful_at = time.monotonic()
         opened: set[str] = set()
         while not self._over.wait(POLL_S if opened else 0.1):
             if self._order.deadline is not None and time.time() >= self._order.deadline:
-                return "its deadline has come"
+                return "the deadline has passed"
             try:
-                workers = worker_proxies.able(self._order, self._door.workers())
+                workers = worker_proxies.able(self._order, self._scheduler.workers())
                 new = {a: w for a, w in workers.items() if a not in opened}
                 if new:
-                    worker_proxies.open_on(self._door, self._order, new, self._environment(new))
+                    worker_proxies.open_on(
+                        self._scheduler, self._order, new, self._environment(new)
+                    )
                     opened |= new.keys()
                     useful_at = time.monotonic()
                 busy = self._driven() or bool(
-                    worker_proxies.of_lease(self._door, self._order.lease_id)
+                    worker_proxies.of_lease(self._scheduler, self._order.lease_id)
                 )
             except InfrastructureError as error:
                 log.warning("%s", error)
@@ -149,9 +154,9 @@ class ClusterHolder:
                 useful_at = time.monotonic()
             elif time.monotonic() - useful_at >= self._order.idle_s:
                 return "nothing is left to do"
-        return "it was asked to end"
+        return "a signal arrived"
 
-    def _environment(self, workers: dict[str, Any]) -> dict[str, dict[str, str]]:
+    def _environment(self, workers: Workers) -> dict[str, dict[str, str]]:
         names = [str(worker["name"]) for worker in workers.values()]
         return shares(names, self._order.gpus) if self._local else {}
 
@@ -159,7 +164,7 @@ class ClusterHolder:
         return driven(self._mailbox)
 
     def fail(self, error: DrillyardError) -> None:
-        """Tell whoever waits for workers why there are none."""
+        """Writes down for the driver why there are no workers."""
         record = WorkerRecord(
             worker=f"{self._order.lease_id}-cluster",
             lease=self._order.lease_id,
@@ -172,7 +177,7 @@ class ClusterHolder:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a cluster; the exit code."""
+    """Runs a cluster; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m drillyard_backends.dask.cluster")
     parser.add_argument("folder", type=Path, help="folder of the lease, with order and settings")
     folder = parser.parse_args(arguments).folder
@@ -181,22 +186,22 @@ def main(arguments: list[str] | None = None) -> int:
     order = Order.from_bytes((folder / "order.json").read_bytes())
     config = DaskConfig(**json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
     log.info("starting a cluster of %d for %s", order.workers, order.lease_id)
-    cluster: Any = None
+    cluster: Cluster | None = None
     try:
         cluster = start(config, order, folder)
-        door = SchedulerAddress(cluster.scheduler_address, _security(cluster, config), 30.0)
-        text = json.dumps({"address": door.address, "security": door.security})
-        (folder / f".{DOOR}").write_text(text, encoding="utf-8")
-        os.replace(folder / f".{DOOR}", folder / DOOR)
-        log.info("the scheduler listens at %s", door.address)
-        keeper = ClusterHolder(order, door, local=config.cluster is None)
+        scheduler = SchedulerAddress(cluster.scheduler_address, _security(cluster, config), 30.0)
+        text = json.dumps({"address": scheduler.address, "security": scheduler.security})
+        (folder / f".{ADDRESS}").write_text(text, encoding="utf-8")
+        os.replace(folder / f".{ADDRESS}", folder / ADDRESS)
+        log.info("the scheduler listens at %s", scheduler.address)
+        holder = ClusterHolder(order, scheduler, local=config.cluster is None)
         try:
-            log.info("closing: %s", keeper.keep())
+            log.info("closing: %s", holder.keep())
         except DrillyardError as error:
-            keeper.fail(error)
+            holder.fail(error)
             raise
         finally:
-            _close_stations(door, order)
+            _close_proxies(scheduler, order)
     except DrillyardError as error:
         log.error("%s%s", error, f" ({error.hint})" if error.hint else "")
         return int(error.exit_code)
@@ -207,13 +212,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _close_stations(door: SchedulerAddress, order: Order) -> None:
-    """Let what runs flush, before the workers are ended."""
+def _close_proxies(scheduler: SchedulerAddress, order: Order) -> None:
+    """Lets running tickets flush before the workers end."""
     try:
-        worker_proxies.close(door, order.lease_id)
+        worker_proxies.close(scheduler, order.lease_id)
     except DrillyardError as error:
         log.warning("%s", error)
-    door.forget()
+    scheduler.forget()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which GPUs of this machine each worker of a local cluster sees."""
+"""Assigns GPUs of this machine to the workers of a local cluster."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from drillyard.worker.machine_share import gpus, variables, visible_gpus
 
 
 def shares(workers: Iterable[str], each: int) -> dict[str, dict[str, str]]:
-    """Deal the GPUs out, in turn where there are fewer than asked for.
+    """Assigns the GPUs to workers, in turn if there are too few.
 
     Args:
         workers: Names of the workers: the numbers that a local cluster gives them.
-        each: GPUs of one.
+        each: Number of GPUs of one worker.
 
     Returns:
-        Name -> variables of its agent; nothing where no GPU is asked for or known.
+        Name -> environment variables of its agent; empty if no GPU is requested or known.
     """
     devices = visible_gpus()
     if not each or not devices:

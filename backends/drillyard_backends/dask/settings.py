@@ -1,4 +1,4 @@
-"""Settings of the backend ``dask``, and which addresses are let in."""
+"""Settings of the backend ``dask``, and the rules for addresses."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import ipaddress
 import re
 import socket
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from drillyard.documents.json_types import JsonObject
+from drillyard_backends.dask.client import Security
 
 ADDRESS_WORDS = "tls://HOST:PORT, or tcp://HOST:PORT within a private network"
 _CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
@@ -24,39 +27,37 @@ class DaskConfig(BaseSettings):
 
     address: str | None = Field(
         None,
-        description=f"Scheduler of a cluster to join: {ADDRESS_WORDS}. Default: a cluster "
-        "is started on this machine, and ended with the lease.",
+        description=f"Scheduler of a cluster to join: {ADDRESS_WORDS}. Default: start a "
+        "cluster on this machine and end it with the lease.",
     )
     cluster: str | None = Field(
         None,
         description="A cluster class to start, as module:Class (dask_jobqueue:SLURMCluster, "
         "dask_kubernetes.operator:KubeCluster, …); it is scaled to resources.workers.",
     )
-    args: dict[str, Any] = Field(
-        default_factory=dict, description="Arguments of the cluster class."
-    )
+    args: JsonObject = Field(default_factory=dict, description="Arguments of the cluster class.")
     tls_ca_file: Path | None = Field(
         None, description="Certificate of the authority that signed both sides' certificates."
     )
-    tls_cert: Path | None = Field(None, description="Our certificate, to be let in.")
+    tls_cert: Path | None = Field(None, description="Our certificate.")
     tls_key: Path | None = Field(None, description="Key of our certificate.")
     connect_timeout_s: float = Field(
         10.0,
         gt=0,
         le=300,
-        description="Seconds until a scheduler that does not answer is given up for this time.",
+        description="Seconds to wait for a scheduler that does not answer.",
     )
     no_workers_timeout_s: float = Field(
         60.0,
         gt=0,
         le=86400,
         description="Seconds without an answer of the scheduler, or without "
-        "any worker, after which the lease is given up. Longer for clusters that must grow first.",
+        "any worker, after which the lease is given up. Raise it if your cluster starts slowly.",
     )
     runtime: Path | None = Field(
         None,
-        description="Folder for logs and scratch files of clusters that are started here; "
-        "default: one of yours under the system's temporary folder.",
+        description="Folder for logs and scratch files of clusters that drillyard starts here; "
+        "default: a folder of yours under the system's temporary folder.",
     )
     stop_grace_s: float = Field(
         20.0,
@@ -73,7 +74,7 @@ class DaskConfig(BaseSettings):
             host = split(value)[1]
             if host in _EVERYWHERE:
                 raise ValueError(
-                    "0.0.0.0 is where servers listen, not where one is reached; "
+                    "servers listen on 0.0.0.0 but cannot be reached by it; "
                     "name the scheduler's own address"
                 )
             if is_address(host):
@@ -92,7 +93,7 @@ class DaskConfig(BaseSettings):
         if self.address is not None and self.cluster is not None:
             raise ValueError("address joins a cluster and cluster starts one: give one of them")
         if self.args and self.cluster is None:
-            raise ValueError("args are those of a cluster class: name it with cluster")
+            raise ValueError("args needs cluster: they are the arguments of the cluster class")
         files = {
             "tls_ca_file": self.tls_ca_file,
             "tls_cert": self.tls_cert,
@@ -100,17 +101,17 @@ class DaskConfig(BaseSettings):
         }
         missing = [name for name, path in files.items() if path is None]
         if 0 < len(missing) < len(files):
-            raise ValueError(f"TLS takes all three files: {', '.join(missing)} not given")
+            raise ValueError(f"TLS needs all three files: {', '.join(missing)} not given")
         if self.address is not None and self.address.startswith("tls://") and missing:
-            raise ValueError("tls:// takes tls_ca_file, tls_cert and tls_key")
+            raise ValueError("tls:// needs tls_ca_file, tls_cert and tls_key")
         for name, path in files.items():
             if path is not None and not path.expanduser().is_file():
                 raise ValueError(f"{name}: no file {path}")
         return self
 
     @property
-    def security(self) -> dict[str, Any]:
-        """Arguments of ``distributed.Security`` for the client; empty without TLS."""
+    def security(self) -> Security:
+        """Returns the arguments of ``distributed.Security`` for the client; empty without TLS."""
         if self.tls_ca_file is None or self.tls_cert is None or self.tls_key is None:
             return {}
         return {
@@ -122,10 +123,10 @@ class DaskConfig(BaseSettings):
 
 
 def split(address: str) -> tuple[Literal["tcp", "tls"], str, int]:
-    """Protocol, host and port of a scheduler's address.
+    """Returns protocol, host and port of a scheduler's address.
 
     Raises:
-        ValueError: It is none, or of a protocol that drillyard does not speak.
+        ValueError: It is not an address, or its protocol is not supported.
     """
     parts = urlsplit(address)
     if parts.scheme not in ("tcp", "tls") or parts.path or parts.port is None:
@@ -134,7 +135,7 @@ def split(address: str) -> tuple[Literal["tcp", "tls"], str, int]:
 
 
 def is_address(host: str) -> bool:
-    """True for an IP address, false for a name."""
+    """Returns True for an IP address, and False for a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -143,26 +144,26 @@ def is_address(host: str) -> bool:
 
 
 def refuse_public(address: str) -> None:
-    """Whoever reaches a scheduler runs what he likes there: never in clear over foreign networks.
+    """Refuses plain TCP outside private networks: whoever reaches a scheduler can run any code.
 
     Args:
-        address: Of a scheduler; its name is looked up.
+        address: Address of a scheduler; its host name is looked up.
 
     Raises:
-        ValueError: Plain TCP to an address that is not private.
+        ValueError: It is plain TCP to an address that is not private.
     """
     protocol, host, port = split(address)
     if protocol == "tls":
         return
     try:
-        found = {info[4][0] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+        hosts = {info[4][0] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     except OSError:
-        return  # nobody can be reached by it; connecting says so
+        return  # the name is unknown; connecting reports it
     public = sorted(
-        ip for ip in map(str, found) if not ipaddress.ip_address(ip.partition("%")[0]).is_private
+        ip for ip in map(str, hosts) if not ipaddress.ip_address(ip.partition("%")[0]).is_private
     )
     if public:
         raise ValueError(
             f"tcp:// without TLS to {public[0]}, which is not in a private network: whoever "
-            "listens there could run anything; use tls://"
+            "listens on the way could run any code; use tls://"
         )

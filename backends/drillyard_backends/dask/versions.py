@@ -1,10 +1,9 @@
-"""Versions of the workers of a cluster beside ours, as a table of what differs."""
+"""Compares the versions on a cluster's workers with ours, as a table of the differences."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from drillyard.findings import Finding, Severity
 from drillyard_backends.dask.client import SchedulerAddress
@@ -13,19 +12,19 @@ MUST_AGREE = ("drillyard", "distributed", "dask", "cloudpickle", "msgpack")
 SHOULD_AGREE = ("torch", "stable-baselines3", "gymnasium", "numpy")
 
 
-def look(door: SchedulerAddress) -> list[Finding]:
-    """Compare every worker's versions with ours.
+def look(scheduler: SchedulerAddress) -> list[Finding]:
+    """Compares every worker's versions with ours.
 
     Raises:
         InfrastructureError: The scheduler does not answer.
     """
     packages = [*MUST_AGREE, *SHOULD_AGREE]
-    workers = door.versions(packages)
+    workers = scheduler.versions(packages)
     return compare({name: ours(name) for name in packages} | {"python": python()}, workers)
 
 
 def ours(name: str) -> str | None:
-    """The version of a distribution that is installed here."""
+    """Returns the version of a distribution that is installed here."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -33,16 +32,16 @@ def ours(name: str) -> str | None:
 
 
 def python() -> str:
-    """This interpreter's version."""
+    """Returns the version of this interpreter."""
     import platform
 
     return platform.python_version()
 
 
 def compare(
-    here: Mapping[str, str | None], workers: Mapping[str, Mapping[str, Any]]
+    here: Mapping[str, str | None], workers: Mapping[str, Mapping[str, str | None]]
 ) -> list[Finding]:
-    """What differs, as findings.
+    """Returns the differences as findings.
 
     Args:
         here: Package -> our version.
@@ -72,16 +71,18 @@ def compare(
     return findings
 
 
-def _short(name: str, found: Any) -> str:
-    """Of an interpreter the minor version counts."""
-    text = str(found)
+def _short(name: str, version: object) -> str:
+    """Returns the part that must agree; for Python, the minor version."""
+    text = str(version)
     return ".".join(text.split(".")[:2]) if name == "python" else text
 
 
 def table(
-    names: list[str], here: Mapping[str, str | None], workers: Mapping[str, Mapping[str, Any]]
+    names: list[str],
+    here: Mapping[str, str | None],
+    workers: Mapping[str, Mapping[str, str | None]],
 ) -> str:
-    """A row a machine, a column a package."""
+    """Returns a table with a row for each machine and a column for each package."""
     rows = [["", *names], ["here", *(here[n] or "-" for n in names)]]
     for address, packages in sorted(workers.items()):
         rows.append([address, *(str(packages.get(n) or "-") for n in names)])

@@ -1,25 +1,25 @@
-"""Opening, finding and ending the stations of a lease, from outside the cluster."""
+"""Opens, finds and ends the worker proxies of a lease, from outside the cluster."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from drillyard.backend import Order
 from drillyard.errors import InfrastructureError, UserError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard_backends.dask import worker_proxy
-from drillyard_backends.dask.client import SchedulerAddress
+from drillyard_backends.dask.client import DaskWorker, SchedulerAddress, Workers
+from drillyard_backends.dask.worker_proxy import ProxyState
 
 GPU = "GPU"
-"""Name of the Dask resource that counts GPUs, as ``dask worker --resources GPU=1`` has it."""
-END_S = worker_proxy.LEAVE_S + 15.0
+"""Name of the Dask resource that counts GPUs, as in ``dask worker --resources GPU=1``."""
+END_S = worker_proxy.EXIT_S + 15.0
 
 
-def able(order: Order, workers: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The workers of a cluster on which a run of an order can be done, by address."""
+def able(order: Order, workers: Workers) -> dict[str, DaskWorker]:
+    """Returns the workers of a cluster that can do a run of an order, by address."""
     return {
         address: worker
         for address, worker in sorted(workers.items())
@@ -27,8 +27,8 @@ def able(order: Order, workers: Mapping[str, Mapping[str, Any]]) -> dict[str, Ma
     }
 
 
-def slots(order: Order, worker: Mapping[str, Any]) -> int:
-    """How many runs of an order a worker does at once."""
+def slots(order: Order, worker: DaskWorker) -> int:
+    """Returns how many runs of an order a worker can do at once."""
     threads = int(worker["nthreads"])
     if order.gpus:
         return min(threads, int(worker["resources"][GPU] // order.gpus))
@@ -36,15 +36,15 @@ def slots(order: Order, worker: Mapping[str, Any]) -> int:
 
 
 def open_on(
-    door: SchedulerAddress,
+    scheduler: SchedulerAddress,
     order: Order,
-    workers: Mapping[str, Mapping[str, Any]],
+    workers: Workers,
     environment: dict[str, dict[str, str]] | None = None,
 ) -> None:
-    """Open the station of a lease on some workers; harmless where it is open.
+    """Opens the proxies of a lease on some workers; an open proxy stays.
 
     Raises:
-        UserError: A worker sees another mailbox under the name, or lacks drillyard.
+        UserError: A worker sees another mailbox at the store's URL, or lacks drillyard.
         InfrastructureError: The scheduler or a worker does not answer.
     """
     if not workers:
@@ -54,73 +54,75 @@ def open_on(
     folder = mailbox.key(f"leases/{order.lease_id}/canary-{token}")
     mailbox.store.put(f"{folder}.txt", token.encode())
     try:
-        answers = door.run(
+        answers = scheduler.run(
             worker_proxy.open_here,
             order.model_dump_json(),
             environment or {},
             token,
             workers=list(workers),
         )
-        wrong = {address: answer for address, answer in answers.items() if answer}
-        for address in answers.keys() - wrong.keys():
+        problems: dict[str, str | BaseException] = {
+            address: answer for address, answer in answers.items() if answer
+        }
+        for address in answers.keys() - problems.keys():
             echo = f"{folder}-{worker_proxy.safe(str(workers[address]['name']))}.txt"
             if mailbox.store.stat(echo) is None:
-                wrong[address] = f"{order.store_url} is another place there"
+                problems[address] = f"{order.store_url} is another place there"
     finally:
         for info in list(mailbox.store.list(folder)):
             mailbox.store.delete(info.key)
-    if wrong:
-        _refuse(order, wrong)
+    if problems:
+        _refuse(order, problems)
 
 
-def _refuse(order: Order, wrong: Mapping[str, Any]) -> None:
-    lines = [f"{address}: {answer}" for address, answer in sorted(wrong.items())]
-    if all(isinstance(answer, OSError | TimeoutError) for answer in wrong.values()):
+def _refuse(order: Order, problems: Mapping[str, str | BaseException]) -> None:
+    lines = [f"{address}: {problems[address]}" for address in sorted(problems)]
+    if all(isinstance(answer, OSError | TimeoutError) for answer in problems.values()):
         raise InfrastructureError("Dask workers do not answer:\n  " + "\n  ".join(lines))
-    if any(isinstance(answer, ModuleNotFoundError) for answer in wrong.values()):
+    if any(isinstance(answer, ModuleNotFoundError) for answer in problems.values()):
         hint = "install the same drillyard on every Dask worker"
     else:
         hint = "use a store that all of them reach: a shared disk, gs://…, sftp://… (--store)"
     raise UserError(
-        f"{len(wrong)} Dask worker(s) cannot work for {order.experiment!r}:\n  "
+        f"{len(problems)} Dask worker(s) cannot work for {order.experiment!r}:\n  "
         + "\n  ".join(lines),
         hint=hint,
     )
 
 
-def living(door: SchedulerAddress) -> dict[str, list[dict[str, Any]]]:
-    """Address of a worker -> its stations; workers that do not answer are left out."""
-    answers = door.run(worker_proxy.look_here)
-    return {a: found for a, found in answers.items() if not isinstance(found, BaseException)}
+def living(scheduler: SchedulerAddress) -> dict[str, list[ProxyState]]:
+    """Returns the proxies of each worker by its address, without workers that do not answer."""
+    answers = scheduler.run(worker_proxy.look_here)
+    return {a: states for a, states in answers.items() if not isinstance(states, BaseException)}
 
 
-def of_lease(door: SchedulerAddress, lease: str) -> dict[str, dict[str, Any]]:
-    """Address of a worker -> its station of a lease."""
+def of_lease(scheduler: SchedulerAddress, lease: str) -> dict[str, ProxyState]:
+    """Returns the proxies of a lease by the address of their worker."""
     return {
-        address: one
-        for address, found in living(door).items()
-        for one in found
-        if one["order"]["lease_id"] == lease
+        address: state
+        for address, states in living(scheduler).items()
+        for state in states
+        if state["order"]["lease_id"] == lease
     }
 
 
-def close(door: SchedulerAddress, lease: str) -> None:
-    """End a lease's stations on every worker; returns when they are gone.
+def close(scheduler: SchedulerAddress, lease: str) -> None:
+    """Ends a lease's proxies on every worker; returns when they are gone.
 
     Raises:
-        InfrastructureError: A worker did not say that they are.
+        InfrastructureError: A worker did not confirm it.
     """
-    answers = door.run(worker_proxy.close_here, lease, timeout_s=END_S)
-    silent = [f"{a}: {e}" for a, e in answers.items() if isinstance(e, BaseException)]
-    # A worker that cannot even find our code has none of it running.
-    silent = [line for line in silent if "No module named 'drillyard" not in line]
-    if silent:
-        raise InfrastructureError("Dask workers did not end a lease: " + "; ".join(silent))
+    answers = scheduler.run(worker_proxy.close_here, lease, timeout_s=END_S)
+    failed = [f"{a}: {e}" for a, e in answers.items() if isinstance(e, BaseException)]
+    # A worker that cannot import our code runs none of it.
+    failed = [line for line in failed if "No module named 'drillyard" not in line]
+    if failed:
+        raise InfrastructureError("Dask workers did not end a lease: " + "; ".join(failed))
 
 
-def logs(door: SchedulerAddress, lease: str) -> Iterator[str]:
-    """The last lines of a lease's agents, each with its worker in front."""
+def logs(scheduler: SchedulerAddress, lease: str) -> Iterator[str]:
+    """Yields the last log lines of a lease's agents, each prefixed with its worker."""
     with contextlib.suppress(InfrastructureError):
-        for address, lines in sorted(door.run(worker_proxy.log_here, lease).items()):
+        for address, lines in sorted(scheduler.run(worker_proxy.log_here, lease).items()):
             if isinstance(lines, list):
                 yield from (f"{address}: {line}" for line in lines)

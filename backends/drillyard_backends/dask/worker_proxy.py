@@ -1,10 +1,10 @@
-"""What runs inside a Dask worker: a station that hands tickets to an agent beside it.
+"""Runs inside a Dask worker: a proxy that hands tickets to an agent beside the worker.
 
-A run must be killed, timed and given threads of its own, and a Dask worker must answer its
-scheduler meanwhile. So the worker starts one agent a lease, the same program as on every other
-backend, and a task does no more than hand it a ticket and wait. When the worker dies, the socket
-between them ends, and the agent flushes what runs. It outlives the worker by seconds, so its
-folder lies beside the worker's: the next worker that starts deletes that of a dead one.
+A run must be killed, timed and given its own threads, and a Dask worker must answer its scheduler
+meanwhile. So the worker starts one agent for each lease, the same program as on other backends. A
+task only hands it a ticket and waits. When the worker dies, the socket between them closes, and
+the agent flushes running tickets. It outlives the worker by seconds, so its folder is beside the
+worker's: the next worker that starts deletes the folder of a dead one.
 """
 
 from __future__ import annotations
@@ -25,35 +25,47 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, TypedDict
 
 from drillyard.backend import Order
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.system.processes import MARK, ProcessId, end, marked, send, wait_gone
 from drillyard.worker.push_worker import PLACE
 
-LEAVE_S = 12.0
-"""How long an agent may take to leave: its tickets have eight seconds to flush."""
+if TYPE_CHECKING:
+    from distributed import Worker
+
+EXIT_S = 12.0
+"""Seconds that an agent may take to exit: its tickets have eight seconds to flush."""
 _LOG_LINES = 2000
 log = logging.getLogger(__name__)
-_stations: dict[tuple[str, str], WorkerProxy] = {}
-"""(lease, name of the Dask worker) -> its station, in the worker's process."""
+_proxies: dict[tuple[str, str], WorkerProxy] = {}
+"""(lease, name of the Dask worker) -> its proxy, in the worker's process."""
 _closed: set[tuple[str, str]] = set()
-"""Those that were torn down: a task that comes late starts nothing."""
+"""Proxies that were torn down: a task that arrives late starts nothing."""
 _lock = threading.Lock()
+
+
+class ProxyState(TypedDict):
+    """A proxy as its worker reports it."""
+
+    order: JsonObject
+    slots: int
+    tickets: list[str]
 
 
 class WorkerProxy:
     """The agent of one lease beside one Dask worker.
 
     Args:
-        order: What was rented.
+        order: The order of the lease.
         worker: Name of the Dask worker.
-        slots: Tickets at once.
-        folder: Dask's scratch folder on this machine; one in it becomes the agent's.
-        environment: Further variables of the agent, such as the GPUs that it sees.
+        slots: Number of concurrent tickets.
+        folder: Dask's scratch folder on this machine; the agent gets a folder in it.
+        environment: More environment variables for the agent, such as its GPUs.
     """
 
     def __init__(
@@ -63,7 +75,7 @@ class WorkerProxy:
         self.slots = slots
         self._place = f"{order.lease_id}/{worker}"
         self._folder = Path(tempfile.mkdtemp(prefix=f"drillyard-{order.lease_id}-", dir=folder))
-        self._handed: dict[str, Future[str]] = {}
+        self._futures: dict[str, Future[str]] = {}
         self._lock = threading.Lock()
         (self._folder / "order.json").write_bytes(order.to_bytes())
         ours, theirs = socket.socketpair()
@@ -91,11 +103,11 @@ class WorkerProxy:
                 env={**os.environ, **environment, MARK: order.lease_id, PLACE: self._place},
             )
         self._agent = ProcessId.of(self._process.pid)
-        threading.Thread(target=self._listen, name=f"station-{worker}", daemon=True).start()
+        threading.Thread(target=self._listen, name=f"proxy-{worker}", daemon=True).start()
 
     @property
     def log_path(self) -> Path:
-        """What the agent says."""
+        """Path of the agent's log."""
         return self._folder / "agent.log"
 
     @property
@@ -105,35 +117,35 @@ class WorkerProxy:
 
     @property
     def tickets(self) -> list[str]:
-        """Those that were handed to the agent and are not over."""
+        """Tickets that the agent received and has not finished."""
         with self._lock:
-            return sorted(self._handed)
+            return sorted(self._futures)
 
     def do(self, ticket: str) -> str:
-        """Hand a ticket to the agent and wait until nothing more of its run is done here.
+        """Hands a ticket to the agent and waits until the agent has finished with its run.
 
         Returns:
-            The ticket's status as the agent saw it last; empty when the agent died.
+            The last status of the ticket that the agent saw; empty if the agent died.
         """
         with self._lock:
-            future = self._handed.get(ticket)
+            future = self._futures.get(ticket)
             if future is None:
-                future = self._handed[ticket] = Future()
+                future = self._futures[ticket] = Future()
                 try:
                     self._socket.sendall(json.dumps({"ticket": ticket}).encode() + b"\n")
                 except OSError:
-                    del self._handed[ticket]
+                    del self._futures[ticket]
                     return ""
         return future.result()
 
-    def ask_to_leave(self) -> None:
-        """Let the agent end; what runs flushes its last checkpoint."""
+    def stop(self) -> None:
+        """Asks the agent to exit; running tickets flush their last checkpoint."""
         if self._agent is not None:
             send(self._agent, signal.SIGTERM)
 
-    def end(self, grace_s: float = LEAVE_S) -> None:
-        """End the agent and whatever it started; takes as long as running tickets flush."""
-        self.ask_to_leave()
+    def end(self, grace_s: float = EXIT_S) -> None:
+        """Ends the agent and its processes; takes as long as running tickets need to flush."""
+        self.stop()
         if self._agent is not None:
             wait_gone([self._agent], grace_s)
         end(marked(self.order.lease_id, **{PLACE: self._place}), grace_s=0.0)
@@ -144,17 +156,17 @@ class WorkerProxy:
     def _listen(self) -> None:
         try:
             for line in self._socket.makefile("r", encoding="utf-8"):
-                words = json.loads(line)
+                message = json.loads(line)
                 with self._lock:
-                    future = self._handed.pop(str(words["over"]), None)
+                    future = self._futures.pop(str(message["over"]), None)
                 if future is not None:
-                    future.set_result(str(words["status"]))
+                    future.set_result(str(message["status"]))
         except (OSError, ValueError) as error:
-            log.warning("no more words from the agent: %s", error)
+            log.warning("the connection to the agent ended: %s", error)
         with self._lock:
-            left, self._handed = list(self._handed.values()), {}
+            unfinished, self._futures = list(self._futures.values()), {}
             self._socket.close()
-        for future in left:
+        for future in unfinished:
             future.set_result("")
         self._process.wait()
 
@@ -167,79 +179,85 @@ def work(order: str, ticket: str) -> str:
 
     Args:
         order: JSON of the order.
-        ticket: What to do.
+        ticket: The ticket to do.
 
     Returns:
-        The ticket's status when it left here; the mailbox has the result.
+        The ticket's last status here; the mailbox has the result.
     """
     from distributed import get_worker
 
-    wanted = Order.from_bytes(order.encode())
-    station = _open(wanted, get_worker(), {}, reopen=False)
-    return "" if station is None else station.do(ticket)
+    proxy = _open(Order.from_bytes(order.encode()), get_worker(), {}, reopen=False)
+    return "" if proxy is None else proxy.do(ticket)
 
 
 async def open_here(
-    order: str, environment: dict[str, dict[str, str]], token: str, dask_worker: Any = None
+    order: str,
+    environment: dict[str, dict[str, str]],
+    token: str,
+    dask_worker: Worker | None = None,
 ) -> str:
-    """Open the station of a lease on this Dask worker; harmless where it is open.
+    """Opens the proxy of a lease on this Dask worker; an open proxy stays.
 
     Args:
         order: JSON of the order.
-        environment: Name of a Dask worker -> further variables of its agent.
-        token: What the canary in the mailbox says, for workers that see another place under the
-            same name.
-        dask_worker: Filled in by Dask.
+        environment: Name of a Dask worker -> more environment variables for its agent.
+        token: Content of the canary in the mailbox. It shows whether the worker sees the same
+            store.
+        dask_worker: Dask passes the worker.
 
     Returns:
         Empty, or why this worker cannot work for the lease.
     """
-    wanted = Order.from_bytes(order.encode())
+    assert dask_worker is not None
+    parsed = Order.from_bytes(order.encode())
     name = str(dask_worker.name)
-    # A thread: the worker's loop must go on answering its scheduler while a store is slow.
-    trouble = await asyncio.to_thread(canary, wanted, name, token)
-    if not trouble:
-        own = environment.get(name, {})
-        await asyncio.to_thread(_open, wanted, dask_worker, own, reopen=True)
-    return trouble
+    # In a thread: the worker's loop must answer its scheduler while a store is slow.
+    problem = await asyncio.to_thread(canary, parsed, name, token)
+    if not problem:
+        variables = environment.get(name, {})
+        await asyncio.to_thread(_open, parsed, dask_worker, variables, reopen=True)
+    return problem
 
 
-async def close_here(lease: str, dask_worker: Any = None) -> None:
-    """End the station of a lease on this Dask worker; already gone is success."""
+async def close_here(lease: str, dask_worker: Worker | None = None) -> None:
+    """Ends the proxy of a lease on this Dask worker; already gone is success."""
+    assert dask_worker is not None
     key = lease, str(dask_worker.name)
     with _lock:
         _closed.add(key)
-        station = _stations.pop(key, None)
-    if station is not None:
-        await asyncio.to_thread(station.end)
+        proxy = _proxies.pop(key, None)
+    if proxy is not None:
+        await asyncio.to_thread(proxy.end)
 
 
-def look_here(dask_worker: Any = None) -> list[dict[str, Any]]:
-    """The stations of this Dask worker whose agents live."""
+def look_here(dask_worker: Worker | None = None) -> list[ProxyState]:
+    """Returns the proxies of this Dask worker with a running agent."""
+    assert dask_worker is not None
     name = str(dask_worker.name)
     with _lock:
-        mine = [station for (_, worker), station in _stations.items() if worker == name]
+        proxies = [proxy for (_, worker), proxy in _proxies.items() if worker == name]
     return [
-        {"order": s.order.model_dump(mode="json"), "slots": s.slots, "tickets": s.tickets}
-        for s in mine
-        if s.alive
+        {"order": p.order.model_dump(mode="json"), "slots": p.slots, "tickets": p.tickets}
+        for p in proxies
+        if p.alive
     ]
 
 
-def log_here(lease: str, dask_worker: Any = None) -> list[str]:
-    """The last lines that the agent of a lease said on this Dask worker."""
-    station = _stations.get((lease, str(dask_worker.name)))
-    if station is None:
+def log_here(lease: str, dask_worker: Worker | None = None) -> list[str]:
+    """Returns the last log lines of a lease's agent on this Dask worker."""
+    assert dask_worker is not None
+    proxy = _proxies.get((lease, str(dask_worker.name)))
+    if proxy is None:
         return []
-    text = station.log_path.read_text(encoding="utf-8", errors="replace")
+    text = proxy.log_path.read_text(encoding="utf-8", errors="replace")
     return text.splitlines()[-_LOG_LINES:]
 
 
 def canary(order: Order, worker: str, token: str) -> str:
-    """See whether this machine reads and writes the very mailbox of the driver.
+    """Checks that this machine reads and writes the same mailbox as the driver.
 
     Returns:
-        Empty, or what is wrong.
+        Empty, or the problem.
     """
     try:
         mailbox = Mailbox(open_store(order.store_url), order.experiment)
@@ -255,7 +273,7 @@ def canary(order: Order, worker: str, token: str) -> str:
 
 
 def lock_of(folder: Path) -> Path:
-    """The file whose lock tells Dask that somebody works in a folder of its scratch space."""
+    """Returns the file whose lock tells Dask that a folder of its scratch space is in use."""
     from distributed.diskutils import DIR_LOCK_EXT
 
     return folder.with_name(folder.name + DIR_LOCK_EXT)
@@ -263,26 +281,26 @@ def lock_of(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[IO[bytes]]:
-    """A lock for a process to inherit: Dask removes the folder when that one is gone.
+    """Locks a folder for a child process: Dask removes the folder after that process has ended.
 
     Yields:
-        The open file; whoever inherits it holds the lock as long as he lives.
+        The open file; a process that inherits it holds the lock until it ends.
     """
     path = lock_of(folder)
     hidden = path.with_name(f".{path.name}")
     with open(hidden, "wb") as file:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-        os.replace(hidden, path)  # nobody sees it unlocked
+        os.replace(hidden, path)  # it is never visible unlocked
         yield file
 
 
 def safe(worker: str) -> str:
-    """A Dask worker's name as part of a key."""
+    """Returns a Dask worker's name in a form for keys."""
     return "".join(c if c.isalnum() else "-" for c in worker)[:80]
 
 
 def _open(
-    order: Order, worker: Any, environment: dict[str, str], *, reopen: bool
+    order: Order, worker: Worker, environment: dict[str, str], *, reopen: bool
 ) -> WorkerProxy | None:
     key = order.lease_id, str(worker.name)
     with _lock:
@@ -290,13 +308,13 @@ def _open(
             _closed.discard(key)
         elif key in _closed:
             return None
-        station = _stations.get(key)
-        if station is None or not station.alive:
-            station = _stations[key] = WorkerProxy(
+        proxy = _proxies.get(key)
+        if proxy is None or not proxy.alive:
+            proxy = _proxies[key] = WorkerProxy(
                 order,
                 str(worker.name),
                 int(worker.state.nthreads),
                 Path(worker.local_directory).parent,
                 environment,
             )
-        return station
+        return proxy

@@ -1,8 +1,8 @@
 """Google Cloud as a backend: a managed group named after the lease, one machine a worker.
 
-Names are computed from the lease, so that everything is found, repeated and deleted by a process
-that knows nothing but the text of a lease. The machines pull their work from the bucket, and end
-themselves through their group (``leaving``) when nobody drives any more.
+Names are computed from the lease, so that a process that knows only the JSON of a lease can find,
+repeat and delete everything. The machines pull their work from the bucket, and delete themselves
+through their group (``self_delete``) when no driver runs.
 """
 
 from __future__ import annotations
@@ -11,39 +11,40 @@ import logging
 import math
 import threading
 from collections.abc import Iterator
-from datetime import datetime
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 from urllib.parse import quote
 
 from drillyard.backend import Cost, Delays, Lease, Liveness, Order, Trait
 from drillyard.backend.translation import translating
-from drillyard.errors import ControlPlaneError, CorruptObject, DrillyardError, NotFound, UserError
+from drillyard.documents.json_types import Json, JsonObject
+from drillyard.errors import ControlPlaneError, DrillyardError, NotFound, UserError
 from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.canary import sing
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard.system.safe_names import LEASE
 from drillyard_backends import wheel
 from drillyard_backends.gcp import naming, plan, records
 from drillyard_backends.gcp.bucket import ensure_bucket
 from drillyard_backends.gcp.capacity import CapacityReconciler
 from drillyard_backends.gcp.errors import Exists, InUse, Missing, translated
-from drillyard_backends.gcp.groups import Group, Groups, Managed, Stage
+from drillyard_backends.gcp.groups import Groups
+from drillyard_backends.gcp.lease_listing import group_of, listed_leases
 from drillyard_backends.gcp.lease_view import FRESH_S, Viewer
+from drillyard_backends.gcp.managed import Group, Managed, Stage
 from drillyard_backends.gcp.operations import Compute
 from drillyard_backends.gcp.preemption import preempt
 from drillyard_backends.gcp.read_only_client import Reader
 from drillyard_backends.gcp.settings import GcpConfig, read_settings
 from drillyard_backends.gcp.store import GcsStore
-from drillyard_backends.gcp.template import instance_template
+from drillyard_backends.gcp.template import Properties, instance_template
 from drillyard_backends.gcp.zones import Candidate, Place, candidates
 
 log = logging.getLogger(__name__)
 TEARDOWN_S = 600.0
 """Google takes minutes to end a group."""
 TEARDOWN_WAIT_S = 20.0
-"""How long one ``teardown`` waits for groups, so that their templates can go too."""
+"""Seconds that one ``teardown`` waits for groups, so that it can delete their templates, too."""
 
 
 @translating(translated)
@@ -51,7 +52,7 @@ class GcpBackend:
     """Rents machines of Google Compute Engine.
 
     Args:
-        clock: For stamps and waiting.
+        clock: Clock for timestamps and waiting.
         **settings: See ``GcpConfig``.
 
     Raises:
@@ -62,10 +63,10 @@ class GcpBackend:
     traits: ClassVar[frozenset[Trait]] = frozenset({Trait.PULLS, Trait.SPOT, Trait.PAID})
     Config = GcpConfig
 
-    def __init__(self, clock: Clock = SYSTEM, **settings: Any) -> None:
+    def __init__(self, clock: Clock = SYSTEM, **settings: Json) -> None:
         self.config = read_settings(settings)
         self._clock = clock
-        self._keepers: dict[str, CapacityReconciler] = {}
+        self._reconcilers: dict[str, CapacityReconciler] = {}
         self._viewers: dict[str, Viewer] = {}
         self._mailboxes: dict[tuple[str, str], Mailbox | None] = {}
         self._locks: dict[str, threading.RLock] = {}
@@ -77,7 +78,7 @@ class GcpBackend:
         return "gcp"
 
     def delays(self) -> Delays:
-        """The search for machines may take as long as it is allowed to."""
+        """Returns the delays; the search for machines may use all its time."""
         return Delays(
             setup_s=self.config.capacity_s,
             teardown_s=TEARDOWN_S,
@@ -85,35 +86,35 @@ class GcpBackend:
         )
 
     def store_url(self) -> str:
-        """The mailbox where none was chosen."""
+        """Returns the store to use if the user names none."""
         return self.config.store_url
 
     # -- verbs --------------------------------------------------------------------------------
 
     def check(self, order: Order | None = None) -> list[Finding]:
-        """Login, APIs, rights, quota, image, bucket; changes nothing."""
+        """Checks login, APIs, rights, quota, image and bucket; changes nothing."""
         return plan.examine(self.config, order, clock=self._clock)
 
     def estimate(self, order: Order) -> Cost:
-        """Price an hour of the dearest machine that may be taken."""
+        """Returns the hourly price of the most expensive machine that may be used."""
         return plan.estimate(self.config, order)
 
     def console(self, lease: Lease) -> str:
-        """Google's page of the project's groups of machines."""
+        """Returns Google's page of the project's instance groups."""
         project = quote(str(lease.provider.get("project", self.config.project)))
         return f"https://console.cloud.google.com/compute/instanceGroups/list?project={project}"
 
     def prepare_store(self, url: str) -> None:
-        """Make the bucket of the mailbox unless it is there, and try it once.
+        """Creates the bucket of the mailbox unless it exists, and tries it once.
 
         Raises:
-            UserError: A store that no machine reaches.
-            StoreUnavailable: The bucket is not there and cannot be made, or not be written to.
+            UserError: No machine can reach the store.
+            StoreUnavailable: The bucket does not exist and cannot be created, or is not writable.
         """
         if not url.startswith("gs://"):
             raise UserError(
                 f"machines on Google Cloud cannot reach the store {url}",
-                hint=f"leave --store and DRILLYARD_STORE out: it is {self.store_url()} then",
+                hint=f"leave out --store and DRILLYARD_STORE to use {self.store_url()}",
             )
         store = GcsStore(url)
         if store.bucket_name == self.config.bucket:
@@ -122,16 +123,16 @@ class GcpBackend:
         sing(store)
 
     def now(self) -> float:
-        """Google's clock, epoch seconds.
+        """Returns Google's time in epoch seconds.
 
         Raises:
-            ControlPlaneError: Nobody answered.
+            ControlPlaneError: Google does not answer.
         """
         ahead = Reader(self.config.project, clock=self._clock).skew_s(self.config.bucket)
         return self._clock.now() - (ahead or 0.0)
 
     def protect(self, lease: Lease, until: float | None) -> None:
-        """Mark the machines of a lease, so that a reaper spares them until then."""
+        """Marks the machines of a lease, so that a reaper spares them until then."""
         filter_ = f"labels.{naming.LEASE_LABEL}={lease.lease_id}"
         for instance in self._groups.instances(filter_):
             self._groups.set_label(
@@ -139,7 +140,7 @@ class GcpBackend:
             )
 
     def provision(self, order: Order) -> Lease:
-        """Ask for the machines of a lease, unless it is there; what is refused, ``tend`` mends."""
+        """Requests the machines of a lease unless it exists; ``tend`` tries again."""
         with self._locked(order.lease_id):
             view = self._viewer(order).look()
             if not any(machines for machines in view.values()):
@@ -147,15 +148,15 @@ class GcpBackend:
             return self._lease(order, self._clock.now())
 
     def tend(self, lease: Lease, workers: int) -> int:
-        """Replace lost machines, go on to the next zone; how many workers can be expected."""
+        """Replaces lost machines, tries other zones; returns the number of workers."""
         order = lease.order
-        wanted = self._machines(min(workers, order.workers))
+        machines = self._machines(min(workers, order.workers))
         with self._locked(order.lease_id):
-            expected = self._step(order, wanted)
+            expected = self._step(order, machines)
         return expected * self.config.workers_per_machine
 
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
-        """ALIVE while a machine (of the ticket) is up, PENDING while one comes or is sought."""
+        """Returns ALIVE while a machine (of the ticket) is up, PENDING while one is requested."""
         view = self._viewer(lease.order).look(FRESH_S)
         mailbox = None if ticket_id is None else self._mailbox(lease.order)
         if ticket_id is not None and mailbox is not None:
@@ -165,21 +166,21 @@ class GcpBackend:
         stages = {m.stage for machines in view.values() for m in machines}
         if stages & {Stage.UP, Stage.GOING}:
             return Liveness.ALIVE
-        keeper = self._keepers.get(lease.lease_id)
-        if stages or (keeper is not None and keeper.searching):
+        reconciler = self._reconcilers.get(lease.lease_id)
+        if stages or (reconciler is not None and reconciler.searching):
             return Liveness.PENDING
         return Liveness.GONE
 
     def launch(self, lease: Lease, ticket_id: str) -> None:
-        """Nothing: machines pull."""
+        """Does nothing: machines pull."""
 
     def cancel(self, lease: Lease, ticket_id: str) -> None:
-        """Nothing was pushed; ``control/cancel.json`` reaches the machines."""
+        """Does nothing: no ticket was pushed. The machines read ``control/cancel.json``."""
 
     def logs(
-        self, lease: Lease, handle: dict[str, Any] | None = None, since: int = 0
+        self, lease: Lease, handle: JsonObject | None = None, since: int = 0
     ) -> Iterator[str]:
-        """What machines wrote before and beside their runs: stored last words, serial ports."""
+        """Yields the output of machines outside their runs: stored logs and serial ports."""
         stored = records.machine_logs(lease.order)
         for group, machines in self._viewer(lease.order).look(FRESH_S).items():
             for machine in machines:
@@ -194,80 +195,62 @@ class GcpBackend:
         yield from lines[since:]
 
     def simulate_preemption(self, lease: Lease, machine: str) -> None:
-        """Let Google take a Spot machine away, as it would: with half a minute's notice.
+        """Preempts a Spot machine as Google would, with half a minute's notice.
 
         Raises:
             NotFound: The lease has no such machine.
         """
         for machines in self._viewer(lease.order).look().values():
-            for one in machines:
-                if one.name == machine:
-                    preempt(self._compute, Place.parse(one.address), machine)
+            for managed in machines:
+                if managed.name == machine:
+                    preempt(self._compute, Place.parse(managed.address), machine)
                     return
         raise NotFound(f"lease {lease.lease_id} has no machine {machine!r} now")
 
     def teardown(self, lease: Lease) -> None:
-        """Delete the groups of a lease with all machines, then its templates; safe to repeat.
+        """Deletes the groups of a lease with all machines, then its templates; safe to repeat.
 
-        Groups are found by name, in the listing, and by what the machines themselves say: a lease
-        may have been made under another ``group_prefix``. A machine that is in no group is
-        deleted by itself.
+        Finds groups by name, in the listing, and by the machines' metadata: a lease may have been
+        created under another ``group_prefix``. Deletes machines outside any group separately.
         """
         order = lease.order
         with self._locked(order.lease_id):
-            self._keepers.pop(order.lease_id, None)
+            self._reconcilers.pop(order.lease_id, None)
             viewer = self._viewer(order)
             viewer.forget()
             bases = {self._base(order), str(lease.provider.get("group") or self._base(order))}
             machines = list(
                 self._groups.instances(f"labels.{naming.LEASE_LABEL}={order.lease_id}")
             )
-            there = [(g.place, self._name(order, g.variant)) for g in viewer.look()]
-            there += [
-                (found.place, found.name)
-                for found in self._groups.listed()
-                if any(f"{found.name}-".startswith(f"{base}-") for base in bases)
+            known = [(g.place, self._name(order, g.variant)) for g in viewer.look()]
+            known += [
+                (listed.place, listed.name)
+                for listed in self._groups.listed()
+                if any(f"{listed.name}-".startswith(f"{base}-") for base in bases)
             ]
-            there += [
+            known += [
                 (c.place, naming.group_name(base, c.variant))
                 for base in bases - {self._base(order)}
                 for c in candidates(self.config)
             ]
             digits = self._base(order).rpartition("-")[2]
-            told = (_group_of(machine) for machine in machines)
-            there += [found for found in told if found is not None and digits in found[1]]
-            # One place may be written in two ways: a region with and without its zones.
-            groups = {(place.path, name): (place, name) for place, name in there}
+            origins = (group_of(machine) for machine in machines)
+            known += [group for group in origins if group is not None and digits in group[1]]
+            # One place can be written in two ways: a region with and without its zones.
+            groups = {(place.path, name): (place, name) for place, name in known}
             if self._delete_groups([groups[key] for key in sorted(groups)]):
                 for machine in machines:
                     self._groups.delete_instance(machine)
-                own = {
+                templates = {
                     naming.group_name(b, c.variant) for b in bases for c in candidates(self.config)
                 }
-                for name in sorted(own | {name for _, name in groups}):
+                for name in sorted(templates | {name for _, name in groups}):
                     self._groups.delete_template(name)
             viewer.forget()
 
     def leases(self) -> Iterator[Lease]:
-        """Everything of ours in the project: groups, machines, templates."""
-        found: dict[str, Lease] = {}
-        templates = {t.name: t for t in self._groups.templates()}
-        for template in templates.values():
-            self._add(found, template.name, template.creation_timestamp, template)
-        for group in self._groups.listed():
-            self._add(found, group.name, group.created, templates.get(group.template))
-        for instance in self._groups.instances(f"labels.{naming.MARK}={naming.MARK_VALUE}"):
-            lease_id = instance.labels.get(naming.LEASE_LABEL, "")
-            if not LEASE.match(lease_id):
-                continue
-            if lease_id not in found:
-                order = _outline(lease_id, instance.labels)
-                found[lease_id] = self._lease(order, _epoch(instance.creation_timestamp))
-            until = instance.labels.get(naming.PROTECTED_LABEL, "")
-            if until.isdigit():
-                provider = {**found[lease_id].provider, "protected_until": float(until)}
-                found[lease_id] = found[lease_id].model_copy(update={"provider": provider})
-        yield from found.values()
+        """Yields the leases of all groups, machines and templates of ours in the project."""
+        yield from listed_leases(self._groups, self.config.group_prefix, self._lease)
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -284,7 +267,7 @@ class GcpBackend:
             return self._locks.setdefault(lease_id, threading.RLock())
 
     def _mailbox(self, order: Order) -> Mailbox | None:
-        """Of an order; kept, for it has connections and a login of its own."""
+        """Returns an order's mailbox; kept, because it has its own connections and login."""
         key = order.store_url, order.experiment
         with self._lock:
             if key not in self._mailboxes:
@@ -317,45 +300,45 @@ class GcpBackend:
                 )
             return self._viewers[order.lease_id]
 
-    def _keeper(self, order: Order) -> CapacityReconciler:
-        if order.lease_id not in self._keepers:
-            self._keepers[order.lease_id] = CapacityReconciler(
+    def _reconciler(self, order: Order) -> CapacityReconciler:
+        if order.lease_id not in self._reconcilers:
+            self._reconcilers[order.lease_id] = CapacityReconciler(
                 self._groups,
                 self.config,
                 order,
                 lambda candidate, name: self._prepare(order, candidate, name),
-                lambda group, machine: self._bury(order, group, machine),
+                lambda group, machine: self._save_log(order, group, machine),
                 lambda: records.begun(self._mailbox(order), order.lease_id),
                 self._clock,
             )
-        return self._keepers[order.lease_id]
+        return self._reconcilers[order.lease_id]
 
     def _delete_groups(self, groups: list[tuple[Place, str]]) -> bool:
-        """Ask for the end of groups; True when all were gone within a while."""
-        asked, gone = [], True
+        """Requests the end of groups; returns True if all are gone after a short wait."""
+        requested, gone = [], True
         for place, name in groups:
             try:
-                asked.append((place, name, self._groups.delete(place, name)))
+                requested.append((place, name, self._groups.delete(place, name)))
             except (InUse, Exists, ControlPlaneError) as error:
-                # The others go all the same: each of them costs money.
-                log.info("%s; asked for again later", error)
+                # Delete the others anyway: each of them costs money.
+                log.info("%s; will be tried again", error)
                 gone = False
         deadline = self._clock.monotonic() + TEARDOWN_WAIT_S
-        for place, name, operation in asked:
+        for place, name, operation in requested:
             if operation is not None:
                 left_s = max(0.0, deadline - self._clock.monotonic())
                 try:
                     self._compute.wait(f"delete group {name}", operation, place, left_s)
                 except (InUse, Exists, ControlPlaneError) as error:
-                    log.info("%s; asked for again later", error)
+                    log.info("%s; will be tried again", error)
                     gone = False
                 except Missing:
                     continue
         return gone
 
-    def _step(self, order: Order, wanted: int) -> int:
+    def _step(self, order: Order, machines: int) -> int:
         viewer = self._viewer(order)
-        expected, used = self._keeper(order).step(viewer.look(), wanted)
+        expected, used = self._reconciler(order).step(viewer.look(), machines)
         if used:
             viewer.expect(used)
         return expected
@@ -369,8 +352,8 @@ class GcpBackend:
         )
         self._groups.make_template(body)
 
-    def _properties(self, name: str) -> dict[str, Any]:
-        """Of the user's own template, as the library's mapping."""
+    def _properties(self, name: str) -> Properties:
+        """Returns the properties of the user's own template."""
         try:
             template = self._groups.template(name)
         except Missing:
@@ -379,17 +362,20 @@ class GcpBackend:
                 hint="backends.gcp.template names an existing one; leave it out for drillyard's",
             ) from None
         kind = type(template.properties)
-        found = dict(kind.to_dict(template.properties, including_default_value_fields=False))
-        if kept := [str(one["source"]) for one in found.get("disks", []) if one.get("source")]:
+        properties: Properties = kind.to_dict(
+            template.properties, including_default_value_fields=False
+        )
+        disks = properties.get("disks", [])
+        if kept := [str(each["source"]) for each in disks if each.get("source")]:
             raise UserError(
                 f"instance template {name!r} attaches the existing disk {kept[0]}, which would be "
                 "deleted with the first machine",
-                hint="give the template disks that are made from an image (initializeParams)",
+                hint="give the template disks that are created from an image (initializeParams)",
             )
-        return found
+        return properties
 
-    def _bury(self, order: Order, group: Group, machine: Managed) -> None:
-        """Keep what a lost machine wrote, before it is removed."""
+    def _save_log(self, order: Order, group: Group, machine: Managed) -> None:
+        """Saves the log of a lost machine before it is removed."""
         text = self._serial(group, machine)
         if text:
             records.keep_log(order, machine.name, text)
@@ -401,50 +387,3 @@ class GcpBackend:
             return self._groups.serial(Place.parse(machine.address), machine.name)
         except (DrillyardError, Exists, InUse):
             return ""
-
-    def _add(self, found: dict[str, Lease], name: str, created: str, template: Any) -> None:
-        lease_id = naming.lease_of(name, self.config.group_prefix)
-        if lease_id is None or lease_id in found:
-            return
-        order = _order_of(template) or Order(lease_id=lease_id, experiment="", store_url="")
-        if order.lease_id == lease_id:
-            found[lease_id] = self._lease(order, _epoch(created))
-
-
-def _group_of(instance: Any) -> tuple[Place, str] | None:
-    """The group that a machine was made by, as drillyard, else Google, told it."""
-    told = {item.key: item.value for item in instance.metadata.items}
-    path = told.get(naming.GROUP_KEY) or told.get("created-by") or ""
-    name = path.rpartition("/")[2]
-    try:
-        return (Place.parse(path), name) if name else None
-    except ValueError:
-        return None
-
-
-def _order_of(template: Any) -> Order | None:
-    for item in template.properties.metadata.items if template is not None else []:
-        if item.key == naming.ORDER_KEY:
-            try:
-                return Order.from_bytes(item.value.encode())
-            except CorruptObject:
-                return None
-    return None
-
-
-def _outline(lease_id: str, labels: Any) -> Order:
-    """What labels tell of an order: enough to end the lease, and to know whether it is over."""
-    until = labels.get(naming.UNTIL_LABEL, "")
-    return Order(
-        lease_id=lease_id,
-        experiment=labels.get(naming.EXPERIMENT_LABEL, ""),
-        store_url="",
-        deadline=float(until) if until.isdigit() else None,
-    )
-
-
-def _epoch(stamp: str) -> float:
-    try:
-        return datetime.fromisoformat(stamp).timestamp()
-    except ValueError:
-        return 0.0

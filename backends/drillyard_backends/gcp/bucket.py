@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING
 
 from drillyard.errors import StoreUnavailable
 from drillyard_backends.gcp.storage_errors import seam
 from drillyard_backends.gcp.store import GcsStore
 
+if TYPE_CHECKING:
+    from google.cloud.storage import Bucket
+
 ABANDONED_UPLOAD_DAYS = 7
 MACHINE_ROLES = ("roles/storage.objectAdmin", "roles/storage.legacyBucketReader")
 """What the machines need on the bucket."""
 _LABELS = {"drillyard": "mailbox"}
-"""Of a bucket that drillyard has made."""
+"""Label of a bucket that drillyard created."""
 log = logging.getLogger(__name__)
 
 
@@ -30,14 +33,14 @@ def ensure_bucket(
         store: Whose bucket.
         project: Where it is billed.
         location: A region, or ``EU`` / ``US``; near the machines costs no egress.
-        service_account: Of the machines, which is given rights on a bucket that drillyard made;
+        service_account: Account of the machines; gets rights on a bucket that drillyard created;
             also on one that was made by a call that was killed before it gave them.
 
     Returns:
         True when it was made by this call.
 
     Raises:
-        StoreUnavailable: It is not there and cannot be made, or belongs to somebody else.
+        StoreUnavailable: It does not exist and cannot be created, or belongs to another project.
     """
     from google.api_core import exceptions as api
     from google.cloud import storage
@@ -62,7 +65,7 @@ def ensure_bucket(
             # A racer of ours was faster (then it can be read now), or the name is taken.
             if client.lookup_bucket(store.bucket_name) is None:
                 raise StoreUnavailable(
-                    f"the bucket name {store.bucket_name!r} belongs to somebody else",
+                    f"the bucket name {store.bucket_name!r} belongs to another project",
                     hint="bucket names are shared by the whole world: choose another one",
                 ) from None
             return False
@@ -72,7 +75,7 @@ def ensure_bucket(
     return True
 
 
-def _grant(bucket: Any, service_account: str) -> None:
+def _grant(bucket: Bucket, service_account: str) -> None:
     """Give the machines their rights on a bucket, unless they have them."""
     from google.api_core import exceptions as api
 

@@ -1,9 +1,9 @@
-"""Keeping a lease at its strength: another zone on a stock-out, another machine for a lost one.
+"""Keeps a lease at full strength: another zone on a stock-out, another machine for a lost one.
 
-Google takes any order for machines and tries for ever; that a zone has no room shows only in the
-listing. So each look here compares what is wanted with what is listed, and moves one step. What is
-remembered between looks (how long a zone was waited for, what was tried) is about waiting alone: a
-new process begins the search anew and does no harm.
+Google accepts any request for machines and tries for ever; only the listing shows that a zone has
+no capacity. So each step here compares the desired machines with the listed ones and changes one
+thing. The state between steps (how long a zone was waited for, what was tried) only concerns
+waiting: a new process starts the search again and does no harm.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from drillyard.errors import InfrastructureError, UserError
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.errors import Exists, InUse, Missing, NoRoom
-from drillyard_backends.gcp.groups import Group, Groups, Managed, Stage
+from drillyard_backends.gcp.groups import Groups
+from drillyard_backends.gcp.managed import Group, Managed, Stage
 from drillyard_backends.gcp.settings import GcpConfig
 from drillyard_backends.gcp.zones import Candidate, candidates, choices
 
@@ -50,12 +51,12 @@ class CapacityReconciler:
 
     Args:
         groups: Makes the calls.
-        config: Policy.
-        order: What was rented.
-        prepare: Makes what a candidate's group needs (its template), idempotently.
-        bury: Told of lost machines before they are removed, to save their last words.
-        begun: The machines that have begun so far, also those that a driver before this one saw.
-        clock: For waiting.
+        config: Settings.
+        order: The order of the lease.
+        prepare: Creates what a candidate's group needs (its template), idempotently.
+        save_log: Called with lost machines before they are removed, to save their logs.
+        begun: Returns the machines that started so far, also those that an earlier driver saw.
+        clock: Clock for waiting.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class CapacityReconciler:
         config: GcpConfig,
         order: Order,
         prepare: Callable[[Candidate, str], None],
-        bury: Callable[[Group, Managed], None],
+        save_log: Callable[[Group, Managed], None],
         begun: Callable[[], Sequence[naming.Machine]],
         clock: Clock = SYSTEM,
     ) -> None:
@@ -72,7 +73,7 @@ class CapacityReconciler:
         self._config = config
         self._order = order
         self._prepare = prepare
-        self._bury = bury
+        self._save_log = save_log
         self._begun: Callable[[], Sequence[naming.Machine]] | None = begun
         self._clock = clock
         self._base = naming.base_name(config.group_prefix, order.lease_id)
@@ -221,7 +222,7 @@ class CapacityReconciler:
         for group, machines in view.items():
             gone = [*refused.get(group, []), *lost.get(group, [])]
             for machine in lost.get(group, []):
-                self._bury(group, machine)
+                self._save_log(group, machine)
             try:
                 if gone and len(gone) == len(machines) and not lost.get(group):
                     # Nothing ever lived there: the empty group must not stay behind.
@@ -318,7 +319,7 @@ class CapacityReconciler:
         names = ", ".join(f"w{machine.index}" for machine in worn[:8])
         said = (
             f"{len(worn)} of {wanted} machines ({names}) were lost more often than "
-            f"{self._config.replacements} times and are not replaced any more"
+            f"{self._config.replacements} times and are no longer replaced"
         )
         if have == 0 or self._config.partial == "all":
             raise NoRoom(

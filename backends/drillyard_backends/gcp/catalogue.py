@@ -145,7 +145,7 @@ def enough_gpus(config: GcpConfig, gpus: int, found: Catalogue) -> Iterator[Find
 
     Args:
         config: The settings. What a template of the user's own has is not looked at.
-        gpus: Of a machine.
+        gpus: Number of GPUs of a machine.
         found: From ``machine_types``.
     """
     if config.template is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 from drillyard.errors import (
@@ -14,6 +14,9 @@ from drillyard.errors import (
     NoCapacity,
     SignInRefused,
 )
+
+if TYPE_CHECKING:
+    from google.api_core.exceptions import GoogleAPICallError
 
 NO_ROOM = frozenset(
     {
@@ -88,7 +91,7 @@ def translate(error: Exception, what: str, project: str) -> Exception:
 
     Returns:
         ``Missing``, ``Exists``, ``InUse`` or ``NoRoom``, which this package handles, an
-        ``AccessDenied`` for what only the user can mend, else a ``ControlPlaneError``.
+        ``AccessDenied`` for what only the user can fix, else a ``ControlPlaneError``.
     """
     from google.api_core import exceptions as api
     from google.auth import exceptions as auth
@@ -130,7 +133,7 @@ def translated(error: Exception, what: str) -> DrillyardError | None:
     """What may leave the package for what would leave it; None: not Google's.
 
     Args:
-        error: Of a library, or of this package.
+        error: An error of a library or of this package.
         what: What was tried, in words.
     """
     if type(error).__module__.partition(".")[0] in ("google", "requests"):
@@ -145,7 +148,14 @@ def translated(error: Exception, what: str) -> DrillyardError | None:
     return None
 
 
-def of_operation(errors: Iterable[Any], what: str, project: str) -> Exception | None:
+class OperationError(Protocol):
+    """An error of an operation."""
+
+    code: str
+    message: str
+
+
+def of_operation(errors: Iterable[OperationError], what: str, project: str) -> Exception | None:
     """What the errors of a finished operation mean, or None for none.
 
     Args:
@@ -181,7 +191,7 @@ def quota_hint(text: str, project: str) -> str:
     return f"ask for a higher quota {match['name']}: {address}&metric={match['name']}"
 
 
-def _reasons(error: Any) -> set[str]:
+def _reasons(error: GoogleAPICallError) -> set[str]:
     found = {str(e.get("reason", "")) for e in error.errors or [] if isinstance(e, dict)}
     return found | {str(getattr(error, "reason", "") or "")}
 

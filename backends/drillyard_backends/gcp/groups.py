@@ -1,94 +1,31 @@
 """Managed instance groups: the calls, zonal and regional alike, each safe to repeat.
 
-An operation that is DONE says that a change is *scheduled*; what became of it only the listing of
-managed instances tells.
+An operation that is DONE only says that a change is *scheduled*; the listing of managed instances
+shows its result.
 """
 
 from __future__ import annotations
 
 import contextlib
-import enum
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ControlPlaneError
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.errors import Exists, InUse, Missing, of_operation
+from drillyard_backends.gcp.managed import Listed, Managed, stage
 from drillyard_backends.gcp.operations import Compute, request_id
+from drillyard_backends.gcp.template import Template
 from drillyard_backends.gcp.zones import Place
 
-_GOING = {"DELETING", "ABANDONING", "STOPPING", "SUSPENDING"}
-_COMING = {
-    "CREATING",
-    "CREATING_WITHOUT_RETRIES",
-    "RECREATING",
-    "RESTARTING",
-    "STARTING",
-    "RESUMING",
-}
-_ENDING = {"STOPPING", "PENDING_STOP", "DEPROVISIONING", "SUSPENDING"}
-_ENDED = {"TERMINATED", "STOPPED", "SUSPENDED"}
+if TYPE_CHECKING:
+    from google.cloud.compute_v1 import Instance, InstanceTemplate, ManagedInstance, Operation
+
 _ADDRESS = "https://www.googleapis.com/compute/v1/"
 BATCH = 500
 """Machines named in one request."""
-
-
-class Stage(enum.StrEnum):
-    """Where a managed machine stands."""
-
-    COMING = "coming"
-    """Being made; see its ``trouble``."""
-    UP = "up"
-    GOING = "going"
-    """Being stopped or deleted: it may flush still."""
-    LOST = "lost"
-    """KeyTaken away, crashed or stopped, and nobody makes it again."""
-
-
-@dataclass(frozen=True)
-class Managed:
-    """A machine as its group lists it.
-
-    Attributes:
-        name: Its name.
-        machine: The name's parts.
-        stage: Where it stands.
-        address: Of the instance, from ``projects/`` on.
-        trouble: Why it could not be made so far; an error of ``errors``.
-        id: Google's number of it, which tells it from an earlier machine of its name; empty where
-            there is no machine.
-        sure: False where nothing but an empty status says that it is lost.
-    """
-
-    name: str
-    machine: naming.Machine
-    stage: Stage
-    address: str
-    trouble: Exception | None = None
-    id: str = ""
-    sure: bool = True
-
-
-@dataclass(frozen=True, order=True)
-class Group:
-    """A group of a lease: where, and which variant of machine."""
-
-    place: Place
-    variant: int
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A group as the listing of the whole project has it."""
-
-    name: str
-    place: Place
-    created: str
-    """RFC 3339."""
-    template: str
-    """Name of its template."""
 
 
 class Groups:
@@ -96,7 +33,7 @@ class Groups:
 
     Args:
         compute: Makes the calls.
-        prefix: What our names begin with.
+        prefix: Prefix of our names.
     """
 
     def __init__(self, compute: Compute, prefix: str) -> None:
@@ -105,13 +42,13 @@ class Groups:
 
     # -- templates ----------------------------------------------------------------------------
 
-    def make_template(self, body: Mapping[str, Any]) -> None:
-        """Make a template, unless there is one of that name for the same order.
+    def make_template(self, body: Template) -> None:
+        """Creates a template unless there is one of that name for the same order.
 
-        One of another order is left over from an earlier experiment of that name: its machines
-        would run old code until an old deadline. It goes, unless a group uses it.
+        A template of another order is left over from an earlier experiment of that name: its
+        machines would run old code until an old deadline. It is replaced unless a group uses it.
         """
-        name, compute = str(body["name"]), self._compute
+        name, compute = body["name"], self._compute
         for _ in range(2):
             try:
                 compute.change(
@@ -127,21 +64,21 @@ class Groups:
             else:
                 return
 
-    def _is_of(self, name: str, body: Mapping[str, Any]) -> bool:
-        """Whether the template of a name has the order of another one."""
+    def _is_of(self, name: str, body: Template) -> bool:
+        """Returns whether the existing template of a name has the order of another one."""
         wanted = {i["key"]: i["value"] for i in body["properties"]["metadata"]["items"]}
         try:
-            found = self.template(name).properties.metadata.items
+            items = self.template(name).properties.metadata.items
         except Missing:
             return False
-        there = {item.key: item.value for item in found}
-        return there.get(naming.ORDER_KEY) == wanted.get(naming.ORDER_KEY)
+        existing = {item.key: item.value for item in items}
+        return existing.get(naming.ORDER_KEY) == wanted.get(naming.ORDER_KEY)
 
-    def template(self, name: str) -> Any:
-        """A template.
+    def template(self, name: str) -> InstanceTemplate:
+        """Returns a template.
 
         Raises:
-            Missing: There is none.
+            Missing: There is no such template.
         """
         compute = self._compute
         return compute.call(
@@ -151,8 +88,8 @@ class Groups:
             instance_template=name,
         )
 
-    def templates(self) -> list[Any]:
-        """Every template that has a name of ours."""
+    def templates(self) -> list[InstanceTemplate]:
+        """Returns every template with a name of ours."""
         compute = self._compute
         return compute.pages(
             "list templates",
@@ -162,7 +99,7 @@ class Groups:
         )
 
     def delete_template(self, name: str) -> bool:
-        """Delete a template; False while a group uses it."""
+        """Deletes a template; returns False while a group uses it."""
         compute = self._compute
         try:
             compute.change(
@@ -181,25 +118,27 @@ class Groups:
     # -- groups -------------------------------------------------------------------------------
 
     def make(self, place: Place, name: str, lease_id: str, repair: bool = False) -> None:
-        """Make an empty group with the template of the same name, unless it is there.
+        """Creates an empty group with the template of the same name unless it exists.
 
         Raises:
-            NoRoom: A quota forbids even that.
+            NoRoom: A quota forbids it.
         """
         compute = self._compute
-        body: dict[str, Any] = {
+        body: JsonObject = {
             "name": name,
             "base_instance_name": name,
             "instance_template": f"projects/{compute.project}/global/instanceTemplates/{name}",
             "target_size": 0,
             "description": json.dumps({"drillyard": 1, "lease": lease_id}),
-            # A machine that is gone is replaced by drillyard, which knows whether work is left.
+            # drillyard replaces a lost machine itself, because it knows whether work is left.
             "instance_lifecycle_policy": {
                 "default_action_on_failure": "REPAIR" if repair else "DO_NOTHING"
             },
         }
         if place.regional:
-            zones = [{"zone": f"projects/{compute.project}/zones/{z}"} for z in place.zones]
+            zones: list[Json] = [
+                {"zone": f"projects/{compute.project}/zones/{z}"} for z in place.zones
+            ]
             body["distribution_policy"] = {"zones": zones, "target_shape": "ANY"}
             body["update_policy"] = {
                 "type_": "OPPORTUNISTIC",
@@ -214,14 +153,14 @@ class Groups:
                 **compute.where(place),
             )
 
-    def delete(self, place: Place, name: str) -> Any | None:
-        """Ask for the end of a group and all its machines.
+    def delete(self, place: Place, name: str) -> Operation | None:
+        """Requests the end of a group and all its machines.
 
         Returns:
-            The operation, or None when there is no such group.
+            The operation, or None if there is no such group.
 
         Raises:
-            InUse: It is being changed or deleted this very moment; ask again.
+            InUse: The group is being changed or deleted; try again.
         """
         compute = self._compute
         with contextlib.suppress(Missing):
@@ -235,7 +174,7 @@ class Groups:
         return None
 
     def listed(self) -> list[Listed]:
-        """Every group that has a name of ours, wherever it is."""
+        """Returns every group with a name of ours, in all places."""
         compute = self._compute
         scopes = compute.pages(
             "list groups",
@@ -257,28 +196,28 @@ class Groups:
     # -- machines -----------------------------------------------------------------------------
 
     def machines(self, place: Place, name: str) -> list[Managed]:
-        """The machines of a group.
+        """Returns the machines of a group.
 
         Raises:
             Missing: There is no such group.
         """
         compute = self._compute
-        found = compute.pages(
+        listed = compute.pages(
             f"list the machines of {name} in {place.name}",
             compute.managers(place).list_managed_instances,
             instance_group_manager=name,
             max_results=BATCH,
             **compute.where(place),
         )
-        return [m for item in found if (m := self._managed(item)) is not None]
+        return [m for item in listed if (m := self._managed(item)) is not None]
 
-    def _managed(self, item: Any) -> Managed | None:
+    def _managed(self, item: ManagedInstance) -> Managed | None:
         address = item.instance.partition("/compute/v1/")[2] or item.instance
         name = item.name or address.rsplit("/", 1)[-1]
         machine = naming.Machine.parse(name)
         if machine is None:
             return None
-        # Where there is a machine, the errors of its last attempt are history.
+        # If there is a machine, the errors of its last attempt no longer matter.
         trouble = (
             None
             if item.instance_status
@@ -300,10 +239,10 @@ class Groups:
     def make_machines(
         self, place: Place, name: str, metadata: Mapping[str, Mapping[str, str]]
     ) -> None:
-        """Ask for machines by name, each with metadata of its own; those there already stay.
+        """Requests machines by name, each with its own metadata; existing machines stay.
 
         Raises:
-            NoRoom: Refused at once. (A stock-out shows later, in the listing.)
+            NoRoom: Google refuses at once. (A stock-out shows later, in the listing.)
             Missing: There is no such group.
         """
         for names in _batches(sorted(metadata)):
@@ -316,8 +255,8 @@ class Groups:
         kind = "region_" if place.regional else ""
         body = {
             "instances": [
-                {"name": machine, "preserved_state": {"metadata": dict(own)}}
-                for machine, own in metadata.items()
+                {"name": machine, "preserved_state": {"metadata": dict(items)}}
+                for machine, items in metadata.items()
             ]
         }
         try:
@@ -330,19 +269,19 @@ class Groups:
                 **compute.where(place),
             )
         except (Exists, ControlPlaneError):
-            # Another process may have asked for some of them; one such name refuses the rest.
-            there = {m.name for m in self.machines(place, name)}
-            left = {n: own for n, own in metadata.items() if n not in there}
-            if len(left) == len(metadata):
+            # Another process may have requested some of them; one taken name refuses the rest.
+            existing = {m.name for m in self.machines(place, name)}
+            missing = {n: items for n, items in metadata.items() if n not in existing}
+            if len(missing) == len(metadata):
                 raise
-            if left:
-                self._make_batch(place, name, left)
+            if missing:
+                self._make_batch(place, name, missing)
 
     def delete_machines(self, place: Place, name: str, machines: Sequence[Managed]) -> None:
-        """Ask for the end of machines, through their group; those already gone are skipped.
+        """Requests the end of machines through their group; skips machines that are gone.
 
-        A refusal because the group or a machine is being changed or deleted just now ends nothing:
-        a machine that is left is listed, and the next look asks again.
+        A refusal because the group or a machine is being changed or deleted ends nothing: a
+        remaining machine is listed, and the next step tries again.
         """
         compute = self._compute
         kind = "region_" if place.regional else ""
@@ -362,8 +301,8 @@ class Groups:
                     **compute.where(place),
                 )
 
-    def delete_instance(self, instance: Any) -> None:
-        """Ask for the end of a machine that no group has; one that is going already is fine."""
+    def delete_instance(self, instance: Instance) -> None:
+        """Requests the end of a machine outside any group; ignores one that is already ending."""
         compute = self._compute
         with contextlib.suppress(Missing, InUse, Exists):
             compute.call(
@@ -375,12 +314,12 @@ class Groups:
             )
 
     def serial(self, place: Place, machine: str, start: int = 0) -> str:
-        """What a machine wrote to its serial port; empty when it is gone.
+        """Returns the output of a machine's serial port; empty if the machine is gone.
 
         Args:
-            place: Its zone.
-            machine: Its name.
-            start: Byte to begin at.
+            place: Zone of the machine.
+            machine: Name of the machine.
+            start: First byte to return.
         """
         compute = self._compute
         try:
@@ -395,8 +334,8 @@ class Groups:
             return ""
         return str(output.contents)
 
-    def set_label(self, instance: Any, key: str, value: str | None) -> None:
-        """Set a label of an instance, or take it away; gone already is fine."""
+    def set_label(self, instance: Instance, key: str, value: str | None) -> None:
+        """Sets or removes a label of an instance; ignores an instance that is gone."""
         compute, place = self._compute, Place.parse(instance.zone)
         labels = {k: v for k, v in dict(instance.labels).items() if k != key}
         if value is not None:
@@ -414,8 +353,8 @@ class Groups:
                 **compute.where(place),
             )
 
-    def instances(self, filter_: str) -> Iterator[Any]:
-        """Instances of the project by a filter."""
+    def instances(self, filter_: str) -> Iterator[Instance]:
+        """Yields the instances of the project that match a filter."""
         compute = self._compute
         scopes = compute.pages(
             "list machines",
@@ -425,24 +364,6 @@ class Groups:
         )
         for _, content in scopes:
             yield from content.instances
-
-
-def stage(action: str, status: str) -> Stage:
-    """Where a machine stands, from what its group does with it and what it does itself.
-
-    Google's lists of both have grown before, so a word that is not known is no proof of anything:
-    only what is known to have ended is lost.
-
-    Args:
-        action: ``currentAction`` of the managed instance.
-        status: ``instanceStatus``; empty where there is no instance.
-    """
-    if action in _GOING or (action in ("", "NONE") and status in _ENDING):
-        return Stage.GOING
-    idle = action in ("", "NONE")
-    if action in _COMING or (not idle and (not status or status in _ENDED)):
-        return Stage.COMING
-    return Stage.LOST if not status or status in _ENDED else Stage.UP
 
 
 def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -1,6 +1,6 @@
-"""A machine's view of its own group, over plain REST: the Compute library is not needed there.
+"""A machine's view of its own group, over plain REST, so that it needs no Compute library.
 
-The machine's rights are few: to look at its group, to delete itself through it, to delete it.
+The machine has few rights: to read its group, to delete itself through it, and to delete it.
 """
 
 from __future__ import annotations
@@ -8,16 +8,20 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ControlPlaneError
-from drillyard_backends.gcp.groups import Stage, stage
+from drillyard_backends.gcp.managed import Stage, stage
+
+if TYPE_CHECKING:
+    from google.auth.transport.requests import AuthorizedSession
 
 ADDRESS = "https://compute.googleapis.com/compute/v1"
 INSTANCES = "https://www.googleapis.com/compute/v1"
-"""Instances in bodies are named by their whole address, as the listings name them."""
+"""Requests name instances by their full address, as listings do."""
 PATIENCE_S = 60.0
 _RATE_REASONS = ("rateLimitExceeded", "userRateLimitExceeded")
 log = logging.getLogger(__name__)
@@ -29,8 +33,8 @@ class Member:
 
     Attributes:
         name: Its name.
-        id: Google's number of it; empty before it was made.
-        stage: Where it stands.
+        id: Google's number of it; empty before it was created.
+        stage: Its stage.
     """
 
     name: str
@@ -38,8 +42,26 @@ class Member:
     stage: Stage
 
 
+class Instance(TypedDict, total=False):
+    """A machine in Google's listing of a group."""
+
+    id: str
+    name: str
+    instance: str
+    currentAction: str
+    instanceStatus: str
+
+
+class Answer(TypedDict, total=False):
+    """The fields that are used of Google's answers."""
+
+    id: str
+    managedInstances: list[Instance]
+    nextPageToken: str
+
+
 class _Again(Exception):
-    """An answer that a repeat may improve."""
+    """An answer that is worth a repeat."""
 
 
 class InstanceGroupSelf:
@@ -48,8 +70,8 @@ class InstanceGroupSelf:
     Args:
         project: Id of the project.
         path: ``zones/Z/NAME`` or ``regions/R/NAME``.
-        zone: Of this machine.
-        patience_s: How long a call is repeated.
+        zone: Zone of this machine.
+        patience_s: Seconds for which a call is repeated.
     """
 
     def __init__(self, project: str, path: str, zone: str, patience_s: float = PATIENCE_S) -> None:
@@ -61,42 +83,42 @@ class InstanceGroupSelf:
         self.path = path
 
     def members(self) -> list[Member] | None:
-        """Its machines; None when there is no such group any more."""
-        found: list[Member] = []
+        """Returns its machines; None if the group no longer exists."""
+        members: list[Member] = []
         page = ""
         while True:
-            more = {"pageToken": page} if page else {}
-            answer = self._call("POST", "/listManagedInstances", params=more)
+            query = {"pageToken": page} if page else {}
+            answer = self._call("POST", "/listManagedInstances", params=query)
             if answer is None:
                 return None
             for item in answer.get("managedInstances", []):
                 name = item.get("name") or item.get("instance", "").rsplit("/", 1)[-1]
-                where = stage(item.get("currentAction", ""), item.get("instanceStatus", ""))
-                found.append(Member(name, str(item.get("id", "")), where))
+                status = stage(item.get("currentAction", ""), item.get("instanceStatus", ""))
+                members.append(Member(name, str(item.get("id", "")), status))
             page = answer.get("nextPageToken", "")
             if not page:
-                return found
+                return members
 
     def incarnation(self) -> str | None:
-        """Google's number of the group: another one when it is made again under its name."""
+        """Returns Google's number of the group; a new group of the same name has another one."""
         answer = self._call("GET", "")
         return None if answer is None else str(answer.get("id", ""))
 
     def delete_machine(self, name: str) -> bool:
-        """Ask for the end of a machine through the group; False when the group is gone."""
-        body = {
+        """Requests the end of a machine through the group; returns False if the group is gone."""
+        body: JsonObject = {
             "instances": [f"{self._instances}/{name}"],
             "skipInstancesOnValidationError": True,
         }
         return self._call("POST", "/deleteInstances", json=body, busy={}) is not None
 
     def delete(self) -> bool:
-        """Ask for the end of the group with all its machines; False when it is gone."""
+        """Requests the end of the group with all its machines; returns False if it is gone."""
         return self._call("DELETE", "", busy={}) is not None
 
     @cached_property
-    def session(self) -> Any:
-        """Makes its requests, with the machine's own identity."""
+    def session(self) -> AuthorizedSession:
+        """Session for its requests, with the machine's own identity."""
         import google.auth
         from google.auth.transport.requests import AuthorizedSession
 
@@ -106,21 +128,27 @@ class InstanceGroupSelf:
     # -- inside -------------------------------------------------------------------------------
 
     def _call(
-        self, method: str, path: str, busy: dict[str, Any] | None = None, **more: Any
-    ) -> dict[str, Any] | None:
-        """A request, again while that may help; None for 404.
+        self,
+        method: str,
+        path: str,
+        busy: Answer | None = None,
+        params: dict[str, str] | None = None,
+        json: JsonObject | None = None,
+    ) -> Answer | None:
+        """Sends a request, and repeats it while that may help; returns None for 404.
 
         Args:
-            method: Of HTTP.
-            path: Below the group.
-            busy: The answer where Google refuses because of the state of the group (400, 409);
-                None: ask again. A delete may be refused because it is under way already. A read
-                that is refused has told nothing: taken for an empty group, it would make this
-                machine the last one, and the last one deletes the group with all machines.
-            **more: Of ``requests``.
+            method: HTTP method.
+            path: Path below the group.
+            busy: The result if Google refuses because of the group's state (400, 409). None
+                repeats the request. A delete may be refused because it is already under way. A
+                refused read says nothing: if it were taken for an empty group, this machine
+                would be the last one and would delete the group with all machines.
+            params: Query of the request.
+            json: Body of the request.
 
         Raises:
-            ControlPlaneError: No answer within the patience, or a refusal.
+            ControlPlaneError: There is no answer in time, or a refusal.
         """
         import requests
         from google.auth import exceptions as auth
@@ -133,18 +161,26 @@ class InstanceGroupSelf:
             reraise=True,
         )
         try:
-            return retrying(self._once, method, path, busy, **more)
+            return retrying(self._once, method, path, busy, params, json)
         except (*again, auth.GoogleAuthError) as error:
             raise ControlPlaneError(f"{method} {self.name}{path}: {error}") from error
 
     def _once(
-        self, method: str, path: str, busy: dict[str, Any] | None, **more: Any
-    ) -> dict[str, Any] | None:
-        answer = self.session.request(method, self._root + path, timeout=60, **more)
+        self,
+        method: str,
+        path: str,
+        busy: Answer | None,
+        params: dict[str, str] | None,
+        json: JsonObject | None,
+    ) -> Answer | None:
+        answer = self.session.request(
+            method, self._root + path, timeout=60, params=params, json=json
+        )
         if answer.status_code == 404:
             return None
         if answer.status_code < 400:
-            return dict(answer.json())
+            document: Answer = answer.json()
+            return document
         text = answer.text[:500]
         rate = answer.status_code == 403 and any(reason in text for reason in _RATE_REASONS)
         if answer.status_code == 429 or answer.status_code >= 500 or rate:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.errors import Missing
-from drillyard_backends.gcp.groups import Group, Groups, Managed
+from drillyard_backends.gcp.groups import Groups
+from drillyard_backends.gcp.managed import Group, Managed
 from drillyard_backends.gcp.zones import Candidate
 
 FRESH_S = 0.5

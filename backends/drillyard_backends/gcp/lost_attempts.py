@@ -1,7 +1,7 @@
-"""On a machine, with nobody driving: attempts of machines that vanished are opened again.
+"""On a machine, without a driver: closes attempts of machines that no longer exist.
 
-A machine that is taken away without notice leaves claims behind. A driver would bury them; with
-the lid closed, the machines that are left do, by the group's own listing, and take the work over.
+A machine that is preempted without notice leaves claims behind. A driver would close them. Without
+a driver, the remaining machines close them by the listing of their group, and take over the work.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ log = logging.getLogger(__name__)
 
 
 class _Neighbours:
-    """What ``LostAttemptCloser`` asks of a backend: whether the machine of a ticket is there."""
+    """The part of a backend that ``LostAttemptCloser`` uses: whether a ticket's machine exists."""
 
     def __init__(self, mailbox: Mailbox, group: InstanceGroupSelf) -> None:
         self._mailbox = mailbox
         self._group = group
 
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
-        """GONE only for a machine of this very group that its listing has no more."""
+        """Returns GONE only for a machine of this group that is no longer listed."""
         box, lease_id = self._mailbox, lease.lease_id
         holder = records.holder_of(box, lease_id, ticket_id) if ticket_id else None
         if holder is None or holder.group != self._group.path:
-            return Liveness.UNKNOWN  # of another group of the lease, which is not ours to see
+            return Liveness.UNKNOWN  # of another group of the lease, which this machine cannot see
         members = self._group.members()
         if members is None:
             return Liveness.UNKNOWN
@@ -43,13 +43,13 @@ class _Neighbours:
 
 
 class NeighbourAttempts:
-    """Buries what neighbours held.
+    """Closes lost attempts of the other machines of the group.
 
     Args:
         mailbox: The experiment.
-        group: This machine's.
-        worker: Who buries, for the record.
-        clock: For the record.
+        group: This machine's group.
+        worker: Name of this worker, for the record.
+        clock: Clock for the record.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class NeighbourAttempts:
         self._closer = LostAttemptCloser(mailbox, backend, ledger, worker, clock)
 
     def look(self, states: Mapping[str, TicketState]) -> None:
-        """Bury what is lost; what cannot be found out is left for the next look."""
+        """Closes lost attempts; leaves those whose state is unknown for the next call."""
         try:
             self._closer.close_lost(states)
         except InfrastructureError as error:
-            log.info("whether neighbours are alive cannot be found out: %s", error)
+            log.info("cannot find out which other machines are alive: %s", error)

@@ -2,7 +2,7 @@
 
 Reads its metadata and the bucket, nothing else; no port is open. It is the same worker as on your
 own machine, and around it what a rented machine owes: to flush first when it is taken away, and
-to end itself when there is nothing left to do, nobody drives, or its time is over.
+to end itself when no work is left, no driver runs, or its time is over.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Identity:
         name: Its name.
         number: Google's number of it.
         zone: Where it is.
-        project: Of the project.
+        project: Id of the project.
         group: ``zones/Z/NAME`` or ``regions/R/NAME``.
-        order: Of the lease.
+        order: The order of the lease.
         settings: ``slots``, ``idle_s``, ``stop_grace_s``, ``mlflow``.
     """
 
@@ -76,7 +76,7 @@ class Identity:
         """From the metadata server.
 
         Raises:
-            InfrastructureError: It does not answer, or this is no machine of drillyard.
+            InfrastructureError: It does not answer, or this is not a machine of drillyard.
         """
         return cls(
             name=metadata.need("instance/name"),
@@ -157,7 +157,7 @@ class Machine:
     # -- the end ------------------------------------------------------------------------------
 
     def _leave(self, reason: str) -> bool:
-        """Go; False when nobody ends this machine: the start-up script then powers it off."""
+        """Ends this machine; returns False if that fails: the start-up script powers it off."""
         ended = threading.Event()
 
         def on_term(_number: int, _frame: object) -> None:
@@ -168,7 +168,7 @@ class Machine:
         leaver = SelfDelete(
             self._mailbox, self._me.order, self._group, self._me.name, self._me.number
         )
-        leaver.say(reason)
+        leaver.record(reason)
         leaver.wait(ended)
         last = leaver.last()
         if last:
@@ -178,12 +178,12 @@ class Machine:
                 log.exception("what a driver would do at the end went wrong")
         log.info("%s: ending %s", reason, "the group" if last else "this machine")
         self._keep_log()
-        heard = leaver.go(last, ended)
-        log.info("this machine is being stopped" if heard else "nobody ends this machine")
+        heard = leaver.delete(last, ended)
+        log.info("this machine is being stopped" if heard else "Google does not end this machine")
         return heard
 
     def _without_driver(self) -> None:
-        """What a driver would do at the end, if nobody drives: send curves."""
+        """Sends curves at the end, as a driver would, if no driver runs."""
         try:
             if not driven(self._mailbox):
                 self._mirror()

@@ -37,7 +37,7 @@ def base_name(prefix: str, lease_id: str) -> str:
 
 
 def group_name(base: str, variant: int) -> str:
-    """Of a group and of its template: variant 0 is the lease's own name."""
+    """Returns the name of a group and of its template; variant 0 has the lease's own name."""
     return base if variant == 0 else f"{base}-{variant}"
 
 
@@ -74,7 +74,7 @@ def labels(order: Order, own: dict[str, str]) -> dict[str, str]:
     """Labels of the machines of a lease.
 
     Args:
-        order: Of the lease.
+        order: The lease's order.
         own: The user's.
     """
     found = {

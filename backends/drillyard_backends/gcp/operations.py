@@ -1,20 +1,22 @@
-"""Calls of the Compute API: patient, repeatable, waited for by ourselves.
+"""Calls of the Compute API: repeated while that helps, and waited for.
 
 The library's own ``.result()`` polls through a client that it builds itself, and it repeats no
-POST at all. So every change is a ``*_unary`` call with a request id of its own, repeated here
-(Google answers a repeat as it answered the first), and waited for with the server-side ``wait``.
-The id is new for each change, not computed from names: what was deleted may be made again under
-its name, and must not be answered with the operation of then. Over processes it is the names that
-make a change repeatable.
+POST at all. So every change is a ``*_unary`` call with its own request id. It is repeated here
+(Google answers a repeat as it answered the first request), and waited for with the server-side
+``wait``. The id is new for each change and not computed from names: a deleted resource may be
+created again under its name, and must not get the answer of the old operation. Across processes,
+the names make a change repeatable.
 """
 
 from __future__ import annotations
 
+import importlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
@@ -22,10 +24,17 @@ from drillyard.errors import ControlPlaneError
 from drillyard_backends.gcp.errors import Missing, of_operation, retryable, translate
 from drillyard_backends.gcp.zones import Place
 
+if TYPE_CHECKING:
+    from google.api_core.page_iterator import Iterator as PageIterator
+    from google.api_core.page_iterator import Page
+    from google.auth.credentials import Credentials
+    from google.cloud.compute_v1 import Operation
+    from google.cloud.compute_v1.services.instances import InstancesClient
+
 PATIENCE_S = 60.0
-"""How long one call is repeated."""
+"""Seconds for which one call is repeated."""
 OPERATION_S = 300.0
-"""How long an operation is waited for."""
+"""Seconds to wait for an operation."""
 TIMEOUT_S = 60.0
 WAIT_TIMEOUT_S = 150.0
 """The server answers a ``wait`` within two minutes."""
@@ -33,76 +42,82 @@ _HARMLESS = ("", "NO_RESULTS_ON_PAGE")
 T = TypeVar("T")
 
 
-def _must_be_whole(what: str, page: Any) -> None:
+def _must_be_whole(what: str, page: Page) -> None:
     items = getattr(page, "items", None)
     scopes = items.items() if isinstance(items, Mapping) else ()
     warned = [("", page), *scopes]
     unread = [f"{w.warning.code} {w.warning.message}".strip() for _, w in warned if _warns(w)]
-    unread += [str(one) for one in getattr(page, "unreachables", [])]
+    unread += [str(name) for name in getattr(page, "unreachables", [])]
     if unread:
         raise ControlPlaneError(
-            f"{what}: Google has not listed everything: {'; '.join(unread)[:500]}",
-            hint="nothing is taken for gone; the next look asks again",
+            f"{what}: Google did not list everything: {'; '.join(unread)[:500]}",
+            hint="nothing was decided; run the same command again",
         )
 
 
-def _warns(page: Any) -> bool:
+def _warns(page: Page) -> bool:
     return getattr(page, "warning", None) is not None and page.warning.code not in _HARMLESS
 
 
-def _content(page: Any) -> list[Any]:
+def _content(page: Page) -> Iterable[T]:
     if hasattr(page, "managed_instances"):
-        return list(page.managed_instances)
-    items = page.items
-    return list(items.items()) if isinstance(items, Mapping) else list(items)
+        elements: Iterable[T] = page.managed_instances
+    elif hasattr(page.items, "items"):  # a listing of all zones maps each to its part
+        elements = page.items.items()
+    else:
+        elements = page.items
+    return elements
+
+
+def _pages(listing: PageIterator) -> Iterable[Page]:
+    pages: Iterable[Page] = listing.pages
+    return pages
 
 
 def request_id() -> str:
-    """An id for one change, to be kept over its repeats."""
+    """Returns an id for one change and its repeats."""
     return str(uuid.uuid4())
 
 
 class Compute:
-    """The clients of one project, made when first used (the import takes a second or two).
+    """The clients of one project, created on first use (the import takes a second or two).
 
     Args:
         project: Id of the project.
-        patience_s: How long a call is repeated.
+        patience_s: Seconds for which a call is repeated.
     """
 
     def __init__(self, project: str, patience_s: float = PATIENCE_S) -> None:
         self.project = project
         self._patience_s = patience_s
+        self._clients: dict[str, InstancesClient] = {}
 
     @cached_property
-    def v1(self) -> Any:
-        """The library's module."""
-        from google.cloud import compute_v1
-
-        return compute_v1
+    def v1(self) -> ModuleType:
+        """Module of the library."""
+        return importlib.import_module("google.cloud.compute_v1")
 
     @cached_property
-    def _credentials(self) -> Any:
+    def _credentials(self) -> Credentials:
         import google.auth
 
         return google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])[0]
 
-    def client(self, name: str) -> Any:
-        """A client by its class's name; one of each.
+    def client(self, name: str) -> InstancesClient:
+        """Returns a client by the name of its class; one of each class.
 
         Raises:
             SignInRefused: No credentials.
         """
-        made: dict[str, Any] = self.__dict__.setdefault("_clients", {})
-        if name not in made:
+        if name not in self._clients:
             try:
-                made[name] = getattr(self.v1, name)(credentials=self._credentials)
+                self._clients[name] = getattr(self.v1, name)(credentials=self._credentials)
             except Exception as error:
                 raise translate(error, "connect to Google Cloud", self.project) from error
-        return made[name]
+        return self._clients[name]
 
-    def managers(self, place: Place) -> Any:
-        """The client of managed groups in a place."""
+    def managers(self, place: Place) -> InstancesClient:
+        """Returns the client of managed groups in a place."""
         kind = (
             "RegionInstanceGroupManagersClient"
             if place.regional
@@ -111,22 +126,22 @@ class Compute:
         return self.client(kind)
 
     def where(self, place: Place) -> dict[str, str]:
-        """The arguments that say where, of every request about a place."""
+        """Returns the arguments with the place, for requests about a place."""
         key = "region" if place.regional else "zone"
         return {"project": self.project, key: place.name}
 
-    def call(self, what: str, method: Callable[..., T], **request: Any) -> T:
-        """Make a request, again while that may help.
+    def call(self, what: str, method: Callable[..., T], **request: object) -> T:
+        """Makes a request, and repeats it while that may help.
 
         Args:
-            what: In words, for errors.
-            method: Of a client.
-            request: Its fields.
+            what: Description of the request, for errors.
+            method: Method of a client.
+            request: Fields of the request.
 
         Raises:
             Missing, Exists, InUse, NoRoom: See ``errors``.
-            AccessDenied: Permission, credentials.
-            ControlPlaneError: It did not get through.
+            AccessDenied: Permission or credentials are missing.
+            ControlPlaneError: The request failed.
         """
         retrying = Retrying(
             stop=stop_after_delay(self._patience_s),
@@ -139,49 +154,52 @@ class Compute:
         except Exception as error:
             raise translate(error, what, self.project) from error
 
-    def pages(self, what: str, method: Callable[..., Iterable[T]], **request: Any) -> list[T]:
-        """Everything that a listing gives, over all its pages.
+    def pages(self, what: str, method: Callable[..., Iterable[T]], **request: object) -> list[T]:
+        """Returns everything that a listing has, over all its pages.
 
         Raises:
-            ControlPlaneError: A part could not be read. Google says so in warnings, which the
-                library's iterators drop: what is missing then would look as if it were gone.
+            ControlPlaneError: A part could not be read. Google reports it in warnings, which the
+                library's iterators drop: the missing part would look as if it were gone.
         """
 
-        def read(**more: Any) -> list[T]:
-            listing: Any = method(**more)
-            found: list[T] = []
-            for page in listing.pages:
+        def read(**more: object) -> list[T]:
+            items: list[T] = []
+            for page in _pages(method(**more)):
                 _must_be_whole(what, page)
-                found += _content(page)
-            return found
+                items += _content(page)
+            return items
 
         return self.call(what, read, **request)
 
     def change(
-        self, what: str, method: Callable[..., Any], place: Place | None, **request: Any
+        self,
+        what: str,
+        method: Callable[..., Operation],
+        place: Place | None,
+        **request: object,
     ) -> None:
-        """Make a change and wait until it is done.
+        """Makes a change and waits until it is done.
 
         Args:
-            what: In words.
-            method: A ``*_unary`` one.
-            place: Of the operation; None: global.
-            request: Its fields; its id is made here, one for all repeats.
+            what: Description of the change.
+            method: A ``*_unary`` method.
+            place: Place of the operation; None if it is global.
+            request: Fields of the request; one id for all repeats is added.
 
         Raises:
-            Missing, Exists, InUse, NoRoom: Also when only the operation says so.
-            ControlPlaneError: It failed, or is not done in time.
+            Missing, Exists, InUse, NoRoom: The request or its operation failed.
+            ControlPlaneError: The change failed, or is not done in time.
         """
         operation = self.call(what, method, **{"request_id": request_id(), **request})
         self.wait(what, operation, place)
 
     def wait(
-        self, what: str, operation: Any, place: Place | None, within_s: float = OPERATION_S
+        self, what: str, operation: Operation, place: Place | None, within_s: float = OPERATION_S
     ) -> None:
-        """Wait for an operation; its errors are raised.
+        """Waits for an operation; raises its errors.
 
         Raises:
-            ControlPlaneError: It is not done in time, or is not known any more: look at the thing.
+            ControlPlaneError: It is not done in time, or no longer known: read the resource.
         """
         if place is None:
             client, where = self.client("GlobalOperationsClient"), {"project": self.project}
@@ -201,7 +219,7 @@ class Compute:
                     **where,
                 )
             except Missing as lost:
-                # Operations are kept for a while only: that one is gone says nothing of its thing.
+                # Google keeps operations only for a while: a missing one proves nothing.
                 raise ControlPlaneError(f"{what}: Google no longer knows how it ended") from lost
         error = of_operation(operation.error.errors, what, self.project)
         if error is not None:

@@ -1,6 +1,6 @@
 """What an order takes on Google Cloud: everything that is missing for it, and its price.
 
-``examine`` asks and changes nothing; ``estimate`` asks nobody.
+``examine`` reads and changes nothing; ``estimate`` makes no request.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def examine(
     line: Line | None = None,
     clock: Clock = SYSTEM,
 ) -> list[Finding]:
-    """Everything that stands in the way, in one list.
+    """Returns every problem in one list.
 
     Args:
         config: The settings.
@@ -85,7 +85,7 @@ def machines(config: GcpConfig, order: Order | None) -> int:
 
 
 def estimate(config: GcpConfig, order: Order) -> Cost:
-    """The price an hour of the dearest choice that the settings allow, and what is created.
+    """Returns the price of the most expensive choice that the settings allow, and its parts.
 
     Args:
         config: The settings.

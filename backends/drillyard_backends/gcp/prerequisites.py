@@ -49,7 +49,7 @@ def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Fi
     Args:
         reader: Who asks.
         config: Names the bucket.
-        regions: Of the machines.
+        regions: Regions of the machines.
     """
     name = config.bucket
     said = reader.bucket(name)
@@ -70,7 +70,7 @@ def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Fi
             Severity.ERROR,
             "bucket",
             f"gs://{name} is there and cannot be read: {said.message}",
-            f"{objects}; or another name, if it is somebody else's: names are global",
+            f"{objects}; or another name, if it belongs to another project: names are global",
         )
         return
     has = reader.bucket_rights(name, rights.BUCKET)

@@ -1,13 +1,13 @@
-"""What machines cost: a dated table, good enough to refuse an order that is ten times too dear.
+"""What machines cost: a dated table, good enough to refuse an order that costs ten times too much.
 
 The table is an approximation of public list prices, without discounts; ``DRILLYARD_GCP_PRICES``
-names a file of the same form to use instead. An unknown region is taken as dear as the dearest.
+names another file with the same keys to use instead. An unknown region has the highest price.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TypedDict
 
 from drillyard_backends.pricelists import PriceList
 
@@ -19,50 +19,68 @@ _SIZED = re.compile(
 _CUSTOM = re.compile(r"(?:(?P<family>[a-z]\d[a-z]?)-)?custom-(?P<cpus>\d+)-(?P<mb>\d+)(?:-ext)?\Z")
 
 
-_list = PriceList("drillyard_backends.gcp", OVERRIDE)
+class Table(TypedDict):
+    """A price list."""
+
+    date: str
+    currency: str
+    families: dict[str, dict[str, float]]
+    """Family -> prices of a ``vcpu`` and a ``gb``; GB for each vCPU by kind of machine."""
+    machines: dict[str, float]
+    """Machine type -> hourly price, for types that do not follow their family."""
+    bundled_gpus: dict[str, int]
+    """Machine type -> number of GPUs that it includes."""
+    gpus: dict[str, float]
+    disks: dict[str, float]
+    regions: dict[str, float]
+    other_regions: float
+    spot_factor: float
 
 
-def table() -> dict[str, Any]:
-    """The price list in force.
+_list: PriceList[Table] = PriceList("drillyard_backends.gcp", OVERRIDE)
+
+
+def table() -> Table:
+    """Returns the price list in use.
 
     Raises:
-        ConfigError: ``DRILLYARD_GCP_PRICES`` names no such list.
+        ConfigError: ``DRILLYARD_GCP_PRICES`` does not name a price list.
     """
     return _list.table()
 
 
 def date() -> str:
-    """Of the list in force."""
+    """Returns the date of the list."""
     return str(table()["date"])
 
 
 def currency() -> str:
-    """Of the list in force."""
+    """Returns the currency of the list."""
     return str(table()["currency"])
 
 
 def price(machine_type: str, region: str, spot: bool) -> float | None:
-    """A machine an hour, with the GPUs that it brings; None for an unknown type.
+    """Returns the hourly price of a machine with its GPUs; None for an unknown type.
 
     Args:
         machine_type: ``n2-highcpu-8``, ``e2-custom-4-8192``, ``g2-standard-4``.
         region: Such as ``europe-west1``.
         spot: True for a Spot machine.
     """
-    found = _base(machine_type)
-    return None if found is None else found * _factor(region, spot)
+    base = _base(machine_type)
+    return None if base is None else base * _factor(region, spot)
 
 
 def gpu_price(gpu_type: str, region: str, spot: bool) -> float | None:
-    """A GPU that is attached, an hour; None for an unknown type."""
-    found = table()["gpus"].get(gpu_type)
-    return None if found is None else float(found) * _factor(region, spot)
+    """Returns the hourly price of an attached GPU; None for an unknown type."""
+    base = table()["gpus"].get(gpu_type)
+    return None if base is None else float(base) * _factor(region, spot)
 
 
 def disk_price(disk_type: str, region: str) -> float | None:
-    """A GB of a disk for a month; None for an unknown kind."""
-    found = table()["disks"].get(disk_type)
-    return None if found is None else float(found) * _factor(region, False)
+    """Returns the monthly price of a GB of a disk; None for an unknown type."""
+    base = table()["disks"].get(disk_type)
+    return None if base is None else float(base) * _factor(region, False)
 
 
 def _base(machine_type: str) -> float | None:

@@ -116,7 +116,7 @@ def demands(
     Args:
         machine: One of them.
         count: How many.
-        limits: Of the region: Spot machines count against quotas of their own where the project
+        limits: Quotas of the region. Spot machines count against their own quotas if the project
             has such, else against the ordinary ones.
     """
     found: dict[str, float] = {

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from tenacity import (
@@ -23,8 +23,14 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ControlPlaneError, SignInRefused
 from drillyard.system.clock import SYSTEM, Clock
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+    from google.auth.transport.requests import AuthorizedSession
+    from requests import Response
 
 COMPUTE = "https://compute.googleapis.com/compute/v1"
 STORAGE = "https://storage.googleapis.com/storage/v1"
@@ -76,7 +82,12 @@ class Line(Protocol):
     """Carries one question; a test brings its own."""
 
     def send(
-        self, method: str, url: str, params: Sequence[tuple[str, str]], body: Any, signed: bool
+        self,
+        method: str,
+        url: str,
+        params: Sequence[tuple[str, str]],
+        body: JsonObject | None,
+        signed: bool,
     ) -> Answer:
         """Ask once.
 
@@ -88,7 +99,7 @@ class Line(Protocol):
             signed: With our credentials.
 
         Raises:
-            ControlPlaneError: Nobody answered.
+            ControlPlaneError: Google does not answer.
             SignInRefused: The credentials are not accepted.
         """
 
@@ -121,7 +132,7 @@ class Reader:
         """GET below ``/compute/v1``; a path that begins with ``projects/`` is taken as it is.
 
         Raises:
-            ControlPlaneError: Nobody answered.
+            ControlPlaneError: Google does not answer.
             SignInRefused: The credentials are not accepted.
         """
         whole = path if path.startswith("projects/") else f"projects/{self.project}/{path}"
@@ -166,7 +177,7 @@ class Reader:
         Asked without credentials: with a wrong clock none are accepted.
 
         Raises:
-            ControlPlaneError: Nobody answered.
+            ControlPlaneError: Google does not answer.
         """
         before = self._clock.now()
         said = self._ask("GET", f"{STORAGE}/b/{quote(bucket, safe='')}", signed=False)
@@ -178,7 +189,7 @@ class Reader:
         method: str,
         url: str,
         params: Sequence[tuple[str, str]] = (),
-        body: Any = None,
+        body: JsonObject | None = None,
         signed: bool = True,
     ) -> Answer:
         # Nothing is changed by asking, so a lost answer is asked for again like a refused one.
@@ -209,8 +220,8 @@ class HttpsLine:
 
     def __init__(self, project: str = "") -> None:
         self._project = project
-        self._session: Any = None
-        self._credentials: Any = None
+        self._session: AuthorizedSession | None = None
+        self._credentials: Credentials | None = None
 
     @property
     def identity(self) -> str:
@@ -219,7 +230,12 @@ class HttpsLine:
         return f"serviceAccount:{email}" if email and email != "default" else ""
 
     def send(
-        self, method: str, url: str, params: Sequence[tuple[str, str]], body: Any, signed: bool
+        self,
+        method: str,
+        url: str,
+        params: Sequence[tuple[str, str]],
+        body: JsonObject | None,
+        signed: bool,
     ) -> Answer:
         """See ``Line``."""
         import requests
@@ -249,7 +265,7 @@ class HttpsLine:
             ) from error
         return Answer(found.status_code, _document(found), _date(found.headers.get("Date")))
 
-    def _signed(self) -> Any:
+    def _signed(self) -> AuthorizedSession:
         if self._session is None:
             import google.auth
             from google.auth.transport import requests
@@ -259,14 +275,13 @@ class HttpsLine:
             person = isinstance(self._credentials, Credentials)
             if person and self._project and not self._credentials.quota_project_id:
                 self._credentials = self._credentials.with_quota_project(self._project)
-            session: Any = requests.AuthorizedSession
-            self._session = session(self._credentials)
+            self._session = requests.AuthorizedSession(self._credentials)
         return self._session
 
 
-def _document(found: Any) -> Mapping[str, Any]:
+def _document(response: Response) -> Mapping[str, Any]:
     try:
-        body = found.json()
+        body = response.json()
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}

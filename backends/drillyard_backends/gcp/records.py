@@ -11,7 +11,7 @@ from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Record, WorkerRecord
 from drillyard.mailbox.store import ObjectMissing
-from drillyard_backends.gcp.groups import Stage
+from drillyard_backends.gcp.managed import Stage
 from drillyard_backends.gcp.naming import Machine
 
 LOG_TAIL = 1 << 20

@@ -78,7 +78,7 @@ DRIVER = tuple(
         )
     )
 )
-"""Of who runs ``drillyard`` (``deployments/gcp/role.yaml``), in the project."""
+"""Permissions of the user of ``drillyard`` in the project (``deployments/gcp/role.yaml``)."""
 MACHINE = (
     "compute.instanceGroupManagers.delete",
     "compute.instanceGroupManagers.get",
@@ -88,7 +88,7 @@ MACHINE = (
     "compute.zoneOperations.get",
     "compute.regionOperations.get",
 )
-"""Of the machines (``deployments/gcp/machine-role.yaml``): they delete themselves."""
+"""Permissions of the machines to delete themselves (``deployments/gcp/machine-role.yaml``)."""
 BUCKET = (
     "storage.buckets.get",
     "storage.objects.create",
@@ -103,7 +103,7 @@ def grant_role(name: str, file: str, wanted: Sequence[str], project_id: str, mem
     """The command that makes a role, or brings an older one up to date, and grants it.
 
     Args:
-        name: Of the role.
+        name: Name of the role.
         file: ``role.yaml`` or ``machine-role.yaml``; without a checkout its rights are spelt out.
         wanted: The rights in it.
         project_id: Where.

@@ -1,9 +1,9 @@
-"""How a machine ends itself: through its group, and the last one takes the group along.
+"""How a machine deletes itself: through its group. The last machine deletes the group.
 
-Who is last is decided by records, not by counting: each machine that leaves says so before it
-looks at who is left, so of two that leave together at least one sees that all have left; and the
-right to delete the group is claimed, so that one does. All of it may be repeated. The template
-stays: it costs nothing, nobody on the machine may delete it, and the next command or reap does.
+Records decide which machine is the last, not a count. Each machine that ends writes a record
+before it reads the records of the others. So if two end together, at least one sees that all
+have ended; and a claim ensures that only one deletes the group. Every step may be repeated. The
+template stays: it costs nothing, no machine may delete it, and the next command or ``reap`` does.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from drillyard.errors import ControlPlaneError, InfrastructureError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Record
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard_backends.gcp.groups import Stage
 from drillyard_backends.gcp.instance_group_self import InstanceGroupSelf
+from drillyard_backends.gcp.managed import Stage
 
-LEAVE_A_SECOND = 4.0
-"""How many of hundreds of machines that are done at the same moment ask Google at once."""
-ASK_AGAIN_S = 20.0
-"""Google's "done" is no proof: who still lives asks again."""
-UNHEARD_S = 600.0
-"""A machine that is not ended within this time of asking is not heard: it powers itself off."""
+DELETES_A_SECOND = 4.0
+"""Requests each second when hundreds of machines end at the same moment."""
+RETRY_S = 20.0
+"""Google's "done" does not prove anything: a machine that still runs asks again."""
+GIVE_UP_S = 600.0
+"""A machine that still runs after this time powers itself off."""
 log = logging.getLogger(__name__)
 
 
 class MachineLeft(Record):
-    """``leases/<id>/left/<machine's number>.json``: this machine does nothing any more."""
+    """``leases/<id>/left/<machine's number>.json``: this machine has finished its work."""
 
     machine: str
     reason: str
@@ -38,22 +38,22 @@ class MachineLeft(Record):
 
 
 class GroupDeleter(Record):
-    """``leases/<id>/last/<group's number>.json``: who deletes the group."""
+    """``leases/<id>/last/<group's number>.json``: the machine that deletes the group."""
 
     machine: str
     written_at: float
 
 
 class SelfDelete:
-    """Ends this machine.
+    """Deletes this machine.
 
     Args:
-        mailbox: The experiment.
-        order: Of the lease.
-        group: This machine's.
-        machine: Its name.
-        number: Google's number of it.
-        clock: For waiting.
+        mailbox: Mailbox of the experiment.
+        order: The order of the lease.
+        group: This machine's group.
+        machine: Name of this machine.
+        number: Google's number of this machine.
+        clock: Clock for waiting.
     """
 
     def __init__(
@@ -71,18 +71,18 @@ class SelfDelete:
         self._machine = machine
         self._number = number
         self._clock = clock
-        self._spread_s = (order.workers - 1) / LEAVE_A_SECOND
+        self._spread_s = (order.workers - 1) / DELETES_A_SECOND
 
-    def say(self, reason: str) -> None:
-        """Write down that this machine has left; what it does afterwards is only to end."""
-        left = MachineLeft(machine=self._machine, reason=reason, written_at=self._clock.now())
+    def record(self, reason: str) -> None:
+        """Records that this machine has finished; afterwards it only deletes itself."""
+        record = MachineLeft(machine=self._machine, reason=reason, written_at=self._clock.now())
         try:
-            self._mailbox.write(f"{self._folder}/left/{self._number}.json", left)
+            self._mailbox.write(f"{self._folder}/left/{self._number}.json", record)
         except InfrastructureError as error:
-            log.warning("nobody hears that this machine leaves: %s", error)
+            log.warning("cannot record that this machine has finished: %s", error)
 
     def wait(self, ended: threading.Event) -> None:
-        """Let the others of a large group ask too: most are ended with the group by the last one.
+        """Spreads the requests of a large group: the last machine ends most others with the group.
 
         Args:
             ended: Set when this machine is being stopped.
@@ -90,57 +90,57 @@ class SelfDelete:
         self._clock.wait(ended, random.uniform(0.0, self._spread_s))
 
     def last(self) -> bool:
-        """True for one machine, after all of the group have left. False when unknown."""
+        """Returns True on one machine after all have finished, and False if that is unknown."""
         try:
             members = self._group.members()
             if members is None:
                 return False
             prefix = self._mailbox.key(f"{self._folder}/left/")
-            left = {
+            finished = {
                 info.key[len(prefix) :].removesuffix(".json")
                 for info in self._mailbox.store.list(prefix)
             }
-            at_work = [
+            working = [
                 m.name
                 for m in members
                 if m.name != self._machine
-                and m.id not in left
+                and m.id not in finished
                 and m.stage in (Stage.UP, Stage.COMING)
             ]
-            if at_work:
-                log.info("still at work: %s", ", ".join(at_work))
+            if working:
+                log.info("still at work: %s", ", ".join(working))
                 return False
             claim = GroupDeleter(machine=self._machine, written_at=self._clock.now())
             return self._mailbox.create(
                 f"{self._folder}/last/{self._group.incarnation()}.json", claim
             )
         except InfrastructureError as error:
-            log.warning("who is last cannot be found out: %s", error)
+            log.warning("cannot find out whether this machine is the last: %s", error)
             return False
 
-    def go(self, last: bool, ended: threading.Event) -> bool:
-        """Ask for the end, again until it comes.
+    def delete(self, last: bool, ended: threading.Event) -> bool:
+        """Requests the end of this machine, again until it comes.
 
         Args:
-            last: The group goes too.
+            last: True to delete the group, too.
             ended: Set when this machine is being stopped.
 
         Returns:
-            Whether this machine is being stopped; False after ``UNHEARD_S`` in which it was not:
-            a right is missing, or Google does not hear.
+            True once this machine is being stopped; False after ``GIVE_UP_S``: a permission is
+            missing, or Google does not answer.
         """
         began = self._clock.monotonic()
         while not ended.is_set():
-            if self._clock.monotonic() - began > UNHEARD_S + self._spread_s:
+            if self._clock.monotonic() - began > GIVE_UP_S + self._spread_s:
                 return False
             try:
                 what = self._group.delete if last else self._delete_me
                 if not what():
-                    log.info("the group is gone already")
+                    log.info("the group is already gone")
             except ControlPlaneError as error:
                 log.warning("cannot end yet: %s", error)
-            self._clock.wait(ended, ASK_AGAIN_S + random.uniform(0.0, self._spread_s))
-            # Whoever was last may have died between its claim and the deed.
+            self._clock.wait(ended, RETRY_S + random.uniform(0.0, self._spread_s))
+            # The last machine may have died between its claim and the delete.
             last = last or self._alone()
         return True
 

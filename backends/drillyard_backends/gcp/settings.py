@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from drillyard.backend.settings.model import configured
+from drillyard.documents.json_types import Json
 from drillyard.spec.semantics import is_metadata
 from drillyard.system.redaction import has_userinfo
 
@@ -116,7 +118,7 @@ class GcpConfig(BaseSettings):
     )
     repair: bool = Field(
         False,
-        description="Let the group itself make a lost machine again, also with nobody "
+        description="Let the group itself replace a lost machine, also without a driver "
         "driving (a machine that fails for ever is made for ever, until the deadline).",
     )
     network: str = Field("default", description="Name of the VPC network.")
@@ -148,7 +150,7 @@ class GcpConfig(BaseSettings):
     mlflow: str | None = Field(
         None,
         description="MLflow server as the machines reach it: http(s)://…; they send curves "
-        "there when nobody drives.",
+        "there when no driver runs.",
     )
     listing_lag_s: Annotated[float, Field(ge=0, le=300)] = Field(
         15.0, description="How far Google's listings may lag behind."
@@ -161,7 +163,7 @@ class GcpConfig(BaseSettings):
 
     @property
     def region(self) -> str:
-        """Of the first zone."""
+        """Region of the first zone."""
         return self.zones[0].rpartition("-")[0]
 
     @property
@@ -176,7 +178,7 @@ class GcpConfig(BaseSettings):
             if _REGION.match(zone):
                 raise ValueError(f"{zone!r} is a region: a zone is expected, such as {zone}-b")
             if not _ZONE.match(zone):
-                raise ValueError(f"{zone!r} is no zone: such as europe-west1-b")
+                raise ValueError(f"{zone!r} is not a zone; a zone looks like europe-west1-b")
         if len(set(value)) < len(value):
             raise ValueError("the same zone twice")
         return value
@@ -186,7 +188,7 @@ class GcpConfig(BaseSettings):
     def _are_types(cls, value: list[str]) -> list[str]:
         for name in value:
             if not _TYPE.match(name):
-                raise ValueError(f"{name!r} is no machine type: such as n2-highcpu-8")
+                raise ValueError(f"{name!r} is not a machine type; one looks like n2-highcpu-8")
         return value
 
     @field_validator("labels")
@@ -194,7 +196,7 @@ class GcpConfig(BaseSettings):
     def _are_labels(cls, value: dict[str, str]) -> dict[str, str]:
         for key, text in value.items():
             if not _LABEL_KEY.match(key) or not _LABEL_VALUE.match(text):
-                raise ValueError(f"{key}={text!r} is no label; allowed: {_LABEL_RULE}")
+                raise ValueError(f"{key}={text!r} is not a label; allowed: {_LABEL_RULE}")
             if key.startswith(("drillyard", "goog")):
                 raise ValueError(f"{key} is a name of drillyard's or Google's own")
         return value
@@ -204,7 +206,7 @@ class GcpConfig(BaseSettings):
     def _are_tags(cls, value: list[str]) -> list[str]:
         for tag in value:
             if not _NAME.match(tag):
-                raise ValueError(f"{tag!r} is no network tag: a-z 0-9 -, a letter first")
+                raise ValueError(f"{tag!r} is not a network tag: a-z 0-9 -, a letter first")
         return value
 
     @model_validator(mode="after")
@@ -255,7 +257,7 @@ def outside(url: str | None) -> str | None:
     return None
 
 
-def read_settings(given: dict[str, Any]) -> GcpConfig:
+def read_settings(given: Mapping[str, Json]) -> GcpConfig:
     """The settings.
 
     Raises:

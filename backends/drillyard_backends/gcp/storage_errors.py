@@ -17,8 +17,8 @@ def seam(url: str, key: str = "") -> Iterator[None]:
     """Translate what comes out of the library.
 
     Args:
-        url: Of the store, for messages.
-        key: Of the object.
+        url: URL of the store, for messages.
+        key: Key of the object.
 
     Raises:
         ObjectMissing: The object is not there (but its bucket is).

@@ -1,7 +1,6 @@
 """A store in a bucket of Google Cloud Storage: ``gs://bucket/prefix``.
 
-Listings are always fresh (the bucket's own consistency; no cache of a file-system layer is in
-between).
+Listings are always fresh: the bucket is consistent, and there is no cache of a file system.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from drillyard.errors import UserError
 from drillyard.mailbox.keys import check_key
@@ -18,25 +17,31 @@ from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard_backends.buckets import BucketStore, again_when_damaged, content_type, into_place
 from drillyard_backends.gcp.storage_errors import seam
 
+if TYPE_CHECKING:
+    import requests
+    from google.api_core.page_iterator import Iterator as PageIterator
+    from google.api_core.retry import Retry
+    from google.cloud.storage import Blob, Bucket
+
 _URL = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(?P<prefix>.*))?\Z")
 CHUNK = 8 << 20
-"""Of a resumable upload: what is repeated after a broken connection."""
+"""Bytes in one piece of a resumable upload; a broken connection repeats one piece."""
 PATIENCE_S = 45.0
-"""How long one small request is repeated; who calls decides what a longer absence means."""
+"""Seconds for which one small request is repeated; the caller decides about longer outages."""
 LONGEST_DELAY_S = 5.0
-"""Between two tries. The library's own 60 s would use the patience up in a few tries, and wait on
-after the bucket is back."""
+"""Longest pause between two tries. The library's own 60 s would allow only a few tries, and would
+keep waiting after the bucket is back."""
 _TIMEOUT_S = (10.0, 60.0)
 
 
-class GcsStore(BucketStore):
+class GcsStore(BucketStore["Bucket"]):
     """Objects of a bucket under a prefix.
 
     Args:
         url: ``gs://bucket`` or ``gs://bucket/prefix``.
 
     Raises:
-        UserError: Not such a URL, or a prefix that leads out of its place.
+        UserError: The URL is not valid, or its prefix leads out of the bucket.
     """
 
     def __init__(self, url: str) -> None:
@@ -47,7 +52,7 @@ class GcsStore(BucketStore):
         super().__init__(f"gs://{self.bucket_name}", match["prefix"] or "")
 
     def get(self, key: str) -> bytes:
-        """Read an object; its checksum is verified."""
+        """Reads an object; its checksum is verified."""
         blob = self._blob(key)
 
         def read() -> bytes:
@@ -61,7 +66,7 @@ class GcsStore(BucketStore):
         return again_when_damaged(read)
 
     def stat(self, key: str) -> ObjectInfo | None:
-        """Size and time of an object, or None."""
+        """Returns size and time of an object, or None."""
         blob = self._blob(key)
         try:
             with seam(self.url, key):
@@ -71,29 +76,29 @@ class GcsStore(BucketStore):
         return ObjectInfo(key, int(blob.size or 0), blob.updated.timestamp())
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Every object whose key starts with ``prefix``, sorted by key."""
+        """Yields every object whose key starts with ``prefix``, sorted by key."""
         cut = len(self._prefix)
         for blob in self._pages(prefix, "items(name,size,updated),nextPageToken"):
             yield ObjectInfo(blob.name[cut:], int(blob.size or 0), blob.updated.timestamp())
 
     def folders(self, prefix: str = "") -> Iterator[str]:
-        """Names directly below a prefix (which ends with ``/`` or is empty), without the rest."""
+        """Yields the names directly below a prefix, which ends with ``/`` or is empty."""
         pages = self._pages(prefix, "prefixes,nextPageToken", delimiter="/")
-        found: set[str] = set()
+        names: set[str] = set()
         with seam(self.url):
             for page in pages.pages:
-                found.update(page.prefixes)
+                names.update(page.prefixes)
         cut = len(self._prefix) + len(prefix)
-        yield from sorted(name[cut:].rstrip("/") for name in found)
+        yield from sorted(name[cut:].rstrip("/") for name in names)
 
     def delete(self, key: str) -> None:
-        """Remove an object; missing is success."""
+        """Removes an object; a missing one is success."""
         blob = self._blob(key)
         with contextlib.suppress(ObjectMissing), seam(self.url, key):
             blob.delete(timeout=_TIMEOUT_S, retry=_retry(PATIENCE_S))
 
     def upload(self, key: str, path: Path) -> None:
-        """Write an object from a file; a large one in pieces that are repeated one by one."""
+        """Writes an object from a file; a large one in pieces that are repeated separately."""
         blob = self._blob(key, chunk_size=CHUNK)
         size = path.stat().st_size  # a missing file is the caller's error, not the bucket's
         with seam(self.url, key):
@@ -105,7 +110,7 @@ class GcsStore(BucketStore):
             )
 
     def download(self, key: str, path: Path) -> None:
-        """Read an object into a file, atomically; its checksum is verified."""
+        """Reads an object into a file, atomically; its checksum is verified."""
         blob = self._blob(key)
 
         def read(temporary: Path) -> None:
@@ -120,34 +125,34 @@ class GcsStore(BucketStore):
         into_place(path, read)
 
     def now(self) -> float:
-        """The bucket's clock: the date of its newest answer, and what passed since.
+        """Returns the bucket's time: the date of its newest answer plus the time since.
 
-        Right to about a second, which is what the ``Date`` of an answer is good for.
+        It is accurate to about a second, as is the ``Date`` of an answer.
         """
         return self._dates.now(lambda: next(iter(self.list("-no-such-key")), None))
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _connect(self) -> Any:
+    def _connect(self) -> Bucket:
         with seam(self.url):
             import requests.adapters
             from google.cloud import storage
 
             client = storage.Client()
-            # For its traces the library asks after the bucket whenever an object is missing, which
-            # here is every look for an order to stop: twice the requests, and nobody reads them.
+            # For its traces the library requests the bucket whenever an object is missing. Every
+            # poll for an order to stop would take two requests, and the traces are never read.
             client._bucket_metadata_cache = None
-            # A worker's threads share one client; the default keeps ten connections.
+            # A worker's threads share one client; its default is ten connections.
             adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=32)
             session = client._http
             session.mount("https://", adapter)
             session.hooks["response"].append(self._read_clock)
             return client.bucket(self.bucket_name)
 
-    def _read_clock(self, response: Any, *_: Any, **__: Any) -> None:
+    def _read_clock(self, response: requests.Response, *_: object, **__: object) -> None:
         self._dates.read(response.headers.get("Date", ""))
 
-    def _blob(self, key: str, chunk_size: int | None = None) -> Any:
+    def _blob(self, key: str, chunk_size: int | None = None) -> Blob:
         check_key(key)
         return self._bucket.blob(self._prefix + key, chunk_size=chunk_size)
 
@@ -164,7 +169,7 @@ class GcsStore(BucketStore):
                 **conditions,
             )
 
-    def _pages(self, prefix: str, fields: str, **more: Any) -> Any:
+    def _pages(self, prefix: str, fields: str, delimiter: str | None = None) -> _Seamed:
         bucket = self._bucket
         with seam(self.url):
             return _Seamed(
@@ -175,23 +180,23 @@ class GcsStore(BucketStore):
                     fields=fields,
                     timeout=_TIMEOUT_S,
                     retry=_retry(PATIENCE_S),
-                    **more,
+                    delimiter=delimiter,
                 ),
             )
 
 
 class _Seamed:
-    """A listing whose pages are fetched inside the seam."""
+    """A listing whose errors are translated while its pages are fetched."""
 
-    def __init__(self, url: str, iterator: Any) -> None:
+    def __init__(self, url: str, iterator: PageIterator) -> None:
         self._url = url
         self._iterator = iterator
 
     @property
-    def pages(self) -> Any:
+    def pages(self) -> PageIterator:
         return self._iterator.pages
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Blob]:
         iterator = iter(self._iterator)
         while True:
             with seam(self._url):
@@ -201,7 +206,7 @@ class _Seamed:
             yield blob
 
 
-def _retry(seconds: float) -> Any:
+def _retry(seconds: float) -> Retry:
     from google.cloud.storage.retry import DEFAULT_RETRY
 
     return DEFAULT_RETRY.with_timeout(seconds).with_delay(maximum=LONGEST_DELAY_S)

@@ -1,14 +1,14 @@
-"""From an order and settings to the template of its machines. Pure: no call is made here."""
+"""Builds the template of an order's machines from its settings; makes no call."""
 
 from __future__ import annotations
 
 import importlib.resources
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypedDict
 
 from drillyard.backend import Order
+from drillyard.documents.json_types import JsonObject
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.settings import DEFAULT_IMAGE_FAMILY, GcpConfig
 from drillyard_backends.gcp.zones import Candidate
@@ -17,10 +17,45 @@ MIN_LIFE_S = 30
 MAX_LIFE_S = 120 * 86_400
 """Google's limits of ``maxRunDuration``."""
 DEFAULT_LIFE_S = 24 * 3600
-"""Of a machine whose order has no deadline: nothing lives for ever."""
+"""Lifetime in seconds of a machine whose order has no deadline: no machine runs for ever."""
 CONTAINER_IMAGE = "projects/cos-cloud/global/images/family/cos-stable"
 _WITH_GPUS = ("a2-", "a3-", "a4-", "g2-", "g4-")
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+
+class Item(TypedDict):
+    """An entry of metadata."""
+
+    key: str
+    value: str
+
+
+class Metadata(TypedDict, total=False):
+    """Metadata of machines."""
+
+    items: list[Item]
+
+
+class Properties(TypedDict, total=False):
+    """Properties of machines, as Google's library takes them."""
+
+    machine_type: str
+    disks: list[JsonObject]
+    network_interfaces: list[JsonObject]
+    tags: JsonObject
+    guest_accelerators: list[JsonObject]
+    labels: dict[str, str]
+    service_accounts: list[JsonObject]
+    scheduling: JsonObject
+    metadata: Metadata
+
+
+class Template(TypedDict):
+    """The fields of ``compute_v1.InstanceTemplate``."""
+
+    name: str
+    description: str
+    properties: Properties
 
 
 def instance_template(
@@ -29,46 +64,42 @@ def instance_template(
     candidate: Candidate,
     name: str,
     now: float,
-    base: Mapping[str, Any] | None = None,
+    base: Properties | None = None,
     wheel: str = "",
-) -> dict[str, Any]:
-    """The template of the machines of a lease.
+) -> Template:
+    """Returns the template of a lease's machines.
 
     Args:
-        order: What is rented.
+        order: The order of the lease.
         config: Settings.
-        candidate: Which machine type, Spot or not.
-        name: Of the template.
-        now: Epoch seconds, for what is left until the deadline.
-        base: Properties of the user's own template, as the library's JSON-like mapping; what
-            drillyard needs is laid over it.
-        wheel: Key of drillyard's wheel in the order's store; empty: the image's own is used.
-
-    Returns:
-        The fields of ``compute_v1.InstanceTemplate``.
+        candidate: Machine type, and whether it is Spot.
+        name: Name of the template.
+        now: Epoch seconds, for the time until the deadline.
+        base: Properties of the user's own template; drillyard's properties are merged over them.
+        wheel: Key of drillyard's wheel in the order's store; empty to use the image's drillyard.
     """
-    properties: dict[str, Any] = dict(base or {})
+    properties = base.copy() if base is not None else Properties()
     if "disks" in properties:
-        # Google's default is to keep a disk: each machine would leave one behind, which is paid.
-        properties["disks"] = [{**one, "auto_delete": True} for one in properties["disks"]]
+        # Google keeps disks by default: each machine would leave one behind, which costs money.
+        properties["disks"] = [{**each, "auto_delete": True} for each in properties["disks"]]
     if base is None:
-        properties |= {
-            "disks": [disk(order, config)],
-            "network_interfaces": [interface(config)],
-            "tags": {"items": list(config.tags)},
-        }
+        properties["disks"] = [disk(order, config)]
+        properties["network_interfaces"] = [interface(config)]
+        properties["tags"] = {"items": list(config.tags)}
         accelerators = gpus(order, config, candidate.machine_type)
         if accelerators:
             properties["guest_accelerators"] = accelerators
-    properties |= {
-        "machine_type": candidate.machine_type,
-        "labels": {**properties.get("labels", {}), **naming.labels(order, config.labels)},
-        "service_accounts": [{"email": config.service_account, "scopes": [_SCOPE]}],
-        "scheduling": scheduling(
-            order, candidate, bool(properties.get("guest_accelerators")), now
-        ),
-        "metadata": {"items": _metadata(order, config, properties.get("metadata", {}), wheel)},
+    has_gpus = bool(properties.get("guest_accelerators"))
+    base_metadata = properties.get("metadata")
+    base_items = base_metadata.get("items", []) if base_metadata else []
+    properties["machine_type"] = candidate.machine_type
+    properties["labels"] = {
+        **properties.get("labels", {}),
+        **naming.labels(order, config.labels),
     }
+    properties["service_accounts"] = [{"email": config.service_account, "scopes": [_SCOPE]}]
+    properties["scheduling"] = scheduling(order, candidate, has_gpus, now)
+    properties["metadata"] = {"items": _metadata(order, config, base_items, wheel)}
     return {
         "name": name,
         "description": f"drillyard lease {order.lease_id}",
@@ -77,20 +108,20 @@ def instance_template(
 
 
 def life_s(order: Order, now: float) -> int:
-    """How long a machine that starts now may live, seconds."""
+    """Returns how long a machine that starts now may live, in seconds."""
     left = DEFAULT_LIFE_S if order.deadline is None else int(order.deadline - now)
     return min(MAX_LIFE_S, max(MIN_LIFE_S, left))
 
 
-def scheduling(order: Order, candidate: Candidate, gpu: bool, now: float) -> dict[str, Any]:
-    """Spot or not, and the limit that holds with nobody driving."""
+def scheduling(order: Order, candidate: Candidate, gpu: bool, now: float) -> JsonObject:
+    """Returns whether a machine is Spot, and its time limit, which needs no driver."""
     # A machine with a GPU, and a Spot one, cannot be moved to another host.
     moves = not (candidate.spot or gpu or candidate.machine_type.startswith(_WITH_GPUS))
     life = life_s(order, now)
     if order.deadline is None:
-        limit: dict[str, Any] = {"max_run_duration": {"seconds": life}}
+        limit: JsonObject = {"max_run_duration": {"seconds": life}}
     else:
-        # Absolute: a duration would count anew for each machine that replaces a lost one.
+        # Absolute: a duration would start again for each machine that replaces a lost one.
         ends = datetime.fromtimestamp(int(now + life), UTC)
         limit = {"termination_time": ends.isoformat().replace("+00:00", "Z")}
     return {
@@ -102,8 +133,8 @@ def scheduling(order: Order, candidate: Candidate, gpu: bool, now: float) -> dic
     }
 
 
-def disk(order: Order, config: GcpConfig) -> dict[str, Any]:
-    """The disk that a machine starts from; it goes with the machine."""
+def disk(order: Order, config: GcpConfig) -> JsonObject:
+    """Returns the boot disk, which is deleted with the machine."""
     default = CONTAINER_IMAGE if config.container else DEFAULT_IMAGE_FAMILY
     return {
         "boot": True,
@@ -112,26 +143,26 @@ def disk(order: Order, config: GcpConfig) -> dict[str, Any]:
             "source_image": config.image or config.image_family or default,
             "disk_size_gb": config.disk_gb,
             "disk_type": config.disk_type,
-            "labels": naming.labels(order, config.labels),
+            "labels": dict(naming.labels(order, config.labels)),
         },
     }
 
 
-def interface(config: GcpConfig) -> dict[str, Any]:
-    """The network card: no public address unless asked for."""
+def interface(config: GcpConfig) -> JsonObject:
+    """Returns the network interface, with a public address only if the settings say so."""
     network = config.network
     if "/" not in network:
         network = f"projects/{config.project}/global/networks/{network}"
-    found: dict[str, Any] = {"network": network}
+    card: JsonObject = {"network": network}
     if config.subnetwork:
-        found["subnetwork"] = config.subnetwork
+        card["subnetwork"] = config.subnetwork
     if config.public_ip:
-        found["access_configs"] = [{"name": "External NAT", "type_": "ONE_TO_ONE_NAT"}]
-    return found
+        card["access_configs"] = [{"name": "External NAT", "type_": "ONE_TO_ONE_NAT"}]
+    return card
 
 
-def gpus(order: Order, config: GcpConfig, machine_type: str) -> list[dict[str, Any]]:
-    """GPUs that are attached; machine types that bring their own need none."""
+def gpus(order: Order, config: GcpConfig, machine_type: str) -> list[JsonObject]:
+    """Returns the GPUs to attach; none for machine types that include GPUs."""
     if config.gpu_type is None or machine_type.startswith(_WITH_GPUS):
         return []
     count = config.gpu_count or max(1, order.gpus * config.workers_per_machine)
@@ -139,8 +170,8 @@ def gpus(order: Order, config: GcpConfig, machine_type: str) -> list[dict[str, A
 
 
 def metadata(order: Order, config: GcpConfig, wheel: str = "") -> dict[str, str]:
-    """What a machine is told; no secret is in it."""
-    found = {
+    """Returns the metadata of a machine, without secrets."""
+    items = {
         "startup-script": script("startup.sh"),
         "shutdown-script": script("shutdown.sh"),
         naming.ORDER_KEY: order.model_dump_json(),
@@ -152,30 +183,28 @@ def metadata(order: Order, config: GcpConfig, wheel: str = "") -> dict[str, str]
                 "mlflow": config.mlflow,
             }
         ),
-        # Nobody logs in: there is no port open and no key accepted.
+        # No login is needed: no port is open and no key is accepted.
         "enable-oslogin": "TRUE",
         "block-project-ssh-keys": "TRUE",
     }
     if config.gpu_type or any(t.startswith(_WITH_GPUS) for t in config.machine_types):
-        # Google's Deep Learning images install the driver as they boot when they are told so.
-        found["install-nvidia-driver"] = "True"
+        # This tells Google's Deep Learning images to install the driver when they boot.
+        items["install-nvidia-driver"] = "True"
     if config.wheelhouse:
-        found["drillyard-wheelhouse"] = config.wheelhouse
+        items["drillyard-wheelhouse"] = config.wheelhouse
     if config.container:
-        found["drillyard-container"] = config.container
+        items["drillyard-container"] = config.container
     if wheel:
-        found["drillyard-wheel"] = f"{order.store_url.rstrip('/')}/{wheel}"
-    return found
+        items["drillyard-wheel"] = f"{order.store_url.rstrip('/')}/{wheel}"
+    return items
 
 
 def script(name: str) -> str:
-    """A script of this package."""
+    """Returns a script of this package."""
     return (importlib.resources.files("drillyard_backends.gcp") / name).read_text("utf-8")
 
 
-def _metadata(
-    order: Order, config: GcpConfig, base: Mapping[str, Any], wheel: str
-) -> list[dict[str, str]]:
-    told = {item["key"]: item["value"] for item in base.get("items", [])}
-    told |= metadata(order, config, wheel)
-    return [{"key": key, "value": value} for key, value in told.items()]
+def _metadata(order: Order, config: GcpConfig, base: list[Item], wheel: str) -> list[Item]:
+    values = {item["key"]: item["value"] for item in base}
+    values |= metadata(order, config, wheel)
+    return [{"key": key, "value": value} for key, value in values.items()]

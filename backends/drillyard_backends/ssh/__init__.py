@@ -1,1 +1,1 @@
-"""Machines that are reached by SSH: a backend, and a store over SFTP."""
+"""Machines reached by SSH: a backend, and a store over SFTP."""

@@ -1,21 +1,22 @@
-"""Machines reached by SSH as a backend: on each the same detached agent as on this machine.
+"""Machines reached by SSH as a backend: each runs the same detached agent as this machine.
 
-Every verb is one short command there (``drillyard_backends.ssh.remote``), which asks the backend
-``local`` of that machine. So a lease is found by its marked processes, adopted, listed and ended
-as at home, by whoever can log in, and lives on when the connection ends.
+Every verb is one short command on the host (``drillyard_backends.ssh.remote``), which calls the
+backend ``local`` there. So any user who can log in can find a lease by its marked processes,
+adopt, list and end it, as on this machine. A lease continues when the connection ends.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from drillyard.backend import Cost, Lease, Liveness, Order, Trait
 from drillyard.backend.settings.model import configured
 from drillyard.backend.translation import translating
+from drillyard.documents.json_types import Json, JsonObject, as_list, as_object
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox import open_store
@@ -25,17 +26,18 @@ from drillyard_backends.ssh.host import Host
 from drillyard_backends.ssh.settings import Address, SshConfig
 from drillyard_backends.ssh.store import split
 
+S = TypeVar("S")
 T = TypeVar("T")
 _ORIGINAL = "drillyard_ssh_order"
-"""Where a host's order keeps the order that it is a part of."""
+"""Key of the whole order in the settings of a host's order."""
 
 
 @translating()
 class SshBackend:
-    """Rents processes of machines that one may log in to.
+    """Rents processes of machines that you can log in to.
 
     Args:
-        clock: For the stamps of leases.
+        clock: Clock for the timestamps of leases.
         **settings: See ``SshConfig``.
 
     Raises:
@@ -46,7 +48,7 @@ class SshBackend:
     traits: ClassVar[frozenset[Trait]] = frozenset({Trait.PULLS})
     Config = SshConfig
 
-    def __init__(self, clock: Clock = SYSTEM, **settings: Any) -> None:
+    def __init__(self, clock: Clock = SYSTEM, **settings: Json) -> None:
         self.config = configured(self.kind, SshConfig, settings)
         self._clock = clock
         self._hosts = [Host(text, self.config) for text in self.config.hosts]
@@ -59,7 +61,7 @@ class SshBackend:
     # -- verbs --------------------------------------------------------------------------------
 
     def check(self, order: Order | None = None) -> list[Finding]:
-        """Login, interpreter, room and cores of every host; changes nothing."""
+        """Checks login, interpreter, space and cores of every host; changes nothing."""
         shares = dict(self._shares(order)) if order is not None else {}
 
         def look(host: Host) -> list[Finding]:
@@ -72,10 +74,10 @@ class SshBackend:
                     )
                 ]
 
-        return [finding for found in self._all(self._hosts, look) for finding in found]
+        return [finding for findings in self._all(self._hosts, look) for finding in findings]
 
     def provision(self, order: Order) -> Lease:
-        """Start an agent on every host that gets workers, unless it is alive."""
+        """Starts an agent on every host that gets workers, unless it is alive."""
         sha256 = _experiment_sha256(order)
         shares = self._shares(order)
 
@@ -98,7 +100,7 @@ class SshBackend:
         )
 
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
-        """ALIVE while an agent runs; UNKNOWN when a host that may have one does not answer."""
+        """Returns ALIVE while an agent runs, and UNKNOWN if a host that may have one is silent."""
 
         def look(host: Host) -> Liveness:
             try:
@@ -106,67 +108,67 @@ class SshBackend:
             except InfrastructureError:
                 return Liveness.UNKNOWN
 
-        seen = set(self._all(self._of(lease), look))
+        answers = set(self._all(self._of(lease), look))
         for answer in (Liveness.ALIVE, Liveness.UNKNOWN):
-            if answer in seen:
+            if answer in answers:
                 return answer
         return Liveness.GONE
 
     def launch(self, lease: Lease, ticket_id: str) -> None:
-        """Nothing: the agents pull."""
+        """Does nothing: the agents pull."""
 
     def logs(
-        self, lease: Lease, handle: dict[str, Any] | None = None, since: int = 0
+        self, lease: Lease, handle: JsonObject | None = None, since: int = 0
     ) -> Iterator[str]:
-        """Lines of the agents' own logs; with the host in front where there are several."""
+        """Yields the lines of the agents' logs; each begins with its host if there are several."""
         hosts = self._of(lease)
         part = self._parts(lease.order)
         lines: list[str] = []
         for host in hosts:
-            found = host.logs(part(lease, host))
-            lines += [f"{host}: {line}" for line in found] if len(hosts) > 1 else found
+            log = host.logs(part(lease, host))
+            lines += [f"{host}: {line}" for line in log] if len(hosts) > 1 else log
         yield from lines[since:]
 
     def cancel(self, lease: Lease, ticket_id: str) -> None:
-        """Nothing was pushed; ``control/cancel.json`` reaches the agents."""
+        """Does nothing: no ticket was pushed. The agents read ``control/cancel.json``."""
 
     def teardown(self, lease: Lease) -> None:
-        """End the agents (they stop their tickets), then whatever is left of the lease."""
+        """Ends the agents, which stop their tickets, and then every other process of the lease."""
         part = self._parts(lease.order)
         self._all(self._of(lease), lambda host: host.teardown(part(lease, host)))
 
     def leases(self) -> Iterator[Lease]:
-        """Leases of which any process lives on a host of these settings.
+        """Yields the leases with a running process on a host of these settings.
 
         Raises:
-            InfrastructureError: A host does not answer: what lives there is not known.
+            InfrastructureError: A host does not answer, so its leases are unknown.
         """
-        found: dict[str, Lease] = {}
+        leases: dict[str, Lease] = {}
         for host, listed in zip(
             self._hosts, self._all(self._hosts, lambda h: h.leases()), strict=True
         ):
             for lease in listed:
-                there = found.get(lease.lease_id)
-                hosts = list(there.provider["hosts"]) if there else []
+                known = leases.get(lease.lease_id)
+                hosts = list(as_list(known.provider["hosts"])) if known else []
                 hosts.append({"address": str(host), "agent": lease.provider})
                 original = lease.order.settings.get(_ORIGINAL)
-                found[lease.lease_id] = Lease(
+                leases[lease.lease_id] = Lease(
                     lease_id=lease.lease_id,
                     backend=self.kind,
                     order=Order.model_validate(original) if original else lease.order,
                     provider={"hosts": hosts},
                     created_at=lease.created_at,
                 )
-        yield from (found[lease_id] for lease_id in sorted(found))
+        yield from (leases[lease_id] for lease_id in sorted(leases))
 
     def estimate(self, order: Order) -> Cost:
-        """Free."""
+        """Returns a cost of zero."""
         return Cost(note="your own machines")
 
     # -- inside -------------------------------------------------------------------------------
 
     def _shares(self, order: Order) -> list[tuple[Host, Order]]:
-        """The hosts that get workers, each with its part of an order."""
+        """Returns the hosts that get workers, each with its part of an order."""
         used = self._hosts[: order.workers]
         return [
             (
@@ -177,12 +179,14 @@ class SshBackend:
         ]
 
     def _of(self, lease: Lease) -> list[Host]:
-        """The hosts of a lease: those that it names, and those of the settings.
+        """Returns the hosts that a lease names, or all hosts of the settings if it names none.
 
-        A lease of an intent whose answer was lost names none; a host that the settings have lost
-        meanwhile still has its agent.
+        A lease whose ``provision`` got no answer names no hosts. A host that was removed from the
+        settings meanwhile still has its agent.
         """
-        named = [str(entry["address"]) for entry in lease.provider.get("hosts", [])]
+        named = [
+            str(as_object(entry)["address"]) for entry in as_list(lease.provider.get("hosts"))
+        ]
         known = {str(host): host for host in self._hosts}
         if not named:
             return list(self._hosts)
@@ -190,7 +194,7 @@ class SshBackend:
 
     @staticmethod
     def _parts(order: Order) -> Callable[[Lease, Host], Lease]:
-        """What a host is told of a lease."""
+        """Returns a function that makes the lease as a host sees it."""
 
         def part(lease: Lease, host: Host) -> Lease:
             return Lease(
@@ -204,8 +208,8 @@ class SshBackend:
         return part
 
     @staticmethod
-    def _all(items: Any, work: Callable[[Any], T]) -> list[T]:
-        """Work on all hosts side by side; every one is tried before an error is raised."""
+    def _all(items: Iterable[S], work: Callable[[S], T]) -> list[T]:
+        """Works on all hosts in parallel; tries each one before it raises an error."""
         items = list(items)
         if len(items) == 1:
             return [work(items[0])]
@@ -225,7 +229,7 @@ def _part(order: Order, host: Host, workers: int) -> Order:
 
 
 def store_there(url: str, address: Address) -> str:
-    """A store's URL as workers on a host reach it: a store on that very host is a folder there."""
+    """Returns a store's URL for workers on a host: a store on the same host is a folder there."""
     if urlsplit(url).scheme != "sftp":
         return url
     place, folder = split(url)
@@ -233,7 +237,7 @@ def store_there(url: str, address: Address) -> str:
 
 
 def _folder(order: Order) -> str | None:
-    """The folder of a store that lies on a disk of this machine."""
+    """Returns the folder of a store on a disk of this machine."""
     parts = urlsplit(order.store_url)
     return order.store_url if parts.scheme == "" else None
 

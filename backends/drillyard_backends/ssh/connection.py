@@ -1,7 +1,7 @@
-"""SSH connections for callers without an event loop: one a host and process, kept and remade.
+"""SSH connections for callers without an event loop: one for each host and process.
 
-asyncssh runs in a thread of its own; whoever calls waits for it. A process that was forked opens
-its own connection: the parent's thread does not come along.
+asyncssh runs in its own thread; the caller waits for it. A connection that breaks is opened again.
+A forked process opens its own connection: the parent's thread does not exist in the child.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar
 
 from drillyard.errors import InfrastructureError
 from drillyard_backends.ssh.failures import translated, unverified
@@ -25,23 +25,34 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _KEEPALIVE_S = 15.0
 _SESSIONS = 4
-"""Commands at once on one connection; OpenSSH allows ten sessions, SFTP takes one."""
+"""Concurrent commands on one connection; OpenSSH allows ten sessions, SFTP takes one."""
 _TRY_S = 8.0
-"""A connection that broke is tried again for so long; who calls has his own patience, too."""
+"""Seconds for which a broken connection is tried again; callers have their own time-outs, too."""
 _PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a command on a host ended."""
+    """The result of a command on a host."""
 
     code: int
     out: str
     err: str
 
 
+class _Options(TypedDict, total=False):
+    """Arguments of ``asyncssh.connect`` that the settings may give."""
+
+    port: int
+    username: str
+    client_keys: list[str]
+    agent_path: None
+    known_hosts: str | bytes
+    config: list[str]
+
+
 class _Loop:
-    """An event loop in a daemon thread, one a process."""
+    """An event loop in a daemon thread, one for each process."""
 
     _lock: ClassVar[threading.Lock] = threading.Lock()
     _loops: ClassVar[dict[int, asyncio.AbstractEventLoop]] = {}
@@ -58,13 +69,13 @@ class _Loop:
 
 
 def _fresh_locks() -> None:
-    # A lock that another thread of the parent held at the fork would never be freed here.
+    # A lock that another thread of the parent held at the fork would never be released here.
     _Loop._lock = threading.Lock()
     Connection._open_lock = threading.Lock()
 
 
 class Connection:
-    """A host, connected when first used, and again when the connection was lost.
+    """A host. It is connected on first use, and again after the connection was lost.
 
     Args:
         address: The host.
@@ -84,35 +95,35 @@ class Connection:
 
     @classmethod
     def to(cls, address: Address, config: SshConfig) -> Connection:
-        """The connection of this process to a host."""
+        """Returns the connection of this process to a host."""
         login = (config.key_file, config.known_hosts, config.config_file, config.user)
         key = (os.getpid(), address, repr(login))
         with cls._open_lock:
-            found = cls._open.get(key)
-            if found is None:
-                found = cls._open[key] = cls(address, config)
-            return found
+            connection = cls._open.get(key)
+            if connection is None:
+                connection = cls._open[key] = cls(address, config)
+            return connection
 
     @classmethod
     def close_all(cls) -> None:
-        """Close the connections of this process; the next call opens them again."""
+        """Closes the connections of this process; the next call opens them again."""
         with cls._open_lock:
-            mine = [cls._open.pop(key) for key in list(cls._open) if key[0] == os.getpid()]
-        for connection in mine:
+            closing = [cls._open.pop(key) for key in list(cls._open) if key[0] == os.getpid()]
+        for connection in closing:
             connection._wait(connection._close())
 
     def run(self, command: str, text: str = "", timeout_s: float = 120.0) -> Done:
-        """Run a shell command there.
+        """Runs a shell command on the host.
 
         Args:
-            command: In the words of the login shell.
-            text: Its standard input.
-            timeout_s: Ended by then.
+            command: The command, in the syntax of the login shell.
+            text: Text for its standard input.
+            timeout_s: Time limit in seconds.
 
         Raises:
-            UserError: The login is refused, or the host's key is not trusted.
-            InfrastructureError: The host does not answer, or the connection broke in the middle:
-                the command may have run.
+            UserError: The host refuses the login, or its key is not trusted.
+            InfrastructureError: The host does not answer, or the connection broke during the
+                command, which may have run.
         """
 
         async def work() -> Done:
@@ -125,22 +136,22 @@ class Connection:
                 except TimeoutError:
                     raise InfrastructureError(
                         f"{self.address} did not answer within {timeout_s:.0f} s: {command}",
-                        hint="is that machine overloaded?",
+                        hint="check whether that machine is overloaded",
                     ) from None
             code = done.returncode if done.returncode is not None else -1
             return Done(code, str(done.stdout or ""), str(done.stderr or ""))
 
-        return self._tried(work, again=False)
+        return self._retried(work, again=False)
 
     def files(self, work: Callable[[asyncssh.SFTPClient], Awaitable[T]]) -> T:
-        """Do something with the host's files; done again when the connection breaks.
+        """Works on the host's files; repeats the work if the connection breaks.
 
         Args:
-            work: Safe to repeat. SFTP's own errors, of which a lost connection is none, come
-                through as they are.
+            work: A function that is safe to repeat. SFTP's own errors pass through unchanged; a
+                lost connection is not one of them.
 
         Raises:
-            UserError: The login is refused, or the host's key is not trusted.
+            UserError: The host refuses the login, or its key is not trusted.
             InfrastructureError: The host does not answer.
         """
 
@@ -149,11 +160,11 @@ class Connection:
             assert self._sftp is not None
             return await work(self._sftp)
 
-        return self._tried(with_client, again=True)
+        return self._retried(with_client, again=True)
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _tried(self, work: Callable[[], Coroutine[Any, Any, T]], *, again: bool) -> T:
+    def _retried(self, work: Callable[[], Coroutine[object, object, T]], *, again: bool) -> T:
         import asyncssh
 
         broken = (
@@ -174,7 +185,7 @@ class Connection:
             except broken as error:
                 failure = InfrastructureError(
                     f"the connection to {self.address} broke: {error}",
-                    hint="look at the network; the same command goes on",
+                    hint="check the network, then run the same command again",
                 )
             self._wait(self._close())
             if not again or time.monotonic() + pause > give_up:
@@ -183,7 +194,7 @@ class Connection:
             pause *= 2
 
     @staticmethod
-    def _wait(work: Coroutine[Any, Any, T]) -> T:
+    def _wait(work: Coroutine[object, object, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, _Loop.get()).result()
 
     async def _connected(self) -> asyncssh.SSHClientConnection:
@@ -201,19 +212,19 @@ class Connection:
     async def _connect(self) -> asyncssh.SSHClientConnection:
         import asyncssh
 
-        seen: list[asyncssh.SSHKey] = []
+        keys: list[asyncssh.SSHKey] = []
         trusted: list[bool] = []
 
         class Client(asyncssh.SSHClient):
             def validate_host_public_key(
                 self, host: str, addr: str, port: int, key: asyncssh.SSHKey
             ) -> bool:
-                seen.append(key)
+                keys.append(key)
                 trusted.append(_is_known(config, host, addr, port))
-                return False  # asked only for a key that is not trusted
+                return False  # asyncssh calls this only for a key that is not trusted
 
         address, config = self.address, self.config
-        options: dict[str, Any] = {}
+        options: _Options = {}
         if address.port is not None:
             options["port"] = address.port
         if address.user is not None:
@@ -241,7 +252,7 @@ class Connection:
                 config.connect_timeout_s,
             )
         except asyncssh.HostKeyNotVerifiable as error:
-            raise unverified(address, config, seen[0] if seen else None, any(trusted)) from error
+            raise unverified(address, config, keys[0] if keys else None, any(trusted)) from error
 
     async def _close(self) -> None:
         client, self._client, self._sftp = self._client, None, None
@@ -250,15 +261,15 @@ class Connection:
 
 
 def _is_known(config: SshConfig, host: str, addr: str, port: int) -> bool:
-    """True when the file of trusted keys has any key of a host."""
+    """Returns True if the file of trusted keys has any key of a host."""
     import asyncssh
 
     place = (config.known_hosts or Path("~/.ssh/known_hosts")).expanduser()
     try:
-        found = asyncssh.match_known_hosts(str(place), host, addr, port)
+        known = asyncssh.match_known_hosts(str(place), host, addr, port)
     except (OSError, ValueError):
         return False
-    return bool(found[0] or found[1])
+    return bool(known[0] or known[1])
 
 
 os.register_at_fork(after_in_child=_fresh_locks)

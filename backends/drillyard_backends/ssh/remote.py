@@ -1,8 +1,8 @@
-"""The far end of the backend ``ssh``: runs on the host, and is that machine's backend ``local``.
+"""The remote end of the backend ``ssh``: runs on the host and calls its backend ``local``.
 
 ``python -m drillyard_backends.ssh.remote`` reads one request (JSON) from its standard input and
-answers with one line behind ``ANSWER``, so that what a login script prints does no harm. Requests
-and answers are versioned by drillyard's version, which every answer carries.
+writes one line that begins with ``ANSWER``, so that the output of a login script does no harm.
+Requests and answers are versioned by drillyard's version, which every answer contains.
 """
 
 from __future__ import annotations
@@ -14,75 +14,106 @@ import os
 import platform
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from drillyard.backend import Lease, Order
+    from drillyard.documents.json_types import Json, JsonObject
+    from drillyard_backends.local import LocalBackend
 
 ANSWER = "drillyard-answer: "
 
 
-def answer(text: str) -> dict[str, Any]:
-    """Do what a request says.
+class Request(TypedDict, total=False):
+    """A request; which keys it has depends on the verb."""
+
+    verb: str
+    settings: JsonObject
+    order: JsonObject
+    lease: JsonObject
+    folder: str | None
+    experiment_sha256: str
+
+
+class Failure(TypedDict):
+    """An error that a verb raised."""
+
+    kind: str
+    message: str
+    hint: str | None
+
+
+class Answer(TypedDict, total=False):
+    """An answer with a result or an error."""
+
+    version: str
+    host: str
+    result: Json
+    error: Failure
+
+
+def answer(text: str) -> Answer:
+    """Executes a request.
 
     Args:
-        text: ``{"verb", "settings", "order" | "lease", …}``.
-
-    Returns:
-        ``{"version", "host", "result"}``, or ``"error": {"kind", "message", "hint"}`` instead.
+        text: The request as JSON.
     """
     import drillyard
     from drillyard.errors import DrillyardError
 
-    said: dict[str, Any] = {"version": drillyard.__version__, "host": platform.node()}
+    reply: Answer = {"version": drillyard.__version__, "host": platform.node()}
     try:
-        request = json.loads(text)
-        said["result"] = _VERBS[request["verb"]](request)
+        request: Request = json.loads(text)
+        reply["result"] = _VERBS[request["verb"]](request)
     except DrillyardError as error:
-        said["error"] = {
+        reply["error"] = {
             "kind": type(error).__name__,
             "message": str(error),
             "hint": error.hint,
         }
-    return said
+    return reply
 
 
-def _backend(request: dict[str, Any]) -> Any:
+def _backend(request: Request) -> LocalBackend:
+    from drillyard.system.clock import SYSTEM
     from drillyard_backends.local import LocalBackend
 
-    return LocalBackend(**request["settings"])
+    return LocalBackend(SYSTEM, **request["settings"])
 
 
-def _order(request: dict[str, Any]) -> Any:
+def _order(request: Request) -> Order:
     from drillyard.backend import Order
 
     return Order.model_validate(request["order"])
 
 
-def _lease(request: dict[str, Any]) -> Any:
+def _lease(request: Request) -> Lease:
     from drillyard.backend import Lease
 
     return Lease.model_validate(request["lease"])
 
 
-def _check(request: dict[str, Any]) -> Any:
+def _check(request: Request) -> Json:
     backend = _backend(request)
-    found = backend.check(_order(request) if request.get("order") else None)
+    findings = backend.check(_order(request) if request.get("order") else None)
     store = request.get("folder")
     return {
         "python": platform.python_version(),
-        "findings": [[f.severity.value, f.subject, f.message, f.fix] for f in found],
+        "findings": [[f.severity.value, f.subject, f.message, f.fix] for f in findings],
         "folder": None if store is None else os.path.isdir(os.path.expanduser(store)),
     }
 
 
-def _provision(request: dict[str, Any]) -> Any:
+def _provision(request: Request) -> Json:
     order = _order(request)
     _must_see_the_mailbox(order, request["experiment_sha256"])
-    # What LocalBackend hands down to its agent is this environment: not the connection's.
+    # LocalBackend passes this environment to its agent, which must not use the connection's.
     for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY", "SSH_AUTH_SOCK"):
         os.environ.pop(name, None)
     return _backend(request).provision(order).model_dump(mode="json")
 
 
-def _must_see_the_mailbox(order: Any, sha256: str) -> None:
+def _must_see_the_mailbox(order: Order, sha256: str) -> None:
     from drillyard.errors import UserError
     from drillyard.mailbox import open_store
     from drillyard.mailbox.store import ObjectMissing
@@ -95,30 +126,30 @@ def _must_see_the_mailbox(order: Any, sha256: str) -> None:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise UserError(
             f"{platform.node()} has another folder (or none) at {order.store_url}: workers there "
-            "would never see this experiment",
-            hint="use a store that both reach: --store sftp://HOST/~/drillyard-runs keeps it on "
-            "the host, a bucket or a shared disk do as well",
+            "would not see this experiment",
+            hint="use a store that both reach: --store sftp://HOST/~/drillyard-runs on the host, "
+            "a bucket or a shared disk",
         )
 
 
-def _probe(request: dict[str, Any]) -> Any:
+def _probe(request: Request) -> Json:
     return _backend(request).probe(_lease(request)).value
 
 
-def _logs(request: dict[str, Any]) -> Any:
+def _logs(request: Request) -> Json:
     return list(_backend(request).logs(_lease(request)))
 
 
-def _teardown(request: dict[str, Any]) -> Any:
+def _teardown(request: Request) -> Json:
     _backend(request).teardown(_lease(request))
     return None
 
 
-def _leases(request: dict[str, Any]) -> Any:
+def _leases(request: Request) -> Json:
     return [lease.model_dump(mode="json") for lease in _backend(request).leases()]
 
 
-_VERBS: dict[str, Callable[[dict[str, Any]], Any]] = {
+_VERBS: dict[str, Callable[[Request], Json]] = {
     "check": _check,
     "provision": _provision,
     "probe": _probe,
@@ -129,11 +160,11 @@ _VERBS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 def main() -> None:
-    """Answer one request."""
+    """Answers one request."""
     text = sys.stdin.read()
     with contextlib.redirect_stdout(sys.stderr):
-        said = answer(text)
-    sys.stdout.write(ANSWER + json.dumps(said) + "\n")
+        reply = answer(text)
+    sys.stdout.write(ANSWER + json.dumps(reply) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ ADDRESS_WORDS = "[user@]host[:port], or the name of a host in ~/.ssh/config"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a host is; what is None is for ``~/.ssh/config`` and SSH's defaults to say."""
+    """Address of a host. A field that is None comes from ``~/.ssh/config`` or SSH's defaults."""
 
     host: str
     user: str | None = None
@@ -27,16 +27,16 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """From ``[user@]host[:port]``; an IPv6 address in brackets.
+        """Parses ``[user@]host[:port]``; an IPv6 address is in brackets.
 
         Raises:
-            ValueError: It is none.
+            ValueError: The text is not an address.
         """
-        found = _ADDRESS.match(text)
-        port = int(found["port"]) if found and found["port"] else None
-        if found is None or (port is not None and not 0 < port < 65536):
-            raise ValueError(f"{text!r} is no address of a host; allowed: {ADDRESS_WORDS}")
-        return cls(found["v6"] or found["host"], found["user"], port)
+        match = _ADDRESS.match(text)
+        port = int(match["port"]) if match and match["port"] else None
+        if match is None or (port is not None and not 0 < port < 65536):
+            raise ValueError(f"{text!r} is not the address of a host; allowed: {ADDRESS_WORDS}")
+        return cls(match["v6"] or match["host"], match["user"], port)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -44,7 +44,7 @@ class Address:
         return f"{user}{host}{f':{self.port}' if self.port else ''}"
 
     def same_machine(self, other: Address) -> bool:
-        """True when both name one machine in the same words."""
+        """Returns True if both addresses have the same host and port."""
         return (self.host.lower(), self.port or 22) == (other.host.lower(), other.port or 22)
 
 
@@ -54,18 +54,18 @@ class SshConfig(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DRILLYARD_SSH_", extra="forbid")
 
     hosts: list[str] = Field(
-        min_length=1, description=f"The machines, each {ADDRESS_WORDS}; workers are dealt out."
+        min_length=1, description=f"The machines, each {ADDRESS_WORDS}; they share the workers."
     )
     user: str | None = Field(
-        None, description="Login name on hosts that name none; default as `ssh HOST` has it."
+        None, description="Login name on hosts without one; the default is that of `ssh HOST`."
     )
     key_file: Path | None = Field(
         None, description="Private key; default: SSH's agent, ~/.ssh/config, ~/.ssh/id_*."
     )
     known_hosts: Path | None = Field(
         None,
-        description="Keys of hosts that are trusted; default ~/.ssh/known_hosts. There is "
-        "no setting that trusts an unknown one.",
+        description="File of the trusted host keys; default ~/.ssh/known_hosts. No setting "
+        "trusts an unknown key.",
     )
     config_file: Path | None = Field(
         None, description="OpenSSH client configuration; default ~/.ssh/config."
@@ -73,31 +73,31 @@ class SshConfig(BaseSettings):
     python: str = Field(
         "python3",
         min_length=1,
-        description="The interpreter there that has drillyard, for "
+        description="Python interpreter on the hosts that has drillyard, for "
         "example ~/drillyard/bin/python.",
     )
     runtime: str | None = Field(
         None,
-        description="Folder there for logs and scratch files of agents; default: one of "
-        "the user's under the system's temporary folder.",
+        description="Folder on the hosts for logs and scratch files of agents; default: a "
+        "folder of the user under the system's temporary folder.",
     )
     stop_grace_s: float = Field(
         10.0, ge=0, le=600, description="Seconds that running tickets get to flush at teardown."
     )
     connect_timeout_s: float = Field(
-        15.0, gt=0, le=300, description="Seconds until a host that does not answer is given up."
+        15.0, gt=0, le=300, description="Seconds to wait for a host that does not answer."
     )
 
     @field_validator("hosts")
     @classmethod
     def _addresses(cls, value: list[str]) -> list[str]:
         machines = [Address.parse(text) for text in value]
-        for number, one in enumerate(machines):
-            if any(one.same_machine(other) for other in machines[:number]):
-                raise ValueError(f"{value[number]!r} is there twice")
+        for number, machine in enumerate(machines):
+            if any(machine.same_machine(other) for other in machines[:number]):
+                raise ValueError(f"{value[number]!r} is listed twice")
         return value
 
     def address(self, text: str) -> Address:
-        """The address of a host of these settings, with their login name."""
-        found = Address.parse(text)
-        return found if found.user else Address(found.host, self.user, found.port)
+        """Returns the address of a host, with the login name of these settings."""
+        address = Address.parse(text)
+        return address if address.user else Address(address.host, self.user, address.port)

@@ -1,9 +1,9 @@
 """A store in a folder of another machine, over SFTP: no disk need be shared.
 
-The same laws as the folder store, and the same files: a temporary name, fsync, then a rename that
+It has the rules and the files of the folder store: a temporary name, fsync, then a rename that
 replaces (``posix-rename@openssh.com``) or a link that fails when the name is taken
-(``hardlink@openssh.com``). Workers on that machine may use the folder as it is, at the same time.
-The folder itself is not synced: a power cut there may take back the last seconds.
+(``hardlink@openssh.com``). Workers on that machine may use the folder directly, at the same time.
+The folder itself is not synced: a power cut on the host may undo the last seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import stat as modes
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from drillyard.backend.settings.model import configured
@@ -32,21 +32,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _TMP = ".tmp-sftp-"
-"""Not a number behind ``.tmp-``: a worker there must not take us for a dead writer of its own."""
+"""Has no number after ``.tmp-``: a worker on the host must not take us for its dead writer."""
 _SWEEP_S = 86400.0
 _CLOCK_S = 600.0
 _CHUNK = 1 << 20
 _AT_ONCE = 16
 _NO_LINKS = (
-    "the file was written and then not linked: is that disk full, or has it no hard links (exFAT, "
-    "FAT, gcsfuse)? Claims need them: name a folder on another disk with --store"
+    "the file was written but could not be linked: check that the disk is not full and supports "
+    "hard links (exFAT, FAT and gcsfuse do not). Claims need them: choose a folder on another "
+    "disk with --store"
 )
 
 
 class SftpStore:
     """Objects as files under a folder of an SSH host.
 
-    How to log in is said where the backend ``ssh`` has it said (environment, settings file,
+    It logs in with the settings of the backend ``ssh`` (environment, settings file,
     ``~/.ssh/config``); see ``drillyard_backends.ssh.settings``.
 
     Args:
@@ -70,11 +71,11 @@ class SftpStore:
         return f"SftpStore({self.url!r})"
 
     def get(self, key: str) -> bytes:
-        """Read an object."""
+        """Reads an object."""
         return self._do(key, lambda sftp: _read(sftp, self._path(key), key))
 
     def put(self, key: str, data: bytes) -> None:
-        """Write an object whole, replacing what is there."""
+        """Writes an object whole, replacing an existing one."""
 
         async def work(sftp: asyncssh.SFTPClient) -> None:
             async with _temporary(sftp, self._path(key)) as temporary:
@@ -84,7 +85,7 @@ class SftpStore:
         self._do(key, work, len(data))
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write an object unless the key is taken; True when it is ours."""
+        """Writes an object unless the key is taken; returns True if the stored object is ours."""
 
         async def work(sftp: asyncssh.SFTPClient) -> bool:
             import asyncssh
@@ -95,24 +96,24 @@ class SftpStore:
                 try:
                     await sftp.link(temporary, target)
                 except asyncssh.SFTPError as error:
-                    # "Failure" is all that SFTP says of a name that is taken.
+                    # SFTP reports only "Failure" for a name that is taken.
                     if await _attributes(sftp, target) is None:
                         raise StoreUnavailable(
                             f"{error.reason} when claiming {key}", hint=_NO_LINKS
                         ) from error
-                    # Also the answer to a repeated call whose first answer was lost.
+                    # True also for a repeated call whose first answer was lost.
                     return await _read(sftp, target, key) == data
             return True
 
         return self._do(key, work, len(data))
 
     def stat(self, key: str) -> ObjectInfo | None:
-        """Size and time of an object, or None."""
-        found = self._do(key, lambda sftp: _attributes(sftp, self._path(key)))
-        return None if found is None else _info(key, found)
+        """Returns size and time of an object, or None."""
+        attributes = self._do(key, lambda sftp: _attributes(sftp, self._path(key)))
+        return None if attributes is None else _info(key, attributes)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Every object whose key starts with ``prefix``, sorted by key."""
+        """Yields every object whose key starts with ``prefix``, sorted by key."""
         folder, _, start = prefix.rpartition("/")
         path = self._path(folder) if folder else self._root
 
@@ -125,7 +126,7 @@ class SftpStore:
         yield from sorted(self._do(prefix, work), key=lambda info: info.key)
 
     def delete(self, key: str) -> None:
-        """Remove an object; missing is success."""
+        """Removes an object; a missing one is success."""
 
         async def work(sftp: asyncssh.SFTPClient) -> None:
             import asyncssh
@@ -136,7 +137,7 @@ class SftpStore:
         self._do(key, work)
 
     def upload(self, key: str, path: Path) -> None:
-        """Write an object from a file."""
+        """Writes an object from a file."""
 
         async def work(sftp: asyncssh.SFTPClient) -> None:
             async with _temporary(sftp, self._path(key)) as temporary:
@@ -149,13 +150,13 @@ class SftpStore:
         self._do(key, work, path.stat().st_size)
 
     def download(self, key: str, path: Path) -> None:
-        """Read an object into a file, atomically."""
+        """Reads an object into a file, atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / f"{_TMP}{os.getpid()}-{secrets.token_hex(6)}"
 
         async def work(sftp: asyncssh.SFTPClient) -> None:
-            found = await _attributes(sftp, self._path(key))
-            if found is None or _is_folder(found):
+            attributes = await _attributes(sftp, self._path(key))
+            if attributes is None or _is_folder(attributes):
                 raise ObjectMissing(key)
             await sftp.get(self._path(key), str(temporary))
 
@@ -166,13 +167,13 @@ class SftpStore:
             temporary.unlink(missing_ok=True)
 
     def now(self) -> float:
-        """The clock of the machine that stamps the files, asked for every ten minutes."""
+        """Returns the time of the machine that stamps the files; reads it every ten minutes."""
         if self._ahead is None or time.monotonic() - self._ahead[1] > _CLOCK_S:
-            self._ahead = (self._ask_ahead(), time.monotonic())
+            self._ahead = (self._measure_ahead(), time.monotonic())
         return time.time() + self._ahead[0]
 
     def sweep(self, experiment: str) -> int:
-        """Remove temporary files that are a day old: what killed writers left; how many."""
+        """Removes temporary files of killed writers that are a day old; returns their number."""
         oldest = self.now() - _SWEEP_S
 
         async def work(sftp: asyncssh.SFTPClient) -> int:
@@ -202,15 +203,15 @@ class SftpStore:
     def _path(self, key: str) -> str:
         return f"{self._root}/{check_key(key)}"
 
-    def _ask_ahead(self) -> float:
-        """How far that machine's clock is ahead of ours, in seconds; to half a second."""
+    def _measure_ahead(self) -> float:
+        """Returns the lead of that machine's clock in seconds, accurate to half a second."""
 
         async def work(sftp: asyncssh.SFTPClient) -> float:
             async with _temporary(sftp, f"{self._root}/clock") as temporary:
                 before = time.time()
                 await _write(sftp, temporary, b"")
                 found = await sftp.stat(temporary)
-                # SFTP stamps whole seconds, cut: half a second is the fair guess.
+                # SFTP truncates times to whole seconds: half a second is the best estimate.
                 return float(found.mtime or 0) + 0.5 - (before + time.time()) / 2
 
         return self._do("clock", work)
@@ -221,11 +222,11 @@ class SftpStore:
         work: Callable[[asyncssh.SFTPClient], Awaitable[T]],
         size: int | None = None,
     ) -> T:
-        """The one place where SFTP's errors become ours."""
+        """Runs an operation; translates SFTP's errors."""
         import asyncssh
 
         try:
-            # Looked up each time: a forked process needs its own.
+            # Looked up each time: a forked process needs its own connection.
             return Connection.to(self._login, self._config).files(work)
         except ObjectMissing:
             raise
@@ -238,19 +239,19 @@ class SftpStore:
 
 
 def split(url: str) -> tuple[Address, str]:
-    """Host and folder of an ``sftp://`` URL; the folder is absolute or starts with ``~/``.
+    """Returns host and folder of an ``sftp://`` URL; the folder is absolute or starts with ``~/``.
 
     Raises:
-        ConfigError: It has none, or a password.
+        ConfigError: It has no host or no folder, or it has a password.
     """
-    wanted = "sftp://[user@]host[:port]/folder, or sftp://host/~/folder under the home there"
+    form = "sftp://[user@]host[:port]/folder, or sftp://host/~/folder under the home folder there"
     parts = urlsplit(url)
     folder = unquote(parts.path).rstrip("/")
     if parts.query or parts.fragment or ":" in parts.netloc.rpartition("@")[0]:
         raise ConfigError(
-            "is no place of objects",
+            "is not a store",
             value="sftp://…",
-            allowed=wanted,
+            allowed=form,
             hint="SSH logs in by key; leave the password out",
         )
     folder = folder.removeprefix("/") if folder.startswith("/~/") else folder
@@ -258,13 +259,13 @@ def split(url: str) -> tuple[Address, str]:
         raise ConfigError(
             "names no folder",
             value=url,
-            allowed=wanted,
+            allowed=form,
             hint="for example sftp://lab.example.org/~/drillyard-runs",
         )
     try:
         return Address.parse(parts.netloc), folder
     except ValueError as error:
-        raise ConfigError(str(error), value=url, allowed=wanted) from None
+        raise ConfigError(str(error), value=url, allowed=form) from None
 
 
 async def _read(sftp: asyncssh.SFTPClient, path: str, key: str) -> bytes:
@@ -272,19 +273,19 @@ async def _read(sftp: asyncssh.SFTPClient, path: str, key: str) -> bytes:
 
     try:
         async with sftp.open(path, "rb", encoding=None) as file:
-            data: Any = await file.read()
-            return bytes(data)
+            data: str | bytes = await file.read()
+            return data if isinstance(data, bytes) else data.encode()
     except asyncssh.SFTPNoSuchFile:
         raise ObjectMissing(key) from None
     except asyncssh.SFTPFailure:
-        found = await _attributes(sftp, path)
-        if found is None or _is_folder(found):  # a folder can be opened, and not read
+        attributes = await _attributes(sftp, path)
+        if attributes is None or _is_folder(attributes):  # a folder can be opened, but not read
             raise ObjectMissing(key) from None
         raise
 
 
 async def _write(sftp: asyncssh.SFTPClient, path: str, data: bytes) -> None:
-    """Write a new file, its folder made where it is missing."""
+    """Writes a new file; creates its folder if it is missing."""
     import asyncssh
 
     try:
@@ -304,7 +305,7 @@ async def _make_folders(sftp: asyncssh.SFTPClient, folder: str) -> None:
     try:
         await sftp.makedirs(folder, exist_ok=True)
     except asyncssh.SFTPFailure:
-        # Another writer made one of them between asyncssh's look and its mkdir.
+        # Another writer created one of them between asyncssh's check and its mkdir.
         await sftp.makedirs(folder, exist_ok=True)
 
 
@@ -317,17 +318,17 @@ async def _attributes(sftp: asyncssh.SFTPClient, path: str) -> asyncssh.SFTPAttr
         return None
 
 
-def _is_folder(found: asyncssh.SFTPAttrs) -> bool:
-    return modes.S_ISDIR(found.permissions or 0)
+def _is_folder(attributes: asyncssh.SFTPAttrs) -> bool:
+    return modes.S_ISDIR(attributes.permissions or 0)
 
 
-def _info(key: str, found: asyncssh.SFTPAttrs) -> ObjectInfo:
-    return ObjectInfo(key, int(found.size or 0), float(found.mtime or 0))
+def _info(key: str, attributes: asyncssh.SFTPAttrs) -> ObjectInfo:
+    return ObjectInfo(key, int(attributes.size or 0), float(attributes.mtime or 0))
 
 
 @contextlib.asynccontextmanager
 async def _temporary(sftp: asyncssh.SFTPClient, target: str) -> AsyncIterator[str]:
-    """A free name beside a target; removed when it is there at the end."""
+    """Yields a free name beside a target; removes the file at the end if it exists."""
     import asyncssh
 
     path = f"{target.rpartition('/')[0]}/{_TMP}{os.getpid()}-{secrets.token_hex(6)}"
@@ -375,8 +376,8 @@ def _hint(error: asyncssh.SFTPError, size: int | None) -> str:
     import asyncssh
 
     if isinstance(error, asyncssh.SFTPPermissionDenied):
-        return "no permission: choose another folder, or mend the permissions there"
+        return "no permission: choose another folder, or correct the permissions there"
     if isinstance(error, asyncssh.SFTPOpUnsupported):
-        return "the server there is no OpenSSH; drillyard needs its rename, link and fsync"
-    needed = f" ({size} bytes are to be written)" if size else ""
-    return f"is its disk full{needed}, or read-only? SFTP does not say more"
+        return "the server is not OpenSSH; drillyard needs its rename, link and fsync"
+    needed = f" ({size} bytes to write)" if size else ""
+    return f"check whether its disk is full{needed} or read-only; SFTP reports no more than this"

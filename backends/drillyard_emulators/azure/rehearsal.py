@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import DrillyardError
-from drillyard_emulators.http.fields import Document, Fields
+from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.handle import AzureEmulator
 from drillyard_emulators.http.states import CloudState
 from drillyard_emulators.rehearsal import EVENTS, Fault, MachineRow, OnEmulator, event, number_of
@@ -70,7 +71,7 @@ class AzureRehearsal(OnEmulator):
     def __init__(
         self,
         backend: str,
-        given: Fields,
+        given: JsonObject,
         faults: Sequence[Fault],
         folder: Path,
         seed: int = 0,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, DrillyardError
 from drillyard_emulators.http.fields import Document, Fields
 from drillyard_emulators.http.handle import GcpEmulator
@@ -77,7 +78,7 @@ class GcpRehearsal(OnEmulator):
     def __init__(
         self,
         backend: str,
-        given: Fields,
+        given: JsonObject,
         faults: Sequence[Fault],
         folder: Path,
         seed: int = 0,
@@ -157,7 +158,7 @@ class GcpRehearsal(OnEmulator):
 class _Prices:
     """What a machine costs an hour, by the backend's own price list."""
 
-    def __init__(self, backend: str, given: Fields, values: Fields) -> None:
+    def __init__(self, backend: str, given: JsonObject, values: Fields) -> None:
         self._kind, self._values = backend.partition("/")[0], dict(values)
         self._known: dict[tuple[str, str, bool], float | None] = {}
         self.currency, self.date = "USD", ""

@@ -1,4 +1,4 @@
-"""The port to a place that rents capacity: the protocol, its records, and how one is opened."""
+"""The port to a provider of capacity: the protocol, its records, and how to open a backend."""
 
 from drillyard.backend.capabilities import (
     Delays,

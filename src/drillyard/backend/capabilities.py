@@ -1,11 +1,11 @@
-"""What only some backends can do, as protocols that ``isinstance`` finds.
+"""What only some backends can do, as protocols that ``isinstance`` checks.
 
-A backend has a capability by having its methods; nothing is declared beside them. The driver asks
-``isinstance(backend, TendsLeases)`` and goes without where the answer is no, so a backend that has
-none of these works, too. ``drillyard.testing.BackendSuite`` tests each capability that it finds.
+A backend has a capability if it has the methods; it declares nothing else. The driver checks
+``isinstance(backend, TendsLeases)`` and does without if the answer is no, so a backend with none
+of these works, too. ``drillyard.testing.BackendSuite`` tests each capability that a backend has.
 
 Every method keeps the contract of ``backend.port``: it is safe to repeat from a new process, and
-it raises nothing but errors of ``drillyard.errors``.
+it raises only errors of ``drillyard.errors``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """How slow a provider is: what waiting for it allows on top of its own time limits.
+    """How slow a provider is: the time to add to the limits of whatever waits for it.
 
     Attributes:
-        setup_s: Seconds that machines may take to be found and to start.
+        setup_s: Seconds that the provider may need to find and start machines.
         teardown_s: Seconds that machines take to disappear.
         listing_lag_s: Seconds by which ``leases()`` may lag behind the truth. A teardown is
             confirmed when the listing was empty for twice this time.
@@ -38,121 +38,121 @@ class Delays:
 
 @runtime_checkable
 class HasDelays(Protocol):
-    """Its machines do not come, or go, at once."""
+    """Its machines take time to start or to disappear."""
 
     def delays(self) -> Delays:
-        """How long to wait for it; from its settings, asks nobody."""
+        """Returns the delays, from the settings alone; makes no request."""
 
 
 @runtime_checkable
 class TendsLeases(Protocol):
-    """Its machines come one by one and may have to be replaced."""
+    """Its machines start one by one and may have to be replaced."""
 
     def tend(self, lease: Lease, workers: int) -> int:
-        """Keep a lease at its strength; called again and again while work is left.
+        """Keeps a lease at full strength. The driver calls it repeatedly while work is left.
 
-        One step: what a machine that was lost, or never came, makes necessary. May take as long
-        as a few calls do.
+        One call takes one step: it replaces machines that were lost or never started. It may take
+        as long as a few requests do.
 
         Args:
-            lease: Which.
-            workers: How many are of use now.
+            lease: The lease.
+            workers: Number of workers that are useful now.
 
         Returns:
-            How many can be expected; fewer than asked for when there is no room for more.
+            Number of workers to expect; fewer than requested if there is no capacity for more.
 
         Raises:
-            NoCapacity: There are none, or too few, and the search is over.
-            InfrastructureError: It could not be found out; the next call tries again.
+            NoCapacity: There is no capacity, or too little, and the search has ended.
+            InfrastructureError: The state is unknown; the next call tries again.
         """
 
 
 @runtime_checkable
 class ProvidesStore(Protocol):
-    """It has a place for mailboxes; its machines cannot reach every store."""
+    """It provides a store for mailboxes; its machines cannot reach every store."""
 
     def store_url(self) -> str:
-        """The store that is used where the user names none.
+        """Returns the store to use if the user names none.
 
         Raises:
-            InfrastructureError, UserError: It could not be found out.
+            InfrastructureError, UserError: The store is unknown.
         """
 
     def prepare_store(self, url: str) -> None:
-        """Make the place of a mailbox unless it is there, and try it once.
+        """Creates the store unless it exists, and tries it once.
 
         Args:
-            url: Of the store, also one that the user has named.
+            url: URL of the store; also of one that the user named.
 
         Raises:
-            UserError: A store that no machine of this backend reaches.
-            StoreUnavailable: It is not there and cannot be made, or cannot be written to.
+            UserError: No machine of this backend can reach the store.
+            StoreUnavailable: The store does not exist and cannot be created, or is not writable.
         """
 
 
 @runtime_checkable
 class HasClock(Protocol):
-    """The provider tells the time, by which leases are judged instead of by this machine's."""
+    """The provider has a clock. Leases are judged by it instead of by this machine's clock."""
 
     def now(self) -> float:
-        """Epoch seconds.
+        """Returns the provider's time in epoch seconds.
 
         Raises:
-            InfrastructureError: Nobody answered.
+            InfrastructureError: The provider does not answer.
         """
 
 
 @runtime_checkable
 class HasConsole(Protocol):
-    """The provider has a page of its own for people."""
+    """The provider has a web page for its machines."""
 
     def console(self, lease: Lease) -> str:
-        """The https address of the page that shows a lease's machines; asks nobody."""
+        """Returns the https address of a lease's page at the provider; makes no request."""
 
 
 @runtime_checkable
 class ProtectsLeases(Protocol):
-    """Its machines can carry a mark: a reaper that cannot read the mailbox spares them by it."""
+    """Its machines can carry a mark that protects them from a reaper without the mailbox."""
 
     def protect(self, lease: Lease, until: float | None) -> None:
-        """Mark the machines of a lease; ``leases()`` then tells ``provider["protected_until"]``.
+        """Marks the machines of a lease; ``leases()`` then has ``provider["protected_until"]``.
 
-        Of a provider whose listings are late, a machine that is not listed yet is not marked.
+        If a provider's listings lag, a machine that is not listed yet is not marked.
 
         Args:
-            lease: Which; one that is gone is no error.
-            until: Epoch seconds; None takes the mark away.
+            lease: The lease. A lease that no longer exists is not an error.
+            until: Epoch seconds; None removes the mark.
         """
 
 
 @runtime_checkable
 class ExplainsLosses(Protocol):
-    """Its provider says why a machine is gone: preemptions have a larger budget of attempts."""
+    """Its provider reports why a machine is gone; preemptions have a larger budget of attempts."""
 
     def lost_to(self, lease: Lease, ticket_id: str) -> Cause:
-        """What ended the work on a ticket, whose machine is gone.
+        """Returns what ended the work on a ticket whose machine is gone.
 
-        ``PREEMPTION`` where the provider took the machine back, else ``INFRASTRUCTURE``.
+        ``PREEMPTION`` if the provider took the machine back, else ``INFRASTRUCTURE``.
 
         Args:
-            lease: Of the machine.
-            ticket_id: What it worked on.
+            lease: The machine's lease.
+            ticket_id: The ticket that the machine worked on.
 
         Raises:
-            InfrastructureError: Nobody answered.
+            InfrastructureError: The provider does not answer.
         """
 
 
 @runtime_checkable
 class SimulatesPreemption(Protocol):
-    """Its machines can be taken away, and it can let that happen on purpose."""
+    """Its machines can be preempted, and it can simulate that."""
 
     def simulate_preemption(self, lease: Lease, machine: str) -> None:
-        """Let the provider take a machine away as it would by itself; returns at once.
+        """Lets the provider preempt a machine as it would by itself; returns at once.
 
         Args:
-            lease: Which.
-            machine: Its name: the host name that its worker reports.
+            lease: The lease.
+            machine: Host name of the machine, as its worker reports it.
 
         Raises:
             NotFound: The lease has no such machine.
@@ -163,25 +163,25 @@ class SimulatesPreemption(Protocol):
 class NeedsExtra(Protocol):
     """It needs packages that a plain installation of drillyard lacks.
 
-    Asked of the class: without the packages no instance can be made. A plug-in's packages are
-    requirements of the plug-in, so it does not need this.
+    The class answers, because no instance can be made without the packages. A plug-in's packages
+    are requirements of the plug-in, so a plug-in does not need this.
     """
 
     @classmethod
     def extra(cls) -> str:
-        """The extra of drillyard that brings the packages: ``gcp`` of ``drillyard[gcp]``."""
+        """Returns the extra of drillyard that has the packages: ``gcp`` of ``drillyard[gcp]``."""
 
 
 @runtime_checkable
 class HasSettings(Protocol):
-    """It has settings. Asked of the class: they are looked up before an instance is made."""
+    """It has settings. The class has them: they are looked up before an instance is made."""
 
     Config: type[BaseModel]
-    """Their model, each field with a description; see ``backend.settings``."""
+    """Model of the settings; each field has a description. See ``backend.settings``."""
 
 
 def delays_of(backend: object) -> Delays:
-    """The delays of a backend; none where it declares none."""
+    """Returns the delays of a backend; none if it declares none."""
     return backend.delays() if isinstance(backend, HasDelays) else Delays()
 
 

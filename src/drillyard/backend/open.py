@@ -1,22 +1,23 @@
-"""Open a backend by the text that a file or a person names it with."""
+"""Opens a backend from its text form, such as ``gcp/prod``."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Mapping
 
 from drillyard.backend.capabilities import NeedsExtra
 from drillyard.backend.port import Backend, Trait
 from drillyard.backend.translation import translating
+from drillyard.documents.json_types import Json
 from drillyard.errors import UserError
 from drillyard.registry import load
 from drillyard.system.optional_packages import must_have
 
 
 def is_paid(text: str) -> bool:
-    """True for a backend that costs money; asks nobody and needs no settings.
+    """Returns True for a backend that costs money; makes no request and needs no settings.
 
     Args:
-        text: As in an experiment: ``gcp/prod``.
+        text: The backend as in an experiment: ``gcp/prod``.
 
     Raises:
         PluginError: No such backend.
@@ -25,13 +26,13 @@ def is_paid(text: str) -> bool:
     return Trait.PAID in factory.traits
 
 
-def open_backend(text: str, settings: dict[str, Any] | None = None) -> Backend:
-    """A backend from its text form.
+def open_backend(text: str, settings: Mapping[str, Json] | None = None) -> Backend:
+    """Returns a backend from its text form.
 
     Args:
         text: ``local``, ``gcp``, or ``gcp/prod`` (settings from a Prefect block of that name).
-        settings: The experiment's own; ``backend.settings.resolve`` lays them over the other
-            sources.
+        settings: The experiment's own settings; ``backend.settings.resolve`` merges them over the
+            other sources.
 
     Raises:
         PluginError: No such backend, or its packages are not installed.
@@ -40,14 +41,15 @@ def open_backend(text: str, settings: dict[str, Any] | None = None) -> Backend:
     from drillyard.backend.settings.resolve import blamed, resolve  # knows this port
 
     kind = text.partition("/")[0]
-    factory = load("backends", kind)
-    # In the middle of a run, or of a look for leaks, it would be found too late. A backend that
-    # can list and end what it has rented without its packages names none, and says so in `check`.
+    factory: type[Backend] = load("backends", kind)
+    # A missing package must show up now, not in the middle of a run or of a search for leaks. A
+    # backend that can list and end its leases without its packages has no extra; its `check`
+    # reports what is missing.
     if isinstance(factory, NeedsExtra):
         must_have(factory.extra(), f"backend {kind}")
-    found = resolve(text, settings)
+    resolved = resolve(text, settings)
     try:
-        # A plug-in that was not decorated keeps the contract all the same.
-        return translating()(cast(type[Backend], factory))(**found.revealed())
+        # Decorated here too, so that an undecorated plug-in keeps the contract.
+        return translating()(factory)(**resolved.revealed())
     except UserError as error:
-        raise blamed(error, found) from error.__cause__
+        raise blamed(error, resolved) from error.__cause__

@@ -1,32 +1,33 @@
-"""The port to a place that rents capacity. Work travels by the mailbox, not through here.
+"""The port to a provider of capacity. Work travels through the mailbox, not through this port.
 
 The contract, which ``drillyard.testing.BackendSuite`` checks on every implementation:
 
 - Every verb is safe to repeat, from a new process, with nothing but the JSON of its arguments.
 - ``provision`` returns at once; the same ``order.lease_id`` gives the same lease, never a second.
-- ``teardown`` of what is gone is success; it asks, and ``leases()`` tells when it is true.
-- ``probe`` answers UNKNOWN when it could not find out. UNKNOWN is not GONE.
+- ``teardown`` of what is gone is success. It only requests; ``leases()`` shows when it is done.
+- ``probe`` returns UNKNOWN if it could not find out. UNKNOWN is not GONE.
 - The driver has written its intent before ``provision``; a backend keeps no state of its own
   that a new process could not read back from the provider.
-- Every verb raises nothing but ``DrillyardError``; ``backend.translation`` is the seam. An answer
-  that says nothing of the lease (a conflict, a busy provider) is an ``InfrastructureError``: the
-  caller looks again. Only ``AccessDenied`` ends a teardown early.
+- Every verb raises only ``DrillyardError``; ``backend.translation`` ensures it. An answer that
+  says nothing about the lease (a conflict, a busy provider) is an ``InfrastructureError``: the
+  caller tries again. Only ``AccessDenied`` ends a teardown early.
 
-What only some providers can do is a protocol of its own in ``backend.capabilities``.
+``backend.capabilities`` has a protocol for each thing that only some providers can do.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from drillyard.backend.records import Cost, Lease, Order
+from drillyard.documents.json_types import JsonObject
 from drillyard.findings import Finding
 
 
 class Liveness(enum.StrEnum):
-    """What a provider knows of a worker or lease."""
+    """What a provider knows about a worker or a lease."""
 
     PENDING = "PENDING"
     ALIVE = "ALIVE"
@@ -35,58 +36,58 @@ class Liveness(enum.StrEnum):
 
 
 class Trait(enum.StrEnum):
-    """What a backend is like."""
+    """A property of a backend."""
 
     PULLS = "PULLS"
-    """Workers take tickets from the mailbox by themselves; ``launch`` returns None."""
+    """Workers take tickets from the mailbox themselves; ``launch`` returns None."""
     SPOT = "SPOT"
-    """Machines can be taken away."""
+    """Machines can be preempted."""
     SHARED = "SHARED"
-    """The capacity is not ours alone; teardown frees our part only."""
+    """Others use the capacity, too; teardown frees only our part."""
     PAID = "PAID"
-    """Costs money: ``budget.max_hours`` and ``max_cost`` are mandatory."""
+    """It costs money: ``budget.max_hours`` and ``max_cost`` are mandatory."""
     JOBS = "JOBS"
-    """Each pushed ticket brings a worker of its own: none stands ready before."""
+    """Each pushed ticket starts its own worker: none waits before."""
 
 
 class Backend(Protocol):
-    """A place that rents capacity."""
+    """A provider of capacity."""
 
     @property
     def kind(self) -> str:
-        """Its name in experiments; an attribute of the class."""
+        """Name of the backend in experiments; an attribute of the class."""
 
     @property
     def traits(self) -> frozenset[Trait]:
-        """What it is like; an attribute of the class."""
+        """Properties of the backend; an attribute of the class."""
 
     def check(self, order: Order | None = None) -> list[Finding]:
-        """Login, quota, permissions (to delete, too), reachability; changes nothing.
+        """Checks login, quota, permissions (also to delete) and reachability; changes nothing.
 
-        Everything that is missing in one list, each with the command that mends it as its fix.
-        With an order also whether that very order can be had.
+        Returns everything that is missing in one list, each with the command that fixes it. With
+        an order, it also checks whether that order can be provisioned.
         """
 
     def provision(self, order: Order) -> Lease:
-        """Rent; returns at once, idempotent by ``order.lease_id``."""
+        """Rents capacity; returns at once, idempotent by ``order.lease_id``."""
 
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
-        """Is the lease (or the worker of a ticket) alive?"""
+        """Returns whether the lease (or the worker of a ticket) is alive."""
 
-    def launch(self, lease: Lease, ticket_id: str) -> dict[str, Any] | None:
-        """Push one ticket; the provider's own id as JSON. None where workers pull."""
+    def launch(self, lease: Lease, ticket_id: str) -> JsonObject | None:
+        """Pushes one ticket; returns the provider's own id as JSON, or None if workers pull."""
 
-    def logs(self, lease: Lease, handle: dict[str, Any] | None, since: int = 0) -> Iterator[str]:
-        """Lines that the provider kept of a machine, from line ``since`` on."""
+    def logs(self, lease: Lease, handle: JsonObject | None, since: int = 0) -> Iterator[str]:
+        """Yields the log lines that the provider kept of a machine, from line ``since`` on."""
 
     def cancel(self, lease: Lease, ticket_id: str) -> None:
-        """Stop a pushed ticket; idempotent."""
+        """Stops a pushed ticket; idempotent."""
 
     def teardown(self, lease: Lease) -> None:
-        """Ask for the end of everything that belongs to the lease; already gone is success."""
+        """Requests the end of everything that belongs to the lease; already gone is success."""
 
     def leases(self) -> Iterator[Lease]:
-        """Everything of ours that the provider lists, whoever made it."""
+        """Yields every lease of drillyard that the provider lists, whoever created it."""
 
     def estimate(self, order: Order) -> Cost:
-        """Price an hour, from a dated list, and what will be created; asks nobody."""
+        """Returns the price from a dated list, and what will be created; makes no request."""

@@ -1,6 +1,6 @@
-"""What capacity costs: a price an hour and a worker, and what follows from it.
+"""What capacity costs: a price per worker and hour, and what follows from it.
 
-Backends bring the price (``Backend.estimate``); this module only multiplies. Local is free.
+Backends have the prices (``Backend.estimate``); this module only multiplies. Local is free.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ def cost(
     prices_of: str = "",
     note: str = "",
 ) -> Cost:
-    """The price of an order.
+    """Returns the price of an order.
 
     Args:
         per_worker_hour: Price of one worker for an hour.
-        workers: How many.
-        hours: For how long; None: unlimited, the total is left at 0 and the note says so.
-        currency: Of the price.
+        workers: Number of workers.
+        hours: Duration in hours. None means unlimited: the total stays 0 and the note says so.
+        currency: Currency of the price.
         prices_of: Date of the price list.
-        note: For people.
+        note: A note for readers.
     """
     per_hour = per_worker_hour * workers
     if hours is None and per_hour > 0:
@@ -42,17 +42,17 @@ def cost(
 
 
 def over(cost: Cost, seconds: float) -> Cost:
-    """The cost of a lease that lives so long.
+    """Returns the cost of a lease with a given lifetime.
 
     Args:
-        cost: With its price an hour.
-        seconds: Its longest life.
+        cost: The cost with its hourly price.
+        seconds: Longest lifetime of the lease.
     """
     return cost.model_copy(update={"total": spent(cost.per_hour, seconds)})
 
 
 def spent(per_hour: float, seconds: float) -> float:
-    """What ``seconds`` of a lease have cost at its price an hour."""
+    """Returns what ``seconds`` of a lease cost at its hourly price."""
     return per_hour * max(0.0, seconds) / 3600.0
 
 
@@ -64,17 +64,17 @@ def allowance(
     used_s: float,
     used_cost: float,
 ) -> tuple[float, str] | None:
-    """How long a new lease may live: what is left of the time and of the money.
+    """Returns how long a new lease may live, from the time and money that are left.
 
     Args:
         max_hours: ``budget.max_hours``.
         max_cost: ``budget.max_cost``.
-        per_hour: Price of the whole lease an hour.
+        per_hour: Hourly price of the whole lease.
         used_s: Seconds that earlier leases of this command lived.
-        used_cost: What all earlier leases of the experiment cost.
+        used_cost: Cost of all earlier leases of the experiment.
 
     Returns:
-        (seconds, never negative; the setting that gives them); None without a limit.
+        (seconds, never negative; the setting that they come from), or None without a limit.
     """
     limits = []
     if max_hours is not None:

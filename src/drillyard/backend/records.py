@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.mailbox.records import Record
 
 
 class Order(Record):
-    """What to rent. Frozen; the text alone is enough to rent or to tear down."""
+    """What to rent. Frozen; the JSON alone is enough to rent or to tear down."""
 
     lease_id: str
     """``dy-<10 hex>``: the provider-side name of everything that belongs to the lease."""
     experiment: str
     store_url: str
-    """As the workers reach it."""
+    """URL by which the workers reach the store."""
     workers: int = 1
     threads: int = 1
     gpus: int = 0
     idle_s: float = 60.0
-    """A worker with nothing left to do leaves after this time."""
+    """A worker with nothing left to do exits after this time, in seconds."""
     deadline: float | None = None
-    """Epoch seconds after which no machine may live."""
+    """Epoch seconds after which no machine may run."""
     deadline_of: str = ""
-    """The setting that it comes from, with its value, for messages."""
+    """The setting that the deadline comes from, with its value, for messages."""
     code: str | None = None
     """sha256 of the code bundle that workers install."""
     requirements: list[str] = Field(default_factory=list)
@@ -33,8 +32,8 @@ class Order(Record):
     preload: list[str] = Field(default_factory=list)
     """Modules that a warm worker imports before its first ticket."""
     spread: int = 1
-    """On so many machines at once one run can be of use, where the backend has such jobs."""
-    settings: dict[str, Any] = Field(default_factory=dict)
+    """Number of machines that one run can use at once, if the backend has such jobs."""
+    settings: JsonObject = Field(default_factory=dict)
     """The backend's own settings; references to secrets, never secrets."""
 
 
@@ -44,18 +43,18 @@ class Lease(Record):
     lease_id: str
     backend: str
     order: Order
-    provider: dict[str, Any] = Field(default_factory=dict)
+    provider: JsonObject = Field(default_factory=dict)
     """The provider's own ids: process ids, group names, clusters."""
     created_at: float
 
 
 class Part(Record):
-    """One kind of thing that an order creates, also where it costs nothing."""
+    """One kind of resource that an order creates, also if it is free."""
 
     what: str
-    """In words: ``machine n2-standard-4``, ``instance template``, ``bucket``."""
+    """A description: ``machine n2-standard-4``, ``instance template``, ``bucket``."""
     name: str = ""
-    """What the provider will call it, where that is known."""
+    """Name that the provider will give it, if known."""
     count: int = 1
     where: str = ""
     """Zones or regions, in the order in which they are tried."""
@@ -65,17 +64,17 @@ class Part(Record):
 
 
 class Cost(Record):
-    """What a lease costs, and what it is made of."""
+    """What a lease costs, and its parts."""
 
     per_hour: float = 0.0
-    """Of the whole lease."""
+    """Hourly price of the whole lease."""
     total: float = 0.0
-    """Over its longest life; whoever knows the life fills it in (``prices.over``)."""
+    """Cost over the longest lifetime; ``prices.over`` fills it in once the lifetime is known."""
     currency: str = "USD"
     prices_of: str = ""
     """Date of the price list."""
     note: str = ""
     spot: bool = False
-    """At the price of machines that can be taken away."""
+    """True if the price is for machines that can be preempted."""
     parts: list[Part] = Field(default_factory=list)
     """What will be created."""

@@ -1,14 +1,14 @@
-"""The outermost seam of a backend: only errors of our tree leave its verbs.
+"""The outermost layer of a backend: its verbs raise only errors of drillyard's tree.
 
-A provider's library raises what it likes, also things that its pages do not mention. Whoever waits
-for machines must not end because of that, and machines must not be forgotten because of that. So
-each class is decorated once::
+A provider's library may raise anything, also errors that its documentation does not mention. The
+driver must not end because of that, and machines must not be forgotten because of that. So each
+class is decorated once::
 
     @translating(known)
     class MyBackend: ...
 
-where ``known`` names the errors of the library that mean something. What it does not know becomes
-an ``InfrastructureError``: it decides nothing, and the next look tries again.
+where ``known`` translates the errors of the library that have a meaning. Any other error becomes
+an ``InfrastructureError``: it decides nothing, and the next call tries again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ B = TypeVar("B", bound=Backend)
 P = ParamSpec("P")
 T = TypeVar("T")
 Translate = Callable[[Exception, str], DrillyardError | None]
-"""(what was raised, what was tried in words) -> the error to raise instead; None: not known."""
+"""(the error, a description of the call) -> the error to raise instead; None: unknown."""
 
 VERBS = frozenset(
     name
@@ -41,20 +41,20 @@ VERBS = frozenset(
     for name, member in vars(protocol).items()
     if not name.startswith("_") and inspect.isfunction(member)
 )
-"""Every public method of the port and of its capabilities."""
+"""Every public method of the port and of the capabilities."""
 _LISTING = frozenset({"logs", "leases"})
-"""Verbs that return an iterator: errors come while it is read."""
+"""Verbs that return an iterator: they raise while it is read."""
 _AT_WORK = frozenset({"provision", "probe", "launch", "tend", "cancel", "logs", "now", "lost_to"})
-"""Verbs that are called again and again while machines work. A sign-in that ends meanwhile decides
-nothing: the machines go on. Whoever gives machines back, or lists them, is told at once."""
+"""Verbs that are called repeatedly while machines work. A sign-in that expires meanwhile decides
+nothing: the machines continue. Verbs that list machines or give them back raise at once."""
 _MARK = "_drillyard_translated"
 
 
 def translating(translate: Translate | None = None) -> Callable[[type[B]], type[B]]:
-    """A class decorator: verbs raise nothing but ``DrillyardError``.
+    """Returns a class decorator that lets verbs raise only ``DrillyardError``.
 
     Args:
-        translate: Knows the errors of the provider's library.
+        translate: Translates the errors of the provider's library.
     """
 
     def decorate(backend: type[B]) -> type[B]:
@@ -62,9 +62,9 @@ def translating(translate: Translate | None = None) -> Callable[[type[B]], type[
             method = inspect.getattr_static(backend, verb)
             if inspect.isfunction(method) and not hasattr(method, _MARK):
                 wrap = _listing if verb in _LISTING else _single
-                made = wrap(method, verb, str(backend.kind), translate)
-                setattr(made, _MARK, True)
-                setattr(backend, verb, made)
+                wrapped = wrap(method, verb, str(backend.kind), translate)
+                setattr(wrapped, _MARK, True)
+                setattr(backend, verb, wrapped)
         return backend
 
     return decorate
@@ -78,10 +78,10 @@ def _single(
         try:
             return method(*args, **more)
         except Exception as error:
-            ours = _ours(error, verb, kind, translate)
-            if ours is error:
+            translated = _translated(error, verb, kind, translate)
+            if translated is error:
                 raise
-            raise ours from error
+            raise translated from error
 
     return called
 
@@ -94,28 +94,30 @@ def _listing(
         try:
             yield from method(*args, **more)
         except Exception as error:
-            ours = _ours(error, verb, kind, translate)
-            if ours is error:
+            translated = _translated(error, verb, kind, translate)
+            if translated is error:
                 raise
-            raise ours from error
+            raise translated from error
 
     return called
 
 
-def _ours(error: Exception, verb: str, kind: str, translate: Translate | None) -> DrillyardError:
+def _translated(
+    error: Exception, verb: str, kind: str, translate: Translate | None
+) -> DrillyardError:
     what = f"{kind}: {verb.replace('_', ' ')}"
-    found = error if isinstance(error, DrillyardError) else None
-    if found is None and translate is not None:
-        found = translate(error, what)
-    if found is None:
-        log.info("%s raised what nobody expects", what, exc_info=error)
+    translated = error if isinstance(error, DrillyardError) else None
+    if translated is None and translate is not None:
+        translated = translate(error, what)
+    if translated is None:
+        log.info("%s raised an unexpected error", what, exc_info=error)
         name = type(error).__name__
-        found = InfrastructureError(
+        translated = InfrastructureError(
             f"{what}: {name}: {error}" if str(error) else f"{what}: {name}",
-            hint="it decides nothing: the same command looks again. If it stays, report it",
+            hint="nothing was decided: run the same command again. If the error stays, report it",
         )
-    if verb in _AT_WORK and isinstance(found, SignInRefused):
-        goes_on = "what is rented goes on, and the same command watches it again"
-        hint = f"{found.hint}; {goes_on}" if found.hint else goes_on
-        return ControlPlaneError(found.message, hint=hint)
-    return found
+    if verb in _AT_WORK and isinstance(translated, SignInRefused):
+        continues = "the rented machines continue; run the same command to watch them again"
+        hint = f"{translated.hint}; {continues}" if translated.hint else continues
+        return ControlPlaneError(translated.message, hint=hint)
+    return translated

@@ -124,7 +124,7 @@ def _prompted(kind: str) -> JsonObject:
     from drillyard.errors import ConfigError
 
     fields = fields_of(kind)
-    known = {row["name"]: row for row in rows(kind)[0]}
+    known = {str(row["name"]): row for row in rows(kind)[0]}
     typer.echo("Press Enter to keep the value in brackets. Type a dash to remove a setting.")
     settings: JsonObject = {}
     for name, row in known.items():

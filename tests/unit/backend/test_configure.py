@@ -103,8 +103,8 @@ def test_all_settings_by_answers(kind: str) -> None:
         ("gcp", "service_account", "me", "a@b-c.iam.gserviceaccount.com", "NAME@PROJECT"),
         ("gcp", "zones", '["europe-west1"]', '["europe-west1-b"]', "is a region"),
         ("azure", "vm_size", "large", "Standard_F8s_v2", "a size such as"),
-        ("ssh", "hosts", '["one", "one"]', '["one"]', "is there twice"),
-        ("dask", "address", "tcp://0.0.0.0:1", "tcp://127.0.0.1:8786", "where servers listen"),
+        ("ssh", "hosts", '["one", "one"]', '["one"]', "is listed twice"),
+        ("dask", "address", "tcp://0.0.0.0:1", "tcp://127.0.0.1:8786", "servers listen on"),
         ("local", "stop_grace_s", "-1", "3", "greater than or equal to 0"),
     ],
 )

@@ -126,7 +126,7 @@ def test_all_missing_in_one_error_with_their_help(cloudy):
     ("given", "word"),
     [
         ({"projct": "x"}, "projct"),
-        ({"token": SECRET}, "in the open"),
+        ({"token": SECRET}, "plain text"),
         ({"token": "env:NOT_THERE"}, "NOT_THERE"),
         ({"token": "file:/not/there"}, "/not/there"),
     ],

@@ -120,7 +120,7 @@ def test_a_sign_in_that_ends_decides_nothing_while_machines_work(backend: Any) -
     assert {v for v, kind in seen.items() if kind is ControlPlaneError} == at_work
     assert all(kind is SignInRefused for v, kind in seen.items() if v not in at_work)
     hint = str(raised(backend, "probe", error).hint)
-    assert hint.startswith("log in; ") and "goes on" in hint
+    assert hint.startswith("log in; ") and "continue" in hint
 
 
 def test_a_backend_names_what_its_library_means() -> None:

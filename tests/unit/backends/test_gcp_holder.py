@@ -10,7 +10,7 @@ from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Claim, WorkerRecord
 from drillyard.mailbox.store import ObjectInfo
 from drillyard_backends.gcp import records
-from drillyard_backends.gcp.groups import Stage
+from drillyard_backends.gcp.managed import Stage
 from drillyard_backends.gcp.records import Holder
 
 NAME = "dy-0123456789-w0-0"

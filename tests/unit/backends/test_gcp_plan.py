@@ -479,10 +479,10 @@ def test_a_type_without_a_price_is_refused() -> None:
     [
         (53, {"zones": ["us-east1"]}, "'us-east1' is a region: a zone is expected"),
         (84, {"container": "europe-docker.pkg.dev/p/r/drillyard:latest"}, "by digest"),
-        (85, {"tags": ["$(reboot)"]}, "is no network tag"),
-        (85, {"labels": {"team": "$(reboot)"}}, "is no label"),
-        (86, {"labels": {"Team": "RL"}}, "is no label"),
-        (86, {"labels": {"team": "x" * 64}}, "is no label"),
+        (85, {"tags": ["$(reboot)"]}, "is not a network tag"),
+        (85, {"labels": {"team": "$(reboot)"}}, "is not a label"),
+        (86, {"labels": {"Team": "RL"}}, "is not a label"),
+        (86, {"labels": {"team": "x" * 64}}, "is not a label"),
     ],
 )
 def test_settings_that_google_would_refuse_are_refused_before(

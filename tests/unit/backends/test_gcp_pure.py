@@ -11,8 +11,8 @@ from drillyard_backends.gcp import naming, prices
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.capacity import missing_machines
 from drillyard_backends.gcp.errors import NoRoom, quota_hint
-from drillyard_backends.gcp.groups import Group, Managed, Stage, stage
 from drillyard_backends.gcp.instance_group_self import InstanceGroupSelf
+from drillyard_backends.gcp.managed import Group, Managed, Stage, stage
 from drillyard_backends.gcp.naming import Machine
 from drillyard_backends.gcp.settings import read_settings
 from drillyard_backends.gcp.store import GcsStore
@@ -42,11 +42,11 @@ def template(order=ORDER, candidate=None, base=None, now=1_400.0, **settings):
         ({"zones": ["us-east1"]}, "is a region: a zone is expected, such as us-east1-b"),
         ({"zones": ["us-east1-b", "us-east1-b"]}, "same zone twice"),
         ({"zones": []}, "at least 1 item"),
-        ({"machine_types": ["N2 Mega"]}, "is no machine type"),
+        ({"machine_types": ["N2 Mega"]}, "is not a machine type"),
         ({"labels": {"team": "A B"}}, "at most 63 long"),
         ({"labels": {"team": "x" * 64}}, "at most 63 long"),
-        ({"labels": {"Team": "x"}}, "is no label"),
-        ({"labels": {"team": "$(reboot)"}}, "is no label"),
+        ({"labels": {"Team": "x"}}, "is not a label"),
+        ({"labels": {"team": "$(reboot)"}}, "is not a label"),
         ({"labels": {"drillyard-lease": "x"}}, "drillyard's or Google's own"),
         ({"container": "europe-docker.pkg.dev/p/r/drillyard:latest"}, "by digest"),
         ({"bucket": "gs://lab"}, "the name alone"),

@@ -160,7 +160,7 @@ def test_gpus_that_this_machine_does_not_have(
     found = findings(tmp_path, "fine2", "", "resources: {gpus: 1}")
     severity, said = found["resources.gpus"]
     assert severity == "error"
-    assert "1 GPUs are asked for, and this machine has no NVIDIA driver" in said
+    assert "resources.gpus is 1, but this machine has no NVIDIA driver" in said
     assert "/dev/nvidiactl" in looked_at
     assert "resources.gpus" not in findings(tmp_path, "fine2", "", "resources: {workers: 1}")
 

@@ -18,7 +18,7 @@ from drillyard.system.processes import ProcessId
 from drillyard.testing.clock import FakeClock
 from drillyard.worker.orphans import OrphanCloser, worker_id
 from drillyard_backends.gcp.records import holder_of
-from drillyard_backends.gcp.self_delete import LEAVE_A_SECOND, SelfDelete
+from drillyard_backends.gcp.self_delete import DELETES_A_SECOND, SelfDelete
 from tests.helpers.tiny_backend import ThreadBackend
 
 LEASE = "dy-0123456789"
@@ -139,7 +139,7 @@ def test_machines_of_a_large_group_do_not_all_ask_at_once(mailbox, monkeypatch):
     order = Order(lease_id=LEASE, experiment="x", workers=MANY, store_url=URL)
     for number in range(MANY):
         SelfDelete(mailbox, order, None, "m", str(number), clock).wait(threading.Event())
-    assert 0.5 * MANY / LEAVE_A_SECOND < max(waits) <= MANY / LEAVE_A_SECOND
+    assert 0.5 * MANY / DELETES_A_SECOND < max(waits) <= MANY / DELETES_A_SECOND
     alone = order.model_copy(update={"workers": 1})
     SelfDelete(mailbox, alone, None, "m", "1", clock).wait(threading.Event())
     assert waits[-1] == 0.0

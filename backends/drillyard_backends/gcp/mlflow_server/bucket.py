@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drillyard_backends.gcp.mlflow_server import policies
 from drillyard_backends.gcp.mlflow_server.google import Exists, Google
 from drillyard_backends.gcp.mlflow_server.names import LABELS, Choices
 from drillyard_backends.gcp.mlflow_server.part import MISSING, State, covers, must_be_ours
+
+if TYPE_CHECKING:
+    from googleapiclient.discovery import Resource
+    from googleapiclient.http import HttpRequest
 
 ROLE = "roles/storage.objectUser"
 _CLOSED = {
@@ -54,7 +58,7 @@ class ArtifactBucket:
                     "made",
                 )
             except Exists:
-                found = self._found() or {}  # ours by a lost answer, or somebody else's
+                found = self._found() or {}  # ours by a lost answer, or another project's
         must_be_ours(f"gs://{self._choices.bucket}", found.get("labels"))
         if not covers(found, _CLOSED):
             self._google.call(self._buckets.patch(bucket=self._choices.bucket, body=_CLOSED))
@@ -87,7 +91,7 @@ class ArtifactBucket:
         return True
 
     @property
-    def _buckets(self) -> Any:
+    def _buckets(self) -> Resource:
         return self._google.api("storage", "v1").buckets()
 
     @property
@@ -99,10 +103,10 @@ class ArtifactBucket:
             self._buckets.get(bucket=self._choices.bucket, projection="noAcl")
         )
 
-    def _read(self) -> Any:
+    def _read(self) -> HttpRequest:
         return self._buckets.getIamPolicy(
             bucket=self._choices.bucket, optionsRequestedPolicyVersion=3
         )
 
-    def _write(self, policy: policies.Policy) -> Any:
+    def _write(self, policy: policies.Policy) -> HttpRequest:
         return self._buckets.setIamPolicy(bucket=self._choices.bucket, body=policy)

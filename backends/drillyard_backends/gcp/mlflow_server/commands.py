@@ -17,7 +17,8 @@ RegionOption = Annotated[
     typer.Option("--region", envvar="DRILLYARD_MLFLOW_REGION", help="For example europe-west1."),
 ]
 NameOption = Annotated[
-    str, typer.Option("--name", help="Of the server; the names of all its parts follow from it.")
+    str,
+    typer.Option("--name", help="Name of the server; the names of all its parts follow from it."),
 ]
 DEFAULT_NAME = "drillyard-mlflow"
 
@@ -50,7 +51,7 @@ def up(
         typer.Option(
             "--member",
             help="Who may use it: user:me@x.org, serviceAccount:…, group:…; may be "
-            "repeated. Nobody else can.",
+            "repeated. No other account can.",
         ),
     ] = None,
     tier: Annotated[
@@ -61,7 +62,7 @@ def up(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask: it costs money.")] = False,
 ) -> None:
-    """Make the server, or mend it: what is there and right is left alone."""
+    """Create or repair the server; correct parts stay unchanged."""
     from drillyard.errors import ControlPlaneError
     from drillyard_backends.gcp.mlflow_server.names import SMALLEST
     from drillyard_backends.gcp.mlflow_server.server import MlflowServer
@@ -178,7 +179,7 @@ def _confirm(question: str, yes: bool) -> None:
     """Ask, unless told not to.
 
     Raises:
-        UserError: There is nobody to ask, or the answer is no.
+        UserError: There is no terminal to ask on, or the answer is no.
     """
     import sys
 
@@ -187,6 +188,6 @@ def _confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UserError("nothing was done: there is nobody to ask", hint="say --yes")
+        raise UserError("nothing was done: there is no terminal to ask on", hint="pass --yes")
     if not typer.confirm(question):
         raise UserError("nothing was done", hint="say yes, or --yes")

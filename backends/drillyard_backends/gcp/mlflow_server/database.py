@@ -1,19 +1,23 @@
 """The database: a small PostgreSQL of Cloud SQL, protected, backed up, reached by connector only.
 
 No address is let in (``authorizedNetworks`` is empty and connectors are required), so that what
-may reach it is decided by IAM alone. Its user's password stands in the secret.
+may reach it is decided by IAM alone. Its user's password is in the secret.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import ControlPlaneError
 from drillyard_backends.gcp.mlflow_server.google import Exists, Google
 from drillyard_backends.gcp.mlflow_server.names import DATABASE, LABELS, SMALLEST, USER, Choices
 from drillyard_backends.gcp.mlflow_server.part import MISSING, State, covers, must_be_ours
 from drillyard_backends.gcp.mlflow_server.secret import AddressSecret
+
+if TYPE_CHECKING:
+    from googleapiclient.discovery import Resource
+    from googleapiclient.http import HttpRequest
 
 VERSION = "POSTGRES_16"
 INSTANCE_S = 1800.0
@@ -27,7 +31,7 @@ GUARDED: dict[str, Any] = {
     "backupConfiguration": {"enabled": True, "pointInTimeRecoveryEnabled": True},
     "ipConfiguration": {"ipv4Enabled": True, "sslMode": "ENCRYPTED_ONLY"},
 }
-"""What `up` puts back when somebody changed it."""
+"""Settings that `up` restores after a change."""
 IAM_LOGIN = {"name": "cloudsql.iam_authentication", "value": "on"}
 """People may be let into the database by their own names; the server has its password."""
 
@@ -111,7 +115,7 @@ class Instance:
         must_be_ours(
             f"the database {self._choices.name}", found.get("settings", {}).get("userLabels")
         )
-        # What it was made with keeps backups when somebody else deletes it by mistake.
+        # Its setting keeps backups if it is deleted by mistake.
         body = {"settings": {"deletionProtectionEnabled": False, "retainBackupsOnDelete": False}}
         self._do(self._sql.instances().patch(**self._names, body=body), INSTANCE_S)
         self._do(self._sql.instances().delete(**self._names), INSTANCE_S)
@@ -123,7 +127,7 @@ class Instance:
     # -- inside -------------------------------------------------------------------------------
 
     @property
-    def _sql(self) -> Any:
+    def _sql(self) -> Resource:
         return self._google.api("sqladmin", "v1")
 
     def _found(self) -> dict[str, Any] | None:
@@ -175,7 +179,7 @@ class Instance:
             _SMALL_S,
         )
 
-    def _do(self, request: Any, timeout_s: float) -> None:
+    def _do(self, request: HttpRequest, timeout_s: float) -> None:
         """Do one thing to the instance; it does one at a time, and says 409 meanwhile."""
 
         def start() -> dict[str, Any] | None:
@@ -201,5 +205,6 @@ class Instance:
         if errors:
             words = "; ".join(f"{e.get('code')}: {e.get('message', '')}" for e in errors)
             raise ControlPlaneError(
-                f"{request.methodId}: {words}", hint="the message names what to mend; then again"
+                f"{request.methodId}: {words}",
+                hint="correct what the message names, then run the same command again",
             )

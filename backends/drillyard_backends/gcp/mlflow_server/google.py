@@ -10,12 +10,17 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from drillyard.errors import ControlPlaneError, DrillyardError, InfrastructureError, UserError
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.optional_packages import install
 from drillyard_backends.gcp.mlflow_server.transport import RequestsHttp
+
+if TYPE_CHECKING:
+    from googleapiclient.discovery import Resource
+    from googleapiclient.errors import HttpError
+    from googleapiclient.http import HttpRequest
 
 T = TypeVar("T")
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
@@ -44,9 +49,9 @@ class Google:
         self.patient = False
         """True once something was made: what is refused may only not have settled yet."""
         self._transport: RequestsHttp | None = None
-        self._services: dict[str, Any] = {}
+        self._services: dict[str, Resource] = {}
 
-    def api(self, name: str, version: str) -> Any:
+    def api(self, name: str, version: str) -> Resource:
         """A client of one API, from the documents that come with Google's library.
 
         Raises:
@@ -66,11 +71,11 @@ class Google:
             )
         return self._services[key]
 
-    def _http(self) -> Any:
+    def _http(self) -> RequestsHttp:
         """Who we are, on a connection.
 
         Raises:
-            UserError: Nobody is logged in.
+            UserError: You are not logged in.
         """
         if self._transport is None:
             import google.auth
@@ -80,12 +85,12 @@ class Google:
                 credentials, _ = google.auth.default(scopes=SCOPES)
             except DefaultCredentialsError as error:
                 raise UserError(
-                    f"nobody is logged in to Google Cloud: {error}", hint=_LOGIN
+                    f"you are not logged in to Google Cloud: {error}", hint=_LOGIN
                 ) from error
             self._transport = RequestsHttp(credentials)
         return self._transport
 
-    def call(self, request: Any) -> dict[str, Any]:
+    def call(self, request: HttpRequest) -> dict[str, Any]:
         """Do it.
 
         Raises:
@@ -98,7 +103,7 @@ class Google:
             raise self._error(f"{request.methodId}: not found", request.uri)
         return found
 
-    def find(self, request: Any) -> dict[str, Any] | None:
+    def find(self, request: HttpRequest) -> dict[str, Any] | None:
         """Do it; None for what is not there."""
         return self._done(request)
 
@@ -138,13 +143,13 @@ class Google:
         if "error" in operation:
             raise ControlPlaneError(
                 f"{what}: {operation['error'].get('message')}",
-                hint="the message names what to mend; then again",
+                hint="correct what the message names, then run the same command again",
             )
         return operation.get("response", {})
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _done(self, request: Any) -> dict[str, Any] | None:
+    def _done(self, request: HttpRequest) -> dict[str, Any] | None:
         import httplib2
         from google.auth.exceptions import RefreshError, TransportError
         from googleapiclient.errors import HttpError
@@ -179,13 +184,13 @@ class Google:
                 raise
             raise self._refused(unsettled[-1], request) from unsettled[-1]
 
-    def _refused(self, error: Any, request: Any) -> DrillyardError:
+    def _refused(self, error: HttpError, request: HttpRequest) -> DrillyardError:
         words = f"{request.methodId}: {_words(error)}"
         if error.resp.status in (401, 403):
             return UserError(
                 f"project {self.project}: {words}",
                 hint="docs/google-cloud-mlflow.md lists the roles that `up` needs; ask for them, "
-                "or let somebody run it who has them",
+                "or let a person with them run it",
             )
         if error.resp.status == 400:
             return UserError(words, hint="the message names the value that cannot be")
@@ -199,7 +204,7 @@ class Google:
         )
 
 
-def _document(error: Any) -> dict[str, Any]:
+def _document(error: HttpError) -> dict[str, Any]:
     try:
         found = json.loads(error.content)["error"]
     except (ValueError, KeyError, TypeError):
@@ -207,11 +212,11 @@ def _document(error: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _words(error: Any) -> str:
+def _words(error: HttpError) -> str:
     return str(_document(error).get("message") or f"HTTP {error.resp.status}")
 
 
-def _disabled(error: Any) -> bool:
+def _disabled(error: HttpError) -> bool:
     """True for the answer of an API that is switched off."""
     document = _document(error)
     reasons = {str(d.get("reason")) for d in document.get("details", []) if isinstance(d, dict)}
@@ -219,7 +224,7 @@ def _disabled(error: Any) -> bool:
     return bool({_DISABLED, "accessNotConfigured"} & reasons)
 
 
-def _settles(error: Any) -> bool:
+def _settles(error: HttpError) -> bool:
     """True for a refusal that ends by itself a little after the thing before was made."""
     if _disabled(error):
         return True

@@ -80,7 +80,7 @@ class Account:
     Args:
         google: The door.
         choices: For the project.
-        email: Of the account.
+        email: Address of the account.
         what: It does.
         role: That it holds in the project.
     """

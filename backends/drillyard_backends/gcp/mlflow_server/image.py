@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import ControlPlaneError
 from drillyard_backends.gcp.mlflow_server import policies
 from drillyard_backends.gcp.mlflow_server.google import Exists, Google
 from drillyard_backends.gcp.mlflow_server.names import LABELS, RECIPE, Choices, read_data
 from drillyard_backends.gcp.mlflow_server.part import MISSING, State, must_be_ours
+
+if TYPE_CHECKING:
+    from googleapiclient.discovery import Resource
+    from googleapiclient.http import HttpRequest
 
 ROLE = "roles/artifactregistry.writer"
 _BUILD_S = 1800.0
@@ -74,11 +78,11 @@ class Repository:
         return f"{self._choices.place}/repositories/{self._choices.name}"
 
     @property
-    def _locations(self) -> Any:
+    def _locations(self) -> Resource:
         return self._google.api("artifactregistry", "v1").projects().locations()
 
     @property
-    def _repositories(self) -> Any:
+    def _repositories(self) -> Resource:
         return self._locations.repositories()
 
     @property
@@ -88,12 +92,12 @@ class Repository:
     def _found(self) -> dict[str, Any] | None:
         return self._google.find(self._repositories.get(name=self.name))
 
-    def _read(self) -> Any:
+    def _read(self) -> HttpRequest:
         return self._repositories.getIamPolicy(
             resource=self.name, options_requestedPolicyVersion=3
         )
 
-    def _write(self, policy: policies.Policy) -> Any:
+    def _write(self, policy: policies.Policy) -> HttpRequest:
         return self._repositories.setIamPolicy(resource=self.name, body={"policy": policy})
 
 

@@ -32,7 +32,7 @@ class Choices(BaseModel):
     Attributes:
         project: Id of the Google Cloud project.
         region: Where everything is.
-        name: Of the server; the names of all parts are made from it.
+        name: Name of the server; the names of all parts are made from it.
         tier: Machine of the database; None keeps what it has, and starts with the smallest.
         members: Who may use the server: ``user:``, ``group:``, ``serviceAccount:``, ``domain:``.
         image: An image of one's own instead of the one that is built.

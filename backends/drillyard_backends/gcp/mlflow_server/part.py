@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from drillyard.errors import UserError
 from drillyard_backends.gcp.mlflow_server.names import LABELS
@@ -38,14 +39,14 @@ class Part(Protocol):
         """What is there; changes nothing."""
 
     def ensure(self) -> str:
-        """Make it, or mend it, and wait until it is ready; what was done, in a word or two."""
+        """Creates or repairs it and waits until it is ready; returns what was done."""
 
     def delete(self) -> bool:
         """Remove it and wait until it is gone; False when it was not there."""
 
 
-def must_be_ours(what: str, labels: dict[str, Any] | None) -> None:
-    """Refuse to touch what somebody else made under the same name.
+def must_be_ours(what: str, labels: Mapping[str, object] | None) -> None:
+    """Refuses to touch a resource of the same name that is not ours.
 
     Raises:
         UserError: It lacks our label.
@@ -57,7 +58,7 @@ def must_be_ours(what: str, labels: dict[str, Any] | None) -> None:
         )
 
 
-def covers(actual: Any, wanted: Any) -> bool:
+def covers(actual: object, wanted: object) -> bool:
     """True when what is there has everything that is wanted; more is fine."""
     if isinstance(wanted, dict):
         return isinstance(actual, dict) and all(

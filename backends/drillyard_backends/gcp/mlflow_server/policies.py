@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drillyard_backends.gcp.mlflow_server.google import Exists, Google
+
+if TYPE_CHECKING:
+    from googleapiclient.http import HttpRequest
 
 EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
 _TRIES = 8
 Policy = dict[str, Any]
+"""An IAM policy: ``bindings`` of a ``role`` and its ``members``, and the ``etag``."""
 
 
 def has(policy: Policy, role: str, member: str) -> bool:
@@ -55,8 +59,8 @@ def close_to_everybody(policy: Policy) -> None:
 
 def ensure(
     google: Google,
-    read: Callable[[], Any],
-    write: Callable[[Policy], Any],
+    read: Callable[[], HttpRequest],
+    write: Callable[[Policy], HttpRequest],
     wanted: list[tuple[str, str]],
     closed: bool = False,
 ) -> bool:
@@ -84,7 +88,7 @@ def ensure(
         try:
             google.call(write(policy))
             return True
-        except Exists:  # somebody else wrote first: his etag is newer
+        except Exists:  # another writer was first: its etag is newer
             if attempt == _TRIES - 1:
                 raise
     return False
@@ -92,8 +96,8 @@ def ensure(
 
 def drop(
     google: Google,
-    read: Callable[[], Any],
-    write: Callable[[Policy], Any],
+    read: Callable[[], HttpRequest],
+    write: Callable[[Policy], HttpRequest],
     given: tuple[str, str],
 ) -> None:
     """Take a role from a member; what others wrote meanwhile is kept.

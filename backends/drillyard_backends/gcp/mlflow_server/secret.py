@@ -1,11 +1,11 @@
-"""The secret: the database's address with its password. It is made here and shown to nobody."""
+"""The secret: the database's address with its password. It is created here and never shown."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from drillyard.system.redaction import register_secret
@@ -13,6 +13,10 @@ from drillyard_backends.gcp.mlflow_server import policies
 from drillyard_backends.gcp.mlflow_server.google import Exists, Google
 from drillyard_backends.gcp.mlflow_server.names import DATABASE, LABELS, USER, Choices
 from drillyard_backends.gcp.mlflow_server.part import MISSING, State, must_be_ours
+
+if TYPE_CHECKING:
+    from googleapiclient.discovery import Resource
+    from googleapiclient.http import HttpRequest
 
 ROLE = "roles/secretmanager.secretAccessor"
 _GUESTS = "drillyard-guests"
@@ -36,7 +40,7 @@ class AddressSecret:
         return State(True, ready, self._choices.secret)
 
     def ensure(self) -> str:
-        """Make it, with a password that nobody chose, and let the server read it."""
+        """Creates it with a random password, and lets the server read it."""
         found, done = self._found(), "kept"
         if found is None:
             replica = {"location": self._choices.region}
@@ -118,7 +122,7 @@ class AddressSecret:
         return text if text.endswith(f"host=/cloudsql/{self._choices.connection}") else None
 
     @property
-    def _secrets(self) -> Any:
+    def _secrets(self) -> Resource:
         return self._google.api("secretmanager", "v1").projects().secrets()
 
     @property
@@ -132,8 +136,8 @@ class AddressSecret:
     def _found(self) -> dict[str, Any] | None:
         return self._google.find(self._secrets.get(name=self._name))
 
-    def _read(self) -> Any:
+    def _read(self) -> HttpRequest:
         return self._secrets.getIamPolicy(resource=self._name, options_requestedPolicyVersion=3)
 
-    def _write(self, policy: policies.Policy) -> Any:
+    def _write(self, policy: policies.Policy) -> HttpRequest:
         return self._secrets.setIamPolicy(resource=self._name, body={"policy": policy})

@@ -86,7 +86,7 @@ class MlflowServer:
         return [(part.title, part.look()) for part in self.parts()]
 
     def up(self, say: Say) -> None:
-        """Make what is missing, mend what was changed, leave the rest.
+        """Creates missing parts, repairs changed ones, leaves the rest.
 
         Args:
             say: Told (part, what was done) as it goes.

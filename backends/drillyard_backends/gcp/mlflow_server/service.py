@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import ControlPlaneError
 from drillyard_backends.gcp.mlflow_server import policies
@@ -10,6 +10,10 @@ from drillyard_backends.gcp.mlflow_server.google import Exists, Google
 from drillyard_backends.gcp.mlflow_server.names import LABELS, PORT, Choices
 from drillyard_backends.gcp.mlflow_server.part import MISSING, State, covers, must_be_ours
 from drillyard_backends.gcp.mlflow_server.secret import AddressSecret
+
+if TYPE_CHECKING:
+    from googleapiclient.discovery import Resource
+    from googleapiclient.http import HttpRequest
 
 ROLE = "roles/run.invoker"
 _READY_S = 900.0
@@ -94,8 +98,8 @@ class Service:
         """Its resource name."""
         return f"{self._choices.place}/services/{self._choices.name}"
 
-    def document(self) -> dict[str, Any]:
-        """What Cloud Run is told."""
+    def document(self) -> dict[str, object]:
+        """Returns the description of the service for Cloud Run."""
         choices = self._choices
         address = {"secretKeyRef": {"secret": choices.secret, "version": "latest"}}
         # Cloud Run also answers at an older kind of address, with a hash in it.
@@ -136,11 +140,11 @@ class Service:
     # -- inside -------------------------------------------------------------------------------
 
     @property
-    def _locations(self) -> Any:
+    def _locations(self) -> Resource:
         return self._google.api("run", "v2").projects().locations()
 
     @property
-    def _services(self) -> Any:
+    def _services(self) -> Resource:
         return self._locations.services()
 
     def _found(self) -> dict[str, Any] | None:
@@ -153,7 +157,7 @@ class Service:
         # Just after its creation a service has no condition yet, or a pending one.
         return found if found.get("terminalCondition", {}).get("state") in _DECIDED else None
 
-    def _deploy(self, request: Any) -> None:
+    def _deploy(self, request: HttpRequest) -> None:
         try:
             operation = self._google.call(request)
         except Exists:
@@ -165,8 +169,8 @@ class Service:
             _READY_S,
         )
 
-    def _read(self) -> Any:
+    def _read(self) -> HttpRequest:
         return self._services.getIamPolicy(resource=self.name, options_requestedPolicyVersion=3)
 
-    def _write(self, policy: policies.Policy) -> Any:
+    def _write(self, policy: policies.Policy) -> HttpRequest:
         return self._services.setIamPolicy(resource=self.name, body={"policy": policy})

@@ -32,7 +32,7 @@ class IdentityTokens:
             audience: Its address, ``https://…run.app``.
 
         Raises:
-            UserError: Nobody is logged in, or as somebody who has no such tokens.
+            UserError: You are not logged in, or your account has no such tokens.
         """
         with self._lock:
             kept = self._kept.get(audience)

@@ -6,7 +6,12 @@ list of authorities of its own.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+    from httplib2 import Response
+
 
 _TIMEOUT_S = 60.0
 
@@ -15,10 +20,10 @@ class RequestsHttp:
     """What ``googleapiclient`` needs of an ``httplib2.Http``.
 
     Args:
-        credentials: Of google-auth; refreshed as needed.
+        credentials: Credentials of google-auth; refreshed as needed.
     """
 
-    def __init__(self, credentials: Any) -> None:
+    def __init__(self, credentials: Credentials) -> None:
         from google.auth.transport.requests import AuthorizedSession
 
         self._session = AuthorizedSession(credentials)
@@ -27,10 +32,10 @@ class RequestsHttp:
         self,
         uri: str,
         method: str = "GET",
-        body: Any = None,
+        body: str | bytes | None = None,
         headers: dict[str, str] | None = None,
-        **_: Any,
-    ) -> tuple[Any, bytes]:
+        **_: object,
+    ) -> tuple[Response, bytes]:
         """One request, and its answer whatever it is.
 
         Raises:

@@ -1,56 +1,60 @@
-"""The settings of a backend as its model: every fault of them in one error."""
+"""The settings of a backend as its model: all their errors in one exception."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 M = TypeVar("M", bound=BaseModel)
 
 
 @runtime_checkable
 class FindsSettings(Protocol):
-    """A ``Config`` that reads what a provider's own tools keep on this machine."""
+    """A ``Config`` that reads the settings of a provider's own tools on this machine."""
 
     @classmethod
     def found_here(cls) -> dict[str, dict[str, str]]:
-        """Where it was found, in words -> settings by name; nothing where nothing was found."""
+        """Returns the settings by name for a description of each source; may be empty."""
 
 
-def configured(kind: str, model: type[M], given: Mapping[str, Any]) -> M:
-    """A backend's ``Config`` made of values, for its constructor.
+def configured(kind: str, model: type[M], given: Mapping[str, Json]) -> M:
+    """Returns a backend's ``Config`` made from values, for its constructor.
 
     Args:
         kind: The backend's name.
-        model: Its ``Config``. A check of the whole model that blames one field raises
+        model: Its ``Config``. A validator of the whole model that blames one field raises
             ``ValueError("field: what is wrong")``.
         given: Values by name.
 
     Raises:
-        ConfigError: One fault, as a field ``backends.<kind>.<name>``.
-        ConfigErrors: Several.
+        ConfigError: One value is wrong; its field is ``backends.<kind>.<name>``.
+        ConfigErrors: Several values are wrong.
     """
     try:
         return model(**given)
     except ValidationError as error:
-        found = error.errors()
-        # A misspelt name is often why another one is missing: it is told first.
-        unknown = [e for e in found if e["type"] == "extra_forbidden"]
-        kept = [e for e in found if e["type"] != "missing"] if unknown else found
-        problems = [_problem(kind, model, e) for e in kept]
+        details = error.errors()
+        # A misspelt name is often why another one is missing, so report it alone first.
+        unknown = [e for e in details if e["type"] == "extra_forbidden"]
+        reported = [e for e in details if e["type"] != "missing"] if unknown else details
+        problems = [_problem(kind, model, e) for e in reported]
     raise problems[0] if len(problems) == 1 else ConfigErrors(problems)
 
 
-def _problem(kind: str, model: type[BaseModel], error: Any) -> ConfigError:
+def _problem(kind: str, model: type[BaseModel], error: ErrorDetails) -> ConfigError:
     fields = model.model_fields
     message = str(error["msg"]).removeprefix("Value error, ")
     name, value = ".".join(str(part) for part in error["loc"]), error.get("input")
-    if not name:  # of the whole: the message may begin with the name of a field
+    if not name:  # of the whole model: the message may begin with the name of a field
         head, _, rest = message.partition(": ")
         name, message = (head, rest) if head in fields else ("", message)
         value = value.get(name) if isinstance(value, dict) else None

@@ -1,7 +1,7 @@
-"""References: what a setting says instead of a value, and where the value is found.
+"""References: what a setting names instead of a value, and how the value is looked up.
 
-``env:NAME`` and ``file:PATH`` are on this machine; ``secret:NAME`` is a Prefect secret block. A
-secret is kept as one everywhere, and looked up only when it is used.
+``env:NAME`` and ``file:PATH`` are on this machine; ``secret:NAME`` is a Prefect secret block.
+drillyard keeps a secret as a reference everywhere and looks it up only when it is used.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError, PluginError
 from drillyard.registry import load, names
 from drillyard.system.optional_packages import install
@@ -25,69 +26,69 @@ _REFERENCE = re.compile(
 
 
 class Blocks(Protocol):
-    """Where named settings and secrets are kept; registered as ``drillyard.blocks``."""
+    """A place for named settings and secrets; registered as ``drillyard.blocks``."""
 
-    def settings(self, kind: str, name: str) -> tuple[dict[str, Any], set[str]]:
-        """Settings of a backend saved under a name, and which of them are secrets.
+    def settings(self, kind: str, name: str) -> tuple[JsonObject, set[str]]:
+        """Returns the settings of a backend saved under a name, and which of them are secrets.
 
         Raises:
-            ConfigError: No such block, or one of another backend.
+            ConfigError: There is no such block, or it belongs to another backend.
         """
 
     def secret(self, name: str) -> str:
-        """A secret, looked up now.
+        """Looks a secret up now.
 
         Raises:
             ConfigError: No such secret.
         """
 
-    def save(self, kind: str, name: str, values: Mapping[str, Any]) -> str:
-        """Keep settings of a backend under a name, over those kept there; None takes one out.
+    def save(self, kind: str, name: str, values: Mapping[str, Json]) -> str:
+        """Saves settings of a backend under a name, over the existing ones; None removes one.
 
         Returns:
-            What an experiment writes behind ``backend:``.
+            The value for ``backend:`` in an experiment.
 
         Raises:
-            ConfigError: A value that the backend refuses, or a name that cannot be one.
-            ControlPlaneError: Who keeps them does not answer.
+            ConfigError: The backend refuses a value, or the name is not valid.
+            ControlPlaneError: The server that keeps them does not answer.
         """
 
 
-def is_reference(value: Any) -> bool:
-    """True for a text that says where a value is found, and for none."""
+def is_reference(value: Json) -> bool:
+    """Returns True for a text that is a reference, and for None."""
     return value is None or (isinstance(value, str) and bool(_REFERENCE.match(value)))
 
 
-def reveal(value: Any, shown: str, *, secret: bool) -> Any:
-    """A setting with its reference looked up.
+def reveal(value: Json, field: str, *, secret: bool) -> Json:
+    """Returns a setting with its reference looked up.
 
     Args:
-        value: As it was resolved.
-        shown: The setting's name, for messages.
-        secret: Its short references (``env:NAME``) count, and what they give is kept out of logs.
+        value: The resolved value.
+        field: Name of the setting, for messages.
+        secret: True if short references (``env:NAME``) count. Their values are kept out of logs.
 
     Raises:
-        ConfigError: Nothing is there.
+        ConfigError: The reference leads nowhere.
     """
     if isinstance(value, dict):
-        return {k: reveal(v, f"{shown}.{k}", secret=is_secret_key(k)) for k, v in value.items()}
-    found = _REFERENCE.match(value) if isinstance(value, str) else None
-    if found is None or not (secret or found["kind1"]):
+        return {k: reveal(v, f"{field}.{k}", secret=is_secret_key(k)) for k, v in value.items()}
+    match = _REFERENCE.match(value) if isinstance(value, str) else None
+    if match is None or not (secret or match["kind1"]):
         return value
-    kind, name = found["kind1"] or found["kind2"], found["name1"] or found["name2"]
-    text = _look_up(kind, name.strip(), shown)
+    kind, name = match["kind1"] or match["kind2"], match["name1"] or match["name2"]
+    text = _look_up(kind, name.strip(), field)
     if secret:
         register_secret(text)
     return text
 
 
-def _look_up(kind: str, name: str, shown: str) -> str:
+def _look_up(kind: str, name: str, field: str) -> str:
     if kind == "env":
         text = os.environ.get(name)
         if text is None:
             raise ConfigError(
                 f"the environment has no variable {name}",
-                field=shown,
+                field=field,
                 value=f"env:{name}",
                 hint=f"export {name}=…",
             )
@@ -97,14 +98,14 @@ def _look_up(kind: str, name: str, shown: str) -> str:
         try:
             return path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "is no text"
+            reason = getattr(error, "strerror", None) or "it is not text"
             raise ConfigError(
                 f"cannot read the file: {reason}",
-                field=shown,
+                field=field,
                 value=f"file:{name}",
                 hint="write the secret into it, and chmod 600 it",
             ) from None
-    keeper = blocks(shown)
+    keeper = blocks(field)
     if kind == "secret":
         return keeper.secret(name)
     block, _, setting = name.partition("#")
@@ -112,24 +113,25 @@ def _look_up(kind: str, name: str, shown: str) -> str:
     return str(keeper.settings(backend, block_name)[0].get(setting, ""))
 
 
-def blocks(shown: str) -> Blocks:
-    """Who keeps named settings and secrets.
+def blocks(field: str) -> Blocks:
+    """Returns the place of named settings and secrets.
 
     Raises:
-        ConfigError: Nobody does here.
+        ConfigError: There is none here.
     """
     known = names("blocks")
     if not known:
         raise ConfigError(
             "Prefect is not installed here",
-            field=shown,
+            field=field,
             hint=f"{install('control')}, or use env: or file:",
         )
     try:
-        return cast(Blocks, load("blocks", known[0])())
+        keeper: Blocks = load("blocks", known[0])()
     except PluginError as error:
         raise ConfigError(
             str(error).partition("\n")[0],
-            field=shown,
+            field=field,
             hint=f"{install('control')}, or use env: or file:",
         ) from error
+    return keeper

@@ -1,12 +1,12 @@
-"""Settings of a backend: one order for all of them, and where each value came from.
+"""Settings of a backend: one order of precedence for all, and the source of each value.
 
-    1. command line    --set backends.gcp.project=x        laid over each other by ``spec.load``:
-    2. globals         {backends: {gcp: {project: x}}}     the experiment's ``backends:`` section
-    3. experiment      backends: {gcp: {project: x}}       as it is resolved
+    1. command line    --set backends.gcp.project=x        merged by ``spec.load`` into the
+    2. globals         {backends: {gcp: {project: x}}}     experiment's ``backends:`` section
+    3. experiment      backends: {gcp: {project: x}}
     4. Prefect block   backend: gcp/prod
     5. environment     DRILLYARD_GCP_PROJECT
     6. settings file   ~/.drillyard/config.yaml or .json   (folder: DRILLYARD_CONFIG_DIR)
-    7. found here      by the backend's ``Config.found_here()``: Azure ML's config.json
+    7. found here      what ``Config.found_here()`` of the backend reads: Azure ML's config.json
     8. default         of the backend's ``Config``
 
 A secret is kept as a reference everywhere (``env:NAME``, ``file:PATH``, ``secret:NAME`` for a
@@ -21,7 +21,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
@@ -29,6 +29,7 @@ from pydantic.fields import FieldInfo
 from drillyard.backend.capabilities import HasSettings
 from drillyard.backend.settings.model import FindsSettings
 from drillyard.backend.settings.references import REFERENCE_WORDS, blocks, is_reference, reveal
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError, ConfigErrors, UserError
 from drillyard.registry import load, nearest
 from drillyard.system.redaction import is_secret_key
@@ -45,16 +46,16 @@ class Resolved:
     """Settings of a backend, each with its origin."""
 
     kind: str
-    values: dict[str, Any]
-    """Given values only, as JSON; secrets are references. Enough for another process."""
+    values: JsonObject
+    """The given values, as JSON; secrets are references. Enough for another process."""
     origins: dict[str, str] = field(default_factory=dict)
-    """Name -> where it came from, in words."""
+    """Name -> a description of its source."""
 
-    def revealed(self) -> dict[str, Any]:
-        """The values with references looked up, for use at once.
+    def revealed(self) -> JsonObject:
+        """Returns the values with references looked up, for immediate use.
 
         Raises:
-            ConfigError: A reference leads nowhere; names it, never its value.
+            ConfigError: A reference leads nowhere. The message names it, never its value.
         """
         fields = fields_of(self.kind)
         return {
@@ -64,7 +65,7 @@ class Resolved:
 
 
 def config_of(kind: str) -> type[BaseModel] | None:
-    """The settings model of a backend; None where it declares none.
+    """Returns the settings model of a backend; None if it declares none.
 
     Raises:
         PluginError: No such backend.
@@ -74,20 +75,20 @@ def config_of(kind: str) -> type[BaseModel] | None:
 
 
 def fields_of(kind: str) -> dict[str, FieldInfo]:
-    """Name -> field of a backend's settings."""
+    """Returns the fields of a backend's settings by name."""
     config = config_of(kind)
     return dict(config.model_fields) if config else {}
 
 
 def is_secret(name: str, fields: Mapping[str, FieldInfo]) -> bool:
-    """True for a setting whose value must not be seen."""
+    """Returns True for a setting whose value must stay secret."""
     annotation = fields[name].annotation if name in fields else None
     kinds = {annotation, *get_args(annotation)}
     return bool(kinds & {SecretStr, SecretBytes}) or is_secret_key(name)
 
 
 def environment_name(kind: str, name: str) -> str:
-    """The environment variable of a setting: ``DRILLYARD_GCP_PROJECT``."""
+    """Returns the environment variable of a setting: ``DRILLYARD_GCP_PROJECT``."""
     return f"{_prefix(kind)}{name}".upper()
 
 
@@ -97,37 +98,37 @@ def _prefix(kind: str) -> str:
     return given or f"DRILLYARD_{re.sub(r'[^a-z0-9]', '_', kind.lower())}_"
 
 
-def resolve(text: str, given: Mapping[str, Any] | None = None) -> Resolved:
-    """The settings of a backend, before secrets are looked up.
+def resolve(text: str, given: Mapping[str, Json] | None = None) -> Resolved:
+    """Returns the settings of a backend, before secrets are looked up.
 
     Args:
         text: ``gcp``, or ``gcp/prod`` with the name of a Prefect block.
-        given: The experiment's ``backends:`` section, under command line and globals already.
+        given: The experiment's ``backends:`` section, with command line and globals merged in.
 
     Raises:
         ConfigError: All missing required settings in one error, with their help texts.
-        ConfigErrors: Unknown names, secrets in the open.
+        ConfigErrors: There are unknown names or unprotected secrets.
         PluginError: No such backend.
     """
-    found, problems, missing = gather(text, given)
+    resolved, problems, missing = gather(text, given)
     if problems:
         raise problems[0] if len(problems) == 1 else ConfigErrors(problems)
     if missing:
         raise missing
-    return found
+    return resolved
 
 
 def gather(
-    text: str, given: Mapping[str, Any] | None = None
+    text: str, given: Mapping[str, Json] | None = None
 ) -> tuple[Resolved, list[ConfigError], ConfigError | None]:
-    """What is set, also where that is not enough: ``resolve`` raises what this returns.
+    """Returns the settings and their errors, where ``resolve`` raises the errors.
 
     Args:
-        text: As of ``resolve``.
-        given: As of ``resolve``.
+        text: See ``resolve``.
+        given: See ``resolve``.
 
     Returns:
-        (what is set, what is wrong with it, the error that names all missing settings or None).
+        (the settings, their errors, the error that names all missing settings or None).
 
     Raises:
         ConfigError: A Prefect block or the settings file cannot be read.
@@ -135,7 +136,7 @@ def gather(
     """
     kind, _, block = text.partition("/")
     fields = fields_of(kind)
-    values: dict[str, Any] = {}
+    values: JsonObject = {}
     origins: dict[str, str] = {}
     problems: list[ConfigError] = []
     for origin, layer in _layers(kind, block, given or {}, fields):
@@ -149,8 +150,8 @@ def gather(
     return Resolved(kind, values, origins), problems, error
 
 
-def open_settings(text: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What a backend's constructor takes: resolved, looked up.
+def open_settings(text: str, given: Mapping[str, Json] | None = None) -> JsonObject:
+    """Returns the arguments of a backend's constructor: resolved and looked up.
 
     Raises:
         ConfigError: See ``resolve`` and ``Resolved.revealed``.
@@ -158,29 +159,34 @@ def open_settings(text: str, given: Mapping[str, Any] | None = None) -> dict[str
     return resolve(text, given).revealed()
 
 
-def blamed(error: UserError, found: Resolved) -> UserError:
-    """A refused setting with the place that it comes from, where that is not the experiment.
+def blamed(error: UserError, resolved: Resolved) -> UserError:
+    """Returns an error with the source of the refused setting, if that is not the experiment.
 
     Args:
-        error: Of the backend's constructor.
-        found: What it was given.
+        error: The error that the backend's constructor raised.
+        resolved: The settings that the constructor received.
     """
     if isinstance(error, ConfigErrors):
-        return ConfigErrors([cast(ConfigError, blamed(one, found)) for one in error.errors])
-    if isinstance(error, ConfigError) and error.file is None:
-        kind, _, name = str(error.field).removeprefix("backends.").partition(".")
-        origin = found.origins.get(name.partition(".")[0], "experiment")
-        if kind == found.kind and origin != "experiment":
-            return error.but(file=origin)
+        return ConfigErrors([_with_source(each, resolved) for each in error.errors])
+    return _with_source(error, resolved) if isinstance(error, ConfigError) else error
+
+
+def _with_source(error: ConfigError, resolved: Resolved) -> ConfigError:
+    if error.file is not None:
+        return error
+    kind, _, name = str(error.field).removeprefix("backends.").partition(".")
+    origin = resolved.origins.get(name.partition(".")[0], "experiment")
+    if kind == resolved.kind and origin != "experiment":
+        return error.but(file=origin)
     return error
 
 
-def settings_of(spec: ExperimentSpec, kind: str) -> dict[str, Any]:
-    """What an order of an experiment carries: enough to open the backend from anywhere.
+def settings_of(spec: ExperimentSpec, kind: str) -> JsonObject:
+    """Returns the settings in an experiment's order: enough to open the backend from anywhere.
 
     Args:
         spec: The experiment.
-        kind: Of the backend that is really used (a test may have brought its own).
+        kind: Kind of the backend in use (a test may have its own).
     """
     given = spec.backends.get(kind, {})
     if spec.backend.partition("/")[0] != kind:
@@ -189,28 +195,29 @@ def settings_of(spec: ExperimentSpec, kind: str) -> dict[str, Any]:
 
 
 def _layers(
-    kind: str, block: str, given: Mapping[str, Any], fields: Mapping[str, FieldInfo]
-) -> Iterator[tuple[str, dict[str, Any]]]:
+    kind: str, block: str, given: Mapping[str, Json], fields: Mapping[str, FieldInfo]
+) -> Iterator[tuple[str, JsonObject]]:
     yield "experiment", dict(given)
     if block:
-        found, secrets = blocks(f"backend {kind}/{block}").settings(kind, block)
+        saved, secrets = blocks(f"backend {kind}/{block}").settings(kind, block)
         yield (
             f"Prefect block {block}",
-            {n: f"block:{kind}/{block}#{n}" if n in secrets else v for n, v in found.items()},
+            {n: f"block:{kind}/{block}#{n}" if n in secrets else v for n, v in saved.items()},
         )
     for name, value in _environment(kind, fields).items():
         yield environment_name(kind, name), {name: value}
     path = settings_file()
     if path is not None:
         yield str(path), _section(path, kind)
-    # What a provider's own tools keep on this machine, where a backend knows them.
+    # The settings of a provider's own tools on this machine, if the backend reads them.
     config = config_of(kind)
     if isinstance(config, FindsSettings):
-        yield from config.found_here().items()
+        for origin, found_here in config.found_here().items():
+            yield origin, dict(found_here)
 
 
-def _environment(kind: str, fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
-    """What environment variables say; of a secret only the variable's name."""
+def _environment(kind: str, fields: Mapping[str, FieldInfo]) -> JsonObject:
+    """Returns the settings in environment variables; of a secret only the variable's name."""
     config = config_of(kind)
     if config is None:
         return {}
@@ -218,24 +225,27 @@ def _environment(kind: str, fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
 
     try:
         source = EnvSettingsSource(
-            cast(type[BaseSettings], config), env_prefix=_prefix(kind), case_sensitive=False
+            # It reads nothing of the class that a BaseModel lacks.
+            cast(type[BaseSettings], config),
+            env_prefix=_prefix(kind),
+            case_sensitive=False,
         )
-        found = source()
+        variables: JsonObject = source()
     except SettingsError as error:
         raise ConfigError(
-            f"the environment is no good: {error}",
+            f"invalid environment variable: {error}",
             field=f"backends.{kind}",
             hint="lists and mappings in variables are JSON",
         ) from None
     return {
         name: f"env:{environment_name(kind, name)}" if is_secret(name, fields) else value
-        for name, value in found.items()
+        for name, value in variables.items()
         if name in fields
     }
 
 
 def _problems(
-    kind: str, name: str, value: Any, origin: str, fields: Mapping[str, FieldInfo]
+    kind: str, name: str, value: Json, origin: str, fields: Mapping[str, FieldInfo]
 ) -> Iterator[ConfigError]:
     where = None if origin == "experiment" else origin
     if fields and name not in fields:
@@ -248,12 +258,12 @@ def _problems(
         )
     elif is_secret(name, fields) and not is_reference(value):
         yield ConfigError(
-            "a secret stands in the open",
+            "a secret is written in plain text",
             file=where,
             field=f"backends.{kind}.{name}",
             value="***",
             allowed=REFERENCE_WORDS,
-            hint="put it where only you can read it, and change it, now that it was in a file",
+            hint="put it where only you can read it, and change it: it was in a file",
         )
 
 
@@ -267,7 +277,7 @@ def _missing(kind: str, missing: list[str], fields: Mapping[str, FieldInfo]) -> 
     return ConfigError(
         f"{len(missing)} required {several} missing:\n" + "\n".join(lines),
         field=f"backends.{kind}",
-        hint=f"drillyard configure {kind} asks for them and keeps them in "
+        hint=f"drillyard configure {kind} asks for them and saves them in "
         f"{config_folder() / FILES[0]}",
     )
 
@@ -276,34 +286,34 @@ def _missing(kind: str, missing: list[str], fields: Mapping[str, FieldInfo]) -> 
 
 
 def config_folder() -> Path:
-    """``~/.drillyard``, or what DRILLYARD_CONFIG_DIR says."""
+    """Returns ``~/.drillyard``, or the folder in DRILLYARD_CONFIG_DIR."""
     return Path(os.environ.get(CONFIG_DIR) or Path.home() / ".drillyard").expanduser()
 
 
 def settings_file() -> Path | None:
-    """The settings file, or None where there is none.
+    """Returns the settings file, or None if there is none.
 
     Raises:
-        ConfigError: There are two.
+        ConfigError: There are two settings files.
     """
-    found = [p for p in (config_folder() / name for name in FILES) if p.is_file()]
-    if len(found) > 1:
+    files = [p for p in (config_folder() / name for name in FILES) if p.is_file()]
+    if len(files) > 1:
         raise ConfigError(
-            f"there are two settings files: {found[0]} and {found[1]}",
+            f"there are two settings files: {files[0]} and {files[1]}",
             hint="keep one of them; they are never merged",
         )
-    return found[0] if found else None
+    return files[0] if files else None
 
 
-def _section(path: Path, kind: str) -> dict[str, Any]:
+def _section(path: Path, kind: str) -> JsonObject:
     from drillyard.documents.files import read_document
 
-    document = read_document(path, str(path))
-    tree = document.value if document.value is not None else {}
+    document: Json = read_document(path, str(path)).value
+    tree = document if document is not None else {}
     sections = tree.get("backends", {}) if isinstance(tree, dict) else None
     if not isinstance(tree, dict) or not isinstance(sections, dict) or set(tree) - {"backends"}:
         raise ConfigError(
-            "is no settings file",
+            "is not a settings file",
             file=str(path),
             allowed="backends: {<backend>: {<setting>: <value>}}",
             hint=f"drillyard configure {kind} writes it",
@@ -320,5 +330,5 @@ def _section(path: Path, kind: str) -> dict[str, Any]:
 
 
 def is_private(path: Path) -> bool:
-    """True when only its owner can read a file."""
+    """Returns True if only its owner can read a file."""
     return not stat.S_IMODE(path.stat().st_mode) & 0o077

@@ -1,4 +1,4 @@
-"""Writing ``~/.drillyard/config.yaml``: only what was asked changes; its owner alone reads it."""
+"""Writes ``~/.drillyard/config.yaml``: changes only the given settings, readable by its owner."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,91 +20,93 @@ from drillyard.backend.settings.resolve import (
     is_secret,
     settings_file,
 )
+from drillyard.documents.json_types import Json
 from drillyard.documents.scalars import typed
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
 
 
-def validated(kind: str, name: str, text: str) -> Any:
-    """What someone typed, as the value of a setting.
+def validated(kind: str, name: str, text: str) -> Json:
+    """Returns typed text as the value of a setting.
 
     Args:
         kind: The backend.
         name: The setting.
-        text: Typed text; lists and mappings as YAML or JSON.
+        text: The text; lists and mappings as YAML or JSON.
 
     Raises:
-        ConfigError: No such setting, a secret in the open, or a value that does not fit.
+        ConfigError: No such setting, a secret in plain text, or an invalid value.
     """
     fields = fields_of(kind)
-    shown = f"backends.{kind}.{name}"
+    field = f"backends.{kind}.{name}"
     if name not in fields:
         raise ConfigError(
             "no such setting",
-            field=shown,
+            field=field,
             allowed=", ".join(fields) or "none",
             hint=nearest(name, list(fields)),
         )
     if is_secret(name, fields):
         if not is_reference(text):
             raise ConfigError(
-                "a secret is not written into a file",
-                field=shown,
+                "a secret must not be written into a file",
+                field=field,
                 value="***",
                 allowed=REFERENCE_WORDS,
-                hint="say where it is found instead",
+                hint="give a reference to it instead",
             )
         return text
-    value = typed(text)
+    value: Json = typed(text)
     config = config_of(kind)
     assert config is not None
     problems = []
-    for attempt in (value, text):
-        problem = _problem(config, name, attempt)
+    candidates: tuple[Json, ...] = (value, text)
+    for candidate in candidates:
+        problem = _problem(config, name, candidate)
         if problem is None:
-            return attempt
+            return candidate
         problems.append(problem)
-    # Whoever typed a list or a mapping meant one; all else may have been meant as text.
-    told = problems[0] if isinstance(value, (list, dict)) else problems[-1]
+    # A typed list or mapping was meant as one; anything else may have been meant as text.
     raise ConfigError(
-        told,
-        field=shown,
+        problems[0] if isinstance(value, (list, dict)) else problems[-1],
+        field=field,
         value=value,
         allowed=fields[name].description,
         hint="type another value",
     )
 
 
-def _problem(config: type[BaseModel], name: str, value: Any) -> str | None:
-    """What pydantic says about one value; other fields' faults are none of ours."""
+def _problem(config: type[BaseModel], name: str, value: Json) -> str | None:
+    """Returns pydantic's message about one value; ignores errors of other fields."""
     try:
         config.__pydantic_validator__.validate_assignment(config.model_construct(), name, value)
     except ValidationError as error:
-        mine = [e["msg"] for e in error.errors() if e["loc"][:1] == (name,)]
-        # A check of the whole model says first which field it blames.
+        messages = [e["msg"] for e in error.errors() if e["loc"][:1] == (name,)]
+        # The message of a validator of the whole model begins with the field that it blames.
         whole = [e["msg"].removeprefix("Value error, ") for e in error.errors() if not e["loc"]]
-        mine += [text.removeprefix(f"{name}: ") for text in whole if text.startswith(f"{name}: ")]
-        return mine[0] if mine else None
+        prefix = f"{name}: "
+        messages += [text.removeprefix(prefix) for text in whole if text.startswith(prefix)]
+        return messages[0] if messages else None
     except Exception:
-        # A check of the whole model may read settings that are required and not given yet. It
-        # judges them when the backend is made.
+        # A validator of the whole model may read required settings that are not given yet. They
+        # are checked when the backend is opened.
         if not any(field.is_required() for field in config.model_fields.values()):
             raise
     return None
 
 
-def write(kind: str, values: Mapping[str, Any]) -> Path:
-    """Set values of a backend in the settings file; comments and other values stay.
+def write(kind: str, values: Mapping[str, Json]) -> Path:
+    """Sets values of a backend in the settings file; comments and other values stay.
 
     Args:
         kind: The backend.
-        values: Name -> value; None takes a setting out.
+        values: Name -> value; None removes a setting.
 
     Returns:
-        The file, readable by its owner only.
+        The file. Only its owner can read it.
 
     Raises:
-        ConfigError: The file there is cannot be read, or there are two.
+        ConfigError: The existing file cannot be read, or there are two files.
     """
     path = settings_file() or config_folder() / FILES[0]
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -126,14 +127,15 @@ def write(kind: str, values: Mapping[str, Any]) -> Path:
     return path
 
 
-def _lay(tree: Any, kind: str, values: Mapping[str, Any], path: Path) -> None:
-    if not isinstance(tree, dict) or not isinstance(tree.get("backends") or {}, dict):
-        raise ConfigError("is no settings file", file=str(path), allowed="backends: {…}")
-    if not tree.get("backends"):
-        tree["backends"] = {}
-    section = tree["backends"].get(kind)
+def _set(tree: Json, kind: str, values: Mapping[str, Json], path: Path) -> None:
+    sections = tree.get("backends") if isinstance(tree, dict) else None
+    if not isinstance(tree, dict) or not isinstance(sections or {}, dict):
+        raise ConfigError("is not a settings file", file=str(path), allowed="backends: {…}")
+    if not isinstance(sections, dict) or not sections:
+        sections = tree["backends"] = {}
+    section = sections.get(kind)
     if not isinstance(section, dict):
-        section = tree["backends"][kind] = {}
+        section = sections[kind] = {}
     for name, value in values.items():
         if value is None:
             section.pop(name, None)
@@ -141,15 +143,15 @@ def _lay(tree: Any, kind: str, values: Mapping[str, Any], path: Path) -> None:
             section[name] = value
 
 
-def _json(path: Path, kind: str, values: Mapping[str, Any]) -> str:
+def _json(path: Path, kind: str, values: Mapping[str, Json]) -> str:
     from drillyard.documents.files import read_document
 
-    tree = read_document(path, str(path)).value
-    _lay(tree, kind, values, path)
+    tree: Json = read_document(path, str(path)).value
+    _set(tree, kind, values, path)
     return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
 
 
-def _yaml(path: Path, kind: str, values: Mapping[str, Any]) -> str:
+def _yaml(path: Path, kind: str, values: Mapping[str, Json]) -> str:
     from ruamel.yaml import YAML
 
     from drillyard.documents.files import read_document
@@ -157,18 +159,17 @@ def _yaml(path: Path, kind: str, values: Mapping[str, Any]) -> str:
     keeper = YAML()
     keeper.preserve_quotes = True
     keeper.width = 4096
-    tree: Any = None
+    tree: Json = None
     if path.is_file():
         try:
-            read_document(path, str(path))  # our own rules: no tags, no duplicates
+            read_document(path, str(path))  # drillyard's rules: no tags, no duplicate keys
         except (ConfigError, ConfigErrors) as error:
             hint = "correct the file first; nothing was written"
             raise error.but(hint=hint) from error.__cause__
         tree = keeper.load(path.read_text(encoding="utf-8"))
     if tree is None:
-        tree = keeper.load("# Settings of backends: drillyard configure BACKEND\nbackends: {}\n")
-        tree["backends"].fa.set_block_style()
-    _lay(tree, kind, values, path)
+        tree = keeper.load("# Settings of backends: drillyard configure BACKEND\nbackends:\n")
+    _set(tree, kind, values, path)
     out = io.StringIO()
     keeper.dump(tree, out)
     return out.getvalue()

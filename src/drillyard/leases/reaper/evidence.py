@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from drillyard.backend import Backend, HasClock, Lease
+from drillyard.documents.json_types import as_number
 from drillyard.errors import DrillyardError, NotFound
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.reaper.judging import Facts
@@ -40,7 +41,7 @@ def gather(backend: Backend, lease: Lease, clock: Clock) -> Evidence:
     now = _now(backend, mailbox, clock)
     deadline = lease.order.deadline
     overdue = None if deadline is None else now - deadline
-    label = float(lease.provider.get("protected_until") or 0.0)
+    label = as_number(lease.provider.get("protected_until")) or 0.0
     blind = Facts(overdue_s=overdue, protected_s=label - now)
     if mailbox is None:
         return Evidence(blind, None)

@@ -1,0 +1,96 @@
+"""Why jobs failed: their logs, the service's errors, and what makes another job hopeless."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from functools import cached_property
+
+from drillyard.backend import Order
+from drillyard.errors import DrillyardError, RunFailed, WorkerLost
+from drillyard.mailbox import Mailbox, open_store
+from drillyard_backends.azure import environment, start
+from drillyard_backends.azure.errors import Missing
+from drillyard_backends.azure.jobs import Job
+from drillyard_backends.azure.service import Service
+from drillyard_backends.azure.settings import AzureConfig
+from drillyard_backends.azure.store import BlobStore
+
+log = logging.getLogger(__name__)
+
+
+class JobFailures:
+    """Explains the failures of a workspace's jobs.
+
+    Args:
+        service: Sends the requests.
+        config: The settings.
+        account: Returns the storage account of the workspace.
+        location: Returns the region of the workspace.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        config: AzureConfig,
+        account: Callable[[], str],
+        location: Callable[[], str],
+    ) -> None:
+        self._service = service
+        self._config = config
+        self._account = account
+        self._location = location
+
+    def refuse_hopeless(self, order: Order, job: Job) -> None:
+        """Raises the reason of a failed job if another job would fail in the same way.
+
+        Raises:
+            RunFailed: The job could not set up its worker.
+            WorkerLost: The environment cannot be built, or cannot start the worker.
+        """
+        mailbox = Mailbox(open_store(order.store_url), order.experiment)
+        for worker in mailbox.workers():
+            if worker.host.startswith(job.name) and worker.state == "failed":
+                raise RunFailed(f"the worker of {job.name} could not be set up: {worker.message}")
+        message = self.reason(job)
+        log.warning("job %s failed%s", job.name, f": {message}" if message else "")
+        name = environment.named(self._config, order)
+        if "image build" in message.lower():
+            raise WorkerLost(
+                f"the environment {name} could not be built: {message}",
+                hint=f"`drillyard logs {order.experiment}` shows the build; correct image, conda "
+                "or Dockerfile, then run the same command again",
+            )
+        refusal = start.refusal(self.lines(job))
+        if refusal is not None:
+            raise WorkerLost(
+                f"{job.name} could not start its worker: {refusal}",
+                hint=f"environment {name}: deployments/azure/environment has what it needs",
+            )
+
+    def reason(self, job: Job) -> str:
+        """Returns the service's error of a failed job; empty if it is not known yet."""
+        with contextlib.suppress(DrillyardError, Missing):
+            error = self._service.trouble(job.name, self._location())
+            return ": ".join(part for part in error if part)
+        return ""
+
+    def lines(self, job: Job) -> list[str]:
+        """Returns the log lines that Azure ML keeps of a job, as far as they can be read now."""
+        lines: list[str] = []
+        with contextlib.suppress(DrillyardError):
+            account, container = self._logs
+            store = BlobStore(f"az://{account}/{container}/ExperimentRun/dcid.{job.name}")
+            for key in store.keys(""):
+                if key.endswith((".txt", ".log")):
+                    lines += store.get(key).decode("utf-8", "replace").splitlines()
+        return lines
+
+    @cached_property
+    def _logs(self) -> tuple[str, str]:
+        """Account and container of the jobs' output; some workspaces have a datastore for it."""
+        try:
+            return self._service.datastore("workspaceartifactstore")
+        except Missing:
+            return self._account(), "azureml"

@@ -79,7 +79,7 @@ def evaluated(store: Path, seed: int) -> tuple[float, int]:
 
 def main() -> None:
     """Measure the seeds named on the command line, and print all that were measured."""
-    from drillyard.statistics.intervals import t_interval
+    from drillyard.statistics.intervals import mean_interval
 
     folder, seeds = Path(sys.argv[1]), [int(a) for a in sys.argv[2:]] or list(SEEDS)
     for seed in seeds:
@@ -98,7 +98,7 @@ def main() -> None:
         (side, f"median {statistics.median(each):.1f} ({', '.join(f'{v:.1f}' for v in each)})")
         for side, each in both.items()
     ]
-    ends = t_interval(both["left alone"]) or (float("nan"), float("nan"))
+    ends = mean_interval(both["left alone"]) or (float("nan"), float("nan"))
     rows.append(
         (
             "interval of their mean, left alone",

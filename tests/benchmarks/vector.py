@@ -25,7 +25,7 @@ from drillyard.evaluation.episodes import Planned, run_episodes
 from drillyard.simulators.cstr import CstrEnv
 from drillyard.simulators.make import make_env, make_vec
 from drillyard.spec.learning import SimulatorSpec
-from drillyard.statistics import t_interval
+from drillyard.statistics import mean_interval
 
 N, ROUNDS = 64, 5
 SPEC = SimulatorSpec(id="cstr", lesson={"Cref_signal": {"values": [1, 2, 3, 4, 5]}})
@@ -117,7 +117,7 @@ def compare(settings: dict[str, Any], seeds: range, steps: int, all_: float) -> 
     )
     for side, name in enumerate(("plain", "at once")):
         returns = [pair[side][1] for pair in found]
-        low, high = t_interval(returns) or (min(returns), max(returns))
+        low, high = mean_interval(returns) or (min(returns), max(returns))
         print(f"return {name}: {statistics.mean(returns):.1f} ({low:.1f} to {high:.1f})")
 
 

@@ -185,7 +185,7 @@ def own_addresses():
 def test_an_own_cluster_listens_at_home_only_and_wants_a_certificate(tmp_path, toy):
     backend = DaskBackend(runtime=tmp_path / "runtime")
     lease = backend.provision(toy.order(idle_s=600.0))
-    door = until(lambda: backend._door(lease))
+    door = until(lambda: backend._scheduler(lease))
     assert door.address.startswith("tls://127.0.0.1:")
     found = until(lambda: len(found := door.workers()) == 2 and found)
     ports = [int(a.rpartition(":")[2]) for a in (door.address, *found)]
@@ -209,7 +209,7 @@ def test_a_cluster_without_work_and_without_a_driver_ends_itself(tmp_path, toy):
     run = toy.post(phases=(Phase.TRAIN, Phase.EVALUATE))
     backend = DaskBackend(runtime=tmp_path / "runtime")
     lease = backend.provision(toy.order(idle_s=0.5))
-    until(lambda: backend._door(lease))
+    until(lambda: backend._scheduler(lease))
     backend.launch(lease, f"{run}.train")
     toy.until_status(f"{run}.evaluate", Status.SUCCEEDED)  # the agent goes on by itself
     until(lambda: not list(marked(toy.lease)))

@@ -94,7 +94,7 @@ def dask_workers(driver: Driver) -> dict[str, int]:
     """Address of each Dask worker of a driver's lease -> its pid."""
     lease = driver.lease
     assert lease is not None
-    door = driver.backend._door(lease)  # type: ignore[attr-defined]
+    door = driver.backend._scheduler(lease)  # type: ignore[attr-defined]
     return dict(door.run(os.getpid))
 
 
@@ -104,7 +104,7 @@ def one_that_works(driver: Driver) -> int:
     assert lease is not None
 
     def found() -> str | None:
-        door = driver.backend._door(lease)  # type: ignore[attr-defined]
+        door = driver.backend._scheduler(lease)  # type: ignore[attr-defined]
         mine = worker_proxies.of_lease(door, lease.lease_id)
         return next((a for a, one in sorted(mine.items()) if one["tickets"]), None)
 

@@ -524,16 +524,16 @@ def test_a_machine_without_a_status_is_believed_to_be_lost_after_the_listings_la
     """G3: a machine whose status comes a little later was deleted at once."""
     clock = FakeClock(time.time())
     slow = GcpBackend(clock, **{**settings, "listing_lag_s": 15.0})
-    keeper = slow._keeper(order)
+    reconciler = slow._reconciler(order)
     row = Managed("x-w0-0", Machine(0), Stage.LOST, "zones/z/instances/x-w0-0", sure=False)
     view = {Group(Place("z"), 0): [row]}
-    assert list(keeper._lost(view).values()) == [[]]
+    assert list(reconciler._lost(view).values()) == [[]]
     clock.advance(14.0)
-    assert list(keeper._lost(view).values()) == [[]]
+    assert list(reconciler._lost(view).values()) == [[]]
     clock.advance(2.0)
-    assert list(keeper._lost(view).values()) == [[row]]
+    assert list(reconciler._lost(view).values()) == [[row]]
     sure = {Group(Place("z"), 1): [replace(row, sure=True)]}
-    assert list(keeper._lost(sure).values()) == [[replace(row, sure=True)]]
+    assert list(reconciler._lost(sure).values()) == [[replace(row, sure=True)]]
 
 
 @pytest.mark.parametrize(("status", "reason"), [(400, "resourceNotReady"), (409, "conflict")])

@@ -10,11 +10,9 @@ from pathlib import Path
 from textwrap import dedent
 from typing import TypedDict
 
-from pydantic import TypeAdapter
-
 from drillyard.documents.document import Document
 from drillyard.documents.files import read_document
-from drillyard.documents.json_types import JsonObject
+from drillyard.documents.json_types import Json, JsonObject, as_list, as_object
 from drillyard.errors import ConfigError
 from drillyard.registry import names, nearest
 
@@ -47,20 +45,43 @@ class StudyPreset(TypedDict):
     file: str
 
 
-_PRESETS = TypeAdapter(tuple[Preset, ...])
-_STUDIES = TypeAdapter(tuple[StudyPreset, ...])
-
-
 @cache
 def table() -> tuple[Preset, ...]:
     """Every preset: ``name``, ``when`` (algorithm, simulator), ``values``, ``measured``."""
-    return _PRESETS.validate_python(read_document(_FILE, _FILE.name).mapping["presets"])
+    return tuple(_preset(as_object(entry)) for entry in _entries("presets"))
 
 
 @cache
 def studies() -> tuple[StudyPreset, ...]:
     """Every ready-made study: ``name``, ``algorithm``, ``simulators``, ``about``, ``file``."""
-    return _STUDIES.validate_python(read_document(_FILE, _FILE.name).mapping["studies"])
+    return tuple(_study(as_object(entry)) for entry in _entries("studies"))
+
+
+def _entries(section: str) -> list[Json]:
+    return as_list(read_document(_FILE, _FILE.name).mapping[section])
+
+
+def _preset(entry: JsonObject) -> Preset:
+    when = as_object(entry["when"])
+    return Preset(
+        name=str(entry["name"]),
+        when=When(
+            algorithm=str(when["algorithm"]),
+            simulators=[str(simulator) for simulator in as_list(when["simulators"])],
+        ),
+        values=as_object(entry["values"]),
+        measured=str(entry["measured"]),
+    )
+
+
+def _study(entry: JsonObject) -> StudyPreset:
+    return StudyPreset(
+        name=str(entry["name"]),
+        algorithm=str(entry["algorithm"]),
+        simulators=[str(simulator) for simulator in as_list(entry["simulators"])],
+        about=str(entry["about"]),
+        file=str(entry["file"]),
+    )
 
 
 def find(preset: str | None, algorithm: object, simulator: object) -> Document | None:

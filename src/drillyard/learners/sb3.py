@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from drillyard.agents.playing import Playing
 from drillyard.agents.spaces import space_from_json
 from drillyard.documents.json_types import Json, JsonObject, as_object
-from drillyard.errors import ConfigError, CorruptObject, RunFailed
+from drillyard.errors import ConfigError, CorruptObject
 from drillyard.findings import Finding
 from drillyard.learners import cloning, determinism, devices, sb3_build, warm_start
 from drillyard.learners.callbacks import TrainingCallback, user_callbacks
@@ -24,8 +24,8 @@ from drillyard.learners.exactness import exactness, platform_of
 from drillyard.learners.log_start import announce
 from drillyard.learners.plan import Plan, make_plan
 from drillyard.learners.result_files import result_files
-from drillyard.learners.sb3_state import device_of, unfinite_tensor
-from drillyard.learners.training import Finished, Training
+from drillyard.learners.sb3_state import device_of
+from drillyard.learners.training import Finished, Training, divergence
 from drillyard.learners.training_videos import TrainingVideos
 from drillyard.learners.types import Observation, Space
 from drillyard.learners.vec_mode import choose
@@ -187,7 +187,7 @@ class Sb3Learner:
             except Finished:
                 callback.on_training_end()
             except ValueError as error:
-                raise _diverged(model, training.seed, error) from error
+                raise divergence(model, training.seed, error) from error
             training.end()
         except BaseException:
             _save_after_failure(training, events)
@@ -384,18 +384,6 @@ def _parts(spec: ExperimentSpec) -> tuple[LearnerSpec, SimulatorSpec]:
     if spec.learner is None or spec.simulator is None or spec.train is None:
         raise ConfigError("an `rl` experiment needs `simulator:`, `learner:` and `train:`")
     return spec.learner, spec.simulator
-
-
-def _diverged(model: BaseAlgorithm, seed: int, error: ValueError) -> Exception:
-    """The meaning of a ValueError: torch refuses distributions of numbers that are not finite."""
-    broken = unfinite_tensor(model)
-    if broken is None and "satisfy the constraint" not in str(error):
-        return error
-    what = f"the parameter {broken}" if broken else "the distribution of actions"
-    return RunFailed(
-        f"{what} is no longer finite at step {model.num_timesteps} (seed {seed})",
-        hint="a smaller learning_rate or max_grad_norm, or the wrapper `normalize`, may help",
-    )
 
 
 def _save_after_failure(training: Training, events: EventFiles | None) -> None:

@@ -268,3 +268,15 @@ class Training:
             self.marks.next_evaluation_episode = next_multiple(
                 self.marks.episodes, self.plan.evaluate_after_episodes
             )
+
+
+def divergence(model: BaseAlgorithm, seed: int, error: ValueError) -> Exception:
+    """The meaning of a ValueError: torch refuses distributions of numbers that are not finite."""
+    broken = sb3_state.unfinite_tensor(model)
+    if broken is None and "satisfy the constraint" not in str(error):
+        return error
+    what = f"the parameter {broken}" if broken else "the distribution of actions"
+    return RunFailed(
+        f"{what} is no longer finite at step {model.num_timesteps} (seed {seed})",
+        hint="a smaller learning_rate or max_grad_norm, or the wrapper `normalize`, may help",
+    )

@@ -267,5 +267,5 @@ def beside(agent: PolicyScore, best: PolicyScore, decimals: int) -> str:
     # A baseline whose episodes are all alike has no interval: its mean stands for it.
     low, high = (other.low, other.high) if other is not None else (best.mean_return,) * 2
     if one.low <= high and one.high >= low:
-        text += "; their intervals overlap, so this is no clear difference"
+        text += "; their intervals overlap, so the difference is not clear"
     return text

@@ -54,7 +54,7 @@ def template(order=ORDER, candidate=None, base=None, now=1_400.0, **settings):
         ({"project": "x"}, "the project's id"),
         ({"image": "debian-12"}, "projects/P/global/images/NAME"),
         ({"disk_gb": 1}, "greater than or equal to 10"),
-        ({"tags": ["a;b"]}, "no network tag"),
+        ({"tags": ["a;b"]}, "not a network tag"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(wrong, words):

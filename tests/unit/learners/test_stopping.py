@@ -154,5 +154,5 @@ def test_sources_that_cannot_be_are_refused_before_anything_runs(source, error, 
 
 
 def test_a_stop_without_a_reason_is_refused():
-    with pytest.raises(ValueError, match="no reason to stop"):
+    with pytest.raises(ValueError, match="has no condition to stop"):
         StopSpec()

@@ -52,7 +52,7 @@ def test_every_algorithm_on_every_simulator(tmp_path: Path) -> None:
         ("algos: [ppo]", "bench.algos"),
         ("algorithms: [ppo]", "bench.simulators"),
         ("{algorithms: [ppo, 3], simulators: [CartPole-v1]}", "bench.algorithms[1]"),
-        ("{algorithms: [ppo, ppo], simulators: [CartPole-v1]}", "each once"),
+        ("{algorithms: [ppo, ppo], simulators: [CartPole-v1]}", "each one once"),
     ],
 )
 def test_refused_with_its_place(tmp_path: Path, bench: str, said: str) -> None:

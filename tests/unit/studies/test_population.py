@@ -171,7 +171,7 @@ def made(folder: Path, **changes: Any) -> Population:
         ({"study": {"population": None}}, "needs `population:`"),
         ({"study": {"chooser": "random", "trials": 3}}, "belongs to the chooser pbt"),
         ({"study": {"trials": 8}}, "members x generations"),
-        ({"study": {"confirm": 2}}, "has no assignment to run again"),
+        ({"study": {"confirm": 2}}, "has a policy as its winner"),
         ({"study": {"pruner": {"type": "median"}}}, "cannot have a pruner"),
         ({"seeds": "auto"}, "on their first seeds"),
         ({"study": {"population": {"members": 1, "generations": 2}}}, "members"),

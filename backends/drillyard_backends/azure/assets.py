@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from platform import python_version_tuple
-from typing import Any
 
 from drillyard_backends.azure.errors import Missing
 from drillyard_backends.azure.service import Service
@@ -101,7 +100,7 @@ class Assets:
         root = f"az://{self._store.account}/{self._store.container}"
         return f"{self._store.url}/{key}".removeprefix(f"{root}/")
 
-    def _ensure(self, place: str, properties: Mapping[str, Any]) -> str:
+    def _ensure(self, place: str, properties: Mapping[str, object]) -> str:
         path = f"{self._service.root}/{place}"
         try:
             return str(self._service.ask(path)["id"])

@@ -371,7 +371,7 @@ class AzureBackend:
                 )
             return self._jobs[order.lease_id]
 
-    def _entity(self, order: Order, name: str, ticket: str) -> JsonObject:
+    def _entity(self, order: Order, name: str, ticket: str) -> dict[str, object]:
         root = self._service.root
         return body(self.config, order, root, name, ticket, self._begun_at(order))
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from drillyard.backend import Order
+from drillyard.documents.json_types import Json, JsonObject, as_integer, as_list, as_object
 from drillyard.errors import UserError
 from drillyard.system.safe_names import LEASE
 from drillyard_backends.azure import naming
 from drillyard_backends.azure.errors import Exists, Missing
+from drillyard_backends.azure.rest import section
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
 
@@ -56,27 +56,27 @@ class Cluster:
     created_at: float = 0.0
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Cluster:
+    def of(cls, document: JsonObject) -> Cluster:
         """Reads the service's answer; missing fields are empty."""
-        outer = document.get("properties") or {}
-        inner = outer.get("properties") or {}
-        counts = inner.get("nodeStateCounts") or {}
-        identity = document.get("identity") or {}
+        outer = section(document, "properties")
+        inner = section(outer, "properties")
+        counts = section(inner, "nodeStateCounts")
+        identity = section(document, "identity")
         unready = ("preparingNodeCount", "unusableNodeCount")
         return cls(
             name=str(document.get("name", "")),
             state=str(outer.get("provisioningState") or "").lower(),
             size=str(inner.get("vmSize") or ""),
             low_priority=str(inner.get("vmPriority") or "").lower() == "lowpriority",
-            most=int((inner.get("scaleSettings") or {}).get("maxNodeCount") or 0),
-            nodes=int(inner.get("currentNodeCount") or 0),
-            unready=sum(int(counts.get(name) or 0) for name in unready),
+            most=as_integer(section(inner, "scaleSettings").get("maxNodeCount")) or 0,
+            nodes=as_integer(inner.get("currentNodeCount")) or 0,
+            unready=sum(as_integer(counts.get(name)) or 0 for name in unready),
             identity=str(identity.get("type") or "").lower().replace("none", ""),
             identities=frozenset(
-                str(one).lower() for one in identity.get("userAssignedIdentities") or {}
+                name.lower() for name in section(identity, "userAssignedIdentities")
             ),
             errors=_errors(outer.get("provisioningErrors"), inner.get("errors")),
-            tags={str(k): str(v) for k, v in (document.get("tags") or {}).items()},
+            tags={str(k): str(v) for k, v in section(document, "tags").items()},
             created_at=stamp(outer.get("createdOn")),
         )
 
@@ -89,15 +89,16 @@ def stamp(text: object) -> float:
         return 0.0
 
 
-def _errors(*lists: Any) -> list[str]:
+def _errors(*lists: Json) -> list[str]:
     """Returns code and text of errors; Azure nests some of them in ``error``."""
-    found: list[str] = []
-    for one in [one for many in lists for one in many or []]:
-        said = one.get("error") or one if isinstance(one, Mapping) else {}
-        text = ": ".join(str(said[k]) for k in ("code", "message") if said.get(k))
-        if text and text not in found:
-            found.append(text)
-    return found
+    texts: list[str] = []
+    for item in (item for errors in lists for item in as_list(errors)):
+        outer = as_object(item)
+        error = as_object(outer.get("error")) or outer
+        text = ": ".join(str(error[k]) for k in ("code", "message") if error.get(k))
+        if text and text not in texts:
+            texts.append(text)
+    return texts
 
 
 def own_name(lease_id: str) -> str:
@@ -180,7 +181,7 @@ def words(service: Service, name: str) -> list[str]:
     ]
 
 
-def body(config: AzureConfig, order: Order, location: str) -> dict[str, Any]:
+def body(config: AzureConfig, order: Order, location: str) -> dict[str, object]:
     """The cluster that is made, as the service's API takes it.
 
     Args:
@@ -188,7 +189,7 @@ def body(config: AzureConfig, order: Order, location: str) -> dict[str, Any]:
         order: The order of the cluster's lease.
         location: Region of the workspace.
     """
-    identity: dict[str, Any] = {"type": "SystemAssigned"}
+    identity: dict[str, object] = {"type": "SystemAssigned"}
     if config.identity is not None:
         identity = {"type": "UserAssigned", "userAssignedIdentities": {config.identity: {}}}
     return {

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from drillyard.documents.json_types import Json, JsonObject, as_number
 from drillyard.errors import (
     ConfigError,
     ConfigErrors,
@@ -33,6 +34,7 @@ from drillyard.system.safe_names import user_name
 from drillyard_backends.azure import naming, plan, prices, score
 from drillyard_backends.azure.assets import Assets, conda, hashed
 from drillyard_backends.azure.errors import Exists, Missing
+from drillyard_backends.azure.rest import section
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig, read_settings
 from drillyard_backends.azure.store import BlobStore
@@ -77,7 +79,7 @@ class AzureEndpoints:
         version = f"p-{hashed(content)}"
         path = self._path(name)
         if before is not None and self._answers(before, version):
-            if naming.UNTIL_TAG in (before.get("tags") or {}):
+            if naming.UNTIL_TAG in section(before, "tags"):
                 self._finish(name, version, before)
             return self._deployed(name, version, made=False)
         account, container = self._service.datastore()
@@ -105,10 +107,10 @@ class AzureEndpoints:
             "scaleSettings": {"scaleType": "Default"},
         }
 
-        def endpoint(traffic: Mapping[str, int]) -> dict[str, Any]:
+        def endpoint(traffic: JsonObject) -> JsonObject:
             # A mark that is found later shows an abandoned endpoint: see ``unfinished``.
             until = str(int(self._clock.now() + UNTIL_S))
-            marked = {**tags, naming.UNTIL_TAG: until}
+            marked: JsonObject = {**tags, naming.UNTIL_TAG: until}
             return {
                 "location": location,
                 "tags": marked,
@@ -155,7 +157,7 @@ class AzureEndpoints:
         """Names of our endpoints."""
         found = self._service.pages(f"{self._service.root}/onlineEndpoints")
         return sorted(
-            str(one["name"]) for one in found if (one.get("tags") or {}).get(naming.MARK) == MARK
+            str(one["name"]) for one in found if section(one, "tags").get(naming.MARK) == MARK
         )
 
     # -- before anything is made --------------------------------------------------------------
@@ -182,20 +184,20 @@ class AzureEndpoints:
         problems = [ConfigError(f.message, field=f.subject, hint=f.fix) for f in found]
         raise problems[0] if len(problems) == 1 else ConfigErrors(problems)
 
-    def _look(self, name: str) -> dict[str, Any] | None:
+    def _look(self, name: str) -> JsonObject | None:
         """The endpoint of that name, if it is ours."""
         try:
             found = self._service.ask(self._path(name))
         except Missing:
             return None
-        if (found.get("tags") or {}).get(naming.MARK) != MARK:
+        if section(found, "tags").get(naming.MARK) != MARK:
             raise UserError(
                 f"the endpoint {name} is there, and drillyard did not make it",
                 hint="choose another --name",
             )
         return found
 
-    def _answers(self, endpoint: Mapping[str, Any], version: str) -> bool:
+    def _answers(self, endpoint: JsonObject, version: str) -> bool:
         return _traffic(endpoint).get(version) == 100
 
     # -- while it is made ---------------------------------------------------------------------
@@ -207,7 +209,7 @@ class AzureEndpoints:
         found = self._service.pages(f"{self._path(name)}/deployments")
         return [str(one["name"]) for one in found]
 
-    def _put(self, name: str, path: str, document: Mapping[str, Any]) -> None:
+    def _put(self, name: str, path: str, document: Mapping[str, object]) -> None:
         """Make or change something of an endpoint, as soon as it can be changed.
 
         Raises:
@@ -249,7 +251,7 @@ class AzureEndpoints:
                 what = path.rpartition("/")[2]
                 raise InfrastructureError(f"nothing can be seen of {what}: {error}") from error
             return "", since
-        return str((found.get("properties") or {}).get("provisioningState")), None
+        return str(section(found, "properties").get("provisioningState")), None
 
     def _wait(self, path: str) -> None:
         """Until it is made, or has failed."""
@@ -286,7 +288,7 @@ class AzureEndpoints:
         policy = Policy(folder)
         states = {c["name"]: _middle(c) for c in policy.spaces["channels"]["observation"]}
         known = policy.act_named(states)
-        url = str(self._service.ask(self._path(name))["properties"]["scoringUri"])
+        url = str(section(self._service.ask(self._path(name)), "properties")["scoringUri"])
         key = str(self._service.post(f"{self._path(name)}/listKeys", {})["primaryKey"])
         answer = self._service.score(url, key, version, {"states": states})
         said = answer.get("actions")
@@ -298,7 +300,7 @@ class AzureEndpoints:
 
     # -- the end ------------------------------------------------------------------------------
 
-    def _finish(self, name: str, version: str, there: Mapping[str, Any]) -> None:
+    def _finish(self, name: str, version: str, there: JsonObject) -> None:
         """Delete what answered before, and take away the mark of an endpoint that is made."""
         path = self._path(name)
         for old in self._deployments(name):
@@ -308,7 +310,7 @@ class AzureEndpoints:
         self._wait(path)
 
     def _take_back(
-        self, name: str, new: str, before: Mapping[str, Any] | None, why: BaseException
+        self, name: str, new: str, before: JsonObject | None, why: BaseException
     ) -> None:
         """End what was begun: the whole endpoint, or the new deployment of one that was there."""
         path = self._path(name)
@@ -346,7 +348,7 @@ class AzureEndpoints:
 
     def _deployed(self, name: str, version: str, *, made: bool) -> Deployed:
         c = self.config
-        url = str(self._service.ask(self._path(name))["properties"]["scoringUri"])
+        url = str(section(self._service.ask(self._path(name)), "properties")["scoringUri"])
         where = f"--workspace-name {c.workspace} --resource-group {c.resource_group}"
         return Deployed(
             name=name,
@@ -359,11 +361,11 @@ class AzureEndpoints:
         )
 
 
-def _traffic(endpoint: Mapping[str, Any] | None) -> dict[str, int]:
-    return dict((endpoint or {}).get("properties", {}).get("traffic") or {})
+def _traffic(endpoint: JsonObject | None) -> JsonObject:
+    return dict(section(section(endpoint or {}, "properties"), "traffic"))
 
 
-def _model_name(index: Mapping[str, Any]) -> str:
+def _model_name(index: JsonObject) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", f"drillyard-{index['experiment']}")[:100]
 
 
@@ -372,17 +374,21 @@ def _proposal(name: str) -> str:
     return text if _NAME.match(text) else f"policy-{text}"[:32].strip("-")
 
 
-def _middle(channel: Mapping[str, Any]) -> float:
-    low, high = channel["low"], channel["high"]
-    return 0.0 if low is None else (float(low) + float(high)) / 2
+def _middle(channel: JsonObject) -> float:
+    low, high = as_number(channel["low"]), as_number(channel["high"])
+    if low is None:
+        return 0.0
+    return low if high is None else (low + high) / 2
 
 
-def _same(said: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+def _same(said: JsonObject, known: JsonObject) -> bool:
     if said.keys() != known.keys():
         return False
     return all(
-        math.isclose(said[n], v, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-        if isinstance(v, float)
-        else said[n] == v
-        for n, v in known.items()
+        _close(said[n], v) if isinstance(v, float) else said[n] == v for n, v in known.items()
     )
+
+
+def _close(value: Json, known: float) -> bool:
+    number = as_number(value)
+    return number is not None and math.isclose(number, known, rel_tol=TOLERANCE, abs_tol=TOLERANCE)

@@ -83,7 +83,7 @@ def _register(service: Service, config: AzureConfig, name: str, number: str) -> 
     if config.build is not None:
         service.build_environment(name, number, Path(config.build).expanduser(), tags)
         return
-    properties = {"image": config.image, "osType": "Linux", "tags": tags}
+    properties: dict[str, object] = {"image": config.image, "osType": "Linux", "tags": tags}
     if config.conda is not None:
         properties["condaFile"] = Path(config.conda).expanduser().read_text(encoding="utf-8")
     service.make_environment(name, number, properties)

@@ -1,8 +1,6 @@
-"""A job as the service's API takes it: made of the order alone, so that a repeat is the same."""
+"""The body of a job, made from the order alone, so that a repeat is the same."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from drillyard.backend import Order
 from drillyard_backends.azure import clusters, environment, naming, start
@@ -10,29 +8,29 @@ from drillyard_backends.azure import job as program
 from drillyard_backends.azure.settings import AzureConfig
 
 MARGIN_S = 120
-"""Between the lease's own limit, at which runs are saved, and that of Azure, which cuts."""
+"""Seconds between the lease's own limit, at which runs are saved, and Azure's hard limit."""
 SHORTEST_S = 60
 
 
 def body(
     config: AzureConfig, order: Order, root: str, name: str, ticket: str, begun_at: float
-) -> dict[str, Any]:
-    """The properties of a command job.
+) -> dict[str, object]:
+    """Returns the properties of a command job.
 
-    The service refuses a second job of one name unless it is the same, and shows what is sent to
-    everybody in the workspace: nothing here depends on the moment, the folder or its repository.
+    The service refuses a second job of one name unless it is the same, and shows the properties to
+    all users of the workspace: they do not depend on the time, the folder or its repository.
 
     Args:
         config: The settings.
         order: The order of the lease.
         root: Id of the workspace.
         name: Name of the job.
-        ticket: What it is made for.
-        begun_at: When the lease began, epoch seconds, by the mailbox.
+        ticket: The ticket that the job is for.
+        begun_at: Start of the lease in epoch seconds, from the mailbox.
     """
     run = ticket.rpartition(".")[0]
     version = environment.named(config, order).replace(":", "/versions/")
-    found: dict[str, Any] = {
+    properties: dict[str, object] = {
         "jobType": "Command",
         "displayName": run,
         "experimentName": naming.experiment_name(order.experiment),
@@ -54,24 +52,24 @@ def body(
     }
     if config.instance_count > 1:
         # Without a distribution the command would be started on the first node alone.
-        found["distribution"] = {"distributionType": "PyTorch", "processCountPerInstance": 1}
+        properties["distribution"] = {"distributionType": "PyTorch", "processCountPerInstance": 1}
     if order.deadline is not None:
         # Whether it counts from the submission or from the start is not documented: the worker
         # and the driver watch the deadline itself, and `reap` ends what outlives it.
         life_s = max(SHORTEST_S, int(order.deadline - begun_at) + MARGIN_S)
-        found["limits"] = {"jobLimitsType": "Command", "timeout": f"PT{life_s}S"}
-    return found
+        properties["limits"] = {"jobLimitsType": "Command", "timeout": f"PT{life_s}S"}
+    return properties
 
 
 def order_key(order: Order) -> str:
-    """Where in the store the jobs of a lease read its order."""
+    """Returns the key under which a lease's jobs read its order."""
     return f"{order.experiment}/leases/{order.lease_id}/order.json"
 
 
-def _outputs(config: AzureConfig, order: Order, run: str) -> dict[str, Any]:
-    """``results`` of a job: the folder of its run, where the workspace can see it.
+def _outputs(config: AzureConfig, order: Order, run: str) -> dict[str, object]:
+    """Returns ``results`` of a job: the folder of its run, if the workspace can see it.
 
-    It is named and not mounted: the worker writes there by itself.
+    The folder is named but not mounted: the worker writes to it directly.
     """
     if config.account is not None or clusters.runs_of_a_job(config, order) > 1:
         return {}

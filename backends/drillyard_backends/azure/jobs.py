@@ -9,9 +9,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from drillyard.backend import Liveness, Order
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import AccessDenied, ControlPlaneError, DrillyardError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.status import Status
@@ -20,19 +20,20 @@ from drillyard.system.clock import Clock
 from drillyard_backends.azure import naming
 from drillyard_backends.azure.clusters import stamp
 from drillyard_backends.azure.errors import Exists, Missing
+from drillyard_backends.azure.rest import section
 from drillyard_backends.azure.service import Service
 
 FRESH_S = 4.0
-"""How old a listing may be that decides whether a job lives."""
+"""Largest age in seconds of a listing that decides whether a job is alive."""
 SETTLED_S = 60.0
-"""After this time without it in a listing and by its name, a job that was there is gone."""
+"""Seconds after which a job that is missing in the listing and by its name is gone."""
 NOT_RESPONDING_S = 600.0
-"""How long a job may not answer its service, which it may do again, until it is cancelled."""
+"""Seconds for which a job may not respond to its service until it is cancelled."""
 LEAVE_S = 30.0
-"""How long the program of a job may take to end by itself when its run is done."""
+"""Seconds that the program of a job may take to exit after its run has finished."""
 OVER = frozenset({"Completed", "Failed", "Canceled"})
 ENDING = frozenset({"Finalizing", "CancelRequested"})
-"""The service refuses to cancel these, or has been asked already: they end by themselves."""
+"""States in which the service refuses to cancel, or is cancelling: the jobs end by themselves."""
 _AT_WORK = frozenset({"Running", *ENDING})
 _SILENT = "NotResponding"
 _PREPARING = frozenset({"Preparing", "Starting", "Provisioning"})
@@ -61,40 +62,40 @@ class Job:
     created_at: float = 0.0
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Job:
-        """Read what the service answered; what is missing there is empty here."""
-        said = document.get("properties") or {}
-        tags = {str(k): str(v) for k, v in (said.get("tags") or {}).items()}
-        studio = (said.get("services") or {}).get("Studio") or {}
-        made = (document.get("systemData") or {}).get("createdAt")
+    def of(cls, document: JsonObject) -> Job:
+        """Reads the service's answer; missing fields are empty."""
+        properties = section(document, "properties")
+        tags = {str(k): str(v) for k, v in section(properties, "tags").items()}
+        studio = section(section(properties, "services"), "Studio")
+        created = section(document, "systemData").get("createdAt")
         return cls(
             str(document.get("name", "")),
             tags.get(naming.TICKET_TAG, ""),
-            str(said.get("status") or ""),
+            str(properties.get("status") or ""),
             str(studio.get("endpoint") or ""),
             tags,
-            stamp(made),
+            stamp(created),
         )
 
     @property
     def run(self) -> str:
-        """Whose; it goes on to the next phases of its run."""
+        """The run that it works on; it continues with the next phases of that run."""
         return self.ticket.rpartition(".")[0]
 
     @property
     def number(self) -> int:
-        """Which of its ticket's jobs."""
+        """Its number among its ticket's jobs."""
         match = _NUMBER.search(self.name)
         return int(match[1]) if match else 0
 
     @property
     def over(self) -> bool:
-        """Nothing of it runs, and nothing will."""
+        """True if nothing of it runs, and nothing will run."""
         return self.status in OVER
 
     @property
     def liveness(self) -> Liveness:
-        """In the words of the port."""
+        """Its state in the terms of the port."""
         if self.over:
             return Liveness.GONE
         if self.status == _SILENT:
@@ -108,10 +109,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a job may be where nothing comes of it, in seconds.
+    """How long a job may stay without progress, in seconds.
 
     Attributes:
-        preparing_s: A node prepares a job, until another job is tried.
+        preparing_s: Time in which a node prepares a job, until another job is tried.
         build_s: The same while no job of the lease has run: the image may be being built.
     """
 
@@ -124,7 +125,7 @@ class Jobs:
 
     Args:
         service: Makes the calls.
-        order: What was rented.
+        order: The order of the lease.
         make: Makes the properties of the job of (name, ticket) that is submitted.
         clock: Time.
         patience: How long a job may take to start.
@@ -136,7 +137,7 @@ class Jobs:
         self,
         service: Service,
         order: Order,
-        make: Callable[[str, str], dict[str, Any]],
+        make: Callable[[str, str], dict[str, object]],
         clock: Clock,
         patience: Patience,
         width: int = 1,

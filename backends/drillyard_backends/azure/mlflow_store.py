@@ -66,12 +66,13 @@ def address(uri: str) -> str:
 
 def _of_settings() -> str:
     from drillyard.backend.settings.resolve import open_settings
+    from drillyard_backends.azure.rest import section
     from drillyard_backends.azure.service import Service
     from drillyard_backends.azure.settings import read_settings
 
     config = read_settings(open_settings("azure"))
     try:
-        return str(Service(config).workspace()["properties"]["mlFlowTrackingUri"])
+        return str(section(Service(config).workspace(), "properties")["mlFlowTrackingUri"])
     except Missing as error:
         raise UserError(
             f"there is no workspace {config.workspace!r}: {error}",

@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+
+from drillyard.documents.json_types import Json, JsonObject, as_list
 
 
-def allowed(permission: Mapping[str, Sequence[str]], action: str) -> bool:
+def allowed(permission: JsonObject, action: str) -> bool:
     """Whether a permission has an operation, and does not take it out again.
 
     Args:
         permission: With ``actions`` and ``notActions``, as the service lists it.
         action: Name of the operation; capitals do not matter.
     """
-    return _among(permission.get("actions") or (), action) and not _among(
-        permission.get("notActions") or (), action
+    return _among(as_list(permission.get("actions")), action) and not _among(
+        as_list(permission.get("notActions")), action
     )
 
 
-def _among(patterns: Sequence[str], action: str) -> bool:
+def _among(patterns: Sequence[Json], action: str) -> bool:
     return any(_pattern(str(one)).fullmatch(action) for one in patterns)
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from drillyard.backend import Cost, Order, Part
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import InfrastructureError, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.system.clock import SYSTEM, Clock
@@ -25,6 +26,7 @@ from drillyard_backends.azure import (
 )
 from drillyard_backends.azure.clusters import Cluster, name_of
 from drillyard_backends.azure.errors import Missing
+from drillyard_backends.azure.rest import section
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import LONGEST_TAG, AzureConfig
 
@@ -33,6 +35,14 @@ SHORTEST_S, LONGEST_S, LONGEST_LOW_S = 60.0, 21 * _DAY_S, 7 * _DAY_S
 """How long a job may live, in the queue too: on dedicated and on low-priority nodes."""
 _SURE_NAME = re.compile(r"[A-Za-z](?![A-Za-z0-9-]*-\d+\Z)[A-Za-z0-9-]{2,23}\Z")
 """Longest lifetime of a cluster's job, by the service's specification and users' reports."""
+
+
+@dataclass
+class _Existing:
+    """What the first checks found, for the later ones."""
+
+    workspace: JsonObject | None = None
+    cluster: Cluster | None = None
 
 
 def examine(
@@ -53,13 +63,14 @@ def examine(
         *_priced(config),
         *_width(config, order),
     ]
-    there: dict[str, Any] = {}
+    existing = _Existing()
 
     # Without a login and a workspace every other question would be answered by the same error.
-    found += asked("login", lambda: _workspace(service, config, there), config)
-    if "workspace" not in there:
+    found += asked("login", lambda: _workspace(service, config, existing), config)
+    if existing.workspace is None:
         return found
-    location = str(there["workspace"]["location"])
+    workspace = existing.workspace
+    location = str(workspace["location"])
     workers = 1 if order is None else clusters.nodes(config, order)
 
     def cluster() -> Iterator[Finding]:
@@ -68,14 +79,14 @@ def examine(
         if found is None:
             yield from _new(config, name_of(config, lease))
             return
-        there["cluster"] = found
+        existing.cluster = found
         yield from _cluster(found, config, workers)
 
     questions: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("compute", cluster),
-        ("rights", lambda: rights.of_runs(service, config, made="cluster" in there)),
+        ("rights", lambda: rights.of_runs(service, config, made=existing.cluster is not None)),
         ("lock", lambda: surroundings.of_locks(service)),
-        ("store", lambda: surroundings.of_store(service, config, there["workspace"])),
+        ("store", lambda: surroundings.of_store(service, config, workspace)),
         ("vm_size", lambda: room.of_nodes(service, config, order, location, workers)),
     ]
     if not any(one.subject == "build" and one.severity is Severity.ERROR for one in found):
@@ -92,11 +103,11 @@ def examine_endpoint(service: Service, config: AzureConfig) -> list[Finding]:
         service: Carries the questions.
         config: The settings.
     """
-    there: dict[str, Any] = {}
-    found = asked("login", lambda: _workspace(service, config, there), config)
-    if "workspace" not in there:
+    existing = _Existing()
+    found = asked("login", lambda: _workspace(service, config, existing), config)
+    if existing.workspace is None:
         return found
-    location, size = str(there["workspace"]["location"]), config.endpoint_size
+    location, size = str(existing.workspace["location"]), config.endpoint_size
 
     def free() -> Iterator[Finding]:
         # A fifth more is kept free, so that a machine can be replaced: one more here.
@@ -355,11 +366,14 @@ def _new(config: AzureConfig, name: str) -> Iterator[Finding]:
     yield from _identity(None, config)
 
 
-def _workspace(service: Service, config: AzureConfig, there: dict[str, Any]) -> Iterator[Finding]:
-    """Looked up, and left in ``there``."""
-    there["workspace"] = one = service.workspace()
-    yield Finding(Severity.OK, "login", f"workspace {config.workspace} in {one['location']}")
-    registry = str(one["properties"].get("containerRegistry") or "").rpartition("/")[2]
+def _workspace(service: Service, config: AzureConfig, existing: _Existing) -> Iterator[Finding]:
+    """Reads the workspace into ``existing``."""
+    existing.workspace = workspace = service.workspace()
+    location = workspace["location"]
+    yield Finding(Severity.OK, "login", f"workspace {config.workspace} in {location}")
+    registry = str(section(workspace, "properties").get("containerRegistry") or "").rpartition(
+        "/"
+    )[2]
     yield Finding(Severity.OK, "registry", registry or "Azure makes it for the first image")
 
 

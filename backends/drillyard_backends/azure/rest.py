@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ControlPlaneError
 from drillyard_backends.azure.errors import seam
 from drillyard_backends.azure.login import credential
@@ -31,12 +32,22 @@ LONGEST_CALL_S = 180.0
 """How long all tries of one call take together, about."""
 
 
+def section(document: JsonObject, name: str) -> JsonObject:
+    """Returns an object inside an answer; a missing one is empty.
+
+    Raises:
+        ControlPlaneError: It is not an object. Nothing may be concluded from such an answer.
+    """
+    value = document.get(name) or {}
+    if not isinstance(value, dict):
+        raise ControlPlaneError(f"unexpected answer of Azure: {name} is not an object")
+    return value
+
+
 class Rest:
     """Sends requests; made once for each workspace, used by several threads."""
 
-    def ask(
-        self, path: str, version: str = VERSION, host: str = ARM, **query: str
-    ) -> dict[str, Any]:
+    def ask(self, path: str, version: str = VERSION, host: str = ARM, **query: str) -> JsonObject:
         """Read one document.
 
         Raises:
@@ -45,7 +56,7 @@ class Rest:
         what = f"ask for {path.rpartition('/')[2]}"
         return self._send("GET", f"{host}{path}", what, {"api-version": version, **query})
 
-    def pages(self, path: str, version: str = VERSION, **query: str) -> Iterator[dict[str, Any]]:
+    def pages(self, path: str, version: str = VERSION, **query: str) -> Iterator[JsonObject]:
         """Read every element of a listing, over all its pages.
 
         Raises:
@@ -55,9 +66,12 @@ class Rest:
         found = self._send("GET", f"{ARM}{path}", what, {"api-version": version, **query})
         seen: set[str] = set()
         while True:
-            for one in found.get("value") or []:
-                if isinstance(one, dict):
-                    yield one
+            elements = found.get("value") or []
+            if not isinstance(elements, list):
+                raise ControlPlaneError(f"{what}: unexpected answer of Azure: no list")
+            for element in elements:
+                if isinstance(element, dict):
+                    yield element
             following = str(found.get("nextLink") or "")
             if not following:
                 return
@@ -68,8 +82,8 @@ class Rest:
             found = self._send("GET", following, what, {})
 
     def put(
-        self, path: str, document: Mapping[str, Any], *, absent: bool = False
-    ) -> dict[str, Any]:
+        self, path: str, document: Mapping[str, object], *, absent: bool = False
+    ) -> JsonObject:
         """Make something, or change it.
 
         Args:
@@ -84,7 +98,7 @@ class Rest:
         what = f"make {path.rpartition('/')[2]}"
         return self._send("PUT", f"{ARM}{path}", what, {"api-version": VERSION}, document, headers)
 
-    def post(self, path: str, document: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def post(self, path: str, document: Mapping[str, object] | None = None) -> JsonObject:
         """An action: a question that carries secrets, or a cancel."""
         what = f"ask for {path.rpartition('/')[2]}"
         return self._send("POST", f"{ARM}{path}", what, {"api-version": VERSION}, document)
@@ -99,8 +113,8 @@ class Rest:
         self._send("DELETE", f"{ARM}{path}", what, {"api-version": VERSION, **query})
 
     def score(
-        self, url: str, key: str, deployment: str, question: Mapping[str, Any]
-    ) -> dict[str, Any]:
+        self, url: str, key: str, deployment: str, question: Mapping[str, object]
+    ) -> JsonObject:
         """Ask one deployment of an endpoint, whichever has the traffic."""
         with seam("ask the endpoint"):
             from azure.core.rest import HttpRequest
@@ -117,9 +131,9 @@ class Rest:
         url: str,
         what: str,
         query: Mapping[str, str],
-        document: Mapping[str, Any] | None = None,
+        document: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         with seam(what):
             from azure.core.rest import HttpRequest
 

@@ -10,12 +10,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from drillyard.documents.json_types import JsonObject
 from drillyard_backends.azure.errors import seam
 from drillyard_backends.azure.login import credential
 from drillyard_backends.azure.permissions import allowed
-from drillyard_backends.azure.rest import CONNECT_S, LONGEST_CALL_S, READ_S, Rest
+from drillyard_backends.azure.rest import CONNECT_S, LONGEST_CALL_S, READ_S, Rest, section
 from drillyard_backends.azure.settings import AzureConfig
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Service(Rest):
 
     # -- workspace ----------------------------------------------------------------------------
 
-    def workspace(self) -> dict[str, Any]:
+    def workspace(self) -> JsonObject:
         """The workspace itself: ``location`` and ``properties``, as Azure says them.
 
         Raises:
@@ -67,7 +68,7 @@ class Service(Rest):
         Raises:
             Missing: There is no such datastore.
         """
-        found = self.ask(f"{self.root}/datastores/{name}")["properties"]
+        found = section(self.ask(f"{self.root}/datastores/{name}"), "properties")
         return str(found["accountName"]), str(found["containerName"])
 
     def denied(self, actions: list[str], scope: str | None = None) -> list[str]:
@@ -81,12 +82,12 @@ class Service(Rest):
         given = list(self.pages(path, "2022-04-01"))
         return [action for action in actions if not any(allowed(one, action) for one in given)]
 
-    def sizes(self, location: str) -> dict[str, dict[str, Any]]:
+    def sizes(self, location: str) -> dict[str, JsonObject]:
         """Sizes of nodes of a region: lower-case name to ``family``, ``vCPUs``, ``gpus``."""
         found = self.pages(f"{self._region(location)}/vmSizes")
         return {str(one.get("name", "")).lower(): one for one in found}
 
-    def usages(self, location: str) -> list[dict[str, Any]]:
+    def usages(self, location: str) -> list[JsonObject]:
         """Rows of the quota of a region, as Azure ML writes them; ``quota`` reads them."""
         return list(self.pages(f"{self._region(location)}/usages"))
 
@@ -96,7 +97,7 @@ class Service(Rest):
 
     # -- clusters -----------------------------------------------------------------------------
 
-    def compute(self, name: str) -> dict[str, Any]:
+    def compute(self, name: str) -> JsonObject:
         """A cluster, as Azure ML describes it.
 
         Raises:
@@ -104,13 +105,13 @@ class Service(Rest):
         """
         return self.ask(f"{self.root}/computes/{name}")
 
-    def computes(self) -> Iterator[dict[str, Any]]:
+    def computes(self) -> Iterator[JsonObject]:
         """Every cluster of the workspace; machines of other kinds are left out."""
         for one in self.pages(f"{self.root}/computes"):
-            if (one.get("properties") or {}).get("computeType") == "AmlCompute":
+            if section(one, "properties").get("computeType") == "AmlCompute":
                 yield one
 
-    def make_compute(self, name: str, document: dict[str, Any]) -> None:
+    def make_compute(self, name: str, document: Mapping[str, object]) -> None:
         """Ask for a cluster; returns when it was asked for.
 
         Raises:
@@ -153,7 +154,7 @@ class Service(Rest):
         with self._lock:
             return self._client
 
-    def environment(self, name: str, version: str) -> dict[str, Any]:
+    def environment(self, name: str, version: str) -> JsonObject:
         """An environment, as Azure ML describes it.
 
         Raises:
@@ -161,7 +162,7 @@ class Service(Rest):
         """
         return self.ask(f"{self.root}/environments/{name}/versions/{version}")
 
-    def make_environment(self, name: str, version: str, properties: Mapping[str, Any]) -> None:
+    def make_environment(self, name: str, version: str, properties: Mapping[str, object]) -> None:
         """Register an environment of an image, and of conda packages on it.
 
         Raises:
@@ -183,7 +184,7 @@ class Service(Rest):
 
     # -- jobs ---------------------------------------------------------------------------------
 
-    def submit(self, name: str, properties: dict[str, Any]) -> dict[str, Any]:
+    def submit(self, name: str, properties: Mapping[str, object]) -> JsonObject:
         """Submit a job.
 
         Raises:
@@ -191,7 +192,7 @@ class Service(Rest):
         """
         return self.put(f"{self.root}/jobs/{name}", {"properties": properties})
 
-    def job(self, name: str) -> dict[str, Any]:
+    def job(self, name: str) -> JsonObject:
         """A job, as Azure ML describes it.
 
         Raises:
@@ -199,7 +200,7 @@ class Service(Rest):
         """
         return self.ask(f"{self.root}/jobs/{name}")
 
-    def jobs(self, tag: str) -> Iterator[dict[str, Any]]:
+    def jobs(self, tag: str) -> Iterator[JsonObject]:
         """Jobs with a tag of that name, archived ones too, the newest first."""
         yield from self.pages(f"{self.root}/jobs", tag=tag, listViewType="All")
 
@@ -215,5 +216,5 @@ class Service(Rest):
         """Why a job failed, by the history of runs: (code, message); empty where it did not."""
         host = f"https://{location}.api.azureml.ms"
         path = f"/history/v1.0{self.root}/runs/{name}/details"
-        error = (self.ask(path, "v1.0", host).get("error") or {}).get("error") or {}
+        error = section(section(self.ask(path, "v1.0", host), "error"), "error")
         return str(error.get("code", "")), str(error.get("message", ""))

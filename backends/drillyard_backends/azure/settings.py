@@ -45,11 +45,11 @@ _FORMS = {
     "environment": (_ENVIRONMENT, "NAME:VERSION"),
     "identity": (_IDENTITY, "the resource id of a user-assigned identity"),
 }
-"""Name to what its text looks like; an empty one is judged by whoever needs it."""
+"""Name -> form of its text; its user checks an empty one."""
 
 
 class AzureConfig(BaseSettings):
-    """What is rented in an Azure ML workspace, and how."""
+    """Settings of the backend ``azure``."""
 
     model_config = SettingsConfigDict(
         env_prefix="DRILLYARD_AZURE_", extra="forbid", frozen=True, allow_inf_nan=False
@@ -67,53 +67,52 @@ class AzureConfig(BaseSettings):
     prefix: str = Field("drillyard", description="Folder of the container.")
     compute: str | None = Field(
         "drillyard",
-        description="Name of the compute cluster; made if it is not there, and kept. "
-        "null: one of the lease's own, deleted with it.",
+        description="Name of the compute cluster; created if it does not exist, and kept. "
+        "null: a cluster for each lease, deleted with it.",
     )
     vm_size: str = Field("Standard_F4s_v2", description="Size of the cluster's nodes.")
     max_nodes: Annotated[int, Field(ge=1, le=1000)] | None = Field(
-        None, description="Most nodes of a cluster that is made; default: `resources.workers`."
+        None, description="Largest number of nodes of a new cluster; default: `resources.workers`."
     )
     instance_count: Annotated[int, Field(ge=1, le=100)] = Field(
         1,
-        description="Nodes of one job; each does runs of the experiment, side by side; those of "
-        "RLlib's learners do one run together.",
+        description="Number of nodes of one job. Each does runs of the experiment in parallel; "
+        "with RLlib's learners, all do one run together.",
     )
-    low_priority: bool = Field(True, description="Cheaper nodes that may be taken away.")
+    low_priority: bool = Field(True, description="Cheaper nodes that can be preempted.")
     node_idle_s: Annotated[int, Field(ge=30, le=86_400)] = Field(
-        120, description="A node of a cluster that is made leaves when it is idle so long."
+        120, description="Seconds after which an idle node of a new cluster is released."
     )
     environment: str | None = Field(
         None,
-        description="An environment of the workspace that has what drillyard needs: "
+        description="An environment of the workspace with drillyard's dependencies: "
         "`NAME:VERSION`.",
     )
-    image: str | None = Field(None, description="Docker image of an environment that is made.")
-    conda: str | None = Field(None, description="Conda file that is installed on the image.")
-    build: str | None = Field(
-        None, description="Folder with a Dockerfile, of an environment that is made."
-    )
+    image: str | None = Field(None, description="Docker image of a new environment.")
+    conda: str | None = Field(None, description="Conda file to install on the image.")
+    build: str | None = Field(None, description="Folder with the Dockerfile of a new environment.")
     recreate: bool = Field(
-        False, description="Make the environment anew, also when its content is known already."
+        False, description="Create the environment again even if its content is known."
     )
     identity: str | None = Field(
         None,
-        description="Resource id of the user-assigned identity of a cluster that is made; "
+        description="Resource id of the user-assigned identity of a new cluster; "
         "default: the cluster's own. It needs Storage Blob Data Contributor on the account.",
     )
     stop_grace_s: Annotated[float, Field(ge=1, le=25)] = Field(
-        20.0, description="What a run gets to flush when its node is taken away."
+        20.0, description="Seconds that a run gets to flush when its node is preempted."
     )
     preparing_s: Annotated[float, Field(ge=1, le=86_400)] = Field(
-        1800.0, description="How long a node may prepare a job, until another job is tried."
+        1800.0,
+        description="Seconds for which a node may prepare a job; then another is tried.",
     )
     build_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
         3600.0,
-        description="How much longer that may take while no job of a lease has run: the "
-        "image may be being built.",
+        description="Further seconds while no job of a lease has run: the image may "
+        "be being built.",
     )
     listing_lag_s: Annotated[float, Field(ge=0, le=300)] = Field(
-        15.0, description="How far Azure's listings may lag behind."
+        15.0, description="Seconds by which Azure's listings may lag."
     )
     endpoint_size: str = Field(
         "Standard_DS3_v2", description="Size of the machine that `drillyard deploy-policy` rents."
@@ -124,14 +123,14 @@ class AzureConfig(BaseSettings):
 
     @classmethod
     def found_here(cls) -> dict[str, dict[str, str]]:
-        """The workspace, where Azure's own tools keep it: origin to values by name."""
+        """Returns the workspace in the settings of Azure's own tools: origin -> values by name."""
         return found_here()
 
     @field_validator("tags")
     @classmethod
     def _are_tags(cls, value: dict[str, str]) -> dict[str, str]:
         if len(value) > MOST_TAGS:
-            raise ValueError(f"{len(value)} tags: Azure takes {MOST_TAGS} beside drillyard's own")
+            raise ValueError(f"{len(value)} tags: Azure allows {MOST_TAGS} beside drillyard's own")
         for key, text in value.items():
             if not _TAG.match(key) or len(text) > LONGEST_TAG:
                 raise ValueError(f"{key}={text!r} is not a tag: no <>%&\\?/ in a name, 256 long")

@@ -7,10 +7,11 @@ nothing here: ``prepare_store`` finds out by itself what would make a store usel
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.findings import Finding, Severity
 from drillyard_backends.azure.errors import Forbidden, Missing
+from drillyard_backends.azure.rest import section
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
 from drillyard_backends.azure.store import NO_FOLDERS
@@ -39,7 +40,7 @@ def of_locks(service: Service) -> Iterator[Finding]:
         scope = where.lower().partition(f"/providers/{LOCKS}/".lower())[0]
         if not service.root.lower().startswith(f"{scope}/") and scope != service.root.lower():
             continue  # of another resource
-        level = (lock.get("properties") or {}).get("level", "a lock")
+        level = section(lock, "properties").get("level", "a lock")
         yield Finding(
             Severity.WARNING,
             "lock",
@@ -49,9 +50,7 @@ def of_locks(service: Service) -> Iterator[Finding]:
         )
 
 
-def of_store(
-    service: Service, config: AzureConfig, workspace: dict[str, Any]
-) -> Iterator[Finding]:
+def of_store(service: Service, config: AzureConfig, workspace: JsonObject) -> Iterator[Finding]:
     """What the workspace's storage account does with blobs.
 
     Args:
@@ -59,7 +58,7 @@ def of_store(
         config: The settings.
         workspace: As Azure describes it.
     """
-    place = str((workspace.get("properties") or {}).get("storageAccount") or "")
+    place = str(section(workspace, "properties").get("storageAccount") or "")
     name = place.rpartition("/")[2]
     if not place or config.account not in (None, name):
         return
@@ -68,9 +67,9 @@ def of_store(
         kept = service.ask(f"{place}/blobServices/default", "2023-05-01")
     except (Forbidden, Missing):
         return
-    if (account.get("properties") or {}).get("isHnsEnabled"):
+    if section(account, "properties").get("isHnsEnabled"):
         yield Finding(Severity.ERROR, "store", f"{name} {NO_FOLDERS[0]}", NO_FOLDERS[1])
-    policy = (kept.get("properties") or {}).get("deleteRetentionPolicy") or {}
+    policy = section(section(kept, "properties"), "deleteRetentionPolicy")
     if policy.get("enabled"):
         yield Finding(
             Severity.WARNING,

@@ -7,13 +7,14 @@ is listed as a lease of its own, whose id is computed from the endpoint's name.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from drillyard.backend import Order
+from drillyard.documents.json_types import JsonObject
 from drillyard_backends.azure import naming
 from drillyard_backends.azure.clusters import stamp
 from drillyard_backends.azure.errors import Exists, Forbidden, Missing
+from drillyard_backends.azure.rest import section
 from drillyard_backends.azure.service import Service
 
 MARK = "endpoint"
@@ -28,10 +29,10 @@ def lease_id(path: str) -> str:
 def listed(service: Service) -> Iterator[tuple[Order, float]]:
     """What is being made, and since when; nothing for who may not see endpoints."""
     for one in _ours(service):
-        until = str(one["tags"].get(naming.UNTIL_TAG, ""))
+        until = str(section(one, "tags").get(naming.UNTIL_TAG, ""))
         if until.isdigit():
             path = f"{service.root}/onlineEndpoints/{one['name']}"
-            made_at = stamp((one.get("systemData") or {}).get("createdAt"))
+            made_at = stamp(section(one, "systemData").get("createdAt"))
             order = Order(
                 lease_id=lease_id(path), experiment="", store_url="", deadline=float(until)
             )
@@ -47,12 +48,10 @@ def end(service: Service, wanted: str) -> None:
     """
     for one in _ours(service):
         path = f"{service.root}/onlineEndpoints/{one['name']}"
-        if lease_id(path) != wanted or naming.UNTIL_TAG not in one["tags"]:
+        if lease_id(path) != wanted or naming.UNTIL_TAG not in section(one, "tags"):
             continue
-        properties = one.get("properties") or {}
-        traffic = {
-            name: share for name, share in (properties.get("traffic") or {}).items() if share
-        }
+        properties = section(one, "properties")
+        traffic = {name: share for name, share in section(properties, "traffic").items() if share}
         try:
             if not traffic:
                 service.delete(path)
@@ -70,14 +69,14 @@ def end(service: Service, wanted: str) -> None:
             return  # it changes now, or is gone: the listing decides, and asks again
 
 
-def unmarked(endpoint: Mapping[str, Any]) -> dict[str, Any]:
+def unmarked(endpoint: JsonObject) -> JsonObject:
     """Returns an abandoned endpoint, in the form for the service.
 
     Args:
         endpoint: As it is described, or as it was sent.
     """
-    tags = {k: v for k, v in (endpoint.get("tags") or {}).items() if k != naming.UNTIL_TAG}
-    properties = endpoint.get("properties") or {}
+    tags = {k: v for k, v in section(endpoint, "tags").items() if k != naming.UNTIL_TAG}
+    properties = section(endpoint, "properties")
     return {
         "location": endpoint["location"],
         "tags": tags,
@@ -85,15 +84,15 @@ def unmarked(endpoint: Mapping[str, Any]) -> dict[str, Any]:
         "properties": {
             "authMode": properties.get("authMode", "Key"),
             "properties": {},
-            "traffic": dict(properties.get("traffic") or {}),
+            "traffic": dict(section(properties, "traffic")),
         },
     }
 
 
-def _ours(service: Service) -> Iterator[Mapping[str, Any]]:
+def _ours(service: Service) -> Iterator[JsonObject]:
     try:
         for one in service.pages(f"{service.root}/onlineEndpoints"):
-            tags = {str(k): str(v) for k, v in (one.get("tags") or {}).items()}
+            tags: JsonObject = {str(k): str(v) for k, v in section(one, "tags").items()}
             if tags.get(naming.MARK) == MARK:
                 yield {**one, "tags": tags}
     except (Forbidden, Missing):

@@ -42,30 +42,30 @@ _FORMS = {
     "bucket": (_BUCKET, "the name alone, 3 to 63 of a-z 0-9 - . _"),
     "service_account": (_ACCOUNT, "NAME@PROJECT.iam.gserviceaccount.com"),
 }
-"""Name of a required setting to what its text looks like."""
+"""Name of a required setting -> form of its text."""
 _LABEL_RULE = "a key of a-z 0-9 _ - (a letter first), a value of a-z 0-9 _ -, each at most 63 long"
 
 
 class GcpConfig(BaseSettings):
-    """What is rented on Google Cloud, and how."""
+    """Settings of the backend ``gcp``."""
 
     model_config = SettingsConfigDict(
         env_prefix="DRILLYARD_GCP_", extra="forbid", frozen=True, allow_inf_nan=False
     )
 
     project: str = Field(description="Id of the project that pays.")
-    bucket: str = Field(description="Bucket of the mailbox; made if it is not there.")
+    bucket: str = Field(description="Bucket of the mailbox; created if it does not exist.")
     service_account: str = Field(
-        description="E-mail of the machines' identity: rights on the bucket and on its own group."
+        description="E-mail of the machines' service account, with rights on bucket and group."
     )
     prefix: str = Field("", description="Folder of the bucket; default: all of it.")
     location: str | None = Field(
-        None, description="Where the bucket is made; default: the region of the first zone."
+        None, description="Location of a new bucket; default: the region of the first zone."
     )
     zones: list[str] = Field(
         default_factory=lambda: ["europe-west1-b", "europe-west1-c", "europe-west1-d"],
         min_length=1,
-        description="Zones, the first that has room is taken.",
+        description="Zones; the first one with capacity is used.",
     )
     machine_types: list[str] = Field(
         default_factory=lambda: ["n2-highcpu-8"],
@@ -76,14 +76,15 @@ class GcpConfig(BaseSettings):
         False, description="One group over the zones of a region; Google picks the zone."
     )
     gpu_type: str | None = Field(
-        None, description="Such as `nvidia-tesla-t4` (N1 machines; A2, A3, G2 bring their own)."
+        None,
+        description="GPU type for N1, such as `nvidia-tesla-t4` (A2, A3, G2 include GPUs).",
     )
     gpu_count: Annotated[int, Field(ge=1, le=16)] | None = Field(
-        None, description="GPUs of a machine; default: `resources.gpus`, at least 1."
+        None, description="Number of GPUs of a machine; default: `resources.gpus`, at least 1."
     )
     disk_gb: Annotated[int, Field(ge=10, le=65_536)] = Field(20, description="Size of the disk.")
     disk_type: Literal["pd-standard", "pd-balanced", "pd-ssd", "hyperdisk-balanced"] = Field(
-        "pd-balanced", description="Kind of the disk."
+        "pd-balanced", description="Type of the disk."
     )
     image: str | None = Field(None, description="`projects/P/global/images/NAME`.")
     image_family: str | None = Field(
@@ -95,37 +96,38 @@ class GcpConfig(BaseSettings):
     wheelhouse: str | None = Field(
         None, description="`gs://bucket/folder` with wheels, for an image without drillyard."
     )
-    spot: bool = Field(True, description="Cheaper machines that may be taken away.")
+    spot: bool = Field(True, description="Cheaper machines that can be preempted.")
     on_demand_after: Annotated[int, Field(ge=1, le=100)] | None = Field(
         3,
         description="Losses of a Spot machine after which an on-demand one replaces it; null: "
         "never.",
     )
     on_demand_when_full: bool = Field(
-        False, description="Rent on-demand machines where no Spot machine is to be had."
+        False, description="Rent on-demand machines if no Spot machine is available."
     )
     replacements: Annotated[int, Field(ge=0, le=1000)] = Field(
-        20, description="How often one machine of a lease is replaced when it was lost."
+        20, description="How often a lost machine of a lease is replaced."
     )
     capacity_s: Annotated[float, Field(ge=1, le=86_400)] = Field(
-        900.0, description="How long zones and machine types are tried."
+        900.0, description="Seconds for which zones and machine types are tried."
     )
     stockout_s: Annotated[float, Field(ge=0.05, le=3600)] = Field(
-        20.0, description="How long a zone without room is waited for before the next is tried."
+        20.0, description="Seconds to wait for a zone without capacity before the next is tried."
     )
     partial: Literal["start", "all"] = Field(
-        "start", description="With fewer machines than asked for: `start`, or `all` or nothing."
+        "start",
+        description="With fewer machines than requested: `start` with them, or need `all`.",
     )
     repair: bool = Field(
         False,
         description="Let the group itself replace a lost machine, also without a driver "
-        "driving (a machine that fails for ever is made for ever, until the deadline).",
+        "(a machine that always fails is replaced until the deadline).",
     )
     network: str = Field("default", description="Name of the VPC network.")
     subnetwork: str | None = Field(None, description="`regions/R/subnetworks/NAME`.")
     public_ip: bool = Field(
         False,
-        description="Off: the subnet needs Private Google Access, and nothing is reachable "
+        description="If off, the subnet needs Private Google Access, and no machine is reachable "
         "from outside.",
     )
     tags: list[str] = Field(default_factory=list, description="Network tags, for firewalls.")
@@ -134,31 +136,31 @@ class GcpConfig(BaseSettings):
     )
     template: str | None = Field(
         None,
-        description="Name of an instance template that machines are like; never changed, "
-        "never deleted.",
+        description="Name of an instance template to base machines on; never changed or deleted.",
     )
-    group_prefix: str = Field("dy", description="Groups are called `<prefix>-<10 hex>`.")
+    group_prefix: str = Field("dy", description="Prefix of groups' names: `<prefix>-<10 hex>`.")
     idle_s: Annotated[float, Field(ge=1, le=86_400)] = Field(
-        60.0, description="A machine with nothing to do leaves after this time."
+        60.0, description="Seconds after which a machine without work is deleted."
     )
     workers_per_machine: Annotated[int, Field(ge=1, le=256)] = Field(
-        1, description="Runs side by side on one machine."
+        1, description="Number of parallel runs on one machine."
     )
     stop_grace_s: Annotated[float, Field(ge=1, le=25)] = Field(
-        20.0, description="What a run gets to flush when its machine is taken away (30 s notice)."
+        20.0,
+        description="Seconds that a run gets to flush at a preemption (30 s notice).",
     )
     mlflow: str | None = Field(
         None,
         description="MLflow server as the machines reach it: http(s)://…; they send curves "
-        "there when no driver runs.",
+        "to it when no driver runs.",
     )
     listing_lag_s: Annotated[float, Field(ge=0, le=300)] = Field(
-        15.0, description="How far Google's listings may lag behind."
+        15.0, description="Seconds by which Google's listings may lag."
     )
 
     @property
     def store_url(self) -> str:
-        """The mailbox of this backend."""
+        """URL of this backend's store."""
         return f"gs://{self.bucket}" + (f"/{self.prefix}" if self.prefix else "")
 
     @property
@@ -168,7 +170,7 @@ class GcpConfig(BaseSettings):
 
     @property
     def bucket_location(self) -> str:
-        """Where the bucket is made."""
+        """Location of a new bucket."""
         return self.location or self.region
 
     @field_validator("zones")

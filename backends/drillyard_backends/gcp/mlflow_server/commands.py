@@ -32,8 +32,8 @@ def register(app: typer.Typer) -> None:
     mlflow = typer.Typer(no_args_is_help=True, help="MLflow servers of your own.")
     gcp = typer.Typer(
         no_args_is_help=True,
-        help="An MLflow server on Google Cloud: Cloud Run, Cloud SQL, a bucket; closed to "
-        "strangers.",
+        help="An MLflow server on Google Cloud: Cloud Run, Cloud SQL and a bucket. Only named "
+        "accounts can use it.",
     )
     gcp.command("up")(up)
     gcp.command("status")(status)
@@ -50,17 +50,18 @@ def up(
         list[str] | None,
         typer.Option(
             "--member",
-            help="Who may use it: user:me@x.org, serviceAccount:…, group:…; may be "
-            "repeated. No other account can.",
+            help="Account that may use it: user:me@x.org, serviceAccount:…, group:…; may be "
+            "repeated. No other account may use it.",
         ),
     ] = None,
     tier: Annotated[
-        str | None, typer.Option("--tier", help="Machine of the database; default db-f1-micro.")
+        str | None,
+        typer.Option("--tier", help="Machine of the database; default db-f1-micro."),
     ] = None,
     image: Annotated[
-        str | None, typer.Option("--image", help="Image of your own instead of a built one.")
+        str | None, typer.Option("--image", help="Your own image instead of a built one.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: it costs money.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before costs arise.")] = False,
 ) -> None:
     """Create or repair the server; correct parts stay unchanged."""
     from drillyard.errors import ControlPlaneError
@@ -81,9 +82,9 @@ def up(
     url = server.url
     typer.echo(
         f"{url}\nin project {project}, with a database ({tier or SMALLEST} at first) that "
-        "costs money as long as it is there, also after `down`."
+        "costs money while it exists, also after `down`."
     )
-    _confirm("Make it?", yes)
+    _confirm("Create it?", yes)
     server.up(_say)
     answer = server.ask()
     if not answer.closed:

@@ -47,7 +47,7 @@ class Assets:
     """Registers by content, and only what is not there.
 
     Args:
-        service: Carries the calls.
+        service: Sends the requests.
         store: On the workspace's own datastore.
     """
 

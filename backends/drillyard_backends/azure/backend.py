@@ -36,9 +36,8 @@ from drillyard_backends.azure.store import BlobStore
 
 log = logging.getLogger(__name__)
 SETUP_S = TEARDOWN_S = 600.0
+_FRESH_S, _RARELY_S = 4.0, 30.0
 _PREEMPTED = re.compile(r"preemptionerror|pre-?empted", re.I)
-_FRESH_S = 4.0
-_RARELY_S = 30.0
 SETTLED_S = 120.0
 """Seconds for which a new cluster may be reported as missing; after that it is gone."""
 

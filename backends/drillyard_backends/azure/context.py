@@ -37,7 +37,7 @@ def files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def examine(folder: Path) -> Iterator[Finding]:
-    """Whether Azure ML takes a folder; nothing where it does and there is nothing to say.
+    """Checks whether Azure ML takes a folder; nothing where it does and there is nothing to say.
 
     Args:
         folder: With the Dockerfile.

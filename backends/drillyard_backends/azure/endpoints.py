@@ -57,7 +57,7 @@ class AzureEndpoints:
     """Managed online endpoints; see ``drillyard.policies.endpoints.Endpoints``.
 
     Args:
-        clock: For waiting.
+        clock: Clock for waiting.
         **settings: See ``AzureConfig``.
     """
 

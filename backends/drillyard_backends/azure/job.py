@@ -32,7 +32,7 @@ from drillyard.system.redaction import log_to, register_environment
 from drillyard.worker.loop import run_worker
 from drillyard.worker.push_worker import PushWorker, SocketPusher
 from drillyard.worker.worker import Worker
-from drillyard_backends.azure.multi_node import HelperNodeWorker, together_on
+from drillyard_backends.azure.multi_node import HelperNodeWorker, ray_environment
 
 STORE, ORDER_KEY, TICKET = "DRILLYARD_JOB_STORE", "DRILLYARD_JOB_ORDER", "DRILLYARD_JOB_TICKET"
 LOW_PRIORITY, GRACE = "DRILLYARD_JOB_LOW_PRIORITY", "DRILLYARD_JOB_GRACE_S"
@@ -115,13 +115,13 @@ def main() -> int:
         order = read_order()
         os.environ.setdefault(MARK, order.lease_id)
         grace_s = float(os.environ.get(GRACE, "20"))
-        together = width > 1 and order.spread > 1
+        one_run = width > 1 and order.spread > 1
         make: Callable[..., Worker]
-        if together and rank != "0":
+        if one_run and rank != "0":
             make = functools.partial(
                 HelperNodeWorker, ticket=os.environ[TICKET], term_grace_s=grace_s, paid=True
             )
-        elif width > 1 and not together:
+        elif width > 1 and not one_run:
             make = functools.partial(NodeWorker, term_grace_s=grace_s, paid=True)
         else:
             pusher = SocketPusher(hand(os.environ[TICKET]))
@@ -129,7 +129,7 @@ def main() -> int:
         # A child's broken pipe must not end this program.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         with (
-            together_on(order, name, width) if together else contextlib.nullcontext(),
+            ray_environment(order, name, width) if one_run else contextlib.nullcontext(),
             tempfile.TemporaryDirectory(prefix="drillyard-") as folder,
         ):
             return run_worker(order, Path(folder) / "work", 1, make=make)

@@ -103,7 +103,7 @@ class Job:
         return Liveness.ALIVE if self.status in _AT_WORK else Liveness.PENDING
 
     def of_lease(self, lease_id: str) -> bool:
-        """Whether it belongs to a lease, by its own tags."""
+        """Returns whether it belongs to a lease, by its own tags."""
         return (self.tags or {}).get(naming.LEASE_TAG) == lease_id
 
 
@@ -124,10 +124,10 @@ class Jobs:
     """The jobs of one lease, as this process knows them.
 
     Args:
-        service: Makes the calls.
+        service: Sends the requests.
         order: The order of the lease.
         make: Makes the properties of the job of (name, ticket) that is submitted.
-        clock: Time.
+        clock: Clock.
         patience: How long a job may take to start.
         width: Nodes of a job. Those of a wide one look for runs by themselves.
         stuck: Whether the cluster has nodes and none of them can be used.
@@ -257,7 +257,7 @@ class Jobs:
     # -- ending -------------------------------------------------------------------------------
 
     def may_leave(self, job: Job) -> bool:
-        """Whether a job whose run is done is left alone: for some seconds, from the first call."""
+        """Returns whether a job with a finished run may end by itself, for some seconds."""
         with self._lock:
             now = self._clock.monotonic()
             return now - self._leaving.setdefault(job.name, now) < LEAVE_S

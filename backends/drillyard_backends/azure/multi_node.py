@@ -1,4 +1,4 @@
-"""A job of several nodes that is one run: the first does it, the others play for its training."""
+"""A job of several nodes that is one run: the first node trains, the others simulate for it."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from drillyard.worker.worker import Worker
 FIRST, FIRST_PORT = "MASTER_ADDR", "MASTER_PORT"
 """Azure ML's own variables: the first node, and a port that is free there."""
 DELETE_S = 5.0
-"""How long the end of a job waits for a store that may be away."""
+"""Seconds that the end of a job waits for a store that may be unavailable."""
 _TOKEN, _MODE = "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"
-"""Ray's own: who has not the same token does not join."""
+"""Ray's own variables: a node needs the same token to join."""
 
 
 class HelperNodeWorker(Worker):
     """A helper node of a job that is one run: it gives its node to the training on the first one.
 
     Args:
-        order: What was rented.
+        order: The order of the lease.
         scratch: Local folder for the code.
         slots: See ``Worker``; it does no ticket.
-        clock: Time.
+        clock: Clock.
         ticket: The ticket of the run.
         **options: See ``Worker``.
     """
@@ -56,13 +56,13 @@ class HelperNodeWorker(Worker):
         self._node: RayNode | None = None
 
     def close(self) -> None:
-        """Take the node back, and end what this worker started."""
+        """Stops the node, and ends the processes of this worker."""
         if self._node is not None:
             self._node.close()
         super().close()
 
     def _orphans(self) -> Iterator[ProcessId]:
-        """A container is fresh."""
+        """Returns nothing, because a container is fresh."""
         return iter(())
 
     def _claim_some(self, states: dict[str, TicketState]) -> int:
@@ -77,17 +77,17 @@ class HelperNodeWorker(Worker):
 
 
 @contextlib.contextmanager
-def together_on(order: Order, job: str, width: int) -> Iterator[None]:
-    """Tell the training, and those who join it, where it listens and with which token.
+def ray_environment(order: Order, job: str, width: int) -> Iterator[None]:
+    """Sets the address and the token of the training for all nodes.
 
     Args:
-        order: What was rented.
-        job: Its name.
-        width: Its nodes.
+        order: The order of the lease.
+        job: Name of the job.
+        width: Number of its nodes.
     """
     store = open_store(order.store_url)
     key = f"{order.experiment}/leases/{order.lease_id}/{job}.token"
-    # Whichever node is first makes it; it goes no further than to those who read the mailbox.
+    # The first node creates it; only readers of the mailbox see it.
     store.put_if_absent(key, secrets.token_hex(32).encode())
     token = store.get(key).decode()
     register_secret(token)

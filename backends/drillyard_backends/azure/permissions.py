@@ -16,7 +16,7 @@ from drillyard.documents.json_types import Json, JsonObject, as_list
 
 
 def allowed(permission: JsonObject, action: str) -> bool:
-    """Whether a permission has an operation, and does not take it out again.
+    """Returns whether a permission has an operation, and does not take it out again.
 
     Args:
         permission: With ``actions`` and ``notActions``, as the service lists it.

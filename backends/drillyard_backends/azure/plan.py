@@ -51,7 +51,7 @@ def examine(
     """Returns every problem in one list.
 
     Args:
-        service: Carries the questions.
+        service: Sends the requests.
         config: The settings.
         order: What would be rented; None: one node, for ``doctor``.
         clock: This machine's.
@@ -100,7 +100,7 @@ def examine_endpoint(service: Service, config: AzureConfig) -> list[Finding]:
     """Returns every problem with a managed endpoint in one list.
 
     Args:
-        service: Carries the questions.
+        service: Sends the requests.
         config: The settings.
     """
     existing = _Existing()
@@ -354,7 +354,7 @@ def _identity(cluster: Cluster | None, config: AzureConfig) -> Iterator[Finding]
 
 
 def _new(config: AzureConfig, name: str) -> Iterator[Finding]:
-    """Whether the service takes the name of a cluster that is made."""
+    """Checks whether the service takes the name of a cluster that is made."""
     yield Finding(Severity.OK, "compute", f"cluster {name} will be made")
     if not _SURE_NAME.match(name):
         yield Finding(

@@ -57,10 +57,10 @@ ENDPOINT = [
 
 
 def of_runs(service: Service, config: AzureConfig, *, made: bool) -> Iterator[Finding]:
-    """Whether the caller may do what a run needs.
+    """Checks whether the caller may do what a run needs.
 
     Args:
-        service: Carries the questions.
+        service: Sends the requests.
         config: The settings.
         made: Whether the cluster is there.
     """
@@ -75,7 +75,7 @@ def of_runs(service: Service, config: AzureConfig, *, made: bool) -> Iterator[Fi
 
 
 def of_endpoints(service: Service) -> Iterator[Finding]:
-    """Whether the caller may do what a managed endpoint needs."""
+    """Checks whether the caller may do what a managed endpoint needs."""
     yield from _checked(service, ENDPOINT, [])
 
 

@@ -54,7 +54,7 @@ def of_store(service: Service, config: AzureConfig, workspace: JsonObject) -> It
     """What the workspace's storage account does with blobs.
 
     Args:
-        service: Carries the questions.
+        service: Sends the requests.
         config: The settings.
         workspace: As Azure describes it.
     """

@@ -43,7 +43,7 @@ def end(service: Service, wanted: str) -> None:
     """Delete what of an endpoint does not answer; all of it, if nothing does. Safe to repeat.
 
     Args:
-        service: Carries the calls.
+        service: Sends the requests.
         wanted: Id of the lease as which it is listed.
     """
     for one in _ours(service):

@@ -1,4 +1,4 @@
-"""Whether zones, machine types and GPUs are what Google has, and have room for the order."""
+"""Checks that Google has the zones, machine types and GPUs of an order."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def machine_types(
 
 
 def accelerators(reader: Reader, config: GcpConfig, found: Catalogue) -> Iterator[Finding]:
-    """Whether the GPU is in the zones, and can be attached to the machine types."""
+    """Checks whether the GPU is in the zones, and can be attached to the machine types."""
     name = config.gpu_type
     if name is None:
         return
@@ -141,7 +141,7 @@ def accelerators(reader: Reader, config: GcpConfig, found: Catalogue) -> Iterato
 
 
 def enough_gpus(config: GcpConfig, gpus: int, found: Catalogue) -> Iterator[Finding]:
-    """Whether machines have the GPUs that are asked for.
+    """Checks whether machines have the GPUs that are asked for.
 
     Args:
         config: The settings. What a template of the user's own has is not looked at.
@@ -163,7 +163,7 @@ def enough_gpus(config: GcpConfig, gpus: int, found: Catalogue) -> Iterator[Find
 
 
 def room(reader: Reader, config: GcpConfig, count: int, found: Catalogue) -> Iterator[Finding]:
-    """Whether quotas have room for so many machines, somewhere at least."""
+    """Checks whether quotas have room for so many machines, somewhere at least."""
     if not found.machines:
         return
     project = reader.compute("")

@@ -57,7 +57,7 @@ class NoRoom(NoCapacity):
 
 
 def retryable(error: BaseException) -> bool:
-    """True for what the same request may get through a moment later.
+    """Returns True for what the same request may get through a moment later.
 
     The library repeats none of these for a POST, and 503 alone for a GET.
     """

@@ -56,7 +56,7 @@ class Identity:
     Attributes:
         name: Its name.
         number: Google's number of it.
-        zone: Where it is.
+        zone: Its zone.
         project: Id of the project.
         group: ``zones/Z/NAME`` or ``regions/R/NAME``.
         order: The order of the lease.
@@ -73,7 +73,7 @@ class Identity:
 
     @classmethod
     def read(cls, metadata: Metadata) -> Identity:
-        """From the metadata server.
+        """Reads the identity from the metadata server.
 
         Raises:
             InfrastructureError: It does not answer, or this is not a machine of drillyard.
@@ -92,10 +92,10 @@ class Identity:
 
 
 class Machine:
-    """One machine's life.
+    """The program of one machine.
 
     Args:
-        identity: What it was told.
+        identity: Its identity and order.
         scratch: Local folder.
     """
 
@@ -107,19 +107,19 @@ class Machine:
         self._group = InstanceGroupSelf(identity.project, identity.group, identity.zone)
 
     def run(self, metadata: Metadata) -> int:
-        """Work, then end this machine. Returns only when it is being stopped."""
+        """Works, then ends this machine. Returns only when the machine is being stopped."""
         scratch = self._scratch / "work"
         scratch.mkdir(parents=True, exist_ok=True)
-        self._say_started()
+        self._record_start()
         settings = self._me.settings
-        digger = NeighbourAttempts(self._mailbox, self._group, f"machine {self._me.name}")
+        neighbours = NeighbourAttempts(self._mailbox, self._group, f"machine {self._me.name}")
         worker = Worker(
             self._order(),
             scratch,
             int(settings.get("slots", 1)),
             term_grace_s=float(settings.get("stop_grace_s", 20.0)),
             paid=True,
-            close_lost=digger.look,
+            close_lost=neighbours.look,
         )
         metadata.when_preempted(lambda: os.kill(os.getpid(), signal.SIGTERM))
         try:
@@ -131,11 +131,11 @@ class Machine:
             log.info("this machine is being stopped; what was running is flushed")
             within(LAST_WORDS_S, self._keep_log)
             return 0
-        why = "the worker is done" if code == 0 else f"the worker ended with code {code}"
+        why = "the worker is done" if code == 0 else f"the worker exited with code {code}"
         return 0 if self._leave(why) else int(ExitCode.INFRASTRUCTURE)
 
     def _order(self) -> Order:
-        """The order with what this machine keeps for itself."""
+        """Returns the order with this machine's own settings."""
         order = self._me.order
         update: dict[str, Any] = {"idle_s": self._me.settings.get("idle_s", order.idle_s)}
         if order.deadline is not None:
@@ -143,7 +143,7 @@ class Machine:
             update["deadline"] = order.deadline - min(DEADLINE_MARGIN_S, 0.1 * left_s)
         return order.model_copy(update=update)
 
-    def _say_started(self) -> None:
+    def _record_start(self) -> None:
         started = records.Started(
             machine=self._me.name,
             number=self._me.number,
@@ -165,22 +165,22 @@ class Machine:
 
         signal.signal(signal.SIGTERM, on_term)
         exit_after(ended, EXIT_S)
-        leaver = SelfDelete(
+        self_delete = SelfDelete(
             self._mailbox, self._me.order, self._group, self._me.name, self._me.number
         )
-        leaver.record(reason)
-        leaver.wait(ended)
-        last = leaver.last()
+        self_delete.record(reason)
+        self_delete.wait(ended)
+        last = self_delete.last()
         if last:
             try:
                 self._without_driver()
-            except Exception:  # whatever it is, this machine costs money: it goes
-                log.exception("what a driver would do at the end went wrong")
+            except Exception:  # any error: the machine must end, because it costs money
+                log.exception("the final work of the driver failed")
         log.info("%s: ending %s", reason, "the group" if last else "this machine")
         self._keep_log()
-        heard = leaver.delete(last, ended)
-        log.info("this machine is being stopped" if heard else "Google does not end this machine")
-        return heard
+        ending = self_delete.delete(last, ended)
+        log.info("this machine is being stopped" if ending else "Google does not end this machine")
+        return ending
 
     def _without_driver(self) -> None:
         """Sends curves at the end, as a driver would, if no driver runs."""
@@ -206,7 +206,7 @@ class Machine:
             log.warning("curves were not sent to MLflow: %s", error)
 
     def _tracking_uri(self) -> str | None:
-        """A server that this machine may reach; a database of the driver's is none."""
+        """Returns a server that this machine can reach; not a database of the driver."""
         spec = self._mailbox.experiment_record().spec
         uri = as_object(spec.get("tracking")).get("mlflow")
         if uri == "auto":
@@ -222,7 +222,7 @@ class Machine:
 
 
 def main() -> int:
-    """Run; the exit code."""
+    """Runs the program; returns the exit code."""
     register_environment()
     scratch = Path(os.environ.get(SCRATCH, "/var/tmp/drillyard"))
     scratch.mkdir(parents=True, exist_ok=True)
@@ -239,7 +239,7 @@ def main() -> int:
         log.error("%s%s", error, f" ({error.hint})" if error.hint else "")
         return int(error.exit_code)
     except Exception:
-        log.exception("this machine's program broke")
+        log.exception("this machine's program failed")
         return 3
 
 

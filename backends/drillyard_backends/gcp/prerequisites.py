@@ -44,7 +44,7 @@ def bucket_is_there(reader: Reader, name: str) -> bool:
 
 
 def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Finding]:
-    """Whether the mailbox's bucket can be written to, and is near the machines.
+    """Checks whether the mailbox's bucket can be written to, and is near the machines.
 
     Args:
         reader: Who asks.
@@ -107,7 +107,7 @@ def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Fi
 
 
 def _keeping(body: Mapping[str, Any], config: GcpConfig) -> Iterator[Finding]:
-    """Whether a bucket keeps what is written to it, and lets it be overwritten at once."""
+    """Checks whether a bucket keeps what is written to it, and lets it be overwritten at once."""
     name = config.bucket
     change = f"gcloud storage buckets update gs://{name}"
     rules = (body.get("lifecycle") or {}).get("rule", [])
@@ -162,7 +162,7 @@ def _keeping(body: Mapping[str, Any], config: GcpConfig) -> Iterator[Finding]:
 
 
 def _deletes_ours(rule: Mapping[str, Any], prefix: str) -> bool:
-    """Whether a lifecycle rule may delete live objects below a prefix."""
+    """Returns whether a lifecycle rule may delete live objects below a prefix."""
     when = rule.get("condition") or {}
     if (rule.get("action") or {}).get("type") != "Delete" or when.get("isLive") is False:
         return False
@@ -176,7 +176,7 @@ def _deletes_ours(rule: Mapping[str, Any], prefix: str) -> bool:
 
 
 def _machines_rights(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
-    """Whether the machines have rights on the bucket, where Google tells."""
+    """Checks whether the machines have rights on the bucket, where Google tells."""
     said = reader.bucket_policy(config.bucket)
     if not said.good:
         return
@@ -204,7 +204,7 @@ def _machines_rights(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
 
 
 def store(config: GcpConfig, url: str) -> Iterator[Finding]:
-    """Whether the machines can reach the mailbox at all."""
+    """Checks whether the machines can reach the mailbox at all."""
     parts = urlsplit(url)
     if parts.scheme != "gs":
         yield Finding(
@@ -224,7 +224,7 @@ def store(config: GcpConfig, url: str) -> Iterator[Finding]:
 
 
 def network(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Finding]:
-    """Whether machines without a public address have a way to the bucket."""
+    """Checks whether machines without a public address have a way to the bucket."""
     if config.public_ip:
         yield Finding(
             Severity.WARNING,
@@ -256,7 +256,7 @@ def network(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[F
 
 
 def image(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
-    """Whether the image and the template that were named are there."""
+    """Checks whether the image and the template that were named are there."""
     named = config.image or config.image_family
     if named is not None:
         path = named.partition("/compute/v1/")[2] or named

@@ -1,4 +1,4 @@
-"""Whether the project's quotas have room for an order; names, numbers, where they are raised."""
+"""Checks that the project's quotas are large enough for an order."""
 
 from __future__ import annotations
 

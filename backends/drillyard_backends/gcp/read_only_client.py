@@ -72,7 +72,7 @@ class Answer:
 
     @property
     def api_off(self) -> bool:
-        """True where the API itself is not enabled in the project."""
+        """True if the API itself is not enabled in the project."""
         return self.status == 403 and (
             "has not been used" in self.message or "is disabled" in self.message
         )
@@ -167,7 +167,7 @@ class Reader:
         return self._ask("POST", url, body={"permissions": list(wanted)})
 
     def services(self, wanted: Iterable[str]) -> Answer:
-        """Whether these APIs are enabled in the project."""
+        """Returns the states of APIs in the project."""
         names = [("names", f"projects/{self.project}/services/{one}") for one in wanted]
         return self._ask("GET", f"{SERVICES}/{self.project}/services:batchGet", names)
 

@@ -48,7 +48,7 @@ class Holder:
     succeeded: bool = False
 
     def liveness(self, listed: Iterable[tuple[str, str, Stage]]) -> Liveness:
-        """Whether the machine lives.
+        """Returns whether the machine lives.
 
         Args:
             listed: Name, number (empty: no machine) and stage of each machine that is listed.

@@ -194,7 +194,7 @@ def project(reader: Reader, config: GcpConfig, *, new_bucket: bool) -> Iterator[
 
 
 def account(reader: Reader, email: str) -> Iterator[Finding]:
-    """Whether the machines' identity is there and may be given to machines."""
+    """Checks whether the machines' identity is there and may be given to machines."""
     grant = (
         f"gcloud iam service-accounts add-iam-policy-binding {email} "
         f"--member={reader.member} --role=roles/iam.serviceAccountUser"

@@ -1,8 +1,8 @@
-"""Google's APIs as the parts use them: one door, where errors become ours and calls are repeated.
+"""Calls of Google's APIs for the parts: translates errors and repeats calls.
 
 Every answer may be lost, so each call is repeated a few times, and every part takes "exists" and
-"missing" as success. Rights and switched-on APIs reach Google's servers with a delay: what is
-refused for that reason is asked again for two minutes.
+"missing" as success. Rights and enabled APIs reach Google's servers with a delay: a request that
+is refused for that reason is repeated for two minutes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LOGIN = "gcloud auth application-default login"
 
 
 class Exists(Exception):
-    """Something of that name is there. Never leaves the package."""
+    """A resource of that name exists. It is caught inside the package."""
 
 
 class Google:
@@ -40,19 +40,19 @@ class Google:
 
     Args:
         project: Id of the project, for messages.
-        clock: For waiting.
+        clock: Clock for waiting.
     """
 
     def __init__(self, project: str, clock: Clock = SYSTEM) -> None:
         self.project = project
         self.clock = clock
         self.patient = False
-        """True once something was made: what is refused may only not have settled yet."""
+        """True once something was created: a refusal may only be a delay."""
         self._transport: RequestsHttp | None = None
         self._services: dict[str, Resource] = {}
 
     def api(self, name: str, version: str) -> Resource:
-        """A client of one API, from the documents that come with Google's library.
+        """Returns a client of one API, from the documents that come with Google's library.
 
         Raises:
             UserError: The library or a login is missing.
@@ -72,7 +72,7 @@ class Google:
         return self._services[key]
 
     def _http(self) -> RequestsHttp:
-        """Who we are, on a connection.
+        """Returns a connection with our credentials.
 
         Raises:
             UserError: You are not logged in.
@@ -91,11 +91,11 @@ class Google:
         return self._transport
 
     def call(self, request: HttpRequest) -> dict[str, Any]:
-        """Do it.
+        """Executes a request.
 
         Raises:
             Exists: 409.
-            UserError: A right is missing, or what is asked cannot be.
+            UserError: A right is missing, or the request is not possible.
             ControlPlaneError: Google's API cannot be reached, or fails again and again.
         """
         found = self._done(request)
@@ -104,16 +104,16 @@ class Google:
         return found
 
     def find(self, request: HttpRequest) -> dict[str, Any] | None:
-        """Do it; None for what is not there."""
+        """Executes a request; returns None if the resource does not exist."""
         return self._done(request)
 
     def wait(
         self, look: Callable[[], T | None], what: str, timeout_s: float, poll_s: float = 3.0
     ) -> T:
-        """Look again until there is something.
+        """Calls a function until it returns something.
 
         Raises:
-            InfrastructureError: There was nothing in time; the same command goes on waiting.
+            InfrastructureError: The time is over; the same command continues to wait.
         """
         deadline = self.clock.monotonic() + timeout_s
         event = threading.Event()
@@ -124,15 +124,15 @@ class Google:
             if self.clock.monotonic() >= deadline:
                 raise InfrastructureError(
                     f"{what} is not ready after {timeout_s / 60:.0f} minutes",
-                    hint="run the same command again: it goes on where this one stopped",
+                    hint="run the same command again: it continues where this one stopped",
                 )
             self.clock.wait(event, poll_s)
 
     def finished(self, look: Callable[[], dict[str, Any]], what: str, timeout_s: float) -> Any:
-        """Wait for a long-running operation (``done``, ``error``, ``response``).
+        """Waits for a long-running operation (``done``, ``error``, ``response``).
 
         Raises:
-            ControlPlaneError: It failed; with Google's words.
+            ControlPlaneError: It failed; with Google's message.
         """
 
         def done() -> dict[str, Any] | None:
@@ -171,7 +171,7 @@ class Google:
                 raise self._refused(error, request) from error
             except RefreshError as error:
                 raise UserError(
-                    f"your login to Google Cloud is no longer good: {error}", hint=_LOGIN
+                    f"your login to Google Cloud has expired: {error}", hint=_LOGIN
                 ) from error
             except (OSError, httplib2.HttpLib2Error, TransportError) as error:
                 raise self._error(f"Google's API does not answer: {error}", "") from error
@@ -193,7 +193,7 @@ class Google:
                 "or let a person with them run it",
             )
         if error.resp.status == 400:
-            return UserError(words, hint="the message names the value that cannot be")
+            return UserError(words, hint="the message names the invalid value")
         return self._error(words, request.uri)
 
     @staticmethod
@@ -217,7 +217,7 @@ def _words(error: HttpError) -> str:
 
 
 def _disabled(error: HttpError) -> bool:
-    """True for the answer of an API that is switched off."""
+    """Returns True for the answer of an API that is switched off."""
     document = _document(error)
     reasons = {str(d.get("reason")) for d in document.get("details", []) if isinstance(d, dict)}
     reasons |= {str(e.get("reason")) for e in document.get("errors", []) if isinstance(e, dict)}
@@ -225,7 +225,7 @@ def _disabled(error: HttpError) -> bool:
 
 
 def _settles(error: HttpError) -> bool:
-    """True for a refusal that ends by itself a little after the thing before was made."""
+    """Returns True for a refusal that ends a little after the previous resource was created."""
     if _disabled(error):
         return True
     unknown_account = error.resp.status == 400 and "does not exist" in _words(error)

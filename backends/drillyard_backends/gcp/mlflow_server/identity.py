@@ -78,7 +78,7 @@ class Account:
     """A service account, with its roles in the project.
 
     Args:
-        google: The door.
+        google: Makes the calls.
         choices: For the project.
         email: Address of the account.
         what: It does.

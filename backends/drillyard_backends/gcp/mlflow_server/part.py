@@ -59,7 +59,7 @@ def must_be_ours(what: str, labels: Mapping[str, object] | None) -> None:
 
 
 def covers(actual: object, wanted: object) -> bool:
-    """True when what is there has everything that is wanted; more is fine."""
+    """Returns True if what is there has everything that is wanted; more is fine."""
     if isinstance(wanted, dict):
         return isinstance(actual, dict) and all(
             covers(actual.get(k), v) for k, v in wanted.items()

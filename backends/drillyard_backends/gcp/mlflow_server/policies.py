@@ -17,7 +17,7 @@ Policy = dict[str, Any]
 
 
 def has(policy: Policy, role: str, member: str) -> bool:
-    """True when a role is held without a condition."""
+    """Returns True if a role is held without a condition."""
     return any(
         b["role"] == role and member in b.get("members", []) and not b.get("condition")
         for b in policy.get("bindings", [])
@@ -67,7 +67,7 @@ def ensure(
     """Make a policy grant what is wanted; what others wrote meanwhile is kept.
 
     Args:
-        google: The door.
+        google: Makes the calls.
         read: Makes the request that reads the policy, with its etag.
         write: Makes the request that writes one back.
         wanted: (role, member) each.
@@ -103,7 +103,7 @@ def drop(
     """Take a role from a member; what others wrote meanwhile is kept.
 
     Args:
-        google: The door.
+        google: Makes the calls.
         read: Makes the request that reads the policy, with its etag.
         write: Makes the request that writes one back.
         given: Role and member.

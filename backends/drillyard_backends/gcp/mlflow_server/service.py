@@ -24,7 +24,7 @@ class Service:
     """The server: the one part that ``down`` takes away.
 
     Args:
-        google: The door.
+        google: Makes the calls.
         choices: Names and sizes.
         url: The server's address, known before it is made.
         secret: Remembers the guests while there is no server.

@@ -154,7 +154,7 @@ def test_lost_answers_leave_one_endpoint_that_answers(azure, bundle, client, tmp
     ("words", "world", "variables", "said"),
     [
         (["--name", "My reactor"], {}, {}, "--name my-reactor"),
-        ([], {}, {"ENDPOINT_SIZE": "Standard_X9"}, "Standard_X9 is not to be had"),
+        ([], {}, {"ENDPOINT_SIZE": "Standard_X9"}, "Standard_X9 is not available"),
         ([], {"everywhere": 0}, {}, "the quota is 0"),
         ([], {"denied": [f"{ML}/onlineEndpoints/write"]}, {}, "onlineEndpoints/write"),
         ([], {}, {"WORKSPACE": "elsewhere"}, "no workspace 'elsewhere'"),

@@ -138,7 +138,7 @@ def test_a_lost_answer_submits_no_second_job(azure, backend, order):
 @pytest.mark.parametrize(
     ("given", "world", "subject", "words"),
     [
-        ({"vm_size": "Standard_F32s_v2"}, {}, "vm_size", "Standard_F32s_v2 is not to be had"),
+        ({"vm_size": "Standard_F32s_v2"}, {}, "vm_size", "Standard_F32s_v2 is not available"),
         ({"vm_size": "Standard_X1_v9"}, {}, "prices", "has no Standard_X1_v9"),
         ({}, {"everywhere": 0}, "quota", "the quota is 0"),
         ({}, {"everywhere": 6}, "quota", "too small"),

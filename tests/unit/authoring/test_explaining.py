@@ -34,6 +34,7 @@ class StormyConfig(BaseSettings):
 
 class Stormy:
     kind = "stormy"
+    traits: ClassVar = frozenset()
     Config: ClassVar = StormyConfig
 
 

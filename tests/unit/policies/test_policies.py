@@ -113,7 +113,7 @@ def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch,
     capsys.readouterr()
     assert main(["evaluate", "models:/reactor@champion", "--episodes", "2"]) == 0
     said = capsys.readouterr()
-    assert "2 fresh episodes" in said.out and not said.err
+    assert "2 new episodes" in said.out and not said.err
     assert main(["serve", "models:/nobody@champion"]) == 2
     words = ["promote", str(made / "onnx"), "--name", "reactor", "--tracking", uri]
     assert main([*words, "--episodes", "5", "--margin", "-1"]) == 0

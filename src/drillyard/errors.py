@@ -10,7 +10,7 @@
     │   ├── IdentityChanged            2    no     the same name for another experiment
     │   ├── AlreadyDriven              2    no     another driver is alive on this experiment
     │   ├── AccessDenied               2    no     a right is missing: asking again does not help
-    │   │   └── SignInRefused          2    no     the provider does not know us (any more)
+    │   │   └── SignInRefused          2    no     the provider rejects our credentials
     │   └── NotFound                   2    no     no such run, experiment, file
     ├── ExperimentFailed               1    no     it ran and did not succeed
     │   ├── RunFailed                  1    no     the user's code raised, NaN, too many attempts
@@ -236,11 +236,11 @@ class AlreadyDriven(UserError):
 
 
 class AccessDenied(UserError):
-    """A right is missing. Asking again does not help until somebody grants it."""
+    """A right is missing. Another request does not help until it is granted."""
 
 
 class SignInRefused(AccessDenied):
-    """A provider does not know us, or not any more."""
+    """A provider rejects our credentials."""
 
 
 class NotFound(UserError):

@@ -365,7 +365,7 @@ def _traffic(endpoint: JsonObject | None) -> JsonObject:
     return dict(section(section(endpoint or {}, "properties"), "traffic"))
 
 
-def _model_name(index: JsonObject) -> str:
+def _model_name(index: Mapping[str, object]) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", f"drillyard-{index['experiment']}")[:100]
 
 

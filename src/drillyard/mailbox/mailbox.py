@@ -150,7 +150,7 @@ class Mailbox(Folder):
         return sorted(chosen, key=lambda t: t.number), outcomes, more
 
     def trial(self, number: int) -> TrialRecord | None:
-        """``trials/t0001.json``; None where nothing was chosen: the experiment is no study."""
+        """``trials/t0001.json``; None if the experiment is not a study."""
         return self.read(f"trials/{trial_id(number)}.json", TrialRecord)
 
     def choose(self, trial: TrialRecord) -> bool:

@@ -44,7 +44,7 @@ class Comparison:
         estimates: Name -> aggregate -> estimate; the intervals hold all at once. Those of a
             search have none: they were chosen by these numbers.
         profiles: Name -> share of runs above a score.
-        better: Of each pair and of each with each baseline.
+        better: The comparison of each pair, and of each with each baseline.
         places: Name -> (best, last) place that it can have.
         chosen: True for the best trials of a search.
         again: The interquartile mean of the winner on fresh seeds, where it ran again.
@@ -71,7 +71,7 @@ class Pair:
         other: The second.
         improvement: Probability that a run of the one is better than a run of the other; above a
             baseline the share of runs.
-        difference: Of the mean scores.
+        difference: Difference of the mean scores.
         p: Corrected for all pairs of the page; None for a baseline.
         word: ``better``, ``worse`` or ``undecided``.
     """
@@ -187,7 +187,7 @@ def _beside(
         own: The runs.
         levels: In each simulator the baseline's mean and the ends of its interval.
         at_once: Level of the interval of the share.
-        confidence: Of the interval that decides.
+        confidence: Confidence of the interval that decides.
     """
     gaps = [[v - mean for v in task] for task, (mean, _, _) in zip(own, levels, strict=True)]
     share = st.performance_profile(gaps, [0.0], at_once)

@@ -39,7 +39,7 @@ class StudySection:
     """The winner: its score in the search, and on fresh seeds."""
     better: Grid | None
     places: Grid | None
-    """Of what is compared: the places that each can have."""
+    """The places that each of the compared can have."""
     drawn: tuple[Drawn, ...]
     notes: tuple[str, ...]
 

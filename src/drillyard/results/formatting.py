@@ -250,7 +250,7 @@ def beside(agent: PolicyScore, best: PolicyScore, decimals: int) -> str:
     Args:
         agent: The agent.
         best: The baseline.
-        decimals: Of the numbers.
+        decimals: Decimals of the numbers.
     """
     gap = agent.mean_return - best.mean_return
     if not math.isfinite(gap):

@@ -2,7 +2,7 @@
 
 Intervals follow one rule (``drillyard.statistics.intervals``): from three seeds an interval over
 seeds; of one seed over its episodes, and labelled so; of two none, because an interval over the
-episodes of both could leave out both seeds. The seeds' own values stand beside it.
+episodes of both could leave out both seeds. The seeds' own values are shown beside it.
 
 A trial that a search ranked by its score has no interval: the best of many is the luckiest, too.
 The lines of a list have intervals that hold all at once, whichever of them comes out on top.
@@ -74,7 +74,7 @@ def role_of(chooser: str, of: int | None) -> Role:
     """What a trial is to its study.
 
     Args:
-        chooser: Of the study.
+        chooser: Chooser of the study.
         of: The trial whose winner it runs again on fresh seeds.
     """
     if of is not None:

@@ -18,7 +18,7 @@ from drillyard.system.output_files import writing
 PARAMETERS = 5
 """Parameters that a table on a terminal shows; all are in the CSV."""
 SHOWN = 10
-"""Trials that are shown where nobody says how many."""
+"""Trials that are shown by default."""
 RANGE, AT_ONCE = "range of seeds", "95 % interval, all at once"
 """What the column beside the values is: a search has no intervals, see ``StudyResults.interval``;
 those of a list hold whichever line is picked."""

@@ -108,7 +108,7 @@ class StudyResults:
         return role_of(self.chooser, None) == "searched" and len(self.ranked()) > 1
 
     def verdicts(self) -> dict[tuple[str, str], Verdict]:
-        """(trial, trial) -> which is better by the first objective; {} where nobody can tell.
+        """(trial, trial) -> which is better by the first objective; {} where that is not known.
 
         In the order of ``ranked``; on 5 % of pages at most equal ones are told apart.
         """
@@ -125,7 +125,7 @@ class StudyResults:
     def interval(self, t: TrialRow) -> Interval | None:
         """95 % interval of the first objective over the seeds of a trial.
 
-        None where the seeds say too little, where the objective is no mean over them, and for a
+        None where the seeds say too little, where the objective is not a mean over them, and for a
         trial of a search, which was ranked by this number.
         """
         if self.first.over != "mean":

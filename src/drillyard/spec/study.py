@@ -371,7 +371,7 @@ class StudySpec(Strict):
         """On how many seeds the winner is run again; 0: it is not.
 
         Args:
-            seeds: Of the file: as many, where it does not say it.
+            seeds: Number of seeds of the file, used if the study does not give one.
         """
         if self.confirm is not None:
             return self.confirm

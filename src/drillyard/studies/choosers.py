@@ -110,7 +110,7 @@ class ChooserKind(Protocol):
 
         Args:
             spec: With a ``study``.
-            mailbox: Of the experiment; what was chosen is read from there by ``reconcile``.
+            mailbox: Mailbox of the experiment; ``reconcile`` reads earlier choices from it.
 
         Raises:
             ConfigError: It cannot work.

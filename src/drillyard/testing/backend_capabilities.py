@@ -109,7 +109,7 @@ class CapabilityTests(BackendTests):
         assert page == page.strip() and " " not in page
 
     def test_protection_is_listed_and_taken_away(self, backend: Backend, order: Order) -> None:
-        """Marking twice is as good as once; what is gone is no error."""
+        """Marking twice is the same as once. A lease that is gone is not an error."""
         if not isinstance(backend, ProtectsLeases):
             lacks(ProtectsLeases)
         lease = backend.provision(order)

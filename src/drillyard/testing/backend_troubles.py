@@ -39,7 +39,7 @@ TICKET = "t0001-s1.train"
 
 
 class ForeignError(Exception):
-    """Of a library that nobody has heard of."""
+    """An error of a library that the backend does not know."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Trouble:
     Attributes:
         name: In words.
         around: While it is entered, the trouble is there.
-        denies: It may say that things are not there, so that GONE is no mistake.
+        denies: It may report that things do not exist, so that GONE is correct.
     """
 
     name: str
@@ -108,7 +108,9 @@ class TroubleTests(BackendTests):
         if isinstance(backend, ExplainsLosses):
             found["lost_to"] = lambda: backend.lost_to(lease, TICKET)
         if isinstance(backend, SimulatesPreemption):
-            found["simulate_preemption"] = lambda: backend.simulate_preemption(lease, "nobody")
+            found["simulate_preemption"] = lambda: backend.simulate_preemption(
+                lease, "no-such-run"
+            )
         found["cancel"] = lambda: backend.cancel(lease, TICKET)
         found["teardown"] = lambda: backend.teardown(lease)
         return found

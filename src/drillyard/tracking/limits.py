@@ -14,7 +14,7 @@ _MACHINES = ("time/", "timing/", "telemetry/", "system/")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one kind of server; the defaults are those of MLflow 3.
+    """Limits of one kind of server; the defaults are those of MLflow 3.
 
     Attributes:
         metrics_a_batch: Values of metrics in one request.

@@ -118,7 +118,7 @@ def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch,
     words = ["promote", str(made / "onnx"), "--name", "reactor", "--tracking", uri]
     assert main([*words, "--episodes", "5", "--margin", "-1"]) == 0
     said = capsys.readouterr().out
-    assert "fewer than 8 episodes decide nothing" in said and "version 2 stays champion" in said
+    assert "fewer than 8 episodes decide nothing" in said and "version 2 remains champion" in said
     # A training begins with the champion.
     from drillyard.learners.warm_start import find
 

@@ -40,7 +40,7 @@ def problems(learner: LearnerSpec) -> Iterator[ConfigError]:
     """Everything about a learner that the compiled one does not do.
 
     Args:
-        learner: Of one of ``ALGORITHMS``; its arguments are those of the algorithm.
+        learner: A learner of one of ``ALGORITHMS``, with the arguments of the algorithm.
     """
     for name, value in learner.args.items():
         if name in _SDE and value != ARGUMENTS[learner.algorithm][name]:

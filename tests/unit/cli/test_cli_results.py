@@ -121,6 +121,7 @@ def test_lists(capsys: pytest.CaptureFixture[str], store: Path) -> None:
     assert [row["run"] for row in json.loads(out)] == ["t0001-s1", "t0001-s2"]
 
 
+@pytest.mark.heavy
 def test_report_is_built_anew(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     write_experiment(tmp_path, "one", seeds=(1,))
     code, out, _ = run(capsys, tmp_path, "report", "one", "--json")

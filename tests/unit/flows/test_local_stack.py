@@ -36,6 +36,7 @@ def free() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.heavy
 def test_passwords_are_made_once_and_read_by_the_owner_alone(stack: LocalStack) -> None:
     first = stack.passwords()
     assert len(set(first.values())) == len(first) == 6 and stack.passwords() == first
@@ -67,6 +68,7 @@ def test_nothing_listens_for_others_and_no_password_is_on_a_command_line(
     assert worker.environment["DRILLYARD_STORE"] == "/runs"
 
 
+@pytest.mark.heavy
 def test_ports_stay_and_a_taken_one_is_refused(stack: LocalStack) -> None:
     chosen = {"prefect": free(), "mlflow": free()}
     assert stack.ports(chosen) == chosen
@@ -78,6 +80,7 @@ def test_ports_stay_and_a_taken_one_is_refused(stack: LocalStack) -> None:
             stack.ports({"prefect": taken.getsockname()[1], "mlflow": None})
 
 
+@pytest.mark.heavy
 def test_a_service_is_started_once_and_stopped_with_its_children(stack: LocalStack) -> None:
     program = "import subprocess, sys; subprocess.run(['sleep', '600'])"
     service = Service("worker", [sys.executable, "-c", program], dict(os.environ))
@@ -88,6 +91,7 @@ def test_a_service_is_started_once_and_stopped_with_its_children(stack: LocalSta
     assert not leader.alive() and stack.read()["processes"] == {}
 
 
+@pytest.mark.heavy
 def test_one_that_ends_at_once_is_said_with_its_log(stack: LocalStack) -> None:
     service = Service(
         "mlflow",

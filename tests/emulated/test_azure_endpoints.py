@@ -96,7 +96,7 @@ def test_a_deployed_policy_answers_as_the_bundle_does(azure, bundle, client, tmp
     """It answers; the same again makes no call; a new one replaces it; then all is gone."""
     assert main(["deploy-policy", str(bundle), "--on", "azure", "--name", "reactor"]) == 0
     said = capsys.readouterr().out
-    assert "reactor: answers at https://reactor.westeurope.inference.ml.azure.com/score" in said
+    assert "reactor: deployed at https://reactor.westeurope.inference.ml.azure.com/score" in said
     assert "an hour until you run `drillyard undeploy-policy reactor --on azure`" in said
     known = Policy(bundle).act_named(GOOD)
     assert ask(client, tmp_path, "reactor", GOOD)["actions"] == pytest.approx(known, abs=1e-4)
@@ -276,4 +276,10 @@ def test_an_endpoint_of_somebody_else_is_left_alone(azure, bundle, service, caps
         assert main([*command, *words, "--on", "azure"]) == 2
         assert "drillyard did not make it" in capsys.readouterr().err
     assert "theirs" in azure.state()["endpoints"]
+
+    def settled() -> bool:
+        """Azure refuses to delete an endpoint that is still being created."""
+        return azure.state()["endpoints"]["theirs"]["state"] == "Succeeded"
+
+    until(settled, what="an endpoint that was created")
     service.delete(path)

@@ -132,7 +132,7 @@ def test_a_workspace_that_is_not_there_is_said_before_the_run(
 def test_files_in_the_workspace_are_refused(tmp_path):
     path = tmp_path / "charted.yaml"
     path.write_text(FILE + "store: [{url: mlflow}]\n")
-    with pytest.raises(ConfigError, match="keeps no files"):
+    with pytest.raises(ConfigError, match="stores files only"):
         load(path)
 
 

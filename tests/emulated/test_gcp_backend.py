@@ -664,7 +664,7 @@ def test_a_zone_that_cannot_be_reached_hides_nothing(
     lease = backend.provision(order)
     until(lambda: machines(bodiless, order), 60, "a machine")
     bodiless.physics(unreachable=["zones/europe-west1-b"])
-    with pytest.raises(ControlPlaneError, match="not listed everything: UNREACHABLE"):
+    with pytest.raises(ControlPlaneError, match="did not list everything: UNREACHABLE"):
         list(backend.leases())
     bodiless.physics(unreachable=[])
     assert order.lease_id in [found.lease_id for found in backend.leases()]

@@ -291,7 +291,9 @@ def test_a_bucket_is_tried_before_a_machine_is_made(
         monkeypatch.setenv(f"DRILLYARD_GCP_{name}", value)
     bucket(bench, "tried-runs")
     assert main(["doctor", "--on", "gcp", "--write", "--json"]) in (0, 4)
-    tried = [f for f in json.loads(capsys.readouterr().out)["findings"] if "tried" in f["subject"]]
+    tried = [
+        f for f in json.loads(capsys.readouterr().out)["findings"] if "tested" in f["subject"]
+    ]
     assert [f["message"] for f in tried] == ["gs://tried-runs: written, read and deleted"]
     assert list(bench.ask("objects", bucket="tried-runs")) == []
 

@@ -6,7 +6,6 @@ killed from outside at random moments.
 
 import functools
 import json
-import multiprocessing
 import random
 import subprocess
 import sys
@@ -241,15 +240,6 @@ CASES = {
     ),
     "reset-sac": case({"id": "Pendulum-v1"}, "sac", WARM, ["normalize"]),
 }
-
-
-@pytest.fixture(scope="module")
-def processes():
-    forkserver = multiprocessing.get_context("forkserver")
-    forkserver.set_forkserver_preload(
-        ["stable_baselines3", "drillyard.learners.sb3", "tests.helpers.resume_runner"]
-    )
-    return forkserver
 
 
 @pytest.fixture(scope="module")

@@ -233,7 +233,7 @@ def test_what_it_trained_leaves_as_onnx_and_is_played_without_jax(tmp_path):
 
 
 def test_a_program_of_its_own_is_trained_on_and_none_is_left(tmp_path):
-    program = Path(__file__).parents[1] / "unit" / "external_world.py"
+    program = Path(__file__).parents[1] / "helpers" / "external_world.py"
     external = {
         "id": "external",
         "args": {

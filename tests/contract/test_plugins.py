@@ -298,7 +298,7 @@ def test_a_scaffold_never_overwrites(tmp_path):
     there = tmp_path / "my-world"
     there.mkdir()
     (there / "precious.txt").write_text("mine")
-    with pytest.raises(UserError, match="there already"):
+    with pytest.raises(UserError, match="already exists"):
         write("simulator", "my-world", tmp_path)
     assert [p.name for p in there.iterdir()] == ["precious.txt"]
 
@@ -333,5 +333,5 @@ def test_a_scaffold_never_overwrites(tmp_path):
 def test_illegal_names_are_refused_with_all_rules(kind, name, tmp_path):
     with pytest.raises(ConfigError) as error:
         write(kind, name, tmp_path)
-    assert "small letters" in str(error.value) and error.value.hint
+    assert "lower-case letters" in str(error.value) and error.value.hint
     assert not list(tmp_path.iterdir())

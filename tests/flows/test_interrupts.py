@@ -63,7 +63,7 @@ def test_ctrl_c_stops_resumably_and_the_end_is_the_same(api: Api, bench: Bench) 
 def test_ctrl_c_twice_leaves_at_once_and_says_what_is_left(api: Api, bench: Bench) -> None:
     _, child = started(bench, "twice")
     child.send_signal(signal.SIGINT)
-    until(lambda: "stopping" in bench.said(), what="the first is heard")
+    until(lambda: "Press Ctrl-C again" in bench.said(), what="the first is heard")
     child.send_signal(signal.SIGINT)
 
     assert bench.ended(child) == 130

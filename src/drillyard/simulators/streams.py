@@ -4,9 +4,10 @@ There are two versions. An experiment keeps the version that it began with, also
 are added later:
 
 1. Copy ``i`` is reset with ``seed + i``. Runs whose seeds are neighbours share the random numbers
-   of most copies, and the first draw of a lesson shares those of the simulator.
+   of most copies, and the first draw of a lesson shares those of the simulator. The trial that
+   confirms the winner of a search plays the episodes that chose it.
 2. Copy ``i`` is reset with a word of ``SeedSequence([seed, i, purpose])``. Lessons draw from
-   sequences of their own.
+   separate sequences. The trial that confirms the winner plays episodes that no choice used.
 
 The episodes of evaluations do not depend on the run's seed: they are the same for all policies
 that are compared, and never those of a training.

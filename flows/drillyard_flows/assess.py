@@ -11,10 +11,9 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import UserError
-from drillyard.evaluation.assessment import FILES, Assessed, Request, play, summary
+from drillyard.evaluation.assessment import Assessed, Request, play, summary
 from drillyard.evaluation.request import asked
-from drillyard.report.assessment import texts
+from drillyard.report.assessment import check_unused, write
 from drillyard_flows import plain_errors
 
 MOST_ROWS = 500
@@ -67,11 +66,8 @@ def assess(
         RunFailed: A value is not finite.
     """
     plain_errors.install()
-    existing = [Path(out) / name for name in FILES if out and (Path(out) / name).exists()]
-    if existing:
-        raise UserError(
-            f"{existing[0]} already exists; no episode was played", hint="choose another folder"
-        )
+    if out:
+        check_unused(Path(out), "out")
     request = asked(
         what,
         Path(conditions),
@@ -90,7 +86,5 @@ def assess(
         "final state by initial condition",
     )
     if out:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        for name, text in texts(request, episodes).items():
-            (Path(out) / name).write_text(text, encoding="utf-8")
+        write(request, episodes, Path(out), "out")
     return {**summary(episodes)}

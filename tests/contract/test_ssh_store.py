@@ -162,7 +162,7 @@ def test_a_login_name_is_no_secret_and_a_password_is():
 
 
 def test_a_password_in_a_store_url_is_refused_without_showing_it(log_in):
-    from drillyard.spec.semantics import check_store_url
+    from drillyard.spec.addresses import check_store_url
 
     with pytest.raises(ConfigError) as error:
         check_store_url("sftp://me:s3cret@host/x")

@@ -20,8 +20,8 @@ from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import AccessDenied, ControlPlaneError, DrillyardError, UserError
 from drillyard.findings import Finding
 from drillyard.mailbox import open_store
-from drillyard.mailbox.canary import sing
 from drillyard.mailbox.status import Cause
+from drillyard.mailbox.store_check import check_store
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.azure import clusters, environment, plan, start, unfinished
 from drillyard_backends.azure.clusters import Cluster
@@ -137,7 +137,7 @@ class AzureBackend:
             )
         store = BlobStore(url)
         store.make_container()
-        sing(store)
+        check_store(store)
         store.check_flat()
 
     def provision(self, order: Order) -> Lease:

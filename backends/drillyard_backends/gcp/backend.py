@@ -21,7 +21,7 @@ from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ControlPlaneError, DrillyardError, NotFound, UserError
 from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.canary import sing
+from drillyard.mailbox.store_check import check_store
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends import wheel
 from drillyard_backends.gcp import naming, plan, records
@@ -120,7 +120,7 @@ class GcpBackend:
         if store.bucket_name == self.config.bucket:
             config = self.config
             ensure_bucket(store, config.project, config.bucket_location, config.service_account)
-        sing(store)
+        check_store(store)
 
     def now(self) -> float:
         """Returns Google's time in epoch seconds.

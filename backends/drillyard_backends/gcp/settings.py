@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from drillyard.backend.settings.model import configured
 from drillyard.documents.json_types import Json
-from drillyard.spec.semantics import is_metadata
+from drillyard.spec.addresses import is_metadata
 from drillyard.system.redaction import has_userinfo
 
 PREFIX = "/opt/drillyard"

@@ -200,12 +200,12 @@ def _written(store: str, text: str) -> Iterator[Finding]:
     from drillyard.backend import ProvidesStore, open_backend
     from drillyard.errors import DrillyardError
     from drillyard.mailbox import open_store
-    from drillyard.mailbox.canary import sing
+    from drillyard.mailbox.store_check import check_store
 
     try:
         backend = open_backend(text) if text else None
         url = backend.store_url() if isinstance(backend, ProvidesStore) else store
-        sing(open_store(url))
+        check_store(open_store(url))
     except DrillyardError as error:
         yield Finding(Severity.ERROR, "store, tested", error.message, error.hint)
     else:

@@ -26,7 +26,7 @@ from drillyard.runs.phases import Workload
 from drillyard.runs.webhook import webhook
 from drillyard.spec.load import Loaded
 from drillyard.system.import_path import importable
-from drillyard.system.watchdog import Death, Silence, watched
+from drillyard.system.watchdog import ChildDied, HangError, run_watched
 from drillyard.tracking.uris import is_azure
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def check_alone(simulator: SimulatorSpec, limit_s: float = 20.0) -> list[Finding
 
     Args:
         simulator: The simulator; modules are also searched in the working folder.
-        limit_s: Longest silence in seconds.
+        limit_s: Longest time without a report, in seconds.
 
     Raises:
         UserError: The simulator does not exist.
@@ -116,14 +116,14 @@ def guarded(look: Callable[[], T], limit_s: float = 60.0) -> T:
 
     Args:
         look: The call.
-        limit_s: Longest silence in seconds.
+        limit_s: Longest time without a report, in seconds.
 
     Raises:
         SimulatorError: It hangs, crashed, or called ``sys.exit``.
     """
     try:
-        return watched(look, limit_s, "importing it")
-    except (Silence, Death) as ended:
+        return run_watched(look, limit_s, "importing it")
+    except (HangError, ChildDied) as ended:
         raise SimulatorError(
             str(ended),
             field="simulator.id",
@@ -143,22 +143,22 @@ def _watched(loaded: Loaded, look: Callable[[], list[Finding]]) -> list[Finding]
     """Returns the findings of user code; a hang or a crash is a finding too."""
     limit_s = loaded.spec.budget.check_s
     try:
-        return watched(look, limit_s, "importing it")
-    except Silence as silence:
+        return run_watched(look, limit_s, "importing it")
+    except HangError as hang:
         return [
             Finding(
                 Severity.ERROR,
                 "simulator",
-                f"{silence}",
+                str(hang),
                 "fix the simulator; or if it needs that long: --set budget.check_s=120",
             )
         ]
-    except Death as death:
+    except ChildDied as died:
         return [
             Finding(
                 Severity.ERROR,
                 "simulator",
-                str(death),
+                str(died),
                 "native code of the simulator crashed, or the simulator called os._exit; a run "
                 "would end in the same way",
             )

@@ -69,20 +69,12 @@ def assess(
     as_json: JsonOption = False,
 ) -> None:
     """Play an episode from each condition. Writes a page, and CSV files of results and steps."""
-    from drillyard.errors import UserError
     from drillyard.evaluation.assessment import FILES, summary
     from drillyard.evaluation.assessment import assess as play_all
     from drillyard.evaluation.request import asked
-    from drillyard.report.assessment import texts
-    from drillyard.system.output_files import check_folder, writing
+    from drillyard.report.assessment import check_unused, write
 
-    check_folder(out, "--out")
-    existing = [out / name for name in FILES if (out / name).exists()]
-    if existing:
-        raise UserError(
-            f"{existing[0]} already exists; no episode was played",
-            hint="choose another folder with --out",
-        )
+    check_unused(out, "--out")
     request = asked(
         what,
         conditions,
@@ -94,10 +86,7 @@ def assess(
         store=store,
     )
     episodes = play_all(request, workers)
-    with writing(out, "--out"):
-        out.mkdir(parents=True, exist_ok=True)
-        for name, text in texts(request, episodes).items():
-            (out / name).write_text(text, encoding="utf-8")
+    write(request, episodes, out, "--out")
     if as_json:
         print_json({**summary(episodes), "files": [str(out / name) for name in FILES]})
         return

@@ -27,7 +27,7 @@ from drillyard.runs import checkpoints
 from drillyard.runs.checkpoint_files import examine
 from drillyard.runs.checkpoints import Checkpoint
 from drillyard.spec.binding import bound
-from drillyard.system.watchdog import Death, Silence, busy, watched
+from drillyard.system.watchdog import ChildDied, HangError, keep_alive, run_watched
 
 if TYPE_CHECKING:
     from drillyard.spec.load import Loaded
@@ -135,7 +135,7 @@ def _of_another(loaded: Loaded, mailbox: Mailbox, readable: list[Checkpoint]) ->
         return []
 
     def look() -> list[ConfigError]:
-        with busy("importing torch"):
+        with keep_alive("importing torch"):
             from drillyard.learners.resumable import must_fit
         problems: list[ConfigError] = []
         for checkpoint in readable:
@@ -149,8 +149,8 @@ def _of_another(loaded: Loaded, mailbox: Mailbox, readable: list[Checkpoint]) ->
 
     with importable(loaded.folder):
         try:
-            return watched(look, loaded.spec.budget.check_s, "importing torch")
-        except (Silence, Death):
+            return run_watched(look, loaded.spec.budget.check_s, "importing torch")
+        except (HangError, ChildDied):
             return []
 
 

@@ -31,7 +31,7 @@ from drillyard.system.output_files import writing
 from drillyard.system.safe_names import file_name
 
 if TYPE_CHECKING:
-    from drillyard.report.pictures import Picture
+    from drillyard.report.drawing import Picture
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 
+from drillyard.errors import UserError
 from drillyard.evaluation.assessment import FILES, Assessed, Request, summary
 from drillyard.evaluation.summary import csv_text
 from drillyard.report import pictures
 from drillyard.results import formatting
 from drillyard.results.table import Grid
+from drillyard.system.output_files import check_folder, writing
 from drillyard.system.version import VERSION
 
 SHOWN = 500
@@ -108,3 +111,30 @@ def texts(request: Request, found: Sequence[Assessed]) -> dict[str, str]:
         FILES[2]: json.dumps({**what, **summary(found)}, indent=1),
         FILES[3]: page(request, found),
     }
+
+
+def check_unused(folder: Path, option: str) -> None:
+    """Refuse a folder that cannot be written or has an assessment, before any episode.
+
+    Args:
+        folder: The folder for the files.
+        option: The name of the option or parameter, for the message.
+
+    Raises:
+        UserError: It cannot be used.
+    """
+    check_folder(folder, option)
+    existing = [folder / name for name in FILES if (folder / name).exists()]
+    if existing:
+        raise UserError(
+            f"{existing[0]} already exists; no episode was played",
+            hint=f"choose another folder with {option}",
+        )
+
+
+def write(request: Request, found: Sequence[Assessed], folder: Path, option: str) -> None:
+    """Write all files of an assessment; see ``check_unused`` for the arguments."""
+    with writing(folder, option):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts(request, found).items():
+            (folder / name).write_text(text, encoding="utf-8")

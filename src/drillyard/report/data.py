@@ -18,9 +18,9 @@ from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
 from drillyard.results import ExperimentResults, accepted_file
+from drillyard.results.csv_tables import POLICY_COLUMNS, policy_row, to_csv
 from drillyard.results.model import Point, Role
 from drillyard.results.policies import AGENT
-from drillyard.results.table import POLICY_COLUMNS, policy_row, to_csv
 from drillyard.statistics.intervals import ends, together
 from drillyard.system.safe_names import file_name
 

@@ -1,101 +1,36 @@
-"""The pictures of a report: as SVG inside the page, as SVG and PNG files beside it.
-
-Drawn by matplotlib without a display, in one style: no frame, a light grid, series named where
-they end. Blue, orange and grey stay apart for every common kind of colour blindness, and line
-styles differ too. The SVG inside the page carries CSS variables instead of colours, so that it
-follows a light or dark page.
-"""
+"""The pictures of a training: learning curves, evaluations, and episodes over time."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from drillyard.errors import UserError
 from drillyard.report.data import CURVES, Episode, MeanCurve
+from drillyard.report.drawing import (
+    BLUE,
+    GREY,
+    INK,
+    MUTED,
+    ORANGE,
+    WIDTH_IN,
+    Picture,
+    render,
+    subplots,
+)
 from drillyard.results import ExperimentResults, formatting
 from drillyard.results.policies import AGENT
-from drillyard.system.optional_packages import install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-INK, MUTED, GRID, SURFACE = "#16181d", "#5c6370", "#e3e5ea", "#fefefe"
-BLUE, ORANGE, GREY = "#0064a8", "#b85600", "#868d99"
-VARIABLES = {
-    INK: "--ink",
-    MUTED: "--muted",
-    GRID: "--grid",
-    SURFACE: "--surface",
-    BLUE: "--agent",
-    ORANGE: "--reference",
-    GREY: "--baseline",
-}
-"""Colour of a file -> CSS variable of the page. No two are alike, so that this can be undone."""
-
-WIDTH_IN = 8.8
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.facecolor": "none",
-    "figure.facecolor": SURFACE,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.grid": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round",
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "svg.hashsalt": "drillyard",
-    "axes.unicode_minus": True,
-    "path.simplify": True,
-    "text.parse_math": False,
-    "figure.dpi": 100,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture in its three forms.
-
-    Attributes:
-        inline: SVG element for the page, coloured by CSS variables.
-        svg: The SVG file, complete in itself.
-        png: The PNG file, 160 dots an inch.
-    """
-
-    inline: str
-    svg: bytes
-    png: bytes
 
 
 def learning_curve(curves: Sequence[MeanCurve], results: ExperimentResults) -> Picture:
     """Return over steps: each seed thin, their mean thick with its band, baselines dashed."""
 
     def draw() -> Figure:
-        figure, axes = _subplots(
+        figure, axes = subplots(
             1,
             len(curves),
             figsize=(WIDTH_IN, 3.5),
@@ -121,7 +56,7 @@ def learning_curve(curves: Sequence[MeanCurve], results: ExperimentResults) -> P
         axes[0][0].set_ylabel("return of an episode")
         return figure
 
-    return _render(draw, "lc")
+    return render(draw, "lc")
 
 
 def _draw_curve(axis: Axes, curve: MeanCurve) -> None:
@@ -193,7 +128,7 @@ def evaluation(results: ExperimentResults) -> Picture:
     policies = list(results.policies)
 
     def draw() -> Figure:
-        figure, axis = _subplots(figsize=(WIDTH_IN, 0.75 + 0.42 * len(policies)))
+        figure, axis = subplots(figsize=(WIDTH_IN, 0.75 + 0.42 * len(policies)))
         decimals = formatting.score_decimals(policies)
         ends = _columns(
             [
@@ -245,7 +180,7 @@ def evaluation(results: ExperimentResults) -> Picture:
         _beside(axis, -0.75, "95 % interval", ends[1], False)
         return figure
 
-    return _render(draw, "ev")
+    return render(draw, "ev")
 
 
 def _columns(texts: Sequence[Sequence[str]]) -> list[float]:
@@ -277,7 +212,7 @@ def episode(found: Episode) -> Picture:
 
     def draw() -> Figure:
         rows = math.ceil(len(panels) / 2)
-        figure, axes = _subplots(
+        figure, axes = subplots(
             rows,
             2,
             figsize=(WIDTH_IN, 0.55 + 1.55 * rows),
@@ -300,7 +235,7 @@ def episode(found: Episode) -> Picture:
         )
         return figure
 
-    return _render(draw, "ep")
+    return render(draw, "ep")
 
 
 def paths(columns: dict[str, list[tuple[list[float], bool]]]) -> Picture:
@@ -313,7 +248,7 @@ def paths(columns: dict[str, list[tuple[list[float], bool]]]) -> Picture:
 
     def draw() -> Figure:
         rows = max(1, math.ceil(len(chosen) / 2))
-        figure, axes = _subplots(
+        figure, axes = subplots(
             rows, 2, figsize=(WIDTH_IN, 0.3 + 1.55 * rows), pads=(0.09, 0.12), squeeze=False
         )
         flat = [axes[r][c] for r in range(rows) for c in range(2)]
@@ -333,7 +268,7 @@ def paths(columns: dict[str, list[tuple[list[float], bool]]]) -> Picture:
             axis.margins(x=0)
         return figure
 
-    return _render(draw, "as")
+    return render(draw, "as")
 
 
 def _draw_panel(axis: Axes, found: Episode, index: int) -> None:
@@ -383,69 +318,3 @@ def _legend(axes: Sequence[Axes]) -> tuple[list[Any], list[str]]:
             found.setdefault(label, handle)
     order = sorted(found, key=lambda n: (n != AGENT, n != "reference", n))
     return [found[n] for n in order], order
-
-
-@contextmanager
-def _matplotlib() -> Iterator[Any]:
-    """The library in our style; without pyplot, so that no figure stays behind."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise UserError(
-            "the report's pictures need matplotlib",
-            hint=f"{install('control')}, or read the results by `drillyard results`",
-        ) from error
-    with matplotlib.rc_context(_STYLE):
-        yield matplotlib
-
-
-def _subplots(
-    rows: int = 1,
-    columns: int = 1,
-    *,
-    figsize: tuple[float, float],
-    pads: tuple[float, float] = (0.04, 0.04),
-    **more: Any,
-) -> tuple[Figure, Any]:
-    """A figure outside pyplot, and its axes; sizes and (h, w) pads in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    engine = ConstrainedLayoutEngine(h_pad=pads[0], w_pad=pads[1])
-    figure = Figure(figsize=figsize, layout=engine)
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, **more)
-
-
-def _render(draw: Callable[[], Figure], prefix: str) -> Picture:
-    with _matplotlib() as matplotlib:
-        figure = draw()
-        png = _save(figure, "png", dpi=160, metadata={"Software": None})
-        # Layout takes half of the time and would come out the same each time.
-        figure.set_layout_engine("none")
-        with matplotlib.rc_context({"svg.fonttype": "path"}):
-            svg = _save(figure, "svg", metadata={"Date": None, "Creator": None})
-        with matplotlib.rc_context({"svg.fonttype": "none"}):
-            text = _save(figure, "svg", metadata={"Date": None}, transparent=True).decode()
-    return Picture(_inline(text, prefix), svg, png)
-
-
-def _save(figure: Figure, kind: str, **more: Any) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format=kind, **more)
-    return out.getvalue()
-
-
-def _inline(svg: str, prefix: str) -> str:
-    """An SVG file as an element of the page: own ids, page's font, CSS variables for colours."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
-    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-    svg = re.sub(r"'DejaVu Sans'(, [^;\"]+)?", "var(--font)", svg)
-    for colour, variable in VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
-    svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
-    svg = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", svg, count=1)
-    return svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from drillyard.mailbox import Mailbox
 from drillyard.report import comparing, study_pictures
-from drillyard.report.pictures import Picture
+from drillyard.report.drawing import Picture
 from drillyard.results import formatting, study_table
-from drillyard.results.table import Grid, to_csv
+from drillyard.results.csv_tables import to_csv
+from drillyard.results.table import Grid
 from drillyard.results.trials import StudyResults
 from drillyard.spec import ExperimentSpec
 from drillyard.statistics import Estimate

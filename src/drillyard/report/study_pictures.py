@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from drillyard.mailbox.status import Status
 from drillyard.report.comparing import Comparison
-from drillyard.report.pictures import (
+from drillyard.report.drawing import (
     BLUE,
     GREY,
     INK,
@@ -15,8 +15,8 @@ from drillyard.report.pictures import (
     ORANGE,
     WIDTH_IN,
     Picture,
-    _render,
-    _subplots,
+    render,
+    subplots,
 )
 from drillyard.results.trials import StudyResults
 
@@ -35,7 +35,7 @@ def history(study: StudyResults) -> Picture:
     name, sign = study.first.name, study.first.sign
 
     def draw() -> Figure:
-        figure, axis = _subplots(figsize=(WIDTH_IN, 3.0))
+        figure, axis = subplots(figsize=(WIDTH_IN, 3.0))
         good = [t for t in study.searched if t.status == Status.SUCCEEDED and name in t.values]
         cut = [t for t in study.searched if t.status == Status.PRUNED and name in t.values]
         axis.plot(
@@ -70,7 +70,7 @@ def history(study: StudyResults) -> Picture:
         figure.legend(loc="outside upper left", ncols=4)
         return figure
 
-    return _render(draw, "sh")
+    return render(draw, "sh")
 
 
 def importances(found: dict[str, float]) -> Picture:
@@ -78,7 +78,7 @@ def importances(found: dict[str, float]) -> Picture:
 
     def draw() -> Figure:
         names = list(found)[:12]
-        figure, axis = _subplots(figsize=(WIDTH_IN, 0.7 + 0.34 * len(names)))
+        figure, axis = subplots(figsize=(WIDTH_IN, 0.7 + 0.34 * len(names)))
         axis.barh(range(len(names)), [found[n] for n in names], color=BLUE, height=0.6)
         for row, n in enumerate(names):
             axis.annotate(
@@ -96,7 +96,7 @@ def importances(found: dict[str, float]) -> Picture:
         axis.set_xlabel("importance")
         return figure
 
-    return _render(draw, "si")
+    return render(draw, "si")
 
 
 def slices(study: StudyResults, names: list[str], log: set[str]) -> Picture:
@@ -107,7 +107,7 @@ def slices(study: StudyResults, names: list[str], log: set[str]) -> Picture:
     def draw() -> Figure:
         columns = min(3, len(names))
         rows = math.ceil(len(names) / columns)
-        figure, axes = _subplots(
+        figure, axes = subplots(
             rows,
             columns,
             figsize=(WIDTH_IN, 0.3 + 2.1 * rows),
@@ -133,7 +133,7 @@ def slices(study: StudyResults, names: list[str], log: set[str]) -> Picture:
             row[0].set_ylabel(metric)
         return figure
 
-    return _render(draw, "sl")
+    return render(draw, "sl")
 
 
 def parallel(study: StudyResults, names: list[str]) -> Picture:
@@ -143,7 +143,7 @@ def parallel(study: StudyResults, names: list[str]) -> Picture:
     strong = max(1, len(ranked) // 10)
 
     def draw() -> Figure:
-        figure, axis = _subplots(figsize=(WIDTH_IN, 3.2))
+        figure, axis = subplots(figsize=(WIDTH_IN, 3.2))
         lines, texts = [], []
         for n in [*names, metric]:
             found = [t.values[metric] if n == metric else t.assignment.get(n) for t in ranked]
@@ -187,7 +187,7 @@ def parallel(study: StudyResults, names: list[str]) -> Picture:
         axis.set_ylim(-0.06, 1.06)
         return figure
 
-    return _render(draw, "sp")
+    return render(draw, "sp")
 
 
 def _places(values: list[Any]) -> tuple[list[float], list[str]]:
@@ -208,7 +208,7 @@ def estimates(found: Comparison) -> Picture:
         lines.append((AGAIN, found.again))
 
     def draw() -> Figure:
-        figure, axis = _subplots(figsize=(WIDTH_IN, 0.75 + 0.4 * len(lines)))
+        figure, axis = subplots(figsize=(WIDTH_IN, 0.75 + 0.4 * len(lines)))
         for row, (who, iqm) in enumerate(lines):
             colour = ORANGE if who == AGAIN else BLUE if row == 0 else GREY
             if iqm.low is not None:
@@ -236,14 +236,14 @@ def estimates(found: Comparison) -> Picture:
         axis.set_xlabel(f"interquartile mean of {found.score}")
         return figure
 
-    return _render(draw, "se")
+    return render(draw, "se")
 
 
 def profile(found: Comparison) -> Picture:
     """Share of runs above each score, a line each with its band."""
 
     def draw() -> Figure:
-        figure, axis = _subplots(figsize=(WIDTH_IN, 3.2))
+        figure, axis = subplots(figsize=(WIDTH_IN, 3.2))
         for i, who in enumerate(found.names[: len(STYLES)]):
             _draw_profile(axis, found, who, i)
         axis.set_xlabel(found.score)
@@ -252,7 +252,7 @@ def profile(found: Comparison) -> Picture:
         figure.legend(loc="outside upper left", ncols=4, handlelength=3)
         return figure
 
-    return _render(draw, "sf")
+    return render(draw, "sf")
 
 
 def _draw_profile(axis: Axes, found: Comparison, who: str, i: int) -> None:

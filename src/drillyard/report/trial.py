@@ -5,13 +5,14 @@ from __future__ import annotations
 from drillyard.evaluation.episodes import Planned, run_baseline
 from drillyard.report import pictures
 from drillyard.report.data import episode_of
+from drillyard.report.drawing import Picture
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lessons import draw_in_order
 
 _SEED = 1
 
 
-def trial_picture(spec: SimulatorSpec, baseline: str) -> pictures.Picture:
+def trial_picture(spec: SimulatorSpec, baseline: str) -> Picture:
     """The same episode under a baseline and at random.
 
     Args:

@@ -1,6 +1,7 @@
 """What an experiment reached: collected from its folder, shown as tables, JSON and CSV."""
 
 from drillyard.results.collect import accepted_file, collect, overall
+from drillyard.results.csv_tables import metrics_csv, policies_csv, runs_csv
 from drillyard.results.formatting import verdict
 from drillyard.results.model import (
     ExperimentResults,
@@ -13,14 +14,11 @@ from drillyard.results.model import (
     RunResult,
 )
 from drillyard.results.table import (
-    metrics_csv,
     metrics_grid,
     plain_table,
-    policies_csv,
     policies_grid,
     results_table,
     rich_table,
-    runs_csv,
     runs_grid,
     runs_table,
     score_grids,

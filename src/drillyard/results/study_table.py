@@ -10,7 +10,8 @@ from typing import Any
 from drillyard.errors import UserError
 from drillyard.mailbox.status import Status
 from drillyard.results import formatting
-from drillyard.results.table import Grid, to_csv
+from drillyard.results.csv_tables import to_csv
+from drillyard.results.table import Grid
 from drillyard.results.trials import COMPARED, StudyResults, TrialRow, columns
 from drillyard.system.optional_packages import install
 from drillyard.system.output_files import writing

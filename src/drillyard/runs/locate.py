@@ -39,7 +39,7 @@ def store_url(store: str | None, spec: ExperimentSpec | None = None) -> str:
         ConfigError: The URL is dangerous, or its scheme is unknown.
         PluginError: The packages for its scheme are not installed.
     """
-    from drillyard.spec.semantics import check_store_url
+    from drillyard.spec.addresses import check_store_url
     from drillyard.system.optional_packages import must_have
 
     given = store or os.environ.get("DRILLYARD_STORE")

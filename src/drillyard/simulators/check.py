@@ -16,7 +16,7 @@ from drillyard.simulators.make import can_vectorise, make_env, make_vec
 from drillyard.simulators.types import Env, Observation, ResetResult
 from drillyard.simulators.wrappers import is_silent, layers
 from drillyard.spec.learning import SimulatorSpec, Way
-from drillyard.system.watchdog import busy, sign
+from drillyard.system.watchdog import keep_alive, report_activity
 
 STEPS = 50
 AT_ONCE = 64
@@ -79,7 +79,7 @@ def _gymnasium(env: Env) -> tuple[Finding, bool]:
     from gymnasium.utils.env_checker import check_env
 
     subject = "simulator: Gymnasium's checker"
-    sign("Gymnasium's checker (reset and step, seed 123)")
+    report_activity("Gymnasium's checker (reset and step, seed 123)")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -170,18 +170,18 @@ def _trial(env: Env) -> _Trial:
     step = 0
     try:
         env.action_space.seed(_SEED)
-        sign(f"reset, copy 0, seed {_SEED}")
+        report_activity(f"reset, copy 0, seed {_SEED}")
         observation = _first(env.reset(seed=_SEED))
         seen.append((observation,))
         broken = fault(env, observation, 0.0)
         while broken is None and step < STEPS:
             step += 1
-            sign(f"step {step}, copy 0, seed {_SEED}")
+            report_activity(f"step {step}, copy 0, seed {_SEED}")
             observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
             seen.append((observation, float(reward), bool(terminated), bool(truncated)))
             broken = fault(env, observation, reward)
             if terminated or truncated:
-                sign(f"reset after step {step}, copy 0, seed {_SEED}")
+                report_activity(f"reset after step {step}, copy 0, seed {_SEED}")
                 observation = _first(env.reset())
                 broken = broken or fault(env, observation, 0.0)
                 seen.append((observation,))
@@ -279,18 +279,18 @@ def measure_speed(spec: SimulatorSpec) -> Finding:
 
     Measures one copy, and 64 at once over arrays if the simulator can.
     """
-    with busy("importing the learner's libraries"):
+    with keep_alive("importing the learner's libraries"):
         import drillyard.simulators.vec_state  # noqa: F401  what `make_vec` imports takes seconds
     said = f"{_speed(spec, 1):,.0f} steps/s on one core, one copy"
     if can_vectorise(spec):
-        with busy("compiling what steps all copies at once"):
+        with keep_alive("compiling what steps all copies at once"):
             rate = _speed(spec, AT_ONCE, "vectorised")
         said += f"; {rate:,.0f} steps/s with {AT_ONCE} at once"
     return Finding(Severity.OK, "simulator: speed", said)
 
 
 def _speed(spec: SimulatorSpec, copies: int, how: Way = "one-by-one") -> float:
-    sign(f"measuring its speed, seed {_SEED}")
+    report_activity(f"measuring its speed, seed {_SEED}")
     venv = make_vec(spec, copies, _SEED, how=how)
     try:
         venv.reset()

@@ -21,7 +21,7 @@ from drillyard.registry import nearest
 from drillyard.simulators.external_process import Answer, ConnectionLost, ExternalProcess
 from drillyard.simulators.external_wires import WIRES
 from drillyard.simulators.types import Options, States
-from drillyard.system.watchdog import busy
+from drillyard.system.watchdog import keep_alive
 
 HOUR_S = 3600.0
 _SEEDS = 2**31
@@ -162,7 +162,7 @@ class External:
             self.use_copy(self._copy)
         assert self._process is not None
         if not self._connected:
-            with busy(f"starting {self._command[0]}, copy {self._copy}"):
+            with keep_alive(f"starting {self._command[0]}, copy {self._copy}"):
                 self._process.connect(self._start_timeout_s)
             self._connected = self._ever_connected = True
         return self._process.ask(message, self._step_timeout_s)

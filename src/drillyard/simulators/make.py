@@ -28,7 +28,7 @@ from drillyard.spec.simulator.wrapper_order import (
     VEC_WRAPPERS,
     check_wrappers,
 )
-from drillyard.system.watchdog import sign
+from drillyard.system.watchdog import report_activity
 
 if TYPE_CHECKING:  # its import takes seconds
     from stable_baselines3.common.vec_env import VecEnv
@@ -202,7 +202,7 @@ def reset_keys(env: Env) -> Collection[str] | None:
 def _bare(spec: SimulatorSpec, copy: int) -> Env:
     kind = simulator_class(spec)
     args = reveal(spec.args)  # secrets are references until here
-    sign(f"making {spec.id}")
+    report_activity(f"making {spec.id}")
     try:
         if kind is None:
             # The passive checker warns at each start; `drillyard check` does its work, once.

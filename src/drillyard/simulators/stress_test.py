@@ -19,7 +19,7 @@ from drillyard.simulators.wrappers import layers
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lesson_rules import Choice, Normal, Range, read_rule
 from drillyard.spec.simulator.lessons import Lesson, draw
-from drillyard.system.watchdog import sign
+from drillyard.system.watchdog import report_activity
 
 STEPS = 200
 """Steps of each way of acting."""
@@ -145,10 +145,10 @@ def _extremes(env: Env, ranges: _Ranges) -> Finding:
     for way, act in ways.items():
         step = 0
         try:
-            sign(f"reset, acting {way}, seed {_SEED}")
+            report_activity(f"reset, acting {way}, seed {_SEED}")
             ranges.take(*env.reset(seed=_SEED))
             for step in range(1, STEPS + 1):
-                sign(f"step {step}, acting {way}, seed {_SEED}")
+                report_activity(f"step {step}, acting {way}, seed {_SEED}")
                 observation, reward, terminated, truncated, info = env.step(act(step))
                 broken = fault(env, observation, reward)
                 if broken is not None:
@@ -203,7 +203,7 @@ def _corners(env: Env, lesson: Lesson) -> Finding:
         for value in _corner_values(rule, key):
             options = {**draw(lesson, _SEED, 0, tried), key: value}
             tried += 1
-            sign(f"an episode with {key} = {value}")
+            report_activity(f"an episode with {key} = {value}")
             try:
                 env.reset(seed=_SEED, options=options)
                 for step in range(1, CORNER_STEPS + 1):

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-from drillyard.spec.semantics import is_metadata
+from drillyard.spec.addresses import is_metadata
 from drillyard.system.redaction import has_userinfo
 
 

@@ -28,7 +28,7 @@ T = TypeVar("T")
 _listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
 
 
-class Silence(Exception):
+class HangError(Exception):
     """Nothing was reported for too long.
 
     Args:
@@ -41,7 +41,7 @@ class Silence(Exception):
         self.doing = doing
 
 
-class Death(Exception):
+class ChildDied(Exception):
     """The process ended without a result.
 
     Args:
@@ -59,7 +59,7 @@ class Death(Exception):
 
 
 class ChildTraceback(Exception):
-    """Where the child raised: the cause of an exception that ``watched`` raises in its stead.
+    """Where the child raised: the cause of an exception that ``run_watched`` raises in its stead.
 
     Args:
         text: The traceback, as Python prints it.
@@ -69,7 +69,7 @@ class ChildTraceback(Exception):
         super().__init__(f"\n{text}")
 
 
-def sign(doing: str) -> None:
+def report_activity(doing: str) -> None:
     """Report the next action; does nothing without a watchdog."""
     listener = _listener.get()
     if listener is not None:
@@ -77,7 +77,7 @@ def sign(doing: str) -> None:
 
 
 @contextlib.contextmanager
-def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
+def listen(listener: Callable[[str], None]) -> Iterator[None]:
     """Pass on the reports of this thread while the block runs."""
     token = _listener.set(listener)
     try:
@@ -87,7 +87,7 @@ def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def busy(doing: str) -> Iterator[None]:
+def keep_alive(doing: str) -> Iterator[None]:
     """Report activity while the block runs: for long work of drillyard, which does not hang."""
     listener = _listener.get()
     if listener is None:
@@ -108,7 +108,7 @@ def busy(doing: str) -> Iterator[None]:
         thread.join()
 
 
-def watched(work: Callable[[], T], limit_s: float | None, first: str) -> T:
+def run_watched(work: Callable[[], T], limit_s: float | None, first: str) -> T:
     """Run something that may hang or crash.
 
     It runs in a forked child if that is safe. That also survives native code that crashes or never
@@ -121,8 +121,8 @@ def watched(work: Callable[[], T], limit_s: float | None, first: str) -> T:
         first: The action before the first report.
 
     Raises:
-        Silence: It hangs.
-        Death: It ended the child.
+        HangError: It hangs.
+        ChildDied: It ended the child.
         BaseException: The exception of the work itself. From a child, errors of drillyard arrive
             complete, others as the nearest built-in class with the message. The child's traceback
             is the cause.
@@ -145,13 +145,13 @@ def _in_child(work: Callable[[], T], limit_s: float | None, first: str) -> T:
     try:
         while True:
             if not ours.poll(limit_s):
-                raise Silence(doing, limit_s or 0.0)
+                raise HangError(doing, limit_s or 0.0)
             try:
                 kind, value = ours.recv()
             except (EOFError, OSError):
                 child.join(5.0)
-                raise Death(doing, child.exitcode) from None
-            if kind == "sign":
+                raise ChildDied(doing, child.exitcode) from None
+            if kind == "activity":
                 doing = value
             elif kind == "result":
                 return value  # type: ignore[no-any-return]
@@ -169,7 +169,7 @@ def _child(work: Callable[[], object], answer: Connection, theirs: Connection) -
         os.setpgid(0, 0)  # so that everything that it starts is ended with it
     os.dup2(2, 1)  # its output must not mix with the command's output, which may be JSON
     try:
-        with heard_by(lambda doing: answer.send(("sign", doing))):
+        with listen(lambda doing: answer.send(("activity", doing))):
             answer.send(("result", work()))
     except BaseException as error:
         answer.send(("raised", (_portable(error), traceback.format_exc())))
@@ -220,19 +220,19 @@ def _in_thread(work: Callable[[], T], limit_s: float | None, first: str) -> T:
     heard = threading.Condition()
     state: _State[T] = _State(first)
 
-    def listen(doing: str) -> None:
+    def note(doing: str) -> None:
         with heard:
             state.doing = doing
             state.count += 1
             heard.notify()
 
     def body() -> None:
-        with heard_by(listen):
+        with listen(note):
             try:
                 state.result.append(work())
             except BaseException as error:
                 state.error = error
-        listen(first)
+        note(first)
 
     thread = threading.Thread(target=body, name="check", daemon=True)
     with heard:
@@ -240,7 +240,7 @@ def _in_thread(work: Callable[[], T], limit_s: float | None, first: str) -> T:
         while not state.result and state.error is None:
             count = state.count
             if not heard.wait(limit_s) and state.count == count:
-                raise Silence(state.doing, limit_s or 0.0)
+                raise HangError(state.doing, limit_s or 0.0)
     if state.error is not None:
         raise state.error
     return state.result[0]

@@ -297,7 +297,7 @@ def test_csv_has_full_precision_and_no_formulas(done: Mailbox) -> None:
     assert rows[1]["baseline"] == "1"
     runs = list(csv.DictReader(io.StringIO(r.runs_csv(found, top=1))))
     assert [x["run"] for x in runs] == ["t0001-s2"]
-    from drillyard.results.table import to_csv
+    from drillyard.results.csv_tables import to_csv
 
     assert to_csv(("a",), [("=HYPERLINK(1)",), (-1.5,)]) == "a\n'=HYPERLINK(1)\n-1.5\n"
 

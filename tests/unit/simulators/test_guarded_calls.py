@@ -20,7 +20,7 @@ PROGRAM = '''
 """Makes one guarded call, counts it in a file, and prints what arrived."""
 import json, sys, traceback
 from drillyard import errors
-from drillyard.system.watchdog import watched
+from drillyard.system.watchdog import run_watched
 
 class Valve:
     def __repr__(self):
@@ -60,7 +60,7 @@ def failing():
     return lambda: 0  # cannot be sent
 
 try:
-    watched(failing, 60.0, "importing it")
+    run_watched(failing, 60.0, "importing it")
 except BaseException as error:
     found = {
         "type": type(error).__name__, "text": str(error), "hint": getattr(error, "hint", None),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from drillyard.system.processes import ProcessId
-from drillyard.system.watchdog import Silence, sign, watched
+from drillyard.system.watchdog import HangError, report_activity, run_watched
 from tests.helpers.patience import PATIENCE_S
 
 WORLD = """
@@ -98,17 +98,17 @@ def test_in_a_process_with_threads_the_waiting_ends_too() -> None:
     try:
 
         def work() -> str:
-            sign("one")
-            sign("two")
+            report_activity("one")
+            report_activity("two")
             gate.wait(PATIENCE_S)
             return "done"
 
-        with pytest.raises(Silence, match="in: two"):
-            watched(work, 0.2, "zero")
+        with pytest.raises(HangError, match="in: two"):
+            run_watched(work, 0.2, "zero")
         gate.set()
-        assert watched(work, 5.0, "zero") == "done"
+        assert run_watched(work, 5.0, "zero") == "done"
         with pytest.raises(ZeroDivisionError):
-            watched(lambda: 1 / 0, 5.0, "zero")
+            run_watched(lambda: 1 / 0, 5.0, "zero")
     finally:
         gate.set()
         other.set()

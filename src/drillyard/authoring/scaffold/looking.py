@@ -16,7 +16,7 @@ import numpy as np
 
 from drillyard.errors import UserError
 from drillyard.registry import load_object
-from drillyard.system.watchdog import sign
+from drillyard.system.watchdog import report_activity
 
 METHODS = ("reset", "step", "terminated", "truncated")
 EPISODES, STEPS = 4, 200
@@ -103,7 +103,7 @@ def look(file: Path, class_name: str | None) -> Look:
         UserError: There is no class or more than one, or the class cannot be used.
         PluginError: The file cannot be imported.
     """
-    sign(f"importing {file.name}")
+    report_activity(f"importing {file.name}")
     kind = _class(file, class_name)
     try:
         simulator = kind()
@@ -122,13 +122,13 @@ def look(file: Path, class_name: str | None) -> Look:
     for episode in range(EPISODES):
         config, step = _Asked(float), 0
         try:
-            sign(f"reset {episode + 1}")
+            report_activity(f"reset {episode + 1}")
             states = _numbers(simulator.reset(config, **more))
             resets |= config.names
             starts.append(len(observed))
             observed.append(states)
             for step in range(1, STEPS + 1):
-                sign(f"step {step} of episode {episode + 1}")
+                report_activity(f"step {step} of episode {episode + 1}")
                 # One episode with zero actions, the others with random ones.
                 actions = _Asked(lambda: float(rng.uniform(-1.0, 1.0)) if episode else 0.0)  # noqa: B023
                 observed.append(_numbers(simulator.step(actions)))

@@ -8,7 +8,7 @@ from drillyard.errors import CorruptObject, StoreUnavailable
 from drillyard.mailbox.store import ObjectMissing, Store
 
 
-def sing(store: Store) -> None:
+def check_store(store: Store) -> None:
     """Write an object that was not there, read it back, and delete it again.
 
     Permissions alone do not show a retention policy, an encryption key that cannot be used, or a

@@ -1,0 +1,158 @@
+"""How every picture of a report is drawn: style, colours, and the three forms of a picture.
+
+Matplotlib draws without a display, in one style: no frame, a light grid, series named where they
+end. Blue, orange and grey stay apart for every common kind of colour blindness, and line styles
+differ too. The SVG inside the page carries CSS variables instead of colours, so that it follows a
+light or dark page.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from drillyard.errors import UserError
+from drillyard.system.optional_packages import install
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, MUTED, GRID, SURFACE = "#16181d", "#5c6370", "#e3e5ea", "#fefefe"
+BLUE, ORANGE, GREY = "#0064a8", "#b85600", "#868d99"
+VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    SURFACE: "--surface",
+    BLUE: "--agent",
+    ORANGE: "--reference",
+    GREY: "--baseline",
+}
+"""Colour of a file -> CSS variable of the page. No two are alike, so that this can be undone."""
+
+WIDTH_IN = 8.8
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.facecolor": "none",
+    "figure.facecolor": SURFACE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "svg.hashsalt": "drillyard",
+    "axes.unicode_minus": True,
+    "path.simplify": True,
+    "text.parse_math": False,
+    "figure.dpi": 100,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture in its three forms.
+
+    Attributes:
+        inline: SVG element for the page, coloured by CSS variables.
+        svg: The SVG file, complete in itself.
+        png: The PNG file, 160 dots an inch.
+    """
+
+    inline: str
+    svg: bytes
+    png: bytes
+
+
+@contextmanager
+def _matplotlib() -> Iterator[Any]:
+    """The library in our style; without pyplot, so that no figure stays behind."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise UserError(
+            "the report's pictures need matplotlib",
+            hint=f"{install('control')}, or read the results by `drillyard results`",
+        ) from error
+    with matplotlib.rc_context(_STYLE):
+        yield matplotlib
+
+
+def subplots(
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    figsize: tuple[float, float],
+    pads: tuple[float, float] = (0.04, 0.04),
+    **more: Any,
+) -> tuple[Figure, Any]:
+    """A figure outside pyplot, and its axes; sizes and (h, w) pads in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    engine = ConstrainedLayoutEngine(h_pad=pads[0], w_pad=pads[1])
+    figure = Figure(figsize=figsize, layout=engine)
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, **more)
+
+
+def render(draw: Callable[[], Figure], prefix: str) -> Picture:
+    """Draw a figure and save it in its three forms.
+
+    Args:
+        draw: Makes the figure; called within the style.
+        prefix: Begins the ids of the inline SVG, so that a page may hold several.
+    """
+    with _matplotlib() as matplotlib:
+        figure = draw()
+        png = _save(figure, "png", dpi=160, metadata={"Software": None})
+        # Layout takes half of the time and would come out the same each time.
+        figure.set_layout_engine("none")
+        with matplotlib.rc_context({"svg.fonttype": "path"}):
+            svg = _save(figure, "svg", metadata={"Date": None, "Creator": None})
+        with matplotlib.rc_context({"svg.fonttype": "none"}):
+            text = _save(figure, "svg", metadata={"Date": None}, transparent=True).decode()
+    return Picture(_inline(text, prefix), svg, png)
+
+
+def _save(figure: Figure, kind: str, **more: Any) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format=kind, **more)
+    return out.getvalue()
+
+
+def _inline(svg: str, prefix: str) -> str:
+    """An SVG file as an element of the page: own ids, page's font, CSS variables for colours."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    svg = re.sub(r"'DejaVu Sans'(, [^;\"]+)?", "var(--font)", svg)
+    for colour, variable in VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
+    svg = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", svg, count=1)
+    return svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox
-from drillyard.report import ReportFiles, build, data, html, pictures, render
+from drillyard.report import ReportFiles, build, data, drawing, html, pictures, render
 from drillyard.results import collect
 from drillyard.results.policies import over_seeds
 from drillyard.statistics import METHOD
@@ -95,7 +95,7 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(
     inside = {f"#{i}" for i in page.ids}
     for link in page.links:
         assert link in inside or link in NAMES or link == "data:,", link
-    for colour in pictures.VARIABLES:
+    for colour in drawing.VARIABLES:
         assert colour not in "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
     assert "default-src 'none'" in text
 

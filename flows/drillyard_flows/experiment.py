@@ -22,7 +22,7 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.driver.bodies import Bodies
 from drillyard.driver.driver import Driver
 from drillyard.driver.outcome import Kind, Outcome
-from drillyard.driver.session import drive
+from drillyard.driver.six_phases import drive
 from drillyard.errors import Bug, ConfigError
 from drillyard.mailbox.mailbox import trial_id
 from drillyard.mailbox.records import PHASES

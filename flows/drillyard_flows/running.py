@@ -159,7 +159,7 @@ def _run(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> 
 
 def _drive(driver: Driver, request: Request, display: Display) -> Outcome:
     """Drives in a thread, so that this one can draw and receive Ctrl-C."""
-    from drillyard.driver.session import drive
+    from drillyard.driver.six_phases import drive
     from drillyard_flows.interrupts import Interrupts
     from drillyard_flows.progress import views
     from drillyard_flows.stage import PrefectStage

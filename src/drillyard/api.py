@@ -225,7 +225,7 @@ def _drive(
         DrillyardError: It failed, or was stopped by something other than a callback.
     """
     from drillyard.driver.outcome import Kind
-    from drillyard.driver.session import drive
+    from drillyard.driver.six_phases import drive
 
     ended: Future[Outcome] = Future()
 

@@ -54,7 +54,7 @@ from drillyard.mailbox.records import AttemptStart, Manifest, Phase, TrialOutcom
 from drillyard.metrics.streams import StreamWriter
 from drillyard.registry import nearest, register
 from drillyard.runs import checkpoints
-from drillyard.runs.phases import HandsRunsOn, PhaseOutcome, RunContext, SpreadsRuns, Workload
+from drillyard.runs.workload import HandsRunsOn, PhaseOutcome, RunContext, SpreadsRuns, Workload
 from drillyard.simulators.batch_protocol import VectorSimulator
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.make import make_env

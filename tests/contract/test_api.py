@@ -26,7 +26,7 @@ WORKLOAD = '''
 import json, time
 from drillyard.runs import checkpoints
 from drillyard.mailbox.records import AttemptStart, Manifest
-from drillyard.runs.phases import PhaseOutcome
+from drillyard.runs.workload import PhaseOutcome
 from drillyard.metrics.streams import StreamWriter
 
 class Count:

@@ -24,7 +24,7 @@ from drillyard.cli.main import main
 from drillyard.errors import CheckpointRefused, RunFailed, SpaceMismatch
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import DriverLock, host
-from drillyard.runs.checkpoint_files import examine
+from drillyard.runs.checkpoint_formats import examine
 from drillyard.runs.checkpoints import Checkpoint, CheckpointMeta
 
 WORLD = """

@@ -28,7 +28,7 @@ WORKLOAD = '''
 import ctypes, os
 from pathlib import Path
 from drillyard.mailbox.records import Manifest
-from drillyard.runs.phases import PhaseOutcome
+from drillyard.runs.workload import PhaseOutcome
 
 class Rough:
     kind = "rough"

@@ -20,7 +20,7 @@ from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Cause
 from drillyard.metrics.streams import read_stream
 from drillyard.runs import checkpoints
-from drillyard.runs.phases import StopSignal
+from drillyard.runs.workload import StopSignal
 from drillyard.spec import ExperimentSpec
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload

@@ -31,7 +31,7 @@ import time
 from pathlib import Path
 from drillyard.mailbox.records import AttemptStart
 from drillyard.metrics.streams import StreamWriter
-from drillyard.runs.phases import PhaseOutcome
+from drillyard.runs.workload import PhaseOutcome
 
 class Gated:
     kind = "gated"

@@ -14,7 +14,7 @@ from drillyard.errors import ConfigError, CorruptObject, RunFailed, Stopped
 from drillyard.mailbox.status import Cause
 from drillyard.metrics import streams
 from drillyard.runs import checkpoints
-from drillyard.runs.phases import StopSignal
+from drillyard.runs.workload import StopSignal
 from drillyard.workloads.rl import RlWorkload
 from tests.helpers import resume_runner
 

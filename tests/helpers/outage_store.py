@@ -112,7 +112,7 @@ def program(way: str, file: str, store: str) -> int:
 
         return main(["run", file, "--store", store, "--offline-ok"])
     import drillyard
-    from drillyard.cli.failures import report
+    from drillyard.cli.exit_codes import report
 
     try:
         drillyard.run(file, store=store, flow=False, report=False)

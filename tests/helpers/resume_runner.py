@@ -23,7 +23,7 @@ def context(store_url, case, attempt, die_at=None, **more):
     """A ``RunContext`` of the train ticket on a file store."""
     from drillyard.mailbox import Mailbox, open_store
     from drillyard.mailbox.records import Claim, Phase, RunRecord
-    from drillyard.runs.phases import RunContext, StopSignal
+    from drillyard.runs.workload import RunContext, StopSignal
     from drillyard.workloads.rl import RlWorkload
 
     class Deadly(StopSignal):

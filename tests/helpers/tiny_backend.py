@@ -27,7 +27,7 @@ from drillyard.mailbox.records import (
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.registry import names, register
-from drillyard.runs.phases import PhaseOutcome, RunContext
+from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
 from drillyard.system.clock import SYSTEM

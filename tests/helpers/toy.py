@@ -23,7 +23,7 @@ WORKLOAD = '''
 import os, re, shutil, signal, subprocess, sys, threading, time
 from pathlib import Path
 from drillyard.mailbox.records import Manifest, Phase
-from drillyard.runs.phases import PhaseOutcome
+from drillyard.runs.workload import PhaseOutcome
 import helper
 
 class Toy:

@@ -25,7 +25,7 @@ from drillyard.mailbox.records import (
     Phase,
     TicketRecord,
 )
-from drillyard.runs.phases import PhaseOutcome, StopSignal
+from drillyard.runs.workload import PhaseOutcome, StopSignal
 from drillyard.testing.clock import FakeClock
 from drillyard.worker import endings
 from drillyard.worker.execution import PERSIST_S, REPORTED, UNREPORTED

@@ -10,7 +10,7 @@ from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Accepted, Claim, Phase, RunRecord
 from drillyard.registry import load
-from drillyard.runs.phases import PhaseOutcome, RunContext, StopSignal
+from drillyard.runs.workload import PhaseOutcome, RunContext, StopSignal
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import run_parameters
 from drillyard.system.clock import SYSTEM

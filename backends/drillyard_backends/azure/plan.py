@@ -20,8 +20,8 @@ from drillyard_backends.azure import (
     context,
     environment,
     prices,
+    quota_check,
     rights,
-    room,
     surroundings,
 )
 from drillyard_backends.azure.clusters import Cluster, name_of
@@ -87,7 +87,7 @@ def examine(
         ("rights", lambda: rights.of_runs(service, config, made=existing.cluster is not None)),
         ("lock", lambda: surroundings.of_locks(service)),
         ("store", lambda: surroundings.of_store(service, config, workspace)),
-        ("vm_size", lambda: room.of_nodes(service, config, order, location, workers)),
+        ("vm_size", lambda: quota_check.of_nodes(service, config, order, location, workers)),
     ]
     if not any(one.subject == "build" and one.severity is Severity.ERROR for one in found):
         questions.append(("environment", lambda: _environment(service, config, order)))
@@ -111,7 +111,7 @@ def examine_endpoint(service: Service, config: AzureConfig) -> list[Finding]:
 
     def free() -> Iterator[Finding]:
         # A fifth more is kept free, so that a machine can be replaced: one more here.
-        return room.of_size(service, location, size, "endpoint_size", 2, low_priority=False)
+        return quota_check.of_size(service, location, size, "endpoint_size", 2, low_priority=False)
 
     found += asked("rights", lambda: rights.of_endpoints(service), config)
     return found + asked("endpoint_size", free, config)

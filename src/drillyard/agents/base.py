@@ -11,7 +11,7 @@ import numpy as np
 from drillyard.errors import CorruptObject
 from drillyard.findings import Finding
 from drillyard.registry import load
-from drillyard.runs.phases import PhaseOutcome, RunContext
+from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 
 Which = Literal["best", "final"]

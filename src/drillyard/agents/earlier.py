@@ -11,7 +11,7 @@ from drillyard.agents.packing import ARRAYS_NAME, JSON_NAME, TENSORS_NAME, npz_b
 from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.runs import checkpoints
-from drillyard.runs.checkpoint_files import examine
+from drillyard.runs.checkpoint_formats import examine
 
 _FILES = (JSON_NAME, ARRAYS_NAME, TENSORS_NAME)
 

@@ -54,35 +54,3 @@ def over(cost: Cost, seconds: float) -> Cost:
 def spent(per_hour: float, seconds: float) -> float:
     """Returns what ``seconds`` of a lease cost at its hourly price."""
     return per_hour * max(0.0, seconds) / 3600.0
-
-
-def allowance(
-    *,
-    max_hours: float | None,
-    max_cost: float | None,
-    per_hour: float,
-    used_s: float,
-    used_cost: float,
-) -> tuple[float, str] | None:
-    """Returns how long a new lease may live, from the time and money that are left.
-
-    Args:
-        max_hours: ``budget.max_hours``.
-        max_cost: ``budget.max_cost``.
-        per_hour: Hourly price of the whole lease.
-        used_s: Seconds that earlier leases of this command lived.
-        used_cost: Cost of all earlier leases of the experiment.
-
-    Returns:
-        (seconds, never negative; the setting that they come from), or None without a limit.
-    """
-    limits = []
-    if max_hours is not None:
-        limits.append((max_hours * 3600.0 - used_s, f"budget.max_hours = {max_hours:g}"))
-    if max_cost is not None and per_hour > 0:
-        left_s = (max_cost - used_cost) / per_hour * 3600.0
-        limits.append((left_s, f"budget.max_cost = {max_cost:g}"))
-    if not limits:
-        return None
-    seconds, setting = min(limits)
-    return max(0.0, seconds), setting

@@ -22,8 +22,8 @@ from drillyard.errors import ConfigErrors, SimulatorError, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.registry import load as load_registered
 from drillyard.registry import names
-from drillyard.runs.phases import Workload
 from drillyard.runs.webhook import webhook
+from drillyard.runs.workload import Workload
 from drillyard.spec.load import Loaded
 from drillyard.system.import_path import importable
 from drillyard.system.watchdog import ChildDied, HangError, run_watched
@@ -262,7 +262,7 @@ def _study(loaded: Loaded) -> list[Finding]:
         )
     if study.storage is None or study.chooser not in MODELS:
         return findings
-    from drillyard.studies.model import check_storage
+    from drillyard.studies.optuna_chooser import check_storage
 
     try:
         check_storage(study.storage)

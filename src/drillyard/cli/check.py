@@ -64,7 +64,7 @@ def check_command(
 ) -> None:
     """Check an experiment without running it: file, names, spaces, simulator, disk."""
     from drillyard.checks.experiment import check, check_alone, is_simulator
-    from drillyard.cli.failures import fields_of
+    from drillyard.cli.exit_codes import fields_of
     from drillyard.spec.learning import SimulatorSpec
 
     if picture is not None:

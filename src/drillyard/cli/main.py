@@ -13,7 +13,7 @@ from typing import Annotated, cast
 
 import typer
 
-from drillyard.cli import failures
+from drillyard.cli import exit_codes
 from drillyard.cli.helping import Sections
 
 MODULES = (
@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout = None
         return 0
     except BaseException as error:
-        code = failures.report(error, as_json=as_json)
+        code = exit_codes.report(error, as_json=as_json)
         if broken and code == 2 and not as_json:
             for name, why in broken.items():
                 # Who calls the broken command gets the whole reason, with the traceback.
@@ -159,5 +159,5 @@ def main(argv: list[str] | None = None) -> int:
                 )
         return code
     if result == 130:  # typer's result for Ctrl-C
-        return failures.report(KeyboardInterrupt(), as_json=as_json)
+        return exit_codes.report(KeyboardInterrupt(), as_json=as_json)
     return result if isinstance(result, int) else 0

@@ -11,7 +11,8 @@ from drillyard.errors import WorkerLost
 from drillyard.leases.lost_attempts import probe
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Record
-from drillyard.mailbox.status import RETRIES, Cause
+from drillyard.mailbox.retries import RETRIES
+from drillyard.mailbox.status import Cause
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.system.clock import SYSTEM, Clock
 

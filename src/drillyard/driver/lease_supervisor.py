@@ -15,7 +15,8 @@ from drillyard.errors import DrillyardError, TimedOut, WorkerLost
 from drillyard.leases.lost_attempts import LostAttemptCloser, probe
 from drillyard.leases.manager import LeaseManager
 from drillyard.mailbox.driver_lock import DriverLock
-from drillyard.mailbox.status import RETRIES, Cause, Status
+from drillyard.mailbox.retries import RETRIES
+from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.system.clock import Clock
 

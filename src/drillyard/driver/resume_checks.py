@@ -24,7 +24,7 @@ from drillyard.errors import (
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import ExperimentRecord, Phase
 from drillyard.runs import checkpoints
-from drillyard.runs.checkpoint_files import examine
+from drillyard.runs.checkpoint_formats import examine
 from drillyard.runs.checkpoints import Checkpoint
 from drillyard.spec.binding import bound
 from drillyard.system.watchdog import ChildDied, HangError, keep_alive, run_watched

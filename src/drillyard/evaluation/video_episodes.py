@@ -16,7 +16,7 @@ import numpy as np
 
 from drillyard.agents.base import LoadedPolicy
 from drillyard.documents.json_types import JsonObject
-from drillyard.evaluation import video_files
+from drillyard.evaluation import video_encoding
 from drillyard.evaluation.episodes import (
     Act,
     BatchPolicy,
@@ -104,14 +104,18 @@ class EpisodeRecorder:
             takes: Title -> take; if there are several, the titles are written on the frames.
         """
         if self.fps is None:
-            return {f"{stem}.png": video_files.plot({title: t.rows for title, t in takes.items()})}
-        share = max(1, video_files.MAX_FRAMES // len(takes))
+            return {
+                f"{stem}.png": video_encoding.plot({title: t.rows for title, t in takes.items()})
+            }
+        share = max(1, video_encoding.MAX_FRAMES // len(takes))
         frames = [
-            video_files.titled(frame, title) if len(takes) > 1 else frame
+            video_encoding.titled(frame, title) if len(takes) > 1 else frame
             for title, take in takes.items()
             for frame in take.frames[:: -(-len(take.frames) // share)]
         ]
-        return {f"{stem}.{end}": data for end, data in video_files.both(frames, self.fps).items()}
+        return {
+            f"{stem}.{end}": data for end, data in video_encoding.both(frames, self.fps).items()
+        }
 
 
 def film(
@@ -207,7 +211,7 @@ class _Camera:
             self._inner.begin(copy, seed, options)
 
     def act(self, observations: Observation) -> np.ndarray:
-        if self._looks and self._venv is not None and len(self.frames) < video_files.MAX_FRAMES:
+        if self._looks and self._venv is not None and len(self.frames) < video_encoding.MAX_FRAMES:
             self.frames.append(np.asarray(self._venv.get_images()[0], np.uint8))
         inner = self._inner
         act = inner.act if hasattr(inner, "act") else inner

@@ -19,7 +19,7 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError
 from drillyard.learners.demonstrations import FIELD, Demonstrations, read
 from drillyard.learners.types import Space
-from drillyard.runs.phases import StopSignal
+from drillyard.runs.workload import StopSignal
 from drillyard.spec.algorithms.engines import SBX
 from drillyard.spec.algorithms.signatures import ARGUMENTS
 from drillyard.spec.learning import CloneSpec, LearnerSpec, SimulatorSpec

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from drillyard.errors import InfrastructureError, Superseded
 from drillyard.runs import checkpoints
-from drillyard.runs.phases import RunContext
+from drillyard.runs.workload import RunContext
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from drillyard.learners.barriers import preserved_randomness
 from drillyard.learners.types import Env, Info, Observation, Space
 from drillyard.mailbox.records import Record
 from drillyard.runs.checkpoints import Checkpoint
-from drillyard.runs.phases import RunContext
+from drillyard.runs.workload import RunContext
 from drillyard.spec.algorithms.engines import PACKAGES
 from drillyard.spec.algorithms.signatures import ARGUMENTS, FROM_EPISODES
 from drillyard.spec.learning import LearnerSpec

@@ -14,7 +14,7 @@ from drillyard.agents.playing import Playing
 from drillyard.errors import SimulatorError
 from drillyard.learners.barriers import preserved_randomness
 from drillyard.learners.types import Env, HasPolicy, Info, Layer, Observation
-from drillyard.runs.phases import StopSignal
+from drillyard.runs.workload import StopSignal
 from drillyard.simulators.make import make_vec
 from drillyard.simulators.vec_state import load_normalisation, normalisation
 from drillyard.spec.learning import SimulatorSpec

@@ -6,7 +6,7 @@ import platform
 
 from drillyard.mailbox.records import AttemptStart
 from drillyard.runs.checkpoints import Checkpoint
-from drillyard.runs.phases import RunContext
+from drillyard.runs.workload import RunContext
 
 
 def announce(context: RunContext, checkpoint: Checkpoint | None) -> None:

@@ -9,7 +9,7 @@ from drillyard.agents.spaces import space_from_json, space_to_json
 from drillyard.documents.json_types import JsonObject, as_object
 from drillyard.errors import CorruptObject, SpaceMismatch
 from drillyard.learners import sb3_build, sb3_state
-from drillyard.runs.checkpoint_files import Problem, examine
+from drillyard.runs.checkpoint_formats import Problem, examine
 from drillyard.runs.checkpoints import Checkpoint, refusal
 from drillyard.simulators.make import make_vec
 from drillyard.spec import ExperimentSpec

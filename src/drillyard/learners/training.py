@@ -20,7 +20,7 @@ from drillyard.learners.training_checkpoints import TrainingCheckpoints
 from drillyard.learners.types import Infos, Metrics, TakesPoints, UserCallback
 from drillyard.metrics.streams import StreamWriter
 from drillyard.runs.checkpoints import Checkpoint
-from drillyard.runs.phases import RunContext
+from drillyard.runs.workload import RunContext
 from drillyard.simulators import vec_state
 
 if TYPE_CHECKING:

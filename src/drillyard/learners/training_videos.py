@@ -13,7 +13,7 @@ from drillyard.evaluation.episodes import plan
 from drillyard.evaluation.video_episodes import FOLDER, EpisodeRecorder, Videos
 from drillyard.learners.barriers import next_multiple, preserved_randomness
 from drillyard.mailbox.records import FileEntry
-from drillyard.runs.phases import RunContext
+from drillyard.runs.workload import RunContext
 from drillyard.simulators.state import State
 from drillyard.simulators.vec_state import normalisation
 

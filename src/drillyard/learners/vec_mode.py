@@ -21,7 +21,7 @@ from pydantic import Field
 from drillyard.learners.barriers import preserved_randomness
 from drillyard.learners.types import Observation
 from drillyard.mailbox.records import STREAMS, Record
-from drillyard.runs.phases import RunContext
+from drillyard.runs.workload import RunContext
 from drillyard.simulators.make import by_rule, make_vec
 from drillyard.simulators.vec_state import silent_layers
 from drillyard.spec.learning import SimulatorSpec, Way

@@ -3,7 +3,7 @@
 ``budget.max_hours`` is the longest life of a command's machines, ``budget.max_cost`` the most that
 all machines of the experiment may ever cost. Before anything is rented the price of all machines
 over ``max_hours`` must be within ``max_cost``; a machine's own limit is then what is left of both
-(``prices.allowance``), so that neither needs a driver to hold.
+(``allowance``), so that neither needs a driver to hold.
 """
 
 from __future__ import annotations
@@ -112,3 +112,35 @@ def judged(spec: ExperimentSpec, cost: Cost) -> Iterator[Finding]:
         )
     else:
         yield Finding(Severity.OK, "budget", f"at most {bill} {cost.currency}{of}")
+
+
+def allowance(
+    *,
+    max_hours: float | None,
+    max_cost: float | None,
+    per_hour: float,
+    used_s: float,
+    used_cost: float,
+) -> tuple[float, str] | None:
+    """Returns how long a new lease may live, from the time and money that are left.
+
+    Args:
+        max_hours: ``budget.max_hours``.
+        max_cost: ``budget.max_cost``.
+        per_hour: Hourly price of the whole lease.
+        used_s: Seconds that earlier leases of this command lived.
+        used_cost: Cost of all earlier leases of the experiment.
+
+    Returns:
+        (seconds, never negative; the setting that they come from), or None without a limit.
+    """
+    limits = []
+    if max_hours is not None:
+        limits.append((max_hours * 3600.0 - used_s, f"budget.max_hours = {max_hours:g}"))
+    if max_cost is not None and per_hour > 0:
+        left_s = (max_cost - used_cost) / per_hour * 3600.0
+        limits.append((left_s, f"budget.max_cost = {max_cost:g}"))
+    if not limits:
+        return None
+    seconds, setting = min(limits)
+    return max(0.0, seconds), setting

@@ -20,7 +20,7 @@ from drillyard.backend import (
     delays_of,
     open_backend,
 )
-from drillyard.backend.prices import allowance, over
+from drillyard.backend.prices import over
 from drillyard.errors import (
     DrillyardError,
     InfrastructureError,
@@ -29,6 +29,7 @@ from drillyard.errors import (
     UserError,
 )
 from drillyard.leases import machine_logs
+from drillyard.leases.budget import allowance
 from drillyard.leases.ledger import LOST, Entry, Ledger
 from drillyard.leases.lost_attempts import probe
 from drillyard.leases.release import Release

@@ -13,8 +13,8 @@ from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.runs.parallelism import runs as listed_runs
 from drillyard.runs.parallelism import workers
-from drillyard.runs.phases import SpreadsRuns
 from drillyard.runs.submit import open_workload
+from drillyard.runs.workload import SpreadsRuns
 from drillyard.spec import ExperimentSpec
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.safe_names import lease_id

@@ -80,17 +80,6 @@ class Cause(enum.StrEnum):
     PRUNED = "pruned"
 
 
-RETRIES: dict[Cause, int] = {
-    Cause.PREEMPTION: 20,
-    Cause.INFRASTRUCTURE: 5,
-    Cause.OUT_OF_MEMORY: 1,
-    Cause.USER_ERROR: 0,
-    Cause.TIME_LIMIT: 0,
-    Cause.CANCELLED: 0,
-    Cause.PRUNED: 0,
-}
-"""How many further attempts a cause may have, counted over the life of a ticket."""
-
 STATUS_OF: dict[Cause, Status] = {
     Cause.PREEMPTION: Status.FAILED,
     Cause.INFRASTRUCTURE: Status.FAILED,

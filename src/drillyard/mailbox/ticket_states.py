@@ -4,7 +4,7 @@ It is a pure function of the records. The worker calls it to find what it may cl
 find what is decided, so that the two never disagree about a retry. Rules:
 
 - A ticket with an accepted result has succeeded, whatever its endings say.
-- Attempts that ended without a result are counted by cause against ``status.RETRIES``; the first
+- Attempts that ended without a result are counted by cause against ``retries.RETRIES``; the first
   cause without retries left decides. ``CANCELLED`` endings are not counted.
 - ``control/reopened.json`` forgives endings, also successful ones (to repeat a result);
   ``control/cancel.json`` prevents every claim.
@@ -15,13 +15,13 @@ find what is decided, so that the two never disagree about a retry. Rules:
 from __future__ import annotations
 
 from bisect import insort
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Accepted, Ending, Reopened, TicketRecord
-from drillyard.mailbox.status import RETRIES, STATUS_OF, Cause, Status
+from drillyard.mailbox.retries import used_up
+from drillyard.mailbox.status import STATUS_OF, Cause, Status
 
 TRUST = 10
 """Polls in a row that may go without a listing."""
@@ -261,7 +261,7 @@ def _state(
         return TicketState(record, Status.RUNNING, last, None, newest)
 
     counting = [e for e in endings if e.attempt > forgiven]
-    decided = _used_up(counting)
+    decided = used_up(counting)
     if decided is not None:
         status = STATUS_OF[decided.cause] if decided.cause else decided.status
         return TicketState(record, status, last, None, decided)
@@ -277,20 +277,6 @@ def _state(
     preempted = bool(counting) and counting[-1].cause is Cause.PREEMPTION
     status = Status.PREEMPTED if preempted else Status.READY
     return TicketState(record, status, last, (last or 0) + 1, newest)
-
-
-def _used_up(endings: list[Ending]) -> Ending | None:
-    """The ending that decided the ticket, or None while another attempt may follow."""
-    counts: Counter[Cause] = Counter()
-    for ending in endings:
-        if ending.cause is None:
-            return ending
-        if ending.cause is Cause.CANCELLED:
-            continue
-        counts[ending.cause] += 1
-        if counts[ending.cause] > RETRIES[ending.cause]:
-            return ending
-    return None
 
 
 _WORST_FIRST = (

@@ -10,7 +10,7 @@ from drillyard.agents.trained import load_trained
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import DrillyardError
 from drillyard.mailbox.records import FileEntry
-from drillyard.runs.phases import RunContext
+from drillyard.runs.workload import RunContext
 
 FOLDER = "bundle/"
 

@@ -31,7 +31,7 @@ from drillyard.system.output_files import writing
 from drillyard.system.safe_names import file_name
 
 if TYPE_CHECKING:
-    from drillyard.report.drawing import Picture
+    from drillyard.report.picture_style import Picture
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> d
         results: What was collected, with curves.
         made_at: Epoch seconds, shown on the page.
     """
-    from drillyard.report import data, html, pictures
+    from drillyard.report import data, html, training_pictures
 
     warnings = list(results.warnings)
     worlds = data.worlds(mailbox, results, warnings)
@@ -120,19 +120,19 @@ def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> d
         if curves:
             add(
                 world.file("learning_curve"),
-                partial(pictures.learning_curve, curves, own),
+                partial(training_pictures.learning_curve, curves, own),
                 data.learning_curve_csv(curves),
             )
         if own.policies:
             add(
                 world.file("evaluation"),
-                partial(pictures.evaluation, own),
+                partial(training_pictures.evaluation, own),
                 data.evaluation_csv(own),
             )
         if episode is not None and episode.panels:
             add(
                 world.file("episode"),
-                partial(pictures.episode, episode),
+                partial(training_pictures.episode, episode),
                 data.episode_csv(episode),
             )
     section = None

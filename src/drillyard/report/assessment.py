@@ -10,7 +10,7 @@ from pathlib import Path
 from drillyard.errors import UserError
 from drillyard.evaluation.assessment import FILES, Assessed, Request, summary
 from drillyard.evaluation.summary import csv_text
-from drillyard.report import pictures
+from drillyard.report import training_pictures
 from drillyard.results import formatting
 from drillyard.results.table import Grid
 from drillyard.system.output_files import check_folder, writing
@@ -92,7 +92,7 @@ def page(request: Request, found: Sequence[Assessed]) -> str:
         left=max(0, len(found) - SHOWN),
         verdict=verdict(found),
         caption=caption,
-        picture=Markup(pictures.paths(columns).inline),
+        picture=Markup(training_pictures.paths(columns).inline),
     )
 
 

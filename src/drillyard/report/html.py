@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from drillyard.documents.json_types import JsonView
 from drillyard.report import simulator_sections
 from drillyard.report.data import MeanCurve, World
-from drillyard.report.drawing import Picture
+from drillyard.report.picture_style import Picture
 from drillyard.report.simulator_sections import Shown, shown
 from drillyard.results import ExperimentResults, formatting, metrics_grid, runs_grid
 from drillyard.results.model import PolicyScore

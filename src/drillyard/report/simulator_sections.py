@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from drillyard.report.data import World
-from drillyard.report.drawing import Picture
+from drillyard.report.picture_style import Picture
 from drillyard.results import ExperimentResults, formatting, policies_grid
 from drillyard.results.policies import AGENT
 from drillyard.results.table import Grid

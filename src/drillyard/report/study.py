@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from drillyard.mailbox import Mailbox
 from drillyard.report import comparing, study_pictures
-from drillyard.report.drawing import Picture
+from drillyard.report.picture_style import Picture
 from drillyard.results import formatting, study_table
 from drillyard.results.csv_tables import to_csv
 from drillyard.results.table import Grid

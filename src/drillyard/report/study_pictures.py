@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from drillyard.mailbox.status import Status
 from drillyard.report.comparing import Comparison
-from drillyard.report.drawing import (
+from drillyard.report.picture_style import (
     BLUE,
     GREY,
     INK,

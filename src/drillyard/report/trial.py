@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from drillyard.evaluation.episodes import Planned, run_baseline
-from drillyard.report import pictures
+from drillyard.report import training_pictures
 from drillyard.report.data import episode_of
-from drillyard.report.drawing import Picture
+from drillyard.report.picture_style import Picture
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lessons import draw_in_order
 
@@ -35,4 +35,4 @@ def trial_picture(spec: SimulatorSpec, baseline: str) -> Picture:
         }
         for name, found in played.items()
     }
-    return pictures.episode(episode_of(columns, meta, {}))
+    return training_pictures.episode(episode_of(columns, meta, {}))

@@ -19,7 +19,7 @@ from drillyard.errors import ControlPlaneError, InfrastructureError, StoreUnavai
 from drillyard.mailbox.files import fetch_file, sha256_file
 from drillyard.mailbox.records import FileEntry
 from drillyard.mailbox.store import ObjectMissing, Store, open_store
-from drillyard.runs.phases import RunContext
+from drillyard.runs.workload import RunContext
 from drillyard.tracking.uris import is_azure, local_folder, mask, resolve_uri
 
 MLFLOW = "mlflow"

@@ -24,7 +24,7 @@ from drillyard.mailbox.records import Accepted, FileEntry, Manifest, Phase
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.mailbox.summaries import policy_used
 from drillyard.metrics.streams import Line, read_stream
-from drillyard.runs.phases import PhaseOutcome, RunContext
+from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec.running import StoreTarget
 
 _TRIES = 3

@@ -25,7 +25,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import save_file
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.records import AttemptStart, FileEntry, Phase, Record, RunRecord
-from drillyard.runs.checkpoint_files import Problem
+from drillyard.runs.checkpoint_formats import Problem
 
 _MANIFEST = re.compile(r"/train-(?P<attempt>\d+)/checkpoints/(?P<step>\d+)/manifest\.json\Z")
 _FILE = re.compile(r"/train-(?P<attempt>\d+)/checkpoints/(?P<step>\d+)/[^/]+\Z")

@@ -29,7 +29,7 @@ from drillyard.registry import load
 from drillyard.runs import code_archive as bundles
 from drillyard.runs import identity
 from drillyard.runs.parallelism import workers
-from drillyard.runs.phases import Workload
+from drillyard.runs.workload import Workload
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import bound, run_parameters, with_parts
 from drillyard.spec.run_names import run_name

@@ -22,7 +22,7 @@ from drillyard.simulators.wrappers import EpisodeMonitor, LessonWrapper, layers
 from drillyard.spec.learning import SimulatorSpec, Way, Wrapper
 from drillyard.spec.references import reveal
 from drillyard.spec.simulator.lessons import Lesson, validate_lesson
-from drillyard.spec.simulator.wrapper_order import (
+from drillyard.spec.simulator.wrapper_catalogue import (
     COPY_WRAPPERS,
     FOR_THE_LEARNER,
     VEC_WRAPPERS,

@@ -17,7 +17,7 @@ from drillyard.simulators.plain import PlainEnv
 from drillyard.simulators.types import Action, Env, Info, Observation
 from drillyard.simulators.wrappers import layers
 from drillyard.spec.learning import SimulatorSpec
-from drillyard.spec.simulator.lesson_rules import Choice, Normal, Range, read_rule
+from drillyard.spec.simulator.lesson_draws import Choice, Normal, Range, read_rule
 from drillyard.spec.simulator.lessons import Lesson, draw
 from drillyard.system.watchdog import report_activity
 

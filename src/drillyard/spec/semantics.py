@@ -330,7 +330,7 @@ def _lessons(spec: ExperimentSpec) -> Iterator[ConfigError]:
     if spec.simulator is None:
         return
     from drillyard.spec.simulator.lessons import validate_lesson
-    from drillyard.spec.simulator.wrapper_order import check_wrappers
+    from drillyard.spec.simulator.wrapper_catalogue import check_wrappers
 
     simulator, lesson = spec.simulator, spec.simulator.lesson
     yield from _caught(lambda: check_wrappers(simulator), "simulator.wrappers")

@@ -13,7 +13,7 @@ from drillyard.errors import ConfigError, IdentityChanged
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import TrialRecord
 from drillyard.registry import load, nearest
-from drillyard.runs.phases import HandsRunsOn
+from drillyard.runs.workload import HandsRunsOn
 from drillyard.spec.binding import space as space_of
 from drillyard.spec.constraints import Constraint, parse_all
 from drillyard.spec.listed import OF_THE_TRIAL
@@ -78,7 +78,7 @@ class Modelled(_BuiltIn):
 
     def make(self, spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
         """See ``ChooserKind``; the default storage of the model's memory is created."""
-        from drillyard.studies.model import ModelChooser
+        from drillyard.studies.optuna_chooser import ModelChooser
 
         study = study_of(spec)
         space, constraints = checked(spec)
@@ -99,7 +99,7 @@ class Smac(_BuiltIn):
 
     def make(self, spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
         """See ``ChooserKind``."""
-        from drillyard.studies.smac import SmacChooser
+        from drillyard.studies.smac_chooser import SmacChooser
 
         del mailbox
         study = study_of(spec)

@@ -27,7 +27,7 @@ from drillyard.findings import Severity
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
 from drillyard.metrics.streams import canonical, read_stream
-from drillyard.runs.phases import PhaseOutcome
+from drillyard.runs.workload import PhaseOutcome
 from drillyard.spec import ExperimentSpec
 from drillyard.testing.phases import CountedStop, OneRun
 from drillyard.workloads.rl import RlWorkload

@@ -9,7 +9,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.mailbox import run_id, sha256_hex, ticket_id
 from drillyard.mailbox.records import STREAMS, Accepted, Claim, Phase, RunRecord
 from drillyard.mailbox.status import Cause
-from drillyard.runs.phases import PhaseOutcome, RunContext, StopSignal, Workload
+from drillyard.runs.workload import PhaseOutcome, RunContext, StopSignal, Workload
 from drillyard.spec import ExperimentSpec
 
 

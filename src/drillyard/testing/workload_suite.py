@@ -24,7 +24,7 @@ from drillyard.errors import Stopped
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
-from drillyard.runs.phases import PhaseOutcome, Workload
+from drillyard.runs.workload import PhaseOutcome, Workload
 from drillyard.spec import ExperimentSpec
 from drillyard.testing.phases import CountedStop, OneRun
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from drillyard.errors import DrillyardError, InfrastructureError, Stopped, TimedOut
 from drillyard.mailbox.records import Claim, Ending
 from drillyard.mailbox.status import STATUS_OF, Cause, Status
-from drillyard.runs.phases import StopSignal
+from drillyard.runs.workload import StopSignal
 from drillyard.system.clock import Clock
 from drillyard.system.redaction import redact
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -23,7 +22,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Ending, Phase, RunRecord
 from drillyard.mailbox.status import Cause, Status
 from drillyard.registry import load
-from drillyard.runs.phases import PhaseOutcome, RunContext, StopSignal, Workload
+from drillyard.runs.workload import PhaseOutcome, RunContext, StopSignal, Workload
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import bound
 from drillyard.system import step_marker
@@ -37,6 +36,7 @@ from drillyard.worker.logship import LogShipper
 from drillyard.worker.machine import Job
 from drillyard.worker.progress import ProgressKeeper
 from drillyard.worker.sidecar import TicketSidecar
+from drillyard.worker.signals import listen_in_attempt
 from drillyard.worker.stall import StallWatch, dump_stacks, exit_now
 
 PERSIST_S = 60.0
@@ -88,7 +88,7 @@ def execute(job: Job, worker: Connection | None = None, clock: Clock = SYSTEM) -
     """
     mailbox = Mailbox(open_store(job.store_url), job.experiment)
     stop = StopSignal()
-    _listen_to_signals(stop)
+    listen_in_attempt(stop)
     progress = ProgressKeeper(job.ticket, job.claim, clock)
     shipper = job.shipper(mailbox)
     sidecar = TicketSidecar(mailbox, job.claim, stop, progress, shipper, worker, clock)
@@ -233,13 +233,3 @@ def _redirect_output(path: Path) -> None:
         logging.StreamHandler(sys.stderr), form="%(asctime)sZ %(levelname)s %(name)s: %(message)s"
     )
     logging.captureWarnings(True)
-
-
-def _listen_to_signals(stop: StopSignal) -> None:
-    def on_term(_number: int, _frame: object) -> None:
-        # The worker sends causes through the pipe; SIGTERM alone means that the machine ends.
-        stop.set(Cause.PREEMPTION, "SIGTERM: this machine or process is being taken away")
-
-    with contextlib.suppress(ValueError):  # not the main thread, which has the signals
-        signal.signal(signal.SIGTERM, on_term)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)

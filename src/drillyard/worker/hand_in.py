@@ -5,7 +5,7 @@ from __future__ import annotations
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Accepted, Claim, Ending, TicketRecord
-from drillyard.runs.phases import PhaseOutcome
+from drillyard.runs.workload import PhaseOutcome
 from drillyard.system.clock import Clock
 from drillyard.worker import endings
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from drillyard.backend import Order
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.loops import Loop
 from drillyard.system.scratch import temporary_below
+from drillyard.worker.signals import listen_in_worker
 from drillyard.worker.worker import Worker
 
 LAST_STEP_S = 1.0
@@ -54,7 +54,7 @@ def run(worker: Worker) -> int:
     Returns:
         Exit code: 0 done, 2 the user's code or requirements cannot be installed, 4 machinery.
     """
-    _listen_to_signals(worker)
+    listen_in_worker(worker)
     beat = Loop("beat", worker.heart.step, worker.clock)
     work = _Work(worker)
     beat.start()
@@ -125,12 +125,3 @@ def exit_after(event: threading.Event, seconds: float, code: int = 0) -> None:
         os._exit(code)
 
     threading.Thread(target=watch, name="exit", daemon=True).start()
-
-
-def _listen_to_signals(worker: Worker) -> None:
-    def on_term(_number: int, _frame: object) -> None:
-        worker.terminate()
-
-    signal.signal(signal.SIGTERM, on_term)
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)

@@ -36,7 +36,7 @@ from drillyard.worker.preload import VARIABLE
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 GPU_LOOK_S = 300.0
-_IGNORE_SIGTERM_MODULE = "drillyard.worker.ignore_sigterm"
+_SIGNALS_MODULE = "drillyard.worker.pool_server_signals"
 _PRELOAD_MODULE = "drillyard.worker.preload"
 
 
@@ -120,7 +120,7 @@ class Pool:
         os.environ[VARIABLE] = json.dumps(sorted(set(order.preload)))
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(
-            [_IGNORE_SIGTERM_MODULE, "drillyard.worker.execution", _PRELOAD_MODULE]
+            [_SIGNALS_MODULE, "drillyard.worker.execution", _PRELOAD_MODULE]
         )
 
     # -- set-up -------------------------------------------------------------------------------

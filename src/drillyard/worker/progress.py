@@ -8,7 +8,7 @@ from typing import Literal, Unpack, get_args
 
 from drillyard.mailbox.records import Board, Claim, TicketRecord
 from drillyard.mailbox.status import Status
-from drillyard.runs.phases import ProgressUpdate
+from drillyard.runs.workload import ProgressUpdate
 from drillyard.system.clock import Clock
 
 _WINDOW_S = 30.0

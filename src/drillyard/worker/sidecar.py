@@ -19,7 +19,7 @@ from drillyard.errors import InfrastructureError, Superseded
 from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.records import Claim
 from drillyard.mailbox.status import Cause, Status
-from drillyard.runs.phases import StopSignal
+from drillyard.runs.workload import StopSignal
 from drillyard.system.clock import Clock
 from drillyard.system.loops import Loop
 from drillyard.worker.logship import LogShipper

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 
 from drillyard.mailbox.records import TicketRecord
-from drillyard.runs.phases import StopSignal
+from drillyard.runs.workload import StopSignal
 from drillyard.system import step_marker
 from drillyard.system.clock import Clock
 from drillyard.system.loops import Loop

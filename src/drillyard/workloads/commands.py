@@ -22,7 +22,7 @@ from typing import IO
 import psutil
 
 from drillyard.errors import RunFailed, Stopped, TimedOut
-from drillyard.runs.phases import StopSignal
+from drillyard.runs.workload import StopSignal
 from drillyard.spec.work import Line, words_of
 from drillyard.system.processes import ProcessId, end, marked
 

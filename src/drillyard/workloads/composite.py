@@ -24,7 +24,7 @@ from drillyard.errors import ConfigError, DrillyardError, RunFailed
 from drillyard.findings import Finding
 from drillyard.mailbox.records import FileEntry, Manifest
 from drillyard.registry import load
-from drillyard.runs.phases import PhaseOutcome, RunContext, Workload
+from drillyard.runs.workload import PhaseOutcome, RunContext, Workload
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import child_parameters
 from drillyard.spec.experiment import ChildSpec, Parts

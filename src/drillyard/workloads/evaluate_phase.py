@@ -31,7 +31,7 @@ from drillyard.evaluation.episodes import (
 from drillyard.evaluation.summary import csv_text, summarise
 from drillyard.mailbox.records import Manifest
 from drillyard.metrics.step_csv import step_logs
-from drillyard.runs.phases import PhaseOutcome, RunContext
+from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec.experiment import ExperimentSpec
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from drillyard.documents.json_types import JsonObject, as_object
 from drillyard.errors import CorruptObject
 from drillyard.mailbox.records import AttemptStart, FileEntry, Manifest, Phase
 from drillyard.metrics.streams import StreamWriter
-from drillyard.runs.phases import PhaseOutcome, RunContext
+from drillyard.runs.workload import PhaseOutcome, RunContext
 
 RESULTS = "results.json"
 

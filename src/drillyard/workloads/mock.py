@@ -19,7 +19,7 @@ from drillyard.findings import Finding, Severity
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.records import Manifest, Phase
 from drillyard.mailbox.summaries import metric_values
-from drillyard.runs.phases import PhaseOutcome, RunContext
+from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import space
 from drillyard.spec.work import MockSpec

@@ -12,7 +12,7 @@ from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.findings import Finding, Severity
 from drillyard.learners.plan import freeze, total_steps
 from drillyard.registry import importable, load
-from drillyard.runs.phases import PhaseOutcome, RunContext, SpreadsRuns
+from drillyard.runs.workload import PhaseOutcome, RunContext, SpreadsRuns
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
 from drillyard.spec.algorithms.engines import SBX

@@ -17,7 +17,7 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, DrillyardError, RunFailed
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox.records import FileEntry, Manifest
-from drillyard.runs.phases import PhaseOutcome, RunContext
+from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.work import ScriptSpec, words_of
 from drillyard.system.scratch import workplace

@@ -14,7 +14,7 @@ from drillyard.backend import Order
 from drillyard.driver.bodies import Bodies
 from drillyard.driver.driver import Driver
 from drillyard.driver.outcome import Kind, Outcome, outcome_of
-from drillyard.driver.session import drive
+from drillyard.driver.six_phases import drive
 from drillyard.errors import InfrastructureError, NoCapacity, Stopped
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import TicketRecord
@@ -78,7 +78,7 @@ def test_phases_are_offered_in_order_and_their_results_are_joined(
 def test_a_stage_that_never_joins_delays_phases_and_prevents_none(
     folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("drillyard.driver.session.GRACE_S", 0.2)
+    monkeypatch.setattr("drillyard.driver.six_phases.GRACE_S", 0.2)
     stage = Watching(joins=False)
     outcome = drive(opened(folder, mailbox, ThreadBackend()), stage=stage, report=False)
     assert outcome.kind is Kind.SUCCEEDED

@@ -18,7 +18,7 @@ from drillyard.learners.barriers import (  # noqa: E402
     preserved_randomness,
     reseed,
 )
-from drillyard.runs.checkpoint_files import examine  # noqa: E402
+from drillyard.runs.checkpoint_formats import examine  # noqa: E402
 
 
 def test_a_tree_comes_back_with_its_types():

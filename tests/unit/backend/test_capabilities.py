@@ -8,7 +8,7 @@ import pytest
 from drillyard.backend import Delays, delays_of
 from drillyard.backend.capabilities import CAPABILITIES
 from drillyard.registry import load
-from drillyard.runs.phases import HandsRunsOn, SpreadsRuns
+from drillyard.runs.workload import HandsRunsOn, SpreadsRuns
 from tests.helpers.paid_backend import PaidBackend
 from tests.helpers.tiny_backend import ThreadBackend
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from drillyard.cli import failures, main
+from drillyard.cli import exit_codes, main
 from drillyard.errors import (
     Bug,
     ConfigError,
@@ -116,8 +116,8 @@ def test_exit_codes(error, code, words, capsys, monkeypatch, tmp_path):
 
 
 def test_secrets_are_masked_in_errors(capsys):
-    failures.report(UserError("at http://me:hunter2@host", hint="token=abcdefgh"))
-    failures.report(ConfigError("is odd", field="a.password", value="hunter2x"))
+    exit_codes.report(UserError("at http://me:hunter2@host", hint="token=abcdefgh"))
+    exit_codes.report(ConfigError("is odd", field="a.password", value="hunter2x"))
     text = capsys.readouterr().err
     assert "hunter2" not in text
     assert "abcdefgh" not in text

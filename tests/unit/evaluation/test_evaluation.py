@@ -22,7 +22,7 @@ from drillyard.mailbox.mailbox import new_token, sha256_hex, ticket_id
 from drillyard.mailbox.records import Accepted, Claim, Phase, RunRecord
 from drillyard.mailbox.status import Cause, Status
 from drillyard.registry import load
-from drillyard.runs.phases import PhaseOutcome, RunContext
+from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.simulators.make import make_env
 from drillyard.simulators.simple_adder import SimpleAdderEnv
 from drillyard.spec.experiment import ExperimentSpec

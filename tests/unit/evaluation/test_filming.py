@@ -79,7 +79,7 @@ def test_a_failed_video_fails_no_run(tmp_path, monkeypatch):
     def broken(*_):
         raise OSError("no codec")
 
-    monkeypatch.setattr("drillyard.evaluation.video_files.mp4", broken)
+    monkeypatch.setattr("drillyard.evaluation.video_encoding.mp4", broken)
     outcome, files = evaluated(tmp_path, "CartPole-v1", videos={"every": 2}, checkpoint_every=32)
     assert not any(n.startswith("videos/") for n in files) and "policy_final.safetensors" in files
     assert [p.partition(":")[0] for p in outcome.summary["problems"]] == [

@@ -10,7 +10,7 @@ from drillyard.learners import cloning
 from drillyard.learners.demonstrations import play, read
 from drillyard.learners.sb3_build import build
 from drillyard.mailbox.records import Phase
-from drillyard.runs.phases import StopSignal
+from drillyard.runs.workload import StopSignal
 from drillyard.simulators.make import make_vec
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.learning import CloneSpec, SimulatorSpec

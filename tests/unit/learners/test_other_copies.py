@@ -11,7 +11,7 @@ from drillyard.learners import exactness, replay
 from drillyard.mailbox.records import ExperimentRecord, Phase
 from drillyard.mailbox.status import Cause
 from drillyard.runs import checkpoints
-from drillyard.runs.phases import StopSignal
+from drillyard.runs.workload import StopSignal
 from drillyard.spec import ExperimentSpec
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload

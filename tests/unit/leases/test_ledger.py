@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from drillyard.backend import Cost, Lease, Order
-from drillyard.backend.prices import allowance, cost, spent
+from drillyard.backend.prices import cost, spent
 from drillyard.errors import StoreUnavailable
+from drillyard.leases.budget import allowance
 from drillyard.leases.ledger import Ledger, local_intents
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.system.safe_names import lease_id

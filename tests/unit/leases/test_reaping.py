@@ -14,7 +14,7 @@ from drillyard.errors import AccessDenied, UserError
 from drillyard.leases.ledger import Ledger, local_intents
 from drillyard.leases.reaper import Reaper, Report, Verdict, reap
 from drillyard.leases.reaper.audit import Audit
-from drillyard.leases.reaper.judging import Facts, judge
+from drillyard.leases.reaper.verdict import Facts, judge
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import DriverLock
 from drillyard.mailbox.memory import MemoryStore

@@ -16,7 +16,8 @@ from drillyard.mailbox.records import (
     Reopened,
     TicketRecord,
 )
-from drillyard.mailbox.status import RETRIES, STATUS_OF, Cause, Status
+from drillyard.mailbox.retries import RETRIES
+from drillyard.mailbox.status import STATUS_OF, Cause, Status
 from drillyard.mailbox.ticket_states import StateCache, run_status, ticket_states
 
 RUN = "t0001-s1"

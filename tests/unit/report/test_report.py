@@ -15,7 +15,15 @@ from PIL import Image
 
 from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox
-from drillyard.report import ReportFiles, build, data, drawing, html, pictures, render
+from drillyard.report import (
+    ReportFiles,
+    build,
+    data,
+    html,
+    picture_style,
+    render,
+    training_pictures,
+)
 from drillyard.results import collect
 from drillyard.results.policies import over_seeds
 from drillyard.statistics import METHOD
@@ -95,7 +103,7 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(
     inside = {f"#{i}" for i in page.ids}
     for link in page.links:
         assert link in inside or link in NAMES or link == "data:,", link
-    for colour in drawing.VARIABLES:
+    for colour in picture_style.VARIABLES:
         assert colour not in "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
     assert "default-src 'none'" in text
 
@@ -268,7 +276,7 @@ def test_a_name_with_dollars_is_no_formula(tmp_path: Path) -> None:
     policies = tuple(
         dataclasses.replace(p, policy=f"$\\frac{{{p.policy}$") for p in results.policies
     )
-    picture = pictures.evaluation(dataclasses.replace(results, policies=policies))
+    picture = training_pictures.evaluation(dataclasses.replace(results, policies=policies))
     assert "$\\frac{hold$" in picture.inline
 
 
@@ -311,7 +319,7 @@ def test_a_baseline_far_away_does_not_flatten_the_curves(tmp_path: Path) -> None
         dataclasses.replace(p, mean_return=-1e6) if p.policy == "random" else p
         for p in results.policies
     )
-    picture = pictures.learning_curve(
+    picture = training_pictures.learning_curve(
         data.curves(results), dataclasses.replace(results, policies=far)
     )
     assert ">hold<" in picture.inline
@@ -356,7 +364,7 @@ def test_texts_beside_the_axes_are_not_cut(tmp_path: Path) -> None:
         for p in results.policies
         if p.interval
     )
-    picture = pictures.evaluation(dataclasses.replace(results, policies=wide))
+    picture = training_pictures.evaluation(dataclasses.replace(results, policies=wide))
     image = Image.open(io.BytesIO(picture.png)).convert("L")
     edge = image.crop((image.width - 4, 0, image.width, image.height))
     assert edge.getextrema()[0] > 200  # no ink where the picture ends

@@ -19,7 +19,7 @@ from drillyard.mailbox.records import Accepted, AttemptStart, Claim, Ending, Man
 from drillyard.mailbox.status import Cause, Status
 from drillyard.metrics.streams import StreamWriter
 from drillyard.results.store_phase import selected, store_phase
-from drillyard.runs.phases import PhaseOutcome, RunContext
+from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec.running import StoreTarget
 from tests.helpers.fixtures_store import spec_of, write_experiment
 

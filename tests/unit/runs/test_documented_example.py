@@ -15,8 +15,8 @@ import pytest
 from drillyard.errors import ConfigError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import STREAMS, Claim, Phase
-from drillyard.runs.phases import RunContext
 from drillyard.runs.submit import open_workload, plain, post, run_record
+from drillyard.runs.workload import RunContext
 from drillyard.spec.binding import bound, space
 from drillyard.spec.load import Loaded, load
 from drillyard.workloads.script import ScriptWorkload

@@ -16,7 +16,7 @@ from drillyard.simulators.vec_state import load_vec_state, silent_layers, vec_st
 from drillyard.simulators.wrappers import layers
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
-from drillyard.spec.simulator.wrapper_order import check_wrappers
+from drillyard.spec.simulator.wrapper_catalogue import check_wrappers
 from drillyard.workloads.rl import RlWorkload
 
 

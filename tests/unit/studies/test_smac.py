@@ -14,12 +14,12 @@ from drillyard.spec.constraints import parse
 from drillyard.spec.study import ObjectiveSpec
 from drillyard.spec.tunables import Space
 from drillyard.studies import factory, optuna_space
-from drillyard.studies.model import STARTUP
+from drillyard.studies.optuna_chooser import STARTUP
 from tests.unit.studies.test_studies import SPACE, study
 
 pytest.importorskip("smac", reason="the extra `smac` is not installed")
 
-from drillyard.studies.smac import SmacChooser
+from drillyard.studies.smac_chooser import SmacChooser
 
 GROUPS = ["shape", "server"]
 MIN = ObjectiveSpec(metric="evaluate/score", direction="min")

@@ -22,8 +22,8 @@ from drillyard.studies import optuna_space, views
 from drillyard.studies.choosers import Chance, cells, key_of
 from drillyard.studies.factory import checked, make_chooser
 from drillyard.studies.memory import in_memory
-from drillyard.studies.model import ModelChooser
 from drillyard.studies.objectives import aggregate, dominates, over_seeds, reduce
+from drillyard.studies.optuna_chooser import ModelChooser
 from drillyard.studies.state import budgets_of, front_of, ranked, used_up
 
 SPACE = {

@@ -19,7 +19,7 @@ import pytest
 from drillyard.mailbox.mailbox import ticket_id
 from drillyard.mailbox.records import Claim, Phase, TicketRecord
 from drillyard.runs import checkpoints
-from drillyard.runs.phases import StopSignal
+from drillyard.runs.workload import StopSignal
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.testing.phases import OneRun
 from drillyard.worker.progress import ProgressKeeper

@@ -15,7 +15,7 @@ import ray
 
 from drillyard.errors import WorkerLost
 from drillyard.learners.rllib.machines import HEAD, MACHINES, OBJECTS_BYTES
-from drillyard.runs.phases import RunContext
+from drillyard.runs.workload import RunContext
 from drillyard.system.scratch import short_folder
 
 if TYPE_CHECKING:

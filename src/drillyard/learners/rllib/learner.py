@@ -9,9 +9,9 @@ from drillyard.documents.json_types import JsonObject, as_integer, as_object
 from drillyard.errors import ConfigError, CorruptObject, SpaceMismatch
 from drillyard.findings import Finding, Severity
 from drillyard.learners.rllib.arguments import ARGUMENTS, validate
-from drillyard.runs.phases import PhaseOutcome, RunContext
+from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
-from drillyard.spec.simulator.wrapper_order import VEC_WRAPPERS
+from drillyard.spec.simulator.wrapper_catalogue import VEC_WRAPPERS
 
 if TYPE_CHECKING:
     from drillyard.learners.sb3 import Rebuilt

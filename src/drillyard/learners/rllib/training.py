@@ -40,7 +40,7 @@ from drillyard.mailbox.records import FileEntry, Manifest
 from drillyard.metrics.streams import StreamWriter
 from drillyard.runs import checkpoints
 from drillyard.runs.identity import device
-from drillyard.runs.phases import PhaseOutcome, RunContext
+from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.make import make_env
 from drillyard.simulators.state import State

@@ -9,7 +9,7 @@ from drillyard.backend import Backend, HasClock, Lease
 from drillyard.documents.json_types import as_number
 from drillyard.errors import DrillyardError, NotFound
 from drillyard.leases.ledger import Ledger
-from drillyard.leases.reaper.judging import Facts
+from drillyard.leases.reaper.verdict import Facts
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import living
 from drillyard.mailbox.ticket_states import ticket_states

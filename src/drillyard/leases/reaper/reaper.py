@@ -13,10 +13,10 @@ from drillyard.errors import ConfigError, DrillyardError, PluginError
 from drillyard.leases.ledger import Intent, local_intents
 from drillyard.leases.lost_attempts import probe
 from drillyard.leases.reaper.audit import Audit
+from drillyard.leases.reaper.end_one_lease import LeaseReaping, note_gone
 from drillyard.leases.reaper.evidence import gather
-from drillyard.leases.reaper.judging import GRACE_S, judge
-from drillyard.leases.reaper.one_lease import LeaseReaping, note_gone
 from drillyard.leases.reaper.report import Report
+from drillyard.leases.reaper.verdict import GRACE_S, judge
 from drillyard.registry import names
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.loops import run_steps

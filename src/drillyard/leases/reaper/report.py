@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from drillyard.backend import Lease
-from drillyard.leases.reaper.judging import Judgement
+from drillyard.leases.reaper.verdict import Judgement
 
 ALARM_AFTER = 2
 """Failures in a row after which a person must be notified."""

@@ -1,6 +1,6 @@
 """Lessons: what the keys of ``reset(options=…)`` are drawn from at each episode.
 
-A lesson is a mapping from reset key to one of the forms of ``lesson_rules``. A draw is a pure
+A lesson is a mapping from reset key to one of the forms of ``lesson_draws``. A draw is a pure
 function of (seed, copy, episode), so that a resume needs the episode counter only, copies never
 share their draws, and more copies change nothing for those that there were.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
-from drillyard.spec.simulator.lesson_rules import read_rule
+from drillyard.spec.simulator.lesson_draws import read_rule
 
 Lesson = Mapping[str, Any]
 

@@ -18,7 +18,7 @@ from drillyard.spec.study import STARTUP, ObjectiveSpec
 from drillyard.spec.tunables import Space
 from drillyard.studies import optuna_space
 from drillyard.studies.choosers import Assignment, Chance, Choice, allowed, key_of
-from drillyard.studies.model import TRIES
+from drillyard.studies.optuna_chooser import TRIES
 
 
 class SmacChooser:

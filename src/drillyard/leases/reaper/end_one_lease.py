@@ -10,8 +10,8 @@ from drillyard.errors import DrillyardError
 from drillyard.leases.ledger import Ledger, forget_intent
 from drillyard.leases.reaper.audit import Audit
 from drillyard.leases.reaper.evidence import Evidence, gather
-from drillyard.leases.reaper.judging import Judgement, Verdict, judge
 from drillyard.leases.reaper.report import Outcome
+from drillyard.leases.reaper.verdict import Judgement, Verdict, judge
 from drillyard.leases.release import Release
 from drillyard.mailbox import Mailbox
 from drillyard.system.clock import Clock

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from drillyard.report.data import CURVES, Episode, MeanCurve
-from drillyard.report.drawing import (
+from drillyard.report.picture_style import (
     BLUE,
     GREY,
     INK,

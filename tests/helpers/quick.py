@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from drillyard.system import watchdog
 from drillyard.system.platform_info import platform_info
 
 ACTS = {
@@ -25,6 +24,13 @@ ACTS = {
     "socket.bind": "starts a server",
 }
 """Audit events of Python -> what they mean."""
+NOT_COUNTED = {
+    # Takes milliseconds, and only happens where no earlier test imported torch.
+    ("os.fork", "drillyard.system.watchdog"),
+    # Finds out at its import whether this machine has IPv6.
+    ("socket.bind", "urllib3.util.connection"),
+}
+"""(event, module of the caller) that no test is blamed for: which one causes it is chance."""
 seen: set[str] = set()
 
 
@@ -51,14 +57,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _note(event: str) -> None:
-    """Note an act, unless it is the watchdog's fork.
-
-    That one takes milliseconds, and only happens where no earlier test imported torch.
-    """
+    """Note an act, unless one of the modules in ``NOT_COUNTED`` does it."""
     frame = sys._getframe()
-    while event == "os.fork" and frame.f_back is not None:
+    while frame.f_back is not None:
         frame = frame.f_back
-        if frame.f_globals.get("__name__") == watchdog.__name__:
+        if (event, frame.f_globals.get("__name__")) in NOT_COUNTED:
             return
     seen.add(ACTS[event])
 

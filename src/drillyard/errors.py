@@ -17,7 +17,7 @@
     │   └── TimedOut                   1    no     a budget ended before the work did
     ├── InfrastructureError            4    yes    the infrastructure failed: try again
     │   ├── StoreUnavailable           4    yes    the mailbox cannot be reached
-    │   ├── CorruptObject              4    no     an object differs from what was written
+    │   ├── CorruptObject              1    no     an object differs from what was written
     │   ├── ControlPlaneError          4    yes    Prefect's API, a cloud's API
     │   ├── NoCapacity                 4    yes    no machine is available: stock-out, quota
     │   ├── WorkerLost                 4    yes    a worker died or never started
@@ -273,8 +273,12 @@ class StoreUnavailable(InfrastructureError):
 
 
 class CorruptObject(InfrastructureError):
-    """The hash of an object differs from its manifest."""
+    """The hash of an object differs from its manifest, or a record cannot be read.
 
+    Its exit code is not that of infrastructure: the same command would end in the same way.
+    """
+
+    exit_code = ExitCode.EXPERIMENT_FAILED
     retryable = False
 
 

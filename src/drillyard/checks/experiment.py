@@ -6,6 +6,7 @@ Nothing is created and nothing is rented. ``load`` has already refused errors in
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -32,6 +33,8 @@ from drillyard.tracking.uris import is_azure
 if TYPE_CHECKING:
     from drillyard.spec.learning import SimulatorSpec
 
+_GYMNASIUM_ID = re.compile(r"(?:[\w-]+/)?[\w.-]+-v\d+")
+"""An id that Gymnasium takes, registered or mistyped."""
 T = TypeVar("T")
 
 
@@ -77,14 +80,7 @@ def is_simulator(text: str) -> bool:
         return False
     if ":" in text or text in names("simulators"):
         return True
-    if "-v" not in text:
-        return False
-    import gymnasium
-
-    from drillyard.simulators import register_gymnasium
-
-    register_gymnasium()
-    return text in gymnasium.registry
+    return _GYMNASIUM_ID.fullmatch(text) is not None
 
 
 def check_alone(simulator: SimulatorSpec, limit_s: float = 20.0) -> list[Finding]:

@@ -261,6 +261,10 @@ class Builder:
             return
         if plain and raw in ("", "~"):
             raise self._error("an empty key", event, hint="write `key: value`")
+        if plain and raw.lower() == "null":
+            self.problems.append(
+                self._error("null as a key", event, hint=f"write a name, or quote it: '{raw}'")
+            )
         found = trap(raw) if plain else None
         if found:
             self.problems.append(

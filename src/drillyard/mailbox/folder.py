@@ -34,7 +34,9 @@ class Folder:
         except ObjectMissing:
             return None
         except CorruptObject as error:
-            raise CorruptObject(f"{self.store.url}/{self.key(path)}: {error}") from error
+            raise CorruptObject(
+                f"{self.store.url}/{self.key(path)}: {error}", hint=error.hint
+            ) from error
 
     def write(self, path: str, record: Record) -> None:
         """Write a record over what is there. Only its one writer calls this."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import CorruptObject
@@ -50,8 +50,14 @@ class Record(BaseModel):
         """
         try:
             return cls.model_validate_json(data)
-        except ValueError as error:
-            raise CorruptObject(f"not a {cls.__name__} record: {error}") from error
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = "".join(f"{part}: " for part in first["loc"])
+            problem = "is cut or not JSON" if first["type"] == "json_invalid" else first["msg"]
+            raise CorruptObject(
+                f"a record of the kind {cls.__name__} is damaged: {where}{problem}",
+                hint="restore the file from a copy of the store, or begin under another name",
+            ) from error
 
 
 class ExperimentRecord(Record):

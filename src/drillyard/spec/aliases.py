@@ -137,6 +137,8 @@ ALIASES = {
     "tracking_uri": "tracking.mlflow",
     "mlflow": "tracking.mlflow",
     "tensorboard": "tracking.tensorboard",
+    "wandb": "tracking.mlflow",
+    "logger": "tracking",
     "tensorboard_log": "tracking.tensorboard",
     "experiment": "name",
     "experiment_name": "name",

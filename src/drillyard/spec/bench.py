@@ -83,7 +83,8 @@ def expand(merged: Merged) -> None:
 def _parts(merged: Merged, given: dict[str, Any], key: str, name: str) -> list[dict[str, Any]]:
     items = given.get(key)
     if not isinstance(items, list) or not items:
-        raise _wrong(merged, (key,), items, "a list with at least one name")
+        error = _wrong(merged, (key,), items, "a list with at least one name")
+        raise error.but(message="is missing") if key not in given else error
     found: list[JsonObject] = []
     for number, item in enumerate(items):
         part = {name: item} if isinstance(item, str) else item

@@ -270,8 +270,12 @@ def _with_preset(
     wanted = learner.get("preset", "auto")
     if wanted is not None and not isinstance(wanted, str):
         return merged, []  # the model reports the error
+    train = merged.tree.get("train") or {}
+    budget = isinstance(train, dict) and not train.keys() & {"steps", "episodes"}
     try:
-        layer = presets.find(wanted, learner.get("algorithm"), merged.get("simulator", "id"))
+        layer = presets.find(
+            wanted, learner.get("algorithm"), merged.get("simulator", "id"), budget=budget
+        )
     except ConfigError as error:
         problems.append(_located(error, merged, file))
         return merged, []

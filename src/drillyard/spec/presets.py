@@ -84,13 +84,16 @@ def _study(entry: JsonObject) -> StudyPreset:
     )
 
 
-def find(preset: str | None, algorithm: object, simulator: object) -> Document | None:
+def find(
+    preset: str | None, algorithm: object, simulator: object, *, budget: bool = False
+) -> Document | None:
     """Returns the layer of a preset, which goes below the file's values.
 
     Args:
         preset: ``auto``, a preset's name, or None for none.
         algorithm: Name of the learner.
         simulator: Id of the simulator.
+        budget: True where the file does not say how long to train: the preset then says it too.
 
     Returns:
         The layer, or None when none fits.
@@ -106,7 +109,11 @@ def find(preset: str | None, algorithm: object, simulator: object) -> Document |
             fnmatchcase(str(simulator), s) for s in when["simulators"]
         )
         if (preset == "auto" and fits) or preset == entry["name"]:
-            return Document(entry["values"], {}, f"preset {entry['name']}")
+            values = entry["values"]
+            if budget:
+                train = {**as_object(values.get("train", {})), "steps": steps(entry)}
+                values = {**values, "train": train}
+            return Document(values, {}, f"preset {entry['name']}")
     if preset == "auto":
         return None
     known = [e["name"] for e in table()]

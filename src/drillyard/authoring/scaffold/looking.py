@@ -10,8 +10,10 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from drillyard.errors import UserError
@@ -173,11 +175,25 @@ def _class(file: Path, class_name: str | None) -> Any:
     ]
     if len(kinds) == 1:
         return kinds[0]
+    ready = _gymnasium_class(module)
+    if not kinds and ready is not None:
+        raise UserError(
+            f"{file.name} has the Gymnasium environment {ready}, which needs no package around it",
+            hint=f"name it in an experiment: simulator: {{id: '{file.stem}:{ready}'}}",
+        )
     names = ", ".join(kind.__name__ for kind in kinds) or "none"
     raise UserError(
         f"{file.name} has no single class with {', '.join(METHODS)} (found: {names})",
         hint=f"name a class: --from {file}:Class" if kinds else "see docs/plain-simulators.md",
     )
+
+
+def _gymnasium_class(module: ModuleType) -> str | None:
+    """The name of the first Gymnasium environment that a module defines."""
+    for name, kind in inspect.getmembers(module, inspect.isclass):
+        if kind.__module__ == module.__name__ and issubclass(kind, gymnasium.Env):
+            return name
+    return None
 
 
 def _numbers(states: Any) -> dict[str, float]:

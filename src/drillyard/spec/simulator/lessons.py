@@ -35,6 +35,14 @@ def validate_lesson(
             the simulator does not know; names the key.
     """
     for key, rule in lesson.items():
+        if not isinstance(key, str):  # YAML reads `null:`, `yes:` and `1:` as other things
+            raise ConfigError(
+                "the key of a lesson is not text",
+                field=f"{field}.{key}",
+                value=key,
+                allowed="names of reset keys",
+                hint=f'write it in quotes: "{key}"',
+            )
         if known_keys is not None and key not in known_keys:
             raise ConfigError(
                 f"the simulator has no reset key {key!r}",

@@ -1,0 +1,85 @@
+"""Messages that once led newcomers the wrong way: what they say, and the way that they show."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from drillyard.cli.main import main
+
+BASE = "schema: 1\nname: x\nsimulator: {id: CartPole-v1}\nlearner: {algorithm: ppo}\n"
+TRAIN = "train: {steps: 1000}\n"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "command", "code", "words"),
+    [
+        ("", "check CartPole-v9", 2, ["unknown simulator", "CartPole-v1"]),
+        (BASE + TRAIN + "wandb: true\n", "check x.yaml", 2, ["x.yaml:6", "tracking.mlflow"]),
+        (
+            "schema: 1\nname: x\nbench: {}\n" + TRAIN,
+            "check x.yaml",
+            2,
+            ["x.yaml:3: bench.algorithms: is missing", "simulators: [CartPole-v1]"],
+        ),
+        (
+            BASE.replace("-v1}", "-v1, lesson: {null: {values: [1]}}}") + TRAIN,
+            "check x.yaml",
+            2,
+            ["x.yaml:3", "null as a key"],
+        ),
+    ],
+    ids=["simulator", "tracker", "bench", "lesson"],
+)
+def test_a_mistake_leads_to_its_fix(
+    text: str, command: str, code: int, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("x.yaml").write_text(text)
+    assert main(command.split()) == code
+    said = capsys.readouterr().err
+    assert "backend" not in said.partition("fix:")[2]
+    for word in words:
+        assert word in said
+
+
+def test_a_preset_gives_the_steps_that_the_file_leaves_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("x.yaml").write_text(BASE)
+    assert main(["explain", "x.yaml"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "train.steps 50000 preset cartpole/ppo" in said
+    Path("x.yaml").write_text(BASE + "train: {episodes: 20}\n")
+    assert main(["explain", "x.yaml"]) == 0
+    assert "train.steps null default" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_gymnasium_class_needs_no_package(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "gym_plant.py").write_text(
+        "import gymnasium\nclass Plant(gymnasium.Env):\n    def step(self, action): ...\n"
+    )
+    assert main(["new", "simulator", "plant", "--from", "gym_plant.py"]) == 2
+    assert "simulator: {id: 'gym_plant:Plant'}" in capsys.readouterr().err
+    sys.modules.pop("gym_plant", None)
+
+
+@pytest.mark.parametrize("text", ['{"name": 3', '{"name": 3}'], ids=["cut", "wrong"])
+def test_a_damaged_record_is_named_in_plain_words(
+    text: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = place / "drillyard-runs" / "hurt"
+    folder.mkdir(parents=True)
+    (folder / "experiment.json").write_text(text)
+    # The same command would end in the same way, so this is not the code for "try again".
+    assert main(["status", "hurt"]) == 1
+    said = capsys.readouterr().err
+    assert "hurt/experiment.json" in said and "damaged" in said and "fix:" in said
+    assert "pydantic" not in said and "validation error" not in said

@@ -1,4 +1,6 @@
-"""Every command of docs/coverage.md is run, literally, where a user would: beside the main job.
+"""Every command of the coverage table is run, literally, where a user would: beside the main job.
+
+The table is docs/contributing/coverage.md.
 
 The first of each kind gets a shell and a process of its own, as a user's does. The others of that
 kind run in this process, which saves importing the same libraries a hundred times.
@@ -19,7 +21,7 @@ import pytest
 from tests.helpers import documents as runner
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "coverage.md"
+PAGE = ROOT / "docs" / "contributing" / "coverage.md"
 CELL = re.compile(r"`(?P<command>[^`]+)`(?: \(exit (?P<code>\d+)\))?\Z")
 PLACEHOLDER = re.compile(r"…|\b(?:FILE|NAME|URL|VENV|LEASE)\b|<\w+>")
 BY_PYTEST = "python -m pytest "

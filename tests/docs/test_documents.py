@@ -14,6 +14,9 @@ from tests.helpers.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+"""What users read."""
+FOR_CONTRIBUTORS = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs/contributing").rglob("*.md"))]
+"""Their links are tried; the commands are those of test_coverage.py."""
 GO_ON = {"answers.md": "studies.md"}
 """Page -> the page that it goes on with, in the same folder: nothing is made twice."""
 PAGES = [
@@ -36,7 +39,18 @@ def test_there_are_documents() -> None:
     assert len(DOCUMENTS) > 5
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_every_page_for_contributors_is_listed() -> None:
+    """CONTRIBUTING.md leads to the folder, and its list to each page and each decision."""
+    folder = ROOT / "docs" / "contributing"
+    for index in (folder / "README.md", folder / "decisions" / "README.md"):
+        listed = {(index.parent / target).resolve() for target in runner.links(index.read_text())}
+        assert {p for p in index.parent.glob("*.md") if p != index} <= listed, index
+    assert "docs/contributing/README.md" in runner.links((ROOT / "CONTRIBUTING.md").read_text())
+
+
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, *FOR_CONTRIBUTORS], ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_links_lead_somewhere(document: Path) -> None:
     for target in runner.links(document.read_text()):
         assert (document.parent / target).exists(), f"{document.name}: {target}"
@@ -101,7 +115,7 @@ def test_coverage_table_names_tests_that_exist() -> None:
     """A row is ``| feature | command | tests/file.py::test |``."""
     rows = [
         [cell.strip() for cell in line.strip().strip("|").split("|")]
-        for line in (ROOT / "docs" / "coverage.md").read_text().splitlines()
+        for line in (ROOT / "docs" / "contributing" / "coverage.md").read_text().splitlines()
         if line.startswith("|") and "tests/" in line
     ]
     assert rows

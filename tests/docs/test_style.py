@@ -1,4 +1,4 @@
-"""Help texts, messages, docstrings, comments and pages keep to docs/style.md."""
+"""Help texts, messages, docstrings, comments and pages keep to docs/contributing/style.md."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ RULES = {
     "house": r"\b(house|houses|the lid|ears?)\b",
     "any more": r"\bany ?more\b",
 }
-"""Patterns of the table in docs/style.md; the rule about worlds holds for pages alone."""
+"""Patterns of the first table of the page; the rule about worlds holds for pages alone."""
 PAGES = {**RULES, "world": r"\bworlds?\b"}
 ALLOWED = {
-    "docs/style.md": "it quotes what it forbids",
+    "docs/contributing/style.md": "it quotes what it forbids",
     "src/drillyard/simulators/building.py": "a house is what it simulates",
     "src/drillyard/simulators/building_physics.py": "a house is what it simulates",
 }
@@ -55,11 +55,11 @@ def test_no_text_has_a_forbidden_pattern(rule: str) -> None:
         if pattern.search(line)
     ]
     listing = "\n".join(hits)
-    assert not hits, f"{len(hits)} lines break rule {rule!r} of docs/style.md:\n{listing}"
+    assert not hits, f"{len(hits)} lines break rule {rule!r} of the page:\n{listing}"
 
 
 def test_each_pattern_finds_what_the_page_forbids() -> None:
-    page = (TOP / "docs" / "style.md").read_text()
+    page = (TOP / "docs" / "contributing" / "style.md").read_text()
     table = page.partition("## Before and after")[2].partition("More that")[0]
     for rule, pattern in PAGES.items():
         assert re.search(pattern, table.replace("`", '"""'), re.IGNORECASE), rule

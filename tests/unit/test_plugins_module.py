@@ -27,7 +27,7 @@ PUBLIC = (
     # A distribution of its own, for the tests of people who work with clouds.
     "drillyard_emulators.http.handle",
 )
-FOR_CONTRIBUTORS = {"architecture.md", "benchmarks.md", "coverage.md"}
+FOR_CONTRIBUTORS = ROOT / "docs" / "contributing"
 HEAVY = ("torch", "prefect", "stable_baselines3", "mlflow", "optuna", "pandas", "google", "azure")
 _IMPORT = re.compile(r"^\s*(?:from\s+(drillyard[\w.]*)\s+import|import\s+(drillyard[\w.]*))", re.M)
 _NAMED = re.compile(r"`(drillyard(?:\.[a-z_]+)+)(?:\.[A-Z]\w*)?[`(]")
@@ -42,7 +42,7 @@ def texts() -> Iterator[tuple[str, str]]:
         (".", "README.md"),
     ):
         for path in sorted((ROOT / folder).rglob(pattern) if folder != "." else [ROOT / pattern]):
-            if path.name not in FOR_CONTRIBUTORS and path.parent.name != "decisions":
+            if FOR_CONTRIBUTORS not in path.parents:
                 yield str(path.relative_to(ROOT)), path.read_text()
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict
 
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ControlPlaneError
@@ -156,7 +156,7 @@ class InstanceGroupSelf:
         again = (_Again, requests.RequestException, auth.TransportError)
         retrying = Retrying(
             stop=stop_after_delay(self._patience_s),
-            wait=wait_exponential_jitter(initial=0.2, max=8.0),
+            wait=wait_exponential(0.2, max=8.0) + wait_random(0.0, 1.0),
             retry=retry_if_exception(lambda error: isinstance(error, again)),
             reraise=True,
         )

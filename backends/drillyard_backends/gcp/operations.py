@@ -18,7 +18,7 @@ from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
 from drillyard.errors import ControlPlaneError
 from drillyard_backends.gcp.errors import Missing, of_operation, retryable, translate
@@ -145,7 +145,7 @@ class Compute:
         """
         retrying = Retrying(
             stop=stop_after_delay(self._patience_s),
-            wait=wait_exponential_jitter(initial=0.2, max=8.0, jitter=0.5),
+            wait=wait_exponential(0.2, max=8.0) + wait_random(0.0, 0.5),
             retry=retry_if_exception(retryable),
             reraise=True,
         )

@@ -20,7 +20,8 @@ from tenacity import (
     retry_if_result,
     stop_after_attempt,
     stop_after_delay,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from drillyard.documents.json_types import JsonObject
@@ -195,7 +196,7 @@ class Reader:
         # Nothing is changed by asking, so a lost answer is asked for again like a refused one.
         retrying = Retrying(
             stop=stop_after_attempt(4) | stop_after_delay(_PATIENCE_S),
-            wait=wait_exponential_jitter(initial=0.3, max=3.0, jitter=0.3),
+            wait=wait_exponential(0.3, max=3.0) + wait_random(0.0, 0.3),
             retry=retry_if_result(lambda said: said.status in _AGAIN)
             | retry_if_exception_type(ControlPlaneError),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
 
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
 from drillyard.errors import DrillyardError, Superseded
 from drillyard.mailbox import Mailbox, open_store
@@ -155,7 +155,7 @@ def persist(action: Callable[[], T], within_s: float = PERSIST_S) -> T:
     """
     retrying = Retrying(
         stop=stop_after_delay(within_s),
-        wait=wait_exponential_jitter(initial=0.2, max=5.0),
+        wait=wait_exponential(0.2, max=5.0) + wait_random(0.0, 1.0),
         retry=retry_if_exception(lambda e: isinstance(e, DrillyardError) and e.retryable),
         reraise=True,
     )

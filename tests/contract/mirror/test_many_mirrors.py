@@ -51,7 +51,7 @@ def test_kill_9_in_the_middle_then_sync(box: Mailbox, tmp_path: Path) -> None:
         training.steps(number * 400 + 1, number * 400 + 400)
         mirror.start(interval_s=0.05)
         child = mirror._child
-        assert child is not None
+        assert child is not None and child.stdin is not None
         if number:
             # Somewhere between the start and the end of what it does.
             threading.Event().wait(1.2 + 0.35 * number)
@@ -59,6 +59,7 @@ def test_kill_9_in_the_middle_then_sync(box: Mailbox, tmp_path: Path) -> None:
             until(lambda m=mirror: m.last is not None)  # type: ignore[misc]
         child.kill()
         child.wait()
+        child.stdin.close()
         mirror = Mirror(box, db(box))
     report = mirror.sync_once()
     assert report.complete, report

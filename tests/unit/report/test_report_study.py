@@ -46,7 +46,7 @@ def test_the_page_of_a_search(search: Mailbox) -> None:
     ):
         assert f"<h3>{title}</h3>" in text
     assert "mathdefault" not in text
-    rows = list(csv.DictReader((made.local.parent / "study_history.csv").open()))
+    rows = list(csv.DictReader((made.local.parent / "study_history.csv").read_text().splitlines()))
     assert len(rows) == 13
     assert float(rows[0][METRIC]) == study.trials[0].values[METRIC]
 

@@ -19,7 +19,7 @@ from drillyard.policies import bundles
 from drillyard.spec.running import MODEL_NAME
 from drillyard.system.clock import SYSTEM
 from drillyard.system.environment import restored
-from drillyard.tracking.environment import bounded_http
+from drillyard.tracking.environment import bounded_http, no_telemetry
 from drillyard.tracking.server import Server, artifact_folder, translated
 from drillyard.tracking.uris import is_azure
 
@@ -131,6 +131,7 @@ def quietly() -> Iterator[None]:
 @contextmanager
 def at(uri: str) -> Iterator[None]:
     """MLflow's own functions use the server and the registry at this address meanwhile."""
+    no_telemetry()
     import mlflow
 
     with restored(*_ADDRESSES):

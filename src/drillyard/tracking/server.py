@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from drillyard.errors import ControlPlaneError, DrillyardError, UserError
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.tracking.environment import no_telemetry
 from drillyard.tracking.limits import admitted, limits_of
 from drillyard.tracking.points import Point
 from drillyard.tracking.uris import mask, sqlite_file
@@ -93,6 +94,7 @@ class Server:
         self._limits = limits_of(uri)
         self._artifact_folder = artifact_folder
         self._clock = clock
+        no_telemetry()
         try:
             from mlflow.tracking import MlflowClient
         except ImportError as error:

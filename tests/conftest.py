@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from drillyard_flows import settings
+from tests.helpers import quick, rules
 from tests.helpers.patience import PATIENCE_S
 from tests.helpers.prefect_homes import begin
-from tests.helpers.quick import pytest_addoption, pytest_configure
+from tests.helpers.quick import pytest_addoption
 from tests.helpers.side_by_side import (
     made_once,
     pytest_collection_modifyitems,
@@ -25,7 +26,6 @@ from tests.helpers.summary import pytest_unconfigure
 __all__ = [
     "pytest_addoption",
     "pytest_collection_modifyitems",
-    "pytest_configure",
     "pytest_unconfigure",
     "pytest_xdist_make_scheduler",
 ]
@@ -38,6 +38,12 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What holds for each test."""
+    quick.pytest_configure(config)
+    config.pluginmanager.register(rules.Rules(config))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.process_rules import EXEMPT
 
 HERE = Path(__file__).parent
 STORES = HERE / "stores"
@@ -114,7 +115,7 @@ def environment(home: Path, code: Path | None) -> dict[str, str]:
         "PREFECT_HOME": str(home / "prefect"),
     }
     if code is not None:
-        values["PYTHONPATH"] = str(code)
+        values |= {"PYTHONPATH": str(code), EXEMPT: "its warnings are of its time"}
     return values
 
 

@@ -1,6 +1,7 @@
 """The backend dask keeps the contract, on a cluster of its own and on one that it joins."""
 
 import asyncio
+import os
 import signal
 import socket
 import stat
@@ -255,7 +256,7 @@ def test_a_cluster_class_of_the_user(tmp_path, toy, monkeypatch):
         "        print('colour', colour, flush=True)\n"
         "        super().__init__(n_workers=0, threads_per_worker=1, dashboard_address=None)\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     settings = {"cluster": "my_clusters:Mine", "runtime": str(tmp_path / "runtime")}
     run = toy.post()
     backend = DaskBackend(**settings, args={"colour": "red"})

@@ -14,6 +14,7 @@ import pytest
 
 from drillyard.authoring.scaffold import write
 from drillyard.errors import ConfigError, UserError
+from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S
 
 BIN = Path(sys.executable).parent
@@ -133,7 +134,7 @@ def installed(package: Path, target: Path) -> dict[str, str]:
         **quiet,
     )
     assert put.returncode == 0, put.stderr
-    return {**os.environ, "PYTHONPATH": str(target)}
+    return {**os.environ, "PYTHONPATH": rules.path(target)}
 
 
 def drillyard(env, *words, folder=None, code=0):
@@ -165,7 +166,7 @@ def suite(package: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str
 @pytest.mark.parametrize("kind", sorted(FILLED))
 def test_a_scaffold_passes_its_suite_once_filled_in(kind, tmp_path):
     empty = write(kind, f"empty-{kind}", tmp_path).folder
-    before = suite(empty, {**os.environ, "PYTHONPATH": str(empty)})
+    before = suite(empty, {**os.environ, "PYTHONPATH": rules.path(empty)})
     assert before.returncode == 1, before.stdout + before.stderr  # tests ran, and failed
     package = filled(kind, f"my-{kind}", tmp_path)
     env = installed(package, tmp_path / "site")

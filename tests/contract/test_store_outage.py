@@ -21,6 +21,7 @@ from drillyard.backend import Liveness, open_backend
 from drillyard.errors import InfrastructureError
 from drillyard.leases.ledger import Entry, Ledger
 from drillyard.mailbox import Mailbox, open_store
+from tests.helpers import rules
 from tests.helpers.open_drivers import closing
 from tests.helpers.outage_store import impatient
 from tests.helpers.patience import PATIENCE_S, until
@@ -88,7 +89,7 @@ class Bench:
         return subprocess.run(
             [sys.executable, "-m", "tests.helpers.outage_store", way, "gated.yaml", self.url],
             cwd=self.project,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": rules.path(ROOT)},
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,

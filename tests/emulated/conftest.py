@@ -1,4 +1,4 @@
-"""One emulated cloud for the tests that leave it as they found it."""
+"""Emulated clouds for the tests that leave them as they found them; machines keep the rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from drillyard_emulators.http.handle import GcpEmulator
+from drillyard_emulators.http.handle import Emulator, GcpEmulator
+from tests.helpers import rules
+
+_start = Emulator.__init__
+
+
+def _start_with_rules(self: Emulator, *given: Any, **more: Any) -> None:
+    """An emulated machine gets nothing of this process's environment by itself."""
+    _start(self, *given, **more)
+    self.ask("machine_env", PYTHONPATH=rules.path())
+
+
+Emulator.__init__ = _start_with_rules  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from drillyard.results.fingerprint import fingerprint
 from drillyard_backends.gcp import wheelhouse
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_emulators.http.handle import GcpEmulator
+from tests.helpers import rules
 from tests.helpers.environments import link_others, without_drillyard
 from tests.helpers.mirrors import LiveServer
 from tests.helpers.patience import PATIENCE_S, until
@@ -260,7 +261,9 @@ def test_a_machine_installs_from_a_wheelhouse(
 
     prefix = tmp_path / "prefix"
     link_others(tmp_path / "others")
-    lab.cloud.ask("machine_env", DRILLYARD_PREFIX=str(prefix), PYTHONPATH=str(tmp_path / "others"))
+    lab.cloud.ask(
+        "machine_env", DRILLYARD_PREFIX=str(prefix), PYTHONPATH=rules.path(tmp_path / "others")
+    )
     own = GcpBackend(**{**backend.config.model_dump(exclude_unset=True), "wheelhouse": place})
     lease = own.provision(order.model_copy(update={"workers": 1}))
     try:

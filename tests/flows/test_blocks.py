@@ -12,6 +12,7 @@ import pytest
 
 from drillyard.backend.settings.resolve import fields_of
 from tests.flows.conftest import DRILLYARD
+from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S
 from tests.unit.backend.test_configure import BACKENDS, REQUIRED
 
@@ -80,7 +81,7 @@ def test_a_backend_has_a_block_of_its_own_and_keeps_secrets(api, tmp_path: Path)
         "PREFECT_API_URL": api.url,
         "DRILLYARD_CONFIG_DIR": str(tmp_path),
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
-        "PYTHONPATH": str(tmp_path),
+        "PYTHONPATH": rules.path(tmp_path),
     }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],

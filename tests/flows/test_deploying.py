@@ -15,6 +15,7 @@ import pytest
 from drillyard.checks.schedules import planned
 from drillyard.findings import Severity
 from tests.flows.conftest import DRILLYARD, Api
+from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -138,7 +139,7 @@ def test_the_wheel_brings_the_files(tmp_path: Path) -> None:
         timeout=PATIENCE_S,
         text=True,
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        env={**os.environ, "PYTHONPATH": rules.path(tmp_path / "site")},
     )
     assert done.stdout.startswith(str(tmp_path / "site/drillyard_flows/deploying/files"))
     for name in ("prefect.yaml", "work-pools.yaml", "run-failed.yaml", "dead-run.yaml"):

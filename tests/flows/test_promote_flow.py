@@ -11,6 +11,7 @@ from pathlib import Path
 from drillyard.agents.trained import trained
 from drillyard.policies.export import export
 from tests.flows.conftest import Api
+from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S
 from tests.unit.policies.test_export import ROLLOUT, trained_run
 
@@ -37,7 +38,7 @@ def test_the_decision_is_a_table_in_prefect(api: Api, tmp_path: Path) -> None:
         text=True,
         timeout=PATIENCE_S,
         cwd=tmp_path,
-        env={**os.environ, "PREFECT_API_URL": api.url, "PYTHONPATH": root},
+        env={**os.environ, "PREFECT_API_URL": api.url, "PYTHONPATH": rules.path(root)},
     )
     assert done.returncode == 0, done.stderr
     first, second = json.loads(done.stdout.splitlines()[-1])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.flows.conftest import Api
+from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S, until
 
 PROGRAM = """
@@ -56,7 +57,7 @@ def test_it_deletes_shows_and_raises_the_event(api: Api, tmp_path: Path) -> None
         env={
             **os.environ,
             "PREFECT_API_URL": api.url,
-            "PYTHONPATH": root,
+            "PYTHONPATH": rules.path(root),
             "DRILLYARD_HOME": str(tmp_path),
         },
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.flows.conftest import Api
+from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +62,7 @@ def waited_s(api: Api, tmp_path: Path) -> Iterator[dict[str, int]]:
     env = {
         **os.environ,
         "PREFECT_API_URL": api.url,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": rules.path(ROOT),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "DRILLYARD_HOME": str(tmp_path / "home"),

@@ -24,6 +24,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from drillyard_flows.local_stack import postgresql
+from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S, until
 
 SERVERS = Path(__file__).parents[2] / "deployments" / "servers"
@@ -87,7 +88,13 @@ class Composed:
                 copy.write_text(self.filled((SERVERS / source).read_text()))
                 found = {k: v.replace(path, str(copy)) for k, v in found.items()}
         path = f"{BIN}:{os.environ['PATH']}"
-        return {"PATH": path, "HOME": str(self.home), "DO_NOT_TRACK": "1", **found}
+        return {
+            "PATH": path,
+            "HOME": str(self.home),
+            "DO_NOT_TRACK": "1",
+            "PYTHONPATH": rules.path(),
+            **found,
+        }
 
     def start(self, name: str, command: list[str], environ: dict[str, str]) -> None:
         with open(self.folder / f"{name}.log", "w") as log:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
@@ -29,7 +30,7 @@ StrictModes no
 PermitRootLogin prohibit-password
 MaxStartups 100
 AcceptEnv none
-SetEnv HOME={home} PATH={path}
+SetEnv HOME={home} PATH={path} PYTHONPATH={rules}
 Subsystem sftp {sftp}
 """
 
@@ -86,6 +87,7 @@ class Sshd:
                 folder=self.folder,
                 home=self.home,
                 path=os.environ["PATH"],
+                rules=rules.path(),
                 sftp=self._sftp,
             )
         )

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.flows.test_reap_flow import PROGRAM as REAPER
+from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S, until
 from tests.helpers.smtp import text
 from tests.helpers.yard import Yard
@@ -127,7 +128,7 @@ def test_a_machine_that_could_not_be_deleted(team: Yard) -> None:
         env={
             **os.environ,
             **team.environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": rules.path(ROOT),
             "DRILLYARD_HOME": str(team.bench.folder / "reaper"),
         },
     )

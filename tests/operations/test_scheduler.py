@@ -8,6 +8,7 @@ import pytest
 
 from drillyard.checks.schedules import planned
 from drillyard.findings import Finding
+from tests.helpers import rules
 from tests.helpers.patience import until
 from tests.helpers.yard import LOOK_EVERY_S, Yard, yard
 
@@ -34,7 +35,7 @@ def found(team: Yard, monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
 
 def test_one_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text(BROKEN)
-    with yard(tmp_path / "team", PYTHONPATH=str(tmp_path)) as team:
+    with yard(tmp_path / "team", PYTHONPATH=rules.path(tmp_path)) as team:
         log = team.stack.log_of("prefect")
         until(lambda: "no such function: json_thing" in log.read_text(), what="a line of the log")
         (finding,) = found(team, monkeypatch)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S
 
 pytestmark = pytest.mark.heavy
@@ -37,7 +38,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": rules.path(ROOT)},
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

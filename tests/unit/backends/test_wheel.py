@@ -18,6 +18,7 @@ from drillyard.backend import Order
 from drillyard.cli.main import main
 from drillyard.mailbox import open_store
 from drillyard_backends import from_wheel, wheel
+from tests.helpers import rules
 from tests.helpers.environments import without_drillyard
 from tests.helpers.patience import PATIENCE_S
 
@@ -218,7 +219,7 @@ def test_a_program_starts_from_the_wheel_and_not_from_what_is_installed(tmp_path
         archive.writestr("drillyard/program.py", "import sys; sys.exit(7)\n")
     done = subprocess.run(
         [sys.executable, "-m", "drillyard_backends.from_wheel", str(file), "drillyard.program"],
-        env={**os.environ, "PYTHONPATH": f"{file}:/others", "TMPDIR": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": rules.path(file, "/others"), "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -228,4 +229,4 @@ def test_a_program_starts_from_the_wheel_and_not_from_what_is_installed(tmp_path
     assert done.returncode == 7, done.stderr
     place, version, path = done.stdout.split()
     assert place.startswith(f"{tmp_path}/drillyard-") and version == "9"
-    assert path == f"{Path(place).parent.parent}:/others"
+    assert path == f"{Path(place).parent.parent}:{rules.path('/others')}"

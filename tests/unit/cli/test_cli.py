@@ -19,6 +19,7 @@ from drillyard.errors import (
     TeardownUnconfirmed,
     UserError,
 )
+from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
@@ -262,7 +263,7 @@ def test_plug_ins_join_and_a_broken_one_takes_only_itself_away(tmp_path):
             timeout=PATIENCE_S,
             cwd=tmp_path,
             check=False,
-            env={"PYTHONPATH": str(tmp_path), "PATH": "", "HOME": str(tmp_path)},
+            env={"PYTHONPATH": rules.path(tmp_path), "PATH": "", "HOME": str(tmp_path)},
         )
 
     assert run("hello").stdout == "hello from outside\n"

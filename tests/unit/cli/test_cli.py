@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from drillyard import registry
 from drillyard.cli import exit_codes, main
 from drillyard.errors import (
     Bug,
@@ -207,6 +208,10 @@ def test_the_schema_takes_every_example_and_no_slip(file):
         ("backends", "local"),
         ("workloads", "rl"),
         ("stores", "file"),
+        ("choosers", "tpe"),
+        ("commands", "deploying"),
+        ("endpoints", "azure"),
+        ("rehearsals", "gcp"),
         ("presets", "cartpole/ppo"),
         ("statuses", "TIMED_OUT"),
     ],
@@ -216,6 +221,14 @@ def test_list(what, name, capsys):
     assert name in [row["name"] for row in json.loads(capsys.readouterr().out)]
     assert main.main(["list", what]) == 0
     assert name in capsys.readouterr().out
+
+
+def test_each_kind_of_plug_in_can_be_listed(capsys):
+    assert main.main(["list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    for kind in registry.KINDS:
+        names = listed["algorithms" if kind == "learners" else kind]
+        assert names == registry.names(kind), kind
 
 
 def test_doctor(capsys, tmp_path, monkeypatch):

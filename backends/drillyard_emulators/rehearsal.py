@@ -236,57 +236,60 @@ def _check_known(kind: str) -> None:
 
 
 def parse_faults(texts: Sequence[str], known: Mapping[str, str]) -> list[Fault]:
-    """The faults of a command line.
+    """Returns the faults of a command line.
 
     Args:
         texts: ``preempt=2``, ``stockout=europe-west1-b``.
-        known: Name to what its value is.
+        known: Name -> description of its value.
 
     Raises:
-        ConfigError: A name that is none, or no value.
+        ConfigError: An unknown name, or a missing value.
     """
-    found = []
+    faults = []
     for text in texts:
         name, sign, value = text.partition("=")
         if name not in known:
-            raise ConfigError(
-                "no such fault",
-                file="command line",
-                field="--fault",
-                value=text,
-                allowed=", ".join(f"{n}={v}" for n, v in known.items()),
-                hint=nearest(name, list(known)),
-            )
+            allowed = ", ".join(f"{n}={v}" for n, v in known.items())
+            raise refused("", "no such fault", text, allowed, nearest(name, list(known)))
         if not sign or not value:
-            raise ConfigError(
-                "has no value",
-                file="command line",
-                field="--fault",
-                value=text,
-                allowed=f"{name}={known[name]}",
-                hint=f"--fault {name}={known[name]}",
-            )
-        found.append(Fault(name, value))
-    return found
+            usage = f"{name}={known[name]}"
+            raise refused("", "has no value", text, usage, f"--fault {usage}")
+        faults.append(Fault(name, value))
+    return faults
+
+
+def refused(name: str, message: str, value: str, allowed: str, hint: str | None) -> ConfigError:
+    """Returns the error for a fault of the command line that cannot be used.
+
+    Args:
+        name: Name of the fault; empty if the whole option is wrong.
+        message: What is wrong.
+        value: The value that was given.
+        allowed: The values that are allowed.
+        hint: A correct example.
+    """
+    return ConfigError(
+        message,
+        file="command line",
+        field=f"--fault {name}".rstrip(),
+        value=value,
+        allowed=allowed,
+        hint=hint,
+    )
 
 
 def number_of(fault: Fault, low: float, high: float) -> float:
     """A fault's value as a number.
 
     Raises:
-        ConfigError: It is none, or out of bounds.
+        ConfigError: It is not a number, or out of bounds.
     """
     try:
         value = float(fault.value)
     except ValueError:
         value = float("nan")
     if not low <= value <= high:
-        raise ConfigError(
-            "is not such a number",
-            file="command line",
-            field=f"--fault {fault.name}",
-            value=fault.value,
-            allowed=f"{low:g} to {high:g}",
-            hint=f"--fault {fault.name}={max(low, min(high, 1)):g}",
-        )
+        example = f"--fault {fault.name}={max(low, min(high, 1)):g}"
+        allowed = f"{low:g} to {high:g}"
+        raise refused(fault.name, "is not such a number", fault.value, allowed, example)
     return value

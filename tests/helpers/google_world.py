@@ -9,7 +9,7 @@ from typing import Any
 
 from drillyard.errors import ControlPlaneError, UserError
 from drillyard_backends.gcp import rights
-from drillyard_backends.gcp.read_only_client import Answer
+from drillyard_backends.gcp.read_only_client import Answer, Question
 
 ACCOUNT = "runner@lab-1234.iam.gserviceaccount.com"
 SETTINGS: dict[str, Any] = {
@@ -93,18 +93,18 @@ class World:
                 "items": [{"name": "n2-highcpu-8"}, {"name": "n1-standard-4"}]
             }
 
-    def send(
-        self, method: str, url: str, params: Sequence[tuple[str, str]], body: Any, signed: bool
-    ) -> Answer:
-        self.asked.append(f"{method} {url}")
+    def send(self, question: Question) -> Answer:
+        self.asked.append(f"{question.method} {question.url}")
         if self.offline or self.lost:
             self.lost = max(0, self.lost - 1)
             raise ControlPlaneError("compute.googleapis.com cannot be reached", hint="online?")
-        if signed and self.no_credentials:
+        if question.signed and self.no_credentials:
             raise UserError("no Google credentials: none", hint="gcloud auth …")
-        if not signed:
+        if not question.signed:
             return Answer(401, {}, time.time() - self.skew_s)
-        status, found = self._answer(url.removeprefix("https://"), params, body)
+        status, found = self._answer(
+            question.url.removeprefix("https://"), question.params, question.body
+        )
         return Answer(status, found, time.time() - self.skew_s)
 
     def _answer(

@@ -35,23 +35,18 @@ class Catalogue:
 def zones(reader: Reader, config: GcpConfig, found: Catalogue) -> Iterator[Finding]:
     """Look every zone up; what is there goes into ``found``."""
     for zone in config.zones:
-        said = reader.compute(f"zones/{zone}")
-        if said.status == 404:
-            yield Finding(
-                Severity.ERROR,
-                "zones",
-                f"there is no zone {zone!r} for {config.project}",
-                f"gcloud compute zones list --project={config.project}",
-            )
-        elif not said.good:
-            yield refused("zones", f"look zone {zone} up", said, config.project)
+        answer = reader.compute(f"zones/{zone}")
+        message = f"there is no zone {zone!r} for {config.project}"
+        if answer.status == 404:
+            yield missing("zones", message, "zones", config.project)
+        elif not answer.good:
+            yield refused("zones", f"look zone {zone} up", answer, config.project)
             return
-        elif said.body.get("status", "UP") != "UP":
-            yield Finding(Severity.WARNING, "zones", f"{zone} is {said.body.get('status')} now")
+        elif answer.body.get("status", "UP") != "UP":
+            yield Finding(Severity.WARNING, "zones", f"{zone} is {answer.body.get('status')} now")
         else:
-            found.zones[zone] = (
-                str(said.body.get("region", "")).rpartition("/")[2] or (zone.rpartition("-")[0])
-            )
+            region = str(answer.body.get("region", "")).rpartition("/")[2]
+            found.zones[zone] = region or zone.rpartition("-")[0]
 
 
 def machine_types(
@@ -193,6 +188,20 @@ def room(reader: Reader, config: GcpConfig, count: int, found: Catalogue) -> Ite
         )
     if not tight:
         yield Finding(Severity.OK, "quota", f"room for {count} machine{'s' if count > 1 else ''}")
+
+
+def missing(subject: str, message: str, kind: str, project: str) -> Finding:
+    """Returns the error for a resource that Compute Engine does not have.
+
+    Args:
+        subject: Subject of the finding.
+        message: What is missing.
+        kind: The kind of resource, as ``gcloud compute KIND list`` takes it.
+        project: Project whose resources the command lists.
+    """
+    return Finding(
+        Severity.ERROR, subject, message, f"gcloud compute {kind} list --project={project}"
+    )
 
 
 def refused(subject: str, what: str, said: Answer, project: str) -> Finding:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from drillyard.findings import Finding, Severity
-from drillyard_backends.gcp import rights
+from drillyard_backends.gcp import catalogue, rights
 from drillyard_backends.gcp.bucket import MACHINE_ROLES
 from drillyard_backends.gcp.read_only_client import Reader
 
@@ -260,15 +260,12 @@ def image(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
     named = config.image or config.image_family
     if named is not None:
         path = named.partition("/compute/v1/")[2] or named
-        said = reader.compute(path)
-        if said.status == 404:
-            yield Finding(
-                Severity.ERROR,
-                "image",
-                f"there is no image {path}",
-                f"gcloud compute images list --project={path.split('/')[1]}",
+        answer = reader.compute(path)
+        if answer.status == 404:
+            yield catalogue.missing(
+                "image", f"there is no image {path}", "images", path.split("/")[1]
             )
-        elif said.good and (said.body.get("deprecated") or {}).get("state") == "OBSOLETE":
+        elif answer.good and (answer.body.get("deprecated") or {}).get("state") == "OBSOLETE":
             yield Finding(Severity.ERROR, "image", f"{path} is obsolete", "name a newer one")
     elif config.container is None and config.wheelhouse is None and config.template is None:
         yield Finding(
@@ -279,14 +276,10 @@ def image(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
             "docs/google-cloud.md shows how to build an image (deployments/gcp/image)",
         )
     if config.template is not None:
-        said = reader.compute(f"global/instanceTemplates/{quote(config.template)}")
-        if said.status == 404:
-            yield Finding(
-                Severity.ERROR,
-                "template",
-                f"there is no instance template {config.template!r}",
-                f"gcloud compute instance-templates list --project={config.project}",
-            )
+        answer = reader.compute(f"global/instanceTemplates/{quote(config.template)}")
+        if answer.status == 404:
+            message = f"there is no instance template {config.template!r}"
+            yield catalogue.missing("template", message, "instance-templates", config.project)
 
 
 def _near(location: str, region: str) -> bool:

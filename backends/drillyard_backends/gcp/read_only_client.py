@@ -79,29 +79,34 @@ class Answer:
         )
 
 
+@dataclass(frozen=True)
+class Question:
+    """A request that changes nothing.
+
+    Attributes:
+        method: GET or POST.
+        url: Address, without the query.
+        params: The query; names may repeat.
+        body: JSON, or None.
+        signed: True to send our credentials.
+    """
+
+    method: str
+    url: str
+    params: Sequence[tuple[str, str]] = ()
+    body: JsonObject | None = None
+    signed: bool = True
+
+
 class Line(Protocol):
-    """Carries one question; a test brings its own."""
+    """Sends one question; a test brings its own."""
 
-    def send(
-        self,
-        method: str,
-        url: str,
-        params: Sequence[tuple[str, str]],
-        body: JsonObject | None,
-        signed: bool,
-    ) -> Answer:
-        """Ask once.
-
-        Args:
-            method: GET or POST.
-            url: Without query.
-            params: The query; names may repeat.
-            body: JSON, or None.
-            signed: With our credentials.
+    def send(self, question: Question) -> Answer:
+        """Sends a question once.
 
         Raises:
             ControlPlaneError: Google does not answer.
-            SignInRefused: The credentials are not accepted.
+            SignInRefused: Google rejects the credentials.
         """
 
     @property
@@ -137,40 +142,40 @@ class Reader:
             SignInRefused: The credentials are not accepted.
         """
         whole = path if path.startswith("projects/") else f"projects/{self.project}/{path}"
-        return self._ask("GET", f"{COMPUTE}/{whole.rstrip('/')}", list(params.items()))
+        return self._ask(Question("GET", f"{COMPUTE}/{whole.rstrip('/')}", list(params.items())))
 
     def bucket(self, name: str) -> Answer:
         """The bucket's description."""
-        return self._ask("GET", f"{STORAGE}/b/{quote(name, safe='')}")
+        return self._ask(Question("GET", f"{STORAGE}/b/{quote(name, safe='')}"))
 
     def bucket_policy(self, name: str) -> Answer:
         """Who has which role on the bucket itself."""
         url = f"{STORAGE}/b/{quote(name, safe='')}/iam"
-        return self._ask("GET", url, [("optionsRequestedPolicyVersion", "3")])
+        return self._ask(Question("GET", url, [("optionsRequestedPolicyVersion", "3")]))
 
     def bucket_rights(self, name: str, wanted: Iterable[str]) -> Answer:
         """Which of these rights we have on a bucket."""
         url = f"{STORAGE}/b/{quote(name, safe='')}/iam/testPermissions"
-        return self._ask("GET", url, [("permissions", one) for one in wanted])
+        return self._ask(Question("GET", url, [("permissions", one) for one in wanted]))
 
     def project_rights(self, wanted: Sequence[str]) -> Answer:
         """Which of these rights we have in the project."""
         url = f"{PROJECTS}/{self.project}:testIamPermissions"
-        return self._ask("POST", url, body={"permissions": list(wanted)})
+        return self._ask(Question("POST", url, body={"permissions": list(wanted)}))
 
     def account(self, email: str) -> Answer:
         """A service account's description."""
-        return self._ask("GET", f"{ACCOUNTS}/{quote(email, safe='@')}")
+        return self._ask(Question("GET", f"{ACCOUNTS}/{quote(email, safe='@')}"))
 
     def account_rights(self, email: str, wanted: Sequence[str]) -> Answer:
         """Which of these rights we have on a service account."""
         url = f"{ACCOUNTS}/{quote(email, safe='@')}:testIamPermissions"
-        return self._ask("POST", url, body={"permissions": list(wanted)})
+        return self._ask(Question("POST", url, body={"permissions": list(wanted)}))
 
     def services(self, wanted: Iterable[str]) -> Answer:
         """Returns the states of APIs in the project."""
         names = [("names", f"projects/{self.project}/services/{one}") for one in wanted]
-        return self._ask("GET", f"{SERVICES}/{self.project}/services:batchGet", names)
+        return self._ask(Question("GET", f"{SERVICES}/{self.project}/services:batchGet", names))
 
     def skew_s(self, bucket: str) -> float | None:
         """Seconds by which this machine's clock is ahead of Google's; None: not told.
@@ -181,33 +186,29 @@ class Reader:
             ControlPlaneError: Google does not answer.
         """
         before = self._clock.now()
-        said = self._ask("GET", f"{STORAGE}/b/{quote(bucket, safe='')}", signed=False)
+        answer = self._ask(Question("GET", f"{STORAGE}/b/{quote(bucket, safe='')}", signed=False))
         after = self._clock.now()
-        return None if said.date is None else (before + after) / 2.0 - said.date
+        return None if answer.date is None else (before + after) / 2.0 - answer.date
 
-    def _ask(
-        self,
-        method: str,
-        url: str,
-        params: Sequence[tuple[str, str]] = (),
-        body: JsonObject | None = None,
-        signed: bool = True,
-    ) -> Answer:
-        # Nothing is changed by asking, so a lost answer is asked for again like a refused one.
+    def _ask(self, question: Question) -> Answer:
+        # A question changes nothing, so it is repeated also where its answer was lost.
         retrying = Retrying(
             stop=stop_after_attempt(4) | stop_after_delay(_PATIENCE_S),
             wait=wait_exponential(0.3, max=3.0) + wait_random(0.0, 0.3),
-            retry=retry_if_result(lambda said: said.status in _AGAIN)
+            retry=retry_if_result(lambda answer: answer.status in _AGAIN)
             | retry_if_exception_type(ControlPlaneError),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-            sleep=self._rest,
+            sleep=self._sleep,
         )
-        said: Answer = retrying(self._line.send, method, url, params, body, signed)
-        if said.status in _AGAIN:
-            raise ControlPlaneError(f"{url}: {said.message}", hint="is Google Cloud well?")
-        return said
+        answer: Answer = retrying(self._line.send, question)
+        if answer.status in _AGAIN:
+            raise ControlPlaneError(
+                f"{question.url}: {answer.message}",
+                hint="try again later; https://status.cloud.google.com shows outages",
+            )
+        return answer
 
-    def _rest(self, seconds: float) -> None:
+    def _sleep(self, seconds: float) -> None:
         self._clock.wait(self._never, seconds)
 
 
@@ -230,22 +231,19 @@ class HttpsLine:
         email = getattr(self._credentials, "service_account_email", None)
         return f"serviceAccount:{email}" if email and email != "default" else ""
 
-    def send(
-        self,
-        method: str,
-        url: str,
-        params: Sequence[tuple[str, str]],
-        body: JsonObject | None,
-        signed: bool,
-    ) -> Answer:
+    def send(self, question: Question) -> Answer:
         """See ``Line``."""
         import requests
         from google.auth import exceptions
 
         try:
-            session = self._signed() if signed else requests
-            found = session.request(
-                method, url, params=list(params), json=body, timeout=_TIMEOUT_S
+            session = self._signed() if question.signed else requests
+            response = session.request(
+                question.method,
+                question.url,
+                params=list(question.params),
+                json=question.body,
+                timeout=_TIMEOUT_S,
             )
         except exceptions.DefaultCredentialsError as error:
             raise SignInRefused(
@@ -261,10 +259,11 @@ class HttpsLine:
             ) from None
         except (exceptions.TransportError, requests.RequestException) as error:
             raise ControlPlaneError(
-                f"{url.split('/')[2]} cannot be reached: {_first(error)}",
+                f"{question.url.split('/')[2]} cannot be reached: {_first(error)}",
                 hint="is this machine online, and HTTPS_PROXY right?",
             ) from error
-        return Answer(found.status_code, _document(found), _date(found.headers.get("Date")))
+        date = _date(response.headers.get("Date"))
+        return Answer(response.status_code, _document(response), date)
 
     def _signed(self) -> AuthorizedSession:
         if self._session is None:

@@ -14,6 +14,7 @@ from drillyard_emulators.azure import entra, manager
 from drillyard_emulators.azure.answers import refused
 from drillyard_emulators.azure.blobs import Blobs
 from drillyard_emulators.azure.entra import CLIENT, Entra, Identity
+from drillyard_emulators.azure.history import history
 from drillyard_emulators.azure.manager import Manager
 from drillyard_emulators.azure.mlflow import Mlflow
 from drillyard_emulators.azure.model import Job, Physics, Site
@@ -77,7 +78,7 @@ class Azure(Loopback):
         self.manager = Manager(
             self.world, self.entra, self.blobs, (CONTAINER, ARTIFACTS), self._machine_env
         )
-        self._history = manager.history(self.manager, self.world, self.entra)
+        self._history = history(self.manager.access, self.world, self.entra)
         self._mlflow = Mlflow(folder, self.entra, lambda: self.manager.root)
         self._identity = Listener.of(self.entra.managed)
         apps: dict[str, App] = {

@@ -6,34 +6,23 @@ import re
 from collections.abc import Callable
 from urllib.parse import urlencode
 
-from drillyard_emulators.azure import usages
+from drillyard_emulators.azure import usages, vm_sizes
 from drillyard_emulators.azure.access import ML, Access, operation
-from drillyard_emulators.azure.answers import Denied, refused
+from drillyard_emulators.azure.answers import Denied
 from drillyard_emulators.azure.around import Around
 from drillyard_emulators.azure.assets import Assets
 from drillyard_emulators.azure.blobs import Blobs
 from drillyard_emulators.azure.entra import Entra
-from drillyard_emulators.azure.model import Compute, Job
+from drillyard_emulators.azure.jobs_api import JobsApi
+from drillyard_emulators.azure.model import Compute
 from drillyard_emulators.azure.online import Online
-from drillyard_emulators.azure.resource_documents import compute_document, job_document
+from drillyard_emulators.azure.resource_documents import compute_document
 from drillyard_emulators.azure.world import World
 from drillyard_emulators.http.clock import rfc3339
 from drillyard_emulators.http.fields import Document, member, text
 from drillyard_emulators.http.wire import Request, Response, parts_of
 
 HOST = "management.azure.com"
-SIZES = {
-    "Standard_DS3_v2": (4, 14, "standardDSv2Family"),
-    "Standard_DS11_v2": (2, 14, "standardDSv2Family"),
-    "Standard_D2s_v3": (2, 8, "standardDSv3Family"),
-    "Standard_D4s_v3": (4, 16, "standardDSv3Family"),
-    "Standard_F4s_v2": (4, 8, "standardFSv2Family"),
-    "Standard_F8s_v2": (8, 16, "standardFSv2Family"),
-    "Standard_F16s_v2": (16, 32, "standardFSv2Family"),
-    "Standard_E4s_v3": (4, 32, "standardESv3Family"),
-    "Standard_NC6s_v3": (6, 112, "standardNCSv3Family"),
-    "Standard_NC4as_T4_v3": (4, 28, "standardNCASv3_T4Family"),
-}
 _WORKSPACE = re.compile(
     r"/subscriptions/(?P<s>[^/]+)/resourceGroups/(?P<g>[^/]+)/providers/"
     r"Microsoft\.MachineLearningServices/workspaces/(?P<w>[^/]+)(?P<rest>/.*)?\Z",
@@ -46,8 +35,6 @@ _IDENTITY = re.compile(
 )
 _CLUSTER = re.compile(r"[a-zA-Z](?![a-zA-Z0-9-]*-\d+\Z)[a-zA-Z0-9\-]{2,23}\Z")
 """The specification's pattern of names in ``workspaces/computes``."""
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}\Z")
-"""Names of jobs and of experiments."""
 _ASSIGN = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
 _PERMISSIONS = ["providers", "Microsoft.Authorization", "permissions"]
 _LOCATION = re.compile(
@@ -92,7 +79,7 @@ class Manager:
         """Cores of every other family."""
         self.quota_form = "reported"
         """How the listing of quotas looks; see ``usages``."""
-        self.sizes = dict(SIZES)
+        self.sizes = dict(vm_sizes.SIZES)
         self.more_of_sizes: dict[str, Document] = {}
         """Further properties of a size: ``gpus``, ``lowPriorityCapable`` …"""
         self.taken: set[str] = set()
@@ -107,6 +94,7 @@ class Manager:
             assets.models,
             assets.codes,
             self.online.onlineendpoints,
+            JobsApi(self).jobs,
         )
         self._kinds = {serve.__name__: serve for serve in more}
 
@@ -220,12 +208,12 @@ class Manager:
             new = name not in world.computes
             absent = request.headers.get("if-none-match") == "*"
             answer = Response.of(self._compute(world.put_compute(name, document, absent)), 201)
-            return self._going_on(answer, f"compute/{name}") if new else answer
+            return self.going_on(answer, f"compute/{name}") if new else answer
         if request.method == "DELETE":
             if request.query.get("underlyingResourceAction") != "Delete":
                 raise Denied(400, "BadRequest", "underlyingResourceAction is required")
             world.delete_compute(name)
-            return self._going_on(Response(202), f"gone/{name}")
+            return self.going_on(Response(202), f"gone/{name}")
         return Response.of(self._compute(world.compute(name)))
 
     def _check_cluster(self, name: str, document: Document) -> None:
@@ -250,47 +238,6 @@ class Manager:
         ]
         with_tags = self.world.physics.cluster_tags
         return compute_document(compute, nodes, self.root, self.location, with_tags)
-
-    def _jobs(self, request: Request, parts: list[str]) -> Response:
-        world = self.world
-        if not parts:
-            return self.page(request, self._listed(request.query))
-        name = parts[0]
-        if parts[1:] == ["cancel"]:
-            world.cancel(name)
-            return self._going_on(Response(202), f"job/{name}")
-        if request.method == "PUT":
-            properties = dict(member(request.json(), "properties"))
-            for given in (name, str(properties.get("experimentName", "Default"))):
-                if not _NAME.match(given):
-                    raise Denied(400, "UserError", f"{given!r}: letters, digits, - and _ only.")
-            if not world.physics.empty_tags:
-                tags = member(properties, "tags")
-                properties["tags"] = {k: v for k, v in tags.items() if v}
-            return Response.of(self._job(world.put_job(name, properties)), 201)
-        if name not in world.jobs:
-            raise Denied(404, "UserError", f"Job {name} was not found.")
-        return Response.of(self._job(world.jobs[name]))
-
-    def _listed(self, query: dict[str, str]) -> list[Document]:
-        """Jobs as a listing shows them: active ones, unless the request names others."""
-        tag, view = query.get("tag"), query.get("listViewType", "ActiveOnly")
-        kept = {"All": (False, True), "ArchivedOnly": (True,)}.get(view, (False,))
-        found = [
-            self._job(job, shown)
-            for job, shown in self.world.listed_jobs()
-            if job.archived in kept
-        ]
-        if tag is None or not self.world.physics.tag_filter:
-            return [*self.foreign, *found]
-        return [
-            one
-            for one in [*self.foreign, *found]
-            if tag in member(member(one, "properties"), "tags")
-        ]
-
-    def _job(self, job: Job, shown: str | None = None) -> Document:
-        return job_document(job, self.root, self.stamp(job.made), shown or job.shown)
 
     def _operations(self, request: Request, parts: list[str]) -> Response:
         """What is going on: the end of a long-running operation."""
@@ -324,25 +271,7 @@ class Manager:
 
     def _of_location(self, request: Request, rest: str) -> Response:
         if rest.lower() == "vmsizes":
-            return self.page(
-                request,
-                [
-                    {
-                        "name": name,
-                        "family": family,
-                        "vCPUs": cores,
-                        "gpus": int("_NC" in name),
-                        "osVhdSizeMB": 1,
-                        "maxResourceVolumeMB": 1,
-                        "memoryGB": memory,
-                        "lowPriorityCapable": True,
-                        "premiumIO": True,
-                        "supportedComputeTypes": ["AmlCompute", "ComputeInstance"],
-                        **self.more_of_sizes.get(name, {}),
-                    }
-                    for name, (cores, memory, family) in self.sizes.items()
-                ],
-            )
+            return self.page(request, vm_sizes.documents(self.sizes, self.more_of_sizes))
         if rest.lower() == "usages":
             families = {family for _, _, family in self.sizes.values()}
             return self.page(
@@ -358,7 +287,8 @@ class Manager:
             )
         raise Denied(404, "NotFound", f"{rest} is not emulated")
 
-    def _going_on(self, answer: Response, what: str) -> Response:
+    def going_on(self, answer: Response, what: str) -> Response:
+        """Adds the address of a long-running operation to an answer."""
         url = f"https://{HOST}{self.root}/operations/{what}?api-version=2023-08-01-preview"
         answer.headers.update({"Location": url, "Azure-AsyncOperation": url, **self._again()})
         if what.startswith("job/"):
@@ -377,27 +307,3 @@ class Manager:
             "createdByType": "User",
             "lastModifiedAt": text,
         }
-
-
-def history(manager: Manager, world: World, entra: Entra) -> Callable[[Request], Response]:
-    """``REGION.api.azureml.ms``: the history of runs, which knows why a job failed."""
-    details = re.compile(r"/history/v1\.0/.*/runs/(?P<name>[^/]+)/details\Z")
-
-    def serve(request: Request) -> Response:
-        request.caller = entra.who(request, "management") or entra.who(request, "ml")
-        if request.caller is None:
-            return refused(401, "", "The access token is not valid.")
-        match = details.match(request.path)
-        job = world.jobs.get(match["name"]) if match else None
-        if job is None:
-            return refused(404, "UserError", "no such run")
-        try:
-            manager.access.need("workspace", f"{ML}/workspaces/experiments/runs/read")
-        except Denied as denied:
-            return denied.response()
-        document: Document = {"runId": job.name, "status": job.shown, "logFiles": {}}
-        if job.error is not None:
-            document["error"] = {"error": job.error}
-        return Response.of(document)
-
-    return serve

@@ -8,11 +8,19 @@ from pathlib import Path
 from typing import ClassVar
 
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import ConfigError, DrillyardError
+from drillyard.errors import DrillyardError
 from drillyard_emulators.http.fields import Document, Fields
 from drillyard_emulators.http.handle import GcpEmulator
 from drillyard_emulators.http.states import CloudState, MachineState
-from drillyard_emulators.rehearsal import EVENTS, Fault, MachineRow, OnEmulator, event, number_of
+from drillyard_emulators.rehearsal import (
+    EVENTS,
+    Fault,
+    MachineRow,
+    OnEmulator,
+    event,
+    number_of,
+    refused,
+)
 
 FAULTS = {
     "preempt": "NUMBER of machines, each after its first checkpoint, with notice",
@@ -228,25 +236,13 @@ def _call(fault: Fault) -> tuple[str, Document]:
         }
     if name == "stockout":
         if not re.fullmatch(r"[a-z]+-[a-z]+\d+-[a-z]", fault.value):
-            raise ConfigError(
-                "is not a zone",
-                file="command line",
-                field="--fault stockout",
-                value=fault.value,
-                allowed="a zone",
-                hint="--fault stockout=europe-west1-b",
-            )
+            example = "--fault stockout=europe-west1-b"
+            raise refused(name, "is not a zone", fault.value, "a zone", example)
         return "physics", {"stockouts": [{"zone": fault.value}]}
     metric, _, limit = fault.value.partition(":")
     if not re.fullmatch(r"[A-Z0-9_]+", metric) or not re.fullmatch(r"\d+", limit):
-        raise ConfigError(
-            "is not a quota",
-            file="command line",
-            field="--fault quota",
-            value=fault.value,
-            allowed="METRIC:LIMIT",
-            hint="--fault quota=PREEMPTIBLE_CPUS:8",
-        )
+        example = "--fault quota=PREEMPTIBLE_CPUS:8"
+        raise refused(name, "is not a quota", fault.value, "METRIC:LIMIT", example)
     return "catalogue", {"all_quotas": {metric: float(limit)}}
 
 

@@ -17,6 +17,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 from drillyard.backend.capabilities import CAPABILITIES
@@ -75,13 +76,8 @@ def _single(
 ) -> Callable[P, T]:
     @functools.wraps(method)
     def called(*args: P.args, **more: P.kwargs) -> T:
-        try:
+        with _translation(verb, kind, translate):
             return method(*args, **more)
-        except Exception as error:
-            translated = _translated(error, verb, kind, translate)
-            if translated is error:
-                raise
-            raise translated from error
 
     return called
 
@@ -91,15 +87,21 @@ def _listing(
 ) -> Callable[P, Iterator[T]]:
     @functools.wraps(method)
     def called(*args: P.args, **more: P.kwargs) -> Iterator[T]:
-        try:
+        with _translation(verb, kind, translate):
             yield from method(*args, **more)
-        except Exception as error:
-            translated = _translated(error, verb, kind, translate)
-            if translated is error:
-                raise
-            raise translated from error
 
     return called
+
+
+@contextmanager
+def _translation(verb: str, kind: str, translate: Translate | None) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        translated = _translated(error, verb, kind, translate)
+        if translated is error:
+            raise
+        raise translated from error
 
 
 def _translated(

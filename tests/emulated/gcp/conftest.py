@@ -1,0 +1,63 @@
+"""An emulated Google Cloud for the tests of the backend."""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from drillyard.backend import Order
+from drillyard_backends.gcp.backend import GcpBackend
+from drillyard_emulators.http.handle import GcpEmulator
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
+    with GcpEmulator(tmp_path_factory.mktemp("gcp")) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def here(world: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcpEmulator]:
+    for name, value in world.env.items():
+        monkeypatch.setenv(name, value)
+    yield world
+    world.clear_faults()
+    plain = {"stockouts": [], "false_done": [], "boot_failures": 0, "notice_s": 30}
+    world.physics(**plain, listing_lag_s=0, processes=True, lost_stay_listed=True, unreachable=[])
+
+
+@pytest.fixture
+def settings(here: GcpEmulator) -> dict[str, Any]:
+    return {
+        "project": here.project,
+        "bucket": f"lab-{uuid.uuid4().hex[:8]}",
+        "service_account": here.service_account,
+        "listing_lag_s": 0.0,
+        # Machines without work must not leave before a slow test has looked at them.
+        "idle_s": 3600,
+    }
+
+
+@pytest.fixture
+def backend(settings: dict[str, Any]) -> GcpBackend:
+    made = GcpBackend(**settings)
+    made.prepare_store(made.store_url())
+    return made
+
+
+@pytest.fixture
+def order(backend: GcpBackend) -> Order:
+    return Order(
+        lease_id=f"dy-{uuid.uuid4().hex[:10]}",
+        experiment="suite",
+        workers=1,
+        store_url=backend.store_url(),
+    )
+
+
+@pytest.fixture
+def bodiless(here: GcpEmulator) -> GcpEmulator:
+    """Machines without processes: the life of machines, not of work."""
+    here.physics(processes=False)
+    return here

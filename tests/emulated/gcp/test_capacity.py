@@ -1,0 +1,232 @@
+"""Machines are made, replaced, and counted."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from drillyard.backend import Liveness, Order
+from drillyard.errors import NoCapacity
+from drillyard_backends.gcp.backend import GcpBackend
+from drillyard_emulators.http.handle import GcpEmulator
+from tests.emulated.gcp.books import machines, nothing_left, three
+from tests.helpers.patience import until
+
+
+def test_one_machine_a_worker_each_with_its_own_metadata(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    order = three(order, deadline=bodiless.state()["now"] + 1800)
+    lease = backend.provision(order)
+    until(lambda: len(machines(bodiless, order)) == 3, what="three machines")
+    names = sorted(m["name"] for m in machines(bodiless, order))
+    assert names == [f"{order.lease_id}-w{n}-0" for n in range(3)]
+    assert backend.tend(lease, 3) == 3
+    (asked,) = bodiless.log(f"POST .*{order.lease_id}/createInstances")
+    assert asked["status"] == 200
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
+
+
+def test_a_zone_without_room_is_left_for_the_next(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    bodiless.physics(stockouts=[{"zone": "europe-west1-b"}])
+    hasty = GcpBackend(**{**settings, "stockout_s": 0.5})
+    order = three(order)
+    lease = hasty.provision(order)
+    until(lambda: hasty.tend(lease, 3) == 3 and len(machines(bodiless, order)) == 3, what="three")
+    assert {m["zone"] for m in machines(bodiless, order)} == {"europe-west1-c"}
+    until(lambda: hasty.probe(lease) is Liveness.ALIVE, what="ALIVE")
+    groups = [g for g in bodiless.state()["groups"] if order.lease_id in g["key"]]
+    assert len(groups) == 1  # the empty one went with the stock-out
+    hasty.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
+
+
+def test_no_room_anywhere_ends_with_every_reason(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    bodiless.physics(stockouts=[{"zone": "europe-west1-b"}, {"zone": "europe-west1-c"}])
+    hasty = GcpBackend(
+        **{
+            **settings,
+            "stockout_s": 0.2,
+            "capacity_s": 3,
+            "spot": False,
+            "zones": ["europe-west1-b", "europe-west1-c"],
+        }
+    )
+    lease = hasty.provision(order)
+    said: list[str] = []
+
+    def over() -> bool:
+        try:
+            hasty.tend(lease, 1)
+        except NoCapacity as error:
+            said.append(str(error))
+        return bool(said)
+
+    until(over, what="the end of the search")
+    assert "europe-west1-b: " in said[0] and "europe-west1-c: " in said[0]
+    assert said[0].count("ZONE_RESOURCE_POOL_EXHAUSTED") == 2
+    hasty.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
+
+
+@pytest.mark.parametrize("partial", ["start", "all"])
+def test_fewer_machines_than_asked_for(
+    bodiless: GcpEmulator,
+    settings: dict[str, Any],
+    backend: GcpBackend,
+    order: Order,
+    partial: str,
+) -> None:
+    """A quota has room for two of three: they begin, or the lease is given up, by policy."""
+    bodiless.ask("catalogue", quotas={"europe-west1": {"N2_CPUS": 16}})
+    hasty = GcpBackend(
+        **{
+            **settings,
+            "stockout_s": 0.2,
+            "capacity_s": 3,
+            "spot": False,
+            "partial": partial,
+            "zones": ["europe-west1-b"],
+        }
+    )
+    order = three(order)
+    lease = hasty.provision(order)
+    try:
+        if partial == "start":
+            until(lambda: hasty.tend(lease, 3) == 2, what="two of three")
+            assert len(machines(bodiless, order)) == 2
+        else:
+            with pytest.raises(NoCapacity, match="N2_CPUS") as error:
+                until(lambda: hasty.tend(lease, 3) == 2, what="a refusal")
+            assert error.value.hint
+    finally:
+        bodiless.ask("catalogue", quotas={"europe-west1": {"N2_CPUS": 1000}})
+    hasty.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
+
+
+def test_spot_machines_that_are_lost_come_back_and_at_last_on_demand(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    bodiless.physics(notice_s=0.2)
+    policy = GcpBackend(**{**settings, "on_demand_after": 2})
+    lease = policy.provision(order)
+    for generation in range(3):
+        name = f"{order.lease_id}-w0-{generation}"
+
+        def there(name: str = name) -> bool:
+            policy.tend(lease, 1)
+            return name in [
+                m["name"] for m in machines(bodiless, order) if m["status"] == "RUNNING"
+            ]
+
+        until(there, what=name)
+        if generation < 2:
+            bodiless.happen("preempt", name)
+    lived = {m["name"]: m["spot"] for m in machines(bodiless, order, all_=True)}
+    assert [lived[f"{order.lease_id}-w0-{n}"] for n in range(3)] == [True, True, False]
+    assert len(machines(bodiless, order)) == 1
+    policy.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_machine_that_dies_again_and_again_is_not_replaced_for_ever(
+    bodiless: GcpEmulator,
+    settings: dict[str, Any],
+    backend: GcpBackend,
+    order: Order,
+    workers: int,
+) -> None:
+    """The others go on; where there is none, the lease is given up in words."""
+    policy = GcpBackend(**{**settings, "replacements": 1})
+    order = order.model_copy(update={"workers": workers})
+    lease = policy.provision(order)
+
+    def running() -> list[str]:
+        return sorted(m["name"] for m in machines(bodiless, order) if m["status"] == "RUNNING")
+
+    for generation in range(2):
+        name = f"{order.lease_id}-w0-{generation}"
+        until(lambda: policy.tend(lease, workers) == workers and name in running(), 60, name)  # noqa: B023
+        bodiless.happen("crash", name)
+    if workers == 2:
+        until(lambda: policy.tend(lease, 2) == 1, 60, "one of two")
+        assert running() == [f"{order.lease_id}-w1-0"]
+    else:
+        with pytest.raises(NoCapacity, match=r"1 of 1 machines \(w0\) were lost"):
+            until(lambda: policy.tend(lease, 1) == 0, 60, "a refusal")
+    assert len(machines(bodiless, order, all_=True)) == workers + 1
+    policy.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+
+
+def test_a_group_that_repairs_makes_a_lost_machine_again_by_itself(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    """Under its name, with nobody asking; the driver counts it and makes no second one."""
+    repairing = GcpBackend(**{**settings, "repair": True})
+    lease = repairing.provision(order)
+    name = f"{order.lease_id}-w0-0"
+
+    def running() -> list[str]:
+        return [m["name"] for m in machines(bodiless, order) if m["status"] == "RUNNING"]
+
+    until(lambda: running() == [name], 60, name)
+    bodiless.happen("crash", name)
+    until(lambda: len(machines(bodiless, order, all_=True)) == 2, 60, "another of that name")
+    until(lambda: running() == [name], 60, name)
+    assert repairing.tend(lease, 1) == 1
+    assert {m["name"] for m in machines(bodiless, order, all_=True)} == {name}
+    assert len(machines(bodiless, order, all_=True)) == 2
+    repairing.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+
+
+def test_one_group_over_the_zones_of_a_region(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    bodiless.physics(stockouts=[{"zone": "europe-west1-b"}])
+    regional = GcpBackend(**{**settings, "regional": True})
+    order = three(order)
+    lease = regional.provision(order)
+    until(lambda: len(machines(bodiless, order)) == 3, what="three machines")
+    assert "europe-west1-b" not in {m["zone"] for m in machines(bodiless, order)}
+    assert regional.tend(lease, 3) == 3
+    regional.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
+
+
+def test_lost_answers_and_busy_servers_make_no_second_machine(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    bodiless.fault("instanceTemplates", method="POST", lose=True, after=True, times=1)
+    bodiless.fault("instanceGroupManagers\\?", method="POST", status=503, times=1)
+    bodiless.fault("createInstances", method="POST", lose=True, after=True, times=2)
+    bodiless.fault("listManagedInstances", status=403, reason="rateLimitExceeded", times=2)
+    order = three(order)
+    lease = backend.provision(order)
+    until(lambda: len(machines(bodiless, order)) == 3, what="three machines")
+    backend.tend(lease, 3)
+    assert len(machines(bodiless, order, all_=True)) == 3
+    bodiless.fault("instanceGroupManagers", method="DELETE", lose=True, after=True, times=1)
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
+
+
+def test_a_machine_that_replaces_a_lost_one_has_the_same_deadline(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    """M4: each machine had the whole time for itself."""
+    order = order.model_copy(update={"deadline": bodiless.state()["now"] + 3600.0})
+    lease = backend.provision(order)
+    template = backend._groups.template(order.lease_id)
+    ends = datetime.fromisoformat(template.properties.scheduling.termination_time).timestamp()
+    assert order.deadline is not None and abs(ends - order.deadline) <= 2.0
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 60, "an empty project")

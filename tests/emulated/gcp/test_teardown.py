@@ -1,0 +1,187 @@
+"""A teardown leaves nothing that costs money."""
+
+from typing import Any
+
+import pytest
+
+from drillyard.backend import Order
+from drillyard.errors import ControlPlaneError, UserError
+from drillyard_backends.gcp.backend import GcpBackend
+from drillyard_backends.gcp.zones import Place, candidates
+from drillyard_emulators.http.handle import GcpEmulator
+from tests.emulated.gcp.books import BUSY, machines, nothing_left
+from tests.helpers.patience import until
+
+
+def test_a_false_done_and_a_late_listing_do_not_end_the_teardown(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    """What ``release_confirmed`` relies on: the listing says the truth, and asking again helps."""
+    from drillyard.leases.release import release_confirmed
+
+    lease = backend.provision(order)
+    until(lambda: machines(bodiless, order), what="a machine")
+    bodiless.physics(false_done=[{"kind": "delete", "match": order.lease_id, "times": 1}])
+    release_confirmed(backend, lease, timeout_s=60)
+    assert nothing_left(bodiless, order)
+
+
+@pytest.mark.parametrize(("status", "reason"), BUSY)
+def test_a_group_that_is_being_changed_keeps_no_other_alive(
+    bodiless: GcpEmulator, settings: dict[str, Any], order: Order, status: int, reason: str
+) -> None:
+    """The first of two groups cannot be deleted yet: the second goes, and the next ask helps."""
+    from drillyard.leases.release import release_confirmed
+
+    where = ["europe-west1-b", "europe-west1-c"]
+    backend = GcpBackend(**{**settings, "zones": where})
+    lease = backend.provision(order)
+    until(lambda: machines(bodiless, order), what="a machine")
+    backend._groups.make(Place(where[1]), order.lease_id, order.lease_id)
+    bodiless.fault(
+        f"zones/{where[0]}/instanceGroupManagers/{order.lease_id}",
+        method="DELETE",
+        status=status,
+        reason=reason,
+        times=2,
+    )
+    backend.teardown(lease)
+    until(
+        lambda: (
+            [
+                where[0] in g["key"]
+                for g in bodiless.state()["groups"]
+                if order.lease_id in g["key"]
+            ]
+            == [True]
+        ),
+        what="the end of the second",
+    )
+    release_confirmed(backend, lease, timeout_s=60)
+    assert nothing_left(bodiless, order)
+
+
+def test_the_users_own_template_stays(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    with pytest.raises(UserError, match="no instance template 'mine'"):
+        GcpBackend(**{**settings, "template": "mine"}).provision(order)
+    other = order.model_copy(update={"lease_id": "dy-00000000aa"})
+    like = GcpBackend(**settings)
+    like._prepare(other, candidates(like.config)[0], "mine")
+    own = GcpBackend(**{**settings, "template": "mine", "machine_types": ["n2-standard-2"]})
+    lease = own.provision(order)
+    until(lambda: machines(bodiless, order), what="a machine")
+    assert machines(bodiless, order)[0]["machine_type"] == "n2-standard-2"
+    own.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
+    assert "mine" in str(bodiless.state()["templates"])
+    like._groups.delete_template("mine")
+
+
+def test_protection_is_a_label_that_the_listing_tells(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    lease = backend.provision(order)
+    until(lambda: machines(bodiless, order), what="a machine")
+    backend.protect(lease, 2_000_000_000.0)
+    (found,) = [x for x in backend.leases() if x.lease_id == order.lease_id]
+    assert found.provider["protected_until"] == 2_000_000_000.0
+    assert found.order == order
+    backend.protect(lease, None)
+    (found,) = [x for x in backend.leases() if x.lease_id == order.lease_id]
+    assert "protected_until" not in found.provider
+
+
+def test_disks_of_the_users_template_go_with_their_machines(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    """G-D7: Google keeps a disk unless it is told otherwise."""
+    disk = {"boot": True, "initializeParams": {"diskSizeGb": "20"}}
+    bodiless.ask("template", name="keeping", properties={"disks": [disk]})
+    own = GcpBackend(**{**settings, "template": "keeping"})
+    lease = own.provision(order)
+    until(lambda: machines(bodiless, order), 60, "a machine")
+    own.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 60, "an empty project, without disks")
+    attached = {"boot": True, "source": "zones/europe-west1-b/disks/data"}
+    bodiless.ask("template", name="attaching", properties={"disks": [attached]})
+    with pytest.raises(UserError, match="attaches the existing disk"):
+        GcpBackend(**{**settings, "template": "attaching"}).provision(order)
+
+
+def test_a_template_that_an_earlier_experiment_left_is_made_anew(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    """G-D10: its machines would run the old code until the old deadline."""
+    now = bodiless.state()["now"]
+    old = order.model_copy(update={"deadline": now + 60.0})
+    backend._prepare(old, candidates(backend.config)[0], order.lease_id)
+    new = order.model_copy(update={"deadline": now + 3600.0})
+    lease = backend.provision(new)
+    items = backend._groups.template(order.lease_id).properties.metadata.items
+    assert {i.key: i.value for i in items}["drillyard-order"] == new.model_dump_json()
+    backend._prepare(old, candidates(backend.config)[0], order.lease_id)  # in use: it stays
+    items = backend._groups.template(order.lease_id).properties.metadata.items
+    assert {i.key: i.value for i in items}["drillyard-order"] == new.model_dump_json()
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+
+
+def test_a_machine_that_left_its_group_is_ended_too(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    """G-D8: it was listed, and no teardown could end it."""
+    lease = backend.provision(order)
+    until(lambda: machines(bodiless, order), 60, "a machine")
+    bodiless.happen("abandon", f"{order.lease_id}-w0-0")
+    until(lambda: not machines(bodiless, order)[0]["group"], 60, "an abandoned machine")
+
+    def ended() -> bool:
+        backend.teardown(lease)
+        return nothing_left(bodiless, order)
+
+    until(ended, 60, "an empty project")
+
+
+def test_a_lease_of_another_group_prefix_is_ended(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    """G-D9: after the setting was changed the reaper showed it each time and deleted nothing."""
+    other = GcpBackend(**{**settings, "group_prefix": "old"})
+    other.provision(order)
+    until(lambda: machines(bodiless, order), 60, "a machine")
+    (found,) = [x for x in backend.leases() if x.lease_id == order.lease_id]
+
+    def ended() -> bool:
+        backend.teardown(found)
+        return nothing_left(bodiless, order)
+
+    until(ended, 60, "an empty project")
+
+
+def test_a_regional_group_is_deleted_once(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    """G-D22: the place of the settings and that of the listing were two."""
+    regional = GcpBackend(**{**settings, "regional": True})
+    lease = regional.provision(order)
+    until(lambda: machines(bodiless, order), 60, "a machine")
+    regional.teardown(lease)
+    assert len(bodiless.log(f"DELETE .*instanceGroupManagers/{order.lease_id}")) == 1
+    until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+
+
+def test_a_zone_that_cannot_be_reached_hides_nothing(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    """M13: an answer without it looked like a project without machines."""
+    lease = backend.provision(order)
+    until(lambda: machines(bodiless, order), 60, "a machine")
+    bodiless.physics(unreachable=["zones/europe-west1-b"])
+    with pytest.raises(ControlPlaneError, match="did not list everything: UNREACHABLE"):
+        list(backend.leases())
+    bodiless.physics(unreachable=[])
+    assert order.lease_id in [found.lease_id for found in backend.leases()]
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 60, "an empty project")

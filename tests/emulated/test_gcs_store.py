@@ -160,3 +160,13 @@ def test_the_machines_have_rights_on_a_bucket_that_drillyard_made(
     ]
     made.reload()
     assert made.soft_delete_policy.retention_duration_seconds in (0, "0")  # M12
+
+
+def test_the_machines_have_rights_on_the_mailboxs_folder_alone(at_cloud: GcpEmulator) -> None:
+    """M11: on a bucket that drillyard made, with a prefix, they reach no other experiment."""
+    store = GcsStore(f"gs://lab-{uuid.uuid4().hex[:10]}/exp1/a")
+    for _ in range(2):
+        ensure_bucket(store, at_cloud.project, "europe-west1", at_cloud.service_account)
+    answers = at_cloud.log(f"PUT storage.googleapis.com/storage/v1/b/{store.bucket_name}")
+    folder = f"/{store.bucket_name}/managedFolders/exp1%2Fa%2F/iam"
+    assert [(a["path"].rpartition("/b")[2], a["status"]) for a in answers] == [(folder, 200)]

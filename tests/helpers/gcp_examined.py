@@ -30,7 +30,10 @@ def examined(world: World, wanted: Order | None = None, **settings: Any) -> list
     config = read_settings({**SETTINGS, **settings})
     found = plan.examine(config, wanted or order(), world, FakeClock(time.time()))
     # Whatever was asked, nothing could have been changed by it.
-    assert all(a.startswith("GET ") or a.endswith(":testIamPermissions") for a in world.asked)
+    assert all(
+        a.startswith("GET ") or a.endswith((":testIamPermissions", ":getIamPolicy"))
+        for a in world.asked
+    )
     assert all(f.fix for f in found if f.severity is Severity.ERROR)
     return found
 

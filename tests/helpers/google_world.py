@@ -50,6 +50,17 @@ class World:
             for role in ("objectAdmin", "legacyBucketReader")
         ]
     )
+    folders: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Policies of managed folders, by their quoted names."""
+    project_policy: list[dict[str, Any]] = field(
+        default_factory=lambda: [
+            {
+                "role": f"projects/lab-1234/roles/{rights.MACHINE_ROLE}",
+                "members": [f"serviceAccount:{ACCOUNT}"],
+                "condition": {"expression": rights.machine_condition("dy")},
+            }
+        ]
+    )
     accounts: dict[str, dict[str, Any]] = field(default_factory=lambda: {ACCOUNT: {}})
     skew_s: float = 0.0
     no_credentials: bool = False
@@ -124,6 +135,11 @@ class World:
                 for _, v in params
             ]
             return 200, {"services": services}
+        if path.endswith(":getIamPolicy"):
+            return 200, {"bindings": self.project_policy}
+        if "/managedFolders/" in path:
+            found = self.folders.get(path.split("/")[-2])
+            return (404, {}) if found is None else (200, {"bindings": found})
         if path.endswith(":testIamPermissions"):
             return 200, {"permissions": [p for p in body["permissions"] if p in self.allowed]}
         if host.startswith("iam"):

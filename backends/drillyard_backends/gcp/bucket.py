@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from drillyard.errors import StoreUnavailable
 from drillyard_backends.gcp.storage_errors import seam
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 ABANDONED_UPLOAD_DAYS = 7
 MACHINE_ROLES = ("roles/storage.objectAdmin", "roles/storage.legacyBucketReader")
-"""What the machines need on the bucket."""
+"""Roles of the machines on the bucket, if the mailbox is all of it."""
+FOLDER_ROLE = "roles/storage.objectAdmin"
+"""Role of the machines on a managed folder, if the mailbox is a folder of the bucket."""
 _LABELS = {"drillyard": "mailbox"}
 """Label of a bucket that drillyard created."""
 log = logging.getLogger(__name__)
@@ -45,12 +48,13 @@ def ensure_bucket(
     from google.api_core import exceptions as api
     from google.cloud import storage
 
+    prefix = store.url.removeprefix(f"gs://{store.bucket_name}").strip("/")
     with seam(store.url):
         client = storage.Client(project=project)
         there = client.lookup_bucket(store.bucket_name)
         if there is not None:
             if service_account and dict(there.labels) == _LABELS:
-                _grant(there, service_account)
+                _grant(there, service_account, prefix)
             return False
         bucket = client.bucket(store.bucket_name)
         configuration = bucket.iam_configuration
@@ -70,17 +74,25 @@ def ensure_bucket(
                 ) from None
             return False
         if service_account:
-            _grant(bucket, service_account)
+            _grant(bucket, service_account, prefix)
     log.info("made bucket %s in %s", store.bucket_name, location)
     return True
 
 
-def _grant(bucket: Bucket, service_account: str) -> None:
-    """Give the machines their rights on a bucket, unless they have them."""
+def _grant(bucket: Bucket, service_account: str, prefix: str) -> None:
+    """Gives the machines their rights, unless they have them.
+
+    Without a prefix they are on the bucket. With one they are on a managed folder, so that code on
+    the machines reads and writes nothing outside it. Source:
+    https://cloud.google.com/storage/docs/managed-folders
+    """
     from google.api_core import exceptions as api
 
     member = f"serviceAccount:{service_account}"
     try:
+        if prefix:
+            _grant_on_folder(bucket, member, f"{prefix}/")
+            return
         policy = bucket.get_iam_policy(requested_policy_version=3)
         missing = [
             role
@@ -98,3 +110,21 @@ def _grant(bucket: Bucket, service_account: str) -> None:
     except api.Forbidden as error:
         # Who may use a bucket may not always look at its rights; `plan` says what is missing.
         log.warning("the machines' rights on %s are not known: %s", bucket.name, error)
+
+
+def _grant_on_folder(bucket: Bucket, member: str, folder: str) -> None:
+    """Makes a managed folder and grants the machines' role on it, which the library cannot."""
+    from google.api_core import exceptions as api
+
+    request = bucket.client._connection.api_request
+    try:
+        request(method="POST", path=f"/b/{bucket.name}/managedFolders", data={"name": folder})
+    except api.Conflict:
+        log.debug("the managed folder %s exists", folder)
+    path = f"/b/{bucket.name}/managedFolders/{quote(folder, safe='')}/iam"
+    policy = request(method="GET", path=path, query_params={"optionsRequestedPolicyVersion": 3})
+    bindings = policy.setdefault("bindings", [])
+    if not any(b["role"] == FOLDER_ROLE and member in b["members"] for b in bindings):
+        bindings.append({"role": FOLDER_ROLE, "members": [member]})
+        request(method="PUT", path=path, data=policy)
+        log.info("gave %s %s on gs://%s/%s", member, FOLDER_ROLE, bucket.name, folder)

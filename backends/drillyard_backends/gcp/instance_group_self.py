@@ -1,11 +1,14 @@
 """A machine's view of its own group, over plain REST, so that it needs no Compute library.
 
-The machine has few rights: to read its group, to delete itself through it, and to delete it.
+The machine may read its group and delete machines whose names begin with its own prefix. IAM
+conditions cannot restrict permissions on groups, so the role that ships has none to change them. A
+role that has them, as that of earlier versions, is used: then the last machine deletes the group.
 """
 
 from __future__ import annotations
 
 import logging
+import uuid
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict
@@ -60,6 +63,10 @@ class Answer(TypedDict, total=False):
     nextPageToken: str
 
 
+class Forbidden(ControlPlaneError):
+    """The machine's identity lacks the permission."""
+
+
 class _Again(Exception):
     """An answer that is worth a repeat."""
 
@@ -78,6 +85,7 @@ class InstanceGroupSelf:
         place, _, name = path.rpartition("/")
         self._root = f"{ADDRESS}/projects/{project}/{place}/instanceGroupManagers/{name}"
         self._instances = f"{INSTANCES}/projects/{project}/zones/{zone}/instances"
+        self._machines = f"{ADDRESS}/projects/{project}/zones/{zone}/instances"
         self._patience_s = patience_s
         self.name = name
         self.path = path
@@ -105,16 +113,29 @@ class InstanceGroupSelf:
         return None if answer is None else str(answer.get("id", ""))
 
     def delete_machine(self, name: str) -> bool:
-        """Requests the end of a machine through the group; returns False if the group is gone."""
+        """Requests the end of a machine; returns False if the group or the machine is gone.
+
+        Raises:
+            Forbidden: Neither the group nor the machine itself may be changed.
+        """
         body: JsonObject = {
             "instances": [f"{self._instances}/{name}"],
             "skipInstancesOnValidationError": True,
         }
-        return self._call("POST", "/deleteInstances", json=body, busy={}) is not None
+        try:
+            return self._change("POST", "/deleteInstances", body)
+        except Forbidden as error:
+            log.info("deleting this machine itself, because its group refused: %s", error)
+        # The group does not make it again: it was made with DO_NOTHING as the action on a failure.
+        return self._change("DELETE", f"{self._machines}/{name}")
 
     def delete(self) -> bool:
-        """Requests the end of the group with all its machines; returns False if it is gone."""
-        return self._call("DELETE", "", busy={}) is not None
+        """Requests the end of the group with all its machines; returns False if it is gone.
+
+        Raises:
+            Forbidden: The machine may not delete its group.
+        """
+        return self._change("DELETE", "")
 
     @cached_property
     def session(self) -> AuthorizedSession:
@@ -126,6 +147,11 @@ class InstanceGroupSelf:
         return AuthorizedSession(google.auth.default(scopes=scopes)[0])
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _change(self, method: str, path: str, body: JsonObject | None = None) -> bool:
+        # Repeats of one request carry its id, so that Google does it once.
+        params = {"requestId": str(uuid.uuid4())}
+        return self._call(method, path, busy={}, params=params, json=body) is not None
 
     def _call(
         self,
@@ -139,7 +165,7 @@ class InstanceGroupSelf:
 
         Args:
             method: HTTP method.
-            path: Path below the group.
+            path: Path below the group, or a whole address.
             busy: The result if Google refuses because of the group's state (400, 409). None
                 repeats the request. A delete may be refused because it is already under way. A
                 refused read says nothing: if it were taken for an empty group, this machine
@@ -148,7 +174,8 @@ class InstanceGroupSelf:
             json: Body of the request.
 
         Raises:
-            ControlPlaneError: There is no answer in time, or a refusal.
+            Forbidden: The permission is missing.
+            ControlPlaneError: There is no answer in time, or another refusal.
         """
         import requests
         from google.auth import exceptions as auth
@@ -173,9 +200,8 @@ class InstanceGroupSelf:
         params: dict[str, str] | None,
         json: JsonObject | None,
     ) -> Answer | None:
-        answer = self.session.request(
-            method, self._root + path, timeout=60, params=params, json=json
-        )
+        url = path if path.startswith("https://") else self._root + path
+        answer = self.session.request(method, url, timeout=60, params=params, json=json)
         if answer.status_code == 404:
             return None
         if answer.status_code < 400:
@@ -190,4 +216,5 @@ class InstanceGroupSelf:
                 raise _Again(f"{answer.status_code}: {text}")
             log.warning("%s %s%s: %s: %s", method, self.name, path, answer.status_code, text)
             return busy
-        raise ControlPlaneError(f"{method} {self.name}{path}: {answer.status_code}: {text}")
+        kind = Forbidden if answer.status_code == 403 else ControlPlaneError
+        raise kind(f"{method} {self.name}{path}: {answer.status_code}: {text}")

@@ -64,7 +64,8 @@ def examine(
     questions: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("apis", lambda: rights.apis(reader)),
         ("rights", in_project),
-        ("service_account", lambda: rights.account(reader, config.service_account)),
+        ("service_account", lambda: rights.account(reader, config)),
+        ("service_account", lambda: rights.machine(reader, config)),
         ("zones", lambda: catalogue.zones(reader, config, there)),
         ("machine_types", lambda: catalogue.machine_types(reader, config, gpus, there)),
         ("gpu_type", lambda: catalogue.accelerators(reader, config, there)),

@@ -8,8 +8,8 @@ from urllib.parse import quote, urlsplit
 
 from drillyard.findings import Finding, Severity
 from drillyard_backends.gcp import catalogue, rights
-from drillyard_backends.gcp.bucket import MACHINE_ROLES
-from drillyard_backends.gcp.read_only_client import Reader
+from drillyard_backends.gcp.bucket import FOLDER_ROLE, MACHINE_ROLES
+from drillyard_backends.gcp.read_only_client import Answer, Reader
 
 if TYPE_CHECKING:
     from drillyard_backends.gcp.settings import GcpConfig
@@ -176,20 +176,18 @@ def _deletes_ours(rule: Mapping[str, Any], prefix: str) -> bool:
 
 
 def _machines_rights(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
-    """Checks whether the machines have rights on the bucket, where Google tells."""
-    said = reader.bucket_policy(config.bucket)
-    if not said.good:
+    """Checks the machines' rights on the mailbox and the rest of the bucket, if Google tells."""
+    answer = reader.bucket_policy(config.bucket)
+    if not answer.good:
         return
     member = f"serviceAccount:{config.service_account}"
-    has = {
-        str(one.get("role"))
-        for one in said.body.get("bindings", [])
-        if member in one.get("members", [])
-    }
-    if has & {"roles/storage.admin", "roles/storage.legacyBucketOwner"}:
+    roles = _roles(answer, member)
+    whole = bool(roles & {"roles/storage.admin", "roles/storage.legacyBucketOwner"})
+    if config.prefix:
+        yield from _folder_rights(reader, config, whole or "roles/storage.objectAdmin" in roles)
         return
-    missing = [role for role in MACHINE_ROLES if role not in has]
-    if missing:
+    missing = [role for role in MACHINE_ROLES if role not in roles]
+    if missing and not whole:
         yield Finding(
             Severity.WARNING,
             "bucket",
@@ -201,6 +199,48 @@ def _machines_rights(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
                 for role in missing
             ),
         )
+
+
+def _folder_rights(reader: Reader, config: GcpConfig, whole: bool) -> Iterator[Finding]:
+    """Checks that the machines have rights on the mailbox's folder, and on no more than that.
+
+    Args:
+        reader: Sends the requests.
+        config: Names bucket and folder.
+        whole: True if the machines may read and write every object of the bucket.
+    """
+    member = f"serviceAccount:{config.service_account}"
+    url = f"gs://{config.bucket}/{config.prefix}"
+    grant = (
+        f"gcloud storage managed-folders create {url}; gcloud storage managed-folders "
+        f"add-iam-policy-binding {url} --member={member} --role={FOLDER_ROLE}"
+    )
+    if whole:
+        yield Finding(
+            Severity.WARNING,
+            "bucket",
+            f"code on a machine can read and write all of gs://{config.bucket}, not only "
+            f"{config.prefix}/",
+            f"{grant} && gcloud storage buckets remove-iam-policy-binding gs://{config.bucket} "
+            f"--member={member} --role={FOLDER_ROLE}",
+        )
+        return
+    answer = reader.folder_policy(config.bucket, f"{config.prefix}/")
+    known = answer.good or answer.status == 404
+    if known and not _roles(answer, member) & {FOLDER_ROLE, "roles/storage.objectUser"}:
+        yield Finding(
+            Severity.WARNING,
+            "bucket",
+            f"{url} does not give {config.service_account} {FOLDER_ROLE}: unless the project or "
+            "a group does, no machine can work",
+            grant,
+        )
+
+
+def _roles(policy: Answer, member: str) -> set[str]:
+    """Returns the roles that a policy gives to a member."""
+    bindings = policy.body.get("bindings", [])
+    return {str(b.get("role")) for b in bindings if member in b.get("members", [])}
 
 
 def store(config: GcpConfig, url: str) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """Asking Google without changing anything: what ``plan`` and ``doctor`` may do at most.
 
-Only GET, and the two POSTs by which Google answers "which of these may I do?". The credentials
-are the ones that renting would use.
+Only GET, and the POSTs by which Google tells permissions and policies. The credentials are
+the ones that renting would use.
 """
 
 from __future__ import annotations
@@ -162,6 +162,23 @@ class Reader:
         """Which of these rights we have in the project."""
         url = f"{PROJECTS}/{self.project}:testIamPermissions"
         return self._ask(Question("POST", url, body={"permissions": list(wanted)}))
+
+    def project_policy(self) -> Answer:
+        """Who has which role in the project."""
+        url = f"{PROJECTS}/{self.project}:getIamPolicy"
+        body: JsonObject = {"options": {"requestedPolicyVersion": 3}}
+        return self._ask(Question("POST", url, body=body))
+
+    def folder_policy(self, bucket: str, folder: str) -> Answer:
+        """Who has which role on a managed folder of a bucket.
+
+        Args:
+            bucket: Name of the bucket.
+            folder: Name of the folder, with a slash at its end.
+        """
+        name = f"{quote(bucket, safe='')}/managedFolders/{quote(folder, safe='')}"
+        params = [("optionsRequestedPolicyVersion", "3")]
+        return self._ask(Question("GET", f"{STORAGE}/b/{name}/iam", params))
 
     def account(self, email: str) -> Answer:
         """A service account's description."""

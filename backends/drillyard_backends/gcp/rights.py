@@ -79,15 +79,7 @@ DRIVER = tuple(
     )
 )
 """Permissions of the user of ``drillyard`` in the project (``deployments/gcp/role.yaml``)."""
-MACHINE = (
-    "compute.instanceGroupManagers.delete",
-    "compute.instanceGroupManagers.get",
-    "compute.instanceGroupManagers.update",
-    "compute.instanceGroups.delete",
-    "compute.instances.delete",
-    "compute.zoneOperations.get",
-    "compute.regionOperations.get",
-)
+MACHINE = ("compute.instanceGroupManagers.get", "compute.instances.delete")
 """Permissions of the machines to delete themselves (``deployments/gcp/machine-role.yaml``)."""
 BUCKET = (
     "storage.buckets.get",
@@ -96,10 +88,35 @@ BUCKET = (
     "storage.objects.get",
     "storage.objects.list",
 )
+_PLAIN = "--condition=None"
+"""gcloud refuses a grant that does not mention a condition if the policy has one elsewhere."""
 ROLE, MACHINE_ROLE = "drillyardDriver", "drillyardMachine"
 
 
-def grant_role(name: str, file: str, wanted: Sequence[str], project_id: str, member: str) -> str:
+def machine_condition(group_prefix: str) -> str:
+    """Returns the IAM condition for the machines' role.
+
+    Permissions on machines hold for names with this prefix alone. Groups have no name for
+    conditions, so ``compute.instanceGroupManagers.get`` must not depend on one. Source:
+    https://cloud.google.com/iam/docs/conditions-resource-attributes
+
+    Args:
+        group_prefix: Prefix of the names of groups and machines.
+    """
+    return (
+        'resource.type != "compute.googleapis.com/Instance" || '
+        f'resource.name.extract("/instances/{{name}}").startsWith("{group_prefix}-")'
+    )
+
+
+def grant_role(
+    name: str,
+    file: str,
+    wanted: Sequence[str],
+    project_id: str,
+    member: str,
+    condition: str | None = None,
+) -> str:
     """The command that makes a role, or brings an older one up to date, and grants it.
 
     Args:
@@ -108,6 +125,7 @@ def grant_role(name: str, file: str, wanted: Sequence[str], project_id: str, mem
         wanted: The rights in it.
         project_id: Where.
         member: To whom, as IAM writes it.
+        condition: IAM condition of the grant; None for none.
     """
     path = Path(__file__).parents[3] / "deployments" / "gcp" / file
     content = f"--file={path}" if path.is_file() else f"--permissions={','.join(wanted)}"
@@ -115,7 +133,8 @@ def grant_role(name: str, file: str, wanted: Sequence[str], project_id: str, mem
     return (
         f"{{ gcloud iam roles update {role} --quiet || gcloud iam roles create {role}; }} && "
         f"gcloud projects add-iam-policy-binding {project_id} --member={member} "
-        f"--role=projects/{project_id}/roles/{name}"
+        f"--role=projects/{project_id}/roles/{name} "
+        + (f"--condition='title=drillyard,expression={condition}'" if condition else _PLAIN)
     )
 
 
@@ -186,15 +205,16 @@ def project(reader: Reader, config: GcpConfig, *, new_bucket: bool) -> Iterator[
         grant_role(ROLE, "role.yaml", DRIVER, reader.project, reader.member)
         + (
             f" && gcloud projects add-iam-policy-binding {reader.project} --member="
-            f"{reader.member} --role=roles/storage.admin"
+            f"{reader.member} --role=roles/storage.admin {_PLAIN}"
             if "storage.buckets.create" in missing
             else ""
         ),
     )
 
 
-def account(reader: Reader, email: str) -> Iterator[Finding]:
+def account(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
     """Checks whether the machines' identity is there and may be given to machines."""
+    email = config.service_account
     grant = (
         f"gcloud iam service-accounts add-iam-policy-binding {email} "
         f"--member={reader.member} --role=roles/iam.serviceAccountUser"
@@ -207,7 +227,7 @@ def account(reader: Reader, email: str) -> Iterator[Finding]:
             "service_account",
             f"there is no service account {email}",
             f"gcloud iam service-accounts create {name} --project={reader.project} && "
-            + machine_grants(reader.project, email),
+            + machine_grants(config),
         )
         return
     if said.good and said.body.get("disabled"):
@@ -245,10 +265,40 @@ def account(reader: Reader, email: str) -> Iterator[Finding]:
         )
 
 
-def machine_grants(project_id: str, email: str) -> str:
-    """The command that lets machines delete themselves."""
-    member = f"serviceAccount:{email}"
-    return grant_role(MACHINE_ROLE, "machine-role.yaml", MACHINE, project_id, member)
+def machine(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
+    """Checks the machines' own role in the project, where Google shows its policy."""
+    answer = reader.project_policy()
+    if not answer.good:
+        return
+    member = f"serviceAccount:{config.service_account}"
+    own = f"projects/{config.project}/roles/{MACHINE_ROLE}"
+    bindings = [b for b in answer.body.get("bindings", []) if member in b.get("members", [])]
+    if not bindings:
+        yield Finding(
+            Severity.WARNING,
+            "service_account",
+            f"{config.project} gives {config.service_account} no role: unless a group does, its "
+            "machines cannot delete themselves",
+            machine_grants(config),
+        )
+    elif any(b.get("role") == own and not b.get("condition") for b in bindings):
+        yield Finding(
+            Severity.WARNING,
+            "service_account",
+            f"{MACHINE_ROLE} has no condition: code on a machine can delete every machine of "
+            f"{config.project}",
+            f"{machine_grants(config)} && gcloud projects remove-iam-policy-binding "
+            f"{config.project} --member={member} --role={own} {_PLAIN}",
+        )
+
+
+def machine_grants(config: GcpConfig) -> str:
+    """The command that lets machines delete themselves, and no machine of another prefix."""
+    member = f"serviceAccount:{config.service_account}"
+    condition = machine_condition(config.group_prefix)
+    return grant_role(
+        MACHINE_ROLE, "machine-role.yaml", MACHINE, config.project, member, condition
+    )
 
 
 def lacking(wanted: Sequence[str], said: Answer) -> list[str]:

@@ -1,9 +1,10 @@
-"""How a machine deletes itself: through its group. The last machine deletes the group.
+"""How a machine deletes itself. The last machine deletes the group, if its role allows that.
 
 Records decide which machine is the last, not a count. Each machine that ends writes a record
 before it reads the records of the others. So if two end together, at least one sees that all
 have ended; and a claim ensures that only one deletes the group. Every step may be repeated. The
-template stays: it costs nothing, no machine may delete it, and the next command or ``reap`` does.
+template stays, and with the role that ships the empty group too: they cost nothing, and the next
+command or ``reap`` deletes them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from drillyard.errors import ControlPlaneError, InfrastructureError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Record
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard_backends.gcp.instance_group_self import InstanceGroupSelf
+from drillyard_backends.gcp.instance_group_self import Forbidden, InstanceGroupSelf
 from drillyard_backends.gcp.managed import Stage
 
 DELETES_A_SECOND = 4.0
@@ -134,9 +135,7 @@ class SelfDelete:
             if self._clock.monotonic() - began > GIVE_UP_S + self._spread_s:
                 return False
             try:
-                what = self._group.delete if last else self._delete_me
-                if not what():
-                    log.info("the group is already gone")
+                self._request_end(last)
             except ControlPlaneError as error:
                 log.warning("cannot end yet: %s", error)
             self._clock.wait(ended, RETRY_S + random.uniform(0.0, self._spread_s))
@@ -144,8 +143,14 @@ class SelfDelete:
             last = last or self._alone()
         return True
 
-    def _delete_me(self) -> bool:
-        return self._group.delete_machine(self._machine)
+    def _request_end(self, last: bool) -> None:
+        if last:
+            try:
+                self._group.delete()
+                return
+            except Forbidden as error:
+                log.info("the next command or `drillyard reap` deletes the empty group: %s", error)
+        self._group.delete_machine(self._machine)
 
     def _alone(self) -> bool:
         try:

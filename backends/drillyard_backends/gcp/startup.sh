@@ -20,9 +20,9 @@ token() {
   meta instance/service-accounts/default/token | sed -n 's/.*"access_token" *: *"\([^"]*\)".*/\1/p'
 }
 
-give_up() { # nothing can work here: keep the last words, then go, through the group
+give_up() { # nothing can work here: keep the last words, then go
   say "$1: this machine ends itself"
-  local group name zone
+  local group name zone api
   group="$(meta instance/attributes/drillyard-group)"
   [ -n "$group" ] || group="$(meta instance/attributes/created-by | sed -n 's,^projects/[^/]*/\([a-z]*/[^/]*\)/instanceGroupManagers/,\1/,p')"
   name="$(meta instance/name)"
@@ -30,16 +30,15 @@ give_up() { # nothing can work here: keep the last words, then go, through the g
   zone="${zone##*/}"
   agent=""
   sleep "${DRILLYARD_LAST_WORDS_S:-60}" & wait $! # the serial port goes with the machine; somebody may read it
-  if [ -n "$group" ]; then
-    project="$(meta project/project-id)"
-    for _ in 1 2 3 4 5 6; do
-      curl -sf -X POST -H "Authorization: Bearer $(token)" -H 'Content-Type: application/json' \
-        -d "{\"instances\":[\"zones/$zone/instances/$name\"],\"skipInstancesOnValidationError\":true}" \
-        "https://compute.googleapis.com/compute/v1/projects/$project/${group%/*}/instanceGroupManagers/${group##*/}/deleteInstances" \
-        >/dev/null && break
-      sleep 10
-    done
-  fi
+  api="https://compute.googleapis.com/compute/v1/projects/$(meta project/project-id)"
+  for _ in 1 2 3 4 5 6; do
+    [ -n "$group" ] && curl -sf -X POST -H "Authorization: Bearer $(token)" -H 'Content-Type: application/json' \
+      -d "{\"instances\":[\"zones/$zone/instances/$name\"],\"skipInstancesOnValidationError\":true}" \
+      "$api/${group%/*}/instanceGroupManagers/${group##*/}/deleteInstances" >/dev/null && break
+    # The role that ships may not change groups, and may delete this machine.
+    curl -sf -X DELETE -H "Authorization: Bearer $(token)" "$api/zones/$zone/instances/$name" >/dev/null && break
+    sleep "${DRILLYARD_RETRY_S:-10}"
+  done
   # Google ends this machine within minutes, if it has heard. If not, it must not cost until its limit:
   # one that is powered off costs its disk alone, and its group shows it as ended.
   sleep "${DRILLYARD_POWER_OFF_S:-600}" & wait $!

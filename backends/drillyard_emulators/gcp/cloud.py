@@ -17,6 +17,7 @@ from drillyard_emulators.gcp.compute.service import ComputeService
 from drillyard_emulators.gcp.compute.world import World
 from drillyard_emulators.gcp.gcs.objects import Storage
 from drillyard_emulators.gcp.gcs.service import StorageService
+from drillyard_emulators.gcp.grants import read_grants
 from drillyard_emulators.gcp.metadata import MetadataService
 from drillyard_emulators.gcp.project import Project, key_file, machine_of
 from drillyard_emulators.gcp.rights import rights_services, token_endpoint
@@ -179,7 +180,7 @@ class Cloud(Loopback):
                 setattr(self.project, key, set(texts(asked, key)))
         if "granted" in asked:
             granted = member(asked, "granted")
-            self.project.granted = {one: texts(granted, one) for one in granted}
+            self.project.granted = {who: list(read_grants(granted[who])) for who in granted}
 
     def _advance(self, asked: Document) -> float:
         now = self.clock.advance(number(asked, "seconds"))

@@ -8,6 +8,7 @@ import secrets
 import threading
 from dataclasses import dataclass, field
 
+from drillyard_emulators.gcp.grants import Grant
 from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.wire import Refusal, Request
 
@@ -29,7 +30,7 @@ class Project:
         project_id: As people write it.
         number: As Google writes it in the links that machines see.
         denied: Permissions that are refused to everyone.
-        granted: E-mail of an account to all the permissions that it has; who is not in it has all.
+        granted: E-mail of an account -> its roles; one that is not listed may do everything.
         disabled: Services that are switched off.
         accounts: Service accounts that exist, by e-mail.
     """
@@ -37,7 +38,7 @@ class Project:
     project_id: str
     number: str = "123456789012"
     denied: set[str] = field(default_factory=set)
-    granted: dict[str, list[str]] = field(default_factory=dict)
+    granted: dict[str, list[Grant]] = field(default_factory=dict)
     disabled: set[str] = field(default_factory=set)
     accounts: set[str] = field(default_factory=set)
 
@@ -49,9 +50,11 @@ class Project:
         self._lock = threading.Lock()
 
     def may(self, caller: str | None, permission: str, resource: str) -> bool:
-        """Whether a caller has a permission."""
-        granted = self.granted.get((caller or "").partition("|")[0])
-        return permission not in self.denied and (granted is None or permission in granted)
+        """Whether a caller has a permission on a resource, by the resource's full name."""
+        grants = self.granted.get((caller or "").partition("|")[0])
+        return permission not in self.denied and (
+            grants is None or any(grant.allows(permission, resource) for grant in grants)
+        )
 
     def need(self, caller: str | None, permission: str, resource: str) -> None:
         """Insist on a permission.

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from drillyard.errors import ConfigError
+from drillyard.findings import Severity
 from drillyard_backends.gcp import plan, prices, quotas, read_only_client, rights
 from drillyard_backends.gcp.settings import read_settings
 from tests.helpers.gcp_examined import (
@@ -17,7 +18,7 @@ from tests.helpers.gcp_examined import (
     order,
     quota,
 )
-from tests.helpers.google_world import SETTINGS, World
+from tests.helpers.google_world import ACCOUNT, SETTINGS, World
 
 ROOT = Path(__file__).parents[3]
 
@@ -159,6 +160,9 @@ def test_a_rule_that_spares_the_mailbox_is_no_fault(condition: dict[str, Any]) -
     rule = {"action": {"type": "Delete"}, "condition": condition}
     abort = {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 7}}
     world.buckets["lab-runs"]["lifecycle"] = {"rule": [rule, abort]}
+    world.bucket_policy = []
+    role = {"role": "roles/storage.objectAdmin", "members": [f"serviceAccount:{ACCOUNT}"]}
+    world.folders["runs%2F"] = [role]
     assert faults(examined(world, prefix="runs")) == []
 
 
@@ -202,3 +206,31 @@ def test_a_persons_login_asks_on_the_quota_of_the_project(
     machine = service_account.Credentials(None, "me@lab", "https://token")
     monkeypatch.setattr(google.auth, "default", lambda **_: (machine, None))
     assert read_only_client.HttpsLine("lab-1234")._signed().credentials.quota_project_id is None
+
+
+def test_a_machines_role_without_a_condition_is_a_warning_with_the_command() -> None:
+    """M11: code on a machine could delete every machine of the project."""
+    world = World()
+    del world.project_policy[0]["condition"]
+    (found,) = faults(examined(world, group_prefix="exp1"))
+    assert found.severity is Severity.WARNING and "can delete every machine" in found.message
+    assert '.startsWith("exp1-")' in (found.fix or "")
+    assert "remove-iam-policy-binding lab-1234" in (found.fix or "")
+    world.project_policy = []
+    (found,) = faults(examined(world))
+    assert "cannot delete themselves" in found.message
+    assert "iam roles create drillyardMachine" in (found.fix or "")
+
+
+def test_machines_with_rights_on_the_whole_bucket_are_a_warning_where_a_folder_is_enough() -> None:
+    """M11: code on a machine could read and rewrite the objects of other experiments."""
+    world = World()
+    (found,) = faults(examined(world, prefix="exp1"))
+    assert "can read and write all of gs://lab-runs" in found.message
+    assert "managed-folders add-iam-policy-binding gs://lab-runs/exp1" in (found.fix or "")
+    world.bucket_policy = []
+    (found,) = faults(examined(world, prefix="exp1"))
+    assert "gs://lab-runs/exp1 does not give" in found.message
+    role = {"role": "roles/storage.objectAdmin", "members": [f"serviceAccount:{ACCOUNT}"]}
+    world.folders["exp1%2F"] = [role]
+    assert faults(examined(world, prefix="exp1")) == []

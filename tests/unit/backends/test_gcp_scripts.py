@@ -234,13 +234,18 @@ def test_a_machine_that_nobody_hears_powers_off(
     known["instance/attributes/created-by"] = f"projects/123/{group}"
     known["instance/zone"] = "projects/123/zones/z-b"
     known["instance/name"], known["project/project-id"] = "dy-0123456789-w0-0", "lab"
-    passed = 'case "$*" in *deleteInstances*) ;; *) exec /usr/bin/curl "$@";; esac'
-    stand_in(bench.bin, "curl", passed)
+    # The role that ships may not change groups (M11): the machine deletes itself.
+    told = (
+        'case "$*" in *deleteInstances*) exit 22;; *DELETE*) ;; *) exec /usr/bin/curl "$@";; esac'
+    )
+    stand_in(bench.bin, "curl", told)
     given = {"GCE_METADATA_HOST": host, "DRILLYARD_PREFIX": "/none"}
     assert bench.run(script("startup.sh"), **given, DRILLYARD_POWER_OFF="systemctl poweroff") == 1
     (asked,) = [call for call in bench.calls if "deleteInstances" in call]
     assert f"projects/lab/{group}/deleteInstances" in asked
     assert '{"instances":["zones/z-b/instances/dy-0123456789-w0-0"]' in asked
+    (itself,) = [call for call in bench.calls if "-X DELETE" in call]
+    assert itself.endswith("/projects/lab/zones/z-b/instances/dy-0123456789-w0-0")
     assert bench.calls[-1] == "systemctl poweroff"
     (bench.folder / "calls").unlink()
     assert bench.run(script("startup.sh"), **given) == 1

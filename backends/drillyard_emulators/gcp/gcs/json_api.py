@@ -12,7 +12,8 @@ from drillyard_emulators.gcp.gcs.documents import new_bucket, object_document, p
 from drillyard_emulators.gcp.gcs.listing import list_objects
 from drillyard_emulators.gcp.gcs.objects import Conditions, Storage, StoredObject
 from drillyard_emulators.gcp.gcs.reading import media
-from drillyard_emulators.http.fields import Document, member, members
+from drillyard_emulators.gcp.grants import bucket_name, folder_name, object_name
+from drillyard_emulators.http.fields import Document, member, members, text
 from drillyard_emulators.http.wire import Refusal, Request, Response
 
 Authorise = Callable[[str | None, str, str], bool]
@@ -47,8 +48,12 @@ class JsonApi:
                 return self._test(request, name)
             case ["b", name, "iam"]:
                 return self._policy(request, name)
+            case ["b", name, "managedFolders"]:
+                return self._new_folder(request, name)
+            case ["b", name, "managedFolders", folder, "iam"]:
+                return self._policy(request, name, folder)
             case ["b", name, "o"]:
-                self._need(request, "storage.objects.list", name)
+                self.need(request, "storage.objects.list", name, list_=True)
                 return Response.of(list_objects(self._storage.bucket(name), request.query))
             case ["b", bucket, "o", name]:
                 return self._object(request, bucket, name)
@@ -63,22 +68,39 @@ class JsonApi:
                 return Response.of({"kind": "storage#serviceAccount", "email_address": address})
         raise Refusal(404, "notFound", "Not Found")
 
-    def _need(self, request: Request, permission: str, resource: str) -> None:
-        if not self._may(request.caller, permission, resource):
+    def need(
+        self, request: Request, permission: str, bucket: str, name: str = "", list_: bool = False
+    ) -> None:
+        """Insists on a permission on a bucket or on an object in it.
+
+        Args:
+            request: The caller's request.
+            permission: The permission.
+            bucket: Name of the bucket; empty for the project.
+            name: Name of the object; empty for the bucket itself.
+            list_: A listing: a managed folder may allow it for the prefix of the request.
+
+        Raises:
+            Refusal: 403.
+        """
+        names = [object_name(bucket, name) if name else bucket_name(bucket)]
+        if list_:
+            names.append(folder_name(bucket, request.query.get("prefix", "")))
+        if not any(self._may(request.caller, permission, each) for each in names):
             who = request.caller or "Anonymous caller"
-            text = f"{who} does not have {permission} access to {resource}."
+            text = f"{who} does not have {permission} access to {name or bucket or 'the project'}."
             raise Refusal(403, "forbidden", text)
 
     def _buckets(self, request: Request) -> Response:
         storage = self._storage
         if request.method == "GET":
-            self._need(request, "storage.buckets.list", "the project")
+            self.need(request, "storage.buckets.list", "")
             prefix = request.query.get("prefix", "")
             items = [
                 b.document for n, b in sorted(storage.buckets.items()) if n.startswith(prefix)
             ]
             return Response.of({"kind": "storage#buckets", "items": items})
-        self._need(request, "storage.buckets.create", "the project")
+        self.need(request, "storage.buckets.create", "")
         resource = request.json()
         with storage.lock:
             resource.setdefault("name", "")
@@ -88,7 +110,7 @@ class JsonApi:
 
     def _bucket(self, request: Request, name: str) -> Response:
         with self._storage.lock:
-            self._need(request, f"storage.buckets.{_BUCKET_RIGHT[request.method]}", name)
+            self.need(request, f"storage.buckets.{_BUCKET_RIGHT[request.method]}", name)
             bucket = self._storage.bucket(name)
             if request.method == "DELETE":
                 if bucket.live or bucket.archived:
@@ -99,26 +121,47 @@ class JsonApi:
                 patched(bucket, request.json(), self._storage.clock.now())
             return Response.of(bucket.document)
 
-    def _policy(self, request: Request, name: str) -> Response:
+    def _policy(self, request: Request, name: str, folder: str = "") -> Response:
         with self._storage.lock:
             self._storage.bucket(name)
+            key, kind = (f"{name}/{folder}", "managedFolders") if folder else (name, "buckets")
+            if folder and key not in self._storage.policies:
+                raise Refusal(404, "notFound", "The managed folder does not exist.")
             policy = {"kind": "storage#policy", "etag": "CAE=", "bindings": []}
             if request.method == "PUT":
-                self._need(request, "storage.buckets.setIamPolicy", name)
-                self._storage.policies[name] = {**policy, **request.json()}
+                self.need(request, f"storage.{kind}.setIamPolicy", name)
+                self._storage.policies[key] = {**policy, **request.json()}
             else:
-                self._need(request, "storage.buckets.getIamPolicy", name)
-            return Response.of(self._storage.policies.get(name, policy))
+                self.need(request, f"storage.{kind}.getIamPolicy", name)
+            return Response.of(self._storage.policies.get(key, policy))
+
+    def _new_folder(self, request: Request, bucket: str) -> Response:
+        self.need(request, "storage.managedFolders.create", bucket)
+        folder = text(request.json(), "name")
+        if not folder.endswith("/"):
+            raise Refusal(400, "invalid", "The name of a managed folder ends with a slash.")
+        with self._storage.lock:
+            uniform = member(
+                member(self._storage.bucket(bucket).document, "iamConfiguration"),
+                "uniformBucketLevelAccess",
+            )
+            if not uniform.get("enabled"):
+                message = "Managed folders need uniform bucket-level access."
+                raise Refusal(412, "conditionNotMet", message)
+            if f"{bucket}/{folder}" in self._storage.policies:
+                raise Refusal(409, "conflict", "The managed folder already exists.")
+            self._storage.policies[f"{bucket}/{folder}"] = {"bindings": []}
+        return Response.of({"kind": "storage#managedFolder", "name": folder, "bucket": bucket})
 
     def _test(self, request: Request, name: str) -> Response:
         self._storage.bucket(name)
         asked = re.findall(r"permissions=([^&]*)", request.query_text)
-        held = [p for p in map(unquote, asked) if self._may(request.caller, p, name)]
+        held = [p for p in map(unquote, asked) if self._may(request.caller, p, bucket_name(name))]
         document: Document = {"kind": "storage#testIamPermissionsResponse"}
         return Response.of({**document, **({"permissions": held} if held else {})})
 
     def _object(self, request: Request, bucket: str, name: str) -> Response:
-        self._need(request, f"storage.objects.{_OBJECT_RIGHT[request.method]}", bucket)
+        self.need(request, f"storage.objects.{_OBJECT_RIGHT[request.method]}", bucket, name)
         storage, generation = self._storage, request.query.get("generation")
         conditions = Conditions.of(request.query)
         if request.method == "DELETE":
@@ -135,7 +178,7 @@ class JsonApi:
             return Response.of(object_document(found))
 
     def _compose(self, request: Request, bucket: str, name: str) -> Response:
-        self._need(request, "storage.objects.create", bucket)
+        self.need(request, "storage.objects.create", bucket, name)
         asked = request.json()
         sources = members(asked, "sourceObjects")
         if not 1 <= len(sources) <= 32:
@@ -170,8 +213,8 @@ class JsonApi:
     def _copy(
         self, request: Request, source: tuple[str, str], target: tuple[str, str], verb: str
     ) -> Response:
-        self._need(request, "storage.objects.get", source[0])
-        self._need(request, "storage.objects.create", target[0])
+        self.need(request, "storage.objects.get", *source)
+        self.need(request, "storage.objects.create", *target)
         with self._storage.lock:
             found = self._source(request, *source)
             stored = self._duplicate(request, found, *target)
@@ -189,7 +232,7 @@ class JsonApi:
         return Response.of(document)
 
     def _move(self, request: Request, bucket: str, name: str, to: str) -> Response:
-        self._need(request, "storage.objects.move", bucket)
+        self.need(request, "storage.objects.move", bucket, name)
         with self._storage.lock:
             found = self._source(request, bucket, name)
             stored = self._duplicate(request, found, bucket, to)

@@ -6,11 +6,22 @@ import json
 import re
 import uuid
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from drillyard_emulators.gcp.gcs.documents import object_document
 from drillyard_emulators.gcp.gcs.objects import Conditions, Storage
 from drillyard_emulators.http.fields import Document, text
 from drillyard_emulators.http.wire import Refusal, Request, Response
+
+
+class Need(Protocol):
+    """Insists on a permission on a bucket or object; see ``JsonApi.need``."""
+
+    def __call__(
+        self, request: Request, permission: str, bucket: str, name: str = "", list_: bool = False
+    ) -> None:
+        """Raises a refusal where it is missing."""
+
 
 _RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 
@@ -34,10 +45,11 @@ class Uploads:
 
     Args:
         storage: Where objects go.
+        need: Insists on a permission on an object.
     """
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    def __init__(self, storage: Storage, need: Need) -> None:
+        self._storage, self._need = storage, need
         self._sessions: dict[str, Session] = {}
 
     def serve(self, request: Request, bucket: str) -> Response:
@@ -58,6 +70,7 @@ class Uploads:
     def _whole(self, request: Request, bucket: str, resource: Document, data: bytes) -> Response:
         self._storage.bucket(bucket)
         name = request.query.get("name") or text(resource, "name")
+        self._need(request, "storage.objects.create", bucket, name)
         conditions = Conditions.of(request.query)
         stored = self._storage.write(
             bucket, name, data, {**hashes(request), **resource}, conditions, request.caller
@@ -70,6 +83,7 @@ class Uploads:
         name = request.query.get("name") or text(resource, "name")
         if not name:
             raise Refusal(400, "required", "Required")
+        self._need(request, "storage.objects.create", bucket, name)
         if "x-upload-content-type" in request.headers:
             resource.setdefault("contentType", request.headers["x-upload-content-type"])
         conditions = Conditions.of(request.query)

@@ -11,11 +11,12 @@ from drillyard_emulators.gcp.gcs.documents import etag
 from drillyard_emulators.gcp.gcs.listing import page
 from drillyard_emulators.gcp.gcs.objects import Conditions, Storage, StoredObject, crc32c, md5
 from drillyard_emulators.gcp.gcs.reading import media
-from drillyard_emulators.gcp.gcs.uploads import hashes
+from drillyard_emulators.gcp.gcs.uploads import Need, hashes
 from drillyard_emulators.http.clock import rfc3339
 from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.wire import Refusal, Request, Response, parts_of
 
+_PERMISSION = {"PUT": "create", "POST": "create", "DELETE": "delete"}
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
@@ -28,10 +29,15 @@ class _Multipart:
 
 
 class XmlApi:
-    """``/BUCKET/OBJECT``."""
+    """``/BUCKET/OBJECT``.
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    Args:
+        storage: What is kept.
+        need: Insists on a permission on a bucket or object.
+    """
+
+    def __init__(self, storage: Storage, need: Need) -> None:
+        self._storage, self._need = storage, need
         self._multiparts: dict[str, _Multipart] = {}
 
     def serve(self, request: Request) -> Response:
@@ -47,7 +53,10 @@ class XmlApi:
         name = "/".join(parts_of(request.path)[1:])
         query = request.query
         if not name:
+            self._need(request, "storage.objects.list", bucket, "", True)
             return self._list(request, bucket)
+        permission = _PERMISSION.get(request.method, "get")
+        self._need(request, f"storage.objects.{permission}", bucket, name)
         if "uploads" in query or "uploadId" in query:
             return self._multipart(request, bucket, name)
         if request.method == "PUT":

@@ -61,6 +61,7 @@ class World:
             }
         ]
     )
+    repository_policy: list[dict[str, Any]] | None = None
     accounts: dict[str, dict[str, Any]] = field(default_factory=lambda: {ACCOUNT: {}})
     skew_s: float = 0.0
     no_credentials: bool = False
@@ -135,6 +136,9 @@ class World:
                 for _, v in params
             ]
             return 200, {"services": services}
+        if host.startswith("artifactregistry"):
+            policy = self.repository_policy
+            return (403, {}) if policy is None else (200, {"bindings": policy})
         if path.endswith(":getIamPolicy"):
             return 200, {"bindings": self.project_policy}
         if "/managedFolders/" in path:
@@ -144,7 +148,10 @@ class World:
             return 200, {"permissions": [p for p in body["permissions"] if p in self.allowed]}
         if host.startswith("iam"):
             account = self.accounts.get(path.rpartition("/")[2])
-            return (404, {}) if account is None else (200, account)
+            # "If you specify - as the project … the response contains an HTTP 403 Forbidden error
+            # instead of a 404": discovery document iam.v1, projects.serviceAccounts.get.
+            status = 403 if "/projects/-/" in path else 404
+            return (status, {}) if account is None else (200, account)
         name = path.removeprefix("storage/v1/b/").partition("/")[0]
         if name not in self.buckets:
             return 404, {}

@@ -296,7 +296,11 @@ class GcpBackend:
         with self._lock:
             if order.lease_id not in self._viewers:
                 self._viewers[order.lease_id] = Viewer(
-                    self._groups, self._base(order), candidates(self.config), self._clock
+                    self._groups,
+                    self._base(order),
+                    candidates(self.config),
+                    self._clock,
+                    self.config.listing_lag_s,
                 )
             return self._viewers[order.lease_id]
 

@@ -119,6 +119,8 @@ class CapacityReconciler:
         refused = self._refused(view)
         lost = self._lost(view)
         self._remember(view)
+        for group, machines in surplus(view, self._candidates).items():
+            lost.setdefault(group, []).extend(m for m in machines if m not in lost[group])
         self._remove(view, refused, lost)
         counted = [
             m
@@ -333,6 +335,36 @@ class CapacityReconciler:
 
     def _name(self, group: Group) -> str:
         return naming.group_name(self._base, group.variant)
+
+
+def surplus(view: View, candidates: Sequence[Candidate]) -> dict[Group, list[Managed]]:
+    """Machines that share their number with another one, so that two workers have one name.
+
+    An answer that was lost, and a late listing, can make a machine in two places. One that is up
+    is kept rather than one that is not, a later generation rather than an earlier one, and then
+    the one in the place that is tried first.
+
+    Args:
+        view: What is listed.
+        candidates: Places in the order in which they are tried.
+    """
+    order = {(c.place.path, c.variant): number for number, c in enumerate(candidates)}
+    places: dict[int, list[tuple[Group, Managed]]] = {}
+    for group, machines in view.items():
+        for machine in machines:
+            if machine.stage in (Stage.UP, Stage.COMING):
+                places.setdefault(machine.machine.index, []).append((group, machine))
+
+    def rank(entry: tuple[Group, Managed]) -> tuple[bool, int, int]:
+        group, machine = entry
+        place = order.get((group.place.path, group.variant), len(order))
+        return machine.stage is not Stage.UP, -machine.machine.generation, place
+
+    found: dict[Group, list[Managed]] = {}
+    for entries in places.values():
+        for group, machine in sorted(entries, key=rank)[1:]:
+            found.setdefault(group, []).append(machine)
+    return found
 
 
 def missing_machines(

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from drillyard_backends.gcp.settings import GcpConfig
 
 
+_HYPERDISK_ALONE = frozenset({"n4", "n4a", "n4d", "c4", "c4a", "c4d"})
+"""Series without persistent disks. Source: https://github.com/nextflow-io/nextflow/pull/6841"""
+
+
 @dataclass
 class Catalogue:
     """What Google has in the zones of an order.
@@ -80,6 +84,20 @@ def machine_types(
                 f"{name} is not in {', '.join(lacking)}",
                 "those zones will be passed over",
             )
+
+
+def disk_types(config: GcpConfig, found: Catalogue) -> Iterator[Finding]:
+    """Checks whether the machine types take the type of disk; a template brings its own disks."""
+    if config.template is not None or config.disk_type.startswith("hyperdisk"):
+        return
+    names = sorted({m.name for m in found.machines.values() if m.family in _HYPERDISK_ALONE})
+    if names:
+        yield Finding(
+            Severity.ERROR,
+            "disk_type",
+            f"{', '.join(names)} cannot have a {config.disk_type} disk",
+            "set disk_type to hyperdisk-balanced",
+        )
 
 
 def accelerators(reader: Reader, config: GcpConfig, found: Catalogue) -> Iterator[Finding]:

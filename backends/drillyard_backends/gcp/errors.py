@@ -23,7 +23,6 @@ NO_ROOM = frozenset(
         "ZONE_RESOURCE_POOL_EXHAUSTED",
         "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS",
         "QUOTA_EXCEEDED",
-        "CONDITION_NOT_MET",
         "REGION_QUOTA_EXCEEDED",
         "STOCKOUT",
         "INSTANCE_POOL_EXHAUSTED",
@@ -34,6 +33,8 @@ NO_ROOM = frozenset(
 _QUOTA_REASONS = {"quotaExceeded"}
 _BUSY_REASONS = {"resourceInUseByAnotherResource", "resourceNotReady"}
 _LOGIN = "gcloud auth application-default login renews them"
+_POLICY = "a policy of the organization forbids it"
+_POLICY_HINT = "ask its administrator for an exception, or change what the constraint names"
 _BUSY_CODES = {"RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "RESOURCE_NOT_READY"}
 """The second is *assumed* of operations: requests are answered so (``resourceNotReady``)."""
 _RATE_REASONS = {"rateLimitExceeded", "userRateLimitExceeded"}
@@ -126,7 +127,12 @@ def translate(error: Exception, what: str, project: str) -> Exception:
             f"{what}: Google did not accept the credentials: {text}",
             hint=_LOGIN,
         )
-    return ControlPlaneError(f"{what}: {text}", hint="it was tried again; is Google Cloud well?")
+    if isinstance(error, api.PreconditionFailed) and "constraints/" in text:
+        return ControlPlaneError(f"{what}: {_POLICY}: {text}", hint=_POLICY_HINT)
+    return ControlPlaneError(
+        f"{what}: {text}",
+        hint="it was tried again; https://status.cloud.google.com shows outages",
+    )
 
 
 def translated(error: Exception, what: str) -> DrillyardError | None:
@@ -177,6 +183,8 @@ def of_operation(errors: Iterable[OperationError], what: str, project: str) -> E
     if codes & NO_ROOM:
         hint = quota_hint(text, project) if any("QUOTA" in code for code in codes) else None
         return NoRoom(f"{what}: {text}", hint=hint or "more zones or machine types help")
+    if "CONDITION_NOT_MET" in codes:
+        return ControlPlaneError(f"{what}: {_POLICY}: {text}", hint=_POLICY_HINT)
     if any("PERMISSION" in code for code in codes):
         return AccessDenied(f"{what}: {text}", hint="`drillyard plan` lists what is missing")
     return ControlPlaneError(f"{what}: {text}")

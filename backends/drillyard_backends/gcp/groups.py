@@ -124,8 +124,11 @@ class Groups:
             NoRoom: A quota forbids it.
         """
         compute = self._compute
+        # Never PROACTIVE: no change of a template replaces a machine at work.
+        policy: JsonObject = {"type_": "OPPORTUNISTIC"}
         body: JsonObject = {
             "name": name,
+            "update_policy": policy,
             "base_instance_name": name,
             "instance_template": f"projects/{compute.project}/global/instanceTemplates/{name}",
             "target_size": 0,
@@ -140,10 +143,7 @@ class Groups:
                 {"zone": f"projects/{compute.project}/zones/{z}"} for z in place.zones
             ]
             body["distribution_policy"] = {"zones": zones, "target_shape": "ANY"}
-            body["update_policy"] = {
-                "type_": "OPPORTUNISTIC",
-                "instance_redistribution_type": "NONE",
-            }
+            policy["instance_redistribution_type"] = "NONE"
         with contextlib.suppress(Exists):
             compute.change(
                 f"create group {name} in {place.name}",

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.errors import Missing
 from drillyard_backends.gcp.groups import Groups
-from drillyard_backends.gcp.managed import Group, Managed
+from drillyard_backends.gcp.managed import Group, Managed, Stage
 from drillyard_backends.gcp.zones import Candidate
 
 FRESH_S = 0.5
@@ -28,10 +29,17 @@ class Viewer:
         base: What the lease's names begin with.
         candidates: Where its groups can be.
         clock: For the age of a look.
+        lag_s: Seconds for which a group with machines that is suddenly missing is believed to be
+            there. Whether Google may answer 404 for it once is not known.
     """
 
     def __init__(
-        self, groups: Groups, base: str, candidates: Sequence[Candidate], clock: Clock = SYSTEM
+        self,
+        groups: Groups,
+        base: str,
+        candidates: Sequence[Candidate],
+        clock: Clock = SYSTEM,
+        lag_s: float = 0.0,
     ) -> None:
         self._groups = groups
         self._base = base
@@ -39,6 +47,8 @@ class Viewer:
         self._known: set[Group] | None = None
         self._seen: tuple[float, dict[Group, list[Managed]]] | None = None
         self._clock = clock
+        self._lag_s = lag_s
+        self._missing_since: dict[Group, float] = {}
         self._lock = threading.Lock()
 
     def look(self, max_age_s: float = 0.0) -> dict[Group, list[Managed]]:
@@ -56,8 +66,11 @@ class Viewer:
                 name = naming.group_name(self._base, group.variant)
                 try:
                     found[group] = self._groups.machines(group.place, name)
+                    self._missing_since.pop(group, None)
                 except Missing:
-                    continue
+                    machines = self._in_doubt(group, now)
+                    if machines:
+                        found[group] = machines
             self._known = set(found)
             self._seen = (now, found)
             return found
@@ -72,3 +85,14 @@ class Viewer:
         """Look everywhere again."""
         with self._lock:
             self._known = self._seen = None
+            self._missing_since.clear()
+
+    def _in_doubt(self, group: Group, now: float) -> list[Managed]:
+        """The machines of a group that was listed before and is missing: neither up nor gone."""
+        since = self._missing_since.setdefault(group, now)
+        seen = self._seen[1].get(group, []) if self._seen is not None else []
+        if now - since >= self._lag_s:
+            return []
+        # One that never had a status never lived: its group was deleted because of that.
+        lived = [m for m in seen if m.sure or m.stage is Stage.UP]
+        return [replace(m, stage=Stage.COMING, trouble=None) for m in lived]

@@ -36,8 +36,11 @@ PATIENCE_S = 60.0
 OPERATION_S = 300.0
 """Seconds to wait for an operation."""
 TIMEOUT_S = 60.0
-WAIT_TIMEOUT_S = 150.0
+SERVER_WAIT_S = 120.0
 """The server answers a ``wait`` within two minutes."""
+WAIT_TIMEOUT_S = 150.0
+POLL_S = 2.0
+"""Seconds between two questions about an operation, if there is no time for a ``wait``."""
 _HARMLESS = ("", "NO_RESULTS_ON_PAGE")
 T = TypeVar("T")
 
@@ -211,16 +214,23 @@ class Compute:
         while operation.status != done:
             if time.monotonic() > deadline:
                 raise ControlPlaneError(f"{what}: not done after {within_s:.0f} s")
+            left = deadline - time.monotonic()
+            # The server holds a `wait` for up to two minutes: too long if less time is left.
+            patient = left >= SERVER_WAIT_S
             try:
                 operation = self.call(
                     what,
-                    lambda **more: client.wait(**{**more, "timeout": WAIT_TIMEOUT_S}),
+                    (lambda **more: client.wait(**{**more, "timeout": WAIT_TIMEOUT_S}))
+                    if patient
+                    else client.get,
                     operation=operation.name,
                     **where,
                 )
             except Missing as lost:
                 # Google keeps operations only for a while: a missing one proves nothing.
                 raise ControlPlaneError(f"{what}: Google no longer knows how it ended") from lost
+            if not patient and operation.status != done:
+                time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
         error = of_operation(operation.error.errors, what, self.project)
         if error is not None:
             raise error

@@ -68,12 +68,14 @@ def examine(
         ("service_account", lambda: rights.machine(reader, config)),
         ("zones", lambda: catalogue.zones(reader, config, there)),
         ("machine_types", lambda: catalogue.machine_types(reader, config, gpus, there)),
+        ("disk_type", lambda: catalogue.disk_types(config, there)),
         ("gpu_type", lambda: catalogue.accelerators(reader, config, there)),
         ("gpus", lambda: catalogue.enough_gpus(config, gpus, there)),
         ("quota", lambda: catalogue.room(reader, config, count, there)),
         ("bucket", lambda: prerequisites.bucket(reader, config, regions())),
         ("network", lambda: prerequisites.network(reader, config, regions())),
         ("image", lambda: prerequisites.image(reader, config)),
+        ("container", lambda: prerequisites.container(reader, config)),
     ]
     for subject, ask in questions:
         found += _asked(subject, ask)

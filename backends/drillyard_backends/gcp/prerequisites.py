@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 MOST_SKEW_S = 60.0
 """Google refuses tokens that are signed with a clock that is much further off."""
+_REGISTRY = re.compile(
+    r"(?P<location>[a-z0-9-]+)-docker\.pkg\.dev/(?P<project>[^/]+)/(?P<name>[^/]+)/"
+)
+_PUBLIC = ("-cloud", "-release", "-public")
+"""Ends of the names of Google's own projects with images that everybody may use."""
 _CONTINENTS = {
     "US": ("us-", "northamerica-"),
     "EU": ("europe-",),
@@ -305,8 +311,8 @@ def image(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
             yield catalogue.missing(
                 "image", f"there is no image {path}", "images", path.split("/")[1]
             )
-        elif answer.good and (answer.body.get("deprecated") or {}).get("state") == "OBSOLETE":
-            yield Finding(Severity.ERROR, "image", f"{path} is obsolete", "name a newer one")
+        elif answer.good:
+            yield from _usable(path, answer.body, config)
     elif config.container is None and config.wheelhouse is None and config.template is None:
         yield Finding(
             Severity.ERROR,
@@ -320,6 +326,51 @@ def image(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
         if answer.status == 404:
             message = f"there is no instance template {config.template!r}"
             yield catalogue.missing("template", message, "instance-templates", config.project)
+
+
+def container(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
+    """Checks whether the machines may pull a private image, if Google tells."""
+    match = _REGISTRY.match(config.container or "")
+    if match is None:
+        return
+    answer = reader.repository_policy(match["project"], match["location"], match["name"])
+    roles = _roles(answer, f"serviceAccount:{config.service_account}") | _roles(answer, "allUsers")
+    if answer.good and not any(role.startswith("roles/artifactregistry.") for role in roles):
+        yield Finding(
+            Severity.WARNING,
+            "container",
+            f"the repository {match['name']} itself does not let {config.service_account} pull "
+            f"{config.container}: unless the project or a group does, no machine can start",
+            f"gcloud artifacts repositories add-iam-policy-binding {match['name']} --project="
+            f"{match['project']} --location={match['location']} --role="
+            f"roles/artifactregistry.reader --member=serviceAccount:{config.service_account}",
+        )
+
+
+def _usable(path: str, body: Mapping[str, Any], config: GcpConfig) -> Iterator[Finding]:
+    """Checks whether machines can be made from an image that exists."""
+    state = str((body.get("deprecated") or {}).get("state", ""))
+    if state in ("OBSOLETE", "DELETED"):
+        yield Finding(Severity.ERROR, "image", f"{path} is {state.lower()}", "name a newer one")
+    size = int(body.get("diskSizeGb", 0))
+    if size > config.disk_gb and config.template is None:
+        yield Finding(
+            Severity.ERROR,
+            "disk_gb",
+            f"the disk has {config.disk_gb} GB, and {path} needs {size} GB",
+            f"set disk_gb to {size} or more",
+        )
+    owner = path.split("/")[1]
+    if owner != config.project and not owner.endswith(_PUBLIC):
+        yield Finding(
+            Severity.WARNING,
+            "image",
+            f"{path} belongs to another project: Google's service agent of {config.project}, "
+            "which makes the machines, needs roles/compute.imageUser there",
+            f"gcloud projects add-iam-policy-binding {owner} --role=roles/compute.imageUser "
+            "--condition=None --member=serviceAccount:$(gcloud projects describe "
+            f"{config.project} --format='value(projectNumber)')@cloudservices.gserviceaccount.com",
+        )
 
 
 def _near(location: str, region: str) -> bool:

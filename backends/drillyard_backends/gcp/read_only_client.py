@@ -37,7 +37,9 @@ COMPUTE = "https://compute.googleapis.com/compute/v1"
 STORAGE = "https://storage.googleapis.com/storage/v1"
 PROJECTS = "https://cloudresourcemanager.googleapis.com/v1/projects"
 SERVICES = "https://serviceusage.googleapis.com/v1/projects"
-ACCOUNTS = "https://iam.googleapis.com/v1/projects/-/serviceAccounts"
+REGISTRY = "https://artifactregistry.googleapis.com/v1/projects"
+IAM = "https://iam.googleapis.com/v1/projects"
+_OWN = ".iam.gserviceaccount.com"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TIMEOUT_S = 20.0
 _PATIENCE_S = 45.0
@@ -182,12 +184,18 @@ class Reader:
 
     def account(self, email: str) -> Answer:
         """A service account's description."""
-        return self._ask(Question("GET", f"{ACCOUNTS}/{quote(email, safe='@')}"))
+        return self._ask(Question("GET", _account_url(email)))
 
     def account_rights(self, email: str, wanted: Sequence[str]) -> Answer:
         """Which of these rights we have on a service account."""
-        url = f"{ACCOUNTS}/{quote(email, safe='@')}:testIamPermissions"
+        url = f"{_account_url(email)}:testIamPermissions"
         return self._ask(Question("POST", url, body={"permissions": list(wanted)}))
+
+    def repository_policy(self, project: str, location: str, repository: str) -> Answer:
+        """Who has which role on a repository of Artifact Registry."""
+        name = f"{quote(project)}/locations/{quote(location)}/repositories/{quote(repository)}"
+        params = [("options.requestedPolicyVersion", "3")]
+        return self._ask(Question("GET", f"{REGISTRY}/{name}:getIamPolicy", params))
 
     def services(self, wanted: Iterable[str]) -> Answer:
         """Returns the states of APIs in the project."""
@@ -294,6 +302,13 @@ class HttpsLine:
                 self._credentials = self._credentials.with_quota_project(self._project)
             self._session = requests.AuthorizedSession(self._credentials)
         return self._session
+
+
+def _account_url(email: str) -> str:
+    """By the account's own project: with ``-`` Google answers 403 where there is no account."""
+    domain = email.partition("@")[2]
+    project = domain.removesuffix(_OWN) if domain.endswith(_OWN) else "-"
+    return f"{IAM}/{project}/serviceAccounts/{quote(email, safe='@')}"
 
 
 def _document(response: Response) -> Mapping[str, Any]:

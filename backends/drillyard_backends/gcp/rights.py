@@ -267,6 +267,15 @@ def account(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
 
 def machine(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
     """Checks the machines' own role in the project, where Google shows its policy."""
+    if config.repair:
+        yield Finding(
+            Severity.WARNING,
+            "repair",
+            "with repair: true a group makes a machine again that deletes itself, so machines "
+            "need compute.instanceGroupManagers.update, which holds for all groups of the project",
+            f"leave repair out; or gcloud iam roles update {MACHINE_ROLE} --project="
+            f"{config.project} --add-permissions=compute.instanceGroupManagers.update",
+        )
     answer = reader.project_policy()
     if not answer.good:
         return

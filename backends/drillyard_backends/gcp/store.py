@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from google.api_core.retry import Retry
     from google.cloud.storage import Blob, Bucket
 
+NO_PROJECT = "no-project"
 _URL = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(?P<prefix>.*))?\Z")
 CHUNK = 8 << 20
 """Bytes in one piece of a resumable upload; a broken connection repeats one piece."""
@@ -135,10 +136,13 @@ class GcsStore(BucketStore["Bucket"]):
 
     def _connect(self) -> Bucket:
         with seam(self.url):
+            import google.auth
             import requests.adapters
             from google.cloud import storage
 
-            client = storage.Client()
+            credentials, project = google.auth.default(scopes=list(storage.Client.SCOPE))
+            # Requests about objects need no project, and the client refuses to be without one.
+            client = storage.Client(project=project or NO_PROJECT, credentials=credentials)
             # For its traces the library requests the bucket whenever an object is missing. Every
             # poll for an order to stop would take two requests, and the traces are never read.
             client._bucket_metadata_cache = None

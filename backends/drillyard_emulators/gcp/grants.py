@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from drillyard_emulators.http.fields import Fields, JsonView, as_object, text, texts
+from drillyard.documents.json_types import JsonView
+from drillyard_emulators.http.fields import Fields, as_object, text, texts
 
 _TYPES = (
     (re.compile(r"projects/[^/]+/zones/[^/]+/instances/[^/]+"), "compute.googleapis.com/Instance"),

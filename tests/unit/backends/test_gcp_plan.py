@@ -234,3 +234,73 @@ def test_machines_with_rights_on_the_whole_bucket_are_a_warning_where_a_folder_i
     role = {"role": "roles/storage.objectAdmin", "members": [f"serviceAccount:{ACCOUNT}"]}
     world.folders["exp1%2F"] = [role]
     assert faults(examined(world, prefix="exp1")) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "settings", "subject", "said"),
+    [
+        ({"diskSizeGb": "50"}, {}, "disk_gb", "needs 50 GB"),
+        ({"diskSizeGb": "50"}, {"disk_gb": 50}, "", ""),
+        ({"deprecated": {"state": "DELETED"}}, {}, "image", "is deleted"),
+    ],
+)
+def test_an_image_that_no_machine_can_be_made_from_is_refused(
+    image: dict[str, Any], settings: dict[str, Any], subject: str, said: str
+) -> None:
+    """M15: each machine was refused by its group, and the search for room went on."""
+    world = World()
+    world.compute["projects/lab-1234/global/images/drillyard"] = image
+    found = faults(examined(world, **settings))
+    assert [f.subject for f in found] == [subject] * bool(subject)
+    assert not said or said in found[0].message
+
+
+@pytest.mark.parametrize(("owner", "warned"), [("other-lab", True), ("debian-cloud", False)])
+def test_an_image_of_another_project_needs_a_right_there(owner: str, warned: bool) -> None:
+    """M15: Google's own agent makes the machines, not the person who runs `plan`."""
+    world = World()
+    world.compute[f"projects/{owner}/global/images/i"] = {}
+    found = faults(examined(world, image=f"projects/{owner}/global/images/i", image_family=None))
+    assert [f.subject for f in found] == ["image"] * warned
+    assert all("@cloudservices.gserviceaccount.com" in (f.fix or "") for f in found)
+
+
+@pytest.mark.parametrize(
+    ("disk", "refused"), [("pd-balanced", True), ("hyperdisk-balanced", False)]
+)
+def test_series_that_take_hyperdisk_alone_are_refused_with_another_disk(
+    disk: str, refused: bool
+) -> None:
+    """M15: n4 and c4 machines were rented with a disk that they cannot have."""
+    world = World()
+    for zone in ("europe-west1-b", "europe-west1-c"):
+        path = f"projects/lab-1234/zones/{zone}/machineTypes/n4-standard-4"
+        world.compute[path] = {"guestCpus": 4}
+    found = examined(world, machine_types=["n4-standard-4"], disk_type=disk)
+    assert ("disk_type" in {f.subject for f in found}) is refused
+
+
+def test_a_group_that_repairs_needs_a_right_that_conditions_cannot_restrict() -> None:
+    (found,) = faults(examined(World(), repair=True))
+    assert found.subject == "repair" and "leave repair out" in (found.fix or "")
+
+
+def test_the_account_of_machines_is_asked_for_by_its_own_project() -> None:
+    """G-D18: with `-` for the project Google answers 403 where there is no account."""
+    world = World()
+    world.accounts.clear()
+    (found,) = [f for f in faults(examined(world)) if f.subject == "service_account"]
+    assert f"there is no service account {ACCOUNT}" in found.message
+    assert "iam service-accounts create" in (found.fix or "")
+
+
+def test_a_private_container_that_machines_may_not_pull_is_a_warning() -> None:
+    """G-D19: the pull was refused on each machine, and each was replaced."""
+    world = World(repository_policy=[])
+    name = f"europe-docker.pkg.dev/lab-1234/images/drillyard@sha256:{'0' * 64}"
+    (found,) = faults(examined(world, container=name))
+    assert found.subject == "container"
+    assert "artifacts repositories add-iam-policy-binding images" in (found.fix or "")
+    role = {"role": "roles/artifactregistry.reader", "members": [f"serviceAccount:{ACCOUNT}"]}
+    world.repository_policy = [role]
+    assert faults(examined(world, container=name)) == []

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("azure.ai.ml")
 
 from drillyard.backend import ExplainsLosses, Liveness
-from drillyard.errors import TeardownUnconfirmed
+from drillyard.errors import ControlPlaneError, TeardownUnconfirmed
 from drillyard.leases.release import release_confirmed
 from drillyard.mailbox.status import Cause
 from drillyard.system.clock import SYSTEM
@@ -91,6 +91,27 @@ def test_a_job_that_fails_as_its_node_is_taken_away_counts_as_a_preemption(
     assert isinstance(backend, ExplainsLosses)
     assert backend.lost_to(lease, TICKET) is cause
     gone(azure, backend, lease)
+
+
+# -- a job that does not end ----------------------------------------------------------------------
+
+
+def test_a_job_that_does_not_end_on_a_kept_cluster_is_said_with_what_frees_its_node(
+    azure, settings, monkeypatch
+):
+    """A24: users report 12 and 40 hours; the message said nothing about the node."""
+    backend = AzureBackend(**{**settings, "compute": "kept-hanging"})
+    lease, name = running(azure, backend)
+    azure.physics(finalize_s=1000.0)
+    azure.ask("finish", name=name, code=0)
+    until(lambda: statuses(azure, lease)[name] == "Finalizing", what="its last state")
+    backend.teardown(lease)  # for some minutes a cancelled job may take its time
+    monkeypatch.setattr(jobs, "HANGING_S", 0.0)
+    with pytest.raises(ControlPlaneError, match="az ml compute update --name kept-hanging"):
+        backend.teardown(lease)
+    azure.advance(1000.0)
+    until(lambda: statuses(azure, lease)[name] == "Completed", what="its end")
+    backend.teardown(lease)
 
 
 # -- a job that does not respond ------------------------------------------------------------------

@@ -28,7 +28,7 @@ from drillyard_backends.azure.clusters import Cluster
 from drillyard_backends.azure.errors import Exists, Missing, translated
 from drillyard_backends.azure.job_body import body, order_key
 from drillyard_backends.azure.job_failures import JobFailures
-from drillyard_backends.azure.jobs import Jobs, Patience, finished_runs
+from drillyard_backends.azure.jobs import Jobs, Patience, does_not_end, finished_runs
 from drillyard_backends.azure.lease_listing import listed_orders
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig, read_settings
@@ -299,6 +299,8 @@ class AzureBackend:
                 jobs.cancel(job)
             except DrillyardError as error:
                 failed.append(error)
+            if jobs.hangs(job) and self.config.compute is not None:
+                failed.append(does_not_end(job, self.config))
         return finishing
 
     def _end_cluster(self, lease: Lease, failed: list[DrillyardError]) -> None:
@@ -334,13 +336,10 @@ class AzureBackend:
         """Returns unfinished endpoints; cached, because teardowns read them often."""
         with self._lock:
             now = self._clock.monotonic()
-            if (
-                self._endpoints is None
-                or self._endpoints[1]
-                or now - self._endpoints[0] > _RARELY_S
-            ):
-                self._endpoints = now, list(unfinished.listed(self._service))
-            return self._endpoints[1]
+            known = self._endpoints
+            if known is None or known[1] or now - known[0] > _RARELY_S:
+                known = self._endpoints = now, list(unfinished.listed(self._service))
+            return known[1]
 
     def _lease(self, order: Order, created_at: float) -> Lease:
         provider: JsonObject = {

@@ -22,6 +22,7 @@ from drillyard_backends.azure.clusters import stamp
 from drillyard_backends.azure.errors import Exists, Missing
 from drillyard_backends.azure.rest import section
 from drillyard_backends.azure.service import Service
+from drillyard_backends.azure.settings import AzureConfig
 
 FRESH_S = 4.0
 """Largest age in seconds of a listing that decides whether a job is alive."""
@@ -32,6 +33,8 @@ NOT_RESPONDING_S = 600.0
 LEAVE_S = 30.0
 """Seconds that the program of a job may take to exit after its run has finished."""
 OVER = frozenset({"Completed", "Failed", "Canceled"})
+HANGING_S = 300.0
+"""Seconds in which a cancelled job should end."""
 ENDING = frozenset({"Finalizing", "CancelRequested"})
 """States in which the service refuses to cancel, or is cancelling: the jobs end by themselves."""
 _AT_WORK = frozenset({"Running", *ENDING})
@@ -157,6 +160,7 @@ class Jobs:
         """Job -> what it is waiting for, and since when."""
         self._given_up: set[str] = set()
         self._leaving: dict[str, float] = {}
+        self._ending: dict[str, float] = {}
 
     def look(self, fresh_s: float = FRESH_S) -> list[Job]:
         """All jobs of the lease, from a listing that is at most so old."""
@@ -262,6 +266,13 @@ class Jobs:
             now = self._clock.monotonic()
             return now - self._leaving.setdefault(job.name, now) < LEAVE_S
 
+    def hangs(self, job: Job) -> bool:
+        """Returns whether a job has been about to end for longer than that should take."""
+        with self._lock:
+            now = self._clock.monotonic()
+            since = self._ending.setdefault(job.name, now)
+            return job.status in ENDING and now - since >= HANGING_S
+
     def cancel(self, job: Job) -> None:
         """Ask for the end of a job; gone, over and about to end are success.
 
@@ -322,6 +333,21 @@ class Jobs:
         # "Preparing" stands for a build as well, before or after "Queued".
         built = any(j.status in (*_AT_WORK, "Completed") for j in self._known.values())
         return self._patience.preparing_s + (0.0 if built else self._patience.build_s)
+
+
+def does_not_end(job: Job, config: AzureConfig) -> ControlPlaneError:
+    """Returns the error for a job on a kept cluster that was cancelled long ago.
+
+    Its node is billed until it ends; users report hours. The cluster may have jobs of others, so
+    only its owner can decide to take its nodes away.
+    """
+    return ControlPlaneError(
+        f"job {job.name} is {job.status} and does not end; its node on {config.compute} is "
+        f"billed. If all jobs there are yours: az ml compute update --name {config.compute} "
+        f"--resource-group {config.resource_group} --workspace-name {config.workspace} "
+        "--max-instances 0",
+        hint="run the same command or `drillyard reap` again",
+    )
 
 
 def finished_runs(order: Order, *, shared: bool) -> set[str]:

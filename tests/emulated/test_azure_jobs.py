@@ -114,6 +114,16 @@ def test_a_job_that_does_not_end_on_a_kept_cluster_is_said_with_what_frees_its_n
     backend.teardown(lease)
 
 
+def test_a_teardown_lists_the_jobs_of_its_own_lease_alone(azure, backend):
+    """A-D18: the workspace keeps every job, so each look at all of them took longer each week."""
+    lease, name = running(azure, backend)
+    mark = max(entry["number"] for entry in azure.log(""))
+    release_confirmed(backend, lease, timeout_s=60)
+    assert statuses(azure, lease)[name] == "Canceled"
+    asked = [entry["query"] for entry in azure.log("GET .*/jobs[?]", mark)]
+    assert asked and all(f"tag={lease.lease_id}" in query for query in asked)
+
+
 # -- a job that does not respond ------------------------------------------------------------------
 
 

@@ -8,7 +8,6 @@ JSON of a lease can find, repeat and end everything.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Iterator
 from functools import cached_property
@@ -29,7 +28,7 @@ from drillyard_backends.azure.errors import Exists, Missing, translated
 from drillyard_backends.azure.job_body import body, order_key
 from drillyard_backends.azure.job_failures import JobFailures
 from drillyard_backends.azure.jobs import Jobs, Patience, does_not_end, finished_runs
-from drillyard_backends.azure.lease_listing import listed_orders
+from drillyard_backends.azure.lease_listing import is_listed, listed_orders
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig, read_settings
 from drillyard_backends.azure.store import BlobStore
@@ -37,7 +36,6 @@ from drillyard_backends.azure.store import BlobStore
 log = logging.getLogger(__name__)
 SETUP_S = TEARDOWN_S = 600.0
 _FRESH_S, _RARELY_S = 4.0, 30.0
-_PREEMPTED = re.compile(r"preemptionerror|pre-?empted", re.I)
 SETTLED_S = 120.0
 """Seconds for which a new cluster may be reported as missing; after that it is gone."""
 
@@ -209,10 +207,8 @@ class AzureBackend:
         guide has said both, and users report both. The error of a failed job names the cause.
         """
         job = self._of(lease.order).of(ticket_id)
-        lost = self.config.low_priority and job is not None and job.status == "Failed"
-        if lost and job is not None and _PREEMPTED.search(self._failures.reason(job)):
-            return Cause.PREEMPTION
-        return Cause.INFRASTRUCTURE
+        lost = self.config.low_priority and job is not None and self._failures.preempted(job)
+        return Cause.PREEMPTION if lost else Cause.INFRASTRUCTURE
 
     def launch(self, lease: Lease, ticket_id: str) -> JsonObject:
         """Submits the job of a ticket unless one works on its run.
@@ -330,6 +326,12 @@ class AzureBackend:
         for order, created_at in orders.values():
             yield self._lease(order, created_at)
 
+    def listed(self, lease: Lease) -> bool:
+        """Returns whether a job, a cluster or an endpoint of a lease is there."""
+        if any(order.lease_id == lease.lease_id for order, _ in self._unfinished_endpoints()):
+            return True
+        return is_listed(self._service, lease.lease_id, self._of(lease.order).look(0.0))
+
     # -- inside -------------------------------------------------------------------------------
 
     def _unfinished_endpoints(self) -> list[tuple[Order, float]]:
@@ -370,8 +372,7 @@ class AzureBackend:
             return self._jobs[order.lease_id]
 
     def _entity(self, order: Order, name: str, ticket: str) -> dict[str, object]:
-        root = self._service.root
-        return body(self.config, order, root, name, ticket, self._begun_at(order))
+        return body(self.config, order, self._service.root, name, ticket, self._begun_at(order))
 
     def _begun_at(self, order: Order) -> float:
         """Returns the start of the lease, which is the same for every driver."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable
 from functools import cached_property
 
@@ -17,6 +18,7 @@ from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
 from drillyard_backends.azure.store import BlobStore
 
+_PREEMPTED = re.compile(r"preemptionerror|pre-?empted", re.I)
 log = logging.getLogger(__name__)
 
 
@@ -68,6 +70,10 @@ class JobFailures:
                 f"{job.name} could not start its worker: {refusal}",
                 hint=f"environment {name}: deployments/azure/environment has what it needs",
             )
+
+    def preempted(self, job: Job) -> bool:
+        """Returns whether a job failed because its low-priority node was taken back."""
+        return job.status == "Failed" and _PREEMPTED.search(self.reason(job)) is not None
 
     def reason(self, job: Job) -> str:
         """Returns the service's error of a failed job; empty if it is not known yet."""

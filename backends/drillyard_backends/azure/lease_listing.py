@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from drillyard.backend import Order
 from drillyard_backends.azure import clusters, naming, plan
 from drillyard_backends.azure.clusters import Cluster
 from drillyard_backends.azure.jobs import Job
 from drillyard_backends.azure.service import Service
+
+
+def is_listed(service: Service, lease_id: str, jobs: Iterable[Job]) -> bool:
+    """Returns whether a lease has an unfinished job or a cluster.
+
+    The workspace keeps every job that ever ran, so that a listing of all gets longer each week. A
+    teardown asks every few seconds, and needs the jobs of its own lease alone.
+
+    Args:
+        service: Sends the requests.
+        lease_id: The lease.
+        jobs: Its jobs, from a new listing.
+    """
+    if any(not job.over for job in jobs):
+        return True
+    existing = [Cluster.of(each) for each in service.computes()]
+    return any(
+        lease_id in (cluster.tags.get(naming.LEASE_TAG), clusters.lease_of(cluster.name))
+        for cluster in existing
+    )
 
 
 def listed_orders(service: Service) -> dict[str, tuple[Order, float]]:

@@ -3,6 +3,7 @@
 from drillyard.backend.capabilities import (
     Delays,
     ExplainsLosses,
+    FindsLeases,
     HasClock,
     HasConsole,
     HasDelays,
@@ -23,6 +24,7 @@ __all__ = [
     "Cost",
     "Delays",
     "ExplainsLosses",
+    "FindsLeases",
     "HasClock",
     "HasConsole",
     "HasDelays",

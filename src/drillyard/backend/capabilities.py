@@ -91,6 +91,18 @@ class ProvidesStore(Protocol):
 
 
 @runtime_checkable
+class FindsLeases(Protocol):
+    """It can look for one lease with fewer requests than ``leases()`` takes."""
+
+    def listed(self, lease: Lease) -> bool:
+        """Returns whether ``leases()`` would yield this lease. A teardown asks repeatedly.
+
+        Raises:
+            InfrastructureError: The provider does not answer, or not completely.
+        """
+
+
+@runtime_checkable
 class HasClock(Protocol):
     """The provider has a clock. Leases are judged by it instead of by this machine's clock."""
 
@@ -189,6 +201,7 @@ CAPABILITIES: tuple[type, ...] = (
     HasDelays,
     TendsLeases,
     ProvidesStore,
+    FindsLeases,
     HasClock,
     HasConsole,
     ProtectsLeases,

@@ -6,7 +6,7 @@ again and again, and believed only when the listing was empty for twice the prov
 
 from __future__ import annotations
 
-from drillyard.backend import Backend, Lease, delays_of
+from drillyard.backend import Backend, FindsLeases, Lease, delays_of
 from drillyard.errors import AccessDenied, DrillyardError, TeardownUnconfirmed
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.loops import run_steps
@@ -91,6 +91,8 @@ class Release:
         return now >= self._ask_at and (self._absent_since is None or not self._asked)
 
     def _listed(self) -> bool:
+        if isinstance(self._backend, FindsLeases):
+            return self._backend.listed(self._lease)
         return any(found.lease_id == self._lease.lease_id for found in self._backend.leases())
 
     def _unconfirmed(self, why: str, hint: str) -> TeardownUnconfirmed:

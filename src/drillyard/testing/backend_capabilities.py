@@ -13,6 +13,7 @@ import pytest
 from drillyard.backend import (
     Backend,
     ExplainsLosses,
+    FindsLeases,
     HasClock,
     HasConsole,
     HasDelays,
@@ -128,6 +129,17 @@ class CapabilityTests(BackendTests):
         backend.teardown(lease)
         self.gone(backend, order)
         backend.protect(lease, _UNTIL)
+
+    def test_one_lease_is_found_as_in_the_listing(self, backend: Backend, order: Order) -> None:
+        """A teardown that asks for its own lease must see all that the listing of all shows."""
+        if not isinstance(backend, FindsLeases):
+            lacks(FindsLeases)
+        lease = backend.provision(order)
+        self.found(backend, order)
+        assert backend.listed(lease)
+        backend.teardown(lease)
+        self.gone(backend, order)
+        until(lambda: not backend.listed(lease), self.patience_s, "its end")
 
     def test_a_loss_has_one_of_two_causes(self, backend: Backend, order: Order) -> None:
         """What never ran was not taken back, however often that is asked."""

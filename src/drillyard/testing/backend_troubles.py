@@ -20,6 +20,7 @@ import pytest
 from drillyard.backend import (
     Backend,
     ExplainsLosses,
+    FindsLeases,
     HasClock,
     HasConsole,
     HasDelays,
@@ -99,6 +100,8 @@ class TroubleTests(BackendTests):
         if isinstance(backend, ProvidesStore):
             found["store_url"] = backend.store_url
             found["prepare_store"] = lambda: backend.prepare_store(order.store_url)
+        if isinstance(backend, FindsLeases):
+            found["listed"] = lambda: backend.listed(lease)
         if isinstance(backend, HasClock):
             found["now"] = backend.now
         if isinstance(backend, HasConsole):

@@ -24,6 +24,7 @@ HAS = {
         "ProvidesStore",
         "HasConsole",
         "ExplainsLosses",
+        "FindsLeases",
     },
     "gcp": {
         "HasSettings",

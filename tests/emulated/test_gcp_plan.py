@@ -30,7 +30,7 @@ backends:
     image_family: projects/debian-cloud/global/images/family/debian-12
 budget: {{max_hours: 2, max_cost: 5}}
 """
-READING = (":testIamPermissions", "/token", ":signBlob")
+READING = (":testIamPermissions", ":getIamPolicy", "/token", ":signBlob")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def now(cloud: GcpEmulator) -> int:
 REFUSED: list[Any] = [
     (48, ["--set", "budget.max_hours=0"], {}, "budget.max_hours"),
     (48, ["--set", "budget.max_hours=null"], {}, "max_hours"),
-    (48, ["--set", "budget.max_hours=0.001"], {}, "lives between 30 s and 120 days"),
+    (48, ["--set", "budget.max_hours=0.001"], {}, "can run for 30 s to 120 days"),
     (49, ["--set", "budget.max_cost=null"], {}, "max_cost"),
     (49, ["--set", "budget.max_cost=1"], {}, "more than max_cost = 1"),
     (

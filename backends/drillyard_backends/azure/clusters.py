@@ -169,10 +169,10 @@ def find(service: Service, name: str) -> Cluster | None:
 
 
 def words(service: Service, name: str) -> list[str]:
-    """What Azure says of a cluster, for people."""
+    """Returns a description of a cluster for people."""
     found = find(service, name)
     if found is None:
-        return [f"cluster {name}: is not there"]
+        return [f"cluster {name} does not exist"]
     kind = "low priority" if found.low_priority else "dedicated"
     nodes = f"{found.nodes} of at most {found.most} nodes"
     return [

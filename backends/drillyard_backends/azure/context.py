@@ -26,7 +26,7 @@ def files(folder: Path) -> Iterator[tuple[str, Path]]:
     """What azure-ai-ml sends of a folder: name and file, links followed; in no order.
 
     Args:
-        folder: With the Dockerfile.
+        folder: The folder with the Dockerfile.
     """
     left_out = _left_out(folder)
     for place, _, names in os.walk(folder, followlinks=True):
@@ -37,24 +37,24 @@ def files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def examine(folder: Path) -> Iterator[Finding]:
-    """Checks whether Azure ML takes a folder; nothing where it does and there is nothing to say.
+    """Yields what keeps Azure ML from building an image of a folder, and warnings.
 
     Args:
-        folder: With the Dockerfile.
+        folder: The folder with the Dockerfile.
     """
     # The folder may be a whole disk: stop when it is too large.
     some = itertools.islice(files(folder), 10 * MOST_FILES)
     try:
-        found = {name: path.stat().st_size for name, path in some}
+        sizes = {name: path.stat().st_size for name, path in some}
     except OSError as error:
         why = f"{error.filename} cannot be sent: {error.strerror}"
         yield Finding(Severity.ERROR, "build", why, "correct or delete it")
         return
-    size = sum(found.values())
-    if len(found) > MOST_FILES or size > MOST_BYTES:
-        biggest = sorted(found, key=lambda name: -found[name])[:3]
-        names = ", ".join(f"{name} ({found[name] / 1e6:.2f} MB)" for name in biggest)
-        count = f"{len(found)}{' or more' if len(found) == 10 * MOST_FILES else ''}"
+    size = sum(sizes.values())
+    if len(sizes) > MOST_FILES or size > MOST_BYTES:
+        biggest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+        names = ", ".join(f"{name} ({sizes[name] / 1e6:.2f} MB)" for name in biggest)
+        count = f"{len(sizes)}{' or more' if len(sizes) == 10 * MOST_FILES else ''}"
         yield Finding(
             Severity.ERROR,
             "build",
@@ -64,7 +64,7 @@ def examine(folder: Path) -> Iterator[Finding]:
             "Dockerfile download it; drillyard's own wheel comes to jobs by itself",
         )
         return
-    for name in found:
+    for name in sizes:
         if Path(name).match("drillyard-*.whl"):
             yield Finding(
                 Severity.WARNING,
@@ -80,9 +80,9 @@ def check(folder: Path) -> None:
     Raises:
         UserError: Too many files, too large, or a file that cannot be read.
     """
-    for found in examine(folder):
-        if found.severity is Severity.ERROR:
-            raise UserError(f"backends.azure.build: {found.message}", hint=found.fix)
+    for finding in examine(folder):
+        if finding.severity is Severity.ERROR:
+            raise UserError(f"backends.azure.build: {finding.message}", hint=finding.fix)
 
 
 def _left_out(folder: Path) -> Callable[[Path], bool]:

@@ -155,9 +155,9 @@ class AzureEndpoints:
 
     def deployed(self) -> list[str]:
         """Names of our endpoints."""
-        found = self._service.pages(f"{self._service.root}/onlineEndpoints")
+        endpoints = self._service.pages(f"{self._service.root}/onlineEndpoints")
         return sorted(
-            str(one["name"]) for one in found if section(one, "tags").get(naming.MARK) == MARK
+            str(e["name"]) for e in endpoints if section(e, "tags").get(naming.MARK) == MARK
         )
 
     # -- before anything is made --------------------------------------------------------------
@@ -172,30 +172,30 @@ class AzureEndpoints:
                 allowed="3 to 32 of a-z 0-9 -, a letter first",
                 hint=f"--name {_proposal(name)}",
             )
-        found = [
+        findings = [
             f
             for f in plan.examine_endpoint(self._service, self.config)
             if f.severity is Severity.ERROR
         ]
-        if not found:
+        if not findings:
             return
-        if any(f.infrastructure for f in found):
-            raise InfrastructureError(found[0].message, hint=found[0].fix)
-        problems = [ConfigError(f.message, field=f.subject, hint=f.fix) for f in found]
+        if any(f.infrastructure for f in findings):
+            raise InfrastructureError(findings[0].message, hint=findings[0].fix)
+        problems = [ConfigError(f.message, field=f.subject, hint=f.fix) for f in findings]
         raise problems[0] if len(problems) == 1 else ConfigErrors(problems)
 
     def _look(self, name: str) -> JsonObject | None:
         """The endpoint of that name, if it is ours."""
         try:
-            found = self._service.ask(self._path(name))
+            endpoint = self._service.ask(self._path(name))
         except Missing:
             return None
-        if section(found, "tags").get(naming.MARK) != MARK:
+        if section(endpoint, "tags").get(naming.MARK) != MARK:
             raise UserError(
                 f"the endpoint {name} is there, and drillyard did not make it",
                 hint="choose another --name",
             )
-        return found
+        return endpoint
 
     def _answers(self, endpoint: JsonObject, version: str) -> bool:
         return _traffic(endpoint).get(version) == 100
@@ -206,8 +206,8 @@ class AzureEndpoints:
         return f"{self._service.root}/onlineEndpoints/{name}"
 
     def _deployments(self, name: str) -> list[str]:
-        found = self._service.pages(f"{self._path(name)}/deployments")
-        return [str(one["name"]) for one in found]
+        deployments = self._service.pages(f"{self._path(name)}/deployments")
+        return [str(deployment["name"]) for deployment in deployments]
 
     def _put(self, name: str, path: str, document: Mapping[str, object]) -> None:
         """Make or change something of an endpoint, as soon as it can be changed.
@@ -243,7 +243,7 @@ class AzureEndpoints:
     def _state(self, path: str, failing_since: float | None) -> tuple[str, float | None]:
         """What it is in the midst of; a look that fails says nothing for two minutes."""
         try:
-            found = self._service.ask(path)
+            resource = self._service.ask(path)
         except (InfrastructureError, Missing) as error:
             now = self._clock.monotonic()
             since = now if failing_since is None else failing_since
@@ -251,7 +251,7 @@ class AzureEndpoints:
                 what = path.rpartition("/")[2]
                 raise InfrastructureError(f"nothing can be seen of {what}: {error}") from error
             return "", since
-        return str(section(found, "properties").get("provisioningState")), None
+        return str(section(resource, "properties").get("provisioningState")), None
 
     def _wait(self, path: str) -> None:
         """Until it is made, or has failed."""

@@ -20,7 +20,7 @@ _QUOTA = ("quota", "corequotaexceeded", "clustercorequotareached")
 
 
 class Missing(Exception):
-    """It is not there. Does not leave the package."""
+    """It does not exist. Does not leave the package."""
 
 
 class Exists(Exception):
@@ -36,10 +36,10 @@ def seam(what: str) -> Iterator[None]:
     """Translate what comes out of the libraries.
 
     Args:
-        what: What is tried, in words: ``create cluster drillyard``.
+        what: Description of the call: ``create cluster drillyard``.
 
     Raises:
-        Missing: It is not there.
+        Missing: It does not exist.
         Exists: The name is taken by something else.
         NoCapacity: A quota.
         SignInRefused: Azure does not know us.
@@ -63,7 +63,7 @@ def translated(error: Exception, what: str) -> DrillyardError | None:
 
     Args:
         error: An error of a call or of this package.
-        what: What was tried, in words.
+        what: Description of the call.
     """
     found = error if isinstance(error, Missing | Exists) else _of_library(error, what)
     if isinstance(found, Missing):
@@ -88,7 +88,7 @@ def _of_library(error: Exception, what: str) -> DrillyardError | Missing | Exist
         return _of_status(what, error)
     if isinstance(error, azure.AzureError | OSError):
         return ControlPlaneError(
-            f"{what}: {_text(error)}", hint="it was tried again; is the network there?"
+            f"{what}: {_text(error)}", hint="it was tried again; check the network connection"
         )
     if type(error).__module__.startswith("azure."):
         # azure-ai-ml checks what it is given before it sends it.
@@ -101,7 +101,7 @@ def _absent(what: str, error: Exception) -> UserError | Missing:
     if code in ("SubscriptionNotFound", "InvalidSubscriptionId"):
         return UserError(f"{what}: {_text(error)}", hint="az account list shows what you may use")
     if code == "ResourceGroupNotFound":
-        return UserError(f"{what}: {_text(error)}", hint="az group list shows what there is")
+        return UserError(f"{what}: {_text(error)}", hint="az group list shows the existing groups")
     return Missing(_text(error))
 
 

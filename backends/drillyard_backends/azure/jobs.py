@@ -294,7 +294,7 @@ class Jobs:
                 now = Job.of(self._service.job(job.name))
                 if not now.over and now.status not in ENDING:
                     text = f"cancel job {job.name}, which is {now.status}: {refusal}"
-                    raise ControlPlaneError(text, hint="it is asked again") from refusal
+                    raise ControlPlaneError(text, hint="the next attempt may succeed") from refusal
 
     def _give_up(self, now: float) -> None:
         """Cancel jobs that wait for ever; the next launch makes another one."""

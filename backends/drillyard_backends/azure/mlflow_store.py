@@ -76,5 +76,5 @@ def _of_settings() -> str:
     except Missing as error:
         raise UserError(
             f"there is no workspace {config.workspace!r}: {error}",
-            hint="az ml workspace list shows what there is",
+            hint="az ml workspace list shows the existing workspaces",
         ) from None

@@ -56,7 +56,7 @@ def examine(
         order: What would be rented; None: one node, for ``doctor``.
         clock: This machine's.
     """
-    found = [
+    findings = [
         *_life(config, order, clock),
         *_store(order),
         *_context(config),
@@ -66,21 +66,21 @@ def examine(
     existing = _Existing()
 
     # Without a login and a workspace every other question would be answered by the same error.
-    found += asked("login", lambda: _workspace(service, config, existing), config)
+    findings += asked("login", lambda: _workspace(service, config, existing), config)
     if existing.workspace is None:
-        return found
+        return findings
     workspace = existing.workspace
     location = str(workspace["location"])
     workers = 1 if order is None else clusters.nodes(config, order)
 
     def cluster() -> Iterator[Finding]:
         lease = order or Order(lease_id="dy-000000000a", experiment="", store_url="")
-        found = clusters.find(service, name_of(config, lease))
-        if found is None:
+        cluster = clusters.find(service, name_of(config, lease))
+        if cluster is None:
             yield from _new(config, name_of(config, lease))
             return
-        existing.cluster = found
-        yield from _cluster(found, config, workers)
+        existing.cluster = cluster
+        yield from _cluster(cluster, config, workers)
 
     questions: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("compute", cluster),
@@ -89,11 +89,11 @@ def examine(
         ("store", lambda: surroundings.of_store(service, config, workspace)),
         ("vm_size", lambda: quota_check.of_nodes(service, config, order, location, workers)),
     ]
-    if not any(one.subject == "build" and one.severity is Severity.ERROR for one in found):
+    if not any(f.subject == "build" and f.severity is Severity.ERROR for f in findings):
         questions.append(("environment", lambda: _environment(service, config, order)))
     for subject, ask in questions:
-        found += asked(subject, ask, config)
-    return found
+        findings += asked(subject, ask, config)
+    return findings
 
 
 def examine_endpoint(service: Service, config: AzureConfig) -> list[Finding]:
@@ -104,17 +104,17 @@ def examine_endpoint(service: Service, config: AzureConfig) -> list[Finding]:
         config: The settings.
     """
     existing = _Existing()
-    found = asked("login", lambda: _workspace(service, config, existing), config)
+    findings = asked("login", lambda: _workspace(service, config, existing), config)
     if existing.workspace is None:
-        return found
+        return findings
     location, size = str(existing.workspace["location"]), config.endpoint_size
 
     def free() -> Iterator[Finding]:
         # A fifth more is kept free, so that a machine can be replaced: one more here.
         return quota_check.of_size(service, location, size, "endpoint_size", 2, low_priority=False)
 
-    found += asked("rights", lambda: rights.of_endpoints(service), config)
-    return found + asked("endpoint_size", free, config)
+    findings += asked("rights", lambda: rights.of_endpoints(service), config)
+    return findings + asked("endpoint_size", free, config)
 
 
 def estimate(config: AzureConfig, order: Order) -> Cost:
@@ -162,25 +162,27 @@ def estimate(config: AzureConfig, order: Order) -> Cost:
 def asked(
     subject: str, ask: Callable[[], Iterator[Finding]], config: AzureConfig
 ) -> list[Finding]:
-    """The findings of a question; what it raised is one."""
-    found = []
+    """Returns the findings of one question; an error that it raises is a finding, too."""
+    findings = []
     try:
-        for one in ask():
-            found.append(one)
+        for finding in ask():
+            findings.append(finding)
     except Missing as error:
-        found.append(
+        findings.append(
             Finding(
                 Severity.ERROR,
                 subject if subject != "login" else "workspace",
                 f"no workspace {config.workspace!r} in resource group {config.resource_group!r}: "
                 f"{error}",
-                "az ml workspace list shows what there is",
+                "az ml workspace list shows the existing workspaces",
             )
         )
     except UserError as error:
-        found.append(Finding(Severity.ERROR, subject, error.message, error.hint or "correct it"))
+        findings.append(
+            Finding(Severity.ERROR, subject, error.message, error.hint or "correct it")
+        )
     except InfrastructureError as error:
-        found.append(
+        findings.append(
             Finding(
                 Severity.ERROR,
                 subject,
@@ -189,7 +191,7 @@ def asked(
                 infrastructure=True,
             )
         )
-    return found
+    return findings
 
 
 def _life(config: AzureConfig, order: Order | None, clock: Clock) -> Iterator[Finding]:
@@ -355,7 +357,7 @@ def _identity(cluster: Cluster | None, config: AzureConfig) -> Iterator[Finding]
 
 def _new(config: AzureConfig, name: str) -> Iterator[Finding]:
     """Checks whether the service takes the name of a cluster that is made."""
-    yield Finding(Severity.OK, "compute", f"cluster {name} will be made")
+    yield Finding(Severity.OK, "compute", f"cluster {name} will be created")
     if not _SURE_NAME.match(name):
         yield Finding(
             Severity.WARNING,
@@ -385,13 +387,15 @@ def _environment(service: Service, config: AzureConfig, order: Order | None) -> 
         service.environment(name, version)
     except Missing:
         if config.environment is None:
-            yield Finding(Severity.OK, "environment", f"{text} will be made, its image built")
+            yield Finding(
+                Severity.OK, "environment", f"{text} will be created, and its image built"
+            )
         else:
             yield Finding(
                 Severity.ERROR,
                 "environment",
                 f"there is no environment {text}",
-                "az ml environment list shows what there is",
+                "az ml environment list shows the existing environments",
             )
     else:
         yield Finding(Severity.OK, "environment", f"{text} is there")

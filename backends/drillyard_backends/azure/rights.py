@@ -118,7 +118,7 @@ def _assignable(service: Service, identity: str) -> Iterator[Finding]:
             Severity.ERROR,
             "identity",
             f"there is no {identity}: {error}",
-            "az identity list --query [].id shows what there is",
+            "az identity list --query [].id shows the existing identities",
         )
         return
     except Forbidden as error:

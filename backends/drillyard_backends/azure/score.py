@@ -16,14 +16,14 @@ _channels: dict[str, Any] = {}
 
 
 def init() -> None:
-    """Take the bundle's own loader; Azure ML says where the model lies."""
+    """Loads the policy with the bundle's own loader, from where Azure ML put it."""
     global _policy, _channels
     folder = next(Path(os.environ["AZUREML_MODEL_DIR"]).rglob("bundle.json")).parent
-    found = importlib.util.spec_from_file_location("drillyard_act", folder / "act.py")
-    if found is None or found.loader is None:
+    spec = importlib.util.spec_from_file_location("drillyard_act", folder / "act.py")
+    if spec is None or spec.loader is None:
         raise ImportError(f"{folder} has no act.py")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     _policy = module.Policy(folder)
     _channels = {c["name"]: c for c in _policy.spaces["channels"]["observation"]}
 
@@ -50,13 +50,15 @@ def run(raw_data: str) -> dict[str, Any]:
 
 
 def _problems(row: dict[str, Any]) -> list[str]:
-    found = [f"{n} is unknown; there are: {', '.join(_channels)}" for n in row.keys() - _channels]
+    problems = [
+        f"{n} is unknown; there are: {', '.join(_channels)}" for n in row.keys() - _channels
+    ]
     for name, channel in _channels.items():
         value, low, high = row.get(name), channel["low"], channel["high"]
         if isinstance(value, bool) or not isinstance(value, int | float):
-            found.append(f"{name} is missing, or no number (in {channel['unit']})")
+            problems.append(f"{name} is missing or not a number (in {channel['unit']})")
         elif not abs(value) < float("inf"):
-            found.append(f"{name} is not finite")
+            problems.append(f"{name} is not finite")
         elif low is not None and not low <= value <= high:
-            found.append(f"{name}: {value:g} is outside {low:g} to {high:g} {channel['unit']}")
-    return found
+            problems.append(f"{name}: {value:g} is outside {low:g} to {high:g} {channel['unit']}")
+    return problems

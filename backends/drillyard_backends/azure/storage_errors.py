@@ -47,7 +47,7 @@ def seam(url: str, key: str = "", *, conditional: bool = False) -> Iterator[None
 
     Raises:
         ObjectMissing: The object is not there (but its container is).
-        KeyTaken: A condition of ours failed.
+        KeyTaken: The condition of the request failed.
         Changed: One of the library's failed.
         CorruptObject: The bytes have another checksum than the answer says.
         StoreRefused: No sign-in, or no right.
@@ -89,7 +89,7 @@ def seam(url: str, key: str = "", *, conditional: bool = False) -> Iterator[None
             raise CorruptObject(f"store {url}: {key} was damaged on its way") from error
         raise StoreUnavailable(
             f"store {url}{where}: {first_line(error)}",
-            hint="is the network there? It was tried again",
+            hint="it was tried again; check the network connection",
         ) from error
 
 

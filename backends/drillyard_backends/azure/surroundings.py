@@ -1,7 +1,7 @@
 """What around a workspace costs money or results: locks, and what its storage account does.
 
-Both are read with rights that a role in the workspace does not bring. Who has them not is told
-nothing here: ``prepare_store`` finds out by itself what would make a store useless.
+Both are read with rights that a role in the workspace does not bring. Without these
+rights nothing is reported here: ``prepare_store`` tests by itself whether the store works.
 """
 
 from __future__ import annotations

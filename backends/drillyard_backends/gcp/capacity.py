@@ -35,7 +35,7 @@ class Search:
 
     Attributes:
         began: Monotonic seconds.
-        tried: Candidate -> why it was no good.
+        tried: Candidate -> why it cannot be used now.
         round_over: When all candidates were tried in vain, or None.
         settled_for: How many machines are lacking that are searched for no more.
     """

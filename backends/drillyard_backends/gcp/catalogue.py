@@ -36,8 +36,8 @@ class Catalogue:
     bringing: set[str] = field(default_factory=set)
 
 
-def zones(reader: Reader, config: GcpConfig, found: Catalogue) -> Iterator[Finding]:
-    """Look every zone up; what is there goes into ``found``."""
+def zones(reader: Reader, config: GcpConfig, catalogue: Catalogue) -> Iterator[Finding]:
+    """Look every zone up; what is there goes into ``catalogue``."""
     for zone in config.zones:
         answer = reader.compute(f"zones/{zone}")
         message = f"there is no zone {zone!r} for {config.project}"
@@ -50,27 +50,27 @@ def zones(reader: Reader, config: GcpConfig, found: Catalogue) -> Iterator[Findi
             yield Finding(Severity.WARNING, "zones", f"{zone} is {answer.body.get('status')} now")
         else:
             region = str(answer.body.get("region", "")).rpartition("/")[2]
-            found.zones[zone] = region or zone.rpartition("-")[0]
+            catalogue.zones[zone] = region or zone.rpartition("-")[0]
 
 
 def machine_types(
-    reader: Reader, config: GcpConfig, gpus: int, found: Catalogue
+    reader: Reader, config: GcpConfig, gpus: int, catalogue: Catalogue
 ) -> Iterator[Finding]:
-    """Look every machine type up in every zone; what is there goes into ``found``."""
+    """Look every machine type up in every zone; what is there goes into ``catalogue``."""
     for name in config.machine_types:
         lacking: list[str] = []
-        for zone in found.zones:
-            said = reader.compute(f"zones/{zone}/machineTypes/{quote(name)}")
-            if said.status == 404:
+        for zone in catalogue.zones:
+            answer = reader.compute(f"zones/{zone}/machineTypes/{quote(name)}")
+            if answer.status == 404:
                 lacking.append(zone)
-            elif not said.good:
-                yield refused("machine_types", f"look {name} up in {zone}", said, config.project)
+            elif not answer.good:
+                yield refused("machine_types", f"look {name} up in {zone}", answer, config.project)
                 return
             else:
-                if said.body.get("accelerators"):
-                    found.bringing.add(name)
-                found.machines[zone, name] = _machine(name, said.body, config, gpus)
-        if lacking and len(lacking) == len(found.zones):
+                if answer.body.get("accelerators"):
+                    catalogue.bringing.add(name)
+                catalogue.machines[zone, name] = _machine(name, answer.body, config, gpus)
+        if lacking and len(lacking) == len(catalogue.zones):
             yield Finding(
                 Severity.ERROR,
                 "machine_types",
@@ -82,15 +82,15 @@ def machine_types(
                 Severity.WARNING,
                 "machine_types",
                 f"{name} is not in {', '.join(lacking)}",
-                "those zones will be passed over",
+                "these zones will be skipped",
             )
 
 
-def disk_types(config: GcpConfig, found: Catalogue) -> Iterator[Finding]:
+def disk_types(config: GcpConfig, catalogue: Catalogue) -> Iterator[Finding]:
     """Checks whether the machine types take the type of disk; a template brings its own disks."""
     if config.template is not None or config.disk_type.startswith("hyperdisk"):
         return
-    names = sorted({m.name for m in found.machines.values() if m.family in _HYPERDISK_ALONE})
+    names = sorted({m.name for m in catalogue.machines.values() if m.family in _HYPERDISK_ALONE})
     if names:
         yield Finding(
             Severity.ERROR,
@@ -100,14 +100,14 @@ def disk_types(config: GcpConfig, found: Catalogue) -> Iterator[Finding]:
         )
 
 
-def accelerators(reader: Reader, config: GcpConfig, found: Catalogue) -> Iterator[Finding]:
+def accelerators(reader: Reader, config: GcpConfig, catalogue: Catalogue) -> Iterator[Finding]:
     """Checks whether the GPU is in the zones, and can be attached to the machine types."""
     name = config.gpu_type
     if name is None:
         return
-    for machine in {m.name: m for m in found.machines.values()}.values():
-        attachable = machine.family == "n1" and machine.name not in found.bringing
-        if not attachable and (machine.name not in found.bringing or machine.gpu_type != name):
+    for machine in {m.name: m for m in catalogue.machines.values()}.values():
+        attachable = machine.family == "n1" and machine.name not in catalogue.bringing
+        if not attachable and (machine.name not in catalogue.bringing or machine.gpu_type != name):
             yield Finding(
                 Severity.ERROR,
                 "gpu_type",
@@ -116,21 +116,21 @@ def accelerators(reader: Reader, config: GcpConfig, found: Catalogue) -> Iterato
             )
             return
     there, most = [], 0
-    for zone in found.zones:
-        said = reader.compute(f"zones/{zone}/acceleratorTypes/{quote(name)}")
-        if said.good:
+    for zone in catalogue.zones:
+        answer = reader.compute(f"zones/{zone}/acceleratorTypes/{quote(name)}")
+        if answer.good:
             there.append(zone)
-            most = max(most, int(said.body.get("maximumCardsPerInstance", 0)))
-        elif said.status != 404:
-            yield refused("gpu_type", f"look {name} up in {zone}", said, config.project)
+            most = max(most, int(answer.body.get("maximumCardsPerInstance", 0)))
+        elif answer.status != 404:
+            yield refused("gpu_type", f"look {name} up in {zone}", answer, config.project)
             return
-    count = max((m.gpus for m in found.machines.values()), default=0)
-    if not there and found.zones:
+    count = max((m.gpus for m in catalogue.machines.values()), default=0)
+    if not there and catalogue.zones:
         having = _zones_with(reader, name)
         yield Finding(
             Severity.ERROR,
             "gpu_type",
-            f"{name} is in none of {', '.join(found.zones)}",
+            f"{name} is in none of {', '.join(catalogue.zones)}",
             f"zones that have it: {', '.join(having)}"
             if having
             else f"gcloud compute accelerator-types list --project={config.project}",
@@ -142,28 +142,28 @@ def accelerators(reader: Reader, config: GcpConfig, found: Catalogue) -> Iterato
             f"{count} {name} on a machine; at most {most} can be",
             f"set gpu_count to {most} or less",
         )
-    for zone in set(found.zones) - set(there) if there else ():
+    for zone in set(catalogue.zones) - set(there) if there else ():
         yield Finding(
             Severity.WARNING,
             "gpu_type",
             f"{name} is not in {zone}",
-            "that zone will be passed over",
+            "this zone will be skipped",
         )
-        for key in [k for k in found.machines if k[0] == zone]:
-            del found.machines[key]
+        for key in [k for k in catalogue.machines if k[0] == zone]:
+            del catalogue.machines[key]
 
 
-def enough_gpus(config: GcpConfig, gpus: int, found: Catalogue) -> Iterator[Finding]:
+def enough_gpus(config: GcpConfig, gpus: int, catalogue: Catalogue) -> Iterator[Finding]:
     """Checks whether machines have the GPUs that are asked for.
 
     Args:
         config: The settings. What a template of the user's own has is not looked at.
         gpus: Number of GPUs of a machine.
-        found: From ``machine_types``.
+        catalogue: From ``machine_types``.
     """
     if config.template is not None:
         return
-    for machine in {m.name: m for m in found.machines.values()}.values():
+    for machine in {m.name: m for m in catalogue.machines.values()}.values():
         if machine.gpus < gpus:
             yield Finding(
                 Severity.ERROR,
@@ -175,27 +175,31 @@ def enough_gpus(config: GcpConfig, gpus: int, found: Catalogue) -> Iterator[Find
             )
 
 
-def room(reader: Reader, config: GcpConfig, count: int, found: Catalogue) -> Iterator[Finding]:
+def room(reader: Reader, config: GcpConfig, count: int, catalogue: Catalogue) -> Iterator[Finding]:
     """Checks whether quotas have room for so many machines, somewhere at least."""
-    if not found.machines:
+    if not catalogue.machines:
         return
     project = reader.compute("")
     everywhere = project.body.get("quotas")
     tight: dict[str, list[str]] = {}
     fits = False
-    for region in dict.fromkeys(found.zones.values()):
-        said = reader.compute(f"regions/{region}")
-        if not said.good:
-            yield refused("quota", f"read the quotas of {region}", said, config.project)
+    for region in dict.fromkeys(catalogue.zones.values()):
+        answer = reader.compute(f"regions/{region}")
+        if not answer.good:
+            yield refused("quota", f"read the quotas of {region}", answer, config.project)
             return
         of_region = {
-            name: m for (zone, name), m in found.machines.items() if found.zones[zone] == region
+            name: m
+            for (zone, name), m in catalogue.machines.items()
+            if catalogue.zones[zone] == region
         }
         for name, machine in of_region.items():
-            short = list(quotas.short(machine, count, region, said.body.get("quotas"), everywhere))
+            short = list(
+                quotas.short(machine, count, region, answer.body.get("quotas"), everywhere)
+            )
             fits = fits or not short
-            for one in short:
-                tight.setdefault(one.metric, []).append(f"{name}: {one}")
+            for shortage in short:
+                tight.setdefault(shortage.metric, []).append(f"{name}: {shortage}")
     for metric, lines in tight.items():
         yield Finding(
             Severity.WARNING if fits else Severity.ERROR,
@@ -222,14 +226,14 @@ def missing(subject: str, message: str, kind: str, project: str) -> Finding:
     )
 
 
-def refused(subject: str, what: str, said: Answer, project: str) -> Finding:
-    """Google would not answer a question about Compute Engine."""
+def refused(subject: str, what: str, answer: Answer, project: str) -> Finding:
+    """Returns the finding for a question about Compute Engine that Google refused."""
     enable = f"gcloud services enable compute.googleapis.com --project={project}"
     return Finding(
         Severity.ERROR,
         subject,
-        f"cannot {what}: {said.message}",
-        enable if said.api_off else "see `rights` in this list",
+        f"cannot {what}: {answer.message}",
+        enable if answer.api_off else "see `rights` in this list",
     )
 
 
@@ -256,17 +260,17 @@ def _machine(name: str, body: Any, config: GcpConfig, gpus: int) -> Machine:
 
 def _other_types(reader: Reader, name: str, zone: str, project: str) -> str:
     command = f"gcloud compute machine-types list --zones={zone} --project={project}"
-    said = reader.compute(f"zones/{zone}/machineTypes", maxResults="500")
-    known = [str(one.get("name")) for one in said.body.get("items", [])] if said.good else []
+    answer = reader.compute(f"zones/{zone}/machineTypes", maxResults="500")
+    known = [str(item.get("name")) for item in answer.body.get("items", [])] if answer.good else []
     return f"{nearest(name, known)}; {command}" if known else command
 
 
 def _zones_with(reader: Reader, name: str) -> list[str]:
-    said = reader.compute("aggregated/acceleratorTypes", filter=f"name={name}")
-    items = said.body.get("items", {}) if said.good else {}
+    answer = reader.compute("aggregated/acceleratorTypes", filter=f"name={name}")
+    items = answer.body.get("items", {}) if answer.good else {}
     having = [
         str(key).rpartition("/")[2]
         for key, value in items.items()
-        if any(one.get("name") == name for one in value.get("acceleratorTypes", []))
+        if any(item.get("name") == name for item in value.get("acceleratorTypes", []))
     ]
     return sorted(having)[:12]

@@ -29,7 +29,7 @@ NO_ROOM = frozenset(
         "UNSUPPORTED_OPERATION",
     }
 )
-"""Codes that say: not here, not now; another zone or machine type may do."""
+"""Codes for a lack of capacity: another zone or machine type may have some."""
 _QUOTA_REASONS = {"quotaExceeded"}
 _BUSY_REASONS = {"resourceInUseByAnotherResource", "resourceNotReady"}
 _LOGIN = "gcloud auth application-default login renews them"
@@ -54,7 +54,7 @@ class InUse(Exception):
 
 
 class NoRoom(NoCapacity):
-    """No machine is to be had there: stock-out or quota; the message names which."""
+    """There is no capacity: a stock-out, or a quota that the message names."""
 
 
 def retryable(error: BaseException) -> bool:
@@ -83,11 +83,11 @@ def retryable(error: BaseException) -> bool:
 
 
 def translate(error: Exception, what: str, project: str) -> Exception:
-    """One of ours for one of theirs.
+    """Translates an error of Google's library.
 
     Args:
-        error: What the library raised.
-        what: What was tried, in words: ``create group dy-… in europe-west1-b``.
+        error: The library's error.
+        what: Description of the call: ``create group dy-… in europe-west1-b``.
         project: For links.
 
     Returns:
@@ -136,11 +136,11 @@ def translate(error: Exception, what: str, project: str) -> Exception:
 
 
 def translated(error: Exception, what: str) -> DrillyardError | None:
-    """What may leave the package for what would leave it; None: not Google's.
+    """Returns the error to raise outside this package; None if it is not Google's.
 
     Args:
         error: An error of a library or of this package.
-        what: What was tried, in words.
+        what: Description of the call.
     """
     if type(error).__module__.partition(".")[0] in ("google", "requests"):
         error = translate(error, what, "")
@@ -166,7 +166,7 @@ def of_operation(errors: Iterable[OperationError], what: str, project: str) -> E
 
     Args:
         errors: ``operation.error.errors`` or ``last_attempt.errors.errors``.
-        what: What was tried, in words.
+        what: Description of the call.
         project: For links.
     """
     found = list(errors)

@@ -37,24 +37,24 @@ def examine(
     """
     reader = Reader(config.project, line, clock)
     count = machines(config, order)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     if order is not None:
-        found += _life(order, clock)
-        found += prerequisites.store(config, order.store_url)
-    found += _priced(config)
+        findings += _life(order, clock)
+        findings += prerequisites.store(config, order.store_url)
+    findings += _priced(config)
     # Without a right clock and a login every other question would be answered by the same error.
     for first in (
         lambda: prerequisites.clock(reader, config),
         lambda: _login(reader, config),
     ):
         asked = list(_asked("login", first))
-        found += asked
+        findings += asked
         if any(f.severity is Severity.ERROR for f in asked):
-            return found
-    there = Catalogue()
+            return findings
+    available = Catalogue()
 
     def regions() -> list[str]:
-        return list(dict.fromkeys(there.zones.values()))
+        return list(dict.fromkeys(available.zones.values()))
 
     def in_project() -> Iterable[Finding]:
         new = not prerequisites.bucket_is_there(reader, config.bucket)
@@ -66,20 +66,20 @@ def examine(
         ("rights", in_project),
         ("service_account", lambda: rights.account(reader, config)),
         ("service_account", lambda: rights.machine(reader, config)),
-        ("zones", lambda: catalogue.zones(reader, config, there)),
-        ("machine_types", lambda: catalogue.machine_types(reader, config, gpus, there)),
-        ("disk_type", lambda: catalogue.disk_types(config, there)),
-        ("gpu_type", lambda: catalogue.accelerators(reader, config, there)),
-        ("gpus", lambda: catalogue.enough_gpus(config, gpus, there)),
-        ("quota", lambda: catalogue.room(reader, config, count, there)),
+        ("zones", lambda: catalogue.zones(reader, config, available)),
+        ("machine_types", lambda: catalogue.machine_types(reader, config, gpus, available)),
+        ("disk_type", lambda: catalogue.disk_types(config, available)),
+        ("gpu_type", lambda: catalogue.accelerators(reader, config, available)),
+        ("gpus", lambda: catalogue.enough_gpus(config, gpus, available)),
+        ("quota", lambda: catalogue.room(reader, config, count, available)),
         ("bucket", lambda: prerequisites.bucket(reader, config, regions())),
         ("network", lambda: prerequisites.network(reader, config, regions())),
         ("image", lambda: prerequisites.image(reader, config)),
         ("container", lambda: prerequisites.container(reader, config)),
     ]
     for subject, ask in questions:
-        found += _asked(subject, ask)
-    return found
+        findings += _asked(subject, ask)
+    return findings
 
 
 def machines(config: GcpConfig, order: Order | None) -> int:
@@ -123,7 +123,7 @@ def estimate(config: GcpConfig, order: Order) -> Cost:
             count=count,
             where=where,
             per_hour=disk_hour,
-            note="goes with its machine",
+            note="deleted with its machine",
         ),
         Part(what="managed instance group", name=group, where=where),
         Part(what="instance template", name=group, where="global"),
@@ -131,7 +131,7 @@ def estimate(config: GcpConfig, order: Order) -> Cost:
             what="bucket",
             name=f"gs://{config.bucket}",
             where=config.bucket_location,
-            note="if it is not there; stays",
+            note="created if it does not exist; stays",
         ),
     ]
     return Cost(
@@ -147,7 +147,7 @@ def estimate(config: GcpConfig, order: Order) -> Cost:
 def _dearest(config: GcpConfig, order: Order, regions: list[str], spot: bool) -> tuple[float, str]:
     """(price an hour with its GPUs, machine type)."""
     gpus = (config.gpu_count or max(1, order.gpus)) if config.gpu_type else 0
-    found = [
+    prices_and_names = [
         (
             (prices.price(name, region, spot) or 0.0)
             + gpus * (prices.gpu_price(config.gpu_type or "", region, spot) or 0.0),
@@ -156,7 +156,7 @@ def _dearest(config: GcpConfig, order: Order, regions: list[str], spot: bool) ->
         for name in config.machine_types
         for region in regions
     ]
-    return max(found)
+    return max(prices_and_names)
 
 
 def _regions(config: GcpConfig) -> list[str]:
@@ -187,15 +187,15 @@ def _life(order: Order, clock: Clock) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "budget.max_hours",
-            f"{life_s:,.0f} s: a machine of Google Cloud lives between 30 s and 120 days",
+            f"{life_s:,.0f} s: a machine of Google Cloud can run for 30 s to 120 days",
             "set budget.max_hours between 0.01 and 2880",
         )
 
 
 def _login(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
-    said = reader.compute("")
-    seen = said.good or said.api_off
-    if not seen and said.status == 403:
+    answer = reader.compute("")
+    seen = answer.good or answer.api_off
+    if not seen and answer.status == 403:
         # No right to look at it, or no such project: Google tells the two apart elsewhere.
         seen = reader.project_rights(["compute.projects.get"]).good
     who = reader.member.partition(":")[2]
@@ -206,7 +206,7 @@ def _login(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "login",
-            f"{who} does not see project {config.project!r}: {said.message}",
+            f"{who} does not see project {config.project!r}: {answer.message}",
             "is backends.gcp.project right, and the identity? gcloud projects list; gcloud auth "
             "application-default login",
         )

@@ -53,17 +53,17 @@ def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Fi
     """Checks whether the mailbox's bucket can be written to, and is near the machines.
 
     Args:
-        reader: Who asks.
+        reader: Sends the requests.
         config: Names the bucket.
         regions: Regions of the machines.
     """
     name = config.bucket
-    said = reader.bucket(name)
-    if said.status == 404:
+    answer = reader.bucket(name)
+    if answer.status == 404:
         yield Finding(
             Severity.OK,
             "bucket",
-            f"gs://{name} is not there and will be made in {config.bucket_location}",
+            f"gs://{name} does not exist and will be created in {config.bucket_location}",
         )
         return
     objects = (
@@ -71,18 +71,18 @@ def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Fi
         "--role=roles/storage.objectAdmin && gcloud storage buckets add-iam-policy-binding "
         f"gs://{name} --member={reader.member} --role=roles/storage.legacyBucketReader"
     )
-    if not said.good:
+    if not answer.good:
         yield Finding(
             Severity.ERROR,
             "bucket",
-            f"gs://{name} is there and cannot be read: {said.message}",
+            f"gs://{name} exists and cannot be read: {answer.message}",
             f"{objects}; or another name, if it belongs to another project: names are global",
         )
         return
     has = reader.bucket_rights(name, rights.BUCKET)
     missing = rights.lacking(rights.BUCKET, has)
-    policy = said.body.get("retentionPolicy") or {}
-    location = str(said.body.get("location", "")).lower()
+    policy = answer.body.get("retentionPolicy") or {}
+    location = str(answer.body.get("location", "")).lower()
     if missing:
         yield Finding(
             Severity.ERROR, "bucket", f"missing on gs://{name}: {', '.join(missing)}", objects
@@ -99,7 +99,7 @@ def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Fi
         )
     else:
         yield Finding(Severity.OK, "bucket", f"gs://{name} in {location} can be written to")
-    yield from _keeping(said.body, config)
+    yield from _keeping(answer.body, config)
     yield from _machines_rights(reader, config)
     far = [region for region in regions if not _near(location, region)]
     if location and far:
@@ -137,14 +137,14 @@ def _keeping(body: Mapping[str, Any], config: GcpConfig) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "bucket",
-            f"gs://{name} is paid for by who asks: requests that name no project are refused",
+            f"gs://{name} is billed to the requester: requests that name no project are refused",
             f"{change} --no-requester-pays",
         )
     if (body.get("ipFilter") or {}).get("mode") == "Enabled":
         yield Finding(
             Severity.WARNING,
             "bucket",
-            f"gs://{name} takes requests of certain networks alone",
+            f"gs://{name} accepts requests from certain networks only",
             f"is the machines' network among them? {change} --clear-ip-filter",
         )
     cold = str(body.get("storageClass", "STANDARD"))
@@ -281,8 +281,8 @@ def network(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[F
         return
     for region in regions:
         name = (config.subnetwork or config.network).rpartition("/")[2]
-        said = reader.compute(f"regions/{region}/subnetworks/{quote(name)}")
-        if said.status == 404:
+        answer = reader.compute(f"regions/{region}/subnetworks/{quote(name)}")
+        if answer.status == 404:
             yield Finding(
                 Severity.WARNING if config.subnetwork is None else Severity.ERROR,
                 "network",
@@ -290,7 +290,7 @@ def network(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[F
                 "set subnetwork to regions/REGION/subnetworks/NAME; gcloud compute networks "
                 f"subnets list --regions={region} --project={config.project}",
             )
-        elif said.good and not said.body.get("privateIpGoogleAccess"):
+        elif answer.good and not answer.body.get("privateIpGoogleAccess"):
             yield Finding(
                 Severity.WARNING,
                 "network",

@@ -49,12 +49,12 @@ _AGAIN = {429, 500, 502, 503, 504}
 
 @dataclass(frozen=True)
 class Answer:
-    """What Google said.
+    """Google's answer.
 
     Attributes:
         status: HTTP status.
-        body: The document; empty where there was none.
-        date: When it was said, epoch seconds by Google's clock; None where it did not tell.
+        body: The document; empty if there is none.
+        date: Time of the answer in epoch seconds by Google's clock; None if unknown.
     """
 
     status: int
@@ -63,12 +63,12 @@ class Answer:
 
     @property
     def good(self) -> bool:
-        """True for an answer to the question."""
+        """True if Google answered the question."""
         return self.status < 300
 
     @property
     def message(self) -> str:
-        """Google's words about an error."""
+        """Google's message about an error."""
         error = self.body.get("error")
         text = error.get("message") if isinstance(error, dict) else None
         return str(text or f"HTTP {self.status}")
@@ -113,7 +113,7 @@ class Line(Protocol):
 
     @property
     def identity(self) -> str:
-        """Who asks, as an IAM member: ``serviceAccount:…``; empty: a person's own login."""
+        """The caller as an IAM member: ``serviceAccount:…``; empty for a person's own login."""
 
 
 class Reader:
@@ -121,7 +121,7 @@ class Reader:
 
     Args:
         project: Its id.
-        line: Carries them; default: HTTPS with the default credentials.
+        line: Sends them; default: HTTPS with the default credentials.
         clock: This machine's, to compare with Google's.
     """
 
@@ -133,7 +133,7 @@ class Reader:
 
     @property
     def member(self) -> str:
-        """Who asks, as commands that grant something take it."""
+        """The caller, in the form for commands that grant a role."""
         return self._line.identity or 'user:"$(gcloud config get account)"'
 
     def compute(self, path: str, **params: str) -> Answer:
@@ -151,28 +151,28 @@ class Reader:
         return self._ask(Question("GET", f"{STORAGE}/b/{quote(name, safe='')}"))
 
     def bucket_policy(self, name: str) -> Answer:
-        """Who has which role on the bucket itself."""
+        """The IAM policy of a bucket."""
         url = f"{STORAGE}/b/{quote(name, safe='')}/iam"
         return self._ask(Question("GET", url, [("optionsRequestedPolicyVersion", "3")]))
 
-    def bucket_rights(self, name: str, wanted: Iterable[str]) -> Answer:
+    def bucket_rights(self, name: str, permissions: Iterable[str]) -> Answer:
         """Which of these rights we have on a bucket."""
         url = f"{STORAGE}/b/{quote(name, safe='')}/iam/testPermissions"
-        return self._ask(Question("GET", url, [("permissions", one) for one in wanted]))
+        return self._ask(Question("GET", url, [("permissions", one) for one in permissions]))
 
-    def project_rights(self, wanted: Sequence[str]) -> Answer:
+    def project_rights(self, permissions: Sequence[str]) -> Answer:
         """Which of these rights we have in the project."""
         url = f"{PROJECTS}/{self.project}:testIamPermissions"
-        return self._ask(Question("POST", url, body={"permissions": list(wanted)}))
+        return self._ask(Question("POST", url, body={"permissions": list(permissions)}))
 
     def project_policy(self) -> Answer:
-        """Who has which role in the project."""
+        """The IAM policy of the project."""
         url = f"{PROJECTS}/{self.project}:getIamPolicy"
         body: JsonObject = {"options": {"requestedPolicyVersion": 3}}
         return self._ask(Question("POST", url, body=body))
 
     def folder_policy(self, bucket: str, folder: str) -> Answer:
-        """Who has which role on a managed folder of a bucket.
+        """The IAM policy of a managed folder of a bucket.
 
         Args:
             bucket: Name of the bucket.
@@ -186,24 +186,24 @@ class Reader:
         """A service account's description."""
         return self._ask(Question("GET", _account_url(email)))
 
-    def account_rights(self, email: str, wanted: Sequence[str]) -> Answer:
+    def account_rights(self, email: str, permissions: Sequence[str]) -> Answer:
         """Which of these rights we have on a service account."""
         url = f"{_account_url(email)}:testIamPermissions"
-        return self._ask(Question("POST", url, body={"permissions": list(wanted)}))
+        return self._ask(Question("POST", url, body={"permissions": list(permissions)}))
 
     def repository_policy(self, project: str, location: str, repository: str) -> Answer:
-        """Who has which role on a repository of Artifact Registry."""
+        """The IAM policy of a repository of Artifact Registry."""
         name = f"{quote(project)}/locations/{quote(location)}/repositories/{quote(repository)}"
         params = [("options.requestedPolicyVersion", "3")]
         return self._ask(Question("GET", f"{REGISTRY}/{name}:getIamPolicy", params))
 
-    def services(self, wanted: Iterable[str]) -> Answer:
+    def services(self, apis: Iterable[str]) -> Answer:
         """Returns the states of APIs in the project."""
-        names = [("names", f"projects/{self.project}/services/{one}") for one in wanted]
+        names = [("names", f"projects/{self.project}/services/{name}") for name in apis]
         return self._ask(Question("GET", f"{SERVICES}/{self.project}/services:batchGet", names))
 
     def skew_s(self, bucket: str) -> float | None:
-        """Seconds by which this machine's clock is ahead of Google's; None: not told.
+        """Seconds by which this machine's clock is ahead of Google's; None if unknown.
 
         Asked without credentials: with a wrong clock none are accepted.
 
@@ -241,8 +241,8 @@ class HttpsLine:
     """HTTPS with the credentials that google.auth finds.
 
     Args:
-        project: Whose quota the questions of a person's login count against. The APIs about
-            projects, identities and services refuse such a login without one.
+        project: Project whose quota a person's login uses. The APIs about projects, identities
+            and services refuse such a login without one.
     """
 
     def __init__(self, project: str = "") -> None:
@@ -321,10 +321,10 @@ def _document(response: Response) -> Mapping[str, Any]:
 
 def _date(text: str | None) -> float | None:
     try:
-        said: datetime | None = parsedate_to_datetime(text) if text else None
+        date: datetime | None = parsedate_to_datetime(text) if text else None
     except ValueError:
         return None
-    return None if said is None else said.timestamp()
+    return None if date is None else date.timestamp()
 
 
 def _first(error: BaseException) -> str:

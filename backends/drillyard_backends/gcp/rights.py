@@ -140,14 +140,14 @@ def grant_role(
 
 def apis(reader: Reader) -> Iterator[Finding]:
     """APIs that are not enabled."""
-    said = reader.services([*APIS, *LOOKING_APIS])
-    if not said.good:
-        yield _unasked("apis", "which APIs are enabled", said, reader, LOOKING_APIS[2])
+    answer = reader.services([*APIS, *LOOKING_APIS])
+    if not answer.good:
+        yield _unasked("apis", "which APIs are enabled", answer, reader, LOOKING_APIS[2])
         return
     off = [
-        str(one.get("name", "")).rpartition("/")[2]
-        for one in said.body.get("services", [])
-        if one.get("state") != "ENABLED"
+        str(item.get("name", "")).rpartition("/")[2]
+        for item in answer.body.get("services", [])
+        if item.get("state") != "ENABLED"
     ]
     needed = [name for name in off if name in APIS]
     if needed:
@@ -172,27 +172,27 @@ def project(reader: Reader, config: GcpConfig, *, new_bucket: bool) -> Iterator[
     """Rights in the project that are missing, in one list.
 
     Args:
-        reader: Who asks.
-        config: A public address, or a bucket of ours, needs one right more.
-        new_bucket: The bucket will be created.
+        reader: Sends the requests.
+        config: A public address, or a new bucket, needs one more permission.
+        new_bucket: True if the bucket will be created.
     """
     wanted = list(DRIVER)
     if config.public_ip:
         wanted.append("compute.subnetworks.useExternalIp")
     if new_bucket:
         wanted.append("storage.buckets.create")
-    said = reader.project_rights(wanted)
-    if not said.good:
+    answer = reader.project_rights(wanted)
+    if not answer.good:
         yield _unasked(
             "rights",
             f"which rights there are in project {reader.project!r}",
-            said,
+            answer,
             reader,
             LOOKING_APIS[0],
             Severity.ERROR,
         )
         return
-    missing = lacking(wanted, said)
+    missing = lacking(wanted, answer)
     if not missing:
         yield Finding(Severity.OK, "rights", f"all {len(wanted)} in project {reader.project}")
         return
@@ -219,8 +219,8 @@ def account(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
         f"gcloud iam service-accounts add-iam-policy-binding {email} "
         f"--member={reader.member} --role=roles/iam.serviceAccountUser"
     )
-    said = reader.account(email)
-    if said.status == 404:
+    answer = reader.account(email)
+    if answer.status == 404:
         name = email.partition("@")[0]
         yield Finding(
             Severity.ERROR,
@@ -230,7 +230,7 @@ def account(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
             + machine_grants(config),
         )
         return
-    if said.good and said.body.get("disabled"):
+    if answer.good and answer.body.get("disabled"):
         yield Finding(
             Severity.ERROR,
             "service_account",
@@ -238,18 +238,18 @@ def account(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
             f"gcloud iam service-accounts enable {email}",
         )
         return
-    may = reader.account_rights(email, ["iam.serviceAccounts.actAs"])
-    if not may.good:
+    permissions = reader.account_rights(email, ["iam.serviceAccounts.actAs"])
+    if not permissions.good:
         yield _unasked(
             "service_account",
             f"whether {email} may be used",
-            may,
+            permissions,
             reader,
             LOOKING_APIS[1],
             Severity.ERROR,
             grant,
         )
-    elif lacking(["iam.serviceAccounts.actAs"], may):
+    elif lacking(["iam.serviceAccounts.actAs"], permissions):
         yield Finding(
             Severity.ERROR,
             "service_account",
@@ -310,24 +310,24 @@ def machine_grants(config: GcpConfig) -> str:
     )
 
 
-def lacking(wanted: Sequence[str], said: Answer) -> list[str]:
-    """Those of the wanted rights that an answer does not have."""
-    has = set(said.body.get("permissions", []))
+def lacking(wanted: Sequence[str], answer: Answer) -> list[str]:
+    """Returns the wanted permissions that an answer does not have."""
+    has = set(answer.body.get("permissions", []))
     return [name for name in wanted if name not in has]
 
 
 def _unasked(
     subject: str,
     what: str,
-    said: Answer,
+    answer: Answer,
     reader: Reader,
     api: str,
     severity: Severity = Severity.WARNING,
     fix: str | None = None,
 ) -> Finding:
-    """Google would not say."""
+    """Returns the finding for a question that Google did not answer."""
     enable = f"gcloud services enable {api} --project={reader.project}"
-    if said.api_off:
+    if answer.api_off:
         return Finding(
             severity, subject, f"{api} is not enabled, so it is not known {what}", enable
         )
@@ -336,7 +336,7 @@ def _unasked(
     return Finding(
         severity,
         subject,
-        f"Google does not tell {who} {what}: {said.message}",
+        f"Google does not tell {who} {what}: {answer.message}",
         fix
         or f"is {reader.project!r} the right project, and {who} the right identity? "
         "gcloud auth application-default login; gcloud projects list",

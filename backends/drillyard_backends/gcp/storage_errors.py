@@ -71,5 +71,5 @@ def seam(url: str, key: str = "") -> Iterator[None]:
         where = f" at {key}" if key else ""
         raise StoreUnavailable(
             f"store {url}{where}: {first_line(error)}",
-            hint="is the network there? It was tried again",
+            hint="it was tried again; check the network connection",
         ) from error

@@ -257,7 +257,7 @@ FAULTS: list[Any] = [
         {},
         "error",
         "bucket",
-        "paid for by",
+        "billed to the requester",
         "--no-requester-pays",
         3,
     ),

@@ -33,17 +33,17 @@ class ArtifactBucket:
 
     def look(self) -> State:
         """What is there."""
-        found = self._found()
-        if found is None:
+        resource = self._current()
+        if resource is None:
             return MISSING
         policy = self._google.call(self._read())
-        ready = covers(found, _CLOSED) and policies.has(policy, ROLE, self._member)
+        ready = covers(resource, _CLOSED) and policies.has(policy, ROLE, self._member)
         return State(True, ready, f"gs://{self._choices.bucket}" + ("" if ready else ", ajar"))
 
     def ensure(self) -> str:
         """Make it, close it, open it for the server."""
-        found, done = self._found(), "kept"
-        if found is None:
+        resource, done = self._current(), "kept"
+        if resource is None:
             body = {
                 "name": self._choices.bucket,
                 "location": self._choices.region.upper(),
@@ -51,16 +51,16 @@ class ArtifactBucket:
                 **_CLOSED,
             }
             try:
-                found, done = (
+                resource, done = (
                     self._google.call(
                         self._buckets.insert(project=self._choices.project, body=body)
                     ),
                     "made",
                 )
             except Exists:
-                found = self._found() or {}  # ours by a lost answer, or another project's
-        must_be_ours(f"gs://{self._choices.bucket}", found.get("labels"))
-        if not covers(found, _CLOSED):
+                resource = self._current() or {}  # ours by a lost answer, or another project's
+        must_be_ours(f"gs://{self._choices.bucket}", resource.get("labels"))
+        if not covers(resource, _CLOSED):
             self._google.call(self._buckets.patch(bucket=self._choices.bucket, body=_CLOSED))
             done = "closed"
         changed = policies.ensure(self._google, self._read, self._write, [(ROLE, self._member)])
@@ -68,10 +68,10 @@ class ArtifactBucket:
 
     def delete(self) -> bool:
         """Remove it with everything in it."""
-        found = self._found()
-        if found is None:
+        resource = self._current()
+        if resource is None:
             return False
-        must_be_ours(f"gs://{self._choices.bucket}", found.get("labels"))
+        must_be_ours(f"gs://{self._choices.bucket}", resource.get("labels"))
         objects = self._google.api("storage", "v1").objects()
         while True:
             page = self._google.call(
@@ -98,7 +98,7 @@ class ArtifactBucket:
     def _member(self) -> str:
         return f"serviceAccount:{self._choices.account}"
 
-    def _found(self) -> dict[str, Any] | None:
+    def _current(self) -> dict[str, Any] | None:
         return self._google.find(
             self._buckets.get(bucket=self._choices.bucket, projection="noAcl")
         )

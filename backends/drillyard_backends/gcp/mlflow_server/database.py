@@ -48,20 +48,20 @@ class Instance:
 
     def look(self) -> State:
         """What is there."""
-        found = self._found()
-        if found is None:
+        resource = self._current()
+        if resource is None:
             return MISSING
-        guarded = not self._mended(found)
-        ready = found.get("state") == "RUNNABLE" and guarded
-        words = f"{found.get('databaseVersion')}, {found.get('settings', {}).get('tier')}"
-        words += "" if found.get("state") == "RUNNABLE" else f", {found.get('state')}"
+        guarded = not self._mended(resource)
+        ready = resource.get("state") == "RUNNABLE" and guarded
+        words = f"{resource.get('databaseVersion')}, {resource.get('settings', {}).get('tier')}"
+        words += "" if resource.get("state") == "RUNNABLE" else f", {resource.get('state')}"
         return State(True, ready, words if guarded else f"{words}, not guarded as it should be")
 
     def ensure(self) -> str:
         """Make the instance, the database in it and its user; each is waited for."""
         done = "kept"
-        found = self._found()
-        if found is None:
+        resource = self._current()
+        if resource is None:
             settings = {
                 "tier": self._choices.tier or SMALLEST,
                 "edition": "ENTERPRISE",
@@ -84,19 +84,19 @@ class Instance:
                     INSTANCE_S,
                 )
             except Exists as error:
-                if self._found() is None:
+                if self._current() is None:
                     raise ControlPlaneError(
                         f"the name {self._choices.name} is taken by a database that cannot be "
                         f"seen, maybe one that is being deleted: {error}",
                         hint="try again in some minutes, or choose another --name",
                     ) from error
             done = "made"
-        found = self._runnable()
+        resource = self._runnable()
         must_be_ours(
-            f"the database {self._choices.name}", found.get("settings", {}).get("userLabels")
+            f"the database {self._choices.name}", resource.get("settings", {}).get("userLabels")
         )
-        wanted = self._mended(found)
-        if self._choices.tier not in (None, found["settings"].get("tier")):
+        wanted = self._mended(resource)
+        if self._choices.tier not in (None, resource["settings"].get("tier")):
             wanted["tier"] = self._choices.tier
         if wanted:
             self._do(
@@ -109,18 +109,18 @@ class Instance:
 
     def delete(self) -> bool:
         """Remove the instance with its backups."""
-        found = self._found()
-        if found is None:
+        resource = self._current()
+        if resource is None:
             return False
         must_be_ours(
-            f"the database {self._choices.name}", found.get("settings", {}).get("userLabels")
+            f"the database {self._choices.name}", resource.get("settings", {}).get("userLabels")
         )
         # Its setting keeps backups if it is deleted by mistake.
         body = {"settings": {"deletionProtectionEnabled": False, "retainBackupsOnDelete": False}}
         self._do(self._sql.instances().patch(**self._names, body=body), INSTANCE_S)
         self._do(self._sql.instances().delete(**self._names), INSTANCE_S)
         self._google.wait(
-            lambda: True if self._found() is None else None, "the end of the database", _SMALL_S
+            lambda: True if self._current() is None else None, "the end of the database", _SMALL_S
         )
         return True
 
@@ -130,13 +130,13 @@ class Instance:
     def _sql(self) -> Resource:
         return self._google.api("sqladmin", "v1")
 
-    def _found(self) -> dict[str, Any] | None:
+    def _current(self) -> dict[str, Any] | None:
         return self._google.find(self._sql.instances().get(**self._names))
 
     @staticmethod
-    def _mended(found: dict[str, Any]) -> dict[str, Any]:
+    def _mended(resource: dict[str, Any]) -> dict[str, Any]:
         """The settings that must be put back; empty where all is as it should be."""
-        settings = found.get("settings", {})
+        settings = resource.get("settings", {})
         flags = settings.get("databaseFlags", [])
         addresses = settings.get("ipConfiguration", {}).get("authorizedNetworks")
         wanted: dict[str, Any] = {}
@@ -150,12 +150,14 @@ class Instance:
 
     def _runnable(self) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
-            found = self._found()
-            if found is not None and found.get("state") in ("FAILED", "SUSPENDED"):
+            resource = self._current()
+            if resource is not None and resource.get("state") in ("FAILED", "SUSPENDED"):
                 raise ControlPlaneError(
-                    f"the database is {found['state']}", hint="look at it in the console: SQL"
+                    f"the database is {resource['state']}", hint="look at it in the console: SQL"
                 )
-            return found if found is not None and found.get("state") == "RUNNABLE" else None
+            return (
+                resource if resource is not None and resource.get("state") == "RUNNABLE" else None
+            )
 
         return self._google.wait(look, "the database", INSTANCE_S, _POLL_S)
 
@@ -193,12 +195,12 @@ class Instance:
         operation = self._google.wait(start, "the database", timeout_s, _POLL_S)
 
         def done() -> dict[str, Any] | None:
-            found = self._google.call(
+            resource = self._google.call(
                 self._sql.operations().get(
                     project=self._choices.project, operation=operation["name"]
                 )
             )
-            return found if found.get("status") == "DONE" else None
+            return resource if resource.get("status") == "DONE" else None
 
         ended = self._google.wait(done, "the database", timeout_s, _POLL_S)
         errors = ended.get("error", {}).get("errors", [])

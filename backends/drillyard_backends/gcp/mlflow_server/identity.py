@@ -65,10 +65,10 @@ class Services:
     def _off(self) -> list[str]:
         usage = self._google.api("serviceusage", "v1")
         names = [f"{self._parent}/services/{name}" for name in SERVICES]
-        found = self._google.call(usage.services().batchGet(parent=self._parent, names=names))
+        resource = self._google.call(usage.services().batchGet(parent=self._parent, names=names))
         on = {
             one["name"].rpartition("/")[2]
-            for one in found.get("services", [])
+            for one in resource.get("services", [])
             if one.get("state") == "ENABLED"
         }
         return [name for name in SERVICES if name not in on]
@@ -94,7 +94,7 @@ class Account:
 
     def look(self) -> State:
         """What is there."""
-        if self._found() is None:
+        if self._current() is None:
             return MISSING
         policy = self._google.call(self._read())
         ready = policies.has(policy, self._role, self._member)
@@ -102,9 +102,9 @@ class Account:
 
     def ensure(self) -> str:
         """Make it, and give it its role."""
-        found = self._found()
-        self._must_be_ours(found)
-        if found is None:
+        resource = self._current()
+        self._must_be_ours(resource)
+        if resource is None:
             iam = self._google.api("iam", "v1")
             body = {
                 "accountId": self._email.partition("@")[0],
@@ -122,21 +122,21 @@ class Account:
         changed = policies.ensure(
             self._google, self._read, self._write, [(self._role, self._member)]
         )
-        return "made" if found is None else "given its role" if changed else "kept"
+        return "made" if resource is None else "given its role" if changed else "kept"
 
     def delete(self) -> bool:
         """Remove it, and its role first: Google would keep that for ``deleted:…``."""
-        found = self._found()
-        if found is None:
+        resource = self._current()
+        if resource is None:
             return False
-        self._must_be_ours(found)
+        self._must_be_ours(resource)
         policies.drop(self._google, self._read, self._write, (self._role, self._member))
         accounts = self._google.api("iam", "v1").projects().serviceAccounts()
         self._google.find(accounts.delete(name=self._name))
         return True
 
-    def _must_be_ours(self, found: dict[str, str] | None) -> None:
-        if found is not None and _OURS not in found.get("description", ""):
+    def _must_be_ours(self, resource: dict[str, str] | None) -> None:
+        if resource is not None and _OURS not in resource.get("description", ""):
             raise UserError(
                 f"the service account {self._email} exists, and drillyard did not make it",
                 hint="choose another --name",
@@ -150,7 +150,7 @@ class Account:
     def _member(self) -> str:
         return f"serviceAccount:{self._email}"
 
-    def _found(self) -> dict[str, str] | None:
+    def _current(self) -> dict[str, str] | None:
         accounts = self._google.api("iam", "v1").projects().serviceAccounts()
         return self._google.find(accounts.get(name=self._name))
 
@@ -170,7 +170,9 @@ def project_number(google: Google, project: str) -> str:
     Raises:
         UserError: There is no such project, or we may not see it.
     """
-    found = google.find(google.api("cloudresourcemanager", "v1").projects().get(projectId=project))
-    if found is None:
+    resource = google.find(
+        google.api("cloudresourcemanager", "v1").projects().get(projectId=project)
+    )
+    if resource is None:
         raise UserError(f"no project {project!r}", hint="gcloud projects list")
-    return str(found["projectNumber"])
+    return str(resource["projectNumber"])

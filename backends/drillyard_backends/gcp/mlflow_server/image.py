@@ -30,15 +30,15 @@ class Repository:
 
     def look(self) -> State:
         """What is there."""
-        if self._found() is None:
+        if self._current() is None:
             return MISSING
         ready = policies.has(self._google.call(self._read()), ROLE, self._member)
         return State(True, ready, self._choices.name)
 
     def ensure(self) -> str:
         """Make it, and let the builder write to it."""
-        found, done = self._found(), "kept"
-        if found is None:
+        resource, done = self._current(), "kept"
+        if resource is None:
             body = {"format": "DOCKER", "labels": LABELS, "description": "MLflow for drillyard"}
             try:
                 operation = self._google.call(
@@ -54,21 +54,21 @@ class Repository:
                 )
             except Exists:
                 pass  # the first answer was lost
-            found = self._google.wait(self._found, "the repository", 300.0)
+            resource = self._google.wait(self._current, "the repository", 300.0)
             done = "made"
-        must_be_ours(f"the repository {self._choices.name}", found.get("labels"))
+        must_be_ours(f"the repository {self._choices.name}", resource.get("labels"))
         policies.ensure(self._google, self._read, self._write, [(ROLE, self._member)])
         return done
 
     def delete(self) -> bool:
         """Remove it with its images."""
-        found = self._found()
-        if found is None:
+        resource = self._current()
+        if resource is None:
             return False
-        must_be_ours(f"the repository {self._choices.name}", found.get("labels"))
+        must_be_ours(f"the repository {self._choices.name}", resource.get("labels"))
         self._google.find(self._repositories.delete(name=self.name))
         self._google.wait(
-            lambda: True if self._found() is None else None, "the end of the repository", 300.0
+            lambda: True if self._current() is None else None, "the end of the repository", 300.0
         )
         return True
 
@@ -89,7 +89,7 @@ class Repository:
     def _member(self) -> str:
         return f"serviceAccount:{self._choices.builder}"
 
-    def _found(self) -> dict[str, Any] | None:
+    def _current(self) -> dict[str, Any] | None:
         return self._google.find(self._repositories.get(name=self.name))
 
     def _read(self) -> HttpRequest:
@@ -112,12 +112,12 @@ class Image:
 
     def look(self) -> State:
         """What is there."""
-        there = self._found() is not None
+        there = self._current() is not None
         return State(there, there, self._choices.image_uri) if there else MISSING
 
     def ensure(self) -> str:
         """Build it, unless it is there."""
-        if self._found() is not None:
+        if self._current() is not None:
             return "kept"
         builds = self._google.api("cloudbuild", "v1").projects().locations().builds()
         operation = self._google.call(
@@ -126,15 +126,15 @@ class Image:
         number = operation["metadata"]["build"]["id"]
 
         def ended() -> dict[str, Any] | None:
-            found = self._google.call(builds.get(name=f"{self._choices.place}/builds/{number}"))
-            waiting = found.get("status") in ("PENDING", "QUEUED", "WORKING")
-            return None if waiting else found
+            resource = self._google.call(builds.get(name=f"{self._choices.place}/builds/{number}"))
+            waiting = resource.get("status") in ("PENDING", "QUEUED", "WORKING")
+            return None if waiting else resource
 
-        found = self._google.wait(ended, "the image", _BUILD_S, 5.0)
-        if found.get("status") != "SUCCESS":
+        done = self._google.wait(ended, "the image", _BUILD_S, 5.0)
+        if done.get("status") != "SUCCESS":
             raise ControlPlaneError(
-                f"the image was not built: {found.get('status')} {found.get('statusDetail', '')}",
-                hint=f"its log: {found.get('logUrl', 'Cloud Build in the console')}; or give an "
+                f"the image was not built: {done.get('status')} {done.get('statusDetail', '')}",
+                hint=f"its log: {done.get('logUrl', 'Cloud Build in the console')}; or give an "
                 "image of your own with --image",
             )
         return "built"
@@ -143,7 +143,7 @@ class Image:
         """Nothing: it goes with its repository."""
         return False
 
-    def _found(self) -> dict[str, Any] | None:
+    def _current(self) -> dict[str, Any] | None:
         tags = (
             self._google.api("artifactregistry", "v1")
             .projects()

@@ -34,15 +34,15 @@ class AddressSecret:
 
     def look(self) -> State:
         """What is there."""
-        if self._found() is None:
+        if self._current() is None:
             return MISSING
         ready = policies.has(self._google.call(self._read()), ROLE, self._member)
         return State(True, ready, self._choices.secret)
 
     def ensure(self) -> str:
         """Creates it with a random password, and lets the server read it."""
-        found, done = self._found(), "kept"
-        if found is None:
+        resource, done = self._current(), "kept"
+        if resource is None:
             replica = {"location": self._choices.region}
             body = {"labels": LABELS, "replication": {"userManaged": {"replicas": [replica]}}}
             with contextlib.suppress(Exists):  # the first answer was lost
@@ -53,8 +53,8 @@ class AddressSecret:
                         body=body,
                     )
                 )
-            found, done = self._found() or {}, "made"
-        must_be_ours(f"the secret {self._choices.secret}", found.get("labels"))
+            resource, done = self._current() or {}, "made"
+        must_be_ours(f"the secret {self._choices.secret}", resource.get("labels"))
         if self._address() is None:
             password = secrets.token_urlsafe(32)
             register_secret(password)
@@ -70,10 +70,10 @@ class AddressSecret:
 
     def delete(self) -> bool:
         """Remove it."""
-        found = self._found()
-        if found is None:
+        resource = self._current()
+        if resource is None:
             return False
-        must_be_ours(f"the secret {self._choices.secret}", found.get("labels"))
+        must_be_ours(f"the secret {self._choices.secret}", resource.get("labels"))
         self._google.find(self._secrets.delete(name=self._name))
         return True
 
@@ -91,9 +91,9 @@ class AddressSecret:
 
     def remember(self, guests: list[str]) -> None:
         """Keep who may use the server while there is none: its own list goes with it."""
-        found = self._found()
-        if found is not None:
-            notes = {**found.get("annotations", {}), _GUESTS: ",".join(sorted(guests))}
+        resource = self._current()
+        if resource is not None:
+            notes = {**resource.get("annotations", {}), _GUESTS: ",".join(sorted(guests))}
             body = {"annotations": notes}
             self._google.call(
                 self._secrets.patch(name=self._name, updateMask="annotations", body=body)
@@ -101,7 +101,7 @@ class AddressSecret:
 
     def remembered(self) -> list[str]:
         """Who might use the server that was there before."""
-        text = (self._found() or {}).get("annotations", {}).get(_GUESTS, "")
+        text = (self._current() or {}).get("annotations", {}).get(_GUESTS, "")
         return text.split(",") if text else []
 
     # -- inside -------------------------------------------------------------------------------
@@ -113,12 +113,12 @@ class AddressSecret:
 
     def _address(self) -> str | None:
         """The newest version; None where there is none, or it is of another instance."""
-        found = self._google.find(
+        resource = self._google.find(
             self._secrets.versions().access(name=f"{self._name}/versions/{self._version}")
         )
-        if found is None:
+        if resource is None:
             return None
-        text = base64.b64decode(found["payload"]["data"]).decode()
+        text = base64.b64decode(resource["payload"]["data"]).decode()
         return text if text.endswith(f"host=/cloudsql/{self._choices.connection}") else None
 
     @property
@@ -133,7 +133,7 @@ class AddressSecret:
     def _member(self) -> str:
         return f"serviceAccount:{self._choices.account}"
 
-    def _found(self) -> dict[str, Any] | None:
+    def _current(self) -> dict[str, Any] | None:
         return self._google.find(self._secrets.get(name=self._name))
 
     def _read(self) -> HttpRequest:

@@ -39,12 +39,12 @@ class Service:
 
     def look(self) -> State:
         """What is there."""
-        found = self._found()
-        if found is None:
+        resource = self._current()
+        if resource is None:
             return MISSING
         policy = self._google.call(self._read())
-        condition = found.get("terminalCondition", {})
-        if policies.open_to(policy) or found.get("invokerIamDisabled"):
+        condition = resource.get("terminalCondition", {})
+        if policies.open_to(policy) or resource.get("invokerIamDisabled"):
             return State(True, False, f"{self.url}, OPEN TO EVERYBODY: run `up`")
         if condition.get("state") != "CONDITION_SUCCEEDED":
             return State(True, False, str(condition.get("message") or "not ready"))
@@ -52,9 +52,9 @@ class Service:
 
     def ensure(self) -> str:
         """Deploy it where it is missing or another, and let only those in who are named."""
-        found, done, wanted = self._found(), "kept", self.document()
+        resource, done, wanted = self._current(), "kept", self.document()
         guests = list(self._choices.members)
-        if found is None:
+        if resource is None:
             guests += self._secret.remembered()
             request = self._services.create(
                 parent=self._choices.place, serviceId=self._choices.name, body=wanted
@@ -62,13 +62,13 @@ class Service:
             self._deploy(request)
             done = "deployed"
         else:
-            must_be_ours(f"the service {self._choices.name}", found.get("labels"))
-            failed = found.get("terminalCondition", {}).get("state") == "CONDITION_FAILED"
-            if failed or not covers(found, wanted):
+            must_be_ours(f"the service {self._choices.name}", resource.get("labels"))
+            failed = resource.get("terminalCondition", {}).get("state") == "CONDITION_FAILED"
+            if failed or not covers(resource, wanted):
                 self._deploy(self._services.patch(name=self.name, body=wanted))
                 done = "deployed anew"
-        found = self._google.wait(self._settled, "the server", _READY_S)
-        condition = found.get("terminalCondition", {})
+        resource = self._google.wait(self._settled, "the server", _READY_S)
+        condition = resource.get("terminalCondition", {})
         if condition.get("state") != "CONDITION_SUCCEEDED":
             reason = condition.get("message") or "Google gives no reason"
             raise ControlPlaneError(
@@ -82,14 +82,14 @@ class Service:
 
     def delete(self) -> bool:
         """Remove it; its address is free for the next ``up``."""
-        found = self._found()
-        if found is None:
+        resource = self._current()
+        if resource is None:
             return False
-        must_be_ours(f"the service {self._choices.name}", found.get("labels"))
+        must_be_ours(f"the service {self._choices.name}", resource.get("labels"))
         self._secret.remember(policies.holders(self._google.call(self._read()), ROLE))
         self._google.find(self._services.delete(name=self.name))
         self._google.wait(
-            lambda: True if self._found() is None else None, "the end of the server", 300.0
+            lambda: True if self._current() is None else None, "the end of the server", 300.0
         )
         return True
 
@@ -147,15 +147,15 @@ class Service:
     def _services(self) -> Resource:
         return self._locations.services()
 
-    def _found(self) -> dict[str, Any] | None:
+    def _current(self) -> dict[str, Any] | None:
         return self._google.find(self._services.get(name=self.name))
 
     def _settled(self) -> dict[str, Any] | None:
-        found = self._found()
-        if found is None or found.get("reconciling"):
+        resource = self._current()
+        if resource is None or resource.get("reconciling"):
             return None
         # Just after its creation a service has no condition yet, or a pending one.
-        return found if found.get("terminalCondition", {}).get("state") in _DECIDED else None
+        return resource if resource.get("terminalCondition", {}).get("state") in _DECIDED else None
 
     def _deploy(self, request: HttpRequest) -> None:
         try:

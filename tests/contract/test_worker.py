@@ -315,7 +315,7 @@ def test_two_provisions_at_once_make_one_agent(toys, tmp_path):
     assert toy.processes() == []
 
 
-@pytest.mark.parametrize("where", ["python", "native"])
+@pytest.mark.parametrize("where", ["python", "native", "prints", "one line"])
 def test_a_run_that_hangs_is_ended_by_name_and_nothing_is_left(toys, backend, where):
     toy = toys(budget={"stall_s": 1.0})
     run = toy.post(hang=where, child=True)

@@ -57,6 +57,10 @@ class Toy:
             context.progress(step=1234, total=2000)
             if p["hang"] == "python":
                 time.sleep(600)
+            while p["hang"] == "prints":
+                print("a.token_" * 2800)
+            while p["hang"] == "one line":
+                print("a.token_" * 2800, end="")
             re.match(r"(a+)+$", "a" * 60 + "b")  # native code that holds the interpreter
         notes = Path("notes.txt")
         notes.write_text(context.run.run)

@@ -13,7 +13,7 @@ from drillyard.errors import ConfigError
 MAX_JSON5_BYTES = 64 * 1024
 """The JSON5 reader is slow; beyond this size only comments are allowed over plain JSON."""
 
-_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|//[^\n]*|/\*.*?\*/|\t', re.DOTALL)
+_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|//[^\n]*|/\*.*?(?:\*/|\Z)|\t', re.DOTALL)
 
 
 def parse_json(text: str, shown: str) -> Document:
@@ -34,10 +34,17 @@ def parse_json(text: str, shown: str) -> Document:
             "nested too deeply", file=shown, allowed=f"{MAX_DEPTH} levels", hint="flatten it"
         )
     # Comments and tabs become blanks, so that every line and column stays.
-    bare = _TOKEN.sub(lambda m: m[0] if m[0][0] in "\"'" else re.sub(r"[^\n]", " ", m[0]), text)
+    bare = _TOKEN.sub(_blank, text)
     marks = _json_marks(bare, shown)
     value = _json_value(text, bare, shown)
     return Document(value, marks, shown)
+
+
+def _blank(token: re.Match[str]) -> str:
+    """Blanks for a comment or tab. A comment without an end stays: it is a mistake."""
+    found = token[0]
+    endless = found.startswith("/*") and (len(found) < 4 or not found.endswith("*/"))
+    return found if found[0] in "\"'" or endless else re.sub(r"[^\n]", " ", found)
 
 
 def _depth(text: str) -> int:

@@ -2,6 +2,10 @@
 
 Used by the log filter, by errors before they are printed and by ``spec.semantics``, which refuses
 a secret in a file.
+
+Simulators print what they like, and a pattern holds the interpreter while it searches. So each
+pattern takes a time linear in the length of the text: none begins with an unbounded repetition,
+and none can scan the same characters from many starting points.
 """
 
 from __future__ import annotations
@@ -16,35 +20,60 @@ MASK = "***"
 _MIN_LENGTH = 6
 """A shorter registered value would mask ordinary words."""
 
-_KEY_WORDS = (
-    r"(?:password|passwd|pwd|secrets?|token|api[-_]?key|access[-_]?key|account[-_]?key|"
-    r"private[-_]?key|shared[-_]?key|sas[-_]?token|client[-_]?secret|credentials?|"
-    r"connection[-_]?string|auth[-_]?string|authorization)"
+_KEY_WORD = (
+    "password passwd pwd secrets? token api[-_]?key access[-_]?key account[-_]?key "
+    "private[-_]?key shared[-_]?key sas[-_]?token client[-_]?secret credentials? "
+    "connection[-_]?string auth[-_]?string authorization"
+).split()
+_KEY_WORDS = f"(?:{'|'.join(_KEY_WORD)})"
+_FIRST_LETTERS = sorted({word[0] for word in _KEY_WORD})
+_KEY_WORD_FAST = "[{letters}](?i:{words})".format(
+    letters="".join(letter + letter.upper() for letter in _FIRST_LETTERS),
+    words="|".join(
+        f"(?<={letter})(?:{'|'.join(w[1:] for w in _KEY_WORD if w[0] == letter)})"
+        for letter in _FIRST_LETTERS
+    ),
 )
+"""The same as ``_KEY_WORDS``. Its set of first letters lets ``re`` pass over numbers quickly."""
 _SECRET_KEY = re.compile(rf"(?:\A|[-_.A-Za-z0-9]*[-_.]){_KEY_WORDS}\Z", re.IGNORECASE)
 _CAMEL_SECRET_KEY = re.compile(r"[a-z0-9](?:Password|Secret|Token|ApiKey|AccessKey|AccountKey)\Z")
 _USERINFO = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)"
+    r"(?P<scheme>://(?<=[A-Za-z0-9+.-]://))"
     # A login name alone is not a secret if the login uses keys.
     r"(?!(?:(?<=sftp://)|(?<=ssh://))[\w.-]+@)"
     r"(?P<user>[^\s/?#@'\"]+)@"
 )
 _ASSIGNMENT = re.compile(
-    rf"(?P<key>[\"']?(?:[\w.-]*[-_.])?{_KEY_WORDS}[\"']?\s*[:=]\s*)"
-    r"(?P<value>\$\{[^}]*\}|(?:Bearer|Basic)\s+[^\s,;'\"}\]]+|\"[^\"]*\"|'[^']*'|[^\s,;'\"}\]&]+)",
+    # Whatever stands before the key word is part of the key, and changes nothing.
+    rf"(?P<key>{_KEY_WORD_FAST}[\"']?\s*[:=]\s*)"
+    r"(?P<value>\$\{[^}\n]{0,1000}\}|(?:Bearer|Basic)\s+[^\s,;'\"}\]]+|\"[^\"]*\"|'[^']*'|[^\s,;'\"}\]&]+)",
     re.IGNORECASE,
 )
-_VALUES = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
-    r"|\bsk-[A-Za-z0-9_-]{16,}"
-    r"|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}|\bglpat-[A-Za-z0-9_-]{16,}"
-    r"|\bAKIA[0-9A-Z]{16}\b|\bASIA[0-9A-Z]{16}\b|\bAIza[0-9A-Za-z_-]{30,}|\bya29\.[0-9A-Za-z_-]{16,}"
-    r"|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bhf_[A-Za-z0-9]{20,}|\bpn[ub]_[A-Za-z0-9]{16,}"
-    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
-    r"|https://hooks\.slack\.com/[\w/-]{8,}|https://discord(?:app)?\.com/api/webhooks/[\w/-]{8,}"
-    r"|\bAccountKey=[A-Za-z0-9+/=]{16,}|\bsig=[A-Za-z0-9%+/=]{20,}"
-    r"|(?<=Bearer )[A-Za-z0-9._~+/-]{8,}=*",
-    re.DOTALL,
+_VALUES = {
+    "-----BEGIN ": r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    "sk-": r"\bsk-[A-Za-z0-9_-]{16,}",
+    "gh": r"\bgh[pousr]_[A-Za-z0-9]{20,}",
+    "github_pat_": r"\bgithub_pat_[A-Za-z0-9_]{20,}",
+    "glpat-": r"\bglpat-[A-Za-z0-9_-]{16,}",
+    "AKIA": r"\bAKIA[0-9A-Z]{16}\b",
+    "ASIA": r"\bASIA[0-9A-Z]{16}\b",
+    "AIza": r"\bAIza[0-9A-Za-z_-]{30,}",
+    "ya29.": r"\bya29\.[0-9A-Za-z_-]{16,}",
+    "xox": r"\bxox[abprs]-[A-Za-z0-9-]{10,}",
+    "hf_": r"\bhf_[A-Za-z0-9]{20,}",
+    "pn": r"\bpn[ub]_[A-Za-z0-9]{16,}",
+    "https://hooks.slack.com/": r"https://hooks\.slack\.com/[\w/-]{8,}",
+    "https://discord": r"https://discord(?:app)?\.com/api/webhooks/[\w/-]{8,}",
+    "AccountKey=": r"\bAccountKey=[A-Za-z0-9+/=]{16,}",
+    "sig=": r"\bsig=[A-Za-z0-9%+/=]{20,}",
+    "Bearer ": r"(?<=Bearer )[A-Za-z0-9._~+/-]{8,}=*",
+}
+"""Forms of secrets. Each key is a text without which its form cannot match: the faster search."""
+_FORMS = [(part, re.compile(pattern, re.DOTALL)) for part, pattern in _VALUES.items()]
+_WEB_TOKEN = re.compile(
+    # The parts after the first are optional: a run of characters that is not a token is passed
+    # over as a whole, and not searched again from each "eyJ" in it.
+    r"eyJ(?<=\beyJ)[A-Za-z0-9_-]{8,}(?P<parts>\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)+)?"
 )
 _REFERENCE = re.compile(r"\$\{(?:env|file):[^}]*\}|\*{3}|\$\w+")
 _registered: set[str] = set()
@@ -57,7 +86,11 @@ def is_secret_key(key: str) -> bool:
 
 def looks_secret(text: str) -> bool:
     """True if a text contains something with the form of a key, token or URL with a password."""
-    return bool(_VALUES.search(text)) or has_userinfo(text)
+    return (
+        any(part in text and form.search(text) for part, form in _FORMS)
+        or has_userinfo(text)
+        or any(found["parts"] for found in _WEB_TOKEN.finditer(text))
+    )
 
 
 def has_userinfo(text: str) -> bool:
@@ -108,7 +141,10 @@ def redact(text: str, *, assignments: bool = True) -> str:
     for secret in sorted(_registered, key=len, reverse=True):
         if secret in text:
             text = text.replace(secret, MASK)
-    text = _VALUES.sub(MASK, text)
+    for part, form in _FORMS:
+        if part in text:
+            text = form.sub(MASK, text)
+    text = _WEB_TOKEN.sub(lambda found: MASK if found["parts"] else found[0], text)
     text = _USERINFO.sub(rf"\g<scheme>{MASK}@", text)
     return _ASSIGNMENT.sub(_mask_assignment, text) if assignments else text
 

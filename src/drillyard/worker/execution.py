@@ -127,7 +127,6 @@ def _stall_watch(
     """The stall watch of train and evaluate; storing a large file may take long in silence."""
 
     def end(message: str) -> None:
-        dump_stacks()
         ending = endings.failed(
             job.claim,
             context.clock,
@@ -137,6 +136,7 @@ def _stall_watch(
             "if a step may take that long, set a larger budget.stall_s, or null",
         )
         sidecar.finish(ending.status)
+        dump_stacks()  # after the last ordinary look at the log, which may cut a long one
         with contextlib.suppress(DrillyardError):
             shipper.ship(everything=True)
         reported = sidecar.superseded or _report(context.mailbox, ending)

@@ -26,6 +26,8 @@ from drillyard.worker.progress import ProgressKeeper
 
 ALARM_GRACE_S = 60.0
 """Seconds by which the system's alarm comes later than this watch."""
+END_S = 150.0
+"""Seconds for the ending: the last heartbeat, the last log lines, and an unreachable store."""
 _MAX_POLL_S = 5.0
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,8 @@ class StallWatch:
         if self._since is None or signs != self._seen:
             self._seen, self._since = signs, now
         elif now - self._since >= limit:
+            # The end waits for the store; the alarm is for an end that hangs itself.
+            self._alarm(END_S)
             self._end(self._message())
             return None
         self._alarm(limit + min(ALARM_GRACE_S, max(1.0, limit)))
@@ -113,10 +117,21 @@ class StallWatch:
 
 
 def dump_stacks() -> None:
-    """Log the stack of every thread, which helps to fix the simulator."""
+    """Log the stack of every thread, which helps to fix the simulator.
+
+    From here on nothing else of this process gets into its log, because a simulator that prints
+    without end would bury the stack.
+    """
+    log_file = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(log_file)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
     log.error("the stack of every thread:")
-    sys.stderr.flush()
-    faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+    faulthandler.dump_traceback(file=log_file, all_threads=True)
 
 
 def exit_now(code: int) -> None:

@@ -133,3 +133,56 @@ def test_log_filter_covers_arguments_tracebacks_and_children():
     assert "ValueError" in text
     assert "***" in text
     assert C not in text
+
+
+N = 500_000
+"""Characters of a line. Masking in quadratic time would take hours."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * N,
+        "a." * (N // 2),
+        "-token_" * (N // 7),
+        "-eyJabcdefgh" * (N // 12),
+        ".eyJabcdefgh" * (N // 12),
+        "token=${ " * (N // 9),
+        "token= " * (N // 7),
+        "token=Bearer " * (N // 13),
+        "token=\"'" * (N // 8),
+        "a://a" * (N // 5),
+        "a://a:" + "b:" * (N // 2),
+        "ssh://" + "a" * N,
+        "-----BEGIN " * (N // 11),
+        "-----BEGIN A PRIVATE KEY----------END " * (N // 38),
+        "sk-" * (N // 3),
+        "Bearer " * (N // 7),
+        " " * N,
+        "\n" * N,
+        "\\" * N,
+    ],
+    ids=lambda text: repr(text[:24]),
+)
+def test_masking_is_linear_in_the_length_of_a_line(text):
+    marked = f"{text} password={C} https://me:{C}@host eyJ{C}.{C}.{C}"
+    assert C not in redact(marked)
+    assert looks_secret(marked)
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        (f"my.db-password = {C}", "my.db-password = ***"),
+        (f"token_password: {C}", "token_password: ***"),
+        (f"x-eyJ{C}-eyJ{C}.{C}.{C} end", "x-*** end"),
+        (f"eyJ{C}.{C}..{C}.{C} end", "*** end"),
+        (f"git+ssh2://me:{C}@host/p", "git+ssh2://***@host/p"),
+        ("sftp://me@host/p", "sftp://me@host/p"),
+        (f"sftp://me:{C}@host/p", "sftp://***@host/p"),
+        ("eyJabcdefgh.short.x", "eyJabcdefgh.short.x"),
+        ("token: ${file:a b.txt}", "token: ${file:a b.txt}"),
+    ],
+)
+def test_what_exactly_is_masked(text, clean):
+    assert redact(text) == clean

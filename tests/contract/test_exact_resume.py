@@ -23,7 +23,7 @@ from drillyard.runs import checkpoints
 from tests.helpers import resume_runner
 from tests.helpers.patience import PATIENCE_S
 
-RUN = resume_runner.RUN
+RUN, STOP = resume_runner.RUN, resume_runner.train_and_stop
 DRIFT = {"id": "tests.helpers.resume_worlds:Drift", "lesson": {"start": {"min": -1, "max": 1}}}
 DISCRETE = {**DRIFT, "args": {"discrete": True}}
 MASKED = {**DRIFT, "id": "tests.helpers.resume_worlds:Masked"}
@@ -329,6 +329,49 @@ def test_a_killed_run_ends_as_one_that_was_left_alone(name, processes, left_alon
     # What attempt 2 wrote itself begins after the checkpoint: nothing was done over again.
     own = list(streams._segments(b, RUN, 2, "train"))
     assert all(x["step"] > before[0][0] for x in own) and own
+
+
+STOPPED = KINDS | {"ppo-sde-stack", "dqn-n-step", "td3-episodes"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in STOPPED else pytest.param(n, marks=pytest.mark.slow) for n in CASES],
+)
+def test_a_run_that_was_stopped_twice_ends_as_one_that_was_left_alone(
+    name, processes, left_alone, tmp_path
+):
+    """Where every layer has state it goes on where it stopped, and nothing is reseeded."""
+    case, a = CASES[name], left_alone(name)
+    dice = random.Random(name)
+    b, reached = box(tmp_path / "b"), 0
+    for attempt, (low, high) in enumerate([(30, 110), (130, 200)], 1):
+        looks = dice.randint(low, high) // copies(case)
+        assert train(processes, tmp_path / "b", case, attempt, looks, target=STOP) == 5
+        assert b.accepted(RUN, Phase.TRAIN) is None
+        there = checkpoints.found(b, RUN)
+        if name.startswith("reset"):
+            continue
+        (step, by), *_ = there
+        assert by == attempt
+        assert step > reached, "it goes on where it stopped"
+        reached = step
+        assert checkpoints.read_meta(b, RUN, by, step).info["stopped"] is True
+    assert train(processes, tmp_path / "b", case, 3) == 0
+
+    done = summary(b)
+    if name.startswith("reset"):
+        barriers = {step for step, _ in checkpoints.found(a, RUN)}
+        assert done["resumed_step"] in {0, *barriers}
+    else:
+        assert (done["resumes"], done["resumed_step"]) == (2, reached)
+        assert done["exactness"] == "exact"
+    assert done["best"] == summary(a)["best"]
+    for stream in ("train", "episodes", "evaluation"):
+        lines_a, lines_b = (streams.read_stream(m, RUN, stream) for m in (a, b))
+        assert [streams.canonical(x) for x in lines_b] == [streams.canonical(x) for x in lines_a]
+    assert fingerprint(b, RUN) == fingerprint(a, RUN)
+    assert weights_fingerprint(b, RUN, "best") == weights_fingerprint(a, RUN, "best")
 
 
 @pytest.mark.parametrize("name", ["ppo", "sac"])

@@ -104,6 +104,18 @@ def train(store_url, case, attempt, die_at=None, run_context=None):
         shutil.rmtree(run_context.scratch, ignore_errors=True)
 
 
+def train_and_stop(store_url, case, attempt, at):
+    """Train until a stop is requested at the ``at``-th look; exits with 5 if it stopped."""
+    from drillyard.errors import Stopped
+    from drillyard.testing.phases import CountedStop
+
+    run_context = context(store_url, case, attempt, stop=CountedStop(at))
+    try:
+        train(store_url, case, attempt, run_context=run_context)
+    except Stopped:
+        sys.exit(5)
+
+
 def train_and_die_committing(store_url, case, attempt, nth, moment):
     """Train until the thread that writes the ``nth`` checkpoint is at a moment, and die there.
 

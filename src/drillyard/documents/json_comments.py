@@ -13,7 +13,9 @@ from drillyard.errors import ConfigError
 MAX_JSON5_BYTES = 64 * 1024
 """The JSON5 reader is slow; beyond this size only comments are allowed over plain JSON."""
 
-_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|//[^\n]*|/\*.*?(?:\*/|\Z)|\t', re.DOTALL)
+_TOKEN = re.compile(
+    r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|//[^\n]*|/\*.*?(?:\*/|\Z)|\t', re.DOTALL
+)
 
 
 def parse_json(text: str, shown: str) -> Document:

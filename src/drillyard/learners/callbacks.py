@@ -72,7 +72,7 @@ class TrainingCallback(BaseCallback):  # type: ignore[misc]
         if np.count_nonzero(here["dones"]):
             self._training.episodes_ended(self.num_timesteps, here["dones"], here["infos"])
         if self._stop.requested:
-            self._stop.check()
+            self._training.stop_soon()
         now = time.monotonic()
         if now >= self._tell_at:
             self._tell_at = now + TELL_EVERY_S

@@ -156,6 +156,19 @@ def restore_logger(logger: Logger, tree: LoggerState) -> None:
     logger.name_to_count.update(tree["counts"])
 
 
+def capture_kinds(logger: Logger) -> dict[str, str]:
+    """The numpy types of recorded values, which ``capture_logger`` turns into Python's."""
+    values = logger.name_to_value.items()
+    return {name: v.dtype.str for name, v in values if isinstance(v, np.generic)}
+
+
+def restore_kinds(logger: Logger, kinds: dict[str, str]) -> None:
+    """Give recorded values their types back, so that later averages round as they would have."""
+    for name, kind in kinds.items():
+        if name in logger.name_to_value:
+            logger.name_to_value[name] = np.dtype(kind).type(logger.name_to_value[name])
+
+
 def device_of(model: BaseAlgorithm) -> str:
     """Where a model computes, ``cpu`` or ``cuda``; a model of ``engine: jax`` has ``backend``."""
     return str(getattr(model, "backend", model.device.type))

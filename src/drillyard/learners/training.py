@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import RunFailed
+from drillyard.errors import InfrastructureError, RunFailed, Stopped
 from drillyard.learners import sb3_state
 from drillyard.learners.barriers import NEVER, Marks, next_multiple
 from drillyard.learners.best import Best
@@ -18,6 +19,7 @@ from drillyard.learners.plan import Plan
 from drillyard.learners.stopping import EarlyStopping
 from drillyard.learners.training_checkpoints import TrainingCheckpoints
 from drillyard.learners.types import Infos, Metrics, TakesPoints, UserCallback
+from drillyard.mailbox.status import Cause
 from drillyard.metrics.streams import StreamWriter
 from drillyard.runs.checkpoints import Checkpoint
 from drillyard.runs.workload import RunContext
@@ -28,6 +30,13 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 FLUSH_EVERY_S = 5.0
+STOP_WAIT_S = {Cause.PREEMPTION: 4.0, Cause.CANCELLED: 12.0, Cause.TIME_LIMIT: 12.0}
+"""Seconds to the next rollout boundary that a stop waits, by its cause. Others do not wait.
+
+The worker kills a ticket that does not stop, after 8 s when its machine goes away and else after
+20 s. The rest of that time is for the upload.
+"""
+log = logging.getLogger(__name__)
 
 
 class Finished(Exception):
@@ -83,6 +92,7 @@ class Training:
         self._checkpoints = TrainingCheckpoints(self, checkpoint, platform)
         self._start_step = self._checkpoints.step or 0
         self._after_resume = False
+        self._stop_by: float | None = None
         self._elapsed_before = 0.0
         self._started = context.clock.monotonic()
         self._flushed = self._started
@@ -113,7 +123,7 @@ class Training:
         if self.marks.last_point < step:
             self._point(step)
         if self._evaluator is not None and self.marks.last_evaluation < step:
-            self._evaluate(step)
+            self._evaluate_or_stop(step)
         self._checkpoints.wait()
         self.writer.flush()
         self.tell(step, flush=False)
@@ -127,6 +137,41 @@ class Training:
     def elapsed_s(self) -> float:
         """Training time of all attempts that count."""
         return self._elapsed_before + self.context.clock.monotonic() - self._started
+
+    # -- a request to stop --------------------------------------------------------------------
+
+    def stop_soon(self) -> None:
+        """A stop was requested: go on to the next rollout boundary if the state can be kept there.
+
+        Raises:
+            Stopped: It cannot be kept, or the boundary is too far away: an earlier checkpoint
+                counts.
+        """
+        now = self.context.clock.monotonic()
+        if self._stop_by is None:
+            may = not self.silent and self.context.stop.cause in STOP_WAIT_S
+            wait_s = STOP_WAIT_S[self.context.stop.cause] if may else 0.0
+            self._stop_by, self.attention = now + wait_s, True
+        if now >= self._stop_by:
+            self.context.stop.check()
+
+    def _stop(self, step: int) -> None:
+        """Write the stop checkpoint, and end."""
+        if not self.silent:
+            try:
+                self._checkpoints.write_stop(step)
+            except InfrastructureError as error:
+                log.warning("the stop checkpoint was not written: %s", error)
+        self.context.stop.check()
+
+    def _evaluate_or_stop(self, step: int) -> None:
+        """Evaluate. A stop meanwhile leaves the evaluation to the resumed run."""
+        try:
+            self._evaluate(step)
+        except Stopped:
+            if self.context.stop.cause in STOP_WAIT_S:
+                self._stop(step)
+            raise
 
     # -- every step ---------------------------------------------------------------------------
 
@@ -171,7 +216,12 @@ class Training:
         """
         if self._after_resume:
             self._after_resume = False
-            self._checkpoints.after_barrier()
+            due = self._checkpoints.go_on()
+        else:
+            due = True
+        if self._stop_by is not None:
+            self._stop(step)
+        if not due:
             if self.plan.stop_at is not None and step >= self.plan.stop_at:
                 # It was killed between its last checkpoint and its result, or no steps remain.
                 self.ended_by = "generation"
@@ -183,7 +233,7 @@ class Training:
         if step >= self.marks.next_evaluation or (
             self.marks.episodes >= self.marks.next_evaluation_episode
         ):
-            self._evaluate(step)
+            self._evaluate_or_stop(step)
         if self.plan.stop_at is not None and step >= self.plan.stop_at:
             self.ended_by = "generation"
             self._checkpoints.write(step, dones)  # the next generation begins with it

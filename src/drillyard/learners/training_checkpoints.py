@@ -1,4 +1,8 @@
-"""The checkpoints of a training: how they are written at barriers, and how one is restored."""
+"""The checkpoints of a training: how they are written at barriers, and how one is restored.
+
+A *stop checkpoint* is written at the rollout boundary after a request to stop. It reseeds nothing
+and has the state of every generator, so that the resumed run is the one that was not stopped.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import numpy as np
 
 from drillyard.agents.packing import pack
 from drillyard.documents.json_types import JsonObject
-from drillyard.learners import replay, resumable, sb3_state
+from drillyard.learners import randomness, replay, resumable, sb3_state
 from drillyard.learners.barriers import Marks, barrier_seeds, next_multiple, reseed
 from drillyard.learners.best import Best
 from drillyard.learners.committing import Committer, prune
@@ -17,7 +21,7 @@ from drillyard.mailbox.records import FileEntry
 from drillyard.runs import checkpoints
 from drillyard.runs.checkpoints import Checkpoint
 from drillyard.simulators import vec_state
-from drillyard.simulators.state import Stateful
+from drillyard.simulators.state import State, Stateful
 
 if TYPE_CHECKING:
     from stable_baselines3.common.buffers import ReplayBuffer
@@ -53,6 +57,7 @@ class TrainingCheckpoints:
         """Step of the newest checkpoint, None before the first."""
         self._start_step = self.step or 0
         self._new_episodes = False  # the number of copies changed, so that they begin new episodes
+        self._randomness: State | None = None  # of the stop checkpoint that is continued
 
     def wait(self) -> None:
         """Wait until no checkpoint is being written.
@@ -86,12 +91,32 @@ class TrainingCheckpoints:
         logger = sb3_state.capture_logger(model.logger)
         sb3_state.restore_logger(model.logger, logger)
         self._committer.wait()  # this checkpoint names files of the one before
-        # A stop writes no checkpoint, also if it was requested during the wait.
-        training.context.stop.check()
+        if training.silent:
+            training.context.stop.check()  # it may have been requested during the wait
         self._commit(step, self._content(buffer))
         self.after_barrier()
 
-    def _content(self, buffer: ReplayBuffer | None) -> dict[str, bytes | FileEntry]:
+    def write_stop(self, step: int) -> None:
+        """Write a checkpoint with everything as it is, and wait until it exists.
+
+        Args:
+            step: Environment steps so far.
+
+        Raises:
+            InfrastructureError: The store cannot be reached; the earlier checkpoint counts.
+        """
+        training, model = self._training, self._training.model
+        if sb3_state.unfinite_tensor(model) is not None:
+            return
+        training.marks.elapsed_s = training.elapsed_s
+        self._committer.wait()
+        content = self._content(getattr(model, "replay_buffer", None), stopped=True)
+        self._commit(step, content, stopped=True)
+        self._committer.wait()
+
+    def _content(
+        self, buffer: ReplayBuffer | None, stopped: bool = False
+    ) -> dict[str, bytes | FileEntry]:
         """Everything that a checkpoint keeps, copied: the training may continue."""
         training, model = self._training, self._training.model
         tree: TrainingState = {
@@ -109,6 +134,9 @@ class TrainingCheckpoints:
             "platform": self._platform,
             "settings": self._settings,
         }
+        if stopped:
+            tree["randomness"] = randomness.capture(model)
+            tree["logged"] = sb3_state.capture_kinds(model.logger)
         files: dict[str, bytes | FileEntry] = dict(pack(tree))
         files |= training.best.files(self._stored)
         files |= training.top.checkpoint_files(self._stored)
@@ -122,7 +150,9 @@ class TrainingCheckpoints:
                 files[segment[0]] = segment[1]
         return files
 
-    def _commit(self, step: int, files: dict[str, bytes | FileEntry]) -> None:
+    def _commit(
+        self, step: int, files: dict[str, bytes | FileEntry], stopped: bool = False
+    ) -> None:
         """Write a checkpoint in another thread; it exists when that is done, and not before."""
         training, context = self._training, self._training.context
         offsets, barrier = training.writer.offsets(), training.marks.barrier
@@ -134,6 +164,8 @@ class TrainingCheckpoints:
             "spaces": {**resumable.spaces_of(training.model)},
             "device": sb3_state.device_of(training.model),
         }
+        if stopped:
+            info["stopped"] = True
 
         def commit() -> None:
             # It writes the lines up to here, and perhaps later ones, which a resume cuts off.
@@ -151,11 +183,25 @@ class TrainingCheckpoints:
             )
             self._stored = dict(meta.files)
             self.step = step
-            context.log.info("checkpoint at step %d", step)
+            context.log.info("%scheckpoint at step %d", "stop " if stopped else "", step)
             context.progress(checkpoint_step=step)
             prune(context)
 
         self._committer.submit(commit)
+
+    def go_on(self) -> bool:
+        """Continue at the first rollout boundary after a resume.
+
+        Returns:
+            True where the run was stopped there, so that what was due at the boundary still is;
+            False after a barrier, where it was done.
+        """
+        if self._randomness is None:
+            self.after_barrier()
+            return False
+        randomness.restore(self._training.model, self._randomness)
+        self._randomness = None
+        return True
 
     def after_barrier(self) -> None:
         """Begin what follows a barrier: from here on a running and a resumed run are the same."""
@@ -200,6 +246,9 @@ class TrainingCheckpoints:
         self._new_episodes = copies != model.n_envs
         keeps = not training.silent and not self._new_episodes
         resumable.restore(checkpoint, model, tree, observations=keeps)
+        if keeps and not self.inherited and "randomness" in tree:
+            self._randomness = tree["randomness"]
+            sb3_state.restore_kinds(model.logger, tree["logged"])
         if tree["simulators"] is not None and keeps:
             vec_state.load_vec_state(training.venv, tree["simulators"])
         if tree["normalisation"] is not None:

@@ -114,6 +114,10 @@ class TrainingState(TypedDict):
     users: list[State | None]
     platform: dict[str, str | int]
     settings: NotRequired[str | None]
+    randomness: NotRequired[State]
+    """Only in a stop checkpoint; see ``randomness``."""
+    logged: NotRequired[dict[str, str]]
+    """Only in a stop checkpoint; see ``sb3_state.capture_kinds``."""
 
 
 SpaceKind: TypeAlias = Literal["observation", "action"]

@@ -95,7 +95,9 @@ _SKIPPED = frozenset(
 )
 _SETTINGS = frozenset({".yaml", ".yml", ".json", ".json5"})
 _EXPERIMENT = re.compile(rb"""(?:^[ \t]*|[{,]\s*)["']?schema["']?\s*:\s*\d""", re.MULTILINE)
-_NAMED = re.compile(rb"""(?:^[ \t]*|[{,]\s*)["']?(simulator|workload|study)["']?\s*:""", re.MULTILINE)
+_NAMED = re.compile(
+    rb"""(?:^[ \t]*|[{,]\s*)["']?(simulator|workload|study)["']?\s*:""", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)

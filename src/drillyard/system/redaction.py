@@ -20,11 +20,24 @@ MASK = "***"
 _MIN_LENGTH = 6
 """A shorter registered value would mask ordinary words."""
 
-_KEY_WORD = (
-    "password passwd pwd secrets? token api[-_]?key access[-_]?key account[-_]?key "
-    "private[-_]?key shared[-_]?key sas[-_]?token client[-_]?secret credentials? "
-    "connection[-_]?string auth[-_]?string authorization"
-).split()
+_KEY_WORD = [
+    "password",
+    "passwd",
+    "pwd",
+    "secrets?",
+    "token",
+    "api[-_]?key",
+    "access[-_]?key",
+    "account[-_]?key",
+    "private[-_]?key",
+    "shared[-_]?key",
+    "sas[-_]?token",
+    "client[-_]?secret",
+    "credentials?",
+    "connection[-_]?string",
+    "auth[-_]?string",
+    "authorization",
+]
 _KEY_WORDS = f"(?:{'|'.join(_KEY_WORD)})"
 _FIRST_LETTERS = sorted({word[0] for word in _KEY_WORD})
 _KEY_WORD_FAST = "[{letters}](?i:{words})".format(

@@ -76,7 +76,9 @@ class Interrupts:
         os._exit(int(ExitCode.INTERRUPTED))
 
     def _stop(self, signal_name: str) -> None:
-        self._say("Stopping. Runs keep their last checkpoint. Press Ctrl-C again to exit now.")
+        self._say(
+            "Stopping. Runs write a checkpoint, or keep their last one. Press Ctrl-C again to exit now."
+        )
         try:
             self._driver.stop(f"the driver received {signal_name}")
         except DrillyardError as error:

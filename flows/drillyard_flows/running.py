@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from drillyard.driver.going_on import going_on
 from drillyard.errors import ConfigError, ControlPlaneError
 from drillyard.mailbox.command_hints import command
+from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs.locate import open_mailbox
 from drillyard_flows import settings
 from drillyard_flows.progress import Display, open_display
@@ -132,6 +134,9 @@ def cancel_name(name: str, store: str | None, *, drain: bool, as_json: bool) -> 
     for lease in gone:
         typer.echo(f"lease {lease} was torn down")
     if open_tickets:
+        if not drain:
+            for line in going_on(mailbox, ticket_states(mailbox)):
+                typer.echo(line)
         typer.echo(f"to continue from the last checkpoints: {command('resume', mailbox)}")
 
 

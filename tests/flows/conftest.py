@@ -58,6 +58,16 @@ class Slow(gymnasium.Env):
             time.sleep(self.stuck_s)
         x = np.array([self.t / 20], np.float32)
         return x, float(action), False, self.t >= 20, {}
+
+
+class Kept(Slow):
+    """The same with a state, so that a stopped run goes on in mid-episode."""
+
+    def state(self):
+        return {"t": self.t, "done": self.done}
+
+    def load_state(self, state):
+        self.t, self.done = state["t"], state["done"]
 '''
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from drillyard.system.processes import ProcessId
 from drillyard_flows import hooks
@@ -17,9 +19,15 @@ from tests.helpers.prefect_homes import copied
 SLOW = {"id": "world:Slow", "args": {"step_s": 0.01}}
 
 
-def started(bench: Bench, name: str, step: int = 130) -> tuple[Path, object]:
-    """A command whose run is past its second checkpoint."""
-    file = bench.write(name, simulator=SLOW)
+KEPT = {
+    "simulator": {"id": "world:Kept", "args": {"step_s": 0.01}},
+    "train": {"steps": 512, "checkpoint_every": 256},
+}
+
+
+def started(bench: Bench, name: str, step: int = 130, **more: Any) -> tuple[Path, Any]:
+    """A command whose run is past its second checkpoint, at 128."""
+    file = bench.write(name, **{"simulator": SLOW, **more})
     child = bench.start("run", file)
     until(lambda: bench.board_step(name) >= step or child.poll() is not None, what="steps")
     assert child.poll() is None, bench.said()
@@ -32,13 +40,15 @@ def only_lease(bench: Bench, name: str) -> tuple[str, bool]:
 
 
 def test_ctrl_c_stops_resumably_and_the_end_is_the_same(api: Api, bench: Bench) -> None:
-    _, child = started(bench, "stopped")
-    whole = bench.start("run", bench.write("whole", simulator=SLOW))
+    _, child = started(bench, "stopped", **KEPT)
+    whole = bench.start("run", bench.write("whole", **KEPT))
     child.send_signal(signal.SIGINT)
 
     assert bench.ended(child) == 130
     said = bench.said()
     assert "drillyard resume stopped" in said and "Traceback" not in said
+    stop_step = re.search(r"t0001-s1 goes on at step ([\d,]+), where it stopped", said)
+    assert stop_step, said
     lease, gone = only_lease(bench, "stopped")
     assert gone and lease_processes(lease) == []
     assert not (bench.store / "stopped/runs/t0001-s1/train.accepted.json").exists()
@@ -54,7 +64,8 @@ def test_ctrl_c_stops_resumably_and_the_end_is_the_same(api: Api, bench: Bench) 
     second = json.loads(
         (bench.store / "stopped/runs/t0001-s1/attempts/train-2/start.json").read_text()
     )
-    assert second["resumed_step"] >= 128  # it did not start over
+    assert second["resumed_step"] == int(stop_step[1].replace(",", "")) > 0
+    assert stop_step[0] in done.stderr + done.stdout  # said again when it went on
 
     assert bench.ended(whole) == 0, bench.said(1)
     assert bench.weights("stopped") == bench.weights("whole")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from drillyard.driver.going_on import going_on
 from drillyard.errors import (
     ControlPlaneError,
     DrillyardError,
@@ -108,7 +109,8 @@ def verdict(driver: Driver, machinery: DrillyardError | None) -> DrillyardError 
     again = f"{command('resume', mailbox)} continues from the last checkpoints"
     order = mailbox.cancelled()
     if order is not None and (machinery is None or isinstance(machinery, Stopped)):
-        return Stopped(stopped(mailbox, order.reason), hint=again)
+        lines = [stopped(mailbox, order.reason), *going_on(mailbox, states)]
+        return Stopped("\n  ".join(lines), hint=again)
     if machinery is not None:
         return machinery
     left = sum(not s.status.ended for s in states.values())
@@ -128,7 +130,8 @@ def _study_verdict(driver: Driver, machinery: DrillyardError | None) -> Drillyar
         return judged
     order = mailbox.cancelled()
     if order is not None and (machinery is None or isinstance(machinery, Stopped)):
-        return Stopped(stopped(mailbox, order.reason), hint=again)
+        lines = [stopped(mailbox, order.reason), *going_on(mailbox, driver.read())]
+        return Stopped("\n  ".join(lines), hint=again)
     if driver.study.over:
         return None
     return machinery or ControlPlaneError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from drillyard.driver import reopen
+from drillyard.driver.going_on import going_on
 from drillyard.errors import UserError
 from drillyard.leases.lost_attempts import LostAttemptCloser
 from drillyard.mailbox import Mailbox
@@ -45,7 +46,7 @@ def reconcile(
             worker may have the old ones.
         trials: Returns the trials to post; called after unclaimed tickets were deleted.
         settled: Trials whose failure is final: their endings are not forgiven.
-        say: Called with a sentence about what is repeated.
+        say: Called with a sentence about what is repeated, and where each training goes on.
         clock: For times in records.
 
     Returns:
@@ -71,6 +72,8 @@ def reconcile(
     over = [
         t for t, s in states.items() if s.status.ended and s.status not in DONE and t not in stands
     ]
+    for line in going_on(mailbox, states):
+        say(line)
     reopen.forgive(mailbox, over)
     wanted = {ticket for ticket, _, _ in submit.tickets(posted)} - stands
     return [s.ticket for t, s in states.items() if t in wanted and s.status not in DONE]

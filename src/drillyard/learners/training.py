@@ -149,14 +149,16 @@ class Training:
         """
         now = self.context.clock.monotonic()
         if self._stop_by is None:
-            may = not self.silent and self.context.stop.cause in STOP_WAIT_S
-            wait_s = STOP_WAIT_S[self.context.stop.cause] if may else 0.0
+            cause = self.context.stop.cause
+            wait_s = STOP_WAIT_S.get(cause, 0.0) if cause and not self.silent else 0.0
             self._stop_by, self.attention = now + wait_s, True
         if now >= self._stop_by:
+            self.tell(self.model.num_timesteps, flush=False)
             self.context.stop.check()
 
     def _stop(self, step: int) -> None:
         """Write the stop checkpoint, and end."""
+        self.tell(step, flush=False)
         if not self.silent:
             try:
                 self._checkpoints.write_stop(step)

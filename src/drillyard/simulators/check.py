@@ -263,7 +263,11 @@ def _stateful(env: Env, repeats: bool) -> Finding:
     subject = "simulator: resume"
     silent = [type(layer).__name__ for layer in layers(env) if is_silent(layer)]
     if not silent:
-        return Finding(Severity.OK, subject, "stateful: a resumed run goes on in mid-episode")
+        return Finding(
+            Severity.OK,
+            subject,
+            "stateful: a stopped run goes on in mid-episode, a killed one at its last checkpoint",
+        )
     return Finding(
         Severity.OK,
         subject,

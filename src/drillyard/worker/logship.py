@@ -67,7 +67,7 @@ class LogShipper:
         self._lock = threading.Lock()
 
     def ship(self, everything: bool = False) -> int:
-        """Ship the new whole lines that are in the file now; what is printed meanwhile comes later.
+        """Ship the new whole lines that are in the file now. Later ones come with the next call.
 
         Args:
             everything: The process ends: also an unfinished last line, and the last lines of an

@@ -77,7 +77,8 @@ class Interrupts:
 
     def _stop(self, signal_name: str) -> None:
         self._say(
-            "Stopping. Runs write a checkpoint, or keep their last one. Press Ctrl-C again to exit now."
+            "Stopping. Each run writes a checkpoint where it is, or keeps its last one. "
+            "Press Ctrl-C again to exit now."
         )
         try:
             self._driver.stop(f"the driver received {signal_name}")

@@ -33,6 +33,8 @@ from drillyard_flows.present import ATTACHED, present, tags_of
 from drillyard_flows.request import Request, checked, opened
 from drillyard_tasks.common import FlowResult, reference
 
+MIRROR_PATIENCE_S = 600.0
+"""How long a flow run that nobody watches waits at its end until MLflow has everything."""
 THREADS = 96
 """Number of threads, which only wait. One thread of the driver watches all tickets."""
 
@@ -144,7 +146,14 @@ def _alone(driver: Driver) -> FlowResult:
     context = contextvars.copy_context()  # Prefect's settings live there
     thread = threading.Thread(
         target=lambda: ended.append(
-            context.run(drive, driver, stage=stage, say=log.info, hurry=hurry)
+            context.run(
+                drive,
+                driver,
+                stage=stage,
+                say=log.info,
+                hurry=hurry,
+                mirror_patience_s=MIRROR_PATIENCE_S,
+            )
         ),
         name="drillyard-session",
     )

@@ -14,6 +14,7 @@ from prefect.events import emit_event
 from drillyard.errors import TeardownUnconfirmed
 from drillyard.leases.reaper import Outcome, Report
 from drillyard.leases.reaper import reap as end_expired
+from drillyard.tracking import behind
 from drillyard_flows import plain_errors
 
 UNDELETABLE = "drillyard.lease.undeletable"
@@ -28,7 +29,7 @@ def reap(
     dry_run: bool = False,
     grace_minutes: float = 10.0,
 ) -> dict[str, object]:
-    """Deletes drillyard's expired machines, found by label.
+    """Deletes drillyard's expired machines, found by label, and completes MLflow.
 
     Args:
         backends: Backends such as ``gcp/prod``; empty: every one that is configured here.
@@ -56,6 +57,8 @@ def reap(
     for outcome in report.undeletable:
         _emit(UNDELETABLE, outcome)
     _show(report)
+    for line in [] if dry_run else behind.catch_up():
+        log.info(line)
     emit_event(
         event=FINISHED,
         resource={"prefect.resource.id": "drillyard.reaper", "prefect.resource.name": "reaper"},

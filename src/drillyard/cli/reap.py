@@ -44,12 +44,16 @@ def reap_command(
 ) -> None:
     """Delete drillyard's unused machines, found by label; never foreign or protected ones."""
     from drillyard.leases.reaper import reap
+    from drillyard.tracking import behind
 
     report = reap(on, dry_run=dry_run, grace_s=seconds(grace, "--grace"))
+    tracking = [] if dry_run else behind.catch_up()
     if as_json:
-        print_json(as_dict(report, dry_run))
+        print_json({**as_dict(report, dry_run), "tracking": [*tracking]})
     else:
         show(report, dry_run)
+        for line in tracking:
+            typer.echo(line)
     if not report.good:
         raise typer.Exit(4)
 

@@ -10,7 +10,7 @@ from drillyard.cli.common import JsonOption, NameArgument, StoreOption, print_js
 
 if TYPE_CHECKING:
     from drillyard.mailbox import Mailbox
-    from drillyard.mailbox.records import StudyState
+    from drillyard.mailbox.records import DriverRecord, StudyState
     from drillyard.results import ExperimentResults, RunResult
     from drillyard.results.table import Grid
 
@@ -68,6 +68,14 @@ class StopRow(TypedDict):
     by: str
 
 
+class TrackingRow(TypedDict):
+    """What the tracking server lacks."""
+
+    uri: str
+    runs: list[str]
+    message: str
+
+
 class Surroundings(TypedDict):
     """What works on an experiment."""
 
@@ -75,6 +83,7 @@ class Surroundings(TypedDict):
     driver: DriverRow | None
     workers: list[WorkerRow]
     cancelled: StopRow | None
+    tracking: TrackingRow | None
 
 
 def surroundings(mailbox: Mailbox) -> Surroundings:
@@ -103,6 +112,27 @@ def surroundings(mailbox: Mailbox) -> Surroundings:
             for w in workers
         ],
         "cancelled": None if cancel is None else {"reason": cancel.reason, "by": cancel.by},
+        "tracking": None if _lives(driver, mailbox) else _lacking(mailbox),
+    }
+
+
+def _lives(driver: DriverRecord | None, mailbox: Mailbox) -> bool:
+    age = None if driver is None else mailbox.age(f"driver/{driver.number}.json")
+    return age is not None and age <= STALE_S
+
+
+def _lacking(mailbox: Mailbox) -> TrackingRow | None:
+    """What MLflow lacks; while a driver lives, its mirror is a few seconds behind anyway."""
+    from drillyard.tracking import behind
+
+    uri = behind.target(mailbox)
+    lacking = None if uri is None else behind.lacking(mailbox, uri)
+    if not lacking:
+        return None
+    return {
+        "uri": lacking.uri,
+        "runs": [*lacking.runs],
+        "message": lacking.sentence(mailbox.experiment),
     }
 
 
@@ -235,6 +265,8 @@ def remarks(results: ExperimentResults, around: Surroundings) -> list[str]:
         lines.append(
             f"stop requested by {around['cancelled']['by']}: {around['cancelled']['reason']}"
         )
+    if around["tracking"]:
+        lines.append(around["tracking"]["message"])
     driver = around["driver"]
     if driver is not None:
         age = driver["heartbeat_age_s"]

@@ -38,7 +38,7 @@ def sync(
     from drillyard.documents.json_types import as_object
     from drillyard.errors import ControlPlaneError, UserError
     from drillyard.runs.locate import open_mailbox
-    from drillyard.tracking import Mirror, resolve_uri
+    from drillyard.tracking import Mirror, behind, resolve_uri
 
     mailbox = open_mailbox(name, store)
     record = mailbox.experiment_record()
@@ -51,6 +51,8 @@ def sync(
             hint="drillyard sync NAME --uri http://…, or set MLFLOW_TRACKING_URI",
         )
     report = Mirror(mailbox, target, on_warning=lambda _: None).sync_once(timeout)
+    if report.complete and target == behind.target(mailbox):
+        behind.forget(mailbox)
     if json_:
         print_json(asdict(report))
     elif report.complete:

@@ -225,6 +225,7 @@ def drive(
     say: Callable[[str], None] = log.info,
     hurry: threading.Event | None = None,
     report: bool = True,
+    mirror_patience_s: float = MIRROR_PATIENCE_S,
 ) -> Outcome:
     """Take an open driver through its phases, up to its report, and close it.
 
@@ -234,6 +235,7 @@ def drive(
         say: Gets sentences for the user.
         hurry: Set when this process must end soon, so that it does not wait for running tickets.
         report: Build the report.
+        mirror_patience_s: Seconds to wait at the end until MLflow has everything.
 
     Returns:
         How it ended. It raises no errors of the experiment, its machines or Prefect.
@@ -255,7 +257,7 @@ def drive(
         log.warning("the end of this driver could not be written: %s", away)
     if outcome.kind is Kind.STOPPED:
         mirror.leave()  # after a stop request, the command should end soon
-    elif told := mirror.finish(MIRROR_PATIENCE_S).registered:
+    elif told := mirror.finish(mirror_patience_s).registered:
         say(told)
     stage.end(outcome)
     return outcome

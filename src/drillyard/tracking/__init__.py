@@ -2,7 +2,7 @@
 
 A mirror only ever reads the mailbox and writes to the tracking server, in a process of its own, so
 that a server that is slow, hung or dead costs neither training nor the driver any time. What it
-could not send is sent by the next ``drillyard sync``.
+could not send is sent by the next ``drillyard sync`` or ``drillyard reap``; see ``behind``.
 """
 
 from drillyard.tracking.background import Mirror

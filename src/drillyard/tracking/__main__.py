@@ -1,8 +1,9 @@
 """The mirroring process: ``python -m drillyard.tracking STORE EXPERIMENT [--once|--interval S]``.
 
 Speaks JSON lines (``SyncReport``) on standard output. On standard input: ``sync`` asks for a
-synchronisation now, ``finish`` for a last one. When its parent dies it continues alone until the
-experiment is idle, so that a run whose driver was killed has its curves too.
+synchronisation now, ``finish`` for a last one, which goes on as long as the server takes
+something; then the note of ``behind`` is removed. When its parent dies it continues alone until
+the experiment is idle, so that a run whose driver was killed has its curves too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from drillyard.errors import Bug, DrillyardError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.registry import load
 from drillyard.system.clock import SYSTEM
+from drillyard.tracking import behind
 from drillyard.tracking.background import URI_VARIABLE
 from drillyard.tracking.environment import settings
 from drillyard.tracking.mlflow_mirror import MlflowMirror
@@ -99,11 +101,15 @@ def _follow(mirror: MlflowMirror, uri: str, orders: _Orders, interval_s: float) 
     while True:
         last = orders.finish or (orders.orphaned and _settled(mirror))
         orders.news.clear()
-        if last and report is not None and not report.complete:
+        if last and report is not None and not (report.complete or report.points):
             os.environ.update(settings(LAST_TRY_S))
         report = _sync(mirror, uri, trust=True)
         code = _say(report)
         if last:
+            if report.complete:
+                behind.forget(mirror.mailbox)
+            elif report.points or report.artifacts:
+                continue  # a slow server
             return code
         wait_s = interval_s if report.complete else min(MAX_WAIT_S, wait_s * 2)
         if not orders.finish:

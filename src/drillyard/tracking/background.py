@@ -18,7 +18,9 @@ from collections.abc import Callable
 from typing import IO
 from urllib.parse import urlsplit
 
+from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox
+from drillyard.tracking import behind
 from drillyard.tracking.sync_report import SyncReport
 from drillyard.tracking.uris import mask, sqlite_file
 
@@ -117,12 +119,14 @@ class Mirror:
         return self._note(reports[-1] if reports else self._given_up(timeout_s))
 
     def finish(self, timeout_s: float = 20.0) -> SyncReport:
-        """Sends the rest, ends the background process, and returns the report.
+        """Sends the rest, waits for the background process, and returns the report.
+
+        If the server does not have everything then, a warning says what it lacks, and a note
+        stays in the home folder until something has sent the rest.
 
         Args:
-            timeout_s: The process is killed after this many seconds, or minutes later where the
-                database is on this machine; nothing is lost by that, ``drillyard sync`` goes on
-                from there.
+            timeout_s: After this many seconds the process is left alone and goes on sending, or
+                minutes later where the database is on this machine.
         """
         if self._uri is None:
             return self._off()
@@ -141,23 +145,39 @@ class Mirror:
                 f"waiting for the last points in MLflow, {timeout_s:g} s at most (Ctrl-C: "
                 f"`drillyard sync {self._mailbox.experiment}` sends them later)"
             )
-            if not _ended(child, timeout_s - _SILENCE_S):
-                child.kill()
-                child.wait()
-        if self._reader is not None:
+            _ended(child, timeout_s - _SILENCE_S)
+        if self._reader is not None and child.poll() is not None:
             self._reader.join(_END_GRACE_S)
         self._child = self._reader = None
-        return self._last or self._note(self._given_up(timeout_s))
+        report = self._last or self._note(self._given_up(timeout_s))
+        if not report.complete:
+            self._say_what_is_missing(goes_on=child.poll() is None)
+        return report
 
     def leave(self) -> None:
         """Lets the background process send the rest and end by itself; returns at once.
 
         For callers that are about to exit: what they do not wait for arrives a moment later.
         """
+        if self._child is not None and self._uri is not None:
+            behind.note(self._mailbox, self._uri)  # the process removes it at its end
         self._end_orders()
         self._child = self._reader = None
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _say_what_is_missing(self, goes_on: bool) -> None:
+        assert self._uri is not None
+        behind.note(self._mailbox, self._uri)
+        try:
+            lacking = behind.lacking(self._mailbox, self._uri)
+        except DrillyardError:
+            return  # the report has said that it is not complete
+        if lacking:
+            rest = ", if the process that goes on sending does not" if goes_on else ""
+            self._on_warning(lacking.sentence(self._mailbox.experiment) + rest)
+        elif goes_on:
+            behind.forget(self._mailbox)  # it has ended meanwhile
 
     def _end_orders(self) -> None:
         self._order("finish")

@@ -95,7 +95,7 @@ class MlflowMirror:
         register_best: RegisterBest | None = None,
     ) -> None:
         self._register_best = register_best
-        self._mailbox = mailbox
+        self.mailbox = self._mailbox = mailbox
         self._uri = uri
         self._clock = clock
         self._cache = StateCache()

@@ -1,0 +1,163 @@
+"""What a tracking server lacks, and the experiments of this machine that it lacks something of.
+
+A session ends before a slow or dead server has everything. It then leaves a note in the home
+folder, ``tracking/<digest>.json``, which whoever completes the mirror removes: the process that
+goes on sending, ``drillyard sync``, or ``drillyard reap`` and the reaper's flow.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from drillyard.documents.json_types import as_object
+from drillyard.errors import CorruptObject, DrillyardError
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.mailbox import sha256_hex
+from drillyard.mailbox.records import Record
+from drillyard.mailbox.ticket_states import run_status, ticket_states
+from drillyard.system.home import local_home
+from drillyard.tracking import status_map
+from drillyard.tracking.sync_state import PARENT, Notes
+from drillyard.tracking.uris import digest, mask, resolve_uri
+
+_SHOWN = 5
+log = logging.getLogger(__name__)
+
+
+class Behind(Record):
+    """``tracking/<digest>.json`` in the home folder."""
+
+    store_url: str
+    experiment: str
+    server: str
+    """Digest of the server's address."""
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """What a server lacks of an experiment.
+
+    Attributes:
+        uri: The server, credentials masked.
+        runs: Runs that have ended and were not sent completely.
+        ended: Number of runs that have ended.
+        whole: The experiment's own page was not completed.
+    """
+
+    uri: str
+    runs: tuple[str, ...]
+    ended: int
+    whole: bool
+
+    def __bool__(self) -> bool:
+        """True if something is missing."""
+        return bool(self.runs) or self.whole
+
+    def sentence(self, experiment: str) -> str:
+        """It in words, with the command that sends the rest."""
+        shown = ", ".join(self.runs[:_SHOWN]) + (", …" if len(self.runs) > _SHOWN else "")
+        what = f"{len(self.runs)} of {self.ended} ended runs ({shown})" if self.runs else ""
+        what = what or "the last state of the experiment"
+        return f"MLflow at {self.uri} lacks {what}; `drillyard sync {experiment}` sends it"
+
+
+def target(mailbox: Mailbox) -> str | None:
+    """The tracking server of an experiment; None where tracking is off or has no address here."""
+    setting = as_object(mailbox.experiment_record().spec.get("tracking")).get("mlflow")
+    return resolve_uri(setting if isinstance(setting, str) else None, mailbox.store.url)
+
+
+def lacking(mailbox: Mailbox, uri: str) -> Lacking:
+    """Compare the notes about a server with the experiment; the server is not asked.
+
+    Args:
+        mailbox: The experiment.
+        uri: The server.
+
+    Raises:
+        InfrastructureError: The mailbox cannot be read.
+    """
+    notes, states = Notes(mailbox, uri), ticket_states(mailbox)
+    runs = sorted({state.ticket.run for state in states.values()})
+    ended = [run for run in runs if run_status(states, run).ended]
+    missing = []
+    for run in ended:
+        note = notes.read(run)
+        word = status_map.word(states, run, alive=False)
+        if note is None or not note.done or note.status != word:
+            missing.append(run)
+    parent = notes.read(PARENT)
+    whole = len(ended) == len(runs) > 0 and (parent is None or not parent.done)
+    return Lacking(mask(uri), tuple(missing), len(ended), whole)
+
+
+def note(mailbox: Mailbox, uri: str, home: Path | None = None) -> None:
+    """Note that a server may lack something of an experiment."""
+    path = _path(mailbox, home)
+    record = Behind(store_url=mailbox.store.url, experiment=mailbox.experiment, server=digest(uri))
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(record.to_bytes())
+        beside.replace(path)
+    except OSError as error:
+        log.debug("%s cannot be written: %s", path, error)  # `status` says it all the same
+
+
+def forget(mailbox: Mailbox, home: Path | None = None) -> None:
+    """Remove the note: the server has everything."""
+    _path(mailbox, home).unlink(missing_ok=True)
+
+
+def behind(home: Path | None = None) -> list[Behind]:
+    """The experiments that this machine has notes of."""
+    found = []
+    for path in sorted(((home or local_home()) / "tracking").glob("*.json")):
+        try:
+            found.append(Behind.from_bytes(path.read_bytes()))
+        except (OSError, CorruptObject):
+            continue
+    return found
+
+
+def catch_up(timeout_s: float = 120.0, home: Path | None = None) -> list[str]:
+    """Send what is missing of every noted experiment.
+
+    Args:
+        timeout_s: Seconds for each of them.
+        home: The home folder.
+
+    Returns:
+        A sentence for each experiment: what was sent, or why not. It raises nothing.
+    """
+    from drillyard.tracking.background import Mirror
+
+    said = []
+    for one in behind(home):
+        try:
+            mailbox = Mailbox(open_store(one.store_url), one.experiment)
+            uri = target(mailbox)
+            if uri is None or digest(uri) != one.server:
+                said.append(
+                    f"{one.experiment}: its MLflow has no address here; set MLFLOW_TRACKING_URI "
+                    f"and run drillyard sync {one.experiment} --store {one.store_url}"
+                )
+                continue
+            report = Mirror(mailbox, uri, on_warning=log.debug).sync_once(timeout_s)
+        except DrillyardError as error:
+            said.append(f"{one.experiment}: MLflow is not up to date: {error}")
+            continue
+        if report.complete:
+            forget(mailbox, home)
+            said.append(f"{one.experiment}: MLflow at {report.uri} is up to date")
+        else:
+            said.append(f"{one.experiment}: MLflow is not up to date: {report.error}")
+    return said
+
+
+def _path(mailbox: Mailbox, home: Path | None) -> Path:
+    name = sha256_hex(f"{mailbox.store.url}\n{mailbox.experiment}".encode())[:16]
+    return (home or local_home()) / "tracking" / f"{name}.json"

@@ -8,7 +8,9 @@ lost, or be older or newer than the mailbox (a driver was killed between two wri
 - the outcome of a trial that still runs in the memory is added; no outcome is added twice.
 
 CMA-ES keeps pickled state in Optuna's storage, and drillyard writes and reads no pickle: its
-memory is in this process, and a resume starts it from the earlier trials.
+memory is in this process, and a resume makes it again by asking for the earlier choices in their
+order. If one of them is another (it was chosen by another version), it starts from the earlier
+trials.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from drillyard.spec.study import GENERATION, STARTUP, ObjectiveSpec
 from drillyard.spec.tunables import Space
 from drillyard.studies import optuna_space
 from drillyard.studies.choosers import Assignment, Choice, allowed, drawn, key_of
+from drillyard.studies.generations import ended_before, generations
 from drillyard.system.optional_packages import install
 
 if TYPE_CHECKING:
@@ -143,6 +146,8 @@ class ModelChooser:
 
         with _Seam():
             own = {r.number: r for r in records if r.search}
+            if self._kind == "cma-es" and own and self._repeated(own, outcomes):
+                return
             by_memory = {r.memory: r.number for r in own.values() if r.memory is not None}
             while any(t.state is TrialState.WAITING for t in self._trials()):
                 self._close(self._study.ask().number)
@@ -159,6 +164,8 @@ class ModelChooser:
                     self._close(trial.number)
             for number, record in own.items():
                 outcome = outcomes.get(number)
+                if number not in self._numbers and number not in self._added:
+                    self._add(record, own, outcomes)
                 if outcome is not None and number not in self._added:
                     self.tell(record, outcome)
             self._past = [t for t in self._trials() if t.state is TrialState.COMPLETE]
@@ -230,6 +237,61 @@ class ModelChooser:
                     )
                 )
             self._added.add(record.number)
+
+    # -- a memory that was lost ---------------------------------------------------------------
+
+    def _add(
+        self,
+        record: TrialRecord,
+        own: Mapping[int, TrialRecord],
+        outcomes: Mapping[int, TrialOutcome],
+    ) -> None:
+        """Add a choice that the memory does not have, as a trial that still runs."""
+        from optuna.trial import TrialState, create_trial
+
+        parameters, shapes = optuna_space.params(self._space, record.assignment)
+        self._study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=parameters,
+                distributions=shapes,
+                user_attrs={TRIAL: record.number},
+            )
+        )
+        added = self._trials()[-1]
+        self._numbers[record.number] = added.number
+        if self._kind == "nsga2":
+            # Without it the trial counts for no generation, and the first one is drawn again.
+            key = self._study.sampler._get_generation_key()
+            generation = generations(own, outcomes)[record.number]
+            self._study._storage.set_trial_system_attr(added._trial_id, key, generation)
+
+    def _repeated(
+        self, own: Mapping[int, TrialRecord], outcomes: Mapping[int, TrialOutcome]
+    ) -> bool:
+        """Make the memory again by asking for the same choices; False where one is another."""
+        for in_time in (True, False):
+            self._numbers, self._added = {}, set()
+            self._study = self._open(None, self._study.study_name)
+            taken: list[Assignment] = []
+            for number, record in sorted(own.items()):
+                for before in sorted(own.keys() & outcomes.keys() - self._added):
+                    known = not in_time or ended_before(outcomes[before], record)
+                    if before < number and known:
+                        self.tell(own[before], outcomes[before])
+                choice = self.ask(len(taken) + 1, taken)
+                if choice is None or key_of(choice.assignment) != key_of(record.assignment):
+                    break
+                assert choice.memory is not None
+                self._numbers[number] = choice.memory
+                taken.append(record.assignment)
+            else:
+                for number in sorted(own.keys() & outcomes.keys() - self._added):
+                    self.tell(own[number], outcomes[number])
+                return True
+        self._numbers, self._added = {}, set()
+        self._study = self._open(None, self._study.study_name)
+        return False
 
     # -- inside -------------------------------------------------------------------------------
 

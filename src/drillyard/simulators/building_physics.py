@@ -71,9 +71,29 @@ def sun(day: Array, clear: Array) -> Array:
     return np.asarray(height * (600.0 + 250.0 * season(day)) * clear)
 
 
-def occupied(day: Array) -> Array:
-    """1 from 8 to 18 o'clock on five of seven days, else 0; the year begins on the first."""
-    hour = 24.0 * (day % 1.0)
+def after_a_step(day: Array, exact: bool) -> Array:
+    """The time a quarter of an hour later.
+
+    Args:
+        day: Days since the year began, with fractions.
+        exact: Count whole quarters; otherwise rounding errors add up.
+    """
+    if exact:
+        return np.asarray((np.rint(day * STEPS_PER_DAY) + 1.0) / STEPS_PER_DAY)
+    return np.asarray(day + 1.0 / STEPS_PER_DAY)
+
+
+def occupied(day: Array, exact: bool = False) -> Array:
+    """1 from 8 to 18 o'clock on five of seven days, else 0; the year begins on the first.
+
+    Args:
+        day: Days since the year began, with fractions.
+        exact: Compare whole quarters of an hour; otherwise 8 o'clock may be 7.9999.
+    """
+    if exact:
+        hour = np.rint(day * STEPS_PER_DAY) % STEPS_PER_DAY * 24.0 / STEPS_PER_DAY
+    else:
+        hour = 24.0 * (day % 1.0)
     return ((day % 7.0 < 5.0) & (hour >= 8.0) & (hour < 18.0)).astype(np.float64)
 
 

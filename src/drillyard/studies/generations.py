@@ -17,13 +17,14 @@ def ended_before(outcome: TrialOutcome, record: TrialRecord) -> bool:
 def generations(
     own: Mapping[int, TrialRecord], outcomes: Mapping[int, TrialOutcome]
 ) -> dict[int, int]:
-    """The generation of each trial of NSGA-II, from 0.
+    """The generation of each trial that NSGA-II chose, from 0; random ones are in none.
 
     A trial belongs to the newest generation of those that had ended before it was chosen, until
     that one is complete (``BaseGASampler.get_trial_generation`` of Optuna 4).
     """
     found: dict[int, int] = {}
-    for number, record in sorted(own.items()):
+    chosen = {number: record for number, record in own.items() if record.chooser == "nsga2"}
+    for number, record in sorted(chosen.items()):
         ended = [
             generation
             for earlier, generation in found.items()

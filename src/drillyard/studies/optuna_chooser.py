@@ -260,7 +260,7 @@ class ModelChooser:
         )
         added = self._trials()[-1]
         self._numbers[record.number] = added.number
-        if self._kind == "nsga2":
+        if record.chooser == "nsga2":
             # Without it the trial counts for no generation, and the first one is drawn again.
             key = self._study.sampler._get_generation_key()
             generation = generations(own, outcomes)[record.number]

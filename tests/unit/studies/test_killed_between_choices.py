@@ -167,8 +167,24 @@ def test_a_killed_study_chooses_as_one_that_was_left_alone(
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("kind", ["tpe", "gp", "nsga2"])
+@pytest.mark.parametrize("kind", ["tpe", "gp"])
 def test_so_does_one_whose_memory_was_lost(kind: str, workers: int, tmp_path: Path) -> None:
     alone = Study(tmp_path / "alone", kind, workers).run({})
     lost = Study(tmp_path / "lost", kind, workers).run({}, lost=[5, len(alone) - 2])
     assert lost == alone
+
+
+def test_nsga2_does_not_draw_its_first_generation_again(tmp_path: Path) -> None:
+    """Its generations are kept in its memory alone."""
+
+    def generations(study: Study) -> list[int]:
+        key = "NSGAIISampler:generation"
+        trials: Any = study.chooser._trials()  # type: ignore[attr-defined]
+        return [t.system_attrs.get(key, -1) for t in trials if t.values]
+
+    alone = Study(tmp_path / "alone", "nsga2", 1)
+    choices = alone.run({})
+    lost = Study(tmp_path / "lost", "nsga2", 1)
+    assert lost.run({}, lost=[24])[:50] == choices[:50]
+    assert generations(lost) == generations(alone)
+    assert sorted(set(generations(alone))) == [-1, 0, 1]

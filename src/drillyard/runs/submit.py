@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drillyard.documents.json_types import Json
+from drillyard.documents.json_types import Json, JsonObject, as_object
 from drillyard.errors import NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id, ticket_id
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 _ORDER = {Phase.STORE: 0, Phase.EVALUATE: 1_000_000, Phase.TRAIN: 2_000_000}
 """Tickets that finish a run come before tickets that start one, so that results are safe early."""
+
+CORRECTED: dict[str, JsonObject] = {"building": {"clock": "exact"}}
+"""Arguments of built-in simulators that correct a mistake, and so change numbers."""
 
 
 @dataclass(frozen=True)
@@ -160,9 +163,11 @@ def plan(
     history = list(before.history) if before else []
     if changes:
         history.append({"at": now, "changes": [f"{c.part}.{c}" for c in changes]})
+    spec = loaded.spec.model_dump(mode="json", by_alias=True)
+    _pin(spec, before.spec if before else None)
     record = ExperimentRecord(
         name=loaded.spec.name,
-        spec=loaded.spec.model_dump(mode="json", by_alias=True),
+        spec=spec,
         provenance=dict(loaded.provenance),
         identity=identity.identity(parts),
         identity_parts={**parts},
@@ -178,6 +183,23 @@ def plan(
         created_at=before.created_at if before else now,
     )
     return Plan(record, bundle, before, changes)
+
+
+def _pin(spec: JsonObject, before: JsonObject | None) -> None:
+    """Give a new experiment the corrected simulator; an earlier one keeps what it began with.
+
+    Args:
+        spec: The resolved experiment, which is changed.
+        before: The same of the earlier command; None for a new experiment.
+    """
+    simulator = as_object(spec.get("simulator"))
+    earlier = as_object((before or {}).get("simulator"))
+    same = earlier.get("id") == simulator.get("id")
+    for name, value in CORRECTED.get(str(simulator.get("id")), {}).items():
+        args = as_object(simulator.get("args"))
+        kept = as_object(earlier.get("args")).get(name) if same else value
+        if name not in args and kept is not None:
+            spec["simulator"] = simulator = {**simulator, "args": {**args, name: kept}}
 
 
 def write(made: Plan, mailbox: Mailbox) -> None:

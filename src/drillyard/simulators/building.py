@@ -226,11 +226,8 @@ class VecBuilding:
 
     def _weather(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         outside = physics.outdoor(self._day, self._swings, self._phases)
-        return (
-            outside,
-            physics.sun(self._day, self._clear),
-            physics.occupied(self._day, self._exact),
-        )
+        people = physics.occupied(self._day, self._exact)
+        return outside, physics.sun(self._day, self._clear), people
 
 
 class BuildingEnv(OneOf):
@@ -274,8 +271,8 @@ class BuildingEnv(OneOf):
         energy_weight: w, 0 to 1.
         clock: ``exact`` counts quarters of an hour. ``summed`` adds up fractions of a day, as
             drillyard always did: their errors move the comfort band and the occupancy to a
-            quarter of an hour later on some days. It is the default, so that earlier
-            experiments keep their numbers; write ``exact`` into new files.
+            quarter of an hour later on some days. A new experiment gets ``exact`` where its
+            file names none; one that was begun without it keeps ``summed`` and its numbers.
 
     Version history: v0, the first.
     """

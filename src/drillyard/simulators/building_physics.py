@@ -94,7 +94,7 @@ def occupied(day: Array, exact: bool = False) -> Array:
         hour = np.rint(day * STEPS_PER_DAY) % STEPS_PER_DAY * 24.0 / STEPS_PER_DAY
     else:
         hour = 24.0 * (day % 1.0)
-    return ((day % 7.0 < 5.0) & (hour >= 8.0) & (hour < 18.0)).astype(np.float64)
+    return np.asarray(((day % 7.0 < 5.0) & (hour >= 8.0) & (hour < 18.0)).astype(np.float64))
 
 
 def comfort(day: Array) -> tuple[Array, Array]:

@@ -247,6 +247,7 @@ class ModelChooser:
         outcomes: Mapping[int, TrialOutcome],
     ) -> None:
         """Add a choice that the memory does not have, as a trial that still runs."""
+        from optuna.samplers import NSGAIISampler
         from optuna.trial import TrialState, create_trial
 
         parameters, shapes = optuna_space.params(self._space, record.assignment)
@@ -262,7 +263,7 @@ class ModelChooser:
         self._numbers[record.number] = added.number
         if record.chooser == "nsga2":
             # Without it the trial counts for no generation, and the first one is drawn again.
-            key = self._study.sampler._get_generation_key()
+            key = NSGAIISampler._get_generation_key()
             generation = generations(own, outcomes)[record.number]
             self._study._storage.set_trial_system_attr(added._trial_id, key, generation)
 

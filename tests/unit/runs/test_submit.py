@@ -136,3 +136,27 @@ def test_platform_info_is_small_json() -> None:
     assert info["cores"] >= 1
     assert info["memory_bytes"] > 1 << 20
     assert versions()["pydantic"].startswith("2.")
+
+
+@pytest.mark.heavy
+def test_a_new_experiment_gets_the_exact_clock_and_an_earlier_one_keeps_its_own(
+    tmp_path: Path, mailbox: Mailbox
+) -> None:
+    """Seeds that are added later, or a resume, see the simulator of the first ones."""
+    folder, building = tmp_path / "project", {"id": "building", "args": {"days": 1}}
+    loaded = tiny(folder, simulator=building)
+
+    def args(before: Mailbox) -> object:
+        made = submit.plan(loaded, before, None)
+        return made.record.spec["simulator"]["args"]
+
+    assert args(mailbox) == {"days": 1, "clock": "exact"}
+    made = submit.plan(loaded, mailbox, None)
+    submit.write(made, mailbox)
+    assert args(mailbox) == {"days": 1, "clock": "exact"}
+    assert submit.plan(loaded, mailbox, None).changes == []
+
+    old = made.record.model_copy(update={"spec": {**made.record.spec, "simulator": building}})
+    mailbox.write("experiment.json", old)
+    assert args(mailbox) == {"days": 1}
+    assert submit.plan(loaded, mailbox, None).changes == []

@@ -185,6 +185,6 @@ def test_nsga2_does_not_draw_its_first_generation_again(tmp_path: Path) -> None:
     alone = Study(tmp_path / "alone", "nsga2", 1)
     choices = alone.run({})
     lost = Study(tmp_path / "lost", "nsga2", 1)
-    assert lost.run({}, lost=[24])[:50] == choices[:50]
+    assert lost.run({}, lost=[24]) == choices
     assert generations(lost) == generations(alone)
-    assert sorted(set(generations(alone))) == [-1, 0, 1]
+    assert sorted(set(generations(alone))) == [-1, 0, 1, 2]

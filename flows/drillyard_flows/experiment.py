@@ -34,7 +34,7 @@ from drillyard_flows.request import Request, checked, opened
 from drillyard_tasks.common import FlowResult, reference
 
 MIRROR_PATIENCE_S = 600.0
-"""How long a flow run that nobody watches waits at its end until MLflow has everything."""
+"""How long an unattended flow run waits at its end until MLflow has everything."""
 THREADS = 96
 """Number of threads, which only wait. One thread of the driver watches all tickets."""
 

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, TypedDict
 
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError, DrillyardError, PluginError
+from drillyard.spec.algorithms.signatures import ARGUMENTS
 
 if TYPE_CHECKING:
     from drillyard.spec.experiment import ChildSpec, ExperimentSpec
     from drillyard.spec.load import Loaded
 
+LOOK_S = 20.0
+"""Longest silence in seconds of a simulator that is made to see its spaces."""
 _PARAMETER = re.compile(
     r"(?P<scope>(?:children\[\d+\]\.)*)parameters\."
     r"(?:const_args\.(?P<constant>\w+)|tunable_values\.(?P<given>\w+)"
@@ -67,7 +70,7 @@ def values(loaded: Loaded) -> list[tuple[str, Json, str]]:
     for path in leaves(dumped):
         origin = loaded.provenance.get(dotted(path), "default")
         rows.append((dotted(path), item_at(dumped, path), origin))
-    return rows + _copies(loaded)
+    return rows + _copies(loaded) + _fitted(loaded)
 
 
 def _copies(loaded: Loaded) -> list[tuple[str, Json, str]]:
@@ -83,6 +86,49 @@ def _copies(loaded: Loaded) -> list[tuple[str, Json, str]]:
     except DrillyardError:
         return []  # `check` says what is wrong with the simulator
     return [("train.copies", f"auto: the numbers of {way}", f"{train.n_envs} copies")]
+
+
+def _fitted(loaded: Loaded) -> list[tuple[str, Json, str]]:
+    """Returns what is added by itself so that the learner takes what the simulator shows."""
+    from drillyard.simulators.flat_spaces import flattened
+    from drillyard.simulators.make import make_env
+    from drillyard.spec.algorithms.networks import auto_policy, takes_small_network
+    from drillyard.system.import_path import importable
+    from drillyard.system.watchdog import Output, run_watched
+
+    learner, simulator = loaded.spec.learner, loaded.spec.simulator
+    if learner is None or simulator is None:
+        return []
+
+    def look() -> list[tuple[str, Json, str]]:
+        env = make_env(simulator, flat=False)
+        try:
+            seen = flattened(env)
+            found: list[tuple[str, Json, str]] = []
+            if seen is not env:
+                spaces = f"FlattenSpaces: {seen.observation_space}, {seen.action_space}"
+                found.append(("simulator.wrappers", spaces, "added: learners take flat spaces"))
+            if learner.algorithm not in ARGUMENTS:
+                return found
+            policy = learner.policy or auto_policy(seen.observation_space, learner.algorithm)
+            if takes_small_network(policy, learner.args, seen.observation_space):
+                network = "three convolutions of 3x3 (SmallCnn)"
+                found.append(
+                    (
+                        "learner.policy",
+                        f"{policy} with {network}",
+                        "images too small for NatureCNN",
+                    )
+                )
+            return found
+        finally:
+            env.close()
+
+    try:
+        with importable(loaded.folder):
+            return run_watched(look, LOOK_S, "importing the simulator", Output())
+    except Exception:
+        return []  # `check` says what is wrong with the simulator
 
 
 def runs(loaded: Loaded) -> list[RunRow]:

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from drillyard.backend import open_backend
+from drillyard.backend.open import is_paid
 from drillyard.checks import servers
 from drillyard.checks.numbers import plan
+from drillyard.checks.packages import missing_packages
 from drillyard.checks.refusal import as_finding, placed
 from drillyard.checks.storage import disk, targets
+from drillyard.checks.trial import try_training
 from drillyard.errors import ConfigErrors, SimulatorError, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.registry import load as load_registered
@@ -27,7 +30,8 @@ from drillyard.runs.webhook import webhook
 from drillyard.runs.workload import Workload
 from drillyard.spec.load import Loaded
 from drillyard.system.import_path import importable
-from drillyard.system.watchdog import ChildDied, HangError, run_watched
+from drillyard.system.user_code import described, place
+from drillyard.system.watchdog import ChildDied, HangError, Output, hand_over, run_watched
 from drillyard.tracking.uris import is_azure
 
 if TYPE_CHECKING:
@@ -51,7 +55,8 @@ def check(
         loaded: A resolved experiment.
         store: URL of the mailbox's store.
         offline_ok: Accept a tracking server that cannot be reached.
-        speed: Also test the simulator's limits and measure its steps/s, which takes seconds.
+        speed: Also test the simulator's limits, measure its steps/s and try the training, which
+            takes seconds. The training is always tried before something is rented.
 
     Returns:
         The findings. ``refuse`` refuses the experiment if there are errors among them.
@@ -71,6 +76,12 @@ def check(
         findings += _guarded(loaded, "backend", lambda: _backend(loaded, store))
         good = all(f.severity is not Severity.ERROR for f in findings)
         findings += _watched(loaded, lambda: _world(loaded, speed and good))
+        rents = is_paid(loaded.spec.backend)
+        if rents:
+            findings += _guarded(loaded, "requirements", partial(missing_packages, loaded))
+        if (speed or rents) and all(f.severity is not Severity.ERROR for f in findings):
+            for each in (loaded, *_listed(loaded)):
+                findings += _guarded(each, "training", partial(try_training, each))
     return [placed(finding, loaded) for finding in findings]
 
 
@@ -98,27 +109,37 @@ def check_alone(simulator: SimulatorSpec, limit_s: float = 20.0) -> list[Finding
 
     def look() -> list[Finding]:
         findings = check_simulator(simulator, speed=False)
-        for more in (try_limits, lambda spec: [measure_speed(spec)]):
+        for more in (try_limits, lambda spec: [measure_speed(spec)], _at_once):
             if all(f.severity is not Severity.ERROR for f in findings):
-                findings += more(simulator)
+                findings += _asked("simulator", partial(more, simulator))
         return findings
 
+    output = Output()
     with importable(Path.cwd()):
-        return guarded(look, limit_s)
+        return [*guarded(look, limit_s, output), *_printed(output)]
 
 
-def guarded(look: Callable[[], T], limit_s: float = 60.0) -> T:
+def _at_once(simulator: SimulatorSpec) -> list[Finding]:
+    """Compares the vectorised form of a simulator with its single form, if it has one."""
+    from drillyard.simulators.same_copies import must_agree
+
+    said = must_agree(simulator)
+    return [Finding(Severity.OK, "simulator: copies", said)] if said else []
+
+
+def guarded(look: Callable[[], T], limit_s: float = 60.0, output: Output | None = None) -> T:
     """Calls user code that may hang or end its process, and reports where it did.
 
     Args:
         look: The call.
         limit_s: Longest time without a report, in seconds.
+        output: Takes what it prints.
 
     Raises:
-        SimulatorError: It hangs, crashed, or called ``sys.exit``.
+        SimulatorError: It hangs, crashed, raised, or called ``sys.exit``.
     """
     try:
-        return run_watched(look, limit_s, "importing it")
+        return run_watched(look, limit_s, "importing it", output)
     except (HangError, ChildDied) as ended:
         raise SimulatorError(
             str(ended),
@@ -137,43 +158,70 @@ def guarded(look: Callable[[], T], limit_s: float = 60.0) -> T:
 
 def _watched(loaded: Loaded, look: Callable[[], list[Finding]]) -> list[Finding]:
     """Returns the findings of user code; a hang or a crash is a finding too."""
-    limit_s = loaded.spec.budget.check_s
+    limit_s, output = loaded.spec.budget.check_s, Output()
     try:
-        return run_watched(look, limit_s, "importing it")
+        return [*run_watched(look, limit_s, "importing it", output), *_printed(output)]
     except HangError as hang:
         return [
+            *_kept(hang.parts),
+            *_printed(output),
             Finding(
                 Severity.ERROR,
                 "simulator",
                 str(hang),
                 "fix the simulator; or if it needs that long: --set budget.check_s=120",
-            )
+            ),
         ]
     except ChildDied as died:
         return [
+            *_kept(died.parts),
+            *_printed(output),
             Finding(
                 Severity.ERROR,
                 "simulator",
                 str(died),
                 "native code of the simulator crashed, or the simulator called os._exit; a run "
                 "would end in the same way",
-            )
+            ),
         ]
 
 
+def _kept(parts: list[object]) -> list[Finding]:
+    """Returns the findings that were handed over before user code hung or crashed."""
+    return [part for part in parts if isinstance(part, Finding)]
+
+
+def _printed(output: Output) -> list[Finding]:
+    """Says what the user's code printed, which is not shown among the findings."""
+    if not output.size:
+        return []
+    first = next((line for line in output.head.splitlines() if line.strip()), "")[:80]
+    said = f"printed {output.size:,} characters, which a run keeps in its log; the first: {first}"
+    return [Finding(Severity.OK, "simulator: output", said)]
+
+
 def _world(loaded: Loaded, speed: bool) -> list[Finding]:
-    """Checks the simulator and the workload."""
-    findings = _guarded(loaded, "simulator", lambda: _simulator(loaded))
+    """Checks the simulator and the workload; hands each finding over when it is known."""
+    findings: list[Finding] = []
+
+    def add(subject: str, listed: Loaded, ask: Callable[[Loaded], list[Finding]]) -> None:
+        for finding in _guarded(listed, subject, lambda: ask(listed)):
+            findings.append(finding)
+            hand_over(finding)
+
+    def good() -> bool:
+        return all(f.severity is not Severity.ERROR for f in findings)
+
+    add("simulator", loaded, _simulator)
     # A broken simulator has no spaces to check the learner against.
-    if all(f.severity is not Severity.ERROR for f in findings):
-        findings += _guarded(loaded, loaded.spec.workload, lambda: _workload(loaded))
+    if good():
+        add(loaded.spec.workload, loaded, _workload)
     for number, listed in enumerate(_listed(loaded)):
-        if all(f.severity is not Severity.ERROR for f in findings):
-            subject = f"study.experiments[{number}]"
-            findings += _guarded(listed, subject, partial(_simulator, listed))
-            findings += _guarded(listed, subject, partial(_workload, listed))
-    if speed and all(f.severity is not Severity.ERROR for f in findings):
-        findings += _guarded(loaded, "simulator", lambda: _limits(loaded))
+        if good():
+            add(f"study.experiments[{number}]", listed, _simulator)
+            add(f"study.experiments[{number}]", listed, _workload)
+    if speed and good():
+        add("simulator", loaded, _limits)
     return findings
 
 
@@ -278,13 +326,19 @@ def _workload(loaded: Loaded) -> list[Finding]:
 
 def _guarded(loaded: Loaded, subject: str, ask: Callable[[], list[Finding]]) -> list[Finding]:
     """Returns the findings of a check. An error that it raises is a finding with file and line."""
+    return _asked(subject, ask, bool(loaded.spec.requirements))
+
+
+def _asked(
+    subject: str, ask: Callable[[], list[Finding]], requirements: bool = False
+) -> list[Finding]:
     try:
         return ask()
     except ConfigErrors as errors:
         return [as_finding(e, subject) for e in errors.errors]
     except UserError as error:
         missing = _missing_module(error)
-        if missing is not None and loaded.spec.requirements:
+        if missing is not None and requirements:
             return [
                 Finding(
                     Severity.WARNING,
@@ -301,6 +355,18 @@ def _guarded(loaded: Loaded, subject: str, ask: Callable[[], list[Finding]]) -> 
                 subject,
                 f"your code called sys.exit({end.code!r})",
                 "raise an exception instead; its message is shown",
+            )
+        ]
+    except Exception as error:
+        where = place(error)
+        if where is None:
+            raise  # no line of the user's took part in it
+        return [
+            Finding(
+                Severity.ERROR,
+                subject,
+                f"your code raised {described(error)}",
+                "fix that line; a run would fail in the same way",
             )
         ]
 

@@ -19,6 +19,7 @@ from drillyard.documents.json_types import Json, JsonObject, as_object
 from drillyard.errors import ConfigError, Stopped
 from drillyard.learners.algorithms import CLASSES
 from drillyard.learners.determinism import import_compiler, mixed
+from drillyard.learners.small_images import fitted
 from drillyard.learners.types import Space
 from drillyard.registry import load_object
 from drillyard.spec.algorithms import engines, schedules
@@ -79,13 +80,18 @@ def build(
             kind = CLASSES[algorithm] if precision == "full" else mixed(CLASSES[algorithm])
             if engine == engines.JAX:
                 kind, device = library(engine).algorithm(algorithm, device), "cpu"
+            name = policy or auto_policy(venv.observation_space, algorithm)
+            given = arguments(args, venv.action_space)
+            small = fitted(name, args, venv.observation_space)
+            if small:
+                given["policy_kwargs"] = {**(given.get("policy_kwargs") or {}), **small}
             model = kind(
-                policy_class(algorithm, policy or auto_policy(venv.observation_space, algorithm)),
+                policy_class(algorithm, name),
                 venv,
                 seed=seed,
                 device=device,
                 verbose=0,
-                **arguments(args, venv.action_space),
+                **given,
             )
         # SB3's default logger would create an empty folder in the temporary folder.
         model.set_logger(Logger(folder=None, output_formats=[]))
@@ -141,6 +147,7 @@ def untrained_policy(
     # DDPG is SB3's TD3 with a single critic, which its constructor adds.
     implied: Kwargs = {"n_critics": 1} if algorithm == "ddpg" else {}
     kwargs = implied | policy_kwargs(as_object(args.get("policy_kwargs")))
+    kwargs |= fitted(name, args, observation)
     if "use_sde" in ARGUMENTS[algorithm]:
         kwargs["use_sde"] = bool(args.get("use_sde", False))
     kind = policy_class(algorithm, name)

@@ -182,6 +182,29 @@ class Workload(Protocol):
 
 
 @runtime_checkable
+class TriesTraining(Protocol):
+    """A workload that can try its training in seconds, before anything is rented."""
+
+    def try_training(self, spec: ExperimentSpec, scratch: Path, stop: StopSignal) -> str:
+        """Trains, evaluates, writes a checkpoint and restores it, each as briefly as possible.
+
+        Called in a process of its own, with the user's folder on ``sys.path``.
+
+        Args:
+            spec: The experiment as a run sees it.
+            scratch: An empty folder for everything that is written.
+            stop: Is set when the time is over.
+
+        Returns:
+            What was done, as a sentence without a subject; empty if nothing can be tried.
+
+        Raises:
+            Stopped: ``stop`` was set.
+            DrillyardError: The training cannot work.
+        """
+
+
+@runtime_checkable
 class SpreadsRuns(Protocol):
     """A workload, or a learner, whose single run can use several machines at once."""
 

@@ -10,12 +10,14 @@ from typing import SupportsFloat
 import numpy as np
 from gymnasium import spaces
 
-from drillyard.errors import DrillyardError
+from drillyard.errors import DrillyardError, SpaceMismatch
 from drillyard.findings import Finding, Severity
+from drillyard.simulators.flat_spaces import flattened
 from drillyard.simulators.make import can_vectorise, make_env, make_vec
 from drillyard.simulators.types import Env, Observation, ResetResult
 from drillyard.simulators.wrappers import is_silent, layers
 from drillyard.spec.learning import SimulatorSpec, Way
+from drillyard.system.user_code import described
 from drillyard.system.watchdog import keep_alive, report_activity
 
 STEPS = 50
@@ -44,11 +46,12 @@ def check_simulator(spec: SimulatorSpec, *, speed: bool = True) -> list[Finding]
     Raises:
         ConfigError, SimulatorError, PluginError: The simulator cannot even be made.
     """
-    env = make_env(spec)
+    env = make_env(spec, flat=False)
     try:
         findings = check_env_contract(env)
+        repeats = findings[-1].severity is Severity.OK
+        findings += _flat(env)
         if not any(f.severity is Severity.ERROR for f in findings):
-            repeats = findings[-1].severity is Severity.OK
             findings.append(_stateful(env, repeats))
             if speed:
                 findings.append(measure_speed(spec))
@@ -74,6 +77,19 @@ def check_env_contract(env: Env) -> list[Finding]:
     return findings
 
 
+def _flat(env: Env) -> list[Finding]:
+    """What learners see of spaces that they do not take as they are."""
+    subject = "simulator: spaces for the learner"
+    try:
+        seen = flattened(env)
+    except SpaceMismatch as error:
+        return [Finding(Severity.ERROR, subject, error.message, error.hint, error)]
+    if seen is env:
+        return []
+    said = f"{seen.observation_space} and actions {seen.action_space}, by FlattenSpaces"
+    return [Finding(Severity.OK, subject, said)]
+
+
 def _gymnasium(env: Env) -> tuple[Finding, bool]:
     """The finding of Gymnasium's checker, and whether it names a broken rule."""
     from gymnasium.utils.env_checker import check_env
@@ -92,7 +108,7 @@ def _gymnasium(env: Env) -> tuple[Finding, bool]:
             broken = severity is Severity.ERROR
             return Finding(severity, subject, _first_line(error), _fix(severity)), broken
         except Exception as error:
-            said = f"{type(error).__name__}: {_first_line(error)}"
+            said = described(error)
             return Finding(Severity.ERROR, subject, said, _fix(Severity.ERROR)), False
     texts = [t for w in caught if (t := _warning(w)) is not None]
     if texts:
@@ -178,8 +194,9 @@ def _trial(env: Env) -> _Trial:
             step += 1
             report_activity(f"step {step}, copy 0, seed {_SEED}")
             observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
-            seen.append((observation, float(reward), bool(terminated), bool(truncated)))
             broken = fault(env, observation, reward)
+            if broken is None:
+                seen.append((observation, float(reward), bool(terminated), bool(truncated)))
             if terminated or truncated:
                 report_activity(f"reset after step {step}, copy 0, seed {_SEED}")
                 observation = _first(env.reset())
@@ -194,7 +211,7 @@ def _trial(env: Env) -> _Trial:
             Finding(
                 Severity.ERROR,
                 subject,
-                f"step {step}, copy 0, seed {_SEED}: {type(error).__name__}: {_first_line(error)}",
+                f"step {step}, copy 0, seed {_SEED}: {described(error)}",
                 "fix the simulator; a run would fail in the same way",
             ),
             raised=True,
@@ -214,25 +231,48 @@ def fault(env: Env, observation: Observation, reward: SupportsFloat) -> str | No
         observation: What the step returned.
         reward: What the step returned.
     """
-    if np.asarray(reward).ndim != 0 or not np.isfinite(float(reward)):
-        return f"the reward is {reward!r}"
+    broken = _reward_fault(reward)
+    if broken is not None:
+        return broken
+    top = env.observation_space
+    if isinstance(top, spaces.Tuple | spaces.Text | spaces.Sequence | spaces.Graph | spaces.OneOf):
+        return _outside(env, observation)
     parts = observation.items() if isinstance(observation, dict) else [("", observation)]
     for key, part in parts:
+        inner = top[key] if isinstance(top, spaces.Dict) and key in top.spaces else top
+        if not isinstance(inner, _ARRAYS):
+            continue
         array = np.asarray(part)
         name = f"observation {key!r}" if key else "observation"
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             return f"{name}[{', '.join(map(str, index))}] is {array[index]}"
-        space = env.observation_space
-        inner = space[key] if isinstance(space, spaces.Dict) and key in space.spaces else space
         shape, dtype = getattr(inner, "shape", None), getattr(inner, "dtype", None)
         if shape is not None and array.shape != shape:
             return f"{name} has shape {array.shape}, the space says {shape}"
         if shape and dtype is not None and array.dtype != dtype:
             return f"{name} is {array.dtype}, the space says {dtype}"
-    if not env.observation_space.contains(observation):
-        return f"the observation {_short(observation)} is outside {env.observation_space}"
-    return None
+    return _outside(env, observation)
+
+
+_ARRAYS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+
+
+def _reward_fault(reward: SupportsFloat) -> str | None:
+    array = np.asarray(reward)
+    if array.ndim != 0:
+        return f"the reward is an array of shape {array.shape}, not a number"
+    try:
+        finite = np.isfinite(float(reward))
+    except (TypeError, ValueError):
+        finite = False
+    return None if finite else f"the reward is {reward!r}"
+
+
+def _outside(env: Env, observation: Observation) -> str | None:
+    if env.observation_space.contains(observation):
+        return None
+    return f"the observation {_short(observation)} is outside {env.observation_space}"
 
 
 def _first(given: ResetResult) -> Observation:
@@ -320,6 +360,8 @@ def _same(a: Observation, b: Observation) -> bool:
             return False
         return all(_same(x, y) for x, y in zip(a, b, strict=True))
     first, second = np.asarray(a), np.asarray(b)
+    if first.dtype == object or second.dtype == object:
+        return repr(a) == repr(b)
     return np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
 
 

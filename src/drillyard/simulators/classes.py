@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
+from types import FunctionType
 from typing import TypeAlias
 
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
 
 from drillyard.errors import ConfigError, SimulatorError
 from drillyard.registry import load, names, nearest
@@ -14,19 +17,25 @@ from drillyard.simulators import register_gymnasium
 from drillyard.simulators.plain import PlainSimulator
 from drillyard.simulators.types import Env
 from drillyard.spec.learning import SimulatorSpec
+from drillyard.system.user_code import described
 
 Simulator: TypeAlias = Env | PlainSimulator
 
 
 def simulator_class(spec: SimulatorSpec) -> Callable[..., Simulator] | None:
-    """The class behind ``simulator.id``; None for a Gymnasium id.
+    """The class or function behind ``simulator.id``; None for a Gymnasium id.
+
+    A Gymnasium id may name the package that registers it: ``minigrid:MiniGrid-Empty-5x5-v0``.
 
     Raises:
         ConfigError: The id is unknown; suggests the nearest names.
         PluginError: The module or attribute does not exist.
-        SimulatorError: It is not a ``gymnasium.Env`` class, or has no ``agent:``.
+        SimulatorError: It is not a ``gymnasium.Env`` class or a function, or has no ``agent:``.
     """
     register_gymnasium()
+    if is_package_id(spec.id):
+        _must_be_registered(spec.id)
+        return None
     if ":" in spec.id:
         return _must_be_simulator(spec, load("simulators", spec.id))
     if spec.id in names("simulators"):
@@ -46,6 +55,61 @@ def simulator_class(spec: SimulatorSpec) -> Callable[..., Simulator] | None:
             else "`module:Class` names a class of your own",
         ) from error
     return None
+
+
+def is_package_id(id_: str) -> bool:
+    """Returns whether a text is ``package:Id-v0``, Gymnasium's form for ids of a package.
+
+    The name of an attribute of a module has no hyphen.
+    """
+    module, colon, name = id_.partition(":")
+    return bool(colon and module) and "-" in name
+
+
+def registered(id_: str) -> EnvSpec:
+    """Returns what is registered under an id, whose package was imported already.
+
+    Args:
+        id_: ``Id-v0`` or ``package:Id-v0``; ``gymnasium.spec`` takes only the first.
+
+    Raises:
+        gymnasium.error.Error: Nothing is registered.
+    """
+    return gym.spec(id_.partition(":")[2] if is_package_id(id_) else id_)
+
+
+def _must_be_registered(id_: str) -> None:
+    """Imports the package of an id, which registers it.
+
+    Raises:
+        ConfigError: No such package, or it does not register this id.
+    """
+    package, _, name = id_.partition(":")
+    try:
+        importlib.import_module(package)
+    except Exception as error:  # foreign code: what it needs may be missing in any way
+        missing = isinstance(error, ModuleNotFoundError)
+        raise ConfigError(
+            f"the package {package!r} cannot be imported: {described(error)}",
+            field="simulator.id",
+            value=id_,
+            allowed="package:Id-v0 of a package that is installed",
+            hint=f"install the package that has the module {package}, and name it in "
+            "`requirements:` so that workers have it"
+            if missing
+            else "fix the line above",
+        ) from error
+    try:
+        registered(id_)
+    except gym.error.Error as error:
+        close = nearest(name, sorted(gym.registry))
+        raise ConfigError(
+            f"{package} does not register it: {error}",
+            field="simulator.id",
+            value=id_,
+            allowed="an id that the package registers with Gymnasium",
+            hint=close if close.startswith("did") else "look at the documents of the package",
+        ) from error
 
 
 _FOREIGN = {
@@ -94,6 +158,8 @@ def _must_be_simulator(
         )
     if is_env or (isinstance(found, type) and spec.agent is not None):
         return found
+    if isinstance(found, FunctionType | functools.partial) and spec.agent is None:
+        return found  # what it returns is looked at when it is called
     if isinstance(found, type) and all(
         callable(getattr(found, m, None)) for m in ("reset", "step", "terminated", "truncated")
     ):
@@ -114,6 +180,6 @@ def _must_be_simulator(
         field="simulator.id",
         value=spec.id,
         allowed=f"{', '.join(names('simulators'))}, a Gymnasium id, or module:Class of a "
-        "gymnasium.Env or a plain simulator",
+        "gymnasium.Env or a plain simulator, or a function that returns one",
         hint="modules are looked for beside the experiment file and among installed packages",
     )

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.envs.classic_control import utils
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+from gymnasium.envs.registration import EnvSpec
 
 from drillyard.documents.json_types import Json
 from drillyard.registry import load_object
@@ -92,13 +92,12 @@ _ADAPTERS = {
 """Vector entry point of a Gymnasium id -> class."""
 
 
-def adapter(id_: str) -> Callable[..., VectorSimulator] | None:
+def adapter(spec: EnvSpec) -> Callable[..., VectorSimulator] | None:
     """The factory of all copies of a Gymnasium id: (n, **args); None if there is none.
 
     Args:
-        id_: A registered id.
+        spec: What is registered under the id.
     """
-    spec = gym.spec(id_)
     name = _ADAPTERS.get(str(spec.vector_entry_point))
     if name is None or spec.additional_wrappers:
         return None

@@ -14,7 +14,8 @@ from drillyard.errors import ConfigError, DrillyardError, SimulatorError
 from drillyard.registry import importable, load_object, nearest
 from drillyard.simulators import GYMNASIUM_IDS
 from drillyard.simulators.batch_protocol import VectorSimulator
-from drillyard.simulators.classes import Simulator, simulator_class
+from drillyard.simulators.classes import Simulator, registered, simulator_class
+from drillyard.simulators.flat_spaces import flattened, needs_flattening
 from drillyard.simulators.metric_wrapper import EpisodeMetrics
 from drillyard.simulators.plain import make_plain
 from drillyard.simulators.types import Env
@@ -28,6 +29,7 @@ from drillyard.spec.simulator.wrapper_catalogue import (
     VEC_WRAPPERS,
     check_wrappers,
 )
+from drillyard.system.user_code import described
 from drillyard.system.watchdog import report_activity
 
 if TYPE_CHECKING:  # its import takes seconds
@@ -35,7 +37,13 @@ if TYPE_CHECKING:  # its import takes seconds
 
 
 def make_env(
-    spec: SimulatorSpec, *, copy: int = 0, seed: int = 0, training: bool = True, streams: int = 1
+    spec: SimulatorSpec,
+    *,
+    copy: int = 0,
+    seed: int = 0,
+    training: bool = True,
+    streams: int = 1,
+    flat: bool = True,
 ) -> Env:
     """Build one copy: simulator, its per-copy wrappers, lesson, episode monitor.
 
@@ -45,6 +53,7 @@ def make_env(
         seed: For the lesson's draws until a seeded reset.
         training: False leaves the lesson out: an evaluation brings its own options.
         streams: Version of the random numbers, see ``streams``.
+        flat: Put ``FlattenSpaces`` around spaces that learners do not take as they are.
 
     Returns:
         The environment; its ``info["episode"]`` at an episode's end has return and length.
@@ -52,12 +61,15 @@ def make_env(
     Raises:
         ConfigError: Unknown id, argument, wrapper or lesson form.
         SimulatorError: The id does not name a simulator, or its constructor raised.
+        SpaceMismatch: Spaces that no learner takes.
     """
     check_wrappers(spec)
     env = _bare(spec, copy)
     for wrapper in spec.wrappers:
         if wrapper.name not in VEC_WRAPPERS:
             env = _wrap(env, wrapper)
+    if flat:
+        env = flattened(env)
     if spec.metrics:
         env = EpisodeMetrics(env, spec.metrics)
     lesson = checked_lesson(spec, env)
@@ -147,6 +159,13 @@ def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int, streams: int) -> Ve
     try:
         lesson, make = checked_lesson(spec, one), load_vectorised(spec)
         assert make is not None
+        if needs_flattening(one):
+            raise SimulatorError(
+                "its copies at once have spaces that must be flattened",
+                field="train.copies",
+                allowed="one-by-one, processes",
+                hint="write train.copies: one-by-one, or flatten the spaces in the simulator",
+            )
         made = make(n_envs, **reveal(spec.args))
         return VectorisedEnv(
             made, n_envs, lesson, type(layers(one)[-1]), horizon(one), seed, streams
@@ -167,7 +186,7 @@ def load_vectorised(spec: SimulatorSpec) -> Callable[..., VectorSimulator] | Non
     if kind is None:
         from drillyard.simulators.gymnasium_adapter import adapter
 
-        return adapter(spec.id)
+        return adapter(registered(spec.id))
     found = getattr(kind, "vectorised", None)
     # A name, if the libraries of the counterpart are expensive to import.
     return load_object(found) if isinstance(found, str) else found
@@ -206,11 +225,12 @@ def _bare(spec: SimulatorSpec, copy: int) -> Env:
     try:
         if kind is None:
             # The passive checker warns at each start; `drillyard check` does its work, once.
-            return gym.make(spec.id, disable_env_checker=True, **args)
+            return _with_spaces(spec, gym.make(spec.id, disable_env_checker=True, **args))
         made = kind(**args)
         if isinstance(made, gym.Env):
-            return made
-        assert spec.agent is not None  # `_must_be_simulator` has checked it
+            return _with_spaces(spec, made)
+        if spec.agent is None:
+            raise _must_be_env(spec, made)
         return make_plain(made, spec.agent, copy)
     except DrillyardError:
         raise
@@ -224,16 +244,42 @@ def _bare(spec: SimulatorSpec, copy: int) -> Env:
     except Exception as error:
         _explain_argument(spec, kind)
         raise SimulatorError(
-            f"{spec.id} could not be made with these arguments: {type(error).__name__}: {error}",
+            f"{spec.id} could not be made with these arguments: {described(error)}",
             field="simulator.args" if spec.args else "simulator.id",
             value=str(spec.args) if spec.args else spec.id,
             hint="look at `simulator.args` and at the simulator's constructor",
         ) from error
 
 
+def _with_spaces(spec: SimulatorSpec, env: Env) -> Env:
+    """Refuses an environment without spaces; Gymnasium's base class does not set them."""
+    for what in ("observation_space", "action_space"):
+        found = getattr(env, what, None)
+        if not isinstance(found, gym.Space):
+            raise SimulatorError(
+                f"has no {what}" if found is None else f"has a {what} that is no Gymnasium space",
+                field="simulator.id",
+                value=spec.id,
+                allowed="gymnasium.spaces.Box, Discrete, Dict, …",
+                hint=f"set self.{what} in the constructor",
+            )
+    return env
+
+
+def _must_be_env(spec: SimulatorSpec, made: object) -> SimulatorError:
+    """What a function made is not an environment."""
+    return SimulatorError(
+        f"returned a {type(made).__name__}, not a gymnasium.Env",
+        field="simulator.id",
+        value=spec.id,
+        allowed="a class, or a function that returns a gymnasium.Env",
+        hint="return the environment at the end of the function",
+    )
+
+
 def _explain_argument(spec: SimulatorSpec, kind: Callable[..., Simulator] | None) -> None:
     if kind is None:
-        entry = gym.spec(spec.id).entry_point
+        entry = registered(spec.id).entry_point
         made = load_object(entry) if isinstance(entry, str) else entry
     else:
         made = kind
@@ -276,7 +322,7 @@ def _wrap(env: Env, wrapper: Wrapper) -> Env:
     except Exception as error:
         _refuse_unknown(kind, wrapper.args, f"{field}.args", skip=("self", "env"))
         raise ConfigError(
-            f"could not be made: {type(error).__name__}: {error}", field=field, value=wrapper.args
+            f"could not be made: {described(error)}", field=field, value=wrapper.args
         ) from error
     if not isinstance(wrapped, gym.Env):
         raise ConfigError(

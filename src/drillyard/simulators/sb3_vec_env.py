@@ -9,6 +9,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 from drillyard.errors import CorruptObject, SimulatorError
 from drillyard.simulators.batch_protocol import VectorSimulator, first
+from drillyard.simulators.far_outside import FarOutside
 from drillyard.simulators.state import State, load_rng, rng_state
 from drillyard.simulators.streams import SeededCopies, copy_seeds, lesson_word
 from drillyard.simulators.types import Batch, Info, Options
@@ -54,6 +55,7 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         self._drawn: list[Options] = [{} for _ in range(n)]
         self._returns, self._lengths = np.zeros(n), np.zeros(n, np.int64)
         self._actions = np.zeros(0)
+        self._far = FarOutside(simulator.observation_space, declared.__name__)
         self._steps = 0
 
     def reset(self) -> Batch:
@@ -88,7 +90,9 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         dones = terminated | truncated
         infos: list[Info] = [{} for _ in range(self.num_envs)]
         if not dones.any():
-            return self._simulator.observe(), rewards.astype(np.float32), dones, infos
+            seen = self._simulator.observe()
+            self._far.look(seen)
+            return seen, rewards.astype(np.float32), dones, infos
         last = self._simulator.observe()
         for copy in (int(c) for c in np.flatnonzero(dones)):
             infos[copy] = self._simulator.info(copy) | {

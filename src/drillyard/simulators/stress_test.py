@@ -12,6 +12,7 @@ from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, DrillyardError
 from drillyard.findings import Finding, Severity
 from drillyard.simulators.check import fault
+from drillyard.simulators.horizon import horizon
 from drillyard.simulators.make import make_env
 from drillyard.simulators.plain import PlainEnv
 from drillyard.simulators.types import Action, Env, Info, Observation
@@ -19,6 +20,7 @@ from drillyard.simulators.wrappers import layers
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lesson_draws import Choice, Normal, Range, read_rule
 from drillyard.spec.simulator.lessons import Lesson, draw
+from drillyard.system.user_code import described
 from drillyard.system.watchdog import report_activity
 
 STEPS = 200
@@ -135,6 +137,7 @@ def _extremes(env: Env, ranges: _Ranges) -> Finding:
     env.action_space.seed(_SEED)
     ways: dict[str, Act] = {"at random": lambda _: env.action_space.sample()}
     ends = _ends(env.action_space)
+    endless = ""
     if ends is not None:
         low, high = ends
         ways |= {
@@ -143,7 +146,7 @@ def _extremes(env: Env, ranges: _Ranges) -> Finding:
             "lowest and highest in turn": lambda step: (low, high)[step % 2],
         }
     for way, act in ways.items():
-        step = 0
+        step, ended = 0, False
         try:
             report_activity(f"reset, acting {way}, seed {_SEED}")
             ranges.take(*env.reset(seed=_SEED))
@@ -160,19 +163,26 @@ def _extremes(env: Env, ranges: _Ranges) -> Finding:
                     )
                 ranges.take(observation, info)
                 if terminated or truncated:
+                    ended = True
                     env.reset()
+            if not ended:
+                endless = way
         except Exception as error:
-            what = (
-                str(error)
-                if isinstance(error, DrillyardError)
-                else (f"{type(error).__name__}: {error}")
-            )
+            what = str(error) if isinstance(error, DrillyardError) else described(error)
             return Finding(
                 Severity.ERROR,
                 subject,
                 f"step {step}, acting {way}, seed {_SEED}: {what}",
                 "an agent tries such actions while it learns",
             )
+    if endless and horizon(env) is None:
+        return Finding(
+            Severity.WARNING,
+            subject,
+            f"no episode ended in {STEPS} steps, acting {endless}, and nothing limits its length: "
+            "an evaluation of such a policy never ends",
+            "add the wrapper {name: time_limit, args: {max_episode_steps: 1000}}",
+        )
     if ends is None:
         return Finding(
             Severity.OK, subject, f"{STEPS} random steps more; these actions have no ends to try"

@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import wrappers as gw
 
 from drillyard.errors import CorruptObject, RunFailed
+from drillyard.simulators.far_outside import FarOutside
 from drillyard.simulators.state import SavedStack, State
 from drillyard.simulators.streams import lesson_word
 from drillyard.simulators.types import Action, Layer, Observation, Options, ResetResult
@@ -108,6 +109,7 @@ class EpisodeMonitor(Layer):
         self._seed: int | None = None
         space = env.observation_space
         parts = space.items() if isinstance(space, gym.spaces.Dict) else [("", space)]
+        self._far = FarOutside(space, type(layers(env)[-1]).__name__)
         self._parts = [
             (key, part.shape, part.dtype)
             for key, part in parts
@@ -148,6 +150,7 @@ class EpisodeMonitor(Layer):
 
     def _must_fit(self, observation: Observation) -> None:
         """Refuses what numpy would silently broadcast or cut to fit the learner's arrays."""
+        self._far.look(observation)
         for key, shape, dtype in self._parts:
             part: Observation | None = observation
             if key:

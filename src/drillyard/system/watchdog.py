@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import io
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
 
@@ -26,6 +28,7 @@ from drillyard.errors import DrillyardError
 _TICK_S = 0.3
 T = TypeVar("T")
 _listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
+_receiver: ContextVar[Callable[[object], None] | None] = ContextVar("receiver", default=None)
 
 
 class HangError(Exception):
@@ -39,6 +42,8 @@ class HangError(Exception):
     def __init__(self, doing: str, limit_s: float) -> None:
         super().__init__(f"no sign of life for {limit_s:g} s in: {doing}")
         self.doing = doing
+        self.parts: list[object] = []
+        """What the work handed over before."""
 
 
 class ChildDied(Exception):
@@ -56,6 +61,8 @@ class ChildDied(Exception):
                 how = signal.Signals(-exitcode).name
         super().__init__(f"it ended the process with {how} in: {doing}")
         self.doing = doing
+        self.parts: list[object] = []
+        """What the work handed over before."""
 
 
 class ChildTraceback(Exception):
@@ -74,6 +81,17 @@ def report_activity(doing: str) -> None:
     listener = _listener.get()
     if listener is not None:
         listener(doing)
+
+
+def hand_over(part: object) -> None:
+    """Keep a part of the result, even if the work hangs or crashes later.
+
+    Args:
+        part: Is pickled if the work runs in a child; see ``HangError.parts`` and ``ChildDied.parts``.
+    """
+    receiver = _receiver.get()
+    if receiver is not None:
+        receiver(part)
 
 
 @contextlib.contextmanager
@@ -108,7 +126,12 @@ def keep_alive(doing: str) -> Iterator[None]:
         thread.join()
 
 
-def run_watched(work: Callable[[], T], limit_s: float | None, first: str) -> T:
+def run_watched(
+    work: Callable[[], T],
+    limit_s: float | None,
+    first: str,
+    output: Output | None = None,
+) -> T:
     """Run something that may hang or crash.
 
     It runs in a forked child if that is safe. That also survives native code that crashes or never
@@ -119,6 +142,7 @@ def run_watched(work: Callable[[], T], limit_s: float | None, first: str) -> T:
         work: The function to call; its result is sent through a pipe.
         limit_s: Longest time between two reports, in seconds; None: no limit.
         first: The action before the first report.
+        output: Takes what the work prints; None: it goes to standard error.
 
     Raises:
         HangError: It hangs.
@@ -129,30 +153,59 @@ def run_watched(work: Callable[[], T], limit_s: float | None, first: str) -> T:
     """
     alone = threading.active_count() == 1 and "torch" not in sys.modules
     if sys.platform == "linux" and alone:
-        return _in_child(work, limit_s, first)
-    return _in_thread(work, limit_s, first)
+        return _in_child(work, limit_s, first, output)
+    if output is None:
+        return _in_thread(work, limit_s, first)
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        return _in_thread(work, limit_s, first)
 
 
-def _in_child(work: Callable[[], T], limit_s: float | None, first: str) -> T:
+class Output(io.TextIOBase):
+    """Counts what was printed, and keeps its beginning."""
+
+    KEPT = 2000
+    """Characters."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        """Length of everything that was printed, in characters or bytes."""
+        self.head = ""
+
+    def write(self, text: str) -> int:
+        """Takes a text."""
+        self.size += len(text)
+        if len(self.head) < self.KEPT:
+            self.head += text[: self.KEPT - len(self.head)]
+        return len(text)
+
+
+def _in_child(
+    work: Callable[[], T], limit_s: float | None, first: str, output: Output | None
+) -> T:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     sys.stdout.flush()
     sys.stderr.flush()
-    child = context.Process(target=_child, args=(work, theirs, ours))
+    printed, prints = os.pipe() if output is not None else (None, None)
+    child = context.Process(target=_child, args=(work, theirs, ours, prints))
     child.start()
     theirs.close()
-    doing = first
+    if prints is not None:
+        os.close(prints)
+    doing, parts = first, list[object]()
     try:
         while True:
-            if not ours.poll(limit_s):
-                raise HangError(doing, limit_s or 0.0)
+            if not _wait(ours, printed, output, limit_s):
+                raise _with(HangError(doing, limit_s or 0.0), parts)
             try:
                 kind, value = ours.recv()
             except (EOFError, OSError):
                 child.join(5.0)
-                raise ChildDied(doing, child.exitcode) from None
+                raise _with(ChildDied(doing, child.exitcode), parts) from None
             if kind == "activity":
                 doing = value
+            elif kind == "part":
+                parts.append(value)
             elif kind == "result":
                 return value  # type: ignore[no-any-return]
             else:
@@ -161,16 +214,72 @@ def _in_child(work: Callable[[], T], limit_s: float | None, first: str) -> T:
     finally:
         _end(child)
         ours.close()
+        if printed is not None and output is not None:
+            _drain(printed, output)
+            os.close(printed)
 
 
-def _child(work: Callable[[], object], answer: Connection, theirs: Connection) -> None:
+_Ended = TypeVar("_Ended", HangError, ChildDied)
+
+
+def _with(error: _Ended, parts: list[object]) -> _Ended:
+    error.parts = parts
+    return error
+
+
+def _wait(
+    ours: Connection, printed: int | None, output: Output | None, limit_s: float | None
+) -> bool:
+    """Waits for a report, and takes what is printed meanwhile; False: none in time."""
+    if printed is None or output is None:
+        return ours.poll(limit_s)
+    until = None if limit_s is None else time.monotonic() + limit_s
+    waiting: list[Connection | int] = [ours, printed]
+    while True:
+        left = None if until is None else max(0.0, until - time.monotonic())
+        ready = wait(waiting, left)
+        if ours in ready:
+            return True
+        if not ready or left == 0.0:
+            return False
+        if not _take(printed, output):
+            waiting = [ours]  # the child closed its output, and still works
+
+
+def _take(printed: int, output: Output) -> bool:
+    data = os.read(printed, 1 << 16)
+    output.write(data.decode(errors="replace"))
+    return bool(data)
+
+
+def _drain(printed: int, output: Output) -> None:
+    """Takes what is left; a grandchild may keep the pipe open, so it does not wait."""
+    os.set_blocking(printed, False)
+    with contextlib.suppress(BlockingIOError):
+        while _take(printed, output):
+            pass
+
+
+def _child(
+    work: Callable[[], object], answer: Connection, theirs: Connection, prints: int | None
+) -> None:
     theirs.close()
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)  # so that everything that it starts is ended with it
+    if prints is not None:
+        os.dup2(prints, 2)
+        os.close(prints)
     os.dup2(2, 1)  # its output must not mix with the command's output, which may be JSON
+    if prints is not None:  # a notebook, or a test, has replaced these objects
+        sys.stdout = open(1, "w", buffering=1, errors="replace", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", buffering=1, errors="replace", closefd=False)  # noqa: SIM115
+    _receiver.set(lambda part: answer.send(("part", part)))
     try:
         with listen(lambda doing: answer.send(("activity", doing))):
-            answer.send(("result", work()))
+            result = work()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        answer.send(("result", result))
     except BaseException as error:
         answer.send(("raised", (_portable(error), traceback.format_exc())))
 
@@ -207,12 +316,14 @@ class _State(Generic[T]):
         doing: The last reported action.
         count: Number of reports.
         result: Empty, or the result as its only item.
+        parts: What was handed over.
         error: The exception of the work.
     """
 
     doing: str
     count: int = 0
     result: list[T] = field(default_factory=list)
+    parts: list[object] = field(default_factory=list)
     error: BaseException | None = None
 
 
@@ -227,6 +338,7 @@ def _in_thread(work: Callable[[], T], limit_s: float | None, first: str) -> T:
             heard.notify()
 
     def body() -> None:
+        _receiver.set(state.parts.append)
         with listen(note):
             try:
                 state.result.append(work())
@@ -240,7 +352,7 @@ def _in_thread(work: Callable[[], T], limit_s: float | None, first: str) -> T:
         while not state.result and state.error is None:
             count = state.count
             if not heard.wait(limit_s) and state.count == count:
-                raise HangError(state.doing, limit_s or 0.0)
+                raise _with(HangError(state.doing, limit_s or 0.0), state.parts)
     if state.error is not None:
         raise state.error
     return state.result[0]

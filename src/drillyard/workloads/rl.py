@@ -12,7 +12,7 @@ from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.findings import Finding, Severity
 from drillyard.learners.plan import freeze, total_steps
 from drillyard.registry import importable, load
-from drillyard.runs.workload import PhaseOutcome, RunContext, SpreadsRuns
+from drillyard.runs.workload import PhaseOutcome, RunContext, SpreadsRuns, StopSignal
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
 from drillyard.spec.algorithms.engines import SBX
@@ -98,6 +98,14 @@ class RlWorkload:
             place = f"{field}.id" if callback.args else field
             _must_take(importable(callback.id, place), callback.args, f"{field}.args")
         return findings
+
+    def try_training(self, spec: ExperimentSpec, scratch: Path, stop: StopSignal) -> str:
+        """See ``TriesTraining``; a plug-in's learner and RLlib's are not tried."""
+        if spec.learner is None or spec.learner.algorithm not in ARGUMENTS:
+            return ""
+        from drillyard.workloads.trial import try_training
+
+        return try_training(self, spec, scratch, stop)
 
     def preload(self, spec: ExperimentSpec) -> list[str]:
         """See ``Workload.preload``."""

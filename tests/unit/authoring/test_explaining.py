@@ -185,3 +185,25 @@ def test_what_auto_comes_to_is_said(n_envs: int, said: str) -> None:
     loaded = load(CSTR, sets=["train.copies=processes"])
     rows = {path: value for path, value, _ in explain.values(loaded)}
     assert rows["train.copies"] == "processes"
+
+
+@pytest.mark.parametrize(
+    ("observation", "path", "said"),
+    [
+        ("dict-of-tuple", "simulator.wrappers", "FlattenSpaces: Dict('a/0': "),
+        ("image-7", "learner.policy", "CnnPolicy with three convolutions of 3x3 (SmallCnn)"),
+    ],
+)
+def test_what_is_added_for_the_learner_is_named(
+    tmp_path: Path, observation: str, path: str, said: str
+) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_text(
+        "name: odd\n"
+        "simulator: {id: 'tests.helpers.odd_worlds:World', "
+        f"args: {{observation: {observation}}}}}\n"
+        "learner: {algorithm: ppo, preset: null}\n"
+        "train: {steps: 64}\n"
+    )
+    rows = {path: value for path, value, _ in explain.values(load(file))}
+    assert str(rows[path]).startswith(said)

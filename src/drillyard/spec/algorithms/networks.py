@@ -107,11 +107,20 @@ def check_spaces(
             allowed=f"for {kind} actions: {able}",
             hint=f"write algorithm: {able.split(', ')[0]}"
             if able != "none"
+            else "write simulator.wrappers: [flatten_action]"
+            if kind in ("Dict", "Tuple")
             else "wrap the simulator so that its actions are Box or Discrete",
         )
     import numpy as np
     from gymnasium import spaces
 
+    if math.prod(action.shape or (1,)) == 0:
+        raise SpaceMismatch(
+            f"the action space {action} is empty: there is nothing to choose",
+            field="simulator.id",
+            allowed="at least one action",
+            hint="give the simulator an action",
+        )
     if kind == "Box" and not (np.isfinite(action.low).all() and np.isfinite(action.high).all()):
         raise SpaceMismatch(
             f"the action space {action} has an infinite bound",
@@ -212,6 +221,8 @@ def _kind_of_policy(observation: Any) -> str:
     if isinstance(observation, spaces.Dict):
         return "MultiInputPolicy"
     if isinstance(observation, spaces.Box) and len(observation.shape) == 3:
+        if observation.dtype == "uint8" and not is_image(observation):
+            return "MlpPolicy"  # counts, not brightness: a convolutional network takes 0 to 255
         if observation.dtype != "uint8":
             raise SpaceMismatch(
                 f"an image observation is uint8 from 0 to 255, not {observation.dtype}",
@@ -230,6 +241,48 @@ def _kind_of_policy(observation: Any) -> str:
             )
         return "CnnPolicy"
     return "MlpPolicy"
+
+
+NATURE_CNN = 36
+"""Fewest rows and columns that the three convolutions of ``nature_cnn`` take: kernels of 8, 4 and
+3 at strides of 4, 2 and 1."""
+
+
+def is_image(observation: Any) -> bool:
+    """Returns whether Stable-Baselines3 takes a space for an image: 3 axes, uint8, 0 to 255."""
+    from gymnasium import spaces
+
+    return (
+        isinstance(observation, spaces.Box)
+        and len(observation.shape) == 3
+        and observation.dtype == "uint8"
+        and bool((observation.low == 0).all() and (observation.high == 255).all())
+    )
+
+
+def has_small_image(observation: Any) -> bool:
+    """Returns whether an image of an observation is too small for ``nature_cnn``."""
+    from gymnasium import spaces
+
+    if isinstance(observation, spaces.Dict):
+        return any(map(has_small_image, observation.spaces.values()))
+    if not is_image(observation):
+        return False
+    rows_and_columns = sorted(observation.shape)[1:]  # the channels are the smallest axis
+    return bool(min(rows_and_columns) < NATURE_CNN)
+
+
+def takes_small_network(policy: str, args: Mapping[str, Any], observation: Any) -> bool:
+    """Returns whether a policy gets a network for small images.
+
+    Args:
+        policy: Name of the policy, as the algorithm calls it.
+        args: ``learner.args``. A ``features_extractor_class`` of the user's is kept.
+        observation: The observation space, channels first or last.
+    """
+    given = args.get("policy_kwargs") or {}
+    seen = policy.startswith(("Cnn", "MultiInput")) and ":" not in policy
+    return seen and "features_extractor_class" not in given and has_small_image(observation)
 
 
 def check_memory(

@@ -1,0 +1,218 @@
+"""Finds the packages that an experiment imports and rented machines would not have."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from drillyard.backend.settings.resolve import resolve
+from drillyard.documents.json_types import Json
+from drillyard.errors import ConfigError, DrillyardError
+from drillyard.findings import Finding, Severity
+from drillyard.spec.load import Loaded
+
+FIELD = "requirements"
+ON_MACHINES = ("rl", "export", "video", "mirror", "gcs", "blob")
+"""Extras of drillyard that its images and set-ups of machines may install."""
+_IMAGES = ("image", "image_family", "container", "environment", "build", "conda")
+"""Settings of backends by which a machine may have more packages than drillyard's."""
+_MODULE = re.compile(r"(?P<module>[A-Za-z_][\w.]*):[A-Za-z_][\w./-]*\Z")
+_WANTED = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)\s*(\[(?P<extras>[^\]]*)\])?")
+_EXTRA = re.compile(r"extra\s*==\s*['\"](?P<extra>[\w-]+)['\"]")
+
+
+def missing_packages(loaded: Loaded) -> list[Finding]:
+    """Compares what the experiment imports with what rented machines install.
+
+    Args:
+        loaded: The experiment. Its simulator could be imported here.
+
+    Returns:
+        An error with the line to write. A warning if the machines' image may have the packages,
+        or if a requirement is not installed here and may bring them.
+    """
+    spec = loaded.spec
+    if spec.workload != "rl":
+        return []
+    named = [_name(line) for line in spec.requirements]
+    there = _closure("drillyard", ON_MACHINES)
+    for name in named:
+        there |= _closure(name)
+    by_module = metadata.packages_distributions()
+    missing: dict[str, str] = {}
+    for module in sorted(_imported(loaded)):
+        found = {_normal(name) for name in by_module.get(module, [])}
+        if found and not found & there:
+            missing[module] = sorted(found)[0]
+    if not missing:
+        return []
+    lines = ", ".join(f"{name}=={metadata.version(name)}" for name in sorted({*missing.values()}))
+    what = ", ".join(sorted(missing))
+    fix = f"write requirements: [{', '.join([*spec.requirements, lines])}]"
+    local = [name for name in missing.values() if _is_local(name)]
+    if local:
+        fix += f"; {', '.join(local)} is installed from a folder: put its code beside the file"
+    unsure = any(not _installed(name) for name in named) or _has_image(loaded)
+    said = f"the experiment imports {what}, which rented machines do not have"
+    if unsure:
+        said += " unless their image, or another requirement, brings it"
+        return [Finding(Severity.WARNING, FIELD, said, fix)]
+    error = ConfigError(said, field=FIELD, value=", ".join(spec.requirements) or None, hint=fix)
+    return [Finding(Severity.ERROR, FIELD, said, fix, error)]
+
+
+def _imported(loaded: Loaded) -> set[str]:
+    """Top-level modules that the experiment imports from outside its folder."""
+    outside: set[str] = set()
+    seen: set[Path] = set()
+    dumped = loaded.spec.model_dump(mode="json", include={"simulator", "learner", "baselines"})
+    waiting = [match["module"] for text in _texts(dumped) if (match := _MODULE.match(text))]
+    if loaded.spec.simulator is not None:
+        waiting += _registered(loaded.spec.simulator.id)
+    while waiting:
+        module = waiting.pop()
+        files = list(_files(loaded.folder, module))
+        if not files:
+            root = module.partition(".")[0]
+            if root not in sys.stdlib_module_names:
+                outside.add(root)
+        for file in files:
+            if file not in seen:
+                seen.add(file)
+                waiting += _imports(file, module)
+    return outside
+
+
+def _registered(id_: str) -> list[str]:
+    """The package behind a Gymnasium id."""
+    import gymnasium
+
+    if ":" in id_:
+        return []  # it names the package, or the module
+    try:
+        entry = gymnasium.spec(id_).entry_point
+    except Exception:  # no such id, or what the package raises; the simulator's check says so
+        return []
+    return [entry.partition(":")[0]] if isinstance(entry, str) else []
+
+
+def _texts(value: Json) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _files(folder: Path, module: str) -> Iterator[Path]:
+    """The files of the user's folder that are executed by the import of a module."""
+    path = folder
+    for part in module.split("."):
+        path = path / part
+        if (path / "__init__.py").is_file():
+            yield path / "__init__.py"
+        elif path.with_suffix(".py").is_file():
+            yield path.with_suffix(".py")
+
+
+def _imports(file: Path, module: str) -> list[str]:
+    """Modules that a file imports; not those whose absence it catches."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return []
+    found: list[str] = []
+    waiting: list[ast.AST] = [tree]
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*above, node.module or ""]) if node.level else str(node.module)
+            found.append(base.strip("."))
+            if node.level or not node.module:
+                found += [f"{base}.{alias.name}".strip(".") for alias in node.names]
+        elif isinstance(node, ast.Try) and any(map(_catches_import, node.handlers)):
+            waiting += [*node.orelse, *node.finalbody]
+            continue
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        waiting += ast.iter_child_nodes(node)
+    return [name for name in found if name]
+
+
+def _catches_import(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    names = {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)}
+    return bool(names & {"ImportError", "ModuleNotFoundError", "Exception"})
+
+
+def _closure(name: str, extras: tuple[str, ...] = ()) -> set[str]:
+    """A package and everything that its installation brings, as far as it is installed here."""
+    found: set[str] = set()
+    done: set[tuple[str, str]] = set()
+    waiting = [(_normal(name), extra) for extra in ("", *extras)]
+    while waiting:
+        package, extra = waiting.pop()
+        if (package, extra) in done:
+            continue
+        done.add((package, extra))
+        found.add(package)
+        try:
+            wanted = metadata.requires(package) or []
+        except metadata.PackageNotFoundError:
+            continue
+        for line in wanted:
+            requirement, _, marker = line.partition(";")
+            of_extra = _EXTRA.search(marker)
+            match = _WANTED.match(requirement)
+            if match is None or (of_extra["extra"] if of_extra else "") != extra:
+                continue
+            inner = [one.strip() for one in (match["extras"] or "").split(",") if one.strip()]
+            waiting += [(_normal(match["name"]), one) for one in ("", *inner)]
+    return found
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _name(line: str) -> str:
+    match = _WANTED.match(line.strip())
+    return _normal(match["name"]) if match else line
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _is_local(name: str) -> bool:
+    """Returns whether a package was installed from a folder of this machine."""
+    text = metadata.distribution(name).read_text("direct_url.json")
+    return bool(text) and str(json.loads(text or "{}").get("url", "")).startswith("file:")
+
+
+def _has_image(loaded: Loaded) -> bool:
+    """Returns whether the settings of the backend name an image with packages of its own."""
+    text = loaded.spec.backend
+    given = loaded.spec.backends.get(text.partition("/")[0], {})
+    try:
+        settings = dict(resolve(text, given).values)
+    except DrillyardError:
+        settings = dict(given)
+    return any(settings.get(name) for name in _IMAGES)

@@ -1,0 +1,285 @@
+"""Tries the training of an experiment in a process of its own, as a run would do it.
+
+A crash, a hang or a lack of memory there is a finding. What was tried with success is remembered
+with the code, the file and the versions that it was tried with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from drillyard.checks.trial_process import Heard, read_line
+from drillyard.documents.json_types import JsonObject
+from drillyard.errors import ConfigError
+from drillyard.findings import Finding, Severity
+from drillyard.spec.load import Loaded
+from drillyard.system.home import local_home
+from drillyard.system.version import VERSION
+
+SUBJECT = "training"
+LEARNS_S = 300.0
+"""Longest silence outside the simulator in seconds: imports, compiling, updates."""
+WHOLE_S = 120.0
+"""After this many seconds of simulation and learning, the trial stops where it is."""
+MEMORY = 0.9
+"""Part of this machine's memory that the trial may use."""
+_KEPT = 500
+"""Trials that are remembered."""
+
+
+def try_training(loaded: Loaded) -> list[Finding]:
+    """Tries the training of an experiment.
+
+    Args:
+        loaded: An experiment whose simulator and learner have passed the other checks.
+
+    Returns:
+        One finding, or none if its workload has nothing to try.
+    """
+    if loaded.spec.simulator is None:
+        return []
+    key = fingerprint(loaded)
+    known = _recall(key)
+    if known is not None:
+        return [Finding(Severity.OK, SUBJECT, f"{known} (tried before with the same code)")]
+    scratch = Path(tempfile.mkdtemp(prefix="drillyard-trial-"))
+    try:
+        heard = _run(loaded, scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    findings = _findings(loaded, heard)
+    if heard.done and not heard.stopped and heard.error is None:
+        _remember(key, heard.done)
+    return findings
+
+
+def fingerprint(loaded: Loaded) -> str:
+    """Returns a hash over everything that decides whether a training works."""
+    spec = loaded.spec.model_dump(mode="json", include={"simulator", "learner", "train"})
+    digest = hashlib.sha256()
+    parts: list[object] = [VERSION, sys.version, platform.platform(), spec]
+    parts.append(sorted(f"{d.name}=={d.version}" for d in importlib.metadata.distributions()))
+    parts += [loaded.spec.parameters.model_dump(mode="json"), loaded.spec.seeds[:1]]
+    digest.update(json.dumps(parts, sort_keys=True, default=str).encode())
+    for folder in (loaded.folder, Path(__file__).resolve().parents[1]):
+        digest.update(_code(folder))
+    return digest.hexdigest()
+
+
+def _code(folder: Path) -> bytes:
+    """A hash of the Python files of a folder and of the data beside them, by name and change."""
+    digest, seen = hashlib.sha256(), 0
+    for top, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith((".", "__pycache__")))
+        for name in sorted(files):
+            seen += 1
+            if seen > 10_000:
+                break
+            path = Path(top) / name
+            if path.suffix == ".py":
+                digest.update(f"{path}\n".encode())
+                digest.update(path.read_bytes())
+    return digest.digest()
+
+
+def _run(loaded: Loaded, scratch: Path) -> Heard:
+    """Starts the process, and listens until it is done, silent, dead or too large."""
+    work = scratch / "work"
+    work.mkdir()
+    order: JsonObject = {
+        "spec": loaded.spec.model_dump(mode="json", by_alias=True),
+        "folder": str(loaded.folder),
+        "path": [str(Path(entry).absolute()) for entry in sys.path if entry],
+        "scratch": str(scratch),
+        "whole_s": WHOLE_S,
+    }
+    reads, writes = os.pipe()
+    with open(scratch / "output.txt", "wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "drillyard.checks.trial_process", str(writes)],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            cwd=work,
+            pass_fds=(writes,),
+            start_new_session=True,
+        )
+    os.close(writes)
+    os.set_blocking(reads, False)
+    heard = Heard()
+    try:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(order).encode())
+            process.stdin.close()
+        except BrokenPipeError:
+            pass
+        _listen(loaded, process, reads, heard)
+    finally:
+        os.close(reads)
+        _end(process)
+    heard.output = _head(scratch / "output.txt")
+    return heard
+
+
+def _listen(loaded: Loaded, process: subprocess.Popen[bytes], reads: int, heard: Heard) -> None:
+    limit_s = loaded.spec.budget.check_s
+    most = int(MEMORY * psutil.virtual_memory().total)
+    last, text = time.monotonic(), b""
+    while True:
+        try:
+            data = os.read(reads, 1 << 16)
+        except BlockingIOError:
+            data = None
+        if data == b"":
+            heard.exitcode = process.wait()
+            return
+        if data:
+            text += data
+            *lines, text = text.split(b"\n")
+            for line in lines:
+                if read_line(line, heard):
+                    last = time.monotonic()
+        allowed = limit_s if heard.inside else max(LEARNS_S, limit_s or 0.0)
+        if allowed is not None and time.monotonic() - last > allowed:
+            heard.silent_s = allowed
+            return
+        if _memory(process.pid) > most:
+            heard.too_large = most
+            return
+        time.sleep(0.05)
+
+
+def _memory(pid: int) -> int:
+    """Resident bytes of a process; 0 if it has just ended."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        process.kill()
+    process.wait()
+
+
+def _head(path: Path) -> str:
+    with open(path, "rb") as file:
+        return file.read(4000).decode(errors="replace")
+
+
+def _findings(loaded: Loaded, heard: Heard) -> list[Finding]:
+    """What the process reported, or how it ended."""
+    simulator = heard.inside or "the learner"
+    if heard.error is not None:
+        return [_refusal(loaded, heard.error)]
+    if heard.silent_s is not None:
+        return [
+            _error(
+                f"no sign of life for {heard.silent_s:g} s in: {simulator}",
+                "fix the simulator; or if it needs that long: --set budget.check_s=120",
+            )
+        ]
+    if heard.too_large is not None:
+        return [
+            _error(
+                f"it needs more than {heard.too_large / 2**30:.1f} GiB of memory",
+                "make observations, networks or the replay buffer (buffer_size) smaller",
+            )
+        ]
+    if heard.stopped:
+        return [
+            Finding(
+                Severity.WARNING,
+                SUBJECT,
+                f"a trial was stopped after {WHOLE_S:g} s, in: {simulator}; nothing had failed",
+                "a slow simulator; the whole training was not tried",
+            )
+        ]
+    if heard.done is None:
+        return [
+            _error(
+                f"{_ending(heard.exitcode)} in: {simulator}",
+                "native code crashed, or the simulator called os._exit, or memory ran out; a run "
+                "would end in the same way",
+            )
+        ]
+    return [Finding(Severity.OK, SUBJECT, heard.done)] if heard.done else []
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        try:
+            return f"it ended the process with {signal.Signals(-code).name}"
+        except ValueError:
+            pass
+    return f"it ended the process with code {code}"
+
+
+def _error(message: str, fix: str) -> Finding:
+    return Finding(Severity.ERROR, SUBJECT, message, fix)
+
+
+def _refusal(loaded: Loaded, error: JsonObject) -> Finding:
+    """An exception of the trial as a finding, with its field if it has one."""
+    learner = loaded.spec.learner
+    algorithm = learner.algorithm if learner is not None else "the learner"
+    message, hint = str(error.get("message")), error.get("hint")
+    fix = (
+        str(hint) if hint else f"choose another algorithm than {algorithm}, or wrap the simulator"
+    )
+    field = error.get("field")
+    if not field:
+        return _error(message, fix)
+    refused = ConfigError(
+        message,
+        field=str(field),
+        value=error.get("value"),
+        allowed=str(error["allowed"]) if error.get("allowed") else None,
+        hint=fix,
+    )
+    return Finding(Severity.ERROR, str(field), message, fix, refused)
+
+
+def _place() -> Path:
+    return local_home() / "trials"
+
+
+def _recall(key: str) -> str | None:
+    """What a trial with this fingerprint did; None if there was none."""
+    try:
+        text = (_place() / key).read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return text or None
+
+
+def _remember(key: str, done: str) -> None:
+    """Keeps the result; a folder that cannot be written to only costs time."""
+    folder = _place()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{key}.{os.getpid()}"
+        temporary.write_text(done, encoding="utf-8")
+        os.replace(temporary, folder / key)
+        kept = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)
+        for path in kept[:-_KEPT]:
+            path.unlink(missing_ok=True)
+    except OSError:
+        return

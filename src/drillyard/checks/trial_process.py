@@ -1,0 +1,169 @@
+"""The process in which a training is tried, and the lines that it reports.
+
+    python -m drillyard.checks.trial_process FD < order.json
+
+Each line on FD is a JSON object: where the process is (``looks``, ``inside``), or its end
+(``done``, ``stopped`` or ``error``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from drillyard.documents.json_types import JsonObject
+
+EVERY_S = 0.2
+
+
+@dataclass
+class Heard:
+    """What the process reported, and how it ended.
+
+    Attributes:
+        looks: How far it is; grows while it makes progress.
+        inside: The step of the simulator that it is in; empty outside.
+        done: What was done; None if it did not get to the end.
+        stopped: It ran out of time.
+        error: An exception: message, hint, field, value, allowed.
+        exitcode: Exit code, negative for a signal.
+        silent_s: It made no progress for so many seconds.
+        too_large: It used more than so many bytes.
+        output: The beginning of what it printed.
+    """
+
+    looks: int = -1
+    inside: str = ""
+    done: str | None = None
+    stopped: bool = False
+    error: JsonObject | None = None
+    exitcode: int | None = None
+    silent_s: float | None = None
+    too_large: int | None = None
+    output: str = ""
+
+
+def read_line(line: bytes, heard: Heard) -> bool:
+    """Takes a line of the process.
+
+    Returns:
+        True if it has made progress since the last line.
+    """
+    try:
+        given = json.loads(line)
+    except ValueError:
+        return False
+    if "looks" in given:
+        moved = (given["looks"], given["inside"]) != (heard.looks, heard.inside)
+        heard.looks, heard.inside = given["looks"], given["inside"]
+        return moved
+    heard.done = given.get("done", heard.done)
+    heard.stopped = heard.stopped or bool(given.get("stopped"))
+    heard.error = given.get("error", heard.error)
+    return True
+
+
+def main() -> None:
+    """Tries the training of the order on standard input."""
+    descriptor = int(sys.argv[1])
+    order = json.loads(sys.stdin.buffer.read())
+    for entry in order["path"]:
+        if entry not in sys.path:
+            sys.path.append(entry)
+    sys.path.append(order["folder"])
+    sys.dont_write_bytecode = True
+    _first_to_die()
+    lock = threading.Lock()
+
+    def tell(said: JsonObject) -> None:
+        with lock:
+            os.write(descriptor, json.dumps(said, default=repr).encode() + b"\n")
+
+    try:
+        tell(_tried(order, tell))
+    except BaseException as error:
+        traceback.print_exc()
+        tell(_ended(error))
+    sys.stdout.flush()
+    os._exit(0)  # threads of a simulator, and what runs at exit, do not matter any more
+
+
+def _first_to_die() -> None:
+    """Where memory runs out, Linux ends this process and not the command."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    except OSError:
+        return
+
+
+def _tried(order: JsonObject, tell: object) -> JsonObject:
+    from drillyard.mailbox.status import Cause
+    from drillyard.registry import load
+    from drillyard.runs.workload import StopSignal, TriesTraining
+    from drillyard.spec import ExperimentSpec
+    from drillyard.system import step_marker
+
+    assert callable(tell)
+    spec = ExperimentSpec.model_validate(order["spec"])
+    stop, over = StopSignal(), threading.Event()
+    left = float(str(order["whole_s"]))
+
+    def report() -> None:
+        passed = 0.0
+        while not over.wait(EVERY_S):
+            tell({"looks": stop.looks, "inside": step_marker.inside()})
+            passed += EVERY_S if stop.looks else 0.0
+            if passed > left:
+                stop.set(Cause.TIME_LIMIT, "the trial took too long")
+
+    threading.Thread(target=report, daemon=True).start()
+    workload = load("workloads", spec.workload)()
+    if not isinstance(workload, TriesTraining):
+        return {"done": ""}
+    done = workload.try_training(spec, Path(str(order["scratch"])) / "run", stop)
+    over.set()
+    return {"done": done}
+
+
+def _ended(error: BaseException) -> JsonObject:
+    """An exception as JSON: the user's mistakes with their line."""
+    from drillyard.errors import ConfigError, ConfigErrors, DrillyardError, Stopped
+    from drillyard.system.user_code import described, place
+
+    if isinstance(error, Stopped):
+        return {"stopped": True}
+    if isinstance(error, ConfigErrors):
+        error = error.errors[0]
+    if isinstance(error, ConfigError):
+        where = f" ({found})" if (found := place(error)) else ""
+        return {
+            "error": {
+                "message": f"{error.message}{where}",
+                "hint": error.hint,
+                "field": error.field,
+                "value": None if error.value is None else str(error.value),
+                "allowed": error.allowed,
+            }
+        }
+    if isinstance(error, DrillyardError):
+        return {"error": {"message": error.message, "hint": error.hint}}
+    if isinstance(error, MemoryError):
+        hint = "make observations, networks or the replay buffer (buffer_size) smaller"
+        return {"error": {"message": f"memory ran out: {described(error)}", "hint": hint}}
+    if isinstance(error, SystemExit):
+        hint = "raise an exception instead; its message is shown"
+        return {"error": {"message": f"your code called sys.exit({error.code!r})", "hint": hint}}
+    if place(error) is not None:
+        notes = "; ".join(getattr(error, "__notes__", []))
+        said = f"your code raised {described(error)}" + (f" {notes}" if notes else "")
+        return {"error": {"message": said, "hint": "fix that line; a run would fail there"}}
+    return {"error": {"message": f"the learner cannot train here: {described(error)}"}}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Finds the line of the user's own source in which an exception was raised."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+import traceback
+from pathlib import Path
+
+_OURS = str(Path(__file__).resolve().parents[1])
+_STANDARD = tuple(
+    sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib") if name
+)
+_LIBRARIES = frozenset(
+    {
+        "drillyard",
+        "drillyard_backends",
+        "drillyard_flows",
+        "gymnasium",
+        "jax",
+        "jaxlib",
+        "numpy",
+        "sb3_contrib",
+        "sbx",
+        "stable_baselines3",
+        "torch",
+    }
+)
+"""Packages whose lines do not help: they only called the simulator, or were called by it."""
+
+
+def place(error: BaseException) -> str | None:
+    """Returns ``file:line`` of the innermost frame that is the user's, with its function.
+
+    A package that brings a simulator counts as the user's. Paths below the working folder are
+    relative.
+
+    Args:
+        error: An exception that was raised.
+
+    Returns:
+        None if the exception never passed through such a frame.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    found = [frame for frame in frames if _is_users(frame.filename)]
+    if not found:
+        return None
+    frame = found[-1]
+    return f"{_shown(frame.filename)}:{frame.lineno}, in {frame.name}"
+
+
+def described(error: BaseException) -> str:
+    """Returns the type and the first line of an exception, with its place in the user's code."""
+    text = (str(error).strip().splitlines() or [""])[0]
+    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    where = place(error)
+    return f"{said} ({where})" if where else said
+
+
+def _is_users(file: str) -> bool:
+    if file.startswith("<"):
+        return False
+    path = os.path.abspath(file)
+    if path.startswith(_OURS + os.sep):
+        return False
+    _, separator, inside = path.rpartition(f"{os.sep}site-packages{os.sep}")
+    if separator:
+        return inside.split(os.sep)[0].removesuffix(".py") not in _LIBRARIES
+    return not path.startswith(_STANDARD)
+
+
+def _shown(file: str) -> str:
+    path = os.path.abspath(file)
+    here = os.getcwd() + os.sep
+    return path.removeprefix(here)

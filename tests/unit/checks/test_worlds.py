@@ -1,0 +1,173 @@
+"""`check` predicts the run: what it approves trains, what it refuses is named with a fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drillyard.checks.experiment import check
+from drillyard.findings import Finding, Severity
+from drillyard.simulators.stress_test import try_limits
+from drillyard.spec.learning import SimulatorSpec
+from drillyard.spec.load import load
+
+pytestmark = pytest.mark.heavy
+FILE = """
+name: odd
+simulator: {{id: "{id}", args: {args}}}
+learner: {{algorithm: {algorithm}, preset: null}}
+train: {{steps: 64}}
+evaluate: {{episodes: 1}}
+seeds: [1]
+tracking: {{mlflow: null, tensorboard: false}}
+{more}
+"""
+
+
+def found(folder: Path, algorithm: str = "ppo", more: str = "", **args: Any) -> list[Finding]:
+    file = folder / "odd.yaml"
+    id_ = args.pop("id", "tests.helpers.odd_worlds:World")
+    file.write_text(FILE.format(id=id_, args=args, algorithm=algorithm, more=more))
+    return check(load(file), store=str(folder / "runs"), speed=True)
+
+
+def errors(findings: list[Finding]) -> list[Finding]:
+    return [f for f in findings if f.severity is Severity.ERROR]
+
+
+@pytest.mark.parametrize(
+    "observation",
+    ["tuple", "dict-nested", "dict-of-tuple", "image-7", "multibinary-2d", "discrete-from-3"],
+)
+def test_a_legal_observation_trains(tmp_path: Path, observation: str) -> None:
+    findings = found(tmp_path, observation=observation)
+    assert errors(findings) == []
+    assert any("wrote and restored a checkpoint" in f.message for f in findings)
+
+
+@pytest.mark.parametrize(
+    ("observation", "named"),
+    [
+        ("empty", "empty"),
+        ("dict-empty", "empty"),
+        ("text", "Text"),
+        ("sequence", "Sequence"),
+        ("graph", "Graph"),
+        ("oneof", "OneOf"),
+        ("dict-with-text", "'mission' is a Text"),
+    ],
+)
+def test_an_observation_that_no_learner_takes_is_refused_by_name(
+    tmp_path: Path, observation: str, named: str
+) -> None:
+    refused = errors(found(tmp_path, observation=observation))
+    assert any(named in error.message and error.fix for error in refused)
+
+
+@pytest.mark.parametrize("kind", ["NoObservationSpace", "NoActionSpace"])
+def test_a_simulator_without_a_space_is_refused(tmp_path: Path, kind: str) -> None:
+    (error,) = errors(found(tmp_path, id=f"tests.helpers.odd_worlds:{kind}"))
+    assert "space" in error.message
+    assert error.fix
+
+
+def test_an_exception_after_the_first_checks_has_its_line_and_keeps_the_rest(
+    tmp_path: Path,
+) -> None:
+    findings = found(tmp_path, fault="raise", at=40)
+    (error,) = errors(findings)
+    assert "odd_worlds.py:" in error.message
+    assert "the pump divides by zero" in error.message
+    assert any(f.subject == "simulator: observation space" for f in findings)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("exit", "sys.exit(7)"), ("crash", "SIGABRT"), ("hang", "no sign of life")],
+)
+def test_however_a_simulator_ends_the_other_findings_stay(
+    tmp_path: Path, fault: str, said: str
+) -> None:
+    more = "budget: {check_s: 15}"
+    findings = found(tmp_path, more=more, fault=fault, at=130)  # in `try_limits`
+    (error,) = errors(findings)
+    assert said in error.message
+    assert any(f.subject == "simulator: observation space" for f in findings)
+
+
+def test_a_crash_that_only_the_training_meets_is_a_finding(tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(
+        "import os, sys\n"
+        "from tests.helpers.odd_worlds import World\n"
+        "class Late(World):\n"
+        "    def step(self, action):\n"
+        "        if 'torch' in sys.modules:\n"
+        "            os.abort()\n"
+        "        return super().step(action)\n"
+    )
+    findings = found(tmp_path, id="late:Late")
+    assert any("SIGABRT" in e.message for e in errors(findings))
+
+
+def test_what_a_simulator_prints_is_counted_and_not_shown(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    findings = found(tmp_path, fault="print")
+    assert errors(findings) == []
+    (printed,) = (f for f in findings if f.subject == "simulator: output")
+    assert "the first: a line of the simulator" in printed.message
+    shown = capfd.readouterr()
+    assert "a line of the simulator" not in shown.out + shown.err
+
+
+def test_a_trial_is_made_once_for_code_and_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    (tmp_path / "mine.py").write_text("from tests.helpers.odd_worlds import World\n")
+
+    def trial() -> str:
+        (said,) = (f.message for f in found(tmp_path, id="mine:World") if f.subject == "training")
+        return said
+
+    assert "tried before" not in trial()
+    assert "tried before" in trial()
+    (tmp_path / "mine.py").write_text("from tests.helpers.odd_worlds import World\n# changed\n")
+    assert "tried before" not in trial()
+
+
+@pytest.mark.parametrize(
+    ("id_", "args"),
+    [
+        ("tests.helpers.odd_worlds:odd/World-v0", {"length": 7}),
+        ("tests.helpers.odd_worlds:made", {"length": 7}),
+    ],
+)
+def test_a_registered_id_and_a_function_take_keyword_arguments(
+    tmp_path: Path, id_: str, args: dict[str, Any]
+) -> None:
+    assert errors(found(tmp_path, id=id_, **args)) == []
+
+
+@pytest.mark.parametrize(
+    ("id_", "said"),
+    [
+        ("tests.helpers.odd_worlds:nothing_made", "returned a int, not a gymnasium.Env"),
+        ("tests.helpers.odd_worlds:odd/Wrold-v0", "does not register it"),
+        ("no_such_package:Some-Id-v0", "no_such_package"),
+    ],
+)
+def test_an_id_that_leads_nowhere_is_refused(tmp_path: Path, id_: str, said: str) -> None:
+    (error,) = errors(found(tmp_path, id=id_))
+    assert said in error.message
+    assert error.fix
+
+
+@pytest.mark.parametrize(("length", "warned"), [(10**9, True), (30, False)])
+def test_episodes_that_nothing_ends_are_warned_of(length: int, warned: bool) -> None:
+    simulator = SimulatorSpec(id="tests.helpers.odd_worlds:World", args={"length": length})
+    said = [f for f in try_limits(simulator) if "never ends" in f.message]
+    assert bool(said) is warned
+    assert all(f.severity is Severity.WARNING and "time_limit" in str(f.fix) for f in said)

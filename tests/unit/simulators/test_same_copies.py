@@ -1,0 +1,83 @@
+"""A vectorised class with other numbers than its single form is found."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drillyard.errors import SimulatorError
+from drillyard.simulators import far_outside
+from drillyard.simulators.adder_vector import VecAdder
+from drillyard.simulators.far_outside import FarOutside
+from drillyard.simulators.make import make_env
+from drillyard.simulators.same_copies import must_agree
+from drillyard.simulators.simple_adder import SimpleAdderEnv
+from drillyard.spec.learning import SimulatorSpec
+
+
+class OtherRewards(VecAdder):
+    """Pays a little more than one copy does."""
+
+    def step(self, actions: np.ndarray) -> Any:
+        rewards, terminated, truncated = super().step(actions)
+        return rewards + 0.5, terminated, truncated
+
+
+class OtherBeginning(VecAdder):
+    """Shows something else."""
+
+    def observe(self) -> Any:
+        return {key: part * 0.5 + 0.1 for key, part in super().observe().items()}
+
+
+class PaysMore(SimpleAdderEnv):
+    vectorised = OtherRewards
+
+
+class BeginsElsewhere(SimpleAdderEnv):
+    vectorised = OtherBeginning
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("id_", ["cstr", "simple-adder", "building", "CartPole-v1"])
+def test_our_own_vectorised_forms_agree(id_: str) -> None:
+    assert "agree" in must_agree(SimulatorSpec(id=id_))
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("PaysMore", "the reward of copy 0"),
+        ("BeginsElsewhere", "the first observation .* of copy 0"),
+    ],
+)
+def test_another_form_is_refused_with_step_and_both_values(kind: str, said: str) -> None:
+    with pytest.raises(SimulatorError, match=said) as caught:
+        must_agree(SimulatorSpec(id=f"{__name__}:{kind}"))
+    assert "at once and" in caught.value.message
+    assert "train.copies: one-by-one" in str(caught.value.hint)
+
+
+def test_observations_far_outside_their_space_are_warned_of_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(far_outside, "_warned", set())
+    spec = SimulatorSpec(id="tests.helpers.odd_worlds:World", args={"fault": "far", "at": 1000})
+    env = make_env(spec)
+    with caplog.at_level(logging.WARNING):
+        env.reset(seed=1)
+        for _ in range(300):
+            env.step(0)
+    (warned,) = (r.getMessage() for r in caplog.records if "far outside" in r.getMessage())
+    assert warned.startswith("World: the observation has the value ")
+
+
+def test_a_little_outside_is_not_far() -> None:
+    env = make_env(SimulatorSpec(id="CartPole-v1"))
+    look = FarOutside(env.observation_space, "CartPole")
+    look.look(np.full(4, 1e6, np.float32))  # without bounds in two of four: nothing to compare
+    assert "CartPole" not in far_outside._warned

@@ -87,7 +87,7 @@ def hand_over(part: object) -> None:
     """Keep a part of the result, even if the work hangs or crashes later.
 
     Args:
-        part: Is pickled if the work runs in a child; see ``HangError.parts`` and ``ChildDied.parts``.
+        part: Is pickled if the work runs in a child; it is in ``parts`` of the exception.
     """
     receiver = _receiver.get()
     if receiver is not None:

@@ -257,7 +257,9 @@ def _with_spaces(spec: SimulatorSpec, env: Env) -> Env:
         found = getattr(env, what, None)
         if not isinstance(found, gym.Space):
             raise SimulatorError(
-                f"has no {what}" if found is None else f"has a {what} that is no Gymnasium space",
+                f"has no {what}"
+                if found is None
+                else f"has a {what} that is not a Gymnasium space",
                 field="simulator.id",
                 value=spec.id,
                 allowed="gymnasium.spaces.Box, Discrete, Dict, …",

@@ -90,7 +90,7 @@ def main() -> None:
         traceback.print_exc()
         tell(_ended(error))
     sys.stdout.flush()
-    os._exit(0)  # threads of a simulator, and what runs at exit, do not matter any more
+    os._exit(0)  # does not wait for threads of a simulator, or for what runs at exit
 
 
 def _first_to_die() -> None:

@@ -19,9 +19,10 @@ from drillyard.documents.json_types import Json
 
 MAX_MEMBERS = 10_000
 MAX_DEPTH = 100
-_MEMBER = re.compile(r"(?:[A-Za-z0-9_]{1,64}|obs_(?:mean|var|count)\..{1,200})\.npy\Z", re.DOTALL)
-"""Names of ours. The normalisation of a mapping has its keys in them, which are the user's; no
-member is ever written to a disk."""
+_OF_A_MAPPING = r"(?:obs_(?:mean|var|count)|(?:next_)?observations)\..{1,200}"
+_MEMBER = re.compile(rf"(?:[A-Za-z0-9_]{{1,64}}|{_OF_A_MAPPING})\.npy\Z", re.DOTALL)
+"""Names of ours. The normalisation and the replay buffer of a mapping have its keys in them, which
+are the user's; no member is ever written to a disk."""
 _PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 STATE = "state.json"

@@ -154,3 +154,11 @@ def test_barriers_draw_from_seed_and_number_alone():
     reseed(barrier_seeds(7, 2), space)
     assert draw()[:3] != first[:3]
     assert [next_multiple(s, 10) for s in (0, 9, 10, 11)] == [10, 10, 20, 20]
+
+
+def test_arrays_of_a_mapping_have_the_users_keys_in_their_names() -> None:
+    names = ("observations.a/0", "next_observations.the goal", "obs_mean.a.b", "rewards")
+    data = npz_bytes({name: np.zeros(1) for name in names})
+    assert list(examine({"replay-0-1.npz": data})) == []
+    ((_, problem),) = examine({"replay-0-1.npz": npz_bytes({"../evil": np.zeros(1)})})
+    assert "has a member called" in problem.message

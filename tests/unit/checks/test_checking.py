@@ -165,6 +165,7 @@ def test_gpus_that_this_machine_does_not_have(
     assert "resources.gpus" not in findings(tmp_path, "fine2", "", "resources: {workers: 1}")
 
 
+@pytest.mark.heavy
 def test_a_tracking_server_that_is_away_is_no_mistake_of_the_user(tmp_path: Path) -> None:
     from drillyard.cli import main
 

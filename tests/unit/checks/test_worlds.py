@@ -18,7 +18,7 @@ FILE = """
 name: odd
 simulator: {{id: "{id}", args: {args}}}
 learner: {{algorithm: {algorithm}, preset: null}}
-train: {{steps: 64}}
+train: {{steps: 256}}
 evaluate: {{episodes: 1}}
 seeds: [1]
 tracking: {{mlflow: null, tensorboard: false}}
@@ -45,6 +45,11 @@ def test_a_legal_observation_trains(tmp_path: Path, observation: str) -> None:
     findings = found(tmp_path, observation=observation)
     assert errors(findings) == []
     assert any("wrote and restored a checkpoint" in f.message for f in findings)
+
+
+def test_a_replay_buffer_of_a_mapping_is_restored(tmp_path: Path) -> None:
+    """Its members are named by the keys of the observation."""
+    assert errors(found(tmp_path, "dqn", observation="dict-nested")) == []
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,7 @@ def test_no_secret_is_ever_shown(place, capsys, monkeypatch):
     assert os.listdir(place) == ["exp.yaml"]
 
 
+@pytest.mark.heavy
 def test_a_checkpoint_interval_beyond_the_budget_is_told(place, capsys):
     """Row 77 refuses this on machines that can be taken away; at home it is a note."""
     (place / "exp.yaml").write_text(BASE.replace(STEPS, STEPS + "  checkpoint_every: 20_000\n"))

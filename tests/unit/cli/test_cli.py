@@ -137,6 +137,7 @@ def test_usage_errors(capsys):
     assert capsys.readouterr().out.startswith("drillyard 0.")
 
 
+@pytest.mark.heavy
 def test_check(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main.main(["check", str(EXPERIMENTS / "cartpole.yaml"), "--json"]) == 0
@@ -332,6 +333,7 @@ def test_list_alone_lists_everything_briefly(capsys):
     assert "Usage: drillyard" in said.err
 
 
+@pytest.mark.heavy
 def test_check_and_explain_take_a_name_as_run_does(capsys, tmp_path):
     file = str(EXPERIMENTS / "cstr.yaml")
     assert main.main(["explain", file, "--name", "other", "--json"]) == 0

@@ -30,7 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("minigrid", "highway-env", "mujoco", "box2d", "ale-py", "panda-gym")
+PACKAGES = ("minigrid", "highway-env", "mujoco", "imageio", "box2d", "ale-py", "panda-gym")
 GYMNASIUM = (
     "CartPole-v1",
     "Pendulum-v1",
@@ -69,7 +69,7 @@ ENGINES = ("ppo@jax", "a2c@jax")
 ALGORITHMS = (*SECOND, *THIRD, *ENGINES)
 FEW = 20
 """Worlds on which every algorithm is tried."""
-LIMIT_S = 300.0
+LIMIT_S = 180.0
 
 
 def worlds() -> list[dict[str, Any]]:

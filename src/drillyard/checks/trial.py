@@ -17,14 +17,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 import psutil
 
 from drillyard.checks.trial_process import Heard, read_line
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import ConfigError
+from drillyard.errors import ConfigError, UserError
 from drillyard.findings import Finding, Severity
+from drillyard.runs.code_archive import pack
 from drillyard.spec.load import Loaded
 from drillyard.system.home import local_home
 from drillyard.system.version import VERSION
@@ -74,24 +76,29 @@ def fingerprint(loaded: Loaded) -> str:
     parts.append(sorted(f"{d.name}=={d.version}" for d in importlib.metadata.distributions()))
     parts += [loaded.spec.parameters.model_dump(mode="json"), loaded.spec.seeds[:1]]
     digest.update(json.dumps(parts, sort_keys=True, default=str).encode())
-    for folder in (loaded.folder, Path(__file__).resolve().parents[1]):
-        digest.update(_code(folder))
+    digest.update(_code(loaded.folder) + _ours())
     return digest.hexdigest()
 
 
 def _code(folder: Path) -> bytes:
-    """A hash of the Python files of a folder and of the data beside them, by name and change."""
-    digest, seen = hashlib.sha256(), 0
-    for top, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith((".", "__pycache__")))
-        for name in sorted(files):
-            seen += 1
-            if seen > 10_000:
-                break
-            path = Path(top) / name
-            if path.suffix == ".py":
-                digest.update(f"{path}\n".encode())
-                digest.update(path.read_bytes())
+    """A hash of the files that travel to workers; where they cannot, of the Python files."""
+    try:
+        return pack(folder).sha256.encode()
+    except UserError:  # too large, or links: `run` says so if the experiment needs the folder
+        return _python(sorted(folder.glob("*.py")))
+
+
+@cache
+def _ours() -> bytes:
+    """A hash of drillyard's own code: a checkout changes without its version."""
+    return _python(sorted(Path(__file__).resolve().parents[1].rglob("*.py")))
+
+
+def _python(files: list[Path]) -> bytes:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path}\n".encode())
+        digest.update(path.read_bytes())
     return digest.digest()
 
 

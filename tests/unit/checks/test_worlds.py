@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+import tests.helpers.paid_backend  # noqa: F401  registers `paid`
+from drillyard.checks import experiment, trial
 from drillyard.checks.experiment import check
 from drillyard.findings import Finding, Severity
 from drillyard.simulators.stress_test import try_limits
 from drillyard.spec.learning import SimulatorSpec
-from drillyard.spec.load import load
+from drillyard.spec.load import Loaded, load
 
 pytestmark = pytest.mark.heavy
 FILE = """
@@ -176,3 +178,27 @@ def test_episodes_that_nothing_ends_are_warned_of(length: int, warned: bool) -> 
     said = [f for f in try_limits(simulator) if "never ends" in f.message]
     assert bool(said) is warned
     assert all(f.severity is Severity.WARNING and "time_limit" in str(f.fix) for f in said)
+
+
+def test_a_training_that_needs_too_much_memory_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(trial, "MEMORY", 1e-6)
+    (error,) = errors(found(tmp_path))
+    assert "GiB of memory" in error.message
+    assert "buffer_size" in str(error.fix)
+
+
+@pytest.mark.parametrize(("backend", "tries"), [("local", 0), ("paid", 1)])
+def test_run_tries_the_training_only_before_it_rents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, tries: int
+) -> None:
+    made: list[Loaded] = []
+    monkeypatch.setattr(experiment, "try_training", lambda loaded: made.append(loaded) or [])
+    file = tmp_path / "odd.yaml"
+    more = f"backend: {backend}\nbudget: {{max_hours: 1, max_cost: 10}}"
+    file.write_text(FILE.format(id="CartPole-v1", args={}, algorithm="ppo", more=more))
+    findings = check(load(file), store=str(tmp_path / "runs"))  # as `run` calls it
+    assert errors(findings) == []
+    assert len(made) == tries

@@ -1,6 +1,6 @@
 """Whether ``drillyard check`` predicts the run: a table of worlds and algorithms.
 
-    python -m tests.benchmarks.worlds [--worlds N] [--algorithms ppo,dqn,...] [--steps 2000]
+    python -m tests.benchmarks.simulators [--worlds N] [--algorithms ppo,dqn,...] [--steps 2000]
                                       [--only WORLD,...] [--here] [--slow]
 
 Each pair is checked, then trained and evaluated whatever the check said. A pair agrees if the
@@ -253,7 +253,7 @@ def called(part: str, file: Path) -> dict[str, Any]:
     began = time.monotonic()
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.benchmarks.worlds", "--one", part, str(file)],
+            [sys.executable, "-m", "tests.benchmarks.simulators", "--one", part, str(file)],
             capture_output=True,
             text=True,
             timeout=LIMIT_S,
@@ -356,7 +356,7 @@ def main() -> None:
     if not given.here:
         python = environment()
         rest = [a for a in sys.argv[1:] if a != "--here"]
-        command = [str(python), "-m", "tests.benchmarks.worlds", "--here", *rest]
+        command = [str(python), "-m", "tests.benchmarks.simulators", "--here", *rest]
         raise SystemExit(subprocess.run(command, check=False).returncode)
     names = [name for name in given.only.split(",") if name]
     call = called

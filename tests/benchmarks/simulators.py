@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -70,6 +71,8 @@ ALGORITHMS = (*SECOND, *THIRD, *ENGINES)
 FEW = 20
 """Worlds on which every algorithm is tried."""
 LIMIT_S = 180.0
+MEMORY = 6 << 30
+"""Bytes that a training may use."""
 
 
 def worlds() -> list[dict[str, Any]]:
@@ -139,6 +142,7 @@ def one(part: str, file: Path) -> None:
         from drillyard.registry import load as load_registered
         from drillyard.testing.phases import OneRun
 
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))  # the machine has other users
         workload = load_registered("workloads", "rl")()
         run = OneRun(file.parent / "run", loaded.spec, workload)
         trained = run.phase(Phase.TRAIN)

@@ -24,7 +24,7 @@ OBSERVATIONS: dict[str, spaces.Space[Any]] = {
     "unbounded": spaces.Box(-np.inf, np.inf, (3,), np.float32),
     "float64": spaces.Box(-1.0, 1.0, (2, 3, 2, 2), np.float64),
     "integers": spaces.Box(-5, 5, (4,), np.int64),
-    "huge": spaces.Box(-1.0, 1.0, (2_000_000,), np.float32),
+    "huge": spaces.Box(-1.0, 1.0, (1_000_000,), np.float32),
     "discrete": spaces.Discrete(5),
     "discrete-from-3": spaces.Discrete(4, start=3),
     "discrete-from-minus-2": spaces.Discrete(4, start=-2),

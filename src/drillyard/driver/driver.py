@@ -1,7 +1,7 @@
 """Drives one experiment: posts its tickets, rents, watches, closes lost attempts, tears down.
 
-Each part is here; ``driver.session.drive`` calls them in order. After a crash at any point, the
-same command adopts living leases, skips accepted results and resumes the rest.
+``driver.session.drive`` calls the parts in order. After a crash at any point, the same command
+adopts living leases, skips accepted results and resumes the rest.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Driver:
         self.clock = clock
         self._on_line = on_line or log.info
         self._allow_change = allow_change
-        self.stopping = StopOrder(mailbox, clock)
         self._lock = DriverLock(mailbox, clock)
+        self.stopping = StopOrder(mailbox, self._lock, clock)
         self._watcher = Watcher(mailbox, clock)
         self._wanted = WorkList(
             self.spec,
@@ -83,6 +83,7 @@ class Driver:
             stopped=self.stopping.seen,
             spent=self.ledger.spent,
             say=self._on_line,
+            must_drive=self._lock.must_drive,
             clock=clock,
         )
         self.study = self._wanted.study
@@ -96,14 +97,14 @@ class Driver:
             backend,
             self._lock,
             self._wanted,
-            Launcher(mailbox, backend, clock),
+            Launcher(mailbox, backend, self._lock.must_drive, clock),
             self._closer,
             self.stopping,
             say=self._on_line,
             clock=clock,
         )
-        heartbeat = Heartbeat(self._lock, self._watcher.fail)
-        self._heartbeat = Loop("drillyard-heartbeat", heartbeat.step, clock)
+        beats = Heartbeat(self._lock, self._watcher.fail).step
+        self._heartbeat = Loop("drillyard-heartbeat", beats, clock)
         self._loops: list[Loop] = []
         self.times = PhaseTimes(clock)
         self._results = VerifiedResults(mailbox)
@@ -155,6 +156,7 @@ class Driver:
                     self._wanted.trials,
                     self._wanted.settled,
                     self._on_line,
+                    self._lock.must_drive,
                     self.clock,
                 )
                 if self.study is not None:
@@ -368,8 +370,6 @@ class Driver:
     def generation(self, ticket: str) -> int:
         """How often a finished ticket was opened again: part of the key of a cache."""
         return self.mailbox.reopened().after.get(ticket, 0)
-
-    # -- helpers ------------------------------------------------------------------------------
 
     def _plan(self, bundle: Bundle | None) -> submit.Plan:
         return submit.plan(

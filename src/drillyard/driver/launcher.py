@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from drillyard.backend import Backend, Lease, Liveness
@@ -44,12 +44,20 @@ class Launcher:
     Args:
         mailbox: Keeps the provider's answers.
         backend: Where tickets are pushed; its ``launch`` is idempotent by ticket.
+        must_drive: Raises once another driver took over; called before each push.
         clock: For the record and for pauses.
     """
 
-    def __init__(self, mailbox: Mailbox, backend: Backend, clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        backend: Backend,
+        must_drive: Callable[[], None],
+        clock: Clock = SYSTEM,
+    ) -> None:
         self._mailbox = mailbox
         self._backend = backend
+        self._must_drive = must_drive
         self._clock = clock
         self._pushed: dict[tuple[str, int], _Pushed] = {}
 
@@ -59,6 +67,7 @@ class Launcher:
         A new driver pushes all of them again, which changes nothing if the provider has them.
 
         Raises:
+            Superseded: Another driver took over.
             WorkerLost: A ticket was pushed repeatedly and never claimed.
             InfrastructureError: The provider does not answer; call again.
         """
@@ -94,6 +103,7 @@ class Launcher:
                 raise
 
     def _push(self, lease: Lease, ticket: str, attempt: int) -> None:
+        self._must_drive()
         handle = self._backend.launch(lease, ticket)
         path = f"launches/{ticket}.{attempt}.json"
         there = self._mailbox.read(path, Launch)

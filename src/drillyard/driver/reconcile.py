@@ -33,6 +33,7 @@ def reconcile(
     trials: Callable[[], list[submit.Trial]],
     settled: Callable[[], set[int]],
     say: Callable[[str], None],
+    must_drive: Callable[[], None],
     clock: Clock = SYSTEM,
 ) -> list[TicketRecord]:
     """Write a plan, and open the phases that have to be repeated.
@@ -47,6 +48,7 @@ def reconcile(
         trials: Returns the trials to post; called after unclaimed tickets were deleted.
         settled: Trials whose failure is final: their endings are not forgiven.
         say: Called with a sentence about what is repeated, and where each training goes on.
+        must_drive: Raises once another driver took over; called before each step that overwrites.
         clock: For times in records.
 
     Returns:
@@ -54,6 +56,7 @@ def reconcile(
 
     Raises:
         UserError: Settings changed while a worker holds a ticket.
+        Superseded: Another driver took over.
     """
     closer.close_lost(ticket_states(mailbox))
     states = ticket_states(mailbox)
@@ -62,10 +65,13 @@ def reconcile(
         end_leases()
         if not submit.begun(mailbox):
             submit.unfreeze(mailbox)
-    reopen.repeat(mailbox, _to_repeat(mailbox, plan.repeat, states, say))
+    repeated = _to_repeat(mailbox, plan.repeat, states, say)  # may take long: it reads results
+    must_drive()
+    reopen.repeat(mailbox, repeated)
     submit.write(plan, mailbox)
     posted = trials()
     submit.post(spec, mailbox, posted, clock)
+    must_drive()
     mailbox.store.delete(mailbox.key("control/cancel.json"))
     states = ticket_states(mailbox)
     stands = {t for t, _, _ in submit.tickets(p for p in posted if p.number in settled())}
@@ -74,6 +80,7 @@ def reconcile(
     ]
     for line in going_on(mailbox, states):
         say(line)
+    must_drive()
     reopen.forgive(mailbox, over)
     wanted = {ticket for ticket, _, _ in submit.tickets(posted)} - stands
     return [s.ticket for t, s in states.items() if t in wanted and s.status not in DONE]

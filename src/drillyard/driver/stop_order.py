@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from drillyard.errors import Stopped
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.driver_lock import host
+from drillyard.mailbox.driver_lock import DriverLock, host
+from drillyard.mailbox.fenced import Fenced
 from drillyard.mailbox.records import Cancel
 from drillyard.system.clock import Clock
 
@@ -14,11 +15,12 @@ class StopOrder:
 
     Args:
         mailbox: The experiment.
+        lock: The driver's lock. A driver that lost it gives no orders to the other one's workers.
         clock: For times.
     """
 
-    def __init__(self, mailbox: Mailbox, clock: Clock) -> None:
-        self._mailbox = mailbox
+    def __init__(self, mailbox: Mailbox, lock: DriverLock, clock: Clock) -> None:
+        self._mailbox = Fenced(mailbox, lock.must_drive)
         self._clock = clock
         self.given_at: float | None = None
         """When this driver gave the order (monotonic), or None."""
@@ -29,6 +31,9 @@ class StopOrder:
         Args:
             reason: For people.
             drain: Let running tickets finish.
+
+        Raises:
+            Superseded: Another driver took over. This driver stops, the workers do not.
         """
         if self.given_at is None:
             self.given_at = self._clock.monotonic()

@@ -30,6 +30,7 @@ class WorkList:
         stopped: Returns True once the experiment was asked to stop.
         spent: Returns the cost so far.
         say: Called with a sentence about each decision of a study.
+        must_drive: Raises once another driver took over.
         clock: For times in records.
     """
 
@@ -42,6 +43,7 @@ class WorkList:
         stopped: Callable[[], bool],
         spent: Callable[[], float],
         say: Callable[[str], None],
+        must_drive: Callable[[], None],
         clock: Clock,
     ) -> None:
         self._spec = spec
@@ -62,6 +64,7 @@ class WorkList:
                 stopped=stopped,
                 spent=spent,
                 say=say,
+                must_drive=must_drive,
                 clock=clock,
             )
 

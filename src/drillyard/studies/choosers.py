@@ -72,7 +72,11 @@ class Chooser(Protocol):
     def reconcile(
         self, records: Sequence[TrialRecord], outcomes: Mapping[int, TrialOutcome]
     ) -> None:
-        """Make the memory consistent with the mailbox, which decides; called once at the start."""
+        """Make the memory consistent with the mailbox, which decides.
+
+        Called at the start, and again when another driver had frozen a trial meanwhile: then the
+        last choice was not kept, and the records may contain trials that were not chosen here.
+        """
 
     def ready(self, index: int) -> bool:
         """False while the trial at an index must wait for other trials to end."""

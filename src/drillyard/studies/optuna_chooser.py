@@ -149,6 +149,8 @@ class ModelChooser:
             if self._kind == "cma-es" and own and self._repeated(own, outcomes):
                 return
             by_memory = {r.memory: r.number for r in own.values() if r.memory is not None}
+            # Another driver may have counted in a memory of its own.
+            by_memory.update({memory: number for number, memory in self._numbers.items()})
             while any(t.state is TrialState.WAITING for t in self._trials()):
                 self._close(self._study.ask().number)
             for trial in self._trials():

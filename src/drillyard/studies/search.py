@@ -13,8 +13,16 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from drillyard.backend import is_paid
-from drillyard.errors import Bug, DrillyardError, InfrastructureError, Stopped, TimedOut
+from drillyard.errors import (
+    Bug,
+    DrillyardError,
+    InfrastructureError,
+    Stopped,
+    Superseded,
+    TimedOut,
+)
 from drillyard.mailbox import Mailbox, pace
+from drillyard.mailbox.fenced import Fenced
 from drillyard.mailbox.mailbox import ticket_id, trial_id
 from drillyard.mailbox.records import Phase, StudyState, TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
@@ -30,7 +38,7 @@ from drillyard.studies.confirmation import Confirmation
 from drillyard.studies.factory import make_chooser, refuse_changed
 from drillyard.studies.objectives import objectives_of
 from drillyard.studies.outcome import judged
-from drillyard.studies.trial_log import TrialLog
+from drillyard.studies.trial_log import NumberTaken, TrialLog
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.loops import Loop
 
@@ -57,6 +65,8 @@ class Search:
         stopped: Returns True after a stop was requested.
         spent: Returns the cost of machines so far.
         say: Receives a sentence about each event.
+        must_drive: Raises ``Superseded`` once another driver took over. It is called before each
+            choice and before each write.
         clock: The clock.
     """
 
@@ -70,13 +80,15 @@ class Search:
         stopped: Callable[[], bool],
         spent: Callable[[], float],
         say: Callable[[str], None],
+        must_drive: Callable[[], None],
         clock: Clock = SYSTEM,
     ) -> None:
         assert spec.study is not None
         self.spec = spec
         self.study = spec.study
         self.objectives = objectives_of(spec)
-        self._mailbox = mailbox
+        self._mailbox = mailbox = Fenced(mailbox, must_drive)
+        self._must_drive = must_drive
         self._states = states
         self._stop_asked = stopped
         self._say = say
@@ -236,20 +248,30 @@ class Search:
     def advance(self) -> None:
         """Judge ended trials and choose new ones; one round."""
         states, book = self._states(), self._book
+        book.post_rest()
         for number in sorted(book.open):
             self._look(number, states)
         stop = self._stop_asked()
         if not stop:
             self._prune()
-            self._choose_some(states)
-            if not book.open and not self._account.failed_too_often:
-                self._go_on()
+            try:
+                self._choose_some(states)
+                if not book.open and not self._account.failed_too_often:
+                    self._go_on()
+            except NumberTaken:
+                self._take_over()
         if not book.open or (stop and book.idle(states)):
             if stop:
                 self._account.reason = "stopped on request"
             self._finish(None)
         elif self._account.state is None:
             self._write_state("search")
+
+    def _take_over(self) -> None:
+        """Take over a trial that a superseded driver froze after this one had read them."""
+        assert self._chooser is not None
+        self._book.take_over()
+        self._chooser.reconcile(self._book.records, self._book.judged())
 
     def _go_on(self) -> None:
         """Do what follows the search."""
@@ -290,7 +312,7 @@ class Search:
                 self._judge.ended(record, book.seeds[number], outcome)
             book.end(outcome)
             if self._account.failed_too_often:
-                self._withdraw(states)
+                book.withdraw(states, "too many trials before it have failed")
             state = self._write_state("search" if record.search else "confirm")
             self._say(messages.line(record, outcome, state, self._most, self.objectives[0].name))
 
@@ -309,28 +331,7 @@ class Search:
             and n not in self._told
             and not any(run in before.pruned for run in book.runs(n).values())
         }
-        self._give_up({given.trial: given.reason for given in self._judge.look(working)})
-
-    def _withdraw(self, states: Mapping[str, TicketState]) -> None:
-        """Withdraw trials that were posted ahead and not begun, because too many have failed."""
-        book = self._book
-        waiting = (
-            n
-            for n in book.open
-            if all(t in states and states[t].attempt is None for t in book.tickets(n))
-        )
-        self._give_up(dict.fromkeys(waiting, "too many trials before it have failed"))
-
-    def _give_up(self, reasons: Mapping[int, str]) -> None:
-        """Record which trials are pruned, and why. Workers read it, also before a claim."""
-        if not reasons:
-            return
-        before = self._mailbox.reopened()
-        runs = {
-            run: reason for n, reason in reasons.items() for run in self._book.runs(n).values()
-        }
-        after = before.model_copy(update={"pruned": {**before.pruned, **runs}})
-        self._mailbox.write("control/reopened.json", after)
+        book.prune({given.trial: given.reason for given in self._judge.look(working)})
 
     def _choose_some(self, states: Mapping[str, TicketState]) -> None:
         """Choose as many trials as there are workers for them, as long as the budgets allow."""
@@ -350,6 +351,7 @@ class Search:
                 return
             if not chooser.ready(len(search) + 1):
                 return
+            self._must_drive()  # the memory of the chooser may be shared with the other driver
             choice = chooser.ask(len(search) + 1, [r.assignment for r in search])
             if choice is None:
                 self._exhausted = True
@@ -360,8 +362,6 @@ class Search:
                 )
                 return
             self._book.freeze(choice, kept=chooser.kept)
-
-    # -- small --------------------------------------------------------------------------------
 
     @property
     def _ahead(self) -> float:
@@ -394,7 +394,7 @@ class Search:
         try:
             stopped = self._stop_asked() or error is not None
             self._write_state("search" if stopped else "over")
-        except InfrastructureError as away:
+        except (InfrastructureError, Superseded) as away:
             log.warning("the state of the study could not be written: %s", away)
         self._over = True
         self._book.close()

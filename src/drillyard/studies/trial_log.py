@@ -10,9 +10,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from drillyard.errors import Bug
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.mailbox import run_id, ticket_id, trial_id
+from drillyard.mailbox.mailbox import run_id, ticket_id
 from drillyard.mailbox.records import PHASES, MoreSeeds, Phase, TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Cause
 from drillyard.mailbox.ticket_states import TicketState
@@ -22,6 +21,10 @@ from drillyard.system.clock import Clock
 
 TRY_AGAIN = (Cause.INFRASTRUCTURE, Cause.PREEMPTION)
 """The same command tries a trial again that ended for these causes; others have failed."""
+
+
+class NumberTaken(Exception):
+    """The mailbox has another trial under this number. Not an error of the tree: it is read."""
 
 
 class TrialLog:
@@ -49,6 +52,8 @@ class TrialLog:
         """Number -> its seeds, including added ones."""
         self.open: set[int] = set()
         """Trials that have not ended."""
+        self._unposted: set[int] = set()
+        """Trials that were frozen, and whose tickets may not all be posted."""
 
     # -- from the mailbox ---------------------------------------------------------------------
 
@@ -72,6 +77,10 @@ class TrialLog:
             )
             if not done:
                 self.open.add(record.number)
+        return self.judged()
+
+    def judged(self) -> dict[int, TrialOutcome]:
+        """The outcomes that are final, by number."""
         return {n: o for n, o in self.outcomes.items() if n not in self.open}
 
     # -- read ---------------------------------------------------------------------------------
@@ -148,7 +157,8 @@ class TrialLog:
             kept: Called before anything is posted.
 
         Raises:
-            Bug: Its number is already taken: there are two drivers.
+            NumberTaken: A driver that was superseded meanwhile has frozen another trial under its
+                number; ``take_over`` reads it.
         """
         number = max((r.number for r in self.records), default=0) + 1
         record = TrialRecord(
@@ -164,15 +174,33 @@ class TrialLog:
             chosen_at=self._clock.now(),
         )
         if not self._mailbox.choose(record):
-            raise Bug(f"{trial_id(number)} was chosen by another driver")
+            raise NumberTaken
         kept(record)
-        self._post(self.trial(record))
+        self._add(record)
+        self.post_rest()
+        return record
+
+    def take_over(self) -> None:
+        """Read the trials that another driver has frozen, and post them."""
+        known = {r.number for r in self.records}
+        for record in self._mailbox.trials()[0]:
+            if record.number not in known:
+                self._add(record)
+        self.post_rest()
+
+    def post_rest(self) -> None:
+        """Post the trials whose tickets may be missing, because the store was unavailable."""
+        for number in sorted(self._unposted):
+            self._post(self.trial(self.record(number)))
+            self._unposted.discard(number)
+
+    def _add(self, record: TrialRecord) -> None:
         with self._moved:
             self.records.append(record)
-            self.seeds[number] = list(record.seeds)
-            self.open.add(number)
+            self.seeds[record.number] = list(record.seeds)
+            self.open.add(record.number)
+            self._unposted.add(record.number)
             self._moved.notify_all()
-        return record
 
     def add_seed(self, number: int, seed: int, rule: str) -> None:
         """Add one seed to a trial."""
@@ -183,6 +211,24 @@ class TrialLog:
         with self._moved:
             self.seeds[number] = seeds
             self.open.add(number)
+
+    def prune(self, reasons: Mapping[int, str]) -> None:
+        """Record which trials are pruned, and why. Workers read it, also before a claim."""
+        if not reasons:
+            return
+        before = self._mailbox.reopened()
+        runs = {run: reason for n, reason in reasons.items() for run in self.runs(n).values()}
+        after = before.model_copy(update={"pruned": {**before.pruned, **runs}})
+        self._mailbox.write("control/reopened.json", after)
+
+    def withdraw(self, states: Mapping[str, TicketState], reason: str) -> None:
+        """Withdraw the trials that were posted ahead and not begun."""
+        waiting = (
+            n
+            for n in self.open
+            if all(t in states and states[t].attempt is None for t in self.tickets(n))
+        )
+        self.prune(dict.fromkeys(waiting, reason))
 
     def end(self, outcome: TrialOutcome) -> None:
         """Record the outcome of a trial."""

@@ -66,6 +66,7 @@ def begun(mailbox: Mailbox, folder: Path, study: dict[str, Any], **more: Any) ->
         post=lambda trial: post_trials(spec, mailbox, [trial], first=trial.number),
         spent=lambda: 0.0,
         say=lambda _: None,
+        must_drive=lambda: None,
     )
     made._loop.start = lambda: None  # type: ignore[method-assign]
     made.load()

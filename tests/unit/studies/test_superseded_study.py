@@ -1,0 +1,269 @@
+"""Two drivers of one study: the superseded one writes nothing, the living one goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drillyard.backend import Lease, Order
+from drillyard.driver.driver import Driver
+from drillyard.driver.launcher import Launcher
+from drillyard.errors import StoreUnavailable, Superseded
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.driver_lock import DriverLock
+from drillyard.mailbox.memory import MemoryStore
+from drillyard.mailbox.records import Claim, Ending
+from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.ticket_states import ticket_states
+from drillyard.runs.submit import Trial, post_trials
+from drillyard.spec.load import load
+from drillyard.studies.search import Search
+from tests.helpers.open_drivers import closing
+from tests.helpers.tiny_backend import ThreadBackend
+
+URL = "memory://superseded"
+TUNABLES = {"shape": {"params": {"level": {"type": "float", "range": [0.0, 1.0], "default": 0.5}}}}
+
+
+class Marked(MemoryStore):
+    """Remembers what was written; ``fail`` makes puts of some keys fail."""
+
+    def __init__(self) -> None:
+        super().__init__(URL)
+        self.written: list[str] = []
+        self.fail: Callable[[str], bool] = lambda key: False
+
+    def put(self, key: str, data: bytes) -> None:
+        self._note(key)
+        super().put(key, data)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        self._note(key)
+        return super().put_if_absent(key, data)
+
+    def _note(self, key: str) -> None:
+        if self.fail(key):
+            raise StoreUnavailable(f"503 for {key}")
+        self.written.append(key)
+
+
+@pytest.fixture
+def store() -> Iterator[Marked]:
+    yield Marked()
+    MemoryStore.forget(URL)
+
+
+@pytest.fixture
+def mailbox(store: Marked) -> Mailbox:
+    return Mailbox(store, "s")
+
+
+def study_file(folder: Path, **study: Any) -> Path:
+    """A study of many trials, two at a time, three more posted ahead at most."""
+    folder.mkdir(exist_ok=True)
+    file = folder / "s.json"
+    content = {
+        "schema": 1,
+        "name": "s",
+        "workload": "mock",
+        "mock": {"metrics": ["score"]},
+        "resources": {"workers": 2},
+        "parameters": {"tunables": TUNABLES, "tunable_params": ["shape"]},
+        "study": {
+            "chooser": "random",
+            "trials": None if study.get("chooser") == "list" else 12,
+            "max_failures": 12,
+            "objectives": [{"metric": "evaluate/score", "direction": "min"}],
+            **study,
+        },
+    }
+    file.write_text(json.dumps(content))
+    return file
+
+
+def begun(mailbox: Mailbox, file: Path, must_drive: Callable[[], None]) -> Search:
+    """A study that has chosen its first trials; its loop is turned by hand."""
+    spec = load(file).spec
+
+    def post(trial: Trial) -> None:
+        post_trials(spec, mailbox, [trial], first=trial.number)
+
+    made = Search(
+        spec,
+        mailbox,
+        states=lambda: ticket_states(mailbox),
+        stopped=lambda: False,
+        post=post,
+        spent=lambda: 0.0,
+        say=lambda _: None,
+        must_drive=must_drive,
+    )
+    made._loop.start = lambda: None  # type: ignore[method-assign]
+    made.load()
+    made.begin()
+    return made
+
+
+def fail_one(mailbox: Mailbox, cause: Cause = Cause.USER_ERROR) -> None:
+    """What a worker leaves of a trial that fails: the study has to judge it and to go on."""
+    name = next(n for n, s in ticket_states(mailbox).items() if s.claimable is not None)
+    mailbox.claim(Claim(ticket=name, attempt=1, worker="w", token="t", claimed_at=0.0))
+    mailbox.end(
+        Ending(
+            ticket=name,
+            attempt=1,
+            status=Status.FAILED,
+            cause=cause,
+            message="bad",
+            by="w",
+            ended_at=0.0,
+        )
+    )
+
+
+def taken_over(mailbox: Mailbox) -> None:
+    newest = mailbox.driver()
+    assert newest is not None
+    mailbox.create(
+        f"driver/{newest.number + 1}.json",
+        newest.model_copy(update={"number": newest.number + 1, "host": "other", "token": "o"}),
+    )
+
+
+@pytest.mark.parametrize("chooser", ["random", "tpe"])
+def test_the_study_of_a_superseded_driver_writes_nothing(
+    mailbox: Mailbox, store: Marked, tmp_path: Path, chooser: str
+) -> None:
+    lock = DriverLock(mailbox)
+    lock.take([])
+    search = begun(mailbox, study_file(tmp_path, chooser=chooser), lock.must_drive)
+    fail_one(mailbox)
+    taken_over(mailbox)
+    store.written.clear()
+    assert search.step(0.0) is None
+    assert store.written == []
+    assert isinstance(search.error, Superseded)
+    search.close()
+
+
+def test_it_prunes_nothing_either(mailbox: Mailbox, store: Marked, tmp_path: Path) -> None:
+    lock = DriverLock(mailbox)
+    lock.take([])
+    search = begun(mailbox, study_file(tmp_path), lock.must_drive)
+    taken_over(mailbox)
+    store.written.clear()
+    with pytest.raises(Superseded):
+        search._book.prune({1: "worse than the median of the trials"})
+    assert store.written == []
+    search.close()
+
+
+def test_a_driver_fences_its_study(
+    mailbox: Mailbox, store: Marked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    with closing(monkeypatch):
+        driver = Driver(load(study_file(tmp_path)), mailbox, ThreadBackend())
+        driver.open()
+        assert driver.study is not None
+        driver.study._loop.stop()
+        driver._heartbeat.stop()
+        fail_one(mailbox)
+        driver._watcher.look()
+        taken_over(mailbox)
+        store.written.clear()
+        driver.study.step(0.0)
+        with pytest.raises(Superseded):
+            driver.stop("Ctrl-C in the terminal of the driver that was taken over")
+        assert store.written == []
+        assert isinstance(driver.study.error, Superseded)
+        assert mailbox.cancelled() is None
+
+
+@pytest.mark.parametrize("chooser", ["random", "tpe", "list"])
+def test_a_number_that_is_taken_is_read_again(
+    mailbox: Mailbox, tmp_path: Path, chooser: str
+) -> None:
+    """The superseded driver froze a trial after this one had read them."""
+    listed = {"experiments": [{"mock": {"noise": n / 1000}} for n in range(1, 13)]}
+    own = {"chooser": chooser, **(listed if chooser == "list" else {})}
+    search = begun(mailbox, study_file(tmp_path, **own), lambda: None)
+    chosen = mailbox.trials()[0]
+    number = len(chosen) + 1
+    theirs: dict[str, Any] = {"assignment": {"level": 0.125}}
+    if chooser == "list":
+        mock = chosen[-1].parts["mock"]
+        assert isinstance(mock, dict)
+        theirs = {"parts": {**chosen[-1].parts, "mock": {**mock, "noise": number / 1000}}}
+    late = chosen[-1].model_copy(update={"number": number, **theirs})  # with its memory's number
+    assert mailbox.choose(late)
+    for _ in range(12):
+        fail_one(mailbox)
+        for _ in range(3):
+            search.step(0.0)
+    assert search.error is None
+    assert search.over
+    frozen, outcomes, _ = mailbox.trials()
+    assert [r.number for r in frozen] == list(range(1, 13))
+    assert frozen[number - 1] == late
+    assert len(outcomes) == 12
+    assert len({json.dumps([r.assignment, r.parts], sort_keys=True) for r in frozen}) == 12
+    search.close()
+
+
+def test_a_trial_that_could_not_be_posted_is_posted_later(
+    mailbox: Mailbox, store: Marked, tmp_path: Path
+) -> None:
+    search = begun(mailbox, study_file(tmp_path), lambda: None)
+    before = len(mailbox.trials()[0])
+    fail_one(mailbox)
+    store.fail = lambda key: "/queue/" in key
+    search.step(0.0)
+    assert len(mailbox.trials()[0]) == before + 1
+    store.fail = lambda key: False
+    for _ in range(3):
+        search.step(1.0)
+    assert search.error is None
+    records = mailbox.trials()[0]
+    assert {t.partition("-")[0] for t in mailbox.ticket_ids()} == {
+        f"t{r.number:04d}" for r in records
+    }
+    search.close()
+
+
+def test_a_driver_that_slept_while_it_opened_overwrites_nothing(
+    mailbox: Mailbox, store: Marked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    with closing(monkeypatch):
+        driver = Driver(load(study_file(tmp_path)), mailbox, ThreadBackend())
+        monkeypatch.setattr(driver._closer, "close_lost", lambda states: taken_over(mailbox))
+        with pytest.raises(Superseded):
+            driver.open()
+    folders = {key.split("/")[1] for key in store.written}
+    assert folders == {"driver", "timings"}
+
+
+def test_a_superseded_driver_pushes_no_ticket(
+    mailbox: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = DriverLock(mailbox)
+    lock.take([])
+    begun(mailbox, study_file(tmp_path), lock.must_drive).close()
+    pushed: list[str] = []
+    backend = ThreadBackend()
+    monkeypatch.setattr(backend, "launch", lambda lease, ticket: pushed.append(ticket))
+    launcher = Launcher(mailbox, backend, lock.must_drive)
+    order = Order(lease_id="dy-0123456789", experiment="s", workers=2, store_url=URL)
+    lease = Lease(lease_id=order.lease_id, backend="tiny", order=order, created_at=0.0)
+    states = list(ticket_states(mailbox).values())
+    launcher.launch(lease, [next(s for s in states if s.claimable is not None)])
+    assert len(pushed) == 1
+    taken_over(mailbox)
+    with pytest.raises(Superseded):
+        launcher.launch(lease, states)
+    assert len(pushed) == 1

@@ -67,9 +67,12 @@ def good_work(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
 class Worker(threading.Thread):
     """Takes tickets until it is told to end."""
 
-    def __init__(self, order: Order, work: Work, name: str, failed: str = "") -> None:
+    def __init__(
+        self, order: Order, work: Work, name: str, failed: str = "", left: str = ""
+    ) -> None:
         super().__init__(daemon=True)
         self.order, self.work, self.worker, self.failed = order, work, name, failed
+        self.left = left
         self.mailbox = Mailbox(open_store(order.store_url), order.experiment)
         self.end = threading.Event()
         self.dead = False
@@ -94,6 +97,9 @@ class Worker(threading.Thread):
     def run(self) -> None:
         if self.failed:
             self.say("failed", self.failed)
+            return
+        if self.left:
+            self.say("leaving", self.left)
             return
         self.say("ready")
         while not self.end.wait(0.02):
@@ -171,6 +177,8 @@ class ThreadBackend:
         self.undeletable = False
         self.unreachable = 0
         self.setup_error = ""
+        self.left_in_setup: list[str] = []
+        """Why workers leave before they are ready, in this order; then none does."""
         self.price = 0.0
 
     def check(self, order: Order | None = None) -> list[Finding]:
@@ -186,7 +194,8 @@ class ThreadBackend:
         self.provisions.append(order.lease_id)
         lease = Lease(lease_id=order.lease_id, backend=self.kind, order=order, created_at=0.0)
         name = f"w-{order.lease_id}-{len(self.provisions)}"
-        worker = Worker(order, self.work, name, self.setup_error)
+        left = self.left_in_setup.pop(0) if self.left_in_setup else ""
+        worker = Worker(order, self.work, name, self.setup_error, left)
         self.alive[order.lease_id] = (lease, worker)
         worker.start()
         return lease

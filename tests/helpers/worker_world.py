@@ -297,6 +297,9 @@ class PlayedMachine:
         self.deaf = False
         self.warm = True
         self.install_s = 0.0
+        self.unprepared: list[Exception] = []
+        """What goes wrong while it is set up, in this order; then nothing."""
+        self.prepared_times = 0
         self.broken: Exception | None = None
         self.tickets: list[PlayedTicket] = []
         self.worker: Actor | None = None
@@ -305,8 +308,11 @@ class PlayedMachine:
 
     def prepare(self, mailbox, order) -> None:
         self._asked_at = self.world.now
+        self.prepared_times += 1
 
     def prepared(self):
+        if self.prepared_times <= len(self.unprepared):
+            raise self.unprepared[self.prepared_times - 1]
         return () if self.world.now - self._asked_at >= self.install_s else None
 
     def gpus(self):

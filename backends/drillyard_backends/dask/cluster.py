@@ -164,11 +164,11 @@ class ClusterHolder:
         return driven(self._mailbox)
 
     def fail(self, error: DrillyardError) -> None:
-        """Writes down for the driver why there are no workers."""
+        """Writes down for the driver why there are no workers; only a user's error is final."""
         record = WorkerRecord(
             worker=f"{self._order.lease_id}-cluster",
             lease=self._order.lease_id,
-            state="failed",
+            state="failed" if isinstance(error, UserError) else "leaving",
             message=redact(f"{error}{f' ({error.hint})' if error.hint else ''}"),
             written_at=time.time(),
         )

@@ -258,7 +258,7 @@ def remarks(results: ExperimentResults, around: Surroundings) -> list[str]:
                 f"dead. `drillyard resume {results.name}` checks and continues"
             )
     for worker in around["workers"]:
-        if worker["state"] == "failed":
+        if worker["state"] in ("starting", "failed") and worker["message"]:
             lines.append(f"worker {worker['worker']} on {worker['host']}: {worker['message']}")
     lines += study_lines(around["study"])
     if around["cancelled"]:

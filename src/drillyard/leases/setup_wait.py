@@ -52,6 +52,7 @@ class SetupWait:
         self._deadline: float | None = None
         self._next_probe = 0.0
         self._seen: WorkerCache = {}
+        self._left: list[WorkerRecord] = []
         self.ready: list[WorkerRecord] = []
         """The workers that are ready, once it has finished."""
 
@@ -59,18 +60,17 @@ class SetupWait:
         """Check once; None once enough workers are ready.
 
         Raises:
-            RunFailed: A worker could not be set up; with its message.
+            RunFailed: The user's code or requirements cannot be installed; with the message.
             WorkerLost: The lease is gone, or no worker was ready in time.
             NoCapacity: The backend cannot get what is missing.
         """
         if self._deadline is None:
             self._deadline = now + self._timeout_s
             self._next_probe = now + _PROBE_EVERY_S
-        there = self._mailbox.workers(self._seen, settled=("ready",))
-        mine = [w for w in there if w.lease == self._lease.lease_id]
-        self._refuse_failed(mine)
-        self.ready = [w for w in mine if w.state == "ready"]
-        if (self.ready and sum(w.slots for w in self.ready) >= self._wanted) or self._enough():
+        self._look()
+        # Who left without having been ready is replaced by its backend, or missing: work begins.
+        there_or_left = sum(w.slots for w in [*self.ready, *self._left])
+        if (self.ready and there_or_left >= self._wanted) or self._enough():
             return None
         if now >= self._next_probe:
             self._next_probe = now + _PROBE_EVERY_S
@@ -90,7 +90,7 @@ class SetupWait:
             return True
         if alive is Liveness.GONE:
             # Its last record may have been written between the two checks.
-            self._refuse_failed(self._mailbox.workers())
+            self._look()
             raise self._lost("ended before it was ready")
         self._wanted = self._tended()
         return False
@@ -106,20 +106,31 @@ class SetupWait:
                 log.info("cannot tend lease %s now: %s", self._lease.lease_id, error)
         return self._lease.order.workers
 
-    def _refuse_failed(self, workers: list[WorkerRecord]) -> None:
-        for worker in workers:
-            if worker.lease == self._lease.lease_id and worker.state == "failed":
+    def _look(self) -> None:
+        """Read the workers' records.
+
+        Raises:
+            RunFailed: The user's code or requirements cannot be installed.
+        """
+        there = self._mailbox.workers(self._seen, settled=("ready",))
+        mine = [w for w in there if w.lease == self._lease.lease_id]
+        for worker in mine:
+            if worker.state == "failed":
                 raise RunFailed(
                     f"worker {worker.worker} on {worker.host} could not be set up: "
                     f"{worker.message}"
                 )
+        self.ready = [w for w in mine if w.state == "ready"]
+        self._left = [w for w in mine if w.state == "leaving" and w.ready_at is None]
 
     def _lost(self, what: str) -> WorkerLost:
         try:
             lines = list(self._backend.logs(self._lease, None))[-5:]
         except (DrillyardError, OSError):
             lines = []
-        last = "; its last lines:\n  " + "\n  ".join(lines) if lines else ""
+        said = list(dict.fromkeys(w.message for w in self._left if w.message))[:3]
+        why = f": {'; '.join(said)}" if said else ""
+        last = why + ("; its last lines:\n  " + "\n  ".join(lines) if lines else "")
         return WorkerLost(
             f"lease {self._lease.lease_id} {what}{last}", hint="run the command again"
         )

@@ -298,6 +298,8 @@ class Board(Record):
 
 
 WORKER_STATES = ("starting", "ready", "failed", "leaving")
+"""``failed``: the user's code or requirements cannot be installed, on any machine. A worker that
+could not be set up for another reason is ``leaving`` and has no ``ready_at``."""
 
 
 class WorkerRecord(Record):

@@ -104,7 +104,10 @@ class Machine(Protocol):
     slots: int
 
     def prepare(self, mailbox: Mailbox, order: Order) -> None:
-        """Start to install the user's code and to warm up; returns at once."""
+        """Start to install the user's code and to warm up; returns at once.
+
+        Called again after ``prepared`` raised an error that may pass.
+        """
 
     def prepared(self) -> tuple[Path, ...] | None:
         """Folders for the front of ``sys.path``; None while the installation runs.

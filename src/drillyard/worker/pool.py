@@ -127,6 +127,7 @@ class Pool:
 
     def prepare(self, mailbox: Mailbox, order: Order) -> None:
         """Start to install the user's code, in parallel to the imports of the server."""
+        self._failure = None
         forkserver.ensure_running()
         for work in (self._fork_one, lambda: self._install(mailbox, order)):
             threading.Thread(target=work, name="set-up", daemon=True).start()

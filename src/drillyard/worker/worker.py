@@ -29,6 +29,7 @@ from drillyard.worker.machine import Exit, Job, Machine
 from drillyard.worker.orphans import OrphanCloser, worker_id
 from drillyard.worker.outbox import EndingOutbox
 from drillyard.worker.pool import Pool
+from drillyard.worker.preparation import Preparation
 from drillyard.worker.running import RunningTickets
 from drillyard.worker.without_driver import CloseLost, DriverWatch
 
@@ -107,8 +108,11 @@ class Worker:
         self._next_orphan_look: float | None = 0.0
         self._running = RunningTickets(self.machine)
         self._driver = DriverWatch(self._mailbox, self.id, clock, close_lost)
+        self._preparation = Preparation(
+            self.machine, self._mailbox, order, lambda text: self.heart.tell("starting", text)
+        )
         self._paths: tuple[Path, ...] = ()
-        self._phase: Callable[[float], float | None] = self._begin
+        self._phase: Callable[[float], float | None] = self._set_up
         self._cache = StateCache()
         self._terminated_at: float | None = None
         self._quiet_since: float | None = None
@@ -190,21 +194,18 @@ class Worker:
 
     # -- setup --------------------------------------------------------------------------------
 
-    def _begin(self, now: float) -> float | None:
-        self.machine.prepare(self._mailbox, self.order)
-        self._phase = self._set_up
-        return self._set_up(now)
-
     def _set_up(self, now: float) -> float | None:
         if self.terminated:
             return self._leave(now, self._asked_because, _ASKED, self._term_grace_s)
         try:
-            paths = self.machine.prepared()
+            paths = self._preparation.step(now)
         except Exception as error:
             log.exception("this worker cannot be set up")
             hint = f" ({error.hint})" if isinstance(error, DrillyardError) and error.hint else ""
-            self.heart.tell("failed", f"{error}{hint}")
-            self.exit_code = 2 if isinstance(error, UserError) else 4
+            # "failed" ends the experiment: another machine would fail in the same way.
+            users = isinstance(error, UserError)
+            self.heart.tell("failed" if users else "leaving", f"{error}{hint}")
+            self.exit_code = 2 if users else 4
             return None
         if paths is None:
             return SLOW_POLL_S

@@ -11,6 +11,7 @@ import pytest
 
 from drillyard.backend import Lease, Order
 from drillyard.driver.driver import Driver
+from drillyard.driver.setup import SETUP_REPLACEMENTS
 from drillyard.errors import (
     InfrastructureError,
     RunFailed,
@@ -19,8 +20,9 @@ from drillyard.errors import (
     WorkerLost,
 )
 from drillyard.leases.ledger import local_intents
+from drillyard.leases.setup_wait import SetupWait
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.records import TicketRecord
+from drillyard.mailbox.records import TicketRecord, WorkerRecord
 from drillyard.mailbox.status import Cause, Status
 from tests.helpers.lives import TICKETS
 from tests.helpers.patience import PATIENCE_S, until
@@ -66,6 +68,49 @@ def test_setup_says_what_the_worker_said(folder: Path, mailbox: Mailbox) -> None
     driver.provision()
     with pytest.raises(RunFailed, match="requirement foo==1 cannot be found"):
         driver.setup(PATIENCE_S)
+
+
+def test_a_worker_that_leaves_in_its_setup_is_replaced(folder: Path, mailbox: Mailbox) -> None:
+    """Only a user's error ends the experiment."""
+    backend = ThreadBackend()
+    backend.left_in_setup = ["503 Service Unavailable"] * SETUP_REPLACEMENTS
+    driver = Driver(tiny(folder), mailbox, backend)
+    todo = driver.open()
+    driver.provision()
+    driver.setup(PATIENCE_S)
+    for ticket in todo:
+        driver.wait(ticket.ticket, PATIENCE_S)
+    driver.teardown()
+    assert len(backend.provisions) == SETUP_REPLACEMENTS + 1
+
+
+def test_setups_that_all_fail_say_why(folder: Path, mailbox: Mailbox) -> None:
+    backend = ThreadBackend()
+    backend.left_in_setup = ["503 Service Unavailable"] * 10
+    driver = Driver(tiny(folder), mailbox, backend)
+    driver.open()
+    driver.provision()
+    with pytest.raises(WorkerLost, match="503 Service Unavailable"):
+        driver.setup(PATIENCE_S)
+
+
+def test_one_of_many_that_leaves_in_its_setup_is_not_waited_for(
+    mailbox: Mailbox, folder: Path
+) -> None:
+    backend = ThreadBackend()
+    order = Order(
+        lease_id="dy-0123456789", experiment="tiny", workers=3, store_url=mailbox.store.url
+    )
+    lease = backend.provision(order.model_copy(update={"workers": 2}))
+    lease = lease.model_copy(update={"order": order})
+    until(lambda: any(worker.state == "ready" for worker in mailbox.workers()))
+    left = WorkerRecord(
+        worker="third", lease=order.lease_id, state="leaving", message="503", written_at=0.0
+    )
+    mailbox.write("workers/third.json", left)
+    waiting = SetupWait(mailbox, backend, lease, PATIENCE_S)
+    assert waiting.step(0.0) is None
+    assert [worker.slots for worker in waiting.ready] == [2]
 
 
 class HalfReady(ThreadBackend):

@@ -1,0 +1,65 @@
+"""The set-up of the real machine is repeated while the store is away."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drillyard.backend import Order
+from drillyard.errors import StoreUnavailable
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.memory import MemoryStore
+from drillyard.runs.code_archive import pack, upload
+from drillyard.worker import pool as pools
+from drillyard.worker.pool import THREAD_VARIABLES, Pool
+from drillyard.worker.preload import VARIABLE
+from drillyard.worker.preparation import AGAIN_S, Preparation
+from tests.helpers.patience import until
+
+URL = "memory://preparation"
+
+
+class Away(MemoryStore):
+    """Answers nothing until it is back."""
+
+    away = True
+
+    def get(self, key: str) -> bytes:
+        if self.away:
+            raise StoreUnavailable("503")
+        return super().get(key)
+
+
+@pytest.fixture
+def _no_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What warms up, and is not looked at here, is not started in the process of the tests."""
+    monkeypatch.setattr(pools.forkserver, "ensure_running", lambda: None)
+    monkeypatch.setattr(Pool, "_fork_one", lambda self: None)
+    for name in (*THREAD_VARIABLES, VARIABLE):
+        monkeypatch.setenv(name, "1")
+    yield
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["__main__"])
+    MemoryStore.forget(URL)
+
+
+@pytest.mark.usefixtures("_no_server")
+def test_the_code_is_installed_when_the_store_is_back(tmp_path: Path) -> None:
+    store = Away(URL)
+    mailbox = Mailbox(store, "x")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "world.py").write_text("GRAVITY = 9.81\n")
+    bundle = pack(mine)
+    upload(mailbox, bundle)
+    order = Order(lease_id="dy-0123456789", experiment="x", store_url=URL, code=bundle.sha256)
+    told: list[str] = []
+    preparation = Preparation(Pool(1, order, tmp_path / "scratch"), mailbox, order, told.append)
+    until(lambda: preparation.step(0.0) is not None or told)
+    assert told == ["the set-up is tried again: 503"]
+    assert preparation.step(AGAIN_S - 1.0) is None  # it is not asked at once
+    store.away = False
+    (code,) = until(lambda: preparation.step(AGAIN_S))
+    assert (code / "world.py").read_text() == "GRAVITY = 9.81\n"

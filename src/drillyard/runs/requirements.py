@@ -20,12 +20,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from drillyard.errors import UserError
+from drillyard.errors import InfrastructureError, UserError
 
 _PINNED = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(\[[A-Za-z0-9._,\s-]+\])?\s*===?\s*[A-Za-z0-9.!+_*-]+\Z"
 )
 _NOT_FOUND = re.compile(r"No matching distribution found for (?P<name>\S+)")
+_AWAY = re.compile(
+    r"Could not fetch URL (?P<url>\S+): "
+    r"(?=connection error|.*Max retries exceeded|.*timed out|.*5\d\d Server Error)"
+)
+"""In pip's log: in what pip prints, an index that does not answer looks like one that lacks the
+package."""
 _TIMEOUT_S = 1800.0
 
 
@@ -55,6 +61,7 @@ def install_requirements(requirements: list[str], folder: Path) -> Path:
 
     Raises:
         UserError: Not pinned, not found, or pip is missing; the message names the package.
+        InfrastructureError: The package index does not answer.
     """
     check_requirements(requirements)
     wanted = sorted({line.strip() for line in requirements})
@@ -69,7 +76,7 @@ def install_requirements(requirements: list[str], folder: Path) -> Path:
             missing = _missing(wanted, temporary)
             if missing:
                 options = ["install", "--no-deps", "--target", str(temporary / "site")]
-                _pip([*options, *missing], wanted)
+                _pip([*options, *missing], wanted, temporary)
             (temporary / "site").mkdir(exist_ok=True)
             os.replace(temporary / "site", target)
         finally:
@@ -80,13 +87,15 @@ def install_requirements(requirements: list[str], folder: Path) -> Path:
 def _missing(wanted: list[str], scratch: Path) -> list[str]:
     """``name==version`` of what this environment lacks, dependencies included."""
     report = scratch / "report.json"
-    _pip(["install", "--dry-run", "--report", str(report), *wanted], wanted)
+    _pip(["install", "--dry-run", "--report", str(report), *wanted], wanted, scratch)
     found = json.loads(report.read_text(encoding="utf-8"))["install"]
     return [f"{item['metadata']['name']}=={item['metadata']['version']}" for item in found]
 
 
-def _pip(arguments: list[str], wanted: list[str]) -> None:
+def _pip(arguments: list[str], wanted: list[str], scratch: Path) -> None:
+    told = scratch / "pip.log"
     command = [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", "--quiet"]
+    command += ["--log", str(told)]
     try:
         done = subprocess.run(
             [*command, *arguments],
@@ -97,11 +106,19 @@ def _pip(arguments: list[str], wanted: list[str]) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise UserError(
+        raise InfrastructureError(
             f"installing {', '.join(wanted)} took more than {_TIMEOUT_S / 60:.0f} minutes"
         ) from None
     if done.returncode == 0:
         return
+    logged = told.read_text(encoding="utf-8", errors="replace") if told.is_file() else ""
+    away = _AWAY.search(logged)
+    if away:
+        raise InfrastructureError(
+            f"requirement {', '.join(wanted)} cannot be installed now: the package index does not "
+            f"answer ({away['url']})",
+            hint="on a machine without a way to the index, use an image that has the packages",
+        )
     output = done.stderr + done.stdout
     missing = _NOT_FOUND.search(output)
     errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if "ERROR" in line]

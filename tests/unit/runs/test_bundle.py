@@ -11,11 +11,12 @@ import sys
 import tarfile
 import threading
 import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from drillyard.errors import CorruptObject, UserError
+from drillyard.errors import CorruptObject, InfrastructureError, UserError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.runs import code_archive as bundles
 from drillyard.runs.code_archive import install, pack, upload
@@ -218,6 +219,37 @@ def test_a_requirement_that_fails_is_named(
     with pytest.raises(UserError, match=words):
         install_requirements([requirement], tmp_path / "w")
     assert not list((tmp_path / "w").glob("packages-*")) if (tmp_path / "w").exists() else True
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("answer", [503, None, 404])
+def test_an_index_that_is_away_is_not_the_users_error(
+    tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch, answer: int | None
+) -> None:
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(answer or 500)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        port = server.server_port
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        if answer is None:
+            server.shutdown()
+            server.server_close()  # nobody listens there
+        monkeypatch.setenv("PIP_NO_INDEX", "0")
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{port}/simple")
+        monkeypatch.setenv("PIP_RETRIES", "0")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        kind = UserError if answer == 404 else InfrastructureError
+        words = "cannot be found" if answer == 404 else "the package index does not answer"
+        with pytest.raises(kind, match=words):
+            install_requirements(["dy_absent==1.0"], tmp_path / "w")
+        server.shutdown()
 
 
 @pytest.mark.heavy

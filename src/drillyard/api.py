@@ -250,19 +250,19 @@ def _drive(
         thread.join()
         raise
     if wanted:
-        _polled(feed)  # points between the last poll and the end
+        _polled(feed, everything=True)  # points between the last poll and the end
     outcome = ended.result()
     if outcome.error is not None and (wanted or outcome.kind is not Kind.STOPPED):
         raise outcome.error
 
 
-def _polled(feed: Feed) -> bool:
+def _polled(feed: Feed, *, everything: bool = False) -> bool:
     """Give callbacks new points; False once one of them asked to stop.
 
     An unreachable store does not stop the experiment: the session waits for it.
     """
     try:
-        return feed.poll()
+        return feed.poll(everything=everything)
     except InfrastructureError as error:
         _log(f"curves cannot be read now: {error}")
         return True

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drillyard.documents.json_types import JsonObject
+from drillyard.mailbox import pace
+from drillyard.system.clock import SYSTEM
 
 if TYPE_CHECKING:
     from drillyard.mailbox import Mailbox
     from drillyard.mailbox.ticket_states import TicketState
+    from drillyard.metrics.reader import StreamReader
 
 STREAMS = ("train", "evaluation")
+POLL_PACES = 5.0
+"""Pause between two polls, as a multiple of the store's pace."""
 _HEADLINE = ("eval/mean_reward", "rollout/ep_rew_mean")
 
 
@@ -57,6 +62,7 @@ class Feed:
         states: Returns the last known tickets of the experiment; in a study their number grows.
         callbacks: The callbacks.
         streams: The streams to follow.
+        monotonic: The time, in seconds.
     """
 
     def __init__(
@@ -65,25 +71,34 @@ class Feed:
         states: Callable[[], Mapping[str, TicketState]],
         callbacks: Sequence[Callback],
         streams: Sequence[str] = STREAMS,
+        monotonic: Callable[[], float] = SYSTEM.monotonic,
     ) -> None:
         self._mailbox = mailbox
+        self._monotonic = monotonic
+        self._pause_s = POLL_PACES * pace(mailbox.store)
+        self._next_at = 0.0
         self._states = states
         self._callbacks = callbacks
         self._streams = streams
         self._seen: dict[tuple[str, str], int] = {}
-        self._segments: dict[str, frozenset[str]] = {}
+        self._readers: dict[str, StreamReader] = {}
         self._seeds: dict[str, int] = {}
         self._complete: set[str] = set()
         """Runs that were read after their training had ended: not looked at again."""
 
-    def poll(self) -> bool:
-        """Deliver what is new.
+    def poll(self, *, everything: bool = False) -> bool:
+        """Deliver what is new; a store that should not be asked too often is spared.
+
+        Args:
+            everything: Ask in any case.
 
         Returns:
             False once a callback wants to stop.
         """
-        if not self._callbacks:
+        now = self._monotonic()
+        if not self._callbacks or (now < self._next_at and not everything):
             return True
+        self._next_at = now + self._pause_s
         return all(self._deliver(point) for point in self._new())
 
     def _deliver(self, point: Point) -> bool:
@@ -96,33 +111,32 @@ class Feed:
 
     def _new(self) -> Iterator[Point]:
         from drillyard.mailbox.records import Phase
-        from drillyard.metrics.streams import read_stream
+        from drillyard.metrics.reader import StreamReader
 
         for state in self._states().values():
             run = state.ticket.run
             if state.ticket.phase is not Phase.TRAIN or run in self._complete:
                 continue
+            if state.attempt is None and not state.status.ended:
+                continue  # nobody has begun it
             if run not in self._seeds:
                 self._seeds[run] = self._mailbox.run(run).seed
-            prefix = self._mailbox.key(f"runs/{run}/attempts/")
-            segments = frozenset(
-                i.key for i in self._mailbox.store.list(prefix) if "/streams/" in i.key
-            )
-            if segments != self._segments.get(run):
-                for stream in self._streams:
-                    # A resumed attempt writes lines again that were cut: same numbers and values.
-                    first = self._seen.get((run, stream), 0)
-                    for line in read_stream(self._mailbox, run, stream)[first:]:
-                        self._seen[(run, stream)] = line["seq"] + 1
-                        yield Point(
-                            self._mailbox.experiment,
-                            run,
-                            self._seeds[run],
-                            stream,
-                            line["step"],
-                            line["metrics"],
-                            line["time"],
-                        )
-                self._segments[run] = segments
+                self._readers[run] = StreamReader(self._mailbox, run)
+            reader = self._readers[run]
+            for stream in self._streams if reader.look() else ():
+                # A resumed attempt writes lines again that were cut: same numbers and values.
+                first = self._seen.get((run, stream), 0)
+                for line in reader.lines(stream)[first:]:
+                    self._seen[(run, stream)] = line["seq"] + 1
+                    yield Point(
+                        self._mailbox.experiment,
+                        run,
+                        self._seeds[run],
+                        stream,
+                        line["step"],
+                        line["metrics"],
+                        line["time"],
+                    )
             if state.status.ended:  # seen before its lines were read, so that none comes after
                 self._complete.add(run)
+                del self._readers[run]

@@ -23,13 +23,14 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NotRequired, Protocol, TypedDict, runtime_checkable
 
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import AttemptStart, Phase
+from drillyard.mailbox.store import folders
 from drillyard.metrics.step_csv import Log
 from drillyard.system.clock import SYSTEM, Clock
 
@@ -190,39 +191,75 @@ def read_stream(
         upto: Only lines with a smaller ``seq``.
     """
     if attempt is None:
-        attempt = _last_attempt(mailbox, run)
+        attempt = last_attempt(mailbox, run, set())
         if attempt is None:
             return []
-    chain = _chain(mailbox, run, attempt)
     lines: list[Line] = []
-    for number, cut in chain:
-        # A segment that a slow flush wrote after the cut does not count.
-        for line in _segments(mailbox, run, number, stream):
-            if line["seq"] >= len(lines) and (cut is None or line["seq"] < cut.get(stream, 0)):
-                lines.append(line)
+    for number, cut in chain(mailbox, run, attempt):
+        for info in mailbox.store.list(folder_of(mailbox, run, number, stream)):
+            found = parsed(mailbox.store.get(info.key))
+            merge(lines, found, None if cut is None else cut.get(stream, 0))
     return lines if upto is None else lines[:upto]
 
 
-def _last_attempt(mailbox: Mailbox, run: str) -> int | None:
+def folder_of(mailbox: Mailbox, run: str, attempt: int, stream: str) -> str:
+    """The prefix of the keys of an attempt's segments of a stream."""
+    return mailbox.key(f"{mailbox.attempt_path(run, Phase.TRAIN, attempt)}/streams/{stream}/")
+
+
+def parsed(segment: bytes) -> list[Line]:
+    """The lines of a segment."""
+    return [json.loads(text) for text in segment.decode().splitlines()]
+
+
+def merge(lines: list[Line], new: Iterable[Line], cut: int | None) -> None:
+    """Append the lines of a segment that count.
+
+    Args:
+        lines: The lines so far.
+        new: The lines of the segment.
+        cut: Number of lines up to the checkpoint that the next attempt resumed from; a segment
+            that a slow flush wrote after it does not count. None: the last attempt, all count.
+    """
+    for line in new:
+        if line["seq"] >= len(lines) and (cut is None or line["seq"] < cut):
+            lines.append(line)
+
+
+def last_attempt(mailbox: Mailbox, run: str, begun: set[int]) -> int | None:
+    """The training attempt whose streams count: the accepted one, else the newest that began.
+
+    Args:
+        mailbox: Where.
+        run: The run.
+        begun: Attempts that are known to have begun; this call adds to it.
+    """
     accepted = mailbox.accepted(run, Phase.TRAIN)
     if accepted is not None:
         return accepted.attempt
-    prefix = mailbox.key(f"runs/{run}/attempts/{Phase.TRAIN.value}-")
-    numbers = {
-        int(info.key[len(prefix) :].split("/", 1)[0])
-        for info in mailbox.store.list(prefix)
-        if info.key.endswith("/start.json")
-    }
-    return max(numbers, default=None)
+    prefix = mailbox.key(f"runs/{run}/attempts/")
+    stem = f"{Phase.TRAIN.value}-"
+    names = [n for n in folders(mailbox.store, prefix) if n.startswith(stem)]
+    for attempt in sorted((int(n.removeprefix(stem)) for n in names), reverse=True):
+        if attempt in begun:
+            return attempt
+        if mailbox.store.stat(f"{prefix}{stem}{attempt}/start.json") is not None:
+            begun.add(attempt)
+            return attempt
+    return None
 
 
-def _chain(mailbox: Mailbox, run: str, attempt: int) -> list[tuple[int, dict[str, int] | None]]:
-    """[(attempt, lines that count by stream, None = all)], first attempt first."""
-    chain: list[tuple[int, dict[str, int] | None]] = []
+Chain = list[tuple[int, dict[str, int] | None]]
+"""[(attempt, lines that count by stream, None = all)], first attempt first."""
+
+
+def chain(mailbox: Mailbox, run: str, attempt: int) -> Chain:
+    """The attempts that an attempt continues, and itself."""
+    found: Chain = []
     cut: dict[str, int] | None = None
     current: int | None = attempt
     while current is not None:
-        chain.append((current, cut))
+        found.append((current, cut))
         folder = mailbox.attempt_path(run, Phase.TRAIN, current)
         start = mailbox.read(f"{folder}/start.json", AttemptStart)
         if start is None or start.resumed_attempt is None:
@@ -233,14 +270,7 @@ def _chain(mailbox: Mailbox, run: str, attempt: int) -> list[tuple[int, dict[str
         here = dict(meta.stream_offsets)
         cut = here if cut is None else {k: min(v, cut.get(k, 0)) for k, v in here.items()}
         current = start.resumed_attempt
-    return chain[::-1]
-
-
-def _segments(mailbox: Mailbox, run: str, attempt: int, stream: str) -> Iterator[Line]:
-    folder = f"{mailbox.attempt_path(run, Phase.TRAIN, attempt)}/streams/{stream}/"
-    for info in mailbox.store.list(mailbox.key(folder)):
-        for text in mailbox.store.get(info.key).decode().splitlines():
-            yield json.loads(text)
+    return found[::-1]
 
 
 def canonical(line: Line) -> bytes:

@@ -12,7 +12,7 @@ from drillyard.documents.json_types import Json, as_object
 from drillyard.errors import ConfigError, RunFailed
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
-from drillyard.metrics.streams import read_stream
+from drillyard.metrics.reader import StreamReader
 from drillyard.registry import nearest
 from drillyard.spec.study import ObjectiveSpec
 
@@ -107,15 +107,37 @@ def of_run(mailbox: Mailbox, run: str, objectives: Sequence[ObjectiveSpec]) -> d
 
 def curve(mailbox: Mailbox, run: str, metric: str) -> Curve:
     """The points of a metric so far, from the first stream that has it; NaN is left out."""
-    for stream in STREAMS:
-        points = [
-            (int(line["step"]), float(value))
-            for line in read_stream(mailbox, run, stream)
-            if isinstance(value := line["metrics"].get(metric), int | float)
-        ]
-        if points:
-            return points
-    return []
+    return CurveReader(mailbox, run, metric).points()
+
+
+class CurveReader:
+    """Reads a curve again and again: each call reads only what is new.
+
+    Args:
+        mailbox: The experiment.
+        run: The run.
+        metric: The metric. Its points come from the first stream that has it; NaN is left out.
+    """
+
+    def __init__(self, mailbox: Mailbox, run: str, metric: str) -> None:
+        self._reader = StreamReader(mailbox, run)
+        self._metric = metric
+        self._stream: str | None = None
+
+    def points(self) -> Curve:
+        """The points so far."""
+        if not self._reader.look():
+            return []
+        for stream in STREAMS if self._stream is None else (self._stream,):
+            points = [
+                (int(line["step"]), float(value))
+                for line in self._reader.lines(stream)
+                if isinstance(value := line["metrics"].get(self._metric), int | float)
+            ]
+            if points:
+                self._stream = stream
+                return points
+        return []
 
 
 def reduce(points: Curve, how: str, k: int = 5) -> float:

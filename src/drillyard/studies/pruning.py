@@ -18,7 +18,7 @@ from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.records import Phase, TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
 from drillyard.spec.study import ObjectiveSpec, PrunerSpec
-from drillyard.studies.objectives import Curve, curve, of_run
+from drillyard.studies.objectives import Curve, CurveReader, of_run
 
 if TYPE_CHECKING:
     import optuna
@@ -94,6 +94,10 @@ class Judge:
         self._mailbox = mailbox
         self._trials: dict[int, optuna.Trial] = {}
         self._reported: dict[int, set[int]] = {}
+        self._curves: dict[str, CurveReader] = {}
+        """Run at work -> its curve."""
+        self._values: dict[str, float] = {}
+        """Evaluated run -> its value."""
         self._last: dict[int, tuple[int, float]] = {}
         ways = optuna.study.StudyDirection
         direction = ways.MAXIMIZE if objective.direction == "max" else ways.MINIMIZE
@@ -104,6 +108,8 @@ class Judge:
         from optuna.trial import TrialState
 
         self._report(record.number, seeds)
+        for seed in seeds:
+            self._curves.pop(run_id(record.number, seed), None)
         trial = self._trials.pop(record.number)
         value = outcome.values.get(self._objective.name)
         if outcome.status is Status.SUCCEEDED and value is not None:
@@ -149,19 +155,23 @@ class Judge:
         return bool(new)
 
     def _by_step(self, runs: Sequence[str]) -> Curve:
-        found = (curve(self._mailbox, run, self._metric) for run in runs)
-        curves = [dict(points) for points in found if points]
+        curves = [dict(points) for run in runs if (points := self._curve(run).points())]
         if not curves:
             return []
         common = sorted(set.intersection(*(set(c) for c in curves)))
         return [(step, sum(c[step] for c in curves) / len(curves)) for step in common]
 
+    def _curve(self, run: str) -> CurveReader:
+        if run not in self._curves:
+            self._curves[run] = CurveReader(self._mailbox, run, self._metric)
+        return self._curves[run]
+
     def _by_seed(self, runs: Sequence[str]) -> Curve:
-        return [
-            (number, of_run(self._mailbox, run, [self._objective])[self._objective.name])
-            for number, run in enumerate(runs)
-            if self._mailbox.accepted(run, Phase.EVALUATE) is not None
-        ]
+        for run in runs:
+            if run not in self._values and self._mailbox.accepted(run, Phase.EVALUATE) is not None:
+                found = of_run(self._mailbox, run, [self._objective])
+                self._values[run] = found[self._objective.name]
+        return [(n, self._values[run]) for n, run in enumerate(runs) if run in self._values]
 
     def _reason(self, step: int, value: float) -> str:
         if self._pruner.type == "wilcoxon":

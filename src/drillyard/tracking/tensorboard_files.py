@@ -10,12 +10,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from drillyard.errors import UserError
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.store import ObjectInfo, ObjectMissing, Store
-from drillyard.metrics.streams import Line, read_stream
+from drillyard.mailbox.store import ObjectInfo, ObjectMissing
+from drillyard.metrics.reader import StreamReader
+from drillyard.metrics.streams import Line
 from drillyard.system.optional_packages import install
 from drillyard.system.safe_names import file_name
 
@@ -43,7 +44,7 @@ class Boards:
             import tensorboard  # noqa: F401
         except ImportError as error:
             raise UserError("TensorBoard is not installed here", hint=install("rl")) from error
-        self._mailbox = Mailbox(cast(Store, _Remembering(mailbox.store)), mailbox.experiment)
+        self._mailbox = mailbox
         self._runs = list(runs)
         self.folder = folder
         self._copied: dict[str, tuple[int, float]] = {}
@@ -113,37 +114,20 @@ class Boards:
         return True
 
 
-class _Remembering:
-    """A store whose immutable segments of streams are fetched once."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._segments: dict[str, bytes] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    def get(self, key: str) -> bytes:
-        if "/streams/" not in key:
-            return self._store.get(key)
-        if key not in self._segments:
-            self._segments[key] = self._store.get(key)
-        return self._segments[key]
-
-
 class _Live:
     """The event file of an active run, written from its streams."""
 
     def __init__(self, mailbox: Mailbox, run: str, folder: Path) -> None:
-        self._mailbox, self._run, self._folder = mailbox, run, folder
+        self._reader = StreamReader(mailbox, run)
+        self._folder = folder
         self._seen: dict[str, int] = {}
         self._writer: EventFileWriter | None = None
 
     def sync(self) -> int:
         new = 0
-        for stream in STREAMS:
+        for stream in STREAMS if self._reader.look() else ():
             # What a resume wrote again has the numbers and values that were read before.
-            for line in read_stream(self._mailbox, self._run, stream)[self._first(stream) :]:
+            for line in self._reader.lines(stream)[self._first(stream) :]:
                 self._seen[stream] = int(line["seq"]) + 1
                 new += 1
                 self._add(line)

@@ -95,6 +95,7 @@ class Watch:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._began = time.time()
+        self._ledger = Ledger(driver.mailbox)
         self._told: set[tuple[str, object]] = set()
 
     def __enter__(self) -> Watch:
@@ -143,7 +144,7 @@ class Watch:
         return new
 
     def _budgets(self) -> Iterator[tuple[str, float, float, str]]:
-        budget, ledger = self._driver.spec.budget, Ledger(self._driver.mailbox)
+        budget, ledger = self._driver.spec.budget, self._ledger
         if budget.max_hours is not None:
             used = ledger.used_s(self._began) / 3600.0
             yield "budget.max_hours", used, budget.max_hours, "hours"

@@ -92,6 +92,8 @@ class _Watched:
     over: bool = False
     """The page shows the result; an older update must not overwrite it."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    cost: str | None = None
+    """What the machines have cost; None: it is read."""
 
 
 class Publisher:
@@ -160,11 +162,13 @@ class Publisher:
                     self._thread = None
                     return
             for ticket in watched:
-                self._quietly(self._send_logs, ticket)
+                self._quietly(self._send_logs, ticket, Phase(ticket.phase))
             if time.monotonic() < due:
                 continue
             due = time.monotonic() + self._interval_s
+            costs: dict[tuple[str, str], str] = {}
             for ticket in watched:
+                self._quietly(self._read_cost, ticket, costs)
                 self._quietly(self._publish, ticket, False)
 
     @staticmethod
@@ -175,9 +179,9 @@ class Publisher:
             log.debug("not published: %s", error)
 
     @staticmethod
-    def _send_logs(watched: _Watched) -> None:
+    def _send_logs(watched: _Watched, phase: Phase | None = None) -> None:
         with watched.lock:  # the end of a task and the thread may both send
-            lines = list(watched.tail.new())
+            lines = list(watched.tail.new(phase))
             for text in lines[:MOST_LINES]:
                 level, message = levelled(text)
                 watched.log.log(level, "%s | %s", watched.run, redact(message))
@@ -200,6 +204,15 @@ class Publisher:
             description=f"Training of {watched.run} ({watched.experiment})",
         )
         watched.artifact = cast(UUID, created)  # a coroutine only inside an event loop
+
+    @staticmethod
+    def _read_cost(watched: _Watched, costs: dict[tuple[str, str], str]) -> None:
+        """Reads the cost once for all runs of an experiment."""
+        mailbox = watched.driver.mailbox
+        key = mailbox.store.url, mailbox.experiment
+        if key not in costs:
+            costs[key] = so_far(mailbox)
+        watched.cost = costs[key]
 
     @staticmethod
     def _publish(watched: _Watched, done: bool) -> None:
@@ -225,7 +238,8 @@ class Publisher:
             watched.log.info(line(board))
         if watched.artifact is not None:
             percent = round(100.0 * board.step / max(1, board.total), 1)
-            description = f"{line(board)}; {so_far(watched.driver.mailbox)}"
+            cost = watched.cost or so_far(watched.driver.mailbox)
+            description = f"{line(board)}; {cost}"
             update_progress_artifact(watched.artifact, min(100.0, percent), description)
 
 

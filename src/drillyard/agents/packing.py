@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -72,9 +73,19 @@ def npz_arrays(data: bytes) -> dict[str, np.ndarray]:
     Raises:
         CorruptObject: Not such a file, or it holds objects.
     """
+    return dict(npz_each(data))
+
+
+def npz_each(data: bytes) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of an ``.npz``, one after the other, so that only one is in memory.
+
+    Raises:
+        CorruptObject: Not such a file, or it holds objects.
+    """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            for name in file.files:
+                yield name, file[name]
     except Exception as error:
         raise CorruptObject(f"not an .npz without objects: {error}") from error
 

@@ -12,26 +12,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 
+from drillyard.driver.verified_files import VerifiedFiles
 from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import ticket_id
-from drillyard.mailbox.records import PHASES, Accepted, Phase
+from drillyard.mailbox.records import PHASES, Phase
 
 log = logging.getLogger(__name__)
-
-
-def verify(mailbox: Mailbox, accepted: Accepted) -> None:
-    """Read every file of an accepted result and compare its hash.
-
-    Raises:
-        CorruptObject: Something is missing or was changed; the message names it.
-    """
-    manifest = mailbox.manifest(accepted)
-    for name, entry in sorted(manifest.files.items()):
-        try:
-            mailbox.read_entry(entry)
-        except CorruptObject as error:
-            raise CorruptObject(f"{name} of {accepted.run}: {error}") from None
 
 
 def damaged(mailbox: Mailbox, succeeded: Mapping[str, Iterable[Phase]]) -> dict[str, Phase]:
@@ -42,13 +29,14 @@ def damaged(mailbox: Mailbox, succeeded: Mapping[str, Iterable[Phase]]) -> dict[
         succeeded: Run -> phases whose tickets have succeeded.
     """
     found = {}
+    files = VerifiedFiles(mailbox)
     for run, phases in succeeded.items():
         for phase in sorted(phases, key=PHASES.index):
             accepted = mailbox.accepted(run, phase)
             try:
                 if accepted is None:
                     raise CorruptObject(f"the accepted {phase.value} of {run} is missing")
-                verify(mailbox, accepted)
+                files.verify(accepted)
             except CorruptObject as error:
                 log.warning("%s: %s and the phases after it are repeated", error, phase.value)
                 found[run] = phase

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from drillyard.driver import reopen
 from drillyard.driver.outcome import failure
 from drillyard.driver.reconcile import DONE
+from drillyard.driver.verified_files import VerifiedFiles
 from drillyard.errors import CorruptObject, Stopped
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Accepted
@@ -21,6 +21,7 @@ class VerifiedResults:
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
+        self._files = VerifiedFiles(mailbox)
         self._verified: set[tuple[str, int]] = set()
 
     def of(self, state: TicketState) -> Accepted:
@@ -44,6 +45,6 @@ class VerifiedResults:
                 f"{ticket} succeeded, but its result is missing", hint="run the command again"
             )
         if (ticket, accepted.attempt) not in self._verified:
-            reopen.verify(self._mailbox, accepted)
+            self._files.verify(accepted)
             self._verified.add((ticket, accepted.attempt))
         return accepted

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drillyard.agents.packing import npz_arrays, npz_bytes
+from drillyard.agents.packing import npz_bytes, npz_each
 from drillyard.errors import ConfigError, CorruptObject
 from drillyard.learners.rainbow import Prioritized
 from drillyard.learners.types import Arrays, PriorityHead
@@ -76,13 +76,14 @@ def new_segment(names: Iterable[str], buffer: ReplayBuffer, rows: int) -> tuple[
 
 
 def restore(
-    buffer: ReplayBuffer, segments: Mapping[str, bytes], steps: int, copies: int | None = None
+    buffer: ReplayBuffer, segments: dict[str, bytes], steps: int, copies: int | None = None
 ) -> None:
     """Fill a fresh buffer.
 
     Args:
         buffer: An SB3 replay buffer.
-        segments: Name -> content.
+        segments: Name -> content. Each is removed once it is in the buffer, so that memory never
+            holds all rows twice.
         steps: Environment steps done, summed over copies.
         copies: Number of copies of the simulator when the segments were written; None: as many as
             the buffer has.
@@ -116,20 +117,21 @@ def restore(
 
 
 def _fill(
-    arrays: Mapping[str, np.ndarray], segments: Mapping[str, bytes], size: int, rows: int
+    arrays: Mapping[str, np.ndarray], segments: dict[str, bytes], size: int, rows: int
 ) -> None:
     expected = max(0, rows - size)
     for name in sorted(segments):
         first, last = _span(name)
-        content = npz_arrays(segments[name])
         start = max(first, rows - size)
-        if first > expected or set(content) != set(arrays) or last > rows:
-            raise CorruptObject(f"replay buffer: segment {name} does not follow row {expected}")
         places = np.arange(start, last) % size
-        for field, array in arrays.items():
-            if content[field].shape != (last - first, *array.shape[1:]):
+        fields = set()
+        for field, content in npz_each(segments.pop(name)):
+            if field not in arrays or content.shape != (last - first, *arrays[field].shape[1:]):
                 raise CorruptObject(f"replay buffer: {field} has another shape in {name}")
-            array[places] = content[field][start - first :]
+            arrays[field][places] = content[start - first :]
+            fields.add(field)
+        if first > expected or fields != set(arrays) or last > rows:
+            raise CorruptObject(f"replay buffer: segment {name} does not follow row {expected}")
         expected = last
     if expected != rows:
         raise CorruptObject(f"replay buffer: rows {expected} to {rows} are missing")

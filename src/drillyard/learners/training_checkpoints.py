@@ -255,7 +255,9 @@ class TrainingCheckpoints:
             vec_state.load_normalisation(training.venv, tree["normalisation"])
         buffer = getattr(model, "replay_buffer", None)
         if buffer is not None:
-            segments = {n: d for n, d in checkpoint.files.items() if replay.is_segment(n)}
+            # Taken out of the checkpoint, which is held until the training ends.
+            names = [name for name in checkpoint.files if replay.is_segment(name)]
+            segments = {name: checkpoint.files.pop(name) for name in names}
             replay.restore(buffer, segments, model.num_timesteps, copies)
             replay.load_head(buffer, None if self._new_episodes else tree["replay_head"])
         if self._new_episodes:

@@ -19,16 +19,20 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from drillyard.backend import Cost, Lease, Order
 from drillyard.backend.prices import spent
 from drillyard.errors import CorruptObject, StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Record
+from drillyard.mailbox.store import keys
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.home import local_home
 from drillyard.system.safe_names import lease_id
 
+_INTENT, _RENTED, _GONE = "intent.json", "rented.json", "gone.json"
+R = TypeVar("R", bound=Record)
 LOST = "lost"
 """The reason of a lease that ended by itself, and that another lease replaced."""
 
@@ -131,24 +135,38 @@ class Ledger:
         self._mailbox = mailbox
         self._clock = clock
         self._home = home or local_home()
+        self._over: dict[str, Entry] = {}
+        """Leases that the provider no longer listed: their records do not change."""
 
     def entries(self) -> list[Entry]:
-        """Every lease, oldest first."""
-        ids = set()
-        for info in self._mailbox.store.list(self._mailbox.key("leases/")):
-            ids.add(info.key.split("/")[-2])
-        found = [entry for lease in ids if (entry := self.entry(lease)) is not None]
+        """Every lease, oldest first. What has ended for certain is read once."""
+        prefix = self._mailbox.key("leases/")
+        there: dict[str, set[str]] = {}
+        for key in keys(self._mailbox.store, prefix):
+            lease, _, name = key[len(prefix) :].partition("/")
+            there.setdefault(lease, set()).add(name)
+        found = []
+        for lease, names in there.items():
+            entry = self._over.get(lease) or self._entry(lease, names)
+            if entry is None:
+                continue
+            found.append(entry)
+            if not entry.unseen:
+                self._over[lease] = entry
         return sorted(found, key=lambda e: e.intent.ordinal)
 
     def entry(self, lease: str) -> Entry | None:
         """A lease by its id, or None."""
-        read, folder = self._mailbox.read, f"leases/{lease}"
-        intent = read(f"{folder}/intent.json", Intent)
+        return self._entry(lease, {_INTENT, _RENTED, _GONE})
+
+    def _entry(self, lease: str, names: set[str]) -> Entry | None:
+        def read(name: str, kind: type[R]) -> R | None:
+            return self._mailbox.read(f"leases/{lease}/{name}", kind) if name in names else None
+
+        intent = read(_INTENT, Intent)
         if intent is None:
             return None
-        return Entry(
-            intent, read(f"{folder}/rented.json", Rented), read(f"{folder}/gone.json", Gone)
-        )
+        return Entry(intent, read(_RENTED, Rented), read(_GONE, Gone))
 
     def next_lease(self) -> tuple[int, str]:
         """(ordinal, id) of a lease that was never requested."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from pathlib import Path
 
 from drillyard.errors import CorruptObject
@@ -10,6 +11,8 @@ from drillyard.mailbox.mailbox import Mailbox, sha256_hex
 from drillyard.mailbox.records import FileEntry
 from drillyard.mailbox.store import ObjectMissing
 
+IN_MEMORY = 16 << 20
+"""A file of at most so many bytes is verified in memory, a larger one on the local disk."""
 _CHUNK = 1 << 20
 
 
@@ -39,6 +42,19 @@ def save_file(mailbox: Mailbox, path: str, source: bytes | Path) -> FileEntry:
     digest, size = sha256_file(source), source.stat().st_size
     mailbox.store.upload(mailbox.key(path), source)
     return FileEntry(key=path, sha256=digest, size=size)
+
+
+def verify_file(mailbox: Mailbox, entry: FileEntry) -> None:
+    """Read a stored file and compare its hash, without holding a large one in memory.
+
+    Raises:
+        CorruptObject: It is missing or was changed.
+    """
+    if entry.size <= IN_MEMORY:
+        mailbox.read_entry(entry)
+        return
+    with tempfile.TemporaryDirectory(prefix="drillyard-verify-") as folder:
+        fetch_file(mailbox, entry, Path(folder) / "file")
 
 
 def fetch_file(mailbox: Mailbox, entry: FileEntry, path: Path) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import PHASES, Phase
-from drillyard.mailbox.store import ObjectMissing
-
-_SEGMENT = re.compile(r"/attempts/(?P<phase>[a-z]+)-(?P<attempt>\d+)/logs/(?P<seq>\d+)\.txt\Z")
+from drillyard.mailbox.store import ObjectMissing, folders, keys
 
 
 class RunLogs:
@@ -26,18 +23,15 @@ class RunLogs:
 
     def lines(self, run: str) -> list[str]:
         """All lines so far: train, evaluate, store; attempts in their order."""
-        found = []
-        for info in self._mailbox.store.list(self._mailbox.key(f"runs/{run}/attempts/")):
-            match = _SEGMENT.search(info.key)
-            if match:
-                place = PHASES.index(Phase(match["phase"]))
-                found.append((place, int(match["attempt"]), int(match["seq"]), info.key))
         lines: list[str] = []
-        for *_, key in sorted(found):
-            if key not in self._segments:
-                text = self._mailbox.store.get(key).decode("utf-8", "replace")
-                self._segments[key] = text.splitlines()
-            lines += self._segments[key]
+        for phase, attempts in _attempts(self._mailbox, run).items():
+            for attempt in reversed(attempts):
+                folder = f"{self._mailbox.attempt_path(run, phase, attempt)}/logs/"
+                for key in keys(self._mailbox.store, self._mailbox.key(folder)):
+                    if key not in self._segments:
+                        text = self._mailbox.store.get(key).decode("utf-8", "replace")
+                        self._segments[key] = text.splitlines()
+                    lines += self._segments[key]
         return lines
 
 
@@ -54,19 +48,23 @@ class Tail:
     _seen: set[str] = field(default_factory=set)
     _attempts: dict[str, int] = field(default_factory=dict)
 
-    def new(self) -> Iterator[str]:
-        """Lines since the last call: train, evaluate, store."""
-        segments: dict[str, list[tuple[int, int, str]]] = {}
-        for info in self.mailbox.store.list(self.mailbox.key(f"runs/{self.run}/attempts/")):
-            match = _SEGMENT.search(info.key)
-            if match:
-                found = segments.setdefault(match["phase"], [])
-                found.append((int(match["attempt"]), int(match["seq"]), info.key))
-        for phase in PHASES:
-            of_phase = sorted(segments.get(phase.value, []))
-            newest = of_phase[-1][0] if of_phase else 0
-            for attempt, _, key in of_phase:
-                if attempt != newest or key in self._seen:
+    def new(self, phase: Phase | None = None) -> Iterator[str]:
+        """Lines since the last call: train, evaluate, store.
+
+        Args:
+            phase: Ask only for this one: two requests.
+        """
+        for name, attempts in _attempts(self.mailbox, self.run).items():
+            if phase is None or name is phase:
+                yield from self._of_phase(name, attempts)
+
+    def _of_phase(self, phase: Phase, attempts: Sequence[int]) -> Iterator[str]:
+        """New lines of the newest attempt that has written any."""
+        for attempt in attempts:
+            folder = f"{self.mailbox.attempt_path(self.run, phase, attempt)}/logs/"
+            there = list(keys(self.mailbox.store, self.mailbox.key(folder)))
+            for key in there:
+                if key in self._seen:
                     continue
                 if attempt != self._attempts.get(phase.value, 1):
                     yield f"--- {phase.value}, attempt {attempt} ---"
@@ -77,3 +75,15 @@ class Tail:
                     continue
                 self._seen.add(key)
                 yield from text.decode("utf-8", "replace").splitlines()
+            if there:
+                return
+
+
+def _attempts(mailbox: Mailbox, run: str) -> dict[Phase, list[int]]:
+    """The attempts of each phase, newest first."""
+    found: dict[Phase, list[int]] = {phase: [] for phase in PHASES}
+    for name in folders(mailbox.store, mailbox.key(f"runs/{run}/attempts/")):
+        phase, _, number = name.rpartition("-")
+        if phase in set(PHASES) and number.isdigit():
+            found[Phase(phase)].append(int(number))
+    return {phase: sorted(numbers, reverse=True) for phase, numbers in found.items()}

@@ -11,6 +11,9 @@ from drillyard.studies import state as states_of
 from drillyard.studies.trial_log import TrialLog
 from drillyard.system.clock import Clock
 
+MONEY_EVERY_S = 5.0
+"""Seconds for which the cost of the machines is not read again."""
+
 
 class Account:
     """Keeps ``study.json``.
@@ -41,6 +44,8 @@ class Account:
         self._clock = clock
         self._earlier_s = 0.0
         self._began = clock.monotonic()
+        self._cost = 0.0
+        self._cost_at: float | None = None
         self.most: int | None = None
         """Maximum number of trials."""
         self.reason: str | None = None
@@ -58,7 +63,6 @@ class Account:
     def budgets(self) -> dict[str, dict[str, float]]:
         """Every budget: the used amount and the limit."""
         hours = (self._earlier_s + self._clock.monotonic() - self._began) / 3600.0
-        cost = self._spent() if self._study.budget.cost is not None else 0.0
         return states_of.budgets_of(
             self._study,
             self.most,
@@ -66,8 +70,15 @@ class Account:
             self._book.outcomes,
             self._objectives,
             hours=hours,
-            cost=cost,
+            cost=self._cost_so_far(),
         )
+
+    def _cost_so_far(self) -> float:
+        now = self._clock.monotonic()
+        old = self._cost_at is None or now - self._cost_at >= MONEY_EVERY_S
+        if old and self._study.budget.cost is not None:
+            self._cost, self._cost_at = self._spent(), now
+        return self._cost
 
     @property
     def failed_too_often(self) -> bool:

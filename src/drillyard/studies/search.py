@@ -243,7 +243,7 @@ class Search:
                 log.error("the study broke", exc_info=error)
                 error = Bug(f"the study broke: {error!r}")
             self._finish(error)
-        return None if self._over else TICK_S
+        return None if self._over else max(TICK_S, pace(self._mailbox.store))
 
     def advance(self) -> None:
         """Judge ended trials and choose new ones; one round."""

@@ -96,7 +96,7 @@ def test_a_ring_comes_back_from_its_segments(cuts, lean):
         stored = {**{n: stored[n] for n in names}, segment[0]: segment[1]}
         before = rows
     two = make()
-    replay.restore(two, stored, 2 * before)
+    replay.restore(two, dict(stored), 2 * before)
     replay.load_head(two, replay.head(one))
     assert (two.pos, two.full) == (one.pos, one.full)
     for field in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):

@@ -41,7 +41,7 @@ def filled(n_envs, steps, size):
 def test_steps_are_dealt_to_other_copies_and_cut_where_they_meet(then, now, steps, size):
     segments = filled(then, steps, size)
     made = buffer(now, size)
-    replay.restore(made, segments, steps, then)
+    replay.restore(made, dict(segments), steps, then)
     rows = min(steps // now, made.buffer_size)
     at = np.arange(steps // now - rows, steps // now) % made.buffer_size
     assert made.pos == steps // now % made.buffer_size

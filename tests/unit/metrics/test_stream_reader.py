@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -24,6 +22,7 @@ from drillyard.metrics.streams import StreamWriter, read_stream
 from drillyard.spec import ExperimentSpec
 from drillyard.studies.pruning import Judge
 from drillyard.testing.clock import FakeClock
+from tests.helpers.counting_store import CountingStore
 
 URL = "memory://reader"
 RUN = "t0001-s1"
@@ -31,34 +30,14 @@ LOOKS = 100
 """A look, and a new segment of each stream, again and again."""
 
 
-class Counting(MemoryStore):
-    """Counts requests by their kind."""
-
-    def __init__(self, url: str = URL) -> None:
-        super().__init__(url)
-        self.asked: Counter[str] = Counter()
-
-    def get(self, key: str) -> bytes:
-        self.asked["get"] += 1
-        return super().get(key)
-
-    def stat(self, key: str) -> Any:
-        self.asked["stat"] += 1
-        return super().stat(key)
-
-    def list(self, prefix: str) -> Any:
-        self.asked["list"] += 1
-        return super().list(prefix)
-
-
 @pytest.fixture
-def store() -> Iterator[Counting]:
-    yield Counting()
+def store() -> Iterator[CountingStore]:
+    yield CountingStore(URL)
     MemoryStore.forget(URL)
 
 
 @pytest.fixture
-def mailbox(store: Counting) -> Mailbox:
+def mailbox(store: CountingStore) -> Mailbox:
     return Mailbox(store, "x")
 
 
@@ -74,7 +53,7 @@ def one_more(writer: StreamWriter, step: int) -> None:
     writer.flush()
 
 
-def test_a_look_reads_what_is_new(mailbox: Mailbox, store: Counting) -> None:
+def test_a_look_reads_what_is_new(mailbox: Mailbox, store: CountingStore) -> None:
     writer = begin(mailbox)
     reader = StreamReader(mailbox, RUN)
     for step in range(LOOKS):
@@ -113,7 +92,7 @@ def test_another_attempt_is_found(mailbox: Mailbox) -> None:
     assert reader.lines("train") == read_stream(mailbox, RUN, "train")
 
 
-def test_a_failed_read_loses_no_line(mailbox: Mailbox, store: Counting) -> None:
+def test_a_failed_read_loses_no_line(mailbox: Mailbox, store: CountingStore) -> None:
     writer = begin(mailbox)
     for step in (1, 2, 3):
         one_more(writer, step)
@@ -132,7 +111,7 @@ def test_a_failed_read_loses_no_line(mailbox: Mailbox, store: Counting) -> None:
     assert [line["step"] for line in reader.lines("train")] == [1, 2, 3]
 
 
-def test_the_pruner_reads_what_is_new(mailbox: Mailbox, store: Counting) -> None:
+def test_the_pruner_reads_what_is_new(mailbox: Mailbox, store: CountingStore) -> None:
     """724 requests a run after an hour, and 2,164 after three, were those of one look."""
     spec = ExperimentSpec.model_validate(
         {
@@ -161,7 +140,7 @@ def test_the_pruner_reads_what_is_new(mailbox: Mailbox, store: Counting) -> None
     assert judge.reached(1) == (LOOKS - 1, LOOKS - 1)
 
 
-def test_callbacks_cost_the_same_at_each_poll(mailbox: Mailbox, store: Counting) -> None:
+def test_callbacks_cost_the_same_at_each_poll(mailbox: Mailbox, store: CountingStore) -> None:
     mailbox.write(f"runs/{RUN}/run.json", RunRecord(run=RUN, experiment="x", trial=1, seed=1))
     ticket = TicketRecord(
         ticket=f"{RUN}.train", run=RUN, phase=Phase.TRAIN, order=0, posted_at=0.0
@@ -179,7 +158,7 @@ def test_callbacks_cost_the_same_at_each_poll(mailbox: Mailbox, store: Counting)
     assert [p.step for p in points if p.stream == "train"] == list(range(LOOKS))
 
 
-def test_callbacks_spare_a_store_with_a_pace(mailbox: Mailbox, store: Counting) -> None:
+def test_callbacks_spare_a_store_with_a_pace(mailbox: Mailbox, store: CountingStore) -> None:
     store.pace_s = 1.0  # type: ignore[attr-defined]
     ticket = TicketRecord(
         ticket=f"{RUN}.train", run=RUN, phase=Phase.TRAIN, order=0, posted_at=0.0
@@ -208,7 +187,7 @@ def test_callbacks_spare_a_store_with_a_pace(mailbox: Mailbox, store: Counting) 
     assert points[-1] == 1000
 
 
-def test_a_run_that_nobody_began_is_not_read(mailbox: Mailbox, store: Counting) -> None:
+def test_a_run_that_nobody_began_is_not_read(mailbox: Mailbox, store: CountingStore) -> None:
     ticket = TicketRecord(
         ticket=f"{RUN}.train", run=RUN, phase=Phase.TRAIN, order=0, posted_at=0.0
     )

@@ -22,6 +22,7 @@ from drillyard.errors import DrillyardError, InfrastructureError
 from drillyard.metrics.follow import STREAMS, Callback, Feed, Point, StopRun
 from drillyard.spec.from_python import as_sets, as_text
 from drillyard.system.optional_packages import install
+from drillyard.system.proxies import spare_loopback
 
 if TYPE_CHECKING:
     from drillyard.driver.driver import Driver
@@ -133,6 +134,7 @@ def run(
     from drillyard.mailbox import Mailbox, open_store
     from drillyard.runs.locate import store_url
 
+    spare_loopback()
     make_stage = _stage_of(flow)
     loaded = _loaded(what, folder)
     spec = loaded.spec

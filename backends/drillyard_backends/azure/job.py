@@ -28,6 +28,7 @@ from drillyard.mailbox.driver_lock import MACHINE
 from drillyard.mailbox.status import Cause
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.system.processes import MARK, ProcessId
+from drillyard.system.proxies import spare_loopback
 from drillyard.system.redaction import log_to, register_environment
 from drillyard.worker.loop import run_worker
 from drillyard.worker.push_worker import PushWorker, SocketPusher
@@ -103,6 +104,7 @@ def hand(ticket: str) -> socket.socket:
 def main() -> int:
     """Does the ticket; returns the exit code."""
     register_environment()
+    spare_loopback()
     log_to(logging.StreamHandler())
     try:
         width = int(os.environ.get(WIDTH, "1"))

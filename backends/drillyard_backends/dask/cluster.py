@@ -25,6 +25,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import driven
 from drillyard.mailbox.records import WorkerRecord
 from drillyard.registry import load
+from drillyard.system.proxies import spare_loopback
 from drillyard.system.redaction import log_to, redact, register_environment
 from drillyard_backends.dask import worker_proxies
 from drillyard_backends.dask.client import SchedulerAddress, Security, Workers
@@ -182,6 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="folder of the lease, with order and settings")
     folder = parser.parse_args(arguments).folder
     register_environment()
+    spare_loopback()
     log_to(logging.StreamHandler())
     order = Order.from_bytes((folder / "order.json").read_bytes())
     config = DaskConfig(**json.loads((folder / SETTINGS).read_text(encoding="utf-8")))

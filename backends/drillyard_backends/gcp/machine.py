@@ -28,6 +28,7 @@ from drillyard.errors import DrillyardError, ExitCode, InfrastructureError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import MACHINE, driven
 from drillyard.system.processes import MARK
+from drillyard.system.proxies import spare_loopback
 from drillyard.system.redaction import log_to, register_environment
 from drillyard.system.scratch import temporary_below
 from drillyard.worker.loop import exit_after, run, within
@@ -224,6 +225,7 @@ class Machine:
 def main() -> int:
     """Runs the program; returns the exit code."""
     register_environment()
+    spare_loopback()
     scratch = Path(os.environ.get(SCRATCH, "/var/tmp/drillyard"))
     scratch.mkdir(parents=True, exist_ok=True)
     log_to(logging.StreamHandler(), logging.FileHandler(scratch / "machine.log", "w"))

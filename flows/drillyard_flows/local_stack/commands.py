@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 from typer.models import OptionInfo
 
 from drillyard.cli.common import JsonOption, StoreOption, print_json
+from drillyard.system.proxies import spare_loopback
 
 FolderOption = Annotated[
     Path | None,
@@ -82,14 +82,13 @@ def up(
     from drillyard_flows.local_stack.services import services, variables
     from drillyard_flows.local_stack.stack import LocalStack
     from drillyard_flows.local_stack.starting import start
-    from drillyard_flows.local_stack.worker_health import without_proxy
 
     address = str(reveal(mail, "--mail", secret=True)) if mail else None
     if address is not None:
         relay.recipients(address)
     if database is Database.POSTGRESQL:
         postgresql.required()
-    os.environ.update(without_proxy())
+    spare_loopback()
     stack = LocalStack.at(folder)
     with stack.locked():
         first = not stack.read()

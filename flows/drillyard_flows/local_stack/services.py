@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from functools import partial
 
 from drillyard.checks.servers import reach
+from drillyard.system.proxies import without_loopback
 from drillyard_flows import settings
 from drillyard_flows.local_stack import postgresql, relay
 from drillyard_flows.local_stack.service import Service
 from drillyard_flows.local_stack.stack import USER, LocalStack
-from drillyard_flows.local_stack.worker_health import WorkerHealth, without_proxy
+from drillyard_flows.local_stack.worker_health import WorkerHealth
 
 PYTHON = (sys.executable, "-m")
 POOL = "drillyard-local"
@@ -40,7 +41,7 @@ def variables(stack: LocalStack, ports: Mapping[str, int]) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{ports['mlflow']}",
         "MLFLOW_TRACKING_USERNAME": USER,
         "MLFLOW_TRACKING_PASSWORD": passwords["mlflow"],
-        **without_proxy(),
+        **without_loopback(os.environ),
     }
     if "relay" in ports:
         environment["DRILLYARD_ALERTS"] = f"http://127.0.0.1:{ports['relay']}/{passwords['relay']}"
@@ -62,7 +63,7 @@ def services(stack: LocalStack, ports: Mapping[str, int], store: str) -> list[Se
         k: v
         for k, v in os.environ.items()
         if not k.startswith(("PREFECT_", "MLFLOW_")) or k == "PREFECT_API_DATABASE_CONNECTION_URL"
-    } | without_proxy()
+    } | without_loopback(os.environ)
     result = []
     if "postgresql" in ports:
         result.append(postgresql.service(stack, ports["postgresql"], outside))

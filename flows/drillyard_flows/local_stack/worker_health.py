@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import urllib.error
 import urllib.request
@@ -13,7 +12,6 @@ from datetime import datetime
 from drillyard.checks.servers import basic
 
 TIMEOUT_S = 10.0
-_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 @dataclass
@@ -56,13 +54,3 @@ class WorkerHealth:
             if worker["name"] == self.name and heartbeat >= self._since:
                 return None
         return "it has not registered yet"
-
-
-def without_proxy() -> dict[str, str]:
-    """Returns variables that exclude loopback from a proxy; empty if no proxy is set."""
-    environ = {name.lower(): value for name, value in os.environ.items()}
-    if not any(environ.get(name) for name in _PROXIES):
-        return {}
-    hosts = [host for host in environ.get("no_proxy", "").split(",") if host]
-    hosts += [host for host in ("127.0.0.1", "localhost") if host not in hosts]
-    return dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(hosts))

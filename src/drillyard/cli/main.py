@@ -15,6 +15,7 @@ import typer
 
 from drillyard.cli import exit_codes
 from drillyard.cli.helping import Sections
+from drillyard.system.proxies import spare_loopback
 
 MODULES = (
     "generate",
@@ -135,6 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in arguments
     broken: dict[str, str] = {}
+    spare_loopback()
     try:
         app, broken = build()
         result: object = typer.main.get_command(app).main(

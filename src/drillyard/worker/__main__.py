@@ -16,6 +16,7 @@ from drillyard.errors import DrillyardError, NotFound
 from drillyard.mailbox import open_store
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.system.processes import MARK
+from drillyard.system.proxies import spare_loopback
 from drillyard.system.redaction import log_to, register_environment
 from drillyard.worker.loop import run_worker
 from drillyard.worker.push_worker import PushWorker, SocketPusher
@@ -66,6 +67,7 @@ def _kind_of_worker(descriptor: int | None) -> Callable[..., Worker]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the worker; the exit code."""
     register_environment()
+    spare_loopback()
     log_to(logging.StreamHandler())
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:

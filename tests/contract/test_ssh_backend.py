@@ -1,5 +1,6 @@
 """The backend ssh keeps the contract against a real OpenSSH server."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -239,6 +240,21 @@ def test_a_key_file_that_is_none(settings, tmp_path, content):
 
 
 def test_no_interpreter_there(settings):
+    error = refused(SshBackend(**(settings | {"python": "/opt/nothing/bin/python"})))
+    assert "no interpreter '/opt/nothing/bin/python'" in str(error)
+
+
+def test_a_command_that_ends_before_it_is_asked_says_why(settings, monkeypatch):
+    """The shell does not know the command, and is gone before its input is sent."""
+    create = asyncssh.SSHClientConnection.create_session
+
+    async def ended(self, factory, command=(), *more, **options):
+        channel, session = await create(self, factory, command, *more, **options)
+        if command:
+            await asyncio.wait_for(channel.wait_closed(), PATIENCE_S)
+        return channel, session
+
+    monkeypatch.setattr(asyncssh.SSHClientConnection, "create_session", ended)
     error = refused(SshBackend(**(settings | {"python": "/opt/nothing/bin/python"})))
     assert "no interpreter '/opt/nothing/bin/python'" in str(error)
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from drillyard_flows import server as embedded
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S, until
 
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")
 
@@ -138,10 +138,24 @@ class Api:
         (found,) = self.post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}})
         return dict(found) if found["state"]["type"] in ENDED else None
 
-    def tasks(self, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Task runs of a flow run by name."""
+    def tasks(self, run: dict[str, Any], *ended: str) -> dict[str, dict[str, Any]]:
+        """Task runs of a flow run by name.
+
+        Prefect's client tells the server of a task run in the background, so that the flow run
+        may have ended before the server lists its tasks with their last states.
+
+        Args:
+            run: The flow run.
+            ended: Names of task runs to wait for.
+        """
         body = {"flow_runs": {"id": {"any_": [run["id"]]}}}
-        return {t["name"]: t for t in self.post("/task_runs/filter", body)}
+
+        def listed() -> dict[str, dict[str, Any]] | None:
+            found = {t["name"]: t for t in self.post("/task_runs/filter", body)}
+            there = {name for name, task in found.items() if task["state"]["type"] in ENDED}
+            return found if there.issuperset(ended) else None
+
+        return until(listed, what=f"the task runs {', '.join(ended)}", every_s=0.2)
 
     def artifacts(self, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Artifacts of a flow run by key."""

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tests.flows.conftest import Api
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S, until
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -47,6 +47,13 @@ def test_conditions_in_parallel_tasks_and_a_table(api: Api, tmp_path: Path) -> N
     )
     table = json.loads(artifact["data"])
     assert [row["episode_id"] for row in table] == [0, 1, 2]
-    runs = api.post("/task_runs/filter", {"task_runs": {"name": {"like_": "conditions from"}}})
-    assert sorted(run["name"] for run in runs) == ["conditions from 0", "conditions from 2"]
-    assert all(run["state"]["type"] == "COMPLETED" for run in runs)
+    asked = {"task_runs": {"name": {"like_": "conditions from"}}}
+
+    def completed() -> list[str] | None:
+        """The server is told of a task run in the background; see ``Api.tasks``."""
+        runs = api.post("/task_runs/filter", asked)
+        names = sorted(run["name"] for run in runs if run["state"]["type"] == "COMPLETED")
+        return names if len(names) >= 2 else None
+
+    found = until(completed, what="the task runs", every_s=0.2)
+    assert found == ["conditions from 0", "conditions from 2"]

@@ -98,7 +98,8 @@ def test_cancelled_through_the_api_leaves_nothing_and_can_be_resumed(
     assert found["state"]["type"] == "CANCELLED"
     ((lease, gone),) = bench.leases("called-off").items()
     assert gone and lease_processes(lease) == []
-    assert api.tasks(found)["train t0001-s1"]["state"]["type"] == "CANCELLED"
+    train = "train t0001-s1"
+    assert api.tasks(found, train)[train]["state"]["type"] == "CANCELLED"
     assert bench.run("resume", "called-off").returncode == 0
     attempt = bench.store / "called-off/runs/t0001-s1/attempts/train-2/start.json"
     assert json.loads(attempt.read_text())["resumed_step"] >= 128

@@ -39,12 +39,12 @@ def test_six_phases_are_task_runs_with_artifacts(api: Api, finished: Finished) -
     assert {"drillyard", "experiment:six-phases", "backend:local", "algorithm:ppo"} <= set(
         run["tags"]
     )
-    tasks = api.tasks(run)
-    assert {name: task["state"]["type"] for name, task in tasks.items()} == dict.fromkeys(
-        ["provision", "setup", "teardown"]
-        + [f"{phase} t0001-s{s}" for phase in ("train", "evaluate", "store") for s in (1, 2)],
-        "COMPLETED",
-    )
+    phases = ("train", "evaluate", "store")
+    every = ["provision", "setup", "teardown"]
+    every += [f"{phase} t0001-s{s}" for phase in phases for s in (1, 2)]
+    tasks = api.tasks(run, *every)
+    states = {name: task["state"]["type"] for name, task in tasks.items()}
+    assert states == dict.fromkeys(every, "COMPLETED")
     assert "experiment:six-phases" in tasks["train t0001-s1"]["tags"]
     assert "algorithm:ppo" in tasks["train t0001-s1"]["tags"]
     # Tags cost a request for slots each, and seconds when the database is busy.
@@ -104,7 +104,8 @@ def test_finished_runs_come_from_the_cache_which_is_not_believed_about_damage(
     done = bench.run("run", bench.write(NAME, seeds=[1, 2, 3], baselines=["random"]))
 
     assert done.returncode == 0, done.stderr
-    tasks = api.tasks(api.flow_run(NAME))
+    trained = [f"train t0001-s{seed}" for seed in (1, 2, 3)]
+    tasks = api.tasks(api.flow_run(NAME), "provision", *trained, "teardown")
     assert tasks["train t0001-s1"]["state"]["name"] == "Cached"
     assert tasks["train t0001-s2"]["state"]["name"] == "Completed"
     assert tasks["train t0001-s3"]["state"]["name"] == "Completed"
@@ -136,7 +137,7 @@ def test_a_failed_run_is_shown_the_other_one_finishes_and_nothing_is_left(
     assert "prefect" not in done.stderr.lower().replace("prefect: http", "")
     run = api.flow_run("fails")
     assert run["state"]["type"] == "FAILED"
-    tasks = api.tasks(run)
+    tasks = api.tasks(run, "train t0001-s1", "teardown")
     assert tasks["train t0001-s1"]["state"]["type"] == "FAILED"
     assert tasks["teardown"]["state"]["type"] == "COMPLETED"
     assert "evaluate t0001-s1" not in tasks, "nothing comes after a training that failed"

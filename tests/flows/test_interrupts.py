@@ -54,7 +54,8 @@ def test_ctrl_c_stops_resumably_and_the_end_is_the_same(api: Api, bench: Bench) 
     assert not (bench.store / "stopped/runs/t0001-s1/train.accepted.json").exists()
     flow = api.flow_run("stopped")
     assert flow["state"]["type"] == "CANCELLED"
-    assert api.tasks(flow)["train t0001-s1"]["state"]["type"] == "CANCELLED"
+    train = "train t0001-s1"
+    assert api.tasks(flow, train)[train]["state"]["type"] == "CANCELLED"
 
     # The file is not needed to go on: the store has the experiment and the user's code.
     until(lambda: bench.board_step("whole") > 0, what="the other one has its code")

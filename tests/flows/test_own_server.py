@@ -27,7 +27,7 @@ def test_heartbeats_arrive_and_machines_go_with_the_last_result(api: Api, tmp_pa
 
     run = api.flow_run("beating")
     assert run["state"]["type"] == "COMPLETED"
-    assert api.tasks(run)["teardown"]["state"]["type"] == "COMPLETED"
+    assert api.tasks(run, "teardown")["teardown"]["state"]["type"] == "COMPLETED"
     body = {
         "filter": {
             "event": {"name": ["prefect.flow-run.heartbeat"]},

@@ -65,7 +65,8 @@ def test_six_tasks_as_by_the_command_and_none_where_told(api: Api, bench: Bench)
     assert found[3] == list(range(1, 7)), "each point once, in order"
     run = api.flow_run("called")
     assert run["state"]["type"] == "COMPLETED"
-    assert {name.split()[0].split("-")[0] for name in api.tasks(run)} == {
+    tasks = api.tasks(run, "store t0001-s5", "teardown")
+    assert {name.split()[0].split("-")[0] for name in tasks} == {
         "provision",
         "setup",
         "train",

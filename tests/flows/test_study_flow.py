@@ -54,7 +54,10 @@ def test_a_trial_is_a_task_run_and_a_failed_one_stops_nothing(api: Api, bench: B
     assert done.returncode == 0, done.stdout + done.stderr
     run = api.flow_run("s")
     assert run["state_type"] == "COMPLETED"
-    tasks = {name: t["state_type"] for name, t in api.tasks(run).items()}
+    trials = [f"trial t000{number}" for number in (1, 2, 3, 4)]
+    ran = [f"{phase} t0001-s1" for phase in ("train", "evaluate", "store")]
+    found = api.tasks(run, "provision", "setup", "teardown", *trials, *ran)
+    tasks = {name: t["state_type"] for name, t in found.items()}
     phases = {name: tasks.pop(name) for name in list(tasks) if "-s" in name}
     assert tasks == {
         "provision": "COMPLETED",

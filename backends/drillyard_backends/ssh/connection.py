@@ -130,16 +130,12 @@ class Connection:
             client = await self._connected()
             async with self._sessions:
                 try:
-                    done = await asyncio.wait_for(
-                        client.run(command, input=text, errors="replace"), timeout_s
-                    )
+                    return await asyncio.wait_for(_done(client, command, text), timeout_s)
                 except TimeoutError:
                     raise InfrastructureError(
                         f"{self.address} did not answer within {timeout_s:.0f} s: {command}",
                         hint="check whether that machine is overloaded",
                     ) from None
-            code = done.returncode if done.returncode is not None else -1
-            return Done(code, str(done.stdout or ""), str(done.stderr or ""))
 
         return self._retried(work, again=False)
 
@@ -273,3 +269,22 @@ def _is_known(config: SshConfig, host: str, addr: str, port: int) -> bool:
 
 
 os.register_at_fork(after_in_child=_fresh_locks)
+
+
+async def _done(client: asyncssh.SSHClientConnection, command: str, text: str) -> Done:
+    """Runs a command to its end.
+
+    Raises:
+        BrokenPipeError: The connection broke.
+    """
+    process = await client.create_process(command, errors="replace")
+    try:
+        out, err = await process.communicate(text)
+    except BrokenPipeError:
+        # It ended before it read its input. How it ended says more, for example that the shell
+        # does not know the command.
+        out, err = await process.communicate()
+        if process.returncode is None:
+            raise
+    code = process.returncode if process.returncode is not None else -1
+    return Done(code, str(out or ""), str(err or ""))

@@ -23,7 +23,7 @@ from drillyard.driver.bodies import Bodies
 from drillyard.driver.driver import Driver
 from drillyard.driver.outcome import Kind, Outcome
 from drillyard.driver.six_phases import drive
-from drillyard.errors import Bug, ConfigError
+from drillyard.errors import Bug, ConfigError, DrillyardError
 from drillyard.mailbox.mailbox import trial_id
 from drillyard.mailbox.records import PHASES
 from drillyard.spec.load import Loaded
@@ -177,8 +177,11 @@ def _alone(driver: Driver) -> FlowResult:
     except BaseException:
         # The process must stop (SIGTERM, or cancelled in the UI): write checkpoints, tear down.
         stage.presenting = False
-        driver.stop("the flow was cancelled")
         hurry.set()
+        try:
+            driver.stop("the flow was cancelled")
+        except DrillyardError as error:
+            log.warning("could not ask the workers to stop: %s", error)
         thread.join()
         raise
 

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM: the first one stops gracefully, the second one exits immediately."""
+"""Ctrl-C and SIGTERM: the first one stops gracefully, the second one exits immediately.
+
+After a signal, a process has seconds: systemd, Docker and Kubernetes kill it after 10 to 90. So it
+also exits when the store does not answer any more. The next command continues.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,14 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from drillyard.driver.driver import Driver
-from drillyard.errors import DrillyardError, ExitCode
+from drillyard.errors import DrillyardError, ExitCode, InfrastructureError
 from drillyard.mailbox.command_hints import bare
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+AWAY_S = 20.0
+"""Seconds after a signal in which a store must answer once, again and again."""
+ASK_S = 2.0
+"""Seconds between two questions to the store after a signal."""
 
 
 _Handler = Callable[[int, FrameType | None], object] | int | None
@@ -37,6 +45,9 @@ class Interrupts:
         self._say = say
         self._leave = leave
         self._before: dict[signal.Signals, _Handler] = {}
+        self._over = threading.Event()
+        self._asked = False
+        self._answered_at = 0.0
         self.since: float | None = None
         """When the first signal came (monotonic), or None."""
 
@@ -51,23 +62,58 @@ class Interrupts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._over.set()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _received(self, number: int, frame: FrameType | None) -> None:
-        mailbox = self._driver.mailbox
         # A handler runs between any two instructions of this thread, which may hold the lock that
         # writing needs. So another thread writes.
         if self.since is None:
-            self.since = time.monotonic()
-            threading.Thread(
-                target=self._stop, args=(signal.Signals(number).name,), daemon=True
-            ).start()
+            self.since = self._answered_at = time.monotonic()
+            for work in (lambda: self._stop(signal.Signals(number).name), self._watch):
+                threading.Thread(target=work, daemon=True).start()
             return
+        self._exit(
+            "Exited. Runs may still be stopping; their worker will exit on its own.",
+            ExitCode.INTERRUPTED,
+        )
+
+    def _stop(self, signal_name: str) -> None:
+        """Ask the workers to stop, then see again and again whether the store is there."""
+        self._say("Stopping. Runs keep their last checkpoint. Press Ctrl-C again to exit now.")
+        said = False
+        while True:
+            try:
+                if self._asked:
+                    self._driver.mailbox.cancelled()
+                else:
+                    self._driver.stop(f"the driver received {signal_name}")
+                self._asked = True
+                self._answered_at = time.monotonic()
+            except InfrastructureError as error:
+                if not self._asked and not said:
+                    self._say(f"could not ask the workers to stop: {error}; trying again")
+                    said = True
+            except DrillyardError as error:
+                self._say(f"could not ask the workers to stop: {error}")
+                self._over.set()
+            if self._over.wait(ASK_S):
+                return
+
+    def _watch(self) -> None:
+        """Exit when the store has not answered for long: each of its calls may hang."""
+        while not self._over.wait(AWAY_S / 20):
+            if time.monotonic() - self._answered_at > AWAY_S:
+                asked = "were" if self._asked else "were not"
+                why = f"Exited: the store does not answer. The workers {asked} asked to stop."
+                self._exit(why, ExitCode.INFRASTRUCTURE)
+
+    def _exit(self, why: str, code: ExitCode) -> None:
+        mailbox = self._driver.mailbox
         os.write(
             2,
-            f"\nExited. Runs of {mailbox.experiment!r} may still be stopping; their worker will "
-            "exit on its own.\n"
+            f"\n{why}\n"
             f"  show them:   {bare('status', mailbox)}\n"
             f"  stop them:   {bare('cancel', mailbox)}\n"
             f"  continue:    {bare('resume', mailbox)}\n".encode(),
@@ -84,3 +130,4 @@ class Interrupts:
             self._driver.stop(f"the driver received {signal_name}")
         except DrillyardError as error:
             self._say(f"could not ask the workers to stop: {error}")
+        os._exit(int(code))

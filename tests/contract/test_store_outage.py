@@ -7,6 +7,7 @@ the next call adopts them.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -190,6 +191,32 @@ def test_an_outage_that_outlasts_the_call_leaves_the_experiment_free_for_the_nex
     with pytest.raises(InfrastructureError, match="no route to host"):
         bench.run()
     bench.back()
+    goes_on_and_is_adopted(bench)
+
+
+@pytest.mark.parametrize("how", ["down", "hangs"])
+def test_sigterm_in_an_outage_ends_the_command(bench: Bench, how: str) -> None:
+    """It neither waits for runs that were never asked to stop, nor for a call that hangs."""
+    command = [sys.executable, "-m", "tests.helpers.outage_store", "signalled", "gated.yaml"]
+    with subprocess.Popen(
+        [*command, bench.url],
+        cwd=bench.project,
+        env={**os.environ, "PYTHONPATH": rules.path(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            until(lambda: child.poll() is not None or all(bench.steps()))
+            (bench.folder / how).touch()
+            child.send_signal(signal.SIGTERM)
+            _, said = child.communicate(timeout=PATIENCE_S)
+        finally:
+            (bench.folder / how).unlink(missing_ok=True)
+            child.kill()
+    assert child.returncode == 4, said
+    assert "The workers were not asked to stop" in said, said
+    assert "Traceback" not in said, said
     goes_on_and_is_adopted(bench)
 
 

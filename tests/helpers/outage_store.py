@@ -6,6 +6,7 @@ store is away and the machines go on, as with a laptop whose network is down. Fi
 say what fails:
 
     down                 every verb
+    hangs                every verb waits for as long as the file is there
     down-after-renting   makes ``down`` as soon as the ledger has a rented lease
     back-to-cancel       whoever wants to write ``control/cancel.json`` finds the store back
     blip                 one listing of a run's attempts, for which only who follows curves asks;
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -44,6 +46,8 @@ class OutageStore(FileStore):
         self._says = self.root.parent
 
     def _reach(self) -> None:
+        while (self._says / "hangs").exists():
+            time.sleep(0.05)
         if (self._says / "down").exists():
             self._fail()
 
@@ -106,7 +110,12 @@ class OutageStore(FileStore):
 
 def program(way: str, file: str, store: str) -> int:
     """Run an experiment; the exit code of the command line."""
-    driver.Watcher = impatient  # type: ignore[assignment,attr-defined]
+    if way == "signalled":
+        from drillyard_flows import interrupts
+
+        interrupts.AWAY_S, way = 3.0, "command"
+    else:
+        driver.Watcher = impatient  # type: ignore[assignment,attr-defined]
     if way == "command":
         from drillyard.cli.main import main
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -26,7 +26,7 @@ from drillyard.backend.prices import spent
 from drillyard.errors import CorruptObject, StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Record
-from drillyard.mailbox.store import keys
+from drillyard.mailbox.store import ObjectInfo
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.home import local_home
 from drillyard.system.safe_names import lease_id
@@ -135,38 +135,43 @@ class Ledger:
         self._mailbox = mailbox
         self._clock = clock
         self._home = home or local_home()
-        self._over: dict[str, Entry] = {}
-        """Leases that the provider no longer listed: their records do not change."""
+        self._known: dict[str, tuple[ObjectInfo, Record]] = {}
+        """Key of a record -> how it was listed, and the record."""
 
     def entries(self) -> list[Entry]:
-        """Every lease, oldest first. What has ended for certain is read once."""
+        """Every lease, oldest first. One listing, and reads of what is new in it."""
         prefix = self._mailbox.key("leases/")
-        there: dict[str, set[str]] = {}
-        for key in keys(self._mailbox.store, prefix):
-            lease, _, name = key[len(prefix) :].partition("/")
-            there.setdefault(lease, set()).add(name)
-        found = []
-        for lease, names in there.items():
-            entry = self._over.get(lease) or self._entry(lease, names)
-            if entry is None:
-                continue
-            found.append(entry)
-            if not entry.unseen:
-                self._over[lease] = entry
+        there: dict[str, dict[str, ObjectInfo]] = {}
+        for info in self._mailbox.store.list(prefix):
+            lease, _, name = info.key[len(prefix) :].partition("/")
+            there.setdefault(lease, {})[name] = info
+        found = [
+            Entry(intent, self._seen(names, _RENTED, Rented), self._seen(names, _GONE, Gone))
+            for names in there.values()
+            if (intent := self._seen(names, _INTENT, Intent)) is not None
+        ]
         return sorted(found, key=lambda e: e.intent.ordinal)
+
+    def _seen(self, names: Mapping[str, ObjectInfo], name: str, kind: type[R]) -> R | None:
+        """A record of a lease; read again only when its size or time in the listing changed."""
+        info = names.get(name)
+        if info is None:
+            return None
+        known, record = self._known.get(info.key, (None, None))
+        if known == info and isinstance(record, kind):
+            return record
+        read = self._mailbox.read(info.key.removeprefix(self._mailbox.key("")), kind)
+        if read is not None:
+            self._known[info.key] = info, read
+        return read
 
     def entry(self, lease: str) -> Entry | None:
         """A lease by its id, or None."""
-        return self._entry(lease, {_INTENT, _RENTED, _GONE})
-
-    def _entry(self, lease: str, names: set[str]) -> Entry | None:
-        def read(name: str, kind: type[R]) -> R | None:
-            return self._mailbox.read(f"leases/{lease}/{name}", kind) if name in names else None
-
-        intent = read(_INTENT, Intent)
+        read, folder = self._mailbox.read, f"leases/{lease}"
+        intent = read(f"{folder}/{_INTENT}", Intent)
         if intent is None:
             return None
-        return Entry(intent, read(_RENTED, Rented), read(_GONE, Gone))
+        return Entry(intent, read(f"{folder}/{_RENTED}", Rented), read(f"{folder}/{_GONE}", Gone))
 
     def next_lease(self) -> tuple[int, str]:
         """(ordinal, id) of a lease that was never requested."""

@@ -81,7 +81,10 @@ class Interrupts:
 
     def _stop(self, signal_name: str) -> None:
         """Ask the workers to stop, then see again and again whether the store is there."""
-        self._say("Stopping. Runs keep their last checkpoint. Press Ctrl-C again to exit now.")
+        self._say(
+            "Stopping. Each run writes a checkpoint where it is, or keeps its last one. "
+            "Press Ctrl-C again to exit now."
+        )
         said = False
         while True:
             try:
@@ -119,15 +122,4 @@ class Interrupts:
             f"  continue:    {bare('resume', mailbox)}\n".encode(),
         )
         self._leave()
-        os._exit(int(ExitCode.INTERRUPTED))
-
-    def _stop(self, signal_name: str) -> None:
-        self._say(
-            "Stopping. Each run writes a checkpoint where it is, or keeps its last one. "
-            "Press Ctrl-C again to exit now."
-        )
-        try:
-            self._driver.stop(f"the driver received {signal_name}")
-        except DrillyardError as error:
-            self._say(f"could not ask the workers to stop: {error}")
         os._exit(int(code))

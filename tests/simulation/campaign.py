@@ -1,0 +1,146 @@
+"""Many schedules, one after the other, until the time is over or one fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from tests.simulation.patches import installed
+from tests.simulation.plan import Plan, draw
+from tests.simulation.schedule import Result, Schedule
+from tests.simulation.shrink import shrink
+
+BACKENDS = ("sim", "gcp")
+
+
+@dataclass
+class Summary:
+    """What a campaign did.
+
+    Attributes:
+        first: The first seed.
+        schedules: How many ran.
+        steps: Steps of each.
+        seconds: Real time.
+        counts: How often each fault hit.
+        ends: How the last command of each schedule ended.
+        failed: The first schedule that failed; None: none.
+        shortest: Its shortest form.
+    """
+
+    first: int
+    schedules: int = 0
+    steps: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)
+    failed: Result | None = None
+    shortest: Plan | None = None
+
+    def document(self) -> dict[str, object]:
+        """As JSON."""
+        return {
+            "schedules": self.schedules,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "counts": dict(self.counts),
+            "failed": None if self.failed is None else self.failed.plan.seed,
+        }
+
+
+def one(plan: Plan, begin: object, verbose: bool = False) -> Result:
+    """Run a copy of a plan.
+
+    Args:
+        plan: What happens.
+        begin: From ``installed``.
+        verbose: Also trace each change.
+    """
+    schedule = Schedule(plan.copy(), verbose)
+    begin(schedule.world)  # type: ignore[operator]
+    return schedule.run()
+
+
+def campaign(
+    first: int,
+    *,
+    seconds: float | None = None,
+    schedules: int | None = None,
+    backend: str | None = None,
+    defect: str | None = None,
+    cut_down: bool = True,
+) -> Summary:
+    """Run schedules of consecutive seeds until one fails.
+
+    Args:
+        first: The first seed.
+        seconds: Real time after which no schedule begins.
+        schedules: How many at most.
+        backend: Where machines are rented; None: each in turn.
+        defect: A defect to put back; see ``defects``.
+        cut_down: Shrink a schedule that fails.
+    """
+    from tests.simulation.defects import patches_of
+
+    clock = time.perf_counter  # the real one, whatever is replaced below
+    summary, began = Summary(first), clock()
+    with installed(patches_of(defect)) as begin:
+        seed = first
+        while (schedules is None or summary.schedules < schedules) and (
+            seconds is None or clock() - began < seconds
+        ):
+            result = one(draw(seed, backend or BACKENDS[seed % len(BACKENDS)]), begin)
+            summary.schedules += 1
+            summary.steps.append(result.steps)
+            summary.counts.update(result.counts)
+            if result.failed:
+                summary.failed = result
+                if cut_down:
+                    plan = draw(seed, result.plan.backend)
+                    summary.shortest = shrink(
+                        plan, result.trouble[0], lambda p: one(p, begin).trouble
+                    )
+                break
+            seed += 1
+    summary.seconds = clock() - began
+    return summary
+
+
+def side_by_side(first: int, seconds: float, cores: int) -> int:
+    """Campaigns in several processes; prints one line for all; the exit code."""
+    base = [sys.executable, "-m", "tests.simulation", "--seconds", str(seconds), "--json"]
+    started = [
+        subprocess.Popen(
+            [*base, "--seed-from", str(first + 10_000_000 * core)],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            text=True,
+        )
+        for core in range(cores)
+    ]
+    answers = [process.communicate()[0] for process in started]
+    documents = [json.loads(answer.splitlines()[-1]) for answer in answers]
+    steps = [n for document in documents for n in document["steps"]]
+    counts: Counter[str] = Counter()
+    for document in documents:
+        counts.update(document["counts"])
+    print(line(len(steps), steps, seconds, counts))
+    failed = [d["failed"] for d in documents if d["failed"] is not None]
+    for seed in failed:
+        print(f"failed: python -m tests.simulation --seed {seed}")
+    return 1 if failed else 0
+
+
+def line(schedules: int, steps: list[int], seconds: float, counts: Counter[str]) -> str:
+    """The figures of a campaign."""
+    faults = ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
+    return (
+        f"{schedules:,} schedules, {sum(steps):,} steps in {seconds:.0f} s; steps of a schedule: "
+        f"median {statistics.median(steps or [0]):,.0f}, most {max(steps, default=0):,}\n"
+        f"faults that hit: {faults}"
+    )

@@ -1,0 +1,121 @@
+"""What happens at a time: faults of machines, and what a person does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.simulation import programs
+from tests.simulation.plan import Fault
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Host, Process, World
+
+
+class Events:
+    """Lets the timed faults of a plan happen.
+
+    Args:
+        world: Where.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def schedule(self) -> None:
+        """Put them on the agenda."""
+        for fault in self._world.plan.faults:
+            if not fault.at_effect and fault.kind != "outage":
+                self._world.at(fault.at, lambda fault=fault: self._happen(fault))
+
+    def _happen(self, fault: Fault) -> None:
+        self._world.counts[fault.kind] += 1
+        self._world.note("event", str(fault))
+        getattr(self, fault.kind)(fault)
+
+    def _target(self, fault: Fault) -> Process | None:
+        found = self._world.living(fault.who or "driver")
+        return found[fault.nth % len(found)] if found else None
+
+    # -- processes and machines ---------------------------------------------------------------
+
+    def kill(self, fault: Fault) -> None:
+        """kill -9."""
+        process = self._target(fault)
+        if process is not None:
+            process.die()
+
+    def pause(self, fault: Fault) -> None:
+        """SIGSTOP, and SIGCONT later."""
+        process = self._target(fault)
+        if process is not None:
+            process.pause(fault.for_s)
+
+    def close_lid(self, fault: Fault) -> None:
+        """The driver's laptop sleeps."""
+        self._laptop.sleep(self._world.time, fault.for_s)
+
+    def jump(self, fault: Fault) -> None:
+        """The clock of a machine jumps."""
+        host = self._world.hosts.get(fault.who)
+        if host is not None:
+            host.skew_s += fault.nth
+
+    def preempt(self, fault: Fault) -> None:
+        """The provider takes a machine: with notice, or without."""
+        vms = [v for v in self._world.cloud.vms if v.gone_at is None and v.booted]
+        if vms and fault.nth:
+            self._world.cloud.gone(vms[-1])
+        elif vms:
+            self._world.cloud.end(vms[0], 25.0)
+
+    def crash_loop(self, fault: Fault) -> None:
+        """Tickets crash one after the other, as on a machine with broken memory."""
+        for process in self._world.living("ticket"):
+            process.die()
+        if self._world.time < fault.at + fault.for_s:
+            self._world.at(self._world.time + 2.0, lambda: self.crash_loop(fault))
+
+    def clone(self, fault: Fault) -> None:
+        """The command in a container that has the host's name, and pids of its own."""
+        from tests.simulation.world import Host
+
+        hosts = self._world.hosts
+        if "clone" not in hosts:
+            hosts["clone"] = Host("laptop", "boot-clone")
+        programs.run_command(self._world, "clone")
+
+    def twin_worker(self, fault: Fault) -> None:
+        """A second worker on one machine, as a supervisor that restarts it too early makes it."""
+        vms = [v for v in self._world.cloud.vms if v.gone_at is None and v.booted]
+        if vms:
+            self._world.cloud.run_program(vms[fault.nth % len(vms)])
+
+    # -- a person -----------------------------------------------------------------------------
+
+    def cancel(self, fault: Fault) -> None:
+        """``drillyard cancel``."""
+        programs.cancel_command(self._world, "office")
+
+    def repeat(self, fault: Fault) -> None:
+        """The command again, on the same machine."""
+        programs.run_command(self._world, "laptop")
+
+    def second_driver(self, fault: Fault) -> None:
+        """The command on another machine."""
+        programs.run_command(self._world, "office")
+
+    def add_seed(self, fault: Fault) -> None:
+        """One more seed in the file, and the command again."""
+        if not self._world.plan.study:
+            self._world.wish.seeds += 1
+        programs.run_command(self._world, "laptop")
+
+    def raise_budget(self, fault: Fault) -> None:
+        """A larger budget in the file, and the command again."""
+        self._world.wish.max_cost *= 2
+        self._world.wish.max_hours *= 2
+        programs.run_command(self._world, "laptop")
+
+    @property
+    def _laptop(self) -> Host:
+        return self._world.host("laptop")

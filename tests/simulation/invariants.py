@@ -1,0 +1,230 @@
+"""What must hold after each step, and at the end of a schedule."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from drillyard.leases.ledger import Gone, Intent
+from drillyard.mailbox.mailbox import sha256_hex
+from drillyard.mailbox.records import Accepted, DriverRecord, Ending, Manifest, Reopened
+from drillyard.mailbox.status import RETRIES, Cause
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Process, World
+
+MONEY_MARGIN_S = 120.0
+"""By how much the ledger may be wrong about a lease, besides what stands in ``_money``."""
+IN_FLIGHT = 1
+"""Requests of a superseded driver that were on their way."""
+_ACCEPTED = re.compile(r"[^/]+/runs/[^/]+/\w+\.accepted\.json\Z")
+_CLAIM = re.compile(r"[^/]+/claims/(?P<ticket>.+)\.(?P<attempt>\d+)\.json\Z")
+_ENDING = re.compile(r"[^/]+/claims/.+\.ended\.json\Z")
+_CANCEL = "toy/control/cancel.json"
+LIMITS = dict(RETRIES)
+"""As they are meant, also when a defect changes them."""
+NOTICED_S = 30.0
+"""Within this time a worker that can read its mailbox knows of an order to stop."""
+_DRIVER = re.compile(r"[^/]+/driver/(?P<number>\d+)\.json\Z")
+_OWN = re.compile(r"[^/]+/(driver|timings|notified)/")
+
+
+class Invariants:
+    """Watches one world.
+
+    Args:
+        world: Its store and its provider are looked at.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._accepted: dict[str, bytes] = {}
+        self._claims: set[str] = set()
+        self._drivers: dict[int, int] = {}
+        """Number of a driver -> pid of its process."""
+        self._late: dict[int, int] = {}
+        self._seen: set[int] = set()
+        self._records: dict[str, bytes] = {}
+        self._endings: set[str] = set()
+        self._cancelled_at: float | None = None
+
+    def after_change(self, key: str) -> None:
+        """Look at what just changed; called at the moment of each change."""
+        if key.startswith("cloud/"):
+            self._rented(key.partition("/")[2])
+            return
+        data = self._world.objects.data.get(key)
+        writer = self._world.current.process if self._world.current else None
+        self._result_stays(key, data[0] if data else None)
+        if data is not None and (_CLAIM.match(key) or _ENDING.match(key)):
+            self._once(key, data[0])
+        if data is not None and key.endswith("/gone.json"):
+            self._gone(key, Gone.from_bytes(data[0]))
+        if writer is not None and writer.kind == "driver":
+            self._superseded_is_mute(key, writer)
+        match = _CLAIM.match(key)
+        if key == _CANCEL:
+            self._cancelled_at = self._world.time if data is not None else None
+        if match is not None and data is not None and key not in self._claims:
+            self._claims.add(key)
+            told = self._cancelled_at is not None and self._world.time - self._cancelled_at
+            if told and told > NOTICED_S and writer and self._healthy(writer, NOTICED_S):
+                self._broken(f"{key} was claimed {told:.0f} s after the order to stop")
+            self._attempt(match["ticket"], int(match["attempt"]))
+
+    def cloud_change(self, process: Process, what: str) -> None:
+        """A request that changes something at the provider."""
+        if process.kind == "driver":
+            self._count_late(process, what)
+
+    # -- each step ----------------------------------------------------------------------------
+
+    def _once(self, key: str, data: bytes) -> None:
+        """Claims and endings are written once; an ending is true."""
+        before = self._records.setdefault(key, data)
+        if before != data:
+            self._broken(f"{key} was written over")
+        elif _ENDING.match(key) and key not in self._endings:
+            self._endings.add(key)
+            self._buried(Ending.from_bytes(data))
+
+    def _buried(self, ending: Ending) -> None:
+        """Nobody closes an attempt whose process works."""
+        if ending.cause not in (Cause.INFRASTRUCTURE, Cause.PREEMPTION):
+            return
+        writer = self._world.current.process if self._world.current else None
+        for process in self._world.living("ticket"):
+            if process.attempt != (ending.ticket, ending.attempt) or process is writer:
+                continue
+            if process.host.up and process.alive and self._healthy(process, 60.0):
+                self._broken(
+                    f"attempt {ending.attempt} of {ending.ticket} was closed, and its process "
+                    f"{process.name} works"
+                )
+
+    def _gone(self, key: str, gone: Gone) -> None:
+        lease = key.split("/")[-2]
+        if gone.confirmed and any(
+            v.lease == lease and v.gone_at is None for v in self._world.cloud.vms
+        ):
+            self._broken(f"{lease} was written down as gone, and its machines exist")
+
+    def _healthy(self, process: Process, for_s: float) -> bool:
+        """Whether nothing has held a process up lately."""
+        world = self._world
+        since = world.time - for_s
+        if process.held_at > since or process.host.held_at > since or process.started > since:
+            return False
+        return not any(
+            f.kind == "outage" and f.at < world.time and f.at + f.for_s > since
+            for f in world.plan.faults
+        )
+
+    def _result_stays(self, key: str, data: bytes | None) -> None:
+        before = self._accepted.get(key)
+        if before is not None and data != before:
+            self._broken(f"the accepted result {key} {'changed' if data else 'disappeared'}")
+        if data is not None and before is None and _ACCEPTED.match(key):
+            self._accepted[key] = data
+            self._readable(key, data)
+
+    def _readable(self, key: str, data: bytes) -> None:
+        accepted = Accepted.from_bytes(data)
+        objects, root = self._world.objects.data, key.partition("/")[0]
+        manifest = objects.get(f"{root}/{accepted.manifest}")
+        if manifest is None or sha256_hex(manifest[0]) != accepted.manifest_sha256:
+            self._broken(f"{key}: its manifest is missing or not what was accepted")
+            return
+        for name, entry in Manifest.from_bytes(manifest[0]).files.items():
+            there = objects.get(f"{root}/{entry.key}")
+            if there is None or sha256_hex(there[0]) != entry.sha256:
+                self._broken(f"{key}: its file {name} is missing or was changed")
+
+    def _superseded_is_mute(self, key: str, writer: Process) -> None:
+        match = _DRIVER.match(key)
+        if match is not None:
+            self._driver(int(match["number"]), writer)
+        if not _OWN.match(key):
+            self._count_late(writer, f"wrote {key}")
+
+    def _driver(self, number: int, writer: Process) -> None:
+        """One process is a driver, and nobody takes over from one that works."""
+        if self._drivers.setdefault(number, writer.pid) != writer.pid:
+            self._broken(f"two processes are driver {number}")
+        if number in self._seen:
+            return
+        self._seen.add(number)
+        for process in self._world.living("driver"):
+            before = process.pid == self._drivers.get(number - 1)
+            if before and self._healthy(process, 60.0) and process.result is None:
+                record = self._world.objects.data.get(f"toy/driver/{number - 1}.json")
+                if record and DriverRecord.from_bytes(record[0]).ended_at is None:
+                    self._broken(
+                        f"driver {number} took over from driver {number - 1}, which works"
+                    )
+
+    def _count_late(self, writer: Process, what: str) -> None:
+        mine = max((n for n, pid in self._drivers.items() if pid == writer.pid), default=0)
+        if not mine or mine == max(self._drivers):
+            return
+        self._late[mine] = self._late.get(mine, 0) + 1
+        if self._late[mine] > IN_FLIGHT:
+            self._broken(f"driver {mine} {what} after driver {max(self._drivers)} took over")
+
+    def _rented(self, lease: str) -> None:
+        if not any(f"/leases/{lease}/intent.json" in k for k in self._world.objects.data):
+            self._broken(f"machines of {lease} exist, and no ledger has it")
+
+    def _attempt(self, ticket: str, attempt: int) -> None:
+        """A new attempt follows the ending of the one before it, within the limits."""
+        endings = [e for n in range(1, attempt) if (e := self._ending(ticket, n)) is not None]
+        if attempt > 1 and len(endings) < attempt - 1:
+            self._broken(f"attempt {attempt} of {ticket} began before the one before had ended")
+        reopened = self._world.objects.data.get("toy/control/reopened.json")
+        after = Reopened.from_bytes(reopened[0]).after.get(ticket, 0) if reopened else 0
+        causes = [e.cause for e in endings if e.attempt > after and e.cause is not None]
+        for cause in set(causes) - {Cause.CANCELLED}:
+            if causes.count(cause) > LIMITS[cause]:
+                self._broken(f"attempt {attempt} of {ticket} after {causes.count(cause)} {cause}")
+
+    def _ending(self, ticket: str, attempt: int) -> Ending | None:
+        there = self._world.objects.data.get(f"toy/claims/{ticket}.{attempt}.ended.json")
+        return Ending.from_bytes(there[0]) if there else None
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def at_end(self) -> None:
+        """Everything is decided, and nothing is left."""
+        world = self._world
+        for key, data in self._accepted.items():
+            self._readable(key, data)
+        for left in world.cloud.left():
+            self._broken(f"{left} exists still")
+        for process in world.processes:
+            if process.alive:
+                self._broken(f"{process.name} lives still, on {process.host.name}")
+            if process.error is not None or " Bug " in str(process.result):
+                self._broken(f"{process.kind} ended with {process.error!r} {process.result!r}")
+        self._ledger()
+
+    def _ledger(self) -> None:
+        data = self._world.objects.data
+        for key in sorted(k for k in data if k.endswith("/intent.json")):
+            lease = key.split("/")[-2]
+            intent = Intent.from_bytes(data[key][0])
+            gone = data.get(key.replace("intent.json", "gone.json"))
+            if gone is None:
+                self._broken(f"the ledger has {lease} as open, and it is gone")
+                continue
+            self._money(intent, Gone.from_bytes(gone[0]))
+
+    def _money(self, intent: Intent, gone: Gone) -> None:
+        lease = intent.order.lease_id
+        vms = [v for v in self._world.cloud.vms if v.lease == lease]
+        spent_s = sum((v.gone_at or self._world.time) - v.born_at for v in vms)
+        counted_s = gone.lived_s * intent.order.workers
+        if counted_s < spent_s - MONEY_MARGIN_S * max(1, len(vms)):
+            self._broken(f"{lease}: {counted_s:.0f} machine seconds counted, {spent_s:.0f} spent")
+
+    def _broken(self, what: str) -> None:
+        self._world.trouble.append(what)

@@ -1,0 +1,209 @@
+"""What happens in one schedule: drawn from a seed, printed, and cut down when it fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Process, World
+
+EFFECTS = ("die-before", "die-after", "lose-answer", "refuse", "sleep-before", "sleep-after")
+"""Faults that hit one request."""
+EVENTS = (
+    *("kill", "kill", "pause", "close_lid", "outage", "preempt", "preempt", "twin_worker", "jump"),
+    *("crash_loop", "clone", "second_driver", "cancel", "add_seed", "raise_budget", "repeat"),
+)
+PLACES = {
+    "driver": (
+        *("", "driver/", "experiment.json", "run.json", "queue/", "cancel.json"),
+        *("intent.json", "rented.json", "gone.json", "trials/", "study.json", "timings/"),
+    ),
+    "worker": ("", "claims/", ".ended.json", "workers/"),
+    "ticket": ("", "manifest.json", "accepted.json", ".ended.json", "board/", "attempts/"),
+    "reaper": ("", "gone.json"),
+}
+"""Kind of process -> parts of the keys that it writes; an empty one stands for every change."""
+
+
+@dataclass
+class Fault:
+    """One thing that goes wrong, or that a person does.
+
+    Attributes:
+        kind: One of ``EFFECTS``, or the name of a method of ``events.Events``.
+        at: Virtual seconds: when it happens, or from when on it waits for its request.
+        who: Kind of process; empty: any.
+        where: Part of the request's text.
+        nth: It skips that many requests that fit.
+        left: It hits that many requests in a row.
+        for_s: How long it lasts.
+        service: For outages and requests: ``store``, ``cloud``, or empty for both.
+    """
+
+    kind: str
+    at: float
+    who: str = ""
+    where: str = ""
+    nth: int = 0
+    left: int = 1
+    for_s: float = 0.0
+    service: str = ""
+
+    @property
+    def at_effect(self) -> bool:
+        """Whether it hits a request."""
+        return self.kind in EFFECTS
+
+    def hits(self, world: World, process: Process, service: str, what: str, changes: bool) -> bool:
+        """Whether it hits this request. Each request that fits counts."""
+        if world.time < self.at or (self.who and process.kind != self.who):
+            return False
+        if self.service and service != self.service:
+            return False
+        if not changes or self.where not in what:
+            return False
+        if self.nth > 0:
+            self.nth -= 1
+            return False
+        return True
+
+    def __str__(self) -> str:
+        default = Fault(self.kind, 0.0)
+        shown = [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in dataclasses.fields(self)
+            if f.name != "kind" and getattr(self, f.name) != getattr(default, f.name)
+        ]
+        return f"{self.kind}({', '.join(shown)})"
+
+
+@dataclass
+class Plan:
+    """A schedule.
+
+    Attributes:
+        seed: Of everything in it that is drawn later: latencies, tokens.
+        backend: Where machines are rented.
+        seeds: Runs of the experiment; trials of a study have two.
+        workers: ``resources.workers``.
+        duration_s: How long a training lasts.
+        pace_s: Pace of the store.
+        latency_s: Usual time of a request.
+        study: Whether it is a study, of this many trials; 0: it is not.
+        listing_lag_s: By how much the provider's listing is late.
+        faults: What goes wrong.
+        skews: Host -> how far its clock is ahead, in seconds.
+    """
+
+    seed: int
+    backend: str = "sim"
+    seeds: int = 2
+    workers: int = 2
+    duration_s: float = 8.0
+    pace_s: float = 1.0
+    latency_s: float = 0.03
+    study: int = 0
+    listing_lag_s: float = 4.0
+    client_patience_s: float = 6.0
+    boot_s: float = 5.0
+    max_hours: float = 2.0
+    faults: list[Fault] = field(default_factory=list)
+    skews: dict[str, float] = field(default_factory=dict)
+
+    def skew(self, host: str) -> float:
+        """How far a host's clock is ahead."""
+        return self.skews.get(host, 0.0)
+
+    def away(self, service: str, host: str, now: float) -> bool:
+        """Whether a service does not answer a host."""
+        return any(
+            f.kind == "outage"
+            and f.at <= now < f.at + f.for_s
+            and f.service in ("", service)
+            and f.who in ("", host)
+            for f in self.faults
+        )
+
+    @property
+    def quiet_at(self) -> float:
+        """When the last fault is over that has a time."""
+        return max((f.at + f.for_s for f in self.faults), default=0.0)
+
+    def copy(self, **changes: object) -> Plan:
+        """A copy with fresh faults: those of a plan are used up by its schedule."""
+        faults = [dataclasses.replace(f) for f in self.faults]
+        made: Plan = dataclasses.replace(self, **{"faults": faults, **changes})  # type: ignore[arg-type]
+        return made
+
+    def __str__(self) -> str:
+        default = Plan(0)
+        shown = [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in dataclasses.fields(self)
+            if f.name != "faults" and getattr(self, f.name) != getattr(default, f.name)
+        ]
+        lines = [f"Plan({', '.join(shown)})", *(f"  {fault}" for fault in self.faults)]
+        return "\n".join(lines)
+
+
+def draw(seed: int, backend: str | None = None) -> Plan:
+    """The plan of a seed."""
+    dice = random.Random(f"plan/{seed}")
+    plan = Plan(
+        seed,
+        backend=backend or "sim",
+        seeds=dice.choice([1, 2, 2, 3]),
+        workers=dice.choice([1, 2, 2]),
+        duration_s=dice.choice([2.0, 8.0, 20.0]),
+        pace_s=dice.choice([0.5, 1.0, 2.0]),
+        latency_s=dice.choice([0.01, 0.05, 0.2]),
+        study=dice.choice([0, 0, 0, 2, 3]),
+        listing_lag_s=dice.choice([0.0, 4.0, 10.0]),
+        boot_s=dice.choice([2.0, 10.0, 30.0]),
+        max_hours=dice.choice([2.0, 2.0, 2.0, 2.0, 0.05]),
+    )
+    span = 30.0 + plan.boot_s + plan.duration_s * plan.seeds * 2
+    for _ in range(dice.choice([1, 2, 3, 4, 6])):
+        plan.faults.append(_fault(dice, span))
+    if dice.random() < 0.3:
+        skewed = dice.choice(["laptop", "office", "vm1", "vm2"])
+        plan.skews = {skewed: dice.choice([-3600.0, -40.0, 40.0, 3600.0])}
+    plan.faults.sort(key=lambda f: f.at)
+    return plan
+
+
+def _fault(dice: random.Random, span: float) -> Fault:
+    at = round(dice.uniform(0.0, span), 2)
+    lasts = round(dice.choice([2.0, 20.0, 45.0, 200.0]) * dice.uniform(0.5, 1.5), 1)
+    if dice.random() < 0.55:
+        kind = dice.choice(EFFECTS)
+        who = dice.choice(["driver", "driver", "driver", "worker", "worker", "ticket", "reaper"])
+        service = dice.choice(["store", "store", "cloud"]) if who != "ticket" else "store"
+        return Fault(
+            kind,
+            at=at if dice.random() < 0.4 else 0.0,
+            who=who,
+            where=dice.choice(PLACES[who]) if service == "store" else "",
+            nth=dice.choice([0, 0, 0, 1, 2, 5]),
+            left=dice.choice([1, 1, 1, 4]) if kind in ("lose-answer", "refuse") else 1,
+            for_s=lasts if kind.startswith("sleep") else 0.0,
+            service=service,
+        )
+    kind = dice.choice(EVENTS)
+    fault = Fault(kind, at=at)
+    if kind in ("kill", "pause"):
+        fault.who = dice.choice(["driver", "worker", "ticket"])
+    if kind in ("pause", "close_lid", "outage", "crash_loop"):
+        fault.for_s = lasts
+    if kind == "outage":
+        fault.service = dice.choice(["store", "store", "cloud", ""])
+        fault.who = dice.choice(["", "", "laptop", "vm1"])
+    if kind in ("preempt", "twin_worker"):
+        fault.nth = dice.choice([0, 1])
+    if kind == "jump":
+        fault.who = dice.choice(["laptop", "vm1", "vm2"])
+        fault.nth = dice.choice([-3600, -60, 60, 3600])
+    return fault

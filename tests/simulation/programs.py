@@ -1,0 +1,164 @@
+"""The programs of the simulated processes: the product's own, called as their commands do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from drillyard.backend import open_backend
+from drillyard.driver.driver import Driver
+from drillyard.driver.session import drive
+from drillyard.driver.stop_order import StopOrder
+from drillyard.errors import AlreadyDriven, DrillyardError, InfrastructureError
+from drillyard.leases.ledger import Ledger
+from drillyard.leases.lost_attempts import LostAttemptCloser
+from drillyard.leases.reaper.reaper import reap
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.driver_lock import host
+from drillyard.mailbox.ticket_states import TicketState
+from drillyard.spec import ExperimentSpec
+from drillyard.spec.load import Loaded
+from drillyard.system.clock import SYSTEM
+from drillyard.worker import loop
+from drillyard.worker.worker import Worker
+from tests.simulation.machine import SimMachine
+from tests.simulation.provider import Vm, delete_self
+from tests.simulation.world import Process, World
+
+URL = "gs://simulated-bucket/runs"
+NAME = "toy"
+POWER_OFF_S = 3.0
+_TUNABLES: dict[str, Any] = {
+    "own": {"params": {"x": {"type": "float", "range": [0.0, 1.0], "default": 0.5}}}
+}
+
+
+def experiment(world: World) -> Loaded:
+    """The experiment as its file is now."""
+    plan, wish = world.plan, world.wish
+    values: dict[str, Any] = {
+        "name": NAME,
+        "workload": "mock",
+        "mock": {"duration_s": plan.duration_s},
+        "seeds": list(range(1, wish.seeds + 1)),
+        "resources": {"workers": plan.workers},
+        "backend": plan.backend,
+        "budget": {"max_hours": wish.max_hours, "max_cost": wish.max_cost, "stall_s": None},
+    }
+    if plan.study:
+        values["study"] = {
+            "chooser": "random",
+            "trials": plan.study,
+            "seed": 1,
+            "objectives": [{"metric": "evaluate/score", "direction": "min"}],
+        }
+        values["parameters"] = {"tunables": _TUNABLES, "tunable_params": ["own"]}
+    spec = ExperimentSpec.model_validate(values)
+    file = world.folder / "toy.yaml"
+    return Loaded(
+        spec=spec,
+        provenance={},
+        file=file,
+        folder=world.folder,
+        text="workload: mock\n",
+        command=["drillyard", "run", "toy.yaml"],
+    )
+
+
+def mailbox() -> Mailbox:
+    """The experiment's mailbox, as a process of the product opens it."""
+    return Mailbox(open_store(URL), NAME)
+
+
+def run_command(world: World, where: str) -> Process:
+    """``drillyard run toy.yaml`` on a machine of the user."""
+
+    def body(process: Process) -> object:
+        loaded = experiment(world)
+        driver = Driver(loaded, mailbox(), open_backend(loaded.spec.backend))
+        process.driver = driver  # type: ignore[attr-defined]
+        try:
+            if not driver.open():
+                return "complete"
+            outcome = drive(driver, report=False, say=lambda text: None)
+        except AlreadyDriven:
+            return "AlreadyDriven"
+        except DrillyardError as error:
+            return f"{type(error).__name__}: {error}"
+        return f"{outcome.kind.value} {outcome.word} {outcome.error or ''}"
+
+    return world.spawn(world.host(where), "driver", body)
+
+
+def reap_command(world: World, where: str = "office") -> Process:
+    """``drillyard reap`` on a machine that has rented nothing."""
+
+    def body(_: Process) -> object:
+        report = reap([world.plan.backend], home=world.folder / "home" / where)
+        return [(o.lease.lease_id, o.judgement.verdict.value, o.problem) for o in report.outcomes]
+
+    return world.spawn(world.host(where), "reaper", body)
+
+
+def cancel_command(world: World, where: str) -> Process:
+    """``drillyard cancel toy``."""
+
+    def body(_: Process) -> object:
+        try:
+            StopOrder(mailbox(), SYSTEM).give("on request")
+        except DrillyardError as error:
+            return str(error)
+        return "cancelled"
+
+    return world.spawn(world.host(where), "person", body)
+
+
+def machine_program(world: World, vm: Vm) -> Process:
+    """The program of a rented machine: a worker, then the machine's own end."""
+
+    def body(process: Process) -> object:
+        order = vm.order
+        box = mailbox()
+        backend = open_backend(order_backend(world))
+        closer = LostAttemptCloser(box, backend, Ledger(box, SYSTEM), f"machine {vm.name}", SYSTEM)
+
+        def close_lost(states: Mapping[str, TicketState]) -> None:
+            try:
+                closer.close_lost(states)
+            except InfrastructureError:
+                return
+
+        worker = Worker(
+            order,
+            world.folder / vm.name / str(process.pid),
+            1,
+            machine=SimMachine(1, process),
+            paid=True,
+            close_lost=close_lost,
+        )
+        code = loop.run(worker)
+        while not worker.terminated and vm.ending_at is None:
+            try:
+                delete_self(vm)
+            except DrillyardError:
+                world.sleep(20.0)
+        return code
+
+    process = world.spawn(vm.host, "worker", body, vm.order.lease_id)
+    # The start-up script powers the machine off once its program has ended, however it ended.
+    process.on_death.append(lambda: world.at(world.time + POWER_OFF_S, lambda: _off(world, vm)))
+    return process
+
+
+def _off(world: World, vm: Vm) -> None:
+    if not any(p.kind == "worker" for p in vm.host.processes.values()):
+        world.cloud.gone(vm)
+
+
+def order_backend(world: World) -> str:
+    """The backend as its machines open it."""
+    return world.plan.backend
+
+
+__all__ = ["NAME", "URL", "Path", "cancel_command", "host", "machine_program", "run_command"]

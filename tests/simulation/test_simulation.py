@@ -1,0 +1,45 @@
+"""Schedules from fresh seeds hold all invariants; the same seed gives the same schedule."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, because it replaces the clock and more."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.simulation", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.heavy
+def test_a_minute_of_schedules_from_a_fresh_seed() -> None:
+    done = simulate("--seconds", "60")
+    print(done.stdout)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3000:]}"
+
+
+@pytest.mark.slow
+def test_ten_minutes_of_schedules_on_two_cores() -> None:
+    done = simulate("--seconds", "600", "--cores", "2")
+    print(done.stdout)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3000:]}"
+
+
+def test_a_seed_is_replayed_exactly() -> None:
+    first, second = simulate("--seed", "7", "--trace"), simulate("--seed", "7", "--trace")
+    assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
+    assert first.stdout == second.stdout
+    assert "all invariants hold" in first.stdout

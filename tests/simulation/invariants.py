@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from drillyard.leases.ledger import Gone, Intent
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Accepted, DriverRecord, Ending, Manifest, Reopened
-from drillyard.mailbox.status import RETRIES, Cause
+from drillyard.mailbox.retries import RETRIES
+from drillyard.mailbox.status import Cause
 
 if TYPE_CHECKING:
     from tests.simulation.world import Process, World

@@ -30,7 +30,7 @@ _world: list[World] = []
 _REAL_GETPID = os.getpid
 _PACKAGES = ("drillyard", "drillyard_backends")
 MODULES = (
-    "drillyard.driver.session",
+    "drillyard.driver.six_phases",
     "drillyard.driver.driver",
     "drillyard.worker.loop",
     "drillyard.worker.execution",
@@ -293,13 +293,13 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
             ("drillyard.worker.worker.marked", _marked),
             ("drillyard.worker.orphans.send", _send),
             ("drillyard.worker.orphans.end", _end),
-            ("drillyard.worker.execution._listen_to_signals", _ticket_signals),
+            ("drillyard.worker.execution.listen_in_attempt", _ticket_signals),
             ("drillyard.worker.execution._set_threads", lambda run: None),
             ("drillyard.worker.execution.workplace", lambda scratch, code: "."),
-            ("drillyard.worker.loop._listen_to_signals", _worker_signals),
+            ("drillyard.worker.loop.listen_in_worker", _worker_signals),
             ("drillyard.worker.loop._Work", _work_class()),
             ("drillyard.workloads.mock._wait", _mock_wait),
-            ("drillyard.driver.session.Mirror", NoMirror),
+            ("drillyard.driver.six_phases.Mirror", NoMirror),
             ("drillyard.runs.submit.git_state", lambda folder: (None, None)),
             ("drillyard.runs.submit.versions", dict),
             *extra,

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from drillyard.backend import open_backend
 from drillyard.driver.driver import Driver
-from drillyard.driver.session import drive
-from drillyard.driver.stop_order import StopOrder
+from drillyard.driver.six_phases import drive
 from drillyard.errors import AlreadyDriven, DrillyardError, InfrastructureError
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.lost_attempts import LostAttemptCloser
 from drillyard.leases.reaper.reaper import reap
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.driver_lock import host
+from drillyard.mailbox.records import Cancel
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
@@ -106,7 +104,8 @@ def cancel_command(world: World, where: str) -> Process:
 
     def body(_: Process) -> object:
         try:
-            StopOrder(mailbox(), SYSTEM).give("on request")
+            order = Cancel(reason="on request", by="person", written_at=SYSTEM.now())
+            mailbox().write("control/cancel.json", order)
         except DrillyardError as error:
             return str(error)
         return "cancelled"
@@ -159,6 +158,3 @@ def _off(world: World, vm: Vm) -> None:
 def order_backend(world: World) -> str:
     """The backend as its machines open it."""
     return world.plan.backend
-
-
-__all__ = ["NAME", "URL", "Path", "cancel_command", "host", "machine_program", "run_command"]

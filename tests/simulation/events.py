@@ -10,6 +10,9 @@ from tests.simulation.plan import Fault
 if TYPE_CHECKING:
     from tests.simulation.world import Host, Process, World
 
+GHOST_S = 45.0
+"""How long the programs of a machine that is called gone run on."""
+
 
 class Events:
     """Lets the timed faults of a plan happen.
@@ -83,6 +86,12 @@ class Events:
         if "clone" not in hosts:
             hosts["clone"] = Host("laptop", "boot-clone")
         programs.run_command(self._world, "clone")
+
+    def ghost(self, fault: Fault) -> None:
+        """The provider calls a machine gone whose programs run on for a while."""
+        vms = [v for v in self._world.cloud.vms if v.gone_at is None and v.booted]
+        if vms:
+            self._world.cloud.gone(vms[0], GHOST_S)
 
     def twin_worker(self, fault: Fault) -> None:
         """A second worker on one machine, as a supervisor that restarts it too early makes it."""

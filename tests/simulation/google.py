@@ -200,7 +200,7 @@ class GoogleCloud:
             *compute.instances.disks,
         ]
 
-    def gone(self, vm: Vm) -> None:
+    def gone(self, vm: Vm, ghost_s: float = 0.0) -> None:
         """Preempted without notice."""
         self.compute.instances.preempt(vm.instance, notice=False)
 

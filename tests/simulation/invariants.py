@@ -95,9 +95,11 @@ class Invariants:
             return
         writer = self._world.current.process if self._world.current else None
         for process in self._world.living("ticket"):
-            if process.attempt != (ending.ticket, ending.attempt) or process is writer:
+            if process.attempt != (ending.ticket, ending.attempt) or not process.host.up:
                 continue
-            if process.host.up and process.alive and self._healthy(process, 60.0):
+            # An orphan is ended by whoever closes its attempt, on its own machine.
+            orphan = process.parent is None or not process.parent.alive
+            if writer is not None and writer.host is not process.host and not orphan:
                 self._broken(
                     f"attempt {ending.attempt} of {ending.ticket} was closed, and its process "
                     f"{process.name} works"

@@ -56,6 +56,7 @@ class SimTicketProcess:
             lambda _: execution.execute(job, self._pipe),  # type: ignore[arg-type]
             worker.mark,
         )
+        self._process.parent = worker
         self._process.attempt = (job.claim.ticket, job.claim.attempt)
         self._process.on_death.append(woken.set)
         worker.on_death.append(self._pipe.close)

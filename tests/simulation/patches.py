@@ -50,6 +50,10 @@ MODULES = (
     "google.cloud.compute_v1",
     "google.auth.transport.requests",
     "tests.simulation.google",
+    "drillyard_backends.azure.backend",
+    "azure.core.pipeline.transport",
+    "azure.core.credentials",
+    "tests.simulation.azure",
 )
 """Imported before anything is replaced."""
 
@@ -251,7 +255,7 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
 
     for module in MODULES:
         importlib.import_module(module)
-    from tests.simulation import google
+    from tests.simulation import azure, google
 
     if "sim" not in names("stores"):
         register("stores", "sim", "tests.simulation.store:SimStore")
@@ -307,6 +311,7 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
             put(target, value)
         put("drillyard.mailbox.store.load", _load)
         google.install(undo)
+        azure.install(undo)
         state, level = random.getstate(), logging.root.manager.disable
         logging.disable(logging.CRITICAL)
 

@@ -14,7 +14,16 @@ EFFECTS = ("die-before", "die-after", "lose-answer", "refuse", "sleep-before", "
 """Faults that hit one request."""
 EVENTS = (
     *("kill", "kill", "pause", "close_lid", "outage", "preempt", "preempt", "twin_worker", "jump"),
-    *("crash_loop", "clone", "second_driver", "cancel", "add_seed", "raise_budget", "repeat"),
+    *(
+        "ghost",
+        "crash_loop",
+        "clone",
+        "second_driver",
+        "cancel",
+        "add_seed",
+        "raise_budget",
+        "repeat",
+    ),
 )
 PLACES = {
     "driver": (
@@ -63,7 +72,8 @@ class Fault:
             return False
         if self.service and service != self.service:
             return False
-        if not changes or self.where not in what:
+        # A provider's answers are lost to questions too; those of the store are too many.
+        if not (changes or service == "cloud") or self.where not in what:
             return False
         if self.nth > 0:
             self.nth -= 1
@@ -187,8 +197,8 @@ def _fault(dice: random.Random, span: float) -> Fault:
             at=at if dice.random() < 0.4 else 0.0,
             who=who,
             where=dice.choice(PLACES[who]) if service == "store" else "",
-            nth=dice.choice([0, 0, 0, 1, 2, 5]),
-            left=dice.choice([1, 1, 1, 4]) if kind in ("lose-answer", "refuse") else 1,
+            nth=dice.choice([0, 0, 0, 1, 2, 5]) if service == "store" else dice.choice([0, 3, 9]),
+            left=dice.choice([1, 1, 1, 4, 12]) if kind in ("lose-answer", "refuse") else 1,
             for_s=lasts if kind.startswith("sleep") else 0.0,
             service=service,
         )

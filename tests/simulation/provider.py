@@ -103,14 +103,18 @@ class SimCloud:
                     signal_to(process, 15)
             self.world.at(self.world.time + after_s, lambda: self.gone(vm))
 
-    def gone(self, vm: Vm) -> None:
-        """A machine is gone, with all that ran there."""
+    def gone(self, vm: Vm, ghost_s: float = 0.0) -> None:
+        """A machine is gone, with all that ran there, or as far as the provider knows."""
         if vm.gone_at is None:
             vm.gone_at = self.world.time
             vm.host.up = False
             self.world.note("cloud", f"{vm.name} is gone")
-            for process in list(vm.host.processes.values()):
-                process.die()
+            self.world.at(self.world.time + ghost_s, lambda: self._cut(vm))
+
+    @staticmethod
+    def _cut(vm: Vm) -> None:
+        for process in list(vm.host.processes.values()):
+            process.die()
 
     def listed(self) -> list[Order]:
         """Orders of leases with machines, as a late listing shows them."""

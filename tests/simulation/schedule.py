@@ -32,6 +32,10 @@ def cloud_of(world: World) -> Any:
         from tests.simulation.google import GoogleCloud
 
         return GoogleCloud(world)
+    if world.plan.backend == "azure":
+        from tests.simulation.azure import AzureCloud
+
+        return AzureCloud(world)
     return SimCloud(world)
 
 

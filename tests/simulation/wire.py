@@ -6,12 +6,14 @@ translation of errors, its pages.
 
 from __future__ import annotations
 
+import io
 import json
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import requests
+import urllib3
 
 from drillyard_emulators.http.wire import Refusal, Request, Response
 from tests.simulation.patches import world
@@ -41,7 +43,8 @@ def send(_adapter: object, asked: requests.PreparedRequest, **_: Any) -> request
         body=body.encode() if isinstance(body, str) else bytes(body),
         caller=now.cloud.caller,
     )
-    path = request.path.partition("/projects/")[2] or request.path
+    path = request.path.partition("/projects/")[2] or request.path.partition("/workspaces/")[2]
+    path = path or request.path
     reads = request.method in READS or path.endswith(ASKS)
     try:
         answer = now.effect(
@@ -75,6 +78,8 @@ def _response(asked: requests.PreparedRequest, answer: Response) -> requests.Res
     made.status_code = answer.status
     made.headers.update({"Date": formatdate(EPOCH + world().time, usegmt=True), **answer.headers})
     made._content = answer.body
+    # azure-core reads the raw answer.
+    made.raw = urllib3.HTTPResponse(io.BytesIO(answer.body), preload_content=False)
     made.url, made.request, made.encoding = asked.url or "", asked, "utf-8"
     made.reason = "OK" if answer.status < 400 else "simulated"
     return made

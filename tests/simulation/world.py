@@ -83,6 +83,7 @@ class Process:
         self.error: BaseException | None = None
         self.paused_until = 0.0
         self.held_at = -1e9
+        self.parent: Process | None = None
         self.attempt: tuple[str, int] | None = None
         """Ticket and number, of a ticket's process."""
         self.on_term: Callable[[], None] | None = None

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 CALLER = "person"
+_SIGN_IN = ("login", "rest", "service", "store")
 KEPT = "drillyard"
 """The cluster of the settings, which is kept: without jobs it has no nodes."""
 ENVIRONMENT = {
@@ -157,7 +158,10 @@ class AzureCloud:
 
     def app(self, request: Request) -> Response:
         """Answer a request."""
-        answer = self._apps[request.host](request)
+        serve = self._apps.get(request.host)
+        if serve is None:  # what jobs left in the storage: nothing
+            return Response(404, b"", {"x-ms-error-code": "BlobNotFound"})
+        answer: Response = serve(request)
         return answer
 
     @property
@@ -228,8 +232,7 @@ def install(undo: contextlib.ExitStack) -> None:
         ("drillyard_emulators.azure.nodes.Machine", VirtualNode),
         ("drillyard_emulators.azure.nodes._LOOK_S", 1.0),
         ("drillyard_emulators.azure.nodes._free_port", lambda: 1),
-        ("drillyard_backends.azure.rest.credential", _Credential),
-        ("drillyard_backends.azure.service.credential", _Credential),
+        *((f"drillyard_backends.azure.{name}.credential", _Credential) for name in _SIGN_IN),
     ):
         undo.enter_context(mock.patch(target, value))
     undo.enter_context(mock.patch.object(AzureBackend, "prepare_store", lambda self, url: None))

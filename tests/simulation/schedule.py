@@ -162,6 +162,6 @@ class Schedule:
         living = [f"{p.name} on {p.host.name}" for p in world.processes if p.alive]
         last = [f"{p.name}: {p.result}" for p in world.processes if p.kind == "driver"][-3:]
         return (
-            f"not decided {BOUND_S:.0f} s after the last fault: living {living}, left {world.cloud.left()}, "
-            f"ledger closed {self._closed()}, last commands {last}"
+            f"not decided {BOUND_S:.0f} s after the last fault: living {living}, "
+            f"left {world.cloud.left()}, ledger closed {self._closed()}, last commands {last}"
         )

@@ -347,7 +347,7 @@ class World:
         if changes and service == "cloud":
             self.before_cloud_change(process, what)
         result = happen()
-        if changes and self.verbose:
+        if self.verbose and (changes or service == "cloud"):
             self.note(process.name, what)
         if kind == "die-after":
             process.die()

@@ -38,8 +38,21 @@ def test_ten_minutes_of_schedules_on_two_cores() -> None:
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3000:]}"
 
 
+@pytest.mark.heavy
 def test_a_seed_is_replayed_exactly() -> None:
     first, second = simulate("--seed", "7", "--trace"), simulate("--seed", "7", "--trace")
     assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
     assert first.stdout == second.stdout
     assert "all invariants hold" in first.stdout
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("backend", ["sim", "gcp", "azure"])
+def test_a_defect_is_found_and_cut_down(backend: str) -> None:
+    defect = "the manifest comes after its acceptance"
+    done = simulate("--defect", defect, "--seed", "1", "--backend", backend)
+    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "its manifest is missing" in done.stdout
+    shortest = done.stdout.partition("shortest schedule that fails:")[2]
+    assert shortest.startswith("\nPlan(seed=1"), done.stdout
+    assert "  die-" not in shortest.partition("its last lines")[0], "it needs no fault"

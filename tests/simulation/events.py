@@ -57,6 +57,12 @@ class Events:
         """The driver's laptop sleeps."""
         self._laptop.sleep(self._world.time, fault.for_s)
 
+    def freeze(self, fault: Fault) -> None:
+        """A rented machine stands still for a while, with all that runs on it."""
+        working = self._world.living("ticket")
+        if working:
+            working[fault.nth % len(working)].host.sleep(self._world.time, fault.for_s)
+
     def jump(self, fault: Fault) -> None:
         """The clock of a machine jumps."""
         host = self._world.hosts.get(fault.who)

@@ -24,6 +24,8 @@ _ENDING = re.compile(r"[^/]+/claims/.+\.ended\.json\Z")
 _CANCEL = "toy/control/cancel.json"
 LIMITS = dict(RETRIES)
 """As they are meant, also when a defect changes them."""
+BREAKS = {"crash_loop", "kill", "preempt", "ghost", "die-before", "die-after"}
+"""Faults that may use up attempts or leases."""
 NOTICED_S = 30.0
 """Within this time a worker that can read its mailbox knows of an order to stop."""
 _DRIVER = re.compile(r"[^/]+/driver/(?P<number>\d+)\.json\Z")
@@ -208,7 +210,26 @@ class Invariants:
                 self._broken(f"{process.name} lives still, on {process.host.name}")
             if process.error is not None or " Bug " in str(process.result):
                 self._broken(f"{process.kind} ended with {process.error!r} {process.result!r}")
+        self._answers()
         self._ledger()
+
+    def _answers(self) -> None:
+        """No command gives up, and no experiment fails, without a reason in the plan."""
+        plan = self._world.plan
+        kinds = {f.kind for f in plan.faults}
+        commands = [
+            p for p in self._world.processes if p.kind == "driver" and p.result is not None
+        ]
+        for process in commands:
+            result = str(process.result)
+            away = any(f.for_s > 60.0 or f.left > 1 for f in plan.faults)
+            if result.startswith("undecided") and " Superseded " not in result and not away:
+                self._broken(f"a command gave up without a reason: {result}")
+        last = str(commands[-1].result) if commands else ""
+        if last.startswith("failed TimedOut") and plan.max_hours > 1.0:
+            self._broken(f"the time was used up for nothing: {last}")
+        if last.startswith("failed") and "TimedOut" not in last and not kinds & BREAKS:
+            self._broken(f"the experiment failed without a reason: {last}")
 
     def _ledger(self) -> None:
         data = self._world.objects.data

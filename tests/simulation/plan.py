@@ -167,7 +167,7 @@ def draw(seed: int, backend: str | None = None) -> Plan:
         backend=backend or "sim",
         seeds=dice.choice([1, 2, 2, 3]),
         workers=dice.choice([1, 2, 2]),
-        duration_s=dice.choice([2.0, 8.0, 20.0]),
+        duration_s=dice.choice([2.0, 8.0, 20.0, 60.0]),
         pace_s=dice.choice([0.5, 1.0, 2.0]),
         latency_s=dice.choice([0.01, 0.05, 0.2]),
         study=dice.choice([0, 0, 0, 2, 3]),
@@ -178,7 +178,11 @@ def draw(seed: int, backend: str | None = None) -> Plan:
     span = 30.0 + plan.boot_s + plan.duration_s * plan.seeds * 2
     for _ in range(dice.choice([1, 2, 3, 4, 6])):
         plan.faults.append(_fault(dice, span))
-    if dice.random() < 0.3:
+    if dice.random() < 0.2:
+        # The command on another machine while the first one sleeps.
+        slept = Fault("close_lid", round(dice.uniform(1.0, span), 2), for_s=120.0)
+        plan.faults += [slept, Fault("second_driver", slept.at + dice.choice([35.0, 60.0, 110.0]))]
+    if dice.random() < 0.4:
         skewed = dice.choice(["laptop", "office", "vm1", "vm2"])
         plan.skews = {skewed: dice.choice([-3600.0, -40.0, 40.0, 3600.0])}
     plan.faults.sort(key=lambda f: f.at)
@@ -206,7 +210,7 @@ def _fault(dice: random.Random, span: float) -> Fault:
     fault = Fault(kind, at=at)
     if kind in ("kill", "pause"):
         fault.who = dice.choice(["driver", "worker", "ticket"])
-    if kind in ("pause", "close_lid", "outage", "crash_loop"):
+    if kind in ("pause", "close_lid", "outage", "crash_loop", "freeze"):
         fault.for_s = lasts
     if kind == "outage":
         fault.service = dice.choice(["store", "store", "cloud", ""])

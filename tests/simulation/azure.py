@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from drillyard.backend import Order
+from drillyard.errors import DrillyardError
 from drillyard.mailbox import open_store
 from drillyard.mailbox.status import Status
 from drillyard_backends.azure import job as program
@@ -200,7 +201,11 @@ class AzureCloud:
         world, env = self._world, node.env
 
         def body(process: Process) -> object:
-            order = Order.from_bytes(open_store(env[program.STORE]).get(env[program.ORDER_KEY]))
+            try:
+                data = open_store(env[program.STORE]).get(env[program.ORDER_KEY])
+            except DrillyardError as error:
+                return int(error.exit_code)
+            order = Order.from_bytes(data)
             process.mark = order.lease_id
             worker = program.JobWorker(
                 order,

@@ -7,13 +7,13 @@ Replaced are its clock, its scheduler, and the processes of its machines.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from drillyard.backend import Order
+from drillyard.errors import DrillyardError
 from drillyard_emulators.gcp.compute.model import Instance
 from drillyard_emulators.gcp.compute.operations import Operations
 from drillyard_emulators.gcp.compute.service import ComputeService
@@ -229,7 +229,11 @@ class GoogleCloud:
             )
             folder = world.folder / instance.name / str(process.pid)
             folder.mkdir(parents=True, exist_ok=True)
-            return program.Machine(identity, folder).run(_NoMetadata())  # type: ignore[arg-type]
+            try:
+                machine = program.Machine(identity, folder)
+                return machine.run(_NoMetadata())  # type: ignore[arg-type]
+            except DrillyardError as error:
+                return int(error.exit_code)
 
         process = world.spawn(host, "worker", body, vm.lease)
         process.on_death.append(lambda: world.at(world.time + POWER_OFF_S, lambda: self._off(vm)))
@@ -306,6 +310,3 @@ def install(undo: contextlib.ExitStack) -> None:
     undo.enter_context(mock.patch.object(Operations, "wait", lambda self, operation: None))
     undo.enter_context(mock.patch.object(GcpBackend, "prepare_store", lambda self, url: None))
     undo.enter_context(mock.patch.dict("os.environ", ENVIRONMENT))
-
-
-_ = functools

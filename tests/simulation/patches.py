@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import platform
 import random
-import secrets
 import sys
 import threading
 import time
@@ -325,8 +323,3 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
             _world.clear()
             random.setstate(state)
             logging.disable(level)
-
-
-__all__ = ["ExitStack", "current", "here", "home_of", "installed", "signal_to", "world"]
-ExitStack = contextlib.ExitStack
-_ = (platform, secrets, time)

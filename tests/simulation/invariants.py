@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 MONEY_MARGIN_S = 120.0
 """By how much the ledger may be wrong about a lease, besides what stands in ``_money``."""
-IN_FLIGHT = {"store": 1, "cloud": 4}
-"""Requests of a superseded driver that were on their way: one write, and the requests of one verb
-of a backend, which it may have been suspended in."""
+IN_FLIGHT = {"store": 4, "cloud": 4}
+"""Requests of a superseded driver that were on their way: those of one verb of a backend, with its
+records, which it may have been suspended in."""
 _ACCEPTED = re.compile(r"[^/]+/runs/[^/]+/\w+\.accepted\.json\Z")
 _CLAIM = re.compile(r"[^/]+/claims/(?P<ticket>.+)\.(?P<attempt>\d+)\.json\Z")
 _ENDING = re.compile(r"[^/]+/claims/.+\.ended\.json\Z")

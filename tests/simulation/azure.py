@@ -15,6 +15,7 @@ from drillyard.mailbox.status import Status
 from drillyard_backends.azure import job as program
 from drillyard_backends.azure import naming
 from drillyard_emulators.azure import manager
+from drillyard_emulators.azure.history import history
 from drillyard_emulators.azure.model import Job, Site
 from drillyard_emulators.azure.world import World as Workspace
 from drillyard_emulators.http.wire import Request, Response
@@ -153,7 +154,7 @@ class AzureCloud:
         made = manager.Manager(self.workspace, entra, blobs, containers, lambda name: {})
         self._apps = {
             manager.HOST: made,
-            f"{made.location}.api.azureml.ms": manager.history(made, self.workspace, entra),
+            f"{made.location}.api.azureml.ms": history(made.access, self.workspace, entra),
         }
         self._known = 0
 

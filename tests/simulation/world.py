@@ -99,7 +99,7 @@ class Process:
 
     def pause(self, seconds: float) -> None:
         """As after SIGSTOP, and SIGCONT later."""
-        self.paused_until = self.held_at = self.world.time + seconds
+        self.paused_until = self.held_at = max(self.paused_until, self.world.time + seconds)
 
     def die(self) -> None:
         """As after SIGKILL."""

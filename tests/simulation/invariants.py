@@ -223,7 +223,7 @@ class Invariants:
         ]
         for process in commands:
             result = str(process.result)
-            away = any(f.for_s > 60.0 or f.left > 1 for f in plan.faults)
+            away = any(f.for_s > 5.0 or f.left > 1 for f in plan.faults)
             # Known and open: a set-up that outlasts the lease's limit ends as "no room".
             away = away or plan.max_hours < 1.0
             if result.startswith("undecided") and " Superseded " not in result and not away:

@@ -223,7 +223,8 @@ class Invariants:
         ]
         for process in commands:
             result = str(process.result)
-            away = any(f.for_s > 5.0 or f.left > 1 for f in plan.faults)
+            refused = self._world.counts["refuse"] + self._world.counts["lose-answer"]
+            away = any(f.for_s > 5.0 for f in plan.faults) or refused > 1
             # Known and open: a set-up that outlasts the lease's limit ends as "no room".
             away = away or plan.max_hours < 1.0
             if result.startswith("undecided") and " Superseded " not in result and not away:

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM: the first one stops gracefully, the second one exits immediately.
 
 After a signal, a process has seconds: systemd, Docker and Kubernetes kill it after 10 to 90. So it
-also exits when the store does not answer any more. The next command continues.
+also exits when the store no longer answers. The next command continues.
 """
 
 from __future__ import annotations

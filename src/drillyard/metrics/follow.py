@@ -118,7 +118,7 @@ class Feed:
             if state.ticket.phase is not Phase.TRAIN or run in self._complete:
                 continue
             if state.attempt is None and not state.status.ended:
-                continue  # nobody has begun it
+                continue  # no worker has begun it
             if run not in self._seeds:
                 self._seeds[run] = self._mailbox.run(run).seed
                 self._readers[run] = StreamReader(self._mailbox, run)

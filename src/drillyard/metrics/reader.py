@@ -52,7 +52,7 @@ class StreamReader:
             The reader's own list; the caller must not change it.
         """
         merged = self._merged.setdefault(stream, [])
-        # Earlier attempts do not change any more.
+        # Earlier attempts no longer change.
         for attempt, cut in self._chain[-1:] if stream in self._whole else self._chain:
             folder = streams.folder_of(self._mailbox, self._run, attempt, stream)
             for info in self._mailbox.store.list(folder):

@@ -120,7 +120,7 @@ def dump_stacks() -> None:
     """Log the stack of every thread, which helps to fix the simulator.
 
     From here on nothing else of this process gets into its log, because a simulator that prints
-    without end would bury the stack.
+    without end would hide the stack.
     """
     log_file = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")
     for handler in logging.getLogger().handlers:

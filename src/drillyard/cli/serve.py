@@ -59,7 +59,9 @@ def serve(
             f"serving needs a package that is not installed: {error}", hint=install("serve")
         ) from error
     with resolve.bundle(bundle, None) as folder:
-        app = make_app(folder or Path(bundle), token)
+        # A wildcard address has no name of its own; what may reach it needs a token.
+        names = None if host in ("0.0.0.0", "::") else [host]
+        app = make_app(folder or Path(bundle), token, names)
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     bound = config.bind_socket()

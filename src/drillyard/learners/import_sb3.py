@@ -31,6 +31,13 @@ from drillyard.spec.learning import SimulatorSpec
 from drillyard.system.version import VERSION
 
 _TENSORS = "policy.pth"
+MAX_MEMBERS = 1000
+"""Files in a zip; Stable-Baselines3 writes fewer than ten, and torch one a tensor."""
+MAX_BYTES = 2 * 10**9
+"""Unpacked size of a zip."""
+MAX_RATIO = 20
+"""Unpacked size by size on disk. Both libraries store without compression; weights are nearly
+random, so that another program's compression gains little."""
 
 
 def import_zip(
@@ -114,8 +121,14 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         raise NotFound(f"there is no file {path}", hint=beside(path, str(path)))
     try:
         with zipfile.ZipFile(path) as archive:
+            _must_be_bounded(archive, path.stat().st_size, path, "")
             data = archive.read(_TENSORS)
+        # It is a zip as well, which torch unpacks without a limit.
+        with zipfile.ZipFile(io.BytesIO(data)) as inner:
+            _must_be_bounded(inner, len(data), path, f"{_TENSORS} ")
         tensors = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except ConfigError:
+        raise
     except (zipfile.BadZipFile, KeyError, RuntimeError, ValueError) as error:
         raise _refused(path, error) from error
     except Exception as error:
@@ -126,6 +139,38 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
     ):
         raise _refused(path, "not a mapping of tensors")
     return tensors
+
+
+def _must_be_bounded(archive: zipfile.ZipFile, packed: int, path: Path, what: str) -> None:
+    """Raises ConfigError for a zip that unpacks to far more than it is, before it does."""
+    members = archive.infolist()
+    unpacked = sum(member.file_size for member in members)
+    outside = next((m.filename for m in members if not _is_inside(m.filename)), None)
+    problem = None
+    if len(members) > MAX_MEMBERS:
+        problem = f"has {len(members):,} files, where {MAX_MEMBERS:,} are allowed"
+    elif outside is not None:
+        problem = f"the path {outside!r} leads out of it"
+    elif unpacked > min(MAX_BYTES, MAX_RATIO * packed + 2**20):
+        problem = (
+            f"unpacks to {unpacked / 1e6:,.0f} MB from {packed / 1e6:,.1f} MB, where at most "
+            f"{MAX_RATIO} times its size and {MAX_BYTES / 1e6:,.0f} MB are allowed"
+        )
+    if problem is not None:
+        raise ConfigError(
+            f"{what}{problem}",
+            file=str(path),
+            allowed=f"a zip of Stable-Baselines3, with {_TENSORS}",
+            hint="import files only from sources that you trust; save it again with model.save(…)",
+        )
+
+
+def _is_inside(name: str) -> bool:
+    return not (
+        name.startswith("/")
+        or ".." in name.split("/")
+        or any(c in name for c in ("\\", ":", "\0"))
+    )
 
 
 def _refused(path: Path, why: Exception | str) -> ConfigError:

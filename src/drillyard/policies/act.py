@@ -19,6 +19,7 @@ Seen = np.ndarray | dict[str, np.ndarray]
 Rng = np.random.Generator | None
 Masks = np.ndarray | list[list[bool]] | None
 States = dict[str, float] | list[dict[str, float]]
+LARGEST = float(np.finfo(np.float32).max)  # the network computes with 32 bits
 
 
 class Policy:
@@ -48,6 +49,10 @@ class Policy:
         seen = {n: np.asarray(observation[k] if k else observation) for k, n in names.items()}
         single = all(seen[n].ndim == len(_shape(parts[k])) for k, n in names.items())
         feed = {k: self._typed(k, v[None] if single else v) for k, v in seen.items()}
+        for name, values in feed.items():
+            if np.isnan(values).any():
+                at = np.argwhere(np.isnan(values))[0][single:].tolist()
+                raise ValueError(f"the {name} has NaN at index {at}: the policy cannot act on it")
         n = len(next(iter(feed.values())))
         if noise := self.spaces["noise"]:
             feed["noise"] = np.zeros((n, noise["size"]), np.float32)
@@ -71,6 +76,7 @@ class Policy:
     ) -> Any:
         """Actions by name, in their units, from states by name, in theirs; a list for a batch."""
         rows = [states] if isinstance(states, dict) else states
+        self._must_be_known(rows)
         space = self.spaces["observation"]
         channels, given, start = self.spaces["channels"], {}, 0
         for key, part in (space["spaces"] if space["kind"] == "Dict" else {"": space}).items():
@@ -89,6 +95,16 @@ class Policy:
             for row in out
         ]
         return named[0] if isinstance(states, dict) else named
+
+    def _must_be_known(self, rows: list[dict[str, float]]) -> None:
+        names = [c["name"] for c in self.spaces["channels"]["observation"]]
+        for row in rows:
+            for name in [n for n in row if n not in names] + [n for n in names if n not in row]:
+                what = "unknown" if name in row else "missing"
+                raise ValueError(f"{name} is {what}; there are: {', '.join(names)}")
+            for name, value in row.items():
+                if not isinstance(value, int | float | np.number) or not abs(value) <= LARGEST:
+                    raise ValueError(f"{name} is {value!r}: not a finite number")
 
     def _typed(self, name: str, values: np.ndarray) -> np.ndarray:
         kinds = {"tensor(uint8)": np.uint8, "tensor(int64)": np.int64}

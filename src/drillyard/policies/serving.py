@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hmac
 import json
-import math
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -20,17 +19,23 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictFloat, Tag
+from starlette.exceptions import HTTPException as AnyHTTPException
 
 from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError
 from drillyard.policies import bundles
 from drillyard.policies.act import Policy
 from drillyard.policies.bundles import Described
+from drillyard.policies.http_guard import Guard
 
 MAX_BATCH = 4096
 MAX_SESSIONS = 1000
 MAX_PROBLEMS = 20
 """Problems that are reported for one question."""
+_BYTES_A_NUMBER = 40
+"""More than JSON needs for a number of 64 bits and what stands around it."""
+_LARGEST = float(np.finfo(np.float32).max)
+"""The networks compute with 32 bits: a larger number is infinite there."""
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 
 
@@ -70,12 +75,23 @@ class Answer(BaseModel):
     actions: dict[str, Any] | list[dict[str, Any]]
 
 
-def make_app(folder: Path, token: str | None = None) -> FastAPI:
+class _Ascii(JSONResponse):
+    """Half a character that a client sent has no UTF-8, but it has an escape."""
+
+    def render(self, content: object) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def make_app(
+    folder: Path, token: str | None = None, names: Collection[str] | None = ()
+) -> FastAPI:
     """The application of a bundle.
 
     Args:
         folder: The bundle; its hashes are compared.
         token: Token that every request must bring (``Authorization: Bearer …``); None: nothing.
+        names: Names that requests may call this server by, beside those of the loopback; None:
+            every name, which is safe with a token only.
 
     Raises:
         NotFound, CorruptObject: See ``bundles.read``.
@@ -96,6 +112,13 @@ def make_app(folder: Path, token: str | None = None) -> FastAPI:
         description="A policy of drillyard.",
         version=str(index["drillyard"]),
     )
+    app.add_middleware(
+        Guard,
+        names=names,
+        max_bytes=_longest(spaces),
+        longest=f"{MAX_BATCH} observations",
+        refused=served.refused.inc,
+    )
     allowed = [Depends(_bearer(token))] if token else []
 
     # On the loop itself, one after the other: a thread takes longer to begin than the network.
@@ -109,7 +132,15 @@ def make_app(folder: Path, token: str | None = None) -> FastAPI:
         # Without what was sent, as FastAPI would add it: NaN has no JSON.
         served.refused.inc()
         problems = [{name: e[name] for name in ("type", "loc", "msg")} for e in error.errors()]
-        return JSONResponse({"detail": problems[:MAX_PROBLEMS]}, 422)
+        return _Ascii({"detail": problems[:MAX_PROBLEMS]}, 422)
+
+    @app.exception_handler(AnyHTTPException)
+    async def ended(_: Request, error: AnyHTTPException) -> JSONResponse:
+        if error.status_code != 400:
+            return _Ascii({"detail": error.detail}, error.status_code, error.headers)
+        # FastAPI says so of a body that breaks its reader: too deep, or a number of 5,000 digits.
+        served.refused.inc()
+        return _Ascii({"detail": [_problem([], "cannot be read as JSON")]}, 422)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -127,6 +158,13 @@ def make_app(folder: Path, token: str | None = None) -> FastAPI:
         return PlainTextResponse(generate_latest(served.registry).decode())
 
     return app
+
+
+def _longest(spaces: Described) -> int:
+    """Bytes of the longest question that can be meant: a full batch, with its masks."""
+    names = [len(json.dumps(c["name"])) for c in spaces["channels"]["observation"]]
+    masks = 8 * (spaces["masks"] or 0)
+    return 4096 + MAX_BATCH * (sum(names) + _BYTES_A_NUMBER * len(names) + masks + 8)
 
 
 def _bearer(token: str) -> Callable[[Request], Awaitable[None]]:
@@ -204,7 +242,7 @@ class _Served:
                 low, high = channel["low"], channel["high"]
                 if value is None:
                     yield _problem([*at, name], f"is missing (in {unit})")
-                elif not math.isfinite(value):
+                elif not abs(value) <= _LARGEST:  # NaN neither
                     yield _problem([*at, name], "is not finite")
                 elif low is not None and high is not None and not low <= value <= high:
                     yield _problem([*at, name], f"{value:g} is outside {low:g} to {high:g} {unit}")

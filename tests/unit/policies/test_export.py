@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -106,6 +107,30 @@ def test_it_acts_as_the_trained_one(algorithm, tmp_path):
     assert index["algorithm"] == algorithm
 
 
+def test_the_loader_refuses_what_cannot_be_meant(tmp_path):
+    run = trained_run(tmp_path / "store", "ppo", *CASES["ppo"])
+    with trained(run.mailbox, run.run) as policy:
+        export(policy, "onnx", tmp_path / "bundle")
+    policy = Policy(tmp_path / "bundle")
+    good = {"Tr": 300.0, "Cr": 8.5, "Cref": 2.0, "Tc": 240.0}
+    policy.act_named(good)
+    nan, missing = {**good, "Cr": float("nan")}, {"Tr": 300.0, "Cref": 2.0, "Tc": 240.0}
+    for states, words in (
+        (nan, "Cr is nan: not a finite number"),
+        ([good, nan], "Cr is nan: not a finite number"),
+        ({**good, "Cr": float("inf")}, "Cr is inf"),
+        ({**good, "Cr": "8.5"}, "Cr is '8.5'"),
+        ({**good, "Cr": None}, "Cr is None"),
+        ({**good, "Tx": 1.0}, "Tx is unknown; there are: Tr, Cr, Cref, Tc"),
+        (missing, "Cr is missing; there are: Tr, Cr, Cref, Tc"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            policy.act_named(states)
+    for bad in ([0.5, np.nan, 0.2, 0.4], [[0.0] * 4, [np.nan] * 4]):
+        with pytest.raises(ValueError, match="the observation has NaN at index"):
+            policy.act(np.array(bad, np.float32))
+
+
 def test_a_bundle_needs_numpy_and_onnxruntime_only(tmp_path):
     run = trained_run(tmp_path / "store", "sac", "cstr", REPLAY, ["normalize"], evaluated=True)
     with trained(run.mailbox, run.run) as policy:
@@ -138,7 +163,7 @@ def test_a_bundle_needs_numpy_and_onnxruntime_only(tmp_path):
     assert float(raw) == pytest.approx(expected, abs=1e-5)
     assert float(named) == pytest.approx(10 * expected, abs=1e-4)  # K, from -10 to 10
     assert different == "5"
-    assert len((tmp_path / "bundle/act.py").read_text().splitlines()) < 120
+    assert len((tmp_path / "bundle/act.py").read_text().splitlines()) < 150
     card = (tmp_path / "bundle/README.md").read_text()
     assert (
         "model-index" in card

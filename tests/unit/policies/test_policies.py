@@ -3,7 +3,9 @@
 import io
 import json
 import pickle
+import re
 import shutil
+import tracemalloc
 import zipfile
 
 import mlflow
@@ -158,3 +160,40 @@ def test_a_zip_becomes_a_bundle_and_runs_nothing(run, tmp_path, capsys, monkeypa
     with pytest.raises(ConfigError, match=r"without running code.*pickles more than tensors"):
         import_zip(tmp_path / "bomb.zip", "ppo", SimulatorSpec(id="cstr"), SMALL, tmp_path / "b")
     assert not (tmp_path / "exploded").exists() and not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"policy.pth": bytes(400_000_000)}, "unpacks to 400 MB"),
+        ({"policy.pth": b"", "../../.bashrc": b""}, "the path '../../.bashrc' leads out of it"),
+        ({"policy.pth": b"", "/etc/cron.d/x": b""}, "leads out of it"),
+        ({"policy.pth": b"", "C:\\x": b""}, "leads out of it"),
+        ({f"{n}": b"" for n in range(2000)}, "2,000 files"),
+    ],
+)
+def test_a_zip_that_is_a_trap_is_refused_before_it_is_unpacked(tmp_path, members, words):
+    path = tmp_path / "trap.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match=re.escape(words)):
+            import_zip(path, "ppo", SimulatorSpec(id="cstr"), SMALL, tmp_path / "bundle")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000_000, "it was unpacked"
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_trap_inside_the_tensors_is_refused(tmp_path):
+    # policy.pth is a zip as well, which torch unpacks by itself.
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(400_000_000))
+    with zipfile.ZipFile(tmp_path / "trap.zip", "w") as archive:
+        archive.writestr("policy.pth", inner.getvalue())
+    with pytest.raises(ConfigError, match=r"policy\.pth.*unpacks to 400 MB"):
+        import_zip(tmp_path / "trap.zip", "ppo", SimulatorSpec(id="cstr"), SMALL, tmp_path / "b")

@@ -1,9 +1,11 @@
 """A bundle behind HTTP: a real server, real requests."""
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -111,6 +113,13 @@ def test_what_cannot_be_meant_is_refused_by_name(server, states, name, word):
 @pytest.mark.parametrize(
     "body",
     [
+        '{"states": {"\\ud800": 1.0}}',  # half a character: it has no UTF-8
+        '{"states": {"Tr": "\\ud800"}}',
+        '{"states": {}, "\\ud800": 1}',
+        '{"states": {"Tr": 1' + "0" * 400 + "}}",
+        '{"states": {"Tr": 1' + "0" * 5000 + "}}",
+        "[" * 50_000,
+        b"\xff\xfe",
         '{"states": NaN}',
         '{"states": {}, "sure": NaN}',
         '{"states": {"Tr": true}}',
@@ -130,7 +139,76 @@ def test_whatever_is_sent_is_answered_and_counted(server, body):
     answer = server.post("/act", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422, answer.text
     assert answer.json()["detail"][0]["msg"]
+    assert server.get("/health").status_code == 200
     assert refused() == before + 1
+
+
+def raw(server, request):
+    """What is answered to these bytes, which may end anywhere."""
+    address = (server.base_url.host, server.base_url.port)
+    parts = []
+    with (
+        socket.create_connection(address, PATIENCE_S) as connection,
+        contextlib.suppress(ConnectionError),  # it does not read what is left
+    ):
+        connection.sendall(request.encode())
+        while part := connection.recv(65_536):
+            parts.append(part)
+    return b"".join(parts).decode()
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(server):
+    # Only the header is sent: whoever waits for the body never answers.
+    head = "POST /act HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    answer = raw(server, f"{head}Content-Length: 10000000\r\n\r\n")
+    assert answer.startswith("HTTP/1.1 413 "), answer
+    assert "at most" in answer and "4096 observations" in answer
+    # Without its length, the reading ends at the bound: the last chunk is never sent.
+    chunk = "fffff\r\n" + " " * 0xFFFFF + "\r\n"
+    answer = raw(server, f"{head}Transfer-Encoding: chunked\r\n\r\n{chunk}")
+    assert answer.startswith("HTTP/1.1 413 "), answer
+    largest = server.post("/act", json={"states": [GOOD] * 4096})
+    assert largest.status_code == 200 and len(largest.json()["actions"]) == 4096
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("evil.example", 421),
+        ("evil.example:8080", 421),
+        ("localhost.evil.example", 421),
+        ("169.254.169.254", 421),
+        ("[::1", 421),
+        ("", 421),
+        ("localhost", 200),
+        ("LOCALHOST.:80", 200),
+        ("policy.localhost", 200),
+        ("127.0.0.1:1", 200),
+        ("127.9.9.9", 200),
+        ("[::1]:8080", 200),
+    ],
+)
+def test_another_sites_name_for_this_machine_is_refused(server, host, status):
+    # A page may point its own name at 127.0.0.1; the browser then sends that name.
+    for path in ("/health", "/docs", "/spec"):
+        answer = server.get(path, headers={"host": host})
+        assert answer.status_code == status, (path, answer.text)
+    if status == 421:
+        assert "--host" in answer.json()["detail"]
+
+
+def test_the_name_that_host_gives_is_accepted(bundle):
+    from fastapi.testclient import TestClient
+
+    from drillyard.policies.serving import make_app
+
+    named = make_app(bundle, "s3cret", ["Policy.Internal"])
+    assert TestClient(named, "http://policy.internal:80").get("/health").status_code == 200
+    assert TestClient(named, "http://localhost").get("/health").status_code == 200
+    assert TestClient(named, "http://evil.example").get("/health").status_code == 421
+    # Every address needs a token, which a page of another site does not have.
+    every = make_app(bundle, "s3cret", None)
+    assert TestClient(every, "http://any.example").get("/health").status_code == 200
 
 
 def test_many_at_once_get_their_own_answers(server):
@@ -150,7 +228,7 @@ def test_a_memory_is_its_sessions_own(tmp_path):
     from drillyard.policies.act import Policy
     from drillyard.policies.serving import make_app
 
-    client, policy = TestClient(make_app(bundle)), Policy(bundle)
+    client, policy = TestClient(make_app(bundle), "http://localhost"), Policy(bundle)
     states = [{"observation_0": x, "observation_1": 0.5, "observation_2": -x} for x in (0.1, 0.9)]
     assert client.post("/act", json={"states": states[0]}).status_code == 422
 

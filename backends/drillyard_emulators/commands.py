@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 30.0
 """How long machines that are leaving by themselves are waited for."""
+BUDGET = {"max_hours": 1.0, "max_cost": 10.0}
+"""What a file without a budget gets: real machines need one, and a rehearsal spends nothing."""
 # A rehearsal leaves no trace on the user's servers, and finds no other emulator.
 _NOT_INHERITED = (
     "DRILLYARD_STORE",
@@ -89,13 +91,25 @@ def rehearse_command(
     kind = spec.backend.partition("/")[0]
     faults = parse_faults(fault or [], faults_of(kind))
     given = spec.backends.get(kind, {})
+    defaults = [
+        f"budget.{name}={value:g}"
+        for name, value in BUDGET.items()
+        if getattr(spec.budget, name) is None
+    ]
+    if defaults:
+        typer.echo(
+            f"the file has no such limit; for this rehearsal: {', '.join(defaults)} (change it "
+            "with --set). A real run needs both in the file.",
+            err=True,
+        )
     with tempfile.TemporaryDirectory(prefix="drillyard-rehearsal-") as text:
         folder = Path(text)
         home = folder / "home" if keep is None else keep.absolute() / "home"
         rehearsal = rehearsal_of(spec.backend, dict(given), faults, folder / "cloud", seed)
         try:
             command = [sys.executable, "-m", "drillyard.cli.start", "run", str(file)]
-            command += [*_again(on, sets, globals_, tunables, name), *rehearsal.arguments()]
+            command += [*_again(on, [*(sets or []), *defaults], globals_, tunables, name)]
+            command += rehearsal.arguments()
             code = _run([*command, *context.args], home, rehearsal.env(), quiet=as_json)
             account = rehearsal.account(PATIENCE_S)
             if keep is not None:

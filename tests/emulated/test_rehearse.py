@@ -34,6 +34,31 @@ def rehearse(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_rehearsal_needs_no_budget_and_says_what_it_takes(tmp_path: Path) -> None:
+    file = str(ROOT / "experiments" / "mock.yaml")
+    done = rehearse(tmp_path, file, "--on", "gcp", "--json", "--set", "budget.max_cost=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["made"] >= 1
+    (said,) = [line for line in done.stderr.splitlines() if "for this rehearsal" in line]
+    assert "budget.max_hours=1 " in said and "max_cost" not in said and "--set" in said
+
+
+def test_the_fix_for_a_missing_azurite_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("azure.ai.ml")
+    file = str(ROOT / "experiments" / "mock.yaml")
+    own = tmp_path / "with space"
+    own.mkdir()
+    monkeypatch.setenv("DRILLYARD_AZURITE", str(own))
+    done = rehearse(tmp_path, file, "--on", "azure", *BUDGET)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Azurite, which is not installed" in done.stderr
+    fix = f"npm install --prefix '{own}' azurite@3.35.0"
+    assert fix in " ".join(done.stderr.split()), done.stderr
+    assert "emulator.log" not in done.stderr
+
+
 def test_an_experiment_with_bad_luck(tmp_path: Path) -> None:
     """The file knows nothing of Google: all of it is rehearsed, kept, and gone."""
     done = rehearse(

@@ -8,6 +8,7 @@ import http.client
 import os
 import re
 import secrets
+import shlex
 import shutil
 import ssl
 import subprocess
@@ -46,8 +47,9 @@ def find() -> list[str]:
         return [program]
     raise UserError(
         "the emulated Azure needs Azurite, which is not installed here",
-        hint=f"npm install --global azurite@{VERSION} (Node.js 20 or newer); or set {PLACE} to a "
-        "folder with its node_modules",
+        # Where `find` looks; on most machines a global installation needs root.
+        hint=f"{'' if shutil.which('node') else 'install Node.js 20 or newer; then '}npm install "
+        f"--prefix {shlex.quote(str(homes[0]))} azurite@{VERSION}",
     )
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import DrillyardError
+from drillyard_emulators.azure import blobs
 from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.handle import AzureEmulator
 from drillyard_emulators.http.states import CloudState
@@ -78,6 +79,7 @@ class AzureRehearsal(OnEmulator):
     ) -> None:
         from drillyard.backend.settings.resolve import gather
 
+        blobs.find()  # here: the emulator's own process could only say it in its log
         resolved, problems, _ = gather(backend, given)
         if problems:
             raise problems[0]

@@ -35,14 +35,16 @@ def planned(url: str, *, settled_s: float = SETTLED_S) -> Iterator[Finding]:
     def ask(path: str, body: JsonObject) -> tuple[Any, float]:
         answer = servers.ask(
             f"{url.rstrip('/')}{path}",
-            {"Content-Type": "application/json", **servers.prefect_login()},
+            {"Content-Type": "application/json", **servers.prefect_login(), **csrf},
             servers.SERVER_TIMEOUT_S,
             data=json.dumps(body).encode(),
             most_bytes=_MOST_BYTES,
         )
         return json.loads(answer.text), answer.at or time.time()
 
+    csrf: dict[str, str] = {}
     try:
+        csrf.update(servers.csrf_headers(url))
         deployments, now = ask(
             "/deployments/filter", {"deployments": {"paused": {"eq_": False}}, "limit": _PAGE}
         )

@@ -6,10 +6,12 @@ The checks use plain HTTP, so that no client library has to be imported.
 from __future__ import annotations
 
 import base64
+import json
 import os
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -268,6 +270,32 @@ def ask(
         stamp = answer.headers.get("Date")
     at = parsedate_to_datetime(stamp).timestamp() if stamp else None
     return Answer(body.decode(errors="replace"), at)
+
+
+def csrf_headers(api: str) -> dict[str, str]:
+    """Returns the headers with which a Prefect server takes a POST request.
+
+    Source: ``prefect/server/api/middleware.py`` and ``csrf_token.py`` of Prefect 3.8.
+
+    Args:
+        api: Its API; it accepts our credentials.
+
+    Returns:
+        Empty if the server does not ask for a token.
+
+    Raises:
+        OSError: It does not answer, or refuses.
+    """
+    client = str(uuid.uuid4())
+    url = f"{api.rstrip('/')}/csrf-token?client={client}"
+    try:
+        answer = ask(url, prefect_login(), SERVER_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code in (404, 422):  # an older server; the protection is off
+            return {}
+        raise
+    token = str(json.loads(answer.text)["token"])
+    return {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
 
 
 def reach(url: str) -> str | None:

@@ -112,6 +112,9 @@ class Service:
                 {"name": "MLFLOW_BACKEND_STORE_URI", "valueSource": address},
                 {"name": "MLFLOW_ARTIFACTS_DESTINATION", "value": f"gs://{choices.bucket}/mlflow"},
                 {"name": "MLFLOW_SERVER_ALLOWED_HOSTS", "value": hosts},
+                {"name": "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "value": self.url},
+                # Its job queue, for judging language models, runs jobs that clients ask for.
+                {"name": "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "value": "false"},
             ],
             "resources": {"limits": {"cpu": "1", "memory": "2Gi"}, "startupCpuBoost": True},
             "startupProbe": {

@@ -1,9 +1,11 @@
 """The archive of the user's folder for the workers: packed once, named by its hash.
 
-It contains the files with an allowed suffix below the folder of the experiment file. It leaves out
-hidden files, virtual environments, caches, stores of results, files that match a line of
-``.drillyardignore``, experiment files and files named on the command line (their values are in
-the resolved experiment already, so that editing a budget does not look like editing a simulator).
+It contains the files with an allowed suffix below the folder of the experiment file; where the
+work is not a training, files of every kind, since a script may read anything. It leaves out hidden
+files, virtual environments, caches, stores of results, what ``.drillyardignore`` names (and
+``.gitignore``, where files of every kind travel), experiment files and files named on the command
+line (their values are in the resolved experiment already, so that editing a budget does not look
+like editing a simulator).
 The archive is deterministic, and its name is the sha256 of the *uncompressed* tar, because the
 compressed bytes differ between versions of zlib.
 """
@@ -11,7 +13,6 @@ compressed bytes differ between versions of zlib.
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import gzip
 import hashlib
 import io
@@ -21,12 +22,13 @@ import secrets
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from drillyard.errors import CorruptObject, UserError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectMissing
+from drillyard.runs.ignore_rules import Rule, leaves_out, read
 from drillyard.runs.requirements import install_requirements, locked
 
 SUFFIXES = frozenset(
@@ -108,47 +110,54 @@ class Bundle:
         sha256: Hash of the uncompressed tar; its name in the store.
         data: The gzip-compressed tar.
         files: Names in it, sorted, with their sizes in bytes.
+        stays: Names of files and whole folders that are left out, and why.
     """
 
     sha256: str
     data: bytes
     files: dict[str, int]
+    stays: dict[str, str] = field(default_factory=dict)
 
 
-def pack(folder: Path, exclude: Iterable[Path] = ()) -> Bundle:
+def pack(folder: Path, exclude: Iterable[Path] = (), *, everything: bool = False) -> Bundle:
     """Pack a user's folder.
 
     Args:
         folder: Folder of the experiment file.
         exclude: Files and folders to leave out, such as a store inside the folder.
+        everything: Files of every kind, not only those with an ending of ``SUFFIXES``.
 
     Raises:
         UserError: Too large, too many files, or a link where a file is expected.
     """
     root = folder.resolve()
     left_out = {path.resolve() for path in exclude}
-    patterns = _ignored(root)
+    stays: dict[Path, str] = {}
     raw = io.BytesIO()
     files: dict[str, int] = {}
     total = 0
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for path in _walk(root, root, left_out, patterns):
+        for path in _walk(root, [], left_out, everything, stays):
             name = path.relative_to(root).as_posix()
             if name.endswith(".schema.json"):
                 continue  # for editors; `drillyard schema -o` writes it beside the file
             data = path.read_bytes()
             if path.suffix.lower() in _SETTINGS and _is_experiment(data):
+                stays[path] = "an experiment"
                 continue
             total += len(data)
             files[name] = len(data)
             if total > MAX_BYTES or len(files) > MAX_FILES:
                 raise _too_large(root, files, total)
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode, entry.mtime = len(data), 0o644, 0
+            # Of a program without an ending; the mode of the others was never kept.
+            program = path.suffix.lower() not in SUFFIXES and os.access(path, os.X_OK)
+            entry.size, entry.mode, entry.mtime = len(data), 0o755 if program else 0o644, 0
             tar.addfile(entry, io.BytesIO(data))
     content = raw.getvalue()
     packed = gzip.compress(content, compresslevel=6, mtime=0)
-    return Bundle(hashlib.sha256(content).hexdigest(), packed, files)
+    left = {path.relative_to(root).as_posix(): why for path, why in stays.items()}
+    return Bundle(hashlib.sha256(content).hexdigest(), packed, files, left)
 
 
 def changed(mailbox: Mailbox, before: str | None, now: Bundle | None) -> list[str]:
@@ -265,6 +274,8 @@ def _unpack(content: bytes, target: Path) -> None:
                 path = temporary / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(file.read())
+                if member.mode & 0o100:
+                    path.chmod(0o755)
         temporary.mkdir(exist_ok=True)
         os.replace(temporary, target)
     except tarfile.TarError as error:
@@ -274,22 +285,36 @@ def _unpack(content: bytes, target: Path) -> None:
             shutil.rmtree(temporary)
 
 
-def _walk(folder: Path, root: Path, left_out: set[Path], patterns: list[str]) -> Iterator[Path]:
+def _walk(
+    folder: Path, rules: list[Rule], left_out: set[Path], everything: bool, stays: dict[Path, str]
+) -> Iterator[Path]:
+    names = (".gitignore", IGNORE_FILE) if everything else (IGNORE_FILE,)
+    rules = [*rules, *(rule for name in names for rule in read(folder / name))]
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
         path = Path(entry.path)
-        name = path.relative_to(root)
-        if entry.name.startswith(".") or path in left_out or _matches(name, patterns):
-            continue
-        if entry.is_symlink():
-            if path.suffix.lower() in SUFFIXES:
+        listed = path.suffix.lower() in SUFFIXES
+        is_folder = entry.is_dir() and not entry.is_symlink()
+        rule = leaves_out(rules, path, is_folder)
+        if entry.name.startswith("."):
+            stays[path] = "hidden"
+        elif path in left_out:
+            stays[path] = "in the command"
+        elif rule is not None:
+            stays[path] = rule.where
+        elif entry.is_symlink():
+            if listed or everything:
                 raise UserError(
                     f"{path} is a link: links are not sent to workers",
-                    hint=f"replace it with the file itself, or list it in {root / IGNORE_FILE}",
+                    hint=f"replace it with the file itself, or list it in {folder / IGNORE_FILE}",
                 )
-        elif entry.is_dir():
-            if not _skipped_folder(path):
-                yield from _walk(path, root, left_out, patterns)
-        elif entry.is_file() and path.suffix.lower() in SUFFIXES:
+        elif is_folder:
+            if _skipped_folder(path):
+                stays[path] = "an environment, a cache or results"
+            else:
+                yield from _walk(path, rules, left_out, everything, stays)
+        elif not entry.is_file() or not (listed or everything):
+            stays[path] = "its ending" if entry.is_file() else "not a file"
+        else:
             yield path
 
 
@@ -300,19 +325,6 @@ def _skipped_folder(path: Path) -> bool:
     return any((path / mark).exists() for mark in ("pyvenv.cfg", "mlflow.db", "conda-meta")) or (
         next(path.glob("*/experiment.json"), None) is not None
     )
-
-
-def _ignored(root: Path) -> list[str]:
-    try:
-        lines = (root / IGNORE_FILE).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    return [line.strip().rstrip("/") for line in lines if line.strip() and line[0] != "#"]
-
-
-def _matches(name: Path, patterns: list[str]) -> bool:
-    text = PurePosixPath(name).as_posix()
-    return any(fnmatch.fnmatch(text, p) or fnmatch.fnmatch(name.name, p) for p in patterns)
 
 
 def _is_experiment(data: bytes) -> bool:

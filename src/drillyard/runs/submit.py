@@ -104,7 +104,7 @@ def pack(loaded: Loaded, mailbox: Mailbox) -> bundles.Bundle | None:
     at_home = {loaded.file, *(Path(a) for a in loaded.command if a and not a.startswith("-"))}
     if "://" not in mailbox.store.url:
         at_home.add(Path(mailbox.store.url))
-    return bundles.pack(loaded.folder, at_home)
+    return bundles.pack(loaded.folder, at_home, everything=loaded.spec.workload != "rl")
 
 
 def begun(mailbox: Mailbox) -> bool:

@@ -14,9 +14,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import ConfigError, DrillyardError, RunFailed
+from drillyard.errors import ConfigError, DrillyardError, RunFailed, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox.records import FileEntry, Manifest
+from drillyard.runs import code_archive
 from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.work import ScriptSpec, words_of
@@ -34,6 +35,8 @@ from drillyard.workloads.staged import in_stages
 from drillyard.workloads.telemetry import Telemetry
 
 _FOLLOW_S = 1.0
+_NAMED = 12
+"""Files that `check` names."""
 _HURRY_S = 4.0
 """Longest teardown of a script that was stopped: a worker that ends kills it soon after."""
 
@@ -72,7 +75,7 @@ class ScriptWorkload:
                     "give a pattern, script.results.stdout: '^(\\w+)=(\\S+)$', or a file",
                 )
             )
-        return findings
+        return [*findings, *([] if folder is None else _travels(folder))]
 
     def preload(self, spec: ExperimentSpec) -> list[str]:
         """See ``Workload.preload``."""
@@ -223,6 +226,24 @@ def _run_mark(context: RunContext) -> str:
 def work_folder(context: RunContext) -> Path:
     """Where the commands of a run work; the children of a composite share it."""
     return workplace(context.scratch, context.code)
+
+
+def _travels(folder: Path) -> list[Finding]:
+    """What the workers get: a script fails far away where a file of its stays here."""
+    try:
+        packed = code_archive.pack(folder, everything=True)
+    except UserError as error:
+        return [Finding(Severity.ERROR, "files", str(error), error.hint or "")]
+    size = sum(packed.files.values()) / 1e6
+    text = f"{len(packed.files)} files travel to the workers, {size:.1f} MB of at most "
+    text += f"{code_archive.MAX_BYTES / 1e6:.0f}: {_some(sorted(packed.files))}"
+    stays = [f"{name} ({why})" for name, why in sorted(packed.stays.items())]
+    return [Finding(Severity.OK, "files", f"{text}. What stays: {_some(stays)}")]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more if names else "nothing"
 
 
 def _script(spec: ExperimentSpec) -> ScriptSpec:

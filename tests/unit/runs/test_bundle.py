@@ -7,6 +7,8 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
+import subprocess
 import sys
 import tarfile
 import threading
@@ -57,6 +59,68 @@ def project(folder: Path) -> Path:
 def test_what_travels(tmp_path: Path) -> None:
     packed = pack(project(tmp_path / "p"))
     assert sorted(packed.files) == ["data/table.csv", "nets/big.py", "plant.yaml", "world.py"]
+
+
+def test_of_a_script_everything_travels_that_git_would_keep(
+    tmp_path: Path, mailbox: Mailbox
+) -> None:
+    folder = project(tmp_path / "p")
+    more = {
+        "solver": "#!/bin/sh\n",
+        "mesh.inp": "1",
+        "logs/a.log": "no",
+        "logs/keep.log": "1",
+        "cache/x/deep.dat": "no",
+        "sub/only-here": "no",
+        "sub/.gitignore": "/only-here\n",
+        "only-here": "1",
+        "data/big.grid": "1",
+        ".gitignore": "*.log\n!keep.log\ncache/\ndata/*.grid\ndata/**/*.tmp\n",
+        "data/a/b/x.tmp": "no",
+        "secret[1].key": "no",
+    }
+    for name, text in more.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "solver").chmod(0o755)
+    # Ours is read after git's: it may take back what git does not keep.
+    (folder / ".drillyardignore").write_text("old/\n!data/big.grid\n*.[jk]ey\n")
+    packed = pack(folder, everything=True)
+    expected = {"README.md", "model.bin", "solver", "mesh.inp", "logs/keep.log", "only-here"}
+    expected |= {"data/big.grid", "data/table.csv", "nets/big.py", "plant.yaml", "world.py"}
+    assert set(packed.files) == expected
+    assert packed.stays[".gitignore"] == "hidden"
+    assert packed.stays["cache"] == ".gitignore:3: cache/"
+    assert packed.stays["secret[1].key"] == ".drillyardignore:3: *.[jk]ey"
+    assert packed.stays["exp.yaml"] == "an experiment"
+    assert pack(folder).stays["solver"] == "its ending"
+    upload(mailbox, packed)
+    (code,) = install(mailbox, packed.sha256, [], tmp_path / "worker")
+    assert os.access(code / "solver", os.X_OK) and not os.access(code / "mesh.inp", os.X_OK)
+
+
+def test_the_rules_are_those_of_git(tmp_path: Path) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("no git here")
+    folder = tmp_path / "p"
+    names = ["a.txt", "b/a.txt", "b/c/d.o", "b/c/e.o", "foo/bar/x", "x/foo/bar/y", "#odd", "!bang"]
+    names += ["z/y/x/w", "tail ", "a?c", "abc", "k/m.o", "k/keep.o", "star*", "[x]", "q/q", "n-1"]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("1")
+    rules = "\\#odd\n\\!bang\nb/**/d.o\nfoo/bar\nz/**\n/a.txt\ntail\\ \na\\?c\nk/*\n!k/keep.o\n"
+    (folder / ".gitignore").write_text(f"{rules}star\\*\n**/q\nn-[!2-9]\n[[]x]\n\n# note\nq/\n")
+    git = ["git", "-C", str(folder)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    listed = subprocess.run(
+        [*git, "ls-files", "-z", "--others", "--exclude-standard"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null"},
+    )
+    kept = {name for name in listed.stdout.split("\0") if name and not name.startswith(".")}
+    assert set(pack(folder, everything=True).files) == kept
 
 
 def test_the_same_content_has_the_same_name_and_bytes(tmp_path: Path) -> None:

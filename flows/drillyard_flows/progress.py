@@ -184,7 +184,7 @@ class Bars:
             self._progress.remove_task(self._bars.pop(judged))
         for run in runs:
             done, total = 0, 1
-            if run.status is Status.SUCCEEDED:
+            if run.status in (Status.SUCCEEDED, Status.PRUNED):
                 done, total = 1, 1
             elif run.board is not None and run.board.phase is run.phase:
                 done, total = run.board.step, max(1, run.board.total)

@@ -93,7 +93,7 @@ def experiment_rows(store: str | None = None) -> list[ExperimentRow]:
         else:
             row["status"] = results.status
             row["runs"] = len(results.runs)
-            row["runs_finished"] = sum(r.status == "SUCCEEDED" for r in results.runs)
+            row["runs_finished"] = sum(r.finished for r in results.runs)
             row["mean_return"] = results.agents[0].mean_return if results.agents else None
             row["created_at"] = results.created_at
         rows.append(row)

@@ -144,7 +144,7 @@ def _command(words_typed: Sequence[str]) -> str:
 
 def _meta(results: ExperimentResults) -> list[str]:
     runs = results.runs
-    done = sum(r.status == "SUCCEEDED" for r in runs)
+    done = sum(r.finished for r in runs)
     n = formatting.plural(len(runs), "run")
     items = [results.status if not runs else f"{results.status}: {done} of {n} finished"]
     if results.learns and (steps := sum(r.step for r in runs)):

@@ -158,7 +158,7 @@ def verdict(results: ExperimentResults) -> str:
     if not results.learns:
         return _measured(results)
     runs = results.runs
-    finished = sum(r.status == "SUCCEEDED" for r in runs)
+    finished = sum(r.finished for r in runs)
     agents, baselines = results.agents, results.baselines
     if not agents:
         return _no_agent(results, finished)
@@ -178,7 +178,7 @@ def verdict(results: ExperimentResults) -> str:
 
 def _measured(results: ExperimentResults) -> str:
     runs, metrics = results.runs, results.metrics
-    finished = sum(r.status == "SUCCEEDED" for r in runs)
+    finished = sum(r.finished for r in runs)
     if not runs:
         return "Nothing has run yet."
     failed = [r for r in runs if r.status in ("FAILED", "TIMED_OUT")]

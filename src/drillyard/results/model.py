@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from drillyard.documents.json_types import JsonView
+from drillyard.mailbox.status import Status
 
 Point = tuple[int, float]
 """(environment step, value)."""
@@ -121,6 +122,11 @@ class RunResult:
     metrics: dict[str, float] = field(default_factory=dict)
     """What a script, mock or composite measured."""
     simulator: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to do: it succeeded, or its study pruned it."""
+        return self.status in (Status.SUCCEEDED, Status.PRUNED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,6 +207,16 @@ def test_an_unfinished_experiment_shows_what_there_is(tmp_path: Path) -> None:
     assert "1 of 3 runs have finished" in r.verdict(found)
 
 
+PRUNED = ("SUCCEEDED", "PRUNED", "FAILED")
+
+
+def test_a_pruned_run_is_finished(tmp_path: Path) -> None:
+    found = r.collect(write_experiment(tmp_path, seeds=(1, 2, 3), finished=3))
+    runs = (dataclasses.replace(x, status=s) for x, s in zip(found.runs, PRUNED, strict=True))
+    pruned = dataclasses.replace(found, runs=tuple(runs))
+    assert "2 of 3 runs have finished" in r.verdict(pruned)
+
+
 def test_a_failed_experiment_says_why(tmp_path: Path) -> None:
     found = r.collect(write_experiment(tmp_path, finished=0, failed=2))
     assert found.status == "FAILED"

@@ -141,8 +141,17 @@ class EpisodeMonitor(Layer):
             raise
         finally:
             step_marker.leave(self._copy)
-        self._return += float(reward)
         self._length += 1
+        try:
+            self._return += float(reward)
+        except (TypeError, ValueError) as error:
+            where = step_marker.place(self._copy, self._length, self._seed)
+            given = np.asarray(reward)
+            what = f"an array of shape {given.shape}" if given.ndim else repr(reward)[:80]
+            raise RunFailed(
+                f"the reward is {what}, where one number is needed, at {where}",
+                hint="return one number a step, such as float(reward) or rewards.sum()",
+            ) from error
         self._must_fit(observation)
         if terminated or truncated:
             info["episode"] = {"r": self._return, "l": self._length}

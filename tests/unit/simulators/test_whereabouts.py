@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from drillyard.errors import RunFailed
 from drillyard.mailbox.records import Claim
 from drillyard.simulators.batch_protocol import OneOf
 from drillyard.simulators.make import make_env, make_vec
@@ -114,4 +116,51 @@ def test_all_copies_at_once_are_named_together() -> None:
         for _ in range(3):
             venv.step(np.zeros((4, 1), np.float32))
     (note,) = caught.value.__notes__
-    assert note == "in the simulator, at step 3 of all 4 copies at once (seeds 7 to 10)"
+    assert note.startswith("in the simulator, at step 3 of all 4 copies at once (seeds 7 to 10)")
+    assert re.search(r", in test_whereabouts\.py, line \d+ \(\w+\)$", note), note
+
+
+class Odd(gym.Env[np.ndarray, np.ndarray]):
+    """Fails in a line of its own, deep in numpy, or pays with an array."""
+
+    observation_space = action_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def __init__(self, how: str = "") -> None:
+        self.how = how
+
+    def reset(self, **_: object) -> tuple[np.ndarray, dict[str, object]]:
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        reward: Any = {"array": np.ones(2), "text": "much"}.get(self.how, 1.0)
+        if self.how == "deep":
+            np.linalg.inv(np.zeros((2, 3)))
+        return np.zeros(2, np.float32), reward, False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        (
+            "array",
+            r"the reward is an array of shape \(2,\), where one number is needed, at step 1",
+        ),
+        ("text", "the reward is 'much', where one number is needed, at step 1"),
+    ],
+)
+def test_a_reward_that_is_not_a_number_is_told_in_plain_words(how: str, words: str) -> None:
+    env = make_env(SimulatorSpec.model_validate({"id": f"{__name__}:Odd", "args": {"how": how}}))
+    env.reset(seed=7)
+    with pytest.raises(RunFailed, match=words + r" of an episode \(copy 0, seed 7\)"):
+        env.step(env.action_space.sample())
+
+
+def test_the_line_is_the_users_and_not_numpys() -> None:
+    env = make_env(
+        SimulatorSpec.model_validate({"id": f"{__name__}:Odd", "args": {"how": "deep"}})
+    )
+    env.reset(seed=7)
+    with pytest.raises(np.linalg.LinAlgError) as caught:
+        env.step(env.action_space.sample())
+    (note,) = caught.value.__notes__
+    assert re.search(r"step 1 .*, in test_whereabouts\.py, line \d+ \(step\)$", note), note

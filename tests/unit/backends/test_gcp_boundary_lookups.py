@@ -30,6 +30,7 @@ logging.getLogger("urllib3.connectionpool").warning("Retrying after connection b
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("how", ["ours", "without"])
 def test_a_lookup_that_fails_is_silent(how: str) -> None:
     pytest.importorskip("google.auth")

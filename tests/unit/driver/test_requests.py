@@ -242,6 +242,7 @@ print(size, peak - before)
 """
 
 
+@pytest.mark.heavy
 def test_a_resume_holds_a_replay_buffer_once() -> None:
     done = subprocess.run(
         [sys.executable, "-c", RESUME], capture_output=True, text=True, check=True, timeout=120

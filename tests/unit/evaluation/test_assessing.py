@@ -35,6 +35,7 @@ def table(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
+@pytest.mark.heavy
 def test_an_episode_a_condition_and_a_row_a_step(starts: Path) -> None:
     request = asked(str(TANK), starts, policy="hold", success="abs(level - wanted) < 0.6")
     found = assess(request)

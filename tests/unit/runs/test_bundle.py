@@ -99,6 +99,7 @@ def test_of_a_script_everything_travels_that_git_would_keep(
     assert os.access(code / "solver", os.X_OK) and not os.access(code / "mesh.inp", os.X_OK)
 
 
+@pytest.mark.heavy
 def test_the_rules_are_those_of_git(tmp_path: Path) -> None:
     if shutil.which("git") is None:
         pytest.skip("no git here")

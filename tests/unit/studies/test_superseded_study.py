@@ -162,6 +162,7 @@ def test_it_prunes_nothing_either(mailbox: Mailbox, store: Marked, tmp_path: Pat
     search.close()
 
 
+@pytest.mark.heavy
 def test_a_driver_fences_its_study(
     mailbox: Mailbox, store: Marked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +236,7 @@ def test_a_trial_that_could_not_be_posted_is_posted_later(
     search.close()
 
 
+@pytest.mark.heavy
 def test_a_driver_that_slept_while_it_opened_overwrites_nothing(
     mailbox: Mailbox, store: Marked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,6 +150,7 @@ def test_what_the_user_excluded_stays_excluded(environ: dict[str, str], hosts: s
     assert found == ({} if hosts is None else {"NO_PROXY": hosts, "no_proxy": hosts})
 
 
+@pytest.mark.heavy
 def test_each_command_excludes_loopback() -> None:
     code = (
         "import json, os, sys\nfrom drillyard.cli.main import main\nmain(['--version'])\n"

@@ -139,7 +139,7 @@ def test_another_policys_weights_are_refused(run):
         load_policy({**files, "learner.json": json.dumps(description).encode()}, "final")
 
 
-def test_a_stop_keeps_the_last_checkpoint_and_writes_none(run):
+def test_a_stop_writes_a_checkpoint_where_the_rollout_ends(run):
     stop = StopSignal()
 
     def progress(**values):
@@ -157,13 +157,13 @@ def test_a_stop_keeps_the_last_checkpoint_and_writes_none(run):
     with pytest.raises(Stopped, match="enough"):
         train()
     found = checkpoints.found(context.mailbox, RUN)
-    assert found[0] == (256, 1)
+    assert found[:2] == [(384, 1), (256, 1)]
     meta = checkpoints.read_meta(context.mailbox, RUN, 1, 256)
     assert meta.barrier == 2 and meta.stream_offsets["train"] > 0
     plan = {"steps": 512, "n_envs": 2, "checkpoint_every": 128}
     context, train = run(case(args={"n_steps": 64, "batch_size": 32}, train=plan), 2)
     outcome = train()
-    assert outcome.summary["resumed_step"] == 256 and outcome.summary["steps"] == 512
+    assert outcome.summary["resumed_step"] == 384 and outcome.summary["steps"] == 512
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,10 @@ def load_object(path: str) -> Any:
 
 
 def _module(name: str) -> ModuleType:
+    known = sys.modules.get(name)
+    if known is not None and known.__spec__ is not None and known.__spec__.origin is None:
+        # A folder of this name, imported before the user's folder was on the path, hides the file.
+        del sys.modules[name]
     try:
         return importlib.import_module(name)
     except Exception as error:

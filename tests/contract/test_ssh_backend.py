@@ -72,7 +72,9 @@ class TestSshBackend(BackendSuite):
 
     def broken(self, error):
         """The connection is there, and nothing comes through it; nor can another be made."""
-        return breaking(error, (asyncssh.SSHClientConnection, "run"), (asyncssh, "connect"))
+        return breaking(
+            error, (asyncssh.SSHClientConnection, "create_process"), (asyncssh, "connect")
+        )
 
     def troubles(self, backend):
         yield from super().troubles(backend)

@@ -321,7 +321,8 @@ def test_event_files_have_the_curve_and_a_resumed_one_is_whole_and_not_doubled(r
     ]
     assert scalars(second, metric) == whole
     assert len({step for step, _ in whole}) == len(whole)
-    assert whole[0][0] == outcome.summary["resumed_step"]  # a point of the attempt before
+    # A point of the attempt before; the stop checkpoint lies later, between two points.
+    assert whole[0][0] <= outcome.summary["resumed_step"]
     assert whole[-1][0] == 320
     assert {n for n in outcome.files.files if n.startswith("tensorboard/")} == {
         f"tensorboard/{path.name}" for path in second.iterdir()

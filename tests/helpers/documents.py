@@ -70,8 +70,8 @@ def links(text: str) -> list[str]:
     return [t for t in targets if "://" not in t and not t.startswith("mailto:")]
 
 
-OWN_PROCESS = ("run", "launch", "resume", "rehearse", "bench", "up", "down", "serve")
-"""Commands that start servers or workers, or handle signals."""
+OWN_PROCESS = ("run", "launch", "resume", "rehearse", "bench", "up", "down", "serve", "reap")
+"""Commands that start servers or workers, handle signals, or ask every registered backend."""
 
 
 def run(command: str, folder: Path, env: dict[str, str], *, shell: bool = False) -> Done:

@@ -54,18 +54,19 @@ def examine(files: Mapping[str, bytes]) -> Iterator[tuple[str, Problem]]:
 
 
 def _one(name: str, data: bytes) -> Problem | None:
+    problem = None
+    for ending, examined in ((".json", _json), (".npz", _npz), (".safetensors", _safetensors)):
+        if name.endswith(ending):
+            problem = examined(data)
+            if problem is None:
+                # The first bytes of a good .safetensors are a length, and may be any number.
+                return None
     if data[:2] in _PICKLES:
         return Problem(
             "holds a pickle, which can run anything",
             "JSON, .npz and .safetensors as drillyard writes them",
         )
-    if name.endswith(".json"):
-        return _json(data)
-    if name.endswith(".npz"):
-        return _npz(data)
-    if name.endswith(".safetensors"):
-        return _safetensors(data)
-    return None
+    return problem
 
 
 def _json(data: bytes) -> Problem | None:

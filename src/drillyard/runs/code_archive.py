@@ -30,6 +30,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.runs.ignore_rules import Rule, leaves_out, read
 from drillyard.runs.requirements import install_requirements, locked
+from drillyard.system.home import local_home
 
 SUFFIXES = frozenset(
     {
@@ -319,6 +320,8 @@ def _walk(
 
 
 def _skipped_folder(path: Path) -> bool:
+    if path == local_home():  # not code, but what this machine remembers
+        return True
     if path.name in _SKIPPED or path.name.endswith((".egg-info", ".dist-info")):
         return True
     # A virtual environment, a store of results or a Conda environment, under any name.

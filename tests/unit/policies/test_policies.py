@@ -68,7 +68,7 @@ def test_the_command_evaluates_beside_baselines(made, tmp_path, monkeypatch, cap
     assert main(["evaluate", str(made / "onnx"), "--simulator", "building"]) == 2
     shutil.copytree(made / "onnx", tmp_path / "gone")
     (tmp_path / "gone/policy.onnx").unlink()
-    assert main(["evaluate", "gone"]) == 4  # weights are missing: said, not played at random
+    assert main(["evaluate", "gone"]) == 1  # weights are missing: said, not played at random
     assert "policy.onnx is missing" in capsys.readouterr().err
 
 

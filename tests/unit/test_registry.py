@@ -1,5 +1,6 @@
 """Names to objects: who wins, what is refused, what a broken module says."""
 
+import importlib
 import sys
 from importlib.metadata import EntryPoint
 
@@ -122,3 +123,13 @@ def test_two_packages_with_one_name_are_told(monkeypatch):
     finally:
         monkeypatch.undo()
         registry._points.cache_clear()
+
+
+def test_a_folder_that_was_imported_does_not_hide_the_users_file(tmp_path, monkeypatch):
+    (tmp_path / "outer" / "basin").mkdir(parents=True)
+    (tmp_path / "user").mkdir()
+    (tmp_path / "user" / "basin.py").write_text("class Basin: ...")
+    monkeypatch.syspath_prepend(tmp_path / "outer")
+    importlib.import_module("basin")
+    monkeypatch.syspath_prepend(tmp_path / "user")
+    assert registry.load_object("basin:Basin").__name__ == "Basin"

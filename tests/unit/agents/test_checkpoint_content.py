@@ -138,6 +138,16 @@ def test_other_names_in_an_npz_are_refused(name):
     assert file == "any.npz" and "has a member called" in problem.message
 
 
+@pytest.mark.parametrize("length", [0x0280, 0x0380, 0x0480, 0x0580])
+def test_the_length_of_a_header_is_not_taken_for_a_pickle(length):
+    """It comes first in a .safetensors, and these lengths have the first bytes of a pickle."""
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+    data = length.to_bytes(8, "little") + header + bytes(4)
+    assert list(examine({"best.safetensors": data})) == []
+    ((_, problem),) = examine({"best.safetensors": data[:2] + bytes(10)})
+    assert "pickle" in problem.message
+
+
 def test_barriers_draw_from_seed_and_number_alone():
     space = spaces.Box(-1, 1, (3,))
 

@@ -142,6 +142,17 @@ def test_excluded_files_and_folders_stay(tmp_path: Path) -> None:
     assert sorted(packed.files) == ["data/table.csv", "world.py"]
 
 
+def test_what_this_machine_remembers_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home" / "verified").mkdir(parents=True)
+    (tmp_path / "home" / "verified" / "a.json").write_text("{}")
+    (tmp_path / "mine.py").write_text("x = 1")
+    assert sorted(pack(tmp_path).files) == ["home/verified/a.json", "mine.py"]
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    assert sorted(pack(tmp_path).files) == ["mine.py"]
+
+
 def test_links_are_refused_by_name(tmp_path: Path) -> None:
     folder = project(tmp_path / "p")
     (folder / "linked.py").symlink_to("/etc/passwd")

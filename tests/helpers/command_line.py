@@ -85,6 +85,7 @@ def called(words: list[str], folder: Path, environ: Mapping[str, str]) -> Done:
     """
     from drillyard.cli.main import main
 
+    _forget_users_modules()
     with _as_it_was(), tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         os.chdir(folder)
         os.environ.update(environ)
@@ -93,6 +94,20 @@ def called(words: list[str], folder: Path, environ: Mapping[str, str]) -> Done:
         out.seek(0)
         err.seek(0)
         return Done(code, out.read().decode(), err.read().decode())
+
+
+def _forget_users_modules() -> None:
+    """Two pages may have modules of one name, which a process imports once."""
+    root = Path(__file__).parents[2]
+    kept = (sys.prefix, sys.base_prefix, str(root))
+    for name, module in list(sys.modules.items()):
+        spec = getattr(module, "__spec__", None)
+        places = [spec.origin] if spec and spec.origin else []
+        places += [] if places or spec is None else spec.submodule_search_locations or []
+        example = any(p.startswith(str(root / "experiments")) for p in places)
+        elsewhere = any(p.startswith(tempfile.gettempdir()) for p in places)
+        if example or (elsewhere and not any(p.startswith(kept) for p in places)):
+            del sys.modules[name]
 
 
 @contextlib.contextmanager

@@ -11,11 +11,10 @@ from __future__ import annotations
 import contextlib
 import mmap
 import struct
-import sysconfig
-import traceback
 from pathlib import Path
 
 from drillyard.errors import DrillyardError
+from drillyard.system import user_code
 
 NAME = "whereabouts"
 COPIES = 1024
@@ -24,8 +23,6 @@ _OUTSIDE, _RESET = 0, -1
 _NO_SEED = -1
 _ENTRY = struct.Struct("=qqq")
 """Step of the episode from 1, or one of the two above; seed; copies that share the step."""
-_OURS = Path(__file__).parents[1]
-_PYTHON = Path(sysconfig.get_path("stdlib"))
 _SIZE = COPIES * _ENTRY.size
 _memory = mmap.mmap(-1, _SIZE)  # shared with what is forked
 
@@ -88,19 +85,9 @@ def place(copy: int, step: int, seed: int | None, together: int = 1) -> str:
 def note(error: BaseException, copy: int, step: int, seed: int | None, together: int = 1) -> None:
     """Add the place to a simulator's exception; drillyard's own errors contain it already."""
     if not isinstance(error, DrillyardError):
-        line = source_line(error)
+        line = user_code.place(error)
         at = place(copy, step, seed, together)
         error.add_note(f"in the simulator, at {at}{f', in {line}' if line else ''}")
-
-
-def source_line(error: BaseException) -> str:
-    """The innermost line of a traceback that is the user's own; empty if there is none."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        others = path.is_relative_to(_OURS) or path.is_relative_to(_PYTHON)
-        if not others and "site-packages" not in path.parts and not path.name.startswith("<"):
-            return f"{path.name}, line {frame.lineno} ({frame.name})"
-    return ""
 
 
 def _first(memory: bytes) -> str:

@@ -15,7 +15,9 @@ _LIBRARIES = frozenset(
     {
         "drillyard",
         "drillyard_backends",
+        "drillyard_emulators",
         "drillyard_flows",
+        "drillyard_tasks",
         "gymnasium",
         "jax",
         "jaxlib",

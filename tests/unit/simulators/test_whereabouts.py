@@ -117,7 +117,7 @@ def test_all_copies_at_once_are_named_together() -> None:
             venv.step(np.zeros((4, 1), np.float32))
     (note,) = caught.value.__notes__
     assert note.startswith("in the simulator, at step 3 of all 4 copies at once (seeds 7 to 10)")
-    assert re.search(r", in test_whereabouts\.py, line \d+ \(\w+\)$", note), note
+    assert re.search(r", in \S*test_whereabouts\.py:\d+, in \w+$", note), note
 
 
 class Odd(gym.Env[np.ndarray, np.ndarray]):
@@ -163,4 +163,4 @@ def test_the_line_is_the_users_and_not_numpys() -> None:
     with pytest.raises(np.linalg.LinAlgError) as caught:
         env.step(env.action_space.sample())
     (note,) = caught.value.__notes__
-    assert re.search(r"step 1 .*, in test_whereabouts\.py, line \d+ \(step\)$", note), note
+    assert re.search(r"step 1 .*, in \S*test_whereabouts\.py:\d+, in step$", note), note

@@ -62,6 +62,7 @@ def test_ctrl_c_stops_resumably_and_the_end_is_the_same(api: Api, bench: Bench) 
     (bench.folder / "world.py").unlink()
     done = bench.run("resume", "stopped")
     assert done.returncode == 0, done.stderr
+    assert "UserWarning" not in done.stderr  # of the model that the check of a resume builds
     second = json.loads(
         (bench.store / "stopped/runs/t0001-s1/attempts/train-2/start.json").read_text()
     )

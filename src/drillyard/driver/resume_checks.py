@@ -8,6 +8,7 @@ simulator or network.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -140,7 +141,9 @@ def _of_another(loaded: Loaded, mailbox: Mailbox, readable: list[Checkpoint]) ->
         problems: list[ConfigError] = []
         for checkpoint in readable:
             try:
-                must_fit(checkpoint, bound(loaded.spec, mailbox.run(checkpoint.meta.run)))
+                # The model is built with one copy; warnings about that would mislead.
+                with warnings.catch_warnings(action="ignore"):
+                    must_fit(checkpoint, bound(loaded.spec, mailbox.run(checkpoint.meta.run)))
             except (CheckpointRefused, SpaceMismatch) as error:
                 problems.append(error)
             except DrillyardError:

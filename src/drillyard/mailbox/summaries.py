@@ -22,7 +22,8 @@ class TrainSummary:
         episodes: Finished episodes.
         episodes_cut: Episodes that a restart of the simulator cut short.
         steps_per_s: Speed of the last attempt, in environment steps per second.
-        wall_s: Duration of the last attempt, in seconds.
+        wall_s: Duration of the training in seconds, over all attempts that count; of the last one
+            where earlier ones are not counted.
         resumes: How often the training was resumed.
         simulator_restarts: How often the simulator was started again.
         best: The evaluation of the best policy, where evaluations ran during the training.
@@ -53,7 +54,7 @@ class TrainSummary:
             episodes=as_integer(summary.get("episodes")),
             episodes_cut=as_integer(summary.get("episodes_cut")),
             steps_per_s=as_number(summary.get("steps_per_s")),
-            wall_s=as_number(summary.get("wall_s")),
+            wall_s=as_number(summary.get("elapsed_s", summary.get("wall_s"))),
             resumes=as_integer(summary.get("resumes")),
             simulator_restarts=as_integer(summary.get("simulator_restarts")),
             best=as_object(summary.get("best")) or None,

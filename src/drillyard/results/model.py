@@ -97,7 +97,7 @@ class RunResult:
     steps_per_s: float | None
     eta_s: float | None
     wall_s: float | None
-    """Training time of the accepted attempt."""
+    """Training time in seconds, over all attempts that count."""
     resumes: int
     attempts: int
     """Attempts of the phase with the most; 1 if nothing failed, 0 before the first."""

@@ -38,6 +38,8 @@ def test_a_training_reads_back() -> None:
 
 
 def test_what_is_missing_or_of_another_type_is_none() -> None:
+    resumed = TrainSummary.of(accepted({"steps": 20, "wall_s": 1.5, "elapsed_s": 9.0}))
+    assert resumed.wall_s == 9.0  # of all attempts
     strange = TrainSummary.of(accepted({"steps": "many", "wall_s": True, "best": [1]}))
     assert strange == TrainSummary() == TrainSummary.of(None)
 

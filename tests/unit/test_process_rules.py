@@ -88,7 +88,7 @@ def test_the_next():
 def test_children_have_the_filter_of_pyproject() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     filters = settings["pytest"]["ini_options"]["filterwarnings"]
-    # The last filter that matches decides. Only a fork in a process that has imported JAX is excepted.
+    # The last filter that matches decides. Only a fork after an import of JAX is excepted.
     assert filters[-2] == f"error:::{process_rules.OURS}"
     assert filters[-1] == r"ignore:os.fork\(\) was called:RuntimeWarning"
     assert list(process_rules.PACKAGES[:-1]) == sorted(settings["mypy"]["packages"])

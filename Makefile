@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c re
 # The tests wait for real processes more than they compute.
 WORKERS ?= 4
 
-.PHONY: help demo test quick coverage again check lint types contracts format slow gpu lock clean
+.PHONY: help demo test extended quick coverage again check lint types contracts format slow gpu lock clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -42,6 +42,12 @@ demo: $(VENV)/.demo ## train an agent on the reactor, see how it compares, open 
 test: $(VENV)/.dev $(VENV)/.azurite ## the default tests, in four processes
 	$(BIN)/python -m pytest -n $(WORKERS)
 
+# What proves again, for other learners, backends and kinds of loss, what the default tests prove.
+NO_SLOW := not slow and not gpu and not live_gcp and not live_azure
+
+extended: $(VENV)/.dev $(VENV)/.azurite ## the tests that tests/extended.txt lists, in four processes
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'extended and $(NO_SLOW)'
+
 # The rules of all packages and of the documents, on two cores in about a minute.
 QUICK := tests/unit tests/docs tests/contract/test_stores.py
 
@@ -56,7 +62,7 @@ coverage: $(VENV)/.dev ## branch coverage of `make quick`, in percent; fails und
 	@$(BIN)/python -m coverage report
 
 again: $(VENV)/.dev ## the tests that failed last time, each by itself; names those that pass now as flaky
-	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m '$(NO_SLOW)'
 
 slow: $(VENV)/.dev $(VENV)/.azurite ## the long tests: hundreds of kills, full budgets
 	$(BIN)/python -m pytest -m slow

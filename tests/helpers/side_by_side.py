@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.helpers import extended
+
 LOOKS = "tests/docs/test_coverage.py::test_a_command_that_looks"
 FIRST = (
     "tests/docs/test_coverage.py::test_a_command_of_the_page",
@@ -52,7 +54,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The order of ``FIRST`` and ``LAST``; within one, as pytest has it."""
+    """The order of ``FIRST`` and ``LAST``; within one, as pytest has it.
+
+    Also marks the extended tests, which ``-m`` then leaves out or takes.
+    """
+    extended.mark(items)
 
     def rank(item: pytest.Item) -> int:
         if item.nodeid.startswith(LAST):

@@ -121,7 +121,7 @@ def test_a_study_goes_on_from_its_memory_in_a_database(
     from optuna import load_study
 
     from drillyard.studies.factory import memory_name
-    from drillyard.studies.optuna_chooser import driver_url
+    from drillyard.studies.study_database import driver_url
 
     monkeypatch.setenv("PGUSER", "study")
     for trials in (3, 5):

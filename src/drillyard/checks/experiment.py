@@ -306,7 +306,7 @@ def _study(loaded: Loaded) -> list[Finding]:
         )
     if study.storage is None or study.chooser not in MODELS:
         return findings
-    from drillyard.studies.optuna_chooser import check_storage
+    from drillyard.studies.study_database import check_storage
 
     try:
         check_storage(study.storage)

@@ -18,12 +18,9 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import InfrastructureError, UserError
 from drillyard.mailbox.records import TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
 from drillyard.spec.constraints import Constraint
@@ -32,14 +29,13 @@ from drillyard.spec.tunables import Space
 from drillyard.studies import optuna_space
 from drillyard.studies.choosers import Assignment, Choice, allowed, drawn, key_of
 from drillyard.studies.generations import ended_before, generations
-from drillyard.system.optional_packages import install
+from drillyard.studies.study_database import Translated, driver_url, engine_settings, foreign
 
 if TYPE_CHECKING:
     import optuna
     from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage
 
-EngineSettings: TypeAlias = dict[str, bool | dict[str, int]]
 TRIES = 20
 """Maximum number of suggestions that are not allowed or not new; then a random one is drawn."""
 TRIAL = "drillyard.trial"
@@ -97,7 +93,7 @@ class ModelChooser:
             if url is None or self._kind == "cma-es":
                 storage: BaseStorage = InMemoryStorage()
             else:
-                storage = RDBStorage(driver_url(url), engine_kwargs=_engine(url))
+                storage = RDBStorage(driver_url(url), engine_kwargs=engine_settings(url))
             return optuna.create_study(
                 storage=storage,
                 study_name=name,
@@ -144,7 +140,7 @@ class ModelChooser:
         """See ``Chooser``."""
         from optuna.trial import TrialState
 
-        with _Seam():
+        with Translated():
             own = {r.number: r for r in records if r.search}
             if self._kind == "cma-es" and own and self._repeated(own, outcomes):
                 return
@@ -182,7 +178,7 @@ class ModelChooser:
     def ask(self, index: int, taken: Iterable[Assignment]) -> Choice | None:
         """See ``Chooser``."""
         before = list(taken)
-        with _Seam():
+        with Translated():
             if index == 1 and self._defaults_first:
                 first = self._space.defaults()
                 if allowed(first, self._constraints):
@@ -220,7 +216,7 @@ class ModelChooser:
             state = TrialState.FAIL
         if record.number in self._added and state is not TrialState.COMPLETE:
             return
-        with _Seam():
+        with Translated():
             number = self._numbers.get(record.number)
             if number is not None and record.number not in self._added:
                 if state is TrialState.PRUNED and whole and outcome.pruned_at is not None:
@@ -323,79 +319,3 @@ class ModelChooser:
 
     def _trials(self) -> list[optuna.trial.FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
-
-
-# -- storage --------------------------------------------------------------------------------------
-
-
-def driver_url(url: str) -> str:
-    """A URL for SQLAlchemy, with psycopg as the driver of ``postgresql://``."""
-    return url.replace("postgresql://", "postgresql+psycopg://", 1)
-
-
-def _engine(url: str) -> EngineSettings:
-    if url.startswith("sqlite"):
-        return {"connect_args": {"timeout": 30}}
-    # A connection that the server closed in the meantime is opened again.
-    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
-
-
-def check_storage(url: str) -> None:
-    """Check that a database answers; creates nothing.
-
-    Raises:
-        UserError: Its driver is not installed.
-        InfrastructureError: It does not answer.
-    """
-    if url.startswith("sqlite"):
-        folder = Path(url.removeprefix("sqlite:///")).parent
-        if not folder.is_dir():
-            raise UserError(f"study.storage: there is no folder {folder}", hint="create it first")
-        return
-    try:
-        from sqlalchemy import create_engine
-
-        engine = create_engine(driver_url(url), **_engine(url))
-        with engine.connect():
-            pass
-        engine.dispose()
-    except Exception as error:
-        raise foreign(error, url) from error
-
-
-def foreign(error: Exception, url: str | None) -> Exception:
-    """Converts an exception of Optuna, SQLAlchemy or a driver to one of drillyard's errors."""
-    from drillyard.errors import DrillyardError
-    from drillyard.system.redaction import redact
-
-    if isinstance(error, DrillyardError):
-        return error
-    if isinstance(error, ImportError):
-        package = "psycopg[binary]" if "psycopg" in str(error) else str(error.name)
-        return UserError(f"study.storage needs {package}", hint=install("postgres"))
-    reason = redact(str(error).strip().splitlines()[0] if str(error).strip() else repr(error))
-    where = f" ({redact(url)})" if url else ""
-    return InfrastructureError(
-        f"the memory of the study cannot be used{where}: {reason}",
-        hint="start the database, or correct study.storage; then run the same command again",
-    )
-
-
-_THEIRS = ("sqlalchemy", "psycopg", "sqlite3", "optuna", "alembic")
-
-
-class _Seam:
-    """Converts the exceptions of other packages; errors of drillyard pass unchanged."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        theirs = type(error).__module__.partition(".")[0] in _THEIRS
-        if isinstance(error, Exception) and (theirs or isinstance(error, ImportError)):
-            raise foreign(error, None) from error

@@ -82,6 +82,11 @@ class GcpConfig(BaseSettings):
     gpu_count: Annotated[int, Field(ge=1, le=16)] | None = Field(
         None, description="Number of GPUs of a machine; default: `resources.gpus`, at least 1."
     )
+    price_per_hour: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Price of a machine with its GPUs, for a type that the price list does not "
+        "know.",
+    )
     disk_gb: Annotated[int, Field(ge=10, le=65_536)] = Field(20, description="Size of the disk.")
     disk_type: Literal["pd-standard", "pd-balanced", "pd-ssd", "hyperdisk-balanced"] = Field(
         "pd-balanced", description="Type of the disk."

@@ -24,6 +24,8 @@ from drillyard_backends.gcp.machine_table import Machine, table
 from drillyard_backends.gcp.settings import GcpConfig
 
 WHO = "Google Cloud"
+ALTERNATIVES, DEARER = 2, 1.4
+"""How many further types are tried where the cheapest has no capacity, and up to which price."""
 
 
 class GoogleMachines:
@@ -91,11 +93,34 @@ def choose(need: Hardware, given: JsonObject, resolved: JsonObject) -> JsonObjec
         raise _elsewhere(fit, zones, spot)
     here = here or _nearby(fit, wanted, spot)
     best = here[0]
+    others = _alternatives(here, spot)
     if not zones and any(place.zones for place in best.places):
         chosen["zones"] = [zone for place in best.places for zone in place.zones]
     if best.only_spot and "on_demand_after" not in resolved:
         chosen["on_demand_after"] = None  # it is not rented otherwise
-    return {**chosen, **best.settings, **{k: given[k] for k in ("disk_type",) if k in given}}
+    own = ("disk_type", "cheapest_first")
+    kept: JsonObject = {name: value for name, value in given.items() if name in own}
+    names = [name for kind in (best, *others) for name in _texts(kind.settings["machine_types"])]
+    listed: JsonObject = {"machine_types": [*names], "cheapest_first": True}
+    return {**chosen, **best.settings, **listed, **kept}
+
+
+def _alternatives(here: Sequence[MachineType], spot: bool) -> list[MachineType]:
+    """Returns the next cheapest types, to be tried where the best one is not available.
+
+    They fit too, cost at most ``DEARER`` times as much, and take the same other settings.
+    """
+    best, price = here[0], here[0].cheapest(spot)
+    if price is None:
+        return []
+    same = {**best.settings, "machine_types": None}
+    return [
+        kind
+        for kind in here[1:]
+        if {**kind.settings, "machine_types": None} == same
+        and kind.only_spot is best.only_spot
+        and (kind.cheapest(spot) or float("inf")) <= DEARER * price
+    ][:ALTERNATIVES]
 
 
 def _compare(

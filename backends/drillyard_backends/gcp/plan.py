@@ -16,9 +16,12 @@ from drillyard_backends.gcp import catalogue, prerequisites, prices, rights
 from drillyard_backends.gcp.catalogue import Catalogue
 from drillyard_backends.gcp.read_only_client import Line, Reader
 from drillyard_backends.gcp.settings import GcpConfig
+from drillyard_backends.gcp.zones import candidates, hourly
 
 SHORTEST_S, LONGEST_S = 30.0, 120 * 24 * 3600.0
 """What ``maxRunDuration`` of a machine may be."""
+SHOWN = 8
+"""Number of candidates that ``plan`` shows."""
 
 
 def examine(
@@ -42,6 +45,7 @@ def examine(
         findings += _life(order, clock)
         findings += prerequisites.store(config, order.store_url)
     findings += _priced(config)
+    findings += _order_of_trial(config)
     # Without a right clock and a login every other question would be answered by the same error.
     for first in (
         lambda: prerequisites.clock(reader, config),
@@ -190,6 +194,23 @@ def _priced(config: GcpConfig) -> Iterator[Finding]:
             "drillyard prices refresh gcp; or give its price: backends.gcp.price_per_hour; or "
             f"your own list: {prices.OVERRIDE}=FILE (see docs/google-cloud.md)",
         )
+
+
+def _order_of_trial(config: GcpConfig) -> Iterator[Finding]:
+    """Shows what is tried, one after the other, until there is capacity and quota."""
+    if not config.cheapest_first:
+        return
+    all_ = candidates(config)
+    priced = [(candidate.words, hourly(config, candidate)) for candidate in all_]
+    texts = [f"{words} {price:.3f}" if price else words for words, price in priced]
+    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    yield Finding(
+        Severity.OK,
+        "order",
+        f"cheapest first, {prices.currency()} an hour (prices of {prices.date()}): "
+        + "; ".join(texts[:SHOWN])
+        + more,
+    )
 
 
 def _life(order: Order, clock: Clock) -> Iterator[Finding]:

@@ -72,6 +72,11 @@ class GcpConfig(BaseSettings):
         min_length=1,
         description="Machine types, tried in this order in all zones.",
     )
+    cheapest_first: bool = Field(
+        False,
+        description="Try machine types and zones by their price instead of in the order given; "
+        "`resources` sets it where it chooses the types.",
+    )
     regional: bool = Field(
         False, description="One group over the zones of a region; Google picks the zone."
     )

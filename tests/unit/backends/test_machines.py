@@ -21,6 +21,7 @@ from drillyard.spec.running import Gpu
 from drillyard_backends.azure import prices as azure_prices
 from drillyard_backends.gcp import plan, prices
 from drillyard_backends.gcp.settings import read_settings
+from drillyard_backends.gcp.zones import candidates
 from tests.helpers.gcp_examined import order
 from tests.helpers.google_world import SETTINGS
 
@@ -95,7 +96,7 @@ def test_what_google_bills_by_parts_is_what_a_machine_costs() -> None:
 
 def test_google_gets_the_cheapest_type_that_fits_in_zones_that_have_it(tmp_path: Path) -> None:
     found = chosen(tmp_path, "gcp", "{gpu: L4, cpus: 8, memory_gb: 32, spot: true}", **project())
-    assert found["machine_types"] == ["g2-standard-8"]
+    assert found["machine_types"] == ["g2-standard-8", "g2-standard-12", "g2-standard-16"]
     assert found["zones"] == ["europe-west1-b", "europe-west1-c"]  # -d has no L4
     assert found["spot"] is True and found["gpu_type"] is None
 
@@ -110,19 +111,19 @@ def test_the_order_of_a_run_has_the_machine_and_its_price(tmp_path: Path) -> Non
 
 def test_a_t4_is_attached_to_an_n1(tmp_path: Path) -> None:
     found = chosen(tmp_path, "gcp", "{gpu: T4, gpus: 2, cpus: 12}", **project())
-    assert found["machine_types"] == ["n1-standard-16"]
+    assert found["machine_types"][0] == "n1-standard-16"
     assert (found["gpu_type"], found["gpu_count"]) == ("nvidia-tesla-t4", 2)
 
 
 def test_several_runs_on_a_machine_need_more_of_it(tmp_path: Path) -> None:
     asked = "{gpu: L4, cpus: 6, memory_gb: 20}"
     found = chosen(tmp_path, "gcp", asked, **project(workers_per_machine=2))
-    assert found["machine_types"] == ["g2-standard-24"]
+    assert found["machine_types"][0] == "g2-standard-24"
 
 
 def test_without_gpus_none_is_paid_for(tmp_path: Path) -> None:
     found = chosen(tmp_path, "gcp", "{cpus: 8, memory_gb: 32}", **project())
-    assert found["machine_types"] == ["e2-standard-8"]
+    assert found["machine_types"][0] == "e2-standard-8"
 
 
 def test_what_is_only_rented_as_spot_falls_back_to_nothing_else(tmp_path: Path) -> None:
@@ -155,7 +156,47 @@ def test_the_requirement_goes_before_a_machine_of_the_environment(
 ) -> None:
     monkeypatch.setenv("DRILLYARD_GCP_MACHINE_TYPES", '["n2-highcpu-8"]')
     found = chosen(tmp_path, "gcp", "{gpu: L4}", **project())
-    assert found["machine_types"] == ["g2-standard-4"]
+    assert found["machine_types"][0] == "g2-standard-4"
+
+
+# -- cheapest first, elsewhere when full ----------------------------------------------------------
+
+
+def test_what_is_tried_is_in_the_order_of_prices_and_groups_keep_their_names() -> None:
+    given = {
+        **SETTINGS,
+        "machine_types": ["n2-standard-8", "e2-standard-8"],
+        "zones": ["europe-west1-b", "us-central1-a", "europe-west1-c"],
+        "on_demand_after": None,
+        "on_demand_when_full": True,
+    }
+    as_given = candidates(read_settings(given))
+    cheapest = candidates(read_settings({**given, "cheapest_first": True}))
+    assert [c.words for c in cheapest][:4] == [
+        "e2-standard-8 (Spot) in us-central1-a",
+        "e2-standard-8 (Spot) in europe-west1-b",
+        "e2-standard-8 (Spot) in europe-west1-c",
+        "n2-standard-8 (Spot) in us-central1-a",
+    ]
+    assert not any(c.spot for c in cheapest[6:])  # what cannot be preempted comes last
+    # The number of a variant names a group, so that a new price list moves no machine.
+    assert sorted(as_given, key=str) == sorted(cheapest, key=str)
+
+
+def test_the_plan_shows_the_order_with_prices(tmp_path: Path) -> None:
+    settings = chosen(tmp_path, "gcp", "{gpu: L4, cpus: 8, spot: true}", **project())
+    (shown,) = plan._order_of_trial(read_settings(settings))
+    first, second, *_ = shown.message.partition("): ")[2].split("; ")
+    assert first == "g2-standard-8 (Spot) in europe-west1-b 0.423"
+    assert second == "g2-standard-8 (Spot) in europe-west1-c 0.423"
+    assert "g2-standard-16 (Spot)" in shown.message and prices.date() in shown.message
+
+
+def test_zones_of_several_regions_are_all_tried(tmp_path: Path) -> None:
+    zones = ["europe-west1-b", "us-central1-a", "europe-west1-d"]
+    found = chosen(tmp_path, "gcp", "{gpu: L4, cpus: 8}", **project(zones=zones))
+    tried = candidates(read_settings(found))
+    assert tried[0].place.name == "us-central1-a" and tried[1].place.name == "europe-west1-b"
 
 
 # -- what is refused ------------------------------------------------------------------------------

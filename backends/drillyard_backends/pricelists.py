@@ -1,4 +1,4 @@
-"""A cloud's price list: a file of the package, or a file of the user instead."""
+"""A cloud's price list: the package's file, a refreshed one, or a file of the user instead."""
 
 from __future__ import annotations
 
@@ -10,51 +10,83 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from drillyard.backend.settings.resolve import prices_file
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError
 
 T = TypeVar("T", bound=Mapping[str, object])
 """The keys of a list."""
+OPTIONAL = frozenset({"note", "sources", "by_region", "low_priority_by_region", "skus"})
+"""Keys that a list can lack."""
 
 
 class PriceList(Generic[T]):
-    """A dated table.
+    """A dated table: the first of the user's own file, the refreshed file, and the package's.
 
     Args:
         package: The package with ``prices.json``.
         override: Environment variable that may name another file with the same keys.
+        kind: Name of the backend, for the refreshed file.
     """
 
-    def __init__(self, package: str, override: str) -> None:
-        self._package, self._override = package, override
+    def __init__(self, package: str, override: str, kind: str) -> None:
+        self._package, self._override, self._kind = package, override, kind
         self._read = functools.lru_cache(maxsize=4)(self._read_now)
 
     def table(self) -> T:
         """Returns the list in use.
 
         Raises:
-            ConfigError: The environment variable does not name a price list.
+            ConfigError: The file in use is not a price list.
         """
-        return self._read(os.environ.get(self._override, ""))
+        path, field = self._file()
+        if path is None:
+            return self._read("", field, 0.0)
+        try:
+            changed = path.stat().st_mtime
+        except OSError:
+            changed = 0.0
+        return self._read(str(path), field, changed)
 
-    def _read_now(self, path: str) -> T:
-        text = (importlib.resources.files(self._package) / "prices.json").read_text("utf-8")
-        ours: T = json.loads(text)
+    def source(self) -> str:
+        """Returns a description of where the list in use comes from."""
+        path, _ = self._file()
+        return "the package" if path is None else str(path)
+
+    def package_list(self) -> JsonObject:
+        """Returns the package's own list as JSON, to be completed with refreshed prices."""
+        found: JsonObject = json.loads(self._text())
+        return found
+
+    def _text(self) -> str:
+        return (importlib.resources.files(self._package) / "prices.json").read_text("utf-8")
+
+    def _file(self) -> tuple[Path | None, str]:
+        own = os.environ.get(self._override, "")
+        if own:
+            return Path(own).expanduser(), self._override
+        path = prices_file(self._kind)
+        return (path, f"drillyard prices refresh {self._kind}") if path.is_file() else (None, "")
+
+    def _read_now(self, path: str, field: str, changed: float) -> T:
+        ours: T = json.loads(self._text())
         if not path:
             return ours
         try:
-            theirs: T = json.loads(Path(path).expanduser().read_text("utf-8"))
+            theirs: T = json.loads(Path(path).read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"is not a price list: {error}",
-                field=self._override,
+                field=field,
                 value=path,
                 allowed="a JSON file with the keys of drillyard's own: " + ", ".join(ours),
+                hint=None if field == self._override else f"run `{field}` again, or delete it",
             ) from None
-        missing = [key for key in ours if key not in theirs and key != "note"]
+        missing = [key for key in ours if key not in theirs and key not in OPTIONAL]
         if missing:
             raise ConfigError(
                 f"the price list lacks {', '.join(missing)}",
-                field=self._override,
+                field=field,
                 value=path,
                 hint="copy drillyard's own list and change the numbers",
             )

@@ -150,9 +150,10 @@ def opened(
         UserError: Another driver runs, or the experiment was changed under the same name.
     """
     from drillyard.backend import open_backend
+    from drillyard.backend.settings.experiment import given
 
     spec = loaded.spec
-    backend = open_backend(spec.backend, spec.backends.get(spec.backend.partition("/")[0]))
+    backend = open_backend(spec.backend, given(spec))
     mailbox = Mailbox(open_store(request.store_url(loaded)), spec.name)
     driver = Driver(loaded, mailbox, backend, on_line=on_line, allow_change=request.allow_change)
     return driver, driver.open()

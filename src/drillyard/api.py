@@ -128,6 +128,7 @@ def run(
         InfrastructureError: The infrastructure failed; the same call continues.
     """
     from drillyard.backend import open_backend
+    from drillyard.backend.settings.experiment import given
     from drillyard.checks.experiment import check
     from drillyard.checks.refusal import refuse
     from drillyard.driver.driver import Driver
@@ -140,7 +141,7 @@ def run(
     spec = loaded.spec
     url = store_url(None if store is None else str(store), spec)
     refuse(check(loaded, store=url, offline_ok=True))
-    backend = open_backend(spec.backend, spec.backends.get(spec.backend.partition("/")[0]))
+    backend = open_backend(spec.backend, given(spec))
     mailbox = Mailbox(open_store(url), spec.name)
     driver = Driver(loaded, mailbox, backend, on_line=say, allow_change=allow_change)
     listeners = [callbacks] if callable(callbacks) else list(callbacks)

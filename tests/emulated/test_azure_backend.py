@@ -139,7 +139,7 @@ def test_a_lost_answer_submits_no_second_job(azure, backend, order):
     ("given", "world", "subject", "words"),
     [
         ({"vm_size": "Standard_F32s_v2"}, {}, "vm_size", "Standard_F32s_v2 is not available"),
-        ({"vm_size": "Standard_X1_v9"}, {}, "prices", "has no Standard_X1_v9"),
+        ({"vm_size": "Standard_X1_v9"}, {}, "vm_size", "Standard_X1_v9 is not available"),
         ({}, {"everywhere": 0}, "quota", "the quota is 0"),
         ({}, {"everywhere": 6}, "quota", "too small"),
         (

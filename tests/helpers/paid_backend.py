@@ -47,6 +47,7 @@ class PaidBackend:
     calls: ClassVar[list[tuple[str, str]]] = []
     clock: ClassVar[Clock] = SYSTEM
     price: ClassVar[float] = 2.0
+    unpriced: ClassVar[list[str]] = []
     listing_lag_s: ClassVar[float] = 0.0
     lose_deletes: ClassVar[int] = 0
     """So many teardowns say done and delete nothing."""
@@ -61,7 +62,7 @@ class PaidBackend:
     def reset(cls, clock: Clock = SYSTEM) -> None:
         cls.machines, cls.calls, cls.clock = {}, [], clock
         cls.listing_lag_s, cls.lose_deletes, cls.forbidden = 0.0, 0, False
-        cls.words, cls.price, cls.refusals = [], 2.0, {}
+        cls.words, cls.price, cls.refusals, cls.unpriced = [], 2.0, {}, []
 
     def delays(self) -> Delays:
         return Delays(listing_lag_s=self.listing_lag_s)
@@ -124,7 +125,10 @@ class PaidBackend:
 
     def estimate(self, order: Order) -> Cost:
         parts = [Part(what="machine x1", count=order.workers, per_hour=self.price, where="a, b")]
-        return Cost(per_hour=self.price * order.workers, prices_of="2026-11-01", parts=parts)
+        sum_ = 0.0 if self.unpriced else self.price * order.workers
+        return Cost(
+            per_hour=sum_, prices_of="2026-11-01", parts=parts, unpriced=list(self.unpriced)
+        )
 
     @classmethod
     def alive(cls) -> list[str]:

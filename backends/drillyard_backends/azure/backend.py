@@ -29,6 +29,7 @@ from drillyard_backends.azure.job_body import body, order_key
 from drillyard_backends.azure.job_failures import JobFailures
 from drillyard_backends.azure.jobs import Jobs, Patience, does_not_end, finished_runs
 from drillyard_backends.azure.lease_listing import is_listed, listed_orders
+from drillyard_backends.azure.machines import AzureMachines
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig, read_settings
 from drillyard_backends.azure.store import BlobStore
@@ -41,7 +42,7 @@ SETTLED_S = 120.0
 
 
 @translating(translated)
-class AzureBackend:
+class AzureBackend(AzureMachines):
     """Runs jobs in an Azure ML workspace.
 
     Args:

@@ -24,6 +24,15 @@ def job_name(lease_id: str, ticket: str, number: int) -> str:
     return _NOT_IN_NAMES.sub("-", f"{lease_id}-{ticket}-{number}")
 
 
+def cluster_of_size(size: str, low_priority: bool) -> str:
+    """Returns the name of the cluster for a size that was chosen: ``dy-nc4ast4v3-low``.
+
+    It is kept, as a named cluster is; a lease's own cluster has another form of name.
+    """
+    core = re.sub(r"[^a-z0-9]", "", size.lower().removeprefix("standard_"))
+    return f"dy-{core}-{'low' if low_priority else 'full'}"
+
+
 def experiment_name(experiment: str) -> str:
     """Under which Azure ML lists an experiment's jobs: it takes no dots."""
     return _NOT_IN_NAMES.sub("-", experiment)

@@ -126,7 +126,7 @@ def estimate(config: AzureConfig, order: Order) -> Cost:
     """
     wanted = clusters.nodes(config, order)
     count = min(wanted, config.max_nodes or wanted)
-    price = prices.price(config.vm_size, config.low_priority) or 0.0
+    price = prices.price(config.vm_size, config.low_priority) or config.price_per_hour or 0.0
     kind = "low priority" if config.low_priority else "dedicated"
     note = (
         "kept: idle it has no nodes, and costs its load balancer"
@@ -156,6 +156,7 @@ def estimate(config: AzureConfig, order: Order) -> Cost:
         prices_of=prices.date(),
         spot=config.low_priority,
         parts=parts,
+        unpriced=_unpriced(config),
     )
 
 
@@ -260,15 +261,20 @@ def _context(config: AzureConfig) -> Iterator[Finding]:
 
 
 def _priced(config: AzureConfig) -> Iterator[Finding]:
-    """What the price list does not know cannot be kept within a budget."""
-    if prices.price(config.vm_size, config.low_priority) is None:
+    """Says that a price is not known; whether the budget bears that, the core decides."""
+    if _unpriced(config):
         yield Finding(
-            Severity.ERROR,
+            Severity.WARNING,
             "prices",
-            f"the price list of {prices.date()} has no {config.vm_size}, so max_cost could not be "
-            "kept",
-            f"another vm_size; or add its price: {prices.OVERRIDE}=FILE (see docs/azure.md)",
+            f"the price list of {prices.date()} has no {config.vm_size}",
+            "drillyard prices refresh azure; or give its price: backends.azure.price_per_hour; or "
+            f"your own list: {prices.OVERRIDE}=FILE (see docs/azure.md)",
         )
+
+
+def _unpriced(config: AzureConfig) -> list[str]:
+    known = prices.price(config.vm_size, config.low_priority) or config.price_per_hour
+    return [] if known else [config.vm_size]
 
 
 def _cluster(cluster: Cluster, config: AzureConfig, workers: int) -> Iterator[Finding]:

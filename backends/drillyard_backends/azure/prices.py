@@ -6,7 +6,7 @@ An approximation of public list prices of Linux machines in West Europe, without
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from drillyard.documents.json_types import JsonObject, as_list, as_number, as_object
 from drillyard_backends.pricelists import PriceList
@@ -23,33 +23,73 @@ class Table(TypedDict):
     """Size -> hourly price of a dedicated node."""
     low_priority: float
     """Factor for low-priority nodes."""
+    by_region: NotRequired[dict[str, dict[str, float]]]
+    """Region -> size -> hourly price of a dedicated node."""
+    low_priority_by_region: NotRequired[dict[str, dict[str, float]]]
+    """Region -> size -> hourly price of a low-priority node."""
 
 
-_list: PriceList[Table] = PriceList("drillyard_backends.azure", OVERRIDE)
+LIST: PriceList[Table] = PriceList("drillyard_backends.azure", OVERRIDE, "azure")
 
 
 def date() -> str:
     """Returns the date of the list."""
-    return str(_list.table()["date"])
+    return str(LIST.table()["date"])
 
 
 def currency() -> str:
     """Returns the currency of the list."""
-    return str(_list.table()["currency"])
+    return str(LIST.table()["currency"])
 
 
-def price(size: str, low_priority: bool) -> float | None:
+def price(size: str, low_priority: bool, region: str | None = None) -> float | None:
     """Returns the hourly price of a node; None for an unknown size.
 
     Args:
         size: ``Standard_F4s_v2``; upper and lower case are equal.
         low_priority: True for a node that may be preempted.
+        region: Such as ``eastus``; None: West Europe, or the most expensive region that the list
+            knows the size in.
     """
-    table = _list.table()
-    known = {name.lower(): float(value) for name, value in table["sizes"].items()}
-    dedicated = known.get(size.lower())
+    table = LIST.table()
     share = float(table["low_priority"]) if low_priority else 1.0
-    return None if dedicated is None else dedicated * share
+    if low_priority:
+        exact = _regional(table.get("low_priority_by_region", {}), size)
+        if found := _one(exact, region):
+            return found
+    listed = _regional(table.get("by_region", {}), size)
+    if region is None:
+        west_europe = {name.lower(): float(value) for name, value in table["sizes"].items()}
+        known = west_europe.get(size.lower()) or _one(listed, None)
+    else:
+        known = listed.get(region)
+    return None if known is None else known * share
+
+
+def sizes() -> list[str]:
+    """Returns every size that the list in use has a price of."""
+    table = LIST.table()
+    return sorted({*table["sizes"], *(s for r in table.get("by_region", {}).values() for s in r)})
+
+
+def regions(size: str) -> dict[str, tuple[float | None, float | None]]:
+    """Returns the prices of a dedicated and a low-priority node by region."""
+    found = _regional(LIST.table().get("by_region", {}), size)
+    return {name: (price(size, False, name), price(size, True, name)) for name in found}
+
+
+def _regional(table: dict[str, dict[str, float]], size: str) -> dict[str, float]:
+    """Returns the prices of one size by region."""
+    return {
+        region: float(value)
+        for region, sizes in table.items()
+        for name, value in sizes.items()
+        if name.lower() == size.lower()
+    }
+
+
+def _one(prices: dict[str, float], region: str | None) -> float | None:
+    return max(prices.values(), default=None) if region is None else prices.get(region)
 
 
 def listed_price(size: JsonObject, low_priority: bool) -> float | None:

@@ -71,6 +71,9 @@ class AzureConfig(BaseSettings):
         "null: a cluster for each lease, deleted with it.",
     )
     vm_size: str = Field("Standard_F4s_v2", description="Size of the cluster's nodes.")
+    price_per_hour: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Price of a node, for a size that the price list does not know."
+    )
     max_nodes: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         None, description="Largest number of nodes of a new cluster; default: `resources.workers`."
     )

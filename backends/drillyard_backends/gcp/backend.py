@@ -31,6 +31,7 @@ from drillyard_backends.gcp.errors import Exists, InUse, Missing, translated
 from drillyard_backends.gcp.groups import Groups
 from drillyard_backends.gcp.lease_listing import group_of, listed_leases
 from drillyard_backends.gcp.lease_view import FRESH_S, Viewer
+from drillyard_backends.gcp.machines import GoogleMachines
 from drillyard_backends.gcp.managed import Group, Managed, Stage
 from drillyard_backends.gcp.operations import Compute
 from drillyard_backends.gcp.preemption import preempt
@@ -48,7 +49,7 @@ TEARDOWN_WAIT_S = 20.0
 
 
 @translating(translated)
-class GcpBackend:
+class GcpBackend(GoogleMachines):
     """Rents machines of Google Compute Engine.
 
     Args:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from drillyard_backends.gcp.settings import GcpConfig
 
 
-_HYPERDISK_ALONE = frozenset({"n4", "n4a", "n4d", "c4", "c4a", "c4d"})
+_HYPERDISK_ALONE = frozenset({"n4", "n4a", "n4d", "c4", "c4a", "c4d", "a4"})
 """Series without persistent disks. Source: https://github.com/nextflow-io/nextflow/pull/6841"""
 
 

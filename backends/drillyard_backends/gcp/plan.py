@@ -16,9 +16,12 @@ from drillyard_backends.gcp import catalogue, prerequisites, prices, rights
 from drillyard_backends.gcp.catalogue import Catalogue
 from drillyard_backends.gcp.read_only_client import Line, Reader
 from drillyard_backends.gcp.settings import GcpConfig
+from drillyard_backends.gcp.zones import candidates, hourly
 
 SHORTEST_S, LONGEST_S = 30.0, 120 * 24 * 3600.0
 """What ``maxRunDuration`` of a machine may be."""
+SHOWN = 8
+"""Number of candidates that ``plan`` shows."""
 
 
 def examine(
@@ -42,6 +45,7 @@ def examine(
         findings += _life(order, clock)
         findings += prerequisites.store(config, order.store_url)
     findings += _priced(config)
+    findings += _order_of_trial(config)
     # Without a right clock and a login every other question would be answered by the same error.
     for first in (
         lambda: prerequisites.clock(reader, config),
@@ -141,6 +145,7 @@ def estimate(config: GcpConfig, order: Order) -> Cost:
         note=note,
         spot=spot,
         parts=parts,
+        unpriced=_unpriced(config),
     )
 
 
@@ -148,15 +153,30 @@ def _dearest(config: GcpConfig, order: Order, regions: list[str], spot: bool) ->
     """(price an hour with its GPUs, machine type)."""
     gpus = (config.gpu_count or max(1, order.gpus)) if config.gpu_type else 0
     prices_and_names = [
-        (
-            (prices.price(name, region, spot) or 0.0)
-            + gpus * (prices.gpu_price(config.gpu_type or "", region, spot) or 0.0),
-            name,
-        )
+        (_machine(config, name, gpus, region, spot) or 0.0, name)
         for name in config.machine_types
         for region in regions
     ]
     return max(prices_and_names)
+
+
+def _machine(config: GcpConfig, name: str, gpus: int, region: str, spot: bool) -> float | None:
+    """Price of a machine with its GPUs: of the list, else of the settings."""
+    host = prices.price(name, region, spot)
+    each = prices.gpu_price(config.gpu_type or "", region, spot) if gpus else 0.0
+    known = None if host is None or each is None else host + gpus * each
+    return config.price_per_hour if known is None else known
+
+
+def _unpriced(config: GcpConfig) -> list[str]:
+    """What neither the price list nor the settings have a price for."""
+    if config.price_per_hour is not None:
+        return []
+    region = _regions(config)[0]
+    unknown = [m for m in config.machine_types if prices.price(m, region, False) is None]
+    if config.gpu_type and prices.gpu_price(config.gpu_type, region, False) is None:
+        unknown.append(config.gpu_type)
+    return unknown
 
 
 def _regions(config: GcpConfig) -> list[str]:
@@ -164,19 +184,33 @@ def _regions(config: GcpConfig) -> list[str]:
 
 
 def _priced(config: GcpConfig) -> Iterator[Finding]:
-    """What the price list does not know cannot be kept within a budget."""
-    region = _regions(config)[0]
-    unknown = [m for m in config.machine_types if prices.price(m, region, False) is None]
-    if config.gpu_type and prices.gpu_price(config.gpu_type, region, False) is None:
-        unknown.append(config.gpu_type)
+    """Says that a price is not known; whether the budget bears that, the core decides."""
+    unknown = _unpriced(config)
     if unknown:
         yield Finding(
-            Severity.ERROR,
+            Severity.WARNING,
             "prices",
-            f"the price list of {prices.date()} has no {', '.join(unknown)}, so max_cost could "
-            "not be kept",
-            f"another type; or add its price: {prices.OVERRIDE}=FILE (see docs/google-cloud.md)",
+            f"the price list of {prices.date()} has no {', '.join(unknown)}",
+            "drillyard prices refresh gcp; or give its price: backends.gcp.price_per_hour; or "
+            f"your own list: {prices.OVERRIDE}=FILE (see docs/google-cloud.md)",
         )
+
+
+def _order_of_trial(config: GcpConfig) -> Iterator[Finding]:
+    """Shows what is tried, one after the other, until there is capacity and quota."""
+    if not config.cheapest_first:
+        return
+    all_ = candidates(config)
+    priced = [(candidate.words, hourly(config, candidate)) for candidate in all_]
+    texts = [f"{words} {price:.3f}" if price else words for words, price in priced]
+    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    yield Finding(
+        Severity.OK,
+        "order",
+        f"cheapest first, {prices.currency()} an hour (prices of {prices.date()}): "
+        + "; ".join(texts[:SHOWN])
+        + more,
+    )
 
 
 def _life(order: Order, clock: Clock) -> Iterator[Finding]:

@@ -7,12 +7,15 @@ names another file with the same keys to use instead. An unknown region has the 
 from __future__ import annotations
 
 import re
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
+from drillyard_backends.gcp import machine_table
 from drillyard_backends.pricelists import PriceList
 
 OVERRIDE = "DRILLYARD_GCP_PRICES"
 HOURS_A_MONTH = 730.0
+WHOLE = frozenset({"a4"})
+"""Families that Google bills by the GPU alone, with the host's share in its price."""
 _SIZED = re.compile(
     r"(?P<family>[a-z]\d[a-z]?)-(?P<kind>standard|highmem|highcpu)-(?P<cpus>\d+)\Z"
 )
@@ -35,9 +38,11 @@ class Table(TypedDict):
     regions: dict[str, float]
     other_regions: float
     spot_factor: float
+    skus: NotRequired[dict[str, dict[str, dict[str, float]]]]
+    """``spot`` or ``on_demand`` -> region -> part of a machine -> price, as Google listed it."""
 
 
-_list: PriceList[Table] = PriceList("drillyard_backends.gcp", OVERRIDE)
+LIST: PriceList[Table] = PriceList("drillyard_backends.gcp", OVERRIDE, "gcp")
 
 
 def table() -> Table:
@@ -46,7 +51,7 @@ def table() -> Table:
     Raises:
         ConfigError: ``DRILLYARD_GCP_PRICES`` does not name a price list.
     """
-    return _list.table()
+    return LIST.table()
 
 
 def date() -> str:
@@ -67,14 +72,51 @@ def price(machine_type: str, region: str, spot: bool) -> float | None:
         region: Such as ``europe-west1``.
         spot: True for a Spot machine.
     """
+    exact = _sum_of_skus(parts(machine_type), region, spot)
     base = _base(machine_type)
-    return None if base is None else base * _factor(region, spot)
+    if exact is not None or base is None:
+        return exact
+    return base * _factor(region, spot)
 
 
 def gpu_price(gpu_type: str, region: str, spot: bool) -> float | None:
     """Returns the hourly price of an attached GPU; None for an unknown type."""
+    exact = _sum_of_skus({gpu_type: 1.0}, region, spot)
     base = table()["gpus"].get(gpu_type)
-    return None if base is None else float(base) * _factor(region, spot)
+    if exact is not None or base is None:
+        return exact
+    return float(base) * _factor(region, spot)
+
+
+def parts(machine_type: str) -> dict[str, float]:
+    """Returns what Google bills a machine by: part -> quantity; empty for an unknown type.
+
+    Parts are ``n2 core``, ``n2 ram`` (GB), an accelerator type, and ``local-ssd`` (GB and month).
+    """
+    family = machine_type.partition("-")[0]
+    known = machine_table.table()["machines"].get(machine_type)
+    if known is not None:
+        gpu = machine_table.table()["accelerators"][known["gpu"]]
+        billed = {gpu: float(known["gpus"])}
+        if family not in WHOLE:
+            billed |= {f"{family} core": known["cpus"], f"{family} ram": known["memory_gb"]}
+            billed["local-ssd"] = known.get("local_ssd_gb", 0) / HOURS_A_MONTH
+        return {part: amount for part, amount in billed.items() if amount}
+    sized = _SIZED.match(machine_type)
+    per_cpu = table()["families"].get(family, {}).get(sized["kind"]) if sized else None
+    if sized is None or per_cpu is None:
+        return {}
+    cpus = int(sized["cpus"])
+    return {f"{family} core": cpus, f"{family} ram": cpus * per_cpu}
+
+
+def _sum_of_skus(billed: dict[str, float], region: str, spot: bool) -> float | None:
+    """Returns the exact price, if the list in use has all parts for the region."""
+    usage = table().get("skus", {}).get("spot" if spot else "on_demand", {})
+    prices = usage.get(region, {})
+    if not billed or not billed.keys() <= prices.keys():
+        return None
+    return sum(amount * prices[part] for part, amount in billed.items())
 
 
 def disk_price(disk_type: str, region: str) -> float | None:

@@ -72,6 +72,11 @@ class GcpConfig(BaseSettings):
         min_length=1,
         description="Machine types, tried in this order in all zones.",
     )
+    cheapest_first: bool = Field(
+        False,
+        description="Try machine types and zones by their price instead of in the order given; "
+        "`resources` sets it where it chooses the types.",
+    )
     regional: bool = Field(
         False, description="One group over the zones of a region; Google picks the zone."
     )
@@ -81,6 +86,11 @@ class GcpConfig(BaseSettings):
     )
     gpu_count: Annotated[int, Field(ge=1, le=16)] | None = Field(
         None, description="Number of GPUs of a machine; default: `resources.gpus`, at least 1."
+    )
+    price_per_hour: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Price of a machine with its GPUs, for a type that the price list does not "
+        "know.",
     )
     disk_gb: Annotated[int, Field(ge=10, le=65_536)] = Field(20, description="Size of the disk.")
     disk_type: Literal["pd-standard", "pd-balanced", "pd-ssd", "hyperdisk-balanced"] = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from drillyard_backends.gcp import prices
 from drillyard_backends.gcp.settings import GcpConfig
 
 
@@ -75,15 +76,38 @@ def places(config: GcpConfig) -> list[Place]:
 
 
 def candidates(config: GcpConfig) -> list[Candidate]:
-    """All that may be tried: per machine type all places, Spot before on-demand."""
+    """All that may be tried: per machine type all places, Spot before on-demand.
+
+    With ``cheapest_first`` they are in the order of their prices. The number of a variant is part
+    of a group's name, so it never depends on a price.
+    """
     falls_back = config.on_demand_after is not None or config.on_demand_when_full
     models = [True, False] if config.spot and falls_back else [config.spot]
     variants = [(spot, kind) for spot in models for kind in config.machine_types]
-    return [
+    found = [
         Candidate(number, kind, spot, place)
         for number, (spot, kind) in enumerate(variants)
         for place in places(config)
     ]
+    if not config.cheapest_first:
+        return found
+    return sorted(found, key=lambda c: (not c.spot, hourly(config, c) or float("inf")))
+
+
+def hourly(config: GcpConfig, candidate: Candidate) -> float | None:
+    """Returns the hourly price of a candidate's machine with its GPUs; None if unknown.
+
+    Args:
+        config: For attached GPUs.
+        candidate: What may be tried.
+    """
+    place = candidate.place
+    region = place.name if place.regional else place.name.rpartition("-")[0]
+    host = prices.price(candidate.machine_type, region, candidate.spot)
+    if config.gpu_type is None or host is None:
+        return config.price_per_hour if host is None else host
+    gpu = prices.gpu_price(config.gpu_type, region, candidate.spot)
+    return config.price_per_hour if gpu is None else host + (config.gpu_count or 1) * gpu
 
 
 def choices(config: GcpConfig, losses: int, all_: Sequence[Candidate]) -> list[Candidate]:

@@ -269,15 +269,18 @@ def settings(loaded: Loaded) -> tuple[list[JsonObject], str | None]:
     Returns:
         One object for each setting, and the problems with them or None.
     """
+    from drillyard.backend.settings.experiment import given
     from drillyard.backend.settings.rows import rows
 
     kind = loaded.spec.backend.partition("/")[0]
     try:
-        described, problems = rows(loaded.spec.backend, loaded.spec.backends.get(kind, {}))
+        described, problems = rows(loaded.spec.backend, given(loaded.spec))
     except (ConfigError, PluginError) as error:
         return [], str(error)
     for row in described:
-        if row["from"] == "experiment":
+        if row["from"] == "experiment" and row["name"] not in loaded.spec.backends.get(kind, {}):
+            row["from"] = "resources"
+        elif row["from"] == "experiment":
             row["from"] = _first(loaded.provenance, f"backends.{kind}.{row['name']}")
     return described, "\n".join(str(loaded.locate(e)) for e in problems) or None
 

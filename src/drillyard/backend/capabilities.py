@@ -13,7 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from drillyard.backend.hardware import Hardware, MachineList
 from drillyard.backend.records import Lease
+from drillyard.documents.json_types import JsonObject
 from drillyard.mailbox.status import Cause
 
 if TYPE_CHECKING:
@@ -192,6 +194,71 @@ class HasSettings(Protocol):
     """Model of the settings; each field has a description. See ``backend.settings``."""
 
 
+@runtime_checkable
+class HasMachineTypes(Protocol):
+    """It rents machine types from a list, so that an experiment can say what it needs instead.
+
+    The class answers, because the choice becomes settings, before an instance is made.
+    """
+
+    @classmethod
+    def machine_types(cls) -> MachineList:
+        """Returns the types with their prices, from dated tables; makes no request.
+
+        Raises:
+            ConfigError: A price list of the user's is not readable.
+        """
+
+    @classmethod
+    def choose_machines(
+        cls, need: Hardware, given: JsonObject, resolved: JsonObject
+    ) -> JsonObject:
+        """Returns the settings that rent what is needed; makes no request.
+
+        A machine type in ``given`` is the user's own choice: it stays, and is only compared.
+
+        Args:
+            need: What one run needs.
+            given: The settings that the experiment itself contains.
+            resolved: All settings, from every source.
+
+        Raises:
+            ConfigError: No type fits, or the given ones do not. It names the nearest types.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class PriceUpdate:
+    """A price list that a provider answered with.
+
+    Attributes:
+        table: The list, in the form that the backend reads.
+        prices: Number of prices in it.
+        missing: Machine types for which the provider listed no price.
+    """
+
+    table: JsonObject
+    prices: int
+    missing: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class RefreshesPrices(Protocol):
+    """Its provider publishes list prices."""
+
+    @classmethod
+    def fetch_prices(cls, key: str | None = None) -> PriceUpdate:
+        """Asks the provider for its list prices; writes nothing.
+
+        Args:
+            key: The API key, if the provider wants one.
+
+        Raises:
+            ConfigError: The provider wants a key, or rejects this one.
+            ControlPlaneError: The provider does not answer.
+        """
+
+
 def delays_of(backend: object) -> Delays:
     """Returns the delays of a backend; none if it declares none."""
     return backend.delays() if isinstance(backend, HasDelays) else Delays()
@@ -209,4 +276,6 @@ CAPABILITIES: tuple[type, ...] = (
     SimulatesPreemption,
     NeedsExtra,
     HasSettings,
+    HasMachineTypes,
+    RefreshesPrices,
 )

@@ -78,3 +78,5 @@ class Cost(Record):
     """True if the price is for machines that can be preempted."""
     parts: list[Part] = Field(default_factory=list)
     """What will be created."""
+    unpriced: list[str] = Field(default_factory=list)
+    """Machine types that the price list does not know; the sums do not count them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from drillyard.backend import Cost, Order, open_backend
+from drillyard.backend.settings.experiment import given
 from drillyard.findings import Finding, Severity
 from drillyard.spec.load import Loaded
 from drillyard.system.clock import SYSTEM, Clock
@@ -63,8 +64,7 @@ def plan(
     findings = check(loaded, store=store, offline_ok=offline_ok)
     order, cost = None, None
     try:
-        settings = spec.backends.get(spec.backend.partition("/")[0], {})
-        backend = open_backend(spec.backend, dict(settings))
+        backend = open_backend(spec.backend, given(spec))
         order = preview(spec, store, clock)
         cost = budget.offer(spec, backend, order)
     except UserError:

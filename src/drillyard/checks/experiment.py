@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from drillyard.backend import open_backend
 from drillyard.backend.open import is_paid
 from drillyard.checks import servers
+from drillyard.checks.capacity import capacity
 from drillyard.checks.numbers import plan
 from drillyard.checks.packages import missing_packages
 from drillyard.checks.refusal import as_finding, placed
@@ -73,7 +73,7 @@ def check(
     findings += _tracking(spec.tracking.mlflow, offline_ok)
     findings += _guarded(loaded, "notify", lambda: _webhook(loaded))
     with importable(loaded.folder):
-        findings += _guarded(loaded, "backend", lambda: _backend(loaded, store))
+        findings += _guarded(loaded, "backend", lambda: capacity(loaded, store))
         good = all(f.severity is not Severity.ERROR for f in findings)
         findings += _watched(loaded, lambda: _world(loaded, speed and good))
         rents = is_paid(loaded.spec.backend)
@@ -254,28 +254,6 @@ def _limits(loaded: Loaded) -> list[Finding]:
     if any(f.severity is Severity.ERROR for f in findings):
         return findings
     return [*findings, measure_speed(loaded.spec.simulator)]
-
-
-def _backend(loaded: Loaded, store: str) -> list[Finding]:
-    from drillyard.leases import budget
-    from drillyard.leases.orders import preview
-
-    spec = loaded.spec
-    findings = [as_finding(loaded.locate(error), "budget") for error in budget.missing(spec)]
-    kind = spec.backend.partition("/")[0]
-    settings = spec.backends.get(kind, {})
-    backend = open_backend(spec.backend, dict(settings))
-    order = preview(spec, store)
-    for finding in backend.check(order):
-        subject = f"backend {spec.backend}: {finding.subject}"
-        if finding.severity is Severity.ERROR and finding.subject in settings:
-            subject = f"backends.{kind}.{finding.subject}"  # a line of the file
-        elif "." in finding.subject:
-            subject = finding.subject
-        elif finding.subject == kind:
-            subject = f"backend {spec.backend}"
-        findings.append(replace(finding, subject=subject))
-    return [*findings, *budget.judged(spec, budget.offer(spec, backend, order))]
 
 
 def _study(loaded: Loaded) -> list[Finding]:

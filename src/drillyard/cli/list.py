@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from drillyard.cli.common import JsonOption, StoreOption, console, print_json
+from drillyard.cli.list_machines import list_machines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,7 @@ def register(app: typer.Typer) -> None:
     for what in What:
         group.command(what.value, help=f"List {what.value}.")(_command(what))
     group.command("runs")(list_runs)
+    group.command("machines")(list_machines)
     app.add_typer(group, name="list")
 
 
@@ -64,7 +66,10 @@ def _all(context: typer.Context, as_json: JsonOption = False) -> None:
         {"kind": kind, "names": ", ".join(names) or "none"} for kind, names in names_of.items()
     ]
     _show(rows, "kinds", as_json=False)
-    typer.echo("\n`drillyard list KIND` shows more; `drillyard list runs` lists your runs.")
+    typer.echo(
+        "\n`drillyard list KIND` shows more; `drillyard list runs` lists your runs; "
+        "`drillyard list machines` what can be rented."
+    )
 
 
 def _command(what: What) -> Callable[..., None]:

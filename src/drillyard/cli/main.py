@@ -33,6 +33,7 @@ MODULES = (
     "runs",
     "sync",
     "cost",
+    "prices",
     "reap",
     "tensorboard",
     "export",

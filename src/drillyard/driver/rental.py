@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drillyard.backend import Backend, Lease, Order
-from drillyard.backend.settings.resolve import settings_of
+from drillyard.backend.settings.experiment import settings_of
 from drillyard.driver.work_list import WorkList
 from drillyard.leases.manager import LeaseManager
 from drillyard.leases.orders import order_of

@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from drillyard.backend import Backend, Cost, Order, is_paid
+from drillyard.backend import Backend, Cost, Order, RefreshesPrices, is_paid
 from drillyard.backend.prices import over
+from drillyard.backend.settings.resolve import fields_of
 from drillyard.errors import ConfigError
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox.records import Phase
+from drillyard.registry import load
 from drillyard.runs.parallelism import workers
 from drillyard.spec import ExperimentSpec
 
@@ -48,6 +50,7 @@ def missing(spec: ExperimentSpec) -> list[ConfigError]:
         )
         for name, (what, example) in _FIELDS.items()
         if getattr(spec.budget, name) is None
+        and not (name == "max_cost" and spec.budget.no_cost_limit)
     ]
 
 
@@ -97,6 +100,9 @@ def judged(spec: ExperimentSpec, cost: Cost) -> Iterator[Finding]:
         cost: From ``offer``.
     """
     hours, most = spec.budget.max_hours, spec.budget.max_cost
+    if cost.unpriced:
+        yield _unpriced(spec, cost)
+        return
     if cost.per_hour <= 0 or hours is None:
         return
     bill = f"{cost.per_hour:.2f} {cost.currency} an hour x {hours:g} h = {cost.total:.2f}"
@@ -112,6 +118,30 @@ def judged(spec: ExperimentSpec, cost: Cost) -> Iterator[Finding]:
         )
     else:
         yield Finding(Severity.OK, "budget", f"at most {bill} {cost.currency}{of}")
+
+
+def _unpriced(spec: ExperimentSpec, cost: Cost) -> Finding:
+    """What to do about a machine whose price nobody knows."""
+    kind = spec.backend.partition("/")[0]
+    of = f"the price list of {cost.prices_of}" if cost.prices_of else "the price list"
+    missing = f"{of} has no {', '.join(cost.unpriced)}"
+    if spec.budget.no_cost_limit:
+        return Finding(Severity.OK, "budget", f"{missing}; budget.no_cost_limit: no limit of cost")
+    fixes = [
+        f"give its price: --set backends.{kind}.price_per_hour=PRICE"
+        if "price_per_hour" in fields_of(kind)
+        else "",
+        f"drillyard prices refresh {kind}"
+        if isinstance(load("backends", kind), RefreshesPrices)
+        else "",
+        "or set budget.no_cost_limit: true instead of budget.max_cost",
+    ]
+    return Finding(
+        Severity.ERROR,
+        "budget.max_cost",
+        f"{missing}, so the limit of cost could not be kept",
+        "; ".join(text for text in fixes if text),
+    )
 
 
 def allowance(

@@ -115,8 +115,9 @@ class LeaseManager:
         return deadline is not None and self._clock.now() >= deadline
 
     def _rent_new(self, spec: ExperimentSpec, make: Callable[[str], Order]) -> Lease:
-        limits = spec.budget.max_hours, spec.budget.max_cost
-        if Trait.PAID in self._backend.traits and None in limits:
+        limited = spec.budget.max_cost is not None or spec.budget.no_cost_limit
+        limited = limited and spec.budget.max_hours is not None
+        if Trait.PAID in self._backend.traits and not limited:
             raise UserError(
                 f"machines of {self._backend.kind!r} cost money, and this experiment has no limit",
                 hint="set budget.max_hours and budget.max_cost",

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 
 from drillyard.backend import Order
-from drillyard.backend.settings.resolve import settings_of
+from drillyard.backend.settings.experiment import settings_of
 from drillyard.documents.json_types import Json
 from drillyard.errors import DrillyardError
 from drillyard.leases.ledger import Ledger

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from drillyard.documents.json_types import Json
+from drillyard.errors import BadValue
 from drillyard.spec.strict import NotBool, Strict
 from drillyard.spec.tunables import Group
 
+Gpu = Literal["T4", "L4", "A10", "A100", "A100-80GB", "H100", "H200", "B200"]
+"""Models of GPUs that can be asked for, by the field's names; ``A100`` is the one with 40 GB."""
 MODEL_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 """What MLflow can call a model, and a shell, too."""
 
@@ -34,6 +38,28 @@ class ResourcesSpec(Strict):
         description="GPUs a run is given, shared in turn where there are fewer; refused in "
         "setup when they are not usable.",
     )
+    gpu: Gpu | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Model of the GPUs; rented machines get a type that has `gpus` of them, 1 if "
+        "not said.",
+    )
+    cpus: Annotated[int, Field(ge=1, le=1024), NotBool] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Virtual CPUs that a run needs; rented machines get a type that has them.",
+    )
+    memory_gb: Annotated[float, Field(gt=0, le=100_000), NotBool] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Memory that a run needs, in GB; rented machines get a type that has it.",
+    )
+    spot: bool | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Whether rented machines may be cheaper ones that can be preempted; default: "
+        "what the backend's settings say.",
+    )
     precision: Literal["full", "mixed"] = Field(
         "full",
         exclude_if=lambda value: value == "full",
@@ -53,6 +79,27 @@ class ResourcesSpec(Strict):
         "workers, and holds them until its teardown.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_gpu_is_at_least_one(cls, value: Json) -> Json:
+        if not isinstance(value, dict) or value.get("gpu") is None:
+            return value
+        if value.get("device") == "cpu":
+            raise BadValue(
+                "a GPU is asked for, and the device is cpu",
+                key="gpu",
+                allowed="with resources.device: auto or cuda",
+                hint="remove `gpu`, or `device: cpu`",
+            )
+        if value.get("gpus") == 0:
+            raise BadValue(
+                "a GPU is asked for, and their number is 0",
+                key="gpus",
+                allowed="a number above 0 with resources.gpu",
+                hint="remove `gpus: 0`, or `gpu`",
+            )
+        return {"gpus": 1, **value}
+
 
 class BudgetSpec(Strict):
     """Limits of time and cost."""
@@ -63,6 +110,12 @@ class BudgetSpec(Strict):
     max_cost: Annotated[float, Field(gt=0), NotBool] | None = Field(
         None, description="Most that machines may cost, in the price list's currency."
     )
+    no_cost_limit: bool = Field(
+        False,
+        exclude_if=lambda value: not value,
+        description="Explicitly no limit of cost, instead of `max_cost`: for machines whose "
+        "price is not known. `max_hours` still holds.",
+    )
     stall_s: Annotated[float, Field(gt=0), NotBool] | None = Field(
         600.0,
         description="Longest time without an environment step, in seconds: a training or "
@@ -72,6 +125,18 @@ class BudgetSpec(Strict):
         20.0,
         description="The same for one reset or step while the simulator is checked before a run.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_word_on_cost(cls, value: Json) -> Json:
+        if isinstance(value, dict) and value.get("no_cost_limit") and value.get("max_cost"):
+            raise BadValue(
+                "no limit of cost is asked for, and there is one",
+                key="no_cost_limit",
+                allowed="`max_cost`, or `no_cost_limit: true`",
+                hint="remove one of them",
+            )
+        return value
 
 
 class StoreTarget(Strict):

@@ -17,6 +17,7 @@ from drillyard.backend import (
     HasClock,
     HasConsole,
     HasDelays,
+    HasMachineTypes,
     HasSettings,
     Lease,
     Liveness,
@@ -27,7 +28,8 @@ from drillyard.backend import (
     SimulatesPreemption,
     TendsLeases,
 )
-from drillyard.errors import NotFound
+from drillyard.backend.hardware import Hardware
+from drillyard.errors import ConfigError, NotFound
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.status import Cause
 from drillyard.system.optional_packages import missing
@@ -167,6 +169,20 @@ class CapabilityTests(BackendTests):
         extra = backend.extra()
         assert extra in (metadata("drillyard").get_all("Provides-Extra") or [])
         assert missing(extra) == []
+
+    def test_machines_can_be_asked_for(self, backend: Backend) -> None:
+        """Each listed type is chosen for what it has, and what nobody has is refused."""
+        if not isinstance(backend, HasMachineTypes):
+            lacks(HasMachineTypes)
+        listed = backend.machine_types()
+        assert listed.types and listed.prices_of
+        for kind in listed.types:
+            need = Hardware(kind.gpu, kind.gpus, kind.cpus, kind.memory_gb, True)
+            settings = backend.choose_machines(need, {}, {})
+            assert settings == backend.choose_machines(need, {}, {})
+        with pytest.raises(ConfigError) as error:
+            backend.choose_machines(Hardware(cpus=1_000_000), {}, {})
+        assert error.value.field and error.value.hint
 
     def test_each_setting_is_described(self, backend: Backend) -> None:
         """``drillyard configure`` asks for it with these words."""

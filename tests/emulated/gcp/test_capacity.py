@@ -44,6 +44,36 @@ def test_a_zone_without_room_is_left_for_the_next(
     until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
+def test_the_cheapest_is_taken_and_a_preempted_machine_goes_elsewhere_when_it_is_full(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    """Of two regions, by price and not as listed; then on to the next one."""
+    cheap = GcpBackend(
+        **{
+            **settings,
+            "stockout_s": 0.2,
+            "machine_types": ["g2-standard-8"],
+            "zones": ["europe-west1-b", "us-central1-a"],
+            "cheapest_first": True,
+            "on_demand_after": None,
+        }
+    )
+    order = order.model_copy(update={"gpus": 1})
+    lease = cheap.provision(order)
+
+    def zones() -> list[str]:
+        cheap.tend(lease, 1)
+        return [m["zone"] for m in machines(bodiless, order) if m["status"] == "RUNNING"]
+
+    until(lambda: zones() == ["us-central1-a"], what="a machine where it costs least")
+    (name,) = [m["name"] for m in machines(bodiless, order)]
+    bodiless.physics(stockouts=[{"zone": "us-central1-a"}], notice_s=0)
+    cheap.simulate_preemption(lease, name)
+    until(lambda: zones() == ["europe-west1-b"], what="the next machine elsewhere")
+    cheap.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
+
+
 def test_no_room_anywhere_ends_with_every_reason(
     bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
 ) -> None:

@@ -14,6 +14,7 @@ from drillyard import registry
 from drillyard.backend import open_backend
 from drillyard.backend.settings import references
 from drillyard.backend.settings import resolve as settings
+from drillyard.backend.settings.experiment import settings_of
 from drillyard.backend.settings.write import write
 from drillyard.cli.main import build
 from drillyard.errors import ConfigError, ConfigErrors
@@ -109,7 +110,7 @@ def test_command_line_over_globals_over_file(cloudy, tmp_path, monkeypatch):
     found = settings.resolve(loaded.spec.backend, loaded.spec.backends["cloudy"])
     assert found.values == {"project": "file", "zone": "globals", "size": 7}
     assert loaded.provenance["backends.cloudy.size"] == "--set"
-    assert settings.settings_of(loaded.spec, "cloudy") == found.values
+    assert settings_of(loaded.spec, "cloudy") == found.values
 
 
 def test_all_missing_in_one_error_with_their_help(cloudy):

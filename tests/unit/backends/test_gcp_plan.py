@@ -105,7 +105,7 @@ def test_the_estimate_is_that_of_the_dearest_choice() -> None:
     assert "as Spot" in fallback.note and not fallback.spot
 
 
-def test_a_type_without_a_price_is_refused() -> None:
+def test_a_type_without_a_price_is_said() -> None:
     world = World()
     world.compute["projects/lab-1234/zones/europe-west1-b/machineTypes/z9-big-1"] = {
         "guestCpus": 1

@@ -284,7 +284,14 @@ def test_an_image_is_made_and_its_machine_goes_also_when_it_fails(bench: Bench) 
     assert install
     whole = (bench.folder / "calls").read_text()
     assert "'/tmp/drillyard-1-py3-none-any.whl[rl,gcs,mirror]'" in whole
-    assert "-c /tmp/requirements.lock" in whole
+    assert "-c /tmp/requirements.lock" in whole and "nvidia" not in whole
+
+    (bench.folder / "calls").unlink()
+    assert bench.run(text, "--gpu", *words) == 0, bench.said
+    assert "image_family: projects/p/global/images/family/drillyard-gpu" in bench.said
+    whole = (bench.folder / "calls").read_text()
+    assert "--boot-disk-size 30GB" in whole and "--family drillyard-gpu" in whole
+    assert "nvidia-open" in whole and "assert torch.version.cuda" in whole
 
     (bench.folder / "calls").unlink()
     stand_in(bench.bin, "gcloud", '[ "$5" != images ] && [ "$6" != stop ] || exit 1')

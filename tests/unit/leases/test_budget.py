@@ -121,6 +121,37 @@ def test_the_plan_shows_machines_and_the_sum_and_creates_nothing(
     assert not (tmp_path / "drillyard-runs").exists()
 
 
+def test_an_unknown_price_needs_a_price_or_an_explicit_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never a dead end: the refusal names both ways, and the second one works."""
+    monkeypatch.setattr(PaidBackend, "unpriced", ["z9-big-1"])
+    limited = written(tmp_path, "{max_hours: 2, max_cost: 20}")
+    assert main(["plan", limited]) == 2
+    text = " ".join(capsys.readouterr().out.split())
+    assert "the price list of 2026-11-01 has no z9-big-1" in text
+    assert "budget.no_cost_limit: true instead of budget.max_cost" in text
+    assert PaidBackend.calls == []
+    free = written(tmp_path, "{max_hours: 2, no_cost_limit: true}")
+    assert main(["plan", free]) == 0
+    assert "no limit of cost" in capsys.readouterr().out
+    both = written(tmp_path, "{max_hours: 2, max_cost: 5, no_cost_limit: true}")
+    assert main(["plan", both]) == 2
+    assert "budget.no_cost_limit" in capsys.readouterr().err
+    assert main(["plan", written(tmp_path, "{no_cost_limit: true}")]) == 2
+    assert "budget.max_hours" in capsys.readouterr().out
+
+
+def test_without_a_limit_of_cost_the_driver_rents_by_max_hours_alone(
+    tmp_path: Path, _paid: FakeClock
+) -> None:
+    manager, ledger, _ = leases(tmp_path, _paid)
+    free = spec(max_hours=2, no_cost_limit=True)
+    lease = manager.rent(free, lambda name: Order(lease_id=name, experiment="m", store_url="s"))
+    assert lease.order.deadline_of == "budget.max_hours = 2"
+    assert [entry.open for entry in ledger.entries()] == [True]
+
+
 def leases(tmp_path: Path, clock: Clock) -> tuple[LeaseManager, Ledger, Mailbox]:
     mailbox = Mailbox(open_store(str(tmp_path / "store")), "m")
     ledger = Ledger(mailbox, clock, tmp_path / "home")

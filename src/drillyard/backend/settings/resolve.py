@@ -21,7 +21,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import cast, get_args
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
@@ -33,9 +33,6 @@ from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError, ConfigErrors, UserError
 from drillyard.registry import load, nearest
 from drillyard.system.redaction import is_secret_key
-
-if TYPE_CHECKING:
-    from drillyard.spec.experiment import ExperimentSpec
 
 CONFIG_DIR = "DRILLYARD_CONFIG_DIR"
 FILES = ("config.yaml", "config.json")
@@ -181,19 +178,6 @@ def _with_source(error: ConfigError, resolved: Resolved) -> ConfigError:
     return error
 
 
-def settings_of(spec: ExperimentSpec, kind: str) -> JsonObject:
-    """Returns the settings in an experiment's order: enough to open the backend from anywhere.
-
-    Args:
-        spec: The experiment.
-        kind: Kind of the backend in use (a test may have its own).
-    """
-    given = spec.backends.get(kind, {})
-    if spec.backend.partition("/")[0] != kind:
-        return dict(given)
-    return resolve(spec.backend, given).values
-
-
 def _layers(
     kind: str, block: str, given: Mapping[str, Json], fields: Mapping[str, FieldInfo]
 ) -> Iterator[tuple[str, JsonObject]]:
@@ -288,6 +272,11 @@ def _missing(kind: str, missing: list[str], fields: Mapping[str, FieldInfo]) -> 
 def config_folder() -> Path:
     """Returns ``~/.drillyard``, or the folder in DRILLYARD_CONFIG_DIR."""
     return Path(os.environ.get(CONFIG_DIR) or Path.home() / ".drillyard").expanduser()
+
+
+def prices_file(kind: str) -> Path:
+    """Returns the file with a backend's refreshed prices; it need not exist."""
+    return config_folder() / "prices" / f"{kind}.json"
 
 
 def settings_file() -> Path | None:

@@ -1,0 +1,280 @@
+"""Google's machine types for what a run needs: which there are, what they cost, which to rent."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from drillyard.backend import PriceUpdate
+from drillyard.backend.hardware import (
+    Hardware,
+    MachineList,
+    MachineType,
+    Place,
+    blamed,
+    fitting,
+    nearest_types,
+    refusal,
+)
+from drillyard.documents.json_types import Json, JsonObject
+from drillyard.errors import ConfigError
+from drillyard_backends.gcp import prices, refresh
+from drillyard_backends.gcp.machine_table import Machine, table
+from drillyard_backends.gcp.settings import GcpConfig
+
+WHO = "Google Cloud"
+ALTERNATIVES, DEARER = 2, 1.4
+"""How many further types are tried where the cheapest has no capacity, and up to which price."""
+
+
+class GoogleMachines:
+    """What ``GcpBackend`` answers before there is an instance of it."""
+
+    @classmethod
+    def machine_types(cls) -> MachineList:
+        """See ``HasMachineTypes``."""
+        return machine_types()
+
+    @classmethod
+    def choose_machines(
+        cls, need: Hardware, given: JsonObject, resolved: JsonObject
+    ) -> JsonObject:
+        """See ``HasMachineTypes``."""
+        return choose(need, given, resolved)
+
+    @classmethod
+    def fetch_prices(cls, key: str | None = None) -> PriceUpdate:
+        """See ``RefreshesPrices``: the Cloud Billing Catalog API, which wants a key."""
+        return refresh.fetch(key)
+
+
+def machine_types() -> MachineList:
+    """Returns every type of the table; makes no request."""
+    types = [
+        *(_bringing(name, known) for name, known in table()["machines"].items()),
+        *_attached(),
+        *_plain(),
+    ]
+    return MachineList(tuple(types), prices.date(), prices.currency(), prices.LIST.source())
+
+
+def choose(need: Hardware, given: JsonObject, resolved: JsonObject) -> JsonObject:
+    """See ``drillyard.backend.HasMachineTypes``.
+
+    The cheapest type is rented in the zones of the settings. Without such a setting, zones that
+    have the type are taken: of the default region, else of its continent, else of any other.
+    """
+    chosen: JsonObject = {} if need.spot is None else {"spot": need.spot}
+    if need.spot is not None and given.get("spot", need.spot) is not need.spot:
+        raise ConfigError(
+            "resources.spot says otherwise",
+            field="backends.gcp.spot",
+            value=given["spot"],
+            allowed=str(need.spot).lower(),
+            hint="keep one of the two",
+        )
+    if not need.names_machines:
+        return chosen
+    spot = bool(resolved.get("spot", True)) if need.spot is None else need.spot
+    runs = resolved.get("workers_per_machine", 1)
+    wanted = dataclasses.replace(need, spot=spot).times(runs if isinstance(runs, int) else 1)
+    types = machine_types().types
+    if given.get("machine_types"):
+        _compare(types, wanted, spot, given)
+        return chosen
+    fit = fitting(types, wanted, spot)
+    if not fit:
+        raise refusal(types, wanted, spot, WHO, field=blamed(need))
+    zones = _texts(resolved.get("zones"))
+    here = fitting((_in_zones(kind, zones or _default_zones()) for kind in fit), wanted, spot)
+    here = [kind for kind in here if kind.places]
+    if zones and not here:
+        raise _elsewhere(fit, zones, spot)
+    here = here or _nearby(fit, wanted, spot)
+    best = here[0]
+    others = _alternatives(here, spot)
+    if not zones and any(place.zones for place in best.places):
+        chosen["zones"] = [zone for place in best.places for zone in place.zones]
+    if best.only_spot and "on_demand_after" not in resolved:
+        chosen["on_demand_after"] = None  # it is not rented otherwise
+    own = ("disk_type", "cheapest_first")
+    kept: JsonObject = {name: value for name, value in given.items() if name in own}
+    names = [name for kind in (best, *others) for name in _texts(kind.settings["machine_types"])]
+    listed: JsonObject = {"machine_types": [*names], "cheapest_first": True}
+    return {**chosen, **best.settings, **listed, **kept}
+
+
+def _alternatives(here: Sequence[MachineType], spot: bool) -> list[MachineType]:
+    """Returns the next cheapest types, to be tried where the best one is not available.
+
+    They fit too, cost at most ``DEARER`` times as much, and take the same other settings.
+    """
+    best, price = here[0], here[0].cheapest(spot)
+    if price is None:
+        return []
+    same = {**best.settings, "machine_types": None}
+    return [
+        kind
+        for kind in here[1:]
+        if {**kind.settings, "machine_types": None} == same
+        and kind.only_spot is best.only_spot
+        and (kind.cheapest(spot) or float("inf")) <= DEARER * price
+    ][:ALTERNATIVES]
+
+
+def _compare(
+    types: Sequence[MachineType], wanted: Hardware, spot: bool, given: JsonObject
+) -> None:
+    """Refuses a machine type of the user's own that is known to be too small.
+
+    GPUs that are attached by other settings are compared where Google is asked.
+    """
+    known = {kind.name: kind for kind in types}
+    for name in _texts(given.get("machine_types")):
+        kind = known.get(name)
+        if kind is None or given.get("gpu_type"):
+            continue
+        if kind.lacks(wanted):
+            near = "; ".join(map(str, nearest_types(types, wanted, spot)))
+            raise ConfigError(
+                f"{kind} does not have what resources asks for: {wanted}",
+                field="backends.gcp.machine_types",
+                value=name,
+                allowed=f"nearest: {near}",
+                hint="remove machine_types, so that the cheapest that fits is taken; or change "
+                "resources",
+            )
+
+
+def _elsewhere(fit: Sequence[MachineType], zones: Sequence[str], spot: bool) -> ConfigError:
+    best = fit[0]
+    there = sorted(best.places, key=lambda place: place.cost(spot) or float("inf"))
+    names = [zone for place in there for zone in place.zones][:8]
+    return ConfigError(
+        f"none of these zones has {best}",
+        field="backends.gcp.zones",
+        value=", ".join(zones),
+        allowed=f"zones that have it, cheapest first: {', '.join(names)}",
+        hint="change zones, or resources",
+    )
+
+
+def _nearby(fit: Sequence[MachineType], wanted: Hardware, spot: bool) -> list[MachineType]:
+    """Returns the types of the nearest region that has one, with the zones of that region."""
+    home = _default_zones()[0].partition("-")[0]
+    places = [place for kind in fit for place in kind.places]
+
+    def distance(place: Place) -> tuple[bool, float, str]:
+        abroad = place.region.partition("-")[0] != home
+        return abroad, place.cost(spot) or float("inf"), place.region
+
+    region = min(places, key=distance).region
+    zones = [zone for place in places if place.region == region for zone in place.zones]
+    here = fitting((_in_zones(kind, zones) for kind in fit), wanted, spot)
+    return [kind for kind in here if kind.places]
+
+
+def _in_zones(kind: MachineType, zones: Sequence[str]) -> MachineType:
+    """The type with only the places that have one of the zones."""
+    regions = {zone.rpartition("-")[0] for zone in zones}
+    places = tuple(
+        dataclasses.replace(place, zones=tuple(z for z in place.zones if z in zones))
+        for place in kind.places
+        if place.region in regions and (not place.zones or set(place.zones) & set(zones))
+    )
+    return dataclasses.replace(kind, places=places)
+
+
+def _bringing(name: str, known: Machine) -> MachineType:
+    settings: JsonObject = {"machine_types": [name], "gpu_type": None, "gpu_count": None}
+    if "disk_type" in known:
+        settings["disk_type"] = known["disk_type"]
+    return MachineType(
+        name,
+        known["cpus"],
+        known["memory_gb"],
+        known["gpu"],
+        known["gpus"],
+        _places(table()["zones"][known["zones"]], partial(prices.price, name)),
+        settings,
+        known.get("only_spot", False),
+        f"{known['source']}, {table()['date']}",
+    )
+
+
+def _attached() -> Iterable[MachineType]:
+    """N1 machines with the GPUs that can be attached to them."""
+    memory = prices.table()["families"]["n1"]
+    for model, attachable in table()["attachable"].items():
+        accelerator = table()["accelerators"][model]
+        zones = table()["zones"][attachable["zones"]]
+        for count, kind, cpus in (
+            (int(count), kind, cpus)
+            for count, kinds in attachable["counts"].items()
+            for kind, sizes in kinds.items()
+            for cpus in sizes
+        ):
+            name = f"n1-{kind}-{cpus}"
+            yield MachineType(
+                f"{name} + {count} x {accelerator}",
+                cpus,
+                cpus * memory[kind],
+                model,
+                count,
+                _places(zones, partial(_attached_price, name, accelerator, count)),
+                {"machine_types": [name], "gpu_type": accelerator, "gpu_count": count},
+                source=f"{attachable['source']}, {table()['date']}",
+            )
+
+
+def _attached_price(
+    name: str, accelerator: str, count: int, region: str, spot: bool
+) -> float | None:
+    host = prices.price(name, region, spot)
+    gpu = prices.gpu_price(accelerator, region, spot)
+    return None if host is None or gpu is None else host + count * gpu
+
+
+def _plain() -> Iterable[MachineType]:
+    """Types without GPUs; all regions have them."""
+    families, regions = prices.table()["families"], prices.table()["regions"]
+    for family, kinds in table()["families"].items():
+        for kind, cpus in ((kind, cpus) for kind, sizes in kinds.items() for cpus in sizes):
+            if kind not in families.get(family, {}):
+                continue  # a price list of the user's own can lack it
+            name = f"{family}-{kind}-{cpus}"
+            yield MachineType(
+                name,
+                cpus,
+                cpus * families[family][kind],
+                places=tuple(
+                    Place(
+                        region,
+                        (),
+                        prices.price(name, region, False),
+                        prices.price(name, region, True),
+                    )
+                    for region in regions
+                ),
+                settings={"machine_types": [name], "gpu_type": None, "gpu_count": None},
+                source=f"families, {table()['date']}",
+            )
+
+
+def _places(zones: Iterable[str], price: Callable[[str, bool], float | None]) -> tuple[Place, ...]:
+    regions: dict[str, list[str]] = {}
+    for zone in zones:
+        regions.setdefault(zone.rpartition("-")[0], []).append(zone)
+    return tuple(
+        Place(region, tuple(names), price(region, False), price(region, True))
+        for region, names in regions.items()
+    )
+
+
+def _default_zones() -> list[str]:
+    return _texts(GcpConfig.model_fields["zones"].get_default(call_default_factory=True))
+
+
+def _texts(value: Json) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []

@@ -1,0 +1,113 @@
+"""Reads the pages of a provider's public price interface, with the standard library alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
+
+from drillyard.documents.json_types import JsonObject
+from drillyard.errors import ConfigError, ControlPlaneError
+
+TIMEOUT_S = 30.0
+ATTEMPTS = 5
+MOST_BYTES = 64 * 2**20
+"""Largest page that is read."""
+_AGAIN = {408, 429, 500, 502, 503, 504}
+
+
+class _Busy(Exception):
+    """The provider asks to try again."""
+
+
+def base(variable: str, default: str) -> str:
+    """Returns the address of an interface: of an environment variable, or the provider's own."""
+    return os.environ.get(variable, default).rstrip("/")
+
+
+def page(
+    url: str, query: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+) -> JsonObject:
+    """Returns one page.
+
+    Args:
+        url: Address; it may have a query of its own.
+        query: Added to the address.
+        headers: Sent with the request; a key belongs here, so that no address contains it.
+
+    Raises:
+        ConfigError: The provider refuses the request: the key is missing or wrong.
+        ControlPlaneError: There is no answer, or none that can be read.
+    """
+    address = f"{url}?{urlencode(query)}" if query else url
+    request = Request(address, headers={"Accept": "application/json", **(headers or {})})
+    retrying = Retrying(
+        retry=retry_if_exception_type(_Busy),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_exponential(0.1, max=10) + wait_random(0, 0.1),
+        reraise=True,
+    )
+    host = url.partition("?")[0]
+    try:
+        answer: JsonObject = retrying(_read, request)
+    except _Busy as error:
+        raise ControlPlaneError(f"{host}: {error}", hint="try again later") from None
+    except (URLError, OSError, ValueError) as error:
+        raise ControlPlaneError(
+            f"{host} does not answer with prices: {error}",
+            hint="is there a way to the internet, or a proxy in between?",
+        ) from None
+    return answer
+
+
+def _read(request: Request) -> JsonObject:
+    if not request.full_url.startswith(("https://", "http://")):
+        raise ValueError("not an address of the web")
+    try:
+        with urlopen(request, timeout=TIMEOUT_S) as response:
+            found: object = json.loads(response.read(MOST_BYTES))
+    except HTTPError as error:
+        text = _message(error)
+        if error.code in _AGAIN:
+            raise _Busy(f"HTTP {error.code}: {text}") from None
+        raise ConfigError(
+            f"HTTP {error.code}: {text}", hint="is the key right, and its API enabled?"
+        ) from None
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    return found
+
+
+def _message(error: HTTPError) -> str:
+    """Returns the provider's own words."""
+    try:
+        found = json.loads(error.read(4096))
+        inner = found.get("error") or found.get("Error") or {}
+        return str(inner.get("message") or inner.get("Message") or error.reason)
+    except (ValueError, AttributeError, OSError):
+        return str(error.reason)
+
+
+def numbered(pages: Iterator[JsonObject], most: int) -> Iterator[JsonObject]:
+    """Yields pages until the last; refuses a list that never ends.
+
+    Raises:
+        ControlPlaneError: There are more than ``most`` pages.
+    """
+    for number, found in enumerate(pages):
+        if number >= most:
+            raise ControlPlaneError(
+                f"more than {most} pages of prices", hint="try again later; nothing was written"
+            )
+        yield found

@@ -1,0 +1,235 @@
+"""Hardware by requirement: what a run needs, which machine types have it, and what they cost.
+
+A backend that can rent by requirement lists its machine types (``HasMachineTypes``); everything
+here is the same for all of them. The core knows no provider: names of types, zones and settings
+are the backend's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from drillyard.documents.json_types import Json
+from drillyard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from drillyard.spec.running import ResourcesSpec
+
+NEAREST = 3
+"""Number of types that a refusal names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What one run needs.
+
+    Attributes:
+        gpu: Model of the GPU, one of ``drillyard.spec.running.Gpu``; None: any, or none.
+        gpus: Number of GPUs.
+        cpus: Number of virtual CPUs; None: any.
+        memory_gb: Memory in GB (2**30 bytes); None: any.
+        spot: Machines that can be preempted; None: as the backend's settings say.
+    """
+
+    gpu: str | None = None
+    gpus: int = 0
+    cpus: int | None = None
+    memory_gb: float | None = None
+    spot: bool | None = None
+
+    @classmethod
+    def of(cls, resources: ResourcesSpec) -> Hardware | None:
+        """Returns the requirement of an experiment; None if it states none."""
+        asked = (resources.gpu, resources.cpus, resources.memory_gb, resources.spot)
+        if all(value is None for value in asked):
+            return None
+        return cls(
+            resources.gpu,
+            max(resources.gpus, resources.device == "cuda"),
+            resources.cpus,
+            resources.memory_gb,
+            resources.spot,
+        )
+
+    @property
+    def names_machines(self) -> bool:
+        """True if it says more than ``spot``."""
+        return any(value is not None for value in (self.gpu, self.cpus, self.memory_gb))
+
+    def times(self, runs: int) -> Hardware:
+        """Returns what so many runs on one machine need."""
+        return dataclasses.replace(
+            self,
+            gpus=self.gpus * runs,
+            cpus=None if self.cpus is None else self.cpus * runs,
+            memory_gb=None if self.memory_gb is None else self.memory_gb * runs,
+        )
+
+    def __str__(self) -> str:
+        texts = [
+            f"{self.gpus} x {self.gpu}" if self.gpu else f"{self.gpus} GPUs" if self.gpus else "",
+            f"{self.cpus} CPUs" if self.cpus is not None else "",
+            f"{self.memory_gb:g} GB of memory" if self.memory_gb is not None else "",
+        ]
+        return ", ".join(text for text in texts if text) or "any machine"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A region that has a machine type.
+
+    Attributes:
+        region: Its name.
+        zones: Its zones that have the type; empty if the provider has no zones.
+        price: Hourly price; None if the price list does not know it.
+        spot_price: Hourly price of a machine that can be preempted.
+    """
+
+    region: str
+    zones: tuple[str, ...] = ()
+    price: float | None = None
+    spot_price: float | None = None
+
+    def cost(self, spot: bool) -> float | None:
+        """Returns the hourly price."""
+        return self.spot_price if spot else self.price
+
+
+@dataclass(frozen=True, slots=True)
+class MachineType:
+    """One machine type, with its GPUs.
+
+    Attributes:
+        name: Name at the provider; with attached GPUs, both.
+        cpus: Virtual CPUs.
+        memory_gb: Memory in GB (2**30 bytes).
+        gpu: Model of its GPUs; None without.
+        gpus: Number of its GPUs.
+        places: Regions that have it.
+        settings: Settings of the backend that rent it.
+        only_spot: True if it can be rented only as a machine that can be preempted.
+        source: Where its numbers come from, with the date.
+    """
+
+    name: str
+    cpus: int
+    memory_gb: float
+    gpu: str | None = None
+    gpus: int = 0
+    places: tuple[Place, ...] = ()
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    only_spot: bool = False
+    source: str = ""
+
+    def lacks(self, need: Hardware) -> int:
+        """Returns how many of the requirements it does not meet."""
+        return sum(
+            (
+                # Another model counts most: the nearest types are those of the GPU asked for.
+                4 * (need.gpu is not None and need.gpu != self.gpu),
+                self.gpus < need.gpus,
+                self.cpus < (need.cpus or 0),
+                self.memory_gb < (need.memory_gb or 0),
+                need.spot is False and self.only_spot,
+            )
+        )
+
+    def cheapest(self, spot: bool) -> float | None:
+        """Returns the lowest hourly price of all regions; None if none is known."""
+        known = [cost for place in self.places if (cost := place.cost(spot)) is not None]
+        return min(known, default=None)
+
+    def __str__(self) -> str:
+        gpus = f", {self.gpus} x {self.gpu}" if self.gpu else ""
+        return f"{self.name} ({self.cpus} CPUs, {self.memory_gb:g} GB{gpus})"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineList:
+    """The machine types of one backend.
+
+    Attributes:
+        types: All of them.
+        prices_of: Date of the price list.
+        currency: Its currency.
+        source: Where the price list comes from: the package, a file, a refresh.
+    """
+
+    types: tuple[MachineType, ...]
+    prices_of: str
+    currency: str = "USD"
+    source: str = ""
+
+
+def fitting(types: Iterable[MachineType], need: Hardware, spot: bool) -> list[MachineType]:
+    """Returns the types that meet a requirement, cheapest first.
+
+    A type without a price comes last. Without ``need.gpus`` a machine with GPUs is not offered:
+    it would be paid for nothing.
+    """
+    found = [
+        kind
+        for kind in types
+        if kind.lacks(need) == 0 and (need.gpus or need.gpu or not kind.gpus)
+    ]
+    return sorted(found, key=lambda kind: rank(kind, spot))
+
+
+def rank(kind: MachineType, spot: bool) -> tuple[bool, float, int, str]:
+    """Returns the sort key of a type: its price, then its size."""
+    price = kind.cheapest(spot)
+    return price is None, price or 0.0, kind.cpus, kind.name
+
+
+def nearest_types(types: Sequence[MachineType], need: Hardware, spot: bool) -> list[MachineType]:
+    """Returns the types that miss the fewest requirements, cheapest first."""
+    useful = [kind for kind in types if not need.gpus or kind.gpus] or list(types)
+
+    def key(kind: MachineType) -> tuple[int, float, tuple[bool, float, int, str]]:
+        return kind.lacks(need), _short(kind, need), rank(kind, spot)
+
+    return sorted(useful, key=key)[:NEAREST]
+
+
+def _short(kind: MachineType, need: Hardware) -> float:
+    """By which share a type is too small, summed over what it lacks."""
+    pairs = (
+        (kind.gpus, need.gpus),
+        (kind.cpus, need.cpus or 0),
+        (kind.memory_gb, need.memory_gb or 0),
+    )
+    return sum(1 - has / wanted for has, wanted in pairs if wanted > has)
+
+
+def refusal(
+    types: Sequence[MachineType], need: Hardware, spot: bool, what: str, *, field: str
+) -> ConfigError:
+    """Returns the error for a requirement that no type meets.
+
+    Args:
+        types: The types that could be rented.
+        need: What one machine needs.
+        spot: Whether it can be preempted.
+        what: Who has no such type, for the message.
+        field: The field of the experiment to blame.
+    """
+    near = nearest_types(types, need, spot)
+    kinds = "; ".join(map(str, near)) or "none"
+    return ConfigError(
+        f"{what} has no machine type with {need}"
+        + (" that is not a Spot machine" if need.spot is False else ""),
+        field=field,
+        allowed=f"nearest: {kinds}",
+        hint="change resources, or name the machine type yourself; "
+        "`drillyard list machines` shows all of them",
+    )
+
+
+def blamed(need: Hardware) -> str:
+    """Returns the field of ``resources`` that a refusal names."""
+    if need.gpu is not None:
+        return "resources.gpu"
+    return "resources.cpus" if need.cpus is not None else "resources.memory_gb"

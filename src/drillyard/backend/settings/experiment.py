@@ -1,0 +1,61 @@
+"""The settings of an experiment's backend, with the machines that its resources ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drillyard.backend.capabilities import HasMachineTypes
+from drillyard.backend.hardware import Hardware
+from drillyard.backend.settings.resolve import gather, resolve
+from drillyard.documents.json_types import JsonObject
+from drillyard.registry import load
+
+if TYPE_CHECKING:
+    from drillyard.spec.experiment import ExperimentSpec
+
+
+def given(spec: ExperimentSpec) -> JsonObject:
+    """Returns the settings that the experiment gives its backend.
+
+    ``resources`` counts as the experiment's own setting: it goes before a machine type from a
+    Prefect block, the environment or the settings file, but never replaces one in ``backends:``.
+
+    Args:
+        spec: The experiment.
+
+    Raises:
+        ConfigError: No machine type has what the experiment needs.
+        PluginError: No such backend.
+    """
+    kind = spec.backend.partition("/")[0]
+    own: JsonObject = dict(spec.backends.get(kind, {}))
+    need, factory = Hardware.of(spec.resources), load("backends", kind)
+    if need is None or not isinstance(factory, HasMachineTypes):
+        return own
+    resolved, _, _ = gather(spec.backend, own)
+    return {**own, **factory.choose_machines(need, own, resolved.values)}
+
+
+def settings_of(spec: ExperimentSpec, kind: str) -> JsonObject:
+    """Returns the settings in an experiment's order: enough to open the backend from anywhere.
+
+    Args:
+        spec: The experiment.
+        kind: Kind of the backend in use (a test may have its own).
+    """
+    if spec.backend.partition("/")[0] != kind:
+        return dict(spec.backends.get(kind, {}))
+    return resolve(spec.backend, given(spec)).values
+
+
+def unchecked(spec: ExperimentSpec) -> list[str]:
+    """Returns the fields of ``resources`` that the backend does not look at.
+
+    Args:
+        spec: The experiment.
+    """
+    need, factory = Hardware.of(spec.resources), load("backends", spec.backend.partition("/")[0])
+    if need is None or isinstance(factory, HasMachineTypes):
+        return []
+    names = ("gpu", "cpus", "memory_gb", "spot")
+    return [name for name in names if getattr(need, name) is not None]

@@ -1,0 +1,177 @@
+"""``drillyard list machines``: the machine types that can be rented, with regions and prices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from drillyard.cli.common import JsonOption, print_json
+
+if TYPE_CHECKING:
+    from drillyard.backend.hardware import MachineList, MachineType
+    from drillyard.documents.json_types import JsonObject
+
+SHOWN = 4
+"""Number of regions that a row names."""
+
+
+def list_machines(
+    gpu: Annotated[str | None, typer.Option("--gpu", help="Model of GPU: L4, H100, …")] = None,
+    gpus: Annotated[int, typer.Option("--gpus", min=0, help="At least so many.")] = 0,
+    cpus: Annotated[int | None, typer.Option("--cpus", min=1, help="At least so many.")] = None,
+    memory_gb: Annotated[
+        float | None, typer.Option("--memory-gb", min=0, help="At least so much, in GB.")
+    ] = None,
+    region: Annotated[
+        str | None, typer.Option("--region", help="Only this region; a prefix is enough.")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option("--backend", help="Only this backend: gcp, azure, …")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List machine types of every cloud with regions and hourly prices, cheapest first."""
+    from math import inf
+
+    from drillyard.backend.hardware import Hardware, fitting
+    from drillyard.documents.json_types import as_number
+
+    need = Hardware(_model(gpu), max(gpus, gpu is not None), cpus, memory_gb)
+    lists = _lists(backend)
+    rows: list[JsonObject] = []
+    for kind, listed in lists.items():
+        types = [_within(machine, region) for machine in listed.types]
+        rows += [_row(kind, machine) for machine in fitting(types, need, False) if machine.places]
+    rows.sort(key=lambda row: as_number(row["price"]) or as_number(row["spot_price"]) or inf)
+    if as_json:
+        print_json(
+            {
+                "schema_version": 1,
+                "prices_of": {kind: found.prices_of for kind, found in lists.items()},
+                "machines": [*rows],
+            }
+        )
+        return
+    _show(rows)
+    for kind, found in lists.items():
+        typer.echo(
+            f"{kind}: prices of {found.prices_of} in {found.currency} an hour, from "
+            f"{found.source}; newer ones: drillyard prices refresh {kind}"
+        )
+
+
+def _model(gpu: str | None) -> str | None:
+    """Returns the model as the field writes it.
+
+    Raises:
+        ConfigError: No such model.
+    """
+    from drillyard.errors import ConfigError
+    from drillyard.registry import nearest
+    from drillyard.spec.running import Gpu
+
+    models: tuple[str, ...] = get_args(Gpu)
+    known = {model.lower(): model for model in models}
+    if gpu is None or gpu.lower() in known:
+        return None if gpu is None else known[gpu.lower()]
+    raise ConfigError(
+        "no such GPU",
+        field="--gpu",
+        value=gpu,
+        allowed=", ".join(models),
+        hint=nearest(gpu, list(models)),
+    )
+
+
+def _lists(backend: str | None) -> dict[str, MachineList]:
+    """Returns the machine types of every backend that has a list of them.
+
+    Raises:
+        ConfigError: The backend has none.
+        PluginError: No such backend.
+    """
+    from drillyard.backend import HasMachineTypes
+    from drillyard.errors import ConfigError
+    from drillyard.registry import load, names
+
+    found = {
+        kind: factory.machine_types()
+        for kind in ([backend] if backend else names("backends"))
+        if isinstance(factory := load("backends", kind), HasMachineTypes)
+    }
+    if backend and not found:
+        raise ConfigError(
+            "has no list of machine types: its machines are used as they are",
+            field="--backend",
+            value=backend,
+            allowed="a backend that rents machines, such as gcp or azure",
+            hint="leave --backend out",
+        )
+    return found
+
+
+def _within(machine: MachineType, region: str | None) -> MachineType:
+    from dataclasses import replace
+
+    kept = tuple(place for place in machine.places if place.region.startswith(region or ""))
+    return replace(machine, places=kept)
+
+
+def _row(kind: str, machine: MachineType) -> JsonObject:
+    return {
+        "backend": kind,
+        "type": machine.name,
+        "gpu": machine.gpu,
+        "gpus": machine.gpus,
+        "cpus": machine.cpus,
+        "memory_gb": machine.memory_gb,
+        "price": None if machine.only_spot else machine.cheapest(False),
+        "spot_price": machine.cheapest(True),
+        "only_spot": machine.only_spot,
+        "regions": {
+            place.region: {
+                "zones": [*place.zones],
+                "price": None if machine.only_spot else place.price,
+                "spot_price": place.spot_price,
+            }
+            for place in sorted(machine.places, key=lambda p: (p.price is None, p.price or 0.0))
+        },
+        "source": machine.source,
+    }
+
+
+def _show(rows: list[JsonObject]) -> None:
+    from drillyard.cli.output import print_grid
+    from drillyard.documents.json_types import as_number, as_object
+    from drillyard.results.table import Grid
+
+    def money(row: JsonObject, name: str) -> str:
+        price = as_number(row[name])
+        if price is None:
+            return "only Spot" if name == "price" and row["only_spot"] else "not known"
+        return f"{price:,.3f}"
+
+    def regions(row: JsonObject) -> str:
+        names = list(as_object(row["regions"]))
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        return ", ".join(names[:SHOWN]) + more
+
+    header = ("backend", "type", "GPUs", "CPUs", "GB", "from, an hour", "Spot", "regions")
+    cells = tuple(
+        (
+            str(row["backend"]),
+            str(row["type"]),
+            f"{row['gpus']} x {row['gpu']}" if row["gpu"] else "",
+            str(row["cpus"]),
+            f"{row['memory_gb']:g}",
+            money(row, "price"),
+            money(row, "spot_price"),
+            regions(row),
+        )
+        for row in rows
+    )
+    if cells:
+        print_grid(Grid("machine types", header, cells, frozenset({3, 4, 5, 6})))
+    else:
+        typer.echo("no machine type has that")

@@ -134,7 +134,15 @@ class LearnerSpec(Strict):
         "by the observation.",
     )
     args: dict[str, Any] = Field(
-        default_factory=dict, description="Arguments with Stable-Baselines3's names."
+        default_factory=dict,
+        description="Arguments with Stable-Baselines3's names; in a study, `{tune: [low, high]}` "
+        "or `{tune: {choices: [a, b]}}` instead of a value.",
+    )
+    tune: Literal["default"] | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="`default` tunes every argument of the algorithm's ready-made search space "
+        "that `args` does not set; needs a `study:`.",
     )
     init_from: str | None = Field(
         None,

@@ -18,7 +18,7 @@ from drillyard.documents.yaml_safe import parse_yaml
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.findings import Finding, Severity
 from drillyard.registry import nearest
-from drillyard.spec import bench, listed, presets
+from drillyard.spec import bench, inline_tunables, listed, presets
 from drillyard.spec.children import resolve_children
 from drillyard.spec.conditions import take_conditions
 from drillyard.spec.experiment import ExperimentSpec
@@ -129,6 +129,8 @@ def _load(
     merged.lay(tunable_line(tunables))
     bench.expand(merged)
     problems: list[ConfigError] = []
+    searched = merged.tree.get("study") is not None
+    inline_tunables.expand(merged, problems, searched=searched)
     items = listed.take(merged)
     laid = [listed.document(number, item, merged) for number, item in enumerate(items)]
     if over is not None:
@@ -137,13 +139,20 @@ def _load(
         listed.lay(over, merged)
     merged, findings = _with_preset(merged, path.name, problems)
 
+    def prepare(
+        child: Merged, file: str, found: list[ConfigError]
+    ) -> tuple[Merged, list[Finding]]:
+        name = str(child.tree.get("name"))
+        inline_tunables.expand(child, found, searched=searched, child=name)
+        return _with_preset(child, file, found)
+
     folder = path.resolve().parent
     take_conditions(merged.tree, folder)
     outside = outside_of(layers, values or {}, merged)
     parameters = resolve_parameters(merged, outside, folder)
     problems += list(parameters.problems) + _not_for_people(merged)
     expand(merged, parameters)
-    inner = resolve_children(merged, parameters, outside, folder, _with_preset)
+    inner = resolve_children(merged, parameters, outside, folder, prepare)
     scopes = [parameters, *inner.scopes]
     problems += parameters.names.problems + inner.problems
     problems += undeclared(values or {}, scopes) + unknown_tunables(outside, scopes)

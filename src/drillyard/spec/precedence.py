@@ -92,6 +92,21 @@ class Merged:
         for known in [k for k in self.places if k[: len(path)] == path]:
             del self.places[known]
 
+    def put(self, path: KeyPath, value: Json, place: Place) -> None:
+        """Writes one value that a file says in another way; mappings on its path are created.
+
+        Args:
+            path: Its path.
+            value: The value, which replaces everything that is there.
+            place: What said it.
+        """
+        item: Any = self.tree
+        for part in path[:-1]:
+            item = item.setdefault(part, {}) if isinstance(item, dict) else item[part]
+        item[path[-1]] = value
+        self._forget(path)
+        self.places[path] = place
+
     def get(self, *path: str) -> Any:
         """Returns the value at a path, or None."""
         item: Json = self.tree

@@ -159,6 +159,7 @@ class StudySpec(Strict):
     """How trials are chosen. An experiment without it has one trial."""
 
     chooser: str = Field(
+        "tpe",
         description="Who chooses: you (list, manual, grid), chance, or a model of the past.",
         json_schema_extra={"enum": list(CHOOSERS)},
     )
@@ -270,7 +271,7 @@ class StudySpec(Strict):
         if self.trials is None and self.chooser not in (*FIXED, POPULATION):
             raise BadValue(
                 f"the chooser {self.chooser} never ends by itself: say how many `trials`",
-                key="chooser",
+                key="chooser" if "chooser" in self.model_fields_set else "trials",
                 allowed="trials: a number",
                 hint="add `trials: 40`",
             )

@@ -16,7 +16,9 @@ from drillyard.cli.common import (
     JsonOption,
     OnOption,
     OwnNameOption,
+    SeedsOption,
     SetOption,
+    StepsOption,
     StoreOption,
     TunableOption,
     as_typed,
@@ -48,7 +50,20 @@ def register(app: typer.Typer) -> None:
 
 def run(
     context: typer.Context,
-    file: Annotated[str, typer.Argument(help="Experiment file, YAML or JSON.")],
+    file: Annotated[
+        str | None,
+        typer.Argument(help="Experiment file, YAML or JSON; or give -a and -s instead."),
+    ] = None,
+    algorithm: Annotated[
+        str | None,
+        typer.Option("--algorithm", "-a", help="Without FILE: the algorithm, `ppo`."),
+    ] = None,
+    simulator: Annotated[
+        str | None,
+        typer.Option("--simulator", "-s", help="Without FILE: the simulator, `CartPole-v1`."),
+    ] = None,
+    steps: StepsOption = None,
+    seeds: SeedsOption = None,
     sets: SetOption = None,
     globals_: GlobalsOption = None,
     tunables: TunableOption = None,
@@ -67,17 +82,29 @@ def run(
 ) -> None:
     """Run an experiment, or continue it: finished parts are not repeated.
 
-    You can set the file's parameters by name: `--lr 0.001`.
+    You can set the file's parameters by name: `--lr 0.001`. Without a file, `-a` and `-s` write a
+    short one and run it.
     """
     from drillyard_flows.request import Request
-    from drillyard_flows.running import run_file
+    from drillyard_flows.running import run_file, run_short
 
+    values = parameters(context)
+    short = None
+    if file is None:
+        from drillyard_flows.without_file import short_of
+
+        short = short_of(algorithm, simulator, name=name, steps=steps, seeds=seeds)
+        file, name = short.file, None
+    else:
+        # A file may have parameters with these names, which then get the values.
+        fields = {"algorithm": algorithm, "simulator": simulator, "steps": steps, "seeds": seeds}
+        values |= {option: value for option, value in fields.items() if value is not None}
     request = Request(
         file=file,
         store=store,
         sets=sets or [],
         globals_=globals_ or [],
-        values=parameters(context),
+        values=values,
         tunables=tunables or [],
         backend=on,
         name=name,
@@ -85,7 +112,10 @@ def run(
         offline_ok=offline_ok,
     )
     with as_typed(on, name):
-        run_file(request, as_json=as_json)
+        if short is not None:
+            run_short(request, short, as_json=as_json)
+        else:
+            run_file(request, as_json=as_json)
 
 
 def bench(

@@ -74,6 +74,18 @@ StoreOption = Annotated[
         help="Store that keeps the results.",
     ),
 ]
+StepsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--steps",
+        metavar="N",
+        help="Training budget in environment steps: 50_000, 50k or 1.5M.",
+    ),
+]
+SeedsOption = Annotated[
+    str | None,
+    typer.Option("--seeds", metavar="N", help="Seeds: 3 means 1, 2 and 3; or a list: 5,7."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 OwnNameOption = Annotated[
     str | None, typer.Option("--name", help="Experiment name that replaces the file's.")

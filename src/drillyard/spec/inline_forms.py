@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from drillyard.documents.document import KeyPath
-from drillyard.documents.json_types import Json, JsonObject
+from drillyard.documents.json_types import Json, JsonObject, as_list
 from drillyard.errors import BadValue, ConfigError
 from drillyard.registry import nearest
 from drillyard.spec.algorithms.argument_rules import RULES
@@ -50,7 +50,9 @@ class Form:
         return {**self.body, "default": _nearest(self.body, usual)}
 
 
-def read_form(node: JsonObject, algorithm: Json, path: KeyPath) -> tuple[list[ConfigError], Form | None]:
+def read_form(
+    node: JsonObject, algorithm: Json, path: KeyPath
+) -> tuple[list[ConfigError], Form | None]:
     """Reads an inline search space.
 
     Args:
@@ -69,16 +71,23 @@ def read_form(node: JsonObject, algorithm: Json, path: KeyPath) -> tuple[list[Co
     space = node[TUNE]
     if isinstance(space, dict):
         body = {"type": "categorical", **body, "values": space[CHOICES]}
-        values = list(space[CHOICES])
+        values = as_list(space[CHOICES])
     else:
-        values = list(space)
+        values = as_list(space)
         whole = _counts(values, str(algorithm).lower(), argument, path)
         body = {"type": "int" if whole else "float", **body, "range": values}
     problems = list(_of_tunable(body))
-    if not problems and argument in ARGUMENTS.get(str(algorithm).lower(), {}) and argument in RULES:
+    if (
+        not problems
+        and argument in ARGUMENTS.get(str(algorithm).lower(), {})
+        and argument in RULES
+    ):
         part = TUNE if body["type"] != "categorical" else f"{TUNE}.{CHOICES}"
         for value in values:
-            problems += [e.but(field=part) for e in RULES[argument](part, value)]
+            problems += [
+                e.but(hint=e.hint or f"narrow the space to values that {argument} takes")
+                for e in RULES[argument](part, value)
+            ]
     return problems, None if problems else Form(body)
 
 
@@ -131,7 +140,9 @@ def _choices(space: JsonObject) -> Iterator[ConfigError]:
         )
         return
     given = space[CHOICES]
-    scalars = isinstance(given, list) and all(isinstance(v, str | bool | int | float) for v in given)
+    scalars = isinstance(given, list) and all(
+        isinstance(v, str | bool | int | float) for v in given
+    )
     if not scalars or not given:
         yield ConfigError(
             "has no choices" if given == [] else "is not a list of single values",

@@ -6,6 +6,7 @@ else is resolved. What follows (records, choosers, reports) knows declared group
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 from collections.abc import Iterator, Mapping
@@ -46,7 +47,9 @@ class _Found:
     place: Place
 
 
-def expand(merged: Merged, problems: list[ConfigError], *, searched: bool, child: str = "") -> None:
+def expand(
+    merged: Merged, problems: list[ConfigError], *, searched: bool, child: str = ""
+) -> None:
     """Turns every ``{tune: …}`` into an active tunable, and its field into a reference.
 
     Args:
@@ -257,10 +260,8 @@ class _Known:
         wanted = (merged.get("learner") or {}).get("preset", "auto")
         layer = None
         if wanted is None or isinstance(wanted, str):
-            try:
+            with contextlib.suppress(ConfigError):  # reported where presets are laid
                 layer = find_preset(wanted, algorithm, merged.get("simulator", "id"))
-            except ConfigError:
-                pass  # reported where presets are laid
         known = ARGUMENTS.get(str(algorithm).lower(), {})
         return cls(merged, layer.mapping if layer else {}, known)
 

@@ -18,7 +18,7 @@ from drillyard.documents.yaml_safe import parse_yaml
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.findings import Finding, Severity
 from drillyard.registry import nearest
-from drillyard.spec import bench, inline_tunables, listed, presets
+from drillyard.spec import bench, field_options, inline_tunables, listed, presets
 from drillyard.spec.children import resolve_children
 from drillyard.spec.conditions import take_conditions
 from drillyard.spec.experiment import ExperimentSpec
@@ -129,6 +129,8 @@ def _load(
     merged.lay(tunable_line(tunables))
     bench.expand(merged)
     problems: list[ConfigError] = []
+    given = dict(values or {})
+    field_options.lay_seeds(merged, given, problems)
     searched = merged.tree.get("study") is not None
     inline_tunables.expand(merged, problems, searched=searched)
     items = listed.take(merged)
@@ -148,14 +150,16 @@ def _load(
 
     folder = path.resolve().parent
     take_conditions(merged.tree, folder)
-    outside = outside_of(layers, values or {}, merged)
+    outside = outside_of(layers, given, merged)
     parameters = resolve_parameters(merged, outside, folder)
     problems += list(parameters.problems) + _not_for_people(merged)
     expand(merged, parameters)
     inner = resolve_children(merged, parameters, outside, folder, prepare)
     scopes = [parameters, *inner.scopes]
     problems += parameters.names.problems + inner.problems
-    problems += undeclared(values or {}, scopes) + unknown_tunables(outside, scopes)
+    declared = {name for s in scopes for name in (*s.declared, *s.tunables)}
+    field_options.lay_steps(merged, given, declared, problems)
+    problems += undeclared(given, scopes) + unknown_tunables(outside, scopes)
     findings += inner.findings + _unused(outside, scopes)
     _keep_per_run(merged, parameters)
     problems += [_located(e, merged, path.name) for e in must_be_clean(merged.tree)]

@@ -9,7 +9,7 @@ with these differences:
 - Learning rates of the other algorithms end at 0.01 (there: 1). ``exploration_fraction`` begins
   at 0.01 (there: 0, which drillyard refuses).
 - What the Zoo does not tune takes the space of its nearest relative: ``maskable-ppo`` that of
-  ``ppo``, ``crossq`` that of ``sac`` without ``tau``, and the relatives of ``dqn`` that of ``dqn``.
+  ``ppo``, ``crossq`` that of ``sac`` without ``tau``, and the other DQNs that of ``dqn``.
 """
 
 from __future__ import annotations

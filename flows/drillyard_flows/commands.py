@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from drillyard.cli import completing
 from drillyard.cli.common import (
     FREE,
     GlobalsOption,
@@ -34,6 +35,14 @@ OfflineOption = Annotated[
 ]
 
 
+NameInStore = Annotated[
+    str,
+    typer.Argument(
+        help="Name of the experiment in the store.", autocompletion=completing.experiments
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands to drillyard's command line.
 
@@ -52,15 +61,28 @@ def run(
     context: typer.Context,
     file: Annotated[
         str | None,
-        typer.Argument(help="Experiment file, YAML or JSON; or give -a and -s instead."),
+        typer.Argument(
+            help="Experiment file, YAML or JSON; or give -a and -s instead.",
+            autocompletion=completing.files,
+        ),
     ] = None,
     algorithm: Annotated[
         str | None,
-        typer.Option("--algorithm", "-a", help="Without FILE: the algorithm, `ppo`."),
+        typer.Option(
+            "--algorithm",
+            "-a",
+            help="Without FILE: the algorithm, `ppo`.",
+            autocompletion=completing.algorithms,
+        ),
     ] = None,
     simulator: Annotated[
         str | None,
-        typer.Option("--simulator", "-s", help="Without FILE: the simulator, `CartPole-v1`."),
+        typer.Option(
+            "--simulator",
+            "-s",
+            help="Without FILE: the simulator, `CartPole-v1`.",
+            autocompletion=completing.simulators,
+        ),
     ] = None,
     steps: StepsOption = None,
     seeds: SeedsOption = None,
@@ -119,7 +141,12 @@ def run(
 
 
 def bench(
-    file: Annotated[str, typer.Argument(help="File with `bench:`, or a study of a list.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="File with `bench:`, or a study of a list.", autocompletion=completing.files
+        ),
+    ],
     sets: SetOption = None,
     on: OnOption = None,
     store: StoreOption = None,
@@ -139,7 +166,7 @@ def bench(
 
 
 def resume(
-    name: Annotated[str, typer.Argument(help="Name of the experiment in the store.")],
+    name: NameInStore,
     store: StoreOption = None,
     offline_ok: OfflineOption = False,
     as_json: JsonOption = False,
@@ -152,7 +179,7 @@ def resume(
 
 
 def cancel(
-    name: Annotated[str, typer.Argument(help="Name of the experiment in the store.")],
+    name: NameInStore,
     store: StoreOption = None,
     drain: Annotated[
         bool, typer.Option("--drain", help="Let running tickets finish and start no new ones.")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from drillyard.cli import completing
 from drillyard.cli.common import SeedsOption, StepsOption
 from drillyard.errors import ConfigError
 
@@ -30,12 +31,21 @@ def _only_short(short: bool, seeds: str | None) -> None:
 
 def generate(
     algorithm: Annotated[
-        str, typer.Option("--algorithm", "-a", help="Algorithm; see `drillyard list algorithms`.")
+        str,
+        typer.Option(
+            "--algorithm",
+            "-a",
+            help="Algorithm; see `drillyard list algorithms`.",
+            autocompletion=completing.algorithms,
+        ),
     ],
     simulator: Annotated[
         str,
         typer.Option(
-            "--simulator", "-s", help="Built-in simulator, Gymnasium id, or module:Class."
+            "--simulator",
+            "-s",
+            help="Built-in simulator, Gymnasium id, or module:Class.",
+            autocompletion=completing.simulators,
         ),
     ],
     out: Annotated[

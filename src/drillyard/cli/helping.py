@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from typer.core import TyperGroup
 
+from drillyard.cli.examples import epilog_of
+
 if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter, Parameter
 
@@ -64,14 +66,22 @@ class Sections(TyperGroup):
                     formatter.write_dl(rows)
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
-        """Returns a command whose values have readable names.
+        """Returns a command whose values have readable names, with its examples.
 
         Args:
             ctx: The context of the call.
             cmd_name: The command's name as typed.
         """
         command = super().get_command(ctx, cmd_name)
-        for member in (command, *getattr(command, "commands", {}).values()):
+        if command is None:
+            return None
+        inner = getattr(command, "commands", {})
+        named = [
+            (cmd_name, command),
+            *((f"{cmd_name} {name}", one) for name, one in inner.items()),
+        ]
+        for path, member in named:
+            member.epilog = member.epilog or epilog_of(path)
             for parameter in getattr(member, "params", ()):
                 name_value(parameter)
         return command

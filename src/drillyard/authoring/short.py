@@ -21,7 +21,7 @@ from drillyard.system.output_files import check_file, write_whole
 _Value = TypeVar("_Value")
 _OPTIONS = {"learner.algorithm": "--algorithm", "simulator.id": "--simulator"}
 EPISODES = 20
-"""Of the final evaluation."""
+"""Episodes of the final evaluation."""
 LOOKS = 10
 """Evaluations while training."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import typer
 
 SUFFIXES = (".yaml", ".yml", ".json", ".json5")
-"""Of experiment files."""
+"""Suffixes of experiment files."""
 Completer = Callable[[typer.Context, str], list[str]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+_ON_GCP = "--project my-project --region europe-west1"
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "generate": (
         "drillyard generate -a sac -s cstr -o sac.yaml",
@@ -59,8 +60,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "drillyard protect dy-0123456789ab --off",
     ),
     "simulate-preemption": ("drillyard simulate-preemption cstr-ppo/t0001-s1",),
-    "mlflow": ("drillyard mlflow gcp",),
-    "mlflow gcp": ("drillyard mlflow gcp",),
+    **dict.fromkeys(("mlflow", "mlflow gcp"), (f"drillyard mlflow gcp up {_ON_GCP}",)),
+    "mlflow gcp up": (f"drillyard mlflow gcp up {_ON_GCP} --member user:me@example.org",),
+    "mlflow gcp status": (f"drillyard mlflow gcp status {_ON_GCP}",),
+    "mlflow gcp down": (f"drillyard mlflow gcp down {_ON_GCP}",),
 }
 """Command -> lines of its help."""
 

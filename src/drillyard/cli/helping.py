@@ -9,6 +9,8 @@ from typer.core import TyperGroup
 from drillyard.cli.examples import epilog_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from typer._click import Command, Context, HelpFormatter, Parameter
 
 SECTIONS = {
@@ -75,16 +77,18 @@ class Sections(TyperGroup):
         command = super().get_command(ctx, cmd_name)
         if command is None:
             return None
-        inner = getattr(command, "commands", {})
-        named = [
-            (cmd_name, command),
-            *((f"{cmd_name} {name}", one) for name, one in inner.items()),
-        ]
-        for path, member in named:
+        for path, member in _with_inner(cmd_name, command):
             member.epilog = member.epilog or epilog_of(path)
             for parameter in getattr(member, "params", ()):
                 name_value(parameter)
         return command
+
+
+def _with_inner(path: str, command: Command) -> Iterator[tuple[str, Command]]:
+    """Yields a command and those inside it, each with its whole name."""
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _with_inner(f"{path} {name}", inner)
 
 
 def name_value(parameter: Parameter) -> None:

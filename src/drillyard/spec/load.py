@@ -41,7 +41,7 @@ from drillyard.spec.precedence import (
     tunable_line,
 )
 from drillyard.spec.provenance import provenance_of
-from drillyard.spec.semantics import names_in, problems_of, secrets_in
+from drillyard.spec.semantics import names_in, others_of, problems_of, secrets_in
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,8 @@ def _load(
             if not any(f"{e.field}.".startswith(f"{f}.") for f in reported)
         ]
         _raise(problems + [_located(e, merged, path.name) for e in names_in(merged.tree)])
-    _raise(problems)
+    if problems:
+        _raise(problems + [_located(e, merged, path.name) for e in others_of(spec, problems)])
     spec = listed.with_resolved(
         spec,
         items,

@@ -64,7 +64,10 @@ def expand(
     found += [one for one in spaces if one.path not in {f.path for f in found}]
     if found and not searched:
         problems.append(_no_study(merged, found))
-    if len(problems) > before or not found:
+    if len(problems) > before:
+        _without_spaces(merged)
+        return
+    if not found:
         return
     group = _unused(GROUP + (f"-{child}" if child else ""), merged.get("parameters", "tunables"))
     taken = _taken(merged)
@@ -205,6 +208,20 @@ def _whole_space(merged: Merged, problems: list[ConfigError]) -> list[_Found]:
             assert form is not None, (algorithm, name)  # a test reads them all
             found.append(_Found(path, form, Place(place.file, place.line)))
     return found
+
+
+def _without_spaces(merged: Merged) -> None:
+    """Gives fields that are tuned wrongly their usual values, so that the rest can be checked."""
+    known = _Known.of(merged)
+    parts = {k: v for k, v in merged.tree.items() if k not in _SKIPPED}
+    for path, _ in [*_nodes(parts)]:
+        holder, value = item_at(merged.tree, path[:-1]), known.value(path)
+        if not _tunable(path) or not isinstance(holder, dict):
+            continue
+        if value is None:
+            del holder[path[-1]]
+        else:
+            holder[path[-1]] = value
 
 
 # -- names and values -----------------------------------------------------------------------------

@@ -10,13 +10,16 @@ from typing import Annotated
 
 import typer
 
+from drillyard.cli import completing
 from drillyard.cli.common import (
     FREE,
     GlobalsOption,
     JsonOption,
     OnOption,
     OwnNameOption,
+    SeedsOption,
     SetOption,
+    StepsOption,
     StoreOption,
     TunableOption,
     as_typed,
@@ -28,6 +31,14 @@ OfflineOption = Annotated[
     typer.Option(
         "--offline-ok",
         help="Continue if the Prefect API in PREFECT_API_URL does not answer.",
+    ),
+]
+
+
+NameInStore = Annotated[
+    str,
+    typer.Argument(
+        help="Name of the experiment in the store.", autocompletion=completing.experiments
     ),
 ]
 
@@ -48,7 +59,33 @@ def register(app: typer.Typer) -> None:
 
 def run(
     context: typer.Context,
-    file: Annotated[str, typer.Argument(help="Experiment file, YAML or JSON.")],
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            help="Experiment file, YAML or JSON; or give -a and -s instead.",
+            autocompletion=completing.files,
+        ),
+    ] = None,
+    algorithm: Annotated[
+        str | None,
+        typer.Option(
+            "--algorithm",
+            "-a",
+            help="Without FILE: the algorithm, `ppo`.",
+            autocompletion=completing.algorithms,
+        ),
+    ] = None,
+    simulator: Annotated[
+        str | None,
+        typer.Option(
+            "--simulator",
+            "-s",
+            help="Without FILE: the simulator, `CartPole-v1`.",
+            autocompletion=completing.simulators,
+        ),
+    ] = None,
+    steps: StepsOption = None,
+    seeds: SeedsOption = None,
     sets: SetOption = None,
     globals_: GlobalsOption = None,
     tunables: TunableOption = None,
@@ -67,17 +104,29 @@ def run(
 ) -> None:
     """Run an experiment, or continue it: finished parts are not repeated.
 
-    You can set the file's parameters by name: `--lr 0.001`.
+    You can set the file's parameters by name: `--lr 0.001`. Without a file, `-a` and `-s` write a
+    short one and run it.
     """
     from drillyard_flows.request import Request
-    from drillyard_flows.running import run_file
+    from drillyard_flows.running import run_file, run_short
 
+    values = parameters(context)
+    short = None
+    if file is None:
+        from drillyard_flows.without_file import short_of
+
+        short = short_of(algorithm, simulator, name=name, steps=steps, seeds=seeds)
+        file, name = short.file, None
+    else:
+        # A file may have parameters with these names, which then get the values.
+        fields = {"algorithm": algorithm, "simulator": simulator, "steps": steps, "seeds": seeds}
+        values |= {option: value for option, value in fields.items() if value is not None}
     request = Request(
         file=file,
         store=store,
         sets=sets or [],
         globals_=globals_ or [],
-        values=parameters(context),
+        values=values,
         tunables=tunables or [],
         backend=on,
         name=name,
@@ -85,11 +134,19 @@ def run(
         offline_ok=offline_ok,
     )
     with as_typed(on, name):
-        run_file(request, as_json=as_json)
+        if short is not None:
+            run_short(request, short, as_json=as_json)
+        else:
+            run_file(request, as_json=as_json)
 
 
 def bench(
-    file: Annotated[str, typer.Argument(help="File with `bench:`, or a study of a list.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="File with `bench:`, or a study of a list.", autocompletion=completing.files
+        ),
+    ],
     sets: SetOption = None,
     on: OnOption = None,
     store: StoreOption = None,
@@ -109,7 +166,7 @@ def bench(
 
 
 def resume(
-    name: Annotated[str, typer.Argument(help="Name of the experiment in the store.")],
+    name: NameInStore,
     store: StoreOption = None,
     offline_ok: OfflineOption = False,
     as_json: JsonOption = False,
@@ -122,7 +179,7 @@ def resume(
 
 
 def cancel(
-    name: Annotated[str, typer.Argument(help="Name of the experiment in the store.")],
+    name: NameInStore,
     store: StoreOption = None,
     drain: Annotated[
         bool, typer.Option("--drain", help="Let running tickets finish and start no new ones.")

@@ -21,6 +21,7 @@ from drillyard_flows.progress import Display, open_display
 from drillyard_flows.request import Request, checked, opened
 
 if TYPE_CHECKING:
+    from drillyard.authoring.short import Short
     from drillyard.driver.driver import Driver
     from drillyard.driver.outcome import Outcome
     from drillyard.spec.load import Loaded
@@ -42,6 +43,24 @@ def run_file(request: Request, *, as_json: bool) -> None:
     """
     started = time.monotonic()
     _run(checked(request), request, as_json=as_json, started=started)
+
+
+def run_short(request: Request, short: Short, *, as_json: bool) -> None:
+    """``drillyard run -a ALGORITHM -s SIMULATOR``: writes a short file and runs it.
+
+    Args:
+        request: The request, which names the file.
+        short: What the file says.
+        as_json: Print one JSON document.
+
+    Raises:
+        DrillyardError: The experiment was refused, and no file is left; or it failed.
+    """
+    started = time.monotonic()
+    with short.written() as path:
+        loaded = checked(request)
+    typer.echo(f"wrote {path.absolute()}, and runs it", err=as_json)
+    _run(loaded, request, as_json=as_json, started=started)
 
 
 def bench_file(request: Request, *, as_json: bool) -> None:

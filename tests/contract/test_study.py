@@ -365,3 +365,25 @@ def test_seeds_are_added_until_the_two_best_are_told_apart(tmp_path: Path) -> No
     assert "decided after 3 seeds" in rule and added == [0, 0]
     rule, added = compared("near", [0.5, 0.5001, 0.9])
     assert "not decided at the cap of 6 seeds" in rule and added == [3, 3, 0]
+
+
+def test_a_search_that_is_written_in_place(tmp_path: Path) -> None:
+    """The shipped study with a small budget: trials differ in its fields, and it has a page."""
+    file = Path(__file__).parents[2] / "experiments" / "tuning.yaml"
+    loaded = drillyard.load(
+        file,
+        train={"steps": "512"},
+        study={"trials": 3, "confirm": 0, "pruner": None},
+        evaluate={"episodes": 1, "every": None},
+        tracking={"mlflow": None},
+    )
+    drillyard.run(loaded, store=tmp_path / "runs", flow=False)
+
+    mailbox = Mailbox(open_store(str(tmp_path / "runs")), "tuning")
+    trials = [trial.assignment for trial in mailbox.trials()[0]]
+    assert len(trials) == 3
+    assert all(t.keys() == {"learning_rate", "batch_size", "gamma"} for t in trials)
+    assert len({json.dumps(t, sort_keys=True) for t in trials}) == 3
+    assert trials[0]["learning_rate"] == 1e-3  # the preset's
+    page = (tmp_path / "runs" / "tuning" / "report" / "index.html").read_text()
+    assert "learning_rate" in page and "t0003" in page

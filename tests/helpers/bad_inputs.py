@@ -524,4 +524,42 @@ ROWS = [
             ("", "-abs(x", 7, "reward.near", "never closed", "-abs(x"),
         )
     ),
+    *(
+        Row(
+            106,
+            (
+                "  args: {gamma: 0.9}\n",
+                f"  args: {{{args}}}\n{more}",
+            ),
+            line,
+            field,
+            [words],
+            value,
+        )
+        for args, more, line, field, words, value in (
+            ("gamma: {tune: [0.9, 0.5]}", "", 5, "learner.args.gamma.tune", "[0.5, 0.9]", "0.9"),
+            (
+                "learning_rate: {tune: [0, 0.1], log: true}",
+                "",
+                5,
+                "learner.args.learning_rate.tune",
+                "log: false",
+                "0.1",
+            ),
+            ("gamma: {tune: {choices: []}}", "", 5, "learner.args.gamma.tune.choices", "64", "[]"),
+            ("gamma: {tune: [0.5, 0.9]}", "", 5, "learner.args.gamma", "study: {trials: 30}", "0"),
+            ("", "  policy: {tune: [a, b]}\n", 6, "learner.policy", "same in all trials", "tune"),
+            ("", "  tune: everything\n", 6, "learner.tune", "tune: default", "everything"),
+        )
+    ),
+    Row(
+        106,
+        learner("", "impala", "  tune: default\n"),
+        6,
+        "learner.tune",
+        ["no ready-made space"],
+        "impala",
+    ),
+    Row(107, (STEPS, "  steps: 50x\n"), 7, "train.steps", ["50k"], "50x"),
+    Row(107, (STEPS, "  steps: 1.2345k\n"), 7, "train.steps", ["write 1234"], "1.2345k"),
 ]

@@ -80,7 +80,7 @@ def up(
     from drillyard.runs.locate import store_url
     from drillyard_flows.local_stack import postgresql, relay
     from drillyard_flows.local_stack.services import services, variables
-    from drillyard_flows.local_stack.stack import LocalStack
+    from drillyard_flows.local_stack.stack import PORTS, USER, LocalStack
     from drillyard_flows.local_stack.starting import start
 
     address = str(reveal(mail, "--mail", secret=True)) if mail else None
@@ -98,7 +98,13 @@ def up(
             requested["relay"] = relay_port
         if chosen == postgresql.NAME:
             requested[postgresql.NAME] = postgresql_port
+        usual = {**PORTS, **stack.read().get("ports", {})}
         ports = stack.ports(requested)
+        moved = {
+            name: {"from": usual[name], "to": ports[name]}
+            for name, port in requested.items()
+            if port is None and ports[name] != usual[name]
+        }
         exports = stack.exports(variables(stack, ports))
         started = {}
         for service in services(stack, ports, _absolute(store_url(store))):
@@ -112,13 +118,25 @@ def up(
             {
                 "started": started,
                 "urls": urls,
+                "moved": moved,
                 "exports": str(exports),
                 "folder": str(stack.folder),
             }
         )
         return
+    for name, change in moved.items():
+        typer.echo(
+            f"{name}: another program uses port {change['from']}, so it has port {change['to']}"
+        )
     typer.echo(f"Prefect {urls['prefect']}, MLflow {urls['mlflow']}")
     typer.echo(f"user names and passwords: {exports}; to use them in this shell: source {exports}")
+    typer.echo(
+        f"  paste into a browser: {urls['prefect']} and {urls['mlflow']}, user {USER}, with the "
+        "passwords of that file"
+    )
+    typer.echo(f"  paste into an experiment file: tracking: {{mlflow: {urls['mlflow']}}}")
+    if moved:
+        typer.echo("  shells and files that have the earlier port need the new one")
     typer.echo("next: drillyard deploy")
     if first and chosen == "sqlite" and postgresql.programs() is not None:
         typer.echo(

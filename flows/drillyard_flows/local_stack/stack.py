@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from drillyard.errors import ConfigError
+from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.system.home import local_home
 from drillyard.system.processes import ProcessId
 
@@ -142,12 +142,16 @@ class LocalStack:
     def ports(self, requested: Mapping[str, int | None]) -> dict[str, int]:
         """Chooses the ports at the first start and returns the same ones later.
 
+        Where another program uses a port that the user did not request, a free one is taken.
+
         Args:
             requested: Service to run -> the port that the user requested, or None.
 
         Raises:
-            ConfigError: Another process uses one of them.
+            ConfigError: Another program uses a requested port, or the service runs elsewhere.
+            ConfigErrors: This holds for several services.
         """
+        problems: list[ConfigError] = []
         state = self.read()
         before = state.get("ports", {})
         chosen = {
@@ -156,21 +160,33 @@ class LocalStack:
         for name, port in chosen.items():
             process = self.process(name)
             if process is not None and before.get(name) != port:
-                raise ConfigError(
-                    f"{name} runs on port {before.get(name)}",
-                    field=f"--{name}-port",
-                    value=port,
-                    allowed=str(before.get(name)),
-                    hint="run drillyard down first",
+                problems.append(
+                    ConfigError(
+                        f"{name} runs on port {before.get(name)}",
+                        field=f"--{name}-port",
+                        value=port,
+                        allowed=str(before.get(name)),
+                        hint="run drillyard down first",
+                    )
                 )
-            if process is None and not _free(port):
-                raise ConfigError(
-                    "another process uses this port",
-                    field=f"--{name}-port",
-                    value=port,
-                    allowed="a free port",
-                    hint=f"--{name}-port {port + 10}",
-                )
+            elif process is None and not _free(port):
+                others = {p for n, p in chosen.items() if n != name}
+                chosen[name] = _free_near(port, others)
+                if requested[name] is not None:
+                    problems.append(
+                        ConfigError(
+                            "another program uses this port",
+                            field=f"--{name}-port",
+                            value=port,
+                            allowed="a free port",
+                            hint=f"write --{name}-port {chosen[name]}, or leave it out to take "
+                            "any free port",
+                        )
+                    )
+        if len(problems) > 1:
+            raise ConfigErrors(problems)
+        if problems:
+            raise problems[0]
         self.write({**state, "ports": {**before, **chosen}})
         return chosen
 
@@ -213,6 +229,16 @@ class LocalStack:
             os.fsync(file.fileno())
         part.replace(path)
         return path
+
+
+def _free_near(port: int, others: set[int]) -> int:
+    """Returns a free port above another one, or any free one."""
+    for candidate in range(port + 10, min(port + 500, 65536), 10):
+        if candidate not in others and _free(candidate):
+            return candidate
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _free(port: int) -> bool:

@@ -107,12 +107,14 @@ def generate(
             hint="use YAML, because JSON has no comments",
         )
     algorithm = algorithm if ":" in algorithm else algorithm.lower()
-    _must_fit(algorithm, simulator, path.parent if path else Path())
+    must_fit(algorithm, simulator, path.parent if path else Path())
     existing = (
         path.read_text(encoding="utf-8-sig") if path is not None and path.is_file() else None
     )
     if path is None or existing is None:
-        entries = _entries(algorithm, simulator, name or _name(algorithm, simulator), steps)
+        entries = _entries(
+            algorithm, simulator, name or experiment_name(algorithm, simulator), steps
+        )
         text = "\n".join([SCHEMA_COMMENT, *_title(algorithm, simulator, path), *render(entries)])
         generated = Generated(text + "\n", path, [e.key for e in entries])
     else:
@@ -326,12 +328,13 @@ def _title(algorithm: str, simulator: str, path: Path | None) -> list[str]:
     ]
 
 
-def _name(algorithm: str, simulator: str) -> str:
+def experiment_name(algorithm: str, simulator: str) -> str:
+    """Returns the name of an experiment that has no other: ``cartpole-v1-ppo``."""
     text = f"{simulator.rpartition(':')[2].rpartition('/')[2]}-{algorithm.rpartition(':')[2]}"
     return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:63] or "experiment"
 
 
-def _must_fit(algorithm: str, simulator: str, folder: Path) -> None:
+def must_fit(algorithm: str, simulator: str, folder: Path) -> None:
     """Refuses unknown names, and an algorithm that cannot act in the simulator."""
     if ":" not in algorithm and algorithm not in names("learners"):
         raise ConfigError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drillyard.cli import completing
 from drillyard.cli.common import (
     FREE,
     GlobalsOption,
@@ -43,6 +44,7 @@ def check_command(
         typer.Argument(
             metavar="FILE|SIMULATOR",
             help="Experiment file; or only a simulator: a built-in, a Gymnasium id, module:Class.",
+            autocompletion=completing.files,
         ),
     ],
     sets: SetOption = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drillyard.cli import completing
 from drillyard.errors import ConfigError, ConfigErrors, UserError
 from drillyard.runs.locate import DEFAULT_STORE
 
@@ -23,11 +24,16 @@ if TYPE_CHECKING:
 FREE: dict[str, bool] = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Context settings of a command that accepts ``--name value`` for the file's parameters."""
 
-FileArgument = Annotated[Path, typer.Argument(help="Experiment file, YAML or JSON.")]
+FileArgument = Annotated[
+    Path,
+    typer.Argument(help="Experiment file, YAML or JSON.", autocompletion=completing.files),
+]
 NameArgument = Annotated[
     str | None,
     typer.Argument(
-        help="Name of the experiment, or its location (gs://bucket/name); default: the newest one."
+        help="Name of the experiment, or its location (gs://bucket/name); default: the newest "
+        "one.",
+        autocompletion=completing.experiments,
     ),
 ]
 RunArgument = Annotated[
@@ -36,6 +42,7 @@ RunArgument = Annotated[
         metavar="[NAME|RUN]",
         help="Experiment, run (t0001-s1), NAME/RUN, or gs://bucket/NAME[/RUN]; default: "
         "the newest experiment.",
+        autocompletion=completing.runs,
     ),
 ]
 SetOption = Annotated[
@@ -61,7 +68,10 @@ TunableOption = Annotated[
 OnOption = Annotated[
     str | None,
     typer.Option(
-        "--on", metavar="BACKEND", help="Backend that replaces the file's: gcp, gcp/prod."
+        "--on",
+        metavar="BACKEND",
+        help="Backend that replaces the file's: gcp, gcp/prod.",
+        autocompletion=completing.backends,
     ),
 ]
 StoreOption = Annotated[
@@ -73,6 +83,18 @@ StoreOption = Annotated[
         show_default=DEFAULT_STORE,
         help="Store that keeps the results.",
     ),
+]
+StepsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--steps",
+        metavar="N",
+        help="Training budget in environment steps: 50_000, 50k or 1.5M.",
+    ),
+]
+SeedsOption = Annotated[
+    str | None,
+    typer.Option("--seeds", metavar="N", help="Seeds: 3 means 1, 2 and 3; or a list: 5,7."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 OwnNameOption = Annotated[

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drillyard.cli import completing
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def cost(
         str | None,
         typer.Argument(
             help="Name of the experiment, or its location (gs://bucket/name); default: "
-            "all experiments of the store."
+            "all experiments of the store.",
+            autocompletion=completing.experiments,
         ),
     ] = None,
     store: StoreOption = None,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from drillyard.cli import completing
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 
 
@@ -33,7 +34,11 @@ def register(app: typer.Typer) -> None:
 def export(
     run: Annotated[
         str,
-        typer.Argument(metavar="RUN", help="Run (t0001-s1), NAME/RUN, or NAME (its best run)."),
+        typer.Argument(
+            metavar="RUN",
+            help="Run (t0001-s1), NAME/RUN, or NAME (its best run).",
+            autocompletion=completing.runs,
+        ),
     ],
     format_: Annotated[
         Format, typer.Option("--format", help="ONNX for any runtime, safetensors for torch.")

@@ -7,20 +7,45 @@ from typing import Annotated
 
 import typer
 
+from drillyard.cli import completing
+from drillyard.cli.common import SeedsOption, StepsOption
+from drillyard.errors import ConfigError
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the command line."""
     app.command("generate")(generate)
 
 
+def _only_short(short: bool, seeds: str | None) -> None:
+    if not short:
+        raise ConfigError(
+            "belongs to a short file",
+            file="command line",
+            field="--seeds",
+            value=seeds,
+            allowed="with --short",
+            hint="add --short, or write `seeds:` into the file",
+        )
+
+
 def generate(
     algorithm: Annotated[
-        str, typer.Option("--algorithm", "-a", help="Algorithm; see `drillyard list algorithms`.")
+        str,
+        typer.Option(
+            "--algorithm",
+            "-a",
+            help="Algorithm; see `drillyard list algorithms`.",
+            autocompletion=completing.algorithms,
+        ),
     ],
     simulator: Annotated[
         str,
         typer.Option(
-            "--simulator", "-s", help="Built-in simulator, Gymnasium id, or module:Class."
+            "--simulator",
+            "-s",
+            help="Built-in simulator, Gymnasium id, or module:Class.",
+            autocompletion=completing.simulators,
         ),
     ],
     out: Annotated[
@@ -28,17 +53,31 @@ def generate(
         typer.Option("--out", "-o", help="File to write or complete; default: print it."),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the experiment.")] = None,
-    steps: Annotated[
-        int, typer.Option("--steps", min=1, help="Training budget in environment steps.")
-    ] = 100_000,
+    steps: StepsOption = None,
+    seeds: SeedsOption = None,
+    short: Annotated[
+        bool, typer.Option("--short", help="Only the fields that differ between experiments.")
+    ] = False,
 ) -> None:
     """Write a complete experiment file that explains each value, with unit and range.
 
     If the file exists, the command adds missing values and leaves yours as they are.
     """
+    from drillyard.authoring.generate import STEPS, Generated
     from drillyard.authoring.generate import generate as make
+    from drillyard.authoring.short import from_options, write_short
+    from drillyard.spec.field_options import steps_of
 
-    generated = make(algorithm, simulator, out, name=name, steps=steps)
+    if short or seeds is not None:
+        _only_short(short, seeds)
+        folder = out.parent if out is not None else Path()
+        text = from_options(
+            algorithm, simulator, name=name, steps=steps, seeds=seeds, folder=folder
+        )
+        generated = Generated(write_short(text, out), out)
+    else:
+        budget = STEPS if steps is None else steps_of(steps)
+        generated = make(algorithm, simulator, out, name=name, steps=budget)
     if generated.path is None:
         typer.echo(generated.text, nl=False)
         return

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 
 from typer.core import TyperGroup
 
+from drillyard.cli.examples import epilog_of
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from typer._click import Command, Context, HelpFormatter, Parameter
 
 SECTIONS = {
@@ -65,17 +69,27 @@ class Sections(TyperGroup):
                     formatter.write_dl(rows)
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
-        """Returns a command whose values have readable names.
+        """Returns a command whose values have readable names, with its examples.
 
         Args:
             ctx: The context of the call.
             cmd_name: The command's name as typed.
         """
         command = super().get_command(ctx, cmd_name)
-        for member in (command, *getattr(command, "commands", {}).values()):
+        if command is None:
+            return None
+        for path, member in _with_inner(cmd_name, command):
+            member.epilog = member.epilog or epilog_of(path)
             for parameter in getattr(member, "params", ()):
                 name_value(parameter)
         return command
+
+
+def _with_inner(path: str, command: Command) -> Iterator[tuple[str, Command]]:
+    """Yields a command and those inside it, each with its whole name."""
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _with_inner(f"{path} {name}", inner)
 
 
 def name_value(parameter: Parameter) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from drillyard.cli import completing
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 
 
@@ -17,7 +18,11 @@ def register(app: typer.Typer) -> None:
 def simulate_command(
     run: Annotated[
         str,
-        typer.Argument(metavar="RUN", help="Active run: t0001-s1, or NAME/t0001-s1."),
+        typer.Argument(
+            metavar="RUN",
+            help="Active run: t0001-s1, or NAME/t0001-s1.",
+            autocompletion=completing.runs,
+        ),
     ],
     store: StoreOption = None,
     as_json: JsonOption = False,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from drillyard.errors import BadValue
-from drillyard.spec.strict import NotBool, PositiveInt, Strict
+from drillyard.spec.strict import NotBool, PositiveInt, StepCount, Strict
 
 
 class RuleSpec(Strict):
@@ -19,7 +19,7 @@ class RuleSpec(Strict):
     success_rate: Annotated[float, Field(ge=0, le=1), NotBool] | None = Field(
         None, description="Share of the last `episodes` whose `info` says `is_success`."
     )
-    steps: PositiveInt | None = Field(
+    steps: Annotated[PositiveInt, StepCount] | None = Field(
         None, description="Environment steps in the stage, whatever the result."
     )
     episodes: PositiveInt = Field(20, description="Number of last episodes to use.")

@@ -43,6 +43,11 @@ _RESERVED = {
 }
 
 
+def is_name(text: str) -> bool:
+    """True for a text that can be the name of an experiment: ``NAME_RULE``."""
+    return bool(_NAME.match(text)) and text.lower().split(".")[0] not in _RESERVED
+
+
 class Parts(Strict):
     """The sections that an experiment and a child share."""
 
@@ -240,7 +245,7 @@ class ExperimentSpec(Parts):
     @field_validator("name")
     @classmethod
     def _legal_name(cls, value: str) -> str:
-        if not _NAME.match(value) or value.lower().split(".")[0] in _RESERVED:
+        if not is_name(value):
             raise ValueError("is not a valid name")
         return value
 

@@ -8,6 +8,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     PlainSerializer,
+    ValidationInfo,
     field_serializer,
     field_validator,
     model_validator,
@@ -17,13 +18,17 @@ from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import BadValue
 from drillyard.spec.agent import AgentSpec
 from drillyard.spec.curriculum import CurriculumSpec
-from drillyard.spec.strict import NotBool, PositiveInt, Seed, Strict
+from drillyard.spec.strict import NotBool, PositiveInt, Seed, StepCount, Strict, read_steps
 
 MAX_STEPS = 10_000_000_000
 Way = Literal["vectorised", "one-by-one", "processes"]
 """How copies of a simulator are stepped: at once over arrays, in turn, side by side."""
 VECTORISED_FROM = 16
 """Copies. With fewer, a short training ends before the time that compiling takes is won back."""
+
+
+_IN_STEPS = ("n_steps", "buffer_size", "learning_starts", "target_update_interval")
+"""Arguments of built-in algorithms that count steps."""
 
 
 def _is_none(value: Json) -> bool:
@@ -134,7 +139,15 @@ class LearnerSpec(Strict):
         "by the observation.",
     )
     args: dict[str, Any] = Field(
-        default_factory=dict, description="Arguments with Stable-Baselines3's names."
+        default_factory=dict,
+        description="Arguments with Stable-Baselines3's names; in a study, `{tune: [low, high]}` "
+        "or `{tune: {choices: [a, b]}}` instead of a value.",
+    )
+    tune: Literal["default"] | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="`default` tunes every argument of the algorithm's ready-made search space "
+        "that `args` does not set; needs a `study:`.",
     )
     init_from: str | None = Field(
         None,
@@ -159,6 +172,15 @@ class LearnerSpec(Strict):
         if isinstance(value, list):
             return [{"id": c} if isinstance(c, str) else c for c in value]
         return value
+
+    @field_validator("args")
+    @classmethod
+    def _steps_with_units(cls, value: JsonObject, info: ValidationInfo) -> JsonObject:
+        from drillyard.spec.algorithms.signatures import ARGUMENTS
+
+        known = ARGUMENTS.get(info.data.get("algorithm", ""), {})
+        counts = {k: read_steps(v) for k, v in value.items() if k in _IN_STEPS and k in known}
+        return {**value, **counts}
 
     @field_serializer("callbacks")
     def _short(self, value: list[CallbackSpec]) -> list[Any]:
@@ -202,8 +224,8 @@ class StopSpec(Strict):
 class TrainSpec(Strict):
     """Budget, copies and checkpoints of the training."""
 
-    steps: Annotated[int, Field(ge=1, le=MAX_STEPS), NotBool] | None = Field(
-        None, description="Budget in environment steps, summed over copies."
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS), NotBool, StepCount] | None = Field(
+        None, description="Budget in environment steps, summed over copies; `50k` is 50_000."
     )
     episodes: PositiveInt | None = Field(None, description="Budget in episodes instead of steps.")
     max_time_s: Annotated[float, Field(gt=0), NotBool] | None = Field(
@@ -220,7 +242,7 @@ class TrainSpec(Strict):
         "by side; `auto`: at once from 16 copies on, else one after the other, or in processes "
         "where that is faster and gives the same numbers.",
     )
-    checkpoint_every: PositiveInt | None = Field(
+    checkpoint_every: Annotated[PositiveInt, StepCount] | None = Field(
         None, description="Steps between checkpoints; default a tenth of the budget."
     )
     keep_checkpoints: PositiveInt | None = Field(
@@ -229,7 +251,7 @@ class TrainSpec(Strict):
     stop: StopSpec | None = Field(
         None, exclude_if=_is_none, description="Early stopping; null: the whole budget is used."
     )
-    log_interval: PositiveInt | None = Field(
+    log_interval: Annotated[PositiveInt, StepCount] | None = Field(
         None, description="Steps between two points of the training curve; default: 100 points."
     )
 
@@ -247,7 +269,7 @@ class TrainSpec(Strict):
 class EverySpec(Strict):
     """Evaluation while training."""
 
-    steps: PositiveInt | None = Field(
+    steps: Annotated[PositiveInt, StepCount] | None = Field(
         None, description="Environment steps between two evaluations."
     )
     after_episodes: PositiveInt | None = Field(

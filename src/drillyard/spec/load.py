@@ -18,7 +18,7 @@ from drillyard.documents.yaml_safe import parse_yaml
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.findings import Finding, Severity
 from drillyard.registry import nearest
-from drillyard.spec import bench, listed, presets
+from drillyard.spec import bench, field_options, inline_tunables, listed, presets
 from drillyard.spec.children import resolve_children
 from drillyard.spec.conditions import take_conditions
 from drillyard.spec.experiment import ExperimentSpec
@@ -41,7 +41,7 @@ from drillyard.spec.precedence import (
     tunable_line,
 )
 from drillyard.spec.provenance import provenance_of
-from drillyard.spec.semantics import names_in, problems_of, secrets_in
+from drillyard.spec.semantics import names_in, others_of, problems_of, secrets_in
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,10 @@ def _load(
     merged.lay(tunable_line(tunables))
     bench.expand(merged)
     problems: list[ConfigError] = []
+    given = dict(values or {})
+    field_options.lay_seeds(merged, given, problems)
+    searched = merged.tree.get("study") is not None
+    inline_tunables.expand(merged, problems, searched=searched)
     items = listed.take(merged)
     laid = [listed.document(number, item, merged) for number, item in enumerate(items)]
     if over is not None:
@@ -137,16 +141,25 @@ def _load(
         listed.lay(over, merged)
     merged, findings = _with_preset(merged, path.name, problems)
 
+    def prepare(
+        child: Merged, file: str, found: list[ConfigError]
+    ) -> tuple[Merged, list[Finding]]:
+        name = str(child.tree.get("name"))
+        inline_tunables.expand(child, found, searched=searched, child=name)
+        return _with_preset(child, file, found)
+
     folder = path.resolve().parent
     take_conditions(merged.tree, folder)
-    outside = outside_of(layers, values or {}, merged)
+    outside = outside_of(layers, given, merged)
     parameters = resolve_parameters(merged, outside, folder)
     problems += list(parameters.problems) + _not_for_people(merged)
     expand(merged, parameters)
-    inner = resolve_children(merged, parameters, outside, folder, _with_preset)
+    inner = resolve_children(merged, parameters, outside, folder, prepare)
     scopes = [parameters, *inner.scopes]
     problems += parameters.names.problems + inner.problems
-    problems += undeclared(values or {}, scopes) + unknown_tunables(outside, scopes)
+    declared = {name for s in scopes for name in (*s.declared, *s.tunables)}
+    field_options.lay_steps(merged, given, declared, problems)
+    problems += undeclared(given, scopes) + unknown_tunables(outside, scopes)
     findings += inner.findings + _unused(outside, scopes)
     _keep_per_run(merged, parameters)
     problems += [_located(e, merged, path.name) for e in must_be_clean(merged.tree)]
@@ -162,7 +175,8 @@ def _load(
             if not any(f"{e.field}.".startswith(f"{f}.") for f in reported)
         ]
         _raise(problems + [_located(e, merged, path.name) for e in names_in(merged.tree)])
-    _raise(problems)
+    if problems:
+        _raise(problems + [_located(e, merged, path.name) for e in others_of(spec, problems)])
     spec = listed.with_resolved(
         spec,
         items,

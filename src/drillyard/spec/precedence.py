@@ -15,7 +15,7 @@ from typing import Any
 from drillyard.documents.document import Document, KeyPath, Mark
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.documents.scalars import dotted, typed
-from drillyard.errors import ConfigError
+from drillyard.errors import ConfigError, ConfigErrors
 
 _PART = re.compile(r"(?P<key>[^.\[\]=]+)|\[(?P<index>\d{1,6})\]")
 
@@ -92,6 +92,21 @@ class Merged:
         for known in [k for k in self.places if k[: len(path)] == path]:
             del self.places[known]
 
+    def put(self, path: KeyPath, value: Json, place: Place) -> None:
+        """Writes one value that a file says in another way; mappings on its path are created.
+
+        Args:
+            path: Its path.
+            value: The value, which replaces everything that is there.
+            place: What said it.
+        """
+        item: Any = self.tree
+        for part in path[:-1]:
+            item = item.setdefault(part, {}) if isinstance(item, dict) else item[part]
+        item[path[-1]] = value
+        self._forget(path)
+        self.places[path] = place
+
     def get(self, *path: str) -> Any:
         """Returns the value at a path, or None."""
         item: Json = self.tree
@@ -109,26 +124,37 @@ def command_line(sets: Sequence[str], below: JsonObject) -> Document:
 
     Raises:
         ConfigError: A text does not have that form, no such item, or two values for one path.
+        ConfigErrors: This holds for several texts.
     """
     tree: JsonObject = {}
     marks: dict[KeyPath, Mark] = {}
     words: dict[KeyPath, str] = {}
+    problems: list[ConfigError] = []
     for text in sets:
         path_text, sign, word = text.partition("=")
         path = parse_dotted(path_text.strip())
         if not sign or not path:
-            raise ConfigError(
-                f"{text!r} is not path=value",
-                file="--set",
-                value=text,
-                allowed="--set path=value",
-                hint="for example --set train.steps=5000",
+            problems.append(
+                ConfigError(
+                    f"{text!r} is not path=value",
+                    file="--set",
+                    value=text,
+                    allowed="--set path=value",
+                    hint="for example --set train.steps=5000",
+                )
             )
+            continue
         if words.setdefault(path, word) != word:
-            raise _twice("--set", dotted(path), words[path], word)
-        _put(tree, path, typed(word), below, text)
+            problems.append(_twice("--set", dotted(path), words[path], word))
+            continue
+        try:
+            _put(tree, path, typed(word), below, text)
+        except ConfigError as error:
+            problems.append(error)
+            continue
         first = next((n for n, p in enumerate(path) if isinstance(p, int)), len(path))
         marks[path[:first]] = Mark(0, 0, word)
+    _raise(problems)
     return Document(tree, {p: Mark(0, 0, m.raw) for p, m in marks.items()}, "--set")
 
 
@@ -140,26 +166,40 @@ def tunable_line(assignments: Sequence[str]) -> Document:
 
     Raises:
         ConfigError: A text does not have that form, or two values for one name.
+        ConfigErrors: This holds for several texts.
     """
     values: JsonObject = {}
     marks: dict[KeyPath, Mark] = {}
+    problems: list[ConfigError] = []
     for text in assignments:
         name, sign, word = text.partition("=")
         name = name.strip().replace("-", "_")
         if not sign or not name.isidentifier():
-            raise ConfigError(
-                f"{text!r} is not name=value",
-                file="--tunable",
-                value=text,
-                allowed="--tunable name=value",
-                hint="for example --tunable lr=1e-4",
+            problems.append(
+                ConfigError(
+                    f"{text!r} is not name=value",
+                    file="--tunable",
+                    value=text,
+                    allowed="--tunable name=value",
+                    hint="for example --tunable lr=1e-4",
+                )
             )
+            continue
         given = marks.setdefault(("parameters", "tunable_values", name), Mark(0, 0, word))
         if given.raw != word:
-            raise _twice("--tunable", name, str(given.raw), word)
+            problems.append(_twice("--tunable", name, str(given.raw), word))
+            continue
         values[name] = typed(word)
+    _raise(problems)
     tree: JsonObject = {"parameters": {"tunable_values": values}} if values else {}
     return Document(tree, marks, "--tunable")
+
+
+def _raise(problems: list[ConfigError]) -> None:
+    if len(problems) > 1:
+        raise ConfigErrors(problems)
+    if problems:
+        raise problems[0]
 
 
 def _twice(option: str, name: str, first: str, second: str) -> ConfigError:

@@ -3,6 +3,19 @@
 from __future__ import annotations
 
 from drillyard.documents.json_types import JsonObject
+from drillyard.spec.strict import STEPS_PATTERN
+
+STEP_COUNTS = (
+    ("TrainSpec", "steps"),
+    ("TrainSpec", "checkpoint_every"),
+    ("TrainSpec", "log_interval"),
+    ("EverySpec", "steps"),
+    ("RuleSpec", "steps"),
+    ("StudyBudget", "steps"),
+    ("PrunerSpec", "warmup_steps"),
+    ("PrunerSpec", "min_steps"),
+)
+"""(model, field) of every count of steps, which may have a unit: `50k`."""
 
 
 def document() -> JsonObject:
@@ -29,6 +42,11 @@ def document() -> JsonObject:
     for model, field in (("SimulatorSpec", "wrappers"), ("LearnerSpec", "callbacks")):
         items = known[model]["properties"][field]
         items["items"] = _or({"type": "string"}, items["items"])
+    for model, field in STEP_COUNTS:
+        own = known[model]["properties"]
+        own[field] = _or({"type": "string", "pattern": STEPS_PATTERN}, own[field])
+    of_train = known["TrainSpec"]["properties"]
+    of_train["n_envs"] = _or({"type": "object", "required": ["tune"]}, of_train["n_envs"])
     properties["backend"]["examples"] = names("backends")
     properties["workload"]["examples"] = names("workloads")
     properties["baselines"]["items"]["examples"] = names("baselines")

@@ -57,6 +57,24 @@ def problems_of(spec: ExperimentSpec) -> list[ConfigError]:
     return found
 
 
+def others_of(spec: ExperimentSpec, problems: list[ConfigError]) -> list[ConfigError]:
+    """Returns what else is wrong with an experiment of which some values were not resolved.
+
+    Args:
+        spec: The experiment.
+        problems: What is known; the same fields are not reported again.
+    """
+    fields = [f"{e.field}." for e in problems]
+    if any(field.startswith(("parameters.", "study.")) for field in fields):
+        return []  # values that follow from them may be wrong for that reason alone
+    return [
+        e
+        for e in problems_of(spec)
+        if not any(f"{e.field}.".startswith(f) or f.startswith(f"{e.field}.") for f in fields)
+        and not str(e.field).startswith(("parameters", "study"))
+    ]
+
+
 def secrets_in(tree: Json, path: KeyPath = ()) -> Iterator[ConfigError]:
     """Yields an error for each secret in a file that is not a reference.
 

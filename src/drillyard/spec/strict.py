@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -19,7 +21,38 @@ def _no_boolean(value: Json) -> Json:
     return value
 
 
+_SUFFIXED = re.compile(r"(?P<number>[0-9][0-9_]*(?:\.[0-9]+)?)(?P<unit>[A-Za-z]+)\Z")
+_UNITS = {"k": 1_000, "m": 1_000_000}
+STEPS_PATTERN = r"^[0-9][0-9_]*(\.[0-9]+)?[kKmM]$"
+
+
+def read_steps(value: Json) -> Json:
+    """Reads ``50k`` and ``1.5M`` as 50,000 and 1,500,000; leaves everything else as it is.
+
+    Args:
+        value: As a file or an option has it.
+
+    Raises:
+        BadValue: Another unit, or a fraction of a step.
+    """
+    found = _SUFFIXED.match(value) if isinstance(value, str) else None
+    if found is None:
+        return value
+    unit = _UNITS.get(found["unit"].lower())
+    steps = Decimal(found["number"].replace("_", "")) * (unit or 1)
+    if unit is None or steps != int(steps):
+        raise BadValue(
+            "expected a whole number of steps",
+            allowed="a whole number, also with k (thousand) or M (million): 50_000, 50k, 1.5M",
+            hint=f"write {int(steps)}, {int(steps)}k or {int(steps)}M"
+            if unit is None
+            else f"write {round(steps)}",
+        )
+    return int(steps)
+
+
 NotBool = BeforeValidator(_no_boolean)
+StepCount = BeforeValidator(read_steps)
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED), NotBool]
 PositiveInt = Annotated[int, Field(ge=1), NotBool]
 PositiveFloat = Annotated[float, Field(gt=0), NotBool]

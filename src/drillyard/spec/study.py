@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from drillyard.errors import BadValue
-from drillyard.spec.strict import NotBool, PositiveFloat, PositiveInt, Seed, Strict
+from drillyard.spec.strict import NotBool, PositiveFloat, PositiveInt, Seed, StepCount, Strict
 
 POPULATION = "pbt"
 """The chooser that trains a population."""
@@ -79,10 +79,10 @@ class PrunerSpec(Strict):
     startup_trials: Annotated[int, Field(ge=0), NotBool] = Field(
         4, description="median: so many trials are never cut short."
     )
-    warmup_steps: Annotated[int, Field(ge=0), NotBool] = Field(
+    warmup_steps: Annotated[int, Field(ge=0), NotBool, StepCount] = Field(
         0, description="median: nothing is judged before this step."
     )
-    min_steps: PositiveInt | None = Field(
+    min_steps: Annotated[PositiveInt, StepCount] | None = Field(
         None, description="halving: the first rung; default: the first point of the first trial."
     )
     reduction: Annotated[int, Field(ge=2), NotBool] = Field(
@@ -105,7 +105,9 @@ class Plateau(Strict):
 class StudyBudget(Strict):
     """Limits that end a study early; the first one that is reached ends it."""
 
-    steps: PositiveInt | None = Field(None, description="Environment steps of all trials.")
+    steps: Annotated[PositiveInt, StepCount] | None = Field(
+        None, description="Environment steps of all trials."
+    )
     hours: PositiveFloat | None = Field(None, description="Time of all drivers together.")
     cost: PositiveFloat | None = Field(None, description="What machines have cost so far.")
     plateau: Plateau | None = Field(None, description="No progress for so many trials.")
@@ -159,6 +161,7 @@ class StudySpec(Strict):
     """How trials are chosen. An experiment without it has one trial."""
 
     chooser: str = Field(
+        "tpe",
         description="Who chooses: you (list, manual, grid), chance, or a model of the past.",
         json_schema_extra={"enum": list(CHOOSERS)},
     )
@@ -270,7 +273,7 @@ class StudySpec(Strict):
         if self.trials is None and self.chooser not in (*FIXED, POPULATION):
             raise BadValue(
                 f"the chooser {self.chooser} never ends by itself: say how many `trials`",
-                key="chooser",
+                key="chooser" if "chooser" in self.model_fields_set else "trials",
                 allowed="trials: a number",
                 hint="add `trials: 40`",
             )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
+import shlex
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -78,3 +81,36 @@ def test_findings_go_on_below_themselves_on_a_terminal_and_stay_whole_in_a_file(
         if "warn" not in line[:20] and "preset" not in line
     )
     assert file[-1].strip() == "null takes none"
+
+
+def whole(path: str, command: object) -> list[str]:
+    """A command and those inside it, each with its whole name."""
+    inner = getattr(command, "commands", {})
+    return [path, *(p for name, one in inner.items() for p in whole(f"{path} {name}", one))]
+
+
+def test_every_help_ends_with_examples_that_parse(
+    command: typer.core.TyperGroup,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("boiler.py", "conditions.csv", "model.zip"):
+        (tmp_path / name).touch()
+    top = command.make_context("drillyard", [], resilient_parsing=True)
+    paths = [path for name in command.commands for path in whole(name, command.commands[name])]
+    for path in paths:
+        assert main([*path.split(), "--help"]) == 0
+        examples = re.findall(r"(?m)^    (drillyard .*)$", capsys.readouterr().out)
+        assert 1 <= len(examples) <= 2, path
+        for example in examples:
+            _, first, *rest = shlex.split(example)
+            assert example.split()[1 : 1 + len(path.split())] == path.split(), example
+            member = command.get_command(top, first)
+            assert member is not None, example
+            while rest and rest[0] in getattr(member, "commands", {}):
+                member, first, *rest = getattr(member, "commands", {})[rest[0]], *rest
+            context = member.make_context(first, rest, parent=top)
+            assert not [word for word in context.args if word.startswith("-")], example
+    capsys.readouterr()

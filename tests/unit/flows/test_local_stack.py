@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.errors import ConfigError, InfrastructureError
+from drillyard.errors import ConfigError, ConfigErrors, InfrastructureError
 from drillyard.system.processes import ProcessId
 from drillyard_flows.local_stack import relay
 from drillyard_flows.local_stack.service import Service
@@ -76,8 +76,30 @@ def test_ports_stay_and_a_taken_one_is_refused(stack: LocalStack) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(ConfigError, match="another process"):
+        with pytest.raises(ConfigError, match="another program"):
             stack.ports({"prefect": taken.getsockname()[1], "mlflow": None})
+
+
+@pytest.mark.heavy
+def test_a_port_that_nobody_asked_for_moves_when_another_program_has_it(stack: LocalStack) -> None:
+    with socket.socket() as taken, socket.socket() as also:
+        for each in (taken, also):
+            each.bind(("127.0.0.1", 0))
+            each.listen()
+        first, second = taken.getsockname()[1], also.getsockname()[1]
+        stack.write({"ports": {"prefect": first, "mlflow": second}})
+        with pytest.raises(ConfigErrors) as caught:
+            stack.ports({"prefect": first, "mlflow": second})
+        fields = [getattr(error, "field", None) for error in caught.value.errors]
+        assert fields == ["--prefect-port", "--mlflow-port"]
+        assert stack.read()["ports"] == {"prefect": first, "mlflow": second}
+        moved = stack.ports({"prefect": None, "mlflow": None})
+        assert len({*moved.values(), first, second}) == 4
+        for port in moved.values():
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+    # It stays where it went, so that what was pasted stays true.
+    assert stack.ports({"prefect": None, "mlflow": None}) == moved
 
 
 @pytest.mark.heavy

@@ -3,9 +3,9 @@
 import pytest
 
 from drillyard.documents.yaml_safe import parse_yaml
-from drillyard.errors import ConfigError, UserError
+from drillyard.errors import ConfigError, ConfigErrors, UserError
 from drillyard.spec.load import load
-from drillyard.spec.precedence import Merged, command_line, leaves, parse_dotted
+from drillyard.spec.precedence import Merged, command_line, leaves, parse_dotted, tunable_line
 from drillyard.spec.references import reveal
 
 FILE = """\
@@ -176,3 +176,31 @@ def test_paths():
     assert parse_dotted("a.b[0].c") == ("a", "b", 0, "c")
     assert parse_dotted("") == ()
     assert list(leaves({"a": {"b": 1, "c": {}}, "d": [1]})) == [("a", "b"), ("a", "c"), ("d",)]
+
+
+def test_every_wrong_option_is_reported_at_once():
+    with pytest.raises(ConfigErrors) as caught:
+        command_line(["train.steps", "=3", "a=1", "a=2", "seeds[7]=1", "name=x"], {"seeds": [1]})
+    assert len(caught.value.errors) == 4
+    with pytest.raises(ConfigErrors) as caught:
+        tunable_line(["a", "b=1", "b=2", "c=1"])
+    assert len(caught.value.errors) == 2
+
+
+def test_what_else_is_wrong_is_reported_beside_parameters(tmp_path):
+    """An unknown reference, an unknown preset, a wrong argument and an unknown baseline."""
+    (tmp_path / "a.yaml").write_text(
+        "name: x\nsimulator: {id: cstr, args: {a: $nope}}\n"
+        "learner: {algorithm: ppo, preset: none-such, args: {gamma: 3, n_epochs: $neither}}\n"
+        "train: {steps: 1000}\nbaselines: [holt]\n"
+    )
+    with pytest.raises(ConfigErrors) as caught:
+        load(tmp_path / "a.yaml")
+    fields = [error.field for error in caught.value.errors]
+    assert sorted(fields) == [
+        "baselines[0]",
+        "learner.args.gamma",
+        "learner.args.n_epochs",
+        "learner.preset",
+        "simulator.args.a",
+    ]

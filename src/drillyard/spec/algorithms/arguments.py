@@ -67,7 +67,7 @@ def clean(args: Mapping[str, Json]) -> dict[str, Any]:
     """The arguments with whole floats as integers where the argument is one (``64.0`` -> 64)."""
     return {
         name: int(value)
-        if isinstance(value, float) and value.is_integer() and name in _INTEGERS
+        if isinstance(value, float) and value.is_integer() and name in INTEGERS
         else value
         for name, value in args.items()
     }
@@ -96,7 +96,7 @@ def _names(algorithm: str, args: Mapping[str, Json]) -> Checks:
             )
 
 
-_INTEGERS = frozenset(
+INTEGERS = frozenset(
     {
         "n_steps",
         "batch_size",

@@ -1,0 +1,47 @@
+"""``drillyard run -a ppo -s CartPole-v1``: a report without a file, which is there afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from tests.flows.conftest import DRILLYARD
+from tests.helpers.patience import PATIENCE_S
+
+
+def drillyard(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [DRILLYARD, *words],
+        cwd=folder,
+        env={**os.environ, "DRILLYARD_STORE": str(folder / "store")},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+def test_a_report_without_a_file_and_the_same_command_again(tmp_path: Path) -> None:
+    words = ["run", "-a", "ppo", "-s", "CartPole-v1", "--steps", "1k", "--seeds", "2"]
+
+    done = drillyard(tmp_path, *words)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    file = tmp_path / "cartpole-v1-ppo.yaml"
+    assert f"wrote {file}" in done.stdout
+    assert len(file.read_text().splitlines()) < 25
+    assert (tmp_path / "store" / "cartpole-v1-ppo" / "report" / "index.html").is_file()
+    assert "t0001-s1" in done.stdout and "t0001-s2" in done.stdout
+    for again in (words, ["run", file.name]):
+        repeated = drillyard(tmp_path, *again)
+        assert "nothing to do" in repeated.stderr, repeated.stderr
+    # One document on stdout, for programs.
+    answer = drillyard(tmp_path, *words, "--json")
+    assert json.loads(answer.stdout) and "wrote" in answer.stderr
+    edited = file.read_text().replace("1_000", "500")
+    file.write_text(edited)
+    refused = drillyard(tmp_path, *words)
+    assert refused.returncode == 2 and "drillyard run cartpole-v1-ppo.yaml" in refused.stderr
+    assert file.read_text() == edited

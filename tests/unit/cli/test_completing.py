@@ -1,0 +1,88 @@
+"""Shell completion: what is offered, by the protocol of the shells; nothing where it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drillyard.cli.main import main
+from tests.helpers.study_store import write_search
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with an experiment in its usual store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DRILLYARD_STORE", raising=False)
+    write_search(tmp_path / "drillyard-runs", 3)
+    return tmp_path
+
+
+def offered(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> list[str]:
+    """What bash is told for a line whose last word is incomplete."""
+    monkeypatch.setenv("_DRILLYARD_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
+    assert main([]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    return said.out.split()
+
+
+def test_experiments_and_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (name,) = offered("drillyard status ", monkeypatch, capsys)
+    assert (folder / "drillyard-runs" / name / "experiment.json").is_file()
+    for command in ("resume", "cancel", "report", "results", "cost", "sync"):
+        assert offered(f"drillyard {command} {name[:1]}", monkeypatch, capsys) == [name]
+    runs = offered("drillyard logs t0001", monkeypatch, capsys)
+    assert runs and all(run.startswith("t0001-s") for run in runs)
+    whole = offered(f"drillyard export {name}/t0001", monkeypatch, capsys)
+    assert whole == [f"{name}/{run}" for run in runs]
+    assert offered(f"drillyard export {name}/t9", monkeypatch, capsys) == []
+    assert offered("drillyard status nope", monkeypatch, capsys) == []
+
+
+def test_another_store(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (name,) = offered("drillyard status ", monkeypatch, capsys)
+    (folder / "drillyard-runs").rename(folder / "elsewhere")
+    assert offered("drillyard status ", monkeypatch, capsys) == []
+    assert not (folder / "drillyard-runs").exists()
+    assert offered("drillyard status --store elsewhere ", monkeypatch, capsys) == [name]
+    monkeypatch.setenv("DRILLYARD_STORE", "elsewhere")
+    assert offered("drillyard status ", monkeypatch, capsys) == [name]
+    monkeypatch.setenv("DRILLYARD_STORE", "gs://no-such-bucket/runs")
+    assert offered("drillyard status ", monkeypatch, capsys) == []
+
+
+def test_files_presets_and_names(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "cstr.yaml").touch()
+    (folder / "cstr.txt").touch()
+    (folder / "more").mkdir()
+    (folder / "more" / "x.json").touch()
+    for command in ("run", "check", "explain", "bench"):
+        found = offered(f"drillyard {command} cs", monkeypatch, capsys)
+        assert "cstr.yaml" in found and "cstr/ppo" in found and "cstr.txt" not in found
+    assert offered("drillyard plan mo", monkeypatch, capsys) == ["more/"]
+    assert offered("drillyard run more/", monkeypatch, capsys) == ["more/x.json"]
+    assert offered(f"drillyard run {folder}/cs", monkeypatch, capsys) == [f"{folder}/cstr.yaml"]
+    assert "sac" in offered("drillyard run -a s", monkeypatch, capsys)
+    assert "cstr" in offered("drillyard generate -s ", monkeypatch, capsys)
+    assert "local" in offered("drillyard check x.yaml --on l", monkeypatch, capsys)
+
+
+def test_what_cannot_be_read_offers_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (name,) = offered("drillyard status ", monkeypatch, capsys)
+    for file in (folder / "drillyard-runs" / name / "runs").rglob("run.json"):
+        file.write_text("{")
+    assert offered("drillyard logs t", monkeypatch, capsys) == []

@@ -49,7 +49,8 @@ class LeaseManager:
         mailbox: The experiment.
         backend: Where capacity is rented.
         ledger: The leases of the experiment.
-        clock: For waiting and deadlines.
+        clock: For waiting and deadlines; a driver gives it the store's time, because another
+            driver may go on with its leases.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class LeaseManager:
                 _ask_to_go(backend, entry.lease)
                 self._ledger.gone(entry.lease.lease_id, "found gone", confirmed=False)
                 continue
-            if entry.intent.backend != self._backend.kind or self._over(entry):
+            if entry.intent.backend != self._backend.kind or self.over(entry.lease):
                 self._end(entry)  # another backend is used now, or the lease's time is over
                 continue
             # Idempotent by id: it also completes a request in which an earlier driver was killed.
@@ -109,10 +110,6 @@ class LeaseManager:
             log.info("adopted lease %s", lease.lease_id)
             return lease
         return None
-
-    def _over(self, entry: Entry) -> bool:
-        deadline = entry.lease.order.deadline
-        return deadline is not None and self._clock.now() >= deadline
 
     def _rent_new(self, spec: ExperimentSpec, make: Callable[[str], Order]) -> Lease:
         limits = spec.budget.max_hours, spec.budget.max_cost
@@ -146,6 +143,16 @@ class LeaseManager:
         lease = self._backend.provision(order)
         self._ledger.rented(lease)
         return lease
+
+    def over(self, lease: Lease, late_s: float = 0.0) -> bool:
+        """Whether the time of a lease is over.
+
+        Args:
+            lease: Which.
+            late_s: For so many seconds.
+        """
+        deadline = lease.order.deadline
+        return deadline is not None and self._clock.now() >= deadline + late_s
 
     # -- the end ------------------------------------------------------------------------------
 

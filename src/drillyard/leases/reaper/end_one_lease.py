@@ -124,7 +124,7 @@ class LeaseReaping:
         if self._evidence is not None and self._evidence.mailbox is not None:
             try:
                 # A reaper that runs elsewhere each time has no log of its earlier calls.
-                ledger = Ledger(self._evidence.mailbox, self._clock)
+                ledger = Ledger(self._evidence.mailbox)
                 failures = max(failures, ledger.reaping_failed(lease_id, problem))
             except DrillyardError as error:
                 log.warning("%s", error)
@@ -140,7 +140,7 @@ def note_gone(
     forget_intent(lease.lease_id, home)
     if mailbox is not None:
         try:
-            Ledger(mailbox, clock, home).gone(lease.lease_id, f"reaped: {judgement.reason}")
+            Ledger(mailbox, home=home).gone(lease.lease_id, f"reaped: {judgement.reason}")
         except DrillyardError as error:
             log.warning(
                 "lease %s is gone, but the ledger was not updated: %s", lease.lease_id, error

@@ -111,7 +111,7 @@ class LeaseReaping:
 
     def _gone(self) -> None:
         mailbox = self._evidence.mailbox if self._evidence else None
-        note_gone(mailbox, self._lease, self._known, self._clock, self._home)
+        note_gone(mailbox, self._lease, self._known, self._home)
         self.outcome = Outcome(self._lease, self._known, deleted=True)
 
     def _failed(self, problem: str) -> None:
@@ -134,7 +134,7 @@ class LeaseReaping:
 
 
 def note_gone(
-    mailbox: Mailbox | None, lease: Lease, judgement: Judgement, clock: Clock, home: Path | None
+    mailbox: Mailbox | None, lease: Lease, judgement: Judgement, home: Path | None
 ) -> None:
     """Write to the ledger and to this machine's intents that a lease is gone."""
     forget_intent(lease.lease_id, home)

@@ -13,8 +13,7 @@ from drillyard.errors import StoreUnavailable, Superseded, TimedOut
 from drillyard.leases.ledger import Ledger, local_intents
 from drillyard.mailbox import Mailbox, ObjectInfo
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import DriverRecord
-from drillyard.runs import submit
+from drillyard.mailbox.records import DriverRecord, ExperimentRecord
 from drillyard.spec.load import load
 from drillyard.testing.clock import FakeClock
 from drillyard.worker.worker import Worker
@@ -62,7 +61,8 @@ def true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
 def mailbox(true: FakeClock, tmp_path: Path) -> Mailbox:
     (tmp_path / "m.yaml").write_text(FILE)
     found = Mailbox(MemoryStore("memory://other-clocks", true), "m")
-    submit.write(submit.plan(load(tmp_path / "m.yaml"), found, None), found)
+    record = ExperimentRecord(name="m", spec={}, identity="x", created_at=true.now())
+    found.write("experiment.json", record)
     yield found
     MemoryStore.forget("memory://other-clocks")
 

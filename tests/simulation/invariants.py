@@ -10,6 +10,7 @@ from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Accepted, DriverRecord, Ending, Manifest, Reopened
 from drillyard.mailbox.retries import RETRIES
 from drillyard.mailbox.status import Cause
+from tests.simulation.world import EPOCH
 
 if TYPE_CHECKING:
     from tests.simulation.world import Process, World
@@ -30,6 +31,7 @@ BREAKS = {"crash_loop", "kill", "preempt", "ghost", "die-before", "die-after"}
 NOTICED_S = 30.0
 """Within this time a worker that can read its mailbox knows of an order to stop."""
 _DRIVER = re.compile(r"[^/]+/driver/(?P<number>\d+)\.json\Z")
+_LEASE = re.compile(r"dy-[0-9a-f]{10}")
 _OWN = re.compile(r"[^/]+/(driver|timings|notified)/")
 
 
@@ -80,6 +82,25 @@ class Invariants:
         """A request that changes something at the provider."""
         if process.kind == "driver":
             self._count_late(process, "cloud", what)
+        elif process.kind == "reaper":
+            self._spared(process, what)
+
+    def _spared(self, reaper: Process, what: str) -> None:
+        """No reaper ends a lease that a driver looks after, unless its time is over."""
+        world, lease = self._world, _LEASE.search(what)
+        data = world.objects.data.get(f"toy/leases/{lease[0]}/intent.json") if lease else None
+        if lease is None or data is None or not self._drivers:
+            return
+        if max(reaper.held_at, reaper.host.held_at) > reaper.started:
+            return  # it judged before it was held up
+        deadline = Intent.from_bytes(data[0]).order.deadline
+        over = deadline is not None and EPOCH + world.time > deadline
+        if over or f"toy/leases/{lease[0]}/gone.json" in world.objects.data:
+            return
+        for driver in world.living("driver"):
+            newest = driver.pid == self._drivers[max(self._drivers)]
+            if newest and self._healthy(driver, 120.0):
+                self._broken(f"{reaper.name} did {what}, and {driver.name} drives")
 
     # -- each step ----------------------------------------------------------------------------
 

@@ -46,6 +46,8 @@ class Invariants:
         self._world = world
         self._accepted: dict[str, bytes] = {}
         self._claims: set[str] = set()
+        self._claimers: dict[tuple[str, int], tuple[Process, float]] = {}
+        """Ticket and attempt -> the worker that took it, and when."""
         self._drivers: dict[int, int] = {}
         """Number of a driver -> pid of its process."""
         self._late: dict[tuple[int, str], int] = {}
@@ -73,6 +75,8 @@ class Invariants:
             self._cancelled_at = self._world.time if data is not None else None
         if match is not None and data is not None and key not in self._claims:
             self._claims.add(key)
+            if writer is not None:
+                self._claimers[match["ticket"], int(match["attempt"])] = writer, self._world.time
             told = self._cancelled_at is not None and self._world.time - self._cancelled_at
             if told and told > NOTICED_S and writer and self._healthy(writer, NOTICED_S):
                 self._broken(f"{key} was claimed {told:.0f} s after the order to stop")
@@ -112,6 +116,7 @@ class Invariants:
         elif _ENDING.match(key) and key not in self._endings:
             self._endings.add(key)
             self._buried(Ending.from_bytes(data))
+            self._begun(Ending.from_bytes(data))
 
     def _buried(self, ending: Ending) -> None:
         """Nobody closes an attempt whose process works."""
@@ -128,6 +133,20 @@ class Invariants:
                     f"attempt {ending.attempt} of {ending.ticket} was closed, and its process "
                     f"{process.name} works"
                 )
+
+    def _begun(self, ending: Ending) -> None:
+        """What a worker has claimed, it begins, or it says that it cannot."""
+        attempt = ending.ticket, ending.attempt
+        writer = self._world.current.process if self._world.current else None
+        claimer, at = self._claimers.get(attempt, (None, 0.0))
+        if claimer is None or writer is claimer or claimer.refused > 1:
+            return
+        if not claimer.alive and claimer.result != 0:
+            return  # it was killed
+        if self._healthy(claimer, self._world.time - at - 1.0) and not any(
+            p.attempt == attempt for p in self._world.processes
+        ):
+            self._broken(f"attempt {ending.attempt} of {ending.ticket} was claimed, and not begun")
 
     def _gone(self, key: str, gone: Gone) -> None:
         lease = key.split("/")[-2]
@@ -244,8 +263,7 @@ class Invariants:
         ]
         for process in commands:
             result = str(process.result)
-            refused = self._world.counts["refuse"] + self._world.counts["lose-answer"]
-            away = any(f.for_s > 5.0 for f in plan.faults) or refused > 1
+            away = any(f.for_s > 5.0 for f in plan.faults) or process.refused > 1
             if result.startswith("undecided") and " Superseded " not in result and not away:
                 self._broken(f"a command gave up without a reason: {result}")
         last = str(commands[-1].result) if commands else ""

@@ -24,6 +24,7 @@ from drillyard.backend.prices import over
 from drillyard.errors import (
     DrillyardError,
     InfrastructureError,
+    Superseded,
     TeardownUnconfirmed,
     TimedOut,
     UserError,
@@ -106,7 +107,7 @@ class LeaseManager:
                 continue
             # Idempotent by id: it also completes a request in which an earlier driver was killed.
             lease = backend.provision(entry.intent.order)
-            self._ledger.rented(lease)
+            self._given(backend, lease)
             log.info("adopted lease %s", lease.lease_id)
             return lease
         return None
@@ -141,8 +142,23 @@ class LeaseManager:
             cost = over(cost, life_s)
         self._ledger.intend(order, self._backend.kind, ordinal, cost)
         lease = self._backend.provision(order)
-        self._ledger.rented(lease)
+        self._given(self._backend, lease)
         return lease
+
+    def _given(self, backend: Backend, lease: Lease) -> None:
+        """Write down what the provider gave.
+
+        Raises:
+            Superseded: Another driver took over while this one was suspended. If that one has
+                torn the lease down, nobody counts what was rented just now: it is given back.
+        """
+        try:
+            self._ledger.rented(lease)
+        except Superseded:
+            entry = self._ledger.entry(lease.lease_id)
+            if entry is not None and not entry.open:
+                _ask_to_go(backend, lease)
+            raise
 
     def over(self, lease: Lease, late_s: float = 0.0) -> bool:
         """Whether the time of a lease is over.

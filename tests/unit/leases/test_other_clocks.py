@@ -175,6 +175,27 @@ def test_a_superseded_driver_rents_nothing(
     assert Ledger(mailbox).entries() == []
 
 
+@pytest.mark.parametrize("over", [False, True])
+def test_what_a_superseded_driver_has_rented_late_is_given_back(
+    over: bool, mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is suspended in its request for machines. The other one may use them, or is done."""
+    provision = PaidBackend.provision
+
+    def slow(self: PaidBackend, order: Order) -> Lease:
+        taken_over(mailbox, 2)
+        if over:
+            Ledger(mailbox).gone(order.lease_id, "torn down")
+        return provision(self, order)
+
+    driver = command(mailbox, Skewed(true, 0.0))
+    monkeypatch.setattr(PaidBackend, "provision", slow)
+    with pytest.raises(Superseded):
+        driver.provision()
+    (entry,) = Ledger(mailbox).entries()
+    assert PaidBackend.alive() == ([] if over else [entry.lease.lease_id])
+
+
 def test_a_superseded_driver_ends_no_lease_in_the_ledger(
     mailbox: Mailbox, true: FakeClock
 ) -> None:

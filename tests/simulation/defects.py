@@ -211,7 +211,10 @@ def _impatient(self: Any, error: Exception, now: float) -> DrillyardError | None
 DEFECTS: dict[str, Callable[[], Patches]] = {
     "a claim is written over": lambda: ((f"{_MAILBOX}.claim", _claim_over),),
     "an ending is written over": lambda: ((f"{_MAILBOX}.end", _end_over),),
-    "a result is accepted over another": lambda: ((f"{_MAILBOX}.accept", _accept_over),),
+    "a result is accepted over another": lambda: (
+        (f"{_MAILBOX}.accept", _accept_over),
+        (f"{_MAILBOX}.must_own", _nothing),
+    ),
     "the manifest comes after its acceptance": lambda: (
         ("drillyard.worker.hand_in.HandIn.__call__", _manifest_last),
     ),
@@ -287,13 +290,6 @@ DEFECTS: dict[str, Callable[[], Patches]] = {
     ),
     "the reaper ends what it sees": lambda: (
         ("drillyard.leases.reaper.end_one_lease.judge", _no_mercy),
-    ),
-    "the reaper does not write to the ledger": lambda: (
-        ("drillyard.leases.reaper.end_one_lease.note_gone", _nothing),
-    ),
-    "UNKNOWN is GONE for a lease": lambda: (
-        ("drillyard.leases.manager.probe", _unknown_is_gone),
-        ("drillyard.driver.lease_supervisor.probe", _unknown_is_gone),
     ),
 }
 """Name -> what to replace, by dotted name."""

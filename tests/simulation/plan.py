@@ -219,7 +219,7 @@ def _fault(dice: random.Random, span: float) -> Fault:
     fault = Fault(kind, at=at)
     if kind in ("kill", "pause"):
         fault.who = dice.choice(["driver", "worker", "ticket"])
-    if kind in ("pause", "close_lid", "outage", "crash_loop", "freeze"):
+    if kind in ("pause", "close_lid", "outage", "crash_loop", "freeze", "ghost"):
         fault.for_s = lasts
     if kind == "outage":
         fault.service = dice.choice(["store", "store", "cloud", ""])

@@ -51,7 +51,7 @@ class LeaseManager:
         backend: Where capacity is rented.
         ledger: The leases of the experiment.
         clock: For waiting and deadlines; a driver gives it the store's time, because another
-            driver may go on with its leases.
+            driver may continue with its leases.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class LeaseManager:
 
         Raises:
             Superseded: Another driver took over while this one was suspended. If that one has
-                torn the lease down, nobody counts what was rented just now: it is given back.
+                torn the lease down, no ledger counts what was rented just now: it is given back.
         """
         try:
             self._ledger.rented(lease)

@@ -35,7 +35,7 @@ def main() -> int:
     if asked.defect == "all":
         from tests.simulation.table import print_table
 
-        return print_table(first, asked.seconds or 60.0)
+        return print_table(first, asked.seconds or 60.0, asked.schedules, asked.backend)
     if asked.seed is not None:
         return _replay(asked.seed, asked.backend, asked.trace, asked.defect)
     if asked.cores > 1:

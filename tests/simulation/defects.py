@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from drillyard.backend import Liveness
 from drillyard.driver.heartbeat import Heartbeat
 from drillyard.errors import DrillyardError, InfrastructureError
-from drillyard.leases.ledger import Gone
+from drillyard.leases.ledger import Gone, Intent
+from drillyard.leases.reaper.verdict import Facts, Judgement, Verdict
 from drillyard.leases.release import Release
-from drillyard.mailbox.records import Accepted, Claim, DriverRecord, Ending
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.mailbox import sha256_hex
+from drillyard.mailbox.records import Accepted, Claim, DriverRecord, Ending, FileEntry
 from drillyard.mailbox.retries import RETRIES
 from drillyard.mailbox.status import Cause
+from drillyard.system.safe_names import lease_id
 
 Patches = tuple[tuple[str, Any], ...]
 _MAILBOX = "drillyard.mailbox.mailbox.Mailbox"
 _LOCK = "drillyard.mailbox.driver_lock"
+_TIME = "drillyard.mailbox.store_clock.StoreClock"
 _LOST = "drillyard.leases.lost_attempts"
 
 
@@ -56,6 +62,11 @@ def _manifest_last(self: Any) -> Ending:
     self._mailbox.accept(self._claim, self._accepted)
     self._mailbox.write(self._path, self._outcome.files)
     return endings.succeeded(self._claim, self._clock, status=self._accepted.status)
+
+
+def _named_only(mailbox: Any, path: str, source: bytes | Path) -> FileEntry:
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    return FileEntry(key=path, sha256=sha256_hex(data), size=len(data))
 
 
 # -- the end of machines --------------------------------------------------------------------------
@@ -135,6 +146,49 @@ def _everybody(mailbox: Any, record: DriverRecord) -> bool:
     return False
 
 
+def _intend_over(self: Any, order: Any, backend: str, ordinal: int, cost: Any) -> Intent:
+    """As ``write``: over the intent of another driver."""
+    intent = Intent(
+        order=order, backend=backend, ordinal=ordinal, cost=cost, written_at=self._clock.now()
+    )
+    self._mailbox.write(f"leases/{order.lease_id}/intent.json", intent)
+    return intent
+
+
+def _own_time(self: Any) -> float:
+    """Leases by this machine's time of day."""
+    now: float = self._clock.now()
+    return now
+
+
+def _asked_once(self: Any) -> float:
+    """The store's time at the beginning, and then the monotonic clock's."""
+    if self._ahead is None:
+        self._ahead = self._store.now() - self._clock.monotonic()
+    return float(self._ahead + self._clock.monotonic())
+
+
+def _first_free(self: Any) -> tuple[int, str]:
+    """The number of a lease that has ended is given again."""
+    ordinal = sum(entry.open for entry in self.entries()) + 1
+    return ordinal, lease_id(self._mailbox.store.url, self._mailbox.experiment, ordinal)
+
+
+def _write_always(self: Any, path: str, record: Any) -> bool:
+    self.store.put(self.key(path), record.to_bytes())
+    return True
+
+
+def _beat_or_die(self: Any, now: float) -> float:
+    """What the store raises is not caught."""
+    self._lock.beat()
+    return 2.0
+
+
+def _no_mercy(facts: Facts, grace_s: float = 0.0) -> Judgement:
+    return Judgement(Verdict.EXPIRED, "it exists")
+
+
 def _nothing(*_: Any, **__: Any) -> None:
     return None
 
@@ -157,7 +211,10 @@ def _impatient(self: Any, error: Exception, now: float) -> DrillyardError | None
 DEFECTS: dict[str, Callable[[], Patches]] = {
     "a claim is written over": lambda: ((f"{_MAILBOX}.claim", _claim_over),),
     "an ending is written over": lambda: ((f"{_MAILBOX}.end", _end_over),),
-    "a result is accepted over another": lambda: ((f"{_MAILBOX}.accept", _accept_over),),
+    "a result is accepted over another": lambda: (
+        (f"{_MAILBOX}.accept", _accept_over),
+        (f"{_MAILBOX}.must_own", _nothing),
+    ),
     "the manifest comes after its acceptance": lambda: (
         ("drillyard.worker.hand_in.HandIn.__call__", _manifest_last),
     ),
@@ -200,6 +257,39 @@ DEFECTS: dict[str, Callable[[], Patches]] = {
     ),
     "no patience with a provider (M3)": lambda: (
         ("drillyard.driver.watcher.Patience.decided", _impatient),
+    ),
+    "one refused request ends the provisioning": lambda: (
+        ("drillyard.driver.six_phases.PROVISION_PATIENCE_S", 0.0),
+    ),
+    "an outage ends the thread of the heartbeat": lambda: (
+        ("drillyard.driver.heartbeat.Heartbeat.step", _beat_or_die),
+    ),
+    "put-if-absent is a put": lambda: (("drillyard.mailbox.folder.Folder.create", _write_always),),
+    "files are named and not stored": lambda: (
+        ("drillyard.mailbox.files.save_file", _named_only),
+    ),
+    "another hash of the manifest is accepted": lambda: (
+        ("drillyard.worker.hand_in.sha256_hex", _drop("0" * 64)),
+    ),
+    "every foreign process is dead": lambda: ((f"{_LOST}.process_alive", _drop(False)),),
+    "a claim whose answer was lost is forgotten": lambda: (
+        ("drillyard.worker.worker.Worker._found_again", _drop(False)),
+    ),
+    "leases by the own clock": lambda: ((f"{_TIME}.now", _own_time),),
+    "the store's time is asked once": lambda: ((f"{_TIME}.now", _asked_once),),
+    "a driver does not look at the limit": lambda: (
+        ("drillyard.leases.manager.LeaseManager.over", _drop(False)),
+    ),
+    "a suspended driver writes its intent (L5)": lambda: (
+        ("drillyard.mailbox.fenced.Fenced.write", Mailbox.write),
+        ("drillyard.mailbox.fenced.Fenced.create", Mailbox.create),
+        ("drillyard.leases.ledger.Ledger.intend", _intend_over),
+    ),
+    "numbers of leases are given again": lambda: (
+        ("drillyard.leases.ledger.Ledger.next_lease", _first_free),
+    ),
+    "the reaper ends what it sees": lambda: (
+        ("drillyard.leases.reaper.end_one_lease.judge", _no_mercy),
     ),
 }
 """Name -> what to replace, by dotted name."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import Host, Process, World
 
 GHOST_S = 45.0
-"""How long the programs of a machine that is called gone run on."""
+"""How long the programs of a machine that is called gone run on, if the plan does not say."""
 
 
 class Events:
@@ -97,7 +97,7 @@ class Events:
         """The provider calls a machine gone whose programs run on for a while."""
         vms = [v for v in self._world.cloud.vms if v.gone_at is None and v.booted]
         if vms:
-            self._world.cloud.gone(vms[0], GHOST_S)
+            self._world.cloud.gone(vms[0], fault.for_s or GHOST_S)
 
     def twin_worker(self, fault: Fault) -> None:
         """A second worker on one machine, as a supervisor that restarts it too early makes it."""

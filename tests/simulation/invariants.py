@@ -10,6 +10,7 @@ from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Accepted, DriverRecord, Ending, Manifest, Reopened
 from drillyard.mailbox.retries import RETRIES
 from drillyard.mailbox.status import Cause
+from tests.simulation.world import EPOCH
 
 if TYPE_CHECKING:
     from tests.simulation.world import Process, World
@@ -30,6 +31,7 @@ BREAKS = {"crash_loop", "kill", "preempt", "ghost", "die-before", "die-after"}
 NOTICED_S = 30.0
 """Within this time a worker that can read its mailbox knows of an order to stop."""
 _DRIVER = re.compile(r"[^/]+/driver/(?P<number>\d+)\.json\Z")
+_LEASE = re.compile(r"dy-[0-9a-f]{10}")
 _OWN = re.compile(r"[^/]+/(driver|timings|notified)/")
 
 
@@ -44,6 +46,8 @@ class Invariants:
         self._world = world
         self._accepted: dict[str, bytes] = {}
         self._claims: set[str] = set()
+        self._claimers: dict[tuple[str, int], tuple[Process, float]] = {}
+        """Ticket and attempt -> the worker that took it, and when."""
         self._drivers: dict[int, int] = {}
         """Number of a driver -> pid of its process."""
         self._late: dict[tuple[int, str], int] = {}
@@ -71,6 +75,8 @@ class Invariants:
             self._cancelled_at = self._world.time if data is not None else None
         if match is not None and data is not None and key not in self._claims:
             self._claims.add(key)
+            if writer is not None:
+                self._claimers[match["ticket"], int(match["attempt"])] = writer, self._world.time
             told = self._cancelled_at is not None and self._world.time - self._cancelled_at
             if told and told > NOTICED_S and writer and self._healthy(writer, NOTICED_S):
                 self._broken(f"{key} was claimed {told:.0f} s after the order to stop")
@@ -80,6 +86,25 @@ class Invariants:
         """A request that changes something at the provider."""
         if process.kind == "driver":
             self._count_late(process, "cloud", what)
+        elif process.kind == "reaper":
+            self._spared(process, what)
+
+    def _spared(self, reaper: Process, what: str) -> None:
+        """No reaper ends a lease that a driver looks after, unless its time is over."""
+        world, lease = self._world, _LEASE.search(what)
+        data = world.objects.data.get(f"toy/leases/{lease[0]}/intent.json") if lease else None
+        if lease is None or data is None or not self._drivers:
+            return
+        if max(reaper.held_at, reaper.host.held_at) > reaper.started:
+            return  # it judged before it was held up
+        deadline = Intent.from_bytes(data[0]).order.deadline
+        over = deadline is not None and EPOCH + world.time > deadline
+        if over or f"toy/leases/{lease[0]}/gone.json" in world.objects.data:
+            return
+        for driver in world.living("driver"):
+            newest = driver.pid == self._drivers[max(self._drivers)]
+            if newest and self._healthy(driver, 120.0):
+                self._broken(f"{reaper.name} did {what}, and {driver.name} drives")
 
     # -- each step ----------------------------------------------------------------------------
 
@@ -91,6 +116,7 @@ class Invariants:
         elif _ENDING.match(key) and key not in self._endings:
             self._endings.add(key)
             self._buried(Ending.from_bytes(data))
+            self._begun(Ending.from_bytes(data))
 
     def _buried(self, ending: Ending) -> None:
         """Nobody closes an attempt whose process works."""
@@ -107,6 +133,20 @@ class Invariants:
                     f"attempt {ending.attempt} of {ending.ticket} was closed, and its process "
                     f"{process.name} works"
                 )
+
+    def _begun(self, ending: Ending) -> None:
+        """What a worker has claimed, it begins, or it says that it cannot."""
+        attempt = ending.ticket, ending.attempt
+        writer = self._world.current.process if self._world.current else None
+        claimer, at = self._claimers.get(attempt, (None, 0.0))
+        if claimer is None or writer is claimer or claimer.refused > 1:
+            return
+        if not claimer.alive and claimer.result != 0:
+            return  # it was killed
+        if self._healthy(claimer, self._world.time - at - 1.0) and not any(
+            p.attempt == attempt for p in self._world.processes
+        ):
+            self._broken(f"attempt {ending.attempt} of {ending.ticket} was claimed, and not begun")
 
     def _gone(self, key: str, gone: Gone) -> None:
         lease = key.split("/")[-2]
@@ -223,15 +263,9 @@ class Invariants:
         ]
         for process in commands:
             result = str(process.result)
-            refused = self._world.counts["refuse"] + self._world.counts["lose-answer"]
-            away = any(f.for_s > 5.0 for f in plan.faults) or refused > 1
-            # Known and open: a set-up that outlasts the lease's limit ends as "no room".
-            away = away or plan.max_hours < 1.0
+            away = any(f.for_s > 5.0 for f in plan.faults) or process.refused > 1
             if result.startswith("undecided") and " Superseded " not in result and not away:
                 self._broken(f"a command gave up without a reason: {result}")
-        if plan.skews or "jump" in kinds:
-            # Known and open: a lease's limit goes by the clock of the driver's machine.
-            return
         last = str(commands[-1].result) if commands else ""
         if last.startswith("failed TimedOut") and plan.max_hours > 1.0:
             self._broken(f"the time was used up for nothing: {last}")
@@ -250,10 +284,7 @@ class Invariants:
             self._money(intent, Gone.from_bytes(gone[0]))
 
     def _money(self, intent: Intent, gone: Gone) -> None:
-        plan, lease = self._world.plan, intent.order.lease_id
-        if plan.skews or any(f.kind == "jump" for f in plan.faults):
-            # Known and open: the ledger goes by the clock of whoever writes, not by the store's.
-            return
+        lease = intent.order.lease_id
         vms = [v for v in self._world.cloud.vms if v.lease == lease]
         spent_s = sum((v.gone_at or self._world.time) - v.born_at for v in vms)
         counted_s = gone.lived_s * intent.order.workers

@@ -185,6 +185,15 @@ def draw(seed: int, backend: str | None = None) -> Plan:
     if dice.random() < 0.4:
         skewed = dice.choice(["laptop", "office", "vm1", "vm2"])
         plan.skews = {skewed: dice.choice([-3600.0, -40.0, 40.0, 3600.0])}
+    if dice.random() < 0.1:
+        # The same, with the first one held up in the middle of renting or of ending a lease.
+        where = dice.choice(
+            ["intent.json", "intent.json", "rented.json", "gone.json", "provision"]
+        )
+        kind = dice.choice(["sleep-before", "sleep-after"])
+        service = "cloud" if where == "provision" else "store"
+        held = Fault(kind, 0.0, who="driver", where=where, for_s=150.0, service=service)
+        plan.faults += [held, Fault("second_driver", dice.choice([40.0, 70.0, 110.0]))]
     plan.faults.sort(key=lambda f: f.at)
     return plan
 
@@ -210,7 +219,7 @@ def _fault(dice: random.Random, span: float) -> Fault:
     fault = Fault(kind, at=at)
     if kind in ("kill", "pause"):
         fault.who = dice.choice(["driver", "worker", "ticket"])
-    if kind in ("pause", "close_lid", "outage", "crash_loop", "freeze"):
+    if kind in ("pause", "close_lid", "outage", "crash_loop", "freeze", "ghost"):
         fault.for_s = lasts
     if kind == "outage":
         fault.service = dice.choice(["store", "store", "cloud", ""])

@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import statistics
+import time
 
 from tests.simulation.campaign import campaign
 from tests.simulation.defects import DEFECTS
 
 
-def print_table(first: int, seconds: float) -> int:
+def print_table(
+    first: int, seconds: float, schedules: int | None = None, backend: str | None = None
+) -> int:
     """The table; the exit code is 1 if a defect was not found.
 
     Args:
         first: The first seed.
         seconds: Real time for each defect.
+        schedules: How many for each defect at most.
+        backend: Where machines are rented; None: each in turn.
     """
     print(f"first seed: {first}")
-    print(f"{'defect':52} {'schedules':>9} {'seconds':>8}  found by")
+    print(f"{'defect':46} {'schedules':>9} {'CPU s':>7}  found by")
     taken, missed = [], 0
     for name in DEFECTS:
-        done = campaign(first, seconds=seconds, defect=name, cut_down=False)
+        began = time.process_time()
+        done = campaign(
+            first,
+            seconds=seconds,
+            schedules=schedules,
+            backend=backend,
+            defect=name,
+            cut_down=False,
+        )
+        took_s = time.process_time() - began
         if done.failed is None:
             missed += 1
-            print(f"{name:52} {'-':>9} {done.seconds:8.1f}  not found", flush=True)
-            continue
-        taken.append(done.seconds)
-        why = done.failed.trouble[0].partition("\n")[0][:80]
-        print(f"{name:52} {done.schedules:9} {done.seconds:8.1f}  {why}", flush=True)
+            why, number = f"not found in {done.schedules}", "-"
+        else:
+            taken.append(took_s)
+            why, number = done.failed.trouble[0].partition("\n")[0][:80], str(done.schedules)
+        print(f"{name:46} {number:>9} {took_s:7.1f}  {why}", flush=True)
     print(
         f"{len(taken)} of {len(DEFECTS)} found, in a median of "
-        f"{statistics.median(taken or [0.0]):.1f} s"
+        f"{statistics.median(taken or [0.0]):.1f} s of CPU time"
     )
     return 1 if missed else 0

@@ -89,6 +89,8 @@ class Process:
         self.on_term: Callable[[], None] | None = None
         self.on_death: list[Callable[[], None]] = []
         self.effects = 0
+        self.refused = 0
+        """Requests of it that failed."""
         host.processes[self.pid] = self
         world.processes.append(self)
 
@@ -337,6 +339,7 @@ class World:
                 self.sleep(0.0)
             elif kind == "refuse":
                 process.held_at = self.time
+                process.refused += 1
                 raise fail("503")
         elif self.plan.away(service, process.host.name, self.time):
             self.sleep(self.plan.client_patience_s)
@@ -353,6 +356,7 @@ class World:
             process.die()
         elif kind == "lose-answer":
             process.held_at = self.time
+            process.refused += 1
             raise fail("no answer")
         elif kind == "sleep-after" and fault is not None:
             process.pause(fault.for_s)

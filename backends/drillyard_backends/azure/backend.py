@@ -21,6 +21,7 @@ from drillyard.findings import Finding
 from drillyard.mailbox import open_store
 from drillyard.mailbox.status import Cause
 from drillyard.mailbox.store_check import check_store
+from drillyard.mailbox.store_clock import StoreClock
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.azure import clusters, environment, plan, start, unfinished
 from drillyard_backends.azure.clusters import Cluster
@@ -66,6 +67,7 @@ class AzureBackend(AzureMachines):
         self._clusters: dict[str, tuple[float, Cluster | None]] = {}
         """Name -> time of the last read, and the cluster."""
         self._seen: set[str] = set()
+        self._times: dict[str, StoreClock] = {}
         """Names of clusters that existed or were deleted here: if missing, they are gone."""
         self._begun: dict[str, float] = {}
         self._endpoints: tuple[float, list[tuple[Order, float]]] | None = None
@@ -156,7 +158,7 @@ class AzureBackend(AzureMachines):
             if not store.put_if_absent(order_key(order), order.to_bytes()):
                 store.put(order_key(order), order.to_bytes())
             self._clusters.clear()
-            return self._lease(order, self._clock.now())
+            return self._lease(order, self._time(order))
 
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
         """Returns the state of the cluster, or of the job that has a ticket's run."""
@@ -189,7 +191,7 @@ class AzureBackend(AzureMachines):
 
     def _without(self, name: str, lease: Lease) -> Liveness:
         """Returns the state of a missing cluster; a new one may be reported as missing."""
-        young = self._clock.now() - lease.created_at < SETTLED_S
+        young = self._time(lease.order) - lease.created_at < SETTLED_S
         if young and name not in self._seen:
             return Liveness.UNKNOWN
         listed = any(each.get("name") == name for each in self._service.computes())
@@ -375,12 +377,19 @@ class AzureBackend(AzureMachines):
     def _entity(self, order: Order, name: str, ticket: str) -> dict[str, object]:
         return body(self.config, order, self._service.root, name, ticket, self._begun_at(order))
 
+    def _time(self, order: Order) -> float:
+        """Returns the time by the clock that an order's deadline is written in: its store's."""
+        with self._lock:
+            if order.store_url not in self._times:
+                self._times[order.store_url] = StoreClock(open_store(order.store_url), self._clock)
+        return self._times[order.store_url].now()
+
     def _begun_at(self, order: Order) -> float:
         """Returns the start of the lease, which is the same for every driver."""
         if order.lease_id not in self._begun:
             stored = open_store(order.store_url).stat(order_key(order))
             if stored is None:
-                return self._clock.now()
+                return self._time(order)
             self._begun[order.lease_id] = stored.updated_at
         return self._begun[order.lease_id]
 

@@ -24,6 +24,7 @@ from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import driven
 from drillyard.mailbox.records import WorkerRecord
+from drillyard.mailbox.store_clock import StoreClock
 from drillyard.registry import load
 from drillyard.system.proxies import spare_loopback
 from drillyard.system.redaction import log_to, redact, register_environment
@@ -125,6 +126,7 @@ class ClusterHolder:
         self._scheduler = scheduler
         self._local = local
         self._mailbox = Mailbox(open_store(order.store_url), order.experiment)
+        self._clock = StoreClock(self._mailbox.store)
         self._over = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._over.set())
@@ -134,7 +136,7 @@ class ClusterHolder:
         useful_at = time.monotonic()
         opened: set[str] = set()
         while not self._over.wait(POLL_S if opened else 0.1):
-            if self._order.deadline is not None and time.time() >= self._order.deadline:
+            if self._order.deadline is not None and self._clock.now() >= self._order.deadline:
                 return "the deadline has passed"
             try:
                 workers = worker_proxies.able(self._order, self._scheduler.workers())
@@ -171,7 +173,7 @@ class ClusterHolder:
             lease=self._order.lease_id,
             state="failed" if isinstance(error, UserError) else "leaving",
             message=redact(f"{error}{f' ({error.hint})' if error.hint else ''}"),
-            written_at=time.time(),
+            written_at=self._clock.now(),
         )
         with contextlib.suppress(DrillyardError):
             self._mailbox.write(f"workers/{record.worker}.json", record)

@@ -22,6 +22,7 @@ from drillyard.errors import ControlPlaneError, DrillyardError, NotFound, UserEr
 from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store_check import check_store
+from drillyard.mailbox.store_clock import StoreClock
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends import wheel
 from drillyard_backends.gcp import naming, plan, records
@@ -146,7 +147,7 @@ class GcpBackend(GoogleMachines):
             view = self._viewer(order).look()
             if not any(machines for machines in view.values()):
                 self._step(order, self._machines(order.workers))
-            return self._lease(order, self._clock.now())
+            return self._lease(order, self._time(order))
 
     def tend(self, lease: Lease, workers: int) -> int:
         """Replaces lost machines, tries other zones; returns the number of workers."""
@@ -267,6 +268,12 @@ class GcpBackend(GoogleMachines):
         with self._lock:
             return self._locks.setdefault(lease_id, threading.RLock())
 
+    def _time(self, order: Order) -> float:
+        """Returns the time by the clock that an order's deadline is written in: its store's."""
+        mailbox = self._mailbox(order)
+        here = self._clock
+        return here.now() if mailbox is None else StoreClock(mailbox.store, here).now()
+
     def _mailbox(self, order: Order) -> Mailbox | None:
         """Returns an order's mailbox; kept, because it has its own connections and login."""
         key = order.store_url, order.experiment
@@ -353,7 +360,7 @@ class GcpBackend(GoogleMachines):
         if self.config.template is not None:
             base = self._properties(self.config.template)
         body = instance_template(
-            order, self.config, candidate, name, self._clock.now(), base, wheel.send(order)
+            order, self.config, candidate, name, self._time(order), base, wheel.send(order)
         )
         self._groups.make_template(body)
 

@@ -56,7 +56,7 @@ class NeighbourAttempts:
         self, mailbox: Mailbox, group: InstanceGroupSelf, worker: str, clock: Clock = SYSTEM
     ) -> None:
         backend = cast(Backend, _Neighbours(mailbox, group))
-        ledger = Ledger(mailbox, clock)
+        ledger = Ledger(mailbox)
         self._closer = LostAttemptCloser(mailbox, backend, ledger, worker, clock)
 
     def look(self, states: Mapping[str, TicketState]) -> None:

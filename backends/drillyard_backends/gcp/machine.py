@@ -15,7 +15,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from drillyard.documents.json_types import as_object
 from drillyard.errors import DrillyardError, ExitCode, InfrastructureError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import MACHINE, driven
+from drillyard.mailbox.store_clock import StoreClock
 from drillyard.system.processes import MARK
 from drillyard.system.proxies import spare_loopback
 from drillyard.system.redaction import log_to, register_environment
@@ -105,6 +105,7 @@ class Machine:
         self._scratch = scratch
         self._log = scratch / "machine.log"
         self._mailbox = Mailbox(open_store(identity.order.store_url), identity.order.experiment)
+        self._clock = StoreClock(self._mailbox.store)
         self._group = InstanceGroupSelf(identity.project, identity.group, identity.zone)
 
     def run(self, metadata: Metadata) -> int:
@@ -140,7 +141,7 @@ class Machine:
         order = self._me.order
         update: dict[str, Any] = {"idle_s": self._me.settings.get("idle_s", order.idle_s)}
         if order.deadline is not None:
-            left_s = max(0.0, order.deadline - time.time())
+            left_s = max(0.0, order.deadline - self._clock.now())
             update["deadline"] = order.deadline - min(DEADLINE_MARGIN_S, 0.1 * left_s)
         return order.model_copy(update=update)
 
@@ -149,7 +150,7 @@ class Machine:
             machine=self._me.name,
             number=self._me.number,
             group=self._me.group,
-            written_at=time.time(),
+            written_at=self._clock.now(),
         )
         path = f"leases/{self._me.order.lease_id}/machines/{self._me.name}.json"
         with contextlib.suppress(InfrastructureError):

@@ -22,7 +22,7 @@ class Order(Record):
     idle_s: float = 60.0
     """A worker with nothing left to do exits after this time, in seconds."""
     deadline: float | None = None
-    """Epoch seconds after which no machine may run."""
+    """Epoch seconds, by the store's clock, after which no machine may run."""
     deadline_of: str = ""
     """The setting that the deadline comes from, with its value, for messages."""
     code: str | None = None

@@ -30,7 +30,9 @@ from drillyard.leases.lost_attempts import LostAttemptCloser
 from drillyard.leases.manager import LeaseManager
 from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.driver_lock import DriverLock, host
+from drillyard.mailbox.fenced import Fenced
 from drillyard.mailbox.records import Accepted, Board, TicketRecord, WorkerRecord
+from drillyard.mailbox.store_clock import StoreClock
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.runs import submit, webhook
 from drillyard.system.clock import SYSTEM, Clock
@@ -50,7 +52,7 @@ class Driver:
         loaded: The experiment as read from its file.
         mailbox: The mailbox of the experiment.
         backend: Where capacity is rented.
-        clock: For waiting, deadlines and times in records.
+        clock: For waiting and durations. Times in records and deadlines are the store's.
         on_line: Called with a sentence about each thing that the driver does.
         allow_change: Continue although the settings of training changed (``--allow-change``).
     """
@@ -69,11 +71,11 @@ class Driver:
         self.spec = loaded.spec
         self.mailbox = mailbox
         self.backend = backend
-        self.ledger = Ledger(mailbox, clock)
-        self.clock = clock
+        self.clock = clock = StoreClock(mailbox.store, clock)
         self._on_line = on_line or log.info
         self._allow_change = allow_change
         self._lock = DriverLock(mailbox, clock)
+        self.ledger = Ledger(Fenced(mailbox, self._lock.must_drive), clock)
         self.stopping = StopOrder(mailbox, self._lock, clock)
         self._watcher = Watcher(mailbox, clock)
         self._wanted = WorkList(
@@ -101,7 +103,6 @@ class Driver:
             self._closer,
             self.stopping,
             say=self._on_line,
-            clock=clock,
         )
         beats = Heartbeat(self._lock, self._watcher.fail).step
         self._heartbeat = Loop("drillyard-heartbeat", beats, clock)
@@ -112,7 +113,6 @@ class Driver:
         self.adopts: bool | None = None
         """Whether leases of an earlier driver were open before this one rented; None: unknown."""
 
-    # -- from open to close -------------------------------------------------------------------
     def open(self) -> list[TicketRecord]:
         """Become the driver and post the open tickets.
 

@@ -18,7 +18,6 @@ from drillyard.mailbox.driver_lock import DriverLock
 from drillyard.mailbox.retries import RETRIES
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import TicketState
-from drillyard.system.clock import Clock
 
 OVERDUE_S = 120.0
 """Seconds after its limit at which the driver ends a lease that still exists."""
@@ -39,7 +38,6 @@ class LeaseSupervisor:
         closer: Closes the attempts of lost machines.
         stopping: Whether this driver was asked to stop: then no lease is replaced.
         say: Called with a sentence about each action.
-        clock: For deadlines.
     """
 
     def __init__(
@@ -54,7 +52,6 @@ class LeaseSupervisor:
         stopping: StopOrder,
         *,
         say: Callable[[str], None],
-        clock: Clock,
     ) -> None:
         self._leases = leases
         self._backend = backend
@@ -65,7 +62,6 @@ class LeaseSupervisor:
         self._rental = rental
         self._stopping = stopping
         self._say = say
-        self._clock = clock
         self.set_up = False
         """Whether the workers were ready once: before that, the set-up replaces leases."""
         self.replaced = 0
@@ -89,7 +85,7 @@ class LeaseSupervisor:
         todo = [s for s in self._wanted.of(states).values() if not s.status.ended]
         if not self.set_up or not todo:
             return
-        if lease is not None and self._over(lease, OVERDUE_S):
+        if lease is not None and self._leases.over(lease, OVERDUE_S):
             # Neither the worker nor the provider has ended it. The outcome is decided, and the
             # session tears it down.
             raise limit_reached(self._backend, lease, states)
@@ -121,7 +117,7 @@ class LeaseSupervisor:
 
     def _keep(self, backend: TendsLeases, lease: Lease, runs: int) -> None:
         """Let the backend replace machines, unless the lease is being ended or is over."""
-        if self._over(lease):
+        if self._leases.over(lease):
             return
         with self._unless_ending(lease) as free:
             if free:
@@ -129,7 +125,7 @@ class LeaseSupervisor:
                 backend.tend(lease, min(lease.order.workers, runs))
 
     def _lost(self, lease: Lease | None, states: Mapping[str, TicketState]) -> None:
-        if lease is not None and self._over(lease):
+        if lease is not None and self._leases.over(lease):
             raise limit_reached(self._backend, lease, states)
         if self._wanted.decided:
             return  # its machines did everything and shut down: the next poll sees it
@@ -147,10 +143,6 @@ class LeaseSupervisor:
             yield self.set_up and self._leases.lease is lease and not self._stopping.given
         finally:
             self.ending.release()
-
-    def _over(self, lease: Lease, late_s: float = 0.0) -> bool:
-        deadline = lease.order.deadline
-        return deadline is not None and self._clock.now() >= deadline + late_s
 
 
 def limit_reached(backend: Backend, lease: Lease, states: Mapping[str, TicketState]) -> TimedOut:

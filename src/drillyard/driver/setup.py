@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from drillyard.backend import Backend, Lease, Liveness, delays_of
-from drillyard.driver.lease_supervisor import LeaseSupervisor
+from drillyard.driver.lease_supervisor import LeaseSupervisor, limit_reached
 from drillyard.driver.work_list import WorkList
 from drillyard.errors import Bug, WorkerLost
 from drillyard.leases.lost_attempts import probe
@@ -13,6 +13,7 @@ from drillyard.leases.manager import LeaseManager
 from drillyard.leases.setup_wait import SetupWait
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import WorkerRecord
+from drillyard.mailbox.status import Status
 
 SETUP_TIMEOUT_S = 1800.0
 """Time limit of the set-up, in seconds, in addition to the backend's own set-up time."""
@@ -63,6 +64,7 @@ class Setup:
 
         Raises:
             RunFailed: A worker could not be set up; with its message.
+            TimedOut: The time of the lease is over, and nothing is being worked on.
             WorkerLost: Leases died repeatedly, or were not ready in time.
             Stopped: The experiment was asked to stop.
         """
@@ -72,6 +74,9 @@ class Setup:
         lease = self._leases.lease
         if lease is None:
             raise WorkerLost("the lease was torn down", hint="run the command again")
+        if self._leases.over(lease):
+            self._out_of_time(lease)
+            return None
         if self._wait is None or lease is not self._lease:
             self._lease = lease
             left_s = self._deadline - now
@@ -86,6 +91,16 @@ class Setup:
             self._supervisor.set_up = True
             self.ready = self._wait.ready
         return pause_s
+
+    def _out_of_time(self, lease: Lease) -> None:
+        """End the wait, and ask for no more machines: a provider would have none to give."""
+        states = self._work.read()
+        running = any(state.status is Status.RUNNING for state in states.values())
+        if not running and not self._work.decided:
+            raise limit_reached(self._backend, lease, states)
+        # Workers that were ready early have done everything, or are saving what they work on.
+        self._supervisor.set_up = True
+        self.ready = self._wait.ready if self._wait is not None else []
 
     def _replaced(self, lease: Lease, lost: WorkerLost) -> float | None:
         gone = probe(self._backend, lease) is Liveness.GONE

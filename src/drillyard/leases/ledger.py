@@ -27,7 +27,8 @@ from drillyard.errors import CorruptObject, StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Record
 from drillyard.mailbox.store import ObjectInfo
-from drillyard.system.clock import SYSTEM, Clock
+from drillyard.mailbox.store_clock import StoreClock
+from drillyard.system.clock import Clock
 from drillyard.system.home import local_home
 from drillyard.system.safe_names import lease_id
 
@@ -126,14 +127,18 @@ class Ledger:
     """The leases of an experiment.
 
     Args:
-        mailbox: The experiment.
-        clock: For the times in the records.
+        mailbox: The experiment. A driver gives its fenced one, so that it writes down nothing, and
+            rents nothing, once another driver took over.
+        clock: For the times in the records; default the store's, because the writers of one
+            ledger are on several machines.
         home: The local folder; default ``DRILLYARD_HOME`` or ``~/.drillyard``.
     """
 
-    def __init__(self, mailbox: Mailbox, clock: Clock = SYSTEM, home: Path | None = None) -> None:
+    def __init__(
+        self, mailbox: Mailbox, clock: Clock | None = None, home: Path | None = None
+    ) -> None:
         self._mailbox = mailbox
-        self._clock = clock
+        self._clock = clock or StoreClock(mailbox.store)
         self._home = home or local_home()
         self._known: dict[str, tuple[ObjectInfo, Record]] = {}
         """Key of a record -> how it was listed, and the record."""
@@ -182,7 +187,9 @@ class Ledger:
         """Write down what is about to be rented; on disk when this returns.
 
         Raises:
-            StoreUnavailable: It could not be written down, so nothing may be rented.
+            StoreUnavailable: It could not be written down, or another driver wrote this lease
+                down before; nothing may be rented. The next try finds what it wrote.
+            Superseded: Another driver took over.
         """
         intent = Intent(
             order=order,
@@ -192,13 +199,18 @@ class Ledger:
             written_at=self._clock.now(),
         )
         _write_synced(self._local(order.lease_id), intent.to_bytes())
-        self._mailbox.write(f"leases/{order.lease_id}/intent.json", intent)
+        # Never over another one: a driver that was suspended here may continue hours later, when
+        # this lease has long ended and been paid.
+        if not self._mailbox.create(f"leases/{order.lease_id}/{_INTENT}", intent):
+            raise StoreUnavailable(
+                f"lease {order.lease_id} was written down by another driver at the same moment",
+                hint="run the same command again",
+            )
         return intent
 
     def rented(self, lease: Lease) -> None:
         """Write down what the provider gave."""
-        record = Rented(lease=lease, written_at=self._clock.now())
-        self._mailbox.write(f"leases/{lease.lease_id}/rented.json", record)
+        self._write(lease.lease_id, _RENTED, Rented(lease=lease, written_at=self._clock.now()))
 
     def gone(self, lease: str, reason: str, *, confirmed: bool = True) -> None:
         """Write down that a lease has ended, and delete the local copy of the intent.
@@ -220,15 +232,26 @@ class Ledger:
                 confirmed=confirmed,
                 written_at=now,
             )
-            self._mailbox.write(f"leases/{lease}/gone.json", record)
+            self._write(lease, _GONE, record)
         self._local(lease).unlink(missing_ok=True)
 
     def confirm(self, lease: str) -> None:
         """Write down that the provider's listing showed nothing of a lease written off before."""
         entry = self.entry(lease)
         if entry is not None and entry.gone is not None and not entry.gone.confirmed:
-            record = entry.gone.model_copy(update={"confirmed": True})
-            self._mailbox.write(f"leases/{lease}/gone.json", record)
+            self._write(lease, _GONE, entry.gone.model_copy(update={"confirmed": True}))
+
+    def _write(self, lease: str, name: str, record: Record) -> None:
+        """Write over a record, and forget what was read of it.
+
+        Stores with times in whole seconds list the new one like the old one if both are of the
+        same second and length.
+        """
+        path = f"leases/{lease}/{name}"
+        try:
+            self._mailbox.write(path, record)
+        finally:
+            self._known.pop(self._mailbox.key(path), None)
 
     def protect(self, lease: str, until: float, by: str) -> None:
         """Write down until when no reaper may touch a lease (0: it may).
@@ -260,8 +283,8 @@ class Ledger:
 
     def spent(self) -> float:
         """What all leases of the experiment have cost so far."""
-        now = self._clock.now()
-        return sum(entry.spent(now) for entry in self.entries())
+        entries, now = self.entries(), self._clock.now()
+        return sum(entry.spent(now) for entry in entries)
 
     def used_s(self, since: float = 0.0) -> float:
         """Used seconds of ``budget.max_hours``: of the newest lease and of those it replaced.

@@ -24,6 +24,7 @@ from drillyard.backend.prices import over
 from drillyard.errors import (
     DrillyardError,
     InfrastructureError,
+    Superseded,
     TeardownUnconfirmed,
     TimedOut,
     UserError,
@@ -49,7 +50,8 @@ class LeaseManager:
         mailbox: The experiment.
         backend: Where capacity is rented.
         ledger: The leases of the experiment.
-        clock: For waiting and deadlines.
+        clock: For waiting and deadlines; a driver gives it the store's time, because another
+            driver may continue with its leases.
     """
 
     def __init__(
@@ -100,19 +102,15 @@ class LeaseManager:
                 _ask_to_go(backend, entry.lease)
                 self._ledger.gone(entry.lease.lease_id, "found gone", confirmed=False)
                 continue
-            if entry.intent.backend != self._backend.kind or self._over(entry):
+            if entry.intent.backend != self._backend.kind or self.over(entry.lease):
                 self._end(entry)  # another backend is used now, or the lease's time is over
                 continue
             # Idempotent by id: it also completes a request in which an earlier driver was killed.
             lease = backend.provision(entry.intent.order)
-            self._ledger.rented(lease)
+            self._given(backend, lease)
             log.info("adopted lease %s", lease.lease_id)
             return lease
         return None
-
-    def _over(self, entry: Entry) -> bool:
-        deadline = entry.lease.order.deadline
-        return deadline is not None and self._clock.now() >= deadline
 
     def _rent_new(self, spec: ExperimentSpec, make: Callable[[str], Order]) -> Lease:
         limited = spec.budget.max_cost is not None or spec.budget.no_cost_limit
@@ -145,8 +143,33 @@ class LeaseManager:
             cost = over(cost, life_s)
         self._ledger.intend(order, self._backend.kind, ordinal, cost)
         lease = self._backend.provision(order)
-        self._ledger.rented(lease)
+        self._given(self._backend, lease)
         return lease
+
+    def _given(self, backend: Backend, lease: Lease) -> None:
+        """Write down what the provider gave.
+
+        Raises:
+            Superseded: Another driver took over while this one was suspended. If that one has
+                torn the lease down, no ledger counts what was rented just now: it is given back.
+        """
+        try:
+            self._ledger.rented(lease)
+        except Superseded:
+            entry = self._ledger.entry(lease.lease_id)
+            if entry is not None and not entry.open:
+                _ask_to_go(backend, lease)
+            raise
+
+    def over(self, lease: Lease, late_s: float = 0.0) -> bool:
+        """Whether the time of a lease is over.
+
+        Args:
+            lease: Which.
+            late_s: For so many seconds.
+        """
+        deadline = lease.order.deadline
+        return deadline is not None and self._clock.now() >= deadline + late_s
 
     # -- the end ------------------------------------------------------------------------------
 

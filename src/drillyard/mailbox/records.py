@@ -322,7 +322,7 @@ class WorkerRecord(Record):
     code: str | None = None
     """sha256 of the code bundle that is installed."""
     ready_at: float | None = None
-    """When it became ready, by its own clock."""
+    """When it became ready, by the store's clock."""
     beat: int = 0
     written_at: float
 

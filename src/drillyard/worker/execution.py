@@ -21,6 +21,7 @@ from drillyard.errors import DrillyardError, Superseded
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Ending, Phase, RunRecord
 from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.store_clock import StoreClock
 from drillyard.registry import load
 from drillyard.runs.workload import PhaseOutcome, RunContext, StopSignal, Workload
 from drillyard.spec import ExperimentSpec
@@ -81,12 +82,13 @@ def execute(job: Job, worker: Connection | None = None, clock: Clock = SYSTEM) -
     Args:
         job: The job.
         worker: Pipe for stop requests ``(cause, reason)``; its end means the worker's death.
-        clock: Time.
+        clock: For waiting and durations. Times in records are the store's.
 
     Returns:
         ``REPORTED``, or ``UNREPORTED`` if the store stayed unreachable.
     """
     mailbox = Mailbox(open_store(job.store_url), job.experiment)
+    clock = StoreClock(mailbox.store, clock)
     stop = StopSignal()
     listen_in_attempt(stop)
     progress = ProgressKeeper(job.ticket, job.claim, clock)

@@ -18,6 +18,7 @@ from drillyard.mailbox import Mailbox, Store, open_store, pace
 from drillyard.mailbox.mailbox import new_token
 from drillyard.mailbox.records import Cancel, Claim
 from drillyard.mailbox.status import Cause
+from drillyard.mailbox.store_clock import StoreClock
 from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.processes import ProcessId, marked
@@ -57,7 +58,7 @@ class Worker:
         order: What was rented.
         scratch: Local folder for code and attempts; its content is the worker's own.
         slots: Tickets at once on this machine; default all workers of the order.
-        clock: Time.
+        clock: For waiting and durations. Times in records and the lease's limit are the store's.
         machine: Where tickets run; default this machine.
         store: Store of the mailbox; default the store of the order.
         term_grace_s: How long tickets may take to stop after SIGTERM.
@@ -87,11 +88,12 @@ class Worker:
     ) -> None:
         self.order = order
         self.id = worker_id(order.lease_id)
-        self.clock = clock
+        store = store or open_store(order.store_url)
+        self.clock = clock = StoreClock(store, clock)
         self.machine = machine or Pool(slots or order.workers, order, scratch)
         self.exit_code: int | None = None
         self._scratch = scratch
-        self._mailbox = Mailbox(store or open_store(order.store_url), order.experiment)
+        self._mailbox = Mailbox(store, order.experiment)
         self._pace_s = pace(self._mailbox.store)
         self._term_grace_s = term_grace_s
         self._paid = paid

@@ -2,11 +2,15 @@
 
 import json
 from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 
 from drillyard.backend import Lease, Order
 from drillyard.errors import ConfigError, ConfigErrors, ControlPlaneError, UserError
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.memory import MemoryStore
+from drillyard.testing.clock import FakeClock
 from drillyard_backends.gcp import naming, prices
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.capacity import missing_machines
@@ -323,3 +327,17 @@ def test_a_lease_has_a_page_in_googles_console():
         provider={"project": "lab-1234"},
     )
     assert backend.console(lease).endswith("instanceGroups/list?project=lab-1234")
+
+
+def test_the_machines_limit_goes_by_the_stores_time(monkeypatch):
+    """By a driver's clock that is two hours fast, the limit would have passed already."""
+    store = MemoryStore("memory://limit", FakeClock(1_400.0))
+    mailbox = Mailbox(store, ORDER.experiment)
+    monkeypatch.setattr("drillyard_backends.gcp.records.mailbox_of", lambda order: mailbox)
+    monkeypatch.setattr("drillyard_backends.wheel.send", lambda order: "")
+    made = []
+    backend = GcpBackend(FakeClock(1_400.0 + 7_200.0), **GIVEN)
+    backend.__dict__["_groups"] = SimpleNamespace(make_template=made.append)
+    backend._prepare(ORDER, candidates(read_settings(GIVEN))[0], "dy-0123456789")
+    scheduling = made[0]["properties"]["scheduling"]
+    assert scheduling["termination_time"] == "1970-01-01T01:23:20Z"  # the deadline of the order

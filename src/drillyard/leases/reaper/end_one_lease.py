@@ -111,7 +111,7 @@ class LeaseReaping:
 
     def _gone(self) -> None:
         mailbox = self._evidence.mailbox if self._evidence else None
-        note_gone(mailbox, self._lease, self._known, self._clock, self._home)
+        note_gone(mailbox, self._lease, self._known, self._home)
         self.outcome = Outcome(self._lease, self._known, deleted=True)
 
     def _failed(self, problem: str) -> None:
@@ -124,7 +124,7 @@ class LeaseReaping:
         if self._evidence is not None and self._evidence.mailbox is not None:
             try:
                 # A reaper that runs elsewhere each time has no log of its earlier calls.
-                ledger = Ledger(self._evidence.mailbox, self._clock)
+                ledger = Ledger(self._evidence.mailbox)
                 failures = max(failures, ledger.reaping_failed(lease_id, problem))
             except DrillyardError as error:
                 log.warning("%s", error)
@@ -134,13 +134,13 @@ class LeaseReaping:
 
 
 def note_gone(
-    mailbox: Mailbox | None, lease: Lease, judgement: Judgement, clock: Clock, home: Path | None
+    mailbox: Mailbox | None, lease: Lease, judgement: Judgement, home: Path | None
 ) -> None:
     """Write to the ledger and to this machine's intents that a lease is gone."""
     forget_intent(lease.lease_id, home)
     if mailbox is not None:
         try:
-            Ledger(mailbox, clock, home).gone(lease.lease_id, f"reaped: {judgement.reason}")
+            Ledger(mailbox, home=home).gone(lease.lease_id, f"reaped: {judgement.reason}")
         except DrillyardError as error:
             log.warning(
                 "lease %s is gone, but the ledger was not updated: %s", lease.lease_id, error

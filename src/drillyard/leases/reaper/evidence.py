@@ -20,10 +20,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Evidence:
-    """The facts of a lease, and its mailbox if it could be read."""
+    """The facts of a lease, its mailbox if it could be read, and the time that they are of."""
 
     facts: Facts
     mailbox: Mailbox | None
+    now: float
 
 
 def gather(backend: Backend, lease: Lease, clock: Clock) -> Evidence:
@@ -44,12 +45,12 @@ def gather(backend: Backend, lease: Lease, clock: Clock) -> Evidence:
     label = as_number(lease.provider.get("protected_until")) or 0.0
     blind = Facts(overdue_s=overdue, protected_s=label - now)
     if mailbox is None:
-        return Evidence(blind, None)
+        return Evidence(blind, None, now)
     try:
-        return Evidence(_from_mailbox(mailbox, lease, blind, now, label), mailbox)
+        return Evidence(_from_mailbox(mailbox, lease, blind, now, label), mailbox, now)
     except DrillyardError as error:
         log.warning("the mailbox of lease %s cannot be read: %s", lease.lease_id, error)
-        return Evidence(blind, None)
+        return Evidence(blind, None, now)
 
 
 def _mailbox(lease: Lease) -> Mailbox | None:

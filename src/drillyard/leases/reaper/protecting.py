@@ -50,7 +50,7 @@ def protect(
     where = []
     mailbox, known = found
     if mailbox is not None:
-        Ledger(mailbox, clock).protect(lease, until or 0.0, getpass.getuser())
+        Ledger(mailbox).protect(lease, until or 0.0, getpass.getuser())
         where.append("mailbox")
     backend = open_backend(known.backend, known.order.settings)
     if isinstance(backend, ProtectsLeases):

@@ -230,12 +230,14 @@ def _settle(
             order=intent.order,
             created_at=intent.written_at,
         )
-        young = clock.now() - intent.written_at < grace_s + 2.0 * delays_of(backend).listing_lag_s
-        if lease.lease_id in listed or young or probe(backend, lease) is not Liveness.GONE:
+        if lease.lease_id in listed or probe(backend, lease) is not Liveness.GONE:
             continue
         facts = gather(backend, lease, clock)
+        young_s = grace_s + 2.0 * delays_of(backend).listing_lag_s
+        if facts.now - intent.written_at < young_s:
+            continue
         if facts.facts.driven or facts.facts.open_tickets:
             continue  # its driver does it, or the next command
-        note_gone(facts.mailbox, lease, judge(facts.facts, grace_s), clock, home)
+        note_gone(facts.mailbox, lease, judge(facts.facts, grace_s), home)
         settled.append(lease.lease_id)
     return settled

@@ -1,0 +1,253 @@
+"""Leases of drivers and workers whose machines show another time than the store."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from drillyard.backend import Cost, Lease, Order
+from drillyard.driver.driver import Driver
+from drillyard.errors import StoreUnavailable, Superseded, TimedOut
+from drillyard.leases.ledger import Ledger, local_intents
+from drillyard.mailbox import Mailbox, ObjectInfo
+from drillyard.mailbox.memory import MemoryStore
+from drillyard.mailbox.records import DriverRecord, ExperimentRecord
+from drillyard.spec.load import load
+from drillyard.testing.clock import FakeClock
+from drillyard.worker.worker import Worker
+from tests.helpers.paid_backend import PaidBackend
+from tests.unit.leases.test_reaping import reaped
+
+HOUR_S = 3600.0
+FILE = """schema: 1
+name: m
+workload: mock
+backend: paid
+seeds: [1, 2, 3]
+resources: {workers: 3}
+budget: {max_hours: 2, max_cost: 100}
+"""
+
+
+class Skewed:
+    """The clock of a machine that is ahead or behind."""
+
+    def __init__(self, true: FakeClock, ahead_s: float) -> None:
+        self.true = true
+        self.ahead_s = ahead_s
+
+    def now(self) -> float:
+        return self.true.now() + self.ahead_s
+
+    def monotonic(self) -> float:
+        return self.true.monotonic()
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        return self.true.wait(event, timeout_s)
+
+
+@pytest.fixture
+def true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    clock = FakeClock()
+    PaidBackend.reset(clock)
+    return clock
+
+
+@pytest.fixture
+def mailbox(true: FakeClock, tmp_path: Path) -> Mailbox:
+    (tmp_path / "m.yaml").write_text(FILE)
+    found = Mailbox(MemoryStore("memory://other-clocks", true), "m")
+    record = ExperimentRecord(name="m", spec={}, identity="x", created_at=true.now())
+    found.write("experiment.json", record)
+    yield found
+    MemoryStore.forget("memory://other-clocks")
+
+
+def command(mailbox: Mailbox, clock: Skewed) -> Driver:
+    """The command on a machine with this clock; its driver is the newest."""
+    driver = Driver(load(Path("m.yaml")), mailbox, PaidBackend(), clock=clock)
+    driver._lock.take(["drillyard", "run", "m.yaml"])
+    driver._wanted.trials()
+    return driver
+
+
+def taken_over(mailbox: Mailbox, number: int) -> None:
+    """Another driver has begun."""
+    record = DriverRecord(
+        number=number,
+        host="other",
+        pid=1,
+        token="x",
+        pid_started=0.0,
+        started_at=0.0,
+        written_at=0.0,
+    )
+    assert mailbox.create(f"driver/{number}.json", record)
+
+
+@pytest.mark.parametrize("ahead_s", [-HOUR_S, HOUR_S])
+def test_a_lease_ends_and_costs_by_the_stores_time(
+    ahead_s: float, mailbox: Mailbox, true: FakeClock
+) -> None:
+    """The driver's clock is an hour off, jumps back, and the next driver has another one."""
+    began = true.now()
+    clock = Skewed(true, ahead_s)
+    lease = command(mailbox, clock).provision()
+    assert lease.order.deadline == pytest.approx(began + 2 * HOUR_S, abs=1.0)
+    true.advance(HOUR_S)
+    clock.ahead_s = 0.0
+    mailbox.store.delete("m/driver/1.json")
+    other = command(mailbox, Skewed(true, -ahead_s))
+    assert other.provision().lease_id == lease.lease_id
+    hour = PaidBackend.price * lease.order.workers
+    assert other.ledger.spent() == pytest.approx(hour)
+    other.teardown()
+    (entry,) = Ledger(mailbox).entries()
+    assert entry.gone is not None
+    assert entry.gone.lived_s == pytest.approx(HOUR_S, abs=1.0)
+    assert entry.gone.cost == pytest.approx(hour, rel=1e-3)
+
+
+@pytest.mark.parametrize("ahead_s", [-HOUR_S, HOUR_S])
+def test_a_worker_leaves_when_the_stores_time_is_over(
+    ahead_s: float, mailbox: Mailbox, true: FakeClock, tmp_path: Path
+) -> None:
+    order = Order(
+        lease_id="dy-0123456789",
+        experiment="m",
+        store_url=mailbox.store.url,
+        deadline=true.now() + 600.0,
+    )
+    worker = Worker(order, tmp_path, 1, Skewed(true, ahead_s), store=mailbox.store)
+    try:
+        assert not worker._over
+        true.advance(599.0)
+        assert not worker._over
+        true.advance(2.0)
+        assert worker._over
+    finally:
+        worker.close()
+
+
+def test_a_reaper_with_a_fast_clock_lets_a_new_intent_alone(
+    mailbox: Mailbox, true: FakeClock
+) -> None:
+    """Its machine may be on its way."""
+    ledger = Ledger(mailbox)
+    ordinal, name = ledger.next_lease()
+    order = Order(lease_id=name, experiment="m", store_url=mailbox.store.url)
+    ledger.intend(order, "paid", ordinal, Cost())
+    assert reaped(Skewed(true, 10 * HOUR_S)).settled == []
+    assert ledger.entries()[0].open
+
+
+def test_a_set_up_longer_than_the_lease_ends_as_timed_out(
+    mailbox: Mailbox, true: FakeClock
+) -> None:
+    driver = command(mailbox, Skewed(true, 0.0))
+    driver.provision()
+    setup = driver.begin_setup()
+    assert setup.step(driver.clock.monotonic()) is not None
+    true.advance(2 * HOUR_S)
+    with pytest.raises(TimedOut, match="max_hours = 2 ended the lease before any work had begun"):
+        setup.step(driver.clock.monotonic())
+
+
+def test_a_superseded_driver_rents_nothing(
+    mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is suspended between its last look at other drivers and the intent."""
+    estimate = PaidBackend.estimate
+
+    def slow(self: PaidBackend, order: Order) -> Cost:
+        taken_over(mailbox, 2)
+        return estimate(self, order)
+
+    driver = command(mailbox, Skewed(true, 0.0))
+    monkeypatch.setattr(PaidBackend, "estimate", slow)
+    with pytest.raises(Superseded, match="driver 2 took over"):
+        driver.provision()
+    assert PaidBackend.calls == []
+    assert Ledger(mailbox).entries() == []
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_what_a_superseded_driver_has_rented_late_is_given_back(
+    over: bool, mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is suspended in its request for machines. The other one may use them, or is done."""
+    provision = PaidBackend.provision
+
+    def slow(self: PaidBackend, order: Order) -> Lease:
+        taken_over(mailbox, 2)
+        if over:
+            Ledger(mailbox).gone(order.lease_id, "torn down")
+        return provision(self, order)
+
+    driver = command(mailbox, Skewed(true, 0.0))
+    monkeypatch.setattr(PaidBackend, "provision", slow)
+    with pytest.raises(Superseded):
+        driver.provision()
+    (entry,) = Ledger(mailbox).entries()
+    assert PaidBackend.alive() == ([] if over else [entry.lease.lease_id])
+
+
+def test_a_superseded_driver_ends_no_lease_in_the_ledger(
+    mailbox: Mailbox, true: FakeClock
+) -> None:
+    driver = command(mailbox, Skewed(true, 0.0))
+    lease = driver.provision()
+    taken_over(mailbox, 2)
+    with pytest.raises(Superseded):
+        driver.ledger.gone(lease.lease_id, "torn down")
+    assert Ledger(mailbox).entries()[0].open
+    assert [intent.order.lease_id for intent in local_intents()] == [lease.lease_id]
+
+
+def test_an_intent_is_never_written_over(mailbox: Mailbox, true: FakeClock) -> None:
+    """Not even by a driver that is suspended between the last check and the write."""
+    late, first = Ledger(mailbox), Ledger(mailbox)
+    ordinal, name = late.next_lease()
+    order = Order(lease_id=name, experiment="m", store_url=mailbox.store.url)
+    intent = first.intend(order, "paid", ordinal, Cost(per_hour=1.0))
+    true.advance(HOUR_S)
+    first.gone(name, "torn down")
+    with pytest.raises(StoreUnavailable, match="by another driver"):
+        late.intend(order, "paid", ordinal, Cost(per_hour=2.0))
+    (entry,) = first.entries()
+    assert entry.intent == intent and entry.gone is not None
+    assert entry.gone.lived_s == pytest.approx(HOUR_S)
+
+
+class WholeSeconds(MemoryStore):
+    """Stamps objects in whole seconds, as Azure and SFTP do."""
+
+    def now(self) -> float:
+        return float(int(super().now()))
+
+    def list(self, prefix: str):  # type: ignore[no-untyped-def]
+        for info in super().list(prefix):
+            yield ObjectInfo(info.key, info.size, float(int(info.updated_at)))
+
+
+def test_a_record_written_twice_in_one_second_is_read_again(true: FakeClock) -> None:
+    mailbox = Mailbox(WholeSeconds("memory://whole-seconds", true), "m")
+    ledger = Ledger(mailbox)
+    order = Order(lease_id="dy-0123456789", experiment="m", store_url=mailbox.store.url)
+    ledger.intend(order, "paid", 1, Cost())
+    for group in ("one", "two"):
+        lease = Lease(
+            lease_id=order.lease_id,
+            backend="paid",
+            order=order,
+            provider={"group": group},
+            created_at=1.0,
+        )
+        ledger.rented(lease)
+        true.advance(0.1)
+        assert ledger.entries()[0].lease.provider == {"group": group}
+    MemoryStore.forget("memory://whole-seconds")

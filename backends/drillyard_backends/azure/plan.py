@@ -267,7 +267,8 @@ def _priced(config: AzureConfig) -> Iterator[Finding]:
             "prices",
             f"the price list of {prices.date()} has no {config.vm_size}, so max_cost could not be "
             "kept",
-            f"another vm_size; or add its price: {prices.OVERRIDE}=FILE (see docs/azure.md)",
+            f"another vm_size; or add its price: {prices.OVERRIDE}=FILE "
+            "(see docs/how-to/azure.md)",
         )
 
 

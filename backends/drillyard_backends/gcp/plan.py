@@ -175,7 +175,8 @@ def _priced(config: GcpConfig) -> Iterator[Finding]:
             "prices",
             f"the price list of {prices.date()} has no {', '.join(unknown)}, so max_cost could "
             "not be kept",
-            f"another type; or add its price: {prices.OVERRIDE}=FILE (see docs/google-cloud.md)",
+            f"another type; or add its price: {prices.OVERRIDE}=FILE "
+            "(see docs/how-to/google-cloud.md)",
         )
 
 

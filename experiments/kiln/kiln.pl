@@ -1,5 +1,5 @@
 # A kiln, in Perl: a simulator that is a program of its own and knows nothing of Python.
-# It connects to drillyard, then answers each line with a line. docs/external-simulators.md
+# It connects to drillyard, then answers each line with a line. docs/how-to/external-simulators.md
 use strict;
 use warnings;
 use IO::Socket::INET;

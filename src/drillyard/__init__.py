@@ -1,6 +1,7 @@
 """drillyard: reinforcement-learning experiments that lose nothing.
 
-``load``, ``run`` and ``generate`` do from Python what the commands do; docs/python.md shows how.
+``load``, ``run`` and ``generate`` do from Python what the commands do; docs/how-to/python.md
+shows how.
 """
 
 from __future__ import annotations

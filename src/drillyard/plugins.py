@@ -1,8 +1,8 @@
 """Everything that the author of a plug-in imports, in one module.
 
 Backends, simulators, learners, baselines, workloads, stores and choosers use the names below;
-docs/plugins.md shows how. Other modules of drillyard may change between versions. The tests of a
-plug-in import their suite from ``drillyard.testing``.
+docs/how-to/plugins.md shows how. Other modules of drillyard may change between versions. The tests
+of a plug-in import their suite from ``drillyard.testing``.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import AttemptStart, Phase
 
 run = functools.partial(drillyard.run, flow=False)  # tests/flows has the way through Prefect
-DOC = Path(__file__).parents[2] / "docs" / "python.md"
+DOC = Path(__file__).parents[2] / "docs" / "how-to" / "python.md"
 
 WORKLOAD = '''
 """Counts; writes a point a step; goes on from the last checkpoint."""

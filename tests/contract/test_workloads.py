@@ -286,7 +286,7 @@ def test_ready_made_experiments(
 ) -> None:
     """`drillyard run` of each: the table, the report and MLflow have the same metrics.
 
-    The composite one has both others in it, which docs/workloads.md runs by themselves.
+    The composite one has both others in it, which docs/how-to/workloads.md runs by themselves.
     """
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
 

@@ -62,7 +62,7 @@ OLDER = re.findall(r"(?m)^\| (\d+) \| (.+?) \| (.*?) ?\|$", PAGE.read_text())
 """(number, what, remark) of the list of what older systems did."""
 SHOWN = {
     command.line
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    for page in runner.pages(ROOT)
     for block in runner.blocks(page.read_text())
     if block.language == "console"
     for command in runner.commands(block.body)

@@ -13,7 +13,7 @@ from tests.helpers import documents as runner
 from tests.helpers.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = runner.pages(ROOT)
 """What users read."""
 FOR_CONTRIBUTORS = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs/contributing").rglob("*.md"))]
 """Their links are tried; the commands are those of test_coverage.py."""

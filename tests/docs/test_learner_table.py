@@ -1,4 +1,4 @@
-"""The table of docs/learners.md is made of the code and of the trainings that are killed."""
+"""The table of docs/how-to/learners.md agrees with the code and the trainings that are killed."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from drillyard.spec.algorithms.networks import own_policies
 from drillyard.spec.algorithms.signatures import ACTION_SPACES, FROM_EPISODES, ON_POLICY
 from tests.contract.test_exact_resume import CASES
 
-PAGE = Path(__file__).parents[2] / "docs" / "learners.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "learners.md"
 SEEN = {"MlpPolicy": "flat", "CnnPolicy": "images", "MultiInputPolicy": "mappings"}
 LIBRARIES = {"stable_baselines3": "Stable-Baselines3", "sb3_contrib": "sb3-contrib"}
 
@@ -55,7 +55,7 @@ def exported(*kinds):
 def test_the_table_is_that_of_the_code():
     rows = [row(name) for name in names("learners")]
     found = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
-    assert found == rows, "docs/learners.md should have:\n" + "\n".join(rows)
+    assert found == rows, "docs/how-to/learners.md should have:\n" + "\n".join(rows)
 
 
 def test_what_is_called_exact_is_killed_and_compared():

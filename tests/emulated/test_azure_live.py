@@ -1,7 +1,7 @@
 """The whole way of a user on Azure ML: the same test on the emulator and in a real workspace.
 
 On the real Azure, which costs a few cents: name a workspace and an environment with drillyard as
-docs/azure.md does, then ``python -m pytest -m live_azure tests/emulated``:
+docs/how-to/azure.md does, then ``python -m pytest -m live_azure tests/emulated``:
 
     DRILLYARD_AZURE_SUBSCRIPTION_ID, DRILLYARD_AZURE_RESOURCE_GROUP, DRILLYARD_AZURE_WORKSPACE
     DRILLYARD_AZURE_ENVIRONMENT (or _IMAGE, _BUILD), DRILLYARD_AZURE_IDENTITY …

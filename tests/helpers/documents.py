@@ -1,4 +1,4 @@
-"""Runs what the documents say a user can type, and compares what he is said to see.
+"""Runs what the documents say a user can type, and compares what they are said to see.
 
 - A ```` ```console ```` block holds ``$ command`` lines; the lines below a command must appear in
   its output, in order; ``…`` stands for anything.
@@ -44,6 +44,13 @@ class Block:
     body: str
     file: str | None
     line: int
+
+
+def pages(top: Path) -> list[Path]:
+    """What users read: the README, and every page of the site but those for contributors."""
+    contributing = top / "docs" / "contributing"
+    found = sorted((top / "docs").rglob("*.md"))
+    return [top / "README.md", *(p for p in found if contributing not in p.parents)]
 
 
 def blocks(text: str) -> list[Block]:

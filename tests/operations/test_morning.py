@@ -1,6 +1,6 @@
 """A new user's morning: servers up, a run from the form, its progress, the alert, the report.
 
-With ``PICTURES=docs/pictures`` the pages are written there, for docs/operations.md.
+With ``PICTURES=docs/pictures`` the pages are written there, for docs/how-to/operations.md.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ PUBLIC = (
     "drillyard.plugins",
     "drillyard.errors",
     "drillyard.testing",
-    # For reading what an experiment reached; see docs/report.md and docs/resume.md.
+    # For reading what an experiment reached; see report.md and resume.md in docs.
     "drillyard.mailbox",
     "drillyard.results",
     "drillyard.statistics",

@@ -319,7 +319,7 @@ def image(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
             "image",
             "nothing says where machines get drillyard from: no image, container, wheelhouse or "
             "template",
-            "docs/google-cloud.md shows how to build an image (deployments/gcp/image)",
+            "docs/how-to/google-cloud.md shows how to build an image (deployments/gcp/image)",
         )
     if config.template is not None:
         answer = reader.compute(f"global/instanceTemplates/{quote(config.template)}")

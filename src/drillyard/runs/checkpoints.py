@@ -1,9 +1,9 @@
 """Checkpoints of a run: exact, atomic, free of pickle.
 
-A checkpoint is taken at a barrier (see ``docs/resume.md``) and contains everything that the rest
-of the run depends on. Its files are in the folder of the attempt that wrote it. The manifest is
-written last: it is the commit point. It may name files of earlier checkpoints, so that a replay
-buffer is stored once, as append-only segments.
+A checkpoint is taken at a barrier (see ``docs/explanation/resume.md``) and contains everything
+that the rest of the run depends on. Its files are in the folder of the attempt that wrote it. The
+manifest is written last: it is the commit point. It may name files of earlier checkpoints, so that
+a replay buffer is stored once, as append-only segments.
 
     runs/<run>/attempts/train-<n>/checkpoints/<step>/<name>      tensors, arrays, JSON
     runs/<run>/attempts/train-<n>/checkpoints/<step>/manifest.json

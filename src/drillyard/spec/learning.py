@@ -39,7 +39,9 @@ def _is_none(value: Json) -> bool:
 class Wrapper(Strict):
     """A wrapper around the simulator, applied in the order of the list."""
 
-    name: str = Field(description="Name from the table in docs/simulators.md, or `module:Class`.")
+    name: str = Field(
+        description="Name from the table in docs/how-to/simulators.md, or `module:Class`."
+    )
     args: dict[str, Any] = Field(default_factory=dict, description="Its arguments.")
 
 

@@ -11,7 +11,17 @@ if TYPE_CHECKING:
 
 SECTIONS = {
     "Write an experiment": ("generate", "explain", "check", "plan", "list", "schema", "new"),
-    "Run it": ("run", "resume", "cancel", "status", "logs", "bench", "launch", "rehearse"),
+    "Run it": (
+        "run",
+        "resume",
+        "cancel",
+        "status",
+        "logs",
+        "bench",
+        "launch",
+        "rehearse",
+        "replay",
+    ),
     "See results": ("results", "report", "assess", "tensorboard", "sync", "cost"),
     "Use a policy": (
         "export",

@@ -40,6 +40,7 @@ SECTIONS = {
         "down",
         "deploy",
         "undeploy",
+        "schedule",
         "reap",
         "protect",
         "simulate-preemption",

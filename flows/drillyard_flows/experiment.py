@@ -10,7 +10,6 @@ import contextvars
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from uuid import UUID
 
 from prefect import flow, get_run_logger
@@ -42,9 +41,8 @@ THREADS = 96
 def run_name() -> str:
     """Returns the name of a flow run, which is the experiment's."""
     parameters = flow_run.parameters
-    file = str(parameters.get("file") or "experiment")
-    preset = not Path(file).suffix  # cstr/ppo makes the experiment cstr-ppo
-    return str(parameters.get("name") or (file.replace("/", "-") if preset else Path(file).stem))
+    given = form.name_of(parameters, flow_run.scheduled_start_time, flow_run.tags)
+    return given or form.called(parameters)
 
 
 @flow(
@@ -80,7 +78,8 @@ def experiment(
     Raises:
         RunFailed: At least one run has no result.
     """
-    return driven(form.request_of(locals()), study=False)
+    request = form.request_of(locals(), flow_run.scheduled_start_time, flow_run.tags)
+    return driven(request, study=False)
 
 
 def driven(request: Request, *, study: bool) -> FlowResult:

@@ -36,7 +36,9 @@ def _end(flow_run: FlowRun, *, stop: bool) -> None:
     from drillyard_flows.request import loaded_of
 
     try:
-        request = request_of(flow_run.parameters or {})
+        request = request_of(
+            flow_run.parameters or {}, flow_run.expected_start_time, flow_run.tags
+        )
         loaded = loaded_of(request)
     except UserError as error:
         # The flow run failed for the same reason, before it created anything.

@@ -7,6 +7,7 @@ subflow would cost a second each.
 from __future__ import annotations
 
 from prefect import flow
+from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from drillyard_flows import form, hooks
@@ -47,4 +48,5 @@ def study(
     Raises:
         RunFailed: Too many trials failed.
     """
-    return driven(form.request_of(locals()), study=True)
+    request = form.request_of(locals(), flow_run.scheduled_start_time, flow_run.tags)
+    return driven(request, study=True)

@@ -95,7 +95,7 @@ def test_it_is_named_and_goes_on_once_it_is_mended(file: Path, tmp_path: Path) -
     with pytest.raises(RunFailed):
         drillyard.run(file, store=store, report=False, flow=False)
     mailbox = Mailbox(open_store(str(store)), "faulty")
-    where = r"step \d+ of an episode \(copy 1, seed {}\)"
+    where = r"step \d+ of (?:an episode|episode \d+) \(copy 1, reset with seed {}\)"
     for seed, words in (
         (1, "no environment step for 30 s .* it hangs in " + where.format(2)),
         (11, "never lets go of the interpreter, in " + where.format(12)),

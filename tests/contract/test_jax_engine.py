@@ -258,6 +258,8 @@ def test_a_program_of_its_own_is_trained_on_and_none_is_left(tmp_path):
 
 def test_a_training_that_diverges_says_so_and_what_may_help(tmp_path):
     run = run_of(tmp_path, args={**ROLLOUT, "learning_rate": 1e38})
-    with pytest.raises(RunFailed, match=r"became nan at step 64 \(seed 3\)") as caught:
+    with pytest.raises(
+        RunFailed, match=r"became nan at training step 64 \(run seed 3\)"
+    ) as caught:
         run.phase(Phase.TRAIN)
     assert "learning_rate" in caught.value.hint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from drillyard.registry import load_object
 from drillyard.spec.load import load
 from drillyard.spec.presets import experiment_file, steps, table
 from drillyard_flows.deploying.files import desired
-from drillyard_flows.form import request_of
+from drillyard_flows.form import SCHEDULED, request_of
 from drillyard_flows.request import loaded_of
 from tests.benchmarks.presets import STEPS
 
@@ -57,6 +58,23 @@ def test_the_study_that_ships_is_one() -> None:
         "seeds=[1, 2, 3]",
         "budget.max_cost=2.5",
     ]
+
+
+def test_a_schedule_has_a_name_for_each_of_its_runs() -> None:
+    """Under one name, the second run would find everything done."""
+    nights = [datetime(2026, 3, day, 3, 5, tzinfo=UTC) for day in (1, 2)]
+    for parameters in ({"file": "cstr/ppo"}, {"file": "m.yaml", "name": "mine-{date}-{time}"}):
+        first, second, again = [
+            request_of(parameters, night, [SCHEDULED]).name for night in (*nights, nights[0])
+        ]
+        # The same run, repeated later, continues its own experiment.
+        assert first != second and first == again
+    assert request_of({"file": "cstr/ppo"}, nights[0], [SCHEDULED]).name == (
+        "cstr-ppo-2026-03-01-0305"
+    )
+    # Whoever gives a name, or asks for a run by hand, continues that experiment.
+    assert request_of({"file": "m.yaml", "name": "mine"}, nights[0], [SCHEDULED]).name == "mine"
+    assert request_of({"file": "m.yaml"}, nights[0]).name is None
 
 
 @pytest.mark.parametrize("entry", table(), ids=lambda entry: entry["name"])

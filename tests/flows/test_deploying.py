@@ -19,6 +19,7 @@ from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
+MINE = "schema: 1\nname: own\nworkload: mock\nseeds: [1]\n"
 
 
 class Deployer:
@@ -27,7 +28,11 @@ class Deployer:
     def __init__(self, api: Api, folder: Path) -> None:
         self._api, self._folder = api, folder
 
-    def __call__(self, *words: str, code: int = 0) -> Any:
+    def __call__(self, *words: str) -> Any:
+        return {(row["kind"], row["name"]): row["what"] for row in self.raw(*words)}
+
+    def raw(self, *words: str, code: int = 0) -> Any:
+        """What a command prints as JSON; None where it refuses."""
         done = subprocess.run(
             [DRILLYARD, *words, "--json"],
             capture_output=True,
@@ -38,7 +43,7 @@ class Deployer:
             env={**os.environ, "PREFECT_API_URL": self._api.url, "HOOK": "http://127.0.0.1:9/x"},
         )
         assert done.returncode == code, done.stdout + done.stderr
-        return {(row["kind"], row["name"]): row["what"] for row in json.loads(done.stdout)}
+        return None if code else json.loads(done.stdout)
 
     def deployment(self, name: str, flow: str) -> dict[str, Any]:
         """A deployment as the server has it."""
@@ -90,13 +95,23 @@ def test_all_of_it_once_and_away_again(api: Api, tmp_path: Path) -> None:
     where = f"/deployments/{nightly['id']}"
     api.patch(where, {"parameters": {"file": "cstr/sac"}})
     api.patch(f"{where}/schedules/{nightly['schedules'][0]['id']}", {"active": True})
+    # Somebody else adds a schedule of their own.
+    own = {"interval": 3600.0, "anchor_date": "2026-01-01T00:00:00Z", "timezone": "UTC"}
+    added = {"active": True, "schedule": own, "parameters": {"file": "mine.yaml"}, "slug": "mine"}
+    api.post(f"{where}/schedules", [added, {"active": False, "schedule": own}])
     again = deploy("deploy")
     assert {key: what for key, what in again.items() if what} == {
         ("deployment", "experiment/nightly"): "parameters"
     }
     nightly = deploy.deployment("nightly", "experiment")
     assert nightly["parameters"] == {"file": "cstr/ppo"}
-    assert [s["active"] for s in nightly["schedules"]] == [True]
+    kept = {s["slug"]: (s["active"], s["parameters"]) for s in nightly["schedules"]}
+    assert kept == {
+        "nightly": (True, {}),
+        "mine": (True, {"file": "mine.yaml"}),
+        None: (False, {}),
+    }
+    assert not any(deploy("deploy").values())
 
     # The form: a wrong name or a wrong type is refused when a run is asked for.
     for wrong in ({"sedes": 3}, {"seeds": "many"}, {"seeds": -1}):
@@ -111,6 +126,25 @@ def test_all_of_it_once_and_away_again(api: Api, tmp_path: Path) -> None:
         made = deploy.deployment(name, flow)["id"]
         api.post(f"/deployments/{made}/create_flow_run", {"state": later})
     assert findings(api) == []
+
+    # A file of one's own gets a schedule by the command, and loses it again.
+    file = tmp_path / "mine.yaml"
+    file.write_text(MINE)
+    where_to = {"flow": "experiment", "name": "nightly"}
+    for words, what in (
+        (["--cron", "0 3 * * *"], "the schedule was added"),
+        (["--cron", "0 3 * * *"], "the schedule is up to date"),
+        (["--cron", "0 4 * * *", "--timezone", "Europe/Berlin"], "the schedule was changed"),
+    ):
+        assert deploy.raw("schedule", "mine.yaml", *words)["what"] == what
+    (own_one,) = [s for s in deploy.deployment(**where_to)["schedules"] if s["slug"] == "own"]
+    assert own_one["schedule"]["cron"] == "0 4 * * *" and own_one["active"]
+    assert own_one["parameters"] == {"file": str(file), "name": "own-{date}-{time}"}
+    deploy.raw("schedule", "mine.yaml", "--cron", "every night", code=2)
+    deploy.raw("schedule", "mine.yaml", code=2)
+    assert deploy.raw("schedule", "mine.yaml", "--off")["what"] == "the schedule was deleted"
+    left = {s["slug"] for s in deploy.deployment(**where_to)["schedules"]}
+    assert left == {"nightly", "mine", None}
 
     removed = deploy("undeploy")
     assert {n for k, n in would if k != "block type"} <= {n for _, n in removed}

@@ -29,8 +29,9 @@ def test_by_a_schedule(team: Yard) -> None:
     # Prefect looks at new schedules once a minute, and begins nothing that is past by then.
     soon = (datetime.now(UTC) + timedelta(seconds=100)).isoformat()
     schedule = {"interval": 86_400, "anchor_date": soon}
+    parameters = {"file": str(file), "name": "at-night"}  # without a name, it has one for each run
     (made,) = team.api.post(
-        where, [{"active": True, "schedule": schedule, "parameters": {"file": str(file)}}]
+        where, [{"active": True, "schedule": schedule, "parameters": parameters}]
     )
     try:
         run = newest(team, "at-night")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from drillyard.cli.common import JsonOption, print_json
+from drillyard_flows.deploying import scheduling
 
 FolderOption = Annotated[
     Path,
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
     """
     app.command("deploy")(deploy)
     app.command("undeploy")(undeploy)
+    app.command("schedule", epilog=scheduling.EXAMPLES)(scheduling.schedule)
 
 
 def deploy(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ValidationError
@@ -51,7 +52,7 @@ class Deployment:
         return changed(_before(existing), self._after(existing))
 
     def apply(self, client: SyncPrefectClient) -> None:
-        """See ``Part``; a schedule that a user switched on or off stays so."""
+        """See ``Part``; schedules that people added stay, and so does who switched ours."""
         existing = self._existing(client)
         if existing is not None and not changed(_before(existing), self._after(existing)):
             return
@@ -97,7 +98,7 @@ class Deployment:
             "form": self._form(),
             "work pool": self._pool(),
             "folder": self._job(),
-            "schedules": [_schedule(s) for s in self._schedules(existing)],
+            "schedules": _sorted(self._schedules(existing)),
             "concurrency limit": (limit, options and str(options.collision_strategy)),
         }
 
@@ -152,6 +153,12 @@ class Deployment:
                     value=slug,
                     hint="cron: '0 3 * * *', timezone: Europe/Berlin, slug: nightly",
                 ) from None
+        # An update replaces all schedules of a deployment: those that people added come along.
+        own = {schedule.get("slug") for schedule in self._entry.get("schedules") or []}
+        for added in existing.schedules if existing is not None else []:
+            if added.slug not in own:
+                fields = added.model_dump(include=set(DeploymentScheduleCreate.model_fields))
+                schedules.append(DeploymentScheduleCreate.model_validate(fields))
         return schedules
 
 
@@ -166,9 +173,14 @@ def _before(existing: DeploymentResponse) -> dict[str, object]:
         "form": existing.parameter_openapi_schema,
         "work pool": existing.work_pool_name,
         "folder": existing.job_variables,
-        "schedules": [_schedule(s) for s in existing.schedules],
+        "schedules": _sorted(existing.schedules),
         "concurrency limit": (limit and limit.limit, options and str(options.collision_strategy)),
     }
+
+
+def _sorted(schedules: Sequence[BaseModel]) -> list[JsonObject]:
+    """The schedules in one order: the server has none."""
+    return sorted(map(_schedule, schedules), key=lambda s: json.dumps(s, sort_keys=True))
 
 
 def _schedule(schedule: BaseModel) -> JsonObject:

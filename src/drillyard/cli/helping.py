@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
 SECTIONS = {
     "Write an experiment": ("generate", "explain", "check", "plan", "list", "schema", "new"),
-    "Run it": ("run", "resume", "cancel", "status", "logs", "bench", "launch", "rehearse"),
+    "Run it": (
+        "run",
+        "resume",
+        "cancel",
+        "status",
+        "logs",
+        "bench",
+        "launch",
+        "rehearse",
+        "replay",
+    ),
     "See results": ("results", "report", "assess", "tensorboard", "sync", "cost"),
     "Use a policy": (
         "export",
@@ -35,6 +45,7 @@ SECTIONS = {
         "down",
         "deploy",
         "undeploy",
+        "schedule",
         "reap",
         "protect",
         "simulate-preemption",

@@ -46,6 +46,7 @@ MODULES = (
     "new",
     "assess",
     "record",
+    "replay",
 )
 """Modules of ``drillyard.cli``; each has ``register(app)``."""
 OF_EXTRAS = {"rehearse": "Run an experiment on an emulated cloud on this machine."}

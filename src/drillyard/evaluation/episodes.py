@@ -17,7 +17,7 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import RunFailed
 from drillyard.metrics.step_csv import Log
 from drillyard.simulators.make import make_env, make_vec, raw_world
-from drillyard.simulators.vec_state import load_normalisation
+from drillyard.simulators.vec_state import failed, load_normalisation
 from drillyard.simulators.wrappers import Env, Scripted
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
@@ -258,8 +258,8 @@ def run_episodes(
             step += 1
             _must_be_finite("action of the policy", actions, step, planned, upcoming)
             observations, rewards, dones, infos = venv.step(actions)
-            _must_be_finite("reward", rewards, step, planned, upcoming)
-            _must_be_finite("observation", observations, step, planned, upcoming)
+            for what, values in (("reward", rewards), ("observation", observations)):
+                _must_be_finite(what, values, step, planned, upcoming, venv)
             for copy, info in enumerate(infos):
                 steps = rows.get(upcoming[copy])
                 if steps is not None:
@@ -362,11 +362,16 @@ def _one(observations: Observation, copy: int) -> Observation:
 
 
 def _must_be_finite(
-    what: str, values: Observation, step: int, planned: Sequence[Planned], upcoming: Sequence[int]
+    what: str,
+    values: Observation,
+    step: int,
+    planned: Sequence[Planned],
+    upcoming: Sequence[int],
+    simulators: VecEnv | None = None,
 ) -> None:
     if isinstance(values, dict):
         for key, part in values.items():
-            _must_be_finite(f"{what} {key!r}", part, step, planned, upcoming)
+            _must_be_finite(f"{what} {key!r}", part, step, planned, upcoming, simulators)
         return
     array = np.asarray(values)
     if array.dtype.kind != "f" or np.isfinite(array).all():
@@ -374,6 +379,8 @@ def _must_be_finite(
     copy = int(np.argwhere(~np.isfinite(array))[0][0])
     value = array[copy].ravel()
     bad = value[~np.isfinite(value)][0]
+    if simulators is not None:
+        failed(simulators, copy)
     episode = planned[min(upcoming[copy], len(planned) - 1)]
     raise RunFailed(
         f"{what} is {bad} at step {step} of copy {copy} of the evaluation "

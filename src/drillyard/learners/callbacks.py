@@ -19,6 +19,7 @@ from drillyard.errors import ConfigError, RunFailed
 from drillyard.learners.training import Training
 from drillyard.learners.types import UserCallback
 from drillyard.registry import load_object
+from drillyard.simulators import vec_state
 from drillyard.spec.learning import CallbackSpec
 from drillyard.spec.references import reveal
 
@@ -88,9 +89,10 @@ class TrainingCallback(BaseCallback):  # type: ignore[misc]
             return  # the squares of very large numbers overflowed
         copy, *index = (int(i) for i in bad[0])
         place = f"[{', '.join(map(str, index))}]" if index else ""
+        self._training.refused_at = self.num_timesteps
+        where = vec_state.failed(self._training.venv, copy)
         raise RunFailed(
-            f"the simulator returned {values[tuple(bad[0])]} as {what}{place} in copy {copy} at "
-            f"step {self.num_timesteps} (seed {self._training.seed})",
+            f"the simulator returned {values[tuple(bad[0])]} as {what}{place}, at {where}",
             hint="`drillyard check` steps the simulator and shows where it breaks",
         )
 

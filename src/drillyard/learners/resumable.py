@@ -16,6 +16,7 @@ from drillyard.spec import ExperimentSpec
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.vec_env import VecEnv
 
     from drillyard.learners.types import TrainingState
 
@@ -40,24 +41,47 @@ def must_fit(checkpoint: Checkpoint, spec: ExperimentSpec) -> None:
         SpaceMismatch: It belongs to another simulator; names both spaces.
         ConfigError, SimulatorError: The experiment cannot be built here.
     """
-    assert spec.learner is not None and spec.simulator is not None
-    # Shapes do not depend on the number of copies. No seed: this process keeps its random numbers.
+    assert spec.simulator is not None
+    # Shapes do not depend on the number of copies.
     venv = make_vec(spec.simulator, 1, 0)
     try:
-        model = sb3_build.build(
-            spec.learner.algorithm,
-            spec.learner.policy,
-            spec.learner.args,
-            venv,
-            None,
-            "cpu",
-            spec.learner.engine,
-        )
-        tree = tree_of(checkpoint, model)
-        model._setup_learn(1)
-        restore(checkpoint, model, tree, observations=False)
+        restored(checkpoint, spec, venv)
     finally:
         venv.close()
+
+
+def restored(
+    checkpoint: Checkpoint, spec: ExperimentSpec, venv: VecEnv
+) -> tuple[BaseAlgorithm, TrainingState]:
+    """A model with the state of a checkpoint, on new simulators.
+
+    Args:
+        checkpoint: A checkpoint whose hashes were verified.
+        spec: The experiment as the worker of the run sees it, with a built-in learner.
+        venv: The simulators.
+
+    Returns:
+        The model, and everything that the checkpoint holds.
+
+    Raises:
+        CheckpointRefused: It belongs to another network; names tensors and shapes.
+        SpaceMismatch: It belongs to another simulator; names both spaces.
+    """
+    assert spec.learner is not None
+    # No seed: this process keeps its random numbers.
+    model = sb3_build.build(
+        spec.learner.algorithm,
+        spec.learner.policy,
+        spec.learner.args,
+        venv,
+        None,
+        "cpu",
+        spec.learner.engine,
+    )
+    tree = tree_of(checkpoint, model)
+    model._setup_learn(1)
+    restore(checkpoint, model, tree, observations=False)
+    return model, tree
 
 
 def copies_of(tree: TrainingState) -> int:

@@ -25,7 +25,7 @@ from drillyard.learners.log_start import announce
 from drillyard.learners.plan import Plan, make_plan
 from drillyard.learners.result_files import result_files
 from drillyard.learners.sb3_state import device_of
-from drillyard.learners.training import Finished, Training, divergence
+from drillyard.learners.training import Finished, Training, divergence, place_in_training
 from drillyard.learners.training_videos import TrainingVideos
 from drillyard.learners.types import Observation, Space
 from drillyard.learners.vec_mode import choose
@@ -189,7 +189,8 @@ class Sb3Learner:
             except ValueError as error:
                 raise divergence(model, training.seed, error) from error
             training.end()
-        except BaseException:
+        except BaseException as error:
+            place_in_training(error, training, model.num_timesteps, model.n_envs)
             _save_after_failure(training, events)
             raise
         if training.ended_by == "steps" and model.num_timesteps < plan.total_steps:

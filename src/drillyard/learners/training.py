@@ -24,6 +24,7 @@ from drillyard.metrics.streams import StreamWriter
 from drillyard.runs.checkpoints import Checkpoint
 from drillyard.runs.workload import RunContext
 from drillyard.simulators import vec_state
+from drillyard.system import episode_memory
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -83,6 +84,8 @@ class Training:
         self.attention = False
         self.next_event = 0
         self.ended_by = "steps"
+        self.refused_at: int | None = None
+        """Step at which the simulators returned what no learner can use."""
         self.cloned: JsonObject | None = None
         """Summary of the imitation before the first step, None where nothing was imitated."""
         assert context.spec.simulator is not None
@@ -275,8 +278,8 @@ class Training:
     def diverged(self, what: str, step: int) -> NoReturn:
         """Raise the error for numbers of the learner that are not finite."""
         raise RunFailed(
-            f"{what} at step {step} (seed {self.seed}); the last checkpoint is from step "
-            f"{self._checkpoints.step or 0}",
+            f"{what} at training step {step} (run seed {self.seed}); the last checkpoint is from "
+            f"step {self._checkpoints.step or 0}",
             hint="a smaller learning_rate or max_grad_norm, or the wrapper `normalize`, may help",
         )
 
@@ -329,6 +332,26 @@ def divergence(model: BaseAlgorithm, seed: int, error: ValueError) -> Exception:
         return error
     what = f"the parameter {broken}" if broken else "the distribution of actions"
     return RunFailed(
-        f"{what} is no longer finite at step {model.num_timesteps} (seed {seed})",
+        f"{what} is no longer finite at training step {model.num_timesteps} (run seed {seed})",
         hint="a smaller learning_rate or max_grad_norm, or the wrapper `normalize`, may help",
     )
+
+
+def place_in_training(error: BaseException, training: Training, done: int, copies: int) -> None:
+    """Add the step of the training and the run's seed to what a simulator raised.
+
+    Args:
+        error: What ended the training.
+        training: The training.
+        done: Environment steps that Stable-Baselines3 has counted.
+        copies: Steps that it counts at once.
+    """
+    if isinstance(error, Stopped | InfrastructureError) or not isinstance(error, Exception):
+        return
+    if "training step" in str(error):
+        return
+    # What the callback refuses was counted already; what a simulator raises was not.
+    counted = training.refused_at is not None
+    step = done if counted else done + copies
+    episode_memory.training_step = step
+    error.add_note(f"training step {step:,}, run seed {training.seed}")

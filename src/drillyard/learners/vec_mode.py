@@ -65,7 +65,8 @@ def choose(context: RunContext, simulator: SimulatorSpec, n_envs: int, begun: bo
         return train.copies
     rule = by_rule(bool(context.run.choices.get("vectorised")), simulator)
     # The parts of a composite share a run.
-    key = f"runs/{context.run.run}/copies/{context.child or 'run'}.json"
+    run = context.run
+    key = f"runs/{run.run}/copies/{context.child or 'run'}.json"
     known = context.mailbox.read(key, Copies)
     if known is not None:
         return known.how
@@ -73,7 +74,11 @@ def choose(context: RunContext, simulator: SimulatorSpec, n_envs: int, begun: bo
     if begun or context.run.lineage is not None or rule == "vectorised":
         return rule
     with preserved_randomness():
-        fastest = _fastest(simulator, n_envs, train.steps or 0)
+        try:
+            fastest = _fastest(simulator, n_envs, train.steps or 0)
+        except Exception as error:
+            error.add_note(f"before training step 1, with random actions; run seed {run.seed}")
+            raise
     context.mailbox.create(key, fastest)
     kept = context.mailbox.read(key, Copies) or fastest
     if kept.steps_per_s:

@@ -15,6 +15,7 @@ from drillyard.registry import importable, load_object, nearest
 from drillyard.simulators import GYMNASIUM_IDS
 from drillyard.simulators.batch_protocol import VectorSimulator
 from drillyard.simulators.classes import Simulator, registered, simulator_class
+from drillyard.simulators.episode_recorder import recorder
 from drillyard.simulators.flat_spaces import flattened, needs_flattening
 from drillyard.simulators.metric_wrapper import EpisodeMetrics
 from drillyard.simulators.plain import make_plain
@@ -75,7 +76,7 @@ def make_env(
     lesson = checked_lesson(spec, env)
     if training and (lesson or spec.curriculum is not None):
         env = LessonWrapper(env, lesson, seed, copy, streams)
-    return EpisodeMonitor(env, copy)
+    return EpisodeMonitor(env, copy, recorder(spec, copy, training, streams))
 
 
 def make_vec(
@@ -168,7 +169,14 @@ def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int, streams: int) -> Ve
             )
         made = make(n_envs, **reveal(spec.args))
         return VectorisedEnv(
-            made, n_envs, lesson, type(layers(one)[-1]), horizon(one), seed, streams
+            made,
+            n_envs,
+            lesson,
+            type(layers(one)[-1]),
+            horizon(one),
+            seed,
+            streams,
+            recorder(spec, 0, True, streams, n_envs),
         )
     finally:
         one.close()

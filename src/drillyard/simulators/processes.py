@@ -38,6 +38,7 @@ from drillyard.simulators.types import (
     StepResult,
 )
 from drillyard.simulators.wrappers import (
+    EpisodeMonitor,
     LessonWrapper,
     is_silent,
     layers,
@@ -226,6 +227,9 @@ class _Courier(Layer):
 
     def _nothing(self) -> Observation:
         return self.observation_space.sample() if self._seen is None else self._seen
+
+    def failed(self) -> str:
+        return "".join(m.failed() for m in layers(self.env) if isinstance(m, EpisodeMonitor))
 
     def silent_layers(self) -> list[str]:
         return [type(layer).__name__ for layer in layers(self.env) if is_silent(layer)]

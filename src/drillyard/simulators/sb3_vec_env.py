@@ -7,8 +7,9 @@ from gymnasium.utils.seeding import np_random
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
-from drillyard.errors import CorruptObject, SimulatorError
+from drillyard.errors import CorruptObject, RunFailed, SimulatorError
 from drillyard.simulators.batch_protocol import VectorSimulator, first
+from drillyard.simulators.episode_recorder import EpisodeRecorder
 from drillyard.simulators.far_outside import FarOutside
 from drillyard.simulators.state import State, load_rng, rng_state
 from drillyard.simulators.streams import SeededCopies, copy_seeds, lesson_word
@@ -33,6 +34,7 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         horizon: Longest episode in steps, None where nothing bounds it.
         seed: Until ``seed`` is called.
         streams: Version of the random numbers, see ``streams``.
+        recorder: Records the steps; None: they are not recorded.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         horizon: int | None,
         seed: int,
         streams: int = 1,
+        recorder: EpisodeRecorder | None = None,
     ) -> None:
         self.streams, self._word = streams, lesson_word(streams)
         self._simulator, self.lesson, self._declared = simulator, lesson, declared
@@ -57,6 +60,8 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         self._actions = np.zeros(0)
         self._far = FarOutside(simulator.observation_space, declared.__name__)
         self._steps = 0
+        self._recorder = recorder
+        self._rewards = bytes(8 * n)
 
     def reset(self) -> Batch:
         """Begin all copies, with the seeds of ``seed`` where it was called."""
@@ -67,6 +72,8 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
             self._begin(copy)
         self._reset_seeds()
         self._reset_options()
+        if self._recorder is not None:
+            self._recorder.wanted = True
         return self._simulator.observe()
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -75,16 +82,23 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
 
     def step_wait(self) -> tuple[Batch, np.ndarray, np.ndarray, list[Info]]:
         """Step; copies whose episode ended are begun again."""
+        if self._recorder is not None:
+            if self._recorder.due(self.lesson):
+                self._recorder.begin_all(self.state(), self.lesson, self._steps)
+            self._recorder.step(self._actions, self._rewards)
         self._steps += 1
         at = (0, self._steps, self._lesson_seeds[0], self.num_envs)
         step_marker.enter(*at)
         try:
             rewards, terminated, truncated = self._stepped(at)
         except (Exception, SystemExit) as error:
+            self.failed(0)
             step_marker.note(error, *at)
             raise
         finally:
             step_marker.leave(0)
+        if self._recorder is not None:
+            self._rewards = np.asarray(rewards, np.float64).tobytes()
         self._returns += rewards
         self._lengths += 1
         dones = terminated | truncated
@@ -94,6 +108,7 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
             self._far.look(seen)
             return seen, rewards.astype(np.float32), dones, infos
         last = self._simulator.observe()
+        self._must_be_finite(last, np.flatnonzero(dones))
         for copy in (int(c) for c in np.flatnonzero(dones)):
             infos[copy] = self._simulator.info(copy) | {
                 "TimeLimit.truncated": bool(truncated[copy] and not terminated[copy]),
@@ -104,6 +119,33 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
                 infos[copy]["lesson"] = self._drawn[copy]
             self._begin(copy)
         return self._simulator.observe(), rewards.astype(np.float32), dones, infos
+
+    def _must_be_finite(self, last: Batch, copies: np.ndarray) -> None:
+        """Refuses last observations that are not finite; learners look at all others.
+
+        Raises:
+            RunFailed: With the copy.
+        """
+        for part in last.values() if isinstance(last, dict) else [last]:
+            if part.dtype.kind == "f" and not np.isfinite(part[copies]).all():
+                copy = next(int(c) for c in copies if not np.isfinite(part[c]).all())
+                raise RunFailed(
+                    "the simulator returned a last observation that is not finite, at "
+                    f"{self.failed(copy)}",
+                    hint="`drillyard check` steps the simulator and shows where it breaks",
+                )
+
+    @property
+    def simulator(self) -> VectorSimulator:
+        """The copies."""
+        return self._simulator
+
+    def failed(self, copy: int) -> str:
+        """Keep the record of these steps; returns where a copy is."""
+        if self._recorder is not None:
+            self._recorder.fail(self._steps)
+        length, seed = int(self._lengths[copy]), self._lesson_seeds[copy]
+        return step_marker.place(copy, length, seed, episode=self._episodes[copy])
 
     def _stepped(self, at: tuple[int, int, int, int]) -> tuple[np.ndarray, ...]:
         """Steps the simulator, and refuses what numpy would convert silently.
@@ -167,9 +209,13 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         self._drawn = [dict(drawn) for drawn in state["drawn"]]
         self._returns = np.array(state["returns"], np.float64)
         self._lengths = np.array(state["lengths"], np.int64)
+        if self._recorder is not None:
+            self._recorder.wanted = True
 
     def close(self) -> None:
-        """Does nothing: nothing is open."""
+        """Delete a record that is not needed; nothing else is open."""
+        if self._recorder is not None:
+            self._recorder.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[object]:
         """What the class of one copy declares, once a copy."""

@@ -172,6 +172,19 @@ def freeze_normalisation(venv: VecEnv) -> None:
         normalize.norm_reward = False
 
 
+def failed(venv: VecEnv, copy: int) -> str:
+    """Keeps the record of a copy's episode; returns where the copy is.
+
+    Args:
+        venv: The copies.
+        copy: The one that returned something that cannot be used.
+    """
+    base = _vec_layers(venv)[-1]
+    if isinstance(base, VectorisedEnv):
+        return base.failed(copy)
+    return str(venv.env_method("failed", indices=copy)[0])
+
+
 def set_lesson(venv: VecEnv, lesson: Lesson) -> None:
     """Uses another lesson from the next episode of each copy on."""
     base = _vec_layers(venv)[-1]

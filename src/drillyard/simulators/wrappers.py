@@ -6,7 +6,9 @@ that are known here; *stateless* when it keeps nothing between steps; *silent* o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import gymnasium as gym
 import numpy as np
@@ -22,6 +24,10 @@ from drillyard.simulators.types import StepResult as StepResult
 from drillyard.spec.simulator.lessons import Lesson, draw
 from drillyard.system import step_marker
 
+if TYPE_CHECKING:
+    from drillyard.simulators.episode_recorder import EpisodeRecorder
+
+_STEPPED = "`drillyard check` steps the simulator and shows where it breaks"
 _STATELESS: tuple[type, ...] = (
     gw.ClipAction,
     gw.ClipReward,
@@ -94,19 +100,26 @@ class EpisodeMonitor(Layer):
     """Sums up each episode into ``info["episode"] = {"r": return, "l": length}`` at its end.
 
     It wraps everything except the normalisation, so the return is the simulator's own.
-    Exceptions of the simulator get a note with step, copy and seed.
+    Exceptions of the simulator get a note with step, episode, copy and seed, and the episode is
+    recorded (``EpisodeRecorder``) in an attempt of a run.
 
     Args:
         env: What to wrap.
         copy: Index of this copy of the simulator.
+        recorder: Records its episodes; None: they are not recorded.
     """
 
-    def __init__(self, env: Env, copy: int = 0) -> None:
+    def __init__(self, env: Env, copy: int = 0, recorder: EpisodeRecorder | None = None) -> None:
         super().__init__(env)
         self._return = 0.0
         self._length = 0
         self._copy = copy
         self._seed: int | None = None
+        self._episode = 0
+        self._options: Options | None = None
+        self._reward = 0.0
+        self._recorder = recorder
+        self._lessons = next((e for e in layers(env) if isinstance(e, LessonWrapper)), None)
         space = env.observation_space
         parts = space.items() if isinstance(space, gym.spaces.Dict) else [("", space)]
         self._far = FarOutside(space, type(layers(env)[-1]).__name__)
@@ -118,47 +131,102 @@ class EpisodeMonitor(Layer):
 
     def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
         """Begin an episode."""
-        self._return, self._length = 0.0, 0
         self._seed = self._seed if seed is None else seed
+        self._episode += 1
+        self._options = options
+        if self._recorder is not None:
+            self._record_reset(seed, options)
+        self._return, self._length = 0.0, 0
         step_marker.enter(self._copy, 0, self._seed)
         try:
             observation, info = self.env.reset(seed=seed, options=options)
         except (Exception, SystemExit) as error:
-            step_marker.note(error, self._copy, 0, self._seed)
+            self.failed()
+            step_marker.note(error, self._copy, 0, self._seed, episode=self._episode)
             raise
         finally:
             step_marker.leave(self._copy)
-        self._must_fit(observation)
+        self._must_fit(observation, whole=True)
         return observation, info
 
     def step(self, action: Action) -> StepResult:
         """Step, and sum up."""
+        if self._recorder is not None:
+            if self._recorder.wanted:
+                self._record_state()
+            self._recorder.step(action, self._reward)
         step_marker.enter(self._copy, self._length + 1, self._seed)
+        self._length += 1
         try:
             observation, reward, terminated, truncated, info = self.env.step(action)
         except (Exception, SystemExit) as error:
-            step_marker.note(error, self._copy, self._length + 1, self._seed)
+            self.failed()
+            step_marker.note(error, self._copy, self._length, self._seed, episode=self._episode)
             raise
         finally:
             step_marker.leave(self._copy)
-        self._length += 1
         try:
-            self._return += float(reward)
+            self._reward = float(reward)
         except (TypeError, ValueError) as error:
-            where = step_marker.place(self._copy, self._length, self._seed)
             given = np.asarray(reward)
             what = f"an array of shape {given.shape}" if given.ndim else repr(reward)[:80]
-            raise RunFailed(
-                f"the reward is {what}, where one number is needed, at {where}",
-                hint="return one number a step, such as float(reward) or rewards.sum()",
+            raise self._refused(
+                f"the reward is {what}, where one number is needed",
+                "return one number a step, such as float(reward) or rewards.sum()",
             ) from error
-        self._must_fit(observation)
-        if terminated or truncated:
+        if not math.isfinite(self._reward):
+            raise self._refused(f"the simulator returned {self._reward} as reward", _STEPPED)
+        self._return += self._reward
+        over = terminated or truncated
+        self._must_fit(observation, whole=bool(over))
+        if over:
             info["episode"] = {"r": self._return, "l": self._length}
         return observation, reward, terminated, truncated, info
 
-    def _must_fit(self, observation: Observation) -> None:
-        """Refuses what numpy would silently broadcast or cut to fit the learner's arrays."""
+    def failed(self) -> str:
+        """Keep the record of this episode; returns where the copy is.
+
+        The learner calls it for what only it sees, such as an observation that is not finite.
+        """
+        if self._recorder is not None:
+            self._recorder.fail(self._length)
+        where = step_marker.place(self._copy, self._length, self._seed, episode=self._episode)
+        return f"{where} with the options {self._options}" if self._options else where
+
+    def close(self) -> None:
+        """Close the simulator, and delete a record that is not needed."""
+        if self._recorder is not None:
+            self._recorder.close()
+        super().close()
+
+    def _refused(self, what: str, hint: str) -> RunFailed:
+        return RunFailed(f"{what}, at {self.failed()}", hint=hint)
+
+    def _record_reset(self, seed: int | None, options: Options | None) -> None:
+        assert self._recorder is not None
+        lesson = self._lessons.lesson if self._lessons is not None else None
+        if seed is not None:
+            self._recorder.seeded(seed, options, self._episode, lesson)
+        elif options or self._recorder.due(lesson):
+            self._recorder.begin(layers(self.env), self._seed, self._episode, 0, lesson, options)
+        else:
+            self._recorder.reset(self._reward)
+
+    def _record_state(self) -> None:
+        """In the middle of an episode, after a resume."""
+        assert self._recorder is not None
+        lesson = self._lessons.lesson if self._lessons is not None else None
+        inner = layers(self.env)
+        self._recorder.begin(inner, self._seed, self._episode, self._length, lesson)
+
+    def _must_fit(self, observation: Observation, whole: bool) -> None:
+        """Refuses what numpy would silently broadcast or cut to fit the learner's arrays.
+
+        Args:
+            observation: What the simulator returned.
+            whole: Look at each number. Learners look at all others, but not at the last
+                observation of an episode, and a failure of the first one belongs to the reset.
+        """
         self._far.look(observation)
         for key, shape, dtype in self._parts:
             part: Observation | None = observation
@@ -167,13 +235,16 @@ class EpisodeMonitor(Layer):
             given = np.asarray(part)
             fits = given.dtype == dtype or np.can_cast(given.dtype, dtype, "same_kind")
             if given.shape == shape and fits:
+                if whole and given.dtype.kind == "f" and not np.isfinite(given).all():
+                    bad = given[~np.isfinite(given)][0]
+                    what = f"observation {key!r}" if key else "observation"
+                    raise self._refused(f"the simulator returned {bad} as {what}", _STEPPED)
                 continue
             what = f"the observation {key!r}" if key else "the observation"
-            where = step_marker.place(self._copy, self._length, self._seed)
-            raise RunFailed(
+            raise self._refused(
                 f"{what} has shape {given.shape} and type {given.dtype}, where the space has "
-                f"{shape} and {dtype}, at {where}",
-                hint="`drillyard check` compares what the simulator gives with its spaces",
+                f"{shape} and {dtype}",
+                "`drillyard check` compares what the simulator gives with its spaces",
             )
 
     def state(self) -> State:
@@ -184,6 +255,8 @@ class EpisodeMonitor(Layer):
         """Continues from the sums."""
         self._return, self._length = float(state["return"]), int(state["length"])
         self._seed = state.get("seed")
+        if self._recorder is not None:
+            self._recorder.wanted = True
 
 
 class Scripted(Layer):

@@ -68,25 +68,63 @@ def inside(folder: Path | None = None) -> str:
     return ""
 
 
+def found_inside(folder: Path) -> tuple[int, int] | None:
+    """Copy and step (0 for a reset) of the first copy that is inside a call; None: no copy.
+
+    Args:
+        folder: Folder of an attempt whose process has ended.
+    """
+    with contextlib.suppress(OSError):
+        for copy, (step, _, _) in enumerate(_ENTRY.iter_unpack((folder / NAME).read_bytes())):
+            if step != _OUTSIDE:
+                return copy, max(step, 0)
+    return None
+
+
 def of(copy: int) -> str:
     """The same of one copy."""
     return _text(copy, *_ENTRY.unpack_from(_memory, copy * _ENTRY.size)) if copy < COPIES else ""
 
 
-def place(copy: int, step: int, seed: int | None, together: int = 1) -> str:
-    """A step as text; the arguments are those of ``enter``."""
+def place(
+    copy: int, step: int, seed: int | None, together: int = 1, episode: int | None = None
+) -> str:
+    """A step as text.
+
+    Args:
+        copy: See ``enter``.
+        step: See there.
+        seed: See there.
+        together: See there.
+        episode: Number of the copy's episode in this attempt, from 1, where it is known.
+    """
     if together == 1:
         when = f"step {step}" if step else "the reset"
-        return f"{when} of an episode (copy {copy}, seed {seed})"
+        which = "an episode" if episode is None else f"episode {episode}"
+        return f"{when} of {which} (copy {copy}, reset with seed {seed})"
     last = "" if seed is None else f" to {seed + together - 1}"
     return f"step {step} of all {together} copies at once (seeds {seed}{last})"
 
 
-def note(error: BaseException, copy: int, step: int, seed: int | None, together: int = 1) -> None:
-    """Add the place to a simulator's exception; drillyard's own errors contain it already."""
-    if not isinstance(error, DrillyardError):
+def note(
+    error: BaseException,
+    copy: int,
+    step: int,
+    seed: int | None,
+    together: int = 1,
+    episode: int | None = None,
+) -> None:
+    """Add the place to a simulator's exception.
+
+    drillyard's own errors contain it already, except for the episode's number. The arguments are
+    those of ``place``.
+    """
+    if isinstance(error, DrillyardError):
+        if episode is not None and f"episode {episode} " not in str(error):
+            error.add_note(f"this is episode {episode} of copy {copy}")
+    else:
         line = user_code.place(error)
-        at = place(copy, step, seed, together)
+        at = place(copy, step, seed, together, episode)
         error.add_note(f"in the simulator, at {at}{f', in {line}' if line else ''}")
 
 

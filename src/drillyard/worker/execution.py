@@ -26,12 +26,12 @@ from drillyard.registry import load
 from drillyard.runs.workload import PhaseOutcome, RunContext, StopSignal, Workload
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import bound
-from drillyard.system import step_marker
+from drillyard.system import episode_memory, step_marker
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.processes import ProcessId, end, in_group
 from drillyard.system.redaction import log_to, register_environment
 from drillyard.system.scratch import workplace
-from drillyard.worker import endings, machine_share
+from drillyard.worker import endings, failed_episode, machine_share
 from drillyard.worker.hand_in import HandIn
 from drillyard.worker.logship import LogShipper
 from drillyard.worker.machine import Job
@@ -59,6 +59,7 @@ def main(job: Job, worker: Connection | None = None) -> None:
         job.scratch.mkdir(parents=True, exist_ok=True)
         _redirect_output(job.log_path)
         step_marker.keep_in(job.scratch)
+        episode_memory.keep_in(job.scratch)
         register_environment()
         with machine_share.ports(job.ticket.run) as ports:
             os.environ.update(machine_share.variables(ports, job.gpus))
@@ -107,6 +108,8 @@ def execute(job: Job, worker: Connection | None = None, clock: Clock = SYSTEM) -
         ending = None
     except BaseException as error:
         ending = endings.of_error(job.claim, clock, error, stop, job.scratch)
+        if ending.cause in (Cause.USER_ERROR, Cause.OUT_OF_MEMORY) and not sidecar.superseded:
+            ending = failed_episode.store(job, mailbox, ending, clock.now())
         if ending.traceback and not sidecar.superseded:
             log.error("%s\n%s", ending.message, ending.traceback)
     if sidecar.superseded:
@@ -137,6 +140,8 @@ def _stall_watch(
             hint="the log shows the stack of each thread; `drillyard check` steps the simulator; "
             "if a step may take that long, set a larger budget.stall_s, or null",
         )
+        now = context.clock.now()
+        ending = failed_episode.store(job, context.mailbox, ending, now, ended=True)
         sidecar.finish(ending.status)
         dump_stacks()  # after the last ordinary look at the log, which may cut a long one
         with contextlib.suppress(DrillyardError):

@@ -9,7 +9,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Claim, Ending
 from drillyard.mailbox.status import Cause
 from drillyard.system.clock import Clock
-from drillyard.worker import endings
+from drillyard.worker import endings, failed_episode
 from drillyard.worker.machine import Exit, Job
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,9 @@ class EndingOutbox:
             ending = endings.of_exit(
                 job.claim, self._clock, exit.code, exit.out_of_memory, exit.inside
             )
+            if exit.inside:
+                now = self._clock.now()
+                ending = failed_episode.store(job, self._mailbox, ending, now, ended=True)
         self.write(ending)
 
     def write(self, ending: Ending) -> None:

@@ -306,7 +306,7 @@ def test_what_is_not_finite_is_named_with_step_copy_and_seed() -> None:
     spec = experiment(simulator={"id": f"{__name__}:NanAtThree"}, baselines=[])
     assert spec.simulator is not None
     plans = [Planned(0, 11, {"start": 10}), Planned(1, 12, {"start": 30})]
-    with pytest.raises(RunFailed, match=r"reward is nan at step 3 of copy 1 .*seed 12"):
+    with pytest.raises(RunFailed, match=r"nan as reward, at step 3 of .*copy 1, .*seed 12"):
         run_baseline("hold", spec.simulator, plans)
     with pytest.raises(RunFailed, match="action of the policy is nan"):
         run_episodes(

@@ -89,7 +89,7 @@ def test_the_step_is_known_after_the_process_died_in_it(tmp_path: Path) -> None:
     child.start()
     child.join(PATIENCE_S)
     inside = step_marker.inside(tmp_path)
-    assert inside == "step 3 of an episode (copy 2, seed 7)"
+    assert inside == "step 3 of an episode (copy 2, reset with seed 7)"
     ended = of_exit(CLAIM, SYSTEM, child.exitcode, out_of_memory=False, inside=inside)
     assert ended.message == f"the process was ended by SIGKILL, in {inside}"
     hung = of_exit(CLAIM, SYSTEM, -signal.SIGALRM, out_of_memory=False, inside=inside)
@@ -104,7 +104,7 @@ def test_outside_of_a_simulator_nothing_is_said(tmp_path: Path) -> None:
     env.step(env.action_space.sample())
     assert step_marker.inside() == step_marker.inside(tmp_path) == step_marker.of(0) == ""
     step_marker.enter(0, 0, None)
-    assert step_marker.inside(tmp_path) == "the reset of an episode (copy 0, seed None)"
+    assert step_marker.inside(tmp_path) == "the reset of an episode (copy 0, reset with seed None)"
     ended = of_exit(CLAIM, SYSTEM, 3, out_of_memory=False)
     assert ended.message == "the process ended with code 3 before it had a result"
 
@@ -151,7 +151,7 @@ class Odd(gym.Env[np.ndarray, np.ndarray]):
 def test_a_reward_that_is_not_a_number_is_told_in_plain_words(how: str, words: str) -> None:
     env = make_env(SimulatorSpec.model_validate({"id": f"{__name__}:Odd", "args": {"how": how}}))
     env.reset(seed=7)
-    with pytest.raises(RunFailed, match=words + r" of an episode \(copy 0, seed 7\)"):
+    with pytest.raises(RunFailed, match=words + r" of episode 1 \(copy 0, reset with seed 7\)"):
         env.step(env.action_space.sample())
 
 

@@ -148,7 +148,7 @@ AGENT = {
     "reward": "-abs(level - 5)",
     "logs": ["time"],
 }
-WHERE = [r"step \d+ of an episode", "copy 1", r"seed \d"]
+WHERE = [r"step \d+ of (an episode|episode \d+)", "copy 1", r"seed \d"]
 IN_ALL = [r"step \d+", "copy 1", r"seed \d"]
 CASES: list[tuple[str, str, list[str]]] = [
     ("Plain", "raises", ["ZeroDivisionError|the pump is dry", *WHERE]),
@@ -221,7 +221,7 @@ def test_one_that_hangs_is_named_too(tmp_path: Path) -> None:
         one.phase(Phase.TRAIN, stop)
     (message,) = said
     assert re.search(
-        r"it hangs in step \d+ of an episode \(copy 1, seed \d+\), .*stall_s", message
+        r"it hangs in step \d+ of an episode \(copy 1, reset with seed \d+\), .*stall_s", message
     )
     goes_on(one)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 SECTIONS = {
     "Write an experiment": ("generate", "explain", "check", "plan", "list", "schema", "new"),
     "Run it": ("run", "resume", "cancel", "status", "logs", "bench", "launch", "rehearse"),
-    "See results": ("results", "report", "assess", "tensorboard", "sync", "cost"),
+    "See results": ("results", "report", "compare", "assess", "tensorboard", "sync", "cost"),
     "Use a policy": (
         "export",
         "serve",

@@ -30,6 +30,7 @@ MODULES = (
     "logs",
     "results",
     "report",
+    "compare",
     "runs",
     "sync",
     "cost",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID, SURFACE = "#16181d", "#5c6370", "#e3e5ea", "#fefefe"
 BLUE, ORANGE, GREY = "#0064a8", "#b85600", "#868d99"
+GREEN, VIOLET = "#1b6e3c", "#7b3fa0"
 VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
@@ -31,6 +32,8 @@ VARIABLES = {
     BLUE: "--agent",
     ORANGE: "--reference",
     GREY: "--baseline",
+    GREEN: "--good",
+    VIOLET: "--other",
 }
 """Colour of a file -> CSS variable of the page. No two are alike, so that this can be undone."""
 

@@ -69,6 +69,15 @@ def _measure(candidates: Sequence[Candidate], named: str | None) -> str:
             file="command line",
             hint="compare experiments on the same simulator, or with a metric of the same name",
         )
+    if named is None and any(c.results.learns for c in known):
+        named = "return"
+        if not any(m.startswith(verdict.RETURN) for m in common):
+            each = "; ".join(f"{c.label} has {_listed(c.measures)}" for c in known)
+            raise ConfigError(
+                f"they have no return in common: {each}",
+                file="command line",
+                hint=f"compare them by a metric that all have: --measure {common[0]}",
+            )
     if named is None:
         return common[0]
     for name in common:

@@ -13,6 +13,7 @@ SECTIONS = {
     "Write an experiment": ("generate", "explain", "check", "plan", "list", "schema", "new"),
     "Run it": ("run", "resume", "cancel", "status", "logs", "bench", "launch", "rehearse"),
     "See results": ("results", "report", "compare", "assess", "tensorboard", "sync", "cost"),
+    "Keep it": ("archive", "restore", "delete"),
     "Use a policy": (
         "export",
         "serve",

@@ -31,6 +31,7 @@ MODULES = (
     "results",
     "report",
     "compare",
+    "archives",
     "runs",
     "sync",
     "cost",

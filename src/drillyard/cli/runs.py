@@ -214,6 +214,7 @@ def experiment_rows(store: str | None = None, pattern: str | None = None) -> lis
 def _row(store: Store, name: str) -> ExperimentRow:
     from drillyard.errors import CorruptObject
     from drillyard.mailbox import Mailbox
+    from drillyard.mailbox.driver_lock import DELETING
     from drillyard.results import collect, formatting
 
     row: ExperimentRow = {
@@ -239,6 +240,8 @@ def _row(store: Store, name: str) -> ExperimentRow:
     except CorruptObject as error:
         row["problem"] = str(error)
         return row
+    if store.stat(f"{name}/{DELETING}") is not None:
+        row["problem"] = f"it is being deleted; finish that with `drillyard delete {name}`"
     row["status"] = results.status
     row["learner"] = formatting.learner(results)
     row["algorithm"] = (results.spec.get("learner") or {}).get("algorithm")

@@ -11,12 +11,13 @@ Prefect tasks if Prefect is installed (``flow=False``: without). Each resumes wh
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from drillyard.errors import DrillyardError, InfrastructureError
 from drillyard.metrics.follow import STREAMS, Callback, Feed, Point, StopRun
@@ -29,16 +30,34 @@ if TYPE_CHECKING:
     from drillyard.driver.outcome import Outcome
     from drillyard.driver.stage import Stage
     from drillyard.mailbox import Mailbox
-    from drillyard.results import ExperimentResults
+    from drillyard.report.comparison import Comparison
+    from drillyard.report.interactive import Results
     from drillyard.spec.experiment import ExperimentSpec
     from drillyard.spec.load import Loaded
 
 POLL_S = 0.25
 MakeStage = Callable[["Loaded"], "Stage"]
 """Type of an entry point of the group ``drillyard.flows``."""
-__all__ = ["Callback", "Feed", "Point", "StopRun", "load", "run"]
+__all__ = ["Callback", "Feed", "Point", "StopRun", "compare", "load", "results_of", "run"]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
+def _with_fixes(function: Callable[P, T]) -> Callable[P, T]:
+    """Errors that leave a function contain the fix in their text: no command prints it."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except DrillyardError as error:
+            shown = error.but(shows_fix=True)
+            raise shown from shown.__cause__
+
+    return wrapped
+
+
+@_with_fixes
 def load(
     file: str | Path,
     *,
@@ -86,6 +105,7 @@ def load(
     )
 
 
+@_with_fixes
 def run(
     what: Loaded | ExperimentSpec | str | Path,
     *,
@@ -97,7 +117,7 @@ def run(
     report: bool = True,
     flow: bool | None = None,
     say: Callable[[str], None] | None = None,
-) -> ExperimentResults:
+) -> Results:
     """Run an experiment to its end, or continue it: finished work is not repeated.
 
     Args:
@@ -154,6 +174,52 @@ def run(
     return _results(mailbox, report and not todo, say)
 
 
+@_with_fixes
+def results_of(name: str | None = None, *, store: str | Path | None = None) -> Results:
+    """The results of an experiment, at any stage of its life.
+
+    Args:
+        name: Its name or its location (``gs://bucket/name``); None: the newest one.
+        store: Where it is; default DRILLYARD_STORE or ``./drillyard-runs``.
+
+    Returns:
+        The results: ``.runs``, ``.policies``, ``.to_pandas(…)``, ``.plot()``.
+
+    Raises:
+        NotFound: There is no such experiment.
+        StoreUnavailable: The store cannot be read.
+    """
+    from drillyard.report.interactive import Results
+    from drillyard.results import collect
+    from drillyard.runs.locate import open_mailbox
+
+    mailbox = open_mailbox(name, None if store is None else str(store))
+    return Results.of(collect(mailbox))
+
+
+@_with_fixes
+def compare(
+    *places: str, store: str | Path | None = None, measure: str | None = None
+) -> Comparison:
+    """Compare experiments, trials and runs, as ``drillyard compare`` does.
+
+    Args:
+        *places: Names, or locations in other stores.
+        store: Store of plain names; default DRILLYARD_STORE or ``./drillyard-runs``.
+        measure: ``return``, or the name of a metric.
+
+    Returns:
+        The comparison; ``drillyard.report.comparison.build`` writes its page.
+
+    Raises:
+        UserError: One of them does not exist, or they have no measure in common.
+        StoreUnavailable: A store cannot be read.
+    """
+    from drillyard.report import comparison
+
+    return comparison.compare(places, None if store is None else str(store), measure)
+
+
 def _stage_of(flow: bool | None) -> MakeStage | None:
     """The stage that shows a session; None: it is not shown.
 
@@ -192,9 +258,8 @@ def _loaded(what: Loaded | ExperimentSpec | str | Path, folder: str | Path | Non
     return loaded
 
 
-def _results(
-    mailbox: Mailbox, report: bool, say: Callable[[str], None] | None
-) -> ExperimentResults:
+def _results(mailbox: Mailbox, report: bool, say: Callable[[str], None] | None) -> Results:
+    from drillyard.report.interactive import Results
     from drillyard.results import collect
 
     if report:
@@ -204,7 +269,7 @@ def _results(
             build(mailbox)
         except Exception as error:  # as on the command line: the results are still returned
             (say or _log)(f"the report could not be built: {error}")
-    return collect(mailbox)
+    return Results.of(collect(mailbox))
 
 
 def _log(text: str) -> None:

@@ -6,7 +6,6 @@ comparison/evaluation.{svg,png,csv}  final evaluations
 comparison/comparison.json           everything that the page shows
 """
 
-from drillyard.report.comparison.compare import compare, sentence
 from drillyard.report.comparison.model import (
     Candidate,
     Comparison,
@@ -15,6 +14,7 @@ from drillyard.report.comparison.model import (
     Setting,
 )
 from drillyard.report.comparison.page import build, default_folder
+from drillyard.report.comparison.side_by_side import compare, sentence
 from drillyard.report.comparison.tables import scores_grid, to_json
 
 __all__ = [

@@ -92,7 +92,7 @@ class Setting:
     values: tuple[str | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Comparison:
     """Several experiments or trials side by side.
 
@@ -121,6 +121,13 @@ class Comparison:
     notes: tuple[str, ...]
     mlflow: str | None
     warnings: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        from drillyard.report.comparison import scores_grid, sentence
+        from drillyard.results import plain_table
+
+        texts = (plain_table(scores_grid(self)), sentence(self), *self.notes)
+        return "\n\n".join(texts)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from drillyard.report import location, on_this_machine
 from drillyard.report.comparison import pictures, tables
-from drillyard.report.comparison.compare import sentence
 from drillyard.report.comparison.model import Candidate, Comparison
+from drillyard.report.comparison.side_by_side import sentence
 from drillyard.report.html import BAD
 from drillyard.report.simulator_sections import Shown, shown
 from drillyard.report.templates import rendered

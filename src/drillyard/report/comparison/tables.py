@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from drillyard.documents.json_types import JsonObject
-from drillyard.report.comparison.compare import sentence
 from drillyard.report.comparison.model import Candidate, Comparison
+from drillyard.report.comparison.side_by_side import sentence
 from drillyard.results import formatting
 from drillyard.results.model import LeaseCost, PolicyScore
 from drillyard.results.table import Grid

@@ -4,8 +4,8 @@
     objects/<path>             each object, under its path inside the experiment
 
 The file is complete when it has its name: it is written beside it, read back and compared first.
-Reading back writes ``experiment.json`` last, so that an interrupted one is no experiment yet and
-is finished by the same command.
+Reading back writes ``experiment.json`` last. So an interrupted one is not an experiment yet, and
+the same command finishes it.
 """
 
 from __future__ import annotations

@@ -328,7 +328,7 @@ class WorkerRecord(Record):
 
 
 class Deleting(Record):
-    """``deleting.json``: the experiment is being deleted; nobody may drive it."""
+    """``deleting.json``: the experiment is being deleted, and no driver may start."""
 
     by: str
     """Host and process id, for people."""

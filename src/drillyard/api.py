@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from drillyard.mailbox import Mailbox
     from drillyard.report.comparison import Comparison
     from drillyard.report.interactive import Results
+    from drillyard.report.notebook import ProgressLine
     from drillyard.spec.experiment import ExperimentSpec
     from drillyard.spec.load import Loaded
 
@@ -135,7 +136,8 @@ def run(
         flow: Run through Prefect, as the six tasks of the flow `experiment`; starts a server if
             none runs. None: if Prefect is installed. False: without Prefect, which saves seconds
             and changes no result.
-        say: Gets sentences about each step; default: the log ``drillyard``.
+        say: Gets sentences about each step; default: the log ``drillyard``, in a notebook a line
+            that updates itself.
 
     Returns:
         The results: ``.status``, ``.runs``, ``.policies``, ``.to_dict()``.
@@ -165,10 +167,13 @@ def run(
     driver = Driver(loaded, mailbox, backend, on_line=say, allow_change=allow_change)
     listeners = [callbacks] if callable(callbacks) else list(callbacks)
     feed = Feed(mailbox, driver.states, listeners, streams)
+    line = _progress_line(mailbox, driver) if say is None else None
+    if line is not None:
+        say = line.say
     todo = driver.open()
     if todo:
         stage = make_stage(loaded) if make_stage is not None else None
-        _drive(driver, feed, stage, say or _log, report=report)
+        _drive(driver, feed, stage, say or _log, report=report, line=line)
     else:
         feed.poll()
     return _results(mailbox, report and not todo, say)
@@ -272,6 +277,13 @@ def _results(mailbox: Mailbox, report: bool, say: Callable[[str], None] | None) 
     return Results.of(collect(mailbox))
 
 
+def _progress_line(mailbox: Mailbox, driver: Driver) -> ProgressLine | None:
+    """What a notebook shows meanwhile; None elsewhere."""
+    from drillyard.report.notebook import ProgressLine, in_notebook
+
+    return ProgressLine(mailbox, driver.states) if in_notebook() else None
+
+
 def _log(text: str) -> None:
     import logging
 
@@ -285,6 +297,7 @@ def _drive(
     say: Callable[[str], None],
     *,
     report: bool,
+    line: ProgressLine | None = None,
 ) -> None:
     """Drive in a thread, so that callbacks are called in this one.
 
@@ -308,6 +321,8 @@ def _drive(
         thread.start()
         while thread.is_alive():
             thread.join(POLL_S)
+            if line is not None:
+                line.update()
             if wanted and not _polled(feed):
                 wanted = False
                 driver.stop("a callback requested it")
@@ -318,6 +333,8 @@ def _drive(
         raise
     if wanted:
         _polled(feed, everything=True)  # points between the last poll and the end
+    if line is not None:
+        line.update(now=True)
     outcome = ended.result()
     if outcome.error is not None and (wanted or outcome.kind is not Kind.STOPPED):
         raise outcome.error

@@ -10,8 +10,10 @@ import pytest
 
 import drillyard
 from drillyard.errors import ConfigError, ConfigErrors, NotFound, PluginError
+from drillyard.mailbox.ticket_states import TicketState, ticket_states
 from drillyard.report.interactive import WHAT, Results
-from tests.helpers.fixtures_store import T0, write_experiment
+from drillyard.report.notebook import ProgressLine, in_notebook
+from tests.helpers.fixtures_store import T0, FakeClock, open_box, write_experiment
 from tests.helpers.study_store import write_search
 from tests.unit.report.test_report import Page
 
@@ -137,3 +139,35 @@ def test_a_comparison_in_python(store: Path, tmp_path: Path) -> None:
     found = drillyard.compare("cstr-ppo", str(tmp_path / "other"), store=store)
     assert "cstr-ppo is better than other" in repr(found)
     assert len(repr(found).splitlines()) < 20
+
+
+def test_the_line_of_a_notebook_updates_in_one_place(store: Path) -> None:
+    class Handle:
+        def __init__(self, text: str) -> None:
+            self.texts = [text]
+
+        def update(self, shown: object) -> None:
+            self.texts.append(repr(shown))
+
+    handles: list[Handle] = []
+
+    def display(text: str) -> Handle:
+        handles.append(Handle(text))
+        return handles[-1]
+
+    box = open_box(store, "open")
+    states: dict[str, TicketState] = {}
+    clock = FakeClock()
+    line = ProgressLine(box, lambda: states, display, clock)
+    line.say("renting a worker")
+    states.update(ticket_states(box))
+    line.update()  # too early
+    clock.time += 2.0
+    line.update()
+    line.update(now=True)  # nothing new
+    assert len(handles) == 1
+    assert handles[0].texts == [
+        "open: 0 of 0 runs done; renting a worker",
+        "open: 0 of 1 run done; t0001-s1 train 67%, 13 s left",
+    ]
+    assert not in_notebook()

@@ -33,6 +33,13 @@ OfflineOption = Annotated[
         help="Continue if the Prefect API in PREFECT_API_URL does not answer.",
     ),
 ]
+PrefectOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-prefect",
+        help="Run without Prefect: no server, no pages; seconds shorter, the same results.",
+    ),
+]
 
 
 NameInStore = Annotated[
@@ -100,6 +107,7 @@ def run(
         ),
     ] = False,
     offline_ok: OfflineOption = False,
+    no_prefect: PrefectOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run an experiment, or continue it: finished parts are not repeated.
@@ -132,6 +140,7 @@ def run(
         name=name,
         allow_change=allow_change,
         offline_ok=offline_ok,
+        prefect=not no_prefect,
     )
     with as_typed(on, name):
         if short is not None:
@@ -152,6 +161,7 @@ def bench(
     store: StoreOption = None,
     name: OwnNameOption = None,
     offline_ok: OfflineOption = False,
+    no_prefect: PrefectOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run algorithms on simulators with several seeds, and build a page that compares them."""
@@ -159,7 +169,13 @@ def bench(
     from drillyard_flows.running import bench_file
 
     request = Request(
-        file=file, store=store, sets=sets or [], backend=on, name=name, offline_ok=offline_ok
+        file=file,
+        store=store,
+        sets=sets or [],
+        backend=on,
+        name=name,
+        offline_ok=offline_ok,
+        prefect=not no_prefect,
     )
     with as_typed(on, name):
         bench_file(request, as_json=as_json)
@@ -169,13 +185,17 @@ def resume(
     name: NameInStore,
     store: StoreOption = None,
     offline_ok: OfflineOption = False,
+    no_prefect: PrefectOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Continue an experiment from its records in the store, without its file."""
     from drillyard_flows.request import Request
     from drillyard_flows.running import resume_name
 
-    resume_name(Request(file="", store=store, name=name, offline_ok=offline_ok), as_json=as_json)
+    request = Request(
+        file="", store=store, name=name, offline_ok=offline_ok, prefect=not no_prefect
+    )
+    resume_name(request, as_json=as_json)
 
 
 def cancel(

@@ -30,6 +30,7 @@ class Request:
         name: Name that replaces the file's.
         allow_change: Continue under the same name although results will differ.
         offline_ok: Continue if a server that only displays results does not answer.
+        prefect: Show the work in Prefect.
     """
 
     file: str
@@ -43,6 +44,7 @@ class Request:
     allow_change: bool = False
 
     offline_ok: bool = False
+    prefect: bool = True
 
     def store_url(self, loaded: Loaded) -> str:
         """Returns the URL of the store.

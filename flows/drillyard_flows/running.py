@@ -162,7 +162,8 @@ def cancel_name(name: str, store: str | None, *, drain: bool, as_json: bool) -> 
 def _run(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> None:
     from drillyard_flows import summary
 
-    _require_api(offline_ok=request.offline_ok)
+    if request.prefect:
+        _require_api(offline_ok=request.offline_ok)
     display = open_display(quiet=as_json, title=loaded.spec.name)
     outcome: Outcome | None = None
     try:
@@ -188,7 +189,7 @@ def _drive(driver: Driver, request: Request, display: Display) -> Outcome:
     from drillyard_flows.progress import views
     from drillyard_flows.stage import PrefectStage
 
-    stage = PrefectStage(request, say=display.say)
+    stage = PrefectStage(request, say=display.say) if request.prefect else None
     ended: list[Outcome | BaseException] = []
 
     def driving() -> None:
@@ -197,7 +198,8 @@ def _drive(driver: Driver, request: Request, display: Display) -> Outcome:
         except BaseException as error:
             ended.append(error)
 
-    with Interrupts(driver, display.say, stage.leave):
+    leave = stage.leave if stage is not None else lambda: None
+    with Interrupts(driver, display.say, leave):
         thread = threading.Thread(target=driving, name="drillyard-session", daemon=True)
         thread.start()
         while thread.is_alive():

@@ -1,7 +1,7 @@
 """drillyard: reinforcement-learning experiments that lose nothing.
 
-``load``, ``run`` and ``generate`` do from Python what the commands do; docs/how-to/python.md
-shows how.
+``load``, ``run``, ``results_of``, ``compare`` and ``generate`` do from Python what the commands
+do; docs/how-to/python.md shows how.
 """
 
 from __future__ import annotations
@@ -9,19 +9,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drillyard.api import load, run
+    from drillyard.api import compare, load, results_of, run
     from drillyard.authoring.generate import generate
     from drillyard.metrics.follow import Point, StopRun
     from drillyard.registry import register
 
 from drillyard.system.version import VERSION as __version__
 
-__all__ = ["Point", "StopRun", "__version__", "generate", "load", "register", "run"]
+__all__ = [
+    "Point",
+    "StopRun",
+    "__version__",
+    "compare",
+    "generate",
+    "load",
+    "register",
+    "results_of",
+    "run",
+]
 
 _WHERE = {
     "Point": "drillyard.metrics.follow",
     "StopRun": "drillyard.metrics.follow",
+    "compare": "drillyard.api",
     "load": "drillyard.api",
+    "results_of": "drillyard.api",
     "run": "drillyard.api",
     "generate": "drillyard.authoring.generate",
     "register": "drillyard.registry",

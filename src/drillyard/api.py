@@ -11,12 +11,13 @@ Prefect tasks if Prefect is installed (``flow=False``: without). Each resumes wh
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from drillyard.errors import DrillyardError, InfrastructureError
 from drillyard.metrics.follow import STREAMS, Callback, Feed, Point, StopRun
@@ -29,16 +30,35 @@ if TYPE_CHECKING:
     from drillyard.driver.outcome import Outcome
     from drillyard.driver.stage import Stage
     from drillyard.mailbox import Mailbox
-    from drillyard.results import ExperimentResults
+    from drillyard.report.comparison import Comparison
+    from drillyard.report.interactive import Results
+    from drillyard.report.notebook import ProgressLine
     from drillyard.spec.experiment import ExperimentSpec
     from drillyard.spec.load import Loaded
 
 POLL_S = 0.25
 MakeStage = Callable[["Loaded"], "Stage"]
 """Type of an entry point of the group ``drillyard.flows``."""
-__all__ = ["Callback", "Feed", "Point", "StopRun", "load", "run"]
+__all__ = ["Callback", "Feed", "Point", "StopRun", "compare", "load", "results_of", "run"]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
+def _with_fixes(function: Callable[P, T]) -> Callable[P, T]:
+    """Errors that leave a function contain the fix in their text: no command prints it."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except DrillyardError as error:
+            shown = error.but(shows_fix=True)
+            raise shown from shown.__cause__
+
+    return wrapped
+
+
+@_with_fixes
 def load(
     file: str | Path,
     *,
@@ -86,6 +106,7 @@ def load(
     )
 
 
+@_with_fixes
 def run(
     what: Loaded | ExperimentSpec | str | Path,
     *,
@@ -97,7 +118,7 @@ def run(
     report: bool = True,
     flow: bool | None = None,
     say: Callable[[str], None] | None = None,
-) -> ExperimentResults:
+) -> Results:
     """Run an experiment to its end, or continue it: finished work is not repeated.
 
     Args:
@@ -115,7 +136,8 @@ def run(
         flow: Run through Prefect, as the six tasks of the flow `experiment`; starts a server if
             none runs. None: if Prefect is installed. False: without Prefect, which saves seconds
             and changes no result.
-        say: Gets sentences about each step; default: the log ``drillyard``.
+        say: Gets sentences about each step; default: the log ``drillyard``, in a notebook a line
+            that updates itself.
 
     Returns:
         The results: ``.status``, ``.runs``, ``.policies``, ``.to_dict()``.
@@ -146,13 +168,62 @@ def run(
     driver = Driver(loaded, mailbox, backend, on_line=say, allow_change=allow_change)
     listeners = [callbacks] if callable(callbacks) else list(callbacks)
     feed = Feed(mailbox, driver.states, listeners, streams)
+    line = _progress_line(mailbox, driver) if say is None else None
+    if line is not None:
+        say = line.say
     todo = driver.open()
     if todo:
         stage = make_stage(loaded) if make_stage is not None else None
-        _drive(driver, feed, stage, say or _log, report=report)
+        _drive(driver, feed, stage, say or _log, report=report, line=line)
     else:
         feed.poll()
     return _results(mailbox, report and not todo, say)
+
+
+@_with_fixes
+def results_of(name: str | None = None, *, store: str | Path | None = None) -> Results:
+    """The results of an experiment, at any stage of its life.
+
+    Args:
+        name: Its name or its location (``gs://bucket/name``); None: the newest one.
+        store: Where it is; default DRILLYARD_STORE or ``./drillyard-runs``.
+
+    Returns:
+        The results: ``.runs``, ``.policies``, ``.to_pandas(…)``, ``.plot()``.
+
+    Raises:
+        NotFound: There is no such experiment.
+        StoreUnavailable: The store cannot be read.
+    """
+    from drillyard.report.interactive import Results
+    from drillyard.results import collect
+    from drillyard.runs.locate import open_mailbox
+
+    mailbox = open_mailbox(name, None if store is None else str(store))
+    return Results.of(collect(mailbox))
+
+
+@_with_fixes
+def compare(
+    *places: str, store: str | Path | None = None, measure: str | None = None
+) -> Comparison:
+    """Compare experiments, trials and runs, as ``drillyard compare`` does.
+
+    Args:
+        *places: Names, or locations in other stores.
+        store: Store of plain names; default DRILLYARD_STORE or ``./drillyard-runs``.
+        measure: ``return``, or the name of a metric.
+
+    Returns:
+        The comparison; ``drillyard.report.comparison.build`` writes its page.
+
+    Raises:
+        UserError: One of them does not exist, or they have no measure in common.
+        StoreUnavailable: A store cannot be read.
+    """
+    from drillyard.report import comparison
+
+    return comparison.compare(places, None if store is None else str(store), measure)
 
 
 def _stage_of(flow: bool | None) -> MakeStage | None:
@@ -193,9 +264,8 @@ def _loaded(what: Loaded | ExperimentSpec | str | Path, folder: str | Path | Non
     return loaded
 
 
-def _results(
-    mailbox: Mailbox, report: bool, say: Callable[[str], None] | None
-) -> ExperimentResults:
+def _results(mailbox: Mailbox, report: bool, say: Callable[[str], None] | None) -> Results:
+    from drillyard.report.interactive import Results
     from drillyard.results import collect
 
     if report:
@@ -205,7 +275,14 @@ def _results(
             build(mailbox)
         except Exception as error:  # as on the command line: the results are still returned
             (say or _log)(f"the report could not be built: {error}")
-    return collect(mailbox)
+    return Results.of(collect(mailbox))
+
+
+def _progress_line(mailbox: Mailbox, driver: Driver) -> ProgressLine | None:
+    """What a notebook shows meanwhile; None elsewhere."""
+    from drillyard.report.notebook import ProgressLine, in_notebook
+
+    return ProgressLine(mailbox, driver.states) if in_notebook() else None
 
 
 def _log(text: str) -> None:
@@ -221,6 +298,7 @@ def _drive(
     say: Callable[[str], None],
     *,
     report: bool,
+    line: ProgressLine | None = None,
 ) -> None:
     """Drive in a thread, so that callbacks are called in this one.
 
@@ -244,6 +322,8 @@ def _drive(
         thread.start()
         while thread.is_alive():
             thread.join(POLL_S)
+            if line is not None:
+                line.update()
             if wanted and not _polled(feed):
                 wanted = False
                 driver.stop("a callback requested it")
@@ -254,6 +334,8 @@ def _drive(
         raise
     if wanted:
         _polled(feed, everything=True)  # points between the last poll and the end
+    if line is not None:
+        line.update(now=True)
     outcome = ended.result()
     if outcome.error is not None and (wanted or outcome.kind is not Kind.STOPPED):
         raise outcome.error

@@ -58,6 +58,9 @@ class DrillyardError(Exception):
 
     exit_code: ClassVar[ExitCode] = ExitCode.BUG
     retryable: ClassVar[bool] = False
+    shows_fix: bool = False
+    """True for an error that leaves drillyard's Python functions: ``str`` contains the fix, too.
+    A command prints the fix on a line of its own, and records keep it in a field."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -65,7 +68,10 @@ class DrillyardError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return self.message
+        return self._with_fix(self.message)
+
+    def _with_fix(self, text: str) -> str:
+        return f"{text}\n  fix: {self.hint}" if self.shows_fix and self.hint else text
 
     def __setattr__(self, name: str, value: object) -> None:
         """Each detail is set once; ``but`` makes a copy with other details."""
@@ -181,7 +187,7 @@ class ConfigError(UserError):
         self.allowed = allowed
 
     def __str__(self) -> str:
-        return self.said(self.field)
+        return self._with_fix(self.said(self.field))
 
     def said(self, field: str | None = None) -> str:
         """Place, field, message, value, what is allowed: one line without the fix.
@@ -209,6 +215,11 @@ class ConfigErrors(UserError):
         hint = next((e.hint for e in errors if e.hint), None)
         super().__init__("\n".join(str(e) for e in errors), hint=hint)
         self.errors = list(errors)
+
+    def __str__(self) -> str:
+        if not self.shows_fix:
+            return self.message
+        return "\n".join(str(e.but(shows_fix=True)) for e in self.errors)
 
 
 class CheckpointRefused(ConfigError):

@@ -87,3 +87,27 @@ def test_six_tasks_as_by_the_command_and_none_where_told(api: Api, bench: Bench)
 def test_without_an_api_it_goes_on_without(bench: Bench) -> None:
     nowhere = "http://127.0.0.1:9/api"
     assert program(bench, "alone", ONCE, PREFECT_API_URL=nowhere) == "SUCCEEDED"
+
+
+def test_the_command_without_prefect_starts_no_server(bench: Bench) -> None:
+    """An API that does not answer would end the command: it is not asked."""
+    (bench.folder / "alone.yaml").write_text(FILE.format(name="alone"))
+    words = ["run", "alone.yaml", "--store", str(bench.store)]
+    env = {**os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
+
+    def command(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "drillyard.cli.start", *words, *more],
+            cwd=bench.folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+
+    assert command().returncode == 4
+    done = command("--no-prefect", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "SUCCEEDED"
+    assert "Prefect" not in done.stderr

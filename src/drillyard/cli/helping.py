@@ -26,7 +26,8 @@ SECTIONS = {
         "rehearse",
         "replay",
     ),
-    "See results": ("results", "report", "assess", "tensorboard", "sync", "cost"),
+    "See results": ("results", "report", "compare", "assess", "tensorboard", "sync", "cost"),
+    "Keep it": ("archive", "restore", "delete"),
     "Use a policy": (
         "export",
         "serve",

@@ -30,6 +30,8 @@ MODULES = (
     "logs",
     "results",
     "report",
+    "compare",
+    "archives",
     "runs",
     "sync",
     "cost",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+import enum
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
 from drillyard.cli.common import JsonOption, NameArgument, StoreOption, print_json
+
+if TYPE_CHECKING:
+    from drillyard.mailbox import Store
 
 
 def register(app: typer.Typer) -> None:
@@ -15,15 +19,58 @@ def register(app: typer.Typer) -> None:
     if group is None:
         group = typer.Typer(help="List experiments and runs.", no_args_is_help=True)
         app.add_typer(group, name="list")
-    group.command("experiments", help="List the experiments of a store, newest first.")(
-        list_experiments
-    )
+    group.command(
+        "experiments", help="List the experiments of a store: result, age, cost; newest first."
+    )(list_experiments)
     group.command("runs", help="List the runs of an experiment.")(list_runs)
 
 
-def list_experiments(store: StoreOption = None, as_json: JsonOption = False) -> None:
+class Sort(enum.StrEnum):
+    """Orders of ``list experiments``."""
+
+    STARTED = "started"
+    NAME = "name"
+    STATUS = "status"
+    RESULT = "result"
+    COST = "cost"
+
+
+def list_experiments(
+    pattern: Annotated[
+        str | None,
+        typer.Argument(metavar="PATTERN", help="Names to list: a part of it, or 'cstr-*'."),
+    ] = None,
+    store: StoreOption = None,
+    sort: Annotated[
+        Sort, typer.Option("--sort", help="Order; results and costs: the highest first.")
+    ] = Sort.STARTED,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--status",
+            metavar="STATUS",
+            help="List only these: RUNNING, FAILED, … Repeatable.",
+        ),
+    ] = None,
+    algorithm: Annotated[
+        str | None, typer.Option("--algorithm", help="List only those of an algorithm.")
+    ] = None,
+    simulator: Annotated[
+        str | None, typer.Option("--simulator", help="List only those on a simulator.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Prints one line for each experiment."""
-    rows = experiment_rows(store)
+    statuses = _statuses(status or [])
+    rows = [
+        row
+        for row in experiment_rows(store, pattern)
+        if (not statuses or row["status"] in statuses)
+        and (algorithm is None or (row["algorithm"] or "").lower() == algorithm.lower())
+        and (simulator is None or row["simulator"] == simulator)
+    ]
+    rows = in_order(rows, sort, reverse=reverse)
     if as_json:
         print_json(rows)
         return
@@ -32,20 +79,62 @@ def list_experiments(store: StoreOption = None, as_json: JsonOption = False) -> 
     from drillyard.results.table import Grid
 
     if not rows:
-        typer.echo("no experiments")
+        chosen = pattern or status or algorithm or simulator
+        typer.echo("no experiments" + (" match" if chosen else ""))
         return
     cells = tuple(
         (
             r["name"],
+            r["learner"],
             r["status"],
             f"{r['runs_finished']} / {r['runs']}",
-            formatting.number(r["mean_return"]),
+            _result(r),
+            formatting.duration(r["age_s"]),
+            formatting.money(r["cost"], r["currency"]) if r["cost"] else formatting.NOTHING,
             formatting.moment(r["created_at"]),
         )
         for r in rows
     )
-    header = ("experiment", "status", "runs", "mean return", "started")
-    print_grid(Grid(f"experiments in {rows[0]['store']}", header, cells, frozenset({2, 3})))
+    header = ("experiment", "what", "status", "runs", "result", "age", "cost", "started")
+    right = frozenset({3, 4, 5, 6})
+    print_grid(Grid(f"experiments in {rows[0]['store']}", header, cells, right, frozenset({6, 7})))
+    for row in rows:
+        if row["problem"]:
+            typer.echo(f"warning: {row['name']}: {row['problem']}", err=True)
+
+
+def _statuses(typed: list[str]) -> list[str]:
+    """Statuses as records have them.
+
+    Raises:
+        ConfigError: One of them is not a status.
+    """
+    from drillyard.errors import ConfigError
+    from drillyard.mailbox.status import Status
+    from drillyard.registry import nearest
+
+    known = [status.value for status in Status]
+    for text in typed:
+        if text.upper() not in known:
+            raise ConfigError(
+                "no such status",
+                file="command line",
+                field="--status",
+                value=text,
+                allowed=", ".join(known),
+                hint=nearest(text.upper(), known),
+            )
+    return [text.upper() for text in typed]
+
+
+def _result(row: ExperimentRow) -> str:
+    from drillyard.results import formatting
+
+    if row["mean_return"] is not None:
+        return formatting.number(row["mean_return"])
+    if row["metric"] is not None:
+        return f"{row['metric']} {formatting.number(row['metric_value'])}"
+    return formatting.NOTHING
 
 
 class ExperimentRow(TypedDict):
@@ -54,50 +143,121 @@ class ExperimentRow(TypedDict):
     name: str
     store: str
     status: str
+    learner: str
+    """Algorithm and simulator, as tables show them; the workload where nothing learns."""
+    algorithm: str | None
+    simulator: str | None
     runs: int
     runs_finished: int
     mean_return: float | None
+    metric: str | None
+    """The first metric, where no policy is trained."""
+    metric_value: float | None
     created_at: float | None
+    age_s: float | None
+    """Seconds since it was created, by the store's clock."""
+    cost: float
+    """Cost so far, if one currency is enough for it."""
+    currency: str
     problem: str | None
 
 
-def experiment_rows(store: str | None = None) -> list[ExperimentRow]:
-    """Returns the rows of ``list experiments``; an unreadable experiment has the reason."""
+def in_order(rows: list[ExperimentRow], sort: Sort, *, reverse: bool) -> list[ExperimentRow]:
+    """Rows in an order; those without the value that decides come last, also when reversed.
+
+    Args:
+        rows: The rows, newest first.
+        sort: What decides. Names and statuses go upwards, the others start with the largest.
+        reverse: The other way round.
+    """
+
+    def key(row: ExperimentRow) -> float | str | None:
+        if sort is Sort.NAME:
+            return row["name"]
+        if sort is Sort.STATUS:
+            return row["status"]
+        if sort is Sort.COST:
+            return row["cost"] or None
+        if sort is Sort.RESULT:
+            return row["metric_value"] if row["mean_return"] is None else row["mean_return"]
+        return row["created_at"]
+
+    upwards = sort in (Sort.NAME, Sort.STATUS)
+    known = [row for row in rows if key(row) is not None]
+    unknown = [row for row in rows if key(row) is None]
+    return sorted(known, key=key, reverse=upwards == reverse) + unknown  # type: ignore[arg-type]
+
+
+def experiment_rows(store: str | None = None, pattern: str | None = None) -> list[ExperimentRow]:
+    """Returns the rows of ``list experiments``; an unreadable experiment has the reason.
+
+    Args:
+        store: The store.
+        pattern: Only names that match it; without ``*``, ``?`` and ``[``, names that hold it.
+    """
+    from fnmatch import fnmatchcase
     from pathlib import Path
 
-    from drillyard.errors import CorruptObject
-    from drillyard.mailbox import Mailbox, open_store
-    from drillyard.results import collect
+    from drillyard.mailbox import open_store
     from drillyard.runs.locate import experiments, store_url
 
     url = store_url(store)
     if "://" not in url and not Path(url).is_dir():
         return []  # reading must not create the folder
     opened = open_store(url)
-    rows = []
-    for name in experiments(opened):
-        row: ExperimentRow = {
-            "name": name,
-            "store": opened.url,
-            "status": "UNKNOWN",
-            "runs": 0,
-            "runs_finished": 0,
-            "mean_return": None,
-            "created_at": None,
-            "problem": None,
-        }
-        try:
-            results = collect(Mailbox(opened, name), curves=False)
-        except CorruptObject as error:
-            row["problem"] = str(error)
-        else:
-            row["status"] = results.status
-            row["runs"] = len(results.runs)
-            row["runs_finished"] = sum(r.finished for r in results.runs)
-            row["mean_return"] = results.agents[0].mean_return if results.agents else None
-            row["created_at"] = results.created_at
-        rows.append(row)
-    return rows
+    glob = pattern or "*"
+    if not any(sign in glob for sign in "*?["):
+        glob = f"*{glob}*"
+    return [_row(opened, name) for name in experiments(opened) if fnmatchcase(name, glob)]
+
+
+def _row(store: Store, name: str) -> ExperimentRow:
+    from drillyard.errors import CorruptObject
+    from drillyard.mailbox import Mailbox
+    from drillyard.mailbox.driver_lock import DELETING
+    from drillyard.results import collect, formatting
+
+    row: ExperimentRow = {
+        "name": name,
+        "store": store.url,
+        "status": "UNKNOWN",
+        "learner": "",
+        "algorithm": None,
+        "simulator": None,
+        "runs": 0,
+        "runs_finished": 0,
+        "mean_return": None,
+        "metric": None,
+        "metric_value": None,
+        "created_at": None,
+        "age_s": None,
+        "cost": 0.0,
+        "currency": "",
+        "problem": None,
+    }
+    try:
+        results = collect(Mailbox(store, name), curves=False)
+    except CorruptObject as error:
+        row["problem"] = str(error)
+        return row
+    if store.stat(f"{name}/{DELETING}") is not None:
+        row["problem"] = f"it is being deleted; finish that with `drillyard delete {name}`"
+    row["status"] = results.status
+    row["learner"] = formatting.learner(results)
+    row["algorithm"] = (results.spec.get("learner") or {}).get("algorithm")
+    row["simulator"] = (results.spec.get("simulator") or {}).get("id")
+    row["runs"] = len(results.runs)
+    row["runs_finished"] = sum(r.finished for r in results.runs)
+    row["mean_return"] = results.agents[0].mean_return if results.agents else None
+    if results.metrics and row["mean_return"] is None:
+        row["metric"], row["metric_value"] = results.metrics[0].metric, results.metrics[0].mean
+    row["created_at"] = results.created_at
+    row["age_s"] = max(0.0, store.now() - results.created_at)
+    currencies = {lease.currency for lease in results.costs if lease.total}
+    if len(currencies) == 1:
+        row["cost"] = sum(lease.total for lease in results.costs)
+        row["currency"] = currencies.pop()
+    return row
 
 
 def list_runs(

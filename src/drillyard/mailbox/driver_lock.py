@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 
-from drillyard.errors import AlreadyDriven, Superseded
+from drillyard.errors import AlreadyDriven, Superseded, UserError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.command_hints import command
 from drillyard.mailbox.mailbox import new_token
@@ -21,6 +21,8 @@ from drillyard.system.processes import ProcessId
 
 STALE_S = 30.0
 """A driver without a heartbeat for this long, by the store's clock, is dead."""
+DELETING = "deleting.json"
+"""Written before anything of an experiment is deleted; removed last."""
 _HELD: set[str] = set()
 """Tokens of the locks that this process holds."""
 MACHINE = "DRILLYARD_MACHINE"
@@ -38,10 +40,12 @@ class DriverLock:
     Args:
         mailbox: The experiment.
         clock: For the times in the record.
+        deletes: The experiment is taken to delete it, also when that has begun.
     """
 
-    def __init__(self, mailbox: Mailbox, clock: Clock = SYSTEM) -> None:
+    def __init__(self, mailbox: Mailbox, clock: Clock = SYSTEM, *, deletes: bool = False) -> None:
         self._mailbox = mailbox
+        self._deletes = deletes
         self._clock = clock
         self._record: DriverRecord | None = None
 
@@ -94,7 +98,14 @@ class DriverLock:
 
         Raises:
             AlreadyDriven: There is one.
+            UserError: The experiment is being deleted.
         """
+        if not self._deletes and self._mailbox.store.stat(self._mailbox.key(DELETING)):
+            raise UserError(
+                f"experiment {self._mailbox.experiment!r} is being deleted",
+                hint=f"finish that with {command('delete', self._mailbox)}, or choose another "
+                f"name: --name {self._mailbox.experiment}-2",
+            )
         other = self._mailbox.driver()
         if other is not None and living(self._mailbox, other):
             raise AlreadyDriven(
@@ -140,6 +151,12 @@ class DriverLock:
         changes = {"written_at": now, "ended_at": now, "outcome": outcome}
         self._record = self._record.model_copy(update=changes)
         self._mailbox.write(f"driver/{self.number}.json", self._record)
+
+    def forget(self) -> None:
+        """Stop holding a lock whose record was deleted with its experiment."""
+        if self._record is not None:
+            _HELD.discard(self._record.token)
+        self._record = None
 
 
 def process_alive(record: DriverRecord | WorkerRecord) -> bool | None:

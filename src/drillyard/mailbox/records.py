@@ -327,6 +327,17 @@ class WorkerRecord(Record):
     written_at: float
 
 
+class Deleting(Record):
+    """``deleting.json``: the experiment is being deleted, and no driver may start."""
+
+    by: str
+    """Host and process id, for people."""
+    objects: int
+    size: int
+    """Bytes."""
+    written_at: float
+
+
 class DriverRecord(Record):
     """``driver/<n>.json``: a driver of the experiment; put-if-absent, then its heartbeat."""
 

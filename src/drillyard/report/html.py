@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -14,12 +13,12 @@ from drillyard.report import simulator_sections
 from drillyard.report.data import MeanCurve, World
 from drillyard.report.picture_style import Picture
 from drillyard.report.simulator_sections import Shown, shown
+from drillyard.report.templates import rendered
 from drillyard.results import ExperimentResults, formatting, metrics_grid, runs_grid
 from drillyard.results.model import PolicyScore
 from drillyard.results.policies import BEFORE
 from drillyard.results.table import Grid
 from drillyard.statistics.measured import measured
-from drillyard.system.version import VERSION
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -60,20 +59,12 @@ def page(
         made_at: Epoch seconds.
         study: The trials, comparisons and pictures of a study.
     """
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    folder = files("drillyard.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
-    template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
-    # Ours alone, and free of `</style>`: the two texts that are not escaped are this and the SVG
-    # that matplotlib wrote, which escapes what it is given.
-    css = Markup((folder / "page.css").read_text(encoding="utf-8"))
     chosen, defaults = configuration(results)
     built_run, built = _built(results)
-    return template.render(
-        version=VERSION,
-        css=css,
+    return rendered(
+        "page.html.j2",
         name=results.name,
         learner=formatting.learner(results),
         verdict=(study.verdict if study else formatting.verdict(results)).replace(
@@ -217,7 +208,7 @@ def configuration(results: ExperimentResults) -> tuple[Grid, Grid]:
     defaults: list[tuple[str, ...]] = []
     for path, value in flatten(results.spec):
         source = _source(results.provenance, path)
-        row = (path, _text(value), source)
+        row = (path, value_text(value), source)
         (defaults if source == DEFAULT else chosen).append(row)
     header, none = ("value", "is", "from"), frozenset[int]()
     return Grid("chosen", header, tuple(chosen), none), Grid(
@@ -247,7 +238,8 @@ def flatten(value: JsonView, path: str = "") -> list[tuple[str, JsonView]]:
     return [(path, value)]
 
 
-def _text(value: JsonView) -> str:
+def value_text(value: JsonView) -> str:
+    """A value of a configuration as the page shows it."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -258,7 +250,7 @@ def _text(value: JsonView) -> str:
 def _built(results: ExperimentResults) -> tuple[str, Grid]:
     run = next((r for r in results.runs if r.parameters), None)
     leaves = flatten(run.parameters) if run is not None else []
-    rows = tuple((path, _text(value)) for path, value in leaves)
+    rows = tuple((path, value_text(value)) for path, value in leaves)
     name = run.run if run is not None else ""
     return name, Grid("built", ("parameter", "is"), rows, frozenset())
 

@@ -13,16 +13,19 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drillyard.errors import UserError
+from drillyard.errors import ConfigError, UserError
 from drillyard.system.optional_packages import install
+from drillyard.system.output_files import writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID, SURFACE = "#16181d", "#5c6370", "#e3e5ea", "#fefefe"
 BLUE, ORANGE, GREY = "#0064a8", "#b85600", "#868d99"
+GREEN, VIOLET = "#1b6e3c", "#7b3fa0"
 VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
@@ -31,6 +34,8 @@ VARIABLES = {
     BLUE: "--agent",
     ORANGE: "--reference",
     GREY: "--baseline",
+    GREEN: "--good",
+    VIOLET: "--other",
 }
 """Colour of a file -> CSS variable of the page. No two are alike, so that this can be undone."""
 
@@ -84,6 +89,37 @@ class Picture:
     inline: str
     svg: bytes
     png: bytes
+
+    def __repr__(self) -> str:
+        return f"<picture of {len(self.svg):,} bytes as SVG; .save('picture.png')>"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return self.png
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture to a file.
+
+        Args:
+            path: Its ending decides: ``.png`` or ``.svg``.
+
+        Raises:
+            ConfigError: Another ending.
+            StoreUnavailable: The file cannot be written.
+        """
+        file = Path(path)
+        data = {".png": self.png, ".svg": self.svg}.get(file.suffix.lower())
+        if data is None:
+            raise ConfigError(
+                "cannot be drawn in this format",
+                field="path",
+                value=str(path),
+                allowed="a name that ends in .png or .svg",
+                hint=f"save('{file.with_suffix('.png')}')",
+            )
+        with writing(file, "path"):
+            file.write_bytes(data)
+        return file
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from drillyard.report.data import CURVES, Episode, MeanCurve
@@ -84,7 +84,7 @@ def _draw_curve(axis: Axes, curve: MeanCurve) -> None:
     axis.set_xlabel("environment steps")
     axis.set_xlim(left=0)
     axis.xaxis.set_major_locator(MaxNLocator(6))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _short(x)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
     axis.xaxis.grid(False)
 
 
@@ -113,17 +113,27 @@ def _spread(
         yield item, before
 
 
-def _short(x: float) -> str:
+def short(x: float) -> str:
+    """A number of steps for an axis: ``60k``, ``1.5M``."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(x) >= size:
             return f"{x / size:g}{unit}"
     return f"{x:g}"
 
 
-def evaluation(results: ExperimentResults) -> Picture:
+def evaluation(
+    results: ExperimentResults,
+    quantity: str = "return of an evaluation episode",
+    colours: Mapping[str, str] | None = None,
+) -> Picture:
     """A line a policy: its mean as a dot, its 95 % interval as a bar, each seed as a tick.
 
     Where there is no interval, a thin line is the range of the seeds.
+
+    Args:
+        results: Whose policies.
+        quantity: What is measured.
+        colours: Policy -> its colour, where lines stand for different experiments.
     """
     policies = list(results.policies)
 
@@ -137,7 +147,7 @@ def evaluation(results: ExperimentResults) -> Picture:
             ]
         )
         for row, p in enumerate(policies):
-            colour = GREY if p.baseline else BLUE
+            colour = (colours or {}).get(p.policy, GREY if p.baseline else BLUE)
             if p.interval is not None:
                 axis.plot(
                     [p.interval.low, p.interval.high],
@@ -175,7 +185,7 @@ def evaluation(results: ExperimentResults) -> Picture:
         axis.set_ylim(len(policies) - 0.4, -0.6)
         axis.margins(x=0.06)
         axis.yaxis.grid(False)
-        axis.set_xlabel("return of an evaluation episode")
+        axis.set_xlabel(quantity)
         _beside(axis, -0.75, "mean", ends[0], False)
         _beside(axis, -0.75, "95 % interval", ends[1], False)
         return figure

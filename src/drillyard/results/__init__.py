@@ -1,6 +1,6 @@
 """What an experiment reached: collected from its folder, shown as tables, JSON and CSV."""
 
-from drillyard.results.collect import accepted_file, collect, overall
+from drillyard.results.collect import accepted_file, collect, overall, run_curves
 from drillyard.results.csv_tables import metrics_csv, policies_csv, runs_csv
 from drillyard.results.formatting import verdict
 from drillyard.results.model import (
@@ -43,6 +43,7 @@ __all__ = [
     "policies_grid",
     "results_table",
     "rich_table",
+    "run_curves",
     "runs_csv",
     "runs_grid",
     "runs_table",

@@ -7,7 +7,7 @@ the rest of the results is still worth showing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from drillyard.documents.json_types import as_number, as_object
@@ -97,7 +97,7 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
         command=record.command,
         runs=runs,
         policies=scores(evaluated),
-        curves=tuple(_curves(mailbox, records, warnings)) if curves else (),
+        curves=tuple(run_curves(mailbox, records, warnings)) if curves else (),
         phases=tuple(phase_times(mailbox, accepted, warnings)),
         costs=tuple(costs(mailbox, warnings)),
         metrics=metric_scores(
@@ -284,9 +284,16 @@ def _resumes(own: list[TicketState]) -> int:
     return max(0, (train.attempt or 1) - 1) if train is not None else 0
 
 
-def _curves(
-    mailbox: Mailbox, records: list[RunRecord], warnings: list[str]
+def run_curves(
+    mailbox: Mailbox, records: Iterable[RunRecord | RunResult], warnings: list[str]
 ) -> Iterator[RunCurves]:
+    """The learning curves of runs; one that cannot be read becomes a warning.
+
+    Args:
+        mailbox: The experiment.
+        records: The runs.
+        warnings: Gets a sentence for each curve that cannot be read.
+    """
     for record in records:
         try:
             training = _points(mailbox, record.run, "train", TRAINING_METRIC)

@@ -54,7 +54,7 @@ class Asked:
     tunables: Sequence[str] = ()
 
 
-@dataclass
+@dataclass(repr=False)
 class Loaded:
     """An experiment file, resolved."""
 
@@ -70,6 +70,21 @@ class Loaded:
     command: list[str] = field(default_factory=list)
     places: dict[KeyPath, Place] = field(default_factory=dict, repr=False)
     asked: Asked = field(default_factory=Asked)
+
+    def __repr__(self) -> str:
+        """One line: what runs where; ``.spec`` has every value."""
+        spec = self.spec
+        parts = [spec.workload if spec.learner is None else str(spec.learner.algorithm).upper()]
+        if spec.simulator is not None:
+            parts[0] += f" on {spec.simulator.id}"
+        if spec.train is not None and spec.train.steps is not None:
+            parts.append(f"{spec.train.steps:,} steps")
+        few = ", ".join(map(str, spec.seeds[:5])) + (", …" if len(spec.seeds) > 5 else "")
+        parts += [f"seeds {few}", f"backend {spec.backend}"]
+        warnings = sum(f.severity.value != "ok" for f in self.findings)
+        if warnings:
+            parts.append(f"{warnings} warnings in .findings")
+        return f"<experiment {spec.name}: {', '.join(parts)}; from {self.file.name}>"
 
     def locate(self, error: ConfigError) -> ConfigError:
         """Give an error that names a field its file and line.

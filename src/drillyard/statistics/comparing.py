@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from drillyard.statistics.intervals import MIN_VALUES, mean_interval, student_t
 from drillyard.statistics.scores import Estimate
 from drillyard.statistics.shares import Strata
 
+Key = TypeVar("Key", bound=Hashable)
 _HALVINGS = 50
 MIN_PAIRS = 8
 """Minimum number of pairs for a decision."""
@@ -102,7 +104,7 @@ class Paired:
     difference: float
     """Mean of the differences."""
     low: float | None
-    """95 % interval over the pairs; None for fewer than three, and if all are equal."""
+    """Interval over the pairs; None for fewer than three, and if all are equal."""
     high: float | None
     wins: int
     """Number of pairs in which the first is better."""
@@ -111,18 +113,21 @@ class Paired:
     """Two-sided p of Wilcoxon's signed-rank test; 1 if nothing differs."""
 
 
-def paired(x: Mapping[Hashable, float], y: Mapping[Hashable, float]) -> Paired | None:
+def paired(
+    x: Mapping[Key, float], y: Mapping[Key, float], confidence: float = 0.95
+) -> Paired | None:
     """Compare two on their common pairs; None if there are none.
 
     Args:
         x: Key of a pair (an episode's seed and options, a training seed) -> value of the first.
         y: The same for the second.
+        confidence: Level of the interval, 0 to 1.
     """
     both = [key for key in x if key in y]
     differences = [x[key] - y[key] for key in both]
     if not differences:
         return None
-    interval = mean_interval(differences)
+    interval = mean_interval(differences, confidence)
     return Paired(
         n=len(differences),
         difference=math.fsum(differences) / len(differences),

@@ -121,6 +121,61 @@ def test_lists(capsys: pytest.CaptureFixture[str], store: Path) -> None:
     assert [row["run"] for row in json.loads(out)] == ["t0001-s1", "t0001-s2"]
 
 
+def names(out: str) -> list[str]:
+    return [row["name"] for row in json.loads(out)]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), ["half", "done", "bad"]),
+        (("a",), ["half", "bad"]),
+        (("b*",), ["bad"]),
+        (("--status", "failed", "--status", "running"), ["half", "bad"]),
+        (("--algorithm", "PPO", "--simulator", "cstr"), ["half", "done", "bad"]),
+        (("--simulator", "CartPole-v1"), []),
+        (("--sort", "name"), ["bad", "done", "half"]),
+        (("--sort", "name", "--reverse"), ["half", "done", "bad"]),
+        # An experiment without a result comes last in both directions.
+        (("--sort", "result"), ["half", "done", "bad"]),
+        (("--sort", "result", "--reverse"), ["done", "half", "bad"]),
+    ],
+)
+def test_experiments_are_sorted_and_filtered(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    options: tuple[str, ...],
+    expected: list[str],
+) -> None:
+    for age, name in enumerate(("bad", "done", "half")):
+        level, finished = (60.0, 1) if name == "done" else (70.0, 1)
+        seeds = (1,) if name != "half" else (1, 2)
+        failed = int(name == "bad")
+        box = write_experiment(
+            tmp_path, name, seeds=seeds, level=level, finished=finished - failed, failed=failed
+        )
+        record = box.experiment_record()
+        box.write("experiment.json", record.model_copy(update={"created_at": T0 + age}))
+    code, out, _ = run(capsys, tmp_path, "list", "experiments", *options, "--json")
+    assert code == 0
+    assert names(out) == expected
+
+
+def test_experiments_have_a_result_an_age_and_what_they_are(
+    capsys: pytest.CaptureFixture[str], store: Path
+) -> None:
+    _, out, _ = run(capsys, store, "list", "experiments", "done")
+    assert "PPO on cstr" in out
+    assert "72.25" in out
+    row = json.loads(run(capsys, store, "list", "experiments", "done", "--json")[1])[0]
+    assert row["age_s"] > 3600
+    code, _, err = run(capsys, store, "list", "experiments", "--status", "ended")
+    assert code == 2
+    assert "SUCCEEDED" in err
+    _, out, _ = run(capsys, store, "list", "experiments", "zzz")
+    assert out == "no experiments match\n"
+
+
 @pytest.mark.heavy
 def test_report_is_built_anew(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     write_experiment(tmp_path, "one", seeds=(1,))

@@ -1,0 +1,84 @@
+"""``drillyard compare``: experiments, trials and runs side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drillyard.cli.common import JsonOption, StoreOption, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the command line."""
+    app.command("compare")(compare)
+
+
+def compare(
+    places: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME NAME ...",
+            help="Experiments, trials (NAME/t0003) or runs (NAME/t0003-s2); those of other stores "
+            "by their location: gs://bucket/NAME, folder/NAME.",
+        ),
+    ],
+    store: StoreOption = None,
+    measure: Annotated[
+        str | None,
+        typer.Option(
+            "--measure",
+            metavar="NAME",
+            help="What to compare: `return` or a metric. Default: the return, without a policy "
+            "the first common metric.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FOLDER", help="Folder of the page; default: in ~/.drillyard."
+        ),
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare experiments: curves, final evaluations with tests, settings, time and cost.
+
+    Example: drillyard compare cstr-ppo cstr-sac --open
+    """
+    from drillyard.cli.output import print_grid
+    from drillyard.errors import UserError
+    from drillyard.report import comparison
+    from drillyard.system.output_files import check_folder
+    from drillyard.system.redaction import redact
+
+    if out is not None:
+        check_folder(out, "--out")
+    found = comparison.compare(places, store, measure)
+    page: Path | None = None
+    try:
+        page = comparison.build(found, out)
+    except UserError as error:
+        if out is not None or open_:
+            raise
+        # The table needs no matplotlib.
+        typer.echo(f"the page was not written: {error}. {error.hint or ''}".rstrip(), err=True)
+    if as_json:
+        print_json({**comparison.to_json(found), "page": None if page is None else str(page)})
+    else:
+        print_grid(comparison.scores_grid(found))
+        typer.echo("")
+        for text in (comparison.sentence(found), *found.notes):
+            typer.echo(redact(text))
+        if found.mlflow:
+            typer.echo(f"MLflow: {found.mlflow}")
+        if page is not None:
+            typer.echo(f"page: {page}")
+        for warning in found.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+    if open_ and page is not None:
+        import webbrowser
+
+        if not webbrowser.open(page.resolve().as_uri()):
+            typer.echo(f"no browser found; open {page}", err=True)

@@ -1,0 +1,234 @@
+"""Finds what a comparison names: experiments, trials and runs, also of other stores."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from drillyard.documents.json_types import (
+    Json,
+    JsonObject,
+    JsonView,
+    as_integer,
+    as_list,
+    as_number,
+    as_object,
+)
+from drillyard.errors import ConfigError, CorruptObject, NotFound, UserError
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.mailbox import trial_id
+from drillyard.mailbox.records import Phase
+from drillyard.mailbox.store import ObjectMissing
+from drillyard.mailbox.summaries import policy_scores
+from drillyard.report.comparison.model import Candidate, EpisodeKey
+from drillyard.results import ExperimentResults, RunResult, accepted_file, collect, run_curves
+from drillyard.results.policies import AGENT
+from drillyard.results.trials import collect_trials
+from drillyard.runs.locate import open_mailbox
+from drillyard.spec.binding import bound_tree
+
+PART = re.compile(r"(?P<experiment>.+)/(?P<trial>t\d{4,})(?P<seed>-s\d+)?\Z")
+"""``NAME/t0003`` or ``NAME/t0003-s2``."""
+MOST = 20
+"""More lines cannot be told apart in one picture."""
+
+
+def find(places: Sequence[str], store: str | None = None) -> list[Candidate]:
+    """Read everything that a comparison names.
+
+    Args:
+        places: Experiments, trials (``NAME/t0003``) and runs (``NAME/t0003-s2``): names, or URLs
+            and folders of other stores.
+        store: Store of those that are plain names.
+
+    Raises:
+        UserError: Fewer than two, one of them twice, or unknown ones: all of them are named.
+        StoreUnavailable: A store cannot be read.
+    """
+    if len(places) < 2:
+        raise ConfigError(
+            "a comparison needs two experiments or trials",
+            file="command line",
+            value=places[0] if places else None,
+            hint="drillyard compare A B; trials of one study: drillyard compare A/t0001 A/t0002",
+        )
+    if len(places) > MOST:
+        raise ConfigError(
+            f"{len(places)} are too many for one page",
+            file="command line",
+            allowed=f"2 to {MOST}",
+            hint="name the best of them",
+        )
+    found: list[Candidate] = []
+    mistakes: list[UserError] = []
+    for place in places:
+        try:
+            one = _read(place, store)
+        except UserError as error:
+            mistakes.append(error)
+            continue
+        twice = any(other.place == one.place for other in found)
+        if twice:
+            mistakes.append(
+                ConfigError(
+                    "is named twice",
+                    file="command line",
+                    value=place,
+                    hint="name each experiment or trial once",
+                )
+            )
+        found.append(one)
+    if len(mistakes) == 1:
+        raise mistakes[0]
+    if mistakes:
+        hints = dict.fromkeys(e.hint for e in mistakes if e.hint)
+        raise NotFound("\n".join(map(str, mistakes)), hint="; ".join(hints) or None)
+    return _with_own_labels(found)
+
+
+def _read(place: str, store: str | None) -> Candidate:
+    match = PART.fullmatch(place.rstrip("/"))
+    mailbox = open_mailbox(match["experiment"] if match else place, store)
+    results = collect(mailbox, curves=False)
+    label, chosen = results.name, ""
+    if match:
+        part = f"{match['trial']}{match['seed'] or ''}"
+        runs = [r for r in results.runs if r.run == part or r.run.startswith(f"{part}-")]
+        label = f"{results.name}/{part}"
+        if not runs:
+            known = list(dict.fromkeys(trial_id(r.trial) for r in results.runs))
+            few = ", ".join(known[:8]) + (f" to {known[-1]}" if len(known) > 8 else "")
+            raise NotFound(
+                f"{results.name!r} has no runs of {part}", hint=f"trials: {few or 'none yet'}"
+            )
+    else:
+        trial, chosen = _trial(mailbox, results)
+        runs = [r for r in results.runs if trial is None or r.trial == trial]
+        if trial is not None:
+            label = f"{results.name}/{trial_id(trial)}"
+    warnings = list(results.warnings)
+    names = {r.run for r in runs}
+    narrowed = dataclasses.replace(
+        results,
+        runs=tuple(runs),
+        policies=tuple(p for p in results.policies if p.baseline or p.trial == _one(runs)),
+        curves=tuple(run_curves(mailbox, runs, warnings)),
+    )
+    return Candidate(
+        label=label,
+        place="/".join((mailbox.store.url.rstrip("/"), label)),
+        mailbox=mailbox,
+        results=narrowed,
+        settings=_settings(mailbox, results, names),
+        chosen=chosen,
+        measures=_measures(mailbox, narrowed, warnings),
+        episodes=_episodes(mailbox, runs, warnings),
+        warnings=tuple(warnings),
+    )
+
+
+def _one(runs: Sequence[RunResult]) -> int:
+    return runs[0].trial if runs else 1
+
+
+def _trial(mailbox: Mailbox, results: ExperimentResults) -> tuple[int | None, str]:
+    """The trial that stands for an experiment, and why its score is too good.
+
+    Raises:
+        ConfigError: The trials cannot be ranked.
+    """
+    if not results.spec.get("study"):
+        return None, ""
+    study = collect_trials(mailbox)
+    if len(study.simulators) > 1:
+        raise ConfigError(
+            f"{study.name} has trials on {len(study.simulators)} simulators, which have no common "
+            "scale",
+            file="command line",
+            value=study.name,
+            hint=f"name a trial: {study.name}/t0001",
+        )
+    if study.confirmed is not None:
+        return study.confirmed.number, ""
+    if study.best is None:
+        return min((r.trial for r in results.runs), default=None), ""
+    n = len(study.ranked())
+    return study.best.number, f"the best of {n} trials, chosen by its score" if n > 1 else ""
+
+
+def _settings(mailbox: Mailbox, results: ExperimentResults, runs: set[str]) -> JsonObject:
+    first = next((r for r in mailbox.runs() if r.run in runs), None)
+    return dict(results.spec) if first is None else bound_tree(results.spec, first)
+
+
+def _measures(
+    mailbox: Mailbox, results: ExperimentResults, warnings: list[str]
+) -> dict[str, dict[int, float]]:
+    """Measure -> seed -> value; the return of a policy that was not evaluated has no values."""
+    found: dict[str, dict[int, float]] = {}
+    for run in results.runs:
+        values: Mapping[str, JsonView] = run.metrics
+        if results.learns:
+            simulator = run.simulator or "its simulator"
+            found.setdefault(f"return on {simulator}", {})
+            if run.mean_return is not None:
+                found[f"return on {simulator}"][run.seed] = run.mean_return
+            try:
+                evaluated = mailbox.accepted(run.run, Phase.EVALUATE)
+            except CorruptObject:
+                evaluated = None  # the results name it
+            agent = policy_scores(evaluated).get(AGENT, {})
+            values = {**values, **as_object(agent.get("metrics"))}
+        for name, value in values.items():
+            number = as_number(value)
+            if number is not None:
+                found.setdefault(name, {})[run.seed] = number
+    for name, seeds in found.items():
+        for seed in [s for s, v in seeds.items() if not math.isfinite(v)]:
+            warnings.append(f"{name} of seed {seed} is not finite and is left out")
+            del seeds[seed]
+    return found
+
+
+def _episodes(
+    mailbox: Mailbox, runs: Iterable[RunResult], warnings: list[str]
+) -> dict[EpisodeKey, float]:
+    """Mean return over runs of each evaluation episode that all of them played."""
+    played: list[dict[EpisodeKey, float]] = []
+    for run in runs:
+        if run.mean_return is None:
+            continue
+        try:
+            data = accepted_file(mailbox, run.run, Phase.EVALUATE, "evaluation/episodes.json")
+            if data is not None:
+                played.append(_returns(as_list(json.loads(data))))
+        except (CorruptObject, ObjectMissing, ValueError) as error:
+            warnings.append(f"{run.run}: its evaluation episodes cannot be read: {error}")
+    if not played:
+        return {}
+    common = [key for key in played[0] if all(key in other for other in played)]
+    return {key: math.fsum(p[key] for p in played) / len(played) for key in common}
+
+
+def _returns(episodes: Iterable[Json]) -> dict[EpisodeKey, float]:
+    found: dict[EpisodeKey, float] = {}
+    for entry in episodes:
+        episode = as_object(entry)
+        seed, value = as_integer(episode.get("seed")), as_number(episode.get("return"))
+        if episode.get("policy") != AGENT or seed is None or value is None:
+            continue
+        if math.isfinite(value):
+            options = json.dumps(episode.get("options"), sort_keys=True)
+            found[seed, options] = value
+    return found
+
+
+def _with_own_labels(found: list[Candidate]) -> list[Candidate]:
+    """Those of equal names in different stores are called by their stores, too."""
+    labels = [c.label for c in found]
+    return [
+        dataclasses.replace(c, label=c.place) if labels.count(c.label) > 1 else c for c in found
+    ]

@@ -1,0 +1,219 @@
+"""The page of a comparison: one file without scripts, its pictures and its data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drillyard.report import location, on_this_machine
+from drillyard.report.comparison import pictures, tables
+from drillyard.report.comparison.model import Candidate, Comparison
+from drillyard.report.comparison.side_by_side import sentence
+from drillyard.report.html import BAD
+from drillyard.report.simulator_sections import Shown, shown
+from drillyard.report.templates import rendered
+from drillyard.results import formatting
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.home import local_home
+from drillyard.system.output_files import writing
+from drillyard.system.safe_names import file_name
+
+if TYPE_CHECKING:
+    from drillyard.report.picture_style import Picture
+
+SECTIONS = {
+    "evaluation": "Final evaluation",
+    "learning": "Learning curves",
+    "settings": "Settings that differ",
+    "time": "Time and cost",
+    "where": "Where they are",
+    "method": "How they were compared",
+}
+
+
+def default_folder(found: Comparison) -> Path:
+    """The folder of the page: the same for the same experiments."""
+    digest = hashlib.sha256("\n".join(c.place for c in found.candidates).encode()).hexdigest()
+    name = file_name("-".join(label.replace("/", "-") for label in found.labels), limit=60)
+    return local_home() / "comparisons" / f"{name}-{digest[:8]}"
+
+
+def build(found: Comparison, out: Path | None = None, *, clock: Clock = SYSTEM) -> Path:
+    """Write the page and what lies beside it, over an older one.
+
+    Args:
+        found: The comparison.
+        out: The folder; default one in ``~/.drillyard/comparisons``.
+        clock: For the date on the page.
+
+    Returns:
+        The page.
+
+    Raises:
+        ConfigError, StoreUnavailable: The folder cannot be written.
+        UserError: matplotlib is not installed.
+    """
+    folder = default_folder(found) if out is None else out
+    files = render(found, made_at=clock.now())
+    with writing(folder, "--out"):
+        folder.mkdir(parents=True, exist_ok=True)
+        # The page is written last: it links to the others.
+        for name in sorted(files, key=lambda name: name == "index.html"):
+            (folder / name).write_bytes(files[name])
+    return folder / "index.html"
+
+
+def render(found: Comparison, *, made_at: float) -> dict[str, bytes]:
+    """Every file of the page, name -> bytes; nothing is written.
+
+    Args:
+        found: The comparison.
+        made_at: Epoch seconds, shown on the page.
+    """
+    drawn: dict[str, Picture] = {}
+    files: dict[str, bytes] = {}
+    curves = pictures.curves_of(found)
+    if curves:
+        drawn["curves"] = pictures.curves(curves, found.labels)
+        files["curves.csv"] = pictures.curves_csv(curves).encode()
+    if any(score is not None for score in found.scores):
+        drawn["evaluation"] = pictures.evaluation(found)
+        files["evaluation.csv"] = pictures.evaluation_csv(found).encode()
+    for name, picture in drawn.items():
+        files[f"{name}.svg"], files[f"{name}.png"] = picture.svg, picture.png
+    document = json.dumps(tables.to_json(found), indent=2, ensure_ascii=False)
+    files["comparison.json"] = document.encode()
+    files["index.html"] = _html(found, drawn, curves, made_at).encode()
+    return files
+
+
+def _html(
+    found: Comparison, drawn: dict[str, Picture], curves: pictures.Curves, made_at: float
+) -> str:
+    return rendered(
+        "comparison.html.j2",
+        name=" · ".join(found.labels),
+        verdict=sentence(found),
+        meta=_meta(found),
+        notes=found.notes,
+        warnings=found.warnings,
+        sections=[item for item in SECTIONS.items() if item[0] != "learning" or curves],
+        measure=found.measure,
+        bad=BAD,
+        evaluation=_evaluation(found, drawn),
+        scores=tables.scores_grid(found),
+        reasons=_reasons(found),
+        pairs=tables.pairs_grid(found),
+        episodes=tables.episodes_grid(found),
+        measures=tables.measures_grid(found),
+        curves=_curves(found, drawn, curves),
+        settings=tables.settings_grid(found),
+        effort=tables.effort_grid(found),
+        where=[(c.label, c.place, _link(c)) for c in found.candidates],
+        mlflow=found.mlflow,
+        method=method(found),
+        made=formatting.moment(made_at),
+    )
+
+
+def _meta(found: Comparison) -> list[str]:
+    runs = sum(len(c.results.runs) for c in found.candidates)
+    return [
+        f"{len(found.candidates)} compared",
+        formatting.plural(runs, "run"),
+        f"by {found.measure}",
+        f"{formatting.plural(len(found.settings), 'setting')} differ"
+        + ("s" if len(found.settings) == 1 else ""),
+    ]
+
+
+def _link(candidate: Candidate) -> str | None:
+    """The report of a candidate, where a browser on this machine can open it."""
+    if not on_this_machine(candidate.mailbox):
+        return None
+    path = Path(location(candidate.mailbox))
+    return path.resolve().as_uri() if path.is_file() else None
+
+
+def _reasons(found: Comparison) -> list[str]:
+    return [f"{label} is not tested: {reason}." for label, reason in found.untested.items()]
+
+
+def _evaluation(found: Comparison, drawn: dict[str, Picture]) -> Shown | None:
+    from markupsafe import Markup
+
+    if "evaluation" not in drawn:
+        return None
+    scores = [s for s in found.scores if s is not None]
+    decimals = formatting.score_decimals(scores)
+    each = "; ".join(f"{s.policy} {formatting.fixed(s.mean_return, decimals)}" for s in scores)
+    caption = "Dot: mean. Bar: 95 % interval, all of them at once. Ticks below: each run."
+    if any(s.interval is None and len(s.seeds) > 1 for s in scores):
+        caption += " Thin line: range of the runs, where there is no interval."
+    if any(s.baseline for s in pictures.evaluated(found)):
+        caption += " Grey: baselines, which are not trained."
+    alt = f"Mean {found.measure}: {each}."
+    return shown("Final evaluation", drawn["evaluation"], alt, caption, "evaluation", Markup)
+
+
+def _curves(found: Comparison, drawn: dict[str, Picture], curves: pictures.Curves) -> Shown | None:
+    from markupsafe import Markup
+
+    if "curves" not in drawn:
+        return None
+    kind = list(curves)[-1]
+    ends = "; ".join(
+        f"{label} ends at {formatting.number(curve.mean[-1])}"
+        for label, curve in curves[kind].items()
+        if curve.mean
+    )
+    bands = {c.band for by in curves.values() for c in by.values() if c.band}
+    caption = "A line is the mean over the runs of one experiment, as far as all of them are."
+    if any("interval" in band for band in bands):
+        caption += " Band: 95 % interval at that step; the range of the runs where there are two."
+    elif bands:
+        caption += " Band: range of the runs."
+    without = [label for label in found.labels if all(label not in by for by in curves.values())]
+    if without:
+        caption += f" No curve yet: {', '.join(without)}."
+    alt = f"Learning curves, return over environment steps: {ends}."
+    return shown("Learning curves", drawn["curves"], alt, caption, "curves", Markup)
+
+
+def method(found: Comparison) -> list[str]:
+    """How the candidates were compared, in sentences; only what applies."""
+    texts = []
+    if found.pairs:
+        texts.append(
+            "Another training: the training runs of two experiments are compared by their mean. "
+            "They are not paired, because another training of the one has nothing in common with "
+            "another training of the other. At most 5 % of such pages call anything better that "
+            "is equal, however many are compared: a pair is decided where a permutation test over "
+            "all of them and Welch's test, both corrected for all pairs, agree; p is the larger "
+            "of the two. Two experiments with three runs each cannot be decided."
+        )
+        texts.append(
+            "The probability of improvement is that of a run of the one being higher than a run "
+            "of the other, ties one half. A place is what the decided pairs allow."
+        )
+    else:
+        texts.append(
+            "A test over trainings needs two experiments with three runs or more each, none of "
+            "them chosen by its score. Below that the page shows the values of the runs."
+        )
+    if found.episode_pairs:
+        texts.append(
+            "The same episodes: both played evaluation episodes with the same seeds and start "
+            "values, so their returns are compared episode by episode, each the mean over the "
+            "runs. The intervals of all pairs hold at once. A pair is decided from eight "
+            "episodes on, where its interval does not hold zero. This compares the policies that "
+            "were trained; it does not say what another training would give."
+        )
+    if not found.measure.startswith("return on "):
+        texts.append(
+            "drillyard does not know whether more of this metric is better, so the page says "
+            "higher and lower."
+        )
+    return texts

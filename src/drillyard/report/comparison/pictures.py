@@ -1,0 +1,176 @@
+"""The pictures of a comparison: learning curves together, and final evaluations."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from drillyard.report import data, training_pictures
+from drillyard.report.comparison.model import Comparison
+from drillyard.report.data import CURVES, MeanCurve
+from drillyard.report.picture_style import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    VIOLET,
+    WIDTH_IN,
+    Picture,
+    render,
+    subplots,
+)
+from drillyard.report.study_pictures import STYLES
+from drillyard.results.csv_tables import to_csv
+from drillyard.results.model import PolicyScore
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = (BLUE, ORANGE, GREEN, VIOLET)
+"""With five line styles, twenty lines differ."""
+Curves = Mapping[str, Mapping[str, MeanCurve]]
+"""Kind of curve -> label -> the curve."""
+
+
+def colour_of(index: int) -> str:
+    """The colour of a candidate in every picture."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def curves_of(found: Comparison) -> dict[str, dict[str, MeanCurve]]:
+    """The learning curves of all candidates, by kind; a kind that none has is left out."""
+    by_kind: dict[str, dict[str, MeanCurve]] = {kind: {} for kind in CURVES}
+    for candidate in found.candidates:
+        for curve in data.curves(candidate.results):
+            by_kind[curve.kind][candidate.label] = curve
+    return {kind: curves for kind, curves in by_kind.items() if curves}
+
+
+def curves(found: Curves, labels: Sequence[str]) -> Picture:
+    """Mean curves with their bands: a panel for each kind, a line for each candidate.
+
+    Args:
+        found: The curves.
+        labels: All candidates: a line looks the same in every panel.
+    """
+
+    def draw() -> Figure:
+        figure, axes = subplots(
+            1,
+            len(found),
+            figsize=(WIDTH_IN, 3.6 + 0.18 * (len(labels) // 4)),
+            pads=(0.04, 0.12),
+            sharey=True,
+            squeeze=False,
+        )
+        for axis, (kind, by_label) in zip(axes[0], found.items(), strict=True):
+            _draw(axis, kind, by_label, labels)
+        axes[0][0].set_ylabel("return of an episode")
+        handles = {
+            label: handle
+            for axis in axes[0]
+            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        shown = [label for label in labels if label in handles]
+        figure.legend(
+            [handles[label] for label in shown],
+            shown,
+            loc="outside upper left",
+            ncols=min(4, len(shown)),
+            handlelength=3,
+            borderaxespad=0.3,
+        )
+        return figure
+
+    return render(draw, "cc")
+
+
+def _draw(axis: Axes, kind: str, by_label: Mapping[str, MeanCurve], labels: Sequence[str]) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    for label, curve in by_label.items():
+        at = labels.index(label)
+        colour = colour_of(at)
+        if curve.band:
+            axis.fill_between(
+                curve.steps, curve.low, curve.high, color=colour, alpha=0.12, linewidth=0
+            )
+        axis.plot(
+            curve.steps,
+            curve.mean,
+            color=colour,
+            linestyle=STYLES[at % len(STYLES)],
+            linewidth=1.9,
+            marker="o" if len(curve.steps) == 1 else None,
+            label=label,
+        )
+    axis.set_title(CURVES[kind].capitalize(), pad=6)
+    axis.set_xlabel("environment steps")
+    axis.set_xlim(left=0)
+    axis.xaxis.set_major_locator(MaxNLocator(6))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: training_pictures.short(x)))
+    axis.xaxis.grid(False)
+
+
+def curves_csv(found: Curves) -> str:
+    """Long form: one line for each curve, candidate and step."""
+    rows: list[tuple[object, ...]] = []
+    for kind, by_label in found.items():
+        for label, c in by_label.items():
+            points = zip(c.steps, c.mean, c.low, c.high, strict=True)
+            head = (kind, label, len(c.seeds))
+            rows += [
+                (*head, step, mean, *((low, high) if c.band else (None, None)))
+                for step, mean, low, high in points
+            ]
+    header = ("curve", "experiment", "n_seeds", "step", "mean", "band_low", "band_high")
+    return to_csv(header, rows)
+
+
+def evaluated(found: Comparison) -> list[PolicyScore]:
+    """The candidates' scores, best first, then the baselines of their simulator."""
+    scores = [s for s in found.scores if s is not None]
+    if found.measure.startswith("return on "):
+        scores += _baselines(found)
+    return sorted(scores, key=lambda s: -s.mean_return)
+
+
+def _baselines(found: Comparison) -> list[PolicyScore]:
+    """Each baseline once; those that differ between experiments are called by both names."""
+    simulator = found.measure.removeprefix("return on ")
+    kept: dict[str, list[tuple[str, PolicyScore]]] = {}
+    for c in found.candidates:
+        for one in c.results.baselines:
+            if one.simulator not in ("", simulator):
+                continue
+            same = kept.setdefault(one.policy, [])
+            if all(one.mean_return != other.mean_return for _, other in same):
+                same.append((c.label, one))
+    return [
+        one if len(same) == 1 else dataclasses.replace(one, policy=f"{name} ({label})")
+        for name, same in kept.items()
+        for label, one in same
+    ]
+
+
+def evaluation(found: Comparison) -> Picture:
+    """A line for each candidate and baseline: mean, interval, every run."""
+    results = dataclasses.replace(found.candidates[0].results, policies=tuple(evaluated(found)))
+    label = (
+        "return of an evaluation episode"
+        if found.measure.startswith("return on ")
+        else found.measure
+    )
+    colours = {name: colour_of(i) for i, name in enumerate(found.labels)}
+    return training_pictures.evaluation(results, label, colours)
+
+
+def evaluation_csv(found: Comparison) -> str:
+    """One line for each run of a candidate, one for each baseline."""
+    rows: list[tuple[object, ...]] = []
+    for score in evaluated(found):
+        if score.baseline:
+            rows.append((score.policy, 1, None, score.mean_return))
+        rows += [(score.policy, 0, seed, value) for seed, value in score.seeds.items()]
+    return to_csv(("experiment", "baseline", "seed", found.measure), rows)

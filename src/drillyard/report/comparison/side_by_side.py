@@ -1,0 +1,169 @@
+"""Compares what was found: one measure, all tests, the settings that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from drillyard.errors import ConfigError
+from drillyard.report.comparison import settings, verdict
+from drillyard.report.comparison.candidates import find
+from drillyard.report.comparison.mlflow_link import mlflow_link
+from drillyard.report.comparison.model import Candidate, Comparison
+from drillyard.results import formatting
+
+
+def compare(
+    places: Sequence[str], store: str | None = None, measure: str | None = None
+) -> Comparison:
+    """Compare experiments, trials and runs.
+
+    Args:
+        places: Two or more names, or URLs and folders of other stores.
+        store: Store of plain names; default DRILLYARD_STORE or ``./drillyard-runs``.
+        measure: ``return``, or the name of a metric; default: the return where policies are
+            trained, else the first metric that all have.
+
+    Raises:
+        UserError: One of them does not exist, or they have no measure in common.
+        StoreUnavailable: A store cannot be read.
+    """
+    candidates = find(places, store)
+    chosen = _measure(candidates, measure)
+    pairs, places_of = verdict.pairs(candidates, chosen)
+    differences = settings.differing(candidates)
+    warnings = [f"{c.label}: {text}" for c in candidates for text in dict.fromkeys(c.warnings)]
+    return Comparison(
+        candidates=tuple(candidates),
+        measure=chosen,
+        scores=verdict.scores(candidates, chosen),
+        pairs=pairs,
+        untested=verdict.untested(candidates, chosen),
+        episode_pairs=verdict.episode_pairs(candidates, chosen),
+        places=places_of,
+        settings=differences,
+        notes=tuple(settings.notes(candidates, differences)),
+        mlflow=mlflow_link(candidates),
+        warnings=tuple(warnings),
+    )
+
+
+def _measure(candidates: Sequence[Candidate], named: str | None) -> str:
+    """The measure that is compared.
+
+    Raises:
+        ConfigError: They have none in common, or not the one that was named.
+    """
+    # A candidate that measured nothing yet is shown without a value.
+    known = [c for c in candidates if c.measures]
+    if not known:
+        raise ConfigError(
+            "none of them has measured anything yet",
+            file="command line",
+            hint=f"drillyard status {candidates[0].results.name} shows how far it is",
+        )
+    common = [m for m in known[0].measures if all(m in c.measures for c in known)]
+    if not common:
+        each = "; ".join(f"{c.label} has {_listed(c.measures)}" for c in known)
+        raise ConfigError(
+            f"they share no measure: {each}",
+            file="command line",
+            hint="compare experiments on the same simulator, or with a metric of the same name",
+        )
+    if named is None and any(c.results.learns for c in known):
+        named = "return"
+        if not any(m.startswith(verdict.RETURN) for m in common):
+            each = "; ".join(f"{c.label} has {_listed(c.measures)}" for c in known)
+            raise ConfigError(
+                f"they have no return in common: {each}",
+                file="command line",
+                hint=f"compare them by a metric that all have: --measure {common[0]}",
+            )
+    if named is None:
+        return common[0]
+    for name in common:
+        if name == named or (named == "return" and name.startswith(verdict.RETURN)):
+            return name
+    raise ConfigError(
+        "is not a measure that all of them have",
+        file="command line",
+        field="--measure",
+        value=named,
+        allowed=", ".join(_short(m) for m in common),
+        hint="drillyard results NAME shows what an experiment measured",
+    )
+
+
+def _short(measure: str) -> str:
+    return "return" if measure.startswith(verdict.RETURN) else measure
+
+
+def _listed(measures: Iterable[str]) -> str:
+    names = list(measures)
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
+
+
+def sentence(found: Comparison) -> str:
+    """The answer in one or two sentences; never more than the tests decide."""
+    known = [(c, s) for c, s in zip(found.candidates, found.scores, strict=True) if s is not None]
+    if not known:
+        return "None of them has a final evaluation yet."
+    decimals = formatting.score_decimals([s for _, s in known])
+    ranked = sorted(known, key=lambda pair: -pair[1].mean_return)
+    first, best = ranked[0]
+    value = formatting.fixed(best.mean_return, decimals)
+    noun = f"mean {found.measure}"
+    if len(known) == 1:
+        return f"Only {first.label} has a final evaluation: {noun} {value}."
+    if len(found.candidates) == 2:
+        return _two(found, ranked[1][0].label, first.label, noun, decimals)
+    several = f"Of the {len(known)} with a final evaluation"
+    text = f"{several}, {first.label} has the highest {noun}, {value}"
+    if first.label in found.untested:
+        return f"{text}; that is not tested: {found.untested[first.label]}."
+    words = verdict.decided(found.pairs, first.label)
+    parts = [
+        f"{word if word == 'undecided' else word + ' than'} "
+        f"{'against ' if word == 'undecided' else ''}{_and(others)}"
+        for word, others in sorted(words.items(), key=lambda item: item[0] == "undecided")
+    ]
+    return f"{text}: {', '.join(parts)}." if parts else f"{text}; too few runs to test that."
+
+
+def _two(found: Comparison, low: str, high: str, noun: str, decimals: int) -> str:
+    values = {
+        s.policy: formatting.fixed(s.mean_return, decimals) for s in found.scores if s is not None
+    }
+    numbers = f"{noun} {values[high]} against {values[low]}"
+    if not found.pairs:
+        why = "; ".join(f"{label}: {reason}" for label, reason in found.untested.items())
+        text = f"{high} has {numbers} of {low}, which is not tested ({why})."
+        return text + _on_episodes(found)
+    pair = found.pairs[0]
+    if pair.word == "undecided":
+        runs = [len(s.seeds) for s in found.scores if s is not None]
+        text = f"It is undecided whether {high} or {low} is better: {numbers}, p = {pair.p:.3f}"
+        if max(runs) <= 3:
+            text += "; three runs each cannot decide it"
+        return text + "." + _on_episodes(found)
+    return f"{high} is {pair.word} than {low}: {numbers}, p = {pair.p:.3f}."
+
+
+def _on_episodes(found: Comparison) -> str:
+    if len(found.episode_pairs) != 1:
+        return ""
+    pair = found.episode_pairs[0]
+    one, other = (pair.one, pair.other)
+    if pair.word == "undecided":
+        return f" On the {pair.found.n} episodes that both played, it is undecided as well."
+    if pair.word == "worse":
+        one, other = other, one
+    return (
+        f" On the {pair.found.n} episodes that both played, these policies of {one} are better "
+        f"than those of {other}; another training may come out otherwise."
+    )
+
+
+def _and(names: Sequence[str]) -> str:
+    shown = list(names[:4]) + ([f"{len(names) - 4} more"] if len(names) > 4 else [])
+    return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + f" and {shown[-1]}"

@@ -32,16 +32,13 @@ class SameOrigin:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on, or answers it with 403; a WebSocket is refused before it opens."""
-        sent = [
-            value.decode("latin-1")
-            for name, value in scope.get("headers", ())
-            if name == b"origin"
-        ]
+        headers = scope.get("headers", ())
+        sent = [value.decode("latin-1") for name, value in headers if name == b"origin"]
         if all(origin in self._origins for origin in sent):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            headers = [(b"content-type", b"application/json")]
-            await send({"type": "http.response.start", "status": 403, "headers": headers})
+            kind = [(b"content-type", b"application/json")]
+            await send({"type": "http.response.start", "status": 403, "headers": kind})
             await send({"type": "http.response.body", "body": _ANSWER})

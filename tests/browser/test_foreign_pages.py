@@ -102,15 +102,15 @@ def attack(page: Page, url: str, body: str) -> None:
     page.goto(site)
 
 
-def running(api: Api) -> str:
+def running(server: Api) -> str:
     """A flow run that is running, by its id."""
-    flow = api.post("/flows/", {"name": "wanted"})["id"]
+    flow = server.post("/flows/", {"name": "wanted"})["id"]
     state = {"type": "RUNNING", "name": "Running"}
-    return str(api.post("/flow_runs/", {"flow_id": flow, "state": state})["id"])
+    return str(server.post("/flow_runs/", {"flow_id": flow, "state": state})["id"])
 
 
-def state_of(api: Api, run: str) -> str:
-    return str(api.get(f"/flow_runs/{run}")["state"]["type"])
+def state_of(server: Api, run: str) -> str:
+    return str(server.get(f"/flow_runs/{run}")["state"]["type"])
 
 
 CANCEL = json.dumps({"state": {"type": "CANCELLED"}, "force": True})
@@ -162,16 +162,16 @@ def test_the_prefect_server_of_up(
     stack: tuple[LocalStack, dict[str, str]], site: str, chromium: str, playing: Playwright
 ) -> None:
     environ = stack[1]
-    api = Api(environ["PREFECT_API_URL"], environ["PREFECT_API_AUTH_STRING"])
-    run = running(api)
+    server = Api(environ["PREFECT_API_URL"], environ["PREFECT_API_AUTH_STRING"])
+    run = running(server)
     user, password = environ["PREFECT_API_AUTH_STRING"].split(":", 1)
     context = opened(playing, chromium, {"username": user, "password": password})
-    page_at(context, api.url.removesuffix("/api"))
+    page_at(context, server.url.removesuffix("/api"))
     page = page_at(context, site)
-    attack(page, f"{api.url}/flow_runs/{run}/set_state", CANCEL)
-    assert state_of(api, run) == "RUNNING"
-    assert page.evaluate(LISTEN, api.url.replace("http:", "ws:") + "/events/out") == "refused"
-    assert page.evaluate(READ, f"{api.url}/flow_runs/{run}") == "refused"
+    attack(page, f"{server.url}/flow_runs/{run}/set_state", CANCEL)
+    assert state_of(server, run) == "RUNNING"
+    assert page.evaluate(LISTEN, server.url.replace("http:", "ws:") + "/events/out") == "refused"
+    assert page.evaluate(READ, f"{server.url}/flow_runs/{run}") == "refused"
     assert context.browser
     context.browser.close()
 

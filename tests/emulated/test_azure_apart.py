@@ -55,7 +55,7 @@ for method, path in (
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     body = None if method == "GET" else b"{}"
     asked = urllib.request.Request(url, body, headers, method=method)
-    tried(f"{method} {path.partition('/')[2].partition('/')[0]}", lambda: urllib.request.urlopen(asked))
+    tried(f"{method} {path}", lambda: urllib.request.urlopen(asked))
 print(json.dumps(found))
 """
 

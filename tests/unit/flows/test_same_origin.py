@@ -1,4 +1,4 @@
-"""What the embedded server answers by a request's ``Origin``; a browser tries it in tests/browser."""
+"""Whose requests the embedded server answers; tests/browser tries it with a browser."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def experiment_rows(store: str | None = None) -> list[ExperimentRow]:
     """Returns the rows of ``list experiments``; an unreadable experiment has the reason."""
     from pathlib import Path
 
-    from drillyard.errors import CorruptObject
+    from drillyard.errors import CorruptObject, NewerVersion
     from drillyard.mailbox import Mailbox, open_store
     from drillyard.results import collect
     from drillyard.runs.locate import experiments, store_url
@@ -88,7 +88,7 @@ def experiment_rows(store: str | None = None) -> list[ExperimentRow]:
         }
         try:
             results = collect(Mailbox(opened, name), curves=False)
-        except CorruptObject as error:
+        except (CorruptObject, NewerVersion) as error:
             row["problem"] = str(error)
         else:
             row["status"] = results.status

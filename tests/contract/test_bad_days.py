@@ -1,0 +1,201 @@
+"""Bad days of a store and of machines: a clear error or the right result, and nothing is lost.
+
+A disk that is full, or that turns read-only, is a real one: a file system in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from drillyard.backend import open_backend
+from drillyard.cli.main import main
+from drillyard.errors import InfrastructureError
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.records import Phase
+from tests.contract.test_store_outage import Bench
+from tests.helpers.open_drivers import closing
+from tests.helpers.outage_store import impatient
+
+RUNS = ("t0001-s1", "t0001-s2")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk, with the room that `check` asks for."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", str(place)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        pytest.skip(f"a disk of its own needs root: {made.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("drillyard.driver.driver.Watcher", impatient)
+    made = Bench(tmp_path)
+    made.url = str(disk / "store")
+    made.mailbox = Mailbox(open_store(made.url), "gated")
+    monkeypatch.chdir(made.project)
+    monkeypatch.syspath_prepend(made.project)
+    with closing(monkeypatch):
+        yield made
+    backend = open_backend("local", {})
+    for entry in made.leases():
+        backend.teardown(entry.lease)
+    sys.modules.pop("gated_work", None)
+
+
+def fill(disk: Path) -> None:
+    """Nothing goes in any more, not even a heartbeat."""
+    with open(disk / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+        for size in (1 << 20, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    filler.write(bytes(size))
+
+
+def clear(disk: Path) -> None:
+    (disk / "filler").unlink()
+
+
+def protect(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+
+
+def release(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+
+
+DAYS = [
+    pytest.param(fill, clear, "No space left|bytes are free", id="full"),
+    pytest.param(protect, release, "(?i)read-only", id="read-only"),
+]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("spoil", "mend", "words"), DAYS)
+def test_a_disk_that_goes_bad_under_work(
+    spoil: Callable[[Path], None],
+    mend: Callable[[Path], None],
+    words: str,
+    bench: Bench,
+    disk: Path,
+) -> None:
+    bench.when(lambda: all(bench.steps()), lambda: spoil(disk))
+    with pytest.raises(InfrastructureError, match=words) as caught:
+        bench.run()
+    assert caught.value.hint
+    assert not bench.cancelled(), "the runs were cancelled"
+    kept = contents(disk / "store")
+    mend(disk)
+    bench.gate.touch()
+    assert bench.run().status == "SUCCEEDED"
+    for run in RUNS:
+        for phase in (Phase.TRAIN, Phase.EVALUATE):
+            accepted = bench.mailbox.accepted(run, phase)
+            assert accepted is not None
+            bench.mailbox.manifest(accepted)
+    now = contents(disk / "store")
+    lasting = {path for path in kept if "/runs/" in path and path.endswith("start.json")}
+    assert lasting and {path: now.get(path) for path in lasting} == {p: kept[p] for p in lasting}
+    assert not any(entry.open for entry in bench.leases())
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("spoil", "mend", "words"), DAYS)
+def test_a_disk_that_is_bad_before_the_work(
+    spoil: Callable[[Path], None],
+    mend: Callable[[Path], None],
+    words: str,
+    bench: Bench,
+    disk: Path,
+) -> None:
+    """What was finished stays readable, and nothing is rented."""
+    bench.gate.touch()
+    assert bench.run().status == "SUCCEEDED"
+    before = contents(disk / "store")
+    spoil(disk)
+    with pytest.raises(InfrastructureError, match=words):
+        bench.run(name="another")
+    try:
+        assert {k: v for k, v in contents(disk / "store").items() if k in before} == before
+        assert main(["results", "gated", "--store", bench.url]) == 0
+    finally:
+        mend(disk)
+    assert contents(disk / "store").items() >= before.items()
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """The hash of each file."""
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+def newer(path: Path) -> None:
+    """As the next version but one would write it: another schema, another content."""
+    document = json.loads(path.read_text())
+    document["schema_version"] = 2
+    # What this version needs is not there: that must not be taken for damage.
+    for name in list(document):
+        if name not in ("schema_version", "name"):
+            document[f"{name}_2"] = document.pop(name)
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "experiment.json",
+        "runs/t0001-s1/run.json",
+        "runs/t0001-s1/train.accepted.json",
+        "tickets/t0001-s1.train.json",
+        "driver/1.json",
+    ],
+)
+def test_a_mailbox_of_a_newer_version_is_left_alone(
+    record: str,
+    finished_cstr: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    store = tmp_path / "store"
+    shutil.copytree(finished_cstr, store)
+    (name,) = [p.name for p in store.iterdir() if (p / "experiment.json").exists()]
+    path = store / name / record
+    assert path.exists(), sorted(str(p.relative_to(store / name)) for p in store.rglob("*.json"))
+    newer(path)
+    before = contents(store)
+    refused = 0
+    for words in (["status", name], ["results", name], ["resume", name], ["cancel", name]):
+        code = main([*words, "--store", str(store)])
+        out = capsys.readouterr()
+        said = out.out + out.err
+        assert "damaged" not in said and "Traceback" not in said, said
+        if code:
+            assert code == 2 and "newer drillyard" in said and "update drillyard" in said, said
+            assert record in said
+            refused += 1
+    assert refused, "no command reads this record"
+    assert contents(store) == before

@@ -65,7 +65,11 @@ def test_prefect_keeps_results_as_json() -> None:
         "for k, v in v.items() if k == 'result_serializer'})"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
     )
     assert done.stdout.split() == ["JSONSerializer", "{'json'}"], done.stdout
     assert settings.CLIENT["PREFECT_RESULTS_DEFAULT_SERIALIZER"] == "json"
@@ -77,7 +81,12 @@ def test_nothing_of_ours_opens_a_firewall() -> None:
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in (".py", ".sh", ".yaml", ".json") and path.is_file():
                 text = path.read_text().lower()
-                for word in ("firewallsclient", "compute.firewalls", "firewall-rules", "0.0.0.0/0"):
+                for word in (
+                    "firewallsclient",
+                    "compute.firewalls",
+                    "firewall-rules",
+                    "0.0.0.0/0",
+                ):
                     assert word not in text, f"{path}: {word}"
 
 
@@ -105,7 +114,9 @@ def test_no_secret_of_yours_travels_to_a_machine(monkeypatch: pytest.MonkeyPatch
         image_family="projects/p/global/images/family/f",
     )
     assert "canary" not in str(metadata(order, config))
-    azure = AzureConfig(subscription_id=SUBSCRIPTION, resource_group="g", workspace="work", environment="e:1")
+    azure = AzureConfig(
+        subscription_id=SUBSCRIPTION, resource_group="g", workspace="work", environment="e:1"
+    )
     root = "/subscriptions/s/workspaces/w"
     assert "canary" not in str(body(azure, order, root, "job", "t0001-s1.train", 0.0))
 

@@ -203,7 +203,10 @@ def test_a_page_of_another_site_cannot_send_observations(server):
     for kind in ({}, {"content-type": "text/plain"}, {"content-type": "multipart/form-data"}):
         answer = server.post("/act", content=states, headers={**evil, **kind})
         assert answer.status_code == 422, answer.text
-    asked = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+    asked = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type",
+    }
     answer = server.options("/act", headers={**evil, **asked})
     assert not [name for name in answer.headers if name.startswith("access-control-allow")]
     answer = server.get("/spec", headers=evil)

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -164,53 +162,3 @@ def contents(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not path.name.startswith(".")
     }
-
-
-def newer(path: Path) -> None:
-    """As the next version but one would write it: another schema, another content."""
-    document = json.loads(path.read_text())
-    document["schema_version"] = 2
-    # What this version needs is not there: that must not be taken for damage.
-    for name in list(document):
-        if name not in ("schema_version", "name"):
-            document[f"{name}_2"] = document.pop(name)
-    path.write_text(json.dumps(document))
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        "experiment.json",
-        "runs/t0001-s1/run.json",
-        "runs/t0001-s1/train.accepted.json",
-        "tickets/t0001-s1.train.json",
-        "driver/1.json",
-    ],
-)
-def test_a_mailbox_of_a_newer_version_is_left_alone(
-    record: str,
-    finished_cstr: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    store = tmp_path / "store"
-    shutil.copytree(finished_cstr, store)
-    (name,) = [p.name for p in store.iterdir() if (p / "experiment.json").exists()]
-    path = store / name / record
-    assert path.exists(), sorted(str(p.relative_to(store / name)) for p in store.rglob("*.json"))
-    newer(path)
-    before = contents(store)
-    refused = 0
-    for words in (["status", name], ["results", name], ["resume", name], ["cancel", name]):
-        code = main([*words, "--store", str(store)])
-        out = capsys.readouterr()
-        said = out.out + out.err
-        assert "damaged" not in said and "Traceback" not in said, said
-        if code:
-            assert code == 2 and "newer drillyard" in said and "update drillyard" in said, said
-            assert record in said
-            refused += 1
-    assert refused, "no command reads this record"
-    assert contents(store) == before

@@ -33,7 +33,7 @@ class Heartbeat:
             self._on_superseded(error)
             return None
         except DrillyardError as error:
-            # With a full or read-only disk reading goes on, and nobody else would notice.
+            # With a full or read-only disk reading goes on: this is the only sign.
             if str(error) != self._said:
                 self._said = str(error)
                 hint = f" ({error.hint})" if error.hint else ""

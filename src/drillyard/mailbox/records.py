@@ -76,7 +76,7 @@ class Record(BaseModel):
 
 
 def _schema_version(data: bytes) -> int:
-    """The version in what is no valid record; 0 if it has none."""
+    """The version in an invalid record; 0 without one."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):

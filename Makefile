@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c re
 # The tests wait for real processes more than they compute.
 WORKERS ?= 4
 
-.PHONY: help demo test extended quick coverage again check lint types contracts format slow gpu lock clean
+.PHONY: help demo test extended quick coverage again check lint types contracts format slow gpu audit sbom clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -36,10 +36,16 @@ $(VENV)/.azurite: tests/azurite/package-lock.json | $(BIN)/python
 	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/azurite && touch $@; \
 	else echo "npm is not installed: the tests of Azure's blob storage are skipped"; fi
 
+# Audits and lists packages from outside, so that its own packages are not among them.
+$(VENV)/.tools: tests/supply_chain/requirements.txt | $(BIN)/python
+	$(BIN)/python -m venv --clear $(VENV)/tools
+	$(VENV)/tools/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 demo: $(VENV)/.demo ## train an agent on the reactor, see how it compares, open the report
 	$(BIN)/drillyard run experiments/cstr.yaml
 
-test: $(VENV)/.dev $(VENV)/.azurite ## the default tests, in four processes
+test: $(VENV)/.dev $(VENV)/.azurite $(VENV)/.tools ## the default tests, in four processes
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 # What proves again, for other learners, backends and kinds of loss, what the default tests prove.
@@ -85,6 +91,15 @@ contracts: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+audit: $(VENV)/.tools ## known vulnerabilities of the locked packages; says when nobody could be asked
+	$(BIN)/python -m tests.supply_chain.audit $(VENV)/tools/bin/pip-audit
+
+SBOM ?= dist/sbom.cdx.json
+sbom: $(VENV)/.dev $(VENV)/.tools ## a bill of materials (CycloneDX) of the installed packages
+	@mkdir -p $(dir $(SBOM))
+	$(VENV)/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o $(SBOM) $(BIN)/python
+	@echo "$(SBOM)"
 
 clean: ## remove what these commands made, but no results
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

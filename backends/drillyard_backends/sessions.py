@@ -25,7 +25,7 @@ import psutil
 
 from drillyard.backend import Lease, Liveness, Order
 from drillyard.documents.json_types import as_integer, as_number
-from drillyard.errors import CorruptObject, DrillyardError, InfrastructureError
+from drillyard.errors import CorruptObject, DrillyardError, InfrastructureError, NewerVersion
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.system.clock import SYSTEM, Clock
@@ -146,13 +146,13 @@ class Sessions:
     def _recorded(self, lease_id: str) -> Lease | None:
         try:
             return Lease.from_bytes((self.folder(lease_id) / "lease.json").read_bytes())
-        except (FileNotFoundError, CorruptObject):
+        except (FileNotFoundError, CorruptObject, NewerVersion):
             return None
 
     def _order(self, lease_id: str) -> Order:
         try:
             return Order.from_bytes((self.folder(lease_id) / "order.json").read_bytes())
-        except (FileNotFoundError, CorruptObject):
+        except (FileNotFoundError, CorruptObject, NewerVersion):
             # Its processes run and its files are gone: the id is enough for the teardown.
             return Order(lease_id=lease_id, experiment="", store_url="")
 

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, TypedDict
 from drillyard.errors import ControlPlaneError
 from drillyard.system.processes import ProcessId
 from drillyard_flows import settings
+from drillyard_flows.same_origin import SameOrigin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,8 @@ LINGER_S = 3.0
 """Seconds that the server waits for another command after its last user exited."""
 START_TIMEOUT_S = 120.0
 """The first start migrates an empty database; on a busy machine that took half a minute."""
+
+_HOSTS = ("127.0.0.1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -274,7 +277,9 @@ def main(argv: list[str]) -> None:
 
     app = create_app(final=True)
     # A page of another site must not reach this server through a DNS name for loopback.
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(_HOSTS))
+    port = listener.getsockname()[1]
+    app.add_middleware(SameOrigin, origins=frozenset(f"http://{host}:{port}" for host in _HOSTS))
     server = uvicorn.Server(
         uvicorn.Config(
             app,

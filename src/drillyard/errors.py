@@ -11,6 +11,7 @@
     │   ├── AlreadyDriven              2    no     another driver is alive on this experiment
     │   ├── AccessDenied               2    no     a right is missing: asking again does not help
     │   │   └── SignInRefused          2    no     the provider rejects our credentials
+    │   ├── NewerVersion               2    no     a newer drillyard wrote what is read
     │   └── NotFound                   2    no     no such run, experiment, file
     ├── ExperimentFailed               1    no     it ran and did not succeed
     │   ├── RunFailed                  1    no     the user's code raised, NaN, too many attempts
@@ -252,6 +253,10 @@ class AccessDenied(UserError):
 
 class SignInRefused(AccessDenied):
     """A provider rejects our credentials."""
+
+
+class NewerVersion(UserError):
+    """A newer drillyard wrote a record: it is not damaged, and this one must not change it."""
 
 
 class NotFound(UserError):

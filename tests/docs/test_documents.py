@@ -32,6 +32,8 @@ ELSEWHERE = {
     "make test": "this very run",
     "make slow": "on demand",
     "make check": ".ci/run",
+    "make audit": ".ci/run",
+    "make sbom": "tests/supply_chain",
 }
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from drillyard.backend import Lease, Order
-from drillyard.errors import CorruptObject
+from drillyard.errors import CorruptObject, NewerVersion
 from drillyard.system.safe_names import LEASE
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.groups import Groups
@@ -72,7 +72,7 @@ def _order_of(template: InstanceTemplate | None) -> Order | None:
         if item.key == naming.ORDER_KEY:
             try:
                 return Order.from_bytes(item.value.encode())
-            except CorruptObject:
+            except (CorruptObject, NewerVersion):
                 return None
     return None
 

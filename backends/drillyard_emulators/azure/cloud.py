@@ -167,6 +167,13 @@ class Azure(Loopback):
             return None
         return self.entra.identities.setdefault(f"system of {compute}", Identity(stores=False))
 
+    def _make_identity(self, document: Document) -> None:
+        """A user-assigned identity with the blob role; ``containers``: on these alone."""
+        on = texts(document, "containers") if "containers" in document else None
+        for container in on or ():
+            self.blobs.make_container(container)
+        self.entra.identities[str(document["id"]).lower()] = Identity(containers=on)
+
     def _machine_env(self, name: str) -> dict[str, str]:
         """What every machine has."""
         home = str(self.folder / "machines" / name)
@@ -194,7 +201,7 @@ class Azure(Loopback):
             "finish": self._finish,
             "access": self._set_access,
             "around": self._set_around,
-            "identity": lambda a: self.entra.identities.update({str(a["id"]).lower(): Identity()}),
+            "identity": self._make_identity,
             "serial": self._serial,
             "environment": lambda a: self.world.environments.update({str(a["name"]): {}}),
             "export": self._export,

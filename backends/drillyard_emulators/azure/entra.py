@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
@@ -33,11 +34,13 @@ class Identity:
 
     Attributes:
         client: Its client id.
-        stores: Whether it may read and write the workspace's blobs.
+        stores: Whether it may read and write the account's blobs.
+        containers: Its role is on these containers alone; None: on the account.
     """
 
     client: str = field(default_factory=lambda: str(uuid.uuid4()))
     stores: bool = True
+    containers: list[str] | None = None
 
 
 @dataclass
@@ -146,7 +149,7 @@ class Entra:
         return Response.of(
             {
                 "access_token": self.issue(
-                    request.query.get("resource", ""), job, identity.stores
+                    request.query.get("resource", ""), job, identity.stores, identity.containers
                 ),
                 "expires_on": int(time.time() + self.life_s),
                 "token_type": "Bearer",
@@ -154,13 +157,20 @@ class Entra:
             }
         )
 
-    def issue(self, resource: str, who: str, stores: bool = True) -> str:
+    def issue(
+        self,
+        resource: str,
+        who: str,
+        stores: bool = True,
+        containers: Sequence[str] | None = None,
+    ) -> str:
         """A token; its signature is not checked here.
 
         Args:
             resource: For whom it is.
             who: Whom it names.
             stores: Whether that one has a role on the storage account.
+            containers: The role is on these containers alone; None: on the account.
         """
         now = int(time.time())
         said: Document = {
@@ -173,6 +183,7 @@ class Entra:
             "appid": who,
             "tid": TENANT,
             "stores": stores,
+            "containers": None if containers is None else [*containers],
             "jti": secrets.token_hex(8),
         }
         return f"{_part({'alg': 'none', 'typ': 'JWT'})}.{_part(said)}.x"
@@ -189,9 +200,13 @@ class Entra:
 
     @staticmethod
     def stores(request: Request) -> bool:
-        """Whether the token's owner has a role on the storage account."""
+        """Whether the token's owner has a role on the storage account, or on the container."""
         _, _, token = request.headers.get("authorization", "").partition(" ")
-        return bool(claims(token).get("stores", True))
+        said = claims(token)
+        mine = said.get("containers")
+        if isinstance(mine, list) and request.path.strip("/").partition("/")[0] not in mine:
+            return False
+        return bool(said.get("stores", True))
 
 
 def _part(document: Document) -> str:

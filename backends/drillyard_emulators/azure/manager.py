@@ -12,7 +12,7 @@ from drillyard_emulators.azure.answers import Denied
 from drillyard_emulators.azure.around import Around
 from drillyard_emulators.azure.assets import Assets
 from drillyard_emulators.azure.blobs import Blobs
-from drillyard_emulators.azure.entra import Entra
+from drillyard_emulators.azure.entra import CLIENT, Entra
 from drillyard_emulators.azure.jobs_api import JobsApi
 from drillyard_emulators.azure.model import Compute
 from drillyard_emulators.azure.online import Online
@@ -104,6 +104,14 @@ class Manager:
             request.caller = self._entra.who(request, "management")
             if request.caller is None:
                 raise Denied(401, "ExpiredAuthenticationToken", "The access token is not valid.")
+            if request.caller != CLIENT:
+                # The identity of nodes has a role on the storage, and none in the workspace.
+                raise Denied(
+                    403,
+                    "AuthorizationFailed",
+                    f"The client '{request.caller}' does not have authorization to perform action "
+                    f"'{request.method}' over scope '{request.path}' or the scope is invalid.",
+                )
             with self.world.lock:
                 return self._answer(request)
         except Denied as denied:

@@ -212,7 +212,7 @@ def experiment_rows(store: str | None = None, pattern: str | None = None) -> lis
 
 
 def _row(store: Store, name: str) -> ExperimentRow:
-    from drillyard.errors import CorruptObject
+    from drillyard.errors import CorruptObject, NewerVersion
     from drillyard.mailbox import Mailbox
     from drillyard.mailbox.driver_lock import DELETING
     from drillyard.results import collect, formatting
@@ -237,7 +237,7 @@ def _row(store: Store, name: str) -> ExperimentRow:
     }
     try:
         results = collect(Mailbox(store, name), curves=False)
-    except CorruptObject as error:
+    except (CorruptObject, NewerVersion) as error:
         row["problem"] = str(error)
         return row
     if store.stat(f"{name}/{DELETING}") is not None:

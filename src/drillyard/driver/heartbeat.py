@@ -23,6 +23,7 @@ class Heartbeat:
     def __init__(self, lock: DriverLock, on_superseded: Callable[[Superseded], None]) -> None:
         self._lock = lock
         self._on_superseded = on_superseded
+        self._said = ""
 
     def step(self, now: float) -> float | None:
         """Write one heartbeat; None once another driver took over."""
@@ -32,5 +33,13 @@ class Heartbeat:
             self._on_superseded(error)
             return None
         except DrillyardError as error:
-            log.warning("the driver's heartbeat could not be written: %s", error)
+            # With a full or read-only disk reading goes on: this is the only sign.
+            if str(error) != self._said:
+                self._said = str(error)
+                hint = f" ({error.hint})" if error.hint else ""
+                log.warning("the mailbox cannot be written, so the work waits: %s%s", error, hint)
+        else:
+            if self._said:
+                log.warning("the mailbox can be written again")
+            self._said = ""
         return BEAT_S

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from drillyard.backend import Cost, Lease, Order
 from drillyard.backend.prices import spent
-from drillyard.errors import CorruptObject, StoreUnavailable
+from drillyard.errors import CorruptObject, NewerVersion, StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Record
 from drillyard.mailbox.store import ObjectInfo
@@ -309,7 +309,7 @@ def local_intents(home: Path | None = None) -> Iterator[Intent]:
     for path in sorted(((home or local_home()) / "intents").glob("dy-*.json")):
         try:
             yield Intent.from_bytes(path.read_bytes())
-        except (OSError, CorruptObject):
+        except (OSError, CorruptObject, NewerVersion):
             continue
 
 

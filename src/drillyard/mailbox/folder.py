@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from drillyard.errors import CorruptObject
+from drillyard.errors import CorruptObject, NewerVersion
 from drillyard.mailbox.records import Record
 from drillyard.mailbox.store import ObjectMissing, Store
 
@@ -33,8 +33,8 @@ class Folder:
             return kind.from_bytes(self.store.get(self.key(path)))
         except ObjectMissing:
             return None
-        except CorruptObject as error:
-            raise CorruptObject(
+        except (CorruptObject, NewerVersion) as error:
+            raise type(error)(
                 f"{self.store.url}/{self.key(path)}: {error}", hint=error.hint
             ) from error
 

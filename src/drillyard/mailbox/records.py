@@ -7,12 +7,13 @@ Times are seconds since the epoch, UTC; sizes are bytes; durations end in ``_s``
 from __future__ import annotations
 
 import enum
+import json
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import CorruptObject
+from drillyard.errors import CorruptObject, NewerVersion
 from drillyard.mailbox.status import Cause, Status
 
 STREAMS = 2
@@ -47,10 +48,14 @@ class Record(BaseModel):
 
         Raises:
             CorruptObject: Not such a record.
+            NewerVersion: Its schema version is higher than the one that is known here.
         """
         try:
-            return cls.model_validate_json(data)
+            record = cls.model_validate_json(data)
+            cls._must_know(record.schema_version)
+            return record
         except ValidationError as error:
+            cls._must_know(_schema_version(data))
             first = error.errors(include_url=False, include_input=False)[0]
             where = "".join(f"{part}: " for part in first["loc"])
             problem = "is cut or not JSON" if first["type"] == "json_invalid" else first["msg"]
@@ -58,6 +63,26 @@ class Record(BaseModel):
                 f"a record of the kind {cls.__name__} is damaged: {where}{problem}",
                 hint="restore the file from a copy of the store, or begin under another name",
             ) from error
+
+    @classmethod
+    def _must_know(cls, version: int) -> None:
+        known = cls.model_fields["schema_version"].default
+        if version > known:
+            raise NewerVersion(
+                f"a newer drillyard wrote this record of the kind {cls.__name__}: its schema "
+                f"version is {version}, this drillyard knows {known}",
+                hint="update drillyard here, or use the machine that wrote it",
+            )
+
+
+def _schema_version(data: bytes) -> int:
+    """The version in an invalid record; 0 without one."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return 0
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    return version if isinstance(version, int) else 0
 
 
 class ExperimentRecord(Record):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypedDict, Unpack, runtime_checkable
 
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import Stopped
+from drillyard.errors import Stopped, Superseded
 from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Claim, FileEntry, Manifest, Phase, RunRecord
@@ -130,9 +130,15 @@ class RunContext:
 
         Returns:
             Its entry for the manifest.
+
+        Raises:
+            Superseded: The phase has an accepted result, which may consist of these very files:
+                this process is a copy, on a machine that was cloned or set back while it worked.
         """
         from drillyard.mailbox.files import save_file  # hashes while it writes
 
+        if self.mailbox.accepted(self.run.run, self.phase) is not None:
+            raise Superseded(f"`{self.phase.value}` of {self.run.run} has a result already")
         return save_file(self.mailbox, f"{self.folder}/{name}", source)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from urllib.parse import unquote, urlsplit
 
 from drillyard.errors import ConfigError
@@ -11,6 +12,7 @@ from drillyard.registry import names, nearest
 from drillyard.system.redaction import has_userinfo, redact
 
 _METADATA_HOSTS = {"metadata.google.internal", "metadata", "instance-data", "metadata.azure.com"}
+_NUMBERS = re.compile(r"(?:0x[0-9a-f]+|\d+)(?:\.(?:0x[0-9a-f]+|\d+)){0,3}\Z")
 _SYSTEM_FOLDERS = (
     "/bin",
     "/boot",
@@ -85,12 +87,14 @@ def is_metadata(url: str) -> bool:
     host = (urlsplit(url).hostname or "").rstrip(".").lower()
     if host in _METADATA_HOSTS:
         return True
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address
     try:
-        # Also the decimal and hexadecimal forms of an address: 2852039166, 0xa9fea9fe.
-        address = ipaddress.ip_address(
-            int(host, 0) if re.match(r"(0x[0-9a-f]+|\d+)\Z", host) else host
-        )
-    except ValueError:
+        if _NUMBERS.match(host):
+            # As the C library reads an address: 2852039166, 0xa9fea9fe, 0251.0376.43518.
+            address = ipaddress.IPv4Address(socket.inet_aton(host))
+        else:
+            address = ipaddress.ip_address(host)
+    except (OSError, ValueError):
         return False
     mapped = getattr(address, "ipv4_mapped", None) or address
     return bool(mapped.is_link_local) or str(mapped) in ("100.100.100.200", "fd00:ec2::254")

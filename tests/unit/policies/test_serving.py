@@ -197,6 +197,22 @@ def test_another_sites_name_for_this_machine_is_refused(server, host, status):
         assert "--host" in answer.json()["detail"]
 
 
+def test_a_page_of_another_site_cannot_send_observations(server):
+    """It may send other content types than JSON only; JSON it must ask for first, in vain."""
+    evil, states = {"origin": "https://evil.example"}, json.dumps({"states": GOOD}).encode()
+    for kind in ({}, {"content-type": "text/plain"}, {"content-type": "multipart/form-data"}):
+        answer = server.post("/act", content=states, headers={**evil, **kind})
+        assert answer.status_code == 422, answer.text
+    asked = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type",
+    }
+    answer = server.options("/act", headers={**evil, **asked})
+    assert not [name for name in answer.headers if name.startswith("access-control-allow")]
+    answer = server.get("/spec", headers=evil)
+    assert "access-control-allow-origin" not in answer.headers
+
+
 def test_the_name_that_host_gives_is_accepted(bundle):
     from fastapi.testclient import TestClient
 

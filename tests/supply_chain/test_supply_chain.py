@@ -1,0 +1,169 @@
+"""The audit of locked packages with the real tool, on a service that is played; and the SBOM."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tests.helpers.patience import PATIENCE_S
+from tests.helpers.process_rules import EXEMPT
+from tests.supply_chain import audit
+
+ROOT = Path(__file__).parents[2]
+TOOLS = Path(sys.prefix) / "tools" / "bin"
+tools = pytest.mark.skipif(
+    not (TOOLS / "pip-audit").exists(), reason="`make audit` has not installed its tools here"
+)
+LOCKED = dict(line.split("==") for line in audit.LOCK.read_text().splitlines() if "==" in line)
+
+
+class _Service(BaseHTTPRequestHandler):
+    """Answers as OSV does: https://google.github.io/osv.dev/post-v1-query/."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        bad = asked["package"]["name"] in self.server.bad  # type: ignore[attr-defined]
+        body = json.dumps({"vulns": [VULNERABILITY]} if bad else {}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+VULNERABILITY = {
+    "id": "GHSA-0000-0000-0000",
+    "details": "It runs what it reads.",
+    "aliases": ["CVE-2099-0001"],
+    "affected": [
+        {
+            "package": {"name": "ruamel-yaml", "ecosystem": "PyPI"},
+            "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "999.1"}]}],
+        }
+    ],
+}
+
+
+@pytest.fixture
+def service() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Service)
+    server.bad = set()  # type: ignore[attr-defined]
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A few packages: the tool asks for each by itself."""
+    file = tmp_path / "requirements.lock"
+    file.write_text("".join(f"{name}=={LOCKED[name]}\n" for name in ("numpy", "ruamel.yaml")))
+    monkeypatch.setattr(audit, "LOCK", file)
+
+
+def audited(capsys: pytest.CaptureFixture[str], tmp_path: Path, port: int) -> tuple[int, str]:
+    url = f"http://127.0.0.1:{port}/v1/query"
+    more = ["--cache-dir", str(tmp_path / "cache"), "-s", "osv", "--osv-url", url]
+    code = audit.main([str(TOOLS / "pip-audit"), *more])
+    return code, capsys.readouterr().out
+
+
+@tools
+@pytest.mark.heavy
+@pytest.mark.usefixtures("lock")
+def test_a_known_vulnerability_fails_the_build(
+    service: ThreadingHTTPServer, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    port = service.server_address[1]
+    code, said = audited(capsys, tmp_path, port)
+    assert code == 0 and "0 of 2 packages" in said
+    service.bad = {"ruamel-yaml"}  # type: ignore[attr-defined]
+    code, said = audited(capsys, tmp_path / "again", port)
+    assert code == 1, said
+    assert f"{LOCKED['ruamel.yaml']}: CVE-2099-0001, fixed in 999.1" in said
+    assert "1 of 2 packages" in said
+
+
+@tools
+@pytest.mark.heavy
+@pytest.mark.usefixtures("lock")
+def test_a_service_that_is_away_is_said_and_fails_nothing(
+    service: ThreadingHTTPServer, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    port = service.server_address[1]
+    service.server_close()
+    code, said = audited(capsys, tmp_path, port)
+    assert code == 0 and "NOT DONE, the service does not answer" in said
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_what_was_not_audited_is_not_called_safe(
+    known: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """pip-audit's own words for a mirror without vulnerabilities: none found, and exit code 0."""
+    packages = [{"name": "a", "skip_reason": "Dependency not found on PyPI"}]
+    packages += [{"name": "b", "version": "1", "vulns": []}] * known  # type: ignore[list-item]
+    tool = tmp_path / "pip-audit"
+    tool.write_text(f"#!/bin/sh\necho '{json.dumps({'dependencies': packages})}'\n")
+    tool.chmod(0o755)
+    assert audit.main([str(tool)]) == 0
+    said = capsys.readouterr().out
+    assert ("NOT DONE" in said) is not known
+    assert ("unknown to the service: a" in said and "0 of 1" in said) is known
+
+
+def test_the_build_and_a_schedule_run_the_audit() -> None:
+    assert "make audit" in (ROOT / ".ci/run").read_text()
+    planned = (ROOT / ".github/workflows/audit.yml").read_text()
+    assert "schedule:" in planned and "make audit sbom" in planned
+
+
+@tools
+@pytest.mark.heavy
+def test_the_bill_of_materials_lists_what_is_installed(tmp_path: Path) -> None:
+    """CycloneDX with versions, licences and addresses of packages; the tool validates it."""
+    out = tmp_path / "sbom.json"
+    make = ["make", "-s", "sbom", f"SBOM={out}", f"VENV={sys.prefix}"]
+    made = subprocess.run(
+        # Nothing is installed here, however old it is.
+        [*make, *(f"-o{sys.prefix}/{one}" for one in (".dev", ".tools"))],
+        cwd=ROOT,
+        env={**os.environ, EXEMPT: "the tool lists packages in a process of its own"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    document = json.loads(out.read_text())
+    assert document["bomFormat"] == "CycloneDX" and document["specVersion"] == "1.6"
+    listed = {_normal(one["name"]): one for one in document["components"]}
+    for name in ("torch", "prefect", "mlflow", "numpy", "stable-baselines3"):
+        assert listed[name]["version"] == metadata.version(name)
+        assert listed[name]["purl"].startswith(f"pkg:pypi/{name}@")
+        assert listed[name]["licenses"]
+    installed = {_normal(str(one.metadata["Name"])) for one in metadata.distributions()}
+    assert {_normal(name) for name in LOCKED} & installed <= set(listed)
+    ours = document["metadata"]["component"]
+    assert ours["name"] == "drillyard"
+    needed = {one["ref"]: one.get("dependsOn", []) for one in document["dependencies"]}
+    assert any("prefect" in one for one in needed[ours["bom-ref"]])
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -42,11 +42,13 @@ class Claim:
         id: Its row in ``ASSUMPTIONS.md``.
         fact: The fact, in one sentence.
         otherwise: What happens if it is wrong.
+        matters: False if drillyard works either way; then a wrong one is only told.
     """
 
     id: str
     fact: str
     otherwise: str
+    matters: bool = True
 
     def holds(self, evidence: str, **physics: float | bool | str) -> Observation:
         """The service behaved so.
@@ -113,8 +115,11 @@ class Scene:
             seconds: Longest time, before ``pace``.
 
         Returns:
-            Seconds that it took; None if it was not reached in time.
+            Seconds that it took, 0 if it was reached at the first look; None if it was not
+            reached in time.
         """
+        if reached():
+            return 0.0
         began = self.clock.monotonic()
         ends_at = min(began + seconds * self.pace, self.ends_at)
         while not reached():

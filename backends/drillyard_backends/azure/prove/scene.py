@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from drillyard.documents.json_types import JsonObject
 from drillyard_backends.azure import clusters, job_body, naming
+from drillyard_backends.azure import job as program
 from drillyard_backends.azure.clusters import Cluster
 from drillyard_backends.azure.errors import Missing
 from drillyard_backends.azure.jobs import OVER, Job
@@ -25,10 +26,10 @@ _LINES = (
     "from azure.storage.blob import ContainerClient as Blobs",
     "me = os.environ.get('DEFAULT_IDENTITY_CLIENT_ID', '')",
     "login = Login(managed_identity_client_id=me) if len(me) == 36 else Login()",
-    "account, box, *prefix = os.environ['DRILLYARD_STORE'][len('az://'):].rstrip('/').split('/', 2)",
+    f"account, box, *prefix = os.environ['{program.STORE}'][len('az://'):].rstrip('/').split('/', 2)",
     "blobs = Blobs('https://' + account + '.blob.core.windows.net', box, login)",
     "told = dict(client=len(me), endpoint='MSI_ENDPOINT' in os.environ)",
-    "told['name'] = os.environ.get('AZUREML_RUN_ID') == os.environ['DRILLYARD_JOB']",
+    f"told['name'] = os.environ.get('AZUREML_RUN_ID') == os.environ['{program.JOB}']",
     f"key = '/'.join([*prefix, os.environ['{KEY}']])",
     "blobs.upload_blob(key, json.dumps(told), overwrite=True)",
     "time.sleep(900)",

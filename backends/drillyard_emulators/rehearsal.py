@@ -16,6 +16,7 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, UserError
 from drillyard.registry import load, names, nearest
 from drillyard.system.optional_packages import must_have
+from drillyard_backends.prove.record import read
 from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.handle import Emulator
 from drillyard_emulators.http.states import CloudState
@@ -116,6 +117,13 @@ class Rehearsal(Protocol):
     def arguments(self) -> list[str]:
         """What ``drillyard run`` needs on its command line."""
 
+    def behave(self, physics: JsonObject) -> None:
+        """Behave as a service did, by the record of a proof.
+
+        Raises:
+            UserError: This emulated cloud cannot behave so.
+        """
+
     def account(self, patience_s: float) -> Account:
         """The account, when everything is gone or the time is over."""
 
@@ -163,6 +171,11 @@ class OnEmulator:
     @abstractmethod
     def priced(self, state: CloudState) -> tuple[list[MachineRow], str, str]:
         """Rows of the account, currency and date of the price list."""
+
+    def behave(self, physics: JsonObject) -> None:
+        """See ``Rehearsal``."""
+        if physics:
+            self._cloud.physics(**physics)
 
     def account(self, patience_s: float) -> Account:
         """The account, by the emulator's own books."""
@@ -213,6 +226,28 @@ def rehearsal_of(
     must_have(kind, f"backend {kind}")
     start: Start = load("rehearsals", kind)
     return start(backend, given, faults, folder, seed)
+
+
+def physics_of(path: Path, kind: str) -> JsonObject:
+    """Returns how a service behaved, by a record of ``drillyard prove``.
+
+    Args:
+        path: The record.
+        kind: The backend that is rehearsed.
+
+    Raises:
+        UserError: It is not a record, or one of another backend.
+    """
+    found = read(path)
+    if found.kind != kind:
+        raise ConfigError(
+            f"is a record of {found.kind}, and {kind} is rehearsed",
+            file="command line",
+            field="--like",
+            value=str(path),
+            hint=f"--on {found.kind}; or a record of `drillyard prove {kind}`",
+        )
+    return found.physics
 
 
 def faults_of(kind: str) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""``drillyard prove gcp`` and ``drillyard prove azure``: the first thing to run in a new account."""
+"""``drillyard prove gcp`` and ``azure``: the first thing to run in a new account."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
     """
     prove = typer.Typer(
         no_args_is_help=True,
-        help="Test in your own account what drillyard assumes about a cloud, within a stated cost.",
+        help="Test in your own account what drillyard assumes about a cloud, at a stated cost.",
     )
     prove.command("gcp")(gcp)
     prove.command("azure")(azure)
@@ -210,8 +210,8 @@ class Printed:
                 does = "watches"
             self.line(f"  {bound:7.3f} {price.currency}  {probe.name}: {does}")
         self.line(
-            f"  {price.total:7.3f} {price.currency}  in all, with the end and requests; no machine "
-            f"lives longer than {price.life_s / 60:.0f} minutes"
+            f"  {price.total:7.3f} {price.currency}  in all, with the end and requests; no "
+            f"machine lives longer than {price.life_s / 60:.0f} minutes"
         )
         for kept in prover.stays:
             self.line(f"  stays: {kept}")

@@ -63,9 +63,7 @@ class Claim:
         """The service behaved otherwise; see ``holds``."""
         return Observation(self, Verdict.FAILS, evidence, dict(physics))
 
-    def judged(
-        self, holds: bool, evidence: str, **physics: float | bool | str
-    ) -> Observation:
+    def judged(self, holds: bool, evidence: str, **physics: float | bool | str) -> Observation:
         """``holds`` or ``fails``."""
         return (self.holds if holds else self.fails)(evidence, **physics)
 

@@ -1,10 +1,10 @@
 """Runs the probes of a cloud: refuses first, writes down first, ends everything, says what it saw.
 
-    1. finish what a killed proof left;
-    2. the probes that only read, and the checks of `drillyard plan`: a fault ends it here;
-    3. the price is shown and confirmed;
-    4. the lease is written down and rented; the other probes run;
-    5. the lease is ended, confirmed by listing, and the folder in the store is deleted.
+1. finish what a killed proof left;
+2. the probes that only read, and the checks of `drillyard plan`: a fault ends it here;
+3. the price is shown and confirmed;
+4. the lease is written down and rented; the other probes run;
+5. the lease is ended, confirmed by listing, and the folder in the store is deleted.
 """
 
 from __future__ import annotations
@@ -171,8 +171,10 @@ class Proof(Generic[S]):
             return
         names = ", ".join(each.lease_id for each in left)
         if dry_run:
-            self._show.line(f"an earlier proof left {names}: the same command without --dry-run "
-                            "ends it, and so does `drillyard reap`")
+            self._show.line(
+                f"an earlier proof left {names}: the same command without --dry-run "
+                "ends it, and so does `drillyard reap`"
+            )
             return
         self._show.line(f"an earlier proof left {names}: it is ended first")
         with lease.alone():

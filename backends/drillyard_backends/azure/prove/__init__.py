@@ -1,4 +1,4 @@
-"""What `drillyard prove azure` tests: assumptions of ``azure/ASSUMPTIONS.md``, in a workspace."""
+"""What `drillyard prove azure` tests: assumptions of ``azure/ASSUMPTIONS.md``."""
 
 from drillyard_backends.azure.prove.prover import AzureProver
 

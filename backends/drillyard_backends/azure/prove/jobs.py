@@ -45,7 +45,9 @@ A58 = Claim(
     "a lease's own cluster is found by its name instead",
     matters=False,
 )
-A7 = Claim("A7", "a new job is not running yet", "nothing: the next listing corrects it", matters=False)
+A7 = Claim(
+    "A7", "a new job is not running yet", "nothing: the next listing corrects it", matters=False
+)
 A10 = Claim(
     "A10",
     "a second submission of the same job starts nothing",
@@ -211,8 +213,10 @@ def token(scene: AzureScene) -> Iterator[Observation]:
         if not built:
             yield A87.fails(f"{code}: {text}")
         raise Untestable(f"it ended before it ran: {order}; {code} {text}")
-    yield A87.judged(True, "built, or there before") if scene.config.build else A87.untested(
-        "the settings have no build folder"
+    yield (
+        A87.judged(True, "built, or there before")
+        if scene.config.build
+        else A87.untested("the settings have no build folder")
     )
     early = scene.jobs[name].index("Running") if "Running" in scene.jobs[name] else 0
     before = scene.jobs[name][:early]

@@ -49,7 +49,9 @@ class AzureProver:
         self.backend: AzureBackend = backend
         self.config = backend.config
         self.pace = pace
-        self.stays = (f"environment {self.config.environment or environment.NAME} (your runs use it)",)
+        self.stays = (
+            f"environment {self.config.environment or environment.NAME} (your runs use it)",
+        )
 
     def order(self, lease_id: str, store_url: str, deadline: float) -> Order:
         """See ``Prover``."""
@@ -101,7 +103,7 @@ class AzureProver:
             config.image or "": "IMAGE",
             config.environment or "": "ENVIRONMENT",
             user_name(): "USER",
-            **{value: "TAG" for value in config.tags.values()},
+            **dict.fromkeys(config.tags.values(), "TAG"),
         }
         usual = {"drillyard", "root"}
         return {value: word for value, word in named.items() if value and value not in usual}

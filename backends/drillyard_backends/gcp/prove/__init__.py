@@ -1,4 +1,4 @@
-"""What `drillyard prove gcp` tests: assumptions of ``gcp/ASSUMPTIONS.md``, in the user's project."""
+"""What `drillyard prove gcp` tests: assumptions of ``gcp/ASSUMPTIONS.md``."""
 
 from drillyard_backends.gcp.prove.prover import GcpProver
 

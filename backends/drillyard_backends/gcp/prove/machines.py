@@ -285,8 +285,10 @@ def end(scene: GcpScene) -> Iterator[Observation]:
         yield G42.holds(f"no machine is listed {left_s:.0f} s after the group went")
     more = has_more_than_the_role(scene)
     role = f"{len(rights.DRIVER)} permissions were enough"
-    yield G120.untested("this login has more permissions than the role") if more else G120.holds(
-        role
+    yield (
+        G120.untested("this login has more permissions than the role")
+        if more
+        else G120.holds(role)
     )
 
 

@@ -121,7 +121,7 @@ class GcpProver:
             config.template or "": "TEMPLATE",
             config.container or "": "CONTAINER",
             user_name(): "USER",
-            **{value: "LABEL" for value in config.labels.values()},
+            **dict.fromkeys(config.labels.values(), "LABEL"),
         }
         usual = {"default", "dy", "drillyard", "root"}
         return {value: word for value, word in named.items() if value and value not in usual}

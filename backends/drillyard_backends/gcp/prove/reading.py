@@ -15,7 +15,7 @@ MORE_THAN_THE_ROLE = (
     "compute.instances.setIamPolicy",
     "resourcemanager.projects.setIamPolicy",
 )
-"""Permissions that no role of drillyard's has: who has one of them proves nothing about the role."""
+"""In no role of drillyard's: a caller who has one of them proves nothing about the role."""
 
 G79 = Claim(
     "G79",

@@ -190,14 +190,14 @@ def test_without_rights_nothing_is_created(
 def bodiless(settings: dict[str, Any]) -> Any:
     """A proof without the probe that waits for a job to work; it creates nothing."""
     prover = azure_prover(settings)
-    prover.probes = tuple(p for p in prover.probes if p.name != "a token in a job")
+    prover.probes = tuple(p for p in prover.probes if not p.reads and p.name != "a token in a job")
     return prover
 
 
 def finishing(settings: dict[str, Any], home: Path) -> Any:
     """The same command again, as far as it matters here: it finishes what is left."""
     prover = azure_prover(settings)
-    prover.probes = tuple(p for p in prover.probes if not p.paid)
+    prover.probes = tuple(p for p in prover.probes if not p.paid and not p.reads)
     return Proof(prover, 2.0, home=home).run()
 
 

@@ -14,7 +14,8 @@ from drillyard.errors import ConfigError, TeardownUnconfirmed, UserError
 from drillyard.leases.reaper import reap
 from drillyard_backends.prove import record
 from drillyard_backends.prove.probes import Verdict
-from drillyard_backends.prove.runner import Proof, Show
+from drillyard_backends.prove.runner import Proof
+from drillyard_backends.prove.show import Show
 from drillyard_emulators.http.handle import GcpEmulator
 from tests.helpers.proofs import (
     CHANGES,
@@ -231,14 +232,14 @@ def bodiless(settings: dict[str, Any]) -> Any:
     """A proof without the probes that wait for machines to work; they create nothing."""
     prover = gcp_prover(settings)
     waiting = ("a token on a machine", "a machine ends itself", "preemption")
-    prover.probes = tuple(p for p in prover.probes if p.name not in waiting)
+    prover.probes = tuple(p for p in prover.probes if not p.reads and p.name not in waiting)
     return prover
 
 
 def finishing(settings: dict[str, Any], home: Path) -> Any:
     """The same command again, as far as it matters here: it finishes what is left."""
     prover = gcp_prover(settings)
-    prover.probes = tuple(p for p in prover.probes if not p.paid)
+    prover.probes = tuple(p for p in prover.probes if not p.paid and not p.reads)
     return Proof(prover, 2.0, home=home).run()
 
 

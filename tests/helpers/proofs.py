@@ -23,7 +23,7 @@ from drillyard_emulators.http.handle import AzureEmulator, GcpEmulator
 from tests.helpers.azure_lab import named
 
 PACE = 0.02
-CHANGES = re.compile(r"(POST|PUT|DELETE|PATCH) https://(compute|management)\.")
+CHANGES = re.compile(r"(POST|PUT|DELETE|PATCH) https://(compute|management)\.(?!.*/wait\b)")
 """Requests that create, change or delete something that costs money."""
 
 

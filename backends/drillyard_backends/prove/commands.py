@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drillyard.cli.common import JsonOption
+from drillyard_backends.prove.show import Show
 
 if TYPE_CHECKING:
     from drillyard.documents.json_types import JsonObject
     from drillyard_backends.prove.cost import Price
-    from drillyard_backends.prove.probes import Observation, Probe, Prover, Scene
+    from drillyard_backends.prove.probes import Observation, Probe, Prover, S
     from drillyard_backends.prove.record import ProofRecord
     from drillyard_backends.prove.runner import Report
 
@@ -94,7 +95,7 @@ def azure(
 
 
 def _prove(
-    prover: Prover[Scene],
+    prover: Prover[S],
     max_cost: float,
     dry_run: bool,
     path: Path | None,
@@ -171,7 +172,7 @@ def as_dict(report: Report, found: ProofRecord, dry_run: bool) -> JsonObject:
     }
 
 
-class Printed:
+class Printed(Show):
     """Prints what a proof does, and asks.
 
     Args:
@@ -189,7 +190,7 @@ class Printed:
         if not self._quiet:
             typer.echo(redact(text, assignments=False))
 
-    def begins(self, probe: Probe[Scene]) -> None:
+    def begins(self, probe: Probe[S]) -> None:
         """See ``Show``."""
         self.line(f"{probe.name} ...")
 
@@ -200,7 +201,7 @@ class Printed:
         if verdict == "does not hold":
             self.line(f"        what it means: {claim.otherwise}")
 
-    def costs(self, prover: Prover[Scene], price: Price) -> None:
+    def costs(self, prover: Prover[S], price: Price) -> None:
         """See ``Show``."""
         self.line(f"costs at most, by the price list of {price.prices_of}:")
         for probe in prover.probes:

@@ -50,6 +50,7 @@ class ProofLease:
         self.mailbox = Mailbox(open_store(store_url), EXPERIMENT)
         self._ledger = Ledger(self.mailbox, clock, home)
         self._swept = False
+        self._own = ""
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -66,6 +67,7 @@ class ProofLease:
                 f"another `drillyard prove` is at work in {self.mailbox.store.url}: {error}",
                 hint="wait for its end; if it was killed on another machine, wait a minute",
             ) from error
+        self._own = self.mailbox.key(f"driver/{lock.number}.json")
         beat = Heartbeat(lock, lambda error: log.warning("%s", error))
         loop = Loop("prove-heartbeat", beat.step)
         loop.start()
@@ -76,7 +78,7 @@ class ProofLease:
             with contextlib.suppress(DrillyardError):
                 lock.release("ended")
                 if self._swept:
-                    self.mailbox.store.delete(self.mailbox.key(f"driver/{lock.number}.json"))
+                    self.mailbox.store.delete(self._own)
 
     def left(self, *, stored: bool = True) -> list[Lease]:
         """Leases of earlier proofs that are not known to be gone.
@@ -133,9 +135,9 @@ class ProofLease:
 
         The ledger goes last, and this process's own lock when it is released.
         """
-        driver, ledger = self.mailbox.key("driver/"), self.mailbox.key("leases/")
+        ledger = self.mailbox.key("leases/")
         keys = [info.key for info in self.mailbox.store.list(self.mailbox.key(""))]
         for key in sorted(keys, key=lambda key: (key.startswith(ledger), "intent.json" in key)):
-            if not key.startswith(driver):
+            if key != self._own:
                 self.mailbox.store.delete(key)
         self._swept = True

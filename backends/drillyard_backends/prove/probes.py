@@ -170,15 +170,29 @@ class Probe(Generic[S]):
 class Prover(Protocol[S]):
     """What a proof has to know of one cloud."""
 
-    kind: str
-    backend: Backend
-    probes: tuple[Probe[S], ...]
-    stays: tuple[str, ...]
-    """What a proof may create and does not delete, because every later run uses it."""
-    page: str
-    """Page of the documents."""
-    pace: float
-    """Factor of all waiting."""
+    @property
+    def kind(self) -> str:
+        """Name of the backend."""
+
+    @property
+    def backend(self) -> Backend:
+        """Rents and ends the lease."""
+
+    @property
+    def probes(self) -> tuple[Probe[S], ...]:
+        """The probes in their order: those that read, those of the store, those that are paid."""
+
+    @property
+    def stays(self) -> tuple[str, ...]:
+        """What a proof may create and does not delete, because every later run uses it."""
+
+    @property
+    def page(self) -> str:
+        """Page of the documents."""
+
+    @property
+    def pace(self) -> float:
+        """Factor of all waiting."""
 
     def order(self, lease_id: str, store_url: str, deadline: float) -> Order:
         """Returns the order of the proof's only lease."""

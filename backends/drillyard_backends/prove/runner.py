@@ -27,29 +27,7 @@ from drillyard_backends.prove.probes import (
     Untestable,
     Verdict,
 )
-
-
-class Show:
-    """What a proof tells while it works; the command line prints it."""
-
-    def line(self, text: str) -> None:
-        """A sentence."""
-
-    def begins(self, probe: Probe[S]) -> None:
-        """A probe begins."""
-
-    def saw(self, observation: Observation) -> None:
-        """A probe saw something."""
-
-    def costs(self, prover: Prover[S], price: Price) -> None:
-        """What will be created, and what it costs at most."""
-
-    def confirm(self, price: Price) -> None:
-        """Asks whether that may be created.
-
-        Raises:
-            UserError: It may not.
-        """
+from drillyard_backends.prove.show import Show
 
 
 @dataclass

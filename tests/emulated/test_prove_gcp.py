@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from drillyard.errors import ConfigError, TeardownUnconfirmed, UserError
 from drillyard.leases.reaper import reap
+from drillyard_backends.gcp import rights
 from drillyard_backends.prove import record
 from drillyard_backends.prove.probes import Verdict
 from drillyard_backends.prove.runner import Proof
 from drillyard_backends.prove.show import Show
 from drillyard_emulators.http.handle import GcpEmulator
+from tests.helpers.patience import PATIENCE_S
 from tests.helpers.proofs import (
     CHANGES,
     gcp_prover,
@@ -27,8 +32,10 @@ from tests.helpers.proofs import (
     verdict,
     verdicts,
 )
+from tests.helpers.rented import Lab
 
 pytestmark = pytest.mark.heavy
+DEPLOYMENTS = Path(__file__).parents[2] / "deployments"
 HOLDS, FAILS, UNTESTED = Verdict.HOLDS, Verdict.FAILS, Verdict.UNTESTED
 HONEST = {
     "listing_lag_s": 0.0,
@@ -79,6 +86,25 @@ def test_an_honest_cloud_holds_and_nothing_is_left(
     text = told.model_dump_json()
     for private in (cloud.project, settings["bucket"], cloud.service_account, "dy-"):
         assert private not in text.replace("dy-LEASE", "")
+
+
+@pytest.mark.parametrize("extra", [[], ["compute.firewalls.create"]])
+def test_the_role_that_ships_is_proven_only_by_who_has_no_more(
+    cloud: GcpEmulator, settings: dict[str, Any], tmp_path: Path, extra: list[str]
+) -> None:
+    cloud.physics(processes=False)
+    role = yaml.safe_load((DEPLOYMENTS / "gcp" / "role.yaml").read_text("utf-8"))
+    user = f"user@{cloud.project}.iam.gserviceaccount.com"
+    given = [*role["includedPermissions"], *rights.BUCKET, "iam.serviceAccounts.actAs", *extra]
+    gcp_prover(settings).prepare(f"gs://{settings['bucket']}")
+    cloud.ask("project", granted={user: given})
+    try:
+        prover = bodiless(settings)
+        report = proof(prover, tmp_path)
+    finally:
+        cloud.ask("project", granted={})
+    assert verdict(report, "G120") is (UNTESTED if extra else HOLDS)
+    nothing_left_at_google(cloud, settings, tmp_path)
 
 
 def test_what_it_costs_stays_below_what_was_said(
@@ -341,3 +367,44 @@ def test_the_record_is_json_that_people_can_read(tmp_path: Path) -> None:
         record.read(path)
     record.write(record.record_of("gcp", "2026-11-23", [], {}), path)
     assert json.loads(path.read_text())["kind"] == "gcp"
+
+
+# -- the command line -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lab(cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    made = Lab(cloud, tmp_path, monkeypatch)
+    yield made
+    made.close()
+
+
+def test_a_dry_run_of_the_command_prints_the_price_and_what_it_read(lab: Lab) -> None:
+    said = lab.run("prove", "gcp", "--max-cost", "2", "--dry-run")
+    assert "creates group, template, machines" in said
+    assert "G80   holds" in said
+    assert "record: " in said
+    said = lab.run("prove", "gcp", "--max-cost", "2", "--dry-run", "--json")
+    told = json.loads(said[said.index("{") :])
+    assert told["dry_run"] and not told["created"] and told["cost_at_most"] <= 2
+    text = next((lab.folder / ".drillyard" / "proofs").glob("gcp-*.json")).read_text()
+    assert lab.bucket not in text and lab.cloud.project not in text
+
+
+def test_without_a_terminal_nobody_is_charged(lab: Lab) -> None:
+    assert lab.start("prove", "gcp", "--max-cost", "2").wait(PATIENCE_S) == 2
+    assert "there is no terminal to ask on" in lab.said
+    assert "Traceback" not in lab.said
+    assert lab.bucket not in lab.cloud.state()["buckets"]
+
+
+def test_the_command_killed_by_kill_9_is_finished_by_reap(lab: Lab) -> None:
+    lab.cloud.physics(processes=False)
+    child = lab.start("prove", "gcp", "--max-cost", "2", "--yes")
+    lab.cloud.wait(lambda state: any(g["managed"] for g in state["groups"]), 120)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    assert lab.left()
+    lab.run("reap", "--on", "gcp", "--grace", "0s")
+    assert lab.left() == {}
+    assert not list((lab.folder / ".drillyard" / "intents").glob("*"))

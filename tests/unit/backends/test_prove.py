@@ -31,6 +31,11 @@ def test_every_claim_is_a_row_of_the_list_of_assumptions(prover: Any) -> None:
     assert {claim.id for claim in claims} <= rows
     assert len({claim.id for claim in claims}) == len(claims), "one claim in two wordings"
     assert all(claim.fact and claim.otherwise for claim in claims)
+    # The list says which of its rows are tested in the user's account.
+    told = re.search(
+        r"^\*\*Tested in the user's account\.\*\*.*hold: ([^.]+)\.", text, re.MULTILINE
+    )
+    assert told and set(told[1].split(", ")) == {claim.id for claim in claims}
 
 
 @pytest.mark.parametrize("prover", [GcpProver, AzureProver])

@@ -105,7 +105,7 @@ def test_a_workspace_that_lies_is_reported_and_nothing_is_left(
 def test_jobs_of_others_in_a_listing_by_tag_are_reported_and_spared(
     azure: AzureEmulator, settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    azure.physics(tag_filter=False, processes=False)
+    azure.physics(tag_filter=False)
     theirs = {"name": "theirs", "properties": {"status": "Running", "tags": {"x": "y"}}}
     azure.ask("manager", foreign=[theirs])
     report = proof(azure_prover(settings), tmp_path)
@@ -128,7 +128,6 @@ def test_a_job_that_gets_no_rights_on_the_store_is_reported(
 def test_a_quota_of_other_names_is_reported(
     azure: AzureEmulator, settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    azure.physics(processes=False)
     azure.fault(r"GET management\.azure\.com/.*/usages", status=200)
     report = Proof(azure_prover(settings), 2.0, home=tmp_path).run(dry_run=True)
     assert verdict(report, "A71") in (FAILS, UNTESTED)
@@ -138,11 +137,11 @@ def test_the_record_makes_an_emulator_behave_as_the_service_did(
     azure: AzureEmulator, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     honest = azure.state()["physics"]
-    azure.physics(cluster_tags=False, repeats=True, processes=False, cancel_status=409)
+    azure.physics(cluster_tags=False, repeats=True, cancel_status=409)
     first = proof(azure_prover(settings), tmp_path)
     path = tmp_path / "record.json"
     record.write(record.record_of("azure", "2026-11-23", first.observations, {}), path)
-    azure.physics(**{**honest, "processes": False, "notice_s": 1.0})
+    azure.physics(**{**honest, "notice_s": 1.0})
     physics = record.read(path).physics
     assert physics["cluster_tags"] is False and physics["repeats"] is True
     azure.physics(**physics)
@@ -204,7 +203,7 @@ def finishing(settings: dict[str, Any], home: Path) -> Any:
 def test_killed_after_each_change_it_is_finished_by_the_same_command(
     azure: AzureEmulator, settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    azure.physics(processes=False)
+    # Without processes the job that ends by itself would be waited for.
     number, finished = 0, 0
     while True:
         number += 1

@@ -107,7 +107,10 @@ def azure_settings(cloud: AzureEmulator, **more: Any) -> dict[str, Any]:
     """Settings of an emulated workspace, with a folder of their own."""
     prefix = f"prove-{uuid.uuid4().hex[:8]}"
     return named(
-        cloud, image="mcr.example/drillyard:1", prefix=prefix, **{"listing_lag_s": 0.0, **more}
+        cloud,
+        image=f"mcr.example/drillyard:{prefix}",
+        prefix=prefix,
+        **{"listing_lag_s": 0.0, **more},
     )
 
 

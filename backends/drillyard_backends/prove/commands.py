@@ -21,7 +21,11 @@ FAILED, LEFT = 1, 4
 """Exit codes: an assumption does not hold; something may be left."""
 CostOption = Annotated[
     float,
-    typer.Option("--max-cost", help="Most that it may cost, in the currency of the price list."),
+    typer.Option(
+        "--max-cost",
+        metavar="AMOUNT",
+        help="Most that it may cost, in the currency of the price list.",
+    ),
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Only read, and show what would be created.")

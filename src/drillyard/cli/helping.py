@@ -26,6 +26,7 @@ SECTIONS = {
     "Machines and servers": (
         "doctor",
         "configure",
+        "prove",
         "up",
         "down",
         "deploy",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.resources
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,14 +11,16 @@ from typing import Any
 import pytest
 
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import UserError
+from drillyard.errors import ConfigError, UserError
 from drillyard_backends.azure.prove import jobs as azure_jobs
 from drillyard_backends.azure.prove import reading as azure_reading
 from drillyard_backends.azure.prove.prover import AzureProver
 from drillyard_backends.azure.prove.scene import LEAVE, SPEAK
+from drillyard_backends.gcp.prove import machines as gcp_machines
 from drillyard_backends.gcp.prove.prover import GcpProver
 from drillyard_backends.prove import record
 from drillyard_backends.prove.probes import Claim, Observation, Probe, Verdict
+from drillyard_emulators.rehearsal import physics_of
 
 PACKAGES = Path(__file__).parents[3] / "backends" / "drillyard_backends"
 CLAIM = Claim("X1", "it is so", "it is bad")
@@ -92,6 +96,22 @@ def test_a_record_is_read_back(tmp_path: Path) -> None:
     assert record.read(path) == made
     assert path.stat().st_mode & 0o777 == 0o600
     assert [p.name for p in path.parent.iterdir()] == ["record.json"]
+
+
+def test_a_rehearsal_takes_the_record_of_its_own_cloud_alone(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    record.write(record.record_of("gcp", "2026-11-23", [CLAIM.holds("a", boot_s=9.0)], {}), path)
+    assert physics_of(path, "gcp") == {"boot_s": 9.0}
+    with pytest.raises(ConfigError, match="record of gcp, and azure"):
+        physics_of(path, "azure")
+
+
+def test_the_states_of_machines_are_those_of_googles_own_document() -> None:
+    documents = importlib.resources.files("googleapiclient.discovery_cache.documents")
+    schemas = json.loads((documents / "compute.v1.json").read_text("utf-8"))["schemas"]
+    fields = schemas["ManagedInstance"]["properties"]
+    assert gcp_machines.ACTIONS - {""} == set(fields["currentAction"]["enum"])
+    assert gcp_machines.STATUSES - {""} == set(fields["instanceStatus"]["enum"])
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": 1}'])

@@ -6,10 +6,11 @@ import json
 from dataclasses import dataclass, field
 
 from drillyard.documents.json_types import JsonObject
+from drillyard.errors import DrillyardError
 from drillyard_backends.azure import clusters, job_body, naming
 from drillyard_backends.azure import job as program
 from drillyard_backends.azure.clusters import Cluster
-from drillyard_backends.azure.errors import Missing
+from drillyard_backends.azure.errors import Exists, Missing
 from drillyard_backends.azure.jobs import OVER, Job
 from drillyard_backends.azure.rest import section
 from drillyard_backends.azure.service import Service
@@ -123,6 +124,14 @@ class AzureScene(Scene):
         """What a job wrote into the store; None: nothing."""
         store, key = self.mailbox.store, self.key_of(name)
         return None if store.stat(key) is None else dict(json.loads(store.get(key)))
+
+    def trouble(self, name: str) -> tuple[str, str]:
+        """Code and text of a failed job's error; empty where the service does not tell them."""
+        location = str(self.service.workspace().get("location", ""))
+        try:
+            return self.service.trouble(name, location)
+        except (Missing, Exists, DrillyardError):
+            return "", ""
 
     def tags_of(self, name: str) -> JsonObject:
         """The tags of a job as the service tells them."""

@@ -19,8 +19,8 @@ class Price:
     """Upper bounds of a proof.
 
     Attributes:
-        per_hour: Of everything that can run at once.
-        currency: Of all amounts.
+        per_hour: Price of everything that can run at once.
+        currency: Currency of all amounts.
         prices_of: Date of the price list.
         bounds: Probe -> most that its time can cost.
         life_s: Seconds after which no machine may run.

@@ -46,9 +46,9 @@ class ProofRecord(BaseModel):
     """A proof, as it is kept.
 
     Attributes:
-        schema_version: Of this form.
+        schema_version: Version of this form.
         kind: The backend.
-        version: Of drillyard.
+        version: Version of drillyard.
         date: Day of the proof, UTC.
         seen: What was seen, by the ids of ``ASSUMPTIONS.md``.
         physics: Settings with which an emulator behaves as the service did.

@@ -132,7 +132,7 @@ A59 = Claim(
     "deleting a cluster deletes its nodes and ends its jobs",
     "the teardown is not believed before the listing is empty; `reap` tries again",
 )
-A61 = Claim("A61", "a delete of a cluster that is gone is no error", "as A59")
+A61 = Claim("A61", "a delete of a cluster that is gone succeeds or is answered with 404", "as A59")
 FOUND_S, CLUSTER_S, LISTED_S = 120.0, 600.0, 120.0
 START_S, TELL_S, FINISH_S, CANCEL_S, END_S = 2400.0, 300.0, 900.0, 600.0, 600.0
 

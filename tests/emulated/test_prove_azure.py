@@ -56,8 +56,11 @@ def test_an_honest_workspace_holds_and_nothing_is_left(
     azure: AzureEmulator, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     azure.physics(empty_tags=True)
+    before = len(azure.state()["nodes"])
     prover = azure_prover(settings)
     report = proof(prover, tmp_path)
+    hours = sum(node["lived_s"] for node in azure.state()["nodes"][before:]) / 3600
+    assert 0 < hours * report.price.per_hour <= report.price.total <= 2.0
     assert report.created and report.unconfirmed is None
     # The emulator refuses what the service may refuse; drillyard looks at the job then.
     assert {one.claim.id for one in report.of(FAILS)} == {"A23"}
@@ -217,6 +220,25 @@ def test_killed_after_each_change_it_is_finished_by_the_same_command(
         finished += len(report.finished)
         nothing_left_at_azure(azure, settings, tmp_path)
     assert number > 8 and finished > 4
+    nothing_left_at_azure(azure, settings, tmp_path)
+
+
+def test_killed_while_it_finishes_another_it_is_finished_again(
+    azure: AzureEmulator, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    azure.physics(processes=False)
+    number = 0
+    while True:
+        number += 1
+        with killed_at(1, re.compile("PUT .*/jobs/")):
+            proof(bodiless(settings), tmp_path)
+        with killed_at(number, CHANGES) as seen:
+            finishing(settings, tmp_path)
+        if len(seen) < number:
+            break
+        finishing(settings, tmp_path)
+        nothing_left_at_azure(azure, settings, tmp_path)
+    assert number > 1
     nothing_left_at_azure(azure, settings, tmp_path)
 
 

@@ -305,6 +305,25 @@ def test_killed_after_each_request_it_is_finished_by_the_same_command(
     assert number > 40
 
 
+def test_killed_while_it_finishes_another_it_is_finished_again(
+    cloud: GcpEmulator, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    cloud.physics(processes=False)
+    number = 0
+    while True:
+        number += 1
+        with killed_at(1, re.compile("POST .*/createInstances")):
+            proof(bodiless(settings), tmp_path)
+        with killed_at(number, CHANGES) as seen:
+            finishing(settings, tmp_path)
+        if len(seen) < number:
+            break
+        finishing(settings, tmp_path)
+        nothing_left_at_google(cloud, settings, tmp_path)
+    assert number > 1
+    nothing_left_at_google(cloud, settings, tmp_path)
+
+
 def test_killed_it_is_finished_by_the_reaper(
     cloud: GcpEmulator,
     settings: dict[str, Any],

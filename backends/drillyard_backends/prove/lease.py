@@ -51,6 +51,7 @@ class ProofLease:
         self._ledger = Ledger(self.mailbox, clock, home)
         self._swept = False
         self._own = ""
+        self._lock = DriverLock(self.mailbox, clock)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -67,7 +68,7 @@ class ProofLease:
                 f"another `drillyard prove` is at work in {self.mailbox.store.url}: {error}",
                 hint="wait for its end; if it was killed on another machine, wait a minute",
             ) from error
-        self._own = self.mailbox.key(f"driver/{lock.number}.json")
+        self._lock, self._own = lock, self.mailbox.key(f"driver/{lock.number}.json")
         beat = Heartbeat(lock, lambda error: log.warning("%s", error))
         loop = Loop("prove-heartbeat", beat.step)
         loop.start()
@@ -110,7 +111,9 @@ class ProofLease:
 
         Raises:
             StoreUnavailable: It could not be written down; nothing may be rented.
+            Superseded: Another proof took over; this one rents nothing.
         """
+        self._lock.must_drive()
         ordinal = max((e.intent.ordinal for e in self._ledger.entries()), default=0) + 1
         self._ledger.intend(order, self._backend.kind, ordinal, cost)
 
@@ -134,7 +137,11 @@ class ProofLease:
         """Deletes the folder of the store; only after every lease has ended.
 
         The ledger goes last, and this process's own lock when it is released.
+
+        Raises:
+            Superseded: Another proof took over; the folder is that proof's now.
         """
+        self._lock.must_drive()
         ledger = self.mailbox.key("leases/")
         keys = [info.key for info in self.mailbox.store.list(self.mailbox.key(""))]
         for key in sorted(keys, key=lambda key: (key.startswith(ledger), "intent.json" in key)):

@@ -164,15 +164,16 @@ class Proof(Generic[S]):
     # -- the probes ---------------------------------------------------------------------------
 
     def _prove(self, lease: ProofLease, url: str) -> None:
-        order = self._order(url)
-        scene = self._scene(order, url)
-        scene.ends_at = self._clock.monotonic() + self.report.price.life_s - ENDING_S
         probes = [probe for probe in self._prover.probes if not probe.reads]
+        scene = self._scene(self._order(url), url)
         for probe in probes:
             if not probe.paid:
                 self._probe(probe, scene)
         if not any(probe.paid for probe in probes):
             return
+        order = self._order(url)
+        scene = self._scene(order, url)
+        scene.ends_at = self._clock.monotonic() + self.report.price.life_s - ENDING_S
         lease.intend(order, self._prover.backend.estimate(order))
         self.report.created = True
         try:

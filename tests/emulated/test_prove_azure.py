@@ -223,6 +223,22 @@ def test_killed_after_each_change_it_is_finished_by_the_same_command(
     nothing_left_at_azure(azure, settings, tmp_path)
 
 
+@pytest.mark.slow
+def test_killed_after_each_request_it_is_finished_by_the_same_command(
+    azure: AzureEmulator, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    number = 0
+    while True:
+        number += 1
+        with killed_at(number, re.compile("")) as seen:
+            proof(bodiless(settings), tmp_path)
+        if len(seen) < number:
+            break
+        finishing(settings, tmp_path)
+        nothing_left_at_azure(azure, settings, tmp_path)
+    assert number > 40
+
+
 def test_killed_while_it_finishes_another_it_is_finished_again(
     azure: AzureEmulator, settings: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ from drillyard_backends.prove.probes import Verdict
 from drillyard_backends.prove.runner import Proof
 from drillyard_backends.prove.show import Show
 from drillyard_emulators.http.handle import GcpEmulator
+from drillyard_emulators.rehearsal import OnEmulator, rehearsal_of
 from tests.helpers.patience import PATIENCE_S
 from tests.helpers.proofs import (
     CHANGES,
@@ -183,6 +184,19 @@ def test_the_record_makes_an_emulator_behave_as_the_service_did(
     ]
     assert found[0] == found[1]
     assert verdict(second, "G5") is FAILS
+
+
+def test_a_rehearsal_behaves_as_the_record_says(tmp_path: Path) -> None:
+    rehearsal = rehearsal_of("gcp", {}, [], tmp_path / "cloud", 0)
+    assert isinstance(rehearsal, OnEmulator)
+    try:
+        rehearsal.behave({"lost_stay_listed": False, "listing_lag_s": 2.5})
+        physics = rehearsal._cloud.state()["physics"]
+        assert (physics["lost_stay_listed"], physics["listing_lag_s"]) == (False, 2.5)
+        with pytest.raises(UserError, match="cannot do that"):
+            rehearsal.behave({"unheard_of": 1})
+    finally:
+        rehearsal.close()
 
 
 # -- refused before anything is created -----------------------------------------------------------

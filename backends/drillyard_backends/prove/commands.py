@@ -41,7 +41,7 @@ RecordOption = Annotated[
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before costs arise.")]
 BlockOption = Annotated[
     str | None,
-    typer.Option("--block", metavar="NAME", help="Settings of a Prefect block, as KIND/NAME."),
+    typer.Option("--block", metavar="NAME", help="Use the settings of this Prefect block."),
 ]
 
 

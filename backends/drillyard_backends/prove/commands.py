@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drillyard.cli.common import JsonOption
+from drillyard.errors import DrillyardError
 from drillyard_backends.prove.show import Show
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from drillyard.documents.json_types import JsonObject
+    from drillyard.findings import Finding
     from drillyard_backends.prove.cost import Price
-    from drillyard_backends.prove.probes import Observation, Probe, Prover, S
+    from drillyard_backends.prove.probes import Claim, Observation, Probe, Prover, S
     from drillyard_backends.prove.record import ProofRecord
     from drillyard_backends.prove.runner import Report
 
@@ -119,7 +126,15 @@ def _prove(
     default = local_home() / "proofs" / f"{prover.kind}-{now:%Y%m%dT%H%M%SZ}.json"
     proof = Proof(prover, max_cost, Printed(yes, quiet=as_json))
     try:
-        report = proof.run(dry_run=dry_run)
+        with _stopped_by_sigterm():
+            report = proof.run(dry_run=dry_run)
+    except KeyboardInterrupt:
+        if proof.report.created and not proof.report.ended:
+            typer.echo(
+                "the lease may be alive: the same command ends it, and so does `drillyard reap`",
+                err=True,
+            )
+        raise
     finally:
         # Also what a proof saw that was interrupted; it names no account.
         seen = proof.report.observations
@@ -134,24 +149,50 @@ def _prove(
     else:
         _tell(report)
         typer.echo(f"record: {path or default}")
-    _leave(report, dry_run)
+    try:
+        _leave(report)
+    except DrillyardError as error:
+        if as_json:  # the object that was printed contains it
+            raise typer.Exit(int(error.exit_code)) from error
+        raise
 
 
-def _leave(report: Report, dry_run: bool) -> None:
+def _leave(report: Report) -> None:
     """Raises what the outcome is for a caller."""
     from drillyard.checks.refusal import refuse
     from drillyard_backends.prove.probes import Verdict
 
     if report.unconfirmed is not None:
         raise report.unconfirmed
-    if not dry_run and not report.created:
+    if report.refusal is not None:
+        raise report.refusal
+    if not report.created:
         refuse(report.findings)
     if any(one.claim.matters for one in report.of(Verdict.FAILS)):
         raise typer.Exit(FAILED)
 
 
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end a proof as Ctrl-C does: the lease is ended first."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def as_dict(report: Report, found: ProofRecord, dry_run: bool) -> JsonObject:
-    """Returns the report as JSON, without what names the account."""
+    """Returns the report as JSON.
+
+    What was seen does not name the account. The findings do: their fixes are commands.
+    """
+    from drillyard.cli.common import finding_json
+
     return {
         "schema_version": 1,
         "kind": found.kind,
@@ -159,6 +200,8 @@ def as_dict(report: Report, found: ProofRecord, dry_run: bool) -> JsonObject:
         "created": report.created,
         "finished": [*report.finished],
         "left": report.unconfirmed is not None,
+        "findings": [{**finding_json(each)} for each in report.findings],
+        "refusal": None if report.refusal is None else str(report.refusal),
         "cost_at_most": round(report.price.total, 4),
         "currency": report.price.currency,
         "seen": [
@@ -205,6 +248,21 @@ class Printed(Show):
         if verdict == "does not hold":
             self.line(f"        what it means: {claim.otherwise}")
 
+    def untested(self, claims: Sequence[Claim], why: str) -> None:
+        """See ``Show``."""
+        if claims:
+            self.line(f"not tested, because {why}: {', '.join(claim.id for claim in claims)}")
+
+    def finds(self, findings: Sequence[Finding]) -> None:
+        """See ``Show``. Errors are printed at the end."""
+        from drillyard.findings import Severity
+
+        for each in findings:
+            if each.severity is Severity.WARNING:
+                self.line(f"warning: {each.subject}: {each.message}")
+                if each.fix:
+                    self.line(f"  fix: {each.fix}")
+
     def costs(self, prover: Prover[S], price: Price) -> None:
         """See ``Show``."""
         self.line(f"costs at most, by the price list of {price.prices_of}:")
@@ -231,10 +289,10 @@ class Printed(Show):
 def _tell(report: Report) -> None:
     from drillyard_backends.prove.probes import Verdict
 
-    counts = ", ".join(f"{len(report.of(verdict))} {verdict}" for verdict in Verdict)
-    typer.echo(f"\nassumptions: {counts}")
+    holds, fails, untested = (len(report.of(verdict)) for verdict in Verdict)
+    typer.echo(f"\nassumptions: {holds} hold, {fails} do not hold, {untested} could not be tested")
     for one in report.of(Verdict.FAILS):
         note = "" if one.claim.matters else " (drillyard works either way)"
         typer.echo(f"  {one.claim.id} does not hold{note}: {one.claim.fact}")
-    if report.created and report.unconfirmed is None:
+    if report.ended:
         typer.echo("nothing is left: the listing of the provider confirms it")

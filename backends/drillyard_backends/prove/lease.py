@@ -134,14 +134,17 @@ class ProofLease:
         forget_intent(lease.lease_id, self._home)
 
     def sweep(self) -> None:
-        """Deletes the folder of the store; only after every lease has ended.
+        """Deletes the folder of the store, unless it names a lease that may be alive.
 
         The ledger goes last, and this process's own lock when it is released.
 
         Raises:
             Superseded: Another proof took over; the folder is that proof's now.
+            StoreUnavailable: The store cannot be read.
         """
         self._lock.must_drive()
+        if self.left():
+            return
         ledger = self.mailbox.key("leases/")
         keys = [info.key for info in self.mailbox.store.list(self.mailbox.key(""))]
         for key in sorted(keys, key=lambda key: (key.startswith(ledger), "intent.json" in key)):

@@ -94,6 +94,7 @@ class Scene:
         pace: Factor of all waiting; tests on emulators shorten it.
         ends_at: Monotonic seconds; no probe waits longer.
         lease: The lease, once it is rented.
+        idle: Why nothing of the lease ever worked; empty: something did, or nothing is known.
     """
 
     backend: Backend
@@ -103,6 +104,7 @@ class Scene:
     pace: float = 1.0
     ends_at: float = float("inf")
     lease: Lease | None = None
+    idle: str = ""
     _never: threading.Event = field(default_factory=threading.Event)
 
     def until(self, reached: Callable[[], object], seconds: float) -> float | None:

@@ -9,12 +9,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic
 
 from drillyard.backend import Lease, Order
-from drillyard.errors import DrillyardError, StoreUnavailable, TeardownUnconfirmed
+from drillyard.errors import DrillyardError, NoCapacity, StoreUnavailable, TeardownUnconfirmed
 from drillyard.findings import Finding, Severity
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.prove.cost import ENDING_S, Price, check, price_of
@@ -40,6 +41,8 @@ class Report:
         findings: Faults of the account that the checks of `plan` found.
         created: Whether the lease was rented.
         finished: Leases of earlier proofs that were ended.
+        refusal: Why nothing was rented, or nothing that was rented worked; None: neither.
+        ended: Whether the provider's listing confirmed the end of the lease.
         unconfirmed: Why something may be left; None: nothing is.
     """
 
@@ -48,6 +51,8 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     created: bool = False
     finished: list[str] = field(default_factory=list)
+    refusal: DrillyardError | None = None
+    ended: bool = False
     unconfirmed: TeardownUnconfirmed | None = None
 
     def of(self, verdict: Verdict) -> list[Observation]:
@@ -101,22 +106,27 @@ class Proof(Generic[S]):
             if probe.reads:
                 self._probe(probe, scene)
         self.report.findings = self._prover.backend.check(order)
-        faults = [f for f in self.report.findings if f.severity is Severity.ERROR]
+        self._show.finds(self.report.findings)
         if dry_run:
             return self.report
-        if faults:
-            self._rest("nothing was created: the account cannot rent yet")
+        if any(finding.severity is Severity.ERROR for finding in self.report.findings):
+            self._rest("the account cannot rent yet, and nothing was created")
             return self.report
         self._show.confirm(self.report.price)
         self._prover.prepare(url)
         lease = self._lease(url)
         with lease.alone():
             try:
+                # Again: the store may not have answered above, and another proof may have died.
+                self._end(lease, lease.left())
                 self._prove(lease, url)
             except TeardownUnconfirmed as error:
                 self.report.unconfirmed = error
-            else:
-                lease.sweep()
+            except BaseException:
+                with contextlib.suppress(DrillyardError):
+                    lease.sweep()
+                raise
+            lease.sweep()
         return self.report
 
     def _order(self, url: str) -> Order:
@@ -141,25 +151,27 @@ class Proof(Generic[S]):
         try:
             left = lease.left()
         except StoreUnavailable:
-            # Without a store nothing was ever created in it; what this machine knows of counts.
+            # There may be no store yet. What this machine knows of needs none; the rest is
+            # looked at again before anything is created.
             left = lease.left(stored=False)
-            if not left:
-                return
         if not left:
             return
-        names = ", ".join(each.lease_id for each in left)
         if dry_run:
+            names = ", ".join(each.lease_id for each in left)
             self._show.line(
                 f"an earlier proof left {names}: the same command without --dry-run "
                 "ends it, and so does `drillyard reap`"
             )
             return
-        self._show.line(f"an earlier proof left {names}: it is ended first")
         with lease.alone():
-            for each in left:
-                lease.end(each)
-                self.report.finished.append(each.lease_id)
+            self._end(lease, left)
             lease.sweep()
+
+    def _end(self, lease: ProofLease, left: list[Lease]) -> None:
+        for each in left:
+            self._show.line(f"an earlier proof left {each.lease_id}: it is ended first")
+            lease.end(each)
+            self.report.finished.append(each.lease_id)
 
     # -- the probes ---------------------------------------------------------------------------
 
@@ -183,10 +195,15 @@ class Proof(Generic[S]):
             for probe in probes:
                 if probe.paid:
                     self._probe(probe, scene)
+            if scene.idle:
+                hint = "try again later, or with another zone, machine or region in the settings"
+                self.report.refusal = NoCapacity(scene.idle, hint=hint)
         except DrillyardError as error:
+            self.report.refusal = error
             self._rest(f"the lease could not be rented: {error}")
         finally:
             lease.end(scene.lease or self._outline(order))
+            self.report.ended = True
 
     def _outline(self, order: Order) -> Lease:
         kind, now = self._prover.backend.kind, self._clock.now()
@@ -218,8 +235,7 @@ class Proof(Generic[S]):
     def _rest(self, why: str) -> None:
         """Says of every other claim that it was not tested."""
         seen = {one.claim.id for one in self.report.observations}
-        for probe in self._prover.probes:
-            for claim in probe.claims:
-                if claim.id not in seen:
-                    seen.add(claim.id)
-                    self._note(claim.untested(why))
+        claims = {claim.id: claim for probe in self._prover.probes for claim in probe.claims}
+        rest = [claim for claim in claims.values() if claim.id not in seen]
+        self.report.observations += [claim.untested(why) for claim in rest]
+        self._show.untested(rest, why)

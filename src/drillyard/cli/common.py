@@ -310,5 +310,5 @@ def confirm(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UserError("nothing was done: there is no terminal to ask on", hint="pass --yes")
-    if not typer.confirm(question):
-        raise UserError("nothing was done", hint="say yes, or --yes")
+    if not typer.confirm(question, err=True):
+        raise UserError("nothing was done", hint="answer y, or pass --yes")

@@ -201,7 +201,8 @@ def token(scene: AzureScene) -> Iterator[Observation]:
     in_time = scene.until(lambda: scene.state(name) in ("Running", *ENDING, *OVER), START_S)
     order = " -> ".join(scene.jobs[name])
     if in_time is None:
-        raise Untestable(f"it did not start in {START_S:.0f} s: {order}")
+        scene.idle = f"the job did not start in {START_S:.0f} s: {order}"
+        raise Untestable(scene.idle)
     if scene.over(name) and "Running" not in scene.jobs[name]:
         code, text = scene.trouble(name)
         built = "image build" not in text.lower()

@@ -193,7 +193,8 @@ def listing(scene: GcpScene) -> Iterator[Observation]:
         return row is not None and bool(row.number and row.status)
 
     if scene.until(numbered, START_S) is None:
-        raise Untestable("no machine came into being: no room, or no quota")
+        scene.idle = "no machine came into being: no room, or no quota"
+        raise Untestable(scene.idle)
     row = scene.row(0)
     name = "" if row is None else row.name
     lag_s = scene.until(lambda: name in {i.name for i in scene.instances()}, 2 * SOON_S)
@@ -215,6 +216,8 @@ def listing(scene: GcpScene) -> Iterator[Observation]:
 
 def boot(scene: GcpScene) -> Iterator[Observation]:
     """Waits until both machines have written into the store."""
+    if scene.idle:
+        raise Untestable(scene.idle)
     names = {r.name for r in scene.rows() or []}
     begun = scene.until(lambda: all(scene.started(name) for name in names), BOOT_S)
     together = (G35, G101, G144, G145, G151)

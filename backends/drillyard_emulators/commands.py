@@ -87,17 +87,20 @@ def rehearse_command(
     machine, group, template or disk is left.
     """
     from drillyard.system.output_files import check_folder
-    from drillyard_emulators.rehearsal import faults_of, parse_faults, physics_of, rehearsal_of
+    from drillyard_emulators.rehearsal import parse_faults, physics_of, rehearsal_of, start_of
 
     if fault == ["list"]:
-        for known, value in faults_of((on or "gcp").partition("/")[0]).items():
+        cloud = start_of((on or "gcp").partition("/")[0])
+        for known, value in cloud.faults.items():
             typer.echo(f"{known}={value}")
+        for rule in cloud.always:
+            typer.echo(f"always: {rule}")
         return
     if keep is not None:
         check_folder(keep, "--keep")
     spec = load_file(file, sets, globals_, context, on, tunables, name).spec
     kind = spec.backend.partition("/")[0]
-    faults = parse_faults(fault or [], faults_of(kind))
+    faults = parse_faults(fault or [], start_of(kind).faults)
     given = spec.backends.get(kind, {})
     defaults = [
         f"budget.{name}={value:g}"

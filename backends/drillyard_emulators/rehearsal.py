@@ -5,9 +5,10 @@ What differs from cloud to cloud stands behind ``Rehearsal``; ``drillyard rehear
 
 from __future__ import annotations
 
+import random
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -23,6 +24,11 @@ from drillyard_emulators.http.states import CloudState
 
 CHECKPOINTS = r"/checkpoints/[^/]+/manifest\.json$"
 """A checkpoint exists when its manifest is written."""
+TROUBLES = {
+    "slow": "SHARE of calls that take 3 to 30 seconds",
+    "outage": "SECONDS in which no call is answered, once, from a call on that --seed chooses",
+}
+"""What can go wrong with the calls to every emulated cloud."""
 EVENTS = ("preempt", "cut", "crash", "hang")
 """What can happen to a machine of every emulated cloud."""
 
@@ -139,6 +145,8 @@ class Start(Protocol):
 
     faults: Mapping[str, str]
     """What can go wrong there: name to what its value is."""
+    always: Sequence[str]
+    """How that emulated cloud is stricter than a service may be, without any fault."""
 
     def __call__(
         self,
@@ -206,6 +214,59 @@ def event(fault: Fault) -> tuple[str, Document]:
     return "trigger", {"objects": CHECKPOINTS, "what": fault.name, "times": times}
 
 
+def trouble(fault: Fault, match: str, seed: int) -> Document:
+    """Returns the rule for one of ``TROUBLES``.
+
+    Args:
+        fault: The fault.
+        match: Pattern over the calls to the cloud.
+        seed: Seed of the rehearsal.
+    """
+    if fault.name == "slow":
+        share = number_of(fault, 0, 0.9)
+        return {"match": match, "delay_s": 3.0, "delay_most_s": 30.0, "probability": share}
+    first = random.Random(seed).randrange(10, 100)
+    lasts_s = number_of(fault, 1, 600)
+    return {"match": match, "lose": True, "lasts_s": lasts_s, "skip": first}
+
+
+_TOGETHER = ("physics", "project", "manager")
+
+
+def merged(calls: Iterable[tuple[str, Document]]) -> list[tuple[str, Document]]:
+    """Returns what to ask an emulator for, where the later of two lists would replace the first.
+
+    Args:
+        calls: What each fault asks for: verb and arguments.
+    """
+    kept: list[tuple[str, Document]] = []
+    together: dict[str, Document] = {}
+    for verb, arguments in calls:
+        if verb not in _TOGETHER:
+            kept.append((verb, arguments))
+            continue
+        so_far = together.setdefault(verb, {})
+        for name, value in arguments.items():
+            old = so_far.get(name)
+            both = isinstance(old, list) and isinstance(value, list)
+            so_far[name] = [*old, *value] if both else value
+    return [*kept, *together.items()]
+
+
+def one_of(fault: Fault, known: Iterable[str]) -> str:
+    """Returns a fault's value, which is one of several words.
+
+    Raises:
+        ConfigError: It is another word.
+    """
+    words = sorted(known)
+    if fault.value not in words:
+        near = nearest(fault.value, words)
+        hint = f"--fault {fault.name}={near or words[0]}"
+        raise refused(fault.name, "is not known", fault.value, ", ".join(words), hint)
+    return fault.value
+
+
 def rehearsal_of(
     backend: str, given: JsonObject, faults: Sequence[Fault], folder: Path, seed: int
 ) -> Rehearsal:
@@ -224,8 +285,7 @@ def rehearsal_of(
     kind = backend.partition("/")[0]
     _check_known(kind)
     must_have(kind, f"backend {kind}")
-    start: Start = load("rehearsals", kind)
-    return start(backend, given, faults, folder, seed)
+    return start_of(kind)(backend, given, faults, folder, seed)
 
 
 def physics_of(path: Path, kind: str) -> JsonObject:
@@ -250,15 +310,15 @@ def physics_of(path: Path, kind: str) -> JsonObject:
     return found.physics
 
 
-def faults_of(kind: str) -> Mapping[str, str]:
-    """What can go wrong on a backend's emulated cloud: name to what its value is.
+def start_of(kind: str) -> Start:
+    """Returns what starts the emulated cloud of a backend; it names its faults.
 
     Raises:
         UserError: The backend cannot be rehearsed.
     """
     _check_known(kind)
     start: Start = load("rehearsals", kind)
-    return start.faults
+    return start
 
 
 def _check_known(kind: str) -> None:

@@ -334,7 +334,6 @@ def test_killed_with_machines_it_is_finished_by_the_same_command(
         return real(self, stored=stored)
 
     monkeypatch.setattr(ProofLease, "left", left)
-    monkeypatch.setattr("drillyard.mailbox.driver_lock.STALE_S", 0.0)
     assert len(finishing(settings, tmp_path / "other").finished) == 1
     assert not away
     shutil.rmtree(tmp_path / "intents")

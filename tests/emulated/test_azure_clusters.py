@@ -5,10 +5,11 @@ import pytest
 pytest.importorskip("azure.ai.ml")
 
 from drillyard.backend import Liveness
-from drillyard.errors import DrillyardError, UserError
+from drillyard.errors import UserError
 from drillyard_backends.azure import backend as module
 from drillyard_backends.azure import clusters
 from drillyard_backends.azure.backend import AzureBackend
+from drillyard_backends.azure.errors import Exists
 from drillyard_backends.azure.service import Service
 from drillyard_emulators.azure.model import Physics
 from tests.helpers.azure_lab import (
@@ -72,7 +73,7 @@ def test_a_cluster_that_refuses_changes_while_a_node_comes_is_deleted_after_it(a
         lambda: [n for n in azure.state()["nodes"] if not n["ready"] and n["gone"] is None],
         what="a node that comes",
     )
-    with pytest.raises(DrillyardError, match="being resized"):
+    with pytest.raises(Exists, match="being resized"):
         Service(backend.config).delete_compute(lease.lease_id)
     # A teardown cancels the jobs first, and asks again after a conflict.
     gone(azure, backend, lease)

@@ -47,7 +47,7 @@ def test_an_experiment_with_bad_luck(tmp_path):
 
 @pytest.mark.slow
 def test_a_service_as_bad_as_it_can_be_changes_no_result(tmp_path):
-    faults = ("outage=5", "slow=0.01", "lag=3", "form=preparing-first", "form=resizing-refuses")
+    faults = ("outage=5", "lag=3", "form=preparing-first", "form=resizing-refuses")
     done = rehearse(
         tmp_path,
         str(ROOT / "experiments" / "mock.yaml"),

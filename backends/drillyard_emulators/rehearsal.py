@@ -248,8 +248,9 @@ def merged(calls: Iterable[tuple[str, Document]]) -> list[tuple[str, Document]]:
         so_far = together.setdefault(verb, {})
         for name, value in arguments.items():
             old = so_far.get(name)
-            both = isinstance(old, list) and isinstance(value, list)
-            so_far[name] = [*old, *value] if both else value
+            so_far[name] = (
+                [*old, *value] if isinstance(old, list) and isinstance(value, list) else value
+            )
     return [*kept, *together.items()]
 
 

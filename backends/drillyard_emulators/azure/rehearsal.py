@@ -46,7 +46,7 @@ FAULTS = {
     "not-responding": "NUMBER of jobs, each after its first checkpoint, for a minute",
     "lag": "SECONDS by which lists of jobs and clusters lag",
     "soft-delete": "DAYS that the storage account keeps what is deleted, and has it paid for",
-    "denied": "PERMISSION that nobody has",
+    "denied": "PERMISSION that is refused to all",
     "form": "NAME of an answer in which sources differ: {forms}",
 }
 ALWAYS = (

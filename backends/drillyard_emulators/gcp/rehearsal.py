@@ -46,7 +46,7 @@ FAULTS = {
     "unreachable": "NUMBER of lists of all zones that reach none of them",
     "rate": "NUMBER of changes a second that one object of the bucket takes; more: 429",
     "soft-delete": "DAYS that the bucket keeps what is deleted, and has it paid for",
-    "denied": "PERMISSION that nobody has",
+    "denied": "PERMISSION that is refused to all",
     "form": "lost-row-goes: a machine that was taken away leaves its group's list at once",
 }
 ALWAYS = (

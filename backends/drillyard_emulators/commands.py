@@ -66,6 +66,14 @@ def rehearse_command(
     keep: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keep the results in this folder.")
     ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            "--like",
+            metavar="RECORD",
+            help="A record of `drillyard prove`: the emulated cloud behaves as yours did.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the emulated cloud's random choices.")] = 0,
     sets: SetOption = None,
     globals_: GlobalsOption = None,
@@ -79,17 +87,20 @@ def rehearse_command(
     machine, group, template or disk is left.
     """
     from drillyard.system.output_files import check_folder
-    from drillyard_emulators.rehearsal import faults_of, parse_faults, rehearsal_of
+    from drillyard_emulators.rehearsal import parse_faults, physics_of, rehearsal_of, start_of
 
     if fault == ["list"]:
-        for known, value in faults_of((on or "gcp").partition("/")[0]).items():
+        cloud = start_of((on or "gcp").partition("/")[0])
+        for known, value in cloud.faults.items():
             typer.echo(f"{known}={value}")
+        for rule in cloud.always:
+            typer.echo(f"always: {rule}")
         return
     if keep is not None:
         check_folder(keep, "--keep")
     spec = load_file(file, sets, globals_, context, on, tunables, name).spec
     kind = spec.backend.partition("/")[0]
-    faults = parse_faults(fault or [], faults_of(kind))
+    faults = parse_faults(fault or [], start_of(kind).faults)
     given = spec.backends.get(kind, {})
     defaults = [
         f"budget.{name}={value:g}"
@@ -102,11 +113,13 @@ def rehearse_command(
             "with --set). A real run needs both in the file.",
             err=True,
         )
+    physics = {} if like is None else physics_of(like, kind)
     with tempfile.TemporaryDirectory(prefix="drillyard-rehearsal-") as text:
         folder = Path(text)
         home = folder / "home" if keep is None else keep.absolute() / "home"
         rehearsal = rehearsal_of(spec.backend, dict(given), faults, folder / "cloud", seed)
         try:
+            rehearsal.behave(physics)
             command = [sys.executable, "-m", "drillyard.cli.start", "run", str(file)]
             command += [*_again(on, [*(sets or []), *defaults], globals_, tunables, name)]
             command += rehearsal.arguments()

@@ -5,9 +5,10 @@ What differs from cloud to cloud stands behind ``Rehearsal``; ``drillyard rehear
 
 from __future__ import annotations
 
+import random
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -16,12 +17,18 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, UserError
 from drillyard.registry import load, names, nearest
 from drillyard.system.optional_packages import must_have
+from drillyard_backends.prove.record import read
 from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.handle import Emulator
 from drillyard_emulators.http.states import CloudState
 
 CHECKPOINTS = r"/checkpoints/[^/]+/manifest\.json$"
 """A checkpoint exists when its manifest is written."""
+TROUBLES = {
+    "slow": "SHARE of calls that take 3 to 30 seconds",
+    "outage": "SECONDS in which no call is answered, once, from a call on that --seed chooses",
+}
+"""What can go wrong with the calls to every emulated cloud."""
 EVENTS = ("preempt", "cut", "crash", "hang")
 """What can happen to a machine of every emulated cloud."""
 
@@ -116,6 +123,13 @@ class Rehearsal(Protocol):
     def arguments(self) -> list[str]:
         """What ``drillyard run`` needs on its command line."""
 
+    def behave(self, physics: JsonObject) -> None:
+        """Behave as a service did, by the record of a proof.
+
+        Raises:
+            UserError: This emulated cloud cannot behave so.
+        """
+
     def account(self, patience_s: float) -> Account:
         """The account, when everything is gone or the time is over."""
 
@@ -131,6 +145,8 @@ class Start(Protocol):
 
     faults: Mapping[str, str]
     """What can go wrong there: name to what its value is."""
+    always: Sequence[str]
+    """How that emulated cloud is stricter than a service may be, without any fault."""
 
     def __call__(
         self,
@@ -164,6 +180,11 @@ class OnEmulator:
     def priced(self, state: CloudState) -> tuple[list[MachineRow], str, str]:
         """Rows of the account, currency and date of the price list."""
 
+    def behave(self, physics: JsonObject) -> None:
+        """See ``Rehearsal``."""
+        if physics:
+            self._cloud.physics(**physics)
+
     def account(self, patience_s: float) -> Account:
         """The account, by the emulator's own books."""
         deadline = time.monotonic() + patience_s
@@ -193,6 +214,60 @@ def event(fault: Fault) -> tuple[str, Document]:
     return "trigger", {"objects": CHECKPOINTS, "what": fault.name, "times": times}
 
 
+def trouble(fault: Fault, match: str, seed: int) -> Document:
+    """Returns the rule for one of ``TROUBLES``.
+
+    Args:
+        fault: The fault.
+        match: Pattern over the calls to the cloud.
+        seed: Seed of the rehearsal.
+    """
+    if fault.name == "slow":
+        share = number_of(fault, 0, 0.9)
+        return {"match": match, "delay_s": 3.0, "delay_most_s": 30.0, "probability": share}
+    first = random.Random(seed).randrange(10, 100)
+    lasts_s = number_of(fault, 1, 600)
+    return {"match": match, "lose": True, "lasts_s": lasts_s, "skip": first}
+
+
+_TOGETHER = ("physics", "project", "manager")
+
+
+def merged(calls: Iterable[tuple[str, Document]]) -> list[tuple[str, Document]]:
+    """Returns what to ask an emulator for, where the later of two lists would replace the first.
+
+    Args:
+        calls: What each fault asks for: verb and arguments.
+    """
+    kept: list[tuple[str, Document]] = []
+    together: dict[str, Document] = {}
+    for verb, arguments in calls:
+        if verb not in _TOGETHER:
+            kept.append((verb, arguments))
+            continue
+        so_far = together.setdefault(verb, {})
+        for name, value in arguments.items():
+            old = so_far.get(name)
+            so_far[name] = (
+                [*old, *value] if isinstance(old, list) and isinstance(value, list) else value
+            )
+    return [*kept, *together.items()]
+
+
+def one_of(fault: Fault, known: Iterable[str]) -> str:
+    """Returns a fault's value, which is one of several words.
+
+    Raises:
+        ConfigError: It is another word.
+    """
+    words = sorted(known)
+    if fault.value not in words:
+        near = nearest(fault.value, words)
+        hint = f"--fault {fault.name}={near or words[0]}"
+        raise refused(fault.name, "is not known", fault.value, ", ".join(words), hint)
+    return fault.value
+
+
 def rehearsal_of(
     backend: str, given: JsonObject, faults: Sequence[Fault], folder: Path, seed: int
 ) -> Rehearsal:
@@ -211,19 +286,40 @@ def rehearsal_of(
     kind = backend.partition("/")[0]
     _check_known(kind)
     must_have(kind, f"backend {kind}")
-    start: Start = load("rehearsals", kind)
-    return start(backend, given, faults, folder, seed)
+    return start_of(kind)(backend, given, faults, folder, seed)
 
 
-def faults_of(kind: str) -> Mapping[str, str]:
-    """What can go wrong on a backend's emulated cloud: name to what its value is.
+def physics_of(path: Path, kind: str) -> JsonObject:
+    """Returns how a service behaved, by a record of ``drillyard prove``.
+
+    Args:
+        path: The record.
+        kind: The backend that is rehearsed.
+
+    Raises:
+        UserError: It is not a record, or one of another backend.
+    """
+    found = read(path)
+    if found.kind != kind:
+        raise ConfigError(
+            f"is a record of {found.kind}, and {kind} is rehearsed",
+            file="command line",
+            field="--like",
+            value=str(path),
+            hint=f"--on {found.kind}; or a record of `drillyard prove {kind}`",
+        )
+    return found.physics
+
+
+def start_of(kind: str) -> Start:
+    """Returns what starts the emulated cloud of a backend; it names its faults.
 
     Raises:
         UserError: The backend cannot be rehearsed.
     """
     _check_known(kind)
     start: Start = load("rehearsals", kind)
-    return start.faults
+    return start
 
 
 def _check_known(kind: str) -> None:

@@ -9,6 +9,8 @@ from drillyard.errors import UserError
 from drillyard_backends.azure import backend as module
 from drillyard_backends.azure import clusters
 from drillyard_backends.azure.backend import AzureBackend
+from drillyard_backends.azure.errors import Exists
+from drillyard_backends.azure.service import Service
 from drillyard_emulators.azure.model import Physics
 from tests.helpers.azure_lab import (
     gone,
@@ -60,6 +62,21 @@ def test_a_new_cluster_that_is_answered_as_missing_is_not_written_off(azure, bac
     gone(azure, backend, lease)
     # One that was seen, or was ended here, is gone when it is missing.
     assert backend.probe(lease) is Liveness.GONE
+
+
+def test_a_cluster_that_refuses_changes_while_a_node_comes_is_deleted_after_it(azure, backend):
+    """A55: as `rehearse --fault form=resizing-refuses` plays it."""
+    azure.physics(resizing_conflicts=True, unready=1)
+    lease = rented(backend, order_of(backend))
+    backend.launch(lease, TICKET)
+    until(
+        lambda: [n for n in azure.state()["nodes"] if not n["ready"] and n["gone"] is None],
+        what="a node that comes",
+    )
+    with pytest.raises(Exists, match="being resized"):
+        Service(backend.config).delete_compute(lease.lease_id)
+    # A teardown cancels the jobs first, and asks again after a conflict.
+    gone(azure, backend, lease)
 
 
 def test_a_cluster_that_is_missing_for_long_is_gone(azure, backend, monkeypatch):

@@ -143,6 +143,18 @@ def test_a_job_that_does_not_respond_is_followed_by_none_and_ended_with_its_leas
     assert list(statuses(azure, lease)) == [name]
 
 
+def test_a_job_that_does_not_respond_for_a_minute_goes_on(azure, backend):
+    """A2: as `rehearse --fault not-responding=1` plays it."""
+    lease, name = running(azure, backend)
+    azure.happen("not-responding", name)
+    until(lambda: statuses(azure, lease)[name] == "NotResponding", what="silence")
+    assert another(backend).probe(lease, TICKET) is Liveness.UNKNOWN
+    azure.advance(60.0)
+    until(lambda: backend.probe(lease, TICKET) is Liveness.ALIVE, what="its return")
+    gone(azure, backend, lease)
+    assert list(statuses(azure, lease)) == [name]
+
+
 def test_a_job_that_never_responds_again_is_cancelled_and_then_followed(
     azure, backend, monkeypatch
 ):

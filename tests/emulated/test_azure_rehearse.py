@@ -46,6 +46,29 @@ def test_an_experiment_with_bad_luck(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_service_as_bad_as_it_can_be_changes_no_result(tmp_path):
+    faults = ("outage=5", "lag=3", "form=preparing-first", "form=resizing-refuses")
+    done = rehearse(
+        tmp_path,
+        str(ROOT / "experiments" / "mock.yaml"),
+        "--on",
+        "azure",
+        *BUDGET,
+        "--json",
+        *[word for fault in faults for word in ("--fault", fault)],
+        "--set",
+        "backends.azure.compute=null",
+        "--set",
+        "backends.azure.listing_lag_s=3",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    account = json.loads(done.stdout)
+    assert account["left"] == [] and account["made"] >= 1
+    played = {entry["fault"]: entry["played"] for entry in account["faults"]}
+    assert played["outage=5"] >= 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["preempt", "cut", "evict", "crash", "kill"])
 def test_three_seeds_of_which_one_loses_its_node_are_those_of_a_laptop(tmp_path, fault):
     (tmp_path / "three.yaml").write_text(THREE)

@@ -75,6 +75,21 @@ def test_a_store_that_is_busy_is_asked_again(
     assert store.get("k") == b"1"
 
 
+def test_two_writers_of_one_object_wait_for_each_other(
+    store: GcsStore, cloud: GcpEmulator
+) -> None:
+    """G93: one object takes one change a second; as `rehearse --fault rate=1` plays it."""
+    cloud.ask("storage", writes_per_s=1.0)
+    try:
+        other = GcsStore(store.url)
+        store.put("k", b"1")
+        other.put("k", b"2")
+        assert store.get("k") == b"2"
+        assert [e for e in cloud.log("POST .*/upload/") if e["status"] == 429]
+    finally:
+        cloud.ask("storage", writes_per_s=0.0)
+
+
 def test_damage_on_the_way_is_read_again_and_damage_that_stays_is_said(
     store: GcsStore, cloud: GcpEmulator
 ) -> None:

@@ -94,6 +94,29 @@ def test_an_experiment_with_bad_luck(tmp_path: Path) -> None:
     assert "SUCCEEDED" in kept.stdout
 
 
+@pytest.mark.slow
+def test_a_service_as_bad_as_it_can_be_changes_no_result(tmp_path: Path) -> None:
+    faults = ("outage=5", "rate=2", "unreachable=2", "soft-delete=7")
+    given = [word for fault in (*faults, "form=lost-row-goes") for word in ("--fault", fault)]
+    file = str(ROOT / "experiments" / "mock.yaml")
+    done = rehearse(tmp_path, file, "--on", "gcp", *BUDGET, "--json", *given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    account = json.loads(done.stdout)
+    assert account["left"] == [] and account["made"] >= 1
+    played = {entry["fault"]: entry["played"] for entry in account["faults"]}
+    assert played["outage=5"] >= 1 and played["unreachable=2"] == 2
+
+
+@pytest.mark.slow
+def test_a_permission_that_nobody_has_is_named_and_nothing_is_made(tmp_path: Path) -> None:
+    file = str(ROOT / "experiments" / "mock.yaml")
+    denied = "denied=compute.instanceGroupManagers.delete"
+    done = rehearse(tmp_path, file, "--on", "gcp", *BUDGET, "--json", "--fault", denied)
+    assert done.returncode == 2
+    assert denied.partition("=")[2] in done.stderr + done.stdout
+    assert json.loads(done.stdout[done.stdout.index("{") :])["made"] == 0
+
+
 LISTED = """schema: 1
 name: ten
 workload: mock
@@ -144,6 +167,9 @@ def test_what_is_left_is_named(tmp_path: Path) -> None:
         ("lost=2", "0 to 0.9"),
         ("stockout=mars", "is not a zone"),
         ("quota=CPUS", "METRIC:LIMIT"),
+        ("outage=0", "1 to 600"),
+        ("form=lost-row-stays", "lost-row-goes"),
+        ("denied=compute.instances.paint", "compute.instances.list"),
     ],
 )
 def test_bad_faults_are_refused_before_anything_starts(
@@ -157,7 +183,15 @@ def test_bad_faults_are_refused_before_anything_starts(
 
 
 def test_every_fault_is_understood(tmp_path: Path) -> None:
-    values = {"stockout": "us-east1-b", "quota": "CPUS:8", "lag": "3", "skew": "60"}
+    values = {
+        "stockout": "us-east1-b",
+        "quota": "CPUS:8",
+        "lag": "3",
+        "skew": "60",
+        "soft-delete": "7",
+        "denied": "compute.instances.delete",
+        "form": "lost-row-goes",
+    }
     faults = [
         Fault(name, values.get(name, "0.5" if "SHARE" in what else "2"))
         for name, what in FAULTS.items()
@@ -167,7 +201,11 @@ def test_every_fault_is_understood(tmp_path: Path) -> None:
         # Asked without the emulator's proxy, so that the faults themselves are not met.
         state: dict[str, Any] = rehearsal._cloud.state()
         assert {t["what"] for t in state["triggers"]} == {"preempt", "cut", "crash", "hang"}
-        assert len(state["faults"]) == 5 and len(state["physics"]["false_done"]) == 2
+        assert len(state["faults"]) == 7 and len(state["physics"]["false_done"]) == 2
+        assert state["physics"]["unreachable_lists"] == 2
+        assert state["physics"]["lost_stay_listed"] is False
+        (bucket,) = state["buckets"].values()
+        assert bucket["document"]["softDeletePolicy"]["retentionDurationSeconds"] == "604800"
         assert state["physics"]["listing_lag_s"] == 3 and state["physics"]["boot_failures"] == 2
         account = rehearsal.account(0)
         assert [text for text, _ in account.faults] == [fault.text for fault in faults]

@@ -47,6 +47,8 @@ class Physics(BaseModel):
         empty_tags: Whether tags with an empty value are kept.
         cluster_tags: Whether clusters tell their tags.
         conditions: Whether ``If-None-Match`` is honoured for clusters.
+        resizing_conflicts: Whether a change of a cluster is refused while a node of it
+            comes or goes.
         conflicts: Whether a change of a cluster or an endpoint is refused while another goes on.
         forget_s: The name of a deleted endpoint is answered as missing, also when it is made.
     """
@@ -74,6 +76,7 @@ class Physics(BaseModel):
     empty_tags: bool = False
     cluster_tags: bool = True
     conditions: bool = False
+    resizing_conflicts: bool = False
     conflicts: bool = True
     forget_s: float = 0.0
 

@@ -13,7 +13,18 @@ from drillyard_emulators.azure import blobs
 from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.handle import AzureEmulator
 from drillyard_emulators.http.states import CloudState
-from drillyard_emulators.rehearsal import EVENTS, Fault, MachineRow, OnEmulator, event, number_of
+from drillyard_emulators.rehearsal import (
+    EVENTS,
+    TROUBLES,
+    Fault,
+    MachineRow,
+    OnEmulator,
+    event,
+    merged,
+    number_of,
+    one_of,
+    trouble,
+)
 
 FAULTS = {
     "preempt": "NUMBER of nodes, each after its first checkpoint, with notice",
@@ -31,8 +42,33 @@ FAULTS = {
     "errors": "SHARE of calls answered with 503",
     "busy": "SHARE of calls to Resource Manager answered with 429",
     "token": "SECONDS that a sign-in is good for",
+    **TROUBLES,
+    "not-responding": "NUMBER of jobs, each after its first checkpoint, for a minute",
+    "lag": "SECONDS by which lists of jobs and clusters lag",
+    "soft-delete": "DAYS that the storage account keeps what is deleted, and has it paid for",
+    "denied": "PERMISSION that is refused to all",
+    "form": "NAME of an answer in which sources differ: {forms}",
 }
-_DEEDS = (*EVENTS, "evict", "kill", "silent")
+ALWAYS = (
+    "a change of a cluster that is being made or deleted is refused (409)",
+    "a cancel of a job that is over or ending is refused",
+    "a second job of the same name is refused, also with the same body",
+    "a token without client id is refused where the cluster has an identity of yours",
+    "a build folder of more than 100 files or 1 MB is refused",
+    "an identity reads and writes what its roles on the storage account allow, and no more",
+)
+_FORMS: dict[str, Document] = {
+    "cancel-404": {"cancel_status": 404},
+    "cancel-409": {"cancel_status": 409},
+    "empty-tags-kept": {"empty_tags": True},
+    "no-cluster-tags": {"cluster_tags": False},
+    "no-tag-filter": {"tag_filter": False},
+    "preparing-first": {"preparing_first": True},
+    "repeated-job-accepted": {"repeats": True},
+    "resizing-refuses": {"resizing_conflicts": True},
+}
+FAULTS["form"] = FAULTS["form"].format(forms=", ".join(_FORMS))
+_DEEDS = (*EVENTS, "evict", "kill", "silent", "not-responding")
 _API = r" (management\.azure\.com|\S+\.blob\.core\.windows\.net)"
 _SHARES: dict[str, Document] = {
     "lost": {"match": r"^(POST|PUT|PATCH|DELETE)" + _API, "lose": True, "after": True},
@@ -64,6 +100,7 @@ class AzureRehearsal(OnEmulator):
 
     _cloud: AzureEmulator
     faults: ClassVar[Mapping[str, str]] = FAULTS
+    always: ClassVar[Sequence[str]] = ALWAYS
     services: ClassVar = {
         "management": r" management\.azure\.com/",
         "blob": r"\.blob\.core\.windows\.net/",
@@ -84,8 +121,12 @@ class AzureRehearsal(OnEmulator):
         if problems:
             raise problems[0]
         self._values = dict(resolved.values)
-        calls = [_call(fault) for fault in faults]  # all refused before anything is started
-        self._counters = [(fault, partial(_played, fault)) for fault in faults]
+        calls = [_call(fault, seed) for fault in faults]  # all refused before anything is started
+        rules = [fault for fault in faults if fault.name in _SHARES or fault.name in TROUBLES]
+        self._counters = [
+            (fault, partial(_played, fault, rules.index(fault) if fault in rules else 0))
+            for fault in faults
+        ]
         self._cloud = AzureEmulator(folder, seed=seed)
         try:
             mine = {
@@ -99,7 +140,7 @@ class AzureRehearsal(OnEmulator):
                 self._cloud.ask("environment", name=f"{name}/versions/{version}")
             if identity := self._values.get("identity"):
                 self._cloud.ask("identity", id=str(identity))
-            for verb, arguments in calls:
+            for verb, arguments in merged(calls):
                 self._cloud.ask(verb, **arguments)
         except BaseException:
             self._cloud.close()
@@ -185,9 +226,22 @@ class AzureRehearsal(OnEmulator):
         }
 
 
-def _call(fault: Fault) -> tuple[str, Document]:
+def _call(fault: Fault, seed: int) -> tuple[str, Document]:
     """What to ask the emulator for."""
     name = fault.name
+    if name in TROUBLES:
+        return "fault", trouble(fault, _API, seed)
+    if name == "lag":
+        return "physics", {"listing_lag_s": number_of(fault, 0, 300)}
+    if name == "soft-delete":
+        return "around", {"kept_days": int(number_of(fault, 1, 365))}
+    if name == "denied":
+        from drillyard_backends.azure import rights
+
+        known = (*rights.RUN, *rights.CLUSTER, *rights.ENVIRONMENT)
+        return "manager", {"denied": [one_of(fault, known)]}
+    if name == "form":
+        return "physics", _FORMS[one_of(fault, _FORMS)]
     if name in _DEEDS:
         return event(fault)
     if name in _SHARES:
@@ -200,13 +254,12 @@ def _call(fault: Fault) -> tuple[str, Document]:
     return "manager", {"everywhere": cores}
 
 
-def _played(fault: Fault, state: CloudState) -> int:
+def _played(fault: Fault, place: int, state: CloudState) -> int:
     """How often a fault was played, from the emulator's state."""
     if fault.name in _DEEDS:
         return sum(t["played"] for t in state["triggers"] if t["what"] == fault.name)
-    if fault.name in _SHARES:
-        match = _SHARES[fault.name]["match"]
-        return sum(r["played"] for r in state["faults"] if r["match"] == match)
+    if fault.name in _SHARES or fault.name in TROUBLES:
+        return state["faults"][place]["played"]
     if fault.name in ("build", "stuck"):
         physics = state["physics"]
         left = physics["broken_builds"] if fault.name == "build" else physics["stuck"]

@@ -20,6 +20,8 @@ from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.scheduler import Scheduler
 
 _LOOK_S = 0.1
+SILENT_S = 60.0
+"""How long a job is NotResponding before its service hears of it again."""
 
 
 class World:
@@ -84,6 +86,15 @@ class World:
         if self.physics.conflicts and compute.state not in ("Succeeded", "Failed", "Canceled"):
             text = f"Compute {compute.name} is in state {compute.state}: try again later."
             raise Denied(409, "Conflict", text)
+        if self.physics.resizing_conflicts and self._resizing(compute.name):
+            text = f"Compute {compute.name} is being resized: try again later."
+            raise Denied(409, "Conflict", text)
+
+    def _resizing(self, name: str) -> bool:
+        """Whether a node of a cluster comes or goes."""
+        jobs = (job for job in self.jobs.values() if job.compute == name)
+        moving = (job for job in jobs if job.status == "Queued" or job.ending)
+        return any(node["gone"] is None for job in moving for node in job.nodes)
 
     def _made(self, compute: Compute) -> None:
         if compute.state == "Creating":
@@ -165,7 +176,8 @@ class World:
 
         Args:
             what: ``preempt``, ``cut``, ``evict``, ``crash``, ``hang``, ``kill``; ``silent``,
-                ``heard``: its service does not hear of it, or does again.
+                ``heard``: its service does not hear of it, or does again; ``not-responding``:
+                the first, and the second ``SILENT_S`` later.
             name: Name of the job.
 
         Raises:
@@ -184,10 +196,15 @@ class World:
             "kill": lambda: self.nodes.kill(job),
             "silent": lambda: setattr(job, "silent", True),
             "heard": lambda: setattr(job, "silent", False),
+            "not-responding": lambda: self._not_responding(job),
         }
         if what not in deeds:
             raise ValueError(f"{what!r}: what can happen is {', '.join(deeds)}")
         self.scheduler.after(0.0, deeds[what])
+
+    def _not_responding(self, job: Job) -> None:
+        job.silent = True
+        self.scheduler.after(SILENT_S, lambda: setattr(job, "silent", False))
 
     def state(self) -> Document:
         """Everything that exists, and all nodes that ever did."""

@@ -169,6 +169,7 @@ class Cloud(Loopback):
             "serial": self._serial,
             "project": self._set_project,
             "bucket": self._set_bucket,
+            "storage": self._set_storage,
             "objects": self._objects,
             "template": self._set_template,
             "export": self._export,
@@ -209,8 +210,14 @@ class Cloud(Loopback):
     def _set_bucket(self, asked: Document) -> None:
         if owner := asked.get("owner"):
             self.storage.foreign[str(asked["name"])] = str(owner)
-        else:
-            self.storage.bucket(str(asked["name"])).document.update(member(asked, "document"))
+            return
+        name = str(asked["name"])
+        if name not in self.storage.buckets:
+            self.storage.create({"name": name})
+        self.storage.bucket(name).document.update(member(asked, "document"))
+
+    def _set_storage(self, asked: Document) -> None:
+        self.storage.writes_per_s = number(asked, "writes_per_s")
 
     def _set_template(self, asked: Document) -> None:
         disk: Document = {

@@ -14,12 +14,16 @@ from drillyard_emulators.http.handle import GcpEmulator
 from drillyard_emulators.http.states import CloudState, MachineState
 from drillyard_emulators.rehearsal import (
     EVENTS,
+    TROUBLES,
     Fault,
     MachineRow,
     OnEmulator,
     event,
+    merged,
     number_of,
+    one_of,
     refused,
+    trouble,
 )
 
 FAULTS = {
@@ -38,7 +42,19 @@ FAULTS = {
     "skew": "SECONDS by which the machines' clock is wrong",
     "flip": "NUMBER of downloads with a bit flipped",
     "truncate": "NUMBER of downloads cut short",
+    **TROUBLES,
+    "unreachable": "NUMBER of lists of all zones that reach none of them",
+    "rate": "NUMBER of changes a second that one object of the bucket takes; more: 429",
+    "soft-delete": "DAYS that the bucket keeps what is deleted, and has it paid for",
+    "denied": "PERMISSION that is refused to all",
+    "form": "lost-row-goes: a machine that was taken away leaves its group's list at once",
 }
+ALWAYS = (
+    "a create of a name that is taken, and a change of a group that is being deleted, is refused",
+    "a template that a group uses cannot be deleted",
+    "a machine gets a token of its own service account only",
+)
+_FORMS: dict[str, Document] = {"lost-row-goes": {"lost_stay_listed": False}}
 _API = r" (compute|storage)\.googleapis\.com"
 _CHANGES = r"^(POST|PUT|PATCH|DELETE)" + _API
 _SHARES: dict[str, Document] = {
@@ -78,6 +94,7 @@ class GcpRehearsal(OnEmulator):
 
     _cloud: GcpEmulator
     faults: ClassVar[Mapping[str, str]] = FAULTS
+    always: ClassVar[Sequence[str]] = ALWAYS
     services: ClassVar = {
         "compute": r" compute\.googleapis\.com/",
         "storage": r" storage\.googleapis\.com/",
@@ -100,7 +117,10 @@ class GcpRehearsal(OnEmulator):
         self._values = {**_REQUIRED, **resolved.values}
         self._missing = [name for name in _REQUIRED if name not in resolved.values]
         self._given = dict(given)
-        calls = [_call(fault) for fault in faults]  # all refused before anything is started
+        bucket = str(self._values["bucket"])
+        calls = [
+            _call(fault, bucket, seed) for fault in faults
+        ]  # all refused before anything is started
         self._counters = [
             (fault, _counter(fault, number))
             for fault, number in zip(faults, _places(faults), strict=True)
@@ -109,7 +129,7 @@ class GcpRehearsal(OnEmulator):
         try:
             self._furnish()
             self._cloud.physics(operation_s=0.2, retry_s=1.0)
-            for verb, arguments in _merged(calls):
+            for verb, arguments in merged(calls):
                 self._cloud.ask(verb, **arguments)
         except BaseException:
             self._cloud.close()
@@ -212,9 +232,24 @@ def _row(machine: MachineState, prices: _Prices) -> MachineRow:
     )
 
 
-def _call(fault: Fault) -> tuple[str, Document]:
+def _call(fault: Fault, bucket: str, seed: int) -> tuple[str, Document]:
     """What to ask the emulator for."""
     name = fault.name
+    if name in TROUBLES:
+        return "fault", trouble(fault, _API, seed)
+    if name == "unreachable":
+        return "physics", {"unreachable_lists": int(number_of(fault, 1, 10_000))}
+    if name == "rate":
+        return "storage", {"writes_per_s": number_of(fault, 0.1, 100)}
+    if name == "soft-delete":
+        kept: Document = {"retentionDurationSeconds": str(int(number_of(fault, 7, 90) * 86_400))}
+        return "bucket", {"name": bucket, "document": {"softDeletePolicy": kept}}
+    if name == "denied":
+        from drillyard_backends.gcp import rights
+
+        return "project", {"denied": [one_of(fault, (*rights.DRIVER, *rights.BUCKET))]}
+    if name == "form":
+        return "physics", _FORMS[one_of(fault, _FORMS)]
     if name in EVENTS:
         return event(fault)
     if name in _SHARES:
@@ -246,22 +281,6 @@ def _call(fault: Fault) -> tuple[str, Document]:
     return "catalogue", {"all_quotas": {metric: float(limit)}}
 
 
-def _merged(calls: Sequence[tuple[str, Document]]) -> list[tuple[str, Document]]:
-    """Lists of the same quantity are sent together: the later would replace the first."""
-    merged: list[tuple[str, Document]] = []
-    together: Document = {}
-    for verb, arguments in calls:
-        if verb != "physics":
-            merged.append((verb, arguments))
-            continue
-        for name, value in arguments.items():
-            old = together.get(name)
-            together[name] = (
-                [*old, *value] if isinstance(old, list) and isinstance(value, list) else value
-            )
-    return [*merged, ("physics", together)] if together else merged
-
-
 def _places(faults: Sequence[Fault]) -> list[int]:
     """For each fault its number among those that the emulator keeps in the same list."""
     seen: dict[str, int] = {}
@@ -276,7 +295,7 @@ def _places(faults: Sequence[Fault]) -> list[int]:
 def _kept_in(fault: Fault) -> str:
     if fault.name in EVENTS:
         return "triggers"
-    if fault.name in _SHARES or fault.name in _SPOILED:
+    if fault.name in _SHARES or fault.name in _SPOILED or fault.name in TROUBLES:
         return "faults"
     return {"stockout": "stockouts", "false-done": "false_done"}.get(fault.name, fault.name)
 
@@ -297,6 +316,8 @@ def _counter(fault: Fault, number: int) -> Callable[[CloudState], int]:
             return state["physics"]["stockouts"][number]["played"]
         if kind == "boot":
             return int(number_of(fault, 1, 10_000)) - int(state["physics"]["boot_failures"])
+        if kind == "unreachable":
+            return int(number_of(fault, 1, 10_000)) - int(state["physics"]["unreachable_lists"])
         return 1  # a state of the world, not an event
 
     return count

@@ -33,6 +33,9 @@ class FaultRule(BaseModel):
         lose: Close the connection without an answer.
         after: Do the work first, then spoil the answer.
         delay_s: Wait so long (in real time) before anything else.
+        delay_most_s: Longest wait, where each request waits for a random time from ``delay_s`` on.
+        lasts_s: The first request that it hits begins an outage: for so many seconds (of real
+            time) it hits every request that matches, and then none.
         truncate: Bytes to keep of the answer's body (its length is announced whole).
         flip: Flip one bit in the middle of the answer's body.
         times: How often it applies; None for ever.
@@ -51,6 +54,8 @@ class FaultRule(BaseModel):
     lose: bool = False
     after: bool = False
     delay_s: float = 0.0
+    delay_most_s: float = 0.0
+    lasts_s: float | None = None
     truncate: int | None = None
     flip: bool = False
     times: int | None = None
@@ -73,6 +78,8 @@ class Faults:
         self._form = form or _as_google
         self.random = random.Random(seed)
         self._rules: list[FaultRule] = []
+        self._outages: dict[int, float] = {}
+        """Place of a rule that lasts to the time at which it ends."""
         self._lock = threading.Lock()
 
     def add(self, rule: FaultRule) -> None:
@@ -84,6 +91,7 @@ class Faults:
         """Removes all faults."""
         with self._lock:
             self._rules.clear()
+            self._outages.clear()
 
     def rules(self) -> list[Document]:
         """The rules, with how often each was applied."""
@@ -97,7 +105,7 @@ class Faults:
             rule = self._pick(request)
             if rule is None:
                 return app(request)
-            time.sleep(rule.delay_s)
+            time.sleep(self.random.uniform(rule.delay_s, max(rule.delay_s, rule.delay_most_s)))
             if rule.after or rule.truncate is not None or rule.flip:
                 return self._spoil(app(request), rule)
             if rule.lose:
@@ -108,19 +116,26 @@ class Faults:
 
     def _pick(self, request: Request) -> FaultRule | None:
         with self._lock:
-            for rule in self._rules:
+            for place, rule in enumerate(self._rules):
                 if rule.times is not None and rule.played >= rule.times:
                     continue
                 if rule.method is not None and rule.method != request.method:
                     continue
                 if not re.search(rule.match, f"{request.method} {request.url}"):
                     continue
+                if (ends_at := self._outages.get(place)) is not None:
+                    if time.monotonic() >= ends_at:
+                        continue
+                    rule.played += 1
+                    return rule
                 if rule.probability < 1 and self.random.random() >= rule.probability:
                     continue
                 if rule.skip > 0:
                     rule.skip -= 1
                     continue
                 rule.played += 1
+                if rule.lasts_s is not None:
+                    self._outages[place] = time.monotonic() + rule.lasts_s
                 return rule
         return None
 

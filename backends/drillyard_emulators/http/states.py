@@ -61,6 +61,7 @@ class PhysicsState(TypedDict):
     """Quantities that count down or carry faults."""
 
     boot_failures: int
+    unreachable_lists: int
     stockouts: list[PlayedState]
     false_done: list[PlayedState]
     broken_builds: int

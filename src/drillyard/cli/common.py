@@ -316,3 +316,21 @@ def _lines(text: str, columns: int) -> list[str]:
         return text.splitlines()
     wrap = textwrap.TextWrapper(columns, break_long_words=False, break_on_hyphens=False)
     return [part for line in text.splitlines() for part in wrap.wrap(line) or [""]]
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask, unless told not to.
+
+    Args:
+        question: What is asked.
+        yes: Do not ask.
+
+    Raises:
+        UserError: There is no terminal to ask on, or the answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UserError("nothing was done: there is no terminal to ask on", hint="pass --yes")
+    if not typer.confirm(question, err=True):
+        raise UserError("nothing was done", hint="answer y, or pass --yes")

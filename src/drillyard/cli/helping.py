@@ -42,6 +42,7 @@ SECTIONS = {
         "doctor",
         "configure",
         "prices",
+        "prove",
         "up",
         "down",
         "deploy",

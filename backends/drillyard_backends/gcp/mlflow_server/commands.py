@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from drillyard.cli.common import JsonOption
+from drillyard.cli.common import JsonOption, confirm
 
 ProjectOption = Annotated[
     str,
@@ -84,7 +84,7 @@ def up(
         f"{url}\nin project {project}, with a database ({tier or SMALLEST} at first) that "
         "costs money while it exists, also after `down`."
     )
-    _confirm("Create it?", yes)
+    confirm("Create it?", yes)
     server.up(_say)
     answer = server.ask()
     if not answer.closed:
@@ -155,7 +155,7 @@ def down(
 
     server = MlflowServer(_choices(project=project, region=region, name=name))
     if delete_data:
-        _confirm(f"Delete all that {server.url} ever tracked, for good?", yes)
+        confirm(f"Delete all that {server.url} ever tracked, for good?", yes)
     server.down(_say, delete_data)
     if not delete_data:
         typer.echo(
@@ -174,21 +174,3 @@ def _say(part: str, words: str, mark: str = "  ") -> None:
     from drillyard.system.redaction import redact
 
     typer.echo(redact(f"{mark} {part:<34} {words}", assignments=False))
-
-
-def _confirm(question: str, yes: bool) -> None:
-    """Ask, unless told not to.
-
-    Raises:
-        UserError: There is no terminal to ask on, or the answer is no.
-    """
-    import sys
-
-    from drillyard.errors import UserError
-
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UserError("nothing was done: there is no terminal to ask on", hint="pass --yes")
-    if not typer.confirm(question):
-        raise UserError("nothing was done", hint="say yes, or --yes")

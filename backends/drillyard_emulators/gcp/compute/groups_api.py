@@ -96,7 +96,7 @@ class GroupsApi(Effects):
         groups = self._world.listed_groups()
         found = ((group.where, group_document(self._world.api, group)) for group in groups)
         kind = "compute#instanceGroupManagerAggregatedList"
-        unreachable = self._world.physics.unreachable
+        unreachable = self._world.unreachable(self.places())
         places = self.places()
         return aggregated(call, kind, "instanceGroupManagers", found, places, unreachable)
 

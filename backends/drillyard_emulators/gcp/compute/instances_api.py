@@ -70,7 +70,7 @@ class InstancesApi(Effects):
             for one in self._world.listed_instances()
         )
         kind = "compute#instanceAggregatedList"
-        unreachable = self._world.physics.unreachable
+        unreachable = self._world.unreachable(self.places())
         return aggregated(call, kind, "instances", found, self.places(), unreachable)
 
     def _instance(self, call: Call) -> Document:

@@ -199,6 +199,7 @@ class Physics(BaseModel):
         listing_lag_s: At most so long a new resource is missing from lists, and a deleted one in
             them; each has its own random lag.
         listing_lag_least_s: The shortest of these lags.
+        unreachable_lists: So many lists of all places reach none of them.
         lost_stay_listed: A machine that was taken away stays in its group's listing, without a
             status (no page says so); False: its row goes, and the group keeps its size.
         unreachable: Places (``zones/Z``) that lists of all places cannot reach: what they have is
@@ -220,6 +221,7 @@ class Physics(BaseModel):
     listing_lag_s: float = 0.0
     listing_lag_least_s: float = 0.0
     unreachable: list[str] = Field(default_factory=list)
+    unreachable_lists: int = 0
     lost_stay_listed: bool = True
     processes: bool = True
     skew_s: float = 0.0

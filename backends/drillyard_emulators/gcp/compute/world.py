@@ -66,6 +66,14 @@ class World:
             for name in changes:
                 setattr(self.physics, name, getattr(fresh, name))
 
+    def unreachable(self, places: list[str]) -> list[str]:
+        """The places that a list of all of them does not reach now."""
+        with self.lock:
+            if self.physics.unreachable_lists <= 0:
+                return self.physics.unreachable
+            self.physics.unreachable_lists -= 1
+            return places
+
     def lies(self, kind: str, target: str) -> bool:
         """Whether this operation reports DONE and does nothing."""
         for rule in self.physics.false_done:

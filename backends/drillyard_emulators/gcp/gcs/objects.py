@@ -172,6 +172,8 @@ class Storage:
         self.foreign = dict(bucket_owners or {})
         self.finalised: list[Callable[[str | None, StoredObject], None]] = []
         """Called with each new object and the caller that wrote it."""
+        self.writes_per_s = 0.0
+        """How often one object may be written or deleted; 0: as often as one likes."""
         self._generation = int(clock.now() * 1e6)
 
     def next_generation(self) -> int:
@@ -263,6 +265,7 @@ class Storage:
             old = place.live.get(name)
             conditions.check(old)
             if old is not None:
+                self._paced(old)
                 self._retained(place, old)
             now = self.clock.now()
             stored = StoredObject(bucket, name, data, self.next_generation(), now, now)
@@ -287,6 +290,7 @@ class Storage:
             place = self.bucket(bucket)
             found = self.get(bucket, name, generation)
             conditions.check(found)
+            self._paced(found)
             self._retained(place, found)
             if place.live.get(name) is found:
                 place.remove(name, self.clock.now())
@@ -311,6 +315,15 @@ class Storage:
             found.fields = {key: value for key, value in found.fields.items() if value}
             found.metageneration += 1
             found.updated = self.clock.now()
+
+    def _paced(self, old: StoredObject) -> None:
+        """Refuses a change that comes too soon after the last one of the same object."""
+        if self.writes_per_s and self.clock.now() - old.created < 1.0 / self.writes_per_s:
+            text = (
+                f"The object {old.bucket}/{old.name} exceeded the rate limit for object mutation "
+                "operations (create, update, and delete). Please reduce your request rate."
+            )
+            raise Refusal(429, "rateLimitExceeded", text)
 
     def _retained(self, place: Bucket, found: StoredObject) -> None:
         policy = member(place.document, "retentionPolicy")

@@ -1,0 +1,215 @@
+"""The parts of a proof: claims about a service, and the probes that test them.
+
+A claim is one row of a backend's ``ASSUMPTIONS.md``. A probe tests one or several claims. It says
+beforehand how long it takes at most and what it creates, so that a proof has a price before it
+begins. What a probe creates belongs to the one lease of the proof.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from drillyard.backend import Backend, Lease, Order
+from drillyard.documents.json_types import JsonObject
+from drillyard.mailbox import Mailbox
+from drillyard.system.clock import Clock
+
+POLL_S = 1.0
+"""Seconds between two looks of a probe."""
+
+
+class Verdict(enum.StrEnum):
+    """What a proof found about a claim."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    UNTESTED = "could not be tested"
+
+
+class Untestable(Exception):
+    """A claim cannot be tested here; the message says why. Does not leave the package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A fact about a service that the code relies on.
+
+    Attributes:
+        id: Its row in ``ASSUMPTIONS.md``.
+        fact: The fact, in one sentence.
+        otherwise: What happens if it is wrong.
+        matters: False if drillyard works either way; then a wrong one is only told.
+    """
+
+    id: str
+    fact: str
+    otherwise: str
+    matters: bool = True
+
+    def holds(self, evidence: str, **physics: float | bool | str) -> Observation:
+        """The service behaved so.
+
+        Args:
+            evidence: What was seen.
+            physics: Settings with which an emulator behaves as the service did.
+        """
+        return Observation(self, Verdict.HOLDS, evidence, dict(physics))
+
+    def fails(self, evidence: str, **physics: float | bool | str) -> Observation:
+        """The service behaved otherwise; see ``holds``."""
+        return Observation(self, Verdict.FAILS, evidence, dict(physics))
+
+    def judged(self, holds: bool, evidence: str, **physics: float | bool | str) -> Observation:
+        """``holds`` or ``fails``."""
+        return (self.holds if holds else self.fails)(evidence, **physics)
+
+    def untested(self, why: str) -> Observation:
+        """Nothing was found out."""
+        return Observation(self, Verdict.UNTESTED, why, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a probe saw about a claim."""
+
+    claim: Claim
+    verdict: Verdict
+    evidence: str
+    physics: JsonObject
+
+
+@dataclass
+class Scene:
+    """Where the probes of one proof work.
+
+    Attributes:
+        backend: Rents and ends the lease.
+        order: The order of the proof's lease.
+        mailbox: The proof's folder in the user's store.
+        clock: For waiting.
+        pace: Factor of all waiting; tests on emulators shorten it.
+        ends_at: Monotonic seconds; no probe waits longer.
+        lease: The lease, once it is rented.
+        idle: Why nothing of the lease ever worked; empty: something did, or nothing is known.
+    """
+
+    backend: Backend
+    order: Order
+    mailbox: Mailbox
+    clock: Clock
+    pace: float = 1.0
+    ends_at: float = float("inf")
+    lease: Lease | None = None
+    idle: str = ""
+    _never: threading.Event = field(default_factory=threading.Event)
+
+    def until(self, reached: Callable[[], object], seconds: float) -> float | None:
+        """Waits for a condition.
+
+        Args:
+            reached: The condition.
+            seconds: Longest time, before ``pace``.
+
+        Returns:
+            Seconds that it took, 0 if it was reached at the first look; None if it was not
+            reached in time.
+        """
+        if reached():
+            return 0.0
+        began = self.clock.monotonic()
+        ends_at = min(began + seconds * self.pace, self.ends_at)
+        while not reached():
+            if self.clock.monotonic() >= ends_at:
+                return None
+            self.clock.wait(self._never, POLL_S * min(1.0, self.pace))
+        return self.clock.monotonic() - began
+
+    @property
+    def rented(self) -> Lease:
+        """The lease.
+
+        Raises:
+            Untestable: Nothing could be rented.
+        """
+        if self.lease is None:
+            raise Untestable("nothing could be rented")
+        return self.lease
+
+
+S = TypeVar("S", bound=Scene)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe(Generic[S]):
+    """A test of claims.
+
+    Attributes:
+        name: What it tests, in a few words.
+        claims: What it says something about.
+        check: Yields what it sees. Claims of which it yields nothing could not be tested.
+        seconds: Longest time.
+        creates: What it creates; empty: it only reads.
+        paid: True while machines of the lease may run.
+    """
+
+    name: str
+    claims: tuple[Claim, ...]
+    check: Callable[[S], Iterator[Observation]]
+    seconds: float
+    creates: str = ""
+    paid: bool = False
+
+    @property
+    def reads(self) -> bool:
+        """True if it changes nothing."""
+        return not self.creates and not self.paid
+
+
+class Prover(Protocol[S]):
+    """What a proof has to know of one cloud."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the backend."""
+
+    @property
+    def backend(self) -> Backend:
+        """Rents and ends the lease."""
+
+    @property
+    def probes(self) -> tuple[Probe[S], ...]:
+        """The probes in their order: those that read, those of the store, those that are paid."""
+
+    @property
+    def stays(self) -> tuple[str, ...]:
+        """What a proof may create and does not delete, because every later run uses it."""
+
+    @property
+    def page(self) -> str:
+        """Page of the documents."""
+
+    @property
+    def pace(self) -> float:
+        """Factor of all waiting."""
+
+    def order(self, lease_id: str, store_url: str, deadline: float) -> Order:
+        """Returns the order of the proof's only lease."""
+
+    def scene(self, order: Order, mailbox: Mailbox, clock: Clock) -> S:
+        """Returns where the probes work."""
+
+    def priced(self) -> bool:
+        """Returns True if the price list knows everything that the proof rents."""
+
+    def private(self) -> dict[str, str]:
+        """Returns what must not be in a record: value to what stands for it."""
+
+    def prepare(self, store_url: str) -> None:
+        """Makes the store ready; see ``ProvidesStore``."""
+
+    def store_url(self) -> str:
+        """Returns the store of the proof."""

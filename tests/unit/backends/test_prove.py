@@ -1,0 +1,131 @@
+"""The parts of ``drillyard prove`` that need no cloud."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drillyard.documents.json_types import JsonObject
+from drillyard.errors import ConfigError, UserError
+from drillyard_backends.azure.prove import jobs as azure_jobs
+from drillyard_backends.azure.prove import reading as azure_reading
+from drillyard_backends.azure.prove.prover import AzureProver
+from drillyard_backends.azure.prove.scene import LEAVE, SPEAK
+from drillyard_backends.gcp.prove import machines as gcp_machines
+from drillyard_backends.gcp.prove.prover import GcpProver
+from drillyard_backends.prove import record
+from drillyard_backends.prove.probes import Claim, Observation, Probe, Verdict
+from drillyard_emulators.rehearsal import physics_of
+
+PACKAGES = Path(__file__).parents[3] / "backends" / "drillyard_backends"
+CLAIM = Claim("X1", "it is so", "it is bad")
+
+
+@pytest.mark.parametrize("prover", [GcpProver, AzureProver])
+def test_every_claim_is_a_row_of_the_list_of_assumptions(prover: Any) -> None:
+    text = (PACKAGES / prover.kind / "ASSUMPTIONS.md").read_text("utf-8")
+    rows = set(re.findall(r"^\| ([AG]\d+) \|", text, re.MULTILINE))
+    claims = {claim for probe in prover.probes for claim in probe.claims}
+    assert claims
+    assert {claim.id for claim in claims} <= rows
+    assert len({claim.id for claim in claims}) == len(claims), "one claim in two wordings"
+    assert all(claim.fact and claim.otherwise for claim in claims)
+    # The list says which of its rows are tested in the user's account.
+    told = re.search(
+        r"^\*\*Tested in the user's account\.\*\*.*hold: ([^.]+)\.", text, re.MULTILINE
+    )
+    assert told and set(told[1].split(", ")) == {claim.id for claim in claims}
+
+
+@pytest.mark.parametrize("prover", [GcpProver, AzureProver])
+def test_what_is_read_comes_before_what_is_created_and_paid(prover: Any) -> None:
+    probes: tuple[Probe[Any], ...] = prover.probes
+    kinds = [0 if probe.reads else 2 if probe.paid else 1 for probe in probes]
+    assert kinds == sorted(kinds)
+    assert len({probe.name for probe in probes}) == len(probes)
+    assert all(probe.seconds > 0 or probe.name == "states" for probe in probes)
+
+
+def test_neither_the_shell_nor_azure_changes_the_commands_of_jobs() -> None:
+    for command in (SPEAK, LEAVE):
+        inner = command.removeprefix('python -c "').removesuffix('"')
+        assert not set(inner) & set('$\\`"{}\n'), command
+        compile(inner, "job", "exec")
+
+
+def test_states_of_jobs_that_drillyard_decides_by_are_known() -> None:
+    from drillyard_backends.azure.jobs import ENDING, OVER
+
+    assert OVER | ENDING | {"NotResponding", "Preparing", "Queued"} <= azure_jobs.STATES
+    assert {probe.name for probe in azure_reading.READING}
+
+
+def test_a_record_names_no_account() -> None:
+    private = {
+        "my-project": "PROJECT",
+        "My-Bucket": "BUCKET",
+        "1b2c3d4e-0000-4000-8000-123456789abc": "SUBSCRIPTION",
+        "ann": "USER",
+        "x": "SHORT",
+    }
+    evidence = (
+        "no permission: ann@example.org on projects/my-project/zones/z, MY-BUCKET, "
+        "projects/123456789012, /subscriptions/1b2c3d4e-0000-4000-8000-123456789abc/x, "
+        "9f8e7d6c-0000-4000-8000-123456789abc, https://storage.googleapis.com/My-Bucket?sig=a, "
+        "dy-0123456789, ya29.abcdefghijklmnopqrstuvwxyz, Bearer abcdefghijklmnop"
+    )
+    made = record.record_of("gcp", "2026-11-23", [CLAIM.fails(evidence, lag_s=2.5)], private)
+    text = made.model_dump_json()
+    for word in ("my-project", "bucket", "1b2c3d4e", "9f8e7d6c", "example", "123456789"):
+        assert word not in text.lower().replace('"bucket', "").replace("bucket,", ""), word
+    for word in ("ya29", "abcdefghijklmnop", "sig=", "0123456789"):
+        assert word not in text
+    assert made.physics == {"lag_s": 2.5}
+    assert made.seen[0].verdict == "does not hold"
+
+
+def test_a_record_is_read_back(tmp_path: Path) -> None:
+    made = record.record_of("azure", "2026-11-23", [CLAIM.holds("yes", page=3)], {})
+    path = tmp_path / "folder" / "record.json"
+    record.write(made, path)
+    assert record.read(path) == made
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in path.parent.iterdir()] == ["record.json"]
+
+
+def test_a_rehearsal_takes_the_record_of_its_own_cloud_alone(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    record.write(record.record_of("gcp", "2026-11-23", [CLAIM.holds("a", boot_s=9.0)], {}), path)
+    assert physics_of(path, "gcp") == {"boot_s": 9.0}
+    with pytest.raises(ConfigError, match="record of gcp, and azure"):
+        physics_of(path, "azure")
+
+
+def test_the_states_of_machines_are_those_of_googles_own_document() -> None:
+    documents = importlib.resources.files("googleapiclient.discovery_cache.documents")
+    schemas = json.loads((documents / "compute.v1.json").read_text("utf-8"))["schemas"]
+    fields = schemas["ManagedInstance"]["properties"]
+    assert gcp_machines.ACTIONS - {""} == set(fields["currentAction"]["enum"])
+    assert gcp_machines.STATUSES - {""} == set(fields["instanceStatus"]["enum"])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": 1}'])
+def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match="is not a record"):
+        record.read(path)
+
+
+def test_a_verdict_carries_what_an_emulator_needs() -> None:
+    physics: JsonObject = {"listing_lag_s": 4.0}
+    assert CLAIM.judged(True, "a", listing_lag_s=4.0) == Observation(
+        CLAIM, Verdict.HOLDS, "a", physics
+    )
+    assert CLAIM.judged(False, "a").verdict is Verdict.FAILS
+    assert CLAIM.untested("b").physics == {}

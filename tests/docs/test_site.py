@@ -42,7 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_is_there_and_can_be_searched(site: Path) -> None:
-    pages = [p for p in (ROOT / "docs").rglob("*.md")]
+    pages = list((ROOT / "docs").rglob("*.md"))
     found = json.loads((site / "search" / "search_index.json").read_text())["docs"]
     searched = {entry["location"].partition("#")[0] for entry in found}
     for page in pages:

@@ -92,7 +92,7 @@ def test_a_broken_link_fails_the_build(site: Path, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "index.md").write_text("[gone](gone.md) and [here](#nowhere)\n")
     settings = (ROOT / "mkdocs.yml").read_text().split("\nnav:")[0]
-    settings = re.sub(r"(?m)^(hooks|extra_css): .*\n", "", settings)
+    settings = re.sub(r"(?m)^(hooks|extra_css|extra_javascript): .*\n", "", settings)
     (tmp_path / "mkdocs.yml").write_text(settings)
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build"],

@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c re
 # The tests wait for real processes more than they compute.
 WORKERS ?= 4
 
-.PHONY: help demo test extended quick coverage again check lint types contracts format slow gpu audit sbom clean
+.PHONY: help demo test extended quick coverage again check lint types contracts format slow gpu audit sbom docs site clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -100,6 +100,15 @@ sbom: $(VENV)/.dev $(VENV)/.tools ## a bill of materials (CycloneDX) of the inst
 	@mkdir -p $(dir $(SBOM))
 	$(VENV)/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o $(SBOM) $(BIN)/python
 	@echo "$(SBOM)"
+
+# Material announces its successor at each build.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
+
+site: $(VENV)/.dev ## the documentation as a site in build/site; a broken link fails it
+	$(MKDOCS) build --strict
+
+docs: site ## build the documentation, then serve it at http://127.0.0.1:8000
+	$(MKDOCS) serve
 
 clean: ## remove what these commands made, but no results
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -24,7 +24,7 @@ PAGES = [
     for page in DOCUMENTS
     if page.name not in GO_ON
 ]
-LONG = ("python.md", "rehearse.md", "studies.md")
+LONG = ("python.md", "rehearse.md", "studies.md", "tutorial.md")
 """Pages whose commands train for minutes of a core, and whose features have tests of their own."""
 # `make …` is what runs these tests: running it from here would never end.
 ELSEWHERE = {

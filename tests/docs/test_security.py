@@ -1,4 +1,4 @@
-"""The table of docs/explanation/security.md: each rule has tests that exist; and rules that need few words."""
+"""The table of the page about security: each rule has tests that exist; and rules of few words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from drillyard_flows import settings
 from tests.helpers.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "security.md").read_text()
+PAGE = (ROOT / "docs" / "explanation" / "security.md").read_text()
 ROWS = re.findall(r"(?m)^\| (\d+) \| (.+?) \| (.+?) \|$", PAGE)
 PRODUCT = ("src", "backends/drillyard_backends", "tasks", "flows", "deployments")
 

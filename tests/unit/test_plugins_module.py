@@ -20,7 +20,7 @@ PUBLIC = (
     "drillyard.plugins",
     "drillyard.errors",
     "drillyard.testing",
-    # For reading what an experiment reached; see report.md and resume.md in docs.
+    # For reading what an experiment reached; see report.md and resume.md.
     "drillyard.mailbox",
     "drillyard.results",
     "drillyard.statistics",

@@ -43,7 +43,7 @@ def named(config: AzureConfig, order: Order) -> str:
         raise UserError(
             "nothing says what the nodes' environment is",
             hint="set one of `environment`, `image` and `build` of backends.azure "
-                "(docs/how-to/azure.md)",
+            "(docs/how-to/azure.md)",
         )
     return config.environment or f"{NAME}:{version(config, order)}"
 

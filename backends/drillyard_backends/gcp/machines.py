@@ -24,7 +24,7 @@ from drillyard_backends.gcp.machine_table import Machine, table
 from drillyard_backends.gcp.settings import GcpConfig
 
 WHO = "Google Cloud"
-ALTERNATIVES, DEARER = 2, 1.4
+ALTERNATIVES, PRICE_RATIO = 2, 1.4
 """How many further types are tried where the cheapest has no capacity, and up to which price."""
 
 
@@ -108,7 +108,7 @@ def choose(need: Hardware, given: JsonObject, resolved: JsonObject) -> JsonObjec
 def _alternatives(here: Sequence[MachineType], spot: bool) -> list[MachineType]:
     """Returns the next cheapest types, to be tried where the best one is not available.
 
-    They fit too, cost at most ``DEARER`` times as much, and take the same other settings.
+    They fit too, cost at most ``PRICE_RATIO`` times as much, and take the same other settings.
     """
     best, price = here[0], here[0].cheapest(spot)
     if price is None:
@@ -119,7 +119,7 @@ def _alternatives(here: Sequence[MachineType], spot: bool) -> list[MachineType]:
         for kind in here[1:]
         if {**kind.settings, "machine_types": None} == same
         and kind.only_spot is best.only_spot
-        and (kind.cheapest(spot) or float("inf")) <= DEARER * price
+        and (kind.cheapest(spot) or float("inf")) <= PRICE_RATIO * price
     ][:ALTERNATIVES]
 
 

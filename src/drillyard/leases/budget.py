@@ -121,7 +121,7 @@ def judged(spec: ExperimentSpec, cost: Cost) -> Iterator[Finding]:
 
 
 def _unpriced(spec: ExperimentSpec, cost: Cost) -> Finding:
-    """What to do about a machine whose price nobody knows."""
+    """What to do about a machine whose price is not known."""
     kind = spec.backend.partition("/")[0]
     of = f"the price list of {cost.prices_of}" if cost.prices_of else "the price list"
     missing = f"{of} has no {', '.join(cost.unpriced)}"

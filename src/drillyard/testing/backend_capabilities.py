@@ -171,7 +171,7 @@ class CapabilityTests(BackendTests):
         assert missing(extra) == []
 
     def test_machines_can_be_asked_for(self, backend: Backend) -> None:
-        """Each listed type is chosen for what it has, and what nobody has is refused."""
+        """Each listed type is chosen for what it has, and what no type has is refused."""
         if not isinstance(backend, HasMachineTypes):
             lacks(HasMachineTypes)
         listed = backend.machine_types()

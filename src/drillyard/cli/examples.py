@@ -29,6 +29,17 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "drillyard rehearse cstr.yaml --on gcp --fault preempt=2",
     ),
     "results": ("drillyard results cstr-ppo", "drillyard results cstr-ppo --csv results.csv"),
+    "compare": (
+        "drillyard compare cstr-ppo cstr-sac --open",
+        "drillyard compare cstr-ppo gs://bucket/runs/cstr-ppo",
+    ),
+    "archive": ("drillyard archive cstr-ppo --out cstr-ppo.drillyard",),
+    "restore": ("drillyard restore cstr-ppo.drillyard --store gs://bucket/runs",),
+    "delete": ("drillyard delete cstr-ppo --dry-run", "drillyard delete cstr-ppo"),
+    "replay": (
+        "drillyard replay tank/t0001-s1 --to 30",
+        "drillyard replay tank/t0001-s1 --debug",
+    ),
     "report": ("drillyard report cstr-ppo --open",),
     "assess": ("drillyard assess cstr-ppo --conditions conditions.csv",),
     "tensorboard": ("drillyard tensorboard cstr-ppo",),
@@ -46,6 +57,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "deploy-policy": ("drillyard deploy-policy cstr-ppo --on azure --name reactor",),
     "undeploy-policy": ("drillyard undeploy-policy reactor --on azure",),
     "doctor": ("drillyard doctor", "drillyard doctor --on gcp"),
+    **dict.fromkeys(("prove", "prove gcp"), ("drillyard prove gcp --max-cost 2",)),
+    "prove azure": ("drillyard prove azure --max-cost 2 --dry-run",),
+    "prices": ("drillyard prices refresh azure",),
+    "prices refresh": ("drillyard prices refresh azure",),
+    "schedule": (
+        'drillyard schedule mine.yaml --cron "0 3 * * *"',
+        "drillyard schedule mine.yaml --off",
+    ),
     "configure": (
         "drillyard configure gcp --set project=my-project",
         "drillyard configure gcp --show",

@@ -46,6 +46,7 @@ SECTIONS = {
         "up",
         "down",
         "deploy",
+        "schedule",
         "undeploy",
         "schedule",
         "reap",

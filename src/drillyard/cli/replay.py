@@ -11,20 +11,10 @@ from drillyard.cli.common import JsonOption, StoreOption, print_json
 if TYPE_CHECKING:
     from drillyard.cli.replaying import Answer
 
-EXAMPLES = """
-Examples:
-
-  drillyard replay tank/t0001-s1            the last steps, and the failure
-
-  drillyard replay tank/t0001-s1 --to 30    only the first 30 steps
-
-  drillyard replay tank/t0001-s1 --debug    stop in pdb before the failure
-"""
-
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the command line."""
-    app.command("replay", epilog=EXAMPLES)(replay)
+    app.command("replay")(replay)
 
 
 def replay(

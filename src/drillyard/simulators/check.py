@@ -203,8 +203,8 @@ def _trial(env: Env) -> _Trial:
                 broken = broken or fault(env, observation, 0.0)
                 seen.append((observation,))
     except DrillyardError as error:
-        said = f"step {step}, copy 0: {error}"
-        return _Trial(seen, Finding(Severity.ERROR, subject, said, error.hint), raised=True)
+        # It says where: the wrapper that noticed it knows.
+        return _Trial(seen, Finding(Severity.ERROR, subject, str(error), error.hint), raised=True)
     except Exception as error:
         return _Trial(
             seen,

@@ -236,9 +236,10 @@ class EpisodeMonitor(Layer):
             fits = given.dtype == dtype or np.can_cast(given.dtype, dtype, "same_kind")
             if given.shape == shape and fits:
                 if whole and given.dtype.kind == "f" and not np.isfinite(given).all():
-                    bad = given[~np.isfinite(given)][0]
-                    what = f"observation {key!r}" if key else "observation"
-                    raise self._refused(f"the simulator returned {bad} as {what}", _STEPPED)
+                    index = tuple(int(i) for i in np.argwhere(~np.isfinite(given))[0])
+                    name = f"observation {key!r}" if key else "observation"
+                    what = f"{given[index]} as {name}[{', '.join(map(str, index))}]"
+                    raise self._refused(f"the simulator returned {what}", _STEPPED)
                 continue
             what = f"the observation {key!r}" if key else "the observation"
             raise self._refused(

@@ -25,6 +25,8 @@ HAS = {
         "HasConsole",
         "ExplainsLosses",
         "FindsLeases",
+        "HasMachineTypes",
+        "RefreshesPrices",
     },
     "gcp": {
         "HasSettings",
@@ -36,6 +38,8 @@ HAS = {
         "TendsLeases",
         "ProtectsLeases",
         "SimulatesPreemption",
+        "HasMachineTypes",
+        "RefreshesPrices",
     },
 }
 

@@ -197,7 +197,7 @@ def test_a_tracking_server_that_is_away_is_no_mistake_of_the_user(tmp_path: Path
         ),
         (
             ("return np.zeros(1, np.float32), 0.0", "return np.full(1, np.nan, np.float32), 0.0"),
-            "step 1, copy 0, seed 12345: observation[0] is nan",
+            "nan as observation[0], at step 1 of episode 1 (copy 0, reset with seed 12345)",
         ),
         (
             ("return np.zeros(1, np.float32), {}", "return np.zeros(1, np.float32)"),

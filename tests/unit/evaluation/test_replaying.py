@@ -81,7 +81,9 @@ def whole(recording: Recording) -> Replayed:
 
 @pytest.mark.parametrize("kind", ["Drifts", "Saved"])
 @pytest.mark.parametrize("how", ["raises", "reward", "seen", "last"])
-@pytest.mark.parametrize("ways", ["one-by-one", "processes"])
+@pytest.mark.parametrize(
+    "ways", ["one-by-one", pytest.param("processes", marks=pytest.mark.heavy)]
+)
 def test_the_replay_is_exact(kept: Path, how: str, kind: str, ways: Any) -> None:
     spec = SimulatorSpec.model_validate(
         {"id": f"tests.helpers.failing_worlds:{kind}", "args": {"how": how, "at": 40.0}}
@@ -216,7 +218,9 @@ def test_nothing_is_recorded_outside_of_an_attempt() -> None:
     assert isinstance(EpisodeRecorder, type)
 
 
-@pytest.mark.parametrize("ways", ["one-by-one", "processes"])
+@pytest.mark.parametrize(
+    "ways", ["one-by-one", pytest.param("processes", marks=pytest.mark.heavy)]
+)
 def test_what_was_resumed_in_the_middle_of_an_episode_is_exact(kept: Path, ways: Any) -> None:
     spec = SimulatorSpec.model_validate(
         {"id": "tests.helpers.failing_worlds:Saved", "args": {"at": 40.0}}
@@ -247,7 +251,7 @@ def test_what_was_resumed_in_the_middle_of_an_episode_is_exact(kept: Path, ways:
 def test_the_last_observation_of_an_episode_is_looked_at(kept: Path) -> None:
     """Learners see the next episode's first one in its place, and bootstrap from the last."""
     said, _ = failure(make_vec(world("last", at=30.0), 1, 3, streams=STREAMS))
-    assert "nan as observation, at step 16 of episode" in said
+    assert "nan as observation[1], at step 16 of episode" in said
 
 
 AGENT = {

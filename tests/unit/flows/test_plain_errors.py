@@ -38,7 +38,9 @@ def test_what_is_raised_on_purpose_is_said_without_a_traceback(
 
 
 def test_a_hook_of_a_run_whose_file_cannot_be_read_gives_nothing_back() -> None:
-    flow_run = SimpleNamespace(parameters={"file": "nowhere.yaml"})
+    flow_run = SimpleNamespace(
+        parameters={"file": "nowhere.yaml"}, expected_start_time=None, tags=[]
+    )
     hooks.tear_down(flow=None, flow_run=flow_run, state=None)
 
 

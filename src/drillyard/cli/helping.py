@@ -46,7 +46,6 @@ SECTIONS = {
         "up",
         "down",
         "deploy",
-        "schedule",
         "undeploy",
         "schedule",
         "reap",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from drillyard.backend.settings.resolve import prices_file
+from drillyard.backend.settings.resolve import CONFIG_DIR, prices_file
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError
 
@@ -32,6 +32,7 @@ class PriceList(Generic[T]):
     def __init__(self, package: str, override: str, kind: str) -> None:
         self._package, self._override, self._kind = package, override, kind
         self._read = functools.lru_cache(maxsize=4)(self._read_now)
+        self._paths = functools.lru_cache(maxsize=4)(self._paths_now)
 
     def table(self) -> T:
         """Returns the list in use.
@@ -43,15 +44,15 @@ class PriceList(Generic[T]):
         if path is None:
             return self._read("", field, 0.0)
         try:
-            changed = path.stat().st_mtime
+            changed = os.stat(path).st_mtime
         except OSError:
             changed = 0.0
-        return self._read(str(path), field, changed)
+        return self._read(path, field, changed)
 
     def source(self) -> str:
         """Returns a description of where the list in use comes from."""
         path, _ = self._file()
-        return "the package" if path is None else str(path)
+        return "the package" if path is None else path
 
     def package_list(self) -> JsonObject:
         """Returns the package's own list as JSON, to be completed with refreshed prices."""
@@ -61,12 +62,18 @@ class PriceList(Generic[T]):
     def _text(self) -> str:
         return (importlib.resources.files(self._package) / "prices.json").read_text("utf-8")
 
-    def _file(self) -> tuple[Path | None, str]:
-        own = os.environ.get(self._override, "")
+    def _file(self) -> tuple[str | None, str]:
+        # A choice of machines asks thousands of times.
+        asked = (os.environ.get(name) for name in (self._override, CONFIG_DIR, "HOME"))
+        own, refreshed = self._paths(*asked)
         if own:
-            return Path(own).expanduser(), self._override
-        path = prices_file(self._kind)
-        return (path, f"drillyard prices refresh {self._kind}") if path.is_file() else (None, "")
+            return own, self._override
+        command = f"drillyard prices refresh {self._kind}"
+        return (refreshed, command) if os.path.isfile(refreshed) else (None, "")
+
+    def _paths_now(self, own: str | None, folder: str | None, home: str | None) -> tuple[str, str]:
+        """Two paths that depend on these variables: the user's file, and the refreshed one."""
+        return str(Path(own).expanduser()) if own else "", str(prices_file(self._kind))
 
     def _read_now(self, path: str, field: str, changed: float) -> T:
         ours: T = json.loads(self._text())

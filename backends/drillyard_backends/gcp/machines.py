@@ -49,8 +49,19 @@ class GoogleMachines:
         return refresh.fetch(key)
 
 
+_made: list[tuple[prices.Table, MachineList]] = []
+"""The price list in use, and the machines with its prices: thousands of sums."""
+
+
 def machine_types() -> MachineList:
     """Returns every type of the table; makes no request."""
+    listed = prices.table()
+    if not _made or _made[0][0] is not listed:
+        _made[:] = [(listed, _all_types())]
+    return _made[0][1]
+
+
+def _all_types() -> MachineList:
     types = [
         *(_bringing(name, known) for name, known in table()["machines"].items()),
         *_attached(),

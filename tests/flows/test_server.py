@@ -86,8 +86,10 @@ def test_no_other_site_may_talk_to_it(api: Api) -> None:
     foreign = urllib.request.Request(
         f"{api.url}/health", headers={"Origin": "http://evil.example"}
     )
-    with urllib.request.urlopen(foreign, timeout=PATIENCE_S) as answer:
-        assert answer.headers.get("access-control-allow-origin") is None
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(foreign, timeout=PATIENCE_S)
+    assert caught.value.code == 403
+    assert caught.value.headers.get("access-control-allow-origin") is None
 
 
 def test_an_api_that_the_user_named_must_answer_before_anything_is_made(bench: Bench) -> None:

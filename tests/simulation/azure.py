@@ -15,6 +15,7 @@ from drillyard.mailbox.status import Status
 from drillyard_backends.azure import job as program
 from drillyard_backends.azure import naming
 from drillyard_emulators.azure import manager
+from drillyard_emulators.azure.entra import CLIENT
 from drillyard_emulators.azure.history import history
 from drillyard_emulators.azure.model import Job, Site
 from drillyard_emulators.azure.world import World as Workspace
@@ -26,7 +27,7 @@ from tests.simulation.world import EPOCH, Host, Process
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-CALLER = "person"
+CALLER = CLIENT
 _SIGN_IN = ("login", "rest", "service", "store")
 KEPT = "drillyard"
 """The cluster of the settings, which is kept: without jobs it has no nodes."""

@@ -91,6 +91,9 @@ class OneRun:
             token=str(attempt),
             claimed_at=0.0,
         )
+        # A phase that has a result runs again only after the driver has set that result aside.
+        accepted_key = self.mailbox.key(f"runs/{self.run}/{phase.value}.accepted.json")
+        self.mailbox.store.delete(accepted_key)
         self.mailbox.claim(claim)
         context = RunContext(
             spec=self.spec,

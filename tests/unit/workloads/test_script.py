@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from drillyard.errors import ConfigError, RunFailed, Stopped, TimedOut
-from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Cause
 from drillyard.metrics.streams import read_stream
 from drillyard.system.processes import marked
@@ -41,16 +40,8 @@ def test_results_from_output(tmp_path: Path) -> None:
     lines = "score=1\nnoise\nscore=2.5\nlatency=3e-2\nname=fast"
     bench = Bench(tmp_path, script([say(lines)], results={"stdout": PATTERN}))
     assert bench.metrics() == {"score": 2.5, "latency": 0.03}
-    data = json.loads(
-        bench.read(
-            bench.workload.train(
-                Bench(
-                    tmp_path, script([say(lines)], results={"stdout": PATTERN}), attempt=2
-                ).context(Phase.TRAIN)
-            ),
-            "results.json",
-        )
-    )
+    again = Bench(tmp_path, script([say(lines)], results={"stdout": PATTERN}), attempt=2)
+    data = json.loads(bench.read(again.train(), "results.json"))
     assert data["texts"] == {"name": "fast"}
 
 

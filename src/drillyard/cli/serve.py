@@ -69,6 +69,8 @@ def serve(
     # client's acknowledgement of the headers.
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with bound:
+        # From here on a client's connection waits instead of being refused.
+        bound.listen(config.backlog)
         typer.echo(f"serving {bundle} on http://{host}:{bound.getsockname()[1]} (docs: /docs)")
         server.run([bound])
 

@@ -278,6 +278,17 @@ def test_others_need_a_token_and_it_ends_gracefully(bundle, capsys, monkeypatch)
         process.stdout.close()
 
 
+def test_the_address_that_is_printed_takes_connections(bundle, capsys, monkeypatch):
+    def run(self, sockets):
+        said = capsys.readouterr().out
+        port = sockets[0].getsockname()[1]
+        assert f":{port} " in said
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S).close()
+
+    monkeypatch.setattr("uvicorn.Server.run", run)
+    assert main(["serve", str(bundle), "--port", "0"]) == 0
+
+
 ALONE = f"""
 import sys
 sys.modules.update(dict.fromkeys({OTHERS!r}))  # importing them fails

@@ -9,6 +9,9 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c re
 # The tests wait for real processes more than they compute.
 WORKERS ?= 4
 
+# Where Python is told to write no bytecode, every process of every test compiles all modules again.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: help demo test extended quick coverage again check lint types contracts format slow gpu audit sbom docs site clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -92,7 +95,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-audit: $(VENV)/.tools ## known vulnerabilities of the locked packages; says when nobody could be asked
+audit: $(VENV)/.tools ## known vulnerabilities of the locked packages; says when no database answered
 	$(BIN)/python -m tests.supply_chain.audit $(VENV)/tools/bin/pip-audit
 
 SBOM ?= dist/sbom.cdx.json

@@ -9,11 +9,12 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from drillyard.errors import CorruptObject
+from drillyard.errors import CorruptObject, InfrastructureError
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectMissing
 
@@ -97,28 +98,62 @@ def first_line(error: Exception) -> str:
     return text.splitlines()[0][:300]
 
 
+_AGREES_S = 5.0
+"""Dates of one clock differ less than this: whole seconds, and the way of a slow answer."""
+
+
 class DateClock:
-    """A server's clock, from the ``Date`` of its newest answer; accurate to about a second."""
+    """A server's clock, from the ``Date`` of its answers; accurate to about a second.
+
+    A proxy on the way may answer in the server's place, with another clock or without a date. So a
+    date that contradicts the others counts only when the next one agrees with it, and without any
+    date the time is this machine's.
+    """
 
     def __init__(self) -> None:
         self._offset: float | None = None
+        """The server's time minus the monotonic clock."""
+        self._doubted: float | None = None
+        self._gap = _gap()
 
     def read(self, date: str) -> None:
         """Reads the header of an answer; ignores a text that is not a date."""
-        with contextlib.suppress(TypeError, ValueError):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
             stamp = parsedate_to_datetime(date)
+            if stamp.tzinfo is None:  # "-0000": in UTC
+                stamp = stamp.replace(tzinfo=UTC)
             # The server truncates to whole seconds: half a second is the best estimate.
-            self._offset = stamp.timestamp() + 0.5 - time.monotonic()
+            offset = stamp.timestamp() + 0.5 - time.monotonic()
+            known = [one for one in (self._offset, self._doubted) if one is not None]
+            if not known or any(abs(offset - one) < _AGREES_S for one in known):
+                self._offset, self._doubted, self._gap = offset, None, _gap()
+            else:
+                self._doubted = offset
 
     def now(self, ask: Callable[[], object]) -> float:
         """Returns the time in seconds since the epoch.
 
         Args:
-            ask: Sends a request; called if there was no answer yet.
+            ask: Sends a request; called if there was no answer yet, and after this machine slept
+                or its clock was set: the monotonic clock may not have counted that time.
         """
+        if self._offset is None or abs(_gap() - self._gap) > _AGREES_S:
+            before, self._offset, self._doubted, self._gap = self._offset, None, None, _gap()
+            try:
+                ask()
+            except InfrastructureError:
+                if before is None:
+                    raise
+            if self._offset is None:
+                self._offset = before
         if self._offset is None:
-            ask()
-        return time.monotonic() + (self._offset or 0.0)
+            return time.time()
+        return time.monotonic() + self._offset
+
+
+def _gap() -> float:
+    """Returns by how much this machine's time of day is ahead of its monotonic clock."""
+    return time.time() - time.monotonic()
 
 
 def again_when_damaged(read: Callable[[], T]) -> T:

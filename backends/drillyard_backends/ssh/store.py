@@ -35,6 +35,8 @@ _TMP = ".tmp-sftp-"
 """Has no number after ``.tmp-``: a worker on the host must not take us for its dead writer."""
 _SWEEP_S = 86400.0
 _CLOCK_S = 600.0
+_SET_S = 2.0
+"""By more than this, this machine's clock was set, or the machine slept."""
 _CHUNK = 1 << 20
 _AT_ONCE = 16
 _NO_LINKS = (
@@ -65,7 +67,8 @@ class SftpStore:
         )
         self._login = self._config.address(str(self.address))
         self._root = self.folder.removeprefix("~/")  # SFTP starts in the home
-        self._ahead: tuple[float, float] | None = None
+        self._ahead: tuple[float, float, float] | None = None
+        """The lead, when it was measured, and this machine's time of day minus its monotonic."""
 
     def __repr__(self) -> str:
         return f"SftpStore({self.url!r})"
@@ -167,9 +170,17 @@ class SftpStore:
             temporary.unlink(missing_ok=True)
 
     def now(self) -> float:
-        """Returns the time of the machine that stamps the files; reads it every ten minutes."""
-        if self._ahead is None or time.monotonic() - self._ahead[1] > _CLOCK_S:
-            self._ahead = (self._measure_ahead(), time.monotonic())
+        """Returns the time of the machine that stamps the files; reads it every ten minutes.
+
+        It is also read when this machine's clock was set: the lead is no longer true then.
+        """
+        gap = time.time() - time.monotonic()
+        if (
+            self._ahead is None
+            or time.monotonic() - self._ahead[1] > _CLOCK_S
+            or abs(gap - self._ahead[2]) > _SET_S
+        ):
+            self._ahead = (self._measure_ahead(), time.monotonic(), gap)
         return time.time() + self._ahead[0]
 
     def sweep(self, experiment: str) -> int:

@@ -61,6 +61,40 @@ def clouds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interfac
         yield clouds
 
 
+ODD_SKUS = {
+    "cheaper than another of its part": sku("A2 Instance Core running in Americas", 0.001),
+    "for free": sku("A2 Instance Core running in Americas", 0.0),
+    "less than nothing": sku("A2 Instance Core running in Americas", -1.0),
+    "a month": sku("A2 Instance Core running in Americas", 20.0, unit="mo"),
+    "another currency": sku("A2 Instance Core running in Americas", 20.0, currency="JPY"),
+}
+ODD_ITEMS = {
+    "less than nothing": item(T4, -1.0, "eastus"),
+    "not a number": item(T4, 1.0, "eastus", retailPrice="NaN"),
+    "a month": item(T4, 20.0, "eastus", unitOfMeasure="1/Month"),
+    "another currency": item(T4, 20.0, "eastus", currencyCode="JPY"),
+    "a reservation": item(T4, 20.0, "eastus", type="Reservation"),
+    "cheaper than another of its size": item(T4, 0.01, "eastus"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_SKUS.values(), ids=ODD_SKUS.keys())
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_an_odd_sku_changes_no_price_of_google(clouds: Interfaces, odd, first) -> None:
+    clouds.skus.insert(0 if first else len(clouds.skus), odd)
+    assert main(["prices", "refresh", "gcp", "--key", "env:A_KEY"]) == 0
+    whole = 12 * 0.031611 + 85 * 0.004237 + 2.933908
+    assert google.price("a2-highgpu-1g", "us-east1", False) == pytest.approx(whole)
+
+
+@pytest.mark.parametrize("odd", ODD_ITEMS.values(), ids=ODD_ITEMS.keys())
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_an_odd_item_changes_no_price_of_azure(clouds: Interfaces, odd, first) -> None:
+    clouds.items.insert(0 if first else len(clouds.items), odd)
+    assert main(["prices", "refresh", "azure"]) == 0
+    assert azure.price(T4, False, "eastus") == pytest.approx(0.55)
+
+
 def test_googles_list_comes_over_all_pages_and_the_key_in_no_address(
     clouds: Interfaces, capsys: pytest.CaptureFixture[str]
 ) -> None:

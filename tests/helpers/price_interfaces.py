@@ -20,7 +20,14 @@ from urllib.parse import parse_qs, urlsplit
 KEY = "a-key-for-tests"
 
 
-def sku(description: str, price: float, usage: str = "OnDemand", *regions: str) -> dict[str, Any]:
+def sku(
+    description: str,
+    price: float,
+    usage: str = "OnDemand",
+    *regions: str,
+    unit: str = "h",
+    currency: str = "USD",
+) -> dict[str, Any]:
     """One SKU as Google lists it."""
     units = int(price)
     return {
@@ -38,13 +45,13 @@ def sku(description: str, price: float, usage: str = "OnDemand", *regions: str) 
             {
                 "summary": "",
                 "pricingExpression": {
-                    "usageUnit": "h",
+                    "usageUnit": unit,
                     "displayQuantity": 1,
                     "tieredRates": [
                         {
                             "startUsageAmount": 0,
                             "unitPrice": {
-                                "currencyCode": "USD",
+                                "currencyCode": currency,
                                 "units": str(units),
                                 "nanos": round((price - units) * 1e9),
                             },

@@ -1,4 +1,4 @@
-"""Azure's list prices from the Retail Prices API, which wants no key.
+"""Azure's list prices from the Retail Prices API, which needs no key.
 
 Source of the form: https://learn.microsoft.com/rest/api/cost-management/retail-prices/azure-retail-prices
 (the filter, whose values are case-sensitive, the fields of an item, ``NextPageLink``).
@@ -6,6 +6,7 @@ Source of the form: https://learn.microsoft.com/rest/api/cost-management/retail-
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -39,7 +40,7 @@ def fetch(sizes: Sequence[str]) -> PriceUpdate:
             kind = _kind(item)
             price = as_number(item.get("retailPrice"))
             region, size = str(item.get("armRegionName") or ""), str(item.get("armSkuName"))
-            if kind is None or not price or not region:
+            if kind is None or price is None or not 0.0 < price < math.inf or not region:
                 continue
             # Several meters of a size: the higher price, to be on the careful side.
             listed = (low if kind else dedicated).setdefault(region, {})

@@ -8,6 +8,7 @@ descriptions below are those that public price tools match (skypilot's among the
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -60,11 +61,14 @@ def fetch(key: str | None) -> PriceUpdate:
     count = 0
     for sku in _skus(key):
         usage = _USAGES.get(str(as_object(sku.get("category")).get("usageType")))
-        part, price = part_of(str(sku.get("description", ""))), _price(sku)
+        part = part_of(str(sku.get("description", "")))
+        price = None if part is None else _price(sku, part)
         if usage is None or part is None or price is None:
             continue
         for region in as_list(sku.get("serviceRegions")):
-            skus[usage].setdefault(str(region), {})[part] = price
+            listed = skus[usage].setdefault(str(region), {})
+            # Several SKUs of a part: the higher price, to be on the careful side.
+            listed[part] = max(price, listed.get(part, 0.0))
             count += 1
     if not skus["on_demand"]:
         raise ControlPlaneError(
@@ -73,11 +77,16 @@ def fetch(key: str | None) -> PriceUpdate:
         )
     date = datetime.now(UTC).date().isoformat()
     note = f"Cloud Billing Catalog API, {date}; what it does not list is drillyard's own table"
-    listed: JsonObject = {
+    by_usage: JsonObject = {
         usage: {region: {**parts} for region, parts in regions.items()}
         for usage, regions in skus.items()
     }
-    table: JsonObject = {**prices.LIST.package_list(), "date": date, "note": note, "skus": listed}
+    table: JsonObject = {
+        **prices.LIST.package_list(),
+        "date": date,
+        "note": note,
+        "skus": by_usage,
+    }
     return PriceUpdate(table, count, tuple(_missing(skus["on_demand"])))
 
 
@@ -92,23 +101,30 @@ def part_of(description: str) -> str | None:
     return "local-ssd" if _SSD.match(text) else None
 
 
-def _price(sku: JsonObject) -> float | None:
-    """Returns the price of a unit in USD; None if the SKU has none."""
+def _price(sku: JsonObject, part: str) -> float | None:
+    """Returns the price of a unit in USD; None if the SKU has none, or another unit.
+
+    Of several tiers it is the highest: no tier of a machine's part is known to exist.
+    """
     expression = as_object(
         as_object(next(iter(as_list(sku.get("pricingInfo"))), None)).get("pricingExpression")
     )
-    rates = [as_object(rate) for rate in as_list(expression.get("tieredRates"))]
-    if not rates:
+    # "h" and "GiBy.h"; local SSDs have "GiBy.mo"
+    _, _, time = str(expression.get("usageUnit", "")).rpartition(".")
+    if time != ("mo" if part == "local-ssd" else "h"):
         return None
-    unit = as_object(rates[-1].get("unitPrice"))
-    if unit.get("currencyCode", "USD") != "USD":
-        return None
-    try:
-        whole = int(str(unit.get("units") or 0))
-    except ValueError:
-        return None
-    price = whole + (as_number(unit.get("nanos")) or 0.0) / 1e9
-    return price or None  # SKUs for free are not those of machines
+    found = []
+    for rate in map(as_object, as_list(expression.get("tieredRates"))):
+        unit = as_object(rate.get("unitPrice"))
+        if unit.get("currencyCode", "USD") != "USD":
+            return None
+        try:
+            whole = int(str(unit.get("units") or 0))
+        except ValueError:
+            return None
+        found.append(whole + (as_number(unit.get("nanos")) or 0.0) / 1e9)
+    price = max(found, default=0.0)
+    return price if 0.0 < price < math.inf else None  # SKUs for free are not those of machines
 
 
 def _skus(key: str) -> Iterator[JsonObject]:

@@ -23,7 +23,7 @@ def clouds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interfac
     clouds = Interfaces(
         skus=[
             sku("A2 Instance Core running in Americas", 0.031611),
-            sku("A2 Instance Ram running in Americas", 0.004237),
+            sku("A2 Instance Ram running in Americas", 0.004237, unit="GiBy.h"),
             sku("Nvidia Tesla A100 GPU running in Americas", 2.933908),
             sku("Spot Preemptible A2 Instance Core running in Americas", 0.01, "Preemptible"),
             sku("Spot Preemptible A2 Instance Ram running in Americas", 0.001, "Preemptible"),
@@ -166,6 +166,16 @@ def test_one_cloud_that_fails_does_not_keep_the_other_back(
     assert main(["prices", "refresh"]) == 2
     assert prices_file("azure").exists() and not prices_file("gcp").exists()
     assert "API key" in capsys.readouterr().err
+
+
+def test_backends_without_prices_are_refused_together_and_nothing_is_asked(
+    clouds: Interfaces, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prices", "refresh", "azur", "local", "azure"]) == 2
+    said = capsys.readouterr().err
+    assert "'azur'" in said and "did you mean 'azure'" in said
+    assert "'local'" in said and "allowed: azure, gcp" in said
+    assert not clouds.asked
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,8 @@ def refresh(
         str | None,
         typer.Option(
             "--key",
-            help="Reference to the API key that Google's interface wants: env:NAME, file:PATH. "
-            "Default: env:DRILLYARD_GCP_PRICES_KEY. Azure's wants none.",
+            help="Reference to the API key that Google's interface needs: env:NAME, file:PATH. "
+            "Default: env:DRILLYARD_GCP_PRICES_KEY. Azure's needs none.",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -72,8 +72,8 @@ def refresh(
     from drillyard.backend import RefreshesPrices
     from drillyard.backend.settings.references import REFERENCE_WORDS, is_reference, reveal
     from drillyard.backend.settings.resolve import prices_file
-    from drillyard.errors import ConfigError, DrillyardError
-    from drillyard.registry import load, names
+    from drillyard.errors import ConfigError, ConfigErrors, DrillyardError
+    from drillyard.registry import load, names, nearest
     from drillyard.system.output_files import write_whole
 
     if key is not None and not is_reference(key):
@@ -84,26 +84,33 @@ def refresh(
             allowed=REFERENCE_WORDS,
             hint="put it into an environment variable, and name that: --key env:NAME",
         )
-    chosen = backends or [
-        kind for kind in names("backends") if isinstance(load("backends", kind), RefreshesPrices)
+    able = {
+        kind: factory
+        for kind in names("backends")
+        if isinstance(factory := load("backends", kind), RefreshesPrices)
+    }
+    wrong = [
+        ConfigError(
+            "has no price interface that drillyard knows",
+            file="command line",
+            field="BACKEND",
+            value=kind,
+            allowed=", ".join(able),
+            hint=nearest(kind, list(able)) if kind not in names("backends") else "leave it out",
+        )
+        for kind in backends or ()
+        if kind not in able
     ]
+    if wrong:
+        raise ConfigErrors(wrong)
     rows: list[JsonObject] = []
     failed: list[DrillyardError] = []
-    for kind in chosen:
-        factory = load("backends", kind)
-        if not isinstance(factory, RefreshesPrices):
-            raise ConfigError(
-                "has no prices to refresh",
-                field="backend",
-                value=kind,
-                allowed="a backend that costs money, such as gcp or azure",
-                hint="leave it out",
-            )
+    for kind in dict.fromkeys(backends or able):
         variable = KEY_VARIABLE.format(kind.upper().replace("-", "_"))
         reference = key or (f"env:{variable}" if os.environ.get(variable) else None)
         revealed = None if reference is None else reveal(reference, "--key", secret=True)
         try:
-            update = factory.fetch_prices(None if revealed is None else str(revealed))
+            update = able[kind].fetch_prices(None if revealed is None else str(revealed))
         except DrillyardError as error:
             failed.append(error)
             continue

@@ -85,7 +85,7 @@ def find(places: Sequence[str], store: str | None = None) -> list[Candidate]:
         raise mistakes[0]
     if mistakes:
         hints = dict.fromkeys(e.hint for e in mistakes if e.hint)
-        raise NotFound("\n".join(map(str, mistakes)), hint="; ".join(hints) or None)
+        raise NotFound("\n".join(dict.fromkeys(map(str, mistakes))), hint="; ".join(hints) or None)
     return _with_own_labels(found)
 
 

@@ -24,6 +24,8 @@ from drillyard.simulators.hosts.certificates import Identity
 from drillyard.simulators.hosts.listener import HostListener, JoinedHost
 from drillyard.simulators.hosts.providers import Hosting, HostProvider
 
+JOINED = "joined"
+"""The provider of hosts that others start."""
 COMING_S = 600.0
 """Seconds to wait for hosts: their machines may have to start, and to install packages."""
 REPLACED_S = 5.0
@@ -40,11 +42,11 @@ def session(context: RunContext) -> Iterator[HostSession | None]:
     Args:
         context: The run.
     """
-    number = number_of_hosts(context.spec)
-    if not number:
+    simulator = context.spec.simulator
+    if simulator is None or simulator.copies_on == "learner":
         yield None
         return
-    found = HostSession(context, number)
+    found = HostSession(context, number_of_hosts(context.spec))
     try:
         found.start()
         yield found
@@ -57,7 +59,7 @@ class HostSession:
 
     Args:
         context: The run.
-        number: Number of hosts.
+        number: Number of hosts to start; 0: others start them.
     """
 
     def __init__(self, context: RunContext, number: int) -> None:
@@ -73,9 +75,10 @@ class HostSession:
             settings=settings_of(spec, kind),
         )
         self._context, self._number, self._copies = context, number, spec.train.n_envs
-        self._provider: HostProvider = load("hosts", kind)(hosting)
-        own, self._reached = self._provider.address()
-        self._listener = HostListener(Identity.new(), spec.simulator.id, (own, 0))
+        self._provider: HostProvider = load("hosts", kind if number else JOINED)(hosting)
+        own, port, self._reached = self._provider.address()
+        identity = self._provider.identity() or Identity.new()
+        self._listener = HostListener(identity, spec.simulator.id, (own, port))
         self._losses = self._in_a_row = 0
         self._last_step: int | None = None
 
@@ -142,7 +145,7 @@ class HostSession:
         while True:
             self._context.stop.check()
             hosts = self.present()
-            if len(hosts) >= self._number:
+            if len(hosts) >= self._number and self._enough(hosts):
                 return
             waited = time.monotonic() - began
             if waited >= patience_s and self._enough(hosts):
@@ -152,8 +155,10 @@ class HostSession:
                 return
             if waited >= COMING_S:
                 refused = "; ".join(dict.fromkeys(self._listener.refused)) or "no other one came"
+                limits = sum(host.most or 0 for host in hosts)
+                offer = f" (they offer {limits} copies)" if limits else ""
                 raise WorkerLost(
-                    f"{len(hosts)} of {self._number} hosts of copies joined within "
+                    f"{len(hosts)} hosts{offer} for {self._copies} copies joined within "
                     f"{COMING_S / 60:.0f} minutes: {refused}",
                     hint="`drillyard logs` shows their output; check the network between them",
                 )

@@ -62,13 +62,13 @@ def choose(context: RunContext, simulator: SimulatorSpec, n_envs: int, begun: bo
     """
     train = context.spec.train
     assert train is not None
-    if simulator.copies_on == "workers":
+    if simulator.copies_on != "learner":
         if context.run.choices.get("vectorised"):
             raise ConfigError(
                 f"{context.run.run} began with copies that are stepped at once over arrays, which "
                 "cannot be on several machines",
                 field="simulator.copies_on",
-                value="workers",
+                value=simulator.copies_on,
                 allowed="learner, for this run",
                 hint="delete copies_on, or choose a new name (--set name=…)",
             )

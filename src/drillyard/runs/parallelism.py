@@ -37,7 +37,7 @@ def hosts(spec: ExperimentSpec) -> int:
         spec: The experiment.
     """
     simulator = spec.simulator
-    if simulator is None or simulator.copies_on == "learner":
+    if simulator is None or simulator.copies_on != "workers":
         return 0
     return (spec.resources.workers or 1) - 1
 
@@ -51,8 +51,8 @@ def workers(spec: ExperimentSpec) -> int:
     Args:
         spec: The experiment.
     """
-    if hosts(spec):
-        return 1
+    if spec.simulator is not None and spec.simulator.copies_on != "learner":
+        return 1  # all hosts belong to one training at a time
     if spec.resources.workers is not None:
         return spec.resources.workers
     listed = runs(spec)

@@ -352,14 +352,16 @@ def _hosts(spec: ExperimentSpec) -> Iterator[ConfigError]:
             yield ConfigError(
                 "is not for a part of a composite",
                 field=f"children[{number}].simulator.copies_on",
-                value="workers",
+                value=child.simulator.copies_on,
                 allowed="learner",
                 hint="delete it, or train in an experiment of its own",
             )
     simulator, train, workers = spec.simulator, spec.train, spec.resources.workers
     if simulator is None or train is None or simulator.copies_on == "learner":
         return
-    if workers is None or not 2 <= workers <= train.n_envs + 1:
+    if simulator.copies_on == "workers" and (
+        workers is None or not 2 <= workers <= train.n_envs + 1
+    ):
         yield ConfigError(
             "copies on workers need other workers than the learner's, and a copy for each",
             field="resources.workers" if workers is not None else "simulator.copies_on",
@@ -377,12 +379,20 @@ def _hosts(spec: ExperimentSpec) -> Iterator[ConfigError]:
             hint="delete it, or delete simulator.copies_on",
         )
     kind = spec.backend.partition("/")[0]
-    if kind in names("backends") and kind not in names("hosts"):
+    if simulator.copies_on == "hosts" and kind in names("backends") and kind != "local":
+        yield ConfigError(
+            "hosts join a learner on this machine",
+            field="simulator.copies_on",
+            value="hosts",
+            allowed="with backend: local",
+            hint="write backend: local, or copies_on: workers",
+        )
+    elif kind in names("backends") and kind not in names("hosts"):
         yield ConfigError(
             f"the backend {kind} cannot host copies on its workers yet",
             field="simulator.copies_on",
             value="workers",
-            allowed=f"with the backends {', '.join(names('hosts'))}",
+            allowed=f"with the backends {', '.join(n for n in names('hosts') if n != 'joined')}",
             hint="delete copies_on, or write another `backend:`; `copies: processes` uses all "
             "cores of one machine",
         )

@@ -172,10 +172,14 @@ class Identity:
         """
         return Invitation(address, self.certificate, self.token)
 
-    def to_json(self) -> str:
-        """As the content of a file that only its owner reads."""
-        content = {"certificate": self.certificate, "key": self.key, "token": self.token}
-        return json.dumps(content, indent=1) + "\n"
+    def to_json(self, address: str) -> str:
+        """As the content of a file that only its owner reads.
+
+        Args:
+            address: ``host:port`` by which hosts reach this learner.
+        """
+        content = {"address": address, "certificate": self.certificate, "token": self.token}
+        return json.dumps({**content, "key": self.key}, indent=1) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> Self:

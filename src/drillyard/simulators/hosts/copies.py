@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.context
 import signal
 import time
 from collections.abc import Iterable, Mapping
@@ -26,6 +27,23 @@ class _Copy(NamedTuple):
     number: int
     process: BaseProcess
     pipe: Connection
+
+
+def context() -> multiprocessing.context.BaseContext:
+    """How copies are started: "fork" would keep the connection to the learner open in each."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload([_BODY])
+    return found
+
+
+def warm_up() -> None:
+    """Begin to import what copies need, so that they start sooner."""
+    if context().get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
 
 
 class Raised(Exception):
@@ -53,18 +71,14 @@ class Copies:
     def __init__(self, order: Mapping[str, Any]) -> None:
         self._copies: list[_Copy] = []
         self._steps = 0
-        # "fork" would hand the connection to the learner to each copy, and keep it open.
-        can_serve = "forkserver" in multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context("forkserver" if can_serve else "spawn")
-        if can_serve:
-            context.set_forkserver_preload([_BODY])
+        how = context()
         from drillyard.simulators.hosts.copy_process import main
 
         try:
             for number in order["copies"]:
-                ours, theirs = context.Pipe()
+                ours, theirs = how.Pipe()
                 arguments = (theirs, order["simulator"], number, order["seed"], order["streams"])
-                process = context.Process(target=main, args=arguments, daemon=True)  # type: ignore[attr-defined]
+                process = how.Process(target=main, args=arguments, daemon=True)  # type: ignore[attr-defined]
                 process.start()
                 theirs.close()
                 self._copies.append(_Copy(number, process, ours))

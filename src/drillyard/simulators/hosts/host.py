@@ -23,7 +23,7 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, InfrastructureError, UserError
 from drillyard.simulators.hosts import frames
 from drillyard.simulators.hosts.certificates import NAME, Invitation
-from drillyard.simulators.hosts.copies import Copies, Raised
+from drillyard.simulators.hosts.copies import Copies, Raised, warm_up
 from drillyard.system.platform_info import cpu_brand
 from drillyard.system.version import VERSION
 
@@ -84,6 +84,7 @@ class Host:
             UserError: The learner refuses this host.
             InfrastructureError: No learner listens, for longer than ``patience_s``.
         """
+        warm_up()
         while not self._stopped.is_set():
             wire = self._connect()
             if wire is None:

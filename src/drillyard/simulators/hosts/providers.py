@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from drillyard.errors import WorkerLost
-from drillyard.simulators.hosts.certificates import Invitation, write_secret
+from drillyard.errors import ConfigError, WorkerLost
+from drillyard.simulators.hosts.certificates import Identity, Invitation, write_secret
 
 STARTS = 5
 """A host that ends so many times before it has joined once is not started again."""
+LISTENING = "DRILLYARD_HOSTS"
+"""Environment variable of the learner's machine: the file that ``--invite`` wrote for it."""
 _END_S = 5.0
 log = logging.getLogger(__name__)
 
@@ -51,8 +53,11 @@ class HostProvider(Protocol):
     Every method is called from the training's process, on the machine of the learner.
     """
 
-    def address(self) -> tuple[str, str]:
-        """Where the learner listens, and the address by which hosts reach it."""
+    def identity(self) -> Identity | None:
+        """The learner's certificate and token; None: made for this training."""
+
+    def address(self) -> tuple[str, int, str]:
+        """Where the learner listens (port 0: a free one), and by what name hosts reach it."""
 
     def start(self, invitation: Invitation) -> None:
         """Begins to start the hosts; returns at once. They join by themselves."""
@@ -84,9 +89,12 @@ class LocalHosts:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._started = 0
 
-    def address(self) -> tuple[str, str]:
+    def identity(self) -> None:
+        """Made for this training."""
+
+    def address(self) -> tuple[str, int, str]:
         """Loopback only: no other machine can reach the learner."""
-        return "127.0.0.1", "127.0.0.1"
+        return "127.0.0.1", 0, "127.0.0.1"
 
     def start(self, invitation: Invitation) -> None:
         """Starts the processes."""
@@ -137,10 +145,64 @@ def start_host(
         name: Name of the host, for messages.
         paths: Its ``sys.path``; default that of this process, with the user's code.
     """
-    paths = paths or [os.path.abspath(path) for path in sys.path]
+    before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    found = paths or [*filter(None, before), *map(os.path.abspath, sys.path)]
     module = "drillyard.simulators.hosts"
     return subprocess.Popen(
         [sys.executable, "-m", module, "--invitation", str(invitation), "--name", name],
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(found))},
     )
+
+
+class JoinedHosts:
+    """Hosts that someone else started: the provider ``joined``.
+
+    Args:
+        hosting: The training.
+
+    Raises:
+        ConfigError: This machine has no identity to listen with.
+    """
+
+    def __init__(self, hosting: Hosting) -> None:
+        del hosting  # it starts none
+        self._identity, self._listen = read_listening()
+
+    def identity(self) -> Identity:
+        """What the hosts were given earlier."""
+        return self._identity
+
+    def address(self) -> tuple[str, int, str]:
+        """Every interface: the token and the certificate decide who may join."""
+        host, _, port = self._listen.rpartition(":")
+        return "0.0.0.0", int(port), host
+
+    def start(self, invitation: Invitation) -> None:
+        """Nothing: they join by themselves."""
+
+    def tend(self, joined: int) -> None:
+        """Nothing: whoever started them starts them again."""
+
+    def close(self) -> None:
+        """Nothing: they wait for the next training."""
+
+
+def read_listening() -> tuple[Identity, str]:
+    """The identity of this machine for hosts that others start, and its address.
+
+    Raises:
+        ConfigError: The variable is not set, or its file is not an identity.
+        NotFound: There is no such file.
+    """
+    path = os.environ.get(LISTENING)
+    if not path:
+        raise ConfigError(
+            f"waits for hosts that join, and {LISTENING} does not say how they can",
+            field="simulator.copies_on",
+            value="hosts",
+            allowed=f"with {LISTENING}=FILE in the environment",
+            hint="make the file: drillyard simulator-host --invite HOST:PORT, with the address "
+            "of this machine",
+        )
+    return Identity.read(Path(path)), Invitation.read(Path(path)).address

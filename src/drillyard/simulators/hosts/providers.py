@@ -136,7 +136,7 @@ class LocalHosts:
 
 
 def start_host(
-    invitation: Path, name: str, paths: list[str] | None = None
+    invitation: Path, name: str, paths: list[str] | None = None, *, quiet: bool = False
 ) -> subprocess.Popen[bytes]:
     """Start a host on this machine, which ends with this process.
 
@@ -144,6 +144,7 @@ def start_host(
         invitation: File of the invitation.
         name: Name of the host, for messages.
         paths: Its ``sys.path``; default that of this process, with the user's code.
+        quiet: Throw away what it and its simulators print.
     """
     before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     found = paths or [*filter(None, before), *map(os.path.abspath, sys.path)]
@@ -151,6 +152,8 @@ def start_host(
     return subprocess.Popen(
         [sys.executable, "-m", module, "--invitation", str(invitation), "--name", name],
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL if quiet else None,
+        stderr=subprocess.DEVNULL if quiet else None,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(found))},
     )
 

@@ -10,7 +10,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -136,25 +136,32 @@ class LocalHosts:
 
 
 def start_host(
-    invitation: Path, name: str, paths: list[str] | None = None, *, quiet: bool = False
+    invitation: Path,
+    name: str,
+    *,
+    first: Sequence[Path] = (),
+    environment: Mapping[str, str] | None = None,
+    quiet: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start a host on this machine, which ends with this process.
 
     Args:
         invitation: File of the invitation.
         name: Name of the host, for messages.
-        paths: Its ``sys.path``; default that of this process, with the user's code.
+        first: Folders for the front of its ``sys.path``, before those of this process.
+        environment: More variables.
         quiet: Throw away what it and its simulators print.
     """
     before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    found = paths or [*filter(None, before), *map(os.path.abspath, sys.path)]
+    found = [*map(str, first), *filter(None, before), *map(os.path.abspath, sys.path)]
+    path = os.pathsep.join(dict.fromkeys(found))
     module = "drillyard.simulators.hosts"
     return subprocess.Popen(
         [sys.executable, "-m", module, "--invitation", str(invitation), "--name", name],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL if quiet else None,
         stderr=subprocess.DEVNULL if quiet else None,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(found))},
+        env={**os.environ, "PYTHONPATH": path, **(environment or {})},
     )
 
 

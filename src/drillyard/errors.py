@@ -22,6 +22,7 @@
     │   ├── ControlPlaneError          4    yes    Prefect's API, a cloud's API
     │   ├── NoCapacity                 4    yes    no machine is available: stock-out, quota
     │   ├── WorkerLost                 4    yes    a worker died or never started
+    │   │   └── HostLost               4    yes    a machine with copies of a simulator is gone
     │   └── TeardownUnconfirmed        4    yes    something may still be running
     ├── Superseded                     4    no     another attempt owns this ticket: stop quietly
     ├── Stopped                      130    no     stopped on request; resumable
@@ -308,6 +309,10 @@ class NoCapacity(InfrastructureError):
 
 class WorkerLost(InfrastructureError):
     """A worker died, or never started."""
+
+
+class HostLost(WorkerLost):
+    """A machine with copies of a simulator is gone; the training goes back to its checkpoint."""
 
 
 class TeardownUnconfirmed(InfrastructureError):

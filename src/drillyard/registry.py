@@ -34,6 +34,7 @@ KINDS = (
     "deployments",
     "endpoints",
     "rehearsals",
+    "hosts",
 )
 NAME_RULE = "a-z, 0-9, '-' and '_', the first a letter or digit"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")

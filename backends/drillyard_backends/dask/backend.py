@@ -311,7 +311,9 @@ class DaskBackend:
             scheduler = self._scheduler(lease)
             if scheduler is None:
                 raise InfrastructureError(f"the scheduler of {lease.lease_id} has not started yet")
-            limit = lease.order.workers if "address" in lease.provider else None
+            # Workers without a ticket are for the hosts of copies.
+            few = "address" in lease.provider or lease.order.hosts > 0
+            limit = lease.order.workers if few else None
             pusher = self._pushers[lease.lease_id] = Pusher(scheduler, lease.order, limit)
         return pusher
 

@@ -74,7 +74,7 @@ def start(config: DaskConfig, order: Order, folder: Path) -> Cluster:
     factory = load("clusters", config.cluster)
     try:
         cluster = factory(**config.args)
-        cluster.scale(order.workers)
+        cluster.scale(order.workers + order.hosts)
     except TypeError as error:
         raise UserError(f"{config.cluster} does not take backends.dask.args: {error}") from error
     except Exception as error:
@@ -93,7 +93,7 @@ def _local(order: Order, folder: Path) -> Cluster:
             file.write(getattr(security, name))
         files[name] = str(path)
     cluster = distributed.LocalCluster(
-        n_workers=order.workers,
+        n_workers=order.workers + order.hosts,
         threads_per_worker=1,
         host="127.0.0.1",
         dashboard_address=None,
@@ -141,6 +141,9 @@ class ClusterHolder:
             try:
                 workers = worker_proxies.able(self._order, self._scheduler.workers())
                 new = {a: w for a, w in workers.items() if a not in opened}
+                if new and self._order.hosts:  # the others host copies, and need no agent
+                    open_now = worker_proxies.of_lease(self._scheduler, self._order.lease_id)
+                    new = dict(list(new.items())[: max(0, self._order.workers - len(open_now))])
                 if new:
                     worker_proxies.open_on(
                         self._scheduler, self._order, new, self._environment(new)
@@ -189,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
     log_to(logging.StreamHandler())
     order = Order.from_bytes((folder / "order.json").read_bytes())
     config = DaskConfig(**json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
-    log.info("starting a cluster of %d for %s", order.workers, order.lease_id)
+    log.info("starting a cluster of %d for %s", order.workers + order.hosts, order.lease_id)
     cluster: Cluster | None = None
     try:
         cluster = start(config, order, folder)

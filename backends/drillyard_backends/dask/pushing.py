@@ -13,7 +13,7 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import InfrastructureError
 from drillyard_backends.dask import worker_proxy
 from drillyard_backends.dask.client import SchedulerAddress
-from drillyard_backends.dask.worker_proxies import GPU
+from drillyard_backends.dask.worker_proxies import GPU, of_lease
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -89,6 +89,7 @@ class Pusher:
         with self._scheduler.seam():
             pending = sum(1 for f in self._futures.values() if f.status == "pending")
             submitted: list[Future[str]] = []
+            near = self._near()
             while self._waiting and (self._limit is None or pending < self._limit):
                 ticket = self._waiting.popleft()
                 future = client.submit(
@@ -101,6 +102,8 @@ class Pusher:
                     # Leases that share a cluster take turns: their n-th tasks have equal priority.
                     priority=-pending,
                     resources={GPU: self._order.gpus} if self._order.gpus else None,
+                    workers=near,
+                    allow_other_workers=near is not None,
                 )
                 # The task continues after this process has ended.
                 fire_and_forget(future)
@@ -110,6 +113,12 @@ class Pusher:
                 if self._limit is not None:
                     future.add_done_callback(self._next)
             _wait_for_arrival(client, submitted)
+
+    def _near(self) -> list[str] | None:
+        """Workers with an agent, where others host copies and have none; None: any worker."""
+        if not self._order.hosts:
+            return None
+        return sorted(of_lease(self._scheduler, self._order.lease_id)) or None
 
     def _next(self, _future: Future[str]) -> None:
         # Without a scheduler nothing can be submitted; ``pump`` tries again.

@@ -32,6 +32,7 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.store import ObjectMissing
+from drillyard.simulators.hosts.certificates import write_secret
 from drillyard.system.processes import MARK, ProcessId, end, marked, send, wait_gone
 from drillyard.worker.push_worker import PLACE
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 EXIT_S = 12.0
 """Seconds that an agent may take to exit: its tickets have eight seconds to flush."""
+WAY = "DRILLYARD_DASK_WAY"
+"""Environment variable of an agent: the file with the way to the scheduler."""
 _LOG_LINES = 2000
 log = logging.getLogger(__name__)
 _proxies: dict[tuple[str, str], WorkerProxy] = {}
@@ -65,11 +68,18 @@ class WorkerProxy:
         worker: Name of the Dask worker.
         slots: Number of concurrent tickets.
         folder: Dask's scratch folder on this machine; the agent gets a folder in it.
+        way: How a training finds the scheduler; for orders with hosts of copies.
         environment: More environment variables for the agent, such as its GPUs.
     """
 
     def __init__(
-        self, order: Order, worker: str, slots: int, folder: Path, environment: dict[str, str]
+        self,
+        order: Order,
+        worker: str,
+        slots: int,
+        folder: Path,
+        environment: dict[str, str],
+        way: JsonObject | None = None,
     ) -> None:
         self.order = order
         self.slots = slots
@@ -78,6 +88,10 @@ class WorkerProxy:
         self._futures: dict[str, Future[str]] = {}
         self._lock = threading.Lock()
         (self._folder / "order.json").write_bytes(order.to_bytes())
+        if way is not None:
+            path = self._folder / "way.json"
+            write_secret(path, json.dumps({**way, "order": order.model_dump(mode="json")}))
+            environment = {**environment, WAY: str(path)}
         ours, theirs = socket.socketpair()
         self._socket = ours
         command = [
@@ -299,6 +313,20 @@ def safe(worker: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in worker)[:80]
 
 
+def way_of(worker: Worker) -> JsonObject:
+    """How a process beside this Dask worker reaches the scheduler and the other workers."""
+    security = worker.security
+    way: JsonObject = {"address": worker.scheduler.address, "worker": worker.address}
+    if security is not None and security.tls_ca_file:
+        way["security"] = {
+            "require_encryption": True,
+            "tls_ca_file": security.tls_ca_file,
+            "tls_client_cert": security.tls_client_cert or security.tls_worker_cert,
+            "tls_client_key": security.tls_client_key or security.tls_worker_key,
+        }
+    return way
+
+
 def _open(
     order: Order, worker: Worker, environment: dict[str, str], *, reopen: bool
 ) -> WorkerProxy | None:
@@ -316,5 +344,6 @@ def _open(
                 int(worker.state.nthreads),
                 Path(worker.local_directory).parent,
                 environment,
+                way_of(worker) if order.hosts else None,
             )
         return proxy

@@ -75,11 +75,19 @@ def values(loaded: Loaded) -> list[tuple[str, Json, str]]:
 
 def _copies(loaded: Loaded) -> list[tuple[str, Json, str]]:
     """Returns the choice behind ``train.copies: auto``, which a file does not have to give."""
+    from drillyard.runs.parallelism import hosts
     from drillyard.simulators.make import by_rule
     from drillyard.spec.learning import VECTORISED_FROM
 
     train, simulator = loaded.spec.train, loaded.spec.simulator
-    if train is None or simulator is None or train.copies != "auto":
+    if train is None or simulator is None:
+        return []
+    if simulator.copies_on != "learner":
+        number = hosts(loaded.spec)
+        where = f"{number} of {number + 1} workers" if number else "hosts that join"
+        said = f"{train.n_envs} copies on {where}; the numbers of one-by-one"
+        return [("simulator.copies_on", said, "resources.workers" if number else "default")]
+    if train.copies != "auto":
         return []
     try:
         way = by_rule(train.n_envs >= VECTORISED_FROM, simulator)

@@ -33,6 +33,8 @@ class Order(Record):
     """Modules that a warm worker imports before its first ticket."""
     spread: int = 1
     """Number of machines that one run can use at once, if the backend has such jobs."""
+    hosts: int = Field(0, exclude_if=lambda value: value == 0)
+    """Further workers, which host copies of the simulator for the run on another one."""
     settings: JsonObject = Field(default_factory=dict)
     """The backend's own settings; references to secrets, never secrets."""
 

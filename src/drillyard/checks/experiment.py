@@ -222,6 +222,8 @@ def _world(loaded: Loaded, speed: bool) -> list[Finding]:
             add(f"study.experiments[{number}]", listed, _workload)
     if speed and good():
         add("simulator", loaded, _limits)
+    if speed and good():
+        add("simulator.copies_on", loaded, _hosted)
     return findings
 
 
@@ -242,6 +244,18 @@ def _simulator(loaded: Loaded) -> list[Finding]:
     from drillyard.simulators.check import check_simulator
 
     return check_simulator(loaded.spec.simulator, speed=False)
+
+
+def _hosted(loaded: Loaded) -> list[Finding]:
+    """Compares copies on other workers with copies in one process."""
+    from drillyard.runs.parallelism import hosts
+
+    train, simulator, number = loaded.spec.train, loaded.spec.simulator, hosts(loaded.spec)
+    if train is None or simulator is None or not number:
+        return []
+    from drillyard.simulators.hosts.measure import comparison
+
+    return [comparison(simulator, train.n_envs, number)]
 
 
 def _limits(loaded: Loaded) -> list[Finding]:

@@ -50,6 +50,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "drillyard export cstr-ppo/t0001-s1 --format safetensors --out policy",
     ),
     "serve": ("drillyard serve policy --port 8080",),
+    "simulator-host": (
+        "drillyard simulator-host --invite den.example.org:7700",
+        "drillyard simulator-host hosts-invitation.json --offers plant:Boiler --copies 4",
+    ),
     "evaluate": ("drillyard evaluate policy --simulator cstr --episodes 100",),
     "record": ("drillyard record cstr --policy hold --episodes 20 --out expert.npz",),
     "promote": ("drillyard promote cstr-ppo --name reactor",),

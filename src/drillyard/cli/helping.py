@@ -41,6 +41,7 @@ SECTIONS = {
     "Machines and servers": (
         "doctor",
         "configure",
+        "simulator-host",
         "prices",
         "prove",
         "up",

@@ -40,6 +40,7 @@ MODULES = (
     "tensorboard",
     "export",
     "serve",
+    "simulator_host",
     "deploy_policy",
     "evaluate",
     "promote",

@@ -108,6 +108,13 @@ class EventFiles:
         ]
 
 
+def forget(mailbox: Mailbox, run: str, attempt: int) -> None:
+    """Delete the files of an attempt that goes back to its checkpoint: it writes them again."""
+    folder = f"{mailbox.attempt_path(run, Phase.TRAIN, attempt)}/tensorboard/"
+    for info in list(mailbox.store.list(mailbox.key(folder))):
+        mailbox.store.delete(info.key)
+
+
 def encode(lines: Iterable[Line]) -> bytes:
     """The content of one event file.
 

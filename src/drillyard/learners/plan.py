@@ -58,7 +58,8 @@ def freeze(spec: ExperimentSpec, seed: int) -> JsonObject:
     del seed
     train = _train(spec)
     choices: JsonObject = {"n_envs": train.n_envs}
-    at_once = train.copies == "auto" and train.n_envs >= VECTORISED_FROM
+    hosted = spec.simulator is not None and spec.simulator.copies_on != "learner"
+    at_once = train.copies == "auto" and train.n_envs >= VECTORISED_FROM and not hosted
     if at_once or train.copies == "vectorised":
         choices["vectorised"] = True  # older runs do not have this choice, and keep their way
     if train.steps is not None:

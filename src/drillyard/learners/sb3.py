@@ -13,14 +13,22 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from drillyard.agents.playing import Playing
 from drillyard.agents.spaces import space_from_json
 from drillyard.documents.json_types import Json, JsonObject, as_object
-from drillyard.errors import ConfigError, CorruptObject
+from drillyard.errors import ConfigError, CorruptObject, HostLost
 from drillyard.findings import Finding
-from drillyard.learners import cloning, determinism, devices, sb3_build, warm_start
+from drillyard.learners import (
+    cloning,
+    determinism,
+    devices,
+    hosted_copies,
+    sb3_build,
+    warm_start,
+)
 from drillyard.learners.callbacks import TrainingCallback, user_callbacks
 from drillyard.learners.check import check_learner
 from drillyard.learners.evaluator import Evaluator
 from drillyard.learners.event_files import EventFiles
 from drillyard.learners.exactness import exactness, platform_of
+from drillyard.learners.hosted_copies import HostSession
 from drillyard.learners.log_start import announce
 from drillyard.learners.plan import Plan, make_plan
 from drillyard.learners.result_files import result_files
@@ -55,6 +63,7 @@ class Sb3Learner:
     name: ClassVar[str] = ""
     resume: ClassVar[str] = "exact"
     inherits: ClassVar[bool] = True
+    takes_hosts: ClassVar[bool] = True
 
     def check(self, spec: ExperimentSpec, observation: Space, action: Space) -> list[Finding]:
         """See ``Learner.check``."""
@@ -68,14 +77,24 @@ class Sb3Learner:
             RunFailed: The simulator or the learner produced numbers that are not finite.
             UserError: The requested device does not exist.
         """
-        with determinism.deterministic(context.spec.resources.deterministic):
-            return self._train(context)
+        with (
+            determinism.deterministic(context.spec.resources.deterministic),
+            hosted_copies.session(context) as hosts,
+        ):
+            while True:
+                try:
+                    return self._train(context, hosts)
+                except HostLost as lost:
+                    if hosts is None:
+                        raise
+                    hosts.go_back(lost)
 
-    def _train(self, context: RunContext) -> PhaseOutcome:
+    def _train(self, context: RunContext, hosts: HostSession | None) -> PhaseOutcome:
         spec = context.spec
         learner, simulator = _parts(spec)
         checkpoint = checkpoints.latest(context.mailbox, context.run.run)
-        announce(context, checkpoint)
+        if hosts is None or not hosts.went_back:
+            announce(context, checkpoint)
         checkpoint = checkpoint or checkpoints.inherited(context.mailbox, context.run)
         lineage = context.run.lineage
         gamma = learner.args.get("gamma", ARGUMENTS[self.name].get("gamma"))
@@ -89,6 +108,7 @@ class Sb3Learner:
             gamma=None if gamma is None else float(gamma),
             how=how,
             streams=context.run.streams,
+            hosts=None if hosts is None else hosts.present,
         )
         evaluator = None
         try:
@@ -126,6 +146,8 @@ class Sb3Learner:
             outcome = self._learn(context, plan, model, venv, evaluator, checkpoint, cloned)
             parameters = as_object(outcome.summary["parameters"])
             outcome.summary["parameters"] = parameters | {"copies": how, "device_because": why}
+            if hosts is not None:
+                outcome.summary["hosts"] = hosts.summary()
             return outcome
         finally:
             venv.close()

@@ -94,6 +94,7 @@ class TrainingCheckpoints:
         if training.silent:
             training.context.stop.check()  # it may have been requested during the wait
         self._commit(step, self._content(buffer))
+        vec_state.at_barrier(training.venv)
         self.after_barrier()
 
     def write_stop(self, step: int) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from drillyard.errors import ConfigError
 from drillyard.learners.barriers import preserved_randomness
 from drillyard.learners.types import Observation
 from drillyard.mailbox.records import STREAMS, Record
@@ -61,6 +62,17 @@ def choose(context: RunContext, simulator: SimulatorSpec, n_envs: int, begun: bo
     """
     train = context.spec.train
     assert train is not None
+    if simulator.copies_on != "learner":
+        if context.run.choices.get("vectorised"):
+            raise ConfigError(
+                f"{context.run.run} began with copies that are stepped at once over arrays, which "
+                "cannot be on several machines",
+                field="simulator.copies_on",
+                value=simulator.copies_on,
+                allowed="learner, for this run",
+                hint="delete copies_on, or choose a new name (--set name=…)",
+            )
+        return "one-by-one"  # its numbers are those of each copy by itself
     if train.copies != "auto":
         return train.copies
     rule = by_rule(bool(context.run.choices.get("vectorised")), simulator)

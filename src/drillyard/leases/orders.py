@@ -11,8 +11,8 @@ from drillyard.documents.json_types import Json
 from drillyard.errors import DrillyardError
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.runs.parallelism import hosts, workers
 from drillyard.runs.parallelism import runs as listed_runs
-from drillyard.runs.parallelism import workers
 from drillyard.runs.submit import open_workload
 from drillyard.runs.workload import SpreadsRuns
 from drillyard.spec import ExperimentSpec
@@ -54,6 +54,7 @@ def order_of(
         requirements=list(spec.requirements),
         preload=workload.preload(spec),
         spread=workload.spread(spec) if isinstance(workload, SpreadsRuns) else 1,
+        hosts=hosts(spec),
         # All of them, so that a reaper elsewhere needs only the secrets.
         settings=dict(settings),
     )

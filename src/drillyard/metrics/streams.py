@@ -152,6 +152,26 @@ class StreamWriter:
             log.warning("metric streams are not in the store yet: %s", error)
 
 
+def cut(mailbox: Mailbox, run: str, attempt: int, offsets: Mapping[str, int]) -> None:
+    """Delete the lines that an attempt wrote after a checkpoint to which it goes back.
+
+    Args:
+        mailbox: Where.
+        run: The run.
+        attempt: The attempt; the caller owns it, and writes nothing meanwhile.
+        offsets: Number of lines to keep, by stream.
+    """
+    prefix = mailbox.key(f"{mailbox.attempt_path(run, Phase.TRAIN, attempt)}/streams/")
+    for info in list(mailbox.store.list(prefix)):
+        stream, _, name = info.key.removeprefix(prefix).rpartition("/")
+        first, keep = int(name.removesuffix(".jsonl")), offsets.get(stream, 0)
+        lines = mailbox.store.get(info.key).splitlines(keepends=True)
+        if first >= keep:
+            mailbox.store.delete(info.key)
+        elif first + len(lines) > keep:
+            mailbox.store.put(info.key, b"".join(lines[: keep - first]))
+
+
 @runtime_checkable
 class _Scalar(Protocol):
     """A number of NumPy or torch."""

@@ -72,7 +72,7 @@ def parts(spec: ExperimentSpec, code: str | None) -> Parts:
         while_training |= {k: evaluation[k] for k in ("seeds", "deterministic", "lesson")}
     training: JsonObject = {
         "workload": spec.workload,
-        "simulator": whole["simulator"],
+        "simulator": _same_anywhere(whole["simulator"]),
         "learner": whole["learner"],
         "train": train,
         "parameters": whole["parameters"],
@@ -96,6 +96,13 @@ def parts(spec: ExperimentSpec, code: str | None) -> Parts:
         "evaluation": evaluation,
         "storing": storing,
     }
+
+
+def _same_anywhere(simulator: Json) -> Json:
+    """``simulator:`` without the place of its copies, which changes no result."""
+    if not isinstance(simulator, dict):
+        return simulator
+    return {name: value for name, value in simulator.items() if name != "copies_on"}
 
 
 def as_written(spec: ExperimentSpec) -> JsonObject:

@@ -30,8 +30,20 @@ def runs(spec: ExperimentSpec) -> int | None:
     return None
 
 
+def hosts(spec: ExperimentSpec) -> int:
+    """The number of workers that host copies of the simulator for the training on another one.
+
+    Args:
+        spec: The experiment.
+    """
+    simulator = spec.simulator
+    if simulator is None or simulator.copies_on != "workers":
+        return 0
+    return (spec.resources.workers or 1) - 1
+
+
 def workers(spec: ExperimentSpec) -> int:
-    """The number of workers: what the experiment asks for, else a default for its backend.
+    """The number of runs at once: what the experiment asks for, else a default for its backend.
 
     Ten rented machines for one hour cost as much as one machine for ten hours, so each listed run
     gets a machine of its own.
@@ -39,6 +51,8 @@ def workers(spec: ExperimentSpec) -> int:
     Args:
         spec: The experiment.
     """
+    if spec.simulator is not None and spec.simulator.copies_on != "learner":
+        return 1  # all hosts belong to one training at a time
     if spec.resources.workers is not None:
         return spec.resources.workers
     listed = runs(spec)

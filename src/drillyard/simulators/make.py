@@ -36,6 +36,8 @@ from drillyard.system.watchdog import report_activity
 if TYPE_CHECKING:  # its import takes seconds
     from stable_baselines3.common.vec_env import VecEnv
 
+    from drillyard.simulators.hosts.vec_env import Hosts
+
 
 def make_env(
     spec: SimulatorSpec,
@@ -89,6 +91,7 @@ def make_vec(
     around: Callable[[Env, int], Env] | None = None,
     how: Way = "one-by-one",
     streams: int = 1,
+    hosts: Hosts | None = None,
 ) -> VecEnv:
     """Builds copies that are stepped together, as Stable-Baselines3 expects them.
 
@@ -102,10 +105,11 @@ def make_vec(
         how: How they are stepped; one after the other where the simulator cannot do it at once
             (``can_vectorise``), in an evaluation, and with ``around``.
         streams: Version of the random numbers, see ``streams``.
+        hosts: Where the copies are, if they are on other machines.
 
     Returns:
-        ``VectorisedEnv``, ``ProcessesEnv`` or a ``DummyVecEnv``, inside ``VecNormalize`` and
-        ``VecFrameStack`` where the experiment has them.
+        ``VectorisedEnv``, ``ProcessesEnv``, ``HostedEnv`` or a ``DummyVecEnv``, inside
+        ``VecNormalize`` and ``VecFrameStack`` where the experiment has them.
 
     Raises:
         ConfigError, SimulatorError: See ``make_env``.
@@ -118,7 +122,11 @@ def make_vec(
     venv: VecEnv
     makers: list[Callable[[], Env]] = [partial(one, copy) for copy in range(n_envs)]
     alone = training and around is None
-    if how == "vectorised" and alone and can_vectorise(spec):
+    if hosts is not None:
+        from drillyard.simulators.hosts.vec_env import HostedEnv
+
+        venv = HostedEnv(spec, n_envs, seed, streams, hosts)
+    elif how == "vectorised" and alone and can_vectorise(spec):
         venv = _vectorised(spec, n_envs, seed, streams)
     elif how == "processes" and alone:
         from drillyard.simulators.processes import ProcessesEnv

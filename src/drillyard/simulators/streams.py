@@ -16,6 +16,7 @@ that are compared, and never those of a training.
 from __future__ import annotations
 
 import random
+import sys
 
 import numpy as np
 
@@ -66,12 +67,14 @@ def seed_globals(seed: int) -> None:
     Args:
         seed: Seed of the only copy in this process.
     """
-    import torch
-
     word = _word(seed, 0, 0, _GLOBALS)
     random.seed(word)
     np.random.seed(word)
-    torch.manual_seed(word)
+    # A host of copies does not import it for this alone.
+    if "torch" in sys.modules:
+        import torch
+
+        torch.manual_seed(word)
 
 
 def _word(*entropy: int) -> int:

@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
 from drillyard.errors import CorruptObject
+from drillyard.simulators.hosts.vec_env import HostedEnv
 from drillyard.simulators.processes import ProcessesEnv
 from drillyard.simulators.sb3_vec_env import VectorisedEnv
 from drillyard.simulators.state import SavedStack, State
@@ -58,7 +59,7 @@ def silent_layers(venv: VecEnv) -> list[str]:
     silent = [type(layer).__name__ for layer in outer if not isinstance(layer, known)]
     if isinstance(base, VectorisedEnv):
         return list(dict.fromkeys(silent))
-    if isinstance(base, ProcessesEnv):
+    if isinstance(base, ProcessesEnv | HostedEnv):
         return list(dict.fromkeys(silent + base.silent_layers()))
     if not isinstance(base, DummyVecEnv):
         return [*silent, type(base).__name__]
@@ -82,7 +83,7 @@ def vec_state(venv: VecEnv) -> State | None:
     else:
         state = (
             base.state()
-            if isinstance(base, ProcessesEnv)
+            if isinstance(base, ProcessesEnv | HostedEnv)
             else {"copies": [stack_state(env) for env in base.envs]}
         )
     stack = _find(venv, VecFrameStack)
@@ -115,10 +116,10 @@ def load_vec_state(venv: VecEnv, state: State) -> None:
         normalize.old_obs = _copy(state["old_obs"])
 
 
-def _load_copies(base: DummyVecEnv | ProcessesEnv, copies: list[SavedStack]) -> None:
+def _load_copies(base: DummyVecEnv | ProcessesEnv | HostedEnv, copies: list[SavedStack]) -> None:
     if base.num_envs != len(copies):
         raise CorruptObject(f"the checkpoint has {len(copies)} copies, not {base.num_envs}")
-    if isinstance(base, ProcessesEnv):
+    if isinstance(base, ProcessesEnv | HostedEnv):
         base.load_state(copies)
         return
     for env, saved in zip(base.envs, copies, strict=True):
@@ -191,13 +192,20 @@ def set_lesson(venv: VecEnv, lesson: Lesson) -> None:
     if isinstance(base, VectorisedEnv):
         base.lesson = lesson
         return
-    if isinstance(base, ProcessesEnv):
+    if isinstance(base, ProcessesEnv | HostedEnv):
         base.set_lesson(lesson)
         return
     for env in base.envs:
         for layer in layers(env):
             if isinstance(layer, LessonWrapper):
                 layer.lesson = lesson
+
+
+def at_barrier(venv: VecEnv) -> None:
+    """Lets hosts of copies join and leave; the copies go on as they were."""
+    base = _vec_layers(venv)[-1]
+    if isinstance(base, HostedEnv):
+        base.at_barrier()
 
 
 def reseed(venv: VecEnv, seed: int) -> VecEnvObs:

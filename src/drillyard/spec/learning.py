@@ -78,6 +78,14 @@ class SimulatorSpec(Strict):
         "observations, actions and reward of the agent; a table, or `module:Class`.",
     )
 
+    copies_on: Literal["learner", "workers", "hosts"] = Field(
+        "learner",
+        exclude_if=lambda value: value == "learner",
+        description="Where the `train.n_envs` copies run: beside the learner; on the other "
+        "`workers` of the experiment, one of which is the learner; or on `hosts` that someone "
+        "started with `drillyard simulator-host`. The results are the same.",
+    )
+
     def lesson_of_stage(self, stage: int) -> JsonObject:
         """Returns the lesson of a stage of the curriculum; -1 for the last stage."""
         over = self.curriculum.stages[stage].lesson if self.curriculum is not None else {}

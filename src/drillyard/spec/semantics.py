@@ -50,6 +50,7 @@ def problems_of(spec: ExperimentSpec) -> list[ConfigError]:
         _requirements,
         _learner,
         _numerics,
+        _hosts,
         _lessons,
         _study,
     ):
@@ -341,6 +342,59 @@ def _numerics(spec: ExperimentSpec) -> Iterator[ConfigError]:
             value="mixed",
             allowed="with resources.device: cuda",
             hint="remove it, or set the device",
+        )
+
+
+def _hosts(spec: ExperimentSpec) -> Iterator[ConfigError]:
+    """``simulator.copies_on: workers``: what it needs."""
+    for number, child in enumerate(spec.children):
+        if child.simulator is not None and child.simulator.copies_on != "learner":
+            yield ConfigError(
+                "is not for a part of a composite",
+                field=f"children[{number}].simulator.copies_on",
+                value=child.simulator.copies_on,
+                allowed="learner",
+                hint="delete it, or train in an experiment of its own",
+            )
+    simulator, train, workers = spec.simulator, spec.train, spec.resources.workers
+    if simulator is None or train is None or simulator.copies_on == "learner":
+        return
+    if simulator.copies_on == "workers" and (
+        workers is None or not 2 <= workers <= train.n_envs + 1
+    ):
+        yield ConfigError(
+            "copies on workers need other workers than the learner's, and a copy for each",
+            field="resources.workers" if workers is not None else "simulator.copies_on",
+            value="workers" if workers is None else workers,
+            allowed=f"resources.workers from 2 to {train.n_envs + 1}: the learner, and at most "
+            f"one for each of the {train.n_envs} copies (train.n_envs)",
+            hint=f"write resources.workers: {min(train.n_envs, 8) + 1}, or delete copies_on",
+        )
+    if train.copies == "vectorised":
+        yield ConfigError(
+            "copies that are stepped at once over arrays cannot be on several machines",
+            field="train.copies",
+            value=train.copies,
+            allowed="auto, one-by-one, processes",
+            hint="delete it, or delete simulator.copies_on",
+        )
+    kind = spec.backend.partition("/")[0]
+    if simulator.copies_on == "hosts" and kind in names("backends") and kind != "local":
+        yield ConfigError(
+            "hosts join a learner on this machine",
+            field="simulator.copies_on",
+            value="hosts",
+            allowed="with backend: local",
+            hint="write backend: local, or copies_on: workers",
+        )
+    elif kind in names("backends") and kind not in names("hosts"):
+        yield ConfigError(
+            f"the backend {kind} cannot host copies on its workers yet",
+            field="simulator.copies_on",
+            value="workers",
+            allowed=f"with the backends {', '.join(n for n in names('hosts') if n != 'joined')}",
+            hint="delete copies_on, or write another `backend:`; `copies: processes` uses all "
+            "cores of one machine",
         )
 
 

@@ -12,6 +12,7 @@ from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.findings import Finding, Severity
 from drillyard.learners.plan import freeze, total_steps
 from drillyard.registry import importable, load
+from drillyard.runs.parallelism import hosts
 from drillyard.runs.workload import PhaseOutcome, RunContext, SpreadsRuns, StopSignal
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
@@ -74,7 +75,9 @@ class RlWorkload:
 
             findings += check_learner(spec, observation, action, total)
         else:
-            findings += load("learners", learner.algorithm)().check(spec, observation, action)
+            made = load("learners", learner.algorithm)()
+            _must_take_hosts(spec, made)
+            findings += made.check(spec, observation, action)
         if learner.init_from is not None:
             findings += _earlier(learner.init_from, action)
         films = spec.evaluate.videos
@@ -208,6 +211,20 @@ def _must_mask(env: Env, algorithm: str) -> None:
         )
 
 
+def _must_take_hosts(spec: ExperimentSpec, learner: object) -> None:
+    """Refuse copies on other machines for a learner that cannot use them."""
+    simulator = spec.simulator
+    assert simulator is not None and spec.learner is not None
+    if simulator.copies_on != "learner" and not getattr(learner, "takes_hosts", False):
+        raise ConfigError(
+            f"{spec.learner.algorithm} steps its copies itself",
+            field="simulator.copies_on",
+            value=simulator.copies_on,
+            allowed="learner, for this algorithm",
+            hint="delete copies_on, or choose an algorithm of Stable-Baselines3",
+        )
+
+
 def _copies(spec: ExperimentSpec) -> list[Finding]:
     """How copies are stepped, where there is a choice."""
     from drillyard.learners.plan import freeze
@@ -224,6 +241,11 @@ def _copies(spec: ExperimentSpec) -> list[Finding]:
             allowed="auto, one-by-one, processes",
             hint="delete `copies:`, or the wrappers but normalize and frame_stack",
         )
+    if simulator.copies_on != "learner":
+        number = hosts(spec)
+        where = f"{number} hosts" if number else "hosts that join"
+        said = f"{train.n_envs} on {where}, one training at a time"
+        return [Finding(Severity.OK, "simulator: copies", said)]
     if not able:
         return []
     at_once = bool(freeze(spec, 0).get("vectorised"))

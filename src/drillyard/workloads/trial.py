@@ -59,8 +59,15 @@ def shortened(spec: ExperimentSpec) -> ExperimentSpec:
     copies = min(train.n_envs, VECTORISED_FROM if at_once else 2)
     steps = copies * 2 * ROLLOUT
     every = spec.evaluate.every
+    # One host, on this machine: the messages are those of a whole training.
+    hosted = simulator.copies_on == "workers"
+    resources = spec.resources.model_copy(update={"workers": 2}) if hosted else spec.resources
+    on = "workers" if hosted else "learner"
     return spec.model_copy(
         update={
+            "simulator": simulator.model_copy(update={"copies_on": on}),
+            "backend": "local" if hosted else spec.backend,
+            "resources": resources,
             "seeds": [spec.seeds[0] if spec.seeds else 1],
             "baselines": [],
             "study": None,

@@ -1,0 +1,172 @@
+"""The hosts of one training: started, waited for, replaced, and what happens when one is lost.
+
+When a host is lost, the training goes back to its last checkpoint in the same process: learner and
+copies are made again as in a resumed run, which takes the same steps. Nothing that was written
+after that checkpoint stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from drillyard.backend.settings.experiment import settings_of
+from drillyard.documents.json_types import JsonObject
+from drillyard.errors import HostLost, WorkerLost
+from drillyard.learners import event_files
+from drillyard.metrics import streams
+from drillyard.registry import load
+from drillyard.runs import checkpoints
+from drillyard.runs.parallelism import hosts as number_of_hosts
+from drillyard.runs.workload import RunContext
+from drillyard.simulators.hosts.certificates import Identity
+from drillyard.simulators.hosts.listener import HostListener, JoinedHost
+from drillyard.simulators.hosts.providers import Hosting, HostProvider
+
+JOINED = "joined"
+"""The provider of hosts that others start."""
+COMING_S = 600.0
+"""Seconds to wait for hosts: their machines may have to start, and to install packages."""
+REPLACED_S = 5.0
+"""Seconds to wait for a replacement where the other hosts can have all copies meanwhile."""
+LOSSES = 5
+"""Losses in a row without a new checkpoint between them, after which this attempt gives up."""
+_LOOK_S = 0.5
+
+
+@contextlib.contextmanager
+def session(context: RunContext) -> Iterator[HostSession | None]:
+    """The hosts of a training; None where its copies are beside the learner.
+
+    Args:
+        context: The run.
+    """
+    simulator = context.spec.simulator
+    if simulator is None or simulator.copies_on == "learner":
+        yield None
+        return
+    found = HostSession(context, number_of_hosts(context.spec))
+    try:
+        found.start()
+        yield found
+    finally:
+        found.close()
+
+
+class HostSession:
+    """The hosts of one training.
+
+    Args:
+        context: The run.
+        number: Number of hosts to start; 0: others start them.
+    """
+
+    def __init__(self, context: RunContext, number: int) -> None:
+        spec = context.spec
+        assert spec.simulator is not None and spec.train is not None
+        kind = spec.backend.partition("/")[0]
+        hosting = Hosting(
+            number=number,
+            experiment=spec.name,
+            run=context.run.run,
+            store_url=context.mailbox.store.url,
+            scratch=context.scratch,
+            settings=settings_of(spec, kind),
+        )
+        self._context, self._number, self._copies = context, number, spec.train.n_envs
+        self._provider: HostProvider = load("hosts", kind if number else JOINED)(hosting)
+        own, port, self._reached = self._provider.address()
+        identity = self._provider.identity() or Identity.new()
+        self._listener = HostListener(identity, spec.simulator.id, (own, port))
+        self._losses = self._in_a_row = 0
+        self._last_step: int | None = None
+
+    @property
+    def went_back(self) -> bool:
+        """True once this attempt has gone back to a checkpoint."""
+        return self._losses > 0
+
+    def start(self) -> None:
+        """Start the hosts, and wait until they have joined.
+
+        Raises:
+            WorkerLost: They did not.
+            Stopped: A stop was requested meanwhile.
+        """
+        self._provider.start(self._listener.invitation(self._reached))
+        self._wait(COMING_S)
+        names = ", ".join(host.name for host in self.present())
+        self._context.log.info("%d copies on the hosts %s", self._copies, names)
+
+    def present(self) -> list[JoinedHost]:
+        """The hosts that are there now."""
+        return self._listener.joined()
+
+    def go_back(self, lost: HostLost) -> None:
+        """After the loss of a host: replace it, and delete what its training wrote too much.
+
+        Args:
+            lost: The loss.
+
+        Raises:
+            HostLost: Hosts are lost again and again.
+            WorkerLost: Too few hosts are left, and no other ones come.
+        """
+        context, run = self._context, self._context.run.run
+        there = checkpoints.found(context.mailbox, run)
+        step = there[0][0] if there else None
+        self._in_a_row = self._in_a_row + 1 if step == self._last_step else 1
+        self._last_step = step
+        self._losses += 1
+        if self._in_a_row > LOSSES:
+            raise lost
+        context.log.warning("%s; going back to step %d", lost, step or 0)
+        offsets = {}
+        if there:
+            meta = checkpoints.read_meta(context.mailbox, run, there[0][1], there[0][0])
+            offsets = meta.stream_offsets
+        streams.cut(context.mailbox, run, context.attempt, offsets)
+        event_files.forget(context.mailbox, run, context.attempt)
+        self._wait(REPLACED_S)
+
+    def summary(self) -> JsonObject:
+        """For the result of the training."""
+        return {"number": self._number, "lost": self._losses}
+
+    def close(self) -> None:
+        """End all hosts."""
+        self._listener.close()
+        self._provider.close()
+
+    def _wait(self, patience_s: float) -> None:
+        """Wait for all hosts; after some time, those that are there are enough if they can be."""
+        began = time.monotonic()
+        while True:
+            self._context.stop.check()
+            hosts = self.present()
+            if len(hosts) >= self._number and self._enough(hosts):
+                return
+            waited = time.monotonic() - began
+            if waited >= patience_s and self._enough(hosts):
+                self._context.log.warning(
+                    "going on with %d of %d hosts of copies", len(hosts), self._number
+                )
+                return
+            if waited >= COMING_S:
+                refused = "; ".join(dict.fromkeys(self._listener.refused)) or "no other one came"
+                limits = sum(host.most or 0 for host in hosts)
+                offer = f" (they offer {limits} copies)" if limits else ""
+                raise WorkerLost(
+                    f"{len(hosts)} hosts{offer} for {self._copies} copies joined within "
+                    f"{COMING_S / 60:.0f} minutes: {refused}",
+                    hint="`drillyard logs` shows their output; check the network between them",
+                )
+            self._provider.tend(self._listener.ever)
+            self._listener.wait(_LOOK_S)
+
+    def _enough(self, hosts: list[JoinedHost]) -> bool:
+        limits = [host.most for host in hosts]
+        return bool(limits) and (
+            None in limits or sum(limit or 0 for limit in limits) >= self._copies
+        )

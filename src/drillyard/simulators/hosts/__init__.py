@@ -1,0 +1,11 @@
+"""Copies of a simulator on other machines: hosts join the learner over TLS and step them.
+
+``frames``        what is written on the wire
+``certificates``  the certificate of one training, and its token
+``copy_process``  one copy, in a process of its own on a host
+``host``          the program ``drillyard simulator-host``
+``listener``      the learner's side: who may join, and who has joined
+``vec_env``       the copies as a Stable-Baselines3 ``VecEnv``
+``providers``     who starts hosts: a protocol, found by the name of the backend
+``session``       the hosts of one training
+"""

@@ -1,0 +1,175 @@
+"""One copy of a simulator in a process of its own, on a host.
+
+Started with "spawn" or "forkserver", so that it works on Windows too and inherits no connection.
+It answers frames over a pipe, one at a time: ``reset``, ``step``, ``call``, ``attribute``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from drillyard.documents.json_types import JsonObject
+from drillyard.errors import SimulatorError
+from drillyard.simulators.hosts import frames, troubles
+from drillyard.simulators.make import make_env
+from drillyard.simulators.streams import seed_globals
+from drillyard.simulators.types import Env, Observation
+from drillyard.simulators.wrappers import (
+    EpisodeMonitor,
+    LessonWrapper,
+    is_silent,
+    layers,
+    load_stack,
+    stack_state,
+)
+from drillyard.spec.learning import SimulatorSpec
+from drillyard.system.processes import end_with_parent
+
+
+def main(pipe: Connection, simulator: JsonObject, copy: int, seed: int, streams: int) -> None:
+    """Body of the process: make the copy, and answer until the pipe ends.
+
+    Args:
+        pipe: To the host.
+        simulator: ``simulator:`` of the experiment, as JSON.
+        copy: Index of the copy among all copies of the training.
+        seed: Seed of the run.
+        streams: Version of the random numbers.
+    """
+    end_with_parent(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host
+    try:
+        server = CopyServer(SimulatorSpec.model_validate(simulator), copy, seed, streams)
+    except BaseException as error:
+        pipe.send_bytes(frames.encode("raised", troubles.to_json(error)))
+        return
+    pipe.send_bytes(frames.encode("made", server.about()))
+    try:
+        while True:
+            pipe.send_bytes(server.answer(*frames.decode(pipe.recv_bytes())))
+    except (EOFError, ConnectionError):
+        server.env.close()
+    finally:
+        # Threads of a simulator must not keep its process alive.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+class CopyServer:
+    """A copy that answers messages.
+
+    Args:
+        spec: The simulator.
+        copy: See ``main``.
+        seed: See there.
+        streams: See there.
+    """
+
+    def __init__(self, spec: SimulatorSpec, copy: int, seed: int, streams: int) -> None:
+        self.env: Env = make_env(spec, copy=copy, seed=seed, streams=streams)
+        self._methods: dict[str, Callable[..., Any]] = {
+            "failed": self._failed,
+            "stack_state": lambda: stack_state(self.env),
+            "load_stack": lambda saved: load_stack(self.env, saved),
+            "set_lesson": self._set_lesson,
+        }
+
+    def about(self) -> JsonObject:
+        """What the learner compares before the first step."""
+        return {
+            "observation": described(self.env.observation_space),
+            "action": described(self.env.action_space),
+            "silent": [type(layer).__name__ for layer in layers(self.env) if is_silent(layer)],
+        }
+
+    def answer(self, kind: str, body: Any) -> bytes:
+        """The frame that answers a message; an exception of the simulator is one too."""
+        try:
+            try:
+                return frames.encode("done", self._done(kind, body))
+            except frames.FrameError as error:
+                raise SimulatorError(
+                    f"{error}, which cannot be sent to the learner",
+                    field="simulator.id",
+                    allowed="numbers, texts, arrays, and lists and dicts of them",
+                    hint="turn it into numbers in the simulator, or delete it from `info` in a "
+                    "wrapper",
+                ) from None
+        except (Exception, SystemExit) as error:
+            return frames.encode("raised", troubles.to_json(error))
+
+    def _done(self, kind: str, body: Any) -> object:
+        if kind == "step":
+            return self._step(body)
+        if kind == "reset":
+            return self._reset(body)
+        if kind == "call":
+            name, args, kwargs = body
+            method = self._methods.get(name) or self.env.get_wrapper_attr(_public(name))
+            return method(*args, **kwargs)
+        if kind == "attribute":
+            return self.env.get_wrapper_attr(_public(body))
+        raise ValueError(f"a copy does not understand {kind!r}")
+
+    def _reset(self, body: Any) -> object:
+        seed, options = body
+        if seed is not None:
+            seed_globals(seed)
+        observation, info = self.env.reset(seed=seed, **({"options": options} if options else {}))
+        return {"o": _parts(observation), "i": info}
+
+    def _step(self, action: np.ndarray) -> object:
+        # As `DummyVecEnv` passes it: an array, or a number where the space has no axis.
+        observation, reward, terminated, truncated, info = self.env.step(action[0])
+        done = bool(terminated or truncated)
+        answer: dict[str, object] = {
+            "r": float(reward),
+            "d": done,
+            "t": bool(truncated and not terminated),
+        }
+        if done:
+            info["terminal_observation"] = observation
+            observation, answer["j"] = self.env.reset()
+        return answer | {"o": _parts(observation), "i": info}
+
+    def _failed(self) -> str:
+        return "".join(m.failed() for m in layers(self.env) if isinstance(m, EpisodeMonitor))
+
+    def _set_lesson(self, lesson: JsonObject) -> None:
+        for layer in layers(self.env):
+            if isinstance(layer, LessonWrapper):
+                layer.lesson = lesson
+
+
+def _parts(observation: Observation) -> dict[str, np.ndarray]:
+    """The arrays of an observation by key; without keys, by the empty text."""
+    if isinstance(observation, dict):
+        return {key: np.asarray(value) for key, value in observation.items()}
+    return {"": np.asarray(observation)}
+
+
+def _public(name: str) -> str:
+    if name.startswith("_"):
+        raise AttributeError(f"{name} of a copy on another machine cannot be used")
+    return name
+
+
+def described(space: gym.Space[Any]) -> str:
+    """A space as text; two spaces are the same exactly if their texts are."""
+    if isinstance(space, gym.spaces.Dict):
+        return f"Dict({', '.join(f'{k}: {described(s)}' for k, s in space.items())})"
+    if isinstance(space, gym.spaces.Box):
+        bounds = hashlib.sha256(space.low.tobytes() + space.high.tobytes()).hexdigest()[:12]
+        low, high = float(space.low.min()), float(space.high.max())
+        return f"Box({low:g} to {high:g}, {space.shape}, {space.dtype}, bounds {bounds})"
+    return str(space)

@@ -1,0 +1,210 @@
+"""What learner, hosts and copies say to each other: frames of JSON and raw arrays. No pickle.
+
+A frame is a head of 16 bytes (the mark ``DYF1``, the length of the JSON, the length of the
+arrays, both big-endian), the JSON, and the bytes of the arrays. Arrays and NumPy scalars are taken
+out of the message and replaced by a marker, so that what comes back equals what went in, bit by
+bit and type by type. Each array begins at a multiple of 16 bytes, as NumPy and torch want it.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from typing import Any
+
+import numpy as np
+
+MARK = b"DYF1"
+HEAD = struct.Struct("!4sIQ")
+_ALIGN = 16
+_PLAIN = "biufcSU"
+"""NumPy's letters of the types that are sent: no objects, no records."""
+JSON_LIMIT = 64 * 2**20
+ARRAYS_LIMIT = 8 * 2**30
+"""Bytes. A longer frame is not one of ours."""
+
+Message = tuple[str, Any]
+"""Kind of the message, and its content."""
+
+
+class FrameError(ValueError):
+    """Something cannot be sent, or what came is not a frame. The message names the place."""
+
+
+def encode(kind: str, body: object = None) -> bytes:
+    """A frame.
+
+    Args:
+        kind: What the message means.
+        body: None, booleans, numbers, texts, tuples, lists, dicts, NumPy arrays and scalars.
+
+    Raises:
+        FrameError: Something else is in it; names the place.
+    """
+    arrays: list[np.ndarray] = []
+    tree = _out(body, arrays, kind)
+    described = [[a.dtype.str, list(a.shape)] for a in arrays]
+    text = json.dumps([kind, tree, described], separators=(",", ":")).encode()
+    raw = bytearray()
+    for array in arrays:
+        raw += array.tobytes()
+        raw += bytes(-len(raw) % _ALIGN)
+    return HEAD.pack(MARK, len(text), len(raw)) + text + raw
+
+
+def decode(frame: bytes | bytearray | memoryview) -> Message:
+    """The message of a frame.
+
+    Raises:
+        FrameError: It is not one.
+    """
+    view = memoryview(frame)
+    text, raw = lengths(view[: HEAD.size])
+    end = HEAD.size + text
+    if len(view) != end + raw:
+        raise FrameError("a frame has another length than it says")
+    # A copy: arrays must be writable, and must not keep the whole frame in memory.
+    return message(view[HEAD.size : end], bytearray(view[end:]))
+
+
+def lengths(head: bytes | memoryview) -> tuple[int, int]:
+    """Bytes of the JSON and of the arrays that follow a head.
+
+    Raises:
+        FrameError: It is not the head of a frame.
+    """
+    if len(head) != HEAD.size:
+        raise FrameError("the connection ended within a frame")
+    mark, text, raw = HEAD.unpack(head)
+    if mark != MARK or text > JSON_LIMIT or raw > ARRAYS_LIMIT:
+        raise FrameError("what came is not a frame of drillyard")
+    return text, raw
+
+
+def message(text: bytes | bytearray | memoryview, raw: bytearray) -> Message:
+    """The message of the two parts of a frame; its arrays use the memory of ``raw``.
+
+    Raises:
+        FrameError: The two do not fit together.
+    """
+    try:
+        kind, tree, described = json.loads(bytes(text))
+        arrays, at = [], 0
+        for name, shape in described:
+            dtype = np.dtype(name)
+            if dtype.kind not in _PLAIN:
+                raise FrameError(f"a frame has an array of {dtype}")
+            count = int(np.prod(shape, dtype=np.int64))
+            arrays.append(
+                np.frombuffer(raw, dtype, count, at).reshape(shape)
+                if count
+                else np.zeros(shape, dtype)
+            )
+            at += count * dtype.itemsize
+            at += -at % _ALIGN
+        return str(kind), _in(tree, arrays)
+    except FrameError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise FrameError(f"a frame cannot be read: {error}") from error
+
+
+class Wire:
+    """A connection that sends and receives frames.
+
+    Args:
+        connection: A connected TLS socket.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def send(self, kind: str, body: object = None, timeout_s: float | None = None) -> None:
+        """Send a message.
+
+        Raises:
+            OSError: The connection is lost.
+            FrameError: The message cannot be sent.
+        """
+        self.send_frame(encode(kind, body), timeout_s)
+
+    def send_frame(self, frame: bytes, timeout_s: float | None = None) -> None:
+        """Send a frame that was made before."""
+        self._socket.settimeout(timeout_s)
+        self._socket.sendall(frame)
+
+    def receive(self, timeout_s: float | None = None, most: int | None = None) -> Message:
+        """The next message.
+
+        Args:
+            timeout_s: Longest silence; None waits.
+            most: Longest frame in bytes that is read; None: see ``JSON_LIMIT``.
+
+        Raises:
+            OSError: The connection is lost, or was silent for too long (``TimeoutError``).
+            FrameError: What came is not a frame, or is longer than ``most``.
+        """
+        self._socket.settimeout(timeout_s)
+        text, raw = lengths(self._exactly(HEAD.size))
+        if most is not None and text + raw > most:
+            raise FrameError("a message is too long for this place")
+        return message(self._exactly(text), self._exactly(raw))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def _exactly(self, size: int) -> bytearray:
+        buffer = bytearray(size)
+        view, read = memoryview(buffer), 0
+        while read < size:
+            got = self._socket.recv_into(view[read:])
+            if got == 0:
+                raise ConnectionResetError("the other side closed the connection")
+            read += got
+        return buffer
+
+
+def _out(value: Any, arrays: list[np.ndarray], place: str) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        if value.dtype.kind not in _PLAIN:
+            raise FrameError(f"{place} is an array of {value.dtype}")
+        arrays.append(np.asarray(value))
+        kind = "$array" if isinstance(value, np.ndarray) else "$scalar"
+        return {kind: len(arrays) - 1}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple):
+        return {"$tuple": [_out(v, arrays, f"{place}[{i}]") for i, v in enumerate(value)]}
+    if isinstance(value, list):
+        return [_out(v, arrays, f"{place}[{i}]") for i, v in enumerate(value)]
+    if isinstance(value, dict):
+        if all(type(k) is str and not k.startswith("$") for k in value):
+            return {k: _out(v, arrays, f"{place}[{k!r}]") for k, v in value.items()}
+        pairs = [
+            [_out(k, arrays, f"a key of {place}"), _out(v, arrays, f"{place}[{k!r}]")]
+            for k, v in value.items()
+        ]
+        return {"$items": pairs}
+    raise FrameError(f"{place} is a {type(value).__name__}")
+
+
+def _in(value: Any, arrays: list[np.ndarray]) -> Any:
+    if isinstance(value, list):
+        return [_in(v, arrays) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1:
+        ((key, inner),) = value.items()
+        if key == "$array":
+            return arrays[inner]
+        if key == "$scalar":
+            return arrays[inner][()]
+        if key == "$tuple":
+            return tuple(_in(v, arrays) for v in inner)
+        if key == "$items":
+            return {_in(k, arrays): _in(v, arrays) for k, v in inner}
+    return {k: _in(v, arrays) for k, v in value.items()}

@@ -1,0 +1,311 @@
+"""Copies on other machines as the VecEnv that Stable-Baselines3 trains on.
+
+Each copy has the seed, the lesson and the layers that it has in one process, and is stepped by the
+same code. So the numbers are the same for any number of hosts. A step is one message to each host
+and one answer from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import (
+    VecEnvIndices,
+    VecEnvObs,
+    VecEnvStepReturn,
+)
+from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
+
+from drillyard.errors import CorruptObject, HostLost, NoCapacity, SpaceMismatch
+from drillyard.simulators.horizon import horizon
+from drillyard.simulators.hosts import troubles
+from drillyard.simulators.hosts.copy_process import described
+from drillyard.simulators.hosts.listener import JoinedHost
+from drillyard.simulators.make import make_env
+from drillyard.simulators.state import SavedStack, State
+from drillyard.simulators.streams import SeededCopies
+from drillyard.spec.learning import SimulatorSpec
+from drillyard.spec.simulator.lessons import Lesson
+
+Hosts = Callable[[], Sequence[JoinedHost]]
+"""The hosts that are there now."""
+
+
+def shares(copies: int, most: Sequence[int | None]) -> list[int]:
+    """How many copies each host gets: as even as their limits allow.
+
+    Args:
+        copies: Number of copies.
+        most: Limit of each host; None: no limit.
+
+    Raises:
+        NoCapacity: The hosts may not have that many together.
+    """
+    given = [0] * len(most)
+    for _ in range(copies):
+        able = [i for i, limit in enumerate(most) if limit is None or given[i] < limit]
+        if not able:
+            raise NoCapacity(
+                f"the hosts offer {sum(given)} copies, and the training has {copies}",
+                hint="start more hosts, raise their --copies, or lower train.n_envs",
+            )
+        given[min(able, key=lambda i: given[i])] += 1
+    return given
+
+
+class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
+    """Copies on hosts.
+
+    Args:
+        spec: The simulator part of an experiment.
+        n: Number of copies.
+        seed: Seed of the run.
+        streams: Version of the random numbers, see ``streams``.
+        hosts: The hosts that are there now; each gets a share of the copies.
+
+    Raises:
+        SpaceMismatch: A host's copies have other spaces than this machine's.
+        HostLost: A host is lost.
+        NoCapacity: The hosts offer too few copies.
+        DrillyardError: A copy cannot be made.
+    """
+
+    def __init__(self, spec: SimulatorSpec, n: int, seed: int, streams: int, hosts: Hosts) -> None:
+        self.streams, self._seed, self._available = streams, seed, hosts
+        self._spec = spec
+        self._lesson: dict[str, Any] | None = None
+        one = make_env(spec, seed=seed, streams=streams)
+        try:
+            self.max_episode_steps = horizon(one)
+            self._render_mode = getattr(one, "render_mode", None)
+            observation, action = one.observation_space, one.action_space
+        finally:
+            one.close()
+        self._hosts: list[tuple[JoinedHost, int, int]] = []
+        self._silent: list[str] = []
+        super().__init__(n, observation, action)
+        self._keys, shapes, dtypes = obs_space_info(observation)
+        self._buffers = {k: np.zeros((n, *shapes[k]), dtypes[k]) for k in self._keys}
+        self._unsent: HostLost | None = None
+        self._place(hosts())
+
+    def _place(self, hosts: Sequence[JoinedHost]) -> None:
+        """Makes the copies on these hosts."""
+        ends = np.cumsum([0, *shares(self.num_envs, [host.most for host in hosts])]).tolist()
+        parts = zip(hosts, ends, ends[1:], strict=False)
+        self._hosts = [(host, begin, end) for host, begin, end in parts if end > begin]
+        order = {
+            "simulator": self._spec.model_dump(mode="json", by_alias=True),
+            "seed": self._seed,
+            "streams": self.streams,
+        }
+        made = self._all("make", lambda a, b: order | {"copies": list(range(a, b))})
+        for (host, _, _), abouts in zip(self._hosts, made, strict=True):
+            self._compare(host, abouts)
+
+    def at_barrier(self) -> None:
+        """Uses hosts that have joined since, and none that left; the copies go on as they were.
+
+        Raises:
+            HostLost: A host is lost.
+        """
+        hosts = list(self._available())
+        if len(hosts) > self.num_envs or {h for h, _, _ in self._hosts} == set(hosts):
+            return
+        state = None if self._silent else self.state()
+        self.close()
+        self._place(hosts)
+        if self._lesson is not None:
+            self.set_lesson(self._lesson)
+        if state is not None:
+            # As a resumed run does it: some simulators make in `reset` what `load_state` fills.
+            self.seed(self._seed)
+            self.reset()
+            self.load_state(state["copies"])
+
+    @property
+    def placed(self) -> dict[str, int]:
+        """Name of a host -> its number of copies."""
+        return {host.name: end - begin for host, begin, end in self._hosts}
+
+    def reset(self) -> VecEnvObs:
+        """Begin all copies.
+
+        Raises:
+            HostLost: A host is lost.
+            DrillyardError: What a copy raised.
+        """
+        answers = self._all(
+            "reset", lambda a, b: (list(self._seeds[a:b]), [dict(o) for o in self._options[a:b]])
+        )
+        self.reset_infos = self._keep(answers)
+        self._reset_seeds()
+        self._reset_options()
+        return self._observations()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Sends the actions to all hosts."""
+        self._unsent = None
+        actions = np.asarray(actions)
+        for host, begin, end in self._hosts:
+            try:
+                host.send("step", actions[begin:end])
+            except HostLost as lost:
+                self._unsent = lost
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step; raises as ``reset`` does."""
+        answers = self._collected()
+        infos = self._keep(answers)
+        rewards = np.concatenate([a["r"] for a in answers]).astype(np.float32)
+        dones = np.concatenate([a["d"] for a in answers])
+        cut = np.concatenate([a["t"] for a in answers])
+        for info, truncated in zip(infos, cut.tolist(), strict=True):
+            info["TimeLimit.truncated"] = truncated
+        begun = self._infos(answers, "j")
+        for copy in np.flatnonzero(dones).tolist():
+            self.reset_infos[copy] = begun[copy]
+        return self._observations(), rewards, dones, infos
+
+    def silent_layers(self) -> list[str]:
+        """Names of the layers that cannot be frozen."""
+        return self._silent
+
+    def state(self) -> State:
+        """Everything that the next steps of all copies depend on."""
+        return {"copies": self.env_method("stack_state")}
+
+    def load_state(self, copies: list[SavedStack]) -> None:
+        """Continues from a state.
+
+        Raises:
+            CorruptObject: The state has another number of copies.
+        """
+        if len(copies) != self.num_envs:
+            raise CorruptObject(f"the checkpoint has {len(copies)} copies, not {self.num_envs}")
+        self._call("call", lambda copy: ("load_stack", (copies[copy],), {}), range(self.num_envs))
+
+    def set_lesson(self, lesson: Lesson) -> None:
+        """Draw from another lesson from the next episode on."""
+        self._lesson = dict(lesson)
+        self.env_method("set_lesson", self._lesson)
+
+    def close(self) -> None:
+        """Ends the copies; the hosts stay."""
+        hosts = [host for host, _, _ in self._hosts if not host.lost]
+        for host in hosts:
+            try:
+                host.ask("end")
+            except HostLost:
+                continue
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """An attribute of the copies: numbers, texts, arrays."""
+        chosen = list(self._get_indices(indices))
+        if attr_name == "render_mode":  # asked for before there are copies
+            return [self._render_mode for _ in chosen]
+        return self._call("attribute", lambda _: attr_name, chosen)
+
+    def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> None:
+        """Copies on other machines keep their attributes."""
+        raise NotImplementedError(f"{attr_name} of copies on other machines cannot be set")
+
+    def env_method(
+        self, method_name: str, *args: object, indices: VecEnvIndices = None, **kwargs: object
+    ) -> list[Any]:
+        """Calls a method of the copies with numbers, texts and arrays."""
+        chosen = list(self._get_indices(indices))
+        return self._call("call", lambda _: (method_name, args, kwargs), chosen)
+
+    def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
+        """No copy has a wrapper of Stable-Baselines3."""
+        del wrapper_class
+        return [False for _ in self._get_indices(indices)]
+
+    # -- messages -----------------------------------------------------------------------------
+
+    def _all(self, kind: str, body: Callable[[int, int], object]) -> list[Any]:
+        self._unsent = None
+        for host, begin, end in self._hosts:
+            try:
+                host.send(kind, body(begin, end))
+            except HostLost as lost:
+                self._unsent = lost
+        return self._collected()
+
+    def _call(self, kind: str, body: Callable[[int], object], copies: Sequence[int]) -> list[Any]:
+        self._unsent = None
+        asked: list[tuple[JoinedHost, list[int]]] = []
+        for host, begin, end in self._hosts:
+            here = [copy for copy in copies if begin <= copy < end]
+            if not here:
+                continue
+            asked.append((host, here))
+            try:
+                host.send(kind, {copy - begin: body(copy) for copy in here})
+            except HostLost as lost:
+                self._unsent = lost
+        answers = self._collected([host for host, _ in asked])
+        found = {
+            copy: answer
+            for (_, here), given in zip(asked, answers, strict=True)
+            for copy, answer in zip(here, given, strict=True)
+        }
+        return [found[copy] for copy in copies]
+
+    def _collected(self, hosts: Sequence[JoinedHost] | None = None) -> list[Any]:
+        """The answers of all hosts. All are read, also after a loss, so that none is left over."""
+        lost, raised, found = self._unsent, None, []
+        for host in hosts if hosts is not None else [h for h, _, _ in self._hosts]:
+            if host.lost:
+                continue
+            try:
+                kind, body = host.answer()
+            except HostLost as error:
+                lost = lost or error
+                continue
+            if kind == "raised":
+                raised = raised or troubles.from_json(body)
+            found.append(body)
+        if lost is not None:
+            raise lost
+        if raised is not None:
+            raise raised
+        return found
+
+    def _keep(self, answers: list[Any]) -> list[dict[str, Any]]:
+        for (_, begin, end), answer in zip(self._hosts, answers, strict=True):
+            for key in self._keys:
+                self._buffers[key][begin:end] = answer["o"]["" if key is None else key]
+        return self._infos(answers, "i")
+
+    def _infos(self, answers: list[Any], key: str) -> list[dict[str, Any]]:
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for (_, begin, _), answer in zip(self._hosts, answers, strict=True):
+            for place, info in answer[key].items():
+                infos[begin + place] = info
+        return infos
+
+    def _observations(self) -> VecEnvObs:
+        return dict_to_obs(
+            self.observation_space, {key: buffer.copy() for key, buffer in self._buffers.items()}
+        )
+
+    def _compare(self, host: JoinedHost, abouts: list[Mapping[str, Any]]) -> None:
+        spaces = {"observation": self.observation_space, "action": self.action_space}
+        for about in abouts:
+            for what, space in spaces.items():
+                here = described(space)
+                if about[what] != here:
+                    raise SpaceMismatch(
+                        f"the copies on the host {host.name} have the {what} space {about[what]}, "
+                        f"and those of the learner have {here}",
+                        field="simulator.copies_on",
+                        allowed="the same simulator on all machines",
+                        hint="install the same version of the simulator and of its packages on "
+                        "the host, and give both the same settings",
+                    )
+            self._silent = list(dict.fromkeys([*self._silent, *map(str, about["silent"])]))

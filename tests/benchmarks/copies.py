@@ -1,0 +1,122 @@
+"""Copies on hosts: their steps/s over those of one copy, and what a step costs beyond the network.
+
+    python -m tests.benchmarks.copies [copies [hosts]]
+
+The simulator waits 50 ms a step and uses no processor, as a licensed program or a machine at the
+other end of a line does. Hosts are processes of this machine. The second figure goes through a
+proxy that holds each byte back for 2 ms in each direction, as a network of 4 ms does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from drillyard.simulators.hosts.certificates import Identity, write_secret
+from drillyard.simulators.hosts.listener import HostListener, JoinedHost
+from drillyard.simulators.hosts.providers import start_host
+from drillyard.simulators.make import make_vec
+from drillyard.spec.learning import SimulatorSpec
+
+WAIT_S, LATENCY_S, STEPS = 0.05, 0.004, 40
+WAITS = "tests.helpers.hosted_worlds:Waits"
+
+
+def main(copies: int = 64, hosts: int = 8) -> None:
+    """Print both figures beside their targets."""
+    one = step_s(WAIT_S, 1, None)
+    with joined(hosts, 0.0) as present:
+        many = step_s(WAIT_S, copies, present)
+    share = (copies / many) / (copies / one)
+    print(
+        f"{copies} copies on {hosts} hosts, steps/s over {copies} times one copy: "
+        f"{share:.3f} (target: at least 0.9)"
+    )
+    with joined(hosts, LATENCY_S) as present:
+        far = step_s(WAIT_S, copies, present)
+    over, most = far - one - LATENCY_S, 3e-3 + 20e-6 * copies
+    print(
+        f"a step beyond the simulator and {LATENCY_S * 1e3:g} ms of network: "
+        f"{over * 1e3:.2f} ms, {over / most:.2f} of the target ({most * 1e3:.2f} ms)"
+    )
+
+
+def step_s(wait_s: float, copies: int, present: list[JoinedHost] | None) -> float:
+    """The median seconds of a vectorised step."""
+    spec = SimulatorSpec(id=WAITS, args={"wait_s": wait_s})
+    venv = make_vec(spec, copies, 0, hosts=None if present is None else lambda: present)
+    try:
+        venv.reset()
+        actions = np.zeros((copies, *venv.action_space.shape), np.float32)
+        taken = []
+        for _ in range(STEPS):
+            began = time.perf_counter()
+            venv.step(actions)
+            taken.append(time.perf_counter() - began)
+        return statistics.median(taken)
+    finally:
+        venv.close()
+
+
+@contextmanager
+def joined(hosts: int, latency_s: float) -> Iterator[list[JoinedHost]]:
+    """Hosts that have joined, behind a network with this round trip."""
+    with ExitStack() as stack:
+        learner = HostListener(Identity.new(), WAITS)
+        stack.callback(learner.close)
+        invitation = learner.invitation()
+        if latency_s:
+            port = stack.enter_context(slow_network(learner.port, latency_s / 2))
+            invitation = replace(invitation, address=f"127.0.0.1:{port}")
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        write_secret(folder / "i.json", invitation.to_json())
+        for number in range(hosts):
+            process = start_host(folder / "i.json", f"h{number}", quiet=True)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+        while len(learner.joined()) < hosts:
+            learner.wait(1.0)
+        yield learner.joined()
+
+
+@contextmanager
+def slow_network(port: int, one_way_s: float) -> Iterator[int]:
+    """A proxy to a port that holds back what it carries; yields its own port."""
+    loop = asyncio.new_event_loop()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            loop.call_later(one_way_s, writer.write, data)
+        loop.call_later(one_way_s, writer.close)
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(carry(reader, back), carry(there, writer), return_exceptions=True)
+
+    def end() -> None:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.call_soon(loop.stop)
+
+    server = loop.run_until_complete(asyncio.start_server(connected, "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        loop.call_soon_threadsafe(end)
+        thread.join()
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:3]))

@@ -1,0 +1,119 @@
+"""Who may host copies: certificates, tokens, versions, offers. Over real TLS."""
+
+import json
+import threading
+
+import pytest
+
+from drillyard.errors import ConfigError, HostLost, InfrastructureError, NoCapacity, UserError
+from drillyard.simulators.hosts import host, listener
+from drillyard.simulators.hosts.certificates import Identity, Invitation, write_secret
+from drillyard.simulators.hosts.host import Host, Offer
+from drillyard.simulators.hosts.listener import HostListener
+from drillyard.simulators.hosts.vec_env import shares
+from tests.helpers.patience import until
+
+OFFER = Offer("den", copies=4)
+
+
+@pytest.fixture(scope="module")
+def identity():
+    return Identity.new()
+
+
+@pytest.fixture
+def learner(identity, monkeypatch):
+    monkeypatch.setattr(host, "warm_up", lambda: None)  # no copy is made here
+    made = HostListener(identity, "cstr")
+    yield made
+    made.close()
+
+
+def test_a_host_joins_and_is_sent_away(learner):
+    ends = threading.Thread(target=Host(learner.invitation(), OFFER).serve, args=(True,))
+    ends.start()
+    (joined,) = until(learner.joined)
+    assert (joined.name, joined.most) == ("den", 4)
+    learner.close()
+    ends.join()
+    with pytest.raises(HostLost, match="the host of copies den is lost"):
+        joined.ask("step")
+
+
+@pytest.mark.parametrize(
+    ("change", "offer", "words", "fix"),
+    [
+        ("token", OFFER, "the token is wrong", "copy the invitation"),
+        ("VERSION", OFFER, "the host has drillyard .*, and the learner has 9.9", "same version"),
+        ("PROTOCOL", OFFER, "the host has drillyard", "same version"),
+        (None, Offer("den", 1, ("plant:Boiler",)), "needs cstr, .* offers plant:Boiler", "--offe"),
+    ],
+)
+def test_who_does_not_fit_is_refused_with_a_fix(learner, monkeypatch, change, offer, words, fix):
+    invitation = learner.invitation()
+    if change == "token":
+        invitation = Invitation(invitation.address, invitation.certificate, "00" * 32)
+    elif change is not None:
+        monkeypatch.setattr(listener, change, {"VERSION": "9.9", "PROTOCOL": 2}[change])
+    with pytest.raises(UserError, match=words) as refused:
+        Host(invitation, offer).serve(once=True)
+    assert fix in str(refused.value.hint)
+    assert not learner.joined() and learner.refused[0].startswith("den: ")
+    assert "00" * 32 not in str(refused.value) + str(learner.refused)
+
+
+def test_another_learner_behind_the_address_is_noticed(learner):
+    other = Invitation(learner.invitation().address, Identity.new().certificate, "00" * 32)
+    with pytest.raises(UserError, match="has another certificate than the invitation"):
+        Host(other, OFFER).serve(once=True)
+    assert not learner.joined()
+
+
+def test_without_a_learner_a_host_waits_as_long_as_it_is_told(learner):
+    invitation = learner.invitation()
+    learner.close()
+    with pytest.raises(InfrastructureError, match="no learner answers at 127"):
+        Host(invitation, OFFER, patience_s=0.0).serve()
+
+
+def test_a_host_says_no_to_more_than_it_offers():
+    guest = host._Guest(None, Offer("den", copies=1, simulators=("plant:Boiler",)))
+    for order in (
+        {"simulator": {"id": "cstr"}, "copies": [0]},
+        {"simulator": {"id": "plant:Boiler"}, "copies": [0, 1]},
+    ):
+        with pytest.raises(host.Raised, match="more than this host offers"):
+            guest._done("make", order)
+
+
+def test_files_of_invitations(tmp_path, identity):
+    path = tmp_path / "i.json"
+    write_secret(path, identity.invitation("den.example.org:7700").to_json())
+    assert path.stat().st_mode & 0o77 == 0
+    assert "key" not in json.loads(path.read_text())
+    assert Invitation.read(path) == identity.invitation("den.example.org:7700")
+    for content in ("{}", "[", '{"address": "x"}'):
+        path.write_text(content)
+        with pytest.raises(ConfigError, match=r"is not what .* writes"):
+            Invitation.read(path)
+    for address in ("den", "den:0", "den:x", ":7700", "den:70000"):
+        with pytest.raises(ConfigError, match="is not the address"):
+            _ = identity.invitation(address).place
+
+
+@pytest.mark.parametrize(
+    ("copies", "most", "found"),
+    [
+        (7, [None, None, None], [3, 2, 2]),
+        (7, [1, None], [1, 6]),
+        (2, [None, None, None], [1, 1, 0]),
+        (5, [2, 2, 1], [2, 2, 1]),
+    ],
+)
+def test_shares_are_even_within_the_limits(copies, most, found):
+    assert shares(copies, most) == found
+
+
+def test_too_few_copies_offered():
+    with pytest.raises(NoCapacity, match="the hosts offer 3 copies, and the training has 4"):
+        shares(4, [2, 1])

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from drillyard.driver.outcome import Kind, Outcome
-from drillyard.driver.stages import Stages
+from drillyard.driver.stages import Stages, Watch
 from drillyard.mailbox import Mailbox, open_store
 from drillyard_flows.progress import Display, Run, open_display, views
 from drillyard_flows.request import Request, driver_of
+from drillyard_flows.server import Server, acquire
+from drillyard_flows.stage_graph import Graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,35 @@ if TYPE_CHECKING:
     from drillyard.spec.load import Loaded
 
 DRAW_EVERY_S = 0.25
+
+
+class OneServer:
+    """The server of Prefect that all stages of a command use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._server: Server | None = None
+
+    def get(self) -> Server:
+        """Returns it; the first call starts it.
+
+        Raises:
+            ControlPlaneError: It cannot be started.
+        """
+        with self._lock:
+            if self._server is None:
+                self._server = acquire()
+            return self._server
+
+    def release(self, server: Server) -> None:
+        """Releases it, once all stages have ended."""
+        with self._lock:
+            self._server = None
+        server.release()
+
+
+def _keep(server: Server) -> None:
+    """A stage that ends leaves the server to the others."""
 
 
 def run_stages(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> None:
@@ -40,10 +71,13 @@ def run_stages(loaded: Loaded, request: Request, *, as_json: bool, started: floa
     display = open_display(quiet=as_json, title=loaded.spec.name)
     outcome: Outcome | None = None
     try:
-        stages = stages_of_request(loaded, request, display.say)
+        graph = Graph() if request.prefect else None
+        watch = graph.update if graph is not None else lambda states: None
+        server = OneServer()
+        stages = stages_of_request(loaded, request, server, display.say, watch)
         left = stages.open()
         if left:
-            outcome = _drive(stages, request, display)
+            outcome = _drive(stages, request, graph, server, display)
         else:
             display.say(f"nothing to do: every stage of {loaded.spec.name} is finished")
         report = build_report(stages.mailbox, display.say)
@@ -54,13 +88,21 @@ def run_stages(loaded: Loaded, request: Request, *, as_json: bool, started: floa
         raise outcome.error
 
 
-def stages_of_request(loaded: Loaded, request: Request, say: Callable[[str], None]) -> Stages:
+def stages_of_request(
+    loaded: Loaded,
+    request: Request,
+    server: OneServer,
+    say: Callable[[str], None],
+    on_change: Watch = lambda states: None,
+) -> Stages:
     """Returns the stages of a request, each of which is shown in Prefect as an experiment.
 
     Args:
         loaded: The checked composite.
         request: The request.
+        server: Prefect's, for all stages.
         say: Receives messages for the user.
+        on_change: Gets the states whenever one has changed.
     """
     store = request.store_url(loaded)
     request = replace(request, store=store, name=None, backend=None)
@@ -77,7 +119,9 @@ def stages_of_request(loaded: Loaded, request: Request, say: Callable[[str], Non
         def told(text: str) -> None:
             say(f"{name}: {text}")
 
-        shown = PrefectStage(request, say=told) if request.prefect else None
+        shown = None
+        if request.prefect:
+            shown = PrefectStage(request, acquire=server.get, release=_keep, say=told)
         return drive(driver, stage=shown, say=told)
 
     return Stages(
@@ -87,14 +131,22 @@ def stages_of_request(loaded: Loaded, request: Request, say: Callable[[str], Non
         drive_stage,
         say=say,
         allow_change=request.allow_change,
+        on_change=on_change,
     )
 
 
-def _drive(stages: Stages, request: Request, display: Display) -> Outcome:
+def _drive(
+    stages: Stages, request: Request, graph: Graph | None, server: OneServer, display: Display
+) -> Outcome:
     """Drives in a thread, so that this one can draw and receive Ctrl-C."""
     from drillyard_flows.interrupts import Interrupts
+    from drillyard_flows.stage import PrefectStage
 
     ended: list[Outcome | BaseException] = []
+    shown = None
+    if graph is not None:
+        shown = PrefectStage(request, acquire=server.get, release=server.release, say=display.say)
+        shown.begin_graph(stages, graph)
 
     def driving() -> None:
         try:
@@ -102,7 +154,8 @@ def _drive(stages: Stages, request: Request, display: Display) -> Outcome:
         except BaseException as error:
             ended.append(error)
 
-    with Interrupts(stages, display.say, lambda: None):
+    leave = shown.leave if shown is not None else lambda: None
+    with Interrupts(stages, display.say, leave):
         thread = threading.Thread(target=driving, name="drillyard-stages", daemon=True)
         thread.start()
         while thread.is_alive():
@@ -110,6 +163,10 @@ def _drive(stages: Stages, request: Request, display: Display) -> Outcome:
             thread.join(DRAW_EVERY_S)
         display.update(_views(stages))
     (outcome,) = ended
+    if graph is not None:
+        graph.close()
+    if shown is not None:
+        shown.end(outcome)
     if isinstance(outcome, BaseException):
         stages.close("failed")
         raise outcome

@@ -19,6 +19,8 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.command_hints import command
 from drillyard.mailbox.stage_records import StageState
 
+LINES = 4
+"""Lines of the message of each stage."""
 _ORDER = (Kind.FAILED, Kind.UNDECIDED, Kind.STOPPED)
 """Which of several endings counts."""
 
@@ -53,7 +55,7 @@ def combined(
     ended = [o for _, o in stages.values() if o is not None and o.error is not None]
     unconfirmed = [o for o in ended if isinstance(o.error, TeardownUnconfirmed)]
     first = next((o for kind in _ORDER for o in (*unconfirmed, *ended) if o.kind is kind), None)
-    lines = [f"{state.name}: {_first(state.message) or state.status}" for state in bad]
+    lines = [f"{state.name}: {_few(state.message) or state.status}" for state in bad]
     again = f"{command('resume', mailbox)} goes on; finished stages are not repeated"
     if first is None or first.error is None:
         text = "\n  ".join([f"{mailbox.experiment} was stopped; its results are kept", *lines])
@@ -65,5 +67,6 @@ def combined(
     return Outcome(first.kind, first.error.but(message=text, hint=hint))
 
 
-def _first(text: str) -> str:
-    return text.splitlines()[0] if text else ""
+def _few(text: str) -> str:
+    """The first lines of a message, below the line that names the stage."""
+    return "\n  ".join(text.splitlines()[:LINES])

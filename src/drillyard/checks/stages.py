@@ -9,6 +9,9 @@ from drillyard.runs.stages import stages_of
 from drillyard.spec.load import Loaded
 from drillyard.spec.stages import order, upstream
 
+_OF_ALL = ("file", "store", "files")
+"""What is the same for all stages."""
+
 
 def check_stages(
     loaded: Loaded, *, store: str, offline_ok: bool = False, speed: bool = False
@@ -30,8 +33,8 @@ def check_stages(
     said = set[tuple[str, str]]()
     for name, stage in stages_of(loaded).items():
         for finding in check(stage, store=store, offline_ok=offline_ok, speed=speed):
-            if finding.severity is Severity.OK and (finding.subject, finding.message) in said:
-                continue  # the same for all: the file, the disk
+            if (finding.subject, finding.message) in said and finding.subject in _OF_ALL:
+                continue
             said.add((finding.subject, finding.message))
             findings.append(replace(finding, subject=f"stage {name}: {finding.subject}"))
     return findings

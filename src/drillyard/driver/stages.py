@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from drillyard.backend import ProvidesStore
 from drillyard.documents.json_types import Json
 from drillyard.driver.driver import Driver
 from drillyard.driver.heartbeat import Heartbeat
@@ -152,6 +153,7 @@ class Stages:
             AlreadyDriven: Another command drives the composite.
             UserError: The code of the experiment cannot travel.
         """
+        self._prepare_store()
         self._lock.check_free()
         bundle = submit.pack(self.loaded, self.mailbox)
         plans = {}
@@ -183,6 +185,17 @@ class Stages:
         if not left:
             self.close("complete")
         return left
+
+    def _prepare_store(self) -> None:
+        """Let each backend that has a store of its own create it, or refuse this one."""
+        seen: set[str] = set()
+        for stage in self.stages.values():
+            if stage.state.backend in seen:
+                continue
+            seen.add(stage.state.backend)
+            backend = self._open_driver(stage.loaded).backend
+            if isinstance(backend, ProvidesStore):
+                backend.prepare_store(self.mailbox.store.url)
 
     def _finished(self, stage: Stage) -> bool:
         """Whether every ticket of a stage has its result, and none of its leases is open."""

@@ -26,10 +26,12 @@ from drillyard.errors import Bug, ConfigError, DrillyardError
 from drillyard.mailbox.mailbox import trial_id
 from drillyard.mailbox.records import PHASES
 from drillyard.spec.load import Loaded
+from drillyard.spec.stages import is_staged
 from drillyard_flows import artifacts, form, hooks, limits, plain_errors
 from drillyard_flows.events import finished
-from drillyard_flows.present import ATTACHED, present, tags_of
+from drillyard_flows.present import ATTACHED, GRAPH, present, present_graph, tags_of
 from drillyard_flows.request import Request, checked, opened
+from drillyard_flows.stage_graph import Graph
 from drillyard_tasks.common import FlowResult, reference
 
 MIRROR_PATIENCE_S = 600.0
@@ -98,13 +100,59 @@ def driven(request: Request, *, study: bool) -> FlowResult:
         driver, bodies = attached
         present(driver, bodies)
         return _result(driver, bodies.outcome.result())
+    graph = GRAPH.get()
+    if graph is not None:
+        present_graph(graph)
+        return {"experiment": request.name, "store": request.store}
     loaded = checked(request)
     _check_kind(loaded, study)
+    if is_staged(loaded.spec):
+        return _staged(loaded, request)
     driver, todo = opened(loaded, request)
     if not todo:
         return _finished(driver)
     _tag(driver)
     return _alone(driver)
+
+
+def _staged(loaded: Loaded, request: Request) -> FlowResult:
+    """Drives the stages of a composite in a thread, and shows them in this one."""
+    from drillyard_flows.stages import OneServer, build_report, stages_of_request
+
+    log, graph = get_run_logger(), Graph()
+    stages = stages_of_request(loaded, request, OneServer(), log.info, graph.update)
+    if not stages.open():
+        log.info("nothing to do: every stage is finished")
+        return {"experiment": loaded.spec.name, "store": stages.mailbox.store.url}
+    ended: list[Outcome] = []
+    context = contextvars.copy_context()
+
+    def driving() -> None:
+        try:
+            ended.append(context.run(stages.run))
+        finally:
+            graph.close()
+
+    thread = threading.Thread(target=driving, name="drillyard-stages")
+    thread.start()
+    try:
+        present_graph(graph)
+    except Exception as error:
+        log.warning("continuing without Prefect's pages; results are not affected (%s)", error)
+    except BaseException:
+        stages.stop("the flow was cancelled")
+        thread.join()
+        raise
+    thread.join()
+    outcome = ended[0] if ended else Outcome(Kind.UNDECIDED, Bug("the stages did not end"))
+    stages.close(outcome.word)
+    report = build_report(stages.mailbox, log.warning)
+    if outcome.kind is Kind.STOPPED:
+        return Cancelled(message=str(outcome.error))
+    if outcome.error is not None:
+        raise outcome.error
+    store = stages.mailbox.store.url
+    return {"experiment": loaded.spec.name, "store": store, "report": report}
 
 
 class _ThisFlow:

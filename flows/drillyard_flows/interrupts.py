@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-from drillyard.driver.driver import Driver
 from drillyard.errors import DrillyardError, ExitCode, InfrastructureError
+from drillyard.mailbox import Mailbox
 from drillyard.mailbox.command_hints import bare
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -29,17 +29,26 @@ _Handler = Callable[[int, FrameType | None], object] | int | None
 """A handler as ``signal.signal`` returns it."""
 
 
+class Stoppable(Protocol):
+    """What drives an experiment."""
+
+    mailbox: Mailbox
+
+    def stop(self, reason: str) -> None:
+        """Ask all workers to stop."""
+
+
 class Interrupts:
     """Handles signals while the block runs, in the main thread of a process only.
 
     Args:
-        driver: The driver to stop.
+        driver: What to stop: the driver of an experiment, or of its stages.
         say: Receives messages for the user.
         leave: Called before an immediate exit.
     """
 
     def __init__(
-        self, driver: Driver, say: Callable[[str], None], leave: Callable[[], None]
+        self, driver: Stoppable, say: Callable[[str], None], leave: Callable[[], None]
     ) -> None:
         self._driver = driver
         self._say = say

@@ -16,12 +16,15 @@ from prefect.futures import PrefectFuture
 
 from drillyard.driver.bodies import TRIAL, Bodies, Body
 from drillyard.driver.driver import Driver
+from drillyard.driver.stages import Stages
 from drillyard.mailbox.records import Phase
 from drillyard_flows.events import Watch
+from drillyard_flows.stage_graph import Graph
 from drillyard_tasks.evaluate import evaluate
 from drillyard_tasks.provision import provision
 from drillyard_tasks.publisher import Publisher
 from drillyard_tasks.setup import setup
+from drillyard_tasks.stage import stage
 from drillyard_tasks.store import store
 from drillyard_tasks.teardown import teardown
 from drillyard_tasks.train import train
@@ -30,6 +33,8 @@ from drillyard_tasks.trial import trial
 ATTACHED: ContextVar[tuple[Driver, Bodies] | None] = ContextVar("drillyard-session", default=None)
 """The session that a flow in this context shows, or None."""
 
+GRAPH: ContextVar[Graph | None] = ContextVar("drillyard-graph", default=None)
+"""The stages that the running flow shows, or None."""
 _OF_RUNS: dict[str, Task[..., Any]] = {
     Phase.TRAIN.value: train,
     Phase.EVALUATE.value: evaluate,
@@ -55,7 +60,22 @@ def present(driver: Driver, bodies: Bodies) -> None:
             future.wait()
 
 
-def tags_of(driver: Driver) -> list[str]:
+def present_graph(graph: Graph) -> None:
+    """Shows every stage as a task run, until the list ends.
+
+    Args:
+        graph: The stages of a session.
+    """
+    futures: dict[str, PrefectFuture[Any]] = {}
+    with TagsContext():
+        for body in graph.bodies.follow():
+            before = [futures[key] for key in graph.after[body.key] if key in futures]
+            futures[body.key] = stage.submit(body, wait_for=before)
+        for future in futures.values():
+            future.wait()
+
+
+def tags_of(driver: Driver | Stages) -> list[str]:
     """Returns the tags of this experiment's flow run and of its `train` task runs in Prefect.
 
     Short tasks have no tags: before each task with tags, Prefect requests a slot of their

@@ -151,11 +151,27 @@ def opened(
     Raises:
         UserError: Another driver runs, or the experiment was changed under the same name.
     """
+    driver = driver_of(loaded, request, on_line)
+    return driver, driver.open()
+
+
+def driver_of(
+    loaded: Loaded, request: Request, on_line: Callable[[str], None] | None = None
+) -> Driver:
+    """Creates a driver; nothing is written yet.
+
+    Args:
+        loaded: The checked experiment.
+        request: The request, which has the store and whether a change is allowed.
+        on_line: Receives the driver's messages.
+
+    Raises:
+        UserError: The backend's settings are wrong.
+    """
     from drillyard.backend import open_backend
     from drillyard.backend.settings.experiment import given
 
     spec = loaded.spec
     backend = open_backend(spec.backend, given(spec))
     mailbox = Mailbox(open_store(request.store_url(loaded)), spec.name)
-    driver = Driver(loaded, mailbox, backend, on_line=on_line, allow_change=request.allow_change)
-    return driver, driver.open()
+    return Driver(loaded, mailbox, backend, on_line=on_line, allow_change=request.allow_change)

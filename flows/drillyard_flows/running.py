@@ -16,6 +16,7 @@ from drillyard.errors import ConfigError, ControlPlaneError
 from drillyard.mailbox.command_hints import command
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs.locate import open_mailbox
+from drillyard.spec.stages import is_staged
 from drillyard_flows import settings
 from drillyard_flows.progress import Display, open_display
 from drillyard_flows.request import Request, checked, opened
@@ -164,6 +165,11 @@ def _run(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> 
 
     if request.prefect:
         _require_api(offline_ok=request.offline_ok)
+    if is_staged(loaded.spec):
+        from drillyard_flows.stages import run_stages
+
+        run_stages(loaded, request, as_json=as_json, started=started)
+        return
     display = open_display(quiet=as_json, title=loaded.spec.name)
     outcome: Outcome | None = None
     try:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from prefect import Flow
     from prefect.settings.legacy import Setting
 
+    from drillyard.driver.stages import Stages
+    from drillyard_flows.stage_graph import Graph
     from drillyard_tasks.common import FlowResult
 
 END_S = 60.0
@@ -75,10 +77,11 @@ class PrefectStage:
         self._say = say
         self._server: prefect_server.Server | None = None
         self._answered = threading.Event()
+        self._graph: Graph | None = None
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
-    def begin(self, driver: Driver, bodies: Bodies) -> None:
+    def begin(self, driver: Driver | Stages, bodies: Bodies) -> None:
         """Starts the server and the flow beside the session."""
         try:
             self._server = self._acquire()
@@ -92,6 +95,16 @@ class PrefectStage:
             target=self._run, args=(driver, bodies), name="prefect-flow", daemon=True
         )
         self._thread.start()
+
+    def begin_graph(self, stages: Stages, graph: Graph) -> None:
+        """Starts the flow that shows the stages of a composite.
+
+        Args:
+            stages: What is driven.
+            graph: Its stages as bodies.
+        """
+        self._graph = graph
+        self.begin(stages, graph.bodies)
 
     def showing(self) -> bool:
         """Returns True while the flow runs, or may still begin."""
@@ -116,7 +129,7 @@ class PrefectStage:
         with limits.slots(driver):
             yield
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: Outcome | BaseException) -> None:
         """Waits for the flow's last states and artifacts while its API answers."""
         try:
             began, checked = time.monotonic(), False
@@ -160,7 +173,7 @@ class PrefectStage:
                 f"continuing without Prefect's pages; results are not affected ({_text(error)})"
             )
 
-    def _run(self, driver: Driver, bodies: Bodies) -> None:
+    def _run(self, driver: Driver | Stages, bodies: Bodies) -> None:
         """Runs the flow. An error of the session is not an error of Prefect."""
         try:
             self._flow(driver, bodies)
@@ -169,13 +182,13 @@ class PrefectStage:
             if ended is None or str(ended.error) != str(error):
                 self._without(error)
 
-    def _flow(self, driver: Driver, bodies: Bodies) -> None:
+    def _flow(self, driver: Driver | Stages, bodies: Bodies) -> None:
         import prefect.settings as prefect_settings
         from prefect import tags
         from prefect.client.schemas.objects import State
 
         from drillyard_flows.heartbeats import Heartbeats
-        from drillyard_flows.present import ATTACHED, tags_of
+        from drillyard_flows.present import ATTACHED, GRAPH, tags_of
 
         server = self._known_server
         server.wait()
@@ -195,8 +208,12 @@ class PrefectStage:
                 flow = chosen.with_options(on_running=[beats.begin])
             stack.enter_context(prefect_settings.temporary_settings(changed))
             stack.enter_context(tags(*tags_of(driver)))
-            token = ATTACHED.set((driver, bodies))
-            stack.callback(ATTACHED.reset, token)
+            if self._graph is not None:
+                graph_token = GRAPH.set(self._graph)
+                stack.callback(GRAPH.reset, graph_token)
+            elif isinstance(driver, Driver):
+                token = ATTACHED.set((driver, bodies))
+                stack.callback(ATTACHED.reset, token)
             state = flow(
                 file=str(driver.loaded.file),
                 store=driver.mailbox.store.url,
@@ -220,8 +237,8 @@ def _text(error: BaseException | None) -> str:
     return (text or type(error).__name__)[:300]
 
 
-def _flow_of(driver: Driver) -> Flow[..., FlowResult]:
-    if driver.study is not None:
+def _flow_of(driver: Driver | Stages) -> Flow[..., FlowResult]:
+    if driver.loaded.spec.study is not None:
         from drillyard_flows.study import study
 
         return study

@@ -13,6 +13,7 @@ from drillyard.mailbox.driver_lock import living
 from drillyard.mailbox.records import Cancel
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import ticket_states
+from drillyard.runs.stages import stage_mailboxes
 
 FLUSH_S = 30.0
 """Seconds for running tickets to notice the stop and to write a checkpoint."""
@@ -29,20 +30,36 @@ def order_stop(mailbox: Mailbox, *, reason: str, by: str, drain: bool = False) -
         drain: Let running tickets finish and start no new ones.
     """
     order = Cancel(reason=reason, by=by, drain=drain, written_at=time.time())
-    if not mailbox.create("control/cancel.json", order):
-        before = mailbox.cancelled()
-        if before is not None and before.drain and not drain:
-            mailbox.write("control/cancel.json", order)
+    for box in _parts(mailbox):
+        if not box.create("control/cancel.json", order):
+            before = box.cancelled()
+            if before is not None and before.drain and not drain:
+                box.write("control/cancel.json", order)
+
+
+def _parts(mailbox: Mailbox) -> list[Mailbox]:
+    """Returns an experiment and its stages that have begun."""
+    begun = [
+        box
+        for box in stage_mailboxes(mailbox).values()
+        if box.store.stat(box.key("experiment.json")) is not None
+    ]
+    return [mailbox, *begun]
 
 
 def undecided(mailbox: Mailbox) -> list[str]:
-    """Returns the tickets that have not ended."""
-    return [t for t, state in ticket_states(mailbox).items() if not state.status.ended]
+    """Returns the tickets that have not ended; those of stages with the name of the stage."""
+    return [
+        ticket if box is mailbox else f"{box.experiment}/{ticket}"
+        for box in _parts(mailbox)
+        for ticket, state in ticket_states(box).items()
+        if not state.status.ended
+    ]
 
 
 def driven(mailbox: Mailbox) -> bool:
     """Returns True while a live driver exists, which will tear down."""
-    return any(living(mailbox, driver) for driver in mailbox.drivers()[-1:])
+    return any(living(box, driver) for box in _parts(mailbox) for driver in box.drivers()[-1:])
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, every_s: float = 0.3) -> bool:
@@ -71,7 +88,11 @@ def end_leases(mailbox: Mailbox, *, only_decided: bool = False) -> list[str]:
     if only_decided and undecided(mailbox):
         return []
     if not only_decided:
-        wait_until(lambda: not _running(mailbox), FLUSH_S)
+        wait_until(lambda: not any(_running(box) for box in _parts(mailbox)), FLUSH_S)
+    return [lease for box in _parts(mailbox) for lease in _end_leases(box)]
+
+
+def _end_leases(mailbox: Mailbox) -> list[str]:
     ledger = Ledger(mailbox)
     before = [entry for entry in ledger.entries() if entry.open]
     if not before:

@@ -156,6 +156,7 @@ def run(
     from drillyard.driver.driver import Driver
     from drillyard.mailbox import Mailbox, open_store
     from drillyard.runs.locate import store_url
+    from drillyard.spec.stages import is_staged
 
     spare_loopback()
     make_stage = _stage_of(flow)
@@ -163,6 +164,10 @@ def run(
     spec = loaded.spec
     url = store_url(None if store is None else str(store), spec)
     refuse(check(loaded, store=url, offline_ok=True))
+    if is_staged(spec):
+        return _run_stages(
+            loaded, url, make_stage, callbacks, allow_change, report=report, say=say or _log
+        )
     backend = open_backend(spec.backend, given(spec))
     mailbox = Mailbox(open_store(url), spec.name)
     driver = Driver(loaded, mailbox, backend, on_line=say, allow_change=allow_change)
@@ -276,6 +281,60 @@ def _results(mailbox: Mailbox, report: bool, say: Callable[[str], None] | None) 
         except Exception as error:  # as on the command line: the results are still returned
             (say or _log)(f"the report could not be built: {error}")
     return Results.of(collect(mailbox))
+
+
+def _run_stages(
+    loaded: Loaded,
+    url: str,
+    make_stage: MakeStage | None,
+    callbacks: Callback | Sequence[Callback],
+    allow_change: bool,
+    *,
+    report: bool,
+    say: Callable[[str], None],
+) -> Results:
+    """A composite that is done in stages; each is shown as an experiment of its own."""
+    from drillyard.backend import open_backend
+    from drillyard.backend.settings.experiment import given
+    from drillyard.driver.driver import Driver
+    from drillyard.driver.six_phases import drive
+    from drillyard.driver.stages import Stages
+    from drillyard.errors import ConfigError
+    from drillyard.mailbox import Mailbox, open_store
+
+    if callable(callbacks) or callbacks:
+        raise ConfigError(
+            "callbacks follow one experiment, and this one has stages",
+            file="drillyard.run",
+            field="callbacks",
+            allowed="no callbacks",
+            hint="leave them out; `drillyard.results_of` reads each stage while it runs",
+        )
+    store = open_store(url)
+
+    def open_driver(stage: Loaded) -> Driver:
+        backend = open_backend(stage.spec.backend, given(stage.spec))
+        box = Mailbox(store, stage.spec.name)
+        return Driver(stage, box, backend, on_line=say, allow_change=allow_change)
+
+    def drive_stage(driver: Driver, name: str) -> Outcome:
+        shown = make_stage(driver.loaded) if make_stage is not None else None
+        return drive(driver, stage=shown, say=say, report=report)
+
+    mailbox = Mailbox(store, loaded.spec.name)
+    stages = Stages(loaded, mailbox, open_driver, drive_stage, say=say, allow_change=allow_change)
+    error: DrillyardError | None = None
+    if stages.open():
+        outcome = stages.run()
+        stages.close(outcome.word)
+        error = outcome.error
+    if report:
+        from drillyard.report.stages import build
+
+        build(mailbox)
+    if error is not None:
+        raise error
+    return _results(mailbox, False, say)
 
 
 def _progress_line(mailbox: Mailbox, driver: Driver) -> ProgressLine | None:

@@ -94,6 +94,30 @@ def test_an_experiment_with_bad_luck(tmp_path: Path) -> None:
     assert "SUCCEEDED" in kept.stdout
 
 
+def test_an_application_and_its_benchmark(tmp_path: Path) -> None:
+    """An application on a rented machine, and its benchmark on this one: three stages."""
+    file = str(ROOT / "experiments" / "served.yaml")
+    words = (*BUDGET, "--json", "--keep", "kept", "--set", "children[2].seeds=[1]")
+    done = rehearse(tmp_path, file, "--on", "gcp", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    account = json.loads(done.stdout)
+    assert account["made"] == 1 and account["left"] == [] and account["refused_hosts"] == []
+    shown = subprocess.run(
+        [str(BIN / "drillyard"), "results", "served", "--store", "kept/store", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    stages = json.loads(shown.stdout)["stages"]
+    assert [(s["name"], s["status"], s["backend"]) for s in stages] == [
+        ("numbers", "succeeded", "local"),
+        ("app", "succeeded", "gcp"),
+        ("benchmark", "succeeded", "local"),
+    ]
+    assert "wrong 0," in stages[2]["verdict"]
+
+
 @pytest.mark.slow
 def test_a_service_as_bad_as_it_can_be_changes_no_result(tmp_path: Path) -> None:
     faults = ("outage=5", "rate=2", "unreachable=2", "soft-delete=7")

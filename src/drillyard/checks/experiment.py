@@ -29,6 +29,7 @@ from drillyard.registry import names
 from drillyard.runs.webhook import webhook
 from drillyard.runs.workload import Workload
 from drillyard.spec.load import Loaded
+from drillyard.spec.stages import is_staged
 from drillyard.system.import_path import importable
 from drillyard.system.user_code import described, place
 from drillyard.system.watchdog import ChildDied, HangError, Output, hand_over, run_watched
@@ -62,6 +63,13 @@ def check(
         The findings. ``refuse`` refuses the experiment if there are errors among them.
     """
     spec = loaded.spec
+    if is_staged(spec):
+        from drillyard.checks.stages import check_stages
+
+        return [
+            *loaded.findings,
+            *check_stages(loaded, store=store, offline_ok=offline_ok, speed=speed),
+        ]
     findings = [
         Finding(Severity.OK, "file", f"{loaded.file.name} is well-formed"),
         *loaded.findings,

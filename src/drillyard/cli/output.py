@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from drillyard.mailbox import Mailbox
     from drillyard.results.table import Grid
     from drillyard.results.trials import StudyResults
 
@@ -42,6 +43,27 @@ def print_study(study: StudyResults, top: int | None = None) -> None:
         typer.echo(others)
     typer.echo("")
     typer.echo(study_table.verdict(study))
+
+
+def show_stages(mailbox: Mailbox, *, as_json: bool) -> None:
+    """Prints the stages of a composite, and the result of each.
+
+    Args:
+        mailbox: The composite.
+        as_json: Print one JSON document instead.
+    """
+    from drillyard.cli.common import print_json
+    from drillyard.results.stages import as_dict, grid, read
+
+    found = read(mailbox)
+    if as_json:
+        print_json(as_dict(found))
+        return
+    print_grid(grid(found))
+    typer.echo("")
+    for stage in found.stages:
+        if stage.name in found.verdicts:
+            typer.echo(f"{stage.experiment}: {found.verdicts[stage.name]}")
 
 
 def write_csv(text: str, path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drillyard.cli.common import JsonOption, NameArgument, StoreOption, print_json
+
+if TYPE_CHECKING:
+    from drillyard.mailbox import Mailbox
 
 
 def register(app: typer.Typer) -> None:
@@ -32,8 +35,13 @@ def report(
     """Build the report: one page with curves, intervals, an episode, configuration and cost."""
     from drillyard.report import build
     from drillyard.runs.locate import open_mailbox
+    from drillyard.spec.stages import staged_tree
 
-    built = build(open_mailbox(name, store), out)
+    mailbox = open_mailbox(name, store)
+    if staged_tree(mailbox.experiment_record().spec):
+        _stages(mailbox, out, open_=open_, as_json=as_json)
+        return
+    built = build(mailbox, out)
     if as_json:
         print_json(
             {
@@ -47,8 +55,25 @@ def report(
         for warning in built.results.warnings:
             typer.echo(f"warning: {warning}", err=True)
     if open_:
-        import webbrowser
+        _open(built.index)
 
-        url = built.local.resolve().as_uri() if built.local is not None else built.index
-        if not webbrowser.open(url):
-            typer.echo(f"no browser found; open {url}", err=True)
+
+def _stages(mailbox: Mailbox, out: Path | None, *, open_: bool, as_json: bool) -> None:
+    """The page of a composite that is done in stages."""
+    from drillyard.report.stages import build
+
+    index = build(mailbox, out)
+    if as_json:
+        print_json({"index": index, "files": ["report/index.html"], "warnings": []})
+    else:
+        typer.echo(index)
+    if open_:
+        _open(index)
+
+
+def _open(index: str) -> None:
+    import webbrowser
+
+    url = index if "://" in index else Path(index).resolve().as_uri()
+    if not webbrowser.open(url):
+        typer.echo(f"no browser found; open {url}", err=True)

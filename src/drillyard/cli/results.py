@@ -44,6 +44,7 @@ def results(
     from drillyard.errors import ConfigError
     from drillyard.results.trials import is_study
     from drillyard.runs.locate import open_mailbox
+    from drillyard.spec.stages import staged_tree
 
     if as_json and csv is not None:
         raise ConfigError(
@@ -52,6 +53,11 @@ def results(
             hint="use one of them",
         )
     mailbox = open_mailbox(name, store)
+    if staged_tree(mailbox.experiment_record().spec):
+        from drillyard.cli.output import show_stages
+
+        show_stages(mailbox, as_json=as_json)
+        return
     if is_study(mailbox.experiment_record()):
         _study(mailbox, top, as_json=as_json, csv=csv, parquet=parquet)
         return

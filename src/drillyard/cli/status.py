@@ -27,10 +27,15 @@ def status(
     name: NameArgument = None, store: StoreOption = None, as_json: JsonOption = False
 ) -> None:
     """Show each run's phase, steps, speed, return, time left and heartbeat."""
+    from drillyard.cli.output import show_stages
     from drillyard.results import collect
     from drillyard.runs.locate import open_mailbox
+    from drillyard.spec.stages import staged_tree
 
     mailbox = open_mailbox(name, store)
+    if staged_tree(mailbox.experiment_record().spec):
+        show_stages(mailbox, as_json=as_json)
+        return
     results = collect(mailbox, curves=False)
     around = surroundings(mailbox)
     if as_json:

@@ -79,7 +79,7 @@ def build(mailbox: Mailbox, out: Path | None = None, *, clock: Clock = SYSTEM) -
     # The page is written last: whoever finds it finds everything it links to.
     names = sorted(made, key=lambda name: name == "index.html")
     if out is None and not on_this_machine(mailbox):
-        out = _copies(mailbox)
+        out = copies(mailbox)
     if out is not None:
         _write(out, made, names)
     keys = tuple(f"report/{name}" for name in names)
@@ -177,7 +177,8 @@ def on_this_machine(mailbox: Mailbox) -> bool:
     return callable(getattr(mailbox.store, "path", None))
 
 
-def _copies(mailbox: Mailbox) -> Path:
+def copies(mailbox: Mailbox) -> Path:
+    """The local folder for the report of a store that is not on this machine."""
     digest = hashlib.sha256(mailbox.store.url.encode()).hexdigest()[:10]
     return local_home() / "reports" / digest / file_name(mailbox.experiment)
 

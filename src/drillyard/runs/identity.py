@@ -83,7 +83,8 @@ def parts(spec: ExperimentSpec, code: str | None) -> Parts:
         "evaluate": while_training,
     }
     # Older experiments of other kinds did not record these.
-    training |= {k: whole[k] for k in ("script", "mock", "children") if whole[k]}
+    sections = ("script", "service", "mock", "children")
+    training |= {k: whole[k] for k in sections if whole.get(k)}
     numerics = ("precision", "deterministic")  # recorded only where they are not the default
     training |= {k: resources[k] for k in numerics if k in resources}
     evaluation["baselines"] = [*sorted(spec.baselines)]
@@ -113,6 +114,9 @@ def as_written(spec: ExperimentSpec) -> JsonObject:
     whole = spec.model_dump(mode="json", by_alias=True)
     for late in spec.parameters.per_run or ():
         _replaced(whole, late.at, late.text)
+    for child in whole["children"]:
+        for name in ("backend", "workers", "seeds", "resources"):  # as those of an experiment
+            child.pop(name, None)
     del whole["parameters"]["per_run"]
     if not whole["parameters"]["tunable_values"]:
         del whole["parameters"]["tunable_values"]  # older experiments did not record it

@@ -59,11 +59,14 @@ def _backend_store(spec: ExperimentSpec) -> str | None:
     from drillyard.backend import ProvidesStore, open_backend
     from drillyard.registry import load
 
-    kind = spec.backend.partition("/")[0]
-    if not isinstance(load("backends", kind), ProvidesStore):
-        return None  # a backend without a store is not opened
-    backend = open_backend(spec.backend, dict(spec.backends.get(kind, {})))
-    return backend.store_url() if isinstance(backend, ProvidesStore) else None
+    own = [child.backend for child in spec.children if child.backend is not None]
+    for text in dict.fromkeys([spec.backend, *own]):  # stages share one store
+        kind = text.partition("/")[0]
+        if isinstance(load("backends", kind), ProvidesStore):  # no other one is opened
+            backend = open_backend(text, dict(spec.backends.get(kind, {})))
+            if isinstance(backend, ProvidesStore):
+                return backend.store_url()
+    return None
 
 
 def experiments(store: Store) -> list[str]:

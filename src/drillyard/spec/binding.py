@@ -69,7 +69,7 @@ def run_parameters(
     """
     tunables = space(spec).assign({**spec.parameters.tunable_values, **(assignment or {})})
     known = {"trial_id": trial, "trial_runner_id": runner, "run_id": run, "seed": seed, **tunables}
-    bound = bind(spec, known)
+    bound = bind(spec, {**known, **_awaited(spec)})
     wanted = set(_required(spec))
     wanted.update(name for late in spec.parameters.per_run or () for name in names_of(late.text))
     values = {"experiment_id": spec.name, **bound.parameters.const_args, **tunables}
@@ -221,6 +221,13 @@ def child_parameters(
         if name in given:
             values[name] = given[name]
     return values
+
+
+def _awaited(spec: ExperimentSpec) -> dict[str, Json]:
+    """What stages are given when they begin: until then, a reference stands for itself."""
+    names = [name for child in spec.children for name in child.inputs or ()]
+    names += spec.stage_of.inputs if spec.stage_of is not None else []
+    return {name: f"${{{name}}}" for name in names}
 
 
 def _section(spec: Parts | Mapping[str, Json], key: str) -> Any:

@@ -32,6 +32,9 @@ from drillyard.spec.precedence import Merged, Place
 from drillyard.spec.references import escape
 
 MAX_DEPTH = 8
+_OF_ALL = ("backend", "resources", "seeds")
+"""Fields of a whole experiment, which a child has only where its composite says so: a child's file
+may be an experiment file."""
 Prepare = Callable[[Merged, str, list[ConfigError]], tuple[Merged, list[Finding]]]
 
 
@@ -170,7 +173,7 @@ def _open(
         )
         return None
     child = Merged()
-    known = {f.alias or name for name, f in ChildSpec.model_fields.items()}
+    known = {f.alias or name for name, f in ChildSpec.model_fields.items()} - {*_OF_ALL}
     for_all = [k for k in document.value if k not in known and k in fields()]
     child.lay(
         replace(document, value={k: v for k, v in document.value.items() if k not in for_all})

@@ -22,7 +22,9 @@ from drillyard.spec.running import (
     StoreTarget,
     TrackingSpec,
 )
-from drillyard.spec.strict import Seed, Strict
+from drillyard.spec.service import ServiceSpec
+from drillyard.spec.stages import InputSpec, MetricOutput, StageSpec
+from drillyard.spec.strict import PositiveInt, Seed, Strict
 from drillyard.spec.study import MoreSeedsSpec, StudySpec
 from drillyard.spec.work import MockSpec, ScriptSpec
 
@@ -56,7 +58,9 @@ class Parts(Strict):
         description="Name of the folder of results. The same name is the same experiment. For a "
         "child: name of its part of the results; lower-case letters, digits, `-` and `_`."
     )
-    workload: str = Field("rl", description="`rl`, `script`, `mock`, `composite`, or a plug-in's.")
+    workload: str = Field(
+        "rl", description="`rl`, `script`, `service`, `mock`, `composite`, or a plug-in's."
+    )
     simulator: SimulatorSpec | None = Field(
         None, description="The simulator that the agent acts in."
     )
@@ -72,6 +76,11 @@ class Parts(Strict):
     )
     script: ScriptSpec | None = Field(None, description="Commands that do the work.")
     mock: MockSpec | None = Field(None, description="A synthetic score.")
+    service: ServiceSpec | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="A program that other children of a composite use while it runs.",
+    )
     children: list[ChildSpec] = Field(
         default_factory=list,
         description="Parts of a `composite`, done in this order; each a "
@@ -103,7 +112,7 @@ class Parts(Strict):
                     key=part,
                 )
         if self.workload in NEEDED:
-            for part in ("simulator", "learner", "train", "script", "mock", "children"):
+            for part in SECTIONS:
                 if (
                     part not in needed
                     and part not in OPTIONAL.get(self.workload, ())
@@ -132,11 +141,14 @@ EXAMPLES = {
     "learner": "{algorithm: ppo}",
     "train": "{steps: 100_000}",
     "script": "{run: [python train.py]}",
+    "service": "{start: python serve.py}",
     "children": "[first.yaml, second.yaml]",
 }
+SECTIONS = ("simulator", "learner", "train", "script", "service", "mock", "children")
 NEEDED = {
     "rl": ("simulator", "learner", "train"),
     "script": ("script",),
+    "service": ("service",),
     "mock": (),
     "composite": ("children",),
 }
@@ -149,6 +161,43 @@ class ChildSpec(Parts):
     prefix: bool | str = Field(
         False,
         description="Prefix of its metrics: `true` means `<name>/`; a text is used as it is.",
+    )
+    backend: str | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Backend of its own machines. A composite with a child that has `backend`, "
+        "`resources`, `workers`, `seeds`, `after`, `inputs` or `outputs` is done in stages: each "
+        "child is an experiment of its own, `<composite>.<child>`.",
+    )
+    resources: ResourcesSpec | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Resources of its runs, instead of the composite's.",
+    )
+    workers: PositiveInt | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Number of its parallel runs: short for `resources.workers`.",
+    )
+    seeds: list[Seed] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="One run each, instead of the composite's.",
+    )
+    after: list[str] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Children that must have succeeded, or serve, before it begins.",
+    )
+    inputs: dict[str, str | InputSpec] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Parameter: output of another child, as `<child>.<output>`.",
+    )
+    outputs: dict[str, str | MetricOutput] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Name: a file or folder that it writes, or `{metric: name}`.",
     )
 
     @field_validator("name")
@@ -219,6 +268,11 @@ class ExperimentSpec(Parts):
     )
     study: StudySpec | None = Field(
         None, description="Several trials, and how they are chosen; null: one trial."
+    )
+    stage_of: StageSpec | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Written by drillyard: of which composite this is a stage. Not for people.",
     )
 
     @model_validator(mode="before")

@@ -59,6 +59,9 @@ OPTION_NAMES = {
 }
 """Options of commands that take a file; a parameter of that name could not be given."""
 
+NEVER = ("service", "stage_of")
+"""Fields that a file never has at its top, so that a parameter may have these names."""
+
 
 @dataclass(frozen=True)
 class Outside:
@@ -173,7 +176,9 @@ def resolve_parameters(merged: Merged, outside: Outside, folder: Path) -> Parame
 
 def fields() -> set[str]:
     """Top-level keys of an experiment file."""
-    return {f.alias or name for name, f in ExperimentSpec.model_fields.items()}
+    return {
+        f.alias or name for name, f in ExperimentSpec.model_fields.items() if name not in NEVER
+    }
 
 
 def expand(merged: Merged, parameters: Parameters) -> None:
@@ -304,6 +309,10 @@ def _given_by_run(merged: Merged) -> dict[str, Origin]:
         "run_id": "each run",
         "seed": "each run's seed",
     }
+    inputs = merged.get("inputs")
+    for name in inputs if isinstance(inputs, dict) else ():
+        # Known when the stage begins; until then, the reference itself.
+        first[str(name)], where[str(name)] = f"${{{name}}}", "another child"
     return {k: (Late(v, f"${{{k}}}"), Place(where[k])) for k, v in first.items()}
 
 

@@ -53,6 +53,7 @@ def problems_of(spec: ExperimentSpec) -> list[ConfigError]:
         _hosts,
         _lessons,
         _study,
+        _stages,
     ):
         found.extend(part(spec))
     return found
@@ -426,6 +427,16 @@ def _study(spec: ExperimentSpec) -> Iterator[ConfigError]:
     yield from unknown
     if not unknown:
         yield from _caught(lambda: load("choosers", chooser)().check(spec), "study")
+
+
+def _stages(spec: ExperimentSpec) -> Iterator[ConfigError]:
+    from drillyard.spec import stages
+
+    yield from stages.problems_of(spec)
+    for number, child in enumerate(spec.children):
+        if child.backend is not None:
+            kind = child.backend.partition("/")[0]
+            yield from _registered("backends", kind, f"children[{number}].backend", child.backend)
 
 
 def _caught(call: Callable[[], object], field: str) -> Iterator[ConfigError]:

@@ -34,6 +34,36 @@ def inside(value: str) -> str:
     return value
 
 
+def check_lines(value: list[Line]) -> list[Line]:
+    """Returns commands that can be split into words.
+
+    Raises:
+        BadValue: A command is empty, or its quotes do not close.
+    """
+    for line in value:
+        try:
+            words = shlex.split(line) if isinstance(line, str) else line
+        except ValueError as error:
+            raise BadValue(
+                f"{line!r} cannot be split: {str(error).lower()}",
+                allowed="words, quoted as in a shell, or a list of words",
+                hint="close the quotes, or write a list: [python, train.py]",
+            ) from None
+        if not words or not words[0].strip():
+            raise BadValue(
+                "holds an empty command",
+                allowed="commands with at least one word",
+                hint="delete the empty line",
+            )
+        if any("\0" in word for word in words):
+            raise BadValue(
+                "holds a command with a null character",
+                allowed="visible characters",
+                hint="delete it",
+            )
+    return value
+
+
 class Transfer(Strict):
     """A file or folder that is copied; folders whole."""
 
@@ -177,28 +207,7 @@ class ScriptSpec(Strict):
     @field_validator("setup", "run", "teardown")
     @classmethod
     def _words(cls, value: list[Line]) -> list[Line]:
-        for line in value:
-            try:
-                words = shlex.split(line) if isinstance(line, str) else line
-            except ValueError as error:
-                raise BadValue(
-                    f"{line!r} cannot be split: {str(error).lower()}",
-                    allowed="words, quoted as in a shell, or a list of words",
-                    hint="close the quotes, or write a list: [python, train.py]",
-                ) from None
-            if not words or not words[0].strip():
-                raise BadValue(
-                    "holds an empty command",
-                    allowed="commands with at least one word",
-                    hint="delete the empty line",
-                )
-            if any("\0" in word for word in words):
-                raise BadValue(
-                    "holds a command with a null character",
-                    allowed="visible characters",
-                    hint="delete it",
-                )
-        return value
+        return check_lines(value)
 
     @field_validator("parameters_file", "telemetry")
     @classmethod

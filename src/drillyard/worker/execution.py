@@ -23,6 +23,7 @@ from drillyard.mailbox.records import Ending, Phase, RunRecord
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.store_clock import StoreClock
 from drillyard.registry import load
+from drillyard.runs.inputs import place_inputs
 from drillyard.runs.workload import PhaseOutcome, RunContext, StopSignal, Workload
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import bound
@@ -177,9 +178,14 @@ def _context(
     _set_threads(run)
     sys.path[:0] = [str(path) for path in job.paths]
     code = job.paths[0] if job.has_code else None
-    os.chdir(workplace(job.scratch, code))
+    folder = workplace(job.scratch, code)
+    os.chdir(folder)
+    spec = ExperimentSpec.model_validate(record.spec)
+    if spec.stage_of is not None and spec.stage_of.inputs and job.ticket.phase is not Phase.STORE:
+        given = persist(lambda: place_inputs(mailbox, run.run, folder))
+        run = run.model_copy(update={"parameters": {**run.parameters, **given}})
     return RunContext(
-        spec=bound(ExperimentSpec.model_validate(record.spec), run),
+        spec=bound(spec, run),
         run=run,
         phase=job.ticket.phase,
         attempt=job.claim.attempt,

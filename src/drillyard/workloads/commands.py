@@ -92,6 +92,23 @@ class Stage:
         if failed is not None:
             raise failed
 
+    def begin(self, name: str, line: Line) -> subprocess.Popen[bytes]:
+        """Start a line that goes on while others run; ``end_all`` ends it.
+
+        Args:
+            name: For messages.
+            line: What to run.
+
+        Raises:
+            RunFailed: It does not start.
+        """
+        shown = line if isinstance(line, str) else shlex.join(line)
+        self.log(f"{name}: {shown}")
+        process = self._start(name, line, shown)
+        for pipe, copy in ((process.stdout, self.output), (process.stderr, self.output)):
+            threading.Thread(target=self._read, args=(pipe, copy), daemon=True).start()
+        return process
+
     def end_all(self, grace_s: float = TERM_GRACE_S) -> None:
         """End every process of the lines that is still alive."""
         # The second search finds processes that start during the first one.
@@ -123,7 +140,7 @@ class Stage:
             self.tick()
         if process.returncode:
             raise RunFailed(
-                f"`{shown}` in `{name}` {_how(process.returncode)}{self._last_words()}",
+                f"`{shown}` in `{name}` {_how(process.returncode)}{self.last_words()}",
                 hint="the log of the run has all of its output",
             )
 
@@ -173,8 +190,7 @@ class Stage:
                 raise Stopped(self.stop.reason)
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimedOut(
-                    f"`{name}` was not done after {limit_s:g} s, in `{shown}`"
-                    + self._last_words(),
+                    f"`{name}` was not done after {limit_s:g} s, in `{shown}`" + self.last_words(),
                     hint=f"raise script.{_LIMITS[name]}",
                 )
 
@@ -203,7 +219,8 @@ class Stage:
                 self._tail.append(text)
                 self.log(text)
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """The last lines of output, as the end of a message."""
         text = "\n".join(self._tail).strip()
         return f". Its last lines:\n{text[-_TAIL_CHARS:]}" if text else ", without output"
 

@@ -33,7 +33,7 @@ from drillyard.workloads.script import prepare
 from drillyard.workloads.staged import Staged, in_stages
 
 T = TypeVar("T")
-PARTLY = ("script", "mock", "composite")
+PARTLY = ("script", "service", "mock", "composite")
 """Workloads of which a composite may have any number."""
 
 
@@ -297,7 +297,7 @@ def _only_one_policy(spec: ExperimentSpec) -> None:
         raise ConfigError(
             f"the children {found[0]!r} and {found[1]!r} both train a policy",
             field="children",
-            allowed="any number of script, mock and composite children, and one other",
+            allowed="any number of script, service, mock and composite children, and one other",
             hint="make two experiments, or run the second one as a script",
         )
 

@@ -206,7 +206,7 @@ def prepare(context: RunContext) -> Path:
     """The working folder of a run: made once, with a copy of the user's files."""
     begun = _begun(context)
     if not begun.exists():
-        if left := end_earlier(_run_mark(context)):
+        if left := end_earlier(run_mark(context)):
             context.log.warning("ended %d processes that an earlier attempt left", left)
         context.scratch.mkdir(parents=True, exist_ok=True)
         begun.touch()
@@ -218,7 +218,8 @@ def _begun(context: RunContext) -> Path:
     return context.scratch / "begun"
 
 
-def _run_mark(context: RunContext) -> str:
+def run_mark(context: RunContext) -> str:
+    """Identifies the processes of a run, in all of its attempts."""
     text = f"{context.mailbox.store.url}\0{context.run.experiment}\0{context.run.run}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -252,22 +253,33 @@ def _script(spec: ExperimentSpec) -> ScriptSpec:
     return spec.script
 
 
-def _stage(context: RunContext, script: ScriptSpec) -> Stage:
-    run, folder = context.run, work_folder(context)
-    facts = {
+def run_facts(context: RunContext, parameters: Path) -> dict[str, str]:
+    """What the commands of a run are told in variables.
+
+    Args:
+        context: The run.
+        parameters: The file with its parameters.
+    """
+    run = context.run
+    return {
         "DRILLYARD_EXPERIMENT": run.experiment,
         "DRILLYARD_RUN": run.run,
         "DRILLYARD_SEED": str(run.seed),
         "DRILLYARD_TRIAL": str(run.trial),
         "DRILLYARD_ATTEMPT": str(context.attempt),
         "DRILLYARD_CHILD": context.child,
-        "DRILLYARD_PARAMETERS": str(folder / script.parameters_file),
+        "DRILLYARD_PARAMETERS": str(parameters),
     }
+
+
+def _stage(context: RunContext, script: ScriptSpec) -> Stage:
+    run, folder = context.run, work_folder(context)
+    facts = run_facts(context, folder / script.parameters_file)
     return Stage(
         folder=folder,
         environment=variables.environment(script.environment, run.parameters, facts),
         mark=f"{context.claim.token}/{context.child}",
-        run_mark=_run_mark(context),
+        run_mark=run_mark(context),
         stop=context.stop,
         log=lambda line: context.log.info("%s", line),
         shell=script.shell,

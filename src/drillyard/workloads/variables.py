@@ -38,12 +38,15 @@ def variable(name: str) -> str:
     return f"_{plain}" if plain[:1].isdigit() else plain
 
 
-def names(spec: EnvironmentSpec, known: Iterable[str]) -> dict[str, str]:
+def names(
+    spec: EnvironmentSpec, known: Iterable[str], section: str = "script.environment"
+) -> dict[str, str]:
     """Parameter -> variable.
 
     Args:
         spec: Which, and what they are called.
         known: All parameters of the run.
+        section: Where it stands, for messages.
 
     Raises:
         ConfigError: Unknown parameters, two of one name, or a name that programs rely on.
@@ -55,7 +58,7 @@ def names(spec: EnvironmentSpec, known: Iterable[str]) -> dict[str, str]:
         if unknown:
             raise ConfigError(
                 f"there is no parameter {unknown[0]!r}",
-                field=f"script.environment.{field}",
+                field=f"{section}.{field}",
                 allowed=", ".join(sorted(there)) or "no parameter is declared",
                 hint=nearest(unknown[0], there) + "; declare it under parameters",
             )
@@ -65,17 +68,17 @@ def names(spec: EnvironmentSpec, known: Iterable[str]) -> dict[str, str]:
         if word in _TAKEN and name not in spec.rename:
             raise ConfigError(
                 f"the parameter {name!r} would replace the variable {word} that programs need",
-                field="script.environment.parameters",
+                field=f"{section}.parameters",
                 value=name,
-                hint=f"rename it: script.environment.rename: {{{name}: MY_{word}}}",
+                hint=f"rename it: {section}.rename: {{{name}: MY_{word}}}",
             )
         if word in found.values():
             other = next(n for n, w in found.items() if w == word)
             raise ConfigError(
                 f"{other!r} and {name!r} are both the variable {word}",
-                field="script.environment",
+                field=section,
                 value=name,
-                hint=f"rename one: script.environment.rename: {{{name}: {word}_2}}",
+                hint=f"rename one: {section}.rename: {{{name}: {word}_2}}",
             )
         found[name] = word
     return found

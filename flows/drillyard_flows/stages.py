@@ -1,0 +1,219 @@
+"""``drillyard run`` of a composite that is done in stages."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import typer
+
+from drillyard.driver.outcome import Kind, Outcome
+from drillyard.driver.stages import Stages, Watch
+from drillyard.mailbox import Mailbox, open_store
+from drillyard_flows.progress import Display, Run, open_display, views
+from drillyard_flows.request import Request, driver_of
+from drillyard_flows.server import Server, acquire
+from drillyard_flows.stage_graph import Graph
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from drillyard.driver.driver import Driver
+    from drillyard.spec.load import Loaded
+
+DRAW_EVERY_S = 0.25
+
+
+class OneServer:
+    """The server of Prefect that all stages of a command use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._server: Server | None = None
+
+    def get(self) -> Server:
+        """Returns it; the first call starts it.
+
+        Raises:
+            ControlPlaneError: It cannot be started.
+        """
+        with self._lock:
+            if self._server is None:
+                self._server = acquire()
+            return self._server
+
+    def release(self, server: Server) -> None:
+        """Releases it, once all stages have ended."""
+        with self._lock:
+            self._server = None
+        server.release()
+
+
+def _keep(server: Server) -> None:
+    """A stage that ends leaves the server to the others."""
+
+
+def run_stages(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> None:
+    """Runs every stage, or continues: finished stages are not repeated.
+
+    Args:
+        loaded: The checked composite.
+        request: The request.
+        as_json: Print one JSON document.
+        started: When the command began (monotonic).
+
+    Raises:
+        DrillyardError: A stage failed, or was refused before anything was created.
+    """
+    display = open_display(quiet=as_json, title=loaded.spec.name)
+    outcome: Outcome | None = None
+    try:
+        graph = Graph() if request.prefect else None
+        watch = graph.update if graph is not None else lambda states: None
+        server = OneServer()
+        stages = stages_of_request(loaded, request, server, display.say, watch)
+        left = stages.open()
+        if left:
+            outcome = _drive(stages, request, graph, server, display)
+        else:
+            display.say(f"nothing to do: every stage of {loaded.spec.name} is finished")
+        report = build_report(stages.mailbox, display.say)
+    finally:
+        display.close()
+    show(stages.mailbox, report, as_json=as_json, wall_s=time.monotonic() - started)
+    if outcome is not None and outcome.error is not None:
+        raise outcome.error
+
+
+def stages_of_request(
+    loaded: Loaded,
+    request: Request,
+    server: OneServer,
+    say: Callable[[str], None],
+    on_change: Watch = lambda states: None,
+) -> Stages:
+    """Returns the stages of a request, each of which is shown in Prefect as an experiment.
+
+    Args:
+        loaded: The checked composite.
+        request: The request.
+        server: Prefect's, for all stages.
+        say: Receives messages for the user.
+        on_change: Gets the states whenever one has changed.
+    """
+    store = request.store_url(loaded)
+    request = replace(request, store=store, name=None, backend=None)
+
+    def open_driver(stage: Loaded) -> Driver:
+        own = stage.spec.stage_of
+        name = own.name if own is not None else stage.spec.name
+        return driver_of(stage, request, on_line=lambda text: say(f"{name}: {text}"))
+
+    def drive_stage(driver: Driver, name: str) -> Outcome:
+        from drillyard.driver.six_phases import drive
+        from drillyard_flows.stage import PrefectStage
+
+        def told(text: str) -> None:
+            say(f"{name}: {text}")
+
+        shown = None
+        if request.prefect:
+            shown = PrefectStage(request, acquire=server.get, release=_keep, say=told)
+        return drive(driver, stage=shown, say=told)
+
+    return Stages(
+        loaded,
+        Mailbox(open_store(store), loaded.spec.name),
+        open_driver,
+        drive_stage,
+        say=say,
+        allow_change=request.allow_change,
+        on_change=on_change,
+    )
+
+
+def _drive(
+    stages: Stages, request: Request, graph: Graph | None, server: OneServer, display: Display
+) -> Outcome:
+    """Drives in a thread, so that this one can draw and receive Ctrl-C."""
+    from drillyard_flows.interrupts import Interrupts
+    from drillyard_flows.stage import PrefectStage
+
+    ended: list[Outcome | BaseException] = []
+    shown = None
+    if graph is not None:
+        shown = PrefectStage(request, acquire=server.get, release=server.release, say=display.say)
+        shown.begin_graph(stages, graph)
+
+    def driving() -> None:
+        try:
+            ended.append(stages.run())
+        except BaseException as error:
+            ended.append(error)
+
+    leave = shown.leave if shown is not None else lambda: None
+    with Interrupts(stages, display.say, leave):
+        thread = threading.Thread(target=driving, name="drillyard-stages", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            display.update(_views(stages))
+            thread.join(DRAW_EVERY_S)
+        display.update(_views(stages))
+    (outcome,) = ended
+    if graph is not None:
+        graph.close()
+    if shown is not None:
+        shown.end(outcome)
+    if isinstance(outcome, BaseException):
+        stages.close("failed")
+        raise outcome
+    stages.close(outcome.word if outcome.kind is not Kind.SUCCEEDED else "succeeded")
+    return outcome
+
+
+def _views(stages: Stages) -> list[Run]:
+    """Returns the runs of all stages at work, each with the name of its stage."""
+    return [
+        replace(run, run=f"{stage.name}/{run.run}")
+        for stage in list(stages.stages.values())
+        if stage.driver is not None and not stage.state.ended
+        for run in views(stage.driver)
+    ]
+
+
+def build_report(mailbox: Mailbox, say: Callable[[str], object]) -> str | None:
+    """Builds the page of the stages. A failure is reported and not raised."""
+    try:
+        from drillyard.report.stages import build
+
+        return build(mailbox)
+    except Exception as error:
+        say(f"the report could not be built: {error}")
+        return None
+
+
+def show(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) -> None:
+    """Prints a table of the stages.
+
+    Args:
+        mailbox: The composite.
+        report: Location of its page.
+        as_json: Print one JSON document instead.
+        wall_s: Duration of the command in seconds.
+    """
+    from drillyard.cli.output import print_grid
+    from drillyard.results.stages import as_dict, grid, read
+
+    found = read(mailbox)
+    if as_json:
+        document = {**as_dict(found), "report": report, "wall_s": round(wall_s, 3)}
+        typer.echo(json.dumps(document, ensure_ascii=False))
+        return
+    print_grid(grid(found))
+    typer.echo("")
+    typer.echo(f"wall time: {wall_s:.1f} s")
+    if report:
+        typer.echo(f"report:    {report}")

@@ -1,0 +1,106 @@
+"""The stages of a composite as data and as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drillyard.documents.json_types import JsonObject
+from drillyard.errors import DrillyardError
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.stage_records import StageState, states
+from drillyard.results import formatting
+from drillyard.results.collect import collect
+from drillyard.results.table import Grid
+
+OF_ALL = {
+    "failed": "FAILED",
+    "undecided": "UNKNOWN",
+    "stopped": "CANCELLED",
+    "skipped": "CANCELLED",
+    "serving": "RUNNING",
+    "running": "RUNNING",
+    "waiting": "PENDING",
+}
+"""Status of a stage -> status of the whole, the worst first."""
+
+
+@dataclass(frozen=True, slots=True)
+class StagesResults:
+    """How the stages of a composite are doing.
+
+    Attributes:
+        name: The composite.
+        store: URL of its store.
+        stages: In the order of the file.
+        verdicts: Stage -> its result in one sentence, where it has one.
+    """
+
+    name: str
+    store: str
+    stages: tuple[StageState, ...]
+    verdicts: dict[str, str]
+
+    @property
+    def status(self) -> str:
+        """The status of the whole."""
+        found = {stage.status for stage in self.stages}
+        return next((word for key, word in OF_ALL.items() if key in found), "SUCCEEDED")
+
+
+def read(mailbox: Mailbox) -> StagesResults:
+    """Reads the stages as their driver wrote them last.
+
+    Args:
+        mailbox: The composite.
+    """
+    found = tuple(states(mailbox))
+    verdicts = {}
+    for stage in found:
+        try:
+            own = collect(Mailbox(mailbox.store, stage.experiment), curves=False)
+            verdicts[stage.name] = formatting.verdict(own)
+        except DrillyardError:
+            continue  # it has not begun
+    return StagesResults(mailbox.experiment, mailbox.store.url, found, verdicts)
+
+
+def grid(found: StagesResults) -> Grid:
+    """A table with one row for each stage."""
+    rows = tuple(
+        (
+            stage.name,
+            stage.status,
+            stage.workload,
+            stage.backend,
+            ", ".join(stage.after) or formatting.NOTHING,
+            formatting.duration(_took_s(stage)),
+            stage.message.splitlines()[0] if stage.message else "",
+        )
+        for stage in found.stages
+    )
+    header = ("stage", "status", "workload", "backend", "after", "time", "")
+    return Grid(f"{found.name}: {found.status}", header, rows, frozenset({5}))
+
+
+def as_dict(found: StagesResults) -> JsonObject:
+    """The stages as JSON."""
+    return {
+        "schema_version": 1,
+        "experiment": found.name,
+        "status": found.status,
+        "store": found.store,
+        "stages": [
+            {
+                **stage.model_dump(mode="json", exclude={"schema_version"}),
+                "wall_s": _took_s(stage),
+                "verdict": found.verdicts.get(stage.name),
+            }
+            for stage in found.stages
+        ],
+    }
+
+
+def _took_s(stage: StageState) -> float | None:
+    if stage.began_at is None or stage.ended_at is None:
+        return None
+    return stage.ended_at - stage.began_at

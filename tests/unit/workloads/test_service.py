@@ -1,0 +1,146 @@
+"""The workload `service`: started, ready, used, stopped, and never left behind."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from drillyard.errors import RunFailed, Stopped, TimedOut
+from drillyard.mailbox.records import Phase
+from drillyard.mailbox.stage_records import Release, Serving, release_key, serving_key
+from drillyard.mailbox.status import Cause
+from tests.helpers.patience import until
+from tests.helpers.workload_bench import Bench
+
+PY = sys.executable
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drillyard.workloads.service._ASK_S", 0.1)
+
+
+SERVER = """
+import os, socketserver, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Answers(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/health" else 404)
+        self.end_headers()
+        self.wfile.write(b"well")
+    def log_message(self, *words): pass
+server = HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Answers)
+print(f"serving {os.getpid()}", flush=True)
+open("pid", "w").write(str(os.getpid()))
+server.serve_forever()
+"""
+
+
+def a_bench(tmp: Path, start: str = "server.py", **service: Any) -> Bench:
+    tree = {"workload": "service", "service": {"start": start, "stop_timeout_s": 2, **service}}
+    return Bench(tmp, tree, {"server.py": SERVER})
+
+
+def gone(bench: Bench) -> bool:
+    return not psutil.pid_exists(int((bench.work / "pid").read_text()))
+
+
+@pytest.mark.parametrize(
+    "ready",
+    [
+        {},
+        {"http": "/health"},
+        {"output": r"^serving \d+$"},
+        {"command": [PY, "-c", "open('pid')"]},
+    ],
+)
+def test_it_says_where_it_is_reached_and_stops_on_order(
+    tmp_path: Path, ready: dict[str, Any]
+) -> None:
+    bench = a_bench(tmp_path, ready=ready)
+    box = bench.mailbox
+    claim = bench.context(Phase.TRAIN).claim
+    box.claim(claim)
+    found: list[Serving] = []
+
+    def user() -> None:
+        serving = until(lambda: box.read(serving_key("t0001-s1"), Serving), what="a service")
+        assert serving is not None
+        socket.create_connection((serving.host, serving.port)).close()
+        found.append(serving)
+        order = Release(reason="all have ended", written_at=0.0)
+        box.create(release_key("t0001-s1"), order)
+
+    using = threading.Thread(target=user)
+    using.start()
+    metrics = bench.metrics()
+    using.join()
+    assert found[0].host == "127.0.0.1" and set(metrics) == {"ready_s"}
+    assert gone(bench)
+
+
+def test_one_that_ends_early_fails_with_its_last_words(tmp_path: Path) -> None:
+    bench = Bench(
+        tmp_path,
+        {"workload": "service", "service": {"start": [PY, "-c", "print('no disk'); exit(3)"]}},
+    )
+    with pytest.raises(RunFailed, match="code 3"):
+        bench.workload.train(bench.context(Phase.TRAIN))
+
+
+def test_one_that_is_never_ready_is_ended(tmp_path: Path) -> None:
+    bench = a_bench(tmp_path, ready={"http": "/never", "timeout_s": 0.5})
+    with pytest.raises(TimedOut, match=r"not ready after 0\.5 s"):
+        bench.workload.train(bench.context(Phase.TRAIN))
+    assert not (bench.work / "pid").exists() or gone(bench)
+
+
+def test_a_stop_ends_it(tmp_path: Path) -> None:
+    bench = a_bench(tmp_path)
+    context = bench.context(Phase.TRAIN)
+    bench.mailbox.claim(context.claim)
+
+    def stop() -> None:
+        until(lambda: bench.mailbox.read(serving_key("t0001-s1"), Serving), what="a service")
+        bench.stop.set(Cause.CANCELLED, "enough")
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    with pytest.raises(Stopped, match="enough"):
+        bench.workload.train(context)
+    stopping.join()
+    assert gone(bench)
+
+
+def test_on_one_machine_it_serves_the_other_children(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    asks = (
+        "import urllib.request as u\n"
+        f"print('n=' + str(len(u.urlopen('http://127.0.0.1:{port}/health').read())))"
+    )
+    tree = {
+        "workload": "composite",
+        "children": [
+            {
+                "name": "app",
+                "workload": "service",
+                "service": {"start": "server.py", "port": port, "ready": {"http": "/health"}},
+            },
+            {
+                "name": "asks",
+                "workload": "script",
+                "script": {"run": [[PY, "-c", asks]], "results": {"stdout": r"^(\w+)=(\d+)$"}},
+            },
+        ],
+    }
+    bench = Bench(tmp_path, tree, {"server.py": SERVER})
+    assert bench.metrics()["n"] == 4.0
+    assert gone(bench)

@@ -27,9 +27,10 @@ def measure(entry: Preset, folder: Path) -> dict[str, list[float]]:
     Returns:
         Policy -> mean returns; of ``agent``, one a seed.
     """
-    found = drillyard.run(
-        drillyard.load(entry["name"]), store=folder / "store", report=False, flow=False
-    ).to_dict()
+    loaded = drillyard.load(  # what is watched changes no number
+        entry["name"], tracking__mlflow=None, tracking__tensorboard=False
+    )
+    found = drillyard.run(loaded, store=folder / "store", report=False, flow=False).to_dict()
     means = {"agent": [run["mean_return"] for run in found["runs"]]}
     beside = {p["policy"]: [p["mean_return"]] for p in found["policies"]}
     return {**means, **{policy: mean for policy, mean in beside.items() if policy != "agent"}}
@@ -37,8 +38,8 @@ def measure(entry: Preset, folder: Path) -> dict[str, list[float]]:
 
 def line(found: dict[str, list[float]]) -> str:
     """The answer as ``presets.yaml`` has it."""
-    own = ", ".join(f"{mean:.1f}" for mean in found["agent"])
-    beside = ", ".join(f"{p}: {m[0]:.1f}" for p, m in found.items() if p != "agent")
+    own = ", ".join(f"{mean:.4g}" for mean in found["agent"])
+    beside = ", ".join(f"{p}: {m[0]:.4g}" for p, m in found.items() if p != "agent")
     return f"measured: {{means: [{own}], beside: {{{beside}}}}}"
 
 

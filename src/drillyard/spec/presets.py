@@ -183,11 +183,11 @@ def statement(entry: Preset) -> str:
         return f"not measured: it takes long; published for {steps}"
     means = found["means"]
     ends = mean_interval(means)
-    interval = f"95 % interval {ends[0]:.1f} to {ends[1]:.1f}" if ends else "no interval"
-    own = ", ".join(f"{mean:.1f}" for mean in means)
+    interval = f"95 % interval {ends[0]:.4g} to {ends[1]:.4g}" if ends else "no interval"
+    own = ", ".join(f"{mean:.4g}" for mean in means)
     beside = "".join(f"; {policy} {mean}" for policy, mean in found["beside"].items())
     return (
-        f"mean return {sum(means) / len(means):.1f} ({interval}) after {steps} over "
+        f"mean return {sum(means) / len(means):.4g} ({interval}) after {steps} over "
         f"{len(means)} seeds ({own}; {episodes(entry)} episodes each{beside})"
     )
 

@@ -51,7 +51,7 @@ class Preset(TypedDict):
     name: str
     when: When
     steps: int
-    """The budget with which it was measured; with which it was published, if it was not."""
+    """The budget with which it was measured, or else is published."""
     values: JsonObject
     measured: Measured | None
     """None: it takes too long to measure."""
@@ -180,7 +180,7 @@ def statement(entry: Preset) -> str:
 
     found, steps = entry["measured"], f"{entry['steps']:,} steps"
     if found is None:
-        return f"not measured: it takes long; published for {steps}"
+        return f"not measured: it takes long. Its budget is {steps}"
     means = found["means"]
     ends = mean_interval(means)
     interval = f"95 % interval {ends[0]:.4g} to {ends[1]:.4g}" if ends else "no interval"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import commands
 import fields
+import presets
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 GENERATED = {
     "<!-- generated: fields -->": fields.markdown,
     "<!-- generated: commands -->": commands.markdown,
+    "<!-- generated: presets -->": presets.markdown,
 }
 """What a page writes -> what replaces it."""
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<target>[^)#\s:]+)(?P<anchor>#[^)]*)?\)")

@@ -48,6 +48,17 @@ GYMNASIUM = (
     "HalfCheetah-v5",
     "Ant-v5",
     "InvertedPendulum-v5",
+    "InvertedDoublePendulum-v5",
+    "Hopper-v5",
+    "Walker2d-v5",
+    "Humanoid-v5",
+    "HumanoidStandup-v5",
+    "Pusher-v5",
+    "Reacher-v5",
+    "Swimmer-v5",
+    "LunarLanderContinuous-v3",
+    "BipedalWalkerHardcore-v3",
+    "CliffWalkingSlippery-v1",
     "phys2d/CartPole-v1",
     "tabular/Blackjack-v0",
     "CarRacing-v3",
@@ -153,6 +164,29 @@ def one(part: str, file: Path) -> None:
     tell(answer)
 
 
+def try_one(part: str, file: Path) -> int:
+    """Check or train in this process, and tell how that failed; the exit code."""
+    try:
+        one(part, file)
+    except BaseException as error:
+        traceback.print_exc()
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        tell({"failed": said[:200], "bug": is_our_bug(part, error)})
+        return 1
+    return 0
+
+
+def is_our_bug(part: str, error: BaseException) -> bool:
+    """Whether a command would call it our bug; of a training, whether our own code raised it."""
+    from drillyard.cli.exit_codes import exit_code
+    from drillyard.errors import ExitCode
+
+    if exit_code(error) is not ExitCode.BUG or isinstance(error, SystemExit):
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    return part == "check" or "/src/drillyard/" in frames[-1].filename
+
+
 def tell(answer: dict[str, Any]) -> None:
     """Print an answer, where the process that asked finds it."""
     sys.stdout.write("\n@" + json.dumps(answer) + "\n")
@@ -225,12 +259,7 @@ def forked(part: str, file: Path) -> dict[str, Any]:
         with open(output, "wb") as to:
             os.dup2(to.fileno(), 1)
             os.dup2(to.fileno(), 2)
-        code = 0
-        try:
-            one(part, file)
-        except BaseException:
-            traceback.print_exc()
-            code = 1
+        code = try_one(part, file)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -246,9 +275,11 @@ def forked(part: str, file: Path) -> dict[str, Any]:
 def answered(text: str, taken: float) -> dict[str, Any]:
     """The answer among the lines of a process."""
     lines = [line for line in text.splitlines() if line.strip()]
-    answers = [line[1:] for line in lines if line.startswith("@{")]
-    if answers:
-        return {**json.loads(answers[-1]), "s": taken}
+    answer: dict[str, Any] = {}
+    for line in lines:
+        answer |= json.loads(line[1:]) if line.startswith("@{") else {}
+    if answer:
+        return {**answer, "s": taken}
     return {"failed": lines[-1][:200] if lines else f"nothing within {taken:.0f} s", "s": taken}
 
 
@@ -355,8 +386,7 @@ def main() -> None:
     parser.add_argument("--one", nargs=2)
     given = parser.parse_args()
     if given.one:
-        one(given.one[0], Path(given.one[1]))
-        return
+        raise SystemExit(try_one(given.one[0], Path(given.one[1])))
     if not given.here:
         python = environment()
         rest = [a for a in sys.argv[1:] if a != "--here"]
@@ -377,15 +407,16 @@ def main() -> None:
             if given.json:
                 given.json.write_text(json.dumps(results, indent=1))
     counts = Counter((r["approved"], r["trained"]) for r in results)
-    bugs = [r for r in results if "failed" in r["check"]]
+    broke = [r for r in results if "failed" in r["check"]]
+    bugs = [r for r in results if r["check"].get("bug") or r["run"].get("bug")]
     wrong = [r for r in results if not r["agrees"]]
     print(
         f"\n{len(results)} pairs of {len({r['world'] for r in results})} worlds and "
         f"{len({r['algorithm'] for r in results})} algorithms: {counts[True, True]} approved and "
         f"trained, {counts[False, False]} refused and failed, {len(wrong)} disagreements, "
-        f"{len(bugs)} checks that broke"
+        f"{len(broke)} checks that broke, {len(bugs)} bugs in drillyard"
     )
-    raise SystemExit(1 if wrong else 0)
+    raise SystemExit(1 if wrong or bugs else 0)
 
 
 if __name__ == "__main__":

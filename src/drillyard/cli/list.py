@@ -117,14 +117,14 @@ def entries(what: What) -> Sequence[Mapping[str, Json]]:
     from drillyard.registry import KINDS, OURS
 
     if what is What.PRESETS:
-        from drillyard.spec.presets import studies, table
+        from drillyard.spec.presets import statement, studies, table
 
         return [
             {
                 "name": e["name"],
                 "algorithm": e["when"]["algorithm"],
                 "simulators": ", ".join(e["when"]["simulators"]),
-                "measured": e["measured"],
+                "measured": statement(e),
             }
             for e in table()
         ] + [

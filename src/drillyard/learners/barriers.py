@@ -87,8 +87,11 @@ class Marks:
     """Training time of all attempts so far."""
     copies_changed: bool = False
     """The run was resumed with another number of copies than before."""
-    platform_changed: bool = False
-    """The run was resumed where rounding may differ. The mark is permanent."""
+    platform_changed: bool | str = False
+    """What differed when the run was resumed where rounding may differ: ``processor, threads``.
+
+    The mark is permanent. True in checkpoints of earlier versions, which did not say what.
+    """
     changed_at: int | None = None
     """Step of the last resume with other settings (``--allow-change``)."""
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from drillyard.learners.training import Training
     from drillyard.learners.types import TrainingState
 
+_NOT_NAMED = "processor, threads, device or versions"
+_SHOWN = {"cpu": "processor", "machine": "processor", "capability": "processor"}
+
 
 def exactness(training: Training, plan: Plan, device: str) -> str:
     """Describes how this run relates to an uninterrupted one.
@@ -42,7 +45,7 @@ def exactness(training: Training, plan: Plan, device: str) -> str:
     if training.marks.copies_changed:
         return "statistically equal (number of copies changed)"
     if training.marks.platform_changed:
-        return "statistically equal (processor, threads, device or versions changed)"
+        return f"statistically equal ({changed(training.marks)})"
     if device != "cpu" and not training.context.spec.resources.deterministic:
         return "statistically equal (a GPU, without resources.deterministic)"
     if training.silent:
@@ -50,9 +53,27 @@ def exactness(training: Training, plan: Plan, device: str) -> str:
     return "exact"
 
 
-def same_platform(before: Mapping[str, str | int], now: Mapping[str, str | int]) -> bool:
-    """Whether the numbers can be bit-equal. Values that are not recorded do not count."""
-    return all(now.get(name) == value for name, value in before.items())
+def changed(marks: Marks) -> str:
+    """Returns what was not the same on all machines of a training, for its label."""
+    names = marks.platform_changed if isinstance(marks.platform_changed, str) else _NOT_NAMED
+    return f"{names} changed"
+
+
+def note_platform(
+    marks: Marks, before: Mapping[str, str | int], now: Mapping[str, str | int]
+) -> None:
+    """Mark a training if its numbers can differ in the last bit from here on.
+
+    Args:
+        marks: The marks of the training; changed.
+        before: The platform of the checkpoint. Values that it does not have do not count.
+        now: The platform here.
+    """
+    found = {_SHOWN.get(name, name) for name, value in before.items() if now.get(name) != value}
+    if not found or marks.platform_changed is True:
+        return
+    known = str(marks.platform_changed).split(", ") if marks.platform_changed else []
+    marks.platform_changed = ", ".join(sorted({*known, *found}))
 
 
 def note_changes(
@@ -73,8 +94,7 @@ def note_changes(
         step: The step of the checkpoint.
         own: False if the checkpoint belongs to another run, with other settings.
     """
-    if not same_platform(tree["platform"], platform):
-        marks.platform_changed = True
+    note_platform(marks, tree["platform"], platform)
     before = tree.get("settings")  # older checkpoints do not have it
     if not own:
         marks.changed_at = None

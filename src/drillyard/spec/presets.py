@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from textwrap import dedent
 from typing import TypedDict
 
 from drillyard.documents.document import Document
 from drillyard.documents.files import read_document
-from drillyard.documents.json_types import Json, JsonObject, as_list, as_object
+from drillyard.documents.json_types import (
+    Json,
+    JsonObject,
+    as_integer,
+    as_list,
+    as_number,
+    as_object,
+)
 from drillyard.errors import ConfigError
 from drillyard.registry import names, nearest
 
 _FILE = Path(__file__).with_name("presets.yaml")
+SEEDS = (1, 2, 3)
+"""With these seeds a preset is measured, and runs by its name."""
+EPISODES = 50
+"""Episodes of the final evaluation of each seed, where a preset does not say another number."""
 
 
 class When(TypedDict):
@@ -26,13 +36,27 @@ class When(TypedDict):
     simulators: list[str]
 
 
+class Measured(TypedDict):
+    """What the experiment of a preset reached."""
+
+    means: list[float]
+    """Mean return of each of ``SEEDS``."""
+    beside: JsonObject
+    """Mean returns of policies that do not learn."""
+
+
 class Preset(TypedDict):
     """A preset of the table."""
 
     name: str
     when: When
+    steps: int
+    """The budget with which it was measured, or else is published."""
     values: JsonObject
-    measured: str
+    measured: Measured | None
+    """None: it takes too long to measure."""
+    experiment: JsonObject
+    """What its own experiment says besides."""
 
 
 class StudyPreset(TypedDict):
@@ -69,9 +93,19 @@ def _preset(entry: JsonObject) -> Preset:
             algorithm=str(when["algorithm"]),
             simulators=[str(simulator) for simulator in as_list(when["simulators"])],
         ),
+        steps=as_integer(entry["steps"]) or 0,
         values=as_object(entry["values"]),
-        measured=str(entry["measured"]),
+        measured=_measured(entry["measured"]),
+        experiment=as_object(entry.get("experiment", {})),
     )
+
+
+def _measured(found: Json) -> Measured | None:
+    if found is None:
+        return None
+    tree = as_object(found)
+    means = [as_number(mean) or 0.0 for mean in as_list(tree["means"])]
+    return Measured(means=means, beside=as_object(tree["beside"]))
 
 
 def _study(entry: JsonObject) -> StudyPreset:
@@ -111,7 +145,7 @@ def find(
         if (preset == "auto" and fits) or preset == entry["name"]:
             values = entry["values"]
             if budget:
-                train = {**as_object(values.get("train", {})), "steps": steps(entry)}
+                train = {**as_object(values.get("train", {})), "steps": entry["steps"]}
                 values = {**values, "train": train}
             return Document(values, {}, f"preset {entry['name']}")
     if preset == "auto":
@@ -126,18 +160,36 @@ def find(
     )
 
 
-_BUDGET = re.compile(r"after ([\d,]+) steps")
-
-
-def steps(entry: Preset) -> int:
-    """Returns the budget with which a preset was measured.
+def episodes(entry: Preset) -> int:
+    """Returns the episodes of the final evaluation of each seed.
 
     Args:
         entry: Entry of the table.
     """
-    found = _BUDGET.search(entry["measured"])
-    assert found is not None, entry["name"]  # a test reads them all
-    return int(found[1].replace(",", ""))
+    own = as_object(entry["experiment"].get("evaluate")).get("episodes")
+    return as_integer(own) or EPISODES
+
+
+def statement(entry: Preset) -> str:
+    """Returns what is known about a preset, as a sentence.
+
+    Args:
+        entry: Entry of the table.
+    """
+    from drillyard.statistics.intervals import mean_interval
+
+    found, steps = entry["measured"], f"{entry['steps']:,} steps"
+    if found is None:
+        return f"not measured: it takes long. Its budget is {steps}"
+    means = found["means"]
+    ends = mean_interval(means)
+    interval = f"95 % interval {ends[0]:.4g} to {ends[1]:.4g}" if ends else "no interval"
+    own = ", ".join(f"{mean:.4g}" for mean in means)
+    beside = "".join(f"; {policy} {mean}" for policy, mean in found["beside"].items())
+    return (
+        f"mean return {sum(means) / len(means):.4g} ({interval}) after {steps} over "
+        f"{len(means)} seeds ({own}; {episodes(entry)} episodes each{beside})"
+    )
 
 
 def experiment_file(name: str) -> Path | None:
@@ -176,16 +228,21 @@ def _text(name: str) -> str | None:
 
 
 def _experiment(entry: Preset) -> str:
-    return dedent(f"""\
-        # The preset {entry["name"]}: {entry["measured"]}
-        schema: 1
-        name: {_own(entry["name"])}
-        simulator: {{id: {_simulator(entry)}}}
-        learner: {{algorithm: {entry["when"]["algorithm"]}, preset: {entry["name"]}}}
-        train: {{steps: {steps(entry)}}}
-        baselines: [hold, random]
-        seeds: [1]
-        """)
+    """What `drillyard list presets` states is what this file reached."""
+    more = entry["experiment"]
+    tree: JsonObject = {
+        "schema": 1,
+        "name": _own(entry["name"]),
+        "simulator": {"id": _simulator(entry), **as_object(more.get("simulator", {}))},
+        "learner": {"algorithm": entry["when"]["algorithm"], "preset": entry["name"]},
+        "train": {"steps": entry["steps"]},
+        "evaluate": {"episodes": EPISODES, **as_object(more.get("evaluate", {}))},
+        "baselines": more.get("baselines", ["hold", "random"]),
+        "seeds": list(SEEDS),
+        "resources": {"threads": 1, "device": "cpu"},
+    }
+    head = f"# The preset {entry['name']}, as it was measured. Fewer seeds: --seeds 1\n"
+    return head + "".join(f"{key}: {json.dumps(value)}\n" for key, value in tree.items())
 
 
 def _simulator(entry: Preset) -> str:

@@ -1,5 +1,7 @@
 """A training goes on with another number of copies: nothing is lost, and the label says so."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -8,6 +10,7 @@ from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from drillyard.agents.packing import npz_arrays
 from drillyard.errors import ConfigError, Stopped
 from drillyard.learners import exactness, replay
+from drillyard.learners.barriers import Marks
 from drillyard.mailbox.records import ExperimentRecord, Phase
 from drillyard.mailbox.status import Cause
 from drillyard.runs import checkpoints
@@ -184,12 +187,24 @@ def test_other_settings_and_other_machines_stay_said(tmp_path, monkeypatch):
             two.phase(Phase.TRAIN, AfterACheckpoint(two, 2))
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(exactness, "cpu_brand", lambda: "another processor")
+        elsewhere.setattr(exactness, "version", lambda package: f"another {package}")
         done = two.phase(Phase.TRAIN).summary
-    assert (
-        done["exactness"] == "statistically equal (processor, threads, device or versions changed)"
-    )
+    # Each change since the beginning has its name.
+    assert done["exactness"] == "statistically equal (gymnasium, processor changed)"
+
+
+def test_a_change_that_an_earlier_version_marked_has_no_name():
+    marks = Marks(**{**asdict(Marks()), "platform_changed": True})
+    assert exactness.changed(marks) == "processor, threads, device or versions changed"
+    before = {"cpu": "one", "threads": 2, "torch": "1"}
+    exactness.note_platform(marks, before, {**before, "threads": 1})
+    assert "processor, threads, device or versions" in exactness.changed(marks)
+    assert asdict(Marks())["platform_changed"] is False  # as every checkpoint has it
 
 
 def test_what_an_older_checkpoint_does_not_say_is_as_before():
-    assert exactness.same_platform({"threads": 1}, {"threads": 1, "cpu": "x"})
-    assert not exactness.same_platform({"threads": 1, "cpu": "y"}, {"threads": 1, "cpu": "x"})
+    marks = Marks()
+    exactness.note_platform(marks, {"threads": 1}, {"threads": 1, "cpu": "x"})
+    assert marks.platform_changed is False
+    exactness.note_platform(marks, {"threads": 1, "cpu": "y"}, {"threads": 1, "cpu": "x"})
+    assert exactness.changed(marks) == "processor changed"

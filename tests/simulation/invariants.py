@@ -263,7 +263,8 @@ class Invariants:
         ]
         for process in commands:
             result = str(process.result)
-            away = any(f.for_s > 5.0 for f in plan.faults) or process.refused > 1
+            slept = process.host.held_at > process.started
+            away = slept or process.held_s > 5.0 or process.refused > 1
             if result.startswith("undecided") and " Superseded " not in result and not away:
                 self._broken(f"a command gave up without a reason: {result}")
         last = str(commands[-1].result) if commands else ""

@@ -249,7 +249,7 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
     """Replace all of it; yields a function that sets the world of the next schedule."""
     import importlib
 
-    from tests.simulation.threads import Inline, Module, Thread
+    from tests.simulation.threads import Module, Pool, Thread
 
     for module in MODULES:
         importlib.import_module(module)
@@ -268,7 +268,7 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
                 continue
             for attribute, real, ours in (
                 ("threading", threading, Module()),
-                ("ThreadPoolExecutor", ThreadPoolExecutor, Inline),
+                ("ThreadPoolExecutor", ThreadPoolExecutor, Pool),
                 ("Thread", threading.Thread, Thread),
                 ("local_home", None, _home),
                 ("boot_id", None, _boot),

@@ -107,6 +107,7 @@ class Plan:
         latency_s: Usual time of a request.
         study: Whether it is a study, of this many trials; 0: it is not.
         listing_lag_s: By how much the provider's listing is late.
+        slow_answers: Share of the store's answers that take seconds.
         faults: What goes wrong.
         skews: Host -> how far its clock is ahead, in seconds.
     """
@@ -123,6 +124,7 @@ class Plan:
     client_patience_s: float = 6.0
     boot_s: float = 5.0
     max_hours: float = 2.0
+    slow_answers: float = 0.01
     faults: list[Fault] = field(default_factory=list)
     skews: dict[str, float] = field(default_factory=dict)
 

@@ -50,7 +50,9 @@ def silent_ghost(plan: Plan, dice: random.Random) -> None:
 def machine_taken(plan: Plan, dice: random.Random) -> None:
     """A machine goes in the middle of its work, without notice."""
     at = _working(plan, dice, (8.0, 20.0, 60.0))
-    plan.faults += [Fault("preempt", round(at + 30.0 * n, 2), nth=1) for n in range(dice.choice([1, 2]))]
+    plan.faults += [
+        Fault("preempt", round(at + 30.0 * n, 2), nth=1) for n in range(dice.choice([1, 2]))
+    ]
 
 
 def broken_memory(plan: Plan, dice: random.Random) -> None:

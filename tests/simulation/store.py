@@ -153,7 +153,7 @@ class SimStore:
 def _do(verb: str, key: str, happen, *, changes: bool = False):  # type: ignore[no-untyped-def]
     now = world()
     latency = now.plan.latency_s * (0.5 + now.random.random())
-    if now.random.random() < 0.01:
+    if now.random.random() < now.plan.slow_answers:
         latency += now.random.choice([0.5, 2.0, 4.0])  # a slow answer
     return now.effect(
         "store",

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.load            # requests, heartbeats, ages: on the virtual clock
     python -m tests.benchmarks.load --cpu      # CPU time of the driver: in real processes
 
-The first one runs the real driver and workers in the world of ``tests.simulation``, and counts four
-minutes in which every run is at work. The second one runs the real driver alone, on an emulated
+The first one runs the real driver and workers in the world of ``tests.simulation``, and counts
+four minutes in which every run is at work. The second one runs the real driver alone, on an emulated
 bucket behind a delay; another process writes what 100 workers would.
 """
 

@@ -40,10 +40,11 @@ def nobody_knows(plan: Plan, dice: random.Random) -> None:
 
 def silent_ghost(plan: Plan, dice: random.Random) -> None:
     """A machine that is called gone is cut off, works on, and comes back with a result."""
-    at = _working(plan, dice, (20.0, 60.0))
+    _working(plan, dice, (60.0, 90.0))
+    at = round(SETUP_S + plan.boot_s + dice.uniform(0.0, 20.0), 2)
     plan.faults += [
         Fault("ghost", at, for_s=300.0),
-        Fault("outage", at, who="machine", for_s=dice.choice([45.0, 70.0]), service="store"),
+        Fault("outage", at, who="machine", for_s=dice.choice([25.0, 30.0]), service="store"),
     ]
 
 
@@ -78,7 +79,8 @@ def ended_while_renting(plan: Plan, dice: random.Random) -> None:
 def two_clocks(plan: Plan, dice: random.Random) -> None:
     """The command on a second machine, whose clock is wrong, while the first one works."""
     at = _working(plan, dice, (20.0, 60.0))
-    plan.skews = {dice.choice(["laptop", "office"]): dice.choice([-3600.0, -60.0, 60.0, 3600.0])}
+    wrong = [("office", 60.0), ("office", 3600.0), ("office", -3600.0), ("laptop", -3600.0)]
+    plan.skews = dict([dice.choice(wrong)])
     plan.faults.append(Fault("second_driver", at))
 
 
@@ -101,9 +103,13 @@ def lost_answer_of_a_claim(plan: Plan, dice: random.Random) -> None:
 
 
 def long_sleep(plan: Plan, dice: random.Random) -> None:
-    """A laptop is closed for longer than everything takes."""
-    at = _working(plan, dice, (2.0, 8.0, 20.0))
-    plan.faults.append(Fault("close_lid", at, for_s=round(dice.uniform(250.0, 900.0), 1)))
+    """A laptop is closed for longer than anything takes, or for as long as the work does."""
+    if dice.random() < 0.5:
+        plan.seeds, plan.workers, plan.study = 3, 1, 0
+        at, for_s = _working(plan, dice, (60.0,)), dice.uniform(200.0, 300.0)
+    else:
+        at, for_s = _working(plan, dice, (2.0, 8.0, 20.0)), dice.uniform(250.0, 900.0)
+    plan.faults.append(Fault("close_lid", at, for_s=round(for_s, 1)))
 
 
 def too_little_time(plan: Plan, dice: random.Random) -> None:

@@ -167,7 +167,7 @@ class Thread:
 
 
 class Pool(Executor):
-    """See ``ThreadPoolExecutor``: ``map`` works side by side; what is submitted is done at once."""
+    """See ``ThreadPoolExecutor``: ``map`` works side by side; a submitted task is done at once."""
 
     def __init__(self, max_workers: int = 1, *_: object, **__: object) -> None:
         self._most = max_workers

@@ -190,7 +190,9 @@ class GcpRehearsal(OnEmulator):
         person = [*_role("role.yaml", rights.DRIVER), *rights.BUCKET, "iam.serviceAccounts.actAs"]
         objects = [name for name in rights.BUCKET if ".objects." in name]
         prefix = str(self._values.get("prefix") or "")
-        where: Document = {"folder": f"{self._values['bucket']}/{prefix}/"} if prefix else {}
+        where: dict[str, Json] = (
+            {"folder": f"{self._values['bucket']}/{prefix}/"} if prefix else {}
+        )
         machine: list[Json] = [
             {
                 "permissions": [*_role("machine-role.yaml", rights.MACHINE)],

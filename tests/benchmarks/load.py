@@ -4,8 +4,8 @@
     python -m tests.benchmarks.load --cpu      # CPU time of the driver: in real processes
 
 The first one runs the real driver and workers in the world of ``tests.simulation``, and counts
-four minutes in which every run is at work. The second one runs the real driver alone, on an emulated
-bucket behind a delay; another process writes what 100 workers would.
+four minutes in which every run is at work. The second one runs the real driver alone, on an
+emulated bucket behind a delay; another process writes what 100 workers would.
 """
 
 from __future__ import annotations

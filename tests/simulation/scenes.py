@@ -40,8 +40,8 @@ def nobody_knows(plan: Plan, dice: random.Random) -> None:
 
 def silent_ghost(plan: Plan, dice: random.Random) -> None:
     """A machine that is called gone is cut off, works on, and comes back with a result."""
-    _working(plan, dice, (60.0, 90.0))
-    at = round(SETUP_S + plan.boot_s + dice.uniform(0.0, 20.0), 2)
+    _working(plan, dice, (90.0, 120.0))
+    at = round(SETUP_S + plan.boot_s + dice.uniform(8.0, 24.0), 2)
     plan.faults += [
         Fault("ghost", at, for_s=300.0),
         Fault("outage", at, who="machine", for_s=dice.choice([25.0, 30.0]), service="store"),

@@ -158,6 +158,7 @@ def main() -> None:
             ("commands given again after exit 4", str(again)),
         ],
     )
+    sys.exit(bool(lost or different or left))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 from drillyard.backend import Order
 from drillyard.errors import InfrastructureError
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.records import Phase, TicketRecord, WorkerRecord
+from drillyard.mailbox.records import Board, Phase, TicketRecord, WorkerRecord
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
 from drillyard.system.clock import SYSTEM
@@ -203,8 +203,21 @@ class Player(Worker):
         until = SYSTEM.monotonic() + self._train_s * (ticket.phase is Phase.TRAIN)
         while SYSTEM.monotonic() < until and self.up:
             self.say("ready")
+            self._tell(ticket, attempt)
             SYSTEM.wait(self.end, BEAT_S)
         return good_work(self, ticket, attempt)
+
+    def _tell(self, ticket: TicketRecord, attempt: int) -> None:
+        """Its progress, as a training's own thread writes it."""
+        board = Board(
+            run=ticket.run,
+            phase=ticket.phase,
+            attempt=attempt,
+            worker=self.worker,
+            beat=self._beats,
+            written_at=SYSTEM.now(),
+        )
+        self.mailbox.write(f"board/{ticket.run}.json", board)
 
     def _work(self) -> None:
         useful_at, beat_at = SYSTEM.monotonic(), 0.0

@@ -147,3 +147,39 @@ done
         until(lambda: machine(cloud, name)["gone"])
         assert len(cloud.ask("objects", bucket="written")) in (2, 3)
         compute.drop(group)
+
+
+class TestConflicts:
+    def test_a_group_that_is_being_made_takes_no_change(
+        self, compute: Compute, cloud: GcpEmulator
+    ) -> None:
+        template = compute.template()
+        before = cloud.state()["physics"]["operation_s"]
+        cloud.physics(operation_s=30.0)
+        try:
+            group = a_name()
+            body = {
+                "name": group,
+                "base_instance_name": group,
+                "instance_template": f"projects/{compute.project}/{template}",
+                "target_size": 0,
+            }
+            place = {"project": compute.project, "zone": ZONE}
+            managers = compute.instance_group_managers
+            managers.insert_unary(instance_group_manager_resource=body, **place)
+            for change in (
+                lambda: managers.resize_unary(instance_group_manager=group, size=1, **place),
+                lambda: managers.delete_unary(instance_group_manager=group, **place),
+            ):
+                with pytest.raises(errors.BadRequest, match="is not ready"):
+                    change()
+            cloud.advance(31.0)
+            managers.resize_unary(instance_group_manager=group, size=0, **place)
+            managers.resize_unary(instance_group_manager=group, size=0, **place)
+            cloud.physics(one_change_at_a_time=True)
+            with pytest.raises(errors.BadRequest, match="is not ready"):
+                managers.resize_unary(instance_group_manager=group, size=0, **place)
+            cloud.advance(31.0)
+        finally:
+            cloud.physics(operation_s=before, one_change_at_a_time=False)
+        compute.drop(group)

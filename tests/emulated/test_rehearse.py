@@ -131,6 +131,21 @@ def test_a_service_as_bad_as_it_can_be_changes_no_result(tmp_path: Path) -> None
     assert played["outage=5"] >= 1 and played["unreachable=2"] == 2
 
 
+def test_the_roles_that_ship_are_enough_for_an_experiment(tmp_path: Path) -> None:
+    """With conflicts beside them: a group that is being changed takes no second change."""
+    file = str(ROOT / "experiments" / "mock.yaml")
+    faults = ("--fault", "roles=shipped", "--fault", "form=one-change")
+    done = rehearse(tmp_path, file, "--on", "gcp", *BUDGET, "--json", *faults)
+    assert done.returncode == 0, done.stdout + done.stderr
+    account = json.loads(done.stdout)
+    assert account["left"] == [] and account["made"] >= 1
+
+
+def test_only_the_roles_that_ship_can_be_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="roles"):
+        GcpRehearsal("gcp", {}, parse_faults(["roles=owner"], FAULTS), tmp_path)
+
+
 @pytest.mark.slow
 def test_a_permission_that_nobody_has_is_named_and_nothing_is_made(tmp_path: Path) -> None:
     file = str(ROOT / "experiments" / "mock.yaml")
@@ -215,6 +230,7 @@ def test_every_fault_is_understood(tmp_path: Path) -> None:
         "soft-delete": "7",
         "denied": "compute.instances.delete",
         "form": "lost-row-goes",
+        "roles": "shipped",
     }
     faults = [
         Fault(name, values.get(name, "0.5" if "SHARE" in what else "2"))

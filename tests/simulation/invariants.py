@@ -155,11 +155,13 @@ class Invariants:
         ):
             self._broken(f"{lease} was written down as gone, and its machines exist")
 
-    def _healthy(self, process: Process, for_s: float) -> bool:
-        """Whether nothing has held a process up lately."""
+    def _healthy(self, process: Process, for_s: float, new: bool = False) -> bool:
+        """Whether nothing has held a process up lately; ``new``: it may have begun since."""
         world = self._world
         since = world.time - for_s
-        if process.held_at > since or process.host.held_at > since or process.started > since:
+        if process.held_at > since or process.host.held_at > since:
+            return False
+        if process.started > since and not new:
             return False
         return not any(
             f.kind == "outage" and f.at < world.time and f.at + f.for_s > since
@@ -202,7 +204,8 @@ class Invariants:
         self._seen.add(number)
         for process in self._world.living("driver"):
             before = process.pid == self._drivers.get(number - 1)
-            if before and self._healthy(process, 60.0) and process.result is None:
+            works = before and self._healthy(process, 60.0, new=True)
+            if works and process.result is None:
                 record = self._world.objects.data.get(f"toy/driver/{number - 1}.json")
                 if record and DriverRecord.from_bytes(record[0]).ended_at is None:
                     self._broken(
@@ -263,7 +266,8 @@ class Invariants:
         ]
         for process in commands:
             result = str(process.result)
-            away = any(f.for_s > 5.0 for f in plan.faults) or process.refused > 1
+            slept = process.host.held_at > process.started
+            away = slept or process.held_s > 5.0 or process.refused > 1
             if result.startswith("undecided") and " Superseded " not in result and not away:
                 self._broken(f"a command gave up without a reason: {result}")
         last = str(commands[-1].result) if commands else ""

@@ -7,6 +7,7 @@ Nothing of the product's own decisions is replaced. What is: the clock, process 
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import random
@@ -248,7 +249,7 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
     """Replace all of it; yields a function that sets the world of the next schedule."""
     import importlib
 
-    from tests.simulation.threads import Inline, Module, Thread
+    from tests.simulation.threads import Module, Pool, Thread
 
     for module in MODULES:
         importlib.import_module(module)
@@ -267,7 +268,7 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
                 continue
             for attribute, real, ours in (
                 ("threading", threading, Module()),
-                ("ThreadPoolExecutor", ThreadPoolExecutor, Inline),
+                ("ThreadPoolExecutor", ThreadPoolExecutor, Pool),
                 ("Thread", threading.Thread, Thread),
                 ("local_home", None, _home),
                 ("boot_id", None, _boot),
@@ -303,6 +304,8 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
             ("drillyard.driver.six_phases.Mirror", NoMirror),
             ("drillyard.runs.submit.git_state", lambda folder: (None, None)),
             ("drillyard.runs.submit.versions", dict),
+            ("drillyard.system.platform_info.versions", dict),  # reads many files
+            ("requests.sessions.get_environ_proxies", lambda *_, **__: {}),  # for each request
             *extra,
         ):
             put(target, value)
@@ -310,6 +313,8 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
         google.install(undo)
         azure.install(undo)
         state, level = random.getstate(), logging.root.manager.disable
+        gc.collect()
+        gc.freeze()  # what was imported: otherwise each collection goes through all of it
         logging.disable(logging.CRITICAL)
 
         def begin(world: World) -> None:
@@ -319,6 +324,7 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
         try:
             yield begin
         finally:
+            gc.unfreeze()
             _world.clear()
             random.setstate(state)
             logging.disable(level)

@@ -23,8 +23,11 @@ EVENTS = (
         "add_seed",
         "raise_budget",
         "repeat",
+        "freeze",
     ),
 )
+DESKS = ("laptop", "office", "clone")
+"""Hosts of commands; every other host was rented, and an outage calls it ``machine``."""
 PLACES = {
     "driver": (
         *("", "driver/", "experiment.json", "run.json", "queue/", "cancel.json"),
@@ -104,6 +107,7 @@ class Plan:
         latency_s: Usual time of a request.
         study: Whether it is a study, of this many trials; 0: it is not.
         listing_lag_s: By how much the provider's listing is late.
+        slow_answers: Share of the store's answers that take seconds.
         faults: What goes wrong.
         skews: Host -> how far its clock is ahead, in seconds.
     """
@@ -120,6 +124,7 @@ class Plan:
     client_patience_s: float = 6.0
     boot_s: float = 5.0
     max_hours: float = 2.0
+    slow_answers: float = 0.01
     faults: list[Fault] = field(default_factory=list)
     skews: dict[str, float] = field(default_factory=dict)
 
@@ -133,7 +138,7 @@ class Plan:
             f.kind == "outage"
             and f.at <= now < f.at + f.for_s
             and f.service in ("", service)
-            and f.who in ("", host)
+            and (f.who in ("", host) or (f.who == "machine" and host not in DESKS))
             for f in self.faults
         )
 
@@ -161,6 +166,8 @@ class Plan:
 
 def draw(seed: int, backend: str | None = None) -> Plan:
     """The plan of a seed."""
+    from tests.simulation.scenes import SCENES
+
     dice = random.Random(f"plan/{seed}")
     plan = Plan(
         seed,
@@ -175,25 +182,15 @@ def draw(seed: int, backend: str | None = None) -> Plan:
         boot_s=dice.choice([2.0, 10.0, 30.0]),
         max_hours=dice.choice([2.0, 2.0, 2.0, 2.0, 0.05]),
     )
+    scene = dice.choice(SCENES) if dice.random() < 0.6 else None
+    if scene is not None:
+        scene(plan, dice)
     span = 30.0 + plan.boot_s + plan.duration_s * plan.seeds * 2
-    for _ in range(dice.choice([1, 2, 3, 4, 6])):
+    for _ in range(dice.choice([1, 2, 3, 4, 6]) if scene is None else dice.choice([0, 0, 1, 2])):
         plan.faults.append(_fault(dice, span))
-    if dice.random() < 0.2:
-        # The command on another machine while the first one sleeps.
-        slept = Fault("close_lid", round(dice.uniform(1.0, span), 2), for_s=120.0)
-        plan.faults += [slept, Fault("second_driver", slept.at + dice.choice([35.0, 60.0, 110.0]))]
-    if dice.random() < 0.4:
+    if not plan.skews and dice.random() < (0.4 if scene is None else 0.1):
         skewed = dice.choice(["laptop", "office", "vm1", "vm2"])
         plan.skews = {skewed: dice.choice([-3600.0, -40.0, 40.0, 3600.0])}
-    if dice.random() < 0.1:
-        # The same, with the first one held up in the middle of renting or of ending a lease.
-        where = dice.choice(
-            ["intent.json", "intent.json", "rented.json", "gone.json", "provision"]
-        )
-        kind = dice.choice(["sleep-before", "sleep-after"])
-        service = "cloud" if where == "provision" else "store"
-        held = Fault(kind, 0.0, who="driver", where=where, for_s=150.0, service=service)
-        plan.faults += [held, Fault("second_driver", dice.choice([40.0, 70.0, 110.0]))]
     plan.faults.sort(key=lambda f: f.at)
     return plan
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from drillyard.backend import Cost, Delays, Lease, Liveness, Order, Trait
+from drillyard.backend.translation import translating
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ControlPlaneError
 from drillyard.findings import Finding
@@ -116,17 +117,15 @@ class SimCloud:
         for process in list(vm.host.processes.values()):
             process.die()
 
-    def listed(self) -> list[Order]:
-        """Orders of leases with machines, as a late listing shows them."""
+    def listed(self) -> list[Vm]:
+        """Machines, as a late listing shows them."""
         then = self.world.time - self.world.plan.listing_lag_s * self.world.random.random()
-        found = {
-            v.order.lease_id: v.order
-            for v in self.vms
-            if v.born_at <= then and (v.gone_at is None or v.gone_at > then)
-        }
-        return list(found.values())
+        return [
+            v for v in self.vms if v.born_at <= then and (v.gone_at is None or v.gone_at > then)
+        ]
 
 
+@translating()
 class SimBackend:
     """The backend of the simulated provider."""
 
@@ -189,18 +188,20 @@ class SimBackend:
         """Machines pull."""
 
     def teardown(self, lease: Lease) -> None:
-        """Ask for the end of every machine of a lease."""
+        """Ask for the end of every machine of a lease that the listing shows."""
         cloud = world().cloud
 
         def end() -> None:
-            for vm in cloud.alive(lease.lease_id):
-                cloud.end(vm, 5.0 + 10.0 * world().random.random())
+            for vm in cloud.listed():
+                if vm.lease == lease.lease_id:
+                    cloud.end(vm, 5.0 + 10.0 * world().random.random())
 
         _call(f"teardown {lease.lease_id}", end, changes=True)
 
     def leases(self) -> Iterator[Lease]:
         """What the provider lists."""
-        for order in _call("list leases", world().cloud.listed):
+        found = {vm.lease: vm.order for vm in _call("list leases", world().cloud.listed)}
+        for order in found.values():
             yield _lease(order)
 
     def estimate(self, order: Order) -> Cost:
@@ -239,5 +240,8 @@ def _call(what: str, happen, *, changes: bool = False):  # type: ignore[no-untyp
         happen,
         latency_s=0.2 * (0.5 + now.random.random()),
         changes=changes,
-        fail=lambda why: ControlPlaneError(f"simulated provider: {why} ({what})"),
+        # A provider's library may raise what drillyard does not know.
+        fail=lambda why: now.random.choice([ControlPlaneError, ConnectionResetError])(
+            f"simulated provider: {why} ({what})"
+        ),
     )

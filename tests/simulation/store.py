@@ -6,6 +6,7 @@ fail before or after its effect, and its client gives up after a while without t
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +22,26 @@ class Objects:
 
     def __init__(self) -> None:
         self.data: dict[str, tuple[bytes, float]] = {}
+        self._keys: list[str] = []
+
+    def put(self, key: str, data: bytes, stamp: float) -> None:
+        """Write an object."""
+        if key not in self.data:
+            bisect.insort(self._keys, key)
+        self.data[key] = (bytes(data), stamp)
+
+    def remove(self, key: str) -> None:
+        """Remove an object, if it is there."""
+        if self.data.pop(key, None) is not None:
+            del self._keys[bisect.bisect_left(self._keys, key)]
 
     def under(self, prefix: str) -> list[str]:
         """Keys with a prefix, sorted."""
-        return sorted(k for k in self.data if k.startswith(prefix))
+        keys = self._keys
+        first = last = bisect.bisect_left(keys, prefix)
+        while last < len(keys) and keys[last].startswith(prefix):
+            last += 1
+        return keys[first:last]
 
 
 class SimStore:
@@ -63,7 +80,7 @@ class SimStore:
         check_key(key)
 
         def write() -> None:
-            self._objects[key] = (bytes(data), self._stamp())
+            world().objects.put(key, data, self._stamp())
             world().after_change(key)
 
         _do("put", key, write, changes=True)
@@ -76,7 +93,7 @@ class SimStore:
             there = self._objects.get(key)
             if there is not None:
                 return there[0] == data
-            self._objects[key] = (bytes(data), self._stamp())
+            world().objects.put(key, data, self._stamp())
             world().after_change(key)
             return True
 
@@ -109,7 +126,7 @@ class SimStore:
         check_key(key)
 
         def remove() -> None:
-            self._objects.pop(key, None)
+            world().objects.remove(key)
             world().after_change(key)
 
         _do("delete", key, remove, changes=True)
@@ -136,7 +153,7 @@ class SimStore:
 def _do(verb: str, key: str, happen, *, changes: bool = False):  # type: ignore[no-untyped-def]
     now = world()
     latency = now.plan.latency_s * (0.5 + now.random.random())
-    if now.random.random() < 0.01:
+    if now.random.random() < now.plan.slow_answers:
         latency += now.random.choice([0.5, 2.0, 4.0])  # a slow answer
     return now.effect(
         "store",

@@ -166,11 +166,11 @@ class Thread:
             fiber.joiners.remove(me)
 
 
-class Inline(Executor):
-    """An executor that does the work at once."""
+class Pool(Executor):
+    """See ``ThreadPoolExecutor``: ``map`` works side by side; a submitted task is done at once."""
 
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
+    def __init__(self, max_workers: int = 1, *_: object, **__: object) -> None:
+        self._most = max_workers
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Do it now."""
@@ -182,8 +182,23 @@ class Inline(Executor):
         return done
 
     def map(self, fn: Callable[..., Any], *items: Iterable[Any], **_: Any) -> Any:
-        """Do it for each, lazily as the real one promises results."""
-        return iter([fn(*each) for each in zip(*items, strict=False)])
+        """Do it for each, in fibers; results and errors in order."""
+        waiting = list(enumerate(zip(*items, strict=False)))
+        done: dict[int, Future[Any]] = {}
+
+        def work() -> None:
+            while waiting:
+                number, each = waiting.pop(0)
+                done[number] = self.submit(fn, *each)
+
+        many = len(waiting)
+        helpers = [Thread(target=work) for _ in range(min(self._most, many) - 1)]
+        for helper in helpers:
+            helper.start()
+        work()
+        for helper in helpers:
+            helper.join()
+        return iter([done[number].result() for number in range(many)])
 
 
 class Module:

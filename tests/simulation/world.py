@@ -91,6 +91,8 @@ class Process:
         self.effects = 0
         self.refused = 0
         """Requests of it that failed."""
+        self.held_s = 0.0
+        """For how long it was held up: suspended, or without an answer, besides its host."""
         host.processes[self.pid] = self
         world.processes.append(self)
 
@@ -101,6 +103,7 @@ class Process:
 
     def pause(self, seconds: float) -> None:
         """As after SIGSTOP, and SIGCONT later."""
+        self.held_s += seconds
         self.paused_until = self.held_at = max(self.paused_until, self.world.time + seconds)
 
     def die(self) -> None:
@@ -346,6 +349,7 @@ class World:
             if self.plan.away(service, process.host.name, self.time):
                 self.counts["away"] += 1
                 process.held_at = self.time
+                process.held_s += self.plan.client_patience_s
                 raise fail("away")
         if changes and service == "cloud":
             self.before_cloud_change(process, what)

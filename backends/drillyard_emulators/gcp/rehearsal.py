@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from drillyard.documents.json_types import JsonObject
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import DrillyardError
 from drillyard_emulators.http.fields import Document, Fields
 from drillyard_emulators.http.handle import GcpEmulator
@@ -47,14 +47,21 @@ FAULTS = {
     "rate": "NUMBER of changes a second that one object of the bucket takes; more: 429",
     "soft-delete": "DAYS that the bucket keeps what is deleted, and has it paid for",
     "denied": "PERMISSION that is refused to all",
-    "form": "lost-row-goes: a machine that was taken away leaves its group's list at once",
+    "roles": "shipped: you and the machines have the role files that drillyard ships, no more",
+    "form": "lost-row-goes: a machine that was taken away leaves its group's list at once; "
+    "one-change: a group takes one change at a time",
 }
 ALWAYS = (
-    "a create of a name that is taken, and a change of a group that is being deleted, is refused",
+    "a create of a name that is taken is refused",
+    "a change of a group that is being made or deleted is refused, and so is a group of a "
+    "template that is being made",
     "a template that a group uses cannot be deleted",
     "a machine gets a token of its own service account only",
 )
-_FORMS: dict[str, Document] = {"lost-row-goes": {"lost_stay_listed": False}}
+_FORMS: dict[str, Document] = {
+    "lost-row-goes": {"lost_stay_listed": False},
+    "one-change": {"one_change_at_a_time": True},
+}
 _API = r" (compute|storage)\.googleapis\.com"
 _CHANGES = r"^(POST|PUT|PATCH|DELETE)" + _API
 _SHARES: dict[str, Document] = {
@@ -131,6 +138,9 @@ class GcpRehearsal(OnEmulator):
             self._cloud.physics(operation_s=0.2, retry_s=1.0)
             for verb, arguments in merged(calls):
                 self._cloud.ask(verb, **arguments)
+            if any(fault.name == "roles" for fault in faults):
+                self._cloud.ask("bucket", name=bucket)  # the role of a person makes none
+                self._cloud.ask("project", granted=self._shipped_roles())
         except BaseException:
             self._cloud.close()
             raise
@@ -173,6 +183,28 @@ class GcpRehearsal(OnEmulator):
             "export", bucket=self._values["bucket"], folder=str(folder.absolute()), prefix=prefix
         )
 
+    def _shipped_roles(self) -> Document:
+        """What the guide tells users to grant to themselves and to the machines."""
+        from drillyard_backends.gcp import rights
+
+        person = [*_role("role.yaml", rights.DRIVER), *rights.BUCKET, "iam.serviceAccounts.actAs"]
+        objects = [name for name in rights.BUCKET if ".objects." in name]
+        prefix = str(self._values.get("prefix") or "")
+        where: dict[str, Json] = (
+            {"folder": f"{self._values['bucket']}/{prefix}/"} if prefix else {}
+        )
+        machine: list[Json] = [
+            {
+                "permissions": [*_role("machine-role.yaml", rights.MACHINE)],
+                "condition": rights.machine_condition(
+                    str(self._values.get("group_prefix") or "dy")
+                ),
+            },
+            {"permissions": [*objects], **where},
+        ]
+        user = f"user@{self._cloud.project}.iam.gserviceaccount.com"
+        return {user: [*person], str(self._values["service_account"]): machine}
+
     def _furnish(self) -> None:
         """What the user's settings name is there: accounts, images, networks, a template."""
         accounts = [self._values["service_account"], self._cloud.service_account]
@@ -181,6 +213,15 @@ class GcpRehearsal(OnEmulator):
         self._cloud.ask("catalogue", images=["*"], networks=["*"])
         if template := self._values.get("template"):
             self._cloud.ask("template", name=template)
+
+
+def _role(file: str, otherwise: Sequence[str]) -> list[str]:
+    """The permissions of a role file; without a checkout what the package knows of it."""
+    path = Path(__file__).parents[3] / "deployments" / "gcp" / file
+    if not path.is_file():
+        return [*otherwise]
+    lines = path.read_text("utf-8").partition("includedPermissions:")[2].splitlines()
+    return [line.removeprefix("- ").strip() for line in lines if line.startswith("- ")]
 
 
 class _Prices:
@@ -248,6 +289,9 @@ def _call(fault: Fault, bucket: str, seed: int) -> tuple[str, Document]:
         from drillyard_backends.gcp import rights
 
         return "project", {"denied": [one_of(fault, (*rights.DRIVER, *rights.BUCKET))]}
+    if name == "roles":
+        one_of(fault, ("shipped",))
+        return "project", {}  # see ``_shipped_roles``
     if name == "form":
         return "physics", _FORMS[one_of(fault, _FORMS)]
     if name in EVENTS:

@@ -104,7 +104,7 @@ class Driver:
             self.stopping,
             say=self._on_line,
         )
-        beats = Heartbeat(self._lock, self._watcher.fail).step
+        beats = Heartbeat(self._lock, self._watcher.fail, pace(mailbox.store)).step
         self._heartbeat = Loop("drillyard-heartbeat", beats, clock)
         self._loops: list[Loop] = []
         self.times = PhaseTimes(clock)

@@ -18,10 +18,17 @@ class Heartbeat:
     Args:
         lock: The driver's lock, which has the record.
         on_superseded: Called once when another driver took over.
+        pace_s: Pace of the store, in seconds: each request to a bucket costs money.
     """
 
-    def __init__(self, lock: DriverLock, on_superseded: Callable[[Superseded], None]) -> None:
+    def __init__(
+        self,
+        lock: DriverLock,
+        on_superseded: Callable[[Superseded], None],
+        pace_s: float = 0.0,
+    ) -> None:
         self._lock = lock
+        self._every_s = max(BEAT_S, 2 * pace_s)
         self._on_superseded = on_superseded
         self._said = ""
 
@@ -42,4 +49,4 @@ class Heartbeat:
             if self._said:
                 log.warning("the mailbox can be written again")
             self._said = ""
-        return BEAT_S
+        return self._every_s

@@ -212,7 +212,7 @@ class Tender:
     ) -> None:
         self._watcher = watcher
         self._tend = tend
-        self._pause_s = max(TEND_S, 2 * pace_s)
+        self._pause_s = max(TEND_S, 3 * pace_s)
         self._patience = watcher.patience()
 
     def step(self, now: float) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from drillyard.errors import RunFailed
+from drillyard.errors import DrillyardError, RunFailed, TimedOut
 from drillyard.mailbox.mailbox import trial_id
 from drillyard.mailbox.records import StudyState, TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
@@ -42,12 +42,23 @@ def line(
 
 def too_often(
     state: StudyState, outcomes: Mapping[int, TrialOutcome], study: StudySpec
-) -> RunFailed:
-    """The error that too many trials, or all of them, have failed."""
+) -> DrillyardError:
+    """The error that too many trials, or all of them, have failed.
+
+    Returns:
+        ``TimedOut`` if a limit ended each of them: then nothing is wrong with the trials, and the
+        same command continues them. Otherwise ``RunFailed``.
+    """
     bad = [o for n, o in sorted(outcomes.items()) if o.status in (Status.FAILED, Status.TIMED_OUT)]
-    lines = [f"  {trial_id(o.number)}: {o.message}" for o in bad[:MOST_LINES]]
+    lines = "\n".join(f"  {trial_id(o.number)}: {o.message}" for o in bad[:MOST_LINES])
+    if all(o.status is Status.TIMED_OUT for o in bad):
+        return TimedOut(
+            f"a limit ended {len(bad)} of {state.chosen} trials\n{lines}",
+            hint="raise it and run the same command again: it continues these trials from their "
+            "last checkpoints",
+        )
     return RunFailed(
-        f"{state.failed} of {state.chosen} trials have failed\n" + "\n".join(lines),
+        f"{state.failed} of {state.chosen} trials have failed\n{lines}",
         hint=f"fix their causes, or allow more with study.max_failures (now "
         f"{study.failures_allowed})",
     )

@@ -19,7 +19,7 @@ from drillyard.runs.submit import Trial
 from drillyard.studies.choosers import Choice
 from drillyard.system.clock import Clock
 
-TRY_AGAIN = (Cause.INFRASTRUCTURE, Cause.PREEMPTION)
+TRY_AGAIN = (Cause.INFRASTRUCTURE, Cause.PREEMPTION, Cause.TIME_LIMIT)
 """The same command tries a trial again that ended for these causes; others have failed."""
 
 

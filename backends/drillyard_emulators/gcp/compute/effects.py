@@ -59,6 +59,25 @@ class Effects:
         )
         return operations.document(operation)
 
+    def must_be_ready(self, call: Call, key: str) -> None:
+        """Refuse a change of what is being made, and on demand of what is being changed.
+
+        "This operation is marked as DONE when the group is created", says the reference of
+        ``instanceGroupManagers.insert``: before that there may be none. Refusals are reported by
+        others (G43 of the assumptions); whether a group takes several changes at once is assumed.
+
+        Raises:
+            Refusal: 400 ``resourceNotReady``.
+        """
+        operations = self._world.operations
+        if operations.replay(f"{call.method} {call.where}", call.request.query.get("requestId")):
+            return
+        other = operations.changing(key)
+        alone = self._world.physics.one_change_at_a_time
+        if other is not None and (other.kind == "insert" or alone):
+            text = f"The resource 'projects/{self._world.project.project_id}/{key}' is not ready"
+            raise Refusal(400, "resourceNotReady", text)
+
     def missing(self, what: str) -> Refusal:
         """404."""
         text = f"The resource 'projects/{self._world.project.project_id}/{what}' was not found"

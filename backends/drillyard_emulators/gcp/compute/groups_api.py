@@ -52,6 +52,7 @@ class GroupsApi(Effects):
         template = local(text(body, "instanceTemplate") or text(versions[0], "instanceTemplate"))
         if template not in world.templates:
             raise self.missing(template or "global/instanceTemplates")
+        self.must_be_ready(call, template)
         zones = self._zones_of(call, body)
         return self.do(
             call, "insert", key, lambda: world.groups.create(call.where, body, zones, template)
@@ -79,10 +80,13 @@ class GroupsApi(Effects):
             raise self.missing(key)
         return found
 
-    def _steady(self, group: Group) -> Group:
+    def _steady(self, call: Call) -> Group:
+        """The group, unless it is being made or deleted."""
+        group = self._found_group(call)
         if group.deleting:
             text = f"The resource '{group.key}' is not ready"
             raise Refusal(400, "resourceNotReady", text)
+        self.must_be_ready(call, group.key)
         return group
 
     def _groups(self, call: Call) -> Document:
@@ -105,6 +109,8 @@ class GroupsApi(Effects):
 
     def _delete_group(self, call: Call) -> Document:
         world, group = self._world, self._found_group(call)
+        if not group.deleting:
+            self.must_be_ready(call, group.key)
         return self.do(
             call,
             "delete",
@@ -114,7 +120,7 @@ class GroupsApi(Effects):
         )
 
     def _create(self, call: Call) -> Document:
-        world, group = self._world, self._steady(self._found_group(call))
+        world, group = self._world, self._steady(call)
         wanted = members(call.body, "instances")
         kind = "compute.instanceGroupManagers.createInstances"
         for one in wanted:
@@ -122,7 +128,7 @@ class GroupsApi(Effects):
         return self.do(call, kind, group.key, lambda: world.groups.create_instances(group, wanted))
 
     def _delete_managed(self, call: Call) -> Document:
-        world, group = self._world, self._steady(self._found_group(call))
+        world, group = self._world, self._steady(call)
         links = texts(call.body, "instances")
         for link in links:
             if not _INSTANCE.fullmatch(link):
@@ -145,13 +151,13 @@ class GroupsApi(Effects):
         )
 
     def _resize(self, call: Call) -> Document:
-        world, group = self._world, self._steady(self._found_group(call))
+        world, group = self._world, self._steady(call)
         size = int(call.request.query.get("size") or 0)
         kind = "compute.instanceGroupManagers.resize"
         return self.do(call, kind, group.key, lambda: world.groups.resize(group, size))
 
     def _set_template(self, call: Call) -> Document:
-        world, group = self._world, self._steady(self._found_group(call))
+        world, group = self._world, self._steady(call)
         template = local(str(call.body.get("instanceTemplate") or ""))
         if template not in world.templates:
             raise self.missing(template)

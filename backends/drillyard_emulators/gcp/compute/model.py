@@ -204,6 +204,7 @@ class Physics(BaseModel):
             status (no page says so); False: its row goes, and the group keeps its size.
         unreachable: Places (``zones/Z``) that lists of all places cannot reach: what they have is
             left out, and a warning in its place says so.
+        one_change_at_a_time: A group refuses a change while the operation of another one runs.
         processes: Machines run their start-up script; without, they only exist.
         skew_s: By how much machines' own clocks are wrong (in their metadata server's dates).
         stockouts: Places without machines.
@@ -223,6 +224,7 @@ class Physics(BaseModel):
     unreachable: list[str] = Field(default_factory=list)
     unreachable_lists: int = 0
     lost_stay_listed: bool = True
+    one_change_at_a_time: bool = False
     processes: bool = True
     skew_s: float = 0.0
     stockouts: list[StockOut] = Field(default_factory=list)

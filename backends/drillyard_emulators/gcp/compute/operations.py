@@ -53,6 +53,8 @@ class Operations:
         self.changed = threading.Condition(lock)
         self._found: dict[str, Operation] = {}
         self._requests: dict[tuple[str, str], Operation] = {}
+        self._of: dict[str, list[Operation]] = {}
+        """Operations that may not have ended, by resource."""
         self._next = 1_700_000_000_000
 
     def replay(self, method: str, request_id: str | None) -> Operation | None:
@@ -78,9 +80,18 @@ class Operations:
             self._next, where, kind, target, user or "", now, now + takes_s, errors or [], finished
         )
         self._found[operation.name] = operation
+        unended = [one for one in self._of.get(target, []) if one.ended is None]
+        self._of[target] = [*unended, operation]
         if request_id:
             self._requests[(method, request_id)] = operation
         return operation
+
+    def changing(self, target: str) -> Operation | None:
+        """The newest operation on a resource that has not ended."""
+        for operation in reversed(self._of.get(target, [])):
+            if not self.done(operation):
+                return operation
+        return None
 
     def get(self, where: str, name: str) -> Operation:
         """An operation.

@@ -1,0 +1,153 @@
+"""Combinations of faults that hit one part of the product, and that chance alone draws too rarely.
+
+Each function changes a plan. Times are counted from when the first worker can have begun.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from tests.simulation.plan import Fault, Plan
+
+SETUP_S = 8.0
+"""From the command to the request for machines, and from a machine's boot to its first claim."""
+
+
+def _working(plan: Plan, dice: random.Random, duration_s: tuple[float, ...]) -> float:
+    """A moment in the first training; how long it lasts is drawn again."""
+    plan.duration_s = dice.choice(duration_s)
+    return round(SETUP_S + plan.boot_s + dice.uniform(0.0, 0.8) * plan.duration_s, 2)
+
+
+def silent_worker(plan: Plan, dice: random.Random) -> None:
+    """A worker is not heard of for a while, and goes on."""
+    at, for_s = _working(plan, dice, (20.0, 60.0)), dice.uniform(45.0, 200.0)
+    kind = dice.choice(["pause", "freeze", "outage"])
+    who = {"pause": "worker", "outage": "machine"}.get(kind, "")
+    service = "store" if kind == "outage" else ""
+    plan.faults.append(Fault(kind, at, who=who, for_s=round(for_s, 1), service=service))
+
+
+def nobody_knows(plan: Plan, dice: random.Random) -> None:
+    """The workers are silent, and the provider does not answer the driver."""
+    at, for_s = _working(plan, dice, (20.0, 60.0)), round(dice.uniform(60.0, 150.0), 1)
+    plan.faults += [
+        Fault("outage", at, who="machine", for_s=for_s, service="store"),
+        Fault("outage", at, who="laptop", for_s=for_s, service="cloud"),
+    ]
+
+
+def silent_ghost(plan: Plan, dice: random.Random) -> None:
+    """A machine that is called gone is cut off, works on, and comes back with a result."""
+    _working(plan, dice, (90.0, 120.0))
+    at = round(SETUP_S + plan.boot_s + dice.uniform(8.0, 24.0), 2)
+    plan.faults += [
+        Fault("ghost", at, for_s=300.0),
+        Fault("outage", at, who="machine", for_s=dice.choice([25.0, 30.0]), service="store"),
+    ]
+
+
+def machine_taken(plan: Plan, dice: random.Random) -> None:
+    """A machine goes in the middle of its work, without notice."""
+    at = _working(plan, dice, (8.0, 20.0, 60.0))
+    plan.faults += [
+        Fault("preempt", round(at + 30.0 * n, 2), nth=1) for n in range(dice.choice([1, 2]))
+    ]
+
+
+def broken_memory(plan: Plan, dice: random.Random) -> None:
+    """Trainings crash one after the other."""
+    at = _working(plan, dice, (8.0, 20.0))
+    plan.faults.append(Fault("crash_loop", at, for_s=dice.choice([30.0, 120.0])))
+
+
+def cancelled_without_driver(plan: Plan, dice: random.Random) -> None:
+    """An order to stop, while the driver is dead or sleeps."""
+    plan.seeds, plan.workers, plan.study = 3, 1, 0
+    at = _working(plan, dice, (20.0, 60.0))
+    gone = dice.choice([Fault("close_lid", at, for_s=400.0), Fault("kill", at, who="driver")])
+    plan.faults += [gone, Fault("cancel", at + 1.0)]
+
+
+def ended_while_renting(plan: Plan, dice: random.Random) -> None:
+    """The end is wanted just when new machines exist that no listing shows."""
+    plan.listing_lag_s, plan.boot_s = 10.0, dice.choice([10.0, 30.0])
+    plan.faults.append(Fault("cancel", dice.uniform(2.0, 8.0)))
+
+
+def two_clocks(plan: Plan, dice: random.Random) -> None:
+    """The command on a second machine, whose clock is wrong, while the first one works."""
+    at = _working(plan, dice, (20.0, 60.0))
+    wrong = [("office", 60.0), ("office", 3600.0), ("office", -3600.0), ("laptop", -3600.0)]
+    plan.skews = dict([dice.choice(wrong)])
+    plan.faults.append(Fault("second_driver", at))
+
+
+def cloned(plan: Plan, dice: random.Random) -> None:
+    """The command in a container with the host's name, while the first one works."""
+    plan.faults.append(Fault("clone", _working(plan, dice, (8.0, 20.0))))
+
+
+def one_bad_answer(plan: Plan, dice: random.Random) -> None:
+    """The provider refuses or loses one request of the driver, and works."""
+    kind, nth = dice.choice(["refuse", "lose-answer"]), dice.choice([0, 0, 1, 2, 3, 5, 8, 13])
+    plan.faults.append(Fault(kind, 0.0, who="driver", nth=nth, service="cloud"))
+
+
+def lost_answer_of_a_claim(plan: Plan, dice: random.Random) -> None:
+    """A worker does not hear whether it has a ticket, or whether its ending was taken."""
+    where, who = dice.choice([("claims/", "worker"), (".ended.json", "ticket")])
+    kind, nth = dice.choice(["lose-answer", "lose-answer", "refuse"]), dice.choice([0, 1, 2, 4])
+    plan.faults.append(Fault(kind, 0.0, who=who, where=where, nth=nth, service="store"))
+
+
+def long_sleep(plan: Plan, dice: random.Random) -> None:
+    """A laptop is closed for longer than anything takes, or for as long as the work does."""
+    if dice.random() < 0.5:
+        plan.seeds, plan.workers, plan.study = 3, 1, 0
+        at, for_s = _working(plan, dice, (60.0,)), dice.uniform(200.0, 300.0)
+    else:
+        at, for_s = _working(plan, dice, (2.0, 8.0, 20.0)), dice.uniform(250.0, 900.0)
+    plan.faults.append(Fault("close_lid", at, for_s=round(for_s, 1)))
+
+
+def too_little_time(plan: Plan, dice: random.Random) -> None:
+    """The limit comes before the end."""
+    plan.max_hours, plan.seeds, plan.duration_s = 0.05, 3, 60.0
+    plan.workers = dice.choice([1, 2])
+
+
+def asleep_and_driven_elsewhere(plan: Plan, dice: random.Random) -> None:
+    """The command on another machine while the first one sleeps."""
+    at = _working(plan, dice, (8.0, 20.0, 60.0))
+    slept = Fault("close_lid", round(dice.uniform(1.0, at), 2), for_s=120.0)
+    plan.faults += [slept, Fault("second_driver", slept.at + dice.choice([35.0, 60.0, 110.0]))]
+
+
+def held_up_while_renting(plan: Plan, dice: random.Random) -> None:
+    """The same, with the first one held up in the middle of renting or of ending a lease."""
+    where = dice.choice(["intent.json", "intent.json", "rented.json", "gone.json", "provision"])
+    kind = dice.choice(["sleep-before", "sleep-after"])
+    service = "cloud" if where == "provision" else "store"
+    held = Fault(kind, 0.0, who="driver", where=where, for_s=150.0, service=service)
+    plan.faults += [held, Fault("second_driver", dice.choice([40.0, 70.0, 110.0]))]
+
+
+SCENES: tuple[Callable[[Plan, random.Random], None], ...] = (
+    silent_worker,
+    nobody_knows,
+    silent_ghost,
+    machine_taken,
+    broken_memory,
+    cancelled_without_driver,
+    ended_while_renting,
+    two_clocks,
+    cloned,
+    one_bad_answer,
+    lost_answer_of_a_claim,
+    long_sleep,
+    too_little_time,
+    asleep_and_driven_elsewhere,
+    held_up_while_renting,
+)

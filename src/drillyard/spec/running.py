@@ -187,7 +187,7 @@ class PerRun(Strict):
 
 
 class ParametersSpec(Strict):
-    """Named values of the experiment; see docs/how-to/parameters.md."""
+    """Named values of the experiment."""
 
     const_args: dict[str, Any] = Field(
         default_factory=dict, description="Name: value; changed by globals or `--name value`."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.errors import ConfigErrors
+from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.spec.load import load
 
 BASE = "schema: 1\nname: t\nworkload: mock\nbackend: local\nseeds: [1]\nmock: {points: 10}\n"
@@ -15,9 +15,10 @@ BASE = "schema: 1\nname: t\nworkload: mock\nbackend: local\nseeds: [1]\nmock: {p
 def refused(tmp_path: Path, tracking: str) -> dict[str, str]:
     file = tmp_path / "t.yaml"
     file.write_text(f"{BASE}tracking: {tracking}\n")
-    with pytest.raises(ConfigErrors) as caught:
+    with pytest.raises((ConfigError, ConfigErrors)) as caught:
         load(file)
-    return {str(e.field): str(e) for e in caught.value.errors}
+    found = caught.value.errors if isinstance(caught.value, ConfigErrors) else [caught.value]
+    return {str(e.field): str(e.but(shows_fix=True)) for e in found}
 
 
 def test_everything_that_cannot_be_is_said_at_once(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Everything that the author of a plug-in imports, in one module.
 
-Backends, simulators, learners, baselines, workloads, stores and choosers use the names below;
-docs/how-to/plugins.md shows how. Other modules of drillyard may change between versions. The tests
-of a plug-in import their suite from ``drillyard.testing``.
+Backends, simulators, learners, baselines, workloads, stores, choosers and trackers use the names
+below; docs/how-to/plugins.md shows how. Other modules of drillyard may change between versions.
+The tests of a plug-in import their suite from ``drillyard.testing``.
 """
 
 from __future__ import annotations
@@ -67,6 +67,9 @@ from drillyard.spec import ExperimentSpec
 from drillyard.studies.choosers import Choice, Chooser, ChooserKind, Memoryless
 from drillyard.studies.factory import checked as checked_study
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.tracking.curves import CurveTracker
+from drillyard.tracking.sync_report import SyncReport
+from drillyard.tracking.tracker import CurveWriter, Row, RunFacts, Tracker
 
 __all__ = [
     "SYSTEM",
@@ -83,6 +86,8 @@ __all__ = [
     "ControlPlaneError",
     "CorruptObject",
     "Cost",
+    "CurveTracker",
+    "CurveWriter",
     "Delays",
     "DrillyardError",
     "ExperimentSpec",
@@ -120,7 +125,9 @@ __all__ = [
     "ProtectsLeases",
     "ProvidesStore",
     "RefreshesPrices",
+    "Row",
     "RunContext",
+    "RunFacts",
     "RunFailed",
     "Severity",
     "SignInRefused",
@@ -130,7 +137,9 @@ __all__ = [
     "Store",
     "StoreUnavailable",
     "StreamWriter",
+    "SyncReport",
     "TendsLeases",
+    "Tracker",
     "Trait",
     "TrialOutcome",
     "TrialRecord",

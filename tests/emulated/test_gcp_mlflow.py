@@ -304,7 +304,7 @@ def test_a_missing_right_is_said_with_its_method(world, server):
     world.denied.add("sql.instances.insert")
     with pytest.raises(UserError, match=r"sql\.instances\.insert") as error:
         server.up(lambda *_: None)
-    assert "docs/how-to/google-cloud-mlflow.md" in error.value.hint
+    assert "the roles that `up` needs" in error.value.hint
     assert "instance" not in world.kinds()
 
 

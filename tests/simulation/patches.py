@@ -218,19 +218,19 @@ def _mock_wait(context: Any, seconds: float) -> None:
 
 
 class NoMirror:
-    """In place of the mirror to MLflow."""
+    """In place of the mirrors to trackers."""
 
     def __init__(self, *_: object, **__: object) -> None:
-        self.registered = ""
+        pass
 
     def start(self) -> None:
         """Nothing."""
 
     ask = leave = start
 
-    def finish(self, timeout_s: float) -> NoMirror:
+    def finish(self, timeout_s: float) -> list[object]:
         """Nothing."""
-        return self
+        return []
 
 
 def _work_class() -> type:
@@ -301,7 +301,7 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
             ("drillyard.worker.loop.listen_in_worker", _worker_signals),
             ("drillyard.worker.loop._Work", _work_class()),
             ("drillyard.workloads.mock._wait", _mock_wait),
-            ("drillyard.driver.six_phases.Mirror", NoMirror),
+            ("drillyard.driver.six_phases.Mirrors", NoMirror),
             ("drillyard.runs.submit.git_state", lambda folder: (None, None)),
             ("drillyard.runs.submit.versions", dict),
             ("drillyard.system.platform_info.versions", dict),  # reads many files

@@ -70,7 +70,7 @@ def examine(folder: Path) -> Iterator[Finding]:
                 Severity.WARNING,
                 "build",
                 f"{folder / name} is not used: jobs get the drillyard that runs here",
-                "delete it, and do not install drillyard in the Dockerfile (docs/how-to/azure.md)",
+                "delete it, and do not install drillyard in the Dockerfile",
             )
 
 

@@ -42,8 +42,8 @@ def named(config: AzureConfig, order: Order) -> str:
     if not (config.environment or config.image or config.build):
         raise UserError(
             "nothing says what the nodes' environment is",
-            hint="set one of `environment`, `image` and `build` of backends.azure "
-            "(docs/how-to/azure.md)",
+            hint="set one of `environment`, `image` and `build` of backends.azure, "
+            "or run `drillyard configure azure`",
         )
     return config.environment or f"{NAME}:{version(config, order)}"
 

@@ -268,7 +268,7 @@ def _priced(config: AzureConfig) -> Iterator[Finding]:
             "prices",
             f"the price list of {prices.date()} has no {config.vm_size}",
             "drillyard prices refresh azure; or give its price: backends.azure.price_per_hour; or "
-            f"your own list: {prices.OVERRIDE}=FILE (see docs/how-to/azure.md)",
+            f"your own list: {prices.OVERRIDE}=FILE",
         )
 
 

@@ -127,7 +127,7 @@ def _higher_price(size: JsonObject, name: str, low_priority: bool) -> Iterator[F
         "prices",
         f"{name} costs {actual:g} {prices.currency()} per hour at Azure, and {expected:g} in the "
         f"price list of {prices.date()}: a run could cost {actual / expected:.1f} times max_cost",
-        f"{prices.OVERRIDE}=FILE with that price (see docs/how-to/azure.md); or another vm_size",
+        f"{prices.OVERRIDE}=FILE with that price; or another vm_size",
     )
 
 

@@ -192,7 +192,7 @@ def _priced(config: GcpConfig) -> Iterator[Finding]:
             "prices",
             f"the price list of {prices.date()} has no {', '.join(unknown)}",
             "drillyard prices refresh gcp; or give its price: backends.gcp.price_per_hour; or "
-            f"your own list: {prices.OVERRIDE}=FILE (see docs/how-to/google-cloud.md)",
+            f"your own list: {prices.OVERRIDE}=FILE",
         )
 
 

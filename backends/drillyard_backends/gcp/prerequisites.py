@@ -319,7 +319,8 @@ def image(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
             "image",
             "nothing says where machines get drillyard from: no image, container, wheelhouse or "
             "template",
-            "docs/how-to/google-cloud.md shows how to build an image (deployments/gcp/image)",
+            "`drillyard configure gcp` asks for them; the documentation shows how to build an "
+            "image: Run on Google Cloud",
         )
     if config.template is not None:
         answer = reader.compute(f"global/instanceTemplates/{quote(config.template)}")

@@ -15,7 +15,7 @@ from drillyard_backends.ssh.remote import ANSWER, Answer, Failure
 from drillyard_backends.ssh.settings import SshConfig
 
 _NO_COMMAND = (126, 127)
-_INSTALL = "install drillyard in an environment there (docs/how-to/ssh.md)"
+_INSTALL = "install drillyard in an environment there (python -m venv ~/drillyard)"
 
 
 class Host:

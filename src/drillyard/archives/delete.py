@@ -99,7 +99,7 @@ def delete(
         _delete_all(mailbox, lock, everything, clock, on_progress)
     finally:
         lock.forget()
-    behind.forget(mailbox)
+    behind.forget_all(mailbox)
     return everything
 
 

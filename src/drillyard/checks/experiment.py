@@ -79,6 +79,8 @@ def check(
     findings += targets(loaded)
     findings += _guarded(loaded, "study", lambda: _study(loaded))
     findings += _tracking(spec.tracking.mlflow, offline_ok)
+    if spec.tracking.wandb is not None:
+        findings += servers.wandb()
     findings += _guarded(loaded, "notify", lambda: _webhook(loaded))
     with importable(loaded.folder):
         findings += _guarded(loaded, "backend", lambda: capacity(loaded, store))

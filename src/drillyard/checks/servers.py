@@ -180,6 +180,48 @@ def mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
     yield Finding(Severity.OK, "tracking.mlflow", f"{address} answers (MLflow {version.strip()})")
 
 
+def wandb() -> Iterator[Finding]:
+    """Checks what W&B's client needs here, without its server and without importing it."""
+    from drillyard.system.optional_packages import install, missing
+
+    field = "tracking.wandb"
+    if lacking := missing("wandb"):
+        yield Finding(
+            Severity.ERROR,
+            field,
+            f"needs packages that are not installed: {', '.join(lacking)}",
+            install("wandb"),
+        )
+        return
+    if os.environ.get("WANDB_MODE") in ("offline", "dryrun"):
+        yield Finding(Severity.OK, field, "offline: `wandb sync` sends the runs later")
+        return
+    host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
+    given = any(os.environ.get(n) for n in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"))
+    if given or _in_netrc(host):
+        yield Finding(Severity.OK, field, f"there is a key for {host}")
+        return
+    yield Finding(
+        Severity.WARNING,
+        field,
+        f"no key for {host} was found, so that nothing may arrive there",
+        "`wandb login`, or set WANDB_API_KEY; WANDB_MODE=offline needs neither",
+    )
+
+
+def _in_netrc(host: str) -> bool:
+    """Where `wandb login` writes its key."""
+    import netrc
+
+    for path in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
+        try:
+            if path and netrc.netrc(os.path.expanduser(path)).authenticators(host):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False
+
+
 def workspace_mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
     """Checks the MLflow of an Azure ML workspace.
 

@@ -127,17 +127,16 @@ def _lives(driver: DriverRecord | None, mailbox: Mailbox) -> bool:
 
 
 def _lacking(mailbox: Mailbox) -> TrackingRow | None:
-    """What MLflow lacks; while a driver lives, its mirror is a few seconds behind anyway."""
+    """What trackers lack; while a driver lives, its mirror is a few seconds behind anyway."""
     from drillyard.tracking import behind
 
-    uri = behind.target(mailbox)
-    lacking = None if uri is None else behind.lacking(mailbox, uri)
-    if not lacking:
+    found = [one for place in behind.targets(mailbox) if (one := behind.lacking(mailbox, place))]
+    if not found:
         return None
     return {
-        "uri": lacking.uri,
-        "runs": [*lacking.runs],
-        "message": lacking.sentence(mailbox.experiment),
+        "uri": found[0].uri,
+        "runs": [*found[0].runs],
+        "message": "\n".join(one.sentence(mailbox.experiment) for one in found),
     }
 
 

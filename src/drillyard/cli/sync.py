@@ -28,7 +28,7 @@ def sync(
     ] = 600.0,
     json_: JsonOption = False,
 ) -> None:
-    """Send missing curves, parameters and files to MLflow.
+    """Send missing curves, parameters and files to MLflow and the other trackers.
 
     Nothing is sent twice, even after an interruption.
     """
@@ -38,31 +38,38 @@ def sync(
     from drillyard.documents.json_types import as_object
     from drillyard.errors import ControlPlaneError, UserError
     from drillyard.runs.locate import open_mailbox
-    from drillyard.tracking import Mirror, behind, resolve_uri
+    from drillyard.tracking import Mirror, behind
+    from drillyard.tracking.tracker import MLFLOW, Target
 
     mailbox = open_mailbox(name, store)
     record = mailbox.experiment_record()
-    setting = uri or as_object(record.spec.get("tracking")).get("mlflow")
-    target = resolve_uri(setting if isinstance(setting, str) else None, mailbox.store.url)
-    if target is None:
+    setting = as_object(record.spec.get("tracking")).get("mlflow")
+    targets = behind.targets(mailbox) if uri is None else [Target(MLFLOW, uri)]
+    if not targets:
         raise UserError(
             f"no tracking server for {mailbox.experiment!r}: "
             + ("tracking is off in its file" if setting is None else "its store is not local"),
             hint="drillyard sync NAME --uri http://…, or set MLFLOW_TRACKING_URI",
         )
-    report = Mirror(mailbox, target, on_warning=lambda _: None).sync_once(timeout)
-    if report.complete and target == behind.target(mailbox):
-        behind.forget(mailbox)
+    reports = []
+    for target in targets:
+        mirror = Mirror(mailbox, target.address, tracker=target.tracker, on_warning=lambda _: None)
+        report = mirror.sync_once(timeout)
+        reports.append(report)
+        if report.complete and target in behind.targets(mailbox):
+            behind.forget(mailbox, target.tracker)
+        if report.complete and not json_:
+            typer.echo(
+                f"{mailbox.experiment}: {report.points} points and {report.artifacts} files of "
+                f"{report.runs} runs sent to {report.uri} in {report.wall_s:.1f} s; "
+                "it is up to date."
+            )
+            for line in filter(None, (report.registered, report.link)):
+                typer.echo(line)
     if json_:
-        print_json(asdict(report))
-    elif report.complete:
-        typer.echo(
-            f"{mailbox.experiment}: {report.points} points and {report.artifacts} files of "
-            f"{report.runs} runs sent to {report.uri} in {report.wall_s:.1f} s; it is up to date."
-        )
-        for line in filter(None, (report.registered, report.link)):
-            typer.echo(line)
-    if not report.complete:
-        raise ControlPlaneError(
-            f"{report.uri} is not up to date: {report.error}", hint=report.hint
-        )
+        others = {"others": [asdict(one) for one in reports[1:]]} if reports[1:] else {}
+        print_json({**asdict(reports[0]), **others})
+    late = [report for report in reports if not report.complete]
+    if late:
+        said = "; ".join(f"{one.uri} is not up to date: {one.error}" for one in late)
+        raise ControlPlaneError(said, hint=late[0].hint)

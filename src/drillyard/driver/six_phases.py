@@ -31,7 +31,7 @@ from drillyard.errors import (
     UserError,
     WorkerLost,
 )
-from drillyard.tracking import Mirror, resolve_uri
+from drillyard.tracking import Mirrors, behind
 
 GRACE_S = 10.0
 """How long a phase waits to be shown before it begins anyway, in seconds."""
@@ -235,14 +235,13 @@ def drive(
         say: Gets sentences for the user.
         hurry: Set when this process must end soon, so that it does not wait for running tickets.
         report: Build the report.
-        mirror_patience_s: Seconds to wait at the end until MLflow has everything.
+        mirror_patience_s: Seconds to wait at the end until trackers have everything.
 
     Returns:
         How it ended. It raises no errors of the experiment, its machines or Prefect.
     """
     stage = stage or NoStage()
-    uri = resolve_uri(driver.spec.tracking.mlflow, driver.mailbox.store.url)
-    mirror = Mirror(driver.mailbox, uri, on_warning=say)
+    mirror = Mirrors(driver.mailbox, behind.targets(driver.mailbox), on_warning=say)
     bodies = Bodies()
     try:
         error = _phases(driver, stage, bodies, mirror, hurry)
@@ -257,14 +256,16 @@ def drive(
         log.warning("the end of this driver could not be written: %s", away)
     if outcome.kind is Kind.STOPPED:
         mirror.leave()  # after a stop request, the command should end soon
-    elif told := mirror.finish(mirror_patience_s).registered:
-        say(told)
+    else:
+        for sent in mirror.finish(mirror_patience_s):
+            if sent.registered:
+                say(sent.registered)
     stage.end(outcome)
     return outcome
 
 
 def _phases(
-    driver: Driver, stage: Stage, bodies: Bodies, mirror: Mirror, hurry: threading.Event | None
+    driver: Driver, stage: Stage, bodies: Bodies, mirror: Mirrors, hurry: threading.Event | None
 ) -> DrillyardError | None:
     """Take the session through its phases; returns the error outside the runs."""
     with ThreadPoolExecutor(8, "drillyard-settle") as settle:

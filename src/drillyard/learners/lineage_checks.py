@@ -42,8 +42,8 @@ def check_lineage(spec: ExperimentSpec) -> None:
             field="learner.algorithm",
             value=learner.algorithm,
             allowed=", ".join(ARGUMENTS),
-            hint="choose one of them, or another `study.chooser`; docs/how-to/plugins.md "
-            "describes what a plug-in has to do",
+            hint="choose one of them, or another `study.chooser`; `drillyard new learner "
+            "NAME` writes one to complete, with `inherits`",
         )
     if train.steps is None or train.max_time_s is not None:
         given = "episodes" if train.steps is None else "max_time_s"

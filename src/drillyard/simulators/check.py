@@ -314,7 +314,7 @@ def _stateful(env: Env, repeats: bool) -> Finding:
         f"{', '.join(silent)} cannot be saved: all copies are reset at each checkpoint and the "
         "episodes under way are cut (counted as truncations)"
         + ("; a resume is exact all the same" if repeats else ""),
-        "add state() and load_state(state), see docs/how-to/simulators.md, to cut none",
+        "add state() and load_state(state) to cut none; see what `drillyard new simulator` writes",
     )
 
 

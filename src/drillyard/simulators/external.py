@@ -193,7 +193,7 @@ class External:
                 value=" ".join(self._command),
                 allowed="a program that connects to "
                 "127.0.0.1:$DRILLYARD_PORT, or listens there (protocol: http)",
-                hint="docs/how-to/external-simulators.md shows a whole one",
+                hint="the documentation shows a whole one: Use a program as a simulator",
             )
         now = time.monotonic()
         while self._restarts and now - self._restarts[0] >= HOUR_S:

@@ -84,7 +84,7 @@ class PlainEnv(Env):
                     field="simulator.id",
                     value=type(simulator).__name__,
                     allowed="reset(config), step(actions), terminated(), truncated()",
-                    hint="docs/how-to/plain-simulators.md shows a whole one",
+                    hint="`drillyard new simulator NAME` writes a whole one",
                 )
         self._simulator = simulator
         self._spec, self._reward = resolve_agent(agent)
@@ -303,7 +303,7 @@ def resolve_agent(agent: AgentSpec) -> tuple[AgentSpec, Reward]:
             field=field,
             value=agent.id,
             allowed="observes, acts, reward()",
-            hint="docs/how-to/plain-simulators.md shows a whole one",
+            hint="`drillyard new simulator NAME` writes a whole one",
         )
     names = ("observes", "acts", "logs", "resets", "max_episode_steps")
     table = {name: getattr(parts, name) for name in names if hasattr(parts, name)}
@@ -316,7 +316,7 @@ def resolve_agent(agent: AgentSpec) -> tuple[AgentSpec, Reward]:
             field=field,
             value=agent.id,
             allowed="class attributes as `simulator.agent` has them in a file",
-            hint="docs/how-to/plain-simulators.md shows a whole one",
+            hint="`drillyard new simulator NAME` writes a whole one",
         ) from error
 
     def computed(states: States, terminated: bool, truncated: bool) -> dict[str, float]:

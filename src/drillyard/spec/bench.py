@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from drillyard.documents.json_types import Json, JsonObject
-from drillyard.errors import ConfigError
+from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
 from drillyard.spec.precedence import Merged
 
@@ -45,7 +45,8 @@ def expand(merged: Merged) -> None:
         merged: The file; changed.
 
     Raises:
-        ConfigError: The section is malformed, or the file has another list of experiments.
+        ConfigError, ConfigErrors: The section is malformed, or the file has another list of
+            experiments.
     """
     if merged.tree.get("bench") is None:
         merged.tree.pop("bench", None)
@@ -53,17 +54,21 @@ def expand(merged: Merged) -> None:
     given = merged.tree.pop("bench")
     if not isinstance(given, dict):
         raise _wrong(merged, (), given, "`algorithms:` and `simulators:`")
+    problems: list[ConfigError] = []
     for key in given:
         if key not in KEYS:
             error = _wrong(merged, (key,), given[key], ", ".join(KEYS))
-            raise error.but(hint=nearest(str(key), list(KEYS)) or error.hint)
-    learners = _parts(merged, given, "algorithms", "algorithm")
-    simulators = _parts(merged, given, "simulators", "id")
+            problems.append(error.but(hint=nearest(str(key), list(KEYS)) or error.hint))
+    learners = _parts(merged, given, "algorithms", "algorithm", problems)
+    simulators = _parts(merged, given, "simulators", "id", problems)
     study = merged.tree.setdefault("study", {})
     if not isinstance(study, dict) or study.get("experiments"):
-        raise _wrong(merged, (), given, "either `bench:` or `study.experiments:`")
-    if study.setdefault("chooser", "list") != "list":
-        raise _wrong(merged, (), study["chooser"], "`bench:` beside no chooser, or `list`")
+        problems.append(_wrong(merged, (), given, "either `bench:` or `study.experiments:`"))
+    elif study.setdefault("chooser", "list") != "list":
+        allowed = "`bench:` beside no chooser, or `list`"
+        problems.append(_wrong(merged, (), study["chooser"], allowed))
+    if problems:
+        raise problems[0] if len(problems) == 1 else ConfigErrors(problems)
     merged.tree.setdefault("learner", dict(learners[0]))
     merged.tree.setdefault("simulator", dict(simulators[0]))
     study["experiments"] = [
@@ -80,19 +85,24 @@ def expand(merged: Merged) -> None:
         merged.places[("study", "experiments")] = place
 
 
-def _parts(merged: Merged, given: dict[str, Any], key: str, name: str) -> list[dict[str, Any]]:
+def _parts(
+    merged: Merged, given: dict[str, Any], key: str, name: str, problems: list[ConfigError]
+) -> list[dict[str, Any]]:
     items = given.get(key)
     if not isinstance(items, list) or not items:
         error = _wrong(merged, (key,), items, "a list with at least one name")
-        raise error.but(message="is missing") if key not in given else error
+        problems.append(error.but(message="is missing") if key not in given else error)
+        return []
     found: list[JsonObject] = []
     for number, item in enumerate(items):
         part = {name: item} if isinstance(item, str) else item
         if not isinstance(part, dict) or not isinstance(part.get(name), str):
-            raise _wrong(merged, (key, number), item, f"a name, or a mapping with `{name}:`")
-        if part in found:
-            raise _wrong(merged, (key, number), item, "each one once")
-        found.append(part)
+            allowed = f"a name, or a mapping with `{name}:`"
+            problems.append(_wrong(merged, (key, number), item, allowed))
+        elif part in found:
+            problems.append(_wrong(merged, (key, number), item, "each one once"))
+        else:
+            found.append(part)
     return found
 
 

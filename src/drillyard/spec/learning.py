@@ -40,7 +40,7 @@ class Wrapper(Strict):
     """A wrapper around the simulator, applied in the order of the list."""
 
     name: str = Field(
-        description="Name from the table in docs/how-to/simulators.md, or `module:Class`."
+        description="Name from `drillyard list simulators`, a Gymnasium id, or `module:Class`."
     )
     args: dict[str, Any] = Field(default_factory=dict, description="Its arguments.")
 

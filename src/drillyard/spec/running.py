@@ -155,6 +155,21 @@ class TrackingSpec(Strict):
         description="`auto`: MLFLOW_TRACKING_URI or the store's own `mlflow.db`; a URI; "
         "null: off.",
     )
+    wandb: str | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="A project of Weights & Biases: `project` or `entity/project`.",
+    )
+    csv: str | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="A folder for the curves as CSV files, which grow while runs train.",
+    )
+    plugins: dict[str, str] = Field(
+        default_factory=dict,
+        exclude_if=lambda value: not value,
+        description="Installed trackers: `{name: address}`.",
+    )
     tensorboard: bool = Field(True, description="Write TensorBoard event files too.")
     register_as: Annotated[str, Field(pattern=MODEL_NAME, max_length=200)] | None = Field(
         None,
@@ -172,7 +187,7 @@ class PerRun(Strict):
 
 
 class ParametersSpec(Strict):
-    """Named values of the experiment; see docs/how-to/parameters.md."""
+    """Named values of the experiment."""
 
     const_args: dict[str, Any] = Field(
         default_factory=dict, description="Name: value; changed by globals or `--name value`."

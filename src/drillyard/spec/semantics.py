@@ -21,6 +21,7 @@ from drillyard.spec.learning import LearnerSpec, TrainSpec
 from drillyard.system.redaction import has_userinfo, is_secret_key, looks_secret, redact
 
 _TRACKING_SCHEMES = {"http", "https", "sqlite", "postgresql", "mysql", "databricks", "azureml"}
+_WANDB = re.compile(r"(?:[^/\\#?%:\s]{1,128}/)?[^/\\#?%:]{1,128}\Z")
 _REFERENCE = re.compile(r"(?:\$\{(?:env|file):[^}]+\}|(?:env|file|secret):[^\s:][^\s]*)\Z")
 _PINNED = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,\s-]+\])?\s*===?\s*[A-Za-z0-9.!+_-]+\Z"
@@ -205,6 +206,7 @@ def _tracking(spec: ExperimentSpec) -> Iterator[ConfigError]:
             allowed="workload: rl, with tracking.mlflow",
             hint="delete `register_as:`, or `mlflow: null`",
         )
+    yield from _other_trackers(spec)
     if uri in (None, "auto"):
         return
     assert uri is not None
@@ -233,6 +235,43 @@ def _tracking(spec: ExperimentSpec) -> Iterator[ConfigError]:
             allowed="another server, or another target",
             hint="store: [{url: az://account/container/folder}]",
         )
+
+
+def _other_trackers(spec: ExperimentSpec) -> Iterator[ConfigError]:
+    project = spec.tracking.wandb
+    if project is not None and not _WANDB.match(project):
+        yield ConfigError(
+            "is not a project of W&B",
+            field="tracking.wandb",
+            value=project,
+            allowed="project or entity/project; no / \\ # ? % : in a name; 128 characters",
+            hint="for example my-team/reactor; WANDB_BASE_URL names a server of your own",
+        )
+    folder = spec.tracking.csv
+    if folder is not None and (not folder.strip() or "://" in folder):
+        yield ConfigError(
+            "is not a folder",
+            field="tracking.csv",
+            value=folder,
+            allowed="a folder of this machine",
+            hint="for example ./curves",
+        )
+    own = ("mlflow", "wandb", "csv", "tensorboard")
+    known = [name for name in names("trackers") if name not in own]
+    for name in spec.tracking.plugins:
+        if name not in known:
+            yield ConfigError(
+                f"`tracking: {{{name}: …}}` has its own field"
+                if name in own
+                else "is not an installed tracker",
+                field="tracking.plugins",
+                value=name,
+                allowed=", ".join(known) or "no plug-in with a tracker is installed",
+                hint=f"write `tracking: {{{name}: …}}`"
+                if name in own
+                else "`drillyard list trackers` lists what is installed; install the package "
+                "that has it",
+            )
 
 
 def _notify(spec: ExperimentSpec) -> Iterator[ConfigError]:

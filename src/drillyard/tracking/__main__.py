@@ -14,16 +14,17 @@ import logging
 import os
 import sys
 import threading
+from dataclasses import replace
 
 from drillyard.errors import Bug, DrillyardError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.registry import load
 from drillyard.system.clock import SYSTEM
 from drillyard.tracking import behind
-from drillyard.tracking.background import URI_VARIABLE
+from drillyard.tracking.background import URI_VARIABLE, synchronised
 from drillyard.tracking.environment import settings
-from drillyard.tracking.mlflow_mirror import MlflowMirror
 from drillyard.tracking.sync_report import SyncReport
+from drillyard.tracking.tracker import MLFLOW, Target, Tracker
 from drillyard.tracking.uris import mask
 
 MAX_WAIT_S = 60.0
@@ -61,6 +62,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="drillyard.tracking")
     parser.add_argument("store")
     parser.add_argument("experiment")
+    parser.add_argument("--tracker", default=MLFLOW)
     parser.add_argument("--once", action="store_true")
     parser.add_argument("--interval", type=float, default=5.0)
     parser.add_argument("--request-timeout", type=float, default=None)
@@ -74,13 +76,19 @@ def main() -> int:
 
     uri = os.environ.pop(URI_VARIABLE)
     mailbox = Mailbox(open_store(arguments.store), arguments.experiment)
-    mirror: MlflowMirror = load("trackers", "mlflow")(mailbox, uri)
+    target = Target(arguments.tracker, uri)
+    try:
+        mirror: Tracker = load("trackers", target.tracker)(mailbox, uri)
+    except Exception as error:
+        said, hint = mask(str(error)), getattr(error, "hint", None)
+        report = SyncReport(complete=False, error=said.splitlines()[0], hint=hint)
+        return _say(replace(report, uri=mask(uri), tracker=target.tracker))
     if arguments.once:
-        return _say(_sync(mirror, uri, trust=False))
+        return _say(_sync(mirror, target, trust=False, close=True))
     orders = _Orders()
     threading.Thread(target=orders.listen, name="orders", daemon=True).start()
     _await_work(mailbox, orders)
-    return _follow(mirror, uri, orders, arguments.interval)
+    return _follow(mirror, target, orders, arguments.interval)
 
 
 def _await_work(mailbox: Mailbox, orders: _Orders) -> None:
@@ -96,18 +104,18 @@ def _await_work(mailbox: Mailbox, orders: _Orders) -> None:
                 return
 
 
-def _follow(mirror: MlflowMirror, uri: str, orders: _Orders, interval_s: float) -> int:
+def _follow(mirror: Tracker, target: Target, orders: _Orders, interval_s: float) -> int:
     wait_s, code, report = interval_s, 0, None
     while True:
         last = orders.finish or (orders.orphaned and _settled(mirror))
         orders.news.clear()
         if last and report is not None and not (report.complete or report.points):
             os.environ.update(settings(LAST_TRY_S))
-        report = _sync(mirror, uri, trust=True)
+        report = _sync(mirror, target, trust=True, close=last)
         code = _say(report)
         if last:
             if report.complete:
-                behind.forget(mirror.mailbox)
+                behind.forget(mirror.mailbox, target.tracker)
             elif report.points or report.artifacts:
                 continue  # a slow server
             return code
@@ -116,15 +124,16 @@ def _follow(mirror: MlflowMirror, uri: str, orders: _Orders, interval_s: float) 
             SYSTEM.wait(orders.news, wait_s)
 
 
-def _sync(mirror: MlflowMirror, uri: str, *, trust: bool) -> SyncReport:
+def _sync(mirror: Tracker, target: Target, *, trust: bool, close: bool) -> SyncReport:
     try:
-        return mirror.sync(trust=trust)
+        return synchronised(mirror, trust=trust, close=close)
     except Exception as error:  # the parent must receive it: our standard error is not read
         bug = Bug(f"the mirror stopped on {type(error).__name__}: {error}")
-        return SyncReport(uri=mask(uri), complete=False, error=mask(str(bug)))
+        report = SyncReport(uri=mask(target.address), complete=False, error=mask(str(bug)))
+        return replace(report, tracker=target.tracker)
 
 
-def _settled(mirror: MlflowMirror) -> bool:
+def _settled(mirror: Tracker) -> bool:
     try:
         return mirror.settled()
     except DrillyardError:

@@ -1,4 +1,4 @@
-"""The mirror as its users see it: a child process that they start, wait for and kill.
+"""A mirror as its users see it: a child process for each tracker, started, waited for and killed.
 
 MLflow takes a second and 200 MB to import, and with its own defaults one call to a hung server
 blocks for 1207 s and to a dead one for 248 s (measured, 3.17.2). So it runs in its own process,
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import IO
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox
 from drillyard.tracking import behind
 from drillyard.tracking.sync_report import SyncReport
+from drillyard.tracking.tracker import MLFLOW, Target, Tracker, title
 from drillyard.tracking.uris import mask, sqlite_file
 
 log = logging.getLogger(__name__)
@@ -37,14 +39,16 @@ _END_GRACE_S = 2.0
 
 
 class Mirror:
-    """Mirrors one experiment to one tracking server.
+    """Mirrors one experiment to one place: a tracking server, a project, a folder.
 
     Every method returns within its bound whatever the server does, and none raises for the
     server's sake: the report has the errors, and a warning is logged once.
 
     Args:
         mailbox: The experiment. Its store must be reachable from another process of this machine.
-        tracking_uri: From ``resolve_uri``; None: tracking is off and every method does nothing.
+        tracking_uri: From ``resolve_uri``, or the address that another tracker has in the
+            experiment's file; None: tracking is off and every method does nothing.
+        tracker: Registered name of the tracker.
         on_warning: Called with a sentence for the user: once when the server cannot be reached,
             and when the end has to be waited for.
     """
@@ -54,14 +58,18 @@ class Mirror:
         mailbox: Mailbox,
         tracking_uri: str | None,
         *,
+        tracker: str = MLFLOW,
         on_warning: Callable[[str], None] | None = None,
     ) -> None:
         self._mailbox = mailbox
         self._uri = tracking_uri
+        self._tracker = tracker
+        self._title = title(tracker)
         self._on_warning = on_warning or log.warning
         self._child: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._news = threading.Condition()
+        self._ending = False
         self._last: SyncReport | None = None
         self._warned = False
 
@@ -137,12 +145,10 @@ class Mirror:
             return self.sync_once(timeout_s)
         if sqlite_file(self._uri) is not None:
             timeout_s = max(timeout_s, LOCAL_PATIENCE_S)
-        with self._news:
-            self._last = None
-        self._end_orders()
+        self.end()
         if not _ended(child, min(_SILENCE_S, timeout_s)):
             self._on_warning(
-                f"waiting for the last points in MLflow, {timeout_s:g} s at most (Ctrl-C: "
+                f"waiting for the last points in {self._title}, {timeout_s:g} s at most (Ctrl-C: "
                 f"`drillyard sync {self._mailbox.experiment}` sends them later)"
             )
             _ended(child, timeout_s - _SILENCE_S)
@@ -154,30 +160,43 @@ class Mirror:
             self._say_what_is_missing(goes_on=child.poll() is None)
         return report
 
+    def end(self) -> None:
+        """Asks the background process for a last synchronisation; returns at once."""
+        if self._child is None or self._ending:
+            return
+        self._ending = True
+        with self._news:
+            self._last = None
+        self._end_orders()
+
     def leave(self) -> None:
         """Lets the background process send the rest and end by itself; returns at once.
 
         For callers that are about to exit: what they do not wait for arrives a moment later.
         """
         if self._child is not None and self._uri is not None:
-            behind.note(self._mailbox, self._uri)  # the process removes it at its end
+            behind.note(self._mailbox, self._target)  # the process removes it at its end
         self._end_orders()
         self._child = self._reader = None
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _say_what_is_missing(self, goes_on: bool) -> None:
+    @property
+    def _target(self) -> Target:
         assert self._uri is not None
-        behind.note(self._mailbox, self._uri)
+        return Target(self._tracker, self._uri)
+
+    def _say_what_is_missing(self, goes_on: bool) -> None:
+        behind.note(self._mailbox, self._target)
         try:
-            lacking = behind.lacking(self._mailbox, self._uri)
+            lacking = behind.lacking(self._mailbox, self._target)
         except DrillyardError:
             return  # the report has said that it is not complete
         if lacking:
             rest = ", if the process that goes on sending does not" if goes_on else ""
             self._on_warning(lacking.sentence(self._mailbox.experiment) + rest)
         elif goes_on:
-            behind.forget(self._mailbox)  # it has ended meanwhile
+            behind.forget(self._mailbox, self._tracker)  # it has ended meanwhile
 
     def _end_orders(self) -> None:
         self._order("finish")
@@ -206,8 +225,8 @@ class Mirror:
 
         assert self._uri is not None
         with bounded_http():
-            report: SyncReport = load("trackers", "mlflow")(self._mailbox, self._uri).sync()
-            return report
+            tracker: Tracker = load("trackers", self._tracker)(self._mailbox, self._uri)
+            return synchronised(tracker, trust=False, close=True)
 
     def _spawn(self, *arguments: str) -> subprocess.Popen[str]:
         from drillyard.tracking.environment import child_environment
@@ -220,6 +239,8 @@ class Mirror:
                 "drillyard.tracking",
                 self._mailbox.store.url,
                 self._mailbox.experiment,
+                "--tracker",
+                self._tracker,
                 *arguments,
             ],
             stdin=subprocess.PIPE,
@@ -247,9 +268,9 @@ class Mirror:
             self._news.notify_all()
         if first:
             self._on_warning(
-                f"MLflow at {report.uri} is not up to date: {report.error}. Training and results "
-                f"are not affected; `drillyard sync {self._mailbox.experiment}` sends what is "
-                "missing later."
+                f"{self._title} at {report.uri} is not up to date: {report.error}. Training and "
+                f"results are not affected; `drillyard sync {self._mailbox.experiment}` sends "
+                "what is missing later."
             )
         return report
 
@@ -260,10 +281,33 @@ class Mirror:
         assert self._uri is not None
         return SyncReport(
             uri=mask(self._uri),
+            tracker=self._tracker,
             complete=False,
             error=f"no answer within {timeout_s:g} s",
             hint=f"`drillyard sync {self._mailbox.experiment}` once the server is up",
         )
+
+
+def synchronised(tracker: Tracker, *, trust: bool, close: bool) -> SyncReport:
+    """One synchronisation, and the end of a tracker where it is the last.
+
+    Args:
+        tracker: The tracker.
+        trust: As ``Tracker.sync`` takes it.
+        close: Close it afterwards.
+
+    Returns:
+        The report. It is not complete where the place did not take what was open.
+    """
+    report = tracker.sync(trust=trust)
+    if close:
+        try:
+            tracker.close()
+        except DrillyardError as error:
+            if report.error is None:
+                said = mask(str(error))
+                report = replace(report, complete=False, points=0, error=said, hint=error.hint)
+    return report
 
 
 def _ended(child: subprocess.Popen[str], timeout_s: float) -> bool:

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from drillyard.documents.json_types import as_object
+from drillyard.documents.json_types import JsonObject, as_object
 from drillyard.errors import CorruptObject, DrillyardError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.mailbox import sha256_hex
@@ -21,6 +21,7 @@ from drillyard.mailbox.ticket_states import run_status, ticket_states
 from drillyard.system.home import local_home
 from drillyard.tracking import status_map
 from drillyard.tracking.sync_state import PARENT, Notes
+from drillyard.tracking.tracker import MLFLOW, Target, title
 from drillyard.tracking.uris import digest, mask, resolve_uri
 
 _SHOWN = 5
@@ -34,6 +35,7 @@ class Behind(Record):
     experiment: str
     server: str
     """Digest of the server's address."""
+    tracker: str = MLFLOW
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,14 @@ class Lacking:
 
     Attributes:
         uri: The server, credentials masked.
+        tracker: Registered name of the tracker.
         runs: Runs that have ended and were not sent completely.
         ended: Number of runs that have ended.
         whole: The experiment's own page was not completed.
     """
 
     uri: str
+    tracker: str
     runs: tuple[str, ...]
     ended: int
     whole: bool
@@ -61,7 +65,8 @@ class Lacking:
         shown = ", ".join(self.runs[:_SHOWN]) + (", …" if len(self.runs) > _SHOWN else "")
         what = f"{len(self.runs)} of {self.ended} ended runs ({shown})" if self.runs else ""
         what = what or "the last state of the experiment"
-        return f"MLflow at {self.uri} lacks {what}; `drillyard sync {experiment}` sends it"
+        where = f"{title(self.tracker)} at {self.uri}"
+        return f"{where} lacks {what}; `drillyard sync {experiment}` sends it"
 
 
 def target(mailbox: Mailbox) -> str | None:
@@ -70,17 +75,36 @@ def target(mailbox: Mailbox) -> str | None:
     return resolve_uri(setting if isinstance(setting, str) else None, mailbox.store.url)
 
 
-def lacking(mailbox: Mailbox, uri: str) -> Lacking:
+def targets(mailbox: Mailbox) -> list[Target]:
+    """Every place that an experiment is copied to from here.
+
+    Args:
+        mailbox: The experiment.
+    """
+    uri = target(mailbox)
+    own = [] if uri is None else [Target(MLFLOW, uri)]
+    return own + other_targets(as_object(mailbox.experiment_record().spec.get("tracking")))
+
+
+def other_targets(tracking: JsonObject) -> list[Target]:
+    """The places beside MLflow that the section ``tracking`` of an experiment names."""
+    plugins = as_object(tracking.get("plugins"))
+    named = {"wandb": tracking.get("wandb"), "csv": tracking.get("csv"), **plugins}
+    return [Target(name, where) for name, where in named.items() if isinstance(where, str)]
+
+
+def lacking(mailbox: Mailbox, place: Target | str) -> Lacking:
     """Compare the notes about a server with the experiment; the server is not asked.
 
     Args:
         mailbox: The experiment.
-        uri: The server.
+        place: The place; a text is the address of an MLflow server.
 
     Raises:
         InfrastructureError: The mailbox cannot be read.
     """
-    notes, states = Notes(mailbox, uri), ticket_states(mailbox)
+    place = _place(place)
+    notes, states = Notes(mailbox, place.key), ticket_states(mailbox)
     runs = sorted({state.ticket.run for state in states.values()})
     ended = [run for run in runs if run_status(states, run).ended]
     missing = []
@@ -91,13 +115,19 @@ def lacking(mailbox: Mailbox, uri: str) -> Lacking:
             missing.append(run)
     parent = notes.read(PARENT)
     whole = len(ended) == len(runs) > 0 and (parent is None or not parent.done)
-    return Lacking(mask(uri), tuple(missing), len(ended), whole)
+    return Lacking(mask(place.address), place.tracker, tuple(missing), len(ended), whole)
 
 
-def note(mailbox: Mailbox, uri: str, home: Path | None = None) -> None:
-    """Note that a server may lack something of an experiment."""
-    path = _path(mailbox, home)
-    record = Behind(store_url=mailbox.store.url, experiment=mailbox.experiment, server=digest(uri))
+def note(mailbox: Mailbox, place: Target | str, home: Path | None = None) -> None:
+    """Note that a place may lack something of an experiment."""
+    place = _place(place)
+    path = _path(mailbox, place.tracker, home)
+    record = Behind(
+        store_url=mailbox.store.url,
+        experiment=mailbox.experiment,
+        server=digest(place.key),
+        tracker=place.tracker,
+    )
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,9 +137,16 @@ def note(mailbox: Mailbox, uri: str, home: Path | None = None) -> None:
         log.debug("%s cannot be written: %s", path, error)  # `status` says it all the same
 
 
-def forget(mailbox: Mailbox, home: Path | None = None) -> None:
-    """Remove the note: the server has everything."""
-    _path(mailbox, home).unlink(missing_ok=True)
+def forget(mailbox: Mailbox, tracker: str = MLFLOW, home: Path | None = None) -> None:
+    """Remove the note: the place has everything."""
+    _path(mailbox, tracker, home).unlink(missing_ok=True)
+
+
+def forget_all(mailbox: Mailbox) -> None:
+    """Remove the notes about every place: the experiment is gone."""
+    for one in behind():
+        if (one.store_url, one.experiment) == (mailbox.store.url, mailbox.experiment):
+            forget(mailbox, one.tracker)
 
 
 def behind(home: Path | None = None) -> list[Behind]:
@@ -137,27 +174,42 @@ def catch_up(timeout_s: float = 120.0, home: Path | None = None) -> list[str]:
 
     said = []
     for one in behind(home):
+        named = f"{one.experiment}: {title(one.tracker)}"
         try:
             mailbox = Mailbox(open_store(one.store_url), one.experiment)
-            uri = target(mailbox)
-            if uri is None or digest(uri) != one.server:
-                said.append(
-                    f"{one.experiment}: its MLflow has no address here; set MLFLOW_TRACKING_URI "
-                    f"and run drillyard sync {one.experiment} --store {one.store_url}"
-                )
+            found = [t for t in targets(mailbox) if t.tracker == one.tracker]
+            if not found or digest(found[0].key) != one.server:
+                said.append(_elsewhere(one))
                 continue
-            report = Mirror(mailbox, uri, on_warning=log.debug).sync_once(timeout_s)
+            report = Mirror(
+                mailbox, found[0].address, tracker=one.tracker, on_warning=log.debug
+            ).sync_once(timeout_s)
         except DrillyardError as error:
-            said.append(f"{one.experiment}: MLflow is not up to date: {error}")
+            said.append(f"{named} is not up to date: {error}")
             continue
         if report.complete:
-            forget(mailbox, home)
-            said.append(f"{one.experiment}: MLflow at {report.uri} is up to date")
+            forget(mailbox, one.tracker, home)
+            said.append(f"{named} at {report.uri} is up to date")
         else:
-            said.append(f"{one.experiment}: MLflow is not up to date: {report.error}")
+            said.append(
+                f"{one.experiment}: {title(one.tracker)} is not up to date: {report.error}"
+            )
     return said
 
 
-def _path(mailbox: Mailbox, home: Path | None) -> Path:
-    name = sha256_hex(f"{mailbox.store.url}\n{mailbox.experiment}".encode())[:16]
+def _elsewhere(one: Behind) -> str:
+    named = f"{one.experiment}: its {title(one.tracker)}"
+    again = f"run drillyard sync {one.experiment} --store {one.store_url}"
+    if one.tracker == MLFLOW:
+        return f"{named} has no address here; set MLFLOW_TRACKING_URI and {again}"
+    return f"{named} has another address now; {again}"
+
+
+def _place(place: Target | str) -> Target:
+    return Target(MLFLOW, place) if isinstance(place, str) else place
+
+
+def _path(mailbox: Mailbox, tracker: str, home: Path | None) -> Path:
+    place = "" if tracker == MLFLOW else f"\n{tracker}"
+    name = sha256_hex(f"{mailbox.store.url}\n{mailbox.experiment}{place}".encode())[:16]
     return (home or local_home()) / "tracking" / f"{name}.json"

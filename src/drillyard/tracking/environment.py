@@ -1,4 +1,4 @@
-"""The environment variables that configure MLflow, and the processes that receive them."""
+"""The environment variables of tracking clients, and the processes that receive them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,20 @@ from drillyard.system.environment import restored
 
 REQUEST_TIMEOUT_S = 5
 """Default time-out of one answer."""
+
+
+_OF_ONE_RUN = (
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_ID",
+    "WANDB_RUN_ID",
+    "WANDB_RESUME",
+    "WANDB_NAME",
+    "WANDB_RUN_GROUP",
+    "WANDB_JOB_TYPE",
+    "WANDB_NOTES",
+    "WANDB_TAGS",
+    "WANDB_SWEEP_ID",
+)
 
 
 def settings(request_timeout_s: float = REQUEST_TIMEOUT_S) -> dict[str, str]:
@@ -35,11 +49,12 @@ def settings(request_timeout_s: float = REQUEST_TIMEOUT_S) -> dict[str, str]:
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of a mirroring process, made from its parent's.
 
-    A run id that the user exported is left out: it names one of their own runs, and MLflow would
-    write ours into it.
+    A run id that the user exported is left out: it names one of their own runs, and the client
+    would write ours into it.
     """
-    kept = {k: v for k, v in environ.items() if k not in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")}
-    return {**kept, **settings(), "OMP_NUM_THREADS": "1"}
+    kept = {k: v for k, v in environ.items() if k not in _OF_ONE_RUN}
+    quiet = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
+    return {**quiet, **kept, **settings(), "OMP_NUM_THREADS": "1"}
 
 
 def no_telemetry() -> None:

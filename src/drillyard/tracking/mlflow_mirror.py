@@ -60,10 +60,6 @@ RUN_ARTIFACTS = (
 MAX_ARTIFACT_BYTES = 20 << 20
 """Larger files stay in the store; a tag says so."""
 
-SILENCE_S = 45.0
-"""An experiment is idle if its driver, workers and boards were silent for so long."""
-
-
 RegisterBest = Callable[[Mailbox, Sequence[str], str, str], str]
 """(experiment, ids of its runs, name of the model, address of the server) -> the result."""
 
@@ -148,7 +144,10 @@ class MlflowMirror:
     def settled(self) -> bool:
         """Returns whether no run will change unless it is started again."""
         states = ticket_states(self._mailbox, self._cache)
-        return all(s.status.ended for s in states.values()) or not self._alive()
+        return all(s.status.ended for s in states.values()) or not status_map.alive(self._mailbox)
+
+    def close(self) -> None:
+        """Nothing is open between two calls of ``sync``."""
 
     # -- the whole experiment -----------------------------------------------------------------
 
@@ -158,7 +157,7 @@ class MlflowMirror:
         for name in {s.ticket.run for s in states.values()} - set(self._records):
             self._records[name] = self._mailbox.run(name)
         runs = [self._records[name] for name in sorted(self._records)]
-        alive = self._alive()
+        alive = status_map.alive(self._mailbox)
         standing = {r.run: status_map.word(states, r.run, alive) for r in runs}
         sent.runs = len(runs)
         undone = [r for r in runs if not (trust and self._remote.is_done(r.run, standing[r.run]))]
@@ -371,15 +370,6 @@ class MlflowMirror:
             parent = self._trials.ensure(record, run.trial, parent)
         tags = params_and_tags.run_tags(record, run, self._mailbox.store.url)
         return self._remote.ensure(run.run, run.name or run.run, tags, None, parent)
-
-    def _alive(self) -> bool:
-        """Returns whether a driver, a worker or a run was active lately, by the store's clock."""
-        store, now = self._mailbox.store, self._mailbox.store.now()
-        return any(
-            now - info.updated_at < SILENCE_S
-            for folder in ("driver/", "workers/", "board/")
-            for info in store.list(self._mailbox.key(folder))
-        )
 
 
 def _is_study(record: ExperimentRecord) -> bool:

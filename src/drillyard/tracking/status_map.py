@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase, StudyState
 from drillyard.mailbox.status import TABLE, Status
 from drillyard.mailbox.ticket_states import TicketState, run_status
 from drillyard.studies.state import failed_too_often
 from drillyard.system.redaction import redact
+
+SILENCE_S = 45.0
+"""An experiment is idle if its driver, workers and boards were silent for so long."""
+
+
+def alive(mailbox: Mailbox) -> bool:
+    """Returns whether a driver, a worker or a run was active lately, by the store's clock.
+
+    Args:
+        mailbox: The experiment.
+    """
+    store, now = mailbox.store, mailbox.store.now()
+    return any(
+        now - info.updated_at < SILENCE_S
+        for folder in ("driver/", "workers/", "board/")
+        for info in store.list(mailbox.key(folder))
+    )
 
 
 def word(states: Mapping[str, TicketState], run: str, alive: bool) -> str:

@@ -11,6 +11,7 @@ class SyncReport:
     """The outcome of a synchronisation.
 
     Attributes:
+        tracker: Registered name of the tracker.
         uri: The tracking server, credentials masked; None when tracking is off.
         runs: Runs that were looked at.
         points: Metric values that were sent (those that the server had already are not counted).
@@ -25,6 +26,7 @@ class SyncReport:
     """
 
     uri: str | None = None
+    tracker: str = "mlflow"
     runs: int = 0
     points: int = 0
     artifacts: int = 0

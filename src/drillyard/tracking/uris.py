@@ -44,6 +44,17 @@ def local_folder(url: str) -> Path | None:
     return None
 
 
+def beside_store(folder: str, store_url: str) -> Path:
+    """A folder of results; a relative one counts from the folder that contains a local store.
+
+    Args:
+        folder: As the experiment's file names it.
+        store_url: URL of the mailbox's store; with a bucket the working directory counts.
+    """
+    store = local_folder(store_url)
+    return ((Path.cwd() if store is None else store.parent) / Path(folder).expanduser()).resolve()
+
+
 def sqlite_file(uri: str) -> Path | None:
     """The database file of a ``sqlite:`` URI, or None for other servers."""
     if not uri.startswith("sqlite"):

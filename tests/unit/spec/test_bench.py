@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.errors import ConfigError
+from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.spec.load import load
 
 FILE = """\
@@ -56,9 +56,21 @@ def test_every_algorithm_on_every_simulator(tmp_path: Path) -> None:
     ],
 )
 def test_refused_with_its_place(tmp_path: Path, bench: str, said: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises((ConfigError, ConfigErrors)) as caught:
         load(written(tmp_path, bench))
     text = str(caught.value)
     assert said in text
     assert "b.yaml" in text
     assert caught.value.hint
+
+
+def test_all_mistakes_at_once(tmp_path: Path) -> None:
+    bench = "{algos: [x], algorithms: [ppo, 3, ppo], simulators: [{name: CartPole-v1}]}"
+    with pytest.raises(ConfigErrors) as caught:
+        load(written(tmp_path, bench))
+    assert [e.field for e in caught.value.errors] == [
+        "bench.algos",
+        "bench.algorithms[1]",
+        "bench.algorithms[2]",
+        "bench.simulators[0]",
+    ]

@@ -189,8 +189,8 @@ class Google:
         if error.resp.status in (401, 403):
             return UserError(
                 f"project {self.project}: {words}",
-                hint="docs/how-to/google-cloud-mlflow.md lists the roles that `up` needs; ask "
-                "for them, or let a person with them run it",
+                hint="ask for the roles that `up` needs, or let a person with them run it; the "
+                "documentation lists them: Run your own MLflow server on Google Cloud",
             )
         if error.resp.status == 400:
             return UserError(words, hint="the message names the invalid value")

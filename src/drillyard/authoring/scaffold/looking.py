@@ -145,7 +145,7 @@ def look(file: Path, class_name: str | None) -> Look:
                 f"{kind.__name__} raised at {f'step {step}' if step else 'the reset'} of episode "
                 f"{episode + 1}: {type(error).__name__}: {error}",
                 hint="it was called with numbers from -1 to 1 for every action; if it needs other "
-                "actions, write the experiment by hand: docs/how-to/plain-simulators.md",
+                "actions, write the experiment by hand, as `drillyard new simulator NAME` does",
             ) from error
     if not acts:
         raise UserError(
@@ -186,7 +186,7 @@ def _class(file: Path, class_name: str | None) -> Any:
         f"{file.name} has no single class with {', '.join(METHODS)} (found: {names})",
         hint=f"name a class: --from {file}:Class"
         if kinds
-        else "see docs/how-to/plain-simulators.md",
+        else "`drillyard new simulator NAME` without --from writes one to complete",
     )
 
 

@@ -124,7 +124,7 @@ def section(
     """What the page shows of it.
 
     Args:
-        name: Of the experiment.
+        name: The name of the experiment.
         found: The samples.
         pictures: With ``utilisation``.
         markup: What marks text as safe.

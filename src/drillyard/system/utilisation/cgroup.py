@@ -17,7 +17,7 @@ def memory(root: Path = Path("/")) -> tuple[int, int] | None:
     Pages of files that were not used lately are not counted: the kernel drops them first.
 
     Args:
-        root: Of the file system, for tests.
+        root: The root of the file system, for tests.
     """
     found = []
     for folder, new in _groups(root, "memory"):
@@ -37,7 +37,7 @@ def processors(root: Path = Path("/")) -> tuple[float, float] | None:
     """(seconds of processor time so far, processors at once) of the tightest group, or None.
 
     Args:
-        root: Of the file system, for tests.
+        root: The root of the file system, for tests.
     """
     found = []
     for folder, new in _groups(root, "cpu"):

@@ -17,9 +17,9 @@ IDLE_PERCENT = 20.0
 IDLE_S = 600.0
 """For so long, on average: a start, an evaluation or a checkpoint may take minutes."""
 FULL_PERCENT = 90.0
-"""Of the memory; at 100 % the kernel kills a process."""
+"""Share of the memory; at 100 % the kernel kills a process."""
 FULL_GPU_PERCENT = 97.0
-"""Of a GPU's memory; libraries reserve most of it in advance."""
+"""Share of the memory of a GPU; libraries reserve most of it in advance."""
 KEPT = 1000
 """Samples between two writes; then every second one goes, so that memory stays bounded."""
 _GPU = re.compile(rf"{PREFIX}gpu_(\d+)_(utilization|memory_usage)_percentage\Z")

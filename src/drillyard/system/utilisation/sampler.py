@@ -25,7 +25,7 @@ class Sampler:
 
     Args:
         folder: Any folder of the disk that is watched.
-        root: Of the file system with the control groups, for tests.
+        root: The root of the file system with the control groups, for tests.
         gpus: The GPUs; default those of this machine.
     """
 

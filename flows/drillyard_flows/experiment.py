@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -27,7 +27,7 @@ from drillyard.mailbox.mailbox import trial_id
 from drillyard.mailbox.records import PHASES
 from drillyard.spec.load import Loaded
 from drillyard.spec.stages import is_staged
-from drillyard_flows import artifacts, form, hooks, limits, plain_errors
+from drillyard_flows import artifacts, form, growing, hooks, limits, plain_errors
 from drillyard_flows.events import finished
 from drillyard_flows.present import ATTACHED, GRAPH, present, present_graph, tags_of
 from drillyard_flows.request import Request, checked, opened
@@ -69,6 +69,7 @@ def experiment(
     globals_files: list[str] = form.GLOBALS,
     parameters: list[str] = form.PARAMETERS,
     tunables: list[str] = form.TUNABLES,
+    more: list[str] = form.MORE,
 ) -> FlowResult:
     """Trains, evaluates and stores every run of one experiment file.
 
@@ -81,15 +82,16 @@ def experiment(
         RunFailed: At least one run has no result.
     """
     request = form.request_of(locals(), flow_run.scheduled_start_time, flow_run.tags)
-    return driven(request, study=False)
+    return driven(request, study=False, more=more)
 
 
-def driven(request: Request, *, study: bool) -> FlowResult:
+def driven(request: Request, *, study: bool, more: Sequence[str] = ()) -> FlowResult:
     """The body of a flow: shows the session of a command, or drives a session and shows it.
 
     Args:
         request: The request.
         study: Whether the file must have a ``study:``, or must not have one.
+        more: What a finished experiment gets more, see ``growing``.
 
     Raises:
         DrillyardError: The session failed.
@@ -104,6 +106,7 @@ def driven(request: Request, *, study: bool) -> FlowResult:
     if graph is not None:
         present_graph(graph)
         return {"experiment": request.name, "store": request.store}
+    request = growing.grown(request, more)
     loaded = checked(request)
     _check_kind(loaded, study)
     if is_staged(loaded.spec):

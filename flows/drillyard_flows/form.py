@@ -64,6 +64,12 @@ GLOBALS = _field(
 )
 PARAMETERS = _field(_NONE, "Parameters", "name=value each, for parameters that the file declares.")
 TUNABLES = _field(_NONE, "Tunables", "name=value each.")
+MORE = _field(
+    _NONE,
+    "Add to what there is",
+    "seeds=1, steps=50000, trials=10, hours=2 or cost=5 each: if the experiment is finished, it "
+    "gets so much more. Empty: nothing is added.",
+)
 
 
 _PLACES = {

@@ -37,6 +37,7 @@ def study(
     globals_files: list[str] = form.GLOBALS,
     parameters: list[str] = form.PARAMETERS,
     tunables: list[str] = form.TUNABLES,
+    more: list[str] = form.MORE,
 ) -> FlowResult:
     """Chooses, runs and judges the trials of a study file.
 
@@ -49,4 +50,4 @@ def study(
         RunFailed: Too many trials failed.
     """
     request = form.request_of(locals(), flow_run.scheduled_start_time, flow_run.tags)
-    return driven(request, study=True)
+    return driven(request, study=True, more=more)

@@ -21,6 +21,7 @@ from drillyard.leases.spending import so_far
 from drillyard.mailbox.records import Board, Phase
 from drillyard.runs.logs import Tail
 from drillyard.system.redaction import redact
+from drillyard.system.utilisation import in_words
 
 INTERVAL_S = 10.0
 LOGS_EVERY_S = 3.0
@@ -76,6 +77,8 @@ def line(board: Board) -> str:
         text += f", return {board.episode_return:.4g}"
     if board.eta_s is not None:
         text += f", {board.eta_s:.0f} s left"
+    if usage := in_words(board.usage):
+        text += f", {usage}"
     return text + (f" ({board.message})" if board.message else "")
 
 

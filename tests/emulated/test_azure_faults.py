@@ -265,6 +265,24 @@ def test_several_nodes_of_a_job_share_its_runs(azure, settings):
     gone(azure, backend, lease)
 
 
+def test_several_runs_share_a_node(azure, settings):
+    """Five runs, four side by side, two to a node: two jobs of one node each."""
+    backend = AzureBackend(**settings, runs_per_machine=2)
+    order = order_of(backend, workers=4)
+    parts = {p.what.split()[0]: p for p in backend.estimate(order).parts}
+    assert (parts["node"].count, parts["job"].count) == (2, 2)
+    assert parts["job"].note == "one for every 2 runs"
+    lease = rented(backend, order)
+    runs = [f"t0001-s{seed}.train" for seed in (1, 2, 3, 4, 5)]
+    jobs = [backend.launch(lease, run)["job"] for run in runs]
+    assert len(set(jobs)) == 2 and jobs[0] == jobs[1] and jobs[2] == jobs[3]
+    until(lambda: set(statuses(azure, lease).values()) == {"Running"}, what="both jobs")
+    assert len([n for n in azure.state()["nodes"] if n["job"] in jobs]) == 2
+    made = backend._service.client.jobs.get(jobs[0])
+    assert made.environment_variables["DRILLYARD_JOB_SLOTS"] == "2"
+    gone(azure, backend, lease)
+
+
 def test_a_run_that_spreads_over_nodes_is_a_job_of_its_own(azure, settings):
     """Two runs are two jobs of two nodes each, and each names its own run's folder."""
     backend = AzureBackend(**settings, instance_count=2)
@@ -344,6 +362,8 @@ def test_what_a_job_is_made_of(azure, backend):
     ("given", "order", "words"),
     [
         ({"instance_count": 4}, {"workers": 2}, "2 of them have something to do"),
+        ({"instance_count": 2, "runs_per_machine": 2}, {"workers": 2}, "1 of them have something"),
+        ({"runs_per_machine": 2}, {"spread": 3}, "2 runs are to share one"),
         ({"instance_count": 4}, {"spread": 3}, "3 of them have something to do"),
         ({"instance_count": 4, "max_nodes": 2}, {"workers": 4}, "never starts on a cluster of 2"),
     ],
@@ -351,5 +371,5 @@ def test_what_a_job_is_made_of(azure, backend):
 def test_nodes_for_nothing_are_refused(backend, settings, given, order, words):
     made = AzureBackend(**{**settings, **given})
     found = made.check(order_of(backend, **order))
-    found = [f for f in found if f.subject == "instance_count"]
+    found = [f for f in found if f.subject in ("instance_count", "runs_per_machine")]
     assert any(words in f.message and f.fix for f in found), found

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from drillyard.checks.schedules import planned
+from drillyard.cli.main import main
+from drillyard.errors import ExitCode
 from drillyard.findings import Severity
 from tests.flows.conftest import DRILLYARD, Api
 from tests.helpers import rules
@@ -149,6 +151,37 @@ def test_all_of_it_once_and_away_again(api: Api, tmp_path: Path) -> None:
     removed = deploy("undeploy")
     assert {n for k, n in would if k != "block type"} <= {n for _, n in removed}
     assert not any(a["name"].startswith("drillyard") for a in api.post("/automations/filter", {}))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--cron", "0 0 30 2 *"],
+        ["--cron", "0 0 31 4,6 *"],
+        ["--cron", "0 2 * * 1", "--name", "same"],
+        ["--cron", "0 2 * * 1", "--continue", "seeds=1", "--name", "{name}-{date}"],
+        ["--cron", "0 2 * * 1", "--continue", "weeks=1"],
+        ["--cron", "0 2 * * 1", "--continue", "seeds=0"],
+        ["--cron", "0 2 * * 1", "--continue", "steps=5"],
+        ["--cron", "0 2 * * 1", "--pause"],
+        ["--continue", "seeds=1"],
+        ["--name", "{date}"],
+    ],
+)
+def test_a_schedule_that_cannot_work_is_refused_before_a_server_is_asked(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+) -> None:
+    (tmp_path / "mine.yaml").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "drillyard_flows.prefect_api.connected", lambda: pytest.fail("it was asked")
+    )
+    assert main(["schedule", "mine.yaml", *words]) == ExitCode.USER_INPUT
+    said = capsys.readouterr()
+    assert "fix:" in said.err and "Traceback" not in said.err and not said.out
 
 
 def test_the_wheel_brings_the_files(tmp_path: Path) -> None:

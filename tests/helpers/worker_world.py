@@ -293,6 +293,7 @@ class PlayedMachine:
     def __init__(self, world: World, slots: int, work_s: float) -> None:
         self.world = world
         self.slots = slots
+        self.usage = None
         self.work_s = work_s
         self.deaf = False
         self.warm = True

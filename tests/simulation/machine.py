@@ -8,6 +8,7 @@ from pathlib import Path
 from drillyard.backend import Order
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.status import Cause
+from drillyard.system.utilisation import Monitor
 from drillyard.worker import execution
 from drillyard.worker.machine import Exit, Job
 from tests.simulation.patches import world
@@ -97,6 +98,7 @@ class SimMachine:
 
     def __init__(self, slots: int, process: Process) -> None:
         self.slots = slots
+        self.usage: Monitor | None = None
         self._process = process
         self._woken = Event()
         self._ready_at = 0.0

@@ -297,6 +297,7 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
             ("drillyard.worker.orphans.end", _end),
             ("drillyard.worker.execution.listen_in_attempt", _ticket_signals),
             ("drillyard.worker.execution._set_threads", lambda run: None),
+            ("drillyard.worker.execution.Sampler.sample", lambda self: {}),
             ("drillyard.worker.execution.workplace", lambda scratch, code: "."),
             ("drillyard.worker.loop.listen_in_worker", _worker_signals),
             ("drillyard.worker.loop._Work", _work_class()),

@@ -122,8 +122,8 @@ def name_of(config: AzureConfig, order: Order) -> str:
 
 
 def runs_of_a_job(config: AzureConfig, order: Order) -> int:
-    """Runs that a job does side by side: one a node, or one over all its nodes."""
-    return 1 if order.spread > 1 else config.instance_count
+    """Runs that a job does side by side: some on each node, or one over all its nodes."""
+    return 1 if order.spread > 1 else config.instance_count * config.runs_per_machine
 
 
 def nodes(config: AzureConfig, order: Order) -> int:

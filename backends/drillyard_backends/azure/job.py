@@ -37,6 +37,7 @@ from drillyard_backends.azure.multi_node import HelperNodeWorker, ray_environmen
 
 STORE, ORDER_KEY, TICKET = "DRILLYARD_JOB_STORE", "DRILLYARD_JOB_ORDER", "DRILLYARD_JOB_TICKET"
 LOW_PRIORITY, GRACE = "DRILLYARD_JOB_LOW_PRIORITY", "DRILLYARD_JOB_GRACE_S"
+SLOTS = "DRILLYARD_JOB_SLOTS"
 WIDTH, JOB = "DRILLYARD_JOB_WIDTH", "DRILLYARD_JOB_NAME"
 RANK = "NODE_RANK"
 """Azure ML's own variable: which of a job's nodes this is."""
@@ -59,7 +60,7 @@ class JobWorker(PushWorker):
 
 
 class NodeWorker(Worker):
-    """One of several nodes of a job: each looks for runs, and the job ends if none finds any."""
+    """A node of a job of several runs: it looks for runs, and the job ends if none is left."""
 
     @property
     def predecessor_lost_to(self) -> Cause:
@@ -117,13 +118,14 @@ def main() -> int:
         order = read_order()
         os.environ.setdefault(MARK, order.lease_id)
         grace_s = float(os.environ.get(GRACE, "20"))
+        slots = int(os.environ.get(SLOTS, "1")) if order.spread == 1 else 1
         one_run = width > 1 and order.spread > 1
         make: Callable[..., Worker]
         if one_run and rank != "0":
             make = functools.partial(
                 HelperNodeWorker, ticket=os.environ[TICKET], term_grace_s=grace_s, paid=True
             )
-        elif width > 1 and not one_run:
+        elif width * slots > 1 and order.spread == 1:
             make = functools.partial(NodeWorker, term_grace_s=grace_s, paid=True)
         else:
             pusher = SocketPusher(hand(os.environ[TICKET]))
@@ -134,7 +136,7 @@ def main() -> int:
             ray_environment(order, name, width) if one_run else contextlib.nullcontext(),
             tempfile.TemporaryDirectory(prefix="drillyard-") as folder,
         ):
-            return run_worker(order, Path(folder) / "work", 1, make=make)
+            return run_worker(order, Path(folder) / "work", slots, make=make)
     except DrillyardError as error:
         log.error("%s%s", error, f" ({error.hint})" if error.hint else "")
         return int(error.exit_code)

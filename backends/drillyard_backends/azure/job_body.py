@@ -45,6 +45,7 @@ def body(
             program.GRACE: f"{config.stop_grace_s:g}",
             program.LOW_PRIORITY: "1" if config.low_priority else "0",
             program.WIDTH: str(config.instance_count),
+            **({program.SLOTS: str(packed)} if (packed := config.runs_per_machine) > 1 else {}),
         },
         "outputs": _outputs(config, order, run),
         "resources": {"instanceCount": config.instance_count},

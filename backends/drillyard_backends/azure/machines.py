@@ -13,18 +13,22 @@ from drillyard.backend.hardware import (
     Hardware,
     MachineList,
     MachineType,
+    Names,
+    Packing,
     Place,
     blamed,
     fitting,
     nearest_types,
+    packed,
     refusal,
 )
-from drillyard.documents.json_types import JsonObject
+from drillyard.documents.json_types import JsonObject, as_integer
 from drillyard.errors import ConfigError
 from drillyard_backends.azure import prices, refresh
 from drillyard_backends.azure.naming import cluster_of_size
 
 WHO = "Azure ML"
+NAMES = Names("azure", "runs_per_machine")
 
 
 class Size(TypedDict):
@@ -63,6 +67,14 @@ class AzureMachines:
         return choose(need, given, resolved)
 
     @classmethod
+    def packing(cls, resolved: JsonObject) -> Packing:
+        """See ``PacksRuns``."""
+        named = str(resolved.get("vm_size") or "")
+        known = {name.lower(): size["memory_gb"] for name, size in table()["machines"].items()}
+        runs = as_integer(resolved.get(NAMES.per_machine)) or 1
+        return Packing(runs, {named: known.get(named.lower())})
+
+    @classmethod
     def fetch_prices(cls, key: str | None = None) -> PriceUpdate:
         """See ``RefreshesPrices``: the Azure Retail Prices API, which wants no key."""
         return refresh.fetch(sorted({*table()["machines"], *prices.sizes()}))
@@ -91,10 +103,13 @@ def choose(need: Hardware, given: JsonObject, resolved: JsonObject) -> JsonObjec
             allowed=str(need.spot).lower(),
             hint="keep one of the two",
         )
+    shared = packed(need, given, resolved, NAMES)
+    chosen |= shared if need.runs_per_machine or need.runs_per_gpu else {}
     if not need.names_machines:
         return chosen
     low = bool(resolved.get("low_priority", True)) if need.spot is None else need.spot
-    wanted = dataclasses.replace(need, spot=low)
+    runs, per_gpu = (as_integer(shared[name]) or 1 for name in (NAMES.per_machine, NAMES.per_gpu))
+    wanted = dataclasses.replace(need, spot=low).times(runs, per_gpu)
     types = AzureMachines.machine_types().types
     named = given.get("vm_size")
     if isinstance(named, str):

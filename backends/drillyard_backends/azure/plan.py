@@ -19,6 +19,7 @@ from drillyard_backends.azure import (
     clusters,
     context,
     environment,
+    job_width,
     prices,
     quota_check,
     rights,
@@ -61,7 +62,7 @@ def examine(
         *_store(order),
         *_context(config),
         *_priced(config),
-        *_width(config, order),
+        *job_width.examine(config, order),
     ]
     existing = _Existing()
 
@@ -147,7 +148,7 @@ def estimate(config: AzureConfig, order: Order) -> Cost:
             what="job",
             name=f"{order.lease_id}-…",
             count=-(-count // config.instance_count),
-            note="one for each run" if config.instance_count == 1 else "of several nodes",
+            note=job_width.note(config, order),
         ),
     ]
     return Cost(
@@ -226,31 +227,6 @@ def _store(order: Order | None) -> Iterator[Finding]:
             f"its address has {len(order.store_url)} characters, and the "
             f"tag of a cluster, where it stands, has at most {LONGEST_TAG}",
             "a shorter prefix",
-        )
-
-
-def _width(config: AzureConfig, order: Order | None) -> Iterator[Finding]:
-    """A job's nodes are rented together: none of them may be there for nothing."""
-    width, most = config.instance_count, config.max_nodes
-    busy = width if order is None else order.spread if order.spread > 1 else order.workers
-    if width > busy:
-        more = (
-            "more seeds and resources.workers"
-            if order is None or order.spread == 1
-            else ("more workers of the learner (num_env_runners)")
-        )
-        yield Finding(
-            Severity.ERROR,
-            "instance_count",
-            f"a job would have {width} nodes, and {busy} of them have something to do",
-            f"instance_count: {busy}; or {more}",
-        )
-    if most is not None and width > most:
-        yield Finding(
-            Severity.ERROR,
-            "instance_count",
-            f"a job of {width} nodes never starts on a cluster of {most} (max_nodes)",
-            f"instance_count: {most}; or max_nodes: {width}",
         )
 
 

@@ -82,6 +82,14 @@ class AzureConfig(BaseSettings):
         description="Number of nodes of one job. Each does runs of the experiment in parallel; "
         "with RLlib's learners, all do one run together.",
     )
+    runs_per_machine: Annotated[int, Field(ge=1, le=256)] = Field(
+        1,
+        description="Number of parallel runs on one node; they are one job. Not with RLlib's "
+        "learners on several nodes.",
+    )
+    runs_per_gpu: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="Number of parallel runs that share a GPU."
+    )
     low_priority: bool = Field(True, description="Cheaper nodes that can be preempted.")
     node_idle_s: Annotated[int, Field(ge=30, le=86_400)] = Field(
         120, description="Seconds after which an idle node of a new cluster is released."

@@ -11,19 +11,23 @@ from drillyard.backend.hardware import (
     Hardware,
     MachineList,
     MachineType,
+    Names,
+    Packing,
     Place,
     blamed,
     fitting,
     nearest_types,
+    packed,
     refusal,
 )
-from drillyard.documents.json_types import Json, JsonObject
+from drillyard.documents.json_types import Json, JsonObject, as_integer
 from drillyard.errors import ConfigError
 from drillyard_backends.gcp import prices, refresh
 from drillyard_backends.gcp.machine_table import Machine, table
 from drillyard_backends.gcp.settings import GcpConfig
 
 WHO = "Google Cloud"
+NAMES = Names("gcp", "workers_per_machine")
 ALTERNATIVES, PRICE_RATIO = 2, 1.4
 """How many further types are tried where the cheapest has no capacity, and up to which price."""
 
@@ -42,6 +46,14 @@ class GoogleMachines:
     ) -> JsonObject:
         """See ``HasMachineTypes``."""
         return choose(need, given, resolved)
+
+    @classmethod
+    def packing(cls, resolved: JsonObject) -> Packing:
+        """See ``PacksRuns``."""
+        known = {kind.name.split()[0]: kind.memory_gb for kind in machine_types().types}
+        names = _texts(resolved.get("machine_types"))
+        runs = as_integer(resolved.get(NAMES.per_machine)) or 1
+        return Packing(runs, {name: known.get(name) for name in names})
 
     @classmethod
     def fetch_prices(cls, key: str | None = None) -> PriceUpdate:
@@ -85,11 +97,13 @@ def choose(need: Hardware, given: JsonObject, resolved: JsonObject) -> JsonObjec
             allowed=str(need.spot).lower(),
             hint="keep one of the two",
         )
+    shared = packed(need, given, resolved, NAMES)
+    chosen |= shared if need.runs_per_machine or need.runs_per_gpu else {}
     if not need.names_machines:
         return chosen
     spot = bool(resolved.get("spot", True)) if need.spot is None else need.spot
-    runs = resolved.get("workers_per_machine", 1)
-    wanted = dataclasses.replace(need, spot=spot).times(runs if isinstance(runs, int) else 1)
+    runs, per_gpu = (as_integer(shared[name]) or 1 for name in (NAMES.per_machine, NAMES.per_gpu))
+    wanted = dataclasses.replace(need, spot=spot).times(runs, per_gpu)
     types = machine_types().types
     if given.get("machine_types"):
         _compare(types, wanted, spot, given)

@@ -64,7 +64,7 @@ def examine(
         new = not prerequisites.bucket_is_there(reader, config.bucket)
         return rights.project(reader, config, new_bucket=new)
 
-    gpus = order.gpus * config.workers_per_machine if order else 0
+    gpus = config.gpus_of(order.gpus) if order else 0
     questions: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("apis", lambda: rights.apis(reader)),
         ("rights", in_project),

@@ -155,6 +155,9 @@ class GcpConfig(BaseSettings):
     workers_per_machine: Annotated[int, Field(ge=1, le=256)] = Field(
         1, description="Number of parallel runs on one machine."
     )
+    runs_per_gpu: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="Number of parallel runs that share a GPU."
+    )
     stop_grace_s: Annotated[float, Field(ge=1, le=25)] = Field(
         20.0,
         description="Seconds that a run gets to flush at a preemption (30 s notice).",
@@ -167,6 +170,10 @@ class GcpConfig(BaseSettings):
     listing_lag_s: Annotated[float, Field(ge=0, le=300)] = Field(
         15.0, description="Seconds by which Google's listings may lag."
     )
+
+    def gpus_of(self, each: int) -> int:
+        """Returns the GPUs that a machine needs for runs with so many each."""
+        return -(-each * self.workers_per_machine // self.runs_per_gpu)
 
     @property
     def store_url(self) -> str:

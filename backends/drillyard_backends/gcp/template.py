@@ -165,7 +165,7 @@ def gpus(order: Order, config: GcpConfig, machine_type: str) -> list[JsonObject]
     """Returns the GPUs to attach; none for machine types that include GPUs."""
     if config.gpu_type is None or machine_type.startswith(_WITH_GPUS):
         return []
-    count = config.gpu_count or max(1, order.gpus * config.workers_per_machine)
+    count = config.gpu_count or max(1, config.gpus_of(order.gpus))
     return [{"accelerator_type": config.gpu_type, "accelerator_count": count}]
 
 

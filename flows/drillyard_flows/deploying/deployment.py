@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from drillyard.errors import ConfigError
 from drillyard.registry import load_object
 from drillyard_flows.deploying.parts import NEW, changed
+from drillyard_flows.deploying.times import next_of
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -153,6 +154,15 @@ class Deployment:
                     value=slug,
                     hint="cron: '0 3 * * *', timezone: Europe/Berlin, slug: nightly",
                 ) from None
+        for made in schedules:
+            if next_of(made.schedule) is None:
+                raise ConfigError(
+                    "these times never come",
+                    file="prefect.yaml",
+                    field="schedules",
+                    value=made.slug,
+                    hint="cron: '0 3 * * *', timezone: Europe/Berlin, slug: nightly",
+                )
         # An update replaces all schedules of a deployment: those that people added come along.
         own = {schedule.get("slug") for schedule in self._entry.get("schedules") or []}
         for added in existing.schedules if existing is not None else []:

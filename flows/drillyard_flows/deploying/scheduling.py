@@ -1,4 +1,4 @@
-"""``drillyard schedule``: runs an experiment file of one's own at set times."""
+"""``drillyard schedule``: runs experiment files of one's own at set times."""
 
 from __future__ import annotations
 
@@ -7,17 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drillyard.cli.common import FileArgument, JsonOption, print_json
+from drillyard.cli import completing
+from drillyard.cli.common import JsonOption, print_json
 
 if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.actions import DeploymentScheduleCreate
-    from prefect.client.schemas.objects import DeploymentSchedule
-    from prefect.client.schemas.responses import DeploymentResponse
+
+    from drillyard.spec import ExperimentSpec
+
+_DO = ("--cron", "--pause", "--resume", "--off")
 
 
 def schedule(
-    file: FileArgument,
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            help="Experiment file; to pause, resume or delete, a schedule's name does as well. "
+            "Without one, all schedules are listed.",
+            autocompletion=completing.files,
+        ),
+    ] = None,
     cron: Annotated[
         str | None,
         typer.Option("--cron", help='Times, as cron writes them: "0 3 * * *" is each night.'),
@@ -29,10 +38,21 @@ def schedule(
         str | None,
         typer.Option(
             "--name",
-            help="Name of each experiment; {date} and {time} are those of the planned start. "
-            "Default: the file's name with both, so that each one trains anew.",
+            help="Name of each experiment; {name} is the file's, {date} and {time} are those of "
+            "the planned start. Default: {name}-{date}-{time}, so that each one trains anew.",
         ),
     ] = None,
+    more: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--continue",
+            metavar="WHAT=N",
+            help="Add to one experiment instead: seeds=1, steps=50000, trials=10, hours=2 or "
+            "cost=5 each time; can be repeated.",
+        ),
+    ] = None,
+    pause: Annotated[bool, typer.Option("--pause", help="Start nothing until --resume.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="End a pause.")] = False,
     off: Annotated[bool, typer.Option("--off", help="Delete the file's schedule.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -40,86 +60,134 @@ def schedule(
 
     You can repeat the command: the file has one schedule, and the last times count.
     """
-    from drillyard.errors import ConfigError
-    from drillyard.spec.load import load
+    from drillyard_flows.deploying import schedules
     from drillyard_flows.prefect_api import connected
 
-    if (cron is None) == (not off):
-        raise ConfigError(
-            "give times, or --off",
-            file="command line",
-            field="--cron",
-            value=cron,
-            allowed="one of --cron and --off",
-            hint='drillyard schedule FILE --cron "0 3 * * *"',
-        )
-    spec = load(file).spec
+    asked = [word for word, given in zip(_DO, (cron, pause, resume, off), strict=True) if given]
+    if file is None and not (asked or name or more):
+        with connected() as client:
+            rows = schedules.listed(client)
+        print_json(rows) if as_json else _print(rows)
+        return
+    _one_of(file, asked)
+    assert file is not None
+    if cron is None:
+        slug = _name_of(file)
+        with connected() as client:
+            done = (
+                schedules.delete(client, slug)
+                if off
+                else schedules.switch(client, slug, active=resume)
+            )
+        print_json({"slug": slug, "what": done}) if as_json else typer.echo(f"{slug}: {done}")
+        return
+    path, spec = _loaded(file)
     flow = "experiment" if spec.study is None else "study"
-    given = name or f"{spec.name}-{{date}}-{{time}}"
-    parameters: dict[str, str] = {"file": str(Path(file).resolve()), "name": given}
+    wanted = _wanted(spec, path, cron, timezone, name, more or [])
     with connected() as client:
-        deployment = _deployment(client, flow)
-        done = _set(client, deployment, spec.name, cron, timezone, parameters)
+        done = schedules.put(client, flow, wanted)
     if as_json:
         print_json({"deployment": f"{flow}/nightly", "slug": spec.name, "what": done})
         return
-    when = "" if off else f": {cron} ({timezone}), as {given}"
-    typer.echo(f"{done}{when}")
+    adding = f", adding {', '.join(more)} each time" if more else ""
+    typer.echo(f"{done}: {cron} ({timezone}), as {wanted.parameters['name']}{adding}")
 
 
-def _deployment(client: SyncPrefectClient, flow: str) -> DeploymentResponse:
-    from prefect.exceptions import ObjectNotFound
+def _one_of(file: str | None, asked: list[str]) -> None:
+    from drillyard.errors import ConfigError
 
-    from drillyard.errors import NotFound
+    if file is not None and len(asked) == 1:
+        return
+    raise ConfigError(
+        "give a file, and times or what to do with its schedule",
+        file="command line",
+        field="--cron",
+        value=" ".join(asked) or None,
+        allowed=f"one of {', '.join(_DO)}",
+        hint='drillyard schedule FILE --cron "0 3 * * *"',
+    )
 
-    try:
-        return client.read_deployment_by_name(f"{flow}/nightly")
-    except ObjectNotFound:
-        raise NotFound(
-            f"the server has no deployment {flow}/nightly", hint="run `drillyard deploy` first"
-        ) from None
+
+def _name_of(file: str) -> str:
+    """The schedule of a file; for a file that is gone, the argument is the schedule's name."""
+    return _loaded(file)[1].name if Path(file).exists() else file
 
 
-def _set(
-    client: SyncPrefectClient,
-    deployment: DeploymentResponse,
-    slug: str,
-    cron: str | None,
+def _loaded(file: str) -> tuple[Path, ExperimentSpec]:
+    from drillyard.spec.load import load
+
+    return Path(file).resolve(), load(Path(file)).spec
+
+
+def _wanted(
+    spec: ExperimentSpec,
+    path: Path,
+    cron: str,
     timezone: str,
-    parameters: dict[str, str],
-) -> str:
-    """Make a deployment have exactly one schedule of a slug, or none; returns what was done."""
+    name: str | None,
+    more: list[str],
+) -> DeploymentScheduleCreate:
+    """The schedule, checked before the server is asked for anything."""
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from pydantic import ValidationError
 
     from drillyard.errors import ConfigError
+    from drillyard_flows import form, growing
+    from drillyard_flows.deploying.times import next_of
 
-    wanted = None
-    if cron is not None:
-        times = {"cron": cron, "timezone": timezone}
-        try:
-            wanted = DeploymentScheduleCreate.model_validate(
-                {"schedule": times, "active": True, "slug": slug, "parameters": parameters}
-            )
-        except ValidationError as error:
-            raise ConfigError(
-                str(error.errors()[0]["msg"]),
-                file="command line",
-                field="--cron",
-                value=f"{cron} ({timezone})",
-                allowed="five fields of cron, and a time zone",
-                hint='--cron "0 3 * * *" --timezone Europe/Berlin',
-            ) from None
-    found = [s for s in deployment.schedules if s.slug == slug]
-    if wanted is not None and [_content(s) for s in found] == [_content(wanted)]:
-        return "the schedule is up to date"
-    for old in found:
-        client.delete_deployment_schedule(deployment.id, old.id)
-    if wanted is None:
-        return "the schedule was deleted" if found else "there was no schedule"
-    client.create_deployment_schedules(deployment.id, [wanted])
-    return "the schedule was changed" if found else "the schedule was added"
+    def refused(message: str, field: str, value: str, allowed: str, hint: str) -> ConfigError:
+        return ConfigError(
+            message, file="command line", field=field, value=value, allowed=allowed, hint=hint
+        )
+
+    growing.amounts(more, spec)
+    each = "{name}" if more else "{name}-{date}-{time}"
+    called = (name or each).replace("{name}", spec.name)
+    dated = form.DATE in called or form.TIME in called
+    if dated is bool(more):
+        raise refused(
+            "each run would be an experiment of its own, with nothing to continue"
+            if more
+            else "each run would have the same name, and the second one would find all of it done",
+            "--name",
+            called,
+            "a name without {date} and {time}" if more else "a name with {date} or {time}",
+            "leave --name out" if more else "--name '{name}-{date}'; or --continue seeds=1",
+        )
+    parameters: dict[str, object] = {"file": str(path), "name": called}
+    parameters |= {"more": more} if more else {}
+    times = {"cron": cron, "timezone": timezone}
+    try:
+        wanted = DeploymentScheduleCreate.model_validate(
+            {"schedule": times, "active": True, "slug": spec.name, "parameters": parameters}
+        )
+    except ValidationError as error:
+        raise refused(
+            str(error.errors()[0]["msg"]),
+            "--cron",
+            f"{cron} ({timezone})",
+            "five fields of cron, and a time zone",
+            '--cron "0 3 * * *" --timezone Europe/Berlin',
+        ) from None
+    if next_of(wanted.schedule) is None:
+        raise refused(
+            "these times never come: no year has such a day",
+            "--cron",
+            cron,
+            "minute, hour, day of the month, month, day of the week",
+            '--cron "0 0 28 2 *" is the end of February; "0 2 * * 1" each Monday at two',
+        )
+    return wanted
 
 
-def _content(schedule: DeploymentSchedule | DeploymentScheduleCreate) -> dict[str, object]:
-    return schedule.model_dump(mode="json", include={"schedule", "active", "parameters"})
+def _print(rows: list[dict[str, object]]) -> None:
+    from drillyard.cli.output import print_grid
+    from drillyard.results.formatting import NOTHING
+    from drillyard.results.table import Grid
+
+    if not rows:
+        typer.echo('no schedules; make one: drillyard schedule FILE --cron "0 3 * * *"')
+        return
+    columns = ("schedule", "deployment", "times", "state", "next", "file", "name", "adds")
+    cells = tuple(tuple(str(row[name] or NOTHING) for name in columns) for row in rows)
+    print_grid(Grid("schedules", columns, cells, frozenset()))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from drillyard.backend.hardware import Hardware, MachineList
+from drillyard.backend.hardware import Hardware, MachineList, Packing
 from drillyard.backend.records import Lease
 from drillyard.documents.json_types import JsonObject
 from drillyard.mailbox.status import Cause
@@ -227,6 +227,19 @@ class HasMachineTypes(Protocol):
         """
 
 
+@runtime_checkable
+class PacksRuns(Protocol):
+    """Several runs can share one of its machines. The class answers, as for machine types."""
+
+    @classmethod
+    def packing(cls, resolved: JsonObject) -> Packing:
+        """Returns how many runs share a machine, and which machines; makes no request.
+
+        Args:
+            resolved: All settings, from every source.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class PriceUpdate:
     """A price list that a provider answered with.
@@ -277,5 +290,6 @@ CAPABILITIES: tuple[type, ...] = (
     NeedsExtra,
     HasSettings,
     HasMachineTypes,
+    PacksRuns,
     RefreshesPrices,
 )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from drillyard.documents.json_types import Json
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class Hardware:
         cpus: Number of virtual CPUs; None: any.
         memory_gb: Memory in GB (2**30 bytes); None: any.
         spot: Machines that can be preempted; None: as the backend's settings say.
+        runs_per_machine: Runs side by side on a machine; None: as the backend's settings say.
+        runs_per_gpu: Runs that share a GPU; None: as the backend's settings say.
     """
 
     gpu: str | None = None
@@ -39,11 +41,16 @@ class Hardware:
     cpus: int | None = None
     memory_gb: float | None = None
     spot: bool | None = None
+    runs_per_machine: int | None = None
+    runs_per_gpu: int | None = None
 
     @classmethod
     def of(cls, resources: ResourcesSpec) -> Hardware | None:
         """Returns the requirement of an experiment; None if it states none."""
-        asked = (resources.gpu, resources.cpus, resources.memory_gb, resources.spot)
+        asked = (
+            *(resources.gpu, resources.cpus, resources.memory_gb, resources.spot),
+            *(resources.runs_per_machine, resources.runs_per_gpu),
+        )
         if all(value is None for value in asked):
             return None
         return cls(
@@ -52,6 +59,8 @@ class Hardware:
             resources.cpus,
             resources.memory_gb,
             resources.spot,
+            resources.runs_per_machine,
+            resources.runs_per_gpu,
         )
 
     @property
@@ -59,11 +68,16 @@ class Hardware:
         """True if it says more than ``spot``."""
         return any(value is not None for value in (self.gpu, self.cpus, self.memory_gb))
 
-    def times(self, runs: int) -> Hardware:
-        """Returns what so many runs on one machine need."""
+    def times(self, runs: int, per_gpu: int = 1) -> Hardware:
+        """Returns what so many runs on one machine need.
+
+        Args:
+            runs: Runs side by side.
+            per_gpu: Runs that share a GPU.
+        """
         return dataclasses.replace(
             self,
-            gpus=self.gpus * runs,
+            gpus=-(-self.gpus * runs // per_gpu),
             cpus=None if self.cpus is None else self.cpus * runs,
             memory_gb=None if self.memory_gb is None else self.memory_gb * runs,
         )
@@ -75,6 +89,60 @@ class Hardware:
             f"{self.memory_gb:g} GB of memory" if self.memory_gb is not None else "",
         ]
         return ", ".join(text for text in texts if text) or "any machine"
+
+
+def packed(need: Hardware, given: JsonObject, resolved: JsonObject, names: Names) -> JsonObject:
+    """Returns the settings for runs that share machines and GPUs.
+
+    Args:
+        need: What one run needs.
+        given: The settings that the experiment itself contains.
+        resolved: All settings, from every source.
+        names: The backend's names of the two settings, and the backend's own name.
+
+    Raises:
+        ConfigError: ``resources`` and ``backends`` say different things.
+    """
+    found: JsonObject = {}
+    for field_name, setting in (
+        ("runs_per_machine", names.per_machine),
+        ("runs_per_gpu", names.per_gpu),
+    ):
+        asked = getattr(need, field_name)
+        if asked is not None and given.get(setting, asked) != asked:
+            raise ConfigError(
+                f"resources.{field_name} says otherwise",
+                field=f"backends.{names.backend}.{setting}",
+                value=given[setting],
+                allowed=str(asked),
+                hint="keep one of the two",
+            )
+        value = resolved.get(setting, 1) if asked is None else asked
+        found[setting] = value if isinstance(value, int) else 1
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a backend calls the settings of ``packed``."""
+
+    backend: str
+    per_machine: str
+    per_gpu: str = "runs_per_gpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How many runs share a machine.
+
+    Attributes:
+        runs: Runs side by side on a machine.
+        machines: Name of each type that may be rented -> its memory in GB (2**30 bytes); None
+            where it is not known.
+    """
+
+    runs: int
+    machines: Mapping[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)

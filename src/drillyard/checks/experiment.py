@@ -19,6 +19,7 @@ from drillyard.checks import servers
 from drillyard.checks.capacity import capacity
 from drillyard.checks.numbers import plan
 from drillyard.checks.packages import missing_packages
+from drillyard.checks.packing import fits
 from drillyard.checks.refusal import as_finding, placed
 from drillyard.checks.storage import disk, targets
 from drillyard.checks.trial import try_training
@@ -92,6 +93,7 @@ def check(
         if (speed or rents) and all(f.severity is not Severity.ERROR for f in findings):
             for each in (loaded, *_listed(loaded)):
                 findings += _guarded(each, "training", partial(try_training, each))
+                findings += _guarded(each, "runs_per_machine", partial(fits, each))
     return [placed(finding, loaded) for finding in findings]
 
 

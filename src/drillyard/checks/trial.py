@@ -38,8 +38,9 @@ WHOLE_S = 120.0
 """After this many seconds of simulation and learning, the trial stops where it is."""
 MEMORY = 0.9
 """Part of this machine's memory that the trial may use."""
-_KEPT = 500
-"""Trials that are remembered."""
+_KEPT = 1000
+"""Files about trials that are remembered: two each."""
+_PEAK = ".peak"
 
 
 def try_training(loaded: Loaded) -> list[Finding]:
@@ -65,7 +66,21 @@ def try_training(loaded: Loaded) -> list[Finding]:
     findings = _findings(loaded, heard)
     if heard.done and not heard.stopped and heard.error is None:
         _remember(key, heard.done)
+        _remember(f"{key}{_PEAK}", str(heard.peak))
     return findings
+
+
+def measured(loaded: Loaded) -> int | None:
+    """Returns the most memory that the trial took, in bytes; None if it was not tried.
+
+    A replay buffer takes its memory while it fills, and more copies of a simulator take more: a
+    run takes at least so much.
+
+    Args:
+        loaded: An experiment that was tried.
+    """
+    text = _recall(f"{fingerprint(loaded)}{_PEAK}")
+    return int(text) if text is not None and text.isdigit() else None
 
 
 def fingerprint(loaded: Loaded) -> str:
@@ -164,7 +179,8 @@ def _listen(loaded: Loaded, process: subprocess.Popen[bytes], reads: int, heard:
         if allowed is not None and time.monotonic() - last > allowed:
             heard.silent_s = allowed
             return
-        if _memory(process.pid) > most:
+        heard.peak = max(heard.peak, _memory(process.pid))
+        if heard.peak > most:
             heard.too_large = most
             return
         time.sleep(0.05)

@@ -35,6 +35,7 @@ class Heard:
         silent_s: It made no progress for so many seconds.
         too_large: It used more than so many bytes.
         output: The beginning of what it printed.
+        peak: Most resident bytes.
     """
 
     looks: int = -1
@@ -46,6 +47,7 @@ class Heard:
     silent_s: float | None = None
     too_large: int | None = None
     output: str = ""
+    peak: int = 0
 
 
 def read_line(line: bytes, heard: Heard) -> bool:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from drillyard.results import ExperimentResults, RunResult
     from drillyard.results.table import Grid
 
+MOST_WORKERS = 8
+"""Workers whose use is shown."""
 STALE_S = 15.0
 """An older heartbeat is a warning. Only the driver decides whether a worker is dead."""
 
@@ -64,6 +66,9 @@ class WorkerRow(TypedDict):
     host: str
     message: str | None
     heartbeat_age_s: float | None
+    usage: dict[str, float]
+    """Last sample of its machine, under MLflow's names."""
+    warnings: list[str]
 
 
 class StopRow(TypedDict):
@@ -113,6 +118,8 @@ def surroundings(mailbox: Mailbox) -> Surroundings:
                 "host": w.host,
                 "message": w.message,
                 "heartbeat_age_s": mailbox.age(f"workers/{w.worker}.json"),
+                "usage": w.usage,
+                "warnings": w.warnings,
             }
             for w in workers
         ],
@@ -224,6 +231,27 @@ def _ago(seconds: float | None) -> str:
     )
 
 
+def usage_lines(workers: list[WorkerRow]) -> list[str]:
+    """Returns what the machines at work use, and what is wrong with it."""
+    from drillyard.system.utilisation import in_words
+
+    alive = [
+        worker
+        for worker in workers
+        if worker["state"] == "ready"
+        and worker["heartbeat_age_s"] is not None
+        and worker["heartbeat_age_s"] <= STALE_S
+    ]
+    shown = [(w, words) for w in alive if (words := in_words(w["usage"]))]
+    lines = [f"worker {w['worker']} on {w['host']}: {words}" for w, words in shown[:MOST_WORKERS]]
+    if len(shown) > MOST_WORKERS:
+        lines.append(f"and {len(shown) - MOST_WORKERS} more workers: see --json")
+    for worker in alive:
+        where = f"worker {worker['worker']} on {worker['host']}"
+        lines += [f"warning: {where}: {text}" for text in worker["warnings"]]
+    return lines
+
+
 def study_lines(study: StudyState | None) -> list[str]:
     """Returns lines on the progress of a study, its budgets, and why it stopped."""
     if study is None:
@@ -264,6 +292,7 @@ def remarks(results: ExperimentResults, around: Surroundings) -> list[str]:
     for worker in around["workers"]:
         if worker["state"] in ("starting", "failed") and worker["message"]:
             lines.append(f"worker {worker['worker']} on {worker['host']}: {worker['message']}")
+    lines += usage_lines(around["workers"])
     lines += study_lines(around["study"])
     if around["cancelled"]:
         lines.append(

@@ -19,7 +19,7 @@ from drillyard.errors import InfrastructureError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import save_file
 from drillyard.mailbox.records import FileEntry, Phase
-from drillyard.metrics.streams import Line, read_stream
+from drillyard.metrics.streams import Line, read_stream, with_usage
 from drillyard.system.clock import SYSTEM, Clock
 
 STREAMS = ("train", "evaluation", "timing")
@@ -129,7 +129,7 @@ def encode(lines: Iterable[Line]) -> bytes:
     out = io.BytesIO()
     writer = RecordWriter(out)
     first = True
-    for line in lines:
+    for line in with_usage(lines):
         if first:
             head = Event(wall_time=line["time"], file_version="brain.Event:2")
             writer.write(head.SerializeToString())

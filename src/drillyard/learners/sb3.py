@@ -179,6 +179,7 @@ class Sb3Learner:
             context.attempt,
             offsets=offsets,
             clock=context.clock,
+            usage=context.usage,
             on_flushed=events.take if events is not None else None,
         )
         users = user_callbacks(learner.callbacks)

@@ -317,6 +317,8 @@ class Board(Record):
     eta_s: float | None = None
     checkpoint_step: int | None = None
     message: str = ""
+    usage: dict[str, float] = {}
+    """Last sample of its machine: see ``drillyard.system.utilisation``."""
     beat: int = 0
     """Counts the writes of this attempt."""
     written_at: float
@@ -348,6 +350,10 @@ class WorkerRecord(Record):
     """sha256 of the code bundle that is installed."""
     ready_at: float | None = None
     """When it became ready, by the store's clock."""
+    usage: dict[str, float] = {}
+    """Last sample of its machine: see ``drillyard.system.utilisation``."""
+    warnings: list[str] = []
+    """What is wrong with the use of its machine: memory that is nearly exhausted, an idle GPU."""
     beat: int = 0
     written_at: float
 

@@ -15,7 +15,8 @@ Streams that exist:
                     the script's own time; ``step`` counts the values of a metric
     ``steps``       every step of a finished episode, with the wrapper ``csv_logger``: ``{"step",
                     "metrics": {"env"}, "log": …}``; not hashed: it repeats what led to the others
-    ``timing``      wall clock: ``{"step", "metrics": {"time/steps_per_s", …}}``; not hashed
+    ``timing``      wall clock: ``{"step", "metrics": {"time/steps_per_s", …}}``, and ``"usage"``:
+                    samples of the machine's use since the line before; not hashed
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NotRequired, Protocol, TypedDict, runtime_checkable
 
 from drillyard.documents.json_types import Json, JsonObject
@@ -33,6 +34,7 @@ from drillyard.mailbox.records import AttemptStart, Phase
 from drillyard.mailbox.store import folders
 from drillyard.metrics.step_csv import Log
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.utilisation import UsageSample
 
 WALL_CLOCK_STREAMS = frozenset({"timing"})
 WALL_CLOCK_FIELDS = frozenset({"time"})
@@ -48,6 +50,8 @@ class Line(TypedDict):
         metrics: Name -> number or text.
         lesson: What an episode began with, in ``episodes``.
         log: The steps of an episode, in ``steps``.
+        usage: Samples of the machine's use, in ``timing``. They come with the lines that are
+            written anyway, so that they cost no request, and the number of lines stays the same.
     """
 
     step: int
@@ -56,6 +60,7 @@ class Line(TypedDict):
     metrics: JsonObject
     lesson: NotRequired[JsonObject]
     log: NotRequired[Log]
+    usage: NotRequired[list[UsageSample]]
 
 
 log = logging.getLogger(__name__)
@@ -75,6 +80,7 @@ class StreamWriter:
         offsets: Number of valid lines of earlier attempts, by stream.
         clock: For the ``time`` field.
         on_flushed: Called with the lines of each stream that are now in the store.
+        usage: Returns the samples of the machine's use since the last call.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class StreamWriter:
         offsets: dict[str, int] | None = None,
         clock: Clock = SYSTEM,
         on_flushed: Callable[[Mapping[str, Sequence[str]]], None] | None = None,
+        usage: Callable[[], list[UsageSample]] = list,
     ) -> None:
         self._mailbox = mailbox
         self._folder = f"{mailbox.attempt_path(run, Phase.TRAIN, attempt)}/streams"
@@ -92,6 +99,7 @@ class StreamWriter:
         self._pending: dict[str, list[str]] = {}
         self._clock = clock
         self._on_flushed = on_flushed
+        self._usage = usage
         self._lines = threading.Lock()
         self._writing = threading.Lock()
 
@@ -107,6 +115,8 @@ class StreamWriter:
             **more: Further fields of the line.
         """
         line: dict[str, object] = {"step": step, "time": self._clock.now(), **more}
+        if stream == "timing" and "usage" not in line and (samples := self._usage()):
+            line["usage"] = samples
         line["metrics"] = {k: _json_number(v) for k, v in metrics.items()}
         with self._lines:
             number = self._next.get(stream, 0)
@@ -114,6 +124,11 @@ class StreamWriter:
             text = json.dumps(line, sort_keys=True, separators=(",", ":"), allow_nan=False)
             self._next[stream] = number + 1
             self._pending.setdefault(stream, []).append(text)
+
+    def append_usage(self) -> None:
+        """Add a line with the samples of the machine's use, if there are any."""
+        if samples := self._usage():
+            self.append("timing", samples[-1]["step"], {}, usage=samples)
 
     def offsets(self) -> dict[str, int]:
         """The number of lines of each stream so far, written or not."""
@@ -291,6 +306,19 @@ def chain(mailbox: Mailbox, run: str, attempt: int) -> Chain:
         cut = here if cut is None else {k: min(v, cut.get(k, 0)) for k, v in here.items()}
         current = start.resumed_attempt
     return found[::-1]
+
+
+def with_usage(lines: Iterable[Line]) -> Iterator[Line]:
+    """The lines, and before each of them those that its samples of the machine's use make."""
+    for line in lines:
+        for sample in line.get("usage", ()):
+            yield {
+                "step": sample["step"],
+                "time": sample["time"],
+                "seq": line["seq"],
+                "metrics": {**sample["metrics"]},
+            }
+        yield line
 
 
 def canonical(line: Line) -> bytes:

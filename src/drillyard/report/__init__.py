@@ -103,7 +103,7 @@ def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> d
         results: What was collected, with curves.
         made_at: Epoch seconds, shown on the page.
     """
-    from drillyard.report import data, html, training_pictures
+    from drillyard.report import data, html, training_pictures, utilisation
 
     warnings = list(results.warnings)
     worlds = data.worlds(mailbox, results, warnings)
@@ -135,6 +135,9 @@ def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> d
                 partial(training_pictures.episode, episode),
                 data.episode_csv(episode),
             )
+    used = utilisation.collect(mailbox, results, warnings)
+    if used:
+        add("utilisation", partial(utilisation.picture, used), utilisation.csv(used))
     section = None
     if results.spec.get("study"):
         from drillyard.report import study
@@ -152,6 +155,7 @@ def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> d
         warnings=warnings,
         made_at=made_at,
         study=section,
+        used=used,
     )
     files["index.html"] = text.encode()
     return files

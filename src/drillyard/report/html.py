@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from drillyard.documents.json_types import JsonView
-from drillyard.report import simulator_sections
+from drillyard.report import simulator_sections, utilisation
 from drillyard.report.data import MeanCurve, World
 from drillyard.report.picture_style import Picture
 from drillyard.report.simulator_sections import Shown, shown
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from drillyard.report.study import StudySection
+    from drillyard.report.utilisation import RunUsage
 
 SECTIONS = (
     ("learning", "Learning curves"),
@@ -47,6 +48,7 @@ def page(
     warnings: Sequence[str],
     made_at: float,
     study: StudySection | None = None,
+    used: Sequence[RunUsage] = (),
 ) -> str:
     """The page as HTML text.
 
@@ -58,6 +60,7 @@ def page(
         warnings: What could not be read.
         made_at: Epoch seconds.
         study: The trials, comparisons and pictures of a study.
+        used: What each run used of its machine.
     """
     from markupsafe import Markup
 
@@ -85,6 +88,7 @@ def page(
         run_notes=_run_notes(results),
         phases=_phases(results),
         costs=_costs(results),
+        usage=utilisation.section(results.name, used, pictures, Markup) if used else None,
         chosen=chosen,
         defaults=defaults,
         built=built,

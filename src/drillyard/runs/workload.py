@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypedDict, Unpack, runtime_checkable
@@ -19,6 +20,7 @@ from drillyard.mailbox.records import Claim, FileEntry, Manifest, Phase, RunReco
 from drillyard.mailbox.status import Cause, Status
 from drillyard.spec import ExperimentSpec
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.utilisation import UsageSample
 
 
 class StopSignal:
@@ -111,6 +113,8 @@ class RunContext:
     progress: Progress = _no_progress
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("drillyard.run"))
     clock: Clock = SYSTEM
+    usage: Callable[[], list[UsageSample]] = list
+    """Returns the samples of the machine's use since the last call."""
     child: str = ""
     """Name of this part of a composite, ``a/b`` for a part of a part; empty for the whole."""
     lines: dict[str, int] = field(default_factory=dict)

@@ -60,6 +60,18 @@ class ResourcesSpec(Strict):
         description="Whether rented machines may be cheaper ones that can be preempted; default: "
         "what the backend's settings say.",
     )
+    runs_per_machine: Annotated[int, Field(ge=1, le=256), NotBool] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Runs side by side on one rented machine; `gpus`, `cpus` and `memory_gb` are "
+        "for each of them; default: what the backend's settings say, else 1.",
+    )
+    runs_per_gpu: Annotated[int, Field(ge=1, le=64), NotBool] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Runs that share a GPU; rented machines get that many fewer; default: what "
+        "the backend's settings say, else 1.",
+    )
     precision: Literal["full", "mixed"] = Field(
         "full",
         exclude_if=lambda value: value == "full",

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from drillyard.documents.json_types import JsonView
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import AttemptStart, Phase
-from drillyard.metrics.streams import Line, read_stream
+from drillyard.metrics.streams import Line, read_stream, with_usage
 
 STREAMS = ("train", "evaluation", "timing", "telemetry")
 """Streams that are mirrored. Single episodes are not: a long run has millions; see monitor.csv."""
@@ -60,10 +60,11 @@ def numbers(values: Mapping[str, JsonView], prefix: str = "") -> Iterator[tuple[
 
 
 def points_of(line: Line) -> Iterator[Point]:
-    """The points of a line, with the line's own time."""
-    stamp, step = round(float(line.get("time", 0.0)) * 1000), int(line["step"])
-    for name, value in numbers(line.get("metrics", {})):
-        yield Point(safe_name(name), value, stamp, step)
+    """The points of a line and of the samples in it, each with its own time."""
+    for one in with_usage([line]):
+        stamp, step = round(float(one.get("time", 0.0)) * 1000), int(one["step"])
+        for name, value in numbers(one.get("metrics", {})):
+            yield Point(safe_name(name), value, stamp, step)
 
 
 def as_in_azure(points: Iterable[Point]) -> Iterator[Point]:

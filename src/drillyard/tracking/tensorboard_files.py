@@ -16,7 +16,7 @@ from drillyard.errors import UserError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard.metrics.reader import StreamReader
-from drillyard.metrics.streams import Line
+from drillyard.metrics.streams import Line, with_usage
 from drillyard.system.optional_packages import install
 from drillyard.system.safe_names import file_name
 
@@ -130,7 +130,8 @@ class _Live:
             for line in self._reader.lines(stream)[self._first(stream) :]:
                 self._seen[stream] = int(line["seq"]) + 1
                 new += 1
-                self._add(line)
+                for one in with_usage([line]):
+                    self._add(one)
         if self._writer is not None and new:
             self._writer.flush()
         return int(new > 0)

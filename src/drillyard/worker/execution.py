@@ -32,6 +32,7 @@ from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.processes import ProcessId, end, in_group
 from drillyard.system.redaction import log_to, register_environment
 from drillyard.system.scratch import workplace
+from drillyard.system.utilisation import Monitor, Sampler
 from drillyard.worker import endings, failed_episode, machine_share
 from drillyard.worker.hand_in import HandIn
 from drillyard.worker.logship import LogShipper
@@ -95,12 +96,15 @@ def execute(job: Job, worker: Connection | None = None, clock: Clock = SYSTEM) -
     listen_in_attempt(stop)
     progress = ProgressKeeper(job.ticket, job.claim, clock)
     shipper = job.shipper(mailbox)
-    sidecar = TicketSidecar(mailbox, job.claim, stop, progress, shipper, worker, clock)
+    gpus = machine_share.numbers(job.gpus)
+    usage = Monitor(Sampler(job.scratch).sample, clock.now, gpus, log.warning)
+    sidecar = TicketSidecar(mailbox, job.claim, stop, progress, shipper, worker, clock, usage)
     sidecar.start()
     started_at = clock.now()
     ending: Ending | None
     try:
         context = _context(job, mailbox, stop, progress, clock)
+        context.usage = usage.take
         with _stall_watch(job, context, stop, progress, sidecar, shipper):
             outcome = _run_phase(context)
         ending = persist(HandIn(mailbox, job.claim, job.ticket, outcome, started_at, clock))

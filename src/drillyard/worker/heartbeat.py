@@ -14,6 +14,7 @@ from drillyard.system.clock import Clock
 from drillyard.system.machine_identity import boot_id, pid_namespace
 from drillyard.system.processes import ProcessId
 from drillyard.system.redaction import redact
+from drillyard.system.utilisation import Monitor
 
 BEAT_S = 1.0
 log = logging.getLogger(__name__)
@@ -28,14 +29,22 @@ class Heartbeat:
         worker: The worker's id.
         slots: Tickets that it does at once.
         clock: Time.
+        usage: Samples the use of the machine; None for no samples.
     """
 
     def __init__(
-        self, mailbox: Mailbox, order: Order, worker: str, slots: int, clock: Clock
+        self,
+        mailbox: Mailbox,
+        order: Order,
+        worker: str,
+        slots: int,
+        clock: Clock,
+        usage: Monitor | None = None,
     ) -> None:
         me = ProcessId.current()
         self._mailbox = mailbox
         self._clock = clock
+        self._usage = usage
         self._lock = threading.Lock()
         self._every_s = max(BEAT_S, 2 * pace(mailbox.store))
         self._record = WorkerRecord(
@@ -66,6 +75,12 @@ class Heartbeat:
         Returns:
             Seconds until the next call.
         """
+        if self._usage is not None:
+            self._usage.step(now)
+            for _ in self._usage.take():
+                seen = {"usage": self._usage.latest, "warnings": self._usage.warnings}
+                with self._lock:
+                    self._record = self._record.model_copy(update=seen)
         self._beat()
         return self._every_s
 

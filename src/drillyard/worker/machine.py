@@ -16,6 +16,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Claim, TicketRecord
 from drillyard.mailbox.status import Cause
 from drillyard.system.redaction import redact
+from drillyard.system.utilisation import Monitor
 from drillyard.worker.logship import LogShipper
 
 LOG_NAME = "log.txt"
@@ -99,9 +100,11 @@ class Machine(Protocol):
 
     Attributes:
         slots: Tickets at once.
+        usage: Samples its use; None for no samples.
     """
 
     slots: int
+    usage: Monitor | None
 
     def prepare(self, mailbox: Mailbox, order: Order) -> None:
         """Start to install the user's code and to warm up; returns at once.

@@ -88,6 +88,15 @@ def gpus(devices: Sequence[str], place: int, each: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(dealt))
 
 
+def numbers(own: Sequence[str]) -> tuple[int, ...] | None:
+    """The GPUs of a run as the driver numbers them; None where names are not numbers: all.
+
+    Args:
+        own: Its GPUs.
+    """
+    return None if not all(name.isdigit() for name in own) else tuple(map(int, own))
+
+
 def variables(found: range, own: Sequence[str]) -> dict[str, str]:
     """The environment variables with the share of a run.
 

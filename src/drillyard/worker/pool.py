@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -30,6 +31,7 @@ from drillyard.mailbox.status import Cause
 from drillyard.runs.code_archive import install
 from drillyard.system import step_marker
 from drillyard.system.processes import ProcessId, end, in_group, send
+from drillyard.system.utilisation import Monitor, Sampler
 from drillyard.worker import execution, gpu, machine_share
 from drillyard.worker.machine import Exit, Job
 from drillyard.worker.preload import VARIABLE
@@ -108,6 +110,8 @@ class Pool:
 
     def __init__(self, slots: int, order: Order, scratch: Path) -> None:
         self.slots = slots
+        rented = None if order.gpus else ()
+        self.usage: Monitor | None = Monitor(Sampler(scratch).sample, time.time, rented)
         self._scratch = scratch
         self._warm = False
         self._prepared: tuple[Path, ...] | None = None

@@ -22,6 +22,7 @@ from drillyard.mailbox.status import Cause, Status
 from drillyard.runs.workload import StopSignal
 from drillyard.system.clock import Clock
 from drillyard.system.loops import Loop
+from drillyard.system.utilisation import Monitor
 from drillyard.worker.logship import LogShipper
 from drillyard.worker.progress import ProgressKeeper
 
@@ -44,6 +45,7 @@ class TicketSidecar:
         shipper: Ships the log.
         worker: Pipe from the worker, or None for a process without one.
         clock: Time.
+        usage: Samples the use of the machine, None for no samples.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class TicketSidecar:
         shipper: LogShipper,
         worker: Connection | None,
         clock: Clock,
+        usage: Monitor | None = None,
     ) -> None:
         self._mailbox = mailbox
         self._claim = claim
@@ -62,6 +65,7 @@ class TicketSidecar:
         self._progress = progress
         self._shipper = shipper
         self._worker = worker
+        self._usage = usage
         self._run = claim.ticket.rpartition(".")[0]
         self._every_s = max(BEAT_S, 2 * pace(mailbox.store))
         self._superseded = False
@@ -100,6 +104,8 @@ class TicketSidecar:
         self._try(self._look_at_claim)
         if self._superseded:
             return None
+        if self._usage is not None:
+            self._usage.step(now, self._progress.step)
         self._try(lambda: self._write_board(Status.RUNNING))
         self._try(self._shipper.ship)
         self._try(self._look_at_cancel)
@@ -107,6 +113,8 @@ class TicketSidecar:
 
     def _write_board(self, status: Status) -> None:
         board = self._progress.board(status)
+        if self._usage is not None and self._usage.latest:
+            board = board.model_copy(update={"usage": self._usage.latest})
         self._mailbox.write(f"board/{board.run}.json", board)
 
     def _look_at_claim(self) -> None:

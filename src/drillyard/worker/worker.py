@@ -98,14 +98,11 @@ class Worker:
         self._term_grace_s = term_grace_s
         self._paid = paid
         self._outbox = EndingOutbox(self._mailbox, self.id, clock)
-        self.heart = Heartbeat(self._mailbox, order, self.id, self.machine.slots, clock)
+        on = self.machine
+        self.heart = Heartbeat(self._mailbox, order, self.id, on.slots, clock, on.usage)
+        me, lost_to = ProcessId.current(), self.predecessor_lost_to
         self._orphan_closer = OrphanCloser(
-            self._mailbox,
-            ProcessId.current(),
-            self.heart.record,
-            self._orphans,
-            clock,
-            self.predecessor_lost_to,
+            self._mailbox, me, self.heart.record, self._orphans, clock, lost_to
         )
         self._next_orphan_look: float | None = 0.0
         self._running = RunningTickets(self.machine)

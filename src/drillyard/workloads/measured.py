@@ -42,11 +42,13 @@ def writer(context: RunContext) -> StreamWriter:
         context.attempt,
         offsets=context.lines,
         clock=context.clock,
+        usage=context.usage,
     )
 
 
 def finished(context: RunContext, streams: StreamWriter) -> None:
     """Write the last lines, and let the next child go on behind them."""
+    streams.append_usage()
     context.lines.update(streams.flush())
 
 

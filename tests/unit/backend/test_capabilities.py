@@ -26,6 +26,7 @@ HAS = {
         "ExplainsLosses",
         "FindsLeases",
         "HasMachineTypes",
+        "PacksRuns",
         "RefreshesPrices",
     },
     "gcp": {
@@ -39,6 +40,7 @@ HAS = {
         "ProtectsLeases",
         "SimulatesPreemption",
         "HasMachineTypes",
+        "PacksRuns",
         "RefreshesPrices",
     },
 }

@@ -10,8 +10,11 @@ import pytest
 
 from drillyard.backend import HasMachineTypes
 from drillyard.backend.hardware import Hardware, MachineType
-from drillyard.backend.settings.experiment import given
+from drillyard.backend.settings.experiment import given, packing
 from drillyard.backend.settings.resolve import prices_file
+from drillyard.checks import trial
+from drillyard.checks.packing import fits
+from drillyard.checks.trial_process import Heard
 from drillyard.errors import ConfigError
 from drillyard.findings import Severity
 from drillyard.registry import load as load_registered
@@ -119,6 +122,73 @@ def test_several_runs_on_a_machine_need_more_of_it(tmp_path: Path) -> None:
     asked = "{gpu: L4, cpus: 6, memory_gb: 20}"
     found = chosen(tmp_path, "gcp", asked, **project(workers_per_machine=2))
     assert found["machine_types"][0] == "g2-standard-24"
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+def test_runs_that_share_a_machine_and_a_gpu(tmp_path: Path, kind: str) -> None:
+    """Four runs of one GPU each, two to a GPU: a machine with two, and four times the CPUs."""
+    own = project() if kind == "gcp" else AZURE
+    asked = "{gpu: T4, cpus: 2, memory_gb: 8, runs_per_machine: 4, runs_per_gpu: 2}"
+    found = chosen(tmp_path, kind, asked, **own)
+    names = found["machine_types"] if kind == "gcp" else [found["vm_size"]]
+    rented = next(
+        t for t in types(kind) if t.gpu == "T4" and t.name.split()[0] == names[0] and t.gpus >= 2
+    )
+    assert rented.cpus >= 8 and rented.memory_gb >= 32
+    per_machine = "workers_per_machine" if kind == "gcp" else "runs_per_machine"
+    assert (found[per_machine], found["runs_per_gpu"]) == (4, 2)
+    packed = packing(written(tmp_path, kind, asked, **own).spec)
+    assert packed is not None and packed.runs == 4
+    assert packed.machines[names[0]] == rented.memory_gb
+    alone = chosen(tmp_path, kind, "{gpu: T4, cpus: 2}", **own)
+    assert per_machine not in alone and "runs_per_gpu" not in alone
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+def test_runs_per_machine_without_other_needs_keeps_the_machine(tmp_path: Path, kind: str) -> None:
+    own = project() if kind == "gcp" else AZURE
+    found = chosen(tmp_path, kind, "{runs_per_machine: 3}", **own)
+    per_machine = "workers_per_machine" if kind == "gcp" else "runs_per_machine"
+    assert found == {**own, per_machine: 3, "runs_per_gpu": 1}
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+def test_runs_per_machine_said_twice_is_refused(tmp_path: Path, kind: str) -> None:
+    per_machine = "workers_per_machine" if kind == "gcp" else "runs_per_machine"
+    own = {**(project() if kind == "gcp" else AZURE), per_machine: 2}
+    with pytest.raises(ConfigError) as refused:
+        chosen(tmp_path, kind, "{runs_per_machine: 3}", **own)
+    assert refused.value.field == f"backends.{kind}.{per_machine}" and refused.value.hint
+
+
+def test_runs_that_share_a_machine_need_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against what the trial measured: 3 GB each, and 1 GB for the system."""
+    monkeypatch.setattr("drillyard.checks.packing.measured", lambda loaded: 3 << 30)
+    for runs, size, severity in (
+        (2, "Standard_F4s_v2", Severity.OK),  # 8 GB
+        (3, "Standard_F4s_v2", Severity.ERROR),
+        (3, "Standard_Mine", Severity.WARNING),
+    ):
+        asked = f"{{runs_per_machine: {runs}}}"
+        (finding,) = fits(written(tmp_path, "azure", asked, **AZURE, vm_size=size))
+        assert finding.severity is severity, finding
+        assert "3.00 GB each, measured" in finding.message
+        assert severity is not Severity.ERROR or finding.fix.startswith("runs_per_machine: 2;")
+    assert fits(written(tmp_path, "azure", "{cpus: 2}", **AZURE)) == []
+    assert fits(written(tmp_path, "local", "{runs_per_machine: 2}")) == []
+
+
+def test_what_a_trial_took_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    loaded = written(tmp_path, "azure", "{runs_per_machine: 2}", **AZURE)
+    monkeypatch.setattr(trial, "_run", lambda *given: Heard(done="trained", peak=5 << 20))
+    assert trial.measured(loaded) is None and fits(loaded) == []
+    trial.try_training(loaded)
+    assert trial.measured(loaded) == 5 << 20
+    assert "trained" in trial.try_training(loaded)[0].message  # the second is not tried
+    assert len(fits(loaded)) == 1
 
 
 def test_without_gpus_none_is_paid_for(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drillyard.backend.capabilities import HasMachineTypes
-from drillyard.backend.hardware import Hardware
+from drillyard.backend.capabilities import HasMachineTypes, PacksRuns
+from drillyard.backend.hardware import Hardware, Packing
 from drillyard.backend.settings.resolve import gather, resolve
 from drillyard.documents.json_types import JsonObject
 from drillyard.registry import load
@@ -36,6 +36,19 @@ def given(spec: ExperimentSpec) -> JsonObject:
     return {**own, **factory.choose_machines(need, own, resolved.values)}
 
 
+def packing(spec: ExperimentSpec) -> Packing | None:
+    """Returns how many runs share a machine; None if the backend does not say.
+
+    Args:
+        spec: The experiment.
+    """
+    factory = load("backends", spec.backend.partition("/")[0])
+    if not isinstance(factory, PacksRuns):
+        return None
+    resolved, _, _ = gather(spec.backend, given(spec))
+    return factory.packing(resolved.values)
+
+
 def settings_of(spec: ExperimentSpec, kind: str) -> JsonObject:
     """Returns the settings in an experiment's order: enough to open the backend from anywhere.
 
@@ -57,5 +70,5 @@ def unchecked(spec: ExperimentSpec) -> list[str]:
     need, factory = Hardware.of(spec.resources), load("backends", spec.backend.partition("/")[0])
     if need is None or isinstance(factory, HasMachineTypes):
         return []
-    names = ("gpu", "cpus", "memory_gb", "spot")
+    names = ("gpu", "cpus", "memory_gb", "spot", "runs_per_machine", "runs_per_gpu")
     return [name for name in names if getattr(need, name) is not None]

@@ -120,6 +120,7 @@ class _Training:
             context.run.run,
             context.attempt,
             clock=context.clock,
+            usage=context.usage,
             offsets=checkpoint.meta.stream_offsets if checkpoint else None,
         )
         self.best, self.top = Best(), BestPolicies(context.spec.evaluate.keep_best)

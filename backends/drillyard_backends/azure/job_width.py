@@ -1,0 +1,52 @@
+"""Nodes of a job, and runs on a node: what `plan` says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from drillyard.backend import Order
+from drillyard.findings import Finding, Severity
+from drillyard_backends.azure import clusters
+from drillyard_backends.azure.settings import AzureConfig
+
+
+def examine(config: AzureConfig, order: Order | None) -> Iterator[Finding]:
+    """Refuses a job that has more nodes than it can use: they are rented together."""
+    width, most, packed = config.instance_count, config.max_nodes, config.runs_per_machine
+    side_by_side = 1 if order is None else -(-order.workers // packed)
+    busy = width if order is None else order.spread if order.spread > 1 else side_by_side
+    if order is not None and order.spread > 1 and packed > 1:
+        yield Finding(
+            Severity.ERROR,
+            "runs_per_machine",
+            f"a run of this learner takes {width} nodes for itself, and {packed} runs are to "
+            "share one",
+            "runs_per_machine: 1; or resources.workers without num_env_runners",
+        )
+    if width > busy:
+        more = (
+            "more seeds and resources.workers"
+            if order is None or order.spread == 1
+            else ("more workers of the learner (num_env_runners)")
+        )
+        yield Finding(
+            Severity.ERROR,
+            "instance_count",
+            f"a job would have {width} nodes, and {busy} of them have something to do",
+            f"instance_count: {busy}; or {more}",
+        )
+    if most is not None and width > most:
+        yield Finding(
+            Severity.ERROR,
+            "instance_count",
+            f"a job of {width} nodes never starts on a cluster of {most} (max_nodes)",
+            f"instance_count: {most}; or max_nodes: {width}",
+        )
+
+
+def note(config: AzureConfig, order: Order) -> str:
+    """Returns how many runs a job has, in words."""
+    if config.instance_count > 1:
+        return "of several nodes"
+    runs = clusters.runs_of_a_job(config, order)
+    return "one for each run" if runs == 1 else f"one for every {runs} runs"

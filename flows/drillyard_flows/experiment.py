@@ -26,7 +26,7 @@ from drillyard.errors import Bug, ConfigError, DrillyardError
 from drillyard.mailbox.mailbox import trial_id
 from drillyard.mailbox.records import PHASES
 from drillyard.spec.load import Loaded
-from drillyard_flows import artifacts, form, hooks, limits, plain_errors
+from drillyard_flows import artifacts, form, hooks, limits, live, plain_errors
 from drillyard_flows.events import finished
 from drillyard_flows.present import ATTACHED, present, tags_of
 from drillyard_flows.request import Request, checked, opened
@@ -96,6 +96,7 @@ def driven(request: Request, *, study: bool) -> FlowResult:
     attached = ATTACHED.get()
     if attached is not None:
         driver, bodies = attached
+        live.link(driver.mailbox)
         present(driver, bodies)
         return _result(driver, bodies.outcome.result())
     loaded = checked(request)
@@ -104,6 +105,7 @@ def driven(request: Request, *, study: bool) -> FlowResult:
     if not todo:
         return _finished(driver)
     _tag(driver)
+    live.link(driver.mailbox)
     return _alone(driver)
 
 

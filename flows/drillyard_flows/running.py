@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import threading
@@ -17,6 +18,7 @@ from drillyard.mailbox.command_hints import command
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs.locate import open_mailbox
 from drillyard_flows import settings
+from drillyard_flows.live import served
 from drillyard_flows.progress import Display, open_display
 from drillyard_flows.request import Request, checked, opened
 
@@ -169,7 +171,11 @@ def _run(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> 
     try:
         driver, tickets = opened(loaded, request, on_line=display.say)
         if tickets:
-            outcome = _drive(driver, request, display)
+            with contextlib.ExitStack() as stack:
+                live = None
+                if not as_json:
+                    live = stack.enter_context(served(driver.mailbox, display.say))
+                outcome = _drive(driver, request, display, live)
         else:
             display.say(f"nothing to do: every run of {loaded.spec.name} is finished")
         report = outcome.report if outcome is not None else None
@@ -182,14 +188,14 @@ def _run(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> 
         raise outcome.error
 
 
-def _drive(driver: Driver, request: Request, display: Display) -> Outcome:
+def _drive(driver: Driver, request: Request, display: Display, live: str | None) -> Outcome:
     """Drives in a thread, so that this one can draw and receive Ctrl-C."""
     from drillyard.driver.six_phases import drive
     from drillyard_flows.interrupts import Interrupts
     from drillyard_flows.progress import views
     from drillyard_flows.stage import PrefectStage
 
-    stage = PrefectStage(request, say=display.say) if request.prefect else None
+    stage = PrefectStage(request, say=display.say, live=live) if request.prefect else None
     ended: list[Outcome | BaseException] = []
 
     def driving() -> None:

@@ -59,6 +59,7 @@ class PrefectStage:
         acquire: Returns the server; raises ControlPlaneError if there is none.
         release: Releases the server.
         say: Receives messages for the user.
+        live: Address of the live page, if the command serves one.
     """
 
     def __init__(
@@ -68,11 +69,13 @@ class PrefectStage:
         acquire: Callable[[], prefect_server.Server] = prefect_server.acquire,
         release: Callable[[prefect_server.Server], None] = prefect_server.Server.release,
         say: Callable[[str], None],
+        live: str | None = None,
     ) -> None:
         self._request = request
         self._acquire = acquire
         self._release = release
         self._say = say
+        self._live = live
         self._server: prefect_server.Server | None = None
         self._answered = threading.Event()
         self._error: BaseException | None = None
@@ -175,6 +178,7 @@ class PrefectStage:
         from prefect.client.schemas.objects import State
 
         from drillyard_flows.heartbeats import Heartbeats
+        from drillyard_flows.live import LIVE
         from drillyard_flows.present import ATTACHED, tags_of
 
         server = self._known_server
@@ -197,6 +201,7 @@ class PrefectStage:
             stack.enter_context(tags(*tags_of(driver)))
             token = ATTACHED.set((driver, bodies))
             stack.callback(ATTACHED.reset, token)
+            stack.callback(LIVE.reset, LIVE.set(self._live))
             state = flow(
                 file=str(driver.loaded.file),
                 store=driver.mailbox.store.url,

@@ -164,7 +164,6 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
     server_version = "drillyard"
     sys_version = ""
     timeout: ClassVar[float] = 60.0

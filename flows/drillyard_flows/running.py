@@ -7,6 +7,7 @@ import getpass
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,7 @@ def run_file(request: Request, *, as_json: bool) -> None:
     Raises:
         DrillyardError: The experiment failed.
     """
-    started = time.monotonic()
-    _run(checked(request), request, as_json=as_json, started=started)
+    _run(lambda: checked(request), request, as_json=as_json)
 
 
 def run_short(request: Request, short: Short, *, as_json: bool) -> None:
@@ -58,11 +58,14 @@ def run_short(request: Request, short: Short, *, as_json: bool) -> None:
     Raises:
         DrillyardError: The experiment was refused, and no file is left; or it failed.
     """
-    started = time.monotonic()
-    with short.written() as path:
-        loaded = checked(request)
-    typer.echo(f"wrote {path.absolute()}, and runs it", err=as_json)
-    _run(loaded, request, as_json=as_json, started=started)
+
+    def load() -> Loaded:
+        with short.written() as path:
+            loaded = checked(request)
+        typer.echo(f"wrote {path.absolute()}, and runs it", err=as_json)
+        return loaded
+
+    _run(load, request, as_json=as_json)
 
 
 def bench_file(request: Request, *, as_json: bool) -> None:
@@ -76,17 +79,22 @@ def bench_file(request: Request, *, as_json: bool) -> None:
         ConfigError: The file lists nothing to compare.
         DrillyardError: The experiment failed.
     """
-    started = time.monotonic()
-    loaded = checked(request)
-    if loaded.spec.study is None or loaded.spec.study.chooser != "list":
-        raise ConfigError(
-            "the file lists nothing to compare",
-            file=loaded.file.name,
-            field="bench",
-            allowed="`bench:` with algorithms and simulators, or a study of the chooser `list`",
-            hint="add `bench: {algorithms: [ppo, a2c], simulators: [CartPole-v1]}`; or use `run`",
-        )
-    _run(loaded, request, as_json=as_json, started=started)
+
+    def load() -> Loaded:
+        loaded = checked(request)
+        if loaded.spec.study is None or loaded.spec.study.chooser != "list":
+            raise ConfigError(
+                "the file lists nothing to compare",
+                file=loaded.file.name,
+                field="bench",
+                allowed="`bench:` with algorithms and simulators, or a study of the chooser "
+                "`list`",
+                hint="add `bench: {algorithms: [ppo, a2c], simulators: [CartPole-v1]}`; or use "
+                "`run`",
+            )
+        return loaded
+
+    _run(load, request, as_json=as_json)
 
 
 def resume_name(request: Request, *, as_json: bool) -> None:
@@ -103,7 +111,6 @@ def resume_name(request: Request, *, as_json: bool) -> None:
     from drillyard.spec.load import load_resolved
     from drillyard.system.scratch import own_folder
 
-    started = time.monotonic()
     mailbox = open_mailbox(request.name, request.store)
     request = replace(request, name=mailbox.experiment, store=mailbox.store.url)
     record = mailbox.experiment_record()
@@ -115,7 +122,7 @@ def resume_name(request: Request, *, as_json: bool) -> None:
         loaded = load_resolved(
             record.spec, folder=paths[0] if paths else empty, provenance=record.provenance
         )
-        _run(loaded, request, as_json=as_json, started=started)
+        _run(lambda: loaded, request, as_json=as_json)
 
 
 def cancel_name(name: str, store: str | None, *, drain: bool, as_json: bool) -> None:
@@ -161,14 +168,20 @@ def cancel_name(name: str, store: str | None, *, drain: bool, as_json: bool) -> 
         typer.echo(f"to continue from the last checkpoints: {command('resume', mailbox)}")
 
 
-def _run(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> None:
+def _run(load: Callable[[], Loaded], request: Request, *, as_json: bool) -> None:
     from drillyard_flows import summary
 
-    if request.prefect:
-        _require_api(offline_ok=request.offline_ok)
-    display = open_display(quiet=as_json, title=loaded.spec.name)
+    started = time.monotonic()
+    display = open_display(quiet=as_json)
     outcome: Outcome | None = None
     try:
+        display.wait("the check of the experiment, which also tries its code")
+        loaded = load()
+        display.title = loaded.spec.name
+        if request.prefect:
+            display.wait("Prefect's API")
+            _require_api(offline_ok=request.offline_ok)
+        display.wait("the store, which gets the code and the tickets of the runs")
         driver, tickets = opened(loaded, request, on_line=display.say)
         if tickets:
             with contextlib.ExitStack() as stack:
@@ -192,7 +205,7 @@ def _drive(driver: Driver, request: Request, display: Display, live: str | None)
     """Drives in a thread, so that this one can draw and receive Ctrl-C."""
     from drillyard.driver.six_phases import drive
     from drillyard_flows.interrupts import Interrupts
-    from drillyard_flows.progress import views
+    from drillyard_flows.looks import Looks
     from drillyard_flows.stage import PrefectStage
 
     stage = PrefectStage(request, say=display.say, live=live) if request.prefect else None
@@ -205,13 +218,14 @@ def _drive(driver: Driver, request: Request, display: Display, live: str | None)
             ended.append(error)
 
     leave = stage.leave if stage is not None else lambda: None
+    look = Looks(driver)
     with Interrupts(driver, display.say, leave):
         thread = threading.Thread(target=driving, name="drillyard-session", daemon=True)
         thread.start()
         while thread.is_alive():
-            display.update(views(driver))
+            display.update(look())
             thread.join(DRAW_EVERY_S)
-        display.update(views(driver))
+        display.update(look())
     (outcome,) = ended
     if isinstance(outcome, BaseException):
         raise outcome

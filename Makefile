@@ -39,6 +39,12 @@ $(VENV)/.azurite: tests/azurite/package-lock.json | $(BIN)/python
 	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/azurite && touch $@; \
 	else echo "npm is not installed: the tests of Azure's blob storage are skipped"; fi
 
+# The checker of accessibility, one file of JavaScript. Without npm its tests say that they were skipped.
+$(VENV)/.axe: tests/axe/package-lock.json | $(BIN)/python
+	@mkdir -p $(VENV)/axe && cp tests/axe/package*.json $(VENV)/axe
+	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/axe && touch $@; \
+	else echo "npm is not installed: the tests of accessibility are skipped"; fi
+
 # Audits and lists packages from outside, so that its own packages are not among them.
 $(VENV)/.tools: tests/supply_chain/requirements.txt | $(BIN)/python
 	$(BIN)/python -m venv --clear $(VENV)/tools
@@ -48,13 +54,13 @@ $(VENV)/.tools: tests/supply_chain/requirements.txt | $(BIN)/python
 demo: $(VENV)/.demo ## train an agent on the reactor, see how it compares, open the report
 	$(BIN)/drillyard run experiments/cstr.yaml
 
-test: $(VENV)/.dev $(VENV)/.azurite $(VENV)/.tools ## the default tests, in four processes
+test: $(VENV)/.dev $(VENV)/.azurite $(VENV)/.axe $(VENV)/.tools ## the default tests, in four processes
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 # What proves again, for other learners, backends and kinds of loss, what the default tests prove.
 NO_SLOW := not slow and not gpu and not live_gcp and not live_azure
 
-extended: $(VENV)/.dev $(VENV)/.azurite ## the tests that tests/extended.txt lists, in four processes
+extended: $(VENV)/.dev $(VENV)/.azurite $(VENV)/.axe ## the tests that tests/extended.txt lists, in four processes
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'extended and $(NO_SLOW)'
 
 # The rules of all packages and of the documents, on two cores in about a minute.

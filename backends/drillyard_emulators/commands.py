@@ -22,6 +22,7 @@ from drillyard.cli.common import (
     load_file,
     print_json,
 )
+from drillyard.system.durations import duration
 
 if TYPE_CHECKING:
     from drillyard_emulators.rehearsal import Account
@@ -178,7 +179,7 @@ def show(account: Account) -> None:
             m.name,
             m.zone,
             f"{m.kind}{' (Spot)' if m.spot else ''}",
-            f"{m.lived_s:.0f} s",
+            duration(m.lived_s),
             m.ended_by or "STILL THERE",
             "?" if m.cost is None else f"{m.cost:.4f}",
         )

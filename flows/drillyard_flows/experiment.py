@@ -27,7 +27,7 @@ from drillyard.mailbox.mailbox import trial_id
 from drillyard.mailbox.records import PHASES
 from drillyard.spec.load import Loaded
 from drillyard.spec.stages import is_staged
-from drillyard_flows import artifacts, form, growing, hooks, limits, plain_errors
+from drillyard_flows import artifacts, form, growing, hooks, limits, live, plain_errors
 from drillyard_flows.events import finished
 from drillyard_flows.present import ATTACHED, GRAPH, present, present_graph, tags_of
 from drillyard_flows.request import Request, checked, opened
@@ -100,6 +100,7 @@ def driven(request: Request, *, study: bool, more: Sequence[str] = ()) -> FlowRe
     attached = ATTACHED.get()
     if attached is not None:
         driver, bodies = attached
+        live.link(driver.mailbox)
         present(driver, bodies)
         return _result(driver, bodies.outcome.result())
     graph = GRAPH.get()
@@ -115,6 +116,7 @@ def driven(request: Request, *, study: bool, more: Sequence[str] = ()) -> FlowRe
     if not todo:
         return _finished(driver)
     _tag(driver)
+    live.link(driver.mailbox)
     return _alone(driver)
 
 

@@ -1,7 +1,9 @@
-"""Removes the traceback from Prefect's log of a user's error.
+"""Corrects Prefect's log: no traceback for a user's error, no error for a stop.
 
 Prefect logs every exception with its traceback. For a mistyped path in a form, that would be a
-page of drillyard's code around one sentence.
+page of drillyard's code around one sentence. And it logs the end of every task that is not
+completed as an error (``prefect/task_engine.py``, ``log_finished_message``, 3.8), and a signal
+that ends a flow run as a crash (``prefect/states.py``), also where somebody asked for the stop.
 """
 
 from __future__ import annotations
@@ -13,8 +15,19 @@ from drillyard.errors import Bug, DrillyardError
 LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 
 
+_STOPPED = {
+    "Finished in state Cancelled(": logging.INFO,
+    "Crash detected! Execution was aborted by a termination signal": logging.WARNING,
+    "Crash detected! Execution was aborted by an interrupt signal": logging.WARNING,
+}
+"""Beginning of a message of Prefect -> the level that it has here."""
+
+
 class PlainErrors(logging.Filter):
-    """Removes the traceback from errors that drillyard raised on purpose; a bug keeps it."""
+    """Removes the traceback from errors that drillyard raised on purpose; a bug keeps it.
+
+    Lowers the level of messages about a requested stop.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Changes the record and lets every record pass."""
@@ -23,6 +36,11 @@ class PlainErrors(logging.Filter):
             text = f"{error}\n  fix: {error.hint}" if error.hint else str(error)
             record.msg, record.args = "%s", (text,)
             record.exc_info = record.exc_text = None
+        if record.levelno >= logging.ERROR:
+            text = record.getMessage()
+            level = next((n for start, n in _STOPPED.items() if text.startswith(start)), None)
+            if level is not None:
+                record.levelno, record.levelname = level, logging.getLevelName(level)
         return True
 
 

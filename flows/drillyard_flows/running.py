@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs.locate import open_mailbox
 from drillyard.spec.stages import is_staged
 from drillyard_flows import settings
+from drillyard_flows.live import served
 from drillyard_flows.progress import Display, open_display
 from drillyard_flows.request import Request, checked, opened
 
@@ -42,8 +45,7 @@ def run_file(request: Request, *, as_json: bool) -> None:
     Raises:
         DrillyardError: The experiment failed.
     """
-    started = time.monotonic()
-    _run(checked(request), request, as_json=as_json, started=started)
+    _run(lambda: checked(request), request, as_json=as_json)
 
 
 def run_short(request: Request, short: Short, *, as_json: bool) -> None:
@@ -57,11 +59,14 @@ def run_short(request: Request, short: Short, *, as_json: bool) -> None:
     Raises:
         DrillyardError: The experiment was refused, and no file is left; or it failed.
     """
-    started = time.monotonic()
-    with short.written() as path:
-        loaded = checked(request)
-    typer.echo(f"wrote {path.absolute()}, and runs it", err=as_json)
-    _run(loaded, request, as_json=as_json, started=started)
+
+    def load() -> Loaded:
+        with short.written() as path:
+            loaded = checked(request)
+        typer.echo(f"wrote {path.absolute()}, and runs it", err=as_json)
+        return loaded
+
+    _run(load, request, as_json=as_json)
 
 
 def bench_file(request: Request, *, as_json: bool) -> None:
@@ -75,17 +80,22 @@ def bench_file(request: Request, *, as_json: bool) -> None:
         ConfigError: The file lists nothing to compare.
         DrillyardError: The experiment failed.
     """
-    started = time.monotonic()
-    loaded = checked(request)
-    if loaded.spec.study is None or loaded.spec.study.chooser != "list":
-        raise ConfigError(
-            "the file lists nothing to compare",
-            file=loaded.file.name,
-            field="bench",
-            allowed="`bench:` with algorithms and simulators, or a study of the chooser `list`",
-            hint="add `bench: {algorithms: [ppo, a2c], simulators: [CartPole-v1]}`; or use `run`",
-        )
-    _run(loaded, request, as_json=as_json, started=started)
+
+    def load() -> Loaded:
+        loaded = checked(request)
+        if loaded.spec.study is None or loaded.spec.study.chooser != "list":
+            raise ConfigError(
+                "the file lists nothing to compare",
+                file=loaded.file.name,
+                field="bench",
+                allowed="`bench:` with algorithms and simulators, or a study of the chooser "
+                "`list`",
+                hint="add `bench: {algorithms: [ppo, a2c], simulators: [CartPole-v1]}`; or use "
+                "`run`",
+            )
+        return loaded
+
+    _run(load, request, as_json=as_json)
 
 
 def resume_name(request: Request, *, as_json: bool) -> None:
@@ -102,7 +112,6 @@ def resume_name(request: Request, *, as_json: bool) -> None:
     from drillyard.spec.load import load_resolved
     from drillyard.system.scratch import own_folder
 
-    started = time.monotonic()
     mailbox = open_mailbox(request.name, request.store)
     request = replace(request, name=mailbox.experiment, store=mailbox.store.url)
     record = mailbox.experiment_record()
@@ -114,7 +123,7 @@ def resume_name(request: Request, *, as_json: bool) -> None:
         loaded = load_resolved(
             record.spec, folder=paths[0] if paths else empty, provenance=record.provenance
         )
-        _run(loaded, request, as_json=as_json, started=started)
+        _run(lambda: loaded, request, as_json=as_json)
 
 
 def cancel_name(name: str, store: str | None, *, drain: bool, as_json: bool) -> None:
@@ -160,22 +169,32 @@ def cancel_name(name: str, store: str | None, *, drain: bool, as_json: bool) -> 
         typer.echo(f"to continue from the last checkpoints: {command('resume', mailbox)}")
 
 
-def _run(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> None:
+def _run(load: Callable[[], Loaded], request: Request, *, as_json: bool) -> None:
     from drillyard_flows import summary
 
-    if request.prefect:
-        _require_api(offline_ok=request.offline_ok)
-    if is_staged(loaded.spec):
-        from drillyard_flows.stages import run_stages
-
-        run_stages(loaded, request, as_json=as_json, started=started)
-        return
-    display = open_display(quiet=as_json, title=loaded.spec.name)
+    started = time.monotonic()
+    display = open_display(quiet=as_json)
     outcome: Outcome | None = None
     try:
+        display.wait("the check of the experiment, which also tries its code")
+        loaded = load()
+        display.title = loaded.spec.name
+        if request.prefect:
+            display.wait("Prefect's API")
+            _require_api(offline_ok=request.offline_ok)
+        if is_staged(loaded.spec):
+            from drillyard_flows.stages import run_stages
+
+            run_stages(loaded, request, display, as_json=as_json, started=started)
+            return
+        display.wait("the store, which gets the code and the tickets of the runs")
         driver, tickets = opened(loaded, request, on_line=display.say)
         if tickets:
-            outcome = _drive(driver, request, display)
+            with contextlib.ExitStack() as stack:
+                live = None
+                if not as_json:
+                    live = stack.enter_context(served(driver.mailbox, display.say))
+                outcome = _drive(driver, request, display, live)
         else:
             display.say(f"nothing to do: every run of {loaded.spec.name} is finished")
         report = outcome.report if outcome is not None else None
@@ -188,14 +207,14 @@ def _run(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> 
         raise outcome.error
 
 
-def _drive(driver: Driver, request: Request, display: Display) -> Outcome:
+def _drive(driver: Driver, request: Request, display: Display, live: str | None) -> Outcome:
     """Drives in a thread, so that this one can draw and receive Ctrl-C."""
     from drillyard.driver.six_phases import drive
     from drillyard_flows.interrupts import Interrupts
-    from drillyard_flows.progress import views
+    from drillyard_flows.looks import Looks
     from drillyard_flows.stage import PrefectStage
 
-    stage = PrefectStage(request, say=display.say) if request.prefect else None
+    stage = PrefectStage(request, say=display.say, live=live) if request.prefect else None
     ended: list[Outcome | BaseException] = []
 
     def driving() -> None:
@@ -205,13 +224,14 @@ def _drive(driver: Driver, request: Request, display: Display) -> Outcome:
             ended.append(error)
 
     leave = stage.leave if stage is not None else lambda: None
+    look = Looks(driver)
     with Interrupts(driver, display.say, leave):
         thread = threading.Thread(target=driving, name="drillyard-session", daemon=True)
         thread.start()
         while thread.is_alive():
-            display.update(views(driver))
+            display.update(look())
             thread.join(DRAW_EVERY_S)
-        display.update(views(driver))
+        display.update(look())
     (outcome,) = ended
     if isinstance(outcome, BaseException):
         raise outcome

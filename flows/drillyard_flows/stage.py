@@ -61,6 +61,7 @@ class PrefectStage:
         acquire: Returns the server; raises ControlPlaneError if there is none.
         release: Releases the server.
         say: Receives messages for the user.
+        live: Address of the live page, if the command serves one.
     """
 
     def __init__(
@@ -70,11 +71,13 @@ class PrefectStage:
         acquire: Callable[[], prefect_server.Server] = prefect_server.acquire,
         release: Callable[[prefect_server.Server], None] = prefect_server.Server.release,
         say: Callable[[str], None],
+        live: str | None = None,
     ) -> None:
         self._request = request
         self._acquire = acquire
         self._release = release
         self._say = say
+        self._live = live
         self._server: prefect_server.Server | None = None
         self._answered = threading.Event()
         self._graph: Graph | None = None
@@ -188,6 +191,7 @@ class PrefectStage:
         from prefect.client.schemas.objects import State
 
         from drillyard_flows.heartbeats import Heartbeats
+        from drillyard_flows.live import LIVE
         from drillyard_flows.present import ATTACHED, GRAPH, tags_of
 
         server = self._known_server
@@ -214,6 +218,7 @@ class PrefectStage:
             elif isinstance(driver, Driver):
                 token = ATTACHED.set((driver, bodies))
                 stack.callback(ATTACHED.reset, token)
+            stack.callback(LIVE.reset, LIVE.set(self._live))
             state = flow(
                 file=str(driver.loaded.file),
                 store=driver.mailbox.store.url,

@@ -13,7 +13,8 @@ import typer
 from drillyard.driver.outcome import Kind, Outcome
 from drillyard.driver.stages import Stages, Watch
 from drillyard.mailbox import Mailbox, open_store
-from drillyard_flows.progress import Display, Run, open_display, views
+from drillyard_flows.looks import Look, Looks
+from drillyard_flows.progress import Display
 from drillyard_flows.request import Request, driver_of
 from drillyard_flows.server import Server, acquire
 from drillyard_flows.stage_graph import Graph
@@ -56,19 +57,21 @@ def _keep(server: Server) -> None:
     """A stage that ends leaves the server to the others."""
 
 
-def run_stages(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> None:
+def run_stages(
+    loaded: Loaded, request: Request, display: Display, *, as_json: bool, started: float
+) -> None:
     """Runs every stage, or continues: finished stages are not repeated.
 
     Args:
         loaded: The checked composite.
         request: The request.
+        display: Shows the progress.
         as_json: Print one JSON document.
         started: When the command began (monotonic).
 
     Raises:
         DrillyardError: A stage failed, or was refused before anything was created.
     """
-    display = open_display(quiet=as_json, title=loaded.spec.name)
     outcome: Outcome | None = None
     try:
         graph = Graph() if request.prefect else None
@@ -155,13 +158,14 @@ def _drive(
             ended.append(error)
 
     leave = shown.leave if shown is not None else lambda: None
+    look = StageLooks(stages)
     with Interrupts(stages, display.say, leave):
         thread = threading.Thread(target=driving, name="drillyard-stages", daemon=True)
         thread.start()
         while thread.is_alive():
-            display.update(_views(stages))
+            display.update(look())
             thread.join(DRAW_EVERY_S)
-        display.update(_views(stages))
+        display.update(look())
     (outcome,) = ended
     if graph is not None:
         graph.close()
@@ -174,14 +178,27 @@ def _drive(
     return outcome
 
 
-def _views(stages: Stages) -> list[Run]:
-    """Returns the runs of all stages at work, each with the name of its stage."""
-    return [
-        replace(run, run=f"{stage.name}/{run.run}")
-        for stage in list(stages.stages.values())
-        if stage.driver is not None and not stage.state.ended
-        for run in views(stage.driver)
-    ]
+class StageLooks:
+    """Looks at the runs of all stages at work, each with the name of its stage.
+
+    Args:
+        stages: What is driven.
+    """
+
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
+        self._looks: dict[str, Looks] = {}
+
+    def __call__(self) -> Look:
+        """What there is to show now."""
+        runs, waiting = [], []
+        for stage in list(self._stages.stages.values()):
+            if stage.driver is None or stage.state.ended:
+                continue
+            look = self._looks.setdefault(stage.name, Looks(stage.driver))()
+            runs += [replace(run, run=f"{stage.name}/{run.run}") for run in look.runs]
+            waiting += [f"{stage.name}: {look.waiting}"] if look.waiting else []
+        return Look(runs, waiting="; ".join(waiting))
 
 
 def build_report(mailbox: Mailbox, say: Callable[[str], object]) -> str | None:

@@ -11,6 +11,7 @@ import typer
 from drillyard.mailbox import Mailbox
 from drillyard.results import collect
 from drillyard.results.trials import is_study
+from drillyard.system.durations import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +78,6 @@ def _show_study(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: 
 
 def _last_lines(report: str | None, wall_s: float) -> None:
     typer.echo("")
-    typer.echo(f"wall time: {wall_s:.1f} s")
+    typer.echo(f"wall time: {duration(wall_s)}")
     if report:
         typer.echo(f"report:    {report}")

@@ -13,9 +13,11 @@ from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
+from prefect.states import Cancelled
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.driver.bodies import Body
+from drillyard.errors import Stopped
 from drillyard.mailbox.records import Accepted
 
 EndState: TypeAlias = State[Any]
@@ -44,6 +46,11 @@ INFRASTRUCTURE: dict[str, Any] = {
     "persist_result": False,
     "cache_policy": NO_CACHE,
 }
+
+
+def stopped(error: Stopped) -> EndState:
+    """Returns the state of a task whose phase was stopped on request, which is not a failure."""
+    return Cancelled(message=error.message)
 
 
 def ticket_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:

@@ -8,12 +8,13 @@ from drillyard.backend import HasConsole, Lease
 from drillyard.documents.json_types import JsonObject
 from drillyard.driver.bodies import Body
 from drillyard.driver.driver import Driver
-from drillyard_tasks.common import INFRASTRUCTURE
+from drillyard.errors import Stopped
+from drillyard_tasks.common import INFRASTRUCTURE, EndState, stopped
 from drillyard_tasks.publisher import artifact_key
 
 
 @task(name="provision", task_run_name="provision", **INFRASTRUCTURE)
-def provision(body: Body, driver: Driver) -> JsonObject:
+def provision(body: Body, driver: Driver) -> JsonObject | EndState:
     """Waits for the lease.
 
     Args:
@@ -21,12 +22,15 @@ def provision(body: Body, driver: Driver) -> JsonObject:
         driver: Driver that knows the backend.
 
     Returns:
-        ``{"lease", "backend", "workers"}``.
+        ``{"lease", "backend", "workers"}``, or a Cancelled state.
 
     Raises:
         DrillyardError: The backend failed: no capacity, no permission, a wrong order.
     """
-    lease = body.join_for(Lease)
+    try:
+        lease = body.join_for(Lease)
+    except Stopped as error:
+        return stopped(error)
     get_run_logger().info("lease %s on %s", lease.lease_id, lease.backend)
     if isinstance(driver.backend, HasConsole):
         _link(driver.backend.console(lease), driver.mailbox.experiment)

@@ -20,6 +20,7 @@ from drillyard.driver.driver import Driver
 from drillyard.leases.spending import so_far
 from drillyard.mailbox.records import Board, Phase
 from drillyard.runs.logs import Tail
+from drillyard.system.durations import duration
 from drillyard.system.redaction import redact
 from drillyard.system.utilisation import in_words
 
@@ -76,7 +77,7 @@ def line(board: Board) -> str:
     if board.episode_return is not None:
         text += f", return {board.episode_return:.4g}"
     if board.eta_s is not None:
-        text += f", {board.eta_s:.0f} s left"
+        text += f", {duration(board.eta_s)} left"
     if usage := in_words(board.usage):
         text += f", {usage}"
     return text + (f" ({board.message})" if board.message else "")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from prefect import get_run_logger, task
-from prefect.states import Cancelled, Completed
+from prefect.states import Completed
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.driver.bodies import Body
 from drillyard.errors import Stopped
 from drillyard.mailbox.records import TrialOutcome
 from drillyard.mailbox.status import Status
-from drillyard_tasks.common import INFRASTRUCTURE, EndState
+from drillyard_tasks.common import INFRASTRUCTURE, EndState, stopped
 
 
 @task(name="trial", task_run_name="trial {body.key}", **INFRASTRUCTURE)
@@ -29,7 +29,7 @@ def trial(body: Body) -> JsonObject | EndState:
     try:
         outcome = body.join_for(TrialOutcome)
     except Stopped as error:
-        return Cancelled(message=error.message)
+        return stopped(error)
     result: JsonObject = {
         "trial": outcome.number,
         "status": outcome.status.value,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from prefect import Task, get_run_logger, task
-from prefect.states import Cancelled, Completed
+from prefect.states import Completed
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.driver.bodies import Body
@@ -13,7 +13,7 @@ from drillyard.driver.driver import Driver
 from drillyard.errors import Stopped
 from drillyard.mailbox.records import Accepted, Phase
 from drillyard.mailbox.status import Status
-from drillyard_tasks.common import WORK, EndState, Reference, reference
+from drillyard_tasks.common import WORK, EndState, Reference, reference, stopped
 from drillyard_tasks.publisher import Publisher
 
 Describe = Callable[[JsonObject], str]
@@ -59,7 +59,7 @@ def work_task(phase: Phase, describe: Describe) -> Task[..., Reference | EndStat
             try:
                 accepted = body.join_for(Accepted)
             except Stopped as error:
-                return Cancelled(message=error.message)
+                return stopped(error)
         log.info(
             "%s: attempt %d accepted. %s", ticket, accepted.attempt, describe(accepted.summary)
         )

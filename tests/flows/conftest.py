@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -161,6 +162,11 @@ class Api:
         """Artifacts of a flow run by key."""
         body = {"flow_runs": {"id": {"any_": [run["id"]]}}}
         return {a["key"]: a for a in self.post("/artifacts/filter", body)}
+
+    def errors(self, run: dict[str, Any]) -> list[str]:
+        """Messages at the level ERROR and above, of a flow run and its tasks."""
+        body = {"logs": {"flow_run_id": {"any_": [run["id"]]}, "level": {"ge_": logging.ERROR}}}
+        return [line["message"] for line in self.post("/logs/filter", body)]
 
     def logs(self, run: dict[str, Any]) -> list[str]:
         """Messages of a flow run and its tasks."""

@@ -56,6 +56,7 @@ def test_six_phases_are_task_runs_with_artifacts(api: Api, finished: Finished) -
     assert {row["policy"] for row in table} == {"agent", "random"}
     assert "data:image/png;base64," in artifacts["learning-curve-six-phases"]["data"]
     assert "index.html" in artifacts["report-six-phases"]["data"]
+    assert f"drillyard watch {NAME} --store" in artifacts[f"live-{NAME}"]["data"]
     assert any("t0001-s2.train: attempt 1 accepted" in line for line in api.logs(run))
 
     # The numbers in Prefect, on standard output and in the mailbox are the same ones.

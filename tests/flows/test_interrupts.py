@@ -56,6 +56,7 @@ def test_ctrl_c_stops_resumably_and_the_end_is_the_same(api: Api, bench: Bench) 
     assert flow["state"]["type"] == "CANCELLED"
     train = "train t0001-s1"
     assert api.tasks(flow, train)[train]["state"]["type"] == "CANCELLED"
+    assert api.errors(flow) == []  # a stop that was asked for is not an error
 
     # The file is not needed to go on: the store has the experiment and the user's code.
     until(lambda: bench.board_step("whole") > 0, what="the other one has its code")

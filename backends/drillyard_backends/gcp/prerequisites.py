@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from drillyard.findings import Finding, Severity
+from drillyard.system.durations import duration
 from drillyard_backends.gcp import catalogue, rights
 from drillyard_backends.gcp.bucket import FOLDER_ROLE, MACHINE_ROLES
 from drillyard_backends.gcp.read_only_client import Answer, Reader
@@ -38,8 +39,9 @@ def clock(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "clock",
-            f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} "
-            "Google's: its credentials would not be accepted",
+            f"this machine's clock is {duration(abs(skew))} "
+            f"{'ahead of' if skew > 0 else 'behind'} Google's: its credentials would not be "
+            "accepted",
             "timedatectl set-ntp true, or set the clock by hand",
         )
 

@@ -20,6 +20,7 @@ from importlib.metadata import version as installed
 from urllib.parse import urlsplit
 
 from drillyard.findings import Finding, Severity
+from drillyard.system.durations import duration
 from drillyard.system.redaction import redact
 
 _TIMEOUT_S = 1.5
@@ -127,7 +128,7 @@ def _fits(address: str, answer: Answer) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING,
             "prefect api",
-            f"its clock and this machine's are {abs(answer.at - time.time()):.0f} s apart",
+            f"its clock and this machine's are {duration(abs(answer.at - time.time()))} apart",
             "synchronise both clocks over the network",
         )
     yield Finding(Severity.OK, "prefect api", f"{address} answers (Prefect {version})")

@@ -23,6 +23,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "cancel": ("drillyard cancel cstr-ppo", "drillyard cancel cstr-ppo --drain"),
     "status": ("drillyard status", "drillyard status cstr-ppo"),
     "logs": ("drillyard logs cstr-ppo/t0001-s1 --follow",),
+    "watch": ("drillyard watch cstr-ppo --open", "drillyard watch gs://bucket/runs/cstr-ppo"),
     "bench": ("drillyard bench comparison.yaml",),
     "rehearse": (
         "drillyard rehearse cstr.yaml --on gcp",

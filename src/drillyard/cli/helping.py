@@ -21,6 +21,7 @@ SECTIONS = {
         "cancel",
         "status",
         "logs",
+        "watch",
         "bench",
         "launch",
         "rehearse",

@@ -28,6 +28,7 @@ MODULES = (
     "doctor",
     "status",
     "logs",
+    "watch",
     "results",
     "report",
     "compare",

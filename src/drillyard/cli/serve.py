@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from drillyard.system.loopback import is_loopback
 
 TOKEN = "DRILLYARD_SERVE_TOKEN"
 
@@ -41,7 +42,7 @@ def serve(
     from drillyard.system.optional_packages import install
 
     token = os.environ.get(TOKEN) or None
-    if token is None and not _is_loopback(host):
+    if token is None and not is_loopback(host):
         raise ConfigError(
             "other machines can reach this address, and no token is required",
             file="command line",
@@ -73,12 +74,3 @@ def serve(
         bound.listen(config.backlog)
         typer.echo(f"serving {bundle} on http://{host}:{bound.getsockname()[1]} (docs: /docs)")
         server.run([bound])
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

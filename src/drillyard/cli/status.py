@@ -278,6 +278,8 @@ def study_lines(study: StudyState | None) -> list[str]:
 
 def remarks(results: ExperimentResults, around: Surroundings) -> list[str]:
     """Returns what the table cannot show: failures, silent workers, a missing driver."""
+    from drillyard.results import formatting
+
     lines = []
     for run in results.runs:
         if run.message and run.status not in ("RUNNING", "SUCCEEDED"):
@@ -286,8 +288,8 @@ def remarks(results: ExperimentResults, around: Surroundings) -> list[str]:
                 lines.append(f"  fix: {run.hint}")
         if run.heartbeat_age_s is not None and run.heartbeat_age_s > STALE_S:
             lines.append(
-                f"{run.run}: no heartbeat for {run.heartbeat_age_s:,.0f} s; its worker may be "
-                f"dead. `drillyard resume {results.name}` checks and continues"
+                f"{run.run}: no heartbeat for {formatting.duration(run.heartbeat_age_s)}; its "
+                f"worker may be dead. `drillyard resume {results.name}` checks and continues"
             )
     for worker in around["workers"]:
         if worker["state"] in ("starting", "failed") and worker["message"]:

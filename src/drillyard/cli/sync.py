@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from drillyard.cli.common import JsonOption, NameArgument, StoreOption
+from drillyard.system.durations import duration
 
 
 def register(app: typer.Typer) -> None:
@@ -61,7 +62,7 @@ def sync(
         if report.complete and not json_:
             typer.echo(
                 f"{mailbox.experiment}: {report.points} points and {report.artifacts} files of "
-                f"{report.runs} runs sent to {report.uri} in {report.wall_s:.1f} s; "
+                f"{report.runs} runs sent to {report.uri} in {duration(report.wall_s)}; "
                 "it is up to date."
             )
             for line in filter(None, (report.registered, report.link)):

@@ -43,6 +43,10 @@ class PhaseTimes:
         """Correct the time of a phase that began before its first call."""
         self._seconds[phase] = max(self._seconds.get(phase, 0.0), seconds)
 
+    def knows(self, phase: str) -> bool:
+        """Whether some time of a phase was counted, as of a phase that has ended."""
+        return phase in self._seconds
+
     def save(self, mailbox: Mailbox, driver: int) -> None:
         """Write the timings so far under the driver's number."""
         mailbox.write(f"timings/{driver}.json", Timings(seconds=dict(self._seconds)))

@@ -27,6 +27,7 @@ from drillyard.mailbox.records import (
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.durations import duration
 
 SILENT_S = 15.0
 log = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ class LostAttemptCloser:
             return None
         if entry.open and probe(self._backend, entry.lease, claim.ticket) is not Liveness.GONE:
             return None
-        text = f"worker {claim.worker} was silent for {silent:.0f} s and its machine is gone"
+        text = f"worker {claim.worker} was silent for {duration(silent)} and its machine is gone"
         return _Loss(text, self._cause(entry.lease, claim.ticket))
 
     def _cause(self, lease: Lease, ticket: str) -> Cause:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from drillyard.documents.json_types import as_number, as_object
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import ExperimentRecord
 
 
 @dataclass(frozen=True)
@@ -83,31 +84,40 @@ class Spending:
         return None if self.max_cost is None else max(0.0, self.max_cost - self.total)
 
 
-def spending(mailbox: Mailbox) -> Spending:
+def spending(
+    mailbox: Mailbox, ledger: Ledger | None = None, record: ExperimentRecord | None = None
+) -> Spending:
     """What the machines of an experiment have cost so far.
 
     Args:
         mailbox: The experiment.
+        ledger: Kept by a caller that asks again and again: it reads only what is new.
+        record: The experiment's record, where the caller has it.
 
     Raises:
         CorruptObject: The ledger cannot be read.
     """
-    budget = as_object(mailbox.experiment_record().spec.get("budget"))
+    budget = as_object((record or mailbox.experiment_record()).spec.get("budget"))
     limit = as_number(budget.get("max_cost"))
-    return Spending(mailbox.experiment, tuple(_intervals(mailbox)), limit)
+    found = tuple(_intervals(mailbox, ledger or Ledger(mailbox)))
+    return Spending(mailbox.experiment, found, limit)
 
 
 def so_far(mailbox: Mailbox) -> str:
     """The cost of all machines of an experiment so far, as a short text."""
-    found = spending(mailbox)
+    return text_of(spending(mailbox))
+
+
+def text_of(found: Spending) -> str:
+    """The cost of all machines as a short text."""
     if not any(interval.per_hour for interval in found.intervals):
         return "no cost so far (your own machines)"
     return f"cost so far {found.total:.2f} {found.currency}"
 
 
-def _intervals(mailbox: Mailbox) -> Iterator[Interval]:
+def _intervals(mailbox: Mailbox, ledger: Ledger) -> Iterator[Interval]:
     now = mailbox.store.now()
-    for entry in Ledger(mailbox).entries():
+    for entry in ledger.entries():
         cost, gone, order = entry.intent.cost, entry.gone, entry.lease.order
         began = entry.intent.written_at
         yield Interval(

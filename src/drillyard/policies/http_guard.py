@@ -1,27 +1,14 @@
-"""What a served policy refuses before it looks at a request: foreign names, large bodies.
-
-The check of the name is against DNS rebinding: a page of another site can point its own name at
-127.0.0.1 and then read the answers, but its browser still sends that name as ``Host``.
-"""
+"""What a served policy refuses before it looks at a request: foreign names, large bodies."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Collection
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-
-def _is_loopback(name: str) -> bool:
-    # RFC 6761, section 6.3: names below localhost are loopback as well.
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+from drillyard.system.loopback import is_loopback, name_in
 
 
 class Guard:
@@ -74,13 +61,8 @@ class Guard:
     def _accepts(self, host: str) -> bool:
         if self._names is None:
             return True
-        name, _, port = host.lower().rpartition(":")
-        if not port.isdecimal():
-            name = host.lower()
-        if name.startswith("[") and name.endswith("]"):
-            name = name[1:-1]
-        name = name.removesuffix(".")
-        return _is_loopback(name) or name in self._names
+        name = name_in(host)
+        return is_loopback(name) or name in self._names
 
     async def _read(self, receive: Receive) -> bytes | None:
         """Returns the body, or None as soon as it is too long."""

@@ -1,10 +1,15 @@
-"""Fills the templates of this folder: one style, no script, no network, everything escaped."""
+"""Fills the templates of this folder: one style, no network, everything escaped."""
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from drillyard.system.version import VERSION
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def rendered(template: str, **values: object) -> str:
@@ -14,18 +19,22 @@ def rendered(template: str, **values: object) -> str:
         template: Name of the file.
         **values: What it shows; ``css`` and ``version`` are added.
     """
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
-    folder = files("drillyard.report")
-
-    def text(name: str) -> str:
-        return (folder / name).read_text(encoding="utf-8")
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, loader=FunctionLoader(text)
-    )
     # Ours alone, and free of `</style>`: the two texts that are not escaped are this and the SVG
-    # that matplotlib wrote, which escapes what it is given.
+    # of pictures, whose authors escape what they are given.
     css = Markup(text("page.css"))
-    return environment.get_template(template).render(version=VERSION, css=css, **values)
+    return _environment().get_template(template).render(version=VERSION, css=css, **values)
+
+
+@cache
+def text(name: str) -> str:
+    """A file of this folder."""
+    return (files("drillyard.report") / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    return Environment(autoescape=True, undefined=StrictUndefined, loader=FunctionLoader(text))

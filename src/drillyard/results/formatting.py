@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from drillyard.results.model import ExperimentResults, Interval, MetricScore, PolicyScore
+from drillyard.system.durations import NOTHING as NOTHING
+from drillyard.system.durations import duration as duration
 
 DECIDES = 5
 """Fewer seeds decide nothing beside a baseline: two groups of results would look like one."""
-NOTHING = "-"
-"""What a table shows where there is nothing; ASCII, as all words here: any terminal prints it."""
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -102,23 +103,6 @@ def plural(n: int, noun: str) -> str:
     return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
-def duration(seconds: float | None) -> str:
-    """``0.8 s``, ``47 s``, ``3 min 07 s``, ``2 h 05 min``, ``3 d 04 h``."""
-    if seconds is None or not math.isfinite(seconds):
-        return NOTHING
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = whole // 60
-    if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes // 1440} d {minutes % 1440 // 60:02d} h"
-
-
 def count(value: float | None) -> str:
     """A whole number with thousands separated."""
     return NOTHING if value is None or not math.isfinite(value) else f"{value:,.0f}"
@@ -140,12 +124,17 @@ def moment(epoch_s: float | None) -> str:
 
 def learner(results: ExperimentResults) -> str:
     """``PPO on cstr``, or the workload where nothing learns."""
-    algorithm = (results.spec.get("learner") or {}).get("algorithm")
-    simulator = (results.spec.get("simulator") or {}).get("id")
+    return learner_of(results.spec)
+
+
+def learner_of(spec: Mapping[str, Any]) -> str:
+    """``learner`` of a resolved experiment, as JSON."""
+    algorithm = (spec.get("learner") or {}).get("algorithm")
+    simulator = (spec.get("simulator") or {}).get("id")
     if not algorithm:
-        children = results.spec.get("children") or []
+        children = spec.get("children") or []
         of = f" of {plural(len(children), 'child').replace('childs', 'children')}"
-        return str(results.spec.get("workload", "rl")) + (of if children else "")
+        return str(spec.get("workload", "rl")) + (of if children else "")
     name = str(algorithm).upper() if ":" not in str(algorithm) else str(algorithm)
     return f"{name} on {simulator}" if simulator else name
 

@@ -16,10 +16,11 @@ from drillyard.documents.json_types import as_object
 from drillyard.errors import CorruptObject
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.mailbox import run_id, trial_id
+from drillyard.mailbox.mailbox import TrialCache, run_id, trial_id
 from drillyard.mailbox.records import ExperimentRecord, StudyState
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.store import ObjectMissing
+from drillyard.mailbox.ticket_states import TicketState
 from drillyard.results.model import Interval
 from drillyard.results.policies import over_trial, role_of
 from drillyard.spec.study import ObjectiveSpec
@@ -190,12 +191,20 @@ def is_study(record: ExperimentRecord) -> bool:
     return bool(record.spec.get("study"))
 
 
-def collect_trials(mailbox: Mailbox, record: ExperimentRecord | None = None) -> StudyResults:
+def collect_trials(
+    mailbox: Mailbox,
+    record: ExperimentRecord | None = None,
+    *,
+    cache: TrialCache | None = None,
+    states: Mapping[str, TicketState] | None = None,
+) -> StudyResults:
     """The trials of a study, at any time of its life.
 
     Args:
         mailbox: The experiment.
         record: Its record, where the caller has it.
+        cache: See ``Mailbox.trials``.
+        states: The tickets, where the caller has read them.
 
     Raises:
         NotFound: No such experiment.
@@ -205,7 +214,7 @@ def collect_trials(mailbox: Mailbox, record: ExperimentRecord | None = None) -> 
     study = as_object(record.spec.get("study"))
     from drillyard.studies import views
 
-    chosen = views.trials(mailbox)
+    chosen = views.trials(mailbox, cache, states)
     return StudyResults(
         name=record.name,
         store=mailbox.store.url,

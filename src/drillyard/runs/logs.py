@@ -79,6 +79,49 @@ class Tail:
                 return
 
 
+class LastLines:
+    """The last lines of the log of a run's newest attempt.
+
+    A call costs one listing, and reads no segment twice. Of a long log only the end is read.
+
+    Args:
+        mailbox: The experiment.
+        run: The run.
+        most: Number of lines that are kept.
+    """
+
+    def __init__(self, mailbox: Mailbox, run: str, most: int = 200) -> None:
+        self._mailbox = mailbox
+        self._run = run
+        self._most = most
+        self._folder = ""
+        self._last = ""
+        self._lines: list[str] = []
+
+    def read(self, phase: Phase, attempt: int) -> list[str]:
+        """The last lines so far.
+
+        Args:
+            phase: The phase.
+            attempt: Its attempt.
+        """
+        path = f"{self._mailbox.attempt_path(self._run, phase, attempt)}/logs/"
+        folder = self._mailbox.key(path)
+        if folder != self._folder:
+            self._folder, self._last, self._lines = folder, "", []
+        new = [key for key in keys(self._mailbox.store, folder) if key > self._last]
+        found: list[str] = []
+        for key in reversed(new):
+            text = self._mailbox.store.get(key).decode("utf-8", "replace")
+            found = text.splitlines() + found
+            if len(found) >= self._most:
+                break
+        if new:
+            self._last = new[-1]
+            self._lines = (self._lines + found)[-self._most :]
+        return list(self._lines)
+
+
 def _attempts(mailbox: Mailbox, run: str) -> dict[Phase, list[int]]:
     """The attempts of each phase, newest first."""
     found: dict[Phase, list[int]] = {phase: [] for phase in PHASES}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import NotFound
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.mailbox import run_id
+from drillyard.mailbox.mailbox import TrialCache, run_id
 from drillyard.mailbox.records import StudyState, TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
-from drillyard.mailbox.ticket_states import by_run, ticket_states, worst
+from drillyard.mailbox.ticket_states import TicketState, by_run, ticket_states, worst
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.study import ObjectiveSpec, StudySpec
 from drillyard.studies import state as states_of
@@ -69,13 +69,22 @@ class TrialView:
         return self.outcome.by_seed if self.outcome is not None else {}
 
 
-def trials(mailbox: Mailbox) -> list[TrialView]:
+def trials(
+    mailbox: Mailbox,
+    cache: TrialCache | None = None,
+    states: Mapping[str, TicketState] | None = None,
+) -> list[TrialView]:
     """Every trial of a study, by number; [] for a plain experiment.
 
     Tickets are read only for trials that have not ended: a finished study of ten thousand trials
     needs one listing.
+
+    Args:
+        mailbox: The experiment.
+        cache: See ``Mailbox.trials``.
+        states: The tickets, where the caller has read them.
     """
-    records, outcomes, more = mailbox.trials()
+    records, outcomes, more = mailbox.trials(cache)
     found = []
     runs = None
     for record in records:
@@ -86,7 +95,8 @@ def trials(mailbox: Mailbox) -> list[TrialView]:
             found.append(TrialView(record, outcome.status, outcome, seeds))
             continue
         if runs is None:
-            runs = {run: worst(own) for run, own in by_run(ticket_states(mailbox)).items()}
+            tickets = by_run(ticket_states(mailbox) if states is None else states)
+            runs = {run: worst(own) for run, own in tickets.items()}
         own = [runs.get(run_id(record.number, seed), Status.PENDING) for seed in seeds]
         status = next((s for s in _WORKING if s in own), own[0] if own else Status.PENDING)
         found.append(TrialView(record, status, outcome, seeds))

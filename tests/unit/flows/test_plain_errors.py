@@ -37,6 +37,28 @@ def test_what_is_raised_on_purpose_is_said_without_a_traceback(
     assert traceback or "e.yaml: no such file\n  fix: look at its name" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [
+        ("Finished in state Cancelled('t0001-s1.train was stopped')", logging.INFO),
+        ("Crash detected! Execution was aborted by a termination signal.", logging.WARNING),
+        ("Finished in state Failed('the reward was NaN')", logging.ERROR),
+        ("Crash detected! Execution was interrupted by an unexpected exception", logging.ERROR),
+    ],
+)
+def test_a_stop_that_was_asked_for_is_not_an_error(caplog: Any, text: str, level: int) -> None:
+    plain_errors.install()
+    log = logging.getLogger("prefect.task_runs")
+    log.addHandler(caplog.handler)
+    try:
+        log.error(text)
+    finally:
+        log.removeHandler(caplog.handler)
+    assert [(r.levelno, r.levelname) for r in caplog.records] == [
+        (level, logging.getLevelName(level))
+    ]
+
+
 def test_a_hook_of_a_run_whose_file_cannot_be_read_gives_nothing_back() -> None:
     flow_run = SimpleNamespace(
         parameters={"file": "nowhere.yaml"}, expected_start_time=None, tags=[]

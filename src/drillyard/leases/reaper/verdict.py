@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from drillyard.system.durations import duration
+
 GRACE_S = 600.0
 """Seconds for which a useless lease is left alone, so that it or its driver can end it first."""
 
@@ -62,7 +64,7 @@ def judge(facts: Facts, grace_s: float = GRACE_S) -> Judgement:
         grace_s: Seconds for which a useless lease is left alone.
     """
     if facts.protected_s > 0:
-        return Judgement(Verdict.PROTECTED, f"for {_span(facts.protected_s)} more")
+        return Judgement(Verdict.PROTECTED, f"for {duration(facts.protected_s)} more")
     if facts.overdue_s is not None and facts.overdue_s > 0:
         return _after(facts.overdue_s, grace_s, "its limit has passed")
     if not facts.readable:
@@ -71,7 +73,7 @@ def judge(facts: Facts, grace_s: float = GRACE_S) -> Judgement:
                 Verdict.UNKNOWN, "it has no limit, and its mailbox cannot be read from here"
             )
         return Judgement(
-            Verdict.LIVE, f"{_span(-facts.overdue_s)} to its limit; its mailbox cannot be read"
+            Verdict.LIVE, f"{duration(-facts.overdue_s)} to its limit; its mailbox cannot be read"
         )
     if facts.gone:
         return _after(facts.quiet_s, grace_s, "it was torn down, and still exists")
@@ -86,13 +88,5 @@ def judge(facts: Facts, grace_s: float = GRACE_S) -> Judgement:
 
 def _after(since_s: float, grace_s: float, why: str) -> Judgement:
     if since_s < grace_s:
-        return Judgement(Verdict.WAITING, f"{why}; {_span(grace_s - since_s)} of grace left")
-    return Judgement(Verdict.EXPIRED, f"{why} since {_span(since_s)}")
-
-
-def _span(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+        return Judgement(Verdict.WAITING, f"{why}; {duration(grace_s - since_s)} of grace left")
+    return Judgement(Verdict.EXPIRED, f"{why} since {duration(since_s)}")

@@ -1,0 +1,260 @@
+"""The live page as parts of HTML: the browser replaces those that changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from markupsafe import Markup
+
+from drillyard.mailbox.records import Phase
+from drillyard.mailbox.status import Status
+from drillyard.report.live.chart import Series, chart
+from drillyard.report.live.model import STALE_S, Live, LiveRun
+from drillyard.report.live.reader import MOST_RUNS
+from drillyard.report.templates import rendered
+from drillyard.results import formatting, study_table
+from drillyard.results.model import RunCurves
+from drillyard.results.table import Grid
+from drillyard.system.durations import duration
+
+PARTS = ("summary", "progress", "curves", "study", "runs", "machines", "log")
+"""Ids of the elements that are replaced, in the order of the page."""
+BAD = ("FAILED", "TIMED_OUT", "CANCELLED", "failed", "still listed")
+TRIALS = 10
+
+
+def shell(experiment: str, store: str) -> str:
+    """The page before its first parts.
+
+    Args:
+        experiment: Its name.
+        store: URL of the store.
+    """
+    return rendered("live.html.j2", name=experiment, store=store, parts=PARTS)
+
+
+def parts(live: Live) -> dict[str, str]:
+    """The parts of the page as HTML, everything in them escaped; an empty one is hidden."""
+    values: dict[str, dict[str, object]] = {
+        "summary": {
+            "learner": formatting.learner_of(live.record.spec),
+            "verdict": verdict(live),
+            "warnings": live.warnings,
+            "cancelled": live.cancelled,
+        },
+        "progress": {
+            "percent": round(100 * share_done(live), 1),
+            "facts": _facts(live),
+            "report": live.report,
+        },
+        "curves": {"charts": _charts(live)},
+        "study": {"study": _study(live)},
+        "runs": {"runs": _runs(live), "notes": _notes(live.runs)},
+        "machines": {
+            "workers": _workers(live),
+            "leases": _leases(live),
+            "driver": _driver(live),
+        },
+        "log": {"log": live.log},
+    }
+    return {
+        name: rendered("live_part.html.j2", part=name, bad=BAD, **values[name]).strip()
+        for name in PARTS
+    }
+
+
+def share_done(live: Live) -> float:
+    """How much of all runs is done, from 0 to 1, those to come included."""
+    total = len(live.runs) + live.to_come
+    return sum(map(_share, live.runs)) / total if total else 0.0
+
+
+def _share(run: LiveRun) -> float:
+    if run.status.ended:
+        return 1.0
+    board = run.board
+    if board is None or run.beat_age_s is None or not board.total:
+        return 0.0
+    # What follows the training is short beside it.
+    return min(1.0, board.step / board.total) if board.phase is Phase.TRAIN else 1.0
+
+
+def verdict(live: Live) -> str:
+    """One sentence on where the experiment is; without anything that changes each second."""
+    total = len(live.runs) + live.to_come
+    ended = sum(r.status.ended for r in live.runs)
+    runs = formatting.plural(total, "run")
+    if live.over:
+        if live.study is not None:
+            return study_table.verdict(live.study)
+        good = sum(r.status in (Status.SUCCEEDED, Status.PRUNED) for r in live.runs)
+        return f"{live.status.value}: {good} of {runs} finished."
+    if not live.runs:
+        return "No run has been posted yet."
+    running = sum(r.status is Status.RUNNING for r in live.runs)
+    if not running and not live.workers:
+        return f"{ended} of {runs} ended; no machine is at work."
+    return f"{ended} of {runs} ended, {running} running."
+
+
+def _facts(live: Live) -> list[str]:
+    facts = []
+    if live.left_s is not None:
+        facts.append(f"about {duration(live.left_s)} left")
+    spent = live.spending
+    if spent is not None:
+        if any(i.per_hour for i in spent.intervals):
+            limit = f" of {spent.max_cost:,.2f}" if spent.max_cost is not None else ""
+            per_hour = sum(i.per_hour for i in spent.intervals if i.ended_at is None)
+            rate = f", {per_hour:,.2f} an hour now" if per_hour else ""
+            facts.append(f"{spent.total:,.2f}{limit} {spent.currency}{rate}")
+        elif spent.intervals:
+            facts.append("free: your own machines")
+    facts.append(f"started {formatting.moment(live.record.created_at)}")
+    read_at = datetime.fromtimestamp(live.read_at, UTC)
+    return [*facts, f"read at {read_at:%H:%M:%S} UTC"]
+
+
+def _charts(live: Live) -> list[dict[str, object]]:
+    named = len({c.seed for c in live.curves}) == len(live.curves) and live.study is None
+    shown: list[dict[str, object]] = []
+    for kind, title in (
+        ("training", "Return while training"),
+        ("evaluation", "Evaluation while training"),
+    ):
+        series = [
+            Series(f"seed {c.seed}" if named else c.run, points)
+            for c in live.curves
+            if (points := _points(c, kind))
+        ]
+        if series:
+            ends = [
+                f"{s.name}: {formatting.number(s.points[-1][1])} at step {s.points[-1][0]:,}"
+                for s in series
+            ]
+            shown.append(
+                {
+                    "title": title,
+                    "alt": f"{title} over environment steps. {'; '.join(ends)}.",
+                    # Made by ``chart``, which escapes each text.
+                    "svg": Markup(chart(series, "return")),
+                }
+            )
+    return shown
+
+
+def _points(curves: RunCurves, kind: str) -> tuple[tuple[int, float], ...]:
+    return curves.training if kind == "training" else curves.evaluation
+
+
+def _study(live: Live) -> dict[str, object] | None:
+    study, state = live.study, live.state
+    if study is None:
+        return None
+    budgets = [
+        f"{name} {budget['used']:.4g} of {budget['limit']:g}"
+        for name, budget in (state.budgets if state else {}).items()
+    ]
+    return {
+        "counts": study_table.counts(study),
+        "trials": study_table.trials_grid(study, TRIALS),
+        "budgets": ", ".join(budgets),
+        "stopped": state.stopped if state else None,
+    }
+
+
+def _runs(live: Live) -> Grid:
+    first = [r for r in live.runs if r.status in (Status.RUNNING, Status.FAILED, Status.TIMED_OUT)]
+    rest = [r for r in reversed(live.runs) if r not in first]
+    chosen = {r.run for r in (first + rest)[:MOST_RUNS]}
+    rows = tuple(_row(r) for r in live.runs if r.run in chosen)
+    left = len(live.runs) - len(rows)
+    title = "One line a run" + (f"; {left:,} more are not shown" if left else "")
+    header = ("run", "status", "phase", "steps", "steps/s", "return", "time left", "heartbeat")
+    return Grid(title, header, rows, frozenset(range(3, 8)))
+
+
+def _row(run: LiveRun) -> tuple[str, ...]:
+    board = run.board
+    steps = formatting.NOTHING
+    if board is not None and (board.phase is Phase.TRAIN or run.beat_age_s is not None):
+        steps = f"{board.step:,}" + (f" of {board.total:,}" if board.total else "")
+    working = board if run.beat_age_s is not None else None
+    reached = run.mean_return
+    if reached is None and board is not None:
+        reached = board.episode_return
+    return (
+        run.run,
+        run.status.value,
+        run.phase.value if run.phase and not run.status.ended else formatting.NOTHING,
+        steps,
+        formatting.count(working.steps_per_s if working else None),
+        formatting.number(reached),
+        duration(working.eta_s if working else None),
+        ago(run.beat_age_s),
+    )
+
+
+def ago(seconds: float | None) -> str:
+    """``4.0 s ago``, or nothing."""
+    return formatting.NOTHING if seconds is None else f"{duration(max(0.0, seconds))} ago"
+
+
+def _notes(runs: Sequence[LiveRun]) -> list[tuple[str, str, str | None]]:
+    notes = [
+        (r.run, r.message, r.hint)
+        for r in runs
+        if r.message and r.status.ended and r.status is not Status.SUCCEEDED
+    ]
+    notes += [
+        (r.run, f"no heartbeat for {duration(r.beat_age_s)}; its worker may be dead", None)
+        for r in runs
+        if r.beat_age_s is not None and r.beat_age_s > STALE_S
+    ]
+    return notes[:MOST_RUNS]
+
+
+def _workers(live: Live) -> Grid:
+    rows = tuple(
+        (w.worker, w.state, w.host, ", ".join(w.runs) or "-", ago(w.beat_age_s), w.message or "-")
+        for w in live.workers[:MOST_RUNS]
+    )
+    header = ("worker", "state", "host", "works on", "heartbeat", "message")
+    return Grid("workers", header, rows, frozenset({4}))
+
+
+def _leases(live: Live) -> Grid:
+    rows = tuple(
+        (
+            i.lease,
+            i.backend,
+            str(i.machines),
+            duration(i.seconds),
+            formatting.money(i.cost, i.currency),
+            _end(i.ended_at is not None, i.confirmed),
+        )
+        for i in (live.spending.intervals if live.spending else ())[-MOST_RUNS:]
+    )
+    header = ("lease", "backend", "workers", "life", "cost", "now")
+    return Grid("leases", header, rows, frozenset({2, 3}))
+
+
+def _end(ended: bool, confirmed: bool) -> str:
+    if not ended:
+        return "rented"
+    return "gone" if confirmed else "still listed"
+
+
+def _driver(live: Live) -> str:
+    driver, age = live.driver, live.driver_age_s
+    if driver is None:
+        return "No command drives it yet."
+    if age is None:
+        return f"Its last driver ended: {driver.outcome or 'without an outcome'}."
+    if age > STALE_S:
+        return (
+            f"Its driver (process {driver.pid} on {driver.host}) has had no heartbeat for "
+            f"{duration(age)}. Runs may go on; drillyard resume {live.record.name} adopts them."
+        )
+    return f"Driver: process {driver.pid} on {driver.host}."

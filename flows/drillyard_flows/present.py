@@ -70,7 +70,7 @@ def present_graph(graph: Graph) -> None:
     with TagsContext():
         for body in graph.bodies.follow():
             before = [futures[key] for key in graph.after[body.key] if key in futures]
-            futures[body.key] = stage.submit(body, wait_for=before)
+            futures[body.key] = stage.submit(body, return_state=False, wait_for=before)
         for future in futures.values():
             future.wait()
 

@@ -13,6 +13,7 @@ import typer
 from drillyard.driver.outcome import Kind, Outcome
 from drillyard.driver.stages import Stages, Watch
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.system.durations import duration
 from drillyard_flows.looks import Look, Looks
 from drillyard_flows.progress import Display
 from drillyard_flows.request import Request, driver_of
@@ -231,6 +232,6 @@ def show(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) 
         return
     print_grid(grid(found))
     typer.echo("")
-    typer.echo(f"wall time: {wall_s:.1f} s")
+    typer.echo(f"wall time: {duration(wall_s)}")
     if report:
         typer.echo(f"report:    {report}")

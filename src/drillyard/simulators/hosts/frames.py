@@ -68,7 +68,7 @@ def decode(frame: bytes | bytearray | memoryview) -> Message:
     return message(view[HEAD.size : end], bytearray(view[end:]))
 
 
-def lengths(head: bytes | memoryview) -> tuple[int, int]:
+def lengths(head: bytes | bytearray | memoryview) -> tuple[int, int]:
     """Bytes of the JSON and of the arrays that follow a head.
 
     Raises:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from drillyard.backend import Cost, Order, open_backend
 from drillyard.backend.settings.experiment import given
 from drillyard.findings import Finding, Severity
+from drillyard.runs.stages import stages_of
 from drillyard.spec.load import Loaded
+from drillyard.spec.stages import is_staged
 from drillyard.system.clock import SYSTEM, Clock
 
 
@@ -30,6 +32,8 @@ class Plan:
     findings: list[Finding]
     strict: bool = False
     """Whether warnings prevent the run, too."""
+    stages: dict[str, Plan] = field(default_factory=dict)
+    """The plans of the stages of a composite, without findings; empty: it has none."""
 
     @property
     def possible(self) -> bool:
@@ -56,12 +60,27 @@ def plan(
         clock: Clock for the deadline.
     """
     from drillyard.checks.experiment import check
+
+    spec = loaded.spec
+    findings = check(loaded, store=store, offline_ok=offline_ok)
+    if is_staged(spec):
+        each = {
+            name: _rented(stage, store, [], strict, clock)
+            for name, stage in stages_of(loaded).items()
+        }
+        return Plan(loaded, None, None, spec.budget.max_hours, findings, strict, each)
+    return _rented(loaded, store, findings, strict, clock)
+
+
+def _rented(
+    loaded: Loaded, store: str, findings: list[Finding], strict: bool, clock: Clock
+) -> Plan:
+    """What one experiment would rent."""
     from drillyard.errors import UserError
     from drillyard.leases import budget
     from drillyard.leases.orders import preview
 
     spec = loaded.spec
-    findings = check(loaded, store=store, offline_ok=offline_ok)
     order, cost = None, None
     try:
         backend = open_backend(spec.backend, given(spec))

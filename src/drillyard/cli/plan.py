@@ -73,12 +73,39 @@ def as_dict(result: Plan) -> JsonObject:
         "hours": result.hours,
         "max_cost": spec.budget.max_cost,
         "cost": None if cost is None else cost.model_dump(mode="json"),
+        **(
+            {"stages": {n: _machines(p) for n, p in result.stages.items()}}
+            if result.stages
+            else {}
+        ),
         "findings": [{**finding_json(f)} for f in result.findings],
+    }
+
+
+def _machines(result: Plan) -> JsonObject:
+    """What one stage would rent, as JSON."""
+    order, cost = result.order, result.cost
+    return {
+        "experiment": result.loaded.spec.name,
+        "backend": result.loaded.spec.backend,
+        "machines": None if order is None else order.workers,
+        "max_cost": result.loaded.spec.budget.max_cost,
+        "cost": None if cost is None else cost.model_dump(mode="json"),
     }
 
 
 def show(result: Plan) -> None:
     """Prints the plan: what is rented, what is created, the price, the findings."""
+    spec = result.loaded.spec
+    for each in (result, *result.stages.values()):
+        _show_machines(each)
+    print_findings(result.findings)
+    verdict = "can be run" if result.possible else "cannot be run"
+    console().print(f"\n{spec.name}: {verdict}. Nothing was created.")
+
+
+def _show_machines(result: Plan) -> None:
+    """Prints what one experiment would rent, and its price."""
     from drillyard.results.table import Grid
 
     spec = result.loaded.spec
@@ -94,11 +121,9 @@ def show(result: Plan) -> None:
             header = ("will be created", "count", "where", "name", "an hour", "")
             title = f"{spec.name} on {spec.backend}"
             print_grid(Grid(title, header, rows, frozenset({1, 4})))
-        typer.echo(bill(result))
+        stage = f"{spec.name}: " if spec.stage_of is not None else ""
+        typer.echo(stage + bill(result))
         typer.echo()
-    print_findings(result.findings)
-    verdict = "can be run" if result.possible else "cannot be run"
-    console().print(f"\n{spec.name}: {verdict}. Nothing was created.")
 
 
 def money(amount: float, cost: Cost) -> str:

@@ -18,6 +18,7 @@ from drillyard.mailbox.status import Cause
 from tests.helpers.patience import until
 from tests.helpers.workload_bench import Bench
 
+pytestmark = pytest.mark.heavy
 PY = sys.executable
 
 

@@ -9,6 +9,8 @@ import socket
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
@@ -47,6 +49,7 @@ print(f"sum={float(Path(data).read_text()) + float(n)}")
 """
 
 
+@pytest.mark.heavy
 def test_a_driver_killed_in_the_middle_of_the_stages_repeats_nothing(tmp_path: Path) -> None:
     (tmp_path / "use.py").write_text(USE)
     (tmp_path / "it.yaml").write_text(FILE.replace("PORT", str(free_port())))

@@ -32,6 +32,9 @@ from tests.helpers.patience import PATIENCE_S, until
 from tests.helpers.tiny_backend import ThreadBackend, Work, Worker, tiny
 
 
+pytestmark = pytest.mark.heavy
+
+
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drillyard.driver.stages.POLL_S", 0.02)

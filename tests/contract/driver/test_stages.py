@@ -31,7 +31,6 @@ from drillyard.spec.load import Loaded
 from tests.helpers.patience import PATIENCE_S, until
 from tests.helpers.tiny_backend import ThreadBackend, Work, Worker, tiny
 
-
 pytestmark = pytest.mark.heavy
 
 

@@ -63,7 +63,8 @@ def combined(
     text = "\n  ".join(
         [f"{len(bad)} of {len(stages)} stages of {mailbox.experiment} have no result", *lines]
     )
-    hint = f"{first.error.hint}; {again}" if first.error.hint else again
+    own = first.error.hint if first.kind is Kind.FAILED else None
+    hint = f"{own}; {again}" if own else again
     return Outcome(first.kind, first.error.but(message=text, hint=hint))
 
 

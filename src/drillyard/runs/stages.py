@@ -15,7 +15,7 @@ from drillyard.spec.load import Loaded
 from drillyard.spec.precedence import Place
 from drillyard.spec.references import PER_RUN
 from drillyard.spec.running import ParametersSpec, PerRun, ResourcesSpec
-from drillyard.spec.stages import StageSpec, seeds_of, stage_name, staged_tree
+from drillyard.spec.stages import StageSpec, seeds_of, stage_name, staged_tree, upstream
 
 _OF_THE_WHOLE = ("study", "run_name", "notify", "stage_of")
 """Fields of a composite that its stages do not have."""
@@ -89,7 +89,12 @@ def stage_spec(spec: ExperimentSpec, number: int, paid: int = 1) -> ExperimentSp
             "budget": budget,
             "parameters": _parameters(spec, number),
             "script": _keeping(child),
-            "stage_of": StageSpec(of=spec.name, name=child.name, inputs=[*(child.inputs or {})]),
+            "stage_of": StageSpec(
+                of=spec.name,
+                name=child.name,
+                inputs=[*(child.inputs or {})],
+                users=[n for n, above in upstream(spec.children).items() if child.name in above],
+            ),
         }
     )
 

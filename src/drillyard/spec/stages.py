@@ -53,6 +53,7 @@ class StageSpec(Strict):
     of: str = Field(description="Name of the composite.")
     name: str = Field(description="Name of the child.")
     inputs: list[str] = Field(default_factory=list, description="Parameters that it waits for.")
+    users: list[str] = Field(default_factory=list, description="Children that wait for it.")
 
 
 def is_staged(spec: ExperimentSpec) -> bool:

@@ -20,12 +20,17 @@ from pathlib import Path
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, DrillyardError, InfrastructureError, RunFailed, TimedOut
 from drillyard.findings import Finding, Severity
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.driver_lock import driven
 from drillyard.mailbox.records import FileEntry, Manifest
 from drillyard.mailbox.stage_records import Release, Serving, release_key, serving_key
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import run_parameters
 from drillyard.spec.service import ServiceSpec
+from drillyard.spec.stages import SEPARATOR
 from drillyard.worker.machine_share import FIRST_PORT
 from drillyard.workloads import variables
 from drillyard.workloads.commands import Stage
@@ -36,6 +41,9 @@ LOOPBACK = "127.0.0.1"
 _LOOK_S = 0.1
 _ASK_S = 2.0
 """Seconds for one answer of a service, and between two looks for the order to stop."""
+AWAY_S = 600.0
+"""Seconds after which a service ends that has no driver and no run that uses it."""
+_LOOK_FOR_DRIVER_S = 15.0
 _HURRY_S = 4.0
 """Longest stop when this worker itself is stopped: it is killed soon after."""
 _FAR = ("192.0.2.1", 9)
@@ -244,10 +252,13 @@ class ServiceWorkload:
         context.mailbox.write(serving_key(context.run.run), where)
 
     def _serve(self, context: RunContext) -> PhaseOutcome:
-        due = 0.0
+        due, look_at, away_since = 0.0, 0.0, None
         while True:
             self._must_live()
             context.stop.check()
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + _LOOK_FOR_DRIVER_S
+                away_since = self._needed(context, away_since)
             if time.monotonic() >= due:
                 due = time.monotonic() + _ASK_S
                 with contextlib.suppress(InfrastructureError):  # it serves on meanwhile
@@ -256,6 +267,33 @@ class ServiceWorkload:
                         context.log.info("stops: %s", order.reason)
                         return self._outcome(context)
             time.sleep(_LOOK_S)
+
+    def _needed(self, context: RunContext, since: float | None) -> float | None:
+        """See whether anything still uses it; without a driver, no order to stop ever comes.
+
+        Args:
+            context: The run.
+            since: Since when nothing does (monotonic); None: something does.
+
+        Returns:
+            The same as of now.
+
+        Raises:
+            RunFailed: Nothing has used it for ``AWAY_S``.
+        """
+        try:
+            needed = driven(context.mailbox) or _used(context)
+        except InfrastructureError:
+            return since  # unknown: it serves on
+        if needed:
+            return None
+        since = time.monotonic() if since is None else since
+        if time.monotonic() - since >= AWAY_S:
+            raise RunFailed(
+                f"the driver has been gone for {AWAY_S:g} s, and no run uses this service",
+                hint="the same command starts it again",
+            )
+        return since
 
     def _outcome(self, context: RunContext) -> PhaseOutcome:
         metrics = {"ready_s": self._ready_s}
@@ -266,6 +304,18 @@ class ServiceWorkload:
             "parameters": dict(context.run.parameters),
         }
         return PhaseOutcome(files=Manifest(files=files), summary=summary)
+
+
+def _used(context: RunContext) -> bool:
+    """Whether a run of a stage that waits for this service is at work."""
+    stage = context.spec.stage_of
+    return stage is not None and any(
+        state.status is Status.RUNNING
+        for user in stage.users
+        for state in ticket_states(
+            Mailbox(context.mailbox.store, f"{stage.of}{SEPARATOR}{user}")
+        ).values()
+    )
 
 
 def own_address(backend: str) -> str:

@@ -119,6 +119,19 @@ def test_a_stop_ends_it(tmp_path: Path) -> None:
     assert gone(bench)
 
 
+def test_without_a_driver_and_without_users_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drillyard.workloads.service.AWAY_S", 0.3)
+    monkeypatch.setattr("drillyard.workloads.service._LOOK_FOR_DRIVER_S", 0.1)
+    bench = a_bench(tmp_path)
+    context = bench.context(Phase.TRAIN)
+    bench.mailbox.claim(context.claim)
+    with pytest.raises(RunFailed, match="the driver has been gone"):
+        bench.workload.train(context)
+    assert gone(bench)
+
+
 def test_on_one_machine_it_serves_the_other_children(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -7,6 +7,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.benchmarks import scale
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "scale.md"
@@ -38,6 +40,7 @@ def test_more_hosts_never_do_less_and_a_faster_learner_moves_the_limit() -> None
     assert scale.learner_limit(replace(SMALL, learn_s=15e-6)) > scale.learner_limit(SMALL)
 
 
+@pytest.mark.heavy
 def test_the_constants_can_be_measured() -> None:
     host_s, byte_s = scale.measure(rounds=40)
     assert math.isfinite(host_s) and math.isfinite(byte_s)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# A control plane on one small machine of Azure. See docs/how-to/control-plane.md.
+# A control plane on one small machine of Azure. It opens no port: see docs/how-to/control-plane.md.
 #   azure.sh [--yes] RESOURCE_GROUP LOCATION SITE MLFLOW_SITE az://ACCOUNT/CONTAINER
 set -eu
 yes=; [ "${1:-}" = --yes ] && { yes=1; shift; }
@@ -14,11 +14,8 @@ trap 'rm -f "$first"' EXIT
 # A group of its own, so that one command deletes everything and nothing else.
 run az group create --name "$group" --location "$location" --tags drillyard=control-plane
 run az identity create --resource-group "$group" --name "$name"
-run az network nsg create --resource-group "$group" --name "$name"
-run az network nsg rule create --resource-group "$group" --nsg-name "$name" --name https --priority 100 \
-  --access Allow --protocol Tcp --destination-port-ranges 80 443
 run az vm create --resource-group "$group" --name "$name" --location "$location" --size Standard_B2s \
-  --image Canonical:ubuntu-24_04-lts:server:latest --os-disk-size-gb 50 --nsg "$name" \
+  --image Canonical:ubuntu-24_04-lts:server:latest --os-disk-size-gb 50 --nsg "$name" --nsg-rule NONE \
   --public-ip-sku Standard --assign-identity "$name" --generate-ssh-keys --custom-data "@$first"
 echo "its address, for $3 and $4:"
 az vm show --resource-group "$group" --name "$name" --show-details --query publicIps --output tsv

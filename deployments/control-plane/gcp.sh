@@ -1,5 +1,5 @@
 #!/bin/sh
-# A control plane on one small machine of Google Cloud. See docs/how-to/control-plane.md.
+# A control plane on one small machine of Google Cloud. It opens no port: see docs/how-to/control-plane.md.
 #   gcp.sh [--yes] PROJECT ZONE SITE MLFLOW_SITE gs://BUCKET/FOLDER
 set -eu
 yes=; [ "${1:-}" = --yes ] && { yes=1; shift; }
@@ -13,8 +13,6 @@ trap 'rm -f "$first"' EXIT
 
 run gcloud iam service-accounts create "$name" --project "$project" --display-name "drillyard control plane"
 run gcloud compute addresses create "$name" --project "$project" --region "$region"
-run gcloud compute firewall-rules create "$name-https" --project "$project" --allow tcp:80,tcp:443 --target-tags "$name"
-run gcloud compute firewall-rules create "$name-ssh" --project "$project" --allow tcp:22 --source-ranges 35.235.240.0/20 --target-tags "$name"
 run gcloud compute instances create "$name" --project "$project" --zone "$zone" --machine-type e2-medium \
   --image-family ubuntu-2404-lts-amd64 --image-project ubuntu-os-cloud --boot-disk-size 50GB \
   --address "$name" --tags "$name" --shielded-secure-boot \
@@ -25,5 +23,4 @@ gcloud compute addresses describe "$name" --project "$project" --region "$region
 echo "sign in: gcloud compute ssh $name --project $project --zone $zone --tunnel-through-iap"
 echo "delete all of it: gcloud compute instances delete $name --project $project --zone $zone;" \
   "gcloud compute addresses delete $name --project $project --region $region;" \
-  "gcloud compute firewall-rules delete $name-https $name-ssh --project $project;" \
   "gcloud iam service-accounts delete $name@$project.iam.gserviceaccount.com --project $project"

@@ -68,11 +68,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "prices refresh": ("drillyard prices refresh azure",),
     "schedule": (
         'drillyard schedule mine.yaml --cron "0 3 * * *"',
-        "drillyard schedule mine.yaml --cron \"0 2 * * 1\" --name '{name}-{date}'",
         'drillyard schedule mine.yaml --cron "0 2 * * 1" --continue seeds=1',
-        "drillyard schedule",
-        "drillyard schedule mine.yaml --pause",
-        "drillyard schedule mine.yaml --off",
     ),
     "configure": (
         "drillyard configure gcp --set project=my-project",

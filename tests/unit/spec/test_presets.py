@@ -8,14 +8,14 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 
-from drillyard.documents.json_types import as_object
+from drillyard.documents.json_types import as_number, as_object
 from drillyard.spec.load import load
 from drillyard.spec.presets import Preset, statement, table
 from drillyard.statistics.intervals import mean_interval
 from tests.benchmarks.presets import measure
 
 FAMILIES = ("classic_control", "box2d", "toy_text", "mujoco")
-CHEAP = "frozenlake/ppo"
+CHEAP = "blackjack/ppo"
 
 
 def preset(name: str) -> Preset:
@@ -59,6 +59,16 @@ def test_a_name_runs_what_was_measured(
         assert f"over {len(spec.seeds)} seeds" in said
         assert f"{spec.evaluate.episodes} episodes each" in said
         assert re.search(r"\(95 % interval -?[\d.]+ to -?[\d.]+\)|\(no interval\)", said)
+
+
+def test_the_long_training_beats_the_controller_of_the_reactor() -> None:
+    """Over five seeds, with the interval of the difference above 0."""
+    found = preset("cstr/ppo-long")["measured"]
+    assert found is not None and len(found["means"]) == 5
+    controller = as_number(found["beside"]["p-controller"])
+    assert controller == pytest.approx(85.8, abs=0.1)
+    difference = mean_interval([mean - controller for mean in found["means"]])
+    assert difference is not None and difference[0] > 0
 
 
 @pytest.mark.slow  # three trainings of a minute

@@ -43,7 +43,7 @@ WRITES = ("put", "create", "list")
 Deletions are free."""
 PRICES = {
     "gs://": {"A": 5.00, "B": 0.40},
-    "az://": {"A": 6.50, "B": 0.50},
+    "az://": {"A": 5.50, "B": 0.44},
 }
 """USD for a million operations: see ``docs/how-to/cost.md`` for sources and date."""
 

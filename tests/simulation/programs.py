@@ -140,7 +140,7 @@ def machine_program(world: World, vm: Vm) -> Process:
         while not worker.terminated and vm.ending_at is None:
             try:
                 delete_self(vm)
-            except DrillyardError:
+            except (DrillyardError, ConnectionError):
                 world.sleep(20.0)
         return code
 

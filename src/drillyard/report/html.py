@@ -77,6 +77,7 @@ def page(
         warnings=list(warnings),
         sections=(("study", "Study"),) * bool(study) + _sections(results),
         study=study,
+        study_links={name: f"settings-{name}" for name, _ in study.settings} if study else {},
         study_pictures=_study(study, results, Markup),
         learns=results.learns,
         metrics_csv=bool(results.metrics),

@@ -286,7 +286,7 @@ def episode_of(
         policies: Name -> column -> one value a step; the first is the one that matters.
         meta: ``units``, ``reference``, and of each policy ``options`` and ``return``.
         own_units: Column -> unit, over those of ``meta``.
-        names: Of the values of the observation, where its columns are numbered.
+        names: Names for the values of the observation, where its columns are numbered.
     """
     called = {f"state_{i}": name for i, name in enumerate(names)}
     first = next(iter(policies.values()))

@@ -99,6 +99,20 @@ def page(
         fingerprints=_fingerprints(results),
         method=method(results, [c for world in worlds for c in world.curves]),
         made=formatting.moment(made_at),
+        network=_network(pictures, Markup),
+    )
+
+
+def _network(pictures: dict[str, Picture], markup: type[Markup]) -> Shown | None:
+    if "network" not in pictures:
+        return None
+    return shown(
+        "Network of the policy",
+        pictures["network"],
+        "The layers of the policy's network, and how many values each of them gives to the next.",
+        "How many values go into each layer and come out of it; in brackets: a convolution.",
+        "network",
+        markup,
     )
 
 

@@ -42,7 +42,7 @@ VARIABLES = {
 
 WIDTH_IN = 8.8
 NARROW_IN = 4.2
-"""Of a picture for a phone: its letters are as large as the page's there."""
+"""Width of a picture for a phone: its letters are as large as those of the page there."""
 _narrow: ContextVar[bool] = ContextVar("narrow", default=False)
 _STYLE: Any = {
     "font.family": "DejaVu Sans",

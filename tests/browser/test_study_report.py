@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def test_the_study_can_be_read(browser: Browser, report: Path, width: int, schem
     )
     assert [url for url in requests if not url.startswith("data:")] == [report.as_uri()]
     assert complaints == []
-    pictures = page.locator("#study figure svg")
+    pictures = page.locator("#study figure svg:visible")
     assert pictures.count() == 6
     for picture in page.locator("#study [role=img]").all():
         assert len(picture.get_attribute("aria-label") or "") > 40
@@ -46,4 +47,35 @@ def test_the_study_can_be_read(browser: Browser, report: Path, width: int, schem
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     ratios = page.evaluate(CONTRAST)
     assert min(r["ratio"] for r in ratios) >= 4.5, min(ratios, key=lambda r: r["ratio"])
+    page.close()
+
+
+def test_on_a_phone_panels_stand_below_each_other(browser: Browser, report: Path) -> None:
+    page, _, _ = opened(browser, report, viewport={"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    slices = page.locator("#study figure", has=page.locator("a[href='study_slices.svg']"))
+    assert slices.locator(".wide").is_hidden()
+    axes = slices.locator(".narrow svg g[id*='-axes_']").all()
+    boxes = [box for one in axes if (box := one.bounding_box()) is not None]
+    boxes.sort(key=lambda box: box["y"])
+    assert len(boxes) == 3
+    for above, below in itertools.pairwise(boxes):
+        assert below["y"] >= above["y"] + above["height"]
+    for figure in page.locator("#study figure .narrow:visible").all():
+        letters = figure.locator("svg text").first.bounding_box()
+        assert letters is not None and letters["height"] >= 8, "large enough to be read"
+        assert figure.evaluate("e => e.scrollWidth <= e.clientWidth")
+    page.close()
+
+
+def test_a_trial_leads_to_its_settings(browser: Browser, report: Path) -> None:
+    page, _, _ = opened(browser, report)
+    link = page.locator("#study tbody th a").first
+    name = link.inner_text()
+    target = page.locator(f"#settings-{name}")
+    assert not target.is_visible()
+    link.click()
+    target.wait_for(state="visible")
+    settings = target.locator("tbody th").all_inner_texts()
+    assert {"level", "kind", "batch"} <= set(settings)
     page.close()

@@ -337,7 +337,9 @@ def _row(
 ) -> Row:
     row: Row = {"t": t}
     states = {k: v for k, v in info.items() if k.startswith("state_") and np.ndim(v) == 0}
-    row |= {k: float(v) for k, v in states.items()} or _columns("state", observation, ())
+    row |= {k: float(v) for k, v in states.items()} or _columns(
+        "state", observation, metadata.get("observations", ())
+    )
     row |= _columns("action", action, metadata.get("actions", ()))
     terms = {k: float(v) for k, v in info.items() if k.startswith("reward_") and np.ndim(v) == 0}
     return row | terms | {"reward": float(reward)}

@@ -4,6 +4,7 @@ report/index.html                            the page
 report/learning_curve.{svg,png,csv}          return over steps, every seed, mean and band
 report/evaluation.{svg,png,csv}              agent and baselines with intervals
 report/episode.{svg,png,csv}                 one evaluation episode
+report/network.{svg,png,csv}                 the policy's layers
 report/<one of these>_<simulator>.…          where there are several simulators
 report/study_*.{svg,png,csv}                 of a study: history, importances, comparisons
 report/metrics.csv                           metrics over seeds, where a run measured any
@@ -31,6 +32,7 @@ from drillyard.system.output_files import writing
 from drillyard.system.safe_names import file_name
 
 if TYPE_CHECKING:
+    from drillyard.report.network import Layer
     from drillyard.report.picture_style import Picture
 
 log = logging.getLogger(__name__)
@@ -103,7 +105,8 @@ def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> d
         results: What was collected, with curves.
         made_at: Epoch seconds, shown on the page.
     """
-    from drillyard.report import data, html, training_pictures, utilisation
+    from drillyard.report import data, html, network, training_pictures, utilisation
+    from drillyard.results.csv_tables import to_csv
 
     warnings = list(results.warnings)
     worlds = data.worlds(mailbox, results, warnings)
@@ -146,6 +149,10 @@ def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> d
         section = study.section(mailbox, collect_trials(mailbox))
         for one in section.drawn:
             add(one.name, partial(getattr, one, "picture"), one.csv)
+    layers = _network(mailbox, results, warnings)
+    if layers:
+        columns = ("row", "layer", "inputs", "outputs", "weights", "kernel")
+        add("network", partial(network.picture, layers), to_csv(columns, network.csv_rows(layers)))
     if results.metrics:
         files["metrics.csv"] = metrics_csv(results).encode()
     text = html.page(
@@ -159,6 +166,22 @@ def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> d
     )
     files["index.html"] = text.encode()
     return files
+
+
+def _network(
+    mailbox: Mailbox, results: ExperimentResults, warnings: list[str]
+) -> dict[str, list[Layer]]:
+    """The layers of the first policy that can be read."""
+    from drillyard.report import network
+
+    for run in results.runs if results.learns else ():
+        try:
+            if found := network.of_run(mailbox, run.run):
+                return found
+        except (CorruptObject, ObjectMissing, ValueError) as error:
+            warnings.append(f"{run.run}: its network cannot be drawn: {error}")
+            return {}
+    return {}
 
 
 def with_fingerprints(mailbox: Mailbox, results: ExperimentResults) -> ExperimentResults:

@@ -189,19 +189,48 @@ def episode(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) -
     for run in (r for r in results.runs if r.trial == trial):
         try:
             meta = json.loads(_file(mailbox, run.run, "trajectories/meta.json") or b"{}")
-            names = [AGENT, *(b.policy for b in results.baselines[:1])]
-            policies = {
-                name: _columns(data)
-                for name in names
-                if (data := _file(mailbox, run.run, f"trajectories/{_file_name(name)}.csv"))
-                is not None
-            }
+            policies = {}
+            if (own := _steps_of(mailbox, run.run, AGENT)) is not None:
+                policies[AGENT] = own
+            for baseline in results.baselines[:1]:
+                _beside(mailbox, results, run.run, baseline.policy, policies, meta)
         except (CorruptObject, ValueError) as error:
             warnings.append(f"{run.run}: its evaluation episode cannot be read: {error}")
             continue
         if AGENT in policies and isinstance(meta, dict):
-            return episode_of(policies, meta, _own_units(results))
+            return episode_of(policies, meta, _own_units(results), _own_names(results))
     return None
+
+
+def _steps_of(mailbox: Mailbox, run: str, policy: str) -> dict[str, list[float]] | None:
+    data = _file(mailbox, run, f"trajectories/{_file_name(policy)}.csv")
+    return None if data is None else _columns(data)
+
+
+def _beside(
+    mailbox: Mailbox,
+    results: ExperimentResults,
+    run: str,
+    baseline: str,
+    policies: dict[str, dict[str, list[float]]],
+    meta: dict[str, Any],
+) -> None:
+    """Adds the same episode under a baseline.
+
+    Baselines are evaluated once, in the first run of an experiment: in a study, another trial's.
+    """
+    for other in dict.fromkeys([run, *(r.run for r in results.runs)]):
+        found = _steps_of(mailbox, other, baseline)
+        if found is None:
+            continue
+        if other != run:
+            told = json.loads(_file(mailbox, other, "trajectories/meta.json") or b"{}")
+            its = told.get(_file_name(baseline), {})
+            if its.get("options") != meta.get(AGENT, {}).get("options"):
+                continue  # another episode
+            meta[_file_name(baseline)] = its
+        policies[baseline] = found
+        return
 
 
 def _file_name(policy: str) -> str:
@@ -238,8 +267,18 @@ def _own_units(results: ExperimentResults) -> dict[str, str]:
     return {f"state_{name}": unit for name, unit in given.items()} | given
 
 
+def _own_names(results: ExperimentResults) -> list[str]:
+    """``report.observations`` of the experiment file."""
+    report = results.spec.get("report")
+    given = report.get("observations") if isinstance(report, dict) else None
+    return [str(name) for name in given] if isinstance(given, list) else []
+
+
 def episode_of(
-    policies: dict[str, dict[str, list[float]]], meta: dict[str, Any], own_units: dict[str, str]
+    policies: dict[str, dict[str, list[float]]],
+    meta: dict[str, Any],
+    own_units: dict[str, str],
+    names: Sequence[str] = (),
 ) -> Episode:
     """What is shown of an episode.
 
@@ -247,7 +286,9 @@ def episode_of(
         policies: Name -> column -> one value a step; the first is the one that matters.
         meta: ``units``, ``reference``, and of each policy ``options`` and ``return``.
         own_units: Column -> unit, over those of ``meta``.
+        names: Names for the values of the observation, where its columns are numbered.
     """
+    called = {f"state_{i}": name for i, name in enumerate(names)}
     first = next(iter(policies.values()))
     units = _texts(meta.get("units")) | own_units
     references = _texts(meta.get("reference"))
@@ -258,7 +299,9 @@ def episode_of(
             continue  # a reference is drawn with its state
         if kind in ("state", "action") and name:
             title = "action" if name == "0" and kind == "action" else _title(kind, name)
-            shown.append(Panel(column, title, units.get(column, ""), references.get(column), kind))
+            title = called.get(column, title)
+            unit = units.get(column) or units.get(f"state_{title}", "")
+            shown.append(Panel(column, title, unit, references.get(column), kind))
         elif column == "reward":
             shown.append(Panel(column, "reward", units.get(column, ""), None, "reward"))
     return Episode(

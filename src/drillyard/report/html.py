@@ -77,6 +77,7 @@ def page(
         warnings=list(warnings),
         sections=(("study", "Study"),) * bool(study) + _sections(results),
         study=study,
+        study_links={name: f"settings-{name}" for name, _ in study.settings} if study else {},
         study_pictures=_study(study, results, Markup),
         learns=results.learns,
         metrics_csv=bool(results.metrics),
@@ -98,6 +99,20 @@ def page(
         fingerprints=_fingerprints(results),
         method=method(results, [c for world in worlds for c in world.curves]),
         made=formatting.moment(made_at),
+        network=_network(pictures, Markup),
+    )
+
+
+def _network(pictures: dict[str, Picture], markup: type[Markup]) -> Shown | None:
+    if "network" not in pictures:
+        return None
+    return shown(
+        "Network of the policy",
+        pictures["network"],
+        "The layers of the policy's network, and how many values each of them gives to the next.",
+        "How many values go into each layer and come out of it; in brackets: a convolution.",
+        "network",
+        markup,
     )
 
 

@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,9 @@ VARIABLES = {
 """Colour of a file -> CSS variable of the page. No two are alike, so that this can be undone."""
 
 WIDTH_IN = 8.8
+NARROW_IN = 4.2
+"""Width of a picture for a phone: its letters are as large as those of the page there."""
+_narrow: ContextVar[bool] = ContextVar("narrow", default=False)
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -82,6 +86,7 @@ class Picture:
 
     Attributes:
         inline: SVG element for the page, coloured by CSS variables.
+        narrow: The same for a phone: panels stand below each other.
         svg: The SVG file, complete in itself.
         png: The PNG file, 160 dots an inch.
     """
@@ -89,6 +94,7 @@ class Picture:
     inline: str
     svg: bytes
     png: bytes
+    narrow: str = ""
 
     def __repr__(self) -> str:
         return f"<picture of {len(self.svg):,} bytes as SVG; .save('picture.png')>"
@@ -144,15 +150,32 @@ def subplots(
     pads: tuple[float, float] = (0.04, 0.04),
     **more: Any,
 ) -> tuple[Figure, Any]:
-    """A figure outside pyplot, and its axes; sizes and (h, w) pads in inches."""
+    """A figure outside pyplot, and its axes; sizes and (h, w) pads in inches.
+
+    In a picture for a phone, all panels are in one column; the axes have the shape that was asked
+    for. Below such panels there is one legend of few columns.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     engine = ConstrainedLayoutEngine(h_pad=pads[0], w_pad=pads[1])
-    figure = Figure(figsize=figsize, layout=engine)
+    if not _narrow.get():
+        figure = Figure(figsize=figsize, layout=engine)
+        FigureCanvasAgg(figure)
+        return figure, figure.subplots(rows, columns, **more)
+
+    class OfAPhone(Figure):
+        def legend(self, *of: Any, **how: Any) -> Any:
+            return super().legend(*of, **{**how, "ncols": min(2, how.get("ncols", 1))})
+
+    height = figsize[1] * (1 if columns == 1 else 0.8 * columns)
+    figure = OfAPhone(figsize=(NARROW_IN, height), layout=engine)
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, **more)
+    axes = figure.subplots(rows * columns, 1, **more)
+    several = columns > 1 and getattr(axes, "size", 1) == rows * columns
+    shape = (rows, columns) if rows > 1 or more.get("squeeze") is False else (columns,)
+    return figure, axes.reshape(shape) if several else axes
 
 
 def render(draw: Callable[[], Figure], prefix: str) -> Picture:
@@ -171,7 +194,12 @@ def render(draw: Callable[[], Figure], prefix: str) -> Picture:
             svg = _save(figure, "svg", metadata={"Date": None, "Creator": None})
         with matplotlib.rc_context({"svg.fonttype": "none"}):
             text = _save(figure, "svg", metadata={"Date": None}, transparent=True).decode()
-    return Picture(_inline(text, prefix), svg, png)
+            before = _narrow.set(True)
+            try:
+                phone = _save(draw(), "svg", metadata={"Date": None}, transparent=True).decode()
+            finally:
+                _narrow.reset(before)
+    return Picture(_inline(text, prefix), svg, png, _inline(phone, f"{prefix}n"))
 
 
 def _save(figure: Figure, kind: str, **more: Any) -> bytes:

@@ -21,6 +21,7 @@ class Shown:
 
     title: str
     svg: Markup
+    narrow: Markup
     alt: str
     caption: str
     files: tuple[str, ...]
@@ -116,7 +117,8 @@ def shown(
         markup: Marks text as HTML.
     """
     names = tuple(f"{name}.{suffix}" for suffix in ("svg", "png", "csv"))
-    return Shown(title, markup(picture.inline), alt, caption, names)
+    inline, narrow = markup(picture.inline), markup(picture.narrow)
+    return Shown(title, inline, narrow, alt, caption, names)
 
 
 def _options(results: ExperimentResults) -> list[tuple[str, Grid]]:

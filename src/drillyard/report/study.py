@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from drillyard.mailbox import Mailbox
 from drillyard.report import comparing, study_pictures
+from drillyard.report.html import flatten, value_text
 from drillyard.report.picture_style import Picture
 from drillyard.results import formatting, study_table
 from drillyard.results.csv_tables import to_csv
@@ -36,6 +37,8 @@ class StudySection:
 
     verdict: str
     trials: Grid
+    settings: tuple[tuple[str, Grid], ...]
+    """Trial -> everything that was chosen for it, of the trials of the table."""
     scores: Grid | None
     """The winner: its score in the search, and on fresh seeds."""
     better: Grid | None
@@ -68,13 +71,25 @@ def section(mailbox: Mailbox, study: StudyResults) -> StudySection:
         notes.append(f"Nothing is compared: {comparing.TOO_FEW}.")
     return StudySection(
         verdict=study_table.verdict(study),
-        trials=study_table.trials_grid(study, SHOWN),
+        trials=(trials := study_table.trials_grid(study, SHOWN)),
+        settings=_settings(study, {row[0] for row in trials.rows}),
         scores=_winner(study),
         better=_better(found) if found else None,
         places=_places(found) if found else None,
         drawn=tuple(drawn),
         notes=tuple(notes),
     )
+
+
+def _settings(study: StudyResults, shown: set[str]) -> tuple[tuple[str, Grid], ...]:
+    """What was chosen for each trial: its parameters, and the parts of a listed experiment."""
+    found = []
+    for trial in study.trials:
+        leaves = flatten(trial.assignment) + (flatten(trial.parts) if trial.parts else [])
+        rows = tuple((path, value_text(value)) for path, value in leaves if path)
+        if trial.id in shown and rows:
+            found.append((trial.id, Grid(trial.id, ("setting", "is"), rows, frozenset())))
+    return tuple(found)
 
 
 def _history(study: StudyResults) -> Drawn:
@@ -110,12 +125,13 @@ def _of_parameters(study: StudyResults, names: list[str], notes: list[str]) -> l
     rows = [(t.id, t.values[metric], *(t.assignment[n] for n in names)) for t in study.ranked()]
     table = to_csv(("trial", metric, *names), rows)
     log = {n for n, t in tunables.items() if t.log}
+    choices = {n: [str(v) for v in t.values] for n, t in tunables.items() if t.values}
     drawn.append(
         Drawn(
             "study_slices",
             "Slices",
             f"{metric} over each parameter; blue: the winner.",
-            study_pictures.slices(study, names, log),
+            study_pictures.slices(study, names, log, choices),
             table,
         )
     )
@@ -125,7 +141,7 @@ def _of_parameters(study: StudyResults, names: list[str], notes: list[str]) -> l
                 "study_parallel",
                 "Parallel coordinates",
                 "A line a trial, from its parameters to its score; blue: the best tenth.",
-                study_pictures.parallel(study, names),
+                study_pictures.parallel(study, names, choices),
                 table,
             )
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from drillyard.mailbox.status import Status
@@ -99,7 +100,9 @@ def importances(found: dict[str, float]) -> Picture:
     return render(draw, "si")
 
 
-def slices(study: StudyResults, names: list[str], log: set[str]) -> Picture:
+def slices(
+    study: StudyResults, names: list[str], log: set[str], choices: Mapping[str, list[str]]
+) -> Picture:
     """A panel a parameter: every trial's value over it; the winner stands out."""
     names = names[:PARAMETERS]
     metric, ranked = study.first.name, study.ranked()
@@ -117,11 +120,12 @@ def slices(study: StudyResults, names: list[str], log: set[str]) -> Picture:
         )
         flat = [a for row in axes for a in row]
         for axis, n in zip(flat, names, strict=False):
-            place, labels = _places([t.assignment.get(n) for t in ranked])
+            place, labels = _places([t.assignment.get(n) for t in ranked], choices.get(n))
             axis.plot(place, [t.values[metric] for t in ranked], "o", color=GREY, markersize=3.5)
             axis.plot(place[:1], [ranked[0].values[metric]], "o", color=BLUE, markersize=6)
             if labels:
                 axis.set_xticks(range(len(labels)), labels)
+                axis.set_xlim(-0.5, len(labels) - 0.5)
             elif n in log and min(place) > 0:
                 axis.set_xscale("log")
                 axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
@@ -136,7 +140,7 @@ def slices(study: StudyResults, names: list[str], log: set[str]) -> Picture:
     return render(draw, "sl")
 
 
-def parallel(study: StudyResults, names: list[str]) -> Picture:
+def parallel(study: StudyResults, names: list[str], choices: Mapping[str, list[str]]) -> Picture:
     """A line a trial through all its parameters; the best tenth in colour."""
     names = names[:8]
     metric, ranked = study.first.name, study.ranked()[:500]
@@ -144,14 +148,18 @@ def parallel(study: StudyResults, names: list[str]) -> Picture:
 
     def draw() -> Figure:
         figure, axis = subplots(figsize=(WIDTH_IN, 3.2))
-        lines, texts = [], []
+        lines: list[list[float]] = []
+        texts: list[list[tuple[float, str]]] = []
         for n in [*names, metric]:
             found = [t.values[metric] if n == metric else t.assignment.get(n) for t in ranked]
-            place, labels = _places(found)
+            place, labels = _places(found, choices.get(n))
             low, high = min(place), max(place)
+            if labels:
+                low, high = 0.0, float(len(labels) - 1)
+                texts.append([(i / high if high else 0.5, t) for i, t in enumerate(labels)])
+            else:
+                texts.append([(0.0, f"{low:.3g}"), (1.0, f"{high:.3g}")])
             lines.append([(p - low) / (high - low) if high > low else 0.5 for p in place])
-            ends = (labels[0], labels[-1]) if labels else (f"{low:.3g}", f"{high:.3g}")
-            texts.append(ends)
         for i in reversed(range(len(ranked))):
             top = i < strong
             axis.plot(
@@ -161,26 +169,19 @@ def parallel(study: StudyResults, names: list[str]) -> Picture:
                 linewidth=1.6 if top else 0.6,
                 alpha=1 if top else 0.5,
             )
-        for x, (low_text, high_text) in enumerate(texts):
-            axis.annotate(
-                low_text,
-                (x, 0),
-                xytext=(0, -10),
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                color=MUTED,
-                fontsize=8,
-            )
-            axis.annotate(
-                high_text,
-                (x, 1),
-                xytext=(0, 6),
-                textcoords="offset points",
-                ha="center",
-                color=MUTED,
-                fontsize=8,
-            )
+        for x, marks in enumerate(texts):
+            for y, text in marks:
+                end = 0 if 0 < y < 1 else -10 if y <= 0 else 6
+                axis.annotate(
+                    text,
+                    (x, y),
+                    xytext=(0 if end else 4, end),
+                    textcoords="offset points",
+                    ha="center" if end else "left",
+                    va="top" if end < 0 else "bottom" if end else "center",
+                    color=MUTED,
+                    fontsize=8,
+                )
         axis.set_xticks(range(len(lines)), [*names, metric])
         axis.tick_params(axis="x", pad=16)
         axis.set_yticks([])
@@ -190,8 +191,10 @@ def parallel(study: StudyResults, names: list[str]) -> Picture:
     return render(draw, "sp")
 
 
-def _places(values: list[Any]) -> tuple[list[float], list[str]]:
-    """Where values stand on an axis, and the labels of one that has words."""
+def _places(values: list[Any], choices: list[str] | None = None) -> tuple[list[float], list[str]]:
+    """Where values stand on an axis, and the labels of one that has words or choices."""
+    if choices is not None and all(str(v) in choices for v in values):
+        return [float(choices.index(str(v))) for v in values], choices
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         return [float(v) for v in values], []
     labels = sorted({str(v) for v in values})

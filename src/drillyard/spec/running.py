@@ -232,3 +232,8 @@ class ReportSpec(Strict):
     """Content of the report."""
 
     units: dict[str, str] = Field(default_factory=dict, description="Unit of a logged state.")
+    observations: list[str] = Field(
+        default_factory=list,
+        exclude_if=lambda value: not value,
+        description="Names of the observation's values, in order, where the simulator has none.",
+    )

@@ -21,7 +21,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("text", "command", "code", "words"),
     [
         ("", "check CartPole-v9", 2, ["unknown simulator", "CartPole-v1"]),
-        (BASE + TRAIN + "wandb: true\n", "check x.yaml", 2, ["x.yaml:6", "tracking.mlflow"]),
+        (BASE + TRAIN + "wandb: true\n", "check x.yaml", 2, ["x.yaml:6", "tracking.wandb"]),
         (
             "schema: 1\nname: x\nbench: {}\n" + TRAIN,
             "check x.yaml",

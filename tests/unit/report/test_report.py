@@ -369,3 +369,12 @@ def test_texts_beside_the_axes_are_not_cut(tmp_path: Path) -> None:
     edge = image.crop((image.width - 4, 0, image.width, image.height))
     assert edge.getextrema()[0] > 200  # no ink where the picture ends
     assert "-1,300,000 to -1,200,000" in picture.inline
+
+
+def test_observations_have_the_names_of_the_file() -> None:
+    from drillyard.report.data import episode_of
+
+    columns = {"agent": {"t": [1.0], "state_0": [0.1], "state_1": [0.2], "reward": [1.0]}}
+    shown = episode_of(columns, {}, {"state_angle": "rad"}, ["position", "angle"]).panels
+    assert [(p.title, p.unit) for p in shown[:2]] == [("position", ""), ("angle", "rad")]
+    assert [p.title for p in episode_of(columns, {}, {}).panels[:2]] == ["0", "1"]

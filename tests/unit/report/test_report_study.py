@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,46 @@ def test_policies_of_two_simulators_stand_apart(tmp_path: Path) -> None:
     assert b"-1200.0" not in files["evaluation_CartPole-v1.csv"]
     part = files["index.html"].decode().split('id="h-evaluation"')[1].split("</section>")[0]
     assert part.index("<h3>CartPole-v1</h3>") < part.index("<h3>Pendulum-v1</h3>")
+
+
+def test_choices_that_are_numbers_are_named_one_by_one() -> None:
+    from drillyard.report.study_pictures import _places
+
+    assert _places([256, 64, 256], ["64", "128", "256"]) == (
+        [2.0, 0.0, 2.0],
+        ["64", "128", "256"],
+    )
+    assert _places([256, 64], None) == ([256.0, 64.0], [])
+
+
+def test_each_trial_of_the_table_has_its_settings(search: Mailbox) -> None:
+    found = section(search, collect_trials(search))
+    assert [name for name, _ in found.settings]
+    assert {name for name, _ in found.settings} == {row[0] for row in found.trials.rows}
+    best = collect_trials(search).ranked()[0]
+    rows = dict(dict(found.settings)[best.id].rows)
+    assert rows["kind"] == best.assignment["kind"]
+
+
+def test_the_episode_of_a_trial_stands_beside_the_baseline_of_the_first(tmp_path: Path) -> None:
+    """Baselines are evaluated in the first run alone; the winner is another trial."""
+    from drillyard.report.data import episode
+    from tests.helpers.fixtures_store import write_experiment
+
+    mailbox = write_experiment(tmp_path, seeds=(1, 2))
+    results = collect(mailbox)
+    late = dataclasses.replace(
+        results, runs=tuple(r for r in results.runs if r.seed == 2) + results.runs[:1]
+    )
+    late = dataclasses.replace(
+        late,
+        runs=tuple(dataclasses.replace(r, trial=2 if r.seed == 2 else 1) for r in late.runs),
+        policies=tuple(
+            dataclasses.replace(p, trial=2) if not p.baseline else p for p in late.policies
+        ),
+    )
+    warnings: list[str] = []
+    found = episode(mailbox, late, warnings)
+    assert found is not None and not warnings
+    assert list(found.policies) == ["agent", results.baselines[0].policy]
+    assert set(found.meta) == set(found.policies)

@@ -3,19 +3,19 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 import psutil
 
 from drillyard.mailbox.records import STREAMS, Phase
 from drillyard.workloads.rl import RlWorkload
 from tests.contract.test_dask_runs import dask_workers, finish, place  # noqa: F401
-from tests.helpers import resume_runner
+from tests.helpers import resume_runner, resume_worlds
 from tests.helpers.patience import PATIENCE_S, until
 
 RUN = "t0001-s7"
 WORLD = """
 import time
-from tests.helpers.resume_worlds import Drift
 
 class World(Drift):
     def step(self, action):
@@ -56,7 +56,7 @@ def test_the_weights_are_those_of_one_process_though_a_host_and_a_worker_die(
 ):
     user = place.tmp / "user"
     user.mkdir()
-    (user / "hosted_world.py").write_text(WORLD)
+    (user / "hosted_world.py").write_text(Path(resume_worlds.__file__).read_text() + WORLD)
     monkeypatch.setattr(sys, "path", [str(user), *sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
@@ -69,6 +69,7 @@ def test_the_weights_are_those_of_one_process_though_a_host_and_a_worker_die(
     assert len(dask_workers(driver)) == 3
 
     def trained(step):
+        assert place.mailbox.ending(f"{RUN}.train", 1) is None
         board = driver.board(RUN)
         return board is not None and (board.checkpoint_step or 0) >= step
 
@@ -85,6 +86,5 @@ def test_the_weights_are_those_of_one_process_though_a_host_and_a_worker_die(
     context = resume_runner.context(place.tmp / "alone", values(), 1)
     context.run = context.run.model_copy(update={"streams": STREAMS})
     alone = RlWorkload().train(context).files.files["policy_final.safetensors"]
-    manifest = place.mailbox.manifest(far) if hasattr(place.mailbox, "manifest") else None
-    assert manifest is not None
-    assert manifest.files["policy_final.safetensors"].sha256 == alone.sha256
+    theirs = place.mailbox.manifest(far).files["policy_final.safetensors"]
+    assert theirs.sha256 == alone.sha256

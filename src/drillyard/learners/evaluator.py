@@ -13,10 +13,12 @@ import torch
 from drillyard.agents.playing import Playing
 from drillyard.errors import SimulatorError
 from drillyard.learners.barriers import preserved_randomness
+from drillyard.learners.plan import Plan
 from drillyard.learners.types import Env, HasPolicy, Info, Layer, Observation
 from drillyard.runs.workload import StopSignal
 from drillyard.simulators.make import make_vec
 from drillyard.simulators.vec_state import load_normalisation, normalisation
+from drillyard.spec import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lessons import Lesson, draw_in_order
 
@@ -69,6 +71,29 @@ class _Fixed(Layer):
         # The last episode is repeated for a caller that steps all copies until the slowest ends.
         episode = self.queue.popleft() if len(self.queue) > 1 else self.queue[0]
         return self.env.reset(seed=episode[0], options=dict(episode[1]))
+
+
+def evaluator_of(
+    spec: ExperimentSpec, simulator: SimulatorSpec, plan: Plan, n_envs: int, stop: StopSignal
+) -> Evaluator:
+    """The evaluator that an experiment asks for, beside the learner.
+
+    Args:
+        spec: The experiment.
+        simulator: Its simulator.
+        plan: The plan of the training.
+        n_envs: Number of copies of the training.
+        stop: Ends an evaluation.
+    """
+    lesson = spec.evaluate.lesson
+    return Evaluator(
+        simulator,
+        simulator.lesson_of_stage(-1) if lesson is None else lesson,
+        plan.evaluate_episodes,
+        n_envs,
+        spec.evaluate.deterministic,
+        stop,
+    )
 
 
 class Evaluator:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from drillyard.backend.settings.experiment import settings_of
 from drillyard.documents.json_types import JsonObject
@@ -33,6 +34,29 @@ REPLACED_S = 5.0
 LOSSES = 5
 """Losses in a row without a new checkpoint between them, after which this attempt gives up."""
 _LOOK_S = 0.5
+
+T = TypeVar("T")
+
+
+def with_hosts(context: RunContext, train: Callable[[HostSession | None], T]) -> T:
+    """Train with the hosts of a run; after the loss of one, again from the last checkpoint.
+
+    Args:
+        context: The run.
+        train: Trains from the last checkpoint, with the hosts, or None where there are none.
+
+    Raises:
+        HostLost: Hosts are lost again and again.
+        WorkerLost: Too few hosts joined.
+    """
+    with session(context) as hosts:
+        while True:
+            try:
+                return train(hosts)
+            except HostLost as lost:
+                if hosts is None:
+                    raise
+                hosts.go_back(lost)
 
 
 @contextlib.contextmanager
@@ -150,7 +174,7 @@ class HostSession:
             waited = time.monotonic() - began
             if waited >= patience_s and self._enough(hosts):
                 self._context.log.warning(
-                    "going on with %d of %d hosts of copies", len(hosts), self._number
+                    "training with %d of %d hosts of copies", len(hosts), self._number
                 )
                 return
             if waited >= COMING_S:

@@ -13,22 +13,15 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from drillyard.agents.playing import Playing
 from drillyard.agents.spaces import space_from_json
 from drillyard.documents.json_types import Json, JsonObject, as_object
-from drillyard.errors import ConfigError, CorruptObject, HostLost
+from drillyard.errors import ConfigError, CorruptObject
 from drillyard.findings import Finding
-from drillyard.learners import (
-    cloning,
-    determinism,
-    devices,
-    hosted_copies,
-    sb3_build,
-    warm_start,
-)
+from drillyard.learners import cloning, determinism, devices, sb3_build, warm_start
 from drillyard.learners.callbacks import TrainingCallback, user_callbacks
 from drillyard.learners.check import check_learner
-from drillyard.learners.evaluator import Evaluator
+from drillyard.learners.evaluator import Evaluator, evaluator_of
 from drillyard.learners.event_files import EventFiles
 from drillyard.learners.exactness import exactness, platform_of
-from drillyard.learners.hosted_copies import HostSession
+from drillyard.learners.hosted_copies import HostSession, with_hosts
 from drillyard.learners.log_start import announce
 from drillyard.learners.plan import Plan, make_plan
 from drillyard.learners.result_files import result_files
@@ -77,17 +70,8 @@ class Sb3Learner:
             RunFailed: The simulator or the learner produced numbers that are not finite.
             UserError: The requested device does not exist.
         """
-        with (
-            determinism.deterministic(context.spec.resources.deterministic),
-            hosted_copies.session(context) as hosts,
-        ):
-            while True:
-                try:
-                    return self._train(context, hosts)
-                except HostLost as lost:
-                    if hosts is None:
-                        raise
-                    hosts.go_back(lost)
+        with determinism.deterministic(context.spec.resources.deterministic):
+            return with_hosts(context, lambda hosts: self._train(context, hosts))
 
     def _train(self, context: RunContext, hosts: HostSession | None) -> PhaseOutcome:
         spec = context.spec
@@ -134,15 +118,7 @@ class Sb3Learner:
                 cloned = cloning.apply(learner.clone_from, model, context.stop)
                 context.log.info("imitated %(steps)d steps: loss %(loss).3f", cloned)
             if plan.evaluate_episodes:
-                lesson = spec.evaluate.lesson
-                evaluator = Evaluator(
-                    simulator,
-                    simulator.lesson_of_stage(-1) if lesson is None else lesson,
-                    plan.evaluate_episodes,
-                    n_envs,
-                    spec.evaluate.deterministic,
-                    context.stop,
-                )
+                evaluator = evaluator_of(spec, simulator, plan, n_envs, context.stop)
             outcome = self._learn(context, plan, model, venv, evaluator, checkpoint, cloned)
             parameters = as_object(outcome.summary["parameters"])
             outcome.summary["parameters"] = parameters | {"copies": how, "device_because": why}

@@ -13,7 +13,7 @@ from drillyard.findings import Finding, Severity
 from drillyard.learners.plan import freeze, total_steps
 from drillyard.registry import importable, load
 from drillyard.runs.parallelism import hosts
-from drillyard.runs.workload import PhaseOutcome, RunContext, SpreadsRuns, StopSignal
+from drillyard.runs.workload import PhaseOutcome, RunContext, SpreadsRuns, StopSignal, TakesHosts
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
 from drillyard.spec.algorithms.engines import SBX
@@ -215,7 +215,7 @@ def _must_take_hosts(spec: ExperimentSpec, learner: object) -> None:
     """Refuse copies on other machines for a learner that cannot use them."""
     simulator = spec.simulator
     assert simulator is not None and spec.learner is not None
-    if simulator.copies_on != "learner" and not getattr(learner, "takes_hosts", False):
+    if simulator.copies_on != "learner" and not isinstance(learner, TakesHosts):
         raise ConfigError(
             f"{spec.learner.algorithm} steps its copies itself",
             field="simulator.copies_on",

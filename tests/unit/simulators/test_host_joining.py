@@ -29,6 +29,7 @@ def learner(identity, monkeypatch):
     made.close()
 
 
+@pytest.mark.heavy
 def test_a_host_joins_and_is_sent_away(learner):
     ends = threading.Thread(target=Host(learner.invitation(), OFFER).serve, args=(True,))
     ends.start()
@@ -40,6 +41,7 @@ def test_a_host_joins_and_is_sent_away(learner):
         joined.ask("step")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("change", "offer", "words", "fix"),
     [
@@ -62,6 +64,7 @@ def test_who_does_not_fit_is_refused_with_a_fix(learner, monkeypatch, change, of
     assert "00" * 32 not in str(refused.value) + str(learner.refused)
 
 
+@pytest.mark.heavy
 def test_another_learner_behind_the_address_is_noticed(learner):
     other = Invitation(learner.invitation().address, Identity.new().certificate, "00" * 32)
     with pytest.raises(UserError, match="has another certificate than the invitation"):
@@ -69,6 +72,7 @@ def test_another_learner_behind_the_address_is_noticed(learner):
     assert not learner.joined()
 
 
+@pytest.mark.heavy
 def test_without_a_learner_a_host_waits_as_long_as_it_is_told(learner):
     invitation = learner.invitation()
     learner.close()

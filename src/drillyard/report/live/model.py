@@ -83,7 +83,7 @@ class Live:
     runs: tuple[LiveRun, ...]
     """Every run, in queue order."""
     curves: tuple[RunCurves, ...]
-    """Of the runs that are drawn."""
+    """Those of the runs that are drawn."""
     left_s: float | None
     """Seconds until the last run has trained, as an estimate."""
     to_come: int

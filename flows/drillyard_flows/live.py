@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def served(mailbox: Mailbox, say: Callable[[str], object]) -> Iterator[str | None]:
     """Serves the page of `drillyard watch` on the loopback address during the block.
 
-    It reads the store only while somebody looks at it. Without it, the work goes on.
+    It reads the store only while a browser shows it. Without it, the work goes on.
 
     Args:
         mailbox: The experiment.

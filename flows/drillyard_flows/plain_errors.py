@@ -3,7 +3,7 @@
 Prefect logs every exception with its traceback. For a mistyped path in a form, that would be a
 page of drillyard's code around one sentence. And it logs the end of every task that is not
 completed as an error (``prefect/task_engine.py``, ``log_finished_message``, 3.8), and a signal
-that ends a flow run as a crash (``prefect/states.py``), also where somebody asked for the stop.
+that ends a flow run as a crash (``prefect/states.py``), also where the stop was asked for.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -14,6 +15,7 @@ from drillyard.driver.outcome import Kind, Outcome
 from drillyard.driver.stages import Stages, Watch
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.system.durations import duration
+from drillyard_flows.live import served
 from drillyard_flows.looks import Look, Looks
 from drillyard_flows.progress import Display
 from drillyard_flows.request import Request, driver_of
@@ -81,7 +83,10 @@ def run_stages(
         stages = stages_of_request(loaded, request, server, display.say, watch)
         left = stages.open()
         if left:
-            outcome = _drive(stages, request, graph, server, display)
+            with contextlib.ExitStack() as stack:
+                if not as_json:
+                    stack.enter_context(served(stages.mailbox, display.say))
+                outcome = _drive(stages, request, graph, server, display)
         else:
             display.say(f"nothing to do: every stage of {loaded.spec.name} is finished")
         report = build_report(stages.mailbox, display.say)

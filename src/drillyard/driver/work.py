@@ -16,6 +16,9 @@ from drillyard.mailbox.ticket_states import TicketState
 class Work:
     """Offers each ticket once the ticket before it in its run has a result, and settles it.
 
+    A training is offered while it waits for a worker. What follows it is offered when a worker has
+    taken it, so that a stage does not draw it as running while the worker does something else.
+
     Args:
         driver: An open driver.
         bodies: Where tickets are offered.
@@ -79,6 +82,9 @@ class Work:
             return
         state = own[done + 1]
         ticket = state.ticket.ticket
+        waits = state.status in (Status.PENDING, Status.READY, Status.PREEMPTED)
+        if waits and last is not None and ticket not in self._open:
+            return  # what follows a training is shown from when a worker takes it
         if ticket not in self._open:
             body = Body(state.ticket.phase.value, ticket, self._title(state), run=run, before=last)
             self._open[ticket] = body

@@ -15,6 +15,7 @@ from drillyard.errors import ConfigError, StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Board, Ending, Phase
+from drillyard.mailbox.stage_records import STATE, StagesState, StageState
 from drillyard.mailbox.status import Cause, Status
 from drillyard.metrics.streams import StreamWriter
 from drillyard.report.live import page, watched
@@ -162,6 +163,26 @@ def test_what_it_says_of_silence_and_of_an_end(box: Mailbox, tmp_path: Path) -> 
     study = LiveReader(write_search(tmp_path, 12)).read()
     made = page.parts(study)
     assert "the best 10 of 12 trials" in made["study"]
+
+
+def test_a_composite_in_stages_leads_to_its_stages(box: Mailbox) -> None:
+    record = box.experiment_record()
+    children = [{"name": "one", "after": []}, {"name": "two", "after": ["one"]}]
+    spec = {**record.spec, "workload": "composite", "children": children}
+    composite = Mailbox(box.store, "whole")
+    composite.create("experiment.json", record.model_copy(update={"name": "whole", "spec": spec}))
+    names = {"one": "succeeded", "two": "running"}
+    states = [
+        StageState(name=n, experiment=f"whole-{n}", workload="script", backend="local", status=s)
+        for n, s in names.items()
+    ]
+    composite.write(STATE, StagesState(stages=states))
+    live = LiveReader(composite).read()
+    made = page.parts(live)
+    assert page.verdict(live) == "1 of 2 stages ended, 1 running."
+    assert page.share_done(live) == 0.5 and not live.over
+    assert 'href="/watch/whole-two/"' in made["stages"]
+    assert made["runs"] == made["machines"] == ""
 
 
 def test_the_time_that_is_left() -> None:

@@ -9,6 +9,7 @@ from drillyard.leases.spending import Spending
 from drillyard.mailbox.records import Board, DriverRecord, ExperimentRecord, Phase, StudyState
 from drillyard.mailbox.status import Status
 from drillyard.results.model import RunCurves
+from drillyard.results.stages import StagesResults
 from drillyard.results.trials import StudyResults
 
 STALE_S = 15.0
@@ -83,7 +84,7 @@ class Live:
     runs: tuple[LiveRun, ...]
     """Every run, in queue order."""
     curves: tuple[RunCurves, ...]
-    """Of the runs that are drawn."""
+    """Those of the runs that are drawn."""
     left_s: float | None
     """Seconds until the last run has trained, as an estimate."""
     to_come: int
@@ -98,6 +99,8 @@ class Live:
     spending: Spending | None
     study: StudyResults | None
     state: StudyState | None
+    stages: StagesResults | None
+    """Of a composite in stages: what each of them is doing; it has no runs of its own."""
     log: Log | None
     report: bool
     """Whether a report was built."""

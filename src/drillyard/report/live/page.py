@@ -13,14 +13,14 @@ from drillyard.report.live.chart import Series, chart
 from drillyard.report.live.model import STALE_S, Live, LiveRun
 from drillyard.report.live.reader import MOST_RUNS
 from drillyard.report.templates import rendered
-from drillyard.results import formatting, study_table
+from drillyard.results import formatting, stages, study_table
 from drillyard.results.model import RunCurves
 from drillyard.results.table import Grid
 from drillyard.system.durations import duration
 
-PARTS = ("summary", "progress", "curves", "study", "runs", "machines", "log")
+PARTS = ("summary", "progress", "stages", "curves", "study", "runs", "machines", "log")
 """Ids of the elements that are replaced, in the order of the page."""
-BAD = ("FAILED", "TIMED_OUT", "CANCELLED", "failed", "still listed")
+BAD = ("FAILED", "TIMED_OUT", "CANCELLED", "failed", "stopped", "still listed")
 TRIALS = 10
 
 
@@ -48,13 +48,18 @@ def parts(live: Live) -> dict[str, str]:
             "facts": _facts(live),
             "report": live.report,
         },
+        "stages": {
+            "stages": stages.grid(live.stages) if live.stages else None,
+            "experiments": [s.experiment for s in live.stages.stages] if live.stages else [],
+        },
         "curves": {"charts": _charts(live)},
         "study": {"study": _study(live)},
-        "runs": {"runs": _runs(live), "notes": _notes(live.runs)},
+        "runs": {"runs": _runs(live), "notes": _notes(live.runs), "own": not live.stages},
         "machines": {
             "workers": _workers(live),
             "leases": _leases(live),
             "driver": _driver(live),
+            "own": not live.stages,
         },
         "log": {"log": live.log},
     }
@@ -66,6 +71,9 @@ def parts(live: Live) -> dict[str, str]:
 
 def share_done(live: Live) -> float:
     """How much of all runs is done, from 0 to 1, those to come included."""
+    if live.stages is not None:
+        found = live.stages.stages
+        return sum(s.ended for s in found) / len(found) if found else 0.0
     total = len(live.runs) + live.to_come
     return sum(map(_share, live.runs)) / total if total else 0.0
 
@@ -82,6 +90,10 @@ def _share(run: LiveRun) -> float:
 
 def verdict(live: Live) -> str:
     """One sentence on where the experiment is; without anything that changes each second."""
+    if live.stages is not None:
+        found = live.stages.stages
+        done, working = sum(s.ended for s in found), sum(s.status == "running" for s in found)
+        return f"{done} of {formatting.plural(len(found), 'stage')} ended, {working} running."
     total = len(live.runs) + live.to_come
     ended = sum(r.status.ended for r in live.runs)
     runs = formatting.plural(total, "run")

@@ -27,6 +27,7 @@ from drillyard.mailbox.records import (
     StudyState,
     WorkerRecord,
 )
+from drillyard.mailbox.stage_records import states as stage_states
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.mailbox.summaries import policy_scores
@@ -48,9 +49,11 @@ from drillyard.report.live.model import (
 from drillyard.report.live.streams import LiveCurves
 from drillyard.results.collect import overall
 from drillyard.results.policies import AGENT
+from drillyard.results.stages import StagesResults
 from drillyard.results.time_left import run_s, runs_to_come, time_left
 from drillyard.results.trials import StudyResults, collect_trials, is_study
 from drillyard.runs.logs import LastLines
+from drillyard.spec.stages import staged_tree
 from drillyard.spec.study import StudySpec
 from drillyard.system.redaction import redact
 
@@ -101,6 +104,10 @@ class LiveReader:
         state = box.study_state() if is_study(record) else None
         driven = driver is not None and driver.ended_at is None
         ended = bool(runs) and status.ended and (state is None or state.phase == "over")
+        stages = None
+        if staged_tree(record.spec):
+            stages = StagesResults(record.name, box.store.url, tuple(stage_states(box)), {})
+            ended = bool(stages.stages) and all(s.ended for s in stages.stages)
         at_work = [r for r in runs if r.status is Status.RUNNING]
         to_come = self._to_come(record, state)
         cancel = box.cancelled()
@@ -120,6 +127,7 @@ class LiveReader:
             spending=self._spending(record, warnings),
             study=self._study(record, states, warnings),
             state=state,
+            stages=stages,
             log=self._log(runs, log),
             report=box.store.stat(box.key("report/index.html")) is not None,
             read_at=now,

@@ -41,7 +41,7 @@ _KINDS = {
 _NAME = r"[A-Za-z0-9._=-]+"
 _PAGE = re.compile(rf"/watch/(?P<name>{_NAME})/(?P<rest>|state|report/(?P<file>{_NAME}))\Z")
 _OWN = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-# A report comes from the store: its scripts, if somebody put some there, do not run.
+# A report comes from the store: a script in it, if there is one, does not run.
 _READ = f"{_OWN}; style-src 'unsafe-inline'; img-src data: 'self'"
 _LIVE = f"{_READ}; script-src 'self'; connect-src 'self'"
 log = logging.getLogger(__name__)

@@ -67,7 +67,8 @@ class Watched:
         else:
             self._read_at, self._log = live.read_at, log_of
             every_s = max(every_s, OVER_EVERY_S) if live.over else every_s
-            done = f"{page.share_done(live):.0%}" if not live.over else live.status.value
+            word = live.stages.status if live.stages else live.status.value
+            done = word if live.over else f"{page.share_done(live):.0%}"
             fresh = {"parts": {**page.parts(live)}, "title": f"{done} {self._name}: live"}
         self._told = {**self._told, **fresh, "trouble": trouble, "every_s": every_s}
         # After the look: a slow store is not asked without a pause.

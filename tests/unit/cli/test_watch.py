@@ -46,6 +46,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     return code, capsys.readouterr().err
 
 
+@pytest.mark.heavy
 def test_what_cannot_be_watched_is_said(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from drillyard_flows import live
 from tests.helpers.fixtures_store import write_experiment
 
 
+@pytest.mark.heavy
 def test_a_command_serves_the_page_while_it_works(tmp_path: Path) -> None:
     box = write_experiment(tmp_path, seeds=(1,))
     said: list[str] = []
@@ -24,6 +25,7 @@ def test_a_command_serves_the_page_while_it_works(tmp_path: Path) -> None:
         urllib.request.urlopen(url)
 
 
+@pytest.mark.heavy
 def test_a_machine_without_a_loopback_address_runs_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -249,6 +249,7 @@ def url(box: Mailbox) -> Iterator[str]:
         yield pages.url(box.experiment)
 
 
+@pytest.mark.heavy
 def test_its_addresses(url: str, box: Mailbox) -> None:
     status, policy, body = ask(url)
     assert status == 200 and "script-src 'self'" in policy and "<h1" in body
@@ -266,12 +267,14 @@ def test_its_addresses(url: str, box: Mailbox) -> None:
     assert ask(url, method="HEAD")[2] == ""
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", ""])
 def test_a_name_that_another_site_points_here_is_refused(url: str, host: str) -> None:
     for path in ("", "state", "report/index.html"):
         assert ask(url, path, host=host)[0] == 421
 
 
+@pytest.mark.heavy
 def test_other_sites_may_link_here_and_read_nothing(url: str) -> None:
     own = f"http://{urlsplit(url).netloc}"
     assert ask(url, "state", origin=own)[0] == 200
@@ -286,6 +289,7 @@ def test_other_sites_may_link_here_and_read_nothing(url: str) -> None:
     assert ask(url, sec_fetch_site="cross-site", **followed)[0] == 200
 
 
+@pytest.mark.heavy
 def test_it_listens_on_this_machine_alone_and_a_port_that_is_taken_is_said(box: Mailbox) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

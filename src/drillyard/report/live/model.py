@@ -100,7 +100,7 @@ class Live:
     study: StudyResults | None
     state: StudyState | None
     stages: StagesResults | None
-    """Of a composite in stages: what each of them is doing; it has no runs of its own."""
+    """What each stage of a composite is doing; such a composite has no runs of its own."""
     log: Log | None
     report: bool
     """Whether a report was built."""

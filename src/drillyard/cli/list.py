@@ -35,6 +35,7 @@ class What(enum.StrEnum):
     DEPLOYMENTS = "deployments"
     ENDPOINTS = "endpoints"
     REHEARSALS = "rehearsals"
+    HOSTS = "hosts"
     PLUGINS = "plugins"
     PRESETS = "presets"
     STATUSES = "statuses"

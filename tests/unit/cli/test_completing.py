@@ -71,7 +71,7 @@ def test_files_presets_and_names(
     for command in ("run", "check", "explain", "bench"):
         found = offered(f"drillyard {command} cs", monkeypatch, capsys)
         assert "cstr.yaml" in found and "cstr/ppo" in found and "cstr.txt" not in found
-    assert offered("drillyard plan mo", monkeypatch, capsys) == ["more/"]
+    assert "more/" in offered("drillyard plan mo", monkeypatch, capsys)
     assert offered("drillyard run more/", monkeypatch, capsys) == ["more/x.json"]
     assert offered(f"drillyard run {folder}/cs", monkeypatch, capsys) == [f"{folder}/cstr.yaml"]
     assert "sac" in offered("drillyard run -a s", monkeypatch, capsys)

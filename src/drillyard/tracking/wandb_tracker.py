@@ -115,8 +115,8 @@ class WandbWriter:
         made.define_metric(STEP)
         made.define_metric("*", step_metric=STEP)
         self._open[run.id] = _Run(made, Path(made.dir).parent)
-        url = made.url
-        self._link = None if offline or not url else str(url).rsplit("/runs/", 1)[0]
+        url = None if offline else made.url
+        self._link = None if not url else str(url).rsplit("/runs/", 1)[0]
 
     def write(self, run: RunFacts, rows: Sequence[Row]) -> None:
         """Add rows; W&B's client sends them in its own time."""

@@ -31,6 +31,8 @@ from tests.helpers.fixtures_store import write_experiment
 from tests.helpers.mirrors import RUN, Training
 from tests.helpers.patience import until
 
+pytestmark = pytest.mark.heavy
+
 Points = list[tuple[str, int, float]]
 
 try:

@@ -108,9 +108,8 @@ def make_vec(
         hosts: Where the copies are, if they are on other machines.
 
     Returns:
-        ``FunctionalEnv``, ``VectorisedEnv``, ``ProcessesEnv``, ``HostedEnv`` or a
-        ``DummyVecEnv``, inside
-        ``VecNormalize`` and ``VecFrameStack`` where the experiment has them.
+        ``FunctionalEnv``, ``VectorisedEnv``, ``ProcessesEnv``, ``HostedEnv`` or a ``DummyVecEnv``,
+        inside ``VecNormalize`` and ``VecFrameStack`` where the experiment has them.
 
     Raises:
         ConfigError, SimulatorError: See ``make_env``.
@@ -128,7 +127,9 @@ def make_vec(
 
         venv = HostedEnv(spec, n_envs, seed, streams, hosts)
     elif how == "compiled" and alone:
-        venv = _compiled(spec, n_envs, seed, streams)
+        from drillyard.simulators.functional.forms import make_copies
+
+        venv = make_copies(spec, n_envs, seed, streams)
     elif how == "vectorised" and alone and can_vectorise(spec):
         venv = _vectorised(spec, n_envs, seed, streams)
     elif how == "processes" and alone:
@@ -188,31 +189,6 @@ def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int, streams: int) -> Ve
             seed,
             streams,
             recorder(spec, 0, True, streams, n_envs),
-        )
-    finally:
-        one.close()
-
-
-def _compiled(spec: SimulatorSpec, n_envs: int, seed: int, streams: int) -> VecEnv:
-    from drillyard.simulators.functional import forms
-    from drillyard.simulators.functional.copies import FunctionalEnv
-    from drillyard.simulators.horizon import horizon
-
-    check_wrappers(spec)
-    one = _bare(spec, 0)  # explains arguments that do not fit
-    try:
-        limit = forms.time_limit(spec)
-        bounds = [bound for bound in (horizon(one), limit) if bound is not None]
-        return FunctionalEnv(
-            forms.make_form(spec),
-            n_envs,
-            checked_lesson(spec, one),
-            type(layers(one)[-1]),
-            (one.observation_space, one.action_space),
-            min(bounds, default=None),
-            limit,
-            seed,
-            streams,
         )
     finally:
         one.close()

@@ -242,7 +242,7 @@ def _copies(spec: ExperimentSpec) -> list[Finding]:
         return [Finding(Severity.OK, "simulator: copies", f"{train.n_envs} are stepped {how}")]
     if train.copies == "processes" and is_gymnax(simulator.id):
         raise ConfigError(
-            "worlds of gymnax compute in JAX, whose threads do not survive a fork",
+            "environments of gymnax compute in JAX, whose threads do not survive a fork",
             field="train.copies",
             value=train.copies,
             allowed="auto, one-by-one, compiled",

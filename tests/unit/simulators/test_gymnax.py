@@ -25,7 +25,7 @@ def test_without_gymnax_the_line_that_installs_it_is_shown():
 
 @WITH
 def test_a_world_that_gymnax_does_not_have_is_refused():
-    with pytest.raises(ConfigError, match="no such world") as caught:
+    with pytest.raises(ConfigError, match="no such environment") as caught:
         make_env(SimulatorSpec(id="gymnax/CartPole-v9"))
     assert "CartPole-v1" in str(caught.value.hint)
 

@@ -111,8 +111,8 @@ def take(
     Args:
         settings: What is normalised.
         scale: Before the step.
-        observation: Of all copies after the step; a new episode's where one ended.
-        rewards: Of all copies.
+        observation: What all copies show after the step; a new episode's where one ended.
+        rewards: Rewards of all copies.
         dones: Whose episode ended.
     """
     # SB3 has float32 rewards by then.

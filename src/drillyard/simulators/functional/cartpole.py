@@ -27,7 +27,7 @@ GRAVITY = 9.8
 CART, POLE = 1.0, 0.1
 """Masses (kg)."""
 HALF_LENGTH = 0.5
-"""Of the pole (m)."""
+"""Half the length of the pole (m)."""
 FORCE = 10.0
 """N."""
 STEP_S = 0.02

@@ -164,7 +164,7 @@ def let_pass(
         tr: Temperature (K).
         tc: Coolant in the first sub-interval (K).
         later: Coolant in the others (K).
-        duration: Of a sub-interval, in time units.
+        duration: Time units of a sub-interval.
         parts: Number of sub-intervals.
     """
     # In float32, the rounding of one trial step is larger than the tolerance in float64.

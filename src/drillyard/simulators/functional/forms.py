@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import load_object
 from drillyard.simulators.classes import registered, simulator_class
 from drillyard.simulators.functional.protocol import FunctionalSimulator
+from drillyard.simulators.horizon import horizon
+from drillyard.simulators.wrappers import layers
 from drillyard.spec.learning import LearnerSpec, SimulatorSpec
 from drillyard.spec.references import reveal
+from drillyard.spec.simulator.wrapper_catalogue import check_wrappers
+
+if TYPE_CHECKING:  # its import takes seconds
+    from drillyard.simulators.functional.copies import FunctionalEnv
 
 WRAPPERS = ("normalize", "time_limit")
 """Wrappers that have a functional form."""
@@ -62,6 +69,39 @@ def time_limit(spec: SimulatorSpec) -> int | None:
     return None
 
 
+def make_copies(spec: SimulatorSpec, n: int, seed: int, streams: int) -> FunctionalEnv:
+    """Copies for ``copies: compiled``, without ``normalize``.
+
+    Args:
+        spec: A simulator with a form.
+        n: How many.
+        seed: See ``make_vec``.
+        streams: See ``make_vec``.
+    """
+    from drillyard.simulators.functional.copies import FunctionalEnv
+    from drillyard.simulators.make import checked_lesson, make_env
+
+    check_wrappers(spec)
+    # It explains arguments that do not fit.
+    one = make_env(spec.model_copy(update={"wrappers": [], "metrics": {}}), flat=False)
+    try:
+        limit = time_limit(spec)
+        bounds = [bound for bound in (horizon(one), limit) if bound is not None]
+        return FunctionalEnv(
+            make_form(spec),
+            n,
+            checked_lesson(spec, one),
+            type(layers(one)[-1]),
+            (one.observation_space, one.action_space),
+            min(bounds, default=None),
+            limit,
+            seed,
+            streams,
+        )
+    finally:
+        one.close()
+
+
 def check_compiled(spec: SimulatorSpec, learner: LearnerSpec) -> None:
     """Refuse everything that cannot be part of one compiled program.
 
@@ -106,6 +146,7 @@ def _problems(spec: SimulatorSpec, learner: LearnerSpec) -> Iterator[ConfigError
     given = {
         "simulator.metrics": bool(spec.metrics),
         "simulator.agent": spec.agent is not None,
+        "simulator.copies_on": spec.copies_on != "learner",
     }
     for field, there in given.items():
         if there:

@@ -101,7 +101,7 @@ def gymnax_class(id_: str) -> type[OneFunctional]:
     name = id_.removeprefix(PREFIX)
     if find_spec("gymnax") is None:
         raise ConfigError(
-            "is a world of gymnax, which is not installed here",
+            "is an environment of gymnax, which is not installed here",
             field="simulator.id",
             value=id_,
             allowed="a simulator that is installed",
@@ -112,7 +112,7 @@ def gymnax_class(id_: str) -> type[OneFunctional]:
     known = list(gymnax.registered_envs)
     if name not in known:
         raise ConfigError(
-            "gymnax has no such world",
+            "gymnax has no such environment",
             field="simulator.id",
             value=id_,
             allowed=", ".join(PREFIX + each for each in known),

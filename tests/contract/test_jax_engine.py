@@ -102,9 +102,17 @@ CASES = {
         {"id": "CartPole-v1"}, "ppo", ROLLOUT, ["normalize"], n_envs=3, copies="vectorised"
     ),
     "ppo-processes": case(DRIFT, "ppo", ROLLOUT, ["normalize"], n_envs=2, copies="processes"),
+    "ppo-compiled": case(
+        {"id": "cstr", "lesson": {"noise_percentage": {"min": 0, "max": 2}}},
+        "ppo",
+        ROLLOUT,
+        ["normalize"],
+        n_envs=2,
+        copies="compiled",
+    ),
     "reset-a2c": case({"id": "CartPole-v1"}, "a2c", {**SMALL, "use_rms_prop": False}, n_envs=2),
 }
-KINDS = {"ppo", "a2c-curriculum"}
+KINDS = {"ppo", "ppo-compiled", "a2c-curriculum"}
 """The others run on demand."""
 for each in CASES.values():
     each["learner"]["engine"] = "jax"

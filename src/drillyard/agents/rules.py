@@ -8,7 +8,8 @@ import numpy as np
 from gymnasium import spaces
 
 from drillyard.errors import SpaceMismatch
-from drillyard.simulators.building import COOLING_C, HEATING_C, BuildingEnv
+from drillyard.simulators.building import BuildingEnv
+from drillyard.simulators.building_physics import COOLING_C, HEATING_C
 from drillyard.simulators.simple_adder import GOAL, LARGEST_ADDEND, SimpleAdderEnv
 from drillyard.simulators.wrappers import Env, layers
 

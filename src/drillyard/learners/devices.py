@@ -1,35 +1,36 @@
 """The device of a training: ``resources.device``, and how ``auto`` chooses.
 
-A small network is faster on the processor: a GPU computes faster, but each call costs time. Which
-device is faster depends on algorithm, network and batch, so it is measured: each learns for some
-seconds from made-up steps, once for each kind of work of an experiment. The choice is stored.
+The device changes the numbers of a training, so ``auto`` follows a fixed table, and never a
+measurement, which would depend on the load of the machine:
+
+| learner                                                   | device                         |
+|-----------------------------------------------------------|--------------------------------|
+| torch finds no GPU                                        | cpu                            |
+| learns from whole episodes (``ars``)                      | cpu: it computes no gradients  |
+| another engine than ``sb3``                               | cuda if ``gpus`` asks for one  |
+| observations with images                                  | cuda                           |
+| weights x rows of a minibatch at least ``PRODUCTS``       | cuda                           |
+| all others                                                | cpu                            |
+
+Stable-Baselines3 gives the same advice for PPO and A2C: the CPU without convolutions. The number
+is assumed: a processor takes some milliseconds for a gradient of this size, which is longer than
+a GPU needs to be called.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-import gymnasium as gym
-import numpy as np
 import torch
-from pydantic import Field
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv
 
-from drillyard.agents.spaces import space_to_json
-from drillyard.documents.json_types import JsonObject
 from drillyard.errors import UserError
 from drillyard.learners import sb3_build
 from drillyard.learners.barriers import preserved_randomness
-from drillyard.learners.types import Env, Info, Observation, Space
-from drillyard.mailbox.records import Record
 from drillyard.runs.checkpoints import Checkpoint
 from drillyard.runs.workload import RunContext
 from drillyard.spec.algorithms.engines import PACKAGES
+from drillyard.spec.algorithms.jax_arguments import sees_images
+from drillyard.spec.algorithms.networks import auto_policy
 from drillyard.spec.algorithms.signatures import ARGUMENTS, FROM_EPISODES
 from drillyard.spec.learning import LearnerSpec
 
@@ -37,32 +38,8 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 Device = Literal["cpu", "cuda"]
-MEASURE_S = 2.0
-"""Seconds for each device, after the work that is done only once."""
-MARGIN = 1.1
-"""A GPU that is faster by less than this factor is not used."""
-EPISODE = 100
-BUFFER = 20_000
-_SIZES = (
-    "policy_kwargs",
-    "batch_size",
-    "n_steps",
-    "n_epochs",
-    "train_freq",
-    "gradient_steps",
-    "cg_max_steps",
-    "n_critic_updates",
-)
-"""Arguments that determine the amount of computation. Populations may vary the others."""
-
-
-class Measured(Record):
-    """``devices/<work>.json``: put-if-absent by the first training that measured this work."""
-
-    device: Device
-    steps_per_s: dict[str, float] = Field(default_factory=dict)
-    gpu: str = ""
-    """Name of the GPU."""
+PRODUCTS = 1 << 25
+"""Multiplications of a minibatch from which on a GPU computes: weights times rows."""
 
 
 def usable() -> bool:
@@ -73,7 +50,7 @@ def usable() -> bool:
 def choose(context: RunContext, venv: VecEnv, checkpoint: Checkpoint | None) -> tuple[Device, str]:
     """The device of a training, and the reason.
 
-    A resumed training keeps its device. The choice of the user has priority over a measurement.
+    A resumed training keeps its device. The choice of the user has priority over the table.
 
     Args:
         context: The context of the training.
@@ -111,147 +88,47 @@ def _chosen(
     if checkpoint is not None:
         began = checkpoint.meta.info.get("device", "cpu")  # older ones: always cpu
         return ("cpu" if began == "cpu" else "cuda"), "where it began"
-    if learner.algorithm in FROM_EPISODES:
-        return "cpu", f"{learner.algorithm} computes no gradients"
-    if learner.engine in PACKAGES:
-        device: Device = "cuda" if context.spec.resources.gpus else "cpu"
-        return device, f"resources.gpus; engine: {learner.engine} is not measured"
-    key = f"devices/{_work(learner, venv)}.json"
-    known = context.mailbox.read(key, Measured)
-    if known is None:
-        context.mailbox.create(key, _measured(learner, venv))
-        known = context.mailbox.read(key, Measured)
-        assert known is not None
-    rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in known.steps_per_s.items())
-    return known.device, f"measured steps/s: {rates}"
+    return by_table(learner, venv, bool(context.spec.resources.gpus))
 
 
-def _work(learner: LearnerSpec, venv: VecEnv) -> str:
-    """A name for the computation: a hash of algorithm, network, batch, spaces and copies."""
-    described = {
-        "algorithm": learner.algorithm,
-        "policy": learner.policy,
-        "copies": venv.num_envs,
-        "args": {name: learner.args[name] for name in _SIZES if name in learner.args},
-        "spaces": [space_to_json(venv.observation_space), space_to_json(venv.action_space)],
-    }
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _measured(learner: LearnerSpec, venv: VecEnv) -> Measured:
-    with preserved_randomness():
-        rates = {name: rate(learner, venv, name, MEASURE_S) for name in ("cpu", "cuda")}
-    faster: Device = "cuda" if rates["cuda"] > MARGIN * rates["cpu"] else "cpu"
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    return Measured(device=faster, gpu=gpu, steps_per_s={n: round(r, 1) for n, r in rates.items()})
-
-
-def rate(learner: LearnerSpec, venv: VecEnv, device: str, limit_s: float) -> float:
-    """Environment steps per second of learning, with a simulator that takes no time.
+def by_table(learner: LearnerSpec, venv: VecEnv, gpus: bool) -> tuple[Device, str]:
+    """The device that the table of this module gives, where there is a GPU, and the reason.
 
     Args:
         learner: Algorithm, network and batch.
         venv: Only its spaces and its number of copies are read.
-        device: ``cpu`` or ``cuda``.
-        limit_s: Seconds to measure; at least one round is measured.
+        gpus: ``resources.gpus`` asks for one.
     """
-    observation, action = venv.observation_space, venv.action_space
-    simulators = DummyVecEnv(
-        [lambda: _Invented(observation, action) for _ in range(venv.num_envs)]
-    )
-    model = sb3_build.build(
-        learner.algorithm, learner.policy, _small(learner), simulators, None, device
-    )
-    watch = _Watch(limit_s)
-    try:
-        model.learn(2**40, watch)
-    except _Enough:
-        pass
-    finally:
-        simulators.close()
-        del model
-        if device == "cuda":
-            torch.cuda.empty_cache()
-    return watch.rate
+    if learner.algorithm in FROM_EPISODES:
+        return "cpu", f"{learner.algorithm} computes no gradients"
+    if learner.engine in PACKAGES:
+        return ("cuda" if gpus else "cpu"), f"resources.gpus, with engine: {learner.engine}"
+    if sees_images(venv.observation_space):
+        return "cuda", "the observations have images"
+    products = multiplications(learner, venv)
+    device: Device = "cuda" if products >= PRODUCTS else "cpu"
+    side = "at least" if device == "cuda" else "less than"
+    return device, f"{products:,} multiplications a minibatch, {side} {PRODUCTS:,}"
 
 
-def _small(learner: LearnerSpec) -> JsonObject:
-    """The arguments, with a small buffer from which learning starts immediately."""
-    defaults, args = ARGUMENTS[learner.algorithm], dict(learner.args)
-    if "buffer_size" in defaults:
-        batch = int(args.get("batch_size", defaults["batch_size"]))
-        size = int(args.get("buffer_size", defaults["buffer_size"]))
-        args |= {"buffer_size": min(size, max(BUFFER, batch)), "learning_starts": batch}
-    if "exploration_initial_eps" in defaults:  # random actions would not use the network
-        args["exploration_initial_eps"] = args.get(
-            "exploration_final_eps", defaults["exploration_final_eps"]
-        )
-    return args
-
-
-class _Enough(Exception):
-    """The measurement took long enough."""
-
-
-class _Watch(BaseCallback):  # type: ignore[misc]
-    """Times whole rounds of collecting and learning, beginning after the first.
+def multiplications(learner: LearnerSpec, venv: VecEnv) -> int:
+    """The weights of all networks of a learner times the rows of a minibatch.
 
     Args:
-        limit_s: See ``rate``.
+        learner: Algorithm, network and batch.
+        venv: Only its spaces and its number of copies are read.
     """
-
-    def __init__(self, limit_s: float, clock: Callable[[], float] = time.perf_counter) -> None:
-        super().__init__()
-        self.rate = 0.0
-        self._limit_s, self._clock = limit_s, clock
-        self._begin: tuple[int, float] | None = None
-
-    def _on_rollout_start(self) -> None:
-        if not self.model._n_updates:
-            return
-        if self.model.device.type == "cuda":
-            torch.cuda.synchronize()
-        now = self._clock()
-        if self._begin is None:
-            self._begin = (self.num_timesteps, now)
-            return
-        steps, passed = self.num_timesteps - self._begin[0], now - self._begin[1]
-        if passed >= self._limit_s:
-            self.rate = steps / max(passed, 1e-9)
-            raise _Enough
-
-    def _on_step(self) -> bool:
-        return True
-
-
-class _Invented(Env):
-    """A simulator that takes no time: it returns a few random observations in turn."""
-
-    def __init__(self, observation: Space, action: Space) -> None:
-        self.observation_space, self.action_space = observation, action
-        self._observations = [observation.sample() for _ in range(8)]
-        self._n = 0
-
-    def reset(
-        self, *, seed: int | None = None, options: Info | None = None
-    ) -> tuple[Observation, Info]:
-        """Returns the first observation."""
-        del seed, options
-        return self._observations[0], {}
-
-    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, Info]:
-        """Returns the next observation; an episode has a fixed number of them."""
-        del action
-        self._n += 1
-        reward = float(self._n % 3)
-        observation = self._observations[self._n % 8]
-        return observation, reward, False, self._n % EPISODE == 0, {}
-
-    def action_masks(self) -> np.ndarray:
-        """All actions are possible."""
-        space = self.action_space
-        if isinstance(space, gym.spaces.Discrete):
-            return np.ones(int(space.n), bool)
-        if isinstance(space, gym.spaces.MultiDiscrete):
-            return np.ones(int(space.nvec.sum()), bool)
-        return np.ones(2 * int(np.prod(space.shape or ())), bool)
+    args = {**ARGUMENTS[learner.algorithm], **learner.args}
+    whole = "batch_size" not in args
+    rows = int(args["n_steps"]) * venv.num_envs if whole else int(args["batch_size"])
+    observation = venv.observation_space
+    with preserved_randomness():
+        network = sb3_build.untrained_policy(
+            learner.algorithm,
+            learner.policy or auto_policy(observation, learner.algorithm),
+            learner.args,
+            observation,
+            venv.action_space,
+        )
+    weights: int = sum(parameter.numel() for parameter in network.parameters())
+    return rows * weights

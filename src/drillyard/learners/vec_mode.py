@@ -23,6 +23,7 @@ from drillyard.learners.barriers import preserved_randomness
 from drillyard.learners.types import Observation
 from drillyard.mailbox.records import STREAMS, Record
 from drillyard.runs.workload import RunContext
+from drillyard.simulators.functional.gymnax_worlds import is_gymnax
 from drillyard.simulators.make import by_rule, make_vec
 from drillyard.simulators.vec_state import silent_layers
 from drillyard.spec.learning import SimulatorSpec, Way
@@ -101,8 +102,10 @@ def choose(context: RunContext, simulator: SimulatorSpec, n_envs: int, begun: bo
 
 def _fastest(simulator: SimulatorSpec, n_envs: int, budget: int) -> Copies:
     others: list[Way] = []
-    # An external program already has its own process.
-    if n_envs > 1 and len(os.sched_getaffinity(0)) > 1 and simulator.id != "external":
+    # An external program already has its own process. A world of gymnax has imported JAX, whose
+    # threads do not survive a fork.
+    alone = simulator.id == "external" or is_gymnax(simulator.id)
+    if n_envs > 1 and len(os.sched_getaffinity(0)) > 1 and not alone:
         others.append("processes")
     # A short training follows the rule, which is the same on every machine.
     if not others or budget < _rate(simulator, n_envs, "one-by-one", PROBE_S) * WORTH_IT_S:

@@ -10,10 +10,11 @@ from gymnasium import spaces
 from drillyard.documents.json_types import Json
 from drillyard.simulators.simple_adder import (
     GOAL,
-    LARGEST_ADDEND,
     STEPS,
     SimpleAdderEnv,
+    addend,
     first_value,
+    reward,
 )
 from drillyard.simulators.state import State
 from drillyard.simulators.types import Info, Observation
@@ -38,14 +39,11 @@ class VecAdder:
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See ``VectorSimulator.step``."""
-        if self._discrete:
-            self._addend = np.asarray(actions, np.float64).reshape(-1) - LARGEST_ADDEND
-        else:
-            limited = np.clip(np.asarray(actions, np.float64)[:, 0], -1.0, 1.0)
-            self._addend = np.rint(limited * LARGEST_ADDEND)
+        given = np.asarray(actions, np.float64).reshape(len(self._value), -1)[:, 0]
+        self._addend = addend(given, self._discrete)
         self._value = self._value + self._addend
         self._steps += 1
-        rewards = -np.abs(self._value - GOAL)
+        rewards = reward(self._value)
         return rewards, np.zeros(len(rewards), bool), self._steps >= STEPS
 
     def observe(self) -> dict[str, np.ndarray]:

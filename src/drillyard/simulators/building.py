@@ -17,10 +17,6 @@ from drillyard.simulators.channels import Channel
 from drillyard.simulators.state import State
 from drillyard.simulators.types import Info
 
-HEATING_C, COOLING_C = (15.0, 23.5), (22.0, 30.0)
-"""Ranges of the set points."""
-ENERGY_SCALE, COMFORT_SCALE = 1e-4, 1.0
-"""Cost of a W and of a K."""
 REWARDS = ("linear", "exponential")
 CLOCKS = ("summed", "exact")
 RANGES: dict[str, tuple[float, float]] = {
@@ -28,9 +24,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "temperature": (5.0, 40.0),
     "weather": (0.0, 3.0),
 }
-_DEFAULTS = {"day": 0, "temperature": 21.0, "weather": 1.0}
-_LOW = np.array([-1, -1, -1, -1, -25.0, 0.0, 5.0, 0.0, 15.0, 15.0])
-_HIGH = np.array([1, 1, 1, 1, 45.0, 1000.0, 45.0, 1.0, 30.0, 30.0])
+DEFAULTS = {"day": 0, "temperature": 21.0, "weather": 1.0}
+LOW = np.array([-1, -1, -1, -1, -25.0, 0.0, 5.0, 0.0, 15.0, 15.0])
+HIGH = np.array([1, 1, 1, 1, 45.0, 1000.0, 45.0, 1.0, 30.0, 30.0])
 _SEEN = (
     "hour_sin",
     "hour_cos",
@@ -105,7 +101,7 @@ class VecBuilding:
 
     def begin(self, copy: int, options: Mapping[str, Json]) -> None:
         """See ``VectorSimulator.begin``."""
-        values = number_of("building", options, RANGES, _DEFAULTS, ("day",))
+        values = number_of("building", options, RANGES, DEFAULTS, ("day",))
         rng = self.rngs[copy]
         self._swings[copy] = values["weather"] * rng.normal(0.0, 1.5, 3)
         self._phases[copy] = rng.uniform(0.0, 2.0 * np.pi, 3)
@@ -117,19 +113,14 @@ class VecBuilding:
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See ``VectorSimulator.step``."""
-        share = (np.clip(np.nan_to_num(actions.astype(np.float64)), -1.0, 1.0) + 1.0) / 2.0
-        heating = HEATING_C[0] + share[:, 0] * (HEATING_C[1] - HEATING_C[0])
-        cooling = COOLING_C[0] + share[:, 1] * (COOLING_C[1] - COOLING_C[0])
-        cooling = np.maximum(cooling, heating)
+        heating, cooling = physics.set_points(actions.astype(np.float64))
         outside, radiation, people = self._weather()
         self._indoor, power = physics.let_pass(
             self._indoor, outside, radiation, people, heating, cooling
         )
-        low, high = physics.comfort(self._day)
-        beyond = np.maximum(0.0, np.maximum(low - self._indoor, self._indoor - high))
-        cost = np.where(beyond > 0, np.exp(beyond), 0.0) if self._exponential else beyond
-        energy = -self._weight * ENERGY_SCALE * power
-        comfort = -(1.0 - self._weight) * COMFORT_SCALE * cost
+        energy, comfort, beyond = physics.costs(
+            self._day, self._indoor, power, self._weight, self._exponential
+        )
         rewards = energy + comfort
         self._last = {
             "power": power,
@@ -149,26 +140,7 @@ class VecBuilding:
 
     def observe(self) -> np.ndarray:
         """See ``VectorSimulator.observe``."""
-        outside, radiation, people = self._weather()
-        low, high = physics.comfort(self._day)
-        hour, year = 2.0 * np.pi * (self._day % 1.0), 2.0 * np.pi * self._day / 365.0
-        values = np.stack(
-            [
-                np.sin(hour),
-                np.cos(hour),
-                np.sin(year),
-                np.cos(year),
-                outside,
-                radiation,
-                self._indoor,
-                people,
-                low,
-                high,
-            ],
-            axis=1,
-        )
-        scaled = 2.0 * (values - _LOW) / (_HIGH - _LOW) - 1.0
-        seen: np.ndarray = np.clip(scaled, -1.0, 1.0).astype(np.float32)
+        seen: np.ndarray = physics.seen(self._day, self._indoor, self._weather(), LOW, HIGH)
         return seen
 
     def info(self, copy: int) -> Info:
@@ -274,12 +246,14 @@ class BuildingEnv(OneOf):
             quarter of an hour later on some days. A new experiment gets ``exact`` where its
             file names none; one that was begun without it keeps ``summed`` and its numbers.
 
-    Version history: v0, the first.
+    Version history: v0, the first. Its functional form (``copies: compiled``) has versions of its
+    own: 1, the first, whose weather comes from another generator.
     """
 
     _all: VecBuilding
     simulator = VecBuilding
     vectorised = VecBuilding
+    functional = "drillyard.simulators.functional.building:Building"
     metadata: ClassVar[JsonObject] = {  # type: ignore[misc]
         "render_modes": [],
         "units": {
@@ -303,8 +277,8 @@ class BuildingEnv(OneOf):
     @staticmethod
     def channels() -> dict[str, list[Channel]]:
         """See the tables above."""
-        seen = zip(_SEEN, _UNITS, _LOW, _HIGH, strict=True)
-        done = (("heating", HEATING_C), ("cooling", COOLING_C))
+        seen = zip(_SEEN, _UNITS, LOW, HIGH, strict=True)
+        done = (("heating", physics.HEATING_C), ("cooling", physics.COOLING_C))
         return {
             "observation": [Channel(n, unit, float(a), float(b)) for n, unit, a, b in seen],
             "action": [Channel(name, "°C", *ends) for name, ends in done],

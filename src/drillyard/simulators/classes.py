@@ -14,6 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 from drillyard.errors import ConfigError, SimulatorError
 from drillyard.registry import load, names, nearest
 from drillyard.simulators import register_gymnasium
+from drillyard.simulators.functional.gymnax_worlds import gymnax_class, is_gymnax
 from drillyard.simulators.plain import PlainSimulator
 from drillyard.simulators.types import Env
 from drillyard.spec.learning import SimulatorSpec
@@ -33,6 +34,8 @@ def simulator_class(spec: SimulatorSpec) -> Callable[..., Simulator] | None:
         SimulatorError: It is not a ``gymnasium.Env`` class or a function, or has no ``agent:``.
     """
     register_gymnasium()
+    if is_gymnax(spec.id):
+        return gymnax_class(spec.id)
     if is_package_id(spec.id):
         _must_be_registered(spec.id)
         return None

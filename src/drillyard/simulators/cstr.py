@@ -22,27 +22,23 @@ from drillyard.registry import nearest
 from drillyard.simulators.batch_protocol import number_of
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.cstr_physics import (
+    ACTION_SCALE_K,
     CR_HIGH_CONVERSION,
     CR_LOW_CONVERSION,
+    EPISODE_TIME,
+    MAX_CHANGE_PER_TIME_K,
+    TC_START_HIGH_K,
+    TC_START_K,
     TR_HIGH_CONVERSION,
     TR_LOW_CONVERSION,
     integrate,
+    outcome,
     reference,
 )
 from drillyard.simulators.state import State, load_rng, rng_state
 from drillyard.simulators.types import Info, Options
 
 log = logging.getLogger(__name__)
-
-EPISODE_TIME = 90.0
-"""The episode is truncated once the time has passed this: 91 steps of 1."""
-MAX_CHANGE_PER_TIME_K = 10.0
-ACTION_SCALE_K = 10.0
-TERMINATION_PENALTY = -10.0
-TR_LIMIT_K = 400.0
-TC_LIMIT_K = 50.0
-TC_START_K = 292.0
-TC_START_HIGH_K = 305.0348
 
 _DEFAULTS: dict[str, float] = {
     "Cref_signal": 1,
@@ -98,7 +94,8 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
             others, as an older system had it; for comparison with its results.
         render_mode: Always None.
 
-    Version history: v0, the first.
+    Version history: v0, the first. Its functional form (``copies: compiled``) has versions of its
+    own: 1, the first, with the same steps to 1e-9.
     """
 
     metadata: ClassVar[JsonObject] = {  # type: ignore[misc]
@@ -116,6 +113,7 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
     }
     reset_keys: ClassVar[tuple[str, ...]] = tuple(_DEFAULTS)
     vectorised = "drillyard.simulators.cstr_vector:VecCstr"
+    functional = "drillyard.simulators.functional.cstr:Cstr"
     max_episode_steps = 91
     """At the default ``step_time``; budgets in episodes count with it."""
 
@@ -191,13 +189,14 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
 
         error = self._measured_cr - self._cref
         self._squares += error * error
-        terminated = (
-            self._measured_tr >= TR_LIMIT_K
-            or self._measured_cr <= 0.0
-            or abs(change) > MAX_CHANGE_PER_TIME_K * self._step_time
-            or new_tc < TC_LIMIT_K
+        reward, terminated = outcome(
+            self._measured_cr,
+            self._measured_tr,
+            self._cref,
+            new_tc,
+            change,
+            self._step_time,
         )
-        reward = math.exp(-abs(error)) + (TERMINATION_PENALTY if terminated else 0.0)
         truncated = self._time > EPISODE_TIME
         return self._observation(), reward, terminated, truncated, self._info(change)
 

@@ -6,20 +6,21 @@ branches or calls a library: so the compiler lets one instruction work on four o
 Each copy has a step size of its own, leaves when its time is over, and the last one takes its
 place.
 
-All in one module: numba keeps compiled functions by the time stamp of their file, and does not see
-that a function of another file has changed.
+The equations are those of ``cstr_physics``, compiled. Numba keeps compiled functions by the time
+stamp of their own file and by their name, so the name contains a hash of the equations' file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numba import njit
 
-from drillyard.simulators import cstr
 from drillyard.simulators import cstr_physics as physics
 
 CR, TR, TC, CREF, CR_SEEN, TR_SEEN, TIME, SQUARES, CHANGE, BEGIN, NOISE, STEP_TIME, N_ITS = range(
@@ -37,14 +38,24 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+_EQUATIONS = hashlib.sha256(Path(physics.__file__).read_bytes()).hexdigest()[:8]
+_OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}}
+
+
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compiled at the first call, and kept in a file; as in numpy, an overflow is an infinity."""
-    options = {"error_model": "numpy", "fastmath": {"contract"}}
     jitted: Callable[P, R]
+    function.__qualname__ += f"-{_EQUATIONS}"
     try:
-        jitted = njit(cache=True, **options)(function)
+        jitted = njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # no folder that may be written: compiled in each process anew
-        jitted = njit(**options)(function)
+        jitted = njit(**_OPTIONS)(function)
+    return jitted
+
+
+def inline(function: Callable[P, R]) -> Callable[P, R]:
+    """Compiled with each function that calls it, and kept with that one."""
+    jitted: Callable[P, R] = njit(**_OPTIONS)(function)
     return jitted
 
 
@@ -54,11 +65,8 @@ _HEAT, _LOSS = -physics.DH / physics.RHO_CP, physics.F / physics.V + _COOL
 _FEED, _CAF = physics.TF * _FV, physics.CAF
 _TOLERANCE, _MIN_STEP = physics.TOLERANCE, physics.MIN_STEP
 
-_LOW, _SPAN = physics.CR_LOW_CONVERSION, physics.CR_HIGH_CONVERSION - physics.CR_LOW_CONVERSION
-_TRANSITION = physics.TRANSITION_TIME
-_SCALE, _MAX_CHANGE = cstr.ACTION_SCALE_K, cstr.MAX_CHANGE_PER_TIME_K
-_TR_LIMIT, _TC_LIMIT = cstr.TR_LIMIT_K, cstr.TC_LIMIT_K
-_PENALTY, _EPISODE_TIME = cstr.TERMINATION_PENALTY, cstr.EPISODE_TIME
+_SCALE, _MAX_CHANGE = physics.ACTION_SCALE_K, physics.MAX_CHANGE_PER_TIME_K
+_EPISODE_TIME = physics.EPISODE_TIME
 
 _LOG2_E = 1.0 / math.log(2.0)
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
@@ -92,6 +100,11 @@ def exp(x: float) -> float:
     return (low + high * (r4 * r4)) * scale
 
 
+_trial = inline(physics.computed_with(physics.trial, exp=exp))
+_outcome = inline(physics.outcome)
+_reference_at = inline(physics.computed_with(physics.reference_at, clip=inline(physics.clip)))
+
+
 @compiled
 def growth(error: float) -> float:
     """``cstr_physics.growth`` without a branch or a power.
@@ -108,12 +121,6 @@ def growth(error: float) -> float:
         y2 = y * y
         y = y * (1.2 - 0.2 * x * (y2 * y2 * y))
     return min(max(0.9 * y, 0.2), 5.0)
-
-
-@compiled
-def _slope(cr: float, tr: float, cooled: float) -> tuple[float, float]:
-    a = _K0 * exp(-_E_R / tr) * cr
-    return _FV * (_CAF - cr) - a, cooled - _LOSS * tr + _HEAT * a
 
 
 @compiled
@@ -159,72 +166,8 @@ def _trials(block: np.ndarray, m: int) -> None:
         j = np.uint64(i)
         cr, tr, c1, t1 = block[_CR + j], block[_TR + j], block[_C1 + j], block[_T1 + j]
         cooled, h, left = block[_COOLED + j], block[_H + j], block[_LEFT + j]
-        c2, t2 = _slope(cr + h * 0.2 * c1, tr + h * 0.2 * t1, cooled)
-        c3, t3 = _slope(
-            cr + h * (0.075 * c1 + 0.225 * c2), tr + h * (0.075 * t1 + 0.225 * t2), cooled
-        )
-        c4, t4 = _slope(
-            cr + h * (44 / 45 * c1 - 56 / 15 * c2 + 32 / 9 * c3),
-            tr + h * (44 / 45 * t1 - 56 / 15 * t2 + 32 / 9 * t3),
-            cooled,
-        )
-        c5, t5 = _slope(
-            cr + h * (19372 / 6561 * c1 - 25360 / 2187 * c2 + 64448 / 6561 * c3 - 212 / 729 * c4),
-            tr + h * (19372 / 6561 * t1 - 25360 / 2187 * t2 + 64448 / 6561 * t3 - 212 / 729 * t4),
-            cooled,
-        )
-        c6, t6 = _slope(
-            cr
-            + h
-            * (
-                9017 / 3168 * c1
-                - 355 / 33 * c2
-                + 46732 / 5247 * c3
-                + 49 / 176 * c4
-                - 5103 / 18656 * c5
-            ),
-            tr
-            + h
-            * (
-                9017 / 3168 * t1
-                - 355 / 33 * t2
-                + 46732 / 5247 * t3
-                + 49 / 176 * t4
-                - 5103 / 18656 * t5
-            ),
-            cooled,
-        )
-        c = cr + h * (
-            35 / 384 * c1 + 500 / 1113 * c3 + 125 / 192 * c4 - 2187 / 6784 * c5 + 11 / 84 * c6
-        )
-        t = tr + h * (
-            35 / 384 * t1 + 500 / 1113 * t3 + 125 / 192 * t4 - 2187 / 6784 * t5 + 11 / 84 * t6
-        )
-        c7, t7 = _slope(c, t, cooled)
-        error_c = (
-            h
-            / 10.0
-            * abs(
-                71 / 57600 * c1
-                - 71 / 16695 * c3
-                + 71 / 1920 * c4
-                - 17253 / 339200 * c5
-                + 22 / 525 * c6
-                - 0.025 * c7
-            )
-        )
-        error_t = (
-            h
-            / 100.0
-            * abs(
-                71 / 57600 * t1
-                - 71 / 16695 * t3
-                + 71 / 1920 * t4
-                - 17253 / 339200 * t5
-                + 22 / 525 * t6
-                - 0.025 * t7
-            )
-        )
+        c, t, c7, t7, off_c, off_t = _trial(cr, tr, c1, t1, cooled, h)
+        error_c, error_t = h / 10.0 * off_c, h / 100.0 * off_t
         error = max(error_c, error_t)
         # The first trial of an ignition may leave the range of numbers: then a much shorter one.
         sound = (error_c < math.inf) & (error_t < math.inf)
@@ -275,20 +218,20 @@ def step(
         _let_pass(at[first : first + WIDTH], actions[first : first + WIDTH], held, block)
     for i in range(n):
         row = at[i]
-        done = min(max((row[TIME] - row[BEGIN]) / _TRANSITION, 0.0), 1.0)
-        row[CREF] = _LOW + done * _SPAN
+        row[CREF] = _reference_at(row[TIME], row[BEGIN])
         row[TC] += row[CHANGE]
         row[TIME] += row[STEP_TIME]
         row[CR_SEEN], row[TR_SEEN] = row[CR] + noise[i, 0], row[TR] + noise[i, 1]
         error = row[CR_SEEN] - row[CREF]
         row[SQUARES] += error * error
-        terminated[i] = (
-            row[TR_SEEN] >= _TR_LIMIT
-            or row[CR_SEEN] <= 0.0
-            or abs(row[CHANGE]) > _MAX_CHANGE * row[STEP_TIME]
-            or row[TC] < _TC_LIMIT
+        rewards[i], terminated[i] = _outcome(
+            row[CR_SEEN],
+            row[TR_SEEN],
+            row[CREF],
+            row[TC],
+            row[CHANGE],
+            row[STEP_TIME],
         )
-        rewards[i] = math.exp(-abs(error)) + (_PENALTY if terminated[i] else 0.0)
         truncated[i] = row[TIME] > _EPISODE_TIME
     return rewards, terminated, truncated
 

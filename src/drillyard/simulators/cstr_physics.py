@@ -1,4 +1,9 @@
-"""The reactor's equations, references, and a fast exact solution of a step.
+"""The reactor's equations, references, rewards, and a fast exact solution of a step.
+
+All ways to step it use what is here: Python (``cstr``), numba (``cstr_compiled``) and JAX
+(``functional.cstr``). ``trial``, ``outcome`` and ``reference_at`` call ``exp`` and ``clip`` by
+their names here, and ``computed_with`` gives a copy of a function that calls others. They are
+written for floats; arrays of JAX go through the same arithmetic.
 
 Cr is a concentration (kmol/m3), Tr and Tc are temperatures (K); rates are per time unit.
 
@@ -10,6 +15,13 @@ Cr is a concentration (kmol/m3), Tr and Tc are temperatures (K); rates are per t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from math import exp
+from types import FunctionType
+from typing import ParamSpec, TypeVar
+
+P_ = ParamSpec("P_")
+R_ = TypeVar("R_")
 
 F = 1.0
 """Feed (m3/h)."""
@@ -37,10 +49,24 @@ CR_HIGH_CONVERSION, TR_HIGH_CONVERSION = 2.0, 373.1311
 TRANSITION_TIME = 26.0
 BEGIN = {2: 20.0, 3: 40.0, 4: 60.0}
 
+NEVER = 1e9
+"""The time of a transition that does not come; less this: one that was over long ago."""
+
+EPISODE_TIME = 90.0
+"""The episode is truncated once the time has passed this: 91 steps of 1."""
+MAX_CHANGE_PER_TIME_K = 10.0
+ACTION_SCALE_K = 10.0
+TERMINATION_PENALTY = -10.0
+TR_LIMIT_K = 400.0
+TC_LIMIT_K = 50.0
+TC_START_K = 292.0
+TC_START_HIGH_K = 305.0348
+
 _E_R = E / R
 _FV = F / V
 _HEAT = -DH / RHO_CP
 _COOL = UA / (RHO_CP * V)
+_SPAN = CR_HIGH_CONVERSION - CR_LOW_CONVERSION
 TOLERANCE = 3e-9
 MIN_STEP = 1e-9
 
@@ -77,6 +103,70 @@ def reference(signal: int, time: float, transition_start: float = 1.0) -> tuple[
     )
 
 
+def clip(value: float, low: float, high: float) -> float:
+    """The value, or the end of the range that it is beyond."""
+    return min(max(value, low), high)
+
+
+def computed_with(function: Callable[P_, R_], **others: Callable[..., object]) -> Callable[P_, R_]:
+    """A copy of a function of this module that calls other functions.
+
+    Args:
+        function: ``trial``, ``outcome`` or ``reference_at``.
+        **others: For ``exp`` and ``clip``.
+    """
+    assert isinstance(function, FunctionType)
+    copied: Callable[P_, R_] = FunctionType(
+        function.__code__, {**function.__globals__, **others}, function.__name__
+    )
+    return copied
+
+
+def transition(signal: int, transition_start: float) -> float:
+    """The time at which a reference begins to change, for ``reference_at``."""
+    if signal == 1:
+        return transition_start - 1.0
+    return BEGIN.get(signal, NEVER if signal == 5 else -NEVER)
+
+
+def reference_at(time: float, begin: float) -> float:
+    """The concentration of ``reference`` for the result of ``transition``.
+
+    Args:
+        time: Time units since the episode's beginning.
+        begin: The time at which it begins to change.
+    """
+    done = clip((time - begin) / TRANSITION_TIME, 0.0, 1.0)
+    return CR_LOW_CONVERSION + done * _SPAN
+
+
+def outcome(
+    cr: float,
+    tr: float,
+    cref: float,
+    tc: float,
+    change: float,
+    step_time: float,
+) -> tuple[float, bool]:
+    """Reward and termination of a step.
+
+    Args:
+        cr: Measured concentration (kmol/m3).
+        tr: Measured temperature (K).
+        cref: Concentration that the reactor should have.
+        tc: Coolant (K).
+        change: What the agent changed it by (K).
+        step_time: Time units of a step.
+    """
+    terminated = (
+        (tr >= TR_LIMIT_K)
+        | (cr <= 0.0)
+        | (abs(change) > MAX_CHANGE_PER_TIME_K * step_time)
+        | (tc < TC_LIMIT_K)
+    )
+    return exp(-abs(cr - cref)) + TERMINATION_PENALTY * terminated, terminated
+
+
 def derivatives(cr: float, tr: float, tc: float) -> tuple[float, float]:
     """(dCr/dt, dTr/dt), the equations above; for tests and other solvers."""
     rate = K0 * math.exp(-_E_R / tr) * cr
@@ -108,7 +198,8 @@ def integrate(cr: float, tr: float, tc: float, duration: float) -> tuple[float, 
     left, h = duration, min(duration, 0.25, 1.0 / (1.0 + k))
     while True:
         try:
-            c, t, c7, t7, error = trial(cr, tr, c1, t1, tc_cool, h)
+            c, t, c7, t7, off_c, off_t = trial(cr, tr, c1, t1, tc_cool, h)
+            error = h * max(off_c / 10.0, off_t / 100.0)
         except (OverflowError, ZeroDivisionError):
             error = math.inf
         # The first trial of an ignition may leave the range of numbers: try a much shorter one.
@@ -131,10 +222,8 @@ def growth(error: float) -> float:
 
 def trial(
     cr: float, tr: float, c1: float, t1: float, tc_cool: float, h: float
-) -> tuple[float, float, float, float, float]:
-    """One step of size h, accepted or not.
-
-    Arithmetic and ``math`` alone, so that it can be compiled too.
+) -> tuple[float, float, float, float, float, float]:
+    """One step of size h, accepted or not. Arithmetic alone, so that it can be compiled too.
 
     Args:
         cr: Concentration (kmol/m3).
@@ -145,7 +234,9 @@ def trial(
         h: Time units.
 
     Returns:
-        Cr and Tr afterwards, their derivatives, and the relative difference of the two orders.
+        Cr and Tr afterwards, their derivatives, and how far the two orders are apart a time unit,
+        in Cr and in Tr. The relative error is h times the larger of the first a 10th and the
+        second a 100th, which are the sizes of Cr and Tr.
 
     Raises:
         OverflowError, ZeroDivisionError: It left the range of numbers.
@@ -153,19 +244,19 @@ def trial(
     loss = _FV + _COOL
     c = cr + h * 0.2 * c1
     t = tr + h * 0.2 * t1
-    a = K0 * math.exp(-_E_R / t) * c
+    a = K0 * exp(-_E_R / t) * c
     c2, t2 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
     c = cr + h * (0.075 * c1 + 0.225 * c2)
     t = tr + h * (0.075 * t1 + 0.225 * t2)
-    a = K0 * math.exp(-_E_R / t) * c
+    a = K0 * exp(-_E_R / t) * c
     c3, t3 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
     c = cr + h * (44 / 45 * c1 - 56 / 15 * c2 + 32 / 9 * c3)
     t = tr + h * (44 / 45 * t1 - 56 / 15 * t2 + 32 / 9 * t3)
-    a = K0 * math.exp(-_E_R / t) * c
+    a = K0 * exp(-_E_R / t) * c
     c4, t4 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
     c = cr + h * (19372 / 6561 * c1 - 25360 / 2187 * c2 + 64448 / 6561 * c3 - 212 / 729 * c4)
     t = tr + h * (19372 / 6561 * t1 - 25360 / 2187 * t2 + 64448 / 6561 * t3 - 212 / 729 * t4)
-    a = K0 * math.exp(-_E_R / t) * c
+    a = K0 * exp(-_E_R / t) * c
     c5, t5 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
     c = cr + h * (
         9017 / 3168 * c1 - 355 / 33 * c2 + 46732 / 5247 * c3 + 49 / 176 * c4 - 5103 / 18656 * c5
@@ -173,7 +264,7 @@ def trial(
     t = tr + h * (
         9017 / 3168 * t1 - 355 / 33 * t2 + 46732 / 5247 * t3 + 49 / 176 * t4 - 5103 / 18656 * t5
     )
-    a = K0 * math.exp(-_E_R / t) * c
+    a = K0 * exp(-_E_R / t) * c
     c6, t6 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
     c = cr + h * (
         35 / 384 * c1 + 500 / 1113 * c3 + 125 / 192 * c4 - 2187 / 6784 * c5 + 11 / 84 * c6
@@ -181,27 +272,22 @@ def trial(
     t = tr + h * (
         35 / 384 * t1 + 500 / 1113 * t3 + 125 / 192 * t4 - 2187 / 6784 * t5 + 11 / 84 * t6
     )
-    a = K0 * math.exp(-_E_R / t) * c
+    a = K0 * exp(-_E_R / t) * c
     c7, t7 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
-    # Difference of the two orders, relative to the sizes of Cr (10) and Tr (100).
-    error = h * max(
-        abs(
-            71 / 57600 * c1
-            - 71 / 16695 * c3
-            + 71 / 1920 * c4
-            - 17253 / 339200 * c5
-            + 22 / 525 * c6
-            - 0.025 * c7
-        )
-        / 10.0,
-        abs(
-            71 / 57600 * t1
-            - 71 / 16695 * t3
-            + 71 / 1920 * t4
-            - 17253 / 339200 * t5
-            + 22 / 525 * t6
-            - 0.025 * t7
-        )
-        / 100.0,
+    off_c = abs(
+        71 / 57600 * c1
+        - 71 / 16695 * c3
+        + 71 / 1920 * c4
+        - 17253 / 339200 * c5
+        + 22 / 525 * c6
+        - 0.025 * c7
     )
-    return c, t, c7, t7, error
+    off_t = abs(
+        71 / 57600 * t1
+        - 71 / 16695 * t3
+        + 71 / 1920 * t4
+        - 17253 / 339200 * t5
+        + 22 / 525 * t6
+        - 0.025 * t7
+    )
+    return c, t, c7, t7, off_c, off_t

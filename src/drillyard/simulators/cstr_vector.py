@@ -27,7 +27,6 @@ _INFO = {
     "state_Tc": columns.TC,
     "state_Tc_adjust": columns.CHANGE,
 }
-_NEVER = 1e9
 
 
 class VecCstr:
@@ -49,11 +48,9 @@ class VecCstr:
         """See ``VectorSimulator.begin``."""
         values = cstr.checked(options)
         signal = int(values["Cref_signal"])
-        # A reference that stays is a transition that never begins, or was over long ago.
-        fixed = {0: -_NEVER, 6: -_NEVER, 5: _NEVER, 1: values["transition_start"] - 1.0}
         cr, tr = physics.reference(signal, 1.0, values["transition_start"])
-        begin = fixed[signal] if signal in fixed else physics.BEGIN[signal]
-        tc = cstr.TC_START_HIGH_K if signal == 6 else cstr.TC_START_K
+        begin = physics.transition(signal, values["transition_start"])
+        tc = physics.TC_START_HIGH_K if signal == 6 else physics.TC_START_K
         noise = values["noise_percentage"] / 100.0
         self._noisy[copy], self._steps[copy], self._noise[copy] = noise > 0.0, 0, 0.0
         row = self._at[copy]

@@ -108,8 +108,8 @@ def make_vec(
         hosts: Where the copies are, if they are on other machines.
 
     Returns:
-        ``VectorisedEnv``, ``ProcessesEnv``, ``HostedEnv`` or a ``DummyVecEnv``, inside
-        ``VecNormalize`` and ``VecFrameStack`` where the experiment has them.
+        ``FunctionalEnv``, ``VectorisedEnv``, ``ProcessesEnv``, ``HostedEnv`` or a ``DummyVecEnv``,
+        inside ``VecNormalize`` and ``VecFrameStack`` where the experiment has them.
 
     Raises:
         ConfigError, SimulatorError: See ``make_env``.
@@ -126,6 +126,10 @@ def make_vec(
         from drillyard.simulators.hosts.vec_env import HostedEnv
 
         venv = HostedEnv(spec, n_envs, seed, streams, hosts)
+    elif how == "compiled" and alone:
+        from drillyard.simulators.functional.forms import make_copies
+
+        venv = make_copies(spec, n_envs, seed, streams)
     elif how == "vectorised" and alone and can_vectorise(spec):
         venv = _vectorised(spec, n_envs, seed, streams)
     elif how == "processes" and alone:

@@ -22,6 +22,24 @@ LARGEST_ADDEND = 10
 START_LOW, START_HIGH = 0, 100
 
 
+def addend(actions: Any, discrete: bool, xp: Any = np) -> Any:
+    """What actions add, for floats and for arrays.
+
+    Args:
+        actions: Numbers of choices, or shares of the largest addend.
+        discrete: Which of the two.
+        xp: ``numpy``, or ``jax.numpy``.
+    """
+    if discrete:
+        return actions - LARGEST_ADDEND
+    return xp.rint(xp.clip(actions, -1.0, 1.0) * LARGEST_ADDEND)
+
+
+def reward(value: Any) -> Any:
+    """The reward after a step that led to this value."""
+    return -abs(value - GOAL)
+
+
 class SimpleAdderEnv(gym.Env[dict[str, Any], np.ndarray | np.integer]):
     """Ten steps to bring a value to 50.
 
@@ -50,7 +68,8 @@ class SimpleAdderEnv(gym.Env[dict[str, Any], np.ndarray | np.integer]):
             TD3, SAC).
         render_mode: Always None.
 
-    Version history: v0, the first.
+    Version history: v0, the first. Its functional form (``copies: compiled``) has versions of its
+    own: 1, the first, whose first values come from another generator.
     """
 
     metadata: ClassVar[JsonObject] = {  # type: ignore[misc]
@@ -62,6 +81,7 @@ class SimpleAdderEnv(gym.Env[dict[str, Any], np.ndarray | np.integer]):
     reset_keys: ClassVar[tuple[str, ...]] = ("start",)
     max_episode_steps = STEPS
     vectorised = "drillyard.simulators.adder_vector:VecAdder"
+    functional = "drillyard.simulators.functional.adder:Adder"
 
     def __init__(
         self, actions: Literal["discrete", "box"] = "discrete", render_mode: str | None = None
@@ -104,15 +124,12 @@ class SimpleAdderEnv(gym.Env[dict[str, Any], np.ndarray | np.integer]):
         self, action: np.ndarray | np.integer
     ) -> tuple[dict[str, np.ndarray], float, bool, bool, Info]:
         """Adds, and counts the step."""
-        if self._discrete:
-            addend = int(action) - LARGEST_ADDEND
-        else:
-            limited = min(max(float(np.asarray(action)[0]), -1.0), 1.0)
-            addend = round(limited * LARGEST_ADDEND)
-        self._value += addend
+        given = np.asarray(action, np.float64).reshape(-1)[0]
+        added = int(addend(given, self._discrete))
+        self._value += added
         self._steps += 1
-        reward = -abs(self._value - GOAL)
-        return self._observation(), reward, False, self._steps >= STEPS, self._info(addend)
+        over = self._steps >= STEPS
+        return self._observation(), float(reward(self._value)), False, over, self._info(added)
 
     def state(self) -> State:
         """Value, steps and generator."""

@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
 from drillyard.errors import CorruptObject
+from drillyard.simulators.functional.copies import FunctionalEnv
 from drillyard.simulators.hosts.vec_env import HostedEnv
 from drillyard.simulators.processes import ProcessesEnv
 from drillyard.simulators.sb3_vec_env import VectorisedEnv
@@ -57,7 +58,7 @@ def silent_layers(venv: VecEnv) -> list[str]:
     *outer, base = _vec_layers(venv)
     known = (VecNormalize, VecFrameStack, VecTransposeImage, VecCheckNan)
     silent = [type(layer).__name__ for layer in outer if not isinstance(layer, known)]
-    if isinstance(base, VectorisedEnv):
+    if isinstance(base, VectorisedEnv | FunctionalEnv):
         return list(dict.fromkeys(silent))
     if isinstance(base, ProcessesEnv | HostedEnv):
         return list(dict.fromkeys(silent + base.silent_layers()))
@@ -78,7 +79,9 @@ def vec_state(venv: VecEnv) -> State | None:
         return None
     base = _vec_layers(venv)[-1]
     state: State
-    if isinstance(base, VectorisedEnv):
+    if isinstance(base, FunctionalEnv):
+        state = {"functional": base.state()}
+    elif isinstance(base, VectorisedEnv):
         state = {"vectorised": base.state()}
     else:
         state = (
@@ -102,9 +105,14 @@ def load_vec_state(venv: VecEnv, state: State) -> None:
         CorruptObject: The state belongs to another stack.
     """
     base = _vec_layers(venv)[-1]
-    if isinstance(base, VectorisedEnv) != ("vectorised" in state):
-        raise CorruptObject("the checkpoint is that of copies that were stepped in another way")
-    if isinstance(base, VectorisedEnv):
+    for kind, name in ((VectorisedEnv, "vectorised"), (FunctionalEnv, "functional")):
+        if isinstance(base, kind) != (name in state):
+            raise CorruptObject(
+                "the checkpoint is that of copies that were stepped in another way"
+            )
+    if isinstance(base, FunctionalEnv):
+        base.load_state(state["functional"])
+    elif isinstance(base, VectorisedEnv):
         base.load_state(state["vectorised"])
     else:
         _load_copies(base, state["copies"])
@@ -181,7 +189,7 @@ def failed(venv: VecEnv, copy: int) -> str:
         copy: The one that returned something that cannot be used.
     """
     base = _vec_layers(venv)[-1]
-    if isinstance(base, VectorisedEnv):
+    if isinstance(base, VectorisedEnv | FunctionalEnv):
         return base.failed(copy)
     return str(venv.env_method("failed", indices=copy)[0])
 
@@ -189,7 +197,7 @@ def failed(venv: VecEnv, copy: int) -> str:
 def set_lesson(venv: VecEnv, lesson: Lesson) -> None:
     """Uses another lesson from the next episode of each copy on."""
     base = _vec_layers(venv)[-1]
-    if isinstance(base, VectorisedEnv):
+    if isinstance(base, VectorisedEnv | FunctionalEnv):
         base.lesson = lesson
         return
     if isinstance(base, ProcessesEnv | HostedEnv):

@@ -21,8 +21,8 @@ from drillyard.spec.curriculum import CurriculumSpec
 from drillyard.spec.strict import NotBool, PositiveInt, Seed, StepCount, Strict, read_steps
 
 MAX_STEPS = 10_000_000_000
-Way = Literal["vectorised", "one-by-one", "processes"]
-"""How copies of a simulator are stepped: at once over arrays, in turn, side by side."""
+Way = Literal["vectorised", "one-by-one", "processes", "compiled"]
+"""How copies of a simulator are stepped: at once over arrays, in turn, side by side, in JAX."""
 VECTORISED_FROM = 16
 """Copies. With fewer, a short training ends before the time that compiling takes is won back."""
 
@@ -248,9 +248,10 @@ class TrainSpec(Strict):
         "auto",
         exclude_if=lambda value: value == "auto",
         description="How they are stepped: all "
-        "at once over arrays, where the simulator can, one after the other, or in processes side "
-        "by side; `auto`: at once from 16 copies on, else one after the other, or in processes "
-        "where that is faster and gives the same numbers.",
+        "at once over arrays, where the simulator can, one after the other, in processes side "
+        "by side, or compiled together with the learner (`engine: jax`); `auto`: at once from 16 "
+        "copies on, else one after the other, or in processes where that is faster and gives the "
+        "same numbers.",
     )
     checkpoint_every: Annotated[PositiveInt, StepCount] | None = Field(
         None, description="Steps between checkpoints; default a tenth of the budget."

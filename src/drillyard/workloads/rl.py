@@ -228,10 +228,26 @@ def _must_take_hosts(spec: ExperimentSpec, learner: object) -> None:
 def _copies(spec: ExperimentSpec) -> list[Finding]:
     """How copies are stepped, where there is a choice."""
     from drillyard.learners.plan import freeze
+    from drillyard.simulators.functional.gymnax_worlds import is_gymnax
     from drillyard.simulators.make import can_vectorise
 
     train, simulator = spec.train, spec.simulator
     assert train is not None and simulator is not None
+    if train.copies == "compiled":
+        from drillyard.simulators.functional.forms import check_compiled
+
+        assert spec.learner is not None
+        check_compiled(simulator, spec.learner)
+        how = "in one compiled program with the learner"
+        return [Finding(Severity.OK, "simulator: copies", f"{train.n_envs} are stepped {how}")]
+    if train.copies == "processes" and is_gymnax(simulator.id):
+        raise ConfigError(
+            "environments of gymnax compute in JAX, whose threads do not survive a fork",
+            field="train.copies",
+            value=train.copies,
+            allowed="auto, one-by-one, compiled",
+            hint="write `copies: compiled` with `engine: jax`, or delete `copies:`",
+        )
     able = can_vectorise(simulator)
     if train.copies == "vectorised" and not able:
         raise ConfigError(

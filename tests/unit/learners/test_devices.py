@@ -15,7 +15,6 @@ from drillyard.errors import UserError
 from drillyard.learners import determinism, devices, sb3_build
 from drillyard.learners.algorithms import CLASSES
 from drillyard.learners.barriers import Marks
-from drillyard.learners.devices import Measured
 from drillyard.learners.exactness import exactness
 from drillyard.mailbox.records import Phase
 from drillyard.simulators.make import make_vec
@@ -24,7 +23,6 @@ from drillyard.spec.algorithms.signatures import (
     ARGUMENTS,
     FROM_EPISODES,
     NOT_MIXED,
-    ON_POLICY,
 )
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import LearnerSpec, SimulatorSpec
@@ -36,7 +34,6 @@ from tests.helpers.patience import PATIENCE_S
 SMALL = {"batch_size": 8, "policy_kwargs": {"net_arch": [8]}}
 SOON = {"learning_starts": 4}
 BEAR_IT = sorted(set(ARGUMENTS) - set(NOT_MIXED))
-MEASURED = sorted(set(ARGUMENTS) - FROM_EPISODES)
 
 
 def experiment(resources: dict[str, Any], **learner: Any) -> ExperimentSpec:
@@ -54,14 +51,12 @@ def experiment(resources: dict[str, Any], **learner: Any) -> ExperimentSpec:
 
 
 class Machine:
-    """One with a GPU, as far as devices.py can tell: how fast each device is, and who asked."""
+    """One with a GPU, as far as devices.py can tell."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, **speeds: float) -> None:
-        self.there, self.speeds = True, speeds
-        self.measured: list[str] = []
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.there = True
         self.built: list[str] = []
         monkeypatch.setattr(devices, "usable", lambda: self.there)
-        monkeypatch.setattr(devices, "rate", self._rate)
         build = sb3_build.build
 
         def noted(*args: Any) -> Any:
@@ -69,10 +64,6 @@ class Machine:
             return build(*args[:5], "cpu", *args[6:])
 
         monkeypatch.setattr(sb3_build, "build", noted)
-
-    def _rate(self, _learner: Any, _venv: Any, device: str, _limit_s: float) -> float:
-        self.measured.append(device)
-        return self.speeds[device]
 
     def why(self, one: OneRun) -> Any:
         return one.phase(Phase.TRAIN).summary["parameters"]["device_because"]
@@ -82,58 +73,62 @@ def one_run(folder: Any, resources: dict[str, Any], **learner: Any) -> OneRun:
     return OneRun(folder, experiment(resources, **learner), RlWorkload())
 
 
-@pytest.mark.heavy
-def test_auto_measures_once_for_an_algorithm_a_network_and_a_batch(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    machine = Machine(monkeypatch, cpu=100.0, cuda=300.0)
-    one = one_run(tmp_path, {})
-    assert machine.why(one) == "measured steps/s: cpu 100, cuda 300"
-    assert (machine.built, machine.measured) == (["cuda"], ["cpu", "cuda"])
-    (key,) = [o.key for o in one.mailbox.store.list(one.mailbox.key("devices/"))]
-    kept = Measured.from_bytes(one.mailbox.store.get(key))
-    assert (kept.device, kept.steps_per_s) == ("cuda", {"cpu": 100.0, "cuda": 300.0})
+WIDE = {"batch_size": 4096, "policy_kwargs": {"net_arch": [256, 256]}}
 
-    machine.speeds["cuda"] = 1.0
-    again = experiment({}, args={"n_steps": 8, **SMALL, "learning_rate": 1e-4})
+
+@pytest.mark.parametrize(
+    ("learner", "gpus", "device", "why"),
+    [
+        ({}, 0, "cpu", "581,824 multiplications a minibatch, less than 33,554,432"),
+        ({"args": WIDE}, 0, "cuda", "at least 33,554,432"),
+        ({"algorithm": "a2c"}, 0, "cpu", "45,455 multiplications"),
+        ({"algorithm": "sac"}, 0, "cuda", "at least"),
+        ({"algorithm": "ars"}, 1, "cpu", "ars computes no gradients"),
+        ({"engine": "jax", "args": WIDE}, 0, "cpu", "resources.gpus, with engine: jax"),
+        ({"engine": "jax"}, 1, "cuda", "resources.gpus, with engine: jax"),
+    ],
+)
+def test_auto_follows_the_table_whatever_the_machine_does(
+    learner: dict[str, Any], gpus: int, device: str, why: str
+) -> None:
     venv = make_vec(SimulatorSpec(id="cstr"), 1, 0)
-    work = devices._work(again.learner, venv)  # type: ignore[arg-type]
-    assert key.endswith(f"{work}.json")  # another rate of learning is the same work
-    other = one_run(tmp_path / "other", {}, args={"n_steps": 8, "policy_kwargs": {}})
-    assert devices._work(other.spec.learner, venv) != work  # type: ignore[arg-type]
-    assert machine.why(other).startswith("measured")
-    assert machine.built == ["cuda", "cpu"]
+    before = torch.get_rng_state()
+    given = LearnerSpec.model_validate({"algorithm": "ppo", **learner})
+    found = devices.by_table(given, venv, bool(gpus))
+    assert found[0] == device and why in found[1]
+    assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.heavy
-def test_a_gpu_that_wins_little_is_left_to_others(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    machine = Machine(monkeypatch, cpu=100.0, cuda=105.0)
-    machine.why(one_run(tmp_path, {}))
-    assert machine.built == ["cpu"]
+def test_images_are_for_the_gpu() -> None:
+    world = {"id": "tests.contract.spaces_world:AnySpaces", "args": {"observation": "image"}}
+    venv = make_vec(SimulatorSpec.model_validate(world), 1, 0)
+    found = devices.by_table(LearnerSpec(algorithm="ppo"), venv, False)
+    assert found == ("cuda", "the observations have images")
 
 
 @pytest.mark.heavy
 def test_a_resumed_training_stays_where_it_was(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = Machine(monkeypatch, cpu=100.0, cuda=300.0)
+    machine = Machine(monkeypatch)
     machine.there = False
     one = one_run(tmp_path, {})
     assert machine.why(one) == "torch finds no GPU here"
     machine.there = True
     assert machine.why(one) == "where it began"
-    assert (machine.built, machine.measured) == (["cpu", "cpu"], [])
+    assert machine.built == ["cpu", "cpu"]
 
 
 @pytest.mark.heavy
-def test_what_is_not_measured(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(monkeypatch, cpu=100.0, cuda=300.0)
+def test_the_reason_is_among_the_parameters(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch)
     ars = {"algorithm": "ars", "args": {"n_delta": 2}}
     assert machine.why(one_run(tmp_path / "a", {}, **ars)) == "ars computes no gradients"
     assert machine.why(one_run(tmp_path / "b", {"device": "cuda"})) == "as the experiment says"
-    assert (machine.built, machine.measured) == (["cpu", "cuda"], [])
+    assert "multiplications" in machine.why(one_run(tmp_path / "c", {}))
+    assert machine.built == ["cpu", "cuda", "cpu"]
 
 
 def test_a_gpu_that_is_not_there_is_refused(tmp_path: Any, monkeypatch: Any) -> None:
@@ -144,25 +139,11 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path: Any, monkeypatch: Any) -> 
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("algorithm", MEASURED)
-def test_what_learns_can_be_measured(algorithm: str) -> None:
+@pytest.mark.parametrize("algorithm", sorted(set(ARGUMENTS) - FROM_EPISODES))
+def test_the_work_of_every_algorithm_can_be_counted(algorithm: str) -> None:
     world = "CartPole-v1" if "Box" not in ACTION_SPACES[algorithm] else "Pendulum-v1"
-    small = {n: v for n, v in SMALL.items() if n in ARGUMENTS[algorithm]}
-    if algorithm in ON_POLICY:
-        small["n_steps"] = 8
     venv = make_vec(SimulatorSpec(id=world), 2, 0)
-    before = torch.get_rng_state()
-    learner = LearnerSpec.model_validate({"algorithm": algorithm, "args": small})
-    with devices.preserved_randomness():
-        assert devices.rate(learner, venv, "cpu", 0.0) > 0
-    assert torch.equal(before, torch.get_rng_state())
-
-
-def test_masks_of_an_invented_world_have_the_length_that_is_asked_for() -> None:
-    from gymnasium import spaces
-
-    for space, n in ((spaces.MultiDiscrete([2, 3]), 5), (spaces.MultiBinary(4), 8)):
-        assert devices._Invented(spaces.Box(0, 1, (2,)), space).action_masks().shape == (n,)
+    assert devices.multiplications(LearnerSpec(algorithm=algorithm), venv) > 0
 
 
 @pytest.mark.heavy

@@ -148,8 +148,7 @@ class Core:
             weights.state, weights.steps, *self.batch(buffer), order, np.array(now, np.float32)
         )
         weights.update(state, steps)
-        rows = np.asarray(metrics)
-        return MinibatchMetrics(*rows[rows[:, -1] > 0].T)
+        return programs.taken(np.asarray(metrics))
 
     def _actions(self, buffer: RolloutBuffer) -> np.ndarray:
         kind = np.int32 if self.network.head.discrete else np.float32

@@ -49,6 +49,24 @@ class Stack:
         return rows
 
 
+def noise(head: Head, shape: tuple[int, ...]) -> np.ndarray:
+    """What actions are drawn with, float32, from torch's generator.
+
+    Args:
+        head: The distribution.
+        shape: (steps, copies, ``head.outputs``).
+    """
+    if head.kind == "gaussian":
+        return torch.randn(shape, dtype=torch.float32).numpy()
+    # The largest of logits plus Gumbel noise is a draw from the softmax of the logits; a
+    # logistic variable is the difference of two Gumbel ones (Maddison et al. 2014). Not in
+    # float32: its smallest exponential variable is drawn once in sixteen million times.
+    drawn = torch.empty(shape, dtype=torch.float64).exponential_().log_()
+    if head.kind == "bernoulli":
+        drawn -= torch.empty(shape, dtype=torch.float64).exponential_().log_()
+    return drawn.neg_().float().numpy()
+
+
 class Sampler:
     """Draws actions.
 
@@ -99,16 +117,7 @@ class Sampler:
         row = self._copies * self._head.outputs
         steps = max(1, min(self._steps, BLOCK // row))
         self._steps -= steps
-        shape = (steps, self._copies, self._head.outputs)
-        if self._head.kind == "gaussian":
-            return torch.randn(shape, dtype=torch.float32).numpy()
-        # The largest of logits plus Gumbel noise is a draw from the softmax of the logits; a
-        # logistic variable is the difference of two Gumbel ones (Maddison et al. 2014). Not in
-        # float32: its smallest exponential variable is drawn once in sixteen million times.
-        drawn = torch.empty(shape, dtype=torch.float64).exponential_().log_()
-        if self._head.kind == "bernoulli":
-            drawn -= torch.empty(shape, dtype=torch.float64).exponential_().log_()
-        return drawn.neg_().float().numpy()
+        return noise(self._head, (steps, self._copies, self._head.outputs))
 
     def _gaussian(self, outputs: np.ndarray, noise: np.ndarray) -> np.ndarray:
         noise *= self._std

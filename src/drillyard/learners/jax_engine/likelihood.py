@@ -48,3 +48,31 @@ def judge(
         likely += jnp.where(chosen, logs, 0.0).sum(axis=1)
         entropy -= (jnp.exp(logs) * logs).sum(axis=1)
     return likely, entropy
+
+
+def choose(
+    head: Head,
+    outputs: jax.Array,
+    parameters: Mapping[str, jax.Array | np.ndarray],
+    noise: jax.Array,
+) -> jax.Array:
+    """Actions of all copies, not yet clipped, (copies, values of an action).
+
+    Args:
+        head: The distribution.
+        outputs: The outputs of the actor, (copies, ``head.outputs``).
+        parameters: The parameters of the policy.
+        noise: A result of ``host.noise`` for one step.
+    """
+    if head.kind == "gaussian":
+        return outputs + noise * jnp.exp(parameters[LOG_STD])
+    if head.kind == "bernoulli":
+        return (noise > -outputs).astype(jnp.int32)
+    starts = np.cumsum([0, *head.sizes])
+    return jnp.stack(
+        [
+            (outputs + noise)[:, start : start + size].argmax(axis=1).astype(jnp.int32)
+            for start, size in zip(starts, head.sizes, strict=False)
+        ],
+        axis=1,
+    )

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from gymnasium import spaces
 
 from drillyard.learners.types import Observation, Space
+
+if TYPE_CHECKING:
+    import jax
+
+    from drillyard.simulators.functional.protocol import Tree
 
 Writer = Callable[[np.ndarray, np.ndarray], None]
 
@@ -82,3 +88,34 @@ def _one_hot(sizes: list[int], values: np.ndarray, rows: np.ndarray) -> None:
     for column, size in zip(np.asarray(values).reshape(len(rows), -1).T, sizes, strict=True):
         rows[copies, start + column.astype(np.int64)] = 1.0
         start += size
+
+
+def compiled_features(space: Space) -> Callable[[Tree], jax.Array]:
+    """``Features`` in JAX: from observations of all copies to rows.
+
+    Args:
+        space: See ``Features``.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def one_hot(sizes: list[int], values: jax.Array) -> jax.Array:
+        columns = values.reshape(len(values), -1).T.astype(jnp.int32)
+        parts = [
+            jax.nn.one_hot(column, size, dtype=jnp.float32)
+            for column, size in zip(columns, sizes, strict=True)
+        ]
+        return jnp.concatenate(parts, axis=1)
+
+    def rows(part: Space, values: jax.Array) -> jax.Array:
+        if isinstance(part, spaces.Discrete):
+            return one_hot([int(part.n)], values)
+        if isinstance(part, spaces.MultiDiscrete):
+            return one_hot([int(n) for n in part.nvec.reshape(-1)], values)
+        return values.reshape(len(values), -1).astype(jnp.float32)
+
+    if not isinstance(space, spaces.Dict):
+        return lambda observation: rows(space, observation)
+    return lambda observation: jnp.concatenate(
+        [rows(part, observation[key]) for key, part in space.spaces.items()], axis=1
+    )

@@ -78,6 +78,15 @@ class MinibatchMetrics(NamedTuple):
     """0 if the updates of this rollout ended before."""
 
 
+def taken(metrics: np.ndarray) -> MinibatchMetrics:
+    """The metrics of each minibatch that was used.
+
+    Args:
+        metrics: (minibatches, 7), a result of ``Compiled.learn``.
+    """
+    return MinibatchMetrics(*metrics[metrics[:, -1] > 0].T)
+
+
 def forward(network: Network, parameters: dict[str, Array], features: Array, of: str) -> jax.Array:
     """The outputs of the ``actor`` or the ``critic``."""
     activate = activations.compiled(network.activation)
@@ -182,7 +191,7 @@ def _learn(
         part = Batch(*(each[rows] for each in batch))
         if not program.limit_kl:
             return update(state, part)
-        nothing = jnp.zeros(len(MinibatchMetrics._fields))
+        nothing = jnp.zeros(len(MinibatchMetrics._fields), jnp.float32)
         result: tuple[UpdateState, jax.Array] = jax.lax.cond(
             state[-1], lambda: update(state, part), lambda: (state, nothing)
         )
@@ -244,7 +253,7 @@ def _judge(
         advantage = delta + gamma * gae_lambda * alive * later
         return advantage, advantage
 
-    begin = jnp.zeros(copies)
+    begin = jnp.zeros(copies, jnp.float32)
     _, advantages = jax.lax.scan(back, begin, (deltas, going), reverse=True, unroll=8)
     return jnp.stack([expected, likely, advantages])
 

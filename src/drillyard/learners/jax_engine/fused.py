@@ -1,0 +1,222 @@
+"""A rollout with a functional simulator and the update from it, as one compiled program.
+
+What is drawn at random comes from outside: noise of the actions from torch's generator and orders
+of minibatches from NumPy's, which barriers seed, and the simulator's keys, which are part of its
+state. So a program is a function of what a checkpoint keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from drillyard.learners.jax_engine import normalising, programs
+from drillyard.learners.jax_engine.host import noise
+from drillyard.learners.jax_engine.likelihood import choose
+from drillyard.learners.jax_engine.network import Head
+from drillyard.learners.jax_engine.observations import compiled_features
+from drillyard.learners.jax_engine.programs import Numbers, Program, forward
+from drillyard.simulators.functional.copies import FunctionalEnv
+from drillyard.simulators.functional.program import Copies, Outcome, advance
+from drillyard.simulators.functional.protocol import Tree
+
+if TYPE_CHECKING:
+    from drillyard.learners.jax_engine.core import Core
+    from drillyard.learners.types import Space
+
+
+class Played(NamedTuple):
+    """What the host needs of a rollout; leading axes: steps, copies."""
+
+    outcome: Outcome
+    """``last`` and ``info`` are left out, because nothing reads them."""
+    seen: Tree
+    """Observations after each step, as the simulator gave them."""
+    rewards: jax.Array
+    """With the wrapper ``normalize``, and with the expected value after a time limit."""
+    actions: jax.Array
+    judged: jax.Array
+    """Values, log-probabilities, advantages, (3, steps, copies)."""
+
+
+class Result(NamedTuple):
+    """What one call of a program gives."""
+
+    state: jax.Array
+    """See ``Weights.state``."""
+    steps: jax.Array
+    metrics: jax.Array
+    copies: Copies
+    scale: normalising.Scale | None
+    played: Played
+
+
+Call: TypeAlias = Callable[..., Result]
+
+
+def base_of(venv: VecEnv) -> FunctionalEnv | None:
+    """The functional simulator under the layers of a model, None if there is none."""
+    while hasattr(venv, "venv"):
+        venv = venv.venv
+    return venv if isinstance(venv, FunctionalEnv) else None
+
+
+class Fused:
+    """The compiled rollouts and updates of one model.
+
+    Args:
+        core: The networks.
+        venv: The copies, with the layers that the model has around them.
+        n_steps: Steps of a rollout.
+        gamma: The discount.
+        gae_lambda: The lambda of the source of ``programs._judge``.
+    """
+
+    def __init__(
+        self, core: Core, venv: VecEnv, n_steps: int, gamma: float, gae_lambda: float
+    ) -> None:
+        base = base_of(venv)
+        assert base is not None
+        self.base, self._core, self._n_steps = base, core, n_steps
+        self._discounts = np.array([gamma, gae_lambda], np.float32)
+        self._normalize = venv if isinstance(venv, VecNormalize) else None
+        self._settings = normalising.read(self._normalize)
+        self._calls: dict[Program, Call] = {}
+
+    def __call__(self, program: Program, order: np.ndarray, now: Numbers) -> Result:
+        """Play a rollout and learn from it.
+
+        Args:
+            program: A result of ``Core.program``.
+            order: Rows of each minibatch, (minibatches, rows).
+            now: Coefficients.
+        """
+        core, weights = self._core, self._core.weights
+        weights.adopt()
+        head = core.network.head
+        drawn = noise(head, (self._n_steps, self.base.num_envs, head.outputs))
+        with jax.enable_x64(self.base.simulator.double):
+            if program not in self._calls:
+                self._calls[program] = self._compile(program)
+            result = self._calls[program](
+                weights.state,
+                weights.steps,
+                self.base.copies,
+                normalising.capture(self._normalize, self._settings),
+                self.base.upcoming(self._n_steps),
+                drawn,
+                order,
+                np.array(now, np.float32),
+                self._discounts,
+            )
+            found: Result = jax.tree.map(np.asarray, result)
+        return found
+
+    def keep(self, result: Result) -> None:
+        """Let simulators and normalisation continue from a result; the weights stay."""
+        self.base.take(result.copies, np.asarray(result.copies.begun))
+        if result.scale is not None and self._normalize is not None:
+            normalising.restore(self._normalize, result.scale)
+
+    def _compile(self, program: Program) -> Call:
+        simulator, limit, settings = self.base.simulator, self.base.limit, self._settings
+        observation, action = self.base.observation_space, self.base.action_space
+        features = compiled_features(observation)
+
+        def run(
+            saved: jax.Array,
+            steps: jax.Array,
+            copies: Copies,
+            scale: normalising.Scale | None,
+            upcoming: Tree,
+            drawn: jax.Array,
+            order: jax.Array,
+            numbers: jax.Array,
+            discounts: jax.Array,
+        ) -> Result:
+            network, values = program.network, saved[0]
+            parameters = network.unflatten(values)
+
+            def look(scale: normalising.Scale | None, observation: Tree) -> jax.Array:
+                return features(normalising.see(settings, scale, observation))
+
+            def step(
+                state: tuple[Copies, normalising.Scale | None], noise: jax.Array
+            ) -> tuple[tuple[Copies, normalising.Scale | None], Any]:
+                copies, scale = state
+                rows = look(scale, copies.observation)
+                outputs = forward(network, parameters, rows, "actor")
+                actions = choose(network.head, outputs, parameters, noise)
+                copies, outcome = advance(
+                    simulator, copies, _given(actions, action, network.head), upcoming, limit
+                )
+                scale, rewards = normalising.take(
+                    settings, scale, copies.observation, outcome.rewards, outcome.dones
+                )
+                cut = outcome.truncated & ~outcome.terminated
+                after = jax.lax.cond(
+                    cut.any(),
+                    lambda: forward(network, parameters, look(scale, outcome.last), "critic")[
+                        :, 0
+                    ],
+                    lambda: jnp.zeros(len(cut), jnp.float32),
+                )
+                rewards = rewards.astype(jnp.float32)
+                rewards = rewards + discounts[0] * jnp.where(cut, after, 0)
+                seen = jax.tree.map(
+                    lambda last, new: jnp.where(_over(outcome.dones, last), last, new),
+                    outcome.last,
+                    copies.observation,
+                )
+                kept = outcome._replace(last=(), info={})
+                return (copies, scale), (rows, actions, rewards, kept, seen)
+
+            (copies, scale), (rows, actions, rewards, outcome, seen) = jax.lax.scan(
+                step, (copies, scale), drawn
+            )
+            last = look(scale, copies.observation)
+            going = jnp.where(outcome.dones, 0, 1).astype(jnp.float32)
+            judged = programs._judge(
+                program,
+                values,
+                jnp.concatenate([rows, last[None]]),
+                actions,
+                jnp.stack([rewards, going]),
+                discounts,
+            )
+            count = rewards.size
+            # In the order of `Core.batch`: advantages, returns, log-probabilities, values.
+            expected, likely, advantages = (each.reshape(-1) for each in judged)
+            state, steps, metrics = programs._learn(
+                program,
+                saved,
+                steps,
+                rows.reshape(count, -1),
+                actions.reshape(count, -1),
+                jnp.stack([advantages, advantages + expected, likely, expected]),
+                order,
+                numbers,
+            )
+            played = Played(outcome, seen, rewards, actions, judged)
+            return Result(state, steps, metrics, copies, scale, played)
+
+        compiled: Call = jax.jit(run)
+        return compiled
+
+
+def _over(dones: jax.Array, leaf: jax.Array) -> jax.Array:
+    return dones.reshape(-1, *(1,) * (leaf.ndim - 1))
+
+
+def _given(actions: jax.Array, space: Space, head: Head) -> jax.Array:
+    """Actions as the simulator takes them: a Box is clipped, and each has its shape."""
+    shaped = actions.reshape(-1, *(space.shape or ()))
+    if isinstance(space, spaces.Box):
+        return jnp.clip(shaped, space.low, space.high)
+    return shaped.astype(jnp.int32)

@@ -1,0 +1,300 @@
+"""Copies of a functional simulator as the VecEnv that a model of Stable-Baselines3 holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
+
+from drillyard.errors import CorruptObject
+from drillyard.simulators.batch_protocol import first
+from drillyard.simulators.functional.protocol import FunctionalSimulator, Tree
+from drillyard.simulators.state import State
+from drillyard.simulators.streams import SeededCopies, copy_seeds, lesson_word
+from drillyard.simulators.types import Action, Batch, Info, Observation, Options
+from drillyard.spec.simulator.lessons import Lesson, draw
+from drillyard.system import step_marker
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+    from drillyard.simulators.functional.program import Copies
+
+
+class FunctionalEnv(SeededCopies, VecEnv):  # type: ignore[misc]
+    """Copies whose steps are one compiled function.
+
+    ``engine: jax`` takes ``copies`` and ``upcoming``, compiles the steps of a whole rollout with
+    its update, and gives the new ``copies`` back. Otherwise the host calls ``step``.
+
+    Args:
+        simulator: What they are copies of.
+        n: How many.
+        lesson: A valid one; {} for none.
+        declared: The class of one copy, for ``metadata`` and whatever else it declares.
+        spaces: Spaces of observations and actions, as one copy has them.
+        horizon: Longest episode in steps, None where nothing bounds it.
+        limit: Time limit in steps; None for the simulator's own alone.
+        seed: Until ``seed`` is called.
+        streams: Version of the random numbers, see ``streams``.
+    """
+
+    def __init__(
+        self,
+        simulator: FunctionalSimulator,
+        n: int,
+        lesson: Lesson,
+        declared: type,
+        spaces: tuple[gym.Space[Observation], gym.Space[Action]],
+        horizon: int | None,
+        limit: int | None,
+        seed: int,
+        streams: int = 1,
+    ) -> None:
+        self.streams, self._word = streams, lesson_word(streams)
+        self.simulator, self._lesson, self._declared = simulator, lesson, declared
+        self.max_episode_steps, self.limit = horizon, limit
+        super().__init__(n, *spaces)
+        self.metadata = dict(getattr(declared, "metadata", {}))
+        self._lesson_seeds = [seed] * n if streams < 2 else copy_seeds(seed, n, streams)
+        self._episodes = np.zeros(n, np.int64)
+        """Episodes that each copy has begun, with the one under way."""
+        self._drawn: list[list[Options]] = [[] for _ in range(n)]
+        """Options of the episode under way, and of those after it that were drawn already."""
+        self._window: list[np.ndarray] = []
+        """Parameters of the latter, (copies, episodes, …), as the leaves of a tree."""
+        self._actions = np.zeros(0)
+        self._step: Callable[..., Any] | None = None
+        self._copies: Copies | None = None
+
+    # -- what a compiled rollout takes and gives ----------------------------------------------
+
+    @property
+    def copies(self) -> Copies:
+        """The state of all copies, as NumPy or JAX arrays."""
+        assert self._copies is not None
+        return self._copies
+
+    @property
+    def lesson(self) -> Lesson:
+        """What is drawn for the next episodes; setting it forgets what was drawn."""
+        return self._lesson
+
+    @lesson.setter
+    def lesson(self, lesson: Lesson) -> None:
+        self._lesson, self._window = lesson, []
+        self._drawn = [drawn[:1] for drawn in self._drawn]
+
+    def upcoming(self, episodes: int) -> Tree:
+        """Parameters of the next episodes of each copy, (copies, episodes, …).
+
+        Without a lesson all episodes are alike, and there is one.
+
+        Args:
+            episodes: As many as could begin.
+        """
+        import jax
+
+        rows = episodes if self._lesson else 1
+        example = self.simulator.params(self._drawn[0][0])
+        leaves, shape = jax.tree.flatten(example)
+        if not self._window or self._window[0].shape[1] != rows:
+            self._drawn = [drawn[:1] for drawn in self._drawn]
+            size = (self.num_envs, rows)
+            self._window = [np.zeros((*size, *np.shape(x)), np.asarray(x).dtype) for x in leaves]
+            for copy in range(self.num_envs):
+                self._fill(copy, rows)
+        return shape.unflatten(self._window)
+
+    def _fill(self, copy: int, missing: int) -> None:
+        """Draw the last episodes of a copy's row."""
+        import jax
+
+        rows, drawn = self._window[0].shape[1], self._drawn[copy]
+        for row in range(rows - missing, rows):
+            drawn.append(self._draw(copy, int(self._episodes[copy]) + row))
+            params = jax.tree.leaves(self.simulator.params(drawn[-1]))
+            for column, value in zip(self._window, params, strict=True):
+                column[copy, row] = value
+
+    def take(self, copies: Copies, dones: np.ndarray) -> None:
+        """Continue with the result of steps.
+
+        Args:
+            copies: After the steps.
+            dones: How many episodes of each copy ended, (copies,).
+        """
+        import jax
+
+        self._copies = jax.tree.map(np.asarray, copies)._replace(begun=np.zeros_like(dones))
+        self._episodes += dones
+        if not self._lesson:
+            return  # all episodes are alike
+        for copy in map(int, np.flatnonzero(dones)):
+            gone = min(int(dones[copy]), self._window[0].shape[1])
+            del self._drawn[copy][:gone]
+            for column in self._window:
+                column[copy, :-gone] = column[copy, gone:].copy()
+            self._fill(copy, gone)
+
+    def end(self, copy: int, number: int, step: Any, last: Observation) -> Info:
+        """``info`` of an episode's last step.
+
+        Args:
+            copy: Whose episode.
+            number: Episodes of this copy that ended before it since ``upcoming``.
+            step: Its returns, lengths, terminated and truncated, for all copies.
+            last: Its last observation.
+        """
+        info: Info = {
+            "TimeLimit.truncated": bool(step.truncated[copy] and not step.terminated[copy]),
+            "terminal_observation": last,
+            "episode": {"r": float(step.returns[copy]), "l": int(step.lengths[copy])},
+        }
+        if self._lesson:
+            info["lesson"] = self._drawn[copy][number]
+        return info
+
+    # -- VecEnv -------------------------------------------------------------------------------
+
+    def reset(self) -> Batch:
+        """Begin all copies, with the seeds of ``seed`` where it was called."""
+        import jax
+
+        from drillyard.simulators.functional import program
+
+        seeds = np.zeros(self.num_envs, np.uint32)
+        for copy, seed in enumerate(self._seeds):
+            if seed is not None:
+                self._lesson_seeds[copy] = seed
+            seeds[copy] = self._lesson_seeds[copy] & 0xFFFF_FFFF
+            self._drawn[copy] = [self._draw(copy, 0)]
+        self._episodes[:], self._window = 1, []
+        self._reset_seeds()
+        self._reset_options()
+        with jax.enable_x64(self.simulator.double):
+            first = _stacked([self.simulator.params(drawn[0]) for drawn in self._drawn])
+            begin = jax.jit(lambda seeds, params: program.begin(self.simulator, seeds, params))
+            self._copies = jax.tree.map(np.asarray, begin(seeds, first))
+        return self.seen()
+
+    def seen(self) -> Batch:
+        """The observations of all copies, in the types of their space."""
+        return _like(self.copies.observation, self.observation_space)
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Take the actions, (n, *shape of an action)."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[Batch, np.ndarray, np.ndarray, list[Info]]:
+        """Step; copies whose episode ended are begun again."""
+        import jax
+
+        from drillyard.simulators.functional import program
+
+        with jax.enable_x64(self.simulator.double):
+            if self._step is None:
+                self._step = program.stepper(self.simulator, self.limit)
+            copies, outcome = self._step(self.copies, self._actions, self.upcoming(1))
+            outcome = jax.tree.map(np.asarray, outcome)
+        dones = np.asarray(outcome.dones)
+        infos: list[Info] = [{} for _ in range(self.num_envs)]
+        last = _like(outcome.last, self.observation_space)
+        for copy in map(int, np.flatnonzero(dones)):
+            named = {name: float(value[copy]) for name, value in outcome.info.items()}
+            infos[copy] = named | self.end(copy, 0, outcome, first(last, copy))
+        self.take(copies, dones.astype(np.int32))
+        return self.seen(), outcome.rewards.astype(np.float32), dones, infos
+
+    def failed(self, copy: int) -> str:
+        """Where a copy is."""
+        length = int(self.copies.lengths[copy])
+        episode = int(self._episodes[copy])
+        return step_marker.place(copy, length, self._lesson_seeds[copy], episode=episode)
+
+    def state(self) -> State:
+        """Everything that the next steps depend on."""
+        import jax
+
+        leaves = jax.tree.leaves(self.copies)
+        return {
+            "version": self.simulator.version,
+            "leaves": [np.array(leaf) for leaf in leaves],
+            "lesson_seeds": list(self._lesson_seeds),
+            "episodes": self._episodes.copy(),
+            "drawn": [dict(drawn[0]) for drawn in self._drawn],
+        }
+
+    def load_state(self, state: State) -> None:
+        """Continues from a state.
+
+        Raises:
+            CorruptObject: It has another number of copies, or is of another version.
+        """
+        import jax
+
+        if len(state["lesson_seeds"]) != self.num_envs:
+            raise CorruptObject(
+                f"the checkpoint has {len(state['lesson_seeds'])} copies, not {self.num_envs}"
+            )
+        if state["version"] != self.simulator.version:
+            raise CorruptObject(
+                f"the checkpoint is of version {state['version']} of the functional form of "
+                f"{self._declared.__name__}, and this is version {self.simulator.version}"
+            )
+        if self._copies is None:
+            self.reset()
+        leaves, shape = jax.tree.flatten(self.copies)
+        if [np.shape(leaf) for leaf in leaves] != [np.shape(leaf) for leaf in state["leaves"]]:
+            raise CorruptObject("the checkpoint's simulators have another state")
+        pairs = zip(state["leaves"], leaves, strict=True)
+        self._copies = shape.unflatten([np.asarray(new, old.dtype) for new, old in pairs])
+        self._lesson_seeds = list(state["lesson_seeds"])
+        self._episodes = np.array(state["episodes"], np.int64)
+        self._drawn, self._window = [[dict(drawn)] for drawn in state["drawn"]], []
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[object]:
+        """What the class of one copy declares, once a copy."""
+        found = getattr(self._declared, attr_name, None)
+        return [found for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> None:
+        """Copies that share their arrays have no attributes of their own."""
+        raise NotImplementedError(f"{attr_name} cannot be set on a compiled simulator")
+
+    def env_method(
+        self, method_name: str, *args: object, indices: VecEnvIndices = None, **kwargs: object
+    ) -> list[object]:
+        """Copies that share their arrays have no methods of their own."""
+        raise NotImplementedError(f"{method_name} cannot be called on a compiled simulator")
+
+    def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
+        """No copy has a wrapper."""
+        del wrapper_class
+        return [False for _ in self._get_indices(indices)]
+
+    def _draw(self, copy: int, episode: int) -> Options:
+        if not self._lesson:
+            return {}
+        return draw(self._lesson, self._lesson_seeds[copy], copy, episode, self._word)
+
+
+def _stacked(trees: list[Tree]) -> Tree:
+    """One tree with a new leading axis."""
+    import jax
+
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def _like(observation: Tree, space: gym.Space[Observation]) -> Batch:
+    """Observations of all copies in the types of a space, as arrays of their own."""
+    parts = getattr(space, "spaces", None)
+    if isinstance(parts, dict):
+        return {key: np.array(observation[key], parts[key].dtype) for key in parts}
+    return np.array(observation, space.dtype)

@@ -1,0 +1,128 @@
+"""Worlds of gymnax 1.x: ``simulator.id: gymnax/CartPole-v1``. Imports gymnax when one is made.
+
+Read against gymnax 1.0.1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cache, partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from drillyard.documents.json_types import Json
+from drillyard.errors import ConfigError
+from drillyard.registry import nearest
+from drillyard.simulators.batch_protocol import number_of
+from drillyard.simulators.functional.one import OneFunctional
+from drillyard.system.optional_packages import install
+
+if TYPE_CHECKING:
+    import jax
+
+    from drillyard.simulators.functional.protocol import Stepped, Tree
+
+PREFIX = "gymnax/"
+_LARGEST = 1e9
+
+
+class GymnaxWorld:
+    """A gymnax environment, without its own beginning of the next episode.
+
+    Args:
+        name: Its name in gymnax.
+        **args: Arguments of its class.
+    """
+
+    version: ClassVar[int] = 1
+    double: ClassVar[bool] = False
+
+    def __init__(self, name: str, **args: Json) -> None:
+        import gymnax
+        from gymnax.environments.spaces import gymnax_space_to_gym_space
+
+        self._env, self._default = gymnax.make(name, **args)
+        self.observation_space = gymnax_space_to_gym_space(
+            self._env.observation_space(self._default)
+        )
+        self.action_space = gymnax_space_to_gym_space(self._env.action_space(self._default))
+        limit = getattr(self._default, "max_steps_in_episode", None)
+        self.max_episode_steps = None if limit is None else int(limit)
+        self._numbers = {
+            field.name: value
+            for field in dataclasses.fields(self._default)
+            if isinstance(value := getattr(self._default, field.name), int | float)
+            and not isinstance(value, bool)
+        }
+
+    def params(self, options: Mapping[str, Json]) -> Tree:
+        """See ``FunctionalSimulator.params``; reset keys are gymnax's parameters."""
+        ranges = dict.fromkeys(self._numbers, (-_LARGEST, _LARGEST))
+        whole = [name for name, value in self._numbers.items() if isinstance(value, int)]
+        values = number_of("gymnax", options, ranges, self._numbers, whole)
+        typed = {
+            name: np.asarray(value, np.int32 if name in whole else np.float64)
+            for name, value in values.items()
+        }
+        return self._default.replace(**typed)
+
+    def reset(self, key: jax.Array, params: Tree) -> tuple[Tree, Tree]:
+        """See ``FunctionalSimulator.reset``."""
+        made: tuple[Tree, Tree] = self._env.reset_env(key, params)
+        return made
+
+    def step(self, key: jax.Array, state: Tree, action: jax.Array, params: Tree) -> Stepped:
+        """See ``FunctionalSimulator.step``."""
+        import jax.numpy as jnp
+
+        seen, new, reward, terminated, info = self._env.step_env(key, state, action, params)
+        over = jnp.bool_(self._env.is_truncated(new, params))
+        return seen, new, jnp.asarray(reward), jnp.bool_(terminated), over, dict(info)
+
+
+def is_gymnax(id_: str) -> bool:
+    """Returns whether an id names a world of gymnax."""
+    return id_.startswith(PREFIX)
+
+
+@cache
+def gymnax_class(id_: str) -> type[OneFunctional]:
+    """The class of one copy of a world.
+
+    Args:
+        id_: ``gymnax/CartPole-v1``.
+
+    Raises:
+        ConfigError: gymnax is not installed, or has no such world.
+    """
+    name = id_.removeprefix(PREFIX)
+    if find_spec("gymnax") is None:
+        raise ConfigError(
+            "is an environment of gymnax, which is not installed here",
+            field="simulator.id",
+            value=id_,
+            allowed="a simulator that is installed",
+            hint=f"{install('gymnax')}, and write `requirements: [gymnax==1.0.1]`",
+        )
+    import gymnax
+
+    known = list(gymnax.registered_envs)
+    if name not in known:
+        raise ConfigError(
+            "gymnax has no such environment",
+            field="simulator.id",
+            value=id_,
+            allowed=", ".join(PREFIX + each for each in known),
+            hint=nearest(name, known),
+        )
+    _, default = gymnax.make(name)
+    keys: Any = tuple(
+        field.name
+        for field in dataclasses.fields(default)
+        if isinstance(getattr(default, field.name), int | float)
+    )
+    made = partial(GymnaxWorld, name)
+    return type(f"Gymnax{name}", (OneFunctional,), {"functional": made, "reset_keys": keys})

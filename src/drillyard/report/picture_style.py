@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -194,12 +195,22 @@ def render(draw: Callable[[], Figure], prefix: str) -> Picture:
             svg = _save(figure, "svg", metadata={"Date": None, "Creator": None})
         with matplotlib.rc_context({"svg.fonttype": "none"}):
             text = _save(figure, "svg", metadata={"Date": None}, transparent=True).decode()
-            before = _narrow.set(True)
-            try:
-                phone = _save(draw(), "svg", metadata={"Date": None}, transparent=True).decode()
-            finally:
-                _narrow.reset(before)
-    return Picture(_inline(text, prefix), svg, png, _inline(phone, f"{prefix}n"))
+            phone = _for_a_phone(draw)
+    inline = _inline(phone, f"{prefix}n") if phone else ""
+    return Picture(_inline(text, prefix), svg, png, inline)
+
+
+def _for_a_phone(draw: Callable[[], Figure]) -> str:
+    """The SVG of the narrow form; empty where its labels leave no room: the wide one scrolls."""
+    before = _narrow.set(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "constrained_layout not applied")
+            return _save(draw(), "svg", metadata={"Date": None}, transparent=True).decode()
+    except UserWarning:
+        return ""
+    finally:
+        _narrow.reset(before)
 
 
 def _save(figure: Figure, kind: str, **more: Any) -> bytes:

@@ -53,3 +53,11 @@ def test_images_and_targets() -> None:
 def test_another_file_is_refused() -> None:
     with pytest.raises(ValueError):
         network.layers(b"no")
+
+
+def test_where_labels_leave_no_room_on_a_phone_the_wide_picture_stays() -> None:
+    from drillyard.report import study_pictures
+
+    assert study_pictures.importances({"level": 1.0}).narrow
+    crowded = study_pictures.importances({"a very long name of a parameter " * 4: 1.0})
+    assert crowded.inline and crowded.narrow == ""

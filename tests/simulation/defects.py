@@ -273,7 +273,7 @@ DEFECTS: dict[str, Callable[[], Patches]] = {
     ),
     "every foreign process is dead": lambda: ((f"{_LOST}.process_alive", _drop(False)),),
     "a claim whose answer was lost is forgotten": lambda: (
-        ("drillyard.worker.worker.Worker._found_again", _drop(False)),
+        ("drillyard.worker.claiming.found_again", _drop(False)),
     ),
     "leases by the own clock": lambda: ((f"{_TIME}.now", _own_time),),
     "the store's time is asked once": lambda: ((f"{_TIME}.now", _asked_once),),

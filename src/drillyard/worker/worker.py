@@ -15,7 +15,6 @@ from pathlib import Path
 from drillyard.backend import Order
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.mailbox import Mailbox, Store, open_store, pace
-from drillyard.mailbox.mailbox import new_token
 from drillyard.mailbox.records import Cancel, Claim
 from drillyard.mailbox.status import Cause
 from drillyard.mailbox.store_clock import StoreClock
@@ -24,6 +23,7 @@ from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.processes import ProcessId, marked
 from drillyard.system.scratch import RUNTIME
 from drillyard.worker import endings, machine_share
+from drillyard.worker.claiming import claim
 from drillyard.worker.execution import REPORTED
 from drillyard.worker.heartbeat import Heartbeat
 from drillyard.worker.machine import Exit, Job, Machine
@@ -253,45 +253,22 @@ class Worker:
         # It works only on what it can start: another worker may be warm, or may start a process.
         if not self.machine.warm or self._broken:
             return 0
-        for name, state in states.items():
+        for state in states.values():
             if self._running.free <= 0 or self.terminated or self._broken:
                 break
             if not self._takes(state) or state.claimable is None:
                 continue
-            claim = Claim(
-                ticket=name,
-                attempt=state.claimable,
-                worker=self.id,
-                token=new_token(),
-                claimed_at=self.clock.now(),
-            )
-            try:
-                if not self._mailbox.claim(claim):
-                    continue
-            except InfrastructureError as error:
-                # The claim may have been written. Its token identifies it below.
-                log.warning("claiming %s: %s", name, error)
-                if not self._found_again(claim):
-                    continue
+            made = claim(self._mailbox, self._outbox, state, self.id, self.clock)
+            if made is None:
+                continue
             claimed += 1
-            log.info("claimed %s, attempt %d", name, claim.attempt)
-            self._start(state, claim)
+            self._start(state, made)
         return claimed
 
     def _takes(self, state: TicketState) -> bool:
         """Whether this worker could do a ticket now."""
         able = state.ticket.environment in self.order.environments
         return able and state.claimable is not None
-
-    def _found_again(self, claim: Claim) -> bool:
-        try:
-            now = self._mailbox.read_claim(claim.ticket, claim.attempt)
-        except InfrastructureError:
-            # If it was written after all, it needs an ending as soon as the store is back.
-            why = "the store became unreachable during the claim"
-            self._outbox.keep(self._outbox.infrastructure(claim, why))
-            return False
-        return now is not None and now.token == claim.token
 
     def _start(self, state: TicketState, claim: Claim) -> None:
         if self.terminated:  # a slow store: SIGTERM came meanwhile

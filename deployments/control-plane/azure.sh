@@ -1,6 +1,7 @@
 #!/bin/sh
 # A control plane on one small machine of Azure. It opens no port: see docs/how-to/control-plane.md.
 #   azure.sh [--yes] RESOURCE_GROUP LOCATION SITE MLFLOW_SITE az://ACCOUNT/CONTAINER
+# shellcheck disable=SC1091,SC2034  # common.sh is read, and reads yes
 set -eu
 yes=; [ "${1:-}" = --yes ] && { yes=1; shift; }
 [ $# = 5 ] || { sed -n 2,3p "$0" >&2; exit 2; }

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Read by gcp.sh and azure.sh: the first-start file with its names, and a question before each command.
 here=$(cd "$(dirname "$0")" && pwd)
 version=${DRILLYARD_VERSION:-main}

@@ -1,6 +1,7 @@
 #!/bin/sh
 # A control plane on one small machine of Google Cloud. It opens no port: see docs/how-to/control-plane.md.
 #   gcp.sh [--yes] PROJECT ZONE SITE MLFLOW_SITE gs://BUCKET/FOLDER
+# shellcheck disable=SC1091,SC2034  # common.sh is read, and reads yes
 set -eu
 yes=; [ "${1:-}" = --yes ] && { yes=1; shift; }
 [ $# = 5 ] || { sed -n 2,3p "$0" >&2; exit 2; }

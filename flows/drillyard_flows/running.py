@@ -180,7 +180,8 @@ def _run(load: Callable[[], Loaded], request: Request, *, as_json: bool) -> None
         loaded = load()
         display.title = loaded.spec.name
         if request.prefect:
-            display.wait("Prefect's API")
+            if settings.configured_api() is not None:
+                display.wait("Prefect's API")
             _require_api(offline_ok=request.offline_ok)
         if is_staged(loaded.spec):
             from drillyard_flows.stages import run_stages

@@ -65,7 +65,8 @@ class Bench:
             ticket=f"t0001-s1.{phase.value}",
             attempt=self.attempt,
             worker="w",
-            token=f"token-{self.attempt}",
+            # By its token a worker ends the processes of a claim, on the whole machine.
+            token=f"{self.code}-{self.attempt}",
             claimed_at=0.0,
         )
         return RunContext(

@@ -301,8 +301,8 @@ FAULTS: list[Any] = [
         f"--member=serviceAccount:{ACCOUNT}",
         3,
     ),
-    (90, setting("skew_s", 75.0), {}, "error", "clock", "75 s ahead of Google's", "ntp", 3),
-    (90, setting("skew_s", -3600.0), {}, "error", "clock", "3600 s behind Google's", "ntp", 3),
+    (90, setting("skew_s", 75.0), {}, "error", "clock", "1 min 15 s ahead of Google's", "ntp", 3),
+    (90, setting("skew_s", -3600.0), {}, "error", "clock", "1 h 00 min behind Google's", "ntp", 3),
 ]
 
 

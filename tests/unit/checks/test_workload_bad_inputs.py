@@ -91,7 +91,7 @@ BAD = {
         "nothing.yaml",
     ),
     "seeds of a child": (
-        "workload: composite\nchildren: [{name: a, workload: mock, seeds: [1]}]",
+        "workload: composite\nchildren: [{name: a, workload: mock, seeds: []}]",
         "seeds",
     ),
     "an unknown workload of a child": (

@@ -100,6 +100,7 @@ def test_a_look_that_was_late_does_not_write_over_the_result(monkeypatch: Any) -
         steps_per_s=None,
         episode_return=None,
         eta_s=None,
+        usage={},
         message="",
     )
     found.board = lambda run: board

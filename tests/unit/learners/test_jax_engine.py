@@ -141,7 +141,9 @@ def gradient(model, buffer):
     program = core.program(normalize_advantage=model.normalize_advantage, clip_values=clips)
     features, actions, judged = core.batch(buffer)
     found, told = programs.compiled(program).gradient(
-        core.weights.values, programs.Batch(features, actions, *judged), model._numbers(**more)
+        core.weights.values,
+        programs.Batch(features, actions, *judged),
+        model._numbers(1.0, **more),
     )
     return np.array(found), told
 

@@ -63,6 +63,7 @@ from drillyard.runs import checkpoints
 from drillyard.runs.workload import HandsRunsOn, PhaseOutcome, RunContext, SpreadsRuns, Workload
 from drillyard.simulators.batch_protocol import VectorSimulator
 from drillyard.simulators.channels import Channel
+from drillyard.simulators.hosts.providers import Hosting, HostProvider
 from drillyard.simulators.make import make_env
 from drillyard.spec import ExperimentSpec
 from drillyard.studies.choosers import Choice, Chooser, ChooserKind, Memoryless
@@ -102,6 +103,8 @@ __all__ = [
     "HasDelays",
     "HasMachineTypes",
     "HasSettings",
+    "HostProvider",
+    "Hosting",
     "InfrastructureError",
     "Inherits",
     "Learner",

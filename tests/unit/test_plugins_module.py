@@ -101,9 +101,15 @@ def test_it_has_every_capability_and_every_group_that_plug_ins_write_classes_for
     from drillyard.backend.capabilities import CAPABILITIES
 
     assert {one.__name__ for one in CAPABILITIES} <= set(plugins.__all__)
-    assert {"Backend", "Learner", "Policy", "Workload", "Store", "ChooserKind"} <= set(
-        plugins.__all__
-    )
+    assert {
+        "Backend",
+        "Learner",
+        "Policy",
+        "Workload",
+        "Store",
+        "ChooserKind",
+        "HostProvider",
+    } <= set(plugins.__all__)
 
 
 @pytest.mark.heavy

@@ -153,6 +153,7 @@ def test_all_unknown_names_are_said_at_once(store: str) -> None:
         (["good"], "needs two"),
         (["good", "good"], "named twice"),
         (["good", "good/t0009"], "no runs of t0009"),
+        (["good", "good/t9"], "no trial or run 't9' in 'good'"),
         (["good", "nowhere/at/all"], "no store at"),
         (["good"] * 21, "too many"),
     ],

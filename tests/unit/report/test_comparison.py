@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -89,6 +90,13 @@ def test_the_same_episodes_are_paired(store: str) -> None:
     assert pair.found.n == 40
     assert (pair.one, pair.word) == ("good", "better")
     assert "another training may come out otherwise" in sentence(found)
+
+
+def test_without_a_test_of_trainings_the_episodes_are_not_undecided_as_well(store: str) -> None:
+    found = compare(["good", "two"], store)
+    pair = dataclasses.replace(found.episode_pairs[0], word="undecided")
+    text = sentence(dataclasses.replace(found, episode_pairs=(pair,)))
+    assert text.endswith("it is undecided which of these policies is better.")
 
 
 def test_no_final_evaluation_is_shown_without_a_score(store: str) -> None:

@@ -22,6 +22,7 @@ from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.processes import marked
 from tests.helpers.patience import PATIENCE_S
 
@@ -282,6 +283,25 @@ def test_only_some_of_a_list_then_the_others(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a listed experiment") as caught:
         done(only=["hihg"])
     assert "high" in str(caught.value.hint) and "numbers from 1 to 3" in str(caught.value.allowed)
+
+
+def test_seeds_that_are_added_to_the_file_of_a_list_are_run(tmp_path: Path) -> None:
+    listed = [{"label": "a", "values": {"level": 0.1}}, {"label": "b", "values": {"level": 0.9}}]
+    study = {"chooser": "list", "experiments": listed}
+
+    def scored(seeds: list[int]) -> tuple[dict[str, list[str]], dict[str, int | None]]:
+        mailbox = run(tmp_path, study, seeds=seeds)
+        records, outcomes, _ = mailbox.trials()
+        attempts = {ticket: s.attempt for ticket, s in ticket_states(mailbox).items()}
+        by_seed = {r.label: outcomes[r.number].by_seed["evaluate/score"] for r in records}
+        return {label: sorted(values) for label, values in by_seed.items()}, attempts
+
+    first = scored([1])
+    assert first[0] == {"a": ["1"], "b": ["1"]}
+    second = scored([1, 2])
+    assert second[0] == {"a": ["1", "2"], "b": ["1", "2"]}
+    assert first[1].items() <= second[1].items(), "what was finished was not repeated"
+    assert scored([1, 2]) == second
 
 
 def test_a_budget_stops_the_study_and_is_shown(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from drillyard.findings import Finding, Severity
+from drillyard.spec.learning import TrainSpec
 from drillyard.spec.load import Loaded
 
 
@@ -14,17 +15,10 @@ def plan(loaded: Loaded) -> Iterator[Finding]:
     Args:
         loaded: A resolved experiment.
     """
-    spec, train = loaded.spec, loaded.spec.train
+    train = loaded.spec.train
     if train is None:
         return
-    budget = f"{train.steps:,} steps" if train.steps else f"{train.episodes:,} episodes"
-    runs = len(spec.seeds)
-    yield Finding(
-        Severity.OK,
-        "budget",
-        f"{runs} run{'s' if runs > 1 else ''} of {budget}, {train.n_envs} "
-        f"cop{'ies' if train.n_envs > 1 else 'y'} of the simulator each",
-    )
+    yield from _budgets(loaded)
     rollout = _rollout(loaded)
     every = train.checkpoint_every
     if every and rollout and every % rollout:
@@ -43,6 +37,32 @@ def plan(loaded: Loaded) -> Iterator[Finding]:
             "train.max_time_s stops by the clock, so the run is not reproducible",
             "use only train.steps for reproducible results",
         )
+
+
+def _budgets(loaded: Loaded) -> Iterator[Finding]:
+    """Says how much is trained: one finding for each kind of run of the listed experiments."""
+    from drillyard.runs.parallelism import runs
+
+    spec, study = loaded.spec, loaded.spec.study
+    counts: dict[str, int] = {}
+    if study is not None and study.chooser == "list" and not study.only:
+        for item in study.experiments[: study.trials]:
+            if train := TrainSpec.model_validate(item["train"]) if "train" in item else spec.train:
+                seeds = item.get("seeds")
+                number = len(seeds if isinstance(seeds, list) else spec.seeds)
+                counts[_budget(train)] = counts.get(_budget(train), 0) + number
+    elif spec.train is not None:
+        counts[_budget(spec.train)] = runs(spec) or len(spec.seeds)
+    each = "each trial: " if study is not None and runs(spec) is None else ""
+    for text, number in counts.items():
+        several = "s" if number > 1 else ""
+        yield Finding(Severity.OK, "budget", f"{each}{number:,} run{several} of {text}")
+
+
+def _budget(train: TrainSpec) -> str:
+    steps = f"{train.steps:,} steps" if train.steps else f"{train.episodes:,} episodes"
+    copies = "copies" if train.n_envs > 1 else "copy"
+    return f"{steps}, {train.n_envs} {copies} of the simulator each"
 
 
 def _never(loaded: Loaded) -> Iterator[Finding]:

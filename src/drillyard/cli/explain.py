@@ -144,13 +144,17 @@ def _print_lines(out: Console, lines: list[tuple[str, str]], indent: str) -> Non
 
 
 def _print_runs(out: Console, loaded: Loaded, runs: list[RunRow]) -> None:
+    from drillyard.runs.parallelism import runs as listed_runs
     from drillyard.runs.parallelism import workers
 
     spec = loaded.spec
-    several = "" if len(spec.seeds) == 1 else "s"
+    number = listed_runs(spec)
+    each_trial = "each trial has " if number is None else ""
+    number = len(spec.seeds) if number is None else number
+    several = "" if number == 1 else "s"
     ids = ", ".join(r["name"] or r["run"] for r in runs[:8]) + (" …" if len(runs) > 8 else "")
     out.print(
-        f"{len(spec.seeds)} run{several} ({ids}), each train -> evaluate -> store, up to "
+        f"{each_trial}{number:,} run{several} ({ids}), each train -> evaluate -> store, up to "
         f"{workers(spec)} in parallel on {spec.backend}",
         markup=False,
     )

@@ -178,14 +178,19 @@ def _run_notes(results: ExperimentResults) -> list[str]:
             notes.append(
                 f"{run.run} was resumed {formatting.plural(run.resumes, 'time')}{cut}{exact}."
             )
-        elif run.exactness and run.exactness != "exact":
-            notes.append(f"{run.run}: {run.exactness}.")
         if run.simulator_restarts:
             lost = formatting.plural(run.simulator_restarts, "time")
             notes.append(
                 f"{run.run}: a process of its simulator was lost {lost} while training, "
                 "with the episode under way."
             )
+    inexact: dict[str, list[str]] = {}
+    for run in results.runs:
+        if run.exactness and run.exactness != "exact" and not run.resumes:
+            inexact.setdefault(run.exactness, []).append(run.run)
+    for exactness, names in inexact.items():
+        which = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        notes.append(f"{which}: {exactness}.")
     used = {r.policy_used for r in results.runs if r.policy_used}
     if "best" in used:
         notes.append(

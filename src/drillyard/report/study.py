@@ -296,6 +296,13 @@ def _method(study: StudyResults, found: comparing.Comparison) -> list[str]:
         "agree; p is the larger of the two. From three runs each, two alone cannot be decided; "
         "more runs decide more."
     )
+    if any(pair.p is None for pair in found.better):
+        decided += (
+            " A baseline is not trained, so it has no p: it is decided where the interval of the "
+            "runs' mean and the baseline's interval stand apart. A fifth of the 5 % is for these, "
+            "so the interval of the mean is wider than the one in the tables; below "
+            f"{formatting.DECIDES} runs nothing is decided."
+        )
     if study.chooser != "list":
         decided += (
             " These are the best of many trials, chosen by the same numbers: their scores are "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from drillyard.results.model import ExperimentResults, Interval, MetricScore, PolicyScore
@@ -135,8 +135,18 @@ def learner_of(spec: Mapping[str, Any]) -> str:
         children = spec.get("children") or []
         of = f" of {plural(len(children), 'child').replace('childs', 'children')}"
         return str(spec.get("workload", "rl")) + (of if children else "")
-    name = str(algorithm).upper() if ":" not in str(algorithm) else str(algorithm)
-    return f"{name} on {simulator}" if simulator else name
+    parts = [spec, *((spec.get("study") or {}).get("experiments") or [])]
+    found = [(part.get("learner") or {}).get("algorithm") for part in parts]
+    names = [a if ":" in a else a.upper() for a in dict.fromkeys(str(f) for f in found if f)]
+    where = list(dict.fromkeys((part.get("simulator") or {}).get("id") for part in parts))
+    simulators = [str(w) for w in where if w]
+    learners = _few(names, "algorithm")
+    return f"{learners} on {_few(simulators, 'simulator')}" if simulator else learners
+
+
+def _few(names: Sequence[str], noun: str) -> str:
+    """``PPO, A2C``; from five on their number."""
+    return ", ".join(names) if len(names) < 5 else plural(len(names), noun)
 
 
 def verdict(results: ExperimentResults) -> str:

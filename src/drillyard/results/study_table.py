@@ -23,6 +23,8 @@ SHOWN = 10
 RANGE, AT_ONCE = "range of seeds", "95 % interval, all at once"
 """What the column beside the values is: a search has no intervals, see ``StudyResults.interval``;
 those of a list hold whichever line is picked."""
+BETTER = ", better than"
+"""How the sentence goes on about a first that the tests tell apart from all others."""
 NAMED = 5
 """Ids that are named of the trials that are not shown."""
 
@@ -169,14 +171,15 @@ def verdict(study: StudyResults) -> str:
             f"simulators, which have no common scale: the report compares them. {counts(study)}."
         )
     name = study.first.name
-    text = f"{_called(best)} won with {name} {formatting.number(best.values[name])}"
+    told_apart = "" if study.chosen_by_score else _told_apart(study)
+    text = f"{_called(best)} {_place(study, told_apart)} {name} "
+    text += formatting.number(best.values[name])
     text += f" over {formatting.plural(len(best.by_seed.get(name, best.seeds)), 'seed')}"
     if study.chosen_by_score:
         text += (
             f", which is optimistic: the best of {formatting.plural(len(study.ranked()), 'trial')}"
         )
-    else:
-        text += _told_apart(study)
+    text += told_apart
     if study.state.front and len(study.objectives) > 1:
         text = (
             f"{formatting.plural(len(study.state.front), 'trial')} that no other one beats in "
@@ -194,6 +197,15 @@ def verdict(study: StudyResults) -> str:
     return f"{text}. {counts(study)}."
 
 
+def _place(study: StudyResults, told_apart: str) -> str:
+    """What may be said of the first: nothing has won that runs, or that no test tells apart."""
+    if study.state.phase not in ("confirm", "over"):
+        return "leads so far with"
+    if study.chosen_by_score or told_apart.startswith(BETTER):
+        return "won with"
+    return "has the best"
+
+
 def _told_apart(study: StudyResults) -> str:
     """What the first of a list is worth beside the others."""
     ranked = study.ranked()
@@ -206,8 +218,11 @@ def _told_apart(study: StudyResults) -> str:
     others = ranked[1:COMPARED]
     open_ = [t for t in others if found[first, t.id].word != "better"]
     if not open_:
-        return ", better than " + (
-            "every other trial" if len(ranked) <= COMPARED else f"each of the next {len(others)}"
+        ended = "" if study.state.phase == "over" else " that has ended"
+        return f"{BETTER} " + (
+            f"every other trial{ended}"
+            if len(ranked) <= COMPARED
+            else f"each of the next {len(others)}{ended}"
         )
     names = ", ".join(map(_called, open_[:NAMED])) + (", …" if len(open_) > NAMED else "")
     return f"; not told apart from {names}"

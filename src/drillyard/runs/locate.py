@@ -125,9 +125,17 @@ def open_mailbox(name: str | None, store: str | None = None) -> Mailbox:
     from drillyard.mailbox import Mailbox, open_store
     from drillyard.registry import nearest
 
+    text, given = name, store
     name, store = split_place(name, store)
     url = store_url(store)
     if "://" not in url and not Path(url).is_dir():
+        head, _, tail = (text or "").rpartition("/")
+        if head and "/" not in head and _is_experiment(store_url(given), head):
+            raise NotFound(
+                f"no trial or run {tail!r} in {head!r}",
+                hint=f"a trial is {head}/t0001, a run {head}/t0001-s1; see "
+                f"`drillyard list runs {head}`",
+            )
         # Reading must not create the folder.
         raise NotFound(
             f"no store at {url}", hint="run an experiment first, or name the store with --store"

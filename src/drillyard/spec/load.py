@@ -40,7 +40,7 @@ from drillyard.spec.precedence import (
     parse_dotted,
     tunable_line,
 )
-from drillyard.spec.provenance import provenance_of
+from drillyard.spec.provenance import provenance_of, with_listed
 from drillyard.spec.semantics import names_in, others_of, problems_of, secrets_in
 
 
@@ -192,16 +192,19 @@ def _load(
         _raise(problems + [_located(e, merged, path.name) for e in names_in(merged.tree)])
     if problems:
         _raise(problems + [_located(e, merged, path.name) for e in others_of(spec, problems)])
-    spec = listed.with_resolved(
-        spec,
-        items,
-        laid,
-        lambda layer: _load(file, sets, globals_, values, tunables, command, layer).spec,
-    )
+    loaded_items: list[Loaded] = []
+
+    def resolve(layer: Document) -> ExperimentSpec:
+        loaded_items.append(_load(file, sets, globals_, values, tunables, command, layer))
+        return loaded_items[-1].spec
+
+    spec = listed.with_resolved(spec, items, laid, resolve)
+    for item in loaded_items:
+        findings += [f for f in item.findings if f not in findings and f.subject == "preset"]
     _raise([_located(e, merged, path.name) for e in problems_of(spec)])
     return Loaded(
         spec=spec,
-        provenance=provenance_of(spec, merged),
+        provenance=with_listed(provenance_of(spec, merged), [i.provenance for i in loaded_items]),
         file=path.resolve(),
         folder=folder,
         text=path.read_text(encoding="utf-8-sig"),

@@ -221,7 +221,9 @@ def _hint(path: KeyPath, value: Json, raw: str | None) -> str | None:
 
         return f"this machine has {os.cpu_count()} cores; a few copies per core are useful"
     if "seeds" in path:
-        return "for example `seeds: [1, 2, 3]`"
+        count = isinstance(value, int) and not isinstance(value, bool) and value > 1
+        option = f"; `drillyard run FILE --seeds {value}` means 1 to {value}" if count else ""
+        return f"for example `seeds: [1, 2, 3]`{option}"
     if kinds & {"integer", "number"} and isinstance(value, str):
         example = "1.0e-3" if "number" in kinds else "1000"
         return f"write a number without quotes, for example {example}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drillyard.documents.document import KeyPath
@@ -42,6 +43,27 @@ def provenance_of(spec: ExperimentSpec, merged: Merged) -> dict[str, str]:
         found[dotted(path)] = str(place) if place else "default"
         if path in late:
             found[dotted(path)] += f"; each run has its own: {late[path]}"
+    return found
+
+
+def with_listed(
+    provenance: Mapping[str, str], items: Sequence[Mapping[str, str]]
+) -> dict[str, str]:
+    """Returns the origins with those of the listed experiments of a study.
+
+    A listed experiment is resolved by itself, so the whole file does not know that a preset of its
+    own gave a value.
+
+    Args:
+        provenance: Dotted path -> origin, of the file.
+        items: The same of each listed experiment, with paths from its own root.
+    """
+    found = dict(provenance)
+    for number, origins in enumerate(items):
+        start = f"study.experiments[{number}]."
+        for path in found:
+            if path.startswith(start):
+                found[path] = origins.get(path.removeprefix(start), found[path])
     return found
 
 

@@ -355,6 +355,18 @@ def refuse_changed(spec: ExperimentSpec, experiment: str, search: Sequence[Trial
         )
 
 
+def listed_seeds(spec: ExperimentSpec, search: Sequence[TrialRecord]) -> dict[int, list[int]]:
+    """Number of each frozen trial of a list -> its seeds in the file; {} for other choosers."""
+    if spec.study is None or spec.study.chooser != "list" or not search:
+        return {}
+    known = fixed_choices(spec, space_of(spec), [])
+    return {
+        record.number: list(known[position].seeds or spec.seeds)
+        for record, position in zip(search, matched(known, search), strict=True)
+        if position is not None
+    }
+
+
 def _listed(number: int, item: Mapping[str, Json], space: Space, own: JsonObject) -> Choice:
     try:
         assignment = space.assign(as_object(item.get("values")), own)

@@ -35,7 +35,7 @@ from drillyard.studies import state as states_of
 from drillyard.studies.budget import Account
 from drillyard.studies.choosers import Chooser, Fixed
 from drillyard.studies.confirmation import Confirmation
-from drillyard.studies.factory import make_chooser, refuse_changed
+from drillyard.studies.factory import listed_seeds, make_chooser, refuse_changed
 from drillyard.studies.objectives import objectives_of
 from drillyard.studies.outcome import judged
 from drillyard.studies.trial_log import NumberTaken, TrialLog
@@ -119,6 +119,7 @@ class Search:
         """
         self._book.load()
         refuse_changed(self.spec, self._mailbox.experiment, self._book.search)
+        self._book.extend(listed_seeds(self.spec, self._book.search))
 
     def trials(self) -> list[Trial]:
         """Every trial so far, in the form in which it is posted."""
@@ -142,6 +143,7 @@ class Search:
         """
         self._account.begin()
         self._chooser = make_chooser(self.spec, self._mailbox)
+        self._book.keep_added()
         finished = self._book.reopen(self._states())
         self._chooser.reconcile(self._book.records, finished)
         self._account.most = self._most

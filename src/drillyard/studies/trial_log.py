@@ -13,7 +13,7 @@ from dataclasses import replace
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id, ticket_id
 from drillyard.mailbox.records import PHASES, MoreSeeds, Phase, TrialOutcome, TrialRecord
-from drillyard.mailbox.status import Cause
+from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.runs.submit import Trial
 from drillyard.studies.choosers import Choice
@@ -54,6 +54,8 @@ class TrialLog:
         """Trials that have not ended."""
         self._unposted: set[int] = set()
         """Trials that were frozen, and whose tickets may not all be posted."""
+        self._added: set[int] = set()
+        """Trials with seeds that are not yet recorded."""
 
     # -- from the mailbox ---------------------------------------------------------------------
 
@@ -64,6 +66,29 @@ class TrialLog:
             r.number: [*r.seeds, *(more[r.number].seeds if r.number in more else ())]
             for r in self.records
         }
+
+    def extend(self, listed: Mapping[int, Sequence[int]]) -> None:
+        """Give trials the seeds that the file lists now; writes nothing, see ``keep_added``.
+
+        A trial that failed or was pruned gets none.
+
+        Args:
+            listed: Number of a trial -> its seeds in the file.
+        """
+        for number, seeds in listed.items():
+            added = [s for s in seeds if s not in self.seeds[number]]
+            outcome = self.outcomes.get(number)
+            if added and (outcome is None or outcome.status is Status.SUCCEEDED):
+                self.seeds[number] += added
+                self._added.add(number)
+                self.outcomes.pop(number, None)  # it is judged again with all its seeds
+
+    def keep_added(self) -> None:
+        """Record the seeds that ``extend`` added."""
+        for number in sorted(self._added):
+            seeds = self.seeds[number][len(self.record(number).seeds) :]
+            self._mailbox.add_seeds(number, MoreSeeds(seeds=seeds, rule="listed in the file"))
+        self._added.clear()
 
     def reopen(self, states: Mapping[str, TicketState]) -> dict[int, TrialOutcome]:
         """Find the trials that are running or must be judged again; returns the others' outcomes.

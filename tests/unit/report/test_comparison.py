@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -91,6 +92,13 @@ def test_the_same_episodes_are_paired(store: str) -> None:
     assert "another training may come out otherwise" in sentence(found)
 
 
+def test_without_a_test_of_trainings_the_episodes_are_not_undecided_as_well(store: str) -> None:
+    found = compare(["good", "two"], store)
+    pair = dataclasses.replace(found.episode_pairs[0], word="undecided")
+    text = sentence(dataclasses.replace(found, episode_pairs=(pair,)))
+    assert text.endswith("it is undecided which of these policies is better.")
+
+
 def test_no_final_evaluation_is_shown_without_a_score(store: str) -> None:
     found = compare(["good", "open"], store)
     assert found.scores[1] is None
@@ -153,6 +161,7 @@ def test_all_unknown_names_are_said_at_once(store: str) -> None:
         (["good"], "needs two"),
         (["good", "good"], "named twice"),
         (["good", "good/t0009"], "no runs of t0009"),
+        (["good", "good/t9"], "no trial or run 't9' in 'good'"),
         (["good", "nowhere/at/all"], "no store at"),
         (["good"] * 21, "too many"),
     ],

@@ -13,10 +13,12 @@ from drillyard.mailbox.file import FileStore
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.records import Accepted, Phase, RunRecord
 from drillyard.mailbox.status import Status
-from drillyard.report import build, render
+from drillyard.report import build, html, render
+from drillyard.report import study as report_study
 from drillyard.report.comparing import compare
 from drillyard.report.study import importances, section
 from drillyard.results import collect, formatting
+from drillyard.results.model import RunResult
 from drillyard.results.trials import StudyResults, collect_trials
 from tests.helpers.study_store import METRIC, write_bench, write_list, write_search
 
@@ -73,6 +75,33 @@ def test_algorithms_over_simulators_on_one_scale(tmp_path: Path) -> None:
     assert table is not None
     assert table.rows[0][-1] == "better"
     assert found.places == {"ppo": (1, 1), "a2c": (2, 2)}
+
+
+def test_a_page_with_baselines_explains_how_they_are_decided(search: Mailbox) -> None:
+    study = collect_trials(search)
+    assert not any("it has no p" in note for note in section(search, study).notes)
+    found = compare(search, study)
+    assert found is not None
+    beside = dataclasses.replace(found.better[0], other="random", p=None)
+    notes = report_study._method(study, dataclasses.replace(found, better=(beside,)))
+    assert any("A baseline is not trained, so it has no p" in note for note in notes)
+
+
+def test_a_benchmark_is_named_by_all_its_algorithms_and_simulators(tmp_path: Path) -> None:
+    results = collect(write_bench(tmp_path, {"ppo": (90, 9), "a2c": (40, 2)}))
+    assert formatting.learner(results) == "PPO, A2C on CartPole-v1, Pendulum-v1"
+    many = [{"learner": {"algorithm": f"a{n}"}} for n in range(5)]
+    spec = {"learner": {"algorithm": "a0"}, "study": {"experiments": many}}
+    assert formatting.learner_of(spec) == "5 algorithms"
+
+
+def test_runs_that_are_alike_share_one_note(tmp_path: Path) -> None:
+    results = collect(write_bench(tmp_path, {"ppo": (90, 9), "a2c": (40, 2)}))
+    blank = dict.fromkeys(field.name for field in dataclasses.fields(RunResult))
+    run = RunResult(**blank | {"resumes": 0, "exactness": "exact with resets"})  # type: ignore[arg-type]
+    runs = tuple(dataclasses.replace(run, run=f"t0001-s{n}") for n in range(1, 6))
+    notes = html._run_notes(dataclasses.replace(results, runs=runs))
+    assert notes[0] == "t0001-s1, t0001-s2, t0001-s3 and 2 more: exact with resets."
 
 
 def test_two_runs_prove_nothing(tmp_path: Path) -> None:

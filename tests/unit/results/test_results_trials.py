@@ -15,7 +15,7 @@ from drillyard.backend import Cost, Lease, Order
 from drillyard.cli.main import main
 from drillyard.leases.ledger import Gone, Intent, Rented
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.records import WorkerRecord
+from drillyard.mailbox.records import StudyState, WorkerRecord
 from drillyard.results.study_table import trials_grid, verdict
 from drillyard.results.trials import collect_trials, run_rows
 from tests.helpers.study_store import METRIC, T0, write_bench, write_list, write_search
@@ -80,8 +80,18 @@ def test_the_sentence_about_a_list_says_what_is_told_apart(tmp_path: Path) -> No
     assert "far (t0001) won" in text and "better than every other trial" in text
     close = collect_trials(write_list(tmp_path / "close", {"a": 50.0, "b": 50.1, "c": 20.0}))
     assert "not told apart from" in verdict(close)
+    assert "has the best" in verdict(close) and " won " not in verdict(close)
     few = collect_trials(write_list(tmp_path / "few", spread, seeds=(1, 2)))
     assert "from so few seeds nothing is told apart" in verdict(few)
+
+
+@pytest.mark.parametrize("levels", [{"far": 90.0}, {"far": 90.0, "near": 50.0}])
+def test_nothing_has_won_while_a_list_runs(tmp_path: Path, levels: dict[str, float]) -> None:
+    mailbox = write_list(tmp_path, levels)
+    mailbox.write_study_state(StudyState(phase="search", chosen=3))
+    text = verdict(collect_trials(mailbox))
+    assert "far (t0001) leads so far with" in text and " won " not in text
+    assert ("better than every other trial that has ended" in text) == (len(levels) > 1)
 
 
 def test_an_objective_that_is_no_mean_has_no_interval_of_one(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from drillyard.checks.numbers import plan
+from drillyard.cli.main import main
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.spec.load import load
 
@@ -17,6 +19,7 @@ bench:
 train: {{steps: 4096, n_envs: 8}}
 seeds: [1, 2]
 """
+BENCH = "algorithms: [ppo, a2c]\n  simulators: [CartPole-v1]"
 
 
 def written(folder: Path, bench: str) -> Path:
@@ -74,3 +77,39 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
         "bench.algorithms[2]",
         "bench.simulators[0]",
     ]
+
+
+def test_each_value_of_each_algorithm_has_its_own_origin(tmp_path: Path) -> None:
+    loaded = load(written(tmp_path, BENCH))
+    origins = loaded.provenance
+    assert origins["learner.args.n_steps"] == "preset cartpole/ppo"
+    assert origins["study.experiments[1].learner.args.n_steps"] == "preset cartpole/a2c"
+    assert origins["study.experiments[1].learner.callbacks"] == "default"
+    presets = [f.message.split()[1] for f in loaded.findings if f.subject == "preset"]
+    assert presets == ["cartpole/ppo", "cartpole/a2c"]
+
+
+def test_the_checks_count_the_runs_of_all_algorithms(tmp_path: Path) -> None:
+    path = written(tmp_path, BENCH.replace("a2c", "a2c, dqn"))
+    path.write_text(path.read_text().replace(", n_envs: 8", ""))
+    findings = plan(load(path))
+    assert [f.message for f in findings if f.subject == "budget"] == [
+        "4 runs of 4,096 steps, 8 copies of the simulator each",
+        "2 runs of 4,096 steps, 1 copy of the simulator each",
+    ]
+
+
+def test_a_number_of_seeds_in_a_file_leads_to_the_list_and_the_option(tmp_path: Path) -> None:
+    path = tmp_path / "b.yaml"
+    path.write_text(FILE.format(bench=BENCH).replace("[1, 2]", "10"))
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert "seeds: [1, 2, 3]" in (caught.value.hint or "")
+    assert "`drillyard run FILE --seeds 10` means 1 to 10" in (caught.value.hint or "")
+
+
+def test_explain_counts_the_runs_of_all_algorithms(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", str(written(tmp_path, BENCH))]) == 0
+    assert "\n4 runs (t0001-s1, t0001-s2" in capsys.readouterr().out

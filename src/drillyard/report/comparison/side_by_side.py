@@ -155,7 +155,9 @@ def _on_episodes(found: Comparison) -> str:
     pair = found.episode_pairs[0]
     one, other = (pair.one, pair.other)
     if pair.word == "undecided":
-        return f" On the {pair.found.n} episodes that both played, it is undecided as well."
+        # Without a test of the trainings, nothing else is undecided.
+        rest = "as well" if found.pairs else "which of these policies is better"
+        return f" On the {pair.found.n} episodes that both played, it is undecided {rest}."
     if pair.word == "worse":
         one, other = other, one
     return (

@@ -48,7 +48,8 @@ class Tank(gym.Env):
             if self.how == "dies":
                 os.kill(os.getpid(), signal.SIGSEGV)
             raise ZeroDivisionError("the pump is dry")
-        return np.array([self.level], np.float32), -self.level, False, self.n >= 32, {}
+        info = {"state_level": self.level}
+        return np.array([self.level], np.float32), -self.level, False, self.n >= 32, info
 """
 FILE = """
 name: NAME
@@ -101,7 +102,7 @@ def test_a_failed_run_is_replayed_from_the_mailbox_alone(
     words = (
         r"ZeroDivisionError: the pump is dry",
         r"step \d+ of episode \d+ \(copy \d, reset with seed \d+\)",
-        r"tank_world.py:\d+, in step",
+        r", in tank_world.py:\d+, in step",  # not the run's copy of it
         r"training step [\d,]+, run seed 5",
     )
     assert [w for w in words if not re.search(w, ending.message)] == [], ending.message
@@ -118,6 +119,7 @@ def test_a_failed_run_is_replayed_from_the_mailbox_alone(
 
     code, said = replayed(capsys, "raises", "--to", "3")  # its only failed run
     assert code == 0 and "step 3: action" in said and "step 4" not in said
+    assert re.search(r"step 3: action .*, saw level -?[\d.]+$", said, re.M), said
     code, said = replayed(capsys, "raises/t0001-s5", "--to", "9999")
     assert code == 2 and "is after the step that failed" in said
     code, said = replayed(capsys, "raises/t0001-s5", "--episode", "9999")

@@ -151,6 +151,21 @@ def test_nothing_is_wrong_with_good_ones(name: str) -> None:
     assert float(said["simulator: speed"].split()[0].replace(",", "")) > 100
 
 
+def test_a_plain_simulator_that_cannot_be_saved_is_called_by_its_own_name() -> None:
+    spec = SimulatorSpec.model_validate(
+        {
+            "id": "tests.unit.authoring.test_trying:Lift",
+            "agent": {
+                "observes": {"height": {"min": 0, "max": 9}},
+                "acts": {"motor": {"min": -1, "max": 1}},
+                "reward": "-abs(height - 3)",
+            },
+        }
+    )
+    said = {f.subject: f.message for f in check_simulator(spec)}
+    assert said["simulator: resume"].startswith("Lift cannot be saved")
+
+
 def test_the_wrappers_of_training_are_deterministic_too() -> None:
     suite = SimulatorSuite()
 

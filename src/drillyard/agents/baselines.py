@@ -14,13 +14,20 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from drillyard.errors import ConfigError, SpaceMismatch
+from drillyard.errors import ConfigError, DrillyardError, SpaceMismatch
 from drillyard.findings import Finding, Severity
 from drillyard.registry import load
 from drillyard.simulators.make import reset_keys
 from drillyard.simulators.wrappers import Env, layers
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.simulator.lessons import validate_lesson
+from drillyard.system.user_code import described
+
+_SEED = 0
+_SHAPE = (
+    "write __init__(environment), reset(seed, options) and act(observation), which returns one "
+    "number for each action"
+)
 
 
 class Baseline(Protocol):
@@ -67,7 +74,8 @@ def check_baselines(spec: ExperimentSpec, env: Env) -> list[Finding]:
     Raises:
         PluginError: The name is unknown.
         SpaceMismatch: It cannot act in this simulator.
-        ConfigError: A name is listed twice or is the agent's; or the lesson has an unknown key.
+        ConfigError: A name is listed twice or is the agent's; a baseline raises or returns no
+            action of this simulator; or the lesson has an unknown key.
     """
     if spec.evaluate.lesson is not None:
         validate_lesson(spec.evaluate.lesson, reset_keys(env), "evaluate.lesson")
@@ -77,10 +85,61 @@ def check_baselines(spec: ExperimentSpec, env: Env) -> list[Finding]:
             raise ConfigError("is the name of the trained policy", field=field, value=name)
         if name in spec.baselines[:position]:
             raise ConfigError("is listed twice", field=field, value=name)
-        make_baseline(name, env)
+        _try_once(name, env, field)
     if not spec.baselines:
         return []
     return [Finding(Severity.OK, "baselines", f"{', '.join(spec.baselines)} can act here")]
+
+
+def _try_once(name: str, env: Env, field: str) -> None:
+    """Ask a baseline for one action. Otherwise its mistake shows after the whole training."""
+    space = env.action_space
+    try:
+        baseline = make_baseline(name, env)
+    except DrillyardError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"cannot be created: {described(error)}", field=field, value=name, hint=_SHAPE
+        ) from error
+    try:
+        observation, _ = env.reset(seed=_SEED)
+    except Exception:
+        return  # the simulator's fault, which its own check reports
+    allowed = f"an action of {space}"
+    try:
+        baseline.reset(_SEED, {})
+        action = baseline.act(observation)
+    except Exception as error:
+        raise ConfigError(
+            f"raised at the first observation of an episode: {described(error)}",
+            field=field,
+            value=name,
+            allowed=allowed,
+            hint=_SHAPE,
+        ) from error
+    broken = _not_an_action(action, space)
+    if broken:
+        raise ConfigError(
+            f"act() returned {broken}", field=field, value=name, allowed=allowed, hint=_SHAPE
+        )
+
+
+def _not_an_action(action: Any, space: spaces.Space[Any]) -> str:
+    """What is wrong with an action; empty if nothing is. Simulators clip what is out of bounds."""
+    if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete):
+        return ""
+    if action is None:
+        return "None"
+    try:
+        values = np.asarray(action, dtype=np.float64)
+    except (TypeError, ValueError):
+        return f"a {type(action).__name__} that is not numbers"
+    wanted = math.prod(space.shape or ())
+    if values.size != wanted:
+        numbers = "number" if values.size == 1 else "numbers"
+        return f"{values.size} {numbers} instead of {wanted}"
+    return "" if np.all(np.isfinite(values)) else "a number that is not finite"
 
 
 class Hold:

@@ -172,7 +172,9 @@ def _shown(row: Row) -> str:
 
     if not row.step:
         return f"reset of episode {row.episode}"
-    if isinstance(row.observation, dict):
+    if row.states:
+        seen = ", ".join(f"{name} {value:.5g}" for name, value in row.states.items())
+    elif isinstance(row.observation, dict):
         seen = ", ".join(f"{key} {short(part)}" for key, part in row.observation.items())
     else:
         seen = short(row.observation)

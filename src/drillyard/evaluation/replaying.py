@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bdb
 import pdb
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +40,16 @@ class Row:
     action: np.ndarray
     reward: Any
     observation: Observation
+    states: Mapping[str, float] = field(default_factory=dict)
+    """``state_…`` of the simulator's ``info``: its values by name, in its own units."""
+
+
+def _named(info: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name.removeprefix("state_"): float(value)
+        for name, value in info.items()
+        if name.startswith("state_") and isinstance(value, int | float | np.number)
+    }
 
 
 @dataclass
@@ -211,12 +221,12 @@ class _Single(_Replay):
             with self._watched(env, "reset" if reset else "step", at):
                 try:
                     if reset:
-                        observation, _ = env.reset()
+                        observation, info = env.reset()
                         action, reward = np.zeros(0), None
                     else:
                         action = recording.action(entry)
                         given = action if action.ndim else action[()]
-                        observation, value, *_ = env.step(given)
+                        observation, value, _, _, info = env.step(given)
                         reward = np.array([float(value)])
                 except bdb.BdbQuit:
                     raise
@@ -225,7 +235,7 @@ class _Single(_Replay):
                     return
             if at[0] == self.episode:
                 shown = None if reward is None else float(reward[0])
-                found.rows.append(Row(*at, action, shown, observation))
+                found.rows.append(Row(*at, action, shown, observation, _named(info)))
         if at == (recording.last, recording.failed_at):
             found.reproduced = False
             if found.rows:

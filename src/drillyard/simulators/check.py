@@ -301,7 +301,11 @@ def _deterministic(trial: _Trial, env: Env) -> Finding:
 
 def _stateful(env: Env, repeats: bool) -> Finding:
     subject = "simulator: resume"
-    silent = [type(layer).__name__ for layer in layers(env) if is_silent(layer)]
+    silent = [
+        getattr(layer, "simulator_name", type(layer).__name__)
+        for layer in layers(env)
+        if is_silent(layer)
+    ]
     if not silent:
         return Finding(
             Severity.OK,

@@ -118,6 +118,11 @@ class PlainEnv(Env):
         if callable(use_copy):
             use_copy(copy)
 
+    @property
+    def simulator_name(self) -> str:
+        """Name of the user's class, for messages."""
+        return type(self._simulator).__name__
+
     def channels(self) -> dict[str, list[Channel]]:
         """What the agent sees and does, by name and unit.
 

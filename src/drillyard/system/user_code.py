@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sysconfig
 import traceback
 from pathlib import Path
@@ -29,6 +30,8 @@ _LIBRARIES = frozenset(
     }
 )
 """Packages whose lines do not help: they only called the simulator, or were called by it."""
+
+_UNPACKED = re.compile(r"^.*/code-[0-9a-f]{16}/")
 
 
 def place(error: BaseException) -> str | None:
@@ -72,6 +75,7 @@ def _is_users(file: str) -> bool:
 
 
 def _shown(file: str) -> str:
-    path = os.path.abspath(file)
+    # A run unpacks the experiment's code into a folder of its own, which ends with the run.
+    path = _UNPACKED.sub("", os.path.abspath(file))
     here = os.getcwd() + os.sep
     return path.removeprefix(here)

@@ -143,6 +143,26 @@ def test_names_are_found_by_trying(pump: Path) -> None:
     assert found.reward() == "-abs(flow - target)"
 
 
+def test_actions_that_may_not_be_negative_are_tried_from_zero(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "pump_with_root.py"
+    file.write_text(
+        SOURCE.replace('0.5 * actions["valve"]', '__import__("math").sqrt(actions["valve"])')
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    found = look(file, None)
+    assert found.lowest == 0 and found.steps == 120
+    around("my-root", found, tmp_path)
+    assert "valve: {min: 0, max: 1" in (tmp_path / "my-root.yaml").read_text()
+
+
+def test_a_file_that_pythons_own_module_hides_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "math.py").write_text(SOURCE)
+    with pytest.raises(UserError, match=r"math\.py has the name of a module"):
+        look(tmp_path / "math.py", None)
+
+
 def test_an_experiment_is_written_around_it_and_nothing_over_anything(pump: Path) -> None:
     made = around("my-pump", look(pump, None), pump.parent)
     text = (pump.parent / "my-pump.yaml").read_text()
@@ -163,7 +183,9 @@ def test_an_experiment_is_written_around_it_and_nothing_over_anything(pump: Path
     [
         ('actions["valve"] - 0.1 * actions["drain"]', "1", "read no action by name"),
         ("self.n += 1", "self.n += 1 / 0", "raised at step 1 of episode 1: ZeroDivisionError"),
-        ("return self.see()", "return [1]", "a list was returned instead of a dict of states"),
+        ("self.n += 1", "self.n += one", "NameError: name 'one' is not defined (/"),
+        ("return self.see()", "return [1]", "reset() returned a list instead of a dict of states"),
+        ("n += 1\n        return", "n += 1\n       ", "step() returned None instead of a dict"),
         (
             "def reset(self, config)",
             "def __init__(self, size): ...\n    def reset(self, config)",

@@ -355,6 +355,59 @@ def test_baselines_and_lesson_are_checked_before_anything_runs() -> None:
         check_baselines(cartpole, make_env(cartpole.simulator))
 
 
+class Wrong:
+    """A baseline with the mistake that a subclass makes."""
+
+    def __init__(self, env: Any) -> None:
+        pass
+
+    def reset(self, seed: int, options: dict[str, Any]) -> None:
+        pass
+
+
+class Forgets(Wrong):
+    def act(self, observation: Any) -> Any:
+        observation[0] + 1
+
+
+class TwoNumbers(Wrong):
+    def act(self, observation: Any) -> Any:
+        return [0.0, 0.0]
+
+
+class NotANumber(Wrong):
+    def act(self, observation: Any) -> Any:
+        return [float("nan")]
+
+
+class Misspelt(Wrong):
+    def act(self, observation: Any) -> Any:
+        return [self.gain * observation[0]]  # type: ignore[attr-defined]
+
+
+class NoEnvironment:
+    def __init__(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("Forgets", r"act\(\) returned None"),
+        ("TwoNumbers", r"act\(\) returned 2 numbers instead of 1"),
+        ("NotANumber", "not finite"),
+        ("Misspelt", r"raised at the first observation.*gain.*test_evaluation\.py:\d+"),
+        ("NoEnvironment", r"cannot be created.*takes 1 positional argument"),
+    ],
+)
+def test_a_baselines_mistake_is_found_before_the_training(kind: str, said: str) -> None:
+    from drillyard.errors import ConfigError
+
+    env = make_env(experiment().simulator)
+    with pytest.raises(ConfigError, match=rf"baselines\[1\].*{said}"):
+        check_baselines(experiment(baselines=["hold", f"{__name__}:{kind}"]), env)
+
+
 def test_what_the_values_of_a_lesson_do_does_not_widen_the_interval() -> None:
     def episode(number: int, value: int, found: float) -> Episode:
         return Episode("agent", number, number, {"level": value}, found, 10, True, False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import runpy
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from drillyard.simulators.make import make_env, make_vec
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.system import step_marker
 from drillyard.system.clock import SYSTEM
+from drillyard.system.user_code import place
 from drillyard.worker.endings import of_exit
 from tests.helpers.patience import PATIENCE_S
 
@@ -164,3 +166,13 @@ def test_the_line_is_the_users_and_not_numpys() -> None:
         env.step(env.action_space.sample())
     (note,) = caught.value.__notes__
     assert re.search(r"step 1 .*, in \S*test_whereabouts\.py:\d+, in step$", note), note
+
+
+def test_the_line_is_that_of_the_experiments_own_file_not_of_the_runs_copy(tmp_path: Path) -> None:
+    copy = tmp_path / "scratch" / "code" / "code-bbb4aa404e466f63" / "plant" / "tanks.py"
+    copy.parent.mkdir(parents=True)
+    copy.write_text("def step():\n    raise ValueError('dry')\n")
+    step = runpy.run_path(str(copy))["step"]
+    with pytest.raises(ValueError, match="dry") as caught:
+        step()
+    assert place(caught.value) == "plant/tanks.py:2, in step"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 
 from drillyard.errors import UserError
 from drillyard.registry import load_object
+from drillyard.system.user_code import place
 from drillyard.system.watchdog import report_activity
 
 METHODS = ("reset", "step", "terminated", "truncated")
@@ -56,6 +58,7 @@ class Look:
         resets: Keys that ``reset`` read -> the simulator's default.
         ends: Whether an episode ended by itself.
         steps: Number of steps.
+        lowest: The lowest value that an action had; the highest was 1.
     """
 
     id: str
@@ -64,6 +67,7 @@ class Look:
     resets: dict[str, Any] = field(default_factory=dict)
     ends: bool = True
     steps: int = 0
+    lowest: float = -1.0
 
     def reward(self) -> str:
         """Guesses a reward: near a reference, or near the middle of the observed values."""
@@ -105,6 +109,11 @@ def look(file: Path, class_name: str | None) -> Look:
         UserError: There is no class or more than one, or the class cannot be used.
         PluginError: The file cannot be imported.
     """
+    if file.stem in sys.stdlib_module_names:
+        raise UserError(
+            f"{file.name} has the name of a module of Python's own, which is imported instead",
+            hint="rename the file",
+        )
     report_activity(f"importing {file.name}")
     kind = _class(file, class_name)
     try:
@@ -114,6 +123,37 @@ def look(file: Path, class_name: str | None) -> Look:
             f"{kind.__name__} cannot be created without arguments: {error}",
             hint="give them defaults; an experiment can change them with simulator.args",
         ) from error
+    try:
+        return _looked(file, kind, simulator, -1.0)
+    except _Raised:
+        pass  # a flow, for example, cannot be negative
+    try:
+        return _looked(file, kind, kind(), 0.0)
+    except _Raised as raised:
+        cause = raised.error
+        line = f" ({where})" if (where := place(cause)) else ""
+        raise UserError(
+            f"{kind.__name__} raised at {raised.where}: {type(cause).__name__}: {cause}{line}",
+            hint="fix that line; every action was a number from -1 to 1, then from 0 to 1: if it "
+            "needs others, write the experiment by hand, as `drillyard new simulator NAME` does",
+        ) from cause
+
+
+class _Raised(Exception):
+    """The simulator raised ``error`` at ``where``."""
+
+    def __init__(self, where: str, error: Exception) -> None:
+        super().__init__(where)
+        self.where, self.error = where, error
+
+
+def _looked(file: Path, kind: Any, simulator: Any, lowest: float) -> Look:
+    """What a simulator does under actions from ``lowest`` to 1.
+
+    Raises:
+        _Raised: It raised.
+        UserError: It returned something else than states by name.
+    """
     rng = np.random.default_rng(_SEED)
     more = {"rng": rng} if "rng" in inspect.signature(simulator.reset).parameters else {}
     observed: list[dict[str, float]] = []
@@ -125,15 +165,15 @@ def look(file: Path, class_name: str | None) -> Look:
         config, step = _Asked(float), 0
         try:
             report_activity(f"reset {episode + 1}")
-            states = _numbers(simulator.reset(config, **more))
+            states = _numbers("reset", simulator.reset(config, **more))
             resets |= config.names
             starts.append(len(observed))
             observed.append(states)
             for step in range(1, STEPS + 1):
                 report_activity(f"step {step} of episode {episode + 1}")
                 # One episode with zero actions, the others with random ones.
-                actions = _Asked(lambda: float(rng.uniform(-1.0, 1.0)) if episode else 0.0)  # noqa: B023
-                observed.append(_numbers(simulator.step(actions)))
+                actions = _Asked(lambda: float(rng.uniform(lowest, 1.0)) if episode else 0.0)  # noqa: B023
+                observed.append(_numbers("step", simulator.step(actions)))
                 acts |= actions.names
                 if simulator.terminated() or simulator.truncated():
                     ended = True
@@ -141,12 +181,8 @@ def look(file: Path, class_name: str | None) -> Look:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(
-                f"{kind.__name__} raised at {f'step {step}' if step else 'the reset'} of episode "
-                f"{episode + 1}: {type(error).__name__}: {error}",
-                hint="it was called with numbers from -1 to 1 for every action; if it needs other "
-                "actions, write the experiment by hand, as `drillyard new simulator NAME` does",
-            ) from error
+            where = f"step {step}" if step else "the reset"
+            raise _Raised(f"{where} of episode {episode + 1}", error) from error
     if not acts:
         raise UserError(
             f"{kind.__name__}.step read no action by name",
@@ -160,6 +196,7 @@ def look(file: Path, class_name: str | None) -> Look:
         resets,
         ended,
         len(observed) - len(starts),
+        lowest,
     )
 
 
@@ -198,11 +235,12 @@ def _gymnasium_class(module: ModuleType) -> str | None:
     return None
 
 
-def _numbers(states: Any) -> dict[str, float]:
+def _numbers(method: str, states: Any) -> dict[str, float]:
     if not isinstance(states, dict):
+        what = "None" if states is None else f"a {type(states).__name__}"
         raise UserError(
-            f"a {type(states).__name__} was returned instead of a dict of states",
-            hint='return a dict: {"level": 0.5}',
+            f"{method}() returned {what} instead of a dict of states",
+            hint=f'end {method}() with a return of all states by name: return {{"level": 0.5}}',
         )
     kept = {
         str(name): float(value)

@@ -114,7 +114,39 @@ def test_a_schedule_is_listed_paused_resumed_and_deleted_and_deploy_leaves_it_al
     assert after == before
     assert {row["schedule"]: row["adds"] for row in schedule()}["own"] == "seeds=1"
 
+    # A file that is broken, and fails each night, must not keep its schedule.
+    good = file.read_text()
+    file.write_text("name: own\nlearner: {algorithm: ppoo}\n")
+    assert schedule("mine.yaml", "--pause") == {
+        "slug": "own",
+        "what": "the schedule was paused before",
+    }
+    file.write_text(good)
+
     file.unlink()
     assert schedule("own", "--off")["what"] == "the schedule was deleted"
     assert schedule("own", "--off")["what"] == "there was no schedule"
     assert there(server).keys() == {"nightly", "theirs"}
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        (["0 25 * * *"], "Invalid cron string"),
+        (["every night"], "Invalid cron string"),
+        (["0 3 * * *", "--timezone", "Mars"], "Invalid timezone"),
+    ],
+)
+def test_times_that_cannot_be_read_are_refused_by_what_is_wrong(
+    times: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Not by what another type of schedule would need."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(MINE)
+    assert main(["schedule", "mine.yaml", "--cron", *times]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown and "Field required" not in shown

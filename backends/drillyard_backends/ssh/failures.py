@@ -52,11 +52,9 @@ def translated(error: BaseException, address: Address, config: SshConfig) -> Dri
     if isinstance(error, DrillyardError):
         return error
     if isinstance(error, asyncssh.PermissionDenied):
-        tried = f"the key {config.key_file}" if config.key_file else "none of your keys"
+        refused = f"the key {config.key_file}" if config.key_file else "any of your keys"
         return SignInRefused(
-            f"{address} refuses the login: {tried} is accepted ({error.reason or error})"
-            if config.key_file
-            else f"{address} refuses the login: it accepts {tried} ({error.reason or error})",
+            f"{address} refuses the login: it does not accept {refused} ({error.reason or error})",
             hint="try `ssh " + _ssh_arguments(address) + " true`; set backends.ssh.key_file or "
             "backends.ssh.user, or add your public key to ~/.ssh/authorized_keys there",
         )

@@ -72,8 +72,8 @@ def schedule(
     _one_of(file, asked)
     assert file is not None
     if cron is None:
-        slug = _name_of(file)
         with connected() as client:
+            slug = _name_of(file, schedules.listed(client))
             done = (
                 schedules.delete(client, slug)
                 if off
@@ -108,8 +108,12 @@ def _one_of(file: str | None, asked: list[str]) -> None:
     )
 
 
-def _name_of(file: str) -> str:
-    """The schedule of a file; for a file that is gone, the argument is the schedule's name."""
+def _name_of(file: str, rows: list[dict[str, object]]) -> str:
+    """The schedule of a file, also of a broken one: the server knows it. Else, of a name."""
+    path = str(Path(file).resolve())
+    known = [str(row["schedule"]) for row in rows if row["file"] == path]
+    if len(known) == 1:
+        return known[0]
     return _loaded(file)[1].name if Path(file).exists() else file
 
 
@@ -163,7 +167,15 @@ def _wanted(
         )
     except ValidationError as error:
         raise refused(
-            str(error.errors()[0]["msg"]),
+            # The messages about other types of schedules would only mislead.
+            next(
+                (
+                    str(e["msg"]).removeprefix("Value error, ")
+                    for e in error.errors()
+                    if "CronSchedule" in e["loc"]
+                ),
+                "no times that cron can read",
+            ),
             "--cron",
             f"{cron} ({timezone})",
             "five fields of cron, and a time zone",

@@ -189,7 +189,9 @@ def _backend(text: str) -> Iterator[Finding]:
 
     try:
         for found in open_backend(text).check():
-            subject = f"{text} {found.subject}" if found.subject != text else f"backend {text}"
+            named = found.subject.startswith(f"{text} ")
+            subject = found.subject if named else f"{text} {found.subject}"
+            subject = f"backend {text}" if found.subject == text else subject
             yield Finding(found.severity, subject, found.message, found.fix)
     except DrillyardError as error:
         yield Finding(Severity.ERROR, f"backend {text}", str(error), error.hint)

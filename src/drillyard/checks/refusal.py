@@ -32,7 +32,7 @@ def placed(finding: Finding, loaded: Loaded) -> Finding:
         return finding
     error = finding.error
     if error is None:
-        kind, _, more = finding.subject.partition(":")
+        kind, _, more = finding.subject.partition(": ")  # a host has a port after its colon
         field = {"simulator": "simulator.id", "rl": "learner.algorithm"}.get(kind, kind)
         field = "backend" if kind.startswith("backend ") else field
         value = _value(loaded, field)
@@ -48,7 +48,7 @@ def placed(finding: Finding, loaded: Loaded) -> Finding:
     if error.field == "backend" and error.file == "--set":
         # The value comes from the command line, perhaps from `--on`, and not from the file.
         error = ConfigError(
-            error.message, field=finding.subject.partition(":")[0], hint=error.hint
+            error.message, field=finding.subject.partition(": ")[0], hint=error.hint
         )
     if error.value is None and error.field is not None:
         error = error.but(value=_value(loaded, error.field))

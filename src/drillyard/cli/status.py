@@ -98,7 +98,11 @@ class Surroundings(TypedDict):
 
 def surroundings(mailbox: Mailbox) -> Surroundings:
     """Returns the driver, the workers, the study, and whether a stop was requested."""
-    drivers = [d for d in mailbox.drivers() if d.ended_at is None]
+    from drillyard.mailbox.driver_lock import process_alive
+
+    drivers = [
+        d for d in mailbox.drivers() if d.ended_at is None and process_alive(d) is not False
+    ]
     driver = drivers[-1] if drivers else None
     cancel = mailbox.cancelled()
     workers = mailbox.workers()

@@ -278,6 +278,11 @@ def test_one_setting_of_many_is_configured_or_refused_alone(cloudy) -> None:
     assert isinstance(refused, ConfigError) and "a size such as" in str(refused)
 
 
+def test_one_host_without_brackets_is_told_how_a_list_is_written(cloudy) -> None:
+    refused = invoke("configure", "ssh", "--set", "hosts=me@lab1").exception
+    assert isinstance(refused, ConfigError) and "--set 'hosts=[me@lab1]'" in str(refused.hint)
+
+
 def test_a_backend_that_is_not_ready_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not as a `--set` that nobody typed."""
     from drillyard.checks.refusal import placed

@@ -218,3 +218,13 @@ def test_a_fault_is_told_once(
     found = check(load(tmp_path / "exp.yaml"), store=str(tmp_path / "runs"))
     (told,) = [f.message for f in found if f.severity is not Severity.OK]
     assert said in told
+
+
+def test_a_finding_about_a_host_keeps_its_port_in_its_subject(tmp_path: Path) -> None:
+    from drillyard.checks.refusal import placed
+    from drillyard.findings import Finding, Severity
+
+    (tmp_path / "study.yaml").write_text(STUDY.format(chooser="random", trials=2, more=""))
+    loaded = load(tmp_path / "study.yaml")
+    found = placed(Finding(Severity.ERROR, "ssh me@lab:2222", "no such file", "look"), loaded)
+    assert found.subject == "ssh me@lab:2222" and "2222: no such" not in found.message

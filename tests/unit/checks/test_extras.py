@@ -95,3 +95,16 @@ def test_the_line_names_the_interpreter_where_pip_is_another_environments(
     pip.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     assert optional_packages.install("ssh") == "pip install 'drillyard[ssh]'"
+
+
+def test_a_host_is_named_once_by_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The subject of a backend's finding may already begin with the name of the backend."""
+    from drillyard.checks import doctor
+    from drillyard.findings import Finding, Severity
+
+    class Lab:
+        def check(self) -> list[Finding]:
+            return [Finding(Severity.OK, subject, "") for subject in ("ssh me@lab:2222", "disk")]
+
+    monkeypatch.setattr("drillyard.backend.open_backend", lambda _: Lab())
+    assert [f.subject for f in doctor._backend("ssh")] == ["ssh me@lab:2222", "ssh disk"]

@@ -46,6 +46,15 @@ def test_status_of_a_running_experiment(capsys: pytest.CaptureFixture[str], stor
     assert found["driver"]["pid"] == 1
 
 
+def test_status_names_no_driver_that_has_ended(
+    capsys: pytest.CaptureFixture[str], store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After ``kill -9`` this machine knows at once, whatever the age of the heartbeat."""
+    monkeypatch.setattr("drillyard.mailbox.driver_lock.process_alive", lambda _: False)
+    _, out, _ = run(capsys, store, "status", "half", "--json")
+    assert json.loads(out)["driver"] is None
+
+
 def test_status_says_why_and_how_to_mend(capsys: pytest.CaptureFixture[str], store: Path) -> None:
     _, out, _ = run(capsys, store, "status", "bad")
     assert "t0001-s1: the reward was NaN at step 1,204 of copy 3" in out

@@ -72,7 +72,9 @@ def validated(kind: str, name: str, text: str) -> Json:
         field=field,
         value=value,
         allowed=fields[name].description,
-        hint="type another value",
+        hint=f"a list is written in brackets: --set '{name}=[{text}]'"
+        if problems[-1].endswith("valid list") or problems[-1].endswith("valid tuple")
+        else "type another value",
     )
 
 

@@ -94,7 +94,7 @@ def _done(found: Contents, as_json: bool, *, deleted: bool) -> None:
         objects, size = len(found.objects), found.size
         print_json({"place": found.place, "objects": objects, "size": size, "deleted": deleted})
     elif deleted:
-        typer.echo(f"deleted {found.place}; what MLflow has of it stays")
+        typer.echo(f"deleted {found.place}; what its trackers have stays (MLflow, W&B, CSV)")
 
 
 def archive(

@@ -127,7 +127,7 @@ def _report(
         typer.echo(f"\n{name}: {verdict}. Nothing was created.")
         if warnings and not errors:
             typer.echo(
-                f"{warnings} warning{'s' * (warnings > 1)} above. The run will work; consider "
+                f"{warnings} warning{'s' * (warnings > 1)} above. The run can begin; consider "
                 f"fixing {'them' if warnings > 1 else 'it'}."
             )
     if errors:

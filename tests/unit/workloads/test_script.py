@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from drillyard.errors import ConfigError, RunFailed, Stopped, TimedOut
+from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Cause
 from drillyard.metrics.streams import read_stream
 from drillyard.system.processes import marked
-from drillyard.workloads.commands import MARK
+from drillyard.workloads.commands import RUN_MARK
+from drillyard.workloads.script import run_mark
 from tests.helpers.patience import until
 from tests.helpers.workload_bench import Bench, script
 
@@ -26,9 +28,9 @@ def say(text: str) -> list[str]:
     return [PY, "-c", f"print({text!r})"]
 
 
-def left() -> list[Any]:
-    """Living processes of scripts of this test."""
-    return list(marked(None, MARK))
+def left(bench: Bench) -> list[Any]:
+    """Living processes of scripts of this test; other tests have theirs."""
+    return list(marked(run_mark(bench.context(Phase.TRAIN)), RUN_MARK))
 
 
 # -- results --------------------------------------------------------------------------------------
@@ -278,7 +280,7 @@ def test_a_time_limit_ends_everything_that_was_started(tmp_path: Path, new: bool
     )
     with pytest.raises(TimedOut, match=r"not done after 1\.5 s"):
         bench.train()
-    assert (bench.work / "child").exists() and not left()
+    assert (bench.work / "child").exists() and not left(bench)
     assert (bench.work / "torn").exists()
 
 
@@ -293,7 +295,7 @@ def test_a_server_of_setup_lives_until_teardown(tmp_path: Path) -> None:
         files,
     )
     assert bench.metrics() == {"alive": 1.0}
-    assert not left()
+    assert not left(bench)
 
 
 @pytest.mark.heavy
@@ -310,7 +312,7 @@ def test_a_stop_ends_the_line_and_tears_down(tmp_path: Path) -> None:
     with pytest.raises(Stopped, match="enough"):
         bench.train()
     thread.join()
-    assert (bench.work / "torn").exists() and not left()
+    assert (bench.work / "torn").exists() and not left(bench)
 
 
 # -- telemetry, transfers, files ------------------------------------------------------------------

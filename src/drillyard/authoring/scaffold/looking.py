@@ -125,26 +125,34 @@ def look(file: Path, class_name: str | None) -> Look:
         ) from error
     try:
         return _looked(file, kind, simulator, -1.0)
-    except _Raised:
-        pass  # a flow, for example, cannot be negative
+    except _Raised as raised:
+        if not raised.acted:
+            raise _told(kind, raised, "every action was 0") from raised.error
+    # A flow, for example, cannot be negative.
     try:
         return _looked(file, kind, kind(), 0.0)
     except _Raised as raised:
-        cause = raised.error
-        line = f" ({where})" if (where := place(cause)) else ""
-        raise UserError(
-            f"{kind.__name__} raised at {raised.where}: {type(cause).__name__}: {cause}{line}",
-            hint="fix that line; every action was a number from -1 to 1, then from 0 to 1: if it "
-            "needs others, write the experiment by hand, as `drillyard new simulator NAME` does",
-        ) from cause
+        raise _told(
+            kind, raised, "every action was from -1 to 1, then from 0 to 1"
+        ) from raised.error
 
 
 class _Raised(Exception):
-    """The simulator raised ``error`` at ``where``."""
+    """The simulator raised ``error`` at ``where``, after actions that were not 0 if ``acted``."""
 
-    def __init__(self, where: str, error: Exception) -> None:
+    def __init__(self, where: str, error: Exception, *, acted: bool) -> None:
         super().__init__(where)
-        self.where, self.error = where, error
+        self.where, self.error, self.acted = where, error, acted
+
+
+def _told(kind: Any, raised: _Raised, actions: str) -> UserError:
+    cause = raised.error
+    line = f" ({where})" if (where := place(cause)) else ""
+    return UserError(
+        f"{kind.__name__} raised at {raised.where}: {type(cause).__name__}: {cause}{line}",
+        hint=f"fix that line; {actions}: if it needs others, write the experiment by hand, as "
+        "`drillyard new simulator NAME` does",
+    )
 
 
 def _looked(file: Path, kind: Any, simulator: Any, lowest: float) -> Look:
@@ -182,7 +190,8 @@ def _looked(file: Path, kind: Any, simulator: Any, lowest: float) -> Look:
             raise
         except Exception as error:
             where = f"step {step}" if step else "the reset"
-            raise _Raised(f"{where} of episode {episode + 1}", error) from error
+            spot = f"{where} of episode {episode + 1}"
+            raise _Raised(spot, error, acted=bool(episode and acts)) from error
     if not acts:
         raise UserError(
             f"{kind.__name__}.step read no action by name",

@@ -61,9 +61,12 @@ def run_short(request: Request, short: Short, *, as_json: bool) -> None:
     """
 
     def load() -> Loaded:
+        known = short.is_written()
         with short.written() as path:
             loaded = checked(request)
-        typer.echo(f"wrote {path.absolute()}, and runs it", err=as_json)
+        file = path.absolute()
+        said = f"runs {file}, which it wrote before" if known else f"wrote {file}, and runs it"
+        typer.echo(said, err=as_json)
         return loaded
 
     _run(load, request, as_json=as_json)

@@ -37,6 +37,8 @@ def test_a_report_without_a_file_and_the_same_command_again(tmp_path: Path) -> N
     for again in (words, ["run", file.name]):
         repeated = drillyard(tmp_path, *again)
         assert "nothing to do" in repeated.stderr, repeated.stderr
+        assert f"wrote {file}" not in repeated.stdout
+        assert (again is words) == (f"runs {file}, which it wrote before" in repeated.stdout)
     # One document on stdout, for programs.
     answer = drillyard(tmp_path, *words, "--json")
     assert json.loads(answer.stdout) and "wrote" in answer.stderr

@@ -74,6 +74,11 @@ class Short:
             ]
         )
 
+    def is_written(self) -> bool:
+        """Whether the current folder has the file already, with this text."""
+        path = Path(self.file)
+        return path.is_file() and path.read_bytes() == self.text.encode()
+
     @contextmanager
     def written(self) -> Iterator[Path]:
         """Writes the file into the current folder; takes it back if the user's input is refused.

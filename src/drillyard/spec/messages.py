@@ -224,6 +224,8 @@ def _hint(path: KeyPath, value: Json, raw: str | None) -> str | None:
         count = isinstance(value, int) and not isinstance(value, bool) and value > 1
         option = f"; `drillyard run FILE --seeds {value}` means 1 to {value}" if count else ""
         return f"for example `seeds: [1, 2, 3]`{option}"
+    if path and path[-1] == "steps" and isinstance(value, str):
+        return "write 50_000 or 50k"
     if kinds & {"integer", "number"} and isinstance(value, str):
         example = "1.0e-3" if "number" in kinds else "1000"
         return f"write a number without quotes, for example {example}"

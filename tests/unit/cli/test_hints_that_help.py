@@ -34,8 +34,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             2,
             ["x.yaml:3", "null as a key"],
         ),
+        (BASE + "train: {steps: lots}\n", "check x.yaml", 2, ["x.yaml:5", "50k"]),
+        (BASE + "train: {steps: 4 k}\n", "check x.yaml", 2, ["x.yaml:5", "50k"]),
     ],
-    ids=["simulator", "tracker", "bench", "lesson"],
+    ids=["simulator", "tracker", "bench", "lesson", "steps", "steps with a space"],
 )
 def test_a_mistake_leads_to_its_fix(
     text: str, command: str, code: int, words: list[str], capsys: pytest.CaptureFixture[str]

@@ -53,17 +53,21 @@ def time_left(
     return max(ends)
 
 
-def runs_to_come(study: StudySpec | None, seeds: int, state: StudyState | None) -> int:
+def runs_to_come(
+    study: StudySpec | None, seeds: int, state: StudyState | None, posted: int = 0
+) -> int:
     """Number of runs of trials that a study has not chosen yet, if it goes on to its last one.
 
     Args:
         study: The study; None for a plain experiment.
         seeds: Number of seeds of a trial.
         state: The progress of the study; None before its first trial.
+        posted: Number of trials that have runs. The state is written after them, so it may be
+            behind.
     """
     if study is None or state is None or state.phase == "over" or state.stopped:
         return 0
     budget = state.budgets.get("trials")
-    trials = max(0, int(budget["limit"] - budget["used"])) if budget else 0
+    trials = max(0, int(budget["limit"] - max(budget["used"], posted))) if budget else 0
     again = study.confirmations(seeds) if state.confirmed is None else 0
     return trials * seeds + again

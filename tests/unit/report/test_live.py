@@ -13,8 +13,9 @@ import pytest
 
 from drillyard.errors import ConfigError, StoreUnavailable
 from drillyard.mailbox import Mailbox
+from drillyard.mailbox.mailbox import run_id, ticket_id
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Board, Ending, Phase
+from drillyard.mailbox.records import Board, Ending, Phase, TicketRecord
 from drillyard.mailbox.stage_records import STATE, StagesState, StageState
 from drillyard.mailbox.status import Cause, Status
 from drillyard.metrics.streams import StreamWriter
@@ -208,12 +209,30 @@ def test_the_time_that_is_left() -> None:
     assert time_left([board(0, None), board(3, None, Phase.EVALUATE)], 1, [30.0]) == 30.0
 
 
+def test_a_trial_that_the_state_does_not_count_yet_is_not_counted_twice(tmp_path: Path) -> None:
+    box = write_search(tmp_path, 12)
+    state = box.study_state()
+    assert state is not None
+    behind = {"phase": "search", "budgets": {"trials": {"used": 11.0, "limit": 12.0}}}
+    box.write_study_state(state.model_copy(update=behind))
+    for trial in range(1, 13):
+        run = run_id(trial, 1)
+        ticket = ticket_id(run, Phase.TRAIN)
+        box.post(
+            TicketRecord(ticket=ticket, run=run, phase=Phase.TRAIN, order=trial, posted_at=0.0)
+        )
+    assert LiveReader(box).read().to_come == 0
+
+
 def test_runs_that_a_study_has_not_chosen_yet() -> None:
     from drillyard.mailbox.records import StudyState
 
     study = StudySpec.model_validate({"chooser": "tpe", "trials": 10, "confirm": 2})
     state = StudyState(chosen=4, budgets={"trials": {"used": 4.0, "limit": 10.0}})
     assert runs_to_come(study, 3, state) == 6 * 3 + 2
+    # The state is written after the runs of a trial are posted: no trial is counted twice.
+    assert runs_to_come(study, 3, state, posted=5) == 5 * 3 + 2
+    assert runs_to_come(study, 3, state, posted=11) == 2
     assert runs_to_come(study, 3, state.model_copy(update={"stopped": "enough"})) == 0
     assert runs_to_come(None, 3, None) == 0
 

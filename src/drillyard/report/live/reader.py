@@ -109,7 +109,7 @@ class LiveReader:
             stages = StagesResults(record.name, box.store.url, tuple(stage_states(box)), {})
             ended = bool(stages.stages) and all(s.ended for s in stages.stages)
         at_work = [r for r in runs if r.status is Status.RUNNING]
-        to_come = self._to_come(record, state)
+        to_come = self._to_come(record, state, len({r.trial for r in runs}))
         cancel = box.cancelled()
         return Live(
             record=record,
@@ -255,14 +255,14 @@ class LiveReader:
         return time_left(boards, waiting, known)
 
     @staticmethod
-    def _to_come(record: ExperimentRecord, state: StudyState | None) -> int:
+    def _to_come(record: ExperimentRecord, state: StudyState | None, posted: int) -> int:
         if state is None:
             return 0
         try:
             study = StudySpec.model_validate(record.spec["study"])
         except ValidationError:  # of an older version
             return 0
-        return runs_to_come(study, len(as_list(record.spec.get("seeds"))) or 1, state)
+        return runs_to_come(study, len(as_list(record.spec.get("seeds"))) or 1, state, posted)
 
     # -- machines -----------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 API_PATIENCE_S = 5.0
 DRIVER_PATIENCE_S = 60.0
-DRAW_EVERY_S = 0.25
 
 
 def run_file(request: Request, *, as_json: bool) -> None:
@@ -214,32 +212,21 @@ def _run(load: Callable[[], Loaded], request: Request, *, as_json: bool) -> None
 def _drive(driver: Driver, request: Request, display: Display, live: str | None) -> Outcome:
     """Drives in a thread, so that this one can draw and receive Ctrl-C."""
     from drillyard.driver.six_phases import drive
-    from drillyard_flows.interrupts import Interrupts
+    from drillyard_flows.drawing import in_thread
     from drillyard_flows.looks import Looks
     from drillyard_flows.stage import PrefectStage
 
     stage = PrefectStage(request, say=display.say, live=live) if request.prefect else None
-    ended: list[Outcome | BaseException] = []
-
-    def driving() -> None:
-        try:
-            ended.append(drive(driver, stage=stage, say=display.say))
-        except BaseException as error:
-            ended.append(error)
-
-    leave = stage.leave if stage is not None else lambda: None
-    look = Looks(driver)
-    with Interrupts(driver, display.say, leave):
-        thread = threading.Thread(target=driving, name="drillyard-session", daemon=True)
-        thread.start()
-        while thread.is_alive():
-            display.update(look())
-            thread.join(DRAW_EVERY_S)
-        display.update(look())
-    (outcome,) = ended
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
+    ended = in_thread(
+        lambda: drive(driver, stage=stage, say=display.say),
+        driver,
+        display,
+        Looks(driver),
+        stage.leave if stage is not None else lambda: None,
+    )
+    if isinstance(ended, BaseException):
+        raise ended
+    return ended
 
 
 def _require_api(*, offline_ok: bool) -> None:

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from drillyard.driver.driver import Driver
     from drillyard.spec.load import Loaded
 
-DRAW_EVERY_S = 0.25
-
 
 class OneServer:
     """The server of Prefect that all stages of a command use."""
@@ -148,31 +146,20 @@ def _drive(
     stages: Stages, request: Request, graph: Graph | None, server: OneServer, display: Display
 ) -> Outcome:
     """Drives in a thread, so that this one can draw and receive Ctrl-C."""
-    from drillyard_flows.interrupts import Interrupts
+    from drillyard_flows.drawing import in_thread
     from drillyard_flows.stage import PrefectStage
 
-    ended: list[Outcome | BaseException] = []
     shown = None
     if graph is not None:
         shown = PrefectStage(request, acquire=server.get, release=server.release, say=display.say)
         shown.begin_graph(stages, graph)
-
-    def driving() -> None:
-        try:
-            ended.append(stages.run())
-        except BaseException as error:
-            ended.append(error)
-
-    leave = shown.leave if shown is not None else lambda: None
-    look = StageLooks(stages)
-    with Interrupts(stages, display.say, leave):
-        thread = threading.Thread(target=driving, name="drillyard-stages", daemon=True)
-        thread.start()
-        while thread.is_alive():
-            display.update(look())
-            thread.join(DRAW_EVERY_S)
-        display.update(look())
-    (outcome,) = ended
+    outcome = in_thread(
+        stages.run,
+        stages,
+        display,
+        StageLooks(stages),
+        shown.leave if shown is not None else lambda: None,
+    )
     if graph is not None:
         graph.close()
     if shown is not None:

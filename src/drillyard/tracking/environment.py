@@ -12,7 +12,11 @@ REQUEST_TIMEOUT_S = 5
 """Default time-out of one answer."""
 
 
-_OF_ONE_RUN = (
+_OF_ANOTHER = (
+    # W&B's client writes the address of its service here, and joins the service that it finds
+    # here (wandb 0.29.0, sdk/lib/service/service_token.py). The service of a parent still holds
+    # the run of a mirror that was killed, and answers that its ID is in use.
+    "WANDB_SERVICE",
     "MLFLOW_RUN_ID",
     "MLFLOW_EXPERIMENT_ID",
     "WANDB_RUN_ID",
@@ -50,9 +54,9 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of a mirroring process, made from its parent's.
 
     A run id that the user exported is left out: it names one of their own runs, and the client
-    would write ours into it.
+    would write ours into it. So is the service of W&B's client that a parent has started.
     """
-    kept = {k: v for k, v in environ.items() if k not in _OF_ONE_RUN}
+    kept = {k: v for k, v in environ.items() if k not in _OF_ANOTHER}
     quiet = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
     return {**quiet, **kept, **settings(), "OMP_NUM_THREADS": "1"}
 

@@ -161,7 +161,7 @@ def _staged(loaded: Loaded, request: Request) -> FlowResult:
 
 
 class _ThisFlow:
-    """The stage of a session that this flow run drives."""
+    """The view of a session that this flow run drives."""
 
     def __init__(self) -> None:
         self.bodies: Bodies | None = None
@@ -193,7 +193,7 @@ def _alone(driver: Driver) -> FlowResult:
     If Prefect's API becomes unavailable, the session still continues to its end.
     """
     log = get_run_logger()
-    stage, hurry = _ThisFlow(), threading.Event()
+    view, hurry = _ThisFlow(), threading.Event()
     ended: list[Outcome] = []
     context = contextvars.copy_context()  # Prefect's settings live there
     thread = threading.Thread(
@@ -201,7 +201,7 @@ def _alone(driver: Driver) -> FlowResult:
             context.run(
                 drive,
                 driver,
-                stage=stage,
+                view=view,
                 say=log.info,
                 hurry=hurry,
                 mirror_patience_s=MIRROR_PATIENCE_S,
@@ -211,16 +211,16 @@ def _alone(driver: Driver) -> FlowResult:
     )
     thread.start()
     try:
-        while not stage.begun.wait(0.2):
+        while not view.begun.wait(0.2):
             if not thread.is_alive():
                 raise Bug("the session ended before it began")
-        assert stage.bodies is not None
+        assert view.bodies is not None
         try:
-            present(driver, stage.bodies)
+            present(driver, view.bodies)
         except Exception as error:
             log.warning("continuing without Prefect's pages; results are not affected (%s)", error)
-        stage.presenting = False
-        result = _result(driver, stage.bodies.outcome.result())
+        view.presenting = False
+        result = _result(driver, view.bodies.outcome.result())
         thread.join()
         return result
     except Exception:
@@ -228,7 +228,7 @@ def _alone(driver: Driver) -> FlowResult:
         raise
     except BaseException:
         # The process must stop (SIGTERM, or cancelled in the UI): write checkpoints, tear down.
-        stage.presenting = False
+        view.presenting = False
         hurry.set()
         try:
             driver.stop("the flow was cancelled")

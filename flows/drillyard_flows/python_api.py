@@ -10,20 +10,20 @@ import atexit
 import logging
 import threading
 
-from drillyard.driver.stage import Stage
+from drillyard.driver.view import View
 from drillyard.errors import ControlPlaneError
 from drillyard.spec.load import Loaded
 from drillyard_flows import server as prefect_server
+from drillyard_flows.prefect_view import PrefectView, still_answers
 from drillyard_flows.request import Request
-from drillyard_flows.stage import PrefectStage, still_answers
 
 log = logging.getLogger("drillyard")
 _lock = threading.Lock()
 _server: prefect_server.Server | None = None
 
 
-def stage_of(loaded: Loaded) -> Stage:
-    """Returns the stage of one call of ``drillyard.run``.
+def view_of(loaded: Loaded) -> View:
+    """Returns the view of one call of ``drillyard.run``.
 
     Args:
         loaded: The experiment, whose parameters Prefect's UI shows.
@@ -36,7 +36,7 @@ def stage_of(loaded: Loaded) -> Stage:
         values=given.values,
         tunables=given.tunables,
     )
-    return PrefectStage(request, acquire=_signed_in, release=lambda server: None, say=log.info)
+    return PrefectView(request, acquire=_signed_in, release=lambda server: None, say=log.info)
 
 
 def _signed_in() -> prefect_server.Server:

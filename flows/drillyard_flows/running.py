@@ -214,15 +214,15 @@ def _drive(driver: Driver, request: Request, display: Display, live: str | None)
     from drillyard.driver.six_phases import drive
     from drillyard_flows.drawing import in_thread
     from drillyard_flows.looks import Looks
-    from drillyard_flows.stage import PrefectStage
+    from drillyard_flows.prefect_view import PrefectView
 
-    stage = PrefectStage(request, say=display.say, live=live) if request.prefect else None
+    view = PrefectView(request, say=display.say, live=live) if request.prefect else None
     ended = in_thread(
-        lambda: drive(driver, stage=stage, say=display.say),
+        lambda: drive(driver, view=view, say=display.say),
         driver,
         display,
         Looks(driver),
-        stage.leave if stage is not None else lambda: None,
+        view.leave if view is not None else lambda: None,
     )
     if isinstance(ended, BaseException):
         raise ended

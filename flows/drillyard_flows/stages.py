@@ -121,15 +121,15 @@ def stages_of_request(
 
     def drive_stage(driver: Driver, name: str) -> Outcome:
         from drillyard.driver.six_phases import drive
-        from drillyard_flows.stage import PrefectStage
+        from drillyard_flows.prefect_view import PrefectView
 
         def told(text: str) -> None:
             say(f"{name}: {text}")
 
         shown = None
         if request.prefect:
-            shown = PrefectStage(request, acquire=server.get, release=_keep, say=told)
-        return drive(driver, stage=shown, say=told)
+            shown = PrefectView(request, acquire=server.get, release=_keep, say=told)
+        return drive(driver, view=shown, say=told)
 
     return Stages(
         loaded,
@@ -147,11 +147,11 @@ def _drive(
 ) -> Outcome:
     """Drives in a thread, so that this one can draw and receive Ctrl-C."""
     from drillyard_flows.drawing import in_thread
-    from drillyard_flows.stage import PrefectStage
+    from drillyard_flows.prefect_view import PrefectView
 
     shown = None
     if graph is not None:
-        shown = PrefectStage(request, acquire=server.get, release=server.release, say=display.say)
+        shown = PrefectView(request, acquire=server.get, release=server.release, say=display.say)
         shown.begin_graph(stages, graph)
     outcome = in_thread(
         stages.run,

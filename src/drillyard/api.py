@@ -28,7 +28,7 @@ from drillyard.system.proxies import spare_loopback
 if TYPE_CHECKING:
     from drillyard.driver.driver import Driver
     from drillyard.driver.outcome import Outcome
-    from drillyard.driver.stage import Stage
+    from drillyard.driver.view import View
     from drillyard.mailbox import Mailbox
     from drillyard.report.comparison import Comparison
     from drillyard.report.interactive import Results
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from drillyard.spec.load import Loaded
 
 POLL_S = 0.25
-MakeStage = Callable[["Loaded"], "Stage"]
+MakeView = Callable[["Loaded"], "View"]
 """Type of an entry point of the group ``drillyard.flows``."""
 __all__ = ["Callback", "Feed", "Point", "StopRun", "compare", "load", "results_of", "run"]
 P = ParamSpec("P")
@@ -159,14 +159,14 @@ def run(
     from drillyard.spec.stages import is_staged
 
     spare_loopback()
-    make_stage = _stage_of(flow)
+    make_view = _view_of(flow)
     loaded = _loaded(what, folder)
     spec = loaded.spec
     url = store_url(None if store is None else str(store), spec)
     refuse(check(loaded, store=url, offline_ok=True))
     if is_staged(spec):
         return _run_stages(
-            loaded, url, make_stage, callbacks, allow_change, report=report, say=say or _log
+            loaded, url, make_view, callbacks, allow_change, report=report, say=say or _log
         )
     backend = open_backend(spec.backend, given(spec))
     mailbox = Mailbox(open_store(url), spec.name)
@@ -178,8 +178,8 @@ def run(
         say = line.say
     todo = driver.open()
     if todo:
-        stage = make_stage(loaded) if make_stage is not None else None
-        _drive(driver, feed, stage, say or _log, report=report, line=line)
+        view = make_view(loaded) if make_view is not None else None
+        _drive(driver, feed, view, say or _log, report=report, line=line)
     else:
         feed.poll()
     return _results(mailbox, report and not todo, say)
@@ -231,8 +231,8 @@ def compare(
     return comparison.compare(places, None if store is None else str(store), measure)
 
 
-def _stage_of(flow: bool | None) -> MakeStage | None:
-    """The stage that shows a session; None: it is not shown.
+def _view_of(flow: bool | None) -> MakeView | None:
+    """The view that shows a session; None: it is not shown.
 
     Raises:
         PluginError: Prefect is requested and not installed, or does not import.
@@ -251,7 +251,7 @@ def _stage_of(flow: bool | None) -> MakeStage | None:
         )
     if not installed or flow is False:
         return None
-    make: MakeStage = load("flows", known[0])
+    make: MakeView = load("flows", known[0])
     return make
 
 
@@ -286,7 +286,7 @@ def _results(mailbox: Mailbox, report: bool, say: Callable[[str], None] | None) 
 def _run_stages(
     loaded: Loaded,
     url: str,
-    make_stage: MakeStage | None,
+    make_view: MakeView | None,
     callbacks: Callback | Sequence[Callback],
     allow_change: bool,
     *,
@@ -318,8 +318,8 @@ def _run_stages(
         return Driver(stage, box, backend, on_line=say, allow_change=allow_change)
 
     def drive_stage(driver: Driver, name: str) -> Outcome:
-        shown = make_stage(driver.loaded) if make_stage is not None else None
-        return drive(driver, stage=shown, say=say, report=report)
+        shown = make_view(driver.loaded) if make_view is not None else None
+        return drive(driver, view=shown, say=say, report=report)
 
     mailbox = Mailbox(store, loaded.spec.name)
     stages = Stages(loaded, mailbox, open_driver, drive_stage, say=say, allow_change=allow_change)
@@ -353,7 +353,7 @@ def _log(text: str) -> None:
 def _drive(
     driver: Driver,
     feed: Feed,
-    stage: Stage | None,
+    view: View | None,
     say: Callable[[str], None],
     *,
     report: bool,
@@ -371,7 +371,7 @@ def _drive(
 
     def driving() -> None:
         try:
-            ended.set_result(drive(driver, stage=stage, say=say, report=report))
+            ended.set_result(drive(driver, view=view, say=say, report=report))
         except BaseException as error:
             ended.set_exception(error)
 

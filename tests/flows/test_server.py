@@ -17,11 +17,10 @@ import pytest
 
 from drillyard.driver.outcome import Kind, Outcome
 from drillyard.system.processes import ProcessId
-from drillyard_flows import settings
-from drillyard_flows import stage as stages
+from drillyard_flows import prefect_view, settings
+from drillyard_flows.prefect_view import PrefectView
 from drillyard_flows.request import Request
 from drillyard_flows.server import Server
-from drillyard_flows.stage import PrefectStage
 from tests.flows.conftest import Api, Bench
 from tests.helpers.patience import PATIENCE_S, until
 
@@ -125,17 +124,17 @@ def test_the_api_is_found_as_prefect_would_find_it(
 
 def test_a_server_that_is_still_starting_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short experiment on a busy machine is over before its server is up."""
-    monkeypatch.setattr(stages, "SILENT_S", 0.0)
-    monkeypatch.setattr(stages, "FOREIGN_ANSWER_S", 0.1)
+    monkeypatch.setattr(prefect_view, "SILENT_S", 0.0)
+    monkeypatch.setattr(prefect_view, "FOREIGN_ANSWER_S", 0.1)
     told: list[str] = []
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as deaf:  # accepts, and says nothing
         address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
-        stage = PrefectStage(Request("x"), release=lambda server: None, say=told.append)
-        stage._server = Server(f"{address}/api", address, ours=False)
-        stage._thread = threading.Thread(target=over.wait)
-        stage._thread.start()
-        ending = threading.Thread(target=stage.end, args=(Outcome(Kind.SUCCEEDED),))
+        view = PrefectView(Request("x"), release=lambda server: None, say=told.append)
+        view._server = Server(f"{address}/api", address, ours=False)
+        view._thread = threading.Thread(target=over.wait)
+        view._thread.start()
+        ending = threading.Thread(target=view.end, args=(Outcome(Kind.SUCCEEDED),))
         ending.start()
         ending.join(1.0)
         assert ending.is_alive(), "a server that has yet to answer is waited for"
@@ -144,10 +143,10 @@ def test_a_server_that_is_still_starting_is_not_given_up(monkeypatch: pytest.Mon
         assert told == []
 
         over.clear()
-        stage._server = Server(f"{address}/api", address, ours=False)
-        stage._thread = threading.Thread(target=over.wait)
-        stage._thread.start()
-        stage._answered.set()
-        stage.end(Outcome(Kind.SUCCEEDED))
+        view._server = Server(f"{address}/api", address, ours=False)
+        view._thread = threading.Thread(target=over.wait)
+        view._thread.start()
+        view._answered.set()
+        view.end(Outcome(Kind.SUCCEEDED))
         assert "does not answer" in told[0]
         over.set()

@@ -1,7 +1,7 @@
 """The phases of a session, for what shows them. The session does the work of each phase once.
 
-A stage (such as Prefect) joins the body of a phase that it shows. That reports to the session that
-the phase is shown, and waits for its end. A session waits for a stage only for a limited time.
+A view (such as Prefect) joins the body of a phase that it shows. That reports to the session that
+the phase is shown, and waits for its end. A session waits for a view only for a limited time.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Bodies:
         self._news = threading.Condition()
 
     def offer(self, body: Body) -> None:
-        """Add a body for the stage."""
+        """Add a body for the view."""
         with self._news:
             self._offered.append(body)
             self._news.notify_all()

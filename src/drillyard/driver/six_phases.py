@@ -17,8 +17,8 @@ from drillyard.driver.bodies import Bodies, Body, ReadyWorkers, Result
 from drillyard.driver.driver import Driver
 from drillyard.driver.outcome import Kind, Outcome, outcome_of
 from drillyard.driver.setup import Setup
-from drillyard.driver.stage import NoStage, Stage
 from drillyard.driver.teardown import Teardown
+from drillyard.driver.view import NoView, View
 from drillyard.driver.work import Work
 from drillyard.errors import (
     Bug,
@@ -55,7 +55,7 @@ class Session:
         driver: Open, with tickets to do.
         bodies: Gets every phase when it begins.
         settle: Where results are verified.
-        showing: Whether a stage may still join an offered phase.
+        showing: Whether a view may still join an offered phase.
         on_all_ended: Called once when every ticket has ended, before the teardown.
         hurry: Set when this process must end soon, so that it does not wait for running tickets.
     """
@@ -221,7 +221,7 @@ class Session:
 def drive(
     driver: Driver,
     *,
-    stage: Stage | None = None,
+    view: View | None = None,
     say: Callable[[str], None] = log.info,
     hurry: threading.Event | None = None,
     report: bool = True,
@@ -231,7 +231,7 @@ def drive(
 
     Args:
         driver: Open, with tickets to do.
-        stage: Shows the phases; None: they are not shown.
+        view: Shows the phases; None: they are not shown.
         say: Gets sentences for the user.
         hurry: Set when this process must end soon, so that it does not wait for running tickets.
         report: Build the report.
@@ -240,11 +240,11 @@ def drive(
     Returns:
         How it ended. It raises no errors of the experiment, its machines or Prefect.
     """
-    stage = stage or NoStage()
+    view = view or NoView()
     mirror = Mirrors(driver.mailbox, behind.targets(driver.mailbox), on_warning=say)
     bodies = Bodies()
     try:
-        error = _phases(driver, stage, bodies, mirror, hurry)
+        error = _phases(driver, view, bodies, mirror, hurry)
         outcome = outcome_of(driver, error, _report(driver, say) if report else None)
     except BaseException as broken:
         bodies.outcome.set_exception(broken)
@@ -260,22 +260,22 @@ def drive(
         for sent in mirror.finish(mirror_patience_s):
             if sent.registered:
                 say(sent.registered)
-    stage.end(outcome)
+    view.end(outcome)
     return outcome
 
 
 def _phases(
-    driver: Driver, stage: Stage, bodies: Bodies, mirror: Mirrors, hurry: threading.Event | None
+    driver: Driver, view: View, bodies: Bodies, mirror: Mirrors, hurry: threading.Event | None
 ) -> DrillyardError | None:
     """Take the session through its phases; returns the error outside the runs."""
     with ThreadPoolExecutor(8, "drillyard-settle") as settle:
         session = Session(
-            driver, bodies, settle, showing=stage.showing, on_all_ended=mirror.ask, hurry=hurry
+            driver, bodies, settle, showing=view.showing, on_all_ended=mirror.ask, hurry=hurry
         )
         try:
             mirror.start()
-            stage.begin(driver, bodies)
-            with stage.slots(driver):
+            view.begin(driver, bodies)
+            with view.slots(driver):
                 while (pause_s := session.step(driver.clock.monotonic())) is not None:
                     driver.clock.wait(session.wake, pause_s)
                     session.wake.clear()

@@ -1,63 +1,79 @@
-"""Where a session is shown while it runs: Prefect's pages, or nowhere."""
+"""One stage of a composite while it is driven."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Protocol
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from drillyard.errors import ControlPlaneError
+from drillyard.documents.json_types import Json
+from drillyard.driver.driver import Driver
+from drillyard.driver.outcome import Outcome
+from drillyard.leases.ledger import Ledger
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.mailbox import run_id
+from drillyard.mailbox.stage_records import Serving, StageState
+from drillyard.spec.load import Loaded
 
-if TYPE_CHECKING:
-    from drillyard.driver.bodies import Bodies
-    from drillyard.driver.driver import Driver
-    from drillyard.driver.outcome import Outcome
 
+@dataclass
+class Stage:
+    """One stage while it is driven."""
 
-class Stage(Protocol):
-    """Shows the phases of one session. Its failures do not change the outcome."""
+    name: str
+    loaded: Loaded
+    mailbox: Mailbox
+    above: tuple[str, ...]
+    state: StageState
+    driver: Driver | None = None
+    thread: threading.Thread | None = None
+    ended: list[Outcome] = field(default_factory=list)
+    outcome: Outcome | None = None
+    released: bool = False
+    failed_service: str | None = None
+    """A service that ended while this stage used it."""
+    address: Serving | None = None
 
-    def begin(self, driver: Driver, bodies: Bodies) -> None:
-        """Start to show the phases in the background; returns at once."""
+    @property
+    def serves(self) -> bool:
+        """Whether it is a service."""
+        return self.loaded.spec.workload == "service"
 
-    def showing(self) -> bool:
-        """Whether a body that is offered now may still be joined by the stage."""
+    @property
+    def run(self) -> str:
+        """The newest run of a service."""
+        return run_id(1, self.loaded.spec.seeds[-1])
 
-    def slots(self, driver: Driver) -> AbstractContextManager[None]:
-        """Wait for a slot of ``resources.limit``, and hold it while the block runs.
+    def set(self, now: float, status: str, message: str) -> None:
+        """Sets the state that is shown.
 
-        Without a limit, it neither waits nor holds anything.
-
-        Raises:
-            ControlPlaneError: The service that counts the limit cannot be reached.
-            ConfigError: The limit does not exist, or it is too small.
-            Stopped: The experiment was asked to stop meanwhile.
+        Args:
+            now: Seconds since 1970.
+            status: The new state.
+            message: Why.
         """
+        update: Mapping[str, Json] = {"status": status, "message": message}
+        state = self.state.model_copy(update={**update})
+        if status == "running":
+            state = state.model_copy(update={"began_at": now})
+        elif state.ended:
+            state = state.model_copy(update={"ended_at": now})
+        self.state = state
 
-    def end(self, outcome: Outcome) -> None:
-        """Wait for a limited time until everything is shown."""
+    def how(self) -> str:
+        """How it ended, for a sentence."""
+        words = {
+            "failed": "did not succeed",
+            "skipped": "was not started",
+            "stopped": "was stopped",
+            "undecided": "is not decided",
+        }
+        return words.get(self.state.status, "has ended")
 
+    def leases(self) -> bool:
+        """Whether a lease of an earlier driver is not confirmed to be gone."""
+        return any(entry.open for entry in Ledger(self.mailbox).entries())
 
-class NoStage:
-    """Shows nothing."""
-
-    def begin(self, driver: Driver, bodies: Bodies) -> None:
-        """Show nothing."""
-
-    def showing(self) -> bool:
-        """Always False."""
-        return False
-
-    @contextmanager
-    def slots(self, driver: Driver) -> Iterator[None]:
-        """Refuse a limit, which only Prefect can count."""
-        limit = driver.spec.resources.limit
-        if limit is not None:
-            raise ControlPlaneError(
-                f"the limit {limit!r} needs Prefect, and this run does not use Prefect",
-                hint="run it through Prefect, or without resources.limit",
-            )
-        yield
-
-    def end(self, outcome: Outcome) -> None:
-        """Returns at once."""
+    def holds(self, path: str) -> bool:
+        """Whether its mailbox has this object."""
+        return self.mailbox.store.stat(self.mailbox.key(path)) is not None

@@ -10,18 +10,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
 from drillyard.backend import ProvidesStore
-from drillyard.documents.json_types import Json
 from drillyard.driver.driver import Driver
 from drillyard.driver.heartbeat import Heartbeat
 from drillyard.driver.outcome import Kind, Outcome
+from drillyard.driver.stage import Stage
 from drillyard.driver.stage_data import StageData
 from drillyard.driver.stage_outcome import combined, decided
 from drillyard.errors import Bug, DrillyardError, RunFailed, Superseded
-from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import DriverLock
 from drillyard.mailbox.fenced import Fenced
@@ -29,7 +27,6 @@ from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.stage_records import (
     STATE,
     Release,
-    Serving,
     StagesState,
     StageState,
     release_key,
@@ -51,35 +48,6 @@ OpenDriver = Callable[[Loaded], Driver]
 Drive = Callable[[Driver, str], Outcome]
 Watch = Callable[[list[StageState]], None]
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Stage:
-    """One stage while it is driven."""
-
-    name: str
-    loaded: Loaded
-    mailbox: Mailbox
-    above: tuple[str, ...]
-    state: StageState
-    driver: Driver | None = None
-    thread: threading.Thread | None = None
-    ended: list[Outcome] = field(default_factory=list)
-    outcome: Outcome | None = None
-    released: bool = False
-    failed_service: str | None = None
-    """A service that ended while this stage used it."""
-    address: Serving | None = None
-
-    @property
-    def serves(self) -> bool:
-        """Whether it is a service."""
-        return self.loaded.spec.workload == "service"
-
-    @property
-    def run(self) -> str:
-        """The newest run of a service."""
-        return run_id(1, self.loaded.spec.seeds[-1])
 
 
 class Stages:
@@ -172,7 +140,7 @@ class Stages:
             for stage in self.stages.values():
                 plan = plans[stage.name]
                 if not stage.serves and plan.repeat is None and self._finished(stage):
-                    self._set(stage, "succeeded", "finished before")
+                    stage.set(self._clock.now(), "succeeded", "finished before")
             todo = [s for s in self.stages.values() if not s.serves and not s.state.ended]
             for stage in self.stages.values():
                 if stage.serves:
@@ -202,7 +170,7 @@ class Stages:
         wanted = [ticket for ticket, _, _ in submit.tickets(submit.plain(stage.loaded.spec))]
         states = ticket_states(stage.mailbox)
         done = (Status.SUCCEEDED, Status.PRUNED)
-        return all(t in states and states[t].status in done for t in wanted) and not _leases(stage)
+        return all(t in states and states[t].status in done for t in wanted) and not stage.leases()
 
     def _prepare_service(self, stage: Stage, users: list[Stage]) -> None:
         """A service that has served before serves again as a further run of its stage.
@@ -210,7 +178,7 @@ class Stages:
         A finished result is final, so what served and was stopped is not opened again.
         """
         number = 1
-        while _there(stage.mailbox, release_key(run_id(1, number))):
+        while stage.holds(release_key(run_id(1, number))):
             number += 1
         spec = stage.loaded.spec
         if users:
@@ -220,7 +188,7 @@ class Stages:
         seeds = list(range(1, max(2, number)))
         stage.loaded.spec = spec.model_copy(update={"seeds": seeds})
         if number == 1 or self._finished(stage):
-            self._set(stage, "succeeded", "nothing needs it now")
+            stage.set(self._clock.now(), "succeeded", "nothing needs it now")
         else:
             stage.released = True  # its machines may still be there: it is driven to its end
 
@@ -304,7 +272,7 @@ class Stages:
                 serving = self._data.address(stage.name, stage.run)
                 if serving is not None and serving != stage.address:
                     stage.address = serving
-                    self._set(stage, "serving", f"at {serving.host}:{serving.port}")
+                    stage.set(self._clock.now(), "serving", f"at {serving.host}:{serving.port}")
                     self._say(f"{stage.name}: ready at {serving.host}:{serving.port}")
                     for user in self._users(stage):
                         if user.state.status == "running":  # a later attempt reads it
@@ -317,16 +285,20 @@ class Stages:
         if stage.released:  # only its machines are left
             self._begin(stage)
         elif self._reason is not None:
-            self._set(stage, "stopped", f"was not started: {self._reason}")
+            stage.set(self._clock.now(), "stopped", f"was not started: {self._reason}")
         elif bad or gone:
             first = (bad or gone)[0]
-            self._set(stage, "skipped", f"was not started, because {first.name} {_how(first)}")
+            stage.set(
+                self._clock.now(),
+                "skipped",
+                f"was not started, because {first.name} {first.how()}",
+            )
             self._say(f"{stage.name}: {stage.state.message}")
         elif all(s.state.status == ("serving" if s.serves else "succeeded") for s in above):
             self._begin(stage)
 
     def _begin(self, stage: Stage) -> None:
-        self._set(stage, "running", "")
+        stage.set(self._clock.now(), "running", "")
         self._say(f"{stage.name}: begins on {stage.state.backend}")
         stage.thread = threading.Thread(
             target=self._work, args=(stage,), name=f"drillyard-stage-{stage.name}", daemon=True
@@ -363,7 +335,7 @@ class Stages:
             why = f"was stopped, because the service {stage.failed_service} ended"
             outcome = stage.outcome = decided(RunFailed(why))
         message = "" if outcome.error is None else outcome.error.message
-        self._set(stage, outcome.kind.value, message)
+        stage.set(self._clock.now(), outcome.kind.value, message)
         self._say(f"{stage.name}: {outcome.kind.value}" + (f": {message}" if message else ""))
         if outcome.kind is Kind.UNDECIDED:
             # Machines go on, and may use the services: those are left as they are.
@@ -373,7 +345,7 @@ class Stages:
             for user in self._users(stage):
                 if user.driver is not None and not user.state.ended:
                     user.failed_service = stage.name
-                    user.driver.stop(f"the service {stage.name} {_how(stage)}")
+                    user.driver.stop(f"the service {stage.name} {stage.how()}")
 
     def _release_if_due(self, stage: Stage) -> None:
         users = self._users(stage)
@@ -407,38 +379,9 @@ class Stages:
         """The stages, in the order of the file."""
         return [stage.state for stage in self.stages.values()]
 
-    def _set(self, stage: Stage, status: str, message: str) -> None:
-        now = self._clock.now()
-        update: Mapping[str, Json] = {"status": status, "message": message}
-        state = stage.state.model_copy(update={**update})
-        if status == "running":
-            state = state.model_copy(update={"began_at": now})
-        elif state.ended:
-            state = state.model_copy(update={"ended_at": now})
-        stage.state = state
-
     def _write(self) -> None:
         states = self.states()
         if states != self._shown:
             self._shown = states
             self._own.write(STATE, StagesState(stages=states))
             self._on_change(states)
-
-
-def _how(stage: Stage) -> str:
-    words = {
-        "failed": "did not succeed",
-        "skipped": "was not started",
-        "stopped": "was stopped",
-        "undecided": "is not decided",
-    }
-    return words.get(stage.state.status, "has ended")
-
-
-def _there(mailbox: Mailbox, path: str) -> bool:
-    return mailbox.store.stat(mailbox.key(path)) is not None
-
-
-def _leases(stage: Stage) -> bool:
-    """Whether a lease of an earlier driver is not confirmed to be gone."""
-    return any(entry.open for entry in Ledger(stage.mailbox).entries())

@@ -38,7 +38,7 @@ _DRAIN_S = 1.0
 
 
 @dataclass
-class Stage:
+class CommandContext:
     """Where and how the lines of one run are executed.
 
     Attributes:

@@ -23,7 +23,7 @@ from drillyard.spec import ExperimentSpec
 from drillyard.spec.work import ScriptSpec, words_of
 from drillyard.system.scratch import workplace
 from drillyard.workloads import metrics, transfers, variables
-from drillyard.workloads.commands import Stage, end_earlier
+from drillyard.workloads.commands import CommandContext, end_earlier
 from drillyard.workloads.measured import (
     evaluate_metrics,
     finished,
@@ -107,7 +107,7 @@ class ScriptWorkload:
         folder = prepare(context)
         variables.write_file(folder / script.parameters_file, context.run.parameters)
         if script.setup:
-            _stage(context, script).run("setup", script.setup, script.setup_max_time_s)
+            _commands(context, script).run("setup", script.setup, script.setup_max_time_s)
         for item in script.upload:
             count = transfers.upload(folder, item.source, item.to, context.mailbox.store.url)
             context.log.info("uploaded %d files to %s", count, item.to)
@@ -130,10 +130,10 @@ class ScriptWorkload:
         if script.telemetry is not None:
             prefix = f"{context.child}/" if context.child else ""
             telemetry = Telemetry(folder / script.telemetry, streams, prefix)
-        stage = _stage(context, script)
-        stage.output = context.scratch / "output" / f"{context.child or 'run'}.txt"
-        stage.output.parent.mkdir(parents=True, exist_ok=True)
-        stage.output.unlink(missing_ok=True)
+        commands = _commands(context, script)
+        commands.output = context.scratch / "output" / f"{context.child or 'run'}.txt"
+        commands.output.parent.mkdir(parents=True, exist_ok=True)
+        commands.output.unlink(missing_ok=True)
         due = time.monotonic() + _FOLLOW_S
 
         def tick() -> None:
@@ -143,10 +143,10 @@ class ScriptWorkload:
                 if telemetry.follow():
                     streams.flush()
 
-        stage.tick = tick
+        commands.tick = tick
         context.progress(step=0, total=len(script.run), message=f"run: {script.run[0]}")
         try:
-            stage.run("run", script.run, script.max_time_s)
+            commands.run("run", script.run, script.max_time_s)
             context.progress(step=len(script.run), total=len(script.run), message="results")
             for item in script.download:
                 transfers.download(folder, item.source, item.to, context.mailbox.store.url)
@@ -154,7 +154,7 @@ class ScriptWorkload:
             if telemetry is not None:
                 telemetry.follow(whole=True)
             finished(context, streams)
-        found, texts = _results(script, folder, stage.output)
+        found, texts = _results(script, folder, commands.output)
         files = save_metrics(context, found, texts) | self._kept(context, script, folder)
         summary: JsonObject = {
             "wall_s": time.monotonic() - began,
@@ -174,23 +174,23 @@ class ScriptWorkload:
             RunFailed: A line failed, and nothing had failed before.
         """
         script = _script(context.spec)
-        stage = _stage(context, script)
+        commands = _commands(context, script)
         hurried = context.stop.requested
-        stage.stop = None  # what was set up is cleaned up, also when a stop was asked for
+        commands.stop = None  # what was set up is cleaned up, also when a stop was asked for
         limit = (
             min(script.teardown_max_time_s, _HURRY_S) if hurried else (script.teardown_max_time_s)
         )
         try:
             if script.teardown and _begun(context).exists():
                 # Every line has its chance: each may give back something else.
-                stage.abort_on_error = False
-                stage.run("teardown", script.teardown, limit)
+                commands.abort_on_error = False
+                commands.run("teardown", script.teardown, limit)
         except DrillyardError as error:
             if not failed:
                 raise
             context.log.error("teardown: %s", error)
         finally:
-            stage.end_all()
+            commands.end_all()
 
     def _kept(self, context: RunContext, script: ScriptSpec, folder: Path) -> dict[str, FileEntry]:
         own = [n for n in (script.results.file, script.parameters_file) if n is not None]
@@ -272,10 +272,10 @@ def run_facts(context: RunContext, parameters: Path) -> dict[str, str]:
     }
 
 
-def _stage(context: RunContext, script: ScriptSpec) -> Stage:
+def _commands(context: RunContext, script: ScriptSpec) -> CommandContext:
     run, folder = context.run, work_folder(context)
     facts = run_facts(context, folder / script.parameters_file)
-    return Stage(
+    return CommandContext(
         folder=folder,
         environment=variables.environment(script.environment, run.parameters, facts),
         mark=f"{context.claim.token}/{context.child}",

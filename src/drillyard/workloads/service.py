@@ -33,7 +33,7 @@ from drillyard.spec.service import ServiceSpec
 from drillyard.spec.stages import SEPARATOR
 from drillyard.worker.machine_share import FIRST_PORT
 from drillyard.workloads import variables
-from drillyard.workloads.commands import Stage
+from drillyard.workloads.commands import CommandContext
 from drillyard.workloads.measured import announce, evaluate_metrics, save_metrics
 from drillyard.workloads.script import prepare, run_facts, run_mark
 
@@ -57,7 +57,7 @@ class ServiceWorkload:
     kind = "service"
 
     def __init__(self) -> None:
-        self._stage: Stage | None = None
+        self._commands: CommandContext | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._host, self._port = "", 0
         self._began = 0.0
@@ -122,11 +122,11 @@ class ServiceWorkload:
         variables.write_file(folder / "parameters.json", context.run.parameters)
         self._host = service.host or own_address(context.spec.backend)
         self._port = service.port or free_port()
-        self._stage = stage = self._lines(context, service, folder)
+        self._commands = commands = self._lines(context, service, folder)
         if service.setup:
-            stage.run("setup", service.setup, service.setup_max_time_s)
+            commands.run("setup", service.setup, service.setup_max_time_s)
         self._began = time.monotonic()
-        self._process = stage.begin("start", service.start)
+        self._process = commands.begin("start", service.start)
         context.progress(message=f"waits for the service at {self._host}:{self._port}")
         self._wait_until_ready(context, service)
         self._ready_s = time.monotonic() - self._began
@@ -141,18 +141,18 @@ class ServiceWorkload:
 
     def teardown(self, context: RunContext, *, failed: bool = False) -> None:
         """Stop it: its own commands, SIGTERM, SIGKILL."""
-        stage, process = self._stage, self._process
-        if stage is None:
+        commands, process = self._commands, self._process
+        if commands is None:
             return
         service = _service(context.spec)
         limit = service.stop_timeout_s
         if context.stop.requested:
             limit = min(limit, _HURRY_S)
-        stage.stop = None
-        stage.abort_on_error = False
+        commands.stop = None
+        commands.abort_on_error = False
         try:
             if process is not None and process.poll() is None and service.stop:
-                stage.run("stop", service.stop, limit)
+                commands.run("stop", service.stop, limit)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(limit)
         except DrillyardError as error:
@@ -160,20 +160,20 @@ class ServiceWorkload:
                 raise
             context.log.error("stop: %s", error)
         finally:
-            stage.end_all(limit)
+            commands.end_all(limit)
             if process is not None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(limit)
             context.log.info("the service is stopped")
-            self._stage = self._process = None
+            self._commands = self._process = None
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _lines(self, context: RunContext, service: ServiceSpec, folder: Path) -> Stage:
+    def _lines(self, context: RunContext, service: ServiceSpec, folder: Path) -> CommandContext:
         facts = run_facts(context, folder / "parameters.json")
         facts |= {"HOST": self._host, "PORT": str(self._port)}
         environment = variables.environment(service.environment, context.run.parameters, facts)
-        stage = Stage(
+        commands = CommandContext(
             folder=folder,
             environment=environment,
             mark=f"{context.claim.token}/{context.child}",
@@ -182,10 +182,10 @@ class ServiceWorkload:
             shell=service.shell,
             run_mark=run_mark(context),
         )
-        stage.output = context.scratch / "output" / f"{context.child or 'service'}.txt"
-        stage.output.parent.mkdir(parents=True, exist_ok=True)
-        stage.output.unlink(missing_ok=True)
-        return stage
+        commands.output = context.scratch / "output" / f"{context.child or 'service'}.txt"
+        commands.output.parent.mkdir(parents=True, exist_ok=True)
+        commands.output.unlink(missing_ok=True)
+        return commands
 
     def _wait_until_ready(self, context: RunContext, service: ServiceSpec) -> None:
         deadline = time.monotonic() + service.ready.timeout_s
@@ -212,17 +212,17 @@ class ServiceWorkload:
         return _accepts(self._host, self._port)
 
     def _has_said(self, pattern: str) -> bool:
-        assert self._stage is not None
-        path = self._stage.output
+        assert self._commands is not None
+        path = self._commands.output
         if path is None or not path.exists():
             return False
         text = path.read_text(encoding="utf-8", errors="replace")
         return any(re.search(pattern, line) for line in text.splitlines())
 
     def _command_succeeds(self, service: ServiceSpec) -> bool:
-        assert self._stage is not None and service.ready.command is not None
+        assert self._commands is not None and service.ready.command is not None
         try:
-            self._stage.run("ready", [service.ready.command], service.ready.timeout_s)
+            self._commands.run("ready", [service.ready.command], service.ready.timeout_s)
         except RunFailed:
             return False
         return True
@@ -238,7 +238,7 @@ class ServiceWorkload:
             )
 
     def _said(self) -> str:
-        return "" if self._stage is None else self._stage.last_words()
+        return "" if self._commands is None else self._commands.last_words()
 
     def _tell(self, context: RunContext) -> None:
         """Say where it is reached."""

@@ -25,7 +25,7 @@ RUN = ["train", "evaluate", "store"]
 
 
 class Watching:
-    """A stage that notes what it is shown, and joins it if it is asked to."""
+    """A view that notes what it is shown, and joins it if it is asked to."""
 
     def __init__(self, joins: bool = True) -> None:
         self.joins = joins
@@ -65,22 +65,22 @@ def opened(folder: Path, mailbox: Mailbox, backend: ThreadBackend, **changes: An
 def test_phases_are_offered_in_order_and_their_results_are_joined(
     folder: Path, mailbox: Mailbox
 ) -> None:
-    stage = Watching()
-    outcome = drive(opened(folder, mailbox, ThreadBackend(), seeds=[1]), stage=stage, report=False)
+    view = Watching()
+    outcome = drive(opened(folder, mailbox, ThreadBackend(), seeds=[1]), view=view, report=False)
     assert outcome.kind is Kind.SUCCEEDED
     tickets = [f"t0001-s1.{phase}" for phase in RUN]
-    assert stage.offered == ["provision", "setup", *tickets, "teardown"]
-    assert stage.results["t0001-s1.store"].run == "t0001-s1"
-    assert stage.ended == [outcome]
+    assert view.offered == ["provision", "setup", *tickets, "teardown"]
+    assert view.results["t0001-s1.store"].run == "t0001-s1"
+    assert view.ended == [outcome]
     assert ThreadBackend.alive == {}
 
 
-def test_a_stage_that_never_joins_delays_phases_and_prevents_none(
+def test_a_view_that_never_joins_delays_phases_and_prevents_none(
     folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("drillyard.driver.six_phases.GRACE_S", 0.2)
-    stage = Watching(joins=False)
-    outcome = drive(opened(folder, mailbox, ThreadBackend()), stage=stage, report=False)
+    view = Watching(joins=False)
+    outcome = drive(opened(folder, mailbox, ThreadBackend()), view=view, report=False)
     assert outcome.kind is Kind.SUCCEEDED
     assert ThreadBackend.alive == {}
 

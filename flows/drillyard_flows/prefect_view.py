@@ -53,7 +53,7 @@ def still_answers(server: prefect_server.Server) -> bool:
     return True
 
 
-class PrefectStage:
+class PrefectView:
     """Shows one session as a flow run.
 
     Args:

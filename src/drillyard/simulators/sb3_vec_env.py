@@ -9,6 +9,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 from drillyard.errors import CorruptObject, RunFailed, SimulatorError
 from drillyard.simulators.batch_protocol import VectorSimulator, first
+from drillyard.simulators.copy_access import refused
 from drillyard.simulators.episode_recorder import EpisodeRecorder
 from drillyard.simulators.far_outside import FarOutside
 from drillyard.simulators.state import State, load_rng, rng_state
@@ -224,13 +225,13 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
 
     def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> None:
         """Copies that share their arrays have no attributes of their own."""
-        raise NotImplementedError(f"{attr_name} cannot be set on a vectorised simulator")
+        raise refused(attr_name, "vectorised", call=False)
 
     def env_method(
         self, method_name: str, *args: object, indices: VecEnvIndices = None, **kwargs: object
     ) -> list[object]:
         """Copies that share their arrays have no methods of their own."""
-        raise NotImplementedError(f"{method_name} cannot be called on a vectorised simulator")
+        raise refused(method_name, "vectorised", call=True)
 
     def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
         """No copy has a wrapper."""

@@ -192,3 +192,13 @@ def test_a_step_that_breaks_its_contract_is_named(said: str) -> None:
     with pytest.raises(SimulatorError, match=f"step gave {re.escape(said)} at step 1") as raised:
         venv.step(actions(venv, np.random.default_rng(1)))
     assert "seeds 5 to 8" in str(raised.value)
+
+
+def test_what_a_callback_asks_of_single_copies_is_refused_with_a_fix() -> None:
+    venv = make_vec(spec(WORLDS["adder"]), 2, 1, how="vectorised")
+    for ask in (lambda: venv.set_attr("goal", 3), lambda: venv.env_method("jump", 3)):
+        with pytest.raises(ConfigError, match="the simulator is vectorised") as error:
+            ask()
+        assert error.value.field == "learner.callbacks"
+        assert "train.copies: processes" in str(error.value.hint)
+    venv.close()

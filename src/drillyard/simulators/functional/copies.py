@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 from drillyard.errors import CorruptObject
 from drillyard.simulators.batch_protocol import first
+from drillyard.simulators.copy_access import refused
 from drillyard.simulators.functional.protocol import FunctionalSimulator, Tree
 from drillyard.simulators.state import State
 from drillyard.simulators.streams import SeededCopies, copy_seeds, lesson_word
@@ -266,13 +267,13 @@ class FunctionalEnv(SeededCopies, VecEnv):  # type: ignore[misc]
 
     def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> None:
         """Copies that share their arrays have no attributes of their own."""
-        raise NotImplementedError(f"{attr_name} cannot be set on a compiled simulator")
+        raise refused(attr_name, "compiled", call=False)
 
     def env_method(
         self, method_name: str, *args: object, indices: VecEnvIndices = None, **kwargs: object
     ) -> list[object]:
         """Copies that share their arrays have no methods of their own."""
-        raise NotImplementedError(f"{method_name} cannot be called on a compiled simulator")
+        raise refused(method_name, "compiled", call=True)
 
     def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
         """No copy has a wrapper."""

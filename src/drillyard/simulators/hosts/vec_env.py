@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 
 from drillyard.errors import CorruptObject, HostLost, NoCapacity, SpaceMismatch
+from drillyard.simulators.copy_access import refused
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.hosts import troubles
 from drillyard.simulators.hosts.copy_process import described
@@ -211,7 +212,7 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
 
     def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> None:
         """Copies on other machines keep their attributes."""
-        raise NotImplementedError(f"{attr_name} of copies on other machines cannot be set")
+        raise refused(attr_name, "stepped on other machines", call=False)
 
     def env_method(
         self, method_name: str, *args: object, indices: VecEnvIndices = None, **kwargs: object

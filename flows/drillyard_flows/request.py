@@ -117,8 +117,12 @@ def loaded_of(request: Request) -> Loaded:
     )
 
 
-def checked(request: Request) -> Loaded:
+def checked(request: Request, began: Callable[[Loaded], None] | None = None) -> Loaded:
     """Loads the experiment and checks everything that costs nothing; creates nothing.
+
+    Args:
+        request: The request.
+        began: Called once the file is read, before the checks, which can take seconds.
 
     Raises:
         UserError: The file or the command line is wrong; names file, line and field.
@@ -128,6 +132,8 @@ def checked(request: Request) -> Loaded:
     from drillyard.checks.refusal import refuse
 
     loaded = loaded_of(request)
+    if began is not None:
+        began(loaded)
     store = request.store_url(loaded)
     refuse(check(loaded, store=store, offline_ok=request.offline_ok))
     return loaded

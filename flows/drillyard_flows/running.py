@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from drillyard.spec.load import Loaded
 
 API_PATIENCE_S = 5.0
+CHECK = "the check of the experiment, which also tries its code"
 DRIVER_PATIENCE_S = 60.0
 
 
@@ -43,7 +44,7 @@ def run_file(request: Request, *, as_json: bool) -> None:
     Raises:
         DrillyardError: The experiment failed.
     """
-    _run(lambda: checked(request), request, as_json=as_json)
+    _run(lambda began: checked(request, began), request, as_json=as_json)
 
 
 def run_short(request: Request, short: Short, *, as_json: bool) -> None:
@@ -58,10 +59,10 @@ def run_short(request: Request, short: Short, *, as_json: bool) -> None:
         DrillyardError: The experiment was refused, and no file is left; or it failed.
     """
 
-    def load() -> Loaded:
+    def load(began: Callable[[Loaded], None]) -> Loaded:
         known = short.is_written()
         with short.written() as path:
-            loaded = checked(request)
+            loaded = checked(request, began)
         file = path.absolute()
         said = f"runs {file}, which it wrote before" if known else f"wrote {file}, and runs it"
         typer.echo(said, err=as_json)
@@ -82,19 +83,21 @@ def bench_file(request: Request, *, as_json: bool) -> None:
         DrillyardError: The experiment failed.
     """
 
-    def load() -> Loaded:
-        loaded = checked(request)
-        if loaded.spec.study is None or loaded.spec.study.chooser != "list":
-            raise ConfigError(
-                "the file lists nothing to compare",
-                file=loaded.file.name,
-                field="bench",
-                allowed="`bench:` with algorithms and simulators, or a study of the chooser "
-                "`list`",
-                hint="add `bench: {algorithms: [ppo, a2c], simulators: [CartPole-v1]}`; or use "
-                "`run`",
-            )
-        return loaded
+    def load(began: Callable[[Loaded], None]) -> Loaded:
+        def listed(loaded: Loaded) -> None:
+            if loaded.spec.study is None or loaded.spec.study.chooser != "list":
+                raise ConfigError(
+                    "the file lists nothing to compare",
+                    file=loaded.file.name,
+                    field="bench",
+                    allowed="`bench:` with algorithms and simulators, or a study of the chooser "
+                    "`list`",
+                    hint="add `bench: {algorithms: [ppo, a2c], simulators: [CartPole-v1]}`; or "
+                    "use `run`",
+                )
+            began(loaded)
+
+        return checked(request, listed)
 
     _run(load, request, as_json=as_json)
 
@@ -124,7 +127,7 @@ def resume_name(request: Request, *, as_json: bool) -> None:
         loaded = load_resolved(
             record.spec, folder=paths[0] if paths else empty, provenance=record.provenance
         )
-        _run(lambda: loaded, request, as_json=as_json)
+        _run(lambda began: loaded, request, as_json=as_json)
 
 
 def cancel_name(name: str, store: str | None, *, drain: bool, as_json: bool) -> None:
@@ -170,15 +173,17 @@ def cancel_name(name: str, store: str | None, *, drain: bool, as_json: bool) -> 
         typer.echo(f"to continue from the last checkpoints: {command('resume', mailbox)}")
 
 
-def _run(load: Callable[[], Loaded], request: Request, *, as_json: bool) -> None:
+def _run(
+    load: Callable[[Callable[[Loaded], None]], Loaded], request: Request, *, as_json: bool
+) -> None:
     from drillyard_flows import summary
 
     started = time.monotonic()
     display = open_display(quiet=as_json)
     outcome: Outcome | None = None
     try:
-        display.wait("the check of the experiment, which also tries its code")
-        loaded = load()
+        # A file that cannot be read is refused before anything is waited for.
+        loaded = load(lambda _: display.wait(CHECK))
         display.title = loaded.spec.name
         if request.prefect:
             if settings.configured_api() is not None:

@@ -28,11 +28,15 @@ def short_of(
             for option, value in (("--algorithm", algorithm), ("--simulator", simulator))
             if value is None
         ]
+        none = len(missing) > 1
         raise ConfigError(
-            "is missing: without an experiment file, give the algorithm and the simulator",
+            "give an experiment file, or an algorithm and a simulator"
+            if none
+            else "is missing: without an experiment file, give the algorithm and the simulator",
             file="command line",
-            field=" and ".join(missing),
+            field=None if none else missing[0],
             allowed="FILE, or --algorithm and --simulator",
-            hint=f"for example: drillyard run experiment.yaml, or {EXAMPLE}",
+            hint=f"start with {EXAMPLE}; or write a file, drillyard generate --short -a ppo -s "
+            "CartPole-v1 > cartpole.yaml, and drillyard run cartpole.yaml",
         )
     return from_options(algorithm, simulator, name=name, steps=steps, seeds=seeds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from drillyard.documents.document import Document
@@ -12,6 +13,8 @@ from drillyard.errors import ConfigError
 MAX_BYTES = 512 * 1024
 _JSON_SUFFIXES = {".json", ".json5", ".jsonc"}
 _SUFFIXES = {".yaml", ".yml", *_JSON_SUFFIXES}
+_SIMILAR = 0.6
+"""Least likeness of two names, as ``difflib`` measures it."""
 
 
 def read_document(path: Path, name: str | None = None) -> Document:
@@ -74,20 +77,23 @@ def read_text(path: Path, shown: str) -> str:
 
 
 def beside(path: Path, typed: str) -> str:
-    """What to say where a file is not: the nearest names of its kind in its folder.
+    """What to say where a file is not: the similar names of its kind in its folder.
 
     Args:
         path: The file.
         typed: As the user wrote it.
     """
-    from drillyard.registry import nearest
-
     folder, kind = path.parent, path.suffix.lower()
     if not folder.is_dir():
         return f"there is no folder {folder}"
     kinds = {kind} if kind and kind not in _SUFFIXES else _SUFFIXES
-    known = sorted(
-        str(Path(typed).with_name(p.name)) for p in folder.iterdir() if p.suffix.lower() in kinds
-    )
+    known = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in kinds}
     what = "experiment" if kinds is _SUFFIXES else kind
-    return nearest(typed, known[:50]) if known else f"the folder {folder} has no {what} files"
+    if not known:
+        return f"the folder {folder} has no {what} files"
+    # Suffixes and folders are equal, and would make any two names similar.
+    close = difflib.get_close_matches(path.stem, list(known), n=3, cutoff=_SIMILAR)
+    names = [repr(str(Path(typed).with_name(known[stem].name))) for stem in close]
+    if names:
+        return "did you mean " + " or ".join(names) + "?"
+    return f"the {what} files of the folder {folder} have other names: look there"

@@ -119,7 +119,7 @@ def load(
         ConfigErrors: There are several errors.
     """
     if not Path(file).exists():
-        file = presets.experiment_file(str(file)) or file
+        file = presets.experiment_file(str(file)) or presets.no_near(str(file))
     return _load(file, sets, globals_, values, tunables, command, None)
 
 

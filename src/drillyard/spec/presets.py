@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from fnmatch import fnmatchcase
@@ -214,6 +215,27 @@ def experiment_file(name: str) -> Path | None:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     return path
+
+
+def no_near(name: str) -> str:
+    """Returns the name of a file, unless it is rather the mistyped name of a preset.
+
+    Args:
+        name: What is neither a file nor a preset.
+
+    Raises:
+        ConfigError: It is in no folder, has no suffix, and is like the name of a preset.
+    """
+    known = [str(entry["name"]) for entry in [*table(), *studies()]]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if not close or Path(name).suffix or Path(name).parent.is_dir():
+        return name
+    raise ConfigError(
+        "there is no such file, and no such preset",
+        file=name,
+        allowed="an experiment file, or a name of `drillyard list presets`",
+        hint="did you mean " + " or ".join(map(repr, close)) + "?",
+    )
 
 
 def _own(name: str) -> str:

@@ -50,6 +50,35 @@ def test_a_mistake_leads_to_its_fix(
         assert word in said
 
 
+@pytest.mark.parametrize("command", ["run", "check", "bench"])
+def test_a_missing_file_is_refused_at_once_with_similar_names_alone(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("reactor.yaml", "x1.yaml", "mixture.yaml"):
+        Path(name).write_text(BASE)
+    assert main([command, "reactr.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean 'reactor.yaml'?" in said and "waiting" not in said
+    assert main([command, "nofile.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert "nofile.yaml: no such file" in said and "waiting" not in said
+    assert "x1" not in said and "mixture" not in said and "have other names" in said
+
+
+def test_a_mistyped_preset_leads_to_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "cartpole/pp"]) == 2
+    assert "did you mean 'cartpole/ppo'" in capsys.readouterr().err
+
+
+def test_bench_refuses_a_file_that_lists_nothing_before_it_checks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("x.yaml").write_text(BASE + TRAIN)
+    assert main(["bench", "x.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert "lists nothing to compare" in said and "waiting" not in said
+
+
 def test_a_preset_gives_the_steps_that_the_file_leaves_out(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

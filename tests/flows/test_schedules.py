@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,11 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from drillyard.cli.main import main
 from drillyard_flows.deploying import schedules
+from drillyard_flows.deploying.cron import problems_of
 from drillyard_flows.deploying.deployment import Deployment
 from drillyard_flows.prefect_api import connected
 from tests.flows.conftest import Api
+from tests.helpers.patience import PATIENCE_S
 
 MINE = "schema: 1\nname: own\nworkload: mock\nseeds: [1]\n"
 NAME = "weekly"
@@ -132,9 +136,12 @@ def test_a_schedule_is_listed_paused_resumed_and_deleted_and_deploy_leaves_it_al
 @pytest.mark.parametrize(
     ("times", "said"),
     [
-        (["0 25 * * *"], "Invalid cron string"),
-        (["every night"], "Invalid cron string"),
-        (["0 3 * * *", "--timezone", "Mars"], "Invalid timezone"),
+        (["0 25 * * *"], "'25' is not valid as the hour: a number from 0 to 23"),
+        (["every night"], "has 2 fields, and not the five of cron"),
+        (["0 0 * * mon-frii"], "'mon-frii' is not valid as the day of the week"),
+        (["0 3 30 2 *"], "these times never come"),
+        (["0 3 * * *", "--timezone", "Mars"], "is not a time zone"),
+        (["0 3 * * l9"], "Invalid cron string"),
     ],
 )
 def test_times_that_cannot_be_read_are_refused_by_what_is_wrong(
@@ -150,3 +157,46 @@ def test_times_that_cannot_be_read_are_refused_by_what_is_wrong(
     assert main(["schedule", "mine.yaml", "--cron", *times]) == 2
     shown = capsys.readouterr().err
     assert said in shown and "Field required" not in shown
+
+
+def test_bad_times_and_a_bad_file_are_refused_together_before_prefect_is_imported(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine.yaml").write_text(MINE.replace("workload", "worklaod"))
+    code = (
+        "import sys\nfrom drillyard.cli.main import main\n"
+        "main(['schedule', 'mine.yaml', '--cron', '61 3 * * *', '--timezone', 'Mars'])\n"
+        "print('prefect' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
+    )
+    assert "False" in done.stdout
+    for said in ("'61' is not valid as the minute", "--timezone: is not a time zone", "worklaod"):
+        assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    "cron",
+    [
+        "0 3 * * *",
+        "*/5 0-12/2,20 1,15 jan-mar mon,Fri",
+        "0 0 29 2 *",
+        "0 0 31 * 7",
+        "0 0 L * *",
+        "0 0 * * 5#2",
+        "0 0 30 2 mon",
+        "@daily",
+        "3/10 * * * *",
+    ],
+)
+def test_times_that_prefect_can_read_are_left_to_it(cron: str) -> None:
+    from prefect.client.schemas.schedules import CronSchedule
+
+    assert problems_of(cron, "Europe/Berlin") == []
+    CronSchedule(cron=cron, timezone="Europe/Berlin")

@@ -11,8 +11,11 @@ from drillyard.cli import completing
 from drillyard.cli.common import JsonOption, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from prefect.client.schemas.actions import DeploymentScheduleCreate
 
+    from drillyard.errors import ConfigError
     from drillyard.spec import ExperimentSpec
 
 _DO = ("--cron", "--pause", "--resume", "--off")
@@ -81,7 +84,7 @@ def schedule(
             )
         print_json({"slug": slug, "what": done}) if as_json else typer.echo(f"{slug}: {done}")
         return
-    path, spec = _loaded(file)
+    path, spec = _checked(file, cron, timezone, name, more or [])
     flow = "experiment" if spec.study is None else "study"
     wanted = _wanted(spec, path, cron, timezone, name, more or [])
     with connected() as client:
@@ -123,6 +126,63 @@ def _loaded(file: str) -> tuple[Path, ExperimentSpec]:
     return Path(file).resolve(), load(Path(file)).spec
 
 
+def _checked(
+    file: str, cron: str, timezone: str, name: str | None, more: list[str]
+) -> tuple[Path, ExperimentSpec]:
+    """The file; everything that is wrong with it and the command line is refused at once."""
+    from drillyard.errors import ConfigError, ConfigErrors
+    from drillyard_flows.deploying.cron import problems_of
+
+    problems = problems_of(cron, timezone)
+    read: tuple[Path, ExperimentSpec] | None = None
+    try:
+        read = _loaded(file)
+        problems += _of_name(read[1], name, more)
+    except ConfigErrors as errors:
+        problems += errors.errors
+    except ConfigError as error:
+        problems.append(error)
+    if read is None or problems:
+        raise problems[0] if len(problems) == 1 else ConfigErrors(problems)
+    return read
+
+
+def _of_name(spec: ExperimentSpec, name: str | None, more: list[str]) -> Iterator[ConfigError]:
+    """What speaks against the name of the runs, and what they add."""
+    from drillyard.errors import ConfigError
+    from drillyard_flows import form, growing
+
+    try:
+        growing.amounts(more, spec)
+    except ConfigError as error:
+        yield error
+    called = _called(spec, name, more)
+    dated = form.DATE in called or form.TIME in called
+    if dated is bool(more):
+        yield _refused(
+            "each run would be an experiment of its own, with nothing to continue"
+            if more
+            else "each run would have the same name, and the second one would find all of it done",
+            "--name",
+            called,
+            "a name without {date} and {time}" if more else "a name with {date} or {time}",
+            "leave --name out" if more else "--name '{name}-{date}'; or --continue seeds=1",
+        )
+
+
+def _called(spec: ExperimentSpec, name: str | None, more: list[str]) -> str:
+    each = "{name}" if more else "{name}-{date}-{time}"
+    return (name or each).replace("{name}", spec.name)
+
+
+def _refused(message: str, field: str, value: str, allowed: str, hint: str) -> ConfigError:
+    from drillyard.errors import ConfigError
+
+    return ConfigError(
+        message, file="command line", field=field, value=value, allowed=allowed, hint=hint
+    )
+
+
 def _wanted(
     spec: ExperimentSpec,
     path: Path,
@@ -135,29 +195,10 @@ def _wanted(
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from pydantic import ValidationError
 
-    from drillyard.errors import ConfigError
-    from drillyard_flows import form, growing
+    from drillyard_flows.deploying.cron import EXAMPLE
     from drillyard_flows.deploying.times import next_of
 
-    def refused(message: str, field: str, value: str, allowed: str, hint: str) -> ConfigError:
-        return ConfigError(
-            message, file="command line", field=field, value=value, allowed=allowed, hint=hint
-        )
-
-    growing.amounts(more, spec)
-    each = "{name}" if more else "{name}-{date}-{time}"
-    called = (name or each).replace("{name}", spec.name)
-    dated = form.DATE in called or form.TIME in called
-    if dated is bool(more):
-        raise refused(
-            "each run would be an experiment of its own, with nothing to continue"
-            if more
-            else "each run would have the same name, and the second one would find all of it done",
-            "--name",
-            called,
-            "a name without {date} and {time}" if more else "a name with {date} or {time}",
-            "leave --name out" if more else "--name '{name}-{date}'; or --continue seeds=1",
-        )
+    called = _called(spec, name, more)
     parameters: dict[str, object] = {"file": str(path), "name": called}
     parameters |= {"more": more} if more else {}
     times = {"cron": cron, "timezone": timezone}
@@ -166,7 +207,7 @@ def _wanted(
             {"schedule": times, "active": True, "slug": spec.name, "parameters": parameters}
         )
     except ValidationError as error:
-        raise refused(
+        raise _refused(
             # The messages about other types of schedules would only mislead.
             next(
                 (
@@ -179,10 +220,10 @@ def _wanted(
             "--cron",
             f"{cron} ({timezone})",
             "five fields of cron, and a time zone",
-            '--cron "0 3 * * *" --timezone Europe/Berlin',
+            EXAMPLE,
         ) from None
     if next_of(wanted.schedule) is None:
-        raise refused(
+        raise _refused(
             "these times never come: no year has such a day",
             "--cron",
             cron,

@@ -203,6 +203,26 @@ def refused(backend):
     return error.value
 
 
+def test_a_store_that_the_run_will_make_is_not_missing_on_the_host(
+    backend, order, tmp_path, monkeypatch
+):
+    def missing(store):
+        found = backend.check(order.model_copy(update={"store_url": str(store)}))
+        return [f.message for f in found if "no folder" in f.message]
+
+    assert not missing(tmp_path / "shared" / "new")
+    # What is here and not there is on another disk.
+    there = Connection.run
+    monkeypatch.setattr(
+        Connection,
+        "run",
+        lambda self, command, text, *more: there(self, command, text.replace("here", "x"), *more),
+    )
+    (tmp_path / "here").mkdir()
+    (message,) = missing(tmp_path / "here" / "new")
+    assert message.startswith(f"there is no folder {tmp_path / 'here'}: it must be on a disk")
+
+
 def test_an_unknown_host_key_is_refused_with_the_line_that_accepts_it(settings, tmp_path, server):
     known = tmp_path / "known"
     backend = SshBackend(**(settings | {"known_hosts": str(known)}))

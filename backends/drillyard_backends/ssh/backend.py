@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import ClassVar, TypeVar
 from urllib.parse import urlsplit
 
@@ -237,9 +238,14 @@ def store_there(url: str, address: Address) -> str:
 
 
 def _folder(order: Order) -> str | None:
-    """Returns the folder of a store on a disk of this machine."""
-    parts = urlsplit(order.store_url)
-    return order.store_url if parts.scheme == "" else None
+    """Returns the folder of a store on a disk of this machine, or the nearest one that exists.
+
+    The driver creates the store's folder; before that, a host that shares the disk lacks it, too.
+    """
+    if urlsplit(order.store_url).scheme:
+        return None
+    path = Path(order.store_url).expanduser().absolute()
+    return str(next(p for p in (path, *path.parents) if p.is_dir()))
 
 
 def _experiment_sha256(order: Order) -> str:

@@ -126,6 +126,9 @@ def _prefect(stack: LocalStack, ports: Mapping[str, int], outside: Mapping[str, 
         "PREFECT_SERVER_UI_API_URL": f"{url}/api",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
     }
+    environment.setdefault(
+        "PREFECT_SERVER_EVENTS_MESSAGING_BROKER", "drillyard_flows.local_stack.broker"
+    )
     if "postgresql" in ports:
         database = postgresql.url(stack, ports["postgresql"], "prefect", "asyncpg")
         environment.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", database)

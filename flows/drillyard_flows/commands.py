@@ -156,6 +156,8 @@ def bench(
             help="File with `bench:`, or a study of a list.", autocompletion=completing.files
         ),
     ],
+    steps: StepsOption = None,
+    seeds: SeedsOption = None,
     sets: SetOption = None,
     on: OnOption = None,
     store: StoreOption = None,
@@ -168,10 +170,12 @@ def bench(
     from drillyard_flows.request import Request
     from drillyard_flows.running import bench_file
 
+    given = {"steps": steps, "seeds": seeds}
     request = Request(
         file=file,
         store=store,
         sets=sets or [],
+        values={option: value for option, value in given.items() if value is not None},
         backend=on,
         name=name,
         offline_ok=offline_ok,

@@ -35,7 +35,7 @@ The exceptions of each foreign library are translated in one place.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Self
 
 
@@ -134,6 +134,9 @@ class BadValue(ValueError):
         hint: How to fix it.
         value: What to show, if the whole value would be too long.
         key: Key of the wrong value in the checked one; several lead deeper.
+
+    Attributes:
+        others: What else the same check found.
     """
 
     def __init__(
@@ -147,6 +150,15 @@ class BadValue(ValueError):
     ) -> None:
         super().__init__(message)
         self.allowed, self.hint, self.value, self.key = allowed, hint, value, key
+        self.others: list[BadValue] = []
+
+    @classmethod
+    def all_of(cls, problems: Iterable[BadValue]) -> None:
+        """Raises the first of several errors, with the others; nothing if there is none."""
+        found = list(problems)
+        if found:
+            found[0].others = found[1:]
+            raise found[0]
 
 
 class UserError(DrillyardError):

@@ -5,12 +5,13 @@ It is a table for the common case, or ``module:Class`` if an expression is not e
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from drillyard.documents.json_types import Json
-from drillyard.errors import BadValue
+from drillyard.documents.json_types import Json, JsonObject, as_list, as_object
+from drillyard.errors import BadValue, ConfigError
 from drillyard.registry import nearest
 from drillyard.spec.expressions import Expression, read_expression
 from drillyard.spec.strict import PositiveInt, Strict
@@ -59,7 +60,9 @@ class Act(Strict):
                 raise BadValue(
                     "`values` needs at least two values and no other key",
                     allowed="{values: [a, b]}, or {min, max}",
-                    hint="keep one of the two",
+                    hint=f"delete {', '.join(given)}, or `values`"
+                    if given
+                    else "add another value, or write {min: 0, max: 1}",
                 )
             return self
         if self.min is None or self.max is None:
@@ -119,17 +122,11 @@ class AgentSpec(Strict):
     @field_validator("reward")
     @classmethod
     def _readable(cls, value: dict[str, str]) -> dict[str, str]:
-        for name, text in value.items():
-            try:
-                _read(text)
-            except BadValue as error:
-                error.key = name
-                raise
+        BadValue.all_of(_unreadable(value))
         return value
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        table = [n for n in ("observes", "acts", "reward") if getattr(self, n)]
         if self.id is not None:
             if ":" not in self.id or len(self.model_fields_set) > 1:
                 raise BadValue(
@@ -140,37 +137,69 @@ class AgentSpec(Strict):
                     hint="move the table into the class, or delete `id`",
                 )
             return self
-        for name in ("observes", "acts", "reward"):
-            if name not in table:
-                raise BadValue(
-                    f"needs `{name}:`",
-                    key=name,
-                    allowed="observes, acts and reward, or agent: module:Class",
-                    hint=f"write {_EXAMPLES[name]}",
-                )
-        chosen = [name for name, act in self.acts.items() if act.values is not None]
-        if chosen and len(chosen) < len(self.acts):
-            raise BadValue(
-                f"{', '.join(chosen)}: choices and ranges cannot be combined",
-                key="acts",
-                allowed="all with values, or all with min and max",
-                hint="write the ranges as values",
-            )
-        known = [*self.observes, *self.logs, *self.acts]
-        for name, state in self.observes.items():
-            if state.reference is not None and state.reference not in known:
-                raise BadValue(
-                    "is neither observed nor logged",
-                    value=state.reference,
-                    key=("observes", name, "reference"),
-                    allowed=", ".join(known),
-                    hint=nearest(state.reference, known),
-                )
+        BadValue.all_of(_of_the_table(self.model_dump()))
         return self
 
     def terms(self) -> dict[str, Expression]:
         """The reward's expressions by name."""
         return {name: _read(text) for name, text in self.reward.items()}
+
+
+def problems_of_agent(tree: JsonObject) -> Iterator[ConfigError]:
+    """What only the whole table shows, for a tree with other faults, so that all are told."""
+    agent = as_object(tree.get("simulator")).get("agent")
+    if not isinstance(agent, dict) or agent.get("id") is not None:
+        return
+    for problem in _of_the_table(agent):
+        key = (problem.key,) if isinstance(problem.key, str) else problem.key or ()
+        yield ConfigError(
+            str(problem),
+            field=".".join(("simulator", "agent", *key)),
+            value=problem.value,
+            allowed=problem.allowed,
+            hint=problem.hint,
+        )
+
+
+def _unreadable(rewards: Mapping[str, str]) -> Iterator[BadValue]:
+    for name, text in rewards.items():
+        try:
+            _read(text)
+        except BadValue as error:
+            error.key = name
+            yield error
+
+
+def _of_the_table(agent: Mapping[str, Json]) -> Iterator[BadValue]:
+    """What is missing, or does not fit together; the parts may be malformed."""
+    for name in ("observes", "acts", "reward"):
+        if not agent.get(name):
+            yield BadValue(
+                f"needs `{name}:`",
+                key=name,
+                allowed="observes, acts and reward, or agent: module:Class",
+                hint=f"write {_EXAMPLES[name]}",
+            )
+    observes, acts = as_object(agent.get("observes")), as_object(agent.get("acts"))
+    chosen = [name for name, act in acts.items() if as_object(act).get("values") is not None]
+    if chosen and len(chosen) < len(acts):
+        yield BadValue(
+            f"{', '.join(chosen)}: choices and ranges cannot be combined",
+            key="acts",
+            allowed="all with values, or all with min and max",
+            hint="write the ranges as values",
+        )
+    known = [*observes, *map(str, as_list(agent.get("logs"))), *acts]
+    for name, state in observes.items():
+        reference = as_object(state).get("reference")
+        if isinstance(reference, str) and reference not in known:
+            yield BadValue(
+                "is neither observed nor logged",
+                value=reference,
+                key=("observes", name, "reference"),
+                allowed=", ".join(known),
+                hint=nearest(reference, known),
+            )
 
 
 _EXAMPLES = {

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from drillyard.documents.json_types import Json, JsonObject
-from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.documents.document import KeyPath
+from drillyard.documents.json_types import Json, JsonObject, as_list
+from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.spec.precedence import Merged
 
@@ -35,85 +39,148 @@ SCHEMA: JsonObject = {
 """JSON Schema of the section, which is expanded before the model checks the file."""
 
 
-def expand(merged: Merged) -> None:
+@dataclass(frozen=True)
+class Pairs:
+    """What the listed experiments of a benchmark were written as.
+
+    Args:
+        experiments: Numbers of the algorithm and the simulator of each one.
+        filled: Parts of the file, ``learner`` and ``simulator``, that only the benchmark gives.
+        names: Whether an algorithm, or a simulator, is a name alone: by section and number.
+    """
+
+    experiments: Sequence[tuple[int, int]] = ()
+    filled: tuple[str, ...] = ()
+    names: Mapping[tuple[str, int], bool] = field(default_factory=dict)
+
+    def field(self, number: int, inner: str) -> str:
+        """Returns the field of the benchmark for a field of one of its experiments.
+
+        Args:
+            number: Number of the experiment.
+            inner: Field of the experiment, ``learner.args.gamma``.
+        """
+        part, _, rest = inner.partition(".")
+        if part not in ("learner", "simulator") or not self.experiments:
+            return inner
+        algorithm, simulator = self.experiments[number]
+        section, at = ("algorithms", algorithm) if part == "learner" else ("simulators", simulator)
+        whole = f"bench.{section}[{at}]"
+        return whole if not rest or self.names[section, at] else f"{whole}.{rest}"
+
+
+def expand(merged: Merged, problems: list[ConfigError]) -> Pairs | None:
     """Turns ``bench:`` into a ``study:`` of the chooser ``list``, one experiment for each pair.
 
     An algorithm is a name or a ``learner:`` part; a simulator is a name or a ``simulator:`` part.
     The first of each become the file's learner and simulator if it has none.
 
     Args:
-        merged: The file; changed.
+        merged: The file; changed. What is right is expanded, so that the rest is checked, too.
+        problems: Gets what is wrong with the section, or another list of experiments.
 
-    Raises:
-        ConfigError, ConfigErrors: The section is malformed, or the file has another list of
-            experiments.
+    Returns:
+        The pairs; None without a benchmark.
     """
     if merged.tree.get("bench") is None:
         merged.tree.pop("bench", None)
-        return
+        return None
     given = merged.tree.pop("bench")
     if not isinstance(given, dict):
-        raise _wrong(merged, (), given, "`algorithms:` and `simulators:`")
-    problems: list[ConfigError] = []
+        problems.append(_wrong(merged, (), given, "`algorithms:` and `simulators:`"))
+        given = {key: [] for key in KEYS}
+        missing: list[ConfigError] = []
+    else:
+        missing = problems
     for key in given:
         if key not in KEYS:
             error = _wrong(merged, (key,), given[key], ", ".join(KEYS))
             problems.append(error.but(hint=nearest(str(key), list(KEYS)) or error.hint))
-    learners = _parts(merged, given, "algorithms", "algorithm", problems)
-    simulators = _parts(merged, given, "simulators", "id", problems)
+    learners = _parts(merged, given, "algorithms", "algorithm", missing)
+    simulators = _parts(merged, given, "simulators", "id", missing)
     study = merged.tree.setdefault("study", {})
     if not isinstance(study, dict) or study.get("experiments"):
         problems.append(_wrong(merged, (), given, "either `bench:` or `study.experiments:`"))
+        study = {}
     elif study.setdefault("chooser", "list") != "list":
         allowed = "`bench:` beside no chooser, or `list`"
         problems.append(_wrong(merged, (), study["chooser"], allowed))
-    if problems:
-        raise problems[0] if len(problems) == 1 else ConfigErrors(problems)
-    merged.tree.setdefault("learner", dict(learners[0]))
-    merged.tree.setdefault("simulator", dict(simulators[0]))
+        study = {}
+    filled = tuple(part for part in ("learner", "simulator") if part not in merged.tree)
+    # Without a valid one, a stand-in lets the rest of the file be checked.
+    merged.tree.setdefault("learner", dict(next(iter(learners.values()), {"algorithm": "ppo"})))
+    merged.tree.setdefault("simulator", dict(next(iter(simulators.values()), {"id": "cstr"})))
+    pairs = [(a, s) for s in simulators for a in learners]
+    twice = Counter(learner["algorithm"] for learner in learners.values())
+    labels = {
+        a: f"{learner['algorithm']} ({a + 1})"
+        if twice[learner["algorithm"]] > 1
+        else learner["algorithm"]
+        for a, learner in learners.items()
+    }
     study["experiments"] = [
         {
-            "label": f"{learner['algorithm']} on {simulator['id']}",
-            "learner": dict(learner),
-            "simulator": dict(simulator),
+            "label": f"{labels[a]} on {simulators[s]['id']}",
+            "learner": dict(learners[a]),
+            "simulator": dict(simulators[s]),
         }
-        for simulator in simulators
-        for learner in learners
-    ]
+        for a, s in pairs
+    ] or [{}]
+    _note_places(merged, pairs)
+    names = {
+        (key, number): isinstance(item, str)
+        for key in KEYS
+        for number, item in enumerate(as_list(given.get(key)))
+    }
+    return Pairs(pairs, filled, names)
+
+
+def _note_places(merged: Merged, pairs: Sequence[tuple[int, int]]) -> None:
+    """Gives the experiments the places of what they were written as."""
     place = merged.place(("bench",))
     if place is not None:
         merged.places[("study", "experiments")] = place
+    written = [(path, where) for path, where in merged.places.items() if path[0] == "bench"]
+    for number, (algorithm, simulator) in enumerate(pairs):
+        for part, start in (
+            ("learner", ("bench", "algorithms", algorithm)),
+            ("simulator", ("bench", "simulators", simulator)),
+        ):
+            for path, where in written:
+                if path[:3] == start:
+                    at: KeyPath = ("study", "experiments", number, part, *path[3:])
+                    merged.places[at] = where
 
 
 def _parts(
     merged: Merged, given: dict[str, Any], key: str, name: str, problems: list[ConfigError]
-) -> list[dict[str, Any]]:
+) -> dict[int, dict[str, Any]]:
     items = given.get(key)
     if not isinstance(items, list) or not items:
         error = _wrong(merged, (key,), items, "a list with at least one name")
         problems.append(error.but(message="is missing") if key not in given else error)
-        return []
-    found: list[JsonObject] = []
+        return {}
+    found: dict[int, JsonObject] = {}
     for number, item in enumerate(items):
         part = {name: item} if isinstance(item, str) else item
         if not isinstance(part, dict) or not isinstance(part.get(name), str):
             allowed = f"a name, or a mapping with `{name}:`"
             problems.append(_wrong(merged, (key, number), item, allowed))
-        elif part in found:
+        elif part in found.values():
             problems.append(_wrong(merged, (key, number), item, "each one once"))
         else:
-            found.append(part)
+            found[number] = part
     return found
 
 
 def _wrong(merged: Merged, path: tuple[str | int, ...], value: Json, allowed: str) -> ConfigError:
     place = merged.place(("bench", *path))
-    field = "bench" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path)
+    named = "bench" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path)
     return ConfigError(
         "is not a valid benchmark",
         file=place.file if place else None,
         line=place.line if place else None,
-        field=field,
+        field=named,
         value=value,
         allowed=allowed,
         hint=f"write `{EXAMPLE}`",

@@ -19,6 +19,7 @@ from drillyard.documents.scalars import dotted
 from drillyard.errors import ConfigError
 from drillyard.registry import names, nearest
 from drillyard.spec import listed
+from drillyard.spec.algorithms.arguments import misnamed
 from drillyard.spec.algorithms.search_spaces import SPACES
 from drillyard.spec.algorithms.signatures import ARGUMENTS, ON_POLICY
 from drillyard.spec.inline_forms import DEFAULT, EXAMPLE, TUNE, Form, read_form
@@ -146,6 +147,13 @@ def _read(
             problems.append(_no_range(path, str(algorithm), place))
             return None
         node = {**node, **copy.deepcopy(ready)}
+
+    if argument is not None and str(algorithm).lower() in ARGUMENTS:
+        known = str(algorithm).lower()
+        problems += [
+            error.but(file=place.file, line=place.line)
+            for error in misnamed(known, {argument: node})
+        ]
 
     def at(part: str) -> Place:
         return merged.place((*path, *part.split("."))) or place

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from drillyard.documents.document import Document, KeyPath
+from drillyard.documents.document import Document, KeyPath, Mark
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
@@ -70,7 +70,13 @@ def document(number: int, item: Mapping[str, Json], merged: Merged) -> Document:
     parts = {k: copy.deepcopy(v) for k, v in item.items() if k in PARTS}
     if "seeds" in item:
         parts["seeds"] = item["seeds"]
-    return Document(parts, {}, place.file if place else "")
+    at = (*AT, number)
+    marks = {
+        path[len(at) :]: Mark(where.line, 0, where.raw)
+        for path, where in merged.places.items()
+        if path[: len(at)] == at and len(path) > len(at) and where.line is not None
+    }
+    return Document(parts, marks, place.file if place else "")
 
 
 def lay(layer: Document, merged: Merged) -> None:
@@ -95,41 +101,65 @@ def without(tree: dict[str, Any], items: Sequence[Json]) -> dict[str, Any]:
     return {**tree, "study": {**tree["study"], "experiments": [{} for _ in items]}}
 
 
-def with_resolved(
-    spec: ExperimentSpec,
-    items: Sequence[Mapping[str, Json]],
+def resolved(
     layers: Sequence[Document],
     resolve: Callable[[Document], ExperimentSpec],
+    known: Sequence[ConfigError],
+    named: Callable[[int, str], str] | None,
+) -> tuple[list[ExperimentSpec], list[ConfigError]]:
+    """Resolves the listed experiments.
+
+    Args:
+        layers: The layer of each one, from ``document``.
+        resolve: Gives the experiment with a layer laid over the file.
+        known: What is wrong with the file; it is not told again.
+        named: Gives the field as it was written, for the number and the field of a listed one.
+
+    Returns:
+        The experiments, and what is wrong with any of them, each mistake once.
+    """
+    found: list[ExperimentSpec] = []
+    problems: list[ConfigError] = []
+    told = {_what(error) for error in known}
+    for number, layer in enumerate(layers):
+        try:
+            found.append(resolve(layer))
+            continue
+        except ConfigErrors as errors:
+            wrong = errors.errors
+        except ConfigError as error:
+            wrong = [error]
+        for one in wrong:
+            if _what(one) in told:
+                continue
+            told.add(_what(one))
+            inner = one.field or ""
+            whole = named(number, inner) if named else f"study.experiments[{number}].{inner}"
+            problems.append(one.but(field=whole if inner else None))
+    return found, problems
+
+
+def _what(error: ConfigError) -> tuple[object, ...]:
+    return error.file, error.line, error.field, error.message, repr(error.value)
+
+
+def with_resolved(
+    spec: ExperimentSpec, items: Sequence[Mapping[str, Json]], found: Sequence[ExperimentSpec]
 ) -> ExperimentSpec:
     """The experiment with the listed ones of its study resolved: their own keys, and whole parts.
 
     Args:
         spec: The file.
         items: As they were written.
-        layers: The layer of each one, from ``document``.
-        resolve: Gives the experiment with a layer laid over the file.
-
-    Raises:
-        ConfigError: One cannot be; the field names it.
-        ConfigErrors: For several reasons.
+        found: Each one, from ``resolved``.
     """
     if not items or spec.study is None:
         return spec
     base = spec.model_dump(mode="json", by_alias=True)
-    found = []
-    for number, (item, layer) in enumerate(zip(items, layers, strict=True)):
-        try:
-            mine = resolve(layer).model_dump(mode="json", by_alias=True)
-        except ConfigErrors as errors:
-            raise ConfigErrors([_renamed(error, number) for error in errors.errors]) from None
-        except ConfigError as error:
-            raise _renamed(error, number) from error.__cause__
+    listed = []
+    for item, one in zip(items, found, strict=True):
+        mine = one.model_dump(mode="json", by_alias=True)
         parts = {k: mine[k] for k in (*PARTS, "parameters") if mine[k] != base[k]}
-        found.append({**{k: copy.deepcopy(item[k]) for k in OF_THE_TRIAL if k in item}, **parts})
-    study = spec.study.model_copy(update={"experiments": found})
+        listed.append({**{k: copy.deepcopy(item[k]) for k in OF_THE_TRIAL if k in item}, **parts})
+    study = spec.study.model_copy(update={"experiments": listed})
     return spec.model_copy(update={"study": study})
-
-
-def _renamed(error: ConfigError, number: int) -> ConfigError:
-    field = f"study.experiments[{number}].{error.field}" if error.field else None
-    return error.but(field=field)

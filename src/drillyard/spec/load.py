@@ -142,8 +142,8 @@ def _load(
         merged.lay(_experiment_part(layer))
     merged.lay(command_line(sets, merged.tree))
     merged.lay(tunable_line(tunables))
-    bench.expand(merged)
     problems: list[ConfigError] = []
+    pairs = bench.expand(merged, problems)
     given = dict(values or {})
     field_options.lay_seeds(merged, given, problems)
     searched = merged.tree.get("study") is not None
@@ -153,6 +153,9 @@ def _load(
     if over is not None:
         items, laid = [], []
         merged.tree.pop("study", None)
+        for part in pairs.filled if pairs is not None else ():
+            if part in over.mapping:
+                merged.tree.pop(part)  # another one of the benchmark, which gives this one nothing
         listed.lay(over, merged)
     merged, findings = _with_preset(merged, path.name, problems)
 
@@ -179,6 +182,22 @@ def _load(
     _keep_per_run(merged, parameters)
     problems += [_located(e, merged, path.name) for e in must_be_clean(merged.tree)]
     problems += [_located(e, merged, path.name) for e in secrets_in(merged.tree)]
+    loaded_items: list[Loaded] = []
+
+    def resolve(layer: Document) -> ExperimentSpec:
+        loaded_items.append(_load(file, sets, globals_, values, tunables, command, layer))
+        return loaded_items[-1].spec
+
+    def refuse(found: list[ConfigError]) -> list[ExperimentSpec]:
+        """Refuses the file and its listed experiments together; returns what those are."""
+        if items and pairs is not None:
+            # What the benchmark gave the file is told as what it was written as.
+            ours = tuple(f"{part}." for part in pairs.filled)
+            found = [e for e in found if not f"{e.field}.".startswith(ours)]
+        specs, wrong = listed.resolved(laid, resolve, found, pairs.field if pairs else None)
+        _raise(found + wrong)
+        return specs
+
     try:
         spec = ExperimentSpec.model_validate(listed.without(merged.tree, items))
     except ValidationError as error:
@@ -189,16 +208,13 @@ def _load(
             for e in translate(error, merged, path.name)
             if not any(f"{e.field}.".startswith(f"{f}.") for f in reported)
         ]
-        _raise(problems + [_located(e, merged, path.name) for e in names_in(merged.tree)])
+        told = [f"{e.field}." for e in problems]
+        more = [e for e in names_in(merged.tree) if not f"{e.field}.".startswith(tuple(told))]
+        refuse(problems + [_located(e, merged, path.name) for e in more])
+        raise
     if problems:
-        _raise(problems + [_located(e, merged, path.name) for e in others_of(spec, problems)])
-    loaded_items: list[Loaded] = []
-
-    def resolve(layer: Document) -> ExperimentSpec:
-        loaded_items.append(_load(file, sets, globals_, values, tunables, command, layer))
-        return loaded_items[-1].spec
-
-    spec = listed.with_resolved(spec, items, laid, resolve)
+        refuse(problems + [_located(e, merged, path.name) for e in others_of(spec, problems)])
+    spec = listed.with_resolved(spec, items, refuse([]))
     for item in loaded_items:
         findings += [f for f in item.findings if f not in findings and f.subject == "preset"]
     _raise([_located(e, merged, path.name) for e in problems_of(spec)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, TypedDict, cast
 
@@ -58,9 +59,16 @@ def translate(error: ValidationError, merged: Merged, file: str) -> list[ConfigE
     found: dict[str, ConfigError] = {}
     for item in error.errors(include_url=False, include_context=True):
         path = _real_path(item["loc"], merged.tree)
-        one = _one(item, path, merged, file)
-        found.setdefault(str(one.field), one)
+        for one in _each(item, path, merged, file):
+            found.setdefault(str(one.field), one)
     return list(found.values())
+
+
+def _each(item: ErrorDetails, path: KeyPath, merged: Merged, file: str) -> Iterator[ConfigError]:
+    yield _one(item, path, merged, file)
+    cause = item.get("ctx", {}).get("error")
+    for other in cause.others if isinstance(cause, BadValue) else ():
+        yield _one({**item, "ctx": {"error": other}}, path, merged, file)
 
 
 def _real_path(loc: tuple[int | str, ...], tree: Json) -> KeyPath:

@@ -14,9 +14,10 @@ from drillyard.documents.scalars import dotted
 from drillyard.errors import ConfigError
 from drillyard.registry import load, names, nearest
 from drillyard.spec.addresses import check_store_url
+from drillyard.spec.agent import problems_of_agent
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.trackers import problems_of_tracking
-from drillyard.spec.training_rules import caught, problems_of_training
+from drillyard.spec.training_rules import arguments_in, caught, problems_of_training
 from drillyard.system.redaction import has_userinfo, is_secret_key, looks_secret, redact
 
 _REFERENCE = re.compile(r"(?:\$\{(?:env|file):[^}]+\}|(?:env|file|secret):[^\s:][^\s]*)\Z")
@@ -139,7 +140,7 @@ def _names(spec: ExperimentSpec) -> Iterator[ConfigError]:
 
 
 def names_in(tree: JsonObject) -> Iterator[ConfigError]:
-    """Unknown names in a tree that has other faults too, so that all are told at once."""
+    """Wrong names in a tree that has other faults too, so that all are told at once."""
     learner = tree.get("learner")
     algorithm = learner.get("algorithm") if isinstance(learner, dict) else None
     study = tree.get("study")
@@ -153,6 +154,8 @@ def names_in(tree: JsonObject) -> Iterator[ConfigError]:
         if isinstance(text, str) and ":" not in text:
             name = text.partition("/")[0] if kind == "backends" else text
             yield from _registered(kind, name.lower() if kind == "learners" else name, field, text)
+    yield from arguments_in(tree)
+    yield from problems_of_agent(tree)
 
 
 def _registered(

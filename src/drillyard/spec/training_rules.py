@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from drillyard.documents.json_types import JsonObject, as_object
 from drillyard.errors import ConfigError, PluginError, UserError
 from drillyard.registry import names
 from drillyard.spec.experiment import ExperimentSpec
@@ -35,28 +36,26 @@ def _learner(spec: ExperimentSpec) -> Iterator[ConfigError]:
 def _arguments(learner: LearnerSpec, train: TrainSpec | None) -> Iterator[ConfigError]:
     from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
     from drillyard.spec.algorithms.signatures import ARGUMENTS
-    from drillyard.spec.aliases import ours
 
     if learner.algorithm not in ARGUMENTS:
         return  # a plug-in checks its own arguments, when its simulator is looked at
-    for key in learner.args:
-        theirs = ours(key)
-        own = key in ARGUMENTS[learner.algorithm]
-        if theirs and theirs != f"learner.args.{key}" and not own:
-            yield ConfigError(
-                f"unknown argument {key!r}",
-                field=f"learner.args.{key}",
-                value=key,
-                allowed="Stable-Baselines3's own argument names",
-                hint=f"did you mean {theirs!r}?",
-            )
-            return
-    if train is None:
-        return
-    sizes = Sizes(train.n_envs, train.steps)
+    sizes = Sizes(train.n_envs, train.steps) if train is not None else None
     yield from caught(
         lambda: validate_arguments(learner.algorithm, learner.args, sizes), "learner.args"
     )
+
+
+def arguments_in(tree: JsonObject) -> Iterator[ConfigError]:
+    """Wrong arguments in a tree that has other faults too, so that all are told at once."""
+    from drillyard.spec.algorithms.arguments import validate_arguments
+    from drillyard.spec.algorithms.signatures import ARGUMENTS
+
+    learner = as_object(tree.get("learner"))
+    algorithm, args = str(learner.get("algorithm")).lower(), learner.get("args")
+    if algorithm in ARGUMENTS and isinstance(args, dict):
+        # A reference that was not resolved is told where it is.
+        whole = {k: v for k, v in args.items() if "${" not in str(v)}
+        yield from caught(lambda: validate_arguments(algorithm, whole, None), "learner.args")
 
 
 def _numerics(spec: ExperimentSpec) -> Iterator[ConfigError]:

@@ -95,6 +95,52 @@ def test_all_mistakes_are_told_at_once(place, capsys):
     assert "4 errors. Nothing was created." in text
 
 
+def test_mistakes_of_an_agent_are_told_at_once(place, capsys):
+    (place / "exp.yaml").write_text(
+        "name: x\nsimulator:\n  id: tank:Tank\n  agent:\n    observes:\n"
+        "      level: {min: 0, max: 1, reference: wish}\n      flow: {min: 0}\n"
+        "    acts:\n      valve: {min: 0, max: 1}\n      pump: {values: [0, 1]}\n"
+        "    reward:\n      a: '-(level'\n      b: 'level -'\n      c: level\n"
+        "learner: {algorithm: ppo, args: {gama: 1}}\ntrain: {steps: 1}\n"
+    )
+    answer, _text, _ = refused(capsys, ["check", "exp.yaml"])
+    agent = "simulator.agent"
+    assert {(e["line"], e["field"]) for e in answer["errors"]} == {
+        (7, f"{agent}.observes.flow.max"),
+        (12, f"{agent}.reward.a"),
+        (13, f"{agent}.reward.b"),
+        (15, "learner.args.gama"),
+        (8, f"{agent}.acts"),
+        (6, f"{agent}.observes.level.reference"),
+    }
+    (place / "exp.yaml").write_text(
+        "name: x\nsimulator: {id: 'tank:Tank', agent: {logs: [level]}}\n"
+        "learner: {algorithm: ppo}\ntrain: {steps: 1}\n"
+    )
+    answer, _text, _ = refused(capsys, ["check", "exp.yaml"])
+    assert [e["field"] for e in answer["errors"]] == [
+        f"{agent}.{name}" for name in ("observes", "acts", "reward")
+    ]
+
+
+def test_a_misspelt_argument_of_a_search_space_is_told_with_other_mistakes(place, capsys):
+    (place / "exp.yaml").write_text(
+        "name: x\nsimulator: {id: CartPole-v1}\nlearner:\n  algorithm: ppo\n  args:\n"
+        "    learnin_rate: {tune: [1.0e-4, 1.0e-2], log: true}\n    gamma: {tune: [0.9, 0.8]}\n"
+        "    lr: 0.1\n    epochs: 3\n    clip: 3\ntrain: {steps: 1000, foo: 3}\n"
+        "study: {trials: 3}\n"
+    )
+    answer, _text, _ = refused(capsys, ["check", "exp.yaml"])
+    assert sorted((e["line"], e["field"]) for e in answer["errors"]) == [
+        (6, "learner.args.learnin_rate"),
+        (7, "learner.args.gamma.tune"),
+        (8, "learner.args.lr"),
+        (9, "learner.args.epochs"),
+        (10, "learner.args.clip"),
+        (11, "train.foo"),
+    ]
+
+
 def test_a_missing_file_of_a_child_hides_nothing(place, capsys):
     (place / "exp.yaml").write_text(
         "name: parts\nworkload: composite\nchildren:\n  - one.yaml\n  - two.yaml\n"
@@ -123,13 +169,13 @@ def test_a_number_in_any_spelling_is_taken(place, capsys):
 @pytest.mark.parametrize("name", ["nothere.yaml", ".", "data.bin"])
 def test_not_a_file(name, place, capsys):
     (place / "data.bin").write_bytes(b"\x89PNG\r\n\x1a\n\x00\xff")
-    (place / "nothing.yaml").write_text(BASE)
+    (place / "notthere.yaml").write_text(BASE)
     answer, text, _ = refused(capsys, ["check", name])
     assert answer["error"] == "ConfigError"
     assert "fix:" in text
     if name == "nothere.yaml":
-        assert "nothing.yaml" in text
-    assert tree(place) == ["data.bin", "nothing.yaml"]
+        assert "notthere.yaml" in text
+    assert tree(place) == ["data.bin", "notthere.yaml"]
 
 
 def test_full_disk(place, capsys, monkeypatch):

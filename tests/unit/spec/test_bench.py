@@ -10,6 +10,7 @@ from drillyard.checks.numbers import plan
 from drillyard.cli.main import main
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.spec.load import load
+from drillyard_flows.request import Request, loaded_of
 
 FILE = """\
 schema: 1
@@ -77,6 +78,57 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
         "bench.algorithms[2]",
         "bench.simulators[0]",
     ]
+
+
+def test_mistakes_inside_of_every_pair_are_told_with_those_of_the_file(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        "algorithms:\n    - ppoo\n    - {algorithm: a2c, args: {gama: 0.9}}\n"
+        "    - {algorithm: dqn, args: {gamma: 3}}\n    - 5\n"
+        "  simulators: [CartPole-v1, {id: cstr, wrapers: []}]",
+    )
+    file.write_text(file.read_text().replace("n_envs", "n_evs"))
+    with pytest.raises(ConfigErrors) as caught:
+        load(file)
+    assert [(e.line, e.field) for e in caught.value.errors] == [
+        (8, "bench.algorithms[3]"),
+        (10, "train.n_evs"),
+        (5, "bench.algorithms[0]"),
+        (6, "bench.algorithms[1].args.gama"),
+        (7, "bench.algorithms[2].args.gamma"),
+        (9, "bench.simulators[1].wrapers"),
+    ]
+
+
+def test_an_algorithm_takes_no_argument_of_another_one(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        "algorithms:\n    - {algorithm: ppo, args: {gamma: 0.5}}\n"
+        "    - {algorithm: ppo, args: {n_steps: 64}}\n    - ppo\n  simulators: [CartPole-v1]",
+    )
+    study = load(file).spec.study
+    assert study is not None
+    # The first one is the file's, and so only what differs from it is in the list.
+    args = [e.get("learner", {}).get("args", {}) for e in study.experiments]
+    assert [a.get("gamma") for a in args] == [None, 0.98, 0.98]
+    assert [a.get("n_steps") for a in args][1:] != [64, 64] and args[1]["n_steps"] == 64
+    assert [e["label"] for e in study.experiments] == [
+        f"ppo ({number}) on CartPole-v1" for number in (1, 2, 3)
+    ]
+
+
+def test_steps_and_seeds_of_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from drillyard_flows import running
+
+    file = written(tmp_path, BENCH)
+    asked: list[Request] = []
+    monkeypatch.setattr(running, "bench_file", lambda request, as_json: asked.append(request))
+    assert main(["bench", str(file), "--steps", "2k", "--seeds", "3"]) == 0
+    spec = loaded_of(asked[0]).spec
+    assert spec.seeds == [1, 2, 3]
+    assert spec.train is not None and spec.train.steps == 2000
 
 
 def test_each_value_of_each_algorithm_has_its_own_origin(tmp_path: Path) -> None:

@@ -315,5 +315,6 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     assert errors.keys() == {
         "learner.args.gamma.tune",
         "learner.args.n_epochs.tune.choices",
+        "learner.args.vf_coef",
         "seeds",
     }

@@ -23,6 +23,7 @@ from drillyard.spec.algorithms.signatures import (
     OURS,
     PRIORITISED,
 )
+from drillyard.spec.aliases import ours
 
 FIELD = "learner.args"
 
@@ -36,18 +37,18 @@ class Sizes:
     """Budget in environment steps, where known."""
 
 
-def validate_arguments(algorithm: str, args: Mapping[str, Json], sizes: Sizes) -> None:
+def validate_arguments(algorithm: str, args: Mapping[str, Json], sizes: Sizes | None) -> None:
     """Check the arguments of a built-in algorithm.
 
     Args:
         algorithm: A key of ``ARGUMENTS``.
         args: As written in the file.
-        sizes: Copies and budget.
+        sizes: Copies and budget; None: not known, so each argument is checked by itself.
 
     Raises:
         ConfigErrors: Every argument that cannot work.
     """
-    errors = list(_names(algorithm, args))
+    errors = list(misnamed(algorithm, args))
     bad = {e.field for e in errors}
     for name, value in args.items():
         field = f"{FIELD}.{name}"
@@ -57,7 +58,7 @@ def validate_arguments(algorithm: str, args: Mapping[str, Json], sizes: Sizes) -
             errors += check_policy_kwargs(field, value, algorithm)
         elif name in RULES:
             errors += RULES[name](field, value)
-    if not errors:
+    if not errors and sizes is not None:
         errors += _together(algorithm, {**ARGUMENTS[algorithm], **clean(args)}, sizes)
     if errors:
         raise ConfigErrors(errors)
@@ -73,7 +74,13 @@ def clean(args: Mapping[str, Json]) -> dict[str, Any]:
     }
 
 
-def _names(algorithm: str, args: Mapping[str, Json]) -> Checks:
+def misnamed(algorithm: str, args: Mapping[str, Json]) -> Checks:
+    """Yields an error for each argument that a built-in algorithm does not have.
+
+    Args:
+        algorithm: A key of ``ARGUMENTS``.
+        args: As written in the file.
+    """
     known = [a for a in ARGUMENTS[algorithm] if a not in OURS]
     for name, value in args.items():
         field = f"{FIELD}.{name}"
@@ -85,6 +92,14 @@ def _names(algorithm: str, args: Mapping[str, Json]) -> Checks:
         elif name in OURS:
             yield ConfigError(
                 "is not for the experiment file", field=field, value=value, hint=OURS[name]
+            )
+        elif name not in known and (theirs := ours(name)) and theirs != field:
+            yield ConfigError(
+                f"unknown argument {name!r}",
+                field=field,
+                value=name,
+                allowed="Stable-Baselines3's own argument names",
+                hint=f"did you mean {theirs!r}?",
             )
         elif name not in known:
             yield ConfigError(

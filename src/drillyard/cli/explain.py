@@ -81,7 +81,10 @@ def explain(
     if hidden:
         out.print(f"{hidden:,} defaults of children are hidden; --all shows them")
     for finding in loaded.findings:
-        out.print(f"warning: {finding.message}", markup=False)
+        from drillyard.findings import Severity
+
+        word = "warning" if finding.severity is not Severity.OK else "note"
+        out.print(f"{word}: {finding.message}", markup=False)
 
 
 def _text(value: Json) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from drillyard.documents.json_types import JsonView
+from drillyard.documents.json_types import JsonView, as_object
 from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
@@ -21,6 +21,7 @@ from drillyard.results import ExperimentResults, accepted_file
 from drillyard.results.csv_tables import POLICY_COLUMNS, policy_row, to_csv
 from drillyard.results.model import Point, Role
 from drillyard.results.policies import AGENT
+from drillyard.simulators import gymnasium_names
 from drillyard.statistics.intervals import ends, together
 from drillyard.system.safe_names import file_name
 
@@ -198,7 +199,11 @@ def episode(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) -
             warnings.append(f"{run.run}: its evaluation episode cannot be read: {error}")
             continue
         if AGENT in policies and isinstance(meta, dict):
-            return episode_of(policies, meta, _own_units(results), _own_names(results))
+            simulator = as_object(results.spec.get("simulator"))
+            world = "" if simulator.get("wrappers") else run.simulator or str(simulator.get("id"))
+            return episode_of(
+                policies, meta, _own_units(results), _own_names(results), simulator=world
+            )
     return None
 
 
@@ -279,6 +284,8 @@ def episode_of(
     meta: dict[str, Any],
     own_units: dict[str, str],
     names: Sequence[str] = (),
+    *,
+    simulator: str = "",
 ) -> Episode:
     """What is shown of an episode.
 
@@ -287,10 +294,18 @@ def episode_of(
         meta: ``units``, ``reference``, and of each policy ``options`` and ``return``.
         own_units: Column -> unit, over those of ``meta``.
         names: Names for the values of the observation, where its columns are numbered.
+        simulator: Its id, where nothing stands between it and the policy: Gymnasium documents the
+            values of its own ones.
     """
-    called = {f"state_{i}": name for i, name in enumerate(names)}
     first = next(iter(policies.values()))
-    units = _texts(meta.get("units")) | own_units
+    numbered = [c for c in first if c.removeprefix("state_").isdecimal() and c[:6] == "state_"]
+    known = gymnasium_names.named(simulator, len(numbered))
+    called = dict(zip(numbered, (name for name, _ in known), strict=False))
+    if len(numbered) == 1:
+        called.setdefault(numbered[0], "observation")
+    called |= {f"state_{i}": name for i, name in enumerate(names)}
+    units = {c: unit for c, (_, unit) in zip(numbered, known, strict=False) if unit}
+    units |= _texts(meta.get("units")) | own_units
     references = _texts(meta.get("reference"))
     shown = []
     for column in first:

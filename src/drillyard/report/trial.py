@@ -35,4 +35,5 @@ def trial_picture(spec: SimulatorSpec, baseline: str) -> Picture:
         }
         for name, found in played.items()
     }
-    return training_pictures.episode(episode_of(columns, meta, {}))
+    world = "" if spec.wrappers else spec.id
+    return training_pictures.episode(episode_of(columns, meta, {}, simulator=world))

@@ -86,6 +86,7 @@ def test_a_preset_gives_the_steps_that_the_file_leaves_out(
     assert main(["explain", "x.yaml"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "train.steps 50000 preset cartpole/ppo" in said
+    assert "note: preset cartpole/ppo sets the values" in said and "warning" not in said
     Path("x.yaml").write_text(BASE + "train: {episodes: 20}\n")
     assert main(["explain", "x.yaml"]) == 0
     assert "train.steps null default" in " ".join(capsys.readouterr().out.split())

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import gymnasium
 import pytest
 from PIL import Image
 
@@ -24,8 +25,10 @@ from drillyard.report import (
     render,
     training_pictures,
 )
+from drillyard.report.data import episode_of
 from drillyard.results import collect
 from drillyard.results.policies import over_seeds
+from drillyard.simulators import gymnasium_names
 from drillyard.statistics import METHOD
 from tests.helpers.fixtures_store import T0, FakeClock, write_experiment
 
@@ -372,9 +375,34 @@ def test_texts_beside_the_axes_are_not_cut(tmp_path: Path) -> None:
 
 
 def test_observations_have_the_names_of_the_file() -> None:
-    from drillyard.report.data import episode_of
-
     columns = {"agent": {"t": [1.0], "state_0": [0.1], "state_1": [0.2], "reward": [1.0]}}
     shown = episode_of(columns, {}, {"state_angle": "rad"}, ["position", "angle"]).panels
     assert [(p.title, p.unit) for p in shown[:2]] == [("position", ""), ("angle", "rad")]
     assert [p.title for p in episode_of(columns, {}, {}).panels[:2]] == ["0", "1"]
+
+
+def test_observations_of_gymnasium_have_its_documented_names() -> None:
+    def shown(values: int, simulator: str, names: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+        own = {f"state_{i}": [0.1] for i in range(values)}
+        columns = {"agent": {"t": [1.0], **own, "reward": [1.0]}}
+        found = episode_of(columns, {}, {}, names, simulator=simulator)
+        return [(p.title, p.unit) for p in found.panels if p.kind == "state"]
+
+    assert shown(4, "CartPole-v1")[1:3] == [("cart velocity", ""), ("pole angle", "rad")]
+    assert shown(2, "MountainCar-v0")[0] == ("position", "m")
+    # The file's own names win, and an observation of another size has other values.
+    assert shown(2, "MountainCar-v0", ("place", "speed"))[0] == ("place", "m")
+    assert [title for title, _ in shown(3, "CartPole-v1")] == ["0", "1", "2"]
+    assert shown(1, "FrozenLake-v1") == [("observation", "")]
+
+
+def test_every_named_observation_has_the_size_of_its_simulator() -> None:
+    for name, named in gymnasium_names.NAMES.items():
+        ids = [spec for key, spec in gymnasium.registry.items() if key.rpartition("-v")[0] == name]
+        assert ids, name
+        if "box2d" not in str(ids[-1].entry_point) and "mujoco" not in str(ids[-1].entry_point):
+            env = gymnasium.make(ids[-1].id)
+            assert env.observation_space.shape == (len(named),)
+            env.close()
+    assert len(gymnasium_names.NAMES["LunarLander"]) == 8
+    assert len(gymnasium_names.NAMES["BipedalWalker"]) == 24

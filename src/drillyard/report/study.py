@@ -209,7 +209,7 @@ def _of_iqm(found: comparing.Comparison) -> str:
     text = "Dot: mean of the middle half of the runs."
     if not found.chosen:
         return f"{text} Bar: 95 % interval, all of them at once."
-    text += " Circles: chosen by these numbers, so they are optimistic and have no interval."
+    text += " Circles: chosen by these numbers, so they have no interval."
     return text + (" Last line: the winner once more." if found.again is not None else "")
 
 
@@ -218,9 +218,8 @@ def _winner(study: StudyResults) -> Grid | None:
     if best is None or not (study.chosen_by_score or again is not None):
         return None
     name = study.first.name
-    rows = [
-        (f"in the search, optimistic: best of {len(study.ranked())}", best, formatting.NOTHING)
-    ]
+    how = "in the search" if study_table.held(study) else "in the search, optimistic"
+    rows = [(f"{how}: best of {len(study.ranked())}", best, formatting.NOTHING)]
     if again is not None:
         rows.append((f"on {study.fresh}", again, formatting.interval(study.interval(again))))
     cells = tuple(

@@ -213,10 +213,16 @@ def _of_trials(results: ExperimentResults) -> str:
     decimals = score_decimals([best, *again[:1], *results.baselines[:1]])
     sentence = f"Of {plural(len(ranked), 'trial')}, {best.policy} has the highest mean return, "
     sentence += _sure(best, decimals)
+    held = bool(again) and again[0].mean_return >= best.mean_return
     if best.role == "searched":
-        sentence += ", which is optimistic because it was chosen by this number"
+        sentence += (
+            ", by which it was chosen"
+            if held
+            else ", which is optimistic because it was chosen by this number"
+        )
     if again:
         sentence += f"; run again it reaches {_sure(again[0], decimals)}"
+        sentence += ", which is no worse" if held else ""
     if results.baselines and (again or best.role != "searched"):
         sentence += beside((again or [best])[0], results.baselines[0], decimals)
     return sentence + "."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -176,9 +177,8 @@ def verdict(study: StudyResults) -> str:
     text += formatting.number(best.values[name])
     text += f" over {formatting.plural(len(best.by_seed.get(name, best.seeds)), 'seed')}"
     if study.chosen_by_score:
-        text += (
-            f", which is optimistic: the best of {formatting.plural(len(study.ranked()), 'trial')}"
-        )
+        among = f"the best of {formatting.plural(len(study.ranked()), 'trial')}"
+        text += f", {among}" if held(study) else f", which is optimistic: {among}"
     text += told_apart
     if study.state.front and len(study.objectives) > 1:
         text = (
@@ -190,11 +190,25 @@ def verdict(study: StudyResults) -> str:
     if again is not None:
         text += (
             f"; run again on {_fresh(study, again)} it reached "
-            f"{formatting.number(again.values.get(name))}, which is the score to report"
+            f"{formatting.number(again.values.get(name))}, which is "
+            f"{'no worse and ' if held(study) else ''}the score to report"
         )
     elif best.of is None and study.state.phase == "confirm":
         text += f"; it is being run again on {study.fresh}"
     return f"{text}. {counts(study)}."
+
+
+def held(study: StudyResults) -> bool:
+    """Whether the winner, run again, was no worse than in the search.
+
+    A score that chose the winner mostly is too good; this one was not.
+    """
+    best, again, first = study.best, study.confirmed, study.first
+    if best is None or again is None:
+        return False
+    values = [t.values.get(first.name) for t in (best, again)]
+    searched, repeated = (math.nan if v is None else first.sign * v for v in values)
+    return repeated >= searched
 
 
 def _place(study: StudyResults, told_apart: str) -> str:

@@ -60,15 +60,21 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
     order = {seed: i for i, seed in enumerate(_seeds(record.spec))}
     records = sorted(mailbox.runs(), key=lambda r: (r.trial, order.get(r.seed, len(order)), r.run))
     accepted = {r.run: _accepted(mailbox, r.run, warnings) for r in records}
+    # A study has the seeds of each trial in its own records.
+    gone = [r for r in records if order and r.seed not in order and not record.spec.get("study")]
+    records = [r for r in records if r not in gone]
     warnings += [
         f"{run}: {problem}"
         for run, found in accepted.items()
         for one in found.values()
         for problem in problems(one)
     ]
-    runs = tuple(
-        _run(mailbox, record, r, tickets.get(r.run, []), accepted[r.run], warnings)
-        for r in records
+    runs, removed = (
+        tuple(
+            _run(mailbox, record, r, tickets.get(r.run, []), accepted[r.run], warnings)
+            for r in some
+        )
+        for some in (records, gone)
     )
     trials = _trials(mailbox, record)
     evaluated = [
@@ -108,6 +114,7 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
         report=mailbox.key("report/index.html")
         if mailbox.store.stat(mailbox.key("report/index.html"))
         else None,
+        removed=removed,
     )
 
 

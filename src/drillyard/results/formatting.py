@@ -154,6 +154,21 @@ def verdict(results: ExperimentResults) -> str:
 
     Where nothing is trained: what was measured.
     """
+    return _verdict(results) + _removed(results)
+
+
+def _removed(results: ExperimentResults) -> str:
+    """What is shown, but counts in nothing."""
+    runs = results.removed
+    if not runs:
+        return ""
+    names = ", ".join(r.run for r in runs[:4]) + (", …" if len(runs) > 4 else "")
+    if len(runs) == 1:
+        return f" The seed of {names} is no longer in the file. It is shown and counts in nothing."
+    return f" The seeds of {names} are no longer in the file. They are shown and count in nothing."
+
+
+def _verdict(results: ExperimentResults) -> str:
     if not results.learns:
         return _measured(results)
     runs = results.runs

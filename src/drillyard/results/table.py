@@ -5,6 +5,7 @@ Both forms come from the same rows, so that they cannot say different things.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -168,6 +169,10 @@ def _effort(results: ExperimentResults, p: PolicyScore) -> tuple[str, str, str]:
     return text, speed, formatting.duration(max(times, default=None))
 
 
+REMOVED = "not in the file"
+"""Said of a run whose seed was removed from the file; it counts in nothing."""
+
+
 def runs_grid(results: ExperimentResults, top: int | None = None) -> Grid:
     """One line a run: where it is, how fast, what it reached.
 
@@ -175,9 +180,12 @@ def runs_grid(results: ExperimentResults, top: int | None = None) -> Grid:
         results: What was collected.
         top: Only so many runs, best final evaluation first.
     """
-    chosen: Sequence[RunResult] = results.runs
+    chosen = [
+        *results.runs,
+        *(dataclasses.replace(r, status=f"{r.status}, {REMOVED}") for r in results.removed),
+    ]
     if top is not None:
-        chosen = best_runs(results, top)
+        chosen = list(best_runs(results, top))
     if not results.learns:
         return _measured_runs(chosen)
     decimals = formatting.shared_decimals(r.mean_return for r in chosen)

@@ -461,3 +461,27 @@ def test_the_time_in_all_leaves_out_what_lies_between_two_commands() -> None:
     drivers = [driver(1, 0.0, None, 30.0), driver(2, 86_400.0, 86_405.0, 86_405.0)]
     runs = {"t0001-s1": {Phase.TRAIN: phase(10.0, 50.0)}}
     assert worked_s(drivers, runs) == 55.0
+
+
+def test_a_seed_that_was_removed_from_the_file_is_shown_apart_and_counts_in_nothing(
+    tmp_path: Path,
+) -> None:
+    mailbox = write_experiment(tmp_path, seeds=(1, 2, 3))
+    record = mailbox.experiment_record()
+    alone = r.collect(write_experiment(tmp_path / "other", seeds=(1, 2)))
+    mailbox.write(
+        "experiment.json", record.model_copy(update={"spec": {**record.spec, "seeds": [1, 2]}})
+    )
+    found = r.collect(mailbox)
+    assert [run.run for run in found.runs] == ["t0001-s1", "t0001-s2"]
+    assert [run.run for run in found.removed] == ["t0001-s3"]
+    assert found.agents[0].seeds == alone.agents[0].seeds
+    assert {curve.run for curve in found.curves} == {"t0001-s1", "t0001-s2"}
+    assert "The seed of t0001-s3 is no longer in the file." in r.verdict(found)
+    rows = {row[0]: row[1] for row in r.runs_grid(found).rows}
+    assert rows["t0001-s3"] == "SUCCEEDED, not in the file" and rows["t0001-s1"] == "SUCCEEDED"
+    assert "no longer" not in r.verdict(alone)
+    # It has failed: nothing of what the file asks for has.
+    failed = write_experiment(tmp_path / "failed", seeds=(1, 2, 3), finished=2, failed=1)
+    failed.write("experiment.json", record.model_copy(update={"spec": found.spec}))
+    assert r.collect(failed).status == "SUCCEEDED"

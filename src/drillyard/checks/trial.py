@@ -22,13 +22,14 @@ from pathlib import Path
 
 import psutil
 
-from drillyard.checks.trial_process import Heard, read_line
+from drillyard.checks.trial_process import STACKS, Heard, read_line
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.runs.code_archive import pack
 from drillyard.spec.load import Loaded
 from drillyard.system.home import local_home
+from drillyard.system.stack_dump import place_of
 from drillyard.system.version import VERSION
 
 SUBJECT = "training"
@@ -149,7 +150,7 @@ def _run(loaded: Loaded, scratch: Path) -> Heard:
             process.stdin.close()
         except BrokenPipeError:
             pass
-        _listen(loaded, process, reads, heard)
+        _listen(loaded, process, reads, heard, scratch / STACKS)
     finally:
         os.close(reads)
         _end(process)
@@ -157,7 +158,9 @@ def _run(loaded: Loaded, scratch: Path) -> Heard:
     return heard
 
 
-def _listen(loaded: Loaded, process: subprocess.Popen[bytes], reads: int, heard: Heard) -> None:
+def _listen(
+    loaded: Loaded, process: subprocess.Popen[bytes], reads: int, heard: Heard, stacks: Path
+) -> None:
     limit_s = loaded.spec.budget.check_s
     most = int(MEMORY * psutil.virtual_memory().total)
     last, text = time.monotonic(), b""
@@ -178,6 +181,8 @@ def _listen(loaded: Loaded, process: subprocess.Popen[bytes], reads: int, heard:
         allowed = limit_s if heard.inside else max(LEARNS_S, limit_s or 0.0)
         if allowed is not None and time.monotonic() - last > allowed:
             heard.silent_s = allowed
+            if stacks.is_file():  # it is armed
+                heard.where = place_of(process.pid, lambda: stacks.read_text(errors="replace"))
             return
         heard.peak = max(heard.peak, _memory(process.pid))
         if heard.peak > most:
@@ -215,7 +220,8 @@ def _findings(loaded: Loaded, heard: Heard) -> list[Finding]:
     if heard.silent_s is not None:
         return [
             _error(
-                f"no sign of life for {heard.silent_s:g} s in: {simulator}",
+                f"no sign of life for {heard.silent_s:g} s in: {simulator}"
+                + (f" ({heard.where})" if heard.where else ""),
                 "fix the simulator; or if it needs that long: --set budget.check_s=120",
             )
         ]

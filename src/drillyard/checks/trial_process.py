@@ -17,8 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drillyard.documents.json_types import JsonObject
+from drillyard.system import stack_dump
 
 EVERY_S = 0.2
+STACKS = "stacks.txt"
+"""The file of the scratch folder in which it says where it is when it is asked to."""
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Heard:
         error: An exception: message, hint, field, value, allowed.
         exitcode: Exit code, negative for a signal.
         silent_s: It made no progress for so many seconds.
+        where: The line of the user's code in which it was then.
         too_large: It used more than so many bytes.
         output: The beginning of what it printed.
         peak: Most resident bytes.
@@ -45,6 +49,7 @@ class Heard:
     error: JsonObject | None = None
     exitcode: int | None = None
     silent_s: float | None = None
+    where: str | None = None
     too_large: int | None = None
     output: str = ""
     peak: int = 0
@@ -80,6 +85,8 @@ def main() -> None:
     sys.path.append(order["folder"])
     sys.dont_write_bytecode = True
     _first_to_die()
+    stacks = open(Path(order["scratch"]) / STACKS, "wb")  # noqa: SIM115
+    stack_dump.arm(stacks)
     lock = threading.Lock()
 
     def tell(said: JsonObject) -> None:

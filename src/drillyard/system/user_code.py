@@ -6,6 +6,7 @@ import os
 import re
 import sysconfig
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 _OURS = str(Path(__file__).resolve().parents[1])
@@ -47,11 +48,19 @@ def place(error: BaseException) -> str | None:
         None if the exception never passed through such a frame.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    found = [frame for frame in frames if _is_users(frame.filename)]
-    if not found:
-        return None
-    frame = found[-1]
-    return f"{_shown(frame.filename)}:{frame.lineno}, in {frame.name}"
+    return innermost([(f.filename, f.lineno or 0, f.name) for f in reversed(frames)])
+
+
+def innermost(frames: Iterable[tuple[str, int, str]]) -> str | None:
+    """Returns the first frame that is the user's, as ``place`` does.
+
+    Args:
+        frames: File, line and function of each, the innermost first.
+    """
+    for file, line, name in frames:
+        if _is_users(file):
+            return f"{_shown(file)}:{line}, in {name}"
+    return None
 
 
 def described(error: BaseException) -> str:

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -21,9 +22,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Generic, TypeVar
+from typing import IO, Generic, TypeVar
 
 from drillyard.errors import DrillyardError
+from drillyard.system import stack_dump
 
 _TICK_S = 0.3
 T = TypeVar("T")
@@ -37,10 +39,12 @@ class HangError(Exception):
     Args:
         doing: The last reported action.
         limit_s: The time limit in seconds.
+        where: The line of the user's code that it is in, where that is known.
     """
 
-    def __init__(self, doing: str, limit_s: float) -> None:
-        super().__init__(f"no sign of life for {limit_s:g} s in: {doing}")
+    def __init__(self, doing: str, limit_s: float, where: str | None = None) -> None:
+        at = f" ({where})" if where else ""
+        super().__init__(f"no sign of life for {limit_s:g} s in: {doing}{at}")
         self.doing = doing
         self.parts: list[object] = []
         """What the work handed over before."""
@@ -187,7 +191,8 @@ def _in_child(
     sys.stdout.flush()
     sys.stderr.flush()
     printed, prints = os.pipe() if output is not None else (None, None)
-    child = context.Process(target=_child, args=(work, theirs, ours, prints))
+    stacks = tempfile.TemporaryFile()  # noqa: SIM115
+    child = context.Process(target=_child, args=(work, theirs, ours, prints, stacks))
     child.start()
     theirs.close()
     if prints is not None:
@@ -196,7 +201,7 @@ def _in_child(
     try:
         while True:
             if not _wait(ours, printed, output, limit_s):
-                raise _with(HangError(doing, limit_s or 0.0), parts)
+                raise _with(HangError(doing, limit_s or 0.0, _place(child, stacks)), parts)
             try:
                 kind, value = ours.recv()
             except (EOFError, OSError):
@@ -214,6 +219,7 @@ def _in_child(
     finally:
         _end(child)
         ours.close()
+        stacks.close()
         if printed is not None and output is not None:
             _drain(printed, output)
             os.close(printed)
@@ -260,10 +266,25 @@ def _drain(printed: int, output: Output) -> None:
             pass
 
 
+def _place(child: BaseProcess, stacks: IO[bytes]) -> str | None:
+    """The line of the user's code in which the child hangs."""
+
+    def read() -> str:
+        # The child shares the position in the file, and writes at its end.
+        return os.pread(stacks.fileno(), 1 << 20, 0).decode(errors="replace")
+
+    return stack_dump.place_of(child.pid, read) if child.pid else None
+
+
 def _child(
-    work: Callable[[], object], answer: Connection, theirs: Connection, prints: int | None
+    work: Callable[[], object],
+    answer: Connection,
+    theirs: Connection,
+    prints: int | None,
+    stacks: IO[bytes],
 ) -> None:
     theirs.close()
+    stack_dump.arm(stacks)
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)  # so that everything that it starts is ended with it
     if prints is not None:
@@ -352,7 +373,8 @@ def _in_thread(work: Callable[[], T], limit_s: float | None, first: str) -> T:
         while not state.result and state.error is None:
             count = state.count
             if not heard.wait(limit_s) and state.count == count:
-                raise _with(HangError(state.doing, limit_s or 0.0), state.parts)
+                where = stack_dump.place_of_thread(thread.ident)
+                raise _with(HangError(state.doing, limit_s or 0.0, where), state.parts)
     if state.error is not None:
         raise state.error
     return state.result[0]

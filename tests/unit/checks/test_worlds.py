@@ -96,7 +96,7 @@ def test_an_exception_after_the_first_checks_has_its_line_and_keeps_the_rest(
 
 @pytest.mark.parametrize(
     ("fault", "said"),
-    [("exit", "sys.exit(7)"), ("hang", "no sign of life")],
+    [("exit", "sys.exit(7)"), ("hang", "odd_worlds.py:")],
 )
 def test_however_a_simulator_ends_the_other_findings_stay(
     tmp_path: Path, fault: str, said: str
@@ -108,9 +108,9 @@ def test_however_a_simulator_ends_the_other_findings_stay(
     assert any(f.subject == "simulator: observation space" for f in findings)
 
 
-def checked(folder: Path, id: str, **args: Any) -> str:
+def checked(folder: Path, id: str, more: str = "", **args: Any) -> str:
     """What the command says: where other threads are, as in this process, a check cannot fork."""
-    (folder / "odd.yaml").write_text(FILE.format(id=id, args=args, algorithm="ppo", more=""))
+    (folder / "odd.yaml").write_text(FILE.format(id=id, args=args, algorithm="ppo", more=more))
     done = subprocess.run(
         [Path(sys.executable).with_name("drillyard"), "check", folder / "odd.yaml"],
         cwd=folder,
@@ -140,6 +140,28 @@ def test_a_crash_that_only_the_training_meets_is_a_finding(tmp_path: Path) -> No
     )
     said = checked(tmp_path, "late:Late")
     assert "SIGABRT" in said and "simulator: observation space" in said
+
+
+@pytest.mark.parametrize("in_training", [False, True], ids=["in the check", "in the training"])
+def test_a_simulator_that_hangs_is_told_with_its_line(tmp_path: Path, in_training: bool) -> None:
+    when = "'torch' in sys.modules" if in_training else "self.count > 130"
+    (tmp_path / "late.py").write_text(
+        "import sys, time\n"
+        "from tests.helpers.odd_worlds import World\n"
+        "class Late(World):\n"
+        "    count = 0\n"
+        "    def step(self, action):\n"
+        "        self.count += 1\n"
+        f"        if {when}:\n"
+        "            self.wait()\n"
+        "        return super().step(action)\n"
+        "    def wait(self):\n"
+        "        while True:\n"
+        "            time.sleep(0.01)\n"
+    )
+    said = checked(tmp_path, "late:Late", more="budget: {check_s: 4}")
+    assert "no sign of life for 4 s in: " in said
+    assert "(late.py:12, in wait)" in said
 
 
 def test_what_a_simulator_prints_is_counted_and_not_shown(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import socket
@@ -164,6 +165,22 @@ def test_what_it_says_of_silence_and_of_an_end(box: Mailbox, tmp_path: Path) -> 
     study = LiveReader(write_search(tmp_path, 12)).read()
     made = page.parts(study)
     assert "the best 10 of 12 trials" in made["study"]
+
+
+def test_what_follows_a_training_shows_its_steps(box: Mailbox, tmp_path: Path) -> None:
+    over = LiveReader(write_experiment(tmp_path, "over", seeds=(1, 2))).read()
+    assert [run.trained for run in over.runs] == [60_000, 60_000]
+    working = next(run for run in LiveReader(box).read().runs if run.run == RUN)
+    assert working.board is not None and working.trained is None
+    storing = dataclasses.replace(
+        working,
+        phase=Phase.STORE,
+        board=working.board.model_copy(update={"phase": Phase.STORE, "step": 0, "total": 0}),
+    )
+    steps = 3
+    assert page._row(storing)[steps] == "-"
+    assert page._row(dataclasses.replace(storing, trained=60_000))[steps] == "60,000"
+    assert page._row(working)[steps] == "40,000 of 60,000"
 
 
 def test_a_composite_in_stages_leads_to_its_stages(box: Mailbox) -> None:

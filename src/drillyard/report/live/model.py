@@ -46,6 +46,8 @@ class LiveRun:
     hint: str | None = None
     mean_return: float | None = None
     """Final evaluation."""
+    trained: int | None = None
+    """Steps of its training, once that is accepted: then its board counts something else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,11 @@ def _runs(live: Live) -> Grid:
 def _row(run: LiveRun) -> tuple[str, ...]:
     board = run.board
     steps = formatting.NOTHING
-    if board is not None and (board.phase is Phase.TRAIN or run.beat_age_s is not None):
+    if run.trained is not None:
+        steps = f"{run.trained:,}"
+    elif board is not None and (
+        board.phase is Phase.TRAIN or (run.beat_age_s is not None and board.total)
+    ):
         steps = f"{board.step:,}" + (f" of {board.total:,}" if board.total else "")
     working = board if run.beat_age_s is not None else None
     reached = run.mean_return

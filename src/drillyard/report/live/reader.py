@@ -30,7 +30,7 @@ from drillyard.mailbox.records import (
 from drillyard.mailbox.stage_records import states as stage_states
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.store import ObjectMissing
-from drillyard.mailbox.summaries import policy_scores
+from drillyard.mailbox.summaries import TrainSummary, policy_scores
 from drillyard.mailbox.ticket_states import (
     StateCache,
     TicketState,
@@ -79,6 +79,7 @@ class LiveReader:
         self._driver: tuple[ObjectInfo, DriverRecord] | None = None
         self._trials: TrialCache = {}
         self._returns: dict[tuple[str, int], float | None] = {}
+        self._steps: dict[tuple[str, int], int | None] = {}
         self._curves = LiveCurves(mailbox)
         self._ledger = Ledger(mailbox)
         self._logs: dict[str, LastLines] = {}
@@ -226,7 +227,19 @@ class LiveReader:
             message=ending.message if ending else board.message if board and working else "",
             hint=ending.hint if ending else None,
             mean_return=self._return(run, own),
+            trained=self._trained(run, own),
         )
+
+    def _trained(self, run: str, own: list[TicketState]) -> int | None:
+        """Steps of a training that was accepted, read once."""
+        if own[0].ticket.phase is not Phase.TRAIN or own[0].status is not Status.SUCCEEDED:
+            return None
+        key = run, own[0].attempt or 0
+        if key not in self._steps:
+            if len(self._steps) >= MOST_RUNS:
+                return None
+            self._steps[key] = TrainSummary.of(self._mailbox.accepted(run, Phase.TRAIN)).steps
+        return self._steps[key]
 
     def _return(self, run: str, own: list[TicketState]) -> float | None:
         """The final evaluation, read once; of a large study, the trials have it."""

@@ -68,6 +68,8 @@ ALIASES = {
     "environment": "simulator.id",
     "environment_id": "simulator.id",
     "sim": "simulator.id",
+    "simulator.name": "simulator.id",
+    "learner.name": "learner.algorithm",
     "env_kwargs": "simulator.args",
     "env_config": "simulator.args",
     "env_params": "simulator.args",
@@ -159,7 +161,11 @@ ALIASES = {
 
 
 def ours(name: str) -> str | None:
-    """Returns the path in our file for another program's ``name``, or None."""
+    """Returns the path in our file for another program's ``name``, or None.
+
+    Args:
+        name: A key, or a section and a key: ``simulator.name``.
+    """
     plain = name.lower().replace("-", "_")
     if plain in ALIASES:
         return ALIASES[plain]

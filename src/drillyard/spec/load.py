@@ -419,7 +419,9 @@ def _way_out(error: ConfigError, merged: Merged) -> str:
 
 def _raise(problems: list[ConfigError]) -> None:
     distinct = {(e.file, e.line, e.field, e.message): e for e in problems}
-    found = list(distinct.values())
+    files = list(dict.fromkeys(e.file for e in problems))
+    # In the order of the file, so that a reader goes through it once.
+    found = sorted(distinct.values(), key=lambda e: (files.index(e.file), e.line or 0))
     if len(found) == 1:
         raise found[0]
     if found:

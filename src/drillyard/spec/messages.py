@@ -184,14 +184,9 @@ _MESSAGES = {
 def _unknown(path: KeyPath, where: Where) -> ConfigError:
     name = str(path[-1])
     siblings = _keys(path[:-1])
-    theirs = ours(name)
-    close = nearest(name, siblings)
-    if theirs and not (close.startswith("did you mean") and theirs.count(".") == 0):
-        hint = f"did you mean {theirs!r}?"
-    else:
-        hint = close
-    if theirs == dotted(path):
-        hint = close
+    theirs = ours(dotted(path[-2:])) or ours(name)
+    known = theirs is not None and theirs != dotted(path)
+    hint = f"did you mean {theirs!r}?" if known else nearest(name, siblings)
     return ConfigError(
         f"unknown key {name!r}", value=name, allowed=", ".join(siblings), hint=hint, **where
     )
@@ -322,7 +317,7 @@ def _keys(path: KeyPath) -> list[str]:
     node = _schema(path)
     for option in [node, *(_resolved(o) for o in node.get("anyOf", []))]:
         if "properties" in option:
-            return list(option["properties"])
+            return [key for key in option["properties"] if key != "stage_of"]  # written by us
     return []
 
 

@@ -149,11 +149,11 @@ def test_a_missing_file_of_a_child_hides_nothing(place, capsys):
     )
     answer, text, _ = refused(capsys, ["check", "exp.yaml"])
     assert [(e["line"], e["field"]) for e in answer["errors"]] == [
-        (8, "parameters.include_tunables[0]"),
         (4, "children[0]"),
         (5, "children[1]"),
         (6, "children[2].mock.noise"),
         (7, "seeds"),
+        (8, "parameters.include_tunables[0]"),
     ]
     assert "'one.yaml'" in text and "'two.yaml'" in text and "'groups.yaml'" in text
 

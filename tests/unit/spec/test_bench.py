@@ -91,12 +91,12 @@ def test_mistakes_inside_of_every_pair_are_told_with_those_of_the_file(tmp_path:
     with pytest.raises(ConfigErrors) as caught:
         load(file)
     assert [(e.line, e.field) for e in caught.value.errors] == [
-        (8, "bench.algorithms[3]"),
-        (10, "train.n_evs"),
         (5, "bench.algorithms[0]"),
         (6, "bench.algorithms[1].args.gama"),
         (7, "bench.algorithms[2].args.gamma"),
+        (8, "bench.algorithms[3]"),
         (9, "bench.simulators[1].wrapers"),
+        (10, "train.n_evs"),
     ]
 
 

@@ -159,3 +159,21 @@ def test_an_unknown_option_leads_to_the_fields_of_the_file(tmp_path):
     with pytest.raises(ConfigError, match="declares no parameter 'stpes'") as caught:
         load(file, values={"stpes": "3"})
     assert caught.value.hint == "a field of the file is changed by --set path=value"
+
+
+def test_mistakes_are_told_in_the_order_of_the_file_with_our_names(tmp_path: Path) -> None:
+    file = tmp_path / "zoo.yaml"
+    file.write_text(
+        "name: zoo\nenv: CartPole-v1\nseed: 3\n"
+        "simulator: {name: CartPole-v1}\nlearner: {name: ppo}\ntrain: {total_timesteps: 1000}\n"
+    )
+    with pytest.raises(ConfigErrors) as caught:
+        load(file)
+    lines = [e.line or 0 for e in caught.value.errors]
+    assert lines == sorted(lines)
+    hints = {e.field: e.hint for e in caught.value.errors}
+    assert hints["env"] == "did you mean 'simulator.id'?"
+    assert hints["seed"] == "did you mean 'seeds'?"
+    assert hints["simulator.name"] == "did you mean 'simulator.id'?"
+    assert hints["learner.name"] == "did you mean 'learner.algorithm'?"
+    assert not any("stage_of" in (e.allowed or "") for e in caught.value.errors)

@@ -237,7 +237,7 @@ def _of_trials(results: ExperimentResults) -> str:
         )
     if again:
         sentence += f"; run again it reaches {_sure(again[0], decimals)}"
-        sentence += ", which is no worse" if held else ""
+        sentence += ", which is not worse" if held else ""
     if results.baselines and (again or best.role != "searched"):
         sentence += beside((again or [best])[0], results.baselines[0], decimals)
     return sentence + "."

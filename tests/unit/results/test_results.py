@@ -158,7 +158,7 @@ def test_a_number_that_held_is_not_called_optimistic(tmp_path: Path) -> None:
     trials = scores([*one(1, 10, "searched"), *one(2, 20, "searched"), *one(3, 22, "confirms")])
     said = r.verdict(dataclasses.replace(found, policies=(*trials, *found.baselines)))
     assert "optimistic" not in said and ", by which it was chosen; run again it reaches 23" in said
-    assert "which is no worse" in said
+    assert "which is not worse" in said
 
 
 def test_one_episode_has_no_interval() -> None:

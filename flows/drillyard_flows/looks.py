@@ -10,7 +10,7 @@ from drillyard.mailbox.records import PHASES, Board, Phase
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import by_run, worst
 from drillyard.results import formatting
-from drillyard.results.time_left import run_s, time_left
+from drillyard.results.time_left import run_s, time_left, worth_showing
 
 if TYPE_CHECKING:
     from drillyard.driver.driver import Driver
@@ -128,7 +128,7 @@ class Looks:
 
     def _facts(self, counts: str, running: Sequence[Run], waiting: int) -> str:
         left_s = time_left([r.board for r in running], waiting, self._seen_s.values())
-        left = f", about {formatting.duration(left_s)} left" if left_s is not None else ""
+        left = f", about {formatting.duration(left_s)} left" if worth_showing(left_s) else ""
         return f"{counts} done, {len(running)} running{left}"
 
     def _waiting(self, runs: Sequence[Run]) -> str:

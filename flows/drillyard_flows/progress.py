@@ -8,10 +8,13 @@ from typing import Protocol
 
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
+from drillyard.results.time_left import worth_showing
 from drillyard.system.durations import duration
 from drillyard_flows.looks import Look, Run
 
 LINE_EVERY_S = 10.0
+AGAIN_S = 60.0
+"""A line that says nothing new is printed again after so many seconds."""
 
 
 class Display(Protocol):
@@ -83,7 +86,7 @@ def facts(run: Run) -> str:
         parts.append(f"{board.steps_per_s:,.0f} steps/s")
     if board.episode_return is not None:
         parts.append(f"return {board.episode_return:.4g}")
-    if board.eta_s is not None:
+    if worth_showing(board.eta_s):
         parts.append(f"{duration(board.eta_s)} left")
     return ", ".join(parts)
 
@@ -98,6 +101,8 @@ class Lines:
         self._seen: dict[str, tuple[Phase | None, Status]] = {}
         self._waited: set[str] = set()
         self._due = time.monotonic() + every_s
+        self._said: dict[str, tuple[str, float]] = {}
+        """Run, or the whole -> its last line, and when it was printed."""
 
     def wait(self, text: str) -> None:
         """Prints what is waited for, once each."""
@@ -118,9 +123,16 @@ class Lines:
             if changed or (due and run.status is Status.RUNNING):
                 self._seen[run.run] = state
                 name = f"{run.phase.value}: " if run.phase and not run.status.ended else ""
-                self.say(f"{run.run} {name}{facts(run)}")
+                self._once(run.run, f"{run.run} {name}{facts(run)}", now)
         if due and self.title and look.whole is not None and look.whole.total != len(look.runs):
-            self.say(f"{self.title}: {look.whole.facts}")
+            self._once(self.title, f"{self.title}: {look.whole.facts}", now)
+
+    def _once(self, what: str, line: str, now: float) -> None:
+        """Prints a line, but the same one again only after a while, as a sign of life."""
+        last, at = self._said.get(what, ("", 0.0))
+        if line != last or now - at >= AGAIN_S:
+            self._said[what] = line, now
+            self.say(line)
 
     def say(self, text: str) -> None:
         """Prints a line."""

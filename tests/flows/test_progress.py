@@ -14,6 +14,7 @@ from rich.text import Text
 from drillyard.mailbox.records import Board, Phase, TicketRecord
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState
+from drillyard_flows import progress
 from drillyard_flows.bars import Bars
 from drillyard_flows.looks import Look, Looks, Run, Whole
 from drillyard_flows.progress import Lines
@@ -102,6 +103,30 @@ def test_a_file_gets_each_wait_once(capsys: pytest.CaptureFixture[str]) -> None:
         lines.wait("machines")
         lines.update(Look((), waiting="workers"))
     assert capsys.readouterr().err == "waiting for machines\nwaiting for workers\n"
+
+
+def test_a_file_gets_the_same_line_again_only_after_a_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    lines = Lines()
+    lines.title = "study"
+    ended = Look([], Whole(4.0, 8, "4 of 4 trials done, 0 running"))
+    for now[0] in (0.0, 11.0, 22.0, 33.0):
+        lines.update(ended)
+    assert capsys.readouterr().err == "study: 4 of 4 trials done, 0 running\n"
+    now[0] = 80.0
+    lines.update(ended)
+    assert capsys.readouterr().err == "study: 4 of 4 trials done, 0 running\n"
+    now[0] = 91.0
+    lines.update(Look([], Whole(4.0, 8, "4 of 4 trials done, 1 running")))
+    assert "1 running" in capsys.readouterr().err
+
+
+def test_no_time_that_is_left_is_shown_as_none() -> None:
+    assert "left" not in progress.facts(running("t0001-s1", 1_000_000, 0.0))
+    assert progress.facts(running("t0001-s1", 500_000, 40.0)).endswith("40 s left")
 
 
 # -- what a driver knows --------------------------------------------------------------------------

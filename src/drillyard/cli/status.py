@@ -192,6 +192,7 @@ def grid(results: ExperimentResults) -> Grid:
     """Returns a table with one row for each run."""
     from drillyard.results import formatting
     from drillyard.results.table import Grid, steps
+    from drillyard.results.time_left import worth_showing
 
     rows = tuple(
         (
@@ -201,7 +202,7 @@ def grid(results: ExperimentResults) -> Grid:
             steps(r),
             formatting.count(r.steps_per_s),
             formatting.number(_shown_return(r)),
-            formatting.duration(r.eta_s),
+            formatting.duration(worth_showing(r.eta_s)),
             _ago(r.heartbeat_age_s),
             str(r.attempts),
         )

@@ -8,6 +8,14 @@ from collections.abc import Iterable, Sequence
 from drillyard.mailbox.records import Board, Phase, StudyState
 from drillyard.spec.study import StudySpec
 
+LEAST_S = 1.0
+"""A shorter time that is left is not shown: what is not counted takes longer."""
+
+
+def worth_showing(left_s: float | None) -> float | None:
+    """Returns a time that is left, in seconds, or None if that says nothing any more."""
+    return None if left_s is None or left_s < LEAST_S else left_s
+
 
 def run_s(board: Board) -> float | None:
     """How long the training of a run takes in all, in seconds, at its speed of now."""

@@ -16,6 +16,7 @@ from drillyard.report.templates import rendered
 from drillyard.results import formatting, stages, study_table
 from drillyard.results.model import RunCurves
 from drillyard.results.table import Grid
+from drillyard.results.time_left import worth_showing
 from drillyard.system.durations import duration
 
 PARTS = ("summary", "progress", "stages", "curves", "study", "runs", "machines", "log")
@@ -112,7 +113,7 @@ def verdict(live: Live) -> str:
 
 def _facts(live: Live) -> list[str]:
     facts = []
-    if live.left_s is not None:
+    if worth_showing(live.left_s):
         facts.append(f"about {duration(live.left_s)} left")
     spent = live.spending
     if spent is not None:
@@ -207,7 +208,7 @@ def _row(run: LiveRun) -> tuple[str, ...]:
         steps,
         formatting.count(working.steps_per_s if working else None),
         formatting.number(reached),
-        duration(working.eta_s if working else None),
+        duration(worth_showing(working.eta_s) if working else None),
         ago(run.beat_age_s),
     )
 

@@ -191,7 +191,7 @@ def verdict(study: StudyResults) -> str:
         text += (
             f"; run again on {_fresh(study, again)} it reached "
             f"{formatting.number(again.values.get(name))}, which is "
-            f"{'no worse and ' if held(study) else ''}the score to report"
+            f"{'not worse and ' if held(study) else ''}the score to report"
         )
     elif best.of is None and study.state.phase == "confirm":
         text += f"; it is being run again on {study.fresh}"

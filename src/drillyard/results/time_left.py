@@ -13,7 +13,7 @@ LEAST_S = 1.0
 
 
 def worth_showing(left_s: float | None) -> float | None:
-    """Returns a time that is left, in seconds, or None if that says nothing any more."""
+    """Returns a time that is left, in seconds, or None if nothing is worth saying."""
     return None if left_s is None or left_s < LEAST_S else left_s
 
 

@@ -150,7 +150,7 @@ def test_the_sentence_about_a_search_says_what_its_best_is_worth(tmp_path: Path)
     said = r.verdict(dataclasses.replace(found, policies=(*trials, *found.baselines)))
     assert said.startswith("Of 2 trials, agent t0002 has the highest mean return, 21.00 (range of")
     assert "which is optimistic because it was chosen by this number; run again it" in said
-    assert "it reaches 19.00 (95 % interval over seeds" in said and "no worse" not in said
+    assert "it reaches 19.00 (95 % interval over seeds" in said and "not worse" not in said
 
 
 def test_a_number_that_held_is_not_called_optimistic(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_the_best_come_first_and_the_winner_has_both_scores(mailbox: Mailbox) ->
     assert "over 3 seeds, which is optimistic: the best of 10 trials" in text
     assert "run again on 2 fresh seeds" in text
     assert "12 trials: 10 SUCCEEDED, 1 FAILED, 1 PRUNED" in text
-    assert "no worse" not in text
+    assert "not worse" not in text
     # Run again, it is better: then nothing was optimistic, and the text does not say so.
     held = dataclasses.replace(
         study,
@@ -63,7 +63,7 @@ def test_the_best_come_first_and_the_winner_has_both_scores(mailbox: Mailbox) ->
     said = verdict(held)
     assert "optimistic" not in said
     assert "over 3 seeds, the best of 10 trials; run again on 2 fresh seeds" in said
-    assert "which is no worse and the score to report" in said
+    assert "which is not worse and the score to report" in said
     best = study.best
     assert best is not None
     assert study.interval(best) is None  # it was chosen by this number

@@ -164,8 +164,8 @@ def _removed(results: ExperimentResults) -> str:
         return ""
     names = ", ".join(r.run for r in runs[:4]) + (", …" if len(runs) > 4 else "")
     if len(runs) == 1:
-        return f" The seed of {names} is no longer in the file. It is shown and counts in nothing."
-    return f" The seeds of {names} are no longer in the file. They are shown and count in nothing."
+        return f" The seed of {names} was removed. Its run is shown and counts in nothing."
+    return f" The seeds of {names} were removed. Their runs are shown and count in nothing."
 
 
 def _verdict(results: ExperimentResults) -> str:

@@ -169,8 +169,8 @@ def _effort(results: ExperimentResults, p: PolicyScore) -> tuple[str, str, str]:
     return text, speed, formatting.duration(max(times, default=None))
 
 
-REMOVED = "not in the file"
-"""Said of a run whose seed was removed from the file; it counts in nothing."""
+REMOVED = "seed removed"
+"""Said of a run whose seed the experiment has no longer; it counts in nothing."""
 
 
 def runs_grid(results: ExperimentResults, top: int | None = None) -> Grid:

@@ -202,7 +202,7 @@ class ExperimentResults:
     """Metrics of workloads without a policy, in their order."""
     schema_version: int = 1
     removed: tuple[RunResult, ...] = ()
-    """Runs of seeds that were removed from the experiment: they are shown, and count in nothing."""
+    """Runs of seeds that were removed: they are shown, and count in nothing."""
 
     @property
     def agents(self) -> list[PolicyScore]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ from drillyard.cli.main import main
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Accepted, Ending, Phase
 from drillyard.mailbox.status import Cause, Status
+from drillyard.results import collect
 from drillyard.runs.logs import Tail
 from tests.helpers.fixtures_store import T0, FakeClock, open_box, write_experiment
 
@@ -183,6 +185,19 @@ def test_experiments_have_a_result_an_age_and_what_they_are(
     assert "SUCCEEDED" in err
     _, out, _ = run(capsys, store, "list", "experiments", "zzz")
     assert out == "no experiments match\n"
+
+
+def test_the_result_of_a_search_is_that_of_its_winner_on_fresh_seeds(
+    capsys: pytest.CaptureFixture[str], store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = collect(open_box(store, "done"), curves=False)
+    (agent,) = found.agents
+    lucky = dataclasses.replace(agent, mean_return=90.0, role="searched")
+    again = dataclasses.replace(agent, mean_return=70.0, role="confirms")
+    study = dataclasses.replace(found, policies=(lucky, again))
+    monkeypatch.setattr("drillyard.results.collect", lambda *_, **__: study)
+    row = json.loads(run(capsys, store, "list", "experiments", "done", "--json")[1])[0]
+    assert row["mean_return"] == 70.0
 
 
 @pytest.mark.heavy

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -45,6 +46,24 @@ def test_the_list_fits_and_is_not_cut(
     assert all(heading in said for heading in SECTIONS)
     assert OTHERS not in said and not [o for o in said.splitlines()[1:] if o.endswith("...")]
     assert max(map(len, said.splitlines())) <= 80
+
+
+def test_a_command_prepares_no_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared: list[str | None] = []
+    prepare = typer.main.get_command_from_info
+
+    def noted(command_info: typer.models.CommandInfo, **more: Any) -> Any:
+        prepared.append(command_info.name)
+        return prepare(command_info, **more)
+
+    monkeypatch.setattr(typer.main, "get_command_from_info", noted)
+    assert main(["schema"]) == 0
+    assert main(["list", "backends"]) == 0
+    assert "run" not in prepared and prepared[0] == "schema" and "backends" in prepared
+    assert main(["schemo"]) == 2
+    assert "schema" in capsys.readouterr().err and "run" in prepared
 
 
 def test_no_help_names_a_value_by_its_type(

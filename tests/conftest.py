@@ -18,6 +18,7 @@ from tests.helpers.prefect_homes import begin
 from tests.helpers.quick import pytest_addoption
 from tests.helpers.side_by_side import (
     made_once,
+    pytest_collection,
     pytest_collection_modifyitems,
     pytest_xdist_make_scheduler,
 )
@@ -25,6 +26,7 @@ from tests.helpers.summary import pytest_unconfigure
 
 __all__ = [
     "pytest_addoption",
+    "pytest_collection",
     "pytest_collection_modifyitems",
     "pytest_unconfigure",
     "pytest_xdist_make_scheduler",
@@ -35,6 +37,10 @@ __all__ = [
 # numpy are imported, and inherited by every command. Workers set their own number for each run.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"
+
+# Each HTTP client, Prefect's many too, reads the certificates of all authorities of the web: 20 ms
+# of a processor. Nobody beyond this machine is asked, so that one certificate is as good.
+os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "helpers" / "nobody.pem")
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

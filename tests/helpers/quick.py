@@ -7,8 +7,10 @@ one that should have been marked fails, so that the mark stays true.
 from __future__ import annotations
 
 import multiprocessing.util
+import re
 import sys
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +33,8 @@ NOT_COUNTED = {
     ("socket.bind", "urllib3.util.connection"),
 }
 """(event, module of the caller) that no test is blamed for: which one causes it is chance."""
+WHOLE = re.compile(r"^pytestmark = .*\bpytest\.mark\.heavy\b", re.M)
+"""What a file has whose tests are all heavy; some of these import what takes seconds."""
 seen: set[str] = set()
 
 
@@ -68,6 +72,12 @@ def _note(event: str) -> None:
 
 class Watch:
     """Deselects what is marked, and refuses what should have been."""
+
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Do not import files of which nothing would be left."""
+        if collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+            return None
+        return True if WHOLE.search(collection_path.read_text()) else None
 
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]

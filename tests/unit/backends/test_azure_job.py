@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("azure.ai.ml")
-
 from drillyard.backend import Order
 from drillyard_backends.azure import job
 

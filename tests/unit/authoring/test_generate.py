@@ -146,12 +146,12 @@ def test_a_file_that_is_wrong_is_left_alone(tmp_path):
 
 def test_the_command_and_the_function(tmp_path):
     words = ["generate", "--algorithm", "dqn", "--simulator", "CartPole-v1"]
-    printed = CliRunner().invoke(build()[0], words)
+    printed = CliRunner().invoke(build(words)[0], words)
     assert printed.exit_code == 0
     assert printed.output == drillyard.generate("dqn", "CartPole-v1").text.replace(
         "e.yaml", "FILE"
     )
-    written = CliRunner().invoke(build()[0], [*words, "-o", str(tmp_path / "e.yaml")])
+    written = CliRunner().invoke(build(words)[0], [*words, "-o", str(tmp_path / "e.yaml")])
     assert "wrote" in written.output and load(tmp_path / "e.yaml").spec.name == "cartpole-v1-dqn"
 
 

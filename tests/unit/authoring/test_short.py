@@ -209,7 +209,7 @@ def test_commands_refuse(
 def test_generate_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["generate", "--short", "-a", "ppo", "-s", "cstr", "--steps", "50k", "-o", "e.yaml"]
-    app, _ = build()
+    app, _ = build(words)
     assert CliRunner().invoke(app, words).exit_code == 0
     assert len((tmp_path / "e.yaml").read_text().splitlines()) < 25
     spec = load(tmp_path / "e.yaml").spec

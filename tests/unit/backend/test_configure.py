@@ -40,7 +40,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def invoke(*words: str, typed: str | None = None) -> Result:
-    return CliRunner().invoke(build()[0], ["configure", *words], input=typed)
+    line = ["configure", *words]
+    return CliRunner().invoke(build(line)[0], line, input=typed)
 
 
 def defaults(kind: str) -> dict[str, str]:

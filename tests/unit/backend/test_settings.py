@@ -72,7 +72,7 @@ def put(folder, text, name="config.yaml"):
 
 
 def invoke(*words, typed=None):
-    result = CliRunner().invoke(build()[0], list(words), input=typed)
+    result = CliRunner().invoke(build(words)[0], list(words), input=typed)
     return result
 
 

@@ -99,7 +99,7 @@ def test_exit_codes(error, code, words, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
-    def build():
+    def build(arguments):
         app = typer.Typer()
 
         @app.command()
@@ -340,9 +340,8 @@ def test_list_alone_lists_everything_briefly(capsys):
     assert "Usage: drillyard" in said.err
 
 
-@pytest.mark.heavy
 def test_check_and_explain_take_a_name_as_run_does(capsys, tmp_path):
-    file = str(EXPERIMENTS / "cstr.yaml")
+    file = str(EXPERIMENTS / "mock.yaml")
     assert main.main(["explain", file, "--name", "other", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "other"
     assert main.main(["check", file, "--name", "other", "--json", "--store", str(tmp_path)]) == 0

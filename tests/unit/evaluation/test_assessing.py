@@ -152,7 +152,6 @@ def test_bad_requests_say_what_is_wrong(
 
 
 def test_the_command_writes_files_and_never_over_anything(starts: Path, tmp_path: Path) -> None:
-    app, _ = build()
     words = [
         "assess",
         str(TANK),
@@ -163,6 +162,7 @@ def test_the_command_writes_files_and_never_over_anything(starts: Path, tmp_path
         "--out",
         str(tmp_path / "out"),
     ]
+    app, _ = build(words)
     run = typer.testing.CliRunner().invoke
     done = run(app, words)
     assert done.exit_code == 0, done.output

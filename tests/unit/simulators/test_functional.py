@@ -148,7 +148,8 @@ def test_another_lesson_holds_from_the_next_episode_on():
 
 
 def test_a_time_limit_truncates():
-    venv = copies(wrappers=[{"name": "time_limit", "args": {"max_episode_steps": 4}}])
+    limit = {"name": "time_limit", "args": {"max_episode_steps": 4}}
+    venv = copies(wrappers=[limit], id_="simple-adder")
     venv.reset()
     ends = [dones.all() for _, _, dones, _ in played(venv, 9)]
     assert ends == [False, False, False, True] * 2 + [False]

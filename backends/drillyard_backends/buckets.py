@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import secrets
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -21,6 +22,37 @@ from drillyard.mailbox.store import ObjectMissing
 T = TypeVar("T")
 B = TypeVar("B")
 """The library's client of a bucket."""
+
+
+_COPY = "drillyard_copy"
+"""Name of the metadata with the copy of an object; Azure wants an identifier of C#."""
+_COPY_BYTES = 3072
+"""Largest object that is copied: Google Cloud takes 4 KiB a value, in base64 here, and both take 8
+KiB of metadata an object."""
+
+
+def as_metadata(data: bytes) -> dict[str, str] | None:
+    """Returns the metadata that holds a copy of an object; None for one that is too large."""
+    if len(data) > _COPY_BYTES:
+        return None
+    return {_COPY: base64.b64encode(data).decode()}
+
+
+def from_metadata(metadata: Mapping[str, str] | None, size: int) -> bytes | None:
+    """Returns the copy of an object; None without one, or if it is not as large as the object.
+
+    Args:
+        metadata: As a listing returns it.
+        size: Of the object, in bytes.
+    """
+    text = (metadata or {}).get(_COPY)
+    if not text:
+        return None
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return data if len(data) == size else None
 
 
 class KeyTaken(Exception):
@@ -76,8 +108,14 @@ class BucketStore(ABC, Generic[B]):
                 return self.put_if_absent(key, data)  # it was deleted in between
         return True
 
+    def put_listed(self, key: str, data: bytes) -> None:
+        """Writes an object whole, with a copy of a small one in its metadata."""
+        self._upload(key, data, over=True, metadata=as_metadata(data))
+
     @abstractmethod
-    def _upload(self, key: str, data: bytes, *, over: bool) -> None:
+    def _upload(
+        self, key: str, data: bytes, *, over: bool, metadata: dict[str, str] | None = None
+    ) -> None:
         """Writes an object; raises ``KeyTaken`` if it exists and must not be replaced."""
 
     @abstractmethod

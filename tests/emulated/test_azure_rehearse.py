@@ -3,15 +3,21 @@
 import json
 import os
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("azure.ai.ml")
 
+from drillyard.errors import ConfigError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.results.fingerprint import fingerprint
+from drillyard_backends.azure import rights
+from drillyard_backends.azure.backend import AzureBackend
+from drillyard_emulators.azure.rehearsal import FAULTS, AzureRehearsal
+from drillyard_emulators.rehearsal import parse_faults
 from tests.emulated.test_rehearse import BUDGET, rehearse
 from tests.helpers.azure_lab import needs_azurite, reactor
 from tests.helpers.patience import PATIENCE_S
@@ -43,6 +49,35 @@ def test_an_experiment_with_bad_luck(tmp_path):
     assert account["made"] >= 1 and all(m["cost"] > 0 for m in account["machines"])
     # A job whose run is done leaves by itself: cancelled, it would look like a failure.
     assert {m["ended_by"] for m in account["machines"]} == {"done"}
+
+
+@pytest.mark.slow
+def test_the_roles_that_ship_are_enough_for_an_experiment(tmp_path):
+    """The driver with the role files, the nodes with one container, and a cluster of their own."""
+    file = str(ROOT / "experiments" / "mock.yaml")
+    own = ("--set", "backends.azure.compute=null")
+    faults = ("--fault", "roles=shipped")
+    done = rehearse(tmp_path, file, "--on", "azure", *BUDGET, "--json", *faults, *own)
+    assert done.returncode == 0, done.stdout + done.stderr
+    account = json.loads(done.stdout)
+    assert account["left"] == [] and account["made"] >= 1
+
+
+def test_the_roles_that_ship_are_enforced(tmp_path, monkeypatch):
+    """What the role file has is granted; endpoints are in a file of their own."""
+    faults = parse_faults(["roles=shipped"], FAULTS)
+    with closing(AzureRehearsal("azure", {}, faults, tmp_path)) as rehearsal:
+        for name, value in rehearsal.env().items():
+            monkeypatch.setenv(name, value)
+        service = AzureBackend()._service
+        asked = [*rights.RUN, *rights.CLUSTER, f"{rights.ML}/onlineEndpoints/write"]
+        assert service.denied(asked) == [f"{rights.ML}/onlineEndpoints/write"]
+        assert service.denied([rights.ASSIGN], rehearsal._cloud.identity) == []
+
+
+def test_only_the_roles_that_ship_can_be_asked_for(tmp_path):
+    with pytest.raises(ConfigError, match="roles"):
+        AzureRehearsal("azure", {}, parse_faults(["roles=owner"], FAULTS), tmp_path)
 
 
 @pytest.mark.slow

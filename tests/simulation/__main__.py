@@ -22,6 +22,7 @@ def main() -> int:
     words.add_argument("--seed-from", type=int, help="first seed; default: a fresh one")
     words.add_argument("--cores", type=int, default=1, help="processes side by side")
     words.add_argument("--defect", help="put a defect back; `all` prints the table")
+    words.add_argument("--regressions", action="store_true", help="replay what has failed before")
     words.add_argument("--json", action="store_true", help="print the figures as JSON")
     asked = words.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":
@@ -32,6 +33,10 @@ def main() -> int:
     from tests.simulation.campaign import campaign, line, side_by_side
 
     first = _FRESH if asked.seed_from is None else asked.seed_from
+    if asked.regressions:
+        from tests.simulation.regressions import replay
+
+        return replay()
     if asked.defect == "all":
         from tests.simulation.table import print_table
 

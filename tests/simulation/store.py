@@ -85,6 +85,22 @@ class SimStore:
 
         _do("put", key, write, changes=True)
 
+    def put_listed(self, key: str, data: bytes) -> None:
+        """Write an object whose bytes a listing returns."""
+        self.put(key, data)
+
+    def contents(self, prefix: str) -> Iterator[tuple[ObjectInfo, bytes | None]]:
+        """Every object under a prefix, as of one moment, with its bytes."""
+
+        def look() -> list[tuple[ObjectInfo, bytes | None]]:
+            found = self._objects
+            return [
+                (ObjectInfo(key, len(found[key][0]), found[key][1]), found[key][0])
+                for key in world().objects.under(prefix)
+            ]
+
+        yield from _do("list", prefix, look)
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write an object unless it is there."""
         check_key(key)

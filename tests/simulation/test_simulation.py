@@ -44,6 +44,12 @@ def test_ten_minutes_of_schedules_on_two_cores() -> None:
 
 
 @pytest.mark.heavy
+def test_what_has_failed_before_holds_now() -> None:
+    done = simulate("--regressions")
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3000:]}"
+
+
+@pytest.mark.heavy
 def test_a_seed_is_replayed_exactly() -> None:
     first, second = simulate("--seed", "7", "--trace"), simulate("--seed", "7", "--trace")
     assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]

@@ -22,6 +22,7 @@ from drillyard_backends.buckets import (
     KeyTaken,
     again_when_damaged,
     content_type,
+    from_metadata,
     into_place,
 )
 
@@ -93,6 +94,16 @@ class BlobStore(BucketStore["ContainerClient"]):
         whole = self._prefix + prefix
         for blob in self._pages(lambda: self._bucket.list_blobs(name_starts_with=whole)):
             yield ObjectInfo(blob.name[cut:], int(blob.size), blob.last_modified.timestamp())
+
+    def contents(self, prefix: str) -> Iterator[tuple[ObjectInfo, bytes | None]]:
+        """Yields like ``list``, with the bytes of each object that ``put_listed`` wrote."""
+        cut = len(self._prefix)
+        whole = self._prefix + prefix
+        for blob in self._pages(
+            lambda: self._bucket.list_blobs(name_starts_with=whole, include=["metadata"])
+        ):
+            info = ObjectInfo(blob.name[cut:], int(blob.size), blob.last_modified.timestamp())
+            yield info, from_metadata(blob.metadata, info.size)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yields every key that starts with a prefix, sorted."""
@@ -214,10 +225,14 @@ class BlobStore(BucketStore["ContainerClient"]):
         check_key(key)
         return self._bucket.get_blob_client(self._prefix + key)
 
-    def _upload(self, key: str, data: bytes, *, over: bool) -> None:
+    def _upload(
+        self, key: str, data: bytes, *, over: bool, metadata: dict[str, str] | None = None
+    ) -> None:
         blob = self._blob(key)
         with seam(self.url, key, conditional=not over):
-            blob.upload_blob(data, overwrite=over, validate_content=True, **_settings(key))
+            blob.upload_blob(
+                data, overwrite=over, validate_content=True, metadata=metadata, **_settings(key)
+            )
 
     def _pages(self, request: Callable[[], Iterable[T]]) -> Iterator[T]:
         """Yields the items of a listing; translates the errors of fetching its pages."""

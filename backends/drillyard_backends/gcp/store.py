@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 from drillyard.errors import UserError
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
-from drillyard_backends.buckets import BucketStore, again_when_damaged, content_type, into_place
+from drillyard_backends.buckets import (
+    BucketStore,
+    again_when_damaged,
+    content_type,
+    from_metadata,
+    into_place,
+)
 from drillyard_backends.gcp.storage_errors import seam
 
 if TYPE_CHECKING:
@@ -81,6 +87,14 @@ class GcsStore(BucketStore["Bucket"]):
         cut = len(self._prefix)
         for blob in self._pages(prefix, "items(name,size,updated),nextPageToken"):
             yield ObjectInfo(blob.name[cut:], int(blob.size or 0), blob.updated.timestamp())
+
+    def contents(self, prefix: str) -> Iterator[tuple[ObjectInfo, bytes | None]]:
+        """Yields like ``list``, with the bytes of each object that ``put_listed`` wrote."""
+        cut = len(self._prefix)
+        for blob in self._pages(prefix, "items(name,size,updated,metadata),nextPageToken"):
+            size = int(blob.size or 0)
+            info = ObjectInfo(blob.name[cut:], size, blob.updated.timestamp())
+            yield info, from_metadata(blob.metadata, size)
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         """Yields the names directly below a prefix, which ends with ``/`` or is empty."""
@@ -160,8 +174,12 @@ class GcsStore(BucketStore["Bucket"]):
         check_key(key)
         return self._bucket.blob(self._prefix + key, chunk_size=chunk_size)
 
-    def _upload(self, key: str, data: bytes, *, over: bool) -> None:
+    def _upload(
+        self, key: str, data: bytes, *, over: bool, metadata: dict[str, str] | None = None
+    ) -> None:
         blob = self._blob(key)
+        if metadata:
+            blob.metadata = metadata
         conditions = {} if over else {"if_generation_match": 0}
         with seam(self.url, key):
             blob.upload_from_string(

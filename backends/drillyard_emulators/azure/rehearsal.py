@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,7 @@ FAULTS = {
     "lag": "SECONDS by which lists of jobs and clusters lag",
     "soft-delete": "DAYS that the storage account keeps what is deleted, and has it paid for",
     "denied": "PERMISSION that is refused to all",
+    "roles": "shipped: you have the role files that drillyard ships, and the nodes their container",
     "form": "NAME of an answer in which sources differ: {forms}",
 }
 ALWAYS = (
@@ -142,6 +144,10 @@ class AzureRehearsal(OnEmulator):
                 self._cloud.ask("identity", id=str(identity))
             for verb, arguments in merged(calls):
                 self._cloud.ask(verb, **arguments)
+            if any(fault.name == "roles" for fault in faults):
+                self._cloud.ask("access", **_shipped_roles())
+                nodes = str(self._values.get("identity") or self._cloud.identity)
+                self._cloud.ask("identity", id=nodes, containers=[self._container])
         except BaseException:
             self._cloud.close()
             raise
@@ -172,10 +178,13 @@ class AzureRehearsal(OnEmulator):
     def keep(self, folder: Path) -> None:
         """The container as a local store."""
         prefix = str(self._values.get("prefix", "drillyard") or "")
-        container = str(self._values.get("container") or self._cloud.container)
         self._cloud.ask(
-            "export", container=container, folder=str(folder.absolute()), prefix=prefix
+            "export", container=self._container, folder=str(folder.absolute()), prefix=prefix
         )
+
+    @property
+    def _container(self) -> str:
+        return str(self._values.get("container") or self._cloud.container)
 
     @staticmethod
     def left(state: CloudState) -> list[str]:
@@ -226,6 +235,27 @@ class AzureRehearsal(OnEmulator):
         }
 
 
+def _shipped_roles() -> Document:
+    """What the guide tells users to grant to themselves, by scope."""
+    from drillyard_backends.azure import rights
+
+    run = [*rights.RUN, *rights.CLUSTER, *rights.ENVIRONMENT, *rights.BUILD, *rights.SUBMIT]
+    return {
+        "workspace": [_role("role.json", run)],
+        "subscription": [_role("quota-role.json", [])],
+        "identity": [{"actions": [rights.ASSIGN], "notActions": []}],
+    }
+
+
+def _role(file: str, otherwise: Sequence[str]) -> Document:
+    """The permissions of a role file; without a checkout what the package knows of it."""
+    path = Path(__file__).parents[3] / "deployments" / "azure" / file
+    if not path.is_file():
+        return {"actions": [*otherwise], "notActions": []}
+    role = json.loads(path.read_text("utf-8"))
+    return {"actions": role["Actions"], "notActions": role["NotActions"]}
+
+
 def _call(fault: Fault, seed: int) -> tuple[str, Document]:
     """What to ask the emulator for."""
     name = fault.name
@@ -240,6 +270,9 @@ def _call(fault: Fault, seed: int) -> tuple[str, Document]:
 
         known = (*rights.RUN, *rights.CLUSTER, *rights.ENVIRONMENT)
         return "manager", {"denied": [one_of(fault, known)]}
+    if name == "roles":
+        one_of(fault, ("shipped",))
+        return "manager", {}  # see ``_shipped_roles``
     if name == "form":
         return "physics", _FORMS[one_of(fault, _FORMS)]
     if name in _DEEDS:

@@ -8,7 +8,7 @@ class is decorated once::
     class MyBackend: ...
 
 where ``known`` translates the errors of the library that have a meaning. Any other error becomes
-an ``InfrastructureError``: it decides nothing, and the next call tries again.
+a ``ControlPlaneError``: it decides nothing, and the next call tries again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from drillyard.backend.port import Backend
 from drillyard.errors import (
     ControlPlaneError,
     DrillyardError,
-    InfrastructureError,
     SignInRefused,
 )
 
@@ -114,7 +113,7 @@ def _translated(
     if translated is None:
         log.info("%s raised an unexpected error", what, exc_info=error)
         name = type(error).__name__
-        translated = InfrastructureError(
+        translated = ControlPlaneError(
             f"{what}: {name}: {error}" if str(error) else f"{what}: {name}",
             hint="nothing was decided: run the same command again. If the error stays, report it",
         )

@@ -95,7 +95,11 @@ class LeaseSupervisor:
         if isinstance(self._backend, TendsLeases):
             self._keep(self._backend, lease, runs=len({s.ticket.run for s in todo}))
         if Trait.PULLS not in self._backend.traits and not self._stopping.given:
-            self._launcher.launch(lease, todo)
+            if not self._leases.over(lease):
+                self._launcher.launch(lease, todo)
+            elif not any(s.status is Status.RUNNING for s in todo):
+                # A job that is sent now ends at once, and would count as one that never began.
+                raise limit_reached(self._backend, lease, states)
 
     def replace(self, lease: Lease | None) -> None:
         """Rent again; ``None``: the lease was written off before, and renting failed.

@@ -22,7 +22,13 @@ POLL_S = (0.15, 0.4)
 TEND_S = 1.5
 PATIENCE_S = 180.0
 BOARDS_A_LOOK = 50
-"""Boards per poll: hundreds of runs write one every few seconds, so they are read in turns."""
+"""Boards per poll: hundreds of runs write one every few seconds, so they are read in turns where
+the listing does not return them."""
+BOARD_PAUSE_S = 0.05
+"""Pause between two listings of a bucket's boards, in seconds a board: a listing of a hundred is
+more than 100 KB."""
+LONGEST_BOARD_PAUSE_S = 6.0
+"""With the worker's own pace of four seconds, what is shown is at most 15 s old."""
 BOARDS_AT_ONCE = 8
 """Boards that are read at the same time from a slow store."""
 SLOW_S = 0.02
@@ -53,6 +59,7 @@ class Watcher:
         self._states: dict[str, TicketState] = {}
         self._boards: dict[str, tuple[float, Board]] = {}
         self._boards_stamp: str | None = None
+        self._boards_due = 0.0
         self._futures: dict[str, Future[TicketState]] = {}
         self._error: DrillyardError | None = None
         self._lock = threading.Lock()
@@ -143,16 +150,21 @@ class Watcher:
                     future.set_result(state)
 
     def _read_boards(self) -> None:
+        now = self._clock.monotonic()
         stamp = self._mailbox.stamp("board/")
-        if stamp is not None and stamp == self._boards_stamp:
+        if now < self._boards_due or (stamp is not None and stamp == self._boards_stamp):
             return
-        prefix = self._mailbox.key("board/")
         fresh: list[tuple[float, str]] = []
-        for info in self._mailbox.store.list(prefix):
-            run = info.key[len(prefix) :].removesuffix(".json")
+        number = 0
+        for run, info, listed in self._mailbox.boards():
+            number += 1
             known = self._boards.get(run)
-            if known is None or known[0] != info.updated_at:
+            if listed is not None:
+                self._boards[run] = info.updated_at, listed
+            elif known is None or known[0] != info.updated_at:
                 fresh.append((info.updated_at, run))
+        if self._pace_s:
+            self._boards_due = now + min(BOARD_PAUSE_S * number, LONGEST_BOARD_PAUSE_S)
         # Those that waited longest first.
         fresh.sort(key=lambda one: self._boards[one[1]][0] if one[1] in self._boards else 0.0)
         turn = fresh[:BOARDS_A_LOOK]

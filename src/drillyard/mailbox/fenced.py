@@ -24,10 +24,10 @@ class Fenced(Mailbox):
         super().__init__(mailbox.store, mailbox.experiment)
         self._may_write = may_write
 
-    def write(self, path: str, record: Record) -> None:
+    def write(self, path: str, record: Record, listed: bool = False) -> None:
         """Check, then write a record over what is there."""
         self._may_write()
-        super().write(path, record)
+        super().write(path, record, listed)
 
     def create(self, path: str, record: Record) -> bool:
         """Check, then write a record unless there is one."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TypeVar
 
 from drillyard.errors import CorruptObject, NewerVersion
 from drillyard.mailbox.records import Record
-from drillyard.mailbox.store import ObjectMissing, Store
+from drillyard.mailbox.store import ObjectInfo, ObjectMissing, Store, contents, put_listed
 
 R = TypeVar("R", bound=Record)
 
@@ -38,9 +40,30 @@ class Folder:
                 f"{self.store.url}/{self.key(path)}: {error}", hint=error.hint
             ) from error
 
-    def write(self, path: str, record: Record) -> None:
-        """Write a record over what is there. Only its one writer calls this."""
-        self.store.put(self.key(path), record.to_bytes())
+    def write(self, path: str, record: Record, listed: bool = False) -> None:
+        """Write a record over what is there. Only its one writer calls this.
+
+        Args:
+            path: Inside this experiment.
+            record: The record.
+            listed: Readers list its folder every few seconds (see ``ListsContents``).
+        """
+        if listed:
+            put_listed(self.store, self.key(path), record.to_bytes())
+        else:
+            self.store.put(self.key(path), record.to_bytes())
+
+    def listed(self, prefix: str, kind: type[R]) -> Iterator[tuple[ObjectInfo, R | None]]:
+        """One listing: each object, with its record where the listing returns it.
+
+        None stands also for a damaged copy: reading the object itself says what is wrong.
+        """
+        for info, data in contents(self.store, self.key(prefix)):
+            record = None
+            if data is not None:
+                with contextlib.suppress(CorruptObject, NewerVersion):
+                    record = kind.from_bytes(data)
+            yield info, record
 
     def create(self, path: str, record: Record) -> bool:
         """Write a record unless there is one; True when it is ours."""

@@ -346,6 +346,11 @@ class Mailbox(Folder):
         """The last heartbeat of the process that works on a run."""
         return self.read(f"board/{run}.json", Board)
 
+    def boards(self) -> Iterator[tuple[str, ObjectInfo, Board | None]]:
+        """One listing: run, entry, and heartbeat, or None where ``board`` has to read it."""
+        for info, board in self.listed("board/", Board):
+            yield info.key.rpartition("/")[2].removesuffix(".json"), info, board
+
     def age(self, path: str) -> float | None:
         """Seconds since an object was written, by the store's own clock; None when missing."""
         info = self.store.stat(self.key(path))
@@ -375,9 +380,11 @@ class Mailbox(Folder):
             named: Prefix of the ids.
         """
         cache = {} if cache is None else cache
-        for info in self.store.list(self.key(f"workers/{named}")):
+        for info, listed in self.listed(f"workers/{named}", WorkerRecord):
             before, record = cache.get(info.key, (None, None))
-            if record is None or (before != info and record.state not in settled):
+            if listed is not None:
+                record = listed
+            elif record is None or (before != info and record.state not in settled):
                 record = WorkerRecord.from_bytes(self.store.get(info.key))
             cache[info.key] = (info, record)
             yield record

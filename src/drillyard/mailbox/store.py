@@ -8,7 +8,8 @@ The contract, which ``drillyard.testing.StoreSuite`` checks on every implementat
   whose answer was lost may call again with the same bytes and gets True if it had won.
 - ``list`` is never stale: what was put before the call started is in it.
 - ``delete`` of a missing object is success.
-- What a store may leave out is in ``ListsFolders``, ``ListsKeys``, ``HasStamps`` and ``HasPace``.
+- What a store may leave out is in ``ListsFolders``, ``ListsKeys``, ``ListsContents``,
+  ``HasStamps`` and ``HasPace``.
 - ``ObjectInfo.updated_at`` and ``now`` are the store's own clock; liveness compares only those.
 - Everything but a missing key and a lost race is ``StoreUnavailable`` (or a subclass), with the
   number of bytes needed where the place is full.
@@ -97,6 +98,20 @@ class ListsKeys(Protocol):
 
 
 @runtime_checkable
+class ListsContents(Protocol):
+    """A store whose listing can return the bytes of small objects.
+
+    One listing then tells the progress of hundreds of runs, instead of a request for each.
+    """
+
+    def put_listed(self, key: str, data: bytes) -> None:
+        """Like ``put``; ``contents`` returns the bytes unless they are too many for a listing."""
+
+    def contents(self, prefix: str) -> Iterator[tuple[ObjectInfo, bytes | None]]:
+        """Like ``list``; with the bytes, or None where the reader has to get the object."""
+
+
+@runtime_checkable
 class HasStamps(Protocol):
     """A store that can tell cheaply whether a folder changed."""
 
@@ -140,6 +155,28 @@ def keys(store: Store, prefix: str) -> Iterator[str]:
         return
     for info in store.list(prefix):
         yield info.key
+
+
+def put_listed(store: Store, key: str, data: bytes) -> None:
+    """Write an object whole, for readers who list it (see ``ListsContents``)."""
+    if isinstance(store, ListsContents):
+        store.put_listed(key, data)
+    else:
+        store.put(key, data)
+
+
+def contents(store: Store, prefix: str) -> Iterator[tuple[ObjectInfo, bytes | None]]:
+    """Every object whose key starts with a prefix, sorted by key, with its bytes if listed.
+
+    Args:
+        store: Where. A store without ``ListsContents`` gives no bytes.
+        prefix: See ``Store.list``.
+    """
+    if isinstance(store, ListsContents):
+        yield from store.contents(prefix)
+        return
+    for info in store.list(prefix):
+        yield info, None
 
 
 def stamp(store: Store, prefix: str) -> str | None:

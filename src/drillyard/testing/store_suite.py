@@ -19,7 +19,14 @@ from pathlib import Path
 import pytest
 
 from drillyard.errors import UserError
-from drillyard.mailbox.store import ObjectMissing, Store, keys
+from drillyard.mailbox.store import (
+    ListsContents,
+    ObjectMissing,
+    Store,
+    contents,
+    keys,
+    put_listed,
+)
 
 
 class StoreSuite:
@@ -93,6 +100,26 @@ class StoreSuite:
             store.put(key, b"1")
         for prefix in ("q/", "q/a", "", "no/"):
             assert list(keys(other, prefix)) == [i.key for i in other.list(prefix)]
+
+    def test_a_listing_may_return_small_objects(self, store: Store, other: Store) -> None:
+        """What a listing returns is what is stored, also after a write of another kind."""
+        small, large = bytes(range(256)), b"x" * 20_000
+        for key, data in {
+            "b/a": small,
+            "b/empty": b"",
+            "b/large": large,
+            "b/plain": small,
+        }.items():
+            put_listed(store, key, data)
+        store.put("b/plain", b"written without a copy")
+        listed = dict(contents(other, "b/"))
+        assert list(listed) == list(other.list("b/"))
+        for info, copy in listed.items():
+            assert copy is None or copy == store.get(info.key)
+        if isinstance(store, ListsContents):
+            assert {info.key for info, copy in listed.items() if copy} == {"b/a"}
+        put_listed(store, "b/a", b"newer")
+        assert [copy or other.get("b/a") for _, copy in contents(other, "b/a")] == [b"newer"]
 
     def test_many_objects(self, store: Store) -> None:
         """A listing longer than a page is complete."""

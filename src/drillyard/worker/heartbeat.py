@@ -98,6 +98,7 @@ class Heartbeat:
             update = {"beat": self._record.beat + 1, "written_at": self._clock.now()}
             self._record = self._record.model_copy(update=update)
             try:
-                self._mailbox.write(f"workers/{self._record.worker}.json", self._record)
+                path = f"workers/{self._record.worker}.json"
+                self._mailbox.write(path, self._record, listed=True)
             except InfrastructureError as error:
                 log.warning("no heartbeat: %s", error)

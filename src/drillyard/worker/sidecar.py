@@ -115,7 +115,7 @@ class TicketSidecar:
         board = self._progress.board(status)
         if self._usage is not None and self._usage.latest:
             board = board.model_copy(update={"usage": self._usage.latest})
-        self._mailbox.write(f"board/{board.run}.json", board)
+        self._mailbox.write(f"board/{board.run}.json", board, listed=True)
 
     def _look_at_claim(self) -> None:
         try:

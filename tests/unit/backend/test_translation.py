@@ -14,7 +14,6 @@ from drillyard.errors import (
     ConfigError,
     ControlPlaneError,
     DrillyardError,
-    InfrastructureError,
     NoCapacity,
     SignInRefused,
 )
@@ -102,7 +101,7 @@ def test_each_verb_is_tried() -> None:
 @pytest.mark.parametrize("error", [LibraryError("boo"), OSError("disk"), KeyError("id")], ids=repr)
 def test_what_nobody_knows_decides_nothing(backend: Any, verb: str, error: Exception) -> None:
     found = raised(backend, verb, error)
-    assert type(found) is InfrastructureError and found.retryable
+    assert type(found) is ControlPlaneError and found.retryable
     assert f"rude: {verb.replace('_', ' ')}: {type(error).__name__}" in found.message
     assert found.__cause__ is error and found.hint
 
@@ -143,6 +142,6 @@ def test_a_backend_names_what_its_library_means() -> None:
 
     backend = Polite()
     assert type(raised(backend, "probe", LibraryError("full"))) is NoCapacity
-    assert type(raised(backend, "probe", ValueError("full"))) is InfrastructureError
+    assert type(raised(backend, "probe", ValueError("full"))) is ControlPlaneError
     # What it does not raise comes through as it is.
     assert called(backend, "estimate") == Cost(note="free") and called(backend, "check") == []

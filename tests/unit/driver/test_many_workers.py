@@ -42,6 +42,21 @@ class Counting(MemoryStore):
         return super().stat(key)
 
 
+class Bucket(Counting):
+    """Its listings return the bytes of small objects, as those of buckets do."""
+
+    pace_s = 2.0
+
+    def put_listed(self, key, data):
+        self.put(key, data)
+
+    def contents(self, prefix):
+        self.reads["listings"] += 1
+        for info in self.list(prefix):
+            damaged = info.key.endswith("s7.json")
+            yield info, b"{" if damaged else MemoryStore.get(self, info.key)
+
+
 @pytest.fixture
 def clock():
     return FakeClock()
@@ -130,6 +145,41 @@ def test_progress_of_hundreds_is_read_in_turns(mailbox):
         watcher._read_boards()
         assert mailbox.store.reads["board"] == look * BOARDS_A_LOOK
     assert all(watcher.board(run) for run in runs)
+
+
+def test_progress_of_hundreds_is_one_listing_of_a_bucket(clock):
+    mailbox = Mailbox(Bucket(clock), "x")
+    runs = [f"t0001-s{number}" for number in range(MANY)]
+    for run in runs:
+        mailbox.write(f"board/{run}.json", _board(run), listed=True)
+    watcher = Watcher(mailbox, clock)
+    looks = 60
+    for look in range(looks):
+        if look == looks // 2:
+            again = _board(runs[3]).model_copy(update={"step": 77})
+            mailbox.write(f"board/{runs[3]}.json", again, listed=True)
+        watcher._read_boards()
+        clock.advance(1.0)
+    MemoryStore.forget(URL)
+    assert all(watcher.board(run) for run in runs)
+    assert watcher.board(runs[3]).step == 77
+    # Listings of a hundred boards and more are large, so they are fewer; a copy that is damaged
+    # is not believed, and the object is read once.
+    assert 9 <= mailbox.store.reads["listings"] <= 11
+    assert mailbox.store.reads["board"] == 1
+
+
+def test_workers_of_a_bucket_are_read_from_its_listing(clock):
+    mailbox = Mailbox(Bucket(clock), "x")
+    for number in range(3):
+        say(mailbox, number)
+    seen = {}
+    assert len(mailbox.workers(seen, settled=("ready",))) == 3
+    say(mailbox, 1, "leaving")
+    states = [worker.state for worker in mailbox.workers(seen, settled=("ready",))]
+    MemoryStore.forget(URL)
+    assert states == ["ready", "leaving", "ready"]
+    assert mailbox.store.reads["workers"] == 0
 
 
 def test_machines_of_a_large_group_do_not_all_ask_at_once(mailbox, monkeypatch):

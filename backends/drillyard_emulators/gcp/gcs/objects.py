@@ -110,6 +110,13 @@ class Conditions:
             raise Refusal(304, "notModified", "") if reading else precondition_failed()
 
 
+def _limited(metadata: Mapping[str, str]) -> None:
+    """Refuses metadata over the limits of ``ServiceConstants`` in ``google.storage.v2``."""
+    sizes = [(len(name.encode()), len(value.encode())) for name, value in metadata.items()]
+    if any(name > 1024 or value > 4096 for name, value in sizes) or sum(map(sum, sizes)) > 8192:
+        raise Refusal(400, "invalid", "The metadata for the object is too large.")
+
+
 def precondition_failed() -> Refusal:
     """412."""
     return Refusal(
@@ -271,6 +278,7 @@ class Storage:
             stored = StoredObject(bucket, name, data, self.next_generation(), now, now)
             stored.fields = {key: resource[key] for key in WRITABLE if resource.get(key)}
             stored.metadata = text_fields(resource, "metadata")
+            _limited(stored.metadata)
             stored.components = components
             stored.crc32c, stored.md5 = sums["crc32c"], None if components else sums["md5Hash"]
             place.set(stored)

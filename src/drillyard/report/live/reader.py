@@ -184,9 +184,7 @@ class LiveReader:
         self, tickets: Mapping[str, list[TicketState]], warnings: list[str]
     ) -> list[tuple[str, list[TicketState]]]:
         """The runs; the boards of those at work are read where they changed."""
-        prefix = self._mailbox.key("board/")
-        for info in self._mailbox.store.list(prefix):
-            run = info.key[len(prefix) :].removesuffix(".json")
+        for run, info, listed in self._mailbox.boards():
             known = self._boards.get(run)
             working = any(s.status is Status.RUNNING for s in tickets.get(run, ()))
             if (known is not None and known[0] == info) or not (working or known is None):
@@ -194,7 +192,7 @@ class LiveReader:
             if not working and len(tickets) > MOST_RUNS:
                 continue  # of a large study, only the boards of runs at work are shown
             try:
-                board = self._mailbox.board(run)
+                board = listed or self._mailbox.board(run)
             except CorruptObject as error:
                 warnings.append(str(error))
                 continue
@@ -286,13 +284,13 @@ class LiveReader:
             if run.board is not None:
                 runs.setdefault(run.board.worker, []).append(run.run)
         found = []
-        for info in self._mailbox.store.list(self._mailbox.key("workers/")):
+        for info, listed in self._mailbox.listed("workers/", WorkerRecord):
             known = self._workers.get(info.key)
             age = now - info.updated_at
             quiet = known is not None and known[1].state == "ready" and age <= STALE_S
             if known is None or (known[0] != info and not quiet):
                 try:
-                    record = WorkerRecord.from_bytes(self._mailbox.store.get(info.key))
+                    record = listed or WorkerRecord.from_bytes(self._mailbox.store.get(info.key))
                 except (ObjectMissing, CorruptObject):
                     continue
                 known = self._workers[info.key] = info, record

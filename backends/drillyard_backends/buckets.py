@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from drillyard.errors import CorruptObject, InfrastructureError
+from drillyard.errors import CorruptObject, InfrastructureError, StoreUnavailable
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectMissing
 
@@ -43,7 +43,7 @@ def from_metadata(metadata: Mapping[str, str] | None, size: int) -> bytes | None
 
     Args:
         metadata: As a listing returns it.
-        size: Of the object, in bytes.
+        size: Size of the object in bytes.
     """
     text = (metadata or {}).get(_COPY)
     if not text:
@@ -128,6 +128,17 @@ class BucketStore(ABC, Generic[B]):
             if self._client is None:
                 self._client = self._connect()
             return self._client
+
+
+def unread(url: str, key: str, why: str) -> StoreUnavailable:
+    """The error for an answer that is not the service's, or that cannot be read.
+
+    Nothing is concluded from it: a page of a proxy is neither an object nor an empty listing.
+    """
+    return StoreUnavailable(
+        f"store {url} at {key or 'the bucket'}: an answer that cannot be read: {why[:200]}",
+        hint="is there a proxy between this machine and the store, or a page to sign in?",
+    )
 
 
 def first_line(error: Exception) -> str:

@@ -28,6 +28,7 @@ from drillyard.mailbox.records import Board, Phase, TicketRecord, WorkerRecord
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
 from drillyard.system.clock import SYSTEM
+from drillyard_backends.buckets import as_metadata
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.instance_group_self import InstanceGroupSelf
 from drillyard_backends.gcp.self_delete import SelfDelete
@@ -74,6 +75,17 @@ class BucketInside:
     def put(self, key: str, data: bytes) -> None:
         """Write an object whole, replacing what is there."""
         self._storage.write(self._name, key, data, {}, Conditions())
+
+    def put_listed(self, key: str, data: bytes) -> None:
+        """As the real client writes what is listed."""
+        self._storage.write(
+            self._name, key, data, {"metadata": {**(as_metadata(data) or {})}}, Conditions()
+        )
+
+    def contents(self, prefix: str) -> Iterator[tuple[ObjectInfo, bytes | None]]:
+        """Every object whose key starts with ``prefix``, with its bytes."""
+        for info in self.list(prefix):
+            yield info, self.get(info.key)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write an object unless the key is taken; True when it is ours."""
@@ -181,7 +193,7 @@ class Player(Worker):
             written_at=SYSTEM.now(),
             ready_at=SYSTEM.now(),
         )
-        self.mailbox.write(f"workers/{self.worker}.json", record)
+        self.mailbox.write(f"workers/{self.worker}.json", record, listed=True)
 
     def run(self) -> None:
         """Take tickets; with nothing left to do for a while, end this machine."""
@@ -217,7 +229,7 @@ class Player(Worker):
             beat=self._beats,
             written_at=SYSTEM.now(),
         )
-        self.mailbox.write(f"board/{ticket.run}.json", board)
+        self.mailbox.write(f"board/{ticket.run}.json", board, listed=True)
 
     def _work(self) -> None:
         useful_at, beat_at = SYSTEM.monotonic(), 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -236,13 +237,16 @@ def test_killed_after_each_change_it_is_finished_by_the_same_command(
     nothing_left_at_azure(azure, settings, tmp_path)
 
 
+PIECES = 8
+"""Of the test with one kill after each of some hundred requests."""
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("first", range(1, PIECES + 1))
 def test_killed_after_each_request_it_is_finished_by_the_same_command(
-    azure: AzureEmulator, settings: dict[str, Any], tmp_path: Path
+    azure: AzureEmulator, settings: dict[str, Any], tmp_path: Path, first: int
 ) -> None:
-    number = 0
-    while True:
-        number += 1
+    for number in count(first, PIECES):
         with killed_at(number, re.compile("")) as seen:
             proof(bodiless(settings), tmp_path)
         if len(seen) < number:
@@ -250,6 +254,7 @@ def test_killed_after_each_request_it_is_finished_by_the_same_command(
         finishing(settings, tmp_path)
         nothing_left_at_azure(azure, settings, tmp_path)
     assert number > 40
+    nothing_left_at_azure(azure, settings, tmp_path)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -360,14 +361,17 @@ def test_killed_after_each_change_it_is_finished_by_the_same_command(
     nothing_left_at_google(cloud, settings, tmp_path)
 
 
+PIECES = 8
+"""Of the test with one kill after each of some hundred requests."""
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("first", range(1, PIECES + 1))
 def test_killed_after_each_request_it_is_finished_by_the_same_command(
-    cloud: GcpEmulator, settings: dict[str, Any], tmp_path: Path
+    cloud: GcpEmulator, settings: dict[str, Any], tmp_path: Path, first: int
 ) -> None:
     cloud.physics(processes=False)
-    number = 0
-    while True:
-        number += 1
+    for number in count(first, PIECES):
         with killed_at(number, re.compile("")) as seen:
             proof(bodiless(settings), tmp_path)
         if len(seen) < number:
@@ -375,6 +379,7 @@ def test_killed_after_each_request_it_is_finished_by_the_same_command(
         finishing(settings, tmp_path)
         nothing_left_at_google(cloud, settings, tmp_path)
     assert number > 40
+    nothing_left_at_google(cloud, settings, tmp_path)
 
 
 @pytest.mark.slow

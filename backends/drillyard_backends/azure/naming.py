@@ -72,5 +72,5 @@ def outline(tags: Mapping[str, str]) -> Order | None:
         lease_id=lease_id,
         experiment=tags.get(EXPERIMENT_TAG, ""),
         store_url=tags.get(STORE_TAG, ""),
-        deadline=float(until) if until.isdigit() else None,
+        deadline=float(until) if until.isdecimal() else None,
     )

@@ -44,6 +44,13 @@ def section(document: JsonObject, name: str) -> JsonObject:
     return value
 
 
+def _unread(what: str, why: str) -> ControlPlaneError:
+    return ControlPlaneError(
+        f"{what}: unexpected answer of Azure: {why}",
+        hint="is there a proxy between this machine and Azure, or a page to sign in?",
+    )
+
+
 class Rest:
     """Sends requests; made once for each workspace, used by several threads."""
 
@@ -66,12 +73,14 @@ class Rest:
         found = self._send("GET", f"{ARM}{path}", what, {"api-version": version, **query})
         seen: set[str] = set()
         while True:
-            elements = found.get("value") or []
+            elements = found.get("value")
             if not isinstance(elements, list):
-                raise ControlPlaneError(f"{what}: unexpected answer of Azure: no list")
+                # Not an empty list: its machines would count as gone.
+                raise _unread(what, "it has no list")
             for element in elements:
-                if isinstance(element, dict):
-                    yield element
+                if not isinstance(element, dict):
+                    raise _unread(what, "an element of the list is not an object")
+                yield element
             following = str(found.get("nextLink") or "")
             if not following:
                 return
@@ -143,8 +152,15 @@ class Rest:
             )
             answer = self._line.send_request(request)
             answer.raise_for_status()
-            found = answer.json() if answer.content else {}
-            return dict(found) if isinstance(found, dict) else {}
+            if not answer.content and method != "GET":
+                return {}  # it was accepted; there is nothing to say
+            try:
+                found = answer.json()
+            except ValueError as error:
+                raise _unread(what, "it is not JSON") from error
+            if not isinstance(found, dict):
+                raise _unread(what, "it is not an object")
+            return dict(found)
 
     @cached_property
     def _line(self) -> PipelineClient:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drillyard.documents.json_types import JsonObject
+from drillyard.errors import ControlPlaneError
 from drillyard_backends.azure.errors import seam
 from drillyard_backends.azure.login import credential
 from drillyard_backends.azure.permissions import allowed
@@ -69,7 +70,12 @@ class Service(Rest):
             Missing: There is no such datastore.
         """
         found = section(self.ask(f"{self.root}/datastores/{name}"), "properties")
-        return str(found["accountName"]), str(found["containerName"])
+        try:
+            return str(found["accountName"]), str(found["containerName"])
+        except KeyError as error:
+            raise ControlPlaneError(
+                f"datastore {name}: Azure does not name its {error}"
+            ) from error
 
     def denied(self, actions: list[str], scope: str | None = None) -> list[str]:
         """Which of these actions the caller may not do.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from drillyard.errors import CorruptObject, DrillyardError, StoreUnavailable
 from drillyard.mailbox.store import ObjectMissing
 from drillyard_backends.azure.login import SIGN_IN, refusal
-from drillyard_backends.buckets import KeyTaken, first_line
+from drillyard_backends.buckets import KeyTaken, first_line, unread
 
 _NO_RIGHT = (
     "AuthorizationFailure",
@@ -91,6 +91,9 @@ def seam(url: str, key: str = "", *, conditional: bool = False) -> Iterator[None
             f"store {url}{where}: {first_line(error)}",
             hint="it was tried again; check the network connection",
         ) from error
+    except Exception as error:
+        # The library read an answer that has not the form which it expects.
+        raise unread(url, key, f"{type(error).__name__}: {first_line(error)}") from error
 
 
 def _no_right(url: str, key: str, error: Exception) -> StoreUnavailable:

@@ -28,7 +28,7 @@ from drillyard_backends.buckets import (
 
 if TYPE_CHECKING:
     from azure.core.pipeline import PipelineResponse
-    from azure.storage.blob import BlobClient, ContainerClient, ContentSettings
+    from azure.storage.blob import BlobClient, BlobProperties, ContainerClient, ContentSettings
 
 T = TypeVar("T")
 _URL = re.compile(
@@ -84,25 +84,23 @@ class BlobStore(BucketStore["ContainerClient"]):
         try:
             with seam(self.url, key):
                 properties = blob.get_blob_properties()
+                return ObjectInfo(key, int(properties.size), properties.last_modified.timestamp())
         except ObjectMissing:
             return None
-        return ObjectInfo(key, int(properties.size), properties.last_modified.timestamp())
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yields every object whose key starts with ``prefix``, sorted by key."""
-        cut = len(self._prefix)
         whole = self._prefix + prefix
         for blob in self._pages(lambda: self._bucket.list_blobs(name_starts_with=whole)):
-            yield ObjectInfo(blob.name[cut:], int(blob.size), blob.last_modified.timestamp())
+            yield self._info(blob)
 
     def contents(self, prefix: str) -> Iterator[tuple[ObjectInfo, bytes | None]]:
         """Yields like ``list``, with the bytes of each object that ``put_listed`` wrote."""
-        cut = len(self._prefix)
         whole = self._prefix + prefix
         for blob in self._pages(
             lambda: self._bucket.list_blobs(name_starts_with=whole, include=["metadata"])
         ):
-            info = ObjectInfo(blob.name[cut:], int(blob.size), blob.last_modified.timestamp())
+            info = self._info(blob)
             yield info, from_metadata(blob.metadata, info.size)
 
     def keys(self, prefix: str) -> Iterator[str]:
@@ -215,11 +213,24 @@ class BlobStore(BucketStore["ContainerClient"]):
                 max_chunk_get_size=CHUNK,
                 max_single_put_size=CHUNK,
                 max_block_size=CHUNK,
-                raw_response_hook=self._read_clock,
+                raw_response_hook=self._read,
             )
 
-    def _read_clock(self, answer: PipelineResponse) -> None:
-        self._dates.read(answer.http_response.headers.get("Date", ""))
+    def _read(self, answer: PipelineResponse) -> None:
+        """Reads the clock; refuses what decides something and is not the service's answer."""
+        from azure.core.exceptions import ServiceResponseError
+
+        status, headers = answer.http_response.status_code, answer.http_response.headers
+        if (status < 400 or status == 404) and "x-ms-request-id" not in headers:
+            raise ServiceResponseError(
+                f"HTTP {status} without x-ms-request-id: not the service, but a proxy on the way?"
+            )
+        self._dates.read(headers.get("Date", ""))
+
+    def _info(self, blob: BlobProperties) -> ObjectInfo:
+        with seam(self.url):
+            time = blob.last_modified.timestamp()
+            return ObjectInfo(blob.name[len(self._prefix) :], int(blob.size), time)
 
     def _blob(self, key: str) -> BlobClient:
         check_key(key)

@@ -33,9 +33,11 @@ def listed_leases(
         lease_id = naming.lease_of(name, prefix)
         if lease_id is None or lease_id in leases:
             return
-        order = _order_of(template) or Order(lease_id=lease_id, experiment="", store_url="")
-        if order.lease_id == lease_id:
-            leases[lease_id] = make(order, _epoch(created))
+        order = _order_of(template)
+        if order is None or order.lease_id != lease_id:
+            # A template that cannot be read, or that a person copied: its lease must end, too.
+            order = Order(lease_id=lease_id, experiment="", store_url="")
+        leases[lease_id] = make(order, _epoch(created))
 
     templates = {t.name: t for t in groups.templates()}
     for template in templates.values():
@@ -50,7 +52,7 @@ def listed_leases(
             order = _outline(lease_id, instance.labels)
             leases[lease_id] = make(order, _epoch(instance.creation_timestamp))
         until = instance.labels.get(naming.PROTECTED_LABEL, "")
-        if until.isdigit():
+        if until.isdecimal():
             provider = {**leases[lease_id].provider, "protected_until": float(until)}
             leases[lease_id] = leases[lease_id].model_copy(update={"provider": provider})
     yield from leases.values()
@@ -84,7 +86,7 @@ def _outline(lease_id: str, labels: Mapping[str, str]) -> Order:
         lease_id=lease_id,
         experiment=labels.get(naming.EXPERIMENT_LABEL, ""),
         store_url="",
-        deadline=float(until) if until.isdigit() else None,
+        deadline=float(until) if until.isdecimal() else None,
     )
 
 

@@ -46,6 +46,10 @@ T = TypeVar("T")
 
 
 def _must_be_whole(what: str, page: Page) -> None:
+    if not getattr(page, "kind", "none"):
+        # Every listing of Google names its kind. Without it a page of a proxy would be a listing
+        # with nothing in it, and its machines would count as gone.
+        raise ControlPlaneError(f"{what}: Google's answer is not a listing")
     items = getattr(page, "items", None)
     scopes = items.items() if isinstance(items, Mapping) else ()
     warned = [("", page), *scopes]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from drillyard.errors import CorruptObject, DrillyardError, StoreUnavailable
 from drillyard.mailbox.store import ObjectMissing
-from drillyard_backends.buckets import KeyTaken, first_line
+from drillyard_backends.buckets import KeyTaken, first_line, unread
 
 _NO_BUCKET = "bucket does not exist"
 
@@ -36,6 +36,8 @@ def seam(url: str, key: str = "") -> Iterator[None]:
     except (DrillyardError, ObjectMissing):
         raise
     except api.NotFound as error:
+        if "<html" in str(error).lower():
+            raise unread(url, key, "a page for people, of a proxy on the way?") from error
         if _NO_BUCKET in str(error) or not key:
             raise StoreUnavailable(
                 f"store {url}: the bucket does not exist",
@@ -73,3 +75,6 @@ def seam(url: str, key: str = "") -> Iterator[None]:
             f"store {url}{where}: {first_line(error)}",
             hint="it was tried again; check the network connection",
         ) from error
+    except Exception as error:
+        # The library read an answer that has not the form which it expects.
+        raise unread(url, key, f"{type(error).__name__}: {first_line(error)}") from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,16 +20,18 @@ from drillyard_backends.buckets import (
     content_type,
     from_metadata,
     into_place,
+    unread,
 )
 from drillyard_backends.gcp.storage_errors import seam
 
 if TYPE_CHECKING:
     import requests
-    from google.api_core.page_iterator import Iterator as PageIterator
+    from google.api_core.page_iterator import Page
     from google.api_core.retry import Retry
     from google.cloud.storage import Blob, Bucket
 
 NO_PROJECT = "no-project"
+_LISTING = "storage#objects"
 _URL = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(?P<prefix>.*))?\Z")
 CHUNK = 8 << 20
 """Bytes in one piece of a resumable upload; a broken connection repeats one piece."""
@@ -64,11 +66,13 @@ class GcsStore(BucketStore["Bucket"]):
 
         def read() -> bytes:
             with seam(self.url, key):
-                return bytes(
+                data = bytes(
                     blob.download_as_bytes(
                         checksum="crc32c", timeout=_TIMEOUT_S, retry=_retry(PATIENCE_S)
                     )
                 )
+                self._must_be_ours(blob)
+                return data
 
         return again_when_damaged(read)
 
@@ -78,31 +82,25 @@ class GcsStore(BucketStore["Bucket"]):
         try:
             with seam(self.url, key):
                 blob.reload(timeout=_TIMEOUT_S, retry=_retry(PATIENCE_S))
+                return ObjectInfo(key, int(blob.size or 0), blob.updated.timestamp())
         except ObjectMissing:
             return None
-        return ObjectInfo(key, int(blob.size or 0), blob.updated.timestamp())
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yields every object whose key starts with ``prefix``, sorted by key."""
-        cut = len(self._prefix)
-        for blob in self._pages(prefix, "items(name,size,updated),nextPageToken"):
-            yield ObjectInfo(blob.name[cut:], int(blob.size or 0), blob.updated.timestamp())
+        for info, _ in self._listed(prefix, "items(name,size,updated)"):
+            yield info
 
     def contents(self, prefix: str) -> Iterator[tuple[ObjectInfo, bytes | None]]:
         """Yields like ``list``, with the bytes of each object that ``put_listed`` wrote."""
-        cut = len(self._prefix)
-        for blob in self._pages(prefix, "items(name,size,updated,metadata),nextPageToken"):
-            size = int(blob.size or 0)
-            info = ObjectInfo(blob.name[cut:], size, blob.updated.timestamp())
-            yield info, from_metadata(blob.metadata, size)
+        for info, metadata in self._listed(prefix, "items(name,size,updated,metadata)"):
+            yield info, from_metadata(metadata, info.size)
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         """Yields the names directly below a prefix, which ends with ``/`` or is empty."""
-        pages = self._pages(prefix, "prefixes,nextPageToken", delimiter="/")
         names: set[str] = set()
-        with seam(self.url):
-            for page in pages.pages:
-                names.update(page.prefixes)
+        for page in self._pages(prefix, "prefixes", delimiter="/"):
+            names.update(page.prefixes)
         cut = len(self._prefix) + len(prefix)
         yield from sorted(name[cut:].rstrip("/") for name in names)
 
@@ -123,6 +121,7 @@ class GcsStore(BucketStore["Bucket"]):
                 timeout=_TIMEOUT_S,
                 retry=_retry(PATIENCE_S + 30.0 * (size / CHUNK)),
             )
+            self._must_be_ours(blob)
 
     def download(self, key: str, path: Path) -> None:
         """Reads an object into a file, atomically; its checksum is verified."""
@@ -136,6 +135,7 @@ class GcsStore(BucketStore["Bucket"]):
                     timeout=_TIMEOUT_S,
                     retry=_retry(10 * PATIENCE_S),
                 )
+                self._must_be_ours(blob)
 
         into_place(path, read)
 
@@ -190,42 +190,48 @@ class GcsStore(BucketStore["Bucket"]):
                 retry=_retry(PATIENCE_S),
                 **conditions,
             )
+            self._must_be_ours(blob)
 
-    def _pages(self, prefix: str, fields: str, delimiter: str | None = None) -> _Seamed:
+    def _must_be_ours(self, blob: Blob) -> None:
+        """Refuses an answer without the number of a generation, which the bucket always tells."""
+        if blob.generation is None:
+            raise unread(self.url, str(blob.name), "it has no generation")
+
+    def _listed(
+        self, prefix: str, fields: str
+    ) -> Iterator[tuple[ObjectInfo, Mapping[str, str] | None]]:
+        cut, whole = len(self._prefix), self._prefix + prefix
+        for page in self._pages(prefix, fields):
+            with seam(self.url):
+                blobs = list(page)
+                if not all(blob.name.startswith(whole) for blob in blobs):
+                    raise unread(self.url, whole, "objects of another folder")
+                found = [
+                    (ObjectInfo(b.name[cut:], int(b.size or 0), b.updated.timestamp()), b.metadata)
+                    for b in blobs
+                ]
+            yield from found
+
+    def _pages(self, prefix: str, fields: str, delimiter: str | None = None) -> Iterator[Page]:
+        """Yields the pages of a listing; an empty page is one that says that it is a listing."""
         bucket = self._bucket
         with seam(self.url):
-            return _Seamed(
-                self.url,
-                bucket.client.list_blobs(
-                    bucket,
-                    prefix=self._prefix + prefix,
-                    fields=fields,
-                    timeout=_TIMEOUT_S,
-                    retry=_retry(PATIENCE_S),
-                    delimiter=delimiter,
-                ),
-            )
-
-
-class _Seamed:
-    """A listing whose errors are translated while its pages are fetched."""
-
-    def __init__(self, url: str, iterator: PageIterator) -> None:
-        self._url = url
-        self._iterator = iterator
-
-    @property
-    def pages(self) -> PageIterator:
-        return self._iterator.pages
-
-    def __iter__(self) -> Iterator[Blob]:
-        iterator = iter(self._iterator)
+            pages = bucket.client.list_blobs(
+                bucket,
+                prefix=self._prefix + prefix,
+                fields=f"kind,{fields},nextPageToken",
+                timeout=_TIMEOUT_S,
+                retry=_retry(PATIENCE_S),
+                delimiter=delimiter,
+            ).pages
         while True:
-            with seam(self._url):
-                blob = next(iterator, None)
-            if blob is None:
+            with seam(self.url):
+                page = next(pages, None)
+                if page is not None and page.raw_page.get("kind") != _LISTING:
+                    raise unread(self.url, prefix, "it is not a listing of objects")
+            if page is None:
                 return
-            yield blob
+            yield page
 
 
 def _retry(seconds: float) -> Retry:

@@ -48,7 +48,7 @@ FAULTS = {
     "lag": "SECONDS by which lists of jobs and clusters lag",
     "soft-delete": "DAYS that the storage account keeps what is deleted, and has it paid for",
     "denied": "PERMISSION that is refused to all",
-    "roles": "shipped: you have the role files that drillyard ships, and the nodes their container",
+    "roles": "shipped: you have the role files that drillyard ships, the nodes one container",
     "form": "NAME of an answer in which sources differ: {forms}",
 }
 ALWAYS = (

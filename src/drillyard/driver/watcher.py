@@ -24,7 +24,7 @@ PATIENCE_S = 180.0
 BOARDS_A_LOOK = 50
 """Boards per poll: hundreds of runs write one every few seconds, so they are read in turns where
 the listing does not return them."""
-BOARD_PAUSE_S = 0.05
+BOARD_PAUSE_S = 0.03
 """Pause between two listings of a bucket's boards, in seconds a board: a listing of a hundred is
 more than 100 KB."""
 LONGEST_BOARD_PAUSE_S = 6.0

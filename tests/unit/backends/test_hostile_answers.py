@@ -1,0 +1,303 @@
+"""Answers that no cloud should give: pages of a proxy, cut or empty documents, missing fields.
+
+What comes from below the clients is replaced, nothing of ours and nothing of the libraries. The
+rule: an answer that cannot be read decides nothing. It is an error that may pass, and never a
+listing without anything in it, an object with other content, or a bug in drillyard.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+import requests
+import urllib3
+
+from drillyard.errors import ControlPlaneError, DrillyardError, StoreUnavailable
+from drillyard.mailbox.store import ObjectMissing
+
+HTML = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Welcome</body></html>"
+NO_DOCUMENTS = {
+    "a page of a proxy": HTML,
+    "nothing": b"",
+    "cut": b'{"items": [{"name": "x/b/one", "si',
+    "not UTF-8": b"\xff\xfe\x00{",
+    "a list": b"[]",
+    "null": b"null",
+    "a text": b'"ok"',
+    "a number": b"7",
+}
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Every request gets the answer that the test sets: (status, body, headers)."""
+    given = {"answer": (200, b"{}", {})}
+
+    def send(_adapter, request, **_):
+        status, body, headers = given["answer"]
+        made = requests.Response()
+        made.status_code, made._content = status, body
+        made.headers.update({"Content-Type": "application/json", **headers})
+        made.raw = urllib3.HTTPResponse(
+            io.BytesIO(body), headers=made.headers, status=status, preload_content=False
+        )
+        made.url, made.request, made.encoding, made.reason = request.url, request, "utf-8", "said"
+        made.connection = _adapter
+        return made
+
+    monkeypatch.setattr("requests.adapters.HTTPAdapter.send", send)
+    return lambda body, status=200, **headers: given.update(answer=(status, body, headers))
+
+
+# -- Google Cloud Storage -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gcs(monkeypatch):
+    pytest.importorskip("google.cloud.storage")
+    from google.auth.credentials import AnonymousCredentials
+
+    from drillyard_backends.gcp.store import GcsStore
+
+    monkeypatch.setattr("google.auth.default", lambda **_: (AnonymousCredentials(), "p"))
+    monkeypatch.setattr("drillyard_backends.gcp.store.PATIENCE_S", 0.2)
+    return GcsStore("gs://bucket/x")
+
+
+def listing(*items):
+    return json.dumps({"kind": "storage#objects", "items": list(items)}).encode()
+
+
+NO_LISTINGS = {
+    **NO_DOCUMENTS,
+    "an empty document": b"{}",
+    "an error with status 200": b'{"error": {"code": 503, "message": "later"}}',
+}
+GOOD = {"name": "x/b/one", "size": "3", "updated": "2026-11-01T10:00:00.000Z"}
+STRANGE = {
+    "no time": listing({**GOOD, "updated": None}),
+    "a time that is none": listing({**GOOD, "updated": "soon"}),
+    "no name": listing({**GOOD, "name": None}),
+    "a size that is none": listing({**GOOD, "size": "big"}),
+    "objects that are none": listing(GOOD, None, 7),
+    "an object of another folder": listing({**GOOD, "name": "y/other"}),
+    "another kind of list": json.dumps({"kind": "storage#objects", "items": GOOD}).encode(),
+}
+
+
+@pytest.mark.parametrize("lie", sorted(NO_LISTINGS))
+@pytest.mark.parametrize("verb", ["list", "contents", "folders"])
+def test_what_is_no_listing_of_google_decides_nothing(answers, gcs, verb, lie):
+    answers(NO_LISTINGS[lie])
+    with pytest.raises(StoreUnavailable):
+        list(getattr(gcs, verb)("b/"))
+
+
+@pytest.mark.parametrize("lie", sorted(STRANGE))
+@pytest.mark.parametrize("verb", ["list", "contents"])
+def test_a_listing_of_google_with_a_strange_object_decides_nothing(answers, gcs, verb, lie):
+    answers(listing(GOOD))
+    assert len(list(getattr(gcs, verb)("b/"))) == 1
+    answers(STRANGE[lie])
+    with pytest.raises(StoreUnavailable):
+        list(getattr(gcs, verb)("b/"))
+
+
+def test_a_write_that_a_proxy_answers_is_not_done(answers, gcs, tmp_path):
+    (tmp_path / "file").write_bytes(b"data")
+    for lie in (HTML, b"{}", b"[]", b""):
+        answers(lie)
+        with pytest.raises(StoreUnavailable):
+            gcs.put("b/one", b"data")
+        with pytest.raises(StoreUnavailable):
+            gcs.put_if_absent("b/one", b"data")
+        with pytest.raises(StoreUnavailable):
+            gcs.upload("b/one", tmp_path / "file")
+    answers(HTML, 404)
+    with pytest.raises(StoreUnavailable):
+        gcs.get("b/one")
+
+
+@pytest.mark.parametrize("lie", sorted(NO_DOCUMENTS))
+def test_an_object_of_google_that_a_proxy_answers_for_is_not_read(answers, gcs, lie, tmp_path):
+    answers(NO_DOCUMENTS[lie])
+    with pytest.raises(StoreUnavailable):
+        gcs.get("b/one")
+    with pytest.raises(StoreUnavailable):
+        gcs.download("b/one", tmp_path / "one")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(StoreUnavailable):
+        gcs.stat("b/one")
+
+
+# -- Azure Blob Storage ---------------------------------------------------------------------------
+
+
+class _Token:
+    def get_token(self, *_, **__):
+        from azure.core.credentials import AccessToken
+
+        return AccessToken("t", 10**11)
+
+
+@pytest.fixture
+def blobs(monkeypatch):
+    pytest.importorskip("azure.storage.blob")
+    from drillyard_backends.azure.store import BlobStore
+
+    monkeypatch.setattr("drillyard_backends.azure.store.credential", _Token)
+    monkeypatch.setattr("drillyard_backends.azure.store.RETRIES", 0)
+    return BlobStore("az://account/container/x")
+
+
+XML = {"Content-Type": "application/xml"}
+OURS = {**XML, "x-ms-request-id": "0"}
+
+
+def blobs_of(properties):
+    inner = f"<Blob><Name>x/b/one</Name>{properties}</Blob>"
+    return f"<EnumerationResults><Blobs>{inner}</Blobs><NextMarker/></EnumerationResults>".encode()
+
+
+KIND = "<BlobType>BlockBlob</BlobType>"
+TIME = "<Last-Modified>Sun, 01 Nov 2026 10:00:00 GMT</Last-Modified>"
+SIZE = "<Content-Length>3</Content-Length>"
+FINE = blobs_of(f"<Properties>{KIND}{TIME}{SIZE}</Properties>")
+STRANGE_BLOBS = {
+    "no properties": blobs_of(""),
+    "no time": blobs_of(f"<Properties>{KIND}{SIZE}</Properties>"),
+    "no size": blobs_of(f"<Properties>{KIND}{TIME}</Properties>"),
+    "a time that is none": blobs_of(
+        f"<Properties>{KIND}<Last-Modified>soon</Last-Modified>{SIZE}</Properties>"
+    ),
+    "cut": FINE[:90],
+    "nothing": b"",
+    "not UTF-8": b"\xff\xfe\x00<",
+}
+PAGES_OF_PROXIES = {
+    **NO_DOCUMENTS,
+    "a page that is XML": b"<html><body>Welcome</body></html>",
+    "a listing with nothing in it": b"<EnumerationResults><Blobs/></EnumerationResults>",
+}
+
+
+@pytest.mark.parametrize("lie", sorted(PAGES_OF_PROXIES))
+@pytest.mark.parametrize("verb", ["list", "contents", "keys", "folders"])
+def test_what_is_no_listing_of_azure_decides_nothing(answers, blobs, verb, lie):
+    answers(PAGES_OF_PROXIES[lie], **XML)
+    with pytest.raises(StoreUnavailable):
+        list(getattr(blobs, verb)("b/"))
+
+
+@pytest.mark.parametrize("lie", sorted(STRANGE_BLOBS))
+@pytest.mark.parametrize("verb", ["list", "contents"])
+def test_a_listing_of_azure_with_a_strange_blob_decides_nothing(answers, blobs, verb, lie):
+    answers(FINE, **OURS)
+    assert len(list(getattr(blobs, verb)("b/"))) == 1
+    answers(STRANGE_BLOBS[lie], **OURS)
+    with pytest.raises(StoreUnavailable):
+        list(getattr(blobs, verb)("b/"))
+
+
+def test_a_blob_that_a_proxy_does_not_find_is_not_missing(answers, blobs):
+    answers(HTML, 404)
+    for ask in (lambda: blobs.get("b/one"), lambda: blobs.stat("b/one")):
+        with pytest.raises(StoreUnavailable):
+            ask()
+    with pytest.raises(StoreUnavailable):
+        blobs.put("b/one", b"data")
+
+
+@pytest.mark.parametrize("lie", sorted(NO_DOCUMENTS))
+def test_a_blob_that_a_proxy_answers_for_is_not_read(answers, blobs, lie, tmp_path):
+    answers(NO_DOCUMENTS[lie])
+    with pytest.raises(StoreUnavailable):
+        blobs.get("b/one")
+    with pytest.raises(StoreUnavailable):
+        blobs.download("b/one", tmp_path / "one")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(StoreUnavailable):
+        blobs.stat("b/one")
+
+
+# -- Azure ML -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workspace(monkeypatch):
+    pytest.importorskip("azure.core")
+    from drillyard_backends.azure.service import Service
+    from drillyard_backends.azure.settings import AzureConfig
+
+    monkeypatch.setattr("drillyard_backends.azure.rest.credential", _Token)
+    config = AzureConfig(
+        subscription_id="01234567-89ab-cdef-0123-456789abcdef",
+        resource_group="group",
+        workspace="work",
+    )
+    return Service(config)
+
+
+PAGES = {
+    **NO_DOCUMENTS,
+    "no list": b"{}",
+    "null for a list": b'{"value": null}',
+    "elements that are none": b'{"value": [null, "job"]}',
+    "an error with status 200": b'{"error": {"code": "ServerBusy", "message": "later"}}',
+    "another kind of list": b'{"value": {"name": "x"}}',
+    "a section that is a text": b'{"value": [{"name": "c", "properties": "gone"}]}',
+}
+
+
+@pytest.mark.parametrize("lie", sorted(PAGES))
+def test_a_listing_of_azure_ml_that_cannot_be_read_is_not_an_empty_one(answers, workspace, lie):
+    answers(PAGES[lie])
+    from drillyard_backends.azure.jobs import Job
+
+    with pytest.raises(ControlPlaneError):
+        [Job.of(one) for one in workspace.jobs("dy-0123456789")]
+    with pytest.raises(ControlPlaneError):
+        list(workspace.computes())
+
+
+@pytest.mark.parametrize("lie", sorted(NO_DOCUMENTS))
+def test_a_document_of_azure_ml_that_cannot_be_read_is_an_error(answers, workspace, lie):
+    answers(NO_DOCUMENTS[lie])
+    for ask in (workspace.workspace, workspace.datastore, lambda: workspace.job("j")):
+        with pytest.raises(ControlPlaneError):
+            ask()
+
+
+# -- Compute Engine -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compute(monkeypatch):
+    pytest.importorskip("google.cloud.compute_v1")
+    from google.auth.credentials import AnonymousCredentials
+
+    from drillyard_backends.gcp.groups import Groups
+    from drillyard_backends.gcp.operations import Compute
+
+    monkeypatch.setattr("google.auth.default", lambda **_: (AnonymousCredentials(), "p"))
+    return Groups(Compute("project", patience_s=0.2), "dy")
+
+
+AGGREGATED = {
+    **NO_DOCUMENTS,
+    "an empty document": b"{}",
+    "an error with status 200": b'{"error": {"code": 503, "message": "later"}}',
+}
+
+
+@pytest.mark.parametrize("lie", sorted(AGGREGATED))
+def test_a_listing_of_compute_engine_that_cannot_be_read_is_not_an_empty_one(
+    answers, compute, lie
+):
+    answers(AGGREGATED[lie])
+    for listing in (compute.listed, compute.templates, lambda: compute.instances("labels.a=b")):
+        with pytest.raises(DrillyardError) as raised:
+            list(listing())
+        assert raised.value.retryable and not isinstance(raised.value, ObjectMissing)

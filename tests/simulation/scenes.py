@@ -48,6 +48,18 @@ def silent_ghost(plan: Plan, dice: random.Random) -> None:
     ]
 
 
+def late_hand_in(plan: Plan, dice: random.Random) -> None:
+    """The same, and its process is suspended between its last look and the accepted record."""
+    silent_ghost(plan, dice)
+    plan.seeds, plan.study, plan.workers, plan.boot_s = 1, 0, 1, 2.0
+    plan.backend = "sim"
+    # It wakes after the next attempt has handed in, and before its machine is cut.
+    for_s = round(dice.uniform(0.8, 1.2) * plan.duration_s, 1)
+    plan.faults.append(
+        Fault("sleep-before", 0.0, who="ticket", where="train.accepted.json", for_s=for_s)
+    )
+
+
 def machine_taken(plan: Plan, dice: random.Random) -> None:
     """A machine goes in the middle of its work, without notice."""
     at = _working(plan, dice, (8.0, 20.0, 60.0))
@@ -138,6 +150,7 @@ SCENES: tuple[Callable[[Plan, random.Random], None], ...] = (
     silent_worker,
     nobody_knows,
     silent_ghost,
+    late_hand_in,
     machine_taken,
     broken_memory,
     cancelled_without_driver,

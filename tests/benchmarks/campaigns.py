@@ -53,6 +53,8 @@ PIECES = (
     Piece("leases, Google Cloud", ("tests.benchmarks.gcp_leases", "{size}"), 1000),
     Piece("leases, Azure ML", ("tests.benchmarks.azure_leases", "{size}"), 1000, ".venv/azurite"),
     Piece("trainings, Google Cloud", ("tests.benchmarks.gcp_trainings", "{size}"), 50),
+    Piece("leases, SSH", ("tests.benchmarks.host_leases", "ssh", "{size}"), 200),
+    Piece("leases, Dask", ("tests.benchmarks.host_leases", "dask", "{size}"), 200),
     Piece("kill -9 of local workers", ("tests.benchmarks.kills", "{size}"), 200),
     Piece(
         "kill -9 of a study's driver",

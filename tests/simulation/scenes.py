@@ -48,6 +48,13 @@ def silent_ghost(plan: Plan, dice: random.Random) -> None:
     ]
 
 
+def cut_off_at_the_end(plan: Plan, dice: random.Random) -> None:
+    """The store is away for the machines when a run ends, for longer than the run can wait."""
+    at = _working(plan, dice, (8.0, 20.0))
+    for_s = round(plan.duration_s + dice.uniform(70.0, 130.0), 1)
+    plan.faults.append(Fault("outage", at, who="machine", for_s=for_s, service="store"))
+
+
 def late_hand_in(plan: Plan, dice: random.Random) -> None:
     """The same, and its process is suspended between its last look and the accepted record."""
     silent_ghost(plan, dice)
@@ -150,6 +157,7 @@ SCENES: tuple[Callable[[Plan, random.Random], None], ...] = (
     silent_worker,
     nobody_knows,
     silent_ghost,
+    cut_off_at_the_end,
     late_hand_in,
     machine_taken,
     broken_memory,

@@ -234,7 +234,7 @@ def real(folder: Path) -> list[tuple[str, str]]:
     """The driver in a process of its own, on an emulated bucket that answers after 100 ms."""
     from .gcp_group import _plenty
 
-    with unplayed(folder / "cloud", 1.0) as cloud:
+    with unplayed(folder / "cloud", 1.0, bodies=True) as cloud:
         cloud.ask("catalogue", images=["drillyard"], all_quotas=_plenty())
         mine = {
             "PROJECT": cloud.project,

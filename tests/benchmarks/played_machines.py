@@ -314,15 +314,16 @@ class PlayedCloud(Cloud):
         return {**super().verbs(), "play": lambda asked: Players(self, **asked) and None}
 
 
-def unplayed(folder: Path, speed: float, seed: int = 0) -> GcpEmulator:
+def unplayed(folder: Path, speed: float, seed: int = 0, bodies: bool = False) -> GcpEmulator:
     """A cloud whose machines only exist until it is asked to ``play``.
 
     Args:
         folder: Of its own.
         speed: Virtual seconds a real one.
         seed: Of the faults.
+        bodies: Whether the log of requests has the documents.
     """
-    cloud = GcpEmulator(folder, speed=speed, seed=seed, module=__spec__.name)
+    cloud = GcpEmulator(folder, speed=speed, seed=seed, module=__spec__.name, bodies=bodies)
     cloud.physics(processes=False)
     return cloud
 

@@ -28,6 +28,12 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Mailbox:
     return write_search(tmp_path_factory.mktemp("search"), 12)
 
 
+@pytest.fixture(scope="module")
+def drawn(search: Mailbox) -> report_study.StudySection:
+    """The part of its page that is about the search, with all pictures."""
+    return section(search, collect_trials(search))
+
+
 def test_the_page_of_a_search(search: Mailbox) -> None:
     made = build(search)
     assert made.local is not None
@@ -77,9 +83,11 @@ def test_algorithms_over_simulators_on_one_scale(tmp_path: Path) -> None:
     assert found.places == {"ppo": (1, 1), "a2c": (2, 2)}
 
 
-def test_a_page_with_baselines_explains_how_they_are_decided(search: Mailbox) -> None:
+def test_a_page_with_baselines_explains_how_they_are_decided(
+    search: Mailbox, drawn: report_study.StudySection
+) -> None:
     study = collect_trials(search)
-    assert not any("it has no p" in note for note in section(search, study).notes)
+    assert not any("it has no p" in note for note in drawn.notes)
     found = compare(search, study)
     assert found is not None
     beside = dataclasses.replace(found.better[0], other="random", p=None)
@@ -113,13 +121,13 @@ def test_two_runs_prove_nothing(tmp_path: Path) -> None:
 
 
 def test_what_a_search_chose_has_no_interval_and_its_run_again_is_drawn_beside_it(
-    search: Mailbox,
+    search: Mailbox, drawn: report_study.StudySection
 ) -> None:
     study = collect_trials(search)
     found = compare(search, study)
     assert found is not None and found.chosen and found.again is not None
     assert all(e.low is None for own in found.estimates.values() for e in own.values())
-    winner = section(search, study).scores
+    winner = drawn.scores
     assert winner is not None
     assert [row[0] for row in winner.rows] == [
         "in the search, optimistic: best of 10",
@@ -217,12 +225,13 @@ def test_choices_that_are_numbers_are_named_one_by_one() -> None:
     assert _places([256, 64], None) == ([256.0, 64.0], [])
 
 
-def test_each_trial_of_the_table_has_its_settings(search: Mailbox) -> None:
-    found = section(search, collect_trials(search))
-    assert [name for name, _ in found.settings]
-    assert {name for name, _ in found.settings} == {row[0] for row in found.trials.rows}
+def test_each_trial_of_the_table_has_its_settings(
+    search: Mailbox, drawn: report_study.StudySection
+) -> None:
+    assert [name for name, _ in drawn.settings]
+    assert {name for name, _ in drawn.settings} == {row[0] for row in drawn.trials.rows}
     best = collect_trials(search).ranked()[0]
-    rows = dict(dict(found.settings)[best.id].rows)
+    rows = dict(dict(drawn.settings)[best.id].rows)
     assert rows["kind"] == best.assignment["kind"]
 
 

@@ -92,7 +92,9 @@ def cancelled_without_driver(plan: Plan, dice: random.Random) -> None:
 def ended_while_renting(plan: Plan, dice: random.Random) -> None:
     """The end is wanted just when new machines exist that no listing shows."""
     plan.listing_lag_s, plan.boot_s = 10.0, dice.choice([10.0, 30.0])
-    plan.faults.append(Fault("cancel", dice.uniform(2.0, 8.0)))
+    plan.latency_s = dice.choice([0.01, 0.05])
+    rented_s = 75 * plan.latency_s  # about as many requests come before
+    plan.faults.append(Fault("cancel", round(rented_s + dice.uniform(0.2, 4.0), 2)))
 
 
 def two_clocks(plan: Plan, dice: random.Random) -> None:

@@ -15,8 +15,10 @@ import numpy as np
 from drillyard.agents.baselines import Baseline, make_baseline
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import RunFailed
+from drillyard.mailbox.records import STREAMS
 from drillyard.metrics.step_csv import Log
 from drillyard.simulators.make import make_env, make_vec, raw_world
+from drillyard.simulators.streams import evaluation_word
 from drillyard.simulators.vec_state import failed, load_normalisation
 from drillyard.simulators.wrappers import Env, Scripted
 from drillyard.spec.experiment import ExperimentSpec
@@ -160,15 +162,19 @@ class BaselinePolicy:
         return np.array([b.act(_one(observations, i)) for i, b in enumerate(self._each)])
 
 
-def plan(spec: ExperimentSpec, *, again: bool = False) -> list[Planned]:
+def plan(spec: ExperimentSpec, *, again: bool = False, streams: int = STREAMS) -> list[Planned]:
     """The episodes of the final evaluation.
 
     Args:
         spec: The experiment, with ``evaluate.episodes`` and ``seeds``, and ``evaluate.lesson`` or
             the training's lesson; ``values`` are taken in order.
-        again: True for the winner of a search: other episodes than those that chose it.
+        again: True for the winner of a search: other episodes than those that chose it. The
+            first version of the random numbers has no others.
+        streams: Version of the random numbers, see ``drillyard.simulators.streams``.
     """
     given = spec.evaluate.seeds
+    again = again and streams >= 2
+    lesson, word = lesson_of(spec), evaluation_word(streams)
     planned = []
     for index in range(spec.evaluate.episodes):
         if again:
@@ -181,7 +187,7 @@ def plan(spec: ExperimentSpec, *, again: bool = False) -> list[Planned]:
             # A list that is shorter than the evaluation is continued by seeds derived from it.
             key = (index,) if given == "fixed" else (index, int(given[index % len(given)]))
             seed = int(np.random.SeedSequence(_ENTROPY, spawn_key=key).generate_state(1)[0])
-        planned.append(Planned(index, seed, draw_in_order(lesson_of(spec), seed, index)))
+        planned.append(Planned(index, seed, draw_in_order(lesson, seed, index, word)))
     return planned
 
 

@@ -78,7 +78,8 @@ class TrainingVideos(BaseCallback):  # type: ignore[misc]
                 self._recorder = EpisodeRecorder(spec.simulator, spec.evaluate.deterministic)
             statistics = normalisation(self.training_env)
             policy = LoadedPolicy(self._rebuilt(self.model.policy), statistics, f"step {step}")
-            take = self._recorder.take(policy, plan(spec)[0])
+            planned = plan(spec, streams=self._context.run.streams)
+            take = self._recorder.take(policy, planned[0])
         stem = f"step-{step}-episode-{self._episodes}-return-{take.episode_return:.6g}"
         return self._recorder.files(f"{FOLDER}/training/{stem}", {"": take})
 

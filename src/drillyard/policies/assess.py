@@ -12,7 +12,9 @@ import numpy as np
 from drillyard.documents.json_types import JsonObject
 from drillyard.evaluation.episodes import Planned, Played, run_baseline, run_episodes
 from drillyard.evaluation.summary import summarise
+from drillyard.mailbox.records import STREAMS
 from drillyard.policies.loaded import LoadedBundle
+from drillyard.simulators.streams import evaluation_word
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lessons import draw_in_order
 from drillyard.statistics import Ends, above, mean_interval
@@ -27,8 +29,10 @@ def plan(lesson: JsonObject, episodes: int, seed: int) -> list[Planned]:
         seed: Another one gives other episodes.
     """
     words = np.random.SeedSequence([seed, 0x61737365]).generate_state(episodes)
+    apart = evaluation_word(STREAMS)
     return [
-        Planned(i, int(word), draw_in_order(lesson, int(word), i)) for i, word in enumerate(words)
+        Planned(i, int(word), draw_in_order(lesson, int(word), i, apart))
+        for i, word in enumerate(words)
     ]
 
 

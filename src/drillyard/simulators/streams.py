@@ -1,6 +1,6 @@
 """From the seed of a run to the random numbers of each copy of its simulator.
 
-There are two versions. An experiment keeps the version that it began with, also for seeds that
+There are three versions. An experiment keeps the version that it began with, also for seeds that
 are added later:
 
 1. Copy ``i`` is reset with ``seed + i``. Runs whose seeds are neighbours share the random numbers
@@ -8,6 +8,8 @@ are added later:
    confirms the winner of a search plays the episodes that chose it.
 2. Copy ``i`` is reset with a word of ``SeedSequence([seed, i, purpose])``. Lessons draw from
    separate sequences. The trial that confirms the winner plays episodes that no choice used.
+3. As 2. The lessons of the final evaluation draw from separate sequences too; before, the first
+   draw of its first episode was the simulator's own.
 
 The episodes of evaluations do not depend on the run's seed: they are the same for all policies
 that are compared, and never those of a training.
@@ -24,6 +26,7 @@ import numpy as np
 _TRAINING = 0x7472_6169
 _LESSONS = 0x6C65_7373
 _GLOBALS = 0x676C_6F62
+_EVALUATION = 0x6576_616C
 
 
 def copy_seeds(seed: int, n: int, version: int) -> list[int]:
@@ -59,6 +62,15 @@ def lesson_word(version: int) -> int | None:
         version: See this module.
     """
     return None if version < 2 else _LESSONS
+
+
+def evaluation_word(version: int) -> int | None:
+    """As ``lesson_word``, for the episodes of an evaluation.
+
+    Args:
+        version: See this module.
+    """
+    return None if version < 3 else _EVALUATION
 
 
 def seed_globals(seed: int) -> None:

@@ -63,8 +63,8 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
     policy = load_policy(trained, which)
     trial = context.mailbox.trial(context.run.trial)
     confirms = trial is not None and trial.of is not None
-    # An experiment of the first version keeps the episodes that it began with.
-    planned = plan(spec, again=confirms and context.run.streams >= 2)
+    # An experiment keeps the episodes that it began with.
+    planned = plan(spec, again=confirms, streams=context.run.streams)
     # Once for each experiment; a listed one may have another simulator, with other baselines.
     first = context.run.seed == spec.seeds[0] and (context.run.trial == 1 or context.run.parts)
     names = [AGENT, *(spec.baselines if first else [])]

@@ -16,9 +16,10 @@ from drillyard.learners.evaluator import _episode_seed
 from drillyard.learners.rllib.worlds import World
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import STREAMS, ExperimentRecord, Phase, RunRecord
+from drillyard.policies import assess
 from drillyard.runs import submit
 from drillyard.simulators.make import make_env, make_vec
-from drillyard.simulators.streams import copy_seeds, lesson_word
+from drillyard.simulators.streams import copy_seeds, evaluation_word, lesson_word
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec, Way
 from drillyard.spec.simulator.lessons import draw
@@ -86,13 +87,16 @@ def test_every_way_begins_with_the_same_numbers(streams: int) -> None:
 
 
 def test_ten_thousand_seeds_copies_and_purposes_share_no_stream() -> None:
-    """The words that generators begin with: of trainings, lessons, both kinds of evaluation."""
+    """What generators begin with: of trainings, lessons, all kinds of evaluation, `random`."""
     entropies: list[Any] = []
     for seed in range(625):
         for copy, word in enumerate(copy_seeds(seed, 8, STREAMS)):
             entropies += [word, [word, copy, 0, lesson_word(STREAMS)]]
     entropies += [_episode_seed(i) for i in range(500)]
-    entropies += [p.seed for p in plan(experiment(evaluate={"episodes": 500}))]
+    for again in (False, True):  # the final evaluation, of baselines too, and a confirmation
+        for one in plan(experiment(evaluate={"episodes": 500}), again=again):
+            entropies += [one.seed, [one.seed, one.episode, 0, evaluation_word(STREAMS)]]
+            entropies.append(int(np.random.SeedSequence([one.seed, 1]).generate_state(1)[0]))
     entropies += list(range(625))  # a learner's own: exploration of Stable-Baselines3
     streams = {tuple(np.random.SeedSequence(e).generate_state(4)) for e in entropies}
     assert len(streams) == len(entropies) > 10_000
@@ -106,6 +110,26 @@ def test_the_first_draw_of_a_lesson_is_not_the_simulators_own() -> None:
         own = gym.utils.seeding.np_random(11)[0].random()
         drawn[streams] = draw(lesson, 11, 0, 0, lesson_word(streams))["disturbance"] == own
     assert drawn == {1: True, 2: False}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["final", "confirmation"])
+def test_the_lesson_of_an_evaluated_episode_is_not_the_simulators_own(again: bool) -> None:
+    """Of no episode; of the first one, NumPy takes [seed, 0] for seed."""
+    spec = experiment(evaluate={"episodes": 3, "lesson": {"noise": {"min": 0, "max": 1}}})
+    shared = {}
+    for streams in (2, STREAMS):
+        planned = plan(spec, again=again, streams=streams)
+        own = [gym.utils.seeding.np_random(one.seed)[0].random() for one in planned]
+        shared[streams] = [
+            one.options["noise"] == number for one, number in zip(planned, own, strict=True)
+        ]
+    assert shared == {2: [True, False, False], STREAMS: [False, False, False]}
+
+
+def test_the_lesson_of_an_assessed_episode_is_not_the_simulators_own() -> None:
+    planned = assess.plan({"noise": {"min": 0, "max": 1}}, 3, 5)
+    own = [gym.utils.seeding.np_random(one.seed)[0].random() for one in planned]
+    assert not {one.options["noise"] for one in planned} & set(own)
 
 
 @pytest.mark.heavy

@@ -71,7 +71,9 @@ def draw(
     return {key: read_rule(lesson[key], key).draw(rng) for key in sorted(lesson)}
 
 
-def draw_in_order(lesson: Lesson, seed: int, episode: int) -> dict[str, Any]:
+def draw_in_order(
+    lesson: Lesson, seed: int, episode: int, word: int | None = None
+) -> dict[str, Any]:
     """Returns the reset values of one evaluation episode; ``values`` are used in order.
 
     With several lists, every combination is used; the first key of the file changes fastest.
@@ -81,8 +83,11 @@ def draw_in_order(lesson: Lesson, seed: int, episode: int) -> dict[str, Any]:
         lesson: A valid lesson.
         seed: Seed of the evaluation, for values drawn from a range.
         episode: Index of the episode, from 0.
+        word: As of ``draw``.
     """
-    rng = np.random.default_rng(np.random.SeedSequence([seed, episode]))
+    # The word is the last of four, as in `draw`: NumPy takes [seed, 0] for seed.
+    apart = [] if word is None else [0, word]
+    rng = np.random.default_rng(np.random.SeedSequence([seed, episode, *apart]))
     drawn = {
         key: read_rule(lesson[key], key).draw(rng)
         for key in sorted(lesson)

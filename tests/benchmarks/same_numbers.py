@@ -1,6 +1,7 @@
 """Whether one file gives the same numbers everywhere: where x how -> a hash of what came out.
 
     python -m tests.benchmarks.same_numbers [--only WHERE,...] [--file NAME,...] [--quick] [--list]
+                                           [--rows N,...]
 
 Each row runs the same file, with the same seeds and versions, at another place or in another way:
 with each way in which ``copies: auto`` may step copies, beside other programs that use every core,
@@ -10,7 +11,8 @@ final evaluation of every run. Prints the matrix; exit code 1 if two hashes of a
 a run that cannot be equal to the last bit does not say why.
 
 About a minute a row on two cores. ``--quick``: at each place one worker, and two with a training
-that is killed. ssh needs sshd, azure Microsoft's emulator of blobs.
+that is killed. ``--rows`` takes the numbers that ``--list`` prints, for a part of the matrix at a
+time. ssh needs sshd, azure Microsoft's emulator of blobs.
 """
 
 from __future__ import annotations
@@ -297,12 +299,16 @@ def main(run: Callable[[Row, str], tuple[str, str]] = one) -> int:
     parser.add_argument("--file", default=",".join(FILES))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--rows", default="")
     given = parser.parse_args()
-    wanted = [row for row in rows() if not given.only or row.where in given.only.split(",")]
+    numbers = [int(number) for number in given.rows.split(",") if number]
+    every = rows() if not numbers else [rows()[number - 1] for number in numbers]
+    wanted = [row for row in every if not given.only or row.where in given.only.split(",")]
     if given.quick:
         wanted = [row for row in wanted if row in QUICK]
     if given.list:
-        print("\n".join(f"{row.where:<6} {row.how}" for row in wanted))
+        numbered = {row: number for number, row in enumerate(rows(), 1)}
+        print("\n".join(f"{numbered[row]:>2} {row.where:<6} {row.how}" for row in wanted))
         return 0
     wrong = 0
     for file in given.file.split(","):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
-import importlib.metadata
 import json
 import os
 import resource
@@ -132,19 +131,20 @@ def prepare(home: Path) -> None:
     import drillyard.learners.determinism
     import drillyard.learners.sb3
     import drillyard.workloads.rl
+    from drillyard import registry
     from drillyard.checks import trial
     from drillyard.system import watchdog
 
     torch.set_num_threads(1)
     drillyard.learners.determinism.import_compiler()
     _import_again(_modules_of_a_run(home))
-    points = importlib.metadata.entry_points()  # each call reads every package again
-    importlib.metadata.entry_points = points.select  # type: ignore[assignment]
+    for kind in registry.KINDS:  # is kept: each look reads every package
+        registry.names(kind)
     known = {name: module for name, module in sys.modules.items() if name != "torch"}
-    watchdog.sys = types.SimpleNamespace(  # type: ignore[attr-defined]
+    watchdog.sys = types.SimpleNamespace(  # type: ignore[attr-defined,assignment]
         modules=known, platform=sys.platform, stdout=sys.stdout, stderr=sys.stderr
     )
-    trial.subprocess = types.SimpleNamespace(  # type: ignore[attr-defined]
+    trial.subprocess = types.SimpleNamespace(  # type: ignore[attr-defined,assignment]
         Popen=Forked, PIPE=subprocess.PIPE
     )
     # Each pair is tried anew, so what was tried needs no key over all packages.

@@ -2,7 +2,8 @@
 
 A training with it and one without differ by less than they vary. So its cost is measured by
 itself: the time of a step of a simulator that does nothing, with and without it, in alternating
-rounds. This is divided by the time of a training step, measured in the same call.
+rounds. This is divided by the time of a training step, measured in the same call. All times are
+those of the processor, so that other programs change them little.
 """
 
 from __future__ import annotations
@@ -46,30 +47,30 @@ class Nothing(gym.Env):
 
 
 def step_s(length: int, folder: Path | None) -> float:
-    """Seconds of a step."""
+    """Seconds of the processor for a step."""
     episode_memory.keep_in(folder)
     env = make_env(
         SimulatorSpec.model_validate({"id": f"{__name__}:Nothing", "args": {"length": length}})
     )
     action = np.zeros(2, np.float32)
     env.reset(seed=1)
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(STEPS):
         if env.step(action)[3]:
             env.reset()
-    spent = time.perf_counter() - began
+    spent = time.process_time() - began
     env.close()
     episode_memory.keep_in(None)
     return spent / STEPS
 
 
 def training_s(kind: Any, simulator: str, n_envs: int) -> float:
-    """Seconds of a training step."""
+    """Seconds of the processor for a training step."""
     venv = make_vec(SimulatorSpec.model_validate({"id": simulator}), n_envs, 1)
     model = kind("MlpPolicy", venv, seed=1, device="cpu")
-    began = time.perf_counter()
+    began = time.process_time()
     model.learn(TRAINED)
-    spent = time.perf_counter() - began
+    spent = time.process_time() - began
     venv.close()
     return spent / model.num_timesteps
 

@@ -230,7 +230,15 @@ def test_ways_that_a_measurement_may_choose_among_give_the_same_numbers(name: st
     assert one is not None and one == other
 
 
-def test_a_world_with_shared_random_numbers_is_stepped_by_the_rule() -> None:
+def test_a_world_with_shared_random_numbers_is_stepped_by_the_rule(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Processes would be faster, and would give other numbers."""
+    speeds = {"one-by-one": 1.0, "processes": 80.0}
+    monkeypatch.setattr(vec_mode, "_rate", lambda *given: speeds[given[2]])
+    monkeypatch.setattr(vec_mode.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    lucky = vec_mode._fastest(spec({"id": f"{__name__}:Lucky"}), 2, 10_000)
+    assert lucky == Copies(how="one-by-one")
     assert vec_mode.trace(spec({"id": f"{__name__}:Lucky"}), 2, "one-by-one", 3) is None
     assert vec_mode.trace(spec({"id": f"{__name__}:Odd"}), 2, "one-by-one", 3) is not None
 

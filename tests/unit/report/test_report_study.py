@@ -138,6 +138,13 @@ def test_what_a_search_chose_has_no_interval_and_its_run_again_is_drawn_beside_i
     assert "circles" in comparing_caption(search, study).lower()
 
 
+def test_the_interval_of_an_interquartile_mean_says_when_it_can_be_trusted(tmp_path: Path) -> None:
+    """Where each candidate has an interval, and there is one simulator."""
+    mailbox = write_list(tmp_path, dict.fromkeys("ab", 10.0), seeds=(1, 2, 3))
+    caption = comparing_caption(mailbox, collect_trials(mailbox))
+    assert "all of them at once" in caption and "needs 15 runs" in caption
+
+
 def comparing_caption(mailbox: Mailbox, study: StudyResults) -> str:
     drawn = {d.title: d for d in section(mailbox, study).drawn}
     return drawn["Interquartile mean"].caption

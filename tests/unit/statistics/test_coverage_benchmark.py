@@ -74,6 +74,24 @@ def test_an_interval_that_is_too_narrow_is_found(
 
 
 @pytest.mark.heavy
+def test_pages_say_when_an_interval_of_the_interquartile_mean_holds_the_truth() -> None:
+    """The caption of its picture and ``answers.md``: on one simulator, later than a mean's."""
+    rng = np.random.default_rng(1)
+
+    def share(name: str, n: int) -> float:
+        kind = KINDS[name]
+        values = np.sort(kind.draw(rng, (400_000,)))
+        truth = float(values[100_000:300_000].mean())
+        return means.hits(means.iqm_ends([kind.draw(rng, (4_000, n))]), truth)[0]
+
+    for name in ("skewed", "two groups"):
+        assert share(name, 5) < 0.93 <= share(name, 15)
+    assert share("normal", 3) >= 0.93
+    for n in (5, 10, 20):
+        assert 0.55 <= share("three in ten fail", n) <= 0.85
+
+
+@pytest.mark.heavy
 def test_the_tables_print(tiny: Run, capsys: pytest.CaptureFixture[str]) -> None:
     for section in (
         means.means,

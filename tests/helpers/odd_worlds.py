@@ -125,6 +125,8 @@ class World(gym.Env[Any, Any]):
         seen = self._see()
         if self._fault == "far":
             seen = seen * 100.0
+        if self._fault == "near" and self._life == self._at:
+            seen = np.full_like(seen, 1.5)
         if self._fault == "nan" and self._life >= self._at:
             seen = seen * np.float32(np.nan)
         return seen, 1.0, False, self._steps >= self._length, {}

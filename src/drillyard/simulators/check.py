@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from drillyard.errors import DrillyardError, SpaceMismatch
 from drillyard.findings import Finding, Severity
+from drillyard.simulators.far_outside import WIDER, a_little, is_near
 from drillyard.simulators.flat_spaces import flattened
 from drillyard.simulators.make import can_vectorise, make_env, make_vec
 from drillyard.simulators.types import Env, Observation, ResetResult
@@ -183,7 +184,7 @@ def _trial(env: Env) -> _Trial:
     """Reset and step at random, until the first fault."""
     subject = "simulator: 50 random steps"
     seen: list[_Result] = []
-    step = 0
+    step, little = 0, ""
     try:
         env.action_space.seed(_SEED)
         report_activity(f"reset, copy 0, seed {_SEED}")
@@ -197,6 +198,8 @@ def _trial(env: Env) -> _Trial:
             broken = fault(env, observation, reward)
             if broken is None:
                 seen.append((observation, float(reward), bool(terminated), bool(truncated)))
+                if not little and (said := a_little(env.observation_space, observation)):
+                    little = f"step {step}, copy 0, seed {_SEED}: {said}"
             if terminated or truncated:
                 report_activity(f"reset after step {step}, copy 0, seed {_SEED}")
                 observation = _first(env.reset())
@@ -216,6 +219,8 @@ def _trial(env: Env) -> _Trial:
             ),
             raised=True,
         )
+    if broken is None and little:
+        return _Trial(seen, Finding(Severity.WARNING, subject, little, WIDER))
     if broken is None:
         return _Trial(seen, Finding(Severity.OK, subject, "finite, and inside their spaces"))
     said = f"step {step}, copy 0, seed {_SEED}: {broken}"
@@ -270,7 +275,7 @@ def _reward_fault(reward: SupportsFloat) -> str | None:
 
 
 def _outside(env: Env, observation: Observation) -> str | None:
-    if env.observation_space.contains(observation):
+    if is_near(env.observation_space, observation):
         return None
     return f"the observation {_short(observation)} is outside {env.observation_space}"
 

@@ -1,4 +1,4 @@
-"""Warns once if a simulator's observations are far outside their space.
+"""Observations outside their space: a little, which is warned of, or far.
 
 A learner scales its first layer, and images, by the bounds of the space. It trains on other values
 without a word, and badly.
@@ -15,6 +15,7 @@ from gymnasium import spaces
 log = logging.getLogger(__name__)
 EVERY = 64
 """Observations between two looks; a look at each would cost a part of the speed."""
+WIDER = "widen the bounds of its observation_space; a run trains on such values all the same"
 _warned: set[str] = set()
 
 
@@ -69,3 +70,43 @@ def _bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray] | None:
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     span = high - low
     return (low - span, high + span) if np.isfinite(span).all() else None
+
+
+def is_near(space: spaces.Space[Any], observation: Any) -> bool:
+    """Returns whether an observation is in its space, or outside by less than its range.
+
+    A learner trains on such values: Gymnasium's ``LunarLander-v3`` turns beyond its largest angle.
+
+    Args:
+        space: Observation space of a simulator.
+        observation: As the simulator gave it.
+    """
+    return space.contains(_clipped(space, observation))
+
+
+def a_little(space: spaces.Space[Any], observation: Any) -> str:
+    """Returns what is said of an observation that ``is_near``; empty if it is in its space.
+
+    Args:
+        space: Observation space of a simulator.
+        observation: As the simulator gave it.
+    """
+    if space.contains(observation):
+        return ""
+    text = " ".join(str(observation).split())
+    return f"the observation {text[:80]} is a little outside {space}"
+
+
+def _clipped(space: spaces.Space[Any], observation: Any) -> Any:
+    """With the values that are a little outside moved to the next bound."""
+    if isinstance(space, spaces.Dict) and isinstance(observation, dict):
+        parts = observation.items()
+        return {k: _clipped(space[k], v) if k in space.spaces else v for k, v in parts}
+    if not isinstance(space, spaces.Box) or not isinstance(observation, np.ndarray):
+        return observation
+    bounds = _bounds(space)
+    if bounds is None or observation.shape != space.shape or observation.dtype != space.dtype:
+        return observation
+    if ((observation < bounds[0]) | (observation > bounds[1])).any():
+        return observation
+    return np.clip(observation, space.low, space.high)

@@ -12,6 +12,7 @@ from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, DrillyardError
 from drillyard.findings import Finding, Severity
 from drillyard.simulators.check import fault
+from drillyard.simulators.far_outside import WIDER, a_little
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.make import make_env
 from drillyard.simulators.plain import PlainEnv
@@ -137,7 +138,7 @@ def _extremes(env: Env, ranges: _Ranges) -> Finding:
     env.action_space.seed(_SEED)
     ways: dict[str, Act] = {"at random": lambda _: env.action_space.sample()}
     ends = _ends(env.action_space)
-    endless = ""
+    endless = little = ""
     if ends is not None:
         low, high = ends
         ways |= {
@@ -161,6 +162,8 @@ def _extremes(env: Env, ranges: _Ranges) -> Finding:
                         f"step {step}, acting {way}, seed {_SEED}: {broken}",
                         "fix the simulator",
                     )
+                if not little and (said := a_little(env.observation_space, observation)):
+                    little = f"step {step}, acting {way}, seed {_SEED}: {said}"
                 ranges.take(observation, info)
                 if terminated or truncated:
                     ended = True
@@ -183,6 +186,8 @@ def _extremes(env: Env, ranges: _Ranges) -> Finding:
             "an evaluation of such a policy never ends",
             "add the wrapper {name: time_limit, args: {max_episode_steps: 1000}}",
         )
+    if little:
+        return Finding(Severity.WARNING, subject, little, WIDER)
     if ends is None:
         return Finding(
             Severity.OK, subject, f"{STEPS} random steps more; these actions have no ends to try"

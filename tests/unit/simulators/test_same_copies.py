@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from drillyard.errors import SimulatorError
+from drillyard.findings import Finding, Severity
 from drillyard.simulators import far_outside
 from drillyard.simulators.adder_vector import VecAdder
+from drillyard.simulators.check import check_simulator
 from drillyard.simulators.far_outside import FarOutside
 from drillyard.simulators.make import make_env
 from drillyard.simulators.same_copies import must_agree
 from drillyard.simulators.simple_adder import SimpleAdderEnv
+from drillyard.simulators.stress_test import try_limits
 from drillyard.spec.learning import SimulatorSpec
 
 
@@ -81,3 +86,19 @@ def test_a_little_outside_is_not_far() -> None:
     look = FarOutside(env.observation_space, "CartPole")
     look.look(np.full(4, 1e6, np.float32))  # without bounds in two of four: nothing to compare
     assert "CartPole" not in far_outside._warned
+
+
+@pytest.mark.parametrize("look", [partial(check_simulator, speed=False), try_limits])
+@pytest.mark.parametrize(("fault", "refused"), [("near", False), ("far", True)])
+def test_a_check_warns_of_what_is_a_little_outside_and_refuses_what_is_far(
+    look: Callable[[SimulatorSpec], list[Finding]], fault: str, refused: bool
+) -> None:
+    """A run trains on values a little outside: Gymnasium's own lander turns beyond its space."""
+    args = {"fault": fault, "at": 20}
+    found = look(SimulatorSpec(id="tests.helpers.odd_worlds:World", args=args))
+    wrong = [f for f in found if "outside" in f.message and f.severity is not Severity.OK]
+    assert {f.severity for f in wrong} == {Severity.ERROR if refused else Severity.WARNING}
+    assert all(f.fix for f in wrong)
+    if not refused:
+        (said,) = {f.message for f in wrong}
+        assert "is a little outside" in said and "step 20" in said

@@ -207,8 +207,8 @@ def _of_comparison(found: comparing.Comparison) -> list[Drawn]:
 
 _OF_ONE_TASK = (
     " On one simulator it needs 15 runs if results are skewed or fall into two groups, and it "
-    "leaves out the truth in 2 to 4 of 10 cases if three trainings in ten fail. Then the interval "
-    "of the mean is surer."
+    "leaves out the truth in 2 to 4 of 10 cases if three trainings in ten fail. From 5 runs on, "
+    "the interval of the mean is surer then."
 )
 """What ``python -m tests.benchmarks.coverage aggregates`` measures."""
 

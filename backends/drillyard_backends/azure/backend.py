@@ -23,7 +23,7 @@ from drillyard.mailbox.status import Cause
 from drillyard.mailbox.store_check import check_store
 from drillyard.mailbox.store_clock import StoreClock
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard_backends.azure import clusters, environment, plan, start, unfinished
+from drillyard_backends.azure import clusters, environment, plan, start, stopped_runs, unfinished
 from drillyard_backends.azure.clusters import Cluster
 from drillyard_backends.azure.errors import Exists, Missing, translated
 from drillyard_backends.azure.job_body import body, order_key
@@ -222,6 +222,8 @@ class AzureBackend(AzureMachines):
             ControlPlaneError: The cluster is gone, as ``probe`` returns from now on.
         """
         jobs = self._of(lease.order)
+        if clusters.runs_of_a_job(self.config, lease.order) > 1:
+            stopped_runs.allow(lease.order, ticket_id)
         last = jobs.of(ticket_id, fresh_s=float("inf"))
         if last is not None and last.status == "Failed":
             self._failures.refuse_hopeless(lease.order, last)
@@ -239,10 +241,13 @@ class AzureBackend(AzureMachines):
         return {"job": job.name, "studio": job.url}
 
     def cancel(self, lease: Lease, ticket_id: str) -> None:
-        """Cancels the jobs of a ticket."""
-        jobs = self._of(lease.order)
+        """Cancels the job of a ticket's run; of a job with several runs, that run alone."""
+        if clusters.runs_of_a_job(self.config, lease.order) > 1:
+            stopped_runs.stop(lease.order, ticket_id)  # a cancelled job would end the others
+            return
+        jobs, run = self._of(lease.order), ticket_id.rpartition(".")[0]
         for job in jobs.look(0.0):
-            if job.ticket == ticket_id and not job.over:
+            if job.run == run and not job.over:
                 jobs.cancel(job)
 
     def logs(

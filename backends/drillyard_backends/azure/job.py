@@ -22,17 +22,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from drillyard.backend import Order
-from drillyard.errors import ControlPlaneError, DrillyardError, NotFound
+from drillyard.errors import ControlPlaneError, DrillyardError, InfrastructureError, NotFound
 from drillyard.mailbox import open_store
 from drillyard.mailbox.driver_lock import MACHINE
 from drillyard.mailbox.status import Cause
 from drillyard.mailbox.store import ObjectMissing
+from drillyard.mailbox.ticket_states import TicketState
 from drillyard.system.processes import MARK, ProcessId
 from drillyard.system.proxies import spare_loopback
 from drillyard.system.redaction import log_to, register_environment
 from drillyard.worker.loop import run_worker
 from drillyard.worker.push_worker import PushWorker, SocketPusher
 from drillyard.worker.worker import Worker
+from drillyard_backends.azure import stopped_runs
 from drillyard_backends.azure.multi_node import HelperNodeWorker, ray_environment
 
 STORE, ORDER_KEY, TICKET = "DRILLYARD_JOB_STORE", "DRILLYARD_JOB_ORDER", "DRILLYARD_JOB_TICKET"
@@ -41,6 +43,8 @@ SLOTS = "DRILLYARD_JOB_SLOTS"
 WIDTH, JOB = "DRILLYARD_JOB_WIDTH", "DRILLYARD_JOB_NAME"
 RANK = "NODE_RANK"
 """Azure ML's own variable: which of a job's nodes this is."""
+STOPPED_S = 5.0
+"""Seconds between two looks at which runs of a job were cancelled."""
 log = logging.getLogger("drillyard.job")
 
 
@@ -67,9 +71,25 @@ class NodeWorker(Worker):
         """Cause of the loss of the job's nodes."""
         return _lost_to()
 
+    _stopped: frozenset[str] = frozenset()
+    _look_at = 0.0
+
     def _orphans(self) -> Iterator[ProcessId]:
         """Returns nothing: a container is fresh, and others of the lease have their own."""
         return iter(())
+
+    def _claim_some(self, states: dict[str, TicketState]) -> int:
+        """Stops the runs that were cancelled one by one; the others go on."""
+        now = self.clock.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + STOPPED_S
+            with contextlib.suppress(InfrastructureError):
+                self._stopped = stopped_runs.stopped(self._mailbox.store, self.order)
+        self._running.stop(now, _lost_to(), "its run was cancelled", runs=self._stopped)
+        return super()._claim_some(states)
+
+    def _takes(self, state: TicketState) -> bool:
+        return state.ticket.run not in self._stopped and super()._takes(state)
 
 
 def read_order() -> Order:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from drillyard.mailbox.status import Cause
@@ -84,10 +84,13 @@ class RunningTickets:
         """
         self._tickets.append(Running(self._machine.start(job)))
 
-    def stop(self, now: float, cause: Cause, reason: str) -> None:
-        """Ask all of them to stop soon; the first request to each counts."""
+    def stop(
+        self, now: float, cause: Cause, reason: str, runs: Collection[str] | None = None
+    ) -> None:
+        """Ask all of them, or those of some runs, to stop soon; the first request to each counts."""
         for ticket in list(self._tickets):
-            ticket.stop(now, cause, reason)
+            if runs is None or ticket.process.job.ticket.run in runs:
+                ticket.stop(now, cause, reason)
 
     def kill_late(self, now: float, grace_s: float) -> None:
         """Kill those whose stop request is older than a limit."""

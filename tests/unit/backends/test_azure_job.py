@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
-from drillyard.backend import Order
-from drillyard_backends.azure import job
+from drillyard.backend import Lease, Order
+from drillyard.mailbox.status import Status
+from drillyard_backends.azure import job, stopped_runs
+from drillyard_backends.azure.backend import AzureBackend
+from drillyard_backends.azure.settings import AzureConfig
+from tests.helpers.worker_world import PlayedWorker, World
 
 
 @pytest.mark.parametrize(
@@ -51,3 +55,46 @@ def test_a_node_does_as_many_runs_as_it_is_told(
     monkeypatch.setattr(job, "run_worker", run_worker)
     assert job.main() == 0
     assert started == [(slots, worker)]
+
+
+def test_the_cancel_of_one_run_leaves_its_neighbours_at_work() -> None:
+    """Two runs share a node, and a third waits: the cancelled one stops, the others finish."""
+    world = World("azure-cancel-one")
+    first, second, third = (world.post(seed) for seed in (1, 2, 3))
+    config = AzureConfig(
+        subscription_id="01234567-89ab-cdef-0123-456789abcdef",
+        resource_group="g",
+        workspace="lab",
+        runs_per_machine=2,
+    )
+    backend = AzureBackend(**config.model_dump(exclude_unset=True))
+    node = PlayedWorker(
+        world, slots=2, work_s=20.0, order={"workers": 2}, make=job.NodeWorker, paid=True
+    )
+    order = node.worker.order
+    lease = Lease(lease_id=order.lease_id, backend="azure", order=order, created_at=0.0)
+    world.at(5.0, lambda: backend.cancel(lease, f"{first}.train"))
+    world.run(200.0)
+
+    def ending(run: str) -> Any:
+        return world.mailbox.ending(f"{run}.train", 1)
+
+    assert [ending(run).status for run in (second, third)] == [Status.SUCCEEDED] * 2
+    stopped = ending(first)
+    assert (stopped.status, stopped.message) == (Status.FAILED, "its run was cancelled")
+    assert ending(third).ended_at < ending(second).ended_at + 15  # it took the free place
+    assert world.mailbox.ending(f"{first}.train", 2) is None  # this lease leaves it alone
+    assert node.ended_at is not None
+
+
+def test_a_cancelled_run_is_taken_again_once_it_is_pushed_again() -> None:
+    world = World("azure-cancel-again")
+    run = world.post(1)
+    node = PlayedWorker(
+        world, slots=2, work_s=20.0, order={"workers": 2, "idle_s": 60.0}, make=job.NodeWorker
+    )
+    order = node.worker.order
+    world.at(5.0, lambda: stopped_runs.stop(order, f"{run}.train"))
+    world.at(30.0, lambda: stopped_runs.allow(order, f"{run}.train"))
+    world.run(200.0)
+    assert world.mailbox.ending(f"{run}.train", 2).status is Status.SUCCEEDED

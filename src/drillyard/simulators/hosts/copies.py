@@ -8,7 +8,7 @@ import multiprocessing.context
 import signal
 import time
 from collections.abc import Iterable, Mapping
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import numpy as np
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import RunFailed
 from drillyard.simulators.hosts import frames, troubles
+from drillyard.simulators.hosts.packed_steps import STEP, StepWriter, is_packed
 
 _END_S = 2.0
 _CHECK = "`drillyard check` steps the simulator and shows where it breaks"
@@ -27,6 +28,7 @@ class _Copy(NamedTuple):
     number: int
     process: BaseProcess
     pipe: Connection
+    steps: StepWriter
 
 
 def context() -> multiprocessing.context.BaseContext:
@@ -71,6 +73,7 @@ class Copies:
     def __init__(self, order: Mapping[str, Any]) -> None:
         self._copies: list[_Copy] = []
         self._steps = 0
+        self._actions: tuple[np.dtype[Any], tuple[int, ...]] | None = None
         how = context()
         from drillyard.simulators.hosts.copy_process import main
 
@@ -81,7 +84,7 @@ class Copies:
                 process = how.Process(target=main, args=arguments, daemon=True)  # type: ignore[attr-defined]
                 process.start()
                 theirs.close()
-                self._copies.append(_Copy(number, process, ours))
+                self._copies.append(_Copy(number, process, ours, StepWriter()))
             self.about: list[JsonObject] = self._answers(range(len(self._copies)), "made")
         except BaseException:
             self.close()
@@ -96,7 +99,10 @@ class Copies:
     def step(self, actions: np.ndarray) -> dict[str, Any]:
         """Step all copies; those whose episode ended are begun again."""
         self._steps += 1
-        answers = self._asked("step", [actions[i : i + 1] for i in range(len(self._copies))])
+        self._tell_layout(actions)
+        for place in range(len(self._copies)):
+            self._send(place, STEP + actions[place].tobytes())
+        answers = self._answers(range(len(self._copies)), "done")
         return {
             "o": _stacked(answers),
             "r": np.array([a["r"] for a in answers], np.float64),
@@ -105,6 +111,16 @@ class Copies:
             "i": _infos(answers, "i"),
             "j": _infos(answers, "j"),
         }
+
+    def _tell_layout(self, actions: np.ndarray) -> None:
+        """Say once what the bytes of an action are."""
+        layout = (actions.dtype, actions.shape[1:])
+        if layout == self._actions:
+            return
+        self._actions = layout
+        about = {"type": actions.dtype.str, "shape": list(actions.shape[1:])}
+        for place in range(len(self._copies)):
+            self._send(place, frames.encode("layout", about))
 
     def ask(self, kind: str, bodies: Mapping[int, Any]) -> list[Any]:
         """Ask some copies something else.
@@ -139,22 +155,30 @@ class Copies:
             self._copies[place].pipe.send_bytes(frame)
 
     def _answers(self, places: Iterable[int], wanted: str) -> list[Any]:
-        """The answers of some copies; all of them are read, so that the next question is new."""
-        open_ = {self._copies[place].pipe: place for place in places}
+        """The answers of some copies; all of them are read, so that the next question is new.
+
+        They are read one after the other: a step needs them all, and waiting for whoever is first
+        costs a system call for each copy and answer.
+        """
         found: dict[int, Any] = {}
         raised: dict[int, JsonObject] = {}
-        while open_:
-            for pipe in wait(list(open_)):
-                place = open_.pop(pipe)  # type: ignore[call-overload]
-                try:
-                    kind, body = frames.decode(pipe.recv_bytes())  # type: ignore[union-attr]
-                except (EOFError, OSError):
-                    raised[place] = troubles.to_json(self._ended(place))
-                    continue
-                if kind == wanted:
-                    found[place] = body
-                else:
-                    raised[place] = body
+        for place in places:
+            copy = self._copies[place]
+            try:
+                data = copy.pipe.recv_bytes()
+            except (EOFError, OSError):
+                raised[place] = troubles.to_json(self._ended(place))
+                continue
+            if is_packed(data):
+                found[place] = copy.steps.read(data)
+                continue
+            kind, body = frames.decode(data)
+            if kind != wanted:
+                raised[place] = body
+                continue
+            found[place] = body
+            if isinstance(body, dict) and "o" in body and "r" in body:
+                copy.steps.heard(body)
         if raised:
             raise Raised(raised[min(raised)])
         return [found[place] for place in places]

@@ -1,7 +1,8 @@
 """One copy of a simulator in a process of its own, on a host.
 
 Started with "spawn" or "forkserver", so that it works on Windows too and inherits no connection.
-It answers frames over a pipe, one at a time: ``reset``, ``step``, ``call``, ``attribute``.
+It answers messages over a pipe, one at a time: steps (``packed_steps``), and the frames ``reset``,
+``call``, ``attribute``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import SimulatorError
 from drillyard.simulators.hosts import frames, troubles
+from drillyard.simulators.hosts.packed_steps import StepReader, is_packed
 from drillyard.simulators.make import make_env
 from drillyard.simulators.streams import seed_globals
 from drillyard.simulators.types import Env, Observation
@@ -55,7 +57,9 @@ def main(pipe: Connection, simulator: JsonObject, copy: int, seed: int, streams:
     pipe.send_bytes(frames.encode("made", server.about()))
     try:
         while True:
-            pipe.send_bytes(server.answer(*frames.decode(pipe.recv_bytes())))
+            answer = server.reply(pipe.recv_bytes())
+            if answer is not None:
+                pipe.send_bytes(answer)
     except (EOFError, ConnectionError):
         server.env.close()
     finally:
@@ -77,6 +81,7 @@ class CopyServer:
 
     def __init__(self, spec: SimulatorSpec, copy: int, seed: int, streams: int) -> None:
         self.env: Env = make_env(spec, copy=copy, seed=seed, streams=streams)
+        self._steps = StepReader()
         self._methods: dict[str, Callable[..., Any]] = {
             "failed": self._failed,
             "stack_state": lambda: stack_state(self.env),
@@ -92,11 +97,21 @@ class CopyServer:
             "silent": [type(layer).__name__ for layer in layers(self.env) if is_silent(layer)],
         }
 
-    def answer(self, kind: str, body: Any) -> bytes:
-        """The frame that answers a message; an exception of the simulator is one too."""
+    def reply(self, data: bytes) -> bytes | None:
+        """The answer to a message; None: it wants none."""
+        if is_packed(data):
+            return self._guarded(lambda: self._steps.answer(self._step(self._steps.action(data))))
+        kind, body = frames.decode(data)
+        if kind == "layout":
+            self._steps.learn(body)
+            return None
+        return self._guarded(lambda: frames.encode("done", self._done(kind, body)))
+
+    def _guarded(self, work: Callable[[], bytes]) -> bytes:
+        """The bytes that answer a message; an exception of the simulator is a frame, too."""
         try:
             try:
-                return frames.encode("done", self._done(kind, body))
+                return work()
             except frames.FrameError as error:
                 raise SimulatorError(
                     f"{error}, which cannot be sent to the learner",
@@ -109,8 +124,6 @@ class CopyServer:
             return frames.encode("raised", troubles.to_json(error))
 
     def _done(self, kind: str, body: Any) -> object:
-        if kind == "step":
-            return self._step(body)
         if kind == "reset":
             return self._reset(body)
         if kind == "call":
@@ -128,11 +141,11 @@ class CopyServer:
         observation, info = self.env.reset(seed=seed, **({"options": options} if options else {}))
         return {"o": _parts(observation), "i": info}
 
-    def _step(self, action: np.ndarray) -> object:
+    def _step(self, action: np.ndarray) -> dict[str, Any]:
         # As `DummyVecEnv` passes it: an array, or a number where the space has no axis.
         observation, reward, terminated, truncated, info = self.env.step(action[0])
         done = bool(terminated or truncated)
-        answer: dict[str, object] = {
+        answer: dict[str, Any] = {
             "r": float(reward),
             "d": done,
             "t": bool(truncated and not terminated),

@@ -13,17 +13,31 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import ClassVar
 
-from drillyard.backend import Cost, Delays, Lease, Liveness, Order, Trait
+from drillyard.backend import Cost, Delays, Egress, Lease, Liveness, Order, Trait
 from drillyard.backend.translation import translating
 from drillyard.documents.json_types import Json, JsonObject
-from drillyard.errors import AccessDenied, ControlPlaneError, DrillyardError, UserError
+from drillyard.errors import (
+    AccessDenied,
+    ControlPlaneError,
+    DrillyardError,
+    NoCapacity,
+    UserError,
+)
 from drillyard.findings import Finding
 from drillyard.mailbox import open_store
 from drillyard.mailbox.status import Cause
 from drillyard.mailbox.store_check import check_store
 from drillyard.mailbox.store_clock import StoreClock
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard_backends.azure import clusters, environment, plan, start, stopped_runs, unfinished
+from drillyard_backends.azure import (
+    clusters,
+    environment,
+    plan,
+    prices,
+    start,
+    stopped_runs,
+    unfinished,
+)
 from drillyard_backends.azure.clusters import Cluster
 from drillyard_backends.azure.errors import Exists, Missing, translated
 from drillyard_backends.azure.job_body import body, order_key
@@ -70,6 +84,8 @@ class AzureBackend(AzureMachines):
         self._times: dict[str, StoreClock] = {}
         """Names of clusters that existed or were deleted here: if missing, they are gone."""
         self._begun: dict[str, float] = {}
+        self._queued_since: dict[str, float] = {}
+        """Lease -> since when all its jobs wait for a node, by the monotonic clock."""
         self._endpoints: tuple[float, list[tuple[Order, float]]] | None = None
 
     @cached_property
@@ -123,6 +139,10 @@ class AzureBackend(AzureMachines):
             f"https://ml.azure.com/experiments?wsid=/subscriptions/{c.subscription_id}"
             f"/resourceGroups/{c.resource_group}/workspaces/{c.workspace}"
         )
+
+    def egress(self) -> Egress:
+        """See ``PricesEgress``."""
+        return prices.EGRESS
 
     def prepare_store(self, url: str) -> None:
         """Creates the container of the mailbox unless it exists, and tries it once.
@@ -239,6 +259,29 @@ class AzureBackend(AzureMachines):
                 raise ControlPlaneError(f"submit a job: {lease.lease_id} is gone") from error
             raise
         return {"job": job.name, "studio": job.url}
+
+    def tend(self, lease: Lease, workers: int) -> int:
+        """Gives up a cluster that gets no node for waiting jobs; replaces nothing, as Azure does.
+
+        Azure says in no documented field that a region is full: jobs stay in the queue. So the
+        time without any node decides, however the service words it.
+
+        Raises:
+            NoCapacity: Jobs have waited for a first node for longer than ``capacity_s``.
+        """
+        limit_s, now = self.config.capacity_s, self._clock.monotonic()
+        living = [job for job in self._of(lease.order).look() if not job.over]
+        queued = bool(living) and all(job.status == "Queued" for job in living)
+        if limit_s is None or not queued:
+            self._queued_since.pop(lease.lease_id, None)
+        elif now - self._queued_since.setdefault(lease.lease_id, now) > limit_s:
+            words = clusters.words(self._service, clusters.name_of(self.config, lease.order))
+            raise NoCapacity(
+                f"{len(living)} jobs have waited for {limit_s:.0f} s, and no node came: "
+                f"{'; '.join(words)}",
+                hint="list more sizes (vm_sizes) or regions (locations), or raise capacity_s",
+            )
+        return workers
 
     def cancel(self, lease: Lease, ticket_id: str) -> None:
         """Cancels the job of a ticket's run; of a job with several runs, that run alone."""

@@ -38,6 +38,7 @@ class Cluster:
         identity: ``systemassigned``, ``userassigned`` or empty.
         identities: Resource ids of user-assigned identities, in lower case.
         errors: Its errors, as code and text.
+        region: Where its nodes are; empty if unknown.
         tags: Its tags.
         created_at: Epoch seconds; 0 if unknown.
     """
@@ -52,6 +53,7 @@ class Cluster:
     identity: str = ""
     identities: frozenset[str] = frozenset()
     errors: list[str] = field(default_factory=list)
+    region: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     created_at: float = 0.0
 
@@ -76,6 +78,7 @@ class Cluster:
                 name.lower() for name in section(identity, "userAssignedIdentities")
             ),
             errors=_errors(outer.get("provisioningErrors"), inner.get("errors")),
+            region=str(outer.get("computeLocation") or document.get("location") or "").lower(),
             tags={str(k): str(v) for k, v in section(document, "tags").items()},
             created_at=stamp(outer.get("createdOn")),
         )
@@ -187,13 +190,13 @@ def body(config: AzureConfig, order: Order, location: str) -> dict[str, object]:
     Args:
         config: The settings.
         order: The order of the cluster's lease.
-        location: Region of the workspace.
+        location: Region of the workspace, for a cluster without a region of its own.
     """
     identity: dict[str, object] = {"type": "SystemAssigned"}
     if config.identity is not None:
         identity = {"type": "UserAssigned", "userAssignedIdentities": {config.identity: {}}}
     return {
-        "location": location,
+        "location": config.location or location,
         "tags": naming.tags(order, config.tags) if config.compute is None else dict(config.tags),
         "identity": identity,
         "properties": {

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 from drillyard.backend import Order
-from drillyard.errors import DrillyardError, RunFailed, WorkerLost
+from drillyard.errors import DrillyardError, NoCapacity, RunFailed, WorkerLost
 from drillyard.mailbox import Mailbox, open_store
 from drillyard_backends.azure import environment, start
 from drillyard_backends.azure.errors import Missing
@@ -18,6 +18,8 @@ from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
 from drillyard_backends.azure.store import BlobStore
 
+_QUOTA = re.compile(r"ExceedsCoreQuota|quota of \d+")
+"""``JobNodeCountExceedsCoreQuota``: github.com/MicrosoftLearning/mslearn-dp100/issues/35."""
 _PREEMPTED = re.compile(r"preemptionerror|pre-?empted", re.I)
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ class JobFailures:
 
         Raises:
             RunFailed: The job could not set up its worker.
+            NoCapacity: The quota has no room for its nodes.
             WorkerLost: The environment cannot be built, or cannot start the worker.
         """
         mailbox = Mailbox(open_store(order.store_url), order.experiment)
@@ -58,6 +61,11 @@ class JobFailures:
         message = self.reason(job)
         log.warning("job %s failed%s", job.name, f": {message}" if message else "")
         name = environment.named(self._config, order)
+        if _QUOTA.search(message):
+            raise NoCapacity(
+                f"Azure refused {job.name}: {message}",
+                hint="ask for a higher quota: https://ml.azure.com/quota",
+            )
         if "image build" in message.lower():
             raise WorkerLost(
                 f"the environment {name} could not be built: {message}",

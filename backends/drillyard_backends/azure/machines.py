@@ -8,7 +8,7 @@ import importlib.resources
 import json
 from typing import TypedDict
 
-from drillyard.backend import PriceUpdate
+from drillyard.backend import Alternative, PriceUpdate
 from drillyard.backend.hardware import (
     Hardware,
     MachineList,
@@ -24,7 +24,7 @@ from drillyard.backend.hardware import (
 )
 from drillyard.documents.json_types import JsonObject, as_integer
 from drillyard.errors import ConfigError
-from drillyard_backends.azure import prices, refresh
+from drillyard_backends.azure import choices, prices, refresh
 from drillyard_backends.azure.naming import cluster_of_size
 
 WHO = "Azure ML"
@@ -65,6 +65,11 @@ class AzureMachines:
     ) -> JsonObject:
         """See ``HasMachineTypes``."""
         return choose(need, given, resolved)
+
+    @classmethod
+    def alternatives(cls, resolved: JsonObject, others: bool) -> list[Alternative]:
+        """See ``HasAlternatives``."""
+        return choices.alternatives(resolved, others)
 
     @classmethod
     def packing(cls, resolved: JsonObject) -> Packing:
@@ -111,9 +116,11 @@ def choose(need: Hardware, given: JsonObject, resolved: JsonObject) -> JsonObjec
     runs, per_gpu = (as_integer(shared[name]) or 1 for name in (NAMES.per_machine, NAMES.per_gpu))
     wanted = dataclasses.replace(need, spot=low).times(runs, per_gpu)
     types = AzureMachines.machine_types().types
-    named = given.get("vm_size")
-    if isinstance(named, str):
-        _compare(types, wanted, low, named)
+    named, listed = given.get("vm_size"), given.get("vm_sizes")
+    names = listed if isinstance(listed, list) and listed else [named]
+    if all(isinstance(name, str) for name in names):
+        for name in names:
+            _compare(types, wanted, low, str(name))
         return chosen
     fit = fitting(types, wanted, low)
     if not fit:

@@ -71,7 +71,7 @@ def examine(
     if existing.workspace is None:
         return findings
     workspace = existing.workspace
-    location = str(workspace["location"])
+    region = config.location or str(workspace["location"])
     workers = 1 if order is None else clusters.nodes(config, order)
 
     def cluster() -> Iterator[Finding]:
@@ -88,7 +88,7 @@ def examine(
         ("rights", lambda: rights.of_runs(service, config, made=existing.cluster is not None)),
         ("lock", lambda: surroundings.of_locks(service)),
         ("store", lambda: surroundings.of_store(service, config, workspace)),
-        ("vm_size", lambda: quota_check.of_nodes(service, config, order, location, workers)),
+        ("vm_size", lambda: quota_check.of_nodes(service, config, order, region, workers)),
     ]
     if not any(f.subject == "build" and f.severity is Severity.ERROR for f in findings):
         questions.append(("environment", lambda: _environment(service, config, order)))
@@ -127,7 +127,7 @@ def estimate(config: AzureConfig, order: Order) -> Cost:
     """
     wanted = clusters.nodes(config, order)
     count = min(wanted, config.max_nodes or wanted)
-    price = prices.price(config.vm_size, config.low_priority) or config.price_per_hour or 0.0
+    price = _price(config) or 0.0
     kind = "low priority" if config.low_priority else "dedicated"
     note = (
         "kept: idle it has no nodes, and costs its load balancer"
@@ -249,8 +249,14 @@ def _priced(config: AzureConfig) -> Iterator[Finding]:
 
 
 def _unpriced(config: AzureConfig) -> list[str]:
-    known = prices.price(config.vm_size, config.low_priority) or config.price_per_hour
-    return [] if known else [config.vm_size]
+    return [] if _price(config) else [config.vm_size]
+
+
+def _price(config: AzureConfig) -> float | None:
+    """Returns the price of a node in its region, else the one that the list has without region."""
+    size, low, region = config.vm_size, config.low_priority, config.location
+    exact = prices.price(size, low, region) if region is not None else None
+    return exact or prices.price(size, low) or config.price_per_hour
 
 
 def _cluster(cluster: Cluster, config: AzureConfig, workers: int) -> Iterator[Finding]:
@@ -289,6 +295,13 @@ def _cluster(cluster: Cluster, config: AzureConfig, workers: int) -> Iterator[Fi
                 f"cluster {name} is there as {kind}, and low_priority is "
                 f"{str(config.low_priority).lower()}",
                 f"low_priority: {str(not config.low_priority).lower()}; {other}",
+            )
+        )
+    if config.location is not None and cluster.region not in ("", config.location):
+        wrong.append(
+            (
+                f"cluster {name} is in {cluster.region}, but location is {config.location}",
+                f"location: {cluster.region}; {other}",
             )
         )
     if most < workers:

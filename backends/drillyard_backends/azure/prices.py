@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
+from drillyard.backend import Egress
 from drillyard.documents.json_types import JsonObject, as_list, as_number, as_object
 from drillyard_backends.pricelists import PriceList
 
@@ -29,6 +30,9 @@ class Table(TypedDict):
     """Region -> size -> hourly price of a low-priority node."""
 
 
+EGRESS = Egress(0.087, "USD", "2026-11")
+"""Data that leaves Azure from North America or Europe, above the 100 GB a month that are free, up
+to 10 TB. *Assumed*: from articles about Azure's prices, not from Microsoft's own page."""
 LIST: PriceList[Table] = PriceList("drillyard_backends.azure", OVERRIDE, "azure")
 
 

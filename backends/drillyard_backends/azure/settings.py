@@ -23,6 +23,7 @@ _ENVIRONMENT = re.compile(r"[A-Za-z0-9][\w.-]{0,254}:[\w.-]{1,30}\Z")
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}\Z")
 _CONTAINER = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){2,62}\Z")
 _FOLDER = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*(?:/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*\Z")
+_REGION = re.compile(r"[a-z]+[a-z0-9]*\Z")
 _IDENTITY = re.compile(
     r"/subscriptions/[^/]+/resource[gG]roups/[^/]+/providers/Microsoft\.ManagedIdentity/"
     r"userAssignedIdentities/[^/]+\Z"
@@ -40,6 +41,7 @@ _FORMS = {
     "container": (_CONTAINER, "a name of 3 to 63 of a-z 0-9 -"),
     "prefix": (_FOLDER, "folders of A-Z a-z 0-9 . _ - between /"),
     "compute": (_COMPUTE, "2 to 32 of A-Z a-z 0-9 -, a letter first"),
+    "location": (_REGION, "a region such as westeurope"),
     "vm_size": (_SIZE, "a size such as Standard_F4s_v2"),
     "endpoint_size": (_SIZE, "a size such as Standard_DS3_v2"),
     "environment": (_ENVIRONMENT, "NAME:VERSION"),
@@ -71,6 +73,24 @@ class AzureConfig(BaseSettings):
         "null: a cluster for each lease, deleted with it.",
     )
     vm_size: str = Field("Standard_F4s_v2", description="Size of the cluster's nodes.")
+    vm_sizes: list[str] = Field(
+        default_factory=list,
+        description="Sizes instead of `vm_size`, each with a cluster of its own: the cheapest "
+        "first, the next one when there is no quota or no node.",
+    )
+    location: str | None = Field(
+        None, description="Region of a new cluster; default: the workspace's."
+    )
+    locations: list[str] = Field(
+        default_factory=list,
+        description="Regions instead of `location`, tried like `vm_sizes`. Reading the mailbox "
+        "from another region than its account's costs egress.",
+    )
+    capacity_s: Annotated[float, Field(ge=1, le=604_800)] | None = Field(
+        None,
+        description="Seconds for which jobs may wait for a first node before the next size, "
+        "region or backend is tried; default: 900 if there is another one, else for ever.",
+    )
     price_per_hour: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Price of a node, for a size that the price list does not know."
     )
@@ -157,6 +177,16 @@ class AzureConfig(BaseSettings):
                 raise ValueError(f"{name}: {value!r} is not {allowed}")
         if not all(hasattr(self, name) for name in type(self).model_fields):
             return self  # `drillyard configure` looks at one alone
+        for plural, name in (("vm_sizes", "vm_size"), ("locations", "location")):
+            listed: list[str] = getattr(self, plural)
+            pattern, allowed = _FORMS[name]
+            wrong = [value for value in listed if not pattern.match(value)]
+            if wrong:
+                raise ValueError(f"{plural}: {wrong[0]!r} is not {allowed}")
+            if len({value.lower() for value in listed}) < len(listed):
+                raise ValueError(f"{plural}: one of {', '.join(listed)} is there twice")
+            if listed and name in self.model_fields_set and getattr(self, name) is not None:
+                raise ValueError(f"{plural}: give `{name}` or `{plural}`, not both")
         if (self.account is None) != (self.container is None):
             raise ValueError("container: give `account` and `container`, or neither")
         sources = [n for n in ("environment", "image", "build") if getattr(self, n)]

@@ -218,6 +218,7 @@ class Azure(Loopback):
             wanted = Physics.model_validate({**now.model_dump(), **asked})
             for name in asked:
                 setattr(now, name, getattr(wanted, name))
+            self.world.nodes.place()  # there may be nodes for jobs that wait
 
     def _set_cluster(self, asked: Document) -> None:
         """Changes a cluster: ``state``, ``errors``, ``identity``."""

@@ -33,6 +33,7 @@ class Physics(BaseModel):
         broken_builds: So many builds fail.
         stuck: So many jobs stay in "Preparing" for ever.
         low_priority: Nodes of that kind that are to be had; None: any number.
+        full: Sizes and regions, in lower case, that have no node: jobs stay in the queue.
         processes: False if jobs run nothing because a test plays them.
         finalize_s: What a job wrote is collected, after its program ended.
         visible_s: A new cluster is answered as missing.
@@ -63,6 +64,7 @@ class Physics(BaseModel):
     broken_builds: int = 0
     stuck: int = 0
     low_priority: int | None = None
+    full: list[str] = []
     processes: bool = True
     finalize_s: float = 0.2
     visible_s: float = 0.0
@@ -118,6 +120,11 @@ class Compute:
     def settings(self) -> Fields:
         """Settings of the nodes."""
         return member(member(self.document, "properties"), "properties")
+
+    @property
+    def region(self) -> str:
+        """Where its nodes are."""
+        return text(self.document, "location")
 
     @property
     def low_priority(self) -> bool:

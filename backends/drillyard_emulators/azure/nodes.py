@@ -78,6 +78,9 @@ class Nodes:
                 continue
             busy = [n for n in self.all if n["gone"] is None]
             mine = [n for n in busy if n["compute"] == compute.name]
+            size = text(compute.settings, "vmSize").lower()
+            if {size, compute.region.lower()} & set(self._physics.full):
+                continue
             scarce = self._physics.low_priority if compute.low_priority else None
             full = len(mine) + job.width > compute.most
             if compute.state != "Succeeded" or compute.errors or full:

@@ -38,6 +38,7 @@ FAULTS = {
     "stuck": "NUMBER of jobs that are prepared for ever",
     "silent": "NUMBER of jobs, each after its first checkpoint: Azure does not hear of them again",
     "scarce": "NUMBER of low-priority nodes that are to be had",
+    "full": "SIZE or REGION that has no node",
     "quota": "CORES of every family of sizes",
     "lost": "SHARE of changing calls whose answer is lost",
     "errors": "SHARE of calls answered with 503",
@@ -212,7 +213,7 @@ class AzureRehearsal(OnEmulator):
             key = str(node["size"]), bool(node["low_priority"])
             if key not in known:
                 settings = {**self._values, **self._filled()}
-                settings.update(vm_size=key[0], low_priority=key[1])
+                settings.update(vm_size=key[0], vm_sizes=[], locations=[], low_priority=key[1])
                 try:
                     cost = load("backends", "azure")(**settings).estimate(order)
                     known[key], currency, date = cost.per_hour, cost.currency, cost.prices_of
@@ -275,6 +276,8 @@ def _call(fault: Fault, seed: int) -> tuple[str, Document]:
         return "manager", {}  # see ``_shipped_roles``
     if name == "form":
         return "physics", _FORMS[one_of(fault, _FORMS)]
+    if name == "full":
+        return "physics", {"full": [fault.value.lower()]}
     if name in _DEEDS:
         return event(fault)
     if name in _SHARES:

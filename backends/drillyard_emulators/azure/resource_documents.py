@@ -60,6 +60,7 @@ def compute_document(
         },
         "properties": {
             **member(document, "properties"),
+            "computeLocation": compute.region or location,
             "provisioningState": compute.state,
             "createdOn": made,
             "modifiedOn": made,

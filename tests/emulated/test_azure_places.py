@@ -1,0 +1,175 @@
+"""Lists of sizes and regions on Azure: cheapest first, elsewhere when there is no node."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("azure.ai.ml")
+
+from drillyard.backend import Liveness
+from drillyard.errors import ConfigError, NoCapacity
+from drillyard.leases.ledger import Ledger
+from drillyard.mailbox.records import AttemptStart
+from drillyard_backends.azure.backend import AzureBackend
+from drillyard_backends.azure.choices import alternatives
+from drillyard_emulators.http.handle import AzureEmulator
+from tests.helpers.azure_lab import (
+    AzureLab,
+    at_work,
+    gone,
+    named,
+    needs_azurite,
+    opened,
+    order_of,
+    point,
+    reactor,
+    rented,
+    statuses,
+)
+from tests.helpers.patience import PATIENCE_S, until
+
+pytestmark = needs_azurite()
+SMALL, LARGE = "Standard_F4s_v2", "Standard_F8s_v2"
+SIZES = f"backends: {{azure: {{compute: null, capacity_s: 4, vm_sizes: [{LARGE}, {SMALL}]}}}}"
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    for cloud in opened(tmp_path_factory.mktemp("azure")):
+        cloud.physics(processes=False)
+        yield cloud
+
+
+@pytest.fixture
+def settings(azure: Any) -> Iterator[dict[str, Any]]:
+    yield named(azure, image="mcr.example/drillyard:1", compute=None, prefix="places")
+    azure.physics(full=[])
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureLab]:
+    with tempfile.TemporaryDirectory(prefix="dy") as folder, AzureEmulator(Path(folder)) as cloud:
+        point(monkeypatch, cloud)
+        made = AzureLab(cloud, tmp_path, monkeypatch)
+        yield made
+        made.close()
+
+
+def test_each_pair_of_size_and_region_has_a_cluster_of_its_own() -> None:
+    found = alternatives(
+        {"vm_sizes": [SMALL, LARGE], "locations": ["westeurope", "eastus"]}, False
+    )
+    assert [one.words for one in found] == [
+        f"{size}, {region}" for size in (SMALL, LARGE) for region in ("westeurope", "eastus")
+    ]
+    names = [str(one.settings["compute"]) for one in found]
+    assert len(set(names)) == 4 and max(map(len, names)) <= 24
+    assert {one.settings["capacity_s"] for one in found} == {900.0}
+    (single,) = alternatives({"vm_size": SMALL}, False)
+    assert single.settings == {}  # as before: no limit of the wait
+    (among_others,) = alternatives({"vm_size": SMALL}, True)
+    assert among_others.settings == {"capacity_s": 900.0}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"vm_sizes": ["big"]}, "'big' is not a size"),
+        ({"vm_sizes": [SMALL, SMALL.upper().replace("STANDARD", "Standard")]}, "there twice"),
+        ({"vm_sizes": [SMALL], "vm_size": LARGE}, "not both"),
+        ({"locations": ["West Europe"]}, "is not a region"),
+    ],
+)
+def test_a_wrong_list_is_refused(settings: dict[str, Any], more: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        AzureBackend(**{**settings, **more})
+
+
+def test_jobs_without_a_node_raise_no_capacity_and_a_node_ends_the_wait(
+    azure: Any, settings: dict[str, Any]
+) -> None:
+    backend = AzureBackend(**settings, vm_size=SMALL, location="eastus", capacity_s=1)
+    azure.physics(full=["eastus"])
+    lease = rented(backend, order_of(backend))
+    assert backend.tend(lease, 1) == 1  # nothing waits yet
+    backend.launch(lease, "t0001-s1.train")
+    raised: list[NoCapacity] = []
+
+    def full() -> bool:
+        try:
+            backend.tend(lease, 1)
+        except NoCapacity as error:
+            raised.append(error)
+        return bool(raised)
+
+    until(full, what="the end of the patience")
+    assert "1 jobs have waited" in raised[0].message and "0 of at most" in raised[0].message
+    azure.physics(full=[])
+    until(lambda: set(statuses(azure, lease).values()) == {"Running"}, what="a node")
+    until(lambda: backend.probe(lease, "t0001-s1.train") is Liveness.ALIVE, what="the listing")
+    assert backend.tend(lease, 1) == 1
+    cluster = backend._cluster(lease.lease_id)
+    assert cluster is not None and cluster.region == "eastus"
+    gone(azure, backend, lease)
+
+
+def test_a_missing_quota_of_a_job_raises_no_capacity(azure: Any, settings: dict[str, Any]) -> None:
+    backend = AzureBackend(**settings)
+    said = "JobNodeCountExceedsCoreQuota, The specified subscription has a Standard DSv2 family"
+    backend._failures.reason = lambda job: said  # type: ignore[method-assign]
+    lease = rented(backend, order_of(backend))
+    name = str(backend.launch(lease, "t0001-s1.train")["job"])
+    until(lambda: statuses(azure, lease)[name] == "Running")
+    azure.ask("finish", name=name, code=1)
+    until(lambda: statuses(azure, lease)[name] == "Failed")
+    with pytest.raises(NoCapacity, match="JobNodeCountExceedsCoreQuota"):
+        until(lambda: backend.probe(lease, "t0001-s1.train") is Liveness.GONE, what="a listing")
+        backend.launch(lease, "t0001-s1.train")
+    gone(azure, backend, lease)
+
+
+def test_plan_shows_the_order_with_prices_and_a_full_size_is_left(lab: AzureLab) -> None:
+    lab.cloud.physics(full=[SMALL.lower()])
+    path = lab.write(reactor("sizes", 256, more=SIZES))
+    shown = json.loads(lab.run("plan", str(path), "--on", "azure", "--json"))
+    assert [place["backend"] for place in shown["places"]] == [
+        f"azure ({SMALL})",
+        f"azure ({LARGE})",
+    ]
+    prices = [place["per_hour"] for place in shown["places"]]
+    assert 0 < prices[0] < prices[1]
+    lab.run("run", str(path), "--on", "azure")
+    leases = Ledger(lab.mailbox("sizes")).entries()
+    assert [(e.intent.order.settings["vm_size"], e.gone and e.gone.reason) for e in leases] == [
+        (SMALL, "no capacity"),
+        (LARGE, "torn down"),
+    ]
+    assert all(e.gone is not None and e.gone.confirmed for e in leases)
+    assert lab.left() == {}
+    assert {node["size"] for node in lab.cloud.state()["nodes"]} == {LARGE}
+
+
+@pytest.mark.slow
+def test_a_preempted_run_continues_on_another_size_from_its_checkpoint(lab: AzureLab) -> None:
+    path = lab.write(reactor("moves", 6_000, more=SIZES))
+    driver = lab.start("run", str(path), "--on", "azure")
+    mailbox = at_work(lab, "moves")
+    lab.cloud.physics(full=[SMALL.lower()])
+    (job,) = [n for n, j in lab.cloud.state()["jobs"].items() if j["status"] == "Running"]
+    lab.cloud.happen("preempt", job)
+    assert driver.wait(PATIENCE_S) == 0, lab.said + lab.serials()
+    reasons = [e.gone.reason for e in Ledger(mailbox).entries() if e.gone is not None]
+    assert reasons == ["no capacity", "torn down"]
+    accepted = mailbox.accepted("t0001-s1", "train")  # type: ignore[arg-type]
+    assert accepted is not None and accepted.attempt > 1
+    start = mailbox.read(
+        f"runs/t0001-s1/attempts/train-{accepted.attempt}/start.json", AttemptStart
+    )
+    assert start is not None and (start.resumed_step or 0) > 0
+    assert lab.left() == {}

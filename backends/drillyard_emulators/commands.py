@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,7 @@ from drillyard.cli.common import (
     load_file,
     print_json,
 )
+from drillyard.errors import ConfigError
 from drillyard.system.durations import duration
 
 if TYPE_CHECKING:
@@ -100,7 +102,8 @@ def rehearse_command(
     if keep is not None:
         check_folder(keep, "--keep")
     spec = load_file(file, sets, globals_, context, on, tunables, name).spec
-    kind = spec.backend.partition("/")[0]
+    place = rehearsed(spec.places)
+    kind = place.partition("/")[0]
     faults = parse_faults(fault or [], start_of(kind).faults)
     given = spec.backends.get(kind, {})
     defaults = [
@@ -118,7 +121,7 @@ def rehearse_command(
     with tempfile.TemporaryDirectory(prefix="drillyard-rehearsal-") as text:
         folder = Path(text)
         home = folder / "home" if keep is None else keep.absolute() / "home"
-        rehearsal = rehearsal_of(spec.backend, dict(given), faults, folder / "cloud", seed)
+        rehearsal = rehearsal_of(place, dict(given), faults, folder / "cloud", seed)
         try:
             rehearsal.behave(physics)
             command = [sys.executable, "-m", "drillyard.cli.start", "run", str(file)]
@@ -137,6 +140,27 @@ def rehearse_command(
         if keep is not None:
             typer.echo(f"results: drillyard results {spec.name} --store {keep / 'store'}")
     raise typer.Exit(4 if account.left else code)
+
+
+def rehearsed(places: Sequence[str]) -> str:
+    """Returns the backend whose cloud is emulated; the others are this machine.
+
+    Args:
+        places: Backends of the experiment.
+
+    Raises:
+        ConfigError: A rehearsal would reach another provider, or a machine of the user's.
+    """
+    clouds = [text for text in places if text.partition("/")[0] != "local"]
+    if len({text.partition("/")[0] for text in clouds}) > 1:
+        raise ConfigError(
+            "a rehearsal reaches one emulated cloud and nothing else",
+            field="backend",
+            value=f"[{', '.join(places)}]",
+            allowed="backends of one cloud, and local",
+            hint=f"choose one: drillyard rehearse FILE --on {clouds[-1]}",
+        )
+    return clouds[0] if clouds else places[0]
 
 
 def _run(command: list[str], home: Path, env: dict[str, str], *, quiet: bool) -> int:

@@ -85,7 +85,8 @@ def tags_of(driver: Driver | Stages) -> list[str]:
     trainings only, and those have tags.
     """
     spec = driver.loaded.spec
-    tags = ["drillyard", f"experiment:{spec.name}", f"backend:{spec.backend}"]
+    tags = ["drillyard", f"experiment:{spec.name}"]
+    tags += [f"backend:{text}" for text in spec.places]
     if spec.learner is not None:
         tags.append(f"algorithm:{spec.learner.algorithm}")
     return tags

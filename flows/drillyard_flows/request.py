@@ -174,10 +174,9 @@ def driver_of(
     Raises:
         UserError: The backend's settings are wrong.
     """
-    from drillyard.backend import open_backend
-    from drillyard.backend.settings.experiment import given
+    from drillyard.leases.places import Places
 
     spec = loaded.spec
-    backend = open_backend(spec.backend, given(spec))
+    places = Places.of_spec(spec)
     mailbox = Mailbox(open_store(request.store_url(loaded)), spec.name)
-    return Driver(loaded, mailbox, backend, on_line=on_line, allow_change=request.allow_change)
+    return Driver(loaded, mailbox, places, on_line=on_line, allow_change=request.allow_change)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from drillyard.backend import open_backend
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.manager import LeaseManager
+from drillyard.leases.places import Places
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import living
 from drillyard.mailbox.records import Cancel
@@ -97,9 +97,9 @@ def _end_leases(mailbox: Mailbox) -> list[str]:
     before = [entry for entry in ledger.entries() if entry.open]
     if not before:
         return []
-    newest = before[-1].intent
-    backend = open_backend(newest.backend, newest.order.settings)
-    LeaseManager(mailbox, backend, ledger).end_all(CONFIRM_S, lambda: None)
+    LeaseManager(mailbox, Places.of_leases(e.lease for e in before), ledger).end_all(
+        CONFIRM_S, lambda: None
+    )
     return [entry.lease.lease_id for entry in before]
 
 

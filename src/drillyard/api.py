@@ -149,11 +149,10 @@ def run(
         Stopped: Another command stopped it.
         InfrastructureError: The infrastructure failed; the same call continues.
     """
-    from drillyard.backend import open_backend
-    from drillyard.backend.settings.experiment import given
     from drillyard.checks.experiment import check
     from drillyard.checks.refusal import refuse
     from drillyard.driver.driver import Driver
+    from drillyard.leases.places import Places
     from drillyard.mailbox import Mailbox, open_store
     from drillyard.runs.locate import store_url
     from drillyard.spec.stages import is_staged
@@ -168,9 +167,9 @@ def run(
         return _run_stages(
             loaded, url, make_view, callbacks, allow_change, report=report, say=say or _log
         )
-    backend = open_backend(spec.backend, given(spec))
+    places = Places.of_spec(spec)
     mailbox = Mailbox(open_store(url), spec.name)
-    driver = Driver(loaded, mailbox, backend, on_line=say, allow_change=allow_change)
+    driver = Driver(loaded, mailbox, places, on_line=say, allow_change=allow_change)
     listeners = [callbacks] if callable(callbacks) else list(callbacks)
     feed = Feed(mailbox, driver.states, listeners, streams)
     line = _progress_line(mailbox, driver) if say is None else None
@@ -294,12 +293,11 @@ def _run_stages(
     say: Callable[[str], None],
 ) -> Results:
     """A composite that is done in stages; each is shown as an experiment of its own."""
-    from drillyard.backend import open_backend
-    from drillyard.backend.settings.experiment import given
     from drillyard.driver.driver import Driver
     from drillyard.driver.six_phases import drive
     from drillyard.driver.stages import Stages
     from drillyard.errors import ConfigError
+    from drillyard.leases.places import Places
     from drillyard.mailbox import Mailbox, open_store
 
     if callable(callbacks) or callbacks:
@@ -313,9 +311,10 @@ def _run_stages(
     store = open_store(url)
 
     def open_driver(stage: Loaded) -> Driver:
-        backend = open_backend(stage.spec.backend, given(stage.spec))
         box = Mailbox(store, stage.spec.name)
-        return Driver(stage, box, backend, on_line=say, allow_change=allow_change)
+        return Driver(
+            stage, box, Places.of_spec(stage.spec), on_line=say, allow_change=allow_change
+        )
 
     def drive_stage(driver: Driver, name: str) -> Outcome:
         shown = make_view(driver.loaded) if make_view is not None else None

@@ -146,7 +146,7 @@ class BadValue(ValueError):
         allowed: str | None = None,
         hint: str | None = None,
         value: object = None,
-        key: str | tuple[str, ...] | None = None,
+        key: str | tuple[str | int, ...] | None = None,
     ) -> None:
         super().__init__(message)
         self.allowed, self.hint, self.value, self.key = allowed, hint, value, key

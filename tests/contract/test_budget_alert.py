@@ -15,6 +15,7 @@ from drillyard.driver.driver import Driver
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.manager import LeaseManager
 from drillyard.leases.orders import preview
+from drillyard.leases.places import Place
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.spec.load import Loaded
 from drillyard.testing.clock import FakeClock
@@ -51,7 +52,7 @@ class Before:
             self.mailbox, open_backend("paid", {}), Ledger(self.mailbox, self.clock), self.clock
         )
 
-    def _order(self, lease: str) -> Any:
+    def _order(self, lease: str, _: Place) -> Any:
         order = preview(self.loaded.spec, self.mailbox.store.url)
         return order.model_copy(update={"lease_id": lease})
 

@@ -164,3 +164,30 @@ def test_two_nodes_of_one_job_do_the_runs_and_are_given_back(tmp_path):
     assert (
         len({claim.worker for t, n, _ in there.claims() if (claim := there.read_claim(t, n))}) > 2
     )
+
+
+@pytest.mark.slow
+def test_a_size_without_nodes_is_left_for_the_next_one(tmp_path):
+    """`--fault full=SIZE`: the cheaper size is asked for, given up, and nothing of it is left."""
+    done = rehearse(
+        tmp_path,
+        str(ROOT / "experiments" / "mock.yaml"),
+        "--on",
+        "azure",
+        *BUDGET,
+        "--json",
+        "--fault",
+        "full=Standard_F4s_v2",
+        "--set",
+        "backends.azure.vm_sizes=[Standard_F8s_v2, Standard_F4s_v2]",
+        "--set",
+        "backends.azure.compute=null",
+        "--set",
+        "backends.azure.capacity_s=3",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "azure (Standard_F4s_v2) is passed over" in done.stderr + done.stdout
+    account = json.loads(done.stdout)
+    assert account["left"] == []
+    assert {machine["kind"] for machine in account["machines"]} == {"Standard_F8s_v2"}
+    assert all(machine["cost"] > 0 for machine in account["machines"])

@@ -43,6 +43,18 @@ def test_a_rehearsal_needs_no_budget_and_says_what_it_takes(tmp_path: Path) -> N
     assert "budget.max_hours=1 " in said and "max_cost" not in said and "--set" in said
 
 
+def test_a_rehearsal_of_several_backends_reaches_one_emulated_cloud() -> None:
+    from drillyard.errors import ConfigError
+    from drillyard_emulators.commands import rehearsed
+
+    assert rehearsed(["local", "gcp/prod"]) == "gcp/prod"
+    assert rehearsed(["azure/a", "azure/b", "local"]) == "azure/a"
+    for places in (["ssh/den", "gcp"], ["azure", "gcp"]):
+        with pytest.raises(ConfigError, match="one emulated cloud") as raised:
+            rehearsed(places)
+        assert raised.value.hint and "--on gcp" in raised.value.hint
+
+
 def test_the_fix_for_a_missing_azurite_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

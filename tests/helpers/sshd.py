@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -30,7 +31,7 @@ StrictModes no
 PermitRootLogin prohibit-password
 MaxStartups 100
 AcceptEnv none
-SetEnv HOME={home} PATH={path} PYTHONPATH={rules}
+SetEnv HOME={home} PATH={path} PYTHONPATH={rules}{env}
 Subsystem sftp {sftp}
 """
 
@@ -47,14 +48,18 @@ class Sshd:
     Args:
         folder: Of its own.
         sftp: Another program that answers SFTP.
+        env: Further environment variables of every login.
     """
 
-    def __init__(self, folder: Path, sftp: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, sftp: str | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
         assert SSHD is not None
         self.folder = folder
         self.home = folder / "home"
         self._sftp = sftp or f"internal-sftp -d {self.home}"
         self.home.mkdir(parents=True)
+        self._env = "".join(f' "{name}={value}"' for name, value in (env or {}).items())
         self.port = free_port()
         self.address = f"{getpass.getuser()}@127.0.0.1:{self.port}"
         self.key = folder / "key"
@@ -89,6 +94,7 @@ class Sshd:
                 path=os.environ["PATH"],
                 rules=rules.path(),
                 sftp=self._sftp,
+                env=self._env,
             )
         )
         if os.getuid() == 0:

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import ClassVar
 from urllib.parse import quote
 
-from drillyard.backend import Cost, Delays, Lease, Liveness, Order, Trait
+from drillyard.backend import Cost, Delays, Egress, Lease, Liveness, Order, Trait
 from drillyard.backend.translation import translating
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ControlPlaneError, DrillyardError, NotFound, UserError
@@ -25,7 +25,7 @@ from drillyard.mailbox.store_check import check_store
 from drillyard.mailbox.store_clock import StoreClock
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends import wheel
-from drillyard_backends.gcp import naming, plan, records
+from drillyard_backends.gcp import naming, plan, prices, records
 from drillyard_backends.gcp.bucket import ensure_bucket
 from drillyard_backends.gcp.capacity import CapacityReconciler
 from drillyard_backends.gcp.errors import Exists, InUse, Missing, translated
@@ -105,6 +105,10 @@ class GcpBackend(GoogleMachines):
         """Returns Google's page of the project's instance groups."""
         project = quote(str(lease.provider.get("project", self.config.project)))
         return f"https://console.cloud.google.com/compute/instanceGroups/list?project={project}"
+
+    def egress(self) -> Egress:
+        """See ``PricesEgress``."""
+        return prices.EGRESS
 
     def prepare_store(self, url: str) -> None:
         """Creates the bucket of the mailbox unless it exists, and tries it once.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import NotRequired, TypedDict
 
+from drillyard.backend import Egress
 from drillyard_backends.gcp import machine_table
 from drillyard_backends.pricelists import PriceList
 
@@ -42,6 +43,9 @@ class Table(TypedDict):
     """``spot`` or ``on_demand`` -> region -> part of a machine -> price, as Google listed it."""
 
 
+EGRESS = Egress(0.12, "USD", "2026-11")
+"""Data that leaves Google's network, up to 1 TB a month, to the Americas and EMEA, without the
+free part. Source: Google's examples, https://cloud.google.com/storage/pricing-examples."""
 LIST: PriceList[Table] = PriceList("drillyard_backends.gcp", OVERRIDE, "gcp")
 
 

@@ -57,6 +57,18 @@ class Host:
             shared = f"there is no folder {folder}: it must be on a disk that both machines share"
             fix = f"--store sftp://{self.address}/~/drillyard-runs"
             findings.append(Finding(Severity.WARNING, name, shared, fix))
+        if result.get("store") is not None:
+            url = part.store_url if part is not None else "the store"
+            findings.append(
+                Finding(
+                    Severity.ERROR,
+                    f"{name} store",
+                    f"this machine cannot reach {url} by itself, and drillyard copies no key "
+                    f"to it: {result['store']}",
+                    "give it an identity of its own that can read and write there, or use a "
+                    f"store on it: --store sftp://{self.address}/~/drillyard-runs",
+                )
+            )
         for row in _items(result["findings"]):
             level, subject, message, advice = _items(row)
             findings.append(

@@ -95,13 +95,32 @@ def _lease(request: Request) -> Lease:
 
 def _check(request: Request) -> Json:
     backend = _backend(request)
-    findings = backend.check(_order(request) if request.get("order") else None)
+    order = _order(request) if request.get("order") else None
+    findings = backend.check(order)
     store = request.get("folder")
     return {
         "python": platform.python_version(),
         "findings": [[f.severity.value, f.subject, f.message, f.fix] for f in findings],
         "folder": None if store is None else os.path.isdir(os.path.expanduser(store)),
+        "store": None if order is None else _unreachable(order.store_url),
     }
+
+
+def _unreachable(url: str) -> str | None:
+    """Returns why this machine cannot read a store by its own means; None if it can.
+
+    No key travels from one machine to another, so a store needs the machine's own identity.
+    """
+    from drillyard.errors import DrillyardError
+    from drillyard.mailbox import open_store
+
+    if "://" not in url:
+        return None
+    try:
+        open_store(url).stat("drillyard-reachable")
+    except DrillyardError as error:
+        return error.message
+    return None
 
 
 def _provision(request: Request) -> Json:

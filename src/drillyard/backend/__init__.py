@@ -1,9 +1,12 @@
 """The port to a provider of capacity: the protocol, its records, and how to open a backend."""
 
 from drillyard.backend.capabilities import (
+    Alternative,
     Delays,
+    Egress,
     ExplainsLosses,
     FindsLeases,
+    HasAlternatives,
     HasClock,
     HasConsole,
     HasDelays,
@@ -11,6 +14,7 @@ from drillyard.backend.capabilities import (
     HasSettings,
     NeedsExtra,
     PacksRuns,
+    PricesEgress,
     PriceUpdate,
     ProtectsLeases,
     ProvidesStore,
@@ -19,16 +23,19 @@ from drillyard.backend.capabilities import (
     TendsLeases,
     delays_of,
 )
-from drillyard.backend.open import is_paid, open_backend
+from drillyard.backend.open import alternatives_of, is_paid, open_backend
 from drillyard.backend.port import Backend, Liveness, Trait
 from drillyard.backend.records import Cost, Lease, Order, Part
 
 __all__ = [
+    "Alternative",
     "Backend",
     "Cost",
     "Delays",
+    "Egress",
     "ExplainsLosses",
     "FindsLeases",
+    "HasAlternatives",
     "HasClock",
     "HasConsole",
     "HasDelays",
@@ -41,12 +48,14 @@ __all__ = [
     "PacksRuns",
     "Part",
     "PriceUpdate",
+    "PricesEgress",
     "ProtectsLeases",
     "ProvidesStore",
     "RefreshesPrices",
     "SimulatesPreemption",
     "TendsLeases",
     "Trait",
+    "alternatives_of",
     "delays_of",
     "is_paid",
     "open_backend",

@@ -92,6 +92,29 @@ class ProvidesStore(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """The price of data that leaves a provider's network.
+
+    Attributes:
+        per_gb: Price of a GB (2**30 bytes).
+        currency: Its currency.
+        prices_of: Date of the price.
+    """
+
+    per_gb: float
+    currency: str
+    prices_of: str
+
+
+@runtime_checkable
+class PricesEgress(Protocol):
+    """Reading its store from outside its provider's network costs money."""
+
+    def egress(self) -> Egress:
+        """Returns the price, for machines of another backend; makes no request."""
+
+
 @runtime_checkable
 class FindsLeases(Protocol):
     """It can look for one lease with fewer requests than ``leases()`` takes."""
@@ -227,6 +250,37 @@ class HasMachineTypes(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One of several kinds of machines that an experiment can use.
+
+    Attributes:
+        words: What is special about it, for people: ``Standard_F4s_v2, westeurope``; or empty.
+        settings: The settings that choose it.
+    """
+
+    words: str
+    settings: JsonObject
+
+
+@runtime_checkable
+class HasAlternatives(Protocol):
+    """Its settings can list machines of which a lease has one kind, such as sizes and regions.
+
+    The core rents the cheapest and, on ``NoCapacity``, the next one. A backend that moves on by
+    itself inside a lease does not need this. The class answers, as for machine types.
+    """
+
+    @classmethod
+    def alternatives(cls, resolved: JsonObject, others: bool) -> list[Alternative]:
+        """Returns one alternative for each kind, at least one; makes no request.
+
+        Args:
+            resolved: All settings, from every source; some may be missing or wrong.
+            others: True if the experiment names other backends, which need not wait.
+        """
+
+
 @runtime_checkable
 class PacksRuns(Protocol):
     """Several runs can share one of its machines. The class answers, as for machine types."""
@@ -281,6 +335,7 @@ CAPABILITIES: tuple[type, ...] = (
     HasDelays,
     TendsLeases,
     ProvidesStore,
+    PricesEgress,
     FindsLeases,
     HasClock,
     HasConsole,
@@ -290,6 +345,7 @@ CAPABILITIES: tuple[type, ...] = (
     NeedsExtra,
     HasSettings,
     HasMachineTypes,
+    HasAlternatives,
     PacksRuns,
     RefreshesPrices,
 )

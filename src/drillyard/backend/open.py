@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from drillyard.backend.capabilities import NeedsExtra
+from drillyard.backend.capabilities import Alternative, HasAlternatives, NeedsExtra
 from drillyard.backend.port import Backend, Trait
 from drillyard.backend.translation import translating
 from drillyard.documents.json_types import Json
@@ -13,17 +13,34 @@ from drillyard.registry import load
 from drillyard.system.optional_packages import must_have
 
 
-def is_paid(text: str) -> bool:
-    """Returns True for a backend that costs money; makes no request and needs no settings.
+def is_paid(*texts: str) -> bool:
+    """Returns True if one of the backends costs money; makes no request, needs no settings.
 
     Args:
-        text: The backend as in an experiment: ``gcp/prod``.
+        *texts: Backends as in an experiment: ``gcp/prod``.
 
     Raises:
         PluginError: No such backend.
     """
+    factories = (load("backends", text.partition("/")[0]) for text in texts)
+    return any(Trait.PAID in factory.traits for factory in factories)
+
+
+def alternatives_of(text: str, settings: Mapping[str, Json], *, others: bool) -> list[Alternative]:
+    """Returns the machines between which a backend's settings leave the choice; at least one.
+
+    Args:
+        text: The backend as in an experiment.
+        settings: The experiment's own settings.
+        others: True if the experiment has other backends, too.
+    """
+    from drillyard.backend.settings.resolve import gather  # knows this port
+
     factory = load("backends", text.partition("/")[0])
-    return Trait.PAID in factory.traits
+    if not isinstance(factory, HasAlternatives):
+        return [Alternative("", {})]
+    resolved, _, _ = gather(text, settings)
+    return factory.alternatives(resolved.values, others)
 
 
 def open_backend(text: str, settings: Mapping[str, Json] | None = None) -> Backend:

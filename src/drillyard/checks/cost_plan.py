@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
-from drillyard.backend import Cost, Order, open_backend
-from drillyard.backend.settings.experiment import given
+from drillyard.backend import Cost, Order
+from drillyard.checks.offers import Offer, checkpoints_gb, offers
 from drillyard.findings import Finding, Severity
 from drillyard.runs.stages import stages_of
 from drillyard.spec.load import Loaded
@@ -34,6 +35,10 @@ class Plan:
     """Whether warnings prevent the run, too."""
     stages: dict[str, Plan] = field(default_factory=dict)
     """The plans of the stages of a composite, without findings; empty: it has none."""
+    offers: list[Offer] = field(default_factory=list)
+    """Every place of the experiment, in the order in which they are tried."""
+    read_gb: float = 0.0
+    """GB of checkpoints that the runs would read to continue in another place."""
 
     @property
     def possible(self) -> bool:
@@ -76,16 +81,14 @@ def _rented(
     loaded: Loaded, store: str, findings: list[Finding], strict: bool, clock: Clock
 ) -> Plan:
     """What one experiment would rent."""
+    from drillyard.checks.capacity import dropped_in
     from drillyard.errors import UserError
-    from drillyard.leases import budget
-    from drillyard.leases.orders import preview
 
     spec = loaded.spec
-    order, cost = None, None
-    try:
-        backend = open_backend(spec.backend, given(spec))
-        order = preview(spec, store, clock)
-        cost = budget.offer(spec, backend, order)
-    except UserError:
-        pass  # the findings report it
-    return Plan(loaded, order, cost, spec.budget.max_hours, findings, strict)
+    found: list[Offer] = []
+    with contextlib.suppress(UserError):  # the findings report it
+        found = offers(spec, store, dropped_in(findings), clock)
+    order, cost = (found[0].order, found[0].cost) if found else (None, None)
+    read_gb = checkpoints_gb(spec, store) if any(o.egress for o in found) else 0.0
+    hours = spec.budget.max_hours
+    return Plan(loaded, order, cost, hours, findings, strict, offers=found, read_gb=read_gb)

@@ -87,7 +87,7 @@ def check(
         findings += _guarded(loaded, "backend", lambda: capacity(loaded, store))
         good = all(f.severity is not Severity.ERROR for f in findings)
         findings += _watched(loaded, lambda: _world(loaded, speed and good))
-        rents = is_paid(loaded.spec.backend)
+        rents = is_paid(*loaded.spec.places)
         if rents:
             findings += _guarded(loaded, "requirements", partial(missing_packages, loaded))
         if (speed or rents) and all(f.severity is not Severity.ERROR for f in findings):

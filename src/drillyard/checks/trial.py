@@ -228,7 +228,7 @@ def _findings(loaded: Loaded, heard: Heard) -> list[Finding]:
     if heard.too_large is not None:
         needs = f"it needs more than the {heard.too_large / 2**30:.1f} GiB of memory here"
         fix = "make observations, networks or the replay buffer (buffer_size) smaller"
-        if loaded.spec.backend != "local":
+        if loaded.spec.places != ("local",):
             # The machines that train may have more memory than the one that checks.
             return [
                 Finding(Severity.WARNING, SUBJECT, f"{needs}; the training was not tried", fix)

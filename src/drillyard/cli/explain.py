@@ -158,6 +158,6 @@ def _print_runs(out: Console, loaded: Loaded, runs: list[RunRow]) -> None:
     ids = ", ".join(r["name"] or r["run"] for r in runs[:8]) + (" …" if len(runs) > 8 else "")
     out.print(
         f"{each_trial}{number:,} run{several} ({ids}), each train -> evaluate -> store, up to "
-        f"{workers(spec)} in parallel on {spec.backend}",
+        f"{workers(spec)} in parallel on {spec.where}",
         markup=False,
     )

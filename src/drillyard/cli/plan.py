@@ -27,6 +27,7 @@ from drillyard.runs.locate import store_url
 if TYPE_CHECKING:
     from drillyard.backend import Cost
     from drillyard.checks.cost_plan import Plan
+    from drillyard.checks.offers import Offer
     from drillyard.documents.json_types import JsonObject
 
 
@@ -67,6 +68,7 @@ def as_dict(result: Plan) -> JsonObject:
         "schema_version": 1,
         "experiment": spec.name,
         "backend": spec.backend,
+        "places": [_place(offer, result) for offer in result.offers],
         "possible": result.possible,
         "machines": None if order is None else order.workers,
         "store": None if order is None else order.store_url,
@@ -79,6 +81,22 @@ def as_dict(result: Plan) -> JsonObject:
             else {}
         ),
         "findings": [{**finding_json(f)} for f in result.findings],
+    }
+
+
+def _place(offer: Offer, result: Plan) -> JsonObject:
+    """One place of the experiment, as JSON."""
+    egress = offer.egress
+    return {
+        "backend": offer.place,
+        "used": not offer.dropped,
+        "why_not": offer.dropped or None,
+        "per_hour": None if offer.cost.unpriced else offer.cost.per_hour,
+        "total": None if offer.cost.unpriced else offer.cost.total,
+        "currency": offer.cost.currency,
+        "prices_of": offer.cost.prices_of or None,
+        "egress_per_gb": None if egress is None else egress.per_gb,
+        "egress_gb": result.read_gb if egress is not None else None,
     }
 
 
@@ -109,6 +127,8 @@ def _show_machines(result: Plan) -> None:
     from drillyard.results.table import Grid
 
     spec = result.loaded.spec
+    if len(result.offers) > 1:
+        _show_places(result)
     if result.order is not None and result.cost is not None:
         from drillyard.cli.output import print_grid
 
@@ -119,11 +139,31 @@ def _show_machines(result: Plan) -> None:
                 for p in cost.parts
             )
             header = ("will be created", "count", "where", "name", "an hour", "")
-            title = f"{spec.name} on {spec.backend}"
+            title = f"{spec.name} on {result.offers[0].place if result.offers else spec.where}"
             print_grid(Grid(title, header, rows, frozenset({1, 4})))
         stage = f"{spec.name}: " if spec.stage_of is not None else ""
         typer.echo(stage + bill(result))
         typer.echo()
+
+
+def _show_places(result: Plan) -> None:
+    """Prints the places in the order in which they are tried, and those that are not used."""
+    from drillyard.cli.output import print_grid
+    from drillyard.results.table import Grid
+
+    rows = []
+    for number, offer in enumerate(result.offers, 1):
+        cost, egress = offer.cost, offer.egress
+        known = "not known" if cost.unpriced else money(cost.per_hour, cost)
+        most = "not known" if cost.unpriced else money(cost.total, cost)
+        reading = "-" if egress is None else f"{egress.per_gb:g} {egress.currency}"
+        if egress is not None and result.read_gb:
+            reading += f" x {result.read_gb:.3g} GB"
+        turn = "-" if offer.dropped else str(number)
+        rows.append((turn, offer.place, known, most, reading, offer.dropped))
+    header = ("turn", "place", "an hour", "at most", "mailbox read, a GB", "not used because")
+    title = "places, cheapest first; the next one when there is no room"
+    print_grid(Grid(title, header, tuple(rows), frozenset({2, 3})))
 
 
 def money(amount: float, cost: Cost) -> str:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from drillyard.backend import Backend, Lease, ProvidesStore
+from drillyard.backend import Backend, Lease
 from drillyard.driver import resume_checks
 from drillyard.driver.heartbeat import Heartbeat
 from drillyard.driver.launcher import Launcher
@@ -28,6 +28,7 @@ from drillyard.errors import DrillyardError, InfrastructureError, Superseded, Ti
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.lost_attempts import LostAttemptCloser
 from drillyard.leases.manager import LeaseManager
+from drillyard.leases.places import Places
 from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.driver_lock import DriverLock, host
 from drillyard.mailbox.fenced import Fenced
@@ -51,7 +52,7 @@ class Driver:
     Args:
         loaded: The experiment as read from its file.
         mailbox: The mailbox of the experiment.
-        backend: Where capacity is rented.
+        backend: Where capacity is rented: a backend, or several places in turn.
         clock: For waiting and durations. Times in records and deadlines are the store's.
         on_line: Called with a sentence about each thing that the driver does.
         allow_change: Continue although the settings of training changed (``--allow-change``).
@@ -61,7 +62,7 @@ class Driver:
         self,
         loaded: Loaded,
         mailbox: Mailbox,
-        backend: Backend,
+        backend: Backend | Places,
         *,
         clock: Clock = SYSTEM,
         on_line: Callable[[str], None] | None = None,
@@ -70,9 +71,10 @@ class Driver:
         self.loaded = loaded
         self.spec = loaded.spec
         self.mailbox = mailbox
-        self.backend = backend
+        self.places = places = Places.only(backend, self.spec)
         self.clock = clock = StoreClock(mailbox.store, clock)
-        self._on_line = on_line or log.info
+        self.say = on_line or log.info
+        """Reports a sentence to the user."""
         self._allow_change = allow_change
         self._lock = DriverLock(mailbox, clock)
         self.ledger = Ledger(Fenced(mailbox, self._lock.must_drive), clock)
@@ -84,25 +86,25 @@ class Driver:
             self._watcher.states,
             stopped=self.stopping.seen,
             spent=self.ledger.spent,
-            say=self._on_line,
+            say=self.say,
             must_drive=self._lock.must_drive,
             clock=clock,
         )
         self.study = self._wanted.study
-        self._leases = LeaseManager(mailbox, backend, self.ledger, clock)
-        self._rental = Rental(self.spec, mailbox, backend, self._leases, self._wanted)
+        self._leases = LeaseManager(mailbox, places, self.ledger, clock, self.say)
+        self._rental = Rental(self.spec, mailbox, self._leases, self._wanted)
         by = f"driver on {host()}"
-        self._closer = LostAttemptCloser(mailbox, backend, self.ledger, by, clock)
+        self._closer = LostAttemptCloser(mailbox, places, self.ledger, by, clock)
         self._keeper = LeaseSupervisor(
             self._leases,
             self._rental,
-            backend,
+            places,
             self._lock,
             self._wanted,
-            Launcher(mailbox, backend, self._lock.must_drive, clock),
+            Launcher(mailbox, places, self._lock.must_drive, clock),
             self._closer,
             self.stopping,
-            say=self._on_line,
+            say=self.say,
         )
         beats = Heartbeat(self._lock, self._watcher.fail, pace(mailbox.store)).step
         self._heartbeat = Loop("drillyard-heartbeat", beats, clock)
@@ -129,8 +131,7 @@ class Driver:
         with self.times.of("prepare"):
             if ":" in self.spec.workload:
                 submit.on_path(self.loaded.folder)
-            if isinstance(self.backend, ProvidesStore):
-                self.backend.prepare_store(self.mailbox.store.url)
+            self.places.prepare_store(self.mailbox.store.url)
             url = webhook.webhook(self.spec)
             bundle = submit.pack(self.loaded, self.mailbox)
             self._lock.check_free()
@@ -155,7 +156,7 @@ class Driver:
                     self._end_leases,
                     self._wanted.trials,
                     self._wanted.settled,
-                    self._on_line,
+                    self.say,
                     self._lock.must_drive,
                     self.clock,
                 )
@@ -191,7 +192,7 @@ class Driver:
         """The wait for the workers, in steps; see ``Setup``."""
         return Setup(
             self.mailbox,
-            self.backend,
+            self.places,
             self._leases,
             self._keeper,
             self._wanted,
@@ -266,9 +267,7 @@ class Driver:
 
     def begin_teardown(self, timeout_s: float = TEARDOWN_TIMEOUT_S) -> Teardown:
         """The teardown, in steps; see ``Teardown``."""
-        return Teardown(
-            self._leases, self._keeper, self._lock.must_drive, self._on_line, timeout_s
-        )
+        return Teardown(self._leases, self._keeper, self._lock.must_drive, self.say, timeout_s)
 
     def teardown(self, timeout_s: float = TEARDOWN_TIMEOUT_S) -> None:
         """End every lease of the experiment, until the provider lists none of them.
@@ -306,10 +305,6 @@ class Driver:
             if outcome != "refused" and self.spec.notify is not None:
                 self._notify()
 
-    def say(self, text: str) -> None:
-        """Report a sentence to the user."""
-        self._on_line(text)
-
     def save_timings(self) -> None:
         """Write ``timings/<n>.json`` as of now, for a report that is built before ``close``."""
         self.times.save(self.mailbox, self._lock.number)
@@ -325,6 +320,12 @@ class Driver:
     def lease(self) -> Lease | None:
         """The present lease."""
         return self._leases.lease
+
+    @property
+    def backend(self) -> Backend:
+        """The backend of the present lease; without a lease, the first one."""
+        lease = self.lease
+        return self.places.backend_of(lease) if lease else self.places.all[0].backend
 
     @property
     def trouble(self) -> DrillyardError | None:
@@ -392,9 +393,8 @@ class Driver:
         try:  # read again: the watcher has not seen what ended after its last poll
             states = self._wanted.read()
         except InfrastructureError as error:
-            log.warning("the notification was not sent: %s", error)
-        else:
-            webhook.tell(self.mailbox, states, f"driver on {host()}", self.clock)
+            return log.warning("the notification was not sent: %s", error)
+        webhook.tell(self.mailbox, states, f"driver on {host()}", self.clock)
 
     def _end_leases(self) -> None:
         self._leases.end_all(TEARDOWN_TIMEOUT_S, self._lock.must_drive)

@@ -9,6 +9,7 @@ from drillyard.backend import Backend, Lease, Liveness
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import WorkerLost
 from drillyard.leases.lost_attempts import probe
+from drillyard.leases.places import Places
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Record
 from drillyard.mailbox.retries import RETRIES
@@ -43,7 +44,7 @@ class Launcher:
 
     Args:
         mailbox: Keeps the provider's answers.
-        backend: Where tickets are pushed; its ``launch`` is idempotent by ticket.
+        backend: Where tickets are pushed (``launch`` is idempotent by ticket), or several places.
         must_drive: Raises once another driver took over; called before each push.
         clock: For the record and for pauses.
     """
@@ -51,12 +52,12 @@ class Launcher:
     def __init__(
         self,
         mailbox: Mailbox,
-        backend: Backend,
+        backend: Backend | Places,
         must_drive: Callable[[], None],
         clock: Clock = SYSTEM,
     ) -> None:
         self._mailbox = mailbox
-        self._backend = backend
+        self._places = Places.only(backend)
         self._must_drive = must_drive
         self._clock = clock
         self._pushed: dict[tuple[str, int], _Pushed] = {}
@@ -81,7 +82,7 @@ class Launcher:
                 if now - known.looked_at < LOOK_S:
                     continue
                 known.looked_at = now
-                if probe(self._backend, lease, ticket) is not Liveness.GONE:
+                if probe(self._places.backend_of(lease), lease, ticket) is not Liveness.GONE:
                     continue
                 if known.times > RETRIES[Cause.INFRASTRUCTURE]:
                     raise WorkerLost(
@@ -104,7 +105,7 @@ class Launcher:
 
     def _push(self, lease: Lease, ticket: str, attempt: int) -> None:
         self._must_drive()
-        handle = self._backend.launch(lease, ticket)
+        handle = self._places.backend_of(lease).launch(lease, ticket)
         path = f"launches/{ticket}.{attempt}.json"
         there = self._mailbox.read(path, Launch)
         if there is None or (there.lease, there.handle) != (lease.lease_id, handle):

@@ -11,9 +11,10 @@ from drillyard.driver.launcher import Launcher
 from drillyard.driver.rental import Rental
 from drillyard.driver.stop_order import StopOrder
 from drillyard.driver.work_list import WorkList
-from drillyard.errors import DrillyardError, TimedOut, WorkerLost
+from drillyard.errors import DrillyardError, NoCapacity, TimedOut, WorkerLost
 from drillyard.leases.lost_attempts import LostAttemptCloser, probe
 from drillyard.leases.manager import LeaseManager
+from drillyard.leases.places import Places
 from drillyard.mailbox.driver_lock import DriverLock
 from drillyard.mailbox.retries import RETRIES
 from drillyard.mailbox.status import Cause, Status
@@ -31,7 +32,7 @@ class LeaseSupervisor:
     Args:
         leases: Has the lease.
         rental: Rents another lease in place of a lost one.
-        backend: Where it is rented.
+        places: Have the backend of each lease.
         lock: The driver's lock. A driver that lost it does nothing.
         wanted: The work that the lease is for.
         launcher: Starts tickets if workers do not pull them.
@@ -44,7 +45,7 @@ class LeaseSupervisor:
         self,
         leases: LeaseManager,
         rental: Rental,
-        backend: Backend,
+        places: Places,
         lock: DriverLock,
         wanted: WorkList,
         launcher: Launcher,
@@ -54,7 +55,7 @@ class LeaseSupervisor:
         say: Callable[[str], None],
     ) -> None:
         self._leases = leases
-        self._backend = backend
+        self._places = places
         self._lock = lock
         self._wanted = wanted
         self._launcher = launcher
@@ -88,18 +89,24 @@ class LeaseSupervisor:
         if lease is not None and self._leases.over(lease, OVERDUE_S):
             # Neither the worker nor the provider has ended it. The outcome is decided, and the
             # session tears it down.
-            raise limit_reached(self._backend, lease, states)
-        if lease is None or probe(self._backend, lease) is Liveness.GONE:
+            raise limit_reached(self._places.backend_of(lease), lease, states)
+        if lease is None or probe(self._places.backend_of(lease), lease) is Liveness.GONE:
             self._lost(lease, states)
             return
-        if isinstance(self._backend, TendsLeases):
-            self._keep(self._backend, lease, runs=len({s.ticket.run for s in todo}))
-        if Trait.PULLS not in self._backend.traits and not self._stopping.given:
-            if not self._leases.over(lease):
-                self._launcher.launch(lease, todo)
-            elif not any(s.status is Status.RUNNING for s in todo):
-                # A job that is sent now ends at once, and would count as one that never began.
-                raise limit_reached(self._backend, lease, states)
+        backend = self._places.backend_of(lease)
+        try:
+            if isinstance(backend, TendsLeases):
+                self._keep(backend, lease, runs=len({s.ticket.run for s in todo}))
+            if Trait.PULLS not in backend.traits and not self._stopping.given:
+                if not self._leases.over(lease):
+                    self._launcher.launch(lease, todo)
+                elif not any(s.status is Status.RUNNING for s in todo):
+                    # A job that is sent now ends at once, and would count as one that never began.
+                    raise limit_reached(backend, lease, states)
+        except NoCapacity as full:
+            with self._unless_ending(lease) as free:
+                if free and not self.move(lease, full):
+                    raise
 
     def replace(self, lease: Lease | None) -> None:
         """Rent again; ``None``: the lease was written off before, and renting failed.
@@ -119,6 +126,22 @@ class LeaseSupervisor:
         self._lock.must_drive()
         self._rental.replace()
 
+    def move(self, lease: Lease, full: NoCapacity) -> bool:
+        """Rent in another place, because the backend has no room for a lease.
+
+        Returns:
+            False if there is no other place to try; then nothing was done.
+
+        Raises:
+            Superseded: Another driver took over.
+        """
+        self._lock.must_drive()
+        if not self._rental.move(full):
+            return False
+        new = self._leases.lease
+        self._say(f"lease {lease.lease_id} is replaced by one on {new.backend if new else '?'}")
+        return True
+
     def _keep(self, backend: TendsLeases, lease: Lease, runs: int) -> None:
         """Let the backend replace machines, unless the lease is being ended or is over."""
         if self._leases.over(lease):
@@ -130,7 +153,7 @@ class LeaseSupervisor:
 
     def _lost(self, lease: Lease | None, states: Mapping[str, TicketState]) -> None:
         if lease is not None and self._leases.over(lease):
-            raise limit_reached(self._backend, lease, states)
+            raise limit_reached(self._places.backend_of(lease), lease, states)
         if self._wanted.decided:
             return  # its machines did everything and shut down: the next poll sees it
         with self._unless_ending(lease) as free:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from drillyard.backend import Backend, Lease, Order
-from drillyard.backend.settings.experiment import settings_of
+from drillyard.backend import Lease, Order
 from drillyard.driver.work_list import WorkList
+from drillyard.errors import NoCapacity
 from drillyard.leases.manager import LeaseManager
 from drillyard.leases.orders import order_of
+from drillyard.leases.places import Place
 from drillyard.mailbox import Mailbox
 from drillyard.spec import ExperimentSpec
 
@@ -17,7 +18,6 @@ class Rental:
     Args:
         spec: The experiment.
         mailbox: Its mailbox; the order contains its URL.
-        backend: Where capacity is rented.
         leases: The leases of the experiment.
         work: Gives the number of open runs.
     """
@@ -26,13 +26,11 @@ class Rental:
         self,
         spec: ExperimentSpec,
         mailbox: Mailbox,
-        backend: Backend,
         leases: LeaseManager,
         work: WorkList,
     ) -> None:
         self._spec = spec
         self._mailbox = mailbox
-        self._backend = backend
         self._leases = leases
         self._work = work
 
@@ -44,12 +42,16 @@ class Rental:
         """Write off the present lease, which is gone, and rent another one."""
         return self._leases.replace(self._spec, self._order)
 
-    def _order(self, lease_id: str) -> Order:
+    def move(self, full: NoCapacity) -> bool:
+        """Rent elsewhere, because the lease's place has no room; False if there is no other."""
+        return self._leases.move(self._spec, self._order, full)
+
+    def _order(self, lease_id: str, place: Place) -> Order:
         return order_of(
-            self._spec,
+            place.spec or self._spec,
             lease=lease_id,
             store_url=self._mailbox.store.url,
             runs=self._work.remaining_runs(),
-            settings=settings_of(self._spec, self._backend.kind),
+            settings=place.settings,
             code=self._mailbox.experiment_record().code,
         )

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from drillyard.backend import Backend, Lease, Liveness, delays_of
 from drillyard.driver.lease_supervisor import LeaseSupervisor, limit_reached
 from drillyard.driver.work_list import WorkList
-from drillyard.errors import Bug, WorkerLost
+from drillyard.errors import Bug, NoCapacity, WorkerLost
 from drillyard.leases.lost_attempts import probe
 from drillyard.leases.manager import LeaseManager
+from drillyard.leases.places import Places
 from drillyard.leases.setup_wait import SetupWait
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import WorkerRecord
@@ -26,7 +27,7 @@ class Setup:
 
     Args:
         mailbox: Where workers report that they are ready.
-        backend: Where the lease is rented.
+        places: Have the backend of each lease.
         leases: The leases of the experiment; one is rented already.
         supervisor: Replaces a lease that died.
         work: Ends the wait if workers that were ready early have done everything.
@@ -37,7 +38,7 @@ class Setup:
     def __init__(
         self,
         mailbox: Mailbox,
-        backend: Backend,
+        places: Places,
         leases: LeaseManager,
         supervisor: LeaseSupervisor,
         work: WorkList,
@@ -47,12 +48,12 @@ class Setup:
         if leases.lease is None:
             raise Bug("setup before provision")
         self._mailbox = mailbox
-        self._backend = backend
+        self._places = places
         self._leases = leases
         self._supervisor = supervisor
         self._work = work
         self._check_stopped = check_stopped
-        self._timeout_s = timeout_s + delays_of(backend).setup_s
+        self._timeout_s = timeout_s
         self._deadline: float | None = None
         self._lease: Lease | None = None
         self._wait: SetupWait | None = None
@@ -68,12 +69,12 @@ class Setup:
             WorkerLost: Leases died repeatedly, or were not ready in time.
             Stopped: The experiment was asked to stop.
         """
-        if self._deadline is None:
-            self._deadline = now + self._timeout_s
         self._check_stopped()
         lease = self._leases.lease
         if lease is None:
             raise WorkerLost("the lease was torn down", hint="run the command again")
+        if self._deadline is None:
+            self._deadline = now + self._timeout_s + delays_of(self._backend(lease)).setup_s
         if self._leases.over(lease):
             self._out_of_time(lease)
             return None
@@ -81,10 +82,12 @@ class Setup:
             self._lease = lease
             left_s = self._deadline - now
             self._wait = SetupWait(
-                self._mailbox, self._backend, lease, left_s, self._work.done_early
+                self._mailbox, self._backend(lease), lease, left_s, self._work.done_early
             )
         try:
             pause_s = self._wait.step(now)
+        except NoCapacity as full:
+            return self._moved(lease, full)
         except WorkerLost as error:
             return self._replaced(lease, error)
         if pause_s is None:
@@ -97,15 +100,29 @@ class Setup:
         states = self._work.read()
         running = any(state.status is Status.RUNNING for state in states.values())
         if not running and not self._work.decided:
-            raise limit_reached(self._backend, lease, states)
+            raise limit_reached(self._backend(lease), lease, states)
         # Workers that were ready early have done everything, or are saving what they work on.
         self._supervisor.set_up = True
         self.ready = self._wait.ready if self._wait is not None else []
 
+    def _backend(self, lease: Lease) -> Backend:
+        return self._places.backend_of(lease)
+
+    def _moved(self, lease: Lease, full: NoCapacity) -> float:
+        with self._supervisor.ending:
+            # It was torn down meanwhile, or there is no other place: the error decides.
+            if self._leases.lease is not lease or not self._supervisor.move(lease, full):
+                raise full
+        # The machines of another place get the same time.
+        self._deadline = None
+        return 0.0
+
     def _replaced(self, lease: Lease, lost: WorkerLost) -> float | None:
-        gone = probe(self._backend, lease) is Liveness.GONE
+        gone = probe(self._backend(lease), lease) is Liveness.GONE
         if gone and self._work.decided:
             return None  # its machines had done everything, and ended themselves
+        if gone and self._places.elsewhere(lease):
+            return self._moved(lease, NoCapacity(lost.message, hint=lost.hint))
         if not gone or self._supervisor.replaced >= SETUP_REPLACEMENTS:
             raise lost
         with self._supervisor.ending:

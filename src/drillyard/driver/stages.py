@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from drillyard.backend import ProvidesStore
 from drillyard.driver.driver import Driver
 from drillyard.driver.heartbeat import Heartbeat
 from drillyard.driver.outcome import Kind, Outcome
@@ -97,7 +96,7 @@ class Stages:
                 name=name,
                 experiment=own.spec.name,
                 workload=own.spec.workload,
-                backend=own.spec.backend,
+                backend=own.spec.where,
                 after=list(above[name]),
             )
             self.stages[name] = Stage(name, own, box, above[name], state)
@@ -161,9 +160,7 @@ class Stages:
             if stage.state.backend in seen:
                 continue
             seen.add(stage.state.backend)
-            backend = self._open_driver(stage.loaded).backend
-            if isinstance(backend, ProvidesStore):
-                backend.prepare_store(self.mailbox.store.url)
+            self._open_driver(stage.loaded).places.prepare_store(self.mailbox.store.url)
 
     def _finished(self, stage: Stage) -> bool:
         """Whether every ticket of a stage has its result, and none of its leases is open."""

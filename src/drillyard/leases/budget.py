@@ -39,11 +39,12 @@ def missing(spec: ExperimentSpec) -> list[ConfigError]:
     Args:
         spec: The experiment.
     """
-    if not is_paid(spec.backend):
+    paid = [text for text in spec.places if is_paid(text)]
+    if not paid:
         return []
     return [
         ConfigError(
-            f"is mandatory on {spec.backend!r}, which costs money: {what}",
+            f"is mandatory on {paid[0]!r}, which costs money: {what}",
             field=f"budget.{name}",
             allowed="a number above 0",
             hint=f"write `budget: {{{name}: {example}}}`, or --set budget.{name}={example}",

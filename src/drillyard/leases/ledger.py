@@ -34,8 +34,8 @@ from drillyard.system.safe_names import lease_id
 
 _INTENT, _RENTED, _GONE = "intent.json", "rented.json", "gone.json"
 R = TypeVar("R", bound=Record)
-LOST = "lost"
-"""The reason of a lease that ended by itself, and that another lease replaced."""
+LOST, FULL = "lost", "no capacity"
+"""The reasons of leases that another one replaced: it ended by itself, or its place was full."""
 
 
 class Intent(Record):
@@ -295,7 +295,9 @@ class Ledger:
         entries, now, total = self.entries(), self._clock.now(), 0.0
         for newer, entry in enumerate(reversed(entries)):
             gone = entry.gone
-            if gone is not None and (gone.reason != LOST if newer else gone.written_at < since):
+            if gone is not None and (
+                gone.reason not in (LOST, FULL) if newer else gone.written_at < since
+            ):
                 break
             total += entry.lived_s(now)
         return total

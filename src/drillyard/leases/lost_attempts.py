@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from drillyard.backend import Backend, ExplainsLosses, Lease, Liveness
-from drillyard.errors import DrillyardError, InfrastructureError
+from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.leases.ledger import Ledger
+from drillyard.leases.places import Places
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import process_alive
 from drillyard.mailbox.mailbox import WorkerCache
@@ -63,7 +64,7 @@ class LostAttemptCloser:
 
     Args:
         mailbox: The experiment.
-        backend: Backend of the leases.
+        backend: Backend of the leases, or several places.
         ledger: The leases of the experiment.
         by: Who closes them, for the record.
         clock: For the times in the record.
@@ -73,14 +74,14 @@ class LostAttemptCloser:
     def __init__(
         self,
         mailbox: Mailbox,
-        backend: Backend,
+        backend: Backend | Places,
         ledger: Ledger,
         by: str,
         clock: Clock = SYSTEM,
         silent_s: float = SILENT_S,
     ) -> None:
         self._mailbox = mailbox
-        self._backend = backend
+        self._places = Places.only(backend)
         self._ledger = ledger
         self._by = by
         self._clock = clock
@@ -141,18 +142,28 @@ class LostAttemptCloser:
         entry = self._ledger.entry(worker.lease)
         if entry is None:
             return None
-        if entry.open and probe(self._backend, entry.lease, claim.ticket) is not Liveness.GONE:
+        if entry.open and self._alive(entry.lease, claim.ticket):
             return None
         text = f"worker {claim.worker} was silent for {duration(silent)} and its machine is gone"
         return _Loss(text, self._cause(entry.lease, claim.ticket))
 
+    def _alive(self, lease: Lease, ticket: str) -> bool:
+        """False only if the provider says that a lease, or the machine of a ticket, is gone."""
+        try:
+            backend = self._places.backend_of(lease)
+        except UserError as error:  # a backend that cannot be asked from here says nothing
+            log.info("the state of lease %s cannot be read: %s", lease.lease_id, error)
+            return True
+        return probe(backend, lease, ticket) is not Liveness.GONE
+
     def _cause(self, lease: Lease, ticket: str) -> Cause:
         """Preemptions have a larger budget of attempts: the provider is asked where it tells."""
-        if isinstance(self._backend, ExplainsLosses):
-            try:
-                return self._backend.lost_to(lease, ticket)
-            except DrillyardError as error:
-                log.info("why %s was lost cannot be found out now: %s", ticket, error)
+        try:
+            backend = self._places.backend_of(lease)
+            if isinstance(backend, ExplainsLosses):
+                return backend.lost_to(lease, ticket)
+        except DrillyardError as error:
+            log.info("why %s was lost cannot be found out now: %s", ticket, error)
         return Cause.INFRASTRUCTURE
 
     def _close(self, state: TicketState, claim: Claim, loss: _Loss) -> None:

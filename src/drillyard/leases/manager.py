@@ -11,28 +11,22 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 
-from drillyard.backend import (
-    Backend,
-    Lease,
-    Liveness,
-    Order,
-    Trait,
-    delays_of,
-    open_backend,
-)
+from drillyard.backend import Backend, Lease, Liveness, Order, Trait, delays_of
 from drillyard.backend.prices import over
 from drillyard.errors import (
     DrillyardError,
     InfrastructureError,
+    NoCapacity,
     Superseded,
     TeardownUnconfirmed,
     TimedOut,
     UserError,
 )
-from drillyard.leases import machine_logs
-from drillyard.leases.budget import allowance
-from drillyard.leases.ledger import LOST, Entry, Ledger
+from drillyard.findings import Severity
+from drillyard.leases import budget, machine_logs
+from drillyard.leases.ledger import FULL, LOST, Entry, Ledger
 from drillyard.leases.lost_attempts import probe
+from drillyard.leases.places import CHECK_AGAIN_S, Place, Places
 from drillyard.leases.release import Release
 from drillyard.mailbox import Mailbox
 from drillyard.spec import ExperimentSpec
@@ -41,6 +35,8 @@ from drillyard.system.loops import run_steps
 
 log = logging.getLogger(__name__)
 MIN_LIFE_S = 5.0
+MakeOrder = Callable[[str, Place], Order]
+"""(lease id, place) -> what to rent there."""
 
 
 class LeaseManager:
@@ -48,17 +44,23 @@ class LeaseManager:
 
     Args:
         mailbox: The experiment.
-        backend: Where capacity is rented.
+        backend: Where capacity is rented: a backend, or several places in turn.
         ledger: The leases of the experiment.
         clock: For waiting and deadlines; a driver gives it the store's time, because another
             driver may continue with its leases.
     """
 
     def __init__(
-        self, mailbox: Mailbox, backend: Backend, ledger: Ledger, clock: Clock = SYSTEM
+        self,
+        mailbox: Mailbox,
+        backend: Backend | Places,
+        ledger: Ledger,
+        clock: Clock = SYSTEM,
+        say: Callable[[str], None] = log.info,
     ) -> None:
         self._mailbox = mailbox
-        self._backend = backend
+        self._places = Places.only(backend)
+        self._say = say
         self._ledger = ledger
         self._clock = clock
         self._used_s = 0.0
@@ -67,15 +69,16 @@ class LeaseManager:
 
     # -- renting ------------------------------------------------------------------------------
 
-    def rent(self, spec: ExperimentSpec, order: Callable[[str], Order]) -> Lease:
+    def rent(self, spec: ExperimentSpec, order: MakeOrder) -> Lease:
         """Adopt the living lease of this experiment, or rent one; returns at once.
 
         Args:
             spec: For the budget.
-            order: Lease id -> what to rent.
+            order: Makes the order for a place.
 
         Raises:
             TimedOut: The budget is used up.
+            NoCapacity: No place has room.
             InfrastructureError: The provider cannot be reached; safe to call again.
         """
         with self._lock:
@@ -83,47 +86,106 @@ class LeaseManager:
                 self.lease = self._adopt() or self._rent_new(spec, order)
             return self.lease
 
-    def replace(self, spec: ExperimentSpec, order: Callable[[str], Order]) -> Lease:
-        """Write off the present lease, which the provider calls gone, and rent another one."""
+    def replace(self, spec: ExperimentSpec, order: MakeOrder, reason: str = LOST) -> Lease:
+        """Write off the present lease, which is gone or useless, and rent another one."""
         with self._lock:
             lost = self.lease
             if lost is not None:
-                _ask_to_go(self._backend, lost)  # remains of it: discs, groups, children
-                self._ledger.gone(lost.lease_id, LOST, confirmed=False)
+                # Remains of it: discs, groups, children.
+                _ask_to_go(self._places.backend_of(lost), lost)
+                self._ledger.gone(lost.lease_id, reason, confirmed=False)
                 self._used_s = self._ledger.used_s()
                 self.lease = None
             return self.rent(spec, order)
 
     def _adopt(self) -> Lease | None:
         for entry in reversed([e for e in self._ledger.entries() if e.open]):
-            backend = self._backend_of(entry)
+            backend = self._places.backend_of(entry.lease)
             alive = probe(backend, entry.lease)
             if entry.rented is not None and alive is Liveness.GONE:
                 _ask_to_go(backend, entry.lease)
                 self._ledger.gone(entry.lease.lease_id, "found gone", confirmed=False)
                 continue
-            if entry.intent.backend != self._backend.kind or self.over(entry.lease):
+            place = self._places.place_of(entry.lease)
+            if place is None or self.over(entry.lease):
                 self._end(entry)  # another backend is used now, or the lease's time is over
                 continue
             # Idempotent by id: it also completes a request in which an earlier driver was killed.
-            lease = backend.provision(entry.intent.order)
+            try:
+                lease = backend.provision(entry.intent.order)
+            except NoCapacity as full:
+                if not self._places.several:
+                    raise
+                self._pass_over(place, full)
+                self._write_off(backend, entry.lease)
+                continue
             self._given(backend, lease)
             log.info("adopted lease %s", lease.lease_id)
             return lease
         return None
 
-    def _rent_new(self, spec: ExperimentSpec, make: Callable[[str], Order]) -> Lease:
+    def _rent_new(self, spec: ExperimentSpec, make: MakeOrder) -> Lease:
+        _, name = self._ledger.next_lease()
+        for place in self._places.in_turn(lambda p: p.backend.estimate(make(name, p))):
+            try:
+                lease = self._rent_at(place, spec, make)
+            except NoCapacity as full:
+                if not self._places.several:
+                    raise
+                self._pass_over(place, full)
+            else:
+                if lease is not None:
+                    return lease
+        raise self._places.full()
+
+    def move(self, spec: ExperimentSpec, order: MakeOrder, full: NoCapacity) -> bool:
+        """Write off the present lease, whose place has no room for it, and rent elsewhere.
+
+        Returns:
+            False if there is no other place to try; then nothing was done.
+        """
+        with self._lock:
+            lease = self.lease
+            if lease is None or not self._places.elsewhere(lease):
+                return False
+            place = self._places.place_of(lease)
+            if place is not None:
+                self._pass_over(place, full)
+            self.replace(spec, order, FULL)
+            return True
+
+    def _pass_over(self, place: Place, full: NoCapacity) -> None:
+        self._places.pass_over(place, full.message)
+        self._say(f"{place.name} is passed over: {full.message}")
+
+    def _write_off(self, backend: Backend, lease: Lease) -> None:
+        """End what was asked for in a place without room."""
+        _ask_to_go(backend, lease)
+        self._ledger.gone(lease.lease_id, FULL, confirmed=False)
+
+    def _refused(self, place: Place, spec: ExperimentSpec, order: Order) -> str:
+        """What is wrong with a place now; empty if nothing is, or if there is no other place."""
+        if not self._places.several:
+            return ""
+        price = budget.offer(spec, place.backend, order)
+        findings = [*place.backend.check(order), *budget.judged(place.spec or spec, price)]
+        bad = [f.message for f in findings if f.severity is Severity.ERROR]
+        return bad[0] if bad else ""
+
+    def _rent_at(self, place: Place, spec: ExperimentSpec, make: MakeOrder) -> Lease | None:
+        """Rent in one place; None if it cannot work now."""
+        backend = place.backend
         limited = spec.budget.max_cost is not None or spec.budget.no_cost_limit
         limited = limited and spec.budget.max_hours is not None
-        if Trait.PAID in self._backend.traits and not limited:
+        if Trait.PAID in backend.traits and not limited:
             raise UserError(
-                f"machines of {self._backend.kind!r} cost money, and this experiment has no limit",
+                f"machines of {backend.kind!r} cost money, and this experiment has no limit",
                 hint="set budget.max_hours and budget.max_cost",
             )
         ordinal, name = self._ledger.next_lease()
-        order = make(name)
-        cost = self._backend.estimate(order)
-        allowed = allowance(
+        order = make(name, place)
+        cost = backend.estimate(order)
+        allowed = budget.allowance(
             max_hours=spec.budget.max_hours,
             max_cost=spec.budget.max_cost,
             per_hour=cost.per_hour,
@@ -141,9 +203,18 @@ class LeaseManager:
             deadline = self._clock.now() + life_s
             order = order.model_copy(update={"deadline": deadline, "deadline_of": limit})
             cost = over(cost, life_s)
-        self._ledger.intend(order, self._backend.kind, ordinal, cost)
-        lease = self._backend.provision(order)
-        self._given(self._backend, lease)
+        if why := self._refused(place, spec, order):
+            self._places.pass_over(place, why, CHECK_AGAIN_S)
+            self._say(f"{place.name} is passed over: {why}")
+            return None
+        intent = self._ledger.intend(order, backend.kind, ordinal, cost)
+        try:
+            lease = backend.provision(order)
+        except NoCapacity:
+            if self._places.several:
+                self._write_off(backend, Entry(intent, None, None).lease)
+            raise
+        self._given(backend, lease)
         return lease
 
     def _given(self, backend: Backend, lease: Lease) -> None:
@@ -188,7 +259,7 @@ class LeaseManager:
 
     def release(self, entry: Entry, timeout_s: float) -> Release:
         """Begin to end a lease; its machines' logs are kept first."""
-        lease, backend = entry.lease, self._backend_of(entry)
+        lease, backend = entry.lease, self._places.backend_of(entry.lease)
         if entry.open:
             machine_logs.keep(self._mailbox, backend, lease)
         return Release(backend, lease, timeout_s=timeout_s + delays_of(backend).teardown_s)
@@ -203,11 +274,6 @@ class LeaseManager:
     def _end(self, entry: Entry, timeout_s: float = 60.0) -> None:
         run_steps(self.release(entry, timeout_s).step, self._clock)
         self.released(entry)
-
-    def _backend_of(self, entry: Entry) -> Backend:
-        if entry.intent.backend == self._backend.kind:
-            return self._backend
-        return open_backend(entry.intent.backend, entry.intent.order.settings)
 
 
 class Ending:

@@ -179,6 +179,16 @@ def latest(mailbox: Mailbox, run: str) -> Checkpoint | None:
     return None
 
 
+def newest_size(mailbox: Mailbox) -> int:
+    """Bytes of the newest checkpoints of all runs: what they read to continue elsewhere."""
+    total = 0
+    for run in mailbox.runs():
+        for step, attempt in found(mailbox, run.run)[:1]:
+            meta = read_meta(mailbox, run.run, attempt, step)
+            total += sum(entry.size for entry in meta.files.values())
+    return total
+
+
 def inherited(mailbox: Mailbox, run: RunRecord) -> Checkpoint | None:
     """The checkpoint that a member of a population starts from: the last one of its parent.
 

@@ -48,7 +48,7 @@ def store_url(store: str | None, spec: ExperimentSpec | None = None) -> str:
         check_store_url(url)
     except ConfigError as error:
         source = "--store" if store else "DRILLYARD_STORE"
-        file = source if given else f"store of backend {spec.backend}" if spec else None
+        file = source if given else f"store of backend {spec.where}" if spec else None
         raise error.but(file=file) from error.__cause__
     scheme = url.partition("://")[0]
     must_have(_EXTRAS.get(scheme, ""), f"a store at {scheme}://")
@@ -60,7 +60,7 @@ def _backend_store(spec: ExperimentSpec) -> str | None:
     from drillyard.registry import load
 
     own = [child.backend for child in spec.children if child.backend is not None]
-    for text in dict.fromkeys([spec.backend, *own]):  # stages share one store
+    for text in dict.fromkeys([*spec.places, *own]):  # stages share one store
         kind = text.partition("/")[0]
         if isinstance(load("backends", kind), ProvidesStore):  # no other one is opened
             backend = open_backend(text, dict(spec.backends.get(kind, {})))

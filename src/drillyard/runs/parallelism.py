@@ -56,4 +56,4 @@ def workers(spec: ExperimentSpec) -> int:
     if spec.resources.workers is not None:
         return spec.resources.workers
     listed = runs(spec)
-    return listed if listed is not None and is_paid(spec.backend) else HERE
+    return listed if listed is not None and is_paid(*spec.places) else HERE

@@ -34,7 +34,7 @@ def stages_of(loaded: Loaded) -> dict[str, Loaded]:
         Each stage as an experiment that was loaded from the same file: errors name its lines.
     """
     spec = loaded.spec
-    paid = sum(is_paid(child.backend or spec.backend) for child in spec.children)
+    paid = sum(is_paid(*places_of(spec, child)) for child in spec.children)
     found = {}
     for number, child in enumerate(spec.children):
         places: dict[KeyPath, Place] = dict(loaded.places)
@@ -58,6 +58,11 @@ def stages_of(loaded: Loaded) -> dict[str, Loaded]:
             findings=[],
         )
     return found
+
+
+def places_of(spec: ExperimentSpec, child: ChildSpec) -> tuple[str, ...]:
+    """The backends of a stage: its own one, or those of the composite."""
+    return (child.backend,) if child.backend else spec.places
 
 
 def stage_spec(spec: ExperimentSpec, number: int, paid: int = 1) -> ExperimentSpec:
@@ -84,6 +89,7 @@ def stage_spec(spec: ExperimentSpec, number: int, paid: int = 1) -> ExperimentSp
             **own,
             "name": stage_name(spec, child),
             "backend": child.backend or spec.backend,
+            "elsewhere": [] if child.backend else spec.elsewhere,
             "seeds": seeds_of(spec, child),
             "resources": _resources(spec, child),
             "budget": budget,

@@ -154,7 +154,7 @@ def problems_of_agent(tree: JsonObject) -> Iterator[ConfigError]:
         key = (problem.key,) if isinstance(problem.key, str) else problem.key or ()
         yield ConfigError(
             str(problem),
-            field=".".join(("simulator", "agent", *key)),
+            field=".".join(("simulator", "agent", *map(str, key))),
             value=problem.value,
             allowed=problem.allowed,
             hint=problem.hint,

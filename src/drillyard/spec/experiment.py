@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from drillyard.documents.json_types import Json
 from drillyard.errors import BadValue
+from drillyard.spec.backend_list import listed_backends
 from drillyard.spec.learning import EvaluateSpec, LearnerSpec, SimulatorSpec, TrainSpec
 from drillyard.spec.run_names import fields_of
 from drillyard.spec.running import (
@@ -234,7 +235,16 @@ class ExperimentSpec(Parts):
         "s{seed}-{date}`; also {name}, {workload}, {trial}, {run}, {backend}, {time}. Null: its "
         "id, `t0001-s42`.",
     )
-    backend: str = Field("local", description="`local`, `kind`, or `kind/block-name`.")
+    backend: str = Field(
+        "local",
+        description="`local`, `kind`, or `kind/block-name`. A list, `[ssh/den, gcp/prod]`, names "
+        "several places: the cheapest that has room is used.",
+    )
+    elsewhere: list[str] = Field(
+        default_factory=list,
+        exclude_if=lambda value: not value,
+        description="The other backends of a list. Write `backend: [a, b]` instead.",
+    )
     backends: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Settings per backend kind."
     )
@@ -296,6 +306,16 @@ class ExperimentSpec(Parts):
             "study": {**study, "auto": auto.model_dump()},
         }
 
+    @model_validator(mode="before")
+    @classmethod
+    def _backends_in_turn(cls, value: Json) -> Json:
+        """Turns ``backend: [a, b]`` into the first one and the others."""
+        if not isinstance(value, dict) or not isinstance(value.get("backend"), list):
+            return value
+        first, *others = listed_backends(value)
+        rest: list[Json] = [*others]
+        return {**value, "backend": first, **({"elsewhere": rest} if rest else {})}
+
     @field_validator("name")
     @classmethod
     def _legal_name(cls, value: str) -> str:
@@ -324,6 +344,34 @@ class ExperimentSpec(Parts):
                 hint=f"write {names}-s{{seed}}",
             )
         return self
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Every backend, in the order of the file."""
+        return (self.backend, *self.elsewhere)
+
+    @property
+    def where(self) -> str:
+        """Every backend, for people."""
+        return ", ".join(self.places)
+
+    def on_place(self, backend: str, settings: Json = None) -> Self:
+        """Returns the experiment on one of its backends alone.
+
+        Args:
+            backend: One of ``places``.
+            settings: A mapping of further settings of that backend.
+        """
+        kind = backend.partition("/")[0]
+        more = settings if isinstance(settings, dict) else {}
+        own = {**self.backends, kind: {**self.backends.get(kind, {}), **more}}
+        return self.model_copy(
+            update={
+                "backend": backend,
+                "elsewhere": [],
+                "backends": own if more else self.backends,
+            }
+        )
 
     @field_validator("seeds")
     @classmethod

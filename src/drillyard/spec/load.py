@@ -80,7 +80,7 @@ class Loaded:
         if spec.train is not None and spec.train.steps is not None:
             parts.append(f"{spec.train.steps:,} steps")
         few = ", ".join(map(str, spec.seeds[:5])) + (", …" if len(spec.seeds) > 5 else "")
-        parts += [f"seeds {few}", f"backend {spec.backend}"]
+        parts += [f"seeds {few}", f"backend {spec.where}"]
         warnings = sum(f.severity.value != "ok" for f in self.findings)
         if warnings:
             parts.append(f"{warnings} warnings in .findings")

@@ -140,7 +140,10 @@ def _of_our_own(
         keys = (error.key,) if isinstance(error.key, str) else error.key
         path = (*path, *keys)
         for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
+            if isinstance(value, list) and isinstance(key, int):
+                value = value[key]
+            else:
+                value = value.get(key) if isinstance(value, dict) else None
         place = merged.place(path)
         where = {
             "file": place.file if place else where["file"],

@@ -87,7 +87,7 @@ def run_name(
         "algorithm": _last(spec.learner.algorithm if spec.learner else spec.workload),
         "simulator": _last(spec.simulator.id if spec.simulator else "none"),
         "budget": _budget(spec),
-        "backend": spec.backend.partition("/")[0],
+        "backend": "-".join(dict.fromkeys(text.partition("/")[0] for text in spec.places)),
         "date": f"{when:%Y-%m-%d}",
         "time": f"{when:%H%M%S}",
     }

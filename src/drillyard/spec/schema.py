@@ -47,7 +47,14 @@ def document() -> JsonObject:
         own[field] = _or({"type": "string", "pattern": STEPS_PATTERN}, own[field])
     of_train = known["TrainSpec"]["properties"]
     of_train["n_envs"] = _or({"type": "object", "required": ["tune"]}, of_train["n_envs"])
-    properties["backend"]["examples"] = names("backends")
+    known_backends: JsonObject = {"type": "string", "examples": [*names("backends")]}
+    several: JsonObject = {
+        "type": "array",
+        "items": known_backends,
+        "minItems": 1,
+        "uniqueItems": True,
+    }
+    properties["backend"] = _or(several, {**properties["backend"], **known_backends})
     properties["workload"]["examples"] = names("workloads")
     properties["baselines"]["items"]["examples"] = names("baselines")
     return found

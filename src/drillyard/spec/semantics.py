@@ -113,7 +113,9 @@ def secrets_in(tree: Json, path: KeyPath = ()) -> Iterator[ConfigError]:
 
 def _names(spec: ExperimentSpec) -> Iterator[ConfigError]:
     yield from _registered("workloads", spec.workload, "workload")
-    yield from _registered("backends", spec.backend.partition("/")[0], "backend", spec.backend)
+    for number, text in enumerate(spec.places):
+        field = f"backend[{number}]" if spec.elsewhere else "backend"
+        yield from _registered("backends", text.partition("/")[0], field, text)
     if spec.learner is not None:
         yield from _registered("learners", spec.learner.algorithm, "learner.algorithm")
     for number, name in enumerate(spec.baselines):
@@ -154,6 +156,11 @@ def names_in(tree: JsonObject) -> Iterator[ConfigError]:
         if isinstance(text, str) and ":" not in text:
             name = text.partition("/")[0] if kind == "backends" else text
             yield from _registered(kind, name.lower() if kind == "learners" else name, field, text)
+    listed = tree.get("backend")
+    for number, text in enumerate(listed if isinstance(listed, list) else ()):
+        if isinstance(text, str):
+            name = text.partition("/")[0]
+            yield from _registered("backends", name, f"backend[{number}]", text)
     yield from arguments_in(tree)
     yield from problems_of_agent(tree)
 

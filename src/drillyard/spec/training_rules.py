@@ -128,7 +128,15 @@ def _hosts(spec: ExperimentSpec) -> Iterator[ConfigError]:
             hint="delete it, or delete simulator.copies_on",
         )
     kind = spec.backend.partition("/")[0]
-    if simulator.copies_on == "hosts" and kind in names("backends") and kind != "local":
+    if spec.elsewhere:
+        yield ConfigError(
+            "copies on other machines need one backend: the learner and its hosts share a lease",
+            field="simulator.copies_on",
+            value=simulator.copies_on,
+            allowed="with a single backend",
+            hint=f"write backend: {kind}, or delete copies_on",
+        )
+    elif simulator.copies_on == "hosts" and kind in names("backends") and kind != "local":
         yield ConfigError(
             "hosts join a learner on this machine",
             field="simulator.copies_on",

@@ -376,7 +376,7 @@ class Search:
         if self._chooser.adaptive:
             return 0
         limits = self.study.budget.model_dump(exclude_none=True)
-        if is_paid(self.spec.backend) and listed_runs(self.spec) is not None and not limits:
+        if is_paid(*self.spec.places) and listed_runs(self.spec) is not None and not limits:
             return math.inf
         return workers(self.spec)
 

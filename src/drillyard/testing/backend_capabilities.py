@@ -14,6 +14,7 @@ from drillyard.backend import (
     Backend,
     ExplainsLosses,
     FindsLeases,
+    HasAlternatives,
     HasClock,
     HasConsole,
     HasDelays,
@@ -23,12 +24,14 @@ from drillyard.backend import (
     Liveness,
     NeedsExtra,
     Order,
+    PricesEgress,
     ProtectsLeases,
     ProvidesStore,
     SimulatesPreemption,
     TendsLeases,
 )
 from drillyard.backend.hardware import Hardware
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, NotFound
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.status import Cause
@@ -183,6 +186,28 @@ class CapabilityTests(BackendTests):
         with pytest.raises(ConfigError) as error:
             backend.choose_machines(Hardware(cpus=1_000_000), {}, {})
         assert error.value.field and error.value.hint
+
+    def test_a_list_of_machines_has_alternatives(
+        self, backend: Backend, settings: JsonObject
+    ) -> None:
+        """At least one; each makes a backend, and has no further alternatives."""
+        if not isinstance(backend, HasAlternatives):
+            lacks(HasAlternatives)
+        for others in (False, True):
+            found = backend.alternatives(dict(settings), others)
+            assert found == backend.alternatives(dict(settings), others)
+            assert len({one.words for one in found}) == len(found) >= 1
+            for one in found:
+                chosen = {**settings, **one.settings}
+                assert type(backend)(**chosen).kind == backend.kind
+                assert len(backend.alternatives(chosen, others)) == 1
+
+    def test_egress_has_a_price_and_a_date(self, backend: Backend) -> None:
+        """It is asked without a request, for `plan`."""
+        if not isinstance(backend, PricesEgress):
+            lacks(PricesEgress)
+        found = backend.egress()
+        assert found.per_gb >= 0 and found.currency and found.prices_of
 
     def test_each_setting_is_described(self, backend: Backend) -> None:
         """``drillyard configure`` asks for it with these words."""

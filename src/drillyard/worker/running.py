@@ -87,7 +87,7 @@ class RunningTickets:
     def stop(
         self, now: float, cause: Cause, reason: str, runs: Collection[str] | None = None
     ) -> None:
-        """Ask all of them, or those of some runs, to stop soon; the first request to each counts."""
+        """Ask all, or those of some runs, to stop soon; the first request to each counts."""
         for ticket in list(self._tickets):
             if runs is None or ticket.process.job.ticket.run in runs:
                 ticket.stop(now, cause, reason)

@@ -15,6 +15,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 
 from drillyard.documents.json_types import JsonObject
@@ -120,7 +121,7 @@ class ServiceWorkload:
         service = _service(context.spec)
         folder = prepare(context)
         variables.write_file(folder / "parameters.json", context.run.parameters)
-        self._host = service.host or own_address(context.spec.backend)
+        self._host = service.host or own_address(context.spec.places)
         self._port = service.port or free_port()
         self._commands = commands = self._lines(context, service, folder)
         if service.setup:
@@ -318,9 +319,9 @@ def _used(context: RunContext) -> bool:
     )
 
 
-def own_address(backend: str) -> str:
+def own_address(backends: Iterable[str]) -> str:
     """The address under which other machines reach this one; nothing is sent."""
-    if backend.partition("/")[0] == "local":
+    if all(text.partition("/")[0] == "local" for text in backends):
         return LOOPBACK
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

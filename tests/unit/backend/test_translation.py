@@ -42,6 +42,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "protect": (LEASE, None),
     "simulate_preemption": (LEASE, "m"),
     "lost_to": (LEASE, "t"),
+    "egress": (),
 }
 
 
@@ -61,7 +62,7 @@ class Rude:
 
     check = provision = probe = launch = cancel = teardown = _raise
     estimate = delays = tend = store_url = prepare_store = now = _raise
-    console = protect = simulate_preemption = lost_to = listed = _raise
+    console = protect = simulate_preemption = lost_to = listed = egress = _raise
 
     def logs(self, lease: Lease, handle: Any, since: int = 0) -> Iterator[str]:
         yield "one line"

@@ -22,6 +22,7 @@ from drillyard.errors import (
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.manager import LeaseManager
 from drillyard.leases.orders import preview
+from drillyard.leases.places import Place
 from drillyard.leases.release import release_confirmed
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.spec import ExperimentSpec
@@ -147,7 +148,7 @@ def test_without_a_limit_of_cost_the_driver_rents_by_max_hours_alone(
 ) -> None:
     manager, ledger, _ = leases(tmp_path, _paid)
     free = spec(max_hours=2, no_cost_limit=True)
-    lease = manager.rent(free, lambda name: Order(lease_id=name, experiment="m", store_url="s"))
+    lease = manager.rent(free, lambda name, _: Order(lease_id=name, experiment="m", store_url="s"))
     assert lease.order.deadline_of == "budget.max_hours = 2"
     assert [entry.open for entry in ledger.entries()] == [True]
 
@@ -162,7 +163,7 @@ def test_a_machines_own_limit_is_what_is_left_of_both(tmp_path: Path, _paid: Fak
     rented, ledger, mailbox = leases(tmp_path, _paid)
     what = spec(max_hours=2, max_cost=9)
 
-    def order(lease: str):  # type: ignore[no-untyped-def]
+    def order(lease: str, _: Place):  # type: ignore[no-untyped-def]
         return preview(what, mailbox.store.url).model_copy(update={"lease_id": lease})
 
     first = rented.rent(what, order)
@@ -179,7 +180,7 @@ def test_a_machines_own_limit_is_what_is_left_of_both(tmp_path: Path, _paid: Fak
 def test_the_driver_rents_nothing_without_limits(tmp_path: Path, _paid: FakeClock) -> None:
     rented, _, mailbox = leases(tmp_path, _paid)
     with pytest.raises(UserError, match="no limit"):
-        rented.rent(spec(max_hours=1), lambda _: preview(spec(), mailbox.store.url))
+        rented.rent(spec(max_hours=1), lambda _, __: preview(spec(), mailbox.store.url))
     assert PaidBackend.calls == []
 
 
@@ -189,7 +190,7 @@ def test_a_lease_over_its_deadline_is_ended_and_not_adopted(
     rented, _, mailbox = leases(tmp_path, _paid)
     what = spec(max_hours=1, max_cost=100)
 
-    def order(lease: str):  # type: ignore[no-untyped-def]
+    def order(lease: str, _: Place):  # type: ignore[no-untyped-def]
         return preview(what, mailbox.store.url).model_copy(update={"lease_id": lease})
 
     first = rented.rent(what, order)
@@ -206,7 +207,7 @@ def test_a_lease_that_was_written_off_and_came_back_is_ended_too(
     rented, ledger, mailbox = leases(tmp_path, _paid)
     what = spec(max_hours=1, max_cost=100)
 
-    def order(lease: str):  # type: ignore[no-untyped-def]
+    def order(lease: str, _: Place):  # type: ignore[no-untyped-def]
         return preview(what, mailbox.store.url).model_copy(update={"lease_id": lease})
 
     first = rented.rent(what, order)
@@ -316,7 +317,7 @@ def test_remains_that_do_not_go_yet_keep_nobody_from_renting_again(
     ledger = Ledger(mailbox, _paid, tmp_path / "home")
     manager = LeaseManager(mailbox, PaidBackend(), ledger, _paid)
 
-    def order(lease: str) -> Order:
+    def order(lease: str, _: Place) -> Order:
         return preview(spec(), "memory://again").model_copy(update={"lease_id": lease})
 
     limits = spec(max_hours=1, max_cost=100)

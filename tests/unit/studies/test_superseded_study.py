@@ -261,7 +261,7 @@ def test_a_superseded_driver_pushes_no_ticket(
     monkeypatch.setattr(backend, "launch", lambda lease, ticket: pushed.append(ticket))
     launcher = Launcher(mailbox, backend, lock.must_drive)
     order = Order(lease_id="dy-0123456789", experiment="s", workers=2, store_url=URL)
-    lease = Lease(lease_id=order.lease_id, backend="tiny", order=order, created_at=0.0)
+    lease = Lease(lease_id=order.lease_id, backend="thread", order=order, created_at=0.0)
     states = list(ticket_states(mailbox).values())
     launcher.launch(lease, [next(s for s in states if s.claimable is not None)])
     assert len(pushed) == 1

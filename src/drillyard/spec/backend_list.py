@@ -1,0 +1,67 @@
+"""``backend: [ssh/den, gcp/prod]``: the form of a list of backends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from drillyard.documents.json_types import Json, JsonObject
+from drillyard.errors import BadValue
+
+ALLOWED = "a list of one or more different backends: [ssh/den, gcp/prod]"
+
+
+def listed_backends(tree: JsonObject) -> list[str]:
+    """Returns the list under ``backend`` of an experiment's tree.
+
+    Raises:
+        BadValue: It is empty, has another value than a name, or has a name twice; or
+            ``elsewhere`` is given as well.
+    """
+    listed = tree["backend"]
+    assert isinstance(listed, list)
+    if not listed:
+        raise BadValue(
+            "the list of backends is empty",
+            value=str(listed),
+            allowed=ALLOWED,
+            hint="write `backend: local`, or name at least one backend",
+            key="backend",
+        )
+    if tree.get("elsewhere"):
+        raise BadValue(
+            "`backend` is a list, and `elsewhere` names backends as well",
+            value=str(tree["elsewhere"]),
+            allowed="one of the two",
+            hint=f"write `backend: {_shown([*listed, *_items(tree['elsewhere'])])}` alone",
+            key="elsewhere",
+        )
+    found: list[str] = []
+    for number, name in enumerate(listed):
+        if not isinstance(name, str) or not name.strip():
+            raise BadValue(
+                "is not the name of a backend",
+                value=str(name),
+                allowed=ALLOWED,
+                hint="write `local`, `kind`, or `kind/block-name`",
+                key=("backend", number),
+            )
+        if name in found:
+            others = list(dict.fromkeys(str(each) for each in listed))
+            raise BadValue(
+                f"{name} is listed twice",
+                value=name,
+                allowed="each backend once",
+                hint=f"write `backend: {_shown(others)}`; two accounts of one provider need two "
+                "blocks: gcp/a and gcp/b",
+                key=("backend", number),
+            )
+        found.append(name)
+    return found
+
+
+def _items(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else [value]
+
+
+def _shown(names: Sequence[Json]) -> str:
+    return f"[{', '.join(map(str, names))}]"

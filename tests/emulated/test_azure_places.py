@@ -160,6 +160,10 @@ def test_a_preempted_run_continues_on_another_size_from_its_checkpoint(lab: Azur
     path = lab.write(reactor("moves", 6_000, more=SIZES))
     driver = lab.start("run", str(path), "--on", "azure")
     mailbox = at_work(lab, "moves")
+    until(
+        lambda: any(k.endswith("/manifest.json") for k in mailbox.store.keys("moves/runs/")),
+        what="a whole checkpoint",
+    )
     lab.cloud.physics(full=[SMALL.lower()])
     (job,) = [n for n, j in lab.cloud.state()["jobs"].items() if j["status"] == "Running"]
     lab.cloud.happen("preempt", job)

@@ -111,7 +111,8 @@ def test_a_run_of_the_free_machine_continues_on_google_from_its_checkpoint(lab: 
 
         def checkpoint() -> bool:
             assert driver.poll() is None, lab.said
-            return any(key.startswith(prefix) for key in mailbox.store.keys("turns/runs/"))
+            keys = mailbox.store.keys("turns/runs/")
+            return any(k.startswith(prefix) and k.endswith("manifest.json") for k in keys)
 
         until(checkpoint, what="a checkpoint")
         (first,) = Ledger(mailbox).entries()

@@ -26,6 +26,7 @@ from drillyard.registry import load
 from drillyard.runs.inputs import place_inputs
 from drillyard.runs.workload import PhaseOutcome, RunContext, StopSignal, Workload
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.algorithms import engines
 from drillyard.spec.binding import bound
 from drillyard.system import episode_memory, step_marker
 from drillyard.system.clock import SYSTEM, Clock
@@ -63,6 +64,7 @@ def main(job: Job, worker: Connection | None = None) -> None:
         step_marker.keep_in(job.scratch)
         episode_memory.keep_in(job.scratch)
         register_environment()
+        engines.keep_programs(job.programs)
         with machine_share.ports(job.ticket.run) as ports:
             os.environ.update(machine_share.variables(ports, job.gpus))
             code = execute(job, worker)

@@ -53,6 +53,11 @@ class Job:
         """File for the output of the process."""
         return self.scratch / LOG_NAME
 
+    @property
+    def programs(self) -> Path:
+        """Folder for compiled programs, which the attempts of a worker share."""
+        return self.scratch.parents[1] / "programs"
+
     def shipper(self, mailbox: Mailbox) -> LogShipper:
         """The shipper of this attempt's log."""
         folder = mailbox.attempt_path(self.ticket.run, self.ticket.phase, self.claim.attempt)

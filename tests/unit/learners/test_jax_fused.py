@@ -101,3 +101,25 @@ def test_a_training_imports_jax_only_after_processes_were_forked():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
+
+
+def test_a_second_process_takes_the_programs_of_the_first(tmp_path):
+    code = (
+        "import hashlib, sys, pathlib\n"
+        "from drillyard.spec.algorithms import engines\n"
+        "engines.keep_programs(pathlib.Path(sys.argv[1]))\n"
+        "from tests.unit.learners.test_jax_fused import learned, model_of\n"
+        "import jax\n"
+        "found = []\n"
+        "jax.monitoring.register_event_listener(lambda event, **_: found.append(event))\n"
+        "model = learned(model_of('discrete'))\n"
+        "print(found.count('/jax/compilation_cache/cache_hits'))\n"
+        "print(hashlib.sha256(model._core.weights.state.tobytes()).hexdigest())\n"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "programs")]
+    (none, one), (hits, other) = (
+        subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+        for _ in range(2)
+    )
+    assert int(none) == 0 and int(hits) >= 1
+    assert one == other

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from drillyard.documents.json_types import Json, JsonObject
@@ -253,3 +254,16 @@ def prepare(threads: int) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if threads == 1 and _ONE_THREAD not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {_ONE_THREAD}".strip()
+
+
+def keep_programs(folder: Path) -> None:
+    """Let JAX keep what it compiles in a folder, for later processes of the same machine.
+
+    A program that was read back is the same machine code, so no number changes. A setting of the
+    user's own counts. Source: https://docs.jax.dev/en/latest/persistent_compilation_cache.html
+
+    Args:
+        folder: It needs not exist, and whoever writes there can run code here.
+    """
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

@@ -224,6 +224,8 @@ class PlayedTicket:
             world.add(f"sidecar {job.ticket.ticket}", self._sidecar.step),
             world.add(f"ticket {job.ticket.ticket}", self._work),
         ]
+        self.others = [PlayedTicket(machine, other) for other in job.others]
+        """The other tickets of the same process, which ends with the last of them."""
 
     def _work(self, now: float) -> float | None:
         """Look at the signal, work for the time that the machine says, hand in, end."""
@@ -265,17 +267,24 @@ class PlayedTicket:
 
     @property
     def alive(self) -> bool:
-        return self._exit is None
+        return self.poll() is None
 
     def poll(self) -> Exit | None:
-        return self._exit
+        exits = [each._exit for each in (self, *self.others)]
+        if None in exits:
+            return None
+        return next((exit for exit in exits if exit.code != REPORTED), self._exit)
 
     def ask_to_stop(self, cause, reason) -> None:
         self.asked_at = self._machine.world.now
         self.asked_after_tries = self._machine.world.store.tries
         self._stop.set(cause, reason)
+        for other in self.others:
+            other.ask_to_stop(cause, reason)
 
     def kill(self) -> None:
+        for other in self.others:
+            other.kill()
         if self._exit is None:
             self.killed_at = self._machine.world.now
             self._end(-9)

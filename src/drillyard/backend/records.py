@@ -35,6 +35,8 @@ class Order(Record):
     """Number of machines that one run can use at once, if the backend has such jobs."""
     hosts: int = Field(0, exclude_if=lambda value: value == 0)
     """Further workers, which host copies of the simulator for the run on another one."""
+    together: int = Field(1, exclude_if=lambda value: value == 1)
+    """Trainings of one process, which are computed together."""
     settings: JsonObject = Field(default_factory=dict)
     """The backend's own settings; references to secrets, never secrets."""
 

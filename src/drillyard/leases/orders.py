@@ -11,7 +11,7 @@ from drillyard.documents.json_types import Json
 from drillyard.errors import DrillyardError
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.runs.parallelism import hosts, workers
+from drillyard.runs.parallelism import hosts, processes, together, workers
 from drillyard.runs.parallelism import runs as listed_runs
 from drillyard.runs.submit import open_workload
 from drillyard.runs.workload import SpreadsRuns
@@ -46,7 +46,7 @@ def order_of(
         lease_id=lease,
         experiment=spec.name,
         store_url=store_url,
-        workers=max(1, min(workers(spec), runs)),
+        workers=max(1, min(workers(spec), processes(runs, spec))),
         threads=spec.resources.threads,
         gpus=max(spec.resources.gpus, spec.resources.device == "cuda"),
         idle_s=IDLE_S,
@@ -55,6 +55,7 @@ def order_of(
         preload=workload.preload(spec),
         spread=workload.spread(spec) if isinstance(workload, SpreadsRuns) else 1,
         hosts=hosts(spec),
+        together=together(spec),
         # All of them, so that a reaper elsewhere needs only the secrets.
         settings=dict(settings),
     )

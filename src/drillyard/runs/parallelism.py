@@ -56,4 +56,14 @@ def workers(spec: ExperimentSpec) -> int:
     if spec.resources.workers is not None:
         return spec.resources.workers
     listed = runs(spec)
-    return listed if listed is not None and is_paid(*spec.places) else HERE
+    return processes(listed, spec) if listed is not None and is_paid(*spec.places) else HERE
+
+
+def together(spec: ExperimentSpec) -> int:
+    """Trainings of one process: see ``resources.runs_per_process``."""
+    return spec.resources.runs_per_process or 1
+
+
+def processes(runs: int, spec: ExperimentSpec) -> int:
+    """How many processes train a number of runs."""
+    return -(-runs // together(spec))

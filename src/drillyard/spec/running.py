@@ -72,6 +72,12 @@ class ResourcesSpec(Strict):
         description="Runs that share a GPU; rented machines get that many fewer; default: what "
         "the backend's settings say, else 1.",
     )
+    runs_per_process: Annotated[int, Field(ge=1, le=256), NotBool] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Trainings that one process computes together, each a run of its own; with "
+        "`train.copies: compiled`. Pays on GPUs; default: 1.",
+    )
     precision: Literal["full", "mixed"] = Field(
         "full",
         exclude_if=lambda value: value == "full",

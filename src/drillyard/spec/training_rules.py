@@ -14,7 +14,7 @@ from drillyard.spec.learning import LearnerSpec, TrainSpec
 
 def problems_of_training(spec: ExperimentSpec) -> Iterator[ConfigError]:
     """What is wrong with the learner, its numbers, where its copies are, and its lessons."""
-    for part in (_learner, _numerics, _hosts, _lessons):
+    for part in (_learner, _numerics, _together, _hosts, _lessons):
         yield from part(spec)
 
 
@@ -91,6 +91,19 @@ def _numerics(spec: ExperimentSpec) -> Iterator[ConfigError]:
             value="mixed",
             allowed="with resources.device: cuda",
             hint="remove it, or set the device",
+        )
+
+
+def _together(spec: ExperimentSpec) -> Iterator[ConfigError]:
+    """``resources.runs_per_process``: what it needs."""
+    compiled = spec.workload == "rl" and spec.train is not None and spec.train.copies == "compiled"
+    if (spec.resources.runs_per_process or 1) > 1 and not compiled:
+        yield ConfigError(
+            "needs trainings that are one compiled program",
+            field="resources.runs_per_process",
+            value=spec.resources.runs_per_process,
+            allowed="with train.copies: compiled",
+            hint="delete it, or write `copies: compiled` under `train:`",
         )
 
 

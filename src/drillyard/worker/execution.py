@@ -53,8 +53,18 @@ T = TypeVar("T")
 log = logging.getLogger("drillyard.run")
 
 
-def main(job: Job, worker: Connection | None = None) -> None:
-    """Body of a ticket's process. Never returns: ends with ``REPORTED`` or ``UNREPORTED``."""
+def main(
+    job: Job,
+    worker: Connection | None = None,
+    work: Callable[[Job, Connection | None], int] | None = None,
+) -> None:
+    """Body of a ticket's process. Never returns: ends with ``REPORTED`` or ``UNREPORTED``.
+
+    Args:
+        job: The job.
+        worker: Pipe for stop requests.
+        work: Does it; default ``execute``.
+    """
     code = UNREPORTED
     try:
         # A group of its own: whatever the user's code starts can be ended with it.
@@ -67,7 +77,7 @@ def main(job: Job, worker: Connection | None = None) -> None:
         engines.keep_programs(job.programs)
         with machine_share.ports(job.ticket.run) as ports:
             os.environ.update(machine_share.variables(ports, job.gpus))
-            code = execute(job, worker)
+            code = (work or execute)(job, worker)
     except BaseException:
         # No caller could report it: the log of the attempt is the last place.
         logging.getLogger(__name__).exception("the worker's own code failed")
@@ -81,20 +91,26 @@ def main(job: Job, worker: Connection | None = None) -> None:
         os._exit(code)
 
 
-def execute(job: Job, worker: Connection | None = None, clock: Clock = SYSTEM) -> int:
+def execute(
+    job: Job,
+    worker: Connection | None = None,
+    clock: Clock = SYSTEM,
+    stop: StopSignal | None = None,
+) -> int:
     """Run a ticket and write how it ended.
 
     Args:
         job: The job.
         worker: Pipe for stop requests ``(cause, reason)``; its end means the worker's death.
         clock: For waiting and durations. Times in records are the store's.
+        stop: Another source of stop requests.
 
     Returns:
         ``REPORTED``, or ``UNREPORTED`` if the store stayed unreachable.
     """
     mailbox = Mailbox(open_store(job.store_url), job.experiment)
     clock = StoreClock(mailbox.store, clock)
-    stop = StopSignal()
+    stop = stop or StopSignal()
     listen_in_attempt(stop)
     progress = ProgressKeeper(job.ticket, job.claim, clock)
     shipper = job.shipper(mailbox)

@@ -36,6 +36,8 @@ class Job:
         has_code: Whether the first of ``paths`` is the user's folder.
         place: Its place among the tickets of this machine, from 0.
         gpus: The GPUs that it may use; empty: all.
+        together: Trainings that the process computes together.
+        others: The jobs of the other trainings of the process.
     """
 
     store_url: str
@@ -47,6 +49,13 @@ class Job:
     has_code: bool = False
     place: int = 0
     gpus: tuple[str, ...] = ()
+    together: int = 1
+    others: tuple[Job, ...] = ()
+
+    @property
+    def all(self) -> tuple[Job, ...]:
+        """The jobs of the process: this one, then the others."""
+        return (self, *self.others)
 
     @property
     def log_path(self) -> Path:
@@ -80,7 +89,7 @@ class Exit:
 
 
 class TicketProcess(Protocol):
-    """A process that does one ticket. All but ``poll`` may be called from any thread."""
+    """A process that does one ticket, or those of ``Job.all``. All but ``poll`` may be called from any thread."""
 
     @property
     def job(self) -> Job:

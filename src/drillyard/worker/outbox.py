@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 from drillyard.errors import InfrastructureError, NotFound
@@ -40,13 +41,16 @@ class EndingOutbox:
         return endings.failed(claim, self._clock, Cause.INFRASTRUCTURE, message)
 
     def write_for(self, job: Job, exit: Exit, stopped_by: tuple[Cause, str] | None) -> None:
-        """A ticket's process ended without an ending: ship its log and write one.
+        """A ticket's process ended: ship its log and write an ending, unless there is one.
 
         Args:
             job: What it was told.
             exit: How it ended.
             stopped_by: What it was asked to stop for, and why; None: it was not asked.
         """
+        with contextlib.suppress(InfrastructureError):  # then the store keeps the first one
+            if self._mailbox.ending(job.claim.ticket, job.claim.attempt) is not None:
+                return
         try:
             job.shipper(self._mailbox).ship(everything=True)
         except (InfrastructureError, OSError) as error:

@@ -32,7 +32,7 @@ from drillyard.runs.code_archive import install
 from drillyard.system import step_marker
 from drillyard.system.processes import ProcessId, end, in_group, send
 from drillyard.system.utilisation import Monitor, Sampler
-from drillyard.worker import execution, gpu, machine_share
+from drillyard.worker import execution, gpu, machine_share, together
 from drillyard.worker.machine import Exit, Job
 from drillyard.worker.preload import VARIABLE
 
@@ -214,8 +214,9 @@ class Pool:
     def start(self, job: Job) -> ForkedTicket:
         """Fork a child for a ticket."""
         theirs, ours = self._context.Pipe(duplex=False)
+        work = execution.execute if job.together == 1 else together.execute_together
         process = self._context.Process(
-            target=execution.main, args=(job, theirs), name=job.ticket.ticket
+            target=execution.main, args=(job, theirs, work), name=job.ticket.ticket
         )
         try:
             process.start()

@@ -74,7 +74,7 @@ class RunningTickets:
     @property
     def runs(self) -> set[str]:
         """The runs of the tickets."""
-        return {ticket.process.job.ticket.run for ticket in self._tickets}
+        return {job.ticket.run for each in self._tickets for job in each.process.job.all}
 
     def start(self, job: Job) -> None:
         """Start a process.
@@ -114,5 +114,6 @@ class RunningTickets:
                 found = True
                 self._tickets.remove(ticket)
                 ended(ticket.process.job, exit, ticket.stopped_by)
-                self._machine.remove(ticket.process.job)
+                for job in ticket.process.job.all:
+                    self._machine.remove(job)
         return found

@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 
 from drillyard.errors import InfrastructureError, Superseded
@@ -75,7 +75,7 @@ class TicketSidecar:
         """Start the threads."""
         self._loop.start()
         if self._worker is not None:
-            threading.Thread(target=self._listen, name="requests", daemon=True).start()
+            listen(self._worker, [self._stop])
 
     def finish(self, status: Status) -> None:
         """End the heartbeat and write the last board, unless another worker has the run now."""
@@ -140,18 +140,28 @@ class TicketSidecar:
         except InfrastructureError as error:
             log.warning("the mailbox cannot be reached; the work continues: %s", error)
 
-    # -- requests -----------------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        assert self._worker is not None
+def listen(worker: Connection, stops: Sequence[StopSignal]) -> None:
+    """Pass the worker's requests on, in a thread that ends this process after the worker's death.
+
+    Args:
+        worker: Pipe from the worker.
+        stops: The work of this process.
+    """
+
+    def work() -> None:
         while True:
             try:
-                cause, reason = self._worker.recv()
+                cause, reason = worker.recv()
             except (EOFError, OSError):
                 break
-            self._stop.set(Cause(cause), reason)
-        self._stop.set(Cause.INFRASTRUCTURE, "the worker that started this ticket died")
+            for stop in stops:
+                stop.set(Cause(cause), reason)
+        for stop in stops:
+            stop.set(Cause.INFRASTRUCTURE, "the worker that started this ticket died")
         # Not the clock's wait: this is about real processes, whatever time a test plays.
         threading.Event().wait(ORPHAN_GRACE_S)
         # The group is this process and what it started: nothing may outlive its worker.
         os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    threading.Thread(target=work, name="requests", daemon=True).start()

@@ -27,12 +27,13 @@ def listen_in_worker(worker: Worker) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def listen_in_attempt(stop: StopSignal) -> None:
-    """In the process of an attempt: SIGTERM stops the phase, as where a machine is taken away."""
+def listen_in_attempt(*stops: StopSignal) -> None:
+    """In the process of attempts: SIGTERM stops them, as where a machine is taken away."""
 
     def on_term(_number: int, _frame: object) -> None:
         # The worker sends causes through the pipe; SIGTERM alone means that the machine ends.
-        stop.set(Cause.PREEMPTION, "SIGTERM: this machine or process is being taken away")
+        for stop in stops:
+            stop.set(Cause.PREEMPTION, "SIGTERM: this machine or process is being taken away")
 
     with contextlib.suppress(ValueError):  # not the main thread, which has the signals
         signal.signal(signal.SIGTERM, on_term)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from drillyard.backend import Order
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.mailbox import Mailbox, Store, open_store, pace
-from drillyard.mailbox.records import Cancel, Claim
+from drillyard.mailbox.records import Cancel, Claim, Phase
 from drillyard.mailbox.status import Cause
 from drillyard.mailbox.store_clock import StoreClock
 from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
@@ -250,6 +251,7 @@ class Worker:
 
     def _claim_some(self, states: dict[str, TicketState]) -> int:
         claimed = 0
+        together: list[tuple[TicketState, Claim]] = []
         # It works only on what it can start: another worker may be warm, or may start a process.
         if not self.machine.warm or self._broken:
             return 0
@@ -258,11 +260,22 @@ class Worker:
                 break
             if not self._takes(state) or state.claimable is None:
                 continue
+            joins = self.order.together > 1 and state.ticket.phase is Phase.TRAIN
+            if together and not joins:
+                continue  # those that wait for others have the last place
             made = claim(self._mailbox, self._outbox, state, self.id, self.clock)
             if made is None:
                 continue
             claimed += 1
-            self._start(state, made)
+            if not joins:
+                self._start([(state, made)])
+                continue
+            together.append((state, made))
+            if len(together) == self.order.together:
+                self._start(together)
+                together = []
+        if together:
+            self._start(together)
         return claimed
 
     def _takes(self, state: TicketState) -> bool:
@@ -270,13 +283,26 @@ class Worker:
         able = state.ticket.environment in self.order.environments
         return able and state.claimable is not None
 
-    def _start(self, state: TicketState, claim: Claim) -> None:
+    def _start(self, claimed: list[tuple[TicketState, Claim]]) -> None:
+        """Start one process for tickets that were claimed."""
         if self.terminated:  # a slow store: SIGTERM came meanwhile
-            ending = endings.failed(claim, self.clock, self._asked_because, _ASKED)
-            self._outbox.write(ending)
+            for _, claim in claimed:
+                ending = endings.failed(claim, self.clock, self._asked_because, _ASKED)
+                self._outbox.write(ending)
             return
         place = self._running.free_place
-        job = Job(
+        first, *others = (self._job(state, claim, place) for state, claim in claimed)
+        try:
+            self._running.start(replace(first, others=tuple(others)))
+        except Exception as error:
+            log.exception("no process for %s", claimed[0][1].ticket)
+            self._broken = f"no process can be started: {error}"
+            for _, claim in claimed:
+                self._outbox.write(self._outbox.infrastructure(claim, self._broken))
+
+    def _job(self, state: TicketState, claim: Claim, place: int) -> Job:
+        train = state.ticket.phase is Phase.TRAIN
+        return Job(
             store_url=self.order.store_url,
             experiment=self.order.experiment,
             ticket=state.ticket,
@@ -286,13 +312,8 @@ class Worker:
             has_code=self.order.code is not None,
             place=place,
             gpus=machine_share.gpus(self.machine.gpus(), place, self.order.gpus),
+            together=self.order.together if train else 1,
         )
-        try:
-            self._running.start(job)
-        except Exception as error:
-            log.exception("no process for %s", claim.ticket)
-            self._broken = f"no process can be started: {error}"
-            self._outbox.write(self._outbox.infrastructure(claim, self._broken))
 
     def _take_in(self) -> None:
         if self._running.take_in(self._report_for):
@@ -300,8 +321,10 @@ class Worker:
         self._outbox.write_again()
 
     def _report_for(self, job: Job, exit: Exit, stopped_by: tuple[Cause, str] | None) -> None:
-        if exit.code != REPORTED:
-            self._outbox.write_for(job, exit, stopped_by)
+        if exit.code == REPORTED and not job.others:
+            return
+        for each in job.all:  # one of several may have ended the process, for itself alone
+            self._outbox.write_for(each, exit, stopped_by)
 
     def _look_for_orphans(self, now: float) -> None:
         if self._next_orphan_look is not None and now >= self._next_orphan_look:

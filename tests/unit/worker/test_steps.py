@@ -10,6 +10,7 @@ from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
+from drillyard.worker import endings
 from drillyard.worker.loop import LAST_STEP_S
 from drillyard.worker.push_worker import PushWorker
 from drillyard.worker.worker import ASK_S, FLUSH_S, STORE_AWAY_S, TERM_GRACE_S
@@ -65,6 +66,51 @@ def test_slots_are_kept_to(world):
     assert busiest == 2
     assert len(worker.machine.tickets) == 5
     assert sorted(t.job.place for t in worker.machine.tickets) == [0, 0, 0, 1, 1]
+
+
+def test_trainings_that_are_computed_together_have_one_process(world):
+    runs = [world.post(seed, PHASES) for seed in range(1, 6)]
+    worker = PlayedWorker(world, slots=2, order={"together": 2})
+    world.run(200.0)
+    trained = [t.job.all for t in worker.machine.tickets if t.job.ticket.phase is Phase.TRAIN]
+    assert [len(jobs) for jobs in trained] == [2, 2, 1]
+    assert {job.ticket.run for jobs in trained for job in jobs} == {*runs}
+    assert {job.together for jobs in trained for job in jobs} == {2}
+    others = [t.job for t in worker.machine.tickets if t.job.ticket.phase is not Phase.TRAIN]
+    assert len(others) == 10 and not any(job.others for job in others)
+    assert {t.job.place for t in worker.machine.tickets} == {0, 1}
+    for run in runs:
+        assert state(world, run, Phase.STORE).status is Status.SUCCEEDED
+
+
+def test_when_their_process_dies_each_gets_its_ending(world):
+    done, broken, other = (world.post(seed) for seed in (1, 2, 3))
+    worker = PlayedWorker(world, work_s=50.0, order={"together": 3})
+
+    def die():
+        (process,) = worker.machine.tickets
+        assert [job.ticket.run for job in process.job.all] == [done, broken, other]
+        ending = endings.succeeded(process.job.claim, world.clock)
+        assert world.mailbox.end(ending)  # the first has reported
+        process.kill()
+
+    world.at(10.0, die)
+    world.run(30.0)
+    assert world.mailbox.ending(f"{done}.train", 1).status is Status.SUCCEEDED
+    for run in (broken, other):
+        assert world.mailbox.ending(f"{run}.train", 1).cause is Cause.INFRASTRUCTURE
+    world.run(200.0)
+    assert len(worker.machine.tickets[1].job.all) == 2  # and they go on together
+    assert state(world, other).status is Status.SUCCEEDED
+
+
+def test_a_stop_is_for_all_that_are_computed_together(world):
+    runs = [world.post(seed) for seed in (1, 2)]
+    worker = PlayedWorker(world, work_s=500.0, order={"together": 2})
+    world.at(10.0, worker.terminate)
+    world.run(60.0)
+    for run in runs:
+        assert world.mailbox.ending(f"{run}.train", 1).cause is Cause.PREEMPTION
 
 
 @pytest.mark.parametrize("patience_s", [0.0, 45.0])

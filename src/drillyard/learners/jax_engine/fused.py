@@ -7,7 +7,7 @@ state. So a program is a function of what a checkpoint keeps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
@@ -16,15 +16,16 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from drillyard.learners.jax_engine import normalising, programs
+from drillyard.learners.jax_engine import lanes, normalising, programs
 from drillyard.learners.jax_engine.host import noise
 from drillyard.learners.jax_engine.likelihood import choose
 from drillyard.learners.jax_engine.network import Head
 from drillyard.learners.jax_engine.observations import compiled_features
 from drillyard.learners.jax_engine.programs import Numbers, Program, forward
 from drillyard.simulators.functional.copies import FunctionalEnv
-from drillyard.simulators.functional.program import Copies, Outcome, advance
-from drillyard.simulators.functional.protocol import Tree
+from drillyard.simulators.functional.program import Copies, Outcome, advance, anywhere
+from drillyard.simulators.functional.protocol import FunctionalSimulator, Tree
+from drillyard.system import turns
 
 if TYPE_CHECKING:
     from drillyard.learners.jax_engine.core import Core
@@ -58,6 +59,12 @@ class Result(NamedTuple):
 
 
 Call: TypeAlias = Callable[..., Result]
+Key: TypeAlias = tuple[
+    Program, FunctionalSimulator, int | None, normalising.Settings | None, int
+]
+"""Everything that a program is compiled from."""
+_calls: dict[Key, Call] = {}
+"""The programs of this process: models with the same simulator share them."""
 
 
 def base_of(venv: VecEnv) -> FunctionalEnv | None:
@@ -87,7 +94,9 @@ class Fused:
         self._discounts = np.array([gamma, gae_lambda], np.float32)
         self._normalize = venv if isinstance(venv, VecNormalize) else None
         self._settings = normalising.read(self._normalize)
-        self._calls: dict[Program, Call] = {}
+        member = turns.current()
+        self.together = 1 if member is None else member.turns.room
+        """Trainings whose rollouts and updates are one call of a program, see ``lanes``."""
 
     def __call__(self, program: Program, order: np.ndarray, now: Numbers) -> Result:
         """Play a rollout and learn from it.
@@ -101,21 +110,34 @@ class Fused:
         weights.adopt()
         head = core.network.head
         drawn = noise(head, (self._n_steps, self.base.num_envs, head.outputs))
+        given = (
+            weights.state,
+            weights.steps,
+            self.base.copies,
+            normalising.capture(self._normalize, self._settings),
+            self.base.upcoming(self._n_steps),
+            drawn,
+            order,
+            np.array(now, np.float32),
+            self._discounts,
+        )
+        key = (program, self.base.simulator, self.base.limit, self._settings, self.together)
+        member = turns.current()
+        if member is None:
+            return self._run(key, given)
+        shapes = (drawn.shape, order.shape)
+
+        def work(parts: Sequence[Any]) -> list[Result]:
+            return lanes.split(self._run(key, lanes.stack(parts, self.together)), len(parts))
+
+        found: Result = member.meet((key, shapes), given, work)
+        return found
+
+    def _run(self, key: Key, given: tuple[Any, ...]) -> Result:
         with jax.enable_x64(self.base.simulator.double):
-            if program not in self._calls:
-                self._calls[program] = self._compile(program)
-            result = self._calls[program](
-                weights.state,
-                weights.steps,
-                self.base.copies,
-                normalising.capture(self._normalize, self._settings),
-                self.base.upcoming(self._n_steps),
-                drawn,
-                order,
-                np.array(now, np.float32),
-                self._discounts,
-            )
-            found: Result = jax.tree.map(np.asarray, result)
+            if key not in _calls:
+                _calls[key] = self._compile(key[0])
+            found: Result = jax.tree.map(np.asarray, _calls[key](*given))
         return found
 
     def keep(self, result: Result) -> None:
@@ -128,6 +150,7 @@ class Fused:
         simulator, limit, settings = self.base.simulator, self.base.limit, self._settings
         observation, action = self.base.observation_space, self.base.action_space
         features = compiled_features(observation)
+        axis = None if self.together == 1 else lanes.AXIS
 
         def run(
             saved: jax.Array,
@@ -154,14 +177,14 @@ class Fused:
                 outputs = forward(network, parameters, rows, "actor")
                 actions = choose(network.head, outputs, parameters, noise)
                 copies, outcome = advance(
-                    simulator, copies, _given(actions, action, network.head), upcoming, limit
+                    simulator, copies, _given(actions, action, network.head), upcoming, limit, axis
                 )
                 scale, rewards = normalising.take(
                     settings, scale, copies.observation, outcome.rewards, outcome.dones
                 )
                 cut = outcome.truncated & ~outcome.terminated
                 after = jax.lax.cond(
-                    cut.any(),
+                    anywhere(cut, axis),
                     lambda: forward(network, parameters, look(scale, outcome.last), "critic")[
                         :, 0
                     ],
@@ -206,7 +229,7 @@ class Fused:
             played = Played(outcome, seen, rewards, actions, judged)
             return Result(state, steps, metrics, copies, scale, played)
 
-        compiled: Call = jax.jit(run)
+        compiled: Call = jax.jit(run if axis is None else jax.vmap(run, axis_name=axis))
         return compiled
 
 

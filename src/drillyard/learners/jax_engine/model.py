@@ -68,10 +68,14 @@ class _Compiled:
         """Where it computes: ``cpu`` or ``cuda``. The policy itself remains on the CPU."""
         return backend()
 
-    def platform(self) -> dict[str, str]:
+    def platform(self) -> dict[str, str | int]:
         """See ``exactness.platform_of``."""
         kind = "cpu" if backend() == "cpu" else jax.devices()[0].device_kind
-        return {"device": kind, "jax": version("jax"), "jaxlib": version("jaxlib")}
+        found: dict[str, str | int] = {"device": kind}
+        found |= {"jax": version("jax"), "jaxlib": version("jaxlib")}
+        if self._fused is not None:
+            found["runs_per_process"] = self._fused.together
+        return found
 
     def described(self) -> JsonObject:
         """The parameters that ``sb3_build.describe`` does not find as in PyTorch's models."""
@@ -79,6 +83,8 @@ class _Compiled:
         more: JsonObject = {}
         if self._fused is not None:
             more["simulator_version"] = self._fused.base.simulator.version
+            if self._fused.together > 1:
+                more["runs_per_process"] = self._fused.together
         return {"engine": engines.JAX, "device": backend(), "acts_with": acts, **more}
 
     def collect_rollouts(

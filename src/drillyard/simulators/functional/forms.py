@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -50,15 +51,22 @@ def form_of(spec: SimulatorSpec) -> Callable[..., FunctionalSimulator] | None:
     return lambda **args: made(**{**limit, **args})
 
 
+_forms: dict[tuple[object, str], FunctionalSimulator] = {}
+
+
 def make_form(spec: SimulatorSpec) -> FunctionalSimulator:
     """The form with the arguments of an experiment.
+
+    A form has no state. So each process has one for the same arguments, and one program for it.
 
     Args:
         spec: A simulator that has one.
     """
     made = form_of(spec)
     assert made is not None
-    return made(**reveal(spec.args))
+    args = reveal(spec.args)
+    what = spec.id if simulator_class(spec) is None else made
+    return _forms.setdefault((what, json.dumps(args, sort_keys=True)), made(**args))
 
 
 def time_limit(spec: SimulatorSpec) -> int | None:

@@ -85,6 +85,7 @@ def advance(
     actions: jax.Array,
     upcoming: Tree,
     limit: int | None,
+    lanes: str | None = None,
 ) -> tuple[Copies, Outcome]:
     """Step all copies, and begin the next episode where one ended.
 
@@ -95,6 +96,7 @@ def advance(
         upcoming: Parameters of each copy's next episodes, (copies, episodes, …); the last of them
             is used again when they are used up.
         limit: A time limit in steps; None for the simulator's own alone.
+        lanes: See ``anywhere``.
     """
     keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, copies.steps)))(
         copies.keys
@@ -123,7 +125,7 @@ def advance(
 
     # Most steps end no episode: nothing is computed for a beginning then.
     observation, state, params = jax.lax.cond(
-        dones.any(), renewed, lambda: (seen, state, copies.params)
+        anywhere(dones, lanes), renewed, lambda: (seen, state, copies.params)
     )
     return (
         Copies(
@@ -138,6 +140,20 @@ def advance(
         ),
         outcome,
     )
+
+
+def anywhere(which: jax.Array, lanes: str | None) -> jax.Array:
+    """Whether one of the copies is meant, in any lane.
+
+    Args:
+        which: Which copies are.
+        lanes: The name of the axis that ``vmap`` adds; None without. One answer for all lanes
+            keeps a ``cond``: with one each, ``vmap`` computes both of its sides at each step.
+    """
+    found = which.any()
+    if lanes is None:
+        return found
+    return jax.lax.pmax(found.astype(jnp.int32), lanes) > 0
 
 
 def _choose(dones: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:

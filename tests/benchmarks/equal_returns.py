@@ -1,17 +1,20 @@
 """Whether ``engine: jax`` reaches what ``engine: sb3`` reaches: ten seeds each, five worlds.
 
-    python -m tests.benchmarks.equal_returns [--seeds N] [--share S] [--workers N] [WORLD ...]
+    python -m tests.benchmarks.equal_returns [--seeds N] [--share S] [--workers N] [--folder F]
+                                             [WORLD ...]
 
 Both engines train PPO with the same arguments and budget; the final policies are evaluated on the
 same episodes. The 95 % interval of the difference of the means over seeds (Welch's) is shown as a
 share of the range between ``random`` and the better engine; it is to lie within 5 %. ``--share``
-cuts all budgets: with less than 1 the table says nothing but that the script works. Names of
-worlds are those of ``WORLDS``; default: all. Needs the extra ``jax``.
+cuts all budgets: with less than 1 the table says nothing but that the script works. With
+``--folder`` the same command continues what was interrupted there. Names of worlds are those of
+``WORLDS``; default: all. Needs the extra ``jax``.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import statistics
@@ -153,11 +156,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     if unknown := set(given.worlds) - WORLDS.keys():
         parser.error(f"no such world: {', '.join(unknown)}; there are {', '.join(WORLDS)}")
     rows = []
-    with tempfile.TemporaryDirectory() as scratch:
+    with contextlib.ExitStack() as stack:
+        scratch = given.folder or stack.enter_context(tempfile.TemporaryDirectory())
         for name in given.worlds or WORLDS:
             said = row(name, given.seeds, given.share, given.workers, Path(scratch))
             rows.append((name, said))

@@ -103,20 +103,21 @@ def note_changes(
 
 
 def settings_of(mailbox: Mailbox) -> str | None:
-    """A hash over everything that changes a training, except the number of copies.
+    """A hash over everything that changes a training, except what has its own label.
 
-    The number of copies has its own label.
+    That is the number of copies, and the number of runs in one process.
 
     Returns:
         None if it was not recorded.
     """
     try:
-        whole = as_object(mailbox.experiment_record().identity_parts.get("training"))
+        whole = dict(as_object(mailbox.experiment_record().identity_parts.get("training")))
     except NotFound:
         return None
     if not whole:
         return None
     train = {k: v for k, v in as_object(whole.get("train")).items() if k != "n_envs"}
+    whole.pop("runs_per_process", None)  # part of the platform, which has its own label
     text = json.dumps({**whole, "train": train}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -85,7 +85,8 @@ def parts(spec: ExperimentSpec, code: str | None) -> Parts:
     # Older experiments of other kinds did not record these.
     sections = ("script", "service", "mock", "children")
     training |= {k: whole[k] for k in sections if whole.get(k)}
-    numerics = ("precision", "deterministic", "runs_per_process")  # recorded only where they are not the default
+    # Recorded only where they are not the default.
+    numerics = ("precision", "deterministic", "runs_per_process")
     training |= {k: resources[k] for k in numerics if k in resources}
     evaluation["baselines"] = [*sorted(spec.baselines)]
     # Baselines are evaluated by the run of the first seed only.

@@ -74,7 +74,7 @@ class ResourcesSpec(Strict):
     )
     runs_per_process: Annotated[int, Field(ge=1, le=256), NotBool] | None = Field(
         None,
-        exclude_if=lambda value: value is None,
+        exclude_if=lambda value: value in (None, 1),
         description="Trainings that one process computes together, each a run of its own; with "
         "`train.copies: compiled`. Pays on GPUs; default: 1.",
     )

@@ -51,7 +51,7 @@ class Turns:
 
     @contextmanager
     def member(self, number: int, output: Path, alive: Callable[[], object]) -> Iterator[None]:
-        """Be a member in this thread; its first turn begins when nobody else has one.
+        """Be a member in this thread; its first turn begins when no other has one.
 
         Args:
             number: From 0.
@@ -89,7 +89,7 @@ class Turns:
                 me.alive()
             self._busy = True
             parts = {} if me.number in self._results else self._taken()
-        if parts:  # nobody waits for this lock meanwhile, so that each shows that it is alive
+        if parts:  # without the lock, so that those that wait can show that they are alive
             found = _computed(parts)
             with self._changed:
                 self._results |= found

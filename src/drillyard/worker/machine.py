@@ -89,7 +89,10 @@ class Exit:
 
 
 class TicketProcess(Protocol):
-    """A process that does one ticket, or those of ``Job.all``. All but ``poll`` may be called from any thread."""
+    """A process that does one ticket, or those of ``Job.all``.
+
+    All but ``poll`` may be called from any thread.
+    """
 
     @property
     def job(self) -> Job:

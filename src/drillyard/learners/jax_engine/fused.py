@@ -59,9 +59,7 @@ class Result(NamedTuple):
 
 
 Call: TypeAlias = Callable[..., Result]
-Key: TypeAlias = tuple[
-    Program, FunctionalSimulator, int | None, normalising.Settings | None, int
-]
+Key: TypeAlias = tuple[Program, FunctionalSimulator, int | None, normalising.Settings | None, int]
 """Everything that a program is compiled from."""
 _calls: dict[Key, Call] = {}
 """The programs of this process: models with the same simulator share them."""

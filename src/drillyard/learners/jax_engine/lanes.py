@@ -27,7 +27,7 @@ def stack(parts: Sequence[Tree], number: int) -> Any:
 
     Args:
         parts: The inputs of each training, as arrays of the same shapes.
-        number: Of lanes; at least as many as parts.
+        number: The number of lanes, at least that of the parts.
     """
     filled = [*parts, *[parts[0]] * (number - len(parts))]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *filled)

@@ -1,10 +1,13 @@
 """The same seeds in processes of their own, and computed together in one process.
 
     python -m tests.benchmarks.seeds_together [--seeds N ...] [--steps N] [--world cartpole|cstr]
+                                              [--program]
 
 Whole experiments with ``copies: compiled`` and two workers: with ``runs_per_process`` one process
 trains all seeds under ``vmap``, without it each has a process. Printed for each number of seeds:
-wall time and processor time of the whole command, with all of its processes. The rule in
+wall time and processor time of the whole command, with all of its processes. With ``--program``
+only the compiled call: processor time of a rollout with its update for each seed, one lane against
+all of them, in turns; one thread. The rule in
 ``docs/how-to/learners.md`` follows from this table; nothing is measured when an experiment runs.
 Needs the extra ``jax``.
 """
@@ -16,11 +19,13 @@ import contextlib
 import ctypes
 import os
 import resource
+import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
 import drillyard
@@ -83,13 +88,74 @@ def _processor() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
+def per_seed(world: str, lanes: int, rounds: int = 5) -> tuple[float, float, float]:
+    """Processor milliseconds of a rollout and its update: with one lane, and a lane of several.
+
+    Returns:
+        Both, and the seconds that compiling the program with several lanes took.
+    """
+    import torch
+
+    from drillyard.learners.jax_engine import fused, normalising
+    from drillyard.learners.jax_engine import lanes as together
+    from drillyard.learners.sb3_build import build
+    from drillyard.simulators.make import make_vec
+    from drillyard.spec.algorithms import engines
+    from drillyard.spec.learning import SimulatorSpec
+
+    torch.set_num_threads(1)
+    engines.prepare(1)
+    given = WORLDS[world]
+    venv = make_vec(
+        SimulatorSpec.model_validate(given["simulator"]),
+        given["train"]["n_envs"],
+        1,
+        how="compiled",
+    )
+    model = build("ppo", None, given["args"], venv, 1, "cpu", "jax")
+    model.learn(2 * model.n_steps * model.n_envs)
+    one, parts = model._fused, []
+    for _ in range(lanes):
+        program, order, now = model._plan(0.5)
+        head = one._core.network.head
+        drawn = fused.noise(head, (model.n_steps, model.n_envs, head.outputs))
+        state = one._core.weights.state, one._core.weights.steps, one.base.copies
+        scale = normalising.capture(one._normalize, one._settings)
+        upcoming, numbers = one.base.upcoming(model.n_steps), np.array(now, np.float32)
+        parts.append((*state, scale, upcoming, drawn, order, numbers, one._discounts))
+    stacked = together.stack(parts, lanes)
+    key = (program, one.base.simulator, one.base.limit, one._settings)
+
+    def call(number: int) -> float:
+        begin = time.process_time()
+        one.together = number
+        one._run((*key, number), parts[0] if number == 1 else stacked)
+        return time.process_time() - begin
+
+    call(1)
+    compiling = call(lanes)
+    found = [(call(1), call(lanes) / lanes) for _ in range(rounds)]
+    alone, among = (statistics.median(side) * 1e3 for side in zip(*found, strict=True))
+    return alone, among, compiling
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Seeds in processes, and in one program.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 4, 16, 64])
     parser.add_argument("--steps", type=int, default=102_400)
     parser.add_argument("--world", choices=WORLDS, default="cartpole")
+    parser.add_argument("--program", action="store_true")
     given = parser.parse_args()
+    if given.program:
+        for lanes in given.seeds:
+            alone, among, compiling = per_seed(given.world, lanes)
+            print(
+                f"{given.world}, {lanes} lanes: {among:.1f} ms of the processor for each seed, "
+                f"{alone:.1f} ms alone: {among / alone:.2f}; compiled in {compiling:.1f} s",
+                flush=True,
+            )
+        return
     # What outlives its parent comes to this process, and counts.
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     took(given.world, 1, 8_192, 1)  # modules are read from the disk once

@@ -63,6 +63,14 @@ class TestA2c(LearnerSuite):
         return experiment(DISCRETE, "a2c", {**SMALL, "n_steps": 8}, 320, n_envs=2)
 
 
+class TestCompiled(LearnerSuite):
+    @pytest.fixture
+    def spec(self):
+        args = {**SMALL, "n_steps": 32, "batch_size": 32, "n_epochs": 2}
+        simulator = {"id": "CartPole-v1", "wrappers": ["normalize"]}
+        return experiment(simulator, "ppo", args, 320, n_envs=2, copies="compiled")
+
+
 ANY = "tests.contract.spaces_world:AnySpaces"
 ROLLOUT = {**SMALL, "n_steps": 32, "batch_size": 32, "n_epochs": 2, "learning_rate": "lin_1e-3"}
 CASES = {

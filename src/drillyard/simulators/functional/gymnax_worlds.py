@@ -51,12 +51,7 @@ class GymnaxWorld:
         self.action_space = gymnax_space_to_gym_space(self._env.action_space(self._default))
         limit = getattr(self._default, "max_steps_in_episode", None)
         self.max_episode_steps = None if limit is None else int(limit)
-        self._numbers = {
-            field.name: value
-            for field in dataclasses.fields(self._default)
-            if isinstance(value := getattr(self._default, field.name), int | float)
-            and not isinstance(value, bool)
-        }
+        self._numbers = _numbers(self._default)
 
     def params(self, options: Mapping[str, Json]) -> Tree:
         """See ``FunctionalSimulator.params``; reset keys are gymnax's parameters."""
@@ -81,6 +76,16 @@ class GymnaxWorld:
         seen, new, reward, terminated, info = self._env.step_env(key, state, action, params)
         over = jnp.bool_(self._env.is_truncated(new, params))
         return seen, new, jnp.asarray(reward), jnp.bool_(terminated), over, dict(info)
+
+
+def _numbers(params: Any) -> dict[str, int | float]:
+    """The parameters that are numbers; a lesson can draw these."""
+    given = {field.name: getattr(params, field.name) for field in dataclasses.fields(params)}
+    return {
+        name: value
+        for name, value in given.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def is_gymnax(id_: str) -> bool:
@@ -119,10 +124,6 @@ def gymnax_class(id_: str) -> type[OneFunctional]:
             hint=nearest(name, known),
         )
     _, default = gymnax.make(name)
-    keys: Any = tuple(
-        field.name
-        for field in dataclasses.fields(default)
-        if isinstance(getattr(default, field.name), int | float)
-    )
+    keys: Any = tuple(_numbers(default))
     made = partial(GymnaxWorld, name)
     return type(f"Gymnax{name}", (OneFunctional,), {"functional": made, "reset_keys": keys})

@@ -107,12 +107,12 @@ def drive(
 ) -> bool:
     """Give the command until it ends well; False if it never did."""
     command = [str(common.BIN / "drillyard"), "run", f"{name}.yaml", "--offline-ok"]
-    kills = dice.choice([0, 1, 1, 2])
+    kills, early = dice.choice([0, 1, 1, 2]), dice.random() < 0.2
     for _ in range(MOST_LIVES):
         found.lives += 1
         with (folder / f"{name}.txt").open("ab") as out:
             process = subprocess.Popen(command, cwd=folder, env=env, stdout=out, stderr=out)
-        began, due = time.monotonic(), dice.uniform(1.0, 12.0)
+        began, due, cut = time.monotonic(), dice.uniform(1.0, 12.0), False
         while process.poll() is None:
             time.sleep(0.1)
             if time.monotonic() - began > LONGEST_S:
@@ -120,18 +120,21 @@ def drive(
                 process.kill()
             if kills and time.monotonic() - began > due:
                 choices = [("command", process.pid), *victims(runtime, server)]
-                if len(choices) == 1 and dice.random() < 0.9:
-                    due += 0.5  # most are to hit a lease
-                    continue
+                if len(choices) == 1 and not early:
+                    continue  # most are to hit a lease
                 kind = dice.choice(sorted({kind for kind, _ in choices}))
                 pid = dice.choice([pid for one, pid in choices if one == kind])
                 kills, due = kills - 1, time.monotonic() - began + dice.uniform(0.5, 8.0)
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
                     found.killed[kind] += 1
+                    cut = cut or kind == "connection"
         if process.returncode == 0:
             return True
-        if process.returncode not in (-signal.SIGKILL, ExitCode.INFRASTRUCTURE):
+        # A host that cannot be reached before anything is rented is said to be a wrong setting.
+        if process.returncode not in (-signal.SIGKILL, ExitCode.INFRASTRUCTURE) and not (
+            process.returncode == ExitCode.USER_INPUT and cut
+        ):
             found.failed.append(f"{name}: exit {process.returncode}")
             return False
     found.failed.append(f"{name}: undecided after {MOST_LIVES} commands")

@@ -9,7 +9,7 @@ from drillyard.backend import Backend, Lease, Liveness
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import WorkerLost
 from drillyard.leases.lost_attempts import probe
-from drillyard.leases.places import Places
+from drillyard.leases.places import Places, answering
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Record
 from drillyard.mailbox.retries import RETRIES
@@ -57,7 +57,7 @@ class Launcher:
         clock: Clock = SYSTEM,
     ) -> None:
         self._mailbox = mailbox
-        self._places = Places.only(backend)
+        self._backend_of = answering(backend)
         self._must_drive = must_drive
         self._clock = clock
         self._pushed: dict[tuple[str, int], _Pushed] = {}
@@ -82,7 +82,7 @@ class Launcher:
                 if now - known.looked_at < LOOK_S:
                     continue
                 known.looked_at = now
-                if probe(self._places.backend_of(lease), lease, ticket) is not Liveness.GONE:
+                if probe(self._backend_of(lease), lease, ticket) is not Liveness.GONE:
                     continue
                 if known.times > RETRIES[Cause.INFRASTRUCTURE]:
                     raise WorkerLost(
@@ -105,7 +105,7 @@ class Launcher:
 
     def _push(self, lease: Lease, ticket: str, attempt: int) -> None:
         self._must_drive()
-        handle = self._places.backend_of(lease).launch(lease, ticket)
+        handle = self._backend_of(lease).launch(lease, ticket)
         path = f"launches/{ticket}.{attempt}.json"
         there = self._mailbox.read(path, Launch)
         if there is None or (there.lease, there.handle) != (lease.lease_id, handle):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from drillyard.backend import Backend, ExplainsLosses, Lease, Liveness
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.leases.ledger import Ledger
-from drillyard.leases.places import Places
+from drillyard.leases.places import Places, answering
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import process_alive
 from drillyard.mailbox.mailbox import WorkerCache
@@ -81,7 +81,7 @@ class LostAttemptCloser:
         silent_s: float = SILENT_S,
     ) -> None:
         self._mailbox = mailbox
-        self._places = Places.only(backend)
+        self._backend_of = answering(backend)
         self._ledger = ledger
         self._by = by
         self._clock = clock
@@ -150,7 +150,7 @@ class LostAttemptCloser:
     def _alive(self, lease: Lease, ticket: str) -> bool:
         """False only if the provider says that a lease, or the machine of a ticket, is gone."""
         try:
-            backend = self._places.backend_of(lease)
+            backend = self._backend_of(lease)
         except UserError as error:  # a backend that cannot be asked from here says nothing
             log.info("the state of lease %s cannot be read: %s", lease.lease_id, error)
             return True
@@ -159,7 +159,7 @@ class LostAttemptCloser:
     def _cause(self, lease: Lease, ticket: str) -> Cause:
         """Preemptions have a larger budget of attempts: the provider is asked where it tells."""
         try:
-            backend = self._places.backend_of(lease)
+            backend = self._backend_of(lease)
             if isinstance(backend, ExplainsLosses):
                 return backend.lost_to(lease, ticket)
         except DrillyardError as error:

@@ -189,6 +189,11 @@ class Places:
         return passed is None or now >= passed.until
 
 
+def answering(backend: Backend | Places) -> Callable[[Lease], Backend]:
+    """Returns what finds the backend of a lease; a single one answers for all leases."""
+    return backend.backend_of if isinstance(backend, Places) else lambda lease: backend
+
+
 def open_places(spec: ExperimentSpec) -> Iterable[Place]:
     """Yields the places of an experiment: its backends, each with its alternatives.
 

@@ -132,7 +132,7 @@ def difference(one: list[float], other: list[float]) -> tuple[float, float]:
         part**2 / (len(side) - 1) for part, side in zip(parts, (one, other), strict=True)
     )
     half = intervals.student_t(0.975, max(1, math.floor(degrees))) * math.sqrt(whole)
-    return middle - half, middle + half
+    return float(middle - half), float(middle + half)
 
 
 def row(name: str, seeds: int, share: float, workers: int, folder: Path) -> str:

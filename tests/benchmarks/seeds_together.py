@@ -96,8 +96,9 @@ def per_seed(world: str, lanes: int, rounds: int = 5) -> tuple[float, float, flo
     """
     import torch
 
-    from drillyard.learners.jax_engine import fused, normalising
     from drillyard.learners.jax_engine import lanes as together
+    from drillyard.learners.jax_engine import normalising
+    from drillyard.learners.jax_engine.host import noise
     from drillyard.learners.sb3_build import build
     from drillyard.simulators.make import make_vec
     from drillyard.spec.algorithms import engines
@@ -118,7 +119,7 @@ def per_seed(world: str, lanes: int, rounds: int = 5) -> tuple[float, float, flo
     for _ in range(lanes):
         program, order, now = model._plan(0.5)
         head = one._core.network.head
-        drawn = fused.noise(head, (model.n_steps, model.n_envs, head.outputs))
+        drawn = noise(head, (model.n_steps, model.n_envs, head.outputs))
         state = one._core.weights.state, one._core.weights.steps, one.base.copies
         scale = normalising.capture(one._normalize, one._settings)
         upcoming, numbers = one.base.upcoming(model.n_steps), np.array(now, np.float32)

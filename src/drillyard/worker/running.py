@@ -87,9 +87,14 @@ class RunningTickets:
     def stop(
         self, now: float, cause: Cause, reason: str, runs: Collection[str] | None = None
     ) -> None:
-        """Ask all, or those of some runs, to stop soon; the first request to each counts."""
+        """Ask all, or those of some runs, to stop soon; the first request to each counts.
+
+        A process that trains several runs is stopped once all of them are named, so that no
+        neighbour loses its work. What a run writes after its attempt was ended counts nowhere.
+        """
         for ticket in list(self._tickets):
-            if runs is None or ticket.process.job.ticket.run in runs:
+            its_runs = {job.ticket.run for job in ticket.process.job.all}
+            if runs is None or its_runs <= set(runs):
                 ticket.stop(now, cause, reason)
 
     def kill_late(self, now: float, grace_s: float) -> None:

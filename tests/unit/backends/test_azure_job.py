@@ -98,3 +98,19 @@ def test_a_cancelled_run_is_taken_again_once_it_is_pushed_again() -> None:
     world.at(30.0, lambda: stopped_runs.allow(order, f"{run}.train"))
     world.run(200.0)
     assert world.mailbox.ending(f"{run}.train", 2).status is Status.SUCCEEDED
+
+
+def test_a_cancelled_run_of_a_shared_process_leaves_its_neighbour_at_work() -> None:
+    world = World("azure-cancel-together")
+    first, second = (world.post(seed) for seed in (1, 2))
+    node = PlayedWorker(
+        world,
+        slots=2,
+        work_s=20.0,
+        order={"workers": 2, "idle_s": 60.0, "together": 2},
+        make=job.NodeWorker,
+    )
+    order = node.worker.order
+    world.at(5.0, lambda: stopped_runs.stop(order, f"{first}.train"))
+    world.run(200.0)
+    assert world.mailbox.ending(f"{second}.train", 1).status is Status.SUCCEEDED

@@ -137,7 +137,7 @@ class Driver:
 
     def __init__(self, study: Any = None) -> None:
         self.study = study
-        self.spec = SimpleNamespace(backend="local", seeds=[1, 2])
+        self.spec = SimpleNamespace(where="local", seeds=[1, 2])
         self.lease: object = None
         self.times = SimpleNamespace(knows=lambda phase: self.set_up)
         self.set_up = False

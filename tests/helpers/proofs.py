@@ -76,7 +76,7 @@ def verdict(report: Report, claim: str) -> Verdict:
     """What was found about a claim."""
     found = verdicts(report, claim)
     assert found, f"nothing was said about {claim}"
-    assert "unexpected" not in found[0].evidence, found[0].evidence
+    assert not found[0].evidence.startswith("unexpected: "), found[0].evidence
     return found[0].verdict
 
 

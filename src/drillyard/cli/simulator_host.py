@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from drillyard.simulators.hosts.host import Host
 
 
 def register(app: typer.Typer) -> None:
@@ -119,5 +126,22 @@ def _serve(
         copies=copies or os.cpu_count() or 1,
         simulators=tuple(offers) if offers else None,
     )
-    with importable(Path.cwd()):
-        Host(Invitation.read(path), offer, wait_s).serve(once)
+    host = Host(Invitation.read(path), offer, wait_s)
+    with importable(Path.cwd()), _stopped_by_interrupts(host):
+        host.serve(once)
+
+
+@contextmanager
+def _stopped_by_interrupts(host: Host) -> Iterator[None]:
+    """Ctrl-C also stops a host in which a library swallows the exception, in a destructor say."""
+    import signal
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        host.stop()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from drillyard.findings import Finding, Severity
 from drillyard.leases.places import Place, Places
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase, TicketRecord
-from tests.helpers.tiny_backend import ThreadBackend, Worker, tiny
+from tests.helpers.patience import PATIENCE_S
+from tests.helpers.tiny_backend import ThreadBackend, Worker, good_work, tiny
 
 
 class Den(ThreadBackend):
@@ -71,6 +74,16 @@ def driver_of(folder: Path, mailbox: Mailbox, *backends: ThreadBackend, **change
     driver = Driver(loaded, mailbox, places, on_line=SAID.append)
     assert driver.open()
     return driver
+
+
+def held(may_end: threading.Event) -> Callable[[Worker, TicketRecord, int], str]:
+    """Work that ends only when it may, so that a second driver finds it unfinished."""
+
+    def work(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
+        may_end.wait(PATIENCE_S)
+        return good_work(worker, ticket, attempt)
+
+    return work
 
 
 SAID: list[str] = []
@@ -201,11 +214,14 @@ def test_the_next_command_adopts_the_lease_of_its_own_place(
     folder: Path, mailbox: Mailbox
 ) -> None:
     """Two places of one kind: the settings in the lease's record tell whose it is."""
-    first = driver_of(folder, mailbox, Cloud(price=2.0), Cloud(price=1.0))
+    may_end = threading.Event()
+    machines = [Cloud(price=2.0, work=held(may_end)), Cloud(price=1.0, work=held(may_end))]
+    first = driver_of(folder, mailbox, *machines)
     first.provision()
     first.close("killed")
     left, right = Cloud(price=2.0), Cloud(price=1.0)
     again = driver_of(folder, mailbox, left, right)
+    may_end.set()
     assert drive(again, report=False).kind is Kind.SUCCEEDED
     assert [e.intent.order.settings for e in again.ledger.entries()] == [{"n": 1}]
     assert left.provisions == [] and left.teardowns == 0
@@ -215,7 +231,8 @@ def test_the_next_command_adopts_the_lease_of_its_own_place(
 def test_a_lease_of_a_place_that_is_used_no_more_is_ended_by_its_own_backend(
     folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = driver_of(folder, mailbox, Den(), Cloud())
+    may_end = threading.Event()
+    first = driver_of(folder, mailbox, Den(work=held(may_end)), Cloud(work=held(may_end)))
     first.provision()
     first.close("killed")
     opened: list[tuple[str, Any]] = []
@@ -226,6 +243,7 @@ def test_a_lease_of_a_place_that_is_used_no_more_is_ended_by_its_own_backend(
 
     monkeypatch.setattr("drillyard.leases.places.open_backend", open_backend)
     again = driver_of(folder, mailbox, Cloud())
+    may_end.set()
     assert drive(again, report=False).kind is Kind.SUCCEEDED
     assert ("den", {"n": 0}) in opened
     assert ThreadBackend.alive == {}

@@ -210,7 +210,8 @@ def test_the_agent_is_given_the_normalisation_it_was_trained_with(
     trained: Any, tmp_path: Path
 ) -> None:
     mailbox, spec = trained
-    outcome = evaluate_phase(context(mailbox, spec, 3, Phase.EVALUATE, tmp_path))
+    own = context(mailbox, spec, 3, Phase.EVALUATE, tmp_path)
+    outcome = evaluate_phase(own)
     episodes = json.loads(mailbox.read_file(outcome.files, "evaluation/episodes.json"))
     returns = [e["return"] for e in episodes if e["policy"] == "agent"]
     # By hand, one copy, no VecNormalize: observation -> (o - mean) / sd -> policy.
@@ -220,7 +221,7 @@ def test_the_agent_is_given_the_normalisation_it_was_trained_with(
     stats = policy.normalisation
     assert stats is not None
     env = make_env(spec.simulator, training=False)
-    for planned, expected in zip(plan(spec), returns, strict=True):
+    for planned, expected in zip(plan(spec, streams=own.run.streams), returns, strict=True):
         observation, _ = env.reset(seed=planned.seed, options=planned.options)
         total, done = 0.0, False
         while not done:

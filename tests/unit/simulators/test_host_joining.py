@@ -1,10 +1,12 @@
 """Who may host copies: certificates, tokens, versions, offers. Over real TLS."""
 
 import json
+import signal
 import threading
 
 import pytest
 
+from drillyard.cli.main import main
 from drillyard.errors import ConfigError, HostLost, InfrastructureError, NoCapacity, UserError
 from drillyard.simulators.hosts import host, listener
 from drillyard.simulators.hosts.certificates import Identity, Invitation, write_secret
@@ -121,3 +123,19 @@ def test_shares_are_even_within_the_limits(copies, most, found):
 def test_too_few_copies_offered():
     with pytest.raises(NoCapacity, match="the hosts offer 3 copies, and the training has 4"):
         shares(4, [2, 1])
+
+
+def test_ctrl_c_stops_a_host_in_which_a_library_swallows_it(learner, tmp_path, monkeypatch):
+    stopped = []
+
+    def serve(self, once):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            stopped.append(self._stopped.is_set())
+
+    monkeypatch.setattr(Host, "serve", serve)
+    write_secret(tmp_path / "invitation.json", learner.invitation().to_json())
+    before = signal.getsignal(signal.SIGINT)
+    assert main(["simulator-host", str(tmp_path / "invitation.json")]) == 0
+    assert stopped == [True] and signal.getsignal(signal.SIGINT) is before

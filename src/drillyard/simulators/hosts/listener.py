@@ -181,8 +181,9 @@ class HostListener:
                 wire.send("welcome", None, HANDSHAKE_S)
                 self._take(host)
                 return
-            wire.send("refused", dict(zip(("message", "hint"), problem, strict=True)), HANDSHAKE_S)
+            # Noted first: who is refused may look before this thread goes on.
             self._note(f"{_name(said)}: {problem[0]}")
+            wire.send("refused", dict(zip(("message", "hint"), problem, strict=True)), HANDSHAKE_S)
         except (OSError, frames.FrameError, ValueError, TypeError, KeyError) as error:
             self._note(f"a connection was no host of this version: {error}")
         wire.close()

@@ -9,11 +9,14 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from drillyard.cli.helping import SECTIONS
 from drillyard.spec.schema import document
+from tests.helpers.axe import needs_axe, serious
 from tests.helpers.patience import PATIENCE_S
 
 pytestmark = pytest.mark.heavy
@@ -85,6 +88,21 @@ def test_a_page_fetches_nothing_from_other_hosts(site: Path) -> None:
         sources = Sources()
         sources.feed(page.read_text())
         assert [s for s in sources.found if re.match(r"(https?:)?//", s)] == [], page.name
+
+
+@pytest.mark.browser
+@needs_axe()
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_serious_for_those_who_see_or_use_it_in_other_ways(
+    site: Path, chromium: str, scheme: Literal["light", "dark"]
+) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(color_scheme=scheme)
+        for name in ("index", "tutorial", "how-to/hardware", "reference/experiment-file"):
+            page.goto((site / f"{name}.html").as_uri())
+            assert serious(page) == [], name
+        browser.close()
 
 
 def test_a_broken_link_fails_the_build(site: Path, tmp_path: Path) -> None:

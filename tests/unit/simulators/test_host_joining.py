@@ -125,6 +125,7 @@ def test_too_few_copies_offered():
         shares(4, [2, 1])
 
 
+@pytest.mark.heavy
 def test_ctrl_c_stops_a_host_in_which_a_library_swallows_it(learner, tmp_path, monkeypatch):
     stopped = []
 

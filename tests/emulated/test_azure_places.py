@@ -15,7 +15,7 @@ pytest.importorskip("azure.ai.ml")
 from drillyard.backend import Liveness
 from drillyard.errors import ConfigError, NoCapacity
 from drillyard.leases.ledger import Ledger
-from drillyard.mailbox.records import AttemptStart
+from drillyard.mailbox.records import AttemptStart, Phase
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.choices import alternatives
 from drillyard_emulators.http.handle import AzureEmulator
@@ -170,7 +170,7 @@ def test_a_preempted_run_continues_on_another_size_from_its_checkpoint(lab: Azur
     assert driver.wait(PATIENCE_S) == 0, lab.said + lab.serials()
     reasons = [e.gone.reason for e in Ledger(mailbox).entries() if e.gone is not None]
     assert reasons == ["no capacity", "torn down"]
-    accepted = mailbox.accepted("t0001-s1", "train")  # type: ignore[arg-type]
+    accepted = mailbox.accepted("t0001-s1", Phase.TRAIN)
     assert accepted is not None and accepted.attempt > 1
     start = mailbox.read(
         f"runs/t0001-s1/attempts/train-{accepted.attempt}/start.json", AttemptStart

@@ -1,22 +1,26 @@
 """Whether ``engine: jax`` reaches what ``engine: sb3`` reaches: ten seeds each, five worlds.
 
     python -m tests.benchmarks.equal_returns [--seeds N] [--share S] [--workers N] [--folder F]
-                                             [WORLD ...]
+                                             [--minutes M] [WORLD ...]
 
 Both engines train PPO with the same arguments and budget; the final policies are evaluated on the
 same episodes. The 95 % interval of the difference of the means over seeds (Welch's) is shown as a
 share of the range between ``random`` and the better engine; it is to lie within 5 %. ``--share``
 cuts all budgets: with less than 1 the table says nothing but that the script works. With
-``--folder`` the same command continues what was interrupted there. Names of worlds are those of
-``WORLDS``; default: all. Needs the extra ``jax``.
+``--folder`` the same command continues what was interrupted there, and ``--minutes`` interrupts
+it by itself: a long measurement is then several short ones. At most the seed that was in training
+is trained again. The table has what is there, and says what is not. Names of worlds are those of
+``WORLDS``; default: all. Needs the extra ``jax``. All worlds together take 40 minutes of one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
 import os
+import signal
 import statistics
 import tempfile
 from pathlib import Path
@@ -35,7 +39,7 @@ WITHIN = 0.05
 WORLDS: dict[str, dict[str, Any]] = {
     "cartpole": {
         "simulator": {"id": "CartPole-v1"},
-        "train": {"steps": 100_000, "n_envs": 8},
+        "train": {"steps": 80_000, "n_envs": 8},
         "args": {
             "n_steps": 32,
             "batch_size": 256,
@@ -47,12 +51,12 @@ WORLDS: dict[str, dict[str, Any]] = {
     },
     "acrobot": {
         "simulator": {"id": "Acrobot-v1", "wrappers": ["normalize"]},
-        "train": {"steps": 300_000, "n_envs": 16},
+        "train": {"steps": 100_000, "n_envs": 16},
         "args": {"n_steps": 256, "batch_size": 64, "n_epochs": 4, "gae_lambda": 0.94},
     },
     "pendulum": {
         "simulator": {"id": "Pendulum-v1"},
-        "train": {"steps": 300_000, "n_envs": 4},
+        "train": {"steps": 100_000, "n_envs": 4},
         "args": {"n_steps": 1024, "batch_size": 64, "gamma": 0.9, "learning_rate": 1e-3},
     },
     "cstr": {
@@ -61,7 +65,7 @@ WORLDS: dict[str, dict[str, Any]] = {
             "wrappers": ["normalize"],
             "lesson": {"Cref_signal": {"values": [1, 2, 3, 4, 5]}},
         },
-        "train": {"steps": 200_000, "n_envs": 8},
+        "train": {"steps": 100_000, "n_envs": 8, "copies": "vectorised"},
         "args": {
             "n_steps": 128,
             "batch_size": 256,
@@ -80,7 +84,7 @@ WORLDS: dict[str, dict[str, Any]] = {
                 "temperature": {"normal": {"mean": 21, "std": 2}, "min": 15, "max": 27},
             },
         },
-        "train": {"steps": 400_000, "n_envs": 16},
+        "train": {"steps": 200_000, "n_envs": 16, "copies": "vectorised"},
         "args": {
             "n_steps": 336,
             "batch_size": 448,
@@ -94,7 +98,10 @@ WORLDS: dict[str, dict[str, Any]] = {
 
 
 def trained(name: str, engine: str, seeds: int, share: float, workers: int, folder: Path) -> Any:
-    """Mean return of each seed, and that of ``random``."""
+    """Mean return of each seed, and that of ``random``; what was measured before is read."""
+    kept = folder / f"{name}-{engine}-{seeds}x{share:g}.json"
+    if kept.exists():
+        return json.loads(kept.read_text())
     world = WORLDS[name]
     args = world["args"]
     rollout = args["n_steps"] * world["train"]["n_envs"]
@@ -104,7 +111,7 @@ def trained(name: str, engine: str, seeds: int, share: float, workers: int, fold
             "name": f"{name}-{engine}",
             "simulator": world["simulator"],
             "learner": {"algorithm": "ppo", "engine": engine, "preset": None, "args": args},
-            "train": {**world["train"], "steps": steps, "copies": "one-by-one"},
+            "train": {"copies": "one-by-one", **world["train"], "steps": steps},
             "evaluate": {"episodes": EPISODES, "lesson": world.get("lesson")},
             "seeds": [*range(1, seeds + 1)],
             "baselines": ["random"],
@@ -115,7 +122,11 @@ def trained(name: str, engine: str, seeds: int, share: float, workers: int, fold
     done = drillyard.run(spec, folder=folder, store=folder / "store", report=False, flow=False)
     found = done.to_dict()
     rows = {each["policy"]: each["mean_return"] for each in found["policies"]}
-    return [run["mean_return"] for run in found["runs"]], rows["random"]
+    measured = [run["mean_return"] for run in found["runs"]], rows["random"]
+    written = kept.with_suffix(".part")
+    written.write_text(json.dumps(measured))
+    written.replace(kept)
+    return measured
 
 
 def difference(one: list[float], other: list[float]) -> tuple[float, float]:
@@ -157,16 +168,26 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--minutes", type=float, help="end after that many, to be continued")
     given = parser.parse_args()
     if unknown := set(given.worlds) - WORLDS.keys():
         parser.error(f"no such world: {', '.join(unknown)}; there are {', '.join(WORLDS)}")
-    rows = []
+    names, rows = given.worlds or [*WORLDS], []
+    if given.minutes:
+        # Ctrl-C is what ends a run in order: its worker is stopped, and what is done is kept.
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 60 * given.minutes)
     with contextlib.ExitStack() as stack:
         scratch = given.folder or stack.enter_context(tempfile.TemporaryDirectory())
-        for name in given.worlds or WORLDS:
-            said = row(name, given.seeds, given.share, given.workers, Path(scratch))
-            rows.append((name, said))
-            print(name, said, flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            for name in names:
+                said = row(name, given.seeds, given.share, given.workers, Path(scratch))
+                rows.append((name, said))
+                print(name, said, flush=True)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    rows += [(name, "not measured to the end; the same command continues") for name in names][
+        len(rows) :
+    ]
     common.table(f"PPO, {given.seeds} seeds an engine, {EPISODES} episodes each", rows)
 
 

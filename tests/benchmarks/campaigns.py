@@ -4,6 +4,9 @@
     python -m tests.benchmarks.campaigns --scale 0.01    # 10 leases in place of 1,000
     python -m tests.benchmarks.campaigns --only "leases, Google Cloud" --logs FOLDER
 
+With the same folder of logs the next call adds to what was done before, with other seeds, and the
+table is the sum: a full size can be done in parts of any length.
+
 Each piece is a script of its own, which judges itself by what exists at the provider's side, and
 ends with another code than 0 if a result was lost or changed, or if anything is left.
 """
@@ -11,6 +14,7 @@ ends with another code than 0 if a result was lost or changed, or if anything is
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import re
@@ -18,12 +22,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import common
 
+ROWS = "rows.jsonl"
+"""In the folder of logs: what was done so far."""
+APART = 100
+"""Between the seeds of two parts."""
 STUDY = "tests/contract/test_study.py"
 
 
@@ -33,7 +42,7 @@ class Piece:
 
     Attributes:
         name: In the table.
-        words: After ``python -m``; ``{size}`` stands for the size.
+        words: After ``python -m``; ``{size}`` stands for the size, ``{seed}`` for the seed.
         size: The full one; 0: it has one size.
         needs: A file that must exist, or nothing.
     """
@@ -43,56 +52,72 @@ class Piece:
     size: int = 0
     needs: str = ""
 
-    def command(self, scale: float) -> list[str]:
+    def sized(self, scale: float) -> int:
+        """Its size at a scale."""
+        return max(1, math.ceil(self.size * scale))
+
+    def command(self, size: int, seed: int) -> list[str]:
         """What runs it."""
-        size = max(1, math.ceil(self.size * scale))
-        return [sys.executable, "-m", *(word.format(size=size) for word in self.words)]
+        words = (word.format(size=size, seed=seed) for word in self.words)
+        return [sys.executable, "-m", *words]
 
 
 PIECES = (
-    Piece("leases, Google Cloud", ("tests.benchmarks.gcp_leases", "{size}"), 1000),
-    Piece("leases, Azure ML", ("tests.benchmarks.azure_leases", "{size}"), 1000, ".venv/azurite"),
-    Piece("trainings, Google Cloud", ("tests.benchmarks.gcp_trainings", "{size}"), 50),
-    Piece("leases, SSH", ("tests.benchmarks.host_leases", "ssh", "{size}"), 200),
-    Piece("leases, Dask", ("tests.benchmarks.host_leases", "dask", "{size}"), 200),
-    Piece("kill -9 of local workers", ("tests.benchmarks.kills", "{size}"), 200),
+    Piece("leases, Google Cloud", ("tests.benchmarks.gcp_leases", "{size}", "{seed}"), 1000),
+    Piece(
+        "leases, Azure ML",
+        ("tests.benchmarks.azure_leases", "{size}", "{seed}"),
+        1000,
+        ".venv/azurite",
+    ),
+    Piece("trainings, Google Cloud", ("tests.benchmarks.gcp_trainings", "{size}", "{seed}"), 50),
+    Piece("leases, SSH", ("tests.benchmarks.host_leases", "ssh", "{size}", "{seed}"), 200),
+    Piece("leases, Dask", ("tests.benchmarks.host_leases", "dask", "{size}", "{seed}"), 200),
+    Piece("kill -9 of local workers", ("tests.benchmarks.kills", "{size}", "{seed}"), 200),
     Piece(
         "kill -9 of a study's driver",
         ("pytest", "-q", "-m", "slow", f"{STUDY}::test_fifty_kills_in_a_study_of_forty_trials"),
     ),
 )
-_LINE = re.compile(r"^  (?P<what>[a-zA-Z].*?)\s{2,}(?P<found>\S.*)$", re.M)
-_BAD = ("lost", "left", "differ", "broke or hung")
+_LINE = re.compile(r"^  (?P<what>[a-zA-Z].*?)\s{2,}(?P<found>\d+)\b", re.M)
+_BAD = ("results lost", "left", "differ", "broke or hung")
 
 
 @dataclass(frozen=True)
 class Ran:
-    """How a campaign ended.
+    """How a part of a campaign ended.
 
     Attributes:
+        name: Of the campaign.
+        size: Of this part.
+        seed: Of its chance.
         code: 0: nothing lost, changed or left.
-        found: The lines of its table that say so.
+        found: The lines of its table that say so: what, and how many.
         seconds: How long it took.
     """
 
+    name: str
+    size: int
+    seed: int
     code: int
-    found: str
+    found: dict[str, int]
     seconds: float
 
 
-def run(piece: Piece, scale: float, logs: Path) -> Ran:
-    """Run a campaign; its output goes to a file of its name.
+def run(piece: Piece, size: int, seed: int, logs: Path) -> Ran:
+    """Run a part of a campaign; its output goes to a file of its name and seed.
 
     Args:
         piece: Which.
-        scale: Share of its full size.
+        size: How much of it.
+        seed: Of its chance.
         logs: Folder for the output.
     """
-    log = logs / f"{re.sub('[^a-z0-9]+', '-', piece.name.lower())}.txt"
+    log = logs / f"{re.sub('[^a-z0-9]+', '-', piece.name.lower())}-{seed}.txt"
     began = time.monotonic()
     with log.open("w") as out:
         done = subprocess.run(
-            piece.command(scale),
+            piece.command(size, seed),
             cwd=common.ROOT,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -100,23 +125,40 @@ def run(piece: Piece, scale: float, logs: Path) -> Ran:
             check=False,
         )
     said = log.read_text(errors="replace")
-    lines = [f"{m['what']}: {m['found']}" for m in _LINE.finditer(said)]
-    found = [line for line in lines if any(word in line for word in _BAD)]
-    last = said.strip().splitlines()[-1:] or ["no output"]
-    text = "; ".join(found or last)
-    return Ran(done.returncode, text, time.monotonic() - began)
+    found = {
+        m["what"]: int(m["found"])
+        for m in _LINE.finditer(said)
+        if any(word in m["what"] for word in _BAD)
+    }
+    return Ran(piece.name, size, seed, done.returncode, found, time.monotonic() - began)
 
 
-def table(rows: Sequence[tuple[Piece, Ran | None]], scale: float) -> int:
-    """Print all; the exit code."""
-    print(f"\ncampaigns at {scale:g} of their size")
-    for piece, ran in rows:
-        if ran is None:
-            print(f"  {piece.name:28} not run: {piece.needs} is missing")
-        else:
-            word = "good" if ran.code == 0 else f"BAD, code {ran.code}"
-            print(f"  {piece.name:28} {word:12} {ran.seconds:7.0f} s  {ran.found}")
-    return int(any(ran is None or ran.code for _, ran in rows))
+def before(logs: Path) -> list[Ran]:
+    """The parts that earlier calls have done."""
+    kept = logs / ROWS
+    lines = kept.read_text().splitlines() if kept.exists() else []
+    return [Ran(**json.loads(line)) for line in lines]
+
+
+def table(rows: Sequence[Ran], missing: Sequence[Piece]) -> int:
+    """Print the sums; the exit code."""
+    print("\ncampaigns")
+    for piece in PIECES:
+        own = [row for row in rows if row.name == piece.name]
+        if not own:
+            continue
+        found: Counter[str] = Counter()
+        for row in own:
+            found.update(row.found)
+        size = f"{sum(row.size for row in own)} of {piece.size}" if piece.size else ""
+        bad = [row.seed for row in own if row.code]
+        word = f"BAD, seeds {bad}" if bad else "good"
+        text = ", ".join(f"{what}: {number}" for what, number in found.items())
+        seconds = sum(row.seconds for row in own)
+        print(f"  {piece.name:28} {size:14} {word:8} {seconds:7.0f} s  {text}")
+    for piece in missing:
+        print(f"  {piece.name:28} not run: {piece.needs} is missing")
+    return int(bool(missing) or any(row.code for row in rows))
 
 
 def main() -> int:
@@ -132,15 +174,20 @@ def main() -> int:
     logs = asked.logs or Path(tempfile.mkdtemp(prefix="drillyard-campaigns-"))
     logs.mkdir(parents=True, exist_ok=True)
     print(f"output: {logs}", flush=True)
-    rows: list[tuple[Piece, Ran | None]] = []
+    rows, missing = before(logs), []
     for piece in PIECES:
         if asked.only and piece.name not in asked.only:
             continue
-        there = not piece.needs or (common.ROOT / piece.needs).exists()
-        ran = run(piece, asked.scale, logs) if there else None
-        rows.append((piece, ran))
-        print(f"{piece.name}: {ran.found if ran else 'not run'}", flush=True)
-    return table(rows, asked.scale)
+        if piece.needs and not (common.ROOT / piece.needs).exists():
+            missing.append(piece)
+            continue
+        # A campaign takes as many seeds as it has parts of its own.
+        seed = 1 + APART * sum(row.name == piece.name for row in rows)
+        rows.append(run(piece, piece.sized(asked.scale), seed, logs))
+        with (logs / ROWS).open("a") as kept:
+            kept.write(json.dumps(vars(rows[-1])) + "\n")
+        print(f"{piece.name}: {rows[-1].found}", flush=True)
+    return table(rows, missing)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ backends:
   {kind}: {{runtime: {runtime}{more}}}
 tracking: {{mlflow: null, tensorboard: false}}
 """
+STORE = "store"
 MOST_LIVES = 8
 LONGEST_S = 300.0
 """Seconds after which a command that nobody kills is taken for hung."""
@@ -106,13 +107,16 @@ def drive(
     found: Found,
 ) -> bool:
     """Give the command until it ends well; False if it never did."""
-    command = [str(common.BIN / "drillyard"), "run", f"{name}.yaml", "--offline-ok"]
+    # A folder of its own: all files beside a script travel with it, and count as its code.
+    own = folder / "experiments" / name
+    store = ["--store", str(folder / STORE)]
+    command = [str(common.BIN / "drillyard"), "run", f"{name}.yaml", "--offline-ok", *store]
     kills, early = dice.choice([0, 1, 1, 2]), dice.random() < 0.2
     for _ in range(MOST_LIVES):
         found.lives += 1
         with (folder / f"{name}.txt").open("ab") as out:
-            process = subprocess.Popen(command, cwd=folder, env=env, stdout=out, stderr=out)
-        began, due, cut = time.monotonic(), dice.uniform(1.0, 12.0), False
+            process = subprocess.Popen(command, cwd=own, env=env, stdout=out, stderr=out)
+        began, due = time.monotonic(), dice.uniform(1.0, 12.0)
         while process.poll() is None:
             time.sleep(0.1)
             if time.monotonic() - began > LONGEST_S:
@@ -128,13 +132,9 @@ def drive(
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
                     found.killed[kind] += 1
-                    cut = cut or kind == "connection"
         if process.returncode == 0:
             return True
-        # A host that cannot be reached before anything is rented is said to be a wrong setting.
-        if process.returncode not in (-signal.SIGKILL, ExitCode.INFRASTRUCTURE) and not (
-            process.returncode == ExitCode.USER_INPUT and cut
-        ):
+        if process.returncode not in (-signal.SIGKILL, ExitCode.INFRASTRUCTURE):
             found.failed.append(f"{name}: exit {process.returncode}")
             return False
     found.failed.append(f"{name}: undecided after {MOST_LIVES} commands")
@@ -143,7 +143,7 @@ def drive(
 
 def judge(folder: Path, name: str, runtime: Path, found: Found) -> None:
     """Look for lost results, and for what is left."""
-    store = folder / "drillyard-runs"
+    store = folder / STORE
     mailbox = Mailbox(open_store(str(store)), name)
     for seed in SEEDS:
         run = f"t0001-s{seed}"
@@ -163,7 +163,7 @@ def judge(folder: Path, name: str, runtime: Path, found: Found) -> None:
     for process in marked(DRILLYARD_LOCAL_RUNTIME=str(runtime)):
         send(process, signal.SIGKILL)
     found.left += [
-        f"{name}: lease {entry.lease_id} is open"
+        f"{name}: lease {entry.lease.lease_id} is open"
         for entry in Ledger(mailbox).entries()
         if entry.gone is None
     ]
@@ -182,7 +182,9 @@ def main() -> int:
             for number in range(leases):
                 one, runtime = f"lease-{number}", folder / f"runtime-{number}"
                 text = EXPERIMENT.format(name=one, kind=kind, runtime=runtime, more=more)
-                (folder / f"{one}.yaml").write_text(text)
+                own = folder / "experiments" / one
+                own.mkdir(parents=True)
+                (own / f"{one}.yaml").write_text(text)
                 if not drive(folder, one, env, runtime, server, dice, found):
                     print((folder / f"{one}.txt").read_text(errors="replace")[-3000:])
                 judge(folder, one, runtime, found)

@@ -1,6 +1,6 @@
 """Random `kill -9` of workers over short runs: nothing lost, nothing different, nothing left.
 
-    python -m tests.benchmarks.kills [kills] [rounds]
+    python -m tests.benchmarks.kills [kills] [seed] [rounds]
 
 Each round trains the same runs twice: once left alone, once while a killer hits processes of the
 lease at random moments: the process that trains, the server that forks it, or the whole agent.
@@ -109,8 +109,9 @@ def kill_some(
 
 def main() -> None:
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 10
-    dice = random.Random(7)
+    dice = random.Random(int(sys.argv[2]) if len(sys.argv) > 2 else 7)
+    # A round takes about twenty: more rounds would only train.
+    rounds = int(sys.argv[3]) if len(sys.argv) > 3 else -(-kills // 20)
     hit: Counter[str] = Counter()
     lost, different, runs, left, again = 0, 0, 0, 0, 0
     with tempfile.TemporaryDirectory() as name:

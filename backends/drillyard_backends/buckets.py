@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import os
 import secrets
 import threading
@@ -38,12 +39,16 @@ def as_metadata(data: bytes) -> dict[str, str] | None:
     return {_COPY: base64.b64encode(data).decode()}
 
 
-def from_metadata(metadata: Mapping[str, str] | None, size: int) -> bytes | None:
-    """Returns the copy of an object; None without one, or if it is not as large as the object.
+def from_metadata(metadata: Mapping[str, str] | None, md5: bytes | None) -> bytes | None:
+    """Returns the copy of an object; None without one, or if it is not what the object contains.
+
+    Metadata can outlive the content: other programs copy an object's metadata to another content,
+    or write them alone.
 
     Args:
         metadata: As a listing returns it.
-        size: Size of the object in bytes.
+        md5: MD5 of the object's content, as the same listing returns it. None (some ways of
+            writing leave it out): the reader has to get the object.
     """
     text = (metadata or {}).get(_COPY)
     if not text:
@@ -52,7 +57,7 @@ def from_metadata(metadata: Mapping[str, str] | None, size: int) -> bytes | None
         data = base64.b64decode(text, validate=True)
     except ValueError:
         return None
-    return data if len(data) == size else None
+    return data if hashlib.md5(data, usedforsecurity=False).digest() == md5 else None
 
 
 class KeyTaken(Exception):

@@ -96,8 +96,13 @@ def _of_library(error: Exception, what: str) -> DrillyardError | Missing | Exist
     return None
 
 
-def _absent(what: str, error: Exception) -> UserError | Missing:
+def _absent(what: str, error: Exception) -> DrillyardError | Missing:
     code = _code(error)
+    if not code:  # each refusal of Azure has one: a proxy's "not found" proves nothing
+        return ControlPlaneError(
+            f"{what}: not Azure's answer: {_text(error)}",
+            hint="is there a proxy between this machine and Azure?",
+        )
     if code in ("SubscriptionNotFound", "InvalidSubscriptionId"):
         return UserError(f"{what}: {_text(error)}", hint="az account list shows what you may use")
     if code == "ResourceGroupNotFound":

@@ -100,8 +100,8 @@ class BlobStore(BucketStore["ContainerClient"]):
         for blob in self._pages(
             lambda: self._bucket.list_blobs(name_starts_with=whole, include=["metadata"])
         ):
-            info = self._info(blob)
-            yield info, from_metadata(blob.metadata, info.size)
+            md5 = blob.content_settings.content_md5
+            yield self._info(blob), from_metadata(blob.metadata, bytes(md5) if md5 else None)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yields every key that starts with a prefix, sorted."""

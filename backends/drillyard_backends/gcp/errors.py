@@ -17,6 +17,7 @@ from drillyard.errors import (
 
 if TYPE_CHECKING:
     from google.api_core.exceptions import GoogleAPICallError
+    from requests import Response
 
 NO_ROOM = frozenset(
     {
@@ -100,7 +101,7 @@ def translate(error: Exception, what: str, project: str) -> Exception:
     if isinstance(error, DrillyardError):
         return error
     text = _text(error)
-    if isinstance(error, api.NotFound):
+    if isinstance(error, api.NotFound) and (error.response is None or is_refusal(error.response)):
         return Missing(text)
     if isinstance(error, api.Conflict):
         return Exists(text)
@@ -133,6 +134,18 @@ def translate(error: Exception, what: str, project: str) -> Exception:
         f"{what}: {text}",
         hint="it was tried again; https://status.cloud.google.com shows outages",
     )
+
+
+def is_refusal(answer: Response) -> bool:
+    """Returns whether an answer is a refusal of Google's APIs, and not a page of a proxy.
+
+    Their refusals are documents with an ``error``. "Not found" from another server proves nothing.
+    """
+    try:
+        document = answer.json()
+    except ValueError:
+        return False
+    return isinstance(document, dict) and isinstance(document.get("error"), dict)
 
 
 def translated(error: Exception, what: str) -> DrillyardError | None:

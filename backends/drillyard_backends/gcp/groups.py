@@ -21,7 +21,13 @@ from drillyard_backends.gcp.template import Template
 from drillyard_backends.gcp.zones import Place
 
 if TYPE_CHECKING:
-    from google.cloud.compute_v1 import Instance, InstanceTemplate, ManagedInstance, Operation
+    from google.cloud.compute_v1 import (
+        Instance,
+        InstanceGroupManager,
+        InstanceTemplate,
+        ManagedInstance,
+        Operation,
+    )
 
 _ADDRESS = "https://www.googleapis.com/compute/v1/"
 BATCH = 500
@@ -200,16 +206,42 @@ class Groups:
 
         Raises:
             Missing: There is no such group.
+            ControlPlaneError: The listing lacks machines that the group counts.
         """
         compute = self._compute
-        listed = compute.pages(
+        listed: list[ManagedInstance] = compute.pages(
             f"list the machines of {name} in {place.name}",
             compute.managers(place).list_managed_instances,
             instance_group_manager=name,
             max_results=BATCH,
             **compute.where(place),
         )
+        if len(listed) % BATCH == 0:  # nothing, or full pages and then an empty one
+            self._must_have(len(listed), place, name)
         return [m for item in listed if (m := self._managed(item)) is not None]
+
+    def _must_have(self, listed: int, place: Place, name: str) -> None:
+        """Asks the group itself whether it has no more machines than were listed.
+
+        This listing has no ``kind``, unlike all others: an empty JSON document of a proxy looks
+        like a listing without machines, and they would count as gone.
+        """
+        compute = self._compute
+        group = compute.call(
+            f"read group {name} in {place.name}",
+            compute.managers(place).get,
+            instance_group_manager=name,
+            **compute.where(place),
+        )
+        if group.name != name:
+            raise ControlPlaneError(f"group {name} in {place.name}: the answer is not a group")
+        number = _counted(group)
+        if number > listed:
+            raise ControlPlaneError(
+                f"group {name} in {place.name}: Google lists {listed} machines, "
+                f"and counts {number}",
+                hint="nothing was decided; run the same command again",
+            )
 
     def _managed(self, item: ManagedInstance) -> Managed | None:
         address = item.instance.partition("/compute/v1/")[2] or item.instance
@@ -364,6 +396,14 @@ class Groups:
         )
         for _, content in scopes:
             yield from content.instances
+
+
+def _counted(group: InstanceGroupManager) -> int:
+    """Returns the number of machines that a group has, in whatever state.
+
+    ``targetSize`` is not used: it may still count a machine that was taken away.
+    """
+    return sum(type(group.current_actions).to_dict(group.current_actions).values())
 
 
 def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -17,6 +17,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ControlPlaneError
+from drillyard_backends.gcp.errors import is_refusal
 from drillyard_backends.gcp.managed import Stage, stage
 
 if TYPE_CHECKING:
@@ -91,7 +92,13 @@ class InstanceGroupSelf:
         self.path = path
 
     def members(self) -> list[Member] | None:
-        """Returns its machines; None if the group no longer exists."""
+        """Returns its machines; None if the group no longer exists.
+
+        Raises:
+            ControlPlaneError: There is no answer, or a page of it is empty. Nothing marks such a
+                page as a listing: any JSON document without machines looks like it. And this
+                machine runs, so that its group has at least one.
+        """
         members: list[Member] = []
         page = ""
         while True:
@@ -99,7 +106,12 @@ class InstanceGroupSelf:
             answer = self._call("POST", "/listManagedInstances", params=query)
             if answer is None:
                 return None
-            for item in answer.get("managedInstances", []):
+            listed = answer.get("managedInstances", [])
+            if not listed:
+                raise ControlPlaneError(
+                    f"{self.name}: Google lists no machines, and this one runs"
+                )
+            for item in listed:
                 name = item.get("name") or item.get("instance", "").rsplit("/", 1)[-1]
                 status = stage(item.get("currentAction", ""), item.get("instanceStatus", ""))
                 members.append(Member(name, str(item.get("id", "")), status))
@@ -110,7 +122,9 @@ class InstanceGroupSelf:
     def incarnation(self) -> str | None:
         """Returns Google's number of the group; a new group of the same name has another one."""
         answer = self._call("GET", "")
-        return None if answer is None else str(answer.get("id", ""))
+        if answer is not None and not answer.get("id"):
+            raise ControlPlaneError(f"{self.name}: the answer is not a group")
+        return None if answer is None else str(answer["id"])
 
     def delete_machine(self, name: str) -> bool:
         """Requests the end of a machine; returns False if the group or the machine is gone.
@@ -202,12 +216,14 @@ class InstanceGroupSelf:
     ) -> Answer | None:
         url = path if path.startswith("https://") else self._root + path
         answer = self.session.request(method, url, timeout=60, params=params, json=json)
-        if answer.status_code == 404:
+        text = answer.text[:500]
+        if answer.status_code == 404 and is_refusal(answer):
             return None
         if answer.status_code < 400:
-            document: Answer = answer.json()
+            document: Answer | None = answer.json()
+            if not isinstance(document, dict):
+                raise _Again(f"not Google's answer: {text}")
             return document
-        text = answer.text[:500]
         rate = answer.status_code == 403 and any(reason in text for reason in _RATE_REASONS)
         if answer.status_code == 429 or answer.status_code >= 500 or rate:
             raise _Again(f"{answer.status_code}: {text}")

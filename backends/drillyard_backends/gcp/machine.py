@@ -1,6 +1,7 @@
 """``python -m drillyard_backends.gcp.machine``: the program of one rented machine.
 
-Reads its metadata and the bucket, nothing else; no port is open. It is the same worker as on your
+Reads its metadata and the bucket, nothing else; no port is open, except that a training with hosts
+of copies listens for them. It is the same worker as on your
 own machine, and around it what a rented machine owes: to flush first when it is taken away, and
 to end itself when no work is left, no driver runs, or its time is over.
 """

@@ -72,7 +72,7 @@ class SelfDelete:
         self._machine = machine
         self._number = number
         self._clock = clock
-        self._spread_s = (order.workers - 1) / DELETES_A_SECOND
+        self._spread_s = (order.all_workers - 1) / DELETES_A_SECOND
 
     def record(self, reason: str) -> None:
         """Records that this machine has finished; afterwards it only deletes itself."""

@@ -5,9 +5,10 @@ Listings are always fresh: the bucket is consistent, and there is no cache of a 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,8 +94,9 @@ class GcsStore(BucketStore["Bucket"]):
 
     def contents(self, prefix: str) -> Iterator[tuple[ObjectInfo, bytes | None]]:
         """Yields like ``list``, with the bytes of each object that ``put_listed`` wrote."""
-        for info, metadata in self._listed(prefix, "items(name,size,updated,metadata)"):
-            yield info, from_metadata(metadata, info.size)
+        for info, blob in self._listed(prefix, "items(name,size,updated,metadata,md5Hash)"):
+            md5 = base64.b64decode(blob.md5_hash) if blob.md5_hash else None
+            yield info, from_metadata(blob.metadata, md5)
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         """Yields the names directly below a prefix, which ends with ``/`` or is empty."""
@@ -197,9 +199,7 @@ class GcsStore(BucketStore["Bucket"]):
         if blob.generation is None:
             raise unread(self.url, str(blob.name), "it has no generation")
 
-    def _listed(
-        self, prefix: str, fields: str
-    ) -> Iterator[tuple[ObjectInfo, Mapping[str, str] | None]]:
+    def _listed(self, prefix: str, fields: str) -> Iterator[tuple[ObjectInfo, Blob]]:
         cut, whole = len(self._prefix), self._prefix + prefix
         for page in self._pages(prefix, fields):
             with seam(self.url):
@@ -207,7 +207,7 @@ class GcsStore(BucketStore["Bucket"]):
                 if not all(blob.name.startswith(whole) for blob in blobs):
                     raise unread(self.url, whole, "objects of another folder")
                 found = [
-                    (ObjectInfo(b.name[cut:], int(b.size or 0), b.updated.timestamp()), b.metadata)
+                    (ObjectInfo(b.name[cut:], int(b.size or 0), b.updated.timestamp()), b)
                     for b in blobs
                 ]
             yield from found

@@ -7,6 +7,8 @@ listing without anything in it, an object with other content, or a bug in drilly
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
 
@@ -103,6 +105,33 @@ def test_a_listing_of_google_with_a_strange_object_decides_nothing(answers, gcs,
     answers(STRANGE[lie])
     with pytest.raises(StoreUnavailable):
         list(getattr(gcs, verb)("b/"))
+
+
+COPY = base64.b64encode(b"old").decode()
+STALE = [
+    ("another content of this length", hashlib.md5(b"new").digest(), None),
+    ("the same content", hashlib.md5(b"old").digest(), b"old"),
+    ("composed of parts: no sum", None, None),
+]
+
+
+@pytest.mark.parametrize(("content", "md5", "found"), STALE, ids=[each[0] for each in STALE])
+def test_a_copy_counts_only_if_it_is_what_the_object_contains(answers, gcs, content, md5, found):
+    """Metadata outlive the content, where another program writes one of the two."""
+    sums = {} if md5 is None else {"md5Hash": base64.b64encode(md5).decode()}
+    answers(listing({**GOOD, **sums, "metadata": {"drillyard_copy": COPY}}))
+    assert [copy for _, copy in gcs.contents("b/")] == [found]
+
+
+@pytest.mark.parametrize(("content", "md5", "found"), STALE, ids=[each[0] for each in STALE])
+def test_a_copy_of_a_blob_counts_only_if_it_is_what_the_blob_contains(
+    answers, blobs, content, md5, found
+):
+    sums = "" if md5 is None else f"<Content-MD5>{base64.b64encode(md5).decode()}</Content-MD5>"
+    inner = f"<Properties>{KIND}{TIME}{SIZE}{sums}</Properties>"
+    kept = f"<Metadata><drillyard_copy>{COPY}</drillyard_copy></Metadata>"
+    answers(blobs_of(inner + kept), **OURS)
+    assert [copy for _, copy in blobs.contents("b/")] == [found]
 
 
 def test_a_write_that_a_proxy_answers_is_not_done(answers, gcs, tmp_path):
@@ -270,6 +299,18 @@ def test_a_document_of_azure_ml_that_cannot_be_read_is_an_error(answers, workspa
             ask()
 
 
+def test_a_job_that_a_proxy_does_not_find_is_not_missing(answers, workspace):
+    from drillyard_backends.azure.errors import Missing
+
+    for lie in (HTML, b"", b"{}", b"404 page not found"):
+        answers(lie, 404)
+        with pytest.raises(ControlPlaneError):
+            workspace.job("j")
+    answers(b'{"error": {"code": "ResourceNotFound", "message": "no job"}}', 404)
+    with pytest.raises(Missing):
+        workspace.job("j")
+
+
 # -- Compute Engine -------------------------------------------------------------------------------
 
 
@@ -301,3 +342,73 @@ def test_a_listing_of_compute_engine_that_cannot_be_read_is_not_an_empty_one(
         with pytest.raises(DrillyardError) as raised:
             list(listing())
         assert raised.value.retryable and not isinstance(raised.value, ObjectMissing)
+
+
+NOT_FOUND = b'{"error": {"code": 404, "message": "not found"}}'
+LISTED = b'{"managedInstances": [{"name": "dy-0123456789-w0-0", "id": "1"}]}'
+GROUP = {"kind": "compute#instanceGroupManager", "name": "dy-0123456789"}
+EMPTY = json.dumps({**GROUP, "targetSize": 1, "currentActions": {"none": 0}}).encode()
+FULL = json.dumps({**GROUP, "targetSize": 1, "currentActions": {"none": 1}}).encode()
+PROXIES = {**AGGREGATED, "a group that is another one": b'{"name": "other"}', "counts one": FULL}
+
+
+@pytest.fixture
+def here():
+    from drillyard_backends.gcp.zones import Place
+
+    return Place.parse("zones/a")
+
+
+@pytest.mark.parametrize("lie", sorted(PROXIES))
+def test_a_group_without_listed_machines_is_empty_only_if_it_says_so(answers, compute, here, lie):
+    """This listing has no `kind`: any document without machines looks like one."""
+    answers(LISTED)
+    assert len(compute.machines(here, "dy-0123456789")) == 1
+    answers(EMPTY)
+    assert compute.machines(here, "dy-0123456789") == []
+    answers(PROXIES[lie])
+    with pytest.raises(ControlPlaneError):
+        compute.machines(here, "dy-0123456789")
+
+
+def test_a_group_that_a_proxy_does_not_find_is_not_missing(answers, compute, here):
+    from drillyard_backends.gcp.errors import Missing
+
+    for lie in (HTML, b"", b"{}", b"404 page not found"):
+        answers(lie, 404)
+        with pytest.raises(ControlPlaneError):
+            compute.machines(here, "dy-0123456789")
+    answers(NOT_FOUND, 404)
+    with pytest.raises(Missing):
+        compute.machines(here, "dy-0123456789")
+
+
+@pytest.fixture
+def own_group(monkeypatch):
+    pytest.importorskip("google.auth")
+    from google.auth.credentials import AnonymousCredentials
+
+    from drillyard_backends.gcp.instance_group_self import InstanceGroupSelf
+
+    monkeypatch.setattr("google.auth.default", lambda **_: (AnonymousCredentials(), "p"))
+    return InstanceGroupSelf("project", "zones/a/dy-0123456789", "a", patience_s=0.2)
+
+
+@pytest.mark.parametrize("lie", sorted(AGGREGATED))
+def test_a_machine_takes_nothing_for_an_empty_group(answers, own_group, lie):
+    """It runs, so that its group has a machine. It deleted the group as the last one."""
+    answers(LISTED)
+    assert [member.name for member in own_group.members()] == ["dy-0123456789-w0-0"]
+    answers(AGGREGATED[lie])
+    with pytest.raises(ControlPlaneError):
+        own_group.members()
+    with pytest.raises(ControlPlaneError):
+        own_group.incarnation()
+
+
+def test_a_machine_whose_group_a_proxy_does_not_find_learns_nothing(answers, own_group):
+    answers(HTML, 404)
+    with pytest.raises(ControlPlaneError):
+        own_group.members()
+    answers(NOT_FOUND, 404)
+    assert own_group.members() is None

@@ -9,15 +9,19 @@ proxy that holds each byte back for 2 ms in each direction, as a network of 4 ms
 
 from __future__ import annotations
 
-import asyncio
+import collections
+import contextlib
+import multiprocessing
+import select
+import socket
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -91,31 +95,53 @@ def joined(hosts: int, latency_s: float) -> Iterator[list[JoinedHost]]:
 
 @contextmanager
 def slow_network(port: int, one_way_s: float) -> Iterator[int]:
-    """A proxy to a port that holds back what it carries; yields its own port."""
-    loop = asyncio.new_event_loop()
+    """A proxy to a port that holds back what it carries; yields its own port.
 
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(1 << 16):
-            loop.call_later(one_way_s, writer.write, data)
-        loop.call_later(one_way_s, writer.close)
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(carry(reader, back), carry(there, writer), return_exceptions=True)
-
-    def end() -> None:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.call_soon(loop.stop)
-
-    server = loop.run_until_complete(asyncio.start_server(connected, "127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
+    It is a process of its own, as a network takes no time of the learner's interpreter.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_carry, args=(theirs, port, one_way_s), daemon=True)
+    process.start()
     try:
-        yield server.sockets[0].getsockname()[1]
+        yield ours.recv()
     finally:
-        loop.call_soon_threadsafe(end)
-        thread.join()
+        process.terminate()
+        process.join()
+
+
+def _carry(told: Connection, port: int, one_way_s: float) -> None:
+    """Body of the proxy: hold back each piece by the time of one way, to the microsecond."""
+    server = socket.create_server(("127.0.0.1", 0))
+    told.send(server.getsockname()[1])
+    others: dict[socket.socket, socket.socket] = {}
+    waiting: collections.deque[tuple[float, socket.socket, bytes]] = collections.deque()
+    while True:
+        patience = max(0.0, waiting[0][0] - time.perf_counter()) if waiting else None
+        # Others of the kind, such as ``epoll``, wait for whole milliseconds.
+        ready = select.select([server, *others], [], [], patience)[0]
+        now = time.perf_counter()
+        for one in ready:
+            if one is server:
+                here, _ = server.accept()
+                there = socket.create_connection(("127.0.0.1", port))
+                for end, other in ((here, there), (there, here)):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    others[end] = other
+                continue
+            with contextlib.suppress(OSError):
+                if one in others and (data := one.recv(1 << 16)):
+                    waiting.append((now + one_way_s, others[one], data))
+                    continue
+            if one in others:  # the end of a connection is the end of both of its halves
+                other = others.pop(one)
+                others.pop(other, None)
+                one.close()
+                other.close()
+        while waiting and waiting[0][0] <= time.perf_counter():
+            _, to, data = waiting.popleft()
+            with contextlib.suppress(OSError):
+                to.sendall(data)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 import time
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
@@ -33,15 +34,29 @@ class OtherShape(Drift):
             self.observation_space = spaces.Box(-10.0, 10.0, (5,), np.float32)
 
 
-class Waits(Drift):
+class Waits(gym.Env):
     """Takes some time for each step, as a large program does, and no processor."""
 
     max_episode_steps = 1000
 
     def __init__(self, wait_s=0.05):
         super().__init__()
-        self.wait_s = wait_s
+        self.observation_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.wait_s, self.t = wait_s, 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(3, np.float32), {}
 
     def step(self, action):
         time.sleep(self.wait_s)
-        return super().step(action)
+        self.t += 1
+        return np.zeros(3, np.float32), 0.0, False, self.t >= 1000, {"waited_s": self.wait_s}
+
+    def state(self):
+        return {"t": self.t}
+
+    def load_state(self, state):
+        self.t = state["t"]

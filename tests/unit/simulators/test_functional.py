@@ -151,8 +151,9 @@ def test_a_time_limit_truncates():
     limit = {"name": "time_limit", "args": {"max_episode_steps": 4}}
     venv = copies(wrappers=[limit], id_="simple-adder")
     venv.reset()
-    ends = [dones.all() for _, _, dones, _ in played(venv, 9)]
-    assert ends == [False, False, False, True] * 2 + [False]
+    steps = played(venv, 9)
+    assert [dones.all() for _, _, dones, _ in steps] == [False, False, False, True] * 2 + [False]
+    assert all(info["TimeLimit.truncated"] is True for info in steps[3][3])
     assert venv.max_episode_steps == 4
 
 

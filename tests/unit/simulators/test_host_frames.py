@@ -3,6 +3,7 @@
 import math
 import socket
 import struct
+import threading
 
 import numpy as np
 import pytest
@@ -90,19 +91,49 @@ def test_what_is_not_a_frame_is_refused(frame):
         frames.decode(frame)
 
 
-def test_a_connection_that_ends_or_says_too_much():
-    ours, theirs = socket.socketpair(socket.AF_UNIX)
+@pytest.fixture
+def pair():
+    """A connection, and the other end of it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
     with ours, theirs:
-        wire = frames.Wire.__new__(frames.Wire)  # a pair has no TCP options
-        wire._socket = ours
-        theirs.sendall(frames.encode("join", "x" * 1000))
-        with pytest.raises(frames.FrameError, match="too long"):
-            wire.receive(5, most=100)
-    ours, theirs = socket.socketpair(socket.AF_UNIX)
-    with ours, theirs:
-        wire = frames.Wire.__new__(frames.Wire)
-        wire._socket = ours
-        theirs.sendall(struct.pack("!4sIQ", frames.MARK, 10, 0) + b"[1")
-        theirs.close()
-        with pytest.raises(ConnectionError):
-            wire.receive(5)
+        yield frames.Wire(ours), theirs
+
+
+@pytest.mark.heavy
+def test_a_message_that_is_too_long_is_not_read(pair):
+    wire, theirs = pair
+    theirs.sendall(frames.encode("join", "x" * 1000))
+    with pytest.raises(frames.FrameError, match="too long"):
+        wire.receive(5, most=100)
+
+
+@pytest.mark.heavy
+def test_a_connection_that_ends_within_a_message_is_lost(pair):
+    wire, theirs = pair
+    theirs.sendall(struct.pack("!4sIQ", frames.MARK, 10, 0) + b"[1")
+    theirs.close()
+    with pytest.raises(ConnectionError):
+        wire.receive(5)
+
+
+@pytest.mark.heavy
+def test_messages_that_come_together_or_in_pieces_are_read_one_by_one(pair):
+    wire, theirs = pair
+    bodies = [np.arange(n, dtype=np.int32) for n in (3, 0, 5, 50_000, 7)]
+    sent = b"".join(frames.encode("step", body) for body in bodies)
+    pieces = [sent[:90], sent[90:91], sent[91:]]
+    sender = threading.Thread(target=lambda: [theirs.sendall(piece) for piece in pieces])
+    sender.start()
+    for body in bodies:
+        kind, found = wire.receive(5)
+        assert kind == "step" and found.dtype == body.dtype and found.tolist() == body.tolist()
+        assert found.flags.writeable
+    sender.join()
+
+
+def test_a_template_gives_the_same_frame():
+    for array in (np.arange(3.0), np.zeros((2, 0)), np.ones((3, 5), np.int8)):
+        template = frames.array_template("step", array.dtype, array.shape)
+        assert template.fill(array.tobytes()) == frames.encode("step", array)

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import threading
 
 import pytest
@@ -58,7 +59,7 @@ def test_who_does_not_fit_is_refused_with_a_fix(learner, monkeypatch, change, of
     if change == "token":
         invitation = Invitation(invitation.address, invitation.certificate, "00" * 32)
     elif change is not None:
-        monkeypatch.setattr(listener, change, {"VERSION": "9.9", "PROTOCOL": 2}[change])
+        monkeypatch.setattr(listener, change, {"VERSION": "9.9", "PROTOCOL": 99}[change])
     with pytest.raises(UserError, match=words) as refused:
         Host(invitation, offer).serve(once=True)
     assert fix in str(refused.value.hint)
@@ -72,6 +73,46 @@ def test_another_learner_behind_the_address_is_noticed(learner):
     with pytest.raises(UserError, match="has another certificate than the invitation"):
         Host(other, OFFER).serve(once=True)
     assert not learner.joined()
+
+
+@pytest.mark.heavy
+def test_a_host_tries_each_address_until_its_learner_answers(learner, tmp_path):
+    other = HostListener(Identity.new(), "cstr")  # something else answers at the first address
+    invitation = learner.invitation()
+    with_others = Invitation(
+        other.invitation().address,
+        invitation.certificate,
+        invitation.token,
+        ("127.0.0.1:1", invitation.address),
+    )
+    write_secret(tmp_path / "i.json", with_others.to_json())
+    assert Invitation.read(tmp_path / "i.json") == with_others
+    ends = threading.Thread(target=Host(with_others, OFFER).serve, args=(True,))
+    ends.start()
+    (joined,) = until(learner.joined)
+    assert joined.name == "den" and not other.refused, "it showed its token to its learner only"
+    learner.close()
+    ends.join()
+    other.close()
+
+
+@pytest.mark.heavy
+def test_a_port_that_is_taken_is_named(learner, identity):
+    with pytest.raises(InfrastructureError, match=f"cannot listen .*:{learner.port}: ") as raised:
+        HostListener(identity, "cstr", ("127.0.0.1", learner.port))
+    assert "another one" in raised.value.hint
+
+
+@pytest.mark.heavy
+def test_a_learner_at_every_address_takes_ipv4(identity, monkeypatch):
+    monkeypatch.setattr(host, "warm_up", lambda: None)
+    everywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
+    made = HostListener(identity, "cstr", (everywhere, 0))
+    ends = threading.Thread(target=Host(made.invitation(), OFFER).serve, args=(True,))
+    ends.start()
+    until(made.joined)
+    made.close()
+    ends.join()
 
 
 @pytest.mark.heavy

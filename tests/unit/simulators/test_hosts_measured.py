@@ -1,5 +1,8 @@
 """Whether hosts would be faster: what is expected, and what is said."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from drillyard.findings import Severity
@@ -43,3 +46,14 @@ def test_what_is_said(monkeypatch, here_s, hosted_s, severity, words):
 def test_a_host_is_measured_with_a_real_one():
     quick = SLOW.model_copy(update={"args": {"wait_s": 0.001}, "copies_on": "learner"})
     assert measure._hosted_s(quick) > 0.001
+
+
+@pytest.mark.heavy
+def test_a_host_that_is_ended_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal ends it, so that nothing of its own cleans up: `/tmp/pymp-…` stayed."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert measure._hosted_s(SimulatorSpec(id="CartPole-v1")) > 0.0
+    assert list(tmp_path.iterdir()) == []

@@ -204,7 +204,7 @@ def test_an_experiment_keeps_its_version_also_for_seeds_that_are_added(tmp_path:
             streams=before,
         )
         mailbox.write("experiment.json", record)
-        submit.post(spec, mailbox, [submit.Trial(1, (1, 2, 3))])
+        submit.post(spec, mailbox, [submit.Trial(1, (1, 2, 3))], lambda: None)
         assert {mailbox.run(f"t0001-s{seed}").streams for seed in (1, 2, 3)} == {expected}
     old = b'{"name": "x", "spec": {}, "identity": "", "created_at": 0}'
     assert ExperimentRecord.from_bytes(old).streams == 1

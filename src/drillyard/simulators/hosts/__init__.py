@@ -3,9 +3,11 @@
 ``frames``        what is written on the wire
 ``certificates``  the certificate of one training, and its token
 ``copy_process``  one copy, in a process of its own on a host
+``packed_steps``  a step in its shortest form
+``messages``      how a host and its copies send each other bytes
 ``host``          the program ``drillyard simulator-host``
 ``listener``      the learner's side: who may join, and who has joined
 ``vec_env``       the copies as a Stable-Baselines3 ``VecEnv``
 ``providers``     who starts hosts: a protocol, found by the name of the backend
-``session``       the hosts of one training
+``posted``        an invitation in the mailbox, for workers that start hosts by themselves
 """

@@ -14,6 +14,7 @@ from drillyard.simulators.hosts.certificates import Invitation
 from drillyard.simulators.hosts.host import Host, Offer
 from drillyard.system.processes import end_with_parent
 from drillyard.system.redaction import log_to, register_environment
+from drillyard.system.scratch import temporary_below
 
 PATIENCE_S = 60.0
 """A learner listens before it starts its hosts."""
@@ -32,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     log_to(logging.StreamHandler())
     try:
         offer = Offer(f"{options.name} (process {os.getpid()})", options.copies)
-        Host(Invitation.read(options.invitation), offer, PATIENCE_S).serve(once=True)
+        # Beside the invitation: whoever started this host deletes that folder, also after a kill.
+        with temporary_below(options.invitation.resolve().parent):
+            Host(Invitation.read(options.invitation), offer, PATIENCE_S).serve(once=True)
     except DrillyardError as error:
         logging.error("%s%s", error, f" ({error.hint})" if error.hint else "")
         return int(error.exit_code)

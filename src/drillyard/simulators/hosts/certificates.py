@@ -35,11 +35,13 @@ class Invitation:
         address: ``host:port`` of the learner, as the host reaches it.
         certificate: The learner's certificate, PEM.
         token: What the host proves with that it was invited.
+        others: Further addresses of the same learner, to try after the first one.
     """
 
     address: str
     certificate: str
     token: str
+    others: tuple[str, ...] = ()
 
     @property
     def place(self) -> tuple[str, int]:
@@ -48,17 +50,16 @@ class Invitation:
         Raises:
             ConfigError: It is not an address.
         """
-        host, _, port = self.address.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ConfigError(
-                "is not the address of a learner",
-                file="invitation",
-                field="address",
-                value=self.address,
-                allowed="HOST:PORT, such as den.example.org:7700",
-                hint="write the address by which the host reaches the learner",
-            )
-        return host.strip("[]"), int(port)
+        return _place(self.address)
+
+    @property
+    def places(self) -> list[tuple[str, int]]:
+        """Host and port of each address, in the order in which they are tried.
+
+        Raises:
+            ConfigError: One of them is not an address.
+        """
+        return [_place(address) for address in (self.address, *self.others)]
 
     def context(self) -> ssl.SSLContext:
         """The TLS settings of a host: it trusts this certificate and nothing else.
@@ -79,7 +80,13 @@ class Invitation:
 
     def to_json(self) -> str:
         """As the content of a file."""
-        content = {"address": self.address, "certificate": self.certificate, "token": self.token}
+        content: dict[str, object] = {
+            "address": self.address,
+            "certificate": self.certificate,
+            "token": self.token,
+        }
+        if self.others:
+            content["others"] = list(self.others)
         return json.dumps(content, indent=1) + "\n"
 
     @classmethod
@@ -92,7 +99,13 @@ class Invitation:
         """
         content = _content(path, ("address", "certificate", "token"))
         register_secret(content["token"])
-        return cls(content["address"], content["certificate"], content["token"])
+        others = json.loads(path.read_text(encoding="utf-8")).get("others") or []
+        return cls(
+            content["address"],
+            content["certificate"],
+            content["token"],
+            tuple(str(address) for address in others),
+        )
 
 
 @dataclass(frozen=True)
@@ -192,6 +205,30 @@ class Identity:
         content = _content(path, ("certificate", "key", "token"))
         register_secret(content["token"])
         return cls(content["certificate"], content["key"], content["token"])
+
+
+def with_port(host: str, port: int) -> str:
+    """``host:port``; an IPv6 address is put in brackets.
+
+    Args:
+        host: A name or an address.
+        port: The port.
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _place(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigError(
+            "is not the address of a learner",
+            file="invitation",
+            field="address",
+            value=address,
+            allowed="HOST:PORT, such as den.example.org:7700",
+            hint="write the address by which the host reaches the learner",
+        )
+    return host.strip("[]"), int(port)
 
 
 def write_secret(path: Path, text: str) -> None:

@@ -17,18 +17,28 @@ import numpy as np
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import RunFailed
 from drillyard.simulators.hosts import frames, troubles
-from drillyard.simulators.hosts.packed_steps import STEP, StepWriter, is_packed
+from drillyard.simulators.hosts.messages import Messages
+from drillyard.simulators.hosts.packed_steps import STEP, RowReader, is_packed
 
 _END_S = 2.0
 _CHECK = "`drillyard check` steps the simulator and shows where it breaks"
 _BODY = "drillyard.simulators.hosts.copy_process"
 
 
+class _Rows(NamedTuple):
+    """Answers of one layout."""
+
+    layout: list[Any]
+    reader: RowReader
+    together: frames.Template
+    """What the learner is sent for all copies of the host."""
+
+
 class _Copy(NamedTuple):
     number: int
     process: BaseProcess
     pipe: Connection
-    steps: StepWriter
+    messages: Messages
 
 
 def context() -> multiprocessing.context.BaseContext:
@@ -74,6 +84,9 @@ class Copies:
         self._copies: list[_Copy] = []
         self._steps = 0
         self._actions: tuple[np.dtype[Any], tuple[int, ...]] | None = None
+        """Type and shape that the copies know."""
+        self._rows: dict[int, _Rows] = {}
+        """Place of a copy -> its rows."""
         how = context()
         from drillyard.simulators.hosts.copy_process import main
 
@@ -84,8 +97,8 @@ class Copies:
                 process = how.Process(target=main, args=arguments, daemon=True)  # type: ignore[attr-defined]
                 process.start()
                 theirs.close()
-                self._copies.append(_Copy(number, process, ours, StepWriter()))
-            self.about: list[JsonObject] = self._answers(range(len(self._copies)), "made")
+                self._copies.append(_Copy(number, process, ours, Messages(ours)))
+            self.about: list[JsonObject] = self._heard(range(len(self._copies)))
         except BaseException:
             self.close()
             raise
@@ -93,45 +106,76 @@ class Copies:
     def reset(self, seeds: list[int | None], options: list[dict[str, Any]]) -> dict[str, Any]:
         """Begin all copies."""
         bodies = list(zip(seeds, options, strict=True))
-        answers = self._asked("reset", bodies)
+        answers = self.ask("reset", dict(enumerate(bodies)))
         return {"o": _stacked(answers), "i": _infos(answers, "i")}
 
-    def step(self, actions: np.ndarray) -> dict[str, Any]:
-        """Step all copies; those whose episode ended are begun again."""
-        self._steps += 1
-        self._tell_layout(actions)
-        for place in range(len(self._copies)):
-            self._send(place, STEP + actions[place].tobytes())
-        answers = self._answers(range(len(self._copies)), "done")
-        return {
-            "o": _stacked(answers),
-            "r": np.array([a["r"] for a in answers], np.float64),
-            "d": np.array([a["d"] for a in answers], bool),
-            "t": np.array([a["t"] for a in answers], bool),
-            "i": _infos(answers, "i"),
-            "j": _infos(answers, "j"),
-        }
+    def step(self, actions: np.ndarray) -> bytes:
+        """Step all copies; those whose episode ended are begun again.
 
-    def _tell_layout(self, actions: np.ndarray) -> None:
-        """Say once what the bytes of an action are."""
-        layout = (actions.dtype, actions.shape[1:])
-        if layout == self._actions:
-            return
-        self._actions = layout
-        about = {"type": actions.dtype.str, "shape": list(actions.shape[1:])}
-        for place in range(len(self._copies)):
-            self._send(place, frames.encode("layout", about))
+        Returns:
+            The frame for the learner: ``rows`` (``packed_steps``), or ``done``.
+        """
+        self._steps += 1
+        places = range(len(self._copies))
+        kind = (actions.dtype, actions.shape[1:])
+        if kind == self._actions:
+            raw = memoryview(actions.tobytes())
+            size = len(raw) // len(places)
+            for place in places:
+                self._send(place, STEP + raw[place * size : (place + 1) * size])
+        else:
+            for place in places:
+                self._send(place, frames.encode("step", actions[place : place + 1]))
+        answers = self._heard(places)
+        self._actions = kind
+        rows = self._rows[0]
+        if any(type(a) is not bytes or self._rows[p] is not rows for p, a in enumerate(answers)):
+            dones = [self._done(*one) for one in enumerate(answers)]
+            return frames.encode("done", _together(dones))
+        size = rows.reader.size
+        if all(len(answer) == size for answer in answers):
+            return rows.together.fill(b"".join(answers))
+        tails = {
+            place: np.frombuffer(answer, np.uint8, offset=size)
+            for place, answer in enumerate(answers)
+            if len(answer) > size
+        }
+        joined = b"".join([answer[:size] for answer in answers])
+        return frames.encode("rows", _body(rows.layout, joined, tails))
+
+    def _note(self, place: int, layout: list[Any]) -> None:
+        """Take the layout of a copy's next answers."""
+        for known in self._rows.values():
+            if known.layout == layout:
+                self._rows[place] = known
+                return
+        reader = RowReader(layout)
+        body = _body(layout, bytes(reader.size * len(self._copies)), {})
+        self._rows[place] = _Rows(layout, reader, frames.Template("rows", body))
+
+    def _done(self, place: int, answer: Any) -> dict[str, Any]:
+        """One answer of answers that have no common layout."""
+        if isinstance(answer, dict):
+            return answer
+        reader = self._rows[place].reader
+        tail = answer[reader.size :]
+        done = reader.read(answer[: reader.size], {0: tail} if tail else {})
+        return {
+            "o": {key: array[0] for key, array in done["o"].items()},
+            **{key: done[key][0] for key in ("r", "d", "t")},
+            **{key: done[key].get(0) for key in ("i", "j")},
+        }
 
     def ask(self, kind: str, bodies: Mapping[int, Any]) -> list[Any]:
         """Ask some copies something else.
 
         Args:
-            kind: ``call`` or ``attribute``.
+            kind: ``reset``, ``call`` or ``attribute``.
             bodies: Place of a copy on this host -> what to ask.
         """
         for place, body in bodies.items():
             self._send(place, frames.encode(kind, body))
-        return self._answers(bodies, "done")
+        return self._heard(bodies)
 
     def close(self) -> None:
         """End the processes, also those that no longer answer."""
@@ -145,40 +189,37 @@ class Copies:
                 copy.process.join()
         self._copies.clear()
 
-    def _asked(self, kind: str, bodies: list[Any]) -> list[Any]:
-        for place, body in enumerate(bodies):
-            self._send(place, frames.encode(kind, body))
-        return self._answers(range(len(bodies)), "done")
-
-    def _send(self, place: int, frame: bytes) -> None:
+    def _send(self, place: int, message: bytes) -> None:
         with contextlib.suppress(OSError):  # a copy that has ended is noticed by its answer
-            self._copies[place].pipe.send_bytes(frame)
+            self._copies[place].messages.send(message)
 
-    def _answers(self, places: Iterable[int], wanted: str) -> list[Any]:
+    def _heard(self, places: Iterable[int]) -> list[Any]:
         """The answers of some copies; all of them are read, so that the next question is new.
 
-        They are read one after the other: a step needs them all, and waiting for whoever is first
-        costs a system call for each copy and answer.
+        They are read from the last, which was asked last and is mostly the slowest: the others
+        are there by then, and this process wakes up once for all of them.
+
+        Returns:
+            The content of each; of a packed step its bytes.
+
+        Raises:
+            Raised: A copy raised, or has ended; the first of them.
         """
         found: dict[int, Any] = {}
         raised: dict[int, JsonObject] = {}
-        for place in places:
-            copy = self._copies[place]
+        for place in sorted(places, reverse=True):
             try:
-                data = copy.pipe.recv_bytes()
+                found[place] = data = self._copies[place].messages.receive()
             except (EOFError, OSError):
                 raised[place] = troubles.to_json(self._ended(place))
                 continue
             if is_packed(data):
-                found[place] = copy.steps.read(data)
                 continue
-            kind, body = frames.decode(data)
-            if kind != wanted:
-                raised[place] = body
-                continue
-            found[place] = body
-            if isinstance(body, dict) and "o" in body and "r" in body:
-                copy.steps.heard(body)
+            kind, found[place] = frames.decode(data)
+            if kind == "raised":
+                raised[place] = found[place]
+            elif kind == "stepped":
+                self._note(place, found[place].pop("layout"))
         if raised:
             raise Raised(raised[min(raised)])
         return [found[place] for place in places]
@@ -195,6 +236,22 @@ class Copies:
         return RunFailed(
             f"the process of copy {copy.number} ended with {how} at {when}", hint=_CHECK
         )
+
+
+def _body(layout: list[Any], rows: bytes, tails: Mapping[int, np.ndarray]) -> object:
+    """The content of the frame ``rows``."""
+    return {"layout": layout, "rows": np.frombuffer(rows, np.uint8), "tails": tails}
+
+
+def _together(dones: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "o": _stacked(dones),
+        "r": np.array([a["r"] for a in dones], np.float64),
+        "d": np.array([a["d"] for a in dones], bool),
+        "t": np.array([a["t"] for a in dones], bool),
+        "i": _infos(dones, "i"),
+        "j": _infos(dones, "j"),
+    }
 
 
 def _stacked(answers: list[Any]) -> dict[str, np.ndarray]:

@@ -1,12 +1,13 @@
 """One copy of a simulator in a process of its own, on a host.
 
 Started with "spawn" or "forkserver", so that it works on Windows too and inherits no connection.
-It answers messages over a pipe, one at a time: steps (``packed_steps``), and the frames ``reset``,
-``call``, ``attribute``.
+It answers messages over a pipe, one at a time: steps (``packed_steps``), and the frames ``step``,
+``reset``, ``call``, ``attribute``.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import signal
@@ -19,9 +20,11 @@ import gymnasium as gym
 import numpy as np
 
 from drillyard.documents.json_types import JsonObject
+from drillyard.documents.space_text import space_text
 from drillyard.errors import SimulatorError
 from drillyard.simulators.hosts import frames, troubles
-from drillyard.simulators.hosts.packed_steps import StepReader, is_packed
+from drillyard.simulators.hosts.messages import Messages
+from drillyard.simulators.hosts.packed_steps import RowWriter, StepReader, is_packed
 from drillyard.simulators.make import make_env
 from drillyard.simulators.streams import seed_globals
 from drillyard.simulators.types import Env, Observation
@@ -49,17 +52,17 @@ def main(pipe: Connection, simulator: JsonObject, copy: int, seed: int, streams:
     """
     end_with_parent(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host
+    messages = Messages(pipe)
     try:
         server = CopyServer(SimulatorSpec.model_validate(simulator), copy, seed, streams)
     except BaseException as error:
-        pipe.send_bytes(frames.encode("raised", troubles.to_json(error)))
+        messages.send(frames.encode("raised", troubles.to_json(error)))
         return
-    pipe.send_bytes(frames.encode("made", server.about()))
+    messages.send(frames.encode("made", server.about()))
+    gc.freeze()  # what is there stays; a collection would touch all of it
     try:
         while True:
-            answer = server.reply(pipe.recv_bytes())
-            if answer is not None:
-                pipe.send_bytes(answer)
+            messages.send(server.reply(messages.receive()))
     except (EOFError, ConnectionError):
         server.env.close()
     finally:
@@ -81,7 +84,7 @@ class CopyServer:
 
     def __init__(self, spec: SimulatorSpec, copy: int, seed: int, streams: int) -> None:
         self.env: Env = make_env(spec, copy=copy, seed=seed, streams=streams)
-        self._steps = StepReader()
+        self._actions, self._answers = StepReader(), RowWriter()
         self._methods: dict[str, Callable[..., Any]] = {
             "failed": self._failed,
             "stack_state": lambda: stack_state(self.env),
@@ -97,21 +100,16 @@ class CopyServer:
             "silent": [type(layer).__name__ for layer in layers(self.env) if is_silent(layer)],
         }
 
-    def reply(self, data: bytes) -> bytes | None:
-        """The answer to a message; None: it wants none."""
-        if is_packed(data):
-            return self._guarded(lambda: self._steps.answer(self._step(self._steps.action(data))))
-        kind, body = frames.decode(data)
-        if kind == "layout":
-            self._steps.learn(body)
-            return None
-        return self._guarded(lambda: frames.encode("done", self._done(kind, body)))
-
-    def _guarded(self, work: Callable[[], bytes]) -> bytes:
+    def reply(self, data: bytes) -> bytes:
         """The bytes that answer a message; an exception of the simulator is a frame, too."""
         try:
             try:
-                return work()
+                if is_packed(data):
+                    return self._answers.answer(self._step(self._actions.action(data)))
+                kind, body = frames.decode(data)
+                if kind == "step":
+                    return self._answers.answer(self._step(self._actions.first(body)))
+                return frames.encode("done", self._done(kind, body))
             except frames.FrameError as error:
                 raise SimulatorError(
                     f"{error}, which cannot be sent to the learner",
@@ -185,4 +183,4 @@ def described(space: gym.Space[Any]) -> str:
         bounds = hashlib.sha256(space.low.tobytes() + space.high.tobytes()).hexdigest()[:12]
         low, high = float(space.low.min()), float(space.high.max())
         return f"Box({low:g} to {high:g}, {space.shape}, {space.dtype}, bounds {bounds})"
-    return str(space)
+    return space_text(space)

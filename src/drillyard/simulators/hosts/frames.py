@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import socket
 import struct
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,9 @@ _PLAIN = "biufcSU"
 JSON_LIMIT = 64 * 2**20
 ARRAYS_LIMIT = 8 * 2**30
 """Bytes. A longer frame is not one of ours."""
+_KEPT_TEXT = 4096
+_CHUNK = 2**16
+"""Bytes that are read at once; a step of most simulators is shorter."""
 
 Message = tuple[str, Any]
 """Kind of the message, and its content."""
@@ -30,6 +34,11 @@ Message = tuple[str, Any]
 
 class FrameError(ValueError):
     """Something cannot be sent, or what came is not a frame. The message names the place."""
+
+
+def can_send(dtype: np.dtype[Any]) -> bool:
+    """Returns whether arrays of a type can be sent."""
+    return dtype.kind in _PLAIN
 
 
 def encode(kind: str, body: object = None) -> bytes:
@@ -51,6 +60,30 @@ def encode(kind: str, body: object = None) -> bytes:
         raw += array.tobytes()
         raw += bytes(-len(raw) % _ALIGN)
     return HEAD.pack(MARK, len(text), len(raw)) + text + raw
+
+
+class Template:
+    """Frames that differ in the bytes of their arrays alone, so that the rest is made once.
+
+    Args:
+        kind: See ``encode``.
+        body: See there; has one array.
+    """
+
+    def __init__(self, kind: str, body: object) -> None:
+        frame = encode(kind, body)
+        text, self._size = lengths(frame[: HEAD.size])
+        self._before = frame[: HEAD.size + text]
+
+    def fill(self, raw: bytes) -> bytes:
+        """Returns the frame with other bytes in the array."""
+        return self._before + raw + bytes(self._size - len(raw))
+
+
+@lru_cache(maxsize=256)
+def array_template(kind: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Template:
+    """Returns the frames of a single array."""
+    return Template(kind, np.zeros(shape, dtype))
 
 
 def decode(frame: bytes | bytearray | memoryview) -> Message:
@@ -89,25 +122,46 @@ def message(text: bytes | bytearray | memoryview, raw: bytearray) -> Message:
         FrameError: The two do not fit together.
     """
     try:
-        kind, tree, described = json.loads(bytes(text))
-        arrays, at = [], 0
-        for name, shape in described:
-            dtype = np.dtype(name)
-            if dtype.kind not in _PLAIN:
-                raise FrameError(f"a frame has an array of {dtype}")
-            count = int(np.prod(shape, dtype=np.int64))
-            arrays.append(
-                np.frombuffer(raw, dtype, count, at).reshape(shape)
-                if count
-                else np.zeros(shape, dtype)
-            )
-            at += count * dtype.itemsize
-            at += -at % _ALIGN
-        return str(kind), _in(tree, arrays)
+        # The texts of two steps are often the same.
+        read = _read if len(text) > _KEPT_TEXT else _read_once
+        kind, tree, described = read(bytes(text))
+        arrays = [
+            np.frombuffer(raw, a.dtype, a.size, a.at).reshape(a.shape)
+            if a.size
+            else np.zeros(a.shape, a.dtype)
+            for a in described
+        ]
+        return kind, _in(tree, arrays)
     except FrameError:
         raise
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise FrameError(f"a frame cannot be read: {error}") from error
+
+
+class _Array(NamedTuple):
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    size: int
+    at: int
+    """First byte."""
+
+
+def _read(text: bytes) -> tuple[str, Any, list[_Array]]:
+    """What the JSON of a frame says."""
+    kind, tree, described = json.loads(text)
+    arrays, at = [], 0
+    for name, shape in described:
+        dtype = np.dtype(name)
+        if not can_send(dtype):
+            raise FrameError(f"a frame has an array of {dtype}")
+        count = int(np.prod(shape, dtype=np.int64))
+        arrays.append(_Array(dtype, tuple(shape), count, at))
+        at += count * dtype.itemsize
+        at += -at % _ALIGN
+    return str(kind), tree, arrays
+
+
+_read_once = lru_cache(maxsize=64)(_read)
 
 
 class Wire:
@@ -119,6 +173,8 @@ class Wire:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        self._timeout_s = connection.gettimeout()
+        self._chunk, self._from, self._to = bytearray(_CHUNK), 0, 0
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
@@ -133,7 +189,7 @@ class Wire:
 
     def send_frame(self, frame: bytes, timeout_s: float | None = None) -> None:
         """Send a frame that was made before."""
-        self._socket.settimeout(timeout_s)
+        self._patience(timeout_s)
         self._socket.sendall(frame)
 
     def receive(self, timeout_s: float | None = None, most: int | None = None) -> Message:
@@ -147,7 +203,7 @@ class Wire:
             OSError: The connection is lost, or was silent for too long (``TimeoutError``).
             FrameError: What came is not a frame, or is longer than ``most``.
         """
-        self._socket.settimeout(timeout_s)
+        self._patience(timeout_s)
         text, raw = lengths(self._exactly(HEAD.size))
         if most is not None and text + raw > most:
             raise FrameError("a message is too long for this place")
@@ -157,20 +213,45 @@ class Wire:
         """Close the connection."""
         self._socket.close()
 
+    def _patience(self, timeout_s: float | None) -> None:
+        """Set the longest silence, which costs a system call, where it is another one."""
+        if timeout_s != self._timeout_s:
+            self._socket.settimeout(timeout_s)
+            self._timeout_s = timeout_s
+
     def _exactly(self, size: int) -> bytearray:
+        """The next bytes. Short messages are read as a whole, since each read costs."""
+        there = min(size, self._to - self._from)
+        buffer = self._chunk[self._from : self._from + there]
+        self._from += there
+        while len(buffer) < size:
+            missing = size - len(buffer)
+            if missing >= _CHUNK:
+                buffer += self._rest(missing)
+                break
+            self._from, self._to = 0, 0
+            self._to = self._got(self._chunk)
+            self._from = min(missing, self._to)
+            buffer += memoryview(self._chunk)[: self._from]
+        return buffer
+
+    def _rest(self, size: int) -> bytearray:
         buffer = bytearray(size)
         view, read = memoryview(buffer), 0
         while read < size:
-            got = self._socket.recv_into(view[read:])
-            if got == 0:
-                raise ConnectionResetError("the other side closed the connection")
-            read += got
+            read += self._got(view[read:])
         return buffer
+
+    def _got(self, buffer: bytearray | memoryview) -> int:
+        got = self._socket.recv_into(buffer)
+        if got == 0:
+            raise ConnectionResetError("the other side closed the connection")
+        return got
 
 
 def _out(value: Any, arrays: list[np.ndarray], place: str) -> Any:
     if isinstance(value, np.ndarray | np.generic):
-        if value.dtype.kind not in _PLAIN:
+        if not can_send(value.dtype):
             raise FrameError(f"{place} is an array of {value.dtype}")
         arrays.append(np.asarray(value))
         kind = "$array" if isinstance(value, np.ndarray) else "$scalar"

@@ -22,12 +22,12 @@ from typing import Any
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, InfrastructureError, UserError
 from drillyard.simulators.hosts import frames
-from drillyard.simulators.hosts.certificates import NAME, Invitation
+from drillyard.simulators.hosts.certificates import NAME, Invitation, with_port
 from drillyard.simulators.hosts.copies import Copies, Raised, warm_up
 from drillyard.system.platform_info import cpu_brand
 from drillyard.system.version import VERSION
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of the messages. A learner takes hosts with the same number only."""
 REACH_S = 5.0
 AGAIN_S = 1.0
@@ -67,7 +67,7 @@ class Host:
     ) -> None:
         self._invitation, self._offer, self._patience_s = invitation, offer, patience_s
         self._context = invitation.context()
-        self._place = invitation.place
+        self._places = invitation.places
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -104,32 +104,48 @@ class Host:
 
     def _connect(self) -> frames.Wire | None:
         """A connection to the learner; None once this host was stopped."""
-        host, port = self._place
         began, told = time.monotonic(), False
         while not self._stopped.is_set():
+            found, errors = self._tried()
+            if found is not None:
+                return found
+            answered = [e for e in errors.values() if isinstance(e, ssl.SSLCertVerificationError)]
+            if len(answered) == len(errors):
+                raise UserError(
+                    f"the learner at {', '.join(errors)} has another certificate than the "
+                    f"invitation: {answered[0].verify_message}",
+                    hint="copy the invitation of this learner again; if it is the right one, "
+                    "something else answers at this address",
+                )
+            waited = time.monotonic() - began
+            if self._patience_s is not None and waited >= self._patience_s:
+                tried = "; ".join(f"{address}: {error}" for address, error in errors.items())
+                raise InfrastructureError(
+                    f"no learner answers at {tried}",
+                    hint="start the training, and let its port through the firewall",
+                )
+            if not told:
+                told = True
+                log.info("waiting for a learner at %s", ", ".join(errors))
+            self._stopped.wait(AGAIN_S)
+        return None
+
+    def _tried(self) -> tuple[frames.Wire | None, dict[str, OSError]]:
+        """A connection to the first address where this learner answers, or why there is none.
+
+        Another program may answer at one of several addresses: the certificate tells them apart,
+        and nothing secret is sent before it was compared.
+        """
+        errors: dict[str, OSError] = {}
+        for host, port in self._places:
             try:
                 plain = socket.create_connection((host, port), timeout=REACH_S)
                 plain.settimeout(HANDSHAKE_S)
-                return frames.Wire(self._context.wrap_socket(plain, server_hostname=NAME))
-            except ssl.SSLCertVerificationError as error:
-                raise UserError(
-                    f"the learner at {self._invitation.address} has another certificate than the "
-                    f"invitation: {error.verify_message}",
-                    hint="copy the invitation of this learner again; if it is the right one, "
-                    "something else answers at this address",
-                ) from None
-            except (OSError, ssl.SSLError) as error:
-                waited = time.monotonic() - began
-                if self._patience_s is not None and waited >= self._patience_s:
-                    raise InfrastructureError(
-                        f"no learner answers at {self._invitation.address}: {error}",
-                        hint="start the training, and let its port through the firewall",
-                    ) from None
-                if not told:
-                    told = True
-                    log.info("waiting for a learner at %s", self._invitation.address)
-                self._stopped.wait(AGAIN_S)
-        return None
+                wrapped = self._context.wrap_socket(plain, server_hostname=NAME)
+                return frames.Wire(wrapped), errors
+            except OSError as error:  # an ssl.SSLError is one
+                errors[with_port(host, port)] = error
+        return None, errors
 
     def _join(self, wire: frames.Wire) -> None:
         wire.send("join", introduction(self._invitation.token, self._offer), HANDSHAKE_S)
@@ -191,7 +207,7 @@ class _Guest:
                 with self._lock:
                     self._busy = True
                 try:
-                    answer = frames.encode("done", self._done(kind, body))
+                    answer = self._done(kind, body)
                 except Raised as raised:
                     answer = frames.encode("raised", raised.content)
                 with self._lock:
@@ -210,18 +226,24 @@ class _Guest:
                     except OSError:
                         return
 
-    def _done(self, kind: str, body: Any) -> object:
-        if kind == "make":
-            return self._make(body)
-        if kind == "end":
-            self._end()
-            return None
-        assert self._copies is not None, "the learner makes copies first"
+    def _done(self, kind: str, body: Any) -> bytes:
+        """Does what the learner asks; the frame of the answer."""
         if kind == "step":
-            return self._copies.step(body)
-        if kind == "reset":
-            return self._copies.reset(body[0], body[1])
-        return self._copies.ask(kind, body)
+            return self._there().step(body)
+        answer: object = None
+        if kind == "make":
+            answer = self._make(body)
+        elif kind == "end":
+            self._end()
+        elif kind == "reset":
+            answer = self._there().reset(body[0], body[1])
+        else:
+            answer = self._there().ask(kind, body)
+        return frames.encode("done", answer)
+
+    def _there(self) -> Copies:
+        assert self._copies is not None, "the learner makes copies first"
+        return self._copies
 
     def _make(self, order: Mapping[str, Any]) -> object:
         self._end()

@@ -11,11 +11,14 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import HostLost
+from drillyard.errors import HostLost, InfrastructureError
 from drillyard.simulators.hosts import frames, troubles
-from drillyard.simulators.hosts.certificates import Identity, Invitation
+from drillyard.simulators.hosts.certificates import Identity, Invitation, with_port
 from drillyard.simulators.hosts.host import HANDSHAKE_S, PROTOCOL, platform_here
+from drillyard.simulators.hosts.packed_steps import RowReader
 from drillyard.system.version import VERSION
 
 SILENCE_S = 6.0
@@ -41,6 +44,7 @@ class JoinedHost:
         """Most copies that it may have."""
         self.platform: JsonObject = dict(said.get("platform") or {})
         self.lost = False
+        self._rows: tuple[list[Any], RowReader] = ([], RowReader([]))
 
     def send(self, kind: str, body: object = None) -> None:
         """Ask something; ``answer`` waits for it.
@@ -49,7 +53,11 @@ class JoinedHost:
             HostLost: The connection is lost.
         """
         try:
-            self._wire.send(kind, body, SILENCE_S)
+            if isinstance(body, np.ndarray):
+                template = frames.array_template(kind, body.dtype, body.shape)
+                self._wire.send_frame(template.fill(body.tobytes()), SILENCE_S)
+            else:
+                self._wire.send(kind, body, SILENCE_S)
         except OSError as error:
             raise self._gone(error) from error
 
@@ -61,9 +69,11 @@ class JoinedHost:
         """
         try:
             while True:
-                message = self._wire.receive(SILENCE_S)
-                if message[0] != "alive":
-                    return message
+                kind, body = self._wire.receive(SILENCE_S)
+                if kind == "rows":
+                    return "done", self._read(body["layout"], body["rows"], body["tails"])
+                if kind != "alive":
+                    return kind, body
         except (OSError, frames.FrameError) as error:
             raise self._gone(error) from error
 
@@ -79,6 +89,12 @@ class JoinedHost:
         if answered == "raised":
             raise troubles.from_json(content)
         return content
+
+    def _read(self, layout: list[Any], rows: np.ndarray, tails: Mapping[int, Any]) -> Any:
+        """What rows of the copies say."""
+        if layout != self._rows[0]:
+            self._rows = layout, RowReader(layout)
+        return self._rows[1].read(rows, tails)
 
     def close(self) -> None:
         """Say goodbye; its copies end."""
@@ -102,7 +118,10 @@ class HostListener:
     Args:
         identity: Certificate and token.
         simulator: Id of the simulator whose copies are hosted.
-        address: Where to listen; port 0: a free one.
+        address: Where to listen; port 0: a free one. ``::`` takes IPv4, too.
+
+    Raises:
+        InfrastructureError: Another program has the port.
     """
 
     def __init__(
@@ -110,8 +129,7 @@ class HostListener:
     ) -> None:
         self._identity, self._simulator = identity, simulator
         self._context = identity.context()
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._socket = socket.create_server(address, family=family, backlog=256)
+        self._socket = _listening(address)
         self._changed = threading.Condition()
         self._joined: list[JoinedHost] = []
         self._closed = False
@@ -132,8 +150,7 @@ class HostListener:
         Args:
             host: Address by which they reach this machine.
         """
-        shown = f"[{host}]" if ":" in host else host
-        return self._identity.invitation(f"{shown}:{self.port}")
+        return self._identity.invitation(with_port(host, self.port))
 
     def joined(self) -> list[JoinedHost]:
         """The hosts that have joined and are not lost, in the order in which they joined."""
@@ -232,6 +249,19 @@ class HostListener:
         with self._changed:
             self.refused.append(why)
             self._changed.notify_all()
+
+
+def _listening(address: tuple[str, int]) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    both = address[0] == "::" and socket.has_dualstack_ipv6()
+    try:
+        return socket.create_server(address, family=family, backlog=256, dualstack_ipv6=both)
+    except OSError as error:
+        raise InfrastructureError(
+            f"the learner cannot listen for hosts of copies at {with_port(*address)}: "
+            f"{error.strerror or error}",
+            hint="end the program that has this port, or give the learner another one",
+        ) from None
 
 
 def _name(said: object) -> str:

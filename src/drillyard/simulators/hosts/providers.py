@@ -37,6 +37,7 @@ class Hosting:
         store_url: URL of the mailbox's store.
         scratch: A folder of the attempt on the learner's machine.
         settings: The backend's settings in the experiment.
+        attempt: Number of the attempt.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Hosting:
     store_url: str
     scratch: Path
     settings: Mapping[str, object]
+    attempt: int = 1
 
 
 class HostProvider(Protocol):

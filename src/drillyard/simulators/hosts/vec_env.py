@@ -258,24 +258,28 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         return [found[copy] for copy in copies]
 
     def _collected(self, hosts: Sequence[JoinedHost] | None = None) -> list[Any]:
-        """The answers of all hosts. All are read, also after a loss, so that none is left over."""
+        """The answers of all hosts. All are read, also after a loss, so that none is left over.
+
+        They are read from the last, which was asked last: the others are there by then. Of two
+        losses or errors, that of the first host is raised.
+        """
         lost, raised, found = self._unsent, None, []
-        for host in hosts if hosts is not None else [h for h, _, _ in self._hosts]:
+        for host in reversed(hosts if hosts is not None else [h for h, _, _ in self._hosts]):
             if host.lost:
                 continue
             try:
                 kind, body = host.answer()
             except HostLost as error:
-                lost = lost or error
+                lost = error
                 continue
             if kind == "raised":
-                raised = raised or troubles.from_json(body)
+                raised = troubles.from_json(body)
             found.append(body)
         if lost is not None:
             raise lost
         if raised is not None:
             raise raised
-        return found
+        return found[::-1]
 
     def _keep(self, answers: list[Any]) -> list[dict[str, Any]]:
         for (_, begin, end), answer in zip(self._hosts, answers, strict=True):

@@ -1,0 +1,84 @@
+"""The invitation that a training posts for workers of its lease."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drillyard.errors import StoreUnavailable
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.memory import MemoryStore
+from drillyard.simulators.hosts.certificates import Invitation
+from drillyard.simulators.hosts.posted import PostedHosts, PostedInvitation, path_of
+from drillyard.simulators.hosts.providers import Hosting
+from drillyard.system.redaction import redact
+from drillyard_backends.azure.hosts import AzureHosts
+from drillyard_backends.azure.multi_node import FIRST
+from drillyard_backends.gcp import hosts as gcp_hosts
+from drillyard_backends.ssh.hosts import SshHosts
+from drillyard_backends.ssh.remote import REACHED_AT, _reached_at
+
+URL = "memory://posted"
+TOKEN = "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    yield Mailbox(MemoryStore(URL), "x")
+    MemoryStore.forget(URL)
+
+
+def hosting(**settings: object) -> Hosting:
+    return Hosting(2, "x", "t0001-s1", URL, Path("/nowhere"), settings, attempt=3)
+
+
+def test_it_is_posted_for_its_attempt_with_every_address_and_taken_back(mailbox: Mailbox) -> None:
+    made = PostedHosts(hosting(copies_port=7700))
+    listens, port, reached = made.address()
+    assert listens in ("::", "0.0.0.0") and port == 7700
+    made.start(Invitation(f"{reached}:7700", "PEM", TOKEN))
+    posted = mailbox.read(path_of("t0001-s1", 3), PostedInvitation)
+    assert posted is not None and posted.number == 2
+    assert posted.addresses[-1] == "127.0.0.1:7700"
+    invitation = posted.invitation()
+    assert [invitation.address, *invitation.others] == posted.addresses
+    assert TOKEN not in redact(f"a log with {TOKEN}")
+    made.close()
+    assert mailbox.read(path_of("t0001-s1", 3), PostedInvitation) is None
+    made.close()  # safe to repeat
+
+
+def test_a_store_that_is_away_gets_it_later(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = PostedHosts(hosting())
+    made.address()
+    away = True
+
+    def put(store: MemoryStore, key: str, data: bytes) -> None:
+        if away:
+            raise StoreUnavailable("the store is away")
+        original(store, key, data)
+
+    original = MemoryStore.put
+    monkeypatch.setattr(MemoryStore, "put", put)
+    made.start(Invitation("127.0.0.1:7", "PEM", TOKEN))
+    assert mailbox.read(path_of("t0001-s1", 3), PostedInvitation) is None
+    away = False
+    made.tend(0)
+    assert mailbox.read(path_of("t0001-s1", 3), PostedInvitation) is not None
+
+
+def test_each_backend_names_first_what_its_machines_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", "203.0.113.9 50000 198.51.100.4 22")
+    monkeypatch.setenv(REACHED_AT, " ".join(_reached_at("den.example.org")))
+    assert SshHosts(hosting()).addresses()[:2] == ["198.51.100.4", "den.example.org"]
+    monkeypatch.setenv(REACHED_AT, "127.0.0.1 localhost")
+    assert SshHosts(hosting()).addresses()[0] == "localhost"
+    assert SshHosts(hosting()).addresses()[-1] == "127.0.0.1"
+    monkeypatch.setenv(FIRST, "10.0.0.4")
+    assert AzureHosts(hosting()).addresses()[0] == "10.0.0.4"
+    monkeypatch.setattr(gcp_hosts.Metadata, "text", lambda self, path: f"10.128.0.7/{path}"[:10])
+    assert gcp_hosts.GcpHosts(hosting()).addresses()[0] == "10.128.0.7"

@@ -7,7 +7,6 @@ JSON of a lease can find, repeat and end everything.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator
 from functools import cached_property
@@ -31,6 +30,7 @@ from drillyard.mailbox.store_clock import StoreClock
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.azure import (
     clusters,
+    ending,
     environment,
     plan,
     prices,
@@ -38,22 +38,19 @@ from drillyard_backends.azure import (
     stopped_runs,
     unfinished,
 )
-from drillyard_backends.azure.clusters import Cluster
-from drillyard_backends.azure.errors import Exists, Missing, translated
+from drillyard_backends.azure.errors import Missing, translated
 from drillyard_backends.azure.job_body import body, order_key
 from drillyard_backends.azure.job_failures import JobFailures
-from drillyard_backends.azure.jobs import Jobs, Patience, does_not_end, finished_runs
+from drillyard_backends.azure.jobs import Jobs, Patience
+from drillyard_backends.azure.known_clusters import KnownClusters
 from drillyard_backends.azure.lease_listing import is_listed, listed_orders
 from drillyard_backends.azure.machines import AzureMachines
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig, read_settings
 from drillyard_backends.azure.store import BlobStore
 
-log = logging.getLogger(__name__)
 SETUP_S = TEARDOWN_S = 600.0
-_FRESH_S, _RARELY_S = 4.0, 30.0
-SETTLED_S = 120.0
-"""Seconds for which a new cluster may be reported as missing; after that it is gone."""
+_RARELY_S = 30.0
 
 
 @translating(translated)
@@ -78,11 +75,8 @@ class AzureBackend(AzureMachines):
         self._service = Service(self.config)
         self._jobs: dict[str, Jobs] = {}
         self._lock = threading.RLock()
-        self._clusters: dict[str, tuple[float, Cluster | None]] = {}
-        """Name -> time of the last read, and the cluster."""
-        self._seen: set[str] = set()
+        self._clusters = KnownClusters(self._service, clock)
         self._times: dict[str, StoreClock] = {}
-        """Names of clusters that existed or were deleted here: if missing, they are gone."""
         self._begun: dict[str, float] = {}
         self._queued_since: dict[str, float] = {}
         """Lease -> since when all its jobs wait for a node, by the monotonic clock."""
@@ -177,7 +171,7 @@ class AzureBackend(AzureMachines):
             store = open_store(order.store_url)
             if not store.put_if_absent(order_key(order), order.to_bytes()):
                 store.put(order_key(order), order.to_bytes())
-            self._clusters.clear()
+            self._clusters.forget()
             return self._lease(order, self._time(order))
 
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
@@ -186,9 +180,9 @@ class AzureBackend(AzureMachines):
             job = self._of(lease.order).of(ticket_id)
             return Liveness.GONE if job is None else job.liveness
         name = clusters.name_of(self.config, lease.order)
-        cluster = self._cluster(name)
+        cluster = self._clusters.read(name)
         if cluster is None:
-            return self._without(name, lease)
+            return self._clusters.missing(name, self._time(lease.order) - lease.created_at)
         if cluster.state in clusters.READY:
             return Liveness.ALIVE
         if cluster.state == "deleting":
@@ -197,25 +191,6 @@ class AzureBackend(AzureMachines):
             # A change failed, which says nothing about the cluster's jobs.
             return self._broken(lease)
         return Liveness.PENDING
-
-    def _cluster(self, name: str, fresh_s: float = _FRESH_S) -> Cluster | None:
-        """Returns a cluster as it was at most ``fresh_s`` seconds ago."""
-        with self._lock:
-            now = self._clock.monotonic()
-            known = self._clusters.get(name)
-            if known is None or now - known[0] > fresh_s:
-                known = self._clusters[name] = now, clusters.find(self._service, name)
-                if known[1] is not None:
-                    self._seen.add(name)
-            return known[1]
-
-    def _without(self, name: str, lease: Lease) -> Liveness:
-        """Returns the state of a missing cluster; a new one may be reported as missing."""
-        young = self._time(lease.order) - lease.created_at < SETTLED_S
-        if young and name not in self._seen:
-            return Liveness.UNKNOWN
-        listed = any(each.get("name") == name for each in self._service.computes())
-        return Liveness.UNKNOWN if listed else Liveness.GONE
 
     def _broken(self, lease: Lease) -> Liveness:
         if self.config.compute is not None:
@@ -253,8 +228,7 @@ class AzureBackend(AzureMachines):
             raise
         except (UserError, Missing) as error:
             # Azure reports a user error if the cluster was deleted after the last read.
-            with self._lock:
-                self._clusters.clear()
+            self._clusters.forget()
             if self.probe(lease) is Liveness.GONE:
                 raise ControlPlaneError(f"submit a job: {lease.lease_id} is gone") from error
             raise
@@ -317,61 +291,24 @@ class AzureBackend(AzureMachines):
         failed: list[DrillyardError] = []
         finishing = False
         try:
-            finishing = self._end_jobs(lease, failed)
+            jobs = self._of(lease.order)
+            finishing = ending.end_jobs(jobs, lease.order, self.config, failed)
         except DrillyardError as error:
             failed.append(error)
         if not finishing:
-            self._end_cluster(lease, failed)
+            ending.end_cluster(self._service, self.config, lease.lease_id, self._clusters, failed)
         if not lease.order.experiment:
             unfinished.end(self._service, lease.lease_id)
-        with self._lock:
-            self._clusters.clear()
+        self._clusters.forget()
         if failed:
             # A repeat helps against everything but a missing right.
             denied = (error for error in failed if isinstance(error, AccessDenied))
             raise next(denied, failed[0])
 
-    def _end_jobs(self, lease: Lease, failed: list[DrillyardError]) -> bool:
-        """Cancels unfinished jobs; returns True if one may finish, so its cluster must stay."""
-        finishing = False
-        jobs = self._of(lease.order)
-        living = [job for job in jobs.look(0.0) if not job.over]
-        shared = clusters.runs_of_a_job(self.config, lease.order) > 1
-        done = finished_runs(lease.order, shared=shared) if living else set()
-        for job in living:
-            if job.run in done and jobs.may_leave(job):
-                finishing = True  # cancelled at its end, it would look as if it had failed
-                continue
-            try:
-                jobs.cancel(job)
-            except DrillyardError as error:
-                failed.append(error)
-            if jobs.hangs(job) and self.config.compute is not None:
-                failed.append(does_not_end(job, self.config))
-        return finishing
-
-    def _end_cluster(self, lease: Lease, failed: list[DrillyardError]) -> None:
-        """Deletes the lease's own cluster. It has the lease's name."""
-        for name in sorted({lease.lease_id, clusters.own_name(lease.lease_id)}):
-            try:
-                # With a kept cluster there is usually none, and maybe no right to delete one.
-                # Otherwise a new one may be reported as missing: delete it anyway.
-                if self.config.compute is None or self._service.compute(name):
-                    self._service.delete_compute(name)
-                    self._seen.add(name)
-            except Missing:
-                continue
-            except Exists as error:
-                # 409 while it is created, changed or deleted. The next call tries again.
-                log.info("cluster %s cannot be deleted now: %s", name, error)
-            except DrillyardError as error:
-                failed.append(error)
-
     def leases(self) -> Iterator[Lease]:
         """Yields the leases of all unfinished jobs and clusters of ours in the workspace."""
         orders = listed_orders(self._service)
-        with self._lock:
-            self._clusters.clear()  # this listing is newer
+        self._clusters.forget()  # this listing is newer
         for order, created_at in self._unfinished_endpoints():
             orders.setdefault(order.lease_id, (order, created_at))
         for order, created_at in orders.values():
@@ -443,7 +380,7 @@ class AzureBackend(AzureMachines):
 
     def _stuck(self, order: Order) -> bool:
         """Returns whether the cluster has nodes, but none that a job can use."""
-        cluster = self._cluster(clusters.name_of(self.config, order))
+        cluster = self._clusters.read(clusters.name_of(self.config, order))
         return cluster is not None and 0 < cluster.nodes <= cluster.unready
 
     @cached_property

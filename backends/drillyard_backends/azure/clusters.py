@@ -126,12 +126,18 @@ def name_of(config: AzureConfig, order: Order) -> str:
 
 def runs_of_a_job(config: AzureConfig, order: Order) -> int:
     """Runs that a job does side by side: some on each node, or one over all its nodes."""
-    return 1 if order.spread > 1 else config.instance_count * config.runs_per_machine
+    alone = order.spread > 1 or order.hosts > 0
+    return 1 if alone else config.instance_count * config.runs_per_machine
+
+
+def width(config: AzureConfig, order: Order) -> int:
+    """Nodes of a job: as the settings say, or the one that trains and those that host copies."""
+    return order.all_workers if order.hosts else config.instance_count
 
 
 def nodes(config: AzureConfig, order: Order) -> int:
     """Nodes that a lease takes at the most: those of whole jobs."""
-    return -(-order.workers // runs_of_a_job(config, order)) * config.instance_count
+    return -(-order.workers // runs_of_a_job(config, order)) * width(config, order)
 
 
 def ensure(service: Service, config: AzureConfig, order: Order, location: str) -> bool:

@@ -35,7 +35,7 @@ from drillyard.worker.loop import run_worker
 from drillyard.worker.push_worker import PushWorker, SocketPusher
 from drillyard.worker.worker import Worker
 from drillyard_backends.azure import stopped_runs
-from drillyard_backends.azure.multi_node import HelperNodeWorker, ray_environment
+from drillyard_backends.azure.multi_node import HelperNodeWorker, RayNodeWorker, ray_environment
 
 STORE, ORDER_KEY, TICKET = "DRILLYARD_JOB_STORE", "DRILLYARD_JOB_ORDER", "DRILLYARD_JOB_TICKET"
 LOW_PRIORITY, GRACE = "DRILLYARD_JOB_LOW_PRIORITY", "DRILLYARD_JOB_GRACE_S"
@@ -139,13 +139,14 @@ def main() -> int:
         os.environ.setdefault(MARK, order.lease_id)
         grace_s = float(os.environ.get(GRACE, "20"))
         slots = int(os.environ.get(SLOTS, "1")) if order.spread == 1 else 1
-        one_run = width > 1 and order.spread > 1
+        one_run = width > 1 and (order.spread > 1 or order.hosts > 0)
         make: Callable[..., Worker]
         if one_run and rank != "0":
+            helper = HelperNodeWorker if order.hosts else RayNodeWorker
             make = functools.partial(
-                HelperNodeWorker, ticket=os.environ[TICKET], term_grace_s=grace_s, paid=True
+                helper, ticket=os.environ[TICKET], term_grace_s=grace_s, paid=True
             )
-        elif width * slots > 1 and order.spread == 1:
+        elif width * slots > 1 and not one_run:
             make = functools.partial(NodeWorker, term_grace_s=grace_s, paid=True)
         else:
             pusher = SocketPusher(hand(os.environ[TICKET]))
@@ -153,7 +154,9 @@ def main() -> int:
         # A child's broken pipe must not end this program.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         with (
-            ray_environment(order, name, width) if one_run else contextlib.nullcontext(),
+            ray_environment(order, name, width)
+            if one_run and not order.hosts
+            else contextlib.nullcontext(),
             tempfile.TemporaryDirectory(prefix="drillyard-") as folder,
         ):
             return run_worker(order, Path(folder) / "work", slots, make=make)

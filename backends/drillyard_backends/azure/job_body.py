@@ -30,6 +30,7 @@ def body(
     """
     run = ticket.rpartition(".")[0]
     version = environment.named(config, order).replace(":", "/versions/")
+    nodes = clusters.width(config, order)
     properties: dict[str, object] = {
         "jobType": "Command",
         "displayName": run,
@@ -44,14 +45,14 @@ def body(
             program.JOB: name,
             program.GRACE: f"{config.stop_grace_s:g}",
             program.LOW_PRIORITY: "1" if config.low_priority else "0",
-            program.WIDTH: str(config.instance_count),
+            program.WIDTH: str(nodes),
             **({program.SLOTS: str(packed)} if (packed := config.runs_per_machine) > 1 else {}),
         },
         "outputs": _outputs(config, order, run),
-        "resources": {"instanceCount": config.instance_count},
+        "resources": {"instanceCount": nodes},
         "tags": naming.tags(order, config.tags, **{naming.TICKET_TAG: ticket}),
     }
-    if config.instance_count > 1:
+    if nodes > 1:
         # Without a distribution the command would be started on the first node alone.
         properties["distribution"] = {"distributionType": "PyTorch", "processCountPerInstance": 1}
     if order.deadline is not None:

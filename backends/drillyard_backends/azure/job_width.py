@@ -6,13 +6,18 @@ from collections.abc import Iterator
 
 from drillyard.backend import Order
 from drillyard.findings import Finding, Severity
+from drillyard.simulators.hosts.posted import reach
 from drillyard_backends.azure import clusters
 from drillyard_backends.azure.settings import AzureConfig
 
 
 def examine(config: AzureConfig, order: Order | None) -> Iterator[Finding]:
     """Refuses a job that has more nodes than it can use: they are rented together."""
-    width, most, packed = config.instance_count, config.max_nodes, config.runs_per_machine
+    most, packed = config.max_nodes, config.runs_per_machine
+    if order is not None and order.hosts:
+        yield from _with_hosts(config, order.all_workers)
+        return
+    width = config.instance_count
     side_by_side = 1 if order is None else -(-order.workers // packed)
     busy = width if order is None else order.spread if order.spread > 1 else side_by_side
     if order is not None and order.spread > 1 and packed > 1:
@@ -44,9 +49,37 @@ def examine(config: AzureConfig, order: Order | None) -> Iterator[Finding]:
         )
 
 
+def _with_hosts(config: AzureConfig, width: int) -> Iterator[Finding]:
+    """The nodes of a job whose first node trains, and whose others host copies for it."""
+    if config.instance_count not in (1, width):
+        yield Finding(
+            Severity.ERROR,
+            "instance_count",
+            f"is {config.instance_count}, and copies on workers make a job of {width} nodes",
+            f"delete it, or set resources.workers: {config.instance_count}",
+        )
+    if config.runs_per_machine > 1:
+        yield Finding(
+            Severity.ERROR,
+            "runs_per_machine",
+            f"a run with copies on workers takes {width} nodes for itself, and "
+            f"{config.runs_per_machine} runs are to share one",
+            "runs_per_machine: 1; or delete simulator.copies_on",
+        )
+    if config.max_nodes is not None and width > config.max_nodes:
+        yield Finding(
+            Severity.ERROR,
+            "max_nodes",
+            f"a job of {width} nodes (resources.workers) never starts on a cluster of "
+            f"{config.max_nodes}",
+            f"resources.workers: {config.max_nodes}; or max_nodes: {width}",
+        )
+    yield reach(None)
+
+
 def note(config: AzureConfig, order: Order) -> str:
     """Returns how many runs a job has, in words."""
-    if config.instance_count > 1:
+    if clusters.width(config, order) > 1:
         return "of several nodes"
     runs = clusters.runs_of_a_job(config, order)
     return "one for each run" if runs == 1 else f"one for every {runs} runs"

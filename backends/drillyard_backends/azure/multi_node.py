@@ -1,4 +1,7 @@
-"""A job of several nodes that is one run: the first node trains, the others simulate for it."""
+"""A job of several nodes that is one run: the first node trains, the others simulate for it.
+
+They do so as nodes of Ray (RLlib's learners), or as hosts of copies (``simulator.copies_on``).
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ _TOKEN, _MODE = "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"
 
 
 class HelperNodeWorker(Worker):
-    """A helper node of a job that is one run: it gives its node to the training on the first one.
+    """A node of a job that is one run, and not its first: it does no ticket.
 
     Args:
         order: The order of the lease.
@@ -52,8 +55,26 @@ class HelperNodeWorker(Worker):
     ) -> None:
         plain = order.model_copy(update={"preload": [], "gpus": 0})
         super().__init__(plain, scratch, slots, clock, **options)
-        self._training = f"{ticket.rpartition('.')[0]}.{Phase.TRAIN.value}"
-        self._node: RayNode | None = None
+        run = ticket.rpartition(".")[0]
+        self._copy_hosts.only = run
+        self._training = f"{run}.{Phase.TRAIN.value}"
+
+    def _orphans(self) -> Iterator[ProcessId]:
+        """Returns nothing, because a container is fresh."""
+        return iter(())
+
+    def _claim_some(self, states: dict[str, TicketState]) -> int:
+        return 0
+
+    def _idle(self, states: dict[str, TicketState]) -> bool:
+        training = states.get(self._training)
+        return training is None or training.status.ended
+
+
+class RayNodeWorker(HelperNodeWorker):
+    """A helper node that gives its node to the Ray cluster of the training on the first one."""
+
+    _node: RayNode | None = None
 
     def close(self) -> None:
         """Stops the node, and ends the processes of this worker."""
@@ -61,19 +82,11 @@ class HelperNodeWorker(Worker):
             self._node.close()
         super().close()
 
-    def _orphans(self) -> Iterator[ProcessId]:
-        """Returns nothing, because a container is fresh."""
-        return iter(())
-
     def _claim_some(self, states: dict[str, TicketState]) -> int:
         if self._node is None:
             self._node = RayNode(os.environ[HEAD], self._paths)
         self._node.keep()
         return 0
-
-    def _idle(self, states: dict[str, TicketState]) -> bool:
-        training = states.get(self._training)
-        return training is None or training.status.ended
 
 
 @contextlib.contextmanager

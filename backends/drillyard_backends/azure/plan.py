@@ -147,7 +147,7 @@ def estimate(config: AzureConfig, order: Order) -> Cost:
         Part(
             what="job",
             name=f"{order.lease_id}-…",
-            count=-(-count // config.instance_count),
+            count=-(-count // clusters.width(config, order)),
             note=job_width.note(config, order),
         ),
     ]

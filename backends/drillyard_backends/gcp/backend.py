@@ -62,7 +62,9 @@ class GcpBackend(GoogleMachines):
     """
 
     kind = "gcp"
-    traits: ClassVar[frozenset[Trait]] = frozenset({Trait.PULLS, Trait.SPOT, Trait.PAID})
+    traits: ClassVar[frozenset[Trait]] = frozenset(
+        {Trait.PULLS, Trait.SPOT, Trait.PAID, Trait.HOSTS}
+    )
     Config = GcpConfig
 
     def __init__(self, clock: Clock = SYSTEM, **settings: Json) -> None:
@@ -150,13 +152,13 @@ class GcpBackend(GoogleMachines):
         with self._locked(order.lease_id):
             view = self._viewer(order).look()
             if not any(machines for machines in view.values()):
-                self._step(order, self._machines(order.workers))
+                self._step(order, self._machines(order.all_workers))
             return self._lease(order, self._time(order))
 
     def tend(self, lease: Lease, workers: int) -> int:
         """Replaces lost machines, tries other zones; returns the number of workers."""
         order = lease.order
-        machines = self._machines(min(workers, order.workers))
+        machines = self._machines(min(workers, order.all_workers))
         with self._locked(order.lease_id):
             expected = self._step(order, machines)
         return expected * self.config.workers_per_machine
@@ -339,6 +341,8 @@ class GcpBackend(GoogleMachines):
                 # Delete the others anyway: each of them costs money.
                 log.info("%s; will be tried again", error)
                 gone = False
+                if not isinstance(error, ControlPlaneError):
+                    self._delete_machines(place, name)
         deadline = self._clock.monotonic() + TEARDOWN_WAIT_S
         for place, name, operation in requested:
             if operation is not None:
@@ -351,6 +355,13 @@ class GcpBackend(GoogleMachines):
                 except Missing:
                     continue
         return gone
+
+    def _delete_machines(self, place: Place, name: str) -> None:
+        """Requests the end of the machines of a group that refuses its own end: they cost."""
+        try:
+            self._groups.delete_machines(place, name, self._groups.machines(place, name))
+        except (Missing, DrillyardError) as error:
+            log.info("the machines of %s: %s; will be tried again", name, error)
 
     def _step(self, order: Order, machines: int) -> int:
         viewer = self._viewer(order)

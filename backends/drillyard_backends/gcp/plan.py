@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from drillyard.backend import Cost, Order, Part
 from drillyard.errors import ControlPlaneError, UserError
 from drillyard.findings import Finding, Severity
+from drillyard.simulators.hosts.posted import reach
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.gcp import catalogue, prerequisites, prices, rights
 from drillyard_backends.gcp.catalogue import Catalogue
@@ -43,6 +44,8 @@ def examine(
     findings: list[Finding] = []
     if order is not None:
         findings += _life(order, clock)
+        if order.hosts and count > 1:
+            findings.append(reach(config.copies_port))
         findings += prerequisites.store(config, order.store_url)
     findings += _priced(config)
     findings += _order_of_trial(config)
@@ -88,7 +91,7 @@ def examine(
 
 def machines(config: GcpConfig, order: Order | None) -> int:
     """How many machines an order takes."""
-    return 1 if order is None else math.ceil(order.workers / config.workers_per_machine)
+    return 1 if order is None else math.ceil(order.all_workers / config.workers_per_machine)
 
 
 def estimate(config: GcpConfig, order: Order) -> Cost:

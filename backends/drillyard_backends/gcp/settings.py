@@ -155,6 +155,11 @@ class GcpConfig(BaseSettings):
     workers_per_machine: Annotated[int, Field(ge=1, le=256)] = Field(
         1, description="Number of parallel runs on one machine."
     )
+    copies_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None,
+        description="Port on the machines at which a training listens for hosts of copies "
+        "(`simulator.copies_on: workers`); default: a free one. Open it inside the network.",
+    )
     runs_per_gpu: Annotated[int, Field(ge=1, le=64)] = Field(
         1, description="Number of parallel runs that share a GPU."
     )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Iterator
 from pathlib import Path
+from signal import SIGTERM
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drillyard.cli.common import JsonOption
 from drillyard.errors import DrillyardError
+from drillyard.system.interrupts import interrupted_by
 from drillyard_backends.prove.show import Show
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def _prove(
     default = local_home() / "proofs" / f"{prover.kind}-{now:%Y%m%dT%H%M%SZ}.json"
     proof = Proof(prover, max_cost, Printed(yes, quiet=as_json))
     try:
-        with _stopped_by_sigterm():
+        with interrupted_by(SIGTERM):
             report = proof.run(dry_run=dry_run)
     except KeyboardInterrupt:
         if proof.report.created and not proof.report.ended:
@@ -170,20 +169,6 @@ def _leave(report: Report) -> None:
         refuse(report.findings)
     if any(one.claim.matters for one in report.of(Verdict.FAILS)):
         raise typer.Exit(FAILED)
-
-
-@contextlib.contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end a proof as Ctrl-C does: the lease is ended first."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def as_dict(report: Report, found: ProofRecord, dry_run: bool) -> JsonObject:

@@ -22,6 +22,7 @@ from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox import open_store
 from drillyard.mailbox.store import ObjectMissing
+from drillyard.simulators.hosts.posted import reach
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.ssh.host import Host
 from drillyard_backends.ssh.settings import Address, SshConfig
@@ -46,7 +47,7 @@ class SshBackend:
     """
 
     kind = "ssh"
-    traits: ClassVar[frozenset[Trait]] = frozenset({Trait.PULLS})
+    traits: ClassVar[frozenset[Trait]] = frozenset({Trait.PULLS, Trait.HOSTS})
     Config = SshConfig
 
     def __init__(self, clock: Clock = SYSTEM, **settings: Json) -> None:
@@ -71,11 +72,16 @@ class SshBackend:
             except DrillyardError as error:
                 return [
                     Finding(
-                        Severity.ERROR, f"ssh {host}", str(error), error.hint or "look at the host"
+                        Severity.ERROR,
+                        f"ssh {host}",
+                        str(error),
+                        error.hint or "look at the host",
+                        infrastructure=isinstance(error, InfrastructureError),
                     )
                 ]
 
-        return [finding for findings in self._all(self._hosts, look) for finding in findings]
+        found = [finding for findings in self._all(self._hosts, look) for finding in findings]
+        return [*found, *self._open_ports(order)]
 
     def provision(self, order: Order) -> Lease:
         """Starts an agent on every host that gets workers, unless it is alive."""
@@ -170,14 +176,17 @@ class SshBackend:
 
     def _shares(self, order: Order) -> list[tuple[Host, Order]]:
         """Returns the hosts that get workers, each with its part of an order."""
-        used = self._hosts[: order.workers]
+        slots = order.all_workers  # any of them may train, and the others host copies
+        used = self._hosts[:slots]
         return [
-            (
-                host,
-                _part(order, host, order.workers // len(used) + (n < order.workers % len(used))),
-            )
+            (host, _part(order, host, slots // len(used) + (n < slots % len(used))))
             for n, host in enumerate(used)
         ]
+
+    def _open_ports(self, order: Order | None) -> Iterator[Finding]:
+        """Says what copies on other machines need, which no login can test."""
+        if order is not None and order.hosts and len(self._shares(order)) > 1:
+            yield reach(self.config.copies_port)
 
     def _of(self, lease: Lease) -> list[Host]:
         """Returns the hosts that a lease names, or all hosts of the settings if it names none.

@@ -83,7 +83,12 @@ class Host:
 
     def provision(self, part: Order, experiment_sha256: str) -> Lease:
         """Starts the agent of a lease on the host unless it is alive."""
-        reply = self._ask("provision", order=_json(part), experiment_sha256=experiment_sha256)
+        reply = self._ask(
+            "provision",
+            order=_json(part),
+            experiment_sha256=experiment_sha256,
+            address=self.address.host,
+        )
         return Lease.model_validate(reply["result"])
 
     def probe(self, lease_id: str) -> Liveness:

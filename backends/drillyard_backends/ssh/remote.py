@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from drillyard_backends.local import LocalBackend
 
 ANSWER = "drillyard-answer: "
+REACHED_AT = "DRILLYARD_REACHED_AT"
+"""Environment variable of an agent: addresses by which its machine was reached, and spaces."""
 
 
 class Request(TypedDict, total=False):
@@ -33,6 +35,7 @@ class Request(TypedDict, total=False):
     lease: JsonObject
     folder: str | None
     experiment_sha256: str
+    address: str
 
 
 class Failure(TypedDict):
@@ -126,10 +129,21 @@ def _unreachable(url: str) -> str | None:
 def _provision(request: Request) -> Json:
     order = _order(request)
     _must_see_the_mailbox(order, request["experiment_sha256"])
+    os.environ[REACHED_AT] = " ".join(_reached_at(request.get("address")))
     # LocalBackend passes this environment to its agent, which must not use the connection's.
     for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY", "SSH_AUTH_SOCK"):
         os.environ.pop(name, None)
     return _backend(request).provision(order).model_dump(mode="json")
+
+
+def _reached_at(name: str | None) -> list[str]:
+    """Returns by which addresses a login reached this machine: as sshd says, and as was asked.
+
+    Others may reach a learner here by them. ``SSH_CONNECTION`` is "client IP address, client port
+    number, server IP address, and server port number" (ssh(1)).
+    """
+    connection = os.environ.get("SSH_CONNECTION", "").split()
+    return [*connection[2:3], *([name] if name else [])]
 
 
 def _must_see_the_mailbox(order: Order, sha256: str) -> None:

@@ -88,6 +88,14 @@ class SshConfig(BaseSettings):
         15.0, gt=0, le=300, description="Seconds to wait for a host that does not answer."
     )
 
+    copies_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port on these machines at which a training listens for hosts of copies "
+        "(`simulator.copies_on: workers`); default: a free one. Open it between the machines.",
+    )
+
     @field_validator("hosts")
     @classmethod
     def _addresses(cls, value: list[str]) -> list[str]:

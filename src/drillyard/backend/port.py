@@ -48,6 +48,8 @@ class Trait(enum.StrEnum):
     """It costs money: ``budget.max_hours`` and ``max_cost`` are mandatory."""
     JOBS = "JOBS"
     """Each pushed ticket starts its own worker: none waits before."""
+    HOSTS = "HOSTS"
+    """``Order.hosts`` are further workers of its leases, which host copies without a ticket."""
 
 
 class Backend(Protocol):

@@ -40,6 +40,11 @@ class Order(Record):
     settings: JsonObject = Field(default_factory=dict)
     """The backend's own settings; references to secrets, never secrets."""
 
+    @property
+    def all_workers(self) -> int:
+        """The workers that do tickets, and those that host copies."""
+        return self.workers + self.hosts
+
 
 class Lease(Record):
     """Capacity that was rented."""

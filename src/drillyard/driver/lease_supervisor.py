@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from drillyard.backend import Backend, Lease, Liveness, TendsLeases, Trait
+from drillyard.backend import Backend, Lease, Liveness, Order, TendsLeases, Trait
 from drillyard.driver.launcher import Launcher
 from drillyard.driver.rental import Rental
 from drillyard.driver.stop_order import StopOrder
@@ -16,6 +16,7 @@ from drillyard.leases.lost_attempts import LostAttemptCloser, probe
 from drillyard.leases.manager import LeaseManager
 from drillyard.leases.places import Places
 from drillyard.mailbox.driver_lock import DriverLock
+from drillyard.mailbox.records import Phase
 from drillyard.mailbox.retries import RETRIES
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import TicketState
@@ -96,7 +97,7 @@ class LeaseSupervisor:
         backend = self._places.backend_of(lease)
         try:
             if isinstance(backend, TendsLeases):
-                self._keep(backend, lease, runs=len({s.ticket.run for s in todo}))
+                self._keep(backend, lease, strength(backend, lease.order, todo))
             if Trait.PULLS not in backend.traits and not self._stopping.given:
                 if not self._leases.over(lease):
                     self._launcher.launch(lease, todo)
@@ -142,14 +143,14 @@ class LeaseSupervisor:
         self._say(f"lease {lease.lease_id} is replaced by one on {new.backend if new else '?'}")
         return True
 
-    def _keep(self, backend: TendsLeases, lease: Lease, runs: int) -> None:
+    def _keep(self, backend: TendsLeases, lease: Lease, workers: int) -> None:
         """Let the backend replace machines, unless the lease is being ended or is over."""
         if self._leases.over(lease):
             return
         with self._unless_ending(lease) as free:
             if free:
                 self._lock.must_drive()
-                backend.tend(lease, min(lease.order.workers, runs))
+                backend.tend(lease, workers)
 
     def _lost(self, lease: Lease | None, states: Mapping[str, TicketState]) -> None:
         if lease is not None and self._leases.over(lease):
@@ -170,6 +171,19 @@ class LeaseSupervisor:
             yield self.set_up and self._leases.lease is lease and not self._stopping.given
         finally:
             self.ending.release()
+
+
+def strength(backend: Backend, order: Order, todo: Sequence[TicketState]) -> int:
+    """The workers that are needed now: one for each run, and hosts while a training is left.
+
+    Args:
+        backend: Backend of the lease.
+        order: What was rented.
+        todo: The tickets that have not ended.
+    """
+    workers = min(order.workers, len({s.ticket.run for s in todo}))
+    trains = any(s.ticket.phase is Phase.TRAIN for s in todo)
+    return workers + (order.hosts if trains and Trait.HOSTS in backend.traits else 0)
 
 
 def limit_reached(backend: Backend, lease: Lease, states: Mapping[str, TicketState]) -> TimedOut:

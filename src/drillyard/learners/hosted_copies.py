@@ -8,6 +8,7 @@ after that checkpoint stays.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -16,6 +17,7 @@ from drillyard.backend.settings.experiment import settings_of
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import HostLost, WorkerLost
 from drillyard.learners import event_files
+from drillyard.leases.ledger import Intent
 from drillyard.metrics import streams
 from drillyard.registry import load
 from drillyard.runs import checkpoints
@@ -24,13 +26,17 @@ from drillyard.runs.workload import RunContext
 from drillyard.simulators.hosts.certificates import Identity
 from drillyard.simulators.hosts.listener import HostListener, JoinedHost
 from drillyard.simulators.hosts.providers import Hosting, HostProvider
+from drillyard.system.processes import MARK
 
 JOINED = "joined"
 """The provider of hosts that others start."""
 COMING_S = 600.0
 """Seconds to wait for hosts: their machines may have to start, and to install packages."""
+MORE_S = 60.0
+"""Seconds without another host after which a training begins with those that are there, if they
+can have all copies. Later ones take their share at the next checkpoint."""
 REPLACED_S = 5.0
-"""Seconds to wait for a replacement where the other hosts can have all copies meanwhile."""
+"""The same after a loss: seconds to wait for a replacement."""
 LOSSES = 5
 """Losses in a row without a new checkpoint between them, after which this attempt gives up."""
 _LOOK_S = 0.5
@@ -96,7 +102,8 @@ class HostSession:
             run=context.run.run,
             store_url=context.mailbox.store.url,
             scratch=context.scratch,
-            settings=settings_of(spec, kind),
+            settings=_settings(context, kind),
+            attempt=context.attempt,
         )
         self._context, self._number, self._copies = context, number, spec.train.n_envs
         self._provider: HostProvider = load("hosts", kind if number else JOINED)(hosting)
@@ -119,7 +126,7 @@ class HostSession:
             Stopped: A stop was requested meanwhile.
         """
         self._provider.start(self._listener.invitation(self._reached))
-        self._wait(COMING_S)
+        self._wait(MORE_S)
         names = ", ".join(host.name for host in self.present())
         self._context.log.info("%d copies on the hosts %s", self._copies, names)
 
@@ -164,15 +171,19 @@ class HostSession:
         self._provider.close()
 
     def _wait(self, patience_s: float) -> None:
-        """Wait for all hosts; after some time, those that are there are enough if they can be."""
-        began = time.monotonic()
+        """Wait for all hosts; if no more come for some time, continue without them."""
+        began = changed = time.monotonic()
+        ever = self._listener.ever
         while True:
             self._context.stop.check()
             hosts = self.present()
             if len(hosts) >= self._number and self._enough(hosts):
                 return
-            waited = time.monotonic() - began
-            if waited >= patience_s and self._enough(hosts):
+            now = time.monotonic()
+            if self._listener.ever != ever:
+                ever, changed = self._listener.ever, now
+            waited = now - began
+            if now - changed >= patience_s and self._enough(hosts):
                 self._context.log.warning(
                     "training with %d of %d hosts of copies", len(hosts), self._number
                 )
@@ -184,7 +195,8 @@ class HostSession:
                 raise WorkerLost(
                     f"{len(hosts)} hosts{offer} for {self._copies} copies joined within "
                     f"{COMING_S / 60:.0f} minutes: {refused}",
-                    hint="`drillyard logs` shows their output; check the network between them",
+                    hint="`drillyard logs` shows their output; the machines must reach the "
+                    "learner's port through every firewall between them",
                 )
             self._provider.tend(self._listener.ever)
             self._listener.wait(_LOOK_S)
@@ -194,3 +206,13 @@ class HostSession:
         return bool(limits) and (
             None in limits or sum(limit or 0 for limit in limits) >= self._copies
         )
+
+
+def _settings(context: RunContext, kind: str) -> JsonObject:
+    """The settings of the lease of this process; a rented machine does not have their origins."""
+    lease = os.environ.get(MARK)
+    if lease is not None:
+        intent = context.mailbox.read(f"leases/{lease}/intent.json", Intent)
+        if intent is not None and intent.backend.partition("/")[0] == kind:
+            return intent.order.settings
+    return settings_of(context.spec, kind)

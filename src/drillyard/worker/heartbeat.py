@@ -93,6 +93,13 @@ class Heartbeat:
             self._record = self._record.model_copy(update=update)
         self._beat()
 
+    def note(self, message: str) -> None:
+        """Change the message; the next heartbeat writes it."""
+        if message != self._record.message:
+            with self._lock:
+                update = {"message": redact(message)}
+                self._record = self._record.model_copy(update=update)
+
     def _beat(self) -> None:
         with self._lock:
             update = {"beat": self._record.beat + 1, "written_at": self._clock.now()}

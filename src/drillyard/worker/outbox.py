@@ -40,13 +40,21 @@ class EndingOutbox:
         """The ending of an attempt whose work never began."""
         return endings.failed(claim, self._clock, Cause.INFRASTRUCTURE, message)
 
-    def write_for(self, job: Job, exit: Exit, stopped_by: tuple[Cause, str] | None) -> None:
+    def write_for(
+        self,
+        job: Job,
+        exit: Exit,
+        stopped_by: tuple[Cause, str] | None,
+        *,
+        shared: bool = False,
+    ) -> None:
         """A ticket's process ended: ship its log and write an ending, unless there is one.
 
         Args:
             job: What it was told.
             exit: How it ended.
             stopped_by: What it was asked to stop for, and why; None: it was not asked.
+            shared: Other tickets had the same process: one of them may have ended it.
         """
         with contextlib.suppress(InfrastructureError):  # then the store keeps the first one
             if self._mailbox.ending(job.claim.ticket, job.claim.attempt) is not None:
@@ -64,6 +72,9 @@ class EndingOutbox:
             ending = endings.of_exit(
                 job.claim, self._clock, exit.code, exit.out_of_memory, exit.inside
             )
+            if shared and ending.cause is not Cause.INFRASTRUCTURE:
+                text = f"{ending.message}; which of the runs of this process it was is not known"
+                ending = self.infrastructure(job.claim, text)
             if exit.inside:
                 now = self._clock.now()
                 ending = failed_episode.store(job, self._mailbox, ending, now, ended=True)

@@ -108,7 +108,7 @@ class PushWorker(Worker):
         term_grace_s: float = TERM_GRACE_S,
     ) -> None:
         super().__init__(
-            order,
+            order.model_copy(update={"hosts": 0}),  # whoever hosts copies is pushed no ticket
             scratch,
             slots,
             clock,

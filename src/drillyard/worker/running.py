@@ -46,9 +46,13 @@ class RunningTickets:
 
     Args:
         machine: Where they run.
+
+    Attributes:
+        reserved: Slots that have something else than a ticket.
     """
 
     def __init__(self, machine: Machine) -> None:
+        self.reserved = 0
         self._machine = machine
         self._tickets: list[Running] = []
 
@@ -57,8 +61,8 @@ class RunningTickets:
 
     @property
     def free(self) -> int:
-        """Slots without a ticket."""
-        return self._machine.slots - len(self._tickets)
+        """Slots without a ticket or anything else."""
+        return self._machine.slots - len(self._tickets) - self.reserved
 
     @property
     def free_place(self) -> int:

@@ -25,6 +25,7 @@ from drillyard.system.processes import ProcessId, marked
 from drillyard.system.scratch import RUNTIME
 from drillyard.worker import endings, machine_share
 from drillyard.worker.claiming import claim
+from drillyard.worker.copy_hosts import CopyHosts
 from drillyard.worker.execution import REPORTED
 from drillyard.worker.heartbeat import Heartbeat
 from drillyard.worker.machine import Exit, Job, Machine
@@ -44,6 +45,8 @@ TERM_GRACE_S = 8.0
 """The same after SIGTERM, whose sender usually waits ten seconds."""
 STORE_AWAY_S = 900.0
 """A worker without work and without a store exits after this time, in seconds."""
+LOST_TOGETHER = 2
+"""Losses of a process with several tickets after which each of them has one of its own."""
 ASK_S = 1.0
 """Seconds after SIGTERM in which it may read the mailbox before it stops its tickets."""
 FLUSH_S = 5.0
@@ -107,6 +110,7 @@ class Worker:
         )
         self._next_orphan_look: float | None = 0.0
         self._running = RunningTickets(self.machine)
+        self._copy_hosts = CopyHosts(self._mailbox, order, scratch, self.heart.note)
         self._driver = DriverWatch(self._mailbox, self.id, clock, close_lost)
         self._preparation = Preparation(
             self.machine, self._mailbox, order, lambda text: self.heart.tell("starting", text)
@@ -168,6 +172,7 @@ class Worker:
 
     def close(self) -> None:
         """End everything that this worker started."""
+        self._copy_hosts.close()
         self.machine.close()
 
     @property
@@ -240,6 +245,7 @@ class Worker:
         if cancel is not None and not cancel.drain:
             self._running.stop(now, Cause.CANCELLED, cancel.reason)
         self._running.kill_late(now, STOP_GRACE_S)
+        self._running.reserved = self._copy_hosts.follow(now, states)
         claimed = self._claim_some(states)
         if self._broken and not self._running:
             self._end(self._broken)
@@ -247,6 +253,7 @@ class Worker:
         if self._idle(states):
             self._end("nothing left to do")
             return None
+        self._copy_hosts.fill(now, self._running.free, self._paths)
         return 0.0 if claimed else self._poll_s
 
     def _claim_some(self, states: dict[str, TicketState]) -> int:
@@ -258,9 +265,9 @@ class Worker:
         for state in states.values():
             if self._running.free <= 0 or self.terminated or self._broken:
                 break
-            if not self._takes(state) or state.claimable is None:
+            if not self._takes(state):
                 continue
-            joins = self.order.together > 1 and state.ticket.phase is Phase.TRAIN
+            joins = self.order.together > 1 and _may_join(state)
             if together and not joins:
                 continue  # those that wait for others have the last place
             made = claim(self._mailbox, self._outbox, state, self.id, self.clock)
@@ -280,8 +287,9 @@ class Worker:
 
     def _takes(self, state: TicketState) -> bool:
         """Whether this worker could do a ticket now."""
-        able = state.ticket.environment in self.order.environments
-        return able and state.claimable is not None
+        if state.claimable is None or self._copy_hosts.waits(state):
+            return False
+        return state.ticket.environment in self.order.environments
 
     def _start(self, claimed: list[tuple[TicketState, Claim]]) -> None:
         """Start one process for tickets that were claimed."""
@@ -324,7 +332,7 @@ class Worker:
         if exit.code == REPORTED and not job.others:
             return
         for each in job.all:  # one of several may have ended the process, for itself alone
-            self._outbox.write_for(each, exit, stopped_by)
+            self._outbox.write_for(each, exit, stopped_by, shared=bool(job.others))
 
     def _look_for_orphans(self, now: float) -> None:
         if self._next_orphan_look is not None and now >= self._next_orphan_look:
@@ -334,7 +342,7 @@ class Worker:
     @property
     def _poll_s(self) -> float:
         # A ticket's end wakes the worker at once, whatever the pause is.
-        if self._running.free:
+        if self._running.free > 0:
             return max(POLL_S, self._pace_s)
         return max(SLOW_POLL_S, 5 * self._pace_s)
 
@@ -343,9 +351,9 @@ class Worker:
     def _idle(self, states: dict[str, TicketState]) -> bool:
         """True if there was no work for the order's idle time, and no driver waits."""
         now = self.clock.monotonic()
-        claimable = any(self._takes(state) for state in states.values())
+        useful = self._copy_hosts.needed or any(self._takes(s) for s in states.values())
         driven_on = self.driven and not self._paid
-        if self._running or claimable or self._outbox.unwritten or driven_on:
+        if self._running or useful or self._outbox.unwritten or driven_on:
             self._useful_at = now
             return False
         over = self._paid and not self.driven and all(s.status.ended for s in states.values())
@@ -394,3 +402,15 @@ class Worker:
     def _end(self, reason: str) -> None:
         self.heart.tell("leaving", reason)
         self.exit_code = 4 if self._broken else 0
+
+
+def _may_join(state: TicketState) -> bool:
+    """Whether a ticket may share a process with others.
+
+    One run that ends its process (native code that crashes, memory) ends its neighbours with it.
+    After ``LOST_TOGETHER`` such losses each goes on alone, so that no neighbour uses up the
+    attempts of the others.
+    """
+    lost = state.ending is not None and state.ending.cause is Cause.INFRASTRUCTURE
+    often = (state.claimable or 0) > LOST_TOGETHER
+    return state.ticket.phase is Phase.TRAIN and not (lost and often)

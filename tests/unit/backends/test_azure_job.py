@@ -11,6 +11,7 @@ from drillyard.backend import Lease, Order
 from drillyard.mailbox.status import Status
 from drillyard_backends.azure import job, stopped_runs
 from drillyard_backends.azure.backend import AzureBackend
+from drillyard_backends.azure.multi_node import HelperNodeWorker
 from drillyard_backends.azure.settings import AzureConfig
 from tests.helpers.worker_world import PlayedWorker, World
 
@@ -28,12 +29,20 @@ from tests.helpers.worker_world import PlayedWorker, World
             job.NodeWorker,
         ),
         ({"DRILLYARD_JOB_SLOTS": "4"}, 2, 1, job.JobWorker),
+        ({"DRILLYARD_JOB_WIDTH": "3", "NODE_RANK": "0", "HOSTS": "2"}, 1, 1, job.JobWorker),
+        ({"DRILLYARD_JOB_WIDTH": "3", "NODE_RANK": "2", "HOSTS": "2"}, 1, 1, HelperNodeWorker),
     ],
 )
 def test_a_node_does_as_many_runs_as_it_is_told(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, str], spread: int, slots: int, worker: type
 ) -> None:
-    order = Order(lease_id="dy-0123456789", experiment="x", store_url="memory://x", spread=spread)
+    order = Order(
+        lease_id="dy-0123456789",
+        experiment="x",
+        store_url="memory://x",
+        spread=spread,
+        hosts=int(given.get("HOSTS", "0")),
+    )
     own = {"DRILLYARD_JOB_NAME": "n", "DRILLYARD_JOB_TICKET": "t0001-s1.train", **given}
     for name in (job.SLOTS, job.WIDTH, job.RANK, "DRILLYARD_LEASE", "DRILLYARD_MACHINE"):
         monkeypatch.delenv(name, raising=False)

@@ -37,6 +37,28 @@ def test_a_project_that_is_ready_has_no_fault() -> None:
     assert faults(plan.examine(read_settings(SETTINGS), None, World())) == []
 
 
+def test_hosts_of_copies_are_machines_with_a_price_and_a_port() -> None:
+    hosting, config = order(1, hosts=4), read_settings(SETTINGS)
+    one = plan.estimate(config, order(1)).per_hour
+    assert plan.estimate(config, hosting).per_hour == pytest.approx(5 * one)
+    assert [f.subject for f in faults(examined(quota_of(INSTANCES=4), hosting))] == ["quota"]
+    (said,) = [f for f in examined(World(), hosting) if f.subject == "simulator.copies_on"]
+    assert "reach the others at any TCP port" in said.message
+    (said,) = [
+        f
+        for f in examined(World(), hosting, copies_port=7700)
+        if f.subject == "simulator.copies_on"
+    ]
+    assert "at TCP port 7700" in said.message and said.fix is None
+
+
+def quota_of(**limits: float) -> World:
+    world = World()
+    for metric, limit in limits.items():
+        quota(metric, limit)(world)
+    return world
+
+
 def test_lost_answers_are_asked_for_again() -> None:
     assert faults(examined(World(lost=3))) == []
     assert [f.subject for f in faults(examined(World(lost=4)))] == ["login"]

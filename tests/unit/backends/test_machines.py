@@ -180,6 +180,19 @@ def test_runs_that_share_a_machine_need_its_memory(
     assert fits(written(tmp_path, "local", "{runs_per_machine: 2}")) == []
 
 
+def test_the_memory_of_every_place_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3 runs of 3 GB: a free machine has no such limit, one size has room, the other has not."""
+    monkeypatch.setattr("drillyard.checks.packing.measured", lambda loaded: 3 << 30)
+    sizes = ["Standard_F8s_v2", "Standard_F4s_v2"]  # 16 GB and 8 GB
+    loaded = written(tmp_path, "azure", "{runs_per_machine: 3}", **AZURE, vm_sizes=sizes)
+    loaded.spec = loaded.spec.model_copy(update={"backend": "local", "elsewhere": ["azure"]})
+    found = fits(loaded)
+    assert [finding.severity for finding in found] == [Severity.OK, Severity.ERROR]
+    assert all(size in finding.message for size, finding in zip(sizes, found, strict=True))
+
+
 def test_what_a_trial_took_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     loaded = written(tmp_path, "azure", "{runs_per_machine: 2}", **AZURE)

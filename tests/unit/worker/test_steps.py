@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from drillyard.errors import CorruptObject, StoreUnavailable, UserError
@@ -102,6 +104,70 @@ def test_when_their_process_dies_each_gets_its_ending(world):
     world.run(200.0)
     assert len(worker.machine.tickets[1].job.all) == 2  # and they go on together
     assert state(world, other).status is Status.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("code", "ends_as"),
+    [(-signal.SIGSEGV, Status.FAILED), (-signal.SIGALRM, Status.TIMED_OUT)],
+)
+def test_a_run_that_always_ends_its_process_takes_no_neighbour_with_it(world, code, ends_as):
+    """It crashes, or hangs in native code: its neighbours lost all their attempts with it."""
+    good, bad, other = (world.post(seed) for seed in (1, 2, 3))
+    worker = PlayedWorker(world, work_s=20.0, order={"together": 3})
+
+    def crash():
+        for process in worker.machine.tickets:
+            if process.alive and bad in {job.ticket.run for job in process.job.all}:
+                process.kill(code)
+
+    for time_s in range(5, 400, 5):
+        world.at(float(time_s), crash)
+    world.run(400.0)
+    assert [len(each.job.all) for each in worker.machine.tickets[:3]] == [3, 3, 1]
+    for run in (good, other):
+        assert (state(world, run).status, state(world, run).attempt) == (Status.SUCCEEDED, 3)
+    assert state(world, bad).status is ends_as
+
+
+def test_endings_are_written_once_also_if_the_store_fails_between_them(world, monkeypatch):
+    """The process died after one of three had reported, and the store was away then."""
+    done, *others = (world.post(seed) for seed in (1, 2, 3))
+    worker = PlayedWorker(world, work_s=50.0, order={"together": 3})
+
+    def die():
+        (process,) = worker.machine.tickets
+        assert world.mailbox.end(endings.succeeded(process.job.claim, world.clock))
+        world.store.away = True
+        process.kill()
+
+    def back():
+        world.store.away = False
+
+    world.at(10.0, die)
+    world.at(25.0, back)
+    world.run(30.0)
+    assert world.mailbox.ending(f"{done}.train", 1).status is Status.SUCCEEDED
+    assert {world.mailbox.ending(f"{run}.train", 1).cause for run in others} == {
+        Cause.INFRASTRUCTURE
+    }
+    world.run(200.0)
+    assert {state(world, run).attempt for run in others} == {2}
+    assert {state(world, run).status for run in others} == {Status.SUCCEEDED}
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xff{", b"{}", b'{"schema_version": 9, "stop": 1}'])
+def test_an_order_to_stop_that_cannot_be_read_ends_nothing_and_begins_nothing(world, mark):
+    """What runs may finish; nothing new begins; a person decides (``Mailbox.cancelled``)."""
+    running, waiting = world.post(1), world.post(2)
+    worker = PlayedWorker(world, slots=1, work_s=30.0)
+    key = world.mailbox.key("control/cancel.json")
+    world.at(10.0, lambda: world.store.put(key, mark))
+    world.run(100.0)
+    assert state(world, running).status is Status.SUCCEEDED
+    assert len(worker.machine.tickets) == 1
+    assert state(world, waiting).status is Status.CANCELLED
+    order = world.mailbox.cancelled()
+    assert order is not None and order.drain and "cannot be read" in order.reason
 
 
 def test_a_stop_is_for_all_that_are_computed_together(world):

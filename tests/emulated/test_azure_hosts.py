@@ -1,0 +1,73 @@
+"""Copies of one training on the nodes of one job of an emulated Azure ML."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytest.importorskip("azure.ai.ml")
+
+from drillyard.mailbox.records import Phase
+from drillyard.results.fingerprint import fingerprint
+from drillyard.simulators.hosts.posted import path_of
+from drillyard.system.processes import marked
+from drillyard_emulators.http.handle import AzureEmulator
+from drillyard_emulators.http.machines import MACHINE_MARK
+from tests.emulated.test_gcp_end_to_end import local_hashes
+from tests.emulated.test_gcp_hosts import FILE, RUN
+from tests.helpers.azure_lab import AzureLab, needs_azurite, point
+from tests.helpers.patience import PATIENCE_S, until
+
+pytestmark = [needs_azurite()]
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureLab]:
+    with tempfile.TemporaryDirectory(prefix="dy") as folder, AzureEmulator(Path(folder)) as cloud:
+        point(monkeypatch, cloud)
+        made = AzureLab(cloud, tmp_path, monkeypatch)
+        yield made
+        made.close()
+
+
+def hosts() -> list[int]:
+    """The living hosts of copies on emulated nodes."""
+    found = []
+    for process in marked(mark=MACHINE_MARK):
+        try:
+            if "drillyard.simulators.hosts" in psutil.Process(process.pid).cmdline():
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_the_nodes_of_a_job_train_one_run_though_a_host_dies(lab: AzureLab) -> None:
+    more = "backends: {azure: {compute: null}}\n"
+    text = FILE.replace("steps: 1024", "steps: 4096")
+    driver = lab.start("run", str(lab.write(text + more)), "--on", "azure")
+    mailbox = lab.mailbox("reactor")
+
+    def trained() -> bool:
+        assert driver.poll() is None, lab.said + lab.serials()
+        board = mailbox.board(RUN)
+        return board is not None and (board.checkpoint_step or 0) > 0 and bool(hosts())
+
+    until(trained, what="a checkpoint")
+    os.kill(hosts()[0], signal.SIGKILL)
+    assert driver.wait(PATIENCE_S) == 0, lab.said + lab.serials()
+    (job,) = lab.cloud.state()["jobs"]
+    assert lab.cloud.state()["jobs"][job]["status"] == "Completed"
+    assert lab.left() == {} and not hosts()
+    accepted = mailbox.accepted(RUN, Phase.TRAIN)
+    assert accepted is not None and accepted.attempt == 1
+    assert accepted.summary["hosts"] == {"number": 2, "lost": 1}
+    assert mailbox.store.stat(mailbox.key(path_of(RUN, 1))) is None
+    alone = lab.write(text.replace(", copies_on: workers", ""))
+    assert {RUN: fingerprint(mailbox, RUN)} == local_hashes(lab, alone, [RUN])

@@ -14,6 +14,7 @@ from drillyard.results.table import Grid
 from drillyard.results.trials import StudyResults
 from drillyard.spec import ExperimentSpec
 from drillyard.statistics import Estimate
+from drillyard.studies import importances as told
 
 FANOVA_TRIALS = 500
 """Above, importances are computed by PED-ANOVA, which is quick for any number of trials."""
@@ -150,26 +151,12 @@ def _of_parameters(study: StudyResults, names: list[str], notes: list[str]) -> l
 
 def importances(study: StudyResults, notes: list[str]) -> dict[str, float]:
     """Parameter -> importance by Optuna, most first; {} where it cannot be told yet."""
-    from optuna.importance import (
-        FanovaImportanceEvaluator,
-        PedAnovaImportanceEvaluator,
-        get_param_importances,
-    )
-
-    from drillyard.spec.binding import space
-    from drillyard.studies.memory import in_memory
-
-    if len(study.ranked()) < 4:
+    ranked = len(study.ranked())
+    if ranked < 4:
         return {}
-    memory = in_memory(
-        study.views, study.objectives, space(ExperimentSpec.model_validate(study.spec))
-    )
-    many = len(study.ranked()) > FANOVA_TRIALS
-    how = PedAnovaImportanceEvaluator() if many else FanovaImportanceEvaluator(seed=0)
-    target = (lambda t: t.values[0]) if len(study.objectives) > 1 else None
     try:
-        return get_param_importances(memory, evaluator=how, target=target)
-    except (RuntimeError, ValueError) as error:
+        return told.importances(study.views, study.objectives, study.spec, ranked > FANOVA_TRIALS)
+    except told.Unknown as error:
         notes.append(f"No importances: {error}")
         return {}
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from signal import SIGINT
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from types import FrameType
-
-    from drillyard.simulators.hosts.host import Host
+from drillyard.system.interrupts import interrupted_by
 
 
 def register(app: typer.Typer) -> None:
@@ -127,21 +123,5 @@ def _serve(
         simulators=tuple(offers) if offers else None,
     )
     host = Host(Invitation.read(path), offer, wait_s)
-    with importable(Path.cwd()), _stopped_by_interrupts(host):
+    with importable(Path.cwd()), interrupted_by(SIGINT, host.stop):
         host.serve(once)
-
-
-@contextmanager
-def _stopped_by_interrupts(host: Host) -> Iterator[None]:
-    """Ctrl-C also stops a host in which a library swallows the exception, in a destructor say."""
-    import signal
-
-    def interrupted(number: int, frame: FrameType | None) -> None:
-        host.stop()
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupted)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

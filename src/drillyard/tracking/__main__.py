@@ -16,13 +16,14 @@ import sys
 import threading
 from dataclasses import replace
 
+from drillyard.documents.json_types import as_object
 from drillyard.errors import Bug, DrillyardError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.registry import load
 from drillyard.system.clock import SYSTEM
 from drillyard.tracking import behind
 from drillyard.tracking.background import URI_VARIABLE, synchronised
-from drillyard.tracking.environment import settings
+from drillyard.tracking.environment import settings, without_tables
 from drillyard.tracking.sync_report import SyncReport
 from drillyard.tracking.tracker import MLFLOW, Target, Tracker
 from drillyard.tracking.uris import mask
@@ -77,6 +78,8 @@ def main() -> int:
     uri = os.environ.pop(URI_VARIABLE)
     mailbox = Mailbox(open_store(arguments.store), arguments.experiment)
     target = Target(arguments.tracker, uri)
+    if target.tracker == MLFLOW and not registers(mailbox):
+        without_tables(uri)
     try:
         mirror: Tracker = load("trackers", target.tracker)(mailbox, uri)
     except Exception as error:
@@ -89,6 +92,15 @@ def main() -> int:
     threading.Thread(target=orders.listen, name="orders", daemon=True).start()
     _await_work(mailbox, orders)
     return _follow(mirror, target, orders, arguments.interval)
+
+
+def registers(mailbox: Mailbox) -> bool:
+    """Whether the best policy is to be registered, or this cannot be known now."""
+    try:
+        tracking = as_object(mailbox.experiment_record().spec.get("tracking"))
+    except DrillyardError:
+        return True
+    return tracking.get("register_as") is not None
 
 
 def _await_work(mailbox: Mailbox, orders: _Orders) -> None:

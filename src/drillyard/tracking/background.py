@@ -1,9 +1,9 @@
 """A mirror as its users see it: a child process for each tracker, started, waited for and killed.
 
-MLflow takes a second and 200 MB to import, and with its own defaults one call to a hung server
-blocks for 1207 s and to a dead one for 248 s (measured, 3.17.2). So it runs in its own process,
-with short time-outs in that process's environment only, and its parent waits no longer than a
-fixed bound.
+MLflow takes two seconds of a core and 140 MB to import, and with its own defaults one call to a
+hung server blocks for 1207 s and to a dead one for 248 s (measured, 3.17.2). So it runs in its own
+process, with short time-outs in that process's environment only, and its parent waits no longer
+than a fixed bound.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, DrillyardError, SpaceMismatch
 from drillyard.findings import Finding, Severity
 from drillyard.registry import load
@@ -106,7 +107,7 @@ def _try_once(name: str, env: Env, field: str) -> None:
         observation, _ = env.reset(seed=_SEED)
     except Exception:
         return  # the simulator's fault, which its own check reports
-    allowed = f"an action of {space}"
+    allowed = f"an action of {space_text(space)}"
     try:
         baseline.reset(_SEED, {})
         action = baseline.act(observation)
@@ -239,7 +240,7 @@ def _idle(space: gym.Space[Any]) -> Any:
             middle = np.where(bounded, (low + high) / 2, np.clip(0.0, low, high))
         return middle.astype(space.dtype)
     raise SpaceMismatch(
-        f"baseline hold has no idle action for {space}",
+        f"baseline hold has no idle action for {space_text(space)}",
         hint="give the simulator an attribute `hold_action`",
     )
 

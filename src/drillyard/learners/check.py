@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING
 
+from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError
 from drillyard.findings import Finding, Severity
 from drillyard.registry import importable
@@ -83,9 +84,8 @@ def check_learner(
     check_memory(
         learner.algorithm, learner.args, observation, action, psutil.virtual_memory().total
     )
-    findings = [
-        Finding(Severity.OK, "learner", f"{learner.algorithm} fits {observation} -> {action}")
-    ]
+    both = " -> ".join(map(space_text, (observation, action)))
+    findings = [Finding(Severity.OK, "learner", f"{learner.algorithm} fits {both}")]
     if learner.algorithm in ON_POLICY and total is not None:
         steps = learner.args.get("n_steps", ARGUMENTS[learner.algorithm]["n_steps"])
         rollout = int(steps) * train.n_envs

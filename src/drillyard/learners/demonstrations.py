@@ -19,6 +19,7 @@ import numpy as np
 from drillyard.agents.packing import npz_arrays, npz_bytes
 from drillyard.agents.spaces import space_from_json, space_to_json
 from drillyard.documents.json_types import JsonObject
+from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, CorruptObject, SpaceMismatch
 from drillyard.learners.types import Env, Info, Layer, Observation, Space, SpaceKind
 from drillyard.spec.learning import SimulatorSpec
@@ -66,12 +67,12 @@ class Demonstrations:
             width, wide = (int(np.prod(shape)) for shape in (recorded.shape[1:], now.shape or ()))
             same = then == space_to_json(now) if then else width == wide
             if not same:
-                expected = space_from_json(then) if then else f"{width} columns"
+                expected = space_text(space_from_json(then)) if then else f"{width} columns"
                 raise SpaceMismatch(
                     f"the demonstrations have the {kind} space {expected}, and this simulator has "
-                    f"{now}",
+                    f"{space_text(now)}",
                     field=FIELD,
-                    allowed=str(expected),
+                    allowed=expected,
                     hint="record them with the same simulator and wrappers; `normalize` may "
                     "differ",
                 )

@@ -19,11 +19,14 @@ a GPU needs to be called.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import UserError
+from drillyard.findings import Finding, Severity
 from drillyard.learners import sb3_build
 from drillyard.learners.barriers import preserved_randomness
 from drillyard.runs.checkpoints import Checkpoint
@@ -35,11 +38,37 @@ from drillyard.spec.algorithms.signatures import ARGUMENTS, FROM_EPISODES
 from drillyard.spec.learning import LearnerSpec
 
 if TYPE_CHECKING:
-    from stable_baselines3.common.vec_env import VecEnv
+    from drillyard.learners.types import Space
+    from drillyard.spec import ExperimentSpec
 
 Device = Literal["cpu", "cuda"]
 PRODUCTS = 1 << 25
 """Multiplications of a minibatch from which on a GPU computes: weights times rows."""
+
+
+class Copies(Protocol):
+    """What the size of a learner depends on: two spaces and a number of copies."""
+
+    @property
+    def observation_space(self) -> Space:
+        """What a policy sees."""
+
+    @property
+    def action_space(self) -> Space:
+        """What it does."""
+
+    @property
+    def num_envs(self) -> int:
+        """Copies that are stepped together."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The same, without copies."""
+
+    observation_space: Space
+    action_space: Space
+    num_envs: int
 
 
 def usable() -> bool:
@@ -47,7 +76,7 @@ def usable() -> bool:
     return torch.cuda.is_available()
 
 
-def choose(context: RunContext, venv: VecEnv, checkpoint: Checkpoint | None) -> tuple[Device, str]:
+def choose(context: RunContext, venv: Copies, checkpoint: Checkpoint | None) -> tuple[Device, str]:
     """The device of a training, and the reason.
 
     A resumed training keeps its device. The choice of the user has priority over the table.
@@ -76,7 +105,7 @@ def choose(context: RunContext, venv: VecEnv, checkpoint: Checkpoint | None) -> 
 def _chosen(
     context: RunContext,
     learner: LearnerSpec,
-    venv: VecEnv,
+    venv: Copies,
     checkpoint: Checkpoint | None,
     has_gpu: bool,
 ) -> tuple[Device, str]:
@@ -91,7 +120,7 @@ def _chosen(
     return by_table(learner, venv, bool(context.spec.resources.gpus))
 
 
-def by_table(learner: LearnerSpec, venv: VecEnv, gpus: bool) -> tuple[Device, str]:
+def by_table(learner: LearnerSpec, venv: Copies, gpus: bool) -> tuple[Device, str]:
     """The device that the table of this module gives, where there is a GPU, and the reason.
 
     Args:
@@ -111,7 +140,59 @@ def by_table(learner: LearnerSpec, venv: VecEnv, gpus: bool) -> tuple[Device, st
     return device, f"{products:,} multiplications a minibatch, {side} {PRODUCTS:,}"
 
 
-def multiplications(learner: LearnerSpec, venv: VecEnv) -> int:
+def fixed(spec: ExperimentSpec) -> JsonObject:
+    """Engine and precision, and why these and the number of threads: no measurement is asked."""
+    learner, asks = spec.learner, spec.resources
+    assert learner is not None
+    why = ("the fixed default", "as the experiment says")
+    return {
+        "engine": learner.engine,
+        "engine_because": why[learner.engine != "sb3"],
+        "precision": asks.precision,
+        "precision_because": why[asks.precision != "full"],
+        "threads_because": why[asks.threads != 1],
+    }
+
+
+def advise(spec: ExperimentSpec, observation: Space, action: Space) -> list[Finding]:
+    """Says before anything is rented that the GPU asked for would slow the training, or idle.
+
+    By the number of the table above, whatever the machine. Images are always for the GPU.
+
+    Args:
+        spec: An experiment with a built-in learner.
+        observation: Observation space of the wrapped simulator.
+        action: Its action space.
+
+    Returns:
+        One warning at most.
+    """
+    learner, asks = spec.learner, spec.resources
+    if learner is None or spec.train is None or asks.device == "cpu":
+        return []
+    if not (asks.gpus or asks.device == "cuda") or sees_images(observation):
+        return []
+    lanes = asks.runs_per_process or 1  # they share a program, and so a call of the GPU
+    if learner.algorithm in FROM_EPISODES:
+        why = f"{learner.algorithm} computes no gradients"
+    else:
+        shape = Shape(observation, action, spec.train.n_envs)
+        products = multiplications(learner, shape) * lanes
+        if products >= PRODUCTS:
+            return []
+        why = f"{products:,} multiplications a minibatch, less than {PRODUCTS:,}"
+    idle = asks.device == "auto" and learner.engine not in PACKAGES
+    message = (
+        f"device: auto would train on the CPU, and the GPU would be paid for and idle ({why})"
+        if idle
+        else f"a GPU would probably be slower than the CPU for this network ({why})"
+    )
+    field = "resources.gpu" if asks.gpu else "resources.gpus" if asks.gpus else "resources.device"
+    fix = "remove it" if asks.device == "auto" else "set resources.device to cpu"
+    return [Finding(Severity.WARNING, field, message, f"{fix}, or use a larger batch or network")]
+
+
+def multiplications(learner: LearnerSpec, venv: Copies) -> int:
     """The weights of all networks of a learner times the rows of a minibatch.
 
     Args:

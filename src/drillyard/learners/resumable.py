@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from drillyard.agents.packing import TENSORS_NAME, unpack
 from drillyard.agents.spaces import space_from_json, space_to_json
 from drillyard.documents.json_types import JsonObject, as_object
+from drillyard.documents.space_text import space_text
 from drillyard.errors import CorruptObject, SpaceMismatch
 from drillyard.learners import sb3_build, sb3_state
 from drillyard.runs.checkpoint_formats import Problem, examine
@@ -137,11 +138,12 @@ def _same_spaces(checkpoint: Checkpoint, model: BaseAlgorithm) -> None:
     recorded = as_object(checkpoint.meta.info.get("spaces"))
     for what, now in spaces_of(model).items():
         if recorded.get(what, now) != now:
-            then, today = space_from_json(as_object(recorded[what])), space_from_json(now)
+            given = (as_object(recorded[what]), now)
+            then, today = (space_text(space_from_json(space)) for space in given)
             raise SpaceMismatch(
                 f"the checkpoint of {checkpoint.meta.run} was written with the {what} space "
                 f"{then}, and the simulator has {today} now",
                 field="simulator.id",
-                allowed=str(then),
+                allowed=then,
                 hint="restore the earlier simulator, or choose a new name (--set name=…)",
             )

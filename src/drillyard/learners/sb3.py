@@ -121,7 +121,8 @@ class Sb3Learner:
                 evaluator = evaluator_of(spec, simulator, plan, n_envs, context.stop)
             outcome = self._learn(context, plan, model, venv, evaluator, checkpoint, cloned)
             parameters = as_object(outcome.summary["parameters"])
-            outcome.summary["parameters"] = parameters | {"copies": how, "device_because": why}
+            chosen: JsonObject = {"copies": how, "device_because": why}
+            outcome.summary["parameters"] = parameters | chosen | devices.fixed(spec)
             if hosts is not None:
                 outcome.summary["hosts"] = hosts.summary()
             return outcome

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drillyard.agents.base import LEARNER_FILE, SPACES_FILE
+from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, NotFound, SpaceMismatch
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.command_hints import DEFAULT_STORE
@@ -155,11 +156,12 @@ def must_have(files: Mapping[str, bytes], kind: SpaceKind, now: Space) -> None:
 
     recorded = json.loads(files[SPACES_FILE])[kind]
     if recorded != space_to_json(now):
-        then = space_from_json(recorded)
+        then = space_text(space_from_json(recorded))
         raise SpaceMismatch(
-            f"the earlier policy has the {kind} space {then}, and this simulator has {now}",
+            f"the earlier policy has the {kind} space {then}, and this simulator has "
+            f"{space_text(now)}",
             field=FIELD,
-            allowed=str(then),
+            allowed=then,
             hint="take a policy of the same simulator with the same wrappers",
         )
 

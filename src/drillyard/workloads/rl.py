@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,11 @@ class RlWorkload:
             from drillyard.learners.check import check_learner
 
             findings += check_learner(spec, observation, action, total)
+            asks = spec.resources.gpus or spec.resources.device == "cuda"
+            if asks and find_spec("torch") is not None:  # a machine that only drives lacks it
+                from drillyard.learners.devices import advise
+
+                findings += advise(spec, observation, action)
         else:
             made = load("learners", learner.algorithm)()
             _must_take_hosts(spec, made)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from drillyard.errors import UserError
+from drillyard.findings import Severity
 from drillyard.learners import determinism, devices, sb3_build
 from drillyard.learners.algorithms import CLASSES
 from drillyard.learners.barriers import Marks
@@ -99,6 +100,28 @@ def test_auto_follows_the_table_whatever_the_machine_does(
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.parametrize(
+    ("resources", "learner", "field", "said"),
+    [
+        ({"gpu": "T4"}, {}, "resources.gpu", "auto would train on the CPU, and the GPU would be"),
+        ({"gpus": 1, "device": "cuda"}, {}, "resources.gpus", "slower than the CPU"),
+        ({"gpus": 1}, {"engine": "jax"}, "resources.gpus", "slower than the CPU"),
+        ({"gpus": 1}, {"algorithm": "ars", "args": {}}, "resources.gpus", "no gradients"),
+        ({"device": "cuda"}, {}, "resources.device", "multiplications a minibatch, less than"),
+        ({"gpus": 1}, {"args": {**WIDE, "n_steps": 4096}}, None, ""),
+        ({"gpus": 1}, {"algorithm": "sac", "args": SOON}, None, ""),
+        ({}, {}, None, ""),
+    ],
+)
+def test_a_gpu_that_would_be_slower_is_said_before_it_is_rented(
+    resources: dict[str, Any], learner: dict[str, Any], field: str | None, said: str, tmp_path: Any
+) -> None:
+    spec = experiment(resources, **learner)
+    found = [f for f in RlWorkload().check(spec, tmp_path) if "GPU" in f.message]
+    assert [f.subject for f in found] == ([field] if field else [])
+    assert all(said in f.message and f.severity is Severity.WARNING for f in found)
+
+
 def test_images_are_for_the_gpu() -> None:
     world = {"id": "tests.contract.spaces_world:AnySpaces", "args": {"observation": "image"}}
     venv = make_vec(SimulatorSpec.model_validate(world), 1, 0)
@@ -126,9 +149,13 @@ def test_the_reason_is_among_the_parameters(
     machine = Machine(monkeypatch)
     ars = {"algorithm": "ars", "args": {"n_delta": 2}}
     assert machine.why(one_run(tmp_path / "a", {}, **ars)) == "ars computes no gradients"
+    two = one_run(tmp_path / "d", {"threads": 2}).phase(Phase.TRAIN).summary["parameters"]
+    assert isinstance(two, dict) and two["threads_because"] == "as the experiment says"
+    assert (two["engine"], two["engine_because"]) == ("sb3", "the fixed default")
+    assert (two["precision"], two["precision_because"]) == ("full", "the fixed default")
     assert machine.why(one_run(tmp_path / "b", {"device": "cuda"})) == "as the experiment says"
     assert "multiplications" in machine.why(one_run(tmp_path / "c", {}))
-    assert machine.built == ["cpu", "cuda", "cpu"]
+    assert machine.built == ["cpu", "cpu", "cuda", "cpu"]
 
 
 def test_a_gpu_that_is_not_there_is_refused(tmp_path: Any, monkeypatch: Any) -> None:

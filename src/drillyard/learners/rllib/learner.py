@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
 from drillyard.documents.json_types import JsonObject, as_integer, as_object
+from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, CorruptObject, SpaceMismatch
 from drillyard.findings import Finding, Severity
 from drillyard.learners.rllib.arguments import ARGUMENTS, validate
@@ -48,7 +49,11 @@ class RllibLearner:
         if find_spec("ray") is None and not any(r.startswith("ray") for r in spec.requirements):
             raise missing(self.name)
         return [
-            Finding(Severity.OK, "learner", f"{self.name} fits {observation} -> {action}"),
+            Finding(
+                Severity.OK,
+                "learner",
+                f"{self.name} fits {space_text(observation)} -> {space_text(action)}",
+            ),
             Finding(
                 Severity.OK,
                 "learner.args.num_env_runners",
@@ -161,7 +166,7 @@ def _check_spaces(algorithm: str, observation: Space, action: Space) -> None:
 
     if not isinstance(observation, spaces.Box) or len(observation.shape) != 1:
         raise SpaceMismatch(
-            f"{algorithm} supports only flat observations, not {observation}",
+            f"{algorithm} supports only flat observations, not {space_text(observation)}",
             field="learner.algorithm",
             value=algorithm,
             allowed="Box of one dimension",
@@ -174,7 +179,7 @@ def _check_spaces(algorithm: str, observation: Space, action: Space) -> None:
     )
     if not bounded and not isinstance(action, spaces.Discrete):
         raise SpaceMismatch(
-            f"{algorithm} cannot act in this simulator: its action space is {action}",
+            f"{algorithm} cannot act in this simulator: its action space is {space_text(action)}",
             field="learner.algorithm",
             value=algorithm,
             allowed="Discrete, or Box of one dimension with finite bounds",

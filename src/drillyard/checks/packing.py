@@ -5,6 +5,7 @@ from __future__ import annotations
 from drillyard.backend.settings.experiment import packing
 from drillyard.checks.trial import measured
 from drillyard.findings import Finding, Severity
+from drillyard.leases.places import specs_of
 from drillyard.spec.load import Loaded
 
 SUBJECT = "runs_per_machine"
@@ -15,35 +16,44 @@ SYSTEM_GB = 1.0
 def fits(loaded: Loaded) -> list[Finding]:
     """Compares the memory of the machines with that of the runs that share one.
 
+    Every place is looked at, also one that cannot work now: a run may move there later.
+
     Args:
         loaded: An experiment whose training was tried.
 
     Returns:
-        One finding; none if each run has a machine for itself.
+        One finding for each machine type on which runs share a machine.
     """
-    shared = packing(loaded.spec)
-    if shared is None or shared.runs < 2:
-        return []
-    peak = measured(loaded)
-    if peak is None:
-        return []
-    each = peak / 2**30
-    need = shared.runs * each + SYSTEM_GB
-    said = (
-        f"{shared.runs} runs a machine take at least {need:.1f} GB ({each:.2f} GB each, measured"
-    )
-    said += f" in a short training here, and {SYSTEM_GB:g} GB for the system)"
-    findings = []
-    for name, memory in shared.machines.items():
-        if memory is None:
-            text = f"{said}; the memory of {name} is not known"
-            fix = "compare it with the provider's page; `drillyard list machines` has others"
-            findings.append(Finding(Severity.WARNING, SUBJECT, text, fix))
-        elif need > memory:
-            most = max(1, int((memory - SYSTEM_GB) / each))
-            text = f"{said}, and {name} has {memory:g} GB"
-            fix = f"runs_per_machine: {most}; or a machine type with more memory"
-            findings.append(Finding(Severity.ERROR, SUBJECT, text, fix))
-        else:
-            findings.append(Finding(Severity.OK, SUBJECT, f"{said}; {name} has {memory:g} GB"))
+    peak: int | None = None
+    findings: list[Finding] = []
+    for _, there in specs_of(loaded.spec):
+        shared = packing(there)
+        if shared is None or shared.runs < 2:
+            continue
+        if peak is None:
+            peak = measured(loaded)
+        if peak is None:
+            return []
+        found = (_of(name, memory, shared.runs, peak) for name, memory in shared.machines.items())
+        findings += [finding for finding in found if finding not in findings]
     return findings
+
+
+def _of(machine: str, memory: float | None, runs: int, peak: int) -> Finding:
+    """What one machine type says about so many runs of so many bytes."""
+    each = peak / 2**30
+    need = runs * each + SYSTEM_GB
+    said = (
+        f"{runs} runs a machine take at least {need:.1f} GB ({each:.2f} GB each, measured in a "
+        f"short training here, and {SYSTEM_GB:g} GB for the system)"
+    )
+    if memory is None:
+        text = f"{said}; the memory of {machine} is not known"
+        fix = "compare it with the provider's page; `drillyard list machines` has others"
+        return Finding(Severity.WARNING, SUBJECT, text, fix)
+    if need > memory:
+        most = max(1, int((memory - SYSTEM_GB) / each))
+        text = f"{said}, and {machine} has {memory:g} GB"
+        fix = f"runs_per_machine: {most}; or a machine type with more memory"
+        return Finding(Severity.ERROR, SUBJECT, text, fix)
+    return Finding(Severity.OK, SUBJECT, f"{said}; {machine} has {memory:g} GB")

@@ -14,6 +14,7 @@ from drillyard.agents.base import SPACES_FILE, load_policy
 from drillyard.agents.spaces import space_from_json, space_to_json
 from drillyard.agents.trained import Trained
 from drillyard.documents.json_types import JsonObject
+from drillyard.documents.space_text import space_text
 from drillyard.errors import SpaceMismatch
 from drillyard.evaluation.episodes import BatchPolicy, lesson_of
 from drillyard.policies import bundles
@@ -53,11 +54,12 @@ class LoadedBundle:
             for what in ("observation", "action"):
                 mine, now = getattr(self, what), getattr(venv, f"{what}_space")
                 if mine != space_to_json(now) and "Image" not in type(venv).__name__:
+                    then = space_text(space_from_json(mine))
                     raise SpaceMismatch(
-                        f"{self.name} has the {what} space {space_from_json(mine)}, and "
-                        f"{simulator.id} has {now}",
+                        f"{self.name} has the {what} space {then}, and "
+                        f"{simulator.id} has {space_text(now)}",
                         field="--simulator",
-                        allowed=str(space_from_json(mine)),
+                        allowed=then,
                         hint="name a simulator of the same spaces",
                     )
         finally:

@@ -13,6 +13,7 @@ from stable_baselines3.common import distributions as d
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
 from drillyard.agents.playing import takes_masks
+from drillyard.documents.space_text import space_text
 from drillyard.errors import UserError
 from drillyard.simulators.types import Observation
 
@@ -142,8 +143,8 @@ def _signature(policy: BasePolicy) -> Signature:
     masked = takes_masks(policy)
     if masked and not isinstance(space, spaces.Discrete):
         raise UserError(
-            f"a policy with masks over {space} cannot be exported to ONNX: the masks are not one "
-            "row of actions",
+            f"a policy with masks over {space_text(space)} cannot be exported to ONNX: the masks "
+            "are not one row of actions",
             hint="use --format safetensors",
         )
     masks = int(space.n) if masked else None

@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.simulators.state import State
 from drillyard.simulators.types import Action, Env, Observation
@@ -38,7 +39,7 @@ class FlattenAction(_Stateless):
         space = env.action_space
         if not isinstance(space, spaces.Dict | spaces.Tuple):
             raise SpaceMismatch(
-                f"flatten_action needs Dict or Tuple actions, not {space}",
+                f"flatten_action needs Dict or Tuple actions, not {space_text(space)}",
                 hint="delete flatten_action",
             )
         self._keys = list(space) if isinstance(space, spaces.Dict) else None
@@ -55,7 +56,7 @@ class FlattenAction(_Stateless):
             self._starts = None
         elif floats:
             raise SpaceMismatch(
-                f"flatten_action does not mix floats and integers: {space}",
+                f"flatten_action does not mix floats and integers: {space_text(space)}",
                 hint="make all parts Box, or all of them integers, in the simulator",
             )
         else:

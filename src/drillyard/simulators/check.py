@@ -10,22 +10,24 @@ from typing import SupportsFloat
 import numpy as np
 from gymnasium import spaces
 
+from drillyard.documents.space_text import space_text
 from drillyard.errors import DrillyardError, SpaceMismatch
 from drillyard.findings import Finding, Severity
 from drillyard.simulators.far_outside import WIDER, a_little, is_near
 from drillyard.simulators.flat_spaces import flattened
-from drillyard.simulators.make import can_vectorise, make_env, make_vec
+from drillyard.simulators.make import make_env
+from drillyard.simulators.speed import measure_speed
 from drillyard.simulators.types import Env, Observation, ResetResult
 from drillyard.simulators.wrappers import is_silent, layers
-from drillyard.spec.learning import SimulatorSpec, Way
+from drillyard.spec.learning import SimulatorSpec
 from drillyard.system.user_code import described
-from drillyard.system.watchdog import keep_alive, report_activity
+from drillyard.system.watchdog import report_activity
 
 STEPS = 50
-AT_ONCE = 64
-"""Copies, where they can be stepped together."""
-SPEED_S = 0.3
-"""Seconds that measuring the speed takes."""
+LONGEST_S = 10.0
+"""Seconds after which a slow simulator is given no more steps of a kind."""
+FEWEST = 5
+"""Steps that it is given all the same."""
 _SEED = 12_345
 _NOT_REPEATED = "are not equivalent"
 
@@ -87,7 +89,8 @@ def _flat(env: Env) -> list[Finding]:
         return [Finding(Severity.ERROR, subject, error.message, error.hint, error)]
     if seen is env:
         return []
-    said = f"{seen.observation_space} and actions {seen.action_space}, by FlattenSpaces"
+    both = (seen.observation_space, seen.action_space)
+    said = f"{' and actions '.join(map(space_text, both))}, by FlattenSpaces"
     return [Finding(Severity.OK, subject, said)]
 
 
@@ -146,7 +149,7 @@ def _spaces(env: Env) -> list[Finding]:
                 )
             )
         else:
-            findings.append(Finding(Severity.OK, f"simulator: {what} space", str(space)))
+            findings.append(Finding(Severity.OK, f"simulator: {what} space", space_text(space)))
     box = env.observation_space
     if isinstance(box, spaces.Box) and len(box.shape) == 3 and box.dtype != np.uint8:
         findings.append(
@@ -173,25 +176,43 @@ class _Trial:
         seen: What each reset and step returned.
         finding: OK, or the first fault.
         raised: The fault is an exception, not a value.
+        steps: How many were taken, without a fault.
     """
 
     seen: list[_Result]
     finding: Finding
     raised: bool = False
+    steps: int = 0
 
 
-def _trial(env: Env) -> _Trial:
-    """Reset and step at random, until the first fault."""
+def enough(step: int, began: float) -> bool:
+    """Returns whether a slow simulator has taken the steps that it is given.
+
+    Args:
+        step: Steps that were taken.
+        began: ``time.monotonic()`` before the first.
+    """
+    return step >= FEWEST and time.monotonic() - began > LONGEST_S
+
+
+def _trial(env: Env, steps: int | None = None) -> _Trial:
+    """Reset and step at random, until the first fault.
+
+    Args:
+        env: The simulator.
+        steps: Take exactly so many; otherwise fewer than ``STEPS`` of a slow simulator.
+    """
     subject = "simulator: 50 random steps"
     seen: list[_Result] = []
-    step, little = 0, ""
+    step, little, began = 0, "", time.monotonic()
+    most = STEPS if steps is None else steps
     try:
         env.action_space.seed(_SEED)
         report_activity(f"reset, copy 0, seed {_SEED}")
         observation = _first(env.reset(seed=_SEED))
         seen.append((observation,))
         broken = fault(env, observation, 0.0)
-        while broken is None and step < STEPS:
+        while broken is None and step < most and (steps is not None or not enough(step, began)):
             step += 1
             report_activity(f"step {step}, copy 0, seed {_SEED}")
             observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
@@ -220,9 +241,14 @@ def _trial(env: Env) -> _Trial:
             raised=True,
         )
     if broken is None and little:
-        return _Trial(seen, Finding(Severity.WARNING, subject, little, WIDER))
+        return _Trial(seen, Finding(Severity.WARNING, subject, little, WIDER), steps=step)
+    few = f" (it is slow: {step} steps)" if step < STEPS else ""
     if broken is None:
-        return _Trial(seen, Finding(Severity.OK, subject, "finite, and inside their spaces"))
+        return _Trial(
+            seen,
+            Finding(Severity.OK, subject, f"finite, and inside their spaces{few}"),
+            steps=step,
+        )
     said = f"step {step}, copy 0, seed {_SEED}: {broken}"
     fix = "a NaN or a wrong shape ends the training; fix the simulator"
     return _Trial(seen, Finding(Severity.ERROR, subject, said, fix))
@@ -277,7 +303,7 @@ def _reward_fault(reward: SupportsFloat) -> str | None:
 def _outside(env: Env, observation: Observation) -> str | None:
     if is_near(env.observation_space, observation):
         return None
-    return f"the observation {_short(observation)} is outside {env.observation_space}"
+    return f"the observation {_short(observation)} is outside {space_text(env.observation_space)}"
 
 
 def _first(given: ResetResult) -> Observation:
@@ -289,7 +315,7 @@ def _first(given: ResetResult) -> Observation:
 
 def _deterministic(trial: _Trial, env: Env) -> Finding:
     subject = "simulator: same seed, same steps"
-    first, second = trial.seen, _trial(env).seen
+    first, second = trial.seen, _trial(env, trial.steps).seen
     for number, (a, b) in enumerate(zip(first, second, strict=False)):
         if not _same(a, b):
             return Finding(
@@ -325,40 +351,6 @@ def _stateful(env: Env, repeats: bool) -> Finding:
         + ("; a resume is exact all the same" if repeats else ""),
         "add state() and load_state(state) to cut none; see what `drillyard new simulator` writes",
     )
-
-
-def measure_speed(spec: SimulatorSpec) -> Finding:
-    """Steps/s inside the learner's vectorised simulator, at random actions.
-
-    Measures one copy, and 64 at once over arrays if the simulator can.
-    """
-    with keep_alive("importing the learner's libraries"):
-        import drillyard.simulators.vec_state  # noqa: F401  what `make_vec` imports takes seconds
-    said = f"{_speed(spec, 1):,.0f} steps/s on one core, one copy"
-    if can_vectorise(spec):
-        with keep_alive("compiling what steps all copies at once"):
-            rate = _speed(spec, AT_ONCE, "vectorised")
-        said += f"; {rate:,.0f} steps/s with {AT_ONCE} at once"
-    return Finding(Severity.OK, "simulator: speed", said)
-
-
-def _speed(spec: SimulatorSpec, copies: int, how: Way = "one-by-one") -> float:
-    report_activity(f"measuring its speed, seed {_SEED}")
-    venv = make_vec(spec, copies, _SEED, how=how)
-    try:
-        venv.reset()
-        venv.action_space.seed(_SEED)
-        actions = [venv.action_space.sample() for _ in range(copies)]
-        venv.step(np.array(actions))  # compiled by then
-        steps, start = 0, time.perf_counter()
-        while (elapsed := time.perf_counter() - start) < SPEED_S or steps < 10:
-            venv.step(np.array([*actions[1:], venv.action_space.sample()]))
-            steps += 1
-            if elapsed > 10 * SPEED_S:
-                break
-        return copies * steps / (time.perf_counter() - start)
-    finally:
-        venv.close()
 
 
 def _same(a: Observation, b: Observation) -> bool:

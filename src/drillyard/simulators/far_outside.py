@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from drillyard.documents.space_text import space_text
+
 log = logging.getLogger(__name__)
 EVERY = 64
 """Observations between two looks; a look at each would cost a part of the speed."""
@@ -94,7 +96,7 @@ def a_little(space: spaces.Space[Any], observation: Any) -> str:
     if space.contains(observation):
         return ""
     text = " ".join(str(observation).split())
-    return f"the observation {text[:80]} is a little outside {space}"
+    return f"the observation {text[:80]} is a little outside {space_text(space)}"
 
 
 def _clipped(space: spaces.Space[Any], observation: Any) -> Any:

@@ -209,6 +209,7 @@ PIECES = st.sampled_from(
 @example("a: |\n  x\n b: 1")
 @example('{"a": "\\ud800"}')
 @example("? ? ? a")
+@pytest.mark.heavy
 def test_no_text_breaks_the_reader(text):
     for parse in (parse_yaml, parse_json):
         try:

@@ -1,0 +1,52 @@
+"""Steps/s of a simulator, as a learner would step it."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from drillyard.findings import Finding, Severity
+from drillyard.simulators.make import can_vectorise, make_vec
+from drillyard.spec.learning import SimulatorSpec, Way
+from drillyard.system.watchdog import keep_alive, report_activity
+
+AT_ONCE = 64
+"""Copies, where they can be stepped together."""
+SPEED_S = 0.3
+"""Seconds that measuring the speed takes."""
+_SEED = 12_345
+
+
+def measure_speed(spec: SimulatorSpec) -> Finding:
+    """Steps/s inside the learner's vectorised simulator, at random actions.
+
+    Measures one copy, and 64 at once over arrays if the simulator can.
+    """
+    with keep_alive("importing the learner's libraries"):
+        import drillyard.simulators.vec_state  # noqa: F401  what `make_vec` imports takes seconds
+    said = f"{_speed(spec, 1):,.0f} steps/s on one core, one copy"
+    if can_vectorise(spec):
+        with keep_alive("compiling what steps all copies at once"):
+            rate = _speed(spec, AT_ONCE, "vectorised")
+        said += f"; {rate:,.0f} steps/s with {AT_ONCE} at once"
+    return Finding(Severity.OK, "simulator: speed", said)
+
+
+def _speed(spec: SimulatorSpec, copies: int, how: Way = "one-by-one") -> float:
+    report_activity(f"measuring its speed, seed {_SEED}")
+    venv = make_vec(spec, copies, _SEED, how=how)
+    try:
+        venv.reset()
+        venv.action_space.seed(_SEED)
+        actions = [venv.action_space.sample() for _ in range(copies)]
+        venv.step(np.array(actions))  # compiled by then
+        steps, start = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - start) < SPEED_S or steps < 10:
+            venv.step(np.array([*actions[1:], venv.action_space.sample()]))
+            steps += 1
+            if elapsed > 10 * SPEED_S:
+                break
+        return copies * steps / (time.perf_counter() - start)
+    finally:
+        venv.close()

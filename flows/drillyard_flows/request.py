@@ -55,9 +55,9 @@ class Request:
         Raises:
             ConfigError: The URL is dangerous or has an unknown scheme.
         """
-        from drillyard.runs.locate import store_url
+        from drillyard.runs.locate import store_of
 
-        return store_url(self.store, loaded.spec)
+        return store_of(loaded, self.store)
 
     @property
     def overrides(self) -> list[str]:

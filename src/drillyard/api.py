@@ -154,14 +154,14 @@ def run(
     from drillyard.driver.driver import Driver
     from drillyard.leases.places import Places
     from drillyard.mailbox import Mailbox, open_store
-    from drillyard.runs.locate import store_url
+    from drillyard.runs.locate import store_of
     from drillyard.spec.stages import is_staged
 
     spare_loopback()
     make_view = _view_of(flow)
     loaded = _loaded(what, folder)
     spec = loaded.spec
-    url = store_url(None if store is None else str(store), spec)
+    url = store_of(loaded, None if store is None else str(store))
     refuse(check(loaded, store=url, offline_ok=True))
     if is_staged(spec):
         return _run_stages(

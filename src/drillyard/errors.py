@@ -252,6 +252,10 @@ class PluginError(UserError):
     """A registered name that does not exist, is ambiguous or does not import."""
 
 
+class PackagesMissing(PluginError):
+    """A part of drillyard needs packages that are not installed here."""
+
+
 class IdentityChanged(UserError):
     """The same experiment name with settings that change results."""
 

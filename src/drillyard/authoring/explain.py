@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
 from drillyard.documents.json_types import Json, JsonObject
+from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, DrillyardError, PluginError
 from drillyard.spec.algorithms.signatures import ARGUMENTS
 
@@ -114,7 +115,8 @@ def _fitted(loaded: Loaded) -> list[tuple[str, Json, str]]:
             seen = flattened(env)
             found: list[tuple[str, Json, str]] = []
             if seen is not env:
-                spaces = f"FlattenSpaces: {seen.observation_space}, {seen.action_space}"
+                both = (seen.observation_space, seen.action_space)
+                spaces = f"FlattenSpaces: {', '.join(map(space_text, both))}"
                 found.append(("simulator.wrappers", spaces, "added: learners take flat spaces"))
             if learner.algorithm not in ARGUMENTS:
                 return found
@@ -161,7 +163,7 @@ def runs(loaded: Loaded) -> list[RunRow]:
                 "name": name,
                 "seed": seed,
                 "phases": ["train", "evaluate", "store"],
-                "backend": spec.backend,
+                "backend": spec.where,
                 "parameters": parameters,
             }
         )

@@ -29,10 +29,11 @@ def capacity(loaded: Loaded, store: str) -> list[Finding]:
     """
     spec = loaded.spec
     findings = [as_finding(loaded.locate(error), "budget") for error in budget.missing(spec)]
-    places = Places.of_spec(spec).all
-    if len(places) == 1:
-        return [*findings, *_of(places[0], spec.backend, store)]
-    looked = [(place, _looked_at(place, store)) for place in places]
+    places = Places.of_spec(spec)
+    if not places.several:
+        return [*findings, *_of(places.all[0], spec.backend, store)]
+    findings += [_not_used(n, error.message, error.hint) for n, error in places.lacking.items()]
+    looked = [(place, _looked_at(place, store)) for place in places.all]
     usable = [place for place, found in looked if not _errors(found)]
     for place, found in looked:
         errors = _errors(found)
@@ -59,7 +60,11 @@ def _errors(findings: list[Finding]) -> list[Finding]:
 def _dropped(place: Place, error: Finding) -> Finding:
     subject = error.subject.removeprefix(f"backend {place.name}").removeprefix(": ")
     what = f"{subject}: {error.message}" if subject else error.message
-    return Finding(Severity.WARNING, f"backend {place.name}", f"{NOT_USED}{what}", error.fix)
+    return _not_used(place.name, what, error.fix)
+
+
+def _not_used(name: str, why: str, fix: str | None) -> Finding:
+    return Finding(Severity.WARNING, f"backend {name}", f"{NOT_USED}{why}", fix)
 
 
 def dropped_in(findings: list[Finding]) -> dict[str, str]:

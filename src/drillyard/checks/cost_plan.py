@@ -65,12 +65,13 @@ def plan(
         clock: Clock for the deadline.
     """
     from drillyard.checks.experiment import check
+    from drillyard.checks.stages import of_stage
 
     spec = loaded.spec
     findings = check(loaded, store=store, offline_ok=offline_ok)
     if is_staged(spec):
         each = {
-            name: _rented(stage, store, [], strict, clock)
+            name: _rented(stage, store, of_stage(findings, name), strict, clock)
             for name, stage in stages_of(loaded).items()
         }
         return Plan(loaded, None, None, spec.budget.max_hours, findings, strict, each)

@@ -116,7 +116,8 @@ def check_alone(simulator: SimulatorSpec, limit_s: float = 20.0) -> list[Finding
     Raises:
         UserError: The simulator does not exist.
     """
-    from drillyard.simulators.check import check_simulator, measure_speed
+    from drillyard.simulators.check import check_simulator
+    from drillyard.simulators.speed import measure_speed
     from drillyard.simulators.stress_test import try_limits
 
     def look() -> list[Finding]:
@@ -273,7 +274,7 @@ def _hosted(loaded: Loaded) -> list[Finding]:
 def _limits(loaded: Loaded) -> list[Finding]:
     if loaded.spec.simulator is None:
         return []
-    from drillyard.simulators.check import measure_speed
+    from drillyard.simulators.speed import measure_speed
     from drillyard.simulators.stress_test import try_limits
 
     findings = try_limits(loaded.spec.simulator)

@@ -24,14 +24,14 @@ class Offer:
 
     Attributes:
         place: Its name: ``gcp/prod``.
-        order: What would be rented.
+        order: What would be rented; None if the backend cannot be opened on this machine.
         cost: The price over the longest lifetime.
         egress: The price of reading the mailbox from there; None if it is free.
         dropped: Why the place is not used now; empty if it is.
     """
 
     place: str
-    order: Order
+    order: Order | None
     cost: Cost
     egress: Egress | None = None
     dropped: str = ""
@@ -51,7 +51,8 @@ def offers(
     Raises:
         UserError: The settings of a backend are wrong.
     """
-    places = Places.of_spec(spec).all
+    listed = Places.of_spec(spec)
+    places = listed.all
     found: dict[str, Offer] = {}
     for place in places:
         assert place.spec is not None
@@ -61,7 +62,13 @@ def offers(
         found[place.name] = Offer(place.name, order, cost, outside, dropped.get(place.name, ""))
     used = [p for p in places if p.name not in dropped]
     ordered = cheapest_first(used, lambda p: found[p.name].cost) if len(places) > 1 else used
-    return [found[p.name] for p in (*ordered, *(p for p in places if p.name in dropped))]
+    return [
+        *(found[p.name] for p in (*ordered, *(p for p in places if p.name in dropped))),
+        *(
+            Offer(name, None, Cost(unpriced=[name]), dropped=error.message)
+            for name, error in listed.lacking.items()
+        ),
+    ]
 
 
 def egress_of(place: Place, places: Collection[Place], store: str) -> Egress | None:

@@ -11,10 +11,12 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+from drillyard.backend import is_paid
 from drillyard.backend.settings.resolve import resolve
 from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, DrillyardError
 from drillyard.findings import Finding, Severity
+from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
 
 FIELD = "requirements"
@@ -58,7 +60,7 @@ def missing_packages(loaded: Loaded) -> list[Finding]:
     local = [name for name in missing.values() if _is_local(name)]
     if local:
         fix += f"; {', '.join(local)} is installed from a folder: put its code beside the file"
-    unsure = any(not _installed(name) for name in named) or _has_image(loaded)
+    unsure = any(not _installed(name) for name in named) or _have_images(spec)
     said = f"the experiment imports {what}, which rented machines do not have"
     if unsure:
         said += " unless their image, or another requirement, brings it"
@@ -224,12 +226,15 @@ def _is_local(name: str) -> bool:
     return bool(text) and str(json.loads(text or "{}").get("url", "")).startswith("file:")
 
 
-def _has_image(loaded: Loaded) -> bool:
-    """Returns whether the settings of the backend name an image with packages of its own."""
-    text = loaded.spec.backend
-    given = loaded.spec.backends.get(text.partition("/")[0], {})
+def _have_images(spec: ExperimentSpec) -> bool:
+    """Returns whether every place that costs money may have an image with packages of its own."""
+    return all(_has_image(spec, text) for text in spec.places if is_paid(text))
+
+
+def _has_image(spec: ExperimentSpec, backend: str) -> bool:
+    given = spec.backends.get(backend.partition("/")[0], {})
     try:
-        settings = dict(resolve(text, given).values)
+        settings = dict(resolve(backend, given).values)
     except DrillyardError:
         settings = dict(given)
     return any(settings.get(name) for name in _IMAGES)

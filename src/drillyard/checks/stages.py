@@ -36,5 +36,24 @@ def check_stages(
             if (finding.subject, finding.message) in said and finding.subject in _OF_ALL:
                 continue
             said.add((finding.subject, finding.message))
-            findings.append(replace(finding, subject=f"stage {name}: {finding.subject}"))
+            findings.append(replace(finding, subject=f"{_before(name)}{finding.subject}"))
     return findings
+
+
+def of_stage(findings: list[Finding], name: str) -> list[Finding]:
+    """Returns the findings of one stage as those of the experiment that it is.
+
+    Args:
+        findings: From ``check_stages``.
+        name: The stage.
+    """
+    before = _before(name)
+    return [
+        replace(finding, subject=finding.subject.removeprefix(before))
+        for finding in findings
+        if finding.subject.startswith(before)
+    ]
+
+
+def _before(name: str) -> str:
+    return f"stage {name}: "

@@ -25,7 +25,7 @@ from drillyard.cli.common import (
     print_findings,
     print_json,
 )
-from drillyard.runs.locate import store_url
+from drillyard.runs.locate import store_of
 
 if TYPE_CHECKING:
     from drillyard.findings import Finding
@@ -79,9 +79,7 @@ def check_command(
             _draw(simulator, "hold", picture)
         return
     loaded = load_file(file, sets, globals_, context, on, tunables, name)
-    findings = check(
-        loaded, store=store_url(store, loaded.spec), offline_ok=offline_ok, speed=True
-    )
+    findings = check(loaded, store=store_of(loaded, store), offline_ok=offline_ok, speed=True)
     _report(
         loaded.spec.name,
         findings,

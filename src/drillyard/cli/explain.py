@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -57,13 +58,21 @@ def explain(
     rows = explaining.values(loaded)
     runs = explaining.runs(loaded)
     tree = explaining.tree(loaded, runs[0]["parameters"])
-    settings, problem = explaining.settings(loaded)
+    backends = [
+        (text, *explaining.settings(replace(loaded, spec=loaded.spec.on_place(text))))
+        for text in loaded.spec.places
+    ]
     if as_json:
+        listed: list[Json] = [
+            {"name": name, "settings": [*settings], "problem": problem}
+            for name, settings, problem in backends
+        ]
         print_json(
             {
                 "name": loaded.spec.name,
                 "values": {path: {"value": value, "from": origin} for path, value, origin in rows},
-                "backend": {"name": loaded.spec.backend, "settings": settings, "problem": problem},
+                "backend": listed[0],
+                **({"elsewhere": listed[1:]} if len(listed) > 1 else {}),
                 "tree": tree,
                 "runs": runs,
                 "findings": [finding_json(f) for f in loaded.findings],
@@ -72,7 +81,8 @@ def explain(
         return
     out = console()
     hidden = _print_values(out, rows, everything=all_)
-    _print_settings(out, loaded.spec.backend, settings, problem)
+    for name_, settings, problem in backends:
+        _print_settings(out, name_, settings, problem)
     if tree["children"] or len(tree["parameters"]) > len(ALWAYS):
         out.print(f"parameters of {runs[0]['run']}:", markup=False)
         _print_tree(out, tree)

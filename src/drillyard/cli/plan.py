@@ -22,7 +22,7 @@ from drillyard.cli.common import (
     print_findings,
     print_json,
 )
-from drillyard.runs.locate import store_url
+from drillyard.runs.locate import store_of
 
 if TYPE_CHECKING:
     from drillyard.backend import Cost
@@ -52,7 +52,7 @@ def plan_command(
     from drillyard.checks.cost_plan import plan
 
     loaded = load_file(file, sets, globals_, context, on, tunables)
-    result = plan(loaded, store_url(store, loaded.spec), offline_ok=offline_ok, strict=strict)
+    result = plan(loaded, store_of(loaded, store), offline_ok=offline_ok, strict=strict)
     if as_json:
         print_json(as_dict(result))
     else:
@@ -70,7 +70,7 @@ def as_dict(result: Plan) -> JsonObject:
         "backend": spec.backend,
         "places": [_place(offer, result) for offer in result.offers],
         "possible": result.possible,
-        "machines": None if order is None else order.workers,
+        "machines": None if order is None else order.all_workers,
         "store": None if order is None else order.store_url,
         "hours": result.hours,
         "max_cost": spec.budget.max_cost,
@@ -106,7 +106,8 @@ def _machines(result: Plan) -> JsonObject:
     return {
         "experiment": result.loaded.spec.name,
         "backend": result.loaded.spec.backend,
-        "machines": None if order is None else order.workers,
+        "places": [_place(offer, result) for offer in result.offers],
+        "machines": None if order is None else order.all_workers,
         "max_cost": result.loaded.spec.budget.max_cost,
         "cost": None if cost is None else cost.model_dump(mode="json"),
     }

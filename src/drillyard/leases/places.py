@@ -10,13 +10,16 @@ The contract for several places (``backend: [ssh/den, gcp/prod]``):
   ``NoCapacity`` is passed over for ``AGAIN_S``, and what was created there is ended.
 - A lease that is lost, or whose backend raises ``NoCapacity`` for it, is replaced in the same
   order. Runs continue from their checkpoints, because the mailbox stays the same.
+- A place whose packages are not installed on this machine is left out as long as another one can
+  be opened.
 - When every place is passed over, ``NoCapacity`` names each with its reason.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from drillyard.backend import (
@@ -29,7 +32,7 @@ from drillyard.backend import (
 )
 from drillyard.backend.settings.experiment import given, settings_of
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import NoCapacity, UserError
+from drillyard.errors import NoCapacity, PackagesMissing, UserError
 from drillyard.spec import ExperimentSpec
 from drillyard.system.clock import SYSTEM, Clock
 
@@ -72,12 +75,21 @@ class Places:
     Args:
         places: In the order of the file; at least one.
         clock: For ``AGAIN_S``.
+        lacking: Name -> error of each further place that cannot be opened on this machine.
     """
 
-    def __init__(self, places: Sequence[Place], clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self,
+        places: Sequence[Place],
+        clock: Clock = SYSTEM,
+        lacking: Mapping[str, PackagesMissing] | None = None,
+    ) -> None:
         self.all = tuple(places)
+        self.lacking = dict(lacking or {})
         self._clock = clock
-        self._passed: dict[str, _PassedOver] = {}
+        self._passed = {
+            name: _PassedOver(math.inf, error.message) for name, error in self.lacking.items()
+        }
         self._former: dict[str, Backend] = {}
         """Lease -> its backend, where the experiment no longer rents."""
 
@@ -86,9 +98,21 @@ class Places:
         """Opens the backends of an experiment.
 
         Raises:
-            ConfigError, PluginError: The settings of a backend are wrong, or it is not installed.
+            ConfigError, PluginError: The settings of a backend are wrong, or packages of every
+                backend are missing.
         """
-        return cls([*open_places(spec)])
+        found: list[Place] = []
+        lacking: dict[str, PackagesMissing] = {}
+        for name, there in specs_of(spec):
+            try:
+                backend = open_backend(there.backend, given(there))
+            except PackagesMissing as error:
+                lacking[name] = error
+                continue
+            found.append(Place(name, backend, there, settings_of(there, backend.kind)))
+        if not found:
+            raise next(iter(lacking.values()))
+        return cls(found, lacking=lacking)
 
     @classmethod
     def only(cls, backend: Backend | Places, spec: ExperimentSpec | None = None) -> Places:
@@ -111,8 +135,8 @@ class Places:
 
     @property
     def several(self) -> bool:
-        """True if there is more than one place."""
-        return len(self.all) > 1
+        """True if the experiment has more than one place."""
+        return len(self.all) + len(self.lacking) > 1
 
     def place_of(self, lease: Lease) -> Place | None:
         """Returns the place of a lease; None if the experiment no longer rents there."""
@@ -180,7 +204,7 @@ class Places:
         """Returns the error for places of which none has room."""
         reasons = "\n".join(f"  {name}: {passed.why}" for name, passed in self._passed.items())
         return NoCapacity(
-            f"none of the {len(self.all)} places has room:\n{reasons}",
+            f"none of the {len(self._passed)} places has room:\n{reasons}",
             hint="run the same command again later, or add a place to `backend:`",
         )
 
@@ -194,23 +218,20 @@ def answering(backend: Backend | Places) -> Callable[[Lease], Backend]:
     return backend.backend_of if isinstance(backend, Places) else lambda lease: backend
 
 
-def open_places(spec: ExperimentSpec) -> Iterable[Place]:
-    """Yields the places of an experiment: its backends, each with its alternatives.
+def specs_of(spec: ExperimentSpec) -> Iterator[tuple[str, ExperimentSpec]]:
+    """Yields (name of a place, the experiment there alone): its backends with their alternatives.
 
     Args:
         spec: The experiment.
 
     Raises:
-        ConfigError, PluginError: The settings of a backend are wrong, or it is not installed.
+        ConfigError, PluginError: The settings of a backend are wrong, or there is no such one.
     """
     for text in spec.places:
         own = spec.on_place(text)
-        base = given(own)
-        for one in alternatives_of(text, base, others=len(spec.places) > 1):
-            there = own.on_place(text, one.settings)
-            backend = open_backend(text, given(there))
+        for one in alternatives_of(text, given(own), others=len(spec.places) > 1):
             name = f"{text} ({one.words})" if one.words else text
-            yield Place(name, backend, there, settings_of(there, backend.kind))
+            yield name, own.on_place(text, one.settings)
 
 
 def cheapest_first(places: Iterable[Place], price: Callable[[Place], Cost]) -> list[Place]:

@@ -47,7 +47,10 @@ class SetupWait:
         self._lease = lease
         self._timeout_s = timeout_s
         self._enough = enough
-        self._wanted = lease.order.workers
+        self._ordered = lease.order.workers
+        if Trait.HOSTS in backend.traits:
+            self._ordered = lease.order.all_workers
+        self._wanted = self._ordered
         self._pause_s = max(_POLL_S, pace(mailbox.store))
         self._deadline: float | None = None
         self._next_probe = 0.0
@@ -99,12 +102,12 @@ class SetupWait:
         """Let the backend replace machines that did not start; how many workers to wait for."""
         if isinstance(self._backend, TendsLeases):
             try:
-                return self._backend.tend(self._lease, self._lease.order.workers)
+                return self._backend.tend(self._lease, self._ordered)
             except NoCapacity:
                 raise
             except InfrastructureError as error:
                 log.info("cannot tend lease %s now: %s", self._lease.lease_id, error)
-        return self._lease.order.workers
+        return self._ordered
 
     def _look(self) -> None:
         """Read the workers' records.

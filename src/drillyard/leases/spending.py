@@ -124,7 +124,7 @@ def _intervals(mailbox: Mailbox, ledger: Ledger) -> Iterator[Interval]:
             experiment=mailbox.experiment,
             lease=order.lease_id,
             backend=entry.intent.backend,
-            machines=order.workers,
+            machines=order.all_workers,
             began_at=began,
             ended_at=None if gone is None else began + gone.lived_s,
             seconds=entry.lived_s(now),

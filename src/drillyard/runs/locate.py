@@ -5,26 +5,18 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
-from drillyard.errors import ConfigError, NotFound
+from drillyard.errors import ConfigError, NotFound, PackagesMissing
 
 if TYPE_CHECKING:
     from drillyard.mailbox import Mailbox, Store
     from drillyard.spec import ExperimentSpec
+    from drillyard.spec.load import Loaded
 
 DEFAULT_STORE = "./drillyard-runs"
 _EXTRAS = {"gs": "gcs", "az": "blob", "sftp": "ssh"}
 """Which extra brings the packages for a scheme of stores."""
-
-
-@runtime_checkable
-class OwnsStore(Protocol):
-    """A backend that has a store of its own, because its machines cannot reach a local folder."""
-
-    @property
-    def store_url(self) -> str:
-        """URL of that store."""
 
 
 def store_url(store: str | None, spec: ExperimentSpec | None = None) -> str:
@@ -55,15 +47,40 @@ def store_url(store: str | None, spec: ExperimentSpec | None = None) -> str:
     return url
 
 
+def store_of(loaded: Loaded, store: str | None = None) -> str:
+    """``store_url`` of an experiment; what it refuses has the line of the file.
+
+    Args:
+        loaded: The experiment.
+        store: The user's choice, from ``--store``.
+    """
+    try:
+        return store_url(store, loaded.spec)
+    except ConfigError as error:
+        if error.field is None:
+            raise
+        raise loaded.locate(error) from error.__cause__
+
+
 def _backend_store(spec: ExperimentSpec) -> str | None:
     from drillyard.backend import ProvidesStore, open_backend
     from drillyard.registry import load
 
-    own = [child.backend for child in spec.children if child.backend is not None]
+    own = [text for child in spec.children for text in child.places]
     for text in dict.fromkeys([*spec.places, *own]):  # stages share one store
         kind = text.partition("/")[0]
         if isinstance(load("backends", kind), ProvidesStore):  # no other one is opened
-            backend = open_backend(text, dict(spec.backends.get(kind, {})))
+            try:
+                backend = open_backend(text, dict(spec.backends.get(kind, {})))
+            except PackagesMissing as error:
+                # Another store would be another mailbox, so this place is not simply left out.
+                raise ConfigError(
+                    error.message,
+                    field=f"backends.{kind}",
+                    allowed="backends whose packages are installed: the mailbox is in the store "
+                    f"of {text}",
+                    hint=f"{error.hint}; or name another store: --store",
+                ) from error
             if isinstance(backend, ProvidesStore):
                 return backend.store_url()
     return None

@@ -61,8 +61,8 @@ def stages_of(loaded: Loaded) -> dict[str, Loaded]:
 
 
 def places_of(spec: ExperimentSpec, child: ChildSpec) -> tuple[str, ...]:
-    """The backends of a stage: its own one, or those of the composite."""
-    return (child.backend,) if child.backend else spec.places
+    """The backends of a stage: its own, or those of the composite."""
+    return child.places or spec.places
 
 
 def stage_spec(spec: ExperimentSpec, number: int, paid: int = 1) -> ExperimentSpec:
@@ -74,6 +74,7 @@ def stage_spec(spec: ExperimentSpec, number: int, paid: int = 1) -> ExperimentSp
         paid: Number of stages among which the limit of cost is divided.
     """
     child = spec.children[number]
+    first, *others = places_of(spec, child)
     whole = {
         name: getattr(spec, name)
         for name in ExperimentSpec.model_fields
@@ -88,8 +89,8 @@ def stage_spec(spec: ExperimentSpec, number: int, paid: int = 1) -> ExperimentSp
             **whole,
             **own,
             "name": stage_name(spec, child),
-            "backend": child.backend or spec.backend,
-            "elsewhere": [] if child.backend else spec.elsewhere,
+            "backend": first,
+            "elsewhere": others,
             "seeds": seeds_of(spec, child),
             "resources": _resources(spec, child),
             "budget": budget,

@@ -1,4 +1,8 @@
-"""``backend: [ssh/den, gcp/prod]``: the form of a list of backends."""
+"""``backend: [ssh/den, gcp/prod]``: the form of a list of backends.
+
+An experiment can have it, and so can a child of a composite. The models keep the first backend in
+``backend`` and the others in ``elsewhere``.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,19 @@ from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import BadValue
 
 ALLOWED = "a list of one or more different backends: [ssh/den, gcp/prod]"
+
+
+def backends_in_turn(value: Json) -> Json:
+    """Turns ``backend: [a, b]`` of a mapping into the first backend and the others.
+
+    Raises:
+        BadValue: See ``listed_backends``.
+    """
+    if not isinstance(value, dict) or not isinstance(value.get("backend"), list):
+        return value
+    first, *others = listed_backends(value)
+    rest: list[Json] = [*others]
+    return {**value, "backend": first, **({"elsewhere": rest} if rest else {})}
 
 
 def listed_backends(tree: JsonObject) -> list[str]:

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from drillyard.documents.json_types import Json
 from drillyard.errors import BadValue
-from drillyard.spec.backend_list import listed_backends
+from drillyard.spec.backend_list import backends_in_turn
 from drillyard.spec.learning import EvaluateSpec, LearnerSpec, SimulatorSpec, TrainSpec
 from drillyard.spec.run_names import fields_of
 from drillyard.spec.running import (
@@ -168,7 +168,13 @@ class ChildSpec(Parts):
         exclude_if=lambda value: value is None,
         description="Backend of its own machines. A composite with a child that has `backend`, "
         "`resources`, `workers`, `seeds`, `after`, `inputs` or `outputs` is done in stages: each "
-        "child is an experiment of its own, `<composite>.<child>`.",
+        "child is an experiment of its own, `<composite>.<child>`. A list names several places: "
+        "the cheapest that has room is used.",
+    )
+    elsewhere: list[str] = Field(
+        default_factory=list,
+        exclude_if=lambda value: not value,
+        description="The other backends of a list. Write `backend: [a, b]` instead.",
     )
     resources: ResourcesSpec | None = Field(
         None,
@@ -200,6 +206,27 @@ class ChildSpec(Parts):
         exclude_if=lambda value: value is None,
         description="Name: a file or folder that it writes, or `{metric: name}`.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _backends_in_turn(cls, value: Json) -> Json:
+        return backends_in_turn(value)
+
+    @model_validator(mode="after")
+    def _a_first_backend(self) -> Self:
+        if self.elsewhere and self.backend is None:
+            raise BadValue(
+                "names other backends, and there is no `backend`",
+                key="elsewhere",
+                allowed="with `backend`",
+                hint=f"write `backend: [{', '.join(self.elsewhere)}]` instead",
+            )
+        return self
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Every backend of its own, in the order of the file; empty: those of the composite."""
+        return () if self.backend is None else (self.backend, *self.elsewhere)
 
     @field_validator("name")
     @classmethod
@@ -309,12 +336,7 @@ class ExperimentSpec(Parts):
     @model_validator(mode="before")
     @classmethod
     def _backends_in_turn(cls, value: Json) -> Json:
-        """Turns ``backend: [a, b]`` into the first one and the others."""
-        if not isinstance(value, dict) or not isinstance(value.get("backend"), list):
-            return value
-        first, *others = listed_backends(value)
-        rest: list[Json] = [*others]
-        return {**value, "backend": first, **({"elsewhere": rest} if rest else {})}
+        return backends_in_turn(value)
 
     @field_validator("name")
     @classmethod

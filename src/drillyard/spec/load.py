@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,14 +14,15 @@ from drillyard.documents.files import read_document
 from drillyard.documents.json_types import Json
 from drillyard.documents.scalars import must_be_clean
 from drillyard.documents.yaml_safe import parse_yaml
-from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.errors import ConfigError
 from drillyard.findings import Finding, Severity
 from drillyard.registry import nearest
 from drillyard.spec import bench, field_options, inline_tunables, listed, presets
 from drillyard.spec.children import resolve_children
 from drillyard.spec.conditions import take_conditions
 from drillyard.spec.experiment import ExperimentSpec
-from drillyard.spec.messages import instead, translate
+from drillyard.spec.locating import located, refuse_all
+from drillyard.spec.messages import translate
 from drillyard.spec.parameters import (
     Outside,
     Parameters,
@@ -40,6 +40,7 @@ from drillyard.spec.precedence import (
     parse_dotted,
     tunable_line,
 )
+from drillyard.spec.preset_layer import with_preset
 from drillyard.spec.provenance import provenance_of, with_listed
 from drillyard.spec.semantics import names_in, others_of, problems_of, secrets_in
 
@@ -90,9 +91,18 @@ class Loaded:
         """Give an error that names a field its file and line.
 
         Args:
-            error: With ``field`` such as ``learner.args.gamma``.
+            error: With ``field`` such as ``learner.args.gamma``. A setting of a backend that the
+                file does not have is located where the file names the backend.
         """
-        return _located(error, Merged({}, self.places), self.file.name)
+        merged = Merged({}, self.places)
+        path = parse_dotted(error.field or "")
+        if path[:1] == ("backends",) and len(path) > 1 and merged.place(path) is None:
+            kinds = [text.partition("/")[0] for text in self.spec.places]
+            if path[1] in kinds:
+                where = merged.place(("backend", kinds.index(str(path[1]))))
+                if where is not None and error.file is None:
+                    error = error.but(file=where.file, line=where.line)
+        return located(error, merged, self.file.name)
 
 
 def load(
@@ -157,14 +167,14 @@ def _load(
             if part in over.mapping:
                 merged.tree.pop(part)  # another one of the benchmark, which gives this one nothing
         listed.lay(over, merged)
-    merged, findings = _with_preset(merged, path.name, problems)
+    merged, findings = with_preset(merged, path.name, problems)
 
     def prepare(
         child: Merged, file: str, found: list[ConfigError]
     ) -> tuple[Merged, list[Finding]]:
         name = str(child.tree.get("name"))
         inline_tunables.expand(child, found, searched=searched, child=name)
-        return _with_preset(child, file, found)
+        return with_preset(child, file, found)
 
     folder = path.resolve().parent
     take_conditions(merged.tree, folder)
@@ -180,8 +190,8 @@ def _load(
     problems += undeclared(given, scopes) + unknown_tunables(outside, scopes)
     findings += inner.findings + _unused(outside, scopes)
     _keep_per_run(merged, parameters)
-    problems += [_located(e, merged, path.name) for e in must_be_clean(merged.tree)]
-    problems += [_located(e, merged, path.name) for e in secrets_in(merged.tree)]
+    problems += [located(e, merged, path.name) for e in must_be_clean(merged.tree)]
+    problems += [located(e, merged, path.name) for e in secrets_in(merged.tree)]
     loaded_items: list[Loaded] = []
 
     def resolve(layer: Document) -> ExperimentSpec:
@@ -195,7 +205,7 @@ def _load(
             ours = tuple(f"{part}." for part in pairs.filled)
             found = [e for e in found if not f"{e.field}.".startswith(ours)]
         specs, wrong = listed.resolved(laid, resolve, found, pairs.field if pairs else None)
-        _raise(found + wrong)
+        refuse_all(found + wrong)
         return specs
 
     try:
@@ -210,14 +220,14 @@ def _load(
         ]
         told = [f"{e.field}." for e in problems]
         more = [e for e in names_in(merged.tree) if not f"{e.field}.".startswith(tuple(told))]
-        refuse(problems + [_located(e, merged, path.name) for e in more])
+        refuse(problems + [located(e, merged, path.name) for e in more])
         raise
     if problems:
-        refuse(problems + [_located(e, merged, path.name) for e in others_of(spec, problems)])
+        refuse(problems + [located(e, merged, path.name) for e in others_of(spec, problems)])
     spec = listed.with_resolved(spec, items, refuse([]))
     for item in loaded_items:
         findings += [f for f in item.findings if f not in findings and f.subject == "preset"]
-    _raise([_located(e, merged, path.name) for e in problems_of(spec)])
+    refuse_all([located(e, merged, path.name) for e in problems_of(spec)])
     return Loaded(
         spec=spec,
         provenance=with_listed(provenance_of(spec, merged), [i.provenance for i in loaded_items]),
@@ -257,8 +267,8 @@ def load_resolved(
     try:
         checked = ExperimentSpec.model_validate(merged.tree)
     except ValidationError as error:
-        _raise(translate(error, merged, "experiment.json"))
-    _raise([_located(e, merged, "experiment.json") for e in problems_of(checked)])
+        refuse_all(translate(error, merged, "experiment.json"))
+    refuse_all([located(e, merged, "experiment.json") for e in problems_of(checked)])
     return Loaded(
         spec=checked,
         provenance=dict(provenance or provenance_of(checked, merged)),
@@ -309,51 +319,6 @@ def _experiment_part(document: Document) -> Document:
     return Document(value, document.marks, document.file)
 
 
-def _with_preset(
-    merged: Merged, file: str, problems: list[ConfigError]
-) -> tuple[Merged, list[Finding]]:
-    learner = merged.tree.get("learner")
-    if not isinstance(learner, dict) or merged.tree.get("workload", "rl") != "rl":
-        return merged, []
-    wanted = learner.get("preset", "auto")
-    if wanted is not None and not isinstance(wanted, str):
-        return merged, []  # the model reports the error
-    train = merged.tree.get("train") or {}
-    budget = isinstance(train, dict) and not train.keys() & {"steps", "episodes"}
-    try:
-        layer = presets.find(
-            wanted, learner.get("algorithm"), merged.get("simulator", "id"), budget=budget
-        )
-    except ConfigError as error:
-        problems.append(_located(error, merged, file))
-        return merged, []
-    if layer is None:
-        return merged, []
-    under = Merged()
-    under.lay(layer)
-    # What the file says lies over the preset, with its places.
-    _overlay(under.tree, merged.tree, (), under)
-    under.places.update(merged.places)
-    return under, [
-        Finding(
-            Severity.OK,
-            "preset",
-            f"{layer.file} sets the values that the file does not set",
-            "to use no preset: learner.preset: null; `drillyard explain` shows each value",
-        )
-    ]
-
-
-def _overlay(base: dict[str, Any], over: dict[str, Any], path: KeyPath, merged: Merged) -> None:
-    for key, value in over.items():
-        here = (*path, key)
-        if isinstance(value, dict) and isinstance(base.get(key), dict) and value:
-            _overlay(base[key], value, here, merged)
-        elif not (isinstance(value, dict) and not value and isinstance(base.get(key), dict)):
-            merged.places = {k: p for k, p in merged.places.items() if k[: len(here)] != here}
-            base[key] = value
-
-
 def _not_for_people(merged: Merged) -> list[ConfigError]:
     if merged.get("parameters", "per_run") is None:
         return []
@@ -392,37 +357,3 @@ def _unused(outside: Outside, scopes: Sequence[Parameters]) -> list[Finding]:
         for key, (_, place) in sorted(outside.globals.items())
         if key not in declared
     ]
-
-
-def _located(error: ConfigError, merged: Merged, file: str) -> ConfigError:
-    if error.file is None:
-        place = merged.place(parse_dotted(error.field or "")) if error.field else None
-        line = error.line or (place.line if place else None)
-        error = error.but(file=place.file if place else file, line=line)
-    if error.hint is None:
-        error = error.but(hint=_way_out(error, merged))
-    return error
-
-
-def _way_out(error: ConfigError, merged: Merged) -> str:
-    """Returns a fix for an error without its own: the default of the field."""
-    from drillyard.spec.algorithms.signatures import ARGUMENTS
-
-    path = parse_dotted(error.field or "")
-    if path[:2] == ("learner", "args") and len(path) == 3:
-        algorithm = str(merged.get("learner", "algorithm")).lower()
-        default = ARGUMENTS.get(algorithm, {}).get(str(path[2]))
-        if default is not None:
-            return f"remove it to use the {default!r} of {algorithm}"
-    return instead(path, error.value) if path else "change or remove it"
-
-
-def _raise(problems: list[ConfigError]) -> None:
-    distinct = {(e.file, e.line, e.field, e.message): e for e in problems}
-    files = list(dict.fromkeys(e.file for e in problems))
-    # In the order of the file, so that a reader goes through it once.
-    found = sorted(distinct.values(), key=lambda e: (files.index(e.file), e.line or 0))
-    if len(found) == 1:
-        raise found[0]
-    if found:
-        raise ConfigErrors(found)

@@ -212,6 +212,14 @@ def _mapping_hint(path: KeyPath, value: Json) -> str:
     return "write keys below it, indented, or `{key: value}`"
 
 
+def _number(schema: Schema, kinds: set[str]) -> str:
+    """Returns a number that a field allows, unless its lowest one is above 1000."""
+    if "number" in kinds:
+        return "1.0e-3"
+    options = (schema, *(_resolved(o) for o in schema.get("anyOf", [])))
+    return str(min(1000, *(int(o["maximum"]) for o in options if "maximum" in o), 1000))
+
+
 def _hint(path: KeyPath, value: Json, raw: str | None) -> str | None:
     schema = _schema(path)
     kinds = _kinds(schema)
@@ -233,8 +241,7 @@ def _hint(path: KeyPath, value: Json, raw: str | None) -> str | None:
     if path and path[-1] == "steps" and isinstance(value, str):
         return "write 50_000 or 50k"
     if kinds & {"integer", "number"} and isinstance(value, str):
-        example = "1.0e-3" if "number" in kinds else "1000"
-        return f"write a number without quotes, for example {example}"
+        return f"write a number without quotes, for example {_number(schema, kinds)}"
     if kinds == {"string"} and isinstance(value, list) and len(value) == 1:
         return f"write it without brackets: {value[0]}"
     if "array" in kinds and not isinstance(value, list):

@@ -54,7 +54,8 @@ def document() -> JsonObject:
         "minItems": 1,
         "uniqueItems": True,
     }
-    properties["backend"] = _or(several, {**properties["backend"], **known_backends})
+    for where in (properties, known["ChildSpec"]["properties"]):
+        where["backend"] = _or(several, {**where["backend"], **known_backends})
     properties["workload"]["examples"] = names("workloads")
     properties["baselines"]["items"]["examples"] = names("baselines")
     return found

@@ -113,9 +113,7 @@ def secrets_in(tree: Json, path: KeyPath = ()) -> Iterator[ConfigError]:
 
 def _names(spec: ExperimentSpec) -> Iterator[ConfigError]:
     yield from _registered("workloads", spec.workload, "workload")
-    for number, text in enumerate(spec.places):
-        field = f"backend[{number}]" if spec.elsewhere else "backend"
-        yield from _registered("backends", text.partition("/")[0], field, text)
+    yield from _backends(spec.places, "backend")
     if spec.learner is not None:
         yield from _registered("learners", spec.learner.algorithm, "learner.algorithm")
     for number, name in enumerate(spec.baselines):
@@ -249,6 +247,11 @@ def _stages(spec: ExperimentSpec) -> Iterator[ConfigError]:
 
     yield from stages.problems_of(spec)
     for number, child in enumerate(spec.children):
-        if child.backend is not None:
-            kind = child.backend.partition("/")[0]
-            yield from _registered("backends", kind, f"children[{number}].backend", child.backend)
+        yield from _backends(child.places, f"children[{number}].backend")
+
+
+def _backends(places: tuple[str, ...], field: str) -> Iterator[ConfigError]:
+    """Yields an error for each unknown backend of an experiment or of a child."""
+    for number, text in enumerate(places):
+        own = f"{field}[{number}]" if len(places) > 1 else field
+        yield from _registered("backends", text.partition("/")[0], own, text)

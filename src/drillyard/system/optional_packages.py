@@ -8,7 +8,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from drillyard.errors import PluginError
+from drillyard.errors import PackagesMissing
 
 _WANTED = re.compile(
     r"(?P<name>[\w.-]+)(\[(?P<extras>[\w,-]+)\])?.*extra == ['\"](?P<extra>[\w-]+)['\"]"
@@ -63,10 +63,10 @@ def must_have(extra: str, what: str) -> None:
         what: What needs it, for the message.
 
     Raises:
-        PluginError: Packages are missing; with their names and how to install them.
+        PackagesMissing: Packages are missing; with their names and how to install them.
     """
     if lacking := missing(extra):
-        raise PluginError(
+        raise PackagesMissing(
             f"{what} needs packages that are not installed: {', '.join(lacking)}",
             hint=install(extra),
         )

@@ -13,11 +13,15 @@ from drillyard.backend import Cost, Lease, Order
 from drillyard.driver.driver import Driver
 from drillyard.driver.outcome import Kind
 from drillyard.driver.six_phases import drive
+from drillyard.driver.stages import Stages
 from drillyard.errors import NoCapacity, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.leases.places import Place, Places
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase, TicketRecord
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.load import Loaded
+from drillyard_flows.stopping import end_leases, order_stop
 from tests.helpers.patience import PATIENCE_S
 from tests.helpers.tiny_backend import ThreadBackend, Worker, good_work, tiny
 
@@ -121,6 +125,118 @@ def test_a_full_place_is_passed_over_and_what_was_created_there_is_ended(
     assert any("den is passed over: no machine in this zone" in line for line in SAID)
     intents = {e.intent.backend: e.intent.order for e in driver.ledger.entries()}
     assert intents["den"].settings == {"n": 0} and intents["cloud"].settings == {"n": 1}
+
+
+def test_a_stage_with_several_places_passes_over_the_full_one(
+    folder: Path, mailbox: Mailbox
+) -> None:
+    """``local`` is full here. A stage without a list of its own has the composite's backend."""
+    loaded = tiny(folder, tracking={"mlflow": None})
+    children: list[dict[str, Any]] = [
+        {"name": "first", "workload": "tiny", "backend": ["local", "dask"]},
+        {"name": "last", "workload": "tiny", "after": ["first"]},
+    ]
+    tree = {"name": "whole", "workload": "composite", "children": children, "backend": "dask"}
+    loaded.spec = ExperimentSpec.model_validate({**tree, "tracking": {"mlflow": None}})
+    kinds = {"local": Full, "dask": Cloud}
+    drivers: dict[str, Driver] = {}
+
+    def open_driver(stage: Loaded) -> Driver:
+        found = [
+            Place(k, kinds[k](), stage.spec.on_place(k), {"at": k}) for k in stage.spec.places
+        ]
+        box = Mailbox(mailbox.store, stage.spec.name)
+        drivers[stage.spec.name] = driver = Driver(stage, box, Places(found))
+        return driver
+
+    stages = Stages(
+        loaded,
+        Mailbox(mailbox.store, "whole"),
+        open_driver,
+        lambda driver, name: drive(driver, report=False),
+        say=SAID.append,
+    )
+    assert stages.open() == ["first", "last"]
+    outcome = stages.run()
+    stages.close(outcome.word)
+    assert outcome.kind is Kind.SUCCEEDED
+    assert history(drivers["whole.first"]) == [
+        ("den", "no capacity", True),
+        ("cloud", "torn down", True),
+    ]
+    assert history(drivers["whole.last"]) == [("cloud", "torn down", True)]
+    assert [state.backend for state in stages.states()] == ["local, dask", "dask"]
+
+
+class Late(Den):
+    """It says that it has no machine; the machine appears when the work elsewhere has begun."""
+
+    def provision(self, order: Order) -> Lease:
+        late.append(order)
+        raise NoCapacity("no machine in this zone")
+
+
+late: list[Order] = []
+
+
+def appear() -> None:
+    """The machines of the places that had none."""
+    while late:
+        Den().provision(late.pop())
+
+
+def test_machines_that_appear_after_no_capacity_are_found_and_ended(
+    folder: Path, mailbox: Mailbox
+) -> None:
+    """They are of a lease that was written off; its end is confirmed by listing like any other."""
+
+    def work(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
+        appear()
+        return good_work(worker, ticket, attempt)
+
+    driver = driver_of(folder, mailbox, Late(), Cloud(work=work))
+    assert drive(driver, report=False).kind is Kind.SUCCEEDED
+    assert not late and ThreadBackend.alive == {}
+    assert history(driver) == [("den", "no capacity", True), ("cloud", "torn down", True)]
+
+
+def test_machines_of_a_lease_that_was_written_off_are_ended_without_a_driver(
+    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`drillyard cancel` looked at open leases alone, and none was open."""
+    driver = driver_of(folder, mailbox, Late(), Late())
+    with pytest.raises(NoCapacity):
+        driver.provision()
+    driver.close("killed")
+    appear()
+    assert len(ThreadBackend.alive) == 2
+    opened = Places([Place("den", Den(), None, {})])
+    monkeypatch.setattr(Places, "of_leases", lambda _: opened)
+    assert len(end_leases(mailbox)) == 2
+    assert ThreadBackend.alive == {}
+    assert end_leases(mailbox) == []
+
+
+@pytest.mark.parametrize("mark", [b"", b"{}", b'{"schema_version": 9}'])
+def test_an_order_to_stop_that_cannot_be_read_is_decided_by_a_person(
+    folder: Path, mailbox: Mailbox, mark: bytes
+) -> None:
+    key = mailbox.key("control/cancel.json")
+
+    def work(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
+        mailbox.store.put(key, mark)
+        return good_work(worker, ticket, attempt)
+
+    outcome = drive(driver_of(folder, mailbox, Den(work=work)), report=False)
+    assert outcome.kind is Kind.STOPPED and "cannot be read" in str(outcome.error)
+    assert ThreadBackend.alive == {}
+    order_stop(mailbox, reason="a person", by="me")
+    order = mailbox.cancelled()
+    assert order is not None and (order.reason, order.drain) == ("a person", False)
+    mailbox.store.put(key, mark)
+    again = driver_of(folder, mailbox, Den())
+    assert mailbox.cancelled() is None
+    assert drive(again, report=False).kind is Kind.SUCCEEDED
 
 
 def test_a_search_that_ends_during_the_set_up_moves_on(folder: Path, mailbox: Mailbox) -> None:

@@ -207,3 +207,19 @@ def test_what_is_added_for_the_learner_is_named(
     )
     rows = {path: value for path, value, _ in explain.values(load(file))}
     assert str(rows[path]).startswith(said)
+
+
+def test_every_backend_of_a_list_has_its_settings(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("turns.yaml").write_text(
+        "name: turns\nworkload: mock\nbackend: [local, ssh]\nbackends: {ssh: {hosts: [den]}}\n"
+    )
+    assert main(["explain", "turns.yaml", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["backend"]["name"] == "local" and shown["runs"][0]["backend"] == "local, ssh"
+    (other,) = shown["elsewhere"]
+    assert other["name"] == "ssh" and other["problem"] is None
+    (hosts,) = (row for row in other["settings"] if row["name"] == "hosts")
+    assert hosts["value"] == ["den"] and "turns.yaml" in hosts["from"]
+    assert main(["explain", "turns.yaml"]) == 0
+    assert "settings of ssh:" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -53,6 +54,66 @@ def test_missing_packages_are_named_with_the_line_that_installs_them(
     assert package in said and f"pip install 'drillyard[{extra}]'" in said
     assert "Traceback" not in said
     assert code == (4 if words[0] == "doctor" else ExitCode.USER_INPUT)
+
+
+LISTED = (
+    "name: a\nworkload: mock\nbackend:\n  - {0}\n  - {1}\nbudget: {{max_hours: 1, max_cost: 1}}\n"
+    "backends: {{ssh: {{hosts: [h]}}, gcp: {{project: p, bucket: b, service_account: s@x}}}}\n"
+)
+
+
+@pytest.mark.parametrize("backend", ["ssh", "gcp"])
+@pytest.mark.usefixtures("without")
+def test_a_place_whose_packages_are_missing_is_left_out_if_another_one_works(
+    backend: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("a.yaml").write_text(LISTED.format(backend, "local"))
+    assert main(["plan", "a.yaml", "--json", "--store", "runs"]) == ExitCode.DONE
+    plan = json.loads(capsys.readouterr().out)
+    local, other = plan["places"]
+    assert (local["backend"], local["used"]) == ("local", True)
+    assert (other["backend"], other["used"], other["per_hour"]) == (backend, False, None)
+    assert "not installed" in other["why_not"]
+    (finding,) = (f for f in plan["findings"] if f["subject"] == f"backend {backend}")
+    assert finding["severity"] == "warning" and f"drillyard[{backend}]" in finding["fix"]
+    assert main(["plan", "a.yaml", "--store", "runs"]) == ExitCode.DONE  # the table, too
+    assert "not known" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("without")
+def test_a_list_of_places_of_which_none_has_its_packages_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("a.yaml").write_text(LISTED.format("ssh", "gcp"))
+    assert main(["plan", "a.yaml", "--store", "runs"]) == ExitCode.USER_INPUT
+    assert "pip install 'drillyard[ssh]'" in "".join(capsys.readouterr())
+
+
+@pytest.mark.usefixtures("without")
+def test_the_place_that_has_the_mailbox_is_not_left_out_silently(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without its packages the mailbox would be another one, and the experiment begin again."""
+    Path("a.yaml").write_text(LISTED.format("local", "gcp"))
+    assert main(["plan", "a.yaml"]) == ExitCode.USER_INPUT
+    said = "".join(capsys.readouterr())
+    assert "a.yaml:7: backends.gcp: " in said and "google-cloud-compute" in said
+    assert "pip install 'drillyard[gcp]'" in said and "--store" in said
+
+
+@pytest.mark.parametrize("store", [[], ["--store", "runs"]])
+def test_missing_settings_are_refused_at_the_line_that_names_the_backend(
+    store: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRILLYARD_CONFIG_DIR", str(tmp_path))
+    text = LISTED.format("local", "gcp").partition("backends:")[0]
+    Path("a.yaml").write_text(text)
+    assert main(["plan", "a.yaml", *store]) == ExitCode.USER_INPUT
+    assert "a.yaml:5: " in "".join(capsys.readouterr())
 
 
 @pytest.mark.heavy

@@ -16,17 +16,17 @@ name: needs
 simulator: {{id: "{id}"}}
 learner: {{algorithm: ppo}}
 train: {{steps: 2048}}
-backend: paid
+backend: {backend}
 budget: {{max_hours: 1, max_cost: 10}}
 {more}
 """
 
 
 def missing(
-    folder: Path, source: str, more: str = "", id_: str = "world:W"
+    folder: Path, source: str, more: str = "", id_: str = "world:W", backend: str = "paid"
 ) -> list[tuple[str, str, str | None]]:
     (folder / "world.py").write_text(source)
-    (folder / "exp.yaml").write_text(FILE.format(id=id_, more=more))
+    (folder / "exp.yaml").write_text(FILE.format(id=id_, more=more, backend=backend))
     found = missing_packages(load(folder / "exp.yaml"))
     return [(f.severity.value, f.message, f.fix) for f in found]
 
@@ -76,3 +76,31 @@ def test_a_requirement_that_is_not_installed_here_may_bring_it(tmp_path: Path) -
 def test_the_package_of_a_gymnasium_id_counts(tmp_path: Path) -> None:
     ((_, said, _),) = missing(tmp_path, "", id_="hypothesis:Some-Id-v0")
     assert "imports hypothesis," in said
+
+
+@pytest.mark.parametrize(
+    ("backend", "severity"),
+    [("gcp", "warning"), ("[local, gcp]", "warning"), ("[gcp, paid]", "error")],
+)
+def test_an_image_excuses_a_package_only_if_every_rented_place_has_one(
+    tmp_path: Path, backend: str, severity: str
+) -> None:
+    more = "backends: {gcp: {image_family: mine}}"
+    ((found, _, _),) = missing(tmp_path, "import hypothesis", more, backend=backend)
+    assert found == severity
+
+
+def test_what_is_installed_meanwhile_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lists of installed packages are read again when a folder of packages has changed."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    assert missing(tmp_path, "import brandnew") == []
+    record = site / "brand_new-2.0.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: brand-new\nVersion: 2.0\n")
+    (record / "top_level.txt").write_text("brandnew\n")
+    ((_, said, fix),) = missing(tmp_path, "import brandnew")
+    assert "imports brandnew," in said and "brand-new==2.0" in str(fix)

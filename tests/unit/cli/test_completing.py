@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.cli.main import main
+from drillyard.cli.main import build, main
 from tests.helpers.study_store import write_search
 
 
@@ -86,3 +86,23 @@ def test_what_cannot_be_read_offers_nothing(
     for file in (folder / "drillyard-runs" / name / "runs").rglob("run.json"):
         file.write_text("{")
     assert offered("drillyard logs t", monkeypatch, capsys) == []
+
+
+def test_the_names_of_commands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command, although a command line that names one prepares that one alone."""
+    assert offered("drillyard res", monkeypatch, capsys) == ["results", "restore", "resume"]
+    assert "--json" in offered("drillyard status --js", monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["--help", "run"], ["--version", "run"], ["r"]])
+def test_only_a_command_line_that_begins_with_a_command_has_that_one_alone(
+    words: list[str],
+) -> None:
+    def names(arguments: list[str]) -> set[str | None]:
+        app, _ = build(arguments)
+        return {each.name for each in (*app.registered_commands, *app.registered_groups)}
+
+    assert names(["run", "results"]) == {"run"}
+    assert {"run", "results", "status"} <= names(words)

@@ -5,6 +5,7 @@ import pytest
 from drillyard.learners.plan import freeze
 from drillyard.runs import identity
 from drillyard.runs.parallelism import hosts, workers
+from drillyard.spec import training_rules
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.semantics import problems_of
 
@@ -31,7 +32,6 @@ ON = {"copies_on": "workers"}
         ({"resources": {"workers": 1}}, "resources.workers", "need other", "delete copies_on"),
         ({"resources": {"workers": 18}}, "resources.workers", "one for each of", "resources.w"),
         ({"train": {"copies": "vectorised"}}, "train.copies", "over arrays", "delete it"),
-        ({"backend": "gcp"}, "simulator.copies_on", "gcp cannot host copies", "another"),
     ],
 )
 def test_what_cannot_work_is_refused_with_a_fix(given, field, words, fix):
@@ -39,6 +39,19 @@ def test_what_cannot_work_is_refused_with_a_fix(given, field, words, fix):
     (problem,) = problems_of(spec(ON, **given))
     assert problem.field == field and words in f"{problem} {problem.allowed}"
     assert fix in problem.hint
+
+
+@pytest.mark.parametrize("backend", ["local", "dask", "ssh", "gcp", "azure"])
+def test_every_backend_of_ours_hosts_copies(backend):
+    assert not list(problems_of(spec(ON, resources={"workers": 3}, backend=backend)))
+
+
+def test_a_backend_without_hosts_is_refused(monkeypatch):
+    kinds = {"backends": ["gcp", "local", "other"], "hosts": ["gcp", "joined", "local"]}
+    monkeypatch.setattr(training_rules, "names", lambda group: kinds[group])
+    (problem,) = training_rules._hosts(spec(ON, resources={"workers": 3}, backend="other"))
+    assert "other cannot host copies" in str(problem) and "another" in problem.hint
+    assert problem.allowed == "with the backends gcp, local"
 
 
 def test_a_part_of_a_composite_is_refused():

@@ -256,7 +256,7 @@ def test_a_value_that_the_field_does_not_take_is_named(tmp_path: Path) -> None:
 def test_records_hold_the_combined_values_and_resolve_again(tmp_path: Path) -> None:
     loaded = load(write(tmp_path, LATE + GROUP), sets=["resources.workers=2"])
     mailbox = Mailbox(open_store(str(tmp_path / "store")), "exp")
-    post(loaded.spec, mailbox, plain(loaded.spec))
+    post(loaded.spec, mailbox, plain(loaded.spec), lambda: None)
     second = mailbox.run("t0001-s7")
     assert (second.parameters["seed"], second.parameters["trial_runner_id"]) == (7, 2)
     again = load_resolved(json.loads(loaded.spec.model_dump_json(by_alias=True)), folder=tmp_path)
@@ -318,7 +318,7 @@ def test_names_of_runs_hold_what_the_run_has(tmp_path: Path) -> None:
     text = f'{LATE}{GROUP}run_name: "{{name}}-s{{seed}}-$seed-lr$lr"\n'
     loaded = load(write(tmp_path, text), tunables=["lr=0.25"])
     mailbox = Mailbox(open_store(str(tmp_path / "store")), "exp")
-    post(loaded.spec, mailbox, plain(loaded.spec))
+    post(loaded.spec, mailbox, plain(loaded.spec), lambda: None)
     assert [mailbox.run(f"t0001-s{s}").name for s in (0, 7)] == [
         "exp-s0-0-lr0.25",
         "exp-s7-7-lr0.25",

@@ -39,6 +39,12 @@ def test_it_needs_trainings_that_are_one_program(tmp_path):
     assert spec_of(tmp_path, 1, copies="").resources.runs_per_process == 1
 
 
+def test_the_fix_for_a_word_is_a_number_that_is_allowed(tmp_path):
+    with pytest.raises(DrillyardError, match="expected a whole number") as caught:
+        spec_of(tmp_path, "abc")
+    assert caught.value.hint == "write a number without quotes, for example 256"
+
+
 def test_its_numbers_are_those_of_another_experiment(tmp_path):
     none = spec_of(tmp_path, "null")
     for number in (1, 2, 3):

@@ -162,11 +162,57 @@ def test_the_cost_limit_is_shared_by_the_stages_that_rent(tmp_path: Path) -> Non
     assert costs[:2] == [6.0, 6.0]
 
 
+def test_a_stage_has_the_places_of_its_child_or_those_of_the_composite(tmp_path: Path) -> None:
+    found = loaded(
+        tmp_path,
+        "  - {name: a, workload: mock, backend: [dask, local]}\n"
+        "  - {name: b, workload: mock, backend: gcp/one}\n"
+        "  - {name: c, workload: mock}\n",
+        "backend: [ssh, azure]\nbudget: {max_cost: 12, max_hours: 1}\n",
+    )
+    stages = {name: stage.spec for name, stage in stages_of(found).items()}
+    assert [s.places for s in stages.values()] == [
+        ("dask", "local"),
+        ("gcp/one",),
+        ("ssh", "azure"),
+    ]
+    # Two stages may cost money; the third is free in every place.
+    assert [s.budget.max_cost for s in stages.values()][1:] == [6.0, 6.0]
+    again = type(found.spec).model_validate(found.spec.model_dump(mode="json", by_alias=True))
+    assert again.children[0].places == ("dask", "local")
+
+
+@pytest.mark.parametrize(
+    ("backend", "field", "message"),
+    [
+        ("[]", "children[0].backend", "is empty"),
+        ("[local, local]", "children[0].backend[1]", "twice"),
+        ("[local, 7]", "children[0].backend[1]", "not the name"),
+        ("[local, mars]", "children[0].backend[1]", "unknown backend"),
+        ("[mars]", "children[0].backend", "unknown backend"),
+        ("[local], elsewhere: [dask]", "children[0].elsewhere", "as well"),
+    ],
+)
+def test_a_wrong_list_of_backends_of_a_child_is_refused_with_its_line(
+    tmp_path: Path, backend: str, field: str, message: str
+) -> None:
+    (error,) = refused(tmp_path, f"  - {{name: a, workload: mock, backend: {backend}}}\n")
+    assert (error.field, error.line, error.file) == (field, 6, "it.yaml")
+    assert message in error.message and error.hint and error.allowed
+
+
+def test_other_backends_of_a_child_without_a_first_one_are_refused(tmp_path: Path) -> None:
+    (error,) = refused(tmp_path, "  - {name: a, workload: mock, elsewhere: [dask]}\n")
+    assert error.field == "children[0].elsewhere" and "backend: [dask]" in str(error.hint)
+
+
 def test_machines_and_seeds_of_stages_change_no_identity(tmp_path: Path) -> None:
     child = "  - {name: a, workload: mock%s, outputs: {s: {metric: score}}}\n"
     one = loaded(tmp_path, child % "")
     other = loaded(tmp_path, child % ", backend: dask, seeds: [7], workers: 3")
+    several = loaded(tmp_path, child % ", backend: [dask, local]")
     assert identity(parts(one.spec, None)) == identity(parts(other.spec, None))
+    assert identity(parts(one.spec, None)) == identity(parts(several.spec, None))
 
 
 def test_older_composites_keep_their_meaning_and_their_identity(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.documents.json_types import Json, JsonObject
+from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
 from drillyard.spec import ExperimentSpec
@@ -217,7 +218,7 @@ def check_engine(spec: ExperimentSpec, observation: Any) -> None:
     if jax_arguments.sees_images(observation) if engine == JAX else not flat:
         also = " and mappings of them" if engine == JAX else ""
         raise ConfigError(
-            f"{engine} is offered for flat observations{also} only, not {observation}",
+            f"{engine} is offered for flat observations{also} only, not {space_text(observation)}",
             field="learner.engine",
             value=engine,
             allowed="sb3",

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.registry import nearest
 from drillyard.spec.algorithms.policy_arguments import _CLASSES
@@ -100,8 +101,8 @@ def check_spaces(
     if kind not in ACTION_SPACES[algorithm]:
         able = ", ".join(a for a, kinds in ACTION_SPACES.items() if kind in kinds) or "none"
         raise SpaceMismatch(
-            f"{algorithm} cannot act in this simulator: its action space is {action}, and "
-            f"{algorithm} needs {' or '.join(ACTION_SPACES[algorithm])}",
+            f"{algorithm} cannot act in this simulator: its action space is "
+            f"{space_text(action)}, and {algorithm} needs {' or '.join(ACTION_SPACES[algorithm])}",
             field="learner.algorithm",
             value=algorithm,
             allowed=f"for {kind} actions: {able}",
@@ -116,14 +117,14 @@ def check_spaces(
 
     if math.prod(action.shape or (1,)) == 0:
         raise SpaceMismatch(
-            f"the action space {action} is empty: there is nothing to choose",
+            f"the action space {space_text(action)} is empty: there is nothing to choose",
             field="simulator.id",
             allowed="at least one action",
             hint="give the simulator an action",
         )
     if kind == "Box" and not (np.isfinite(action.low).all() and np.isfinite(action.high).all()):
         raise SpaceMismatch(
-            f"the action space {action} has an infinite bound",
+            f"the action space {space_text(action)} has an infinite bound",
             field="simulator.id",
             allowed="finite bounds",
             hint="give it finite bounds (gymnasium.wrappers:RescaleAction helps)",
@@ -179,7 +180,7 @@ def _check_policy(algorithm: str, policy: str | None, observation: Any) -> None:
     flat = (policy in more or kinds == ["MlpPolicy"]) and auto != own.get("MultiInputPolicy")
     if policy != auto and not flat:
         raise SpaceMismatch(
-            f"{policy} does not support these observations: {observation}",
+            f"{policy} does not support these observations: {space_text(observation)}",
             field="learner.policy",
             value=policy,
             allowed=f"{auto}, module:Class, or null",
@@ -206,7 +207,7 @@ def auto_policy(observation: Any, algorithm: str = "ppo") -> str:
     kind, own = _kind_of_policy(observation), own_policies(algorithm)
     if kind not in own:
         raise SpaceMismatch(
-            f"{algorithm} has no network for images or mappings: {observation}",
+            f"{algorithm} has no network for images or mappings: {space_text(observation)}",
             field="learner.algorithm",
             value=algorithm,
             allowed="; ".join(a for a in ACTION_SPACES if kind in own_policies(a)),

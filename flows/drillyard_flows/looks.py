@@ -143,7 +143,8 @@ class Looks:
         if started:
             return f"the first heartbeat of {started[0].run}"
         if driver.lease is None:
-            return f"machines of the backend {driver.spec.where}"
+            several = "one of the backends" if driver.spec.elsewhere else "the backend"
+            return f"machines of {several} {driver.spec.where}"
         if not driver.times.knows("setup"):
             return "workers to be ready: they install and import what the experiment needs"
         return "a worker to begin a run"

@@ -73,7 +73,9 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, every_s: float =
 
 
 def end_leases(mailbox: Mailbox, *, only_decided: bool = False) -> list[str]:
-    """Tears down every open lease of the ledger, until its provider no longer lists it.
+    """Tears down every lease of the ledger, until its provider no longer lists it.
+
+    Also those that were written off: machines may appear after a "no room" or a lost answer.
 
     Args:
         mailbox: The experiment.
@@ -94,7 +96,7 @@ def end_leases(mailbox: Mailbox, *, only_decided: bool = False) -> list[str]:
 
 def _end_leases(mailbox: Mailbox) -> list[str]:
     ledger = Ledger(mailbox)
-    before = [entry for entry in ledger.entries() if entry.open]
+    before = [entry for entry in ledger.entries() if entry.unseen]
     if not before:
         return []
     LeaseManager(mailbox, Places.of_leases(e.lease for e in before), ledger).end_all(

@@ -67,6 +67,7 @@ from drillyard.runs import checkpoints
 from drillyard.runs.workload import HandsRunsOn, PhaseOutcome, RunContext, SpreadsRuns, Workload
 from drillyard.simulators.batch_protocol import VectorSimulator
 from drillyard.simulators.channels import Channel
+from drillyard.simulators.hosts.posted import PostedHosts
 from drillyard.simulators.hosts.providers import Hosting, HostProvider
 from drillyard.simulators.make import make_env
 from drillyard.spec import ExperimentSpec
@@ -133,6 +134,7 @@ __all__ = [
     "Place",
     "PluginError",
     "Policy",
+    "PostedHosts",
     "PriceUpdate",
     "PricesEgress",
     "ProtectsLeases",

@@ -273,6 +273,9 @@ class Invariants:
         last = str(commands[-1].result) if commands else ""
         if last.startswith("failed TimedOut") and plan.max_hours > 1.0:
             self._broken(f"the time was used up for nothing: {last}")
+        for fault in plan.faults:  # one request of each attempt that its worker may make
+            if fault.who == "ticket" and fault.left > LIMITS[Cause.INFRASTRUCTURE]:
+                kinds = kinds | BREAKS
         if last.startswith("failed") and "TimedOut" not in last and not kinds & BREAKS:
             self._broken(f"the experiment failed without a reason: {last}")
 

@@ -31,6 +31,17 @@ PLANS: dict[str, Plan] = {
         boot_s=2.0,
         faults=[Fault("refuse", 0.0, who="driver", service="cloud")],
     ),
+    # Seed 750310. A driver that slept while it posted the runs of a trial went on posting after
+    # another one took over.
+    "a lid that is closed while a trial is posted": Plan(
+        750310,
+        latency_s=0.2,
+        study=3,
+        listing_lag_s=10.0,
+        boot_s=10.0,
+        max_hours=0.05,
+        faults=[Fault("close_lid", 12.35, for_s=120.0), Fault("second_driver", 122.35)],
+    ),
 }
 
 

@@ -6,7 +6,7 @@ Prefect knows more forms (``L``, ``#``, ``@daily``, seconds and years). Those ar
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from zoneinfo import ZoneInfo
 
 from drillyard.errors import ConfigError
@@ -74,7 +74,7 @@ def _never(fields: list[str]) -> bool:
     return all(day > _LENGTHS[month - 1] for day in days for month in months)
 
 
-def _numbers(part: str, low: int, high: int, words: list[str]) -> range | None:
+def _numbers(part: str, low: int, high: int, words: list[str]) -> Sequence[int] | None:
     """The numbers that a part of a field means; None if it cannot be read."""
     read = _PART.fullmatch(part.lower())
     if read is None:
@@ -92,6 +92,8 @@ def _numbers(part: str, low: int, high: int, words: list[str]) -> range | None:
     step = int(read["step"] or 1)
     if not (low <= ends[0] <= high and low <= ends[1] <= high and step):
         return None
+    if ends[0] > ends[1]:  # `28-3`: from the 28th over the end of the month to the 3rd
+        return [*range(low, ends[1] + 1), *range(ends[0], high + 1)]
     return range(ends[0], ends[1] + 1, step)
 
 

@@ -70,7 +70,7 @@ def reconcile(
     reopen.repeat(mailbox, repeated)
     submit.write(plan, mailbox)
     posted = trials()
-    submit.post(spec, mailbox, posted, clock)
+    submit.post(spec, mailbox, posted, must_drive, clock)
     must_drive()
     mailbox.store.delete(mailbox.key("control/cancel.json"))
     states = ticket_states(mailbox)

@@ -49,6 +49,7 @@ class WorkList:
         self._spec = spec
         self._mailbox = mailbox
         self._watched = watched
+        self._must_drive = must_drive
         self._clock = clock
         self._trials = submit.plain(spec) if spec.study is None else []
         self._tickets = {ticket for ticket, _, _ in submit.tickets(self._trials)}
@@ -90,7 +91,9 @@ class WorkList:
     def _post(self, trial: submit.Trial) -> None:
         before = sum(len(t.seeds) for t in self._trials)
         self._tickets = self._tickets | {ticket for ticket, _, _ in submit.tickets([trial])}
-        submit.post_trials(self._spec, self._mailbox, [trial], first=before, clock=self._clock)
+        submit.post_trials(
+            self._spec, self._mailbox, [trial], self._must_drive, first=before, clock=self._clock
+        )
         self._trials.append(trial)
 
     # -- states -------------------------------------------------------------------------------

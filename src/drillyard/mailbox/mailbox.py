@@ -11,7 +11,7 @@ import re
 import secrets
 from collections.abc import Container, Iterator
 
-from drillyard.errors import CorruptObject, NotFound, Superseded
+from drillyard.errors import CorruptObject, NewerVersion, NotFound, Superseded
 from drillyard.mailbox.folder import Folder
 from drillyard.mailbox.records import (
     Accepted,
@@ -246,8 +246,22 @@ class Mailbox(Folder):
         return self.read("control/reopened.json", Reopened) or Reopened()
 
     def cancelled(self) -> Cancel | None:
-        """The order to stop, or None."""
-        return self.read("control/cancel.json", Cancel)
+        """The order to stop, or None.
+
+        An order that cannot be read (damaged, or of a newer version) says neither what runs to
+        stop nor that there is nothing to stop for. So it counts as the gentler one: no ticket is
+        claimed, and what runs may finish. A person decides: ``drillyard cancel`` replaces it, and
+        the same ``drillyard run`` removes it.
+        """
+        try:
+            data = self.store.get(self.key("control/cancel.json"))
+        except ObjectMissing:
+            return None
+        try:
+            return Cancel.from_bytes(data)
+        except (CorruptObject, NewerVersion) as error:
+            reason = f"an order to stop that cannot be read: {error.message}"
+            return Cancel(reason=reason, by="", drain=True, written_at=0.0)
 
     # -- results ------------------------------------------------------------------------------
 

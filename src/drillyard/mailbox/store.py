@@ -151,10 +151,8 @@ def keys(store: Store, prefix: str) -> Iterator[str]:
         prefix: See ``Store.list``.
     """
     if isinstance(store, ListsKeys):
-        yield from store.keys(prefix)
-        return
-    for info in store.list(prefix):
-        yield info.key
+        return iter(store.keys(prefix))
+    return (info.key for info in store.list(prefix))
 
 
 def put_listed(store: Store, key: str, data: bytes) -> None:
@@ -173,10 +171,8 @@ def contents(store: Store, prefix: str) -> Iterator[tuple[ObjectInfo, bytes | No
         prefix: See ``Store.list``.
     """
     if isinstance(store, ListsContents):
-        yield from store.contents(prefix)
-        return
-    for info in store.list(prefix):
-        yield info, None
+        return store.contents(prefix)
+    return ((info, None) for info in store.list(prefix))
 
 
 def stamp(store: Store, prefix: str) -> str | None:

@@ -116,7 +116,8 @@ def as_written(spec: ExperimentSpec) -> JsonObject:
     for late in spec.parameters.per_run or ():
         _replaced(whole, late.at, late.text)
     for child in whole["children"]:
-        for name in ("backend", "workers", "seeds", "resources"):  # as those of an experiment
+        # As those of an experiment.
+        for name in ("backend", "elsewhere", "workers", "seeds", "resources"):
             child.pop(name, None)
     del whole["parameters"]["per_run"]
     if not whole["parameters"]["tunable_values"]:

@@ -7,7 +7,7 @@ comes before anything is created.
 from __future__ import annotations
 
 import sys
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -225,24 +225,33 @@ def tickets(trials: Iterable[Trial]) -> Iterator[tuple[str, str, Phase]]:
 
 
 def post(
-    spec: ExperimentSpec, mailbox: Mailbox, trials: Sequence[Trial], clock: Clock = SYSTEM
+    spec: ExperimentSpec,
+    mailbox: Mailbox,
+    trials: Sequence[Trial],
+    must_drive: Callable[[], None],
+    clock: Clock = SYSTEM,
 ) -> None:
     """Post every trial; existing tickets stay as they are.
 
     Tickets that belong to no trial and were never claimed are deleted.
+
+    Raises:
+        Superseded: Another driver took over.
     """
     there = set(mailbox.ticket_ids())
     wanted = {ticket for ticket, _, _ in tickets(trials)}
     claimed = {ticket for ticket, _, _ in mailbox.claims()}
     for ticket in sorted(there - wanted - claimed):
+        must_drive()  # the next driver's file may name this seed again
         mailbox.store.delete(mailbox.key(f"queue/{ticket}.json"))
-    post_trials(spec, mailbox, trials, there=there, clock=clock)
+    post_trials(spec, mailbox, trials, must_drive, there=there, clock=clock)
 
 
 def post_trials(
     spec: ExperimentSpec,
     mailbox: Mailbox,
     trials: Sequence[Trial],
+    must_drive: Callable[[], None],
     *,
     there: Container[str] = (),
     first: int = 0,
@@ -250,16 +259,23 @@ def post_trials(
 ) -> None:
     """Freeze ``run.json`` of each run of some trials and post its tickets; safe to repeat.
 
+    What it creates is the same for every driver of one file, so one check for each run is enough.
+
     Args:
         spec: The experiment.
         mailbox: Where.
         trials: What to post.
+        must_drive: Raises once another driver took over; called before each run.
         there: Tickets that are known to be posted.
         first: How many runs are before these in the queue.
         clock: For the stamps.
+
+    Raises:
+        Superseded: Another driver took over.
     """
     workload, streams = open_workload(spec), _streams(mailbox)
     for position, (run, seed, trial) in enumerate(runs(trials), first):
+        must_drive()
         if ticket_id(run, Phase.TRAIN) not in there:
             made = run_record(spec, workload, run, seed, position, clock, trial)
             made = made.model_copy(update={"streams": streams})

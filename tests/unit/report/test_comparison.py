@@ -198,6 +198,7 @@ def test_the_page_is_one_file_that_links_what_lies_beside_it(store: str, tmp_pat
     assert found["settings"]["learner.algorithm"] == ["ppo", "sac", "ppo"]
 
 
+@pytest.mark.heavy
 def test_html_in_a_value_is_text(tmp_path: Path) -> None:
     learner = {"algorithm": "ppo", "args": {"policy": "<script>alert(1)</script>"}}
     write_experiment(tmp_path, "a", learner=learner)
@@ -238,6 +239,7 @@ def test_secrets_are_not_on_the_page(tmp_path: Path) -> None:
     assert "hunter" not in document
 
 
+@pytest.mark.heavy
 def test_the_command(capsys: pytest.CaptureFixture[str], store: str, tmp_path: Path) -> None:
     out = str(tmp_path / "page")
     assert main(["compare", "good", "bad", "--store", store, "--out", out]) == 0

@@ -283,6 +283,7 @@ def test_a_name_with_dollars_is_no_formula(tmp_path: Path) -> None:
     assert "$\\frac{hold$" in picture.inline
 
 
+@pytest.mark.heavy
 def test_a_damaged_episode_is_said_on_the_page(tmp_path: Path) -> None:
     box = write_experiment(tmp_path)
     for run in ("t0001-s1", "t0001-s2"):
@@ -294,13 +295,14 @@ def test_a_damaged_episode_is_said_on_the_page(tmp_path: Path) -> None:
     assert "its evaluation episode cannot be read" in text
 
 
+@pytest.mark.heavy
 def test_also_into_a_local_folder(tmp_path: Path) -> None:
     box = write_experiment(tmp_path / "store", seeds=(1,), finished=0)  # one picture is enough
     made = build(box, tmp_path / "out" / "here")
     assert made.index == str(tmp_path / "out" / "here" / "index.html")
-    here = {p.name for p in (tmp_path / "out" / "here").iterdir()}
-    assert here == {Path(key).name for key in made.keys}
-    assert {"index.html", "learning_curve.svg"} <= here
+    here = {p.name: p.read_bytes() for p in (tmp_path / "out" / "here").iterdir()}
+    assert here == {Path(key).name: box.store.get(box.key(key)) for key in made.keys}
+    assert {"index.html", "learning_curve.svg"} <= here.keys()
 
 
 def test_a_store_that_may_only_be_read_still_has_a_report(

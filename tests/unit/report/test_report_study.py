@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from drillyard.report.study import importances, section
 from drillyard.results import collect, formatting
 from drillyard.results.model import RunResult
 from drillyard.results.trials import StudyResults, collect_trials
+from drillyard.studies import importances as told
 from tests.helpers.study_store import METRIC, write_bench, write_list, write_search
 
 
@@ -60,10 +62,29 @@ def test_the_page_of_a_search(search: Mailbox) -> None:
     assert float(rows[0][METRIC]) == study.trials[0].values[METRIC]
 
 
+@pytest.mark.heavy
 def test_importance_finds_the_parameter_that_matters(search: Mailbox) -> None:
     found = importances(collect_trials(search), [])
     assert next(iter(found)) == "level"
     assert sum(found.values()) == pytest.approx(1.0)
+
+
+@pytest.mark.heavy
+def test_importances_are_optunas_and_load_nothing_here(
+    search: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = collect_trials(search)
+    asked = {
+        "views": [told._written(view) for view in study.views],
+        "objectives": [o.model_dump(mode="json", by_alias=True) for o in study.objectives],
+        "spec": study.spec,
+    }
+    for quick in (False, True):
+        pairs = told._told({**asked, "quick": quick})["importances"]
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, "optuna", None)  # an import of it here would fail
+            found = told.importances(study.views, study.objectives, study.spec, quick)
+        assert [list(pair) for pair in found.items()] == pairs
 
 
 def test_algorithms_over_simulators_on_one_scale(tmp_path: Path) -> None:
@@ -83,6 +104,7 @@ def test_algorithms_over_simulators_on_one_scale(tmp_path: Path) -> None:
     assert found.places == {"ppo": (1, 1), "a2c": (2, 2)}
 
 
+@pytest.mark.heavy
 def test_a_page_with_baselines_explains_how_they_are_decided(
     search: Mailbox, drawn: report_study.StudySection
 ) -> None:
@@ -112,6 +134,7 @@ def test_runs_that_are_alike_share_one_note(tmp_path: Path) -> None:
     assert notes[0] == "t0001-s1, t0001-s2, t0001-s3 and 2 more: exact with resets."
 
 
+@pytest.mark.heavy
 def test_two_runs_prove_nothing(tmp_path: Path) -> None:
     mailbox = write_search(tmp_path, 6, seeds=(1, 2))
     found = section(mailbox, collect_trials(mailbox))
@@ -150,6 +173,7 @@ def comparing_caption(mailbox: Mailbox, study: StudyResults) -> str:
     return drawn["Interquartile mean"].caption
 
 
+@pytest.mark.heavy
 def test_five_equal_trials_with_three_seeds_are_not_called_better(tmp_path: Path) -> None:
     wrong = 0
     for number in range(30):
@@ -172,6 +196,7 @@ def test_a_study_that_has_only_begun(tmp_path: Path) -> None:
     assert build(fresh).local is not None
 
 
+@pytest.mark.heavy
 def test_policies_of_two_simulators_stand_apart(tmp_path: Path) -> None:
     mailbox = write_bench(tmp_path, {"ppo": (90, 9), "a2c": (40, 2)})
     random_returns = {"CartPole-v1": 20.0, "Pendulum-v1": -1200.0}
@@ -232,6 +257,7 @@ def test_choices_that_are_numbers_are_named_one_by_one() -> None:
     assert _places([256, 64], None) == ([256.0, 64.0], [])
 
 
+@pytest.mark.heavy
 def test_each_trial_of_the_table_has_its_settings(
     search: Mailbox, drawn: report_study.StudySection
 ) -> None:

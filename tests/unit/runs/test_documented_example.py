@@ -151,7 +151,7 @@ def test_missing_ones_are_all_named(file: Path) -> None:
 def test_all_twelve_in_setup_run_and_teardown(file: Path, tmp_path: Path) -> None:
     loaded = example(file, tunables=["dummy_param_int=99", "dummy_param3=0.999"])
     mailbox = Mailbox(open_store(str(tmp_path / "store")), loaded.spec.name)
-    post(loaded.spec, mailbox, plain(loaded.spec))
+    post(loaded.spec, mailbox, plain(loaded.spec), lambda: None)
     run = mailbox.run("t0001-s1")
     assert run.parameters == COMBINED
     frozen = run_record(loaded.spec, open_workload(loaded.spec), "t0001-s1", 1)

@@ -26,7 +26,7 @@ def send(folder: Path, mailbox: Mailbox, **changes: object) -> submit.Plan:
     loaded = tiny(folder, **changes)
     plan = submit.plan(loaded, mailbox, submit.pack(loaded, mailbox))
     submit.write(plan, mailbox)
-    submit.post(loaded.spec, mailbox, submit.plain(loaded.spec))
+    submit.post(loaded.spec, mailbox, submit.plain(loaded.spec), lambda: None)
     return plan
 
 

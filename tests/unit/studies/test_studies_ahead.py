@@ -63,7 +63,7 @@ def begun(mailbox: Mailbox, folder: Path, study: dict[str, Any], **more: Any) ->
         mailbox,
         states=lambda: ticket_states(mailbox),
         stopped=lambda: False,
-        post=lambda trial: post_trials(spec, mailbox, [trial], first=trial.number),
+        post=lambda trial: post_trials(spec, mailbox, [trial], lambda: None, first=trial.number),
         spent=lambda: 0.0,
         say=lambda _: None,
         must_drive=lambda: None,

@@ -90,7 +90,7 @@ def begun(mailbox: Mailbox, file: Path, must_drive: Callable[[], None]) -> Searc
     spec = load(file).spec
 
     def post(trial: Trial) -> None:
-        post_trials(spec, mailbox, [trial], first=trial.number)
+        post_trials(spec, mailbox, [trial], must_drive, first=trial.number)
 
     made = Search(
         spec,
@@ -148,6 +148,25 @@ def test_the_study_of_a_superseded_driver_writes_nothing(
     assert store.written == []
     assert isinstance(search.error, Superseded)
     search.close()
+
+
+def test_a_driver_that_slept_in_the_middle_of_a_trial_posts_no_further_run(
+    mailbox: Mailbox, store: Marked, tmp_path: Path
+) -> None:
+    lock = DriverLock(mailbox)
+    lock.take([])
+    spec = load(study_file(tmp_path)).spec
+
+    def asleep_at_its_first_write(key: str) -> bool:
+        store.fail = lambda key: False
+        taken_over(mailbox)
+        return False
+
+    store.fail = asleep_at_its_first_write
+    with pytest.raises(Superseded):
+        post_trials(spec, mailbox, [Trial(1, (1, 2, 3))], lock.must_drive)
+    assert [record.run for record in mailbox.runs()] == ["t0001-s1"]
+    assert {t.partition(".")[0] for t in mailbox.ticket_ids()} == {"t0001-s1"}
 
 
 def test_it_prunes_nothing_either(mailbox: Mailbox, store: Marked, tmp_path: Path) -> None:

@@ -16,6 +16,10 @@ export PYTHONDONTWRITEBYTECODE =
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
+# Says how long the commands before it took, since the file `.began` was made.
+BEGIN   = @mkdir -p $(VENV) && date +%s > $(VENV)/.began
+ENDED   = @echo "$(1): $$(($$(date +%s) - $$(cat $(VENV)/.began))) s"
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -24,8 +28,12 @@ $(BIN)/python:
 EMULATORS := backends/drillyard_emulators
 
 $(VENV)/.demo: pyproject.toml $(EMULATORS)/pyproject.toml requirements.lock Makefile | $(BIN)/python
+	$(BEGIN)
 	$(PIP) torch==2.13.0
+	$(call ENDED,torch is installed)
+	$(BEGIN)
 	$(PIP) -e '.[control,rl,export,serve]' -e $(EMULATORS)
+	$(call ENDED,drillyard and its packages are installed)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(EMULATORS)/pyproject.toml requirements.lock Makefile | $(BIN)/python
@@ -52,7 +60,9 @@ $(VENV)/.tools: tests/supply_chain/requirements.txt | $(BIN)/python
 	@touch $@
 
 demo: $(VENV)/.demo ## train an agent on the reactor, see how it compares, open the report
+	$(BEGIN)
 	$(BIN)/drillyard run experiments/cstr.yaml
+	$(call ENDED,the run)
 
 test: $(VENV)/.dev $(VENV)/.azurite $(VENV)/.axe $(VENV)/.tools ## the default tests, in four processes
 	$(BIN)/python -m pytest -n $(WORKERS)

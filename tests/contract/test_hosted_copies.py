@@ -9,6 +9,7 @@ from drillyard.errors import HostLost, RunFailed, SpaceMismatch
 from drillyard.learners import hosted_copies
 from drillyard.metrics import streams
 from drillyard.simulators.hosts.listener import JoinedHost
+from drillyard.simulators.hosts.providers import LocalHosts, start_host
 from drillyard.workloads.rl import RlWorkload
 from tests.helpers import resume_runner
 from tests.helpers.patience import until
@@ -127,6 +128,17 @@ def test_a_simulator_that_cannot_be_frozen_is_reset_at_barriers_as_in_one_proces
     context, outcome = trained("killed", case(1, silent))
     assert result(context, outcome) == alone
     assert outcome.summary["hosts"]["lost"] == 1
+
+
+def test_hosts_that_never_come_are_not_waited_for_long(trained, started, monkeypatch):
+    def only_one(hosts):
+        if not hosts._processes:
+            hosts._processes.append(start_host(hosts._file, "only"))
+
+    monkeypatch.setattr(LocalHosts, "_fill", only_one)
+    monkeypatch.setattr(hosted_copies, "MORE_S", 0.5)
+    _, outcome = trained("few", case(2, steps=96))
+    assert len(started) == 1 and outcome.summary["hosts"] == {"number": 2, "lost": 0}
 
 
 def test_a_host_that_dies_again_and_again_ends_the_attempt(trained, started, kill_at, monkeypatch):

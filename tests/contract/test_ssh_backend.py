@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from drillyard.backend import Liveness, open_backend
-from drillyard.errors import ConfigError, InfrastructureError, UserError
+from drillyard.checks.refusal import refuse
+from drillyard.errors import ConfigError, ControlPlaneError, InfrastructureError, UserError
 from drillyard.findings import Severity
 from drillyard.mailbox.status import Status
 from drillyard.system.processes import marked
@@ -169,6 +170,12 @@ def test_workers_are_dealt_out(settings, toy):
     dealt = backend._shares(toy.order(workers=5))
     assert [part.workers for _, part in dealt] == [2, 2, 1]
     assert [str(host) for host, _ in backend._shares(toy.order(workers=2))] == ["a", "b"]
+    hosting = toy.order(workers=1).model_copy(update={"hosts": 3})
+    dealt = backend._shares(hosting)  # any of them may train, and the others host copies
+    assert [(part.workers, part.hosts) for _, part in dealt] == [(2, 3), (1, 3), (1, 3)]
+    (finding,) = backend._open_ports(hosting)
+    assert "reach the others at any TCP port" in finding.message
+    assert not list(backend._open_ports(toy.order(workers=3)))
 
 
 def test_a_store_on_the_host_itself_is_a_folder_there():
@@ -293,6 +300,23 @@ def test_nobody_answers(settings):
     with pytest.raises(InfrastructureError) as error:
         list(backend.leases())
     assert "127.0.0.1:1" in str(error.value) and error.value.hint
+    with pytest.raises(ControlPlaneError, match=r"127\.0\.0\.1:1"):
+        refuse(backend.check())
+
+
+def test_a_connection_that_is_cut_in_the_first_check_is_no_mistake_of_the_user(
+    settings, monkeypatch
+):
+    """It ended with exit code 2, as a wrong setting does."""
+    import asyncssh
+
+    async def cut(*_, **__):
+        raise asyncssh.ConnectionLost("Connection lost")
+
+    monkeypatch.setattr("drillyard_backends.ssh.connection._done", cut)
+    with pytest.raises(ControlPlaneError) as error:
+        refuse(SshBackend(**settings).check())
+    assert error.value.exit_code == 4 and "broke" in str(error.value)
 
 
 @pytest.mark.parametrize(

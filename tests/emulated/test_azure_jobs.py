@@ -13,11 +13,11 @@ pytest.importorskip("azure.ai.ml")
 from drillyard.backend import ExplainsLosses, Liveness
 from drillyard.errors import ControlPlaneError, TeardownUnconfirmed
 from drillyard.leases.release import release_confirmed
+from drillyard.mailbox import open_store
 from drillyard.mailbox.status import Cause
 from drillyard.system.clock import SYSTEM
-from drillyard_backends.azure import backend as azure_backend
+from drillyard_backends.azure import ending, job_body, jobs
 from drillyard_backends.azure import job as program
-from drillyard_backends.azure import job_body, jobs
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_emulators.azure.model import Physics, seconds
 from tests.helpers.azure_lab import (
@@ -197,9 +197,10 @@ def test_a_job_is_made_of_the_order_alone(azure, backend, tmp_path, monkeypatch)
     fresh.provision(order)  # as who adopts the lease does
     here.append(fresh._entity(order, "name", TICKET))
     assert here[0] == here[1]
-    assert here[0]["limits"]["timeout"] in [
-        f"PT{600 + job_body.MARGIN_S + s}S" for s in range(-120, 2)
-    ]
+    written = open_store(order.store_url).stat(job_body.order_key(order))
+    assert written is not None and order.deadline is not None
+    left_s = int(order.deadline - written.updated_at)
+    assert here[0]["limits"]["timeout"] == f"PT{left_s + job_body.MARGIN_S}S"
     name = fresh.launch(lease, TICKET)["job"]
     assert not fresh._service.job(name)["properties"].get("properties")
     gone(azure, backend, lease)
@@ -365,7 +366,7 @@ def test_only_a_missing_right_ends_a_teardown_and_the_cluster_is_asked_for(azure
 def test_a_job_whose_run_is_done_leaves_by_itself(azure, backend, monkeypatch):
     """Cancelled, it would look in the studio as if it had failed."""
     lease, name = running(azure, backend)
-    monkeypatch.setattr(azure_backend, "finished_runs", lambda order, shared: {"t0001-s1"})
+    monkeypatch.setattr(ending, "finished_runs", lambda order, shared: {"t0001-s1"})
     backend.teardown(lease)
     assert statuses(azure, lease)[name] == "Running"
     azure.ask("finish", name=name, code=0)
@@ -375,7 +376,7 @@ def test_a_job_whose_run_is_done_leaves_by_itself(azure, backend, monkeypatch):
 
 def test_a_job_whose_run_is_done_and_that_does_not_leave_is_cancelled(azure, backend, monkeypatch):
     lease, name = running(azure, backend)
-    monkeypatch.setattr(azure_backend, "finished_runs", lambda order, shared: {"t0001-s1"})
+    monkeypatch.setattr(ending, "finished_runs", lambda order, shared: {"t0001-s1"})
     monkeypatch.setattr(jobs, "LEAVE_S", 0.5)
     gone(azure, backend, lease)
     assert statuses(azure, lease)[name] == "Canceled"

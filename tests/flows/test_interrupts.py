@@ -121,7 +121,9 @@ def test_hooks_tear_down_from_another_process_by_keyword(api: Api, bench: Bench)
     child.send_signal(signal.SIGKILL)  # as a worker's flow process that dies
     child.wait()
     flow_run = SimpleNamespace(
-        parameters={"file": str(file), "store": str(bench.store), "name": "hooked"}
+        parameters={"file": str(file), "store": str(bench.store), "name": "hooked"},
+        expected_start_time=None,
+        tags=[],
     )
 
     hooks.tear_down(flow=None, flow_run=flow_run, state=None)

@@ -137,7 +137,7 @@ class Driver:
 
     def __init__(self, study: Any = None) -> None:
         self.study = study
-        self.spec = SimpleNamespace(where="local", seeds=[1, 2])
+        self.spec = SimpleNamespace(where="local", elsewhere=[], seeds=[1, 2])
         self.lease: object = None
         self.times = SimpleNamespace(knows=lambda phase: self.set_up)
         self.set_up = False
@@ -163,6 +163,8 @@ def test_every_wait_until_the_first_heartbeat_has_its_words() -> None:
     driver = Driver()
     driver.has("t0001-s1", Status.READY)
     assert driver.look().waiting == "machines of the backend local"
+    driver.spec.elsewhere, driver.spec.where = ["dask"], "local, dask"
+    assert driver.look().waiting == "machines of one of the backends local, dask"
     driver.lease = object()
     assert driver.look().waiting.startswith("workers to be ready")
     driver.set_up = True

@@ -193,6 +193,8 @@ def test_bad_times_and_a_bad_file_are_refused_together_before_prefect_is_importe
         "0 0 30 2 mon",
         "@daily",
         "3/10 * * * *",
+        "0 0 28-3 * *",
+        "0 0 31 11-1 *",
     ],
 )
 def test_times_that_prefect_can_read_are_left_to_it(cron: str) -> None:

@@ -141,5 +141,5 @@ def nothing_left_at_azure(cloud: AzureEmulator, settings: dict[str, Any], home: 
 
 
 def _kept(keys: list[str]) -> list[str]:
-    """Keys without the check of the store, whose bytes stay if it is killed (``store_check``)."""
-    return [key for key in keys if not key.rpartition("/")[2].startswith("canary-")]
+    """Keys without those of ``check_store`` and ``check_flat``, which stay if these are killed."""
+    return [key for key in keys if not any(part.startswith("canary-") for part in key.split("/"))]

@@ -6,9 +6,9 @@ processes noted after the end of their test fails the session, and ``--last-fail
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Generator
@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from drillyard.system.scratch import short_folder
 from tests.helpers import process_rules
 
 
@@ -38,20 +39,42 @@ class Rules:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._deals = not hasattr(config, "workerinput")
+        self._stack = contextlib.ExitStack()
         inherited = getattr(sys.modules.get("sitecustomize"), "FOLDER", "")
         if inherited and not self._deals:
             Rules.folder = inherited
             return
-        Rules.folder = tempfile.mkdtemp(prefix="rules-")
+        # Of this process: a session that was killed is cleaned up after by the next one.
+        Rules.folder = str(self._stack.enter_context(short_folder("tests")))
+        self._own_temporary_files()
         Path(Rules.folder, "sitecustomize.py").symlink_to(process_rules.__file__)
         others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
         os.environ["PYTHONPATH"] = path(*(p for p in others if p and p != inherited))
         os.environ.pop(process_rules.EXEMPT, None)
         process_rules.install(Rules.folder)
 
+    @staticmethod
+    def _own_temporary_files() -> None:
+        """Keep what killed processes leave below the folder; pytest's own folders stay."""
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+        os.environ["TMPDIR"] = str(Path(Rules.folder, "tmp"))
+        os.mkdir(os.environ["TMPDIR"])
+        tempfile.tempdir = None  # so that it is looked up again
+
     def pytest_sessionstart(self) -> None:
         """Go before pytest's own hook, which fails a test for what the collector finds."""
         process_rules.heed_unraisable(Rules.folder)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None]:
+        """Put back Prefect's variables: a command in this process sets its server's address."""
+        before = {k: v for k, v in os.environ.items() if k.startswith("PREFECT_")}
+        try:
+            return (yield)
+        finally:
+            for name in [k for k in os.environ if k.startswith("PREFECT_") and k not in before]:
+                del os.environ[name]
+            os.environ.update(before)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
@@ -82,8 +105,7 @@ class Rules:
 
     def pytest_unconfigure(self) -> None:
         """Remove the folder."""
-        if self._deals:
-            shutil.rmtree(Rules.folder, ignore_errors=True)
+        self._stack.close()
 
 
 def _notes() -> list[dict[str, str]]:

@@ -282,12 +282,12 @@ class PlayedTicket:
         for other in self.others:
             other.ask_to_stop(cause, reason)
 
-    def kill(self) -> None:
+    def kill(self, code: int = -9) -> None:
         for other in self.others:
-            other.kill()
+            other.kill(code)
         if self._exit is None:
             self.killed_at = self._machine.world.now
-            self._end(-9)
+            self._end(code)
 
 
 class PlayedMachine:

@@ -43,7 +43,7 @@ def pair(world: World, algorithm: str, steps: int, call: Call) -> dict[str, Any]
     with tempfile.TemporaryDirectory(prefix="drillyard-world-") as folder:
         file = Path(folder) / "world.json"
         file.write_text(json.dumps(file_of(world, algorithm, steps)))
-        checked = call("check", file, processes.LIMIT_S)
+        checked = call("check", file, processes.CHECK_S)
         approved = checked.get("refused") == []
         limit_s = processes.LIMIT_S if approved else processes.REFUSED_S
         trained = call("train", file, limit_s)

@@ -20,6 +20,8 @@ from typing import Any
 from tests.benchmarks.simulators.worlds import file_of
 
 LIMIT_S = 180.0
+CHECK_S = 400.0
+"""Seconds for a check: the short training alone may take two minutes of them."""
 REFUSED_S = 60.0
 """Seconds for the training of what `check` refused: a simulator that hangs has no end."""
 MEMORY = 6 << 30

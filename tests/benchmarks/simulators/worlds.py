@@ -60,6 +60,10 @@ FEWER: dict[str, dict[str, Any]] = {
         name: {"train_freq": 20, "gradient_steps": 1}
         for name in ("sac", "td3", "ddpg", "tqc", "crossq")
     },
+    **{
+        name: {"train_freq": 20}
+        for name in ("dqn", "double-dqn", "dueling-dqn", "prioritized-dqn", "rainbow", "qr-dqn")
+    },
 }
 """Arguments that only make updates fewer: a table of defaults takes three times as long."""
 

@@ -26,6 +26,26 @@ def test_a_false_done_and_a_late_listing_do_not_end_the_teardown(
     assert nothing_left(bodiless, order)
 
 
+def test_a_group_that_refuses_to_go_keeps_no_machine(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    """G44: whether a group can be deleted while its machines are made is not documented."""
+    lease = backend.provision(order)
+    until(lambda: machines(bodiless, order), what="a machine")
+    bodiless.fault(
+        f"instanceGroupManagers/{order.lease_id}",
+        method="DELETE",
+        status=400,
+        reason="resourceInUseByAnotherResource",
+    )
+    backend.teardown(lease)
+    until(lambda: not machines(bodiless, order), what="the end of the machine")
+    assert order.lease_id in str(bodiless.state()["groups"])
+    bodiless.clear_faults()
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
+
+
 @pytest.mark.parametrize(("status", "reason"), BUSY)
 def test_a_group_that_is_being_changed_keeps_no_other_alive(
     bodiless: GcpEmulator, settings: dict[str, Any], order: Order, status: int, reason: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +76,15 @@ def cart(**table: Any) -> PlainEnv:
 
 
 @pytest.fixture
-def tank() -> Iterator[SimulatorSpec]:
+def tank(monkeypatch: pytest.MonkeyPatch) -> SimulatorSpec:
     from drillyard.spec.load import load
 
-    sys.path.insert(0, str(FOLDER))
+    monkeypatch.syspath_prepend(str(FOLDER))
+    # Another test of this process may have imported a module of this name from its own folder.
+    monkeypatch.delitem(sys.modules, "tank", raising=False)
     spec = load(FOLDER / "tank.yaml").spec.simulator
     assert spec is not None
-    yield spec
-    sys.path.remove(str(FOLDER))
+    return spec
 
 
 class TestTank(SimulatorSuite):

@@ -4,12 +4,15 @@ import pytest
 from gymnasium import spaces
 
 from drillyard.errors import ConfigError, ConfigErrors, DrillyardError
+from drillyard.learners.check import check_learner
 from drillyard.learners.sb3_build import library
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms import engines, jax_arguments
 from drillyard.spec.load import load
 from drillyard.workloads.rl import RlWorkload
 from tests.contract.spaces_world import OBSERVATIONS
+
+FLAT = spaces.Box(-1, 1, (3,))
 
 
 def spec_of(algorithm="sac", simulator="Pendulum-v1", requirements=(), engine="sbx", **learner):
@@ -178,3 +181,22 @@ def test_a_mistake_that_every_engine_refuses_is_said_once(tmp_path):
     assert "'relu'" in found[f"{network}.activation_fn"][1]
     assert "'net_arch'" in found[f"{network}.net_arhc"][1]
     assert "learning_rate" in found[f"{network}.optimizer_kwargs.lr"][1]
+
+
+@pytest.mark.parametrize(
+    ("steps", "learner", "observation", "told"),
+    [
+        (200_000, {}, FLAT, True),
+        (100_000, {}, FLAT, False),
+        (200_000, {"engine": "jax"}, FLAT, False),
+        (200_000, {"args": {"use_sde": True}}, FLAT, False),
+        (200_000, {"algorithm": "sac"}, FLAT, False),
+        (200_000, {}, spaces.Box(0, 255, (36, 36, 3), "uint8"), False),
+    ],
+    ids=["long", "short", "jax already", "refused by it", "not offered", "images"],
+)
+def test_a_long_training_is_told_of_the_faster_engine(steps, learner, observation, told):
+    spec = spec_of(**{"algorithm": "ppo", "engine": "sb3", **learner})
+    found = check_learner(spec, observation, spaces.Box(-1, 1, (1,)), steps)
+    hints = [each.fix or "" for each in found if each.subject == "learner"]
+    assert any("engine: jax" in hint for hint in hints) is told

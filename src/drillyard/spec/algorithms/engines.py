@@ -229,6 +229,22 @@ def check_engine(spec: ExperimentSpec, observation: Any) -> None:
         raise missing(engine)
 
 
+def could_use_jax(spec: ExperimentSpec, observation: Any) -> bool:
+    """Whether ``engine: jax`` takes a training that Stable-Baselines3 computes on a CPU.
+
+    Args:
+        spec: The experiment, validated.
+        observation: Observation space of the wrapped simulator.
+    """
+    learner = spec.learner
+    if learner is None or learner.engine != "sb3" or spec.resources.gpus:
+        return False
+    if learner.algorithm not in jax_arguments.ALGORITHMS:
+        return False
+    refused = jax_arguments.problems(learner.model_copy(update={"engine": JAX}))
+    return not (jax_arguments.sees_images(observation) or any(refused))
+
+
 def missing(engine: str) -> ConfigError:
     """The package of an engine is not installed, with what to do.
 

@@ -71,7 +71,20 @@ def values(loaded: Loaded) -> list[tuple[str, Json, str]]:
     for path in leaves(dumped):
         origin = loaded.provenance.get(dotted(path), "default")
         rows.append((dotted(path), item_at(dumped, path), origin))
-    return rows + _copies(loaded) + _fitted(loaded)
+    return rows + _left_out(loaded) + _copies(loaded) + _fitted(loaded)
+
+
+def _left_out(loaded: Loaded) -> list[tuple[str, Json, str]]:
+    """Returns settings that change the numbers, and that a record leaves out at their default."""
+    spec = loaded.spec
+    if spec.learner is None:
+        return []
+    asked = [
+        ("learner.engine", spec.learner.engine, "sb3"),
+        ("resources.precision", spec.resources.precision, "full"),
+        ("resources.runs_per_process", spec.resources.runs_per_process or 1, 1),
+    ]
+    return [(path, value, "default") for path, value, default in asked if value == default]
 
 
 def _copies(loaded: Loaded) -> list[tuple[str, Json, str]]:

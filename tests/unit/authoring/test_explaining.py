@@ -223,3 +223,16 @@ def test_every_backend_of_a_list_has_its_settings(tmp_path, monkeypatch, capsys)
     assert hosts["value"] == ["den"] and "turns.yaml" in hosts["from"]
     assert main(["explain", "turns.yaml"]) == 0
     assert "settings of ssh:" in capsys.readouterr().out
+
+
+def test_each_setting_that_changes_the_numbers_is_shown_once(tmp_path):
+    file = tmp_path / "x.yaml"
+    text = (
+        "name: x\nsimulator: {id: CartPole-v1}\nlearner: {algorithm: ppo%s}\ntrain: {steps: 1k}\n"
+    )
+    wanted = ("learner.engine", "resources.precision", "resources.runs_per_process")
+    for more, engine in (("", "sb3"), (", engine: jax", "jax")):
+        file.write_text(text % more)
+        rows = [row for row in explain.values(load(file)) if row[0] in wanted]
+        assert sorted(row[0] for row in rows) == sorted(wanted)
+        assert {row[0]: row[1] for row in rows}["learner.engine"] == engine

@@ -45,7 +45,7 @@ class World:
 _ARGS = {"n_steps": 128, "batch_size": 256, "n_epochs": 10, "learning_rate": 1e-3}
 WORLDS = {
     "cartpole": World("CartPole-v1", 475, 81_920, {**_ARGS, "gamma": 0.99}),
-    "cstr": World("cstr", 80, 122_880, {**_ARGS, "gamma": 0.95}, normalize=True),
+    "cstr": World("cstr", 80, 245_760, {**_ARGS, "gamma": 0.95}, normalize=True),
     "pendulum": World("Pendulum-v1", -200, 102_400, {**_ARGS, "n_steps": 256, "gamma": 0.9}),
     "image": World("", 0.8, 30_720, {**_ARGS, "n_epochs": 4, "gamma": 0.99}, image=True),
 }

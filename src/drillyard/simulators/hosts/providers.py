@@ -20,6 +20,8 @@ from drillyard.simulators.hosts.certificates import Identity, Invitation, write_
 
 STARTS = 5
 """A host that ends so many times before it has joined once is not started again."""
+PATIENCE_S = 60.0
+"""How long a host of these looks for its learner, which listens before its hosts are started."""
 LISTENING = "DRILLYARD_HOSTS"
 """Environment variable of the learner's machine: the file that ``--invite`` wrote for it."""
 _END_S = 5.0

@@ -195,6 +195,56 @@ def test_a_passing_error_of_the_system_does_not_end_the_listening(learner, monke
 
 
 @pytest.mark.heavy
+def test_a_host_that_was_silent_is_let_go_so_that_it_can_join_again(learner, monkeypatch):
+    """Its machine slept: without an end of the connection it would wait for its learner."""
+    said = host.introduction(learner.invitation().token, OFFER)
+    with knock(learner, frames.encode("join", said)) as connection:
+        (joined,) = until(learner.joined)
+        monkeypatch.setattr(listener, "SILENCE_S", 0.1)
+        with pytest.raises(HostLost, match="was silent"):
+            joined.ask("step")
+        assert ended(connection) and not learner.joined()
+
+
+@pytest.mark.heavy
+def test_a_host_whose_copy_hangs_is_free_again_once_its_learner_has_gone(monkeypatch):
+    """It would wait for the answer of the copy, and join no other learner."""
+    monkeypatch.setattr(host, "BEAT_S", 0.1)
+    hangs = threading.Event()
+
+    class Hanging:
+        """Copies of which one does not answer until it is killed."""
+
+        def step(self, actions):
+            assert hangs.wait(10)
+            raise host.Raised({"message": "the process of copy 0 ended"})
+
+        def kill(self):
+            hangs.set()
+
+        def close(self):
+            pass
+
+    class Wire:
+        """A connection that ends after the first message."""
+
+        def receive(self):
+            return "step", None
+
+        def send(self, kind):
+            raise ConnectionResetError("gone")
+
+        def send_frame(self, frame):
+            raise ConnectionResetError("gone")
+
+    guest = host._Guest(Wire(), OFFER)
+    guest._copies = Hanging()
+    with pytest.raises(ConnectionResetError):
+        guest.serve()
+    assert hangs.is_set()
+
+
+@pytest.mark.heavy
 def test_reasons_of_refusals_are_limited(learner):
     for number in range(listener.REASONS + 5):
         learner._note(f"host {number}: the token is wrong")

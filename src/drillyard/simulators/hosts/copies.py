@@ -75,9 +75,6 @@ class Copies:
 
     Args:
         order: ``simulator``, ``copies`` (their indices), ``seed`` and ``streams``.
-
-    Raises:
-        Raised: A copy could not be made.
     """
 
     def __init__(self, order: Mapping[str, Any]) -> None:
@@ -87,7 +84,15 @@ class Copies:
         """Type and shape that the copies know."""
         self._rows: dict[int, _Rows] = {}
         """Place of a copy -> its rows."""
-        how = context()
+        self._order = order
+
+    def make(self) -> list[JsonObject]:
+        """Start the processes; returns what each copy says about itself.
+
+        Raises:
+            Raised: A copy could not be made; then none is left.
+        """
+        how, order = context(), self._order
         from drillyard.simulators.hosts.copy_process import main
 
         try:
@@ -98,7 +103,7 @@ class Copies:
                 process.start()
                 theirs.close()
                 self._copies.append(_Copy(number, process, ours, Messages(ours)))
-            self.about: list[JsonObject] = self._heard(range(len(self._copies)))
+            return self._heard(range(len(self._copies)))
         except BaseException:
             self.close()
             raise
@@ -176,6 +181,11 @@ class Copies:
         for place, body in bodies.items():
             self._send(place, frames.encode(kind, body))
         return self._heard(bodies)
+
+    def kill(self) -> None:
+        """Let whoever waits for an answer wait no longer; safe in another thread."""
+        for copy in list(self._copies):
+            copy.process.kill()
 
     def close(self) -> None:
         """End the processes, also those that no longer answer."""

@@ -111,6 +111,7 @@ class JoinedHost:
 
     def _gone(self, error: Exception) -> HostLost:
         self.lost = True
+        self._wire.close()  # one that was only silent notices it, and may join again
         how = "was silent" if isinstance(error, TimeoutError) else "closed the connection"
         return HostLost(
             f"the host of copies {self.name} is lost: it {how}",

@@ -83,6 +83,7 @@ def check(
     if spec.tracking.wandb is not None:
         findings += servers.wandb()
     findings += _guarded(loaded, "notify", lambda: _webhook(loaded))
+    findings += _guarded(loaded, "simulator.copies_on", lambda: _joined(loaded))
     with importable(loaded.folder):
         findings += _guarded(loaded, "backend", lambda: capacity(loaded, store))
         good = all(f.severity is not Severity.ERROR for f in findings)
@@ -269,6 +270,29 @@ def _hosted(loaded: Loaded) -> list[Finding]:
     from drillyard.simulators.hosts.measure import comparison
 
     return [comparison(simulator, train.n_envs, number)]
+
+
+def _joined(loaded: Loaded) -> list[Finding]:
+    """Checks whether this machine can listen for hosts that others start.
+
+    Raises:
+        ConfigError: There is no invitation.
+    """
+    simulator = loaded.spec.simulator
+    if simulator is None or simulator.copies_on != "hosts":
+        return []
+    from drillyard.errors import InfrastructureError
+    from drillyard.simulators.hosts.listener import listen
+    from drillyard.simulators.hosts.providers import EVERYWHERE, read_listening
+
+    port = read_listening()[1].place[1]
+    field = "simulator.copies_on"
+    try:
+        listen((EVERYWHERE, port)).close()
+    except InfrastructureError as error:
+        note = "it may be a training that runs"
+        return [Finding(Severity.WARNING, field, f"{error}; {note}", error.hint)]
+    return [Finding(Severity.OK, field, f"hosts join this machine at port {port}")]
 
 
 def _limits(loaded: Loaded) -> list[Finding]:

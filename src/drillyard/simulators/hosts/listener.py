@@ -136,7 +136,7 @@ class HostListener:
     ) -> None:
         self._identity, self._simulator = identity, simulator
         self._context = identity.context()
-        self._socket = _listening(address)
+        self._socket = listen(address)
         self._changed = threading.Condition()
         self._joined: list[JoinedHost] = []
         self._closed = False
@@ -284,7 +284,12 @@ class HostListener:
             self._changed.notify_all()
 
 
-def _listening(address: tuple[str, int]) -> socket.socket:
+def listen(address: tuple[str, int]) -> socket.socket:
+    """A socket that listens at an address; ``::`` takes IPv4, too.
+
+    Raises:
+        InfrastructureError: Another program has the port.
+    """
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     both = address[0] == "::" and socket.has_dualstack_ipv6()
     try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from drillyard.backend.open import is_paid
-from drillyard.checks import servers
+from drillyard.checks import hosted_copies, servers
 from drillyard.checks.capacity import capacity
 from drillyard.checks.numbers import plan
 from drillyard.checks.packages import missing_packages
@@ -83,7 +83,7 @@ def check(
     if spec.tracking.wandb is not None:
         findings += servers.wandb()
     findings += _guarded(loaded, "notify", lambda: _webhook(loaded))
-    findings += _guarded(loaded, "simulator.copies_on", lambda: _joined(loaded))
+    findings += _guarded(loaded, "simulator.copies_on", lambda: hosted_copies.listens(spec, store))
     with importable(loaded.folder):
         findings += _guarded(loaded, "backend", lambda: capacity(loaded, store))
         good = all(f.severity is not Severity.ERROR for f in findings)
@@ -237,7 +237,7 @@ def _world(loaded: Loaded, speed: bool) -> list[Finding]:
     if speed and good():
         add("simulator", loaded, _limits)
     if speed and good():
-        add("simulator.copies_on", loaded, _hosted)
+        add("simulator.copies_on", loaded, lambda one: hosted_copies.compared(one.spec))
     return findings
 
 
@@ -258,41 +258,6 @@ def _simulator(loaded: Loaded) -> list[Finding]:
     from drillyard.simulators.check import check_simulator
 
     return check_simulator(loaded.spec.simulator, speed=False)
-
-
-def _hosted(loaded: Loaded) -> list[Finding]:
-    """Compares copies on other workers with copies in one process."""
-    from drillyard.runs.parallelism import hosts
-
-    train, simulator, number = loaded.spec.train, loaded.spec.simulator, hosts(loaded.spec)
-    if train is None or simulator is None or not number:
-        return []
-    from drillyard.simulators.hosts.measure import comparison
-
-    return [comparison(simulator, train.n_envs, number)]
-
-
-def _joined(loaded: Loaded) -> list[Finding]:
-    """Checks whether this machine can listen for hosts that others start.
-
-    Raises:
-        ConfigError: There is no invitation.
-    """
-    simulator = loaded.spec.simulator
-    if simulator is None or simulator.copies_on != "hosts":
-        return []
-    from drillyard.errors import InfrastructureError
-    from drillyard.simulators.hosts.listener import listen
-    from drillyard.simulators.hosts.providers import EVERYWHERE, read_listening
-
-    port = read_listening()[1].place[1]
-    field = "simulator.copies_on"
-    try:
-        listen((EVERYWHERE, port)).close()
-    except InfrastructureError as error:
-        note = "it may be a training that runs"
-        return [Finding(Severity.WARNING, field, f"{error}; {note}", error.hint)]
-    return [Finding(Severity.OK, field, f"hosts join this machine at port {port}")]
 
 
 def _limits(loaded: Loaded) -> list[Finding]:

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.checks.experiment import _joined, check
+from drillyard.checks.experiment import check
+from drillyard.checks.hosted_copies import listens
 from drillyard.checks.refusal import refuse
 from drillyard.errors import ControlPlaneError
 from drillyard.findings import Finding, Severity
+from drillyard.mailbox.memory import MemoryStore
+from drillyard.mailbox.records import Claim
 from drillyard.report.html import configuration
 from drillyard.results import collect
 from drillyard.simulators.hosts.certificates import Identity, write_secret
 from drillyard.spec.load import load
 from tests.helpers.fixtures_store import open_box, write_experiment
+from tests.helpers.worker_world import World
 
 WORLD = """
 import gymnasium as gym, numpy as np
@@ -255,13 +259,20 @@ def test_the_port_of_hosts_that_join_is_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "exp.yaml").write_text(HOSTED.format(module="hosted", more=""))
-    experiment = load(tmp_path / "exp.yaml")
+    spec, world = load(tmp_path / "exp.yaml").spec, World("ports")
+    spec = spec.model_copy(update={"name": world.mailbox.experiment})
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         write_secret(tmp_path / "i.json", Identity.new().to_json(address))
         monkeypatch.setenv("DRILLYARD_HOSTS", str(tmp_path / "i.json"))
-        (taken,) = _joined(experiment)
-        assert taken.severity is Severity.WARNING
-        assert "cannot listen" in taken.message and "a training that runs" in taken.message
-    (free,) = _joined(experiment)
-    assert free.severity is Severity.OK
+        (taken,) = listens(spec, world.url)
+        assert taken.severity is Severity.ERROR and "cannot listen" in taken.message
+        assert taken.fix is not None and "end the program" in taken.fix
+        run = world.post(1)
+        made = Claim(ticket=f"{run}.train", attempt=1, worker="w", token="t", claimed_at=0.0)
+        assert world.mailbox.claim(made)
+        (ours,) = listens(spec, world.url)
+        assert ours.severity is Severity.OK and "a training of this experiment" in ours.message
+    MemoryStore.forget(world.url)
+    (free,) = listens(spec, world.url)
+    assert free.severity is Severity.OK and "join this machine at port" in free.message

@@ -150,17 +150,34 @@ class CopyHosts:
             return
         if posted is None or not posted.addresses:
             return
+        try:
+            self._start(posted, now, free, paths)
+        except (
+            OSError
+        ) as error:  # no process, or no room for the file; tickets of this worker go on
+            log.warning("no host of copies can be started now: %s", error)
+            self._failed(now)
+
+    def _start(
+        self, posted: PostedInvitation, now: float, number: int, paths: Sequence[Path]
+    ) -> None:
+        assert self._attempt is not None
         file = self._scratch / "invitation.json"
         # A host that was started before may be reading it.
         new = file.with_suffix(".new")
         write_secret(new, posted.invitation().to_json())
         new.replace(file)
-        for _ in range(free):
+        for _ in range(number):
             self._started += 1
             name = f"{host()}-{self._started}"
             started = start_host(file, name, first=paths)
             self._hosts.append(_HostProcess(started, self._attempt, now))
             log.info("%s hosts copies for %s, attempt %d", name, *self._attempt)
+
+    def _failed(self, now: float) -> None:
+        """A host was not started, or ended before it had joined."""
+        self._failures += 1
+        self._next = now + min(AGAIN_S * 2 ** min(self._failures, _DOUBLED), LONGEST_S)
 
     def _message(self) -> str:
         if self._refused and self._attempt is not None:
@@ -195,8 +212,7 @@ class CopyHosts:
             log.info("a host of copies has ended with code %d", code)
             self._refused = self._refused or code == _REFUSED
             if code != 0 and not joined:
-                self._failures += 1
-            elif code == 0:
-                self._failures = 0
-            pause_s = AGAIN_S * 2 ** min(self._failures, _DOUBLED)
-            self._next = now + min(pause_s, LONGEST_S)
+                self._failed(now)
+                continue
+            self._failures = 0
+            self._next = now + AGAIN_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,6 +169,28 @@ def test_a_host_that_fails_for_days_harms_nothing(
     assert (
         hosting.said[-1] == f"hosts of copies for {run} end before they join: see `drillyard logs`"
     )
+
+
+def test_a_machine_that_can_start_no_process_now_keeps_its_worker(
+    world: World,
+    hosting: Hosting,
+    started: list[PlayedHost],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = world.post(1)
+    invite(world, run)
+    claim(world, run)
+
+    def full(invitation: Path, name: str, **_: object) -> PlayedHost:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(copy_hosts, "start_host", full)
+        hosting.step(0.0)
+        hosting.step(1.0)
+    assert not started and "end before they join" in hosting.said[-1]
+    hosting.step(30.0)
+    assert len(started) == 2
 
 
 def test_after_the_loss_of_a_host_the_message_is_true_again(

@@ -121,7 +121,8 @@ def describe(kind: str) -> list[tuple[str, str, str]]:
 
 def nearest(name: str, known: list[str]) -> str:
     """A sentence that helps someone who mistyped a name."""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    same = [k for k in known if k.lower() == name.lower()]
+    close = same or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     return "known: " + (", ".join(known) or "none")

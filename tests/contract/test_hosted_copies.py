@@ -119,6 +119,15 @@ def test_any_number_of_hosts_with_or_without_a_death_gives_the_same(trained, sta
     assert len(started) == 6, "each lost host was replaced"
 
 
+def test_copies_in_threads_give_the_same(trained, started, kill_at):
+    threads = {"id": "tests.helpers.hosted_worlds:Threads"}
+    alone = result(*trained("alone", case(0, threads)))
+    kill_at(100)
+    context, outcome = trained("killed", case(2, threads))
+    assert outcome.summary["hosts"] == {"number": 2, "lost": 1}
+    assert result(context, outcome) == alone
+
+
 def test_a_simulator_that_cannot_be_frozen_is_reset_at_barriers_as_in_one_process(
     trained, started, kill_at
 ):

@@ -62,8 +62,13 @@ def test_the_nodes_of_a_job_train_one_run_though_a_host_dies(lab: AzureLab) -> N
     until(trained, what="a checkpoint")
     os.kill(hosts()[0], signal.SIGKILL)
     assert driver.wait(PATIENCE_S) == 0, lab.said + lab.serials()
-    (job,) = lab.cloud.state()["jobs"]
-    assert lab.cloud.state()["jobs"][job]["status"] == "Completed"
+    state = lab.cloud.state()
+    assert {job["status"] for job in state["jobs"].values()} == {"Completed"}
+    of = [
+        machine["name"].partition("/")[0].rpartition("-")[0] for machine in state["all_machines"]
+    ]
+    nodes = {job.rpartition("-")[2]: of.count(job) for job in of}
+    assert nodes == {"train": 3, "evaluate": 1}, "a job's nodes are paid for until it ends"
     assert lab.left() == {} and not hosts()
     accepted = mailbox.accepted(RUN, Phase.TRAIN)
     assert accepted is not None and accepted.attempt == 1

@@ -34,6 +34,12 @@ class OtherShape(Drift):
             self.observation_space = spaces.Box(-10.0, 10.0, (5,), np.float32)
 
 
+class Threads(Drift):
+    """Its copies may be in threads."""
+
+    thread_safe = True
+
+
 class Waits(gym.Env):
     """Takes some time for each step, as a large program does, and no processor."""
 
@@ -60,3 +66,29 @@ class Waits(gym.Env):
 
     def load_state(self, state):
         self.t = state["t"]
+
+
+class WaitsInThreads(Waits):
+    """Its copies may be in threads."""
+
+    thread_safe = True
+
+
+class PlainThreads:
+    """A plain simulator whose copies may be in threads."""
+
+    thread_safe = True
+
+    def reset(self, config):
+        self.x = 0.0
+        return {"x": self.x}
+
+    def step(self, actions):
+        self.x += actions["push"]
+        return {"x": self.x}
+
+    def terminated(self):
+        return False
+
+    def truncated(self):
+        return False

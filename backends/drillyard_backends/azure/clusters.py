@@ -9,6 +9,7 @@ from datetime import datetime
 from drillyard.backend import Order
 from drillyard.documents.json_types import Json, JsonObject, as_integer, as_list, as_object
 from drillyard.errors import UserError
+from drillyard.mailbox.records import Phase
 from drillyard.system.safe_names import LEASE
 from drillyard_backends.azure import naming
 from drillyard_backends.azure.errors import Exists, Missing
@@ -130,9 +131,18 @@ def runs_of_a_job(config: AzureConfig, order: Order) -> int:
     return 1 if alone else config.instance_count * config.runs_per_machine
 
 
-def width(config: AzureConfig, order: Order) -> int:
-    """Nodes of a job: as the settings say, or the one that trains and those that host copies."""
-    return order.all_workers if order.hosts else config.instance_count
+def width(config: AzureConfig, order: Order, ticket: str | None = None) -> int:
+    """Nodes of a job: as the settings say, or the one that trains and those that host copies.
+
+    Args:
+        config: The settings.
+        order: The order of the lease.
+        ticket: What the job is for; None: a training. Whatever follows it uses no hosts.
+    """
+    if not order.hosts:
+        return config.instance_count
+    trains = ticket is None or ticket.endswith(f".{Phase.TRAIN.value}")
+    return order.all_workers if trains else 1
 
 
 def nodes(config: AzureConfig, order: Order) -> int:

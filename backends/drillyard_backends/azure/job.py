@@ -20,11 +20,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from drillyard.backend import Order
 from drillyard.errors import ControlPlaneError, DrillyardError, InfrastructureError, NotFound
 from drillyard.mailbox import open_store
 from drillyard.mailbox.driver_lock import MACHINE
+from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Cause
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.mailbox.ticket_states import TicketState
@@ -57,10 +59,22 @@ def _lost_to() -> Cause:
 class JobWorker(PushWorker):
     """An agent that Azure starts again under the same name after a preemption."""
 
+    def __init__(self, order: Order, *args: Any, **options: Any) -> None:
+        super().__init__(order, *args, **options)
+        self._with_hosts = order.hosts > 0 and int(os.environ.get(WIDTH, "1")) > 1
+
     @property
     def predecessor_lost_to(self) -> Cause:
         """Cause of the loss of the node."""
         return _lost_to()
+
+    def _takes(self, state: TicketState) -> bool:
+        """Leaves what follows a training with hosts to a job of one node, if one can be sent.
+
+        Azure bills all nodes of a job until it ends, and only a training uses them.
+        """
+        follows = state.ticket.phase is not Phase.TRAIN
+        return not (self._with_hosts and follows and self.driven) and super()._takes(state)
 
 
 class NodeWorker(Worker):

@@ -30,7 +30,7 @@ def body(
     """
     run = ticket.rpartition(".")[0]
     version = environment.named(config, order).replace(":", "/versions/")
-    nodes = clusters.width(config, order)
+    nodes = clusters.width(config, order, ticket)
     properties: dict[str, object] = {
         "jobType": "Command",
         "displayName": run,

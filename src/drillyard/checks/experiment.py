@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from drillyard.backend.open import is_paid
-from drillyard.checks import servers
+from drillyard.checks import hosted_copies, servers
 from drillyard.checks.capacity import capacity
 from drillyard.checks.numbers import plan
 from drillyard.checks.packages import missing_packages
@@ -83,6 +83,7 @@ def check(
     if spec.tracking.wandb is not None:
         findings += servers.wandb()
     findings += _guarded(loaded, "notify", lambda: _webhook(loaded))
+    findings += _guarded(loaded, "simulator.copies_on", lambda: hosted_copies.listens(spec, store))
     with importable(loaded.folder):
         findings += _guarded(loaded, "backend", lambda: capacity(loaded, store))
         good = all(f.severity is not Severity.ERROR for f in findings)
@@ -236,7 +237,7 @@ def _world(loaded: Loaded, speed: bool) -> list[Finding]:
     if speed and good():
         add("simulator", loaded, _limits)
     if speed and good():
-        add("simulator.copies_on", loaded, _hosted)
+        add("simulator.copies_on", loaded, lambda one: hosted_copies.compared(one.spec))
     return findings
 
 
@@ -257,18 +258,6 @@ def _simulator(loaded: Loaded) -> list[Finding]:
     from drillyard.simulators.check import check_simulator
 
     return check_simulator(loaded.spec.simulator, speed=False)
-
-
-def _hosted(loaded: Loaded) -> list[Finding]:
-    """Compares copies on other workers with copies in one process."""
-    from drillyard.runs.parallelism import hosts
-
-    train, simulator, number = loaded.spec.train, loaded.spec.simulator, hosts(loaded.spec)
-    if train is None or simulator is None or not number:
-        return []
-    from drillyard.simulators.hosts.measure import comparison
-
-    return [comparison(simulator, train.n_envs, number)]
 
 
 def _limits(loaded: Loaded) -> list[Finding]:

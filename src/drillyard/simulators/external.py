@@ -50,6 +50,9 @@ class External:
         SimulatorError: An argument is not what it should be, or nothing here runs containers.
     """
 
+    thread_safe = True
+    """Hosts have its copies in threads: each waits for a process of its own."""
+
     def __init__(
         self,
         command: str | Sequence[str] = "",

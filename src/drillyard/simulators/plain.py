@@ -119,6 +119,11 @@ class PlainEnv(Env):
             use_copy(copy)
 
     @property
+    def thread_safe(self) -> bool:
+        """Whether copies may be in threads of one process, as the user's class says."""
+        return getattr(self._simulator, "thread_safe", False) is True
+
+    @property
     def simulator_name(self) -> str:
         """Name of the user's class, for messages."""
         return type(self._simulator).__name__

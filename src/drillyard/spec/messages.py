@@ -250,7 +250,8 @@ def _hint(path: KeyPath, value: Json, raw: str | None) -> str | None:
         return "write cuda"
     if dotted(path) == "name":
         return "for example `name: cstr-ppo`"
-    options = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
+    forms = [schema, *(_resolved(form) for form in schema.get("anyOf", []))]
+    options = [o for form in forms for o in form.get("enum", [form.get("const")]) if o is not None]
     if options and isinstance(value, str):
         return nearest(value, [str(o) for o in options])
     return instead(path, value)

@@ -147,7 +147,7 @@ def _hosts(spec: ExperimentSpec) -> Iterator[ConfigError]:
             field="simulator.copies_on",
             value=simulator.copies_on,
             allowed="with a single backend",
-            hint=f"write backend: {kind}, or delete copies_on",
+            hint=f"write backend: {spec.backend}, or delete copies_on",
         )
     elif simulator.copies_on == "hosts" and kind in names("backends") and kind != "local":
         yield ConfigError(

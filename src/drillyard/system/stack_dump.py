@@ -18,7 +18,8 @@ from typing import IO
 
 from drillyard.system.user_code import innermost
 
-_SIGNAL = signal.SIGUSR2
+_SIGNAL: int | None = getattr(signal, "SIGUSR2", None)
+"""None: a system without it, such as Windows, where copies of simulators may run."""
 _ANSWER_S = 2.0
 _LOOK_EVERY_S = 0.05
 _FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+) in (?P<name>.+)')
@@ -31,6 +32,8 @@ def arm(file: IO[bytes]) -> None:
     Args:
         file: Must stay open.
     """
+    if _SIGNAL is None:
+        return
     with contextlib.suppress(OSError, RuntimeError, ValueError):
         faulthandler.register(_SIGNAL, file=file, all_threads=True, chain=False)
 
@@ -42,6 +45,8 @@ def place_of(pid: int, read: Callable[[], str]) -> str | None:
         pid: The process. It must have been armed: the signal would end another one.
         read: Returns what it has written.
     """
+    if _SIGNAL is None:
+        return None
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, _SIGNAL)
     end = time.monotonic() + _ANSWER_S

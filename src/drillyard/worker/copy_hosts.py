@@ -23,10 +23,14 @@ from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.simulators.hosts.certificates import write_secret
 from drillyard.simulators.hosts.posted import PostedInvitation, path_of
-from drillyard.simulators.hosts.providers import start_host
+from drillyard.simulators.hosts.providers import PATIENCE_S, start_host
 
 AGAIN_S, LONGEST_S = 1.0, 30.0
 """Seconds until a host that has ended is started again; doubled each time that it fails."""
+_DOUBLED = 5
+"""Doublings after which it stays at the longest."""
+JOINED_S = 2 * PATIENCE_S
+"""A host that lives longer has joined: it looks for its learner for about half of this time."""
 END_S = 5.0
 """Seconds between SIGTERM and SIGKILL for a host."""
 _REFUSED = 2
@@ -49,6 +53,7 @@ def training_now(states: Iterable[TicketState]) -> TicketState | None:
 class _HostProcess:
     process: subprocess.Popen[bytes]
     attempt: tuple[str, int]
+    started_at: float
     ending_since: float | None = None
 
 
@@ -145,14 +150,34 @@ class CopyHosts:
             return
         if posted is None or not posted.addresses:
             return
+        try:
+            self._start(posted, now, free, paths)
+        except (
+            OSError
+        ) as error:  # no process, or no room for the file; tickets of this worker go on
+            log.warning("no host of copies can be started now: %s", error)
+            self._failed(now)
+
+    def _start(
+        self, posted: PostedInvitation, now: float, number: int, paths: Sequence[Path]
+    ) -> None:
+        assert self._attempt is not None
         file = self._scratch / "invitation.json"
-        write_secret(file, posted.invitation().to_json())
-        for _ in range(free):
+        # A host that was started before may be reading it.
+        new = file.with_suffix(".new")
+        write_secret(new, posted.invitation().to_json())
+        new.replace(file)
+        for _ in range(number):
             self._started += 1
             name = f"{host()}-{self._started}"
             started = start_host(file, name, first=paths)
-            self._hosts.append(_HostProcess(started, self._attempt))
+            self._hosts.append(_HostProcess(started, self._attempt, now))
             log.info("%s hosts copies for %s, attempt %d", name, *self._attempt)
+
+    def _failed(self, now: float) -> None:
+        """A host was not started, or ended before it had joined."""
+        self._failures += 1
+        self._next = now + min(AGAIN_S * 2 ** min(self._failures, _DOUBLED), LONGEST_S)
 
     def _message(self) -> str:
         if self._refused and self._attempt is not None:
@@ -174,6 +199,9 @@ class CopyHosts:
     def _collect(self, now: float) -> None:
         for each in list(self._hosts):
             code = each.process.poll()
+            joined = each.attempt == self._attempt and now - each.started_at > JOINED_S
+            if joined:
+                self._failures = 0
             if code is None:
                 if each.ending_since is not None and now - each.ending_since > END_S:
                     each.process.kill()
@@ -183,5 +211,8 @@ class CopyHosts:
                 continue
             log.info("a host of copies has ended with code %d", code)
             self._refused = self._refused or code == _REFUSED
-            self._failures = 0 if code == 0 else self._failures + 1
-            self._next = now + min(AGAIN_S * 2**self._failures, LONGEST_S)
+            if code != 0 and not joined:
+                self._failed(now)
+                continue
+            self._failures = 0
+            self._next = now + AGAIN_S

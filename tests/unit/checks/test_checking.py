@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from drillyard.checks.experiment import check
+from drillyard.checks.hosted_copies import listens
 from drillyard.checks.refusal import refuse
 from drillyard.errors import ControlPlaneError
 from drillyard.findings import Finding, Severity
+from drillyard.mailbox.memory import MemoryStore
+from drillyard.mailbox.records import Claim
 from drillyard.report.html import configuration
 from drillyard.results import collect
+from drillyard.simulators.hosts.certificates import Identity, write_secret
 from drillyard.spec.load import load
 from tests.helpers.fixtures_store import open_box, write_experiment
+from tests.helpers.worker_world import World
 
 WORLD = """
 import gymnasium as gym, numpy as np
@@ -230,3 +236,43 @@ def test_a_finding_about_a_host_keeps_its_port_in_its_subject(tmp_path: Path) ->
     loaded = load(tmp_path / "study.yaml")
     found = placed(Finding(Severity.ERROR, "ssh me@lab:2222", "no such file", "look"), loaded)
     assert found.subject == "ssh me@lab:2222" and "2222: no such" not in found.message
+
+
+HOSTED = FILE.replace(':W"}}', ':W", copies_on: hosts}}')
+
+
+def test_without_an_invitation_hosts_are_refused_before_anything_is_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DRILLYARD_HOSTS", raising=False)
+    (tmp_path / "hosted.py").write_text(WORLD.format(first=""))
+    (tmp_path / "exp.yaml").write_text(HOSTED.format(module="hosted", more=""))
+    experiment = load(tmp_path / "exp.yaml")
+    (problem,) = [f for f in check(experiment) if f.severity is Severity.ERROR]
+    assert problem.subject == "simulator.copies_on"
+    assert "DRILLYARD_HOSTS does not say" in problem.message
+    assert problem.fix is not None and "--invite" in problem.fix
+
+
+@pytest.mark.heavy
+def test_the_port_of_hosts_that_join_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "exp.yaml").write_text(HOSTED.format(module="hosted", more=""))
+    spec, world = load(tmp_path / "exp.yaml").spec, World("ports")
+    spec = spec.model_copy(update={"name": world.mailbox.experiment})
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        write_secret(tmp_path / "i.json", Identity.new().to_json(address))
+        monkeypatch.setenv("DRILLYARD_HOSTS", str(tmp_path / "i.json"))
+        (taken,) = listens(spec, world.url)
+        assert taken.severity is Severity.ERROR and "cannot listen" in taken.message
+        assert taken.fix is not None and "end the program" in taken.fix
+        run = world.post(1)
+        made = Claim(ticket=f"{run}.train", attempt=1, worker="w", token="t", claimed_at=0.0)
+        assert world.mailbox.claim(made)
+        (ours,) = listens(spec, world.url)
+        assert ours.severity is Severity.OK and "a training of this experiment" in ours.message
+    MemoryStore.forget(world.url)
+    (free,) = listens(spec, world.url)
+    assert free.severity is Severity.OK and "join this machine at port" in free.message

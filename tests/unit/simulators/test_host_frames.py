@@ -73,6 +73,11 @@ def test_what_cannot_be_sent_is_named(value, words):
         frames.encode("step", value)
 
 
+def written(text):
+    """A frame without arrays, whatever its text is."""
+    return frames.HEAD.pack(frames.MARK, len(text), 0) + text
+
+
 @pytest.mark.parametrize(
     "frame",
     [
@@ -84,6 +89,10 @@ def test_what_cannot_be_sent_is_named(value, words):
         frames.encode("step", np.ones(4))[:-8],
         frames.encode("step", np.ones(1)).replace(b"<f8", b"|O8"),
         frames.encode("step", np.ones(1)).replace(b"[[1]", b"[[9]").replace(b"[1]", b"[9]"),
+        written(b"[" * 30_000),
+        written(b'["join",null,[["|u1",[1180591620717411303424]]]]'),
+        written(b'["join",null,[["|u1",[-5]]]]'),
+        written(b'["join",{"$array":0},[["|u1",[0,-1]]]]'),
     ],
 )
 def test_what_is_not_a_frame_is_refused(frame):
@@ -116,6 +125,17 @@ def test_a_connection_that_ends_within_a_message_is_lost(pair):
     theirs.close()
     with pytest.raises(ConnectionError):
         wire.receive(5)
+
+
+@pytest.mark.heavy
+def test_a_machine_that_vanished_is_noticed_also_by_a_side_that_only_waits(pair):
+    wire, _ = pair
+    of = wire._socket.getsockopt
+    assert of(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    most = of(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) + of(
+        socket.IPPROTO_TCP, socket.TCP_KEEPINTVL
+    ) * of(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
+    assert most <= 60, "the system's own limit is two hours"
 
 
 @pytest.mark.heavy

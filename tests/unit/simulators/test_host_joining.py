@@ -1,16 +1,18 @@
 """Who may host copies: certificates, tokens, versions, offers. Over real TLS."""
 
+import errno
 import json
 import signal
 import socket
 import threading
+import time
 
 import pytest
 
 from drillyard.cli.main import main
 from drillyard.errors import ConfigError, HostLost, InfrastructureError, NoCapacity, UserError
-from drillyard.simulators.hosts import host, listener
-from drillyard.simulators.hosts.certificates import Identity, Invitation, write_secret
+from drillyard.simulators.hosts import frames, host, listener
+from drillyard.simulators.hosts.certificates import NAME, Identity, Invitation, write_secret
 from drillyard.simulators.hosts.host import Host, Offer
 from drillyard.simulators.hosts.listener import HostListener
 from drillyard.simulators.hosts.vec_env import shares
@@ -94,6 +96,160 @@ def test_a_host_tries_each_address_until_its_learner_answers(learner, tmp_path):
     learner.close()
     ends.join()
     other.close()
+
+
+def knock(learner, *frames_, token="00" * 32):
+    """A TLS connection to a learner, which sends frames."""
+    plain = socket.create_connection(("127.0.0.1", learner.port), timeout=5)
+    wrapped = learner.invitation().context().wrap_socket(plain, server_hostname=NAME)
+    for frame in frames_:
+        wrapped.sendall(frame)
+    return wrapped
+
+
+def ended(connection):
+    """True once the other side has closed a connection."""
+    connection.settimeout(5)
+    try:
+        while connection.recv(4096):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+@pytest.mark.heavy
+def test_a_message_that_cannot_be_read_closes_the_connection_and_harms_nobody(learner):
+    for text in (b"[" * 30_000, b'["join",{"pid":"x","name":1},[["|u1",[99999999999999999999]]]]'):
+        with knock(learner, frames.HEAD.pack(frames.MARK, len(text), 0) + text) as connection:
+            assert ended(connection)
+    with knock(
+        learner, frames.encode("join", {"name": "den\nthe host x has joined"})
+    ) as connection:
+        assert ended(connection)
+    assert len(learner.refused) == 3
+    assert not any("\n" in why for why in learner.refused)
+    ends = threading.Thread(target=Host(learner.invitation(), OFFER).serve, args=(True,))
+    ends.start()
+    until(learner.joined)
+    learner.close()
+    ends.join()
+
+
+@pytest.mark.heavy
+def test_a_connection_that_sends_a_byte_at_a_time_has_a_limit_in_all(learner, monkeypatch):
+    monkeypatch.setattr(listener, "HANDSHAKE_S", 0.6)
+    with socket.create_connection(("127.0.0.1", learner.port)) as silent:
+        with knock(learner) as slow:
+            began = time.monotonic()
+            with pytest.raises(OSError):
+                while time.monotonic() - began < 5:
+                    slow.sendall(frames.HEAD.pack(frames.MARK, 60_000, 0)[:1])
+                    time.sleep(0.05)
+            assert time.monotonic() - began < 4
+        assert ended(silent)
+
+
+@pytest.mark.heavy
+def test_connections_that_say_nothing_are_limited_and_hosts_join_after_them(learner, monkeypatch):
+    monkeypatch.setattr(listener, "GREETED", 3)
+    silent = [socket.create_connection(("127.0.0.1", learner.port)) for _ in range(3)]
+    until(lambda: learner._greeted == 3)
+    with socket.create_connection(("127.0.0.1", learner.port)) as more:
+        assert ended(more)
+    for each in silent:
+        each.close()
+    ends = threading.Thread(target=Host(learner.invitation(), OFFER).serve, args=(True,))
+    ends.start()
+    until(learner.joined)
+    learner.close()
+    ends.join()
+
+
+@pytest.mark.heavy
+def test_a_passing_error_of_the_system_does_not_end_the_listening(learner, monkeypatch):
+    class Failing:
+        """A socket whose next connections fail, as they do without free file descriptors."""
+
+        def __init__(self, inner):
+            self.inner, self.failures = inner, 2
+
+        def accept(self):
+            if self.failures:
+                self.failures -= 1
+                raise OSError(errno.EMFILE, "Too many open files")
+            return self.inner.accept()
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+    learner._socket = Failing(learner._socket)
+    knock(learner).close()  # ends the accept that waits already
+    ends = threading.Thread(target=Host(learner.invitation(), OFFER).serve, args=(True,))
+    ends.start()
+    until(learner.joined)
+    learner.close()
+    ends.join()
+
+
+@pytest.mark.heavy
+def test_a_host_that_was_silent_is_let_go_so_that_it_can_join_again(learner, monkeypatch):
+    """Its machine slept: without an end of the connection it would wait for its learner."""
+    said = host.introduction(learner.invitation().token, OFFER)
+    with knock(learner, frames.encode("join", said)) as connection:
+        (joined,) = until(learner.joined)
+        monkeypatch.setattr(listener, "SILENCE_S", 0.1)
+        with pytest.raises(HostLost, match="was silent"):
+            joined.ask("step")
+        assert ended(connection) and not learner.joined()
+
+
+@pytest.mark.heavy
+def test_a_host_whose_copy_hangs_is_free_again_once_its_learner_has_gone(monkeypatch):
+    """It would wait for the answer of the copy, and join no other learner."""
+    monkeypatch.setattr(host, "BEAT_S", 0.1)
+    hangs = threading.Event()
+
+    class Hanging:
+        """Copies of which one does not answer until it is killed."""
+
+        def step(self, actions):
+            assert hangs.wait(10)
+            raise host.Raised({"message": "the process of copy 0 ended"})
+
+        def kill(self):
+            hangs.set()
+
+        def close(self):
+            pass
+
+    class Wire:
+        """A connection that ends after the first message."""
+
+        def receive(self):
+            return "step", None
+
+        def send(self, kind):
+            raise ConnectionResetError("gone")
+
+        def send_frame(self, frame):
+            raise ConnectionResetError("gone")
+
+    guest = host._Guest(Wire(), OFFER)
+    guest._copies = Hanging()
+    with pytest.raises(ConnectionResetError):
+        guest.serve()
+    assert hangs.is_set()
+
+
+@pytest.mark.heavy
+def test_reasons_of_refusals_are_limited(learner):
+    for number in range(listener.REASONS + 5):
+        learner._note(f"host {number}: the token is wrong")
+    assert len(learner.refused) == listener.REASONS
+    assert learner.refused[-1].startswith(f"host {listener.REASONS + 4}:")
 
 
 @pytest.mark.heavy

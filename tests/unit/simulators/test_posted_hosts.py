@@ -10,9 +10,9 @@ import pytest
 from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.simulators.hosts.certificates import Invitation
+from drillyard.simulators.hosts.certificates import Identity, Invitation, with_port, write_secret
 from drillyard.simulators.hosts.posted import PostedHosts, PostedInvitation, path_of
-from drillyard.simulators.hosts.providers import Hosting
+from drillyard.simulators.hosts.providers import EVERYWHERE, Hosting, JoinedHosts
 from drillyard.system.redaction import redact
 from drillyard_backends.azure.hosts import AzureHosts
 from drillyard_backends.azure.multi_node import FIRST
@@ -37,7 +37,7 @@ def hosting(**settings: object) -> Hosting:
 def test_it_is_posted_for_its_attempt_with_every_address_and_taken_back(mailbox: Mailbox) -> None:
     made = PostedHosts(hosting(copies_port=7700))
     listens, port, reached = made.address()
-    assert listens in ("::", "0.0.0.0") and port == 7700
+    assert listens == EVERYWHERE and port == 7700
     made.start(Invitation(f"{reached}:7700", "PEM", TOKEN))
     posted = mailbox.read(path_of("t0001-s1", 3), PostedInvitation)
     assert posted is not None and posted.number == 2
@@ -48,6 +48,18 @@ def test_it_is_posted_for_its_attempt_with_every_address_and_taken_back(mailbox:
     made.close()
     assert mailbox.read(path_of("t0001-s1", 3), PostedInvitation) is None
     made.close()  # safe to repeat
+
+
+def test_a_learner_for_hosts_that_join_listens_at_ipv6_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = Identity.new()
+    for name in ("den.example.org", "2001:db8::7"):
+        write_secret(tmp_path / "i.json", identity.to_json(with_port(name, 7700)))
+        monkeypatch.setenv("DRILLYARD_HOSTS", str(tmp_path / "i.json"))
+        own, port, reached = JoinedHosts(hosting()).address()
+        assert (own, port, reached) == (EVERYWHERE, 7700, name)
+        assert identity.invitation(with_port(reached, port)).place == (name, 7700)
 
 
 def test_a_store_that_is_away_gets_it_later(

@@ -67,6 +67,12 @@ def test_hosts_that_others_start_join_on_this_machine_only():
     assert "join a learner on this machine" in str(problem)
 
 
+def test_several_places_are_refused_with_the_first_as_it_was_written():
+    two = spec(ON, resources={"workers": 3}, backend=["ssh/den", "gcp/prod"])
+    (problem,) = problems_of(two)
+    assert "need one backend" in str(problem) and "write backend: ssh/den" in problem.hint
+
+
 def test_the_place_of_the_copies_is_not_part_of_the_identity():
     here, there = spec(train={"copies": "one-by-one"}), spec(ON, {"copies": "one-by-one"})
     parts = identity.parts(here, None)

@@ -35,6 +35,17 @@ def test_yaml_and_json_are_the_same_experiment(tmp_path):
     assert second.provenance["train.steps"] == "a.json:4"
 
 
+@pytest.mark.parametrize(("gpu", "near"), [("H1000", "H100"), ("a100", "A100"), ("L4x", "L4")])
+def test_a_gpu_that_does_not_exist_is_refused_with_the_nearest(tmp_path, gpu, near):
+    file = tmp_path / "a.yaml"
+    file.write_text(f"{MINIMAL}resources: {{gpu: {gpu}}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert caught.value.field == "resources.gpu"
+    assert caught.value.hint.startswith(f"did you mean {near!r}")
+    assert gpu != "a100" or caught.value.hint == "did you mean 'A100'?", "it differs in case alone"
+
+
 def test_preset_lies_under_the_file(tmp_path):
     file = tmp_path / "a.yaml"
     text = MINIMAL.replace("cstr", "CartPole-v1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -152,6 +154,84 @@ def test_a_refused_host_is_not_started_again_and_one_that_failed_is_later(
     for second in range(101, 200):
         hosting.step(float(second), slots=1)
     assert len(started) == count and "refuses hosts of copies" in hosting.said[-1]
+
+
+def test_a_host_that_fails_for_days_harms_nothing(
+    world: World, hosting: Hosting, started: list[PlayedHost]
+) -> None:
+    run = world.post(1)
+    invite(world, run)
+    claim(world, run)
+    for second in range(0, 2200 * 60, 60):  # a firewall between this machine and the learner
+        hosting.step(float(second), slots=1)
+        started[-1].code = 4
+    assert len(started) > 1050
+    assert (
+        hosting.said[-1] == f"hosts of copies for {run} end before they join: see `drillyard logs`"
+    )
+
+
+def test_a_machine_that_can_start_no_process_now_keeps_its_worker(
+    world: World,
+    hosting: Hosting,
+    started: list[PlayedHost],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = world.post(1)
+    invite(world, run)
+    claim(world, run)
+
+    def full(invitation: Path, name: str, **_: object) -> PlayedHost:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(copy_hosts, "start_host", full)
+        hosting.step(0.0)
+        hosting.step(1.0)
+    assert not started and "end before they join" in hosting.said[-1]
+    hosting.step(30.0)
+    assert len(started) == 2
+
+
+def test_after_the_loss_of_a_host_the_message_is_true_again(
+    world: World, hosting: Hosting, started: list[PlayedHost]
+) -> None:
+    run = world.post(1)
+    invite(world, run)
+    claim(world, run)
+    hosting.step(0.0, slots=1)
+    for second in (1.0, 130.0):
+        hosting.step(second, slots=1)
+        assert hosting.said[-1] == f"hosts copies for {run}"
+    started[-1].code = -9  # it had joined: it would have given up otherwise
+    hosting.step(131.0, slots=1)
+    hosting.step(133.0, slots=1)
+    assert len(started) == 2 and started[-1].code is None
+    hosting.step(134.0, slots=1)
+    assert hosting.said[-1] == f"hosts copies for {run}"
+    started[-1].code = -9  # killed at once: nobody knows whether it had joined
+    hosting.step(135.0, slots=1)
+    assert "end before they join" in hosting.said[-1]
+    for second in (140.0, 270.0):
+        hosting.step(second, slots=1)
+    assert hosting.said[-1] == f"hosts copies for {run}", "it lives longer than it would look"
+
+
+def test_a_host_that_starts_never_reads_half_an_invitation(
+    world: World, hosting: Hosting, started: list[PlayedHost], tmp_path: Path
+) -> None:
+    run = world.post(1)
+    invite(world, run)
+    claim(world, run)
+    hosting.step(0.0, slots=1)
+    file = tmp_path / "invitation.json"
+    reader = file.open()  # the first host, which has opened the file and not read it yet
+    hosting.step(10.0, slots=2)  # another slot is free
+    assert len(started) == 2 and started[1].invitation == started[0].invitation
+    assert os.fstat(reader.fileno()).st_ino != file.stat().st_ino, "it was not written again"
+    reader.close()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["invitation.json"]
 
 
 def test_a_store_that_is_away_or_a_record_of_a_newer_version_ends_nothing(

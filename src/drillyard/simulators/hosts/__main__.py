@@ -12,12 +12,10 @@ from pathlib import Path
 from drillyard.errors import DrillyardError
 from drillyard.simulators.hosts.certificates import Invitation
 from drillyard.simulators.hosts.host import Host, Offer
+from drillyard.simulators.hosts.providers import PATIENCE_S
 from drillyard.system.processes import end_with_parent
 from drillyard.system.redaction import log_to, register_environment
 from drillyard.system.scratch import temporary_below
-
-PATIENCE_S = 60.0
-"""A learner listens before it starts its hosts."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from drillyard.errors import RunFailed
 from drillyard.simulators.hosts import frames, troubles
 from drillyard.simulators.hosts.messages import Messages
 from drillyard.simulators.hosts.packed_steps import STEP, RowReader, is_packed
+
+if TYPE_CHECKING:
+    from drillyard.simulators.hosts.copy_thread import CopyThread
 
 _END_S = 2.0
 _CHECK = "`drillyard check` steps the simulator and shows where it breaks"
@@ -36,9 +39,9 @@ class _Rows(NamedTuple):
 
 class _Copy(NamedTuple):
     number: int
-    process: BaseProcess
-    pipe: Connection
-    messages: Messages
+    process: BaseProcess | CopyThread
+    pipe: Connection | CopyThread
+    messages: Messages | CopyThread
 
 
 def context() -> multiprocessing.context.BaseContext:
@@ -71,13 +74,11 @@ class Raised(Exception):
 
 
 class Copies:
-    """Copies in processes side by side.
+    """Copies in processes side by side, or in threads.
 
     Args:
-        order: ``simulator``, ``copies`` (their indices), ``seed`` and ``streams``.
-
-    Raises:
-        Raised: A copy could not be made.
+        order: ``simulator``, ``copies`` (their indices), ``seed`` and ``streams``; ``threads``:
+            whether the simulator can be in threads.
     """
 
     def __init__(self, order: Mapping[str, Any]) -> None:
@@ -87,21 +88,40 @@ class Copies:
         """Type and shape that the copies know."""
         self._rows: dict[int, _Rows] = {}
         """Place of a copy -> its rows."""
-        how = context()
-        from drillyard.simulators.hosts.copy_process import main
+        self._order = order
 
+    def make(self) -> list[JsonObject]:
+        """Start the processes; returns what each copy says about itself.
+
+        Raises:
+            Raised: A copy could not be made; then none is left.
+        """
+        begin = self._thread if self._order.get("threads") else self._process
         try:
-            for number in order["copies"]:
-                ours, theirs = how.Pipe()
-                arguments = (theirs, order["simulator"], number, order["seed"], order["streams"])
-                process = how.Process(target=main, args=arguments, daemon=True)  # type: ignore[attr-defined]
-                process.start()
-                theirs.close()
-                self._copies.append(_Copy(number, process, ours, Messages(ours)))
-            self.about: list[JsonObject] = self._heard(range(len(self._copies)))
+            for number in self._order["copies"]:
+                self._copies.append(begin(number))
+            return self._heard(range(len(self._copies)))
         except BaseException:
             self.close()
             raise
+
+    def _process(self, number: int) -> _Copy:
+        from drillyard.simulators.hosts.copy_process import main
+
+        order, how = self._order, context()
+        ours, theirs = how.Pipe()
+        arguments = (theirs, order["simulator"], number, order["seed"], order["streams"])
+        process = how.Process(target=main, args=arguments, daemon=True)  # type: ignore[attr-defined]
+        process.start()
+        theirs.close()
+        return _Copy(number, process, ours, Messages(ours))
+
+    def _thread(self, number: int) -> _Copy:
+        from drillyard.simulators.hosts.copy_thread import CopyThread
+
+        order = self._order
+        copy = CopyThread(order["simulator"], number, order["seed"], order["streams"])
+        return _Copy(number, copy, copy, copy)
 
     def reset(self, seeds: list[int | None], options: list[dict[str, Any]]) -> dict[str, Any]:
         """Begin all copies."""
@@ -176,6 +196,11 @@ class Copies:
         for place, body in bodies.items():
             self._send(place, frames.encode(kind, body))
         return self._heard(bodies)
+
+    def kill(self) -> None:
+        """Let whoever waits for an answer wait no longer; safe in another thread."""
+        for copy in list(self._copies):
+            copy.process.kill()
 
     def close(self) -> None:
         """End the processes, also those that no longer answer."""

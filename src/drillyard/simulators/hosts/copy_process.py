@@ -80,9 +80,13 @@ class CopyServer:
         copy: See ``main``.
         seed: See there.
         streams: See there.
+        alone: Whether it is the only copy of this process.
     """
 
-    def __init__(self, spec: SimulatorSpec, copy: int, seed: int, streams: int) -> None:
+    def __init__(
+        self, spec: SimulatorSpec, copy: int, seed: int, streams: int, alone: bool = True
+    ) -> None:
+        self._alone = alone
         self.env: Env = make_env(spec, copy=copy, seed=seed, streams=streams)
         self._actions, self._answers = StepReader(), RowWriter()
         self._methods: dict[str, Callable[..., Any]] = {
@@ -134,7 +138,7 @@ class CopyServer:
 
     def _reset(self, body: Any) -> object:
         seed, options = body
-        if seed is not None:
+        if seed is not None and self._alone:
             seed_globals(seed)
         observation, info = self.env.reset(seed=seed, **({"options": options} if options else {}))
         return {"o": _parts(observation), "i": info}

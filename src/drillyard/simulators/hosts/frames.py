@@ -8,9 +8,11 @@ bit and type by type. Each array begins at a multiple of 16 bytes, as NumPy and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
+import time
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -25,6 +27,15 @@ JSON_LIMIT = 64 * 2**20
 ARRAYS_LIMIT = 8 * 2**30
 """Bytes. A longer frame is not one of ours."""
 _KEPT_TEXT = 4096
+_KEPT_ALIVE = {
+    "TCP_KEEPIDLE": 20,
+    "TCP_KEEPALIVE": 20,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 4,
+    "TCP_USER_TIMEOUT": 40_000,
+}
+"""Options of the socket, as far as the system has them: either side notices within 40 s that the
+other machine has vanished. The system's own limits are two hours, and 15 minutes of repeats."""
 _CHUNK = 2**16
 """Bytes that are read at once; a step of most simulators is shorter."""
 
@@ -134,7 +145,7 @@ def message(text: bytes | bytearray | memoryview, raw: bytearray) -> Message:
         return kind, _in(tree, arrays)
     except FrameError:
         raise
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
         raise FrameError(f"a frame cannot be read: {error}") from error
 
 
@@ -154,6 +165,8 @@ def _read(text: bytes) -> tuple[str, Any, list[_Array]]:
         dtype = np.dtype(name)
         if not can_send(dtype):
             raise FrameError(f"a frame has an array of {dtype}")
+        if any(length < 0 for length in shape):
+            raise FrameError(f"a frame has an array of the shape {shape}")
         count = int(np.prod(shape, dtype=np.int64))
         arrays.append(_Array(dtype, tuple(shape), count, at))
         at += count * dtype.itemsize
@@ -174,9 +187,16 @@ class Wire:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._timeout_s = connection.gettimeout()
+        self._until: float | None = None
+        """Monotonic seconds at which the present message must be there."""
         self._chunk, self._from, self._to = bytearray(_CHUNK), 0, 0
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEPT_ALIVE.items():
+            option = getattr(socket, name, None)
+            if option is not None:
+                with contextlib.suppress(OSError):  # an older system
+                    connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def send(self, kind: str, body: object = None, timeout_s: float | None = None) -> None:
         """Send a message.
@@ -196,7 +216,7 @@ class Wire:
         """The next message.
 
         Args:
-            timeout_s: Longest silence; None waits.
+            timeout_s: Longest silence; None waits. With ``most``, the limit of the whole message.
             most: Longest frame in bytes that is read; None: see ``JSON_LIMIT``.
 
         Raises:
@@ -204,6 +224,9 @@ class Wire:
             FrameError: What came is not a frame, or is longer than ``most``.
         """
         self._patience(timeout_s)
+        self._until = None
+        if most is not None and timeout_s is not None:
+            self._until = time.monotonic() + timeout_s
         text, raw = lengths(self._exactly(HEAD.size))
         if most is not None and text + raw > most:
             raise FrameError("a message is too long for this place")
@@ -243,6 +266,11 @@ class Wire:
         return buffer
 
     def _got(self, buffer: bytearray | memoryview) -> int:
+        if self._until is not None:
+            left = self._until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the message did not come in time")
+            self._patience(left)
         got = self._socket.recv_into(buffer)
         if got == 0:
             raise ConnectionResetError("the other side closed the connection")

@@ -224,7 +224,9 @@ class _Guest:
                     try:
                         self._wire.send("alive")
                     except OSError:
-                        return
+                        # Nobody waits for the answer of a copy that takes long, or hangs.
+                        if self._copies is not None:
+                            self._copies.kill()
 
     def _done(self, kind: str, body: Any) -> bytes:
         """Does what the learner asks; the frame of the answer."""
@@ -255,7 +257,7 @@ class _Guest:
             raise Raised(_refusal("train.n_envs", len(order["copies"]), str(self._offer.copies)))
         log.info("making %d copies of %s", len(order["copies"]), wanted)
         self._copies = Copies(order)
-        return self._copies.about
+        return self._copies.make()
 
     def _end(self) -> None:
         if self._copies is not None:

@@ -6,8 +6,8 @@ import contextlib
 import hmac
 import logging
 import socket
-import ssl
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +25,12 @@ SILENCE_S = 6.0
 """A host that works says so each second; after so many seconds without a word it is lost."""
 _JOIN_BYTES = 64 * 2**10
 """Longest first message: who sends it has not shown a token yet."""
+GREETED = 256
+"""Most connections at once that have not shown a token yet; further ones are closed."""
+REASONS = 20
+"""Number of refusals whose reason is kept."""
+_PAUSE_S = 0.5
+"""Seconds until the next attempt after the system refused to take a connection."""
 log = logging.getLogger(__name__)
 
 
@@ -105,6 +111,7 @@ class JoinedHost:
 
     def _gone(self, error: Exception) -> HostLost:
         self.lost = True
+        self._wire.close()  # one that was only silent notices it, and may join again
         how = "was silent" if isinstance(error, TimeoutError) else "closed the connection"
         return HostLost(
             f"the host of copies {self.name} is lost: it {how}",
@@ -129,14 +136,16 @@ class HostListener:
     ) -> None:
         self._identity, self._simulator = identity, simulator
         self._context = identity.context()
-        self._socket = _listening(address)
+        self._socket = listen(address)
         self._changed = threading.Condition()
         self._joined: list[JoinedHost] = []
         self._closed = False
         self.ever = 0
         """Number of hosts that have joined so far, with those that were lost since."""
         self.refused: list[str] = []
-        """Why hosts were refused, for the message when too few join."""
+        """Why hosts were refused lately, for the message when too few join."""
+        self._greeted = 0
+        """Connections that have not shown a token yet."""
         threading.Thread(target=self._accept, name="hosts", daemon=True).start()
 
     @property
@@ -178,18 +187,42 @@ class HostListener:
         while True:
             try:
                 plain, _ = self._socket.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if self._closed:
+                    return
+                # The other side is gone already, or no file descriptor is free.
+                log.warning("a connection was not taken: %s", error)
+                time.sleep(_PAUSE_S)
+                continue
+            with self._changed:
+                full = self._greeted >= GREETED
+                self._greeted += not full
+            if full:
+                plain.close()
+                continue
             threading.Thread(target=self._greet, args=(plain,), name="host", daemon=True).start()
 
     def _greet(self, plain: socket.socket) -> None:
         try:
+            wire = self._wrapped(plain)
+            if wire is not None and not self._invited(wire):
+                wire.close()
+        finally:
+            with self._changed:
+                self._greeted -= 1
+
+    def _wrapped(self, plain: socket.socket) -> frames.Wire | None:
+        """The connection with TLS; None if the other side does not speak it."""
+        try:
             plain.settimeout(HANDSHAKE_S)
-            wire = frames.Wire(self._context.wrap_socket(plain, server_side=True))
-        except (OSError, ssl.SSLError) as error:
+            return frames.Wire(self._context.wrap_socket(plain, server_side=True))
+        except OSError as error:  # an ssl.SSLError is one
             plain.close()
             log.debug("a connection that is not a host's: %s", error)
-            return
+            return None
+
+    def _invited(self, wire: frames.Wire) -> bool:
+        """Whether the other side is a host that may join; then it has joined."""
         try:
             kind, said = wire.receive(HANDSHAKE_S, _JOIN_BYTES)
             problem = self._problem(kind, said)
@@ -197,13 +230,13 @@ class HostListener:
                 host = JoinedHost(wire, said)
                 wire.send("welcome", None, HANDSHAKE_S)
                 self._take(host)
-                return
+                return True
             # Noted first: who is refused may look before this thread goes on.
             self._note(f"{_name(said)}: {problem[0]}")
             wire.send("refused", dict(zip(("message", "hint"), problem, strict=True)), HANDSHAKE_S)
         except (OSError, frames.FrameError, ValueError, TypeError, KeyError) as error:
-            self._note(f"a connection was no host of this version: {error}")
-        wire.close()
+            self._note(f"a connection was not that of a host of this version: {error}")
+        return False
 
     def _problem(self, kind: str, said: object) -> tuple[str, str] | None:
         """Why a host must not join, and the fix; None if it may."""
@@ -247,11 +280,16 @@ class HostListener:
     def _note(self, why: str) -> None:
         log.warning("a host of copies was refused: %s", why)
         with self._changed:
-            self.refused.append(why)
+            self.refused = [*self.refused, why][-REASONS:]
             self._changed.notify_all()
 
 
-def _listening(address: tuple[str, int]) -> socket.socket:
+def listen(address: tuple[str, int]) -> socket.socket:
+    """A socket that listens at an address; ``::`` takes IPv4, too.
+
+    Raises:
+        InfrastructureError: Another program has the port.
+    """
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     both = address[0] == "::" and socket.has_dualstack_ipv6()
     try:
@@ -266,4 +304,5 @@ def _listening(address: tuple[str, int]) -> socket.socket:
 
 def _name(said: object) -> str:
     name = said.get("name") if isinstance(said, dict) else None
-    return str(name)[:80] if name else "a host"
+    # Not trusted: it must not begin a line of the log.
+    return "".join(c for c in str(name)[:80] if c.isprintable()) if name else "a host"

@@ -20,7 +20,7 @@ from drillyard.findings import Finding, Severity
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase, Record
 from drillyard.simulators.hosts.certificates import Invitation, with_port
-from drillyard.simulators.hosts.providers import Hosting
+from drillyard.simulators.hosts.providers import EVERYWHERE, Hosting
 from drillyard.system.redaction import register_secret
 from drillyard.system.version import VERSION
 
@@ -120,8 +120,7 @@ class PostedHosts:
         """Every interface: the token and the certificate decide who may join."""
         self._names = list(dict.fromkeys(self.addresses()))
         port = self._hosting.settings.get(PORT)
-        own = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
-        return own, port if isinstance(port, int) else 0, self._names[0]
+        return EVERYWHERE, port if isinstance(port, int) else 0, self._names[0]
 
     def start(self, invitation: Invitation) -> None:
         """Posts the invitation."""

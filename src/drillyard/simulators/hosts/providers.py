@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,12 @@ from drillyard.simulators.hosts.certificates import Identity, Invitation, write_
 
 STARTS = 5
 """A host that ends so many times before it has joined once is not started again."""
+PATIENCE_S = 60.0
+"""How long a host of these looks for its learner, which listens before its hosts are started."""
 LISTENING = "DRILLYARD_HOSTS"
 """Environment variable of the learner's machine: the file that ``--invite`` wrote for it."""
+EVERYWHERE = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
+"""Where a learner listens for hosts on other machines: every interface, IPv4 and IPv6."""
 _END_S = 5.0
 log = logging.getLogger(__name__)
 
@@ -179,7 +184,7 @@ class JoinedHosts:
 
     def __init__(self, hosting: Hosting) -> None:
         del hosting  # it starts none
-        self._identity, self._listen = read_listening()
+        self._identity, self._invitation = read_listening()
 
     def identity(self) -> Identity:
         """What the hosts were given earlier."""
@@ -187,8 +192,8 @@ class JoinedHosts:
 
     def address(self) -> tuple[str, int, str]:
         """Every interface: the token and the certificate decide who may join."""
-        host, _, port = self._listen.rpartition(":")
-        return "0.0.0.0", int(port), host
+        host, port = self._invitation.place
+        return EVERYWHERE, port, host
 
     def start(self, invitation: Invitation) -> None:
         """Nothing: they join by themselves."""
@@ -200,8 +205,8 @@ class JoinedHosts:
         """Nothing: they wait for the next training."""
 
 
-def read_listening() -> tuple[Identity, str]:
-    """The identity of this machine for hosts that others start, and its address.
+def read_listening() -> tuple[Identity, Invitation]:
+    """The identity of this machine for hosts that others start, and what they were given.
 
     Raises:
         ConfigError: The variable is not set, or its file is not an identity.
@@ -217,4 +222,4 @@ def read_listening() -> tuple[Identity, str]:
             hint="make the file: drillyard simulator-host --invite HOST:PORT, with the address "
             "of this machine",
         )
-    return Identity.read(Path(path)), Invitation.read(Path(path)).address
+    return Identity.read(Path(path)), Invitation.read(Path(path))

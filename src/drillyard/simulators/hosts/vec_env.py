@@ -24,6 +24,7 @@ from drillyard.simulators.copy_access import refused
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.hosts import troubles
 from drillyard.simulators.hosts.copy_process import described
+from drillyard.simulators.hosts.copy_thread import thread_safe
 from drillyard.simulators.hosts.listener import JoinedHost
 from drillyard.simulators.make import make_env
 from drillyard.simulators.state import SavedStack, State
@@ -82,6 +83,7 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         try:
             self.max_episode_steps = horizon(one)
             self._render_mode = getattr(one, "render_mode", None)
+            self._threads = thread_safe(one)
             observation, action = one.observation_space, one.action_space
         finally:
             one.close()
@@ -102,6 +104,7 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
             "simulator": self._spec.model_dump(mode="json", by_alias=True),
             "seed": self._seed,
             "streams": self.streams,
+            "threads": self._threads,
         }
         made = self._all("make", lambda a, b: order | {"copies": list(range(a, b))})
         for (host, _, _), abouts in zip(self._hosts, made, strict=True):

@@ -244,3 +244,9 @@ def test_what_does_not_fit_together_is_refused() -> None:
     spec = SimulatorSpec.model_validate({"id": f"{__name__}:Cart", "agent": TABLE})
     assert "agent" not in SimulatorSpec(id="cstr").model_dump()  # older records have no such key
     assert SimulatorSpec.model_validate(spec.model_dump(mode="json")) == spec
+
+
+def test_an_experiment_stores_and_reads_an_agent_that_is_a_class() -> None:
+    spec = SimulatorSpec.model_validate({"id": "tank:Tank", "agent": "tank:TankAgent"})
+    assert spec.agent is not None and spec.agent.id == "tank:TankAgent"
+    assert SimulatorSpec.model_validate(spec.model_dump(mode="json")) == spec

@@ -148,8 +148,8 @@ AGENT = {
     "reward": "-abs(level - 5)",
     "logs": ["time"],
 }
-WHERE = [r"step \d+ of (an episode|episode \d+)", "copy 1", r"seed \d"]
-IN_ALL = [r"step \d+", "copy 1", r"seed \d"]
+WHERE = [r"step \d+ of (an episode|episode \d+)", "copy 1", r"seed \d", r"training step \d+"]
+IN_ALL = [r"step \d+", "copy 1", r"seed \d", r"training step \d+"]
 CASES: list[tuple[str, str, list[str]]] = [
     ("Plain", "raises", ["ZeroDivisionError|the pump is dry", *WHERE]),
     ("Plain", "leaves", ["3", *WHERE]),

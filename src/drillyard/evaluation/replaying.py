@@ -288,7 +288,7 @@ class _Single(_Replay):
     @contextmanager
     def _watched(self, env: Env, call: str, at: tuple[int, int]) -> Iterator[None]:
         base: Any = layers(env)[-1]
-        owner = base._simulator if isinstance(base, PlainEnv) else base
+        owner = base.simulator if isinstance(base, PlainEnv) else base
         with _in_debugger(owner, call, self.debug and at == (self.episode, self.to)):
             yield
 

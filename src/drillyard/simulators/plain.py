@@ -119,6 +119,11 @@ class PlainEnv(Env):
             use_copy(copy)
 
     @property
+    def simulator(self) -> PlainSimulator:
+        """What is wrapped."""
+        return self._simulator
+
+    @property
     def simulator_name(self) -> str:
         """Name of the user's class, for messages."""
         return type(self._simulator).__name__

@@ -149,7 +149,8 @@ AGENT = {
     "logs": ["time"],
 }
 WHERE = [r"step \d+ of (an episode|episode \d+)", "copy 1", r"seed \d", r"training step \d+"]
-IN_ALL = [r"step \d+", "copy 1", r"seed \d", r"training step \d+"]
+WHERE += [r"test_bad_simulators\.py:\d+, in step"]
+IN_ALL = [r"step \d+", "copy 1", r"seed \d", r"training step \d+", *WHERE[-1:]]
 CASES: list[tuple[str, str, list[str]]] = [
     ("Plain", "raises", ["ZeroDivisionError|the pump is dry", *WHERE]),
     ("Plain", "leaves", ["3", *WHERE]),

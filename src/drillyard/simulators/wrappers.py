@@ -211,7 +211,8 @@ class EpisodeMonitor(Layer):
     def _note(self, error: BaseException, method: str) -> None:
         """Add where the copy is to what the simulator raised, or what its values were refused."""
         at = (self._copy, self._length, self._seed)
-        step_marker.note(error, *at, episode=self._episode, source=self._source(method))
+        source = self._source(method) if error.__cause__ is None else ""  # a cause has a line
+        step_marker.note(error, *at, episode=self._episode, source=source)
 
     def _refused(self, what: str, hint: str) -> RunFailed:
         return RunFailed(f"{what}, at {self.failed()}", hint=hint)

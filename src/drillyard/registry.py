@@ -268,7 +268,9 @@ def _module(name: str) -> ModuleType:
         # A missing module has no traceback to show.
         trace = "" if missing else f"\n{traceback.format_exc(limit=-3)}"
         hint = "fix the line above"
-        if missing:
+        if missing and name.endswith(".py"):
+            hint = f"name the module, not its file: {name.removesuffix('.py')}"
+        elif missing:
             hint = (
                 "user modules are looked for beside the experiment file and among installed "
                 "packages"

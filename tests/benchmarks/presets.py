@@ -1,14 +1,15 @@
 """What each preset reaches: the experiment that its name runs, as it is.
 
-    python -m tests.benchmarks.presets [NAME ...]
+    python -m tests.benchmarks.presets [--folder F] [NAME ...]
 
 Names as `drillyard list presets` gives them; default: all that have been measured. Prints the line
 ``measured:`` of ``presets.yaml``, and what was stated before. Some minutes a preset on one core.
+``--folder`` keeps the store there, so that the command continues after it was stopped.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -45,12 +46,15 @@ def line(found: dict[str, list[float]]) -> str:
 
 def main() -> None:
     """Measure the presets named on the command line, and print them."""
-    wanted = sys.argv[1:]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         for entry in table():
-            if entry["name"] in wanted or (entry["measured"] and not wanted):
+            if entry["name"] in given.names or (entry["measured"] and not given.names):
                 began = time.monotonic()
-                found = measure(entry, Path(name))
+                found = measure(entry, given.folder or Path(name))
                 minutes = (time.monotonic() - began) / 60
                 print(f"{entry['name']}: {statement(entry)}")
                 print(f"    {line(found)}  [{minutes:.1f} min]", flush=True)

@@ -119,7 +119,7 @@ def test_a_failed_run_is_replayed_from_the_mailbox_alone(
 
     code, said = replayed(capsys, "raises", "--to", "3")  # its only failed run
     assert code == 0 and "step 3: action" in said and "step 4" not in said
-    assert re.search(r"step 3: action .*, saw level -?[\d.]+$", said, re.M), said
+    assert re.search(r"step 3: action .*, states: level -?[\d.]+$", said, re.M), said
     code, said = replayed(capsys, "raises/t0001-s5", "--to", "9999")
     assert code == 2 and "is after the step that failed" in said
     code, said = replayed(capsys, "raises/t0001-s5", "--episode", "9999")

@@ -127,7 +127,7 @@ def _recorded(
     where = f"attempt {record.attempt} of {record.phase.value}, {which}"
     where += f", episode {episode} to step {to}, run seed {seed}"
     if record.training_step is not None:
-        where += f", training step {record.training_step:,}"
+        where += f"; failed at training step {record.training_step:,}"
     if isinstance(found, Ended):
         said = [f"step {to}: the simulator {found.how}, as in the run"]
         full = f"{mailbox.experiment}/{name}"
@@ -139,7 +139,7 @@ def _recorded(
         not found.difference,
         found.reproduced,
         [_shown(row) for row in found.rows[-SHOWN - 1 :]],
-        list(_conclusion(recording, found)),
+        list(conclusion(recording, found)),
         _notes(mailbox, record),
     )
     if found.error:
@@ -147,20 +147,31 @@ def _recorded(
     return result
 
 
-def _conclusion(recording: Recording, found: Replayed) -> Iterator[str]:
+def conclusion(recording: Recording, found: Replayed) -> Iterator[str]:
+    """Yields what a replay showed, as sentences.
+
+    Args:
+        recording: The record of the episode.
+        found: The replay of it.
+    """
     if found.error:
         at = f"step {found.at[1]} of episode {found.at[0]}" if found.at else "the reset"
         place = f" ({found.where})" if found.where else ""
         yield f"{at}: {found.error}{place}"
     if found.difference:
         yield (
-            f"not exact: {found.difference}. The simulator draws from something else than its own "
-            "generator (self.np_random), or remembers earlier episodes"
+            f"not exact: {found.difference}. The simulator draws from another generator than its "
+            "own (self.np_random), or remembers earlier episodes"
         )
     else:
         yield f"exact: {found.compared:,} rewards are equal to the recorded ones, bit by bit"
     if found.reproduced is False:
         yield f"the failure did not come back; the run said: {recording.record.message}"
+        if not found.error and not found.difference:
+            yield (
+                "The failure depends on something that is not part of the episode, such as a "
+                "variable that the copies share, a file, the time, or a fault of the machine"
+            )
 
 
 def _shown(row: Row) -> str:
@@ -173,12 +184,13 @@ def _shown(row: Row) -> str:
     if not row.step:
         return f"reset of episode {row.episode}"
     if row.states:
-        seen = ", ".join(f"{name} {value:.5g}" for name, value in row.states.items())
+        seen = "states: " + ", ".join(f"{name} {value:.5g}" for name, value in row.states.items())
     elif isinstance(row.observation, dict):
-        seen = ", ".join(f"{key} {short(part)}" for key, part in row.observation.items())
+        parts = (f"{key} {short(part)}" for key, part in row.observation.items())
+        seen = "observation: " + ", ".join(parts)
     else:
-        seen = short(row.observation)
-    return f"step {row.step}: action {short(row.action)}, reward {short(row.reward)}, saw {seen}"
+        seen = f"observation {short(row.observation)}"
+    return f"step {row.step}: action {short(row.action)}, reward {short(row.reward)}, {seen}"
 
 
 def _checked(recording: Recording, wanted: Wanted) -> tuple[int, int]:
@@ -191,10 +203,10 @@ def _checked(recording: Recording, wanted: Wanted) -> tuple[int, int]:
     episode = recording.last if wanted.episode is None else wanted.episode
     first, last = recording.first, recording.last
     if not first <= episode <= last:
-        known = f"{first} to {last}" if first < last else f"{last}"
+        known = f"episodes {first} to {last} are" if first < last else f"only episode {last} is"
         raise NotFound(
             f"episode {episode} is not recorded",
-            hint=f"recorded: {known}; a run keeps only what came right before the failure",
+            hint=f"{known} recorded; a run keeps only what came right before the failure",
         )
     end = recording.failed_at if episode == last else sys.maxsize
     to = end if wanted.to is None else wanted.to

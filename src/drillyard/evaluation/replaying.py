@@ -288,7 +288,7 @@ class _Single(_Replay):
     @contextmanager
     def _watched(self, env: Env, call: str, at: tuple[int, int]) -> Iterator[None]:
         base: Any = layers(env)[-1]
-        owner = base._simulator if isinstance(base, PlainEnv) else base
+        owner = base.simulator if isinstance(base, PlainEnv) else base
         with _in_debugger(owner, call, self.debug and at == (self.episode, self.to)):
             yield
 
@@ -338,6 +338,17 @@ class _Together(_Replay):
         return found
 
 
+class _Debugger(pdb.Pdb):
+    """Knows whether the user quit; ``runcall`` returns None then, as a simulator also can."""
+
+    left = False
+
+    def set_quit(self) -> None:
+        """Note that the user quits."""
+        self.left = True
+        super().set_quit()
+
+
 @contextmanager
 def _in_debugger(owner: Any, call: str, wanted: bool) -> Iterator[None]:
     """Calls a method of the simulator under the debugger, which stops at its first line."""
@@ -347,7 +358,11 @@ def _in_debugger(owner: Any, call: str, wanted: bool) -> Iterator[None]:
     original = getattr(owner, call)
 
     def debugged(*args: Any, **kwargs: Any) -> Any:
-        return pdb.Pdb().runcall(original, *args, **kwargs)
+        debugger = _Debugger()
+        result = debugger.runcall(original, *args, **kwargs)
+        if debugger.left:
+            raise bdb.BdbQuit
+        return result
 
     setattr(owner, call, debugged)
     try:

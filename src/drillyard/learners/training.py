@@ -346,7 +346,9 @@ def place_in_training(error: BaseException, training: Training, done: int, copie
         done: Environment steps that Stable-Baselines3 has counted.
         copies: Steps that it counts at once.
     """
-    if isinstance(error, Stopped | InfrastructureError) or not isinstance(error, Exception):
+    if isinstance(error, Stopped | InfrastructureError):
+        return
+    if not isinstance(error, Exception | SystemExit):  # a simulator can end the process
         return
     if "training step" in str(error):
         return

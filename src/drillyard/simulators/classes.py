@@ -167,11 +167,11 @@ def _must_be_simulator(
         callable(getattr(found, m, None)) for m in ("reset", "step", "terminated", "truncated")
     ):
         raise SimulatorError(
-            "is a plain simulator: what does the agent see, do and earn?",
+            f"is missing: {spec.id} is a plain simulator, so this field must name what the agent "
+            "observes, what it does and its reward",
             field="simulator.agent",
-            value=spec.id,
             allowed="a table with observes, acts and reward, or module:Class",
-            hint="drillyard new simulator NAME --from FILE.py writes one",
+            hint="`drillyard new simulator NAME --from FILE.py` writes one",
         )
     what = (
         f"the class {found.__module__}.{found.__qualname__}"

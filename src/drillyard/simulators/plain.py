@@ -19,7 +19,7 @@ from drillyard.simulators.channels import Channel
 from drillyard.simulators.state import State, Stateful, load_rng, rng_state
 from drillyard.simulators.types import Action, Env, Info, Options, States
 from drillyard.spec.agent import ENDS, AgentSpec
-from drillyard.system import step_marker
+from drillyard.system import step_marker, user_code
 
 Reward = Callable[[States, bool, bool], dict[str, float]]
 
@@ -124,6 +124,11 @@ class PlainEnv(Env):
         return getattr(self._simulator, "thread_safe", False) is True
 
     @property
+    def simulator(self) -> PlainSimulator:
+        """What is wrapped."""
+        return self._simulator
+
+    @property
     def simulator_name(self) -> str:
         """Name of the user's class, for messages."""
         return type(self._simulator).__name__
@@ -208,10 +213,12 @@ class PlainEnv(Env):
             return self._simulator.step(dict(actions))
         except KeyError as error:
             # Most often the name of an action: those of the file are what it was given.
+            line = user_code.place(error)
             raise RunFailed(
-                f"the simulator found nothing under {error} {self._place()}; `acts` gives it "
-                f"{', '.join(actions)}",
-                hint=nearest(str(error.args[0]), list(actions)),
+                f"KeyError: {error} {self._place()}{f', in {line}' if line else ''}; `acts` gives "
+                f"it {', '.join(actions)}",
+                hint=f"if {error} is an action: {nearest(str(error.args[0]), list(actions))}; "
+                "otherwise correct that line",
             ) from error
 
     def _checked(self, states: States) -> States:
@@ -223,10 +230,13 @@ class PlainEnv(Env):
             )
         for name in self._logged:
             if name not in states:
+                known = [str(state) for state in states]
                 raise RunFailed(
                     f"the simulator did not return the state {name!r} {self._place()}; it "
-                    f"returned {', '.join(map(str, states)) or 'none'}",
-                    hint=nearest(name, [str(s) for s in states]),
+                    f"returned {', '.join(known) or 'no states'}",
+                    hint=nearest(name, known)
+                    if known
+                    else "return a dict with every state that is observed or logged",
                 )
             value = states[name]
             number = isinstance(value, int | float | np.number | np.bool_)

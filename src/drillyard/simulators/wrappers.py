@@ -16,13 +16,14 @@ from gymnasium import wrappers as gw
 
 from drillyard.errors import CorruptObject, RunFailed
 from drillyard.simulators.far_outside import FarOutside
+from drillyard.simulators.plain import PlainEnv
 from drillyard.simulators.state import SavedStack, State
 from drillyard.simulators.streams import lesson_word
 from drillyard.simulators.types import Action, Layer, Observation, Options, ResetResult
 from drillyard.simulators.types import Env as Env
 from drillyard.simulators.types import StepResult as StepResult
 from drillyard.spec.simulator.lessons import Lesson, draw
-from drillyard.system import step_marker
+from drillyard.system import step_marker, user_code
 
 if TYPE_CHECKING:
     from drillyard.simulators.episode_recorder import EpisodeRecorder
@@ -142,7 +143,7 @@ class EpisodeMonitor(Layer):
             observation, info = self.env.reset(seed=seed, options=options)
         except (Exception, SystemExit) as error:
             self.failed()
-            step_marker.note(error, self._copy, 0, self._seed, episode=self._episode)
+            self._note(error, "reset")
             raise
         finally:
             step_marker.leave(self._copy)
@@ -161,7 +162,7 @@ class EpisodeMonitor(Layer):
             observation, reward, terminated, truncated, info = self.env.step(action)
         except (Exception, SystemExit) as error:
             self.failed()
-            step_marker.note(error, self._copy, self._length, self._seed, episode=self._episode)
+            self._note(error, "step")
             raise
         finally:
             step_marker.leave(self._copy)
@@ -191,6 +192,7 @@ class EpisodeMonitor(Layer):
         if self._recorder is not None:
             self._recorder.fail(self._length)
         where = step_marker.place(self._copy, self._length, self._seed, episode=self._episode)
+        where += self._source("step" if self._length else "reset")
         return f"{where} with the options {self._options}" if self._options else where
 
     def close(self) -> None:
@@ -198,6 +200,19 @@ class EpisodeMonitor(Layer):
         if self._recorder is not None:
             self._recorder.close()
         super().close()
+
+    def _source(self, method: str) -> str:
+        """Where the user defines a method of the simulator; empty if it is not the user's."""
+        base = layers(self.env)[-1]
+        owner = base.simulator if isinstance(base, PlainEnv) else base
+        line = user_code.defined(getattr(owner, method))
+        return f", in {line}" if line else ""
+
+    def _note(self, error: BaseException, method: str) -> None:
+        """Add where the copy is to what the simulator raised, or what its values were refused."""
+        at = (self._copy, self._length, self._seed)
+        source = self._source(method) if error.__cause__ is None else ""  # a cause has a line
+        step_marker.note(error, *at, episode=self._episode, source=source)
 
     def _refused(self, what: str, hint: str) -> RunFailed:
         return RunFailed(f"{what}, at {self.failed()}", hint=hint)

@@ -128,7 +128,8 @@ class AgentSpec(Strict):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.id is not None:
-            if ":" not in self.id or len(self.model_fields_set) > 1:
+            # A stored experiment names every field, so that only values count.
+            if ":" not in self.id or self.model_dump(exclude={"id"}, exclude_defaults=True):
                 raise BadValue(
                     "a class replaces the table",
                     value=self.id,

@@ -181,7 +181,7 @@ def statement(entry: Preset) -> str:
 
     found, steps = entry["measured"], f"{entry['steps']:,} steps"
     if found is None:
-        return f"not measured: it takes long. Its budget is {steps}"
+        return f"not measured: too long to measure here. Its budget is {steps}"
     means = found["means"]
     ends = mean_interval(means)
     interval = f"95 % interval {ends[0]:.4g} to {ends[1]:.4g}" if ends else "no interval"

@@ -113,15 +113,24 @@ def note(
     seed: int | None,
     together: int = 1,
     episode: int | None = None,
+    source: str = "",
 ) -> None:
     """Add the place to a simulator's exception.
 
-    drillyard's own errors contain it already, except for the episode's number. The arguments are
-    those of ``place``.
+    drillyard's own errors contain it already, except for the episode's number and the line.
+
+    Args:
+        error: What the simulator raised, or drillyard because of a value that it returned.
+        copy: See ``place``.
+        step: See there.
+        seed: See there.
+        together: See there.
+        episode: See there.
+        source: Where the user defines the method that returned the value.
     """
     if isinstance(error, DrillyardError):
         if episode is not None and f"episode {episode} " not in str(error):
-            error.add_note(f"this is episode {episode} of copy {copy}")
+            error.add_note(f"this is episode {episode} of copy {copy}{source}")
     else:
         line = user_code.place(error)
         at = place(copy, step, seed, together, episode)

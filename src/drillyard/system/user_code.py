@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import CodeType
 
 _OURS = str(Path(__file__).resolve().parents[1])
 _STANDARD = tuple(
@@ -61,6 +63,21 @@ def innermost(frames: Iterable[tuple[str, int, str]]) -> str | None:
         if _is_users(file):
             return f"{_shown(file)}:{line}, in {name}"
     return None
+
+
+def defined(function: Callable[..., object]) -> str | None:
+    """Returns ``file:line`` of where the user defines a function, with its name.
+
+    Args:
+        function: A function or method.
+
+    Returns:
+        None if it is not the user's.
+    """
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if not isinstance(code, CodeType):
+        return None
+    return innermost([(code.co_filename, code.co_firstlineno, code.co_name)])
 
 
 def described(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from drillyard.cli.replaying import conclusion
 from drillyard.errors import RunFailed
 from drillyard.evaluation.episodes import Planned, run_episodes
 from drillyard.evaluation.replaying import Recording, Replayed, replay
@@ -126,6 +128,33 @@ def test_other_episodes_and_steps(kept: Path) -> None:
     assert (found.error, found.reproduced) == ("", None)
 
 
+def left_at_once(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> Replayed:
+    """Stops in the debugger, which the user quits."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("q\n"))
+    return replay(recording, recording.last, recording.failed_at, debug=True)
+
+
+def test_quitting_the_debugger_is_not_a_failure_of_the_simulator(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, _ = failure(make_vec(world(), 1, 7, streams=STREAMS))
+    recording = record(kept, said)
+    found = left_at_once(recording, monkeypatch)
+    assert (found.error, found.difference, found.reproduced) == ("", "", None)
+    assert found.rows[-1].step == recording.failed_at - 1
+
+
+def test_a_failure_that_does_not_come_back_is_explained(kept: Path) -> None:
+    said, _ = failure(make_vec(world(), 1, 7, streams=STREAMS))
+    recording = record(kept, said)
+    recording.spec = world(at=1000.0)  # as if another copy had caused the failure
+    found = whole(recording)
+    assert (found.error, found.difference, found.reproduced) == ("", "", False)
+    exact, lost, why = conclusion(recording, found)
+    assert exact.startswith("exact: ") and "did not come back" in lost
+    assert "a variable that the copies share" in why
+
+
 def test_lessons_are_drawn_again(kept: Path) -> None:
     spec = SimulatorSpec.model_validate(
         {
@@ -166,6 +195,9 @@ def test_all_copies_at_once(kept: Path, monkeypatch: Any) -> None:
     calls = iter(range(40))
     found = whole(recording)
     assert (found.difference, found.reproduced, found.compared) == ("", True, 40)
+    calls = iter(range(40))
+    found = left_at_once(recording, monkeypatch)
+    assert (found.error, found.reproduced, found.compared) == ("", None, 40)
 
 
 def test_an_episode_that_is_too_long_is_not_whole(kept: Path, monkeypatch: Any) -> None:

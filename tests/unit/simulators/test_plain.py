@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,10 @@ class Cart:
         states = {"x": self.x, "v": self.v, "n": self.n}
         if self.n == 3 and self.fault == "forgets":
             del states["v"]
+        if self.n == 3 and self.fault == "silent":
+            states.clear()
+        if self.n == 3 and self.fault == "key":
+            states["mass"] = states["mass"] + 1
         if self.n == 3 and self.fault == "nan":
             states["v"] = float("nan")
         return states
@@ -164,6 +169,9 @@ def test_the_seed_reaches_the_simulators_generator() -> None:
         ("forgets", RunFailed, ["'v'", "step 3", "copy 2", "seed 9", "x, n"]),
         ("nan", RunFailed, ["'v' is nan", "step 3", "copy 2", "seed 9"]),
         ("raises", ValueError, ["wheel lost", "step 3", "copy 2", "seed 9"]),
+        ("silent", RunFailed, ["it returned no states", "copy 2", "test_plain.py:", "in step"]),
+        # A key that is not an action, in a function below `step`.
+        ("key", RunFailed, ["KeyError: 'mass'", "test_plain.py:", "in see", "gives it push"]),
     ],
 )
 def test_what_a_simulator_does_wrong_is_placed(fault: str, kind: type, words: list[str]) -> None:
@@ -178,6 +186,8 @@ def test_what_a_simulator_does_wrong_is_placed(fault: str, kind: type, words: li
     said = " ".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
     for word in words:
         assert word in said
+    assert len(re.findall(r"test_plain\.py:\d+", said)) == 1
+    assert "known: none" not in f"{said} {getattr(caught.value, 'hint', '')}"
 
 
 def test_a_mistyped_name_is_told_with_the_one_that_was_meant() -> None:
@@ -187,7 +197,10 @@ def test_a_mistyped_name_is_told_with_the_one_that_was_meant() -> None:
 
     for table, words in (
         ({"reward": "-abs(xx - 5)"}, ["asks for 'xx'", "step 1", "did you mean 'x'"]),
-        ({"acts": {"puhs": {"min": 0, "max": 1}}}, ["'push'", "gives it puhs", "mean 'puhs'"]),
+        (
+            {"acts": {"puhs": {"min": 0, "max": 1}}},
+            ["'push'", "in step", "gives it puhs", "mean 'puhs'"],
+        ),
     ):
         env = make_plain(Strict(), AgentSpec.model_validate(TABLE | table))
         env.reset(seed=9)
@@ -243,4 +256,10 @@ def test_what_does_not_fit_together_is_refused() -> None:
         made(id=f"{__name__}:Cart", agent={**TABLE, "resets": ["x"]}, lesson={"y": 1})
     spec = SimulatorSpec.model_validate({"id": f"{__name__}:Cart", "agent": TABLE})
     assert "agent" not in SimulatorSpec(id="cstr").model_dump()  # older records have no such key
+    assert SimulatorSpec.model_validate(spec.model_dump(mode="json")) == spec
+
+
+def test_an_experiment_stores_and_reads_an_agent_that_is_a_class() -> None:
+    spec = SimulatorSpec.model_validate({"id": "tank:Tank", "agent": "tank:TankAgent"})
+    assert spec.agent is not None and spec.agent.id == "tank:TankAgent"
     assert SimulatorSpec.model_validate(spec.model_dump(mode="json")) == spec

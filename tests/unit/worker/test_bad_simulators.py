@@ -148,8 +148,9 @@ AGENT = {
     "reward": "-abs(level - 5)",
     "logs": ["time"],
 }
-WHERE = [r"step \d+ of (an episode|episode \d+)", "copy 1", r"seed \d"]
-IN_ALL = [r"step \d+", "copy 1", r"seed \d"]
+WHERE = [r"step \d+ of (an episode|episode \d+)", "copy 1", r"seed \d", r"training step \d+"]
+WHERE += [r"test_bad_simulators\.py:\d+, in step"]
+IN_ALL = [r"step \d+", "copy 1", r"seed \d", r"training step \d+", *WHERE[-1:]]
 CASES: list[tuple[str, str, list[str]]] = [
     ("Plain", "raises", ["ZeroDivisionError|the pump is dry", *WHERE]),
     ("Plain", "leaves", ["3", *WHERE]),

@@ -71,6 +71,12 @@ PIECES = (
         ".venv/azurite",
     ),
     Piece("trainings, Google Cloud", ("tests.benchmarks.gcp_trainings", "{size}", "{seed}"), 50),
+    Piece(
+        "trainings, Azure ML",
+        ("tests.benchmarks.azure_trainings", "{size}", "{seed}"),
+        50,
+        ".venv/azurite",
+    ),
     Piece("leases, SSH", ("tests.benchmarks.host_leases", "ssh", "{size}", "{seed}"), 200),
     Piece("leases, Dask", ("tests.benchmarks.host_leases", "dask", "{size}", "{seed}"), 200),
     Piece("kill -9 of local workers", ("tests.benchmarks.kills", "{size}", "{seed}"), 200),

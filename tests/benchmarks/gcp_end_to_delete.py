@@ -19,7 +19,7 @@ from drillyard_emulators.http.handle import GcpEmulator
 from tests.helpers.rented import Lab
 
 from . import common
-from .gcp_trainings import RUN, experiment
+from .trainings import RUN, experiment
 
 
 def one(lab: Lab, name: str) -> dict[str, float]:

@@ -17,11 +17,14 @@ def main() -> int:
     words.add_argument("--seed", type=int, help="replay the schedule of this seed, and shrink it")
     words.add_argument("--trace", action="store_true", help="with --seed: print what happened")
     words.add_argument("--backend", help="where machines are rented; default: by the seed")
-    words.add_argument("--seconds", type=float, help="run schedules for so long")
+    words.add_argument(
+        "--seconds", type=float, help="run schedules for so long; of CPU time for each defect"
+    )
     words.add_argument("--schedules", type=int, help="run so many schedules")
     words.add_argument("--seed-from", type=int, help="first seed; default: a fresh one")
     words.add_argument("--cores", type=int, default=1, help="processes side by side")
     words.add_argument("--defect", help="put a defect back; `all` prints the table")
+    words.add_argument("--part", default="1/1", help="with `all`: such a part, as in 2/4")
     words.add_argument("--regressions", action="store_true", help="replay what has failed before")
     words.add_argument("--json", action="store_true", help="print the figures as JSON")
     asked = words.parse_args()
@@ -40,7 +43,9 @@ def main() -> int:
     if asked.defect == "all":
         from tests.simulation.table import print_table
 
-        return print_table(first, asked.seconds or 60.0, asked.schedules, asked.backend)
+        number, _, parts = asked.part.partition("/")
+        part = int(number), int(parts)
+        return print_table(first, asked.seconds or 60.0, asked.schedules, asked.backend, part)
     if asked.seed is not None:
         return _replay(asked.seed, asked.backend, asked.trace, asked.defect)
     if asked.cores > 1:

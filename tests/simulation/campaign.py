@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.simulation.patches import installed
@@ -28,7 +29,7 @@ class Summary:
         first: The first seed.
         schedules: How many ran.
         steps: Steps of each.
-        seconds: Real time.
+        seconds: How long it took, by its clock.
         counts: How often each fault hit.
         ends: How the last command of each schedule ended.
         failed: The first schedule that failed; None: none.
@@ -75,20 +76,21 @@ def campaign(
     backend: str | None = None,
     defect: str | None = None,
     cut_down: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Summary:
     """Run schedules of consecutive seeds until one fails.
 
     Args:
         first: The first seed.
-        seconds: Real time after which no schedule begins.
+        seconds: Time after which no schedule begins, by the clock.
         schedules: How many at most.
         backend: Where machines are rented; None: each in turn.
         defect: A defect to put back; see ``defects``.
         cut_down: Shrink a schedule that fails.
+        clock: A real one: for how long; ``time.process_time`` counts only our own work.
     """
     from tests.simulation.defects import patches_of
 
-    clock = time.perf_counter  # the real one, whatever is replaced below
     summary, began = Summary(first), clock()
     with installed(patches_of(defect)) as begin:
         seed = first

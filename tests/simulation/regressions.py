@@ -42,6 +42,21 @@ PLANS: dict[str, Plan] = {
         max_hours=0.05,
         faults=[Fault("close_lid", 12.35, for_s=120.0), Fault("second_driver", 122.35)],
     ),
+    # Seed 720000710. A driver that slept after its intent asked for the machines without another
+    # look, though the next driver had done everything and ended the lease.
+    "a driver that sleeps between the intent and the request": Plan(
+        720000710,
+        backend="gcp",
+        seeds=1,
+        workers=1,
+        latency_s=0.01,
+        listing_lag_s=10.0,
+        boot_s=2.0,
+        faults=[
+            Fault("sleep-after", 0.0, "driver", "intent.json", for_s=150.0, service="store"),
+            Fault("second_driver", 40.0),
+        ],
+    ),
 }
 
 

@@ -151,6 +151,8 @@ def held_up_while_renting(plan: Plan, dice: random.Random) -> None:
     where = dice.choice(["intent.json", "intent.json", "rented.json", "gone.json", "provision"])
     kind = dice.choice(["sleep-before", "sleep-after"])
     service = "cloud" if where == "provision" else "store"
+    if where == "provision":  # the simulated provider's name of it; the real ones' requests
+        where = {"gcp": "createInstances", "azure": "computes"}.get(plan.backend, where)
     held = Fault(kind, 0.0, who="driver", where=where, for_s=150.0, service=service)
     plan.faults += [held, Fault("second_driver", dice.choice([40.0, 70.0, 110.0]))]
 

@@ -208,6 +208,21 @@ class Ledger:
             )
         return intent
 
+    def must_be_open(self, lease: str) -> None:
+        """Check that no other command ended a lease while this process was suspended.
+
+        Raises:
+            Superseded: Another driver took over.
+            StoreUnavailable: The lease was ended; whoever asks again rents another one.
+        """
+        self._mailbox.must_write()
+        entry = self.entry(lease)
+        if entry is not None and not entry.open:
+            raise StoreUnavailable(
+                f"lease {lease} was ended by another command at the same moment",
+                hint="run the same command again",
+            )
+
     def rented(self, lease: Lease) -> None:
         """Write down what the provider gave."""
         self._write(lease.lease_id, _RENTED, Rented(lease=lease, written_at=self._clock.now()))
@@ -234,6 +249,12 @@ class Ledger:
             )
             self._write(lease, _GONE, record)
         self._local(lease).unlink(missing_ok=True)
+
+    def doubt(self, lease: str) -> None:
+        """Write down that something of a lease that has ended may exist still."""
+        entry = self.entry(lease)
+        if entry is not None and entry.gone is not None and entry.gone.confirmed:
+            self._write(lease, _GONE, entry.gone.model_copy(update={"confirmed": False}))
 
     def confirm(self, lease: str) -> None:
         """Write down that the provider's listing showed nothing of a lease written off before."""

@@ -17,6 +17,7 @@ from drillyard.errors import (
     DrillyardError,
     InfrastructureError,
     NoCapacity,
+    StoreUnavailable,
     Superseded,
     TeardownUnconfirmed,
     TimedOut,
@@ -112,14 +113,13 @@ class LeaseManager:
                 continue
             # Idempotent by id: it also completes a request in which an earlier driver was killed.
             try:
-                lease = backend.provision(entry.intent.order)
+                lease = self._provision(backend, entry.intent.order)
             except NoCapacity as full:
                 if not self._places.several:
                     raise
                 self._pass_over(place, full)
                 self._write_off(backend, entry.lease)
                 continue
-            self._given(backend, lease)
             log.info("adopted lease %s", lease.lease_id)
             return lease
         return None
@@ -209,28 +209,34 @@ class LeaseManager:
             return None
         intent = self._ledger.intend(order, backend.kind, ordinal, cost)
         try:
-            lease = backend.provision(order)
+            return self._provision(backend, order)
         except NoCapacity:
             if self._places.several:
                 self._write_off(backend, Entry(intent, None, None).lease)
             raise
-        self._given(backend, lease)
-        return lease
 
-    def _given(self, backend: Backend, lease: Lease) -> None:
-        """Write down what the provider gave.
+    def _provision(self, backend: Backend, order: Order) -> Lease:
+        """Ask the provider, and write down what it gave.
+
+        This process may be suspended at any moment, and another command may end the lease
+        meanwhile. No ledger counts what is rented after that: it is given back.
 
         Raises:
-            Superseded: Another driver took over while this one was suspended. If that one has
-                torn the lease down, no ledger counts what was rented just now: it is given back.
+            Superseded: Another driver took over.
+            StoreUnavailable: The lease was ended; the next call rents another one.
         """
+        self._ledger.must_be_open(order.lease_id)
+        lease = backend.provision(order)
         try:
+            self._ledger.must_be_open(lease.lease_id)
             self._ledger.rented(lease)
-        except Superseded:
+        except (Superseded, StoreUnavailable):
             entry = self._ledger.entry(lease.lease_id)
             if entry is not None and not entry.open:
                 _ask_to_go(backend, lease)
+                self._ledger.doubt(lease.lease_id)
             raise
+        return lease
 
     def over(self, lease: Lease, late_s: float = 0.0) -> bool:
         """Whether the time of a lease is over.

@@ -24,6 +24,10 @@ class Fenced(Mailbox):
         super().__init__(mailbox.store, mailbox.experiment)
         self._may_write = may_write
 
+    def must_write(self) -> None:
+        """Check that this process may write."""
+        self._may_write()
+
     def write(self, path: str, record: Record, listed: bool = False) -> None:
         """Check, then write a record over what is there."""
         self._may_write()

@@ -40,6 +40,9 @@ class Folder:
                 f"{self.store.url}/{self.key(path)}: {error}", hint=error.hint
             ) from error
 
+    def must_write(self) -> None:
+        """Check that this process may write; see ``Fenced``."""
+
     def write(self, path: str, record: Record, listed: bool = False) -> None:
         """Write a record over what is there. Only its one writer calls this.
 

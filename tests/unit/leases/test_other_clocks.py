@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from drillyard.backend import Cost, Lease, Order
+from drillyard.backend import Cost, Lease, Liveness, Order
 from drillyard.driver.driver import Driver
 from drillyard.errors import StoreUnavailable, Superseded, TimedOut
-from drillyard.leases.ledger import Ledger, local_intents
+from drillyard.leases.ledger import Intent, Ledger, local_intents
 from drillyard.mailbox import Mailbox, ObjectInfo
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import DriverRecord, ExperimentRecord
@@ -194,6 +195,81 @@ def test_what_a_superseded_driver_has_rented_late_is_given_back(
         driver.provision()
     (entry,) = Ledger(mailbox).entries()
     assert PaidBackend.alive() == ([] if over else [entry.lease.lease_id])
+
+
+def test_a_driver_that_wakes_superseded_after_its_intent_rents_nothing(
+    mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other driver has ended the lease meanwhile: machines would cost money for nothing."""
+    intend = Ledger.intend
+
+    def slow(self: Ledger, order: Order, *rest: Any) -> Intent:
+        written = intend(self, order, *rest)
+        taken_over(mailbox, 2)
+        Ledger(mailbox).gone(order.lease_id, "torn down")
+        return written
+
+    driver = command(mailbox, Skewed(true, 0.0))
+    monkeypatch.setattr(Ledger, "intend", slow)
+    with pytest.raises(Superseded, match="driver 2 took over"):
+        driver.provision()
+    assert PaidBackend.calls == []
+
+
+@pytest.mark.parametrize("where", ["before the request", "in the request"])
+def test_a_lease_that_was_ended_meanwhile_is_not_used(
+    where: str, mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By ``drillyard cancel``, which is not a driver: the ledger counts none of its machines."""
+    provision, intend = PaidBackend.provision, Ledger.intend
+
+    def end(order: Order) -> None:
+        if order.lease_id == first:
+            Ledger(mailbox).gone(order.lease_id, "torn down")
+
+    def slow_intent(self: Ledger, order: Order, *rest: Any) -> Intent:
+        written = intend(self, order, *rest)
+        if where == "before the request":
+            end(order)
+        return written
+
+    def slow(self: PaidBackend, order: Order) -> Lease:
+        if where == "in the request":
+            end(order)
+        return provision(self, order)
+
+    driver = command(mailbox, Skewed(true, 0.0))
+    _, first = driver.ledger.next_lease()
+    monkeypatch.setattr(Ledger, "intend", slow_intent)
+    monkeypatch.setattr(PaidBackend, "provision", slow)
+    with pytest.raises(StoreUnavailable, match="was ended by another command"):
+        driver.provision()
+    assert PaidBackend.alive() == []
+    second = driver.provision()
+    assert second.lease_id != first
+    assert PaidBackend.alive() == [second.lease_id]
+    assert [entry.open for entry in Ledger(mailbox).entries()] == [False, True]
+
+
+def test_a_lease_that_was_ended_while_it_is_adopted_is_not_used(
+    mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = command(mailbox, Skewed(true, 0.0)).provision()
+    probe = PaidBackend.probe
+
+    def slow(self: PaidBackend, *asked: Any) -> Liveness:
+        found = probe(self, *asked)
+        if Ledger(mailbox).entries()[0].open:
+            self.teardown(lease)
+            Ledger(mailbox).gone(lease.lease_id, "torn down")
+        return found
+
+    monkeypatch.setattr("drillyard.mailbox.driver_lock.living", lambda *_: False)
+    second = command(mailbox, Skewed(true, 0.0))
+    monkeypatch.setattr(PaidBackend, "probe", slow)
+    with pytest.raises(StoreUnavailable, match="was ended by another command"):
+        second.provision()
+    assert PaidBackend.alive() == []
 
 
 def test_a_superseded_driver_ends_no_lease_in_the_ledger(

@@ -89,6 +89,8 @@ REASONS = {
     "rllib": "another loop with other losses in detail: compare its returns",
 }
 """Leader of a column -> why drillyard is not first: from how both work, not measured apart."""
+CHANCE = "a few seeds of other random numbers differ by as much; see `equal_returns`"
+"""The same for returns."""
 
 
 @dataclass(frozen=True)
@@ -227,14 +229,19 @@ def show(found: list[Took], left_out: dict[tuple[str, str], str]) -> None:
                 cells.append(form.format(value) if math.isfinite(value) else "not reached")
             print("| " + " | ".join(cells) + " |")
         for column, (label, _, best) in COLUMNS.items():
-            measured = [s for s in sides if math.isfinite(middle(sides[s], column))]
-            ranked = sorted(measured, key=lambda s: middle(sides[s], column), reverse=best is max)
-            place = next((n for n, side in enumerate(ranked, 1) if side in OURS), 0)
-            if not place:
+            values = {s: middle(sides[s], column) for s in sides}
+            values = {s: value for s, value in values.items() if math.isfinite(value)}
+            mine = [value for s, value in values.items() if s in OURS]
+            if not mine:
                 print(f"{label}: no figure of drillyard's")
-            else:
-                why = "" if place == 1 else f", after {ranked[0]}: {REASONS.get(ranked[0], '')}"
-                print(f"{label}: drillyard is number {place} ({ranked[place - 1]}){why}")
+                continue
+            # Two sides with the same value, such as the best return there is, are both first.
+            ahead = [s for s, value in values.items() if best([value, best(mine)]) != best(mine)]
+            leader = best(ahead, key=values.__getitem__) if ahead else ""
+            reason = CHANCE if column == "mean_return" else REASONS.get(leader, "")
+            why = f", after {leader}: {reason}" if leader else ""
+            ours = next(s for s in OURS if values.get(s) == best(mine))
+            print(f"{label}: drillyard is number {len(ahead) + 1} ({ours}){why}")
     for (name, side), why in left_out.items():
         print(f"left out: {side} on {name}: {why}")
 

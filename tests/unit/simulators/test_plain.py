@@ -77,14 +77,16 @@ def cart(**table: Any) -> PlainEnv:
 
 
 @pytest.fixture
-def tank() -> Iterator[SimulatorSpec]:
+def tank(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatorSpec]:
     from drillyard.spec.load import load
 
-    sys.path.insert(0, str(FOLDER))
+    # Tests of other files have modules of this name, too.
+    monkeypatch.delitem(sys.modules, "tank", raising=False)
+    monkeypatch.syspath_prepend(FOLDER)
     spec = load(FOLDER / "tank.yaml").spec.simulator
     assert spec is not None
     yield spec
-    sys.path.remove(str(FOLDER))
+    sys.modules.pop("tank", None)
 
 
 class TestTank(SimulatorSuite):

@@ -60,7 +60,7 @@ def seen(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
         if NAME in (artifact["key"] or "")
     }
     yield {"run": f"{base}/runs/flow-run/{run['id']}", **pages, "store": bench.store}
-    bench.run("cancel", NAME)
+    bench.give_back(NAME)
 
 
 def shows(page: Page, text: str) -> None:

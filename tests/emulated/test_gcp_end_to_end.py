@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from drillyard.backend import Liveness, Order
 from drillyard.mailbox import Mailbox, open_store
@@ -142,6 +141,8 @@ def test_the_lid_is_closed_and_one_machine_dies_without_a_word(
         assert mailbox.accepted(run, Phase.STORE) is not None, lab.serials()
     assert [t["state"] for t in hook.told] == ["done"]
     assert hook.told[0]["counts"] == {"SUCCEEDED": 2}
+    from mlflow import MlflowClient  # takes a second
+
     client = MlflowClient(tracker.uri)
     found = client.search_runs([client.get_experiment_by_name("reactor").experiment_id])
     ended = {r.info.run_name: r.info.status for r in found}

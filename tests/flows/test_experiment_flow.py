@@ -27,7 +27,7 @@ def finished(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fin
     bench = Bench(tmp_path_factory.mktemp("finished"))
     file = bench.write(NAME, seeds=[1, 2], baselines=["random"])
     yield Finished(bench, bench.run("run", file, "--json"))
-    bench.run("cancel", NAME)
+    bench.give_back(NAME)
 
 
 def test_six_phases_are_task_runs_with_artifacts(api: Api, finished: Finished) -> None:

@@ -7,8 +7,6 @@ import os
 import subprocess
 import sys
 
-import mlflow
-
 from tests.flows.conftest import Api, Bench
 from tests.helpers.patience import PATIENCE_S
 
@@ -62,7 +60,9 @@ def test_each_run_has_its_own_values_and_name(api: Api, bench: Bench) -> None:
     three = {"train script-named-s0", "evaluate script-named-s7", "store script-named-s0"}
     assert three <= set(api.tasks(flow, *three))
 
-    client = mlflow.MlflowClient(f"sqlite:///{bench.store}/mlflow.db")
+    from mlflow import MlflowClient  # takes a second
+
+    client = MlflowClient(f"sqlite:///{bench.store}/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "named"]
     runs = {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
     assert {"script-named-s0", "script-named-s7"} <= set(runs)

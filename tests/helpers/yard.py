@@ -290,4 +290,4 @@ def yard(folder: Path, *words: str, **environ: str) -> Iterator[Yard]:
         finally:
             down(bench, home)
             for experiment in bench.store.glob("*/experiment.json"):
-                bench.run("cancel", experiment.parent.name)
+                bench.give_back(experiment.parent.name)

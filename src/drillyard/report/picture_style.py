@@ -42,6 +42,7 @@ VARIABLES = {
 """Colour of a file -> CSS variable of the page. No two are alike, so that this can be undone."""
 
 WIDTH_IN = 8.8
+PNG_DPI = 160
 NARROW_IN = 4.2
 """Width of a picture for a phone: its letters are as large as those of the page there."""
 _narrow: ContextVar[bool] = ContextVar("narrow", default=False)
@@ -188,9 +189,8 @@ def render(draw: Callable[[], Figure], prefix: str) -> Picture:
     """
     with _matplotlib() as matplotlib:
         figure = draw()
-        png = _save(figure, "png", dpi=160, metadata={"Software": None})
-        # Layout takes half of the time and would come out the same each time.
-        figure.set_layout_engine("none")
+        _lay_out(figure)
+        png = _save(figure, "png", dpi=PNG_DPI, metadata={"Software": None})
         with matplotlib.rc_context({"svg.fonttype": "path"}):
             svg = _save(figure, "svg", metadata={"Date": None, "Creator": None})
         with matplotlib.rc_context({"svg.fonttype": "none"}):
@@ -206,11 +206,29 @@ def _for_a_phone(draw: Callable[[], Figure]) -> str:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "constrained_layout not applied")
-            return _save(draw(), "svg", metadata={"Date": None}, transparent=True).decode()
+            figure = draw()
+            _lay_out(figure)
+            return _save(figure, "svg", metadata={"Date": None}, transparent=True).decode()
     except UserWarning:
         return ""
     finally:
         _narrow.reset(before)
+
+
+def _lay_out(figure: Figure) -> None:
+    """Places everything, once for all forms of a picture.
+
+    With a layout engine, also with the engine "none", matplotlib draws twice for each file: the
+    first time it only measures.
+
+    Args:
+        figure: A new figure.
+    """
+    figure.set_dpi(PNG_DPI)  # the sizes of letters depend on it a little
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    figure.set_layout_engine(None)
 
 
 def _save(figure: Figure, kind: str, **more: Any) -> bytes:

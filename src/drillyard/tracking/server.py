@@ -22,6 +22,7 @@ from drillyard.errors import ControlPlaneError, DrillyardError, UserError
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.tracking.environment import no_telemetry
 from drillyard.tracking.limits import admitted, limits_of
+from drillyard.tracking.new_database import begun
 from drillyard.tracking.points import Point
 from drillyard.tracking.uris import mask, sqlite_file
 
@@ -97,15 +98,17 @@ class Server:
         no_telemetry()
         try:
             from mlflow.tracking import MlflowClient
+            from mlflow.version import VERSION
         except ImportError as error:
             raise UserError(
                 f"MLflow cannot be imported: {error}",
                 hint="install drillyard[control], or turn tracking off with `tracking: "
                 "{mlflow: null}`",
             ) from error
-        with self._translated(), self._database_lock():
+        database = sqlite_file(uri)
+        with self._translated(), self._database_lock(), begun(database, VERSION):
             self._client = MlflowClient(tracking_uri=uri)
-            if sqlite_file(uri):  # creates the tables under a lock
+            if database:  # creates the tables under a lock
                 self._client.get_experiment("0")
 
     def look(self) -> None:

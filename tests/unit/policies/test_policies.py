@@ -8,7 +8,6 @@ import shutil
 import tracemalloc
 import zipfile
 
-import mlflow
 import numpy as np
 import pytest
 import torch
@@ -73,6 +72,9 @@ def test_the_command_evaluates_beside_baselines(made, tmp_path, monkeypatch, cap
 
 
 def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch, capsys):
+    import mlflow  # takes two seconds
+    import pandas
+
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path / 'registry.db'}"
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # the address alone must do
@@ -105,8 +107,6 @@ def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch,
     index, _ = bundles.read(fetch("models:/reactor@champion", uri, tmp_path / "got"))
     assert index["run"] == "t0001-s3"
     # The same model for `mlflow models serve` and endpoints: no pickle in it, named values.
-    import pandas
-
     model = mlflow.pyfunc.load_model("models:/reactor@champion")
     states = pandas.DataFrame([{"Tr": 300.0, "Cr": 8.5, "Cref": 2.0, "Tc": 240.0}] * 2)
     assert [list(row) for row in model.predict(states)] == [["Tc_adjust"]] * 2

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import mlflow
-import pandas
 import pytest
 
 from drillyard.errors import ConfigError
@@ -30,6 +28,9 @@ def evaluated(folder: Path, wrappers: list[object]) -> tuple[OneRun, dict[str, o
 def test_an_evaluation_leaves_a_bundle_that_is_registered_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import mlflow  # takes two seconds
+    import pandas
+
     monkeypatch.chdir(tmp_path)
     run, summary = evaluated(tmp_path, ["normalize"])
     assert "problems" not in summary
@@ -61,6 +62,8 @@ def test_what_cannot_be_exported_costs_no_result(tmp_path: Path) -> None:
 def test_a_registration_that_was_cut_off_is_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import mlflow  # takes two seconds
+
     run, _ = evaluated(tmp_path, [])
     files = run.contents(run.phase(Phase.EVALUATE))
     folder = tmp_path / "bundle"

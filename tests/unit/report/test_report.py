@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import gymnasium
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from drillyard.errors import StoreUnavailable
@@ -410,3 +411,15 @@ def test_every_named_observation_has_the_size_of_its_simulator() -> None:
             env.close()
     assert len(gymnasium_names.NAMES["LunarLander"]) == 8
     assert len(gymnasium_names.NAMES["BipedalWalker"]) == 24
+
+
+def test_each_form_of_a_picture_is_drawn_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = collect(write_experiment(tmp_path, seeds=(1,)))
+    drawn = []
+    real = Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda self, to: (drawn.append(to), real(self, to)))
+    picture = training_pictures.evaluation(results)
+    assert len(drawn) == len([picture.png, picture.svg, picture.inline, picture.narrow])
+    assert picture.narrow

@@ -17,7 +17,7 @@ from drillyard.mailbox.status import Status
 from drillyard.report import build, html, render
 from drillyard.report import study as report_study
 from drillyard.report.comparing import compare
-from drillyard.report.study import importances, section
+from drillyard.report.study import section
 from drillyard.results import collect, formatting
 from drillyard.results.model import RunResult
 from drillyard.results.trials import StudyResults, collect_trials
@@ -63,14 +63,7 @@ def test_the_page_of_a_search(search: Mailbox) -> None:
 
 
 @pytest.mark.heavy
-def test_importance_finds_the_parameter_that_matters(search: Mailbox) -> None:
-    found = importances(collect_trials(search), [])
-    assert next(iter(found)) == "level"
-    assert sum(found.values()) == pytest.approx(1.0)
-
-
-@pytest.mark.heavy
-def test_importances_are_optunas_and_load_nothing_here(
+def test_importances_are_optunas_find_what_matters_and_load_nothing_here(
     search: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = collect_trials(search)
@@ -85,6 +78,8 @@ def test_importances_are_optunas_and_load_nothing_here(
             without.setitem(sys.modules, "optuna", None)  # an import of it here would fail
             found = told.importances(study.views, study.objectives, study.spec, quick)
         assert [list(pair) for pair in found.items()] == pairs
+        assert next(iter(found)) == "level"
+        assert sum(found.values()) == pytest.approx(1.0)
 
 
 def test_algorithms_over_simulators_on_one_scale(tmp_path: Path) -> None:
@@ -134,8 +129,8 @@ def test_runs_that_are_alike_share_one_note(tmp_path: Path) -> None:
     assert notes[0] == "t0001-s1, t0001-s2, t0001-s3 and 2 more: exact with resets."
 
 
-@pytest.mark.heavy
-def test_two_runs_prove_nothing(tmp_path: Path) -> None:
+def test_two_runs_prove_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_study, "importances", lambda study, notes: {})  # in a process
     mailbox = write_search(tmp_path, 6, seeds=(1, 2))
     found = section(mailbox, collect_trials(mailbox))
     assert found.better is None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,15 +18,18 @@ from drillyard.studies import factory, optuna_space
 from drillyard.studies.optuna_chooser import STARTUP
 from tests.unit.studies.test_studies import SPACE, study
 
-pytest.importorskip("smac", reason="the extra `smac` is not installed")
+if TYPE_CHECKING:
+    from drillyard.studies.smac_chooser import SmacChooser
 
-from drillyard.studies.smac_chooser import SmacChooser
+pytestmark = pytest.mark.skipif(find_spec("smac") is None, reason="extra `smac`")
 
 GROUPS = ["shape", "server"]
 MIN = ObjectiveSpec(metric="evaluate/score", direction="min")
 
 
 def chooser() -> SmacChooser:
+    from drillyard.studies.smac_chooser import SmacChooser  # its import takes half a second
+
     rules = [parse("batch <= 128 or kind != 'l'")]
     return SmacChooser(Space.of(SPACE, GROUPS), rules, MIN, seed=3, defaults_first=True)
 

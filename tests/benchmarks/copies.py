@@ -1,6 +1,6 @@
 """Copies on hosts: their steps/s over those of one copy, and what a step costs beyond the network.
 
-    python -m tests.benchmarks.copies [copies [hosts]]
+    python -m tests.benchmarks.copies [copies [hosts [threads|processes]]]
 
 The simulator waits 50 ms a step and uses no processor, as a licensed program or a machine at the
 other end of a line does. Hosts are processes of this machine. The second figure goes through a
@@ -36,20 +36,21 @@ from drillyard.spec.learning import SimulatorSpec
 
 WAIT_S, LATENCY_S, STEPS = 0.05, 0.004, 40
 WORLDS = {
-    "in processes": "tests.helpers.hosted_worlds:Waits",
-    "in threads": "tests.helpers.hosted_worlds:WaitsInThreads",
+    "processes": "tests.helpers.hosted_worlds:Waits",
+    "threads": "tests.helpers.hosted_worlds:WaitsInThreads",
 }
 
 
-def main(copies: int = 64, hosts: int = 8) -> None:
+def main(copies: int = 64, hosts: int = 8, *forms: str) -> None:
     """Print both figures beside their targets."""
-    for how, world in WORLDS.items():
+    for how in forms or WORLDS:
+        world = WORLDS[how]
         one = step_s(world, 1, None)
         with joined(world, hosts, 0.0) as present:
             many = step_s(world, copies, present)
         share = (copies / many) / (copies / one)
         print(
-            f"{copies} copies {how} on {hosts} hosts, steps/s over {copies} times one copy: "
+            f"{copies} copies in {how} on {hosts} hosts, steps/s over {copies} times one copy: "
             f"{share:.3f} (target: at least 0.9)",
             flush=True,
         )
@@ -153,4 +154,4 @@ def _carry(told: Connection, port: int, one_way_s: float) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:3]))
+    main(*map(int, sys.argv[1:3]), *sys.argv[3:])

@@ -136,6 +136,8 @@ def test_a_machine_that_vanished_is_noticed_also_by_a_side_that_only_waits(pair)
         socket.IPPROTO_TCP, socket.TCP_KEEPINTVL
     ) * of(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
     assert most <= 60, "the system's own limit is two hours"
+    # A learner waits for one host while the answers of others lie unread, perhaps for minutes.
+    assert of(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
 
 
 @pytest.mark.heavy

@@ -129,7 +129,10 @@ def test_a_message_that_cannot_be_read_closes_the_connection_and_harms_nobody(le
         learner, frames.encode("join", {"name": "den\nthe host x has joined"})
     ) as connection:
         assert ended(connection)
-    assert len(learner.refused) == 3
+    said = host.introduction(learner.invitation().token, OFFER) | {"pid": float("inf")}
+    with knock(learner, frames.encode("join", said)) as connection:
+        assert ended(connection)
+    assert len(learner.refused) == 4
     assert not any("\n" in why for why in learner.refused)
     ends = threading.Thread(target=Host(learner.invitation(), OFFER).serve, args=(True,))
     ends.start()

@@ -27,15 +27,11 @@ JSON_LIMIT = 64 * 2**20
 ARRAYS_LIMIT = 8 * 2**30
 """Bytes. A longer frame is not one of ours."""
 _KEPT_TEXT = 4096
-_KEPT_ALIVE = {
-    "TCP_KEEPIDLE": 20,
-    "TCP_KEEPALIVE": 20,
-    "TCP_KEEPINTVL": 5,
-    "TCP_KEEPCNT": 4,
-    "TCP_USER_TIMEOUT": 40_000,
-}
-"""Options of the socket, as far as the system has them: either side notices within 40 s that the
-other machine has vanished. The system's own limits are two hours, and 15 minutes of repeats."""
+_KEPT_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPALIVE": 20, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
+"""Options of the socket, as far as the system has them: a side that only waits notices within 40 s
+that the other machine has vanished. The system's own limit is two hours. There is no limit for
+data that the other side has not taken: a learner may wait minutes for the host it reads first.
+"""
 _CHUNK = 2**16
 """Bytes that are read at once; a step of most simulators is shorter."""
 

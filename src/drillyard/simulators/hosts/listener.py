@@ -234,7 +234,7 @@ class HostListener:
             # Noted first: who is refused may look before this thread goes on.
             self._note(f"{_name(said)}: {problem[0]}")
             wire.send("refused", dict(zip(("message", "hint"), problem, strict=True)), HANDSHAKE_S)
-        except (OSError, frames.FrameError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, LookupError, ArithmeticError) as error:
             self._note(f"a connection was not that of a host of this version: {error}")
         return False
 

@@ -180,6 +180,9 @@ def statement(entry: Preset) -> str:
     from drillyard.statistics.intervals import mean_interval
 
     found, steps = entry["measured"], f"{entry['steps']:,} steps"
+    learners = [as_object(entry[part].get("learner")) for part in ("values", "experiment")]
+    engine = next((own["engine"] for own in learners if "engine" in own), None)
+    steps += f" with engine: {engine}" if engine else ""
     if found is None:
         return f"not measured: too long to measure here. Its budget is {steps}"
     means = found["means"]
@@ -256,7 +259,11 @@ def _experiment(entry: Preset) -> str:
         "schema": 1,
         "name": _own(entry["name"]),
         "simulator": {"id": _simulator(entry), **as_object(more.get("simulator", {}))},
-        "learner": {"algorithm": entry["when"]["algorithm"], "preset": entry["name"]},
+        "learner": {
+            "algorithm": entry["when"]["algorithm"],
+            "preset": entry["name"],
+            **as_object(more.get("learner", {})),
+        },
         "train": {"steps": entry["steps"]},
         "evaluate": {"episodes": EPISODES, **as_object(more.get("evaluate", {}))},
         "baselines": more.get("baselines", ["hold", "random"]),

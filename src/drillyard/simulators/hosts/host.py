@@ -224,7 +224,7 @@ class _Guest:
                     try:
                         self._wire.send("alive")
                     except OSError:
-                        # Nobody waits for the answer of a copy that takes long, or hangs.
+                        # The answer of a copy that takes long, or hangs, is no longer waited for.
                         if self._copies is not None:
                             self._copies.kill()
 

@@ -56,14 +56,14 @@ def rehearse_command(
     file: FileArgument,
     on: Annotated[
         str | None,
-        typer.Option("--on", metavar="BACKEND", help="The backend whose cloud is emulated."),
+        typer.Option("--on", metavar="BACKEND", help="Backend whose cloud is emulated."),
     ] = None,
     fault: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="What goes wrong: preempt=2, stockout=europe-west1-b, lost=0.1, …; may be "
-            "repeated. `--fault list` shows all, with --on those of that cloud.",
+            help="Fault to play: preempt=2, stockout=europe-west1-b, lost=0.1, … Repeatable. "
+            "`--fault list` shows all faults of the cloud that --on names.",
         ),
     ] = None,
     keep: Annotated[
@@ -74,7 +74,7 @@ def rehearse_command(
         typer.Option(
             "--like",
             metavar="RECORD",
-            help="A record of `drillyard prove`: the emulated cloud behaves as yours did.",
+            help="Record of `drillyard prove`; the emulated cloud then behaves like yours.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the emulated cloud's random choices.")] = 0,
@@ -84,10 +84,10 @@ def rehearse_command(
     name: OwnNameOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run an experiment on an emulated cloud on this machine: nothing is spent or reached.
+    """Run an experiment on an emulated cloud on this machine, without any cost.
 
-    The machines are processes here; everything else is what would run there. Exit code 4 when a
-    machine, group, template or disk is left.
+    The machines are processes on this machine; everything else is what runs on the cloud. Exits
+    with code 4 if a machine, group, template or disk is left.
     """
     from drillyard.system.output_files import check_folder
     from drillyard_emulators.rehearsal import parse_faults, physics_of, rehearsal_of, start_of

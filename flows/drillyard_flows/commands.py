@@ -37,7 +37,7 @@ PrefectOption = Annotated[
     bool,
     typer.Option(
         "--no-prefect",
-        help="Run without Prefect: no server, no pages; seconds shorter, the same results.",
+        help="Run without Prefect: no server and no pages, some seconds faster, the same results.",
     ),
 ]
 
@@ -78,7 +78,7 @@ def run(
         typer.Option(
             "--algorithm",
             "-a",
-            help="Without FILE: the algorithm, `ppo`.",
+            help="Algorithm, such as `ppo`, if you give no FILE.",
             autocompletion=completing.algorithms,
         ),
     ] = None,
@@ -87,7 +87,7 @@ def run(
         typer.Option(
             "--simulator",
             "-s",
-            help="Without FILE: the simulator, `CartPole-v1`.",
+            help="Simulator, such as `CartPole-v1`, if you give no FILE.",
             autocompletion=completing.simulators,
         ),
     ] = None,
@@ -153,7 +153,8 @@ def bench(
     file: Annotated[
         str,
         typer.Argument(
-            help="File with `bench:`, or a study of a list.", autocompletion=completing.files
+            help="File with `bench:`, or a study with the chooser `list`.",
+            autocompletion=completing.files,
         ),
     ],
     steps: StepsOption = None,

@@ -66,9 +66,9 @@ PARAMETERS = _field(_NONE, "Parameters", "name=value each, for parameters that t
 TUNABLES = _field(_NONE, "Tunables", "name=value each.")
 MORE = _field(
     _NONE,
-    "Add to what there is",
-    "seeds=1, steps=50000, trials=10, hours=2 or cost=5 each: if the experiment is finished, it "
-    "gets so much more. Empty: nothing is added.",
+    "Add to the experiment",
+    "seeds=1, steps=50000, trials=10, hours=2 or cost=5 each: added if the experiment is "
+    "already finished. Empty: nothing is added.",
 )
 
 

@@ -119,7 +119,8 @@ class Looks:
         left = study.remaining_runs
         done = judged * each + sum(run.share for run in runs)
         if left >= MANY:
-            return Whole(done, None, f"{judged:,} trials judged, {len(running)} runs at work")
+            active = formatting.plural(len(running), "active run")
+            return Whole(done, None, f"{judged:,} trials judged, {active}")
         # Trials are chosen a few at a time, so the others have no runs yet.
         trials = judged + -(-max(left, len(runs)) // each)
         counts = f"{judged:,} of {formatting.plural(trials, 'trial')}"
@@ -147,4 +148,4 @@ class Looks:
             return f"machines of {several} {driver.spec.where}"
         if not driver.times.knows("setup"):
             return "workers to be ready: they install and import what the experiment needs"
-        return "a worker to begin a run"
+        return "a worker to start a run"

@@ -23,8 +23,14 @@ RULES = {
     "house": r"\b(house|houses|the lid|ears?)\b",
     "any more": r"\bany ?more\b",
 }
-"""Patterns of the first table of the page; the rule about worlds holds for pages alone."""
-PAGES = {**RULES, "world": r"\bworlds?\b"}
+"""Patterns of the first table of the page."""
+PAGES = {
+    **RULES,
+    "world": r"\bworlds?\b",
+    "so many": r"\bso (many|much)\b(?!.*\bthat\b)",
+    "anew": r"\banew\b",
+}
+"""The same, and those that apply only to pages."""
 ALLOWED = {
     "docs/contributing/style.md": "it quotes what it forbids",
     "src/drillyard/simulators/building.py": "a house is what it simulates",

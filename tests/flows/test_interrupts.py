@@ -47,7 +47,7 @@ def test_ctrl_c_stops_resumably_and_the_end_is_the_same(api: Api, bench: Bench) 
     assert bench.ended(child) == 130
     said = bench.said()
     assert "drillyard resume stopped" in said and "Traceback" not in said
-    stop_step = re.search(r"t0001-s1 goes on at step ([\d,]+), where it stopped", said)
+    stop_step = re.search(r"t0001-s1 continues at step ([\d,]+), where it stopped", said)
     assert stop_step, said
     lease, gone = only_lease(bench, "stopped")
     assert gone and lease_processes(lease) == []

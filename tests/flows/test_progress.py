@@ -168,7 +168,7 @@ def test_every_wait_until_the_first_heartbeat_has_its_words() -> None:
     driver.lease = object()
     assert driver.look().waiting.startswith("workers to be ready")
     driver.set_up = True
-    assert driver.look().waiting == "a worker to begin a run"
+    assert driver.look().waiting == "a worker to start a run"
     driver.has("t0001-s1", Status.RUNNING)
     assert driver.look().waiting == "the first heartbeat of t0001-s1"
     driver.boards["t0001-s1"] = board("t0001-s1", 1)

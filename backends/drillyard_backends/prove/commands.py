@@ -30,7 +30,7 @@ CostOption = Annotated[
     typer.Option(
         "--max-cost",
         metavar="AMOUNT",
-        help="Most that it may cost, in the currency of the price list.",
+        help="Maximum cost, in the currency of the price list.",
     ),
 ]
 DryRunOption = Annotated[
@@ -41,7 +41,7 @@ RecordOption = Annotated[
     typer.Option(
         "--record",
         metavar="FILE",
-        help="Where the record goes; default: ~/.drillyard/proofs. It names no account.",
+        help="File for the record, which names no account; default: one in ~/.drillyard/proofs.",
     ),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before costs arise.")]
@@ -76,7 +76,7 @@ def gcp(
 ) -> None:
     """Test in your project what drillyard assumes about Google Cloud; nothing is left behind.
 
-    Exit code 1 when an assumption does not hold, 2 when the account cannot rent yet, 4 when
+    Exits with code 1 if an assumption does not hold, 2 if the account cannot rent yet, and 4 if
     something may be left.
     """
     from drillyard_backends.gcp.prove import GcpProver
@@ -95,7 +95,7 @@ def azure(
 ) -> None:
     """Test in your workspace what drillyard assumes about Azure ML; nothing is left behind.
 
-    Exit code 1 when an assumption does not hold, 2 when the account cannot rent yet, 4 when
+    Exits with code 1 if an assumption does not hold, 2 if the account cannot rent yet, and 4 if
     something may be left.
     """
     from drillyard_backends.azure.prove import AzureProver

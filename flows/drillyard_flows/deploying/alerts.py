@@ -60,7 +60,7 @@ def make(address: str) -> UUID:
             problem,
             file="--alerts",
             value="***",
-            allowed="https://…, http:// on this machine alone, env:NAME or file:PATH",
+            allowed="https://…, http:// only on this machine, env:NAME or file:PATH",
             hint="--alerts file:~/.slack-webhook",
         )
     block = (

@@ -25,14 +25,14 @@ def schedule(
     file: Annotated[
         str | None,
         typer.Argument(
-            help="Experiment file; to pause, resume or delete, a schedule's name does as well. "
-            "Without one, all schedules are listed.",
+            help="Experiment file. To pause, resume or delete a schedule, you can give its "
+            "name instead. Without FILE, all schedules are listed.",
             autocompletion=completing.files,
         ),
     ] = None,
     cron: Annotated[
         str | None,
-        typer.Option("--cron", help='Times, as cron writes them: "0 3 * * *" is each night.'),
+        typer.Option("--cron", help='Times in cron format: "0 3 * * *" is each night at 3.'),
     ] = None,
     timezone: Annotated[
         str, typer.Option("--timezone", help="Time zone of the times: Europe/Berlin.")
@@ -41,8 +41,9 @@ def schedule(
         str | None,
         typer.Option(
             "--name",
-            help="Name of each experiment; {name} is the file's, {date} and {time} are those of "
-            "the planned start. Default: {name}-{date}-{time}, so that each one trains anew.",
+            help="Name of each experiment; {name} is the file's, {date} and {time} are those "
+            "of the planned start. Default: {name}-{date}-{time}, so that each run is a "
+            "new experiment.",
         ),
     ] = None,
     more: Annotated[
@@ -51,7 +52,7 @@ def schedule(
             "--continue",
             metavar="WHAT=N",
             help="Add to one experiment instead: seeds=1, steps=50000, trials=10, hours=2 or "
-            "cost=5 each time; can be repeated.",
+            "cost=5 each time. Repeatable.",
         ),
     ] = None,
     pause: Annotated[bool, typer.Option("--pause", help="Start nothing until --resume.")] = False,
@@ -61,7 +62,7 @@ def schedule(
 ) -> None:
     """Run an experiment file at set times; needs `drillyard deploy` and a worker of Prefect.
 
-    You can repeat the command: the file has one schedule, and the last times count.
+    You can repeat the command: each file has one schedule, and the last times count.
     """
     from drillyard_flows.deploying import schedules
     from drillyard_flows.prefect_api import connected
@@ -160,7 +161,7 @@ def _of_name(spec: ExperimentSpec, name: str | None, more: list[str]) -> Iterato
     dated = form.DATE in called or form.TIME in called
     if dated is bool(more):
         yield _refused(
-            "each run would be an experiment of its own, with nothing to continue"
+            "each run would be a separate experiment, with nothing to continue"
             if more
             else "each run would have the same name, and the second one would find all of it done",
             "--name",

@@ -103,7 +103,7 @@ def _of(place: Place, name: str, store: str) -> list[Finding]:
     kind = spec.backend.partition("/")[0]
     if names := unchecked(spec):
         fields = ", ".join(f"resources.{name}" for name in names)
-        note = f"{fields}: not looked at, machines of {kind!r} are used as they are"
+        note = f"{fields}: not compared; machines of {kind!r} are used as they are"
         findings.append(Finding(Severity.OK, "resources", note))
     order = preview(spec, store)
     for finding in backend.check(order):

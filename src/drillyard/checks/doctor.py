@@ -104,7 +104,7 @@ def _packages() -> Iterator[Finding]:
                 Severity.WARNING,
                 f"engine {engine}",
                 f"lacks {', '.join(lacking)}",
-                f"{install(engine)}, where it is wanted",
+                f"{install(engine)}, if you want to use it",
             )
         else:
             yield Finding(Severity.OK, f"engine {engine}", f"{name} {version(name)}")

@@ -293,8 +293,8 @@ def _study(loaded: Loaded) -> list[Finding]:
             Finding(
                 Severity.WARNING,
                 "study.trials",
-                f"{study.chooser} never chooses: its first {study.by_chance} trials are drawn by "
-                f"chance, and there are {study.planned}",
+                f"{study.chooser} never chooses: its first {study.by_chance} trials are random, "
+                f"and the study has only {study.planned}",
                 f"raise study.trials above {study.by_chance}, or write `chooser: random`",
             )
         )

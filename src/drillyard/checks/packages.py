@@ -63,7 +63,7 @@ def missing_packages(loaded: Loaded) -> list[Finding]:
     unsure = any(not _installed(name) for name in named) or _have_images(spec)
     said = f"the experiment imports {what}, which rented machines do not have"
     if unsure:
-        said += " unless their image, or another requirement, brings it"
+        said += " unless their image, or another requirement, has it"
         return [Finding(Severity.WARNING, FIELD, said, fix)]
     error = ConfigError(said, field=FIELD, value=", ".join(spec.requirements) or None, hint=fix)
     return [Finding(Severity.ERROR, FIELD, said, fix, error)]

@@ -205,7 +205,7 @@ def wandb() -> Iterator[Finding]:
     yield Finding(
         Severity.WARNING,
         field,
-        f"no key for {host} was found, so that nothing may arrive there",
+        f"no key for {host} was found, so it may not receive anything",
         "`wandb login`, or set WANDB_API_KEY; WANDB_MODE=offline needs neither",
     )
 

@@ -240,7 +240,7 @@ def _findings(loaded: Loaded, heard: Heard) -> list[Finding]:
                 Severity.WARNING,
                 SUBJECT,
                 f"a trial was stopped after {WHOLE_S:g} s, in: {simulator}; nothing had failed",
-                "a slow simulator; the whole training was not tried",
+                "the simulator is slow, so the whole training was not tried",
             )
         ]
     if heard.done is None:

@@ -37,9 +37,9 @@ def delete(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete an experiment from its store, after showing what would go.
+    """Delete an experiment from its store, after showing what would be deleted.
 
-    Refused while a driver, a machine or a run may be alive. What MLflow has stays.
+    The command refuses while a driver, a machine or a run may be alive. Data in MLflow stays.
 
     Example: drillyard delete cstr-ppo --dry-run
     """
@@ -94,7 +94,7 @@ def _done(found: Contents, as_json: bool, *, deleted: bool) -> None:
         objects, size = len(found.objects), found.size
         print_json({"place": found.place, "objects": objects, "size": size, "deleted": deleted})
     elif deleted:
-        typer.echo(f"deleted {found.place}; what its trackers have stays (MLflow, W&B, CSV)")
+        typer.echo(f"deleted {found.place}; data in its trackers stays (MLflow, W&B, CSV)")
 
 
 def archive(
@@ -102,7 +102,7 @@ def archive(
     store: StoreOption = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="The file to write; default: NAME.drillyard."),
+        typer.Option("--out", metavar="FILE", help="File to write; default: NAME.drillyard."),
     ] = None,
     and_delete: Annotated[
         bool, typer.Option("--delete", help="Delete the experiment once the file is verified.")
@@ -111,7 +111,7 @@ def archive(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write an experiment into one file, after showing what goes in; `restore` reads it back.
+    """Write an experiment into one file, after showing its contents; `restore` reads it back.
 
     Example: drillyard archive cstr-ppo --out cstr-ppo.drillyard --delete
     """

@@ -44,7 +44,10 @@ def assess(
     ],
     policy: PolicyOption = "agent",
     which: Annotated[
-        str, typer.Option("--which", metavar="best|final", help="Which policy of the agent.")
+        str,
+        typer.Option(
+            "--which", metavar="best|final", help="Policy of the agent: the best or the final one."
+        ),
     ] = "best",
     max_steps: Annotated[
         int | None,

@@ -43,7 +43,7 @@ def check_command(
         Path,
         typer.Argument(
             metavar="FILE|SIMULATOR",
-            help="Experiment file; or only a simulator: a built-in, a Gymnasium id, module:Class.",
+            help="Experiment file, or a simulator: a built-in, a Gymnasium id, or module:Class.",
             autocompletion=completing.files,
         ),
     ],

@@ -331,6 +331,9 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UserError("nothing was done: there is no terminal to ask on", hint="pass --yes")
+        raise UserError(
+            "nothing was done: there is no terminal to ask on",
+            hint="pass --yes",
+        )
     if not typer.confirm(question, err=True):
         raise UserError("nothing was done", hint="answer y, or pass --yes")

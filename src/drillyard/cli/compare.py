@@ -20,8 +20,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="NAME NAME ...",
-            help="Experiments, trials (NAME/t0003) or runs (NAME/t0003-s2); those of other stores "
-            "by their location: gs://bucket/NAME, folder/NAME.",
+            help="Experiments, trials (NAME/t0003) or runs (NAME/t0003-s2). For another store, "
+            "give the location: gs://bucket/NAME, folder/NAME.",
         ),
     ],
     store: StoreOption = None,
@@ -30,14 +30,14 @@ def compare(
         typer.Option(
             "--measure",
             metavar="NAME",
-            help="What to compare: `return` or a metric. Default: the return, without a policy "
-            "the first common metric.",
+            help="What to compare: `return` or a metric. Default: the return, or the first "
+            "common metric if there is no policy.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FOLDER", help="Folder of the page; default: in ~/.drillyard."
+            "--out", metavar="FOLDER", help="Folder for the page; default: one in ~/.drillyard."
         ),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,

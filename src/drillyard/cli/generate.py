@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def _only_short(short: bool, seeds: str | None) -> None:
     if not short:
         raise ConfigError(
-            "belongs to a short file",
+            "works only with --short",
             file="command line",
             field="--seeds",
             value=seeds,
@@ -56,7 +56,8 @@ def generate(
     steps: StepsOption = None,
     seeds: SeedsOption = None,
     short: Annotated[
-        bool, typer.Option("--short", help="Only the fields that differ between experiments.")
+        bool,
+        typer.Option("--short", help="Write only the fields that differ between experiments."),
     ] = False,
 ) -> None:
     """Write a complete experiment file that explains each value, with unit and range.

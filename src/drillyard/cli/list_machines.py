@@ -18,10 +18,12 @@ SHOWN = 4
 
 def list_machines(
     gpu: Annotated[str | None, typer.Option("--gpu", help="Model of GPU: L4, H100, …")] = None,
-    gpus: Annotated[int, typer.Option("--gpus", min=0, help="At least so many.")] = 0,
-    cpus: Annotated[int | None, typer.Option("--cpus", min=1, help="At least so many.")] = None,
+    gpus: Annotated[int, typer.Option("--gpus", min=0, help="Minimum number of GPUs.")] = 0,
+    cpus: Annotated[
+        int | None, typer.Option("--cpus", min=1, help="Minimum number of CPUs.")
+    ] = None,
     memory_gb: Annotated[
-        float | None, typer.Option("--memory-gb", min=0, help="At least so much, in GB.")
+        float | None, typer.Option("--memory-gb", min=0, help="Minimum memory, in GB.")
     ] = None,
     region: Annotated[
         str | None, typer.Option("--region", help="Only this region; a prefix is enough.")

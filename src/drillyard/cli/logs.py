@@ -28,15 +28,15 @@ def logs(
     what: RunArgument = None,
     store: StoreOption = None,
     follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Continue until the runs have ended.")
+        bool, typer.Option("-f", "--follow", help="Follow the logs until the runs have ended.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the log of each phase's newest attempt.
 
-    For machines that failed before their worker was ready: the log that the provider kept.
+    If a machine failed before its worker was ready, print the log that the provider kept.
 
-    With `--json`: a list of `{"run", "line"}` (or `"lease"`); with `--follow`, one per line.
+    `--json` prints a list of `{"run", "line"}` (or `"lease"`); with `--follow`, one per line.
     """
     import json
 

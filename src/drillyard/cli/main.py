@@ -71,7 +71,7 @@ def _root(
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Reinforcement-learning experiments that lose nothing: one file, any machine."""
+    """Run reinforcement-learning experiments: one file, any machine, exact resume."""
 
 
 def build(arguments: Sequence[str] = ()) -> tuple[typer.Typer, dict[str, str]]:

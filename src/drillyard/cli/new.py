@@ -48,7 +48,7 @@ def new(
 ) -> None:
     """Write a plug-in package: entry point, module with marked parts, conformance tests.
 
-    The package of a simulator works as it is and has an experiment. With --from, the command
+    A simulator's package works at once and has an experiment. With --from, the command
     writes the experiment for your existing simulator. It never overwrites a file.
     """
     from drillyard.authoring.scaffold import write

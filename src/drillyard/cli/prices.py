@@ -17,7 +17,7 @@ KEY_VARIABLE = "DRILLYARD_{}_PRICES_KEY"
 def register(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
     group = typer.Typer(
-        help="Show the date of the price lists; get newer ones.", invoke_without_command=True
+        help="Show the date of the price lists, or fetch newer ones.", invoke_without_command=True
     )
     group.callback()(show)
     group.command("refresh")(refresh)
@@ -65,7 +65,7 @@ def refresh(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the clouds for their list prices, and use them from now on on this machine."""
+    """Fetch list prices from the clouds and use them on this machine from now on."""
     import json
     import os
 

@@ -30,7 +30,8 @@ def promote(
         float, typer.Option("--margin", help="Smallest improvement of the return.")
     ] = 0.0,
     tracking: Annotated[
-        str, typer.Option("--tracking", help="MLflow's URI; `auto`: the same as experiments use.")
+        str,
+        typer.Option("--tracking", help="MLflow's URI; `auto` is the one that experiments use."),
     ] = "auto",
     store: StoreOption = None,
     as_json: JsonOption = False,

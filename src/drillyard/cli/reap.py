@@ -37,7 +37,7 @@ def reap_command(
     grace: Annotated[
         str,
         typer.Option(
-            metavar="TIME", help="Keep leases that became useless less than this ago: 10min, 1h."
+            metavar="TIME", help="Keep leases that are unused for less than this time: 10min, 1h."
         ),
     ] = "10min",
     as_json: JsonOption = False,
@@ -141,7 +141,7 @@ def protect_command(
     on: OnOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Protect a lease from `drillyard reap` for a while. The machine's time limit still holds."""
+    """Protect a lease from `drillyard reap` for a while. Its time limit still applies."""
     from drillyard.errors import ConfigError
     from drillyard.leases.reaper.protecting import protect
     from drillyard.system.clock import SYSTEM

@@ -160,13 +160,13 @@ def conclusion(recording: Recording, found: Replayed) -> Iterator[str]:
         yield f"{at}: {found.error}{place}"
     if found.difference:
         yield (
-            f"not exact: {found.difference}. The simulator draws from another generator than its "
-            "own (self.np_random), or remembers earlier episodes"
+            f"not exact: {found.difference}. The simulator uses another random generator "
+            "than self.np_random, or remembers earlier episodes"
         )
     else:
         yield f"exact: {found.compared:,} rewards are equal to the recorded ones, bit by bit"
     if found.reproduced is False:
-        yield f"the failure did not come back; the run said: {recording.record.message}"
+        yield f"the failure did not occur again; the run said: {recording.record.message}"
         if not found.error and not found.difference:
             yield (
                 "The failure depends on something that is not part of the episode, such as a "
@@ -221,7 +221,7 @@ def _checked(recording: Recording, wanted: Wanted) -> tuple[int, int]:
         )
     if wanted.debug and recording.spec.id == "external":
         raise UserError(
-            "the simulator is a program of its own, which Python's debugger cannot stop",
+            "the simulator is a separate program, which Python's debugger cannot stop",
             hint="replay it without --debug, and attach the debugger of its language",
         )
     return episode, to
@@ -243,7 +243,9 @@ def _one_run(run: str, store: str | None) -> tuple[Mailbox, str]:
             f"no run of {mailbox.experiment} failed", hint="see `drillyard status`, or name a run"
         )
     names = ", ".join(f"{mailbox.experiment}/{r}" for r in bad)
-    raise UserError(f"{len(bad)} runs of {mailbox.experiment} failed", hint=f"say which: {names}")
+    raise UserError(
+        f"{len(bad)} runs of {mailbox.experiment} failed", hint=f"name one of them: {names}"
+    )
 
 
 def _without_record(mailbox: Mailbox, name: str, wanted: Wanted) -> Answer:

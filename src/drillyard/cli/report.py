@@ -26,7 +26,8 @@ def report(
         typer.Option(
             "--out",
             metavar="FOLDER",
-            help="Also write it to a folder; default for a bucket: one in ~/.drillyard/reports.",
+            help="Also write the report to this folder. Default if the store is a bucket: one "
+            "in ~/.drillyard/reports.",
         ),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,

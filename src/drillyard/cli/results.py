@@ -27,8 +27,8 @@ def results(
         typer.Option(
             "--csv",
             metavar="FILE",
-            help="Write CSV; `-`: to the terminal. One line for each policy; with --top, "
-            "for each run; for a study, for each seed.",
+            help="Write CSV to this file, or to the terminal (`-`): one line for each policy; "
+            "with --top, for each run; for a study, for each seed.",
         ),
     ] = None,
     parquet: Annotated[

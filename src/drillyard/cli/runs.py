@@ -38,11 +38,16 @@ class Sort(enum.StrEnum):
 def list_experiments(
     pattern: Annotated[
         str | None,
-        typer.Argument(metavar="PATTERN", help="Names to list: a part of it, or 'cstr-*'."),
+        typer.Argument(
+            metavar="PATTERN", help="Names to list: part of a name, or a pattern such as 'cstr-*'."
+        ),
     ] = None,
     store: StoreOption = None,
     sort: Annotated[
-        Sort, typer.Option("--sort", help="Order; results and costs: the highest first.")
+        Sort,
+        typer.Option(
+            "--sort", help="Order of the list. By result or cost, the highest comes first."
+        ),
     ] = Sort.STARTED,
     reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
     status: Annotated[
@@ -50,14 +55,14 @@ def list_experiments(
         typer.Option(
             "--status",
             metavar="STATUS",
-            help="List only these: RUNNING, FAILED, … Repeatable.",
+            help="List only experiments with this status: RUNNING, FAILED, … Repeatable.",
         ),
     ] = None,
     algorithm: Annotated[
-        str | None, typer.Option("--algorithm", help="List only those of an algorithm.")
+        str | None, typer.Option("--algorithm", help="List only experiments with this algorithm.")
     ] = None,
     simulator: Annotated[
-        str | None, typer.Option("--simulator", help="List only those on a simulator.")
+        str | None, typer.Option("--simulator", help="List only experiments on this simulator.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

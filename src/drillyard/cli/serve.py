@@ -33,7 +33,7 @@ def serve(
         ),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port; 0: a free one.")
+        int, typer.Option("--port", min=0, max=65535, help="Port; 0 means a free one.")
     ] = 8080,
 ) -> None:
     """Serve a policy: POST /act, /health, /spec, /metrics, /docs. SIGTERM stops it gracefully."""

@@ -27,22 +27,23 @@ def simulator_host(
             "--copies",
             min=1,
             max=4096,
-            help="Most copies at once, such as the number of licences; default: one a core.",
+            help="Maximum number of copies, such as the number of licences; default: one per "
+            "core.",
         ),
     ] = None,
     offers: Annotated[
         list[str] | None,
         typer.Option(
             "--offers",
-            help="A simulator that may run here: its `simulator.id`; may be repeated. Default: "
-            "every one that can be imported.",
+            help="Simulator that may run here, by its `simulator.id`. Repeatable. Default: all "
+            "that can be imported.",
         ),
     ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Name in messages; default: the machine's.")
     ] = None,
     once: Annotated[
-        bool, typer.Option("--once", help="End with the first training; default: wait for more.")
+        bool, typer.Option("--once", help="Exit after the first training; default: wait for more.")
     ] = False,
     wait_s: Annotated[
         float | None,
@@ -55,8 +56,8 @@ def simulator_host(
         typer.Option(
             "--invite",
             metavar="HOST:PORT",
-            help="On the learner's machine: write an invitation for hosts, with the address by "
-            "which they reach this machine.",
+            help="On the learner's machine: write an invitation for hosts, with the address at "
+            "which they can reach this machine.",
         ),
     ] = None,
     out: Annotated[

@@ -34,7 +34,8 @@ def tensorboard(
     store: StoreOption = None,
     folder: Annotated[Path | None, typer.Option("--folder", help="Folder for the copy.")] = None,
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port; 0 or a taken one: a free one.")
+        int,
+        typer.Option("--port", min=0, max=65535, help="Port; a free one if it is 0 or in use."),
     ] = PORT,
     serve: Annotated[
         bool, typer.Option("--serve/--no-serve", help="Serve the copy, or only write it.")

@@ -20,14 +20,14 @@ def watch(
     name: NameArgument = None,
     store: StoreOption = None,
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port; 0: a free one.")
+        int, typer.Option("--port", min=0, max=65535, help="Port; 0 means a free one.")
     ] = 0,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Serve a page that shows an experiment live: curves, trials, machines, log, cost, time left.
 
-    It reads the store alone, so it works on any machine that can read it, and only while the page
-    is open. It listens on 127.0.0.1. Ctrl-C ends it with exit code 0; the experiment goes on.
+    The command needs only the store, so it works on any machine that can read it. It reads only
+    while the page is open, and listens on 127.0.0.1. Ctrl-C ends it; the experiment continues.
     """
     from drillyard.report.live.server import LivePages
     from drillyard.runs.locate import open_mailbox

@@ -52,10 +52,10 @@ def going_on(mailbox: Mailbox, states: Mapping[str, TicketState]) -> list[str]:
 
 def _sentence(run: str, kept: int, repeated: int) -> str:
     if repeated <= 0:
-        return f"{run} goes on at step {kept:,}, where it stopped; no step is repeated"
+        return f"{run} continues at step {kept:,}, where it stopped; no step is repeated"
     where = (
-        f"goes on at step {kept:,}, its last checkpoint"
+        f"continues at step {kept:,}, its last checkpoint"
         if kept
-        else "has no checkpoint yet and begins again at step 0"
+        else "has no checkpoint yet and starts again at step 0"
     )
     return f"{run} {where}; {repeated:,} step{'s are' if repeated > 1 else ' is'} repeated"

@@ -123,7 +123,7 @@ class LeaseSupervisor:
                     hint="run the command again once the backend works",
                 )
             self.replaced += 1
-            self._say(f"lease {lease.lease_id} is gone with work left: renting another")
+            self._say(f"lease {lease.lease_id} is gone before the work was done: renting another")
         self._lock.must_drive()
         self._rental.replace()
 

@@ -124,7 +124,7 @@ def _study_verdict(driver: Driver, machinery: DrillyardError | None) -> Drillyar
     """How a study ended; a trial that failed is not a failure of the study."""
     assert driver.study is not None
     mailbox = driver.mailbox
-    again = f"{command('resume', mailbox)} goes on"
+    again = f"{command('resume', mailbox)} continues"
     judged = driver.study.verdict()
     if judged is not None:
         return judged
@@ -168,7 +168,7 @@ def failure(mailbox: Mailbox, ticket: str, state: TicketState) -> DrillyardError
         return WorkerLost(
             f"{message} (no attempts are left)",
             hint=f"{command('logs', mailbox, run)} shows the last lines; the same command tries "
-            "anew",
+            "again",
         )
     shows = f"{command('logs', mailbox, run)} shows what it printed"
     return RunFailed(message, hint=f"{hint}; {shows}" if hint else shows)

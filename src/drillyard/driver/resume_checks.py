@@ -85,8 +85,8 @@ def refuse(
         raise IdentityChanged(
             f"{mailbox.experiment!r} was started with other versions, and a resume would not be "
             "exact:\n" + "\n".join(f"  {line}" for line in other),
-            hint="install the versions it was started with, choose a new name (--set name=…), or "
-            "go on, statistically equal, by --allow-change",
+            hint="install the versions it was started with, choose a new name (--set name=…), "
+            "or continue with --allow-change (statistically equal)",
         )
     problems: list[ConfigError] = []
     readable: list[Checkpoint] = []

@@ -56,7 +56,7 @@ def combined(
     unconfirmed = [o for o in ended if isinstance(o.error, TeardownUnconfirmed)]
     first = next((o for kind in _ORDER for o in (*unconfirmed, *ended) if o.kind is kind), None)
     lines = [f"{state.name}: {_few(state.message) or state.status}" for state in bad]
-    again = f"{command('resume', mailbox)} goes on; finished stages are not repeated"
+    again = f"{command('resume', mailbox)} continues; finished stages are not repeated"
     if first is None or first.error is None:
         text = "\n  ".join([f"{mailbox.experiment} was stopped; its results are kept", *lines])
         return Outcome(Kind.STOPPED, Stopped(text, hint=again))

@@ -296,7 +296,7 @@ class Stages:
 
     def _begin(self, stage: Stage) -> None:
         stage.set(self._clock.now(), "running", "")
-        self._say(f"{stage.name}: begins on {stage.state.backend}")
+        self._say(f"{stage.name}: starts on {stage.state.backend}")
         stage.thread = threading.Thread(
             target=self._work, args=(stage,), name=f"drillyard-stage-{stage.name}", daemon=True
         )

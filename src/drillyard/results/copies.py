@@ -280,7 +280,7 @@ def _write_verified(
         if target.has(name, entry, scratch):
             return
     raise InfrastructureError(
-        f"store target {target.shown} does not keep what it is given: {name} reads back with "
+        f"store target {target.shown} does not store files correctly: {name} reads back with "
         f"another sha256, {_TRIES} times",
         hint="check the disk or the network behind it",
     )

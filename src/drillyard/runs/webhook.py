@@ -90,7 +90,7 @@ def webhook(spec: ExperimentSpec) -> str | None:
             problem,
             field="notify",
             value=spec.notify if url != spec.notify else redact(url),
-            allowed="https://host/path, or http:// on this machine alone",
+            allowed="https://host/path, or http:// only on this machine",
             hint="the referenced variable must contain the whole URL",
         )
     return url

@@ -118,7 +118,7 @@ def _gymnasium(env: Env) -> tuple[Finding, bool]:
     if texts:
         said = "; ".join(dict.fromkeys(texts))[:500]
         return Finding(Severity.WARNING, subject, said), False
-    return Finding(Severity.OK, subject, "reset, step and spaces keep to the rules"), False
+    return Finding(Severity.OK, subject, "reset, step and spaces follow the rules"), False
 
 
 def _fix(severity: Severity) -> str:
@@ -280,9 +280,9 @@ def fault(env: Env, observation: Observation, reward: SupportsFloat) -> str | No
             return f"{name}[{', '.join(map(str, index))}] is {array[index]}"
         shape, dtype = getattr(inner, "shape", None), getattr(inner, "dtype", None)
         if shape is not None and array.shape != shape:
-            return f"{name} has shape {array.shape}, the space says {shape}"
+            return f"{name} has shape {array.shape}, the space has {shape}"
         if shape and dtype is not None and array.dtype != dtype:
-            return f"{name} is {array.dtype}, the space says {dtype}"
+            return f"{name} is {array.dtype}, the space has {dtype}"
     return _outside(env, observation)
 
 
@@ -322,7 +322,7 @@ def _deterministic(trial: _Trial, env: Env) -> Finding:
                 Severity.WARNING,
                 subject,
                 f"differ from result {number} on: {_short(a)} and {_short(b)}",
-                "draw from self.np_random, after super().reset(seed=seed); as it is, results "
+                "draw from self.np_random, after super().reset(seed=seed); otherwise results "
                 "cannot be repeated and a resume is not exact",
             )
     if len(first) != len(second):
@@ -341,15 +341,17 @@ def _stateful(env: Env, repeats: bool) -> Finding:
         return Finding(
             Severity.OK,
             subject,
-            "stateful: a stopped run goes on in mid-episode, a killed one at its last checkpoint",
+            "stateful: a stopped run continues in mid-episode, a killed one from its last "
+            "checkpoint",
         )
     return Finding(
         Severity.OK,
         subject,
         f"{', '.join(silent)} cannot be saved: all copies are reset at each checkpoint and the "
         "episodes under way are cut (counted as truncations)"
-        + ("; a resume is exact all the same" if repeats else ""),
-        "add state() and load_state(state) to cut none; see what `drillyard new simulator` writes",
+        + ("; a resume is still exact" if repeats else ""),
+        "add state() and load_state(state) to avoid this; see what `drillyard new simulator` "
+        "writes",
     )
 
 

@@ -17,7 +17,7 @@ from drillyard.documents.space_text import space_text
 log = logging.getLogger(__name__)
 EVERY = 64
 """Observations between two looks; a look at each would cost a part of the speed."""
-WIDER = "widen the bounds of its observation_space; a run trains on such values all the same"
+WIDER = "widen the bounds of its observation_space; a run still trains on such values"
 _warned: set[str] = set()
 
 

@@ -23,8 +23,8 @@ ENDS = ("terminated", "truncated")
 class Observed(Strict):
     """One state that the agent sees, scaled from [min, max] to [-1, 1]."""
 
-    min: float = Field(description="Becomes -1; what is below is clipped, and counted.")
-    max: float = Field(description="Becomes 1; what is above is clipped, and counted.")
+    min: float = Field(description="Becomes -1; lower values are clipped and counted.")
+    max: float = Field(description="Becomes 1; higher values are clipped and counted.")
     unit: str = Field("1", description="For tables and plots.")
     reference: str | None = Field(None, description="State that this one should follow.")
 
@@ -111,7 +111,7 @@ class AgentSpec(Strict):
         None, description="Keys of the simulator's `reset(config)`, which checks lessons."
     )
     max_episode_steps: PositiveInt | None = Field(
-        None, description="Episodes are truncated after so many steps."
+        None, description="Number of steps after which episodes are truncated."
     )
 
     @field_validator("reward", mode="before")

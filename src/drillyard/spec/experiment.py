@@ -161,7 +161,7 @@ class ChildSpec(Parts):
 
     prefix: bool | str = Field(
         False,
-        description="Prefix of its metrics: `true` means `<name>/`; a text is used as it is.",
+        description="Prefix of its metrics: `true` means `<name>/`; a text is used unchanged.",
     )
     backend: str | None = Field(
         None,

@@ -211,7 +211,8 @@ class StopSpec(Strict):
     )
     epoch: PositiveInt = Field(10, description="Training episodes of an epoch.")
     by: Literal["mean", "last"] = Field(
-        "mean", description="What an epoch's score is: mean return, or that of its last episode."
+        "mean",
+        description="Score of an epoch: the mean return, or the return of its last episode.",
     )
     min_improvement: Annotated[float, Field(ge=0), NotBool] = Field(
         0.0, description="Smallest improvement over the best epoch that counts."
@@ -304,8 +305,8 @@ class VideosSpec(Strict):
 
     every: PositiveInt | None = Field(
         None,
-        description="Also while training: after every so many training episodes, an episode "
-        "of the policy as it is then.",
+        description="Also record during training: one episode of the current policy after each "
+        "of this many training episodes.",
     )
 
 
@@ -330,7 +331,7 @@ class EvaluateSpec(Strict):
         "best",
         description="Policy to evaluate: best of the training (if evaluated), or the last.",
     )
-    every: EverySpec | None = Field(None, description="Evaluate while training; null: off.")
+    every: EverySpec | None = Field(None, description="Evaluations during training; null: none.")
     videos: Annotated[
         VideosSpec | None,
         BeforeValidator(_films, json_schema_input_type=bool | VideosSpec | None),
@@ -345,8 +346,8 @@ class EvaluateSpec(Strict):
     keep_best: Annotated[int, Field(ge=0, le=1000), NotBool] = Field(
         0,
         exclude_if=lambda value: value == 0,
-        description="Keep so many of the best policies of "
-        "these evaluations, named with step and return.",
+        description="Number of the best policies of these evaluations to keep, named with step "
+        "and return.",
     )
     conditions: list[dict[str, Any]] | None = Field(
         None,
@@ -358,5 +359,5 @@ class EvaluateSpec(Strict):
     lesson: dict[str, Any] | None = Field(
         None,
         description="Reset values for evaluation; default: those of training. A list of "
-        "`values` is gone through in order, so that each comes equally often.",
+        "`values` is used in order, so that each comes equally often.",
     )

@@ -30,19 +30,18 @@ class ResourcesSpec(Strict):
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
-        description="Where tensors live; `auto`: where the learner is faster, measured "
-        "once where there is a GPU.",
+        description="Device that trains; `auto` chooses it by a fixed table.",
     )
     gpus: Annotated[int, Field(ge=0, le=64), NotBool] = Field(
         0,
-        description="GPUs a run is given, shared in turn where there are fewer; refused in "
-        "setup when they are not usable.",
+        description="Number of GPUs for each run; runs share them if there are fewer. Setup "
+        "refuses GPUs that cannot be used.",
     )
     gpu: Gpu | None = Field(
         None,
         exclude_if=lambda value: value is None,
-        description="Model of the GPUs; rented machines get a type that has `gpus` of them, 1 if "
-        "not said.",
+        description="Model of the GPUs; rented machines get a type that has `gpus` of them "
+        "(default: 1).",
     )
     cpus: Annotated[int, Field(ge=1, le=1024), NotBool] | None = Field(
         None,
@@ -57,44 +56,44 @@ class ResourcesSpec(Strict):
     spot: bool | None = Field(
         None,
         exclude_if=lambda value: value is None,
-        description="Whether rented machines may be cheaper ones that can be preempted; default: "
-        "what the backend's settings say.",
+        description="Whether to rent cheaper machines that can be preempted; default: the "
+        "backend's setting.",
     )
     runs_per_machine: Annotated[int, Field(ge=1, le=256), NotBool] | None = Field(
         None,
         exclude_if=lambda value: value is None,
-        description="Runs side by side on one rented machine; `gpus`, `cpus` and `memory_gb` are "
-        "for each of them; default: what the backend's settings say, else 1.",
+        description="Number of parallel runs on one rented machine; `gpus`, `cpus` and "
+        "`memory_gb` are for each of them; default: the backend's setting, else 1.",
     )
     runs_per_gpu: Annotated[int, Field(ge=1, le=64), NotBool] | None = Field(
         None,
         exclude_if=lambda value: value is None,
-        description="Runs that share a GPU; rented machines get that many fewer; default: what "
-        "the backend's settings say, else 1.",
+        description="Number of runs that share a GPU, so that rented machines need fewer; "
+        "default: the backend's setting, else 1.",
     )
     runs_per_process: Annotated[int, Field(ge=1, le=256), NotBool] | None = Field(
         None,
         exclude_if=lambda value: value in (None, 1),
-        description="Trainings that one process computes together, each a run of its own; with "
-        "`train.copies: compiled`. Pays on GPUs; default: 1.",
+        description="Trainings that one process computes together, each as a separate run; "
+        "needs `train.copies: compiled`. Useful on GPUs; default: 1.",
     )
     precision: Literal["full", "mixed"] = Field(
         "full",
         exclude_if=lambda value: value == "full",
-        description="`mixed`: updates compute "
-        "in bfloat16 what bears it; for `device: cuda` and algorithms that rate actions.",
+        description="`mixed`: compute updates in bfloat16 where that is safe; for `device: "
+        "cuda` and algorithms that estimate the value of actions.",
     )
     deterministic: bool = Field(
         False,
         exclude_if=lambda value: not value,
-        description="Only operations that give the same twice, on a GPU too; slower there.",
+        description="Use only deterministic operations, also on a GPU; slower there.",
     )
     limit: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         None,
         exclude_if=lambda value: value is None,
-        description="Name of a global concurrency "
-        "limit in Prefect: the experiment begins when as many of its slots are free as there are "
-        "workers, and holds them until its teardown.",
+        description="Name of a global concurrency limit in Prefect: the experiment starts when "
+        "as many of its slots are free as there are workers, and keeps them until "
+        "its teardown.",
     )
 
     @model_validator(mode="before")
@@ -131,13 +130,13 @@ class BudgetSpec(Strict):
     no_cost_limit: bool = Field(
         False,
         exclude_if=lambda value: not value,
-        description="Explicitly no limit of cost, instead of `max_cost`: for machines whose "
-        "price is not known. `max_hours` still holds.",
+        description="Set no cost limit, instead of `max_cost`, if the price of the machines is "
+        "not known. `max_hours` still applies.",
     )
     stall_s: Annotated[float, Field(gt=0), NotBool] | None = Field(
         600.0,
         description="Longest time without an environment step, in seconds: a training or "
-        "evaluation that hangs ends as TIMED_OUT; null: it may take for ever.",
+        "evaluation that hangs ends as TIMED_OUT; null: no limit.",
     )
     check_s: Annotated[float, Field(gt=0), NotBool] | None = Field(
         20.0,
@@ -201,7 +200,7 @@ class PerRun(Strict):
     """A value that each run gives anew, because it names the seed, the trial or a tunable."""
 
     at: list[int | str] = Field(description="Path of the value in the experiment.")
-    text: str = Field(description="What it reads, with `${name}` for what the run knows.")
+    text: str = Field(description="Text of the value, with `${name}` for each value of the run.")
 
 
 class ParametersSpec(Strict):
@@ -241,5 +240,5 @@ class ReportSpec(Strict):
     observations: list[str] = Field(
         default_factory=list,
         exclude_if=lambda value: not value,
-        description="Names of the observation's values, in order, where the simulator has none.",
+        description="Names of the observation's values, in order, if the simulator gives none.",
     )

@@ -209,7 +209,7 @@ def _notify(spec: ExperimentSpec) -> Iterator[ConfigError]:
             problem,
             field="notify",
             value=redact(spec.notify),
-            allowed="https://host/path, http:// on this machine alone, or ${env:NAME}",
+            allowed="https://host/path, http:// only on this machine, or ${env:NAME}",
             hint="put the whole address into the environment and write notify: ${env:WEBHOOK}",
         )
 

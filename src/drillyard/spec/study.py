@@ -77,26 +77,27 @@ class PrunerSpec(Strict):
         "experiment, else the metric of the objective.",
     )
     startup_trials: Annotated[int, Field(ge=0), NotBool] = Field(
-        4, description="median: so many trials are never cut short."
+        4, description="median: number of first trials that are never ended early."
     )
     warmup_steps: Annotated[int, Field(ge=0), NotBool, StepCount] = Field(
-        0, description="median: nothing is judged before this step."
+        0, description="median: no trial is ended before this step."
     )
     min_steps: Annotated[PositiveInt, StepCount] | None = Field(
         None, description="halving: the first rung; default: the first point of the first trial."
     )
     reduction: Annotated[int, Field(ge=2), NotBool] = Field(
-        3, description="halving: one of so many goes on to the next rung."
+        3, description="halving: one of this many trials continues to the next rung."
     )
     p: Annotated[float, Field(gt=0, lt=1), NotBool] = Field(
-        0.1, description="wilcoxon: how improbable it must be that the trial is as good."
+        0.1,
+        description="wilcoxon: end a trial if the probability that it is as good is below this.",
     )
 
 
 class Plateau(Strict):
     """Stops a study without progress."""
 
-    trials: PositiveInt = Field(description="So many trials in a row...")
+    trials: PositiveInt = Field(description="Number of consecutive trials...")
     min_delta: Annotated[float, Field(ge=0), NotBool] = Field(
         0.0, description="...that were not better than the best one by more than this."
     )
@@ -110,16 +111,20 @@ class StudyBudget(Strict):
     )
     hours: PositiveFloat | None = Field(None, description="Time of all drivers together.")
     cost: PositiveFloat | None = Field(None, description="What machines have cost so far.")
-    plateau: Plateau | None = Field(None, description="No progress for so many trials.")
+    plateau: Plateau | None = Field(None, description="Ends the study when it makes no progress.")
 
 
 class MoreSeedsSpec(Strict):
     """``seeds: auto``: seeds are added until the comparison is decided."""
 
-    start: Annotated[int, Field(ge=3), NotBool] = Field(3, description="Seeds to begin with.")
-    most: Annotated[int, Field(ge=3, le=1000), NotBool] = Field(10, description="The cap.")
+    start: Annotated[int, Field(ge=3), NotBool] = Field(
+        3, description="Number of seeds at the start."
+    )
+    most: Annotated[int, Field(ge=3, le=1000), NotBool] = Field(
+        10, description="Maximum number of seeds."
+    )
     p: Annotated[float, Field(gt=0, lt=1), NotBool] = Field(
-        0.05, description="Probability of calling a difference where there is none."
+        0.05, description="Probability of finding a difference that does not exist."
     )
 
 
@@ -133,8 +138,8 @@ class PopulationSpec(Strict):
         description="Number of members that train in parallel; each is one trial per generation."
     )
     generations: Annotated[int, Field(ge=2, le=1000), NotBool] = Field(
-        description="Into how many equal parts `train.steps` are cut; after each of them the "
-        "members are compared."
+        description="Number of equal parts into which `train.steps` is divided; after each of "
+        "them the members are compared."
     )
     quantile: Annotated[float, Field(gt=0, le=0.5), NotBool] = Field(
         0.25,
@@ -142,7 +147,7 @@ class PopulationSpec(Strict):
         "least one does.",
     )
     resample: Annotated[float, Field(ge=0, le=1), NotBool] = Field(
-        0.25, description="How probable it is that a value of such a member is drawn anew."
+        0.25, description="Probability that a value of such a member is drawn again."
     )
     factors: list[PositiveFloat] = Field(
         default_factory=lambda: [0.8, 1.2],
@@ -162,45 +167,48 @@ class StudySpec(Strict):
 
     chooser: str = Field(
         "tpe",
-        description="Who chooses: you (list, manual, grid), chance, or a model of the past.",
+        description="Search algorithm: list, manual and grid run what you list; random draws; "
+        "the others use a model of earlier trials.",
         json_schema_extra={"enum": list(CHOOSERS)},
     )
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS), NotBool] | None = Field(
         None,
-        description="How many in all, also after a resume; default of `list`, `manual` and "
-        "`grid`: all of them; `pbt` has members x generations.",
+        description="Total number of trials, also after a resume. Default of `list`, `manual` "
+        "and `grid`: all of them; `pbt` has members x generations.",
     )
     objectives: list[ObjectiveSpec] = Field(
         default_factory=list,
-        description="What is best; several: a front of compromises. Default "
-        "of an rl experiment: evaluate/return, max.",
+        description="Metrics to optimise; several give a Pareto front. Default of an rl "
+        "experiment: evaluate/return, max.",
     )
     defaults_first: bool = Field(
         True, description="The first trial of random, pbt and the models has the defaults."
     )
     constraints: list[str] = Field(
-        default_factory=list, description="What an assignment must fulfil: `n_steps % batch == 0`."
+        default_factory=list,
+        description="Conditions that an assignment must fulfil: `n_steps % batch == 0`.",
     )
     experiments: list[dict[str, Any]] = Field(
         default_factory=list,
-        description="list: parts of an experiment each, laid over the file, and `label`.",
+        description="list: experiments, each a part that overrides values of the file, and a "
+        "`label`.",
     )
     only: list[str | PositiveInt] = Field(
         default_factory=list,
-        description="list: only these of the experiments are begun, by "
-        "label, or by number from 1; default: all.",
+        description="list: start only these experiments, by label or by number from 1; "
+        "default: all.",
     )
     cycles: list[dict[str, Any]] = Field(
-        default_factory=list, description="manual: values of tunables, gone through in a circle."
+        default_factory=list, description="manual: values of tunables, used in turn."
     )
     grid: dict[str, list[Any] | PositiveInt] = Field(
         default_factory=dict,
-        description="grid: a tunable's values, or how many; default 5 of a "
-        "number, all of a categorical.",
+        description="grid: values of a tunable, or their number; default: 5 of a number, all "
+        "of a categorical.",
     )
     population: PopulationSpec | None = Field(
         None,
-        description="pbt: how many members, how often they are compared.",
+        description="pbt: number of members, and how often they are compared.",
         exclude_if=lambda value: value is None,
     )
     pruner: PrunerSpec | None = Field(None, description="Stops bad trials early.")
@@ -209,13 +217,13 @@ class StudySpec(Strict):
     )
     max_failures: PositiveInt | None = Field(
         None,
-        description="So many failed trials stop the study; default: a quarter of `trials`, "
-        "3 at least.",
+        description="Number of failed trials that stops the study; default: a quarter of "
+        "`trials`, at least 3.",
     )
     confirm: Annotated[int, Field(ge=0, le=1000), NotBool] | None = Field(
         None,
-        description="New seeds on which the winner is run again; 0: none; default: as many "
-        "as `seeds`, and none for list, manual and one-shot.",
+        description="Number of new seeds on which the winner is run again; 0: none. Default: "
+        "as many as `seeds`; none for list, manual and one-shot.",
     )
     auto: MoreSeedsSpec | None = Field(
         None, description="Adds seeds until the comparison is decided; `seeds: auto` is the same."

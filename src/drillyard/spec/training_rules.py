@@ -116,7 +116,7 @@ def _hosts(spec: ExperimentSpec) -> Iterator[ConfigError]:
                 field=f"children[{number}].simulator.copies_on",
                 value=child.simulator.copies_on,
                 allowed="learner",
-                hint="delete it, or train in an experiment of its own",
+                hint="delete it, or train in a separate experiment",
             )
     simulator, train, workers = spec.simulator, spec.train, spec.resources.workers
     if simulator is None or train is None or simulator.copies_on == "learner":

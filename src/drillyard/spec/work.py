@@ -91,8 +91,8 @@ class EnvironmentSpec(Strict):
     )
     rename: dict[str, str] = Field(
         default_factory=dict,
-        description="Parameter: variable. Other parameters keep their "
-        "names, with `_` for what a variable cannot hold.",
+        description="Parameter: variable. Other parameters keep their names, with `_` for "
+        "characters that a variable cannot have.",
     )
 
     @field_validator("rename")

@@ -126,7 +126,7 @@ def test_the_doctor_names_engines_that_are_not_installed(
     for engine, package in (("jax", "jax"), ("sbx", "sbx-rl")):
         (line,) = (each for each in said.splitlines() if f"engine {engine} " in each)
         assert package in line and line.startswith("warn")
-        assert f"pip install 'drillyard[{engine}]', where it is wanted" in said
+        assert f"pip install 'drillyard[{engine}]', if you want to use it" in said
 
 
 @pytest.mark.usefixtures("without")

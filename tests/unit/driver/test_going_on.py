@@ -40,9 +40,9 @@ def test_each_training_says_its_step_and_what_is_repeated(tmp_path: Path) -> Non
     stopped_at(mailbox, 3, 10_176)
     stopped_at(mailbox, 4, 0)
     assert going_on(mailbox, ticket_states(mailbox)) == [
-        "t0001-s1 goes on at step 10,176, where it stopped; no step is repeated",
-        "t0001-s2 goes on at step 8,192, its last checkpoint; 1,984 steps are repeated",
-        "t0001-s3 has no checkpoint yet and begins again at step 0; 10,176 steps are repeated",
+        "t0001-s1 continues at step 10,176, where it stopped; no step is repeated",
+        "t0001-s2 continues at step 8,192, its last checkpoint; 1,984 steps are repeated",
+        "t0001-s3 has no checkpoint yet and starts again at step 0; 10,176 steps are repeated",
     ]
 
 

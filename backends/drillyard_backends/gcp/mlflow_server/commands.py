@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
     Args:
         app: The application.
     """
-    mlflow = typer.Typer(no_args_is_help=True, help="MLflow servers of your own.")
+    mlflow = typer.Typer(no_args_is_help=True, help="Manage your own MLflow servers.")
     gcp = typer.Typer(
         no_args_is_help=True,
         help="An MLflow server on Google Cloud: Cloud Run, Cloud SQL and a bucket. Only named "
@@ -50,13 +50,13 @@ def up(
         list[str] | None,
         typer.Option(
             "--member",
-            help="Account that may use it: user:me@x.org, serviceAccount:…, group:…; may be "
-            "repeated. No other account may use it.",
+            help="Account that may use the server: user:me@x.org, serviceAccount:…, group:… "
+            "Repeatable. No other account may use it.",
         ),
     ] = None,
     tier: Annotated[
         str | None,
-        typer.Option("--tier", help="Machine of the database; default db-f1-micro."),
+        typer.Option("--tier", help="Machine type of the database; default: db-f1-micro."),
     ] = None,
     image: Annotated[
         str | None, typer.Option("--image", help="Your own image instead of a built one.")
@@ -105,7 +105,7 @@ def status(
 ) -> None:
     """Show every part of the server, and whether it answers; changes nothing.
 
-    Exit code 0 when it serves and is closed to strangers, else 4.
+    Exits with code 0 if the server answers and refuses strangers, else 4.
     """
     from dataclasses import asdict
 
@@ -145,12 +145,12 @@ def down(
         bool,
         typer.Option(
             "--delete-data",
-            help="Also everything that was tracked: database, files, secret, image, accounts.",
+            help="Also delete all tracked data: database, files, secret, image, accounts.",
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Take the server away. What was tracked stays, and the address is the same after `up`."""
+    """Delete the server. Tracked data stays, and the address is the same after `up`."""
     from drillyard_backends.gcp.mlflow_server.server import MlflowServer
 
     server = MlflowServer(_choices(project=project, region=region, name=name))

@@ -190,7 +190,7 @@ class LiveReader:
             if (known is not None and known[0] == info) or not (working or known is None):
                 continue
             if not working and len(tickets) > MOST_RUNS:
-                continue  # of a large study, only the boards of runs at work are shown
+                continue  # of a large study, only the boards of active runs are shown
             try:
                 board = listed or self._mailbox.board(run)
             except CorruptObject as error:

@@ -44,7 +44,7 @@ MEANINGS: dict[str, tuple[str, str, str]] = {
         "true or false",
     ),
     "sde_sample_freq": (
-        "Steps after which that noise is drawn anew",
+        "Steps after which that noise is drawn again",
         "steps",
         "1 or more; -1: once a rollout",
     ),
@@ -58,7 +58,7 @@ MEANINGS: dict[str, tuple[str, str, str]] = {
         "",
         "above 0, to 1",
     ),
-    "train_freq": ("Update after so many steps", "steps", "1 or more, or [n, episode]"),
+    "train_freq": ("Number of steps between updates", "steps", "1 or more, or [n, episode]"),
     "gradient_steps": ("Updates each time", "updates", "0 or more; -1: as many as steps"),
     "target_update_interval": ("Between two updates of the target network", "steps", "1 or more"),
     "exploration_fraction": (
@@ -109,7 +109,7 @@ MEANINGS: dict[str, tuple[str, str, str]] = {
     ),
     "line_search_max_iter": ("Tries of the line search", "tries", "1 or more"),
     "n_critic_updates": ("Passes of the value function over each rollout", "passes", "1 or more"),
-    "sub_sampling_factor": ("One of so many samples is used for the Hessian", "", "1 or more"),
+    "sub_sampling_factor": ("One of this many samples is used for the Hessian", "", "1 or more"),
     "top_quantiles_to_drop_per_net": (
         "Highest quantiles of each critic left out of the target",
         "quantiles",
@@ -120,7 +120,7 @@ MEANINGS: dict[str, tuple[str, str, str]] = {
     "delta_std": ("How far aside a direction is tried", "", SCHEDULE),
     "zero_policy": ("Begin with weights of zero", "", "true or false"),
     "alive_bonus_offset": (
-        "Added to the reward of each step, to take a bonus for staying alive away",
+        "Added to the reward of each step, to remove a bonus for staying alive",
         "reward",
         "any number",
     ),

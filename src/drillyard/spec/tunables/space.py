@@ -23,7 +23,7 @@ class Group(Model):
     cost: Weight = Field(
         0, description="What a change of any of them costs (a reboot, a new machine), in any unit."
     )
-    description: str | None = Field(None, description="What it is, for people.")
+    description: str | None = Field(None, description="Description for people.")
     params: dict[str, Tunable] = Field(min_length=1, description="Name: tunable.")
 
     @model_validator(mode="after")

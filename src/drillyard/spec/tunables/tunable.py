@@ -28,7 +28,7 @@ class Tunable(Model):
 
     type: Literal["int", "float", "categorical"] = Field(description="The kind of value.")
     default: Any = Field(description="The value until a trial gives another.")
-    description: str | None = Field(None, description="What it is, for people.")
+    description: str | None = Field(None, description="Description for people.")
     range: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = Field(
         None, description="Lowest and highest value of an int or float, both included."
     )
@@ -37,8 +37,7 @@ class Tunable(Model):
     )
     special: list[Number] = Field(
         default_factory=list,
-        description="Values with a meaning of their own, which may lie outside the range: "
-        "`-1` for off.",
+        description="Values with a special meaning, also outside the range: `-1` for off.",
     )
     special_weights: list[Weight] | None = Field(
         None, description="How often each special value is drawn, beside `range_weight`."
@@ -49,9 +48,9 @@ class Tunable(Model):
     values_weights: list[Weight] | None = Field(
         None, description="How often each of `values` is drawn."
     )
-    log: bool = Field(False, description="Draw by order of magnitude.")
+    log: bool = Field(False, description="Draw on a logarithmic scale.")
     bins: Annotated[int, Field(ge=2, le=MAX_BINS), BeforeValidator(number)] | None = Field(
-        None, description="Draw only so many evenly spaced values of the range."
+        None, description="Draw only this many evenly spaced values of the range."
     )
     distribution: Distribution | None = Field(None, description="Default: uniform.")
     meta: dict[str, Any] = Field(default_factory=dict, description="Notes for other programs.")

@@ -64,10 +64,8 @@ def test_the_nodes_of_a_job_train_one_run_though_a_host_dies(lab: AzureLab) -> N
     assert driver.wait(PATIENCE_S) == 0, lab.said + lab.serials()
     state = lab.cloud.state()
     assert {job["status"] for job in state["jobs"].values()} == {"Completed"}
-    of = [
-        machine["name"].partition("/")[0].rpartition("-")[0] for machine in state["all_machines"]
-    ]
-    nodes = {job.rpartition("-")[2]: of.count(job) for job in of}
+    phases = [node["job"].rpartition("-")[0].rpartition("-")[2] for node in state["nodes"]]
+    nodes = {phase: phases.count(phase) for phase in phases}
     assert nodes == {"train": 3, "evaluate": 1}, "a job's nodes are paid for until it ends"
     assert lab.left() == {} and not hosts()
     accepted = mailbox.accepted(RUN, Phase.TRAIN)

@@ -53,6 +53,8 @@ def test_a_name_runs_what_was_measured(
     assert spec.learner.preset == entry["name"]
     assert spec.learner.args.items() >= as_object(as_object(values["learner"])["args"]).items()
     assert spec.resources.threads == 1  # the number of threads changes numbers
+    engine = spec.learner.engine
+    assert (f"with engine: {engine}" in said) == (engine != "sb3"), (engine, said)
     if entry["measured"] is None:
         assert said.startswith("not measured")
     else:

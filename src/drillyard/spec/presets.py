@@ -28,6 +28,8 @@ SEEDS = (1, 2, 3)
 """With these seeds a preset is measured, and runs by its name, where it does not say others."""
 EPISODES = 50
 """Episodes of the final evaluation of each seed, where a preset does not say another number."""
+LONG = 1_000_000
+"""Steps from which on three seeds take too long on the machine of the other measurements."""
 
 
 class When(TypedDict):
@@ -55,7 +57,7 @@ class Preset(TypedDict):
     """The budget with which it was measured, or else is published."""
     values: JsonObject
     measured: Measured | None
-    """None: it takes too long to measure."""
+    """None: not measured."""
     experiment: JsonObject
     """What its own experiment says besides."""
 
@@ -180,11 +182,15 @@ def statement(entry: Preset) -> str:
     from drillyard.statistics.intervals import mean_interval
 
     found, steps = entry["measured"], f"{entry['steps']:,} steps"
-    learners = [as_object(entry[part].get("learner")) for part in ("values", "experiment")]
-    engine = next((own["engine"] for own in learners if "engine" in own), None)
+    engine = as_object(entry["values"].get("learner")).get("engine")
     steps += f" with engine: {engine}" if engine else ""
     if found is None:
-        return f"not measured: too long to measure here. Its budget is {steps}"
+        why = (
+            "not measured: too long to measure here"
+            if entry["steps"] >= LONG
+            else "not measured yet"
+        )
+        return f"{why}. Its budget is {steps}"
     means = found["means"]
     ends = mean_interval(means)
     interval = f"95 % interval {ends[0]:.4g} to {ends[1]:.4g}" if ends else "no interval"
@@ -259,11 +265,7 @@ def _experiment(entry: Preset) -> str:
         "schema": 1,
         "name": _own(entry["name"]),
         "simulator": {"id": _simulator(entry), **as_object(more.get("simulator", {}))},
-        "learner": {
-            "algorithm": entry["when"]["algorithm"],
-            "preset": entry["name"],
-            **as_object(more.get("learner", {})),
-        },
+        "learner": {"algorithm": entry["when"]["algorithm"], "preset": entry["name"]},
         "train": {"steps": entry["steps"]},
         "evaluate": {"episodes": EPISODES, **as_object(more.get("evaluate", {}))},
         "baselines": more.get("baselines", ["hold", "random"]),

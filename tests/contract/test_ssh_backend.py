@@ -15,12 +15,14 @@ from drillyard.backend import Liveness, open_backend
 from drillyard.checks.refusal import refuse
 from drillyard.errors import ConfigError, ControlPlaneError, InfrastructureError, UserError
 from drillyard.findings import Severity
+from drillyard.mailbox.holders import holder
 from drillyard.mailbox.status import Status
 from drillyard.system.processes import marked
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard.testing.backend_troubles import Trouble, breaking
 from drillyard_backends.ssh.backend import SshBackend, store_there
 from drillyard_backends.ssh.connection import Connection, Done
+from drillyard_backends.ssh.host import Host
 from drillyard_backends.ssh.remote import ANSWER
 from drillyard_backends.ssh.settings import Address
 from tests.helpers.patience import PATIENCE_S, until
@@ -165,6 +167,34 @@ def test_two_machines_share_the_workers(settings, toy, tmp_path_factory, tmp_pat
         second.stop()
 
 
+DEAD_PID = {"pid": 4_100_000, "pid_started": 1.0}
+WORKERS = {
+    "this one": ({}, Liveness.ALIVE),
+    "a process that ended": (DEAD_PID, Liveness.GONE),
+    "before a restart": ({"boot_id": "before"}, Liveness.GONE),
+    "the host has another name now": ({"host": "renamed"}, Liveness.ALIVE),
+    # Where a system has no such id, a machine with an agent of the lease may be the one.
+    "nothing tells": ({"boot_id": None, **DEAD_PID}, Liveness.ALIVE),
+}
+"""What the record of the worker that claimed a ticket may say, and what that means."""
+
+
+def test_only_the_worker_that_claimed_a_ticket_counts(backend, order, toy, tmp_path, monkeypatch):
+    """Or the run of a machine that was restarted would wait as long as any other works."""
+    run = toy.post(gate=str(tmp_path / "gate"))
+    lease = backend.provision(order)
+    toy.pid_of(run, 1)
+    ticket = f"{run}.train"
+    claimer = holder(toy.mailbox, lease.lease_id, ticket)
+    for case, (changes, liveness) in WORKERS.items():
+        worker = claimer.model_copy(update=changes)
+        monkeypatch.setattr("drillyard_backends.ssh.backend.holder", lambda *_, w=worker: w)
+        assert backend.probe(lease, ticket) is liveness, case
+    assert backend.probe(lease) is Liveness.ALIVE
+    backend.teardown(lease)
+    assert toy.processes() == []
+
+
 def test_workers_are_dealt_out(settings, toy):
     backend = SshBackend(**(settings | {"hosts": ["a", "b", "c"]}))
     dealt = backend._shares(toy.order(workers=5))
@@ -196,6 +226,37 @@ def test_another_folder_under_the_same_name_is_refused(backend, toy, tmp_path, m
             backend.provision(order)
     assert "sftp://" in error.value.hint
     assert toy.processes() == [] and list(backend.leases()) == []
+
+
+def test_each_host_that_cannot_reach_the_store_is_told_a_way_that_works_for_all(
+    settings, toy, monkeypatch
+):
+    """A store on that host itself would be the next one that the others cannot reach."""
+    reply = {
+        "version": "0.1.0",
+        "result": {"python": "3", "findings": [], "folder": None, "store": "no such name"},
+    }
+    monkeypatch.setattr(Host, "_ask", lambda self, verb, **request: reply)
+    backend = SshBackend(**(settings | {"hosts": ["two", "three"]}))
+    order = toy.order(workers=2)
+    for url, way in {
+        "sftp://me@lab1/~/runs": "make `ssh lab1 true` work on two",
+        "gs://bucket/runs": "--store sftp://two/~/drillyard-runs",
+    }.items():
+        found = backend.check(order.model_copy(update={"store_url": url}))
+        (fix,) = [f.fix for f in found if f.subject == "ssh two store"]
+        assert way in fix
+
+
+def test_the_line_to_try_on_a_host_says_that_it_works_there():
+    """``_unanswered`` names this command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "drillyard_backends.ssh.remote"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "") and "can answer on" in done.stdout
 
 
 # -- what can be wrong ----------------------------------------------------------------------------

@@ -92,7 +92,8 @@ class Sshd:
                 folder=self.folder,
                 home=self.home,
                 path=os.environ["PATH"],
-                rules=rules.path(),
+                # Hosts run the same code as the tests, also in a second checkout.
+                rules=":".join(filter(None, [str(rules.path()), os.environ.get("PYTHONPATH")])),
                 sftp=self._sftp,
                 env=self._env,
             )

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from drillyard.backend import Liveness, Order
 from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.records import Record, WorkerRecord
+from drillyard.mailbox.holders import holder
+from drillyard.mailbox.records import Record
 from drillyard.mailbox.store import ObjectMissing
 from drillyard_backends.gcp.managed import Stage
 from drillyard_backends.gcp.naming import Machine
@@ -74,15 +75,10 @@ class Holder:
 
 def holder_of(mailbox: Mailbox, lease_id: str, ticket_id: str) -> Holder | None:
     """The machine of a lease that holds a ticket's newest claim; None when nothing tells."""
-    found = (mailbox.claim_of(key) for key in mailbox.claim_keys(f"{ticket_id}."))
-    attempts = [claim[1] for claim in found if claim is not None and claim[0] == ticket_id]
-    claim = mailbox.read_claim(ticket_id, max(attempts)) if attempts else None
-    if claim is None:
+    worker = holder(mailbox, lease_id, ticket_id)
+    if worker is None or not worker.host:
         return None
-    path = f"workers/{claim.worker}.json"
-    worker = mailbox.read(path, WorkerRecord)
-    if worker is None or worker.lease != lease_id or not worker.host:
-        return None
+    path = f"workers/{worker.worker}.json"
     began = f"leases/{lease_id}/machines/{worker.host}.json"
     started = mailbox.read(began, Started)
     if started is None:

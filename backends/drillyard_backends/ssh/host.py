@@ -10,9 +10,11 @@ from drillyard.backend import Lease, Liveness, Order
 from drillyard.documents.json_types import Json, JsonObject, as_object
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.findings import Finding, Severity
+from drillyard.mailbox.records import WorkerRecord
 from drillyard_backends.ssh.connection import Connection, Done
 from drillyard_backends.ssh.remote import ANSWER, Answer, Failure
 from drillyard_backends.ssh.settings import SshConfig
+from drillyard_backends.ssh.store import split
 
 _NO_COMMAND = (126, 127)
 _INSTALL = "install drillyard in an environment there (python -m venv ~/drillyard)"
@@ -65,8 +67,7 @@ class Host:
                     f"{name} store",
                     f"this machine cannot reach {url} by itself, and drillyard copies no key "
                     f"to it: {result['store']}",
-                    "give it an identity of its own that can read and write there, or use a "
-                    f"store on it: --store sftp://{self.address}/~/drillyard-runs",
+                    self._way_to(url),
                 )
             )
         for row in _items(result["findings"]):
@@ -81,6 +82,20 @@ class Host:
             )
         return findings
 
+    def _way_to(self, url: str) -> str:
+        """Returns how workers on this host can get to a store that they cannot reach."""
+        if url.startswith("sftp://"):
+            # Not a store on this host: then the others could not reach it.
+            there = split(url)[0].host
+            return (
+                f"make `ssh {there} true` work on {self} without a password, under the same name; "
+                "or use a bucket, or a disk that all machines share"
+            )
+        return (
+            "give it an identity of its own that can read and write there, or use a store on it: "
+            f"--store sftp://{self.address}/~/drillyard-runs"
+        )
+
     def provision(self, part: Order, experiment_sha256: str) -> Lease:
         """Starts the agent of a lease on the host unless it is alive."""
         reply = self._ask(
@@ -91,15 +106,22 @@ class Host:
         )
         return Lease.model_validate(reply["result"])
 
-    def probe(self, lease_id: str) -> Liveness:
-        """Returns whether the agent of a lease is alive on the host."""
+    def probe(self, lease_id: str, worker: WorkerRecord | None = None) -> Liveness:
+        """Returns whether the agent of a lease, or one worker of it, is alive on the host.
+
+        Args:
+            lease_id: The lease.
+            worker: The worker; None asks for the agent, whichever worker it is.
+        """
         lease = Lease(
             lease_id=lease_id,
             backend="local",
             created_at=0.0,
             order=Order(lease_id=lease_id, experiment="", store_url=""),
         )
-        return Liveness(str(self._ask("probe", lease=_json(lease))["result"]))
+        return Liveness(
+            str(self._ask("probe", lease=_json(lease), worker=_json(worker))["result"])
+        )
 
     def logs(self, lease: Lease) -> list[str]:
         """Returns the lines of the agent's log."""
@@ -166,7 +188,7 @@ def _items(value: Json) -> list[Json]:
     return value
 
 
-def _json(record: Order | Lease | None) -> JsonObject | None:
+def _json(record: Order | Lease | WorkerRecord | None) -> JsonObject | None:
     return None if record is None else record.model_dump(mode="json")
 
 

@@ -13,7 +13,6 @@ from drillyard.spec.precedence import parse_dotted
 _ALLOWED = {
     "simulator.id": "a simulator that can be created and follows Gymnasium's rules",
     "tracking.mlflow": "a server that answers and accepts you, auto, or null",
-    "backend": "a backend that is ready",
 }
 
 
@@ -50,7 +49,8 @@ def placed(finding: Finding, loaded: Loaded) -> Finding:
         error = ConfigError(
             error.message, field=finding.subject.partition(": ")[0], hint=error.hint
         )
-    if error.value is None and error.field is not None:
+    # What a backend or its host lacks is no fault of its name.
+    if error.value is None and error.field not in (None, "backend"):
         error = error.but(value=_value(loaded, error.field))
     error = error.but(
         allowed=error.allowed or _ALLOWED.get(str(error.field)),

@@ -286,15 +286,23 @@ def remarks(results: ExperimentResults, around: Surroundings) -> list[str]:
     from drillyard.results import formatting
 
     lines = []
+    driver = around["driver"]
+    age = None if driver is None else driver["heartbeat_age_s"]
+    drives = age is not None and age <= STALE_S
     for run in results.runs:
         if run.message and run.status not in ("RUNNING", "SUCCEEDED"):
             lines.append(f"{run.run}: {run.message}")
             if run.hint:
                 lines.append(f"  fix: {run.hint}")
         if run.heartbeat_age_s is not None and run.heartbeat_age_s > STALE_S:
+            next_ = (
+                "The driver continues it as soon as its machine is known to have ended it"
+                if drives
+                else f"`drillyard resume {results.name}` checks and continues"
+            )
             lines.append(
                 f"{run.run}: no heartbeat for {formatting.duration(run.heartbeat_age_s)}; its "
-                f"worker may be dead. `drillyard resume {results.name}` checks and continues"
+                f"worker may be dead. {next_}"
             )
     for worker in around["workers"]:
         if worker["state"] in ("starting", "failed") and worker["message"]:
@@ -307,11 +315,8 @@ def remarks(results: ExperimentResults, around: Surroundings) -> list[str]:
         )
     if around["tracking"]:
         lines.append(around["tracking"]["message"])
-    driver = around["driver"]
-    if driver is not None:
-        age = driver["heartbeat_age_s"]
-        if age is not None and age <= STALE_S:
-            lines.append(f"driver: process {driver['pid']} on {driver['host']}")
+    if driver is not None and drives:
+        lines.append(f"driver: process {driver['pid']} on {driver['host']}")
     if results.report:
         lines.append(f"report: {results.store}/{results.report}")
     lines += list(results.warnings)

@@ -31,6 +31,8 @@ from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.durations import duration
 
 SILENT_S = 15.0
+MENTIONED_S = 60.0
+"""Silence after which it is said that a run waits for its machine."""
 log = logging.getLogger(__name__)
 
 
@@ -88,6 +90,7 @@ class LostAttemptCloser:
         self._silent_s = silent_s
         self._claims: dict[tuple[str, int], Claim] = {}
         self._seen: WorkerCache = {}
+        self._mentioned: set[tuple[str, int]] = set()
 
     def close_lost(self, states: Mapping[str, TicketState]) -> list[TicketState]:
         """End every lost attempt.
@@ -143,9 +146,22 @@ class LostAttemptCloser:
         if entry is None:
             return None
         if entry.open and self._alive(entry.lease, claim.ticket):
+            self._mention(claim, worker, silent)
             return None
         text = f"worker {claim.worker} was silent for {duration(silent)} and its machine is gone"
         return _Loss(text, self._cause(entry.lease, claim.ticket))
+
+    def _mention(self, claim: Claim, worker: WorkerRecord, silent: float) -> None:
+        """Says once that an attempt waits, because its machine may still work on it."""
+        key = (claim.ticket, claim.attempt)
+        if silent < MENTIONED_S or key in self._mentioned:
+            return
+        self._mentioned.add(key)
+        log.warning(
+            "%s waits: its worker %s on %s has sent no heartbeat for %s, and may still work. "
+            "Another worker continues it once the machine answers, or is known to be gone",
+            *(claim.ticket, claim.worker, worker.host or "another machine", duration(silent)),
+        )
 
     def _alive(self, lease: Lease, ticket: str) -> bool:
         """False only if the provider says that a lease, or the machine of a ticket, is gone."""

@@ -9,7 +9,7 @@ import pytest
 
 from drillyard.checks.experiment import check
 from drillyard.checks.hosted_copies import listens
-from drillyard.checks.refusal import refuse
+from drillyard.checks.refusal import placed, refuse
 from drillyard.errors import ControlPlaneError
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox.memory import MemoryStore
@@ -49,6 +49,16 @@ def findings(folder: Path, module: str, first: str, more: str = "") -> dict[str,
     found = [f for f in found if f.severity != Severity.OK]
     found.sort(key=lambda f: f.severity == Severity.ERROR)  # of one subject, the error counts
     return {f.subject: (f.severity.value, f.message) for f in found}
+
+
+def test_what_a_host_lacks_is_no_fault_of_the_backend_s_name(tmp_path: Path) -> None:
+    """``(got 'ssh'); allowed: a backend that is ready`` told nobody what to change."""
+    file = tmp_path / "exp.yaml"
+    file.write_text("name: far\nworkload: mock\nbackend: ssh\n")
+    found = Finding(Severity.ERROR, "backend ssh: ssh lab9", "the name is unknown", "spell it")
+    one = placed(found, load(file))
+    assert (one.subject, one.fix) == ("backend", "spell it")
+    assert one.message == "exp.yaml:3: ssh lab9: the name is unknown"
 
 
 def test_what_setup_will_install_is_no_error_here(tmp_path: Path) -> None:

@@ -72,6 +72,12 @@ def test_status_says_when_a_worker_is_silent(
     os.utime(tmp_path / "half" / "board" / "t0001-s2.json", (T0, T0))
     _, out, _ = run(capsys, tmp_path, "status", "half")
     assert "t0001-s2: no heartbeat for" in out
+    # `resume` would be refused while this driver works.
+    assert "The driver continues it as soon as its machine" in out and "resume" not in out
+    for path in (tmp_path / "half" / "driver").iterdir():
+        os.utime(path, (T0, T0))
+    _, out, _ = run(capsys, tmp_path, "status", "half")
+    assert "`drillyard resume half` checks and continues" in out
 
 
 def test_results_as_table_json_and_csv(capsys: pytest.CaptureFixture[str], store: Path) -> None:

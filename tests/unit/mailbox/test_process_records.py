@@ -13,7 +13,7 @@ import pytest
 from drillyard.backend import Liveness, Order
 from drillyard.errors import AlreadyDriven, ControlPlaneError
 from drillyard.leases.ledger import Intent, Ledger
-from drillyard.leases.lost_attempts import SILENT_S, LostAttemptCloser
+from drillyard.leases.lost_attempts import MENTIONED_S, SILENT_S, LostAttemptCloser
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import STALE_S, DriverLock, host, living
 from drillyard.mailbox.memory import MemoryStore
@@ -109,6 +109,21 @@ def test_an_attempt_on_another_system_is_lost_only_by_silence_and_its_provider(
     assert close_lost(mailbox, clock, Liveness.ALIVE) is None
     assert close_lost(mailbox, clock, Liveness.UNKNOWN) is None
     assert "silent" in close_lost(mailbox, clock, Liveness.GONE).message
+
+
+def test_an_attempt_that_waits_for_a_silent_machine_is_mentioned_once(mailbox, clock, caplog):
+    """Or the last progress of its run would be printed for hours, and nothing else."""
+    worker(mailbox)
+    backend = ThreadBackend()
+    backend.probe = lambda lease, ticket=None: Liveness.UNKNOWN
+    closer = LostAttemptCloser(mailbox, backend, Ledger(mailbox, clock), "test", clock)
+    said = []
+    for passed_s in (MENTIONED_S - 1.0, 2.0, 1000.0):
+        clock.advance(passed_s)
+        closer.close_lost(ticket_states(mailbox))
+        said.append(len(caplog.records))
+    assert said == [0, 1, 1]
+    assert f"{TICKET} waits: its worker" in caplog.text and "no heartbeat for" in caplog.text
 
 
 def test_an_attempt_on_this_system_is_lost_with_its_process(mailbox, clock):

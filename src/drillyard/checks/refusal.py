@@ -49,7 +49,7 @@ def placed(finding: Finding, loaded: Loaded) -> Finding:
         error = ConfigError(
             error.message, field=finding.subject.partition(": ")[0], hint=error.hint
         )
-    # What a backend or its host lacks is no fault of its name.
+    # The name of a backend is not wrong when the backend or its host lacks something.
     if error.value is None and error.field not in (None, "backend"):
         error = error.but(value=_value(loaded, error.field))
     error = error.but(

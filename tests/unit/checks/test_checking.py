@@ -51,7 +51,7 @@ def findings(folder: Path, module: str, first: str, more: str = "") -> dict[str,
     return {f.subject: (f.severity.value, f.message) for f in found}
 
 
-def test_what_a_host_lacks_is_no_fault_of_the_backend_s_name(tmp_path: Path) -> None:
+def test_what_a_host_lacks_does_not_make_the_backend_s_name_wrong(tmp_path: Path) -> None:
     """``(got 'ssh'); allowed: a backend that is ready`` told nobody what to change."""
     file = tmp_path / "exp.yaml"
     file.write_text("name: far\nworkload: mock\nbackend: ssh\n")

@@ -95,7 +95,7 @@ def check_learner(
             "learner",
             f"{learner.algorithm} fits {both}",
             "learner.engine: jax trains it several times as fast, to the same returns, but not "
-            "digit by digit; see docs/how-to/learners.md"
+            "digit by digit"
             if faster
             else None,
         )

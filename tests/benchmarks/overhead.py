@@ -6,11 +6,14 @@ Printed: the first run on a machine (empty Prefect database), with the embedded 
 migrated database, and against a server that is running already. Rounds alternate the sides,
 medians are compared. There are no baselines. The report is not built (``without_report.py``), and
 the time of building it in a process of its own is printed apart; the evaluation phase of ten
-episodes, which the plain script does not have, is in.
+episodes, which the plain script does not have, is in. Memory is that of the largest process (RSS),
+which is the one that trains or the command itself, and that of all processes together (PSS: a page
+that processes share counts once).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -18,10 +21,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from . import common
 
@@ -34,6 +40,42 @@ build(Mailbox(open_store("drillyard-runs"), sys.argv[1]))
 """
 Moments = dict[str, float]
 """What was reached -> seconds since the command began, in the order of time."""
+
+
+class Memory:
+    """The largest memory of this process's children while the block lasts, in MiB.
+
+    Args:
+        without: Processes that do not count, such as a server for all rounds.
+    """
+
+    def __init__(self, *without: int) -> None:
+        self.process = self.together = 0.0
+        self._without, self._over = set(without), threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Memory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        me = psutil.Process()
+        while not self._over.wait(0.25):
+            known = [c for c in me.children() if c.pid not in self._without]
+            for each in list(known):
+                with contextlib.suppress(psutil.Error):
+                    known += each.children(recursive=True)
+            together = 0.0
+            for each in known:
+                with contextlib.suppress(psutil.Error):
+                    used = each.memory_full_info()
+                    self.process = max(self.process, used.rss / 2**20)
+                    together += used.pss / 2**20
+            self.together = max(self.together, together)
 
 
 def pipeline(folder: Path, name: str, **env: str) -> tuple[float, Moments]:
@@ -105,6 +147,7 @@ def main() -> None:
     ours: dict[str, list[float]] = {"embedded server": [], "running server": []}
     last: dict[str, Moments] = {}
     reports: list[float] = []
+    used: dict[str, Memory] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         home = {"PREFECT_HOME": str(folder / "prefect"), "HOME": str(folder)}
@@ -113,7 +156,9 @@ def main() -> None:
         try:
             pipeline(folder, "warm", **home, PREFECT_API_URL=url)  # its database is empty, too
             for n in range(rounds):
-                bare = common.plain(folder, STEPS, EVERY)
+                with Memory(server.pid) as memory:
+                    bare = common.plain(folder, STEPS, EVERY)
+                used["plain script"] = memory
                 plain.append(bare.seconds)
                 learn.append(json.loads(bare.output.splitlines()[-1])["learn_s"])
                 for label, env in (
@@ -121,7 +166,9 @@ def main() -> None:
                     ("running server", {**home, "PREFECT_API_URL": url}),
                 ):
                     name = f"{label.split()[0]}-{n}"
-                    seconds, last[label] = pipeline(folder, name, **env)
+                    with Memory(server.pid) as memory:
+                        seconds, last[label] = pipeline(folder, name, **env)
+                    used[label] = memory
                     ours[label].append(seconds)
                 reports.append(report_seconds(folder, name))
         finally:
@@ -135,6 +182,9 @@ def main() -> None:
         rows.append((label, f"{text}   {_all(seconds_of)}"))
     rows.append(("first run on a machine", f"{first:6.1f} s   minus plain {first - base:5.1f} s"))
     rows.append(("building the report, apart", f"{statistics.median(reports):6.1f} s"))
+    for label, memory in used.items():
+        text = f"{memory.process:6.0f} MiB, all processes {memory.together:.0f} MiB"
+        rows.append((f"largest process, {label}", text))
     common.table(f"PPO on cstr, {STEPS} steps, 1 thread, {rounds} rounds", rows)
     for label, found in last.items():
         common.table(

@@ -151,7 +151,7 @@ def test_a_failure_that_does_not_come_back_is_explained(kept: Path) -> None:
     found = whole(recording)
     assert (found.error, found.difference, found.reproduced) == ("", "", False)
     exact, lost, why = conclusion(recording, found)
-    assert exact.startswith("exact: ") and "did not come back" in lost
+    assert exact.startswith("exact: ") and "did not occur again" in lost
     assert "a variable that the copies share" in why
 
 

@@ -73,7 +73,9 @@ def test_provenance_names_every_value(tmp_path):
 
     rows = values(loaded)
     shown = {path for path, _, _ in rows}
-    assert shown == {*loaded.provenance, "train.copies"}  # what `auto` comes to is shown too
+    # Shown too: what `auto` comes to, and what a record leaves out at its default.
+    more = {"train.copies", "learner.engine", "resources.precision", "resources.runs_per_process"}
+    assert shown == {*loaded.provenance} | more
     assert ("train.steps", 10_000, "a.yaml:4") in rows
     assert ("backend", "local", "default") in rows
 

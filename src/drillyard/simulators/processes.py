@@ -25,6 +25,7 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 )
 
 from drillyard.errors import DrillyardError, RunFailed
+from drillyard.simulators.horizon import horizon
 from drillyard.simulators.state import SavedStack, State
 from drillyard.simulators.streams import SeededCopies, seed_globals
 from drillyard.simulators.types import (
@@ -71,6 +72,8 @@ class ProcessesEnv(SeededCopies, SubprocVecEnv):  # type: ignore[misc]
         try:
             super().__init__([partial(_brought, make) for make in makers], "fork")
             self._raise(self.env_method("unmade"))
+            # Barriers depend on it, so that it must not depend on how copies are stepped.
+            self.max_episode_steps: int | None = self.env_method("longest", indices=[0])[0]
         except BaseException as error:
             self.close()
             if isinstance(error, EOFError):  # at the first request, which goes to the first copy
@@ -203,6 +206,9 @@ class _Courier(Layer):
     def __init__(self, env: Env) -> None:
         super().__init__(env)
         self._seen: Observation | None = None
+
+    def longest(self) -> int | None:
+        return horizon(self.env)
 
     def unmade(self) -> dict[str, Exception]:
         return {"raised": self.env.error} if isinstance(self.env, _Unmade) else {}

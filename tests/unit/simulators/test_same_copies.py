@@ -16,7 +16,8 @@ from drillyard.simulators import far_outside
 from drillyard.simulators.adder_vector import VecAdder
 from drillyard.simulators.check import check_simulator
 from drillyard.simulators.far_outside import FarOutside
-from drillyard.simulators.make import make_env
+from drillyard.simulators.horizon import horizon
+from drillyard.simulators.make import make_env, make_vec
 from drillyard.simulators.same_copies import must_agree
 from drillyard.simulators.simple_adder import SimpleAdderEnv
 from drillyard.simulators.stress_test import try_limits
@@ -102,3 +103,12 @@ def test_a_check_warns_of_what_is_a_little_outside_and_refuses_what_is_far(
     if not refused:
         (said,) = {f.message for f in wrong}
         assert "is a little outside" in said and "step 20" in said
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("way", ["one-by-one", "vectorised", "processes"])
+def test_the_longest_episode_is_known_in_each_way(way: str) -> None:
+    """The steps between two barriers depend on it, and with them the numbers of a training."""
+    venv = make_vec(SimulatorSpec(id="CartPole-v1"), 2, 1, how=way)
+    assert horizon(venv) == 500
+    venv.close()

@@ -89,7 +89,7 @@ REASONS = {
     "rllib": "another loop with other losses in detail: compare its returns",
 }
 """Leader of a column -> why drillyard is not first: from how both work, not measured apart."""
-CHANCE = "a few seeds of other random numbers differ by as much; see `equal_returns`"
+FEW = "too few seeds to compare returns; see `equal_returns`"
 """The same for returns."""
 
 
@@ -238,7 +238,7 @@ def show(found: list[Took], left_out: dict[tuple[str, str], str]) -> None:
             # Two sides with the same value, such as the best return there is, are both first.
             ahead = [s for s, value in values.items() if best([value, best(mine)]) != best(mine)]
             leader = best(ahead, key=values.__getitem__) if ahead else ""
-            reason = CHANCE if column == "mean_return" else REASONS.get(leader, "")
+            reason = FEW if column == "mean_return" else REASONS.get(leader, "")
             why = f", after {leader}: {reason}" if leader else ""
             ours = next(s for s in OURS if values.get(s) == best(mine))
             print(f"{label}: drillyard is number {len(ahead) + 1} ({ours}){why}")

@@ -94,8 +94,8 @@ def check_learner(
             Severity.OK,
             "learner",
             f"{learner.algorithm} fits {both}",
-            "learner.engine: jax trains it several times as fast, to the same returns, but not "
-            "digit by digit"
+            "learner.engine: jax may train faster, most of all if the simulator itself is fast; "
+            "its results differ in their digits"
             if faster
             else None,
         )

@@ -45,12 +45,23 @@ def _copy(empty: Path, database: Path) -> bool:
     part = database.with_name(f".{database.name}.{secrets.token_hex(4)}")
     try:
         shutil.copyfile(empty, part)
+        if not _whole(part):
+            return False
         os.link(part, database)  # never over a database that MLflow made meanwhile
         return True
-    except OSError:  # also a disk without hard links: MLflow makes the tables
+    except (OSError, sqlite3.Error):  # also without hard links: MLflow makes the tables
         return False
     finally:
         part.unlink(missing_ok=True)
+
+
+def _whole(copy: Path) -> bool:
+    """Whether a copy is a database with tables: a power cut may have damaged what was kept."""
+    with contextlib.closing(sqlite3.connect(copy)) as connection:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    whole: bool = found == "ok" and tables != (0,)
+    return whole
 
 
 def _keep(database: Path, empty: Path) -> None:

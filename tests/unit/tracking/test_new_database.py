@@ -79,6 +79,22 @@ def test_what_cannot_be_kept_or_copied_costs_time_only(tmp_path: Path, machine: 
             assert make(tmp_path / name)
 
 
+@pytest.mark.parametrize("damage", ["cut", "emptied", "another file"])
+def test_a_damaged_one_is_not_copied_and_is_replaced(
+    tmp_path: Path, machine: Path, damage: str
+) -> None:
+    """A power cut may leave it so; MLflow would refuse each new store of this machine."""
+    with begun(tmp_path / "first.db", "3"):
+        make(tmp_path / "first.db")
+    kept = machine / "mlflow-3.db"
+    whole = kept.read_bytes()
+    kept.write_bytes({"cut": whole[:5000], "emptied": b"", "another file": b"x" * 9000}[damage])
+    with begun(tmp_path / "second.db", "3"):
+        assert make(tmp_path / "second.db")
+    with begun(tmp_path / "third.db", "3"):
+        assert not make(tmp_path / "third.db")
+
+
 @pytest.mark.heavy
 def test_a_copy_has_the_tables_that_mlflow_makes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -96,4 +96,4 @@ def beside(path: Path, typed: str) -> str:
     names = [repr(str(Path(typed).with_name(known[stem].name))) for stem in close]
     if names:
         return "did you mean " + " or ".join(names) + "?"
-    return f"the {what} files of the folder {folder} have other names: look there"
+    return f"no {what} file in the folder {folder} has a similar name; check the path"

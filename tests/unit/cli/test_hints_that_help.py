@@ -62,7 +62,7 @@ def test_a_missing_file_is_refused_at_once_with_similar_names_alone(
     assert main([command, "nofile.yaml"]) == 2
     said = capsys.readouterr().err
     assert "nofile.yaml: no such file" in said and "waiting" not in said
-    assert "x1" not in said and "mixture" not in said and "have other names" in said
+    assert "x1" not in said and "mixture" not in said and "has a similar name" in said
 
 
 def test_a_mistyped_preset_leads_to_presets(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,13 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c re
 # The tests wait for real processes more than they compute.
 WORKERS ?= 4
 
+# With MEASURE=1 the tests note which branches run, in children too; `make percent` adds them up.
+TESTS := $(BIN)/python $(if $(MEASURE),-m coverage run) -m pytest
+
 # Where Python is told to write no bytecode, every process of every test compiles all modules again.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo test extended quick coverage again check lint types contracts format slow gpu audit sbom docs site clean
+.PHONY: help demo test extended quick coverage again check lint types contracts format slow gpu audit sbom docs site clean percent
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -65,7 +68,7 @@ demo: $(VENV)/.demo ## train an agent on the reactor, see how it compares, open 
 	$(call ENDED,the run)
 
 test: $(VENV)/.dev $(VENV)/.azurite $(VENV)/.axe $(VENV)/.tools ## the default tests, in four processes
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(TESTS) -n $(WORKERS)
 
 # What proves again, for other learners, backends and kinds of loss, what the default tests prove.
 NO_SLOW := not slow and not gpu and not live_gcp and not live_azure
@@ -79,15 +82,18 @@ QUICK := tests/unit tests/docs tests/contract/test_stores.py
 quick: $(VENV)/.dev ## the tests that start no process and no server, and train nothing
 	$(BIN)/python -m pytest -n 2 --quick $(QUICK)
 
-coverage: $(VENV)/.dev ## branch coverage of `make quick`, in percent; fails under the floor in pyproject.toml
+coverage: $(VENV)/.dev ## branch coverage of `make test`, which it runs; fails under the floor in pyproject.toml
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -q -n 2 --quick $(QUICK)
-	$(BIN)/python -m coverage combine --quiet
-	@echo "Branch coverage of the quick tests, in percent:"
+	$(MAKE) test MEASURE=1
+	$(MAKE) percent
+
+percent: ## branch coverage of what ran with MEASURE=1, in percent
+	@$(BIN)/python -m coverage combine --quiet
+	@echo "Branch coverage, in percent:"
 	@$(BIN)/python -m coverage report
 
 again: $(VENV)/.dev ## the tests that failed last time, each by itself; names those that pass now as flaky
-	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m '$(NO_SLOW)'
+	$(TESTS) --last-failed --last-failed-no-failures none -m '$(NO_SLOW)'
 
 slow: $(VENV)/.dev $(VENV)/.azurite ## the long tests: hundreds of kills, full budgets
 	$(BIN)/python -m pytest -m slow

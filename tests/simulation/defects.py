@@ -284,6 +284,7 @@ DEFECTS: dict[str, Callable[[], Patches]] = {
         ("drillyard.mailbox.fenced.Fenced.write", Mailbox.write),
         ("drillyard.mailbox.fenced.Fenced.create", Mailbox.create),
         ("drillyard.leases.ledger.Ledger.intend", _intend_over),
+        ("drillyard.leases.ledger.Ledger.must_be_open", _drop(None)),
     ),
     "numbers of leases are given again": lambda: (
         ("drillyard.leases.ledger.Ledger.next_lease", _first_free),

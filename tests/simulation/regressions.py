@@ -57,6 +57,24 @@ PLANS: dict[str, Plan] = {
             Fault("second_driver", 40.0),
         ],
     ),
+    # Seed 17100791. A driver that slept just before it sent a job sent it after the next one had
+    # ended the lease: nobody would have ended that job.
+    "a driver that sleeps before it sends a job": Plan(
+        17100791,
+        backend="azure",
+        duration_s=60.0,
+        latency_s=0.05,
+        study=2,
+        listing_lag_s=10.0,
+        boot_s=10.0,
+        max_hours=0.05,
+        faults=[
+            Fault("second_driver", 3.03),
+            Fault("repeat", 21.13),
+            Fault("pause", 23.07, who="driver", for_s=191.2),
+            Fault("second_driver", 172.9),
+        ],
+    ),
 }
 
 

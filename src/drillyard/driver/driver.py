@@ -101,7 +101,7 @@ class Driver:
             places,
             self._lock,
             self._wanted,
-            Launcher(mailbox, places, self._lock.must_drive, clock),
+            Launcher(mailbox, places, self._leases.only_open, clock),
             self._closer,
             self.stopping,
             say=self.say,

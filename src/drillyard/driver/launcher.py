@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from drillyard.backend import Backend, Lease, Liveness
@@ -45,7 +46,7 @@ class Launcher:
     Args:
         mailbox: Keeps the provider's answers.
         backend: Where tickets are pushed (``launch`` is idempotent by ticket), or several places.
-        must_drive: Raises once another driver took over; called before each push.
+        only_open: Lets each push happen only while this driver drives and the lease is open.
         clock: For the record and for pauses.
     """
 
@@ -53,12 +54,12 @@ class Launcher:
         self,
         mailbox: Mailbox,
         backend: Backend | Places,
-        must_drive: Callable[[], None],
+        only_open: Callable[[Lease], AbstractContextManager[None]],
         clock: Clock = SYSTEM,
     ) -> None:
         self._mailbox = mailbox
         self._backend_of = answering(backend)
-        self._must_drive = must_drive
+        self._only_open = only_open
         self._clock = clock
         self._pushed: dict[tuple[str, int], _Pushed] = {}
 
@@ -69,6 +70,7 @@ class Launcher:
 
         Raises:
             Superseded: Another driver took over.
+            StoreUnavailable: Another command ended the lease.
             WorkerLost: A ticket was pushed repeatedly and never claimed.
             InfrastructureError: The provider does not answer; call again.
         """
@@ -104,8 +106,8 @@ class Launcher:
                 raise
 
     def _push(self, lease: Lease, ticket: str, attempt: int) -> None:
-        self._must_drive()
-        handle = self._backend_of(lease).launch(lease, ticket)
+        with self._only_open(lease):
+            handle = self._backend_of(lease).launch(lease, ticket)
         path = f"launches/{ticket}.{attempt}.json"
         there = self._mailbox.read(path, Launch)
         if there is None or (there.lease, there.handle) != (lease.lease_id, handle):

@@ -149,8 +149,8 @@ class LeaseSupervisor:
             return
         with self._unless_ending(lease) as free:
             if free:
-                self._lock.must_drive()
-                backend.tend(lease, workers)
+                with self._leases.only_open(lease):
+                    backend.tend(lease, workers)
 
     def _lost(self, lease: Lease | None, states: Mapping[str, TicketState]) -> None:
         if lease is not None and self._leases.over(lease):

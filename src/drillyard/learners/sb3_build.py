@@ -73,6 +73,8 @@ def build(
         ConfigError: The library refused what the checks let through, or is missing.
     """
     import_compiler()
+    if engine in engines.PACKAGES:  # an experiment that was not checked gets the same sentence
+        engines.check_observation(engine, algorithm, venv.observation_space)
     try:
         if engine == engines.SBX:
             model = library(engine).build(algorithm, args, venv, seed, device)

@@ -2,6 +2,7 @@
 
     <store>/<experiment>/leases/<id>/intent.json    written before the first request
     <store>/<experiment>/leases/<id>/rented.json    what the provider gave
+    <store>/<experiment>/leases/<id>/ending.json    its end is about to be asked for
     <store>/<experiment>/leases/<id>/gone.json      the provider's own listing showed nothing left
     <store>/<experiment>/leases/<id>/protect.json   a person wants no reaper to touch it
     <store>/<experiment>/leases/<id>/reaping.json   how often a reaper failed at it
@@ -33,6 +34,7 @@ from drillyard.system.home import local_home
 from drillyard.system.safe_names import lease_id
 
 _INTENT, _RENTED, _GONE = "intent.json", "rented.json", "gone.json"
+_ENDING = "ending.json"
 R = TypeVar("R", bound=Record)
 LOST, FULL = "lost", "no capacity"
 """The reasons of leases that another one replaced: it ended by itself, or its place was full."""
@@ -52,6 +54,12 @@ class Rented(Record):
     """``rented.json``: what was rented."""
 
     lease: Lease
+    written_at: float
+
+
+class BeingEnded(Record):
+    """``ending.json``: a command is about to end the lease; void once it is adopted again."""
+
     written_at: float
 
 
@@ -91,6 +99,7 @@ class Entry:
     intent: Intent
     rented: Rented | None
     gone: Gone | None
+    ending: BeingEnded | None = None
 
     @property
     def lease(self) -> Lease:
@@ -108,6 +117,13 @@ class Entry:
     def open(self) -> bool:
         """True while a part of it may be alive."""
         return self.gone is None
+
+    @property
+    def being_ended(self) -> bool:
+        """True once a command has begun to end it, unless a driver has adopted it since."""
+        if self.ending is None:
+            return False
+        return self.rented is None or self.ending.written_at >= self.rented.written_at
 
     @property
     def unseen(self) -> bool:
@@ -151,7 +167,12 @@ class Ledger:
             lease, _, name = info.key[len(prefix) :].partition("/")
             there.setdefault(lease, {})[name] = info
         found = [
-            Entry(intent, self._seen(names, _RENTED, Rented), self._seen(names, _GONE, Gone))
+            Entry(
+                intent,
+                self._seen(names, _RENTED, Rented),
+                self._seen(names, _GONE, Gone),
+                self._seen(names, _ENDING, BeingEnded),
+            )
             for names in there.values()
             if (intent := self._seen(names, _INTENT, Intent)) is not None
         ]
@@ -176,7 +197,12 @@ class Ledger:
         intent = read(f"{folder}/{_INTENT}", Intent)
         if intent is None:
             return None
-        return Entry(intent, read(f"{folder}/{_RENTED}", Rented), read(f"{folder}/{_GONE}", Gone))
+        return Entry(
+            intent,
+            read(f"{folder}/{_RENTED}", Rented),
+            read(f"{folder}/{_GONE}", Gone),
+            read(f"{folder}/{_ENDING}", BeingEnded),
+        )
 
     def next_lease(self) -> tuple[int, str]:
         """(ordinal, id) of a lease that was never requested."""
@@ -213,15 +239,28 @@ class Ledger:
 
         Raises:
             Superseded: Another driver took over.
-            StoreUnavailable: The lease was ended; whoever asks again rents another one.
+            StoreUnavailable: The lease was ended, or is being ended; whoever asks again rents
+                another one.
         """
         self._mailbox.must_write()
-        entry = self.entry(lease)
-        if entry is not None and not entry.open:
+        if self.ended(lease):
             raise StoreUnavailable(
                 f"lease {lease} was ended by another command at the same moment",
                 hint="run the same command again",
             )
+
+    def ended(self, lease: str) -> bool:
+        """Whether a lease has ended or is being ended."""
+        entry = self.entry(lease)
+        return entry is not None and (not entry.open or entry.being_ended)
+
+    def ending(self, lease: str) -> None:
+        """Write down that the end of a lease is about to be asked for.
+
+        Providers list late: what another process creates from now on may be missing in the
+        listing that confirms the end. That process looks here afterwards, and ends it itself.
+        """
+        self._write(lease, _ENDING, BeingEnded(written_at=self._clock.now()))
 
     def rented(self, lease: Lease) -> None:
         """Write down what the provider gave."""

@@ -10,23 +10,23 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 
 from drillyard.backend import Backend, Lease, Liveness, Order, Trait, delays_of
 from drillyard.backend.prices import over
 from drillyard.errors import (
     DrillyardError,
-    InfrastructureError,
     NoCapacity,
     StoreUnavailable,
-    Superseded,
     TeardownUnconfirmed,
     TimedOut,
     UserError,
 )
 from drillyard.findings import Severity
 from drillyard.leases import budget, machine_logs
-from drillyard.leases.ledger import FULL, LOST, Entry, Ledger
+from drillyard.leases.ledger import FULL, LOST, Entry, Intent, Ledger
 from drillyard.leases.lost_attempts import probe
+from drillyard.leases.only_open import ask_to_go, only_open
 from drillyard.leases.places import CHECK_AGAIN_S, Place, Places
 from drillyard.leases.release import Release
 from drillyard.mailbox import Mailbox
@@ -93,7 +93,7 @@ class LeaseManager:
             lost = self.lease
             if lost is not None:
                 # Remains of it: discs, groups, children.
-                _ask_to_go(self._places.backend_of(lost), lost)
+                ask_to_go(self._places.backend_of(lost), lost)
                 self._ledger.gone(lost.lease_id, reason, confirmed=False)
                 self._used_s = self._ledger.used_s()
                 self.lease = None
@@ -104,16 +104,21 @@ class LeaseManager:
             backend = self._places.backend_of(entry.lease)
             alive = probe(backend, entry.lease)
             if entry.rented is not None and alive is Liveness.GONE:
-                _ask_to_go(backend, entry.lease)
+                ask_to_go(backend, entry.lease)
                 self._ledger.gone(entry.lease.lease_id, "found gone", confirmed=False)
                 continue
             place = self._places.place_of(entry.lease)
             if place is None or self.over(entry.lease):
                 self._end(entry)  # another backend is used now, or the lease's time is over
                 continue
+            if entry.being_ended:
+                if entry.rented is None:
+                    self._end(entry)
+                    continue
+                self._ledger.rented(entry.lease)  # the command that was ending it is dead
             # Idempotent by id: it also completes a request in which an earlier driver was killed.
             try:
-                lease = self._provision(backend, entry.intent.order)
+                lease = self._provision(backend, entry.intent)
             except NoCapacity as full:
                 if not self._places.several:
                     raise
@@ -160,7 +165,7 @@ class LeaseManager:
 
     def _write_off(self, backend: Backend, lease: Lease) -> None:
         """End what was asked for in a place without room."""
-        _ask_to_go(backend, lease)
+        ask_to_go(backend, lease)
         self._ledger.gone(lease.lease_id, FULL, confirmed=False)
 
     def _refused(self, place: Place, spec: ExperimentSpec, order: Order) -> str:
@@ -209,34 +214,28 @@ class LeaseManager:
             return None
         intent = self._ledger.intend(order, backend.kind, ordinal, cost)
         try:
-            return self._provision(backend, order)
+            return self._provision(backend, intent)
         except NoCapacity:
             if self._places.several:
                 self._write_off(backend, Entry(intent, None, None).lease)
             raise
 
-    def _provision(self, backend: Backend, order: Order) -> Lease:
+    def _provision(self, backend: Backend, intent: Intent) -> Lease:
         """Ask the provider, and write down what it gave.
-
-        This process may be suspended at any moment, and another command may end the lease
-        meanwhile. No ledger counts what is rented after that: it is given back.
 
         Raises:
             Superseded: Another driver took over.
             StoreUnavailable: The lease was ended; the next call rents another one.
         """
-        self._ledger.must_be_open(order.lease_id)
-        lease = backend.provision(order)
-        try:
+        with self.only_open(Entry(intent, None, None).lease):
+            lease = backend.provision(intent.order)
             self._ledger.must_be_open(lease.lease_id)
             self._ledger.rented(lease)
-        except (Superseded, StoreUnavailable):
-            entry = self._ledger.entry(lease.lease_id)
-            if entry is not None and not entry.open:
-                _ask_to_go(backend, lease)
-                self._ledger.doubt(lease.lease_id)
-            raise
         return lease
+
+    def only_open(self, lease: Lease) -> AbstractContextManager[None]:
+        """For a request that creates something for a lease; see ``only_open``."""
+        return only_open(self._ledger, self._places.backend_of(lease), lease)
 
     def over(self, lease: Lease, late_s: float = 0.0) -> bool:
         """Whether the time of a lease is over.
@@ -267,6 +266,8 @@ class LeaseManager:
         """Begin to end a lease; its machines' logs are kept first."""
         lease, backend = entry.lease, self._places.backend_of(entry.lease)
         if entry.open:
+            with suppress(StoreUnavailable):  # a store that cannot be written must not cost more
+                self._ledger.ending(lease.lease_id)
             machine_logs.keep(self._mailbox, backend, lease)
         return Release(backend, lease, timeout_s=timeout_s + delays_of(backend).teardown_s)
 
@@ -337,11 +338,3 @@ class Ending:
                 yield entry, self._leases.release(entry, self._timeout_s)
             except DrillyardError as error:
                 self._error = self._error or error
-
-
-def _ask_to_go(backend: Backend, lease: Lease) -> None:
-    """Ask for the end of what is left of a lost lease; the teardown at the end confirms it."""
-    try:
-        backend.teardown(lease)
-    except InfrastructureError as error:
-        log.info("lease %s: %s; asked for again at the end", lease.lease_id, error)

@@ -1,11 +1,13 @@
 """``learner.engine``: what the other engine does not do is refused by name, unimported."""
 
+from types import SimpleNamespace
+
 import pytest
 from gymnasium import spaces
 
 from drillyard.errors import ConfigError, ConfigErrors, DrillyardError
 from drillyard.learners.check import check_learner
-from drillyard.learners.sb3_build import library
+from drillyard.learners.sb3_build import build, library
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms import engines, jax_arguments
 from drillyard.spec.load import load
@@ -200,3 +202,13 @@ def test_a_long_training_is_told_of_the_faster_engine(steps, learner, observatio
     found = check_learner(spec, observation, spaces.Box(-1, 1, (1,)), steps)
     hints = [each.fix or "" for each in found if each.subject == "learner"]
     assert any("engine: jax" in hint for hint in hints) is told
+
+
+@pytest.mark.parametrize("engine", ["jax", "sbx"])
+def test_an_experiment_that_was_not_checked_is_told_about_its_images_too(engine):
+    """Found by training without `check`: the engine failed at a product of matrices."""
+    copies = SimpleNamespace(
+        observation_space=OBSERVATIONS["image"], action_space=spaces.Discrete(2)
+    )
+    with pytest.raises(ConfigError, match=f"{engine} is offered for flat observations"):
+        build("ppo", None, {}, copies, 1, "cpu", engine)

@@ -13,8 +13,11 @@ from drillyard.backend import Lease, Order
 from drillyard.driver.driver import Driver
 from drillyard.driver.launcher import Launcher
 from drillyard.errors import StoreUnavailable, Superseded
+from drillyard.leases.ledger import Ledger
+from drillyard.leases.only_open import only_open
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import DriverLock
+from drillyard.mailbox.fenced import Fenced
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Claim, Ending
 from drillyard.mailbox.status import Cause, Status
@@ -278,7 +281,8 @@ def test_a_superseded_driver_pushes_no_ticket(
     pushed: list[str] = []
     backend = ThreadBackend()
     monkeypatch.setattr(backend, "launch", lambda lease, ticket: pushed.append(ticket))
-    launcher = Launcher(mailbox, backend, lock.must_drive)
+    ledger = Ledger(Fenced(mailbox, lock.must_drive))
+    launcher = Launcher(mailbox, backend, lambda lease: only_open(ledger, backend, lease))
     order = Order(lease_id="dy-0123456789", experiment="s", workers=2, store_url=URL)
     lease = Lease(lease_id=order.lease_id, backend="thread", order=order, created_at=0.0)
     states = list(ticket_states(mailbox).values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -83,6 +84,7 @@ class LeaseReaping:
         try:
             if first:
                 self._audit.write("deleting", self._lease.lease_id, **self._about)
+                self._note_ending()
             wait_s = self._release.step(now)
             if wait_s is not None:
                 self.due = now + wait_s
@@ -108,6 +110,15 @@ class LeaseReaping:
     def _known(self) -> Judgement:
         assert self._judgement is not None, "judged in the first step"
         return self._judgement
+
+    def _note_ending(self) -> None:
+        """Tell a driver that sleeps, which may create something when it wakes."""
+        mailbox = self._evidence.mailbox if self._evidence else None
+        if mailbox is not None:
+            with contextlib.suppress(DrillyardError):
+                ledger = Ledger(mailbox)
+                if ledger.entry(self._lease.lease_id) is not None:
+                    ledger.ending(self._lease.lease_id)
 
     def _gone(self) -> None:
         mailbox = self._evidence.mailbox if self._evidence else None

@@ -212,9 +212,26 @@ def check_engine(spec: ExperimentSpec, observation: Any) -> None:
     engine = learner.engine
     if engine not in PACKAGES:
         return
+    check_observation(engine, learner.algorithm, observation)
+    travels = any(PACKAGES[engine] in line for line in spec.requirements)
+    if find_spec(engine) is None and not travels:
+        raise missing(engine)
+
+
+def check_observation(engine: str, algorithm: str, observation: Any) -> None:
+    """Refuses observations that an engine does not take.
+
+    Args:
+        engine: ``jax`` or ``sbx``.
+        algorithm: Name of a built-in algorithm.
+        observation: Observation space of the wrapped simulator.
+
+    Raises:
+        ConfigError: With the observations that it takes.
+    """
     from drillyard.spec.algorithms.networks import auto_policy
 
-    flat = auto_policy(observation, learner.algorithm) == "MlpPolicy"
+    flat = auto_policy(observation, algorithm) == "MlpPolicy"
     if jax_arguments.sees_images(observation) if engine == JAX else not flat:
         also = " and mappings of them" if engine == JAX else ""
         raise ConfigError(
@@ -224,9 +241,6 @@ def check_engine(spec: ExperimentSpec, observation: Any) -> None:
             allowed="sb3",
             hint="delete `engine:`, or flatten it (simulator.wrappers: [flatten_observation])",
         )
-    travels = any(PACKAGES[engine] in line for line in spec.requirements)
-    if find_spec(engine) is None and not travels:
-        raise missing(engine)
 
 
 def could_use_jax(spec: ExperimentSpec, observation: Any) -> bool:

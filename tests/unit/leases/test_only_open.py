@@ -1,0 +1,114 @@
+"""Requests that create something for a lease which another command ends meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from drillyard.backend import Lease
+from drillyard.errors import ControlPlaneError, StoreUnavailable, Superseded
+from drillyard.leases.ledger import Ledger
+from drillyard.mailbox import Mailbox
+from drillyard.testing.clock import FakeClock
+from tests.helpers.paid_backend import PaidBackend
+from tests.unit.leases.test_other_clocks import Skewed, command, mailbox, taken_over, true
+
+__all__ = ["mailbox", "true"]
+
+
+def superseded_and_over(mailbox: Mailbox, lease: Lease) -> None:
+    taken_over(mailbox, 2)
+    Ledger(mailbox).gone(lease.lease_id, "torn down")
+
+
+def superseded_and_being_ended(mailbox: Mailbox, lease: Lease) -> None:
+    taken_over(mailbox, 2)
+    Ledger(mailbox).ending(lease.lease_id)
+
+
+def cancelled(mailbox: Mailbox, lease: Lease) -> None:
+    Ledger(mailbox).ending(lease.lease_id)
+
+
+@pytest.mark.parametrize("request_fails", [False, True])
+@pytest.mark.parametrize(
+    ("meanwhile", "raised"),
+    [
+        (superseded_and_over, Superseded),
+        (superseded_and_being_ended, Superseded),
+        (cancelled, StoreUnavailable),
+    ],
+)
+def test_what_is_created_while_the_lease_ends_is_ended(
+    meanwhile: Callable[[Mailbox, Lease], None],
+    raised: type[Exception],
+    request_fails: bool,
+    mailbox: Mailbox,
+    true: FakeClock,
+) -> None:
+    """The answer of the request may be lost, so that an error proves nothing."""
+    driver = command(mailbox, Skewed(true, 0.0))
+    lease = driver.provision()
+    true.advance(1.0)
+    PaidBackend.calls.clear()
+    with pytest.raises(raised), driver._leases.only_open(lease):
+        meanwhile(mailbox, lease)
+        if request_fails:
+            raise ControlPlaneError("no answer")
+    assert PaidBackend.calls == [("teardown", lease.lease_id)]
+
+
+def test_a_lease_that_the_next_driver_uses_is_left_alone(
+    mailbox: Mailbox, true: FakeClock
+) -> None:
+    driver = command(mailbox, Skewed(true, 0.0))
+    lease = driver.provision()
+    PaidBackend.calls.clear()
+    with pytest.raises(Superseded), driver._leases.only_open(lease):
+        taken_over(mailbox, 2)
+    assert PaidBackend.calls == []
+
+
+def test_nothing_is_asked_for_once_the_lease_is_being_ended(
+    mailbox: Mailbox, true: FakeClock
+) -> None:
+    driver = command(mailbox, Skewed(true, 0.0))
+    lease = driver.provision()
+    true.advance(1.0)
+    cancelled(mailbox, lease)
+    with pytest.raises(StoreUnavailable), driver._leases.only_open(lease):
+        pytest.fail("this asks the provider")
+
+
+def test_a_lease_whose_end_was_interrupted_is_adopted(
+    mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that was ending it was killed; the machines still work."""
+    lease = command(mailbox, Skewed(true, 0.0)).provision()
+    true.advance(1.0)
+    cancelled(mailbox, lease)
+    true.advance(1.0)
+    monkeypatch.setattr("drillyard.mailbox.driver_lock.living", lambda *_: False)
+    second = command(mailbox, Skewed(true, 0.0))
+    assert second.provision() == lease
+    with second._leases.only_open(lease):
+        pass
+
+
+def test_the_end_of_a_lease_is_announced_before_it_is_asked_for(
+    mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = command(mailbox, Skewed(true, 0.0))
+    lease = driver.provision()
+    true.advance(1.0)
+    announced: list[bool] = []
+    teardown = PaidBackend.teardown
+
+    def seen(self: PaidBackend, ended: Lease) -> None:
+        announced.append(Ledger(mailbox).ended(ended.lease_id))
+        teardown(self, ended)
+
+    monkeypatch.setattr(PaidBackend, "teardown", seen)
+    driver._leases.end_all(60.0, lambda: None)
+    assert announced[0] and Ledger(mailbox).entry(lease.lease_id).gone is not None

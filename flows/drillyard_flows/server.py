@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from drillyard.errors import ControlPlaneError
-from drillyard.system.processes import ProcessId, give_way
+from drillyard.system.processes import ProcessId
 from drillyard_flows import settings
 from drillyard_flows.same_origin import SameOrigin
 
@@ -270,7 +270,6 @@ def main(argv: list[str]) -> None:
         argv: Prefect's home, and the number of the inherited listening socket.
     """
     home, listener = Path(argv[0]), socket.socket(fileno=int(argv[1]))
-    give_way()  # its start takes three seconds of a core, which the first run's imports need
 
     import uvicorn
     from prefect.server.api.server import create_app

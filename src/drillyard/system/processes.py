@@ -19,9 +19,6 @@ import psutil
 
 MARK = "DRILLYARD_LEASE"
 """Environment variable that every process of a lease carries."""
-GIVE_WAY = 10
-"""Niceness of what may be slow: about a ninth of a busy core."""
-_AUTOGROUP = Path("/proc/self/autogroup")
 _SAME_START_S = 0.05
 _EXITING = 0x4
 """PF_EXITING of the Linux kernel: the process runs no code, and only frees its memory."""
@@ -140,21 +137,6 @@ def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(1, number, 0, 0, 0)  # PR_SET_PDEATHSIG
-
-
-def give_way() -> None:
-    """Let the other processes of this machine have its cores first, from now on.
-
-    Where Linux groups the processes of a session, niceness counts inside the group alone, and each
-    group gets the same share. The leader of a session therefore lowers its group, too.
-    Source: sched(7), "The autogroup feature".
-    """
-    if not hasattr(os, "nice"):
-        return
-    os.nice(GIVE_WAY)
-    if os.getsid(0) == os.getpid():  # another process's session is not ours to lower
-        with contextlib.suppress(OSError):
-            _AUTOGROUP.write_text(str(GIVE_WAY), encoding="ascii")
 
 
 def send(process: ProcessId, number: signal.Signals) -> bool:

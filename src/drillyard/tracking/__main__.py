@@ -21,7 +21,6 @@ from drillyard.errors import Bug, DrillyardError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.registry import load
 from drillyard.system.clock import SYSTEM
-from drillyard.system.processes import give_way
 from drillyard.tracking import behind
 from drillyard.tracking.background import URI_VARIABLE, synchronised
 from drillyard.tracking.environment import settings, without_tables
@@ -73,8 +72,8 @@ def main() -> int:
         os.environ.update(settings(arguments.request_timeout))
     os.dup2(2, 1)
     logging.disable(logging.WARNING)
-    if not arguments.once:
-        give_way()  # training comes first
+    if hasattr(os, "nice") and not arguments.once:
+        os.nice(10)  # training comes first
 
     uri = os.environ.pop(URI_VARIABLE)
     mailbox = Mailbox(open_store(arguments.store), arguments.experiment)

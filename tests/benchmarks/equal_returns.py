@@ -86,7 +86,7 @@ WORLDS: dict[str, dict[str, Any]] = {
                 "temperature": {"normal": {"mean": 21, "std": 2}, "min": 15, "max": 27},
             },
         },
-        "train": {"steps": 200_000, "n_envs": 16, "copies": "vectorised"},
+        "train": {"steps": 1_000_000, "n_envs": 16, "copies": "vectorised"},
         "args": {
             "n_steps": 336,
             "batch_size": 448,

@@ -20,6 +20,7 @@ from drillyard.simulators.flat_spaces import flattened, needs_flattening
 from drillyard.simulators.metric_wrapper import EpisodeMetrics
 from drillyard.simulators.plain import make_plain
 from drillyard.simulators.types import Env
+from drillyard.simulators.vec_wrappers import vec_wrapped
 from drillyard.simulators.wrappers import EpisodeMonitor, LessonWrapper, layers
 from drillyard.spec.learning import SimulatorSpec, Way, Wrapper
 from drillyard.spec.references import reveal
@@ -142,7 +143,7 @@ def make_vec(
         venv = InTurnEnv(makers, streams)
     for wrapper in spec.wrappers:
         if wrapper.name in VEC_WRAPPERS:
-            venv = _vec_wrap(venv, wrapper, training, gamma)
+            venv = vec_wrapped(venv, wrapper, training, gamma)
     venv.seed(seed)
     return venv
 
@@ -351,40 +352,6 @@ def _wrap(env: Env, wrapper: Wrapper) -> Env:
             f"gave a {type(wrapped).__name__}, not an environment", field=field, value=wrapper.name
         )
     return wrapped
-
-
-def _vec_wrap(venv: VecEnv, wrapper: Wrapper, training: bool, gamma: float | None) -> VecEnv:
-    from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
-
-    field, args = f"simulator.wrappers.{wrapper.name}", dict(wrapper.args)
-    try:
-        if wrapper.name == "frame_stack":
-            _refuse_names(args, ("n", "channels_order"), f"{field}.args")
-            n = args.pop("n", 4)
-            if isinstance(n, bool) or not isinstance(n, int) or n < 2:
-                raise ConfigError("needs at least 2 frames", field=f"{field}.args.n", value=n)
-            return VecFrameStack(venv, n_stack=n, **args)
-        known = [p for p in inspect.signature(VecNormalize).parameters if p not in ("venv",)]
-        _refuse_names(args, [k for k in known if k != "training"], f"{field}.args")
-        if gamma is not None:
-            args.setdefault("gamma", gamma)
-        if not training:
-            args["norm_reward"] = False
-        return VecNormalize(venv, training=training, **args)
-    except (TypeError, ValueError, AssertionError) as error:
-        raise ConfigError(str(error), field=field, value=wrapper.args) from error
-
-
-def _refuse_names(args: Mapping[str, Json], known: Collection[str], field: str) -> None:
-    for name, value in args.items():
-        if name not in known:
-            raise ConfigError(
-                "no such argument",
-                field=f"{field}.{name}",
-                value=value,
-                allowed=", ".join(known),
-                hint=nearest(name, list(known)),
-            )
 
 
 __all__ = [

@@ -231,3 +231,14 @@ def test_a_world_that_a_wrapper_does_not_fit(
     said = f"{caught.value} {caught.value.hint}"
     for word in words:
         assert word in said
+
+
+def test_numbered_observations_cannot_be_scaled_and_their_rewards_can() -> None:
+    spec = SimulatorSpec.model_validate({"id": "FrozenLake-v1", "wrappers": ["normalize"]})
+    with pytest.raises(ConfigError, match="cannot scale observations of Discrete") as caught:
+        make_vec(spec, 1, 1)
+    assert "norm_obs: false" in caught.value.hint
+    rewards = {"name": "normalize", "args": {"norm_obs": False}}
+    copies = make_vec(spec.model_validate({"id": spec.id, "wrappers": [rewards]}), 1, 1)
+    assert copies.reset().shape == (1,)
+    copies.close()

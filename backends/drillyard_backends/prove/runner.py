@@ -213,10 +213,10 @@ class Proof(Generic[S]):
         """Runs one probe; whatever it does not see could not be tested."""
         self._show.begins(probe)
         seen: set[str] = set()
-        why = "the probe saw nothing of it"
+        why = "the probe gave no answer about it"
         try:
             if self._clock.monotonic() >= scene.ends_at:
-                raise Untestable("the time that is paid for was over")
+                raise Untestable("the paid time was over")
             for observation in probe.check(scene):
                 seen.add(observation.claim.id)
                 self._note(observation)

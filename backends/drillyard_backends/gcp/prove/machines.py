@@ -52,7 +52,7 @@ STATUSES = frozenset(
 G45 = Claim(
     "G45",
     "a template or group whose name is taken is refused as existing",
-    "a zone is tried in vain; nothing is left",
+    "a request to a full zone is wasted; nothing is left",
 )
 G11 = Claim(
     "G11",
@@ -193,7 +193,7 @@ def listing(scene: GcpScene) -> Iterator[Observation]:
         return row is not None and bool(row.number and row.status)
 
     if scene.until(numbered, START_S) is None:
-        scene.idle = "no machine came into being: no room, or no quota"
+        scene.idle = "no machine was created: no capacity, or no quota"
         raise Untestable(scene.idle)
     row = scene.row(0)
     name = "" if row is None else row.name

@@ -4,7 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # Pins are constraints, and the installer is pip: where pip is configured with a CPU build of
 # torch, that one is taken instead of several GB of GPU packages.
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c requirements.lock
+# The installer compiles on one core, this on all of them. Some packages have files for other Pythons.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
 # The tests wait for real processes more than they compute.
 WORKERS ?= 4
@@ -36,12 +38,14 @@ $(VENV)/.demo: pyproject.toml $(EMULATORS)/pyproject.toml requirements.lock Make
 	$(call ENDED,torch is installed)
 	$(BEGIN)
 	$(PIP) -e '.[control,rl,export,serve]' -e $(EMULATORS)
+	$(COMPILE)
 	$(call ENDED,drillyard and its packages are installed)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(EMULATORS)/pyproject.toml requirements.lock Makefile | $(BIN)/python
 	$(PIP) torch==2.13.0
 	$(PIP) -e '.[dev]' -e $(EMULATORS)
+	$(COMPILE)
 	@touch $@ $(VENV)/.demo
 
 # Microsoft's emulator of blob storage, in Node.js. Without npm its tests say that they were skipped.

@@ -1,7 +1,7 @@
 """Requests that create something for a lease: only while the lease is open.
 
 A process may be suspended at any moment, in a request too, and another command may end the lease
-meanwhile. What is created after that is in no ledger, and nobody would end it.
+meanwhile. What is created after that is in no ledger, and no command would end it.
 """
 
 from __future__ import annotations

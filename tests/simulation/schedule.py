@@ -137,10 +137,9 @@ class Schedule:
             programs.reap_command(world)
 
     def _decided(self) -> bool:
-        """Whether the newest command that was let in ended with everything decided."""
+        """Whether the newest command ended with everything decided; one that was killed did not."""
         ended = [p for p in self.world.processes if p.kind == "driver" and not p.alive]
-        results = [str(p.result) for p in ended if p.result is not None]
-        return bool(results) and results[-1].startswith(DECIDED)
+        return bool(ended) and str(ended[-1].result).startswith(DECIDED)
 
     def _over(self) -> bool:
         world = self.world

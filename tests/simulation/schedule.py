@@ -137,7 +137,7 @@ class Schedule:
             programs.reap_command(world)
 
     def _decided(self) -> bool:
-        """Whether the newest command ended with everything decided; one that was killed did not."""
+        """Whether the newest command ended with everything decided; a killed one did not."""
         ended = [p for p in self.world.processes if p.kind == "driver" and not p.alive]
         return bool(ended) and str(ended[-1].result).startswith(DECIDED)
 

@@ -62,8 +62,26 @@ def install(folder: str) -> None:
             note(f"starts {given[0]} without these rules: give it PYTHONPATH=rules.path(...)")
 
     sys.addaudithook(watch)
+    sys.settrace = _patient(sys.settrace)
     warnings.filterwarnings("error", module=OURS)
     heed_unraisable(folder)
+
+
+def _patient(settrace: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Let threads that begin at the same moment be measured by ``coverage``.
+
+    Python calls the hooks of audits while it installs a trace function, and refuses to install one
+    in another thread meanwhile. A thread that is refused never runs.
+    """
+
+    def patient(function: Any) -> None:
+        while True:
+            try:
+                return settrace(function)
+            except RuntimeError:
+                continue
+
+    return patient
 
 
 def heed_unraisable(folder: str) -> None:

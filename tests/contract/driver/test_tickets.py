@@ -44,7 +44,7 @@ def test_a_life_leaves_results_a_ledger_and_no_machine(folder: Path, mailbox: Ma
     assert driver.ended_at is not None
     lease = backend.provisions[0]
     keys = {i.key.rsplit("/", 1)[1] for i in mailbox.store.list(mailbox.key(f"leases/{lease}/"))}
-    assert keys == {"intent.json", "rented.json", "gone.json"}
+    assert keys == {"intent.json", "rented.json", "ending.json", "gone.json"}
     assert ThreadBackend.alive == {}
     assert list(local_intents()) == []
     seconds = json.loads(mailbox.store.get(mailbox.key("timings/1.json")))["seconds"]

@@ -93,6 +93,7 @@ coverage: $(VENV)/.dev ## branch coverage of `make test`, which it runs; fails u
 
 percent: ## branch coverage of what ran with MEASURE=1, in percent
 	@$(BIN)/python -m coverage combine --quiet
+	@rm -f .coverage.*  # what a killed process had begun to write
 	@echo "Branch coverage, in percent:"
 	@$(BIN)/python -m coverage report
 

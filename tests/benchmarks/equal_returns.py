@@ -10,7 +10,8 @@ cuts all budgets: with less than 1 the table says nothing but that the script wo
 ``--folder`` the same command continues what was interrupted there, and ``--minutes`` interrupts
 it by itself: a long measurement is then several short ones. At most the seed that was in training
 is trained again. The table has what is there, and says what is not. Names of worlds are those of
-``WORLDS``; default: all. Needs the extra ``jax``. All worlds together take 40 minutes of one core.
+``WORLDS``; default: all. Needs the extra ``jax``. All worlds together take about two hours of one
+core, most of it for `building` and `cstr`.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ PLANS: dict[str, Plan] = {
         ],
     ),
     # Seed 17100791. A driver that slept just before it sent a job sent it after the next one had
-    # ended the lease: nobody would have ended that job.
+    # ended the lease: no command would have ended that job.
     "a driver that sleeps before it sends a job": Plan(
         17100791,
         backend="azure",

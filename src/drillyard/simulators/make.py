@@ -11,7 +11,7 @@ import gymnasium as gym
 
 from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, DrillyardError, SimulatorError
-from drillyard.registry import importable, load_object, nearest
+from drillyard.registry import importable, load_object
 from drillyard.simulators import GYMNASIUM_IDS
 from drillyard.simulators.batch_protocol import VectorSimulator
 from drillyard.simulators.classes import Simulator, registered, simulator_class
@@ -20,7 +20,7 @@ from drillyard.simulators.flat_spaces import flattened, needs_flattening
 from drillyard.simulators.metric_wrapper import EpisodeMetrics
 from drillyard.simulators.plain import make_plain
 from drillyard.simulators.types import Env
-from drillyard.simulators.vec_wrappers import vec_wrapped
+from drillyard.simulators.vec_wrappers import refuse_names, vec_wrapped
 from drillyard.simulators.wrappers import EpisodeMonitor, LessonWrapper, layers
 from drillyard.spec.learning import SimulatorSpec, Way, Wrapper
 from drillyard.spec.references import reveal
@@ -317,16 +317,7 @@ def _refuse_unknown(
     parameters = inspect.signature(made).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return
-    known = [name for name in parameters if name not in skip]
-    for name, value in args.items():
-        if name not in known:
-            raise ConfigError(
-                "no such argument",
-                field=f"{field}.{name}",
-                value=value,
-                allowed=", ".join(known) or "none",
-                hint=nearest(name, known),
-            )
+    refuse_names(args, [name for name in parameters if name not in skip], field)
 
 
 def _wrap(env: Env, wrapper: Wrapper) -> Env:

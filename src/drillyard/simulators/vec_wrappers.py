@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gymnasium import spaces
 
 from drillyard.documents.json_types import Json
+from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.spec.learning import Wrapper
@@ -34,13 +35,14 @@ def vec_wrapped(venv: VecEnv, wrapper: Wrapper, training: bool, gamma: float | N
     field, args = f"simulator.wrappers.{wrapper.name}", dict(wrapper.args)
     try:
         if wrapper.name == "frame_stack":
-            _refuse_names(args, ("n", "channels_order"), f"{field}.args")
+            refuse_names(args, ("n", "channels_order"), f"{field}.args")
             n = args.pop("n", 4)
             if isinstance(n, bool) or not isinstance(n, int) or n < 2:
                 raise ConfigError("needs at least 2 frames", field=f"{field}.args.n", value=n)
             return VecFrameStack(venv, n_stack=n, **args)
-        known = [p for p in inspect.signature(VecNormalize).parameters if p not in ("venv",)]
-        _refuse_names(args, [k for k in known if k != "training"], f"{field}.args")
+        known = inspect.signature(VecNormalize).parameters
+        settable = [name for name in known if name not in ("venv", "training")]
+        refuse_names(args, settable, f"{field}.args")
         if gamma is not None:
             args.setdefault("gamma", gamma)
         if not training:
@@ -48,9 +50,9 @@ def vec_wrapped(venv: VecEnv, wrapper: Wrapper, training: bool, gamma: float | N
         observation = venv.observation_space
         if args.get("norm_obs", True) and not isinstance(observation, spaces.Box | spaces.Dict):
             raise ConfigError(
-                f"cannot scale observations of {type(observation).__name__}",
+                "cannot scale these observations",
                 field=field,
-                value=wrapper.args,
+                value=space_text(observation),
                 allowed="observations of Box, or a Dict of them",
                 hint="write `{name: normalize, args: {norm_obs: false}}` to scale rewards alone",
             )
@@ -59,13 +61,23 @@ def vec_wrapped(venv: VecEnv, wrapper: Wrapper, training: bool, gamma: float | N
         raise ConfigError(str(error), field=field, value=wrapper.args) from error
 
 
-def _refuse_names(args: Mapping[str, Json], known: Collection[str], field: str) -> None:
+def refuse_names(args: Mapping[str, Json], known: Collection[str], field: str) -> None:
+    """Refuse arguments that do not exist.
+
+    Args:
+        args: Arguments by name.
+        known: The names that exist.
+        field: Where the file has them.
+
+    Raises:
+        ConfigError: With the nearest name.
+    """
     for name, value in args.items():
         if name not in known:
             raise ConfigError(
                 "no such argument",
                 field=f"{field}.{name}",
                 value=value,
-                allowed=", ".join(known),
+                allowed=", ".join(known) or "none",
                 hint=nearest(name, list(known)),
             )

@@ -13,6 +13,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.testing.clock import FakeClock
 from tests.helpers.paid_backend import PaidBackend
 from tests.unit.leases.test_other_clocks import Skewed, command, mailbox, taken_over, true
+from tests.unit.leases.test_reaping import reaped
 
 __all__ = ["mailbox", "true"]
 
@@ -112,3 +113,22 @@ def test_the_end_of_a_lease_is_announced_before_it_is_asked_for(
     monkeypatch.setattr(PaidBackend, "teardown", seen)
     driver._leases.end_all(60.0, lambda: None)
     assert announced[0] and Ledger(mailbox).entry(lease.lease_id).gone is not None
+
+
+def test_a_reaper_announces_the_end_too(
+    mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver on a laptop that sleeps may create something when it wakes."""
+    lease = command(mailbox, Skewed(true, 0.0)).provision()
+    announced: list[bool] = []
+    teardown = PaidBackend.teardown
+
+    def seen(self: PaidBackend, ended: Lease) -> None:
+        announced.append(Ledger(mailbox).ended(ended.lease_id))
+        teardown(self, ended)
+
+    monkeypatch.setattr(PaidBackend, "teardown", seen)
+    monkeypatch.setattr("drillyard.mailbox.driver_lock.living", lambda *_: False)
+    true.advance(24 * 3600.0)
+    assert [o.deleted for o in reaped(true).outcomes] == [True]
+    assert announced[0] and PaidBackend.alive() == [] and lease.lease_id

@@ -52,7 +52,7 @@ STATUSES = frozenset(
 G45 = Claim(
     "G45",
     "a template or group whose name is taken is refused as existing",
-    "a request to a full zone is wasted; nothing is left",
+    "drillyard tries a zone without success; nothing is left",
 )
 G11 = Claim(
     "G11",

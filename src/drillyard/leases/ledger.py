@@ -58,7 +58,7 @@ class Rented(Record):
 
 
 class BeingEnded(Record):
-    """``ending.json``: a command is about to end the lease; void once it is adopted again."""
+    """``ending.json``: a command is about to end the lease. Deleted if a driver adopts it."""
 
     written_at: float
 
@@ -119,11 +119,9 @@ class Entry:
         return self.gone is None
 
     @property
-    def being_ended(self) -> bool:
-        """True once a command has begun to end it, unless a driver has adopted it since."""
-        if self.ending is None:
-            return False
-        return self.rented is None or self.ending.written_at >= self.rented.written_at
+    def over(self) -> bool:
+        """True once it has ended, or a command has begun to end it."""
+        return self.gone is not None or self.ending is not None
 
     @property
     def unseen(self) -> bool:
@@ -243,19 +241,11 @@ class Ledger:
                 another one.
         """
         self._mailbox.must_write()
-        if self.ended(lease):
+        if any(entry.over and entry.lease.lease_id == lease for entry in self.entries()):
             raise StoreUnavailable(
                 f"lease {lease} was ended by another command at the same moment",
                 hint="run the same command again",
             )
-
-    def ended(self, lease: str) -> bool:
-        """Whether a lease has ended or is being ended. One listing, unless it looks so."""
-        listed = next((e for e in self.entries() if e.lease.lease_id == lease), None)
-        if listed is None or (listed.open and not listed.being_ended):
-            return False
-        entry = self.entry(lease)  # a record that was written twice in one second lists alike
-        return entry is not None and (not entry.open or entry.being_ended)
 
     def ending(self, lease: str) -> None:
         """Write down that the end of a lease is about to be asked for.
@@ -264,6 +254,11 @@ class Ledger:
         listing that confirms the end. That process looks here afterwards, and ends it itself.
         """
         self._write(lease, _ENDING, BeingEnded(written_at=self._clock.now()))
+
+    def not_ending(self, lease: str) -> None:
+        """Write down that a lease is used again: the command that was ending it has died."""
+        self._mailbox.must_write()
+        self._mailbox.store.delete(self._mailbox.key(f"leases/{lease}/{_ENDING}"))
 
     def rented(self, lease: Lease) -> None:
         """Write down what the provider gave."""

@@ -111,11 +111,8 @@ class LeaseManager:
             if place is None or self.over(entry.lease):
                 self._end(entry)  # another backend is used now, or the lease's time is over
                 continue
-            if entry.being_ended:
-                if entry.rented is None:
-                    self._end(entry)
-                    continue
-                self._ledger.rented(entry.lease)  # the command that was ending it is dead
+            if entry.ending is not None:
+                self._ledger.not_ending(entry.lease.lease_id)
             # Idempotent by id: it also completes a request in which an earlier driver was killed.
             try:
                 lease = self._provision(backend, entry.intent)

@@ -39,7 +39,8 @@ def only_open(ledger: Ledger, backend: Backend, lease: Lease) -> Iterator[None]:
         try:
             ledger.must_be_open(lease.lease_id)
         except (Superseded, StoreUnavailable):
-            if ledger.ended(lease.lease_id):
+            entry = ledger.entry(lease.lease_id)
+            if entry is not None and entry.over:
                 ask_to_go(backend, lease)
                 ledger.doubt(lease.lease_id)
             raise

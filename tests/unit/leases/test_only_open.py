@@ -12,7 +12,7 @@ from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox
 from drillyard.testing.clock import FakeClock
 from tests.helpers.paid_backend import PaidBackend
-from tests.unit.leases.test_other_clocks import Skewed, command, mailbox, taken_over, true
+from tests.unit.leases.test_other_clocks import HOUR_S, Skewed, command, mailbox, taken_over, true
 from tests.unit.leases.test_reaping import reaped
 
 __all__ = ["mailbox", "true"]
@@ -82,13 +82,14 @@ def test_nothing_is_asked_for_once_the_lease_is_being_ended(
         pytest.fail("this asks the provider")
 
 
+@pytest.mark.parametrize("ahead_s", [-HOUR_S, 0.0, HOUR_S])
 def test_a_lease_whose_end_was_interrupted_is_adopted(
-    mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
+    ahead_s: float, mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command that was ending it was killed; the machines still work."""
+    """The command that was ending it was killed, whatever its clock said; the machines work."""
     lease = command(mailbox, Skewed(true, 0.0)).provision()
     true.advance(1.0)
-    cancelled(mailbox, lease)
+    Ledger(mailbox, Skewed(true, ahead_s)).ending(lease.lease_id)
     true.advance(1.0)
     monkeypatch.setattr("drillyard.mailbox.driver_lock.living", lambda *_: False)
     second = command(mailbox, Skewed(true, 0.0))
@@ -107,7 +108,7 @@ def test_the_end_of_a_lease_is_announced_before_it_is_asked_for(
     teardown = PaidBackend.teardown
 
     def seen(self: PaidBackend, ended: Lease) -> None:
-        announced.append(Ledger(mailbox).ended(ended.lease_id))
+        announced.append(Ledger(mailbox).entry(ended.lease_id).over)
         teardown(self, ended)
 
     monkeypatch.setattr(PaidBackend, "teardown", seen)
@@ -124,7 +125,7 @@ def test_a_reaper_announces_the_end_too(
     teardown = PaidBackend.teardown
 
     def seen(self: PaidBackend, ended: Lease) -> None:
-        announced.append(Ledger(mailbox).ended(ended.lease_id))
+        announced.append(Ledger(mailbox).entry(ended.lease_id).over)
         teardown(self, ended)
 
     monkeypatch.setattr(PaidBackend, "teardown", seen)

@@ -17,6 +17,7 @@ from drillyard.errors import DrillyardError, StoreUnavailable, Superseded
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id, ticket_id
 from drillyard.mailbox.memory import MemoryStore
+from drillyard.mailbox.patience import PERSIST_S
 from drillyard.mailbox.records import (
     Cancel,
     Ending,
@@ -28,7 +29,7 @@ from drillyard.mailbox.records import (
 from drillyard.runs.workload import PhaseOutcome, StopSignal
 from drillyard.testing.clock import FakeClock
 from drillyard.worker import endings
-from drillyard.worker.execution import PERSIST_S, REPORTED, UNREPORTED
+from drillyard.worker.execution import REPORTED, UNREPORTED
 from drillyard.worker.hand_in import HandIn
 from drillyard.worker.machine import Exit, Job
 from drillyard.worker.progress import ProgressKeeper

@@ -57,6 +57,28 @@ PLANS: dict[str, Plan] = {
             Fault("second_driver", 40.0),
         ],
     ),
+    # Seed 903695602. A store that refused single requests for a few seconds used up all attempts
+    # of a run within five seconds: the first record of an attempt was not tried again, and nothing
+    # came between two attempts.
+    "a store that loses its answers for a few seconds": Plan(
+        903695602,
+        workers=1,
+        latency_s=0.05,
+        listing_lag_s=0.0,
+        boot_s=30.0,
+        faults=[Fault("lose-answer", 4.4, "ticket", "attempts/", left=12, service="store")],
+    ),
+    "a store that refuses an attempt's records": Plan(
+        913696583,
+        backend="azure",
+        workers=1,
+        duration_s=20.0,
+        pace_s=2.0,
+        latency_s=0.01,
+        listing_lag_s=0.0,
+        boot_s=10.0,
+        faults=[Fault("refuse", 0.0, "ticket", "attempts/", left=12, service="store")],
+    ),
     # Seed 17100791. A driver that slept just before it sent a job sent it after the next one had
     # ended the lease: no command would have ended that job.
     "a driver that sleeps before it sends a job": Plan(

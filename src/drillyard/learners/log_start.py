@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 
+from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import AttemptStart
 from drillyard.runs.checkpoints import Checkpoint
 from drillyard.runs.workload import RunContext
@@ -24,4 +25,4 @@ def announce(context: RunContext, checkpoint: Checkpoint | None) -> None:
         host=platform.node(),
         started_at=context.clock.now(),
     )
-    context.mailbox.write(f"{context.folder}/start.json", start)
+    persist(lambda: context.mailbox.write(f"{context.folder}/start.json", start))

@@ -30,6 +30,7 @@ from drillyard.learners.training import Finished, Training, divergence, place_in
 from drillyard.learners.training_videos import TrainingVideos
 from drillyard.learners.types import Observation, Space
 from drillyard.learners.vec_mode import choose
+from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import FileEntry, Manifest
 from drillyard.metrics.streams import StreamWriter
 from drillyard.runs import checkpoints
@@ -76,7 +77,7 @@ class Sb3Learner:
     def _train(self, context: RunContext, hosts: HostSession | None) -> PhaseOutcome:
         spec = context.spec
         learner, simulator = _parts(spec)
-        checkpoint = checkpoints.latest(context.mailbox, context.run.run)
+        checkpoint = persist(lambda: checkpoints.latest(context.mailbox, context.run.run))
         if hosts is None or not hosts.went_back:
             announce(context, checkpoint)
         checkpoint = checkpoint or checkpoints.inherited(context.mailbox, context.run)

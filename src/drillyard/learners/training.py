@@ -19,6 +19,7 @@ from drillyard.learners.plan import Plan
 from drillyard.learners.stopping import EarlyStopping
 from drillyard.learners.training_checkpoints import TrainingCheckpoints
 from drillyard.learners.types import Infos, Metrics, TakesPoints, UserCallback
+from drillyard.mailbox.patience import persist
 from drillyard.mailbox.status import Cause
 from drillyard.metrics.streams import StreamWriter
 from drillyard.runs.checkpoints import Checkpoint
@@ -128,7 +129,7 @@ class Training:
         if self._evaluator is not None and self.marks.last_evaluation < step:
             self._evaluate_or_stop(step)
         self._checkpoints.wait()
-        self.writer.flush()
+        persist(self.writer.flush)
         self.tell(step, flush=False)
 
     def abandon(self) -> None:

@@ -17,6 +17,7 @@ from drillyard.learners.barriers import Marks, barrier_seeds, next_multiple, res
 from drillyard.learners.best import Best
 from drillyard.learners.committing import Committer, prune
 from drillyard.learners.exactness import note_changes, settings_of
+from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import FileEntry
 from drillyard.runs import checkpoints
 from drillyard.runs.checkpoints import Checkpoint
@@ -168,10 +169,10 @@ class TrainingCheckpoints:
         if stopped:
             info["stopped"] = True
 
-        def commit() -> None:
+        def write() -> checkpoints.CheckpointMeta:
             # It writes the lines up to here, and perhaps later ones, which a resume cuts off.
             training.writer.flush()
-            meta = checkpoints.save(
+            return checkpoints.save(
                 context.mailbox,
                 context.run.run,
                 context.attempt,
@@ -182,7 +183,9 @@ class TrainingCheckpoints:
                 now,
                 info=info,
             )
-            self._stored = dict(meta.files)
+
+        def commit() -> None:
+            self._stored = dict(persist(write).files)
             self.step = step
             context.log.info("%scheckpoint at step %d", "stop " if stopped else "", step)
             context.progress(checkpoint_step=step)

@@ -16,6 +16,7 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import Stopped, Superseded
 from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox
+from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import Claim, FileEntry, Manifest, Phase, RunRecord
 from drillyard.mailbox.status import Cause, Status
 from drillyard.spec import ExperimentSpec
@@ -138,12 +139,16 @@ class RunContext:
         Raises:
             Superseded: The phase has an accepted result, which may consist of these very files:
                 this process is a copy, on a machine that was cloned or set back while it worked.
+            StoreUnavailable: The store stayed unreachable.
         """
         from drillyard.mailbox.files import save_file  # hashes while it writes
 
-        if self.mailbox.accepted(self.run.run, self.phase) is not None:
-            raise Superseded(f"`{self.phase.value}` of {self.run.run} has a result already")
-        return save_file(self.mailbox, f"{self.folder}/{name}", source)
+        def write() -> FileEntry:
+            if self.mailbox.accepted(self.run.run, self.phase) is not None:
+                raise Superseded(f"`{self.phase.value}` of {self.run.run} has a result already")
+            return save_file(self.mailbox, f"{self.folder}/{name}", source)
+
+        return persist(write)
 
 
 @dataclass

@@ -7,12 +7,45 @@ import logging
 from drillyard.errors import InfrastructureError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import new_token
-from drillyard.mailbox.records import Claim
+from drillyard.mailbox.records import Claim, Phase
+from drillyard.mailbox.status import Cause
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.system.clock import Clock
 from drillyard.worker.outbox import EndingOutbox
 
+LONGEST_PAUSE_S = 8.0
+LOST_TOGETHER = 2
+"""Losses of a process with several tickets after which each of them has one of its own."""
 log = logging.getLogger(__name__)
+
+
+class Pauses:
+    """Pauses of 1, 2, 4, 8 and 8 s before the attempts of a run that was lost again and again.
+
+    What loses it may last for seconds, such as a store that refuses everything, and would
+    otherwise use up all attempts. A pause begins when this worker first sees the ending, so that
+    no clocks are compared.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[int, float]] = {}
+        """Ticket -> its next attempt, and when that was first seen (monotonic seconds)."""
+
+    def over(self, state: TicketState, now: float) -> bool:
+        """Whether a ticket may be claimed.
+
+        Args:
+            state: The ticket.
+            now: Monotonic seconds.
+        """
+        attempt = state.claimable
+        lost = state.ending is not None and state.ending.cause is Cause.INFRASTRUCTURE
+        if attempt is None or not lost:
+            return True
+        known = self._seen.get(state.ticket.ticket)
+        if known is None or known[0] != attempt:
+            known = self._seen[state.ticket.ticket] = (attempt, now)
+        return now - known[1] >= min(2.0 ** (attempt - 2), LONGEST_PAUSE_S)
 
 
 def claim(
@@ -61,3 +94,15 @@ def found_again(mailbox: Mailbox, outbox: EndingOutbox, made: Claim) -> bool:
         outbox.keep(outbox.infrastructure(made, why))
         return False
     return now is not None and now.token == made.token
+
+
+def may_join(state: TicketState) -> bool:
+    """Whether a ticket may share a process with others.
+
+    One run that ends its process (native code that crashes, memory) ends its neighbours with it.
+    After ``LOST_TOGETHER`` such losses each goes on alone, so that no neighbour uses up the
+    attempts of the others.
+    """
+    lost = state.ending is not None and state.ending.cause is Cause.INFRASTRUCTURE
+    often = (state.claimable or 0) > LOST_TOGETHER
+    return state.ticket.phase is Phase.TRAIN and not (lost and often)

@@ -13,12 +13,10 @@ import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeVar
-
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
 from drillyard.errors import DrillyardError, Superseded
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import Ending, Phase, RunRecord
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.store_clock import StoreClock
@@ -43,13 +41,10 @@ from drillyard.worker.sidecar import TicketSidecar
 from drillyard.worker.signals import listen_in_attempt
 from drillyard.worker.stall import StallWatch, dump_stacks, exit_now
 
-PERSIST_S = 60.0
-"""How long a result waits for an unreachable store, in seconds."""
 REPORTED = 0
 UNREPORTED = 70
 """Exit code of a process that could not write its ending; the worker does it."""
 
-T = TypeVar("T")
 log = logging.getLogger("drillyard.run")
 
 
@@ -175,21 +170,6 @@ def _stall_watch(
     watched = context.phase is not Phase.STORE
     limit_s = context.spec.budget.stall_s if watched else None
     return StallWatch(job.ticket, limit_s, stop, progress, context.clock, end)
-
-
-def persist(action: Callable[[], T], within_s: float = PERSIST_S) -> T:
-    """Call a function of the store, and repeat it while the store is unreachable.
-
-    Raises:
-        StoreUnavailable: It stayed unreachable.
-    """
-    retrying = Retrying(
-        stop=stop_after_delay(within_s),
-        wait=wait_exponential(0.2, max=5.0) + wait_random(0.0, 1.0),
-        retry=retry_if_exception(lambda e: isinstance(e, DrillyardError) and e.retryable),
-        reraise=True,
-    )
-    return retrying(action)
 
 
 def _context(

@@ -24,7 +24,7 @@ from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.processes import ProcessId, marked
 from drillyard.system.scratch import RUNTIME
 from drillyard.worker import endings, machine_share
-from drillyard.worker.claiming import claim
+from drillyard.worker.claiming import Pauses, claim, may_join
 from drillyard.worker.copy_hosts import CopyHosts
 from drillyard.worker.execution import REPORTED
 from drillyard.worker.heartbeat import Heartbeat
@@ -45,8 +45,6 @@ TERM_GRACE_S = 8.0
 """The same after SIGTERM, whose sender usually waits ten seconds."""
 STORE_AWAY_S = 900.0
 """A worker without work and without a store exits after this time, in seconds."""
-LOST_TOGETHER = 2
-"""Losses of a process with several tickets after which each of them has one of its own."""
 ASK_S = 1.0
 """Seconds after SIGTERM in which it may read the mailbox before it stops its tickets."""
 FLUSH_S = 5.0
@@ -110,6 +108,7 @@ class Worker:
         )
         self._next_orphan_look: float | None = 0.0
         self._running = RunningTickets(self.machine)
+        self._pauses = Pauses()
         self._copy_hosts = CopyHosts(self._mailbox, order, scratch, self.heart.note)
         self._driver = DriverWatch(self._mailbox, self.id, clock, close_lost)
         self._preparation = Preparation(
@@ -265,9 +264,9 @@ class Worker:
         for state in states.values():
             if self._running.free <= 0 or self.terminated or self._broken:
                 break
-            if not self._takes(state):
+            if not self._takes(state) or not self._pauses.over(state, self.clock.monotonic()):
                 continue
-            joins = self.order.together > 1 and _may_join(state)
+            joins = self.order.together > 1 and may_join(state)
             if together and not joins:
                 continue  # those that wait for others have the last place
             made = claim(self._mailbox, self._outbox, state, self.id, self.clock)
@@ -402,15 +401,3 @@ class Worker:
     def _end(self, reason: str) -> None:
         self.heart.tell("leaving", reason)
         self.exit_code = 4 if self._broken else 0
-
-
-def _may_join(state: TicketState) -> bool:
-    """Whether a ticket may share a process with others.
-
-    One run that ends its process (native code that crashes, memory) ends its neighbours with it.
-    After ``LOST_TOGETHER`` such losses each goes on alone, so that no neighbour uses up the
-    attempts of the others.
-    """
-    lost = state.ending is not None and state.ending.cause is Cause.INFRASTRUCTURE
-    often = (state.claimable or 0) > LOST_TOGETHER
-    return state.ticket.phase is Phase.TRAIN and not (lost and often)

@@ -29,6 +29,7 @@ from drillyard.evaluation.episodes import (
     run_episodes,
 )
 from drillyard.evaluation.summary import csv_text, summarise
+from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import Manifest
 from drillyard.metrics.step_csv import step_logs
 from drillyard.runs.workload import PhaseOutcome, RunContext
@@ -59,7 +60,7 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
     assert spec.simulator is not None
     # A member of a population is compared by the policy that the next generation inherits.
     wanted = spec.evaluate.policy if context.run.lineage is None else "final"
-    trained, which = policy_files(context.mailbox, context.run.run, wanted)
+    trained, which = persist(lambda: policy_files(context.mailbox, context.run.run, wanted))
     policy = load_policy(trained, which)
     trial = context.mailbox.trial(context.run.trial)
     confirms = trial is not None and trial.of is not None

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from drillyard.documents.json_types import JsonObject, as_object
 from drillyard.errors import CorruptObject
+from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import AttemptStart, FileEntry, Manifest, Phase
 from drillyard.metrics.streams import StreamWriter
 from drillyard.runs.workload import PhaseOutcome, RunContext
@@ -31,7 +32,7 @@ def announce(context: RunContext) -> None:
         host=platform.node(),
         started_at=context.clock.now(),
     )
-    context.mailbox.write(f"{context.folder}/start.json", start)
+    persist(lambda: context.mailbox.write(f"{context.folder}/start.json", start))
 
 
 def writer(context: RunContext) -> StreamWriter:
@@ -49,7 +50,7 @@ def writer(context: RunContext) -> StreamWriter:
 def finished(context: RunContext, streams: StreamWriter) -> None:
     """Write the last lines, and let the next child go on behind them."""
     streams.append_usage()
-    context.lines.update(streams.flush())
+    context.lines.update(persist(streams.flush))
 
 
 def file_name(context: RunContext, name: str) -> str:
@@ -79,7 +80,7 @@ def evaluate_metrics(context: RunContext) -> PhaseOutcome:
         NotFound: The run has no accepted training.
         CorruptObject: Its files are missing or changed.
     """
-    found = read_metrics(context)
+    found = persist(lambda: read_metrics(context))
     for name, value in as_object(found["metrics"]).items():
         context.log.info("%s = %.6g", name, value)
     return PhaseOutcome(files=Manifest(), summary=found)

@@ -11,11 +11,13 @@ import hashlib
 import shutil
 import time
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, DrillyardError, RunFailed, UserError
 from drillyard.findings import Finding, Severity
+from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import FileEntry, Manifest
 from drillyard.runs import code_archive
 from drillyard.runs.workload import PhaseOutcome, RunContext
@@ -109,7 +111,8 @@ class ScriptWorkload:
         if script.setup:
             _commands(context, script).run("setup", script.setup, script.setup_max_time_s)
         for item in script.upload:
-            count = transfers.upload(folder, item.source, item.to, context.mailbox.store.url)
+            url = context.mailbox.store.url
+            count = persist(partial(transfers.upload, folder, item.source, item.to, url))
             context.log.info("uploaded %d files to %s", count, item.to)
 
     def run(self, context: RunContext) -> PhaseOutcome:
@@ -141,7 +144,7 @@ class ScriptWorkload:
             if telemetry is not None and time.monotonic() >= due:
                 due = time.monotonic() + _FOLLOW_S
                 if telemetry.follow():
-                    streams.flush()
+                    streams.flush_soon()
 
         commands.tick = tick
         context.progress(step=0, total=len(script.run), message=f"run: {script.run[0]}")
@@ -149,7 +152,8 @@ class ScriptWorkload:
             commands.run("run", script.run, script.max_time_s)
             context.progress(step=len(script.run), total=len(script.run), message="results")
             for item in script.download:
-                transfers.download(folder, item.source, item.to, context.mailbox.store.url)
+                url = context.mailbox.store.url
+                persist(partial(transfers.download, folder, item.source, item.to, url))
         finally:
             if telemetry is not None:
                 telemetry.follow(whole=True)

@@ -129,6 +129,32 @@ def test_a_run_that_always_ends_its_process_takes_no_neighbour_with_it(world, co
     assert state(world, bad).status is ends_as
 
 
+def test_the_attempts_of_a_run_that_is_lost_again_and_again_are_apart(world):
+    """What lasts for seconds, such as a store that refuses everything, uses up few attempts."""
+    bad, good = world.post(1), world.post(2)
+    worker = PlayedWorker(world, slots=2, work_s=20.0)
+    lost: list[float] = []
+    began: list[float] = []
+
+    def crash(now):
+        for process in worker.machine.tickets:
+            if process.alive and process.job.ticket.run == bad:
+                began.append(process.job.claim.claimed_at)
+                lost.append(world.clock.now())
+                process.kill()
+        return 0.1
+
+    world.add("crash", crash)
+    world.run(100.0)
+    pauses = [after - before for before, after in zip(lost, began[1:], strict=False)]
+    assert len(pauses) == 5
+    for pause, least in zip(pauses, [1.0, 2.0, 4.0, 8.0, 8.0], strict=True):
+        assert least <= pause <= least + 4.0, pauses
+    assert state(world, bad).status is Status.FAILED
+    assert state(world, good).status is Status.SUCCEEDED
+    assert world.mailbox.accepted(good, Phase.TRAIN).attempt == 1
+
+
 def test_endings_are_written_once_also_if_the_store_fails_between_them(world, monkeypatch):
     """The process died after one of three had reported, and the store was away then."""
     done, *others = (world.post(seed) for seed in (1, 2, 3))

@@ -36,6 +36,7 @@ from drillyard.learners.rllib.cluster import cluster, placed, share
 from drillyard.learners.rllib.network import Network
 from drillyard.learners.rllib.worlds import World
 from drillyard.learners.types import Arrays, Space, Tensors
+from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import FileEntry, Manifest
 from drillyard.metrics.streams import StreamWriter
 from drillyard.runs import checkpoints
@@ -87,7 +88,7 @@ def train(context: RunContext, algorithm: str) -> PhaseOutcome:
     """
     spec = context.spec
     assert spec.simulator is not None and spec.learner is not None and spec.train is not None
-    checkpoint = checkpoints.latest(context.mailbox, context.run.run)
+    checkpoint = persist(lambda: checkpoints.latest(context.mailbox, context.run.run))
     announce(context, checkpoint)
     env = make_env(spec.simulator, training=False)
     try:
@@ -154,7 +155,7 @@ class _Training:
             self._point()
         if self._plan.evaluate_episodes:
             self._evaluate()
-        self._writer.flush()
+        persist(self._writer.flush)
         return self._outcome(ended_by)
 
     @property
@@ -261,18 +262,21 @@ class _Training:
             )
         )
         files |= self.best.files(self._stored) | self.top.checkpoint_files(self._stored)
-        self._writer.flush()
-        meta = checkpoints.save(
-            context.mailbox,
-            context.run.run,
-            context.attempt,
-            self.step,
-            self._barrier,
-            files,
-            self._writer.offsets(),
-            context.clock.now(),
-        )
-        self._stored = dict(meta.files)
+
+        def write() -> checkpoints.CheckpointMeta:
+            self._writer.flush()
+            return checkpoints.save(
+                context.mailbox,
+                context.run.run,
+                context.attempt,
+                self.step,
+                self._barrier,
+                files,
+                self._writer.offsets(),
+                context.clock.now(),
+            )
+
+        self._stored = dict(persist(write).files)
         self._next_barrier = next_multiple(self.step, self._plan.checkpoint_every)
         context.log.info("checkpoint at step %d", self.step)
         context.progress(checkpoint_step=self.step)

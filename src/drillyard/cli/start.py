@@ -16,6 +16,9 @@ def main() -> int:
         The exit code; see ``drillyard.cli.main.main``.
     """
     try:
+        from drillyard.system.garbage import look_rarely
+
+        look_rarely()
         from drillyard.cli.main import main as run
 
         return run()

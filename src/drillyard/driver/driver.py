@@ -337,6 +337,10 @@ class Driver:
         """How long a store may be away, in seconds, before waiting ends undecided."""
         return self._watcher.patience_s
 
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Have something called, in any thread, whenever a ticket changed."""
+        self._watcher.on_change = call
+
     @property
     def changes(self) -> int:
         """Grows whenever a ticket changed."""

@@ -82,9 +82,10 @@ class Session:
         self._setup: Setup | None = None
         self._teardown: Teardown | None = None
         self._teardown_began = 0.0
-        self._work = Work(driver, bodies, settle)
         self.wake = threading.Event()
         """Set when the next step should come at once."""
+        self._work = Work(driver, bodies, settle, self.wake.set)
+        driver.on_change(self.wake.set)
         self.error: DrillyardError | None = None
         """The error outside the runs, if there was one."""
         self.torn_down = False

@@ -68,6 +68,8 @@ class Watcher:
         self._board_s = 0.0
         self.changes = 0
         """Grows whenever a ticket changed."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when it has grown."""
 
     # -- what was seen ------------------------------------------------------------------------
 
@@ -126,6 +128,8 @@ class Watcher:
         self._states = states
         self.changes += changed
         self._resolve()
+        if changed:
+            self.on_change()
         self._read_boards()
         return changed
 

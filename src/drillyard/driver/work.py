@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 
 from drillyard.driver.bodies import TRIAL, Bodies, Body
@@ -23,14 +24,22 @@ class Work:
         driver: An open driver.
         bodies: Where tickets are offered.
         settle: Where results are verified, as reading files may take long.
+        wake: Called when a look is worth it before ``POLL_S`` is over.
     """
 
     POLL_S = 0.2
 
-    def __init__(self, driver: Driver, bodies: Bodies, settle: Executor) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        bodies: Bodies,
+        settle: Executor,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
         self._driver = driver
         self._bodies = bodies
         self._settle = settle
+        self._wake = wake
         self._open: dict[str, Body] = {}
         """Ticket -> its body, if it was offered and has not ended."""
         self._open_trials: dict[str, Body] = {}
@@ -90,7 +99,9 @@ class Work:
             self._open[ticket] = body
             self._bodies.offer(body)
         if state.status.ended and ticket not in self._settling:
-            self._settling[ticket] = self._settle.submit(self._driver.result, state)
+            settled = self._settle.submit(self._driver.result, state)
+            settled.add_done_callback(lambda _: self._wake())
+            self._settling[ticket] = settled
 
     def _title(self, state: TicketState) -> str:
         run = state.ticket.run

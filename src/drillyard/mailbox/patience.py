@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
-
 from drillyard.errors import DrillyardError
 
 PERSIST_S = 60.0
@@ -24,10 +22,12 @@ def persist(action: Callable[[], T], within_s: float = PERSIST_S) -> T:
     Raises:
         StoreUnavailable: It stayed unreachable.
     """
-    retrying = Retrying(
-        stop=stop_after_delay(within_s),
-        wait=wait_exponential(0.2, max=5.0) + wait_random(0.0, 1.0),
-        retry=retry_if_exception(lambda e: isinstance(e, DrillyardError) and e.retryable),
+    import tenacity  # with asyncio, which few other parts of a worker need
+
+    retrying = tenacity.Retrying(
+        stop=tenacity.stop_after_delay(within_s),
+        wait=tenacity.wait_exponential(0.2, max=5.0) + tenacity.wait_random(0.0, 1.0),
+        retry=tenacity.retry_if_exception(lambda e: isinstance(e, DrillyardError) and e.retryable),
         reraise=True,
     )
     return retrying(action)

@@ -21,6 +21,7 @@ from drillyard.errors import Bug, DrillyardError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.registry import load
 from drillyard.system.clock import SYSTEM
+from drillyard.system.garbage import look_rarely
 from drillyard.tracking import behind
 from drillyard.tracking.background import URI_VARIABLE, synchronised
 from drillyard.tracking.environment import settings, without_tables
@@ -71,6 +72,7 @@ def main() -> int:
     if arguments.request_timeout is not None:
         os.environ.update(settings(arguments.request_timeout))
     os.dup2(2, 1)
+    look_rarely()
     logging.disable(logging.WARNING)
     if hasattr(os, "nice") and not arguments.once:
         os.nice(10)  # training comes first

@@ -15,6 +15,7 @@ from drillyard.backend import Order
 from drillyard.errors import DrillyardError, NotFound
 from drillyard.mailbox import open_store
 from drillyard.mailbox.store import ObjectMissing
+from drillyard.system.garbage import look_rarely
 from drillyard.system.processes import MARK
 from drillyard.system.proxies import spare_loopback
 from drillyard.system.redaction import log_to, register_environment
@@ -66,6 +67,7 @@ def _kind_of_worker(descriptor: int | None) -> Callable[..., Worker]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the worker; the exit code."""
+    look_rarely()
     register_environment()
     spare_loopback()
     log_to(logging.StreamHandler())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,3 +65,15 @@ def test_the_code_is_installed_when_the_store_is_back(tmp_path: Path) -> None:
     store.away = False
     (code,) = until(lambda: preparation.step(AGAIN_S))
     assert (code / "world.py").read_text() == "GRAVITY = 9.81\n"
+
+
+def test_the_server_looks_for_cycles_again_once_it_has_imported_everything() -> None:
+    code = """
+import gc
+import drillyard.worker.pool_server_signals
+assert not gc.isenabled()
+import drillyard.worker.preload
+print(gc.isenabled(), gc.get_freeze_count() > 1_000, len(gc.get_objects()) < 1_000, flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"] * 3

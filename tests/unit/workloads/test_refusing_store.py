@@ -11,7 +11,7 @@ import pytest
 import tenacity
 
 from drillyard.errors import StoreUnavailable
-from drillyard.mailbox import Mailbox, patience
+from drillyard.mailbox import Mailbox
 from drillyard.mailbox.file import FileStore
 from drillyard.mailbox.records import Phase
 from drillyard.registry import load
@@ -85,7 +85,7 @@ def test_a_refused_request_is_made_again(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_once = functools.partial(tenacity.Retrying, sleep=lambda seconds: None)
-    monkeypatch.setattr(patience, "Retrying", at_once)
+    monkeypatch.setattr(tenacity, "Retrying", at_once)
     monkeypatch.chdir(tmp_path)
     values = {"schema": 1, "name": name, "seeds": [1], **EXPERIMENTS[name]}
     spec = ExperimentSpec.model_validate(values)

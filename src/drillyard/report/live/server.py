@@ -31,6 +31,8 @@ from drillyard.system.loopback import is_loopback, name_in
 from drillyard.system.redaction import redact
 
 HOST = "127.0.0.1"
+POLL_S = 0.1
+"""How long ``close`` waits at most; the default of half a second is that much of each command."""
 HTML, JSON = "text/html; charset=utf-8", "application/json"
 _KINDS = {
     "html": HTML,
@@ -80,7 +82,7 @@ class LivePages:
             ) from error
         self._server.answer = self._answer
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="drillyard-live", daemon=True
+            target=self._server.serve_forever, args=(POLL_S,), name="drillyard-live", daemon=True
         )
         self._thread.start()
 

@@ -1,0 +1,19 @@
+"""What a process of drillyard's own does about reference cycles."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+CODE = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() > 100))
+from drillyard.system.garbage import NEW_OBJECTS, look_rarely
+look_rarely()
+print(gc.isenabled(), gc.get_threshold()[0] == NEW_OBJECTS, gc.get_freeze_count())
+"""
+
+
+def test_it_looks_rarely_and_not_at_the_end() -> None:
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "0", "True"]

@@ -79,6 +79,39 @@ PLANS: dict[str, Plan] = {
         boot_s=10.0,
         faults=[Fault("refuse", 0.0, "ticket", "attempts/", left=12, service="store")],
     ),
+    # Seed 643241341. All trials had failed, and the lease was not confirmed as gone. The command
+    # was given again while the provider was away: it said that the trials had failed, so that no
+    # further command ended the lease.
+    "an open lease whose runs have all failed": Plan(
+        643241341,
+        seeds=1,
+        workers=1,
+        pace_s=0.5,
+        latency_s=0.05,
+        study=2,
+        boot_s=30.0,
+        faults=[
+            Fault("outage", 31.07, for_s=263.9, service="cloud"),
+            Fault("crash_loop", 42.58, for_s=120.0),
+        ],
+    ),
+    # Seed 653242782. A driver that slept during its set-up went on replacing machines after
+    # another one took over: only what follows the set-up looked before it asked for machines.
+    "a driver that sleeps during its set-up": Plan(
+        653242782,
+        seeds=1,
+        duration_s=20.0,
+        pace_s=0.5,
+        latency_s=0.2,
+        study=3,
+        listing_lag_s=0.0,
+        boot_s=30.0,
+        faults=[
+            Fault("sleep-before", 0.0, who="driver", nth=3, for_s=124.2, service="cloud"),
+            Fault("preempt", 85.07),
+            Fault("clone", 135.79),
+        ],
+    ),
     # Seed 17100791. A driver that slept just before it sent a job sent it after the next one had
     # ended the lease: no command would have ended that job.
     "a driver that sleeps before it sends a job": Plan(

@@ -317,6 +317,11 @@ class Driver:
         return self._lock.number
 
     @property
+    def holds_machines(self) -> bool:
+        """Whether a lease of the experiment is open; reads the ledger."""
+        return any(entry.open for entry in self.ledger.entries())
+
+    @property
     def lease(self) -> Lease | None:
         """The present lease."""
         return self._leases.lease

@@ -97,6 +97,9 @@ def verdict(driver: Driver, machinery: DrillyardError | None) -> DrillyardError 
     """
     if isinstance(machinery, TeardownUnconfirmed | Superseded):
         return machinery
+    away = isinstance(machinery, InfrastructureError) and not isinstance(machinery, WorkerLost)
+    if away and driver.holds_machines:
+        return machinery  # whatever the runs say: the same command has to end the lease
     if driver.study is not None:
         return _study_verdict(driver, machinery)
     mailbox = driver.mailbox

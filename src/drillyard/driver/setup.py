@@ -82,7 +82,12 @@ class Setup:
             self._lease = lease
             left_s = self._deadline - now
             self._wait = SetupWait(
-                self._mailbox, self._backend(lease), lease, left_s, self._work.done_early
+                self._mailbox,
+                self._backend(lease),
+                lease,
+                left_s,
+                self._work.done_early,
+                self._leases.only_open,
             )
         try:
             pause_s = self._wait.step(now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from drillyard.backend import Backend, Lease, Liveness, TendsLeases, Trait
 from drillyard.errors import (
@@ -32,6 +33,7 @@ class SetupWait:
         lease: Whose workers; where tickets bring them, the lease itself is waited for.
         timeout_s: How long.
         enough: True when no more workers are needed than there are.
+        only_open: Lets machines be replaced only while this driver drives and the lease is open.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class SetupWait:
         lease: Lease,
         timeout_s: float,
         enough: Callable[[], bool] = lambda: False,
+        only_open: Callable[[Lease], AbstractContextManager[None]] = lambda lease: nullcontext(),
     ) -> None:
         self._mailbox = mailbox
         self._backend = backend
         self._lease = lease
         self._timeout_s = timeout_s
         self._enough = enough
+        self._only_open = only_open
         self._ordered = lease.order.workers
         if Trait.HOSTS in backend.traits:
             self._ordered = lease.order.all_workers
@@ -66,6 +70,7 @@ class SetupWait:
             RunFailed: The user's code or requirements cannot be installed; with the message.
             WorkerLost: The lease is gone, or no worker was ready in time.
             NoCapacity: The backend cannot get what is missing.
+            Superseded: Another driver took over.
         """
         if self._deadline is None:
             self._deadline = now + self._timeout_s
@@ -102,7 +107,8 @@ class SetupWait:
         """Let the backend replace machines that did not start; how many workers to wait for."""
         if isinstance(self._backend, TendsLeases):
             try:
-                return self._backend.tend(self._lease, self._ordered)
+                with self._only_open(self._lease):
+                    return self._backend.tend(self._lease, self._ordered)
             except NoCapacity:
                 raise
             except InfrastructureError as error:

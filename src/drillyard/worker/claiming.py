@@ -24,12 +24,13 @@ class Pauses:
 
     What loses it may last for seconds, such as a store that refuses everything, and would
     otherwise use up all attempts. A pause begins when this worker first sees the ending, so that
-    no clocks are compared.
+    no clocks are compared, and only the endings that it has seen count: after a command that
+    opens the run again, the pauses are short again.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[int, float]] = {}
-        """Ticket -> its next attempt, and when that was first seen (monotonic seconds)."""
+        self._seen: dict[str, tuple[int, int, float]] = {}
+        """Ticket -> its next attempt, how many were lost, and when this one was first seen."""
 
     def over(self, state: TicketState, now: float) -> bool:
         """Whether a ticket may be claimed.
@@ -42,10 +43,11 @@ class Pauses:
         lost = state.ending is not None and state.ending.cause is Cause.INFRASTRUCTURE
         if attempt is None or not lost:
             return True
-        known = self._seen.get(state.ticket.ticket)
-        if known is None or known[0] != attempt:
-            known = self._seen[state.ticket.ticket] = (attempt, now)
-        return now - known[1] >= min(2.0 ** (attempt - 2), LONGEST_PAUSE_S)
+        following, losses, since = self._seen.get(state.ticket.ticket, (0, 0, now))
+        if following != attempt:
+            losses, since = losses + 1, now
+            self._seen[state.ticket.ticket] = (attempt, losses, since)
+        return now - since >= min(2.0 ** (losses - 1), LONGEST_PAUSE_S)
 
 
 def claim(

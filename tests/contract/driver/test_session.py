@@ -132,6 +132,19 @@ def test_what_every_result_says_counts_more_than_what_was_seen_on_the_way(
     assert outcome_of(driver, late, None).kind is Kind.SUCCEEDED
 
 
+def test_a_command_whose_lease_is_open_has_to_be_given_again_whatever_the_runs_say(
+    folder: Path, mailbox: Mailbox
+) -> None:
+    """Its provider was away: the lease may exist, and nothing else would end it."""
+    driver = opened(folder, mailbox, ThreadBackend())
+    driver.provision()
+    until(lambda: driver.decided)
+    away = InfrastructureError("the provider does not answer")
+    assert outcome_of(driver, away, None) == Outcome(Kind.UNDECIDED, away)
+    driver.teardown()
+    assert outcome_of(driver, away, None).kind is Kind.SUCCEEDED
+
+
 def test_the_heartbeat_goes_on_while_a_look_hangs(
     folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

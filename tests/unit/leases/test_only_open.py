@@ -9,6 +9,7 @@ import pytest
 from drillyard.backend import Lease
 from drillyard.errors import ControlPlaneError, StoreUnavailable, Superseded
 from drillyard.leases.ledger import Ledger
+from drillyard.leases.setup_wait import SetupWait
 from drillyard.mailbox import Mailbox
 from drillyard.testing.clock import FakeClock
 from tests.helpers.paid_backend import PaidBackend
@@ -80,6 +81,31 @@ def test_nothing_is_asked_for_once_the_lease_is_being_ended(
     cancelled(mailbox, lease)
     with pytest.raises(StoreUnavailable), driver._leases.only_open(lease):
         pytest.fail("this asks the provider")
+
+
+class Tended(PaidBackend):
+    """A backend that replaces machines, and writes down when."""
+
+    def tend(self, lease: Lease, workers: int) -> int:
+        self.calls.append(("tend", lease.lease_id))
+        return workers
+
+
+def test_a_driver_that_was_replaced_during_its_set_up_replaces_no_machine(
+    mailbox: Mailbox, true: FakeClock
+) -> None:
+    driver = command(mailbox, Skewed(true, 0.0))
+    lease = driver.provision()
+    leases = driver._leases
+    waiting = SetupWait(mailbox, Tended(), lease, 600.0, only_open=leases.only_open)
+    waiting.step(0.0)
+    PaidBackend.calls.clear()
+    waiting.step(2.0)
+    assert PaidBackend.calls == [("tend", lease.lease_id)]
+    taken_over(mailbox, 2)
+    with pytest.raises(Superseded):
+        waiting.step(4.0)
+    assert PaidBackend.calls == [("tend", lease.lease_id)]
 
 
 @pytest.mark.parametrize("ahead_s", [-HOUR_S, 0.0, HOUR_S])

@@ -92,10 +92,12 @@ class Invariants:
             self._spared(process, what)
 
     def _gives_back(self, what: str) -> bool:
-        """Whether it ends something of a lease that is over, which harms nobody."""
+        """Whether it ends something of a lease that is over or being ended, which harms nobody."""
         lease = _LEASE.search(what) if _ENDS.match(what) else None
-        key = f"toy/leases/{lease[0]}/gone.json" if lease else ""
-        return key in self._world.objects.data
+        if lease is None:
+            return False
+        records = (f"toy/leases/{lease[0]}/{name}.json" for name in ("gone", "ending"))
+        return any(key in self._world.objects.data for key in records)
 
     def _spared(self, reaper: Process, what: str) -> None:
         """No reaper ends a lease that a driver looks after, unless its time is over."""

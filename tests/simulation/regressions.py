@@ -112,6 +112,23 @@ PLANS: dict[str, Plan] = {
             Fault("clone", 135.79),
         ],
     ),
+    # Seed 762158556. The machines did everything while the driver slept during its set-up, and the
+    # store lost its answer while the driver rented others: the study was called failed, because
+    # "the lease was torn down".
+    "a store that loses its answer while a lease is replaced": Plan(
+        762158556,
+        seeds=1,
+        workers=1,
+        pace_s=0.5,
+        latency_s=0.01,
+        study=3,
+        listing_lag_s=10.0,
+        boot_s=10.0,
+        faults=[
+            Fault("sleep-before", 0.0, who="driver", nth=3, for_s=58.0, service="cloud"),
+            Fault("lose-answer", 13.36, "driver", "rented.json", service="store"),
+        ],
+    ),
     # Seed 17100791. A driver that slept just before it sent a job sent it after the next one had
     # ended the lease: no command would have ended that job.
     "a driver that sleeps before it sends a job": Plan(

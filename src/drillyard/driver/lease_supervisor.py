@@ -66,6 +66,8 @@ class LeaseSupervisor:
         self._say = say
         self.set_up = False
         """Whether the workers were ready once: before that, the set-up replaces leases."""
+        self.torn_down = False
+        """Whether leases are being ended for good, so that none is rented again."""
         self.replaced = 0
         """Leases that were lost and replaced."""
         self.ending = threading.Lock()

@@ -67,12 +67,13 @@ class Setup:
             RunFailed: A worker could not be set up; with its message.
             TimedOut: The time of the lease is over, and nothing is being worked on.
             WorkerLost: Leases died repeatedly, or were not ready in time.
+            InfrastructureError: The provider or the store did not answer; call again.
             Stopped: The experiment was asked to stop.
         """
         self._check_stopped()
         lease = self._leases.lease
         if lease is None:
-            raise WorkerLost("the lease was torn down", hint="run the command again")
+            return self._rented_again()
         if self._deadline is None:
             self._deadline = now + self._timeout_s + delays_of(self._backend(lease)).setup_s
         if self._leases.over(lease):
@@ -120,6 +121,16 @@ class Setup:
                 raise full
         # The machines of another place get the same time.
         self._deadline = None
+        return 0.0
+
+    def _rented_again(self) -> float | None:
+        """Rent after an error in the middle of renting, which was taken back."""
+        if self._work.decided:
+            return None  # the machines of the lease before had done everything
+        with self._supervisor.ending:
+            if self._supervisor.torn_down:
+                raise WorkerLost("the lease was torn down", hint="run the command again")
+            self._supervisor.replace(None)
         return 0.0
 
     def _replaced(self, lease: Lease, lost: WorkerLost) -> float | None:

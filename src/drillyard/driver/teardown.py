@@ -46,7 +46,8 @@ class Teardown:
             if not self._supervisor.ending.acquire(blocking=False):
                 return _BUSY_S
             self._began = True
-            self._supervisor.set_up = False  # what is being ended is not replaced
+            # What is being ended is not replaced.
+            self._supervisor.set_up, self._supervisor.torn_down = False, True
         pause_s: float | None = None
         try:
             pause_s = self._ending.step(now)

@@ -28,7 +28,6 @@ def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.heavy
-@pytest.mark.slow  # until 20 minutes of the processor with fresh seeds have held in a row
 def test_schedules_from_a_fresh_seed_hold_all_invariants() -> None:
     """The seed is printed with a failure; ``tests.simulation --seed N`` replays the schedule."""
     done = simulate("--seconds", str(FRESH_S))

@@ -84,8 +84,8 @@ class Session:
         self._teardown_began = 0.0
         self.wake = threading.Event()
         """Set when the next step should come at once."""
-        self._work = Work(driver, bodies, settle, self.wake.set)
-        driver.on_change(self.wake.set)
+        self._work = Work(driver, bodies, settle, self._wake_at_the_end)
+        driver.on_change(self._wake_at_the_end)
         self.error: DrillyardError | None = None
         """The error outside the runs, if there was one."""
         self.torn_down = False
@@ -114,6 +114,11 @@ class Session:
             self._body.future.set_exception(rest)
             self._body = None
         self._bodies.close()
+
+    def _wake_at_the_end(self) -> None:
+        """Take the next step at once if nothing more will follow: a study has many changes."""
+        if self._driver.over:
+            self.wake.set()
 
     # -- the phases, in their order -----------------------------------------------------------
 

@@ -24,7 +24,7 @@ class Work:
         driver: An open driver.
         bodies: Where tickets are offered.
         settle: Where results are verified, as reading files may take long.
-        wake: Called when a look is worth it before ``POLL_S`` is over.
+        wake: Called when a result is verified, so that the last look may come at once.
     """
 
     POLL_S = 0.2

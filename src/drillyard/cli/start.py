@@ -5,12 +5,18 @@ So a Ctrl-C during the imports ends the command as any other Ctrl-C does.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
+import time
+
+EXIT_S = 20.0
+"""How long threads of a library may hold up the end of a command that is done."""
 
 
 def main() -> int:
-    """Runs the command line of this process.
+    """Runs the command line of this process, which has to end with it.
 
     Returns:
         The exit code; see ``drillyard.cli.main.main``.
@@ -21,10 +27,21 @@ def main() -> int:
         look_rarely()
         from drillyard.cli.main import main as run
 
-        return run()
+        code = run()
     except KeyboardInterrupt:
         os.write(2, b"interrupted\n")
-        return 130
+        code = 130
+    threading.Thread(target=_end, args=(code,), name="end", daemon=True).start()
+    return code
+
+
+def _end(code: int) -> None:
+    """Ends the process: Prefect's threads wait for a server that does not answer any more."""
+    time.sleep(EXIT_S)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

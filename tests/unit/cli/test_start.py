@@ -1,0 +1,29 @@
+"""A command that is done ends, whatever the threads of a library do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.helpers.patience import PATIENCE_S
+
+CODE = """
+import sys, threading
+import drillyard.cli.main as cli
+from drillyard.cli import start
+
+def done():
+    threading.Thread(target=threading.Event().wait).start()  # the interpreter waits for it
+    print("done")
+    return 3
+
+cli.main, start.EXIT_S = done, 0.5
+sys.exit(start.main())
+"""
+
+
+def test_a_thread_that_hangs_does_not_hold_up_the_end() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert (done.returncode, done.stdout) == (3, "done\n")

@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def _end(code: int) -> None:
-    """Ends the process: Prefect's threads wait for a server that does not answer any more."""
+    """Ends the process: Prefect's threads may wait for a server that has ended."""
     time.sleep(EXIT_S)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.helpers.patience import PATIENCE_S
 
 CODE = """
@@ -22,6 +24,7 @@ sys.exit(start.main())
 """
 
 
+@pytest.mark.heavy
 def test_a_thread_that_hangs_does_not_hold_up_the_end() -> None:
     done = subprocess.run(
         [sys.executable, "-c", CODE], capture_output=True, text=True, timeout=PATIENCE_S

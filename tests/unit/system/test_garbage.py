@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import atexit, gc
 atexit.register(lambda: print(gc.get_freeze_count() > 100))
@@ -14,6 +16,7 @@ print(gc.isenabled(), gc.get_threshold()[0] == NEW_OBJECTS, gc.get_freeze_count(
 """
 
 
+@pytest.mark.heavy
 def test_it_looks_rarely_and_not_at_the_end() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True", "0", "True"]

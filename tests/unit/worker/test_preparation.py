@@ -67,6 +67,7 @@ def test_the_code_is_installed_when_the_store_is_back(tmp_path: Path) -> None:
     assert (code / "world.py").read_text() == "GRAVITY = 9.81\n"
 
 
+@pytest.mark.heavy
 def test_the_server_looks_for_cycles_again_once_it_has_imported_everything() -> None:
     code = """
 import gc

@@ -54,10 +54,6 @@ def _accept_over(self: Any, claim: Claim, accepted: Accepted) -> bool:
     return True
 
 
-def _once(action: Callable[[], Any]) -> Any:
-    return action()
-
-
 def _manifest_last(self: Any) -> Ending:
     """The accepted record before the manifest that it names."""
     from drillyard.worker import endings
@@ -224,11 +220,6 @@ DEFECTS: dict[str, Callable[[], Patches]] = {
     ),
     "a kept ending is not written again": lambda: (
         ("drillyard.worker.outbox.EndingOutbox.write_again", _nothing),
-    ),
-    "a refused record is not written again, and attempts follow at once": lambda: (
-        ("drillyard.worker.claiming.Pauses.over", _drop(True)),
-        ("drillyard.workloads.measured.persist", _once),
-        ("drillyard.runs.workload.persist", _once),
     ),
     "silence is death (L1)": lambda: ((f"{_LOST}.probe", _drop(Liveness.GONE)),),
     "UNKNOWN is GONE": lambda: ((f"{_LOST}.probe", _unknown_is_gone),),

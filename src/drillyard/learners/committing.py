@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import InfrastructureError, Superseded
+from drillyard.mailbox.patience import persist
+from drillyard.mailbox.records import FileEntry
+from drillyard.metrics.streams import StreamWriter
 from drillyard.runs import checkpoints
 from drillyard.runs.workload import RunContext
 
@@ -53,6 +58,51 @@ class Committer:
             action()
         except BaseException as error:
             self._error = error
+
+
+def save(
+    context: RunContext,
+    writer: StreamWriter,
+    step: int,
+    barrier: int,
+    files: Mapping[str, bytes | Path | FileEntry],
+    offsets: Mapping[str, int],
+    info: Mapping[str, Json] | None = None,
+) -> dict[str, FileEntry]:
+    """Write a checkpoint, and before it the lines up to its step; it waits out a short outage.
+
+    Args:
+        context: The attempt.
+        writer: Its lines. Later ones may be written too; a resume cuts them off.
+        step: Environment steps done.
+        barrier: Number of barriers so far.
+        files: See ``checkpoints.save``.
+        offsets: Number of lines of each stream at this step.
+        info: Small JSON for people.
+
+    Returns:
+        The entries of its files.
+
+    Raises:
+        StoreUnavailable: The store stayed unreachable; the checkpoint does not exist.
+    """
+    now = context.clock.now()
+
+    def write() -> checkpoints.CheckpointMeta:
+        writer.flush()
+        return checkpoints.save(
+            context.mailbox,
+            context.run.run,
+            context.attempt,
+            step,
+            barrier,
+            files,
+            offsets,
+            now,
+            info=info,
+        )
+
+    return dict(persist(write).files)
 
 
 def prune(context: RunContext) -> None:

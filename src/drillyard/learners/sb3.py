@@ -80,7 +80,9 @@ class Sb3Learner:
         checkpoint = persist(lambda: checkpoints.latest(context.mailbox, context.run.run))
         if hosts is None or not hosts.went_back:
             announce(context, checkpoint)
-        checkpoint = checkpoint or checkpoints.inherited(context.mailbox, context.run)
+        checkpoint = checkpoint or persist(
+            lambda: checkpoints.inherited(context.mailbox, context.run)
+        )
         lineage = context.run.lineage
         gamma = learner.args.get("gamma", ARGUMENTS[self.name].get("gamma"))
         assert spec.train is not None
@@ -211,7 +213,9 @@ class Sb3Learner:
                 "steps_per_s": (model.num_timesteps - start_step) / max(wall, 1e-9),
                 "resumes": training.marks.resumes,
                 "resumed_step": start_step if own else 0,
-                "inherited_steps": checkpoints.inherited_steps(context.mailbox, context.run),
+                "inherited_steps": persist(
+                    lambda: checkpoints.inherited_steps(context.mailbox, context.run)
+                ),
                 "episodes_cut": training.marks.episodes_cut,
                 "simulator_restarts": training.ends.restarts,
                 "silent_layers": [*training.silent],

@@ -15,11 +15,10 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.learners import randomness, replay, resumable, sb3_state
 from drillyard.learners.barriers import Marks, barrier_seeds, next_multiple, reseed
 from drillyard.learners.best import Best
-from drillyard.learners.committing import Committer, prune
+from drillyard.learners.committing import Committer, prune, save
 from drillyard.learners.exactness import note_changes, settings_of
 from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import FileEntry
-from drillyard.runs import checkpoints
 from drillyard.runs.checkpoints import Checkpoint
 from drillyard.simulators import vec_state
 from drillyard.simulators.state import State, Stateful
@@ -45,7 +44,7 @@ class TrainingCheckpoints:
     ) -> None:
         self._training = training
         self._platform = platform
-        self._settings = settings_of(training.context.mailbox)
+        self._settings = persist(lambda: settings_of(training.context.mailbox))
         self._committer = Committer()
         run = training.context.run.run
         self.inherited = checkpoint is not None and checkpoint.meta.run != run
@@ -158,7 +157,6 @@ class TrainingCheckpoints:
         """Write a checkpoint in another thread; it exists when that is done, and not before."""
         training, context = self._training, self._training.context
         offsets, barrier = training.writer.offsets(), training.marks.barrier
-        now = context.clock.now()
         info: JsonObject = {
             "silent_layers": [*training.silent],
             "episodes_cut": training.marks.episodes_cut,
@@ -169,23 +167,8 @@ class TrainingCheckpoints:
         if stopped:
             info["stopped"] = True
 
-        def write() -> checkpoints.CheckpointMeta:
-            # It writes the lines up to here, and perhaps later ones, which a resume cuts off.
-            training.writer.flush()
-            return checkpoints.save(
-                context.mailbox,
-                context.run.run,
-                context.attempt,
-                step,
-                barrier,
-                files,
-                offsets,
-                now,
-                info=info,
-            )
-
         def commit() -> None:
-            self._stored = dict(persist(write).files)
+            self._stored = save(context, training.writer, step, barrier, files, offsets, info)
             self.step = step
             context.log.info("%scheckpoint at step %d", "stop " if stopped else "", step)
             context.progress(checkpoint_step=step)

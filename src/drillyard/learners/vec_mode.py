@@ -21,6 +21,7 @@ from pydantic import Field
 from drillyard.errors import ConfigError
 from drillyard.learners.barriers import preserved_randomness
 from drillyard.learners.types import Observation
+from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import STREAMS, Record
 from drillyard.runs.workload import RunContext
 from drillyard.simulators.functional.gymnax_worlds import is_gymnax
@@ -80,7 +81,7 @@ def choose(context: RunContext, simulator: SimulatorSpec, n_envs: int, begun: bo
     # The parts of a composite share a run.
     run = context.run
     key = f"runs/{run.run}/copies/{context.child or 'run'}.json"
-    known = context.mailbox.read(key, Copies)
+    known = persist(lambda: context.mailbox.read(key, Copies))
     if known is not None:
         return known.how
     # Members of a population continue each other's checkpoints, so all have the same way.
@@ -92,8 +93,8 @@ def choose(context: RunContext, simulator: SimulatorSpec, n_envs: int, begun: bo
         except Exception as error:
             error.add_note(f"before training step 1, with random actions; run seed {run.seed}")
             raise
-    context.mailbox.create(key, fastest)
-    kept = context.mailbox.read(key, Copies) or fastest
+    persist(lambda: context.mailbox.create(key, fastest))
+    kept = persist(lambda: context.mailbox.read(key, Copies)) or fastest
     if kept.steps_per_s:
         rates = ", ".join(f"{how} {rate:,.0f}" for how, rate in kept.steps_per_s.items())
         context.log.info("copies are stepped %s; measured steps/s: %s", kept.how, rates)

@@ -62,7 +62,7 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
     wanted = spec.evaluate.policy if context.run.lineage is None else "final"
     trained, which = persist(lambda: policy_files(context.mailbox, context.run.run, wanted))
     policy = load_policy(trained, which)
-    trial = context.mailbox.trial(context.run.trial)
+    trial = persist(lambda: context.mailbox.trial(context.run.trial))
     confirms = trial is not None and trial.of is not None
     # An experiment keeps the episodes that it began with.
     planned = plan(spec, again=confirms, streams=context.run.streams)

@@ -17,6 +17,7 @@ from drillyard.documents.json_types import Json, JsonObject, as_number
 from drillyard.errors import CorruptObject, Stopped
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox.mailbox import run_id
+from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import Manifest, Phase
 from drillyard.mailbox.summaries import metric_values
 from drillyard.runs.workload import PhaseOutcome, RunContext
@@ -72,8 +73,8 @@ class MockWorkload:
             announce(context)
         spec = context.spec
         mock = spec.mock or MockSpec()
-        found = score(spec, mock, context.run.parameters, context.run.seed, context.run.trial)
-        found = _learned(context, mock, found)
+        own = score(spec, mock, context.run.parameters, context.run.seed, context.run.trial)
+        found = persist(lambda: _learned(context, mock, own))
         streams = writer(context)
         stream = "telemetry" if context.child else "train"
         pieces = max(1, mock.points)

@@ -26,7 +26,7 @@ from drillyard.errors import RunFailed
 from drillyard.learners.barriers import next_multiple
 from drillyard.learners.best import Best
 from drillyard.learners.best_k import BestPolicies
-from drillyard.learners.committing import prune
+from drillyard.learners.committing import prune, save
 from drillyard.learners.evaluator import Evaluator
 from drillyard.learners.log_start import announce
 from drillyard.learners.plan import Plan, make_plan
@@ -262,21 +262,8 @@ class _Training:
             )
         )
         files |= self.best.files(self._stored) | self.top.checkpoint_files(self._stored)
-
-        def write() -> checkpoints.CheckpointMeta:
-            self._writer.flush()
-            return checkpoints.save(
-                context.mailbox,
-                context.run.run,
-                context.attempt,
-                self.step,
-                self._barrier,
-                files,
-                self._writer.offsets(),
-                context.clock.now(),
-            )
-
-        self._stored = dict(persist(write).files)
+        lines = self._writer
+        self._stored = save(context, lines, self.step, self._barrier, files, lines.offsets())
         self._next_barrier = next_multiple(self.step, self._plan.checkpoint_every)
         context.log.info("checkpoint at step %d", self.step)
         context.progress(checkpoint_step=self.step)

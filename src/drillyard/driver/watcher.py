@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from drillyard.errors import Bug, DrillyardError, InfrastructureError, Superseded, WorkerLost
 from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.records import Board
+from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
 from drillyard.system.clock import SYSTEM, Clock
 
@@ -58,6 +59,10 @@ class Watcher:
         self._cache = StateCache()
         self._states: dict[str, TicketState] = {}
         self._boards: dict[str, tuple[float, Board]] = {}
+        self._running: set[str] = set()
+        """Runs that were at work when boards were read last."""
+        self._looked: set[str] = set()
+        """Runs whose boards were read then."""
         self._boards_stamp: str | None = None
         self._boards_due = 0.0
         self._futures: dict[str, Future[TicketState]] = {}
@@ -74,8 +79,8 @@ class Watcher:
     # -- what was seen ------------------------------------------------------------------------
 
     def states(self) -> dict[str, TicketState]:
-        """The latest state of every ticket; empty before the first poll."""
-        return dict(self._states)
+        """The latest state of every ticket; empty before the first poll. Do not change it."""
+        return self._states
 
     def board(self, run: str) -> Board | None:
         """The latest progress of a run."""
@@ -156,11 +161,16 @@ class Watcher:
     def _read_boards(self) -> None:
         now = self._clock.monotonic()
         stamp = self._mailbox.stamp("board/")
-        if now < self._boards_due or (stamp is not None and stamp == self._boards_stamp):
+        running = {s.ticket.run for s in self._states.values() if s.status is Status.RUNNING}
+        wanted = running | self._running  # also the last board of a run that has just ended
+        seen = stamp is not None and stamp == self._boards_stamp and wanted <= self._looked
+        if now < self._boards_due or seen:
             return
+        self._running, self._looked = running, wanted
         fresh: list[tuple[float, str]] = []
         number = 0
-        for run, info, listed in self._mailbox.boards():
+        few = sorted(wanted) if len(wanted) <= BOARDS_A_LOOK else None
+        for run, info, listed in self._mailbox.boards(few):
             number += 1
             known = self._boards.get(run)
             if listed is not None:

@@ -8,7 +8,7 @@ from concurrent.futures import Executor, Future
 from drillyard.driver.bodies import TRIAL, Bodies, Body
 from drillyard.driver.driver import Driver
 from drillyard.errors import DrillyardError, RunFailed, Stopped
-from drillyard.mailbox.mailbox import trial_id
+from drillyard.mailbox.mailbox import ticket_id, trial_id
 from drillyard.mailbox.records import PHASES, Accepted, TrialOutcome
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState
@@ -42,18 +42,23 @@ class Work:
         self._wake = wake
         self._open: dict[str, Body] = {}
         """Ticket -> its body, if it was offered and has not ended."""
-        self._open_trials: dict[str, Body] = {}
+        self._open_trials: dict[int, Body] = {}
+        """Number -> the body of a trial that was offered and has not ended."""
         self._settling: dict[str, Future[Accepted]] = {}
         self._last: dict[str, Body | None] = {}
         """Run -> its body that ended last; None: the run has no further body."""
         self._changes = -1
+        self._states: dict[str, TicketState] = {}
+        """The states at the last look."""
+        self._due: set[str] = set()
+        """Runs to look at again, although their states have not changed."""
         self._trials = 0
         self._names: dict[str, str] = {}
 
     def look(self) -> None:
         """Offer new tickets and trials, and end those that have ended."""
         self._collect()
-        if self._driver.changes != self._changes:
+        if self._due or self._driver.changes != self._changes:
             self._changes = self._driver.changes
             self._tickets()
         if self._driver.study is not None:
@@ -62,7 +67,8 @@ class Work:
     @property
     def over(self) -> bool:
         """True once everything has ended and every result is verified."""
-        current = self._changes == self._driver.changes  # else a next ticket can be offered
+        # Else a next ticket can be offered.
+        current = not self._due and self._changes == self._driver.changes
         return self._driver.over and current and not self._open
 
     def close(self, error: DrillyardError) -> None:
@@ -74,14 +80,18 @@ class Work:
     # -- tickets ------------------------------------------------------------------------------
 
     def _tickets(self) -> None:
-        states = self._driver.states()
-        runs: dict[str, list[TicketState]] = {}
-        for state in states.values():
-            if state.ticket.run not in self._last or self._last[state.ticket.run] is not None:
-                runs.setdefault(state.ticket.run, []).append(state)
-        for run, own in runs.items():
-            own.sort(key=lambda s: PHASES.index(s.ticket.phase))
-            self._advance(run, own)
+        before, states = self._states, self._driver.states()
+        runs = {
+            state.ticket.run: None
+            for ticket, state in states.items()
+            if before.get(ticket) is not state
+        }
+        runs.update(dict.fromkeys(self._due))
+        self._states, self._due = states, set()
+        for run in runs:
+            if run not in self._last or self._last[run] is not None:
+                tickets = (ticket_id(run, phase) for phase in PHASES)
+                self._advance(run, [states[t] for t in tickets if t in states])
 
     def _advance(self, run: str, own: list[TicketState]) -> None:
         """Offer the first open ticket of a run; settle it if it has ended."""
@@ -119,7 +129,7 @@ class Work:
             error = verified.exception()
             if error is None:
                 self._last[body.run] = body
-                self._changes = -1  # the next one of this run may have ended already
+                self._due.add(body.run)  # its next one may have ended already
                 body.future.set_result(verified.result())
             else:
                 self._last[body.run] = None
@@ -134,12 +144,12 @@ class Work:
             self._trials += 1
             if record.number not in study.earlier:
                 body = Body(TRIAL, trial_id(record.number), record.label)
-                self._open_trials[body.key] = body
+                self._open_trials[record.number] = body
                 self._bodies.offer(body)
-        for number, outcome in study.outcomes.items():
-            judged = self._open_trials.pop(trial_id(number), None)
-            if judged is not None:
-                _end_trial(judged, outcome)
+        for number in list(self._open_trials):
+            outcome = study.outcome(number)
+            if outcome is not None:
+                _end_trial(self._open_trials.pop(number), outcome)
 
 
 def _end_trial(body: Body, outcome: TrialOutcome) -> None:

@@ -53,6 +53,8 @@ class WorkList:
         self._clock = clock
         self._trials = submit.plain(spec) if spec.study is None else []
         self._tickets = {ticket for ticket, _, _ in submit.tickets(self._trials)}
+        self._of: tuple[dict[str, TicketState], set[str], dict[str, TicketState]] = ({}, set(), {})
+        """The last states and tickets that ``of`` was asked about, and its answer."""
         self.study: Search | None = None
         if spec.study is not None:
             from drillyard.studies.search import Search  # a plain experiment needs none of it
@@ -108,7 +110,15 @@ class WorkList:
 
     def of(self, states: dict[str, TicketState]) -> dict[str, TicketState]:
         """Only tickets of the file's seeds: others belong to seeds that were removed."""
-        return {name: state for name, state in states.items() if name in self._tickets}
+        tickets = self._tickets
+        before, known, answer = self._of
+        if before is not states or known is not tickets:
+            if states.keys() <= tickets:
+                answer = states
+            else:
+                answer = {name: state for name, state in states.items() if name in tickets}
+            self._of = states, tickets, answer
+        return answer
 
     def at_work(self) -> dict[str, TicketState]:
         """``states`` without the judged trials of a study: a few of thousands."""

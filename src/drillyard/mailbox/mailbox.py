@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from drillyard.errors import CorruptObject, NewerVersion, NotFound, Superseded
 from drillyard.mailbox.folder import Folder
@@ -33,7 +33,7 @@ from drillyard.mailbox.records import (
     TrialRecord,
     WorkerRecord,
 )
-from drillyard.mailbox.store import ObjectInfo, ObjectMissing, keys, stamp
+from drillyard.mailbox.store import ListsContents, ObjectInfo, ObjectMissing, keys, stamp
 
 _TRIAL = re.compile(r"/trials/t(?P<number>\d+)(?P<part>|\.outcome|\.more)\.json\Z")
 _TRIAL_PARTS: dict[str, type[TrialRecord | TrialOutcome | MoreSeeds]] = {
@@ -187,10 +187,18 @@ class Mailbox(Folder):
         ]
         return sorted(found, key=lambda t: (t.order, t.ticket))
 
+    def ticket_keys(self) -> Iterator[str]:
+        """One listing: the key of every ticket ever posted, for ``ticket_of``."""
+        return keys(self.store, self.key("queue/"))
+
+    @staticmethod
+    def ticket_of(key: str) -> str:
+        """The id of a ticket from its key."""
+        return key.rsplit("/", 1)[-1].removesuffix(".json")
+
     def ticket_ids(self) -> Iterator[str]:
         """One listing: the id of every ticket ever posted."""
-        for key in keys(self.store, self.key("queue/")):
-            yield key.rsplit("/", 1)[-1].removesuffix(".json")
+        return map(self.ticket_of, self.ticket_keys())
 
     def ticket(self, ticket: str) -> TicketRecord:
         """``queue/<ticket>.json``.
@@ -218,6 +226,10 @@ class Mailbox(Folder):
             named: Prefix of the tickets.
         """
         return keys(self.store, self.key(f"claims/{named}"))
+
+    def claim_key(self, ticket: str, attempt: int, *, ended: bool) -> str:
+        """The key of a claim, or of its ending."""
+        return self.key(f"claims/{ticket}.{attempt}{'.ended' if ended else ''}.json")
 
     @staticmethod
     def claim_of(key: str) -> tuple[str, int, bool] | None:
@@ -360,8 +372,21 @@ class Mailbox(Folder):
         """The last heartbeat of the process that works on a run."""
         return self.read(f"board/{run}.json", Board)
 
-    def boards(self) -> Iterator[tuple[str, ObjectInfo, Board | None]]:
-        """One listing: run, entry, and heartbeat, or None where ``board`` has to read it."""
+    def boards(
+        self, runs: Iterable[str] | None = None
+    ) -> Iterator[tuple[str, ObjectInfo, Board | None]]:
+        """One listing: run, entry, and heartbeat, or None where ``board`` has to read it.
+
+        Args:
+            runs: Those that the reader needs, if not all. A store whose listing has no heartbeats
+                looks only these up: in a study, a few of thousands.
+        """
+        if runs is not None and not isinstance(self.store, ListsContents):
+            for run in runs:
+                info = self.store.stat(self.key(f"board/{run}.json"))
+                if info is not None:
+                    yield run, info, None
+            return
         for info, board in self.listed("board/", Board):
             yield info.key.rpartition("/")[2].removesuffix(".json"), info, board
 

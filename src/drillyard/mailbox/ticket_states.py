@@ -17,14 +17,19 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Accepted, Ending, Reopened, TicketRecord
 from drillyard.mailbox.retries import used_up
 from drillyard.mailbox.status import STATUS_OF, Cause, Status
+from drillyard.mailbox.store import HasStamps
 
 TRUST = 10
-"""Polls in a row that may go without a listing."""
+"""Polls in a row that may go without a listing of everything."""
+FEW = 60
+"""So many claims and endings are looked up one by one where that is cheaper than a listing."""
+CLAIMS, QUEUE = "claims/", "queue/"
 _DONE = (Status.SUCCEEDED, Status.PRUNED)
 
 
@@ -53,21 +58,24 @@ class TicketState:
 class StateCache:
     """What a reader that polls remembers.
 
-    Records never change once written, so that a poll costs two listings and two reads. Of the
-    thousands of tickets of a study, few change between two polls, and only those are evaluated.
-    A state that has not changed is the same object.
+    Records never change once written, so that a poll costs at most two listings and two reads. Few
+    of a study's thousands of tickets change between two polls, and only those are evaluated. A
+    state that has not changed is the same object.
     """
 
     tickets: dict[str, TicketRecord] = field(default_factory=dict)
+    ticket_keys: set[str] = field(default_factory=set)
     endings: dict[tuple[str, int], Ending] = field(default_factory=dict)
     accepted: dict[tuple[str, int, int], Accepted | None] = field(default_factory=dict)
     """(ticket, newest ended attempt, forgiven) -> the accepted result as seen after that."""
     order: list[TicketRecord] = field(default_factory=list)
-    """``tickets``, each after those that it waits for; sorted again when they change."""
+    """``tickets``, each after those that it waits for."""
+    awaited: set[str] = field(default_factory=set)
+    """Tickets that are not listed and that others wait for."""
     stamps: dict[str, str | None] = field(default_factory=dict)
-    """Folder -> its stamp before it was listed last."""
-    trusted: int = 0
-    """How often in a row an unchanged stamp has saved a listing."""
+    """Folder -> its stamp before it was read last."""
+    polls: int = 0
+    """Polls since everything was listed."""
     claim_keys: set[str] = field(default_factory=set)
     claimed: dict[str, list[int]] = field(default_factory=dict)
     """Ticket -> attempts that have a claim."""
@@ -98,37 +106,92 @@ def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str
         StoreUnavailable: The mailbox cannot be read now. This decides nothing.
     """
     cache = cache or StateCache()
-    # Claims first: a ticket that is posted between the two listings has no claim yet, while a
-    # claim that is seen must find its ticket.
-    stamps = {folder: mailbox.stamp(folder) for folder in ("claims/", "queue/")}
-    known = all(s is not None and s == cache.stamps.get(f) for f, s in stamps.items())
-    # A shared disk may use another clock than this machine, so that the stamp misses a change.
-    # A listing a few polls later finds it.
-    cache.trusted = cache.trusted + 1 if known and cache.trusted < TRUST else 0
-    if not cache.trusted:
-        cache.stamps = {}  # and stays empty when a listing fails
-        _read_claims(mailbox, cache)
-        _read_tickets(mailbox, cache)
-        cache.stamps = stamps
+    _read(mailbox, cache)
     said = mailbox.reopened(), mailbox.cancelled() is not None
     if said != cache.said:
         cache.stale.update(cache.tickets)
         cache.said = said
-    moved = bool(cache.moved)
     for record in cache.order if cache.stale or cache.moved else ():
         name = record.ticket
         if name in cache.stale or not cache.moved.isdisjoint(record.after):
             state = _look(mailbox, cache, record)
             if state != cache.states.get(name):
-                moved = True
                 cache.moved.add(name)
                 cache.states[name] = state
+    if cache.moved or not cache.queue:
+        cache.queue = _queue(cache)
     cache.stale.clear()
     cache.moved.clear()
-    if moved or not cache.queue:
-        queue = sorted(cache.states.values(), key=lambda s: (s.ticket.order, s.ticket.ticket))
-        cache.queue = {s.ticket.ticket: s for s in queue}
     return cache.queue
+
+
+def _read(mailbox: Mailbox, cache: StateCache) -> None:
+    """Bring the cache's claims, endings and tickets in line with the mailbox."""
+    stamps = {folder: mailbox.stamp(folder) for folder in (CLAIMS, QUEUE)}
+    before, cache.stamps = cache.stamps, {}  # and stays empty when something cannot be read
+    changed = {f for f, stamp in stamps.items() if stamp is None or stamp != before.get(f)}
+    # A shared disk may use another clock than this machine, so that the stamp misses a change.
+    # A listing a few polls later finds it, and what was deleted by hand.
+    cache.polls += 1
+    whole = cache.polls > TRUST or not before
+    # Claims first: a ticket that is posted between the two listings has no claim yet, while a
+    # claim that is seen must find its ticket.
+    if whole or CLAIMS in changed:
+        expected = _expected(cache)
+        if whole or len(expected) > FEW or not isinstance(mailbox.store, HasStamps):
+            _read_claims(mailbox, cache)
+        else:
+            _look_up(mailbox, cache, expected)
+    if whole or QUEUE in changed:
+        _read_tickets(mailbox, cache)
+    cache.polls = 0 if whole else cache.polls
+    cache.stamps = stamps
+
+
+def _expected(cache: StateCache) -> list[tuple[str, int, bool]]:
+    """The claims and endings that may come next: ticket, attempt, whether it is an ending."""
+    found = []
+    for name, state in cache.queue.items():
+        if state.claimable is not None:
+            found.append((name, state.claimable, False))
+        elif state.status is Status.RUNNING and state.attempt is not None:
+            found.append((name, state.attempt, True))
+    return found
+
+
+def _look_up(mailbox: Mailbox, cache: StateCache, expected: list[tuple[str, int, bool]]) -> None:
+    """Look the expected claims and endings up: in a study, a few of thousands."""
+    for ticket, attempt, is_ending in expected:
+        for kind in (True,) if is_ending else (False, True):
+            key = mailbox.claim_key(ticket, attempt, ended=kind)
+            if key not in cache.claim_keys and mailbox.store.stat(key) is None:
+                break
+            _found(cache, key, ticket, attempt, kind)
+
+
+def _found(cache: StateCache, key: str, ticket: str, attempt: int, is_ending: bool) -> None:
+    """Enter a claim or an ending."""
+    if key not in cache.claim_keys:
+        cache.claim_keys.add(key)
+        insort((cache.ended if is_ending else cache.claimed).setdefault(ticket, []), attempt)
+        cache.stale.add(ticket)
+
+
+def _queue(cache: StateCache) -> dict[str, TicketState]:
+    """The states in queue order. Most polls change a few of thousands, and append a few."""
+    states = cache.states
+    new = (states.keys() & cache.moved) - cache.queue.keys()
+    added = sorted((states[name] for name in new), key=_place)
+    last = next(reversed(cache.queue.values()), None)
+    if last is None or (added and _place(added[0]) < _place(last)):
+        added, kept = sorted(states.values(), key=_place), dict[str, TicketState]()
+    else:
+        kept = {**cache.queue, **{name: states[name] for name in cache.moved & cache.queue.keys()}}
+    return {**kept, **{state.ticket.ticket: state for state in added}}
+
+
+def _place(state: TicketState) -> tuple[int, str]:
+    return state.ticket.order, state.ticket.ticket
 
 
 def _read_claims(mailbox: Mailbox, cache: StateCache) -> None:
@@ -140,28 +203,34 @@ def _read_claims(mailbox: Mailbox, cache: StateCache) -> None:
     for key in keys - cache.claim_keys:
         found = mailbox.claim_of(key)
         if found is not None:
-            ticket, attempt, is_ending = found
-            insort((cache.ended if is_ending else cache.claimed).setdefault(ticket, []), attempt)
-            cache.stale.add(ticket)
+            _found(cache, key, *found)
     cache.claim_keys = keys
 
 
 def _read_tickets(mailbox: Mailbox, cache: StateCache) -> None:
     """Bring the cache's tickets in line with the queue."""
-    listed = list(mailbox.ticket_ids())
-    gone = cache.tickets.keys() - set(listed)
-    new = [ticket for ticket in listed if ticket not in cache.tickets]
-    if new or gone:
-        cache.order = []  # and stays empty when one of them cannot be read
+    keys = set(mailbox.ticket_keys())
+    gone = [mailbox.ticket_of(key) for key in cache.ticket_keys - keys]
+    new = {key: mailbox.ticket_of(key) for key in sorted(keys - cache.ticket_keys)}
+    if gone or not cache.awaited.isdisjoint(new.values()):
+        cache.order = []
+    if gone:
+        cache.queue = {}
     for ticket in gone:  # a seed that the user removed before its run began
         del cache.tickets[ticket]
         cache.states.pop(ticket, None)
         cache.moved.add(ticket)
-    for ticket in new:
+    cache.ticket_keys &= keys
+    for key, ticket in new.items():
         cache.tickets[ticket] = mailbox.ticket(ticket)
         cache.stale.add(ticket)
-    if not cache.order:
-        cache.order = list(_predecessors_first(cache.tickets))
+        cache.ticket_keys.add(key)
+    if len(cache.order) < len(cache.tickets):  # also after a poll that could not read one of them
+        # ``order`` has the first ones of ``tickets``, or none.
+        added = dict(islice(cache.tickets.items(), len(cache.order), None))
+        cache.order += _predecessors_first(added)
+        cache.awaited.update(t for record in added.values() for t in record.after)
+        cache.awaited -= cache.tickets.keys()
 
 
 def _look(mailbox: Mailbox, cache: StateCache, record: TicketRecord) -> TicketState:

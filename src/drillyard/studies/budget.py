@@ -83,8 +83,7 @@ class Account:
     @property
     def failed_too_often(self) -> bool:
         """True if the allowed failures are used up."""
-        failures = self.budgets()["failures"]
-        return failures["used"] >= failures["limit"]
+        return states_of.failures(self._book.outcomes) >= self._study.failures_allowed
 
     def write(self, phase: str, seeds_rule: str | None) -> StudyState:
         """Write the state.

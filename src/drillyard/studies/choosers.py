@@ -245,10 +245,10 @@ def drawn(
 ) -> Assignment | None:
     """A random assignment that is allowed and not taken; None if none is found."""
     random = Random(seed)
-    before = {key_of(a) for a in taken}
+    before = list(taken)
     for _ in range(DRAWS):
         assignment: Assignment = space.draw(random)
-        if allowed(assignment, constraints) and key_of(assignment) not in before:
+        if allowed(assignment, constraints) and not is_taken(assignment, before):
             return assignment
     return None
 
@@ -256,6 +256,12 @@ def drawn(
 def allowed(assignment: Mapping[str, Json], constraints: Sequence[Constraint]) -> bool:
     """True where every constraint is fulfilled."""
     return all(c.holds(assignment) for c in constraints)
+
+
+def is_taken(assignment: Assignment, taken: Sequence[Assignment]) -> bool:
+    """True if an earlier trial has the same assignment."""
+    same = [before for before in taken if before == assignment]  # 1 and True are equal here
+    return any(key_of(before) == key_of(assignment) for before in same)
 
 
 def key_of(assignment: Mapping[str, Json]) -> Hashable:

@@ -27,7 +27,7 @@ from drillyard.spec.constraints import Constraint
 from drillyard.spec.study import GENERATION, STARTUP, ObjectiveSpec
 from drillyard.spec.tunables import Space
 from drillyard.studies import optuna_space
-from drillyard.studies.choosers import Assignment, Choice, allowed, drawn, key_of
+from drillyard.studies.choosers import Assignment, Choice, allowed, drawn, is_taken, key_of
 from drillyard.studies.generations import ended_before, generations
 from drillyard.studies.study_database import Translated, driver_url, engine_settings, foreign
 
@@ -186,12 +186,11 @@ class ModelChooser:
             if index > STARTUP:
                 if self._kind != "cma-es":
                     self._study.sampler = self._sampler(index)
-                keys = {key_of(a) for a in before}
                 for _ in range(TRIES):
                     trial = self._study.ask()
                     assignment = optuna_space.suggest(self._space, trial)
                     fits = allowed(assignment, self._constraints)
-                    if fits and key_of(assignment) not in keys:
+                    if fits and not is_taken(assignment, before):
                         return Choice(assignment, self._kind, memory=trial.number)
                     self._close(trial.number)
             random = drawn(self._space, self._constraints, f"{self._seed}/{index}", before)

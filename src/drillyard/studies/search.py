@@ -175,6 +175,10 @@ class Search:
         """How the trials ended, by number."""
         return dict(self._book.outcomes)
 
+    def outcome(self, trial: int) -> TrialOutcome | None:
+        """How a trial ended; None if its outcome is not final."""
+        return self._book.outcomes[trial] if self._book.has_ended(trial) else None
+
     @property
     def remaining_runs(self) -> int:
         """Number of runs that may still come; a large number if it is not known."""

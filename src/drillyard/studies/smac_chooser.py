@@ -17,7 +17,7 @@ from drillyard.spec.constraints import Constraint
 from drillyard.spec.study import STARTUP, ObjectiveSpec
 from drillyard.spec.tunables import Space
 from drillyard.studies import optuna_space
-from drillyard.studies.choosers import Assignment, Chance, Choice, allowed, key_of
+from drillyard.studies.choosers import Assignment, Chance, Choice, allowed, is_taken
 from drillyard.studies.optuna_chooser import TRIES
 
 
@@ -69,9 +69,8 @@ class SmacChooser:
         """See ``Chooser``."""
         before = list(taken)
         if index > STARTUP and self._past:
-            keys = {key_of(a) for a in before}
             for found in self._suggested(index):
-                if allowed(found, self._constraints) and key_of(found) not in keys:
+                if allowed(found, self._constraints) and not is_taken(found, before):
                     return Choice(found, "smac")
         return self._chance.ask(index, before)
 

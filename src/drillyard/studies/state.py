@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from drillyard.mailbox.records import StudyState, TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
@@ -17,16 +17,29 @@ def ranked(
     objectives: Sequence[ObjectiveSpec],
 ) -> list[TrialOutcome]:
     """Succeeded trials of the search, best first by the first objective; earlier ones first."""
-    first = objectives[0]
-    succeeded = [
-        outcomes[r.number]
-        for r in records
-        if r.search
-        and r.number in outcomes
-        and outcomes[r.number].status is Status.SUCCEEDED
-        and all(o.name in outcomes[r.number].values for o in objectives)
+    return sorted(_measured(records, outcomes, objectives), key=_rank(objectives))
+
+
+def _measured(
+    records: Sequence[TrialRecord],
+    outcomes: Mapping[int, TrialOutcome],
+    objectives: Sequence[ObjectiveSpec],
+) -> list[TrialOutcome]:
+    """Succeeded trials of the search, in their order."""
+    names = [o.name for o in objectives]
+    return [
+        outcome
+        for record in records
+        if (outcome := outcomes.get(record.number)) is not None
+        and outcome.status is Status.SUCCEEDED
+        and record.search
+        and all(name in outcome.values for name in names)
     ]
-    return sorted(succeeded, key=lambda o: (-first.sign * o.values[first.name], o.number))
+
+
+def _rank(objectives: Sequence[ObjectiveSpec]) -> Callable[[TrialOutcome], tuple[float, int]]:
+    name, sign = objectives[0].name, objectives[0].sign
+    return lambda outcome: (-sign * outcome.values[name], outcome.number)
 
 
 def front_of(outcomes: Sequence[TrialOutcome], objectives: Sequence[ObjectiveSpec]) -> list[int]:
@@ -103,6 +116,11 @@ def failed_too_often(state: StudyState) -> bool:
     return many or bool(state.failed and not state.succeeded and not state.pruned)
 
 
+def failures(outcomes: Mapping[int, TrialOutcome]) -> int:
+    """Number of trials that failed or took too long."""
+    return sum(o.status in (Status.FAILED, Status.TIMED_OUT) for o in outcomes.values())
+
+
 def used_up(budgets: Mapping[str, Mapping[str, float]]) -> str | None:
     """Describes the first budget that is used up; the number of trials does not count."""
     for name, budget in budgets.items():
@@ -142,8 +160,8 @@ def budgets_of(
     budgets: dict[str, dict[str, float]] = {}
     if total is not None:
         budgets["trials"] = {"used": float(len(search)), "limit": float(total)}
-    failed = sum(o.status in (Status.FAILED, Status.TIMED_OUT) for o in outcomes.values())
-    budgets["failures"] = {"used": float(failed), "limit": float(study.failures_allowed)}
+    failed = float(failures(outcomes))
+    budgets["failures"] = {"used": failed, "limit": float(study.failures_allowed)}
     if limits.steps is not None:
         steps = sum(o.steps for o in outcomes.values())
         budgets["steps"] = {"used": float(steps), "limit": float(limits.steps)}
@@ -180,8 +198,8 @@ def state_of(
     """
     search = [r for r in records if r.search]
     counts = Counter(outcomes[r.number].status for r in search if r.number in outcomes)
-    order = ranked(records, outcomes, objectives)
-    best = order[0] if order else None
+    measured = _measured(records, outcomes, objectives)
+    best = min(measured, key=_rank(objectives), default=None)
     confirming = [r for r in records if r.of is not None and best and r.of == best.number]
     return StudyState(
         phase=phase,
@@ -192,7 +210,7 @@ def state_of(
         cancelled=counts[Status.CANCELLED],
         best=best.number if best else None,
         best_values=best.values if best else {},
-        front=front_of(order, objectives),
+        front=front_of(measured, objectives),
         budgets=budgets,
         stopped=stopped,
         seeds_rule=seeds_rule,

@@ -47,6 +47,8 @@ class TrialLog:
         self._moved = threading.Condition()
         self._closed = False
         self.records: list[TrialRecord] = []
+        self.search: list[TrialRecord] = []
+        """The trials of the search, without confirming ones."""
         self.outcomes: dict[int, TrialOutcome] = {}
         self.seeds: dict[int, list[int]] = {}
         """Number -> its seeds, including added ones."""
@@ -62,6 +64,7 @@ class TrialLog:
     def load(self) -> None:
         """Read what was chosen and how it ended. Reads only."""
         self.records, self.outcomes, more = self._mailbox.trials()
+        self.search = [r for r in self.records if r.search]
         self.seeds = {
             r.number: [*r.seeds, *(more[r.number].seeds if r.number in more else ())]
             for r in self.records
@@ -109,11 +112,6 @@ class TrialLog:
         return {n: o for n, o in self.outcomes.items() if n not in self.open}
 
     # -- read ---------------------------------------------------------------------------------
-
-    @property
-    def search(self) -> list[TrialRecord]:
-        """The trials of the search, without confirming ones."""
-        return [r for r in self.records if r.search]
 
     def record(self, number: int) -> TrialRecord:
         """What was chosen for a trial."""
@@ -185,7 +183,7 @@ class TrialLog:
             NumberTaken: A driver that was superseded meanwhile has frozen another trial under its
                 number; ``take_over`` reads it.
         """
-        number = max((r.number for r in self.records), default=0) + 1
+        number = max(self.seeds, default=0) + 1
         record = TrialRecord(
             number=number,
             chooser=choice.chooser,
@@ -222,6 +220,8 @@ class TrialLog:
     def _add(self, record: TrialRecord) -> None:
         with self._moved:
             self.records.append(record)
+            if record.search:
+                self.search.append(record)
             self.seeds[record.number] = list(record.seeds)
             self.open.add(record.number)
             self._unposted.add(record.number)

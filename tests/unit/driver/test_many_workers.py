@@ -141,10 +141,29 @@ def test_progress_of_hundreds_is_read_in_turns(mailbox):
     watcher = Watcher(mailbox)
     for run in runs:
         mailbox.write(f"board/{run}.json", _board(run))
+    watcher._states = _at_work(runs)
     for look in range(1, 4):
         watcher._read_boards()
         assert mailbox.store.reads["board"] == look * BOARDS_A_LOOK
     assert all(watcher.board(run) for run in runs)
+
+
+def test_progress_is_read_only_of_runs_at_work(mailbox, clock):
+    """A study has thousands of runs that ended, and a few that are at work."""
+    old, new, last = "t0001-s1", "t0002-s1", "t0003-s1"
+    watcher = Watcher(mailbox)
+    for run in (old, new, last):
+        mailbox.write(f"board/{run}.json", _board(run))
+    watcher._states = _at_work([new, last])
+    watcher._read_boards()
+    assert mailbox.store.reads["board"] == 4  # each is looked up and read
+    assert watcher.board(old) is None and watcher.board(new) is not None
+    for step in (77, 78):
+        clock.advance(1.0)
+        mailbox.write(f"board/{last}.json", _board(last).model_copy(update={"step": step}))
+        watcher._states = _at_work([new])
+        watcher._read_boards()
+    assert watcher.board(last).step == 77  # written just before its end was seen, and not later
 
 
 def test_progress_of_hundreds_is_one_listing_of_a_bucket(clock):
@@ -197,6 +216,14 @@ def test_machines_of_a_large_group_do_not_all_ask_at_once(mailbox, monkeypatch):
 
 def _intent(order):
     return Intent(order=order, backend="thread", ordinal=1, written_at=0.0)
+
+
+def _at_work(runs):
+    tickets = [
+        TicketRecord(ticket=f"{run}.train", run=run, phase=Phase.TRAIN, order=0, posted_at=0.0)
+        for run in runs
+    ]
+    return {ticket.ticket: _running(ticket) for ticket in tickets}
 
 
 def _running(record):

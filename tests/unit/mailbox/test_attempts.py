@@ -1,11 +1,14 @@
 """Attempts are counted in one place: every rule of it."""
 
+import os
+import random
 import weakref
 
 import pytest
 
 from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox
+from drillyard.mailbox.file import FileStore
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import (
     Accepted,
@@ -18,27 +21,52 @@ from drillyard.mailbox.records import (
 )
 from drillyard.mailbox.retries import RETRIES
 from drillyard.mailbox.status import STATUS_OF, Cause, Status
-from drillyard.mailbox.ticket_states import StateCache, run_status, ticket_states
+from drillyard.mailbox.ticket_states import (
+    FEW,
+    QUEUE,
+    TRUST,
+    StateCache,
+    run_status,
+    ticket_states,
+)
 
 RUN = "t0001-s1"
 TRAIN, EVALUATE = f"{RUN}.train", f"{RUN}.evaluate"
 WATCHED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-class Counting(MemoryStore):
-    """Counts reads of single objects."""
+class Counted:
+    """Counts reads of single objects, and listings."""
 
-    gets = 0
+    gets = listings = 0
 
     def get(self, key):
         self.gets += 1
         return super().get(key)
 
+    def keys(self, prefix):
+        self.listings += 1
+        return super().keys(prefix)
 
-@pytest.fixture
-def mailbox():
-    store = Counting("memory://attempts")
-    yield Mailbox(store, "x")
+
+class CountedMemory(Counted, MemoryStore):
+    """Without stamps, as a bucket is."""
+
+    def keys(self, prefix):
+        self.listings += 1
+        return (info.key for info in self.list(prefix))
+
+
+class CountedFolder(Counted, FileStore):
+    """With stamps, so that a poll looks up what may have changed."""
+
+
+@pytest.fixture(params=["memory", "folder"])
+def mailbox(request, tmp_path):
+    memory = request.param == "memory"
+    yield Mailbox(
+        CountedMemory("memory://attempts") if memory else CountedFolder(str(tmp_path)), "x"
+    )
     MemoryStore.forget("memory://attempts")
 
 
@@ -78,15 +106,17 @@ def accept(mailbox, attempt):
     )
 
 
-def state(mailbox, ticket=TRAIN):
+def state(mailbox, ticket=TRAIN, polls=1):
     """Read anew; a reader that has watched since the beginning of the test sees the same."""
     found = ticket_states(mailbox)
-    assert ticket_states(mailbox, WATCHED.setdefault(mailbox, StateCache())) == found
+    cache = WATCHED.setdefault(mailbox, StateCache())
+    seen = [ticket_states(mailbox, cache) for _ in range(polls)]
+    assert seen[-1] == found and list(seen[-1]) == list(found)
     return found[ticket]
 
 
-def short(mailbox, ticket=TRAIN):
-    found = state(mailbox, ticket)
+def short(mailbox, ticket=TRAIN, polls=1):
+    found = state(mailbox, ticket, polls)
     return found.status, found.attempt, found.claimable
 
 
@@ -208,6 +238,58 @@ def test_a_poll_reads_what_never_changes_once(mailbox):
     assert [name for name in moved if moved[name] is not again[name]] == ["r05.train"]
 
 
+def test_a_poll_of_a_folder_lists_seldom(tmp_path):
+    """A study of a thousand trials has six thousand claims and endings, and a few open tickets."""
+    mailbox, cache = Mailbox(CountedFolder(str(tmp_path)), "x"), StateCache()
+    for number in range(20):
+        post(mailbox, f"r{number:02d}.train")
+    os.utime(tmp_path / "x" / QUEUE, (1.0, 1.0))  # nothing was posted a moment ago
+    ticket_states(mailbox, cache)
+    mailbox.store.listings = 0
+    for number in range(TRUST):
+        claim(mailbox, 1, ticket=f"r{number:02d}.train")
+        assert ticket_states(mailbox, cache)[f"r{number:02d}.train"].status is Status.RUNNING
+    assert mailbox.store.listings == 0
+
+
+def test_a_poll_of_a_folder_with_many_open_tickets_lists_once(tmp_path):
+    mailbox, cache = Mailbox(CountedFolder(str(tmp_path)), "x"), StateCache()
+    for number in range(FEW + 1):
+        post(mailbox, f"r{number:02d}.train")
+    ticket_states(mailbox, cache)
+    mailbox.store.listings = 0
+    claim(mailbox, 1, ticket="r07.train")
+    assert ticket_states(mailbox, cache)["r07.train"].status is Status.RUNNING
+    assert mailbox.store.listings <= 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_reader_that_polls_sees_what_a_new_reader_sees(mailbox, seed):
+    dice, posted = random.Random(seed), 0
+    for _ in range(80):
+        run = f"t{posted:04d}-s1"
+        kind = dice.choice(["post", "claim", "claim", "end", "end", "both", "reopen", "none"])
+        if kind == "post" or not posted:
+            posted += 1
+            train, store = f"{run}.train", f"{run}.store"
+            pairs = [(train, Phase.TRAIN, ()), (store, Phase.STORE, [train])]
+            for ticket, phase, after in pairs if dice.random() < 0.8 else pairs[::-1]:
+                post(mailbox, ticket, phase, after, order=dice.randrange(3), run=run)
+        elif kind == "reopen":
+            some = {t: dice.randrange(3) for t in ticket_states(mailbox) if dice.random() < 0.1}
+            mailbox.write("control/reopened.json", Reopened(after=some))
+        else:
+            found = list(ticket_states(mailbox).values())
+            one = dice.choice([s for s in found if s.claimable or s.status is Status.RUNNING])
+            attempt = one.claimable or one.attempt
+            if kind in ("claim", "both"):
+                claim(mailbox, attempt, one.ticket.ticket)
+            if kind == "both" or (kind == "end" and one.status is Status.RUNNING):
+                cause = dice.choice([None, Cause.INFRASTRUCTURE, Cause.PREEMPTION])
+                end(mailbox, attempt, cause, one.ticket.ticket)
+        state(mailbox, next(iter(ticket_states(mailbox))))
+
+
 @pytest.mark.parametrize("what", ["ticket", "ending", "accepted", "reopened", "claim_keys"])
 def test_what_could_not_be_read_is_seen_at_the_next_look(mailbox, monkeypatch, what):
     def away(*_args):
@@ -220,6 +302,7 @@ def test_what_could_not_be_read_is_seen_at_the_next_look(mailbox, monkeypatch, w
     post(mailbox, EVALUATE, Phase.EVALUATE, after=[TRAIN])
     accept(mailbox, 1)
     end(mailbox, 1, Cause.INFRASTRUCTURE)
+    cache.polls = TRUST  # the next one lists everything
     with monkeypatch.context() as patch:
         patch.setattr(mailbox, what, away)
         with pytest.raises(StoreUnavailable):
@@ -235,11 +318,11 @@ def test_records_that_are_taken_away_are_forgotten(mailbox):
     end(mailbox, 1)
     assert short(mailbox, EVALUATE) == (Status.READY, None, 1)
     mailbox.store.delete(mailbox.key(f"claims/{TRAIN}.1.ended.json"))
-    assert short(mailbox, EVALUATE) == (Status.PENDING, None, None)
+    assert short(mailbox, EVALUATE, TRUST + 1) == (Status.PENDING, None, None)
     end(mailbox, 1)
     assert short(mailbox, EVALUATE) == (Status.READY, None, 1)
     mailbox.store.delete(mailbox.key(f"queue/{TRAIN}.json"))
-    assert short(mailbox, EVALUATE) == (Status.PENDING, None, None)
+    assert short(mailbox, EVALUATE, TRUST + 1) == (Status.PENDING, None, None)
     assert TRAIN not in ticket_states(mailbox)
 
 

@@ -331,6 +331,14 @@ class HostLost(WorkerLost):
     """A machine with copies of a simulator is gone; the training goes back to its checkpoint."""
 
 
+class ProcessKilled(InfrastructureError):
+    """A process of the user's code was ended by SIGKILL, and drillyard did not send it."""
+
+
+class OutOfMemory(ProcessKilled):
+    """The kernel ended a process of the user's code to free memory."""
+
+
 class TeardownUnconfirmed(InfrastructureError):
     """The provider's own listing still shows a resource of the experiment."""
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from drillyard_backends.azure.login import credential
 from drillyard_backends.azure.store import BlobStore
 from drillyard_emulators.azure.cloud import ACCOUNT, CONTAINER
 from drillyard_emulators.azure.manager import Manager
@@ -108,6 +109,7 @@ def sweep(number: int, seed: int, folder: Path, speed: float = SPEED) -> Outcome
     with AzureEmulator(folder / "cloud", speed, seed, module=played_jobs.__name__) as cloud:
         mine = {f"DRILLYARD_AZURE_{name}": value for name, value in SETTINGS.items()}
         os.environ.update({**cloud.env, **mine, "DRILLYARD_HOME": str(folder / "home")})
+        credential.cache_clear()  # this cloud has a client secret of its own
         cloud.physics(processes=False)
         cloud.ask("play", cut=CUT, seed=seed)
         prepare()

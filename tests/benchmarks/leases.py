@@ -369,7 +369,8 @@ def main(sweep: Callable[[int, int, Path, float], Outcome], speed: float, left: 
             seconds = time.monotonic() - began
             print(
                 f"{total.leases} leases, {total.kills} kills, {len(total.lost)} results lost, "
-                f"{len(total.left)} things left, {seconds:.0f} s",
+                f"{len(total.left)} things left, {len(total.trouble)} drivers that broke or hung, "
+                f"{seconds:.0f} s",
                 flush=True,
             )
     bad = [*total.lost, *total.left, *total.trouble]

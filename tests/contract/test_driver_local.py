@@ -87,6 +87,12 @@ def test_a_life_on_this_machine_leaves_no_process(place: Place) -> None:
     driver.provision()
     (worker,) = driver.setup(PATIENCE_S)
     assert worker.slots == 2
+    target = place.tmp / "store/toy/board/t0001-s1.json"
+    target.parent.mkdir(exist_ok=True)
+    writer = (
+        f"from drillyard.mailbox.temporary_files import *; beside(Path({str(target)!r})).touch()"
+    )
+    subprocess.run([sys.executable, "-c", writer], check=True)  # a writer that was killed
     done = {t.ticket: driver.wait(t.ticket, PATIENCE_S) for t in todo}
     assert sorted(done) == sorted(TICKETS)
     lines = RunLogs(driver.mailbox).lines("t0001-s1")
@@ -94,6 +100,7 @@ def test_a_life_on_this_machine_leaves_no_process(place: Place) -> None:
     driver.teardown()
     driver.close("done")
     assert place.processes() == []
+    assert list((place.tmp / "store").rglob(".tmp-*")) == []
     read = place.mailbox.read_file
     evaluated = place.mailbox.manifest(done["t0001-s2.evaluate"])
     assert read(evaluated, "seen.txt") == b"seen: attempt 1"

@@ -32,6 +32,7 @@ from drillyard.leases.places import Places
 from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.driver_lock import DriverLock, host
 from drillyard.mailbox.fenced import Fenced
+from drillyard.mailbox.file import FileStore
 from drillyard.mailbox.records import Accepted, Board, TicketRecord, WorkerRecord
 from drillyard.mailbox.store_clock import StoreClock
 from drillyard.mailbox.ticket_states import TicketState
@@ -302,8 +303,10 @@ class Driver:
                 self.save_timings()
             finally:
                 self._lock.release(outcome)
-            if outcome != "refused" and self.spec.notify is not None:
-                self._notify()
+            if outcome != "refused":
+                self._sweep()
+                if self.spec.notify is not None:
+                    self._notify()
 
     def save_timings(self) -> None:
         """Write ``timings/<n>.json`` as of now, for a report that is built before ``close``."""
@@ -397,6 +400,15 @@ class Driver:
         ]
         for loop in self._loops:
             loop.start()
+
+    def _sweep(self) -> None:
+        """Remove the half-written files of processes that were killed on this machine."""
+        if not isinstance(self.mailbox.store, FileStore):
+            return
+        try:
+            self.mailbox.store.sweep(self.mailbox.experiment)
+        except InfrastructureError as error:
+            log.info("half-written files were not removed: %s", error)
 
     def _notify(self) -> None:
         try:  # read again: the watcher has not seen what ended after its last poll

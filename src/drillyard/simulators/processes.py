@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env.base_vec_env import (
     VecEnvStepReturn,
 )
 
-from drillyard.errors import DrillyardError, RunFailed
+from drillyard.errors import DrillyardError, ProcessKilled, RunFailed
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.state import SavedStack, State
 from drillyard.simulators.streams import SeededCopies, seed_globals
@@ -48,6 +48,7 @@ from drillyard.simulators.wrappers import (
 )
 from drillyard.spec.simulator.lessons import Lesson
 from drillyard.system import step_marker
+from drillyard.system.kills import KILLED, killed, oom_kills
 from drillyard.system.processes import end_with_parent
 
 _LOOK_S = 0.2
@@ -147,7 +148,7 @@ class ProcessesEnv(SeededCopies, SubprocVecEnv):  # type: ignore[misc]
             return
         self.waiting = False  # an answer that is under way is not waited for
         for remote in self.remotes:
-            with contextlib.suppress(OSError, RunFailed):
+            with contextlib.suppress(OSError, RunFailed, ProcessKilled):
                 remote.send(("close", None))
         for process in self.processes:
             process.join(2.0)
@@ -166,6 +167,7 @@ class _Line:
         self, pipe: Connection, process: BaseProcess, copy: int, step: Callable[[], int]
     ) -> None:
         self._pipe, self._process, self._copy, self._step = pipe, process, copy, step
+        self._oom_kills = oom_kills()
 
     def send(self, message: object) -> None:
         with self._explained():
@@ -193,11 +195,13 @@ class _Line:
             if code is not None and code < 0:
                 with contextlib.suppress(ValueError):
                     how = signal.Signals(-code).name
-            raise RunFailed(
+            message = (
                 f"the process of copy {self._copy} ended with {how} at "
-                f"{step_marker.of(self._copy) or f'its step {self._step()}'}",
-                hint=_CHECK,
-            ) from error
+                f"{step_marker.of(self._copy) or f'its step {self._step()}'}"
+            )
+            if code in KILLED:
+                raise killed(message, self._oom_kills) from error
+            raise RunFailed(message, hint=_CHECK) from error
 
 
 class _Courier(Layer):

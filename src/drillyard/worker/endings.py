@@ -7,11 +7,18 @@ import signal
 import traceback
 from pathlib import Path
 
-from drillyard.errors import DrillyardError, InfrastructureError, Stopped, TimedOut
+from drillyard.errors import (
+    DrillyardError,
+    InfrastructureError,
+    OutOfMemory,
+    Stopped,
+    TimedOut,
+)
 from drillyard.mailbox.records import Claim, Ending
 from drillyard.mailbox.status import STATUS_OF, Cause, Status
 from drillyard.runs.workload import StopSignal
 from drillyard.system.clock import Clock
+from drillyard.system.kills import KILLED
 from drillyard.system.redaction import redact
 
 _MAX_TRACEBACK = 20_000
@@ -95,6 +102,8 @@ def cause_of(error: BaseException) -> Cause:
     """The cause that an exception stands for."""
     if isinstance(error, TimedOut):
         return Cause.TIME_LIMIT
+    if isinstance(error, OutOfMemory):
+        return Cause.OUT_OF_MEMORY
     if isinstance(error, InfrastructureError | Stopped):
         return Cause.INFRASTRUCTURE
     if isinstance(error, DrillyardError):
@@ -122,7 +131,7 @@ def of_exit(
         inside: The step of a simulator that it did not come back from; see ``whereabouts``.
     """
     where = f", in {inside}" if inside else ""
-    if out_of_memory and exitcode in (-int(signal.SIGKILL), 137):
+    if out_of_memory and exitcode in KILLED:
         return failed(
             claim,
             clock,

@@ -30,6 +30,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.status import Cause
 from drillyard.runs.code_archive import install
 from drillyard.system import step_marker
+from drillyard.system.kills import oom_kills
 from drillyard.system.processes import ProcessId, end, in_group, send
 from drillyard.system.utilisation import Monitor, Sampler
 from drillyard.worker import execution, gpu, machine_share, together
@@ -256,12 +257,3 @@ class Pool:
 
 def _nothing() -> None:
     """The first child of a server. Once it was forked, the server is warm."""
-
-
-def oom_kills() -> int:
-    """Number of processes that the kernel killed on this machine to free memory; 0: unknown."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0

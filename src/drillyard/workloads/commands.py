@@ -24,6 +24,7 @@ import psutil
 from drillyard.errors import RunFailed, Stopped, TimedOut
 from drillyard.runs.workload import StopSignal
 from drillyard.spec.work import Line, words_of
+from drillyard.system.kills import KILLED, killed, oom_kills
 from drillyard.system.processes import ProcessId, end, marked
 
 MARK = "DRILLYARD_SCRIPT"
@@ -65,6 +66,7 @@ class CommandContext:
     output: Path | None = None
     """Gets the standard output of the lines."""
     _tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
+    _oom_kills: int = field(default_factory=oom_kills)
 
     def run(self, name: str, lines: Sequence[Line], limit_s: float | None) -> None:
         """Run lines one after the other.
@@ -76,6 +78,7 @@ class CommandContext:
 
         Raises:
             RunFailed: A line failed, or does not start; with its last output.
+            ProcessKilled: A line was ended by SIGKILL from outside.
             TimedOut: The time is over; all started processes are ended.
             Stopped: A stop was requested; all started processes are ended.
         """
@@ -139,10 +142,10 @@ class CommandContext:
                 reader.join(_DRAIN_S)
             self.tick()
         if process.returncode:
-            raise RunFailed(
-                f"`{shown}` in `{name}` {_how(process.returncode)}{self.last_words()}",
-                hint="the log of the run has all of its output",
-            )
+            how = f"`{shown}` in `{name}` {_how(process.returncode)}{self.last_words()}"
+            if process.returncode in KILLED:
+                raise killed(how, self._oom_kills)
+            raise RunFailed(how, hint="the log of the run has all of its output")
 
     def _start(self, name: str, line: Line, shown: str) -> subprocess.Popen[bytes]:
         arguments = ["sh", "-c", str(line)] if self.shell else self._arguments(line)

@@ -32,6 +32,7 @@ from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import run_parameters
 from drillyard.spec.service import ServiceSpec
 from drillyard.spec.stages import SEPARATOR
+from drillyard.system.kills import KILLED, killed, oom_kills
 from drillyard.worker.machine_share import FIRST_PORT
 from drillyard.workloads import variables
 from drillyard.workloads.commands import CommandContext
@@ -63,6 +64,7 @@ class ServiceWorkload:
         self._host, self._port = "", 0
         self._began = 0.0
         self._ready_s = 0.0
+        self._oom_kills = oom_kills()
 
     def check(self, spec: ExperimentSpec, folder: Path | None) -> list[Finding]:
         """See ``Workload.check``."""
@@ -231,6 +233,8 @@ class ServiceWorkload:
     def _must_live(self) -> None:
         assert self._process is not None
         code = self._process.poll()
+        if code in KILLED:
+            raise killed(f"the service was ended by SIGKILL{self._said()}", self._oom_kills)
         if code is not None:
             raise RunFailed(
                 f"the service ended by itself with code {code}{self._said()}",

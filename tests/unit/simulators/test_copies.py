@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from drillyard.errors import CorruptObject, RunFailed, SimulatorError
+from drillyard.errors import CorruptObject, ProcessKilled, RunFailed, SimulatorError
 from drillyard.learners import vec_mode
 from drillyard.learners.vec_mode import Copies
 from drillyard.mailbox.records import Phase
@@ -130,7 +130,7 @@ def test_what_goes_wrong_in_a_process_is_told_at_home(fault: str, words: list[st
     children = [process.pid for process in venv.processes]
     try:
         venv.reset()
-        with pytest.raises(RunFailed) as caught:
+        with pytest.raises(ProcessKilled if fault == "dies" else RunFailed) as caught:
             walk(venv, 5)
         said = " ".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
         assert [word for word in words if word not in said] == []
@@ -154,7 +154,7 @@ def test_a_copy_that_cannot_be_made_is_told_and_the_others_end(
 ) -> None:
     """A licence for one: Stable-Baselines3 waits without end for a copy that is not the first."""
     args = {"fault": fault, "only": str(tmp_path / "taken")}
-    with pytest.raises((RunFailed, SimulatorError), match=words):
+    with pytest.raises((RunFailed, ProcessKilled, SimulatorError), match=words):
         make_vec(spec({"id": f"{__name__}:Odd", "args": args}), 3, 7, how="processes")
     assert multiprocessing.active_children() == []
 

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from drillyard.errors import ConfigError, RunFailed, Stopped, TimedOut
+from drillyard.errors import ConfigError, ProcessKilled, RunFailed, Stopped, TimedOut
 from drillyard.mailbox.records import Phase
+from drillyard.mailbox.retries import RETRIES
 from drillyard.mailbox.status import Cause
 from drillyard.metrics.streams import read_stream
+from drillyard.system.kills import oom_kills
 from drillyard.system.processes import marked
+from drillyard.worker.endings import cause_of
 from drillyard.workloads.commands import RUN_MARK
 from drillyard.workloads.script import run_mark
 from tests.helpers.patience import until
@@ -31,6 +34,24 @@ def say(text: str) -> list[str]:
 def left(bench: Bench) -> list[Any]:
     """Living processes of scripts of this test; other tests have theirs."""
     return list(marked(run_mark(bench.context(Phase.TRAIN)), RUN_MARK))
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("shell", [False, True])
+@pytest.mark.parametrize("starved", [False, True])
+def test_a_line_that_was_killed_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: bool, starved: bool
+) -> None:
+    """The program did not fail: the system, a person or a job scheduler ended it."""
+    kill = "sh -c 'kill -KILL $$'; exit $?" if shell else ["sh", "-c", "kill -KILL $$"]
+    bench = Bench(tmp_path, script([kill], shell=shell, results={"stdout": PATTERN}))
+    after = oom_kills() + starved
+    monkeypatch.setattr("drillyard.system.kills.oom_kills", lambda: after)
+    with pytest.raises(ProcessKilled) as caught:
+        bench.train()
+    cause = Cause.OUT_OF_MEMORY if starved else Cause.INFRASTRUCTURE
+    assert cause_of(caught.value) is cause
+    assert RETRIES[cause] > 0
 
 
 # -- results --------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import sys
 import threading
@@ -11,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from drillyard.errors import RunFailed, Stopped, TimedOut
+from drillyard.errors import ProcessKilled, RunFailed, Stopped, TimedOut
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.stage_records import Release, Serving, release_key, serving_key
 from drillyard.mailbox.status import Cause
@@ -158,3 +160,20 @@ def test_on_one_machine_it_serves_the_other_children(tmp_path: Path) -> None:
     bench = Bench(tmp_path, tree, {"server.py": SERVER})
     assert bench.metrics()["n"] == 4.0
     assert gone(bench)
+
+
+def test_a_service_that_was_killed_serves_again(tmp_path: Path) -> None:
+    """It did not end by itself: another attempt follows."""
+    bench = a_bench(tmp_path)
+    context = bench.context(Phase.TRAIN)
+    bench.mailbox.claim(context.claim)
+
+    def kill() -> None:
+        until(lambda: bench.mailbox.read(serving_key("t0001-s1"), Serving), what="a service")
+        os.kill(int((bench.work / "pid").read_text()), signal.SIGKILL)
+
+    killing = threading.Thread(target=kill)
+    killing.start()
+    with pytest.raises(ProcessKilled, match="service was ended by SIGKILL"):
+        bench.workload.train(context)
+    killing.join()

@@ -1,0 +1,43 @@
+"""Processes that were killed from outside: by the system for want of memory, or by a person.
+
+No program can catch SIGKILL, so it says nothing about the program. An attempt that ended with it
+is tried again, as one whose machine is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from drillyard.errors import OutOfMemory, ProcessKilled
+
+KILLED = (-9, 137)
+"""Exit codes: the process itself received SIGKILL, or a shell says so of its child."""
+
+
+def oom_kills() -> int:
+    """Number of processes that the kernel killed on this machine to free memory; 0: unknown."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def killed(message: str, oom_kills_before: int) -> ProcessKilled:
+    """The error for a process that was killed.
+
+    Args:
+        message: Which process.
+        oom_kills_before: ``oom_kills`` when it began.
+    """
+    if oom_kills() > oom_kills_before:
+        return OutOfMemory(
+            f"{message}: the system has no free memory",
+            hint="use fewer copies of the simulator, a smaller buffer, or fewer workers",
+        )
+    return ProcessKilled(
+        message,
+        hint="drillyard did not send SIGKILL: the system does when memory is short, and so can a "
+        "person or a job scheduler",
+    )

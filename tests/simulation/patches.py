@@ -292,6 +292,7 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
             ("secrets.token_bytes", _token_bytes),
             ("uuid.uuid4", _uuid),
             ("drillyard.system.processes._started", _started),
+            ("drillyard.system.processes._own", ProcessId.of),  # hosts have the same numbers
             ("drillyard.worker.worker.marked", _marked),
             ("drillyard.worker.orphans.send", _send),
             ("drillyard.worker.orphans.end", _end),

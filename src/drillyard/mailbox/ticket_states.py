@@ -178,16 +178,16 @@ def _found(cache: StateCache, key: str, ticket: str, attempt: int, is_ending: bo
 
 
 def _queue(cache: StateCache) -> dict[str, TicketState]:
-    """The states in queue order. Most polls change a few of thousands, and append a few."""
+    """The states in queue order. Most polls change a few of thousands and add a few at the end."""
     states = cache.states
-    new = (states.keys() & cache.moved) - cache.queue.keys()
-    added = sorted((states[name] for name in new), key=_place)
-    last = next(reversed(cache.queue.values()), None)
-    if last is None or (added and _place(added[0]) < _place(last)):
-        added, kept = sorted(states.values(), key=_place), dict[str, TicketState]()
-    else:
-        kept = {**cache.queue, **{name: states[name] for name in cache.moved & cache.queue.keys()}}
-    return {**kept, **{state.ticket.ticket: state for state in added}}
+    queue = {**cache.queue, **{name: states[name] for name in cache.moved & cache.queue.keys()}}
+    added = sorted((states[name] for name in states.keys() - queue.keys()), key=_place)
+    later: list[TicketState] = []
+    while added and queue and _place(last := next(reversed(queue.values()))) > _place(added[0]):
+        later.append(last)
+        del queue[last.ticket.ticket]
+    queue.update((state.ticket.ticket, state) for state in sorted([*added, *later], key=_place))
+    return queue
 
 
 def _place(state: TicketState) -> tuple[int, str]:

@@ -7,6 +7,7 @@ ticks since boot, so that a change of the wall clock has no effect.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -22,6 +23,14 @@ MARK = "DRILLYARD_LEASE"
 _SAME_START_S = 0.05
 _EXITING = 0x4
 """PF_EXITING of the Linux kernel: the process runs no code, and only frees its memory."""
+
+
+@functools.lru_cache(maxsize=1)
+def _own(pid: int) -> ProcessId:
+    """This process, whose number changes with a fork."""
+    found = ProcessId.of(pid)
+    assert found is not None, "this process is alive"
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +49,7 @@ class ProcessId:
     @classmethod
     def current(cls) -> ProcessId:
         """This process."""
-        found = cls.of(os.getpid())
-        assert found is not None, "this process is alive"
-        return found
+        return _own(os.getpid())
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:

@@ -33,7 +33,7 @@ from drillyard.mailbox.records import (
     TrialRecord,
     WorkerRecord,
 )
-from drillyard.mailbox.store import ListsContents, ObjectInfo, ObjectMissing, keys, stamp
+from drillyard.mailbox.store import HasStamps, ObjectInfo, ObjectMissing, keys, stamp
 
 _TRIAL = re.compile(r"/trials/t(?P<number>\d+)(?P<part>|\.outcome|\.more)\.json\Z")
 _TRIAL_PARTS: dict[str, type[TrialRecord | TrialOutcome | MoreSeeds]] = {
@@ -378,10 +378,10 @@ class Mailbox(Folder):
         """One listing: run, entry, and heartbeat, or None where ``board`` has to read it.
 
         Args:
-            runs: Those that the reader needs, if not all. A store whose listing has no heartbeats
-                looks only these up: in a study, a few of thousands.
+            runs: Those that the reader needs, if not all. A store on a disk looks only these up:
+                in a study, a few of thousands. Elsewhere one listing is cheaper.
         """
-        if runs is not None and not isinstance(self.store, ListsContents):
+        if runs is not None and isinstance(self.store, HasStamps):
             for run in runs:
                 info = self.store.stat(self.key(f"board/{run}.json"))
                 if info is not None:

@@ -106,11 +106,32 @@ def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str
         StoreUnavailable: The mailbox cannot be read now. This decides nothing.
     """
     cache = cache or StateCache()
-    _read(mailbox, cache)
+    stamps = {folder: mailbox.stamp(folder) for folder in (CLAIMS, QUEUE)}
+    before, cache.stamps = cache.stamps, {}  # and stays empty when something cannot be read
+    changed = {f for f, stamp in stamps.items() if stamp is None or stamp != before.get(f)}
+    # A shared disk may use another clock than this machine, so that the stamp misses a change.
+    # A listing a few polls later finds it, and what was deleted by hand.
+    cache.polls += 1
+    whole = cache.polls > TRUST or not before
+    by_name = _read(mailbox, cache, {CLAIMS, QUEUE} if whole else changed, whole)
     said = mailbox.reopened(), mailbox.cancelled() is not None
     if said != cache.said:
         cache.stale.update(cache.tickets)
         cache.said = said
+    _judge(mailbox, cache)
+    while by_name:
+        # What was found may have successors already, for which the stamp does not change again.
+        _look_up(mailbox, cache, _expected(cache))
+        if not cache.stale:
+            break
+        _judge(mailbox, cache)
+    cache.polls = 0 if whole else cache.polls
+    cache.stamps = stamps
+    return cache.queue
+
+
+def _judge(mailbox: Mailbox, cache: StateCache) -> None:
+    """Bring the states in line with the records."""
     for record in cache.order if cache.stale or cache.moved else ():
         name = record.ticket
         if name in cache.stale or not cache.moved.isdisjoint(record.after):
@@ -122,30 +143,33 @@ def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str
         cache.queue = _queue(cache)
     cache.stale.clear()
     cache.moved.clear()
-    return cache.queue
 
 
-def _read(mailbox: Mailbox, cache: StateCache) -> None:
-    """Bring the cache's claims, endings and tickets in line with the mailbox."""
-    stamps = {folder: mailbox.stamp(folder) for folder in (CLAIMS, QUEUE)}
-    before, cache.stamps = cache.stamps, {}  # and stays empty when something cannot be read
-    changed = {f for f, stamp in stamps.items() if stamp is None or stamp != before.get(f)}
-    # A shared disk may use another clock than this machine, so that the stamp misses a change.
-    # A listing a few polls later finds it, and what was deleted by hand.
-    cache.polls += 1
-    whole = cache.polls > TRUST or not before
+def _read(mailbox: Mailbox, cache: StateCache, folders: set[str], whole: bool) -> bool:
+    """Bring the cache's claims, endings and tickets in line with the mailbox.
+
+    Args:
+        mailbox: What to read.
+        cache: What is known.
+        folders: Those that may have changed.
+        whole: List them in any case.
+
+    Returns:
+        Whether claims and endings were looked up one by one.
+    """
+    by_name = False
     # Claims first: a ticket that is posted between the two listings has no claim yet, while a
     # claim that is seen must find its ticket.
-    if whole or CLAIMS in changed:
+    if CLAIMS in folders:
         expected = _expected(cache)
-        if whole or len(expected) > FEW or not isinstance(mailbox.store, HasStamps):
-            _read_claims(mailbox, cache)
-        else:
+        by_name = not whole and len(expected) <= FEW and isinstance(mailbox.store, HasStamps)
+        if by_name:
             _look_up(mailbox, cache, expected)
-    if whole or QUEUE in changed:
+        else:
+            _read_claims(mailbox, cache)
+    if QUEUE in folders:
         _read_tickets(mailbox, cache)
-    cache.polls = 0 if whole else cache.polls
-    cache.stamps = stamps
+    return by_name
 
 
 def _expected(cache: StateCache) -> list[tuple[str, int, bool]]:

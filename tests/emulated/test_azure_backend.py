@@ -10,6 +10,9 @@ pytest.importorskip("azure.ai.ml")
 from drillyard.backend import Liveness, Order, open_backend
 from drillyard.errors import ConfigError, ConfigErrors, WorkerLost
 from drillyard.findings import Severity
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.records import Claim, Ending, WorkerRecord
+from drillyard.mailbox.status import Cause, Status
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
@@ -218,6 +221,36 @@ def test_an_image_that_cannot_be_built_is_said_with_its_log(azure, settings, ord
     assert any(
         "No matching" in t or "Could not find a version" in t for t in backend.logs(lease, handle)
     )
+    backend.teardown(lease)
+
+
+def test_what_a_worker_holds_is_lost_with_its_own_job(azure, settings, order):
+    """Its node claimed the ticket just before the driver saw its job fail, and sent another."""
+    backend, ticket = AzureBackend(**settings, preparing_s=1, build_s=0), "t0001-s1.train"
+    lease = backend.provision(order)
+    alive(backend, lease)
+    azure.ask("physics", stuck=1)
+    first = backend.launch(lease, ticket)["job"]
+    until(lambda: backend.probe(lease, ticket) is Liveness.GONE, what="giving it up")
+    box = Mailbox(open_store(order.store_url), order.experiment)
+    worker = WorkerRecord(
+        worker="w", lease=order.lease_id, host=first, pid=1, pid_started=1.0, written_at=0.0
+    )
+    box.write("workers/w.json", worker)
+    box.claim(Claim(ticket=ticket, attempt=1, worker="w", token="t", claimed_at=0.0))
+    assert backend.launch(lease, ticket)["job"] != first
+    assert backend.probe(lease, ticket) is Liveness.GONE
+    assert backend.lost_to(lease, ticket) is Cause.INFRASTRUCTURE
+    lost = Ending(
+        ticket=ticket,
+        attempt=1,
+        status=Status.FAILED,
+        cause=Cause.INFRASTRUCTURE,
+        by="d",
+        ended_at=0,
+    )
+    box.end(lost)
+    assert backend.probe(lease, ticket) is not Liveness.GONE  # the second job has the next attempt
     backend.teardown(lease)
 
 

@@ -16,6 +16,7 @@ from drillyard.backend import Liveness
 from drillyard.errors import ConfigError, NoCapacity
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox.records import AttemptStart, Phase
+from drillyard_backends.azure import clusters
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.choices import alternatives
 from drillyard_emulators.http.handle import AzureEmulator
@@ -114,7 +115,7 @@ def test_jobs_without_a_node_raise_no_capacity_and_a_node_ends_the_wait(
     until(lambda: set(statuses(azure, lease).values()) == {"Running"}, what="a node")
     until(lambda: backend.probe(lease, "t0001-s1.train") is Liveness.ALIVE, what="the listing")
     assert backend.tend(lease, 1) == 1
-    cluster = backend._cluster(lease.lease_id)
+    cluster = backend._clusters.read(clusters.name_of(backend.config, lease.order))
     assert cluster is not None and cluster.region == "eastus"
     gone(azure, backend, lease)
 

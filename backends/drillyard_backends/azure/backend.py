@@ -175,9 +175,9 @@ class AzureBackend(AzureMachines):
             return self._lease(order, self._time(order))
 
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
-        """Returns the state of the cluster, or of the job that has a ticket's run."""
+        """Returns the state of the cluster, or of the job whose worker has a ticket."""
         if ticket_id is not None:
-            job = self._of(lease.order).of(ticket_id)
+            job = self._of(lease.order).holding(ticket_id)
             return Liveness.GONE if job is None else job.liveness
         name = clusters.name_of(self.config, lease.order)
         cluster = self._clusters.read(name)
@@ -204,7 +204,7 @@ class AzureBackend(AzureMachines):
         A job whose low-priority node was preempted fails or starts again by itself: Microsoft's
         guide has said both, and users report both. The error of a failed job names the cause.
         """
-        job = self._of(lease.order).of(ticket_id)
+        job = self._of(lease.order).holding(ticket_id)
         lost = self.config.low_priority and job is not None and self._failures.preempted(job)
         return Cause.PREEMPTION if lost else Cause.INFRASTRUCTURE
 

@@ -14,6 +14,7 @@ from drillyard.backend import Liveness, Order
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import AccessDenied, ControlPlaneError, DrillyardError
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.holders import holder
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.clock import Clock
@@ -199,6 +200,30 @@ class Jobs:
         mine = [j for j in known if self._mine(j, run) and name in (None, j.name)]
         mine.sort(key=lambda j: (not j.over, j.number))
         return mine[-1] if mine else None
+
+    def holding(self, ticket: str) -> Job | None:
+        """The job of the worker that has a ticket; ``of`` if no worker has it.
+
+        A node can claim a ticket just before its job is seen to have failed. Then a second job of
+        the ticket is at work, which says nothing about the claim.
+
+        Returns:
+            None if the job was given up, or if there is none.
+        """
+        run = ticket.rpartition(".")[0]
+        jobs = {job.name: job for job in self.look() if self._mine(job, run)}
+        if len(jobs) < 2:
+            return self.of(ticket)
+        mailbox = Mailbox(open_store(self._order.store_url), self._order.experiment)
+        worker = holder(mailbox, self._order.lease_id, ticket)
+        if worker is None:
+            return self.of(ticket)
+        # The nodes of a wide job add their number to its name.
+        machine = worker.host or ""
+        job = jobs.get(machine) or jobs.get(machine.rpartition("-")[0] if self._width > 1 else "")
+        if job is None:
+            return self.of(ticket)
+        return None if job.name in self._given_up else job
 
     def _mine(self, job: Job, run: str) -> bool:
         return self._width > 1 or job.run == run

@@ -94,7 +94,7 @@ class FileStore:
         yield from sorted(self._below(prefix, _info), key=lambda info: info.key)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Like ``list``, without a system call per file: 9,000 names take 7 ms instead of 130."""
+        """Like ``list``, without a system call per file: 9,000 names take 8 ms instead of 42."""
         yield from sorted(self._below(prefix, _name))
 
     def folders(self, prefix: str = "") -> Iterator[str]:

@@ -7,7 +7,7 @@ from drillyard.mailbox.records import WorkerRecord
 
 
 def holder(mailbox: Mailbox, lease_id: str, ticket_id: str) -> WorkerRecord | None:
-    """Returns the worker of a lease that made a ticket's newest claim; None if nothing tells.
+    """Returns the worker of a lease that has a ticket; None if its claim ended or nothing tells.
 
     Args:
         mailbox: The experiment.
@@ -15,8 +15,9 @@ def holder(mailbox: Mailbox, lease_id: str, ticket_id: str) -> WorkerRecord | No
         ticket_id: The ticket.
     """
     found = (mailbox.claim_of(key) for key in mailbox.claim_keys(f"{ticket_id}."))
-    attempts = [claim[1] for claim in found if claim is not None and claim[0] == ticket_id]
-    claim = mailbox.read_claim(ticket_id, max(attempts)) if attempts else None
+    records = [(r[1], r[2]) for r in found if r is not None and r[0] == ticket_id]
+    attempt, ended = max(records, default=(0, True))
+    claim = None if ended else mailbox.read_claim(ticket_id, attempt)
     if claim is None:
         return None
     worker = mailbox.read(f"workers/{claim.worker}.json", WorkerRecord)

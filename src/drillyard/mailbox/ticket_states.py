@@ -118,12 +118,12 @@ def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str
     if said != cache.said:
         cache.stale.update(cache.tickets)
         cache.said = said
+    found = bool(cache.stale)
     _judge(mailbox, cache)
-    while by_name:
+    while by_name and found:
         # What was found may have successors already, for which the stamp does not change again.
         _look_up(mailbox, cache, _expected(cache))
-        if not cache.stale:
-            break
+        found = bool(cache.stale)
         _judge(mailbox, cache)
     cache.polls = 0 if whole else cache.polls
     cache.stamps = stamps

@@ -27,6 +27,10 @@ from drillyard.spec import ExperimentSpec
 
 _MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 _MISSING = "(missing)"
+_IGNORE = (
+    "; list a file that is not part of the program in .drillyardignore, so that it does not count "
+    "again"
+)
 _FILES = 8
 """Files of code that a refusal names."""
 
@@ -200,12 +204,13 @@ def refuse(
         IdentityChanged: Training differs, or the budget shrank or changed its unit.
     """
     training = [c for c in changes if c.part == "training"]
+    of_code = any(c.field == "code" for c in training)
     if training and not allow_change:
         raise IdentityChanged(
             f"experiment {name!r} exists with other settings:\n"
             + "\n".join(f"  {_plain(c, code)}{_at(where(c.field))}" for c in training),
             hint="choose a new name (--set name=…), or continue from the last checkpoints with "
-            "the new settings: --allow-change",
+            "the new settings: --allow-change" + _IGNORE * of_code,
         )
     smaller = [c for c in changes if c.part == "budget" and not _grew(c)]
     if smaller:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
-from drillyard.spec.references import PER_RUN, fill, names_of
+from drillyard.spec.references import PER_RUN, as_word, fill, names_of
 from drillyard.spec.tunables import Space
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def bind(spec: ExperimentSpec, values: Mapping[str, Json]) -> ExperimentSpec:
     tree = spec.model_dump(mode="json", by_alias=True)
     for one in late:
         try:
-            _put(tree, one.at, fill(one.text, values))
+            _put(tree, one.at, as_word(one.at, fill(one.text, values)))
         except KeyError as error:
             raise ConfigError(
                 f"the run has no parameter {error.args[0]!r}",
@@ -168,7 +168,7 @@ def bound_tree(spec: Mapping[str, Json], run: RunRecord) -> dict[str, Any]:
     for one in (section.get("per_run") if isinstance(section, dict) else None) or ():
         # Another version or a person wrote it: a value that cannot be filled in stays.
         with contextlib.suppress(LookupError, TypeError):
-            _put(tree, one["at"], fill(one["text"], values))
+            _put(tree, one["at"], as_word(one["at"], fill(one["text"], values)))
     return tree
 
 

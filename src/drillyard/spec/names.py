@@ -13,7 +13,14 @@ from drillyard.documents.scalars import dotted, typed
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.spec.precedence import Merged, Place
-from drillyard.spec.references import REFERENCE, as_text, escape, keeps_references, names_of
+from drillyard.spec.references import (
+    REFERENCE,
+    as_text,
+    as_word,
+    escape,
+    keeps_references,
+    names_of,
+)
 from drillyard.system.redaction import is_secret_key, looks_secret, register_secret
 
 EARLY = (
@@ -98,6 +105,7 @@ class Names:
             merged.places[path] = Place(origin.file, origin.line, None, value)
             return self.walk(raw, path, merged, (*seen, *through))
         result, origin_ = self.resolve(value, path, place, seen)
+        result = as_word(path, result)
         if origin_ is not None:
             merged.places[path] = origin_
         if (text := self.residue(value, path, place, seen)) is not None:

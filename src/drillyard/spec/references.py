@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from drillyard.documents.document import KeyPath
@@ -20,6 +20,10 @@ REFERENCE = re.compile(
     r"\$(?:(?P<dollar>\$)|\{env:(?P<env>[A-Za-z_][A-Za-z0-9_]*)\}"
     r"|\{(?P<braced>[A-Za-z_]\w*)\}|(?P<bare>[A-Za-z_]\w*)|(?P<broken>\{[^}]*\}?))"
 )
+_LINES = ("setup", "run", "teardown", "stop")
+"""Fields with lists of commands, each a text or a list of words."""
+_COMMANDS = ("start", "command")
+"""Fields with one command."""
 PER_RUN = ("run_id", "seed")
 """Known only when a run starts; passed on only where declared or referenced."""
 
@@ -39,6 +43,19 @@ def keeps_references(path: KeyPath) -> bool:
 def escape(text: str) -> str:
     """Escapes a text, so that it is not read as a reference."""
     return text.replace("$", "$$")
+
+
+def as_word(path: Sequence[str | int], value: Json) -> Json:
+    """A value that replaces a reference; as text where it is a word of a command.
+
+    Args:
+        path: Where the reference is: ``("script", "run", 0, 2)``.
+        value: What it stands for.
+    """
+    if len(path) < 3 or not isinstance(path[-1], int) or not isinstance(value, int | float):
+        return value
+    in_list = isinstance(path[-2], int) and path[-3] in _LINES
+    return as_text(value) if in_list or path[-2] in _COMMANDS else value
 
 
 def names_of(text: str) -> list[str]:

@@ -38,6 +38,6 @@ def killed(message: str, oom_kills_before: int) -> ProcessKilled:
         )
     return ProcessKilled(
         message,
-        hint="drillyard did not send SIGKILL: the system does when memory is short, and so can a "
-        "person or a job scheduler",
+        hint="something other than drillyard killed it: the system does this when memory is "
+        "short, and a person or a job scheduler can",
     )

@@ -19,7 +19,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import ConfigError, DrillyardError, InfrastructureError, RunFailed, TimedOut
+from drillyard.errors import (
+    ConfigError,
+    DrillyardError,
+    InfrastructureError,
+    ProcessKilled,
+    RunFailed,
+    TimedOut,
+)
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import driven
@@ -226,7 +233,7 @@ class ServiceWorkload:
         assert self._commands is not None and service.ready.command is not None
         try:
             self._commands.run("ready", [service.ready.command], service.ready.timeout_s)
-        except RunFailed:
+        except (RunFailed, ProcessKilled):
             return False
         return True
 

@@ -194,6 +194,29 @@ def test_references_to_the_run_and_to_tunables(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("word", "value"), [("$seed", "4"), ("$rate", "0.5"), ("${run_id}", "t0001-s4")]
+)
+def test_a_number_is_text_as_a_word_of_a_command(tmp_path: Path, word: str, value: str) -> None:
+    file = tmp_path / "words.yaml"
+    file.write_text(
+        f"""schema: 1
+name: words
+workload: script
+seeds: [3, 4]
+parameters: {{const_args: {{rate: 0.5}}}}
+script:
+  setup: [[echo, "{word}"]]
+  run: [[python, work.py, "{word}"], "echo {word}"]
+  results: {{stdout: '(a)=(b)'}}
+"""
+    )
+    found = bind(load(file).spec, {"rate": 0.5, "run_id": "t0001-s4", "seed": 4}).script
+    assert found is not None
+    assert found.setup == [["echo", value]]
+    assert found.run == [["python", "work.py", value], f"echo {value}"]
+
+
 def test_seed_and_run_id_only_where_wanted(tmp_path: Path) -> None:
     file = write(tmp_path, "parameters: {required_args: [run_id, trial_id]}\n")
     assert given(file, seed=5) == {**ALWAYS, "run_id": "t0001-s5"}

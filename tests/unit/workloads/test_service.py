@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,20 @@ server.serve_forever()
 def a_bench(tmp: Path, start: str = "server.py", **service: Any) -> Bench:
     tree = {"workload": "service", "service": {"start": start, "stop_timeout_s": 2, **service}}
     return Bench(tmp, tree, {"server.py": SERVER})
+
+
+@contextlib.contextmanager
+def once_it_serves(bench: Bench, act: Callable[[], None]) -> Iterator[None]:
+    """Do something from outside as soon as the service says where it is reached."""
+
+    def wait() -> None:
+        until(lambda: bench.mailbox.read(serving_key("t0001-s1"), Serving), what="a service")
+        act()
+
+    acting = threading.Thread(target=wait)
+    acting.start()
+    yield
+    acting.join()
 
 
 def gone(bench: Bench) -> bool:
@@ -109,15 +126,12 @@ def test_a_stop_ends_it(tmp_path: Path) -> None:
     context = bench.context(Phase.TRAIN)
     bench.mailbox.claim(context.claim)
 
-    def stop() -> None:
-        until(lambda: bench.mailbox.read(serving_key("t0001-s1"), Serving), what="a service")
-        bench.stop.set(Cause.CANCELLED, "enough")
-
-    stopping = threading.Thread(target=stop)
-    stopping.start()
-    with pytest.raises(Stopped, match="enough"):
+    stop = partial(bench.stop.set, Cause.CANCELLED, "enough")
+    with (
+        once_it_serves(bench, stop),
+        pytest.raises(Stopped, match="enough"),
+    ):
         bench.workload.train(context)
-    stopping.join()
     assert gone(bench)
 
 
@@ -169,11 +183,26 @@ def test_a_service_that_was_killed_serves_again(tmp_path: Path) -> None:
     bench.mailbox.claim(context.claim)
 
     def kill() -> None:
-        until(lambda: bench.mailbox.read(serving_key("t0001-s1"), Serving), what="a service")
         os.kill(int((bench.work / "pid").read_text()), signal.SIGKILL)
 
-    killing = threading.Thread(target=kill)
-    killing.start()
-    with pytest.raises(ProcessKilled, match="service was ended by SIGKILL"):
+    with (
+        once_it_serves(bench, kill),
+        pytest.raises(ProcessKilled, match="service was ended by SIGKILL"),
+    ):
         bench.workload.train(context)
-    killing.join()
+
+
+def test_a_command_that_asks_whether_it_is_ready_may_be_killed(tmp_path: Path) -> None:
+    """It is asked again, as after every other answer than yes."""
+    once = "import os, pathlib; p = pathlib.Path('asked'); known = p.exists(); p.touch()"
+    command = f"{once}; known or os.kill(os.getpid(), 9)"
+    bench = a_bench(tmp_path, ready={"command": [PY, "-c", command]})
+    context = bench.context(Phase.TRAIN)
+    bench.mailbox.claim(context.claim)
+    stop = partial(bench.stop.set, Cause.CANCELLED, "enough")
+    with (
+        once_it_serves(bench, stop),
+        pytest.raises(Stopped, match="enough"),
+    ):
+        bench.workload.train(context)
+    assert (bench.work / "asked").exists()

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import RunFailed
+from drillyard.errors import ProcessKilled, RunFailed
 from drillyard.simulators.hosts import frames, troubles
 from drillyard.simulators.hosts.messages import Messages
 from drillyard.simulators.hosts.packed_steps import STEP, RowReader, is_packed
+from drillyard.system.kills import KILLED, killed, oom_kills
 
 if TYPE_CHECKING:
     from drillyard.simulators.hosts.copy_thread import CopyThread
@@ -84,6 +85,7 @@ class Copies:
     def __init__(self, order: Mapping[str, Any]) -> None:
         self._copies: list[_Copy] = []
         self._steps = 0
+        self._oom_kills = oom_kills()
         self._actions: tuple[np.dtype[Any], tuple[int, ...]] | None = None
         """Type and shape that the copies know."""
         self._rows: dict[int, _Rows] = {}
@@ -249,7 +251,7 @@ class Copies:
             raise Raised(raised[min(raised)])
         return [found[place] for place in places]
 
-    def _ended(self, place: int) -> RunFailed:
+    def _ended(self, place: int) -> RunFailed | ProcessKilled:
         copy = self._copies[place]
         copy.process.join(_END_S)
         code = copy.process.exitcode
@@ -258,9 +260,10 @@ class Copies:
             with contextlib.suppress(ValueError):
                 how = signal.Signals(-code).name
         when = f"its step {self._steps}" if self._steps else "its start"
-        return RunFailed(
-            f"the process of copy {copy.number} ended with {how} at {when}", hint=_CHECK
-        )
+        message = f"the process of copy {copy.number} ended with {how} at {when}"
+        if code in KILLED:
+            return killed(message, self._oom_kills)
+        return RunFailed(message, hint=_CHECK)
 
 
 def _body(layout: list[Any], rows: bytes, tails: Mapping[int, np.ndarray]) -> object:

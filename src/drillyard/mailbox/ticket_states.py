@@ -109,8 +109,9 @@ def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str
     stamps = {folder: mailbox.stamp(folder) for folder in (CLAIMS, QUEUE)}
     before, cache.stamps = cache.stamps, {}  # and stays empty when something cannot be read
     changed = {f for f, stamp in stamps.items() if stamp is None or stamp != before.get(f)}
-    # A shared disk may use another clock than this machine, so that the stamp misses a change.
-    # A listing a few polls later finds it, and what was deleted by hand.
+    # A shared disk may use another clock than this machine, so that the stamp misses a change. NFS
+    # may say for a minute that a name is missing (nfs(5), lookupcache). A listing a few polls
+    # later finds both, and what was deleted by hand.
     cache.polls += 1
     whole = cache.polls > TRUST or not before
     by_name = _read(mailbox, cache, {CLAIMS, QUEUE} if whole else changed, whole)

@@ -61,7 +61,7 @@ def once_it_serves(bench: Bench, act: Callable[[], None]) -> Iterator[None]:
         until(lambda: bench.mailbox.read(serving_key("t0001-s1"), Serving), what="a service")
         act()
 
-    acting = threading.Thread(target=wait)
+    acting = threading.Thread(target=wait, daemon=True)
     acting.start()
     yield
     acting.join()

@@ -15,13 +15,15 @@ from distributed import Client, LocalCluster, Security
 from distributed.diskutils import WorkSpace
 
 from drillyard.backend import Liveness
-from drillyard.errors import ConfigError, DrillyardError, UserError
+from drillyard.errors import ConfigError, DrillyardError, InfrastructureError, UserError
 from drillyard.findings import Severity
-from drillyard.mailbox.records import Phase
-from drillyard.mailbox.status import Status
-from drillyard.system.processes import marked, send
+from drillyard.mailbox.records import Claim, Ending, Phase, WorkerRecord
+from drillyard.mailbox.status import Cause, Status
+from drillyard.system.machine_identity import boot_id, pid_namespace
+from drillyard.system.processes import ProcessId, marked, send
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard.testing.backend_troubles import Trouble, breaking
+from drillyard_backends.dask import worker_proxies
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import SchedulerAddress, _clients, _end
 from drillyard_backends.dask.versions import compare
@@ -170,6 +172,74 @@ def test_a_mailbox_that_workers_do_not_share_is_refused(cluster, toy):
     with pytest.raises(UserError, match=r"(?s)2 Dask worker.*another place there"):
         backend.provision(order)
     assert list(backend.leases()) == []
+
+
+def claimed_by(toy, ticket, process, **elsewhere):
+    """A claim of a worker of the lease that is this process, or one of another machine."""
+    worker = WorkerRecord(
+        worker="w",
+        lease=toy.lease,
+        host="other",
+        pid=process.pid,
+        pid_started=process.started,
+        written_at=0.0,
+        **({"boot_id": boot_id(), "pid_namespace": pid_namespace()} | elsewhere),
+    )
+    toy.mailbox.write("workers/w.json", worker)
+    toy.mailbox.claim(Claim(ticket=ticket, attempt=1, worker="w", token="t", claimed_at=0.0))
+
+
+@pytest.mark.heavy
+def test_what_a_worker_holds_is_lost_with_that_worker(cluster, toy):
+    """Its ticket was sent again before the claim was seen: a second agent of the lease has it."""
+    run = toy.post(gate=str(toy.tmp / "gate"))
+    ticket = f"{run}.train"
+    backend = DaskBackend(address=cluster.scheduler_address)
+    lease = backend.provision(toy.order(idle_s=600.0))
+    claimed_by(toy, ticket, ProcessId.current(), boot_id="another boot")
+    backend.launch(lease, ticket)
+    until(lambda: any(ticket in p["tickets"] for p in proxies(cluster, toy)))
+    assert backend.probe(lease, ticket) is Liveness.GONE
+    lost = Ending(
+        ticket=ticket,
+        attempt=1,
+        status=Status.FAILED,
+        cause=Cause.INFRASTRUCTURE,
+        by="d",
+        ended_at=0.0,
+    )
+    toy.mailbox.end(lost)
+    toy.pid_of(run, 2)
+    assert backend.probe(lease, ticket) is Liveness.ALIVE  # the second agent has the next attempt
+    backend.teardown(lease)
+
+
+@pytest.mark.heavy
+def test_a_worker_is_asked_for_by_its_process_and_silence_is_not_an_end(cluster, toy, monkeypatch):
+    """An agent may also hold tickets that were never sent to it."""
+    ticket = f"{toy.post()}.train"
+    backend = DaskBackend(address=cluster.scheduler_address)
+    lease = backend.provision(toy.order(idle_s=600.0))
+    claimed_by(toy, ticket, ProcessId.current())
+    assert backend.probe(lease, ticket) is Liveness.ALIVE
+    real = Client.run
+
+    def one_is_silent(*args, **kwargs):
+        answers = dict(real(*args, **kwargs))
+        return answers | {min(answers): OSError("timed out")}
+
+    claimed_by(toy, ticket, ProcessId.current(), boot_id="another boot")
+    assert backend.probe(lease, ticket) is Liveness.GONE
+    monkeypatch.setattr(Client, "run", one_is_silent)
+    assert backend.probe(lease, ticket) is Liveness.UNKNOWN
+    with pytest.raises(InfrastructureError, match="did not tell its leases: tcp"):
+        list(backend.leases())
+    monkeypatch.undo()
+    backend.teardown(lease)
+
+
+def proxies(cluster, toy):
+    return worker_proxies.of_lease(SchedulerAddress(cluster.scheduler_address), toy.lease).values()
 
 
 def own_addresses():

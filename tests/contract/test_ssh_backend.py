@@ -188,7 +188,8 @@ def test_only_the_worker_that_claimed_a_ticket_counts(backend, order, toy, tmp_p
     claimer = holder(toy.mailbox, lease.lease_id, ticket)
     for case, (changes, liveness) in WORKERS.items():
         worker = claimer.model_copy(update=changes)
-        monkeypatch.setattr("drillyard_backends.ssh.backend.holder", lambda *_, w=worker: w)
+        name = "drillyard_backends.ssh.backend.holder_of"
+        monkeypatch.setattr(name, lambda *_, w=worker: w)
         assert backend.probe(lease, ticket) is liveness, case
     assert backend.probe(lease) is Liveness.ALIVE
     backend.teardown(lease)

@@ -30,6 +30,7 @@ from drillyard.findings import Finding, Severity
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.optional_packages import install
+from drillyard_backends.claims import holder_of
 from drillyard_backends.dask import versions, worker_proxies
 from drillyard_backends.dask.client import SchedulerAddress
 from drillyard_backends.dask.cluster import SETTINGS, address_of
@@ -137,21 +138,34 @@ class DaskBackend:
             alive = self._sessions.probe(lease)
             if alive is not Liveness.ALIVE or ticket_id is None:
                 return alive
-        if ticket_id is not None and self._pusher(lease).holds(ticket_id):
-            return Liveness.PENDING
         scheduler = self._scheduler(lease)
-        if scheduler is None:
-            return Liveness.PENDING
         try:
-            proxies = worker_proxies.of_lease(scheduler, lease.lease_id)
             if ticket_id is not None:
-                running = any(ticket_id in proxy["tickets"] for proxy in proxies.values())
-                return Liveness.ALIVE if running else Liveness.GONE
+                return self._holding(lease, ticket_id, scheduler)
+            if scheduler is None:
+                return Liveness.PENDING
+            proxies = worker_proxies.of_lease(scheduler, lease.lease_id)
             if proxies:
                 return Liveness.ALIVE
             return Liveness.GONE if scheduler.workers() else Liveness.PENDING
         except InfrastructureError:
             return Liveness.UNKNOWN
+
+    def _holding(self, lease: Lease, ticket: str, scheduler: SchedulerAddress | None) -> Liveness:
+        """Asks for the worker that claimed a ticket; before a claim, for the task.
+
+        The ticket may have been sent again before its claim was seen. Then a second agent has it,
+        which says nothing about the first.
+        """
+        if scheduler is None:
+            return Liveness.PENDING
+        worker = holder_of(lease, ticket)
+        alive = None if worker is None else worker_proxies.alive(scheduler, worker)
+        if alive is not None:
+            return alive
+        if self._pusher(lease).holds(ticket):
+            return Liveness.PENDING
+        return worker_proxies.holding(scheduler, lease.lease_id, ticket)
 
     def launch(self, lease: Lease, ticket_id: str) -> JsonObject:
         """Pushes one ticket as a task with its own key, unless the scheduler has it."""
@@ -227,13 +241,14 @@ class DaskBackend:
         """Yields the clusters that this user started here, and the leases on the joined cluster.
 
         Raises:
-            InfrastructureError: The scheduler does not answer, so its leases are unknown.
+            InfrastructureError: The scheduler or a worker does not answer, so the leases are
+                unknown.
         """
         yield from self._sessions.leases()
         if self.config.address is None:
             return
         orders: dict[str, Order] = {}
-        for proxies in worker_proxies.living(self._joined()).values():
+        for proxies in worker_proxies.all_of(self._joined()).values():
             for proxy in proxies:
                 order = Order.model_validate(proxy["order"])
                 orders.setdefault(order.lease_id, order)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
 
-from drillyard.backend import Order
+from drillyard.backend import Liveness, Order
 from drillyard.errors import InfrastructureError, UserError
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.records import WorkerRecord
 from drillyard_backends.dask import worker_proxy
 from drillyard_backends.dask.client import DaskWorker, SchedulerAddress, Workers
 from drillyard_backends.dask.worker_proxy import ProxyState
 
+T = TypeVar("T")
 GPU = "GPU"
 """Name of the Dask resource that counts GPUs, as in ``dask worker --resources GPU=1``."""
 END_S = worker_proxy.EXIT_S + 15.0
@@ -96,6 +99,16 @@ def living(scheduler: SchedulerAddress) -> dict[str, list[ProxyState]]:
     return {a: states for a, states in answers.items() if not isinstance(states, BaseException)}
 
 
+def all_of(scheduler: SchedulerAddress) -> dict[str, list[ProxyState]]:
+    """Returns the proxies of each worker by its address.
+
+    Raises:
+        InfrastructureError: The scheduler or a worker does not answer.
+    """
+    answers = _told(scheduler.run(worker_proxy.look_here), "did not tell its leases")
+    return {a: states for a, states in answers.items() if not isinstance(states, BaseException)}
+
+
 def of_lease(scheduler: SchedulerAddress, lease: str) -> dict[str, ProxyState]:
     """Returns the proxies of a lease by the address of their worker."""
     return {
@@ -106,18 +119,56 @@ def of_lease(scheduler: SchedulerAddress, lease: str) -> dict[str, ProxyState]:
     }
 
 
+def holding(scheduler: SchedulerAddress, lease: str, ticket: str) -> Liveness:
+    """Tells whether the agent of a lease that received a ticket is alive."""
+    return _any(
+        any(s["order"]["lease_id"] == lease and ticket in s["tickets"] for s in states)
+        if isinstance(states, list)
+        else states
+        for states in scheduler.run(worker_proxy.look_here).values()
+    )
+
+
+def alive(scheduler: SchedulerAddress, worker: WorkerRecord) -> Liveness | None:
+    """Tells whether an agent is alive, wherever on the cluster it is; None: no worker can tell."""
+    answers = scheduler.run(worker_proxy.holds_here, worker.model_dump_json())
+    if any(answer is None for answer in answers.values()):
+        return None
+    return _any(answers.values())
+
+
+def _any(answers: Iterable[bool | BaseException | None]) -> Liveness:
+    """A worker that did not answer may be the one."""
+    seen = list(answers)
+    if True in seen:
+        return Liveness.ALIVE
+    lost = any(isinstance(one, BaseException) and not _foreign(one) for one in seen)
+    return Liveness.UNKNOWN if lost else Liveness.GONE
+
+
+def _foreign(answer: BaseException) -> bool:
+    """True for a worker that cannot import our code, and runs none of it."""
+    return "No module named 'drillyard" in str(answer)
+
+
 def close(scheduler: SchedulerAddress, lease: str) -> None:
     """Ends a lease's proxies on every worker; returns when they are gone.
 
     Raises:
         InfrastructureError: A worker did not confirm it.
     """
-    answers = scheduler.run(worker_proxy.close_here, lease, timeout_s=END_S)
-    failed = [f"{a}: {e}" for a, e in answers.items() if isinstance(e, BaseException)]
-    # A worker that cannot import our code runs none of it.
-    failed = [line for line in failed if "No module named 'drillyard" not in line]
+    _told(scheduler.run(worker_proxy.close_here, lease, timeout_s=END_S), "did not end a lease")
+
+
+def _told(answers: Mapping[str, T | BaseException], what: str) -> Mapping[str, T | BaseException]:
+    failed = [
+        f"{address}: {answer}"
+        for address, answer in sorted(answers.items())
+        if isinstance(answer, BaseException) and not _foreign(answer)
+    ]
     if failed:
-        raise InfrastructureError("Dask workers did not end a lease: " + "; ".join(failed))
+        raise InfrastructureError(f"a Dask worker {what}: " + "; ".join(failed))
+    return answers
 
 
 def logs(scheduler: SchedulerAddress, lease: str) -> Iterator[str]:

@@ -31,6 +31,8 @@ from drillyard.backend import Order
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.holders import runs_here
+from drillyard.mailbox.records import WorkerRecord
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.simulators.hosts.certificates import write_secret
 from drillyard.system.processes import MARK, ProcessId, end, marked, send, wait_gone
@@ -255,6 +257,18 @@ def look_here(dask_worker: Worker | None = None) -> list[ProxyState]:
         for p in proxies
         if p.alive
     ]
+
+
+def holds_here(worker: str) -> bool | None:
+    """Whether a worker of drillyard is a process beside this Dask worker.
+
+    Args:
+        worker: JSON of its record.
+
+    Returns:
+        None if the system cannot tell.
+    """
+    return runs_here(WorkerRecord.model_validate_json(worker))
 
 
 def log_here(lease: str, dask_worker: Worker | None = None) -> list[str]:

@@ -20,12 +20,11 @@ from drillyard.backend.translation import translating
 from drillyard.documents.json_types import Json, JsonObject, as_list, as_object
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.findings import Finding, Severity
-from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.holders import holder
-from drillyard.mailbox.records import WorkerRecord
+from drillyard.mailbox import open_store
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.simulators.hosts.posted import reach
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard_backends.claims import holder_of
 from drillyard_backends.ssh.host import Host
 from drillyard_backends.ssh.settings import Address, SshConfig
 from drillyard_backends.ssh.store import split
@@ -113,7 +112,7 @@ class SshBackend:
 
         For a ticket, only the agent counts that claimed it: the others may work on for hours.
         """
-        worker = None if ticket_id is None else _holder(lease, ticket_id)
+        worker = None if ticket_id is None else holder_of(lease, ticket_id)
 
         def look(host: Host) -> Liveness:
             try:
@@ -261,18 +260,6 @@ def _folder(order: Order) -> str | None:
         return None
     path = Path(order.store_url).expanduser().absolute()
     return str(next(p for p in (path, *path.parents) if p.is_dir()))
-
-
-def _holder(lease: Lease, ticket_id: str) -> WorkerRecord | None:
-    """Returns the worker that claimed a ticket; None if the store does not tell."""
-    order = lease.order
-    if not order.store_url or not order.experiment:
-        return None
-    try:
-        mailbox = Mailbox(open_store(order.store_url), order.experiment)
-        return holder(mailbox, lease.lease_id, ticket_id)
-    except DrillyardError:
-        return None
 
 
 def _experiment_sha256(order: Order) -> str:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, TypedDict
 if TYPE_CHECKING:
     from drillyard.backend import Lease, Order
     from drillyard.documents.json_types import Json, JsonObject
-    from drillyard.mailbox.records import WorkerRecord
     from drillyard_backends.local import LocalBackend
 
 ANSWER = "drillyard-answer: "
@@ -169,29 +168,15 @@ def _must_see_the_mailbox(order: Order, sha256: str) -> None:
 
 def _probe(request: Request) -> Json:
     from drillyard.backend import Liveness
+    from drillyard.mailbox.holders import runs_here
     from drillyard.mailbox.records import WorkerRecord
 
     alive = _backend(request).probe(_lease(request))
     worker = request.get("worker")
     if worker is None or alive is not Liveness.ALIVE:
         return alive.value
-    runs = _runs_here(WorkerRecord.model_validate(worker))
+    runs = runs_here(WorkerRecord.model_validate(worker))
     return Liveness.GONE.value if runs is False else alive.value
-
-
-def _runs_here(worker: WorkerRecord) -> bool | None:
-    """Whether a worker is a process of this machine; None if the system cannot tell.
-
-    The name of the host is not compared: it may have changed, and machines that were copied from
-    one image may have the same.
-    """
-    from drillyard.system.machine_identity import boot_id, pid_namespace
-    from drillyard.system.processes import ProcessId
-
-    here, there = (boot_id(), pid_namespace()), (worker.boot_id, worker.pid_namespace)
-    if None in here or None in there or not worker.pid:
-        return None
-    return here == there and ProcessId(worker.pid, worker.pid_started).alive()
 
 
 def _logs(request: Request) -> Json:

@@ -111,12 +111,13 @@ def drive(
     own = folder / "experiments" / name
     store = ["--store", str(folder / STORE)]
     command = [str(common.BIN / "drillyard"), "run", f"{name}.yaml", "--offline-ok", *store]
-    kills, early = dice.choice([0, 1, 1, 2]), dice.random() < 0.2
+    kills, early = dice.choice([0, 1, 2, 2, 3]), dice.random() < 0.2
     for _ in range(MOST_LIVES):
         found.lives += 1
         with (folder / f"{name}.txt").open("ab") as out:
             process = subprocess.Popen(command, cwd=own, env=env, stdout=out, stderr=out)
-        began, due = time.monotonic(), dice.uniform(1.0, 12.0)
+        # On a fast machine a lease takes six seconds.
+        began, due = time.monotonic(), dice.uniform(1.0, 6.0)
         while process.poll() is None:
             time.sleep(0.1)
             if time.monotonic() - began > LONGEST_S:
@@ -128,7 +129,7 @@ def drive(
                     continue  # most are to hit a lease
                 kind = dice.choice(sorted({kind for kind, _ in choices}))
                 pid = dice.choice([pid for one, pid in choices if one == kind])
-                kills, due = kills - 1, time.monotonic() - began + dice.uniform(0.5, 8.0)
+                kills, due = kills - 1, time.monotonic() - began + dice.uniform(0.2, 5.0)
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
                     found.killed[kind] += 1

@@ -26,6 +26,7 @@ from drillyard.testing.backend_troubles import Trouble, breaking
 from drillyard_backends.dask import worker_proxies
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import SchedulerAddress, _clients, _end
+from drillyard_backends.dask.cluster import MOST_AGENTS
 from drillyard_backends.dask.versions import compare
 from drillyard_backends.dask.worker_proxy import WorkerProxy
 from tests.helpers.patience import until
@@ -285,6 +286,25 @@ def test_a_cluster_without_work_and_without_a_driver_ends_itself(tmp_path, toy):
     toy.until_status(f"{run}.evaluate", Status.SUCCEEDED)  # the agent goes on by itself
     until(lambda: not list(marked(toy.lease)))
     assert backend.probe(lease) is Liveness.GONE
+
+
+@pytest.mark.heavy
+def test_an_agent_that_is_killed_is_started_again_a_few_times(tmp_path, toy):
+    """The set-up waits for all agents of the lease, and tickets wait for the set-up."""
+    backend = DaskBackend(runtime=tmp_path / "runtime")
+    lease = backend.provision(toy.order(idle_s=3.0, workers=1))
+    killed: set[str] = set()
+
+    def next_agent():
+        ready = [w for w in toy.mailbox.workers() if w.state == "ready"]
+        return next((w for w in ready if w.worker not in killed), None)
+
+    for _ in range(MOST_AGENTS):
+        agent = until(next_agent, what="another agent")
+        killed.add(agent.worker)
+        os.kill(agent.pid, signal.SIGKILL)
+    until(lambda: backend.probe(lease) is Liveness.GONE, what="the end of the lease")
+    assert {w.worker for w in toy.mailbox.workers()} == killed
 
 
 def test_what_dask_cleans_up_is_never_where_an_agent_works(tmp_path, toy):

@@ -248,7 +248,7 @@ class DaskBackend:
         if self.config.address is None:
             return
         orders: dict[str, Order] = {}
-        for proxies in worker_proxies.all_of(self._joined()).values():
+        for proxies in worker_proxies.living(self._joined()).values():
             for proxy in proxies:
                 order = Order.model_validate(proxy["order"])
                 orders.setdefault(order.lease_id, order)

@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 SETTINGS = "cluster.json"
 ADDRESS = "scheduler.json"
 """File with the scheduler's address; written atomically once the scheduler listens."""
+MOST_AGENTS = 4
+"""Agents that may be started beside one Dask worker, if each is killed or fails."""
 POLL_S = 1.0
 log = logging.getLogger(__name__)
 
@@ -134,13 +137,19 @@ class ClusterHolder:
     def keep(self) -> str:
         """Waits until the lease ends; returns the reason."""
         useful_at = time.monotonic()
-        opened: set[str] = set()
+        opened: Counter[str] = Counter()
         while not self._over.wait(POLL_S if opened else 0.1):
             if self._order.deadline is not None and self._clock.now() >= self._order.deadline:
                 return "the deadline has passed"
             try:
                 workers = worker_proxies.able(self._order, self._scheduler.workers())
-                new = {a: w for a, w in workers.items() if a not in opened}
+                # The set-up waits for all agents, and one that was killed does not come back.
+                again = worker_proxies.broken(self._scheduler, self._order.lease_id)
+                new = {
+                    address: worker
+                    for address, worker in workers.items()
+                    if not opened[address] or (address in again and opened[address] < MOST_AGENTS)
+                }
                 if new and self._order.hosts:  # the others host copies, and need no agent
                     open_now = worker_proxies.of_lease(self._scheduler, self._order.lease_id)
                     new = dict(list(new.items())[: max(0, self._order.workers - len(open_now))])
@@ -148,7 +157,7 @@ class ClusterHolder:
                     worker_proxies.open_on(
                         self._scheduler, self._order, new, self._environment(new)
                     )
-                    opened |= new.keys()
+                    opened.update(new.keys())
                     useful_at = time.monotonic()
                 busy = self._driven() or bool(
                     worker_proxies.of_lease(self._scheduler, self._order.lease_id)

@@ -94,26 +94,38 @@ def _refuse(order: Order, problems: Mapping[str, str | BaseException]) -> None:
 
 
 def living(scheduler: SchedulerAddress) -> dict[str, list[ProxyState]]:
-    """Returns the proxies of each worker by its address, without workers that do not answer."""
-    answers = scheduler.run(worker_proxy.look_here)
-    return {a: states for a, states in answers.items() if not isinstance(states, BaseException)}
-
-
-def all_of(scheduler: SchedulerAddress) -> dict[str, list[ProxyState]]:
-    """Returns the proxies of each worker by its address.
+    """Returns the proxies with a running agent, by the address of their Dask worker.
 
     Raises:
         InfrastructureError: The scheduler or a worker does not answer.
     """
     answers = _told(scheduler.run(worker_proxy.look_here), "did not tell its leases")
-    return {a: states for a, states in answers.items() if not isinstance(states, BaseException)}
+    return {
+        address: [state for state in states if state["exit_code"] is None]
+        for address, states in answers.items()
+        if not isinstance(states, BaseException)
+    }
 
 
 def of_lease(scheduler: SchedulerAddress, lease: str) -> dict[str, ProxyState]:
-    """Returns the proxies of a lease by the address of their worker."""
+    """Returns the proxies of a lease with a running agent, by the address of their worker.
+
+    Workers that do not answer are left out.
+    """
+    states = _states(scheduler, lease)
+    return {address: state for address, state in states.items() if state["exit_code"] is None}
+
+
+def broken(scheduler: SchedulerAddress, lease: str) -> set[str]:
+    """Returns the addresses of the workers whose agent of a lease was killed, or failed."""
+    return {a for a, state in _states(scheduler, lease).items() if state["exit_code"]}
+
+
+def _states(scheduler: SchedulerAddress, lease: str) -> dict[str, ProxyState]:
     return {
         address: state
-        for address, states in living(scheduler).items()
+        for address, states in scheduler.run(worker_proxy.look_here).items()
+        if not isinstance(states, BaseException)
         for state in states
         if state["order"]["lease_id"] == lease
     }

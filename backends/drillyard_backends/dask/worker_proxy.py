@@ -60,6 +60,8 @@ class ProxyState(TypedDict):
     order: JsonObject
     slots: int
     tickets: list[str]
+    exit_code: int | None
+    """Of its agent; None while it runs."""
 
 
 class WorkerProxy:
@@ -129,7 +131,12 @@ class WorkerProxy:
     @property
     def alive(self) -> bool:
         """True while the agent runs."""
-        return self._process.poll() is None
+        return self.exit_code is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """The agent's; None while it runs."""
+        return self._process.poll()
 
     @property
     def tickets(self) -> list[str]:
@@ -247,15 +254,19 @@ async def close_here(lease: str, dask_worker: Worker | None = None) -> None:
 
 
 def look_here(dask_worker: Worker | None = None) -> list[ProxyState]:
-    """Returns the proxies of this Dask worker with a running agent."""
+    """Returns the proxies of this Dask worker, also those whose agent has ended."""
     assert dask_worker is not None
     name = str(dask_worker.name)
     with _lock:
         proxies = [proxy for (_, worker), proxy in _proxies.items() if worker == name]
     return [
-        {"order": p.order.model_dump(mode="json"), "slots": p.slots, "tickets": p.tickets}
+        {
+            "order": p.order.model_dump(mode="json"),
+            "slots": p.slots,
+            "tickets": p.tickets,
+            "exit_code": p.exit_code,
+        }
         for p in proxies
-        if p.alive
     ]
 
 

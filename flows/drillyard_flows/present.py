@@ -98,6 +98,7 @@ class _Tasks:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._publisher = Publisher()
+        self._made: dict[tuple[str, bool], Task[..., Any]] = {}
         mailbox = driver.mailbox
         self._place = {
             "store": mailbox.store.url,
@@ -115,12 +116,9 @@ class _Tasks:
             return teardown.submit(body)
         if body.phase == TRIAL:
             return trial.submit(body)
-        task = _OF_RUNS[body.phase].with_options(
-            tags=tags_of(self._driver) if body.phase == Phase.TRAIN.value else None,
-            # The mailbox decides what is open, not Prefect's cache.
-            refresh_cache=self._driver.mailbox.accepted(body.run, Phase(body.phase)) is None,
-        )
-        return task.submit(
+        # The mailbox decides what is open, not Prefect's cache.
+        is_open = self._driver.mailbox.accepted(body.run, Phase(body.phase)) is None
+        return self._task(body.phase, is_open).submit(
             body,
             self._driver,
             self._publisher,
@@ -129,3 +127,11 @@ class _Tasks:
             generation=self._driver.generation(body.key),
             wait_for=before,
         )
+
+    def _task(self, phase: str, is_open: bool) -> Task[..., Any]:
+        """Returns the task of a phase; Prefect reads a task's source each time it makes one."""
+        key = phase, is_open
+        if key not in self._made:
+            tags = None
+            self._made[key] = _OF_RUNS[phase].with_options(tags=tags, refresh_cache=is_open)
+        return self._made[key]

@@ -92,10 +92,12 @@ class _Watched:
     log: Logger
     tail: Tail
     artifact: UUID | None = None
+    """None: not created, as the training has just begun or is short."""
     reported: tuple[int, int] | None = None
     over: bool = False
     """The page shows the result; an older update must not overwrite it."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    began: float = field(default_factory=time.monotonic)
     cost: str | None = None
     """What the machines have cost; None: it is read."""
 
@@ -136,8 +138,6 @@ class Publisher:
         with self._lock:
             tail = self._tails.setdefault(key, Tail(driver.mailbox, run))
         watched = _Watched(driver, experiment, run, phase, logger, tail)
-        if watched.phase == "train":
-            self._quietly(self._create, watched)
         with self._lock:
             self._watched[ticket] = watched
             if self._thread is None:
@@ -167,6 +167,7 @@ class Publisher:
                     return
             for ticket in watched:
                 self._quietly(self._send_logs, ticket, Phase(ticket.phase))
+                self._quietly(self._create, ticket)
             if time.monotonic() < due:
                 continue
             due = time.monotonic() + self._interval_s
@@ -198,16 +199,25 @@ class Publisher:
                 watched.run,
             )
 
-    @staticmethod
-    def _create(watched: _Watched) -> None:
+    def _create(self, watched: _Watched) -> None:
+        """Creates the artifact of a training that takes a while.
+
+        A study may have thousands of short ones, and an artifact costs more than their task runs.
+        """
+        due = watched.began + self._logs_every_s
+        if watched.phase != Phase.TRAIN.value or watched.artifact or time.monotonic() < due:
+            return
         from prefect.artifacts import create_progress_artifact
 
-        created = create_progress_artifact(
-            0.0,
-            key=artifact_key("progress", watched.experiment, watched.run),
-            description=f"Training of {watched.run} ({watched.experiment})",
-        )
-        watched.artifact = cast(UUID, created)  # a coroutine only inside an event loop
+        with watched.lock:
+            if watched.over:
+                return
+            created = create_progress_artifact(
+                0.0,
+                key=artifact_key("progress", watched.experiment, watched.run),
+                description=f"Training of {watched.run} ({watched.experiment})",
+            )
+            watched.artifact = cast(UUID, created)  # a coroutine only inside an event loop
 
     @staticmethod
     def _read_cost(watched: _Watched, costs: dict[tuple[str, str], str]) -> None:

@@ -16,6 +16,7 @@ from drillyard.runs.logs import Tail
 from drillyard_flows import events
 from drillyard_tasks import publisher
 from drillyard_tasks.publisher import Publisher
+from tests.helpers.patience import until
 
 
 def driver(hours: float | None = None, cost: float | None = None, **states: Any) -> Any:
@@ -83,6 +84,27 @@ def test_lines_of_a_worker_are_sent_once_over_all_phases(caplog: Any, monkeypatc
         *(("INFO", f"t0001-s1 | {word}") for word in ("one", "two", "three")),
         ("WARNING", "t0001-s1 | four"),
     ]
+
+
+def test_only_a_training_that_takes_a_while_has_an_artifact(monkeypatch: Any) -> None:
+    created: list[str] = []
+
+    def create(_: float, key: str, **__: Any) -> Any:
+        created.append(key)
+        return uuid4()
+
+    monkeypatch.setattr("prefect.artifacts.create_progress_artifact", create)
+    monkeypatch.setattr("prefect.artifacts.update_progress_artifact", lambda *_: None)
+    found, log = driver(), logging.getLogger("artifacts")
+    with Publisher(logs_every_s=1e9).publishing(found, "e", "short", "short.train", log):
+        pass
+    soon = Publisher(interval_s=1e9, logs_every_s=0.05)
+    with (
+        soon.publishing(found, "e", "long", "long.evaluate", log),
+        soon.publishing(found, "e", "long", "long.train", log),
+    ):
+        until(lambda: created, what="the artifact")
+    assert created == ["progress-e-long"]
 
 
 def test_a_look_that_was_late_does_not_write_over_the_result(monkeypatch: Any) -> None:

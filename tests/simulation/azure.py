@@ -74,8 +74,7 @@ class VirtualNode:
 
     def cut(self) -> None:
         """The power is off."""
-        for process in list(self.host.processes.values()):
-            process.die()
+        self._world.cut(self.host)
 
     def shut_down(self, grace_s: float, done: Callable[[], None]) -> None:
         """SIGTERM, then the cut."""
@@ -120,6 +119,12 @@ class Vm:
         self.born_at = float(node["born"]) - EPOCH
         self.gone_at = None if node["gone"] is None else float(node["gone"]) - EPOCH
         self.lease = "" if job is None else str(job.tags.get(naming.LEASE_TAG, ""))
+
+    @property
+    def hosts(self) -> list[Host]:
+        """Where its programs run."""
+        machines: Any = [] if self.job is None else self.job.machines
+        return [machine.host for machine in machines]
 
     @property
     def booted(self) -> bool:
@@ -182,6 +187,8 @@ class AzureCloud:
     def gone(self, vm: Vm, ghost_s: float = 0.0) -> None:
         """Preempted without notice: the job fails, or waits for another node."""
         if vm.job is not None:
+            for host in vm.hosts:
+                host.outlives_s = ghost_s
             self.workspace.nodes.cut(vm.job, self._world.random.choice(["preempt", "evict"]))
 
     def end(self, vm: Vm, after_s: float) -> None:

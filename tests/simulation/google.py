@@ -97,8 +97,7 @@ class VirtualMachine:
 
     def cut(self) -> None:
         """The power is off."""
-        for process in list(self.host.processes.values()):
-            process.die()
+        self._world.cut(self.host)
 
     def shut_down(self, grace_s: float, done: Callable[[], None]) -> None:
         """SIGTERM, then the cut."""
@@ -132,6 +131,12 @@ class Vm:
     def lease(self) -> str:
         """Its lease."""
         return self.instance.labels.get("drillyard-lease", "")
+
+    @property
+    def hosts(self) -> list[Host]:
+        """Where its programs run."""
+        machine: Any = self.instance.machine
+        return [] if machine is None else [machine.host]
 
     @property
     def born_at(self) -> float:
@@ -202,6 +207,8 @@ class GoogleCloud:
 
     def gone(self, vm: Vm, ghost_s: float = 0.0) -> None:
         """Preempted without notice."""
+        for host in vm.hosts:
+            host.outlives_s = ghost_s
         self.compute.instances.preempt(vm.instance, notice=False)
 
     def end(self, vm: Vm, after_s: float) -> None:

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.simulation.world import Process, World
 
-EFFECTS = ("die-before", "die-after", "lose-answer", "refuse", "sleep-before", "sleep-after")
+EFFECTS = (
+    *("die-before", "die-after", "lose-answer", "refuse", "sleep-before", "sleep-after"),
+    "ghost-before",
+)
 """Faults that hit one request."""
 EVENTS = (
     *("kill", "kill", "pause", "close_lid", "outage", "preempt", "preempt", "twin_worker", "jump"),
@@ -209,7 +212,7 @@ def _fault(dice: random.Random, span: float) -> Fault:
             where=dice.choice(PLACES[who]) if service == "store" else "",
             nth=dice.choice([0, 0, 0, 1, 2, 5]) if service == "store" else dice.choice([0, 3, 9]),
             left=dice.choice([1, 1, 1, 4, 12]) if kind in ("lose-answer", "refuse") else 1,
-            for_s=lasts if kind.startswith("sleep") else 0.0,
+            for_s=lasts if kind.startswith(("sleep", "ghost")) else 0.0,
             service=service,
         )
     kind = dice.choice(EVENTS)

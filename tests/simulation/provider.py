@@ -49,6 +49,11 @@ class Vm:
         """Its lease."""
         return self.order.lease_id
 
+    @property
+    def hosts(self) -> list[Host]:
+        """Where its programs run."""
+        return [self.host]
+
 
 @dataclass
 class SimCloud:
@@ -108,14 +113,9 @@ class SimCloud:
         """A machine is gone, with all that ran there, or as far as the provider knows."""
         if vm.gone_at is None:
             vm.gone_at = self.world.time
-            vm.host.up = False
+            vm.host.outlives_s = ghost_s
             self.world.note("cloud", f"{vm.name} is gone")
-            self.world.at(self.world.time + ghost_s, lambda: self._cut(vm))
-
-    @staticmethod
-    def _cut(vm: Vm) -> None:
-        for process in list(vm.host.processes.values()):
-            process.die()
+            self.world.cut(vm.host)
 
     def listed(self) -> list[Vm]:
         """Machines, as a late listing shows them."""

@@ -55,6 +55,16 @@ def cut_off_at_the_end(plan: Plan, dice: random.Random) -> None:
     plan.faults.append(Fault("outage", at, who="machine", for_s=for_s, service="store"))
 
 
+def claimed_by_a_ghost(plan: Plan, dice: random.Random) -> None:
+    """A machine is called gone before its worker takes a ticket, and is cut soon after."""
+    late_s, nth = round(dice.uniform(1.0, 30.0), 1), dice.choice([0, 1, 1, 3])
+    lives_s = round(late_s + dice.uniform(1.0, 10.0), 1)
+    plan.faults += [
+        Fault("ghost-before", 0.0, who="worker", where="workers/", nth=nth, for_s=lives_s),
+        Fault("sleep-before", 0.0, who="worker", where="claims/", for_s=late_s),
+    ]
+
+
 def late_hand_in(plan: Plan, dice: random.Random) -> None:
     """The same, and its process is suspended between its last look and the accepted record."""
     silent_ghost(plan, dice)
@@ -161,6 +171,7 @@ SCENES: tuple[Callable[[Plan, random.Random], None], ...] = (
     silent_worker,
     nobody_knows,
     silent_ghost,
+    claimed_by_a_ghost,
     cut_off_at_the_end,
     late_hand_in,
     machine_taken,

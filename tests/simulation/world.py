@@ -45,6 +45,7 @@ class Host:
         processes: Living processes by pid.
         up: False once it was deleted.
         asleep_until: Virtual time at which a closed lid opens again.
+        outlives_s: How long its programs run on after the provider has called it gone.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Host:
     skew_s: float = 0.0
     processes: dict[int, Process] = field(default_factory=dict)
     up: bool = True
+    outlives_s: float = 0.0
     asleep_until: float = 0.0
     held_at: float = -1e9
     """When something last held it up."""
@@ -337,6 +339,9 @@ class World:
             self.note(process.name, f"{kind} at {what}")
             if kind == "die-before":
                 process.die()
+            elif kind == "ghost-before":
+                for vm in [v for v in self.cloud.vms if process.host in v.hosts]:
+                    self.cloud.gone(vm, fault.for_s)
             elif kind == "sleep-before":
                 process.pause(fault.for_s)
                 self.sleep(0.0)
@@ -366,6 +371,19 @@ class World:
             process.pause(fault.for_s)
             self.sleep(0.0)
         return result
+
+    def cut(self, host: Host) -> None:
+        """The power of a machine is off, or will be after a while."""
+
+        def off() -> None:
+            for process in list(host.processes.values()):
+                process.die()
+
+        host.up = False
+        if host.outlives_s:
+            self.at(self.time + host.outlives_s, off)
+        else:
+            off()
 
     def note(self, who: str, what: str) -> None:
         """Add a line to the trace."""

@@ -132,6 +132,6 @@ class _Tasks:
         """Returns the task of a phase; Prefect reads a task's source each time it makes one."""
         key = phase, is_open
         if key not in self._made:
-            tags = None
+            tags = tags_of(self._driver) if phase == Phase.TRAIN.value else None
             self._made[key] = _OF_RUNS[phase].with_options(tags=tags, refresh_cache=is_open)
         return self._made[key]

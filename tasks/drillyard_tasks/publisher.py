@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, cast
 from uuid import UUID
@@ -98,6 +99,8 @@ class _Watched:
     """The page shows the result; an older update must not overwrite it."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     began: float = field(default_factory=time.monotonic)
+    context: Context = field(default_factory=copy_context)
+    """Of the task that waits for the ticket."""
     cost: str | None = None
     """What the machines have cost; None: it is read."""
 
@@ -212,7 +215,9 @@ class Publisher:
         with watched.lock:
             if watched.over:
                 return
-            created = create_progress_artifact(
+            # In the context of its task, so that the artifact belongs to its task run.
+            created = watched.context.run(
+                create_progress_artifact,
                 0.0,
                 key=artifact_key("progress", watched.experiment, watched.run),
                 description=f"Training of {watched.run} ({watched.experiment})",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -17,6 +18,8 @@ from drillyard_flows import events
 from drillyard_tasks import publisher
 from drillyard_tasks.publisher import Publisher
 from tests.helpers.patience import until
+
+TASK: ContextVar[str] = ContextVar("task", default="nothing")
 
 
 def driver(hours: float | None = None, cost: float | None = None, **states: Any) -> Any:
@@ -90,12 +93,13 @@ def test_only_a_training_that_takes_a_while_has_an_artifact(monkeypatch: Any) ->
     created: list[str] = []
 
     def create(_: float, key: str, **__: Any) -> Any:
-        created.append(key)
+        created.append(f"{key} of {TASK.get()}")
         return uuid4()
 
     monkeypatch.setattr("prefect.artifacts.create_progress_artifact", create)
     monkeypatch.setattr("prefect.artifacts.update_progress_artifact", lambda *_: None)
     found, log = driver(), logging.getLogger("artifacts")
+    TASK.set("the task")
     with Publisher(logs_every_s=1e9).publishing(found, "e", "short", "short.train", log):
         pass
     soon = Publisher(interval_s=1e9, logs_every_s=0.05)
@@ -104,7 +108,7 @@ def test_only_a_training_that_takes_a_while_has_an_artifact(monkeypatch: Any) ->
         soon.publishing(found, "e", "long", "long.train", log),
     ):
         until(lambda: created, what="the artifact")
-    assert created == ["progress-e-long"]
+    assert created == ["progress-e-long of the task"]
 
 
 def test_a_look_that_was_late_does_not_write_over_the_result(monkeypatch: Any) -> None:

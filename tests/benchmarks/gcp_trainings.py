@@ -47,7 +47,7 @@ def main() -> None:
             trainings.run(count, expected)
             left, state = lab.left(), cloud.state()
             if trainings.trouble:
-                print(lab.said[-5000:])
+                print(lab.said)
         finally:
             lab.close()
     faults = [

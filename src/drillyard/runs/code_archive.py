@@ -21,6 +21,7 @@ import re
 import secrets
 import shutil
 import tarfile
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -96,6 +97,10 @@ _SKIPPED = frozenset(
         "dist",
     }
 )
+TRIES = 5
+"""How often a folder is read in which files disappear."""
+PAUSE_S = 0.1
+"""Before it is read again; each pause is twice as long as the one before."""
 _SETTINGS = frozenset({".yaml", ".yml", ".json", ".json5"})
 _EXPERIMENT = re.compile(rb"""(?:^[ \t]*|[{,]\s*)["']?schema["']?\s*:\s*\d""", re.MULTILINE)
 _NAMED = re.compile(
@@ -129,10 +134,30 @@ def pack(folder: Path, exclude: Iterable[Path] = (), *, everything: bool = False
         everything: Files of every kind, not only those with an ending of ``SUFFIXES``.
 
     Raises:
-        UserError: Too large, too many files, or a link where a file is expected.
+        UserError: Too large, too many files, a link where a file is expected, a file that may not
+            be read, or files that disappear again and again while the folder is read.
     """
     root = folder.resolve()
     left_out = {path.resolve() for path in exclude}
+    for number in range(TRIES):
+        try:
+            return _pack(root, left_out, everything)
+        except FileNotFoundError as error:
+            # Another program deletes files here. What it leaves counts, and all of it.
+            vanished = error.filename
+            time.sleep(PAUSE_S * 2**number)
+        except PermissionError as error:
+            raise UserError(
+                f"{error.filename} cannot be read: {error.strerror}",
+                hint=f"allow it, or list it in {root / IGNORE_FILE}",
+            ) from error
+    raise UserError(
+        f"{root} changes while it is read: {vanished} disappeared",
+        hint=f"list what other programs write there in {root / IGNORE_FILE}",
+    )
+
+
+def _pack(root: Path, left_out: set[Path], everything: bool) -> Bundle:
     stays: dict[Path, str] = {}
     raw = io.BytesIO()
     files: dict[str, int] = {}

@@ -56,6 +56,60 @@ def project(folder: Path) -> Path:
     return folder
 
 
+def test_a_folder_in_which_files_disappear_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "PAUSE_S", 0.001)
+    folder = project(tmp_path / "p")
+    expected = pack(folder).sha256
+    (folder / "build-1").mkdir()
+    (folder / "build-1/left.py").write_text("L = 1\n")
+    walk, reads = os.scandir, Path.read_bytes
+
+    def scandir(path: Path) -> object:
+        if str(path).endswith("build-1"):
+            monkeypatch.undo()
+            shutil.rmtree(path)
+        return walk(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert pack(folder).sha256 == expected
+    assert not (folder / "build-1").exists()
+
+    (folder / "swap.py").write_text("S = 1\n")
+
+    def read_bytes(path: Path) -> bytes:
+        if path.name == "swap.py":
+            path.unlink()
+        return reads(path)
+
+    monkeypatch.setattr(bundles, "PAUSE_S", 0.001)
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert pack(folder).sha256 == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FileNotFoundError(2, "No such file", "/p/x.py"), "while it is read: /p/x.py disappeared"),
+        (PermissionError(13, "Permission denied", "/p/x.py"), "/p/x.py cannot be read"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_the_users_to_fix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, words: str
+) -> None:
+    monkeypatch.setattr(bundles, "PAUSE_S", 0.001)
+
+    def read_bytes(_: Path) -> bytes:
+        raise error
+
+    folder = project(tmp_path / "p")
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with pytest.raises(UserError, match=words) as refused:
+        pack(folder)
+    assert refused.value.hint and ".drillyardignore" in refused.value.hint
+
+
 def test_what_travels(tmp_path: Path) -> None:
     packed = pack(project(tmp_path / "p"))
     assert sorted(packed.files) == ["data/table.csv", "nets/big.py", "plant.yaml", "world.py"]

@@ -100,7 +100,7 @@ class _Watched:
     lock: threading.Lock = field(default_factory=threading.Lock)
     began: float = field(default_factory=time.monotonic)
     context: Context = field(default_factory=copy_context)
-    """Of the task that waits for the ticket."""
+    """The context of the task that waits for the ticket."""
     cost: str | None = None
     """What the machines have cost; None: it is read."""
 

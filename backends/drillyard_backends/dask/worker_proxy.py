@@ -61,7 +61,7 @@ class ProxyState(TypedDict):
     slots: int
     tickets: list[str]
     exit_code: int | None
-    """Of its agent; None while it runs."""
+    """Its agent's; None while it runs."""
 
 
 class WorkerProxy:

@@ -95,7 +95,7 @@ class FileStore:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Like ``list``, without a system call per file: 9,000 names take 8 ms instead of 42."""
-        yield from sorted(self._below(prefix, _name))
+        return iter(sorted(self._below(prefix, _name)))
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         """Names of the folders directly below a prefix that ends in ``/``, or of the store."""
@@ -163,7 +163,9 @@ class FileStore:
         if folder:
             check_key(folder)
         with _seam(self.url, prefix):
-            return list(_walk(self.root / folder, f"{folder}/" if folder else "", start, make))
+            found: list[T] = []
+            _walk(self.root / folder, f"{folder}/" if folder else "", start, make, found)
+            return found
 
     @contextlib.contextmanager
     def _temporary(self, target: Path) -> Iterator[Path]:
@@ -213,21 +215,26 @@ def _info(key: str, entry: os.DirEntry[str]) -> ObjectInfo:
 
 
 def _walk(
-    folder: Path, prefix: str, start: str, make: Callable[[str, os.DirEntry[str]], T]
-) -> Iterator[T]:
+    folder: Path | str,
+    prefix: str,
+    start: str,
+    make: Callable[[str, os.DirEntry[str]], T],
+    found: list[T],
+) -> None:
+    """Adds what is below a folder to a list, which takes less time than a generator."""
     try:
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return
     for entry in entries:
         name = entry.name
-        if name[0] == "." or not name.startswith(start):
+        if name[0] == "." or (start and not name.startswith(start)):
             continue
         try:
             if entry.is_file(follow_symlinks=False):
-                yield make(prefix + name, entry)
+                found.append(make(prefix + name, entry))
             elif entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path), f"{prefix}{name}/", "", make)
+                _walk(entry.path, f"{prefix}{name}/", "", make, found)
         except FileNotFoundError:
             continue  # deleted while we looked
 

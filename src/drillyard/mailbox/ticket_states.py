@@ -17,6 +17,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from itertools import islice
 
 from drillyard.mailbox import Mailbox
@@ -68,8 +69,12 @@ class StateCache:
     endings: dict[tuple[str, int], Ending] = field(default_factory=dict)
     accepted: dict[tuple[str, int, int], Accepted | None] = field(default_factory=dict)
     """(ticket, newest ended attempt, forgiven) -> the accepted result as seen after that."""
-    order: list[TicketRecord] = field(default_factory=list)
-    """``tickets``, each after those that it waits for."""
+    order: dict[str, int] = field(default_factory=dict)
+    """Ticket -> its number, in an order in which each comes after those that it waits for."""
+    following: dict[str, list[str]] = field(default_factory=dict)
+    """Ticket -> those in ``order`` that wait for it."""
+    live: dict[str, TicketState] = field(default_factory=dict)
+    """States whose next claim or ending is expected: what runs or can be claimed."""
     awaited: set[str] = field(default_factory=set)
     """Tickets that are not listed and that others wait for."""
     stamps: dict[str, str | None] = field(default_factory=dict)
@@ -133,13 +138,25 @@ def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str
 
 def _judge(mailbox: Mailbox, cache: StateCache) -> None:
     """Bring the states in line with the records."""
-    for record in cache.order if cache.stale or cache.moved else ():
-        name = record.ticket
-        if name in cache.stale or not cache.moved.isdisjoint(record.after):
-            state = _look(mailbox, cache, record)
-            if state != cache.states.get(name):
-                cache.moved.add(name)
-                cache.states[name] = state
+    due = {name for name in cache.stale if name in cache.order}
+    due.update(name for moved in cache.moved for name in cache.following.get(moved, ()))
+    heap = [(cache.order[name], name) for name in due]
+    heapify(heap)
+    while heap:
+        _, name = heappop(heap)
+        state = _look(mailbox, cache, cache.tickets[name])
+        if state == cache.states.get(name):
+            continue
+        cache.moved.add(name)
+        cache.states[name] = state
+        if state.claimable is not None or state.status is Status.RUNNING:
+            cache.live[name] = state
+        else:
+            cache.live.pop(name, None)
+        for after in cache.following.get(name, ()):
+            if after not in due and cache.order[after] > cache.order[name]:
+                due.add(after)
+                heappush(heap, (cache.order[after], after))
     if cache.moved or not cache.queue:
         cache.queue = _queue(cache)
     cache.stale.clear()
@@ -176,7 +193,7 @@ def _read(mailbox: Mailbox, cache: StateCache, folders: set[str], whole: bool) -
 def _expected(cache: StateCache) -> list[tuple[str, int, bool]]:
     """The claims and endings that may come next: ticket, attempt, whether it is an ending."""
     found = []
-    for name, state in cache.queue.items():
+    for name, state in cache.live.items():
         if state.claimable is not None:
             found.append((name, state.claimable, False))
         elif state.status is Status.RUNNING and state.attempt is not None:
@@ -206,7 +223,8 @@ def _queue(cache: StateCache) -> dict[str, TicketState]:
     """The states in queue order. Most polls change a few of thousands and add a few at the end."""
     states = cache.states
     queue = {**cache.queue, **{name: states[name] for name in cache.moved & cache.queue.keys()}}
-    added = sorted((states[name] for name in states.keys() - queue.keys()), key=_place)
+    fresh = cache.moved & states.keys() if queue else states.keys()
+    added = sorted((states[name] for name in fresh if name not in queue), key=_place)
     later: list[TicketState] = []
     while added and queue and _place(last := next(reversed(queue.values()))) > _place(added[0]):
         later.append(last)
@@ -238,12 +256,13 @@ def _read_tickets(mailbox: Mailbox, cache: StateCache) -> None:
     gone = [mailbox.ticket_of(key) for key in cache.ticket_keys - keys]
     new = {key: mailbox.ticket_of(key) for key in sorted(keys - cache.ticket_keys)}
     if gone or not cache.awaited.isdisjoint(new.values()):
-        cache.order = []
+        cache.order, cache.following = {}, {}
     if gone:
         cache.queue = {}
     for ticket in gone:  # a seed that the user removed before its run began
         del cache.tickets[ticket]
         cache.states.pop(ticket, None)
+        cache.live.pop(ticket, None)
         cache.moved.add(ticket)
     cache.ticket_keys &= keys
     for key, ticket in new.items():
@@ -253,7 +272,10 @@ def _read_tickets(mailbox: Mailbox, cache: StateCache) -> None:
     if len(cache.order) < len(cache.tickets):  # also after a poll that could not read one of them
         # ``order`` has the first ones of ``tickets``, or none.
         added = dict(islice(cache.tickets.items(), len(cache.order), None))
-        cache.order += _predecessors_first(added)
+        for record in _predecessors_first(added):
+            cache.order[record.ticket] = len(cache.order)
+            for before in record.after:
+                cache.following.setdefault(before, []).append(record.ticket)
         cache.awaited.update(t for record in added.values() for t in record.after)
         cache.awaited -= cache.tickets.keys()
 

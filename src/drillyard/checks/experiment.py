@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from drillyard.backend.open import is_paid
 from drillyard.checks import hosted_copies, servers
 from drillyard.checks.capacity import capacity
+from drillyard.checks.folder import travels
 from drillyard.checks.numbers import plan
 from drillyard.checks.packages import missing_packages
 from drillyard.checks.packing import fits
@@ -78,6 +79,7 @@ def check(
     findings += plan(loaded)
     findings += disk(store, len(spec.seeds))
     findings += targets(loaded)
+    findings += _guarded(loaded, "files", lambda: travels(loaded, store))
     findings += _guarded(loaded, "study", lambda: _study(loaded))
     findings += _tracking(spec.tracking.mlflow, offline_ok)
     if spec.tracking.wandb is not None:

@@ -6,6 +6,7 @@ with the code, the file and the versions that it was tried with.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -114,7 +115,8 @@ def _python(files: list[Path]) -> bytes:
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path}\n".encode())
-        digest.update(path.read_bytes())
+        with contextlib.suppress(OSError):  # it may not be read: the run says so if it needs it
+            digest.update(path.read_bytes())
     return digest.digest()
 
 

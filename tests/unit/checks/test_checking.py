@@ -61,6 +61,14 @@ def test_what_a_host_lacks_does_not_make_the_backend_s_name_wrong(tmp_path: Path
     assert one.message == "exp.yaml:3: ssh lab9: the name is unknown"
 
 
+def test_a_folder_that_cannot_be_sent_is_found_before_the_run(tmp_path: Path) -> None:
+    """``check`` approved of it, and ``run`` refused it."""
+    assert "files" not in findings(tmp_path, "sent_world", "")
+    (tmp_path / "linked.py").symlink_to(tmp_path / "sent_world.py")
+    severity, message = findings(tmp_path, "sent_world", "")["files"]
+    assert severity == "error" and "linked.py is a link" in message
+
+
 def test_what_setup_will_install_is_no_error_here(tmp_path: Path) -> None:
     found = findings(
         tmp_path, "needs", "import not_there_yet", "requirements: [not-there-yet==1.0]"

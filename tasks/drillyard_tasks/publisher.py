@@ -30,6 +30,7 @@ LOGS_EVERY_S = 3.0
 """With one second in the worker and half a second in Prefect's log handler, a line arrives within
 five. A check that finds lines sends a request, which costs both sides about 20 ms of CPU time.
 """
+SHORT_S = 1.0
 MOST_LINES = 500
 """Most lines of one run at a time; `drillyard logs` shows all of them."""
 log = logging.getLogger(__name__)
@@ -111,11 +112,18 @@ class Publisher:
     Args:
         interval_s: Seconds between two publications of progress.
         logs_every_s: Seconds between two checks for new lines.
+        short_s: Seconds; a training that takes less has no artifact.
     """
 
-    def __init__(self, interval_s: float = INTERVAL_S, logs_every_s: float = LOGS_EVERY_S) -> None:
+    def __init__(
+        self,
+        interval_s: float = INTERVAL_S,
+        logs_every_s: float = LOGS_EVERY_S,
+        short_s: float = SHORT_S,
+    ) -> None:
         self._interval_s = interval_s
         self._logs_every_s = logs_every_s
+        self._short_s = short_s
         self._tails: dict[tuple[str, str, str], Tail] = {}
         """Positions in the logs, kept over the phases of a run, so that each line is sent once."""
         self._watched: dict[str, _Watched] = {}
@@ -158,6 +166,7 @@ class Publisher:
                 if phase == Phase.STORE.value:
                     self._tails.pop(key, None)
             self._quietly(self._send_logs, watched)
+            self._quietly(self._create, watched)
             self._quietly(self._publish, watched, done)
 
     def _loop(self) -> None:
@@ -203,11 +212,11 @@ class Publisher:
             )
 
     def _create(self, watched: _Watched) -> None:
-        """Creates the artifact of a training that takes a while.
+        """Creates the artifact of a training that is not short.
 
         A study may have thousands of short ones, and an artifact costs more than their task runs.
         """
-        due = watched.began + self._logs_every_s
+        due = watched.began + self._short_s
         if watched.phase != Phase.TRAIN.value or watched.artifact or time.monotonic() < due:
             return
         from prefect.artifacts import create_progress_artifact

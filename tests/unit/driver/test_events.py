@@ -100,15 +100,17 @@ def test_only_a_training_that_takes_a_while_has_an_artifact(monkeypatch: Any) ->
     monkeypatch.setattr("prefect.artifacts.update_progress_artifact", lambda *_: None)
     found, log = driver(), logging.getLogger("artifacts")
     TASK.set("the task")
-    with Publisher(logs_every_s=1e9).publishing(found, "e", "short", "short.train", log):
+    with Publisher(short_s=1e9).publishing(found, "e", "short", "short.train", log):
         pass
-    soon = Publisher(interval_s=1e9, logs_every_s=0.05)
+    soon = Publisher(interval_s=1e9, logs_every_s=0.05, short_s=0.0)
     with (
         soon.publishing(found, "e", "long", "long.evaluate", log),
         soon.publishing(found, "e", "long", "long.train", log),
     ):
         until(lambda: created, what="the artifact")
-    assert created == ["progress-e-long of the task"]
+    with Publisher(short_s=0.0).publishing(found, "e", "brief", "brief.train", log):
+        pass
+    assert created == ["progress-e-long of the task", "progress-e-brief of the task"]
 
 
 def test_a_look_that_was_late_does_not_write_over_the_result(monkeypatch: Any) -> None:

@@ -256,8 +256,13 @@ def preemption(scene: GcpScene) -> Iterator[Observation]:
     """Lets Google take a machine away."""
     if not scene.spot:
         raise Untestable("the settings have no Spot machines")
-    row = scene.row(0)
-    if row is None or row.status != "RUNNING":
+
+    def runs() -> bool:
+        row = scene.row(0)
+        return row is not None and row.status == "RUNNING"
+
+    row = scene.row(0) if scene.until(runs, BOOT_S) is not None else None
+    if row is None:
         raise Untestable("no machine is running")
     preempt(scene.compute, Place(row.zone), row.name)
     number = row.number

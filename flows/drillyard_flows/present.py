@@ -22,7 +22,7 @@ from drillyard_flows.events import Watch
 from drillyard_flows.stage_graph import Graph
 from drillyard_tasks.evaluate import evaluate
 from drillyard_tasks.provision import provision
-from drillyard_tasks.publisher import Publisher
+from drillyard_tasks.publisher import SHORT_S, Publisher
 from drillyard_tasks.setup import setup
 from drillyard_tasks.stage import stage
 from drillyard_tasks.store import store
@@ -97,7 +97,8 @@ class _Tasks:
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        self._publisher = Publisher()
+        # Only a study has so many trainings that the artifacts of short ones would cost time.
+        self._publisher = Publisher(short_s=0.0 if driver.study is None else SHORT_S)
         self._made: dict[tuple[str, bool], Task[..., Any]] = {}
         mailbox = driver.mailbox
         self._place = {

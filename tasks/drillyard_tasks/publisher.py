@@ -31,6 +31,7 @@ LOGS_EVERY_S = 3.0
 five. A check that finds lines sends a request, which costs both sides about 20 ms of CPU time.
 """
 SHORT_S = 1.0
+"""A training of a study that takes less has no artifact."""
 MOST_LINES = 500
 """Most lines of one run at a time; `drillyard logs` shows all of them."""
 log = logging.getLogger(__name__)

@@ -139,11 +139,11 @@ class DaskBackend:
             if alive is not Liveness.ALIVE or ticket_id is None:
                 return alive
         scheduler = self._scheduler(lease)
+        if scheduler is None:
+            return Liveness.PENDING
         try:
             if ticket_id is not None:
                 return self._holding(lease, ticket_id, scheduler)
-            if scheduler is None:
-                return Liveness.PENDING
             proxies = worker_proxies.of_lease(scheduler, lease.lease_id)
             if proxies:
                 return Liveness.ALIVE
@@ -151,14 +151,12 @@ class DaskBackend:
         except InfrastructureError:
             return Liveness.UNKNOWN
 
-    def _holding(self, lease: Lease, ticket: str, scheduler: SchedulerAddress | None) -> Liveness:
+    def _holding(self, lease: Lease, ticket: str, scheduler: SchedulerAddress) -> Liveness:
         """Asks for the worker that claimed a ticket; before a claim, for the task.
 
         The ticket may have been sent again before its claim was seen. Then a second agent has it,
         which says nothing about the first.
         """
-        if scheduler is None:
-            return Liveness.PENDING
         worker = holder_of(lease, ticket)
         alive = None if worker is None else worker_proxies.alive(scheduler, worker)
         if alive is not None:

@@ -144,9 +144,9 @@ def holding(scheduler: SchedulerAddress, lease: str, ticket: str) -> Liveness:
 def alive(scheduler: SchedulerAddress, worker: WorkerRecord) -> Liveness | None:
     """Tells whether an agent is alive, wherever on the cluster it is; None: no worker can tell."""
     answers = scheduler.run(worker_proxy.holds_here, worker.model_dump_json())
-    if any(answer is None for answer in answers.values()):
-        return None
-    return _any(answers.values())
+    found = _any(answers.values())
+    unsure = any(answer is None for answer in answers.values())
+    return None if unsure and found is not Liveness.ALIVE else found
 
 
 def _any(answers: Iterable[bool | BaseException | None]) -> Liveness:

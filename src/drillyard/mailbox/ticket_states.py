@@ -138,7 +138,7 @@ def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str
 
 def _judge(mailbox: Mailbox, cache: StateCache) -> None:
     """Bring the states in line with the records."""
-    due = {name for name in cache.stale if name in cache.order}
+    due = cache.stale & cache.order.keys()
     due.update(name for moved in cache.moved for name in cache.following.get(moved, ()))
     heap = [(cache.order[name], name) for name in due]
     heapify(heap)

@@ -13,6 +13,7 @@ compressed bytes differ between versions of zlib.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
@@ -101,6 +102,8 @@ TRIES = 5
 """How often a folder is read in which files disappear."""
 PAUSE_S = 0.1
 """Before it is read again; each pause is twice as long as the one before."""
+_VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ESTALE})
+"""Errors of a file or folder that was listed and has been deleted or replaced; ESTALE is of NFS."""
 _SETTINGS = frozenset({".yaml", ".yml", ".json", ".json5"})
 _EXPERIMENT = re.compile(rb"""(?:^[ \t]*|[{,]\s*)["']?schema["']?\s*:\s*\d""", re.MULTILINE)
 _NAMED = re.compile(
@@ -139,18 +142,22 @@ def pack(folder: Path, exclude: Iterable[Path] = (), *, everything: bool = False
     """
     root = folder.resolve()
     left_out = {path.resolve() for path in exclude}
+    vanished = None
     for number in range(TRIES):
+        if number:
+            time.sleep(PAUSE_S * 2 ** (number - 1))
         try:
             return _pack(root, left_out, everything)
-        except FileNotFoundError as error:
-            # Another program deletes files here. What it leaves counts, and all of it.
-            vanished = error.filename
-            time.sleep(PAUSE_S * 2**number)
         except PermissionError as error:
             raise UserError(
                 f"{error.filename} cannot be read: {error.strerror}",
-                hint=f"allow it, or list it in {root / IGNORE_FILE}",
+                hint=f"give yourself the right to read it, or list it in {root / IGNORE_FILE}",
             ) from error
+        except OSError as error:
+            # Another program deletes files here. What it leaves counts, and all of it.
+            if error.errno not in _VANISHED:
+                raise
+            vanished = error.filename
     raise UserError(
         f"{root} changes while it is read: {vanished} disappeared",
         hint=f"list what other programs write there in {root / IGNORE_FILE}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import gzip
 import hashlib
 import io
@@ -81,6 +82,7 @@ def test_a_folder_in_which_files_disappear_is_read_again(
     def read_bytes(path: Path) -> bytes:
         if path.name == "swap.py":
             path.unlink()
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))  # as NFS says it
         return reads(path)
 
     monkeypatch.setattr(bundles, "PAUSE_S", 0.001)

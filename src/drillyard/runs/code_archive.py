@@ -103,7 +103,7 @@ TRIES = 5
 PAUSE_S = 0.1
 """Before it is read again; each pause is twice as long as the one before."""
 _VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ESTALE})
-"""Errors of a file or folder that was listed and has been deleted or replaced; ESTALE is of NFS."""
+"""Errors of what was listed and has been deleted or replaced since; ESTALE is that of NFS."""
 _SETTINGS = frozenset({".yaml", ".yml", ".json", ".json5"})
 _EXPERIMENT = re.compile(rb"""(?:^[ \t]*|[{,]\s*)["']?schema["']?\s*:\s*\d""", re.MULTILINE)
 _NAMED = re.compile(

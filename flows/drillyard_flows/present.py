@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from prefect import Task
-from prefect.context import TagsContext
+from prefect.context import FlowRunContext, TagsContext
 from prefect.futures import PrefectFuture
 
 from drillyard.driver.bodies import TRIAL, Bodies, Body
@@ -40,6 +40,8 @@ _OF_RUNS: dict[str, Task[..., Any]] = {
     Phase.EVALUATE.value: evaluate,
     Phase.STORE.value: store,
 }
+_LAST = (Phase.STORE.value, TRIAL)
+"""Phases that no other phase waits for."""
 
 
 def present(driver: Driver, bodies: Bodies) -> None:
@@ -49,14 +51,23 @@ def present(driver: Driver, bodies: Bodies) -> None:
         driver: Driver that knows the progress of runs.
         bodies: The session's phases.
     """
+    # Those that have not ended, and those that the next phase of their run waits for. A study has
+    # thousands, so that no others are kept.
     futures: dict[str, PrefectFuture[Any]] = {}
     tasks = _Tasks(driver)
+    context = FlowRunContext.get()
     # Tasks take no tags from the flow run: see ``tags_of``.
     with Watch(driver), TagsContext():
         for body in bodies.follow():
-            before = futures.get(body.before.key) if body.before is not None else None
+            before = futures.pop(body.before, None) if body.before is not None else None
             futures[body.key] = tasks.submit(body, [before] if before is not None else [])
-        for future in futures.values():
+            if context is not None:
+                # Prefect keeps the state of each result, to find the task of a result that another
+                # task gets. These tasks get none: ``before`` says what they follow.
+                context.run_results.clear()
+            if body.phase in _LAST:
+                futures[body.key].add_done_callback(lambda _, key=body.key: futures.pop(key, None))
+        for future in list(futures.values()):
             future.wait()
 
 

@@ -50,6 +50,16 @@ def test_six_phases_are_task_runs_with_artifacts(api: Api, finished: Finished) -
     # Tags cost a request for slots each, and seconds when the database is busy.
     assert all(task["tags"] == [] for name, task in tasks.items() if "train" not in name)
 
+    # Prefect's page draws each phase of a run after the phase before it.
+    for seed in (1, 2):
+        ids = [tasks[f"{phase} t0001-s{seed}"]["id"] for phase in phases]
+        waited = [tasks[f"{phase} t0001-s{seed}"]["task_inputs"] for phase in phases]
+        assert [[one["id"] for one in each.get("wait_for", [])] for each in waited] == [
+            [],
+            ids[:1],
+            ids[1:2],
+        ]
+
     artifacts = api.artifacts(run)
     assert artifacts["progress-six-phases-t0001-s1"]["data"] == 100.0
     table = json.loads(artifacts["results-six-phases"]["data"])

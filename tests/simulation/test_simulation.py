@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FRESH_S = 20
+FRESH_S = 60
 """How long schedules run that nobody has seen."""
 
 

@@ -7,6 +7,7 @@ the phase is shown, and waits for its end. A session waits for a view only for a
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
@@ -43,12 +44,12 @@ class Body:
         key: Its id in this session: the phase, a ticket, or a trial.
         title: Its name for people.
         run: Its run; empty for a phase without one.
-        before: The body before it in its run; None for the first.
+        before: Key of the body before it in its run; None for the first.
         future: Its result.
     """
 
     def __init__(
-        self, phase: str, key: str, title: str = "", run: str = "", before: Body | None = None
+        self, phase: str, key: str, title: str = "", run: str = "", before: str | None = None
     ) -> None:
         self.phase = phase
         self.key = key
@@ -94,7 +95,9 @@ class Body:
 
 
 class Bodies:
-    """What a session has offered so far, in order.
+    """The bodies that a session has offered and its view has not taken yet, in order.
+
+    A study has thousands, so that none is kept after it was taken.
 
     Attributes:
         outcome: How the session ended, once its report is built.
@@ -102,36 +105,29 @@ class Bodies:
 
     def __init__(self) -> None:
         self.outcome: Future[Outcome] = Future()
-        self._offered: list[Body] = []
+        self._offered: deque[Body] = deque()
         self._closed = False
         self._news = threading.Condition()
 
     def offer(self, body: Body) -> None:
-        """Add a body for the view."""
+        """Add a body for the view; after ``close``, nothing is added."""
         with self._news:
-            self._offered.append(body)
-            self._news.notify_all()
+            if not self._closed:
+                self._offered.append(body)
+                self._news.notify_all()
 
     def close(self) -> None:
-        """End the list: no body follows."""
+        """End the list: no body follows, or nothing shows them."""
         with self._news:
             self._closed = True
             self._news.notify_all()
 
     def follow(self) -> Iterator[Body]:
-        """Each body as it is offered, until the list ends."""
-        seen = 0
+        """Take each body as it is offered, until the list ends."""
         while True:
             with self._news:
-                while len(self._offered) == seen:
-                    if self._closed:
-                        return
-                    self._news.wait()
-                body = self._offered[seen]
-            seen += 1
+                self._news.wait_for(lambda: self._offered or self._closed)
+                if not self._offered:
+                    return
+                body = self._offered.popleft()
             yield body
-
-    def of(self, phase: str) -> list[Body]:
-        """The bodies of a phase so far."""
-        with self._news:
-            return [body for body in self._offered if body.phase == phase]

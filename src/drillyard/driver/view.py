@@ -43,6 +43,7 @@ class NoView:
 
     def begin(self, driver: Driver, bodies: Bodies) -> None:
         """Show nothing."""
+        bodies.close()
 
     def showing(self) -> bool:
         """Always False."""

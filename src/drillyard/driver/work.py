@@ -45,8 +45,8 @@ class Work:
         self._open_trials: dict[int, Body] = {}
         """Number -> the body of a trial that was offered and has not ended."""
         self._settling: dict[str, Future[Accepted]] = {}
-        self._last: dict[str, Body | None] = {}
-        """Run -> its body that ended last; None: the run has no further body."""
+        self._last: dict[str, str | None] = {}
+        """Run -> its ticket that ended last; None: the run has no further ticket."""
         self._changes = -1
         self._states: dict[str, TicketState] = {}
         """The states at the last look."""
@@ -96,7 +96,7 @@ class Work:
     def _advance(self, run: str, own: list[TicketState]) -> None:
         """Offer the first open ticket of a run; settle it if it has ended."""
         last = self._last.get(run)
-        done = -1 if last is None else [s.ticket.ticket for s in own].index(last.key)
+        done = -1 if last is None else [s.ticket.ticket for s in own].index(last)
         if done + 1 >= len(own):
             return
         state = own[done + 1]
@@ -128,7 +128,7 @@ class Work:
             body = self._open.pop(ticket)
             error = verified.exception()
             if error is None:
-                self._last[body.run] = body
+                self._last[body.run] = body.key
                 self._due.add(body.run)  # its next one may have ended already
                 body.future.set_result(verified.result())
             else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from concurrent.futures import Executor, Future
 from types import SimpleNamespace
 from typing import Any
 
-from drillyard.driver.bodies import Bodies
+from drillyard.driver.bodies import Bodies, Body
 from drillyard.driver.work import Work
 from drillyard.errors import Stopped
 from drillyard.mailbox.records import PHASES, Phase, TicketRecord
@@ -54,8 +56,33 @@ class Driver:
         return state.ticket.ticket
 
 
+class Seen(Bodies):
+    """Keeps what was offered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Body] = []
+
+    def offer(self, body: Body) -> None:
+        self.seen.append(body)
+
+
+def test_bodies_are_not_kept_once_they_are_taken() -> None:
+    bodies = Bodies()
+    for phase in ("a", "b"):
+        bodies.offer(Body("train", phase))
+    follow = bodies.follow()
+    first = weakref.ref(next(follow))
+    next(follow)
+    gc.collect()
+    assert first() is None
+    bodies.close()
+    bodies.offer(Body("train", "late"))
+    assert list(follow) == []
+
+
 def test_what_follows_a_training_is_offered_when_a_worker_takes_it() -> None:
-    driver, bodies = Driver(), Bodies()
+    driver, bodies = Driver(), Seen()
     work = Work(driver, bodies, AtOnce())  # type: ignore[arg-type]
 
     def offered(phase: Phase, status: Status) -> list[str]:
@@ -63,8 +90,7 @@ def test_what_follows_a_training_is_offered_when_a_worker_takes_it() -> None:
         driver.changes += 1
         for _ in range(4):
             work.look()
-        with bodies._news:
-            return [body.phase for body in bodies._offered]
+        return [body.phase for body in bodies.seen]
 
     assert offered(Phase.TRAIN, Status.READY) == ["train"]
     assert offered(Phase.TRAIN, Status.SUCCEEDED) == ["train"]
@@ -76,5 +102,4 @@ def test_what_follows_a_training_is_offered_when_a_worker_takes_it() -> None:
     # It may be taken and ended between two looks, or be cancelled before it was taken.
     assert offered(Phase.STORE, Status.CANCELLED) == ["train", "evaluate", "store"]
     assert work.over
-    (store,) = bodies.of("store")
-    assert isinstance(store.future.exception(), Stopped)
+    assert isinstance(bodies.seen[-1].future.exception(), Stopped)

@@ -8,6 +8,7 @@ flow run of a deployment drives its own session.
 from __future__ import annotations
 
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from prefect import Task
@@ -66,9 +67,13 @@ def present(driver: Driver, bodies: Bodies) -> None:
                 # task gets. These tasks get none: ``before`` says what they follow.
                 context.run_results.clear()
             if body.phase in _LAST:
-                futures[body.key].add_done_callback(lambda _, key=body.key: futures.pop(key, None))
+                futures[body.key].add_done_callback(partial(_forget, futures, body.key))
         for future in list(futures.values()):
             future.wait()
+
+
+def _forget(futures: dict[str, PrefectFuture[Any]], key: str, _: PrefectFuture[Any]) -> None:
+    futures.pop(key, None)
 
 
 def present_graph(graph: Graph) -> None:

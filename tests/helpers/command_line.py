@@ -105,7 +105,7 @@ def _forget_users_modules() -> None:
         places = [spec.origin] if spec and spec.origin else []
         places += [] if places or spec is None else spec.submodule_search_locations or []
         example = any(p.startswith(str(root / "experiments")) for p in places)
-        elsewhere = any(p.startswith(tempfile.gettempdir()) for p in places)
+        elsewhere = any(os.path.isabs(p) for p in places)  # not "built-in" or "frozen"
         if example or (elsewhere and not any(p.startswith(kept) for p in places)):
             del sys.modules[name]
 

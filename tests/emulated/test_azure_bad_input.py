@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("azure.ai.ml")
 
+from drillyard.errors import TimedOut
 from drillyard.mailbox.records import Phase
 from drillyard_emulators.http.handle import AzureEmulator
 from tests.helpers.azure_lab import OWN_CLUSTER, AzureLab, at_work, needs_azurite, point, reactor
@@ -100,7 +101,7 @@ def test_an_environment_that_cannot_be_built_is_said_and_nothing_is_left(lab):
     assert "Traceback" not in said and lab.left() == {}
 
 
-def test_a_node_that_hangs_is_ended_by_the_jobs_limit_and_replaced(lab):
+def test_a_node_that_hangs_until_the_limit_is_ended_and_the_command_continues_it(lab):
     name, path = file_of(lab, 20_000)
     driver = lab.start("run", path, "--on", "azure")
     mailbox = at_work(lab, name)
@@ -108,7 +109,10 @@ def test_a_node_that_hangs_is_ended_by_the_jobs_limit_and_replaced(lab):
     lab.cloud.happen("hang", job)
     lab.cloud.advance(3_600.0 + 300.0)
     until(lambda: lab.cloud.state()["jobs"][job]["status"] == "Canceled", what="the limit")
-    assert driver.wait(PATIENCE_S) == 0, lab.said
+    assert driver.wait(PATIENCE_S) == TimedOut.exit_code, lab.said
+    assert "budget.max_hours = 1 ended the lease before the work was done" in lab.said, lab.said
+    assert lab.left() == {}
+    lab.run("run", path, "--on", "azure", "--set", "budget.max_hours=3")
     assert mailbox.accepted("t0001-s1", Phase.TRAIN).attempt == 2 and lab.left() == {}
 
 

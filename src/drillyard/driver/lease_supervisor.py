@@ -92,9 +92,9 @@ class LeaseSupervisor:
         if lease is not None and self._leases.over(lease, OVERDUE_S):
             # Neither the worker nor the provider has ended it. The outcome is decided, and the
             # session tears it down.
-            raise limit_reached(self._places.backend_of(lease), lease, states)
+            raise self._limit_reached(lease)
         if lease is None or probe(self._places.backend_of(lease), lease) is Liveness.GONE:
-            self._lost(lease, states)
+            self._lost(lease)
             return
         backend = self._places.backend_of(lease)
         try:
@@ -103,9 +103,9 @@ class LeaseSupervisor:
             if Trait.PULLS not in backend.traits and not self._stopping.given:
                 if not self._leases.over(lease):
                     self._launcher.launch(lease, todo)
-                elif not any(s.status is Status.RUNNING for s in todo):
+                elif not any(s.status is Status.RUNNING for s in self._wanted.read().values()):
                     # A job that is sent now ends at once, and would count as one that never began.
-                    raise limit_reached(backend, lease, states)
+                    raise self._limit_reached(lease)
         except NoCapacity as full:
             with self._unless_ending(lease) as free:
                 if free and not self.move(lease, full):
@@ -154,14 +154,18 @@ class LeaseSupervisor:
                 with self._leases.only_open(lease):
                     backend.tend(lease, workers)
 
-    def _lost(self, lease: Lease | None, states: Mapping[str, TicketState]) -> None:
+    def _lost(self, lease: Lease | None) -> None:
         if lease is not None and self._leases.over(lease):
-            raise limit_reached(self._places.backend_of(lease), lease, states)
+            raise self._limit_reached(lease)
         if self._wanted.decided:
             return  # its machines did everything and shut down: the next poll sees it
         with self._unless_ending(lease) as free:
             if free:
                 self.replace(lease)
+
+    def _limit_reached(self, lease: Lease) -> TimedOut:
+        # Read now: the watcher's last look may be from before a worker claimed a ticket.
+        return limit_reached(self._places.backend_of(lease), lease, self._wanted.read())
 
     @contextlib.contextmanager
     def _unless_ending(self, lease: Lease | None) -> Iterator[bool]:
@@ -198,7 +202,9 @@ def limit_reached(backend: Backend, lease: Lease, states: Mapping[str, TicketSta
     """
     limit = lease.order.deadline_of or "budget.max_hours or budget.max_cost"
     hint = "raise it and run the same command again: it continues from the last checkpoints"
-    if any(s.status not in (Status.PENDING, Status.READY) for s in states.values()):
+    # A ticket whose worker was lost can be claimed again.
+    waiting = (Status.PENDING, Status.READY)
+    if any(s.status not in waiting or s.attempt is not None for s in states.values()):
         return TimedOut(f"{limit} ended the lease before the work was done", hint=hint)
     said: list[str] = []
     with contextlib.suppress(DrillyardError):

@@ -14,7 +14,9 @@ from drillyard.errors import StoreUnavailable, Superseded, TimedOut
 from drillyard.leases.ledger import Intent, Ledger, local_intents
 from drillyard.mailbox import Mailbox, ObjectInfo
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import DriverRecord, ExperimentRecord
+from drillyard.mailbox.records import Claim, DriverRecord, Ending, ExperimentRecord
+from drillyard.mailbox.status import Cause, Status
+from drillyard.runs import submit
 from drillyard.spec.load import load
 from drillyard.testing.clock import FakeClock
 from drillyard.worker.worker import Worker
@@ -111,6 +113,35 @@ def test_a_lease_ends_and_costs_by_the_stores_time(
     assert entry.gone is not None
     assert entry.gone.lived_s == pytest.approx(HOUR_S, abs=1.0)
     assert entry.gone.cost == pytest.approx(hour, rel=1e-3)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_work_that_began_is_in_the_message_about_the_limit(
+    lost: bool, mailbox: Mailbox, true: FakeClock
+) -> None:
+    """It began after the watcher's last look, and may wait for another attempt since."""
+    driver = command(mailbox, Skewed(true, 0.0))
+    lease = driver.provision()
+    submit.post(driver.spec, mailbox, driver._wanted.trials(), driver._lock.must_drive, true)
+    seen = driver.read()
+    ticket = next(name for name in seen if name.endswith(".train"))
+    claim = Claim(ticket=ticket, attempt=1, worker="w", token="t", claimed_at=true.now())
+    assert mailbox.claim(claim)
+    if lost:
+        ending = Ending(
+            ticket=ticket,
+            attempt=1,
+            status=Status.FAILED,
+            cause=Cause.INFRASTRUCTURE,
+            by="x",
+            ended_at=true.now(),
+        )
+        assert mailbox.create(f"claims/{ticket}.1.ended.json", ending)
+    driver._keeper.set_up = True
+    true.advance(2 * HOUR_S)
+    PaidBackend().teardown(lease)
+    with pytest.raises(TimedOut, match="max_hours = 2 ended the lease before the work was done"):
+        driver._keeper.tend(seen)
 
 
 @pytest.mark.parametrize("ahead_s", [-HOUR_S, HOUR_S])

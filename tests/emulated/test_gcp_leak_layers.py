@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from drillyard.backend import Backend, Lease, Order, open_backend
+from drillyard.backend import Backend, Cost, Lease, Order, open_backend
 from drillyard.driver.driver import Driver
-from drillyard.leases.ledger import Ledger
+from drillyard.errors import StoreUnavailable
+from drillyard.leases.ledger import Intent, Ledger
 from drillyard.leases.reaper import reap
 from drillyard.mailbox import Mailbox, open_store
 from drillyard_backends.gcp import template
@@ -83,6 +84,11 @@ def kill_one(folder: Path, cloud: GcpEmulator) -> None:
     cloud.wait(lambda state: [m for m in state["machines"] if m["status"] == "RUNNING"])
 
 
+def unwritten(ledger: Ledger, order: Order, backend: str, ordinal: int, cost: Cost) -> Intent:
+    """An intent that is on no disk."""
+    return Intent(order=order, backend=backend, ordinal=ordinal, cost=cost, written_at=0.0)
+
+
 def left(cloud: GcpEmulator) -> list[Any]:
     """All that the cloud has, by its own books."""
     state = cloud.state()
@@ -96,7 +102,7 @@ def test_intent_before_create(
     """Killed before it wrote down what it got: the intent tells a driver of another backend."""
     with monkeypatch.context() as patch:
         if not on:
-            patch.setattr(Ledger, "intend", lambda *_: None)
+            patch.setattr(Ledger, "intend", unwritten)
         kill_one(tmp_path, cloud)
     assert [e.rented for e in Ledger(Mailbox(open_store(STORE), "e")).entries()] == [None] * on
     assert left(cloud)
@@ -136,10 +142,14 @@ def test_the_same_command_again_adopts_and_ends(
     if not on:  # it knows nothing of what was before
         monkeypatch.setattr(Ledger, "entries", lambda _: [])
     again = driver(tmp_path, open_backend("gcp"))
-    again.provision()
-    cloud.ask("play", store_url=STORE)
-    again.setup()
-    assert again.wait("t0001-s1.store").attempt == 1
+    if on:
+        again.provision()
+        cloud.ask("play", store_url=STORE)
+        again.setup()
+        assert again.wait("t0001-s1.store").attempt == 1
+    else:
+        with pytest.raises(StoreUnavailable, match="was written down by another driver"):
+            again.provision()
     again.teardown()
     assert len(cloud.state()["all_machines"]) == 1
     assert bool(left(cloud)) is not on

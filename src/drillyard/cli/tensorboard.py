@@ -42,6 +42,7 @@ def tensorboard(
     ] = True,
 ) -> None:
     """Keep a local copy of the curves up to date, and show it in TensorBoard."""
+    from drillyard.results.formatting import plural
     from drillyard.runs.locate import find_runs
     from drillyard.system.output_files import check_folder, writing
     from drillyard.tracking.tensorboard_files import Boards
@@ -53,7 +54,8 @@ def tensorboard(
     try:
         with writing(boards.folder, "--folder"):
             changed = boards.sync()
-        typer.echo(f"{changed} new files of {len(runs)} runs in {boards.folder}")
+        files, of = plural(changed, "new file"), plural(len(runs), "run")
+        typer.echo(f"{files} of {of} in {boards.folder}")
         if serve:
             _serve(boards, free_port(port))
     finally:

@@ -8,6 +8,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState
+from drillyard.results.formatting import plural
 from drillyard.runs import checkpoints
 
 MOST_LINES = 10
@@ -47,7 +48,7 @@ def going_on(mailbox: Mailbox, states: Mapping[str, TicketState]) -> list[str]:
             continue
         kept = max((step for step, _ in checkpoints.found(mailbox, run)), default=0)
         lines.append(_sentence(run, kept, board.step - kept))
-    return [*lines, f"and {more} more runs"] if more else lines
+    return [*lines, f"and {plural(more, 'more run')}"] if more else lines
 
 
 def _sentence(run: str, kept: int, repeated: int) -> str:

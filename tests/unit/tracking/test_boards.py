@@ -105,7 +105,7 @@ def test_the_server_shows_it_and_ends_with_the_command(mailbox: Mailbox, tmp_pat
     )
     try:
         assert child.stdout is not None
-        assert "1 new files of 1 runs" in child.stdout.readline()
+        assert "1 new file of 1 run" in child.stdout.readline()
         url = re.search(r"http://127\.0\.0\.1:\d+/", child.stdout.readline())
         assert url is not None
         (server,) = psutil.Process(child.pid).children()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from pathlib import Path
 
-from drillyard.errors import CorruptObject
+from drillyard.errors import CorruptObject, StoreUnavailable
 from drillyard.mailbox.mailbox import Mailbox, sha256_hex
 from drillyard.mailbox.records import FileEntry
 from drillyard.mailbox.store import ObjectMissing
@@ -34,14 +35,33 @@ def save_file(mailbox: Mailbox, path: str, source: bytes | Path) -> FileEntry:
         source: Bytes, or a local file.
 
     Returns:
-        Its entry for a manifest.
+        Its entry for a manifest. It is true of what is stored, also if another process writes to
+        the local file meanwhile.
+
+    Raises:
+        FileNotFoundError: The local file was deleted meanwhile.
     """
     if isinstance(source, bytes):
         mailbox.store.put(mailbox.key(path), source)
         return FileEntry(key=path, sha256=sha256_hex(source), size=len(source))
-    digest, size = sha256_file(source), source.stat().st_size
-    mailbox.store.upload(mailbox.key(path), source)
-    return FileEntry(key=path, sha256=digest, size=size)
+    before = _stamp(source)
+    digest = sha256_file(source)
+    try:
+        mailbox.store.upload(mailbox.key(path), source)
+    except StoreUnavailable as error:
+        if not source.exists():
+            raise FileNotFoundError(str(source)) from error
+        raise
+    if _stamp(source) != before:
+        with tempfile.TemporaryDirectory(prefix="drillyard-save-", dir=source.parent) as folder:
+            return save_file(mailbox, path, Path(shutil.copyfile(source, Path(folder) / "file")))
+    return FileEntry(key=path, sha256=digest, size=before[1])
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Changes whenever a file is written to: when it was changed, and its size."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
 
 
 def verify_file(mailbox: Mailbox, entry: FileEntry) -> None:

@@ -199,10 +199,12 @@ class ScriptWorkload:
     def _kept(self, context: RunContext, script: ScriptSpec, folder: Path) -> dict[str, FileEntry]:
         own = [n for n in (script.results.file, script.parameters_file) if n is not None]
         files: dict[str, FileEntry] = {}
-        for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()):
-            name = path.relative_to(folder).as_posix()
+        for name, path in transfers.files_below(folder):
             if name in own or any(fnmatch(name, glob) for glob in script.keep):
-                files |= save(context, f"files/{name}", path)
+                try:
+                    files |= save(context, f"files/{name}", path)
+                except FileNotFoundError:  # by a process that works in the background
+                    context.log.warning("%s was deleted before it could be kept", name)
         return files
 
 

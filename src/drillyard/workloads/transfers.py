@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,10 +120,17 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
     """(name below ``path``, file); links are left out, so that no copy leads elsewhere."""
     if path.is_file():
         yield "", path
-        return
-    for file in sorted(path.rglob("*")):
+    else:
+        yield from files_below(path)
+
+
+def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(name below a folder, file), sorted; without links and what is deleted meanwhile."""
+    # Unlike ``Path.rglob``, ``os.walk`` passes over a folder that disappears.
+    found = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
+    for file in sorted(found):
         if file.is_file() and not file.is_symlink():
-            yield file.relative_to(path).as_posix(), file
+            yield file.relative_to(folder).as_posix(), file
 
 
 def _send(store: Store, key: str, file: Path) -> int:

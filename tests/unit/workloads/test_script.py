@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 from drillyard.errors import ConfigError, ProcessKilled, RunFailed, Stopped, TimedOut
-from drillyard.mailbox.records import Phase
+from drillyard.mailbox.records import FileEntry, Phase
 from drillyard.mailbox.retries import RETRIES
 from drillyard.mailbox.status import Cause
 from drillyard.metrics.streams import read_stream
+from drillyard.runs.workload import RunContext
 from drillyard.system.kills import oom_kills
 from drillyard.system.processes import marked
 from drillyard.worker.endings import cause_of
+from drillyard.workloads import measured
 from drillyard.workloads.commands import RUN_MARK
 from drillyard.workloads.script import run_mark
 from tests.helpers.patience import until
@@ -428,6 +430,27 @@ def test_files_that_are_kept(tmp_path: Path) -> None:
     assert set(bench.train().files.files) == {
         "results.json",
         "files/m/a.bin",
+        "files/parameters.json",
+    }
+
+
+@pytest.mark.heavy
+def test_a_file_that_a_background_process_deletes_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It disappears after it was listed; the run has its result."""
+    save = measured.save
+
+    def late(context: RunContext, name: str, data: bytes | Path) -> dict[str, FileEntry]:
+        if isinstance(data, Path) and data.name == "lock":
+            data.unlink()
+        return save(context, name, data)
+
+    monkeypatch.setattr("drillyard.workloads.script.save", late)
+    bench = Bench(tmp_path, script([["touch", "a.bin", "lock"]], keep=["*"]))
+    assert set(bench.train().files.files) == {
+        "results.json",
+        "files/a.bin",
         "files/parameters.json",
     }
 

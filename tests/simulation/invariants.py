@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from drillyard.leases.ended_alone import LATE_S
 from drillyard.leases.ledger import Gone, Intent
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Accepted, DriverRecord, Ending, Manifest, Reopened
@@ -307,6 +308,13 @@ class Invariants:
         counted_s = gone.lived_s * intent.order.workers
         if counted_s < spent_s - MONEY_MARGIN_S * max(1, len(vms)):
             self._broken(f"{lease}: {counted_s:.0f} machine seconds counted, {spent_s:.0f} spent")
+        # Somebody may look days after it ended: no machine lives on after its limit and its end.
+        last = max((v.gone_at or self._world.time for v in vms), default=0.0)
+        most_s = max(last, intent.order.deadline or self._world.time) - intent.written_at
+        if gone.lived_s > most_s + LATE_S + MONEY_MARGIN_S:
+            self._broken(
+                f"{lease}: {gone.lived_s:.0f} s counted, it can have lived {most_s:.0f} s"
+            )
 
     def _broken(self, what: str) -> None:
         self._world.trouble.append(what)

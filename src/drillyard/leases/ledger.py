@@ -8,15 +8,12 @@
     <store>/<experiment>/leases/<id>/reaping.json   how often a reaper failed at it
     ~/.drillyard/intents/<id>.json                  the same intent, fsynced on this machine first
 
-The local copy exists while the lease may be alive, so that a machine is found again also when the
+The local copy exists until the end is confirmed, so that a machine is found again also when the
 store is not reachable or was deleted. ``DRILLYARD_HOME`` moves it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +22,8 @@ from typing import TypeVar
 from drillyard.backend import Cost, Lease, Order
 from drillyard.backend.prices import spent
 from drillyard.errors import CorruptObject, NewerVersion, StoreUnavailable
+from drillyard.leases.ended_alone import latest_end
+from drillyard.leases.intent_files import intent_path, write_synced
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Record
 from drillyard.mailbox.store import ObjectInfo
@@ -222,7 +221,7 @@ class Ledger:
             cost=cost,
             written_at=self._clock.now(),
         )
-        _write_synced(self._local(order.lease_id), intent.to_bytes())
+        write_synced(self._local(order.lease_id), intent.to_bytes())
         # Never over another one: a driver that was suspended here may continue hours later, when
         # this lease has long ended and been paid.
         if not self._mailbox.create(f"leases/{order.lease_id}/{_INTENT}", intent):
@@ -264,28 +263,36 @@ class Ledger:
         """Write down what the provider gave."""
         self._write(lease.lease_id, _RENTED, Rented(lease=lease, written_at=self._clock.now()))
 
-    def gone(self, lease: str, reason: str, *, confirmed: bool = True) -> None:
-        """Write down that a lease has ended, and delete the local copy of the intent.
+    def gone(
+        self, lease: str, reason: str, *, confirmed: bool = True, found: bool = False
+    ) -> None:
+        """Write down that a lease has ended.
+
+        The local copy of the intent is deleted once the end is confirmed.
 
         Args:
             lease: Its id.
             reason: Why, as text.
             confirmed: True if the provider's own listing showed nothing of it.
+            found: True if it was gone when somebody looked, so that it ended before: perhaps days
+                ago. It then costs at most what it costs up to ``latest_end``.
         """
         entry = self.entry(lease)
         if entry is not None and entry.gone is None:
             now = self._clock.now()
+            ended = latest_end(self._mailbox, entry.intent.order, now) if found else now
             record = Gone(
                 lease_id=lease,
                 reason=reason,
-                lived_s=entry.lived_s(now),
-                cost=entry.spent(now),
+                lived_s=entry.lived_s(ended),
+                cost=entry.spent(ended),
                 currency=entry.intent.cost.currency,
                 confirmed=confirmed,
                 written_at=now,
             )
             self._write(lease, _GONE, record)
-        self._local(lease).unlink(missing_ok=True)
+        if confirmed:
+            self._local(lease).unlink(missing_ok=True)
 
     def doubt(self, lease: str) -> None:
         """Write down that something of a lease that has ended may exist still."""
@@ -298,6 +305,7 @@ class Ledger:
         entry = self.entry(lease)
         if entry is not None and entry.gone is not None and not entry.gone.confirmed:
             self._write(lease, _GONE, entry.gone.model_copy(update={"confirmed": True}))
+        self._local(lease).unlink(missing_ok=True)
 
     def _write(self, lease: str, name: str, record: Record) -> None:
         """Write over a record, and forget what was read of it.
@@ -361,7 +369,7 @@ class Ledger:
         return total
 
     def _local(self, lease: str) -> Path:
-        return _local_path(lease, self._home)
+        return intent_path(lease, self._home)
 
 
 def local_intents(home: Path | None = None) -> Iterator[Intent]:
@@ -380,32 +388,4 @@ def forget_intent(lease: str, home: Path | None = None) -> None:
         lease: Its id.
         home: The local folder.
     """
-    _local_path(lease, home or local_home()).unlink(missing_ok=True)
-
-
-def _local_path(lease: str, home: Path) -> Path:
-    return home / "intents" / f"{lease}.json"
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise StoreUnavailable(
-            f"cannot write down what is about to be rented: {error}",
-            hint=f"is {path.parent} writable? DRILLYARD_HOME moves it",
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    intent_path(lease, home or local_home()).unlink(missing_ok=True)

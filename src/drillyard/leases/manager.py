@@ -24,6 +24,7 @@ from drillyard.errors import (
 )
 from drillyard.findings import Severity
 from drillyard.leases import budget, machine_logs
+from drillyard.leases.ended_alone import nothing_is_up
 from drillyard.leases.ledger import FULL, LOST, Entry, Intent, Ledger
 from drillyard.leases.lost_attempts import probe
 from drillyard.leases.only_open import ask_to_go, only_open
@@ -66,6 +67,8 @@ class LeaseManager:
         self._clock = clock
         self._used_s = 0.0
         self._lock = threading.RLock()
+        self._found_gone: dict[str, bool] = {}
+        """Leases that were to be ended -> whether they were gone already."""
         self.lease: Lease | None = None
 
     # -- renting ------------------------------------------------------------------------------
@@ -94,7 +97,7 @@ class LeaseManager:
             if lost is not None:
                 # Remains of it: discs, groups, children.
                 ask_to_go(self._places.backend_of(lost), lost)
-                self._ledger.gone(lost.lease_id, reason, confirmed=False)
+                self._ledger.gone(lost.lease_id, reason, confirmed=False, found=reason == LOST)
                 self._used_s = self._ledger.used_s()
                 self.lease = None
             return self.rent(spec, order)
@@ -105,7 +108,7 @@ class LeaseManager:
             alive = probe(backend, entry.lease)
             if entry.rented is not None and alive is Liveness.GONE:
                 ask_to_go(backend, entry.lease)
-                self._ledger.gone(entry.lease.lease_id, "found gone", confirmed=False)
+                self._ledger.gone(entry.lease.lease_id, "found gone", confirmed=False, found=True)
                 continue
             place = self._places.place_of(entry.lease)
             if place is None or self.over(entry.lease):
@@ -263,6 +266,7 @@ class LeaseManager:
         """Begin to end a lease; its machines' logs are kept first."""
         lease, backend = entry.lease, self._places.backend_of(entry.lease)
         if entry.open:
+            self._found_gone[lease.lease_id] = nothing_is_up(backend, lease)
             with suppress(StoreUnavailable):  # a store that cannot be written must not cost more
                 self._ledger.ending(lease.lease_id)
             machine_logs.keep(self._mailbox, backend, lease)
@@ -271,7 +275,8 @@ class LeaseManager:
     def released(self, entry: Entry) -> None:
         """Write down that the provider no longer lists a lease."""
         if entry.open:
-            self._ledger.gone(entry.lease.lease_id, "torn down")
+            found = self._found_gone.get(entry.lease.lease_id, False)
+            self._ledger.gone(entry.lease.lease_id, "torn down", found=found)
         else:
             self._ledger.confirm(entry.lease.lease_id)
 

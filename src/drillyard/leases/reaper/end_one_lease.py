@@ -8,6 +8,7 @@ from pathlib import Path
 
 from drillyard.backend import Backend, Lease, delays_of
 from drillyard.errors import DrillyardError
+from drillyard.leases.ended_alone import nothing_is_up
 from drillyard.leases.ledger import Ledger, forget_intent
 from drillyard.leases.reaper.audit import Audit
 from drillyard.leases.reaper.evidence import Evidence, gather
@@ -59,6 +60,7 @@ class LeaseReaping:
         self._dry_run = dry_run
         self._grace_s = grace_s
         self._home = home
+        self._found_gone = False
         self._evidence: Evidence | None = None
         self._judgement: Judgement | None = None
         self._release = Release(
@@ -83,6 +85,7 @@ class LeaseReaping:
                 return None
         try:
             if first:
+                self._found_gone = nothing_is_up(self._backend, self._lease)
                 self._audit.write("deleting", self._lease.lease_id, **self._about)
                 self._note_ending()
             wait_s = self._release.step(now)
@@ -122,7 +125,7 @@ class LeaseReaping:
 
     def _gone(self) -> None:
         mailbox = self._evidence.mailbox if self._evidence else None
-        note_gone(mailbox, self._lease, self._known, self._home)
+        note_gone(mailbox, self._lease, self._known, self._home, found=self._found_gone)
         self.outcome = Outcome(self._lease, self._known, deleted=True)
 
     def _failed(self, problem: str) -> None:
@@ -145,13 +148,27 @@ class LeaseReaping:
 
 
 def note_gone(
-    mailbox: Mailbox | None, lease: Lease, judgement: Judgement, home: Path | None
+    mailbox: Mailbox | None,
+    lease: Lease,
+    judgement: Judgement,
+    home: Path | None,
+    *,
+    found: bool,
 ) -> None:
-    """Write to the ledger and to this machine's intents that a lease is gone."""
+    """Write to the ledger and to this machine's intents that a lease is gone.
+
+    Args:
+        mailbox: Its experiment, if it can be read.
+        lease: Which.
+        judgement: Why.
+        home: The local folder.
+        found: True if it was gone already; see ``Ledger.gone``.
+    """
     forget_intent(lease.lease_id, home)
     if mailbox is not None:
         try:
-            Ledger(mailbox, home=home).gone(lease.lease_id, f"reaped: {judgement.reason}")
+            reason = f"reaped: {judgement.reason}"
+            Ledger(mailbox, home=home).gone(lease.lease_id, reason, found=found)
         except DrillyardError as error:
             log.warning(
                 "lease %s is gone, but the ledger was not updated: %s", lease.lease_id, error

@@ -1,0 +1,49 @@
+"""Until when a lease can have cost money that was gone when somebody looked."""
+
+from __future__ import annotations
+
+from drillyard.backend import Backend, Lease, Liveness, Order
+from drillyard.errors import DrillyardError
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.mailbox import WorkerCache
+
+LATE_S = 180.0
+"""Seconds after its limit, or after its last worker, in which a machine ends.
+
+A provider ends a machine at the limit that drillyard gave it, up to two minutes later."""
+_LEAVING = "leaving"
+
+
+def nothing_is_up(backend: Backend, lease: Lease) -> bool:
+    """Whether a lease that is about to be ended has no machine; False if nobody can tell.
+
+    For a backend whose listings lag, a machine that is missing counts as PENDING at first.
+    """
+    try:
+        return backend.probe(lease) in (Liveness.GONE, Liveness.PENDING)
+    except DrillyardError:
+        return False
+
+
+def latest_end(mailbox: Mailbox, order: Order, now: float) -> float:
+    """The latest moment at which a lease that is gone now can have ended.
+
+    A silent worker proves nothing: a machine that hangs costs as much as one that works. So only
+    the lease's limit counts, and workers that all said that they leave.
+
+    Args:
+        mailbox: The experiment.
+        order: What was rented.
+        now: Epoch seconds by the store's clock.
+    """
+    seen: WorkerCache = {}
+    for _ in mailbox.each_worker(seen):
+        pass
+    mine = [(info.updated_at, w.state) for info, w in seen.values() if w.lease == order.lease_id]
+    last = max((at for at, _ in mine), default=0.0)
+    ends = [now]
+    if order.deadline is not None:
+        ends.append(max(order.deadline, last) + LATE_S)
+    if len(mine) >= order.all_workers and all(state == _LEAVING for _, state in mine):
+        ends.append(last + LATE_S)
+    return min(ends)

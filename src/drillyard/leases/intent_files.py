@@ -1,0 +1,44 @@
+"""Files of this machine that name what it has rented: written before anything is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from drillyard.errors import StoreUnavailable
+
+
+def intent_path(lease: str, home: Path) -> Path:
+    """The file of a lease below the local folder."""
+    return home / "intents" / f"{lease}.json"
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all; it is on the disk when this returns.
+
+    Raises:
+        StoreUnavailable: It cannot be written, so that nothing may be rented.
+    """
+    temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"cannot write down what is about to be rented: {error}",
+            hint=f"is {path.parent} writable? DRILLYARD_HOME moves it",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

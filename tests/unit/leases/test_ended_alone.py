@@ -1,0 +1,160 @@
+"""What a lease costs, and whose intent is kept, when it ended before anybody looked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drillyard.backend import Lease, Liveness
+from drillyard.driver.driver import Driver
+from drillyard.leases.ended_alone import LATE_S
+from drillyard.leases.ledger import Ledger, local_intents
+from drillyard.leases.reaper import reap
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.memory import MemoryStore
+from drillyard.mailbox.records import ExperimentRecord, WorkerRecord
+from drillyard.runs import submit
+from drillyard.spec.load import load
+from drillyard.testing.clock import FakeClock
+from tests.helpers.paid_backend import PaidBackend
+
+HOUR_S = 3600.0
+FILE = """schema: 1
+name: m
+workload: mock
+backend: paid
+seeds: [1, 2, 3]
+resources: {workers: 3}
+budget: {max_hours: 2, max_cost: 100}
+"""
+STORE = "aged://ended-alone"
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    made = FakeClock()
+    PaidBackend.reset(made)
+    return made
+
+
+@pytest.fixture
+def mailbox(clock: FakeClock, tmp_path: Path) -> Iterator[Mailbox]:
+    (tmp_path / "m.yaml").write_text(FILE)
+    made = Mailbox(MemoryStore(STORE, clock), "m")
+    made.write(
+        "experiment.json",
+        ExperimentRecord(name="m", spec={}, identity="x", created_at=clock.now()),
+    )
+    yield made
+    MemoryStore.forget(STORE)
+
+
+def command(mailbox: Mailbox, clock: FakeClock) -> Driver:
+    """The command; its driver is the newest."""
+    for number in mailbox.driver_numbers():
+        mailbox.store.delete(f"m/driver/{number}.json")
+    driver = Driver(load(Path("m.yaml")), mailbox, PaidBackend(), clock=clock)
+    driver._lock.take(["drillyard", "run", "m.yaml"])
+    submit.post(driver.spec, mailbox, driver._wanted.trials(), driver._lock.must_drive, clock)
+    return driver
+
+
+def died(lease: Lease) -> None:
+    """Its machines go without a word."""
+    machine = PaidBackend.machines[lease.lease_id]
+    machine.gone_at = PaidBackend.clock.now()
+
+
+def told(mailbox: Mailbox, lease: Lease, state: str, workers: int) -> None:
+    """So many workers of a lease write their record now."""
+    for number in range(workers):
+        record = WorkerRecord(
+            worker=f"w{number}", lease=lease.lease_id, state=state, written_at=mailbox.store.now()
+        )
+        mailbox.write(f"workers/w{number}.json", record)
+
+
+def lived_s(mailbox: Mailbox) -> float:
+    (first, *_) = Ledger(mailbox).entries()
+    assert first.gone is not None
+    assert first.gone.cost == pytest.approx(
+        first.intent.cost.per_hour * first.gone.lived_s / HOUR_S
+    )
+    return first.gone.lived_s
+
+
+@pytest.mark.parametrize("how", ["the next command", "reap", "cancel"])
+def test_it_costs_at_most_what_it_costs_up_to_its_limit(
+    how: str, mailbox: Mailbox, clock: FakeClock
+) -> None:
+    """Machines died on Friday; somebody looks on Monday, and the work goes on."""
+    driver = command(mailbox, clock)
+    lease = driver.provision()
+    clock.advance(600.0)
+    died(lease)
+    clock.advance(56 * HOUR_S)
+    if how == "reap":
+        reap(["paid"], clock=clock)
+    elif how == "cancel":
+        command(mailbox, clock).teardown()
+    again = command(mailbox, clock).provision()
+    assert again.lease_id != lease.lease_id
+    assert 600.0 <= lived_s(mailbox) <= 2 * HOUR_S + LATE_S
+
+
+def test_workers_that_all_said_that_they_leave_show_when_it_ended(
+    mailbox: Mailbox, clock: FakeClock
+) -> None:
+    lease = command(mailbox, clock).provision()
+    clock.advance(600.0)
+    told(mailbox, lease, "leaving", 3)
+    died(lease)
+    clock.advance(56 * HOUR_S)
+    command(mailbox, clock).provision()
+    assert 600.0 <= lived_s(mailbox) <= 600.0 + LATE_S
+
+
+@pytest.mark.parametrize(("state", "workers"), [("ready", 3), ("leaving", 2)])
+def test_a_worker_that_said_nothing_may_have_had_a_machine_up_to_the_limit(
+    state: str, workers: int, mailbox: Mailbox, clock: FakeClock
+) -> None:
+    """A machine that hangs costs as much as one that works."""
+    lease = command(mailbox, clock).provision()
+    clock.advance(600.0)
+    told(mailbox, lease, state, workers)
+    clock.advance(HOUR_S)
+    died(lease)
+    clock.advance(56 * HOUR_S)
+    command(mailbox, clock).provision()
+    assert lived_s(mailbox) >= 2 * HOUR_S
+
+
+def test_what_was_alive_after_its_limit_costs_until_it_was_ended(
+    mailbox: Mailbox, clock: FakeClock
+) -> None:
+    """The provider did not end it; the next command does."""
+    command(mailbox, clock).provision()
+    clock.advance(5 * HOUR_S)
+    command(mailbox, clock).teardown()
+    assert lived_s(mailbox) == pytest.approx(5 * HOUR_S, abs=60.0)
+
+
+def test_a_lease_that_is_not_confirmed_as_gone_keeps_its_intent_on_this_machine(
+    mailbox: Mailbox, clock: FakeClock
+) -> None:
+    """The store may be deleted before the next command: then only the intent is left."""
+    driver = command(mailbox, clock)
+    lease = driver.provision()
+    died(lease)
+    clock.advance(60.0)
+    driver = command(mailbox, clock)
+    again = driver.provision()
+    assert PaidBackend().probe(lease) is Liveness.GONE
+    assert {i.order.lease_id for i in local_intents()} == {lease.lease_id, again.lease_id}
+    driver.teardown()
+    assert [entry.unseen for entry in Ledger(mailbox).entries()] == [False, False]
+    assert list(local_intents()) == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -19,6 +20,7 @@ from drillyard.errors import ConfigError, DrillyardError, SpaceMismatch
 from drillyard.findings import Finding, Severity
 from drillyard.registry import load
 from drillyard.simulators.make import reset_keys
+from drillyard.simulators.random_actions import MASKS, drawn, is_masked
 from drillyard.simulators.wrappers import Env, layers
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.simulator.lessons import validate_lesson
@@ -169,6 +171,10 @@ class Random:
     def __init__(self, env: Env) -> None:
         # A copy: the simulator's own space keeps its own generator.
         self._space = copy.deepcopy(env.action_space)
+        self.mask: Callable[[], Any] | None = None
+        """Says which actions are possible now, in the form of ``drawn``; None: all are."""
+        if is_masked(env):
+            self.mask = env.get_wrapper_attr(MASKS)
 
     def reset(self, seed: int, options: dict[str, Any]) -> None:
         """Begin an episode's draws."""
@@ -177,7 +183,7 @@ class Random:
 
     def act(self, observation: Any) -> Any:
         """A drawn action."""
-        return self._space.sample()
+        return drawn(self._space, None if self.mask is None else self.mask())
 
 
 class PController:

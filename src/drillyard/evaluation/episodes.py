@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_che
 
 import numpy as np
 
-from drillyard.agents.baselines import Baseline, make_baseline
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import RunFailed
+from drillyard.evaluation.baseline_policy import BaselinePolicy, one_of
 from drillyard.mailbox.records import STREAMS
 from drillyard.metrics.step_csv import Log
-from drillyard.simulators.make import make_env, make_vec, raw_world
+from drillyard.simulators.make import make_vec, raw_world
 from drillyard.simulators.streams import evaluation_word
 from drillyard.simulators.vec_state import failed, load_normalisation
 from drillyard.simulators.wrappers import Env, Scripted
@@ -138,30 +138,6 @@ class AgentPolicy:
         return np.asarray(self._act(observations))
 
 
-class BaselinePolicy:
-    """A baseline for each copy."""
-
-    def __init__(self, name: str, spec: SimulatorSpec, copies: int) -> None:
-        self._each: list[Baseline] = []
-        for _ in range(copies):
-            env = make_env(spec, training=False)
-            try:
-                self._each.append(make_baseline(name, env))
-            finally:
-                env.close()
-
-    def bind(self, venv: VecEnv) -> None:
-        """Does nothing: each baseline has read a separate copy."""
-
-    def begin(self, copy: int, seed: int, options: JsonObject) -> None:
-        """Reset the baseline of the copy."""
-        self._each[copy].reset(seed, options)
-
-    def act(self, observations: Observation) -> np.ndarray:
-        """The actions of all baselines."""
-        return np.array([b.act(_one(observations, i)) for i, b in enumerate(self._each)])
-
-
 def plan(spec: ExperimentSpec, *, again: bool = False, streams: int = STREAMS) -> list[Planned]:
     """The episodes of the final evaluation.
 
@@ -269,7 +245,7 @@ def run_episodes(
             for copy, info in enumerate(infos):
                 steps = rows.get(upcoming[copy])
                 if steps is not None:
-                    last = info.get("terminal_observation", _one(observations, copy))
+                    last = info.get("terminal_observation", one_of(observations, copy))
                     steps.append(
                         _row(len(steps) + 1, info, last, actions[copy], rewards[copy], metadata)
                     )
@@ -360,13 +336,6 @@ def _columns(prefix: str, values: Observation, names: Sequence[str]) -> Row:
         return {}  # an image: its pixels are not plotted as curves
     given = list(names) if len(names) == len(flat) else [str(i) for i in range(len(flat))]
     return {f"{prefix}_{n}": float(v) for n, v in zip(given, flat, strict=True)}
-
-
-def _one(observations: Observation, copy: int) -> Observation:
-    if isinstance(observations, dict):
-        return {key: value[copy] for key, value in observations.items()}
-    one: Observation = observations[copy]
-    return one
 
 
 def _must_be_finite(

@@ -26,6 +26,7 @@ from drillyard.mailbox.records import STREAMS, Record
 from drillyard.runs.workload import RunContext
 from drillyard.simulators.functional.gymnax_worlds import is_gymnax
 from drillyard.simulators.make import by_rule, make_vec
+from drillyard.simulators.random_actions import drawing
 from drillyard.simulators.vec_state import silent_layers
 from drillyard.spec.learning import SimulatorSpec, Way
 
@@ -148,9 +149,9 @@ def trace(simulator: SimulatorSpec, n_envs: int, how: Way, steps: int) -> str | 
         venv.action_space.seed(0)
         before = _shared()
         _take(digest, venv.reset())
+        draw = drawing(venv)
         for _ in range(steps):
-            actions = np.array([venv.action_space.sample() for _ in range(n_envs)])
-            observations, rewards, dones, infos = venv.step(actions)
+            observations, rewards, dones, infos = venv.step(draw())
             for value in (observations, rewards, dones):
                 _take(digest, value)
             for copy in np.flatnonzero(dones):
@@ -185,9 +186,10 @@ def _rate(simulator: SimulatorSpec, n_envs: int, how: Way, limit_s: float) -> fl
     try:
         venv.action_space.seed(0)
         venv.reset()
+        draw = drawing(venv)
         steps, begin = 0, time.perf_counter()
         while True:
-            venv.step(np.array([venv.action_space.sample() for _ in range(n_envs)]))
+            venv.step(draw())
             steps += n_envs
             passed = time.perf_counter() - begin
             if passed >= limit_s:

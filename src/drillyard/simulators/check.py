@@ -16,6 +16,7 @@ from drillyard.findings import Finding, Severity
 from drillyard.simulators.far_outside import WIDER, a_little, is_near
 from drillyard.simulators.flat_spaces import flattened
 from drillyard.simulators.make import make_env
+from drillyard.simulators.random_actions import random_action
 from drillyard.simulators.speed import measure_speed
 from drillyard.simulators.types import Env, Observation, ResetResult
 from drillyard.simulators.wrappers import is_silent, layers
@@ -215,7 +216,7 @@ def _trial(env: Env, steps: int | None = None) -> _Trial:
         while broken is None and step < most and (steps is not None or not enough(step, began)):
             step += 1
             report_activity(f"step {step}, copy 0, seed {_SEED}")
-            observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+            observation, reward, terminated, truncated, _ = env.step(random_action(env))
             broken = fault(env, observation, reward)
             if broken is None:
                 seen.append((observation, float(reward), bool(terminated), bool(truncated)))

@@ -9,6 +9,7 @@ import numpy as np
 from drillyard.errors import SimulatorError
 from drillyard.mailbox.records import STREAMS
 from drillyard.simulators.make import can_vectorise, make_vec
+from drillyard.simulators.random_actions import drawing
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.system.watchdog import report_activity
 
@@ -40,9 +41,10 @@ def must_agree(spec: SimulatorSpec) -> str:
             single.action_space.seed(_SEED)
             report_activity("comparing the vectorised form with single copies")
             _compare("the first observation", 0, many.reset(), single.reset(), spec)
+            draw = drawing(single)
             for step in range(1, STEPS + 1):
                 report_activity(f"step {step} of the vectorised form and of single copies")
-                actions = np.array([single.action_space.sample() for _ in range(COPIES)])
+                actions = draw()
                 theirs, ours = single.step(actions), many.step(actions)
                 for what, a, b in zip(
                     ("the observation", "the reward", "the end"), ours, theirs, strict=False

@@ -223,6 +223,11 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         found = getattr(self._declared, attr_name, None)
         return [found for _ in self._get_indices(indices)]
 
+    def has_attr(self, attr_name: str) -> bool:
+        """Whether the class of one copy declares it; copies have no methods of their own."""
+        found = getattr(self._declared, attr_name, None)
+        return found is not None and not callable(found)
+
     def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> None:
         """Copies that share their arrays have no attributes of their own."""
         raise refused(attr_name, "vectorised", call=False)

@@ -8,6 +8,7 @@ import numpy as np
 
 from drillyard.findings import Finding, Severity
 from drillyard.simulators.make import can_vectorise, make_vec
+from drillyard.simulators.random_actions import MASKS, drawing
 from drillyard.spec.learning import SimulatorSpec, Way
 from drillyard.system.watchdog import keep_alive, report_activity
 
@@ -39,11 +40,14 @@ def _speed(spec: SimulatorSpec, copies: int, how: Way = "one-by-one") -> float:
     try:
         venv.reset()
         venv.action_space.seed(_SEED)
-        actions = [venv.action_space.sample() for _ in range(copies)]
-        venv.step(np.array(actions))  # compiled by then
+        masked, draw = venv.has_attr(MASKS), drawing(venv)
+        actions = draw()
+        venv.step(actions)  # compiled by then
         steps, start = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - start) < SPEED_S or steps < 10:
-            venv.step(np.array([*actions[1:], venv.action_space.sample()]))
+            # Drawing an action for each copy would take longer than a fast simulator's step.
+            some = np.array([*actions[1:], venv.action_space.sample()])
+            venv.step(draw() if masked else some)
             steps += 1
             if elapsed > 10 * SPEED_S:
                 break

@@ -17,6 +17,7 @@ from drillyard.simulators.far_outside import WIDER, a_little
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.make import make_env
 from drillyard.simulators.plain import PlainEnv
+from drillyard.simulators.random_actions import is_masked, random_action
 from drillyard.simulators.types import Action, Env, Info, Observation
 from drillyard.simulators.wrappers import layers
 from drillyard.spec.learning import SimulatorSpec
@@ -137,8 +138,9 @@ class _Ranges:
 def _extremes(env: Env, ranges: _Ranges) -> Finding:
     subject = "simulator: extreme actions"
     env.action_space.seed(_SEED)
-    ways: dict[str, Act] = {"at random": lambda _: env.action_space.sample()}
-    ends = _ends(env.action_space)
+    ways: dict[str, Act] = {"at random": lambda _: random_action(env)}
+    # The lowest or the highest action may be impossible.
+    ends = None if is_masked(env) else _ends(env.action_space)
     endless = little = ""
     taken = STEPS
     if ends is not None:
@@ -230,9 +232,7 @@ def _corners(env: Env, lesson: Lesson) -> Finding:
             try:
                 env.reset(seed=_SEED, options=options)
                 for step in range(1, CORNER_STEPS + 1):
-                    observation, reward, terminated, truncated, _ = env.step(
-                        env.action_space.sample()
-                    )
+                    observation, reward, terminated, truncated, _ = env.step(random_action(env))
                     broken = fault(env, observation, reward)
                     if broken is not None:
                         return Finding(

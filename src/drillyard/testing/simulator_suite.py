@@ -22,6 +22,7 @@ import pytest
 
 from drillyard.findings import Severity
 from drillyard.simulators.check import check_env_contract
+from drillyard.simulators.random_actions import random_action
 from drillyard.simulators.state import State
 from drillyard.simulators.wrappers import Env, layer_state, layers, load_layer_state
 
@@ -34,7 +35,7 @@ def steps(env: Env, n: int, seed: int) -> list[tuple[object, ...]]:
     env.action_space.seed(seed)
     results: list[tuple[object, ...]] = []
     for _ in range(n):
-        result = env.step(env.action_space.sample())
+        result = env.step(random_action(env))
         results.append(result)
         if result[2] or result[3]:
             results.append(env.reset())

@@ -1,0 +1,68 @@
+"""Random actions of simulators that say which actions are possible, and raise at others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from drillyard.agents.baselines import Random
+from drillyard.findings import Severity
+from drillyard.learners import vec_mode
+from drillyard.simulators.check import check_simulator
+from drillyard.simulators.make import make_env
+from drillyard.simulators.random_actions import drawn
+from drillyard.simulators.stress_test import try_limits
+from drillyard.spec.learning import SimulatorSpec
+
+MASKED = SimulatorSpec(id="tests.helpers.resume_worlds:Masked")
+MASK = [False, True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("space", "mask", "possible"),
+    [
+        (spaces.Discrete(5, start=3), MASK, {(4,), (6,), (7,)}),
+        (spaces.MultiDiscrete([2, 3]), MASK, {(1, 1), (1, 2)}),
+        (
+            spaces.MultiBinary(2),
+            [True, True, False, True],
+            {(0, 1), (1, 1)},
+        ),
+    ],
+    ids=["discrete", "multi-discrete", "multi-binary"],
+)
+def test_all_possible_actions_are_drawn_and_no_others(
+    space: spaces.Space[Any], mask: list[bool], possible: set[tuple[int, ...]]
+) -> None:
+    space.seed(0)
+    actions = [drawn(space, mask) for _ in range(60)]
+    assert all(space.contains(action) for action in actions)
+    assert {tuple(np.atleast_1d(action).tolist()) for action in actions} == possible
+
+
+def test_without_masks_the_draws_are_those_of_the_space() -> None:
+    ours, theirs = spaces.Discrete(9, seed=1), spaces.Discrete(9, seed=1)
+    assert [drawn(ours, None) for _ in range(20)] == [theirs.sample() for _ in range(20)]
+
+
+def test_check_finds_nothing_wrong_with_a_simulator_that_refuses_impossible_actions() -> None:
+    found = [*check_simulator(MASKED), *try_limits(MASKED)]
+    assert [f for f in found if f.severity is Severity.ERROR] == []
+
+
+def test_the_way_its_copies_are_stepped_is_measured_with_possible_actions() -> None:
+    assert vec_mode.trace(MASKED, 2, "one-by-one", 40) is not None
+    assert vec_mode._fastest(MASKED, 2, 10**9).how in ("one-by-one", "processes")
+
+
+def test_the_baseline_random_keeps_to_the_masks() -> None:
+    env = make_env(MASKED)
+    baseline = Random(env)
+    env.reset(seed=1)
+    baseline.reset(1, {})
+    for _ in range(30):
+        if any(env.step(baseline.act(None))[2:4]):
+            env.reset()

@@ -31,7 +31,7 @@ def postgres() -> Iterator[str]:
     """URL of a database of its own, without a password; ended with the tests."""
     if not FOLDERS:
         pytest.skip("no PostgreSQL on this machine (Debian: apt-get install postgresql)")
-    folder = Path(tempfile.mkdtemp(prefix="drillyard-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="drillyard-pg-", dir="/tmp"))  # postgres reaches it
     who: dict[str, Any] = {}
     if os.geteuid() == 0:  # the server refuses to be root
         shutil.chown(folder, "postgres", "postgres")

@@ -28,8 +28,8 @@ class Postgres:
 
     def __init__(self) -> None:
         assert BIN is not None
-        # A socket's path has at most 107 bytes: pytest's folders are too deep.
-        self.folder = Path(tempfile.mkdtemp(prefix="dy-pg-"))
+        # A socket's path has at most 107 bytes, and the user postgres has to reach it.
+        self.folder = Path(tempfile.mkdtemp(prefix="dy-pg-", dir="/tmp"))
         self.sockets = self.folder
         self._user = "postgres" if os.getuid() == 0 else None
         if self._user is not None:

@@ -20,6 +20,8 @@ SETUP_TIMEOUT_S = 1800.0
 """Time limit of the set-up, in seconds, in addition to the backend's own set-up time."""
 SETUP_REPLACEMENTS = 2
 """Number of leases that may die before they are ready. After that, another one would die too."""
+SILENT_REPLACEMENTS = 1
+"""Number of leases that are replaced because they run and no worker has started in time."""
 
 
 class Setup:
@@ -134,16 +136,25 @@ class Setup:
         return 0.0
 
     def _replaced(self, lease: Lease, lost: WorkerLost) -> float | None:
-        gone = probe(self._backend(lease), lease) is Liveness.GONE
+        state = probe(self._backend(lease), lease)
+        gone = state is Liveness.GONE
         if gone and self._work.decided:
             return None  # its machines had done everything, and ended themselves
         if gone and self._places.elsewhere(lease):
             return self._moved(lease, NoCapacity(lost.message, hint=lost.hint))
-        if not gone or self._supervisor.replaced >= SETUP_REPLACEMENTS:
+        # A machine that runs and never started its worker: another one may start it. If not, it
+        # is the image or the network, and each try costs as much as the whole wait.
+        silent = state is Liveness.ALIVE and not any(
+            worker.lease == lease.lease_id for worker in self._mailbox.each_worker()
+        )
+        most = SETUP_REPLACEMENTS if gone else SILENT_REPLACEMENTS
+        if not (gone or silent) or self._supervisor.replaced >= most:
             raise lost
         with self._supervisor.ending:
             # It was torn down meanwhile, and the teardown decides.
             if self._leases.lease is not lease:
                 raise lost
             self._supervisor.replace(lease)
+        if silent:
+            self._deadline = None  # the new machine gets the same time
         return 0.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from drillyard.backend import Lease, Order
+from drillyard.backend import Lease, Liveness, Order
 from drillyard.driver.driver import Driver
 from drillyard.driver.setup import SETUP_REPLACEMENTS
 from drillyard.errors import (
@@ -82,6 +82,87 @@ def test_a_worker_that_leaves_in_its_setup_is_replaced(folder: Path, mailbox: Ma
         driver.wait(ticket.ticket, PATIENCE_S)
     driver.teardown()
     assert len(backend.provisions) == SETUP_REPLACEMENTS + 1
+
+
+class Mute(ThreadBackend):
+    """The first machines run, and their workers never start."""
+
+    mute = 1
+
+    def provision(self, order: Order) -> Lease:
+        if order.lease_id in self.alive or len(self.provisions) >= self.mute:
+            return super().provision(order)
+        self.provisions.append(order.lease_id)
+        lease = Lease(lease_id=order.lease_id, backend=self.kind, order=order, created_at=0.0)
+        machine = Machine()
+        machine.start()
+        self.alive[order.lease_id] = (lease, machine)  # type: ignore[assignment]
+        return lease
+
+
+class Machine(threading.Thread):
+    """As much of a worker as ``ThreadBackend`` needs."""
+
+    dead = False
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.end = threading.Event()
+
+    def run(self) -> None:
+        self.end.wait(PATIENCE_S)
+
+    def die(self) -> None:
+        self.dead = True
+        self.end.set()
+
+
+def test_a_machine_whose_worker_never_starts_is_replaced_once(
+    folder: Path, mailbox: Mailbox
+) -> None:
+    backend = Mute()
+    driver = Driver(tiny(folder), mailbox, backend)
+    todo = driver.open()
+    driver.provision()
+    driver.setup(2.0)
+    for ticket in todo:
+        driver.wait(ticket.ticket, PATIENCE_S)
+    driver.teardown()
+    assert len(backend.provisions) == 2 and ThreadBackend.alive == {}
+
+
+def test_two_machines_whose_workers_never_start_are_an_error(
+    folder: Path, mailbox: Mailbox
+) -> None:
+    backend = Mute()
+    backend.mute = 9
+    driver = Driver(tiny(folder), mailbox, backend)
+    driver.open()
+    driver.provision()
+    with pytest.raises(WorkerLost, match="had no ready worker"):
+        driver.setup(0.5)
+    driver.teardown()
+    assert len(backend.provisions) == 2 and ThreadBackend.alive == {}
+
+
+class Unsure(Mute):
+    """Its provider cannot be asked, which proves nothing."""
+
+    mute = 9
+
+    def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
+        return Liveness.UNKNOWN
+
+
+def test_a_machine_that_may_not_be_there_is_not_replaced(folder: Path, mailbox: Mailbox) -> None:
+    backend = Unsure()
+    driver = Driver(tiny(folder), mailbox, backend)
+    driver.open()
+    driver.provision()
+    with pytest.raises(WorkerLost, match="had no ready worker"):
+        driver.setup(0.5)
+    driver.teardown()
+    assert len(backend.provisions) == 1
 
 
 def test_setups_that_all_fail_say_why(folder: Path, mailbox: Mailbox) -> None:

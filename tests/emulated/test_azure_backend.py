@@ -224,6 +224,29 @@ def test_an_image_that_cannot_be_built_is_said_with_its_log(azure, settings, ord
     backend.teardown(lease)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["None", "SystemAssigned"])
+def test_the_second_job_whose_identity_the_store_refuses_ends_the_waiting(
+    azure, settings, order, kind, caplog
+):
+    """Without an identity, and with one that has no role on the storage account."""
+    backend, ticket = AzureBackend(**settings), "t0001-s1.train"
+    lease = backend.provision(order)
+    alive(backend, lease)
+    (cluster,) = [name for name in azure.state()["computes"] if order.lease_id in name]
+    azure.ask("cluster", name=cluster, identity={"type": kind})
+    for _ in range(2):
+        backend.launch(lease, ticket)
+        until(lambda: backend.probe(lease, ticket) is Liveness.GONE, what="the job's end")
+    with pytest.raises(WorkerLost, match="refused the identity") as raised:
+        backend.launch(lease, ticket)
+    assert "Storage Blob Data Contributor" in raised.value.hint
+    # Each failed job is a line on the console, with its name.
+    failed = [r.getMessage() for r in caplog.records if " failed" in r.getMessage()]
+    assert len({text.split()[1] for text in failed}) == 2, failed
+    backend.teardown(lease)
+
+
 def test_what_a_worker_holds_is_lost_with_its_own_job(azure, settings, order):
     """Its node claimed the ticket just before the driver saw its job fail, and sent another."""
     backend, ticket = AzureBackend(**settings, preparing_s=1, build_s=0), "t0001-s1.train"

@@ -45,6 +45,8 @@ class JobFailures:
         self._config = config
         self._account = account
         self._location = location
+        self._not_let_in: set[str] = set()
+        """Jobs whose identity the store refused."""
 
     def refuse_hopeless(self, order: Order, job: Job) -> None:
         """Raises the reason of a failed job if another job would fail in the same way.
@@ -52,7 +54,8 @@ class JobFailures:
         Raises:
             RunFailed: The job could not set up its worker.
             NoCapacity: The quota has no room for its nodes.
-            WorkerLost: The environment cannot be built, or cannot start the worker.
+            WorkerLost: The environment cannot be built, or cannot start the worker, or the store
+                refused the identity of a second job: one refusal may be a node's network.
         """
         mailbox = Mailbox(open_store(order.store_url), order.experiment)
         for worker in mailbox.workers():
@@ -72,11 +75,21 @@ class JobFailures:
                 hint=f"`drillyard logs {order.experiment}` shows the build; correct image, conda "
                 "or Dockerfile, then run the same command again",
             )
-        refusal = start.refusal(self.lines(job))
+        lines = self.lines(job)
+        refusal = start.refusal(lines)
         if refusal is not None:
             raise WorkerLost(
                 f"{job.name} could not start its worker: {refusal}",
                 hint=f"environment {name}: deployments/azure/environment has what it needs",
+            )
+        said = start.not_let_in(lines)
+        if said is not None:
+            self._not_let_in.add(job.name)
+        if said is not None and len(self._not_let_in) > 1:
+            raise WorkerLost(
+                f"the store refused the identity of {job.name}, and of a job before it: {said}",
+                hint="give the cluster an identity with the role Storage Blob Data Contributor "
+                "(docs/how-to/azure.md); a new role takes up to an hour",
             )
 
     def preempted(self, job: Job) -> bool:

@@ -51,6 +51,12 @@ _NO_CLIENT = re.compile(
     r"ModuleNotFoundError: No module named 'azure[.']"
 )
 
+_NOT_LET_IN = re.compile(
+    r"ClientAuthenticationError|CredentialUnavailableError|did not accept the sign-in"
+    r"|AuthorizationPermissionMismatch"
+)
+"""Errors of azure-identity and of the storage service, and what the store makes of them."""
+
 
 def send(order: Order) -> None:
     """Leave drillyard's wheel where the jobs of a lease read it; safe to repeat.
@@ -75,3 +81,12 @@ def refusal(lines: list[str]) -> str | None:
     if _NO_CLIENT.search("\n".join(lines)):
         return "this environment lacks azure-identity or azure-storage-blob"
     return None
+
+
+def not_let_in(lines: list[str]) -> str | None:
+    """Returns the line of a job's log that says that the store refused its identity, or None.
+
+    Args:
+        lines: What the job printed.
+    """
+    return next((line.strip() for line in lines if _NOT_LET_IN.search(line)), None)

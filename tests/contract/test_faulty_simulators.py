@@ -12,12 +12,14 @@ import pytest
 import drillyard
 from drillyard.errors import RunFailed
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.records import STREAMS
 from drillyard.runs import checkpoints
+from drillyard.simulators.streams import copy_seed
 
 WORLD = """
 import os, pathlib, re, signal, time
 
-FAULTS = {1: "hangs", 11: "native", 21: "dies"}
+FAULTS = RESETS
 
 
 class Level:
@@ -29,18 +31,19 @@ class Level:
 
     def reset(self, config, rng):
         self.level, self.n = 0.0, 0
-        self.seed = rng.bit_generator.seed_seq.entropy - self.copy
+        self.reset_with = rng.bit_generator.seed_seq.entropy
         return {"level": self.level}
 
     def step(self, actions):
         self.level, self.n, self.steps = self.level + actions["inflow"], self.n + 1, self.steps + 1
-        if self.copy == 1 and self.steps >= 150 and self.seed in FAULTS:
-            kept = f"*/runs/*-s{self.seed}/**/000000000256/manifest.json"
+        if self.copy == 1 and self.steps >= 150 and self.reset_with in FAULTS:
+            seed, fault = FAULTS[self.reset_with]
+            kept = f"*/runs/*-s{seed}/**/000000000256/manifest.json"
             while not list(self.store.glob(kept)):
                 time.sleep(0.05)
-            if FAULTS[self.seed] == "hangs":
+            if fault == "hangs":
                 time.sleep(100_000)
-            if FAULTS[self.seed] == "native":
+            if fault == "native":
                 re.match(r"(a+)+$", "a" * 60 + "b")  # holds the interpreter
             os.kill(os.getpid(), signal.SIGSEGV)
         return {"level": self.level}
@@ -52,10 +55,11 @@ class Level:
         return self.n >= 16
 
     def state(self):
-        return {"level": self.level, "n": self.n, "seed": self.seed}
+        return {"level": self.level, "n": self.n, "reset_with": self.reset_with}
 
     def load_state(self, state):
-        self.level, self.n, self.seed = state["level"], state["n"], state["seed"]
+        self.level, self.n = state["level"], state["n"]
+        self.reset_with = state["reset_with"]
 """
 FILE = """
 name: faulty
@@ -76,6 +80,12 @@ budget: {stall_s: 30}
 tracking: {mlflow: null, tensorboard: false}
 """
 
+RESETS = {
+    copy_seed(seed, 1, STREAMS): (seed, fault)
+    for seed, fault in ((1, "hangs"), (11, "native"), (21, "dies"))
+}
+"""Seed with which copy 1 is reset first -> seed of the run, and what happens."""
+
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -83,7 +93,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     user = tmp_path / "user"
     user.mkdir()
-    (user / "faulty_world.py").write_text(WORLD)
+    (user / "faulty_world.py").write_text(WORLD.replace("RESETS", repr(RESETS)))
     (user / "faulty.yaml").write_text(FILE.replace("STORE", str(tmp_path / "store")))
     yield user / "faulty.yaml"
     sys.modules.pop("faulty_world", None)
@@ -96,17 +106,18 @@ def test_it_is_named_and_goes_on_once_it_is_mended(file: Path, tmp_path: Path) -
         drillyard.run(file, store=store, report=False, flow=False)
     mailbox = Mailbox(open_store(str(store)), "faulty")
     where = r"step \d+ of (?:an episode|episode \d+) \(copy 1, reset with seed {}\)"
+    with_ = {seed: where.format(word) for word, (seed, _) in RESETS.items()}
     for seed, words in (
-        (1, "no environment step for 30 s .* it hangs in " + where.format(2)),
-        (11, "never lets go of the interpreter, in " + where.format(12)),
-        (21, "ended by SIGSEGV, in " + where.format(22)),
+        (1, "no environment step for 30 s .* it hangs in " + with_[1]),
+        (11, "never lets go of the interpreter, in " + with_[11]),
+        (21, "ended by SIGSEGV, in " + with_[21]),
     ):
         ending = mailbox.ending(f"t0001-s{seed}.train", 1)
         assert ending is not None
         assert re.search(words, ending.message), ending.message
         kept = checkpoints.latest(mailbox, f"t0001-s{seed}")
         assert kept is not None and kept.meta.step >= 256
-    (file.parent / "faulty_world.py").write_text(WORLD.replace("seed in FAULTS", "seed in []"))
+    (file.parent / "faulty_world.py").write_text(WORLD.replace("RESETS", "{}"))
     sys.modules.pop("faulty_world", None)
     done = drillyard.run(file, store=store, report=False, flow=False, allow_change=True)
     assert done.status == "SUCCEEDED"

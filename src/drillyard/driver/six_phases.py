@@ -108,7 +108,10 @@ class Session:
         """End every offered body, also after a session that was interrupted."""
         if self._teardown is not None:
             self._teardown.abandon()
-        rest = self.error or ControlPlaneError("the session ended before this was decided")
+        rest = self.error
+        if rest is None and self._driver.stopping.given:
+            rest = Stopped("the experiment was stopped before this had ended")
+        rest = rest or ControlPlaneError("the session ended before this was decided")
         self._work.close(rest)
         if self._body is not None:
             self._body.future.set_exception(rest)

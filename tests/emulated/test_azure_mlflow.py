@@ -91,12 +91,12 @@ def test_no_more_is_sent_than_a_workspace_takes(azure, settings):
     learned = [f"train/m{n:02}" for n in range(60)]
     machines = [f"time/m{n:02}" for n in range(30)]
     names = [*machines, *learned, "rollout/ep_rew_mean", "episode_reward_mean"]
-    points = [Point(name, float(step), step, step) for step in range(5) for name in names]
+    points = [Point(name, float(step), step, step) for step in range(7) for name in names]
     server.send_points(remote, points)
     server.send_params(remote, {f"p{n:03}": "x" * 900 for n in range(250)})
     server.send_tags(remote, {f"t{n:02}": "y" * 1500 for n in range(80)})
     found = server.run(run)
-    assert len(found.floors) == 50 and set(found.floors.values()) == {4}
+    assert len(found.floors) == 50 and set(found.floors.values()) == {6}
     assert {"rollout/ep_rew_mean", "episode_reward_mean"} <= set(found.floors)
     assert sum(name in found.floors for name in learned) >= 36
     assert len(found.params) == 200 and len(found.tags) == 50

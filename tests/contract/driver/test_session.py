@@ -15,6 +15,7 @@ from drillyard.driver.bodies import Bodies
 from drillyard.driver.driver import Driver
 from drillyard.driver.outcome import Kind, Outcome, outcome_of
 from drillyard.driver.six_phases import drive
+from drillyard.driver.watcher import SLOW_S
 from drillyard.errors import InfrastructureError, NoCapacity, Stopped
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import TicketRecord
@@ -163,6 +164,37 @@ def test_the_heartbeat_goes_on_while_a_look_hangs(
     before = mailbox.drivers()[-1].written_at
     until(lambda: mailbox.drivers()[-1].written_at > before)
     goes_on.set()
+
+
+def test_the_heartbeat_begins_before_the_tickets_are_posted(
+    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With thousands of tickets and a slow store, posting takes longer than a heartbeat may."""
+    monkeypatch.setattr("drillyard.driver.heartbeat.BEAT_S", 0.05)
+    beats: list[float] = []
+    real = mailbox.post
+
+    def post(ticket: TicketRecord) -> bool:
+        if not beats:
+            beats.append(mailbox.drivers()[-1].written_at)
+            until(lambda: mailbox.drivers()[-1].written_at > beats[0])
+        return real(ticket)
+
+    monkeypatch.setattr(mailbox, "post", post)
+    driver = opened(folder, mailbox, ThreadBackend())
+    driver.close("done")
+    assert beats
+
+
+def test_boards_of_a_slow_store_are_read_side_by_side(
+    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = Driver(tiny(folder), mailbox, ThreadBackend())._watcher
+    together = threading.Barrier(4)
+    # Each answer comes when four are asked for at the same time.
+    monkeypatch.setattr(mailbox, "board", lambda run: (together.wait(PATIENCE_S), None)[1])
+    watcher._board_s = SLOW_S
+    assert watcher._side_by_side(["a", "b", "c", "d"]) == [None] * 4
 
 
 def test_a_slow_look_does_not_put_off_the_next_one_for_long() -> None:

@@ -11,7 +11,7 @@ from drillyard.errors import ControlPlaneError
 from drillyard.testing.clock import FakeClock
 from drillyard_backends.gcp import operations
 from drillyard_backends.gcp.capacity import surplus
-from drillyard_backends.gcp.errors import Missing, of_operation
+from drillyard_backends.gcp.errors import InUse, Missing, of_operation
 from drillyard_backends.gcp.groups import Groups
 from drillyard_backends.gcp.lease_view import Viewer
 from drillyard_backends.gcp.managed import Group, Managed, Stage
@@ -132,6 +132,13 @@ def test_a_policy_of_the_organization_is_not_called_a_lack_of_room() -> None:
     assert type(found) is ControlPlaneError
     assert "a policy of the organization forbids it" in str(found)
     assert "administrator" in (found.hint or "")
+
+
+@pytest.mark.parametrize("code", ["RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "RESOURCE_NOT_READY"])
+def test_an_operation_that_ends_because_something_is_in_use_is_asked_for_again(code: str) -> None:
+    """M2: it left the error tree, as a request does that is refused for this."""
+    error = SimpleNamespace(code=code, message="The instance_template resource is in use")
+    assert type(of_operation([error], "delete template t", "p")) is InUse
 
 
 @pytest.mark.parametrize("place", ["zones/a", "regions/r"])

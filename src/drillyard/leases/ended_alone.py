@@ -1,4 +1,4 @@
-"""Until when a lease can have cost money that was gone when somebody looked."""
+"""Until when a lease can have cost money that was gone at the first check."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEAVING = "leaving"
 
 
 def nothing_is_up(backend: Backend, lease: Lease) -> bool:
-    """Whether a lease that is about to be ended has no machine; False if nobody can tell.
+    """Whether a lease that is about to be ended has no machine; False if that is unknown.
 
     For a backend whose listings lag, a machine that is missing counts as PENDING at first.
     """

@@ -274,7 +274,7 @@ class Ledger:
             lease: Its id.
             reason: Why, as text.
             confirmed: True if the provider's own listing showed nothing of it.
-            found: True if it was gone when somebody looked, so that it ended before: perhaps days
+            found: True if it was gone at the first check, so that it ended before: perhaps days
                 ago. It then costs at most what it costs up to ``latest_end``.
         """
         entry = self.entry(lease)

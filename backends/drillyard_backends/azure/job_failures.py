@@ -89,7 +89,7 @@ class JobFailures:
             raise WorkerLost(
                 f"the store refused the identity of {job.name}, and of a job before it: {said}",
                 hint="give the cluster an identity with the role Storage Blob Data Contributor "
-                "(docs/how-to/azure.md); a new role takes up to an hour",
+                "on the account; a new role takes up to an hour",
             )
 
     def preempted(self, job: Job) -> bool:

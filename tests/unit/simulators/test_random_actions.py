@@ -53,6 +53,7 @@ def test_check_finds_nothing_wrong_with_a_simulator_that_refuses_impossible_acti
     assert [f for f in found if f.severity is Severity.ERROR] == []
 
 
+@pytest.mark.heavy
 def test_the_way_its_copies_are_stepped_is_measured_with_possible_actions() -> None:
     assert vec_mode.trace(MASKED, 2, "one-by-one", 40) is not None
     assert vec_mode._fastest(MASKED, 2, 10**9).how in ("one-by-one", "processes")

@@ -71,10 +71,19 @@ def test_a_new_users_morning(team: Yard, chromium: str, pictures: Path) -> None:
         run = until(submitted, what="a flow run")[0]
         assert (run["parameters"]["seeds"], run["parameters"]["steps"]) == (2, 100_000)
 
-        page.goto(f"{team.ui}/v2/runs/flow-run/{run['id']}")
         # Its lines come with a reload. A quick machine has nothing to say before it has finished.
         far = re.compile(r"t0001-s1 train: [\d,]+ of 100,000 steps|t0001-s1.train: attempt 1")
-        until(lambda: page.reload() and seen(page, far), what="a line of progress", every_s=3.0)
+
+        def line_of_progress() -> bool:
+            page.goto(f"{team.ui}/v2/runs/flow-run/{run['id']}")
+            page.wait_for_load_state("networkidle")
+            if page.locator("input[type=password]").is_visible():
+                # A page that is left while it loads may forget who has logged in.
+                log_in(page, team.ui, team.environ["PREFECT_API_AUTH_STRING"])
+                return False
+            return seen(page, far)
+
+        until(line_of_progress, what="a line of progress", every_s=3.0)
         picture(page, pictures / "running.png")
         page.get_by_role("tab", name="Details").click()
         for text in (NAME, f"experiment:{NAME}", "backend:local", "algorithm:ppo"):

@@ -147,6 +147,20 @@ PLANS: dict[str, Plan] = {
             Fault("second_driver", 172.9),
         ],
     ),
+    # Seed 860319329. A store that only the machines could not reach for three minutes made six
+    # jobs end before they began, one right after another, and the run was given up.
+    "a store that machines cannot reach for minutes": Plan(
+        860319329,
+        backend="azure",
+        workers=1,
+        duration_s=60.0,
+        pace_s=0.5,
+        latency_s=0.05,
+        study=2,
+        listing_lag_s=0.0,
+        boot_s=2.0,
+        faults=[Fault("outage", 12.0, who="machine", for_s=180.6, service="store")],
+    ),
 }
 
 

@@ -26,6 +26,7 @@ from drillyard.backend import Order
 from drillyard.errors import ControlPlaneError, DrillyardError, InfrastructureError, NotFound
 from drillyard.mailbox import open_store
 from drillyard.mailbox.driver_lock import MACHINE
+from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Cause
 from drillyard.mailbox.store import ObjectMissing
@@ -111,10 +112,11 @@ def read_order() -> Order:
 
     Raises:
         NotFound: There is no such order.
+        StoreUnavailable: The store did not answer for a minute.
     """
     store, key = os.environ[STORE], os.environ[ORDER_KEY]
     try:
-        return Order.from_bytes(open_store(store).get(key))
+        return Order.from_bytes(persist(lambda: open_store(store).get(key)))
     except ObjectMissing:
         raise NotFound(f"there is no order at {store}/{key}") from None
 

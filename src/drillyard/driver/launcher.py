@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ from drillyard.system.clock import SYSTEM, Clock
 
 LOOK_S = 5.0
 """Seconds between two requests about a ticket that was pushed and not yet claimed."""
+PAUSE_S = 10.0
+"""Seconds before a lost ticket is pushed again; each later pause is twice as long. What ended it
+may last for minutes, such as a store that machines cannot reach, and would otherwise use up all
+pushes: together the pauses last five minutes."""
+log = logging.getLogger(__name__)
 
 
 class Launch(Record):
@@ -38,6 +44,20 @@ class _Pushed:
     lease: str
     looked_at: float
     times: int = 1
+    lost_at: float | None = None
+    """When the provider was first seen to have lost it; None while it has it."""
+
+    def waits(self, ticket: str, now: float) -> bool:
+        """Whether it is too early to push it again, now that the provider has lost it."""
+        pause_s = PAUSE_S * 2.0 ** (self.times - 1)
+        if self.lost_at is None:
+            self.lost_at = now
+            log.warning(
+                "%s ended before a worker began with it; it is sent again in %.0f s",
+                ticket,
+                pause_s,
+            )
+        return now - self.lost_at < pause_s
 
 
 class Launcher:
@@ -71,7 +91,7 @@ class Launcher:
         Raises:
             Superseded: Another driver took over.
             StoreUnavailable: Another command ended the lease.
-            WorkerLost: A ticket was pushed repeatedly and never claimed.
+            WorkerLost: A ticket was pushed repeatedly, with growing pauses, and never claimed.
             InfrastructureError: The provider does not answer; call again.
         """
         for state in states:
@@ -84,7 +104,10 @@ class Launcher:
                 if now - known.looked_at < LOOK_S:
                     continue
                 known.looked_at = now
-                if probe(self._backend_of(lease), lease, ticket) is not Liveness.GONE:
+                alive = probe(self._backend_of(lease), lease, ticket)
+                if alive is Liveness.ALIVE:
+                    known.lost_at = None
+                if alive is not Liveness.GONE:
                     continue
                 if known.times > RETRIES[Cause.INFRASTRUCTURE]:
                     raise WorkerLost(
@@ -93,7 +116,10 @@ class Launcher:
                         hint=f"read the logs of its machines: drillyard logs "
                         f"{self._mailbox.experiment}",
                     )
+                if known.waits(ticket, now):
+                    continue
                 known.times += 1
+                known.lost_at = None
             else:
                 self._pushed[(ticket, attempt)] = _Pushed(
                     lease.lease_id, self._clock.monotonic(), known.times if known else 1

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from drillyard.backend import Lease, Order
+from drillyard.errors import StoreUnavailable
 from drillyard.mailbox.status import Status
 from drillyard_backends.azure import job, stopped_runs
 from drillyard_backends.azure.backend import AzureBackend
@@ -64,6 +65,26 @@ def test_a_node_does_as_many_runs_as_it_is_told(
     monkeypatch.setattr(job, "run_worker", run_worker)
     assert job.main() == 0
     assert started == [(slots, worker)]
+
+
+def test_a_job_waits_for_a_store_that_does_not_answer_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order = Order(lease_id="dy-0123456789", experiment="x", store_url="memory://x")
+    answers: list[Any] = [StoreUnavailable("503"), StoreUnavailable("503"), order.to_bytes()]
+
+    class Store:
+        def get(self, key: str) -> bytes:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return bytes(answer)
+
+    monkeypatch.setenv(job.STORE, "memory://x")
+    monkeypatch.setenv(job.ORDER_KEY, "x/leases/dy-0123456789/order.json")
+    monkeypatch.setattr(job, "open_store", lambda url: Store())
+    assert job.read_order() == order
+    assert answers == []
 
 
 def test_the_cancel_of_one_run_leaves_its_neighbours_at_work() -> None:

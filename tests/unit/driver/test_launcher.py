@@ -1,0 +1,87 @@
+"""A ticket that its provider loses before a worker begins is pushed again, with pauses."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import nullcontext
+
+import pytest
+
+from drillyard.backend import Lease, Liveness, Order
+from drillyard.driver import launcher
+from drillyard.driver.launcher import Launcher
+from drillyard.errors import WorkerLost
+from drillyard.mailbox.mailbox import Mailbox
+from drillyard.mailbox.memory import MemoryStore
+from drillyard.mailbox.records import Phase, TicketRecord
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import TicketState
+from tests.helpers.fixtures_store import FakeClock
+from tests.helpers.tiny_backend import ThreadBackend
+
+TICKET = "t0001-s1.train"
+
+
+class Losing(ThreadBackend):
+    """Takes tickets by ``launch``, and says how a ticket is doing."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock = clock
+        self.answer = Liveness.GONE
+        self.pushed_at: list[float] = []
+
+    def launch(self, lease: Lease, ticket_id: str) -> None:
+        self.pushed_at.append(self._clock.time)
+
+    def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
+        return self.answer
+
+
+class Yard:
+    """A launcher with one ticket that no worker claims."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock(0.0)
+        self.backend = Losing(self.clock)
+        order = Order(lease_id="dy-0123456789", experiment="s", store_url="memory://launcher")
+        self.lease = Lease(lease_id=order.lease_id, backend="thread", order=order, created_at=0.0)
+        mailbox = Mailbox(MemoryStore("memory://launcher"), "s")
+        self.launcher = Launcher(mailbox, self.backend, lambda lease: nullcontext(), self.clock)
+        ticket = TicketRecord(
+            ticket=TICKET, run="t0001-s1", phase=Phase.TRAIN, order=1, posted_at=0.0
+        )
+        self.states = [TicketState(ticket, Status.READY, claimable=1)]
+
+    def tend(self, until_s: float) -> None:
+        while self.clock.time < until_s:
+            self.launcher.launch(self.lease, self.states)
+            self.clock.time += 1.0
+
+
+def test_pauses_grow_so_that_minutes_of_trouble_do_not_use_up_all_pushes() -> None:
+    yard = Yard()
+    with pytest.raises(WorkerLost, match=r"6 times, and no worker ever started it"):
+        yard.tend(3600.0)
+    times = yard.backend.pushed_at
+    pauses = [round(b - a) for a, b in itertools.pairwise(times)]
+    assert len(pauses) == 5
+    for pause, least in zip(pauses, (10, 20, 40, 80, 160), strict=True):
+        assert least <= pause <= least + 2 * launcher.LOOK_S
+    assert yard.clock.time > 300.0
+
+
+def test_a_ticket_that_the_provider_has_after_all_is_not_pushed_again() -> None:
+    yard = Yard()
+    yard.tend(8.0)  # seen as lost
+    yard.backend.answer = Liveness.ALIVE
+    yard.tend(100.0)
+    assert len(yard.backend.pushed_at) == 1
+    yard.backend.answer = Liveness.UNKNOWN
+    yard.tend(200.0)
+    assert len(yard.backend.pushed_at) == 1
+    yard.backend.answer = Liveness.GONE  # the pause begins again
+    yard.tend(207.0)
+    assert len(yard.backend.pushed_at) == 1
+    yard.tend(225.0)
+    assert len(yard.backend.pushed_at) == 2

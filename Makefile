@@ -100,8 +100,8 @@ percent: ## branch coverage of what ran with MEASURE=1, in percent
 again: $(VENV)/.dev ## the tests that failed last time, each by itself; names those that pass now as flaky
 	$(TESTS) --last-failed --last-failed-no-failures none -m '$(NO_SLOW)'
 
-slow: $(VENV)/.dev $(VENV)/.azurite ## the long tests: hundreds of kills, full budgets
-	$(BIN)/python -m pytest -m slow
+slow: $(VENV)/.dev $(VENV)/.azurite ## the long tests, in two processes: hundreds of kills, full budgets
+	$(BIN)/python -m pytest -n 2 -m slow
 
 gpu: $(VENV)/.dev ## what needs a GPU, where there is one
 	$(BIN)/python -m pytest -m gpu tests/contract/test_gpu.py

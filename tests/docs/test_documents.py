@@ -30,7 +30,7 @@ LONG = ("python.md", "rehearse.md", "studies.md", "tutorial.md")
 ELSEWHERE = {
     "make demo": ".ci/run and a fresh clone",
     "make test": "this very run",
-    "make slow": "on demand",
+    "make slow": "CI, each night",
     "make check": ".ci/run",
     "make audit": ".ci/run",
     "make sbom": "tests/supply_chain",
@@ -39,6 +39,12 @@ ELSEWHERE = {
 
 def test_there_are_documents() -> None:
     assert len(DOCUMENTS) > 5
+
+
+def test_the_long_tests_run_each_night() -> None:
+    planned = (ROOT / ".github/workflows/nightly.yml").read_text()
+    assert "schedule:" in planned and "target: [extended, slow]" in planned
+    assert "make ${{ matrix.target }}" in planned
 
 
 def test_every_page_for_contributors_is_listed() -> None:

@@ -71,7 +71,7 @@ def test_a_new_users_morning(team: Yard, chromium: str, pictures: Path) -> None:
         run = until(submitted, what="a flow run")[0]
         assert (run["parameters"]["seeds"], run["parameters"]["steps"]) == (2, 100_000)
 
-        # Its lines come with a reload, and the page has only those that it shows, the oldest first.
+        # Its lines come with a reload, and the page has only the lines that it shows.
         far = re.compile(r"t0001-s1 (train: [\d,]+ of 100,000 steps|\| checkpoint at step \d+)")
 
         def line_of_progress() -> bool:

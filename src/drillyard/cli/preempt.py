@@ -43,4 +43,4 @@ def simulate_command(
         print_json({"run": taken.run, "machine": taken.machine, "lease": taken.lease})
         return
     typer.echo(f"{taken.machine} (lease {taken.lease}) received a preemption notice; {taken.run}")
-    typer.echo("continues from its last checkpoint on another machine")
+    typer.echo("continues on another machine, from its last checkpoint if there is one")

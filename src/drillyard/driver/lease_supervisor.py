@@ -201,7 +201,10 @@ def limit_reached(backend: Backend, lease: Lease, states: Mapping[str, TicketSta
         states: States of all tickets.
     """
     limit = lease.order.deadline_of or "budget.max_hours or budget.max_cost"
-    hint = "raise it and run the same command again: it continues from the last checkpoints"
+    hint = (
+        "raise it and run the same command again: it continues what is not finished, from "
+        "checkpoints where there are some"
+    )
     # A ticket whose worker was lost can be claimed again.
     waiting = (Status.PENDING, Status.READY)
     if any(s.status not in waiting or s.attempt is not None for s in states.values()):

@@ -109,7 +109,10 @@ def verdict(driver: Driver, machinery: DrillyardError | None) -> DrillyardError 
     failed = failures(mailbox, states)
     if failed is not None:
         return failed
-    again = f"{command('resume', mailbox)} continues from the last checkpoints"
+    again = (
+        f"{command('resume', mailbox)} continues what is not finished, from checkpoints "
+        "where there are some"
+    )
     order = mailbox.cancelled()
     if order is not None and (machinery is None or isinstance(machinery, Stopped)):
         lines = [stopped(mailbox, order.reason), *going_on(mailbox, states)]

@@ -197,7 +197,7 @@ class LostAttemptCloser:
             status=Status.SUCCEEDED if done else lost,
             cause=None if done else loss.cause,
             message=loss.reason,
-            hint=None if done else "the next attempt continues from the last checkpoint",
+            hint=None if done else "the next attempt continues from the last checkpoint, if any",
             by=self._by,
             ended_at=self._clock.now(),
         )

@@ -52,7 +52,9 @@ def save_file(mailbox: Mailbox, path: str, source: bytes | Path) -> FileEntry:
         if not source.exists():
             raise FileNotFoundError(str(source)) from error
         raise
-    if _stamp(source) != before:
+    # Where times have whole seconds (exFAT, old servers of NFS), they can miss a write.
+    coarse = before[0] % 1_000_000_000 == 0
+    if _stamp(source) != before or (coarse and sha256_file(source) != digest):
         with tempfile.TemporaryDirectory(prefix="drillyard-save-", dir=source.parent) as folder:
             return save_file(mailbox, path, Path(shutil.copyfile(source, Path(folder) / "file")))
     return FileEntry(key=path, sha256=digest, size=before[1])

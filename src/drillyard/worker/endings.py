@@ -83,7 +83,10 @@ def of_error(
         cause = stop.cause or Cause.INFRASTRUCTURE
         hint = error.hint
         if cause is Cause.TIME_LIMIT:
-            hint = hint or "raise that limit; the same command continues from the last checkpoint"
+            hint = hint or (
+                "raise that limit; the same command continues, from the last checkpoint if there "
+                "is one"
+            )
         return failed(claim, clock, cause, stop.reason or str(error), hint=hint)
     cause, hint = cause_of(error), getattr(error, "hint", None)
     text = str(error) or type(error).__name__

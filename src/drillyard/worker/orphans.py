@@ -156,6 +156,6 @@ class OrphanCloser:
                     self._clock,
                     self._cause,
                     message,
-                    hint="the next attempt continues from the last checkpoint",
+                    hint="the next attempt continues from the last checkpoint, if any",
                 )
             self._mailbox.end(ending.model_copy(update={"by": self._record.worker}))

@@ -58,8 +58,7 @@ class RlWorkload:
         try:
             longest = horizon(env)
             observation, action = env.observation_space, env.action_space
-            if learner.algorithm in MASKED:
-                _must_mask(env, learner.algorithm)
+            masks = _masks(env, learner.algorithm)
         finally:
             env.close()
         raw = make_env(raw_world(simulator))
@@ -69,7 +68,7 @@ class RlWorkload:
             known_keys(conditions, reset_keys(raw), "evaluate.conditions")
         finally:
             raw.close()
-        findings = _budget(spec, longest) + _copies(spec) + yardsticks
+        findings = _budget(spec, longest) + _copies(spec) + yardsticks + masks
         total = total_steps(train, longest)
         if built_in:
             from drillyard.learners.check import check_learner
@@ -205,16 +204,27 @@ def _earlier(source: str, action: spaces.Space[Any]) -> list[Finding]:
     return [Finding(Severity.OK, "learner.init_from", f"{source} is there")]
 
 
-def _must_mask(env: Env, algorithm: str) -> None:
-    """Refuse a simulator that does not say which actions are possible."""
-    if not env.has_wrapper_attr("action_masks"):
-        raise SpaceMismatch(
-            f"{algorithm} asks the simulator which actions are possible, and it does not say",
-            field="learner.algorithm",
-            value=algorithm,
-            allowed="a simulator with a method action_masks(): a boolean for each action",
-            hint="write the method (or a wrapper that has it), or choose ppo",
-        )
+def _masks(env: Env, algorithm: str) -> list[Finding]:
+    """Compare an algorithm with a simulator that says which actions are possible, or does not."""
+    says = env.has_wrapper_attr("action_masks")
+    if says == (algorithm in MASKED) or algorithm not in ARGUMENTS:
+        return []
+    if says:
+        return [
+            Finding(
+                Severity.WARNING,
+                "learner.algorithm",
+                f"{algorithm} may choose actions that the simulator's action_masks() rules out",
+                "algorithm: maskable-ppo chooses only possible ones",
+            )
+        ]
+    raise SpaceMismatch(
+        f"{algorithm} asks the simulator which actions are possible, and it does not say",
+        field="learner.algorithm",
+        value=algorithm,
+        allowed="a simulator with a method action_masks(): a boolean for each action",
+        hint="write the method (or a wrapper that has it), or choose ppo",
+    )
 
 
 def _must_take_hosts(spec: ExperimentSpec, learner: object) -> None:

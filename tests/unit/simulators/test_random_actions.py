@@ -15,7 +15,9 @@ from drillyard.simulators.check import check_simulator
 from drillyard.simulators.make import make_env
 from drillyard.simulators.random_actions import drawn
 from drillyard.simulators.stress_test import try_limits
+from drillyard.spec import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
+from drillyard.workloads.rl import RlWorkload
 
 MASKED = SimulatorSpec(id="tests.helpers.resume_worlds:Masked")
 MASK = [False, True, False, True, True]
@@ -51,6 +53,24 @@ def test_without_masks_the_draws_are_those_of_the_space() -> None:
 def test_check_finds_nothing_wrong_with_a_simulator_that_refuses_impossible_actions() -> None:
     found = [*check_simulator(MASKED), *try_limits(MASKED)]
     assert [f for f in found if f.severity is Severity.ERROR] == []
+
+
+def test_check_says_which_algorithm_keeps_to_the_masks() -> None:
+    file = {
+        "schema": 1,
+        "name": "masked",
+        "simulator": {"id": MASKED.id},
+        "learner": {"algorithm": "ppo"},
+        "train": {"steps": 2048, "n_envs": 1},
+        "evaluate": {"episodes": 2},
+        "seeds": [1],
+    }
+    spec = ExperimentSpec.model_validate(file)
+    found = [f for f in RlWorkload().check(spec, None) if f.severity is Severity.WARNING]
+    assert [f.subject for f in found if "maskable-ppo" in (f.fix or "")] == ["learner.algorithm"]
+    masking = {**file, "learner": {"algorithm": "maskable-ppo"}}
+    found = RlWorkload().check(ExperimentSpec.model_validate(masking), None)
+    assert not [f for f in found if "maskable-ppo" in (f.fix or "")]
 
 
 @pytest.mark.heavy

@@ -12,6 +12,7 @@ from drillyard.agents.spaces import space_from_json, space_to_json
 from drillyard.backend import (
     Alternative,
     Backend,
+    CanBeIdle,
     Cost,
     Delays,
     Egress,
@@ -85,6 +86,7 @@ __all__ = [
     "AttemptStart",
     "Backend",
     "BadValue",
+    "CanBeIdle",
     "Channel",
     "Choice",
     "Chooser",

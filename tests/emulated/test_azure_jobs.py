@@ -93,6 +93,23 @@ def test_a_job_that_fails_as_its_node_is_taken_away_counts_as_a_preemption(
     gone(azure, backend, lease)
 
 
+def test_a_lease_has_a_machine_while_it_has_a_job_or_a_node(azure, settings, backend):
+    """The cluster itself costs nothing; an idle node does until it is released."""
+    lease, name = running(azure, backend)
+    assert not backend.idle(lease)
+    azure.ask("finish", name=name, code=0)
+    until(lambda: statuses(azure, lease)[name] == "Completed", what="the job's end")
+    until(lambda: backend.idle(lease), what="the release of its node")
+    assert backend.probe(lease) is Liveness.ALIVE, "the cluster takes further jobs"
+    gone(azure, backend, lease)
+    kept = AzureBackend(**{**settings, "compute": "kept-idle"})
+    lease, name = running(azure, kept)
+    assert not kept.idle(lease)
+    azure.ask("finish", name=name, code=0)
+    until(lambda: kept.idle(lease), what="the job's end")
+    gone(azure, kept, lease)
+
+
 # -- a job that does not end ----------------------------------------------------------------------
 
 

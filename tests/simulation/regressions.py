@@ -161,6 +161,20 @@ PLANS: dict[str, Plan] = {
         boot_s=2.0,
         faults=[Fault("outage", 12.0, who="machine", for_s=180.6, service="store")],
     ),
+    # Seed 884167841. A lid that was closed before the first job: the cluster, which has no node
+    # without a job, was counted as machines up to the moment when the lid was opened.
+    "a lid that is closed while a cluster has no node": Plan(
+        884167841,
+        backend="azure",
+        seeds=1,
+        workers=1,
+        pace_s=2.0,
+        latency_s=0.05,
+        listing_lag_s=10.0,
+        boot_s=30.0,
+        max_hours=0.05,
+        faults=[Fault("close_lid", 38.07, for_s=461.7)],
+    ),
 }
 
 

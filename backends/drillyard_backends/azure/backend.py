@@ -43,7 +43,7 @@ from drillyard_backends.azure.job_body import body, order_key
 from drillyard_backends.azure.job_failures import JobFailures
 from drillyard_backends.azure.jobs import Jobs, Patience
 from drillyard_backends.azure.known_clusters import KnownClusters
-from drillyard_backends.azure.lease_listing import is_listed, listed_orders
+from drillyard_backends.azure.lease_listing import is_idle, is_listed, listed_orders
 from drillyard_backends.azure.machines import AzureMachines
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig, read_settings
@@ -319,6 +319,10 @@ class AzureBackend(AzureMachines):
         if any(order.lease_id == lease.lease_id for order, _ in self._unfinished_endpoints()):
             return True
         return is_listed(self._service, lease.lease_id, self._of(lease.order).look(0.0))
+
+    def idle(self, lease: Lease) -> bool:
+        """Returns whether a lease has neither an unfinished job nor a node of its own cluster."""
+        return is_idle(self._service, lease.lease_id, self._of(lease.order).look(0.0))
 
     # -- inside -------------------------------------------------------------------------------
 

@@ -22,13 +22,29 @@ def is_listed(service: Service, lease_id: str, jobs: Iterable[Job]) -> bool:
         lease_id: The lease.
         jobs: Its jobs, from a new listing.
     """
+    return any(not job.over for job in jobs) or bool(_own(service, lease_id))
+
+
+def is_idle(service: Service, lease_id: str, jobs: Iterable[Job]) -> bool:
+    """Returns whether a lease has neither an unfinished job nor a node of its own cluster.
+
+    Args:
+        service: Sends the requests.
+        lease_id: The lease.
+        jobs: Its jobs, from a new listing.
+    """
     if any(not job.over for job in jobs):
-        return True
+        return False
+    return all(cluster.nodes == 0 for cluster in _own(service, lease_id))
+
+
+def _own(service: Service, lease_id: str) -> list[Cluster]:
     existing = [Cluster.of(each) for each in service.computes()]
-    return any(
-        lease_id in (cluster.tags.get(naming.LEASE_TAG), clusters.lease_of(cluster.name))
+    return [
+        cluster
         for cluster in existing
-    )
+        if lease_id in (cluster.tags.get(naming.LEASE_TAG), clusters.lease_of(cluster.name))
+    ]
 
 
 def listed_orders(service: Service) -> dict[str, tuple[Order, float]]:

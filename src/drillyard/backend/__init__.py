@@ -2,6 +2,7 @@
 
 from drillyard.backend.capabilities import (
     Alternative,
+    CanBeIdle,
     Delays,
     Egress,
     ExplainsLosses,
@@ -30,6 +31,7 @@ from drillyard.backend.records import Cost, Lease, Order, Part
 __all__ = [
     "Alternative",
     "Backend",
+    "CanBeIdle",
     "Cost",
     "Delays",
     "Egress",

@@ -163,6 +163,21 @@ class ProtectsLeases(Protocol):
 
 
 @runtime_checkable
+class CanBeIdle(Protocol):
+    """Its leases can be there without a machine, as clusters are that start one for each job."""
+
+    def idle(self, lease: Lease) -> bool:
+        """Returns whether no machine of a lease is up, so that it costs nothing now.
+
+        Args:
+            lease: The lease; one that no longer exists is idle.
+
+        Raises:
+            InfrastructureError: The provider does not answer.
+        """
+
+
+@runtime_checkable
 class ExplainsLosses(Protocol):
     """Its provider reports why a machine is gone; preemptions have a larger budget of attempts."""
 
@@ -340,6 +355,7 @@ CAPABILITIES: tuple[type, ...] = (
     HasClock,
     HasConsole,
     ProtectsLeases,
+    CanBeIdle,
     ExplainsLosses,
     SimulatesPreemption,
     NeedsExtra,

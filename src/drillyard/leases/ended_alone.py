@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from drillyard.backend import Backend, Lease, Liveness, Order
+from drillyard.backend import Backend, CanBeIdle, Lease, Liveness, Order
 from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import WorkerCache
+from drillyard.mailbox.ticket_states import ticket_states
 
 LATE_S = 180.0
 """Seconds after its limit, or after its last worker, in which a machine ends.
@@ -20,7 +21,9 @@ def nothing_is_up(backend: Backend, lease: Lease) -> bool:
     For a backend whose listings lag, a machine that is missing counts as PENDING at first.
     """
     try:
-        return backend.probe(lease) in (Liveness.GONE, Liveness.PENDING)
+        if backend.probe(lease) in (Liveness.GONE, Liveness.PENDING):
+            return True
+        return isinstance(backend, CanBeIdle) and backend.idle(lease)
     except DrillyardError:
         return False
 
@@ -29,7 +32,8 @@ def latest_end(mailbox: Mailbox, order: Order, now: float) -> float:
     """The latest moment at which a lease that is gone now can have ended.
 
     A silent worker proves nothing: a machine that hangs costs as much as one that works. So only
-    the lease's limit counts, and workers that all said that they leave.
+    the lease's limit counts, and workers that all said that they leave once nothing was left to
+    do. While something is left, a machine may start in the place of one that left.
 
     Args:
         mailbox: The experiment.
@@ -44,6 +48,7 @@ def latest_end(mailbox: Mailbox, order: Order, now: float) -> float:
     ends = [now]
     if order.deadline is not None:
         ends.append(max(order.deadline, last) + LATE_S)
-    if len(mine) >= order.all_workers and all(state == _LEAVING for _, state in mine):
+    all_left = len(mine) >= order.all_workers and all(state == _LEAVING for _, state in mine)
+    if all_left and all(state.status.ended for state in ticket_states(mailbox).values()):
         ends.append(last + LATE_S)
     return min(ends)

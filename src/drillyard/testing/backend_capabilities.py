@@ -12,6 +12,7 @@ import pytest
 
 from drillyard.backend import (
     Backend,
+    CanBeIdle,
     ExplainsLosses,
     FindsLeases,
     HasAlternatives,
@@ -152,6 +153,14 @@ class CapabilityTests(BackendTests):
         lease = backend.provision(order)
         for _ in range(2):
             assert backend.lost_to(lease, "t0001-s1.train") is Cause.INFRASTRUCTURE
+
+    def test_what_was_ended_has_no_machine(self, backend: Backend, order: Order) -> None:
+        """A lease that no longer exists is idle."""
+        if not isinstance(backend, CanBeIdle):
+            lacks(CanBeIdle)
+        lease = backend.provision(order)
+        backend.teardown(lease)
+        until(lambda: backend.idle(lease), self.patience_s, "its last machine to end")
 
     def test_a_machine_can_be_taken_away(self, backend: Backend, order: Order) -> None:
         """By its name; one that is not there is named as such."""

@@ -19,6 +19,7 @@ import pytest
 
 from drillyard.backend import (
     Backend,
+    CanBeIdle,
     ExplainsLosses,
     FindsLeases,
     HasClock,
@@ -108,6 +109,8 @@ class TroubleTests(BackendTests):
             found["console"] = lambda: backend.console(lease)
         if isinstance(backend, ProtectsLeases):
             found["protect"] = lambda: backend.protect(lease, None)
+        if isinstance(backend, CanBeIdle):
+            found["idle"] = lambda: backend.idle(lease)
         if isinstance(backend, ExplainsLosses):
             found["lost_to"] = lambda: backend.lost_to(lease, TICKET)
         if isinstance(backend, SimulatesPreemption):

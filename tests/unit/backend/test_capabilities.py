@@ -23,6 +23,7 @@ HAS = {
         "HasDelays",
         "ProvidesStore",
         "HasConsole",
+        "CanBeIdle",
         "ExplainsLosses",
         "FindsLeases",
         "HasAlternatives",

@@ -32,6 +32,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "teardown": (LEASE,),
     "leases": (),
     "listed": (LEASE,),
+    "idle": (LEASE,),
     "estimate": (ORDER,),
     "delays": (),
     "tend": (LEASE, 1),
@@ -62,7 +63,7 @@ class Rude:
 
     check = provision = probe = launch = cancel = teardown = _raise
     estimate = delays = tend = store_url = prepare_store = now = _raise
-    console = protect = simulate_preemption = lost_to = listed = egress = _raise
+    console = protect = simulate_preemption = lost_to = listed = egress = idle = _raise
 
     def logs(self, lease: Lease, handle: Any, since: int = 0) -> Iterator[str]:
         yield "one line"

@@ -14,7 +14,9 @@ from drillyard.leases.ledger import Ledger, local_intents
 from drillyard.leases.reaper import reap
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import ExperimentRecord, WorkerRecord
+from drillyard.mailbox.records import Claim, Ending, ExperimentRecord, WorkerRecord
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs import submit
 from drillyard.spec.load import load
 from drillyard.testing.clock import FakeClock
@@ -78,6 +80,16 @@ def told(mailbox: Mailbox, lease: Lease, state: str, workers: int) -> None:
         mailbox.write(f"workers/w{number}.json", record)
 
 
+def finished(mailbox: Mailbox) -> None:
+    """Every ticket is done."""
+    for ticket in ticket_states(mailbox):
+        for record in (
+            Claim(ticket=ticket, attempt=1, worker="w0", token="x", claimed_at=0.0),
+            Ending(ticket=ticket, attempt=1, status=Status.SUCCEEDED, by="w0", ended_at=0.0),
+        ):
+            mailbox.claim(record) if isinstance(record, Claim) else mailbox.end(record)
+
+
 def lived_s(mailbox: Mailbox) -> float:
     (first, *_) = Ledger(mailbox).entries()
     assert first.gone is not None
@@ -111,11 +123,40 @@ def test_workers_that_all_said_that_they_leave_show_when_it_ended(
 ) -> None:
     lease = command(mailbox, clock).provision()
     clock.advance(600.0)
+    finished(mailbox)
     told(mailbox, lease, "leaving", 3)
     died(lease)
     clock.advance(56 * HOUR_S)
     command(mailbox, clock).provision()
     assert 600.0 <= lived_s(mailbox) <= 600.0 + LATE_S
+
+
+def test_machines_may_have_started_in_the_place_of_those_that_left_their_work(
+    mailbox: Mailbox, clock: FakeClock
+) -> None:
+    """The provider took machines back, and its group started others, whose workers hung."""
+    lease = command(mailbox, clock).provision()
+    clock.advance(600.0)
+    told(mailbox, lease, "leaving", 3)
+    clock.advance(HOUR_S)
+    died(lease)
+    clock.advance(56 * HOUR_S)
+    command(mailbox, clock).provision()
+    assert lived_s(mailbox) >= 2 * HOUR_S
+
+
+def test_a_cluster_without_a_node_costs_nothing_after_its_limit(
+    mailbox: Mailbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there until it is deleted; its machines start with jobs and end after them."""
+    nodes = {"up": True}
+    monkeypatch.setattr(PaidBackend, "idle", lambda self, lease: not nodes["up"], raising=False)
+    command(mailbox, clock).provision()
+    clock.advance(600.0)
+    nodes["up"] = False
+    clock.advance(5 * HOUR_S)
+    command(mailbox, clock).teardown()
+    assert 600.0 <= lived_s(mailbox) <= 2 * HOUR_S + LATE_S
 
 
 @pytest.mark.parametrize(("state", "workers"), [("ready", 3), ("leaving", 2)])

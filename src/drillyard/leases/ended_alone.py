@@ -49,6 +49,14 @@ def latest_end(mailbox: Mailbox, order: Order, now: float) -> float:
     if order.deadline is not None:
         ends.append(max(order.deadline, last) + LATE_S)
     all_left = len(mine) >= order.all_workers and all(state == _LEAVING for _, state in mine)
-    if all_left and all(state.status.ended for state in ticket_states(mailbox).values()):
+    if all_left and _nothing_is_left(mailbox):
         ends.append(last + LATE_S)
     return min(ends)
+
+
+def _nothing_is_left(mailbox: Mailbox) -> bool:
+    """Whether every ticket is decided; False if a record cannot be read."""
+    try:
+        return all(state.status.ended for state in ticket_states(mailbox).values())
+    except DrillyardError:
+        return False

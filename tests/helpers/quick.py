@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing.util
 import re
 import sys
+import threading
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def _note(event: str) -> None:
     """Note an act, unless one of the modules in ``NOT_COUNTED`` does it."""
     frame = sys._getframe()
+    callers: list[str] = []
     while frame.f_back is not None:
         frame = frame.f_back
+        callers.append(f"{frame.f_globals.get('__name__')}:{frame.f_lineno}")
         if (event, frame.f_globals.get("__name__")) in NOT_COUNTED:
             return
-    seen.add(ACTS[event])
+    # A caller may be a library, or a thread of an earlier test.
+    seen.add(f"{ACTS[event]} ({threading.current_thread().name}: {' < '.join(callers[1:7])})")
 
 
 class Watch:

@@ -15,7 +15,8 @@ from pathlib import Path
 from drillyard.backend import Backend, Cost, Lease, Order, delays_of
 from drillyard.driver.heartbeat import Heartbeat
 from drillyard.errors import AlreadyDriven, DrillyardError, UserError
-from drillyard.leases.ledger import Entry, Intent, Ledger, forget_intent, local_intents
+from drillyard.leases.intent_files import forget_intent
+from drillyard.leases.ledger import Entry, Intent, Ledger, local_intents
 from drillyard.leases.release import release_confirmed
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import DriverLock

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import dataclass
+
 from drillyard.backend import Backend, CanBeIdle, Lease, Liveness, Order
-from drillyard.errors import DrillyardError
+from drillyard.errors import CorruptObject, DrillyardError, NewerVersion
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import WorkerCache
 from drillyard.mailbox.ticket_states import ticket_states
@@ -12,7 +15,31 @@ LATE_S = 180.0
 """Seconds after its limit, or after its last worker, in which a machine ends.
 
 A provider ends a machine at the limit that drillyard gave it, up to two minutes later."""
+SLEPT_S = 900.0
+"""Seconds for the end of a lease, after which the computer that asked for it must have slept."""
 _LEAVING = "leaving"
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """What a command saw when it began to end a lease.
+
+    Attributes:
+        nothing_up: Whether the lease had no machine.
+        at: Epoch seconds by the clock that also measures the end.
+    """
+
+    nothing_up: bool
+    at: float
+
+    @classmethod
+    def at_lease(cls, backend: Backend, lease: Lease, now: float) -> FirstLook:
+        """Look now."""
+        return cls(nothing_is_up(backend, lease), now)
+
+    def ended_alone(self, now: float) -> bool:
+        """Whether the lease may have ended long before its end was confirmed, which is now."""
+        return self.nothing_up or now - self.at > SLEPT_S
 
 
 def nothing_is_up(backend: Backend, lease: Lease) -> bool:
@@ -28,6 +55,19 @@ def nothing_is_up(backend: Backend, lease: Lease) -> bool:
         return False
 
 
+def up_to_its_limit(order: Order, now: float, last: float = 0.0) -> float:
+    """The latest moment at which machines can have ended by themselves.
+
+    Args:
+        order: What was rented.
+        now: Epoch seconds by the store's clock.
+        last: When a worker of it wrote for the last time.
+    """
+    if order.deadline is None:
+        return now
+    return min(now, max(order.deadline, last) + LATE_S)
+
+
 def latest_end(mailbox: Mailbox, order: Order, now: float) -> float:
     """The latest moment at which a lease that is gone now can have ended.
 
@@ -41,13 +81,13 @@ def latest_end(mailbox: Mailbox, order: Order, now: float) -> float:
         now: Epoch seconds by the store's clock.
     """
     seen: WorkerCache = {}
-    for _ in mailbox.each_worker(seen):
-        pass
+    # A record that cannot be read stops no end: then the limit alone counts.
+    with contextlib.suppress(CorruptObject, NewerVersion):
+        for _ in mailbox.each_worker(seen):
+            pass
     mine = [(info.updated_at, w.state) for info, w in seen.values() if w.lease == order.lease_id]
     last = max((at for at, _ in mine), default=0.0)
-    ends = [now]
-    if order.deadline is not None:
-        ends.append(max(order.deadline, last) + LATE_S)
+    ends = [up_to_its_limit(order, now, last)]
     all_left = len(mine) >= order.all_workers and all(state == _LEAVING for _, state in mine)
     if all_left and _nothing_is_left(mailbox):
         ends.append(last + LATE_S)

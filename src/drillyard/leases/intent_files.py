@@ -8,11 +8,22 @@ import secrets
 from pathlib import Path
 
 from drillyard.errors import StoreUnavailable
+from drillyard.system.home import local_home
 
 
 def intent_path(lease: str, home: Path) -> Path:
     """The file of a lease below the local folder."""
     return home / "intents" / f"{lease}.json"
+
+
+def forget_intent(lease: str, home: Path | None = None) -> None:
+    """Delete this machine's copy of an intent whose lease is known to be gone.
+
+    Args:
+        lease: Its id.
+        home: The local folder.
+    """
+    intent_path(lease, home or local_home()).unlink(missing_ok=True)
 
 
 def write_synced(path: Path, data: bytes) -> None:

@@ -22,7 +22,7 @@ from typing import TypeVar
 from drillyard.backend import Cost, Lease, Order
 from drillyard.backend.prices import spent
 from drillyard.errors import CorruptObject, NewerVersion, StoreUnavailable
-from drillyard.leases.ended_alone import latest_end
+from drillyard.leases.ended_alone import latest_end, up_to_its_limit
 from drillyard.leases.intent_files import intent_path, write_synced
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Record
@@ -128,8 +128,10 @@ class Entry:
         return self.gone is None or not self.gone.confirmed
 
     def lived_s(self, now: float) -> float:
-        """Seconds of its life so far."""
-        return self.gone.lived_s if self.gone else max(0.0, now - self.intent.written_at)
+        """Seconds of its life so far: without another look, at most up to its limit."""
+        if self.gone is not None:
+            return self.gone.lived_s
+        return max(0.0, up_to_its_limit(self.intent.order, now) - self.intent.written_at)
 
     def spent(self, now: float) -> float:
         """What it has cost so far, in the currency of its price."""
@@ -231,6 +233,10 @@ class Ledger:
             )
         return intent
 
+    def must_write(self) -> None:
+        """Check that this process may write; raises ``Superseded`` if another driver took over."""
+        self._mailbox.must_write()
+
     def must_be_open(self, lease: str) -> None:
         """Check that no other command ended a lease while this process was suspended.
 
@@ -239,7 +245,7 @@ class Ledger:
             StoreUnavailable: The lease was ended, or is being ended; whoever asks again rents
                 another one.
         """
-        self._mailbox.must_write()
+        self.must_write()
         if any(entry.over and entry.lease.lease_id == lease for entry in self.entries()):
             raise StoreUnavailable(
                 f"lease {lease} was ended by another command at the same moment",
@@ -279,14 +285,15 @@ class Ledger:
         """
         entry = self.entry(lease)
         if entry is not None and entry.gone is None:
-            now = self._clock.now()
+            now, cost = self._clock.now(), entry.intent.cost
             ended = latest_end(self._mailbox, entry.intent.order, now) if found else now
+            lived_s = max(0.0, ended - entry.intent.written_at)
             record = Gone(
                 lease_id=lease,
                 reason=reason,
-                lived_s=entry.lived_s(ended),
-                cost=entry.spent(ended),
-                currency=entry.intent.cost.currency,
+                lived_s=lived_s,
+                cost=spent(cost.per_hour, lived_s),
+                currency=cost.currency,
                 confirmed=confirmed,
                 written_at=now,
             )
@@ -295,10 +302,16 @@ class Ledger:
             self._local(lease).unlink(missing_ok=True)
 
     def doubt(self, lease: str) -> None:
-        """Write down that something of a lease that has ended may exist still."""
+        """Write down that something of a lease that has ended may exist still.
+
+        A superseded driver may write it, too: it makes the next command look once more.
+        """
         entry = self.entry(lease)
         if entry is not None and entry.gone is not None and entry.gone.confirmed:
-            self._write(lease, _GONE, entry.gone.model_copy(update={"confirmed": False}))
+            doubted = entry.gone.model_copy(update={"confirmed": False})
+            anyone = Mailbox(self._mailbox.store, self._mailbox.experiment)
+            anyone.write(f"leases/{lease}/{_GONE}", doubted)
+            self._known.clear()
 
     def confirm(self, lease: str) -> None:
         """Write down that the provider's listing showed nothing of a lease written off before."""
@@ -379,13 +392,3 @@ def local_intents(home: Path | None = None) -> Iterator[Intent]:
             yield Intent.from_bytes(path.read_bytes())
         except (OSError, CorruptObject, NewerVersion):
             continue
-
-
-def forget_intent(lease: str, home: Path | None = None) -> None:
-    """Remove this machine's copy of an intent whose lease is known to be gone.
-
-    Args:
-        lease: Its id.
-        home: The local folder.
-    """
-    intent_path(lease, home or local_home()).unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from drillyard.errors import (
 )
 from drillyard.findings import Severity
 from drillyard.leases import budget, machine_logs
-from drillyard.leases.ended_alone import nothing_is_up
+from drillyard.leases.ended_alone import FirstLook, nothing_is_up
 from drillyard.leases.ledger import FULL, LOST, Entry, Intent, Ledger
 from drillyard.leases.lost_attempts import probe
 from drillyard.leases.only_open import ask_to_go, only_open
@@ -67,8 +67,8 @@ class LeaseManager:
         self._clock = clock
         self._used_s = 0.0
         self._lock = threading.RLock()
-        self._found_gone: dict[str, bool] = {}
-        """Leases that were to be ended -> whether they were gone already."""
+        self._first_looks: dict[str, FirstLook] = {}
+        """Leases that were to be ended -> what was there."""
         self.lease: Lease | None = None
 
     # -- renting ------------------------------------------------------------------------------
@@ -95,9 +95,7 @@ class LeaseManager:
         with self._lock:
             lost = self.lease
             if lost is not None:
-                # Remains of it: discs, groups, children.
-                ask_to_go(self._places.backend_of(lost), lost)
-                self._ledger.gone(lost.lease_id, reason, confirmed=False, found=reason == LOST)
+                self._drop(lost, reason)
                 self._used_s = self._ledger.used_s()
                 self.lease = None
             return self.rent(spec, order)
@@ -123,7 +121,7 @@ class LeaseManager:
                 if not self._places.several:
                     raise
                 self._pass_over(place, full)
-                self._write_off(backend, entry.lease)
+                self._drop(entry.lease, FULL)
                 continue
             log.info("adopted lease %s", lease.lease_id)
             return lease
@@ -162,11 +160,6 @@ class LeaseManager:
     def _pass_over(self, place: Place, full: NoCapacity) -> None:
         self._places.pass_over(place, full.message)
         self._say(f"{place.name} is passed over: {full.message}")
-
-    def _write_off(self, backend: Backend, lease: Lease) -> None:
-        """End what was asked for in a place without room."""
-        ask_to_go(backend, lease)
-        self._ledger.gone(lease.lease_id, FULL, confirmed=False)
 
     def _refused(self, place: Place, spec: ExperimentSpec, order: Order) -> str:
         """What is wrong with a place now; empty if nothing is, or if there is no other place."""
@@ -217,7 +210,7 @@ class LeaseManager:
             return self._provision(backend, intent)
         except NoCapacity:
             if self._places.several:
-                self._write_off(backend, Entry(intent, None, None).lease)
+                self._drop(Entry(intent, None, None).lease, FULL)
             raise
 
     def _provision(self, backend: Backend, intent: Intent) -> Lease:
@@ -266,23 +259,55 @@ class LeaseManager:
         """Begin to end a lease; its machines' logs are kept first."""
         lease, backend = entry.lease, self._places.backend_of(entry.lease)
         if entry.open:
-            self._found_gone[lease.lease_id] = nothing_is_up(backend, lease)
+            look = FirstLook.at_lease(backend, lease, self._clock.now())
+            self._first_looks[lease.lease_id] = look
             with suppress(StoreUnavailable):  # a store that cannot be written must not cost more
                 self._ledger.ending(lease.lease_id)
             machine_logs.keep(self._mailbox, backend, lease)
         return Release(backend, lease, timeout_s=timeout_s + delays_of(backend).teardown_s)
 
-    def released(self, entry: Entry) -> None:
+    def released(self, entry: Entry, reason: str = "torn down") -> None:
         """Write down that the provider no longer lists a lease."""
+        lease = entry.lease.lease_id
         if entry.open:
-            found = self._found_gone.get(entry.lease.lease_id, False)
-            self._ledger.gone(entry.lease.lease_id, "torn down", found=found)
+            look = self._first_looks.get(lease)
+            found = look is not None and look.ended_alone(self._clock.now())
+            self._ledger.gone(lease, reason, found=found)
         else:
-            self._ledger.confirm(entry.lease.lease_id)
+            self._ledger.confirm(lease)
 
-    def _end(self, entry: Entry, timeout_s: float = 60.0) -> None:
-        run_steps(self.release(entry, timeout_s).step, self._clock)
-        self.released(entry)
+    def _end(self, entry: Entry, reason: str = "torn down", timeout_s: float = 60.0) -> None:
+        """End a lease, and wait until its provider no longer lists it.
+
+        Raises:
+            TeardownUnconfirmed: The provider still lists it, or could not be asked.
+            Superseded: Another driver took over.
+        """
+        release = self.release(entry, timeout_s)
+
+        def step(now: float) -> float | None:
+            self._ledger.must_write()  # another driver may use it again
+            return release.step(now)
+
+        run_steps(step, self._clock)
+        self.released(entry, reason)
+
+    def _drop(self, lease: Lease, reason: str) -> None:
+        """Write off a lease that is lost, or whose place has no room.
+
+        A machine of it that is up would cost money beside those that follow, so its end is waited
+        for. Without a machine, the next teardown confirms the end.
+
+        Raises:
+            TeardownUnconfirmed: A machine of it may be up.
+        """
+        backend = self._places.backend_of(lease)
+        entry = self._ledger.entry(lease.lease_id)
+        if entry is not None and entry.open and not nothing_is_up(backend, lease):
+            self._end(entry, reason)
+            return
+        ask_to_go(backend, lease)  # remains of it: discs, groups, children
+        self._ledger.gone(lease.lease_id, reason, confirmed=False, found=reason == LOST)
 
 
 class Ending:

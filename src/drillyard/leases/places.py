@@ -149,11 +149,13 @@ class Places:
     def backend_of(self, lease: Lease) -> Backend:
         """Returns the backend of a lease, also of one in a place that is used no more.
 
+        With other settings, such as another project, a provider would not know the lease.
+
         Raises:
             UserError: That backend is not installed here, or its settings no longer work.
         """
         place = self.place_of(lease)
-        if place is not None:
+        if place is not None and (place.owns(lease) or not lease.order.settings):
             return place.backend
         if lease.lease_id not in self._former:
             opened = open_backend(lease.backend, lease.order.settings)

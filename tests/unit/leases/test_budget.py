@@ -309,10 +309,11 @@ def test_a_missing_right_ends_the_waiting_at_once(error: Exception, _paid: FakeC
     assert PaidBackend.calls.count(("teardown", lease.lease_id)) == 1
 
 
-def test_remains_that_do_not_go_yet_keep_nobody_from_renting_again(
-    _paid: FakeClock, tmp_path: Path
+@pytest.mark.parametrize("up", [True, False])
+def test_remains_without_a_machine_do_not_stop_a_rental(
+    up: bool, _paid: FakeClock, tmp_path: Path
 ) -> None:
-    """The teardown at the end asks for them again, and confirms it."""
+    """The teardown at the end asks for them again. A machine that is up is ended first."""
     mailbox = Mailbox(open_store("memory://again"), "m")
     ledger = Ledger(mailbox, _paid, tmp_path / "home")
     manager = LeaseManager(mailbox, PaidBackend(), ledger, _paid)
@@ -322,10 +323,14 @@ def test_remains_that_do_not_go_yet_keep_nobody_from_renting_again(
 
     limits = spec(max_hours=1, max_cost=100)
     first = manager.rent(limits, order)
+    if not up:
+        PaidBackend.machines[first.lease_id].gone_at = _paid.now()
     PaidBackend.refusals = {first.lease_id: [InfrastructureError("409: it is being changed")]}
+    began = _paid.now()
     second = manager.replace(limits, order)
     assert second.lease_id != first.lease_id
-    assert PaidBackend.alive() == [first.lease_id, second.lease_id]
+    assert PaidBackend.alive() == [second.lease_id]
+    assert (_paid.now() > began) is up
     manager.end_all(60.0, lambda: None)
     assert PaidBackend.alive() == []
 

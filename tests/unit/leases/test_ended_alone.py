@@ -2,112 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from drillyard.backend import Lease, Liveness
-from drillyard.driver.driver import Driver
+from drillyard.backend import Liveness
 from drillyard.leases.ended_alone import LATE_S
 from drillyard.leases.ledger import Ledger, local_intents
 from drillyard.leases.reaper import reap
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Claim, Ending, ExperimentRecord, WorkerRecord
-from drillyard.mailbox.status import Status
-from drillyard.mailbox.ticket_states import ticket_states
-from drillyard.runs import submit
-from drillyard.spec.load import load
 from drillyard.testing.clock import FakeClock
 from tests.helpers.paid_backend import PaidBackend
-
-HOUR_S = 3600.0
-FILE = """schema: 1
-name: m
-workload: mock
-backend: paid
-seeds: [1, 2, 3]
-resources: {workers: 3}
-budget: {max_hours: 2, max_cost: 100}
-"""
-STORE = "aged://ended-alone"
-
-
-@pytest.fixture
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    made = FakeClock()
-    PaidBackend.reset(made)
-    return made
-
-
-@pytest.fixture
-def mailbox(clock: FakeClock, tmp_path: Path) -> Iterator[Mailbox]:
-    (tmp_path / "m.yaml").write_text(FILE)
-    made = Mailbox(MemoryStore(STORE, clock), "m")
-    made.write(
-        "experiment.json",
-        ExperimentRecord(name="m", spec={}, identity="x", created_at=clock.now()),
-    )
-    yield made
-    MemoryStore.forget(STORE)
-
-
-class Cluster(PaidBackend):
-    """Its machines start with jobs and end after them."""
-
-    nodes = 0
-
-    def idle(self, lease: Lease) -> bool:
-        return self.nodes == 0
-
-
-def command(
-    mailbox: Mailbox, clock: FakeClock, backend: type[PaidBackend] = PaidBackend
-) -> Driver:
-    """The command; its driver is the newest."""
-    for number in mailbox.driver_numbers():
-        mailbox.store.delete(f"m/driver/{number}.json")
-    driver = Driver(load(Path("m.yaml")), mailbox, backend(), clock=clock)
-    driver._lock.take(["drillyard", "run", "m.yaml"])
-    submit.post(driver.spec, mailbox, driver._wanted.trials(), driver._lock.must_drive, clock)
-    return driver
-
-
-def died(lease: Lease) -> None:
-    """Its machines go without a word."""
-    machine = PaidBackend.machines[lease.lease_id]
-    machine.gone_at = PaidBackend.clock.now()
-
-
-def told(mailbox: Mailbox, lease: Lease, state: str, workers: int) -> None:
-    """So many workers of a lease write their record now."""
-    for number in range(workers):
-        record = WorkerRecord(
-            worker=f"w{number}", lease=lease.lease_id, state=state, written_at=mailbox.store.now()
-        )
-        mailbox.write(f"workers/w{number}.json", record)
-
-
-def finished(mailbox: Mailbox) -> None:
-    """Every ticket is done."""
-    for ticket in ticket_states(mailbox):
-        for record in (
-            Claim(ticket=ticket, attempt=1, worker="w0", token="x", claimed_at=0.0),
-            Ending(ticket=ticket, attempt=1, status=Status.SUCCEEDED, by="w0", ended_at=0.0),
-        ):
-            mailbox.claim(record) if isinstance(record, Claim) else mailbox.end(record)
-
-
-def lived_s(mailbox: Mailbox) -> float:
-    (first, *_) = Ledger(mailbox).entries()
-    assert first.gone is not None
-    assert first.gone.cost == pytest.approx(
-        first.intent.cost.per_hour * first.gone.lived_s / HOUR_S
-    )
-    return first.gone.lived_s
+from tests.helpers.weekend import HOUR_S, Cluster, command, died, finished, lived_s, told
 
 
 @pytest.mark.parametrize("how", ["the next command", "reap", "cancel"])

@@ -7,15 +7,15 @@ import logging
 from pathlib import Path
 
 from drillyard.backend import Backend, Lease, delays_of
-from drillyard.errors import DrillyardError
-from drillyard.leases.ended_alone import nothing_is_up
-from drillyard.leases.ledger import Ledger, forget_intent
+from drillyard.errors import DrillyardError, StoreUnavailable
+from drillyard.leases.ended_alone import FirstLook
+from drillyard.leases.intent_files import forget_intent
+from drillyard.leases.ledger import Ledger
 from drillyard.leases.reaper.audit import Audit
 from drillyard.leases.reaper.evidence import Evidence, gather
 from drillyard.leases.reaper.report import Outcome
 from drillyard.leases.reaper.verdict import Judgement, Verdict, judge
 from drillyard.leases.release import Release
-from drillyard.mailbox import Mailbox
 from drillyard.system.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class LeaseReaping:
         self._dry_run = dry_run
         self._grace_s = grace_s
         self._home = home
-        self._found_gone = False
+        self._first_look: FirstLook | None = None
         self._evidence: Evidence | None = None
         self._judgement: Judgement | None = None
         self._release = Release(
@@ -85,7 +85,9 @@ class LeaseReaping:
                 return None
         try:
             if first:
-                self._found_gone = nothing_is_up(self._backend, self._lease)
+                self._first_look = FirstLook.at_lease(
+                    self._backend, self._lease, self._clock.now()
+                )
                 self._audit.write("deleting", self._lease.lease_id, **self._about)
                 self._note_ending()
             wait_s = self._release.step(now)
@@ -124,8 +126,10 @@ class LeaseReaping:
                     ledger.ending(self._lease.lease_id)
 
     def _gone(self) -> None:
-        mailbox = self._evidence.mailbox if self._evidence else None
-        note_gone(mailbox, self._lease, self._known, self._home, found=self._found_gone)
+        look, evidence = self._first_look, self._evidence
+        assert look is not None and evidence is not None, "seen in the first step"
+        found = look.ended_alone(self._clock.now())
+        note_gone(evidence, self._lease, self._known, self._home, found=found)
         self.outcome = Outcome(self._lease, self._known, deleted=True)
 
     def _failed(self, problem: str) -> None:
@@ -148,28 +152,29 @@ class LeaseReaping:
 
 
 def note_gone(
-    mailbox: Mailbox | None,
-    lease: Lease,
-    judgement: Judgement,
-    home: Path | None,
-    *,
-    found: bool,
-) -> None:
-    """Write to the ledger and to this machine's intents that a lease is gone.
+    evidence: Evidence, lease: Lease, judgement: Judgement, home: Path | None, *, found: bool
+) -> bool:
+    """Write to the ledger, and then to this machine's intents, that a lease is gone.
 
     Args:
-        mailbox: Its experiment, if it can be read.
+        evidence: Has its experiment.
         lease: Which.
         judgement: Why.
         home: The local folder.
         found: True if it was gone already; see ``Ledger.gone``.
+
+    Returns:
+        False if the ledger cannot be written now. The intent stays, so that the next reaper
+        writes it.
     """
-    forget_intent(lease.lease_id, home)
-    if mailbox is not None:
-        try:
+    try:
+        if not evidence.reachable:
+            raise StoreUnavailable(f"{lease.order.store_url} cannot be read now")
+        if evidence.mailbox is not None:
             reason = f"reaped: {judgement.reason}"
-            Ledger(mailbox, home=home).gone(lease.lease_id, reason, found=found)
-        except DrillyardError as error:
-            log.warning(
-                "lease %s is gone, but the ledger was not updated: %s", lease.lease_id, error
-            )
+            Ledger(evidence.mailbox, home=home).gone(lease.lease_id, reason, found=found)
+    except DrillyardError as error:
+        log.warning("lease %s is gone, but the ledger was not updated: %s", lease.lease_id, error)
+        return False
+    forget_intent(lease.lease_id, home)
+    return True

@@ -25,6 +25,8 @@ class Evidence:
     facts: Facts
     mailbox: Mailbox | None
     now: float
+    reachable: bool = True
+    """False if the mailbox may be there, and could not be read."""
 
 
 def gather(backend: Backend, lease: Lease, clock: Clock) -> Evidence:
@@ -38,44 +40,46 @@ def gather(backend: Backend, lease: Lease, clock: Clock) -> Evidence:
         lease: The lease as its provider lists it.
         clock: Clock of this machine.
     """
-    mailbox = _mailbox(lease)
+    mailbox, reachable = _mailbox(lease)
     now = _now(backend, mailbox, clock)
     deadline = lease.order.deadline
     overdue = None if deadline is None else now - deadline
     label = as_number(lease.provider.get("protected_until")) or 0.0
     blind = Facts(overdue_s=overdue, protected_s=label - now)
     if mailbox is None:
-        return Evidence(blind, None, now)
+        return Evidence(blind, None, now, reachable)
     try:
         return Evidence(_from_mailbox(mailbox, lease, blind, now, label), mailbox, now)
     except DrillyardError as error:
         log.warning("the mailbox of lease %s cannot be read: %s", lease.lease_id, error)
-        return Evidence(blind, None, now)
+        return Evidence(blind, None, now, reachable=False)
 
 
-def _mailbox(lease: Lease) -> Mailbox | None:
+def _mailbox(lease: Lease) -> tuple[Mailbox | None, bool]:
+    """The mailbox of a lease, and whether its store answered."""
     order = lease.order
     if not order.store_url or not order.experiment:
-        return None
+        return None, True
     try:
         mailbox = Mailbox(open_store(order.store_url), order.experiment)
         # "No such experiment" from a bucket is an answer. A missing folder is not: it may be on
         # another machine.
         there = mailbox.store.stat(mailbox.key("experiment.json")) is not None
-        return mailbox if there or "://" in order.store_url else None
+        return mailbox if there or "://" in order.store_url else None, True
     except DrillyardError as error:
         log.warning("the mailbox of lease %s cannot be reached: %s", lease.lease_id, error)
-        return None
+        return None, False
 
 
 def _now(backend: Backend, mailbox: Mailbox | None, clock: Clock) -> float:
-    try:
-        if isinstance(backend, HasClock):
-            return backend.now()
-        if mailbox is not None:
-            return mailbox.store.now()
-    except DrillyardError as error:
-        log.warning("the time of %s is not known: %s", backend.kind, error)
+    asked = [backend.now] if isinstance(backend, HasClock) else []
+    if mailbox is not None:
+        asked.append(mailbox.store.now)
+    for now in asked:
+        try:
+            return now()
+        except DrillyardError as error:
+            log.warning("the clock of %s or of its store does not answer: %s", backend.kind, error)
     return clock.now()
 
 

@@ -238,6 +238,6 @@ def _settle(
             continue
         if facts.facts.driven or facts.facts.open_tickets:
             continue  # its driver does it, or the next command
-        note_gone(facts.mailbox, lease, judge(facts.facts, grace_s), home, found=True)
-        settled.append(lease.lease_id)
+        if note_gone(facts, lease, judge(facts.facts, grace_s), home, found=True):
+            settled.append(lease.lease_id)
     return settled

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("azure.ai.ml")
 
 from drillyard.backend import Liveness
-from drillyard.errors import UserError
+from drillyard.errors import ControlPlaneError, UserError
 from drillyard_backends.azure import clusters, known_clusters
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.errors import Exists
@@ -76,6 +76,32 @@ def test_a_cluster_that_refuses_changes_while_a_node_comes_is_deleted_after_it(a
         Service(backend.config).delete_compute(lease.lease_id)
     # A teardown cancels the jobs first, and asks again after a conflict.
     gone(azure, backend, lease)
+
+
+def test_a_service_that_refuses_to_make_a_cluster_twice_gives_the_one_that_is_there(
+    azure, settings
+):
+    """412: another driver was faster, or the answer to the first PUT was lost."""
+    azure.physics(conditions=True)
+    backend = AzureBackend(**{**settings, "compute": "kept-raced"})
+    rented(backend, order_of(backend))
+    azure.fault("computes/kept-raced", method="GET", status=404, times=1)
+    backend.provision(order_of(backend))
+    assert [e["status"] for e in azure.log("PUT .*computes/kept-raced")] == [201, 412]
+    own = AzureBackend(**settings)
+    azure.fault("/computes/", method="PUT", lose=True, after=True, times=1)
+    lease = rented(own, order_of(own))
+    assert azure.log(f"PUT .*computes/{lease.lease_id}")[-1]["status"] == 412
+    gone(azure, own, lease)
+
+
+def test_a_cluster_that_is_there_and_cannot_be_read_yet_is_not_called_taken(azure, settings):
+    """A53: for a while after a PUT the service answers 404; trying again helps."""
+    azure.physics(conditions=True, visible_s=1000.0)
+    backend = AzureBackend(**{**settings, "compute": "kept-unseen"})
+    backend.provision(order_of(backend))
+    with pytest.raises(ControlPlaneError, match="cannot be read yet"):
+        another(backend).provision(order_of(backend))
 
 
 def test_a_cluster_that_is_missing_for_long_is_gone(azure, backend, monkeypatch):

@@ -8,11 +8,11 @@ from datetime import datetime
 
 from drillyard.backend import Order
 from drillyard.documents.json_types import Json, JsonObject, as_integer, as_list, as_object
-from drillyard.errors import UserError
+from drillyard.errors import ControlPlaneError, UserError
 from drillyard.mailbox.records import Phase
 from drillyard.system.safe_names import LEASE
 from drillyard_backends.azure import naming
-from drillyard_backends.azure.errors import Exists, Missing
+from drillyard_backends.azure.errors import Exists, Missing, Unchanged
 from drillyard_backends.azure.rest import section
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
@@ -157,6 +157,7 @@ def ensure(service: Service, config: AzureConfig, order: Order, location: str) -
 
     Raises:
         UserError: Another workspace of the region has a cluster of that name.
+        ControlPlaneError: The cluster is there and cannot be read yet; trying again helps.
     """
     name = name_of(config, order)
     try:
@@ -170,12 +171,17 @@ def ensure(service: Service, config: AzureConfig, order: Order, location: str) -
         try:
             service.compute(name)
         except Missing:
+            if isinstance(error, Unchanged):
+                # A cluster of another workspace would be a conflict: this one is in ours.
+                raise ControlPlaneError(
+                    f"cluster {name} is there, and cannot be read yet", hint="try again"
+                ) from error
             raise UserError(
                 f"the name {name} is taken by a cluster of another workspace in {location}: "
                 f"{error}",
                 hint="set another name as backends.azure.compute: names are unique in a region",
             ) from error
-        return False  # a racer was faster
+        return False  # a racer was faster, or the answer to our own request was lost
     return True
 
 

@@ -27,6 +27,10 @@ class Exists(Exception):
     """Another one of that name is there, or it is being changed. Does not leave the package."""
 
 
+class Unchanged(Exists):
+    """The condition of a request was not met: what it would make is there, in this workspace."""
+
+
 class Forbidden(AccessDenied):
     """A right is missing; Azure knows the caller."""
 
@@ -40,7 +44,7 @@ def seam(what: str) -> Iterator[None]:
 
     Raises:
         Missing: It does not exist.
-        Exists: The name is taken by something else.
+        Exists: The name is taken by something else; ``Unchanged`` if a condition was not met.
         NoCapacity: A quota.
         SignInRefused: Azure does not know us.
         Forbidden: A right is missing.
@@ -124,6 +128,8 @@ def _of_status(what: str, error: Exception) -> DrillyardError | Missing | Exists
             hint="`drillyard plan` lists the missing rights; the role AzureML Data Scientist has "
             "most of them, AzureML Compute Operator those of clusters",
         )
+    if status == 412:
+        return Unchanged(text)
     if status == 409 or "already exists" in text or "already registered" in text:
         return Exists(text)
     if status is not None and 400 <= status < 500 and status not in (408, 429):

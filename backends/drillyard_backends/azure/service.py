@@ -121,7 +121,8 @@ class Service(Rest):
         """Ask for a cluster; returns when it was asked for.
 
         Raises:
-            Exists: The name is taken, by a cluster of this workspace or of its region.
+            Exists: The name is taken, by a cluster of this workspace or of its region;
+                ``Unchanged`` if the service says that it is one of this workspace.
         """
         self.put(f"{self.root}/computes/{name}", document, absent=True)
 

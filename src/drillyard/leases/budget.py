@@ -9,12 +9,12 @@ over ``max_hours`` must be within ``max_cost``; a machine's own limit is then wh
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from drillyard.backend import Backend, Cost, Order, RefreshesPrices, is_paid
 from drillyard.backend.prices import over
 from drillyard.backend.settings.resolve import fields_of
-from drillyard.errors import ConfigError
+from drillyard.errors import ConfigError, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox.records import Phase
 from drillyard.registry import load
@@ -143,6 +143,27 @@ def _unpriced(spec: ExperimentSpec, cost: Cost) -> Finding:
         f"{missing}, so the limit of cost could not be kept",
         "; ".join(text for text in fixes if text),
     )
+
+
+def one_currency(spec: ExperimentSpec, cost: Cost, paid: Iterable[Cost]) -> None:
+    """Refuse a price that cannot be added to what earlier machines have cost.
+
+    Args:
+        spec: For ``budget.max_cost``.
+        cost: Of what would be rented.
+        paid: Of everything that was rented before.
+
+    Raises:
+        UserError: They are in different currencies, and there is a limit for their sum.
+    """
+    others = {one.currency for one in paid if one.per_hour > 0} - {cost.currency}
+    if others and cost.per_hour > 0 and spec.budget.max_cost is not None:
+        raise UserError(
+            f"earlier machines of this experiment cost {', '.join(sorted(others))}, and these "
+            f"cost {cost.currency}: budget.max_cost cannot limit their sum",
+            hint="use price lists in one currency, or write `no_cost_limit: true` instead of "
+            "max_cost",
+        )
 
 
 def allowance(

@@ -87,7 +87,7 @@ class LeaseManager:
         """
         with self._lock:
             if self.lease is None:
-                self.lease = self._adopt() or self._rent_new(spec, order)
+                self.lease = self._adopt(spec) or self._rent_new(spec, order)
             return self.lease
 
     def replace(self, spec: ExperimentSpec, order: MakeOrder, reason: str = LOST) -> Lease:
@@ -100,7 +100,7 @@ class LeaseManager:
                 self.lease = None
             return self.rent(spec, order)
 
-    def _adopt(self) -> Lease | None:
+    def _adopt(self, spec: ExperimentSpec) -> Lease | None:
         for entry in reversed([e for e in self._ledger.entries() if e.open]):
             backend = self._places.backend_of(entry.lease)
             alive = probe(backend, entry.lease)
@@ -109,7 +109,7 @@ class LeaseManager:
                 self._ledger.gone(entry.lease.lease_id, "found gone", confirmed=False, found=True)
                 continue
             place = self._places.place_of(entry.lease)
-            if place is None or self.over(entry.lease):
+            if place is None or self.over(self._shortened(spec, entry.intent, entry.lease)):
                 self._end(entry)  # another backend is used now, or the lease's time is over
                 continue
             if entry.ending is not None:
@@ -124,8 +124,29 @@ class LeaseManager:
                 self._drop(entry.lease, FULL)
                 continue
             log.info("adopted lease %s", lease.lease_id)
-            return lease
+            return self._shortened(spec, entry.intent, lease)
         return None
+
+    def _shortened(self, spec: ExperimentSpec, intent: Intent, lease: Lease) -> Lease:
+        """A living lease with the limit of the budget as it is now, if that is earlier."""
+        allowed = self._allowed(spec, intent.cost.per_hour)
+        if allowed is None:
+            return lease
+        life_s, limit = allowed
+        deadline, before = self._clock.now() + life_s, lease.order.deadline
+        if before is not None and before <= deadline:
+            return lease
+        order = lease.order.model_copy(update={"deadline": deadline, "deadline_of": limit})
+        return lease.model_copy(update={"order": order})
+
+    def _allowed(self, spec: ExperimentSpec, per_hour: float) -> tuple[float, str] | None:
+        return budget.allowance(
+            max_hours=spec.budget.max_hours,
+            max_cost=spec.budget.max_cost,
+            per_hour=per_hour,
+            used_s=self._used_s,
+            used_cost=self._ledger.spent(),
+        )
 
     def _rent_new(self, spec: ExperimentSpec, make: MakeOrder) -> Lease:
         _, name = self._ledger.next_lease()
@@ -183,13 +204,8 @@ class LeaseManager:
         ordinal, name = self._ledger.next_lease()
         order = make(name, place)
         cost = backend.estimate(order)
-        allowed = budget.allowance(
-            max_hours=spec.budget.max_hours,
-            max_cost=spec.budget.max_cost,
-            per_hour=cost.per_hour,
-            used_s=self._used_s,
-            used_cost=self._ledger.spent(),
-        )
+        budget.one_currency(spec, cost, [e.intent.cost for e in self._ledger.entries()])
+        allowed = self._allowed(spec, cost.per_hour)
         if allowed is not None:
             life_s, limit = allowed
             if life_s < MIN_LIFE_S:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from drillyard.backend import Lease, Liveness, Order
-from drillyard.errors import ControlPlaneError, StoreUnavailable, Superseded
+from drillyard.backend import Cost, Lease, Liveness, Order
+from drillyard.errors import ControlPlaneError, StoreUnavailable, Superseded, TimedOut, UserError
 from drillyard.leases.ended_alone import LATE_S
 from drillyard.leases.ledger import Ledger, local_intents
 from drillyard.leases.reaper import evidence, reap
@@ -253,3 +253,55 @@ def test_a_wrong_clock_of_this_machine_ends_nothing_while_the_provider_is_away(
     monkeypatch.setattr(PaidBackend, "now", away)
     reap(["paid"], clock=Skewed(clock, 3 * HOUR_S))
     assert len(PaidBackend.alive()) == 1
+
+
+@pytest.mark.parametrize(
+    ("lower", "limit", "left_s"),
+    [
+        ("max_hours: 2, max_cost: 6", "budget.max_cost = 6", 1800.0),
+        ("max_hours: 0.1, max_cost: 100", "budget.max_hours = 0.1", 360.0),
+        ("max_hours: 9, max_cost: 900", "budget.max_hours = 2", 5400.0),
+    ],
+)
+def test_a_budget_that_is_lowered_holds_for_machines_that_are_up(
+    lower: str, limit: str, left_s: float, mailbox: Mailbox, clock: FakeClock
+) -> None:
+    """A larger one does not extend them: their own limit was given to the provider."""
+    lease = command(mailbox, clock).provision()
+    clock.advance(1800.0)
+    Path("m.yaml").write_text(FILE.replace("max_hours: 2, max_cost: 100", lower))
+    driver = command(mailbox, clock)
+    again = driver.provision()
+    assert again.lease_id == lease.lease_id
+    assert again.order.deadline_of == limit
+    clock.advance(left_s - 1.0)
+    assert not driver._leases.over(again)
+    clock.advance(2.0)
+    assert driver._leases.over(again)
+
+
+def test_a_budget_that_is_used_up_ends_machines_that_are_up(
+    mailbox: Mailbox, clock: FakeClock
+) -> None:
+    command(mailbox, clock).provision()
+    clock.advance(1800.0)
+    Path("m.yaml").write_text(FILE.replace("max_cost: 100", "max_cost: 2"))
+    with pytest.raises(TimedOut, match=r"budget.max_cost = 2 is used up"):
+        command(mailbox, clock).provision()
+    assert PaidBackend.alive() == []
+
+
+def test_a_sum_over_two_currencies_is_not_limited_but_refused(
+    mailbox: Mailbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died(command(mailbox, clock).provision())
+    clock.advance(600.0)
+    real = PaidBackend.estimate
+
+    def elsewhere(self: PaidBackend, order: Order) -> Cost:
+        return real(self, order).model_copy(update={"currency": "JPY"})
+
+    monkeypatch.setattr(PaidBackend, "estimate", elsewhere)
+    with pytest.raises(UserError, match=r"earlier machines of this experiment cost USD"):
+        command(mailbox, clock).provision()
+    assert PaidBackend.alive() == []

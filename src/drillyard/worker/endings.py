@@ -93,6 +93,10 @@ def of_error(
     if not isinstance(error, DrillyardError):
         text = f"{type(error).__name__}: {text}" if str(error) else text
     text = "; ".join([text, *getattr(error, "__notes__", ())])
+    if cause is Cause.USER_ERROR and stop.requested and stop.cause is Cause.PREEMPTION:
+        # SIGTERM reaches the user's programs too: they fail, or leave half of a result. An error
+        # that has nothing to do with it happens again in the next attempt.
+        cause, text, hint = Cause.PREEMPTION, f"{stop.reason}; it ended with: {text}", None
     if not scratch.is_dir():
         # Whatever the user's code did, it could not have gone well.
         cause, text = Cause.INFRASTRUCTURE, f"{scratch} was deleted while it worked there: {text}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ from drillyard.spec.work import Line, words_of
 from drillyard.system.kills import KILLED, killed, oom_kills
 from drillyard.system.processes import ProcessId, end, marked
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 MARK = "DRILLYARD_SCRIPT"
 RUN_MARK = "DRILLYARD_SCRIPT_RUN"
 """The same in all attempts of a run, so that an attempt finds the processes of a killed one."""
@@ -36,6 +38,11 @@ _POLL_S = 0.05
 _TAIL_LINES = 15
 _TAIL_CHARS = 2000
 _DRAIN_S = 1.0
+LATE_STOP_S = 2.0
+"""Seconds by which a request to stop may come later than the death of a program by the same
+signal, which went to all processes of the machine."""
+_ASKED_TO_END = frozenset({-int(n) for n in SIGNALS} | {128 + int(n) for n in SIGNALS})
+"""Exit codes: by a signal that asks a program to end, or a shell says so of its child."""
 
 
 @dataclass
@@ -140,12 +147,14 @@ class CommandContext:
             # A server that the line left in the background keeps the pipes open.
             for reader in readers:
                 reader.join(_DRAIN_S)
-            self.tick()
         if process.returncode:
+            late = process.returncode in _ASKED_TO_END
+            raise_if_stopped(self.stop, LATE_STOP_S if late else 0.0)
             how = f"`{shown}` in `{name}` {_how(process.returncode)}{self.last_words()}"
             if process.returncode in KILLED:
                 raise killed(how, self._oom_kills)
             raise RunFailed(how, hint="the log of the run has all of its output")
+        self.tick()
 
     def _start(self, name: str, line: Line, shown: str) -> subprocess.Popen[bytes]:
         arguments = ["sh", "-c", str(line)] if self.shell else self._arguments(line)
@@ -188,7 +197,6 @@ class CommandContext:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_POLL_S)
                 return
-            self.tick()
             if self.stop is not None and self.stop.requested:
                 raise Stopped(self.stop.reason)
             if deadline is not None and time.monotonic() >= deadline:
@@ -196,6 +204,7 @@ class CommandContext:
                     f"`{name}` was not done after {limit_s:g} s, in `{shown}`" + self.last_words(),
                     hint=f"raise script.{_LIMITS[name]}",
                 )
+            self.tick()
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(psutil.Error):
@@ -228,6 +237,26 @@ class CommandContext:
         return f". Its last lines:\n{text[-_TAIL_CHARS:]}" if text else ", without output"
 
 
+def raise_if_stopped(stop: StopSignal | None, wait_s: float) -> None:
+    """Tell a program that failed by itself from one that ended because its run is stopped.
+
+    Args:
+        stop: The stop signal of the run; None if nothing may stop it.
+        wait_s: How long to wait for the request.
+
+    Raises:
+        Stopped: A stop was requested.
+    """
+    if stop is None:
+        return
+    # A machine that is taken away sends SIGTERM to all processes, and the program may be the
+    # first to end. What becomes of the attempt depends on whether it failed by itself.
+    until = time.monotonic() + wait_s
+    while not stop.requested and time.monotonic() < until:
+        time.sleep(_POLL_S)
+    stop.check()
+
+
 def end_earlier(run_mark: str) -> int:
     """End processes of earlier attempts of a run on this machine; returns their number.
 
@@ -248,8 +277,6 @@ _LIMITS = {
 
 def _how(code: int) -> str:
     if code < 0:
-        import signal
-
         with contextlib.suppress(ValueError):
             return f"was ended by {signal.Signals(-code).name}"
     return f"ended with code {code}"

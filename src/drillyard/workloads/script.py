@@ -154,9 +154,13 @@ class ScriptWorkload:
             for item in script.download:
                 url = context.mailbox.store.url
                 persist(partial(transfers.download, folder, item.source, item.to, url))
-        finally:
             if telemetry is not None:
                 telemetry.follow(whole=True)
+        except BaseException:
+            if telemetry is not None:
+                _follow_rest(context, telemetry)
+            raise
+        finally:
             finished(context, streams)
         found, texts = _results(script, folder, commands.output)
         files = save_metrics(context, found, texts) | self._kept(context, script, folder)
@@ -276,6 +280,17 @@ def run_facts(context: RunContext, parameters: Path) -> dict[str, str]:
         "DRILLYARD_CHILD": context.child,
         "DRILLYARD_PARAMETERS": str(parameters),
     }
+
+
+def _follow_rest(context: RunContext, telemetry: Telemetry) -> None:
+    """Take what is readable of the telemetry of a script that did not end well.
+
+    A killed program often leaves half a line. It must not hide why the run ended.
+    """
+    try:
+        telemetry.follow()
+    except (RunFailed, OSError) as error:
+        context.log.warning("%s", error)
 
 
 def _commands(context: RunContext, script: ScriptSpec) -> CommandContext:

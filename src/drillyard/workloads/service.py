@@ -42,7 +42,7 @@ from drillyard.spec.stages import SEPARATOR
 from drillyard.system.kills import KILLED, killed, oom_kills
 from drillyard.worker.machine_share import FIRST_PORT
 from drillyard.workloads import variables
-from drillyard.workloads.commands import CommandContext
+from drillyard.workloads.commands import LATE_STOP_S, CommandContext, raise_if_stopped
 from drillyard.workloads.measured import announce, evaluate_metrics, save_metrics
 from drillyard.workloads.script import prepare, run_facts, run_mark
 
@@ -238,8 +238,10 @@ class ServiceWorkload:
         return True
 
     def _must_live(self) -> None:
-        assert self._process is not None
+        assert self._process is not None and self._commands is not None
         code = self._process.poll()
+        if code is not None:  # many services end at SIGTERM with code 0
+            raise_if_stopped(self._commands.stop, LATE_STOP_S)
         if code in KILLED:
             raise killed(f"the service was ended by SIGKILL{self._said()}", self._oom_kills)
         if code is not None:

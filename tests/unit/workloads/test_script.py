@@ -15,10 +15,11 @@ from drillyard.mailbox.records import FileEntry, Phase
 from drillyard.mailbox.retries import RETRIES
 from drillyard.mailbox.status import Cause
 from drillyard.metrics.streams import read_stream
-from drillyard.runs.workload import RunContext
+from drillyard.runs.workload import RunContext, StopSignal
+from drillyard.system.clock import SYSTEM
 from drillyard.system.kills import oom_kills
 from drillyard.system.processes import marked
-from drillyard.worker.endings import cause_of
+from drillyard.worker.endings import cause_of, of_error
 from drillyard.workloads import measured
 from drillyard.workloads.commands import RUN_MARK
 from drillyard.workloads.script import run_mark
@@ -338,6 +339,45 @@ def test_a_stop_ends_the_line_and_tears_down(tmp_path: Path) -> None:
     assert (bench.work / "torn").exists() and not left(bench)
 
 
+class LateStop(StopSignal):
+    """A stop that is requested only after some looks for it."""
+
+    @property
+    def requested(self) -> bool:
+        if self.looks > 5:
+            self.set(Cause.PREEMPTION, "SIGTERM: taken away")
+        return super().requested
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("how", ["kill -TERM $$", "sh -c 'kill -TERM $$'; exit $?"])
+def test_a_line_that_dies_of_sigterm_before_the_stop_arrives_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A machine that is taken away sends SIGTERM to all processes, in any order."""
+    monkeypatch.setattr("drillyard.workloads.commands.LATE_STOP_S", 60.0)
+    bench = Bench(tmp_path, script([["sh", "-c", how]]))
+    bench.stop = LateStop()
+    with pytest.raises(Stopped, match="taken away") as caught:
+        bench.train()
+    claim = bench.context(Phase.TRAIN).claim
+    ending = of_error(claim, SYSTEM, caught.value, bench.stop, bench.scratch)
+    assert ending.cause is Cause.PREEMPTION
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("abort", [False, True])
+def test_a_line_that_fails_after_a_stop_was_requested_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abort: bool
+) -> None:
+    """The program has its own way to end at SIGTERM, with any code."""
+    monkeypatch.setattr("drillyard.workloads.commands._POLL_S", 60.0)
+    bench = Bench(tmp_path, script([["sh", "-c", "exit 3"]], abort_on_error=abort))
+    bench.stop.set(Cause.PREEMPTION, "SIGTERM: taken away")
+    with pytest.raises(Stopped, match="taken away"):
+        bench.train()
+
+
 # -- telemetry, transfers, files ------------------------------------------------------------------
 
 
@@ -377,6 +417,30 @@ def test_missing_telemetry_is_none_and_broken_telemetry_is_named(tmp_path: Path)
     bench = Bench(tmp_path, script([write], telemetry="t.csv"), attempt=2)
     with pytest.raises(RunFailed, match="line 2 of the telemetry"):
         bench.train()
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("last", "wanted"),
+    [("kill -KILL $$", ProcessKilled), ("sleep 600", TimedOut), ("exit 3", RunFailed)],
+)
+@pytest.mark.parametrize("cut", ["1,c", "soon,c,1\\n"])
+def test_telemetry_that_ends_within_a_line_does_not_hide_why_the_script_ended(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    last: str,
+    wanted: type[Exception],
+    cut: str,
+) -> None:
+    # Read after the end only: a broken line that is found earlier ends the script itself.
+    monkeypatch.setattr("drillyard.workloads.script._FOLLOW_S", 600.0)
+    line = f"printf '1,c,3\\n{cut}' > t.csv; {last}"
+    bench = Bench(tmp_path, script([["sh", "-c", line]], telemetry="t.csv", max_time_s=0.9))
+    with pytest.raises(wanted) as caught:
+        bench.train()
+    assert "telemetry" not in str(caught.value)
+    found = read_stream(bench.mailbox, "t0001-s1", "telemetry")
+    assert [each["metrics"] for each in found] == [{"c": 3.0}]
 
 
 @pytest.mark.heavy

@@ -192,6 +192,27 @@ def test_a_service_that_was_killed_serves_again(tmp_path: Path) -> None:
         bench.workload.train(context)
 
 
+@pytest.mark.parametrize("code", [None, 0])
+def test_a_service_that_dies_of_sigterm_before_the_stop_arrives_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None
+) -> None:
+    """A machine that is taken away sends SIGTERM to all processes, in any order."""
+    monkeypatch.setattr("drillyard.workloads.service.LATE_STOP_S", 60.0)
+    gentle = "" if code is None else "import signal; signal.signal(15, lambda *_: exit(0))\n"
+    bench = a_bench(tmp_path)
+    (bench.code / "server.py").write_text(gentle + SERVER)
+    context = bench.context(Phase.TRAIN)
+    bench.mailbox.claim(context.claim)
+
+    def take_away() -> None:
+        os.kill(int((bench.work / "pid").read_text()), signal.SIGTERM)
+        until(lambda: gone(bench), what="the end of the service")
+        bench.stop.set(Cause.PREEMPTION, "SIGTERM: taken away")
+
+    with once_it_serves(bench, take_away), pytest.raises(Stopped, match="taken away"):
+        bench.workload.train(context)
+
+
 def test_a_command_that_asks_whether_it_is_ready_may_be_killed(tmp_path: Path) -> None:
     """It is asked again, as after every other answer than yes."""
     once = "import os, pathlib; p = pathlib.Path('asked'); known = p.exists(); p.touch()"

@@ -56,6 +56,26 @@ def test_a_cluster_that_goes_before_a_job_comes_is_gone_and_nobody_s_mistake(azu
     assert backend.probe(lease) is Liveness.GONE
 
 
+@pytest.mark.parametrize("seen", [True, False], ids=["read before", "read now"])
+def test_a_job_for_a_cluster_that_is_being_deleted_waits_until_it_is_gone(azure, backend, seen):
+    """An admin deletes it during a run, which takes minutes; it is no mistake of the user's."""
+    lease = rented(backend, order_of(backend))
+    azure.physics(create_s=1000.0)
+    try:
+        if not seen:
+            backend._clusters.forget()
+        backend._service.delete_compute(lease.lease_id)
+        with pytest.raises(ControlPlaneError, match="is being deleted"):
+            backend.launch(lease, "t0001-s1.train")
+        assert backend.probe(lease) is Liveness.UNKNOWN
+        sent = [e["status"] for e in azure.log(f"PUT .*jobs/{lease.lease_id}")]
+        assert sent == ([400] if seen else [])
+        azure.advance(1001.0)
+    finally:
+        azure.physics(create_s=0.3)
+    until(lambda: backend.probe(lease) is Liveness.GONE, what="its end")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "rule",

@@ -17,7 +17,6 @@ from drillyard.backend.translation import translating
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import (
     AccessDenied,
-    ControlPlaneError,
     DrillyardError,
     NoCapacity,
     UserError,
@@ -179,24 +178,12 @@ class AzureBackend(AzureMachines):
         if ticket_id is not None:
             job = self._of(lease.order).holding(ticket_id)
             return Liveness.GONE if job is None else job.liveness
-        name = clusters.name_of(self.config, lease.order)
-        cluster = self._clusters.read(name)
-        if cluster is None:
-            return self._clusters.missing(name, self._time(lease.order) - lease.created_at)
-        if cluster.state in clusters.READY:
-            return Liveness.ALIVE
-        if cluster.state == "deleting":
-            return Liveness.UNKNOWN  # it takes minutes; its jobs may run until then
-        if cluster.state in clusters.BROKEN:
-            # A change failed, which says nothing about the cluster's jobs.
-            return self._broken(lease)
-        return Liveness.PENDING
-
-    def _broken(self, lease: Lease) -> Liveness:
-        if self.config.compute is not None:
-            return Liveness.UNKNOWN  # we must not replace it, and `plan` refuses it
-        working = any(not job.over for job in self._of(lease.order).look())
-        return Liveness.UNKNOWN if working else Liveness.GONE
+        return self._clusters.liveness(
+            clusters.name_of(self.config, lease.order),
+            self.config.compute is not None,
+            lambda: self._time(lease.order) - lease.created_at,
+            lambda: any(not job.over for job in self._of(lease.order).look()),
+        )
 
     def lost_to(self, lease: Lease, ticket_id: str) -> Cause:
         """Returns why a ticket's job failed.
@@ -214,8 +201,10 @@ class AzureBackend(AzureMachines):
         Raises:
             RunFailed: The last job could not set up its worker; with its message.
             WorkerLost: The environment cannot be built.
-            ControlPlaneError: The cluster is gone, as ``probe`` returns from now on.
+            ControlPlaneError: The cluster is gone, being deleted or not ready.
         """
+        name = clusters.name_of(self.config, lease.order)
+        self._clusters.must_stay(name)
         jobs = self._of(lease.order)
         if clusters.runs_of_a_job(self.config, lease.order) > 1:
             stopped_runs.allow(lease.order, ticket_id)
@@ -227,10 +216,8 @@ class AzureBackend(AzureMachines):
         except AccessDenied:
             raise
         except (UserError, Missing) as error:
-            # Azure reports a user error if the cluster was deleted after the last read.
             self._clusters.forget()
-            if self.probe(lease) is Liveness.GONE:
-                raise ControlPlaneError(f"submit a job: {lease.lease_id} is gone") from error
+            self._clusters.must_live(name, self.probe(lease), error)
             raise
         return {"job": job.name, "studio": job.url}
 

@@ -18,6 +18,8 @@ from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
 
 READY = frozenset({"succeeded"})
+DELETING = "deleting"
+"""It takes minutes; jobs may run until then, and new ones are refused."""
 BROKEN = frozenset({"failed", "canceled"})
 """States of a cluster whose newest change failed. It stays, and may still have nodes and jobs."""
 _ENDS_IN_DIGITS = re.compile(r"-\d+\Z")

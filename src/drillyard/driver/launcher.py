@@ -99,6 +99,7 @@ class Launcher:
                 continue
             ticket, attempt = state.ticket.ticket, state.claimable
             known = self._pushed.get((ticket, attempt))
+            again: _Pushed | None = None
             if known is not None and known.lease == lease.lease_id:
                 now = self._clock.monotonic()
                 if now - known.looked_at < LOOK_S:
@@ -118,8 +119,7 @@ class Launcher:
                     )
                 if known.waits(ticket, now):
                     continue
-                known.times += 1
-                known.lost_at = None
+                again = known
             else:
                 self._pushed[(ticket, attempt)] = _Pushed(
                     lease.lease_id, self._clock.monotonic(), known.times if known else 1
@@ -130,6 +130,10 @@ class Launcher:
                 if known is None:
                     del self._pushed[(ticket, attempt)]
                 raise
+            if again:
+                # Only now: a provider that refuses for minutes would use up all pushes.
+                again.times += 1
+                again.lost_at = None
 
     def _push(self, lease: Lease, ticket: str, attempt: int) -> None:
         with self._only_open(lease):

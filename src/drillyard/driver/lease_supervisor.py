@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -11,8 +12,15 @@ from drillyard.driver.launcher import Launcher
 from drillyard.driver.rental import Rental
 from drillyard.driver.stop_order import StopOrder
 from drillyard.driver.work_list import WorkList
-from drillyard.errors import DrillyardError, NoCapacity, TimedOut, WorkerLost
-from drillyard.leases.lost_attempts import LostAttemptCloser, probe
+from drillyard.errors import (
+    ControlPlaneError,
+    DrillyardError,
+    InfrastructureError,
+    NoCapacity,
+    TimedOut,
+    WorkerLost,
+)
+from drillyard.leases.lost_attempts import LostAttemptCloser
 from drillyard.leases.manager import LeaseManager
 from drillyard.leases.places import Places
 from drillyard.mailbox.driver_lock import DriverLock
@@ -25,6 +33,7 @@ OVERDUE_S = 120.0
 """Seconds after its limit at which the driver ends a lease that still exists."""
 _LAST_WORDS = 3
 """Number of log lines in the message about a lease that did no work."""
+log = logging.getLogger(__name__)
 
 
 class LeaseSupervisor:
@@ -70,6 +79,8 @@ class LeaseSupervisor:
         """Whether leases are being ended for good, so that none is rented again."""
         self.replaced = 0
         """Leases that were lost and replaced."""
+        self._waits_for = ""
+        """Lease of which it was said that it takes no work now."""
         self.ending = threading.Lock()
         """Held while leases are ended or replaced, so that only one of both happens."""
 
@@ -93,7 +104,8 @@ class LeaseSupervisor:
             # Neither the worker nor the provider has ended it. The outcome is decided, and the
             # session tears it down.
             raise self._limit_reached(lease)
-        if lease is None or probe(self._places.backend_of(lease), lease) is Liveness.GONE:
+        alive = None if lease is None else answer(self._places.backend_of(lease), lease)
+        if lease is None or alive is Liveness.GONE:
             self._lost(lease)
             return
         backend = self._places.backend_of(lease)
@@ -102,7 +114,7 @@ class LeaseSupervisor:
                 self._keep(backend, lease, strength(backend, lease.order, todo))
             if Trait.PULLS not in backend.traits and not self._stopping.given:
                 if not self._leases.over(lease):
-                    self._launcher.launch(lease, todo)
+                    self._launch(lease, alive, todo)
                 elif not any(s.status is Status.RUNNING for s in self._wanted.read().values()):
                     # A job that is sent now ends at once, and would count as one that never began.
                     raise self._limit_reached(lease)
@@ -154,6 +166,21 @@ class LeaseSupervisor:
                 with self._leases.only_open(lease):
                     backend.tend(lease, workers)
 
+    def _launch(self, lease: Lease, alive: Liveness | None, todo: Sequence[TicketState]) -> None:
+        """Start tickets; a lease that its provider does not know to be alive may refuse that.
+
+        It is being created or deleted, which takes minutes: longer than failures may last. A
+        deleted one is replaced once it is gone.
+        """
+        try:
+            self._launcher.launch(lease, todo)
+        except ControlPlaneError as refusal:
+            if alive not in (Liveness.UNKNOWN, Liveness.PENDING):
+                raise
+            if self._waits_for != lease.lease_id:
+                self._waits_for = lease.lease_id
+                self._say(f"lease {lease.lease_id} takes no work now: {refusal}")
+
     def _lost(self, lease: Lease | None) -> None:
         if lease is not None and self._leases.over(lease):
             raise self._limit_reached(lease)
@@ -177,6 +204,15 @@ class LeaseSupervisor:
             yield self.set_up and self._leases.lease is lease and not self._stopping.given
         finally:
             self.ending.release()
+
+
+def answer(backend: Backend, lease: Lease) -> Liveness | None:
+    """The state of a lease as its provider says it; None if the provider does not answer."""
+    try:
+        return backend.probe(lease)
+    except InfrastructureError as error:
+        log.info("the state of lease %s cannot be read now: %s", lease.lease_id, error)
+        return None
 
 
 def strength(backend: Backend, order: Order, todo: Sequence[TicketState]) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import pytest
 
 from drillyard.backend import Lease, Liveness, Order
 from drillyard.driver import launcher
 from drillyard.driver.launcher import Launcher
-from drillyard.errors import WorkerLost
+from drillyard.errors import ControlPlaneError, WorkerLost
 from drillyard.mailbox.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Phase, TicketRecord
@@ -30,8 +30,11 @@ class Losing(ThreadBackend):
         self._clock = clock
         self.answer = Liveness.GONE
         self.pushed_at: list[float] = []
+        self.refuses = False
 
     def launch(self, lease: Lease, ticket_id: str) -> None:
+        if self.refuses:
+            raise ControlPlaneError("not now")
         self.pushed_at.append(self._clock.time)
 
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
@@ -55,7 +58,8 @@ class Yard:
 
     def tend(self, until_s: float) -> None:
         while self.clock.time < until_s:
-            self.launcher.launch(self.lease, self.states)
+            with suppress(ControlPlaneError):
+                self.launcher.launch(self.lease, self.states)
             self.clock.time += 1.0
 
 
@@ -84,4 +88,15 @@ def test_a_ticket_that_the_provider_has_after_all_is_not_pushed_again() -> None:
     yard.tend(207.0)
     assert len(yard.backend.pushed_at) == 1
     yard.tend(225.0)
+    assert len(yard.backend.pushed_at) == 2
+
+
+def test_a_push_that_the_provider_refuses_does_not_use_up_the_pushes() -> None:
+    """The jobs of a cluster that is being deleted have ended, and it takes no others."""
+    yard = Yard()
+    yard.tend(8.0)
+    yard.backend.refuses = True
+    yard.tend(1800.0)
+    yard.backend.refuses = False
+    yard.tend(1810.0)
     assert len(yard.backend.pushed_at) == 2

@@ -1,0 +1,92 @@
+"""A lease of which nothing is known for minutes: launching waits, and that is no failure."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+
+from drillyard.backend import Lease, Liveness, Order, Trait
+from drillyard.driver.launcher import Launcher
+from drillyard.driver.lease_supervisor import LeaseSupervisor
+from drillyard.errors import ControlPlaneError
+from drillyard.mailbox.mailbox import Mailbox
+from drillyard.mailbox.memory import MemoryStore
+from drillyard.mailbox.records import Phase, TicketRecord
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import TicketState
+from tests.helpers.tiny_backend import ThreadBackend
+
+
+class Refusing(ThreadBackend):
+    """Refuses every launch; its lease is in the state that the test sets."""
+
+    traits: ClassVar[frozenset[Trait]] = frozenset()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: Liveness | None = Liveness.ALIVE
+        self.asked = 0
+
+    def launch(self, lease: Lease, ticket_id: str) -> None:
+        self.asked += 1
+        raise ControlPlaneError("the cluster is being deleted")
+
+    def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
+        if self.state is None:
+            raise ControlPlaneError("no answer")
+        return self.state
+
+
+def tended(backend: Refusing) -> None:
+    """Tends a lease with one ticket that no worker has claimed."""
+    order = Order(lease_id="dy-0123456789", experiment="s", store_url="memory://supervised")
+    lease = Lease(lease_id=order.lease_id, backend="thread", order=order, created_at=0.0)
+    record = TicketRecord(
+        ticket="t0001-s1.train", run="t0001-s1", phase=Phase.TRAIN, order=1, posted_at=0.0
+    )
+    states = {record.ticket: TicketState(record, Status.READY, claimable=1)}
+    mailbox = Mailbox(MemoryStore("memory://supervised"), "s")
+    parts: Any = SimpleNamespace(
+        lease=lease,
+        over=lambda lease, late_s=0.0: False,
+        backend_of=lambda lease: backend,
+        of=lambda states: states,
+        close_lost=lambda states: [],
+        given=False,
+    )
+    supervisor = LeaseSupervisor(
+        parts,
+        parts,
+        parts,
+        parts,
+        parts,
+        Launcher(mailbox, backend, lambda lease: nullcontext()),
+        parts,
+        parts,
+        say=lambda text: None,
+    )
+    supervisor.set_up = True
+    supervisor.tend(states)
+
+
+@pytest.mark.parametrize("state", [Liveness.UNKNOWN, Liveness.PENDING])
+def test_a_launch_is_refused_without_harm_while_the_lease_is_not_known_to_live(
+    state: Liveness,
+) -> None:
+    """A cluster takes minutes to be deleted; then its lease is gone, and is replaced."""
+    backend = Refusing()
+    backend.state = state
+    tended(backend)
+    assert backend.asked == 1
+
+
+@pytest.mark.parametrize("state", [Liveness.ALIVE, None], ids=["alive", "no answer"])
+def test_a_launch_that_a_living_lease_refuses_is_a_failure(state: Liveness | None) -> None:
+    """So is one whose provider does not answer: after some minutes the command says so."""
+    backend = Refusing()
+    backend.state = state
+    with pytest.raises(ControlPlaneError, match="being deleted"):
+        tended(backend)

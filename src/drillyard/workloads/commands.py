@@ -22,7 +22,7 @@ from typing import IO
 
 import psutil
 
-from drillyard.errors import RunFailed, Stopped, TimedOut
+from drillyard.errors import InfrastructureError, RunFailed, Stopped, TimedOut
 from drillyard.runs.workload import StopSignal
 from drillyard.spec.work import Line, words_of
 from drillyard.system.kills import KILLED, killed, oom_kills
@@ -74,6 +74,8 @@ class CommandContext:
     """Gets the standard output of the lines."""
     _tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
     _oom_kills: int = field(default_factory=oom_kills)
+    _lost: Exception | None = None
+    """Why output could not be kept."""
 
     def run(self, name: str, lines: Sequence[Line], limit_s: float | None) -> None:
         """Run lines one after the other.
@@ -86,6 +88,7 @@ class CommandContext:
         Raises:
             RunFailed: A line failed, or does not start; with its last output.
             ProcessKilled: A line was ended by SIGKILL from outside.
+            InfrastructureError: The output of a line cannot be kept: a full disk.
             TimedOut: The time is over; all started processes are ended.
             Stopped: A stop was requested; all started processes are ended.
         """
@@ -150,6 +153,8 @@ class CommandContext:
         if process.returncode:
             late = process.returncode in _ASKED_TO_END
             raise_if_stopped(self.stop, LATE_STOP_S if late else 0.0)
+        self.raise_if_lost()  # first: a program fails if nothing reads its output
+        if process.returncode:
             how = f"`{shown}` in `{name}` {_how(process.returncode)}{self.last_words()}"
             if process.returncode in KILLED:
                 raise killed(how, self._oom_kills)
@@ -204,6 +209,7 @@ class CommandContext:
                     f"`{name}` was not done after {limit_s:g} s, in `{shown}`" + self.last_words(),
                     hint=f"raise script.{_LIMITS[name]}",
                 )
+            self.raise_if_lost()
             self.tick()
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
@@ -220,6 +226,12 @@ class CommandContext:
             process.wait(5.0)
 
     def _read(self, pipe: IO[bytes] | None, copy: Path | None) -> None:
+        try:
+            self._copy(pipe, copy)
+        except Exception as error:
+            self._lost = error
+
+    def _copy(self, pipe: IO[bytes] | None, copy: Path | None) -> None:
         assert pipe is not None
         with pipe, open(copy or os.devnull, "ab") as file:
             # A line without an end must not fill the memory.
@@ -230,6 +242,19 @@ class CommandContext:
                 text = data.decode(errors="replace").rstrip("\r\n")
                 self._tail.append(text)
                 self.log(text)
+
+    def raise_if_lost(self) -> None:
+        """Raise if output could not be kept: its last values would be missing.
+
+        Raises:
+            InfrastructureError: With the reason.
+        """
+        if self._lost is not None:
+            reason = getattr(self._lost, "strerror", None) or self._lost
+            raise InfrastructureError(
+                f"the output of the commands cannot be kept in {self.output}: {reason}",
+                hint="free some space there: delete files that no run needs",
+            ) from self._lost
 
     def last_words(self) -> str:
         """The last lines of output, as the end of a message."""

@@ -18,18 +18,29 @@ MAX_BYTES = 64 << 20
 LONG_HEADER = ("metric", "value")
 
 
-def from_output(text: str, pattern: str) -> Values:
+def from_output(path: Path, pattern: str) -> Values:
     """Every match of a pattern with two groups; the last one of a name counts.
 
     Args:
-        text: The standard output of ``run``.
-        pattern: Its two groups are name and value.
+        path: A file with the standard output of ``run``, of any length.
+        pattern: Its two groups are name and value. Each line is searched by itself.
+
+    Raises:
+        RunFailed: A line is too long.
     """
+    search = re.compile(pattern, re.MULTILINE)
     found: Values = {}
-    for match in re.finditer(pattern, text, re.MULTILINE):
-        name, value = match.groups()
-        if name and name.strip():
-            found[name.strip()] = number(value or "")
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for count, line in enumerate(iter(lambda: file.readline(MAX_BYTES), ""), 1):
+            if len(line) == MAX_BYTES and not line.endswith("\n"):
+                raise RunFailed(
+                    f"line {count} of the output is longer than {MAX_BYTES >> 20} Mi characters",
+                    hint="print data into a file, and end the lines of the output",
+                )
+            for match in search.finditer(line):
+                name, value = match.groups()
+                if name and name.strip():
+                    found[name.strip()] = number(value or "")
     return found
 
 

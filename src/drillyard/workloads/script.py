@@ -319,15 +319,13 @@ def _results(
     wanted = script.results
     found: metrics.Values = {}
     if wanted.stdout is not None:
-        text = ""
         if output.exists():
-            with open(output, encoding="utf-8", errors="replace") as file:
-                text = file.read(metrics.MAX_BYTES)
-        found.update(metrics.from_output(text.replace("\r\n", "\n"), wanted.stdout))
+            found.update(metrics.from_output(output, wanted.stdout))
         if not found and wanted.file is None:
             raise RunFailed(
                 f"the output of `run` has no match of script.results.stdout, {wanted.stdout!r}",
-                hint="look at the output in the log of the run, and try the pattern on it",
+                hint="look at the output in the log of the run, and try the pattern on each of "
+                "its lines",
             )
     if wanted.file is not None:
         found.update(metrics.from_file(folder / wanted.file))

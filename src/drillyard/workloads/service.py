@@ -102,6 +102,7 @@ class ServiceWorkload:
 
         Raises:
             RunFailed: It is not ready in time, or it ended by itself.
+            InfrastructureError: Its output cannot be kept: a full disk.
         """
         announce(context)
         try:
@@ -242,6 +243,7 @@ class ServiceWorkload:
         code = self._process.poll()
         if code is not None:  # many services end at SIGTERM with code 0
             raise_if_stopped(self._commands.stop, LATE_STOP_S)
+        self._commands.raise_if_lost()
         if code in KILLED:
             raise killed(f"the service was ended by SIGKILL{self._said()}", self._oom_kills)
         if code is not None:

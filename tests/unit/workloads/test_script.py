@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from pathlib import Path
@@ -10,7 +11,14 @@ from typing import Any
 
 import pytest
 
-from drillyard.errors import ConfigError, ProcessKilled, RunFailed, Stopped, TimedOut
+from drillyard.errors import (
+    ConfigError,
+    InfrastructureError,
+    ProcessKilled,
+    RunFailed,
+    Stopped,
+    TimedOut,
+)
 from drillyard.mailbox.records import FileEntry, Phase
 from drillyard.mailbox.retries import RETRIES
 from drillyard.mailbox.status import Cause
@@ -21,7 +29,8 @@ from drillyard.system.kills import oom_kills
 from drillyard.system.processes import marked
 from drillyard.worker.endings import cause_of, of_error
 from drillyard.workloads import measured
-from drillyard.workloads.commands import RUN_MARK
+from drillyard.workloads.commands import RUN_MARK, CommandContext
+from drillyard.workloads.metrics import from_output
 from drillyard.workloads.script import run_mark
 from tests.helpers.patience import until
 from tests.helpers.workload_bench import Bench, script
@@ -69,6 +78,57 @@ def test_results_from_output(tmp_path: Path) -> None:
     again = Bench(tmp_path, script([say(lines)], results={"stdout": PATTERN}), attempt=2)
     data = json.loads(bench.read(again.train(), "results.json"))
     assert data["texts"] == {"name": "fast"}
+
+
+@pytest.mark.heavy
+def test_the_last_value_counts_however_long_the_output_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drillyard.workloads.metrics.MAX_BYTES", 1000)
+    lines = "\n".join(["score=1", *["x" * 90] * 20, "score=2"])
+    bench = Bench(tmp_path, script([say(lines)], results={"stdout": PATTERN}))
+    assert bench.metrics() == {"score": 2.0}
+
+
+@pytest.mark.heavy
+def test_a_line_of_output_that_is_too_long_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of it could look like a value."""
+    monkeypatch.setattr("drillyard.workloads.metrics.MAX_BYTES", 1000)
+    lines = "score=1\n" + "x" * 1000 + "y=7"
+    bench = Bench(tmp_path, script([say(lines)], results={"stdout": PATTERN}))
+    with pytest.raises(RunFailed, match="line 2 of the output"):
+        bench.train()
+
+
+@pytest.mark.parametrize(
+    "text", ["a=1\r\na=2\r\n", "a=1\ra=2\r", "a=1\na=2", "\xff\na=1\na=2\n\n"]
+)
+def test_every_end_of_a_line_counts(tmp_path: Path, text: str) -> None:
+    output = tmp_path / "output.txt"
+    output.write_bytes(text.encode("latin-1"))
+    assert from_output(output, PATTERN) == {"a": 2.0}
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("place", ["/dev/full", "."])
+@pytest.mark.parametrize("code", [0, 3])
+def test_output_that_cannot_be_kept_is_no_result(tmp_path: Path, place: str, code: int) -> None:
+    """A value that it ends with would be missing, and an older one would count."""
+    if not Path(place).exists():
+        pytest.skip("this system has no such device")
+    commands = CommandContext(
+        folder=tmp_path,
+        environment=dict(os.environ),
+        mark=str(tmp_path),
+        stop=None,
+        log=lambda line: None,
+        output=Path(place),
+    )
+    with pytest.raises(InfrastructureError, match=r"output of .* cannot be kept") as caught:
+        commands.run("run", [[PY, "-c", f"print('score=1'); exit({code})"]], None)
+    assert cause_of(caught.value) is Cause.INFRASTRUCTURE
 
 
 @pytest.mark.heavy

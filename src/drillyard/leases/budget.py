@@ -150,8 +150,8 @@ def one_currency(spec: ExperimentSpec, cost: Cost, paid: Iterable[Cost]) -> None
 
     Args:
         spec: For ``budget.max_cost``.
-        cost: Of what would be rented.
-        paid: Of everything that was rented before.
+        cost: The price of what would be rented.
+        paid: The prices of everything that was rented before.
 
     Raises:
         UserError: They are in different currencies, and there is a limit for their sum.

@@ -210,7 +210,7 @@ def test_machines_of_a_lease_that_was_written_off_are_ended_without_a_driver(
     driver.close("killed")
     appear()
     assert len(ThreadBackend.alive) == 2
-    opened = Places([Place("den", Den(), None, {})])
+    opened = Places([Place("den", Den(), None, {"n": n}) for n in range(2)])
     monkeypatch.setattr(Places, "of_leases", lambda _: opened)
     assert len(end_leases(mailbox)) == 2
     assert ThreadBackend.alive == {}

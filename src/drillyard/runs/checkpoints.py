@@ -127,8 +127,9 @@ def found(mailbox: Mailbox, run: str) -> list[tuple[int, int]]:
 def prune(mailbox: Mailbox, run: str, attempt: int, keep: int) -> list[int]:
     """Delete checkpoints that are no longer needed.
 
-    It keeps the newest ones, those that an attempt resumed from (the merged streams are cut at
-    them), and every file that a kept manifest names. Files without a manifest are deleted.
+    It keeps the newest ones of the run and of the attempt, those that an attempt resumed from (the
+    merged streams are cut at them), and every file that a kept manifest names. Files without a
+    manifest are deleted.
 
     Args:
         mailbox: The experiment.
@@ -144,7 +145,9 @@ def prune(mailbox: Mailbox, run: str, attempt: int, keep: int) -> list[int]:
     there = sorted({one for k, one in files if _MANIFEST.search(k)}, reverse=True)
     if len(there) <= keep:
         return []
-    needed = set(there[:keep]) | _gone_on_from(mailbox, run, keys)
+    # An attempt that passed over damaged ones writes lower steps than theirs.
+    own = [one for one in there if one[1] == attempt]
+    needed = {*there[:keep], *own[:keep]} | _gone_on_from(mailbox, run, keys)
     metas = [read_meta(mailbox, run, number, step) for step, number in needed & set(there)]
     named = {mailbox.key(entry.key) for meta in metas for entry in meta.files.values()}
     old = [

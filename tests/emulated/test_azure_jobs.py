@@ -16,7 +16,7 @@ from drillyard.leases.release import release_confirmed
 from drillyard.mailbox import open_store
 from drillyard.mailbox.status import Cause
 from drillyard.system.clock import SYSTEM
-from drillyard_backends.azure import ending, job_body, jobs
+from drillyard_backends.azure import ending, environment, job_body, jobs
 from drillyard_backends.azure import job as program
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_emulators.azure.model import Physics, seconds
@@ -220,6 +220,46 @@ def test_a_job_is_made_of_the_order_alone(azure, backend, tmp_path, monkeypatch)
     assert here[0]["limits"]["timeout"] == f"PT{left_s + job_body.MARGIN_S}S"
     name = fresh.launch(lease, TICKET)["job"]
     assert not fresh._service.job(name)["properties"].get("properties")
+    gone(azure, backend, lease)
+
+
+def test_the_environment_of_a_lease_stays_the_one_that_it_was_provisioned_with(
+    azure, settings, tmp_path
+):
+    """The file is edited in the middle of a run: its jobs are alike, whoever submits them."""
+    packages = tmp_path / "conda.yml"
+    packages.write_text(f"dependencies: [python=3.11]  # {os.urandom(4).hex()}\n")
+    backend = AzureBackend(**{**settings, "conda": str(packages)})
+    order = order_of(backend, workers=4)
+    lease = rented(backend, order)
+    names = [backend.launch(lease, "t0001-s1.train")["job"]]
+    made = set(azure.state()["environments"])
+    packages.write_text("dependencies: [python=3.12]\n")
+    names.append(backend.launch(lease, "t0001-s2.train")["job"])
+    other = another(backend)
+    names.append(other.launch(lease, "t0001-s3.train")["job"])
+    adopting = another(backend)
+    adopting.provision(order)
+    names.append(adopting.launch(lease, "t0001-s4.train")["job"])
+    assert set(azure.state()["environments"]) == made
+    used = {backend._service.job(name)["properties"]["environmentId"] for name in names}
+    assert len(used) == 1
+    gone(azure, backend, lease)
+
+
+def test_an_environment_that_was_deleted_meanwhile_is_made_again(azure, settings, tmp_path):
+    packages = tmp_path / "conda.yml"
+    packages.write_text(f"dependencies: [python=3.11]  # {os.urandom(4).hex()}\n")
+    backend = AzureBackend(**{**settings, "conda": str(packages)})
+    order = order_of(backend)
+    lease = rented(backend, order)
+    packages.write_text(f"dependencies: [python=3.12]  # {os.urandom(4).hex()}\n")
+    azure.fault("GET management.*/environments/", status=404, times=1)
+    backend.provision(order)
+    job = another(backend).launch(lease, TICKET)["job"]
+    assert azure.state()["jobs"][job]
+    now = environment.named(backend.config, order).replace(":", "/versions/")
+    assert backend._service.job(job)["properties"]["environmentId"].endswith(now)
     gone(azure, backend, lease)
 
 

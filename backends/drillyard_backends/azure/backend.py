@@ -156,11 +156,11 @@ class AzureBackend(AzureMachines):
 
     def provision(self, order: Order) -> Lease:
         """Ensures cluster and environment; puts order and wheel into the jobs' store."""
-        environment.named(self.config, order)  # refused before anything is created
+        environment.of_lease(self.config, order)  # refused before anything is created
         with self._lock:
             clusters.ensure(self._service, self.config, order, self._location)
             try:
-                environment.ensure(self._service, self.config, order)
+                environment.fix(self._service, self.config, order)
             except Missing as error:
                 raise UserError(
                     f"there is no environment {self.config.environment!r}: {error}",

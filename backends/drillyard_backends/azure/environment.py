@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
+import re
 from pathlib import Path
 
 from drillyard.backend import Order
-from drillyard.errors import ControlPlaneError, UserError
+from drillyard.errors import ControlPlaneError, CorruptObject, UserError
+from drillyard.mailbox import open_store
+from drillyard.mailbox.store import ObjectMissing
 from drillyard_backends.azure import context
 from drillyard_backends.azure.errors import Exists, Missing
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
 
 NAME = "drillyard"
+_NAMED = re.compile(r"[A-Za-z0-9][\w.-]*:[\w.-]+\Z")
 
 
 def version(config: AzureConfig, order: Order) -> str:
@@ -48,17 +54,68 @@ def named(config: AzureConfig, order: Order) -> str:
     return config.environment or f"{NAME}:{version(config, order)}"
 
 
-def ensure(service: Service, config: AzureConfig, order: Order) -> bool:
-    """Register the environment unless it is there; True when this call did.
+def of_lease(config: AzureConfig, order: Order) -> str:
+    """Returns ``NAME:VERSION`` of the environment that a lease's jobs use, in every process.
+
+    Raises:
+        UserError: The lease has none yet, and the settings name none; see ``named``.
+        CorruptObject: The record of it cannot be read.
+    """
+    return config.environment or _recorded(order) or named(config, order)
+
+
+def fix(service: Service, config: AzureConfig, order: Order) -> None:
+    """Registers the environment of a lease, and records it for all jobs of the lease.
+
+    The files that it is made of may change while the lease lives: a version that is computed
+    again would be one that was never registered.
+
+    Raises:
+        Missing: A named environment does not exist.
+        UserError: It is refused.
+    """
+    if config.environment is None and (known := _recorded(order)) is not None:
+        with contextlib.suppress(Missing):
+            service.environment(*known.split(":"))
+            return
+    made = ensure(service, config, order)
+    text = json.dumps({"schema_version": 1, "environment": made})
+    open_store(order.store_url).put(_key(order), text.encode())
+
+
+def _key(order: Order) -> str:
+    return f"{order.experiment}/leases/{order.lease_id}/environment.json"
+
+
+def _recorded(order: Order) -> str | None:
+    try:
+        stored = open_store(order.store_url).get(_key(order))
+    except ObjectMissing:
+        return None
+    try:
+        found = str(json.loads(stored)["environment"])
+    except (ValueError, KeyError, TypeError):
+        found = ""
+    if not _NAMED.match(found):
+        raise CorruptObject(
+            f"{order.store_url}/{_key(order)} does not name an environment",
+            hint="delete it, and run the same command again",
+        )
+    return found
+
+
+def ensure(service: Service, config: AzureConfig, order: Order) -> str:
+    """Registers the environment unless it is there; returns its ``NAME:VERSION``.
 
     Raises:
         Missing: A named one is not there.
         UserError: It is refused.
     """
-    name, _, number = named(config, order).partition(":")
+    full = named(config, order)
+    name, _, number = full.partition(":")
     try:
         service.environment(name, number)
-        return False
+        return full
     except Missing:
         if config.environment is not None:
             raise
@@ -75,8 +132,7 @@ def ensure(service: Service, config: AzureConfig, order: Order) -> bool:
             raise ControlPlaneError(
                 f"environment {name}:{number} is there, and cannot be read yet", hint="try again"
             ) from error
-        return False
-    return True
+    return full
 
 
 def _register(service: Service, config: AzureConfig, name: str, number: str) -> None:

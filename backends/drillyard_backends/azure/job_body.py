@@ -1,4 +1,4 @@
-"""The body of a job, made from the order alone, so that a repeat is the same."""
+"""The body of a job, made from the order and its store, so that a repeat is the same."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def body(
         begun_at: Start of the lease in epoch seconds, from the mailbox.
     """
     run = ticket.rpartition(".")[0]
-    version = environment.named(config, order).replace(":", "/versions/")
+    version = environment.of_lease(config, order).replace(":", "/versions/")
     nodes = clusters.width(config, order, ticket)
     properties: dict[str, object] = {
         "jobType": "Command",

@@ -64,7 +64,7 @@ class JobFailures:
                 raise RunFailed(f"the worker of {job.name} could not be set up: {worker.message}")
         message = self.reason(job)
         log.warning("job %s failed%s", job.name, f": {message}" if message else "")
-        name = environment.named(self._config, order)
+        name = environment.of_lease(self._config, order)
         if _QUOTA.search(message):
             raise NoCapacity(
                 f"Azure refused {job.name}: {message}",

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("azure.ai.ml")
 
 from drillyard.backend import ExplainsLosses, Liveness
-from drillyard.errors import ControlPlaneError, TeardownUnconfirmed
+from drillyard.errors import ControlPlaneError, TeardownUnconfirmed, WorkerLost
 from drillyard.leases.release import release_confirmed
 from drillyard.mailbox import open_store
 from drillyard.mailbox.status import Cause
@@ -320,6 +320,55 @@ def test_a_name_that_another_ticket_has_gets_the_next_number(azure, backend):
     first = backend.launch(lease, "t0001-s1.train")["job"]
     assert backend.launch(lease, "t0001.s1.train")["job"] == first[:-1] + "2"
     gone(azure, backend, lease)
+
+
+# -- an experiment of the same name, deleted before -----------------------------------------------
+
+
+def test_a_failed_job_of_a_deleted_experiment_does_not_end_its_successor(azure, settings):
+    """Azure keeps jobs for ever, and the new lease has the id of the old one."""
+    azure.physics(broken_builds=1)
+    given = {**settings, "image": f"mcr.example/drillyard:{os.urandom(4).hex()}"}
+    backend = AzureBackend(**given)
+    lease = rented(backend, order_of(backend, deadline=SYSTEM.now() + 600.0))
+    first = backend.launch(lease, TICKET)["job"]
+    until(lambda: backend.probe(lease, TICKET) is Liveness.GONE, what="the job's end")
+    with pytest.raises(WorkerLost, match="could not be built"):
+        another(backend).launch(lease, TICKET)
+    gone(azure, backend, lease)
+    successor, lease = _run_again(backend, lease)
+    assert successor.launch(lease, TICKET)["job"] == first[:-1] + "2"
+    gone(azure, successor, lease)
+
+
+def test_a_completed_job_of_a_deleted_experiment_is_no_sign_of_a_built_image(azure, backend):
+    lease, name = running(azure, backend)
+    azure.ask("finish", name=name, code=0)
+    until(lambda: statuses(azure, lease)[name] == "Completed", what="the job's end")
+    long_s = backend.config.preparing_s + backend.config.build_s
+
+    def patience_s(backend):
+        seen = backend._of(lease.order)
+        seen.look(0.0)
+        return seen._limit_s("preparing")
+
+    assert patience_s(another(backend)) == backend.config.preparing_s
+    gone(azure, backend, lease)
+    successor, lease = _run_again(backend, lease)
+    assert patience_s(successor) == long_s
+    gone(azure, successor, lease)
+
+
+def _run_again(backend, lease):
+    """Deletes what the store has of a lease; returns a new backend and a lease of the same id."""
+    store, order = open_store(lease.order.store_url), lease.order
+    begun = store.stat(job_body.order_key(order)).updated_at
+    for key in list(store.keys(f"{order.experiment}/leases/{order.lease_id}/")):
+        store.delete(key)
+    # The store's times are whole seconds, and a real experiment is not run again within one.
+    until(lambda: SYSTEM.now() > begun + 2.0, what="another second")
+    fresh = another(backend)
+    return fresh, rented(fresh, order.model_copy(update={"deadline": SYSTEM.now() + 900.0}))
 
 
 # -- listings -------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from drillyard_backends.azure import (
     unfinished,
 )
 from drillyard_backends.azure.errors import Missing, translated
-from drillyard_backends.azure.job_body import body, order_key
+from drillyard_backends.azure.job_body import begun_tag, body, order_key
 from drillyard_backends.azure.job_failures import JobFailures
 from drillyard_backends.azure.jobs import Jobs, Patience
 from drillyard_backends.azure.known_clusters import KnownClusters
@@ -209,7 +209,7 @@ class AzureBackend(AzureMachines):
         if clusters.runs_of_a_job(self.config, lease.order) > 1:
             stopped_runs.allow(lease.order, ticket_id)
         last = jobs.of(ticket_id, fresh_s=float("inf"))
-        if last is not None and last.status == "Failed":
+        if last is not None and last.status == "Failed" and jobs.is_new(last):
             self._failures.refuse_hopeless(lease.order, last)
         try:
             job = jobs.push(ticket_id)
@@ -347,6 +347,7 @@ class AzureBackend(AzureMachines):
                     Patience(c.preparing_s, c.build_s),
                     clusters.runs_of_a_job(c, order),
                     lambda: self._stuck(order),
+                    lambda: begun_tag(self._begun_at(order)),
                 )
             return self._jobs[order.lease_id]
 

@@ -5,13 +5,17 @@ Each function sends all its requests, even if one of them fails, and collects th
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 from drillyard.backend import Order
-from drillyard.errors import DrillyardError
+from drillyard.errors import ControlPlaneError, DrillyardError
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import ticket_states
 from drillyard_backends.azure import clusters
 from drillyard_backends.azure.errors import Exists, Missing
-from drillyard_backends.azure.jobs import Jobs, does_not_end, finished_runs
+from drillyard_backends.azure.jobs import Job, Jobs
 from drillyard_backends.azure.known_clusters import KnownClusters
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
@@ -78,3 +82,36 @@ def end_cluster(
             log.info("cluster %s cannot be deleted now: %s", name, error)
         except DrillyardError as error:
             failed.append(error)
+
+
+def does_not_end(job: Job, config: AzureConfig) -> ControlPlaneError:
+    """Returns the error for a job on a kept cluster that was cancelled long ago.
+
+    Its node is billed until it ends; users report hours. The cluster may have jobs of others, so
+    only its owner can decide to take its nodes away.
+    """
+    return ControlPlaneError(
+        f"job {job.name} is {job.status} and does not end; its node on {config.compute} is "
+        f"billed. If all jobs there are yours: az ml compute update --name {config.compute} "
+        f"--resource-group {config.resource_group} --workspace-name {config.workspace} "
+        "--max-instances 0",
+        hint="run the same command or `drillyard reap` again",
+    )
+
+
+def finished_runs(order: Order, *, shared: bool) -> set[str]:
+    """Returns finished runs; none if the mailbox cannot be read.
+
+    Args:
+        order: The order of a lease.
+        shared: True if a job has several runs: then none counts before all have finished.
+    """
+    finished: dict[str, bool] = {}
+    with contextlib.suppress(DrillyardError):
+        mailbox = Mailbox(open_store(order.store_url), order.experiment)
+        for state in ticket_states(mailbox).values():
+            run = state.ticket.run
+            finished[run] = finished.get(run, True) and state.status is Status.SUCCEEDED
+    if shared and not all(finished.values()):
+        return set()
+    return {run for run, done in finished.items() if done}

@@ -50,7 +50,11 @@ def body(
         },
         "outputs": _outputs(config, order, run),
         "resources": {"instanceCount": nodes},
-        "tags": naming.tags(order, config.tags, **{naming.TICKET_TAG: ticket}),
+        "tags": naming.tags(
+            order,
+            config.tags,
+            **{naming.TICKET_TAG: ticket, order.lease_id: begun_tag(begun_at)},
+        ),
     }
     if nodes > 1:
         # Without a distribution the command would be started on the first node alone.
@@ -61,6 +65,15 @@ def body(
         life_s = max(SHORTEST_S, int(order.deadline - begun_at) + MARGIN_S)
         properties["limits"] = {"jobLimitsType": "Command", "timeout": f"PT{life_s}S"}
     return properties
+
+
+def begun_tag(begun_at: float) -> str:
+    """Returns the value of the tag that is named as the lease: when the lease began.
+
+    Args:
+        begun_at: Epoch seconds.
+    """
+    return str(int(begun_at))
 
 
 def order_key(order: Order) -> str:

@@ -15,15 +15,12 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import AccessDenied, ControlPlaneError, DrillyardError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.holders import holder
-from drillyard.mailbox.status import Status
-from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.clock import Clock
 from drillyard_backends.azure import naming
 from drillyard_backends.azure.clusters import stamp
 from drillyard_backends.azure.errors import Exists, Missing
 from drillyard_backends.azure.rest import section
 from drillyard_backends.azure.service import Service
-from drillyard_backends.azure.settings import AzureConfig
 
 FRESH_S = 4.0
 """Largest age in seconds of a listing that decides whether a job is alive."""
@@ -135,6 +132,7 @@ class Jobs:
         patience: How long a job may take to start.
         width: Nodes of a job. Those of a wide one look for runs by themselves.
         stuck: Whether the cluster has nodes and none of them can be used.
+        begun: Returns the start of the lease, as the tags of its jobs say it.
     """
 
     def __init__(
@@ -146,12 +144,14 @@ class Jobs:
         patience: Patience,
         width: int = 1,
         stuck: Callable[[], bool] = lambda: False,
+        begun: Callable[[], str] = lambda: "",
     ) -> None:
         self._width, self._most = width, -(-order.workers // width)
         self._shared: dict[str, str] = {}
         """Run to the wide job that it was left to."""
         self._service, self._order, self._make = service, order, make
         self._clock, self._patience, self._stuck = clock, patience, stuck
+        self._begun = begun
         self._lock = threading.RLock()
         self._known: dict[str, Job] = {}
         self._looked_at: float | None = None
@@ -224,6 +224,14 @@ class Jobs:
         if job is None:
             return self.of(ticket)
         return None if job.name in self._given_up else job
+
+    def is_new(self, job: Job) -> bool:
+        """Returns whether a job was submitted since this lease began.
+
+        Azure keeps jobs for ever, and the lease of an experiment that was deleted and run again
+        has the id of the one before.
+        """
+        return (job.tags or {}).get(self._order.lease_id) == self._begun()
 
     def _mine(self, job: Job, run: str) -> bool:
         return self._width > 1 or job.run == run
@@ -356,38 +364,8 @@ class Jobs:
         if reason not in ("preparing", "unready"):
             return float("inf")
         # "Preparing" stands for a build as well, before or after "Queued".
-        built = any(j.status in (*_AT_WORK, "Completed") for j in self._known.values())
+        built = any(
+            j.status in _AT_WORK or (j.status == "Completed" and self.is_new(j))
+            for j in self._known.values()
+        )
         return self._patience.preparing_s + (0.0 if built else self._patience.build_s)
-
-
-def does_not_end(job: Job, config: AzureConfig) -> ControlPlaneError:
-    """Returns the error for a job on a kept cluster that was cancelled long ago.
-
-    Its node is billed until it ends; users report hours. The cluster may have jobs of others, so
-    only its owner can decide to take its nodes away.
-    """
-    return ControlPlaneError(
-        f"job {job.name} is {job.status} and does not end; its node on {config.compute} is "
-        f"billed. If all jobs there are yours: az ml compute update --name {config.compute} "
-        f"--resource-group {config.resource_group} --workspace-name {config.workspace} "
-        "--max-instances 0",
-        hint="run the same command or `drillyard reap` again",
-    )
-
-
-def finished_runs(order: Order, *, shared: bool) -> set[str]:
-    """Returns finished runs; none if the mailbox cannot be read.
-
-    Args:
-        order: The order of a lease.
-        shared: True if a job has several runs: then none counts before all have finished.
-    """
-    finished: dict[str, bool] = {}
-    with contextlib.suppress(DrillyardError):
-        mailbox = Mailbox(open_store(order.store_url), order.experiment)
-        for state in ticket_states(mailbox).values():
-            run = state.ticket.run
-            finished[run] = finished.get(run, True) and state.status is Status.SUCCEEDED
-    if shared and not all(finished.values()):
-        return set()
-    return {run for run, done in finished.items() if done}

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ControlPlaneError, InfrastructureError, StoreUnavailable, UserError
 from drillyard.mailbox.files import fetch_file, sha256_file
+from drillyard.mailbox.keys import encoded
 from drillyard.mailbox.records import FileEntry
 from drillyard.mailbox.store import ObjectMissing, Store, open_store
 from drillyard.runs.workload import RunContext
@@ -47,7 +48,7 @@ class Target(Protocol):
 
 
 class StoreCopies:
-    """Copies in a store: ``<url>/<experiment>/<run>/<name>``.
+    """Copies in a store: ``<url>/<experiment>/<run>/<name>``, the name as in ``keys.encoded``.
 
     Args:
         store: The place.
@@ -61,7 +62,7 @@ class StoreCopies:
 
     def has(self, name: str, entry: FileEntry, scratch: Path) -> bool:
         """True when the file is there with this hash."""
-        key = f"{self._prefix}/{name}"
+        key = f"{self._prefix}/{encoded(name)}"
         info = self._store.stat(key)
         if info is None or info.size != entry.size:
             return False
@@ -81,7 +82,7 @@ class StoreCopies:
             StoreUnavailable: It failed for another reason.
         """
         try:
-            self._store.upload(f"{self._prefix}/{name}", path)
+            self._store.upload(f"{self._prefix}/{encoded(name)}", path)
         except StoreUnavailable as error:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno in _NOT_OURS:

@@ -20,6 +20,7 @@ from drillyard.documents.json_types import JsonObject, as_integer
 from drillyard.errors import InfrastructureError, NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import fetch_file, sha256_file
+from drillyard.mailbox.keys import encoded
 from drillyard.mailbox.records import Accepted, FileEntry, Manifest, Phase
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.mailbox.summaries import policy_used
@@ -211,7 +212,7 @@ def _platform(mailbox: Mailbox, run: str, path: Path) -> None:
 def _publish(context: RunContext, part: Part) -> FileEntry:
     """Write a part under the run's folder and read it back."""
     mailbox = context.mailbox
-    path = f"runs/{context.run.run}/{part.name}"
+    path = f"runs/{context.run.run}/{encoded(part.name)}"
     local = context.scratch / "store" / part.name
     local.parent.mkdir(parents=True, exist_ok=True)
     try:

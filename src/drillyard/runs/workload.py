@@ -16,6 +16,7 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import Stopped, Superseded
 from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox
+from drillyard.mailbox.keys import check_key, encoded
 from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import Claim, FileEntry, Manifest, Phase, RunRecord
 from drillyard.mailbox.status import Cause, Status
@@ -130,7 +131,7 @@ class RunContext:
         """Write a file of the result under this attempt.
 
         Args:
-            name: Its name for readers; may contain ``/``.
+            name: Its name for readers; may contain ``/``, and characters that no key can have.
             source: Its bytes, or a local file.
 
         Returns:
@@ -140,15 +141,26 @@ class RunContext:
             Superseded: The phase has an accepted result, which may consist of these very files:
                 this process is a copy, on a machine that was cloned or set back while it worked.
             StoreUnavailable: The store stayed unreachable.
+            UserError: No key can be made of the name.
         """
         from drillyard.mailbox.files import save_file  # hashes while it writes
 
         def write() -> FileEntry:
             if self.mailbox.accepted(self.run.run, self.phase) is not None:
                 raise Superseded(f"`{self.phase.value}` of {self.run.run} has a result already")
-            return save_file(self.mailbox, f"{self.folder}/{name}", source)
+            return save_file(self.mailbox, self.key_of(name), source)
 
         return persist(write)
+
+    def key_of(self, name: str) -> str:
+        """The key of a file of the result, relative to the experiment's folder.
+
+        Raises:
+            UserError: No key can be made of the name: it is not UTF-8, or too long.
+        """
+        key = f"{self.folder}/{encoded(name)}"
+        check_key(self.mailbox.key(key))
+        return key
 
 
 @dataclass

@@ -28,6 +28,7 @@ from drillyard.workloads import metrics, transfers, variables
 from drillyard.workloads.commands import CommandContext, end_earlier
 from drillyard.workloads.measured import (
     evaluate_metrics,
+    file_name,
     finished,
     save,
     save_metrics,
@@ -205,8 +206,14 @@ class ScriptWorkload:
         files: dict[str, FileEntry] = {}
         for name, path in transfers.files_below(folder):
             if name in own or any(fnmatch(name, glob) for glob in script.keep):
+                full = f"files/{name}"
                 try:
-                    files |= save(context, f"files/{name}", path)
+                    context.key_of(file_name(context, full))
+                except UserError as error:  # the work is done: no name is worth losing it
+                    context.log.warning("one file is not kept: %s", error)
+                    continue
+                try:
+                    files |= save(context, full, path)
                 except FileNotFoundError:  # by a process that works in the background
                     context.log.warning("%s was deleted before it could be kept", name)
         return files

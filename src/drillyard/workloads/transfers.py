@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from drillyard.errors import RunFailed
+from drillyard.mailbox.keys import decoded, encoded
 from drillyard.mailbox.store import Store, open_store
 from drillyard.results.copies import place_of
 
@@ -78,13 +79,13 @@ def download(folder: Path, source: str, to: str, store_url: str) -> int:
     store, key = _split(place)
     if store.stat(key) is not None:
         if to.endswith("/") or target.is_dir():
-            target = target / key.rpartition("/")[2]
+            target = target / decoded(key.rpartition("/")[2])
         target.parent.mkdir(parents=True, exist_ok=True)
         store.download(key, target)
         return 1
     count = 0
     for info in store.list(f"{key}/"):
-        file = (target / info.key[len(key) + 1 :]).resolve()
+        file = (target / decoded(info.key[len(key) + 1 :])).resolve()
         if target.resolve() not in file.parents:
             raise RunFailed(f"download: {info.key} would leave the working folder")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -109,11 +110,11 @@ def _local(place: str) -> Path | None:
 def _split(place: str) -> tuple[Store, str]:
     """The store of a URL's first part, and the key in it."""
     parts = urlsplit(place)
-    return open_store(f"{parts.scheme}://{parts.netloc}"), parts.path.strip("/")
+    return open_store(f"{parts.scheme}://{parts.netloc}"), encoded(parts.path.strip("/"))
 
 
 def _join(key: str, name: str) -> str:
-    return f"{key}/{name}".strip("/") if name else key
+    return f"{key}/{encoded(name)}".strip("/") if name else key
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:

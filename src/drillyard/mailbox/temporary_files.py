@@ -35,6 +35,11 @@ def beside(target: Path) -> Path:
     return target.parent / name
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a file has a name of ``beside``."""
+    return _NAME.match(path.name) is not None
+
+
 def abandoned(path: Path, now: float) -> bool:
     """Whether a temporary file's writer is known to be dead.
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from drillyard.errors import RunFailed
 from drillyard.mailbox.keys import decoded, encoded
 from drillyard.mailbox.store import Store, open_store
+from drillyard.mailbox.temporary_files import beside, is_temporary
 from drillyard.results.copies import place_of
 
 
@@ -118,11 +119,14 @@ def _join(key: str, name: str) -> str:
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:
-    """(name below ``path``, file); links are left out, so that no copy leads elsewhere."""
+    """(name below ``path``, file), without links, so that no copy leads elsewhere.
+
+    Files that another run is writing are left out, too.
+    """
     if path.is_file():
         yield "", path
     else:
-        yield from files_below(path)
+        yield from (each for each in files_below(path) if not is_temporary(each[1]))
 
 
 def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -142,6 +146,9 @@ def _send(store: Store, key: str, file: Path) -> int:
 def _copy(source: Path, target: Path) -> None:
     """Whole or not at all: whoever looks at a share meanwhile sees no half file."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    shutil.copyfile(source, part)
-    part.replace(target)
+    part = beside(target)
+    try:
+        shutil.copyfile(source, part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from drillyard.errors import RunFailed
 from drillyard.mailbox.memory import MemoryStore
+from drillyard.mailbox.temporary_files import beside
 from drillyard.workloads import transfers
+from tests.helpers.patience import PATIENCE_S
 
 NAMES = ["my data.csv", "übersicht.png", ".cache/x", "ep[3].pt", "a~20b"]
 
@@ -29,6 +35,55 @@ def test_names_that_no_key_can_have_go_to_a_store_and_back(tmp_path: Path, whole
         transfers.upload(tmp_path / "work", source, f"{place}/{source}", "memory://x")
         transfers.download(tmp_path / "back", f"{place}/{source}", source, "memory://x")
     assert files(tmp_path / "back" / "d") == {name: name for name in NAMES}
+
+
+def test_runs_that_upload_the_same_name_at_once_do_not_disturb_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seeds share the target, and each copies while the other one does."""
+    share, both = tmp_path / "share", threading.Barrier(2)
+    texts = {"one": "1" * 100, "other": "2" * 100}
+    copyfile = shutil.copyfile
+
+    def copy(source: Path, target: Path) -> object:
+        done = copyfile(source, target)
+        both.wait(PATIENCE_S)
+        return done
+
+    monkeypatch.setattr("drillyard.workloads.transfers.shutil.copyfile", copy)
+    for name, text in texts.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.bin").write_text(text)
+    with ThreadPoolExecutor() as pool:
+        at_once = [
+            pool.submit(transfers.upload, tmp_path / n, "data.bin", f"{share}/", "/store")
+            for n in texts
+        ]
+    assert [each.result() for each in at_once] == [1, 1]
+    assert files(share)["data.bin"] in texts.values() and list(files(share)) == ["data.bin"]
+
+
+def test_a_copy_that_fails_leaves_nothing_on_the_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("drillyard.workloads.transfers.shutil.copyfile", full)
+    (tmp_path / "data.bin").write_text("whole")
+    with pytest.raises(OSError, match="No space"):
+        transfers.upload(tmp_path, "data.bin", f"{tmp_path}/share/", "/store")
+    assert files(tmp_path / "share") == {}
+
+
+def test_a_download_takes_no_file_that_another_run_is_writing(tmp_path: Path) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    (share / "whole").write_text("whole")
+    beside(share / "half").write_text("ha")
+    assert transfers.download(tmp_path / "work", str(share), "d", "/store") == 1
+    assert files(tmp_path / "work") == {"d/whole": "whole"}
 
 
 def test_a_key_leads_to_no_place_outside_of_the_folder(tmp_path: Path) -> None:

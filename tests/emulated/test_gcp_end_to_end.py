@@ -80,7 +80,9 @@ def test_machines_one_taken_away_and_the_hashes_of_local_runs(lab: Lab, machines
     assert lab.left() == {}
     assert lab.cloud.state()["templates"] in ([], {})
     lived = lab.cloud.state()["all_machines"]
-    assert len(lived) == machines + 1 and sum(m["preempted"] for m in lived) == 1
+    # A machine that has done its own run may take the other one over before a new one is made.
+    assert machines <= len(lived) <= machines + 1
+    assert sum(m["preempted"] for m in lived) == 1
     mailbox = lab.mailbox("reactor")
     runs = [r.run for r in mailbox.runs()]
     assert len(runs) == machines

@@ -173,13 +173,8 @@ def process_alive(record: DriverRecord | WorkerRecord) -> bool | None:
     return ProcessId(record.pid, record.pid_started).alive()
 
 
-def living(mailbox: Mailbox, record: DriverRecord) -> bool:
-    """Whether a driver is alive.
-
-    Args:
-        mailbox: The experiment.
-        record: The driver's last record.
-    """
+def known_alive(record: DriverRecord) -> bool | None:
+    """Whether a driver is alive, where that is certain; None: only its heartbeat can show it."""
     if record.ended_at is not None:
         return False
     alive = process_alive(record)
@@ -187,6 +182,19 @@ def living(mailbox: Mailbox, record: DriverRecord) -> bool:
         return False
     if alive and record.pid == os.getpid():
         return record.token in _HELD
+    return None
+
+
+def living(mailbox: Mailbox, record: DriverRecord) -> bool:
+    """Whether a driver is alive.
+
+    Args:
+        mailbox: The experiment.
+        record: The driver's last record.
+    """
+    known = known_alive(record)
+    if known is not None:
+        return known
     age = mailbox.age(f"driver/{record.number}.json")
     return age is not None and age < STALE_S
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from drillyard.mailbox import Mailbox, pace
-from drillyard.mailbox.driver_lock import driven
+from drillyard.mailbox.driver_lock import STALE_S, driven, known_alive
 from drillyard.mailbox.records import Cancel
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.runs.webhook import tell
@@ -42,6 +42,10 @@ class DriverWatch:
         self._every_s = max(DRIVER_POLL_S, 3 * pace(mailbox.store))
         self._next_look = 0.0
         self._told = False
+        self._heard: tuple[int, float] | None = None
+        """Number and stamp of the driver that seems to be gone."""
+        self._looked_at = 0.0
+        self._silent_s = 0.0
 
     def look(self, now: float, states: Mapping[str, TicketState]) -> None:
         """Check when it is time; without a driver, do its part.
@@ -57,20 +61,41 @@ class DriverWatch:
         if now >= self._next_look:
             self._next_look = now + self._every_s
             self.driven = driven(self._mailbox)
-            if not self.driven:
-                self._without_driver(states, ended)
+            if self.driven:
+                self._heard = None
+            else:
+                self._without_driver(now, states, ended)
         over = bool(states) and ended and not self.driven
         if over and not self._told:
             tell(self._mailbox, states, f"worker {self._worker}", self._clock)
         self._told = over
 
-    def _without_driver(self, states: Mapping[str, TicketState], ended: bool) -> None:
+    def _is_gone(self, now: float) -> bool:
+        """Whether the driver is known to have ended, or stays silent while this worker looks.
+
+        Its stamp alone may be old because a clock jumped, the machine of both slept, or the store
+        was away.
+        """
+        record = self._mailbox.driver()
+        if record is None or known_alive(record) is False:
+            return True
+        info = self._mailbox.store.stat(self._mailbox.key(f"driver/{record.number}.json"))
+        heard = (record.number, info.updated_at if info is not None else 0.0)
+        if heard != self._heard:
+            self._heard, self._looked_at, self._silent_s = heard, now, 0.0
+        # A longer pause between two looks shows only that this worker could not look.
+        self._silent_s += min(now - self._looked_at, 2 * self._every_s)
+        self._looked_at = now
+        return self._silent_s >= STALE_S
+
+    def _without_driver(self, now: float, states: Mapping[str, TicketState], ended: bool) -> None:
         if self._close_lost is not None:
             self._close_lost(states)
         if ended:
             return
         spec = self._mailbox.experiment_record().spec
-        if spec.get("on_driver_loss") == "stop" and self._mailbox.driver_numbers():
+        stops = spec.get("on_driver_loss") == "stop" and self._mailbox.driver_numbers()
+        if stops and self._is_gone(now):
             order = Cancel(
                 reason="no driver is running for this experiment (on_driver_loss: stop)",
                 by=self._worker,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
 
-from drillyard.backend import Backend, Lease, Liveness
+from drillyard.backend import Backend, ExplainsLosses, Lease, Liveness
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import WorkerLost
+from drillyard.errors import InfrastructureError, UserError, WorkerLost
 from drillyard.leases.lost_attempts import probe
 from drillyard.leases.places import Places, answering
 from drillyard.mailbox import Mailbox
@@ -43,13 +44,24 @@ class Launch(Record):
 class _Pushed:
     lease: str
     looked_at: float
-    times: int = 1
+    losses: Counter[Cause] = field(default_factory=Counter)
+    """How often it was pushed again, for each cause of its loss."""
     lost_at: float | None = None
     """When the provider was first seen to have lost it; None while it has it."""
 
-    def waits(self, ticket: str, now: float) -> bool:
-        """Whether it is too early to push it again, now that the provider has lost it."""
-        pause_s = PAUSE_S * 2.0 ** (self.times - 1)
+    @property
+    def times(self) -> int:
+        """How often it was pushed."""
+        return 1 + self.losses.total()
+
+    def waits(self, ticket: str, now: float, cause: Cause) -> bool:
+        """Whether it is too early to push it again, now that the provider has lost it.
+
+        A preemption needs no pause: the next machine is not expected to share its fate.
+        """
+        if cause is Cause.PREEMPTION:
+            return False
+        pause_s = PAUSE_S * 2.0 ** self.losses[cause]
         if self.lost_at is None:
             self.lost_at = now
             log.warning(
@@ -91,7 +103,7 @@ class Launcher:
         Raises:
             Superseded: Another driver took over.
             StoreUnavailable: Another command ended the lease.
-            WorkerLost: A ticket was pushed repeatedly, with growing pauses, and never claimed.
+            WorkerLost: A ticket was pushed repeatedly, and never claimed; see ``RETRIES``.
             InfrastructureError: The provider does not answer; call again.
         """
         for state in states:
@@ -99,7 +111,7 @@ class Launcher:
                 continue
             ticket, attempt = state.ticket.ticket, state.claimable
             known = self._pushed.get((ticket, attempt))
-            again: _Pushed | None = None
+            again: tuple[_Pushed, Cause] | None = None
             if known is not None and known.lease == lease.lease_id:
                 now = self._clock.monotonic()
                 if now - known.looked_at < LOOK_S:
@@ -110,19 +122,20 @@ class Launcher:
                     known.lost_at = None
                 if alive is not Liveness.GONE:
                     continue
-                if known.times > RETRIES[Cause.INFRASTRUCTURE]:
+                cause = self._lost_to(lease, ticket)
+                if known.losses[cause] >= RETRIES[cause]:
                     raise WorkerLost(
                         f"{ticket} was sent to {lease.backend} {known.times} times, and no "
                         "worker ever started it",
                         hint=f"read the logs of its machines: drillyard logs "
                         f"{self._mailbox.experiment}",
                     )
-                if known.waits(ticket, now):
+                if known.waits(ticket, now, cause):
                     continue
-                again = known
+                again = known, cause
             else:
                 self._pushed[(ticket, attempt)] = _Pushed(
-                    lease.lease_id, self._clock.monotonic(), known.times if known else 1
+                    lease.lease_id, self._clock.monotonic(), known.losses if known else Counter()
                 )
             try:
                 self._push(lease, ticket, attempt)
@@ -132,8 +145,15 @@ class Launcher:
                 raise
             if again:
                 # Only now: a provider that refuses for minutes would use up all pushes.
-                again.times += 1
-                again.lost_at = None
+                again[0].losses[again[1]] += 1
+                again[0].lost_at = None
+
+    def _lost_to(self, lease: Lease, ticket: str) -> Cause:
+        backend = self._backend_of(lease)
+        with suppress(InfrastructureError, UserError):
+            if isinstance(backend, ExplainsLosses):
+                return backend.lost_to(lease, ticket)
+        return Cause.INFRASTRUCTURE
 
     def _push(self, lease: Lease, ticket: str, attempt: int) -> None:
         with self._only_open(lease):

@@ -14,7 +14,7 @@ from drillyard.errors import ControlPlaneError, WorkerLost
 from drillyard.mailbox.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Phase, TicketRecord
-from drillyard.mailbox.status import Status
+from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import TicketState
 from tests.helpers.fixtures_store import FakeClock
 from tests.helpers.tiny_backend import ThreadBackend
@@ -41,12 +41,23 @@ class Losing(ThreadBackend):
         return self.answer
 
 
+class Explaining(Losing):
+    """Says also why a ticket was lost; None: it does not answer."""
+
+    cause: Cause | None = Cause.PREEMPTION
+
+    def lost_to(self, lease: Lease, ticket_id: str) -> Cause:
+        if self.cause is None:
+            raise ControlPlaneError("not now")
+        return self.cause
+
+
 class Yard:
     """A launcher with one ticket that no worker claims."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[Losing] = Losing) -> None:
         self.clock = FakeClock(0.0)
-        self.backend = Losing(self.clock)
+        self.backend = kind(self.clock)
         order = Order(lease_id="dy-0123456789", experiment="s", store_url="memory://launcher")
         self.lease = Lease(lease_id=order.lease_id, backend="thread", order=order, created_at=0.0)
         mailbox = Mailbox(MemoryStore("memory://launcher"), "s")
@@ -100,3 +111,25 @@ def test_a_push_that_the_provider_refuses_does_not_use_up_the_pushes() -> None:
     yard.backend.refuses = False
     yard.tend(1810.0)
     assert len(yard.backend.pushed_at) == 2
+
+
+def test_a_machine_that_is_taken_away_before_a_worker_begins_counts_as_a_preemption() -> None:
+    """A low-priority node can go while it prepares its job: that has a budget of its own."""
+    yard = Yard(Explaining)
+    with pytest.raises(WorkerLost, match="21 times"):
+        yard.tend(3600.0)
+    pauses = [round(b - a) for a, b in itertools.pairwise(yard.backend.pushed_at)]
+    assert len(pauses) == 20
+    assert max(pauses) <= launcher.LOOK_S + 1, "it waits for nothing that could pass"
+
+
+@pytest.mark.parametrize("cause", [Cause.INFRASTRUCTURE, None], ids=["crash", "no answer"])
+def test_preemptions_and_crashes_are_counted_apart(cause: Cause | None) -> None:
+    yard = Yard(Explaining)
+    assert isinstance(yard.backend, Explaining)
+    yard.tend(60.0)
+    preempted = len(yard.backend.pushed_at) - 1
+    assert preempted > 5
+    yard.backend.cause = cause
+    with pytest.raises(WorkerLost, match=f"{preempted + 6} times"):
+        yard.tend(3600.0)

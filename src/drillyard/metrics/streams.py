@@ -145,14 +145,19 @@ class StreamWriter:
             with self._lines:
                 upto = dict(self._next)
                 pending = {stream: list(lines) for stream, lines in self._pending.items() if lines}
-            for stream, lines in pending.items():
-                first = upto[stream] - len(lines)
-                key = self._mailbox.key(f"{self._folder}/{stream}/{first:012d}.jsonl")
-                self._mailbox.store.put(key, ("\n".join(lines) + "\n").encode())
-                with self._lines:
-                    del self._pending[stream][: len(lines)]
-            if self._on_flushed is not None:
-                self._on_flushed(pending)
+            written: dict[str, list[str]] = {}
+            try:
+                for stream, lines in pending.items():
+                    first = upto[stream] - len(lines)
+                    key = self._mailbox.key(f"{self._folder}/{stream}/{first:012d}.jsonl")
+                    self._mailbox.store.put(key, ("\n".join(lines) + "\n").encode())
+                    with self._lines:
+                        del self._pending[stream][: len(lines)]
+                    written[stream] = lines
+            finally:
+                # Also if a later stream could not be written: these lines do not come again.
+                if self._on_flushed is not None:
+                    self._on_flushed(written)
             return upto
 
     def flush_soon(self) -> None:

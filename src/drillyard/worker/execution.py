@@ -134,7 +134,7 @@ def execute(
         ending = None
     sidecar.finish(ending.status if ending else Status.UNKNOWN)
     # The log first: readers of the ending want to read the last lines.
-    with contextlib.suppress(DrillyardError):
+    with contextlib.suppress(DrillyardError, OSError):  # a full disk
         shipper.ship(everything=True)
     return REPORTED if _report(mailbox, ending) else UNREPORTED
 
@@ -162,7 +162,7 @@ def _stall_watch(
         ending = failed_episode.store(job, context.mailbox, ending, now, ended=True)
         sidecar.finish(ending.status)
         dump_stacks()  # after the last ordinary look at the log, which may cut a long one
-        with contextlib.suppress(DrillyardError):
+        with contextlib.suppress(DrillyardError, OSError):  # a full disk
             shipper.ship(everything=True)
         reported = sidecar.superseded or _report(context.mailbox, ending)
         exit_now(REPORTED if reported else UNREPORTED)

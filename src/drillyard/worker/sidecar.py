@@ -134,11 +134,13 @@ class TicketSidecar:
 
     @staticmethod
     def _try(action: Callable[[], object]) -> None:
-        """The work continues while the store is unreachable; a later step repeats the writes."""
+        """The work continues while a store or the disk fails; a later step repeats the writes."""
         try:
             action()
         except InfrastructureError as error:
             log.warning("the mailbox cannot be reached; the work continues: %s", error)
+        except OSError as error:  # of this machine's disk, under the log
+            log.warning("the log cannot be shipped; the work continues: %s", error)
 
 
 def listen(worker: Connection, stops: Sequence[StopSignal]) -> None:

@@ -247,17 +247,21 @@ def test_the_second_job_whose_identity_the_store_refuses_ends_the_waiting(
     backend.teardown(lease)
 
 
-def test_what_a_worker_holds_is_lost_with_its_own_job(azure, settings, order):
+@pytest.mark.parametrize("nodes", [1, 2], ids=["one node", "a run over two nodes"])
+def test_what_a_worker_holds_is_lost_with_its_own_job(azure, settings, order, nodes):
     """Its node claimed the ticket just before the driver saw its job fail, and sent another."""
-    backend, ticket = AzureBackend(**settings, preparing_s=1, build_s=0), "t0001-s1.train"
+    given = {"preparing_s": 1, "build_s": 0, "instance_count": nodes}
+    backend, ticket = AzureBackend(**settings, **given), "t0001-s1.train"
+    order = order.model_copy(update={"spread": nodes})
     lease = backend.provision(order)
     alive(backend, lease)
     azure.ask("physics", stuck=1)
     first = backend.launch(lease, ticket)["job"]
     until(lambda: backend.probe(lease, ticket) is Liveness.GONE, what="giving it up")
     box = Mailbox(open_store(order.store_url), order.experiment)
+    host = first if nodes == 1 else f"{first}-0"
     worker = WorkerRecord(
-        worker="w", lease=order.lease_id, host=first, pid=1, pid_started=1.0, written_at=0.0
+        worker="w", lease=order.lease_id, host=host, pid=1, pid_started=1.0, written_at=0.0
     )
     box.write("workers/w.json", worker)
     box.claim(Claim(ticket=ticket, attempt=1, worker="w", token="t", claimed_at=0.0))

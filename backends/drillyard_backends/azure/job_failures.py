@@ -13,7 +13,7 @@ from drillyard.errors import DrillyardError, NoCapacity, RunFailed, WorkerLost
 from drillyard.mailbox import Mailbox, open_store
 from drillyard_backends.azure import environment, start
 from drillyard_backends.azure.errors import Missing
-from drillyard_backends.azure.jobs import Job
+from drillyard_backends.azure.jobs import Job, is_on
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
 from drillyard_backends.azure.store import BlobStore
@@ -58,7 +58,7 @@ class JobFailures:
                 refused the identity of a second job: one refusal may be a node's network.
         """
         mailbox = Mailbox(open_store(order.store_url), order.experiment)
-        mine = [worker for worker in mailbox.workers() if worker.host.startswith(job.name)]
+        mine = [worker for worker in mailbox.workers() if is_on(job.name, worker.host)]
         for worker in mine:
             if worker.state == "failed":
                 raise RunFailed(f"the worker of {job.name} could not be set up: {worker.message}")

@@ -108,6 +108,17 @@ class Job:
         return (self.tags or {}).get(naming.LEASE_TAG) == lease_id
 
 
+def is_on(name: str, host: str) -> bool:
+    """Returns whether a worker's host is a node of a job.
+
+    Args:
+        name: Name of the job.
+        host: The host, as the worker calls it: the nodes of a job of several nodes add their
+            number, also if the job is one run.
+    """
+    return name in (host, host.rpartition("-")[0])
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long a job may stay without progress, in seconds.
@@ -130,7 +141,7 @@ class Jobs:
         make: Makes the properties of the job of (name, ticket) that is submitted.
         clock: Clock.
         patience: How long a job may take to start.
-        width: Nodes of a job. Those of a wide one look for runs by themselves.
+        width: Runs of a job at once. The nodes of a wide one look for runs by themselves.
         stuck: Whether the cluster has nodes and none of them can be used.
         begun: Returns the start of the lease, as the tags of its jobs say it.
     """
@@ -218,9 +229,7 @@ class Jobs:
         worker = holder(mailbox, self._order.lease_id, ticket)
         if worker is None:
             return self.of(ticket)
-        # The nodes of a wide job add their number to its name.
-        machine = worker.host or ""
-        job = jobs.get(machine) or jobs.get(machine.rpartition("-")[0] if self._width > 1 else "")
+        job = next((job for job in jobs.values() if is_on(job.name, worker.host)), None)
         if job is None:
             return self.of(ticket)
         return None if job.name in self._given_up else job

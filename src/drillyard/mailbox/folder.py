@@ -32,13 +32,21 @@ class Folder:
     def read(self, path: str, kind: type[R]) -> R | None:
         """A record, or None."""
         try:
-            return kind.from_bytes(self.store.get(self.key(path)))
+            return self.record_at(self.key(path), kind)
         except ObjectMissing:
             return None
+
+    def record_at(self, key: str, kind: type[R]) -> R:
+        """The record at a store's key.
+
+        Raises:
+            ObjectMissing: There is none.
+            CorruptObject, NewerVersion: It cannot be read; with its address.
+        """
+        try:
+            return kind.from_bytes(self.store.get(key))
         except (CorruptObject, NewerVersion) as error:
-            raise type(error)(
-                f"{self.store.url}/{self.key(path)}: {error}", hint=error.hint
-            ) from error
+            raise type(error)(f"{self.store.url}/{key}: {error}", hint=error.hint) from error
 
     def must_write(self) -> None:
         """Check that this process may write; see ``Fenced``."""

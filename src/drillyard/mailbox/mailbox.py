@@ -6,7 +6,9 @@ own attempt, and accepts a result only after it has read its claim again.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import logging
 import re
 import secrets
 from collections.abc import Container, Iterable, Iterator
@@ -47,6 +49,13 @@ WorkerCache = dict[str, tuple[ObjectInfo, WorkerRecord]]
 """What ``Mailbox.workers`` has read, by key: the entry of the newest listing, and the record."""
 _DRIVER = re.compile(r"/driver/(?P<number>\d+)\.json\Z")
 _CLAIM = re.compile(r"(?P<ticket>[^/]+)\.(?P<attempt>\d+)(?P<ended>\.ended)?\.json\Z")
+
+log = logging.getLogger(__name__)
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    log.warning("%s", text)
 
 
 def run_id(trial: int, seed: int) -> str:
@@ -117,7 +126,7 @@ class Mailbox(Folder):
         prefix = self.key("runs/")
         for info in self.store.list(prefix):
             if info.key.endswith("/run.json") and info.key.count("/") == prefix.count("/") + 1:
-                yield RunRecord.from_bytes(self.store.get(info.key))
+                yield self.record_at(info.key, RunRecord)
 
     # -- trials -------------------------------------------------------------------------------
 
@@ -138,8 +147,8 @@ class Mailbox(Folder):
             if match is None:
                 continue
             if info.key not in cache or cache[info.key][0] != info:
-                data = self.store.get(info.key)
-                cache[info.key] = (info, _TRIAL_PARTS[match["part"]].from_bytes(data))
+                found = self.record_at(info.key, _TRIAL_PARTS[match["part"]])
+                cache[info.key] = (info, found)
             record, number = cache[info.key][1], int(match["number"])
             if isinstance(record, TrialRecord):
                 chosen.append(record)
@@ -182,8 +191,7 @@ class Mailbox(Folder):
     def tickets(self) -> list[TicketRecord]:
         """Every ticket ever posted, in queue order."""
         found = [
-            TicketRecord.from_bytes(self.store.get(info.key))
-            for info in self.store.list(self.key("queue/"))
+            self.record_at(info.key, TicketRecord) for info in self.store.list(self.key("queue/"))
         ]
         return sorted(found, key=lambda t: (t.order, t.ticket))
 
@@ -424,7 +432,11 @@ class Mailbox(Folder):
             if listed is not None:
                 record = listed
             elif record is None or (before != info and record.state not in settled):
-                record = WorkerRecord.from_bytes(self.store.get(info.key))
+                try:
+                    record = self.record_at(info.key, WorkerRecord)
+                except CorruptObject as error:
+                    _warn_once(f"{error.message}; this worker is ignored")
+                    continue  # a worker that lives writes its record again within seconds
             cache[info.key] = (info, record)
             yield record
 
@@ -441,6 +453,6 @@ class Mailbox(Folder):
     def drivers(self) -> list[DriverRecord]:
         """Every driver, oldest first."""
         return [
-            DriverRecord.from_bytes(self.store.get(self.key(f"driver/{number}.json")))
+            self.record_at(self.key(f"driver/{number}.json"), DriverRecord)
             for number in sorted(self.driver_numbers())
         ]

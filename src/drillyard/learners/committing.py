@@ -102,7 +102,8 @@ def save(
             info=info,
         )
 
-    return dict(persist(write).files)
+    with context.transfers:  # in this thread; the training may wait for it
+        return dict(persist(write).files)
 
 
 def prune(context: RunContext) -> None:

@@ -77,12 +77,13 @@ class Sb3Learner:
     def _train(self, context: RunContext, hosts: HostSession | None) -> PhaseOutcome:
         spec = context.spec
         learner, simulator = _parts(spec)
-        checkpoint = persist(lambda: checkpoints.latest(context.mailbox, context.run.run))
-        if hosts is None or not hosts.went_back:
-            announce(context, checkpoint)
-        checkpoint = checkpoint or persist(
-            lambda: checkpoints.inherited(context.mailbox, context.run)
-        )
+        with context.transfers:
+            checkpoint = persist(lambda: checkpoints.latest(context.mailbox, context.run.run))
+            if hosts is None or not hosts.went_back:
+                announce(context, checkpoint)
+            checkpoint = checkpoint or persist(
+                lambda: checkpoints.inherited(context.mailbox, context.run)
+            )
         lineage = context.run.lineage
         gamma = learner.args.get("gamma", ARGUMENTS[self.name].get("gamma"))
         assert spec.train is not None

@@ -61,6 +61,32 @@ class StopSignal:
             raise Stopped(self.reason)
 
 
+class Transfers:
+    """Counts the copies between this machine and a store or a share that are under way.
+
+    One large file may take long, without a sign of activity: ``budget.stall_s`` does not count
+    meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def __enter__(self) -> None:
+        """Begin one."""
+        with self._lock:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        """End one."""
+        with self._lock:
+            self._count -= 1
+
+    def __bool__(self) -> bool:
+        """Whether there is one."""
+        return self._count > 0
+
+
 class ProgressUpdate(TypedDict, total=False):
     """What a work reports about its progress. A value that is left out, or None, stays as it was.
 
@@ -117,6 +143,7 @@ class RunContext:
     clock: Clock = SYSTEM
     usage: Callable[[], list[UsageSample]] = list
     """Returns the samples of the machine's use since the last call."""
+    transfers: Transfers = field(default_factory=Transfers)
     child: str = ""
     """Name of this part of a composite, ``a/b`` for a part of a part; empty for the whole."""
     lines: dict[str, int] = field(default_factory=dict)
@@ -150,7 +177,8 @@ class RunContext:
                 raise Superseded(f"`{self.phase.value}` of {self.run.run} has a result already")
             return save_file(self.mailbox, self.key_of(name), source)
 
-        return persist(write)
+        with self.transfers:
+            return persist(write)
 
     def key_of(self, name: str) -> str:
         """The key of a file of the result, relative to the experiment's folder.

@@ -169,7 +169,7 @@ def _stall_watch(
 
     watched = context.phase is not Phase.STORE
     limit_s = context.spec.budget.stall_s if watched else None
-    return StallWatch(job.ticket, limit_s, stop, progress, context.clock, end)
+    return StallWatch(job.ticket, limit_s, stop, progress, context.clock, end, context.transfers)
 
 
 def _context(

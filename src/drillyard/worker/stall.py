@@ -1,10 +1,11 @@
 """The stall watch: a phase that hangs in foreign code ends as TIMED_OUT.
 
 The work is active while it reads the stop signal, which learners and evaluations do at every
-environment step, or reports progress. After ``budget.stall_s`` without either, the watch logs the
-stack of every thread, writes the ending and ends the process. The last checkpoint is kept. Code
-that never releases the interpreter also blocks the watch. So each step sets the system's alarm
-forward, which then ends the process (and the worker writes the ending).
+environment step, reports progress, or copies files to or from a store. After ``budget.stall_s``
+without any of these, the watch logs the stack of every thread, writes the ending and ends the
+process. The last checkpoint is kept. Code that never releases the interpreter also blocks the
+watch. So each step sets the system's alarm forward, which then ends the process (and the worker
+writes the ending).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Callable
 
 from drillyard.mailbox.records import TicketRecord
-from drillyard.runs.workload import StopSignal
+from drillyard.runs.workload import StopSignal, Transfers
 from drillyard.system import step_marker
 from drillyard.system.clock import Clock
 from drillyard.system.loops import Loop
@@ -42,6 +43,7 @@ class StallWatch:
         progress: The progress, whose reports are counted.
         clock: Time.
         end: Called with the reason; does not return in a real process.
+        transfers: The copies under way, during which nothing else is expected.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class StallWatch:
         progress: ProgressKeeper,
         clock: Clock,
         end: Callable[[str], None],
+        transfers: Transfers | None = None,
     ) -> None:
         self._ticket = ticket
         self._limit_s = limit_s
         self._stop = stop
         self._progress = progress
         self._end = end
+        self._transfers = transfers
         self._seen = (0, 0)
         self._since: float | None = None
         self._loop = Loop("stall", self.step, clock)
@@ -91,7 +95,7 @@ class StallWatch:
         """
         limit = self._limit_s or 0.0
         signs = self._signs()
-        if self._since is None or signs != self._seen:
+        if self._since is None or signs != self._seen or self._transfers:
             self._seen, self._since = signs, now
         elif now - self._since >= limit:
             # The end waits for the store; the alarm is for an end that hangs itself.

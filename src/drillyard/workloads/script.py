@@ -113,7 +113,8 @@ class ScriptWorkload:
             _commands(context, script).run("setup", script.setup, script.setup_max_time_s)
         for item in script.upload:
             url = context.mailbox.store.url
-            count = persist(partial(transfers.upload, folder, item.source, item.to, url))
+            with context.transfers:
+                count = persist(partial(transfers.upload, folder, item.source, item.to, url))
             context.log.info("uploaded %d files to %s", count, item.to)
 
     def run(self, context: RunContext) -> PhaseOutcome:
@@ -154,7 +155,8 @@ class ScriptWorkload:
             context.progress(step=len(script.run), total=len(script.run), message="results")
             for item in script.download:
                 url = context.mailbox.store.url
-                persist(partial(transfers.download, folder, item.source, item.to, url))
+                with context.transfers:
+                    persist(partial(transfers.download, folder, item.source, item.to, url))
             if telemetry is not None:
                 telemetry.follow(whole=True)
         except BaseException:

@@ -88,7 +88,8 @@ def train(context: RunContext, algorithm: str) -> PhaseOutcome:
     """
     spec = context.spec
     assert spec.simulator is not None and spec.learner is not None and spec.train is not None
-    checkpoint = persist(lambda: checkpoints.latest(context.mailbox, context.run.run))
+    with context.transfers:
+        checkpoint = persist(lambda: checkpoints.latest(context.mailbox, context.run.run))
     announce(context, checkpoint)
     env = make_env(spec.simulator, training=False)
     try:

@@ -18,6 +18,9 @@ from drillyard_backends.azure.settings import AzureConfig
 ELSEWHERE_S = 900.0
 """How long jobs wait for a first node if there is another place, in seconds."""
 
+_SHOWN = 16
+"""Characters of a size's and a priority's name that a region's cluster shows."""
+
 
 def alternatives(resolved: JsonObject, others: bool) -> list[Alternative]:
     """See ``drillyard.backend.HasAlternatives``."""
@@ -53,5 +56,7 @@ def _cluster(resolved: JsonObject, size: str, region: Json) -> str | None:
     name = cluster_of_size(size, bool(resolved.get("low_priority", True)))
     if region is None:
         return name
-    # Names are unique in a region and have at most 24 characters.
-    return f"{name[:16]}-r{hashlib.sha256(str(region).lower().encode()).hexdigest()[:6]}"
+    # Names are unique in a region and have at most 24 characters. What is cut off tells sizes and
+    # priorities apart.
+    told = str(region).lower() + name[_SHOWN:]
+    return f"{name[:_SHOWN]}-r{hashlib.sha256(told.encode()).hexdigest()[:6]}"

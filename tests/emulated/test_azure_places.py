@@ -15,8 +15,11 @@ pytest.importorskip("azure.ai.ml")
 from drillyard.backend import Liveness
 from drillyard.errors import ConfigError, NoCapacity
 from drillyard.leases.ledger import Ledger
+from drillyard.leases.setup_wait import SetupWait
+from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import AttemptStart, Phase
-from drillyard_backends.azure import clusters
+from drillyard.system.clock import SYSTEM
+from drillyard_backends.azure import capacity, clusters
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.choices import alternatives
 from drillyard_emulators.http.handle import AzureEmulator
@@ -76,6 +79,56 @@ def test_each_pair_of_size_and_region_has_a_cluster_of_its_own() -> None:
     assert single.settings == {}  # as before: no limit of the wait
     (among_others,) = alternatives({"vm_size": SMALL}, True)
     assert among_others.settings == {"capacity_s": 900.0}
+
+
+def test_a_pair_with_a_long_name_has_a_cluster_for_each_priority() -> None:
+    """A cluster has one priority for ever, and one of low priority is paid for otherwise."""
+    long = [SMALL, "Standard_NC24ads_A100_v4", "Standard_ND96amsr_A100_v4"]
+    regions = ["westeurope", "eastus"]
+    names = [
+        str(one.settings["compute"])
+        for low in (True, False)
+        for one in alternatives(
+            {"vm_sizes": long, "locations": regions, "low_priority": low}, False
+        )
+    ]
+    assert len(set(names)) == len(names) and max(map(len, names)) <= 24
+    assert names[0] == "dy-f4sv2-low-r16fab3", "clusters that are there keep their names"
+
+
+def test_a_kept_cluster_that_could_not_be_created_is_no_place(
+    azure: Any, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The set-up says why, or tries the next size; a cluster with jobs of ours is let be."""
+    monkeypatch.setattr(capacity, "BROKEN_S", 0.5)
+    name = "kept-broken"
+    backend = AzureBackend(**{**settings, "compute": name})
+    lease = rented(backend, order_of(backend))
+    errors = [{"code": "ClusterMinNodesExceedCoreQuota", "message": "no room for it"}]
+    azure.ask("cluster", name=name, state="Failed", errors=errors)
+    mailbox = Mailbox(open_store(lease.order.store_url), lease.order.experiment)
+    waiting = SetupWait(mailbox, AzureBackend(**{**settings, "compute": name}), lease, 2400.0)
+    raised: list[NoCapacity] = []
+
+    def said() -> bool:
+        try:
+            waiting.step(SYSTEM.monotonic())
+        except NoCapacity as error:
+            raised.append(error)
+        return bool(raised)
+
+    until(said, what="what is wrong")
+    assert f"cluster {name} is failed: ClusterMinNodesExceedCoreQuota" in raised[0].message
+    assert f"az ml compute delete --name {name}" in str(raised[0].hint)
+    azure.ask("cluster", name=name, state="Succeeded", errors=[])
+    job = str(backend.launch(lease, "t0001-s1.train")["job"])
+    until(lambda: statuses(azure, lease)[job] == "Running", what="the job")
+    azure.ask("cluster", name=name, state="Failed", errors=errors)
+    until(lambda: backend.probe(lease) is Liveness.UNKNOWN, what="the state")
+    since = SYSTEM.monotonic()
+    until(lambda: backend.tend(lease, 1) == 1 and SYSTEM.monotonic() - since > 1.0)
+    azure.ask("cluster", name=name, state="Succeeded", errors=[])
+    gone(azure, backend, lease)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import (
     AccessDenied,
     DrillyardError,
-    NoCapacity,
     UserError,
 )
 from drillyard.findings import Finding
@@ -37,6 +36,7 @@ from drillyard_backends.azure import (
     stopped_runs,
     unfinished,
 )
+from drillyard_backends.azure.capacity import Waiting
 from drillyard_backends.azure.errors import Missing, translated
 from drillyard_backends.azure.job_body import begun_tag, body, order_key
 from drillyard_backends.azure.job_failures import JobFailures
@@ -77,8 +77,7 @@ class AzureBackend(AzureMachines):
         self._clusters = KnownClusters(self._service, clock)
         self._times: dict[str, StoreClock] = {}
         self._begun: dict[str, float] = {}
-        self._queued_since: dict[str, float] = {}
-        """Lease -> since when all its jobs wait for a node, by the monotonic clock."""
+        self._waiting = Waiting(self.config, lambda name: clusters.words(self._service, name))
         self._endpoints: tuple[float, list[tuple[Order, float]]] | None = None
 
     @cached_property
@@ -224,24 +223,14 @@ class AzureBackend(AzureMachines):
     def tend(self, lease: Lease, workers: int) -> int:
         """Gives up a cluster that gets no node for waiting jobs; replaces nothing, as Azure does.
 
-        Azure says in no documented field that a region is full: jobs stay in the queue. So the
-        time without any node decides, however the service words it.
-
         Raises:
-            NoCapacity: Jobs have waited for a first node for longer than ``capacity_s``.
+            NoCapacity: Jobs have waited for a first node for longer than ``capacity_s``, or the
+                kept cluster could not be created.
         """
-        limit_s, now = self.config.capacity_s, self._clock.monotonic()
+        now, name = self._clock.monotonic(), clusters.name_of(self.config, lease.order)
         living = [job for job in self._of(lease.order).look() if not job.over]
-        queued = bool(living) and all(job.status == "Queued" for job in living)
-        if limit_s is None or not queued:
-            self._queued_since.pop(lease.lease_id, None)
-        elif now - self._queued_since.setdefault(lease.lease_id, now) > limit_s:
-            words = clusters.words(self._service, clusters.name_of(self.config, lease.order))
-            raise NoCapacity(
-                f"{len(living)} jobs have waited for {limit_s:.0f} s, and no node came: "
-                f"{'; '.join(words)}",
-                hint="list more sizes (vm_sizes) or regions (locations), or raise capacity_s",
-            )
+        self._waiting.check_jobs(lease.lease_id, name, living, now)
+        self._waiting.check_cluster(lease.lease_id, self._clusters.read(name), bool(living), now)
         return workers
 
     def cancel(self, lease: Lease, ticket_id: str) -> None:

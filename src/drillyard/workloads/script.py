@@ -214,6 +214,7 @@ class ScriptWorkload:
                 except UserError as error:  # the work is done: no name is worth losing it
                     context.log.warning("one file is not kept: %s", error)
                     continue
+                context.progress(message=f"keeping {name}")
                 try:
                     files |= save(context, full, path)
                 except FileNotFoundError:  # by a process that works in the background

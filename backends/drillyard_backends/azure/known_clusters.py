@@ -96,7 +96,7 @@ class KnownClusters:
         """
         cluster = self.read(name)
         if alive is Liveness.ALIVE or (cluster is not None and cluster.state in clusters.BROKEN):
-            return  # it is the owner's to mend
+            return  # only the owner may correct it
         if alive is Liveness.GONE:
             raise ControlPlaneError(f"submit a job: cluster {name} is gone") from refusal
         self.must_stay(name)

@@ -32,6 +32,7 @@ from drillyard_backends.gcp.errors import Exists, InUse, Missing, translated
 from drillyard_backends.gcp.groups import Groups
 from drillyard_backends.gcp.lease_listing import group_of, listed_leases
 from drillyard_backends.gcp.lease_view import FRESH_S, Viewer
+from drillyard_backends.gcp.lives import Lives
 from drillyard_backends.gcp.machines import GoogleMachines
 from drillyard_backends.gcp.managed import Group, Managed, Stage
 from drillyard_backends.gcp.operations import Compute
@@ -326,7 +327,10 @@ class GcpBackend(GoogleMachines):
                 order,
                 lambda candidate, name: self._prepare(order, candidate, name),
                 lambda group, machine: self._save_log(order, group, machine),
-                lambda: records.begun(self._mailbox(order), order.lease_id),
+                Lives(
+                    lambda: records.begun(self._mailbox(order), order.lease_id),
+                    records.DoneMachines(self._mailbox(order), order.lease_id),
+                ),
                 self._clock,
             )
         return self._reconcilers[order.lease_id]

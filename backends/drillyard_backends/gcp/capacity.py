@@ -8,7 +8,6 @@ waiting: a new process starts the search again and does no harm.
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,13 +18,13 @@ from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.errors import Exists, InUse, Missing, NoRoom
 from drillyard_backends.gcp.groups import Groups
+from drillyard_backends.gcp.lives import Lives, View, missing_machines, surplus
 from drillyard_backends.gcp.managed import Group, Managed, Stage
 from drillyard_backends.gcp.settings import GcpConfig
 from drillyard_backends.gcp.zones import Candidate, candidates, choices
 
 ROUND_PAUSE_S = 30.0
 """After all candidates were tried in vain, before they are tried again."""
-View = Mapping[Group, Sequence[Managed]]
 log = logging.getLogger(__name__)
 
 
@@ -34,16 +33,27 @@ class Search:
     """A search for machines that are missing.
 
     Attributes:
-        began: Monotonic seconds.
+        began: Machine -> when it was first missing, in monotonic seconds.
         tried: Candidate -> why it cannot be used now.
         round_over: When all candidates were tried in vain, or None.
         settled_for: How many machines are lacking that are searched for no more.
     """
 
-    began: float
+    began: dict[naming.Machine, float] = field(default_factory=dict)
     tried: dict[tuple[int, str], str] = field(default_factory=dict)
     round_over: float | None = None
     settled_for: int = 0
+
+    def since(self, missing: Sequence[naming.Machine], now: float) -> float:
+        """Returns when the newest of the missing machines was first missing.
+
+        A machine that was lost is another one than its successor, so its search begins now, and
+        what was tried in vain for others, maybe hours ago, is tried again.
+        """
+        if any(machine not in self.began for machine in missing):
+            self.tried.clear()
+            self.round_over = None
+        return max((self.began.setdefault(machine, now) for machine in missing), default=now)
 
 
 class CapacityReconciler:
@@ -55,7 +65,7 @@ class CapacityReconciler:
         order: The order of the lease.
         prepare: Creates what a candidate's group needs (its template), idempotently.
         save_log: Called with lost machines before they are removed, to save their logs.
-        begun: Returns the machines that started so far, also those that an earlier driver saw.
+        lives: Which machines have lived, and how often each was lost.
         clock: Clock for waiting.
     """
 
@@ -66,7 +76,7 @@ class CapacityReconciler:
         order: Order,
         prepare: Callable[[Candidate, str], None],
         save_log: Callable[[Group, Managed], None],
-        begun: Callable[[], Sequence[naming.Machine]],
+        lives: Lives,
         clock: Clock = SYSTEM,
     ) -> None:
         self._groups = groups
@@ -74,7 +84,7 @@ class CapacityReconciler:
         self._order = order
         self._prepare = prepare
         self._save_log = save_log
-        self._begun: Callable[[], Sequence[naming.Machine]] | None = begun
+        self._lives = lives
         self._clock = clock
         self._base = naming.base_name(config.group_prefix, order.lease_id)
         self._candidates = candidates(config)
@@ -82,7 +92,6 @@ class CapacityReconciler:
         self._lost_since: dict[tuple[Group, str], float] = {}
         self._search: Search | None = None
         self._unplaced = False
-        self._generations: dict[int, int] = {}
         self._said_worn = False
 
     @property
@@ -118,7 +127,7 @@ class CapacityReconciler:
         """
         refused = self._refused(view)
         lost = self._lost(view)
-        self._remember(view)
+        self._lives.remember(view)
         for group, machines in surplus(view, self._candidates).items():
             lost.setdefault(group, []).extend(m for m in machines if m not in lost[group])
         self._remove(view, refused, lost)
@@ -137,41 +146,23 @@ class CapacityReconciler:
             return have, set()
         now = self._clock.monotonic()
         if self._search is None or missing > self._search.settled_for > 0:
-            self._search = Search(began=now)
+            self._search = Search()
         search = self._search
         if search.settled_for:
             return have, set()
+        new = missing_machines(view, counted, missing, self._lives.generations)
+        newest = search.since(new, now)
         self._note(refused, search)
-        new = missing_machines(view, counted, missing, self._generations)
-        worn = [m for m in new if m.generation > self._config.replacements]
+        worn = [m for m in new if self._lives.losses(m) > self._config.replacements]
         used = self._make([m for m in new if m not in worn], search)
         if worn:
             self._stop_replacing(worn, have, wanted)
         self._unplaced = not used and len(worn) < len(new)
-        if self._unplaced and now - search.began >= self._config.capacity_s:
+        if self._unplaced and now - newest >= self._config.capacity_s:
             return self._give_up(have, wanted, search), set()
         return wanted - len(worn), used
 
     # -- what is there ------------------------------------------------------------------------
-
-    def _lived(self, machine: naming.Machine) -> None:
-        """The next machine of this number gets another name."""
-        index, generation = machine.index, machine.generation + 1
-        self._generations[index] = max(generation, self._generations.get(index, 0))
-
-    def _remember(self, view: View) -> None:
-        """What has lived counts also when it is listed no more, however it is lost."""
-        for machines in view.values():
-            for managed in machines:
-                if managed.stage is not Stage.COMING:
-                    self._lived(managed.machine)
-        if self._begun is not None:
-            try:
-                for machine in self._begun():
-                    self._lived(machine)
-                self._begun = None
-            except InfrastructureError as error:
-                log.info("earlier machines are not known yet: %s", error)
 
     def _lost(self, view: View) -> dict[Group, list[Managed]]:
         """Machines that are lost for certain.
@@ -272,7 +263,7 @@ class CapacityReconciler:
         return used
 
     def _choice(self, machine: naming.Machine, search: Search) -> Candidate | None:
-        allowed = choices(self._config, machine.generation, self._candidates)
+        allowed = choices(self._config, self._lives.losses(machine), self._candidates)
         open_ = [c for c in allowed if (c.variant, c.place.path) not in search.tried]
         if open_:
             return open_[0]
@@ -335,63 +326,3 @@ class CapacityReconciler:
 
     def _name(self, group: Group) -> str:
         return naming.group_name(self._base, group.variant)
-
-
-def surplus(view: View, candidates: Sequence[Candidate]) -> dict[Group, list[Managed]]:
-    """Machines that share their number with another one, so that two workers have one name.
-
-    An answer that was lost, and a late listing, can make a machine in two places. One that is up
-    is kept rather than one that is not, a later generation rather than an earlier one, and then
-    the one in the place that is tried first.
-
-    Args:
-        view: What is listed.
-        candidates: Places in the order in which they are tried.
-    """
-    order = {(c.place.path, c.variant): number for number, c in enumerate(candidates)}
-    places: dict[int, list[tuple[Group, Managed]]] = {}
-    for group, machines in view.items():
-        for machine in machines:
-            if machine.stage in (Stage.UP, Stage.COMING):
-                places.setdefault(machine.machine.index, []).append((group, machine))
-
-    def rank(entry: tuple[Group, Managed]) -> tuple[bool, int, int]:
-        group, machine = entry
-        place = order.get((group.place.path, group.variant), len(order))
-        return machine.stage is not Stage.UP, -machine.machine.generation, place
-
-    found: dict[Group, list[Managed]] = {}
-    for entries in places.values():
-        for group, machine in sorted(entries, key=rank)[1:]:
-            found.setdefault(group, []).append(machine)
-    return found
-
-
-def missing_machines(
-    view: View,
-    counted: Sequence[Managed],
-    count: int,
-    generations: Mapping[int, int],
-) -> list[naming.Machine]:
-    """Names for machines that are to be made.
-
-    Args:
-        view: What is listed, also what is on its way out.
-        counted: What of it is there or coming.
-        count: How many are missing.
-        generations: Number -> the least generation of its next machine.
-
-    Returns:
-        The lowest free numbers. A machine that lived before comes back as its next generation,
-        one that could not be made keeps its own.
-    """
-    occupied = {managed.machine.index for managed in counted}
-    next_ = dict(generations)
-    for machines in view.values():
-        for managed in machines:
-            lived = managed.stage is Stage.LOST or managed.trouble is None
-            generation = managed.machine.generation + lived
-            index = managed.machine.index
-            next_[index] = max(generation, next_.get(index, 0))
-    free = (index for index in itertools.count() if index not in occupied)
-    return [naming.Machine(index, next_.get(index, 0)) for index in itertools.islice(free, count)]

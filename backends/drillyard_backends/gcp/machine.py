@@ -134,7 +134,7 @@ class Machine:
             log.info("this machine is being stopped; what was running is flushed")
             within(LAST_WORDS_S, self._keep_log)
             return 0
-        why = "the worker is done" if code == 0 else f"the worker exited with code {code}"
+        why = records.WORKER_DONE if code == 0 else f"the worker exited with code {code}"
         return 0 if self._leave(why) else int(ExitCode.INFRASTRUCTURE)
 
     def _order(self) -> Order:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from drillyard.backend import Liveness, Order
-from drillyard.errors import DrillyardError
+from drillyard.errors import CorruptObject, DrillyardError, NewerVersion
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.holders import holder
 from drillyard.mailbox.records import Record
@@ -19,6 +20,7 @@ LOG_TAIL = 1 << 20
 """Bytes that are kept of a machine's log."""
 _STAMPS_S = 2.0
 """By how much the times of two objects of a bucket may be off against each other."""
+log = logging.getLogger(__name__)
 
 
 def mailbox_of(order: Order) -> Mailbox | None:
@@ -100,6 +102,18 @@ class Started(Record):
     written_at: float
 
 
+WORKER_DONE = "the worker is done"
+"""``MachineLeft.reason`` of a machine that found no more work."""
+
+
+class MachineLeft(Record):
+    """``leases/<id>/left/<machine's number>.json``: this machine has finished its work."""
+
+    machine: str
+    reason: str
+    written_at: float
+
+
 def begun(mailbox: Mailbox | None, lease_id: str) -> list[Machine]:
     """The machines of a lease that have begun, ever, by their own words."""
     if mailbox is None:
@@ -108,6 +122,46 @@ def begun(mailbox: Mailbox | None, lease_id: str) -> list[Machine]:
     names = (info.key[len(prefix) :] for info in mailbox.store.list(prefix))
     found = (Machine.parse(name.removesuffix(".json")) for name in names)
     return [machine for machine in found if machine is not None]
+
+
+class DoneMachines:
+    """The machines of a lease that ended because they had no more work, by their own words.
+
+    Args:
+        mailbox: Mailbox of the experiment; None where it is unknown.
+        lease_id: The lease.
+    """
+
+    def __init__(self, mailbox: Mailbox | None, lease_id: str) -> None:
+        self._mailbox = mailbox
+        self._path = f"leases/{lease_id}/left/"
+        self._read: dict[str, Machine | None] = {}
+
+    def __call__(self) -> set[Machine]:
+        """Returns them; reads each record once.
+
+        Raises:
+            InfrastructureError: The store does not answer.
+        """
+        if self._mailbox is None:
+            return set()
+        prefix = self._mailbox.key(self._path)
+        for info in self._mailbox.store.list(prefix):
+            name = info.key[len(prefix) :]
+            if name not in self._read:
+                self._read[name] = self._machine(name)
+        return {machine for machine in self._read.values() if machine is not None}
+
+    def _machine(self, name: str) -> Machine | None:
+        assert self._mailbox is not None
+        try:
+            left = self._mailbox.read(f"{self._path}{name}", MachineLeft)
+        except (CorruptObject, NewerVersion) as error:
+            log.warning("%s; its machine counts as lost", error)
+            return None
+        if left is None or left.reason != WORKER_DONE:
+            return None
+        return Machine.parse(left.machine)
 
 
 def machine_logs(order: Order) -> dict[str, str]:

@@ -20,6 +20,7 @@ from drillyard.mailbox.records import Record
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.gcp.instance_group_self import Forbidden, InstanceGroupSelf
 from drillyard_backends.gcp.managed import Stage
+from drillyard_backends.gcp.records import MachineLeft
 
 DELETES_A_SECOND = 4.0
 """Requests each second when hundreds of machines end at the same moment."""
@@ -28,14 +29,6 @@ RETRY_S = 20.0
 GIVE_UP_S = 600.0
 """A machine that still runs after this time powers itself off."""
 log = logging.getLogger(__name__)
-
-
-class MachineLeft(Record):
-    """``leases/<id>/left/<machine's number>.json``: this machine has finished its work."""
-
-    machine: str
-    reason: str
-    written_at: float
 
 
 class GroupDeleter(Record):

@@ -173,8 +173,12 @@ else
 fi
 agent=$!
 echo "$agent" >"$run/agent.pid"
-# A signal ends `wait` early; the agent flushes meanwhile.
-while kill -0 "$agent" 2>/dev/null; do wait "$agent"; code=$?; done
+# A signal ends `wait` early; the agent flushes meanwhile. It may be over already: `wait` comes first.
+while :; do
+  wait "$agent"
+  code=$?
+  kill -0 "$agent" 2>/dev/null || break
+done
 rm -f "$run/agent.pid"
-say "the agent ended with code ${code:-0}"
-[ "${code:-0}" = 0 ] || [ -n "$stopping" ] || give_up "the agent could not leave by itself"
+say "the agent ended with code $code"
+[ "$code" = 0 ] || [ -n "$stopping" ] || give_up "the agent could not leave by itself"

@@ -10,10 +10,10 @@ import pytest
 from drillyard.errors import ControlPlaneError
 from drillyard.testing.clock import FakeClock
 from drillyard_backends.gcp import operations
-from drillyard_backends.gcp.capacity import surplus
 from drillyard_backends.gcp.errors import InUse, Missing, of_operation
 from drillyard_backends.gcp.groups import Groups
 from drillyard_backends.gcp.lease_view import Viewer
+from drillyard_backends.gcp.lives import surplus
 from drillyard_backends.gcp.managed import Group, Managed, Stage
 from drillyard_backends.gcp.naming import Machine
 from drillyard_backends.gcp.store import GcsStore

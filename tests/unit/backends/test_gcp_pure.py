@@ -13,9 +13,9 @@ from drillyard.mailbox.memory import MemoryStore
 from drillyard.testing.clock import FakeClock
 from drillyard_backends.gcp import naming, prices
 from drillyard_backends.gcp.backend import GcpBackend
-from drillyard_backends.gcp.capacity import missing_machines
 from drillyard_backends.gcp.errors import NoRoom, quota_hint
 from drillyard_backends.gcp.instance_group_self import InstanceGroupSelf
+from drillyard_backends.gcp.lives import missing_machines
 from drillyard_backends.gcp.managed import Group, Managed, Stage, stage
 from drillyard_backends.gcp.naming import Machine
 from drillyard_backends.gcp.settings import read_settings

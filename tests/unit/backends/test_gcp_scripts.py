@@ -131,6 +131,22 @@ def test_a_container_is_run_by_its_digest(
     assert not list(bench.folder.rglob("agent.pid"))
 
 
+def test_an_agent_that_dies_at_once_ends_its_machine(
+    bench: Bench, metadata: tuple[str, dict[str, str]]
+) -> None:
+    """It was over before the script waited for it: its code was never read and counted as 0."""
+    host, known = metadata
+    known["instance/attributes/drillyard-container"] = IMAGE
+    known["instance/name"], known["project/project-id"] = "dy-0123456789-w0-0", "lab"
+    stand_in(bench.bin, "docker", "exit 125")
+    stand_in(bench.bin, "docker-credential-gcr")
+    stand_in(bench.bin, "curl", 'case "$*" in *DELETE*) ;; *) exec /usr/bin/curl "$@";; esac')
+    text = script("startup.sh").replace("agent=$!\n", "agent=$!\nsleep 0.5\n", 1)
+    assert bench.run(text, GCE_METADATA_HOST=host) == 1
+    assert "the agent ended with code 125" in bench.said
+    assert [call for call in bench.calls if "-X DELETE" in call], bench.calls
+
+
 @pytest.fixture
 def wheel(bench: Bench, metadata: tuple[str, dict[str, str]]) -> str:
     """A wheel in a bucket, named in the metadata; its hash."""

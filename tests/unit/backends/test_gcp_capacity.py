@@ -1,0 +1,185 @@
+"""Machines that are missing: which count as lost, and how long a new one is sought."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from drillyard.backend import Order
+from drillyard.documents.json_types import Json
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.memory import MemoryStore
+from drillyard.testing.clock import FakeClock
+from drillyard_backends.gcp import naming, records
+from drillyard_backends.gcp.capacity import ROUND_PAUSE_S, CapacityReconciler
+from drillyard_backends.gcp.errors import NoRoom
+from drillyard_backends.gcp.lives import Lives
+from drillyard_backends.gcp.managed import Group, Managed, Stage
+from drillyard_backends.gcp.naming import Machine
+from drillyard_backends.gcp.settings import read_settings
+from drillyard_backends.gcp.zones import Place
+
+ORDER = Order(lease_id="dy-0123456789", experiment="suite", workers=2, store_url="memory://x")
+BASE = naming.base_name("dy", ORDER.lease_id)
+
+
+class Zone:
+    """Stands in for Google: a listing, and zones that have room or have none."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock(1_000.0)
+        self.full = False
+        self.view: dict[Group, list[Managed]] = {}
+        self.asked: list[tuple[str, int]] = []
+        self.numbers = itertools.count(100)
+
+    def make(self, place: Place, name: str, lease_id: str, repair: bool = False) -> None:
+        """A group costs nothing."""
+
+    def delete(self, place: Place, name: str) -> None:
+        """A group that nothing ever lived in."""
+        self.view = {group: rows for group, rows in self.view.items() if group.place != place}
+
+    def delete_machines(self, place: Place, name: str, machines: list[Managed]) -> None:
+        """Removes them from the listing."""
+        for rows in self.view.values():
+            rows[:] = [row for row in rows if row not in machines]
+
+    def make_machines(self, place: Place, name: str, metadata: Mapping[str, Any]) -> None:
+        """Refuses at once where there is no room."""
+        if self.full:
+            raise NoRoom(f"{place.name} is full")
+        variant = 0 if name == BASE else int(name.rpartition("-")[2])
+        rows = self.view.setdefault(Group(place, variant), [])
+        for each in sorted(metadata):
+            machine = Machine.parse(each)
+            assert machine is not None
+            self.asked.append((each, variant))
+            rows.append(Managed(each, machine, Stage.COMING, f"{place.path}/instances/{each}"))
+
+    def boot(self) -> None:
+        """Every machine that was asked for is up."""
+        for rows in self.view.values():
+            rows[:] = [
+                Managed(r.name, r.machine, Stage.UP, r.address, id=r.id or str(next(self.numbers)))
+                for r in rows
+            ]
+
+    def end(self, index: int) -> str:
+        """A machine is listed no more; returns its name."""
+        (gone,) = [r for rows in self.view.values() for r in rows if r.machine.index == index]
+        for rows in self.view.values():
+            if gone in rows:
+                rows.remove(gone)
+        return gone.name
+
+
+@pytest.fixture
+def zone() -> Zone:
+    return Zone()
+
+
+@pytest.fixture
+def mailbox(zone: Zone) -> Mailbox:
+    return Mailbox(MemoryStore(f"memory://{uuid.uuid4().hex}", zone.clock), ORDER.experiment)
+
+
+def reconciler(zone: Zone, mailbox: Mailbox, **settings: Json) -> CapacityReconciler:
+    given: dict[str, Json] = {
+        "project": "lab-1234",
+        "bucket": "lab",
+        "service_account": "a@b",
+        **settings,
+    }
+    return CapacityReconciler(
+        zone,  # type: ignore[arg-type]
+        read_settings({"zones": ["europe-west1-b"], **given}),
+        ORDER,
+        lambda candidate, name: None,
+        lambda group, machine: None,
+        Lives(list, records.DoneMachines(mailbox, ORDER.lease_id)),
+        zone.clock,
+    )
+
+
+def leave(mailbox: Mailbox, name: str, number: int, reason: str = records.WORKER_DONE) -> None:
+    left = records.MachineLeft(machine=name, reason=reason, written_at=1.0)
+    mailbox.write(f"leases/{ORDER.lease_id}/left/{number}.json", left)
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_machine_that_ended_without_work_is_not_a_loss(
+    zone: Zone, mailbox: Mailbox, idle: bool
+) -> None:
+    """A study in bursts rented on-demand machines after three pauses, and none after twenty."""
+    keeper = reconciler(zone, mailbox, on_demand_after=2, replacements=3)
+    for life in range(6):
+        if not idle and life == 4:
+            with pytest.raises(NoRoom, match="more often than 3 times"):
+                keeper.step(zone.view, 1)
+            break
+        assert keeper.step(zone.view, 1)[0] == 1
+        zone.boot()
+        keeper.step(zone.view, 1)
+        name = zone.end(0)
+        assert name == f"{BASE}-w0-{life}"  # a name is used once, whatever its end
+        leave(mailbox, name, life, records.WORKER_DONE if idle else "the worker crashed")
+    assert {variant for _, variant in zone.asked} == ({0} if idle else {0, 1})
+
+
+def test_a_damaged_word_of_a_machine_counts_as_a_loss_and_stops_nothing(
+    zone: Zone, mailbox: Mailbox
+) -> None:
+    mailbox.store.put(mailbox.key(f"leases/{ORDER.lease_id}/left/7.json"), b"{")
+    keeper = reconciler(zone, mailbox, replacements=3)
+    keeper.step(zone.view, 1)
+    zone.boot()
+    keeper.step(zone.view, 1)
+    zone.end(0)
+    assert keeper.step(zone.view, 1)[0] == 1
+    assert zone.asked[-1][0] == f"{BASE}-w0-1"
+
+
+def test_a_later_shortage_is_searched_for_as_long_as_the_first(
+    zone: Zone, mailbox: Mailbox
+) -> None:
+    """One machine needs long to come, so the search never ended, and the next gave up at once."""
+    keeper = reconciler(zone, mailbox, capacity_s=600.0, spot=False)
+    keeper.step(zone.view, 2)
+    (rows,) = zone.view.values()
+    rows[0] = Managed(rows[0].name, rows[0].machine, Stage.UP, rows[0].address, id="1")
+    zone.full = True
+    zone.clock.advance(3_000.0)
+    assert keeper.step(zone.view, 2)[0] == 2  # the other one is still coming
+    zone.end(0)
+    expected, _ = keeper.step(zone.view, 2)
+    zone.clock.advance(ROUND_PAUSE_S)
+    assert expected == 2 == keeper.step(zone.view, 2)[0]
+    zone.full = False
+    zone.clock.advance(ROUND_PAUSE_S)
+    keeper.step(zone.view, 2)
+    keeper.step(zone.view, 2)
+    assert zone.asked[-1][0] == f"{BASE}-w0-1"
+
+
+def test_a_refused_machine_does_not_begin_its_search_again(zone: Zone, mailbox: Mailbox) -> None:
+    """Google takes an order and refuses it later: the time that this takes counts, too."""
+    keeper = reconciler(zone, mailbox, capacity_s=600.0, stockout_s=60.0, spot=False)
+    said = ""
+    for _ in range(200):
+        for rows in zone.view.values():
+            rows[:] = [
+                Managed(r.name, r.machine, r.stage, r.address, NoRoom("stock-out")) for r in rows
+            ]
+        try:
+            keeper.step(zone.view, 1)
+        except NoRoom as error:
+            said = str(error)
+            break
+        zone.clock.advance(10.0)
+    assert "no room for 1 machines" in said
+    assert zone.clock.now() - 1_000.0 < 600.0 + 60.0 + 2 * ROUND_PAUSE_S

@@ -10,7 +10,7 @@ from drillyard.mailbox import open_store, pace
 from drillyard.mailbox.store import folders
 from drillyard.testing.store_suite import StoreSuite
 from drillyard_backends.gcp import store as module
-from drillyard_backends.gcp.bucket import ensure_bucket
+from drillyard_backends.gcp.bucket import MACHINE_ROLES, ensure_bucket
 from drillyard_backends.gcp.store import GcsStore
 from drillyard_emulators.http.handle import GcpEmulator
 
@@ -185,3 +185,19 @@ def test_the_machines_have_rights_on_the_mailboxs_folder_alone(at_cloud: GcpEmul
     answers = at_cloud.log(f"PUT storage.googleapis.com/storage/v1/b/{store.bucket_name}")
     folder = f"/{store.bucket_name}/managedFolders/exp1%2Fa%2F/iam"
     assert [(a["path"].rpartition("/b")[2], a["status"]) for a in answers] == [(folder, 200)]
+
+
+def test_a_lost_answer_to_the_creation_leaves_no_machine_without_rights(
+    at_cloud: GcpEmulator,
+) -> None:
+    """The library repeats the call, hears that the bucket exists, and the rights were left out."""
+    from google.cloud import storage
+
+    store = GcsStore(f"gs://lab-{uuid.uuid4().hex[:10]}")
+    at_cloud.fault(r"/storage/v1/b\?", method="POST", lose=True, after=True, times=1)
+    ensure_bucket(store, at_cloud.project, "europe-west1", at_cloud.service_account)
+    assert [rule["played"] for rule in at_cloud.state()["faults"]] == [1]
+    at_cloud.clear_faults()
+    made = storage.Client(project=at_cloud.project).bucket(store.bucket_name)
+    found = made.get_iam_policy(requested_policy_version=3).bindings
+    assert {binding["role"] for binding in found} == set(MACHINE_ROLES)

@@ -41,6 +41,7 @@ from drillyard_backends.gcp.read_only_client import Reader
 from drillyard_backends.gcp.settings import GcpConfig, read_settings
 from drillyard_backends.gcp.store import GcsStore
 from drillyard_backends.gcp.template import Properties, instance_template
+from drillyard_backends.gcp.templates import make_template
 from drillyard_backends.gcp.zones import Candidate, Place, candidates
 
 log = logging.getLogger(__name__)
@@ -253,6 +254,12 @@ class GcpBackend(GoogleMachines):
                 templates = {
                     naming.group_name(b, c.variant) for b in bases for c in candidates(self.config)
                 }
+                # An earlier version of the settings had other variants.
+                templates |= {
+                    template.name
+                    for template in self._groups.templates()
+                    if any(f"{template.name}-".startswith(f"{base}-") for base in bases)
+                }
                 for name in sorted(templates | {name for _, name in groups}):
                     self._groups.delete_template(name)
             viewer.forget()
@@ -381,7 +388,7 @@ class GcpBackend(GoogleMachines):
         body = instance_template(
             order, self.config, candidate, name, self._time(order), base, wheel.send(order)
         )
-        self._groups.make_template(body)
+        make_template(self._groups, self._compute, body)
 
     def _properties(self, name: str) -> Properties:
         """Returns the properties of the user's own template."""

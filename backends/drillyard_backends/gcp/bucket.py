@@ -53,8 +53,7 @@ def ensure_bucket(
         client = storage.Client(project=project)
         there = client.lookup_bucket(store.bucket_name)
         if there is not None:
-            if service_account and dict(there.labels) == _LABELS:
-                _grant(there, service_account, prefix)
+            _grant_on_ours(there, service_account, prefix)
             return False
         bucket = client.bucket(store.bucket_name)
         configuration = bucket.iam_configuration
@@ -67,16 +66,24 @@ def ensure_bucket(
             client.create_bucket(bucket, project=project, location=location)
         except api.Conflict:
             # A racer of ours was faster (then it can be read now), or the name is taken.
-            if client.lookup_bucket(store.bucket_name) is None:
+            there = client.lookup_bucket(store.bucket_name)
+            if there is None:
                 raise StoreUnavailable(
                     f"the bucket name {store.bucket_name!r} belongs to another project",
                     hint="bucket names are shared by the whole world: choose another one",
                 ) from None
+            # The answer to our own first call may have been lost.
+            _grant_on_ours(there, service_account, prefix)
             return False
         if service_account:
             _grant(bucket, service_account, prefix)
     log.info("made bucket %s in %s", store.bucket_name, location)
     return True
+
+
+def _grant_on_ours(bucket: Bucket, service_account: str | None, prefix: str) -> None:
+    if service_account and dict(bucket.labels) == _LABELS:
+        _grant(bucket, service_account, prefix)
 
 
 def _grant(bucket: Bucket, service_account: str, prefix: str) -> None:

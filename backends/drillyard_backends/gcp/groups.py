@@ -48,37 +48,20 @@ class Groups:
 
     # -- templates ----------------------------------------------------------------------------
 
-    def make_template(self, body: Template) -> None:
-        """Creates a template unless there is one of that name for the same order.
+    def insert_template(self, body: Template) -> None:
+        """Creates a template.
 
-        A template of another order is left over from an earlier experiment of that name: its
-        machines would run old code until an old deadline. It is replaced unless a group uses it.
+        Raises:
+            Exists: There is one of that name.
         """
-        name, compute = body["name"], self._compute
-        for _ in range(2):
-            try:
-                compute.change(
-                    f"create template {name}",
-                    compute.client("InstanceTemplatesClient").insert_unary,
-                    None,
-                    project=compute.project,
-                    instance_template_resource=dict(body),
-                )
-            except Exists:
-                if self._is_of(name, body) or not self.delete_template(name):
-                    return
-            else:
-                return
-
-    def _is_of(self, name: str, body: Template) -> bool:
-        """Returns whether the existing template of a name has the order of another one."""
-        wanted = {i["key"]: i["value"] for i in body["properties"]["metadata"]["items"]}
-        try:
-            items = self.template(name).properties.metadata.items
-        except Missing:
-            return False
-        existing = {item.key: item.value for item in items}
-        return existing.get(naming.ORDER_KEY) == wanted.get(naming.ORDER_KEY)
+        compute = self._compute
+        compute.change(
+            f"create template {body['name']}",
+            compute.client("InstanceTemplatesClient").insert_unary,
+            None,
+            project=compute.project,
+            instance_template_resource=dict(body),
+        )
 
     def template(self, name: str) -> InstanceTemplate:
         """Returns a template.

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from drillyard.backend import Lease, Order
-from drillyard.errors import CorruptObject, NewerVersion
 from drillyard.system.safe_names import LEASE
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.groups import Groups
+from drillyard_backends.gcp.templates import order_of
 from drillyard_backends.gcp.zones import Place
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def listed_leases(
         lease_id = naming.lease_of(name, prefix)
         if lease_id is None or lease_id in leases:
             return
-        order = _order_of(template)
+        order = order_of(template)
         if order is None or order.lease_id != lease_id:
             # A template that cannot be read, or that a person copied: its lease must end, too.
             order = Order(lease_id=lease_id, experiment="", store_url="")
@@ -67,16 +67,6 @@ def group_of(instance: Instance) -> tuple[Place, str] | None:
         return (Place.parse(path), name) if name else None
     except ValueError:
         return None
-
-
-def _order_of(template: InstanceTemplate | None) -> Order | None:
-    for item in template.properties.metadata.items if template is not None else []:
-        if item.key == naming.ORDER_KEY:
-            try:
-                return Order.from_bytes(item.value.encode())
-            except (CorruptObject, NewerVersion):
-                return None
-    return None
 
 
 def _outline(lease_id: str, labels: Mapping[str, str]) -> Order:

@@ -7,6 +7,7 @@ import pytest
 from drillyard.backend import Order
 from drillyard.errors import ControlPlaneError, UserError
 from drillyard_backends.gcp.backend import GcpBackend
+from drillyard_backends.gcp.errors import InUse
 from drillyard_backends.gcp.zones import Place, candidates
 from drillyard_emulators.http.handle import GcpEmulator
 from tests.emulated.gcp.books import BUSY, machines, nothing_left
@@ -141,7 +142,9 @@ def test_a_template_that_an_earlier_experiment_left_is_made_anew(
     lease = backend.provision(new)
     items = backend._groups.template(order.lease_id).properties.metadata.items
     assert {i.key: i.value for i in items}["drillyard-order"] == new.model_dump_json()
-    backend._prepare(old, candidates(backend.config)[0], order.lease_id)  # in use: it stays
+    until(lambda: machines(bodiless, order), what="a machine")
+    with pytest.raises(InUse, match="machines of an earlier experiment"):
+        backend._prepare(old, candidates(backend.config)[0], order.lease_id)
     items = backend._groups.template(order.lease_id).properties.metadata.items
     assert {i.key: i.value for i in items}["drillyard-order"] == new.model_dump_json()
     backend.teardown(lease)
@@ -205,3 +208,38 @@ def test_a_zone_that_cannot_be_reached_hides_nothing(
     assert order.lease_id in [found.lease_id for found in backend.leases()]
     backend.teardown(lease)
     until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+
+
+def test_other_settings_delete_the_templates_of_all_variants(
+    bodiless: GcpEmulator, settings: dict[str, Any], order: Order
+) -> None:
+    """`reap` runs with the settings of its own folder: these templates stayed for ever."""
+    types = ["n2-highcpu-8", "n2-highcpu-16", "n2-standard-8"]
+    wide = GcpBackend(**{**settings, "machine_types": types})
+    made = {c.variant: c for c in candidates(wide.config)}
+    for variant, candidate in made.items():
+        wide._prepare(order, candidate, wide._name(order, variant))
+    narrow = GcpBackend(**settings)
+    assert len(made) > len({c.variant for c in candidates(narrow.config)})
+    (lease,) = [found for found in narrow.leases() if found.lease_id == order.lease_id]
+    narrow.teardown(lease)
+    assert nothing_left(bodiless, order)
+
+
+def test_an_empty_group_of_an_earlier_experiment_keeps_no_old_template(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    """With the role that ships, the last machine leaves an empty group that uses its template."""
+    now = bodiless.state()["now"]
+    candidate = candidates(backend.config)[0]
+    old = order.model_copy(update={"deadline": now + 600.0})
+    backend._prepare(old, candidate, order.lease_id)
+    backend._groups.make(candidate.place, order.lease_id, order.lease_id)
+    new = order.model_copy(update={"deadline": now + 3600.0})
+    lease = backend.provision(new)
+    until(lambda: machines(bodiless, order), what="a machine")
+    kept = backend._groups.template(order.lease_id)
+    items = {item.key: item.value for item in kept.properties.metadata.items}
+    assert Order.from_bytes(items["drillyard-order"].encode()) == new
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), what="an empty project")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from drillyard.checks.schedules import planned
 from drillyard.cli.main import main
 from drillyard.errors import ExitCode
 from drillyard.findings import Severity
+from drillyard_flows import server as embedded
 from tests.flows.conftest import DRILLYARD, Api
 from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.prefect_homes import copied
 
 ROOT = Path(__file__).parents[2]
 MINE = "schema: 1\nname: own\nworkload: mock\nseeds: [1]\n"
@@ -213,8 +216,24 @@ def test_the_wheel_brings_the_files(tmp_path: Path) -> None:
         assert name in done.stdout
 
 
+@pytest.fixture
+def offline_api(
+    prefect_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Api]:
+    """A server whose proxy answers nothing: it reads its own copy of Prefect's registry."""
+    monkeypatch.setenv("PREFECT_HOME", str(copied(prefect_home, tmp_path / "prefect")))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    server = embedded.acquire()
+    server.wait()
+    yield Api(server.api_url)
+    server.release()
+
+
 @pytest.mark.slow
-def test_prefects_own_command_takes_the_same_file(api: Api) -> None:
+def test_prefects_own_command_takes_the_same_file(offline_api: Api) -> None:
+    """The server asks for the registry of workers on the internet; a computer may have none."""
+    api = offline_api
+
     def prefect(*words: str) -> None:
         subprocess.run(
             [str(Path(sys.executable).parent / "prefect"), "--no-prompt", *words],

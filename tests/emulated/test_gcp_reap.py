@@ -233,8 +233,8 @@ def test_an_operation_that_google_no_longer_knows_proves_no_end(
     assert groups
     cloud.fault("operations/[^/]+(/wait)?$", status=404, reason="notFound")
     cloud.physics(operation_s=2.0)
-    assert backend._delete_groups(groups) is False
+    assert backend._ender.end(groups) is False
     cloud.clear_faults()
     cloud.physics(operation_s=0.05)
-    until(lambda: backend._delete_groups(groups), what="the end of the group")
+    until(lambda: backend._ender.end(groups), what="the end of the group")
     backend.teardown(lease)

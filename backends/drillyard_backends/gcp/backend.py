@@ -18,7 +18,7 @@ from urllib.parse import quote
 from drillyard.backend import Cost, Delays, Egress, Lease, Liveness, Order, Trait
 from drillyard.backend.translation import translating
 from drillyard.documents.json_types import Json, JsonObject
-from drillyard.errors import ControlPlaneError, DrillyardError, NotFound, UserError
+from drillyard.errors import DrillyardError, NotFound, UserError
 from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store_check import check_store
@@ -29,6 +29,7 @@ from drillyard_backends.gcp import naming, plan, prices, records
 from drillyard_backends.gcp.bucket import ensure_bucket
 from drillyard_backends.gcp.capacity import CapacityReconciler
 from drillyard_backends.gcp.errors import Exists, InUse, Missing, translated
+from drillyard_backends.gcp.group_ender import GroupEnder
 from drillyard_backends.gcp.groups import Groups
 from drillyard_backends.gcp.lease_listing import group_of, listed_leases
 from drillyard_backends.gcp.lease_view import FRESH_S, Viewer
@@ -47,8 +48,6 @@ from drillyard_backends.gcp.zones import Candidate, Place, candidates
 log = logging.getLogger(__name__)
 TEARDOWN_S = 600.0
 """Google takes minutes to end a group."""
-TEARDOWN_WAIT_S = 20.0
-"""Seconds that one ``teardown`` waits for groups, so that it can delete their templates, too."""
 
 
 @translating(translated)
@@ -248,7 +247,7 @@ class GcpBackend(GoogleMachines):
             known += [group for group in origins if group is not None and digits in group[1]]
             # One place can be written in two ways: a region with and without its zones.
             groups = {(place.path, name): (place, name) for place, name in known}
-            if self._delete_groups([groups[key] for key in sorted(groups)]):
+            if self._ender.end([groups[key] for key in sorted(groups)]):
                 for machine in machines:
                     self._groups.delete_instance(machine)
                 templates = {
@@ -277,6 +276,10 @@ class GcpBackend(GoogleMachines):
     @cached_property
     def _groups(self) -> Groups:
         return Groups(self._compute, self.config.group_prefix)
+
+    @property
+    def _ender(self) -> GroupEnder:
+        return GroupEnder(self._groups, self._compute, self._clock)
 
     def _locked(self, lease_id: str) -> threading.RLock:
         with self._lock:
@@ -341,38 +344,6 @@ class GcpBackend(GoogleMachines):
                 self._clock,
             )
         return self._reconcilers[order.lease_id]
-
-    def _delete_groups(self, groups: list[tuple[Place, str]]) -> bool:
-        """Requests the end of groups; returns True if all are gone after a short wait."""
-        requested, gone = [], True
-        for place, name in groups:
-            try:
-                requested.append((place, name, self._groups.delete(place, name)))
-            except (InUse, Exists, ControlPlaneError) as error:
-                # Delete the others anyway: each of them costs money.
-                log.info("%s; will be tried again", error)
-                gone = False
-                if not isinstance(error, ControlPlaneError):
-                    self._delete_machines(place, name)
-        deadline = self._clock.monotonic() + TEARDOWN_WAIT_S
-        for place, name, operation in requested:
-            if operation is not None:
-                left_s = max(0.0, deadline - self._clock.monotonic())
-                try:
-                    self._compute.wait(f"delete group {name}", operation, place, left_s)
-                except (InUse, Exists, ControlPlaneError) as error:
-                    log.info("%s; will be tried again", error)
-                    gone = False
-                except Missing:
-                    continue
-        return gone
-
-    def _delete_machines(self, place: Place, name: str) -> None:
-        """Requests the end of the machines of a group that refuses its own end: they cost."""
-        try:
-            self._groups.delete_machines(place, name, self._groups.machines(place, name))
-        except (Missing, DrillyardError) as error:
-            log.info("the machines of %s: %s; will be tried again", name, error)
 
     def _step(self, order: Order, machines: int) -> int:
         viewer = self._viewer(order)

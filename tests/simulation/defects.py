@@ -250,7 +250,10 @@ DEFECTS: dict[str, Callable[[], Patches]] = {
     "host name and pid as proof of death (L3)": lambda: (
         (f"{_LOCK}.process_alive", _by_name_and_pid),
     ),
-    "a living driver is replaced": lambda: ((f"{_LOCK}.living", _everybody),),
+    "a living driver is replaced": lambda: (
+        (f"{_LOCK}.living", _everybody),
+        (f"{_LOCK}.DriverLock._alive", _everybody),
+    ),
     "a superseded driver goes on (L5)": lambda: ((f"{_LOCK}.DriverLock.must_drive", _nothing),),
     "errors leave the tree (M2)": lambda: (
         ("drillyard.backend.translation._translated", _untranslated),

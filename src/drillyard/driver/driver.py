@@ -77,7 +77,7 @@ class Driver:
         self.say = on_line or log.info
         """Reports a sentence to the user."""
         self._allow_change = allow_change
-        self._lock = DriverLock(mailbox, clock)
+        self._lock = DriverLock(mailbox, clock, say=self.say)
         self.ledger = Ledger(Fenced(mailbox, self._lock.must_drive), clock)
         self.stopping = StopOrder(mailbox, self._lock, clock)
         self._watcher = Watcher(mailbox, clock)

@@ -7,6 +7,7 @@ still sees the difference.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 
 from drillyard.driver import reopen
@@ -22,6 +23,8 @@ from drillyard.spec import ExperimentSpec
 from drillyard.system.clock import SYSTEM, Clock
 
 DONE = frozenset({Status.SUCCEEDED, Status.PRUNED})
+WATCH_S = 2.0
+"""Pause between two looks at workers with old heartbeats, in seconds."""
 
 
 def reconcile(
@@ -59,6 +62,8 @@ def reconcile(
         Superseded: Another driver took over.
     """
     closer.close_lost(ticket_states(mailbox))
+    if plan.changes:
+        _watch(mailbox, closer, say, clock)
     states = ticket_states(mailbox)
     if plan.changes:
         _refuse_while_working(mailbox, states)
@@ -84,6 +89,19 @@ def reconcile(
     reopen.forgive(mailbox, over)
     wanted = {ticket for ticket, _, _ in submit.tickets(posted)} - stands
     return [s.ticket for t, s in states.items() if t in wanted and s.status not in DONE]
+
+
+def _watch(
+    mailbox: Mailbox, closer: LostAttemptCloser, say: Callable[[str], None], clock: Clock
+) -> None:
+    """Wait until it is known of each silent worker whether it still works."""
+    said = False
+    while closer.doubts:
+        if not said:
+            say("waiting to see whether workers with old heartbeats still work")
+            said = True
+        clock.wait(threading.Event(), WATCH_S)
+        closer.close_lost(ticket_states(mailbox))
 
 
 def _refuse_while_working(mailbox: Mailbox, states: Mapping[str, TicketState]) -> None:

@@ -83,7 +83,7 @@ class Stages:
         self._allow_change = allow_change
         self._clock = StoreClock(mailbox.store, clock)
         self._on_change = on_change
-        self._lock = DriverLock(mailbox, self._clock)
+        self._lock = DriverLock(mailbox, self._clock, say=say)
         self._own = Fenced(mailbox, self._lock.must_drive)
         self._superseded: DrillyardError | None = None
         beats = Heartbeat(self._lock, self._was_superseded).step

@@ -2,7 +2,8 @@
 
 A claim without an ending belongs to its worker. It is lost if the worker's process is known to be
 dead on this system, or if the worker was silent for long by the store's own clock AND the provider
-says that its machine is gone. Silence alone proves nothing, and UNKNOWN is not GONE.
+says that its machine is gone. Silence alone proves nothing, and UNKNOWN is not GONE. A heartbeat
+must also stay the same while the closer looks, because a clock that jumps makes all of them old.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from drillyard.mailbox.records import (
     Ending,
     WorkerRecord,
 )
+from drillyard.mailbox.silence import Silence
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.system.clock import SYSTEM, Clock
@@ -91,6 +93,9 @@ class LostAttemptCloser:
         self._claims: dict[tuple[str, int], Claim] = {}
         self._seen: WorkerCache = {}
         self._mentioned: set[tuple[str, int]] = set()
+        self._silence = Silence()
+        self.doubts = 0
+        """Attempts of the last look whose heartbeat is old and was not watched for long enough."""
 
     def close_lost(self, states: Mapping[str, TicketState]) -> list[TicketState]:
         """End every lost attempt.
@@ -102,6 +107,7 @@ class LostAttemptCloser:
             The running ones that are not lost, as far as known.
         """
         living = []
+        self.doubts = 0
         workers: dict[str, _Heard] | None = None
         for state in states.values():
             if state.status is not Status.RUNNING or state.attempt is None:
@@ -139,8 +145,14 @@ class LostAttemptCloser:
         if alive is not None:
             text = f"process {worker.pid} of worker {claim.worker} is dead"
             return None if alive else _Loss(text)
+        same = self._silence.seconds(
+            worker.worker, heard.last_at, self._clock.monotonic(), self._silent_s / 2
+        )
         silent = self._mailbox.store.now() - heard.last_at
         if silent < self._silent_s:
+            return None
+        if same < self._silent_s:
+            self.doubts += 1
             return None
         entry = self._ledger.entry(worker.lease)
         if entry is None:

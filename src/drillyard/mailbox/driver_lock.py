@@ -7,26 +7,36 @@ continues sees a higher number, and stops without changing anything.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
+import threading
+from collections.abc import Callable
 
 from drillyard.errors import AlreadyDriven, Superseded, UserError
-from drillyard.mailbox import Mailbox
+from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.command_hints import command
 from drillyard.mailbox.mailbox import new_token
 from drillyard.mailbox.records import DriverRecord, WorkerRecord
+from drillyard.mailbox.silence import Silence
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.durations import duration
 from drillyard.system.machine_identity import boot_id, pid_namespace
 from drillyard.system.processes import ProcessId
 
 STALE_S = 30.0
-"""A driver without a heartbeat for this long, by the store's clock, is dead."""
+"""A driver without a heartbeat for this long, by the store's clock, seems to be dead."""
+WATCHED_S = 15.0
+"""Its heartbeat must stay the same for so long before another driver takes over: several times
+the pause between two heartbeats."""
+LOOK_S = 1.0
 DELETING = "deleting.json"
 """Written before anything of an experiment is deleted; removed last."""
 _HELD: set[str] = set()
 """Tokens of the locks that this process holds."""
 MACHINE = "DRILLYARD_MACHINE"
 """Set by a backend on a rented machine to the name that the provider knows it by."""
+log = logging.getLogger(__name__)
 
 
 def host() -> str:
@@ -41,12 +51,24 @@ class DriverLock:
         mailbox: The experiment.
         clock: For the times in the record.
         deletes: The experiment is taken to delete it, also when that has begun.
+        say: Called with a sentence about what is waited for.
     """
 
-    def __init__(self, mailbox: Mailbox, clock: Clock = SYSTEM, *, deletes: bool = False) -> None:
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        clock: Clock = SYSTEM,
+        *,
+        deletes: bool = False,
+        say: Callable[[str], None] = log.warning,
+    ) -> None:
         self._mailbox = mailbox
         self._deletes = deletes
         self._clock = clock
+        self._say = say
+        self._silence = Silence()
+        self._watched: int | None = None
+        """Number of the driver of which it was said that it is watched."""
         self._record: DriverRecord | None = None
 
     @property
@@ -55,7 +77,9 @@ class DriverLock:
         return self._record.number if self._record else 0
 
     def take(self, command: list[str]) -> DriverRecord:
-        """Become the driver. A dead one is taken over: at once when it ran on this system.
+        """Become the driver. A dead one is taken over: at once if it is known to be dead.
+
+        Otherwise its heartbeat is watched for ``WATCHED_S`` first.
 
         Args:
             command: How this driver was started, for people.
@@ -106,16 +130,50 @@ class DriverLock:
                 hint=f"finish that with {command('delete', self._mailbox)}, or choose another "
                 f"name: --name {self._mailbox.experiment}-2",
             )
-        other = self._mailbox.driver()
-        if other is not None and living(self._mailbox, other):
-            raise AlreadyDriven(
-                f"experiment {self._mailbox.experiment!r} already has a driver: process "
-                f"{other.pid} on {other.host}",
-                hint=f"watch it ({command('status', self._mailbox)}), stop it "
-                f"({command('cancel', self._mailbox)}), or choose another name: "
-                f"--name {self._mailbox.experiment}-2",
+        while True:
+            other = self._mailbox.driver()
+            if other is None:
+                return 0
+            alive = self._alive(other)
+            if alive:
+                raise AlreadyDriven(
+                    f"experiment {self._mailbox.experiment!r} already has a driver: process "
+                    f"{other.pid} on {other.host}",
+                    hint=f"watch it ({command('status', self._mailbox)}), stop it "
+                    f"({command('cancel', self._mailbox)}), or choose another name: "
+                    f"--name {self._mailbox.experiment}-2",
+                )
+            if alive is False:
+                return other.number
+            self._clock.wait(threading.Event(), max(LOOK_S, pace(self._mailbox.store)))
+
+    def _alive(self, driver: DriverRecord) -> bool | None:
+        """Whether a driver is alive; None: its heartbeat is old, and is not watched for long."""
+        if living(self._mailbox, driver):
+            return True
+        if known_alive(driver) is False:
+            return False
+        info = self._mailbox.store.stat(self._mailbox.key(f"driver/{driver.number}.json"))
+        if info is None:
+            return False
+        if self._silence.changed(driver.number, info.updated_at):
+            return True  # by a clock that differs from the store's
+        between_s = max(LOOK_S, pace(self._mailbox.store))
+        same_s = self._silence.seconds(
+            driver.number, info.updated_at, self._clock.monotonic(), 2 * between_s
+        )
+        needed_s = max(WATCHED_S, 8 * between_s)
+        if same_s >= needed_s:
+            return False
+        if self._watched != driver.number:
+            self._watched = driver.number
+            age_s = self._mailbox.store.now() - info.updated_at
+            self._say(
+                f"the last heartbeat of the experiment's driver (process {driver.pid} on "
+                f"{driver.host}) is {duration(age_s)} old: waiting {duration(needed_s)} to see "
+                "whether it still works"
             )
-        return other.number if other is not None else 0
+        return None
 
     def beat(self) -> None:
         """Write the heartbeat.

@@ -91,11 +91,20 @@ def worker(mailbox, **more):
     mailbox.claim(claim)
 
 
-def close_lost(mailbox, clock, liveness):
-    backend = ThreadBackend()
-    backend.probe = lambda lease, ticket=None: liveness
+def watch(mailbox, clock, backend, seconds):
+    """A closer that has looked again and again for so long."""
     closer = LostAttemptCloser(mailbox, backend, Ledger(mailbox, clock), "test", clock)
     closer.close_lost(ticket_states(mailbox))
+    for _ in range(4):
+        clock.advance(seconds / 4)
+        closer.close_lost(ticket_states(mailbox))
+    return closer
+
+
+def close_lost(mailbox, clock, liveness, seconds=SILENT_S + 1.0):
+    backend = ThreadBackend()
+    backend.probe = lambda lease, ticket=None: liveness
+    watch(mailbox, clock, backend, seconds)
     return mailbox.ending(TICKET, 1)
 
 
@@ -104,8 +113,7 @@ def test_an_attempt_on_another_system_is_lost_only_by_silence_and_its_provider(
     mailbox, clock, where
 ):
     worker(mailbox, **where)
-    assert close_lost(mailbox, clock, Liveness.GONE) is None
-    clock.advance(SILENT_S + 1.0)
+    assert close_lost(mailbox, clock, Liveness.GONE, SILENT_S - 1.0) is None
     assert close_lost(mailbox, clock, Liveness.ALIVE) is None
     assert close_lost(mailbox, clock, Liveness.UNKNOWN) is None
     assert "silent" in close_lost(mailbox, clock, Liveness.GONE).message
@@ -116,9 +124,9 @@ def test_an_attempt_that_waits_for_a_silent_machine_is_mentioned_once(mailbox, c
     worker(mailbox)
     backend = ThreadBackend()
     backend.probe = lambda lease, ticket=None: Liveness.UNKNOWN
-    closer = LostAttemptCloser(mailbox, backend, Ledger(mailbox, clock), "test", clock)
+    closer = watch(mailbox, clock, backend, SILENT_S + 1.0)
     said = []
-    for passed_s in (MENTIONED_S - 1.0, 2.0, 1000.0):
+    for passed_s in (MENTIONED_S - SILENT_S - 2.0, 2.0, 1000.0):
         clock.advance(passed_s)
         closer.close_lost(ticket_states(mailbox))
         said.append(len(caplog.records))
@@ -161,9 +169,7 @@ def test_a_machine_that_its_provider_took_back_counts_as_a_preemption(
 ):
     """Such losses have a larger budget of attempts than crashes have."""
     worker(mailbox)
-    clock.advance(SILENT_S + 1.0)
-    closer = LostAttemptCloser(mailbox, Explains(answer), Ledger(mailbox, clock), "test", clock)
-    closer.close_lost(ticket_states(mailbox))
+    watch(mailbox, clock, Explains(answer), SILENT_S + 1.0)
     assert mailbox.ending(TICKET, 1).cause is cause
     preempted = cause is Cause.PREEMPTION
     assert (ticket_states(mailbox)[TICKET].status is Status.PREEMPTED) is preempted

@@ -1,0 +1,44 @@
+"""A command with changed settings, after the machine at work was lost with its driver."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drillyard.driver.driver import Driver
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import TicketRecord
+from drillyard.mailbox.status import Cause
+from tests.helpers.patience import PATIENCE_S
+from tests.helpers.tiny_backend import ThreadBackend, Worker, tiny
+
+TICKET = "t0001-s1.train"
+
+
+def test_it_waits_until_the_loss_is_certain_and_refuses_nothing(
+    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its heartbeat is old at the first look, as it is after a jump of the clock."""
+    monkeypatch.setattr("drillyard.driver.reconcile.WATCH_S", 0.05)
+
+    def dies(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
+        worker.die()
+        return ""
+
+    first = Driver(tiny(folder), mailbox, ThreadBackend(dies))
+    first.open()
+    lease = first.provision()
+    ThreadBackend.alive[lease.lease_id][1].join(PATIENCE_S)
+    first.close("left")
+
+    said: list[str] = []
+    changed = tiny(folder, evaluate={"episodes": 3})
+    second = Driver(changed, mailbox, ThreadBackend(), on_line=said.append)
+    second._closer._silent_s = 0.2
+    assert {ticket.run for ticket in second.open()} == {"t0001-s1", "t0001-s2"}
+    assert "waiting to see whether workers with old heartbeats still work" in said
+    ending = mailbox.ending(TICKET, 1)
+    assert ending is not None and ending.cause is Cause.INFRASTRUCTURE
+    second.teardown()
+    second.close("done")

@@ -66,7 +66,7 @@ class DaskBackend:
             clock,
         )
         self._pushers: dict[str, Pusher] = {}
-        self._unanswered_since: float | None = None
+        self._unanswered_since: dict[str, float] = {}
         if self.config.address is not None:
             self.traits = self.traits | {Trait.SHARED}  # type: ignore[misc]
 
@@ -144,10 +144,10 @@ class DaskBackend:
         try:
             if ticket_id is not None:
                 return self._holding(lease, ticket_id, scheduler)
-            proxies = worker_proxies.of_lease(scheduler, lease.lease_id)
-            if proxies:
-                return Liveness.ALIVE
-            return Liveness.GONE if scheduler.workers() else Liveness.PENDING
+            alive = worker_proxies.seen(scheduler, lease.lease_id).liveness
+            if alive is Liveness.GONE and not scheduler.workers():
+                return Liveness.PENDING
+            return alive
         except InfrastructureError:
             return Liveness.UNKNOWN
 
@@ -189,11 +189,11 @@ class DaskBackend:
         except InfrastructureError as error:
             capacity, trouble = workers, str(error)
         if not trouble:
-            self._unanswered_since = None
+            self._unanswered_since.pop(lease.lease_id, None)
             return capacity
         now = self._clock.monotonic()
-        self._unanswered_since = self._unanswered_since or now
-        if now - self._unanswered_since > self.config.no_workers_timeout_s:
+        since = self._unanswered_since.setdefault(lease.lease_id, now)
+        if now - since > self.config.no_workers_timeout_s:
             raise WorkerLost(
                 f"{trouble}, for {self.config.no_workers_timeout_s:g} s",
                 hint="start workers, or raise no_workers_timeout_s of backends.dask; then run the "
@@ -221,14 +221,15 @@ class DaskBackend:
 
     def teardown(self, lease: Lease) -> None:
         """Ends the cluster; on a joined cluster, cancels the tasks and ends the worker proxies."""
-        scheduler = self._scheduler(lease)
-        if "address" not in lease.provider and self.config.address is None:
-            if scheduler is not None:
-                scheduler.forget()
-            self._pushers.pop(lease.lease_id, None)
+        if "address" not in lease.provider:
+            if (own := self._scheduler(lease)) is not None:
+                own.forget()
             self._sessions.teardown(lease)
-            return
-        scheduler = scheduler or self._joined()
+            # Without a record of a program, it may have been opened on the cluster to join.
+            if lease.provider or self.config.address is None:
+                self._pushers.pop(lease.lease_id, None)
+                return
+        scheduler = self._scheduler(lease) or self._joined()
         tickets = _tickets(lease)
         if tickets:
             self._pusher(lease).cancel_all(tickets)
@@ -335,17 +336,26 @@ class DaskBackend:
 
         Returns:
             Number of runs that can work in parallel; 0 without a worker.
+
+        Raises:
+            InfrastructureError: The scheduler does not answer, or no worker does.
         """
         workers = worker_proxies.able(order, scheduler.workers())
-        proxies = worker_proxies.of_lease(scheduler, order.lease_id)
-        capacity = sum(worker_proxies.slots(order, w) for a, w in workers.items() if a in proxies)
+        seen = worker_proxies.seen(scheduler, order.lease_id)
+        capacity = sum(
+            worker_proxies.slots(order, w) for a, w in workers.items() if a in seen.open
+        )
         more = {}
         for address, worker in workers.items():
             if capacity >= runs:
                 break
-            if address not in proxies:
+            if address not in seen.open and address not in seen.silent:
                 more[address] = worker
                 capacity += worker_proxies.slots(order, worker)
+        if not capacity and seen.silent:
+            raise InfrastructureError(
+                f"Dask workers do not answer: {', '.join(sorted(seen.silent))}"
+            )
         if self.config.address is not None:  # on a cluster of our own, its program opens them
             worker_proxies.open_on(scheduler, order, more)
         return min(capacity, runs)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict, TypeVar, overload
@@ -42,7 +43,11 @@ class DaskWorker(TypedDict, total=False):
 Workers = Mapping[str, DaskWorker]
 """Workers by their addresses."""
 
+SILENT_S = 30.0
+"""Seconds for which a worker that did not answer is not asked again."""
 _clients: dict[tuple[str, str], Client] = {}
+_silent: dict[tuple[str, str], float] = {}
+"""(scheduler, worker) -> until when it is not asked again, by the monotonic clock."""
 _lock = threading.Lock()
 
 
@@ -136,22 +141,48 @@ class SchedulerAddress:
     ) -> Mapping[str, object]:
         """Runs a function on workers, beside their tasks.
 
+        Dask's own call waits for the slowest worker, and one that was stopped is listed for five
+        minutes more. So each is asked by itself. One that was silent is asked again only later,
+        because the scheduler keeps a connection for each question.
+
+        Args:
+            function: The function.
+            *args: Its arguments.
+            workers: Addresses; all workers by default.
+            timeout_s: Time limit of each answer; if given, silent workers are asked too.
+
         Returns:
-            Address -> the function's result, or the exception that it raised.
+            Address -> the function's result, or the exception that it raised; ``TimeoutError``
+            for a worker that did not answer.
         """
-        if workers == []:
+        if workers is None:
+            workers = list(self.workers())
+        if not workers:
             return {}
         client = self.client()
+        limit_s = timeout_s or self.timeout_s
+
+        async def ask(worker: str) -> object:
+            if timeout_s is None and time.monotonic() < _silent.get((self.address, worker), 0.0):
+                return TimeoutError("it did not answer before")
+            call = client._run(function, *args, workers=[worker], on_error="return")
+            try:
+                return (await asyncio.wait_for(call, limit_s))[worker]
+            except TimeoutError:
+                late.add(worker)
+                return TimeoutError(f"no answer within {limit_s:g} s")
+
+        async def ask_all() -> list[object]:
+            return await asyncio.gather(*map(ask, workers))
+
+        late: set[str] = set()
         with self.seam():
-            return dict(
-                client.run(
-                    function,
-                    *args,
-                    workers=workers,
-                    on_error="return",
-                    callback_timeout=timeout_s or self.timeout_s,
-                )
-            )
+            # The limits of the workers come first; this one is for a loop that has ended.
+            answers = client.sync(ask_all, callback_timeout=limit_s + self.timeout_s)
+        if len(late) < len(workers):  # or the scheduler may be the one that is silent
+            again = time.monotonic() + SILENT_S
+            _silent.update({(self.address, worker): again for worker in late})
+        return dict(zip(workers, answers, strict=True))
 
     def versions(self, packages: list[str]) -> dict[str, dict[str, str | None]]:
         """Returns the versions of packages by worker, also of workers without drillyard."""

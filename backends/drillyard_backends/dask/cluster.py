@@ -20,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drillyard.backend import Order
+from drillyard.backend import Liveness, Order
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import driven
@@ -121,55 +121,65 @@ class ClusterHolder:
     Args:
         order: The order of the lease.
         scheduler: Address of the cluster's scheduler.
+        over: Set once the lease is to end.
         local: True if the cluster is on this machine.
     """
 
-    def __init__(self, order: Order, scheduler: SchedulerAddress, *, local: bool) -> None:
+    def __init__(
+        self, order: Order, scheduler: SchedulerAddress, over: threading.Event, *, local: bool
+    ) -> None:
         self._order = order
         self._scheduler = scheduler
         self._local = local
         self._mailbox = Mailbox(open_store(order.store_url), order.experiment)
         self._clock = StoreClock(self._mailbox.store)
-        self._over = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._over.set())
+        self._over = over
 
     def keep(self) -> str:
         """Waits until the lease ends; returns the reason."""
         useful_at = time.monotonic()
         opened: Counter[str] = Counter()
         while not self._over.wait(POLL_S if opened else 0.1):
+            busy = False
             if self._order.deadline is not None and self._clock.now() >= self._order.deadline:
                 return "the deadline has passed"
             try:
-                workers = worker_proxies.able(self._order, self._scheduler.workers())
-                # The set-up waits for all agents, and one that was killed does not come back.
-                again = worker_proxies.broken(self._scheduler, self._order.lease_id)
-                new = {
-                    address: worker
-                    for address, worker in workers.items()
-                    if not opened[address] or (address in again and opened[address] < MOST_AGENTS)
-                }
-                if new and self._order.hosts:  # the others host copies, and need no agent
-                    open_now = worker_proxies.of_lease(self._scheduler, self._order.lease_id)
-                    new = dict(list(new.items())[: max(0, self._order.workers - len(open_now))])
-                if new:
-                    worker_proxies.open_on(
-                        self._scheduler, self._order, new, self._environment(new)
-                    )
-                    opened.update(new.keys())
+                seen = worker_proxies.seen(self._scheduler, self._order.lease_id)
+                busy = seen.liveness is not Liveness.GONE
+                if self._open(seen, opened):
                     useful_at = time.monotonic()
-                busy = self._driven() or bool(
-                    worker_proxies.of_lease(self._scheduler, self._order.lease_id)
-                )
+                busy = busy or self._driven()
             except InfrastructureError as error:
                 log.warning("%s", error)
-                busy = False
             if busy:
                 useful_at = time.monotonic()
             elif time.monotonic() - useful_at >= self._order.idle_s:
                 return "nothing is left to do"
         return "a signal arrived"
+
+    def _open(self, seen: worker_proxies.Seen, opened: Counter[str]) -> bool:
+        """Opens the proxies that are missing, and counts them; True if there were some."""
+        # The set-up waits for all agents, and one that was killed does not come back.
+        workers = worker_proxies.able(self._order, self._scheduler.workers())
+        for address in seen.broken & workers.keys():
+            if opened[address] == MOST_AGENTS:
+                opened[address] += 1  # it is said once
+                log.warning(
+                    "the agents of %s ended %d times: none is started", address, MOST_AGENTS
+                )
+        new = {
+            address: worker
+            for address, worker in workers.items()
+            if address not in seen.silent
+            and (not opened[address] or (address in seen.broken and opened[address] < MOST_AGENTS))
+        }
+        if self._order.hosts:  # the others host copies, and need no agent
+            new = dict(list(new.items())[: max(0, self._order.workers - len(seen.open))])
+        if new:
+            environment = self._environment(new)
+            worker_proxies.open_on(self._scheduler, self._order, new, environment)
+            opened.update(new.keys())
+        return bool(new)
 
     def _environment(self, workers: Workers) -> dict[str, dict[str, str]]:
         names = [str(worker["name"]) for worker in workers.values()]
@@ -202,6 +212,10 @@ def main(arguments: list[str] | None = None) -> int:
     order = Order.from_bytes((folder / "order.json").read_bytes())
     config = DaskConfig(**json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
     log.info("starting a cluster of %d for %s", order.workers + order.hosts, order.lease_id)
+    # From the first moment: a class that is killed while it starts leaves its jobs or pods.
+    over = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.set())
     cluster: Cluster | None = None
     try:
         cluster = start(config, order, folder)
@@ -210,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
         (folder / f".{ADDRESS}").write_text(text, encoding="utf-8")
         os.replace(folder / f".{ADDRESS}", folder / ADDRESS)
         log.info("the scheduler listens at %s", scheduler.address)
-        holder = ClusterHolder(order, scheduler, local=config.cluster is None)
+        holder = ClusterHolder(order, scheduler, over, local=config.cluster is None)
         try:
             log.info("closing: %s", holder.keep())
         except DrillyardError as error:

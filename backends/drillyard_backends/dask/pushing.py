@@ -112,7 +112,7 @@ class Pusher:
                 pending += 1
                 if self._limit is not None:
                     future.add_done_callback(self._next)
-            _wait_for_arrival(client, submitted)
+            _wait_for_arrival(client, submitted, self._scheduler.timeout_s)
 
     def _near(self) -> list[str] | None:
         """Workers with an agent, where others host copies and have none; None: any worker."""
@@ -133,14 +133,16 @@ class Pusher:
                 future.client.cancel([future], force=True)
 
 
-def _wait_for_arrival(client: Client, futures: list[Future[str]]) -> None:
+def _wait_for_arrival(client: Client, futures: list[Future[str]], limit_s: float) -> None:
     """Waits until the scheduler knows the submitted tasks; ``submit`` returns before that.
 
     The driver may be killed at the next moment, and relies on the cluster to continue.
     """
     deadline = time.monotonic() + ARRIVAL_S
     while left := {str(f.key) for f in futures if f.status == "pending"}:
-        known = client.sync(client.scheduler.get_task_status, keys=sorted(left))
+        known = client.sync(
+            client.scheduler.get_task_status, keys=sorted(left), callback_timeout=limit_s
+        )
         if all(known.values()) or time.monotonic() >= deadline:
             return  # the next probe notices a lost scheduler
         time.sleep(0.01)

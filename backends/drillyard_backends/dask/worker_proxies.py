@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 from drillyard.backend import Liveness, Order
@@ -107,28 +108,56 @@ def living(scheduler: SchedulerAddress) -> dict[str, list[ProxyState]]:
     }
 
 
+@dataclass(frozen=True)
+class Seen:
+    """The proxies of a lease at one look.
+
+    Attributes:
+        open: Those with a running agent, by the address of their worker.
+        broken: Addresses of the workers whose agent was killed, or failed.
+        silent: Addresses of the workers that did not answer, and may have one.
+    """
+
+    open: dict[str, ProxyState]
+    broken: set[str]
+    silent: set[str]
+
+    @property
+    def liveness(self) -> Liveness:
+        """ALIVE if an agent runs; UNKNOWN if a silent worker may have one."""
+        if self.open:
+            return Liveness.ALIVE
+        return Liveness.UNKNOWN if self.silent else Liveness.GONE
+
+
+def seen(scheduler: SchedulerAddress, lease: str) -> Seen:
+    """Looks for the proxies of a lease on all workers.
+
+    Raises:
+        InfrastructureError: The scheduler does not answer.
+    """
+    found = Seen({}, set(), set())
+    for address, states in scheduler.run(worker_proxy.look_here).items():
+        if isinstance(states, BaseException):
+            if not _foreign(states):
+                found.silent.add(address)
+            continue
+        for state in states:
+            if state["order"]["lease_id"] != lease:
+                continue
+            if state["exit_code"] is None:
+                found.open[address] = state
+            elif state["exit_code"]:
+                found.broken.add(address)
+    return found
+
+
 def of_lease(scheduler: SchedulerAddress, lease: str) -> dict[str, ProxyState]:
     """Returns the proxies of a lease with a running agent, by the address of their worker.
 
     Workers that do not answer are left out.
     """
-    states = _states(scheduler, lease)
-    return {address: state for address, state in states.items() if state["exit_code"] is None}
-
-
-def broken(scheduler: SchedulerAddress, lease: str) -> set[str]:
-    """Returns the addresses of the workers whose agent of a lease was killed, or failed."""
-    return {a for a, state in _states(scheduler, lease).items() if state["exit_code"]}
-
-
-def _states(scheduler: SchedulerAddress, lease: str) -> dict[str, ProxyState]:
-    return {
-        address: state
-        for address, states in scheduler.run(worker_proxy.look_here).items()
-        if not isinstance(states, BaseException)
-        for state in states
-        if state["order"]["lease_id"] == lease
-    }
+    return seen(scheduler, lease).open
 
 
 def holding(scheduler: SchedulerAddress, lease: str, ticket: str) -> Liveness:

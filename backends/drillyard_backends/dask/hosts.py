@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import secrets
 import subprocess
 import tempfile
 from collections import Counter
@@ -51,6 +52,8 @@ class DaskHosts:
         way = json.loads(Path(path).read_text(encoding="utf-8"))
         self._own = str(way["worker"])
         self._order = json.dumps(way["order"])
+        # Runs have equal names in all experiments of a cluster, and processes in all containers.
+        self._keys = f"drillyard-{hosting.run}-{way['order']['lease_id']}-{secrets.token_hex(4)}"
         self._scheduler = SchedulerAddress(way["address"], way.get("security", {}), CONNECT_S)
         self._invitation: Invitation | None = None
         self._placed: list[tuple[str, Future[int]]] = []
@@ -117,7 +120,7 @@ class DaskHosts:
                 self._order,
                 self._invitation.to_json(),
                 name,
-                key=f"drillyard-{self._hosting.run}-{name}-{os.getpid()}",
+                key=f"{self._keys}-{name}",
                 workers=[address],
                 retries=0,
                 pure=False,

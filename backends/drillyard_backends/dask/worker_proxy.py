@@ -74,6 +74,7 @@ class WorkerProxy:
         folder: Dask's scratch folder on this machine; the agent gets a folder in it.
         way: How a training finds the scheduler; for orders with hosts of copies.
         environment: More environment variables for the agent, such as its GPUs.
+        before: The proxy in whose place this one is; its agent has ended.
     """
 
     def __init__(
@@ -84,11 +85,16 @@ class WorkerProxy:
         folder: Path,
         environment: dict[str, str],
         way: JsonObject | None = None,
+        before: WorkerProxy | None = None,
     ) -> None:
         self.order = order
+        if before is not None:
+            environment = environment or before.environment
+        self.environment: dict[str, str] = environment
         self.slots = slots
         self._place = f"{order.lease_id}/{worker}"
         self._folder = Path(tempfile.mkdtemp(prefix=f"drillyard-{order.lease_id}-", dir=folder))
+        self._folders: list[Path] = [*(before._folders if before else []), self._folder]
         self._futures: dict[str, Future[str]] = {}
         self._lock = threading.Lock()
         (self._folder / "order.json").write_bytes(order.to_bytes())
@@ -173,8 +179,9 @@ class WorkerProxy:
             wait_gone([self._agent], grace_s)
         end(marked(self.order.lease_id, **{PLACE: self._place}), grace_s=0.0)
         self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        lock_of(self._folder).unlink(missing_ok=True)
+        for folder in self._folders:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock_of(folder).unlink(missing_ok=True)
 
     def _listen(self) -> None:
         try:
@@ -248,9 +255,13 @@ async def close_here(lease: str, dask_worker: Worker | None = None) -> None:
     key = lease, str(dask_worker.name)
     with _lock:
         _closed.add(key)
-        proxy = _proxies.pop(key, None)
+        proxy = _proxies.get(key)
     if proxy is not None:
+        # It is listed until then: a caller whose connection is lost asks again.
         await asyncio.to_thread(proxy.end)
+        with _lock:
+            if _proxies.get(key) is proxy:
+                del _proxies[key]
 
 
 def look_here(dask_worker: Worker | None = None) -> list[ProxyState]:
@@ -370,5 +381,6 @@ def _open(
                 Path(worker.local_directory).parent,
                 environment,
                 way_of(worker) if order.hosts else None,
+                proxy,
             )
         return proxy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ from drillyard.leases.ledger import Ledger
 from drillyard.leases.manager import LeaseManager
 from drillyard.leases.places import Places
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.driver_lock import living
+from drillyard.mailbox.driver_lock import STALE_S, living, process_alive
 from drillyard.mailbox.records import Cancel
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import ticket_states
@@ -18,6 +19,8 @@ from drillyard.runs.stages import stage_mailboxes
 FLUSH_S = 30.0
 """Seconds for running tickets to notice the stop and to write a checkpoint."""
 CONFIRM_S = 120.0
+SILENT_S = STALE_S + 5.0
+"""Seconds after which a driver that was killed elsewhere no longer counts as alive."""
 
 
 def order_stop(mailbox: Mailbox, *, reason: str, by: str, drain: bool = False) -> None:
@@ -62,6 +65,15 @@ def driven(mailbox: Mailbox) -> bool:
     return any(living(box, driver) for box in _parts(mailbox) for driver in box.drivers()[-1:])
 
 
+def driven_elsewhere(mailbox: Mailbox) -> bool:
+    """Returns True while the live driver is another process than this one."""
+    return any(
+        living(box, driver) and not (driver.pid == os.getpid() and process_alive(driver))
+        for box in _parts(mailbox)
+        for driver in box.drivers()[-1:]
+    )
+
+
 def wait_until(condition: Callable[[], bool], timeout_s: float, every_s: float = 0.3) -> bool:
     """Waits for a condition; returns whether it became true in time."""
     deadline = time.monotonic() + timeout_s
@@ -79,7 +91,7 @@ def end_leases(mailbox: Mailbox, *, only_decided: bool = False) -> list[str]:
 
     Args:
         mailbox: The experiment.
-        only_decided: Do nothing while tickets are open.
+        only_decided: Do nothing while tickets are open, or while another process drives.
 
     Returns:
         Ids of the leases that were torn down.
@@ -87,8 +99,12 @@ def end_leases(mailbox: Mailbox, *, only_decided: bool = False) -> list[str]:
     Raises:
         TeardownUnconfirmed: The provider still lists one of them.
     """
-    if only_decided and undecided(mailbox):
-        return []
+    if only_decided:
+        if undecided(mailbox):
+            return []
+        # A study has no open tickets before its next trial, and its driver has the machines.
+        if not wait_until(lambda: not driven_elsewhere(mailbox), SILENT_S) or undecided(mailbox):
+            return []
     if not only_decided:
         wait_until(lambda: not any(_running(box) for box in _parts(mailbox)), FLUSH_S)
     return [lease for box in _parts(mailbox) for lease in _end_leases(box)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator
 
 from prefect.client.orchestration import get_client
@@ -16,7 +17,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 
 from drillyard.driver.driver import Driver
-from drillyard.errors import ConfigError, Stopped
+from drillyard.errors import ConfigError, ControlPlaneError, DrillyardError, Stopped
 from drillyard.runs.parallelism import workers
 
 LOOK_S = 5.0
@@ -33,36 +34,64 @@ def slots(driver: Driver) -> Iterator[None]:
 
     Raises:
         ConfigError: The limit does not exist, or is smaller than the experiment.
+        ControlPlaneError: Prefect has not answered for as long as a store may be away.
         Stopped: The experiment was stopped while it waited.
     """
     name = driver.spec.resources.limit
     if name is None:
         yield
         return
-    many = workers(driver.spec)
-    _must_suffice(name, many)
-    with contextlib.ExitStack() as held:
-        reported = False
-        while True:
-            try:
-                held.enter_context(
-                    concurrency(
-                        name,
-                        occupy=many,
-                        timeout_seconds=LOOK_S,
-                        strict=True,
-                        raise_on_lease_renewal_failure=False,  # the run continues
-                    )
-                )
-                break
-            except TimeoutError:
-                if not reported:
-                    driver.say(f"waiting for {many} slots of the limit {name!r} in Prefect")
-                    reported = True
-                order = driver.mailbox.cancelled()
-                if order is not None:
-                    raise Stopped(order.reason, hint="run the same command again") from None
+    held = _acquired(driver, name, workers(driver.spec))
+    try:
         yield
+    finally:
+        try:
+            held.close()
+        except Exception as error:  # the results are there, whatever Prefect says
+            log.warning(
+                "the slots of the limit %r could not be released (%s); Prefect releases them "
+                "by itself",
+                *(name, error),
+            )
+
+
+def _acquired(driver: Driver, name: str, many: int) -> contextlib.ExitStack:
+    """Waits for the slots; whoever closes what it returns releases them."""
+    held = contextlib.ExitStack()
+    reported, away_since = False, None
+    while True:
+        try:
+            _must_suffice(name, many)
+            held.enter_context(
+                concurrency(
+                    name,
+                    occupy=many,
+                    timeout_seconds=LOOK_S,
+                    strict=True,
+                    raise_on_lease_renewal_failure=False,  # the run continues
+                )
+            )
+            return held
+        except TimeoutError:
+            away_since = None
+            if not reported:
+                driver.say(f"waiting for {many} slots of the limit {name!r} in Prefect")
+                reported = True
+        except DrillyardError:
+            raise
+        except Exception as error:  # Prefect's client has no common class for its failures
+            now = driver.clock.monotonic()
+            away_since = now if away_since is None else away_since
+            if now - away_since >= driver.patience_s:
+                raise ControlPlaneError(
+                    f"Prefect, which counts the limit {name!r}, does not answer: {error}",
+                    hint="run the same command again once it answers, or remove resources.limit",
+                ) from error
+            log.warning("Prefect, which counts the limit %r, does not answer: %s", name, error)
+            driver.clock.wait(threading.Event(), LOOK_S)
+        order = driver.mailbox.cancelled()
+        if order is not None:
+            raise Stopped(order.reason, hint="run the same command again")
 
 
 def _must_suffice(name: str, many: int) -> None:

@@ -324,7 +324,7 @@ def test_what_dask_cleans_up_is_never_where_an_agent_works(tmp_path, toy):
 
     gate = tmp_path / "gate"
     run = toy.post(gate=str(gate))
-    station = WorkerProxy(toy.order(idle_s=60.0), "0", 1, base, {})
+    station = WorkerProxy(toy.order(idle_s=60.0), "0", 1, base)
     with ThreadPoolExecutor() as pool:
         word = pool.submit(station.do, f"{run}.train")
         toy.pid_of(run, 1)
@@ -336,7 +336,7 @@ def test_what_dask_cleans_up_is_never_where_an_agent_works(tmp_path, toy):
         until(lambda: not station.alive)
         a_worker_starts()
         assert list(base.glob("drillyard-*")) == []
-        again = WorkerProxy(toy.order(idle_s=60.0), "0", 1, base, {})
+        again = WorkerProxy(toy.order(idle_s=60.0), "0", 1, base)
     again.end()
     assert list(base.glob("drillyard-*")) == []
 

@@ -1,4 +1,4 @@
-"""A cluster class of the user that is interrupted while it starts leaves nothing."""
+"""How a cluster of our own starts, and what is left of one that is interrupted meanwhile."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from drillyard.backend import Liveness
+from drillyard.system.processes import marked
 from drillyard_backends.dask.backend import DaskBackend
 from tests.helpers.patience import until
 from tests.helpers.toy import Toys
@@ -46,4 +47,18 @@ def test_a_cluster_class_that_is_interrupted_while_it_starts_is_closed(tmp_path,
     until(lambda: backend.probe(lease) is Liveness.GONE, what="the end of the program")
     assert (tmp_path / "closed").exists()
     backend.teardown(lease)
+    toy.clean_up()
+
+
+@pytest.mark.heavy
+def test_each_worker_of_an_own_cluster_has_gpus_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
+    backend = DaskBackend(runtime=str(tmp_path / "runtime"))
+    toy = Toys(tmp_path)
+    lease = backend.provision(toy.order(idle_s=600.0, gpus=1))
+    for device in ("5", "6"):
+        own = {"CUDA_VISIBLE_DEVICES": device}
+        until(lambda own=own: list(marked(toy.lease, **own)), what=f"the agent of GPU {device}")
+    backend.teardown(lease)
+    assert list(marked(toy.lease)) == []
     toy.clean_up()

@@ -30,8 +30,8 @@ from drillyard.registry import load
 from drillyard.system.proxies import spare_loopback
 from drillyard.system.redaction import log_to, redact, register_environment
 from drillyard_backends.dask import worker_proxies
-from drillyard_backends.dask.client import SchedulerAddress, Security, Workers
-from drillyard_backends.dask.gpus import shares
+from drillyard_backends.dask.client import SchedulerAddress, Security
+from drillyard_backends.dask.gpus import EACH
 from drillyard_backends.dask.settings import DaskConfig
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def _local(order: Order, folder: Path) -> Cluster:
         local_directory=str(folder / "scratch"),
         resources={worker_proxies.GPU: order.gpus} if order.gpus else {},
         silence_logs=logging.WARNING,
+        env={EACH: str(order.gpus)},
     )
     cluster.drillyard_security = {"require_encryption": True, **files}
     return cluster
@@ -122,15 +123,11 @@ class ClusterHolder:
         order: The order of the lease.
         scheduler: Address of the cluster's scheduler.
         over: Set once the lease is to end.
-        local: True if the cluster is on this machine.
     """
 
-    def __init__(
-        self, order: Order, scheduler: SchedulerAddress, over: threading.Event, *, local: bool
-    ) -> None:
+    def __init__(self, order: Order, scheduler: SchedulerAddress, over: threading.Event) -> None:
         self._order = order
         self._scheduler = scheduler
-        self._local = local
         self._mailbox = Mailbox(open_store(order.store_url), order.experiment)
         self._clock = StoreClock(self._mailbox.store)
         self._over = over
@@ -176,14 +173,9 @@ class ClusterHolder:
         if self._order.hosts:  # the others host copies, and need no agent
             new = dict(list(new.items())[: max(0, self._order.workers - len(seen.open))])
         if new:
-            environment = self._environment(new)
-            worker_proxies.open_on(self._scheduler, self._order, new, environment)
+            worker_proxies.open_on(self._scheduler, self._order, new)
             opened.update(new.keys())
         return bool(new)
-
-    def _environment(self, workers: Workers) -> dict[str, dict[str, str]]:
-        names = [str(worker["name"]) for worker in workers.values()]
-        return shares(names, self._order.gpus) if self._local else {}
 
     def _driven(self) -> bool:
         return driven(self._mailbox)
@@ -224,7 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
         (folder / f".{ADDRESS}").write_text(text, encoding="utf-8")
         os.replace(folder / f".{ADDRESS}", folder / ADDRESS)
         log.info("the scheduler listens at %s", scheduler.address)
-        holder = ClusterHolder(order, scheduler, over, local=config.cluster is None)
+        holder = ClusterHolder(order, scheduler, over)
         try:
             log.info("closing: %s", holder.keep())
         except DrillyardError as error:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
 
 from drillyard.worker.machine_share import gpus, variables, visible_gpus
 
+EACH = "DRILLYARD_DASK_GPUS"
+"""Environment variable of the workers of a local cluster: the number of GPUs of each.
 
-def shares(workers: Iterable[str], each: int) -> dict[str, dict[str, str]]:
-    """Assigns the GPUs to workers, in turn if there are too few.
+Each Dask worker finds its own GPUs by it, whoever starts its agent: the program that holds the
+cluster, or a task that arrives before that on a worker that was started again.
+"""
+
+
+def share(worker: str) -> dict[str, str]:
+    """Assigns GPUs to this Dask worker; workers share them if there are too few.
 
     Args:
-        workers: Names of the workers: the numbers that a local cluster gives them.
-        each: Number of GPUs of one worker.
+        worker: Name of the worker: the number that a local cluster gives it.
 
     Returns:
-        Name -> environment variables of its agent; empty if no GPU is requested or known.
+        Environment variables of its agent; empty if no GPU is requested or known.
     """
+    each = int(os.environ.get(EACH, "0"))
     devices = visible_gpus()
-    if not each or not devices:
+    if not each or not devices or not worker.isdigit():
         return {}
-    return {
-        name: variables(range(0), gpus(devices, int(name), each))
-        for name in workers
-        if name.isdigit()
-    }
+    return variables(range(0), gpus(devices, int(worker), each))

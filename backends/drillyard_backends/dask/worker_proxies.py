@@ -43,7 +43,6 @@ def open_on(
     scheduler: SchedulerAddress,
     order: Order,
     workers: Workers,
-    environment: dict[str, dict[str, str]] | None = None,
 ) -> None:
     """Opens the proxies of a lease on some workers; an open proxy stays.
 
@@ -61,7 +60,6 @@ def open_on(
         answers = scheduler.run(
             worker_proxy.open_here,
             order.model_dump_json(),
-            environment or {},
             token,
             workers=list(workers),
         )

@@ -37,6 +37,7 @@ from drillyard.mailbox.store import ObjectMissing
 from drillyard.simulators.hosts.certificates import write_secret
 from drillyard.system.processes import MARK, ProcessId, end, marked, send, wait_gone
 from drillyard.worker.push_worker import PLACE
+from drillyard_backends.dask.gpus import share
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -73,7 +74,6 @@ class WorkerProxy:
         slots: Number of concurrent tickets.
         folder: Dask's scratch folder on this machine; the agent gets a folder in it.
         way: How a training finds the scheduler; for orders with hosts of copies.
-        environment: More environment variables for the agent, such as its GPUs.
         before: The proxy in whose place this one is; its agent has ended.
     """
 
@@ -83,14 +83,10 @@ class WorkerProxy:
         worker: str,
         slots: int,
         folder: Path,
-        environment: dict[str, str],
         way: JsonObject | None = None,
         before: WorkerProxy | None = None,
     ) -> None:
         self.order = order
-        if before is not None:
-            environment = environment or before.environment
-        self.environment: dict[str, str] = environment
         self.slots = slots
         self._place = f"{order.lease_id}/{worker}"
         self._folder = Path(tempfile.mkdtemp(prefix=f"drillyard-{order.lease_id}-", dir=folder))
@@ -98,6 +94,7 @@ class WorkerProxy:
         self._futures: dict[str, Future[str]] = {}
         self._lock = threading.Lock()
         (self._folder / "order.json").write_bytes(order.to_bytes())
+        environment = share(worker)
         if way is not None:
             path = self._folder / "way.json"
             write_secret(path, json.dumps({**way, "order": order.model_dump(mode="json")}))
@@ -216,13 +213,12 @@ def work(order: str, ticket: str) -> str:
     """
     from distributed import get_worker
 
-    proxy = _open(Order.from_bytes(order.encode()), get_worker(), {}, reopen=False)
+    proxy = _open(Order.from_bytes(order.encode()), get_worker(), reopen=False)
     return "" if proxy is None else proxy.do(ticket)
 
 
 async def open_here(
     order: str,
-    environment: dict[str, dict[str, str]],
     token: str,
     dask_worker: Worker | None = None,
 ) -> str:
@@ -230,7 +226,6 @@ async def open_here(
 
     Args:
         order: JSON of the order.
-        environment: Name of a Dask worker -> more environment variables for its agent.
         token: Content of the canary in the mailbox. It shows whether the worker sees the same
             store.
         dask_worker: Dask passes the worker.
@@ -244,8 +239,7 @@ async def open_here(
     # In a thread: the worker's loop must answer its scheduler while a store is slow.
     problem = await asyncio.to_thread(canary, parsed, name, token)
     if not problem:
-        variables = environment.get(name, {})
-        await asyncio.to_thread(_open, parsed, dask_worker, variables, reopen=True)
+        await asyncio.to_thread(_open, parsed, dask_worker, reopen=True)
     return problem
 
 
@@ -363,9 +357,7 @@ def way_of(worker: Worker) -> JsonObject:
     return way
 
 
-def _open(
-    order: Order, worker: Worker, environment: dict[str, str], *, reopen: bool
-) -> WorkerProxy | None:
+def _open(order: Order, worker: Worker, *, reopen: bool) -> WorkerProxy | None:
     key = order.lease_id, str(worker.name)
     with _lock:
         if reopen:
@@ -379,7 +371,6 @@ def _open(
                 str(worker.name),
                 int(worker.state.nthreads),
                 Path(worker.local_directory).parent,
-                environment,
                 way_of(worker) if order.hosts else None,
                 proxy,
             )

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from drillyard.backend import Lease, Order
+from drillyard.backend import Lease, Liveness, Order
 from drillyard.errors import InfrastructureError, WorkerLost
 from drillyard.simulators.hosts.providers import Hosting
 from drillyard.system.processes import marked, send
@@ -90,21 +90,24 @@ def test_a_lease_that_is_ending_is_listed_until_its_agent_is_gone(monkeypatch):
 
 @pytest.mark.heavy
 def test_an_agent_in_the_place_of_another_has_its_gpus_and_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("DRILLYARD_DASK_GPUS", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
     monkeypatch.setattr(worker_proxy, "_proxies", {})
     monkeypatch.setattr(worker_proxy, "_closed", set())
     worker = SimpleNamespace(
-        name="0",
+        name="1",
         state=SimpleNamespace(nthreads=1),
-        local_directory=str(tmp_path / "scratch" / "worker-0"),
+        local_directory=str(tmp_path / "scratch" / "worker-1"),
     )
     (tmp_path / "scratch").mkdir()
     lease = f"dy-{os.getpid()}-{tmp_path.name}"[:40]
     wanted = order(lease).model_copy(update={"store_url": str(tmp_path / "store")})
-    given = {"CUDA_VISIBLE_DEVICES": "3"}
-    first = worker_proxy._open(wanted, worker, given, reopen=True)
+    given = {"CUDA_VISIBLE_DEVICES": "6"}
+    first = worker_proxy._open(wanted, worker, reopen=True)
+    assert any(p.pid == first._agent.pid for p in marked(lease, **given))
     send(first._agent, signal.SIGKILL)
     until(lambda: not first.alive)
-    second = worker_proxy._open(wanted, worker, {}, reopen=False)  # as a task does
+    second = worker_proxy._open(wanted, worker, reopen=False)  # as a task does
     try:
         assert len([p for p in marked(lease, **given) if p.pid == second._agent.pid]) == 1
     finally:
@@ -152,3 +155,16 @@ def test_a_cluster_of_our_own_is_ended_also_after_an_address_was_set(tmp_path, m
     ended.clear()
     backend.teardown(joined("dy-planned").model_copy(update={"provider": {}}))
     assert ended == ["program", "proxies"]
+
+
+def test_a_lease_whose_worker_gives_an_error_is_not_gone(monkeypatch):
+    backend = DaskBackend(address="tcp://127.0.0.1:1")
+    workers = {"tcp://127.0.0.1:2": {}, "tcp://127.0.0.1:3": {}}
+    answers = {"tcp://127.0.0.1:2": OSError("timed out"), "tcp://127.0.0.1:3": []}
+    monkeypatch.setattr(SchedulerAddress, "workers", lambda self: workers)
+    monkeypatch.setattr(SchedulerAddress, "run", lambda *_, **__: answers)
+    assert backend.probe(joined("dy-silent")) is Liveness.UNKNOWN
+    answers["tcp://127.0.0.1:2"] = []
+    assert backend.probe(joined("dy-silent")) is Liveness.GONE
+    workers.clear()
+    assert backend.probe(joined("dy-silent")) is Liveness.PENDING

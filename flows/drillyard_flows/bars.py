@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TextIO, cast
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -15,7 +15,7 @@ from rich.text import Text
 from drillyard.mailbox.status import Status
 from drillyard.system.durations import duration
 from drillyard_flows.looks import Look, Run, Whole
-from drillyard_flows.progress import facts
+from drillyard_flows.progress import Lasting, facts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,6 +39,7 @@ class Bars:
     def __init__(self, console: Console, title: str = "") -> None:
         self.title = title
         self._console = console
+        console.file = cast("IO[str]", Lasting(cast("TextIO", console.file)))
         self._look = Look(())
         self._waiting = ""
         self._since = time.monotonic()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
@@ -57,6 +58,37 @@ def open_display(*, quiet: bool) -> Display:
     return Bars(console)
 
 
+class Lasting:
+    """A stream that is written to as long as its reader is there: work goes on without it.
+
+    Args:
+        stream: Standard error: a terminal that may hang up, or a pipe.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes what can be written."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes what can be flushed."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+def _print(text: str) -> None:
+    stream = Lasting(sys.stderr)
+    stream.write(f"{text}\n")
+    stream.flush()
+
+
 class Silent:
     """Shows no progress; prints messages to standard error."""
 
@@ -70,7 +102,7 @@ class Silent:
 
     def say(self, text: str) -> None:
         """Prints a line to standard error."""
-        sys.stderr.write(f"{text}\n")
+        _print(text)
 
     def close(self) -> None:
         """Does nothing."""
@@ -136,8 +168,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Prints a line."""
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        _print(text)
 
     def close(self) -> None:
         """Does nothing."""

@@ -145,8 +145,12 @@ def _staged(loaded: Loaded, request: Request) -> FlowResult:
     except Exception as error:
         log.warning("continuing without Prefect's pages; results are not affected (%s)", error)
     except BaseException:
-        stages.stop("the flow was cancelled")
+        try:
+            stages.stop("the flow was cancelled")
+        except DrillyardError as error:
+            log.warning("could not ask the workers to stop: %s", error)
         thread.join()
+        stages.close("cancelled")
         raise
     thread.join()
     outcome = ended[0] if ended else Outcome(Kind.UNDECIDED, Bug("the stages did not end"))

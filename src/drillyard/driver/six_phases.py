@@ -257,12 +257,11 @@ def drive(
         outcome = outcome_of(driver, error, _report(driver, say) if report else None)
     except BaseException as broken:
         bodies.outcome.set_exception(broken)
+        # This process may live on, and with its heartbeat this driver would too.
+        _close(driver, type(broken).__name__)
         raise
     bodies.outcome.set_result(outcome)
-    try:
-        driver.close(outcome.word)
-    except DrillyardError as away:
-        log.warning("the end of this driver could not be written: %s", away)
+    _close(driver, outcome.word)
     if outcome.kind is Kind.STOPPED:
         mirror.leave()  # after a stop request, the command should end soon
     else:
@@ -271,6 +270,13 @@ def drive(
                 say(sent.registered)
     view.end(outcome)
     return outcome
+
+
+def _close(driver: Driver, outcome: str) -> None:
+    try:
+        driver.close(outcome)
+    except DrillyardError as away:
+        log.warning("the end of this driver could not be written: %s", away)
 
 
 def _phases(

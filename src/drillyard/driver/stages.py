@@ -227,10 +227,19 @@ class Stages:
         Args:
             reason: For people.
             drain: Let running tickets finish.
+
+        Raises:
+            DrillyardError: A stage could not be asked; all others were.
         """
         self._reason = self._reason or reason
+        failed: DrillyardError | None = None
         for driver in self.drivers():
-            driver.stop(reason, drain)
+            try:
+                driver.stop(reason, drain)
+            except DrillyardError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def drivers(self) -> list[Driver]:
         """The drivers at work."""

@@ -1,4 +1,4 @@
-"""How long heartbeats stay the same while somebody looks, by the looker's monotonic clock.
+"""How long heartbeats stay the same while a process looks, by its monotonic clock.
 
 The age of a stamp alone shows no death: the clock that tells it may have jumped, or the machine of
 both may have slept. A living process writes its next heartbeat within seconds.

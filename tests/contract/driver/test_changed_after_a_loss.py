@@ -13,6 +13,7 @@ from drillyard.mailbox.status import Cause
 from tests.helpers.patience import PATIENCE_S
 from tests.helpers.tiny_backend import ThreadBackend, Worker, tiny
 
+pytestmark = pytest.mark.heavy
 TICKET = "t0001-s1.train"
 
 

@@ -19,6 +19,7 @@ from drillyard.testing.clock import FakeClock
 from drillyard_flows import limits
 from tests.helpers.tiny_backend import ThreadBackend, tiny
 
+pytestmark = pytest.mark.heavy
 AWAY = ConnectionError("All connection attempts failed")
 
 
@@ -60,7 +61,6 @@ def held(
     monkeypatch.setattr(limits, "_must_suffice", lambda name, many: None)
 
 
-@pytest.mark.heavy
 def test_results_count_although_the_slots_could_not_be_released(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

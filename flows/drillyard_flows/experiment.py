@@ -107,7 +107,7 @@ def driven(request: Request, *, study: bool, more: Sequence[str] = ()) -> FlowRe
     if graph is not None:
         present_graph(graph)
         return {"experiment": request.name, "store": request.store}
-    request = growing.grown(request, more)
+    request = growing.grown(request, more, str(flow_run.id or ""))
     loaded = checked(request)
     _check_kind(loaded, study)
     if is_staged(loaded.spec):

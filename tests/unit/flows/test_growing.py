@@ -53,6 +53,22 @@ def test_what_is_open_is_finished_first(tmp_path: Path) -> None:
     assert grown(request(tmp_path), ["seeds=2"]).sets == ["train.n_envs=2", "seeds=[1, 4]"]
 
 
+def test_a_flow_run_that_is_repeated_after_all_was_finished_adds_nothing_again(
+    tmp_path: Path,
+) -> None:
+    """It was killed in its teardown, or while it waited for MLflow, and repeated."""
+    box = write_experiment(tmp_path / "store", seeds=(1, 4))
+    asked, first = request(tmp_path), "first-flow-run"
+    more = grown(asked, ["seeds=1"], first)
+    assert more.sets[-1] == "seeds=[1, 4, 5]"
+    assert grown(asked, ["seeds=1"], first) == more  # killed before anything was done
+    record = box.experiment_record()
+    spec = {**record.spec, "seeds": [1, 4, 5, 6]}  # another one added a seed since then
+    box.write("experiment.json", record.model_copy(update={"spec": spec}))
+    assert grown(asked, ["seeds=1"], first).sets[-1] == "seeds=[1, 4, 5, 6]"
+    assert grown(asked, ["seeds=1"], "next-flow-run").sets[-1] == "seeds=[1, 4, 5, 6, 7]"
+
+
 def test_a_study_gets_trials(tmp_path: Path) -> None:
     box = write_experiment(
         tmp_path / "store", study={"trials": 9}, budget={"max_hours": 1.5, "max_cost": None}

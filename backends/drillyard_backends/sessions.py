@@ -15,7 +15,6 @@ import platform
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.processes import MARK, ProcessId, end, in_session, marked, send, wait_gone
-from drillyard.system.scratch import RUNTIME
+from drillyard.system.scratch import RUNTIME, temporary_root
 
 _LOG_TAIL = 1 << 20
 _LOCK_S = 60.0
@@ -42,7 +41,7 @@ _started: list[subprocess.Popen[bytes]] = []
 def default_runtime(kind: str = "") -> Path:
     """Returns this user's folder for a backend's logs and scratch files."""
     suffix = f"-{kind}" if kind else ""
-    return Path(tempfile.gettempdir()) / f"drillyard-{os.getuid()}{suffix}"
+    return temporary_root() / f"drillyard-{os.getuid()}{suffix}"
 
 
 class Sessions:
@@ -88,9 +87,9 @@ class Sessions:
 
     def probe(self, lease: Lease) -> Liveness:
         """Returns ALIVE while the program runs, and UNKNOWN on another machine."""
-        if lease.provider.get("host", platform.node()) != platform.node():
-            return Liveness.UNKNOWN
         _reap()
+        if elsewhere(lease):
+            return Liveness.UNKNOWN
         return Liveness.GONE if self._living(lease.lease_id) is None else Liveness.ALIVE
 
     def logs(self, lease: Lease, since: int = 0) -> Iterator[str]:
@@ -103,7 +102,7 @@ class Sessions:
 
     def teardown(self, lease: Lease) -> None:
         """Ends the program, which stops its tickets, and then every other process of the lease."""
-        if lease.provider.get("host", platform.node()) != platform.node():
+        if elsewhere(lease):
             raise InfrastructureError(
                 f"lease {lease.lease_id} is on {lease.provider['host']}, not on this machine",
                 hint="run the teardown there",
@@ -236,6 +235,9 @@ class Sessions:
         """Removes files of killed agents: scratch files now, logs when they are old."""
         oldest = time.time() - _KEEP_LOGS_S
         for path in self.runtime.glob("*/lease.json"):
+            lease = self._recorded(path.parent.name)
+            if lease is not None and elsewhere(lease):
+                continue  # machines share this folder, and its processes cannot be seen from here
             with contextlib.suppress(OSError):
                 if (path.parent / "scratch").exists() and not any(
                     True for _ in self._processes(path.parent.name)
@@ -274,6 +276,11 @@ class Sessions:
                     if forget:
                         path.unlink(missing_ok=True)
                 return
+
+
+def elsewhere(lease: Lease) -> bool:
+    """Whether a lease is on a machine of another name than this one."""
+    return lease.provider.get("host", platform.node()) != platform.node()
 
 
 def _agent_of(lease: Lease) -> ProcessId:

@@ -116,7 +116,7 @@ class SshBackend:
 
         def look(host: Host) -> Liveness:
             try:
-                return host.probe(lease.lease_id, worker)
+                return host.probe(lease.lease_id, worker, _agent(lease, host))
             except InfrastructureError:
                 return Liveness.UNKNOWN
 
@@ -217,7 +217,7 @@ class SshBackend:
                 backend="local",
                 created_at=lease.created_at,
                 order=_part(order, host, order.workers),
-                provider={},
+                provider=_agent(lease, host),
             )
 
         return part
@@ -231,6 +231,14 @@ class SshBackend:
         with ThreadPoolExecutor(min(16, max(1, len(items)))) as threads:
             futures = [threads.submit(work, item) for item in items]
         return [future.result() for future in futures]
+
+
+def _agent(lease: Lease, host: Host) -> JsonObject:
+    """Returns what a host said of its agent; empty if its answer was lost."""
+    for entry in map(as_object, as_list(lease.provider.get("hosts"))):
+        if entry["address"] == str(host):
+            return as_object(entry.get("agent"))
+    return {}
 
 
 def _part(order: Order, host: Host, workers: int) -> Order:

@@ -106,18 +106,26 @@ class Host:
         )
         return Lease.model_validate(reply["result"])
 
-    def probe(self, lease_id: str, worker: WorkerRecord | None = None) -> Liveness:
+    def probe(
+        self,
+        lease_id: str,
+        worker: WorkerRecord | None = None,
+        agent: JsonObject | None = None,
+    ) -> Liveness:
         """Returns whether the agent of a lease, or one worker of it, is alive on the host.
 
         Args:
             lease_id: The lease.
             worker: The worker; None asks for the agent, whichever worker it is.
+            agent: What ``provision`` said of the agent. The machine that answers now may be
+                another one: one name may lead to several.
         """
         lease = Lease(
             lease_id=lease_id,
             backend="local",
             created_at=0.0,
             order=Order(lease_id=lease_id, experiment="", store_url=""),
+            provider=agent or {},
         )
         return Liveness(
             str(self._ask("probe", lease=_json(lease), worker=_json(worker))["result"])

@@ -1,7 +1,8 @@
 """The remote end of the backend ``ssh``: runs on the host and calls its backend ``local``.
 
 ``python -m drillyard_backends.ssh.remote`` reads one request (JSON) from its standard input and
-writes one line that begins with ``ANSWER``, so that the output of a login script does no harm.
+writes one line that begins with ``ANSWER``, so that the output of a login script does no harm,
+also when that output does not end its line.
 Requests and answers are versioned by drillyard's version, which every answer contains.
 """
 
@@ -97,6 +98,20 @@ def _lease(request: Request) -> Lease:
     return Lease.model_validate(request["lease"])
 
 
+def _lease_here(request: Request, backend: LocalBackend) -> Lease:
+    """Returns the lease of a request; without the name of its machine if it has processes here.
+
+    One name may lead to several machines, of which only one has the agent. But a machine that was
+    renamed still has its own.
+    """
+    from drillyard_backends.sessions import elsewhere
+
+    lease = _lease(request)
+    if elsewhere(lease) and any(found.lease_id == lease.lease_id for found in backend.leases()):
+        return lease.model_copy(update={"provider": {}})
+    return lease
+
+
 def _check(request: Request) -> Json:
     backend = _backend(request)
     order = _order(request) if request.get("order") else None
@@ -171,7 +186,8 @@ def _probe(request: Request) -> Json:
     from drillyard.mailbox.holders import runs_here
     from drillyard.mailbox.records import WorkerRecord
 
-    alive = _backend(request).probe(_lease(request))
+    backend = _backend(request)
+    alive = backend.probe(_lease_here(request, backend))
     worker = request.get("worker")
     if worker is None or alive is not Liveness.ALIVE:
         return alive.value
@@ -184,7 +200,8 @@ def _logs(request: Request) -> Json:
 
 
 def _teardown(request: Request) -> Json:
-    _backend(request).teardown(_lease(request))
+    backend = _backend(request)
+    backend.teardown(_lease_here(request, backend))
     return None
 
 
@@ -212,7 +229,7 @@ def main() -> None:
         return
     with contextlib.redirect_stdout(sys.stderr):
         reply = answer(text)
-    sys.stdout.write(ANSWER + json.dumps(reply) + "\n")
+    sys.stdout.write("\n" + ANSWER + json.dumps(reply) + "\n")
 
 
 if __name__ == "__main__":

@@ -28,9 +28,22 @@ _SHORT = Path(f"/tmp/dy-{os.getuid()}")
 """For folders with short names, because sockets are created in them."""
 
 
+def temporary_root() -> Path:
+    """The system's temporary folder, whether or not it has space.
+
+    ``tempfile`` tries each candidate by a write. So a full disk would give another folder, in
+    which processes that run are not found.
+    """
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        place = Path(os.environ.get(name) or "/nowhere")
+        if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+            return place.absolute()
+    return Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
+
+
 def runtime() -> Path:
     """This user's folder for logs and scratch files of processes on this machine."""
-    default = Path(tempfile.gettempdir()) / f"drillyard-{os.getuid()}"
+    default = temporary_root() / f"drillyard-{os.getuid()}"
     return Path(os.environ.get(RUNTIME) or default).expanduser().resolve()
 
 

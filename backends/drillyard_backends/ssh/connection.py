@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar
 
 from drillyard.errors import InfrastructureError
-from drillyard_backends.ssh.failures import translated, unverified
+from drillyard_backends.ssh.failures import no_files, translated, unverified
 from drillyard_backends.ssh.settings import Address, SshConfig
 
 if TYPE_CHECKING:
@@ -152,9 +152,7 @@ class Connection:
         """
 
         async def with_client() -> T:
-            await self._connected()
-            assert self._sftp is not None
-            return await work(self._sftp)
+            return await work(await self._files())
 
         return self._retried(with_client, again=True)
 
@@ -199,11 +197,26 @@ class Connection:
                 self._client = self._sftp = None
                 try:
                     self._client = await self._connect()
-                    self._sftp = await self._client.start_sftp_client()
                 except Exception as error:
                     await self._close()
                     raise translated(error, self.address, self.config) from error
             return self._client
+
+    async def _files(self) -> asyncssh.SFTPClient:
+        client = await self._connected()
+        # Only work on files needs SFTP: a host without it can still run commands.
+        async with self._connecting:
+            if self._client is not client:
+                raise ConnectionError("it was lost while SFTP began")
+            if self._sftp is None:
+                try:
+                    # A server that is connected may still never answer, as on a disk that hangs.
+                    self._sftp = await asyncio.wait_for(
+                        client.start_sftp_client(), self.config.connect_timeout_s
+                    )
+                except Exception as error:
+                    raise no_files(error, self.address, self.config) from error
+            return self._sftp
 
     async def _connect(self) -> asyncssh.SSHClientConnection:
         import asyncssh

@@ -90,6 +90,26 @@ def translated(error: BaseException, address: Address, config: SshConfig) -> Dri
     )
 
 
+def no_files(error: Exception, address: Address, config: SshConfig) -> InfrastructureError:
+    """Returns the error for a host that can be logged in to, but does not answer SFTP.
+
+    Args:
+        error: Why SFTP did not start.
+        address: The host.
+        config: Settings with the time that it had.
+    """
+    reason = (
+        f"no answer within {config.connect_timeout_s:g} s"
+        if isinstance(error, TimeoutError)
+        else str(getattr(error, "reason", "")) or str(error) or type(error).__name__
+    )
+    return InfrastructureError(
+        f"{address} is reached, but does not answer SFTP: {reason}",
+        hint="try `sftp` with the same host; a login script there must print nothing without a "
+        "terminal, the SSH server needs its SFTP subsystem, and its disk must answer",
+    )
+
+
 def _ssh_arguments(address: Address) -> str:
     port = f"-p {address.port} " if address.port else ""
     return f"{port}{address.user + '@' if address.user else ''}{address.host}"

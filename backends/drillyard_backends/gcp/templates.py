@@ -27,6 +27,8 @@ def make_template(groups: Groups, compute: Compute, body: Template) -> None:
     A template of another order is left over from an earlier experiment of that name: its machines
     would run old code until an old deadline. It is replaced, and so are the groups that use it if
     they have no machines: with the role that ships, the last machine leaves an empty group behind.
+    Where machines use it, and only the limit of the order is another one, it stays: a driver that
+    goes on may have less of its budget left, and must still be able to replace lost machines.
 
     Args:
         groups: Makes the calls.
@@ -49,7 +51,12 @@ def make_template(groups: Groups, compute: Compute, body: Template) -> None:
         if order_of(found) == wanted:
             return
         if not groups.delete_template(name):
-            _delete_empty_groups(groups, compute, name)
+            try:
+                _delete_empty_groups(groups, compute, name)
+            except InUse:
+                if _without_limit(order_of(found)) == _without_limit(wanted):
+                    return
+                raise
             groups.delete_template(name)
     raise InUse(f"template {name} of an earlier experiment cannot be replaced yet")
 
@@ -66,6 +73,10 @@ def _delete_empty_groups(groups: Groups, compute: Compute, template: str) -> Non
         operation = groups.delete(group.place, group.name)
         if operation is not None:
             compute.wait(f"delete group {group.name}", operation, group.place, GROUP_WAIT_S)
+
+
+def _without_limit(order: Order | None) -> Order | None:
+    return order and order.model_copy(update={"deadline": None, "deadline_of": ""})
 
 
 def order_of(template: InstanceTemplate | None) -> Order | None:

@@ -143,8 +143,9 @@ def test_a_template_that_an_earlier_experiment_left_is_made_anew(
     items = backend._groups.template(order.lease_id).properties.metadata.items
     assert {i.key: i.value for i in items}["drillyard-order"] == new.model_dump_json()
     until(lambda: machines(bodiless, order), what="a machine")
+    other = old.model_copy(update={"experiment": "another"})
     with pytest.raises(InUse, match="machines of an earlier experiment"):
-        backend._prepare(old, candidates(backend.config)[0], order.lease_id)
+        backend._prepare(other, candidates(backend.config)[0], order.lease_id)
     items = backend._groups.template(order.lease_id).properties.metadata.items
     assert {i.key: i.value for i in items}["drillyard-order"] == new.model_dump_json()
     backend.teardown(lease)
@@ -243,3 +244,19 @@ def test_an_empty_group_of_an_earlier_experiment_keeps_no_old_template(
     assert Order.from_bytes(items["drillyard-order"].encode()) == new
     backend.teardown(lease)
     until(lambda: nothing_left(bodiless, order), what="an empty project")
+
+
+def test_an_earlier_limit_of_the_same_lease_keeps_its_template_in_use(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    """A driver that goes on may have less time left: lost machines were no longer replaced."""
+    now = bodiless.state()["now"]
+    rented = order.model_copy(update={"deadline": now + 3600.0})
+    lease = backend.provision(rented)
+    until(lambda: machines(bodiless, order), what="a machine")
+    shorter = rented.model_copy(update={"deadline": now + 3000.0, "deadline_of": "max_cost"})
+    backend._prepare(shorter, candidates(backend.config)[0], order.lease_id)
+    items = backend._groups.template(order.lease_id).properties.metadata.items
+    assert {i.key: i.value for i in items}["drillyard-order"] == rented.model_dump_json()
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 60, "an empty project")

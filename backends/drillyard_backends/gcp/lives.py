@@ -31,13 +31,28 @@ class Lives:
         self._begun: Callable[[], Sequence[naming.Machine]] | None = begun
         self._done = done
         self._known_done: Set[naming.Machine] = frozenset()
+        self._asked_done = False
+        self._refused: set[str] = set()
         self.generations: dict[int, int] = {}
 
     def remember(self, view: View) -> None:
-        """What has lived counts also when it is listed no more, however it is lost."""
+        """What has lived counts also when it is listed no more, however it is lost.
+
+        Google lists a machine that it could not make for a while as one that is being deleted.
+        That one never lived: it would count as a loss, and its search would begin again.
+        """
+        self._asked_done = False
         for machines in view.values():
             for managed in machines:
-                if managed.stage is not Stage.COMING:
+                if managed.stage is Stage.COMING:
+                    if managed.trouble is not None:
+                        self._refused.add(managed.name)
+                elif (
+                    managed.stage is not Stage.GOING
+                    or managed.sure
+                    or managed.id
+                    or managed.name not in self._refused
+                ):
                     self._lived(managed.machine)
         if self._begun is not None:
             try:
@@ -60,10 +75,12 @@ class Lives:
         """
         if not machine.generation:
             return 0
-        try:
-            self._known_done = self._done()
-        except InfrastructureError as error:
-            log.info("which machines ended without work is not known yet: %s", error)
+        if not self._asked_done:  # once after each look, however many machines are missing
+            self._asked_done = True
+            try:
+                self._known_done = self._done()
+            except InfrastructureError as error:
+                log.info("which machines ended without work is not known yet: %s", error)
         earlier = (naming.Machine(machine.index, n) for n in range(machine.generation))
         return sum(one not in self._known_done for one in earlier)
 
@@ -110,7 +127,8 @@ def missing_machines(
         view: What is listed, also what is on its way out.
         counted: What of it is there or coming.
         count: How many are missing.
-        generations: Number -> the least generation of its next machine.
+        generations: Number -> the least generation of its next machine. It knows which of those
+            that are being deleted have lived.
 
     Returns:
         The lowest free numbers. A machine that lived before comes back as its next generation,
@@ -120,7 +138,9 @@ def missing_machines(
     next_ = dict(generations)
     for machines in view.values():
         for managed in machines:
-            lived = managed.stage is Stage.LOST or managed.trouble is None
+            lived = managed.stage is Stage.LOST or (
+                managed.trouble is None and managed.stage is not Stage.GOING
+            )
             generation = managed.machine.generation + lived
             index = managed.machine.index
             next_[index] = max(generation, next_.get(index, 0))

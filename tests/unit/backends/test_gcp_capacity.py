@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -183,3 +184,55 @@ def test_a_refused_machine_does_not_begin_its_search_again(zone: Zone, mailbox: 
         zone.clock.advance(10.0)
     assert "no room for 1 machines" in said
     assert zone.clock.now() - 1_000.0 < 600.0 + 60.0 + 2 * ROUND_PAUSE_S
+
+
+def test_a_refused_machine_that_is_still_being_deleted_is_not_a_loss(
+    zone: Zone, mailbox: Mailbox
+) -> None:
+    """Google lists it for a while: it cost an on-demand machine, and the search went on."""
+
+    def look(earlier: list[Managed]) -> None:
+        for rows in zone.view.values():
+            rows[:] = [
+                replace(r, trouble=NoRoom("stock-out"), sure=False)
+                if r.stage is Stage.COMING
+                else r
+                for r in rows
+                if r not in earlier
+            ]
+
+    def delete(place: Place, name: str) -> None:
+        for rows in zone.view.values():
+            rows[:] = [replace(r, stage=Stage.GOING, trouble=None) for r in rows]
+
+    zone.delete = delete  # type: ignore[method-assign]
+    keeper = reconciler(zone, mailbox, capacity_s=600.0, stockout_s=60.0, on_demand_after=2)
+    with pytest.raises(NoRoom, match="no room for 1 machines"):
+        for _ in range(60):
+            going = [r for rows in zone.view.values() for r in rows if r.stage is Stage.GOING]
+            keeper.step(zone.view, 1)
+            look(going)
+            zone.clock.advance(20.0)
+    assert set(zone.asked) == {(f"{BASE}-w0-0", 0)}
+    assert zone.clock.now() - 1_000.0 < 600.0 + 60.0 + 2 * ROUND_PAUSE_S
+
+
+def test_a_step_reads_once_which_machines_ended_without_work(
+    zone: Zone, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = reconciler(zone, mailbox)
+    keeper.step(zone.view, 20)
+    zone.boot()
+    keeper.step(zone.view, 20)
+    for index in range(20):
+        zone.end(index)
+    asked: list[str] = []
+    whole = mailbox.store.list
+
+    def counted(prefix: str) -> Any:
+        asked.append(prefix)
+        return whole(prefix)
+
+    monkeypatch.setattr(mailbox.store, "list", counted)
+    assert keeper.step(zone.view, 20)[0] == 20
+    assert len(asked) == 1

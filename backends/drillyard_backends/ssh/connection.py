@@ -139,12 +139,15 @@ class Connection:
 
         return self._retried(work, again=False)
 
-    def files(self, work: Callable[[asyncssh.SFTPClient], Awaitable[T]]) -> T:
+    def files(
+        self, work: Callable[[asyncssh.SFTPClient], Awaitable[T]], timeout_s: float = 600.0
+    ) -> T:
         """Works on the host's files; repeats the work if the connection breaks.
 
         Args:
             work: A function that is safe to repeat. SFTP's own errors pass through unchanged; a
                 lost connection is not one of them.
+            timeout_s: Time limit in seconds: a server is connected also while its disk hangs.
 
         Raises:
             UserError: The host refuses the login, or its key is not trusted.
@@ -152,7 +155,17 @@ class Connection:
         """
 
         async def with_client() -> T:
-            return await work(await self._files())
+            task = asyncio.ensure_future(work(await self._files()))
+            done, _ = await asyncio.wait({task}, timeout=timeout_s)
+            if not done:
+                # It is not waited for: to clean up, it asks the host again. It ends with the
+                # connection, which is closed for this error.
+                task.cancel()
+                raise InfrastructureError(
+                    f"{self.address} did not finish work on its files within {timeout_s:g} s",
+                    hint="check whether a disk of that machine hangs or is overloaded",
+                )
+            return task.result()
 
         return self._retried(with_client, again=True)
 

@@ -38,6 +38,8 @@ _CLOCK_S = 600.0
 _SET_S = 2.0
 """By more than this, this machine's clock was set, or the machine slept."""
 _CHUNK = 1 << 20
+_WAIT_S, _SLOWEST = 600.0, 20_000.0
+"""Seconds for work on files, and the bytes in a second below which a host counts as silent."""
 _AT_ONCE = 16
 _NO_LINKS = (
     "the file was written but could not be linked: check that the disk is not full and supports "
@@ -156,6 +158,7 @@ class SftpStore:
         """Reads an object into a file, atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / f"{_TMP}{os.getpid()}-{secrets.token_hex(6)}"
+        found = self.stat(key)
 
         async def work(sftp: asyncssh.SFTPClient) -> None:
             attributes = await _attributes(sftp, self._path(key))
@@ -164,7 +167,7 @@ class SftpStore:
             await sftp.get(self._path(key), str(temporary))
 
         try:
-            self._do(key, work)
+            self._do(key, work, found.size if found else None)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -238,7 +241,9 @@ class SftpStore:
 
         try:
             # Looked up each time: a forked process needs its own connection.
-            return Connection.to(self._login, self._config).files(work)
+            return Connection.to(self._login, self._config).files(
+                work, _WAIT_S + (size or 0) / _SLOWEST
+            )
         except ObjectMissing:
             raise
         except InfrastructureError as error:

@@ -18,6 +18,9 @@ from tests.helpers.patience import PATIENCE_S
 pytest.importorskip("asyncssh")
 
 
+NO_TROUBLE = OSError("never raised")
+
+
 class _Process:
     returncode = 0
 
@@ -41,6 +44,8 @@ class _Client:
         return _Process()
 
     async def start_sftp_client(self):
+        if self.error is NO_TROUBLE:
+            return object()
         if self.error is None:
             await asyncio.Event().wait()
         raise self.error
@@ -89,6 +94,21 @@ def test_a_store_on_a_host_without_sftp_says_so_and_does_not_hang(monkeypatch, e
     assert "lab is reached, but does not answer SFTP: " in str(found)
     assert ("Max packet" if error else "no answer within 0.05 s") in str(found)
     assert "login script" in found.hint
+
+
+def test_a_disk_that_hangs_there_does_not_hang_the_driver(monkeypatch):
+    """Also not by the clean-up of the work that was given up."""
+
+    async def work(_sftp):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.Event().wait()
+
+    one = _connection(monkeypatch, NO_TROUBLE)
+    found = _within(lambda: one.files(work, timeout_s=0.05))
+    assert isinstance(found, InfrastructureError)
+    assert "lab did not finish work on its files within 0.05 s" in str(found)
 
 
 def test_a_login_script_that_ends_no_line_hides_no_answer(monkeypatch, capsys):

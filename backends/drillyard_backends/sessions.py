@@ -28,6 +28,7 @@ from drillyard.errors import CorruptObject, DrillyardError, InfrastructureError,
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.machine_identity import boot_id
 from drillyard.system.processes import MARK, ProcessId, end, in_session, marked, send, wait_gone
 from drillyard.system.scratch import RUNTIME, temporary_root
 
@@ -164,6 +165,7 @@ class Sessions:
                 "host": platform.node(),
                 "pid": agent.pid,
                 "started": agent.started,
+                "boot_id": boot_id(),
                 "log": str(self.folder(order.lease_id) / "agent.log"),
             },
             created_at=self._clock.now(),
@@ -198,6 +200,10 @@ class Sessions:
 
     @staticmethod
     def _session(lease: Lease) -> Iterator[ProcessId]:
+        # After a restart, or on another machine, a session of this number is another one.
+        recorded = lease.provider.get("boot_id")
+        if recorded is not None and recorded != boot_id():
+            return iter(())
         return in_session(_agent_of(lease))
 
     # -- effects ------------------------------------------------------------------------------

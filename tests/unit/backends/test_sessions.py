@@ -10,6 +10,7 @@ import pytest
 
 from drillyard.backend import Lease, Liveness, Order
 from drillyard.errors import InfrastructureError
+from drillyard.system.machine_identity import boot_id
 from drillyard.system.processes import MARK, ProcessId
 from drillyard.system.scratch import RUNTIME, runtime
 from drillyard_backends.sessions import Sessions, default_runtime
@@ -71,6 +72,23 @@ def test_a_machine_that_was_renamed_still_knows_its_processes(ssh, monkeypatch):
     monkeypatch.setattr(f"{name}_leads", lambda process: True)
     monkeypatch.setattr("psutil.Process.environ", lambda self: {MARK: "one"})
     assert ssh.probe(_rented("its-former-name")) is Liveness.ALIVE
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_session_of_the_same_number_after_a_restart_is_not_ended(
+    monkeypatch, tmp_path, restarted
+):
+    lease = _lease(
+        "local", **_agent(platform.node()), boot_id="before" if restarted else boot_id()
+    )
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "lease.json").write_bytes(lease.to_bytes())
+    ended = []
+    name = "drillyard_backends.sessions."
+    monkeypatch.setattr(f"{name}in_session", lambda leader: iter([ProcessId(leader.pid, 2.0)]))
+    monkeypatch.setattr(f"{name}end", lambda processes, grace_s: ended.extend(processes))
+    Sessions("local", tmp_path, lambda order, folder: [], 0.0).teardown(lease)
+    assert (ended == []) is restarted
 
 
 @pytest.mark.parametrize("mine", [True, False])

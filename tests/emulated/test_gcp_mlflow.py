@@ -260,6 +260,30 @@ def test_down_keeps_data_and_address(world, server):
     assert server.ask().serving is False  # while it is there, its own list is what counts
 
 
+def test_guests_come_back_although_the_next_up_is_interrupted(world, server):
+    """Its server was there already, so they were not looked for: it was closed to all."""
+    server.up(lambda *_: None)
+    said(server.down)
+    honest = world.trouble
+    for _ in range(2):  # also after a `down` of the server that nobody was let into yet
+        world.trouble = lambda service: "the container does not listen"
+        with pytest.raises(ControlPlaneError, match="does not listen"):
+            made(members=()).up(lambda *_: None)
+        said(made().down)
+    with pytest.raises(ControlPlaneError, match="does not listen"):
+        made(members=()).up(lambda *_: None)
+    world.trouble = honest
+    assert said(made(members=()).up)["server"] == "deployed anew"
+    assert server.ask().serving
+
+
+def test_a_resource_that_is_being_changed_is_an_error_of_google(world, server):
+    server.up(lambda *_: None)
+    world.fault(r"/storage/v1/b/[^/]+(\?|$)", method="DELETE", status=409, message="not empty")
+    with pytest.raises(ControlPlaneError, match="not empty"):
+        said(server.down, True)
+
+
 def test_delete_data_leaves_nothing(world, server):
     server.up(lambda *_: None)
     done = said(server.down, True)

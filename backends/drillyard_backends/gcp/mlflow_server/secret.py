@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 ROLE = "roles/secretmanager.secretAccessor"
 _GUESTS = "drillyard-guests"
+"""Annotation of versions that never removed it: who had access before the last ``down``."""
+_WAITING = "drillyard-waiting-guests"
+"""Annotation: who must get access again; removed once they have it."""
 
 
 class AddressSecret:
@@ -90,18 +93,33 @@ class AddressSecret:
         return password
 
     def remember(self, guests: list[str]) -> None:
-        """Keep who may use the server while there is none: its own list goes with it."""
+        """Keep who may use the server while there is none: its own list goes with it.
+
+        Args:
+            guests: Empty once they have access again: from then on its own list counts.
+        """
         resource = self._current()
-        if resource is not None:
-            notes = {**resource.get("annotations", {}), _GUESTS: ",".join(sorted(guests))}
-            body = {"annotations": notes}
+        if resource is None:
+            return
+        before = resource.get("annotations", {})
+        notes = {k: v for k, v in before.items() if k not in (_GUESTS, _WAITING)}
+        if guests:
+            notes[_WAITING] = ",".join(sorted(guests))
+        if notes != before:
             self._google.call(
-                self._secrets.patch(name=self._name, updateMask="annotations", body=body)
+                self._secrets.patch(
+                    name=self._name, updateMask="annotations", body={"annotations": notes}
+                )
             )
 
-    def remembered(self) -> list[str]:
-        """Who might use the server that was there before."""
-        text = (self._current() or {}).get("annotations", {}).get(_GUESTS, "")
+    def remembered(self, server_is_there: bool) -> list[str]:
+        """Who might use the server that was there before, and has no access yet.
+
+        Args:
+            server_is_there: An ``up`` may have ended before it gave them access.
+        """
+        notes = (self._current() or {}).get("annotations", {})
+        text = notes.get(_WAITING) or ("" if server_is_there else notes.get(_GUESTS, ""))
         return text.split(",") if text else []
 
     # -- inside -------------------------------------------------------------------------------

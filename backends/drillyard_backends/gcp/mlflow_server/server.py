@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from drillyard.errors import ControlPlaneError, DrillyardError, InfrastructureError
 from drillyard_backends.gcp.mlflow_server import identity
 from drillyard_backends.gcp.mlflow_server.bucket import ArtifactBucket
 from drillyard_backends.gcp.mlflow_server.database import Instance
-from drillyard_backends.gcp.mlflow_server.google import Google
+from drillyard_backends.gcp.mlflow_server.google import Exists, Google
 from drillyard_backends.gcp.mlflow_server.image import Image, Repository
 from drillyard_backends.gcp.mlflow_server.names import Choices
 from drillyard_backends.gcp.mlflow_server.part import Part, State
@@ -19,6 +20,17 @@ from drillyard_backends.gcp.mlflow_server.tokens import TOKENS
 
 _TIMEOUT_S = 60.0
 Say = Callable[[str, str], None]
+
+
+@contextmanager
+def _explained(part: Part) -> Iterator[None]:
+    """Google answers 409 also where something is being changed, or is not empty yet."""
+    try:
+        yield
+    except Exists as error:
+        raise ControlPlaneError(
+            f"{part.title}: {error}", hint="nothing is lost: run the same command again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -98,7 +110,8 @@ class MlflowServer:
         parts = self.parts()
         self._google.patient = True
         for part in parts:
-            say(part.title, part.ensure())
+            with _explained(part):
+                say(part.title, part.ensure())
 
     def down(self, say: Say, delete_data: bool = False) -> None:
         """Take the server away; with ``delete_data`` everything else, too.
@@ -110,7 +123,8 @@ class MlflowServer:
         for part in reversed(self.parts()):
             if part.keeps_data and not delete_data:
                 continue
-            say(part.title, "deleted" if part.delete() else "not there")
+            with _explained(part):
+                say(part.title, "deleted" if part.delete() else "not there")
 
     def ask(self) -> Serving:
         """Ask the address itself, as a stranger and as ourselves."""

@@ -53,9 +53,9 @@ class Service:
     def ensure(self) -> str:
         """Deploy it where it is missing or another, and let only those in who are named."""
         resource, done, wanted = self._current(), "kept", self.document()
-        guests = list(self._choices.members)
+        waiting = self._secret.remembered(server_is_there=resource is not None)
+        guests = [*self._choices.members, *waiting]
         if resource is None:
-            guests += self._secret.remembered()
             request = self._services.create(
                 parent=self._choices.place, serviceId=self._choices.name, body=wanted
             )
@@ -78,6 +78,8 @@ class Service:
             )
         members = [(ROLE, member) for member in guests]
         changed = policies.ensure(self._google, self._read, self._write, members, closed=True)
+        if waiting:
+            self._secret.remember([])
         return "its guests changed" if changed and done == "kept" else done
 
     def delete(self) -> bool:
@@ -86,7 +88,9 @@ class Service:
         if resource is None:
             return False
         must_be_ours(f"the service {self._choices.name}", resource.get("labels"))
-        self._secret.remember(policies.holders(self._google.call(self._read()), ROLE))
+        guests = set(policies.holders(self._google.call(self._read()), ROLE))
+        guests.update(self._secret.remembered(server_is_there=True))
+        self._secret.remember(sorted(guests))
         self._google.find(self._services.delete(name=self.name))
         self._google.wait(
             lambda: True if self._current() is None else None, "the end of the server", 300.0

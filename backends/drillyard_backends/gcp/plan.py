@@ -166,6 +166,7 @@ def _dearest(config: GcpConfig, order: Order, regions: list[str], spot: bool) ->
 def _machine(config: GcpConfig, name: str, gpus: int, region: str, spot: bool) -> float | None:
     """Price of a machine with its GPUs: of the list, else of the settings."""
     host = prices.price(name, region, spot)
+    gpus = 0 if name.startswith(prices.WITH_GPUS) else gpus
     each = prices.gpu_price(config.gpu_type or "", region, spot) if gpus else 0.0
     known = None if host is None or each is None else host + gpus * each
     return config.price_per_hour if known is None else known

@@ -17,6 +17,8 @@ OVERRIDE = "DRILLYARD_GCP_PRICES"
 HOURS_A_MONTH = 730.0
 WHOLE = frozenset({"a4"})
 """Families that Google bills by the GPU alone, with the host's share in its price."""
+WITH_GPUS = ("a2-", "a3-", "a4-", "g2-", "g4-")
+"""Machine types that include GPUs; ``price`` counts them."""
 _SIZED = re.compile(
     r"(?P<family>[a-z]\d[a-z]?)-(?P<kind>standard|highmem|highcpu)-(?P<cpus>\d+)\Z"
 )

@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from drillyard.backend import Order
 from drillyard.documents.json_types import JsonObject
-from drillyard_backends.gcp import naming
+from drillyard_backends.gcp import naming, prices
 from drillyard_backends.gcp.settings import DEFAULT_IMAGE_FAMILY, GcpConfig
 from drillyard_backends.gcp.zones import Candidate
 
@@ -19,7 +19,6 @@ MAX_LIFE_S = 120 * 86_400
 DEFAULT_LIFE_S = 24 * 3600
 """Lifetime in seconds of a machine whose order has no deadline: no machine runs for ever."""
 CONTAINER_IMAGE = "projects/cos-cloud/global/images/family/cos-stable"
-_WITH_GPUS = ("a2-", "a3-", "a4-", "g2-", "g4-")
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
@@ -116,7 +115,7 @@ def life_s(order: Order, now: float) -> int:
 def scheduling(order: Order, candidate: Candidate, gpu: bool, now: float) -> JsonObject:
     """Returns whether a machine is Spot, and its time limit, which needs no driver."""
     # A machine with a GPU, and a Spot one, cannot be moved to another host.
-    moves = not (candidate.spot or gpu or candidate.machine_type.startswith(_WITH_GPUS))
+    moves = not (candidate.spot or gpu or candidate.machine_type.startswith(prices.WITH_GPUS))
     life = life_s(order, now)
     if order.deadline is None:
         limit: JsonObject = {"max_run_duration": {"seconds": life}}
@@ -163,7 +162,7 @@ def interface(config: GcpConfig) -> JsonObject:
 
 def gpus(order: Order, config: GcpConfig, machine_type: str) -> list[JsonObject]:
     """Returns the GPUs to attach; none for machine types that include GPUs."""
-    if config.gpu_type is None or machine_type.startswith(_WITH_GPUS):
+    if config.gpu_type is None or machine_type.startswith(prices.WITH_GPUS):
         return []
     count = config.gpu_count or max(1, config.gpus_of(order.gpus))
     return [{"accelerator_type": config.gpu_type, "accelerator_count": count}]
@@ -187,7 +186,7 @@ def metadata(order: Order, config: GcpConfig, wheel: str = "") -> dict[str, str]
         "enable-oslogin": "TRUE",
         "block-project-ssh-keys": "TRUE",
     }
-    if config.gpu_type or any(t.startswith(_WITH_GPUS) for t in config.machine_types):
+    if config.gpu_type or any(t.startswith(prices.WITH_GPUS) for t in config.machine_types):
         # This tells Google's Deep Learning images to install the driver when they boot.
         items["install-nvidia-driver"] = "True"
     if config.wheelhouse:

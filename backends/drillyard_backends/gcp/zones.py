@@ -104,7 +104,8 @@ def hourly(config: GcpConfig, candidate: Candidate) -> float | None:
     place = candidate.place
     region = place.name if place.regional else place.name.rpartition("-")[0]
     host = prices.price(candidate.machine_type, region, candidate.spot)
-    if config.gpu_type is None or host is None:
+    included = candidate.machine_type.startswith(prices.WITH_GPUS)
+    if config.gpu_type is None or included or host is None:
         return config.price_per_hour if host is None else host
     gpu = prices.gpu_price(config.gpu_type, region, candidate.spot)
     return config.price_per_hour if gpu is None else host + (config.gpu_count or 1) * gpu

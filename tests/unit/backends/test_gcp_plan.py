@@ -11,6 +11,7 @@ from drillyard.errors import ConfigError
 from drillyard.findings import Severity
 from drillyard_backends.gcp import plan, prices, quotas, read_only_client, rights
 from drillyard_backends.gcp.settings import read_settings
+from drillyard_backends.gcp.zones import candidates, hourly
 from tests.helpers.gcp_examined import (
     examined,
     faults,
@@ -326,3 +327,12 @@ def test_a_private_container_that_machines_may_not_pull_is_a_warning() -> None:
     role = {"role": "roles/artifactregistry.reader", "members": [f"serviceAccount:{ACCOUNT}"]}
     world.repository_policy = [role]
     assert faults(examined(world, container=name)) == []
+
+
+def test_gpus_that_a_machine_type_includes_are_priced_once() -> None:
+    """No template attaches them again; the estimate refused orders that the budget allows."""
+    plain = {**SETTINGS, "machine_types": ["g2-standard-4"], "spot": False}
+    named = {**plain, "gpu_type": "nvidia-l4", "gpu_count": 1}
+    one, same = read_settings(plain), read_settings(named)
+    assert plan.estimate(same, order(1)).per_hour == plan.estimate(one, order(1)).per_hour
+    assert hourly(same, candidates(same)[0]) == hourly(one, candidates(one)[0])

@@ -60,11 +60,12 @@ class DaskConfig(BaseSettings):
         "default: a folder of yours under the system's temporary folder.",
     )
     stop_grace_s: float = Field(
-        20.0,
+        60.0,
         ge=0,
         le=600,
-        description="Seconds that a cluster gets to end at teardown; tickets "
-        "flush within eight of them.",
+        description="Most seconds that a cluster gets to end at teardown. Tickets flush within "
+        "eight of them, a worker that does not answer takes up to 27, and the jobs or pods of a "
+        "cluster class end after that.",
     )
 
     @field_validator("address")

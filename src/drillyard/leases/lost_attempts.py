@@ -145,11 +145,13 @@ class LostAttemptCloser:
         if alive is not None:
             text = f"process {worker.pid} of worker {claim.worker} is dead"
             return None if alive else _Loss(text)
+        # A stamp may also be old by a clock that differs from the store's.
+        works = self._silence.changed(worker.worker, heard.last_at)
         same = self._silence.seconds(
             worker.worker, heard.last_at, self._clock.monotonic(), self._silent_s / 2
         )
         silent = self._mailbox.store.now() - heard.last_at
-        if silent < self._silent_s:
+        if works or silent < self._silent_s:
             return None
         if same < self._silent_s:
             self.doubts += 1

@@ -14,10 +14,11 @@ from drillyard.leases.lost_attempts import SILENT_S, LostAttemptCloser
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import STALE_S, WATCHED_S, DriverLock, host
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Claim, DriverRecord, Phase, TicketRecord, WorkerRecord
+from drillyard.mailbox.records import Claim, Phase, TicketRecord, WorkerRecord
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.machine_identity import boot_id, pid_namespace
 from drillyard.testing.clock import FakeClock
+from tests.helpers import elsewhere
 from tests.helpers.tiny_backend import ThreadBackend
 
 URL = "memory://old-stamps"
@@ -49,17 +50,7 @@ class Place(FakeClock):
 
     def driver(self, **more: object) -> None:
         """The heartbeat of a driver on another machine."""
-        values = {
-            "number": 1,
-            "host": "elsewhere",
-            "pid": 7,
-            "pid_started": 1.0,
-            "token": "t",
-            "started_at": 0.0,
-            "written_at": 0.0,
-            **more,
-        }
-        self.mailbox.write("driver/1.json", DriverRecord.model_validate(values))
+        elsewhere.beat(self.mailbox, **more)
 
     def worker(self) -> None:
         """The heartbeat of a worker on another machine."""
@@ -215,6 +206,24 @@ def test_an_attempt_of_a_worker_that_stays_silent_is_closed(
     assert closer.doubts == 1
     assert look(place, closer, 3.0)
     assert closer.doubts == 0
+
+
+def test_a_store_whose_clock_is_ahead_of_its_stamps_leaves_no_lasting_doubt(
+    place: Place, closer: LostAttemptCloser
+) -> None:
+    """A command with other settings waits for the doubts to end, and would wait for ever."""
+
+    def beat() -> None:
+        place.worker()
+        place.wall.advance(HOUR_S)
+
+    place.elsewhere = beat
+    place.wall.advance(HOUR_S)
+    doubts = []
+    for _ in range(10):
+        assert not look(place, closer, 1.5)
+        doubts.append(closer.doubts)
+    assert 0 in doubts
 
 
 def test_a_driver_that_looked_all_the_time_waits_no_longer_than_before(

@@ -9,11 +9,12 @@ import pytest
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import STALE_S, host
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import DriverRecord, ExperimentRecord, Phase, TicketRecord
+from drillyard.mailbox.records import ExperimentRecord, Phase, TicketRecord
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.machine_identity import boot_id, pid_namespace
 from drillyard.testing.clock import FakeClock
 from drillyard.worker.without_driver import DRIVER_POLL_S, DriverWatch
+from tests.helpers import elsewhere
 
 URL = "memory://without-driver"
 
@@ -32,17 +33,7 @@ class Place:
         self.watch = DriverWatch(self.mailbox, "w", self.wall, None)
 
     def beat(self, **more: object) -> None:
-        values = {
-            "number": 1,
-            "host": "elsewhere",
-            "pid": 7,
-            "pid_started": 1.0,
-            "token": "t",
-            "started_at": 0.0,
-            "written_at": self.wall.now(),
-            **more,
-        }
-        self.mailbox.write("driver/1.json", DriverRecord.model_validate(values))
+        elsewhere.beat(self.mailbox, written_at=self.wall.now(), **more)
 
     def live(self, seconds: float, each: Callable[[], None] = lambda: None) -> None:
         """Let time pass, with a look as often as the watch takes one."""

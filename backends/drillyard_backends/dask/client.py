@@ -165,7 +165,7 @@ class SchedulerAddress:
         async def ask(worker: str) -> object:
             if timeout_s is None and time.monotonic() < _silent.get((self.address, worker), 0.0):
                 return TimeoutError("it did not answer before")
-            call = client._run(function, *args, workers=[worker], on_error="return")
+            call = client.run(function, *args, workers=[worker], on_error="return")
             try:
                 return (await asyncio.wait_for(call, limit_s))[worker]
             except TimeoutError:

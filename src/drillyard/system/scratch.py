@@ -35,9 +35,9 @@ def temporary_root() -> Path:
     which processes that run are not found.
     """
     for name in ("TMPDIR", "TEMP", "TMP"):
-        place = Path(os.environ.get(name) or "/nowhere")
-        if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
-            return place.absolute()
+        named = os.environ.get(name)
+        if named and Path(named).is_dir() and os.access(named, os.W_OK | os.X_OK):
+            return Path(named).absolute()
     return Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.driver_lock import STALE_S, driven, known_alive
 from drillyard.mailbox.records import Cancel
+from drillyard.mailbox.silence import Silence
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.runs.webhook import tell
 from drillyard.system.clock import Clock
@@ -42,10 +43,7 @@ class DriverWatch:
         self._every_s = max(DRIVER_POLL_S, 3 * pace(mailbox.store))
         self._next_look = 0.0
         self._told = False
-        self._heard: tuple[int, float] | None = None
-        """Number and stamp of the driver that seems to be gone."""
-        self._looked_at = 0.0
-        self._silent_s = 0.0
+        self._silence = Silence()
 
     def look(self, now: float, states: Mapping[str, TicketState]) -> None:
         """Check when it is time; without a driver, do its part.
@@ -61,9 +59,7 @@ class DriverWatch:
         if now >= self._next_look:
             self._next_look = now + self._every_s
             self.driven = driven(self._mailbox)
-            if self.driven:
-                self._heard = None
-            else:
+            if not self.driven:
                 self._without_driver(now, states, ended)
         over = bool(states) and ended and not self.driven
         if over and not self._told:
@@ -80,13 +76,10 @@ class DriverWatch:
         if record is None or known_alive(record) is False:
             return True
         info = self._mailbox.store.stat(self._mailbox.key(f"driver/{record.number}.json"))
-        heard = (record.number, info.updated_at if info is not None else 0.0)
-        if heard != self._heard:
-            self._heard, self._looked_at, self._silent_s = heard, now, 0.0
+        stamp = info.updated_at if info is not None else 0.0
         # A longer pause between two looks shows only that this worker could not look.
-        self._silent_s += min(now - self._looked_at, 2 * self._every_s)
-        self._looked_at = now
-        return self._silent_s >= STALE_S
+        same_s = self._silence.seconds(record.number, stamp, now, 2 * self._every_s)
+        return same_s >= STALE_S
 
     def _without_driver(self, now: float, states: Mapping[str, TicketState], ended: bool) -> None:
         if self._close_lost is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from drillyard.cli.output import as_long_as_it_is_read
 from drillyard.driver.going_on import going_on
 from drillyard.errors import ConfigError, ControlPlaneError
 from drillyard.mailbox.command_hints import command
@@ -209,7 +210,8 @@ def _run(
             report = summary.build_report(driver.mailbox, display.say)
     finally:
         display.close()
-    summary.show(driver.mailbox, report, as_json=as_json, wall_s=time.monotonic() - started)
+    with as_long_as_it_is_read():
+        summary.show(driver.mailbox, report, as_json=as_json, wall_s=time.monotonic() - started)
     if outcome is not None and outcome.error is not None:
         raise outcome.error
 

@@ -48,6 +48,7 @@ class ExitCode(enum.IntEnum):
     BUG = 3
     INFRASTRUCTURE = 4
     INTERRUPTED = 130
+    OUTPUT_CLOSED = 141
 
 
 class DrillyardError(Exception):

@@ -35,12 +35,20 @@ def report(error: BaseException, *, as_json: bool = False) -> int:
     """
     register_environment()
     code = exit_code(error)
+    try:
+        _tell(error, code, as_json=as_json)
+    except BrokenPipeError:
+        # The reader is gone (`| head`). Python must not report it again at its exit.
+        sys.stdout = sys.stderr = None
+    return int(code)
+
+
+def _tell(error: BaseException, code: ExitCode, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(redact_tree(as_dict(error)), indent=2, ensure_ascii=False))
         if code is ExitCode.BUG:
             _bug(error)
-        return int(code)
-    if isinstance(error, ConfigErrors):
+    elif isinstance(error, ConfigErrors):
         for each in error.errors:
             _say(each)
         _echo(f"{len(error.errors)} errors. Nothing was created.")
@@ -54,7 +62,6 @@ def report(error: BaseException, *, as_json: bool = False) -> int:
         _echo(f"error: {error}")
     else:
         _bug(error)
-    return int(code)
 
 
 def exit_code(error: BaseException) -> ExitCode:

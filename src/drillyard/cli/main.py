@@ -15,6 +15,7 @@ import typer
 
 from drillyard.cli import exit_codes
 from drillyard.cli.helping import Sections
+from drillyard.errors import ExitCode
 from drillyard.system.proxies import spare_loopback
 
 MODULES = (
@@ -148,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 done, 1 experiment failed, 2 your input, 3 our bug, 4 infrastructure,
-        130 interrupted.
+        130 interrupted, 141 its output was closed before it had shown everything.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in arguments
@@ -160,13 +161,11 @@ def main(argv: list[str] | None = None) -> int:
             args=arguments, prog_name="drillyard", standalone_mode=False
         )
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer's end for a reader like `| head`
+            return ExitCode.OUTPUT_CLOSED
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except typer.Exit as end:
         return end.exit_code
-    except BrokenPipeError:
-        # The reader (`| head`) closed the pipe; Python must not print an error about it at exit.
-        sys.stdout = None
-        return 0
     except BaseException as error:
         code = exit_codes.report(error, as_json=as_json)
         if broken and code == 2 and not as_json:

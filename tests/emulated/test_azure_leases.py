@@ -14,7 +14,7 @@ pytestmark = needs_azurite()
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [4, 200])
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(5400)
 def test_no_result_is_lost_and_no_job_or_cluster_left(count: int) -> None:
     """Drivers killed and some never started again, lost answers, 429, 503, nodes taken away."""
     rows = swept("azure_leases", str(count), "1")

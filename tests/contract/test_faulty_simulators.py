@@ -55,11 +55,11 @@ class Level:
         return self.n >= 16
 
     def state(self):
-        return {"level": self.level, "n": self.n, "reset_with": self.reset_with}
+        kept = ("level", "n", "steps", "reset_with")  # so each attempt fails at the same step
+        return {name: getattr(self, name) for name in kept}
 
     def load_state(self, state):
-        self.level, self.n = state["level"], state["n"]
-        self.reset_with = state["reset_with"]
+        vars(self).update(state)
 """
 FILE = """
 name: faulty

@@ -74,8 +74,11 @@ def test_what_cannot_work_is_said_on_the_page_and_creates_nothing(
     team.bench.write("wrong")
     ended = team.ended(team.start(team.bench.folder / "wrong.json", **given))
     assert ended["state"]["type"] == "FAILED"
-    log = "\n".join(team.api.logs(ended))
-    assert said in ended["state"]["message"] or said in log, (ended["state"], log)
+    until(  # Prefect sends the log in batches, after the state
+        lambda: said in "\n".join([ended["state"]["message"], *team.api.logs(ended)]),
+        what=f"{said!r} in the message or the log",
+        every_s=LOOK_EVERY_S,
+    )
     assert not (team.bench.store / "wrong").exists()
 
 

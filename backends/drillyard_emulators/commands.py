@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drillyard.cli import closed_output
 from drillyard.cli.common import (
     FREE,
     FileArgument,
@@ -133,12 +134,13 @@ def rehearse_command(
                 rehearsal.keep(keep / "store")
         finally:
             rehearsal.close()
-    if as_json:
-        print_json({**account.as_dict(), "exit_code": code})
-    else:
-        show(account)
-        if keep is not None:
-            typer.echo(f"results: drillyard results {spec.name} --store {keep / 'store'}")
+    with closed_output.ignored():
+        if as_json:
+            print_json({**account.as_dict(), "exit_code": code})
+        else:
+            show(account)
+            if keep is not None:
+                typer.echo(f"results: drillyard results {spec.name} --store {keep / 'store'}")
     raise typer.Exit(4 if account.left else code)
 
 

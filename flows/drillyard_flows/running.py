@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from drillyard.cli.output import as_long_as_it_is_read
+from drillyard.cli import closed_output
 from drillyard.driver.going_on import going_on
 from drillyard.errors import ConfigError, ControlPlaneError
 from drillyard.mailbox.command_hints import command
@@ -66,7 +66,7 @@ def run_short(request: Request, short: Short, *, as_json: bool) -> None:
             loaded = checked(request, began)
         file = path.absolute()
         said = f"runs {file}, which it wrote before" if known else f"wrote {file}, and runs it"
-        typer.echo(said, err=as_json)
+        closed_output.tell(said, err=as_json)
         return loaded
 
     _run(load, request, as_json=as_json)
@@ -210,7 +210,7 @@ def _run(
             report = summary.build_report(driver.mailbox, display.say)
     finally:
         display.close()
-    with as_long_as_it_is_read():
+    with closed_output.ignored():
         summary.show(driver.mailbox, report, as_json=as_json, wall_s=time.monotonic() - started)
     if outcome is not None and outcome.error is not None:
         raise outcome.error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from drillyard.cli.output import as_long_as_it_is_read
+from drillyard.cli import closed_output
 from drillyard.driver.outcome import Kind, Outcome
 from drillyard.driver.stages import Stages, Watch
 from drillyard.mailbox import Mailbox, open_store
@@ -91,7 +91,7 @@ def run_stages(
         report = build_report(stages.mailbox, display.say)
     finally:
         display.close()
-    with as_long_as_it_is_read():
+    with closed_output.ignored():
         show(stages.mailbox, report, as_json=as_json, wall_s=time.monotonic() - started)
     if outcome is not None and outcome.error is not None:
         raise outcome.error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drillyard.cli import closed_output
 from drillyard.cli.common import JsonOption
 from drillyard.errors import DrillyardError
 from drillyard.system.interrupts import interrupted_by
@@ -144,10 +145,12 @@ def _prove(
     if as_json:
         from drillyard.cli.common import print_json
 
-        print_json(as_dict(report, found, dry_run))
+        with closed_output.ignored():
+            print_json(as_dict(report, found, dry_run))
     else:
-        _tell(report)
-        typer.echo(f"record: {path or default}")
+        with closed_output.ignored():
+            _tell(report)
+            typer.echo(f"record: {path or default}")
     try:
         _leave(report)
     except DrillyardError as error:
@@ -220,7 +223,7 @@ class Printed(Show):
         from drillyard.system.redaction import redact
 
         if not self._quiet:
-            typer.echo(redact(text, assignments=False))
+            closed_output.tell(redact(text, assignments=False))
 
     def begins(self, probe: Probe[S]) -> None:
         """See ``Show``."""

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from typer.models import OptionInfo
 
+from drillyard.cli import closed_output
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 from drillyard.system.proxies import spare_loopback
 
@@ -111,7 +112,7 @@ def up(
             started[service.name] = start(stack, service)
             if not as_json:
                 state = "started" if started[service.name] else "is already running"
-                typer.echo(f"{service.name}: {state}")
+                closed_output.tell(f"{service.name}: {state}")
     urls = {name: f"http://127.0.0.1:{ports[name]}" for name in ("prefect", "mlflow")}
     if as_json:
         print_json(
@@ -156,7 +157,7 @@ def down(folder: FolderOption = None, as_json: JsonOption = False) -> None:
     from drillyard_flows.local_stack.starting import stop
 
     stack = LocalStack.at(folder)
-    say = (lambda text: None) if as_json else typer.echo
+    say = (lambda text: None) if as_json else closed_output.tell
     with stack.locked():
         known = stack.read().get("ports", {}).keys() | {"worker"}
         stopped = {name: stop(stack, name, say) for name in ORDER if name in known}

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from drillyard.cli import closed_output
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 from drillyard.cli.export import Which
 
@@ -50,7 +51,9 @@ def deploy(
     with exported(policy, store, which.value) as folder:
         index = serveable(folder)
         chosen = name or _name_of(str(index["experiment"]))
-        endpoint = endpoints.deploy(folder, chosen, lambda step: typer.echo(f"{step} …", err=True))
+        endpoint = endpoints.deploy(
+            folder, chosen, lambda step: closed_output.tell(f"{step} …", err=True)
+        )
     if as_json:
         print_json(endpoint.to_json())
         return

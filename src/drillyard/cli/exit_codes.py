@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from drillyard.cli import closed_output
 from drillyard.errors import (
     ConfigError,
     ConfigErrors,
@@ -35,11 +36,8 @@ def report(error: BaseException, *, as_json: bool = False) -> int:
     """
     register_environment()
     code = exit_code(error)
-    try:
+    with closed_output.ignored():
         _tell(error, code, as_json=as_json)
-    except BrokenPipeError:
-        # The reader is gone (`| head`). Python must not report it again at its exit.
-        sys.stdout = sys.stderr = None
     return int(code)
 
 

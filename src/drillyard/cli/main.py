@@ -13,7 +13,7 @@ from typing import Annotated, cast
 
 import typer
 
-from drillyard.cli import exit_codes
+from drillyard.cli import closed_output, exit_codes
 from drillyard.cli.helping import Sections
 from drillyard.errors import ExitCode
 from drillyard.system.proxies import spare_loopback
@@ -161,8 +161,11 @@ def main(argv: list[str] | None = None) -> int:
             args=arguments, prog_name="drillyard", standalone_mode=False
         )
     except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # typer's end for a reader like `| head`
-            return ExitCode.OUTPUT_CLOSED
+        broken_pipe = end.__context__
+        if isinstance(broken_pipe, BrokenPipeError):  # typer ends any of them with code 1
+            if closed_output.discard():
+                return ExitCode.OUTPUT_CLOSED
+            return exit_codes.report(broken_pipe, as_json=as_json)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except typer.Exit as end:
         return end.exit_code

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
@@ -15,15 +13,6 @@ if TYPE_CHECKING:
     from drillyard.mailbox import Mailbox
     from drillyard.results.table import Grid
     from drillyard.results.trials import StudyResults
-
-
-@contextlib.contextmanager
-def as_long_as_it_is_read() -> Iterator[None]:
-    """Prints the result of finished work, whose exit code holds also if the reader is gone."""
-    try:
-        yield
-    except BrokenPipeError:
-        sys.stdout = None  # or Python reports at its exit what it could not write
 
 
 def print_grid(grid: Grid) -> None:

@@ -1,14 +1,18 @@
-"""A reader that ends early (`| head`) changes no exit code: it says how the work ended."""
+"""A reader that ends early (`| head`) ends no work, and the exit code is that of the result."""
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from drillyard.cli import closed_output
+from drillyard.cli import main as command_line
 from drillyard.errors import ExitCode
 from tests.helpers.patience import PATIENCE_S
 
@@ -23,23 +27,51 @@ tracking: {{mlflow: null}}
 pytestmark = pytest.mark.heavy
 
 
-def ended(folder: Path, *words: str) -> tuple[int, str]:
-    """The exit code of a command whose output cannot be written, and what it says of it."""
+START = ("-m", "drillyard.cli.start")
+WORKS_ON = """\
+from drillyard.cli.closed_output import tell
+{imports}
+{call}
+{call}
+raise SystemExit(7)
+"""
+TOLD = {
+    "tell": ("", "tell('a step')"),
+    "prove": (
+        "from drillyard_backends.prove.commands import Printed",
+        "Printed(True, quiet=False).line('a step')",
+    ),
+    "mlflow": (
+        "from drillyard_backends.gcp.mlflow_server import commands",
+        "commands._say('a', 'b')",
+    ),
+}
+"""Lines that are printed between two steps of work: what to import, and how."""
+
+
+def ended(folder: Path, *words: str, both: bool = False) -> tuple[int, str]:
+    """The exit code of a program whose output cannot be written, and what it says of it.
+
+    Args:
+        folder: Its working directory.
+        words: For Python.
+        both: Standard error cannot be written either.
+    """
     reader, writer = os.pipe()
     os.close(reader)
     try:
         child = subprocess.run(
-            [sys.executable, "-m", "drillyard.cli.start", *words],
+            [sys.executable, *words],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=writer,
-            stderr=subprocess.PIPE,
+            stderr=writer if both else subprocess.PIPE,
             text=True,
             timeout=PATIENCE_S,
         )
     finally:
         os.close(writer)
-    return child.returncode, child.stderr
+    return child.returncode, child.stderr or ""
 
 
 @pytest.mark.parametrize(
@@ -50,23 +82,46 @@ def test_a_run_ends_with_the_code_of_its_result(
     tmp_path: Path, code: ExitCode, form: list[str]
 ) -> None:
     (tmp_path / "cut.yaml").write_text(FILE.format(code=int(code)))
-    found, said = ended(tmp_path, "run", "cut.yaml", "--no-prefect", *form)
+    found, said = ended(tmp_path, *START, "run", "cut.yaml", "--no-prefect", *form)
     assert found == code, said
     assert "Traceback" not in said and "BrokenPipe" not in said
 
 
+def test_a_run_without_a_file_is_not_ended_by_its_first_line(tmp_path: Path) -> None:
+    short = ["run", "-a", "ppo", "-s", "CartPole-v1", "--steps", "64", "--seeds", "1"]
+    found, said = ended(tmp_path, *START, *short, "--no-prefect")
+    assert found == ExitCode.DONE, said
+    assert list(tmp_path.glob("drillyard-runs/*/runs/t0001-s1"))
+
+
+@pytest.mark.parametrize("who", TOLD)
+def test_what_is_said_between_two_steps_ends_no_work(tmp_path: Path, who: str) -> None:
+    imports, call = TOLD[who]
+    program = WORKS_ON.format(imports=imports, call=call)
+    assert ended(tmp_path, "-c", program) == (7, "")
+
+
 def test_a_command_that_only_shows_says_that_it_was_cut_off(tmp_path: Path) -> None:
-    assert ended(tmp_path, "--version") == (ExitCode.OUTPUT_CLOSED, "")
+    assert ended(tmp_path, *START, "--version") == (ExitCode.OUTPUT_CLOSED, "")
 
 
 def test_a_refusal_keeps_its_code_when_nothing_can_be_said(tmp_path: Path) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    command = [sys.executable, "-m", "drillyard.cli.start", "check", "missing.yaml"]
-    try:
-        child = subprocess.run(
-            command, cwd=tmp_path, stdout=writer, stderr=writer, timeout=PATIENCE_S
-        )
-    finally:
-        os.close(writer)
-    assert child.returncode == ExitCode.USER_INPUT
+    words = [*START, "check", "missing.yaml"]
+    assert ended(tmp_path, *words, both=True) == (ExitCode.USER_INPUT, "")
+
+
+def test_a_connection_that_breaks_is_not_taken_for_a_reader_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = BrokenPipeError(errno.EPIPE, "Broken pipe")
+    app = typer.Typer()
+
+    @app.command()
+    def asks() -> None:
+        raise broken
+
+    monkeypatch.setattr(command_line, "build", lambda arguments: (app, {}))
+    assert command_line.main([]) == ExitCode.INFRASTRUCTURE
+    assert "Broken pipe" in capsys.readouterr().err
+    with pytest.raises(BrokenPipeError), closed_output.ignored():
+        raise broken

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from drillyard.cli import closed_output
 from drillyard.cli.common import JsonOption, confirm
 
 ProjectOption = Annotated[
@@ -173,4 +174,4 @@ def _choices(**values: Any) -> Any:
 def _say(part: str, words: str, mark: str = "  ") -> None:
     from drillyard.system.redaction import redact
 
-    typer.echo(redact(f"{mark} {part:<34} {words}", assignments=False))
+    closed_output.tell(redact(f"{mark} {part:<34} {words}", assignments=False))

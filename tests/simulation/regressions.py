@@ -175,6 +175,21 @@ PLANS: dict[str, Plan] = {
         max_hours=0.05,
         faults=[Fault("close_lid", 38.07, for_s=461.7)],
     ),
+    # Seed 527510099. The store refused a worker's first records, and its node died just after it
+    # had claimed a ticket. Nothing said which lease it belonged to, so that the ticket waited for
+    # it until the budget ended the run.
+    "a worker that dies before its record is in the store": Plan(
+        527510099,
+        backend="azure",
+        duration_s=60.0,
+        latency_s=0.05,
+        boot_s=30.0,
+        faults=[
+            Fault("refuse", 0.0, "worker", "workers/", service="store"),
+            Fault("die-after", 0.0, "worker", "claims/", service="store"),
+            Fault("refuse", 0.0, "worker", nth=1, service="store"),
+        ],
+    ),
 }
 
 

@@ -30,6 +30,10 @@ class Heartbeat:
         slots: Tickets that it does at once.
         clock: Time.
         usage: Samples the use of the machine; None for no samples.
+
+    Attributes:
+        heard: Whether the record is in the store. Whoever finds a claim of this worker later
+            learns there which lease it is of, so it claims nothing before.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Heartbeat:
         self._clock = clock
         self._usage = usage
         self._lock = threading.Lock()
+        self.heard = False
         self._every_s = max(BEAT_S, 2 * pace(mailbox.store))
         self._record = WorkerRecord(
             worker=worker,
@@ -109,3 +114,5 @@ class Heartbeat:
                 self._mailbox.write(path, self._record, listed=True)
             except InfrastructureError as error:
                 log.warning("no heartbeat: %s", error)
+            else:
+                self.heard = True

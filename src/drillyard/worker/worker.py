@@ -259,7 +259,7 @@ class Worker:
         claimed = 0
         together: list[tuple[TicketState, Claim]] = []
         # It works only on what it can start: another worker may be warm, or may start a process.
-        if not self.machine.warm or self._broken:
+        if not self.machine.warm or self._broken or not self.heart.heard:
             return 0
         for state in states.values():
             if self._running.free <= 0 or self.terminated or self._broken:

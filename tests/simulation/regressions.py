@@ -190,6 +190,23 @@ PLANS: dict[str, Plan] = {
             Fault("refuse", 0.0, "worker", nth=1, service="store"),
         ],
     ),
+    # Seed 335683478. A second program began on a machine just after an outage, before the first
+    # one had written again. Its start counted as that of another machine of the same name, so
+    # that the attempt of the first one was closed while it worked.
+    "a second program on a machine after an outage": Plan(
+        335683478,
+        backend="gcp",
+        workers=1,
+        duration_s=20.0,
+        pace_s=0.5,
+        latency_s=0.05,
+        listing_lag_s=10.0,
+        boot_s=30.0,
+        faults=[
+            Fault("outage", 47.42, who="machine", for_s=109.1, service="store"),
+            Fault("twin_worker", 157.05, nth=1),
+        ],
+    ),
 }
 
 

@@ -153,9 +153,8 @@ class Machine:
             group=self._me.group,
             written_at=self._clock.now(),
         )
-        path = f"leases/{self._me.order.lease_id}/machines/{self._me.name}.json"
         with contextlib.suppress(InfrastructureError):
-            self._mailbox.write(path, started)
+            records.begin(self._mailbox, self._me.order.lease_id, started)
 
     # -- the end ------------------------------------------------------------------------------
 

@@ -102,6 +102,29 @@ class Started(Record):
     written_at: float
 
 
+def begin(mailbox: Mailbox, lease_id: str, started: Started) -> None:
+    """Record that a machine has begun.
+
+    A second program on the same machine keeps the record of the first one, whose worker may still
+    work: a later time would say that another machine has taken its place.
+
+    Args:
+        mailbox: The experiment.
+        lease_id: The lease.
+        started: The record.
+
+    Raises:
+        InfrastructureError: The store does not answer.
+    """
+    path = f"leases/{lease_id}/machines/{started.machine}.json"
+    try:
+        before = mailbox.read(path, Started)
+    except (CorruptObject, NewerVersion):
+        before = None
+    if before is None or not started.number or before.number != started.number:
+        mailbox.write(path, started)
+
+
 WORKER_DONE = "the worker is done"
 """``MachineLeft.reason`` of a machine that found no more work."""
 

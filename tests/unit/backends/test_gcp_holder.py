@@ -9,6 +9,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Claim, WorkerRecord
 from drillyard.mailbox.store import ObjectInfo
+from drillyard.testing.clock import FakeClock
 from drillyard_backends.gcp import records
 from drillyard_backends.gcp.managed import Stage
 from drillyard_backends.gcp.records import Holder
@@ -71,3 +72,28 @@ def test_a_machine_that_began_after_the_last_beat_is_another_one(
     found = records.holder_of(mailbox, "l", "r.train")
     assert found == Holder(NAME, "2", "zones/z/g", succeeded)
     assert [m.index for m in records.begun(mailbox, "l")] == [0]
+
+
+def begin(mailbox: Mailbox, number: str, at: float) -> None:
+    """The program of the machine starts."""
+    started = records.Started(machine=NAME, number=number, group="zones/z/g", written_at=at)
+    records.begin(mailbox, "l", started)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [("1", Liveness.ALIVE), ("2", Liveness.GONE), ("", Liveness.GONE)]
+)
+def test_a_second_program_on_one_machine_makes_its_first_worker_not_gone(
+    number: str, expected: Liveness
+) -> None:
+    """The first one still works: it could not reach the store when the second one began."""
+    url, clock = f"memory://second-{number}", FakeClock()
+    mailbox = Mailbox(MemoryStore(url, clock), "e")
+    begin(mailbox, "1", 1.0)
+    mailbox.claim(Claim(ticket="r.train", attempt=1, worker="w", token="t", claimed_at=1.0))
+    mailbox.write("workers/w.json", WorkerRecord(worker="w", lease="l", host=NAME, written_at=1.0))
+    clock.advance(100.0)
+    begin(mailbox, number, 101.0)
+    found = records.holder_of(mailbox, "l", "r.train")
+    assert found is not None and found.liveness([(NAME, number or "2", UP)]) is expected
+    MemoryStore.forget(url)

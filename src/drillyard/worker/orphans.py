@@ -11,6 +11,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import STALE_S, host, process_alive
 from drillyard.mailbox.mailbox import WorkerCache, sha256_hex
 from drillyard.mailbox.records import WORKER_STATES, WorkerRecord
+from drillyard.mailbox.silence import Silence
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.clock import Clock
@@ -21,6 +22,8 @@ GRACE_S = 8.0
 """Seconds for processes of a dead worker, which notice its death, to write a checkpoint."""
 AGAIN_S = 5.0
 """Seconds between two checks of a worker whose process is not visible here."""
+WATCHED_S = 15.0
+"""For which the heartbeat of such a worker must stay the same."""
 _POLL_S = 0.2
 
 
@@ -66,8 +69,9 @@ class OrphanCloser:
         self._clock = clock
         self._cause = cause
         self._cache: WorkerCache = {}
-        self._heard: dict[str, float] = {}
-        """Undecided worker -> time of its record at the last check."""
+        self._silence = Silence()
+        self._undecided = False
+        """Whether some of them may still be working."""
         self._decided = {record.worker}
         self._dead: set[str] = set()
         """Dead workers whose claims are not closed yet."""
@@ -88,7 +92,7 @@ class OrphanCloser:
             InfrastructureError: The store is unreachable; the next call continues.
         """
         if not self._dead:
-            self._dead, self._heard = self._look()
+            self._dead, self._undecided = self._look(now)
             if self._dead:
                 self._tell_to_end(now)
         if self._dead:
@@ -99,34 +103,34 @@ class OrphanCloser:
             self._close(self._dead)
             self._decided |= self._dead
             self._dead = set()
-        return AGAIN_S if self._heard else None
+        return AGAIN_S if self._undecided else None
 
-    def _look(self) -> tuple[set[str], dict[str, float]]:
-        """The dead workers, and the time of the newest record of each undecided one."""
+    def _look(self, now: float) -> tuple[set[str], bool]:
+        """The dead workers, and whether others are undecided."""
         mine = self._record
         self._mailbox.workers(self._cache, WORKER_STATES, _stem(mine.lease, mine.host))
         store_now = self._mailbox.store.now()
         dead: set[str] = set()
-        unknown: dict[str, float] = {}
+        undecided = False
         for info, other in self._cache.values():
             name = other.worker
             if name in self._decided or (other.lease, other.host) != (mine.lease, mine.host):
                 continue
             alive = process_alive(other) if other.pid else True
             if alive is None:
-                # Two checks: after an outage of the store, every heartbeat is old at first.
-                if self._heard.get(name) is None:
-                    unknown[name] = info.updated_at
-                    continue
-                alive = info.updated_at > self._heard[name]
-                if not alive and store_now - info.updated_at < STALE_S:
-                    unknown[name] = info.updated_at
+                # After an outage of the store every heartbeat is old, and the next one of a living
+                # worker may come some seconds later.
+                alive = self._silence.changed(name, info.updated_at)
+                same_s = self._silence.seconds(name, info.updated_at, now, AGAIN_S)
+                silent_s = store_now - info.updated_at
+                if not alive and (same_s < WATCHED_S or silent_s < STALE_S):
+                    undecided = True
                     continue
             if alive:
                 self._decided.add(name)
             else:
                 dead.add(name)
-        return dead, unknown
+        return dead, undecided
 
     def _tell_to_end(self, now: float) -> None:
         mine = {self._me.pid, os.getppid()}

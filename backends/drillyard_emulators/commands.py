@@ -15,16 +15,16 @@ import typer
 from drillyard.cli import closed_output
 from drillyard.cli.common import (
     FREE,
-    FileArgument,
     GlobalsOption,
     JsonOption,
+    OptionalFileArgument,
     OwnNameOption,
     SetOption,
     TunableOption,
     load_file,
     print_json,
 )
-from drillyard.errors import ConfigError
+from drillyard.errors import ConfigError, UserError
 from drillyard.system.durations import duration
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
 
 def rehearse_command(
     context: typer.Context,
-    file: FileArgument,
+    file: OptionalFileArgument = None,
     on: Annotated[
         str | None,
         typer.Option("--on", metavar="BACKEND", help="Backend whose cloud is emulated."),
@@ -100,6 +100,8 @@ def rehearse_command(
         for rule in cloud.always:
             typer.echo(f"always: {rule}")
         return
+    if file is None:
+        raise UserError("Missing argument 'FILE'.", hint="see `drillyard rehearse --help`")
     if keep is not None:
         check_folder(keep, "--keep")
     spec = load_file(file, sets, globals_, context, on, tunables, name).spec

@@ -268,3 +268,13 @@ def test_every_fault_is_understood(tmp_path: Path) -> None:
 def test_a_backend_without_a_cloud(tmp_path: Path) -> None:
     done = rehearse(tmp_path, str(ROOT / "experiments" / "mock.yaml"), "--on", "local")
     assert done.returncode == 2 and "there is an emulated cloud for: azure, gcp" in done.stderr
+
+
+def test_the_list_of_faults_needs_no_file(tmp_path: Path) -> None:
+    """As it is typed first: nothing is run, so there is nothing that a file could say."""
+    done = rehearse(tmp_path, "--fault", "list")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {line.partition("=")[0] for line in done.stdout.splitlines()} >= {"preempt", "outage"}
+    without = rehearse(tmp_path, "--fault", "preempt=1")
+    assert without.returncode == 2 and "Missing argument 'FILE'" in without.stderr
+    assert "Traceback" not in without.stderr

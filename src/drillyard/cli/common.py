@@ -28,6 +28,10 @@ FileArgument = Annotated[
     Path,
     typer.Argument(help="Experiment file, YAML or JSON.", autocompletion=completing.files),
 ]
+OptionalFileArgument = Annotated[
+    Path | None,
+    typer.Argument(help="Experiment file, YAML or JSON.", autocompletion=completing.files),
+]
 NameArgument = Annotated[
     str | None,
     typer.Argument(

@@ -207,6 +207,22 @@ PLANS: dict[str, Plan] = {
             Fault("twin_worker", 157.05, nth=1),
         ],
     ),
+    # Seed 512587929. A driver slept while it ended its lease. When it woke, it went on, and ended
+    # the machines of the driver that had taken over again and again: it looked only once.
+    "a driver that sleeps during its teardown": Plan(
+        512587929,
+        duration_s=20.0,
+        latency_s=0.2,
+        study=3,
+        listing_lag_s=10.0,
+        boot_s=30.0,
+        faults=[
+            Fault("sleep-after", 0.0, "ticket", ".ended.json", nth=1, for_s=293.1, service="store"),
+            Fault("outage", 28.07, for_s=33.3, service="cloud"),
+            Fault("close_lid", 65.83, for_s=285.1),
+            Fault("second_driver", 134.64),
+        ],
+    ),
 }
 
 

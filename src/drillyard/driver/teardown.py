@@ -52,7 +52,7 @@ class Teardown:
         try:
             pause_s = self._ending.step(now)
         except Superseded as error:
-            self._say(f"nothing torn down: {error}")
+            self._say(f"the teardown stops: {error}")
         finally:
             if pause_s is None:
                 self._supervisor.ending.release()

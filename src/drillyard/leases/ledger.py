@@ -252,13 +252,17 @@ class Ledger:
                 hint="run the same command again",
             )
 
-    def ending(self, lease: str) -> None:
+    def ending(self, lease: str) -> str:
         """Write down that the end of a lease is about to be asked for.
 
         Providers list late: what another process creates from now on may be missing in the
         listing that confirms the end. That process looks here afterwards, and ends it itself.
+
+        Returns:
+            The record's path, which is deleted when a driver uses the lease again.
         """
         self._write(lease, _ENDING, BeingEnded(written_at=self._clock.now()))
+        return f"leases/{lease}/{_ENDING}"
 
     def not_ending(self, lease: str) -> None:
         """Write down that a lease is used again: the command that was ending it has died."""

@@ -16,6 +16,7 @@ from drillyard.backend import Backend, Lease, Liveness, Order, Trait, delays_of
 from drillyard.backend.prices import over
 from drillyard.errors import (
     DrillyardError,
+    InfrastructureError,
     NoCapacity,
     StoreUnavailable,
     TeardownUnconfirmed,
@@ -346,6 +347,7 @@ class Ending:
         """Take every lease one step further; None once all are confirmed.
 
         Raises:
+            Superseded: Another driver took over, before or meanwhile.
             TeardownUnconfirmed: Something of ours is listed still; every lease was tried.
         """
         if self._open is None:
@@ -353,6 +355,8 @@ class Ending:
             if entries:
                 self._may()
             self._open = list(self._begun(entries))
+        elif self._open:
+            self._may_still()
         left: list[tuple[Entry, Release]] = []
         pauses: list[float] = []
         for entry, release in self._open:
@@ -373,6 +377,16 @@ class Ending:
             raise self._error
         self._leases.lease = None
         return None
+
+    def _may_still(self) -> None:
+        """Raise if another driver took over while this process slept: it uses the machines.
+
+        A store that does not answer stops no teardown: machines cost money meanwhile.
+        """
+        try:
+            self._may()
+        except InfrastructureError as error:
+            log.info("the store does not answer, and the teardown goes on: %s", error)
 
     def _begun(self, entries: list[Entry]) -> Iterator[tuple[Entry, Release]]:
         """Where one cannot even be asked for (its backend does not open), the others are."""

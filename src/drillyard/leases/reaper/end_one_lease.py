@@ -63,9 +63,10 @@ class LeaseReaping:
         self._first_look: FirstLook | None = None
         self._evidence: Evidence | None = None
         self._judgement: Judgement | None = None
-        self._release = Release(
-            backend, lease, timeout_s=confirm_s + delays_of(backend).teardown_s
-        )
+        self._timeout_s = confirm_s + delays_of(backend).teardown_s
+        self._release = Release(backend, lease, timeout_s=self._timeout_s)
+        self._noted: str | None = None
+        """Key of the record that says that the lease is being ended."""
 
     def step(self, now: float) -> float | None:
         """Judge the lease, or continue to end it.
@@ -76,6 +77,9 @@ class LeaseReaping:
         Returns:
             Seconds until the next call; None once ``outcome`` is known.
         """
+        if self._used_again():
+            self._evidence, self._noted = None, None
+            self._release = Release(self._backend, self._lease, timeout_s=self._timeout_s)
         first = self._evidence is None
         if first:
             self._evidence = gather(self._backend, self._lease, self._clock)
@@ -123,7 +127,16 @@ class LeaseReaping:
             with contextlib.suppress(DrillyardError):
                 ledger = Ledger(mailbox)
                 if ledger.entry(self._lease.lease_id) is not None:
-                    ledger.ending(self._lease.lease_id)
+                    self._noted = mailbox.key(ledger.ending(self._lease.lease_id))
+
+    def _used_again(self) -> bool:
+        """Whether a driver took the lease while this process slept: it deletes that record."""
+        mailbox = self._evidence.mailbox if self._evidence else None
+        if mailbox is None or self._noted is None:
+            return False
+        with contextlib.suppress(DrillyardError):
+            return mailbox.store.stat(self._noted) is None
+        return False
 
     def _gone(self) -> None:
         look, evidence = self._first_look, self._evidence

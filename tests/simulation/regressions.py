@@ -217,7 +217,9 @@ PLANS: dict[str, Plan] = {
         listing_lag_s=10.0,
         boot_s=30.0,
         faults=[
-            Fault("sleep-after", 0.0, "ticket", ".ended.json", nth=1, for_s=293.1, service="store"),
+            Fault(
+                "sleep-after", 0.0, "ticket", ".ended.json", nth=1, for_s=293.1, service="store"
+            ),
             Fault("outage", 28.07, for_s=33.3, service="cloud"),
             Fault("close_lid", 65.83, for_s=285.1),
             Fault("second_driver", 134.64),

@@ -225,6 +225,24 @@ PLANS: dict[str, Plan] = {
             Fault("second_driver", 134.64),
         ],
     ),
+    # Seed 94982576. The answers to the creation of machines were lost for half a minute, and the
+    # machines froze. The driver had looked for groups before it made them, and asked about none
+    # until the answer came: its machines counted as gone, and their attempts were closed.
+    "machines whose creation is not answered": Plan(
+        94982576,
+        backend="gcp",
+        seeds=1,
+        workers=1,
+        duration_s=60.0,
+        pace_s=0.5,
+        latency_s=0.01,
+        listing_lag_s=0.0,
+        boot_s=2.0,
+        faults=[
+            Fault("lose-answer", 2.44, "driver", nth=9, left=12, service="cloud"),
+            Fault("freeze", 27.28, for_s=102.5),
+        ],
+    ),
 }
 
 

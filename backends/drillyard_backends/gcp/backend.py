@@ -353,6 +353,7 @@ class GcpBackend(GoogleMachines):
         return expected
 
     def _prepare(self, order: Order, candidate: Candidate, name: str) -> None:
+        self._viewer(order).making(candidate)
         base = None
         if self.config.template is not None:
             base = self._properties(self.config.template)

@@ -49,6 +49,9 @@ class Viewer:
         self._clock = clock
         self._lag_s = lag_s
         self._missing_since: dict[Group, float] = {}
+        self._expected: dict[Group, float | None] = {}
+        """Groups that are being made (None), or were made at that time: missing ones, too, are
+        asked for."""
         self._lock = threading.Lock()
 
     def look(self, max_age_s: float = 0.0) -> dict[Group, list[Managed]]:
@@ -62,7 +65,8 @@ class Viewer:
             if self._seen is not None and now - self._seen[0] < max_age_s:
                 return self._seen[1]
             found: dict[Group, list[Managed]] = {}
-            for group in self._everywhere if self._known is None else sorted(self._known):
+            known = None if self._known is None else sorted({*self._known, *self._expected})
+            for group in self._everywhere if known is None else known:
                 name = naming.group_name(self._base, group.variant)
                 try:
                     found[group] = self._groups.machines(group.place, name)
@@ -72,13 +76,29 @@ class Viewer:
                     if machines:
                         found[group] = machines
             self._known = set(found)
+            self._expected = {
+                group: made_at
+                for group, made_at in self._expected.items()
+                if made_at is None or (group not in found and now - made_at < self._lag_s)
+            }
             self._seen = (now, found)
             return found
+
+    def making(self, candidate: Candidate) -> None:
+        """Look at a group from now on that is about to be made.
+
+        Its machines may begin to work while the answer to the request is still waited for, and
+        the driver asks meanwhile whether they live.
+        """
+        with self._lock:
+            self._expected[Group(candidate.place, candidate.variant)] = None
+            self._seen = None
 
     def expect(self, groups: set[Group]) -> None:
         """Groups that were just made: looked at from now on."""
         with self._lock:
             self._known = (self._known or set()) | groups
+            self._expected.update(dict.fromkeys(groups, self._clock.monotonic()))
             self._seen = None
 
     def forget(self) -> None:

@@ -57,6 +57,32 @@ def test_a_group_that_is_missing_once_is_in_doubt_and_then_gone() -> None:
     assert viewer.look() == {}
 
 
+def test_a_group_is_looked_at_while_the_answer_to_its_making_is_waited_for() -> None:
+    """Its machines work already: the driver called them gone, and closed their attempts."""
+    groups = Listing(managed("w0-0"))
+    there, groups.there = groups.there, None
+    viewer = Viewer(groups, "dy-0123456789", ZONES, FakeClock(), lag_s=15.0)  # type: ignore[arg-type]
+    assert viewer.look() == {}
+    viewer.making(ZONES[0])
+    assert viewer.look() == {}
+    groups.there = there
+    assert [m.stage for m in viewer.look()[FIRST]] == [Stage.UP]
+
+
+def test_a_group_that_is_missing_just_after_it_was_made_is_asked_for_again() -> None:
+    """Whether a listing may lag behind the answer is not known."""
+    groups, clock = Listing(managed("w0-0")), FakeClock()
+    there, groups.there = groups.there, None
+    viewer = Viewer(groups, "dy-0123456789", ZONES, clock, lag_s=15.0)  # type: ignore[arg-type]
+    viewer.look()
+    viewer.making(ZONES[0])
+    viewer.expect({FIRST})
+    assert viewer.look() == {}
+    clock.advance(14.0)
+    groups.there = there
+    assert [m.stage for m in viewer.look()[FIRST]] == [Stage.UP]
+
+
 def test_a_group_whose_machines_never_lived_is_gone_at_once() -> None:
     """It was deleted because its zone had no room: the next zone must not wait."""
     groups = Listing(managed("w0-0", Stage.COMING, sure=False))

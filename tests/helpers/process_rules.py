@@ -156,6 +156,8 @@ def _leaves(event: str, given: tuple[Any, ...]) -> str:
 
 def _local(host: str) -> bool:
     name = host.lower().partition("%")[0].removeprefix("::ffff:")
+    if name.endswith(".localhost"):  # always this machine: RFC 6761, section 6.3
+        return True
     return name in LOCAL or (name.startswith("127.") and name.replace(".", "").isdigit())
 
 

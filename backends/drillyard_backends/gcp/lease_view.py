@@ -92,20 +92,25 @@ class Viewer:
         """
         with self._lock:
             self._expected[Group(candidate.place, candidate.variant)] = None
-            self._seen = None
+            self._look_again()
 
     def expect(self, groups: set[Group]) -> None:
         """Groups that were just made: looked at from now on."""
         with self._lock:
             self._known = (self._known or set()) | groups
             self._expected.update(dict.fromkeys(groups, self._clock.monotonic()))
-            self._seen = None
+            self._look_again()
 
     def forget(self) -> None:
         """Look everywhere again."""
         with self._lock:
             self._known = self._seen = None
             self._missing_since.clear()
+
+    def _look_again(self) -> None:
+        """The last look is too old from now on, but tells what was there: see ``_in_doubt``."""
+        if self._seen is not None:
+            self._seen = float("-inf"), self._seen[1]
 
     def _in_doubt(self, group: Group, now: float) -> list[Managed]:
         """The machines of a group that was listed before and is missing: neither up nor gone."""

@@ -69,6 +69,17 @@ def test_a_group_is_looked_at_while_the_answer_to_its_making_is_waited_for() -> 
     assert [m.stage for m in viewer.look()[FIRST]] == [Stage.UP]
 
 
+def test_a_group_that_is_added_to_is_still_in_doubt_when_it_is_missing_once() -> None:
+    """Asking for a machine more must not forget the machines that are there."""
+    groups = Listing(managed("w0-0"))
+    viewer = Viewer(groups, "dy-0123456789", ZONES, FakeClock(), lag_s=15.0)  # type: ignore[arg-type]
+    viewer.look()
+    viewer.making(ZONES[0])
+    viewer.expect({FIRST})
+    groups.there = None
+    assert [m.stage for m in viewer.look()[FIRST]] == [Stage.COMING]
+
+
 def test_a_group_that_is_missing_just_after_it_was_made_is_asked_for_again() -> None:
     """Whether a listing may lag behind the answer is not known."""
     groups, clock = Listing(managed("w0-0")), FakeClock()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from drillyard.errors import StoreUnavailable
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.manager import Ending
@@ -54,7 +52,7 @@ def test_a_teardown_goes_on_while_the_store_is_away(mailbox: Mailbox, true: Fake
 
 
 def test_a_reaper_that_slept_judges_a_lease_that_is_used_again(
-    mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
+    mailbox: Mailbox, true: FakeClock
 ) -> None:
     driver = command(mailbox, Skewed(true, 0.0))
     lease = driver.provision()

@@ -101,7 +101,10 @@ def rehearse_command(
             typer.echo(f"always: {rule}")
         return
     if file is None:
-        raise UserError("Missing argument 'FILE'.", hint="see `drillyard rehearse --help`")
+        raise UserError(
+            "Missing argument 'FILE'.",
+            hint="name an experiment file; only `drillyard rehearse --fault list` needs none",
+        )
     if keep is not None:
         check_folder(keep, "--keep")
     spec = load_file(file, sets, globals_, context, on, tunables, name).spec

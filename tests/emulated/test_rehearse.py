@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -278,3 +280,28 @@ def test_the_list_of_faults_needs_no_file(tmp_path: Path) -> None:
     without = rehearse(tmp_path, "--fault", "preempt=1")
     assert without.returncode == 2 and "Missing argument 'FILE'" in without.stderr
     assert "Traceback" not in without.stderr
+
+
+def test_ctrl_c_stops_the_experiment_and_not_the_emulated_cloud(tmp_path: Path) -> None:
+    """A terminal sends it to each process of the group: the cloud ended before its machines."""
+    words = ["rehearse", str(ROOT / "experiments" / "mock.yaml"), "--on", "gcp"]
+    process = subprocess.Popen(
+        [str(BIN / "drillyard"), *words, "--set", "mock.duration_s=300"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        # Who starts these tests in the background may have it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    said: list[str] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "train: running" in line and not any("train: running" in one for one in said):
+            os.killpg(process.pid, signal.SIGINT)
+        said.append(line)
+    text = "".join(said)
+    assert process.wait(PATIENCE_S) == 130, text
+    assert "machines: 3 made, 3 deleted; left: 0" in text
+    assert "does not answer" not in text

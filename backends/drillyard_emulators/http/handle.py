@@ -52,8 +52,14 @@ class Emulator:
         folder.mkdir(parents=True, exist_ok=True)
         self._errors = folder / "emulator.log"
         with self._errors.open("wb") as errors:
+            # Ctrl-C reaches every process of a terminal's group. The experiment that it stops
+            # still needs the cloud, to keep its results and to end its machines.
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()

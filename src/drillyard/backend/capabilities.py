@@ -10,6 +10,7 @@ it raises only errors of ``drillyard.errors``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -196,6 +197,27 @@ class ExplainsLosses(Protocol):
 
 
 @runtime_checkable
+class ExplainsWaits(Protocol):
+    """Its provider says why machines do not come, or do not end."""
+
+    def reasons(self, lease: Lease) -> Sequence[str]:
+        """Returns what the provider says about machines of a lease that are waited for.
+
+        drillyard asks while machines start and while they end, and shows each reason once.
+
+        Args:
+            lease: The lease; one that is not known has no reasons.
+
+        Returns:
+            Sentences with the provider's own words and with what they are about; empty if it says
+            nothing.
+
+        Raises:
+            InfrastructureError: The provider does not answer.
+        """
+
+
+@runtime_checkable
 class SimulatesPreemption(Protocol):
     """Its machines can be preempted, and it can simulate that."""
 
@@ -357,6 +379,7 @@ CAPABILITIES: tuple[type, ...] = (
     ProtectsLeases,
     CanBeIdle,
     ExplainsLosses,
+    ExplainsWaits,
     SimulatesPreemption,
     NeedsExtra,
     HasSettings,

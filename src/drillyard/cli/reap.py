@@ -46,7 +46,12 @@ def reap_command(
     from drillyard.leases.reaper import reap
     from drillyard.tracking import behind
 
-    report = reap(on, dry_run=dry_run, grace_s=seconds(grace, "--grace"))
+    report = reap(
+        on,
+        dry_run=dry_run,
+        grace_s=seconds(grace, "--grace"),
+        say=lambda line: typer.echo(line, err=True),
+    )
     tracking = [] if dry_run else behind.catch_up()
     if as_json:
         print_json({**as_dict(report, dry_run), "tracking": [*tracking]})

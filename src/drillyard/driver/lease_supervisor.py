@@ -165,6 +165,7 @@ class LeaseSupervisor:
             if free:
                 with self._leases.only_open(lease):
                     backend.tend(lease, workers)
+        self._leases.explain(lease)
 
     def _launch(self, lease: Lease, alive: Liveness | None, todo: Sequence[TicketState]) -> None:
         """Start tickets; a lease that its provider does not know to be alive may refuse that.

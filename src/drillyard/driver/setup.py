@@ -91,6 +91,7 @@ class Setup:
                 left_s,
                 self._work.done_early,
                 self._leases.only_open,
+                self._leases.explain,
             )
         try:
             pause_s = self._wait.step(now)

@@ -30,6 +30,7 @@ from drillyard.leases.ledger import FULL, LOST, Entry, Intent, Ledger
 from drillyard.leases.lost_attempts import probe
 from drillyard.leases.only_open import ask_to_go, only_open
 from drillyard.leases.places import CHECK_AGAIN_S, Place, Places
+from drillyard.leases.reasons import Reasons
 from drillyard.leases.release import Release
 from drillyard.mailbox import Mailbox
 from drillyard.spec import ExperimentSpec
@@ -64,6 +65,7 @@ class LeaseManager:
         self._mailbox = mailbox
         self._places = Places.only(backend)
         self._say = say
+        self._reasons = Reasons(say)
         self._ledger = ledger
         self._clock = clock
         self._used_s = 0.0
@@ -243,6 +245,10 @@ class LeaseManager:
             self._ledger.rented(lease)
         return lease
 
+    def explain(self, lease: Lease) -> None:
+        """Say what the provider says about machines that do not come."""
+        self._reasons.look(self._places.backend_of(lease), lease)
+
     def only_open(self, lease: Lease) -> AbstractContextManager[None]:
         """For a request that creates something for a lease; see ``only_open``."""
         return only_open(self._ledger, self._places.backend_of(lease), lease)
@@ -281,7 +287,8 @@ class LeaseManager:
             with suppress(StoreUnavailable):  # a store that cannot be written must not cost more
                 self._ledger.ending(lease.lease_id)
             machine_logs.keep(self._mailbox, backend, lease)
-        return Release(backend, lease, timeout_s=timeout_s + delays_of(backend).teardown_s)
+        timeout_s += delays_of(backend).teardown_s
+        return Release(backend, lease, timeout_s=timeout_s, reasons=self._reasons)
 
     def released(self, entry: Entry, reason: str = "torn down") -> None:
         """Write down that the provider no longer lists a lease."""

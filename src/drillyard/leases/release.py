@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from drillyard.backend import Backend, FindsLeases, Lease, delays_of
 from drillyard.errors import AccessDenied, DrillyardError, TeardownUnconfirmed
+from drillyard.leases.reasons import Reasons
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.loops import run_steps
 
@@ -26,9 +27,13 @@ class Release:
         lease: Which; already gone is success.
         timeout_s: How long to wait for the listing to become empty; the time that it must stay
             so comes on top.
+        reasons: Says why the provider has not ended it yet.
     """
 
-    def __init__(self, backend: Backend, lease: Lease, *, timeout_s: float) -> None:
+    def __init__(
+        self, backend: Backend, lease: Lease, *, timeout_s: float, reasons: Reasons | None = None
+    ) -> None:
+        self._reasons = reasons or Reasons()
         self._backend = backend
         self._lease = lease
         self._timeout_s = timeout_s
@@ -38,6 +43,8 @@ class Release:
         self._deadline: float | None = None
         self._absent_since: float | None = None
         self._trouble: DrillyardError | None = None
+        self._why = ""
+        """What the provider said when it was asked last."""
         self._ask_at: float | None = None
         """When to ask again; None: never asked."""
         self._asked = False
@@ -57,6 +64,7 @@ class Release:
                 self._ask_at = now + _REFUSED_AGAIN_S
                 self._backend.teardown(self._lease)
                 self._ask_at, self._asked = now + self._again_s, True
+                self._why = self._reasons.look(self._backend, self._lease)
             if self._asked:
                 listed = self._listed()
                 self._trouble = None
@@ -74,7 +82,7 @@ class Release:
             self._absent_since = None
             if now >= self._deadline:
                 raise self._unconfirmed(
-                    str(self._trouble) if self._trouble else "the provider still lists it",
+                    str(self._trouble or self._why or "the provider still lists it"),
                     "results are safe; run `drillyard reap` or the same command to try again",
                 ) from self._trouble
             return self._pause_s

@@ -34,6 +34,7 @@ class SetupWait:
         timeout_s: How long.
         enough: True when no more workers are needed than there are.
         only_open: Lets machines be replaced only while this driver drives and the lease is open.
+        explain: Called while machines are waited for; it says why they do not come.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class SetupWait:
         timeout_s: float,
         enough: Callable[[], bool] = lambda: False,
         only_open: Callable[[Lease], AbstractContextManager[None]] = lambda lease: nullcontext(),
+        explain: Callable[[Lease], None] = lambda lease: None,
     ) -> None:
         self._mailbox = mailbox
         self._backend = backend
@@ -51,6 +53,7 @@ class SetupWait:
         self._timeout_s = timeout_s
         self._enough = enough
         self._only_open = only_open
+        self._explain = explain
         self._ordered = lease.order.workers
         if Trait.HOSTS in backend.traits:
             self._ordered = lease.order.all_workers
@@ -101,6 +104,7 @@ class SetupWait:
             self._look()
             raise self._lost("ended before it was ready")
         self._wanted = self._tended()
+        self._explain(self._lease)
         return False
 
     def _tended(self) -> int:

@@ -14,6 +14,7 @@ from drillyard.backend import (
     Backend,
     CanBeIdle,
     ExplainsLosses,
+    ExplainsWaits,
     FindsLeases,
     HasAlternatives,
     HasClock,
@@ -153,6 +154,17 @@ class CapabilityTests(BackendTests):
         lease = backend.provision(order)
         for _ in range(2):
             assert backend.lost_to(lease, "t0001-s1.train") is Cause.INFRASTRUCTURE
+
+    def test_a_lease_that_was_ended_has_no_reasons(self, backend: Backend, order: Order) -> None:
+        """Nor has one that is up: nothing is waited for."""
+        if not isinstance(backend, ExplainsWaits):
+            lacks(ExplainsWaits)
+        lease = backend.provision(order)
+        until(lambda: backend.probe(lease) is Liveness.ALIVE, self.patience_s, "ALIVE")
+        assert list(backend.reasons(lease)) == []
+        backend.teardown(lease)
+        self.gone(backend, order)
+        until(lambda: not backend.reasons(lease), self.patience_s, "its end")
 
     def test_what_was_ended_has_no_machine(self, backend: Backend, order: Order) -> None:
         """A lease that no longer exists is idle."""

@@ -21,6 +21,7 @@ from drillyard.backend import (
     Backend,
     CanBeIdle,
     ExplainsLosses,
+    ExplainsWaits,
     FindsLeases,
     HasClock,
     HasConsole,
@@ -113,6 +114,8 @@ class TroubleTests(BackendTests):
             found["idle"] = lambda: backend.idle(lease)
         if isinstance(backend, ExplainsLosses):
             found["lost_to"] = lambda: backend.lost_to(lease, TICKET)
+        if isinstance(backend, ExplainsWaits):
+            found["reasons"] = lambda: backend.reasons(lease)
         if isinstance(backend, SimulatesPreemption):
             found["simulate_preemption"] = lambda: backend.simulate_preemption(
                 lease, "no-such-run"

@@ -15,6 +15,7 @@ from drillyard.leases.reaper.audit import Audit
 from drillyard.leases.reaper.evidence import Evidence, gather
 from drillyard.leases.reaper.report import Outcome
 from drillyard.leases.reaper.verdict import Judgement, Verdict, judge
+from drillyard.leases.reasons import Reasons
 from drillyard.leases.release import Release
 from drillyard.system.clock import Clock
 
@@ -33,6 +34,7 @@ class LeaseReaping:
         grace_s: Seconds for which a useless lease is left alone.
         confirm_s: How long to wait for the provider's listing, besides its own delay.
         home: The local folder, ``DRILLYARD_HOME``.
+        reasons: Says why a provider has not ended it yet.
 
     Attributes:
         outcome: The result; None until it is known.
@@ -50,6 +52,7 @@ class LeaseReaping:
         grace_s: float,
         confirm_s: float,
         home: Path | None,
+        reasons: Reasons,
     ) -> None:
         self.outcome: Outcome | None = None
         self.due = float("-inf")
@@ -64,7 +67,8 @@ class LeaseReaping:
         self._evidence: Evidence | None = None
         self._judgement: Judgement | None = None
         self._timeout_s = confirm_s + delays_of(backend).teardown_s
-        self._release = Release(backend, lease, timeout_s=self._timeout_s)
+        self._reasons = reasons
+        self._release = self._begun()
         self._noted: str | None = None
         """Key of the record that says that the lease is being ended."""
 
@@ -79,7 +83,7 @@ class LeaseReaping:
         """
         if self._used_again():
             self._evidence, self._noted = None, None
-            self._release = Release(self._backend, self._lease, timeout_s=self._timeout_s)
+            self._release = self._begun()
         first = self._evidence is None
         if first:
             self._evidence = gather(self._backend, self._lease, self._clock)
@@ -104,6 +108,11 @@ class LeaseReaping:
         else:
             self._gone()
         return None
+
+    def _begun(self) -> Release:
+        return Release(
+            self._backend, self._lease, timeout_s=self._timeout_s, reasons=self._reasons
+        )
 
     @property
     def _about(self) -> dict[str, str]:

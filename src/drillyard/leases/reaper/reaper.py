@@ -17,6 +17,7 @@ from drillyard.leases.reaper.end_one_lease import LeaseReaping, note_gone
 from drillyard.leases.reaper.evidence import gather
 from drillyard.leases.reaper.report import Report
 from drillyard.leases.reaper.verdict import GRACE_S, judge
+from drillyard.leases.reasons import Reasons, Say
 from drillyard.registry import names
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.loops import run_steps
@@ -43,6 +44,7 @@ class Reaper:
         home: The local folder, ``DRILLYARD_HOME``.
         confirm_s: How long to wait for a provider's listing, besides its own delay.
         each: Steps several leases; default one after the other.
+        say: Called with what a provider says about machines that do not end.
 
     Attributes:
         report: The results so far.
@@ -58,8 +60,10 @@ class Reaper:
         home: Path | None,
         confirm_s: float,
         each: Steps = map,
+        say: Say = log.info,
     ) -> None:
         self.report = Report()
+        self._reasons = Reasons(say)
         self._sources = _backends(on, self.report, home)
         self._source: tuple[Backend, list[Intent]] | None = None
         self._name = ""
@@ -128,6 +132,7 @@ class Reaper:
                 grace_s=self._grace_s,
                 confirm_s=self._confirm_s,
                 home=self._home,
+                reasons=self._reasons,
             )
             for lease in fresh
         ]
@@ -162,6 +167,7 @@ def reap(
     clock: Clock = SYSTEM,
     home: Path | None = None,
     confirm_s: float | None = None,
+    say: Say = log.info,
 ) -> Report:
     """End every lease that has expired; see ``Reaper``.
 
@@ -173,6 +179,7 @@ def reap(
         home: The local folder, ``DRILLYARD_HOME``.
         confirm_s: How long to wait for a provider's listing, besides its own delay; None:
             a minute.
+        say: Called with what a provider says about machines that do not end.
 
     Returns:
         The results. A problem with one lease or backend is reported, and not raised.
@@ -186,6 +193,7 @@ def reap(
             home=home,
             confirm_s=CONFIRM_S if confirm_s is None else confirm_s,
             each=threads.map,
+            say=say,
         )
         run_steps(reaper.step, clock)
     return reaper.report

@@ -26,6 +26,7 @@ from drillyard.errors import (
     CorruptObject,
     DrillyardError,
     ExperimentFailed,
+    NoCapacity,
     Stopped,
     StoreUnavailable,
     UserError,
@@ -42,8 +43,10 @@ RETRY_S = 5.0
 PROVISION_PATIENCE_S = 10.0
 """How long requests to an unreachable provider are repeated, in seconds."""
 MIRROR_PATIENCE_S = 20.0
-DECIDED = (UserError, ExperimentFailed, Stopped, WorkerLost, CorruptObject)
-"""Errors after which leases are useless. All other errors decide nothing."""
+DECIDED = (UserError, ExperimentFailed, Stopped, WorkerLost, CorruptObject, NoCapacity)
+"""Errors after which leases are useless. All other errors decide nothing.
+
+Without room a lease may have requests left that its provider still tries to meet."""
 log = logging.getLogger(__name__)
 _State = Callable[[float], float | None]
 

@@ -40,6 +40,7 @@ HAS = {
         "ProvidesStore",
         "HasConsole",
         "HasClock",
+        "ExplainsWaits",
         "TendsLeases",
         "ProtectsLeases",
         "SimulatesPreemption",

@@ -17,7 +17,7 @@ TESTS := $(BIN)/python $(if $(MEASURE),-m coverage run) -m pytest
 # Where Python is told to write no bytecode, every process of every test compiles all modules again.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo test extended quick coverage again check lint types contracts format slow gpu audit sbom docs site clean percent
+.PHONY: help demo test extended quick coverage again check lint types contracts format slow mutants gpu audit sbom docs site clean percent
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -102,6 +102,11 @@ again: $(VENV)/.dev ## the tests that failed last time, each by itself; names th
 
 slow: $(VENV)/.dev $(VENV)/.azurite ## the long tests, in two processes: hundreds of kills, full budgets
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# Hours. It continues after a kill. BASELINE=1 draws the mutants of tests/mutants/baseline.json again.
+SAMPLE ?= 300
+mutants: $(VENV)/.dev ## which small mistakes the tests notice: SAMPLE=300 SEED=8c0ffee1, or BASELINE=1
+	$(BIN)/python -m tests.mutants $(if $(BASELINE),--baseline,--sample $(SAMPLE) $(if $(SEED),--seed $(SEED))) $(if $(LAYERS),--layers $(LAYERS))
 
 gpu: $(VENV)/.dev ## what needs a GPU, where there is one
 	$(BIN)/python -m pytest -m gpu tests/contract/test_gpu.py

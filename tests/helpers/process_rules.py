@@ -37,6 +37,8 @@ LOCAL = {"", "localhost", "::", "::1", "0.0.0.0", os.uname().nodename.lower()}
 SOCK_DGRAM = 2
 """Its number everywhere; importing ``socket`` would cost each child some milliseconds."""
 NOTES = "notes.jsonl"
+MUTANT = "mutant.py"
+"""In the session's folder while a mutant is tested: each child is to run it (tests/mutants)."""
 EXEMPT = "WITHOUT_THE_RULES_OF_TESTS"
 """A variable of a child that must not have them, such as pip with an index; its value says why."""
 
@@ -178,14 +180,19 @@ def _next(mine: str) -> None:
     for folder in sys.path:
         path = os.path.join(folder, "sitecustomize.py")
         if os.path.abspath(folder) != mine and os.path.isfile(path):
-            with open(path) as file:
-                code = compile(file.read(), path, "exec")
-            exec(code, {"__name__": "sitecustomize", "__file__": path})  # noqa: S102
-            return
+            return _execute(path)
+
+
+def _execute(path: str) -> None:
+    with open(path) as file:
+        code = compile(file.read(), path, "exec")
+    exec(code, {"__name__": "sitecustomize", "__file__": path})  # noqa: S102
 
 
 if __name__ == "sitecustomize":
     _here = os.path.dirname(os.path.abspath(__file__))
+    if os.path.exists(_mutant := os.path.join(_here, MUTANT)):
+        _execute(_mutant)
     if EXEMPT not in os.environ:
         FOLDER = _here
         install(FOLDER)

@@ -26,7 +26,6 @@ from drillyard.errors import (
     CorruptObject,
     DrillyardError,
     ExperimentFailed,
-    NoCapacity,
     Stopped,
     StoreUnavailable,
     UserError,
@@ -43,10 +42,8 @@ RETRY_S = 5.0
 PROVISION_PATIENCE_S = 10.0
 """How long requests to an unreachable provider are repeated, in seconds."""
 MIRROR_PATIENCE_S = 20.0
-DECIDED = (UserError, ExperimentFailed, Stopped, WorkerLost, CorruptObject, NoCapacity)
-"""Errors after which leases are useless. All other errors decide nothing.
-
-Without room a lease may have requests left that its provider still tries to meet."""
+DECIDED = (UserError, ExperimentFailed, Stopped, WorkerLost, CorruptObject)
+"""Errors after which leases are useless. All other errors decide nothing."""
 log = logging.getLogger(__name__)
 _State = Callable[[float], float | None]
 

@@ -40,7 +40,6 @@ HAS = {
         "ProvidesStore",
         "HasConsole",
         "HasClock",
-        "ExplainsWaits",
         "TendsLeases",
         "ProtectsLeases",
         "SimulatesPreemption",

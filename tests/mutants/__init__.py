@@ -1,0 +1,1 @@
+"""Small mistakes in the product, to see whether the tests notice: docs/contributing/mutants.md."""

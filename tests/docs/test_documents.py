@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,16 @@ def test_the_long_tests_run_each_night() -> None:
     planned = (ROOT / ".github/workflows/nightly.yml").read_text()
     assert "schedule:" in planned and "target: [extended, slow]" in planned
     assert "make ${{ matrix.target }}" in planned
+
+
+def test_the_build_runs_the_test_command_of_the_readme() -> None:
+    """What the README tells you to run is what the build runs, and both commands exist."""
+    named = re.findall(r"^\| `(make \w+)` \|", (ROOT / "README.md").read_text(), re.M)
+    assert named == ["make demo", "make test"]
+    build = (ROOT / ".ci/run").read_text().splitlines()
+    assert any(re.split(r"\s*(?:\|\||&&|;)\s*", line)[0] == named[1] for line in build)
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
+    assert {name.removeprefix("make ") for name in named} <= set(targets)
 
 
 def test_every_page_for_contributors_is_listed() -> None:

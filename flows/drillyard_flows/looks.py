@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from drillyard.backend import Trait
 from drillyard.mailbox.records import PHASES, Board, Phase
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import by_run, worst
@@ -146,6 +147,8 @@ class Looks:
         if driver.lease is None:
             several = "one of the backends" if driver.spec.elsewhere else "the backend"
             return f"machines of {several} {driver.spec.where}"
+        if Trait.JOBS in driver.backend.traits:
+            return f"{driver.spec.where} to start a job: it finds a machine and prepares it"
         if not driver.times.knows("setup"):
             return "workers to be ready: they install and import what the experiment needs"
         return "a worker to start a run"

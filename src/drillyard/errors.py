@@ -21,6 +21,7 @@
     │   ├── CorruptObject              1    no     an object differs from what was written
     │   ├── ControlPlaneError          4    yes    Prefect's API, a cloud's API
     │   ├── NoCapacity                 4    yes    no machine is available: stock-out, quota
+    │   │   └── SearchEnded            4    no     the same, and its lease is ended
     │   ├── WorkerLost                 4    yes    a worker died or never started
     │   │   └── HostLost               4    yes    a machine with copies of a simulator is gone
     │   └── TeardownUnconfirmed        4    yes    something may still be running
@@ -322,6 +323,12 @@ class ControlPlaneError(InfrastructureError):
 
 class NoCapacity(InfrastructureError):
     """No machine is available. The message names the zone or quota that is full."""
+
+
+class SearchEnded(NoCapacity):
+    """The search for machines of a lease has ended: the lease is of no use, and is ended."""
+
+    retryable = False
 
 
 class WorkerLost(InfrastructureError):

@@ -209,7 +209,8 @@ class AzureBackend(AzureMachines):
             stopped_runs.allow(lease.order, ticket_id)
         last = jobs.of(ticket_id, fresh_s=float("inf"))
         if last is not None and last.status == "Failed" and jobs.is_new(last):
-            self._failures.refuse_hopeless(lease.order, last)
+            why = self._failures.refuse_hopeless(lease.order, last)
+            jobs.tell(f"job {last.name} of {last.ticket} failed{f': {why}' if why else ''}")
         try:
             job = jobs.push(ticket_id)
         except AccessDenied:
@@ -232,6 +233,19 @@ class AzureBackend(AzureMachines):
         self._waiting.check_jobs(lease.lease_id, name, living, now)
         self._waiting.check_cluster(lease.lease_id, self._clusters.read(name), bool(living), now)
         return workers
+
+    def reasons(self, lease: Lease) -> list[str]:
+        """Returns why no node comes, which jobs were given up, and which do not end."""
+        jobs, cluster = self._of(lease.order), None
+        living = [job for job in jobs.look() if not job.over]
+        if any(job.status == "Queued" for job in living):
+            cluster = self._clusters.read(clusters.name_of(self.config, lease.order))
+        now = self._clock.monotonic()
+        return [
+            *self._waiting.reasons(lease.lease_id, cluster, living, now),
+            *jobs.news,
+            *jobs.unending(),
+        ]
 
     def cancel(self, lease: Lease, ticket_id: str) -> None:
         """Cancels the job of a ticket's run; of a job with several runs, that run alone."""

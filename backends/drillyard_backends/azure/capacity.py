@@ -14,6 +14,8 @@ from drillyard_backends.azure.clusters import Cluster
 from drillyard_backends.azure.jobs import Job
 from drillyard_backends.azure.settings import AzureConfig
 
+SAID_S = 120.0
+"""Seconds without a node after which the user is told, if Azure gives no reason."""
 BROKEN_S = 30.0
 """Seconds for which a kept cluster without a job of ours may be broken: a set-up would wait for
 it for half an hour, and another lease has the same cluster."""
@@ -45,16 +47,44 @@ class Waiting:
         Raises:
             NoCapacity: They have waited for a first node for longer than ``capacity_s``.
         """
-        limit_s = self._config.capacity_s
-        queued = bool(jobs) and all(job.status == "Queued" for job in jobs)
-        if limit_s is None or not queued:
-            self._queued_since.pop(lease_id, None)
-        elif now - self._queued_since.setdefault(lease_id, now) > limit_s:
+        limit_s, waits_s = self._config.capacity_s, self._waits_s(lease_id, jobs, now)
+        if limit_s is not None and waits_s > limit_s:
             raise NoCapacity(
                 f"{len(jobs)} jobs have waited for {limit_s:.0f} s, and no node came: "
                 f"{'; '.join(self._words(name))}",
                 hint="list more sizes (vm_sizes) or regions (locations), or raise capacity_s",
             )
+
+    def reasons(
+        self, lease_id: str, cluster: Cluster | None, jobs: Sequence[Job], now: float
+    ) -> list[str]:
+        """Returns why no node comes for a lease; empty while one may be on its way.
+
+        Args:
+            lease_id: The lease.
+            cluster: Its cluster; None if it is missing.
+            jobs: Its unfinished jobs.
+            now: Monotonic seconds.
+        """
+        waits_s = self._waits_s(lease_id, jobs, now)
+        if cluster is None or cluster.nodes or not any(job.status == "Queued" for job in jobs):
+            return []
+        if not cluster.errors and waits_s < SAID_S:
+            return []
+        why = "; ".join(cluster.errors) or "Azure gives no reason"
+        c = self._config
+        limit = "budget.max_hours" if c.capacity_s is None else f"capacity_s, {c.capacity_s:.0f} s"
+        return [
+            f"cluster {cluster.name} has 0 of at most {cluster.most} nodes: {why} "
+            f"(jobs wait in Azure's queue until {limit})"
+        ]
+
+    def _waits_s(self, lease_id: str, jobs: Sequence[Job], now: float) -> float:
+        """Returns for how long all jobs of a lease have waited for a first node, in seconds."""
+        if not jobs or any(job.status != "Queued" for job in jobs):
+            self._queued_since.pop(lease_id, None)
+            return 0.0
+        return now - self._queued_since.setdefault(lease_id, now)
 
     def check_cluster(
         self, lease_id: str, cluster: Cluster | None, busy: bool, now: float

@@ -13,7 +13,7 @@ from drillyard.errors import (
     SignInRefused,
     UserError,
 )
-from drillyard_backends.azure.login import SIGN_IN, refusal
+from drillyard_backends.azure.login import SIGN_IN, SIGN_IN_AWAY, away, refusal
 
 _LOOK_AGAIN = "the next look tells what became of it"
 _QUOTA = ("quota", "corequotaexceeded", "clustercorequotareached")
@@ -83,6 +83,10 @@ def _of_library(error: Exception, what: str) -> DrillyardError | Missing | Exist
 
     if isinstance(error, azure.ClientAuthenticationError):
         # Also what azure-identity raises when no sign-in of its chain works.
+        if away(error):
+            return ControlPlaneError(
+                f"{what}: the sign-in did not answer: {refusal(error)}", hint=SIGN_IN_AWAY
+            )
         return SignInRefused(
             f"{what}: Azure did not accept the sign-in: {refusal(error)}", hint=SIGN_IN
         )
@@ -134,6 +138,14 @@ def _of_status(what: str, error: Exception) -> DrillyardError | Missing | Exists
         return Exists(text)
     if status is not None and 400 <= status < 500 and status not in (408, 429):
         return UserError(f"{what}: Azure refused it: {text}")
+    if status == 429:
+        response = getattr(error, "response", None)
+        wait = getattr(response, "headers", {}).get("Retry-After")
+        for_s = f" and asks to wait for {wait} s" if wait else ""
+        return ControlPlaneError(
+            f"{what}: Azure limits the number of requests (429){for_s}: {text}",
+            hint="run the same command again later; jobs continue",
+        )
     return ControlPlaneError(f"{what}: {text}", hint="it was tried again; is Azure well?")
 
 

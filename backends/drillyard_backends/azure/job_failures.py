@@ -14,6 +14,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard_backends.azure import environment, start
 from drillyard_backends.azure.errors import Missing
 from drillyard_backends.azure.jobs import Job, is_on
+from drillyard_backends.azure.login import busy
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
 from drillyard_backends.azure.store import BlobStore
@@ -21,6 +22,7 @@ from drillyard_backends.azure.store import BlobStore
 _QUOTA = re.compile(r"ExceedsCoreQuota|quota of \d+")
 """``JobNodeCountExceedsCoreQuota``: github.com/MicrosoftLearning/mslearn-dp100/issues/35."""
 _PREEMPTED = re.compile(r"preemptionerror|pre-?empted", re.I)
+
 log = logging.getLogger(__name__)
 
 
@@ -48,8 +50,11 @@ class JobFailures:
         self._not_let_in: set[str] = set()
         """Jobs whose identity the store refused."""
 
-    def refuse_hopeless(self, order: Order, job: Job) -> None:
+    def refuse_hopeless(self, order: Order, job: Job) -> str:
         """Raises the reason of a failed job if another job would fail in the same way.
+
+        Returns:
+            Why it failed, if another one may succeed; empty if Azure does not say it.
 
         Raises:
             RunFailed: The job could not set up its worker.
@@ -85,6 +90,8 @@ class JobFailures:
             )
         # A job whose worker wrote to the store was let in, whatever its log says besides.
         said = None if mine else start.not_let_in(lines)
+        if said is not None and (why := busy(lines)):
+            return f"the sign-in of its node did not answer: {why}"
         if said is not None:
             self._not_let_in.add(job.name)
         if said is not None and len(self._not_let_in) > 1:
@@ -93,6 +100,8 @@ class JobFailures:
                 hint="give the cluster an identity with the role Storage Blob Data Contributor "
                 "on the account; a new role takes up to an hour",
             )
+
+        return message or said or ""
 
     def preempted(self, job: Job) -> bool:
         """Returns whether a job failed because its low-priority node was taken back."""

@@ -31,6 +31,10 @@ NOT_RESPONDING_S = 600.0
 LEAVE_S = 30.0
 """Seconds that the program of a job may take to exit after its run has finished."""
 OVER = frozenset({"Completed", "Failed", "Canceled"})
+SLOW_S = 60.0
+"""Seconds after which the user is told that a cancelled job has not ended."""
+CANCEL_AGAIN_S = 60.0
+"""Seconds until a job that is being cancelled is cancelled again."""
 HANGING_S = 300.0
 """Seconds in which a cancelled job should end."""
 ENDING = frozenset({"Finalizing", "CancelRequested"})
@@ -171,8 +175,12 @@ class Jobs:
         self._since: dict[str, tuple[str, float]] = {}
         """Job -> what it is waiting for, and since when."""
         self._given_up: set[str] = set()
+        self.news: list[str] = []
+        """A sentence about each job that failed or was given up."""
         self._leaving: dict[str, float] = {}
         self._ending: dict[str, float] = {}
+        self._cancelled: dict[str, float] = {}
+        """Job -> when its end was last asked for."""
 
     def look(self, fresh_s: float = FRESH_S) -> list[Job]:
         """All jobs of the lease, from a listing that is at most so old."""
@@ -315,6 +323,25 @@ class Jobs:
             since = self._ending.setdefault(job.name, now)
             return job.status in ENDING and now - since >= HANGING_S
 
+    def tell(self, sentence: str) -> None:
+        """Keeps a sentence for the user, once."""
+        with self._lock:
+            if sentence not in self.news:
+                self.news.append(sentence)
+
+    def unending(self) -> list[str]:
+        """Returns a sentence about each cancelled job that takes long to end."""
+        with self._lock:
+            now = self._clock.monotonic()
+            return [
+                f"job {job.name} of {job.ticket} was cancelled more than {SLOW_S:.0f} s ago and "
+                f"is still {job.status}: its node, which is billed, may not answer"
+                for name, since in self._ending.items()
+                if (job := self._known.get(name)) is not None
+                and job.status in ENDING
+                and now - since >= SLOW_S
+            ]
+
     def cancel(self, job: Job) -> None:
         """Ask for the end of a job; gone, over and about to end are success.
 
@@ -323,7 +350,11 @@ class Jobs:
             ControlPlaneError: It was refused, and the job is at work; ask again.
         """
         with self._lock:
-            self._looked_at = None
+            self._looked_at, now = None, self._clock.monotonic()
+            asked_at = self._cancelled.get(job.name)
+            if job.status in ENDING and asked_at is not None and now - asked_at < CANCEL_AGAIN_S:
+                return  # it is being cancelled; each request counts against Azure's limits
+            self._cancelled[job.name] = now
         try:
             self._service.cancel(job.name)
         except Missing:
@@ -333,9 +364,9 @@ class Jobs:
         except (Exists, DrillyardError) as refusal:
             # The service refuses it, with 400, 409 or 500, for a job that is about to end.
             with contextlib.suppress(Missing):
-                now = Job.of(self._service.job(job.name))
-                if not now.over and now.status not in ENDING:
-                    text = f"cancel job {job.name}, which is {now.status}: {refusal}"
+                there = Job.of(self._service.job(job.name))
+                if not there.over and there.status not in ENDING:
+                    text = f"cancel job {job.name}, which is {there.status}: {refusal}"
                     raise ControlPlaneError(text, hint="the next attempt may succeed") from refusal
 
     def _give_up(self, now: float) -> None:
@@ -356,12 +387,13 @@ class Jobs:
             except DrillyardError as error:
                 log.info("job %s cannot be cancelled now: %s", job.name, error)
                 continue
-            log.warning(
-                "job %s was %s for more than %.0f s, and was cancelled",
-                job.name,
-                job.status,
-                limit_s,
+            follows = "once Azure says that it is over" if reason == _SILENT else "now"
+            said = (
+                f"the job of {job.ticket} was {job.status} for more than {limit_s:.0f} s: "
+                f"{job.name} is cancelled, and another one follows {follows}"
             )
+            log.warning("%s", said)
+            self.tell(said)
             if reason != _SILENT:
                 # Nothing of it has begun. A job that does not respond may be at work: it is
                 # followed by another one only when the service says that it is over.

@@ -6,9 +6,10 @@ facts about the git repository of the current folder to a job, and starts a thre
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ControlPlaneError
@@ -178,7 +179,22 @@ class Rest:
         from azure.core.pipeline.transport import RequestsTransport
 
         class Tries(RetryPolicy):  # type: ignore[misc, unused-ignore]
-            """Waits as long as the service asks for, up to a limit."""
+            """Waits as long as the service asks for, up to a limit.
+
+            A wait that would outlast the call is not begun: the service's answer is the result,
+            and not a timeout, which would look like a broken network.
+            """
+
+            def configure_retries(self, options: dict[str, Any]) -> dict[str, Any]:
+                ends_at = time.monotonic() + LONGEST_CALL_S
+                return {**super().configure_retries(options), "ends_at": ends_at}
+
+            def increment(self, settings: dict[str, Any], response: Any = None, error: Any = None):  # type: ignore[no-untyped-def]
+                again = super().increment(settings, response, error)
+                if not again or error is not None:
+                    return again
+                pause_s = self.get_retry_after(response) or self.get_backoff_time(settings)
+                return time.monotonic() + pause_s < settings["ends_at"]
 
             def get_retry_after(self, response: PipelineResponse) -> float | None:
                 told = super().get_retry_after(response)

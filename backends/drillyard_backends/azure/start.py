@@ -89,4 +89,6 @@ def not_let_in(lines: list[str]) -> str | None:
     Args:
         lines: What the job printed.
     """
-    return next((line.strip() for line in lines if _NOT_LET_IN.search(line)), None)
+    # A traceback quotes the libraries' source before the error: `raise ClientAuth…(message=…)`.
+    found = (line.strip() for line in lines if _NOT_LET_IN.search(line))
+    return next((line for line in found if not line.startswith("raise ")), None)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from drillyard.errors import CorruptObject, DrillyardError, StoreUnavailable
 from drillyard.mailbox.store import ObjectMissing
-from drillyard_backends.azure.login import SIGN_IN, refusal
+from drillyard_backends.azure.login import SIGN_IN, SIGN_IN_AWAY, away, refusal
 from drillyard_backends.buckets import KeyTaken, first_line, unread
 
 _NO_RIGHT = (
@@ -78,6 +78,10 @@ def seam(url: str, key: str = "", *, conditional: bool = False) -> Iterator[None
     except azure.ClientAuthenticationError as error:
         if _code(error) in _NO_RIGHT:
             raise _no_right(url, key, error) from error
+        if away(error):
+            raise StoreUnavailable(
+                f"store {url}: the sign-in did not answer: {refusal(error)}", hint=SIGN_IN_AWAY
+            ) from error
         raise StoreRefused(
             f"store {url}: Azure did not accept the sign-in: {refusal(error)}", hint=SIGN_IN
         ) from error

@@ -294,7 +294,7 @@ class Azure(Loopback):
         return len(names)
 
     def _set_entra(self, asked: Document) -> None:
-        for name in ("life_s", "trouble", "valid_from"):
+        for name in ("life_s", "trouble", "valid_from", "nodes_busy"):
             if name in asked:
                 setattr(self.entra, name, asked[name])
 

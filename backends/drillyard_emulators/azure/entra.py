@@ -52,6 +52,7 @@ class Entra:
         trouble: What it answers instead of tokens: ``AADSTS7000222: …``; empty: nothing is wrong.
         valid_from: A person's tokens issued before are refused, as after a sign-out; a job has an
             identity of its own.
+        nodes_busy: Whether a job's request for a token is answered with 429.
         refused: How many questions for a job's token were refused.
     """
 
@@ -59,6 +60,7 @@ class Entra:
     trouble: str = ""
     valid_from: float = 0.0
     refused: int = 0
+    nodes_busy: bool = False
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     identities: dict[str, Identity] = field(default_factory=dict)
     """Managed identities by resource id, in lower case."""
@@ -141,6 +143,8 @@ class Entra:
         A question without the client id is refused, as people report of clusters. On machines with
         single sign-on Microsoft's own tests got a token for the person instead.
         """
+        if self.nodes_busy:
+            return refused(429, "too_many_requests", "Temporarily throttled, too many requests")
         job, identity = self._jobs.get(request.headers.get("secret", ""), ("", None))
         if identity is None or request.query.get("clientid") != identity.client:
             self.refused += 1

@@ -34,6 +34,9 @@ class Physics(BaseModel):
         stuck: So many jobs stay in "Preparing" for ever.
         low_priority: Nodes of that kind that are to be had; None: any number.
         full: Sizes and regions, in lower case, that have no node: jobs stay in the queue.
+        cores: Cores that clusters get in all, whatever the listing of quotas says; one that gets
+            no node says so in its errors. None: any number.
+        cancel_s: A cancelled job that runs ends so much later, as on a frozen node.
         processes: False if jobs run nothing because a test plays them.
         finalize_s: What a job wrote is collected, after its program ended.
         visible_s: A new cluster is answered as missing.
@@ -65,6 +68,8 @@ class Physics(BaseModel):
     stuck: int = 0
     low_priority: int | None = None
     full: list[str] = []
+    cores: int | None = None
+    cancel_s: float = 0.0
     processes: bool = True
     finalize_s: float = 0.2
     visible_s: float = 0.0

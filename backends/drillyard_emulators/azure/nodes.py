@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from drillyard_emulators.azure.model import Compute, Job, Node, Physics, Site
+from drillyard_emulators.azure.vm_sizes import SIZES
 from drillyard_emulators.http.clock import EmulatedClock
 from drillyard_emulators.http.fields import text, text_fields
 from drillyard_emulators.http.machines import Machine
@@ -22,6 +23,9 @@ _EVICTED = (
     "run has failed or restarted. Reason: Received pre-emption warning signal"
 )
 """As people report it: github.com/MicrosoftDocs/azure-docs/issues/66288."""
+
+
+NO_CORES = "ClusterCoreQuotaReached"
 
 
 class Nodes:
@@ -83,9 +87,12 @@ class Nodes:
                 continue
             scarce = self._physics.low_priority if compute.low_priority else None
             full = len(mine) + job.width > compute.most
-            if compute.state != "Succeeded" or compute.errors or full:
+            if compute.state != "Succeeded" or self._broken(compute) or full:
                 continue
             if scarce is not None and sum(n["low_priority"] for n in busy) + job.width > scarce:
+                continue
+            compute.errors = []
+            if self._over_quota(compute, size, job.width):
                 continue
             job.times += 1
             job.nodes = [
@@ -110,6 +117,28 @@ class Nodes:
                 continue
             self._later(job, self._physics.node_s, self._prepare)
 
+    @staticmethod
+    def _broken(compute: Compute) -> bool:
+        """Whether a cluster has errors other than a lack of cores, which may end."""
+        return any(error.get("code") != NO_CORES for error in compute.errors)
+
+    def _over_quota(self, compute: Compute, size: str, nodes: int) -> bool:
+        """Whether the quota has no room for nodes; the cluster says so."""
+        most = self._physics.cores
+        if most is None:
+            return False
+        sizes = {name.lower(): cores for name, (cores, _, _) in SIZES.items()}
+        used = sum(sizes.get(n["size"].lower(), 0) for n in self.all if n["gone"] is None)
+        more = nodes * sizes.get(size, 0)
+        if used + more <= most:
+            return False
+        text = (
+            "Operation results in exceeding quota limits of Core. Maximum allowed: "
+            f"{most}, Current in use: {used}, Additional requested: {more}."
+        )
+        compute.errors = [{"code": NO_CORES, "message": text}]
+        return True
+
     def end(self, job: Job, why: str) -> None:
         """Tell a job to end, and cut it when its notice is over.
 
@@ -122,10 +151,16 @@ class Nodes:
         job.ending = why
         if why != "preempt" and job.status == "Running":
             job.status = "CancelRequested"
+        if job.status == "CancelRequested" and self._physics.cancel_s:
+            self._scheduler.after(self._physics.cancel_s, lambda: self._shut_down(job))
+            return
+        self._shut_down(job)
+
+    def _shut_down(self, job: Job) -> None:
+        """Tell the machines of a job to end; it is over when all have."""
         running = list(job.machines)
         if not running:
             self._ended(job)
-            return
         grace_s = self._clock.real_s(self._physics.notice_s)
 
         def one_less(machine: Machine) -> None:

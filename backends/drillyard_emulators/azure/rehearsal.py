@@ -40,6 +40,10 @@ FAULTS = {
     "scarce": "NUMBER of low-priority nodes that are to be had",
     "full": "SIZE or REGION that has no node",
     "quota": "CORES of every family of sizes",
+    "cores": "CORES that clusters get in all, whatever Azure's list of quotas says",
+    "throttle": "SECONDS that Azure asks to wait for, in 429 to one call and its repetitions",
+    "sign-in": "unreachable: no answer of the sign-in; busy: 429; node-busy: 429 for the nodes",
+    "unending": "SECONDS that a cancelled job takes to end, as on a frozen node",
     "lost": "SHARE of changing calls whose answer is lost",
     "errors": "SHARE of calls answered with 503",
     "busy": "SHARE of calls to Resource Manager answered with 429",
@@ -77,6 +81,10 @@ _SHARES: dict[str, Document] = {
     "lost": {"match": r"^(POST|PUT|PATCH|DELETE)" + _API, "lose": True, "after": True},
     "errors": {"match": _API, "status": 503},
     "busy": {"match": r" management\.azure\.com", "status": 429},
+}
+_SIGN_IN: dict[str, Document] = {
+    "unreachable": {"match": r" login\.microsoftonline\.com", "lose": True},
+    "busy": {"match": r" login\.microsoftonline\.com/.*/token", "status": 429},
 }
 _PHYSICS = {"build": "broken_builds", "stuck": "stuck", "scarce": "low_priority"}
 # What would only be waiting at home; the file's own value wins.
@@ -125,7 +133,7 @@ class AzureRehearsal(OnEmulator):
             raise problems[0]
         self._values = dict(resolved.values)
         calls = [_call(fault, seed) for fault in faults]  # all refused before anything is started
-        rules = [fault for fault in faults if fault.name in _SHARES or fault.name in TROUBLES]
+        rules = [fault for fault, (verb, _) in zip(faults, calls, strict=True) if verb == "fault"]
         self._counters = [
             (fault, partial(_played, fault, rules.index(fault) if fault in rules else 0))
             for fault in faults
@@ -274,6 +282,18 @@ def _call(fault: Fault, seed: int) -> tuple[str, Document]:
     if name == "roles":
         one_of(fault, ("shipped",))
         return "manager", {}  # see ``_shipped_roles``
+    if name == "throttle":
+        wait_s = int(number_of(fault, 1, 3600))
+        rule = {"match": _SHARES["busy"]["match"], "status": 429, "retry_after_s": wait_s}
+        return "fault", {**rule, "skip": 30, "times": 6}
+    if name == "sign-in":
+        if one_of(fault, (*_SIGN_IN, "node-busy")) == "node-busy":
+            return "entra", {"nodes_busy": True}
+        return "fault", _SIGN_IN[fault.value]
+    if name == "cores":
+        return "physics", {"cores": int(number_of(fault, 0, 100_000))}
+    if name == "unending":
+        return "physics", {"cancel_s": number_of(fault, 1, 3600)}
     if name == "form":
         return "physics", _FORMS[one_of(fault, _FORMS)]
     if name == "full":
@@ -294,7 +314,7 @@ def _played(fault: Fault, place: int, state: CloudState) -> int:
     """How often a fault was played, from the emulator's state."""
     if fault.name in _DEEDS:
         return sum(t["played"] for t in state["triggers"] if t["what"] == fault.name)
-    if fault.name in _SHARES or fault.name in TROUBLES:
+    if _call(fault, 0)[0] == "fault":
         return state["faults"][place]["played"]
     if fault.name in ("build", "stuck"):
         physics = state["physics"]

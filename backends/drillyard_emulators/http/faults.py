@@ -30,6 +30,7 @@ class FaultRule(BaseModel):
         status: Answer with this status; None where the answer is lost or spoiled instead.
         reason: Google's word for it; the default fits the status.
         message: Text of the error.
+        retry_after_s: Value of the header Retry-After of such an answer; None: the service's own.
         lose: Close the connection without an answer.
         after: Do the work first, then spoil the answer.
         delay_s: Wait so long (in real time) before anything else.
@@ -51,6 +52,7 @@ class FaultRule(BaseModel):
     status: int | None = None
     reason: str | None = None
     message: str = "a fault on demand"
+    retry_after_s: int | None = None
     lose: bool = False
     after: bool = False
     delay_s: float = 0.0
@@ -141,7 +143,10 @@ class Faults:
 
     def _error(self, rule: FaultRule) -> Response:
         status = rule.status or 500
-        return self._form(status, rule.reason or "", rule.message)
+        answer = self._form(status, rule.reason or "", rule.message)
+        if rule.retry_after_s is not None:
+            answer.headers["Retry-After"] = str(rule.retry_after_s)
+        return answer
 
     def _spoil(self, answer: Response, rule: FaultRule) -> Response:
         if rule.lose:

@@ -17,6 +17,7 @@ from drillyard.errors import (
     DrillyardError,
     InfrastructureError,
     NoCapacity,
+    SearchEnded,
     TimedOut,
     WorkerLost,
 )
@@ -111,7 +112,10 @@ class LeaseSupervisor:
         backend = self._places.backend_of(lease)
         try:
             if isinstance(backend, TendsLeases):
-                self._keep(backend, lease, strength(backend, lease.order, todo))
+                try:
+                    self._keep(backend, lease, strength(backend, lease.order, todo))
+                except NoCapacity as full:
+                    raise SearchEnded(full.message, hint=full.hint) from full
             if Trait.PULLS not in backend.traits and not self._stopping.given:
                 if not self._leases.over(lease):
                     self._launch(lease, alive, todo)

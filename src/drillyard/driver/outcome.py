@@ -14,6 +14,7 @@ from drillyard.errors import (
     ExperimentFailed,
     InfrastructureError,
     RunFailed,
+    SearchEnded,
     Stopped,
     Superseded,
     TeardownUnconfirmed,
@@ -81,7 +82,8 @@ def outcome_of(driver: Driver, error: DrillyardError | None, report: str | None)
         return Outcome(Kind.SUCCEEDED, report=report)
     if isinstance(found, Stopped):
         return Outcome(Kind.STOPPED, found, report)
-    decided = isinstance(found, ExperimentFailed | UserError | WorkerLost | TeardownUnconfirmed)
+    final = ExperimentFailed | UserError | WorkerLost | SearchEnded | TeardownUnconfirmed
+    decided = isinstance(found, final)
     return Outcome(Kind.FAILED if decided else Kind.UNDECIDED, found, report)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from drillyard.backend import Backend, Lease, Liveness, delays_of
 from drillyard.driver.lease_supervisor import LeaseSupervisor, limit_reached
 from drillyard.driver.work_list import WorkList
-from drillyard.errors import Bug, NoCapacity, WorkerLost
+from drillyard.errors import Bug, NoCapacity, SearchEnded, WorkerLost
 from drillyard.leases.lost_attempts import probe
 from drillyard.leases.manager import LeaseManager
 from drillyard.leases.places import Places
@@ -121,7 +121,7 @@ class Setup:
         with self._supervisor.ending:
             # It was torn down meanwhile, or there is no other place: the error decides.
             if self._leases.lease is not lease or not self._supervisor.move(lease, full):
-                raise full
+                raise SearchEnded(full.message, hint=full.hint) from full
         # The machines of another place get the same time.
         self._deadline = None
         return 0.0

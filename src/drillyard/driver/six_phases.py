@@ -26,6 +26,7 @@ from drillyard.errors import (
     CorruptObject,
     DrillyardError,
     ExperimentFailed,
+    SearchEnded,
     Stopped,
     StoreUnavailable,
     UserError,
@@ -42,7 +43,7 @@ RETRY_S = 5.0
 PROVISION_PATIENCE_S = 10.0
 """How long requests to an unreachable provider are repeated, in seconds."""
 MIRROR_PATIENCE_S = 20.0
-DECIDED = (UserError, ExperimentFailed, Stopped, WorkerLost, CorruptObject)
+DECIDED = (UserError, ExperimentFailed, Stopped, WorkerLost, SearchEnded, CorruptObject)
 """Errors after which leases are useless. All other errors decide nothing."""
 log = logging.getLogger(__name__)
 _State = Callable[[float], float | None]

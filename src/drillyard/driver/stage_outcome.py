@@ -9,6 +9,7 @@ from drillyard.errors import (
     CorruptObject,
     DrillyardError,
     ExperimentFailed,
+    SearchEnded,
     Stopped,
     Superseded,
     TeardownUnconfirmed,
@@ -29,7 +30,14 @@ def decided(error: DrillyardError) -> Outcome:
     """The outcome of a stage that an error ended."""
     if isinstance(error, Stopped):
         return Outcome(Kind.STOPPED, error)
-    final = (ExperimentFailed, UserError, WorkerLost, TeardownUnconfirmed, CorruptObject)
+    final = (
+        ExperimentFailed
+        | UserError
+        | WorkerLost
+        | SearchEnded
+        | TeardownUnconfirmed
+        | CorruptObject
+    )
     return Outcome(Kind.FAILED if isinstance(error, final) else Kind.UNDECIDED, error)
 
 

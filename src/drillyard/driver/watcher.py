@@ -11,7 +11,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from drillyard.errors import Bug, DrillyardError, InfrastructureError, Superseded, WorkerLost
+from drillyard.errors import (
+    Bug,
+    DrillyardError,
+    InfrastructureError,
+    SearchEnded,
+    Superseded,
+    WorkerLost,
+)
 from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.records import Board
 from drillyard.mailbox.status import Status
@@ -275,6 +282,7 @@ class Patience:
         if not isinstance(error, DrillyardError):
             log.error("the driver failed", exc_info=error)
             return Bug(f"the driver failed: {error!r}")
-        trying_helps = isinstance(error, InfrastructureError) and not isinstance(error, WorkerLost)
+        final = isinstance(error, WorkerLost | SearchEnded)
+        trying_helps = isinstance(error, InfrastructureError) and not final
         self._since = now if self._since is None else self._since
         return None if trying_helps and now - self._since <= self._within_s else error

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drillyard.backend import Cost, Lease, Order
+from drillyard.backend import Cost, Lease, Order, Trait
 from drillyard.driver.driver import Driver
 from drillyard.driver.outcome import Kind
 from drillyard.driver.six_phases import drive
 from drillyard.driver.stages import Stages
-from drillyard.errors import NoCapacity, UserError
+from drillyard.errors import NoCapacity, SearchEnded, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.leases.places import Place, Places
 from drillyard.mailbox import Mailbox
@@ -324,6 +325,31 @@ def test_places_that_are_all_full_end_the_command_with_every_reason(
     assert "den: no machine in this zone" in outcome.error.message
     assert "cloud: no quota for n2" in outcome.error.message
     assert ThreadBackend.alive == {}
+
+
+@pytest.mark.parametrize("when", ["while it is set up", "during the work"])
+def test_a_lease_without_machines_is_ended_with_the_search_for_them(
+    folder: Path, mailbox: Mailbox, when: str
+) -> None:
+    """With no other place: at once, and nothing is left that begins later and is paid."""
+
+    class Late(FullLater):
+        def probe(self, lease: Lease, ticket_id: str | None = None) -> Any:
+            from drillyard.backend import Liveness
+
+            return Liveness.ALIVE
+
+        traits = FullLater.traits | {Trait.JOBS}
+
+    driver = driver_of(folder, mailbox, FullLater() if when.startswith("while") else Late())
+    began = time.monotonic()
+    outcome = drive(driver, report=False)
+    assert isinstance(outcome.error, SearchEnded), outcome
+    assert outcome.kind is Kind.FAILED and outcome.error.exit_code == 4
+    assert time.monotonic() - began < driver.patience_s / 2, "the search had its time"
+    assert ThreadBackend.alive == {}
+    assert history(driver) == [("den", "torn down", True)]
+    assert mailbox.cancelled() is None, "the same command tries again"
 
 
 def test_the_next_command_adopts_the_lease_of_its_own_place(

@@ -25,6 +25,7 @@ HAS = {
         "HasConsole",
         "CanBeIdle",
         "ExplainsLosses",
+        "ExplainsWaits",
         "FindsLeases",
         "HasAlternatives",
         "HasMachineTypes",

@@ -43,6 +43,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "protect": (LEASE, None),
     "simulate_preemption": (LEASE, "m"),
     "lost_to": (LEASE, "t"),
+    "reasons": (LEASE,),
     "egress": (),
 }
 
@@ -64,6 +65,7 @@ class Rude:
     check = provision = probe = launch = cancel = teardown = _raise
     estimate = delays = tend = store_url = prepare_store = now = _raise
     console = protect = simulate_preemption = lost_to = listed = egress = idle = _raise
+    reasons = _raise
 
     def logs(self, lease: Lease, handle: Any, since: int = 0) -> Iterator[str]:
         yield "one line"

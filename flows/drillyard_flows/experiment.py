@@ -6,9 +6,8 @@ command, or, in a flow run of a deployment, a session in a thread of this proces
 
 from __future__ import annotations
 
-import contextvars
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -20,9 +19,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from drillyard.documents.json_types import JsonObject
 from drillyard.driver.bodies import Bodies
 from drillyard.driver.driver import Driver
+from drillyard.driver.in_thread import Ended, InThread
 from drillyard.driver.outcome import Kind, Outcome
 from drillyard.driver.six_phases import drive
-from drillyard.errors import Bug, ConfigError, DrillyardError
+from drillyard.errors import ConfigError
 from drillyard.mailbox.mailbox import trial_id
 from drillyard.mailbox.records import PHASES
 from drillyard.spec.load import Loaded
@@ -36,6 +36,7 @@ from drillyard_tasks.common import FlowResult, reference
 
 MIRROR_PATIENCE_S = 600.0
 """How long an unattended flow run waits at its end until MLflow has everything."""
+LOOK_S = 0.2
 THREADS = 96
 """Number of threads, which only wait. One thread of the driver watches all tickets."""
 
@@ -122,39 +123,15 @@ def driven(request: Request, *, study: bool, more: Sequence[str] = ()) -> FlowRe
 
 def _staged(loaded: Loaded, request: Request) -> FlowResult:
     """Drives the stages of a composite in a thread, and shows them in this one."""
-    from drillyard_flows.stages import OneServer, build_report, stages_of_request
+    from drillyard_flows.stages import OneServer, build_report, driven, stages_of_request
 
-    log, graph = get_run_logger(), Graph()
-    stages = stages_of_request(loaded, request, OneServer(), log.info, graph.update)
+    log, graph, hurry = get_run_logger(), Graph(), threading.Event()
+    stages = stages_of_request(loaded, request, OneServer(), log.info, graph, hurry)
     if not stages.open():
         log.info("nothing to do: every stage is finished")
         return {"experiment": loaded.spec.name, "store": stages.mailbox.store.url}
-    ended: list[Outcome] = []
-    context = contextvars.copy_context()
-
-    def driving() -> None:
-        try:
-            ended.append(context.run(stages.run))
-        finally:
-            graph.close()
-
-    thread = threading.Thread(target=driving, name="drillyard-stages")
-    thread.start()
-    try:
-        present_graph(graph)
-    except Exception as error:
-        log.warning("continuing without Prefect's pages; results are not affected (%s)", error)
-    except BaseException:
-        try:
-            stages.stop("the flow was cancelled")
-        except DrillyardError as error:
-            log.warning("could not ask the workers to stop: %s", error)
-        thread.join()
-        stages.close("cancelled")
-        raise
-    thread.join()
-    outcome = ended[0] if ended else Outcome(Kind.UNDECIDED, Bug("the stages did not end"))
-    stages.close(outcome.word)
+    work = InThread(lambda: driven(stages, graph), stages, say=log.info, hurry=hurry)
+    outcome = work.run(lambda ended: _shows(lambda: present_graph(graph)))
     report = build_report(stages.mailbox, log.warning)
     if outcome.kind is Kind.STOPPED:
         return Cancelled(message=str(outcome.error))
@@ -162,6 +139,16 @@ def _staged(loaded: Loaded, request: Request) -> FlowResult:
         raise outcome.error
     store = stages.mailbox.store.url
     return {"experiment": loaded.spec.name, "store": store, "report": report}
+
+
+def _shows(show: Callable[[], None]) -> None:
+    """Shows a session. If Prefect's API becomes unavailable, the session still continues."""
+    try:
+        show()
+    except Exception as error:
+        get_run_logger().warning(
+            "continuing without Prefect's pages; results are not affected (%s)", error
+        )
 
 
 class _ThisFlow:
@@ -192,54 +179,27 @@ class _ThisFlow:
 
 
 def _alone(driver: Driver) -> FlowResult:
-    """Drives a session in a thread and shows it in this one.
-
-    If Prefect's API becomes unavailable, the session still continues to its end.
-    """
+    """Drives a session in a thread and shows it in this one."""
     log = get_run_logger()
     view, hurry = _ThisFlow(), threading.Event()
-    ended: list[Outcome] = []
-    context = contextvars.copy_context()  # Prefect's settings live there
-    thread = threading.Thread(
-        target=lambda: ended.append(
-            context.run(
-                drive,
-                driver,
-                view=view,
-                say=log.info,
-                hurry=hurry,
-                mirror_patience_s=MIRROR_PATIENCE_S,
-            )
-        ),
-        name="drillyard-session",
-    )
-    thread.start()
-    try:
-        while not view.begun.wait(0.2):
-            if not thread.is_alive():
-                raise Bug("the session ended before it began")
-        assert view.bodies is not None
+
+    def shown(ended: Ended) -> None:
+        while not view.begun.wait(LOOK_S):
+            if ended(0.0):
+                return
+        bodies = view.bodies
+        assert bodies is not None
         try:
-            present(driver, view.bodies)
-        except Exception as error:
-            log.warning("continuing without Prefect's pages; results are not affected (%s)", error)
-        view.presenting = False
-        result = _result(driver, view.bodies.outcome.result())
-        thread.join()
-        return result
-    except Exception:
-        thread.join()
-        raise
-    except BaseException:
-        # The process must stop (SIGTERM, or cancelled in the UI): write checkpoints, tear down.
-        view.presenting = False
-        hurry.set()
-        try:
-            driver.stop("the flow was cancelled")
-        except DrillyardError as error:
-            log.warning("could not ask the workers to stop: %s", error)
-        thread.join()
-        raise
+            _shows(lambda: present(driver, bodies))
+        finally:
+            view.presenting = False
+
+    def work() -> Outcome:
+        return drive(
+            driver, view=view, say=log.info, hurry=hurry, mirror_patience_s=MIRROR_PATIENCE_S
+        )
+
+    return _result(driver, InThread(work, driver, say=log.info, hurry=hurry).run(shown))
 
 
 def _check_kind(loaded: Loaded, study: bool) -> None:

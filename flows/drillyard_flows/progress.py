@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from typing import Protocol, TextIO
 
+from drillyard.driver.in_thread import Beside, Ended
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
 from drillyard.results.time_left import worth_showing
 from drillyard.system.durations import duration
 from drillyard_flows.looks import Look, Run
 
+DRAW_EVERY_S = 0.25
 LINE_EVERY_S = 10.0
 AGAIN_S = 60.0
 """A line that says nothing new is printed again after so many seconds."""
@@ -56,6 +59,23 @@ def open_display(*, quiet: bool) -> Display:
     from drillyard_flows.bars import Bars
 
     return Bars(console)
+
+
+def drawn(display: Display, look: Callable[[], Look]) -> Beside:
+    """Returns what the thread of a command does while another one drives: it draws.
+
+    Args:
+        display: Where to draw.
+        look: What there is to draw now.
+    """
+
+    def draw(ended: Ended) -> None:
+        display.update(look())
+        while not ended(DRAW_EVERY_S):
+            display.update(look())
+        display.update(look())
+
+    return draw
 
 
 class Lasting:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drillyard.driver.driver import Driver
-from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import TicketRecord
 
 if TYPE_CHECKING:
+    from drillyard.driver.driver import Driver
     from drillyard.spec.load import Loaded
 
 
@@ -157,26 +156,9 @@ def opened(
     Raises:
         UserError: Another driver runs, or the experiment was changed under the same name.
     """
-    driver = driver_of(loaded, request, on_line)
+    from drillyard.driver.compose import driver_of
+
+    driver = driver_of(
+        loaded, request.store_url(loaded), say=on_line, allow_change=request.allow_change
+    )
     return driver, driver.open()
-
-
-def driver_of(
-    loaded: Loaded, request: Request, on_line: Callable[[str], None] | None = None
-) -> Driver:
-    """Creates a driver; nothing is written yet.
-
-    Args:
-        loaded: The checked experiment.
-        request: The request, which has the store and whether a change is allowed.
-        on_line: Receives the driver's messages.
-
-    Raises:
-        UserError: The backend's settings are wrong.
-    """
-    from drillyard.leases.places import Places
-
-    spec = loaded.spec
-    places = Places.of_spec(spec)
-    mailbox = Mailbox(open_store(request.store_url(loaded)), spec.name)
-    return Driver(loaded, mailbox, places, on_line=on_line, allow_change=request.allow_change)

@@ -21,7 +21,7 @@ from drillyard.runs.locate import open_mailbox
 from drillyard.spec.stages import is_staged
 from drillyard_flows import settings
 from drillyard_flows.live import served
-from drillyard_flows.progress import Display, open_display
+from drillyard_flows.progress import Display, drawn, open_display
 from drillyard_flows.request import Request, checked, opened
 
 if TYPE_CHECKING:
@@ -218,22 +218,18 @@ def _run(
 
 def _drive(driver: Driver, request: Request, display: Display, live: str | None) -> Outcome:
     """Drives in a thread, so that this one can draw and receive Ctrl-C."""
+    from drillyard.driver.in_thread import InThread
     from drillyard.driver.six_phases import drive
-    from drillyard_flows.drawing import in_thread
     from drillyard_flows.looks import Looks
     from drillyard_flows.prefect_view import PrefectView
 
     view = PrefectView(request, say=display.say, live=live) if request.prefect else None
-    ended = in_thread(
+    return InThread(
         lambda: drive(driver, view=view, say=display.say),
         driver,
-        display,
-        Looks(driver),
-        view.leave if view is not None else lambda: None,
-    )
-    if isinstance(ended, BaseException):
-        raise ended
-    return ended
+        say=display.say,
+        leave=view.leave if view is not None else lambda: None,
+    ).run(drawn(display, Looks(driver)))
 
 
 def _require_api(*, offline_ok: bool) -> None:

@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING
 import typer
 
 from drillyard.cli import closed_output
-from drillyard.driver.outcome import Kind, Outcome
-from drillyard.driver.stages import Stages, Watch
-from drillyard.mailbox import Mailbox, open_store
+from drillyard.driver.compose import stages_of
+from drillyard.driver.in_thread import InThread
+from drillyard.driver.outcome import Outcome
+from drillyard.driver.stages import Stages
+from drillyard.mailbox import Mailbox
 from drillyard.system.durations import duration
 from drillyard_flows.live import served
 from drillyard_flows.looks import Look, Looks
-from drillyard_flows.progress import Display
-from drillyard_flows.request import Request, driver_of
+from drillyard_flows.progress import Display, drawn
+from drillyard_flows.request import Request
 from drillyard_flows.server import Server, acquire
 from drillyard_flows.stage_graph import Graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from drillyard.driver.driver import Driver
+    from drillyard.driver.view import View
     from drillyard.spec.load import Loaded
 
 
@@ -76,10 +78,8 @@ def run_stages(
     """
     outcome: Outcome | None = None
     try:
-        graph = Graph() if request.prefect else None
-        watch = graph.update if graph is not None else lambda states: None
-        server = OneServer()
-        stages = stages_of_request(loaded, request, server, display.say, watch)
+        graph, server = Graph(), OneServer()
+        stages = stages_of_request(loaded, request, server, display.say, graph)
         left = stages.open()
         if left:
             with contextlib.ExitStack() as stack:
@@ -102,7 +102,8 @@ def stages_of_request(
     request: Request,
     server: OneServer,
     say: Callable[[str], None],
-    on_change: Watch = lambda states: None,
+    graph: Graph,
+    hurry: threading.Event | None = None,
 ) -> Stages:
     """Returns the stages of a request, each of which is shown in Prefect as an experiment.
 
@@ -111,66 +112,56 @@ def stages_of_request(
         request: The request.
         server: Prefect's, for all stages.
         say: Receives messages for the user.
-        on_change: Gets the states whenever one has changed.
+        graph: Shows the stages.
+        hurry: Set when this process must end soon.
     """
     store = request.store_url(loaded)
-    request = replace(request, store=store, name=None, backend=None)
+    of_stage = replace(request, store=store, name=None, backend=None)
 
-    def open_driver(stage: Loaded) -> Driver:
-        own = stage.spec.stage_of
-        name = own.name if own is not None else stage.spec.name
-        return driver_of(stage, request, on_line=lambda text: say(f"{name}: {text}"))
-
-    def drive_stage(driver: Driver, name: str) -> Outcome:
-        from drillyard.driver.six_phases import drive
+    def view(stage: Loaded, told: Callable[[str], None]) -> View:
         from drillyard_flows.prefect_view import PrefectView
 
-        def told(text: str) -> None:
-            say(f"{name}: {text}")
+        return PrefectView(of_stage, acquire=server.get, release=_keep, say=told)
 
-        shown = None
-        if request.prefect:
-            shown = PrefectView(request, acquire=server.get, release=_keep, say=told)
-        return drive(driver, view=shown, say=told)
-
-    return Stages(
+    return stages_of(
         loaded,
-        Mailbox(open_store(store), loaded.spec.name),
-        open_driver,
-        drive_stage,
+        store,
         say=say,
+        view=view if request.prefect else None,
         allow_change=request.allow_change,
-        on_change=on_change,
+        hurry=hurry,
+        on_change=graph.update,
     )
 
 
 def _drive(
-    stages: Stages, request: Request, graph: Graph | None, server: OneServer, display: Display
+    stages: Stages, request: Request, graph: Graph, server: OneServer, display: Display
 ) -> Outcome:
     """Drives in a thread, so that this one can draw and receive Ctrl-C."""
-    from drillyard_flows.drawing import in_thread
     from drillyard_flows.prefect_view import PrefectView
 
     shown = None
-    if graph is not None:
+    if request.prefect:
         shown = PrefectView(request, acquire=server.get, release=server.release, say=display.say)
         shown.begin_graph(stages, graph)
-    outcome = in_thread(
-        stages.run,
+    work = InThread(
+        lambda: driven(stages, graph),
         stages,
-        display,
-        StageLooks(stages),
-        shown.leave if shown is not None else lambda: None,
+        say=display.say,
+        leave=shown.leave if shown is not None else lambda: None,
     )
-    if graph is not None:
-        graph.close()
+    outcome = work.run(drawn(display, StageLooks(stages)))
     if shown is not None:
         shown.end(outcome)
-    if isinstance(outcome, BaseException):
-        stages.close("failed")
-        raise outcome
-    stages.close(outcome.word if outcome.kind is not Kind.SUCCEEDED else "succeeded")
     return outcome
+
+
+def driven(stages: Stages, graph: Graph) -> Outcome:
+    """Drives the stages to their end, which also ends the list of what is shown."""
+    try:
+        return stages.run()
+    finally:
+        graph.close()
 
 
 class StageLooks:

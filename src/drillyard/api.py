@@ -12,10 +12,7 @@ Prefect tasks if Prefect is installed (``flow=False``: without). Each resumes wh
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -151,9 +148,7 @@ def run(
     """
     from drillyard.checks.experiment import check
     from drillyard.checks.refusal import refuse
-    from drillyard.driver.driver import Driver
-    from drillyard.leases.places import Places
-    from drillyard.mailbox import Mailbox, open_store
+    from drillyard.driver.compose import driver_of
     from drillyard.runs.locate import store_of
     from drillyard.spec.stages import is_staged
 
@@ -167,17 +162,16 @@ def run(
         return _run_stages(
             loaded, url, make_view, callbacks, allow_change, report=report, say=say or _log
         )
-    places = Places.of_spec(spec)
-    mailbox = Mailbox(open_store(url), spec.name)
-    driver = Driver(loaded, mailbox, places, on_line=say, allow_change=allow_change)
+    driver = driver_of(loaded, url, say=say, allow_change=allow_change)
+    mailbox = driver.mailbox
     listeners = [callbacks] if callable(callbacks) else list(callbacks)
     feed = Feed(mailbox, driver.states, listeners, streams)
     line = _progress_line(mailbox, driver) if say is None else None
     if line is not None:
         say = line.say
+    view = make_view(loaded) if make_view is not None else None
     todo = driver.open()
     if todo:
-        view = make_view(loaded) if make_view is not None else None
         _drive(driver, feed, view, say or _log, report=report, line=line)
     else:
         feed.poll()
@@ -293,12 +287,9 @@ def _run_stages(
     say: Callable[[str], None],
 ) -> Results:
     """A composite that is done in stages; each is shown as an experiment of its own."""
-    from drillyard.driver.driver import Driver
-    from drillyard.driver.six_phases import drive
-    from drillyard.driver.stages import Stages
+    from drillyard.driver.compose import stages_of
+    from drillyard.driver.in_thread import InThread
     from drillyard.errors import ConfigError
-    from drillyard.leases.places import Places
-    from drillyard.mailbox import Mailbox, open_store
 
     if callable(callbacks) or callbacks:
         raise ConfigError(
@@ -308,32 +299,24 @@ def _run_stages(
             allowed="no callbacks",
             hint="leave them out; `drillyard.results_of` reads each stage while it runs",
         )
-    store = open_store(url)
-
-    def open_driver(stage: Loaded) -> Driver:
-        box = Mailbox(store, stage.spec.name)
-        return Driver(
-            stage, box, Places.of_spec(stage.spec), on_line=say, allow_change=allow_change
-        )
-
-    def drive_stage(driver: Driver, name: str) -> Outcome:
-        shown = make_view(driver.loaded) if make_view is not None else None
-        return drive(driver, view=shown, say=say, report=report)
-
-    mailbox = Mailbox(store, loaded.spec.name)
-    stages = Stages(loaded, mailbox, open_driver, drive_stage, say=say, allow_change=allow_change)
+    stages = stages_of(
+        loaded,
+        url,
+        say=say,
+        view=None if make_view is None else lambda stage, say: make_view(stage),
+        allow_change=allow_change,
+        report=report,
+    )
     error: DrillyardError | None = None
     if stages.open():
-        outcome = stages.run()
-        stages.close(outcome.word)
-        error = outcome.error
+        error = InThread(stages.run, stages, say=say).run().error
     if report:
         from drillyard.report.stages import build
 
-        build(mailbox)
+        build(stages.mailbox)
     if error is not None:
         raise error
-    return _results(mailbox, False, say)
+    return _results(stages.mailbox, False, say)
 
 
 def _progress_line(mailbox: Mailbox, driver: Driver) -> ProgressLine | None:
@@ -363,38 +346,29 @@ def _drive(
     Raises:
         DrillyardError: It failed, or was stopped by something other than a callback.
     """
+    from drillyard.driver.in_thread import Ended, InThread
     from drillyard.driver.outcome import Kind
     from drillyard.driver.six_phases import drive
 
-    ended: Future[Outcome] = Future()
-
-    def driving() -> None:
-        try:
-            ended.set_result(drive(driver, view=view, say=say, report=report))
-        except BaseException as error:
-            ended.set_exception(error)
-
-    thread = threading.Thread(target=driving, name="drillyard-session", daemon=True)
     wanted = True
-    try:
-        thread.start()
-        while thread.is_alive():
-            thread.join(POLL_S)
+
+    def follow(ended: Ended) -> None:
+        nonlocal wanted
+        while not ended(POLL_S):
             if line is not None:
                 line.update()
             if wanted and not _polled(feed):
                 wanted = False
                 driver.stop("a callback requested it")
-    except BaseException as error:
-        with suppress(DrillyardError):
-            driver.stop(f"the program that drives it ended: {type(error).__name__}")
-        thread.join()
-        raise
-    if wanted:
-        _polled(feed, everything=True)  # points between the last poll and the end
-    if line is not None:
-        line.update(now=True)
-    outcome = ended.result()
+        if wanted:
+            _polled(feed, everything=True)  # points between the last poll and the end
+        if line is not None:
+            line.update(now=True)
+
+    def work() -> Outcome:
+        return drive(driver, view=view, say=say, report=report)
+
+    outcome = InThread(work, driver, say=say).run(follow)
     if outcome.error is not None and (wanted or outcome.kind is not Kind.STOPPED):
         raise outcome.error
 

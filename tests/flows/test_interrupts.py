@@ -6,14 +6,18 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from drillyard.system.processes import ProcessId
 from drillyard_flows import hooks
 from tests.flows.conftest import Api, Bench, lease_processes
-from tests.helpers.patience import until
+from tests.helpers.patience import PATIENCE_S, until
 from tests.helpers.prefect_homes import copied
 
 SLOW = {"id": "world:Slow", "args": {"step_s": 0.01}}
@@ -85,6 +89,60 @@ def test_ctrl_c_twice_leaves_at_once_and_says_what_is_left(api: Api, bench: Benc
     assert bench.run("cancel", "twice").returncode == 0
     lease, gone = only_lease(bench, "twice")
     assert gone and lease_processes(lease) == []
+
+
+FLOW = """
+import signal, sys
+from drillyard_flows.experiment import experiment
+signal.signal(signal.SIGINT, signal.default_int_handler)
+experiment(file=sys.argv[1], store=sys.argv[2])
+"""
+STAGED = """
+name: whole
+workload: composite
+tracking: {{mlflow: null}}
+children:
+  - name: first
+    workload: script
+    resources: {{workers: 1}}
+    script: {{run: [[sh, -c, 'touch {flag}; while [ ! -e {gate} ]; do sleep 0.1; done']]}}
+"""
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("what", ["plain", "stages"])
+def test_a_flow_run_that_drives_ends_what_it_rented(
+    api: Api, bench: Bench, tmp_path: Path, what: str, number: signal.Signals
+) -> None:
+    # Beside the folder of the experiment, whose files are its code.
+    flag, gate = (tmp_path.with_name(f"{tmp_path.name}-{name}") for name in ("at-work", "gate"))
+    if what == "plain":
+        file = bench.write("whole", simulator=SLOW)
+    else:
+        file = tmp_path / "whole.yaml"
+        file.write_text(STAGED.format(flag=flag, gate=gate))
+    child = subprocess.Popen(
+        [sys.executable, "-c", FLOW, str(file), str(bench.store)],
+        cwd=tmp_path,
+        env={**os.environ, "PREFECT_API_URL": api.url},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: flag.exists() or bench.board_step("whole") >= 65 or child.poll() is not None)
+    assert child.poll() is None, child.communicate()
+    child.send_signal(number)
+    _, said = child.communicate(timeout=PATIENCE_S)
+    leases = [path for path in bench.store.glob("*/leases/*") if path.is_dir()]
+    assert leases and all((path / "gone.json").exists() for path in leases), said
+    assert not any(lease_processes(path.name) for path in leases)
+    assert [*bench.store.glob("*/control/cancel.json")], said
+    for path in bench.store.glob("*/driver/1.json"):
+        assert json.loads(path.read_text())["ended_at"] is not None
+    gate.touch()
+    done = bench.run("run", file)
+    assert done.returncode == 0, done.stderr
 
 
 def test_kill_9_of_the_driver_and_the_same_command_adopts(api: Api, bench: Bench) -> None:

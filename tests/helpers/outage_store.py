@@ -111,9 +111,9 @@ class OutageStore(FileStore):
 def program(way: str, file: str, store: str) -> int:
     """Run an experiment; the exit code of the command line."""
     if way == "signalled":
-        from drillyard_flows import interrupts
+        from drillyard.driver import in_thread
 
-        interrupts.AWAY_S, way = 3.0, "command"
+        in_thread.AWAY_S, way = 3.0, "command"
     else:
         driver.Watcher = impatient  # type: ignore[assignment,attr-defined]
     if way == "command":

@@ -128,6 +128,7 @@ class Session:
 
     def _provision(self, now: float) -> float | None:
         self._offer("provision", now)
+        self._driver.stopping.check()  # before anything costs money
         self._end(self._driver.provision())
         self._state = self._set_up
         return 0.0

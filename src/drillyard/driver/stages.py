@@ -192,7 +192,16 @@ class Stages:
     # -- the work -----------------------------------------------------------------------------
 
     def run(self) -> Outcome:
-        """Drive every stage to its end; returns how they ended together."""
+        """Drive every stage to its end, and close this driver; returns how they ended together."""
+        try:
+            outcome = self._run()
+        except BaseException as broken:
+            self.close(type(broken).__name__)
+            raise
+        self.close(outcome.word)
+        return outcome
+
+    def _run(self) -> Outcome:
         error: DrillyardError | None = None
         try:
             while not all(stage.state.ended for stage in self.stages.values()):
@@ -315,10 +324,11 @@ class Stages:
         """The thread of a stage."""
         try:
             self._data.write(stage.name, stage.loaded.spec.seeds, self._services())
-            stage.driver = driver = self._open_driver(stage.loaded)
+            driver = self._open_driver(stage.loaded)
             if not driver.open():
                 stage.ended.append(Outcome(Kind.SUCCEEDED))
                 return
+            stage.driver = driver  # from now on it takes orders; ``open`` deletes earlier ones
             if self._reason is not None:
                 driver.stop(self._reason)
             stage.ended.append(self._drive(driver, stage.name))

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from drillyard.driver.in_thread import InThread
 from drillyard.driver.outcome import Kind, Outcome
 from drillyard_flows.bars import Bars
-from drillyard_flows.drawing import in_thread
 from drillyard_flows.looks import Look
-from drillyard_flows.progress import Display, Lines, Silent
+from drillyard_flows.progress import Display, Lines, Silent, drawn
 
 
 class Gone:
@@ -48,7 +48,8 @@ def test_a_command_whose_output_is_gone_drives_to_the_end(
 
     monkeypatch.setattr(sys, "stderr", Gone())
     driver: Any = SimpleNamespace(mailbox=None)
-    assert in_thread(drive, driver, display, look, lambda: None) == Outcome(Kind.SUCCEEDED)
+    work = InThread(drive, driver, say=display.say, leave=lambda: None)
+    assert work.run(drawn(display, look)) == Outcome(Kind.SUCCEEDED)
 
 
 def test_bars_on_a_terminal_that_hung_up_raise_nothing() -> None:

@@ -77,6 +77,6 @@ if __name__ == "__main__":
         from drillyard.cli.start import main
 
         sys.argv = ["drillyard", "run", given[0], "--store", given[1], "--no-prefect"]
-        main()
+        sys.exit(main())
     else:
         {"program": twice, "thread": in_another_thread}[kind](*given)

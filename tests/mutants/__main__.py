@@ -20,6 +20,9 @@ def main() -> int:
     words.add_argument("--sample", type=int, default=300, help="how many are drawn")
     words.add_argument("--seed", help="hexadecimal digits; default: the first 8 of the commit")
     words.add_argument("--baseline", action="store_true", help="draw those of baseline.json again")
+    words.add_argument(
+        "--resume", action="store_true", help="with --baseline: keep its results, run what lacks"
+    )
     words.add_argument("--layers", default=",".join(report.LAYERS), help="default: %(default)s")
     words.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="sessions at a time")
     words.add_argument("--save", type=Path, help="also write the draw and its results there")
@@ -42,6 +45,8 @@ def main() -> int:
     results = Results(folder / f"{name}.jsonl")
     print(f"commit {commit[:12]}, seed {seed}, results: {results.path}", flush=True)
 
+    if asked.resume and not results.known:
+        results.take(before)
     found = find()
     runner = Runner(found, results, asked.cores)
     if before:
@@ -51,7 +56,7 @@ def main() -> int:
         drawn = draw(asked.sample, order(found, seed), runner.importable)
     unusable = sum(not good for good in results.importable.values())
     print(f"{len(found)} mutants, {len(drawn)} drawn, {unusable} that cannot be imported")
-    for layer in asked.layers.split(","):
+    for layer in filter(None, asked.layers.split(",")):
         reached = reach(folder, layer, asked.cores) if layer in LAYERS else None
         runner.layer(layer, drawn, reached, int(seed, 16) % 10**9)
         if _git("rev-parse", "HEAD") != commit or _git("diff", "--name-only", "--", "src"):

@@ -64,6 +64,12 @@ class Results:
             file.write(f"{json.dumps(line)}\n")
             self._take(line)
 
+    def take(self, kept: dict[Mutant, dict[str, str]]) -> None:
+        """Begin with what an earlier session found out about the same code."""
+        for mutant, said in kept.items():
+            for layer, result in {"import": "survived", **said}.items():
+                self.add(mutant, layer, result)
+
     def dead(self, mutant: Mutant) -> bool:
         """Whether a layer has killed it."""
         return any(known.get(mutant.id, {}).get("result") in DEAD for known in self.known.values())

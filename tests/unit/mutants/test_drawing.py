@@ -105,6 +105,10 @@ def test_a_draw_with_its_results_is_kept_and_read(tmp_path: Path) -> None:
     head, kept = report.load(tmp_path / "kept.json")
     assert head == {"seed": "1"}
     assert kept == {one: {"quick": "hung"}, two: {"quick": "unreached"}, three: {}}
+    later = Results(tmp_path / "later.jsonl")
+    later.take(kept)
+    assert later.dead(one) and not later.dead(two)
+    assert later.importable[three.id] and three.id not in later.known["quick"]
     rows = [row for row in report.table(kept).splitlines() if row.startswith("| mailbox")]
     assert rows[0].startswith("| mailbox | 3 | 1 of 2 | 0 of 0 | 0 of 0 |")
     assert rows[0].endswith("| 0, 2 pending |")

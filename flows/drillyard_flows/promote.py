@@ -16,9 +16,10 @@ from drillyard_flows import plain_errors
 def promote(
     policy: str,
     name: str,
-    episodes: int = 50,
+    episodes: int = 150,
     seed: int = 1,
     margin: float = 0.0,
+    rarest_failure: float = 0.02,
     tracking: str = "auto",
     store: str | None = None,
 ) -> JsonObject:
@@ -31,6 +32,7 @@ def promote(
         episodes: Number of new episodes, the same for both policies.
         seed: Seed of the episodes.
         margin: Smallest improvement of the return.
+        rarest_failure: Rarest failure that the episodes must show: 0.02 is one in 50.
         tracking: MLflow's URI; ``auto``: MLFLOW_TRACKING_URI, or else that of the default store.
         store: URL of the store that has the run; None: the default store.
 
@@ -46,7 +48,9 @@ def promote(
     plain_errors.install()
     uri = registry(tracking, store)
     with exported(policy, store) as folder:
-        promotion = decide(folder, name, uri, episodes=episodes, seed=seed, margin=margin)
+        promotion = decide(
+            folder, name, uri, episodes=episodes, seed=seed, margin=margin, rarest=rarest_failure
+        )
     comparison = promotion.comparison
     row: dict[str, str | float] = {
         "model": name,
@@ -61,6 +65,9 @@ def promote(
             "difference": f"{comparison.difference:.2f}",
             "95 %": comparison.sure,
             "margin": margin,
+            "worst tenth": f"{comparison.tail.challenger:.2f}",
+            "champion's worst tenth": f"{comparison.tail.champion:.2f}",
+            "not promoted because": "; ".join(comparison.obstacles),
         }
     create_table_artifact(
         table=[row], key="drillyard-promote", description="Decision on the champion"

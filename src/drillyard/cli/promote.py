@@ -24,11 +24,20 @@ def promote(
         ),
     ],
     name: Annotated[str, typer.Option("--name", help="Name of the registered model.")],
-    episodes: EpisodesOption = 50,
+    episodes: EpisodesOption = 150,
     seed: SeedOption = 1,
     margin: Annotated[
         float, typer.Option("--margin", help="Smallest improvement of the return.")
     ] = 0.0,
+    rarest: Annotated[
+        float,
+        typer.Option(
+            "--rarest-failure",
+            min=0.001,
+            max=0.5,
+            help="Rarest failure that the episodes must show: 0.02 is one in 50, 149 episodes.",
+        ),
+    ] = 0.02,
     tracking: Annotated[
         str,
         typer.Option("--tracking", help="MLflow's URI; `auto` is the one that experiments use."),
@@ -40,27 +49,31 @@ def promote(
     from drillyard.policies.model_registry import must_be_name
     from drillyard.policies.promotion import promote as decide
     from drillyard.policies.resolve import exported, registry
-    from drillyard.statistics.comparing import MIN_PAIRS
     from drillyard.system.import_path import importable
 
     must_be_name(name)
     uri = registry(tracking, store)
     with importable(Path.cwd()), exported(policy, store) as folder:
-        promotion = decide(folder, name, uri, episodes=episodes, seed=seed, margin=margin)
+        promotion = decide(
+            folder, name, uri, episodes=episodes, seed=seed, margin=margin, rarest=rarest
+        )
     if as_json:
         print_json(promotion.to_json())
         return
     comparison = promotion.comparison
     if comparison is not None:
-        too_few = comparison.episodes < MIN_PAIRS
-        few = f"; fewer than {MIN_PAIRS} episodes decide nothing" if too_few else ""
+        tail = comparison.tail
         typer.echo(
             f"version {promotion.version} against champion {promotion.champion} on "
             f"{comparison.episodes} new episodes: {comparison.challenger:.2f} and "
             f"{comparison.champion:.2f}; difference {comparison.difference:.2f} "
-            f"(95 % interval: {comparison.sure}), margin {comparison.margin:g}"
-            f"{few}"
+            f"(95 % interval: {comparison.sure}), margin {comparison.margin:g}\n"
+            f"worst tenth of the episodes: {tail.challenger:.2f} and {tail.champion:.2f}; "
+            f"{tail.failures} below the champion's worst (with 95 % confidence at most "
+            f"{100 * tail.at_most:.1f} % of all episodes)"
         )
+        for text in comparison.obstacles:
+            typer.echo(f"not promoted: {text}")
     typer.echo(
         f"{name}: version {promotion.version} is champion"
         if promotion.promoted

@@ -23,9 +23,9 @@ def summarise(episodes: Sequence[Episode], lesson: Lesson) -> JsonObject:
         lesson: Its keys with ``values`` become ``by_option``.
 
     Returns:
-        ``mean_return``, ``std_return`` (n-1), ``n_episodes``, ``ci95`` ([low, high] over episodes;
-        None if there are too few), ``ci95_method``, ``mean_length``, ``by_option`` ({key:
-        {value: mean return}}) and ``metrics`` ({name: mean}).
+        ``mean_return``, ``min_return``, ``max_return``, ``std_return`` (n-1), ``n_episodes``,
+        ``ci95`` ([low, high] over episodes; None if there are too few), ``ci95_method``,
+        ``mean_length``, ``by_option`` ({key: {value: mean return}}), ``metrics`` ({name: mean}).
     """
     returns = [e.episode_return for e in episodes]
     mean = math.fsum(returns) / len(returns)
@@ -43,6 +43,8 @@ def summarise(episodes: Sequence[Episode], lesson: Lesson) -> JsonObject:
     }
     return {
         "mean_return": mean,
+        "min_return": min(returns),
+        "max_return": max(returns),
         "std_return": float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0,
         "n_episodes": len(episodes),
         "ci95": list(interval) if interval else None,

@@ -17,7 +17,7 @@ from drillyard.policies.loaded import LoadedBundle
 from drillyard.simulators.streams import evaluation_word
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lessons import draw_in_order
-from drillyard.statistics import Ends, above, mean_interval
+from drillyard.statistics import RAREST, Ends, Tail, mean_interval, obstacles, tail
 
 
 def plan(lesson: JsonObject, episodes: int, seed: int) -> list[Planned]:
@@ -86,8 +86,15 @@ class Comparison:
     interval: Ends | None
     """Its 95 % interval over episodes; None where they say too little, or all are alike."""
     margin: float
-    better: bool
-    """True when the difference shows it: see ``drillyard.statistics.above``."""
+    tail: Tail
+    """The worst episodes of both."""
+    obstacles: tuple[str, ...]
+    """Why the challenger does not become champion: see ``drillyard.statistics.obstacles``."""
+
+    @property
+    def better(self) -> bool:
+        """True when the challenger becomes champion."""
+        return not self.obstacles
 
     @property
     def sure(self) -> str:
@@ -97,11 +104,16 @@ class Comparison:
 
     def to_json(self) -> JsonObject:
         """As a mapping."""
-        return asdict(self)
+        return {**asdict(self), "better": self.better}
 
 
 def compare(
-    challenger: LoadedBundle, champion: LoadedBundle, episodes: int, seed: int, margin: float
+    challenger: LoadedBundle,
+    champion: LoadedBundle,
+    episodes: int,
+    seed: int,
+    margin: float,
+    rarest: float = RAREST,
 ) -> Comparison:
     """Plays the same fresh episodes with both, in the challenger's simulator.
 
@@ -111,6 +123,7 @@ def compare(
         episodes: At least 2.
         seed: Seed of the episodes.
         margin: By how much it has to be better, in units of the return.
+        rarest: Probability of the rarest failure that the episodes have to show.
 
     Raises:
         SpaceMismatch: They are of different worlds.
@@ -121,9 +134,9 @@ def compare(
     kept = champion.simulator.wrappers
     world = challenger.simulator.model_copy(update={"wrappers": kept})
     other = play(champion, planned, world)
-    pairs = zip(own.episodes, other.episodes, strict=True)
-    differences = [a.episode_return - b.episode_return for a, b in pairs]
-    means = [math.fsum(e.episode_return for e in p.episodes) / episodes for p in (own, other)]
+    returns = [[e.episode_return for e in p.episodes] for p in (own, other)]
+    differences = [a - b for a, b in zip(*returns, strict=True)]
+    means = [math.fsum(each) / episodes for each in returns]
     return Comparison(
         episodes,
         seed,
@@ -132,5 +145,6 @@ def compare(
         math.fsum(differences) / episodes,
         mean_interval(differences),
         margin,
-        above(differences, margin),
+        tail(returns[0], returns[1]),
+        obstacles(returns[0], returns[1], margin, rarest),
     )

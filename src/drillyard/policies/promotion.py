@@ -17,6 +17,7 @@ from drillyard.policies import bundles
 from drillyard.policies.assess import Comparison, compare
 from drillyard.policies.loaded import of_bundle
 from drillyard.policies.model_registry import at, quietly, register
+from drillyard.statistics import RAREST
 from drillyard.system.clock import SYSTEM
 from drillyard.tracking.server import translated
 
@@ -49,7 +50,14 @@ class Decision:
 
 
 def promote(
-    folder: Path, name: str, uri: str, *, episodes: int, seed: int, margin: float
+    folder: Path,
+    name: str,
+    uri: str,
+    *,
+    episodes: int,
+    seed: int,
+    margin: float,
+    rarest: float = RAREST,
 ) -> Decision:
     """Register a bundle, and make it champion when it is better than the one there is.
 
@@ -60,6 +68,7 @@ def promote(
         episodes: Fresh ones, the same for both.
         seed: Seed of the episodes.
         margin: By how much it has to be better.
+        rarest: Probability of the rarest failure that the episodes have to show.
 
     Returns:
         The decision; it is an artifact of the challenger's MLflow run, too.
@@ -78,7 +87,9 @@ def promote(
         if before is not None:
             with tempfile.TemporaryDirectory(prefix="drillyard-champion-") as scratch:
                 theirs = fetch(f"models:/{name}/{before}", uri, Path(scratch))
-                found = compare(of_bundle(folder), of_bundle(theirs), episodes, seed, margin)
+                found = compare(
+                    of_bundle(folder), of_bundle(theirs), episodes, seed, margin, rarest
+                )
         decision = Decision(name, made.version, before, found, found is None or found.better)
         stamp = datetime.fromtimestamp(SYSTEM.now(), UTC).strftime("%Y%m%dT%H%M%SZ")
         text = json.dumps(decision.to_json(), indent=1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from drillyard import statistics as st
-from drillyard.documents.json_types import JsonObject, as_list, as_number
+from drillyard.documents.json_types import JsonObject, as_integer, as_list, as_number
 from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id
@@ -131,7 +131,7 @@ def compare(mailbox: Mailbox, study: StudyResults) -> Comparison | None:
     low, high = min(values), max(values)
     steps = [low + (high - low) * i / (POINTS - 1) for i in range(POINTS)]
     rivals = {
-        b: [tuple(_scaled(v, scales.get(t)) for v in fixed[t][b]) for t in tasks]
+        b: [_fixed(fixed[t][b], scales.get(t)) for t in tasks]
         for b in dict.fromkeys(n for by in fixed.values() for n in by)
         if all(b in fixed.get(t, {}) for t in tasks)
     }
@@ -153,7 +153,7 @@ def compare(mailbox: Mailbox, study: StudyResults) -> Comparison | None:
         for (x, y), v in found.items()
     ]
     better += [
-        _beside(x, b, agents[x], own, at_once, 1 - st.ERROR * OF_BASELINES / comparisons)
+        _beside(x, b, agents[x], own, at_once, st.ERROR * OF_BASELINES / comparisons)
         for x in order
         for b, own in rivals.items()
     ]
@@ -175,31 +175,29 @@ def _beside(
     x: str,
     baseline: str,
     own: list[list[float]],
-    levels: list[tuple[float, ...]],
+    fixed: list[st.Fixed],
     at_once: float,
-    confidence: float,
+    error: float,
 ) -> Pair:
-    """Runs beside a baseline, which is not trained: it is decided where intervals stand apart.
+    """Runs beside a baseline, which is not trained: see ``drillyard.statistics.against``.
 
     Args:
         x: Whose runs.
         baseline: Its name.
         own: The runs.
-        levels: In each simulator the baseline's mean and the ends of its interval.
+        fixed: The baseline in each simulator.
         at_once: Level of the interval of the share.
-        confidence: Confidence of the interval that decides.
+        error: Largest p that decides.
     """
-    gaps = [[v - mean for v in task] for task, (mean, _, _) in zip(own, levels, strict=True)]
+    gaps = [[v - f.mean for v in task] for task, f in zip(own, fixed, strict=True)]
     share = st.performance_profile(gaps, [0.0], at_once)
-    mean, low, high = (sum(ends) / len(levels) for ends in zip(*levels, strict=True))
-    ends = st.strata_interval(own, confidence=confidence)
-    word = "undecided"
     few = min(map(len, own)) * len(own) < formatting.DECIDES
-    if ends is not None and not few and (ends[0] > high or ends[1] < low):
-        word = "better" if ends[0] > high else "worse"
+    difference = sum(sum(t) / len(t) - f.mean for t, f in zip(own, fixed, strict=True)) / len(own)
+    p = st.against(own, fixed)
+    word = "better" if difference > 0 else "worse"
     improvement = st.Estimate(share.share[0], share.low[0], share.high[0])
-    difference = sum(sum(task) / len(task) for task in own) / len(own) - mean
-    return Pair(x, baseline, improvement, difference, None, word)
+    decided = p <= error and not few
+    return Pair(x, baseline, improvement, difference, None, word if decided else "undecided")
 
 
 def _again(study: StudyResults) -> st.Estimate | None:
@@ -232,13 +230,9 @@ def _part(study: StudyResults, t: TrialRow, part: str) -> dict[str, object]:
 
 def _baselines(
     mailbox: Mailbox, study: StudyResults, chosen: list[TrialRow]
-) -> dict[str, dict[str, tuple[float, float, float]]]:
-    """Simulator -> baseline -> mean return and the ends of its interval.
-
-    From the first evaluation in it that has them; where there is no interval both ends are the
-    mean.
-    """
-    found: dict[str, dict[str, tuple[float, float, float]]] = {}
+) -> dict[str, dict[str, st.Fixed]]:
+    """Simulator -> baseline, from the first evaluation in it that has them."""
+    found: dict[str, dict[str, st.Fixed]] = {}
     for t, (_, task) in zip(chosen, _named(study, chosen), strict=True):
         for seed in t.seeds if task not in found else ():
             try:
@@ -252,20 +246,26 @@ def _baselines(
     return found
 
 
-def _level(summary: JsonObject) -> tuple[float, float, float]:
+def _level(summary: JsonObject) -> st.Fixed:
     mean = as_number(summary.get("mean_return"))
     assert mean is not None  # an accepted evaluation has one
-    low, high = [as_number(end) for end in as_list(summary.get("ci95"))] or (mean, mean)
-    return mean, mean if low is None else low, mean if high is None else high
+    ends = [end for value in as_list(summary.get("ci95")) if (end := as_number(value)) is not None]
+    return st.Fixed.of(mean, ends or None, as_integer(summary.get("n_episodes")) or 1)
+
+
+def _fixed(baseline: st.Fixed, scale: tuple[float, float] | None) -> st.Fixed:
+    width = 1.0 if scale is None else scale[1] - scale[0]
+    mean, error = _scaled(baseline.mean, scale), baseline.error / width
+    return st.Fixed(mean, error, baseline.episodes)
 
 
 def _scale(
     task: str,
     scores: dict[str, dict[str, list[float]]],
-    fixed: dict[str, tuple[float, float, float]],
+    fixed: dict[str, st.Fixed],
 ) -> tuple[float, float]:
     values = [v for by in scores.values() for v in by[task]]
-    return scaled_by(values, fixed["random"][0] if "random" in fixed else None)
+    return scaled_by(values, fixed["random"].mean if "random" in fixed else None)
 
 
 def scaled_by(values: list[float], random: float | None = None) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from drillyard.documents.json_types import JsonView, as_object
@@ -127,8 +127,23 @@ def curves(results: ExperimentResults) -> list[MeanCurve]:
             if c.run in runs and (points := getattr(c, kind))
         }
         if seeds:
-            found.append(_mean_curve(kind, seeds, role, ranked))
+            curve = _mean_curve(kind, seeds, role, ranked)
+            found.append(_within(curve, results.ranges.get(_simulator(results, trial))))
     return found
+
+
+def _simulator(results: ExperimentResults, trial: int) -> str:
+    return next((r.simulator for r in results.runs if r.trial == trial), "")
+
+
+def _within(curve: MeanCurve, known: tuple[float, float] | None) -> MeanCurve:
+    """The curve, its band cut to the possible returns; as it is where its mean leaves them."""
+    if known is None or not all(known[0] <= v <= known[1] for v in curve.mean):
+        return curve
+    low, high = (
+        tuple(min(max(v, known[0]), known[1]) for v in e) for e in (curve.low, curve.high)
+    )
+    return replace(curve, low=low, high=high)
 
 
 def _trial(results: ExperimentResults) -> int:

@@ -13,7 +13,7 @@ from drillyard.results.csv_tables import to_csv
 from drillyard.results.table import Grid
 from drillyard.results.trials import StudyResults
 from drillyard.spec import ExperimentSpec
-from drillyard.statistics import Estimate
+from drillyard.statistics import Estimate, remark
 from drillyard.studies import importances as told
 
 FANOVA_TRIALS = 500
@@ -273,6 +273,11 @@ def _places(found: comparing.Comparison) -> Grid:
     return Grid("places", ("name", "place"), rows, frozenset({1}))
 
 
+def _remark(study: StudyResults) -> str:
+    """Whether the runs would show a rare failure; they are one for each seed."""
+    return remark(min(len(t.seeds) for t in study.ranked()))
+
+
 def _method(study: StudyResults, found: comparing.Comparison) -> list[str]:
     text = (
         f"Compared are runs by {study.first.name}. The interquartile mean leaves out the best and "
@@ -286,16 +291,16 @@ def _method(study: StudyResults, found: comparing.Comparison) -> list[str]:
         )
     decided = (
         "Better and worse mean a higher or lower mean score. At most 5 % of such pages call "
-        "anything better that is equal, however many are compared: a pair is decided where a "
+        "anything better that is equal and fails as often, however many are compared: a pair is "
+        "decided where a "
         "permutation test over all of them and Welch's test, both corrected for all pairs, "
         "agree; p is the larger of the two. From three runs each, two alone cannot be decided; "
-        "more runs decide more."
+        f"more runs decide more. {_remark(study)}."
     )
     if any(pair.p is None for pair in found.better):
         decided += (
-            " A baseline is not trained, so it has no p: it is decided where the interval of the "
-            "runs' mean and the baseline's interval stand apart. A fifth of the 5 % is for these, "
-            "so the interval of the mean is wider than the one in the tables; below "
+            " A baseline is not trained, so it is compared by Welch's test alone. A fifth of the "
+            "5 % is for these; below "
             f"{formatting.DECIDES} runs nothing is decided."
         )
     if study.chooser != "list":

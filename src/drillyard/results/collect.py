@@ -38,6 +38,7 @@ from drillyard.results.model import (
     trains,
 )
 from drillyard.results.policies import AGENT, Evaluated, role_of, scores
+from drillyard.spec.simulator.return_range import contradicted, return_range
 
 TRAINING_METRIC = "rollout/ep_rew_mean"
 EVALUATION_METRIC = "eval/mean_reward"
@@ -82,6 +83,7 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
         for r in records
         if (policies := policy_scores(accepted[r.run].get(Phase.EVALUATE)))
     ]
+    ranges = _ranges(record, records, evaluated, warnings)
     ended = [a.ended_at for found in accepted.values() for a in found.values()]
     drivers = mailbox.drivers()
     ended += [d.ended_at for d in drivers if d.ended_at is not None]
@@ -102,7 +104,7 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
         code=record.code,
         command=record.command,
         runs=runs,
-        policies=scores(evaluated),
+        policies=scores(evaluated, ranges),
         curves=tuple(run_curves(mailbox, records, warnings)) if curves else (),
         phases=tuple(phase_times(mailbox, accepted, warnings)),
         costs=tuple(costs(mailbox, warnings)),
@@ -115,6 +117,7 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
         if mailbox.store.stat(mailbox.key("report/index.html"))
         else None,
         removed=removed,
+        ranges=ranges,
     )
 
 
@@ -254,9 +257,37 @@ def _run(
     )
 
 
+def _section(experiment: ExperimentRecord, run: RunRecord) -> dict[str, Any]:
+    found = run.parts.get("simulator") or experiment.spec.get("simulator")
+    return found if isinstance(found, dict) else {}
+
+
 def _simulator(experiment: ExperimentRecord, run: RunRecord) -> str:
-    found = run.parts.get("simulator") or experiment.spec.get("simulator") or {}
-    return str(found.get("id", "")) if isinstance(found, dict) else ""
+    return str(_section(experiment, run).get("id", ""))
+
+
+def _ranges(
+    experiment: ExperimentRecord,
+    records: list[RunRecord],
+    evaluated: list[Evaluated],
+    warnings: list[str],
+) -> dict[str, tuple[float, float]]:
+    """Simulator -> its possible returns; without those that observed returns contradict."""
+    ranges: dict[str, tuple[float, float]] = {}
+    refused: dict[str, str] = {}
+    for record in records:
+        name = _simulator(experiment, record)
+        section = _section(experiment, record)
+        if (known := return_range(section)) is not None:
+            ranges[name] = known
+        for own in (e for e in evaluated if (e.trial, e.seed) == (record.trial, record.seed)):
+            keys = ("min_return", "max_return", "mean_return")
+            values = [as_number(p.get(k)) for p in own.policies.values() for k in keys]
+            problem = contradicted(section, [v for v in values if v is not None])
+            if problem is not None:
+                refused.setdefault(name, f"{record.run}: {problem}")
+    warnings += refused.values()
+    return {name: known for name, known in ranges.items() if name not in refused}
 
 
 def _board(

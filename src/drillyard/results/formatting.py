@@ -280,12 +280,20 @@ def beside(agent: PolicyScore, best: PolicyScore, decimals: int) -> str:
         f", {fixed(abs(gap), decimals)} {side} the best baseline, "
         f"{best.policy} ({fixed(best.mean_return, decimals)})"
     )
-    one, other = agent.interval, best.interval
-    n = len(agent.seeds) if one is None or one.over == "seeds" else DECIDES
-    if one is None or n < DECIDES:
+    n = len(agent.seeds) if len(agent.seeds) != 1 or agent.interval is None else DECIDES
+    if n < DECIDES:
         return text + f"; from {plural(n, 'seed')} it is open whether that is more than chance"
-    # A baseline whose episodes are all alike has no interval: its mean stands for it.
-    low, high = (other.low, other.high) if other is not None else (best.mean_return,) * 2
-    if one.low <= high and one.high >= low:
-        text += "; their intervals overlap, so the difference is not clear"
+    from drillyard.statistics import ERROR, Fixed, against, apart, remark, together
+
+    still = [
+        Fixed.of(p.mean_return, (p.interval.low, p.interval.high) if p.interval else None, m)
+        for p, m in ((best, best.n_episodes), (agent, agent.n_episodes))
+    ]
+    trained = len(agent.seeds) > 1
+    p = against([list(agent.seeds.values())], still[:1]) if trained else apart(*still)
+    among = agent.interval.among if agent.interval else 1
+    if p > 1 - together(among, 1 - ERROR):
+        return text + f"; the difference is not clear (p = {p:.3f})"
+    if gap > 0 and trained:
+        text += f"; {remark(n)}"
     return text

@@ -41,6 +41,18 @@ class Interval:
     """So many intervals of a table hold at once at this level: whichever line is picked, its
     interval counts."""
 
+    def cut(self, within: tuple[float, float] | None) -> Interval:
+        """The part that is possible.
+
+        Args:
+            within: Least and greatest possible value; None where they are not known.
+        """
+        if within is None:
+            return self
+        return dataclasses.replace(
+            self, low=max(self.low, within[0]), high=min(self.high, within[1])
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyScore:
@@ -203,6 +215,8 @@ class ExperimentResults:
     schema_version: int = 1
     removed: tuple[RunResult, ...] = ()
     """Runs of seeds that were removed: they are shown, and count in nothing."""
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Simulator -> least and greatest possible return, if known; they cut intervals."""
 
     @property
     def agents(self) -> list[PolicyScore]:

@@ -10,6 +10,7 @@ The lines of a list have intervals that hold all at once, whichever of them come
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,13 +38,16 @@ class Evaluated:
     role: Role = ""
 
 
-def scores(evaluated: Iterable[Evaluated]) -> tuple[PolicyScore, ...]:
+def scores(
+    evaluated: Iterable[Evaluated], ranges: Mapping[str, tuple[float, float]] | None = None
+) -> tuple[PolicyScore, ...]:
     """Join the evaluations of all runs into one line a policy, best first.
 
     Args:
         evaluated: One entry a run whose evaluation was accepted, in order of the seeds. Baselines
             are taken from the first run of a simulator that has them: their evaluation seeds
             are the same for all.
+        ranges: Simulator -> its possible returns, which cut the intervals.
 
     Returns:
         The agent (one line a trial, where there are several) and every baseline, best first; of
@@ -65,6 +69,12 @@ def scores(evaluated: Iterable[Evaluated]) -> tuple[PolicyScore, ...]:
         for trial, own in trials.items()
     ]
     found += [_baseline(world, name, one) for (world, name), one in baselines.items()]
+    found = [
+        dataclasses.replace(p, interval=p.interval.cut((ranges or {}).get(p.simulator)))
+        if p.interval
+        else p
+        for p in found
+    ]
     return tuple(
         sorted(found, key=lambda p: (worlds.index(p.simulator), -_rank(p.mean_return), p.policy))
     )

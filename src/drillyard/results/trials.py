@@ -23,6 +23,7 @@ from drillyard.mailbox.store import ObjectMissing
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.results.model import Interval
 from drillyard.results.policies import over_trial, role_of
+from drillyard.spec.simulator.return_range import contradicted, return_range
 from drillyard.spec.study import ObjectiveSpec
 
 if TYPE_CHECKING:
@@ -134,7 +135,11 @@ class StudyResults:
         world = self.simulator(t)
         among = sum(self.simulator(other) == world for other in self.ranked())
         values = list(t.by_seed.get(self.first.name, {}).values())
-        return over_trial(values, role_of(self.chooser, t.of), among)
+        found = over_trial(values, role_of(self.chooser, t.of), among)
+        if found is None or self.first.name != RETURN:
+            return found
+        section = t.parts.get("simulator") or self.spec.get("simulator") or {}
+        return found if contradicted(section, values) else found.cut(return_range(section))
 
     def simulator(self, t: TrialRow) -> str:
         """The simulator of a trial: its own, or the file's."""

@@ -31,6 +31,7 @@ _IGNORE = (
     "; list a file that is not part of the program in .drillyardignore, so that it does not count "
     "again"
 )
+_NO_RESULT = ("copies_on", "return_range")
 _FILES = 8
 """Files of code that a refusal names."""
 
@@ -105,10 +106,10 @@ def parts(spec: ExperimentSpec, code: str | None) -> Parts:
 
 
 def _same_anywhere(simulator: Json) -> Json:
-    """``simulator:`` without the place of its copies, which changes no result."""
+    """``simulator:`` without what changes no result."""
     if not isinstance(simulator, dict):
         return simulator
-    return {name: value for name, value in simulator.items() if name != "copies_on"}
+    return {name: value for name, value in simulator.items() if name not in _NO_RESULT}
 
 
 def as_written(spec: ExperimentSpec) -> JsonObject:

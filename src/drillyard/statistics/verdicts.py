@@ -26,7 +26,7 @@ from itertools import combinations
 
 import numpy as np
 
-from drillyard.statistics.intervals import MIN_VALUES
+from drillyard.statistics.intervals import MIN_VALUES, stretch, student_t
 from drillyard.statistics.shares import Strata
 
 ERROR = 0.05
@@ -119,22 +119,92 @@ def welch(a: Sequence[float], b: Sequence[float]) -> float:
     return float(_welch_p(scores, [(0, 1)])[0])
 
 
-def _welch_p(scores: list[list[np.ndarray]], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A policy that is not trained, for example a baseline in a simulator.
+
+    Attributes:
+        mean: Its mean return.
+        error: Standard error of the mean over its episodes; 0 if its returns do not vary.
+        episodes: Number of its episodes.
+    """
+
+    mean: float
+    error: float
+    episodes: int
+
+    @classmethod
+    def of(cls, mean: float, ends: Sequence[float] | None, episodes: int) -> Fixed:
+        """From a mean and its 95 % interval over episodes; none: the returns do not vary.
+
+        The longer side is taken: the other may be cut by the range of the return.
+        """
+        if ends is None:
+            return cls(mean, 0.0, episodes)
+        half = max(mean - ends[0], ends[1] - mean)
+        return cls(mean, half / float(student_t(0.975, max(1, episodes - 1))), episodes)
+
+    @property
+    def moments(self) -> np.ndarray:
+        """As of ``_moments``."""
+        part = self.error**2
+        return np.array([self.mean, part, part**2 / max(1, self.episodes - 1), 0.0])
+
+
+def apart(one: Fixed, other: Fixed) -> float:
+    """Two-sided p of two policies that are not trained: Welch's test."""
+    if one.error + other.error == 0:
+        return float(one.mean == other.mean)
+    return float(_t_p(one.moments, other.moments))
+
+
+def against(runs: Strata, fixed: Sequence[Fixed]) -> float:
+    """Two-sided p of trained policies against one that is not trained: Welch's test.
+
+    Without the permutation test: a training run cannot be exchanged for an episode.
+
+    Args:
+        runs: Scores of the trained ones: task -> run.
+        fixed: The other in each of the tasks.
+    """
+    own = _moments([np.asarray(task, dtype=np.float64) for task in runs])
+    other = np.sum([task.moments for task in fixed], axis=0)
+    if own[1] + other[1] == 0:
+        ways = [math.comb(len(r) + f.episodes, len(r)) for r, f in zip(runs, fixed, strict=True)]
+        return 1.0 if own[0] == other[0] else min(1.0, 2 / math.prod(ways))
+    return float(_t_p(own, other))
+
+
+def _moments(runs: list[np.ndarray]) -> np.ndarray:
+    """Of the sum of the tasks' means: its value, variance, spread of that, third moment."""
+    rows = []
+    for task in runs:
+        n, varies = len(task), np.ptp(task) > 0
+        part = task.var(ddof=1) / n if varies else 0.0
+        third = ((task - task.mean()) ** 3).sum() / (n * (n - 1) * (n - 2)) if n > 2 else 0.0
+        rows.append((task.mean(), part, part**2 / (n - 1), third if varies else 0.0))
+    return np.asarray(np.sum(rows, axis=0))
+
+
+def _t_p(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Welch's p of moments; t is as much smaller as the interval of a mean is stretched."""
     from scipy.special import stdtr
 
-    one, other = np.array(pairs).T
-    means = np.array([sum(task.mean() for task in own) for own in scores])
-    parts = np.array([[task.var(ddof=1) / len(task) for task in own] for own in scores])
-    varies = np.array([[np.ptp(task) > 0 for task in own] for own in scores])
-    parts = np.where(varies, parts, 0.0)
-    fourths = parts**2 / np.array([[len(task) - 1 for task in own] for own in scores])
-    spread = (parts[one] + parts[other]).sum(axis=1)
+    gap, variance = one[..., 0] - other[..., 0], one[..., 1] + other[..., 1]
     with np.errstate(all="ignore"):
-        degrees = spread**2 / (fourths[one] + fourths[other]).sum(axis=1)
-        p = 2 * stdtr(degrees, -np.abs(means[one] - means[other]) / np.sqrt(spread))
-    for at in np.flatnonzero(spread == 0):
+        degrees = variance**2 / (one[..., 2] + other[..., 2])
+        skew = (one[..., 3] - other[..., 3]) / variance**1.5
+        t = np.abs(gap) / np.sqrt(variance) / stretch(-np.sign(gap) * skew)
+        return np.asarray(2 * stdtr(degrees, -t))
+
+
+def _welch_p(scores: list[list[np.ndarray]], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    one, other = np.array(pairs).T
+    moments = np.array([_moments(own) for own in scores])
+    p = _t_p(moments[one], moments[other])
+    for at in np.flatnonzero(moments[one, 1] + moments[other, 1] == 0):
         p[at] = _dealt_p(scores[one[at]], scores[other[at]])
-    return np.asarray(p)
+    return p
 
 
 def _dealt_p(one: list[np.ndarray], other: list[np.ndarray]) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from drillyard.spec.study import MoreSeedsSpec
-from drillyard.statistics import welch
+from drillyard.statistics import remark, welch
 
 
 def verdict(a: Sequence[float], b: Sequence[float], rule: MoreSeedsSpec) -> tuple[bool, str]:
@@ -28,7 +28,7 @@ def verdict(a: Sequence[float], b: Sequence[float], rule: MoreSeedsSpec) -> tupl
     many = min(len(a), len(b))
     test = f"Welch's test p = {p:.3g}, limit {limit:.3g} ({rule.p:g} shared by {looks} looks)"
     if p < limit:
-        return True, f"decided after {many} seeds: {test}"
+        return True, f"decided after {many} seeds: {test}; {remark(many)}"
     if many >= rule.most:
         return True, f"not decided at the cap of {rule.most} seeds: {test}"
     return False, f"not decided after {many} seeds: {test}"

@@ -15,6 +15,7 @@ import drillyard
 from tests.benchmarks.coverage import comparisons, means, others, selection
 from tests.benchmarks.coverage.tables import Run, Section
 
+DOCS = Path(__file__).parents[3] / "docs"
 FILE = Path(drillyard.__file__).parent / "statistics" / "measured.json"
 SECTIONS: dict[str, Section] = {
     "means": means.means,
@@ -28,6 +29,7 @@ SECTIONS: dict[str, Section] = {
     "power": comparisons.power,
     "bench": comparisons.bench,
     "search": comparisons.search_top,
+    "shapes": selection.shapes,
     "winner": selection.winner,
     "champion": selection.champion,
     "baselines": selection.baselines,
@@ -35,6 +37,20 @@ SECTIONS: dict[str, Section] = {
     "pruning": comparisons.pruning,
 }
 QUICK = Run(tries=2_000, pages=100)
+
+
+def write_tables(promised: dict[str, str]) -> None:
+    """Put tables where the pages have ``<!-- P-… -->``; a page's table ends with an empty line."""
+    for page in DOCS.rglob("*.md"):
+        text = before = page.read_text()
+        for promise, table in promised.items():
+            mark = f"<!-- {promise} -->\n\n"
+            head, found, rest = text.partition(mark)
+            if found:
+                text = head + mark + table + "\n\n" + rest.partition("\n\n")[2]
+        if text != before:
+            page.write_text(text)
+            print(f"written: {page.name}")
 
 
 def main() -> int:
@@ -72,6 +88,8 @@ def main() -> int:
         lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(by_n)}" for k, by_n in run.kept.items())
         FILE.write_text(f"{{\n{lines}\n}}\n")
         print(f"written: {FILE.name}")
+    if given.write:
+        write_tables(run.promised)
     if run.missed:
         print("\nmissed (marked by !):", *run.missed, sep="\n  ")
     return 1 if run.missed else 0

@@ -141,7 +141,8 @@ def verdicts(run: Run) -> None:
             )
             row.append(f"{share:.3f}{mark}")
         rows.append(row)
-    show(
+    run.promise(
+        "P-better",
         "Share of pages that call any of the equal ones better",
         HEADER,
         rows,

@@ -69,7 +69,13 @@ KINDS = {
         ),
         Kind("three in ten fail", "100 or 20, with a deviation of 5", _failing(0.3), 76),
         Kind("one in five fails", "100 or 20, with a deviation of 5", _failing(0.2), 84),
-        Kind("one in ten fails", "100 or 20, with a deviation of 5", _failing(0.1), 92),
+        # 150 deviations away: what an interval knows is whether a failure is in the data.
+        Kind(
+            "one in ten fails",
+            "500 or 20, with a deviation of 3.2",
+            lambda rng, s: np.where(rng.random(s) < 0.1, 20.0, 500.0) + 3.2 * rng.normal(size=s),
+            452,
+        ),
         Kind(
             "capped",
             "normal (470, 50), at most 500",
@@ -85,3 +91,55 @@ KINDS = {
     )
 }
 """All of them; the first is the one that every interval has to fit from three values on."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two distributions with the same mean and different shapes.
+
+    Attributes:
+        name: In tables.
+        one: The one that is skewed, or varies more.
+        other: The steady one.
+        mean: Of both.
+    """
+
+    name: str
+    one: Callable[[Generator, Shape], np.ndarray]
+    other: Callable[[Generator, Shape], np.ndarray]
+    mean: float
+
+
+def _collapsing(share: float, deviation: float = 3.2) -> Callable[[Generator, Shape], np.ndarray]:
+    def draw(rng: Generator, shape: Shape) -> np.ndarray:
+        return np.where(rng.random(shape) < share, 20, 500) + deviation * rng.normal(size=shape)
+
+    return draw
+
+
+def _normal(mean: float, deviation: float) -> Callable[[Generator, Shape], np.ndarray]:
+    return lambda rng, shape: rng.normal(mean, deviation, shape)
+
+
+PAIRS = (
+    Pair("500, or 20 in one of 20; 476 ± 10", _collapsing(0.05), _normal(476, 10), 476),
+    Pair("500, or 20 in one of 10; 452 ± 10", _collapsing(0.1), _normal(452, 10), 452),
+    Pair("100, or 20 in one of 5; 84 ± 5", _failing(0.2), _normal(84, 5), 84),
+    Pair(
+        "log-normal; a tenth of the spread",
+        KINDS["very skewed"].draw,
+        _normal(math.exp(0.5), 0.2),
+        math.exp(0.5),
+    ),
+    Pair("exponential; a tenth of the spread", KINDS["skewed"].draw, _normal(1, 0.1), 1),
+    Pair("exponential; the same spread", KINDS["skewed"].draw, _normal(1, 1), 1),
+    Pair("at most 500; normal, a tenth", KINDS["capped"].draw, _normal(CAPPED, 4), CAPPED),
+    Pair(
+        "near its bound; uniform",
+        KINDS["near its bound"].draw,
+        lambda rng, s: 5 / 6 + (rng.random(s) - 0.5) / 3,
+        5 / 6,
+    ),
+    Pair("normal; a tenth of the spread", _normal(0, 1), _normal(0, 0.1), 0),
+)
+"""What is equal in the mean alone."""

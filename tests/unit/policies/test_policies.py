@@ -78,7 +78,7 @@ def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path / 'registry.db'}"
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # the address alone must do
-    settings = {"episodes": 8, "seed": 3, "margin": 0.0}
+    settings = {"episodes": 8, "seed": 3, "margin": 0.0, "rarest": 0.4}
     first = promote(made / "onnx", "reactor", uri, **settings)
     assert first.promoted and first.champion is None and first.version == 1
     again = promote(made / "onnx", "reactor", uri, **settings)
@@ -120,7 +120,8 @@ def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch,
     words = ["promote", str(made / "onnx"), "--name", "reactor", "--tracking", uri]
     assert main([*words, "--episodes", "5", "--margin", "-1"]) == 0
     said = capsys.readouterr().out
-    assert "fewer than 8 episodes decide nothing" in said and "version 2 remains champion" in said
+    assert "not promoted: 5 episodes show a failure of one in 50 with 10 % probability" in said
+    assert "worst tenth of the episodes: " in said and "version 2 remains champion" in said
     # A training begins with the champion.
     from drillyard.learners.warm_start import find
 

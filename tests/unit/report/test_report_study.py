@@ -104,12 +104,12 @@ def test_a_page_with_baselines_explains_how_they_are_decided(
     search: Mailbox, drawn: report_study.StudySection
 ) -> None:
     study = collect_trials(search)
-    assert not any("it has no p" in note for note in drawn.notes)
+    assert not any("baseline is not trained" in note for note in drawn.notes)
     found = compare(search, study)
     assert found is not None
     beside = dataclasses.replace(found.better[0], other="random", p=None)
     notes = report_study._method(study, dataclasses.replace(found, better=(beside,)))
-    assert any("A baseline is not trained, so it has no p" in note for note in notes)
+    assert any("A baseline is not trained, so it is compared by Welch" in note for note in notes)
 
 
 def test_a_benchmark_is_named_by_all_its_algorithms_and_simulators(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.benchmarks.coverage import __main__ as command
 from tests.benchmarks.coverage import comparisons, means, others, selection
-from tests.benchmarks.coverage.data import KINDS
-from tests.benchmarks.coverage.tables import Run
+from tests.benchmarks.coverage.data import KINDS, PAIRS
+from tests.benchmarks.coverage.tables import PROMISES, Run
 
-PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "intervals.md"
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = DOCS / "explanation" / "intervals.md"
 
 
 @pytest.fixture
@@ -24,8 +26,8 @@ def tiny() -> Run:
 
 def test_the_document_shows_what_was_measured() -> None:
     measured = json.loads(files("drillyard.statistics").joinpath("measured.json").read_text())
-    table = PAGE.read_text().split("<!-- measured -->")[1].strip().split("\n\n")[0].splitlines()
-    sizes = re.findall(r"n = (\d+)", table[0])
+    table = PAGE.read_text().split("<!-- P-mean -->")[1].strip().split("\n\n")[0].splitlines()
+    sizes = re.findall(r"\d+", table[0].rpartition("|")[0].rpartition("|")[0])
     rows = {
         cells[0]: cells[1:]
         for line in table[2:]
@@ -39,11 +41,58 @@ def test_the_document_shows_what_was_measured() -> None:
         assert cells == wanted, kind
 
 
+def test_each_promise_of_a_page_is_measured_and_each_measured_one_is_on_a_page() -> None:
+    pages = {page: page.read_text() for page in DOCS.rglob("*.md")}
+    named = {found for text in pages.values() for found in re.findall(r"\bP-[a-z]+\b", text)}
+    assert named == set(PROMISES)
+    tables = [found for t in pages.values() for found in re.findall(r"<!-- (P-[a-z]+) -->", t)]
+    assert sorted(tables) == sorted(PROMISES)
+
+
+def _cells(table: str) -> list[list[str]]:
+    return [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+@pytest.mark.heavy
+def test_the_tables_on_the_pages_are_those_of_the_benchmark() -> None:
+    """Fewer data sets than ``--write`` takes: a rule that has changed is seen, noise is not."""
+    run = Run(tries=2_000, pages=100)
+    for section in (means.means, selection.champion, selection.shapes, selection.more_seeds):
+        section(run)
+    text = "".join(page.read_text() for page in sorted(DOCS.rglob("*.md")))
+    assert len(run.promised) == 6
+    for promise, table in run.promised.items():
+        shown = _cells(text.split(f"<!-- {promise} -->\n\n")[1].split("\n\n")[0])
+        again = _cells(table)
+        assert [row[0] for row in shown] == [row[0] for row in again], promise
+        for row, other in zip(shown[2:], again[2:], strict=True):
+            for cell, now in zip(row[1:], other[1:], strict=True):
+                if re.fullmatch(r"[\d.]+!?", cell) and row[0] != "largest":
+                    share, expected = float(now.strip("!")), float(cell.strip("!"))
+                    noise = 0.2 if promise == "P-width" else 1.4 * run.noise(expected, 100) + 0.02
+                    assert share == pytest.approx(expected, abs=noise), (promise, row)
+
+
+def test_a_table_that_is_written_replaces_the_one_on_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("Before\n\n<!-- P-mean -->\n\n| old |\n|---|\n\nAfter\n")
+    monkeypatch.setattr(command, "DOCS", tmp_path)
+    command.write_tables({"P-mean": "| new |\n| --- |"})
+    assert page.read_text() == "Before\n\n<!-- P-mean -->\n\n| new |\n| --- |\n\nAfter\n"
+
+
 def test_truths_are_those_of_the_distributions() -> None:
     for kind in KINDS.values():
         values = kind.draw(np.random.default_rng(1), (400_000,))
         noise = 4 * values.std() / np.sqrt(len(values))
         assert values.mean() == pytest.approx(kind.mean, abs=noise), kind.name
+    for pair in PAIRS:
+        for draw in (pair.one, pair.other):
+            values = draw(np.random.default_rng(1), (400_000,))
+            noise = 4 * values.std() / np.sqrt(len(values))
+            assert values.mean() == pytest.approx(pair.mean, abs=noise), pair.name
 
 
 @pytest.mark.heavy

@@ -190,9 +190,10 @@ def method(found: Comparison) -> list[str]:
             "Another training: the training runs of two experiments are compared by their mean. "
             "They are not paired, because another training of the one has nothing in common with "
             "another training of the other. At most 5 % of such pages call anything better that "
-            "is equal, however many are compared: a pair is decided where a permutation test over "
-            "all of them and Welch's test, both corrected for all pairs, agree; p is the larger "
-            "of the two. Two experiments with three runs each cannot be decided."
+            "is equal and fails as often, however many are compared: a pair is decided where a "
+            "permutation test over all of them and Welch's test, both corrected for all pairs, "
+            "agree; p is the larger of the two. Two experiments with three runs each cannot be "
+            "decided."
         )
         texts.append(
             "The probability of improvement is that of a run of the one being higher than a run "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from drillyard.errors import ConfigError
 from drillyard.report.comparison import settings, verdict
@@ -10,6 +10,7 @@ from drillyard.report.comparison.candidates import find
 from drillyard.report.comparison.mlflow_link import mlflow_link
 from drillyard.report.comparison.model import Candidate, Comparison
 from drillyard.results import formatting
+from drillyard.statistics import remark
 
 
 def compare(
@@ -127,7 +128,15 @@ def sentence(found: Comparison) -> str:
         f"{'against ' if word == 'undecided' else ''}{_and(others)}"
         for word, others in sorted(words.items(), key=lambda item: item[0] == "undecided")
     ]
-    return f"{text}: {', '.join(parts)}." if parts else f"{text}; too few runs to test that."
+    if not parts:
+        return f"{text}; too few runs to test that."
+    return f"{text}: {', '.join(parts)}.{_remark(found, words.keys() - {'undecided'})}"
+
+
+def _remark(found: Comparison, decided: Collection[str]) -> str:
+    """Beside a decision: whether these runs would show a rare failure."""
+    runs = [len(s.seeds) for s in found.scores if s and s.policy not in found.untested]
+    return f" {remark(min(runs))}." if decided else ""
 
 
 def _two(found: Comparison, low: str, high: str, noun: str, decimals: int) -> str:
@@ -146,7 +155,9 @@ def _two(found: Comparison, low: str, high: str, noun: str, decimals: int) -> st
         if max(runs) <= 3:
             text += "; three runs each cannot decide it"
         return text + "." + _on_episodes(found)
-    return f"{high} is {pair.word} than {low}: {numbers}, p = {pair.p:.3f}."
+    return f"{high} is {pair.word} than {low}: {numbers}, p = {pair.p:.3f}." + _remark(
+        found, pair.word
+    )
 
 
 def _on_episodes(found: Comparison) -> str:
@@ -162,7 +173,8 @@ def _on_episodes(found: Comparison) -> str:
         one, other = other, one
     return (
         f" On the {pair.found.n} episodes that both played, these policies of {one} are better "
-        f"than those of {other}; another training may come out otherwise."
+        f"than those of {other}; another training may come out otherwise. "
+        f"{remark(pair.found.n, 'episodes')}."
     )
 
 

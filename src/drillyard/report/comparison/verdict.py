@@ -50,11 +50,12 @@ def _score(candidate: Candidate, measure: str, among: int) -> PolicyScore:
     if len(values) == 1 and not candidate.chosen and measure.startswith(RETURN):
         ends = st.mean_interval(list(candidate.episodes.values()))
         interval = Interval(*ends, "episodes", st.METHOD) if ends else None
+    known = candidate.results.ranges.get(measure.removeprefix(RETURN))
     return PolicyScore(
         policy=candidate.label,
         baseline=False,
         mean_return=math.fsum(values) / len(values),
-        interval=interval,
+        interval=interval.cut(known) if interval else None,
         seeds=seeds,
         n_episodes=len(candidate.episodes) * len(values),
         std_return=None,

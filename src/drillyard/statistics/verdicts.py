@@ -176,7 +176,7 @@ def against(runs: Strata, fixed: Sequence[Fixed]) -> float:
 
 
 def _moments(runs: list[np.ndarray]) -> np.ndarray:
-    """Of the sum of the tasks' means: its value, variance, spread of that, third moment."""
+    """Value, variance, spread of the variance and third moment of the sum of the tasks' means."""
     rows = []
     for task in runs:
         n, varies = len(task), np.ptp(task) > 0

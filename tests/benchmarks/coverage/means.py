@@ -41,7 +41,7 @@ def means(run: Run) -> None:
             data = kind.draw(run.generator(1, k, n), (run.tries, n))
             low, high = ends([data])
             share, there = hits((low, high), kind.mean)
-            covered.append(share)
+            covered.append(round(share, 3))  # as it is kept
             shown.append(there)
             if k == 0:
                 t = 2 * student_t(0.975, n - 1) * data.std(axis=1, ddof=1) / np.sqrt(n)

@@ -66,13 +66,17 @@ def test_a_create_whose_answer_was_lost_is_still_won(store: GcsStore, cloud: Gcp
     assert not store.put_if_absent("claims/t.1.json", b"token 2")
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [403, 429, 503])
 def test_a_store_that_is_busy_is_asked_again(
     store: GcsStore, cloud: GcpEmulator, status: int
 ) -> None:
+    """A 403 of the emulator has the reason ``rateLimitExceeded``, as Google's for a rate."""
     cloud.fault("storage.googleapis.com", status=status, times=2)
     store.put("k", b"1")
-    assert store.get("k") == b"1"
+    for _ in range(2):
+        cloud.fault("storage.googleapis.com", status=status, times=1)
+        assert store.get("k") == b"1"
+        assert [info.key for info in store.list("k")] == ["k"]
 
 
 def test_two_writers_of_one_object_wait_for_each_other(

@@ -203,6 +203,18 @@ class GcpBackend(GoogleMachines):
         ]
         yield from lines[since:]
 
+    def reasons(self, lease: Lease) -> list[str]:
+        """Returns Google's own words about machines that do not come, or are not deleted."""
+        words = {(c.variant, c.place.path): c.words for c in candidates(self.config)}
+        found: dict[str, None] = {}
+        for group, machines in self._viewer(lease.order).look(FRESH_S).items():
+            place = words.get((group.variant, group.place.path), group.place.name)
+            found |= dict.fromkeys(f"{place}: {m.trouble}" for m in machines if m.trouble)
+        reconciler = self._reconcilers.get(lease.lease_id)
+        if reconciler is not None and reconciler.searching:
+            found |= dict.fromkeys(f"{place}: {why}" for place, why in reconciler.tried.items())
+        return [*found]
+
     def simulate_preemption(self, lease: Lease, machine: str) -> None:
         """Preempts a Spot machine as Google would, with half a minute's notice.
 
@@ -391,7 +403,9 @@ class GcpBackend(GoogleMachines):
             records.keep_log(order, machine.name, text)
 
     def _serial(self, group: Group, machine: Managed) -> str:
-        if machine.trouble is not None or "/instances/" not in machine.address:
+        if machine.stage is Stage.COMING and machine.trouble is not None:
+            return ""
+        if "/instances/" not in machine.address:
             return ""
         try:
             return self._groups.serial(Place.parse(machine.address), machine.name)

@@ -40,7 +40,7 @@ class Search:
     """
 
     began: dict[naming.Machine, float] = field(default_factory=dict)
-    tried: dict[tuple[int, str], str] = field(default_factory=dict)
+    tried: dict[tuple[int, str], Exception] = field(default_factory=dict)
     round_over: float | None = None
     settled_for: int = 0
 
@@ -106,7 +106,7 @@ class CapacityReconciler:
         if search is None:
             return {}
         return {
-            c.words: search.tried[key]
+            c.words: str(search.tried[key])
             for c in self._candidates
             if (key := (c.variant, c.place.path)) in search.tried
         }
@@ -154,11 +154,12 @@ class CapacityReconciler:
         newest = search.since(new, now)
         self._note(refused, search)
         worn = [m for m in new if self._lives.losses(m) > self._config.replacements]
-        used = self._make([m for m in new if m not in worn], search)
+        used, placed = self._make([m for m in new if m not in worn], search)
         if worn:
             self._stop_replacing(worn, have, wanted)
-        self._unplaced = not used and len(worn) < len(new)
-        if self._unplaced and now - newest >= self._config.capacity_s:
+        # A refused request places none, and the next step asks in the next place.
+        self._unplaced = placed < len(new) - len(worn)
+        if self._unplaced and not used and now - newest >= self._config.capacity_s:
             return self._give_up(have, wanted, search), set()
         return wanted - len(worn), used
 
@@ -238,10 +239,13 @@ class CapacityReconciler:
 
     def _note(self, refused: Mapping[Group, list[Managed]], search: Search) -> None:
         for group, machines in refused.items():
-            search.tried[(group.variant, group.place.path)] = str(machines[0].trouble)
+            if machines[0].trouble is not None:
+                search.tried[(group.variant, group.place.path)] = machines[0].trouble
 
-    def _make(self, missing: Sequence[naming.Machine], search: Search) -> set[Group]:
+    def _make(self, missing: Sequence[naming.Machine], search: Search) -> tuple[set[Group], int]:
+        """Requests machines; returns the groups that were used, and how many were accepted."""
         used: set[Group] = set()
+        placed = 0
         wanted: dict[tuple[int, str], list[naming.Machine]] = {}
         by_key = {(c.variant, c.place.path): c for c in self._candidates}
         for machine in missing:
@@ -257,10 +261,12 @@ class CapacityReconciler:
                 raise
             except (InfrastructureError, Exists, InUse, Missing) as error:
                 log.info("%s: %s", candidate.words, error)
-                search.tried[key] = str(error)
+                search.tried[key] = error
+            else:
+                placed += len(machines)
             # Also after an error: half of it may be there.
             used.add(group)
-        return used
+        return used, placed
 
     def _choice(self, machine: naming.Machine, search: Search) -> Candidate | None:
         allowed = choices(self._config, self._lives.losses(machine), self._candidates)
@@ -298,10 +304,12 @@ class CapacityReconciler:
     def _give_up(self, have: int, wanted: int, search: Search) -> int:
         reasons = "\n".join(f"  {words}: {why}" for words, why in self.tried.items())
         if have == 0 or self._config.partial == "all":
+            own = [getattr(error, "hint", None) for error in search.tried.values()]
+            hints = dict.fromkeys(["add zones or machine types", *(hint for hint in own if hint)])
             raise NoRoom(
                 f"no room for {wanted} machines ({have} are there) after "
                 f"{self._config.capacity_s:.0f} s:\n{reasons}",
-                hint="add zones or machine types, or ask for a higher quota",
+                hint="; or ".join(hints),
             )
         log.warning("%d of %d machines; no room for more:\n%s", have, wanted, reasons)
         search.settled_for = wanted - have

@@ -38,7 +38,13 @@ _POLICY = "a policy of the organization forbids it"
 _POLICY_HINT = "ask its administrator for an exception, or change what the constraint names"
 _BUSY_CODES = {"RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "RESOURCE_NOT_READY"}
 """The second is *assumed* of operations: requests are answered so (``resourceNotReady``)."""
-_RATE_REASONS = {"rateLimitExceeded", "userRateLimitExceeded"}
+_RATE = re.compile(
+    r"\b(user)?rateLimitExceeded\b|\bRATE_LIMIT_EXCEEDED\b|\bdailyLimitExceeded\b"
+    r"|\blimit '[^']*per ?(second|minute|hour|day|\d+ ?seconds|user)",
+    re.IGNORECASE,
+)
+"""Words of a 403 about the number of requests. A quota of requests has the reason of a quota of
+machines (``quotaExceeded``), and differs in its limit: ``Queries per minute``."""
 _QUOTA_NAME = re.compile(r"[Qq]uota '?(?P<name>[A-Z][A-Z0-9_]+)'?")
 
 
@@ -68,7 +74,7 @@ def retryable(error: BaseException) -> bool:
     from google.auth import exceptions as auth
 
     if isinstance(error, api.Forbidden):
-        return bool(_reasons(error) & _RATE_REASONS)
+        return limits_requests(error.response)
     if isinstance(error, auth.RefreshError):
         return bool(getattr(error, "retryable", False))
     return isinstance(
@@ -111,7 +117,7 @@ def translate(error: Exception, what: str, project: str) -> Exception:
         return InUse(text)
     if isinstance(error, api.Unauthorized):
         return SignInRefused(f"{what}: Google did not accept the credentials: {text}", hint=_LOGIN)
-    if isinstance(error, api.Forbidden):
+    if isinstance(error, api.Forbidden) and not limits_requests(error.response):
         if _reasons(error) & _QUOTA_REASONS:
             return NoRoom(f"{what}: {text}", hint=quota_hint(text, project))
         return AccessDenied(
@@ -134,6 +140,19 @@ def translate(error: Exception, what: str, project: str) -> Exception:
         f"{what}: {text}",
         hint="it was tried again; https://status.cloud.google.com shows outages",
     )
+
+
+def limits_requests(answer: Response | None) -> bool:
+    """Returns whether an answer refuses a request because there were too many of them.
+
+    Google counts requests per minute, so the same request is answered soon. No right is missing.
+    """
+    return answer is not None and too_many(answer.status_code, answer.text)
+
+
+def too_many(status: int, text: str) -> bool:
+    """Returns whether a status and the text of its answer mean a rate of requests."""
+    return status == 429 or (status == 403 and _RATE.search(text) is not None)
 
 
 def is_refusal(answer: Response) -> bool:

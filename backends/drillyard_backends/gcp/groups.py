@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from drillyard.documents.json_types import Json, JsonObject
-from drillyard.errors import ControlPlaneError
+from drillyard.errors import ControlPlaneError, NoCapacity
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.errors import Exists, InUse, Missing, of_operation
-from drillyard_backends.gcp.managed import Listed, Managed, stage
+from drillyard_backends.gcp.managed import Listed, Managed, Stage, stage
 from drillyard_backends.gcp.operations import Compute, request_id
 from drillyard_backends.gcp.template import Template
 from drillyard_backends.gcp.zones import Place
@@ -232,19 +232,22 @@ class Groups:
         machine = naming.Machine.parse(name)
         if machine is None:
             return None
-        # If there is a machine, the errors of its last attempt no longer matter.
-        trouble = (
-            None
-            if item.instance_status
-            else of_operation(
-                item.last_attempt.errors.errors, f"create machine {name}", self._compute.project
-            )
+        found = stage(item.current_action, item.instance_status)
+        going = found is Stage.GOING
+        trouble = of_operation(
+            item.last_attempt.errors.errors,
+            f"{'delete' if going else 'create'} machine {name}",
+            self._compute.project,
         )
+        # The last attempt was to create it or to delete it. A machine that is up was created, and
+        # a lack of room stops no deletion.
+        if (item.instance_status and not going) or (going and isinstance(trouble, NoCapacity)):
+            trouble = None
         number = str(item.id or "")
         return Managed(
             name,
             machine,
-            stage(item.current_action, item.instance_status),
+            found,
             address,
             trouble,
             number,

@@ -17,7 +17,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ControlPlaneError
-from drillyard_backends.gcp.errors import is_refusal
+from drillyard_backends.gcp.errors import is_refusal, limits_requests
 from drillyard_backends.gcp.managed import Stage, stage
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ ADDRESS = "https://compute.googleapis.com/compute/v1"
 INSTANCES = "https://www.googleapis.com/compute/v1"
 """Requests name instances by their full address, as listings do."""
 PATIENCE_S = 60.0
-_RATE_REASONS = ("rateLimitExceeded", "userRateLimitExceeded")
 log = logging.getLogger(__name__)
 
 
@@ -224,8 +223,7 @@ class InstanceGroupSelf:
             if not isinstance(document, dict):
                 raise _Again(f"not Google's answer: {text}")
             return document
-        rate = answer.status_code == 403 and any(reason in text for reason in _RATE_REASONS)
-        if answer.status_code == 429 or answer.status_code >= 500 or rate:
+        if answer.status_code >= 500 or limits_requests(answer):
             raise _Again(f"{answer.status_code}: {text}")
         if answer.status_code in (400, 409):
             if busy is None:

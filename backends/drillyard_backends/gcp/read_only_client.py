@@ -6,6 +6,7 @@ the ones that renting would use.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from tenacity import (
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ControlPlaneError, SignInRefused
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard_backends.gcp.errors import too_many
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -44,7 +46,7 @@ _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TIMEOUT_S = 20.0
 _PATIENCE_S = 45.0
 """How long one question is repeated."""
-_AGAIN = {429, 500, 502, 503, 504}
+_AGAIN = {500, 502, 503, 504}
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class Answer:
         error = self.body.get("error")
         text = error.get("message") if isinstance(error, dict) else None
         return str(text or f"HTTP {self.status}")
+
+    @property
+    def busy(self) -> bool:
+        """True if the same question may be answered a moment later."""
+        return self.status in _AGAIN or too_many(self.status, json.dumps(dict(self.body)))
 
     @property
     def api_off(self) -> bool:
@@ -220,13 +227,13 @@ class Reader:
         retrying = Retrying(
             stop=stop_after_attempt(4) | stop_after_delay(_PATIENCE_S),
             wait=wait_exponential(0.3, max=3.0) + wait_random(0.0, 0.3),
-            retry=retry_if_result(lambda answer: answer.status in _AGAIN)
+            retry=retry_if_result(lambda answer: answer.busy)
             | retry_if_exception_type(ControlPlaneError),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
             sleep=self._sleep,
         )
         answer: Answer = retrying(self._line.send, question)
-        if answer.status in _AGAIN:
+        if answer.busy:
             raise ControlPlaneError(
                 f"{question.url}: {answer.message}",
                 hint="try again later; https://status.cloud.google.com shows outages",

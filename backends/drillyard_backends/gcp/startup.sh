@@ -98,8 +98,14 @@ fetch_wheel() { # $1: gs://bucket/key/SHA256.whl, $2: the file; the name is the 
   key="${bucket#*/}"
   bucket="${bucket%%/*}"
   name="${1##*/}"
-  curl -sf --retry 8 --retry-connrefused -H "Authorization: Bearer $(token)" -o "$2" \
-    "https://storage.googleapis.com/storage/v1/b/$bucket/o/${key//\//%2F}?alt=media" || give_up "$1 cannot be read"
+  rm -f "$2"
+  for _ in 1 2 3 4 5 6 7 8; do # more than a minute: too many requests in it are answered with 403, which curl does not repeat
+    curl -sf --retry 2 --retry-connrefused -H "Authorization: Bearer $(token)" -o "$2" \
+      "https://storage.googleapis.com/storage/v1/b/$bucket/o/${key//\//%2F}?alt=media" && break
+    rm -f "$2"
+    sleep "${DRILLYARD_RETRY_S:-10}" & wait $!
+  done
+  [ -s "$2" ] || give_up "$1 cannot be read"
   echo "${name%.whl}  $2" | sha256sum --check --status || give_up "$1 is not what was sent (sha256)"
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from drillyard.errors import CorruptObject, DrillyardError, StoreUnavailable
 from drillyard.mailbox.store import ObjectMissing
 from drillyard_backends.buckets import KeyTaken, first_line, unread
+from drillyard_backends.gcp.errors import limits_requests
 
 _NO_BUCKET = "bucket does not exist"
 
@@ -49,6 +50,11 @@ def seam(url: str, key: str = "") -> Iterator[None]:
     except storage.DataCorruption as error:
         raise CorruptObject(f"store {url}: {key} was damaged on its way: {error}") from error
     except api.Forbidden as error:
+        if limits_requests(error.response):
+            raise StoreUnavailable(
+                f"store {url}: too many requests: {first_line(error)}",
+                hint="it was tried again; Google counts requests per minute",
+            ) from error
         raise StoreUnavailable(
             f"store {url}: no permission at {key or 'the bucket'}: {first_line(error)}",
             hint="grant roles/storage.objectAdmin on the bucket to this identity",

@@ -23,6 +23,7 @@ from drillyard_backends.buckets import (
     into_place,
     unread,
 )
+from drillyard_backends.gcp.errors import limits_requests
 from drillyard_backends.gcp.storage_errors import seam
 
 if TYPE_CHECKING:
@@ -237,4 +238,10 @@ class GcsStore(BucketStore["Bucket"]):
 def _retry(seconds: float) -> Retry:
     from google.cloud.storage.retry import DEFAULT_RETRY
 
-    return DEFAULT_RETRY.with_timeout(seconds).with_delay(maximum=LONGEST_DELAY_S)
+    again = DEFAULT_RETRY.with_timeout(seconds).with_delay(maximum=LONGEST_DELAY_S)
+    known = DEFAULT_RETRY._predicate
+
+    def helps(error: Exception) -> bool:
+        return known(error) or limits_requests(getattr(error, "response", None))
+
+    return again.with_predicate(helps)

@@ -201,6 +201,19 @@ def test_machines_that_appear_after_no_capacity_are_found_and_ended(
     assert history(driver) == [("den", "no capacity", True), ("cloud", "torn down", True)]
 
 
+def test_a_search_that_ends_without_room_leaves_no_request_behind(
+    folder: Path, mailbox: Mailbox
+) -> None:
+    """After one refused delete, machines booted later with no driver, and were paid."""
+    full = FullLater()
+    full.left_in_setup = ["it never becomes ready"]
+    driver = driver_of(folder, mailbox, full)
+    outcome = drive(driver, report=False)
+    assert isinstance(outcome.error, NoCapacity) and outcome.kind is Kind.UNDECIDED
+    assert ThreadBackend.alive == {}
+    assert history(driver) == [("den", "torn down", True)]
+
+
 def test_machines_of_a_lease_that_was_written_off_are_ended_without_a_driver(
     folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

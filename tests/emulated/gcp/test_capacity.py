@@ -44,6 +44,62 @@ def test_a_zone_without_room_is_left_for_the_next(
     until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
+QUOTA = "Quota 'INSTANCE_GROUP_MANAGERS' exceeded. Limit: 0.0 in region europe-west1."
+POLICY = "Constraint constraints/compute.vmExternalIpAccess violated for project 1."
+
+
+@pytest.mark.parametrize("what", [r"instanceGroupManagers\?", "createInstances"])
+@pytest.mark.parametrize(
+    ("status", "reason", "message"),
+    [(403, "quotaExceeded", QUOTA), (412, "conditionNotMet", POLICY)],
+)
+def test_a_zone_that_refuses_a_group_or_its_machines_is_left_for_the_next(
+    bodiless: GcpEmulator,
+    settings: dict[str, Any],
+    backend: GcpBackend,
+    order: Order,
+    what: str,
+    status: int,
+    reason: str,
+    message: str,
+) -> None:
+    """Three leases asked the first zone once each, and none asked the second."""
+    where = f"zones/europe-west1-b/.*{what}"
+    bodiless.fault(where, method="POST", status=status, reason=reason, message=message)
+    zones = ["europe-west1-b", "europe-west1-c"]
+    patient = GcpBackend(**{**settings, "spot": False, "zones": zones})
+    lease = patient.provision(order)
+    assert patient.probe(lease) is Liveness.PENDING  # a lease that is gone is written off
+    (why,) = patient.reasons(lease)
+    assert message in why and "in europe-west1-b" in why
+    assert patient.tend(lease, 1) == 1
+    until(lambda: patient.probe(lease) is Liveness.ALIVE, what="ALIVE")
+    assert {m["zone"] for m in machines(bodiless, order)} == {"europe-west1-c"}
+    assert patient.reasons(lease) == []
+    patient.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
+
+
+def test_a_search_that_only_meets_refusals_ends_with_the_quota(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    bodiless.fault(
+        r"instanceGroupManagers\?",
+        method="POST",
+        status=403,
+        reason="quotaExceeded",
+        message=QUOTA,
+    )
+    hasty = GcpBackend(**{**settings, "spot": False, "capacity_s": 2, "zones": ["europe-west1-b"]})
+    lease = hasty.provision(order)
+    with pytest.raises(NoCapacity, match="INSTANCE_GROUP_MANAGERS") as raised:
+        until(lambda: hasty.tend(lease, 1) == 0, what="the end of the search")
+    assert "metric=INSTANCE_GROUP_MANAGERS" in str(raised.value.hint)
+    bodiless.clear_faults()
+    hasty.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
+
+
 def test_the_cheapest_is_taken_and_a_preempted_machine_goes_elsewhere_when_it_is_full(
     bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
 ) -> None:

@@ -41,6 +41,7 @@ HAS = {
         "ProvidesStore",
         "HasConsole",
         "HasClock",
+        "ExplainsWaits",
         "TendsLeases",
         "ProtectsLeases",
         "SimulatesPreemption",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from drillyard.errors import ControlPlaneError, DrillyardError, InfrastructureError, UserError
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.optional_packages import install
+from drillyard_backends.gcp.errors import too_many
 from drillyard_backends.gcp.mlflow_server.transport import RequestsHttp
 
 if TYPE_CHECKING:
@@ -186,7 +187,8 @@ class Google:
 
     def _refused(self, error: HttpError, request: HttpRequest) -> DrillyardError:
         words = f"{request.methodId}: {_words(error)}"
-        if error.resp.status in (401, 403):
+        rate = too_many(int(error.resp.status), error.content.decode("utf-8", "replace"))
+        if error.resp.status in (401, 403) and not rate:
             return UserError(
                 f"project {self.project}: {words}",
                 hint="ask for the roles that `up` needs, or let a person with them run it; the "

@@ -232,4 +232,11 @@ def show(account: Account) -> None:
     for name in account.left:
         typer.echo(f"  left: {name}")
     dated = f" (prices of {account.prices_of})" if account.prices_of else ""
+    for text, played in account.faults:
+        if not played:
+            typer.echo(
+                f"warning: fault {text} was played 0 times, so this rehearsal says nothing about "
+                "it: nothing was asked for that it hits",
+                err=True,
+            )
     typer.echo(f"it would have cost {account.cost:.4f} {account.currency}{dated}")

@@ -132,6 +132,43 @@ def test_an_application_and_its_benchmark(tmp_path: Path) -> None:
     assert "wrong 0," in stages[2]["verdict"]
 
 
+@pytest.mark.parametrize(
+    ("faults", "said"),
+    [
+        (["no-groups=europe-west1-b"], "Quota 'INSTANCE_GROUP_MANAGERS' exceeded"),
+        (["policy=europe-west1-b", "boot-throttle=1"], "constraints/compute.vmExternalIpAccess"),
+        (["undeletable=30"], "PERMISSIONS_ERROR"),
+        (["throttle=10"], "fault throttle=10: played"),
+    ],
+)
+def test_a_refusal_is_said_and_changes_no_result(
+    tmp_path: Path, faults: list[str], said: str
+) -> None:
+    """A quota of groups, a policy, a machine that may not be deleted, and a busy minute."""
+    given = [word for fault in faults for word in ("--fault", fault)]
+    file = str(ROOT / "experiments" / "mock.yaml")
+    done = rehearse(tmp_path, file, "--on", "gcp", *BUDGET, "--set", "seeds=[1]", *given)
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text
+    assert said in text and "played 0 times" not in text and "left: 0" in text
+    assert "no permission" not in text
+
+
+def test_a_search_without_room_leaves_nothing_that_becomes_a_machine(tmp_path: Path) -> None:
+    """A delete was refused once, the command ended, and three machines booted without a driver."""
+    faults = ("stockout=europe-west1-b:90", "kept-groups=2", "preempt=1")
+    given = [word for fault in faults for word in ("--fault", fault)]
+    file = str(ROOT / "experiments" / "mock.yaml")
+    zone = ("backends.gcp.zones=[europe-west1-b]", "backends.gcp.capacity_s=6")
+    settings = [word for text in (*zone, "backends.gcp.spot=false") for word in ("--set", text)]
+    done = rehearse(tmp_path, file, "--on", "gcp", *BUDGET, *settings, *given)
+    text = done.stdout + done.stderr
+    assert done.returncode == 4 and "no room for 3 machines" in text, text
+    assert "fault kept-groups=2: played 2 times" in text and "left: 0" in text
+    assert "machines: 0 made" in text
+    assert "warning: fault preempt=1 was played 0 times" in text
+
+
 @pytest.mark.slow
 def test_a_service_as_bad_as_it_can_be_changes_no_result(tmp_path: Path) -> None:
     faults = ("outage=5", "rate=2", "unreachable=2", "soft-delete=7")
@@ -219,6 +256,8 @@ def test_what_is_left_is_named(tmp_path: Path) -> None:
         ("preempt=0", "1 to 10000"),
         ("lost=2", "0 to 0.9"),
         ("stockout=mars", "is not a zone"),
+        ("stockout=us-east1-b:many", "1 to 10000"),
+        ("policy=mars", "is not a zone"),
         ("quota=CPUS", "METRIC:LIMIT"),
         ("outage=0", "1 to 600"),
         ("form=lost-row-stays", "lost-row-goes"),
@@ -245,6 +284,8 @@ def test_every_fault_is_understood(tmp_path: Path) -> None:
         "denied": "compute.instances.delete",
         "form": "lost-row-goes",
         "roles": "shipped",
+        "no-groups": "us-east1-b",
+        "policy": "us-east1-c",
     }
     faults = [
         Fault(name, values.get(name, "0.5" if "SHARE" in what else "2"))
@@ -255,7 +296,7 @@ def test_every_fault_is_understood(tmp_path: Path) -> None:
         # Asked without the emulator's proxy, so that the faults themselves are not met.
         state: dict[str, Any] = rehearsal._cloud.state()
         assert {t["what"] for t in state["triggers"]} == {"preempt", "cut", "crash", "hang"}
-        assert len(state["faults"]) == 7 and len(state["physics"]["false_done"]) == 2
+        assert len(state["faults"]) == 12 and len(state["physics"]["false_done"]) == 2
         assert state["physics"]["unreachable_lists"] == 2
         assert state["physics"]["lost_stay_listed"] is False
         (bucket,) = state["buckets"].values()

@@ -211,7 +211,7 @@ class GcpBackend(GoogleMachines):
             place = words.get((group.variant, group.place.path), group.place.name)
             found |= dict.fromkeys(f"{place}: {m.trouble}" for m in machines if m.trouble)
         reconciler = self._reconcilers.get(lease.lease_id)
-        if reconciler is not None and reconciler.searching:
+        if reconciler is not None:  # what was tried counts until all machines are up
             found |= dict.fromkeys(f"{place}: {why}" for place, why in reconciler.tried.items())
         return [*found]
 

@@ -51,10 +51,7 @@ def seam(url: str, key: str = "") -> Iterator[None]:
         raise CorruptObject(f"store {url}: {key} was damaged on its way: {error}") from error
     except api.Forbidden as error:
         if limits_requests(error.response):
-            raise StoreUnavailable(
-                f"store {url}: too many requests: {first_line(error)}",
-                hint="it was tried again; Google counts requests per minute",
-            ) from error
+            raise _too_many(url, key, error) from error
         raise StoreUnavailable(
             f"store {url}: no permission at {key or 'the bucket'}: {first_line(error)}",
             hint="grant roles/storage.objectAdmin on the bucket to this identity",
@@ -77,10 +74,22 @@ def seam(url: str, key: str = "") -> Iterator[None]:
         OSError,
     ) as error:
         where = f" at {key}" if key else ""
+        # What ended the time for repeats says only that; its cause has Google's words.
+        cause = getattr(error, "cause", None) or error
+        if limits_requests(getattr(cause, "response", None)):
+            raise _too_many(url, key, cause) from error
         raise StoreUnavailable(
-            f"store {url}{where}: {first_line(error)}",
+            f"store {url}{where}: {first_line(cause)}",
             hint="it was tried again; check the network connection",
         ) from error
     except Exception as error:
         # The library read an answer that has not the form which it expects.
         raise unread(url, key, f"{type(error).__name__}: {first_line(error)}") from error
+
+
+def _too_many(url: str, key: str, error: BaseException) -> StoreUnavailable:
+    where = f" at {key}" if key else ""
+    return StoreUnavailable(
+        f"store {url}{where}: too many requests: {first_line(error)}",
+        hint="it was tried again; Google counts requests per minute",
+    )

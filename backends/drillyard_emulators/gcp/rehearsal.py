@@ -32,7 +32,7 @@ FAULTS = {
     "crash": "NUMBER of machines, each after its first checkpoint: the host fails",
     "hang": "NUMBER of machines, each after its first checkpoint: everything stands still",
     "boot": "NUMBER of machines that never start their agent",
-    "stockout": "ZONE",
+    "stockout": "ZONE without machines, or ZONE:NUMBER of refused machines before there is room",
     "quota": "METRIC:LIMIT",
     "lost": "SHARE of changing calls whose answer is lost",
     "errors": "SHARE of calls answered with 503",
@@ -47,6 +47,13 @@ FAULTS = {
     "rate": "NUMBER of changes a second that one object of the bucket takes; more: 429",
     "soft-delete": "DAYS that the bucket keeps what is deleted, and has it paid for",
     "denied": "PERMISSION that is refused to all",
+    "no-groups": "ZONE in which a quota refuses every group: 403 quotaExceeded",
+    "policy": "ZONE in which a policy of the organization refuses every machine: 412",
+    "throttle": "SECONDS in which all calls get 403 rateLimitExceeded, once, from a call on that "
+    "--seed chooses",
+    "boot-throttle": "NUMBER of machines' first reads of the store that get 403 rateLimitExceeded",
+    "kept-groups": "NUMBER of deletes of a group that are refused, because it is being changed",
+    "undeletable": "SECONDS from the first delete on in which a policy lets no machine be deleted",
     "roles": "shipped: you and the machines have the role files that drillyard ships, no more",
     "form": "lost-row-goes: a machine that was taken away leaves its group's list at once; "
     "one-change: a group takes one change at a time",
@@ -69,10 +76,34 @@ _SHARES: dict[str, Document] = {
     "errors": {"match": _API, "status": 503},
     "busy": {"match": _API, "status": 429},
 }
-_SPOILED: dict[str, Document] = {
+_RATE: Document = {"status": 403, "reason": "rateLimitExceeded"}
+_NUMBERS: dict[str, Document] = {
     "flip": {"match": "alt=media", "flip": True},
     "truncate": {"match": "alt=media", "truncate": 1},
+    "boot-throttle": {"match": r"^GET storage\S*\.whl\?alt=media", **_RATE},
+    "kept-groups": {
+        "match": r"^DELETE compute\S*/instanceGroupManagers/",
+        "status": 400,
+        "reason": "resourceInUseByAnotherResource",
+        "message": "The group is being changed.",
+    },
 }
+_ZONES: dict[str, Document] = {
+    "no-groups": {
+        "match": r"^POST compute\S*/zones/ZONE/instanceGroupManagers(\?|$)",
+        "status": 403,
+        "reason": "quotaExceeded",
+        "message": "Quota 'INSTANCE_GROUP_MANAGERS' exceeded.  Limit: 0.0 in zone ZONE.",
+    },
+    "policy": {
+        "match": r"^POST compute\S*/zones/ZONE/\S*createInstances",
+        "status": 412,
+        "reason": "conditionNotMet",
+        "message": "Constraint constraints/compute.vmExternalIpAccess violated in zone ZONE.",
+    },
+}
+_AS_RULES = {*_SHARES, *_NUMBERS, *_ZONES, *TROUBLES, "throttle"}
+"""Faults that the emulator keeps as rules over requests."""
 # What would only be waiting at home; the file's own value wins.
 _QUICK = {"LISTING_LAG_S": "1", "STOCKOUT_S": "2"}
 # Where machines get drillyard from; this program's environment plays any of them.
@@ -298,8 +329,20 @@ def _call(fault: Fault, bucket: str, seed: int) -> tuple[str, Document]:
         return event(fault)
     if name in _SHARES:
         return "fault", {**_SHARES[name], "probability": number_of(fault, 0, 0.9)}
-    if name in _SPOILED:
-        return "fault", {**_SPOILED[name], "times": int(number_of(fault, 1, 10_000))}
+    if name in _NUMBERS:
+        return "fault", {**_NUMBERS[name], "times": int(number_of(fault, 1, 10_000))}
+    if name in _ZONES:
+        zone = _zone(fault, fault.value)
+        rule = _ZONES[name]
+        return "fault", {
+            key: value.replace("ZONE", zone) if isinstance(value, str) else value
+            for key, value in rule.items()
+        }
+    if name == "throttle":
+        lasting = trouble(fault, _API, seed)
+        return "fault", {**lasting, **_RATE, "lose": False}
+    if name == "undeletable":
+        return "physics", {"undeletable_s": number_of(fault, 1, 3600)}
     if name == "boot":
         return "physics", {"boot_failures": int(number_of(fault, 1, 10_000))}
     if name == "lag":
@@ -314,15 +357,28 @@ def _call(fault: Fault, bucket: str, seed: int) -> tuple[str, Document]:
             ]
         }
     if name == "stockout":
-        if not re.fullmatch(r"[a-z]+-[a-z]+\d+-[a-z]", fault.value):
-            example = "--fault stockout=europe-west1-b"
-            raise refused(name, "is not a zone", fault.value, "a zone", example)
-        return "physics", {"stockouts": [{"zone": fault.value}]}
+        zone, _, times = fault.value.partition(":")
+        stockout: Document = {"zone": _zone(fault, zone)}
+        if times:
+            stockout["times"] = int(number_of(Fault(name, times), 1, 10_000))
+        return "physics", {"stockouts": [stockout]}
     metric, _, limit = fault.value.partition(":")
     if not re.fullmatch(r"[A-Z0-9_]+", metric) or not re.fullmatch(r"\d+", limit):
         example = "--fault quota=PREEMPTIBLE_CPUS:8"
         raise refused(name, "is not a quota", fault.value, "METRIC:LIMIT", example)
     return "catalogue", {"all_quotas": {metric: float(limit)}}
+
+
+def _zone(fault: Fault, zone: str) -> str:
+    """Returns the zone of a fault.
+
+    Raises:
+        ConfigError: It is not a zone.
+    """
+    if not re.fullmatch(r"[a-z]+-[a-z]+\d+-[a-z]", zone):
+        example = f"--fault {fault.name}=europe-west1-b"
+        raise refused(fault.name, "is not a zone", fault.value, "a zone", example)
+    return zone
 
 
 def _places(faults: Sequence[Fault]) -> list[int]:
@@ -339,7 +395,7 @@ def _places(faults: Sequence[Fault]) -> list[int]:
 def _kept_in(fault: Fault) -> str:
     if fault.name in EVENTS:
         return "triggers"
-    if fault.name in _SHARES or fault.name in _SPOILED or fault.name in TROUBLES:
+    if fault.name in _AS_RULES:
         return "faults"
     return {"stockout": "stockouts", "false-done": "false_done"}.get(fault.name, fault.name)
 
@@ -358,6 +414,8 @@ def _counter(fault: Fault, number: int) -> Callable[[CloudState], int]:
             return sum(rule["played"] for rule in rules)
         if kind == "stockouts":
             return state["physics"]["stockouts"][number]["played"]
+        if kind == "undeletable":
+            return int(state["physics"]["denied_deletes"])
         if kind == "boot":
             return int(number_of(fault, 1, 10_000)) - int(state["physics"]["boot_failures"])
         if kind == "unreachable":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 
 class EmulatedClock:
@@ -43,3 +43,11 @@ def rfc3339(when: float) -> str:
     return (
         datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     )
+
+
+_OFFSET = timezone(timedelta(hours=-7))
+
+
+def compute_stamp(when: float) -> str:
+    """As Compute Engine writes a time: with an offset, ``2017-08-16T13:05:08.617-07:00``."""
+    return datetime.fromtimestamp(when, _OFFSET).isoformat(timespec="milliseconds")

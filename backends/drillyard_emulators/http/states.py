@@ -63,6 +63,7 @@ class PhysicsState(TypedDict):
     boot_failures: int
     unreachable_lists: int
     stockouts: list[PlayedState]
+    denied_deletes: int
     false_done: list[PlayedState]
     broken_builds: int
     stuck: int

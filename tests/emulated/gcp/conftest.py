@@ -23,7 +23,13 @@ def here(world: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcpEmu
         monkeypatch.setenv(name, value)
     yield world
     world.clear_faults()
-    plain = {"stockouts": [], "false_done": [], "boot_failures": 0, "notice_s": 30}
+    plain = {
+        "stockouts": [],
+        "false_done": [],
+        "boot_failures": 0,
+        "notice_s": 30,
+        "undeletable_s": 0,
+    }
     world.physics(**plain, listing_lag_s=0, processes=True, lost_stay_listed=True, unreachable=[])
 
 

@@ -75,7 +75,7 @@ def test_a_zone_that_refuses_a_group_or_its_machines_is_left_for_the_next(
     assert patient.tend(lease, 1) == 1
     until(lambda: patient.probe(lease) is Liveness.ALIVE, what="ALIVE")
     assert {m["zone"] for m in machines(bodiless, order)} == {"europe-west1-c"}
-    assert patient.reasons(lease) == []
+    until(lambda: patient.tend(lease, 1) == 1 and not patient.reasons(lease), what="silence")
     patient.teardown(lease)
     until(lambda: nothing_left(bodiless, order), what="an empty project")
 

@@ -27,6 +27,43 @@ def test_a_false_done_and_a_late_listing_do_not_end_the_teardown(
     assert nothing_left(bodiless, order)
 
 
+def test_a_machine_that_may_not_be_deleted_is_named_at_once(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group's own row said why, and the command waited eleven minutes in silence."""
+    from drillyard.leases.reasons import Reasons
+    from drillyard.leases.release import Release
+    from drillyard.system.clock import SYSTEM
+    from drillyard.system.loops import run_steps
+
+    lease = backend.provision(order)
+    until(lambda: machines(bodiless, order), what="a machine")
+    assert backend.reasons(lease) == []
+    bodiless.physics(undeletable_s=4)
+    monkeypatch.setattr("drillyard_backends.gcp.group_ender.WAIT_S", 1.0)
+    said: list[str] = []
+    release = Release(backend, lease, timeout_s=60, reasons=Reasons(said.append))
+    release.step(SYSTEM.monotonic())
+    ((line),) = said
+    assert "delete machine" in line and "PERMISSIONS_ERROR" in line and "europe-west1-b" in line
+    run_steps(release.step, SYSTEM)
+    assert nothing_left(bodiless, order) and said == [line]
+
+
+def test_a_listed_lease_has_the_age_that_google_writes_with_an_offset(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    """A time of seven hours before or after would make a reaper wait, or end a fresh lease."""
+    before = bodiless.state()["now"]
+    lease = backend.provision(order)
+    (listed,) = [one for one in backend.leases() if one.lease_id == order.lease_id]
+    assert before - 1 <= listed.created_at <= bodiless.state()["now"] + 1
+    template = backend._groups.template(order.lease_id)
+    assert template.creation_timestamp.endswith("-07:00")
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
+
+
 def test_a_group_that_refuses_to_go_keeps_no_machine(
     bodiless: GcpEmulator, backend: GcpBackend, order: Order
 ) -> None:

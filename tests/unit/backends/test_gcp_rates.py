@@ -56,6 +56,9 @@ def test_a_rate_is_not_a_right_and_not_a_lack_of_room(reason: str, text: str) ->
     with pytest.raises(StoreUnavailable) as raised, seam("gs://lab", "k"):
         raise refusal
     assert "permission" not in str(raised.value) and "objectAdmin" not in (raised.value.hint or "")
+    with pytest.raises(StoreUnavailable, match="too many requests") as late, seam("gs://lab", "k"):
+        raise api.RetryError("Timeout of 45.0s exceeded", cause=refusal)
+    assert text.split("'")[0] in str(late.value)
 
 
 def test_a_right_and_a_quota_of_machines_stay_what_they_are() -> None:

@@ -9,7 +9,7 @@ from drillyard_emulators.gcp.compute.catalogue import (
     region_of,
 )
 from drillyard_emulators.gcp.compute.model import Disk, Group, Instance, Template
-from drillyard_emulators.http.clock import rfc3339
+from drillyard_emulators.http.clock import compute_stamp
 from drillyard_emulators.http.fields import Document, member, members
 
 
@@ -21,7 +21,7 @@ def instance_document(api: str, instance: Instance) -> Document:
         "kind": "compute#instance",
         "id": str(instance.instance_id),
         "name": instance.name,
-        "creationTimestamp": rfc3339(instance.created),
+        "creationTimestamp": compute_stamp(instance.created),
         "zone": zone,
         "machineType": f"{zone}/machineTypes/{instance.machine_type}",
         "status": instance.status,
@@ -57,7 +57,7 @@ def instance_document(api: str, instance: Instance) -> Document:
         "selfLink": f"{api}/{instance.key}",
     }
     if instance.started is not None:
-        document["lastStartTimestamp"] = rfc3339(instance.started)
+        document["lastStartTimestamp"] = compute_stamp(instance.started)
     return document
 
 
@@ -78,7 +78,7 @@ def group_document(api: str, group: Group) -> Document:
         "kind": "compute#instanceGroupManager",
         "id": str(group.group_id),
         "name": group.name,
-        "creationTimestamp": rfc3339(group.created),
+        "creationTimestamp": compute_stamp(group.created),
         kind[:-1]: f"{api}/{group.where}",
         "instanceTemplate": template,
         "versions": [
@@ -103,7 +103,7 @@ def template_document(api: str, template: Template) -> Document:
     document = {
         "kind": "compute#instanceTemplate",
         "id": str(template.template_id),
-        "creationTimestamp": rfc3339(template.created),
+        "creationTimestamp": compute_stamp(template.created),
         "selfLink": f"{api}/{template.key}",
         **template.document,
     }
@@ -119,7 +119,7 @@ def disk_document(api: str, disk: Disk) -> Document:
         "kind": "compute#disk",
         "id": str(disk.disk_id),
         "name": disk.name,
-        "creationTimestamp": rfc3339(disk.created),
+        "creationTimestamp": compute_stamp(disk.created),
         "sizeGb": str(disk.size_gb),
         "zone": zone,
         "type": f"{zone}/diskTypes/{disk.kind}",

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from drillyard_emulators.gcp.compute.instances import Instances, NoCapacity, metadata_items
 from drillyard_emulators.gcp.compute.model import Group, Instance, Managed, Template
-from drillyard_emulators.http.clock import EmulatedClock, rfc3339
+from drillyard_emulators.http.clock import EmulatedClock, compute_stamp
 from drillyard_emulators.http.fields import Document, Fields, member, number, text_fields
 from drillyard_emulators.http.scheduler import Scheduler
 from drillyard_emulators.http.wire import Refusal
@@ -39,6 +39,7 @@ class Groups:
         self.living: dict[str, Group] = {}
         self.past: list[Group] = []
         self._random = random.Random(0)
+        self._denied_until: float | None = None
         instances.ended.append(self.on_end)
 
     def create(self, where: str, body: Document, zones: list[str], template: str) -> Group:
@@ -145,7 +146,7 @@ class Groups:
             self._scheduler.after(boot, lambda: self._settle(managed))
             return
         managed.errors = errors[-1:]
-        stamped: Document = {"timestamp": rfc3339(self._clock.now()), "error": errors[-1]}
+        stamped: Document = {"timestamp": compute_stamp(self._clock.now()), "error": errors[-1]}
         action = {"action": managed.action, "instance": managed.name}
         group.problems = [*group.problems[1 - _PROBLEMS_KEPT :], {**stamped, **action}]
         retry = self._instances.physics.retry_s
@@ -173,8 +174,26 @@ class Groups:
 
         if managed.instance is None or managed.instance.gone is not None:
             self._scheduler.after(0.0, gone)
+        elif self._denied(managed):
+            retry = self._instances.physics.retry_s
+            self._scheduler.after(retry, lambda: self._delete(group, managed))
         else:
             self._instances.delete(managed.instance, done=gone)
+
+    def _denied(self, managed: Managed) -> bool:
+        """Whether a policy denies this deletion now; the row then says so."""
+        physics, now = self._instances.physics, self._clock.now()
+        if physics.undeletable_s <= 0:
+            return False
+        if self._denied_until is None:
+            self._denied_until = now + physics.undeletable_s
+        if now >= self._denied_until:
+            managed.errors = []
+            return False
+        physics.denied_deletes += 1
+        text = f"Required 'compute.instances.delete' permission for '{managed.name}' is denied."
+        managed.errors = [{"code": "PERMISSIONS_ERROR", "message": text}]
+        return True
 
     def _perhaps_gone(self, group: Group) -> None:
         if group.deleting and not group.managed and group.key in self.living:

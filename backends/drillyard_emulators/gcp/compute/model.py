@@ -207,6 +207,9 @@ class Physics(BaseModel):
         one_change_at_a_time: A group refuses a change while the operation of another one runs.
         processes: Machines run their start-up script; without, they only exist.
         skew_s: By how much machines' own clocks are wrong (in their metadata server's dates).
+        undeletable_s: From the first delete of a machine on, so long no group may delete one: a
+            policy denies it. Each try is kept in the machine's row as its last attempt.
+        denied_deletes: How often that was played.
         stockouts: Places without machines.
         false_done: Operations that lie.
     """
@@ -227,5 +230,7 @@ class Physics(BaseModel):
     one_change_at_a_time: bool = False
     processes: bool = True
     skew_s: float = 0.0
+    undeletable_s: float = 0.0
+    denied_deletes: int = 0
     stockouts: list[StockOut] = Field(default_factory=list)
     false_done: list[FalseDone] = Field(default_factory=list)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from drillyard_emulators.http.clock import EmulatedClock, rfc3339
+from drillyard_emulators.http.clock import EmulatedClock, compute_stamp
 from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.wire import Refusal
 
@@ -141,15 +141,15 @@ class Operations:
             "status": "DONE" if done else "RUNNING",
             "user": operation.user,
             "progress": 100 if done else 0,
-            "insertTime": rfc3339(operation.created),
-            "startTime": rfc3339(operation.created),
+            "insertTime": compute_stamp(operation.created),
+            "startTime": compute_stamp(operation.created),
             "selfLink": link,
         }
         kind, _, name = operation.where.partition("/")
         if name:
             document[kind[:-1]] = f"{self._api}/{operation.where}"
         if operation.ended is not None:
-            document["endTime"] = rfc3339(operation.ended)
+            document["endTime"] = compute_stamp(operation.ended)
             if operation.errors:
                 document["error"] = {"errors": operation.errors}
                 document["httpErrorStatusCode"] = 400

@@ -209,7 +209,7 @@ def test_a_search_that_ends_without_room_leaves_no_request_behind(
     full.left_in_setup = ["it never becomes ready"]
     driver = driver_of(folder, mailbox, full)
     outcome = drive(driver, report=False)
-    assert isinstance(outcome.error, NoCapacity) and outcome.kind is Kind.UNDECIDED
+    assert isinstance(outcome.error, NoCapacity) and outcome.kind is Kind.FAILED
     assert ThreadBackend.alive == {}
     assert history(driver) == [("den", "torn down", True)]
 

@@ -87,7 +87,7 @@ def seam(url: str, key: str = "") -> Iterator[None]:
         raise unread(url, key, f"{type(error).__name__}: {first_line(error)}") from error
 
 
-def _too_many(url: str, key: str, error: BaseException) -> StoreUnavailable:
+def _too_many(url: str, key: str, error: Exception) -> StoreUnavailable:
     where = f" at {key}" if key else ""
     return StoreUnavailable(
         f"store {url}{where}: too many requests: {first_line(error)}",

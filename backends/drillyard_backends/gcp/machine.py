@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from drillyard.backend import Order
 from drillyard.documents.json_types import as_object
-from drillyard.errors import DrillyardError, ExitCode, InfrastructureError
+from drillyard.errors import DrillyardError, InfrastructureError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import MACHINE, driven
 from drillyard.mailbox.store_clock import StoreClock
@@ -38,7 +38,7 @@ from drillyard_backends.gcp import naming, records
 from drillyard_backends.gcp.instance_group_self import InstanceGroupSelf
 from drillyard_backends.gcp.lost_attempts import NeighbourAttempts
 from drillyard_backends.gcp.metadata import Metadata
-from drillyard_backends.gcp.self_delete import SelfDelete
+from drillyard_backends.gcp.self_delete import ASKED_IN_VAIN, SelfDelete
 
 DEADLINE_MARGIN_S = 60.0
 """Before Google's own limit: what flushing and uploading may take."""
@@ -135,7 +135,7 @@ class Machine:
             within(LAST_WORDS_S, self._keep_log)
             return 0
         why = records.WORKER_DONE if code == 0 else f"the worker exited with code {code}"
-        return 0 if self._leave(why) else int(ExitCode.INFRASTRUCTURE)
+        return 0 if self._leave(why) else ASKED_IN_VAIN
 
     def _order(self) -> Order:
         """Returns the order with this machine's own settings."""

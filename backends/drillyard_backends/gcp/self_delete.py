@@ -28,6 +28,8 @@ RETRY_S = 20.0
 """Google's "done" does not prove anything: a machine that still runs asks again."""
 GIVE_UP_S = 600.0
 """A machine that still runs after this time powers itself off."""
+ASKED_IN_VAIN = 75
+"""Exit code after that time: the start-up script powers the machine off without waiting again."""
 log = logging.getLogger(__name__)
 
 

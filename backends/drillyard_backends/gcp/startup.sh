@@ -187,4 +187,7 @@ while :; do
 done
 rm -f "$run/agent.pid"
 say "the agent ended with code $code"
+if [ "$code" = 75 ]; then # it has asked for its own end for ten minutes, and its last words are in the bucket
+  DRILLYARD_LAST_WORDS_S=0 DRILLYARD_POWER_OFF_S=0
+fi
 [ "$code" = 0 ] || [ -n "$stopping" ] || give_up "the agent could not leave by itself"

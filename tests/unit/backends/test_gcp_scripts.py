@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from drillyard_backends.gcp.self_delete import ASKED_IN_VAIN, GIVE_UP_S
 from drillyard_backends.gcp.template import script
 
 pytestmark = pytest.mark.heavy
@@ -147,6 +148,26 @@ def test_an_agent_that_dies_at_once_ends_its_machine(
     assert [call for call in bench.calls if "-X DELETE" in call], bench.calls
 
 
+def test_a_machine_that_asked_in_vain_powers_off_without_waiting_again(
+    bench: Bench, metadata: tuple[str, dict[str, str]]
+) -> None:
+    """It asked for ten minutes, and the script waited eleven more: the page says eleven in all."""
+    host, known = metadata
+    known["instance/attributes/drillyard-container"] = IMAGE
+    known["instance/name"], known["project/project-id"] = "dy-0123456789-w0-0", "lab"
+    stand_in(bench.bin, "docker", f"exit {ASKED_IN_VAIN}")
+    stand_in(bench.bin, "docker-credential-gcr")
+    stand_in(bench.bin, "sleep")
+    stand_in(
+        bench.bin, "curl", 'case "$*" in *DELETE*) exit 22;; *) exec /usr/bin/curl "$@";; esac'
+    )
+    words = {"DRILLYARD_LAST_WORDS_S": "60", "DRILLYARD_POWER_OFF_S": "600"}
+    off = {"DRILLYARD_POWER_OFF": "systemctl poweroff"}
+    assert bench.run(script("startup.sh"), GCE_METADATA_HOST=host, **words, **off) == 1
+    slept = [float(call.split()[1]) for call in bench.calls if call.startswith("sleep")]
+    assert bench.calls[-1] == "systemctl poweroff" and GIVE_UP_S + sum(slept) <= 11 * 60
+
+
 @pytest.fixture
 def wheel(bench: Bench, metadata: tuple[str, dict[str, str]]) -> str:
     """A wheel in a bucket, named in the metadata; its hash."""
@@ -161,6 +182,29 @@ def wheel(bench: Bench, metadata: tuple[str, dict[str, str]]) -> str:
         '*) exec /usr/bin/curl "$@";; esac',
     )
     return sha256
+
+
+def test_a_wheel_that_is_refused_for_a_moment_is_read_again(
+    bench: Bench, metadata: tuple[str, dict[str, str]], wheel: str
+) -> None:
+    """Six answers 403 for too many requests cost six machines that had just started."""
+    stand_in(
+        bench.bin,
+        "curl",
+        'case "$*" in *storage.googleapis.com*) echo x >>reads; '
+        '[ "$(wc -l <reads)" -gt 6 ] || exit 22; cp "$SENT" "${@: -2:1}";;\n'
+        '*) exec /usr/bin/curl "$@";; esac',
+    )
+    more = {"SENT": str(bench.folder / "sent.whl"), "DRILLYARD_RETRY_S": "0"}
+    prefix = bench.folder / "prefix"
+    (prefix / "bin").mkdir(parents=True)
+    stand_in(prefix / "bin", "python")
+    host = metadata[0]
+    code = bench.run(
+        script("startup.sh"), GCE_METADATA_HOST=host, DRILLYARD_PREFIX=str(prefix), **more
+    )
+    assert code == 0, bench.said
+    assert (bench.folder / "reads").read_text().count("x") == 7
 
 
 def test_a_machine_starts_from_the_wheel_of_whoever_rents_it(

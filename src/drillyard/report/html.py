@@ -398,8 +398,8 @@ def measured_words(seeds: Sequence[int]) -> str:
         seeds: Numbers of seeds that intervals of the page are over; none: episodes alone.
     """
     text = (
-        "An interval is the wider of Student's t and of the same with the skewness of the values "
-        "removed. "
+        "An interval is Student's t, longer on the side to which the values are skewed, and cut "
+        "at the least and greatest return where they are known. "
     )
     if not seeds:
         return text + "How often such intervals hold the truth is measured: see the documentation."

@@ -37,6 +37,6 @@ def remark(n: int, noun: str = "seeds") -> str:
     if n >= needed():
         return f"{n} {noun} are enough to show a failure of one in ten with 95 % probability"
     return (
-        f"{n} {noun} show a failure of one in ten with {100 * shows(n):.0f} % probability; "
-        f"95 % needs {needed()} {noun}"
+        f"{n} {noun} show a failure of one in ten with {100 * shows(n):.0f} % probability "
+        f"({needed()} {noun}: 95 %)"
     )

@@ -19,7 +19,7 @@ def test_29_values_show_a_failure_of_one_in_ten() -> None:
     assert st.shows(28) < 0.95 <= st.shows(29)
     said = st.remark(5)
     assert said == (
-        "5 seeds show a failure of one in ten with 41 % probability; 95 % needs 29 seeds"
+        "5 seeds show a failure of one in ten with 41 % probability (29 seeds: 95 %)"
     )
     assert "30 episodes are enough to show" in st.remark(30, "episodes")
 

@@ -17,10 +17,8 @@ CARTPOLE = [438.0, 305.0, 154.0, 500.0, 383.0]
 def test_29_values_show_a_failure_of_one_in_ten() -> None:
     assert (st.needed(), st.needed(0.02)) == (29, 149)
     assert st.shows(28) < 0.95 <= st.shows(29)
-    said = st.remark(5)
-    assert said == (
-        "5 seeds show a failure of one in ten with 41 % probability (29 seeds: 95 %)"
-    )
+    expected = "5 seeds show a failure of one in ten with 41 % probability (29 seeds: 95 %)"
+    assert st.remark(5) == expected
     assert "30 episodes are enough to show" in st.remark(30, "episodes")
 
 

@@ -19,7 +19,7 @@ PROMISES = {
     "P-shapes": "none. Equal means and different shapes are called better as often as in this "
     "table: a rare failure that is in none of the runs is seen by no test.",
     "P-baseline": "at most 5 % of sentences call an equal agent above or below the best baseline, "
-    "for seeds that are normal, skewed, capped or in two groups, from 5 on.",
+    "for seeds that are normal, capped or in two groups, from 5 on. Not for skewed ones.",
     "P-auto": "at most 5 % of searches with `seeds: auto` tell equal trials of one shape apart.",
     "P-champion": "an equal challenger becomes champion in at most 5 % of decisions, for failures "
     "of one in 50 or more, and for all other shapes here.",

@@ -8,6 +8,7 @@ error of a process that dies names its copy, its step and its signal.
 from __future__ import annotations
 
 import contextlib
+import pickle
 import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -53,6 +54,7 @@ from drillyard.system.processes import end_with_parent
 
 _LOOK_S = 0.2
 """Time between two checks of a process that has not answered yet."""
+_PLAIN = (bool, int, float, str, bytes, type(None), np.generic, np.ndarray)
 _CHECK = "`drillyard check` steps the simulator and shows where it breaks"
 
 
@@ -225,7 +227,7 @@ class _Courier(Layer):
             self._seen, info = self.env.reset(seed=seed, options=options)
         except Exception as error:
             return self._nothing(), {"raised": _portable(error)}
-        return self._seen, info
+        return self._seen, sendable(info)
 
     def step(self, action: Action) -> StepResult:
         try:
@@ -233,7 +235,7 @@ class _Courier(Layer):
         except Exception as error:
             return self._nothing(), 0.0, False, False, {"raised": _portable(error)}
         self._seen = found[0]
-        return found
+        return *found[:4], sendable(found[4])
 
     def _nothing(self) -> Observation:
         return self.observation_space.sample() if self._seen is None else self._seen
@@ -272,6 +274,27 @@ def _brought(make: Callable[[], Env]) -> Env:
         return _Courier(make())
     except Exception as error:
         return _Courier(_Unmade(_portable(error)))
+
+
+def sendable(info: Info) -> Info:
+    """Returns what can be sent of an ``info``: without a lock, a socket or a local class.
+
+    Args:
+        info: What a simulator returned.
+    """
+    lost = [key for key, value in info.items() if not _is_sendable(value)]
+    return {key: value for key, value in info.items() if key not in lost} if lost else info
+
+
+def _is_sendable(value: object) -> bool:
+    plain = isinstance(value, _PLAIN) and not getattr(value, "dtype", np.dtype(float)).hasobject
+    if plain:
+        return True  # nearly all values of nearly all simulators, at each step
+    try:
+        pickle.dumps(value)
+    except Exception:  # an object of the simulator's author may raise anything
+        return False
+    return True
 
 
 def _portable(error: Exception) -> Exception:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gymnasium import spaces
+from gymnasium import Wrapper, spaces
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -25,6 +25,22 @@ def is_masked(env: Env[Any, Any]) -> bool:
 def random_action(env: Env[Any, Any]) -> Any:
     """An action that is possible now, of a simulator in an episode."""
     return drawn(env.action_space, env.get_wrapper_attr(MASKS)() if is_masked(env) else None)
+
+
+class PossibleActions(Wrapper[Any, Any, Any, Any]):
+    """Replaces each action by a possible one, which is the same after each reset.
+
+    For those that draw from the action space alone, as Gymnasium's checker does.
+    """
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Starts the draws again, too."""
+        self.action_space.seed(0)
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        """Takes a possible action instead."""
+        return self.env.step(random_action(self.env))
 
 
 def drawing(venv: VecEnv) -> Callable[[], NDArray[Any]]:

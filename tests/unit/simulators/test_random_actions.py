@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -53,6 +54,32 @@ def test_without_masks_the_draws_are_those_of_the_space() -> None:
 def test_check_finds_nothing_wrong_with_a_simulator_that_refuses_impossible_actions() -> None:
     found = [*check_simulator(MASKED), *try_limits(MASKED)]
     assert [f for f in found if f.severity is Severity.ERROR] == []
+
+
+class OnePossible(gymnasium.Env[Any, Any]):
+    """One action in eight is possible, another one at each step; all others raise."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = spaces.Discrete(8)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def action_masks(self) -> Any:
+        return np.arange(8) == self.steps % 8
+
+    def step(self, action: Any) -> Any:
+        if not self.action_masks()[action]:
+            raise ValueError(f"action {action} is impossible")
+        self.steps += 1
+        return np.full(1, self.steps / 20, np.float32), 1.0, False, self.steps >= 20, {}
+
+
+def test_gymnasiums_checker_tries_possible_actions_only() -> None:
+    found = check_simulator(SimulatorSpec(id=f"{__name__}:OnePossible"), speed=False)
+    assert [f for f in found if f.severity is not Severity.OK] == []
 
 
 def test_check_says_which_algorithm_keeps_to_the_masks() -> None:

@@ -138,7 +138,8 @@ def test_a_cloud_that_lies_is_reported_and_nothing_is_left(
     cloud: GcpEmulator, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     cloud.physics(lost_stay_listed=False)
-    cloud.fault(r"GET iam\.googleapis\.com/.*serviceAccounts/drillyard-", status=403)
+    accounts = r"GET iam\.googleapis\.com/.*serviceAccounts/drillyard-"
+    cloud.fault(accounts, status=403, reason="forbidden")
     cloud.fault(r"POST cloudresourcemanager.*testIamPermissions", status=400, times=1)
     prover = gcp_prover(settings)
     slow = "a token on a machine", "a machine ends itself"

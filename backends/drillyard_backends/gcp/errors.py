@@ -147,7 +147,10 @@ def limits_requests(answer: Response | None) -> bool:
 
     Google counts requests per minute, so the same request is answered soon. No right is missing.
     """
-    return answer is not None and too_many(answer.status_code, answer.text)
+    if answer is None:
+        return False
+    # The text of another answer may be a download, which can be read only once.
+    return too_many(answer.status_code, answer.text if answer.status_code == 403 else "")
 
 
 def too_many(status: int, text: str) -> bool:

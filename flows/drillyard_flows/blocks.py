@@ -8,6 +8,7 @@ default counts as not given: the environment and the settings file come next.
 from __future__ import annotations
 
 import re
+import warnings
 from abc import ABC
 from collections.abc import Mapping
 from functools import cache
@@ -181,7 +182,7 @@ class PrefectBlocks:
         before: JsonObject = {}
         try:
             with translated():
-                before = _loaded(block, name).given()[0]
+                before = _stored(block, name)
         except ValueError:
             pass  # there is no block with this name yet
         merged = {n: v for n, v in {**before, **values}.items() if v is not None}
@@ -212,10 +213,47 @@ def _problem(kind: str, error: ErrorDetails) -> ConfigError:
 
 
 def _loaded(kind: type[B], name: str) -> B:
-    block = kind.load(name)
+    try:
+        block = kind.load(name)
+    except RuntimeError as error:
+        if isinstance(error.__cause__, ValidationError):  # Prefect's UI saves what it is given
+            raise _unusable(kind, name, error.__cause__) from None
+        raise
     if not isinstance(block, kind):  # a coroutine only inside an event loop
         raise Bug(f"Prefect loaded {type(block).__name__} instead of {kind.__name__}")
     return block
+
+
+def _unusable(kind: type[Block], name: str, error: ValidationError) -> ConfigErrors:
+    """Returns what is wrong with a stored block, field by field."""
+    backend = (kind._block_type_slug or "secret").removeprefix("drillyard-")
+    problems = []
+    for each in error.errors():
+        field = ".".join(str(part) for part in each["loc"])
+        missing, model = each["type"] == "missing", kind.model_fields.get(field)
+        shown = model is not None and not is_secret(field, kind.model_fields)
+        problems.append(
+            ConfigError(
+                each["msg"],
+                file=f"block {backend}/{name}",
+                field=field,
+                value=each["input"] if shown and not missing else None,
+                hint=f"edit the block in Prefect's UI, or drillyard configure {backend} "
+                f"--block {name}",
+            )
+        )
+    return ConfigErrors(problems)
+
+
+def _stored(kind: type[BackendBlock], name: str) -> JsonObject:
+    """Returns the values of a block, also of one that cannot be used as it is."""
+    try:
+        return _loaded(kind, name).given()[0]
+    except ConfigErrors:
+        with warnings.catch_warnings():  # Prefect's, about the fields that are missing
+            warnings.simplefilter("ignore")
+            block = kind.load(name, validate=False)
+        return {n: v for n, v in vars(block).items() if n in kind._settings() and v is not None}
 
 
 def _load(kind: type[B], name: str, label: str, hint: str) -> B:

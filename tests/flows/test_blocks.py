@@ -31,7 +31,8 @@ class CloudyBackend:
     Config = Config
 """
 PROGRAM = """
-import json, sys
+import json, os, sys
+import httpx
 from prefect.blocks.system import Secret
 from pydantic import ValidationError
 from drillyard.backend.settings import references
@@ -48,6 +49,13 @@ Secret(value="top-of-the-secrets").save("cloud-key", overwrite=True)
 keeper = references.blocks("x")
 text = keeper.save("cloudy", "lab", {"zone": "y", "token": "as-quiet-as-it-gets"})
 keeper.save("cloudy", "lab", {"size": 5})
+# A form of Prefect's UI saves what it is given.
+saved = CloudyBackend.load("prod")
+ids = {"block_type_id": saved._block_type_id, "block_schema_id": saved._block_schema_id}
+forms = {"low": {"zone": "z", "size": 0, "token": "hush-hush-hush"}, "none": {"size": 4}}
+for name, data in forms.items():
+    form = {"name": name, "data": data, **{key: str(value) for key, value in ids.items()}}
+    httpx.post(os.environ["PREFECT_API_URL"] + "/block_documents/", json=form).raise_for_status()
 
 found = settings.resolve("local/bench")
 given, secret = keeper.settings("cloudy", "prod")
@@ -58,14 +66,18 @@ for wrong in (
     lambda: keeper.save("cloudy", "lab", {"size": 0, "zoom": 1}),
     lambda: CloudyBackend(zone="z", tokn="x"),
     lambda: keeper.save("cloudy", "my lab!", {"zone": "y"}),
+    lambda: keeper.settings("cloudy", "low"),
+    lambda: keeper.settings("cloudy", "none"),
 ):
     try:
         wrong()
     except (ConfigError, ConfigErrors, ValidationError) as error:
-        said.append(str(error))
+        said.append(f"{error} | {getattr(error, 'hint', None)}")
+keeper.save("cloudy", "none", {"zone": "w"})
 sys.stdout.write("\\n" + json.dumps({
     "values": found.values, "origins": found.origins, "given": given, "secret": sorted(secret),
     "text": text, "lab": keeper.settings("cloudy", "lab")[0],
+    "filled": keeper.settings("cloudy", "none")[0],
     "looked_up": references.reveal("secret:cloud-key", "x", secret=True), "said": said,
     "opened": settings.open_settings("local/bench", {})["stop_grace_s"],
     "shown": repr(CloudyBackend.load("prod")), "known": sorted(dir(blocks)),
@@ -100,10 +112,15 @@ def test_a_backend_has_a_block_of_its_own_and_keeps_secrets(api, tmp_path: Path)
     assert told["text"] == "cloudy/lab"
     assert told["lab"] == {"zone": "y", "token": "as-quiet-as-it-gets", "size": 5}
     assert told["looked_up"] == "top-of-the-secrets"
-    missing, nowhere, refused, unknown, unnamed = told["said"]
+    missing, nowhere, refused, unknown, unnamed, low, absent = told["said"]
     assert "has no" in missing and "has no" in nowhere
     assert "size" in refused and "zoom" in refused and "tokn" in unknown
     assert "not a block name" in unnamed and "my lab!" in unnamed
+    for text, field in ((low, "size"), (absent, "zone")):
+        assert f"block cloudy/{'low' if field == 'size' else 'none'}" in text and field in text
+        assert "drillyard configure cloudy --block" in text and "not answer" not in text
+    assert "got 0" in low and "hush" not in low + absent
+    assert told["filled"] == {"zone": "w", "size": 4}
     assert {"LocalBackend", "SshBackend", "DaskBackend", "GcpBackend"} < set(told["known"])
     stored = api.post("/block_documents/filter", {"include_secrets": False})
     for secret in ("hush-hush", "as-quiet", "top-of"):

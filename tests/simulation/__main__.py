@@ -50,13 +50,14 @@ def main() -> int:
         return _replay(asked.seed, asked.backend, asked.trace, asked.defect)
     if asked.cores > 1:
         print(f"first seed: {first}", flush=True)
-        return side_by_side(first, asked.seconds or 60.0, asked.cores)
+        return side_by_side(first, asked.seconds or 60.0, asked.cores, asked.defect)
     done = campaign(
         first,
         seconds=asked.seconds or (None if asked.schedules else 60.0),
         schedules=asked.schedules,
         backend=asked.backend,
         defect=asked.defect,
+        cut_down=not asked.json,
     )
     if asked.json:
         print(json.dumps(done.document()))

@@ -11,6 +11,7 @@ from unittest import mock
 from drillyard.backend import Order
 from drillyard.errors import DrillyardError
 from drillyard.mailbox import open_store
+from drillyard.mailbox.patience import persist
 from drillyard.mailbox.status import Status
 from drillyard_backends.azure import job as program
 from drillyard_backends.azure import naming
@@ -211,7 +212,8 @@ class AzureCloud:
 
         def body(process: Process) -> object:
             try:
-                data = open_store(env[program.STORE]).get(env[program.ORDER_KEY])
+                store = open_store(env[program.STORE])
+                data = persist(lambda: store.get(env[program.ORDER_KEY]))
             except DrillyardError as error:
                 return int(error.exit_code)
             order = Order.from_bytes(data)

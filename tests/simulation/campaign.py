@@ -10,7 +10,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.simulation.patches import installed
 from tests.simulation.plan import Plan, draw
@@ -114,29 +116,41 @@ def campaign(
     return summary
 
 
-def side_by_side(first: int, seconds: float, cores: int) -> int:
+def side_by_side(first: int, seconds: float, cores: int, defect: str | None = None) -> int:
     """Campaigns in several processes; prints one line for all; the exit code."""
-    base = [sys.executable, "-m", "tests.simulation", "--seconds", str(seconds), "--json"]
-    started = [
-        subprocess.Popen(
-            [*base, "--seed-from", str(first + 10_000_000 * core)],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONHASHSEED": "0"},
-            text=True,
-        )
-        for core in range(cores)
-    ]
-    answers = [process.communicate()[0] for process in started]
-    documents = [json.loads(answer.splitlines()[-1]) for answer in answers]
+    with ThreadPoolExecutor(cores) as pool:
+        firsts = [first + 10_000_000 * core for core in range(cores)]
+        did = pool.map(lambda seed: _in_turn(seed, seconds, defect), firsts)
+        documents = [document for each in did for document in each]
     steps = [n for document in documents for n in document["steps"]]
     counts: Counter[str] = Counter()
     for document in documents:
         counts.update(document["counts"])
     print(line(len(steps), steps, seconds, counts))
     failed = [d["failed"] for d in documents if d["failed"] is not None]
-    for seed in failed:
-        print(f"failed: python -m tests.simulation --seed {seed}")
+    print(f"{len(failed)} of {len(steps):,} schedules failed")
     return 1 if failed else 0
+
+
+def _in_turn(first: int, seconds: float, defect: str | None) -> list[Any]:
+    """What one core did: after a schedule that fails, the next process goes on behind it."""
+    ends, documents = time.monotonic() + seconds, []
+    while (left := ends - time.monotonic()) > 0:
+        words = ["--json", "--seconds", str(left), "--seed-from", str(first)]
+        words += ["--defect", defect] if defect else []
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.simulation", *words],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            text=True,
+            check=False,
+        )
+        documents.append(json.loads(done.stdout.splitlines()[-1]))
+        if (failed := documents[-1]["failed"]) is None:
+            break
+        print(f"failed: python -m tests.simulation --seed {failed}; others follow", flush=True)
+        first = failed + 1
+    return documents
 
 
 def line(schedules: int, steps: list[int], seconds: float, counts: Counter[str]) -> str:

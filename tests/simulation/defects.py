@@ -13,11 +13,12 @@ from typing import Any
 
 from drillyard.backend import Liveness
 from drillyard.driver.heartbeat import Heartbeat
-from drillyard.errors import DrillyardError, InfrastructureError
+from drillyard.errors import DrillyardError, InfrastructureError, Superseded
 from drillyard.leases.ledger import Gone, Intent
 from drillyard.leases.reaper.verdict import Facts, Judgement, Verdict
 from drillyard.leases.release import Release
 from drillyard.mailbox import Mailbox
+from drillyard.mailbox.folder import Folder
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Accepted, Claim, DriverRecord, Ending, FileEntry
 from drillyard.mailbox.retries import RETRIES
@@ -67,6 +68,21 @@ def _manifest_last(self: Any) -> Ending:
 def _named_only(mailbox: Any, path: str, source: bytes | Path) -> FileEntry:
     data = source if isinstance(source, bytes) else source.read_bytes()
     return FileEntry(key=path, sha256=sha256_hex(data), size=len(data))
+
+
+def _absent(self: Any, path: str, kind: Any, _real: Any = Folder.read) -> Any:
+    """A store that does not answer counts as empty."""
+    try:
+        return _real(self, path, kind)
+    except InfrastructureError:
+        return None
+
+
+def _by_token_only(self: Any, claim: Claim) -> None:
+    """Only the claim is read: an attempt that was closed as lost goes on."""
+    now = self.read_claim(claim.ticket, claim.attempt)
+    if now is None or now.token != claim.token:
+        raise Superseded(f"attempt {claim.attempt} of {claim.ticket} belongs to another worker")
 
 
 # -- the end of machines --------------------------------------------------------------------------
@@ -268,6 +284,10 @@ DEFECTS: dict[str, Callable[[], Patches]] = {
         ("drillyard.driver.heartbeat.Heartbeat.step", _beat_or_die),
     ),
     "put-if-absent is a put": lambda: (("drillyard.mailbox.folder.Folder.create", _write_always),),
+    "an unreachable store counts as empty": lambda: (
+        ("drillyard.mailbox.folder.Folder.read", _absent),
+    ),
+    "a closed attempt hands in": lambda: ((f"{_MAILBOX}.must_own", _by_token_only),),
     "files are named and not stored": lambda: (
         ("drillyard.mailbox.files.save_file", _named_only),
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.simulation import programs
 from tests.simulation.plan import Fault
@@ -39,12 +39,18 @@ class Events:
         found = self._world.living(fault.who or "driver")
         return found[fault.nth % len(found)] if found else None
 
+    @staticmethod
+    def _hit(vm: Any) -> None:
+        for host in vm.hosts:
+            host.hit = True
+
     # -- processes and machines ---------------------------------------------------------------
 
     def kill(self, fault: Fault) -> None:
         """kill -9."""
         process = self._target(fault)
         if process is not None:
+            process.hit = True
             process.die()
 
     def pause(self, fault: Fault) -> None:
@@ -73,13 +79,16 @@ class Events:
         """The provider takes a machine: with notice, or without."""
         vms = [v for v in self._world.cloud.vms if v.gone_at is None and v.booted]
         if vms and fault.nth:
+            self._hit(vms[-1])
             self._world.cloud.gone(vms[-1])
         elif vms:
+            self._hit(vms[0])
             self._world.cloud.end(vms[0], 25.0)
 
     def crash_loop(self, fault: Fault) -> None:
         """Tickets crash one after the other, as on a machine with broken memory."""
         for process in self._world.living("ticket"):
+            process.hit = True
             process.die()
         if self._world.time < fault.at + fault.for_s:
             self._world.at(self._world.time + 2.0, lambda: self.crash_loop(fault))
@@ -97,13 +106,16 @@ class Events:
         """The provider calls a machine gone whose programs run on for a while."""
         vms = [v for v in self._world.cloud.vms if v.gone_at is None and v.booted]
         if vms:
+            self._hit(vms[0])
             self._world.cloud.gone(vms[0], fault.for_s or GHOST_S)
 
     def twin_worker(self, fault: Fault) -> None:
         """A second worker on one machine, as a supervisor that restarts it too early makes it."""
         vms = [v for v in self._world.cloud.vms if v.gone_at is None and v.booted]
         if vms:
-            self._world.cloud.run_program(vms[fault.nth % len(vms)])
+            vm = vms[fault.nth % len(vms)]
+            self._hit(vm)  # the second one ends the machine once it is idle
+            self._world.cloud.run_program(vm)
 
     # -- a person -----------------------------------------------------------------------------
 

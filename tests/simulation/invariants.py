@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from drillyard.leases.ended_alone import LATE_S
 from drillyard.leases.ledger import Gone, Intent
 from drillyard.mailbox.mailbox import sha256_hex
-from drillyard.mailbox.records import Accepted, DriverRecord, Ending, Manifest, Reopened
+from drillyard.mailbox.records import Accepted, Claim, DriverRecord, Ending, Manifest, Reopened
 from drillyard.mailbox.retries import RETRIES
 from drillyard.mailbox.status import Cause
+from tests.simulation.losses import Losses
 from tests.simulation.world import EPOCH
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Invariants:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._losses = Losses(world)
         self._accepted: dict[str, bytes] = {}
         self._claims: set[str] = set()
         self._claimers: dict[tuple[str, int], tuple[Process, float]] = {}
@@ -79,6 +81,7 @@ class Invariants:
             self._claims.add(key)
             if writer is not None:
                 self._claimers[match["ticket"], int(match["attempt"])] = writer, self._world.time
+                self._losses.claimed(Claim.from_bytes(data[0]), writer)
             told = self._cancelled_at is not None and self._world.time - self._cancelled_at
             if told and told > NOTICED_S and writer and self._healthy(writer, NOTICED_S):
                 self._broken(f"{key} was claimed {told:.0f} s after the order to stop")
@@ -128,6 +131,7 @@ class Invariants:
             self._endings.add(key)
             self._buried(Ending.from_bytes(data))
             self._begun(Ending.from_bytes(data))
+            self._judge(self._losses.ended(Ending.from_bytes(data)))
 
     def _buried(self, ending: Ending) -> None:
         """Nobody closes an attempt whose process works."""
@@ -189,6 +193,8 @@ class Invariants:
 
     def _readable(self, key: str, data: bytes) -> None:
         accepted = Accepted.from_bytes(data)
+        if self._world.current is not None:
+            self._judge(self._losses.accepted(accepted, self._world.current.looked_at))
         objects, root = self._world.objects.data, key.partition("/")[0]
         manifest = objects.get(f"{root}/{accepted.manifest}")
         if manifest is None or sha256_hex(manifest[0]) != accepted.manifest_sha256:
@@ -315,6 +321,10 @@ class Invariants:
             self._broken(
                 f"{lease}: {gone.lived_s:.0f} s counted, it can have lived {most_s:.0f} s"
             )
+
+    def _judge(self, problem: str | None) -> None:
+        if problem is not None:
+            self._broken(problem)
 
     def _broken(self, what: str) -> None:
         self._world.trouble.append(what)

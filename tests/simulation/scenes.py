@@ -29,6 +29,12 @@ def silent_worker(plan: Plan, dice: random.Random) -> None:
     plan.faults.append(Fault(kind, at, who=who, for_s=round(for_s, 1), service=service))
 
 
+def short_outage(plan: Plan, dice: random.Random) -> None:
+    """The store is away in the middle of the work, for less long than the work waits for it."""
+    at, who = _working(plan, dice, (20.0, 60.0)), dice.choice(["", "machine"])
+    plan.faults.append(Fault("outage", at, who=who, for_s=45.0, service="store"))
+
+
 def nobody_knows(plan: Plan, dice: random.Random) -> None:
     """The workers are silent, and the provider does not answer the driver."""
     at, for_s = _working(plan, dice, (20.0, 60.0)), round(dice.uniform(60.0, 150.0), 1)
@@ -169,6 +175,8 @@ def held_up_while_renting(plan: Plan, dice: random.Random) -> None:
 
 SCENES: tuple[Callable[[Plan, random.Random], None], ...] = (
     silent_worker,
+    short_outage,
+    short_outage,
     nobody_knows,
     silent_ghost,
     claimed_by_a_ghost,

@@ -54,6 +54,8 @@ class Host:
     processes: dict[int, Process] = field(default_factory=dict)
     up: bool = True
     outlives_s: float = 0.0
+    hit: bool = False
+    """Whether a fault took it away, or put a second worker on it."""
     asleep_until: float = 0.0
     held_at: float = -1e9
     """When something last held it up."""
@@ -91,6 +93,8 @@ class Process:
         self.on_term: Callable[[], None] | None = None
         self.on_death: list[Callable[[], None]] = []
         self.effects = 0
+        self.hit = False
+        """Whether a fault ended it."""
         self.refused = 0
         """Requests of it that failed."""
         self.held_s = 0.0
@@ -129,6 +133,8 @@ class Fiber(greenlet.greenlet):
     def __init__(self, process: Process, body: Callable[[], object], main: bool = False) -> None:
         super().__init__(self._run, process.world.hub)
         self.process, self.body, self.main = process, body, main
+        self.looked_at = 0.0
+        """When its last request was answered."""
         self.turn = 0
         """Counts its waits, so that an old entry of the agenda does not wake it."""
         self.over = False
@@ -337,9 +343,11 @@ class World:
                 self.pending.remove(fault)
             self.counts[kind] += 1
             self.note(process.name, f"{kind} at {what}")
+            process.hit |= kind.startswith("die-")
             if kind == "die-before":
                 process.die()
             elif kind == "ghost-before":
+                process.host.hit = True
                 for vm in [v for v in self.cloud.vms if process.host in v.hosts]:
                     self.cloud.gone(vm, fault.for_s)
             elif kind == "sleep-before":
@@ -359,6 +367,7 @@ class World:
         if changes and service == "cloud":
             self.before_cloud_change(process, what)
         result = happen()
+        fiber.looked_at = self.time
         if self.verbose and (changes or service == "cloud"):
             self.note(process.name, what)
         if kind == "die-after":

@@ -1,0 +1,86 @@
+"""What a fault may cost: the attempts that are lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drillyard.mailbox.records import Accepted, Claim, Ending
+from drillyard.mailbox.status import Cause
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Process, World
+
+WAITED_S = 60.0
+"""How long the work waits for a store, as it is meant (``drillyard.mailbox.patience``)."""
+APART_S = 6.0
+"""How long it waits between two tries at most: shorter gaps between outages may be missed."""
+
+
+class Losses:
+    """Judges what is lost in one world.
+
+    Args:
+        world: Where.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._claimed: dict[tuple[str, int], tuple[Process, float]] = {}
+        """Ticket and attempt -> the worker that took it, and when."""
+        self._closed: dict[tuple[str, int], tuple[Ending, float]] = {}
+
+    def claimed(self, claim: Claim, worker: Process) -> None:
+        """A worker took an attempt."""
+        self._claimed.setdefault((claim.ticket, claim.attempt), (worker, self._world.time))
+
+    def ended(self, ending: Ending) -> str | None:
+        """An attempt ends as infrastructure only if something hit it; what is wrong, or None."""
+        attempt = ending.ticket, ending.attempt
+        self._closed.setdefault(attempt, (ending, self._world.time))
+        if ending.cause is not Cause.INFRASTRUCTURE or attempt not in self._claimed:
+            return None
+        worker, at = self._claimed[attempt]
+        its = [worker, *(p for p in self._world.processes if p.attempt == attempt)]
+        if any(p.hit or p.host.hit or p.refused > 1 for p in its):
+            return None
+        # While it stood still, the lease's limit may have ended its machine.
+        if any(max(p.host.held_at, p.paused_until) > at for p in its):
+            return None
+        if self._away_s(worker.host.name, at) > WAITED_S or self._given_back(worker):
+            return None
+        return f"attempt {ending.attempt} of {ending.ticket} was lost to nothing: {ending.message}"
+
+    def accepted(self, accepted: Accepted, looked_at: float) -> str | None:
+        """No attempt hands in that had been closed when it looked last; what is wrong, or None.
+
+        Args:
+            accepted: What is accepted.
+            looked_at: When the request was answered that its writer made before. The product reads
+                the ending just before, so that only an ending that comes later is not seen.
+        """
+        attempt = f"{accepted.run}.{accepted.phase.value}", accepted.attempt
+        ending, at = self._closed.get(attempt, (None, 0.0))
+        if ending is None or ending.cause is None or at >= looked_at:
+            return None
+        return f"attempt {attempt[1]} of {attempt[0]} handed in after it was closed"
+
+    def _away_s(self, host: str, since: float) -> float:
+        """The longest outage of the store for a host since a time; one may soon follow another."""
+        plan, now = self._world.plan, self._world.time
+        spans = sorted(
+            (f.at, min(now, f.at + f.for_s))
+            for f in plan.faults
+            if f.kind == "outage" and f.at <= now and f.at + f.for_s > since
+            if plan.away("store", host, max(f.at, 0.0)) and f.service in ("", "store")
+        )
+        longest = 0.0
+        begin = end = float("-inf")
+        for first, last in spans:
+            begin, end = (begin, max(end, last)) if first <= end + APART_S else (first, last)
+            longest = max(longest, end - begin)
+        return longest
+
+    def _given_back(self, worker: Process) -> bool:
+        """Whether the lease of a worker is over or being ended."""
+        records = (f"toy/leases/{worker.mark}/{name}.json" for name in ("gone", "ending"))
+        return any(key in self._world.objects.data for key in records)

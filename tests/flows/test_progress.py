@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from drillyard.backend import Trait
 from drillyard.mailbox.records import Board, Phase, TicketRecord
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState
@@ -139,6 +140,7 @@ class Driver:
         self.study = study
         self.spec = SimpleNamespace(where="local", elsewhere=[], seeds=[1, 2])
         self.lease: object = None
+        self.backend = SimpleNamespace(traits=frozenset())
         self.times = SimpleNamespace(knows=lambda phase: self.set_up)
         self.set_up = False
         self.stopping = SimpleNamespace(given_at=None)
@@ -167,6 +169,9 @@ def test_every_wait_until_the_first_heartbeat_has_its_words() -> None:
     assert driver.look().waiting == "machines of one of the backends local, dask"
     driver.lease = object()
     assert driver.look().waiting.startswith("workers to be ready")
+    driver.backend.traits = frozenset({Trait.JOBS})
+    assert driver.look().waiting.startswith("local, dask to start a job")
+    driver.backend.traits = frozenset()
     driver.set_up = True
     assert driver.look().waiting == "a worker to start a run"
     driver.has("t0001-s1", Status.RUNNING)

@@ -8,13 +8,13 @@ error of a process that dies names its copy, its step and its signal.
 from __future__ import annotations
 
 import contextlib
-import pickle
 import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 
 import gymnasium as gym
 import numpy as np
@@ -291,7 +291,7 @@ def _is_sendable(value: object) -> bool:
     if plain:
         return True  # nearly all values of nearly all simulators, at each step
     try:
-        pickle.dumps(value)
+        ForkingPickler.dumps(value)
     except Exception:  # an object of the simulator's author may raise anything
         return False
     return True

@@ -227,6 +227,7 @@ def _loaded(kind: type[B], name: str) -> B:
 def _unusable(kind: type[Block], name: str, error: ValidationError) -> ConfigErrors:
     """Returns what is wrong with a stored block, field by field."""
     backend = (kind._block_type_slug or "secret").removeprefix("drillyard-")
+    command = f", or drillyard configure {backend} --block {name}" if backend != "secret" else ""
     problems = []
     for each in error.errors():
         field = ".".join(str(part) for part in each["loc"])
@@ -238,8 +239,7 @@ def _unusable(kind: type[Block], name: str, error: ValidationError) -> ConfigErr
                 file=f"block {backend}/{name}",
                 field=field,
                 value=each["input"] if shown and not missing else None,
-                hint=f"edit the block in Prefect's UI, or drillyard configure {backend} "
-                f"--block {name}",
+                hint=f"edit the block in Prefect's UI{command}",
             )
         )
     return ConfigErrors(problems)

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+from bisect import bisect
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ MARK = "MUTANT_UNDER_TEST"
 """A variable by which the processes of a session are found, to end what they left."""
 SIMULATED_S = 60
 """CPU time of the simulation of one mutant."""
+TESTED_S = 60
+"""What the tests of `make test` that a mutant gets may take together, without a mistake."""
 DEAD = ("killed", "hung")
 
 
@@ -142,6 +146,9 @@ class Runner:
 
     def _tested(self, mutant: Mutant, layer: str, reach: Reach) -> tuple[str, object]:
         tests = reach.tests(self.found[mutant])
+        if layer == "test":
+            ends = list(accumulate(reach.seconds[test] for test in tests))
+            tests = tests[: max(1, bisect(ends, TESTED_S))]
         if not tests:
             return "unreached", None
         while tests:

@@ -43,24 +43,6 @@ class Display(Protocol):
         """Stops; called once."""
 
 
-def open_display(*, quiet: bool) -> Display:
-    """Returns the display that fits the output: terminal, file or program.
-
-    Args:
-        quiet: Show nothing, because a program reads the output.
-    """
-    if quiet:
-        return Silent()
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return Lines()
-    from drillyard_flows.bars import Bars
-
-    return Bars(console)
-
-
 def drawn(display: Display, look: Callable[[], Look]) -> Beside:
     """Returns what the thread of a command does while another one drives: it draws.
 

@@ -21,7 +21,7 @@ from drillyard.runs.locate import open_mailbox
 from drillyard.spec.stages import is_staged
 from drillyard_flows import settings
 from drillyard_flows.live import served
-from drillyard_flows.progress import Display, drawn, open_display
+from drillyard_flows.progress import Display, Lines, Silent, drawn
 from drillyard_flows.request import Request, checked, opened
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _run(
     from drillyard_flows import summary
 
     started = time.monotonic()
-    display = open_display(quiet=as_json)
+    display = _display(quiet=as_json)
     outcome: Outcome | None = None
     try:
         # A file that cannot be read is refused before anything is waited for.
@@ -258,3 +258,17 @@ def _require_api(*, offline_ok: bool) -> None:
         raise ControlPlaneError(
             error.message, hint=f"{error.hint}; or run without its pages: --offline-ok"
         ) from error
+
+
+def _display(*, quiet: bool) -> Display:
+    """Returns what fits the output: terminal, file, or (quiet) a program that reads it."""
+    if quiet:
+        return Silent()
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return Lines()
+    from drillyard_flows.bars import Bars
+
+    return Bars(console)

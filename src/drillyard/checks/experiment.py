@@ -22,6 +22,7 @@ from drillyard.checks.numbers import plan
 from drillyard.checks.packages import missing_packages
 from drillyard.checks.packing import fits
 from drillyard.checks.refusal import as_finding, placed
+from drillyard.checks.stages import check_stages
 from drillyard.checks.storage import disk, targets
 from drillyard.checks.trial import try_training
 from drillyard.errors import ConfigErrors, SimulatorError, UserError
@@ -66,12 +67,8 @@ def check(
     """
     spec = loaded.spec
     if is_staged(spec):
-        from drillyard.checks.stages import check_stages
-
-        return [
-            *loaded.findings,
-            *check_stages(loaded, store=store, offline_ok=offline_ok, speed=speed),
-        ]
+        of_stage = partial(check, store=store, offline_ok=offline_ok, speed=speed)
+        return [*loaded.findings, *check_stages(loaded, of_stage)]
     findings = [
         Finding(Severity.OK, "file", f"{loaded.file.name} is well-formed"),
         *loaded.findings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from drillyard.findings import Finding, Severity
@@ -13,26 +14,20 @@ _OF_ALL = ("file", "store", "files")
 """What is the same for all stages."""
 
 
-def check_stages(
-    loaded: Loaded, *, store: str, offline_ok: bool = False, speed: bool = False
-) -> list[Finding]:
+def check_stages(loaded: Loaded, check: Callable[[Loaded], list[Finding]]) -> list[Finding]:
     """Returns the findings of every stage, each with the name of its stage.
 
     Args:
         loaded: An experiment for which ``is_staged`` holds.
-        store: URL of the mailbox's store, which all stages share.
-        offline_ok: Accept a tracking server that cannot be reached.
-        speed: See ``check``.
+        check: Checks one stage.
     """
-    from drillyard.checks.experiment import check
-
     above = upstream(loaded.spec.children)
     names = order(loaded.spec.children)
     drawn = "; ".join(f"{n} after {', '.join(above[n])}" if above[n] else n for n in names)
     findings = [Finding(Severity.OK, "stages", f"{len(names)} stages: {drawn}")]
     said = set[tuple[str, str]]()
     for name, stage in stages_of(loaded).items():
-        for finding in check(stage, store=store, offline_ok=offline_ok, speed=speed):
+        for finding in check(stage):
             if (finding.subject, finding.message) in said and finding.subject in _OF_ALL:
                 continue
             said.add((finding.subject, finding.message))

@@ -120,22 +120,6 @@ def hidden_character(text: str) -> tuple[int, str] | None:
     return (found.start(), f"U+{ord(found[0]):04X}") if found else None
 
 
-def typed(text: str) -> Json:
-    """A value from the command line or the environment, with the type that it has in a file.
-
-    ``[1, 2]``, ``{a: 1}`` and quoted text are read as YAML. A scalar that readers interpret
-    differently is text here, because quotes are unusual on a command line.
-    """
-    stripped = text.strip()
-    if stripped[:1] in ("[", "{", '"', "'"):
-        from drillyard.documents.yaml_safe import parse_yaml  # reads words by this module
-
-        return parse_yaml(stripped, "the command line").value
-    if trap(stripped):
-        return text
-    return resolve(stripped) if stripped else text
-
-
 def must_be_clean(value: Json, path: tuple[str | int, ...] = ()) -> list[ConfigError]:
     """Numbers that are not finite and invisible characters, anywhere in a tree.
 

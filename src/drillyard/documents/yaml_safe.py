@@ -43,6 +43,20 @@ def parse_yaml(text: str, shown: str) -> Document:
     return Document(builder.value, builder.marks, shown)
 
 
+def typed(text: str) -> Json:
+    """A value from the command line or the environment, with the type that it has in a file.
+
+    ``[1, 2]``, ``{a: 1}`` and quoted text are read as YAML. A scalar that readers interpret
+    differently is text here, because quotes are unusual on a command line.
+    """
+    stripped = text.strip()
+    if stripped[:1] in ("[", "{", '"', "'"):
+        return parse_yaml(stripped, "the command line").value
+    if trap(stripped):
+        return text
+    return resolve(stripped) if stripped else text
+
+
 def _one_or_all(problems: list[ConfigError]) -> ConfigError | ConfigErrors:
     return problems[0] if len(problems) == 1 else ConfigErrors(problems)
 

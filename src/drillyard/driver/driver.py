@@ -1,6 +1,6 @@
 """Drives one experiment: posts its tickets, rents, watches, closes lost attempts, tears down.
 
-``driver.session.drive`` calls the parts in order. After a crash at any point, the same command
+``driver.six_phases.drive`` calls the parts in order. After a crash at any point, the same command
 adopts living leases, skips accepted results and resumes the rest.
 """
 

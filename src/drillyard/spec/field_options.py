@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from drillyard.documents.json_types import Json
-from drillyard.documents.scalars import typed
+from drillyard.documents.yaml_safe import typed
 from drillyard.errors import BadValue, ConfigError, ConfigErrors
 from drillyard.spec.learning import MAX_STEPS
 from drillyard.spec.precedence import Merged, Place

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from drillyard.documents.document import KeyPath
 from drillyard.documents.json_types import Json
-from drillyard.documents.scalars import dotted, typed
+from drillyard.documents.scalars import dotted
+from drillyard.documents.yaml_safe import typed
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.spec.precedence import Merged, Place

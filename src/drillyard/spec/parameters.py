@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from drillyard.documents.document import Document
 from drillyard.documents.json_types import Json, JsonObject
-from drillyard.documents.scalars import typed
+from drillyard.documents.yaml_safe import typed
 from drillyard.errors import ConfigError
 from drillyard.mailbox.mailbox import run_id
 from drillyard.registry import nearest

@@ -14,7 +14,8 @@ from typing import Any
 
 from drillyard.documents.document import Document, KeyPath, Mark
 from drillyard.documents.json_types import Json, JsonObject
-from drillyard.documents.scalars import dotted, typed
+from drillyard.documents.scalars import dotted
+from drillyard.documents.yaml_safe import typed
 from drillyard.errors import ConfigError, ConfigErrors
 
 _PART = re.compile(r"(?P<key>[^.\[\]=]+)|\[(?P<index>\d{1,6})\]")

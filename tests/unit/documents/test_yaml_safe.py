@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from drillyard.documents.files import MAX_BYTES, read_document
 from drillyard.documents.json_comments import parse_json
-from drillyard.documents.scalars import resolve, typed
-from drillyard.documents.yaml_safe import parse_yaml
+from drillyard.documents.scalars import resolve
+from drillyard.documents.yaml_safe import parse_yaml, typed
 from drillyard.errors import ConfigError, ConfigErrors, UserError
 
 

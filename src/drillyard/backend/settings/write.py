@@ -21,7 +21,7 @@ from drillyard.backend.settings.resolve import (
     settings_file,
 )
 from drillyard.documents.json_types import Json
-from drillyard.documents.scalars import typed
+from drillyard.documents.yaml_safe import typed
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
 

@@ -7,7 +7,7 @@ The tests of a plug-in import their suite from ``drillyard.testing``.
 
 from __future__ import annotations
 
-from drillyard.agents.base import Inherits, Learner, Policy
+from drillyard.agents.base import Declares, Inherits, Learner, Policy
 from drillyard.agents.spaces import space_from_json, space_to_json
 from drillyard.backend import (
     Alternative,
@@ -99,6 +99,7 @@ __all__ = [
     "Cost",
     "CurveTracker",
     "CurveWriter",
+    "Declares",
     "Delays",
     "DrillyardError",
     "Egress",

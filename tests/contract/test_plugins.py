@@ -215,6 +215,73 @@ def test_a_plugged_in_workload_runs_by_its_name(tmp_path):
     assert json.loads(metrics.read_text())["score"] == pytest.approx(expected)
 
 
+def test_what_a_plug_ins_learner_does_not_honour_is_refused_at_once(tmp_path):
+    """By field, value and line, before anything is created; what it declares is accepted."""
+    package = filled("learner", "my-learner", tmp_path)
+    module = package / "my_learner/learner.py"
+    declared = re.sub(r"    honours = .*\n", "", module.read_text())
+    declared += """
+
+class Silent(MyLearner):
+    def check(self, spec, observation, action):
+        return []
+
+
+class Copies(Silent):
+    honours = ("train.n_envs", "learner.args")
+"""
+    module.write_text(declared)
+    env = installed(package, tmp_path / "site")
+    (tmp_path / "e.yaml").write_text(
+        textwrap.dedent("""
+        name: e
+        simulator: {id: CartPole-v1, wrappers: [normalize, {name: frame_stack, args: {n: 4}}]}
+        learner:
+          algorithm: my_learner.learner:Silent
+          args: {spraed: 1}
+          init_from: run:other/t0001-s1
+          callbacks: [my_module:Mine]
+        train:
+          steps: 600
+          n_envs: 8
+          stop: {patience: 3}
+        evaluate:
+          episodes: 2
+          every: {steps: 100}
+          keep_best: 3
+        """)
+    )
+    done = drillyard(env, "run", "e.yaml", "--json", folder=tmp_path, code=2)
+    errors = json.loads(done.stdout)["errors"]
+    refused = {error["field"]: (error["line"], error["value"]) for error in errors}
+    assert set(refused) == {
+        "simulator.wrappers[0]",
+        "simulator.wrappers[1]",
+        "learner.args.spraed",
+        "learner.init_from",
+        "learner.callbacks",
+        "train.n_envs",
+        "train.stop",
+        "evaluate.every.steps",
+        "evaluate.keep_best",
+    }
+    assert (
+        refused["train.n_envs"] == (11, 8) and refused["simulator.wrappers[1]"][1] == "frame_stack"
+    )
+    allowed = {error["field"]: error["allowed"] for error in errors}
+    assert allowed.pop("learner.args.spraed") == "none" and all(error["hint"] for error in errors)
+    assert set(allowed.values()) == {
+        "train.checkpoint_every, train.steps with my_learner.learner:Silent"
+    }
+    assert not (tmp_path / "drillyard-runs").exists()
+
+    (tmp_path / "e.yaml").write_text(
+        "name: e\nsimulator: {id: CartPole-v1}\ntrain: {steps: 600, n_envs: 8}\n"
+        "learner: {algorithm: 'my_learner.learner:Copies', args: {spraed: 1}}\n"
+    )
+    assert json.loads(drillyard(env, "check", "e.yaml", "--json", folder=tmp_path).stdout)["ok"]
+
+
 def test_a_throw_away_package_with_a_broken_part(tmp_path):
     """Found, shown with its traceback, told when it clashes; `module:name` registers itself."""
     package = tmp_path / "odds-and-ends"

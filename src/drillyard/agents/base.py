@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -34,6 +34,20 @@ class Policy(Protocol):
 
 
 @runtime_checkable
+class Declares(Protocol):
+    """A learner that honours more of an experiment file than a budget in steps and checkpoints.
+
+    The other learners may leave it out.
+    """
+
+    honours: Collection[str]
+    """Fields such as ``train.n_envs`` and ``evaluate.every.steps``, wrappers around all copies
+    (``simulator.wrappers.normalize``), and arguments: ``learner.args.spread`` each, or
+    ``learner.args`` for a learner whose ``check`` refuses unknown ones. A file that asks for
+    anything else is refused; ``drillyard.learners.honours`` has the names."""
+
+
+@runtime_checkable
 class Inherits(Protocol):
     """A learner that says whether its training can go on from another one's checkpoint."""
 
@@ -45,7 +59,7 @@ class Inherits(Protocol):
 class Learner(Protocol):
     """An algorithm, registered under ``drillyard.learners``; made without arguments.
 
-    What only some learners can do is ``Inherits`` and ``runs.phases.SpreadsRuns``.
+    What only some learners can do is ``Declares``, ``Inherits`` and ``runs.workload.SpreadsRuns``.
     """
 
     name: str

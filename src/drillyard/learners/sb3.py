@@ -21,6 +21,7 @@ from drillyard.learners.check import check_learner
 from drillyard.learners.evaluator import Evaluator, evaluator_of
 from drillyard.learners.event_files import EventFiles
 from drillyard.learners.exactness import exactness, platform_of
+from drillyard.learners.honours import EVERYTHING
 from drillyard.learners.hosted_copies import HostSession, with_hosts
 from drillyard.learners.log_start import announce
 from drillyard.learners.plan import Plan, make_plan
@@ -57,7 +58,7 @@ class Sb3Learner:
     name: ClassVar[str] = ""
     resume: ClassVar[str] = "exact"
     inherits: ClassVar[bool] = True
-    takes_hosts: ClassVar[bool] = True
+    honours: ClassVar[tuple[str, ...]] = EVERYTHING
 
     def check(self, spec: ExperimentSpec, observation: Space, action: Space) -> list[Finding]:
         """See ``Learner.check``."""

@@ -268,13 +268,6 @@ class SpreadsRuns(Protocol):
 
 
 @runtime_checkable
-class TakesHosts(Protocol):
-    """A learner whose copies of the simulator may be on other machines."""
-
-    takes_hosts: bool
-
-
-@runtime_checkable
 class HandsRunsOn(Protocol):
     """A workload whose run can go on from where another one ended, as populations need."""
 

@@ -14,24 +14,36 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from drillyard.agents.base import LoadedPolicy, load_policy
+from drillyard.agents.base import Declares, LoadedPolicy, load_policy
 from drillyard.agents.spaces import space_from_json
-from drillyard.documents.json_types import as_integer, as_number, as_object
+from drillyard.documents.json_types import JsonObject, as_integer, as_number, as_object
 from drillyard.errors import Stopped, UserError
 from drillyard.findings import Severity
+from drillyard.learners.honours import ALWAYS, ARGUMENTS, EVERYTHING
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
 from drillyard.metrics.streams import canonical, read_stream
+from drillyard.registry import load
 from drillyard.runs.workload import PhaseOutcome
+from drillyard.simulators.make import make_env
 from drillyard.spec import ExperimentSpec
 from drillyard.testing.phases import CountedStop, OneRun
 from drillyard.workloads.rl import RlWorkload
 
+_CHANGES: dict[str, dict[str, JsonObject]] = {
+    "train.n_envs": {"train": {"n_envs": 2}},
+    "evaluate.every.steps": {"evaluate": {"every": {"steps": 50, "episodes": 1}}},
+    "simulator.wrappers.frame_stack": {
+        "simulator": {"wrappers": [{"name": "frame_stack", "args": {"n": 2}}]}
+    },
+}
+"""Field that a learner may declare -> what asks for it."""
 Trained = tuple[OneRun, PhaseOutcome, dict[str, bytes]]
 POLICY = "policy_final.safetensors"
 
@@ -68,6 +80,49 @@ class LearnerSuite:
             f.severity is Severity.ERROR and "no_such_argument" in f.subject + f.message
             for f in findings
         )
+
+    def test_what_it_declares_are_fields_of_the_file(self, spec: ExperimentSpec) -> None:
+        """A wrong name in ``honours`` would refuse a field that the learner honours."""
+        names = [n for n in self.declared(spec) if not n.startswith(f"{ARGUMENTS}.")]
+        assert set(names) <= {*ALWAYS, *EVERYTHING}
+
+    @pytest.mark.parametrize("field", _CHANGES)
+    def test_a_declared_field_has_its_effect(
+        self, field: str, tmp_path: Path, spec: ExperimentSpec
+    ) -> None:
+        """In the training, in its result, and in the evaluation of that result."""
+        if field not in self.declared(spec):
+            pytest.skip(f"the learner does not declare {field}")
+        changes = {
+            section: getattr(spec, section).model_dump() | change
+            for section, change in _CHANGES[field].items()
+        }
+        asked = ExperimentSpec.model_validate({**spec.model_dump(), **changes})
+        run = OneRun(tmp_path / "asked", asked, RlWorkload())
+        files = run.contents(run.phase(Phase.TRAIN))
+        run.phase(Phase.EVALUATE)
+        seen = space_from_json(json.loads(files["spaces.json"])["observation"])
+        episodes = read_stream(run.mailbox, run.run, "episodes")
+        assert {
+            "train.n_envs": {line["metrics"].get("env") for line in episodes} == {0, 1},
+            "evaluate.every.steps": bool(read_stream(run.mailbox, run.run, "evaluation")),
+            "simulator.wrappers.frame_stack": seen != self.observations(spec),
+        }[field]
+
+    def declared(self, spec: ExperimentSpec) -> Collection[str]:
+        """What the learner says that it honours."""
+        assert spec.learner is not None
+        learner = load("learners", spec.learner.algorithm)()
+        return learner.honours if isinstance(learner, Declares) else ()
+
+    def observations(self, spec: ExperimentSpec) -> object:
+        """The space of one copy, without the wrappers around all copies."""
+        assert spec.simulator is not None
+        env = make_env(spec.simulator)
+        try:
+            return env.observation_space
+        finally:
+            env.close()
 
     def test_training_leaves_a_whole_policy(self, trained: Trained, spec: ExperimentSpec) -> None:
         """Weights as safetensors, spaces and description as JSON, no pickle; steps counted."""

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.findings import Finding, Severity
+from drillyard.learners.honours import refuse_ignored
 from drillyard.learners.plan import freeze, total_steps
 from drillyard.registry import importable, load
 from drillyard.runs.parallelism import hosts
-from drillyard.runs.workload import PhaseOutcome, RunContext, SpreadsRuns, StopSignal, TakesHosts
+from drillyard.runs.workload import PhaseOutcome, RunContext, SpreadsRuns, StopSignal
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
 from drillyard.spec.algorithms.engines import SBX
@@ -24,6 +25,7 @@ from drillyard.spec.conditions import known_keys
 if TYPE_CHECKING:
     from gymnasium import spaces
 
+    from drillyard.agents.base import Learner
     from drillyard.simulators.wrappers import Env
 
 
@@ -48,7 +50,8 @@ class RlWorkload:
         if built_in:
             validate_arguments(learner.algorithm, learner.args, Sizes(train.n_envs, train.steps))
         else:
-            load("learners", learner.algorithm)
+            plugged: Learner = load("learners", learner.algorithm)()
+            refuse_ignored(spec, plugged)
 
         from drillyard.agents.baselines import check_baselines
         from drillyard.simulators.horizon import horizon
@@ -80,21 +83,9 @@ class RlWorkload:
 
                 findings += advise(spec, observation, action)
         else:
-            made = load("learners", learner.algorithm)()
-            _must_take_hosts(spec, made)
-            findings += made.check(spec, observation, action)
+            findings += plugged.check(spec, observation, action)
         if learner.init_from is not None:
             findings += _earlier(learner.init_from, action)
-        films = spec.evaluate.videos
-        if films is not None and films.every is not None and not built_in:
-            findings.append(
-                Finding(
-                    Severity.WARNING,
-                    "evaluate.videos.every",
-                    f"{learner.algorithm} makes no videos while training, the evaluation does",
-                    "delete `every:`",
-                )
-            )
         if learner.clone_from is not None:
             from drillyard.learners.cloning import check as check_cloning
 
@@ -225,20 +216,6 @@ def _masks(env: Env, algorithm: str) -> list[Finding]:
         allowed="a simulator with a method action_masks(): a boolean for each action",
         hint="write the method (or a wrapper that has it), or choose ppo",
     )
-
-
-def _must_take_hosts(spec: ExperimentSpec, learner: object) -> None:
-    """Refuse copies on other machines for a learner that cannot use them."""
-    simulator = spec.simulator
-    assert simulator is not None and spec.learner is not None
-    if simulator.copies_on != "learner" and not isinstance(learner, TakesHosts):
-        raise ConfigError(
-            f"{spec.learner.algorithm} steps its copies itself",
-            field="simulator.copies_on",
-            value=simulator.copies_on,
-            allowed="learner, for this algorithm",
-            hint="delete copies_on, or choose an algorithm of Stable-Baselines3",
-        )
 
 
 def _copies(spec: ExperimentSpec) -> list[Finding]:

@@ -12,19 +12,10 @@ from drillyard.findings import Finding, Severity
 from drillyard.learners.rllib.arguments import ARGUMENTS, validate
 from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
-from drillyard.spec.simulator.wrapper_catalogue import VEC_WRAPPERS
 
 if TYPE_CHECKING:
     from drillyard.learners.sb3 import Rebuilt
     from drillyard.learners.types import Space
-
-_INSTEAD = {
-    "simulator.wrappers": "wrappers around each copy",
-    "train.episodes": "train.steps",
-    "learner.policy": "learner.args.fcnet_hiddens",
-    "evaluate.every.after_episodes": "steps",
-}
-"""Field that is not supported -> what to use instead."""
 
 
 class RllibLearner:
@@ -33,18 +24,26 @@ class RllibLearner:
     name: ClassVar[str] = ""
     resume: ClassVar[str] = "statistically equal"
     inherits: ClassVar[bool] = False
+    honours: ClassVar[tuple[str, ...]] = (
+        "learner.args",
+        "train.max_time_s",
+        "train.n_envs",
+        "train.keep_checkpoints",
+        "train.log_interval",
+        "evaluate.every.steps",
+        "evaluate.keep_best",
+    )
 
     def check(self, spec: ExperimentSpec, observation: Space, action: Space) -> list[Finding]:
         """See ``Learner.check``.
 
         Raises:
             ConfigErrors: Arguments that cannot work.
-            ConfigError: RLlib's learners do not support a part of the file, or Ray is missing.
+            ConfigError: Ray is missing.
             SpaceMismatch: The algorithm cannot act in this simulator.
         """
         assert spec.learner is not None and spec.train is not None
         validate(self.name, spec.learner.args)
-        _refuse_parts(spec)
         _check_spaces(self.name, observation, action)
         if find_spec("ray") is None and not any(r.startswith("ray") for r in spec.requirements):
             raise missing(self.name)
@@ -128,35 +127,6 @@ def missing(algorithm: str) -> ConfigError:
         hint="pip install 'drillyard[rllib]' in a separate environment: RLlib needs an older "
         "Gymnasium",
     )
-
-
-def _refuse_parts(spec: ExperimentSpec) -> None:
-    simulator, learner, train, every = (
-        spec.simulator,
-        spec.learner,
-        spec.train,
-        spec.evaluate.every,
-    )
-    assert simulator is not None and learner is not None and train is not None
-    given = {
-        "simulator.wrappers": [w.name for w in simulator.wrappers if w.name in VEC_WRAPPERS],
-        "simulator.curriculum": simulator.curriculum,
-        "learner.policy": learner.policy,
-        "learner.init_from": learner.init_from,
-        "learner.callbacks": learner.callbacks,
-        "train.stop": train.stop,
-        "train.episodes": train.episodes,
-        "evaluate.every.after_episodes": every.after_episodes if every else None,
-    }
-    for field, value in given.items():
-        if value:
-            raise ConfigError(
-                f"is not supported by RLlib's {learner.algorithm}",
-                field=field,
-                value=value if isinstance(value, int | str | list) else str(value),
-                allowed=_INSTEAD.get(field, "nothing"),
-                hint="delete it, or choose ppo",
-            )
 
 
 def _check_spaces(algorithm: str, observation: Space, action: Space) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drillyard_emulators.http.handle import Emulator, GcpEmulator
+from drillyard_emulators.http.handle import AzureEmulator, Emulator, GcpEmulator
 from tests.helpers import rules
+from tests.helpers.azure_lab import needs_azurite, opened
+from tests.helpers.proofs import AzureBench, GcpBench, ProofBench
 
 _start = Emulator.__init__
 
@@ -70,3 +73,49 @@ def compute(cloud: GcpEmulator) -> Iterator[Any]:
     cloud.clear_faults()
     plain = {"stockouts": [], "false_done": [], "boot_failures": 0, "listing_lag_s": 0.0}
     cloud.physics(**plain, notice_s=30.0, shutdown_s=30.0)
+
+
+@pytest.fixture(scope="module")
+def proof_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
+    """A Google Cloud on which proofs run."""
+    with GcpEmulator(tmp_path_factory.mktemp("prove")) as cloud:
+        cloud.physics(boot_s=0.1, shutdown_s=1.0, notice_s=1.0)
+        yield cloud
+
+
+@pytest.fixture
+def gcp_bench(
+    proof_project: GcpEmulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[GcpBench]:
+    """Proofs on it; afterwards it is honest."""
+    for name, value in proof_project.env.items():
+        monkeypatch.setenv(name, value)
+    honest = proof_project.state()["physics"]
+    yield GcpBench(proof_project, tmp_path)
+    proof_project.clear_faults()
+    proof_project.ask("project", denied=[], granted={})
+    proof_project.physics(**honest)
+
+
+@pytest.fixture(scope="module")
+def proof_workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureEmulator]:
+    """A workspace of Azure in which proofs run."""
+    yield from opened(tmp_path_factory.mktemp("prove"))
+
+
+@pytest.fixture
+def azure_bench(proof_workspace: AzureEmulator, tmp_path: Path) -> Iterator[AzureBench]:
+    """Proofs in it; afterwards it is honest."""
+    honest = proof_workspace.state()["physics"]
+    proof_workspace.physics(notice_s=1.0)
+    yield AzureBench(proof_workspace, tmp_path)
+    proof_workspace.clear_faults()
+    proof_workspace.physics(**honest)
+    proof_workspace.ask("manager", denied=[], quota_form="reported", foreign=[])
+
+
+@pytest.fixture(params=["gcp", pytest.param("azure", marks=needs_azurite())])
+def bench(request: pytest.FixtureRequest) -> ProofBench:
+    """Proofs on either cloud."""
+    found: ProofBench = request.getfixturevalue(f"{request.param}_bench")
+    return found

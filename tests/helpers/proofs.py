@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import threading
 import uuid
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,9 @@ import requests
 from drillyard.mailbox import driver_lock
 from drillyard_backends.azure.prove import AzureProver
 from drillyard_backends.gcp.prove import GcpProver
-from drillyard_backends.prove.probes import Observation, Prover, Verdict
+from drillyard_backends.prove.probes import Observation, Verdict
 from drillyard_backends.prove.runner import Proof, Report
 from drillyard_emulators.azure.model import OVER
-from drillyard_emulators.http.handle import AzureEmulator, GcpEmulator
 from tests.helpers.azure_lab import named
 
 PACE = 0.02
@@ -80,64 +80,114 @@ def verdict(report: Report, claim: str) -> Verdict:
     return found[0].verdict
 
 
-def proof(prover: Prover[Any], home: Path, max_cost: float = 2.0) -> Report:
-    """A whole proof."""
-    return Proof(prover, max_cost, home=home).run()
+class ProofBench(ABC):
+    """Proofs on one emulated cloud, in a folder of their own.
+
+    Args:
+        cloud: That claims are tested on.
+        home: drillyard's folder on this machine.
+    """
+
+    create: re.Pattern[str]
+    """The request that creates the first thing that costs money."""
+    waits: tuple[str, ...]
+    """Names of the probes that wait for machines to work; they create nothing."""
+
+    def __init__(self, cloud: Any, home: Path) -> None:
+        self.cloud, self.home = cloud, home
+        self.settings = self.new_settings()
+
+    @abstractmethod
+    def new_settings(self) -> dict[str, Any]:
+        """Settings of the backend, with a store of their own."""
+
+    @abstractmethod
+    def prover(self, pace: float = PACE, **more: Any) -> Any:
+        """A prover whose waiting is short; ``more`` are further settings."""
+
+    @abstractmethod
+    def left(self) -> object:
+        """What the emulator's own books still have, and the store."""
+
+    def proof(self, prover: Any = None, **more: Any) -> Report:
+        """A whole proof."""
+        return Proof(prover or self.prover(**more), 2.0, home=self.home).run()
+
+    def bodiless(self) -> Any:
+        """A prover without the probes that wait for machines."""
+        return self.only(lambda probe: not probe.reads and probe.name not in self.waits)
+
+    def only(self, wanted: Callable[[Any], bool]) -> Any:
+        """A prover with some of its probes."""
+        prover = self.prover()
+        prover.probes = tuple(filter(wanted, prover.probes))
+        return prover
+
+    def killed(
+        self, number: int, pattern: re.Pattern[str], what: Callable[[], object] | None = None
+    ) -> bool:
+        """Kill a proof after the n-th request that matches; False if it came to its end."""
+        with killed_at(number, pattern) as seen:
+            (what or (lambda: self.proof(self.bodiless())))()
+        return len(seen) >= number
+
+    def finish(self, home: Path | None = None) -> Report:
+        """The same command again, as far as it matters here: it finishes what is left."""
+        prover = self.only(lambda probe: not probe.paid and not probe.reads)
+        return Proof(prover, 2.0, home=home or self.home).run()
+
+    def nothing_left(self) -> None:
+        """By the emulator's own books, in the store and on this machine."""
+        assert not self.left()
+        assert not list((self.home / "intents").glob("*"))
 
 
-def gcp_settings(cloud: GcpEmulator, **more: Any) -> dict[str, Any]:
-    """Settings of an emulated project."""
-    cloud.ask("catalogue", images=["drillyard"])
-    return {
-        "project": cloud.project,
-        "bucket": f"lab-{uuid.uuid4().hex[:8]}",
-        "service_account": cloud.service_account,
-        "image": f"projects/{cloud.project}/global/images/drillyard",
-        "listing_lag_s": 0.0,
-        **more,
-    }
+class GcpBench(ProofBench):
+    """Proofs on the emulated Google Cloud."""
+
+    create = re.compile("POST .*/createInstances")
+    waits = ("a token on a machine", "a machine ends itself", "preemption")
+
+    def new_settings(self) -> dict[str, Any]:
+        self.cloud.ask("catalogue", images=["drillyard"])
+        return {
+            "project": self.cloud.project,
+            "bucket": f"lab-{uuid.uuid4().hex[:8]}",
+            "service_account": self.cloud.service_account,
+            "image": f"projects/{self.cloud.project}/global/images/drillyard",
+            "listing_lag_s": 0.0,
+        }
+
+    def prover(self, pace: float = PACE, **more: Any) -> GcpProver:
+        return GcpProver(given={**self.settings, **more}, pace=pace)
+
+    def left(self) -> object:
+        state, bucket = self.cloud.state(), self.settings["bucket"]
+        kept = self.cloud.ask("objects", bucket=bucket) if bucket in state["buckets"] else []
+        found = [state[kind] for kind in ("machines", "groups", "disks") if state[kind]]
+        return [*found, *(set(state["templates"]) - set(state["furnished"])), *_kept(kept)]
 
 
-def gcp_prover(settings: dict[str, Any], pace: float = PACE) -> GcpProver:
-    """A prover whose waiting is short."""
-    return GcpProver(given=settings, pace=pace)
+class AzureBench(ProofBench):
+    """Proofs in the emulated workspace."""
 
+    create = re.compile("PUT .*/jobs/")
+    waits = ("a token in a job",)
 
-def azure_settings(cloud: AzureEmulator, **more: Any) -> dict[str, Any]:
-    """Settings of an emulated workspace, with a folder of their own."""
-    prefix = f"prove-{uuid.uuid4().hex[:8]}"
-    return named(
-        cloud,
-        image=f"mcr.example/drillyard:{prefix}",
-        prefix=prefix,
-        **{"listing_lag_s": 0.0, **more},
-    )
+    def new_settings(self) -> dict[str, Any]:
+        prefix = f"prove-{uuid.uuid4().hex[:8]}"
+        image = f"mcr.example/drillyard:{prefix}"
+        return named(self.cloud, image=image, prefix=prefix, listing_lag_s=0.0)
 
+    def prover(self, pace: float = PACE, **more: Any) -> AzureProver:
+        return AzureProver(given={**self.settings, **more}, pace=pace)
 
-def azure_prover(settings: dict[str, Any], pace: float = PACE) -> AzureProver:
-    """A prover whose waiting is short."""
-    return AzureProver(given=settings, pace=pace)
-
-
-def nothing_left_at_google(cloud: GcpEmulator, settings: dict[str, Any], home: Path) -> None:
-    """By the emulator's own books, in the bucket and on this machine."""
-    state = cloud.state()
-    left = {k: state[k] for k in ("machines", "groups", "disks") if state[k]}
-    left["templates"] = sorted(set(state["templates"]) - set(state["furnished"]))
-    assert left == {"templates": []}
-    if settings["bucket"] in state["buckets"]:
-        assert _kept(cloud.ask("objects", bucket=settings["bucket"])) == []
-    assert not list((home / "intents").glob("*"))
-
-
-def nothing_left_at_azure(cloud: AzureEmulator, settings: dict[str, Any], home: Path) -> None:
-    """By the emulator's own books, in the container and on this machine."""
-    state = cloud.state()
-    assert state["computes"] == {}
-    assert {n: j["status"] for n, j in state["jobs"].items() if j["status"] not in OVER} == {}
-    assert [n["name"] for n in state["nodes"] if n["gone"] is None] == []
-    assert _kept(cloud.ask("objects", container=cloud.container, prefix=settings["prefix"])) == []
-    assert not list((home / "intents").glob("*"))
+    def left(self) -> object:
+        state, prefix = self.cloud.state(), self.settings["prefix"]
+        jobs = [n for n, job in state["jobs"].items() if job["status"] not in OVER]
+        nodes = [node["name"] for node in state["nodes"] if node["gone"] is None]
+        kept = self.cloud.ask("objects", container=self.cloud.container, prefix=prefix)
+        return [*state["computes"], *jobs, *nodes, *_kept(kept)]
 
 
 def _kept(keys: list[str]) -> list[str]:

@@ -12,7 +12,8 @@ from drillyard.runs import checkpoints
 from drillyard.simulators.make import make_vec
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms import engines
-from drillyard.spec.algorithms.signatures import ACTION_SPACES, ARGUMENTS, ON_POLICY, OURS
+from drillyard.spec.algorithms.argument_table import ARGUMENTS, ignored
+from drillyard.spec.algorithms.signatures import ACTION_SPACES, ON_POLICY
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.testing.learner_suite import LearnerSuite
 from tests.contract.test_exact_resume import (
@@ -27,7 +28,7 @@ from tests.contract.test_exact_resume import (
 from tests.unit.learners.test_sb3_arguments import OTHER_VALUES
 
 pytest.importorskip("sbx", reason="extra `sbx`: pip install 'drillyard[sbx]'")
-ALGORITHMS = list(engines._LACKS)
+ALGORITHMS = list(engines.NETWORKS[engines.SBX])
 SMALL = {"policy_kwargs": {"net_arch": [16, 16]}}
 OFF_POLICY = {**SMALL, "learning_starts": 40, "batch_size": 16, "buffer_size": 300}
 
@@ -86,10 +87,10 @@ def test_the_table_is_the_installed_signature(algorithm):
     from drillyard.learners.sbx import CLASSES
 
     has = inspect.signature(CLASSES[algorithm].__init__).parameters
-    lacks = {n for n in ARGUMENTS[algorithm] if n not in has and n not in OURS}
+    lacks = {n for n in ARGUMENTS[algorithm] if n not in has}
     unused = {"use_sde", "sde_sample_freq", "use_sde_at_warmup", "clip_range_vf", "target_kl"}
     unused |= {"optimize_memory_usage"} if algorithm == "dqn" else set()
-    assert lacks <= set(engines._LACKS[algorithm]) <= lacks | unused
+    assert lacks <= set(ignored(engines.SBX, algorithm)) <= lacks | unused
 
 
 def model_of(algorithm, args):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypedDict
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, DrillyardError, PluginError
-from drillyard.spec.algorithms.signatures import ARGUMENTS
+from drillyard.spec.algorithms.argument_table import ARGUMENTS
 
 if TYPE_CHECKING:
     from drillyard.spec.experiment import ChildSpec, ExperimentSpec

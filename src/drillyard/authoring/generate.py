@@ -19,8 +19,8 @@ from drillyard.authoring.yaml_comments import Entry, complete, render
 from drillyard.errors import ConfigError
 from drillyard.registry import names, nearest
 from drillyard.spec import presets
-from drillyard.spec.algorithms.meanings import MEANINGS
-from drillyard.spec.algorithms.signatures import ARGUMENTS, ON_POLICY, OURS
+from drillyard.spec.algorithms.argument_table import ARGUMENTS, TABLE
+from drillyard.spec.algorithms.signatures import ON_POLICY
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import LearnerSpec
 from drillyard.system.output_files import write_whole
@@ -218,8 +218,7 @@ def _tuned(tuned: dict[str, Any], part: str) -> dict[str, Any]:
 
 def _arguments(algorithm: str, tuned: dict[str, Any], steps: int, n_envs: int) -> dict[str, Any]:
     own = tuned.get("learner", {}).get("args", {})
-    found = {k: v for k, v in ARGUMENTS.get(algorithm, {}).items() if k not in OURS}
-    found.update(own)
+    found = {**ARGUMENTS.get(algorithm, {}), **own}
     if found.get("learning_starts", 0) >= steps and "learning_starts" not in own:
         found["learning_starts"] = steps // 10
     if algorithm in ON_POLICY and (found["n_steps"] * n_envs) % found.get("batch_size", 1):
@@ -228,8 +227,8 @@ def _arguments(algorithm: str, tuned: dict[str, Any], steps: int, n_envs: int) -
 
 
 def _meaning(key: str, tuned: dict[str, Any], layer: str) -> str:
-    meaning, unit, span = MEANINGS[key]
-    text = f"{meaning.rstrip('…')}{f' ({unit})' if unit else ''}. Range: {span}."
+    row = TABLE[key]
+    text = f"{row.meaning}{f' ({row.unit})' if row.unit else ''}. Range: {row.rule.span}."
     return text + (f" From {layer}." if key in tuned.get("learner", {}).get("args", {}) else "")
 
 

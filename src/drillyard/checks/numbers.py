@@ -90,7 +90,8 @@ def _never(loaded: Loaded) -> Iterator[Finding]:
 
 def _rollout(loaded: Loaded) -> int | None:
     """Returns the steps of one rollout of an on-policy learner, over all copies."""
-    from drillyard.spec.algorithms.signatures import ARGUMENTS, ON_POLICY
+    from drillyard.spec.algorithms.argument_table import ARGUMENTS
+    from drillyard.spec.algorithms.signatures import ON_POLICY
 
     learner, train = loaded.spec.learner, loaded.spec.train
     if learner is None or train is None or learner.algorithm not in ON_POLICY:

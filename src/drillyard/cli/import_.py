@@ -31,7 +31,7 @@ def import_(
 
     from drillyard.errors import ConfigError
     from drillyard.registry import nearest
-    from drillyard.spec.algorithms.signatures import ARGUMENTS
+    from drillyard.spec.algorithms.argument_table import ARGUMENTS
     from drillyard.spec.learning import SimulatorSpec
     from drillyard.system.import_path import importable
 

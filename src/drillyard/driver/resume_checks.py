@@ -127,7 +127,7 @@ def _of_another(loaded: Loaded, mailbox: Mailbox, readable: list[Checkpoint]) ->
     The model is built as a worker would build it, so Stable-Baselines3 has to be installed here.
     Without it, and if the simulator cannot be created here, the worker refuses.
     """
-    from drillyard.spec.algorithms.signatures import ARGUMENTS
+    from drillyard.spec.algorithms.argument_table import ARGUMENTS
     from drillyard.system.import_path import importable
 
     learner = loaded.spec.learner

@@ -10,10 +10,11 @@ from drillyard.errors import ConfigError
 from drillyard.findings import Finding, Severity
 from drillyard.registry import importable
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
 from drillyard.spec.algorithms.engines import check_engine, could_use_jax, validate_engine
 from drillyard.spec.algorithms.networks import check_memory, check_spaces, classes
-from drillyard.spec.algorithms.signatures import ARGUMENTS, ON_POLICY
+from drillyard.spec.algorithms.signatures import ON_POLICY
 
 if TYPE_CHECKING:
     from drillyard.learners.types import Space

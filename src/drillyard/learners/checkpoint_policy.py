@@ -15,7 +15,7 @@ from drillyard.simulators.make import make_vec
 from drillyard.simulators.streams import copy_seed
 from drillyard.simulators.vec_state import freeze_normalisation, load_normalisation
 from drillyard.spec import ExperimentSpec
-from drillyard.spec.algorithms.signatures import ARGUMENTS
+from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.system.user_code import described
 
 

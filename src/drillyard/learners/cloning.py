@@ -20,8 +20,8 @@ from drillyard.errors import ConfigError
 from drillyard.learners.demonstrations import FIELD, Demonstrations, read
 from drillyard.learners.types import Space
 from drillyard.runs.workload import StopSignal
+from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.spec.algorithms.engines import SBX
-from drillyard.spec.algorithms.signatures import ARGUMENTS
 from drillyard.spec.learning import CloneSpec, LearnerSpec, SimulatorSpec
 
 if TYPE_CHECKING:

@@ -31,10 +31,10 @@ from drillyard.learners import sb3_build
 from drillyard.learners.barriers import preserved_randomness
 from drillyard.runs.checkpoints import Checkpoint
 from drillyard.runs.workload import RunContext
-from drillyard.spec.algorithms.engines import PACKAGES
-from drillyard.spec.algorithms.jax_arguments import sees_images
+from drillyard.spec.algorithms.argument_table import ARGUMENTS
+from drillyard.spec.algorithms.engines import PACKAGES, sees_images
 from drillyard.spec.algorithms.networks import auto_policy
-from drillyard.spec.algorithms.signatures import ARGUMENTS, FROM_EPISODES
+from drillyard.spec.algorithms.signatures import FROM_EPISODES
 from drillyard.spec.learning import LearnerSpec
 
 if TYPE_CHECKING:

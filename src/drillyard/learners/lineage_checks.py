@@ -8,7 +8,8 @@ from drillyard.agents.base import Inherits
 from drillyard.errors import ConfigError
 from drillyard.registry import load
 from drillyard.spec import ExperimentSpec
-from drillyard.spec.algorithms.signatures import ARGUMENTS, ON_POLICY
+from drillyard.spec.algorithms.argument_table import ARGUMENTS
+from drillyard.spec.algorithms.signatures import ON_POLICY
 from drillyard.spec.binding import space
 from drillyard.spec.references import names_of
 

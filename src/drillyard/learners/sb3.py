@@ -40,8 +40,9 @@ from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.make import make_vec
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.spec.algorithms.networks import auto_policy
-from drillyard.spec.algorithms.signatures import ARGUMENTS, FROM_EPISODES, ON_POLICY
+from drillyard.spec.algorithms.signatures import FROM_EPISODES, ON_POLICY
 from drillyard.spec.learning import LearnerSpec, SimulatorSpec
 
 if TYPE_CHECKING:

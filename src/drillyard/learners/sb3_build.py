@@ -23,11 +23,11 @@ from drillyard.learners.small_images import fitted
 from drillyard.learners.types import Space
 from drillyard.registry import load_object
 from drillyard.spec.algorithms import engines, schedules
+from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.spec.algorithms.arguments import clean
 from drillyard.spec.algorithms.networks import auto_policy
 from drillyard.spec.algorithms.signatures import (
     ACTIVATIONS,
-    ARGUMENTS,
     EXTRACTORS,
     FROM_EPISODES,
     OPTIMISERS,

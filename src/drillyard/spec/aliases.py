@@ -2,60 +2,7 @@
 
 from __future__ import annotations
 
-SB3_ARGUMENTS = {
-    "learning_rate",
-    "n_steps",
-    "batch_size",
-    "n_epochs",
-    "gamma",
-    "gae_lambda",
-    "clip_range",
-    "clip_range_vf",
-    "normalize_advantage",
-    "ent_coef",
-    "vf_coef",
-    "max_grad_norm",
-    "use_sde",
-    "sde_sample_freq",
-    "target_kl",
-    "policy_kwargs",
-    "rms_prop_eps",
-    "use_rms_prop",
-    "buffer_size",
-    "learning_starts",
-    "tau",
-    "train_freq",
-    "gradient_steps",
-    "action_noise",
-    "replay_buffer_class",
-    "replay_buffer_kwargs",
-    "optimize_memory_usage",
-    "target_update_interval",
-    "exploration_fraction",
-    "exploration_initial_eps",
-    "exploration_final_eps",
-    "policy_delay",
-    "target_policy_noise",
-    "target_noise_clip",
-    "target_entropy",
-    "stats_window_size",
-    "n_critics",
-    "net_arch",
-    "activation_fn",
-    "cg_max_steps",
-    "cg_damping",
-    "line_search_shrinking_factor",
-    "line_search_max_iter",
-    "n_critic_updates",
-    "sub_sampling_factor",
-    "top_quantiles_to_drop_per_net",
-    "n_delta",
-    "n_top",
-    "delta_std",
-    "zero_policy",
-    "alive_bonus_offset",
-}
-"""Arguments of the learners, which belong into ``learner.args``."""
+from drillyard.spec.algorithms.argument_table import TABLE
 
 ALIASES = {
     "algo": "learner.algorithm",
@@ -83,6 +30,9 @@ ALIASES = {
     "hyperparameters": "learner.args",
     "algorithm_args": "learner.args",
     "algo_kwargs": "learner.args",
+    "net_arch": "learner.args.policy_kwargs.net_arch",
+    "activation_fn": "learner.args.policy_kwargs.activation_fn",
+    "n_critics": "learner.args.policy_kwargs.n_critics",
     "policy": "learner.policy",
     "policy_type": "learner.policy",
     "callback": "learner.callbacks",
@@ -169,6 +119,6 @@ def ours(name: str) -> str | None:
     plain = name.lower().replace("-", "_")
     if plain in ALIASES:
         return ALIASES[plain]
-    if plain in SB3_ARGUMENTS:
+    if plain in TABLE:
         return f"learner.args.{plain}"
     return None

@@ -15,9 +15,7 @@ from drillyard.documents.document import KeyPath
 from drillyard.documents.json_types import Json, JsonObject, as_list
 from drillyard.errors import BadValue, ConfigError
 from drillyard.registry import nearest
-from drillyard.spec.algorithms.argument_rules import RULES
-from drillyard.spec.algorithms.arguments import INTEGERS
-from drillyard.spec.algorithms.signatures import ARGUMENTS
+from drillyard.spec.algorithms.argument_table import ARGUMENTS, TABLE
 from drillyard.spec.tunables import Tunable
 
 TUNE = "tune"
@@ -77,16 +75,12 @@ def read_form(
         whole = _counts(values, str(algorithm).lower(), argument, path)
         body = {"type": "int" if whole else "float", **body, "range": values}
     problems = list(_of_tunable(body))
-    if (
-        not problems
-        and argument in ARGUMENTS.get(str(algorithm).lower(), {})
-        and argument in RULES
-    ):
+    if not problems and argument in ARGUMENTS.get(str(algorithm).lower(), {}):
         part = TUNE if body["type"] != "categorical" else f"{TUNE}.{CHOICES}"
         for value in values:
             problems += [
                 e.but(hint=e.hint or f"narrow the space to values that {argument} takes")
-                for e in RULES[argument](part, value)
+                for e in TABLE[argument].rule.check(part, value)
             ]
     return problems, None if problems else Form(body)
 
@@ -156,7 +150,7 @@ def _choices(space: JsonObject) -> Iterator[ConfigError]:
 def _counts(values: list[Json], algorithm: str, argument: str | None, path: KeyPath) -> bool:
     """Whether a range has whole numbers only: what counts, and what is written so elsewhere."""
     if argument in ARGUMENTS.get(algorithm, {}):
-        return argument in INTEGERS or argument == "train_freq"
+        return TABLE[str(argument)].rule.whole
     return all(isinstance(v, int) for v in values)
 
 

@@ -19,9 +19,9 @@ from drillyard.documents.scalars import dotted
 from drillyard.errors import ConfigError
 from drillyard.registry import names, nearest
 from drillyard.spec import listed
+from drillyard.spec.algorithms.argument_table import ARGUMENTS, SPACES
 from drillyard.spec.algorithms.arguments import misnamed
-from drillyard.spec.algorithms.search_spaces import SPACES
-from drillyard.spec.algorithms.signatures import ARGUMENTS, ON_POLICY
+from drillyard.spec.algorithms.signatures import ON_POLICY
 from drillyard.spec.inline_forms import DEFAULT, EXAMPLE, TUNE, Form, read_form
 from drillyard.spec.parameter_errors import GIVEN
 from drillyard.spec.precedence import Merged, Place, item_at

@@ -204,7 +204,7 @@ class LearnerSpec(Strict):
     @field_validator("args")
     @classmethod
     def _steps_with_units(cls, value: JsonObject, info: ValidationInfo) -> JsonObject:
-        from drillyard.spec.algorithms.signatures import ARGUMENTS
+        from drillyard.spec.algorithms.argument_table import ARGUMENTS
 
         known = ARGUMENTS.get(info.data.get("algorithm", ""), {})
         counts = {k: read_steps(v) for k, v in value.items() if k in _IN_STEPS and k in known}

@@ -26,7 +26,7 @@ def located(error: ConfigError, merged: Merged, file: str) -> ConfigError:
 
 def _way_out(error: ConfigError, merged: Merged) -> str:
     """Returns a fix for an error without its own: the default of the field."""
-    from drillyard.spec.algorithms.signatures import ARGUMENTS
+    from drillyard.spec.algorithms.argument_table import ARGUMENTS
 
     path = parse_dotted(error.field or "")
     if path[:2] == ("learner", "args") and len(path) == 3:

@@ -34,8 +34,8 @@ def _learner(spec: ExperimentSpec) -> Iterator[ConfigError]:
 
 
 def _arguments(learner: LearnerSpec, train: TrainSpec | None) -> Iterator[ConfigError]:
+    from drillyard.spec.algorithms.argument_table import ARGUMENTS
     from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
-    from drillyard.spec.algorithms.signatures import ARGUMENTS
 
     if learner.algorithm not in ARGUMENTS:
         return  # a plug-in checks its own arguments, when its simulator is looked at
@@ -47,8 +47,8 @@ def _arguments(learner: LearnerSpec, train: TrainSpec | None) -> Iterator[Config
 
 def arguments_in(tree: JsonObject) -> Iterator[ConfigError]:
     """Wrong arguments in a tree that has other faults too, so that all are told at once."""
+    from drillyard.spec.algorithms.argument_table import ARGUMENTS
     from drillyard.spec.algorithms.arguments import validate_arguments
-    from drillyard.spec.algorithms.signatures import ARGUMENTS
 
     learner = as_object(tree.get("learner"))
     algorithm, args = str(learner.get("algorithm")).lower(), learner.get("args")
@@ -59,7 +59,8 @@ def arguments_in(tree: JsonObject) -> Iterator[ConfigError]:
 
 
 def _numerics(spec: ExperimentSpec) -> Iterator[ConfigError]:
-    from drillyard.spec.algorithms.signatures import ARGUMENTS, NOT_MIXED
+    from drillyard.spec.algorithms.argument_table import ARGUMENTS
+    from drillyard.spec.algorithms.signatures import NOT_MIXED
 
     resources, learner = spec.resources, spec.learner
     ours = learner is not None and learner.algorithm in ARGUMENTS and learner.engine == "sb3"

@@ -17,9 +17,10 @@ from drillyard.registry import importable, load
 from drillyard.runs.parallelism import hosts
 from drillyard.runs.workload import PhaseOutcome, RunContext, SpreadsRuns, StopSignal
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
 from drillyard.spec.algorithms.engines import SBX
-from drillyard.spec.algorithms.signatures import ARGUMENTS, MASKED
+from drillyard.spec.algorithms.signatures import MASKED
 from drillyard.spec.conditions import known_keys
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from drillyard.runs import checkpoints
 from drillyard.runs.workload import PhaseOutcome, RunContext, StopSignal, Workload
 from drillyard.simulators.same_copies import must_agree
 from drillyard.spec import ExperimentSpec
-from drillyard.spec.algorithms.signatures import ARGUMENTS, ON_POLICY
+from drillyard.spec.algorithms.argument_table import ARGUMENTS
+from drillyard.spec.algorithms.signatures import ON_POLICY
 from drillyard.spec.binding import bind, run_parameters
 from drillyard.spec.learning import (
     VECTORISED_FROM,

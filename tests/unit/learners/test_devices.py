@@ -19,12 +19,8 @@ from drillyard.learners.barriers import Marks
 from drillyard.learners.exactness import exactness
 from drillyard.mailbox.records import Phase
 from drillyard.simulators.make import make_vec
-from drillyard.spec.algorithms.signatures import (
-    ACTION_SPACES,
-    ARGUMENTS,
-    FROM_EPISODES,
-    NOT_MIXED,
-)
+from drillyard.spec.algorithms.argument_table import ARGUMENTS
+from drillyard.spec.algorithms.signatures import ACTION_SPACES, FROM_EPISODES, NOT_MIXED
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import LearnerSpec, SimulatorSpec
 from drillyard.spec.semantics import problems_of

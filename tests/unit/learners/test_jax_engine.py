@@ -17,7 +17,8 @@ from drillyard.learners.sb3_build import build, describe
 from drillyard.simulators import vec_state
 from drillyard.simulators.make import make_vec
 from drillyard.spec import ExperimentSpec
-from drillyard.spec.algorithms.signatures import ACTIVATIONS, ARGUMENTS, OURS
+from drillyard.spec.algorithms.argument_table import ARGUMENTS
+from drillyard.spec.algorithms.signatures import ACTIVATIONS
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.workloads.rl import RlWorkload
 from tests.contract.spaces_world import ACTIONS, OBSERVATIONS
@@ -295,7 +296,6 @@ def test_what_is_told_is_what_the_built_model_has(algorithm):
         for name in ARGUMENTS[algorithm]
         if name
         not in {
-            *OURS,
             "use_sde",
             "sde_sample_freq",
             "policy_kwargs",

@@ -11,9 +11,10 @@ from gymnasium import spaces
 from drillyard.errors import ConfigError, ConfigErrors, SpaceMismatch
 from drillyard.findings import Severity
 from drillyard.learners.plan import freeze, make_plan
+from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.spec.algorithms.arguments import Sizes, clean, validate_arguments
 from drillyard.spec.algorithms.networks import auto_policy, check_memory, check_spaces
-from drillyard.spec.algorithms.signatures import ACTION_SPACES, ARGUMENTS, OURS
+from drillyard.spec.algorithms.signatures import ACTION_SPACES, OURS
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.workloads.rl import RlWorkload
 from tests.helpers.patience import PATIENCE_S
@@ -111,7 +112,7 @@ def test_what_is_told_is_what_the_built_model_has(algorithm):
     from drillyard.spec.learning import SimulatorSpec
 
     discrete = "Box" not in ACTION_SPACES[algorithm]
-    defaults = {n: v for n, v in ARGUMENTS[algorithm].items() if n not in OURS}
+    defaults = ARGUMENTS[algorithm]
     given = {
         name: not default if OTHER_VALUES[name] is None else OTHER_VALUES[name]
         for name, default in defaults.items()
@@ -209,8 +210,7 @@ def test_all_errors_come_together():
 
 def test_good_arguments_pass():
     for algorithm, defaults in ARGUMENTS.items():
-        plain = {n: v for n, v in defaults.items() if n not in OURS}
-        validate_arguments(algorithm, plain, Sizes(1, 10_000))
+        validate_arguments(algorithm, defaults, Sizes(1, 10_000))
     validate_arguments(
         "ppo",
         {

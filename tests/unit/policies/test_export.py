@@ -22,7 +22,8 @@ from drillyard.policies import bundles
 from drillyard.policies.act import Policy
 from drillyard.policies.export import TOLERANCE, export
 from drillyard.spec import ExperimentSpec
-from drillyard.spec.algorithms.signatures import ACTION_SPACES, ARGUMENTS
+from drillyard.spec.algorithms.argument_table import ARGUMENTS
+from drillyard.spec.algorithms.signatures import ACTION_SPACES
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
 from tests.helpers.patience import PATIENCE_S

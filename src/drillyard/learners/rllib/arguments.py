@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 
-from drillyard.documents.json_types import Json, JsonObject, as_number
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
+from drillyard.spec.algorithms.argument_rules import FLAG, Check, number, one_of, whole, widths
 
 NETWORK: JsonObject = {
     "fcnet_hiddens": [256, 256],
@@ -81,39 +81,20 @@ def _problem(algorithm: str, name: str, value: Json) -> Iterator[ConfigError]:
             hint=nearest(name, list(known)),
         )
         return
-    allowed = _wrong(name, known[name], value)
-    if allowed:
-        yield ConfigError("cannot be used", field=field, value=value, allowed=allowed)
+    if value == []:
+        yield ConfigError("has no layer", field=field, value=value, allowed="[64, 64]")
+    yield from _check_of(name, known[name])(field, value)
 
 
-def _wrong(name: str, default: Json, value: Json) -> str | None:
-    """Describes the allowed values, None if the value is one of them."""
-    number = as_number(value) if isinstance(value, int | float) else None
+def _check_of(name: str, default: Json) -> Check:
+    """Returns the check of an argument whose default has the right type."""
     if name == "fcnet_activation":
-        return None if value in ACTIVATIONS else ", ".join(ACTIVATIONS)
+        return one_of(*ACTIVATIONS)
     if isinstance(default, bool):
-        return None if isinstance(value, bool) else "true, false"
+        return FLAG.check
     if isinstance(default, list):
-        widths = (
-            isinstance(value, list)
-            and value
-            and all(
-                isinstance(w, int) and not isinstance(w, bool) and 0 < w <= 65_536 for w in value
-            )
-        )
-        return None if widths else "a list of widths, for example [64, 64]"
+        return widths
     if isinstance(default, int):
-        return (
-            None
-            if number is not None and number >= 1 and number == int(number)
-            else "a whole number from 1"
-        )
-    low = 0.0 if name in _MAY_BE_0 else math.ulp(0.0)
-    top = 1.0 if name in ("gamma", "tau") else math.inf
-    good = number is not None and math.isfinite(number) and low <= number <= top
-    return (
-        None
-        if good
-        else f"a finite number {'from' if low == 0.0 else 'above'} 0"
-        + (" to 1" if top == 1.0 else "")
-    )
+        return whole(1).check
+    share = name in ("gamma", "tau")
+    return number(0, 1 if share else None, open_low=name not in _MAY_BE_0).check

@@ -12,6 +12,7 @@ from drillyard.simulators.classes import registered, simulator_class
 from drillyard.simulators.functional.protocol import FunctionalSimulator
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.wrappers import layers
+from drillyard.spec.algorithms.engines import JAX, NETWORKS
 from drillyard.spec.learning import LearnerSpec, SimulatorSpec
 from drillyard.spec.references import reveal
 from drillyard.spec.simulator.wrapper_catalogue import check_wrappers
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # its import takes seconds
 
 WRAPPERS = ("normalize", "time_limit")
 """Wrappers that have a functional form."""
-ALGORITHMS = ("ppo", "a2c")
 _OF_GYMNASIUM = {
     "gymnasium.envs.classic_control.cartpole:CartPoleEnv": (
         "drillyard.simulators.functional.cartpole:CartPole"
@@ -126,7 +126,7 @@ def check_compiled(spec: SimulatorSpec, learner: LearnerSpec) -> None:
 
 
 def _problems(spec: SimulatorSpec, learner: LearnerSpec) -> Iterator[ConfigError]:
-    if learner.engine != "jax" or learner.algorithm not in ALGORITHMS:
+    if learner.engine != JAX or learner.algorithm not in NETWORKS[JAX]:
         yield ConfigError(
             "copies: compiled needs a learner that is compiled with the simulator",
             field="train.copies",

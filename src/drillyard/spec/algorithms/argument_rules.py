@@ -4,39 +4,59 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.spec.algorithms import schedules
-from drillyard.spec.algorithms.signatures import (
-    NOISES,
-)
+from drillyard.spec.algorithms.signatures import NOISES
 
+MAX_WIDTH = 65_536
 Checks = Iterator[ConfigError]
+Check = Callable[[str, Json], Checks]
 
 
-Rule = Callable[[str, Json], Checks]
+@dataclass(frozen=True)
+class Rule:
+    """The values that an argument takes.
+
+    Args:
+        check: Yields what is wrong with the value of a field.
+        span: The values, in the words of files that people read.
+        whole: Whether they are whole numbers.
+    """
+
+    check: Check
+    span: str
+    whole: bool = False
 
 
 def _is_number(value: Json) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _number(
+def number(
     low: float | None = None,
     high: float | None = None,
     *,
     open_low: bool = False,
-    null: bool = False,
-    words: tuple[str, ...] = (),
+    also: Mapping[Json, str] | None = None,
 ) -> Rule:
-    allowed = _span(low, high, open_low) + (" or null" if null else "")
-    allowed += "".join(f" or {w!r}" for w in words)
+    """Returns the rule for a finite number.
+
+    Args:
+        low: The smallest one.
+        high: The largest one.
+        open_low: Whether ``low`` itself is refused.
+        also: Other values, and what each one means.
+    """
+    others = also or {}
+    allowed = _span(low, high, open_low) + "".join(f" or {value!r}" for value in others)
 
     def check(field: str, value: Json) -> Checks:
-        if (null and value is None) or (isinstance(value, str) and value in words):
+        if value in [*others]:
             return
         if not _is_number(value):
             yield ConfigError(
@@ -49,7 +69,14 @@ def _number(
         ):
             yield ConfigError("is out of range", field=field, value=value, allowed=allowed)
 
-    return check
+    begin = "" if low is None else f"above {low:g}" if open_low else f"{low:g}"
+    end = f"{',' if open_low else ''} to {high:g}" if high is not None else ""
+    span = begin + (end or ("" if open_low or low is None else " or more"))
+    return Rule(check, "; ".join([span or "any number", *_meanings(others)]))
+
+
+def _meanings(others: Mapping[Json, str]) -> list[str]:
+    return [f"{value}: {meaning}" for value, meaning in others.items()]
 
 
 def _span(low: float | None, high: float | None, open_low: bool) -> str:
@@ -68,11 +95,19 @@ def _unquote(value: Json) -> str | None:
     return f"write {value} without quotes"
 
 
-def _integer(low: int, *, also: tuple[Json, ...] = (), null: bool = False) -> Rule:
-    allowed = f"a whole number of at least {low}" + "".join(f" or {a!r}" for a in also)
+def whole(low: int, also: Mapping[Json, str] | None = None, *, limit: str = "") -> Rule:
+    """Returns the rule for a whole number.
+
+    Args:
+        low: The smallest one.
+        also: Other values, and what each one means.
+        limit: What else bounds it, which other checks see to.
+    """
+    others = also or {}
+    allowed = f"a whole number of at least {low}" + "".join(f" or {value!r}" for value in others)
 
     def check(field: str, value: Json) -> Checks:
-        if (null and value is None) or value in also:
+        if value in [*others]:
             return
         if not (_is_number(value) and math.isfinite(value) and float(value).is_integer()):
             yield ConfigError(
@@ -87,7 +122,24 @@ def _integer(low: int, *, also: tuple[Json, ...] = (), null: bool = False) -> Ru
         elif value > 2**53:
             yield ConfigError("is too large", field=field, value=value, allowed=allowed)
 
-    return check
+    span = f"{low} or more" + (f", {limit}" if limit else "")
+    return Rule(check, "; ".join([span, *_meanings(others)]), whole=True)
+
+
+def or_null(rule: Rule, meaning: str) -> Rule:
+    """Returns a rule that takes null too.
+
+    Args:
+        rule: For all other values.
+        meaning: What null means.
+    """
+
+    def check(field: str, value: Json) -> Checks:
+        if value is not None:
+            for error in rule.check(field, value):
+                yield error.but(allowed=f"{error.allowed} or null")
+
+    return replace(rule, check=check, span=f"{rule.span}; null: {meaning}")
 
 
 def _flag(field: str, value: Json) -> Checks:
@@ -95,9 +147,38 @@ def _flag(field: str, value: Json) -> Checks:
         yield ConfigError("is not true or false", field=field, value=value, allowed="true, false")
 
 
-def _schedule_or_null(field: str, value: Json) -> Checks:
-    if value is not None:
-        yield from schedules.problems(field, value)
+def one_of(*words: str) -> Check:
+    """Returns the check for one of some words."""
+
+    def check(field: str, value: Json) -> Checks:
+        if value not in words:
+            yield ConfigError(
+                "is not in the list",
+                field=field,
+                value=value,
+                allowed=", ".join(words),
+                hint=nearest(str(value), list(words)),
+            )
+
+    return check
+
+
+def widths(field: str, value: Json) -> Checks:
+    """Checks a list of the widths of layers."""
+    if not isinstance(value, list | tuple):
+        yield ConfigError("is not a list of widths", field=field, value=value, allowed="[64, 64]")
+        return
+    sizes = [w for w in value if isinstance(w, int) and not isinstance(w, bool) and w > 0]
+    if len(sizes) < len(value):
+        yield ConfigError(
+            "has a layer without a positive width",
+            field=field,
+            value=value,
+            allowed="whole numbers of at least 1",
+            hint="for example [64, 64]",
+        )
+    elif max(sizes, default=0) > MAX_WIDTH:
+        yield ConfigError(f"has a layer wider than {MAX_WIDTH}", field=field, value=value)
 
 
 def _entropy(field: str, value: Json) -> Checks:
@@ -115,7 +196,7 @@ def _entropy(field: str, value: Json) -> Checks:
                 allowed="a number, 'auto' or 'auto_<start>'",
             )
     else:
-        yield from _number(0)(field, value)
+        yield from _NOT_NEGATIVE(field, value)
 
 
 def _train_freq(field: str, value: Json) -> Checks:
@@ -165,7 +246,7 @@ def _noise(field: str, value: Json) -> Checks:
         )
     for key in ("sigma", "theta", "dt"):
         if key in given:
-            yield from _number(0)(f"{field}.{key}", given[key])
+            yield from _NOT_NEGATIVE(f"{field}.{key}", given[key])
 
 
 def _replay_kwargs(field: str, value: Json) -> Checks:
@@ -180,54 +261,14 @@ def _replay_kwargs(field: str, value: Json) -> Checks:
         )
 
 
-_UNIT = _number(0, 1)
-RULES: dict[str, Rule] = {
-    "learning_rate": schedules.problems,
-    "clip_range": schedules.problems,
-    "clip_range_vf": _schedule_or_null,
-    "gamma": _UNIT,
-    "gae_lambda": _UNIT,
-    "exploration_fraction": _number(0, 1, open_low=True),
-    "exploration_initial_eps": _UNIT,
-    "exploration_final_eps": _UNIT,
-    "tau": _number(0, 1, open_low=True),
-    "n_steps": _integer(1),
-    "batch_size": _integer(1),
-    "n_epochs": _integer(1),
-    "buffer_size": _integer(1),
-    "learning_starts": _integer(0),
-    "gradient_steps": _integer(0, also=(-1,)),
-    "policy_delay": _integer(1),
-    "target_update_interval": _integer(1),
-    "stats_window_size": _integer(1),
-    "sde_sample_freq": _integer(1, also=(-1,)),
-    "ent_coef": _entropy,
-    "vf_coef": _number(0),
-    "max_grad_norm": _number(0, open_low=True),
-    "rms_prop_eps": _number(0, open_low=True),
-    "target_kl": _number(0, open_low=True, null=True),
-    "target_policy_noise": _number(0),
-    "target_noise_clip": _number(0),
-    "target_entropy": _number(words=("auto",)),
-    "use_sde": _flag,
-    "use_sde_at_warmup": _flag,
-    "normalize_advantage": _flag,
-    "use_rms_prop": _flag,
-    "optimize_memory_usage": _flag,
-    "train_freq": _train_freq,
-    "action_noise": _noise,
-    "replay_buffer_kwargs": _replay_kwargs,
-    "cg_max_steps": _integer(1),
-    "cg_damping": _number(0),
-    "line_search_max_iter": _integer(1),
-    "line_search_shrinking_factor": _number(0, 1, open_low=True),
-    "n_critic_updates": _integer(1),
-    "sub_sampling_factor": _integer(1),
-    "top_quantiles_to_drop_per_net": _integer(0),
-    "n_delta": _integer(1),
-    "n_top": _integer(1),
-    "delta_std": schedules.problems,
-    "zero_policy": _flag,
-    "alive_bonus_offset": _number(),
-    "n_eval_episodes": _integer(1),
-}
+_NOT_NEGATIVE = number(0).check
+SCHEDULE = Rule(schedules.problems, "a number above 0, or a schedule by name such as lin_3e-4")
+FLAG = Rule(_flag, "true or false")
+ENTROPY = Rule(_entropy, "0 or more; sac: also auto, auto_<start>")
+TRAIN_FREQUENCY = Rule(_train_freq, "1 or more, or [n, episode]", whole=True)
+NOISE = Rule(_noise, "null, normal, ornstein-uhlenbeck, or {name, sigma}")
+REPLAY_BUFFER = Rule(_replay_kwargs, "null, or {handle_timeout_termination: true|false}")
+NETWORK = Rule(
+    lambda field, value: iter(()),  # depends on the algorithm: see `policy_arguments`
+    "null, or a mapping such as {net_arch: [64, 64], activation_fn: relu}",
+)

@@ -14,15 +14,10 @@ from typing import Any
 from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
-from drillyard.spec.algorithms.argument_rules import RULES, Checks
+from drillyard.spec.algorithms.argument_rules import Checks
+from drillyard.spec.algorithms.argument_table import ARGUMENTS, TABLE
 from drillyard.spec.algorithms.policy_arguments import NOT_TAKEN, check_policy_kwargs
-from drillyard.spec.algorithms.signatures import (
-    ARGUMENTS,
-    FROM_EPISODES,
-    ON_POLICY,
-    OURS,
-    PRIORITISED,
-)
+from drillyard.spec.algorithms.signatures import FROM_EPISODES, ON_POLICY, OURS, PRIORITISED
 from drillyard.spec.aliases import ours
 
 FIELD = "learner.args"
@@ -56,8 +51,8 @@ def validate_arguments(algorithm: str, args: Mapping[str, Json], sizes: Sizes | 
             continue
         if name == "policy_kwargs":
             errors += check_policy_kwargs(field, value, algorithm)
-        elif name in RULES:
-            errors += RULES[name](field, value)
+        else:
+            errors += TABLE[name].rule.check(field, value)
     if not errors and sizes is not None:
         errors += _together(algorithm, {**ARGUMENTS[algorithm], **clean(args)}, sizes)
     if errors:
@@ -68,7 +63,7 @@ def clean(args: Mapping[str, Json]) -> dict[str, Any]:
     """The arguments with whole floats as integers where the argument is one (``64.0`` -> 64)."""
     return {
         name: int(value)
-        if isinstance(value, float) and value.is_integer() and name in INTEGERS
+        if isinstance(value, float) and value.is_integer() and TABLE[name].rule.whole
         else value
         for name, value in args.items()
     }
@@ -81,7 +76,7 @@ def misnamed(algorithm: str, args: Mapping[str, Json]) -> Checks:
         algorithm: A key of ``ARGUMENTS``.
         args: As written in the file.
     """
-    known = [a for a in ARGUMENTS[algorithm] if a not in OURS]
+    known = [*ARGUMENTS[algorithm]]
     for name, value in args.items():
         field = f"{FIELD}.{name}"
         if name in NOT_TAKEN:
@@ -109,30 +104,6 @@ def misnamed(algorithm: str, args: Mapping[str, Json]) -> Checks:
                 allowed=", ".join(sorted(known)),
                 hint=nearest(name, known),
             )
-
-
-INTEGERS = frozenset(
-    {
-        "n_steps",
-        "batch_size",
-        "n_epochs",
-        "buffer_size",
-        "learning_starts",
-        "gradient_steps",
-        "policy_delay",
-        "target_update_interval",
-        "stats_window_size",
-        "sde_sample_freq",
-        "cg_max_steps",
-        "line_search_max_iter",
-        "n_critic_updates",
-        "sub_sampling_factor",
-        "top_quantiles_to_drop_per_net",
-        "n_delta",
-        "n_top",
-        "n_eval_episodes",
-    }
-)
 
 
 def _together(algorithm: str, args: Mapping[str, Any], sizes: Sizes) -> Checks:

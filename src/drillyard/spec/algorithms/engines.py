@@ -1,13 +1,14 @@
 """``learner.engine``: the library that computes an algorithm. Needs neither torch nor JAX.
 
-``jax`` is drillyard's own compiled learner, see ``jax_arguments``. SBX has Stable-Baselines3's
-algorithms in JAX, and its arguments, but not all of them: what it lacks, or takes and does not
-use, is refused by name. ``tests/contract/test_sbx.py`` holds the table against the installed
-signatures.
+``jax`` is drillyard's own compiled learner: every argument of ``ppo`` and ``a2c`` but gSDE, and
+networks of dense layers over flat observations. SBX has Stable-Baselines3's algorithms in JAX, and
+its arguments, but not all of them. What an engine lacks, or takes and does not use, is refused by
+name. ``tests/contract/test_sbx.py`` holds the tables against the installed signatures.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -17,10 +18,9 @@ from typing import Any
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, ConfigErrors
-from drillyard.registry import nearest
 from drillyard.spec import ExperimentSpec
-from drillyard.spec.algorithms import jax_arguments
-from drillyard.spec.algorithms.signatures import ARGUMENTS, OURS
+from drillyard.spec.algorithms import signatures
+from drillyard.spec.algorithms.argument_table import ARGUMENTS, ignored
 from drillyard.spec.learning import LearnerSpec
 from drillyard.system.optional_packages import install
 
@@ -29,32 +29,25 @@ PACKAGES = {JAX: "jax", SBX: "sbx-rl"}
 """Engine -> the package that it needs; its module has the engine's name."""
 _PINNED = {JAX: "jax==0.10.2", SBX: "sbx-rl==0.28.0"}
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
-_SDE = ("use_sde", "sde_sample_freq")
-_SAC = (*_SDE, "use_sde_at_warmup", "optimize_memory_usage")
-_LACKS: dict[str, tuple[str, ...]] = {
-    "ppo": (*_SDE, "clip_range_vf", "target_kl", "stats_window_size"),
-    "dqn": ("max_grad_norm", "stats_window_size"),
-    "ddpg": ("optimize_memory_usage",),
-    "td3": ("optimize_memory_usage",),
-    "sac": (*_SAC, "target_update_interval"),
-    "tqc": (*_SAC, "target_update_interval"),
-    "crossq": _SAC,
-}
-"""Algorithm -> arguments of Stable-Baselines3's that SBX lacks, or takes and does not use."""
-_FIXED_RATE = frozenset({"dqn", "ddpg", "td3", "crossq"})
-"""Those whose learning rate SBX sets once, so that a schedule would change nothing."""
 _NETWORKS = ("net_arch", "activation_fn")
 _CRITICS = (*_NETWORKS, "n_critics")
-_POLICY: dict[str, tuple[str, ...]] = {
-    "ppo": (*_NETWORKS, "log_std_init"),
-    "dqn": _NETWORKS,
-    "ddpg": _CRITICS,
-    "td3": _CRITICS,
-    "sac": _CRITICS,
-    "crossq": _CRITICS,
-    "tqc": (*_NETWORKS, "n_quantiles"),
+_OF_JAX = (*_NETWORKS, "ortho_init", "log_std_init", "optimizer_class", "optimizer_kwargs")
+NETWORKS: dict[str, dict[str, tuple[str, ...]]] = {
+    JAX: {"ppo": _OF_JAX, "a2c": _OF_JAX},
+    SBX: {
+        "ppo": (*_NETWORKS, "log_std_init"),
+        "dqn": _NETWORKS,
+        "ddpg": _CRITICS,
+        "td3": _CRITICS,
+        "sac": _CRITICS,
+        "crossq": _CRITICS,
+        "tqc": (*_NETWORKS, "n_quantiles"),
+    },
 }
-"""Algorithm -> what its networks take."""
+"""Engine -> algorithm that it has -> what its networks take."""
+_POLICIES = {JAX: ("MlpPolicy", "MultiInputPolicy"), SBX: ("MlpPolicy",)}
+_FIXED_RATE = frozenset({"dqn", "ddpg", "td3", "crossq"})
+"""Those whose learning rate SBX sets once, so that a schedule would change nothing."""
 ACTIVATIONS = {
     "Tanh": "tanh",
     "ReLU": "relu",
@@ -74,6 +67,17 @@ ACTIVATIONS = {
     "LogSigmoid": "log_sigmoid",
 }
 """Class in ``torch.nn`` -> function in ``jax.nn``."""
+_ACTIVATIONS = {
+    JAX: {*signatures.ACTIVATIONS.values()} - {"PReLU"},  # which learns
+    SBX: {*ACTIVATIONS},
+}
+"""Engine -> classes in ``torch.nn`` that it has."""
+_JAX_OPTIMISERS: dict[str, tuple[str, ...]] = {
+    "Adam": ("betas", "eps", "weight_decay"),
+    "AdamW": ("betas", "eps", "weight_decay"),
+    "RMSprop": ("alpha", "eps", "weight_decay"),
+}
+"""Class in ``torch.optim`` -> its settings there, without the learning rate."""
 _WIDTHS: JsonObject = {
     "ppo": [64, 64],
     "dqn": [64, 64],
@@ -88,7 +92,7 @@ _WIDTHS: JsonObject = {
 
 def taken(algorithm: str) -> tuple[str, ...]:
     """Arguments that SBX takes and uses."""
-    out = {*OURS, *_LACKS[algorithm]}
+    out = ignored(SBX, algorithm)
     return tuple(name for name in ARGUMENTS[algorithm] if name not in out)
 
 
@@ -113,7 +117,7 @@ def validate_engine(learner: LearnerSpec) -> None:
     """
     if learner.engine not in PACKAGES:
         return
-    known = _LACKS if learner.engine == SBX else jax_arguments.ALGORITHMS
+    known = NETWORKS[learner.engine]
     if learner.algorithm not in known:
         raise ConfigError(
             f"{learner.engine.upper()} has no {learner.algorithm}",
@@ -122,79 +126,77 @@ def validate_engine(learner: LearnerSpec) -> None:
             allowed=f"{learner.engine} for {', '.join(known)}",
             hint="delete `engine:`",
         )
-    find = _problems if learner.engine == SBX else jax_arguments.problems
-    errors = list(find(learner))
+    errors = list(_problems(learner))
     if errors:
         raise ConfigErrors(errors)
 
 
 def _problems(learner: LearnerSpec) -> Iterator[ConfigError]:
-    algorithm, known = learner.algorithm, taken(learner.algorithm)
-    without = "remove it, or delete `engine: sbx`"
-    for name, value in learner.args.items():
-        if name in _LACKS[algorithm]:
-            yield ConfigError(
-                f"is not used by SBX's {algorithm}",
-                field=f"learner.args.{name}",
-                value=value,
-                allowed=", ".join(known),
-                hint=without,
-            )
-    rate = learner.args.get("learning_rate")
-    if algorithm in _FIXED_RATE and rate is not None and not isinstance(rate, int | float):
-        yield ConfigError(
-            f"is a schedule, and SBX's {algorithm} sets its learning rate once",
-            field="learner.args.learning_rate",
-            value=rate,
-            allowed="a number",
-            hint=without,
+    """Yields an error for each setting that the engine lacks, or takes and does not use."""
+    engine, algorithm = learner.engine, learner.algorithm
+
+    def refused(field: str, value: Json, allowed: str) -> ConfigError:
+        return ConfigError(
+            f"is not offered with engine: {engine}",
+            field=f"learner.{field}",
+            value=value,
+            allowed=allowed,
+            hint=f"leave it out, or delete `engine: {engine}`",
         )
-    if learner.policy not in (None, "MlpPolicy"):
-        yield ConfigError(
-            "is not offered with SBX",
-            field="learner.policy",
-            value=learner.policy,
-            allowed="MlpPolicy",
-            hint=without,
-        )
+
+    for name in ignored(engine, algorithm):
+        default = ARGUMENTS[algorithm][name]
+        if (value := learner.args.get(name, default)) != default:
+            yield refused(f"args.{name}", value, json.dumps(default))
+    rate = learner.args.get("learning_rate", 0.0)
+    if engine == SBX and algorithm in _FIXED_RATE and not isinstance(rate, int | float):
+        reason = f"is a schedule, and SBX's {algorithm} sets its learning rate once"
+        yield refused("args.learning_rate", rate, "a number").but(message=reason)
+    if learner.policy not in (None, *_POLICIES[engine]):
+        yield refused("policy", learner.policy, ", ".join(_POLICIES[engine]))
     given = learner.args.get("policy_kwargs") or {}
-    for name, value in given.items():
-        field = f"learner.args.policy_kwargs.{name}"
-        if name not in _POLICY[algorithm]:
-            yield ConfigError(
-                "is not offered with SBX",
-                field=field,
-                value=value,
-                allowed=", ".join(_POLICY[algorithm]),
-                hint=nearest(name, list(_POLICY[algorithm])) or without,
-            )
-        elif name == "activation_fn" and activation(value) is None:
-            yield ConfigError(
-                "is not offered with SBX",
-                field=field,
-                value=value,
-                allowed=", ".join(ACTIVATIONS.values()),
-                hint=without,
-            )
-        elif name == "net_arch" and algorithm == "dqn" and not _two_alike(value):
-            yield ConfigError(
-                "is not two layers of one width, as SBX's dqn has",
-                field=field,
-                value=value,
-                allowed="[64, 64]",
-                hint=without,
-            )
+    for name in given:
+        for part, wrong, allowed in _network_problems(engine, algorithm, name, given):
+            yield refused(f"args.policy_kwargs.{name}{part}", wrong, allowed)
+
+
+def _network_problems(
+    engine: str, algorithm: str, name: str, given: Mapping[str, Any]
+) -> Iterator[tuple[str, Json, str]]:
+    """Yields (part of the setting, value, what is allowed) for each one that is refused."""
+    value, known = given[name], NETWORKS[engine][algorithm]
+    if name not in known:
+        yield "", value, ", ".join(known)
+    elif name == "activation_fn" and _torch_class(value) not in _ACTIVATIONS[engine]:
+        names_ = [n for n, kind in signatures.ACTIVATIONS.items() if kind in _ACTIVATIONS[engine]]
+        yield "", value, ", ".join(names_)
+    elif name == "net_arch" and (engine, algorithm) == (SBX, "dqn") and not _two_alike(value):
+        yield "", value, "two layers of one width: [64, 64]"
+    elif name == "optimizer_class" and _optimiser(value) not in _JAX_OPTIMISERS:
+        yield "", value, ", ".join(_JAX_OPTIMISERS).lower()
+    elif name == "optimizer_kwargs":
+        settings = _JAX_OPTIMISERS.get(_optimiser(given.get("optimizer_class", "adam")), ())
+        for key, setting in (value or {}).items():
+            if settings and key not in settings:
+                yield f".{key}", setting, ", ".join(settings)
 
 
 def _two_alike(widths: Json) -> bool:
     return isinstance(widths, list) and len(widths) == 2 and len(set(widths)) == 1
 
 
+def _optimiser(name: object) -> str:
+    return str(signatures.class_name(name, signatures.OPTIMISERS))
+
+
+def _torch_class(name: object) -> str | None:
+    own = ":" in str(name)
+    return None if own else signatures.class_name(name, signatures.ACTIVATIONS)
+
+
 def activation(name: str) -> str | None:
     """The function in ``jax.nn`` for a name in a file, None where there is none."""
-    from drillyard.spec.algorithms import signatures
-
-    return ACTIVATIONS.get(str(signatures.class_name(name, signatures.ACTIVATIONS)))
+    return ACTIVATIONS.get(str(_torch_class(name)))
 
 
 def check_engine(spec: ExperimentSpec, observation: Any) -> None:
@@ -232,7 +234,7 @@ def check_observation(engine: str, algorithm: str, observation: Any) -> None:
     from drillyard.spec.algorithms.networks import auto_policy
 
     flat = auto_policy(observation, algorithm) == "MlpPolicy"
-    if jax_arguments.sees_images(observation) if engine == JAX else not flat:
+    if sees_images(observation) if engine == JAX else not flat:
         also = " and mappings of them" if engine == JAX else ""
         raise ConfigError(
             f"{engine} is offered for flat observations{also} only, not {space_text(observation)}",
@@ -253,10 +255,23 @@ def could_use_jax(spec: ExperimentSpec, observation: Any) -> bool:
     learner = spec.learner
     if learner is None or learner.engine != "sb3" or spec.resources.gpus:
         return False
-    if learner.algorithm not in jax_arguments.ALGORITHMS:
+    if learner.algorithm not in NETWORKS[JAX]:
         return False
-    refused = jax_arguments.problems(learner.model_copy(update={"engine": JAX}))
-    return not (jax_arguments.sees_images(observation) or any(refused))
+    refused = _problems(learner.model_copy(update={"engine": JAX}))
+    return not (sees_images(observation) or any(refused))
+
+
+def sees_images(observation: Any) -> bool:
+    """Would Stable-Baselines3 put convolutions before an observation, or a part of it?
+
+    Args:
+        observation: Space of the wrapped simulator.
+    """
+    from gymnasium import spaces
+
+    if isinstance(observation, spaces.Dict):
+        return any(sees_images(part) for part in observation.spaces.values())
+    return len(observation.shape or ()) == 3 and observation.dtype == "uint8"
 
 
 def missing(engine: str) -> ConfigError:

@@ -10,10 +10,10 @@ from typing import Any
 from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.registry import nearest
+from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.spec.algorithms.policy_arguments import _CLASSES
 from drillyard.spec.algorithms.signatures import (
     ACTION_SPACES,
-    ARGUMENTS,
     MORE_POLICIES,
     ON_POLICY,
     OTHER_POLICIES,

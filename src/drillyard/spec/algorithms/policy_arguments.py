@@ -8,6 +8,7 @@ from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.spec.algorithms import optimisers
+from drillyard.spec.algorithms.argument_rules import widths
 from drillyard.spec.algorithms.signatures import (
     ACTIVATIONS,
     EXTRACTORS,
@@ -15,9 +16,6 @@ from drillyard.spec.algorithms.signatures import (
     POLICY_ARGUMENTS,
     class_name,
 )
-
-MAX_WIDTH = 65_536
-
 
 _FLAGS = (
     "ortho_init",
@@ -157,25 +155,8 @@ def _net_arch(field: str, value: Json) -> Iterator[ConfigError]:
                 hint="pi is the actor, vf (off-policy: qf) the critic",
             )
         parts = {f"{field}.{k}": v for k, v in value.items() if k in {"pi", "vf", "qf"}}
-    for where, widths in parts.items():
-        if not isinstance(widths, list | tuple):
-            yield ConfigError(
-                "is not a list of widths",
-                field=where,
-                value=widths,
-                allowed="[64, 64] or {pi: […], vf: […]} ({pi, qf} off-policy)",
-            )
-            continue
-        for width in widths:
-            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-                yield ConfigError(
-                    "has a layer without a positive width",
-                    field=where,
-                    value=widths,
-                    allowed="whole numbers of at least 1",
-                    hint="for example [64, 64]",
-                )
-                break
-            if width > MAX_WIDTH:
-                yield ConfigError(f"has a layer wider than {MAX_WIDTH}", field=where, value=widths)
-                break
+    for where, layers in parts.items():
+        for error in widths(where, layers):
+            if not isinstance(layers, list | tuple):
+                error = error.but(allowed="[64, 64] or {pi: […], vf: […]} ({pi, qf} off-policy)")
+            yield error

@@ -1,0 +1,400 @@
+"""The arguments of the built-in algorithms: everything that drillyard knows of each, in one row.
+
+Checks, generated files, search spaces and the refusals of engines read this table. It makes
+checking a file fast, because neither torch nor Stable-Baselines3 is imported:
+``tests/unit/learners/test_sb3_arguments.py`` compares it with the installed signatures.
+
+The search spaces are those with which RL Baselines3 Zoo tunes the same algorithms
+(``rl_zoo3/hyperparams_opt.py``, https://github.com/DLR-RM/rl-baselines3-zoo, commit 0a9df50),
+with these differences:
+
+- Networks, buffer size, ``learning_starts`` and ``train_freq`` are not varied.
+- The discount of PPO and A2C has the list of values that the other algorithms have there.
+- Learning rates of the other algorithms end at 0.01 (there: 1). ``exploration_fraction`` begins
+  at 0.01 (there: 0, which drillyard refuses).
+- What the Zoo does not tune takes the space of its nearest relative: ``maskable-ppo`` that of
+  ``ppo``, ``crossq`` that of ``sac`` without ``tau``, and the other DQNs that of ``dqn``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from drillyard.documents.json_types import Json, JsonObject
+from drillyard.spec.algorithms import argument_rules as rules
+from drillyard.spec.algorithms.argument_rules import Rule, number, whole
+from drillyard.spec.algorithms.signatures import ACTION_SPACES
+
+PPOS = ("ppo", "recurrent-ppo", "maskable-ppo")
+DQNS = ("dqn", "double-dqn", "dueling-dqn", "prioritized-dqn", "rainbow")
+SACS = ("sac", "tqc", "crossq")
+_ALL_DQNS = (*DQNS, "qr-dqn")
+_ON_POLICY = (*PPOS, "a2c", "trpo")
+_CONTINUOUS = ("ddpg", "td3", *SACS)
+_OFF_POLICY = (*_ALL_DQNS, *_CONTINUOUS)
+ALGORITHMS = tuple(ACTION_SPACES)
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of Stable-Baselines3's or sb3-contrib's algorithms.
+
+    Args:
+        meaning: What it does, for people.
+        rule: The values that it takes.
+        defaults: Algorithm that has it -> its default.
+        unit: Of its values.
+        searched: Algorithm -> what a file would say to tune it, for ``tune: default``.
+        ignored: Engine -> algorithms that lack it there, or take it and do not use it.
+    """
+
+    meaning: str
+    rule: Rule
+    defaults: Mapping[str, Any]
+    unit: str = ""
+    searched: Mapping[str, JsonObject] = field(default_factory=dict)
+    ignored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def _of(*groups: tuple[tuple[str, ...] | str, Any]) -> dict[str, Any]:
+    """Algorithm -> value; a later group wins."""
+    return {
+        name: value
+        for names, value in groups
+        for name in ((names,) if isinstance(names, str) else names)
+    }
+
+
+def _range(low: float, high: float, *, log: bool = False) -> JsonObject:
+    return {"tune": [low, high], "log": True} if log else {"tune": [low, high]}
+
+
+def _choices(*values: Json) -> JsonObject:
+    return {"tune": {"choices": list(values)}}
+
+
+_TUNED_LIKE_PPO = (*PPOS, "a2c")
+_POWERS = (32, 64, 128, 256, 512)
+_SDE_LACKS = {"sbx": ("ppo", *SACS), "jax": ("ppo", "a2c")}
+
+TABLE: dict[str, Argument] = {
+    "learning_rate": Argument(
+        "Step size of the optimiser",
+        rules.SCHEDULE,
+        _of(
+            (_ON_POLICY + SACS, 3e-4),
+            (DQNS, 1e-4),
+            ("qr-dqn", 5e-5),
+            ("a2c", 7e-4),
+            (("trpo", "ddpg", "td3", "crossq"), 1e-3),
+            ("ars", 0.02),
+        ),
+        searched=_of(
+            (ALGORITHMS, _range(1e-5, 1e-2, log=True)),
+            (_TUNED_LIKE_PPO, _range(1e-5, 2e-3, log=True)),
+        ),
+    ),
+    "n_steps": Argument(
+        "Steps of each copy per rollout; off-policy: steps of the return",
+        whole(1),
+        _of((_ON_POLICY, 2048), ("recurrent-ppo", 128), ("a2c", 5), (_OFF_POLICY, 1)),
+        "steps",
+        _of(
+            (_TUNED_LIKE_PPO, _choices(*_POWERS, 1024, 2048)),
+            ("trpo", _choices(8, 16, *_POWERS, 1024, 2048)),
+        ),
+    ),
+    "batch_size": Argument(
+        "Samples of a minibatch; ppo: a divisor of n_steps x n_envs",
+        whole(1),
+        _of((PPOS, 64), (("recurrent-ppo", "trpo"), 128), (_ALL_DQNS, 32), (_CONTINUOUS, 256)),
+        "samples",
+        _of(
+            (PPOS, _choices(*_POWERS)),
+            ("trpo", _choices(8, 16, *_POWERS)),
+            (_ALL_DQNS, _choices(16, 32, 64, 100, 128, 256, 512)),
+            (("ddpg", "td3"), _choices(16, 32, 64, 100, 128, 256, 512, 1024, 2048)),
+            (SACS, _choices(16, *_POWERS, 1024, 2048)),
+        ),
+    ),
+    "gamma": Argument(
+        "Discount of the future per step",
+        number(0, 1),
+        _of((_ON_POLICY + _OFF_POLICY, 0.99)),
+        searched=_of(
+            (
+                _ON_POLICY + _OFF_POLICY,
+                _choices(0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999),
+            )
+        ),
+    ),
+    "gae_lambda": Argument(
+        "Bias (0) against variance (1) of the advantage estimate",
+        number(0, 1),
+        _of((_ON_POLICY, 0.95), ("a2c", 1.0)),
+        searched=_of((_ON_POLICY, _choices(0.8, 0.9, 0.92, 0.95, 0.98, 0.99, 1.0))),
+    ),
+    "ent_coef": Argument(
+        "Weight of the entropy, which keeps exploration alive",
+        rules.ENTROPY,
+        _of((_TUNED_LIKE_PPO, 0.0), (SACS, "auto")),
+        searched=_of((_TUNED_LIKE_PPO, _range(1e-8, 0.1, log=True))),
+    ),
+    "max_grad_norm": Argument(
+        "Gradients longer than this are cut",
+        number(0, open_low=True),
+        _of((_TUNED_LIKE_PPO, 0.5), (DQNS, 10), ("qr-dqn", None)),
+        searched=_of((_TUNED_LIKE_PPO, _range(0.3, 2.0))),
+        ignored={"sbx": ("dqn",)},
+    ),
+    "clip_range": Argument(
+        "How far the policy may move in an update",
+        rules.SCHEDULE,
+        _of((PPOS, 0.2)),
+        searched=_of((PPOS, _choices(0.1, 0.2, 0.3, 0.4))),
+    ),
+    "clip_range_vf": Argument(
+        "How far the value function may move in an update",
+        rules.or_null(rules.SCHEDULE, "as far as it likes"),
+        _of((PPOS, None)),
+        ignored={"sbx": ("ppo",)},
+    ),
+    "n_epochs": Argument(
+        "Times each rollout is learned from",
+        whole(1),
+        _of((PPOS, 10)),
+        "passes",
+        _of((PPOS, _choices(1, 5, 10, 20))),
+    ),
+    "normalize_advantage": Argument(
+        "Advantages with mean 0 and spread 1", rules.FLAG, _of((_ON_POLICY, True), ("a2c", False))
+    ),
+    "vf_coef": Argument(
+        "Weight of the value function's loss", number(0), _of((_TUNED_LIKE_PPO, 0.5))
+    ),
+    "n_critic_updates": Argument(
+        "Passes of the value function over each rollout",
+        whole(1),
+        _of(("trpo", 10)),
+        "passes",
+        _of(("trpo", _choices(5, 10, 20, 25, 30))),
+    ),
+    "cg_max_steps": Argument(
+        "Steps of the conjugate gradient",
+        whole(1),
+        _of(("trpo", 15)),
+        "steps",
+        _of(("trpo", _choices(5, 10, 20, 25, 30))),
+    ),
+    "cg_damping": Argument("Damping of the Hessian in it", number(0), _of(("trpo", 0.1))),
+    "target_kl": Argument(
+        "A rollout's updates end when the policy moved this far",
+        rules.or_null(number(0, open_low=True), "never"),
+        _of((PPOS, None), ("trpo", 0.01)),
+        "nats",
+        _of(("trpo", _choices(0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.001))),
+        {"sbx": ("ppo",)},
+    ),
+    "line_search_shrinking_factor": Argument(
+        "How much shorter each try of the line search is",
+        number(0, 1, open_low=True),
+        _of(("trpo", 0.8)),
+    ),
+    "line_search_max_iter": Argument(
+        "Tries of the line search", whole(1), _of(("trpo", 10)), "tries"
+    ),
+    "sub_sampling_factor": Argument(
+        "One of this many samples is used for the Hessian", whole(1), _of(("trpo", 1))
+    ),
+    "use_sde": Argument(
+        "Noise that depends on the state instead of fresh noise every step",
+        rules.FLAG,
+        _of((("ppo", "recurrent-ppo", "a2c", "trpo", *SACS), False)),
+        ignored=_SDE_LACKS,
+    ),
+    "sde_sample_freq": Argument(
+        "Steps after which that noise is drawn again",
+        whole(1, {-1: "once a rollout"}),
+        _of((("ppo", "recurrent-ppo", "a2c", "trpo", *SACS), -1)),
+        "steps",
+        ignored=_SDE_LACKS,
+    ),
+    "use_sde_at_warmup": Argument(
+        "That noise also before learning starts",
+        rules.FLAG,
+        _of((SACS, False)),
+        ignored={"sbx": SACS},
+    ),
+    "use_rms_prop": Argument(
+        "RMSprop as optimiser instead of Adam", rules.FLAG, _of(("a2c", True))
+    ),
+    "rms_prop_eps": Argument(
+        "Stabiliser of RMSprop", number(0, open_low=True), _of(("a2c", 1e-5))
+    ),
+    "buffer_size": Argument(
+        "Transitions that are remembered", whole(1), _of((_OFF_POLICY, 1_000_000)), "transitions"
+    ),
+    "learning_starts": Argument(
+        "Steps before the first update",
+        whole(0, limit="below train.steps"),
+        _of((_OFF_POLICY, 100)),
+        "steps",
+    ),
+    "tau": Argument(
+        "Share of the network that flows into the target network at an update",
+        number(0, 1, open_low=True),
+        _of((_ALL_DQNS, 1.0), (("ddpg", "td3", "sac", "tqc"), 0.005)),
+        searched=_of(
+            (("ddpg", "td3", "sac", "tqc"), _choices(0.001, 0.005, 0.01, 0.02, 0.05, 0.08))
+        ),
+    ),
+    "train_freq": Argument(
+        "Number of steps between updates",
+        rules.TRAIN_FREQUENCY,
+        _of((_ALL_DQNS, 4), (_CONTINUOUS, 1)),
+        "steps",
+    ),
+    "gradient_steps": Argument(
+        "Updates each time", whole(0, {-1: "as many as steps"}), _of((_OFF_POLICY, 1)), "updates"
+    ),
+    "target_update_interval": Argument(
+        "Between two updates of the target network",
+        whole(1),
+        _of((_ALL_DQNS, 10_000), (("sac", "tqc"), 1)),
+        "steps",
+        _of((_ALL_DQNS, _choices(1, 1000, 5000, 10_000, 15_000, 20_000))),
+        {"sbx": ("sac", "tqc")},
+    ),
+    "exploration_fraction": Argument(
+        "Share of the training over which random actions become rarer",
+        number(0, 1, open_low=True),
+        _of((DQNS, 0.1), ("qr-dqn", 0.005)),
+        searched=_of((_ALL_DQNS, _range(0.01, 0.5))),
+    ),
+    "exploration_initial_eps": Argument(
+        "Share of random actions at the start", number(0, 1), _of((_ALL_DQNS, 1.0))
+    ),
+    "exploration_final_eps": Argument(
+        "Share of random actions at the end",
+        number(0, 1),
+        _of((DQNS, 0.05), ("qr-dqn", 0.01)),
+        searched=_of((_ALL_DQNS, _range(0.0, 0.2))),
+    ),
+    "action_noise": Argument(
+        "Noise on actions while training",
+        rules.NOISE,
+        _of((_CONTINUOUS, None)),
+        "units of the action",
+    ),
+    "policy_delay": Argument(
+        "Updates of the critics per update of the policy",
+        whole(1),
+        _of(("td3", 2), ("crossq", 3)),
+        "updates",
+    ),
+    "target_policy_noise": Argument(
+        "Noise on the target policy's actions",
+        number(0),
+        _of(("td3", 0.2)),
+        "units of the action",
+    ),
+    "target_noise_clip": Argument(
+        "Limit of that noise", number(0), _of(("td3", 0.5)), "units of the action"
+    ),
+    "target_entropy": Argument(
+        "Entropy that the automatic coefficient aims at",
+        number(also={"auto": "minus the number of actions"}),
+        _of((SACS, "auto")),
+        "nats",
+    ),
+    "top_quantiles_to_drop_per_net": Argument(
+        "Highest quantiles of each critic left out of the target",
+        whole(0, limit="below n_quantiles"),
+        _of(("tqc", 2)),
+        "quantiles",
+        _of(("tqc", _range(0, 24))),
+    ),
+    "optimize_memory_usage": Argument(
+        "Store each observation once; not together with time limits",
+        rules.FLAG,
+        _of((_OFF_POLICY, False)),
+        ignored={"sbx": _CONTINUOUS},
+    ),
+    "replay_buffer_kwargs": Argument(
+        "Arguments of the replay buffer", rules.REPLAY_BUFFER, _of((_OFF_POLICY, None))
+    ),
+    "n_delta": Argument(
+        "Directions tried in an update, each to both sides",
+        whole(1),
+        _of(("ars", 8)),
+        "directions",
+        _of(("ars", _choices(4, 6, 8, 32, 64))),
+    ),
+    "n_top": Argument(
+        "Best of them that count",
+        rules.or_null(whole(1, limit="at most n_delta"), "all"),
+        _of(("ars", None)),
+        "directions",
+    ),
+    "delta_std": Argument(
+        "How far aside a direction is tried",
+        rules.SCHEDULE,
+        _of(("ars", 0.05)),
+        searched=_of(("ars", _choices(0.01, 0.02, 0.025, 0.03, 0.05, 0.1, 0.2, 0.3))),
+    ),
+    "zero_policy": Argument(
+        "Begin with weights of zero",
+        rules.FLAG,
+        _of(("ars", True)),
+        searched=_of(("ars", _choices(True, False))),
+    ),
+    "alive_bonus_offset": Argument(
+        "Added to the reward of each step, to remove a bonus for staying alive",
+        number(),
+        _of(("ars", 0)),
+        "reward",
+    ),
+    "n_eval_episodes": Argument(
+        "Episodes for each side of a direction", whole(1), _of(("ars", 1)), "episodes"
+    ),
+    "stats_window_size": Argument(
+        "Episodes that rollout/ep_rew_mean averages over",
+        whole(1),
+        _of((tuple(name for name in ALGORITHMS if name != "ddpg"), 100)),
+        "episodes",
+        ignored={"sbx": ("ppo", "dqn")},
+    ),
+    "policy_kwargs": Argument(
+        "Network: net_arch, activation_fn, optimizer_class and more",
+        rules.NETWORK,
+        _of((ALGORITHMS, None)),
+    ),
+}
+"""Argument -> its row."""
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    algorithm: {
+        name: row.defaults[algorithm] for name, row in TABLE.items() if algorithm in row.defaults
+    }
+    for algorithm in ALGORITHMS
+}
+"""Algorithm -> argument -> default."""
+
+_AFTER_THE_REST = ("batch_size", "clip_range", "n_epochs")
+SPACES: dict[str, JsonObject] = {
+    algorithm: {
+        name: TABLE[name].searched[algorithm]
+        # Trials are drawn in this order: another one would change the trials of a seed.
+        for name in sorted(TABLE, key=lambda n: algorithm in PPOS and n in _AFTER_THE_REST)
+        if algorithm in TABLE[name].searched
+    }
+    for algorithm in ALGORITHMS
+}
+"""Algorithm -> argument -> what the file would say to tune it."""
+
+
+def ignored(engine: str, algorithm: str) -> tuple[str, ...]:
+    """Returns the arguments that an engine lacks for an algorithm, or takes and does not use."""
+    return tuple(name for name, row in TABLE.items() if algorithm in row.ignored.get(engine, ()))

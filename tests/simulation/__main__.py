@@ -25,6 +25,7 @@ def main() -> int:
     words.add_argument("--cores", type=int, default=1, help="processes side by side")
     words.add_argument("--defect", help="put a defect back; `all` prints the table")
     words.add_argument("--part", default="1/1", help="with `all`: such a part, as in 2/4")
+    words.add_argument("--floor", type=int, help="with `all`: must be found; default: all")
     words.add_argument("--regressions", action="store_true", help="replay what has failed before")
     words.add_argument("--json", action="store_true", help="print the figures as JSON")
     asked = words.parse_args()
@@ -45,7 +46,8 @@ def main() -> int:
 
         number, _, parts = asked.part.partition("/")
         part = int(number), int(parts)
-        return print_table(first, asked.seconds or 60.0, asked.schedules, asked.backend, part)
+        seconds, most = asked.seconds or 60.0, asked.schedules
+        return print_table(first, seconds, most, asked.backend, part, asked.floor)
     if asked.seed is not None:
         return _replay(asked.seed, asked.backend, asked.trace, asked.defect)
     if asked.cores > 1:

@@ -240,7 +240,7 @@ DEFECTS: dict[str, Callable[[], Patches]] = {
     "silence is death (L1)": lambda: ((f"{_LOST}.probe", _drop(Liveness.GONE)),),
     "UNKNOWN is GONE": lambda: ((f"{_LOST}.probe", _unknown_is_gone),),
     "lost attempts stay open": lambda: (
-        (f"{_LOST}.LostAttemptCloser.close_lost", _drop([])),
+        (f"{_LOST}.LostAttemptCloser.close_lost", _drop({})),
         ("drillyard.worker.orphans.OrphanCloser.step", _nothing),
     ),
     "attempts are not limited": lambda: (

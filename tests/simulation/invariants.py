@@ -139,7 +139,7 @@ class Invariants:
             return
         writer = self._world.current.process if self._world.current else None
         for process in self._world.living("ticket"):
-            if process.attempt != (ending.ticket, ending.attempt) or not process.host.up:
+            if process.attempt != (ending.ticket, ending.attempt) or process.host.cut_at:
                 continue
             # An orphan is ended by whoever closes its attempt, on its own machine.
             orphan = process.parent is None or not process.parent.alive
@@ -273,6 +273,7 @@ class Invariants:
                 self._broken(f"{process.kind} ended with {process.error!r} {process.result!r}")
         self._answers()
         self._ledger()
+        self._judge(self._losses.rented())
 
     def _answers(self) -> None:
         """No command gives up, and no experiment fails, without a reason in the plan."""

@@ -1,11 +1,13 @@
-"""What a fault may cost: the attempts that are lost."""
+"""What a fault may cost: attempts that are lost, and machines that are rented again."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from drillyard.mailbox.records import Accepted, Claim, Ending
 from drillyard.mailbox.status import Cause
+from tests.simulation.world import EPOCH
 
 if TYPE_CHECKING:
     from tests.simulation.world import Process, World
@@ -14,6 +16,9 @@ WAITED_S = 60.0
 """How long the work waits for a store, as it is meant (``drillyard.mailbox.patience``)."""
 APART_S = 6.0
 """How long it waits between two tries at most: shorter gaps between outages may be missed."""
+ACTS = {"cancel", "repeat", "add_seed", "raise_budget", "second_driver", "clone"}
+"""What a person does: the next command may rent again."""
+_RUN = re.compile(r"[^/]+/runs/[^/]+/run\.json\Z")
 
 
 class Losses:
@@ -63,6 +68,40 @@ class Losses:
         if ending is None or ending.cause is None or at >= looked_at:
             return None
         return f"attempt {attempt[1]} of {attempt[0]} handed in after it was closed"
+
+    def rented(self) -> str | None:
+        """No more machines than workers, and one for each that was hit; what is wrong, or None."""
+        world, plan = self._world, self._world.plan
+        width = plan.workers
+        if plan.backend == "azure":  # a node for each job, and a job for each run
+            width = sum(bool(_RUN.match(key)) for key in world.objects.data)
+        # A command that ended gave its machines back: what is left to do needs others.
+        commands = [p for p in world.processes if p.kind == "driver"]
+        again = sum(f.kind in ACTS for f in plan.faults)
+        again += sum(not str(p.result).startswith("succeeded") for p in commands if p.result)
+        spent = {p.host.boot for p in world.processes if p.kind == "worker" and self._spent(p)}
+        rented = len(world.cloud.vms)
+        if rented <= width * (1 + again) + len(spent):
+            return None
+        return f"{rented} machines were rented, for {width} workers and {len(spent)} that were hit"
+
+    def _spent(self, worker: Process) -> bool:
+        """Whether another machine may be rented in place of the one of a worker."""
+        world = self._world
+        if worker.hit or worker.host.hit:
+            return True
+        if self._away_s(worker.host.name, worker.started) > WAITED_S:
+            return True
+        # It ended because it had nothing to do. A study posted more work later, or the work was
+        # done by a machine that its provider called gone, and that may be lost at any time.
+        at = world.time if worker.ended_at is None else worker.ended_at
+        return any(
+            _RUN.match(key) and stamp > EPOCH + at
+            for key, (_, stamp) in world.objects.data.items()
+        ) or any(
+            p.kind == "ticket" and p.host.cut_at and p.host.cut_at < at < (p.ended_at or at + 1.0)
+            for p in world.processes
+        )
 
     def _away_s(self, host: str, since: float) -> float:
         """The longest outage of the store for a host since a time; one may soon follow another."""

@@ -225,6 +225,21 @@ PLANS: dict[str, Plan] = {
             Fault("second_driver", 134.64),
         ],
     ),
+    # Seed 200039. A node of Azure was lost just after it had claimed a ticket. The next node of the
+    # job waited 20 s for the ticket, which was free some seconds later: a third one was rented.
+    "a job that starts again before its lost attempt is closed": Plan(
+        200039,
+        backend="azure",
+        seeds=3,
+        duration_s=20.0,
+        pace_s=0.5,
+        latency_s=0.05,
+        boot_s=30.0,
+        faults=[
+            Fault("ghost-before", 0.0, "worker", "workers/", nth=3, for_s=4.3),
+            Fault("sleep-before", 0.0, "worker", "claims/", for_s=2.7),
+        ],
+    ),
     # Seed 94982576. The answers to the creation of machines were lost for half a minute, and the
     # machines froze. The driver had looked for groups before it made them, and asked about none
     # until the answer came: its machines counted as gone, and their attempts were closed.

@@ -43,7 +43,7 @@ class Host:
         boot: What ``boot_id()`` answers.
         skew_s: How far its wall clock is ahead.
         processes: Living processes by pid.
-        up: False once it was deleted.
+        cut_at: When it was deleted; its programs may run on for a while.
         asleep_until: Virtual time at which a closed lid opens again.
         outlives_s: How long its programs run on after the provider has called it gone.
     """
@@ -52,7 +52,7 @@ class Host:
     boot: str
     skew_s: float = 0.0
     processes: dict[int, Process] = field(default_factory=dict)
-    up: bool = True
+    cut_at: float | None = None
     outlives_s: float = 0.0
     hit: bool = False
     """Whether a fault took it away, or put a second worker on it."""
@@ -93,6 +93,7 @@ class Process:
         self.on_term: Callable[[], None] | None = None
         self.on_death: list[Callable[[], None]] = []
         self.effects = 0
+        self.ended_at: float | None = None
         self.hit = False
         """Whether a fault ended it."""
         self.refused = 0
@@ -112,15 +113,19 @@ class Process:
         self.held_s += seconds
         self.paused_until = self.held_at = max(self.paused_until, self.world.time + seconds)
 
+    def end(self, how: str) -> None:
+        """It no longer exists."""
+        self.alive, self.ended_at = False, self.world.time
+        self.host.processes.pop(self.pid, None)
+        self.world.note(self.name, how)
+        for tell in self.on_death:
+            tell()
+
     def die(self) -> None:
         """As after SIGKILL."""
         if not self.alive:
             return
-        self.alive = False
-        self.host.processes.pop(self.pid, None)
-        self.world.note(self.name, "dies")
-        for tell in self.on_death:
-            tell()
+        self.end("dies")
         current = self.world.current
         if current is not None and current.process is self:
             self.world.hub.switch()  # never resumed
@@ -160,11 +165,7 @@ class Fiber(greenlet.greenlet):
         for other in self.joiners:
             world.wake(other)
         if self.main and process.alive:
-            process.alive = False
-            process.host.processes.pop(process.pid, None)
-            world.note(process.name, f"ends {process.result!r} {process.error or ''}")
-            for tell in process.on_death:
-                tell()
+            process.end(f"ends {process.result!r} {process.error or ''}")
 
 
 class World:
@@ -388,7 +389,7 @@ class World:
             for process in list(host.processes.values()):
                 process.die()
 
-        host.up = False
+        host.cut_at = self.time
         if host.outlives_s:
             self.at(self.time + host.outlives_s, off)
         else:

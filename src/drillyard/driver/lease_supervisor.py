@@ -96,7 +96,7 @@ class LeaseSupervisor:
             WorkerLost: Leases were lost repeatedly.
             Superseded: Another driver took over.
         """
-        self._closer.close_lost(states)
+        holders = self._closer.close_lost(states)
         lease = self._leases.lease
         todo = [s for s in self._wanted.of(states).values() if not s.status.ended]
         if not self.set_up or not todo:
@@ -107,7 +107,11 @@ class LeaseSupervisor:
             raise self._limit_reached(lease)
         alive = None if lease is None else answer(self._places.backend_of(lease), lease)
         if lease is None or alive is Liveness.GONE:
-            self._lost(lease)
+            # A machine that its provider calls gone may work on: others would be idle, and end.
+            at_work = [holders.get(s.ticket.ticket) for s in todo if s.status is Status.RUNNING]
+            waits = any(s.claimable is not None for s in todo)
+            if lease is None or waits or not at_work or {None, lease.lease_id} & {*at_work}:
+                self._lost(lease)
             return
         backend = self._places.backend_of(lease)
         try:

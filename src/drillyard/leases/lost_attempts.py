@@ -97,16 +97,17 @@ class LostAttemptCloser:
         self.doubts = 0
         """Attempts of the last look whose heartbeat is old and was not watched for long enough."""
 
-    def close_lost(self, states: Mapping[str, TicketState]) -> list[TicketState]:
+    def close_lost(self, states: Mapping[str, TicketState]) -> dict[str, str | None]:
         """End every lost attempt.
 
         Args:
             states: From ``ticket_states``.
 
         Returns:
-            The running ones that are not lost, as far as known.
+            Each running ticket that is not lost, as far as known -> the lease of its worker; None
+            if that is not known.
         """
-        living = []
+        living = {}
         self.doubts = 0
         workers: dict[str, _Heard] | None = None
         for state in states.values():
@@ -117,7 +118,8 @@ class LostAttemptCloser:
             claim = self._claim(state.ticket.ticket, state.attempt)
             loss = self._why_lost(claim, workers) if claim else None
             if claim is None or loss is None:
-                living.append(state)
+                heard = None if claim is None else workers.get(claim.worker)
+                living[state.ticket.ticket] = None if heard is None else heard.worker.lease
             else:
                 self._close(state, claim, loss)
         return living

@@ -33,9 +33,9 @@ from drillyard.worker.worker import TERM_GRACE_S, Worker
 
 PLACE = "DRILLYARD_PLACE"
 """Environment variable with the same value for all workers of one place, one after the other."""
-ELSEWHERE_S = 20.0
-"""How long to wait for a pushed ticket that another worker holds, in seconds: longer than a worker
-that was asked to end takes to write its ending."""
+ELSEWHERE_S = 45.0
+"""How long to wait for a pushed ticket that another worker holds, in seconds: longer than it takes
+until the attempt of a lost worker is closed. Another machine starts in minutes."""
 log = logging.getLogger(__name__)
 
 

@@ -1,4 +1,4 @@
-"""A lease of which nothing is known for minutes: launching waits, and that is no failure."""
+"""A lease of which nothing is known for minutes, and one that is gone: what the driver does."""
 
 from __future__ import annotations
 
@@ -40,22 +40,39 @@ class Refusing(ThreadBackend):
         return self.state
 
 
-def tended(backend: Refusing) -> None:
-    """Tends a lease with one ticket that no worker has claimed."""
-    order = Order(lease_id="dy-0123456789", experiment="s", store_url="memory://supervised")
+LEASE = "dy-0123456789"
+RECORD = TicketRecord(
+    ticket="t0001-s1.train", run="t0001-s1", phase=Phase.TRAIN, order=1, posted_at=0.0
+)
+READY = TicketState(RECORD, Status.READY, claimable=1)
+RUNNING = TicketState(RECORD, Status.RUNNING, attempt=1)
+
+
+def tended(
+    backend: Refusing, state: TicketState = READY, holder: str | None = None
+) -> list[Lease | None]:
+    """Tends a lease with one ticket; returns the leases that were replaced.
+
+    Args:
+        backend: Has the lease.
+        state: Of the ticket.
+        holder: Lease of the worker that has claimed it.
+    """
+    order = Order(lease_id=LEASE, experiment="s", store_url="memory://supervised")
     lease = Lease(lease_id=order.lease_id, backend="thread", order=order, created_at=0.0)
-    record = TicketRecord(
-        ticket="t0001-s1.train", run="t0001-s1", phase=Phase.TRAIN, order=1, posted_at=0.0
-    )
-    states = {record.ticket: TicketState(record, Status.READY, claimable=1)}
+    states = {RECORD.ticket: state}
+    replaced: list[Lease | None] = []
     mailbox = Mailbox(MemoryStore("memory://supervised"), "s")
     parts: Any = SimpleNamespace(
         lease=lease,
         over=lambda lease, late_s=0.0: False,
         backend_of=lambda lease: backend,
         of=lambda states: states,
-        close_lost=lambda states: [],
+        close_lost=lambda states: {RECORD.ticket: holder} if state is RUNNING else {},
         given=False,
+        decided=False,
+        must_drive=lambda: None,
+        replace=lambda: replaced.append(lease),
     )
     supervisor = LeaseSupervisor(
         parts,
@@ -70,6 +87,7 @@ def tended(backend: Refusing) -> None:
     )
     supervisor.set_up = True
     supervisor.tend(states)
+    return replaced
 
 
 @pytest.mark.parametrize("state", [Liveness.UNKNOWN, Liveness.PENDING])
@@ -90,3 +108,21 @@ def test_a_launch_that_a_living_lease_refuses_is_a_failure(state: Liveness | Non
     backend.state = state
     with pytest.raises(ControlPlaneError, match="being deleted"):
         tended(backend)
+
+
+@pytest.mark.parametrize(
+    ("state", "holder", "times"),
+    [
+        pytest.param(READY, None, 1, id="a run waits for a worker"),
+        pytest.param(RUNNING, LEASE, 1, id="its own workers were lost with it"),
+        pytest.param(RUNNING, None, 1, id="it is not known whose worker it was"),
+        pytest.param(RUNNING, "dy-9999999999", 0, id="a worker of an earlier lease works"),
+    ],
+)
+def test_a_lease_that_is_gone_is_replaced_only_for_work_that_nothing_else_does(
+    state: TicketState, holder: str | None, times: int
+) -> None:
+    """A machine that its provider calls gone may work on: others would be idle and end."""
+    backend = Refusing()
+    backend.state = Liveness.GONE
+    assert len(tended(backend, state, holder)) == times

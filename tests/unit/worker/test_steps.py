@@ -9,7 +9,7 @@ import pytest
 from drillyard.errors import CorruptObject, StoreUnavailable, UserError
 from drillyard.mailbox.driver_lock import DriverLock
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Phase
+from drillyard.mailbox.records import Claim, Phase
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.worker import endings
@@ -429,6 +429,20 @@ def test_whoever_pushes_dies_and_the_ticket_is_handed_on(world):
     world.run(60.0)
     assert world.mailbox.ending(f"{run}.train", 1).cause is Cause.PREEMPTION
     assert worker.ended_at - 20.0 <= 3.0
+
+
+def test_a_handed_ticket_is_waited_for_until_the_attempt_of_a_lost_machine_is_closed(world):
+    """A driver needs some thirty seconds for that; another machine takes minutes to start."""
+    run = world.post(1)
+    lost = Claim(ticket=f"{run}.train", attempt=1, worker="lost", token="t", claimed_at=0.0)
+    world.mailbox.claim(lost)
+    pusher = PlayedPusher()
+    PlayedWorker(world, make=PushWorker, pusher=pusher, order={"idle_s": 60.0})
+    world.at(1.0, lambda: pusher.hand(f"{run}.train"))
+    ending = endings.failed(lost, world.clock, Cause.INFRASTRUCTURE, "its machine is gone")
+    world.at(38.0, lambda: world.mailbox.end(ending))
+    world.run(100.0)
+    assert (state(world, run).status, state(world, run).attempt) == (Status.SUCCEEDED, 2)
 
 
 # -- who drives ---------------------------------------------------------------------------------

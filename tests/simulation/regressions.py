@@ -225,8 +225,8 @@ PLANS: dict[str, Plan] = {
             Fault("second_driver", 134.64),
         ],
     ),
-    # Seed 200039. A node of Azure was lost just after it had claimed a ticket. The next node of the
-    # job waited 20 s for the ticket, which was free some seconds later: a third one was rented.
+    # Seed 200039. A node of Azure was lost just after it had claimed a ticket. The next node of
+    # the job waited 20 s for it, and it was free some seconds later: a third one was rented.
     "a job that starts again before its lost attempt is closed": Plan(
         200039,
         backend="azure",

@@ -52,8 +52,8 @@ def test_every_replacement_belongs_to_a_defect() -> None:
 def test_the_page_and_the_night_know_every_defect() -> None:
     page = (ROOT / "docs" / "contributing" / "simulation.md").read_text()
     table = page.partition("Defects put back")[2].partition("```text\n")[2].partition("```")[0]
-    listed = [line[:47].strip() for line in table.splitlines()]
-    assert sorted(name for name in listed if name in DEFECTS) == sorted(DEFECTS)
+    lines = table.splitlines()
+    assert [n for n in DEFECTS if sum(line.startswith(f"{n} ") for line in lines) != 1] == []
     floor = re.search(r"^DEFECTS_FLOOR \?= (\d+)$", (ROOT / "Makefile").read_text(), re.M)
     assert floor is not None and 0 < int(floor[1]) <= len(DEFECTS)
     nightly = (ROOT / ".github" / "workflows" / "nightly.yml").read_text()

@@ -1,12 +1,13 @@
 """Prefect's side of a run: how soon it begins, how soon people are told, many at once, streaming.
 
     python -m tests.benchmarks.operations started    # a run asked for -> its first step
-    python -m tests.benchmarks.operations many       # 50 flow runs, server on PostgreSQL
+    python -m tests.benchmarks.operations many       # 50 flow runs at once
     python -m tests.benchmarks.operations many 10    # the same, 10 of them at work at a time
     python -m tests.benchmarks.operations streaming  # CPU time of logs, progress; a line in 10 s
     python -m tests.benchmarks.operations streaming 1  # the same, a line a second
 
-Servers and the worker of the first two are those of ``drillyard up``.
+Servers and the worker of the first two are those of ``drillyard up``. For ``many`` on PostgreSQL,
+set ``PREFECT_API_DATABASE_CONNECTION_URL``.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def started(folder: Path) -> None:
 
 def many(folder: Path, limit: int = MANY) -> None:
     """All are asked for at once; so many of them are at work at a time."""
-    with yard(folder, "--database", "postgresql") as team:
+    with yard(folder) as team:
         team.api.patch("/work_pools/drillyard-local", {"concurrency_limit": limit})
         began = time.time()
         runs = {}

@@ -23,7 +23,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from drillyard_flows.local_stack import postgresql
+from tests.helpers.mlflow_machines import BIN as POSTGRESQL
 from tests.helpers.patience import PATIENCE_S, until
 from tests.helpers.process_rules import EXEMPT
 
@@ -109,7 +109,7 @@ class Composed:
 
     def database(self) -> None:
         """PostgreSQL with its user, its database and what its image runs at the first start."""
-        programs, data = postgresql.programs(), self.folder / "data"
+        programs, data = POSTGRESQL, self.folder / "data"
         given = self.environ("database")
         user = given["POSTGRES_USER"]
         # It refuses root, who is nobody special here.

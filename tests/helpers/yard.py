@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import re
 import socket
 import subprocess
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 from drillyard_emulators.http.proxy import Proxy
 from drillyard_emulators.http.tls import Authority
@@ -203,7 +201,7 @@ def up(bench: Bench, folder: Path, *words: str, **environ: str) -> dict[str, str
     known = LocalStack.at(folder).read().get("ports")
     ports = []
     if known is None:
-        names = ("prefect", "mlflow", "relay", "postgresql")
+        names = ("prefect", "mlflow", "relay")
         ports = [
             word
             for name, port in zip(names, free_ports(len(names)), strict=True)
@@ -211,7 +209,7 @@ def up(bench: Bench, folder: Path, *words: str, **environ: str) -> dict[str, str
         ]
     command = bench.command("up", "--folder", folder, *ports, *words)
     done = subprocess.run(
-        [*(plain_user() if "postgresql" in words else []), *command],
+        command,
         capture_output=True,
         text=True,
         check=False,
@@ -220,17 +218,6 @@ def up(bench: Bench, folder: Path, *words: str, **environ: str) -> dict[str, str
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return exports(folder / "env.sh")
-
-
-def plain_user() -> list[str]:
-    """In front of a command that must not be root's, whom PostgreSQL refuses."""
-    if os.geteuid() != 0:
-        return []
-    number = pwd.getpwnam("daemon").pw_uid  # anybody who has a name
-    words = ["unshare", "--user", f"--map-user={number}", f"--map-group={number}"]
-    if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody be another user (run the tests as a plain user)")
-    return words
 
 
 def down(bench: Bench, folder: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drillyard_flows.local_stack import postgresql
+from tests.helpers.mlflow_machines import BIN as POSTGRESQL
 from tests.helpers.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ def unshared() -> list[str]:
     for tool in ("caddy", "ip", "unshare"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool} (Debian: apt-get install caddy iproute2)")
-    if postgresql.programs() is None:
+    if POSTGRESQL is None:
         pytest.skip("no PostgreSQL (Debian: apt-get install postgresql)")
     words = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), *APART]
     if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -29,14 +29,7 @@ def _port(usual: int) -> OptionInfo:
 
 
 ORDER = ("worker", "relay", "mlflow", "prefect", "postgresql")
-"""The order in which services are stopped."""
-
-
-class Database(StrEnum):
-    """Databases for the servers' data."""
-
-    SQLITE = "sqlite"
-    POSTGRESQL = "postgresql"
+"""The order in which services are stopped; earlier versions also started a database."""
 
 
 def register(app: typer.Typer) -> None:
@@ -53,14 +46,6 @@ def up(
     folder: FolderOption = None,
     prefect_port: Annotated[int | None, _port(4200)] = None,
     mlflow_port: Annotated[int | None, _port(5000)] = None,
-    database: Annotated[
-        Database | None,
-        typer.Option(
-            help="Database of both servers. It cannot be changed later.",
-            show_default="sqlite, or the previous one",
-        ),
-    ] = None,
-    postgresql_port: Annotated[int | None, _port(4202)] = None,
     mail: Annotated[
         str | None,
         typer.Option(
@@ -79,33 +64,23 @@ def up(
     """
     from drillyard.backend.settings.references import reveal
     from drillyard.runs.locate import store_url
-    from drillyard_flows.local_stack import postgresql, relay
+    from drillyard_flows.local_stack import relay
     from drillyard_flows.local_stack.services import services, variables
-    from drillyard_flows.local_stack.stack import PORTS, USER, LocalStack
+    from drillyard_flows.local_stack.stack import PORTS, LocalStack
     from drillyard_flows.local_stack.starting import start
 
     address = str(reveal(mail, "--mail", secret=True)) if mail else None
     if address is not None:
         relay.recipients(address)
-    if database is Database.POSTGRESQL:
-        postgresql.required()
     spare_loopback()
     stack = LocalStack.at(folder)
     with stack.locked():
-        first = not stack.read()
-        chosen = stack.database(database.value if database else None)
+        stack.check_database()
         requested = {"prefect": prefect_port, "mlflow": mlflow_port}
         if stack.mail(address):
             requested["relay"] = relay_port
-        if chosen == postgresql.NAME:
-            requested[postgresql.NAME] = postgresql_port
         usual = {**PORTS, **stack.read().get("ports", {})}
         ports = stack.ports(requested)
-        moved = {
-            name: {"from": usual[name], "to": ports[name]}
-            for name, port in requested.items()
-            if port is None and ports[name] != usual[name]
-        }
         exports = stack.exports(variables(stack, ports))
         started = {}
         for service in services(stack, ports, _absolute(store_url(store))):
@@ -113,6 +88,11 @@ def up(
             if not as_json:
                 state = "started" if started[service.name] else "is already running"
                 closed_output.tell(f"{service.name}: {state}")
+    moved = {
+        name: {"from": usual[name], "to": ports[name]}
+        for name, port in requested.items()
+        if port is None and ports[name] != usual[name]
+    }
     urls = {name: f"http://127.0.0.1:{ports[name]}" for name in ("prefect", "mlflow")}
     if as_json:
         print_json(
@@ -124,7 +104,15 @@ def up(
                 "folder": str(stack.folder),
             }
         )
-        return
+    else:
+        _explain(urls, moved, exports)
+
+
+def _explain(
+    urls: Mapping[str, str], moved: Mapping[str, Mapping[str, int]], exports: Path
+) -> None:
+    from drillyard_flows.local_stack.stack import USER
+
     for name, change in moved.items():
         typer.echo(
             f"{name}: another program uses port {change['from']}, so it has port {change['to']}"
@@ -139,11 +127,6 @@ def up(
     if moved:
         typer.echo("  shells and files that have the earlier port need the new one")
     typer.echo("next: drillyard deploy")
-    if first and chosen == "sqlite" and postgresql.programs() is not None:
-        typer.echo(
-            "PostgreSQL is installed. It serves many flow runs at once better than SQLite: "
-            "drillyard up --database postgresql --folder …"
-        )
 
 
 def _absolute(url: str) -> str:

@@ -17,7 +17,6 @@ class Service:
         ready: Returns why it does not answer yet, or None once it does. Without this function,
             a live process counts as ready.
         before: Called before each start; safe to repeat.
-        after: Called once it answers; safe to repeat.
     """
 
     name: str
@@ -25,4 +24,3 @@ class Service:
     environment: Mapping[str, str] = field(repr=False)
     ready: Callable[[], str | None] | None = None
     before: Callable[[], None] | None = None
-    after: Callable[[], None] | None = None

@@ -1,8 +1,7 @@
-"""The services of a local stack: database, Prefect server, MLflow server, mail relay, worker.
+"""The services of a local stack: Prefect server, MLflow server, mail relay, worker.
 
-All listen on loopback only and require a password. The database is SQLite in the folder, or a
-PostgreSQL of the stack. ``PREFECT_API_DATABASE_CONNECTION_URL`` and
-``MLFLOW_BACKEND_STORE_URI`` name another one.
+All listen on loopback only and require a password. The databases are SQLite in the folder, or
+those of ``PREFECT_API_DATABASE_CONNECTION_URL`` and ``MLFLOW_BACKEND_STORE_URI``.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from functools import partial
 from drillyard.checks.servers import reach
 from drillyard.system.proxies import without_loopback
 from drillyard_flows import settings
-from drillyard_flows.local_stack import postgresql, relay
+from drillyard_flows.local_stack import relay
 from drillyard_flows.local_stack.service import Service
 from drillyard_flows.local_stack.stack import USER, LocalStack
 from drillyard_flows.local_stack.worker_health import WorkerHealth
@@ -53,21 +52,15 @@ def services(stack: LocalStack, ports: Mapping[str, int], store: str) -> list[Se
 
     Args:
         stack: The stack that has their data.
-        ports: Service -> its port; ``relay`` and ``postgresql`` run if they have one.
+        ports: Service -> its port; ``relay`` runs if it has one.
         store: Store for the results of the worker's flow runs.
-
-    Raises:
-        ConfigError: A service cannot run on this machine.
     """
     outside = {
         k: v
         for k, v in os.environ.items()
         if not k.startswith(("PREFECT_", "MLFLOW_")) or k == "PREFECT_API_DATABASE_CONNECTION_URL"
     } | without_loopback(os.environ)
-    result = []
-    if "postgresql" in ports:
-        result.append(postgresql.service(stack, ports["postgresql"], outside))
-    result += [_prefect(stack, ports, outside), _mlflow(stack, ports, outside)]
+    result = [_prefect(stack, ports, outside), _mlflow(stack, ports, outside)]
     if "relay" in ports:
         result.append(_relay(stack, ports["relay"], outside))
     return [*result, _worker(stack, ports, outside, store)]
@@ -91,18 +84,7 @@ def _worker(
     )
     return Service(
         "worker",
-        [
-            *PYTHON,
-            "prefect",
-            "worker",
-            "start",
-            "--pool",
-            POOL,
-            "--type",
-            "process",
-            "--name",
-            name,
-        ],
+        [*PYTHON, *f"prefect worker start --pool {POOL} --type process --name".split(), name],
         environment,
         health.missing,
         health.begin,
@@ -126,24 +108,9 @@ def _prefect(stack: LocalStack, ports: Mapping[str, int], outside: Mapping[str, 
         "PREFECT_SERVER_UI_API_URL": f"{url}/api",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
     }
-    environment.setdefault(
-        "PREFECT_SERVER_EVENTS_MESSAGING_BROKER", "drillyard_flows.local_stack.broker"
-    )
-    if "postgresql" in ports:
-        database = postgresql.url(stack, ports["postgresql"], "prefect", "asyncpg")
-        environment.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", database)
     return Service(
         "prefect",
-        [
-            *PYTHON,
-            "prefect",
-            "server",
-            "start",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(ports["prefect"]),
-        ],
+        [*PYTHON, *f"prefect server start --host 127.0.0.1 --port {ports['prefect']}".split()],
         environment,
         partial(reach, f"{url}/api/health"),
     )
@@ -153,8 +120,6 @@ def _mlflow(stack: LocalStack, ports: Mapping[str, int], outside: Mapping[str, s
     passwords = stack.passwords()
     config = stack.folder / "mlflow" / "auth.ini"
     database = f"sqlite:///{stack.folder / 'mlflow' / 'mlflow.db'}"
-    if "postgresql" in ports:
-        database = postgresql.url(stack, ports["postgresql"], "mlflow", "psycopg")
 
     def configure() -> None:
         config.write_text(
@@ -181,17 +146,8 @@ def _mlflow(stack: LocalStack, ports: Mapping[str, int], outside: Mapping[str, s
         "mlflow",
         [
             *PYTHON,
-            "mlflow",
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(ports["mlflow"]),
-            "--app-name",
-            "basic-auth",
-            "--workers",
-            "1",
-            "--artifacts-destination",
+            *f"mlflow server --host 127.0.0.1 --port {ports['mlflow']}".split(),
+            *["--app-name", "basic-auth", "--workers", "1", "--artifacts-destination"],
             str(stack.folder / "artifacts"),
         ],
         environment,

@@ -1,6 +1,6 @@
 """The folder of ``drillyard up``: ports, passwords and processes.
 
-up.json       ports, database and processes; written before a process is relied on, and replaced
+up.json       ports and processes; written before a process is relied on, and replaced
               atomically
 secrets.json  generated passwords, and the address of a mail server; mode 0600
 env.sh        variables that a shell needs to use the servers; mode 0600
@@ -9,6 +9,7 @@ logs/ prefect/ mlflow/ artifacts/
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import json
@@ -26,9 +27,9 @@ from drillyard.system.home import local_home
 from drillyard.system.processes import ProcessId
 
 USER = "drillyard"
-PORTS = {"prefect": 4200, "mlflow": 5000, "relay": 4201, "postgresql": 4202}
+PORTS = {"prefect": 4200, "mlflow": 5000, "relay": 4201}
 """Ports of a first start."""
-SECRETS = ("prefect", "mlflow", "flask", "encryption", "relay", "postgresql")
+SECRETS = ("prefect", "mlflow", "flask", "encryption", "relay")
 """Names of the generated passwords. The user gives ``mail``, which is stored beside them."""
 
 
@@ -119,11 +120,8 @@ class LocalStack:
         """Returns the generated passwords. The first call generates them."""
         stored = self._secrets()
         if set(SECRETS) - set(stored):
-            import base64
-
             for name in set(SECRETS) - set(stored):
-                key = secrets.token_bytes(32)
-                stored[name] = base64.urlsafe_b64encode(key).decode()
+                stored[name] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
             self._private("secrets.json", json.dumps(stored))
         return {name: stored[name] for name in SECRETS}
 
@@ -190,25 +188,21 @@ class LocalStack:
         self.write({**state, "ports": {**before, **chosen}})
         return chosen
 
-    def database(self, requested: str | None) -> str:
-        """Returns ``sqlite`` or ``postgresql``: the choice of the first start.
+    def check_database(self) -> None:
+        """Refuses a folder whose data is in a PostgreSQL server that nothing starts.
 
         Raises:
-            ConfigError: The request differs from the database that has the data.
+            ConfigError: An earlier version of ``up`` started that server.
         """
-        state = self.read()
-        before = state.get("database") or ("sqlite" if state else None)
-        if requested and before and requested != before:
+        variable = "PREFECT_API_DATABASE_CONNECTION_URL"
+        if self.read().get("database") == "postgresql" and variable not in os.environ:
             raise ConfigError(
-                f"the data of {self.folder} is in {before}",
-                field="--database",
-                value=requested,
-                allowed=before,
-                hint="a new folder can have another database: --folder DIR",
+                "the data of this folder is in PostgreSQL, which `up` no longer starts",
+                field="--folder",
+                value=str(self.folder),
+                hint=f"start it with `postgres -D {self.folder / 'postgresql'}` and name it in "
+                f"{variable} and MLFLOW_BACKEND_STORE_URI; or choose a new folder",
             )
-        chosen = before or requested or "sqlite"
-        self.write({**state, "database": chosen})
-        return str(chosen)
 
     def log_of(self, name: str) -> Path:
         """Returns the log file of a service."""

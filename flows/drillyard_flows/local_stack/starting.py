@@ -53,8 +53,6 @@ def start(stack: LocalStack, service: Service) -> bool:
         process = ProcessId.of(child.pid)
         stack.keep(service.name, process)
     _wait_ready(stack, service, process)
-    if service.after is not None:
-        service.after()
     return new
 
 

@@ -39,7 +39,7 @@ def free() -> int:
 @pytest.mark.heavy
 def test_passwords_are_made_once_and_read_by_the_owner_alone(stack: LocalStack) -> None:
     first = stack.passwords()
-    assert len(set(first.values())) == len(first) == 6 and stack.passwords() == first
+    assert len(set(first.values())) == len(first) == 5 and stack.passwords() == first
     path = stack.exports(variables(stack, PORTS))
     for one in (path, stack.folder / "secrets.json"):
         assert stat.S_IMODE(one.stat().st_mode) == 0o600
@@ -127,17 +127,21 @@ def test_one_that_ends_at_once_is_said_with_its_log(stack: LocalStack) -> None:
     assert str(log) in str(caught.value.hint) and "no database" in log.read_text()
 
 
-def test_the_database_is_chosen_once(stack: LocalStack) -> None:
-    assert stack.database("postgresql") == stack.database(None) == "postgresql"
-    with pytest.raises(ConfigError, match="is in postgresql"):
-        stack.database("sqlite")
-
-
-def test_a_stack_from_before_there_was_a_choice_has_sqlite(stack: LocalStack) -> None:
-    stack.write({"ports": PORTS})
-    assert stack.database(None) == "sqlite"
-    with pytest.raises(ConfigError, match="is in sqlite"):
-        stack.database("postgresql")
+def test_a_folder_with_data_in_postgresql_is_refused_until_its_server_is_named(
+    stack: LocalStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_DATABASE_CONNECTION_URL", raising=False)
+    stack.write({"ports": PORTS, "database": "sqlite"})
+    stack.check_database()
+    stack.write({"ports": PORTS, "database": "postgresql"})
+    with pytest.raises(ConfigError, match="no longer starts") as caught:
+        stack.check_database()
+    assert "PREFECT_API_DATABASE_CONNECTION_URL" in str(caught.value.hint)
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://db/prefect")
+    stack.check_database()
+    (prefect, *_) = services(stack, PORTS, "/runs")
+    address = prefect.environment["PREFECT_API_DATABASE_CONNECTION_URL"]
+    assert address == "postgresql+asyncpg://db/prefect"
 
 
 def test_an_address_that_no_mail_goes_to_is_refused() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drillyard.cli.common import JsonOption, print_json
 from drillyard_flows.deploying import scheduling
+
+if TYPE_CHECKING:
+    from drillyard.documents.json_types import JsonObject
+    from drillyard_flows.deploying.parts import Part
 
 FolderOption = Annotated[
     Path,
@@ -33,9 +37,6 @@ def register(app: typer.Typer) -> None:
 
 
 def deploy(
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would change, without changing it.")
-    ] = False,
     folder: FolderOption = Path(),
     alerts: Annotated[
         str | None,
@@ -51,31 +52,29 @@ def deploy(
 ) -> None:
     """Register forms, work pools, deployments, schedules and automations on the Prefect server.
 
-    You can repeat the command: it changes only what differs.
+    You can repeat the command: it creates nothing twice.
     """
     from drillyard_flows.deploying import alerts as telling
     from drillyard_flows.deploying import applying, files
+    from drillyard_flows.deploying.parts import NEW
     from drillyard_flows.prefect_api import connected
 
     with connected() as client:
-        block = telling.make(alerts) if alerts and not dry_run else telling.find(client)
+        block = telling.make(alerts) if alerts else telling.find(client)
         parts = applying.parts(files.desired(), folder.expanduser().resolve(), block)
-        changes = list(applying.deploy(client, parts, dry_run=dry_run))
+        rows = [{**_row(part), "what": part.apply(client)} for part in parts]
     if as_json:
-        print_json([vars(change) for change in changes])
+        print_json(rows)
         return
-    for change in changes:
-        if change.what:
-            sign, what = ("+", "") if change.what == "new" else ("~", f": {change.what}")
-            typer.echo(f"{sign} {change.kind} {change.name}{what}")
-    done = sum(bool(change.what) for change in changes)
-    verb = "would change" if dry_run else "changed"
-    typer.echo(f"{verb} {done} of {len(changes)}; the rest is up to date")
+    new = [row for row in rows if row["what"] == NEW]
+    for row in new:
+        typer.echo(f"+ {row['kind']} {row['name']}")
+    typer.echo(f"registered {len(rows)}, {len(new)} of them new")
     if not folder.expanduser().is_dir():
         typer.echo(
             f"{folder} does not exist on this machine; flow runs need it on the worker's machine"
         )
-    if block is None and not (alerts and dry_run):
+    if block is None:
         typer.echo("alerts are not sent yet; to send them: drillyard deploy --alerts https://…")
 
 
@@ -85,11 +84,15 @@ def undeploy(as_json: JsonOption = False) -> None:
     from drillyard_flows.prefect_api import connected
 
     with connected() as client:
-        parts = applying.parts(files.desired(), Path(), None)
-        changes = list(applying.undeploy(client, parts))
+        parts = reversed(applying.parts(files.desired(), Path(), None))
+        rows = [{**_row(part), "what": "removed"} for part in parts if part.remove(client)]
     if as_json:
-        print_json([vars(change) for change in changes])
+        print_json(rows)
         return
-    for change in changes:
-        typer.echo(f"- {change.kind} {change.name}")
-    typer.echo(f"removed {len(changes)}")
+    for row in rows:
+        typer.echo(f"- {row['kind']} {row['name']}")
+    typer.echo(f"removed {len(rows)}")
+
+
+def _row(part: Part) -> JsonObject:
+    return {"kind": part.kind, "name": part.name}

@@ -1,13 +1,13 @@
-"""Block types, work pools and automations: how to compare, apply and remove each of them.
+"""Block types, work pools and automations: how to apply and remove each of them.
 
-Applying an unchanged part changes nothing on the server, so every command can be repeated.
+Applying a part again creates nothing twice, so every command can be repeated.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.events.schemas.automations import AutomationCore
 
-    from drillyard.documents.json_types import Json, JsonObject
     from drillyard_flows.blocks import BackendBlock
     from drillyard_flows.deploying.files import Entry
 
-NEW = "new"
+NEW, UPDATED = "new", "updated"
+T = TypeVar("T")
 
 
 class Part(Protocol):
@@ -31,19 +31,26 @@ class Part(Protocol):
     kind: str
     name: str
 
-    def difference(self, client: SyncPrefectClient) -> str:
-        """Returns ``new``, the keys that differ, or empty if nothing differs."""
-
-    def apply(self, client: SyncPrefectClient) -> None:
-        """Creates or updates the part."""
+    def apply(self, client: SyncPrefectClient) -> str:
+        """Creates or updates the part; returns ``new`` or ``updated``."""
 
     def remove(self, client: SyncPrefectClient) -> bool:
         """Removes the part; False if it does not exist, or is still needed."""
 
 
-def changed(before: Mapping[str, object], after: Mapping[str, object]) -> str:
-    """Returns the keys whose values differ, separated by commas."""
-    return ", ".join(key for key, value in after.items() if before.get(key) != value)
+def existing(read: Callable[[str], T], name: str) -> T | None:
+    """Returns what the server has under a name; None if it has nothing.
+
+    Args:
+        read: Method of Prefect's client.
+        name: Name of the part.
+    """
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        return read(name)
+    except ObjectNotFound:
+        return None
 
 
 class BlockType:
@@ -55,30 +62,16 @@ class BlockType:
         self._block = block
         self.name = block.get_block_type_slug()
 
-    def difference(self, client: SyncPrefectClient) -> str:
+    def apply(self, client: SyncPrefectClient) -> str:
         """See ``Part``."""
-        from prefect.exceptions import ObjectNotFound
-
-        try:
-            client.read_block_type_by_slug(self.name)
-            client.read_block_schema_by_checksum(self._block._calculate_schema_checksum())
-        except ObjectNotFound:
-            return NEW
-        return ""
-
-    def apply(self, client: SyncPrefectClient) -> None:
-        """See ``Part``."""
+        before = existing(client.read_block_type_by_slug, self.name)
         self._block.register_type_and_schema()
+        return UPDATED if before else NEW
 
     def remove(self, client: SyncPrefectClient) -> bool:
         """See ``Part``; a type with saved settings stays, with the settings."""
-        from prefect.exceptions import ObjectNotFound
-
-        try:
-            block_type = client.read_block_type_by_slug(self.name)
-        except ObjectNotFound:
-            return False
-        if client.read_block_documents_by_type(self.name):
+        block_type = existing(client.read_block_type_by_slug, self.name)
+        if block_type is None or client.read_block_documents_by_type(self.name):
             return False
         client.delete_block_type(block_type.id)
         return True
@@ -97,13 +90,25 @@ class WorkPool:
             "concurrency_limit": entry.get("concurrency_limit"),
         }
 
-    def difference(self, client: SyncPrefectClient) -> str:
-        """See ``Part``."""
-        from prefect.exceptions import ObjectNotFound
+    def apply(self, client: SyncPrefectClient) -> str:
+        """See ``Part``.
 
-        try:
-            pool = client.read_work_pool(self.name)
-        except ObjectNotFound:
+        Raises:
+            ConfigError: The server has a pool of this name with another type.
+        """
+        from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+        from prefect.workers.utilities import (
+            get_default_base_job_template_for_infrastructure_type as template,
+        )
+
+        pool = existing(client.read_work_pool, self.name)
+        if pool is None:
+            job = asyncio.run(template(self._type)) or {}
+            client.create_work_pool(
+                WorkPoolCreate(
+                    name=self.name, type=self._type, base_job_template=job, **self._fields
+                )
+            )
             return NEW
         if pool.type != self._type:
             raise ConfigError(
@@ -113,38 +118,19 @@ class WorkPool:
                 allowed=pool.type,
                 hint=f"prefect work-pool delete {self.name}",
             )
-        return changed(pool.model_dump(), self._fields)
-
-    def apply(self, client: SyncPrefectClient) -> None:
-        """See ``Part``."""
-        from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
-        from prefect.workers.utilities import (
-            get_default_base_job_template_for_infrastructure_type as template,
-        )
-
-        difference = self.difference(client)
-        if difference == NEW:
-            job = asyncio.run(template(self._type)) or {}
-            client.create_work_pool(
-                WorkPoolCreate(
-                    name=self.name, type=self._type, base_job_template=job, **self._fields
-                )
-            )
-        elif difference:
-            client.update_work_pool(self.name, WorkPoolUpdate(**self._fields))
+        client.update_work_pool(self.name, WorkPoolUpdate(**self._fields))
+        return UPDATED
 
     def remove(self, client: SyncPrefectClient) -> bool:
         """See ``Part``; a pool that other deployments use stays."""
         from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
-        from prefect.exceptions import ObjectNotFound
 
         used = WorkPoolFilter(name=WorkPoolFilterName(any_=[self.name]))
-        if client.read_deployments(work_pool_filter=used):
+        if existing(client.read_work_pool, self.name) is None or client.read_deployments(
+            work_pool_filter=used
+        ):
             return False
-        try:
-            client.delete_work_pool(self.name)
-        except ObjectNotFound:
-            return False
+        client.delete_work_pool(self.name)
         return True
 
 
@@ -164,22 +150,15 @@ class Automation:
         self._entry = dict(entry)
         self._entry["actions"] = [_action(a, alerts) for a in entry["actions"]]
 
-    def difference(self, client: SyncPrefectClient) -> str:
-        """See ``Part``."""
-        automations = client.read_automations_by_name(self.name)
-        if not automations:
-            return NEW
-        return changed(_plain(automations[0]), _plain(self._core()))
-
-    def apply(self, client: SyncPrefectClient) -> None:
+    def apply(self, client: SyncPrefectClient) -> str:
         """See ``Part``; the server decides whether an existing automation is enabled."""
-        automations = client.read_automations_by_name(self.name)
         core = self._core()
-        if not automations:
-            client.create_automation(core)
-        elif changed(_plain(automations[0]), _plain(core)):
-            core.enabled = automations[0].enabled
-            client.update_automation(automations[0].id, core)
+        for automation in client.read_automations_by_name(self.name):
+            core.enabled = automation.enabled
+            client.update_automation(automation.id, core)
+            return UPDATED
+        client.create_automation(core)
+        return NEW
 
     def remove(self, client: SyncPrefectClient) -> bool:
         """See ``Part``."""
@@ -209,19 +188,3 @@ def _action(action: Entry, alerts: UUID | None) -> Entry:
     if alerts is None:
         return {"type": "do-nothing"}
     return {**action, "block_document_id": str(alerts)}
-
-
-def _plain(core: AutomationCore) -> JsonObject:
-    """Returns the user's fields without those that a server adds. Lists are sorted."""
-    dumped = core.model_dump(
-        mode="json", include={"description", "tags", "trigger", "actions"}, exclude_none=True
-    )
-    return {str(key): _sorted(value) for key, value in dumped.items()}
-
-
-def _sorted(value: Json) -> Json:
-    if isinstance(value, dict):
-        return {key: _sorted(item) for key, item in value.items() if key != "id"}
-    if isinstance(value, list):
-        return sorted((_sorted(item) for item in value), key=repr)
-    return value

@@ -76,7 +76,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "up": ("drillyard up", "drillyard up --prefect-port 4300 --mlflow-port 5100"),
     "down": ("drillyard down",),
-    "deploy": ("drillyard deploy --dry-run", "drillyard deploy"),
+    "deploy": ("drillyard deploy", "drillyard deploy --alerts file:~/.alerts-webhook"),
     "undeploy": ("drillyard undeploy",),
     "reap": ("drillyard reap --on gcp --dry-run",),
     "protect": (

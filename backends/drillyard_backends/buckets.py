@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import os
-import secrets
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -19,6 +17,7 @@ from typing import Generic, TypeVar
 from drillyard.errors import CorruptObject, InfrastructureError, StoreUnavailable
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectMissing
+from drillyard.system.files import replacing
 
 T = TypeVar("T")
 B = TypeVar("B")
@@ -225,13 +224,8 @@ def into_place(path: Path, read: Callable[[Path], None]) -> None:
         path: Path of the file; its folder is created.
         read: Writes a temporary file; called a second time if the first one was damaged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"
-    try:
-        again_when_damaged(lambda: read(temporary))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as beside:
+        again_when_damaged(lambda: read(beside))
 
 
 def content_type(key: str) -> str:

@@ -9,7 +9,6 @@ only its children still run.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import platform
 import shutil
@@ -28,6 +27,7 @@ from drillyard.errors import CorruptObject, DrillyardError, InfrastructureError,
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.files import locked, write_file
 from drillyard.system.machine_identity import boot_id
 from drillyard.system.processes import MARK, ProcessId, end, in_session, marked, send, wait_gone
 from drillyard.system.scratch import RUNTIME, temporary_root
@@ -80,10 +80,10 @@ class Sessions:
                 return lease
             self._forget_old()
             folder.mkdir(mode=0o700, exist_ok=True)
-            _write(folder / "order.json", order.to_bytes())
+            write_file(folder / "order.json", order.to_bytes())
             agent = self._start(order, folder)
             lease = self._lease(order, agent)
-            _write(folder / "lease.json", lease.to_bytes())
+            write_file(folder / "lease.json", lease.to_bytes())
             return lease
 
     def probe(self, lease: Lease) -> Liveness:
@@ -263,25 +263,12 @@ class Sessions:
                 hint=f"set {RUNTIME} to another folder",
             )
         path = self.runtime / f"{lease_id}.lock"
-        deadline = time.monotonic() + _LOCK_S
-        while True:
-            with open(path, "a") as file:
-                if not _try_lock(file.fileno()):
-                    if time.monotonic() > deadline:
-                        raise InfrastructureError(
-                            f"another process has held {path} for {_LOCK_S:.0f} s",
-                            hint="end it, then run the same command again",
-                        )
-                    time.sleep(0.05)
-                    continue
-                if not _same(path, file.fileno()):
-                    continue  # the last holder removed the file; lock the new one
-                try:
-                    yield
-                finally:
-                    if forget:
-                        path.unlink(missing_ok=True)
-                return
+        busy = InfrastructureError(
+            f"another process has held {path} for {_LOCK_S:.0f} s",
+            hint="end it, then run the same command again",
+        )
+        with locked(path, _LOCK_S, busy, forget=forget):
+            yield
 
 
 def elsewhere(lease: Lease) -> bool:
@@ -308,30 +295,9 @@ def _leads(process: ProcessId) -> bool:
         return False
 
 
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _same(path: Path, descriptor: int) -> bool:
-    try:
-        return path.stat().st_ino == os.fstat(descriptor).st_ino
-    except FileNotFoundError:
-        return False
-
-
 def _reap() -> None:
     """Removes agents that exited from the process table."""
     _started[:] = [process for process in _started if process.poll() is None]
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
 
 
 def _log_key(lease: Lease) -> str:

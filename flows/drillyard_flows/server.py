@@ -11,8 +11,6 @@ known at once, no other process can take it, and early requests wait in its queu
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -24,12 +22,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from drillyard.errors import ControlPlaneError
+from drillyard.system.files import locked, write_file
 from drillyard.system.processes import ProcessId
 from drillyard_flows import settings
 from drillyard_flows.same_origin import SameOrigin
@@ -115,7 +113,7 @@ def acquire() -> Server:
         # Prefect creates prefect.db world-readable, with its encryption key beside the secrets.
         home.chmod(0o700)
         (home / "users").mkdir(mode=0o700, exist_ok=True)
-        with _locked(home):
+        with locked(home / "lock"):
             user = _sign_in(home)
             port = _living(home) or _start(home)
     except OSError as error:
@@ -128,13 +126,6 @@ def acquire() -> Server:
 
 
 # -- who is there ------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _locked(home: Path) -> Iterator[None]:
-    with open(home / "lock", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 class Entry(TypedDict, total=False):
@@ -157,16 +148,10 @@ def _read(path: Path) -> Entry | None:
         return None
 
 
-def _write(path: Path, entry: Entry) -> None:
-    part = path.with_suffix(f".{secrets.token_hex(4)}")
-    part.write_text(json.dumps(entry), encoding="utf-8")
-    part.replace(path)
-
-
 def _sign_in(home: Path) -> Path:
     path = home / "users" / f"{os.getpid()}-{secrets.token_hex(4)}.json"
     me = ProcessId.current()
-    _write(path, {"pid": me.pid, "started": me.started})
+    write_file(path, json.dumps({"pid": me.pid, "started": me.started}))
     return path
 
 
@@ -219,7 +204,8 @@ def _start(home: Path) -> int:
     threading.Thread(target=child.wait, daemon=True, name="prefect-server-reaper").start()
     server = ProcessId.of(child.pid)
     if server is not None:
-        _write(home / "server.json", {"pid": server.pid, "started": server.started, "port": port})
+        entry = {"pid": server.pid, "started": server.started, "port": port}
+        write_file(home / "server.json", json.dumps(entry))
     return port
 
 
@@ -249,7 +235,7 @@ def _watch(home: Path, stop: Callable[[], object]) -> None:
             empty_since = empty_since or time.monotonic()
             if time.monotonic() - empty_since < LINGER_S:
                 continue
-            with _locked(home):
+            with locked(home / "lock"):
                 if _users(home):  # a user registered before the lock was acquired
                     empty_since = None
                     continue

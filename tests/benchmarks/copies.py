@@ -28,11 +28,12 @@ from pathlib import Path
 
 import numpy as np
 
-from drillyard.simulators.hosts.certificates import Identity, write_secret
+from drillyard.simulators.hosts.certificates import Identity
 from drillyard.simulators.hosts.listener import HostListener, JoinedHost
 from drillyard.simulators.hosts.providers import start_host
 from drillyard.simulators.make import make_vec
 from drillyard.spec.learning import SimulatorSpec
+from drillyard.system.files import PRIVATE, write_file
 
 WAIT_S, LATENCY_S, STEPS = 0.05, 0.004, 40
 WORLDS = {
@@ -92,7 +93,7 @@ def joined(world: str, hosts: int, latency_s: float) -> Iterator[list[JoinedHost
             port = stack.enter_context(slow_network(learner.port, latency_s / 2))
             invitation = replace(invitation, address=f"127.0.0.1:{port}")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        write_secret(folder / "i.json", invitation.to_json())
+        write_file(folder / "i.json", invitation.to_json(), PRIVATE)
         for number in range(hosts):
             process = start_host(folder / "i.json", f"h{number}", quiet=True)
             stack.callback(process.wait)

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import json
 import logging
-import os
 import signal
 import sys
 import threading
@@ -27,6 +26,7 @@ from drillyard.mailbox.driver_lock import driven
 from drillyard.mailbox.records import WorkerRecord
 from drillyard.mailbox.store_clock import StoreClock
 from drillyard.registry import load
+from drillyard.system.files import PRIVATE, write_file
 from drillyard.system.proxies import spare_loopback
 from drillyard.system.redaction import log_to, redact, register_environment
 from drillyard_backends.dask import worker_proxies
@@ -91,10 +91,7 @@ def _local(order: Order, folder: Path) -> Cluster:
     security = distributed.Security.temporary()
     files = {}
     for name in ("tls_ca_file", "tls_client_cert", "tls_client_key"):
-        path = folder / f"{name}.pem"
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(getattr(security, name))
-        files[name] = str(path)
+        files[name] = str(write_file(folder / f"{name}.pem", getattr(security, name), PRIVATE))
     cluster = distributed.LocalCluster(
         n_workers=order.workers + order.hosts,
         threads_per_worker=1,
@@ -213,8 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
         cluster = start(config, order, folder)
         scheduler = SchedulerAddress(cluster.scheduler_address, _security(cluster, config), 30.0)
         text = json.dumps({"address": scheduler.address, "security": scheduler.security})
-        (folder / f".{ADDRESS}").write_text(text, encoding="utf-8")
-        os.replace(folder / f".{ADDRESS}", folder / ADDRESS)
+        write_file(folder / ADDRESS, text)
         log.info("the scheduler listens at %s", scheduler.address)
         holder = ClusterHolder(order, scheduler, over)
         try:

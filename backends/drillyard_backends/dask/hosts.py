@@ -23,8 +23,9 @@ from drillyard.backend import Order
 from drillyard.errors import Bug, InfrastructureError, WorkerLost
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.runs.code_archive import install
-from drillyard.simulators.hosts.certificates import Invitation, write_secret
+from drillyard.simulators.hosts.certificates import Invitation
 from drillyard.simulators.hosts.providers import STARTS, Hosting, start_host
+from drillyard.system.files import PRIVATE, write_file
 from drillyard.system.processes import MARK
 from drillyard_backends.dask.client import SchedulerAddress
 from drillyard_backends.dask.worker_proxy import WAY
@@ -145,7 +146,7 @@ def host_here(order: str, invitation: str, name: str) -> int:
     with tempfile.TemporaryDirectory(prefix=f"drillyard-{parsed.lease_id}-") as folder:
         paths = install(mailbox, parsed.code, parsed.requirements, Path(folder) / "code")
         file = Path(folder) / "invitation.json"
-        write_secret(file, invitation)
+        write_file(file, invitation, PRIVATE)
         process = start_host(file, name, first=paths, environment={MARK: parsed.lease_id})
         try:
             return process.wait()

@@ -34,7 +34,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.holders import runs_here
 from drillyard.mailbox.records import WorkerRecord
 from drillyard.mailbox.store import ObjectMissing
-from drillyard.simulators.hosts.certificates import write_secret
+from drillyard.system.files import PRIVATE, write_file
 from drillyard.system.processes import MARK, ProcessId, end, marked, send, wait_gone
 from drillyard.worker.push_worker import PLACE
 from drillyard_backends.dask.gpus import share
@@ -97,7 +97,7 @@ class WorkerProxy:
         environment = share(worker)
         if way is not None:
             path = self._folder / "way.json"
-            write_secret(path, json.dumps({**way, "order": order.model_dump(mode="json")}))
+            write_file(path, json.dumps({**way, "order": order.model_dump(mode="json")}), PRIVATE)
             environment = {**environment, WAY: str(path)}
         ours, theirs = socket.socketpair()
         self._socket = ours

@@ -6,7 +6,6 @@ Emulators load its ``physics``. People attach it to a report of an assumption th
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import UserError
+from drillyard.system.files import PRIVATE, write_file
 from drillyard.system.redaction import redact
 from drillyard.system.version import VERSION
 from drillyard_backends.prove.probes import Observation
@@ -106,12 +106,9 @@ def write(record: ProofRecord, path: Path) -> None:
     Raises:
         UserError: The place cannot be written to.
     """
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(record.model_dump_json(indent=1) + "\n")
-        os.replace(temporary, path)
+        write_file(path, record.model_dump_json(indent=1) + "\n", PRIVATE)
     except OSError as error:
         raise UserError(
             f"the record cannot be written to {path}: {error}", hint="--record FILE names another"

@@ -24,6 +24,7 @@ from drillyard.backend.settings.resolve import resolve
 from drillyard.errors import ConfigError, InfrastructureError, StoreUnavailable
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
+from drillyard.system.files import replacing
 from drillyard_backends.ssh.connection import Connection
 from drillyard_backends.ssh.settings import Address, SshConfig
 
@@ -156,21 +157,17 @@ class SftpStore:
 
     def download(self, key: str, path: Path) -> None:
         """Reads an object into a file, atomically."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f"{_TMP}{os.getpid()}-{secrets.token_hex(6)}"
         found = self.stat(key)
 
-        async def work(sftp: asyncssh.SFTPClient) -> None:
-            attributes = await _attributes(sftp, self._path(key))
-            if attributes is None or _is_folder(attributes):
-                raise ObjectMissing(key)
-            await sftp.get(self._path(key), str(temporary))
+        with replacing(path) as beside:
 
-        try:
+            async def work(sftp: asyncssh.SFTPClient) -> None:
+                attributes = await _attributes(sftp, self._path(key))
+                if attributes is None or _is_folder(attributes):
+                    raise ObjectMissing(key)
+                await sftp.get(self._path(key), str(beside))
+
             self._do(key, work, found.size if found else None)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def now(self) -> float:
         """Returns the time of the machine that stamps the files; reads it every ten minutes.

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.system.files import PRIVATE, locked, write_file
 from drillyard.system.home import local_home
 from drillyard.system.processes import ProcessId
 
@@ -75,7 +75,6 @@ class LocalStack:
                 (self.folder / part).mkdir(mode=0o700, parents=True, exist_ok=True)
             # The folder holds every secret: prefect.db is stored beside its encryption key.
             self.folder.chmod(0o700)
-            lock = open(self.folder / "lock", "a")  # noqa: SIM115  closed below
         except OSError as error:
             raise ConfigError(
                 f"cannot be written: {error.strerror}",
@@ -83,8 +82,7 @@ class LocalStack:
                 value=str(self.folder),
                 hint="choose a folder that you can write to: --folder DIR",
             ) from error
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.folder / "lock"):
             yield
 
     def read(self) -> State:
@@ -214,15 +212,7 @@ class LocalStack:
         return self._private("env.sh", "\n".join(lines) + "\n")
 
     def _private(self, name: str, text: str) -> Path:
-        path = self.folder / name
-        part = self.folder / f".{name}.{os.getpid()}"
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        return path
+        return write_file(self.folder / name, text, PRIVATE, sync=True)
 
 
 def _free_near(port: int, others: set[int]) -> int:

@@ -29,6 +29,7 @@ from drillyard.errors import ConfigError, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.runs.code_archive import pack
 from drillyard.spec.load import Loaded
+from drillyard.system.files import write_file
 from drillyard.system.home import local_home
 from drillyard.system.stack_dump import place_of
 from drillyard.system.version import VERSION
@@ -307,10 +308,7 @@ def _remember(key: str, done: str) -> None:
     """Keeps the result; a folder that cannot be written to only costs time."""
     folder = _place()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{key}.{os.getpid()}"
-        temporary.write_text(done, encoding="utf-8")
-        os.replace(temporary, folder / key)
+        write_file(folder / key, done)
         kept = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)
         for path in kept[:-_KEPT]:
             path.unlink(missing_ok=True)

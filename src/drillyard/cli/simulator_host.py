@@ -85,16 +85,17 @@ def simulator_host(
 
 
 def _invite(address: str, out: Path) -> None:
-    from drillyard.simulators.hosts.certificates import Identity, write_secret
+    from drillyard.simulators.hosts.certificates import Identity
     from drillyard.simulators.hosts.providers import LISTENING
+    from drillyard.system.files import PRIVATE, write_file
 
     identity = Identity.new()
     invitation = identity.invitation(address)
     _ = invitation.place  # refuses what is not an address
     out.mkdir(parents=True, exist_ok=True)
     own, given = out / "hosts-learner.json", out / "hosts-invitation.json"
-    write_secret(own, identity.to_json(address))
-    write_secret(given, invitation.to_json())
+    write_file(own, identity.to_json(address), PRIVATE)
+    write_file(given, invitation.to_json(), PRIVATE)
     typer.echo(f"{own}: for this machine; set {LISTENING}={own.resolve()} before you train")
     typer.echo(f"{given}: for the hosts; it contains a token, so send it as you send a password")
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 from pathlib import Path
 
 from drillyard.errors import StoreUnavailable
+from drillyard.system.files import write_file
 from drillyard.system.home import local_home
 
 
@@ -32,24 +30,11 @@ def write_synced(path: Path, data: bytes) -> None:
     Raises:
         StoreUnavailable: It cannot be written, so that nothing may be rented.
     """
-    temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        write_file(path, data, sync=True)
     except OSError as error:
         raise StoreUnavailable(
             f"cannot write down what is about to be rented: {error}",
             hint=f"is {path.parent} writable? DRILLYARD_HOME moves it",
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

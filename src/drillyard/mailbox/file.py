@@ -21,6 +21,7 @@ from drillyard.mailbox import temporary_files
 from drillyard.mailbox.disk_clock import DiskClock
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
+from drillyard.system.files import sync_folder
 
 _FRESH_S = 0.1
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class FileStore:
         with _seam(self.url, key, len(data)), self._temporary(target) as temporary:
             _write(temporary, data)
             os.replace(temporary, target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write an object unless the key is taken; True when it is ours."""
@@ -77,7 +78,7 @@ class FileStore:
                 if error.errno in temporary_files.NO_LINKS:
                     raise without_links(self.url, key, error) from error
                 raise
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
             return True
 
     def stat(self, key: str) -> ObjectInfo | None:
@@ -134,7 +135,7 @@ class FileStore:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def download(self, key: str, path: Path) -> None:
         """Read an object into a file, atomically."""
@@ -195,14 +196,6 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _name(key: str, _: os.DirEntry[str]) -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
@@ -14,6 +11,7 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, CorruptObject, NotFound, UserError
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.simulators.channels import ChannelJson
+from drillyard.system.files import replacing
 from drillyard.system.output_files import check_file, writing
 
 INDEX = "bundle.json"
@@ -98,17 +96,11 @@ def write(folder: Path, files: Mapping[str, bytes], facts: Facts) -> None:
         **facts,
         "files": {n: {"sha256": sha256_hex(c), "size": len(c)} for n, c in files.items()},
     }
-    with writing(folder, "--out"):
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
-        try:
-            for name, content in files.items():
-                (scratch / name).write_bytes(content)
-            (scratch / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True))
-            scratch.chmod(0o755)
-            os.rename(scratch, folder)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
+    with writing(folder, "--out"), replacing(folder) as scratch:
+        scratch.mkdir()
+        for name, content in files.items():
+            (scratch / name).write_bytes(content)
+        (scratch / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True))
 
 
 def must_be_new(folder: Path) -> None:

@@ -12,15 +12,12 @@ compressed bytes differ between versions of zlib.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gzip
 import hashlib
 import io
 import os
 import re
-import secrets
-import shutil
 import tarfile
 import time
 from collections.abc import Iterable, Iterator
@@ -30,8 +27,9 @@ from pathlib import Path, PurePosixPath
 from drillyard.errors import CorruptObject, UserError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectMissing
-from drillyard.runs.ignore_rules import Rule, leaves_out, read
-from drillyard.runs.requirements import install_requirements, locked
+from drillyard.runs.ignore_rules import IgnoreFile, leaves_out
+from drillyard.runs.requirements import install_requirements
+from drillyard.system.files import locked, replacing
 from drillyard.system.home import local_home
 
 SUFFIXES = frozenset(
@@ -294,9 +292,12 @@ def _fetch(mailbox: Mailbox, sha: str) -> bytes:
 
 
 def _unpack(content: bytes, target: Path) -> None:
-    temporary = target.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+        with (
+            replacing(target) as folder,
+            tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar,
+        ):
+            folder.mkdir()
             # Without tarfile's own filter, which Python 3.11.0 to 3.11.3 lack. A bundle holds only
             # files: links, devices and names that lead elsewhere are refused.
             for member in tar:
@@ -304,25 +305,24 @@ def _unpack(content: bytes, target: Path) -> None:
                 file = tar.extractfile(member) if member.isreg() else None
                 if file is None or name.is_absolute() or ".." in name.parts:
                     raise tarfile.TarError(f"{member.name!r} is not a file inside it")
-                path = temporary / name
+                path = folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(file.read())
                 if member.mode & 0o100:
                     path.chmod(0o755)
-        temporary.mkdir(exist_ok=True)
-        os.replace(temporary, target)
     except tarfile.TarError as error:
         raise CorruptObject(f"the code bundle cannot be unpacked: {error}") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(temporary)
 
 
 def _walk(
-    folder: Path, rules: list[Rule], left_out: set[Path], everything: bool, stays: dict[Path, str]
+    folder: Path,
+    rules: list[IgnoreFile],
+    left_out: set[Path],
+    everything: bool,
+    stays: dict[Path, str],
 ) -> Iterator[Path]:
     names = (".gitignore", IGNORE_FILE) if everything else (IGNORE_FILE,)
-    rules = [*rules, *(rule for name in names for rule in read(folder / name))]
+    rules = [*rules, *(IgnoreFile.read(folder / name) for name in names)]
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
         path = Path(entry.path)
         listed = path.suffix.lower() in SUFFIXES
@@ -333,7 +333,7 @@ def _walk(
         elif path in left_out:
             stays[path] = "in the command"
         elif rule is not None:
-            stays[path] = rule.where
+            stays[path] = rule
         elif entry.is_symlink():
             if listed or everything:
                 raise UserError(

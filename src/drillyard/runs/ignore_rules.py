@@ -1,93 +1,66 @@
 """Rules that leave files out, written and read as git's: ``.gitignore``, ``.drillyardignore``.
 
 The last rule that matches decides; a file in a folder that is left out stays out.
-Source: https://git-scm.com/docs/gitignore, "Pattern format".
 """
 
 from __future__ import annotations
 
-import re
+import contextlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-_TOKEN = re.compile(r"\\.|\[!?\]?[^\]]*\]|\*\*|.", re.DOTALL)
+from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore import GitIgnorePatternError
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 
 @dataclass(frozen=True)
-class Rule:
-    """One line of such a file.
+class IgnoreFile:
+    """A file of rules.
 
     Attributes:
-        base: Folder of the file; patterns are relative to it.
-        pattern: Matches a path below the base.
-        folders: It matches folders only.
-        keep: It takes back what an earlier rule left out (``!``).
-        where: File and line, for messages.
+        path: The file; its rules are relative to its folder.
+        lines: Its lines.
+        rules: What they mean.
     """
 
-    base: Path
-    pattern: re.Pattern[str]
-    folders: bool
-    keep: bool
-    where: str
+    path: Path
+    lines: Sequence[str]
+    rules: GitIgnoreSpec
+
+    @classmethod
+    def read(cls, path: Path) -> IgnoreFile:
+        """Returns the rules of a file; none if it does not exist."""
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            lines = []
+        # A line that git ignores keeps its place, so that a rule's number is that of its line.
+        return cls(path, lines, GitIgnoreSpec(map(_pattern, lines)))
 
 
-def read(file: Path) -> list[Rule]:
-    """The rules of a file; none if it is not there."""
-    try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    made = (_rule(file, number, line) for number, line in enumerate(lines, 1))
-    return [rule for rule in made if rule is not None]
+def leaves_out(files: Sequence[IgnoreFile], path: Path, folder: bool) -> str | None:
+    """Returns the file and line of the rule that leaves a path out; None if it stays in.
 
-
-def leaves_out(rules: Sequence[Rule], path: Path, folder: bool) -> Rule | None:
-    """The rule that leaves a file or folder out; None if it stays in."""
-    for rule in reversed(rules):
-        if rule.folders and not folder:
-            continue
-        if path.is_relative_to(rule.base) and rule.pattern.fullmatch(
-            PurePosixPath(path.relative_to(rule.base)).as_posix()
-        ):
-            return None if rule.keep else rule
+    Args:
+        files: The outermost folder first.
+        path: A file or folder below the folders of all of them.
+        folder: Whether it is a folder.
+    """
+    for file in reversed(files):
+        name = path.relative_to(file.path.parent).as_posix()
+        rule = file.rules.check_file(f"{name}/" if folder else name)
+        if rule.include is not None and rule.index is not None:
+            line = file.lines[rule.index].strip()
+            return f"{file.path.name}:{rule.index + 1}: {line}" if rule.include else None
     return None
 
 
-def _rule(file: Path, number: int, line: str) -> Rule | None:
-    text = re.sub(r"(?<!\\) +$", "", line)
-    if not text or text.startswith("#"):
-        return None
-    keep = text.startswith("!")
-    text = text.removeprefix("!") if keep else text
-    folders = text.endswith("/")
-    text = text.removesuffix("/")
-    # A slash at the beginning or in the middle ties the pattern to the folder of its file.
-    anchored = "/" in text
-    try:
-        pattern = re.compile(("" if anchored else "(?:.*/)?") + _regex(text.removeprefix("/")))
-    except re.error:
-        return None  # git ignores it as well
-    return Rule(file.parent, pattern, folders, keep, f"{file.name}:{number}: {line.strip()}")
-
-
-def _regex(text: str) -> str:
-    parts = text.split("/")
-    made = []
-    for number, part in enumerate(parts):
-        last = number == len(parts) - 1
-        if part == "**":
-            made.append(".+" if last else "(?:.*/)?")
-            continue
-        for token in _TOKEN.findall(part):
-            if token in ("*", "**"):
-                made.append("[^/]*")
-            elif token == "?":
-                made.append("[^/]")
-            elif token.startswith("[") and len(token) > 1:
-                made.append("(?!/)" + re.sub(r"^\[!", "[^", "[" + token[1:].replace("[", r"\[")))
-            else:
-                made.append(re.escape(token[-1]))
-        made.append("" if last else "/")
-    return "".join(made)
+def _pattern(line: str) -> GitIgnoreSpecPattern:
+    with warnings.catch_warnings(), contextlib.suppress(GitIgnorePatternError):
+        # Python warns of an unusual pattern such as `[[]`, which means the same in git.
+        warnings.simplefilter("ignore", FutureWarning)
+        return GitIgnoreSpecPattern(line)
+    return GitIgnoreSpecPattern("")

@@ -7,20 +7,16 @@ dependencies.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import re
-import secrets
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
 from pathlib import Path
 
 from drillyard.errors import InfrastructureError, UserError
+from drillyard.system.files import locked, replacing
 
 _PINNED = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(\[[A-Za-z0-9._,\s-]+\])?\s*===?\s*[A-Za-z0-9.!+_*-]+\Z"
@@ -70,17 +66,15 @@ def install_requirements(requirements: list[str], folder: Path) -> Path:
     with locked(folder / "packages.lock"):
         if target.is_dir():
             return target
-        temporary = folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
-        try:
-            temporary.mkdir(parents=True)
-            missing = _missing(wanted, temporary)
+        with (
+            tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as scratch,
+            replacing(target) as site,
+        ):
+            missing = _missing(wanted, Path(scratch))
+            site.mkdir()
             if missing:
-                options = ["install", "--no-deps", "--target", str(temporary / "site")]
-                _pip([*options, *missing], wanted, temporary)
-            (temporary / "site").mkdir(exist_ok=True)
-            os.replace(temporary / "site", target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+                options = ["install", "--no-deps", "--target", str(site)]
+                _pip([*options, *missing], wanted, Path(scratch))
     return target
 
 
@@ -131,12 +125,3 @@ def _pip(arguments: list[str], wanted: list[str], scratch: Path) -> None:
     raise UserError(
         f"{what}: {last}", hint="check name and version, and that the package index is reachable"
     )
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file; the operating system frees it when the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

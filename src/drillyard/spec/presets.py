@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -22,6 +21,7 @@ from drillyard.documents.json_types import (
 )
 from drillyard.errors import ConfigError
 from drillyard.registry import names, nearest
+from drillyard.system.files import write_file
 
 _FILE = Path(__file__).with_name("presets.yaml")
 SEEDS = (1, 2, 3)
@@ -219,10 +219,7 @@ def experiment_file(name: str) -> Path | None:
     own = _own(name)
     path = local_home() / "presets" / own / f"{own}.yaml"
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_file(path, text)
     return path
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from drillyard.errors import ConfigError, StoreUnavailable
+from drillyard.system.files import replacing
 
 _NAMED = {
     errno.ENOENT,
@@ -90,22 +90,11 @@ def write_whole(path: Path, data: bytes, option: str) -> None:
     """
     check_file(path, option)
     with writing(path, option):
-        handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            Path(scratch).chmod(mode)
-            Path(scratch).replace(path)
-        except BaseException:
-            Path(scratch).unlink(missing_ok=True)
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        mode = path.stat().st_mode & 0o777 if path.exists() else None
+        with replacing(path) as beside:
+            beside.write_bytes(data)
+            if mode is not None:
+                beside.chmod(mode)
 
 
 def _check(folder: Path, path: Path, option: str) -> None:

@@ -8,7 +8,6 @@ goes on sending, ``drillyard sync``, or ``drillyard reap`` and the reaper's flow
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Record
 from drillyard.mailbox.ticket_states import run_status, ticket_states
+from drillyard.system.files import write_file
 from drillyard.system.home import local_home
 from drillyard.tracking import status_map
 from drillyard.tracking.sync_state import PARENT, Notes
@@ -128,11 +128,8 @@ def note(mailbox: Mailbox, place: Target | str, home: Path | None = None) -> Non
         server=digest(place.key),
         tracker=place.tracker,
     )
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(record.to_bytes())
-        beside.replace(path)
+        write_file(path, record.to_bytes())
     except OSError as error:
         log.debug("%s cannot be written: %s", path, error)  # `status` says it all the same
 

@@ -18,6 +18,7 @@ from typing import TextIO
 
 from drillyard.errors import UserError
 from drillyard.mailbox import Mailbox
+from drillyard.system.files import write_file
 from drillyard.tracking.curves import CurveTracker
 from drillyard.tracking.tracker import Row, RunFacts
 from drillyard.tracking.uris import beside_store
@@ -122,8 +123,5 @@ class CsvWriter:
             )
 
     def _tell(self, run: RunFacts, status: str, final: Mapping[str, float]) -> None:
-        path = self._path(run, ".json")
-        beside = path.with_suffix(".json.new")
-        said = {**asdict(run), "status": status, "final": dict(final)}
-        beside.write_text(json.dumps(said, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        beside.replace(path)
+        facts = {**asdict(run), "status": status, "final": dict(final)}
+        write_file(self._path(run, ".json"), json.dumps(facts, indent=1, sort_keys=True) + "\n")

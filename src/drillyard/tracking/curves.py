@@ -6,7 +6,6 @@ memory of what a place took before the kill, and costs one reading of the run's 
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from drillyard.mailbox.summaries import TrainSummary
 from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
 from drillyard.metrics.streams import Line
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.files import locked
 from drillyard.system.home import local_home
 from drillyard.system.redaction import redact
 from drillyard.tracking import params_and_tags, status_map
@@ -212,15 +212,11 @@ class CurveTracker:
         """Two processes that write one run at once would mix its rows."""
         text = f"{self.mailbox.store.url}\n{self.mailbox.experiment}\n{self._target.key}"
         path = local_home() / "tracking" / f"{sha256_hex(text.encode())[:16]}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ControlPlaneError(
-                    "another process of this machine is sending this experiment there",
-                    hint="wait until it has ended, then repeat the command",
-                ) from None
+        busy = ControlPlaneError(
+            "another process of this machine is sending this experiment there",
+            hint="wait until it has ended, then repeat the command",
+        )
+        with locked(path, 0.0, busy):
             yield
 
     @contextmanager

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from drillyard.system.files import replacing
 from drillyard.system.home import local_home
 
 
@@ -69,18 +70,18 @@ def _keep(database: Path, empty: Path) -> None:
 
     MLflow makes that experiment again in each copy: it contains the time, and where its files go.
     """
-    empty.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = empty.with_name(f".{empty.name}.{secrets.token_hex(4)}")
-    try:
-        with (
-            contextlib.closing(sqlite3.connect(database)) as source,
-            contextlib.closing(sqlite3.connect(part, isolation_level=None)) as kept,
-        ):
-            source.backup(kept)
-            if kept.execute("SELECT COUNT(*) FROM experiments").fetchone() != (1,):
-                return  # another program has used it already
-            kept.execute("DELETE FROM experiments")
-            kept.execute("VACUUM")
-        part.replace(empty)
-    finally:
-        part.unlink(missing_ok=True)
+    with (
+        contextlib.suppress(_Used),
+        replacing(empty) as part,
+        contextlib.closing(sqlite3.connect(database)) as source,
+        contextlib.closing(sqlite3.connect(part, isolation_level=None)) as kept,
+    ):
+        source.backup(kept)
+        if kept.execute("SELECT COUNT(*) FROM experiments").fetchone() != (1,):
+            raise _Used
+        kept.execute("DELETE FROM experiments")
+        kept.execute("VACUUM")
+
+
+class _Used(Exception):
+    """Another program has used the database already."""

@@ -8,9 +8,7 @@ two clients from making the same run twice.
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from drillyard.errors import ControlPlaneError, DrillyardError, UserError
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.files import locked
 from drillyard.tracking.environment import no_telemetry
 from drillyard.tracking.limits import admitted, limits_of
 from drillyard.tracking.new_database import begun
@@ -313,21 +312,11 @@ class Server:
         if database is None:
             yield
             return
-        database.parent.mkdir(parents=True, exist_ok=True)
-        deadline = self._clock.monotonic() + _LOCK_WAIT_S
-        with open(database.with_name(database.name + ".lock"), "a") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if self._clock.monotonic() > deadline:
-                        raise ControlPlaneError(
-                            f"{database} is being set up by another process for over "
-                            f"{_LOCK_WAIT_S:g} s",
-                            hint="`fuser` on the .lock file beside it shows which",
-                        ) from None
-                    self._clock.wait(threading.Event(), 0.05)
+        busy = ControlPlaneError(
+            f"{database} is being set up by another process for over {_LOCK_WAIT_S:g} s",
+            hint="`fuser` on the .lock file beside it shows which",
+        )
+        with locked(database.with_name(database.name + ".lock"), _LOCK_WAIT_S, busy):
             yield
 
 

@@ -21,9 +21,9 @@ from drillyard.mailbox.driver_lock import host
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState
-from drillyard.simulators.hosts.certificates import write_secret
 from drillyard.simulators.hosts.posted import PostedInvitation, path_of
 from drillyard.simulators.hosts.providers import PATIENCE_S, start_host
+from drillyard.system.files import PRIVATE, write_file
 
 AGAIN_S, LONGEST_S = 1.0, 30.0
 """Seconds until a host that has ended is started again; doubled each time that it fails."""
@@ -162,11 +162,10 @@ class CopyHosts:
         self, posted: PostedInvitation, now: float, number: int, paths: Sequence[Path]
     ) -> None:
         assert self._attempt is not None
-        file = self._scratch / "invitation.json"
-        # A host that was started before may be reading it.
-        new = file.with_suffix(".new")
-        write_secret(new, posted.invitation().to_json())
-        new.replace(file)
+        # A host that was started before may be reading the earlier one.
+        file = write_file(
+            self._scratch / "invitation.json", posted.invitation().to_json(), PRIVATE
+        )
         for _ in range(number):
             self._started += 1
             name = f"{host()}-{self._started}"

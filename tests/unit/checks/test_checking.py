@@ -16,8 +16,9 @@ from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Claim
 from drillyard.report.html import configuration
 from drillyard.results import collect
-from drillyard.simulators.hosts.certificates import Identity, write_secret
+from drillyard.simulators.hosts.certificates import Identity
 from drillyard.spec.load import load
+from drillyard.system.files import PRIVATE, write_file
 from tests.helpers.fixtures_store import open_box, write_experiment
 from tests.helpers.worker_world import World
 
@@ -281,7 +282,7 @@ def test_the_port_of_hosts_that_join_is_tried(
     spec = spec.model_copy(update={"name": world.mailbox.experiment})
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        write_secret(tmp_path / "i.json", Identity.new().to_json(address))
+        write_file(tmp_path / "i.json", Identity.new().to_json(address), PRIVATE)
         monkeypatch.setenv("DRILLYARD_HOSTS", str(tmp_path / "i.json"))
         (taken,) = listens(spec, world.url)
         assert taken.severity is Severity.ERROR and "cannot listen" in taken.message

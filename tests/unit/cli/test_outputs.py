@@ -115,7 +115,7 @@ def test_a_file_is_there_as_a_whole_or_as_it_was(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "replace", full)
+        patched.setattr(os, "replace", full)
         with pytest.raises(StoreUnavailable, match="No space left"):
             write_whole(path, b"second", "--out")
     assert (path.read_bytes(), os.listdir(tmp_path)) == (b"first", ["made.npz"])

@@ -12,10 +12,11 @@ import pytest
 from drillyard.cli.main import main
 from drillyard.errors import ConfigError, HostLost, InfrastructureError, NoCapacity, UserError
 from drillyard.simulators.hosts import frames, host, listener
-from drillyard.simulators.hosts.certificates import NAME, Identity, Invitation, write_secret
+from drillyard.simulators.hosts.certificates import NAME, Identity, Invitation
 from drillyard.simulators.hosts.host import Host, Offer
 from drillyard.simulators.hosts.listener import HostListener
 from drillyard.simulators.hosts.vec_env import shares
+from drillyard.system.files import PRIVATE, write_file
 from tests.helpers.patience import until
 
 OFFER = Offer("den", copies=4)
@@ -87,7 +88,7 @@ def test_a_host_tries_each_address_until_its_learner_answers(learner, tmp_path):
         invitation.token,
         ("127.0.0.1:1", invitation.address),
     )
-    write_secret(tmp_path / "i.json", with_others.to_json())
+    write_file(tmp_path / "i.json", with_others.to_json(), PRIVATE)
     assert Invitation.read(tmp_path / "i.json") == with_others
     ends = threading.Thread(target=Host(with_others, OFFER).serve, args=(True,))
     ends.start()
@@ -294,7 +295,7 @@ def test_a_host_says_no_to_more_than_it_offers():
 
 def test_files_of_invitations(tmp_path, identity):
     path = tmp_path / "i.json"
-    write_secret(path, identity.invitation("den.example.org:7700").to_json())
+    write_file(path, identity.invitation("den.example.org:7700").to_json(), PRIVATE)
     assert path.stat().st_mode & 0o77 == 0
     assert "key" not in json.loads(path.read_text())
     assert Invitation.read(path) == identity.invitation("den.example.org:7700")
@@ -336,7 +337,7 @@ def test_ctrl_c_stops_a_host_in_which_a_library_swallows_it(learner, tmp_path, m
             stopped.append(self._stopped.is_set())
 
     monkeypatch.setattr(Host, "serve", serve)
-    write_secret(tmp_path / "invitation.json", learner.invitation().to_json())
+    write_file(tmp_path / "invitation.json", learner.invitation().to_json(), PRIVATE)
     before = signal.getsignal(signal.SIGINT)
     assert main(["simulator-host", str(tmp_path / "invitation.json")]) == 0
     assert stopped == [True] and signal.getsignal(signal.SIGINT) is before

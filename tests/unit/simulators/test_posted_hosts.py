@@ -10,9 +10,10 @@ import pytest
 from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.simulators.hosts.certificates import Identity, Invitation, with_port, write_secret
+from drillyard.simulators.hosts.certificates import Identity, Invitation, with_port
 from drillyard.simulators.hosts.posted import PostedHosts, PostedInvitation, path_of
 from drillyard.simulators.hosts.providers import EVERYWHERE, Hosting, JoinedHosts
+from drillyard.system.files import PRIVATE, write_file
 from drillyard.system.redaction import redact
 from drillyard_backends.azure.hosts import AzureHosts
 from drillyard_backends.azure.multi_node import FIRST
@@ -55,7 +56,7 @@ def test_a_learner_for_hosts_that_join_listens_at_ipv6_too(
 ) -> None:
     identity = Identity.new()
     for name in ("den.example.org", "2001:db8::7"):
-        write_secret(tmp_path / "i.json", identity.to_json(with_port(name, 7700)))
+        write_file(tmp_path / "i.json", identity.to_json(with_port(name, 7700)), PRIVATE)
         monkeypatch.setenv("DRILLYARD_HOSTS", str(tmp_path / "i.json"))
         own, port, reached = JoinedHosts(hosting()).address()
         assert (own, port, reached) == (EVERYWHERE, 7700, name)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from drillyard.documents.json_types import Json
 from drillyard.documents.yaml_safe import typed
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
+from drillyard.system.files import PRIVATE, write_file
 
 
 def validated(kind: str, name: str, text: str) -> Json:
@@ -116,17 +115,7 @@ def write(kind: str, values: Mapping[str, Json]) -> Path:
         text = _json(path, kind, values)
     else:
         text = _yaml(path, kind, values)
-    handle, scratch = tempfile.mkstemp(prefix=".config-", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(scratch).replace(path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
-    return path
+    return write_file(path, text, PRIVATE, sync=True)
 
 
 def _set(tree: Json, kind: str, values: Mapping[str, Json], path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import secrets
 import ssl
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from drillyard.errors import ConfigError, NotFound, UserError
+from drillyard.system.files import PRIVATE, write_file
 from drillyard.system.optional_packages import install
 from drillyard.system.redaction import register_secret
 
@@ -173,7 +173,7 @@ class Identity:
         # OpenSSL reads keys from files only; the folder is ours alone, and gone at once.
         with tempfile.TemporaryDirectory(prefix="drillyard-") as folder:
             path = Path(folder) / "learner.pem"
-            write_secret(path, self.certificate + self.key)
+            write_file(path, self.certificate + self.key, PRIVATE)
             context.load_cert_chain(path)
         return context
 
@@ -229,12 +229,6 @@ def _place(address: str) -> tuple[str, int]:
             hint="write the address by which the host reaches the learner",
         )
     return host.strip("[]"), int(port)
-
-
-def write_secret(path: Path, text: str) -> None:
-    """Write a file that only its owner reads."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
 
 
 def _content(path: Path, names: tuple[str, ...]) -> dict[str, str]:

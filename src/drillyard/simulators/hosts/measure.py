@@ -13,11 +13,12 @@ import numpy as np
 
 from drillyard.errors import WorkerLost
 from drillyard.findings import Finding, Severity
-from drillyard.simulators.hosts.certificates import Identity, write_secret
+from drillyard.simulators.hosts.certificates import Identity
 from drillyard.simulators.hosts.listener import HostListener
 from drillyard.simulators.hosts.providers import start_host
 from drillyard.simulators.make import by_rule, make_vec
 from drillyard.spec.learning import VECTORISED_FROM, SimulatorSpec, Way
+from drillyard.system.files import PRIVATE, write_file
 from drillyard.system.watchdog import keep_alive
 
 NETWORK_S = 1e-3
@@ -91,7 +92,7 @@ def _hosted_s(simulator: SimulatorSpec) -> float:
     learner = HostListener(Identity.new(), simulator.id)
     with tempfile.TemporaryDirectory(prefix="drillyard-") as folder:
         path = Path(folder) / "invitation.json"
-        write_secret(path, learner.invitation().to_json())
+        write_file(path, learner.invitation().to_json(), PRIVATE)
         try:
             process = start_host(path, "measured", quiet=True)
             deadline = time.monotonic() + _COME_S

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 from drillyard.errors import ConfigError, WorkerLost
-from drillyard.simulators.hosts.certificates import Identity, Invitation, write_secret
+from drillyard.simulators.hosts.certificates import Identity, Invitation
+from drillyard.system.files import PRIVATE, write_file
 
 STARTS = 5
 """A host that ends so many times before it has joined once is not started again."""
@@ -105,7 +106,7 @@ class LocalHosts:
 
     def start(self, invitation: Invitation) -> None:
         """Starts the processes."""
-        write_secret(self._file, invitation.to_json())
+        write_file(self._file, invitation.to_json(), PRIVATE)
         self._fill()
 
     def tend(self, joined: int) -> None:

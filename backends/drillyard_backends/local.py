@@ -19,7 +19,7 @@ from drillyard.backend import Cost, Lease, Liveness, Order, Trait
 from drillyard.backend.settings.model import configured
 from drillyard.backend.translation import translating
 from drillyard.documents.json_types import Json, JsonObject
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed, problem, warning
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.scratch import RUNTIME
 from drillyard_backends.sessions import Sessions, default_runtime
@@ -75,28 +75,22 @@ class LocalBackend:
         )
         free = shutil.disk_usage(place).free
         findings = [
-            Finding(
-                Severity.OK, "local", f"{free / 2**30:.1f} GiB free for scratch files in {place}"
-            )
+            passed("local", f"{free / 2**30:.1f} GiB free for scratch files in {place}")
             if free > 1e9
-            else Finding(
-                Severity.WARNING,
+            else warning(
                 "local",
                 f"only {free / 1e6:.0f} MB free in {place}",
                 f"free some space, or set {RUNTIME} to a larger disk",
             ),
         ]
         if not os.access(place, os.W_OK):
-            findings.append(
-                Finding(Severity.ERROR, "local", f"{place} cannot be written", f"set {RUNTIME}")
-            )
+            findings.append(problem("local", f"{place} cannot be written", f"set {RUNTIME}"))
         if order is None:
             return findings
         cores, threads = _cores(), order.workers * order.threads
         if threads > cores:
             findings.append(
-                Finding(
-                    Severity.WARNING,
+                warning(
                     "resources",
                     f"{order.workers} workers of {order.threads} threads share {cores} cores",
                     f"set resources.workers to {max(1, cores // order.threads)}",
@@ -104,8 +98,7 @@ class LocalBackend:
             )
         if order.gpus and sys.platform == "linux" and not Path("/dev/nvidiactl").exists():
             findings.append(
-                Finding(
-                    Severity.ERROR,
+                problem(
                     "resources.gpus",
                     f"resources.gpus is {order.gpus}, but this machine has no NVIDIA driver",
                     "set resources.gpus to 0 and device to auto, or choose another backend",

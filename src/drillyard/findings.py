@@ -28,3 +28,18 @@ class Finding:
     """What is wrong as a field of the experiment's file, where it is one."""
     infrastructure: bool = False
     """An error of a server or network that may be away, not of the experiment: exit code 4."""
+
+
+def problem(subject: str, message: str, fix: str | None = None) -> Finding:
+    """Returns an error that no server or network caused."""
+    return Finding(Severity.ERROR, subject, message, fix)
+
+
+def warning(subject: str, message: str, fix: str | None = None) -> Finding:
+    """Returns a warning."""
+    return Finding(Severity.WARNING, subject, message, fix)
+
+
+def passed(subject: str, message: str) -> Finding:
+    """Returns the note that a check found nothing wrong."""
+    return Finding(Severity.OK, subject, message)

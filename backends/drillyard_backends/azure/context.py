@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from drillyard.errors import UserError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, Severity, problem, warning
 
 MOST_FILES = 100
 MOST_BYTES = 1_000_000
@@ -48,15 +48,14 @@ def examine(folder: Path) -> Iterator[Finding]:
         sizes = {name: path.stat().st_size for name, path in some}
     except OSError as error:
         why = f"{error.filename} cannot be sent: {error.strerror}"
-        yield Finding(Severity.ERROR, "build", why, "correct or delete it")
+        yield problem("build", why, "correct or delete it")
         return
     size = sum(sizes.values())
     if len(sizes) > MOST_FILES or size > MOST_BYTES:
         biggest = sorted(sizes, key=lambda name: -sizes[name])[:3]
         names = ", ".join(f"{name} ({sizes[name] / 1e6:.2f} MB)" for name in biggest)
         count = f"{len(sizes)}{' or more' if len(sizes) == 10 * MOST_FILES else ''}"
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "build",
             f"{folder} has {count} files of {size / 1e6:.2f} MB (biggest: {names}), and Azure ML "
             f"builds images of at most {MOST_FILES} files and {MOST_BYTES / 1e6:g} MB",
@@ -66,8 +65,7 @@ def examine(folder: Path) -> Iterator[Finding]:
         return
     for name in sizes:
         if Path(name).match("drillyard-*.whl"):
-            yield Finding(
-                Severity.WARNING,
+            yield warning(
                 "build",
                 f"{folder / name} is not used: jobs get the drillyard that runs here",
                 "delete it, and do not install drillyard in the Dockerfile",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from drillyard.backend import Order
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, problem
 from drillyard.simulators.hosts.posted import reach
 from drillyard_backends.azure import clusters
 from drillyard_backends.azure.settings import AzureConfig
@@ -21,8 +21,7 @@ def examine(config: AzureConfig, order: Order | None) -> Iterator[Finding]:
     side_by_side = 1 if order is None else -(-order.workers // packed)
     busy = width if order is None else order.spread if order.spread > 1 else side_by_side
     if order is not None and order.spread > 1 and packed > 1:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "runs_per_machine",
             f"a run of this learner takes {width} nodes for itself, and {packed} runs are to "
             "share one",
@@ -34,15 +33,13 @@ def examine(config: AzureConfig, order: Order | None) -> Iterator[Finding]:
             if order is None or order.spread == 1
             else ("more workers of the learner (num_env_runners)")
         )
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "instance_count",
             f"a job would have {width} nodes, and {busy} of them have something to do",
             f"instance_count: {busy}; or {more}",
         )
     if most is not None and width > most:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "instance_count",
             f"a job of {width} nodes never starts on a cluster of {most} (max_nodes)",
             f"instance_count: {most}; or max_nodes: {width}",
@@ -52,23 +49,20 @@ def examine(config: AzureConfig, order: Order | None) -> Iterator[Finding]:
 def _with_hosts(config: AzureConfig, width: int) -> Iterator[Finding]:
     """The nodes of a job whose first node trains, and whose others host copies for it."""
     if config.instance_count not in (1, width):
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "instance_count",
             f"is {config.instance_count}, and copies on workers make a job of {width} nodes",
             f"delete it, or set resources.workers: {config.instance_count}",
         )
     if config.runs_per_machine > 1:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "runs_per_machine",
             f"a run with copies on workers takes {width} nodes for itself, and "
             f"{config.runs_per_machine} runs are to share one",
             "runs_per_machine: 1; or delete simulator.copies_on",
         )
     if config.max_nodes is not None and width > config.max_nodes:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "max_nodes",
             f"a job of {width} nodes (resources.workers) never starts on a cluster of "
             f"{config.max_nodes}",

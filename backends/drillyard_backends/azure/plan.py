@@ -13,7 +13,7 @@ from pathlib import Path
 from drillyard.backend import Cost, Order, Part
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import InfrastructureError, UserError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.azure import (
     clusters,
@@ -171,8 +171,7 @@ def asked(
             findings.append(finding)
     except Missing as error:
         findings.append(
-            Finding(
-                Severity.ERROR,
+            problem(
                 subject if subject != "login" else "workspace",
                 f"no workspace {config.workspace!r} in resource group {config.resource_group!r}: "
                 f"{error}",
@@ -180,9 +179,7 @@ def asked(
             )
         )
     except UserError as error:
-        findings.append(
-            Finding(Severity.ERROR, subject, error.message, error.hint or "correct it")
-        )
+        findings.append(problem(subject, error.message, error.hint or "correct it"))
     except InfrastructureError as error:
         findings.append(
             Finding(
@@ -203,8 +200,7 @@ def _life(config: AzureConfig, order: Order | None, clock: Clock) -> Iterator[Fi
     longest_s = LONGEST_LOW_S if config.low_priority else LONGEST_S
     if not SHORTEST_S <= life_s + 1.0 <= longest_s + 60.0:
         kind = "a low-priority job" if config.low_priority else "a job"
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "budget.max_hours",
             f"{life_s:,.0f} s: {kind} of Azure ML lives between a minute and "
             f"{longest_s / _DAY_S:.0f} days",
@@ -214,15 +210,13 @@ def _life(config: AzureConfig, order: Order | None, clock: Clock) -> Iterator[Fi
 
 def _store(order: Order | None) -> Iterator[Finding]:
     if order is not None and not order.store_url.startswith("az://"):
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "store",
             f"jobs on Azure cannot reach {order.store_url}",
             "leave --store and DRILLYARD_STORE out: the workspace's own is used then",
         )
     elif order is not None and len(order.store_url) > LONGEST_TAG:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "store",
             f"its address has {len(order.store_url)} characters, and the "
             f"tag of a cluster, where it stands, has at most {LONGEST_TAG}",
@@ -239,8 +233,7 @@ def _context(config: AzureConfig) -> Iterator[Finding]:
 def _priced(config: AzureConfig) -> Iterator[Finding]:
     """Says that a price is not known; whether the budget bears that, the core decides."""
     if _unpriced(config):
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "prices",
             f"the price list of {prices.date()} has no {config.vm_size}",
             "drillyard prices refresh azure; or give its price: backends.azure.price_per_hour; or "
@@ -274,8 +267,7 @@ def _cluster(cluster: Cluster, config: AzureConfig, workers: int) -> Iterator[Fi
             )
         )
     elif cluster.errors:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "compute",
             f"cluster {name} says: {cluster.errors[0]}",
             f"az ml compute show --name {name}; {other}",
@@ -312,9 +304,9 @@ def _cluster(cluster: Cluster, config: AzureConfig, workers: int) -> Iterator[Fi
             )
         )
     for message, fix in wrong:
-        yield Finding(Severity.ERROR, "compute", message, fix)
+        yield problem("compute", message, fix)
     if not wrong:
-        yield Finding(Severity.OK, "compute", f"cluster {name}, at most {most} {cluster.size}")
+        yield passed("compute", f"cluster {name}, at most {most} {cluster.size}")
     yield from _identity(cluster, config)
 
 
@@ -323,8 +315,7 @@ def _identity(cluster: Cluster | None, config: AzureConfig) -> Iterator[Finding]
     if cluster is None:
         if config.identity is None:
             # An identity that does not exist yet cannot have a role.
-            yield Finding(
-                Severity.ERROR,
+            yield problem(
                 "identity",
                 "a cluster that is made would have a new identity, "
                 "which may not use the store: every job would fail",
@@ -333,8 +324,7 @@ def _identity(cluster: Cluster | None, config: AzureConfig) -> Iterator[Finding]
             )
         return
     if not cluster.identity:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "identity",
             f"cluster {cluster.name} has no identity: its jobs could not use the store",
             f"az ml compute update --name {cluster.name} --identity-type UserAssigned "
@@ -342,8 +332,7 @@ def _identity(cluster: Cluster | None, config: AzureConfig) -> Iterator[Finding]
         )
     elif config.identity is not None and config.identity.lower() not in cluster.identities:
         there = ", ".join(sorted(cluster.identities)) or "its own"
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "identity",
             f"cluster {cluster.name} has another identity: {there}",
             "set identity to that one, or null; or another name as compute",
@@ -352,10 +341,9 @@ def _identity(cluster: Cluster | None, config: AzureConfig) -> Iterator[Finding]
 
 def _new(config: AzureConfig, name: str) -> Iterator[Finding]:
     """Checks whether the service takes the name of a cluster that is made."""
-    yield Finding(Severity.OK, "compute", f"cluster {name} will be created")
+    yield passed("compute", f"cluster {name} will be created")
     if not _SURE_NAME.match(name):
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "compute",
             f"Azure may refuse {name} as the name of a new cluster",
             "3 to 24 of A-Z a-z 0-9 -, a letter first, and not only digits after the last -",
@@ -367,11 +355,11 @@ def _workspace(service: Service, config: AzureConfig, existing: _Existing) -> It
     """Reads the workspace into ``existing``."""
     existing.workspace = workspace = service.workspace()
     location = workspace["location"]
-    yield Finding(Severity.OK, "login", f"workspace {config.workspace} in {location}")
+    yield passed("login", f"workspace {config.workspace} in {location}")
     registry = str(section(workspace, "properties").get("containerRegistry") or "").rpartition(
         "/"
     )[2]
-    yield Finding(Severity.OK, "registry", registry or "Azure makes it for the first image")
+    yield passed("registry", registry or "Azure makes it for the first image")
 
 
 def _environment(service: Service, config: AzureConfig, order: Order | None) -> Iterator[Finding]:
@@ -382,15 +370,12 @@ def _environment(service: Service, config: AzureConfig, order: Order | None) -> 
         service.environment(name, version)
     except Missing:
         if config.environment is None:
-            yield Finding(
-                Severity.OK, "environment", f"{text} will be created, and its image built"
-            )
+            yield passed("environment", f"{text} will be created, and its image built")
         else:
-            yield Finding(
-                Severity.ERROR,
+            yield problem(
                 "environment",
                 f"there is no environment {text}",
                 "az ml environment list shows the existing environments",
             )
     else:
-        yield Finding(Severity.OK, "environment", f"{text} is there")
+        yield passed("environment", f"{text} is there")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed, problem, warning
 from drillyard_backends.azure.errors import Forbidden, Missing
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
@@ -83,8 +83,7 @@ def _checked(service: Service, wanted: list[str], usual: list[str]) -> Iterator[
     try:
         missing = service.denied([*wanted, *usual])
     except Forbidden as error:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "rights",
             f"they cannot be checked: {error.message}",
             "grant Microsoft.Authorization/permissions/read (deployments/azure/role.json)",
@@ -92,21 +91,17 @@ def _checked(service: Service, wanted: list[str], usual: list[str]) -> Iterator[
         return
     needed = [one for one in missing if one in wanted]
     if needed:
-        yield Finding(
-            Severity.ERROR,
-            "rights",
-            f"missing in the workspace: {', '.join(needed)}",
-            _granting(service, needed),
+        yield problem(
+            "rights", f"missing in the workspace: {', '.join(needed)}", _granting(service, needed)
         )
     elif missing:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "rights",
             f"Azure ML's guide asks for more of who submits jobs: {', '.join(missing)}",
             _granting(service, missing),
         )
     else:
-        yield Finding(Severity.OK, "rights", f"all {len(wanted) + len(usual)} that are needed")
+        yield passed("rights", f"all {len(wanted) + len(usual)} that are needed")
 
 
 def _assignable(service: Service, identity: str) -> Iterator[Finding]:
@@ -114,30 +109,25 @@ def _assignable(service: Service, identity: str) -> Iterator[Finding]:
     try:
         missing = service.denied([ASSIGN], identity)
     except Missing as error:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "identity",
             f"there is no {identity}: {error}",
             "az identity list --query [].id shows the existing identities",
         )
         return
     except Forbidden as error:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "identity",
             f"whether you may assign it cannot be checked: {error.message}",
             _assigning(identity),
         )
         return
     if missing:
-        yield Finding(
-            Severity.ERROR,
-            "identity",
-            f"you may not assign it: {ASSIGN} is missing",
-            _assigning(identity),
+        yield problem(
+            "identity", f"you may not assign it: {ASSIGN} is missing", _assigning(identity)
         )
     else:
-        yield Finding(Severity.OK, "identity", identity.rpartition("/")[2])
+        yield passed("identity", identity.rpartition("/")[2])
 
 
 def _granting(service: Service, missing: list[str]) -> str:

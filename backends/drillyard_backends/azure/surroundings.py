@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from drillyard.documents.json_types import JsonObject
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, problem, warning
 from drillyard_backends.azure.errors import Forbidden, Missing
 from drillyard_backends.azure.rest import section
 from drillyard_backends.azure.service import Service
@@ -41,8 +41,7 @@ def of_locks(service: Service) -> Iterator[Finding]:
         if not service.root.lower().startswith(f"{scope}/") and scope != service.root.lower():
             continue  # of another resource
         level = section(lock, "properties").get("level", "a lock")
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "lock",
             f"{level} lock {lock.get('name')} on {scope.rpartition('/')[2]}: Azure ML says that "
             "clusters do not scale under a lock, so idle nodes may stay, and cost",
@@ -68,11 +67,10 @@ def of_store(service: Service, config: AzureConfig, workspace: JsonObject) -> It
     except (Forbidden, Missing):
         return
     if section(account, "properties").get("isHnsEnabled"):
-        yield Finding(Severity.ERROR, "store", f"{name} {NO_FOLDERS[0]}", NO_FOLDERS[1])
+        yield problem("store", f"{name} {NO_FOLDERS[0]}", NO_FOLDERS[1])
     policy = section(section(kept, "properties"), "deleteRetentionPolicy")
     if policy.get("enabled"):
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "store",
             f"{name} has soft delete on: what is overwritten or deleted is kept, and billed, for "
             f"{policy.get('days', 'some')} days, and each run overwrites its heartbeat every few "

@@ -26,7 +26,7 @@ from drillyard.errors import (
     UserError,
     WorkerLost,
 )
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.optional_packages import install
@@ -79,7 +79,7 @@ class DaskBackend:
     def check(self, order: Order | None = None) -> list[Finding]:
         """Checks Dask, and address, versions and workers of a cluster to join; changes nothing."""
         if importlib.util.find_spec("distributed") is None:
-            return [Finding(Severity.ERROR, "dask", "Dask is not installed here", install("dask"))]
+            return [problem("dask", "Dask is not installed here", install("dask"))]
         if self.config.address is None:
             return self._check_here()
         self._refuse_public()
@@ -99,14 +99,9 @@ class DaskBackend:
             ]
         threads = sum(int(w["nthreads"]) for w in workers.values())
         findings.append(
-            Finding(
-                Severity.OK,
-                "dask",
-                f"{len(workers)} workers, {threads} threads at {self.config.address}",
-            )
+            passed("dask", f"{len(workers)} workers, {threads} threads at {self.config.address}")
             if workers
-            else Finding(
-                Severity.WARNING,
+            else warning(
                 "dask",
                 f"no workers at {self.config.address}",
                 "start workers: dask worker ADDRESS",
@@ -114,8 +109,7 @@ class DaskBackend:
         )
         if order is not None and order.gpus and not worker_proxies.able(order, workers):
             findings.append(
-                Finding(
-                    Severity.ERROR,
+                problem(
                     "resources.gpus",
                     f"no Dask worker declares {order.gpus} of the resource GPU",
                     f"dask worker ADDRESS --resources GPU={order.gpus}",
@@ -268,14 +262,9 @@ class DaskBackend:
         free = shutil.disk_usage(place).free
         space = f"{free / 2**30:.1f} GiB free for a cluster's files in {place}"
         return [
-            Finding(Severity.OK, "dask", space)
+            passed("dask", space)
             if free > 1e9
-            else Finding(
-                Severity.WARNING,
-                "dask",
-                f"only {space}",
-                "set runtime of backends.dask to a larger disk",
-            ),
+            else warning("dask", f"only {space}", "set runtime of backends.dask to a larger disk"),
         ]
 
     def _refuse_public(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.registry import nearest
 from drillyard_backends.gcp import quotas
 from drillyard_backends.gcp.quotas import Machine
@@ -47,7 +47,7 @@ def zones(reader: Reader, config: GcpConfig, catalogue: Catalogue) -> Iterator[F
             yield refused("zones", f"look zone {zone} up", answer, config.project)
             return
         elif answer.body.get("status", "UP") != "UP":
-            yield Finding(Severity.WARNING, "zones", f"{zone} is {answer.body.get('status')} now")
+            yield warning("zones", f"{zone} is {answer.body.get('status')} now")
         else:
             region = str(answer.body.get("region", "")).rpartition("/")[2]
             catalogue.zones[zone] = region or zone.rpartition("-")[0]
@@ -71,15 +71,13 @@ def machine_types(
                     catalogue.bringing.add(name)
                 catalogue.machines[zone, name] = _machine(name, answer.body, config, gpus)
         if lacking and len(lacking) == len(catalogue.zones):
-            yield Finding(
-                Severity.ERROR,
+            yield problem(
                 "machine_types",
                 f"{name!r} is in none of {', '.join(lacking)}",
                 _other_types(reader, name, lacking[0], config.project),
             )
         elif lacking:
-            yield Finding(
-                Severity.WARNING,
+            yield warning(
                 "machine_types",
                 f"{name} is not in {', '.join(lacking)}",
                 "these zones will be skipped",
@@ -92,8 +90,7 @@ def disk_types(config: GcpConfig, catalogue: Catalogue) -> Iterator[Finding]:
         return
     names = sorted({m.name for m in catalogue.machines.values() if m.family in _HYPERDISK_ALONE})
     if names:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "disk_type",
             f"{', '.join(names)} cannot have a {config.disk_type} disk",
             "set disk_type to hyperdisk-balanced",
@@ -108,8 +105,7 @@ def accelerators(reader: Reader, config: GcpConfig, catalogue: Catalogue) -> Ite
     for machine in {m.name: m for m in catalogue.machines.values()}.values():
         attachable = machine.family == "n1" and machine.name not in catalogue.bringing
         if not attachable and (machine.name not in catalogue.bringing or machine.gpu_type != name):
-            yield Finding(
-                Severity.ERROR,
+            yield problem(
                 "gpu_type",
                 f"{name} cannot be attached to {machine.name}",
                 "GPUs are attached to n1 machines; a2, a3 and g2 bring their own",
@@ -127,8 +123,7 @@ def accelerators(reader: Reader, config: GcpConfig, catalogue: Catalogue) -> Ite
     count = max((m.gpus for m in catalogue.machines.values()), default=0)
     if not there and catalogue.zones:
         having = _zones_with(reader, name)
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "gpu_type",
             f"{name} is in none of {', '.join(catalogue.zones)}",
             f"zones that have it: {', '.join(having)}"
@@ -136,19 +131,13 @@ def accelerators(reader: Reader, config: GcpConfig, catalogue: Catalogue) -> Ite
             else f"gcloud compute accelerator-types list --project={config.project}",
         )
     elif most and count > most:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "gpu_count",
             f"{count} {name} on a machine; at most {most} can be",
             f"set gpu_count to {most} or less",
         )
     for zone in set(catalogue.zones) - set(there) if there else ():
-        yield Finding(
-            Severity.WARNING,
-            "gpu_type",
-            f"{name} is not in {zone}",
-            "this zone will be skipped",
-        )
+        yield warning("gpu_type", f"{name} is not in {zone}", "this zone will be skipped")
         for key in [k for k in catalogue.machines if k[0] == zone]:
             del catalogue.machines[key]
 
@@ -165,8 +154,7 @@ def enough_gpus(config: GcpConfig, gpus: int, catalogue: Catalogue) -> Iterator[
         return
     for machine in {m.name: m for m in catalogue.machines.values()}.values():
         if machine.gpus < gpus:
-            yield Finding(
-                Severity.ERROR,
+            yield problem(
                 "gpus",
                 f"{gpus} GPU{'s' if gpus > 1 else ''} a machine asked for (resources.gpus), and "
                 f"{machine.name} has {machine.gpus or 'none'}",
@@ -209,7 +197,7 @@ def room(reader: Reader, config: GcpConfig, count: int, catalogue: Catalogue) ->
             + ("" if fits else "; or fewer resources.workers"),
         )
     if not tight:
-        yield Finding(Severity.OK, "quota", f"room for {count} machine{'s' if count > 1 else ''}")
+        yield passed("quota", f"room for {count} machine{'s' if count > 1 else ''}")
 
 
 def missing(subject: str, message: str, kind: str, project: str) -> Finding:
@@ -221,16 +209,13 @@ def missing(subject: str, message: str, kind: str, project: str) -> Finding:
         kind: The kind of resource, as ``gcloud compute KIND list`` takes it.
         project: Project whose resources the command lists.
     """
-    return Finding(
-        Severity.ERROR, subject, message, f"gcloud compute {kind} list --project={project}"
-    )
+    return problem(subject, message, f"gcloud compute {kind} list --project={project}")
 
 
 def refused(subject: str, what: str, answer: Answer, project: str) -> Finding:
     """Returns the finding for a question about Compute Engine that Google refused."""
     enable = f"gcloud services enable compute.googleapis.com --project={project}"
-    return Finding(
-        Severity.ERROR,
+    return problem(
         subject,
         f"cannot {what}: {answer.message}",
         enable if answer.api_off else "see `rights` in this list",

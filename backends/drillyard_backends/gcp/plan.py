@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from drillyard.backend import Cost, Order, Part
 from drillyard.errors import ControlPlaneError, UserError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.simulators.hosts.posted import reach
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.gcp import catalogue, prerequisites, prices, rights
@@ -191,8 +191,7 @@ def _priced(config: GcpConfig) -> Iterator[Finding]:
     """Says that a price is not known; whether the budget bears that, the core decides."""
     unknown = _unpriced(config)
     if unknown:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "prices",
             f"the price list of {prices.date()} has no {', '.join(unknown)}",
             "drillyard prices refresh gcp; or give its price: backends.gcp.price_per_hour; or "
@@ -208,8 +207,7 @@ def _order_of_trial(config: GcpConfig) -> Iterator[Finding]:
     priced = [(candidate.words, hourly(config, candidate)) for candidate in all_]
     texts = [f"{words} {price:.3f}" if price else words for words, price in priced]
     more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    yield Finding(
-        Severity.OK,
+    yield passed(
         "order",
         f"cheapest first, {prices.currency()} an hour (prices of {prices.date()}): "
         + "; ".join(texts[:SHOWN])
@@ -222,8 +220,7 @@ def _life(order: Order, clock: Clock) -> Iterator[Finding]:
         return
     life_s = order.deadline - clock.now()
     if not SHORTEST_S <= life_s + 1.0 <= LONGEST_S + 60.0:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "budget.max_hours",
             f"{life_s:,.0f} s: a machine of Google Cloud can run for 30 s to 120 days",
             "set budget.max_hours between 0.01 and 2880",
@@ -239,10 +236,9 @@ def _login(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
     who = reader.member.partition(":")[2]
     who = "your gcloud login" if who.startswith('"$(') else who
     if seen:
-        yield Finding(Severity.OK, "login", f"{who} in project {config.project}")
+        yield passed("login", f"{who} in project {config.project}")
     else:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "login",
             f"{who} does not see project {config.project!r}: {answer.message}",
             "is backends.gcp.project right, and the identity? gcloud projects list; gcloud auth "
@@ -254,6 +250,6 @@ def _asked(subject: str, ask: Callable[[], Iterable[Finding]]) -> Iterator[Findi
     try:
         yield from list(ask())
     except UserError as error:
-        yield Finding(Severity.ERROR, subject, error.message, error.hint)
+        yield problem(subject, error.message, error.hint)
     except ControlPlaneError as error:
         yield Finding(Severity.ERROR, subject, error.message, error.hint, infrastructure=True)

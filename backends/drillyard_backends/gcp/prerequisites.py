@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.system.durations import duration
 from drillyard_backends.gcp import catalogue, rights
 from drillyard_backends.gcp.bucket import FOLDER_ROLE, MACHINE_ROLES
@@ -36,8 +36,7 @@ def clock(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
     """Compare this machine's clock with Google's."""
     skew = reader.skew_s(config.bucket)
     if skew is not None and abs(skew) > MOST_SKEW_S:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "clock",
             f"this machine's clock is {duration(abs(skew))} "
             f"{'ahead of' if skew > 0 else 'behind'} Google's: its credentials would not be "
@@ -62,10 +61,8 @@ def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Fi
     name = config.bucket
     answer = reader.bucket(name)
     if answer.status == 404:
-        yield Finding(
-            Severity.OK,
-            "bucket",
-            f"gs://{name} does not exist and will be created in {config.bucket_location}",
+        yield passed(
+            "bucket", f"gs://{name} does not exist and will be created in {config.bucket_location}"
         )
         return
     objects = (
@@ -74,8 +71,7 @@ def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Fi
         f"gs://{name} --member={reader.member} --role=roles/storage.legacyBucketReader"
     )
     if not answer.good:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "bucket",
             f"gs://{name} exists and cannot be read: {answer.message}",
             f"{objects}; or another name, if it belongs to another project: names are global",
@@ -86,13 +82,10 @@ def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Fi
     policy = answer.body.get("retentionPolicy") or {}
     location = str(answer.body.get("location", "")).lower()
     if missing:
-        yield Finding(
-            Severity.ERROR, "bucket", f"missing on gs://{name}: {', '.join(missing)}", objects
-        )
+        yield problem("bucket", f"missing on gs://{name}: {', '.join(missing)}", objects)
     elif policy:
         locked = " and it is locked" if policy.get("isLocked") else ""
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "bucket",
             f"gs://{name} has a retention policy{locked}: a mailbox rewrites and deletes objects",
             "name another bucket"
@@ -100,13 +93,12 @@ def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Fi
             else f"gcloud storage buckets update gs://{name} --clear-retention-period",
         )
     else:
-        yield Finding(Severity.OK, "bucket", f"gs://{name} in {location} can be written to")
+        yield passed("bucket", f"gs://{name} in {location} can be written to")
     yield from _keeping(answer.body, config)
     yield from _machines_rights(reader, config)
     far = [region for region in regions if not _near(location, region)]
     if location and far:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "bucket",
             f"gs://{name} is in {location}, machines run in {', '.join(far)}: traffic between "
             "them costs about 0.01 to 0.08 USD a GB and is slower",
@@ -121,38 +113,33 @@ def _keeping(body: Mapping[str, Any], config: GcpConfig) -> Iterator[Finding]:
     rules = (body.get("lifecycle") or {}).get("rule", [])
     for rule in rules:
         if _deletes_ours(rule, config.prefix):
-            yield Finding(
-                Severity.ERROR,
+            yield problem(
                 "bucket",
                 f"gs://{name} deletes objects by a lifecycle rule ({rule.get('condition')}): "
                 "results and checkpoints would go",
                 f"name another bucket, or {change} --lifecycle-file=FILE without that rule",
             )
     if body.get("defaultEventBasedHold"):
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "bucket",
             f"gs://{name} holds each new object: none can be overwritten",
             f"{change} --no-default-event-based-hold",
         )
     if (body.get("billing") or {}).get("requesterPays"):
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "bucket",
             f"gs://{name} is billed to the requester: requests that name no project are refused",
             f"{change} --no-requester-pays",
         )
     if (body.get("ipFilter") or {}).get("mode") == "Enabled":
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "bucket",
             f"gs://{name} accepts requests from certain networks only",
             f"is the machines' network among them? {change} --clear-ip-filter",
         )
     cold = str(body.get("storageClass", "STANDARD"))
     if cold in ("NEARLINE", "COLDLINE", "ARCHIVE"):
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "bucket",
             f"gs://{name} is of the class {cold}: each object that is overwritten is billed for "
             "30 days or more",
@@ -160,8 +147,7 @@ def _keeping(body: Mapping[str, Any], config: GcpConfig) -> Iterator[Finding]:
         )
     kept_s = int((body.get("softDeletePolicy") or {}).get("retentionDurationSeconds") or 0)
     if kept_s:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "bucket",
             f"gs://{name} keeps what is overwritten for {kept_s / 86_400:g} days and bills it; "
             "heartbeats are overwritten every few seconds",
@@ -196,8 +182,7 @@ def _machines_rights(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
         return
     missing = [role for role in MACHINE_ROLES if role not in roles]
     if missing and not whole:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "bucket",
             f"gs://{config.bucket} itself does not give {config.service_account} "
             f"{' and '.join(missing)}: unless the project or a group does, no machine can work",
@@ -224,8 +209,7 @@ def _folder_rights(reader: Reader, config: GcpConfig, whole: bool) -> Iterator[F
         f"add-iam-policy-binding {url} --member={member} --role={FOLDER_ROLE}"
     )
     if whole:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "bucket",
             f"code on a machine can read and write all of gs://{config.bucket}, not only "
             f"{config.prefix}/",
@@ -236,8 +220,7 @@ def _folder_rights(reader: Reader, config: GcpConfig, whole: bool) -> Iterator[F
     answer = reader.folder_policy(config.bucket, f"{config.prefix}/")
     known = answer.good or answer.status == 404
     if known and not _roles(answer, member) & {FOLDER_ROLE, "roles/storage.objectUser"}:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "bucket",
             f"{url} does not give {config.service_account} {FOLDER_ROLE}: unless the project or "
             "a group does, no machine can work",
@@ -255,15 +238,13 @@ def store(config: GcpConfig, url: str) -> Iterator[Finding]:
     """Checks whether the machines can reach the mailbox at all."""
     parts = urlsplit(url)
     if parts.scheme != "gs":
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "store",
             f"machines of Google Cloud cannot reach {url}",
             f"--store {config.store_url} (which is the default here, without DRILLYARD_STORE)",
         )
     elif parts.netloc != config.bucket:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "store",
             f"the mailbox is in gs://{parts.netloc}, and the settings name the bucket "
             f"{config.bucket}: the machines' rights must be on the former",
@@ -274,8 +255,7 @@ def store(config: GcpConfig, url: str) -> Iterator[Finding]:
 def network(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Finding]:
     """Checks whether machines without a public address have a way to the bucket."""
     if config.public_ip:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "network",
             "machines get public addresses (public_ip: true)",
             "leave it out: machines need no connection from outside",
@@ -293,8 +273,7 @@ def network(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[F
                 f"subnets list --regions={region} --project={config.project}",
             )
         elif answer.good and not answer.body.get("privateIpGoogleAccess"):
-            yield Finding(
-                Severity.WARNING,
+            yield warning(
                 "network",
                 f"subnetwork {name} in {region} has no Private Google Access: machines without a "
                 "public address reach the bucket through Cloud NAT only, if there is one",
@@ -316,8 +295,7 @@ def image(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
         elif answer.good:
             yield from _usable(path, answer.body, config)
     elif config.container is None and config.wheelhouse is None and config.template is None:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "image",
             "nothing says where machines get drillyard from: no image, container, wheelhouse or "
             "template",
@@ -339,8 +317,7 @@ def container(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
     answer = reader.repository_policy(match["project"], match["location"], match["name"])
     roles = _roles(answer, f"serviceAccount:{config.service_account}") | _roles(answer, "allUsers")
     if answer.good and not any(role.startswith("roles/artifactregistry.") for role in roles):
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "container",
             f"the repository {match['name']} itself does not let {config.service_account} pull "
             f"{config.container}: unless the project or a group does, no machine can start",
@@ -354,19 +331,17 @@ def _usable(path: str, body: Mapping[str, Any], config: GcpConfig) -> Iterator[F
     """Checks whether machines can be made from an image that exists."""
     state = str((body.get("deprecated") or {}).get("state", ""))
     if state in ("OBSOLETE", "DELETED"):
-        yield Finding(Severity.ERROR, "image", f"{path} is {state.lower()}", "name a newer one")
+        yield problem("image", f"{path} is {state.lower()}", "name a newer one")
     size = int(body.get("diskSizeGb", 0))
     if size > config.disk_gb and config.template is None:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "disk_gb",
             f"the disk has {config.disk_gb} GB, and {path} needs {size} GB",
             f"set disk_gb to {size} or more",
         )
     owner = path.split("/")[1]
     if owner != config.project and not owner.endswith(_PUBLIC):
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "image",
             f"{path} belongs to another project: Google's service agent of {config.project}, "
             "which makes the machines, needs roles/compute.imageUser there",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard_backends.gcp.read_only_client import Answer, Reader
 
 if TYPE_CHECKING:
@@ -151,21 +151,19 @@ def apis(reader: Reader) -> Iterator[Finding]:
     ]
     needed = [name for name in off if name in APIS]
     if needed:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "apis",
             f"not enabled in {reader.project}: {', '.join(needed)}",
             f"gcloud services enable {' '.join(off)} --project={reader.project}",
         )
     elif off:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "apis",
             f"not enabled in {reader.project}, so that less can be checked: {', '.join(off)}",
             f"gcloud services enable {' '.join(off)} --project={reader.project}",
         )
     else:
-        yield Finding(Severity.OK, "apis", f"enabled in {reader.project}")
+        yield passed("apis", f"enabled in {reader.project}")
 
 
 def project(reader: Reader, config: GcpConfig, *, new_bucket: bool) -> Iterator[Finding]:
@@ -194,12 +192,11 @@ def project(reader: Reader, config: GcpConfig, *, new_bucket: bool) -> Iterator[
         return
     missing = lacking(wanted, answer)
     if not missing:
-        yield Finding(Severity.OK, "rights", f"all {len(wanted)} in project {reader.project}")
+        yield passed("rights", f"all {len(wanted)} in project {reader.project}")
         return
     fatal = [name for name in missing if name in DELETING]
     because = "; nothing is created that could not be found and deleted again" if fatal else ""
-    yield Finding(
-        Severity.ERROR,
+    yield problem(
         "rights",
         f"missing in project {reader.project}: {', '.join(missing)}{because}",
         grant_role(ROLE, "role.yaml", DRIVER, reader.project, reader.member)
@@ -222,8 +219,7 @@ def account(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
     answer = reader.account(email)
     if answer.status == 404:
         name = email.partition("@")[0]
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "service_account",
             f"there is no service account {email}",
             f"gcloud iam service-accounts create {name} --project={reader.project} && "
@@ -231,8 +227,7 @@ def account(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
         )
         return
     if answer.good and answer.body.get("disabled"):
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "service_account",
             f"{email} is disabled",
             f"gcloud iam service-accounts enable {email}",
@@ -250,15 +245,13 @@ def account(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
             grant,
         )
     elif lacking(["iam.serviceAccounts.actAs"], permissions):
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "service_account",
             f"iam.serviceAccounts.actAs is missing on {email}: machines cannot be given it",
             grant,
         )
     else:
-        yield Finding(
-            Severity.OK,
+        yield passed(
             "service_account",
             f"{email} may be given to machines; its own rights ({MACHINE_ROLE}, and objects of "
             "the bucket) cannot be asked for from here",
@@ -268,8 +261,7 @@ def account(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
 def machine(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
     """Checks the machines' own role in the project, where Google shows its policy."""
     if config.repair:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "repair",
             "with repair: true a group makes a machine again that deletes itself, so machines "
             "need compute.instanceGroupManagers.update, which holds for all groups of the project",
@@ -283,16 +275,14 @@ def machine(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
     own = f"projects/{config.project}/roles/{MACHINE_ROLE}"
     bindings = [b for b in answer.body.get("bindings", []) if member in b.get("members", [])]
     if not bindings:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "service_account",
             f"{config.project} gives {config.service_account} no role: unless a group does, its "
             "machines cannot delete themselves",
             machine_grants(config),
         )
     elif any(b.get("role") == own and not b.get("condition") for b in bindings):
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "service_account",
             f"{MACHINE_ROLE} has no condition: code on a machine can delete every machine of "
             f"{config.project}",

@@ -9,7 +9,7 @@ from drillyard import __version__, errors
 from drillyard.backend import Lease, Liveness, Order
 from drillyard.documents.json_types import Json, JsonObject, as_object
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.mailbox.records import WorkerRecord
 from drillyard_backends.ssh.connection import Connection, Done
 from drillyard_backends.ssh.remote import ANSWER, Answer, Failure
@@ -46,10 +46,9 @@ class Host:
         reply = self._ask("check", order=_json(part), folder=folder)
         result, version = as_object(reply["result"]), reply["version"]
         findings = [
-            Finding(Severity.OK, name, f"drillyard {version}, Python {result['python']}")
+            passed(name, f"drillyard {version}, Python {result['python']}")
             if version == __version__
-            else Finding(
-                Severity.WARNING,
+            else warning(
                 name,
                 f"drillyard {version} there, {__version__} here",
                 f"install {__version__} there",
@@ -58,12 +57,11 @@ class Host:
         if result["folder"] is False:
             shared = f"there is no folder {folder}: it must be on a disk that both machines share"
             fix = f"--store sftp://{self.address}/~/drillyard-runs"
-            findings.append(Finding(Severity.WARNING, name, shared, fix))
+            findings.append(warning(name, shared, fix))
         if result.get("store") is not None:
             url = part.store_url if part is not None else "the store"
             findings.append(
-                Finding(
-                    Severity.ERROR,
+                problem(
                     f"{name} store",
                     f"this machine cannot reach {url} by itself, and drillyard copies no key "
                     f"to it: {result['store']}",

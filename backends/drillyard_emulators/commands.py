@@ -203,22 +203,17 @@ def _again(
 def show(account: Account) -> None:
     """Print the account: machines, faults, what is left, what it would have cost."""
     from drillyard.cli.output import print_grid
-    from drillyard.results.table import Grid
+    from drillyard.system.tables import Table
 
-    rows = tuple(
-        (
-            m.name,
-            m.zone,
-            f"{m.kind}{' (Spot)' if m.spot else ''}",
-            duration(m.lived_s),
-            m.ended_by or "STILL THERE",
-            "?" if m.cost is None else f"{m.cost:.4f}",
-        )
-        for m in account.machines
-    )
-    header = ("machine", "zone", "type", "lived", "ended", account.currency)
+    table = Table("rehearsal: machines", account.machines)
+    table.text("machine", lambda m: m.name)
+    table.text("zone", lambda m: m.zone)
+    table.text("type", lambda m: f"{m.kind}{' (Spot)' if m.spot else ''}")
+    table.number("lived", lambda m: duration(m.lived_s))
+    table.text("ended", lambda m: m.ended_by or "STILL THERE")
+    table.number(account.currency, lambda m: "?" if m.cost is None else f"{m.cost:.4f}")
     typer.echo()
-    print_grid(Grid("rehearsal: machines", header, rows, frozenset({3, 5})))
+    print_grid(table)
     for text, played in account.faults:
         typer.echo(f"fault {text}: played {played} time{'' if played == 1 else 's'}")
     calls = ", ".join(f"{count:,} to {service}" for service, count in account.calls.items())

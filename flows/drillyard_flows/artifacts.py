@@ -20,6 +20,7 @@ from drillyard.driver.driver import Driver
 from drillyard.mailbox import Mailbox
 from drillyard.results import collect, formatting
 from drillyard.results.model import ExperimentResults
+from drillyard.system.tables import Table
 from drillyard_tasks.publisher import artifact_key
 
 MAX_PICTURE_BYTES = 600_000
@@ -126,12 +127,11 @@ def _curve(
             parts.append(f"![Learning curve: return over steps](data:image/png;base64,{data})")
         else:
             parts.append("The learning curve is too large for this page; it is in the report.")
-    runs = [
-        f"| {r.run} | {r.status} | {r.step:,} | {formatting.count(r.steps_per_s)} | {r.resumes} |"
-        for r in results.runs[:MOST_RUNS]
-    ]
-    head = ["| run | status | steps | steps/s | resumes |", "|---|---|---|---|---|"]
-    parts.append("\n".join([*head, *runs]))
+    table = Table("runs", results.runs[:MOST_RUNS])
+    table.text("run", lambda r: r.run).text("status", lambda r: r.status)
+    table.number("steps", lambda r: r.step)
+    table.number("steps/s", lambda r: formatting.count(r.steps_per_s))
+    parts.append(table.number("resumes", lambda r: r.resumes).markdown())
     if len(results.runs) > MOST_RUNS:
         parts.append(f"and {len(results.runs) - MOST_RUNS:,} more runs, all in the report")
     parts += [f"**{title}**: {text}" for title, text in links.items()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
 import typer
@@ -45,20 +44,13 @@ def show(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) 
         document = {**results.to_dict(), "report": report, "wall_s": round(wall_s, 3)}
         typer.echo(json.dumps(document, ensure_ascii=False))
         return
-    from rich.console import Console
+    from drillyard.cli.output import print_grid
+    from drillyard.results import runs_grid, score_grids
 
-    from drillyard.results import table
-
-    if sys.stdout.isatty():
-        console = Console()
-        for grid in table.score_grids(results):
-            console.print(table.rich_table(grid, console.width))
-        console.print(table.runs_table(results))
-    else:
-        for grid in table.score_grids(results):
-            typer.echo(table.plain_table(grid))
-            typer.echo("")
-        typer.echo(table.plain_table(table.runs_grid(results)))
+    for grid in score_grids(results):
+        print_grid(grid)
+        typer.echo("")
+    print_grid(runs_grid(results))
     _last_lines(report, wall_s)
 
 

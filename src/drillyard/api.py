@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from drillyard.driver.outcome import Outcome
     from drillyard.driver.view import View
     from drillyard.mailbox import Mailbox
-    from drillyard.report.comparison import Comparison
+    from drillyard.report.comparison.model import Comparison
     from drillyard.report.interactive import Results
     from drillyard.report.notebook import ProgressLine
     from drillyard.spec.experiment import ExperimentSpec
@@ -213,15 +213,15 @@ def compare(
         measure: ``return``, or the name of a metric.
 
     Returns:
-        The comparison; ``drillyard.report.comparison.build`` writes its page.
+        The comparison; ``drillyard.report.comparison.page.build`` writes its page.
 
     Raises:
         UserError: One of them does not exist, or they have no measure in common.
         StoreUnavailable: A store cannot be read.
     """
-    from drillyard.report import comparison
+    from drillyard.report.comparison.side_by_side import compare
 
-    return comparison.compare(places, None if store is None else str(store), measure)
+    return compare(places, None if store is None else str(store), measure)
 
 
 def _view_of(flow: bool | None) -> MakeView | None:

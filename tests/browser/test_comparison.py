@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from drillyard.report.comparison import build, compare
+from drillyard.report.comparison.page import build
+from drillyard.report.comparison.side_by_side import compare
 from tests.browser.test_report import CONTRAST, opened
 from tests.helpers.fixtures_store import write_experiment
 

@@ -237,11 +237,11 @@ def _wanted(
 def _print(rows: list[dict[str, object]]) -> None:
     from drillyard.cli.output import print_grid
     from drillyard.results.formatting import NOTHING
-    from drillyard.results.table import Grid
+    from drillyard.system.tables import rows_grid
 
     if not rows:
         typer.echo('no schedules; make one: drillyard schedule FILE --cron "0 3 * * *"')
         return
     columns = ("schedule", "deployment", "times", "state", "next", "file", "name", "adds")
-    cells = tuple(tuple(str(row[name] or NOTHING) for name in columns) for row in rows)
-    print_grid(Grid("schedules", columns, cells, frozenset()))
+    cells = [[str(row[name] or NOTHING) for name in columns] for row in rows]
+    print_grid(rows_grid("schedules", columns, cells))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectInfo
-from drillyard.results.table import Grid
+from drillyard.system.tables import Grid, Table
 
 KINDS = {
     "runs": "runs: policies, checkpoints, metrics, logs",
@@ -44,9 +44,10 @@ class Contents:
             kind = KINDS.get(first, "other records") if slash else "other records"
             sizes.setdefault(kind, []).append(info.size)
         ordered = sorted(sizes.items(), key=lambda item: -sum(item[1]))
-        rows = tuple((kind, f"{len(own):,}", readable(sum(own))) for kind, own in ordered)
-        total = ("all", f"{len(self.objects):,}", readable(self.size))
-        return Grid(self.place, ("what", "objects", "size"), (*rows, total), frozenset({1, 2}))
+        table = Table(self.place, [*ordered, ("all", [info.size for info in self.objects])])
+        table.text("what", lambda item: item[0])
+        table.number("objects", lambda item: len(item[1]))
+        return table.number("size", lambda item: readable(sum(item[1])))
 
 
 def contents(mailbox: Mailbox) -> Contents:

@@ -49,27 +49,29 @@ def compare(
     """
     from drillyard.cli.output import print_grid
     from drillyard.errors import UserError
-    from drillyard.report import comparison
+    from drillyard.report.comparison.page import build
+    from drillyard.report.comparison.side_by_side import compare as compare_places
+    from drillyard.report.comparison.tables import to_json
     from drillyard.system.output_files import check_folder
     from drillyard.system.redaction import redact
 
     if out is not None:
         check_folder(out, "--out")
-    found = comparison.compare(places, store, measure)
+    found = compare_places(places, store, measure)
     page: Path | None = None
     try:
-        page = comparison.build(found, out)
+        page = build(found, out)
     except UserError as error:
         if out is not None or open_:
             raise
         # The table needs no matplotlib.
         typer.echo(f"the page was not written: {error}. {error.hint or ''}".rstrip(), err=True)
     if as_json:
-        print_json({**comparison.to_json(found), "page": None if page is None else str(page)})
+        print_json({**to_json(found), "page": None if page is None else str(page)})
     else:
-        print_grid(comparison.scores_grid(found))
+        print_grid(found.scores_table)
         typer.echo("")
-        for text in (comparison.sentence(found), *found.notes):
+        for text in (found.verdict, *found.notes):
             typer.echo(redact(text))
         if found.mlflow:
             typer.echo(f"MLflow: {found.mlflow}")

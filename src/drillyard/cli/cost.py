@@ -13,7 +13,7 @@ from drillyard.cli.common import JsonOption, StoreOption, print_json
 if TYPE_CHECKING:
     from drillyard.leases.spending import Interval, Spending
     from drillyard.mailbox import Mailbox
-    from drillyard.results.table import Grid
+    from drillyard.system.tables import Grid
 
 
 def register(app: typer.Typer) -> None:
@@ -75,37 +75,21 @@ def _mailboxes(name: str | None, store: str | None) -> list[Mailbox]:
 
 def grid(spendings: list[Spending]) -> Grid:
     """Returns a table with one row for each interval."""
-    from drillyard.results.table import Grid
-
-    rows = tuple(_row(i) for s in spendings for i in s.intervals)
-    header = (
-        "experiment",
-        "lease",
-        "backend",
-        "machines",
-        "began",
-        "ended",
-        "for",
-        "an hour",
-        "cost",
-    )
-    return Grid("machines", header, rows, frozenset({3, 6, 7, 8}))
-
-
-def _row(row: Interval) -> tuple[str, ...]:
     from drillyard.results import formatting
+    from drillyard.system.tables import Table
 
-    ended = "may be running" if row.ended_at is None else formatting.moment(row.ended_at)
-    if row.ended_at is not None and not row.confirmed:
-        ended += " (unseen)"
-    return (
-        row.experiment,
-        row.lease,
-        row.backend + (" Spot" if row.spot else ""),
-        str(row.machines),
-        formatting.moment(row.began_at),
-        ended,
-        formatting.duration(row.seconds),
-        f"{row.per_hour:,.3f}" if row.per_hour else formatting.NOTHING,
-        f"{row.cost:,.2f} {row.currency}" if row.per_hour else formatting.NOTHING,
-    )
+    def ended(row: Interval) -> str:
+        if row.ended_at is None:
+            return "may be running"
+        return formatting.moment(row.ended_at) + ("" if row.confirmed else " (unseen)")
+
+    table = Table("machines", [i for s in spendings for i in s.intervals])
+    table.text("experiment", lambda i: i.experiment)
+    table.text("lease", lambda i: i.lease)
+    table.text("backend", lambda i: i.backend + (" Spot" if i.spot else ""))
+    table.number("machines", lambda i: i.machines)
+    table.text("began", lambda i: formatting.moment(i.began_at))
+    table.text("ended", ended)
+    table.number("for", lambda i: formatting.duration(i.seconds))
+    table.number("an hour", lambda i: f"{i.per_hour:,.3f}" if i.per_hour else None)
+    return table.number("cost", lambda i: f"{i.cost:,.2f} {i.currency}" if i.per_hour else None)

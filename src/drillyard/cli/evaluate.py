@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 
@@ -68,23 +68,15 @@ def evaluate(
         print_json({"policy": player.name, "simulator": sim.id, "seed": seed, "policies": rows})
         return
     from drillyard.cli.output import print_grid
-    from drillyard.results.table import Grid
+    from drillyard.system.tables import Table
 
-    print_grid(
-        Grid(
-            f"{player.name} on {sim.id}, {episodes} new episodes (seed {seed})",
-            ("policy", "mean return", "95 % over episodes", "mean length"),
-            tuple(
-                _row(n, r["mean_return"], r["ci95"], r["mean_length"])
-                for n, r in sorted(rows.items(), key=lambda x: -x[1]["mean_return"])
-            ),
-            frozenset({1, 2, 3}),
-        )
-    )
+    def interval(name: str) -> str:
+        ends = rows[name]["ci95"]
+        return "" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
 
-
-def _row(
-    name: str, mean_return: float, ci95: Sequence[float] | None, mean_length: float
-) -> tuple[str, ...]:
-    interval = "" if ci95 is None else f"{ci95[0]:.2f} to {ci95[1]:.2f}"
-    return name, f"{mean_return:.2f}", interval, f"{mean_length:.1f}"
+    title = f"{player.name} on {sim.id}, {episodes} new episodes (seed {seed})"
+    table = Table(title, sorted(rows, key=lambda name: -rows[name]["mean_return"]))
+    table.text("policy", str)
+    table.number("mean return", lambda name: f"{rows[name]['mean_return']:.2f}")
+    table.number("95 % over episodes", interval)
+    print_grid(table.number("mean length", lambda name: f"{rows[name]['mean_length']:.1f}"))

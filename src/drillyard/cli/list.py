@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from drillyard.cli.common import JsonOption, StoreOption, console, print_json
+from drillyard.cli.common import JsonOption, StoreOption, print_json
 from drillyard.cli.list_machines import list_machines
 
 if TYPE_CHECKING:
@@ -183,16 +183,12 @@ def _show(rows: Sequence[Mapping[str, Json]], what: str, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    from rich.table import Table
-    from rich.text import Text
+    from drillyard.cli.output import print_grid
+    from drillyard.system.tables import rows_grid
 
     if not rows:
         typer.echo(f"no {what}")
         return
     columns = [c for c in rows[0] if any(r.get(c) for r in rows)]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("" if row[c] is None else str(row[c])) for c in columns))
-    console().print(table)
+    cells = [["" if r[c] is None else str(r[c]) for c in columns] for r in rows]
+    print_grid(rows_grid("", columns, cells))

@@ -146,7 +146,11 @@ def _row(kind: str, machine: MachineType) -> JsonObject:
 def _show(rows: list[JsonObject]) -> None:
     from drillyard.cli.output import print_grid
     from drillyard.documents.json_types import as_number, as_object
-    from drillyard.results.table import Grid
+    from drillyard.system.tables import Table
+
+    if not rows:
+        typer.echo("no machine type has that")
+        return
 
     def money(row: JsonObject, name: str) -> str:
         price = as_number(row[name])
@@ -159,21 +163,12 @@ def _show(rows: list[JsonObject]) -> None:
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         return ", ".join(names[:SHOWN]) + more
 
-    header = ("backend", "type", "GPUs", "CPUs", "GB", "from, an hour", "Spot", "regions")
-    cells = tuple(
-        (
-            str(row["backend"]),
-            str(row["type"]),
-            f"{row['gpus']} x {row['gpu']}" if row["gpu"] else "",
-            str(row["cpus"]),
-            f"{row['memory_gb']:g}",
-            money(row, "price"),
-            money(row, "spot_price"),
-            regions(row),
-        )
-        for row in rows
-    )
-    if cells:
-        print_grid(Grid("machine types", header, cells, frozenset({3, 4, 5, 6})))
-    else:
-        typer.echo("no machine type has that")
+    table = Table("machine types", rows)
+    table.text("backend", lambda row: str(row["backend"]))
+    table.text("type", lambda row: str(row["type"]))
+    table.text("GPUs", lambda row: f"{row['gpus']} x {row['gpu']}" if row["gpu"] else "")
+    table.number("CPUs", lambda row: str(row["cpus"]))
+    table.number("GB", lambda row: f"{row['memory_gb']:g}")
+    table.number("from, an hour", lambda row: money(row, "price"))
+    table.number("Spot", lambda row: money(row, "spot_price"))
+    print_grid(table.text("regions", regions))

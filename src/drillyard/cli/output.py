@@ -11,22 +11,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from drillyard.mailbox import Mailbox
-    from drillyard.results.table import Grid
     from drillyard.results.trials import StudyResults
+    from drillyard.system.tables import Grid
 
 
 def print_grid(grid: Grid) -> None:
     """Prints a table to stdout."""
-    from drillyard.results.table import plain_table, rich_table
     from drillyard.system.redaction import redact
 
     if sys.stdout.isatty():
         from drillyard.cli.common import console
 
         out = console()
-        out.print(rich_table(grid, out.width))
+        out.print(grid.rich(out.width))
     else:
-        typer.echo(redact(plain_table(grid)))
+        typer.echo(redact(grid.plain()))
 
 
 def print_study(study: StudyResults, top: int | None = None) -> None:

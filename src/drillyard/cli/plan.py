@@ -125,7 +125,7 @@ def show(result: Plan) -> None:
 
 def _show_machines(result: Plan) -> None:
     """Prints what one experiment would rent, and its price."""
-    from drillyard.results.table import Grid
+    from drillyard.system.tables import Table
 
     spec = result.loaded.spec
     if len(result.offers) > 1:
@@ -135,13 +135,14 @@ def _show_machines(result: Plan) -> None:
 
         cost = result.cost
         if cost.parts:
-            rows = tuple(
-                (p.what, str(p.count), p.where, p.name, money(p.per_hour * p.count, cost), p.note)
-                for p in cost.parts
-            )
-            header = ("will be created", "count", "where", "name", "an hour", "")
             title = f"{spec.name} on {result.offers[0].place if result.offers else spec.where}"
-            print_grid(Grid(title, header, rows, frozenset({1, 4})))
+            table = Table(title, cost.parts)
+            table.text("will be created", lambda p: p.what)
+            table.number("count", lambda p: p.count)
+            table.text("where", lambda p: p.where)
+            table.text("name", lambda p: p.name)
+            table.number("an hour", lambda p: money(p.per_hour * p.count, cost))
+            print_grid(table.text("", lambda p: p.note))
         stage = f"{spec.name}: " if spec.stage_of is not None else ""
         typer.echo(stage + bill(result))
         typer.echo()
@@ -150,21 +151,26 @@ def _show_machines(result: Plan) -> None:
 def _show_places(result: Plan) -> None:
     """Prints the places in the order in which they are tried, and those that are not used."""
     from drillyard.cli.output import print_grid
-    from drillyard.results.table import Grid
+    from drillyard.system.tables import Table
 
-    rows = []
-    for number, offer in enumerate(result.offers, 1):
-        cost, egress = offer.cost, offer.egress
-        known = "not known" if cost.unpriced else money(cost.per_hour, cost)
-        most = "not known" if cost.unpriced else money(cost.total, cost)
-        reading = "-" if egress is None else f"{egress.per_gb:g} {egress.currency}"
-        if egress is not None and result.read_gb:
-            reading += f" x {result.read_gb:.3g} GB"
-        turn = "-" if offer.dropped else str(number)
-        rows.append((turn, offer.place, known, most, reading, offer.dropped))
-    header = ("turn", "place", "an hour", "at most", "mailbox read, a GB", "not used because")
+    def reading(offer: Offer) -> str | None:
+        if offer.egress is None:
+            return None
+        size = f" x {result.read_gb:.3g} GB" if result.read_gb else ""
+        return f"{offer.egress.per_gb:g} {offer.egress.currency}{size}"
+
+    def price(offer: Offer, amount: float) -> str:
+        return "not known" if offer.cost.unpriced else money(amount, offer.cost)
+
     title = "places, cheapest first; the next one when there is no room"
-    print_grid(Grid(title, header, tuple(rows), frozenset({2, 3})))
+    turns = {id(offer): turn for turn, offer in enumerate(result.offers, 1)}
+    table = Table(title, result.offers)
+    table.text("turn", lambda o: None if o.dropped else str(turns[id(o)]))
+    table.text("place", lambda o: o.place)
+    table.number("an hour", lambda o: price(o, o.cost.per_hour))
+    table.number("at most", lambda o: price(o, o.cost.total))
+    table.text("mailbox read, a GB", reading)
+    print_grid(table.text("not used because", lambda o: o.dropped))
 
 
 def money(amount: float, cost: Cost) -> str:

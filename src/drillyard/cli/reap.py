@@ -13,7 +13,7 @@ from drillyard.cli.common import JsonOption, StoreOption, print_json
 if TYPE_CHECKING:
     from drillyard.documents.json_types import JsonObject
     from drillyard.leases.reaper import Outcome, Report
-    from drillyard.results.table import Grid
+    from drillyard.system.tables import Grid
 
 OnOption = Annotated[
     list[str] | None,
@@ -109,21 +109,15 @@ def show(report: Report, dry_run: bool) -> None:
 
 def grid(report: Report, dry_run: bool) -> Grid:
     """Returns one row for each lease."""
-    from drillyard.results.table import Grid
+    from drillyard.system.tables import Table
 
-    rows = tuple(
-        (
-            o.lease.lease_id,
-            o.lease.backend,
-            o.lease.order.experiment,
-            o.judgement.verdict.value,
-            o.judgement.reason,
-            _deed(o, dry_run),
-        )
-        for o in report.outcomes
-    )
-    header = ("lease", "backend", "experiment", "verdict", "because", "done")
-    return Grid("leases", header, rows, frozenset())
+    table = Table("leases", report.outcomes)
+    table.text("lease", lambda o: o.lease.lease_id)
+    table.text("backend", lambda o: o.lease.backend)
+    table.text("experiment", lambda o: o.lease.order.experiment)
+    table.text("verdict", lambda o: o.judgement.verdict.value)
+    table.text("because", lambda o: o.judgement.reason)
+    return table.text("done", lambda o: _deed(o, dry_run))
 
 
 def _deed(outcome: Outcome, dry_run: bool) -> str:

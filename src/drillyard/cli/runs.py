@@ -81,28 +81,25 @@ def list_experiments(
         return
     from drillyard.cli.output import print_grid
     from drillyard.results import formatting
-    from drillyard.results.table import Grid
+    from drillyard.system.tables import Table
 
     if not rows:
         chosen = pattern or status or algorithm or simulator
         typer.echo("no experiments" + (" match" if chosen else ""))
         return
-    cells = tuple(
-        (
-            r["name"],
-            r["learner"],
-            r["status"],
-            f"{r['runs_finished']} / {r['runs']}",
-            _result(r),
-            formatting.duration(r["age_s"]),
-            formatting.money(r["cost"], r["currency"]) if r["cost"] else formatting.NOTHING,
-            formatting.moment(r["created_at"]),
-        )
-        for r in rows
+    table = Table(f"experiments in {rows[0]['store']}", rows)
+    table.text("experiment", lambda r: r["name"])
+    table.text("what", lambda r: r["learner"])
+    table.text("status", lambda r: r["status"])
+    table.number("runs", lambda r: f"{r['runs_finished']} / {r['runs']}")
+    table.number("result", _result)
+    table.number("age", lambda r: formatting.duration(r["age_s"]))
+    table.number(
+        "cost",
+        lambda r: formatting.money(r["cost"], r["currency"]) if r["cost"] else None,
+        spare=True,
     )
-    header = ("experiment", "what", "status", "runs", "result", "age", "cost", "started")
-    right = frozenset({3, 4, 5, 6})
-    print_grid(Grid(f"experiments in {rows[0]['store']}", header, cells, right, frozenset({6, 7})))
+    print_grid(table.text("started", lambda r: formatting.moment(r["created_at"]), spare=True))
     for row in rows:
         if row["problem"]:
             typer.echo(f"warning: {row['name']}: {row['problem']}", err=True)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from drillyard.mailbox import Mailbox
     from drillyard.mailbox.records import DriverRecord, StudyState
     from drillyard.results import ExperimentResults, RunResult
-    from drillyard.results.table import Grid
+    from drillyard.system.tables import Grid
 
 MOST_WORKERS = 8
 """Workers whose use is shown."""
@@ -191,49 +191,27 @@ def as_dict(results: ExperimentResults, around: Surroundings) -> dict[str, objec
 def grid(results: ExperimentResults) -> Grid:
     """Returns a table with one row for each run."""
     from drillyard.results import formatting
-    from drillyard.results.table import Grid, steps
+    from drillyard.results.table import steps
     from drillyard.results.time_left import worth_showing
+    from drillyard.system.durations import ago
+    from drillyard.system.tables import Table
 
-    rows = tuple(
-        (
-            r.run,
-            r.status,
-            r.phase or formatting.NOTHING,
-            steps(r),
-            formatting.count(r.steps_per_s),
-            formatting.number(_shown_return(r)),
-            formatting.duration(worth_showing(r.eta_s)),
-            _ago(r.heartbeat_age_s),
-            str(r.attempts),
-        )
-        for r in results.runs
-    )
-    header = (
-        "run",
-        "status",
-        "phase",
-        "steps",
-        "steps/s",
-        "return",
-        "time left",
-        "heartbeat",
-        "attempts",
-    )
     title = f"{results.name}: {results.status}, {formatting.learner(results)}"
-    return Grid(title, header, rows, frozenset(range(3, 9)))
+    table = Table(title, results.runs)
+    table.text("run", lambda r: r.run)
+    table.text("status", lambda r: r.status)
+    table.text("phase", lambda r: r.phase)
+    table.number("steps", steps)
+    table.number("steps/s", lambda r: formatting.count(r.steps_per_s))
+    table.number("return", lambda r: formatting.number(_shown_return(r)))
+    table.number("time left", lambda r: formatting.duration(worth_showing(r.eta_s)))
+    table.number("heartbeat", lambda r: ago(r.heartbeat_age_s))
+    return table.number("attempts", lambda r: r.attempts)
 
 
 def _shown_return(run: RunResult) -> float | None:
     """Returns the final evaluation, or else the latest training episodes."""
     return run.mean_return if run.mean_return is not None else run.episode_return
-
-
-def _ago(seconds: float | None) -> str:
-    from drillyard.results import formatting
-
-    return (
-        formatting.NOTHING if seconds is None else f"{formatting.duration(max(0.0, seconds))} ago"
-    )
 
 
 def usage_lines(workers: list[WorkerRow]) -> list[str]:

@@ -1,15 +1,13 @@
-"""Numbers and CSV files of played episodes."""
+"""Numbers of played episodes."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from drillyard.documents.json_types import Json, JsonObject
+from drillyard.documents.json_types import JsonObject
 from drillyard.evaluation.episodes import Episode
 from drillyard.spec.simulator.lessons import Lesson, listed
 from drillyard.statistics import METHOD, MIN_VALUES, Ends, mean_interval, strata_interval
@@ -69,13 +67,3 @@ def _interval(episodes: Sequence[Episode], listed_keys: Sequence[str]) -> Ends |
         shares = [len(group) / len(episodes) for group in groups.values()]
         return strata_interval(list(groups.values()), shares)
     return mean_interval([e.episode_return for e in episodes])
-
-
-def csv_text(rows: Sequence[Mapping[str, Json]]) -> str:
-    """Rows as CSV, with a column for each key of any row."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

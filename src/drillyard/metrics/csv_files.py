@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from drillyard.documents.json_types import Json
 from drillyard.metrics.streams import Line
+from drillyard.system.tables import write_csv
 
 
 def write_wide(lines: Sequence[Line], path: Path) -> None:
@@ -114,11 +114,4 @@ def _write(
 ) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(first)
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows([_cell(value) for value in row] for row in rows)
-
-
-def _cell(value: Json) -> Json:
-    """A nested value as JSON; a missing one as an empty cell."""
-    return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value
+        write_csv(file, header, rows)

@@ -13,8 +13,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +20,7 @@ from datetime import UTC, datetime
 from typing import NotRequired, TypedDict
 
 from drillyard.documents.json_types import Json, JsonObject
+from drillyard.system.tables import to_csv
 
 Units = Sequence[Sequence[float] | None]
 """(factor, shift) of each value, None for a value in the simulator's own unit."""
@@ -115,12 +114,12 @@ def step_logs(
         yield f"{folder}/monitor.csv", _monitor(own, scaled=False)
         if any(line is not None for line in own[0]["observation_units"]):
             yield f"{folder}/monitor_normalized.csv", _monitor(own, scaled=True)
-        yield f"{folder}/progress.csv", _text(PROGRESS, _progress(own))
+        yield f"{folder}/progress.csv", to_csv(PROGRESS, _progress(own))
     if episodes and "states" in episodes[0][1]["files"]:
         yield "states.csv", _states([log for _, log in episodes])
     if episodes and "trajectory" in episodes[0][1]["files"]:
         start = datetime.fromtimestamp(started_at, UTC).strftime("%Y-%m-%dT%H-%M-%S")
-        yield f"{start}.csv", _text(TRAJECTORY, _trajectory(log for _, log in episodes))
+        yield f"{start}.csv", to_csv(TRAJECTORY, _trajectory(log for _, log in episodes))
 
 
 def _monitor(logs: Sequence[Log], scaled: bool) -> str:
@@ -157,7 +156,9 @@ def _monitor(logs: Sequence[Log], scaled: bool) -> str:
             None if ends is None else any(ends),
         ]
 
-    return _text(header, (cells(log, n, row) for log in logs for n, row in enumerate(log["rows"])))
+    return to_csv(
+        header, (cells(log, n, row) for log in logs for n, row in enumerate(log["rows"]))
+    )
 
 
 def _physical(values: Sequence[float | None], units: Units) -> list[float | None]:
@@ -217,7 +218,7 @@ def _states(logs: Sequence[Log]) -> str:
     kinds = ("state_", "action_", "config_")
     columns.sort(key=lambda name: next(i for i, k in enumerate(kinds) if name.startswith(k)))
     header = [*columns, *last]
-    return _text(header, ([row.get(name) for name in header] for row in rows))
+    return to_csv(header, ([row.get(name) for name in header] for row in rows))
 
 
 def _trajectory(logs: Iterable[Log]) -> Iterator[list[Json]]:
@@ -233,11 +234,3 @@ def _trajectory(logs: Iterable[Log]) -> Iterator[list[Json]]:
                 *row["ends"],
             ]
             before = row
-
-
-def _text(header: Sequence[str], rows: Iterable[Sequence[Json]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()

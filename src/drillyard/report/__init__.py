@@ -106,7 +106,6 @@ def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> d
         made_at: Epoch seconds, shown on the page.
     """
     from drillyard.report import data, html, network, training_pictures, utilisation
-    from drillyard.results.csv_tables import to_csv
 
     warnings = list(results.warnings)
     worlds = data.worlds(mailbox, results, warnings)
@@ -151,8 +150,7 @@ def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> d
             add(one.name, partial(getattr, one, "picture"), one.csv)
     layers = _network(mailbox, results, warnings)
     if layers:
-        columns = ("row", "layer", "inputs", "outputs", "weights", "kernel")
-        add("network", partial(network.picture, layers), to_csv(columns, network.csv_rows(layers)))
+        add("network", partial(network.picture, layers), network.csv(layers))
     if results.metrics:
         files["metrics.csv"] = metrics_csv(results).encode()
     text = html.page(

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from importlib.resources import files
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from drillyard.errors import UserError
 from drillyard.evaluation.assessment import FILES, Assessed, Request, summary
-from drillyard.evaluation.summary import csv_text
 from drillyard.report import training_pictures
+from drillyard.report.templates import rendered, safe
 from drillyard.results import formatting
-from drillyard.results.table import Grid
 from drillyard.system.output_files import check_folder, writing
-from drillyard.system.version import VERSION
+from drillyard.system.tables import Grid, Table, csv_of_rows
 
+Row = Mapping[str, Any]
 SHOWN = 500
 """Conditions that the page shows."""
 _ENDED = {None: "-", True: "yes", False: "no"}
@@ -23,28 +23,27 @@ _ENDED = {None: "-", True: "yes", False: "no"}
 
 def grid(request: Request, found: Sequence[Assessed]) -> Grid:
     """A row a condition."""
-    states = [key for key in found[0].row if key.startswith("state_")]
-    header = ("episode", "conditions", "return", "steps", "ended", "success", *states)
-    rows = tuple(
-        (
-            str(one.row["episode_id"]),
-            ", ".join(
-                f"{k.removeprefix('config_')}={v:g}"
-                if isinstance(v, float)
-                else f"{k.removeprefix('config_')}={v}"
-                for k, v in one.row.items()
-                if k.startswith("config_")
-            ),
-            formatting.number(one.row["episode_return"]),
-            str(one.row["length"]),
-            "terminated" if one.row["terminated"] else "truncated",
-            _ENDED[one.row["success"]],
-            *(formatting.number(one.row.get(key)) for key in states),
-        )
-        for one in found
-    )
-    right = frozenset(range(2, 4)) | frozenset(range(6, 6 + len(states)))
-    return Grid(f"{request.baseline or 'agent'} on {request.simulator['id']}", header, rows, right)
+    title = f"{request.baseline or 'agent'} on {request.simulator['id']}"
+    table = Table(title, [one.row for one in found])
+    table.text("episode", lambda row: str(row["episode_id"]))
+    table.text("conditions", _conditions)
+    table.number("return", lambda row: formatting.number(row["episode_return"]))
+    table.number("steps", lambda row: row["length"])
+    table.text("ended", lambda row: "terminated" if row["terminated"] else "truncated")
+    table.text("success", lambda row: _ENDED[row["success"]])
+    for key in (key for key in found[0].row if key.startswith("state_")):
+        table.number(key, _state(key))
+    return table
+
+
+def _conditions(row: Row) -> str:
+    given = {k.removeprefix("config_"): v for k, v in row.items() if k.startswith("config_")}
+    texts = (f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in given.items())
+    return ", ".join(texts)
+
+
+def _state(key: str) -> Callable[[Row], str]:
+    return lambda row: formatting.number(row.get(key))
 
 
 def verdict(found: Sequence[Assessed], left: int = 0) -> str:
@@ -71,12 +70,6 @@ def page(request: Request, found: Sequence[Assessed]) -> str:
     Raises:
         UserError: matplotlib is not installed.
     """
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    folder = files("drillyard.report")
-    text = (folder / "assessment.html.j2").read_text(encoding="utf-8")
-    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
     columns: dict[str, list[tuple[list[float], bool]]] = {}
     for one in found[:SHOWN]:
         for key in [k for k in one.steps[0] if k.startswith("state_")]:
@@ -85,14 +78,13 @@ def page(request: Request, found: Sequence[Assessed]) -> str:
     failed = any(one.row["success"] is False for one in found)
     caption = "Each state over the steps of every episode"
     caption += "; orange: those without success." if failed else "."
-    return template.render(
-        version=VERSION,
-        css=Markup((folder / "page.css").read_text(encoding="utf-8")),
+    return rendered(
+        "assessment.html.j2",
         grid=grid(request, found[:SHOWN]),
         left=max(0, len(found) - SHOWN),
         verdict=verdict(found),
         caption=caption,
-        picture=Markup(training_pictures.paths(columns).inline),
+        picture=safe(training_pictures.paths(columns).inline),
     )
 
 
@@ -106,8 +98,8 @@ def texts(request: Request, found: Sequence[Assessed]) -> dict[str, str]:
         "seed": request.seed,
     }
     return {
-        FILES[0]: csv_text([one.row for one in found]),
-        FILES[1]: csv_text([step for one in found for step in one.steps]),
+        FILES[0]: csv_of_rows([one.row for one in found]),
+        FILES[1]: csv_of_rows([step for one in found for step in one.steps]),
         FILES[2]: json.dumps({**what, **summary(found)}, indent=1),
         FILES[3]: page(request, found),
     }

@@ -18,12 +18,13 @@ from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
 from drillyard.results import ExperimentResults, accepted_file
-from drillyard.results.csv_tables import POLICY_COLUMNS, policy_row, to_csv
+from drillyard.results.csv_tables import POLICY
 from drillyard.results.model import Point, Role
 from drillyard.results.policies import AGENT
 from drillyard.simulators import gymnasium_names
 from drillyard.statistics.intervals import ends, together
 from drillyard.system.safe_names import file_name
+from drillyard.system.tables import csv_of_rows, to_csv
 
 CURVES = {"training": "return while training", "evaluation": "evaluation while training"}
 
@@ -373,15 +374,17 @@ def _finite(value: float) -> float | None:
 
 def evaluation_csv(results: ExperimentResults) -> str:
     """One line a policy, then one a policy and value of a reset key."""
-    rows: list[tuple[object, ...]] = []
+    rows: list[dict[str, object]] = []
     for p in results.policies:
-        rows.append((*policy_row(results.name, p), None, None))
-        empty: tuple[None, ...] = (None,) * (len(POLICY_COLUMNS) - 5)
-        for option, values in p.by_option.items():
-            for value, mean in values.items():
-                head = (results.name, p.policy, int(p.baseline), p.trial, mean)
-                rows.append((*head, *empty, option, value))
-    return to_csv((*POLICY_COLUMNS, "option", "option_value"), rows)
+        row = {"experiment": results.name, **{name: cell(p) for name, cell in POLICY.items()}}
+        rows.append({**row, "option": None, "option_value": None})
+        head = {name: row[name] for name in ("experiment", "policy", "baseline", "trial")}
+        rows += [
+            {**head, "mean_return": mean, "option": option, "option_value": value}
+            for option, values in p.by_option.items()
+            for value, mean in values.items()
+        ]
+    return csv_of_rows(rows)
 
 
 def episode_csv(found: Episode) -> str:

@@ -15,14 +15,12 @@ from drillyard.report.picture_style import Picture
 from drillyard.report.simulator_sections import Shown, shown
 from drillyard.report.templates import rendered
 from drillyard.results import ExperimentResults, formatting, metrics_grid, runs_grid
-from drillyard.results.model import PolicyScore
+from drillyard.results.model import LeaseCost, PolicyScore
 from drillyard.results.policies import BEFORE
-from drillyard.results.table import Grid
 from drillyard.statistics.measured import measured
+from drillyard.system.tables import Grid, Table, rows_grid
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
-
     from drillyard.report.study import StudySection
     from drillyard.report.utilisation import RunUsage
 
@@ -62,8 +60,6 @@ def page(
         study: The trials, comparisons and pictures of a study.
         used: What each run used of its machine.
     """
-    from markupsafe import Markup
-
     chosen, defaults = configuration(results)
     built_run, built = _built(results)
     return rendered(
@@ -77,19 +73,19 @@ def page(
         warnings=list(warnings),
         sections=(("study", "Study"),) * bool(study) + _sections(results),
         study=study,
-        study_links={name: f"settings-{name}" for name, _ in study.settings} if study else {},
-        study_pictures=_study(study, results, Markup),
+        study_links={t.title: f"settings-{t.title}" for t in study.settings} if study else {},
+        study_pictures=_study(study, results),
         learns=results.learns,
         metrics_csv=bool(results.metrics),
         metrics=metrics_grid(results) if results.metrics or not results.learns else None,
         bad=BAD,
-        worlds=[simulator_sections.of(world, pictures, Markup) for world in worlds],
+        worlds=[simulator_sections.of(world, pictures) for world in worlds],
         runs=runs_grid(results),
         messages=[(r.run, r.message, r.hint) for r in results.runs if r.message],
         run_notes=_run_notes(results),
         phases=_phases(results),
         costs=_costs(results),
-        usage=utilisation.section(results.name, used, pictures, Markup) if used else None,
+        usage=utilisation.section(results.name, used, pictures) if used else None,
         chosen=chosen,
         defaults=defaults,
         built=built,
@@ -99,11 +95,11 @@ def page(
         fingerprints=_fingerprints(results),
         method=method(results, [c for world in worlds for c in world.curves]),
         made=formatting.moment(made_at),
-        network=_network(pictures, Markup),
+        network=_network(pictures),
     )
 
 
-def _network(pictures: dict[str, Picture], markup: type[Markup]) -> Shown | None:
+def _network(pictures: dict[str, Picture]) -> Shown | None:
     if "network" not in pictures:
         return None
     return shown(
@@ -112,13 +108,10 @@ def _network(pictures: dict[str, Picture], markup: type[Markup]) -> Shown | None
         "The layers of the policy's network, and how many values each of them gives to the next.",
         "How many values go into each layer and come out of it; in brackets: a convolution.",
         "network",
-        markup,
     )
 
 
-def _study(
-    study: StudySection | None, results: ExperimentResults, markup: type[Markup]
-) -> list[Shown]:
+def _study(study: StudySection | None, results: ExperimentResults) -> list[Shown]:
     return (
         [
             shown(
@@ -127,7 +120,6 @@ def _study(
                 f"{d.title} of {results.name}: {d.caption} {study.verdict}",
                 d.caption,
                 d.name,
-                markup,
             )
             for d in study.drawn
         ]
@@ -203,40 +195,35 @@ def _run_notes(results: ExperimentResults) -> list[str]:
 
 
 def _phases(results: ExperimentResults) -> Grid:
-    rows = tuple(
-        (p.phase, formatting.duration(p.longest_s), formatting.duration(p.seconds), str(p.count))
-        for p in results.phases
-    )
-    return Grid("phases", ("phase", "longest", "summed", "times"), rows, frozenset({1, 2, 3}))
+    table = Table("phases", results.phases).text("phase", lambda p: p.phase)
+    table.number("longest", lambda p: formatting.duration(p.longest_s))
+    table.number("summed", lambda p: formatting.duration(p.seconds))
+    return table.number("times", lambda p: p.count)
 
 
 def _costs(results: ExperimentResults) -> Grid:
-    rows = tuple(
-        (
-            c.lease,
-            c.backend,
-            str(c.workers),
-            formatting.duration(c.seconds),
-            formatting.money(c.total, c.currency) + (f" ({c.note})" if c.note else ""),
-            "gone" if c.gone else "still listed",
-        )
-        for c in results.costs
-    )
-    header = ("lease", "backend", "workers", "life", "cost", "now")
-    return Grid("costs", header, rows, frozenset({2, 3}))
+    def cost(c: LeaseCost) -> str:
+        return formatting.money(c.total, c.currency) + (f" ({c.note})" if c.note else "")
+
+    table = Table("costs", results.costs)
+    table.text("lease", lambda c: c.lease)
+    table.text("backend", lambda c: c.backend)
+    table.number("workers", lambda c: c.workers)
+    table.number("life", lambda c: formatting.duration(c.seconds))
+    table.text("cost", cost)
+    return table.text("now", lambda c: "gone" if c.gone else "still listed")
 
 
 def configuration(results: ExperimentResults) -> tuple[Grid, Grid]:
     """(values that were set, values left at their defaults), each with its source."""
-    chosen: list[tuple[str, ...]] = []
-    defaults: list[tuple[str, ...]] = []
-    for path, value in flatten(results.spec):
-        source = _source(results.provenance, path)
-        row = (path, value_text(value), source)
-        (defaults if source == DEFAULT else chosen).append(row)
-    header, none = ("value", "is", "from"), frozenset[int]()
-    return Grid("chosen", header, tuple(chosen), none), Grid(
-        "default", header, tuple(defaults), none
+    leaves = [
+        (path, value_text(value), _source(results.provenance, path))
+        for path, value in flatten(results.spec)
+    ]
+    chosen = [leaf for leaf in leaves if leaf[2] != DEFAULT]
+    header = ("value", "is", "from")
+    return rows_grid("chosen", header, chosen), rows_grid(
+        "default", header, [leaf for leaf in leaves if leaf[2] == DEFAULT]
     )
 
 
@@ -274,9 +261,9 @@ def value_text(value: JsonView) -> str:
 def _built(results: ExperimentResults) -> tuple[str, Grid]:
     run = next((r for r in results.runs if r.parameters), None)
     leaves = flatten(run.parameters) if run is not None else []
-    rows = tuple((path, value_text(value)) for path, value in leaves)
+    rows = [(path, value_text(value)) for path, value in leaves]
     name = run.run if run is not None else ""
-    return name, Grid("built", ("parameter", "is"), rows, frozenset())
+    return name, rows_grid("built", ("parameter", "is"), rows)
 
 
 def _facts(results: ExperimentResults) -> list[tuple[str, str]]:
@@ -302,8 +289,8 @@ def _facts(results: ExperimentResults) -> list[tuple[str, str]]:
 
 
 def _fingerprints(results: ExperimentResults) -> Grid:
-    rows = tuple((r.run, r.fingerprint) for r in results.runs if r.fingerprint)
-    return Grid("fingerprints", ("run", "fingerprint"), rows, frozenset())
+    rows = [(r.run, r.fingerprint) for r in results.runs if r.fingerprint]
+    return rows_grid("fingerprints", ("run", "fingerprint"), rows)
 
 
 def method(results: ExperimentResults, curves: Sequence[MeanCurve]) -> list[str]:

@@ -14,11 +14,13 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.report import data, training_pictures
 from drillyard.report.html import flatten
+from drillyard.report.templates import rendered
 from drillyard.results import ExperimentResults, accepted_file, formatting
 from drillyard.results.model import PolicyScore
-from drillyard.results.table import Grid, plain_table, policies_grid, runs_grid
+from drillyard.results.table import policies_grid, runs_grid
 from drillyard.results.trials import collect_trials
 from drillyard.system.optional_packages import install
+from drillyard.system.tables import Grid
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -54,7 +56,7 @@ class Results(ExperimentResults):
 
     def __repr__(self) -> str:
         texts = [self._head(), formatting.verdict(self)]
-        texts += [plain_table(_few(grid)) for grid in self._grids()]
+        texts += [grid.first(LINES).plain() for grid in self._grids()]
         if self.warnings:
             texts.append(f"{formatting.plural(len(self.warnings), 'warning')} in .warnings")
         texts.append(
@@ -65,11 +67,12 @@ class Results(ExperimentResults):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the same as ``repr``, as tables."""
-        from markupsafe import escape
-
-        parts = [f"<p><b>{escape(self._head())}</b><br>{escape(formatting.verdict(self))}</p>"]
-        parts += [_html(_few(grid)) for grid in self._grids()]
-        return "\n".join(parts)
+        return rendered(
+            "notebook.html.j2",
+            head=self._head(),
+            verdict=formatting.verdict(self),
+            tables=[grid.first(LINES) for grid in self._grids()],
+        )
 
     def _head(self) -> str:
         done = sum(r.finished for r in self.runs)
@@ -238,25 +241,3 @@ def _policy(p: PolicyScore) -> Row:
         "episodes": p.n_episodes,
         **{f"metric.{k}": v for k, v in p.metrics.items()},
     }
-
-
-def _few(grid: Grid) -> Grid:
-    """The first lines of a table, and how many are left."""
-    left = len(grid.rows) - LINES
-    if left <= 0:
-        return grid
-    rest = (f"… {left} more", *("" for _ in grid.header[1:]))
-    return dataclasses.replace(grid, rows=(*grid.rows[:LINES], rest))
-
-
-def _html(grid: Grid) -> str:
-    from markupsafe import escape
-
-    head = "".join(f"<th>{escape(name)}</th>" for name in grid.header)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in grid.rows
-    )
-    return (
-        f"<table><caption>{escape(grid.title)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{rows}</tbody></table>"
-    )

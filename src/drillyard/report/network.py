@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import struct
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
 from drillyard.report.picture_style import BLUE, INK, MUTED, WIDTH_IN, Picture, render, subplots
+from drillyard.system.tables import to_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,10 +144,9 @@ def picture(rows: dict[str, list[Layer]]) -> Picture:
     return render(draw, "nn")
 
 
-def csv_rows(rows: dict[str, list[Layer]]) -> list[tuple[object, ...]]:
-    """One line a layer: row, layer, inputs, outputs, weights, kernel."""
-    return [
-        (part, one.name, one.inputs, one.outputs, one.parameters, one.kernel)
-        for part, row in rows.items()
-        for one in row
-    ]
+def csv(rows: dict[str, list[Layer]]) -> str:
+    """One line a layer."""
+    return to_csv(
+        ("row", "layer", "inputs", "outputs", "weights", "kernel"),
+        [(part, *dataclasses.astuple(layer)) for part, row in rows.items() for layer in row],
+    )

@@ -41,6 +41,8 @@ VARIABLES = {
 }
 """Colour of a file -> CSS variable of the page. No two are alike, so that this can be undone."""
 
+STYLES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (3, 1)))
+"""Line styles, which differ where colours do not."""
 WIDTH_IN = 8.8
 PNG_DPI = 160
 NARROW_IN = 4.2

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from drillyard.report.data import World
 from drillyard.report.picture_style import Picture
+from drillyard.report.templates import safe
 from drillyard.results import ExperimentResults, formatting, policies_grid
+from drillyard.results.model import PolicyScore
 from drillyard.results.policies import AGENT
-from drillyard.results.table import Grid
+from drillyard.system.tables import Grid, Table
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -27,21 +30,21 @@ class Shown:
     files: tuple[str, ...]
 
 
-def of(world: World, pictures: dict[str, Picture], markup: type[Markup]) -> dict[str, Any]:
+def of(world: World, pictures: dict[str, Picture]) -> dict[str, Any]:
     """What the sections about training and evaluation show of one simulator."""
     results = world.results
     return {
         "simulator": world.simulator,
-        "learning": _learning(world, pictures, markup),
-        "evaluation": _evaluation(world, pictures, markup),
+        "learning": _learning(world, pictures),
+        "evaluation": _evaluation(world, pictures),
         "policies": policies_grid(results),
         "options": _options(results),
         "measures": _measures(results),
-        "episode": _episode(world, pictures, markup),
+        "episode": _episode(world, pictures),
     }
 
 
-def _learning(world: World, pictures: dict[str, Picture], markup: type[Markup]) -> Shown | None:
+def _learning(world: World, pictures: dict[str, Picture]) -> Shown | None:
     results, curves, name = world.results, world.curves, world.file("learning_curve")
     if name not in pictures:
         return None
@@ -57,10 +60,10 @@ def _learning(world: World, pictures: dict[str, Picture], markup: type[Markup]) 
     if results.baselines:
         caption += "Dashed: baselines in the final evaluation (those near enough to be drawn)."
     alt = f"Learning curves of {results.name}, return over environment steps: {'; '.join(ends)}."
-    return shown("Learning curves", pictures[name], alt, caption, name, markup)
+    return shown("Learning curves", pictures[name], alt, caption, name)
 
 
-def _evaluation(world: World, pictures: dict[str, Picture], markup: type[Markup]) -> Shown | None:
+def _evaluation(world: World, pictures: dict[str, Picture]) -> Shown | None:
     results, name = world.results, world.file("evaluation")
     if name not in pictures:
         return None
@@ -75,12 +78,10 @@ def _evaluation(world: World, pictures: dict[str, Picture], markup: type[Markup]
         caption += " Thin line: range of the seeds, where there is no interval."
     if any(len(p.seeds) > 1 for p in results.policies):
         caption += " Ticks below: each seed."
-    return shown(
-        "Final evaluation", pictures[name], f"Mean return: {each}.", caption, name, markup
-    )
+    return shown("Final evaluation", pictures[name], f"Mean return: {each}.", caption, name)
 
 
-def _episode(world: World, pictures: dict[str, Picture], markup: type[Markup]) -> Shown | None:
+def _episode(world: World, pictures: dict[str, Picture]) -> Shown | None:
     results, found, file = world.results, world.episode, world.file("episode")
     if found is None or file not in pictures:
         return None
@@ -100,12 +101,10 @@ def _episode(world: World, pictures: dict[str, Picture], markup: type[Markup]) -
         caption += f" Return: {', '.join(returns)}."
     quantities = ", ".join(p.title for p in found.panels)
     alt = f"An evaluation episode of {results.name} over time: {quantities}."
-    return shown("One evaluation episode", pictures[file], alt, caption, file, markup)
+    return shown("One evaluation episode", pictures[file], alt, caption, file)
 
 
-def shown(
-    title: str, picture: Picture, alt: str, caption: str, name: str, markup: type[Markup]
-) -> Shown:
+def shown(title: str, picture: Picture, alt: str, caption: str, name: str) -> Shown:
     """A picture with what is said of it.
 
     Args:
@@ -114,42 +113,39 @@ def shown(
         alt: Read aloud in its place.
         caption: Below it.
         name: Name of its files, without the suffix.
-        markup: Marks text as HTML.
     """
     names = tuple(f"{name}.{suffix}" for suffix in ("svg", "png", "csv"))
-    inline, narrow = markup(picture.inline), markup(picture.narrow)
+    inline, narrow = safe(picture.inline), safe(picture.narrow)
     return Shown(title, inline, narrow, alt, caption, names)
 
 
-def _options(results: ExperimentResults) -> list[tuple[str, Grid]]:
-    found = []
-    names = dict.fromkeys(option for p in results.policies for option in p.by_option)
-    for option in names:
-        values = list(
-            dict.fromkeys(v for p in results.policies for v in p.by_option.get(option, {}))
-        )
-        shown = [p for p in results.policies if option in p.by_option]
-        decimals = formatting.shared_decimals(
-            v for p in shown for v in p.by_option[option].values()
-        )
-        rows = tuple(
-            (p.policy, *(formatting.fixed(p.by_option[option].get(v), decimals) for v in values))
-            for p in shown
-        )
-        right = frozenset(range(1, len(values) + 1))
-        found.append((option, Grid(option, ("policy", *values), rows, right)))
-    return found
+def _options(results: ExperimentResults) -> list[Grid]:
+    return [
+        _option(option, [p for p in results.policies if option in p.by_option])
+        for option in dict.fromkeys(option for p in results.policies for option in p.by_option)
+    ]
+
+
+def _option(option: str, policies: Sequence[PolicyScore]) -> Grid:
+    """Mean return of each policy at each value of a reset key."""
+    returns = {p.policy: p.by_option[option] for p in policies}
+    decimals = formatting.shared_decimals(v for by in returns.values() for v in by.values())
+
+    def at(value: str) -> Callable[[str], str]:
+        return lambda policy: formatting.fixed(returns[policy].get(value), decimals)
+
+    table = Table(option, returns).text("policy", str)
+    for value in dict.fromkeys(value for by in returns.values() for value in by):
+        table.number(value, at(value))
+    return table
 
 
 def _measures(results: ExperimentResults) -> Grid:
-    names = list(dict.fromkeys(name for p in results.policies for name in p.metrics))
-    rows = tuple(
-        (
-            p.policy,
-            formatting.number(p.mean_length),
-            *(formatting.number(p.metrics.get(n)) for n in names),
-        )
-        for p in results.policies
-    )
-    header = ("policy", "steps of an episode", *names)
-    return Grid("measures", header, rows, frozenset(range(1, len(header))))
+    def measure(name: str) -> Callable[[PolicyScore], str]:
+        return lambda p: formatting.number(p.metrics.get(name))
+
+    table = Table("measures", results.policies).text("policy", lambda p: p.policy)
+    table.number("steps of an episode", lambda p: formatting.number(p.mean_length))
+    for name in dict.fromkeys(name for p in results.policies for name in p.metrics):
+        table.number(name, measure(name))
+    return table

@@ -11,7 +11,6 @@ from drillyard.report import copies, location, on_this_machine
 from drillyard.report.templates import rendered
 from drillyard.results import formatting
 from drillyard.results.stages import StagesResults, grid, read
-from drillyard.results.table import Grid
 from drillyard.system.clock import SYSTEM, Clock
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, EDGE = 180, 56, 70, 24, 12
@@ -76,12 +75,11 @@ def page(found: StagesResults, *, made_at: float) -> str:
         found: The stages.
         made_at: Epoch seconds.
     """
-    table: Grid = grid(found)
     return rendered(
         "stages.html.j2",
         name=found.name,
         status=found.status,
-        stages=table,
+        stages=grid(found),
         drawing=drawn(found.stages),
         verdicts=[(s, found.verdicts.get(s.name, "")) for s in found.stages],
         size=(WIDTH, HEIGHT),

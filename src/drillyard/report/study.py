@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from drillyard.mailbox import Mailbox
-from drillyard.report import comparing, study_pictures
+from drillyard.report import study_pictures
+from drillyard.report.comparison import trials as comparing
+from drillyard.report.comparison.pairs import METHOD, pairs_grid
 from drillyard.report.html import flatten, value_text
 from drillyard.report.picture_style import Picture
 from drillyard.results import formatting, study_table
-from drillyard.results.csv_tables import to_csv
-from drillyard.results.table import Grid
 from drillyard.results.trials import StudyResults
 from drillyard.spec import ExperimentSpec
-from drillyard.statistics import Estimate, remark
+from drillyard.statistics import remark
 from drillyard.studies import importances as told
+from drillyard.system.tables import Grid, Table, rows_grid, to_csv
 
 FANOVA_TRIALS = 500
 """Above, importances are computed by PED-ANOVA, which is quick for any number of trials."""
@@ -38,8 +39,8 @@ class StudySection:
 
     verdict: str
     trials: Grid
-    settings: tuple[tuple[str, Grid], ...]
-    """Trial -> everything that was chosen for it, of the trials of the table."""
+    settings: tuple[Grid, ...]
+    """Everything that was chosen for each trial of the table."""
     scores: Grid | None
     """The winner: its score in the search, and on fresh seeds."""
     better: Grid | None
@@ -75,21 +76,21 @@ def section(mailbox: Mailbox, study: StudyResults) -> StudySection:
         trials=(trials := study_table.trials_grid(study, SHOWN)),
         settings=_settings(study, {row[0] for row in trials.rows}),
         scores=_winner(study),
-        better=_better(found) if found else None,
+        better=pairs_grid(found.pairs) if found else None,
         places=_places(found) if found else None,
         drawn=tuple(drawn),
         notes=tuple(notes),
     )
 
 
-def _settings(study: StudyResults, shown: set[str]) -> tuple[tuple[str, Grid], ...]:
+def _settings(study: StudyResults, shown: set[str]) -> tuple[Grid, ...]:
     """What was chosen for each trial: its parameters, and the parts of a listed experiment."""
     found = []
     for trial in study.trials:
         leaves = flatten(trial.assignment) + (flatten(trial.parts) if trial.parts else [])
-        rows = tuple((path, value_text(value)) for path, value in leaves if path)
+        rows = [(path, value_text(value)) for path, value in leaves if path]
         if trial.id in shown and rows:
-            found.append((trial.id, Grid(trial.id, ("setting", "is"), rows, frozenset())))
+            found.append(rows_grid(trial.id, ("setting", "is"), rows))
     return tuple(found)
 
 
@@ -161,7 +162,7 @@ def importances(study: StudyResults, notes: list[str]) -> dict[str, float]:
         return {}
 
 
-def _of_comparison(found: comparing.Comparison) -> list[Drawn]:
+def _of_comparison(found: comparing.TrialComparison) -> list[Drawn]:
     rows = [
         (who, kind, e.value, e.low, e.high)
         for who in found.names
@@ -200,7 +201,7 @@ _OF_ONE_TASK = (
 """What ``python -m tests.benchmarks.coverage aggregates`` measures."""
 
 
-def _of_iqm(found: comparing.Comparison) -> str:
+def _of_iqm(found: comparing.TrialComparison) -> str:
     text = "Dot: mean of the middle half of the runs."
     if not found.chosen:
         text += " Bar: 95 % interval, all of them at once."
@@ -218,59 +219,18 @@ def _winner(study: StudyResults) -> Grid | None:
     rows = [(f"{how}: best of {len(study.ranked())}", best, formatting.NOTHING)]
     if again is not None:
         rows.append((f"on {study.fresh}", again, formatting.interval(study.interval(again))))
-    cells = tuple(
-        (
-            what,
-            t.id,
-            formatting.number(t.values.get(name)),
-            sure,
-            study_table.extent(t, name),
-            ", ".join(map(str, t.seeds)),
-        )
-        for what, t, sure in rows
-    )
-    header = ("score", "trial", name, "95 % interval", "range of seeds", "seed numbers")
-    return Grid("winner", header, cells, frozenset({2}))
+    table = Table("winner", rows)
+    table.text("score", lambda row: row[0])
+    table.text("trial", lambda row: row[1].id)
+    table.number(name, lambda row: formatting.number(row[1].values.get(name)))
+    table.text("95 % interval", lambda row: row[2])
+    table.text("range of seeds", lambda row: study_table.extent(row[1], name))
+    return table.text("seed numbers", lambda row: ", ".join(map(str, row[1].seeds)))
 
 
-def _better(found: comparing.Comparison) -> Grid:
-    decimals = formatting.shared_decimals(pair.difference for pair in found.better)
-    rows = tuple(
-        (
-            pair.one,
-            pair.other,
-            f"{pair.improvement.value:.2f}",
-            _interval(pair.improvement),
-            formatting.fixed(pair.difference, decimals),
-            formatting.NOTHING if pair.p is None else f"{pair.p:.3f}",
-            pair.word,
-        )
-        for pair in found.better
-    )
-    header = (
-        "this",
-        "better than",
-        "probability",
-        "95 %, all at once",
-        "difference",
-        "p",
-        "so it is",
-    )
-    return Grid("better", header, rows, frozenset({2, 3, 4, 5}))
-
-
-def _interval(found: Estimate) -> str:
-    if found.low is None or found.high is None:
-        return formatting.NOTHING
-    return f"{found.low:.2f} to {found.high:.2f}"
-
-
-def _places(found: comparing.Comparison) -> Grid:
-    rows = tuple(
-        (who, str(best) if best == last else f"{best} to {last}")
-        for who, (best, last) in found.places.items()
-    )
-    return Grid("places", ("name", "place"), rows, frozenset({1}))
+def _places(found: comparing.TrialComparison) -> Grid:
+    table = Table("places", found.places).text("name", str)
+    return table.number("place", lambda name: formatting.place(found.places[name]))
 
 
 def _remark(study: StudyResults) -> str:
@@ -278,7 +238,7 @@ def _remark(study: StudyResults) -> str:
     return remark(min(len(t.seeds) for t in study.ranked()))
 
 
-def _method(study: StudyResults, found: comparing.Comparison) -> list[str]:
+def _method(study: StudyResults, found: comparing.TrialComparison) -> list[str]:
     text = (
         f"Compared are runs by {study.first.name}. The interquartile mean leaves out the best and "
         "the worst quarter of the runs. The probability of improvement is that of a run of the "
@@ -290,14 +250,10 @@ def _method(study: StudyResults, found: comparing.Comparison) -> list[str]:
             "worst run where there is none), 1 the best run."
         )
     decided = (
-        "Better and worse mean a higher or lower mean score. At most 5 % of such pages call "
-        "anything better that is equal and fails as often, however many are compared: a pair is "
-        "decided where a "
-        "permutation test over all of them and Welch's test, both corrected for all pairs, "
-        "agree; p is the larger of the two. From three runs each, two alone cannot be decided; "
-        f"more runs decide more. {_remark(study)}."
+        f"Better and worse mean a higher or lower mean score. {METHOD} From three runs each, two "
+        f"alone cannot be decided; more runs decide more. {_remark(study)}."
     )
-    if any(pair.p is None for pair in found.better):
+    if any(pair.p is None for pair in found.pairs):
         decided += (
             " A baseline is not trained, so it is compared by Welch's test alone. A fifth of the "
             "5 % is for these; below "

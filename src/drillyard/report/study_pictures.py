@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from drillyard.mailbox.status import Status
-from drillyard.report.comparing import Comparison
+from drillyard.report.comparison.trials import TrialComparison
 from drillyard.report.picture_style import (
     BLUE,
     GREY,
     INK,
     MUTED,
     ORANGE,
+    STYLES,
     WIDTH_IN,
     Picture,
     render,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STYLES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (3, 1)))
 COLOURS = (BLUE, ORANGE, GREY, INK)
 PARAMETERS = 6
 AGAIN = "the winner once more"
@@ -201,7 +201,7 @@ def _places(values: list[Any], choices: list[str] | None = None) -> tuple[list[f
     return [float(labels.index(str(v))) for v in values], labels
 
 
-def estimates(found: Comparison) -> Picture:
+def estimates(found: TrialComparison) -> Picture:
     """A line each: the interquartile mean as a dot, its interval as a bar.
 
     What was chosen by these numbers is a circle without a bar; below it is the run on fresh seeds.
@@ -242,7 +242,7 @@ def estimates(found: Comparison) -> Picture:
     return render(draw, "se")
 
 
-def profile(found: Comparison) -> Picture:
+def profile(found: TrialComparison) -> Picture:
     """Share of runs above each score, a line each with its band."""
 
     def draw() -> Figure:
@@ -258,7 +258,7 @@ def profile(found: Comparison) -> Picture:
     return render(draw, "sf")
 
 
-def _draw_profile(axis: Axes, found: Comparison, who: str, i: int) -> None:
+def _draw_profile(axis: Axes, found: TrialComparison, who: str, i: int) -> None:
     p = found.profiles[who]
     colour = COLOURS[i % len(COLOURS)]
     axis.fill_between(p.thresholds, p.low, p.high, color=colour, alpha=0.1, linewidth=0)

@@ -10,6 +10,7 @@ from drillyard.system.version import VERSION
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 
 def rendered(template: str, **values: object) -> str:
@@ -19,12 +20,17 @@ def rendered(template: str, **values: object) -> str:
         template: Name of the file.
         **values: What it shows; ``css`` and ``version`` are added.
     """
-    from markupsafe import Markup
-
     # Ours alone, and free of `</style>`: the two texts that are not escaped are this and the SVG
     # of pictures, whose authors escape what they are given.
-    css = Markup(text("page.css"))
-    return _environment().get_template(template).render(version=VERSION, css=css, **values)
+    added = {"version": VERSION, "css": safe(text("page.css")), "bad": ()}
+    return _environment().get_template(template).render({**added, **values})
+
+
+def safe(html: str) -> Markup:
+    """HTML that is not escaped."""
+    from markupsafe import Markup
+
+    return Markup(html)
 
 
 @cache

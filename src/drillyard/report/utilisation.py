@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,12 @@ from drillyard.report.picture_style import BLUE, WIDTH_IN, Picture, render, subp
 from drillyard.report.simulator_sections import shown
 from drillyard.report.training_pictures import short
 from drillyard.results import ExperimentResults, formatting
-from drillyard.results.csv_tables import to_csv
-from drillyard.results.table import Grid
+from drillyard.system.tables import Grid, Table, to_csv
 from drillyard.system.utilisation import UsageSample
 from drillyard.system.utilisation.monitor import FULL_PERCENT, IDLE_PERCENT, IDLE_S
 from drillyard.system.utilisation.sampler import PREFIX
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
     from matplotlib.figure import Figure
 
 MOST_RUNS = 100
@@ -84,21 +82,26 @@ def collect(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) -
 
 def grid(found: Sequence[RunUsage]) -> Grid:
     """One line a run: means, and peaks where a peak is what ends a process."""
-    rows = []
-    for usage in found:
-        last = usage.samples[-1]["metrics"]
-        cells = [usage.run, formatting.duration(usage.seconds)]
-        for panel in _PANELS:
+
+    def percent(panel: str) -> Callable[[RunUsage], str | None]:
+        def text(usage: RunUsage) -> str | None:
             values = [v for _, v in usage.values(panel)]
-            peak = "memory" in panel
-            number = (max(values) if peak else sum(values) / len(values)) if values else None
-            cells.append(formatting.NOTHING if number is None else f"{number:.0f} %")
-        for way in ("receive", "transmit"):
-            size = last.get(f"{PREFIX}network_{way}_megabytes")
-            cells.append(formatting.NOTHING if size is None else f"{size:,.0f} MB")
-        rows.append(tuple(cells))
-    header = ("run", "over", "processors", "memory, peak", "GPU", "GPU memory, peak")
-    return Grid("use", (*header, "received", "sent"), tuple(rows), frozenset(range(1, 8)))
+            if not values:
+                return None
+            return f"{max(values) if 'memory' in panel else sum(values) / len(values):.0f} %"
+
+        return text
+
+    def traffic(way: str) -> Callable[[RunUsage], str | None]:
+        name = f"{PREFIX}network_{way}_megabytes"
+        sizes = {u.run: u.samples[-1]["metrics"].get(name) for u in found}
+        return lambda u: None if (size := sizes[u.run]) is None else f"{size:,.0f} MB"
+
+    table = Table("use", found).text("run", lambda u: u.run)
+    table.number("over", lambda u: formatting.duration(u.seconds))
+    for panel in _PANELS:
+        table.number(f"{panel}, peak" if "memory" in panel else panel, percent(panel))
+    return table.number("received", traffic("receive")).number("sent", traffic("transmit"))
 
 
 def notes(found: Sequence[RunUsage]) -> list[str]:
@@ -119,7 +122,7 @@ def notes(found: Sequence[RunUsage]) -> list[str]:
 
 
 def section(
-    name: str, found: Sequence[RunUsage], pictures: Mapping[str, Picture], markup: type[Markup]
+    name: str, found: Sequence[RunUsage], pictures: Mapping[str, Picture]
 ) -> dict[str, Any]:
     """What the page shows of it.
 
@@ -127,7 +130,6 @@ def section(
         name: The name of the experiment.
         found: The samples.
         pictures: With ``utilisation``.
-        markup: What marks text as safe.
     """
     drawn = shown(
         "Use of the machines",
@@ -136,7 +138,6 @@ def section(
         "A sample every 10 s, a line a run: processors and memory of the machine or of its "
         "container, and its GPUs.",
         "utilisation",
-        markup,
     )
     return {"grid": grid(found), "notes": notes(found), "picture": drawn}
 

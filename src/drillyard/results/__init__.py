@@ -13,16 +13,7 @@ from drillyard.results.model import (
     RunCurves,
     RunResult,
 )
-from drillyard.results.table import (
-    metrics_grid,
-    plain_table,
-    policies_grid,
-    results_table,
-    rich_table,
-    runs_grid,
-    runs_table,
-    score_grids,
-)
+from drillyard.results.table import metrics_grid, policies_grid, runs_grid, score_grids
 
 __all__ = [
     "ExperimentResults",
@@ -38,15 +29,11 @@ __all__ = [
     "metrics_csv",
     "metrics_grid",
     "overall",
-    "plain_table",
     "policies_csv",
     "policies_grid",
-    "results_table",
-    "rich_table",
     "run_curves",
     "runs_csv",
     "runs_grid",
-    "runs_table",
     "score_grids",
     "verdict",
 ]

@@ -52,13 +52,24 @@ def score_decimals(scores: Iterable[PolicyScore]) -> int:
     )
 
 
-def interval(found: Interval | None, decimals: int | None = None) -> str:
+def interval(interval: Interval | None, decimals: int | None = None) -> str:
     """``71.9 to 76.8``."""
-    if found is None:
+    return NOTHING if interval is None else ends(interval.low, interval.high, decimals)
+
+
+def ends(low: float | None, high: float | None, decimals: int | None = None) -> str:
+    """``71.9 to 76.8``; nothing if an end is not known."""
+    if low is None or high is None:
         return NOTHING
     if decimals is None:
-        decimals = shared_decimals((found.low, found.high))
-    return f"{fixed(found.low, decimals)} to {fixed(found.high, decimals)}"
+        decimals = shared_decimals((low, high))
+    return f"{fixed(low, decimals)} to {fixed(high, decimals)}"
+
+
+def place(places: tuple[int, int]) -> str:
+    """``2``, or ``2 to 4``."""
+    best, last = places
+    return str(best) if best == last else f"{best} to {last}"
 
 
 def over(score: PolicyScore, decimals: int) -> str:
@@ -79,10 +90,7 @@ def over(score: PolicyScore, decimals: int) -> str:
 def spread(values: Iterable[float], decimals: int | None = None) -> str:
     """``range of 2 seeds: 71.80 to 72.70``."""
     known = list(values)
-    if decimals is None:
-        decimals = shared_decimals(known)
-    low, high = (fixed(end, decimals) for end in (min(known), max(known)))
-    return f"range of {plural(len(known), 'seed')}: {low} to {high}"
+    return f"range of {plural(len(known), 'seed')}: {ends(min(known), max(known), decimals)}"
 
 
 def _seeds(n: int, found: Interval) -> str:

@@ -10,7 +10,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.stage_records import StageState, states
 from drillyard.results import formatting
 from drillyard.results.collect import collect
-from drillyard.results.table import Grid
+from drillyard.system.tables import Grid, Table
 
 OF_ALL = {
     "failed": "FAILED",
@@ -66,20 +66,14 @@ def read(mailbox: Mailbox) -> StagesResults:
 
 def grid(found: StagesResults) -> Grid:
     """A table with one row for each stage."""
-    rows = tuple(
-        (
-            stage.name,
-            stage.status,
-            stage.workload,
-            stage.backend,
-            ", ".join(stage.after) or formatting.NOTHING,
-            formatting.duration(_took_s(stage)),
-            stage.message.splitlines()[0] if stage.message else "",
-        )
-        for stage in found.stages
-    )
-    header = ("stage", "status", "workload", "backend", "after", "time", "")
-    return Grid(f"{found.name}: {found.status}", header, rows, frozenset({5}))
+    table = Table(f"{found.name}: {found.status}", found.stages)
+    table.text("stage", lambda s: s.name)
+    table.text("status", lambda s: s.status)
+    table.text("workload", lambda s: s.workload)
+    table.text("backend", lambda s: s.backend)
+    table.text("after", lambda s: ", ".join(s.after) or None)
+    table.number("time", lambda s: formatting.duration(_took_s(s)))
+    return table.text("", lambda s: s.message.splitlines()[0] if s.message else "")
 
 
 def as_dict(found: StagesResults) -> JsonObject:

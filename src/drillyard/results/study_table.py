@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from drillyard.errors import UserError
 from drillyard.mailbox.status import Status
 from drillyard.results import formatting
-from drillyard.results.csv_tables import to_csv
-from drillyard.results.table import Grid
 from drillyard.results.trials import COMPARED, StudyResults, TrialRow, columns
 from drillyard.system.optional_packages import install
 from drillyard.system.output_files import writing
+from drillyard.system.tables import Grid, Table, to_csv
 
 PARAMETERS = 5
 """Parameters that a table on a terminal shows; all are in the CSV."""
@@ -40,45 +39,40 @@ def trials_grid(study: StudyResults, top: int | None = None) -> Grid:
     rows = _shown(study, top)
     if len(study.simulators) > 1:
         rows.sort(key=lambda t: study.simulators.index(study.simulator(t)))
-    names = varied(study)[:PARAMETERS]
-    labelled = any(t.label for t in rows)
     first = study.first.name
     intervals = {t.number: study.interval(t) for t in rows}
     certain = next((i for i in intervals.values() if i is not None), None)
     how = RANGE if certain is None else AT_ONCE if certain.among > 1 else "95 % interval"
-    header = (
-        "trial",
-        *(("label",) if labelled else ()),
-        *(o.name for o in study.objectives),
-        how,
-        "seeds",
-        "status",
-        "chosen by",
-        *names,
-    )
     decimals = {
         o.name: formatting.shared_decimals(t.values.get(o.name) for t in rows)
         for o in study.objectives
     }
-    body = tuple(
-        (
-            t.id,
-            *((t.label,) if labelled else ()),
-            *(formatting.fixed(t.values.get(o.name), decimals[o.name]) for o in study.objectives),
-            formatting.interval(intervals[t.number], decimals[first])
-            if certain is not None
-            else extent(t, first, decimals[first]),
-            str(len(t.seeds)),
-            t.status,
-            t.chooser,
-            *(value(t.assignment.get(n)) for n in names),
-        )
-        for t in rows
-    )
-    start = 2 if labelled else 1
-    numbers = range(start, start + len(study.objectives) + 2)
-    by_chance = len(header) - len(names) - 1
-    return Grid(title(study, len(rows)), header, body, frozenset(numbers), frozenset({by_chance}))
+
+    def spread(t: TrialRow) -> str:
+        if certain is None:
+            return extent(t, first, decimals[first])
+        return formatting.interval(intervals[t.number], decimals[first])
+
+    table = Table(title(study, len(rows)), rows).text("trial", lambda t: t.id)
+    if any(t.label for t in rows):
+        table.text("label", lambda t: t.label)
+    for o in study.objectives:
+        table.number(o.name, _objective(o.name, decimals[o.name]))
+    table.number(how, spread)
+    table.number("seeds", lambda t: len(t.seeds))
+    table.text("status", lambda t: t.status)
+    table.text("chosen by", lambda t: t.chooser, spare=True)
+    for name in varied(study)[:PARAMETERS]:
+        table.text(name, _parameter(name))
+    return table
+
+
+def _objective(name: str, decimals: int) -> Callable[[TrialRow], str]:
+    return lambda t: formatting.fixed(t.values.get(name), decimals)
+
+
+def _parameter(name: str) -> Callable[[TrialRow], str]:
+    return lambda t: value(t.assignment.get(name))
 
 
 def extent(t: TrialRow, objective: str, decimals: int | None = None) -> str:
@@ -86,11 +80,7 @@ def extent(t: TrialRow, objective: str, decimals: int | None = None) -> str:
     values = list(t.by_seed.get(objective, {}).values())
     if len(values) < 2:
         return formatting.NOTHING
-    if decimals is None:
-        decimals = formatting.shared_decimals(values)
-    return (
-        f"{formatting.fixed(min(values), decimals)} to {formatting.fixed(max(values), decimals)}"
-    )
+    return formatting.ends(min(values), max(values), decimals)
 
 
 def _shown(study: StudyResults, top: int | None) -> list[TrialRow]:
@@ -261,7 +251,7 @@ def runs_csv(rows: Sequence[Mapping[str, Any]]) -> str:
         rows: From ``run_rows``.
     """
     names = columns(rows)
-    return to_csv(names, ([_plain(row.get(n)) for n in names] for row in rows))
+    return to_csv(names, ([row.get(n) for n in names] for row in rows))
 
 
 def runs_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

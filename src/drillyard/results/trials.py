@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from drillyard.documents.json_types import as_object
+from drillyard.documents.json_types import JsonObject, as_object
 from drillyard.errors import CorruptObject
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox
@@ -138,13 +138,16 @@ class StudyResults:
         found = over_trial(values, role_of(self.chooser, t.of), among)
         if found is None or self.first.name != RETURN:
             return found
-        section = t.parts.get("simulator") or self.spec.get("simulator") or {}
+        section = self.part(t, "simulator")
         return found if contradicted(section, values) else found.cut(return_range(section))
 
     def simulator(self, t: TrialRow) -> str:
         """The simulator of a trial: its own, or the file's."""
-        found = t.parts.get("simulator") or self.spec.get("simulator") or {}
-        return str(found.get("id", "")) if isinstance(found, dict) else ""
+        return str(self.part(t, "simulator").get("id", ""))
+
+    def part(self, t: TrialRow, name: str) -> JsonObject:
+        """A part of the file as a trial has it: its own, or that of all."""
+        return as_object(t.parts.get(name) or self.spec.get(name))
 
     @property
     def simulators(self) -> list[str]:

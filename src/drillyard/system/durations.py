@@ -23,3 +23,8 @@ def duration(seconds: float | None) -> str:
     if minutes < 24 * 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes // 1440} d {minutes % 1440 // 60:02d} h"
+
+
+def ago(seconds: float | None) -> str:
+    """``4.0 s ago``, or nothing."""
+    return NOTHING if seconds is None else f"{duration(max(0.0, seconds))} ago"

@@ -28,12 +28,13 @@ from drillyard.evaluation.episodes import (
     run_baseline,
     run_episodes,
 )
-from drillyard.evaluation.summary import csv_text, summarise
+from drillyard.evaluation.summary import summarise
 from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import Manifest
 from drillyard.metrics.step_csv import step_logs
 from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec.experiment import ExperimentSpec
+from drillyard.system.tables import csv_of_rows
 
 if TYPE_CHECKING:
     from drillyard.evaluation.video_episodes import Videos
@@ -90,8 +91,8 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
             found = _assess(context, name, policy, planned)
             assessment[name] = {**assessment_of(found)}
             place = f"assessment/{_file_name(name)}"
-            texts[f"{place}.csv"] = csv_text([one.row for one in found])
-            texts[f"{place}_logs.csv"] = csv_text([step for one in found for step in one.steps])
+            texts[f"{place}.csv"] = csv_of_rows([one.row for one in found])
+            texts[f"{place}_logs.csv"] = csv_of_rows([step for one in found for step in one.steps])
     files = {name: context.save(name, data.encode()) for name, data in texts.items()}
     problems: list[str] = []
     if spec.evaluate.videos is not None:
@@ -202,7 +203,7 @@ def result_files(spec: ExperimentSpec, played: dict[str, Played]) -> dict[str, s
     compared: JsonObject = {}
     for name, p in played.items():
         file_name = _file_name(name)
-        files[f"trajectories/{file_name}.csv"] = csv_text(p.trajectory)
+        files[f"trajectories/{file_name}.csv"] = csv_of_rows(p.trajectory)
         first = p.episodes[0]
         meta[file_name] = {"options": first.options, "return": first.episode_return}
         columns = {column for row in p.trajectory for column in row}
@@ -229,7 +230,7 @@ def _episodes_csv(episodes: Sequence[JsonObject]) -> str:
         }
         for episode in episodes
     ]
-    return csv_text(rows)
+    return csv_of_rows(rows)
 
 
 __all__ = [

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from drillyard import statistics as st
-from drillyard.report.comparing import scaled_by
+from drillyard.report.comparison.trials import Scale
 from drillyard.spec.study import PrunerSpec
 from drillyard.statistics.comparing import improvement_ends
 from drillyard.statistics.shares import effective, share_ends, shares_above
@@ -190,12 +190,9 @@ def bench(run: Run) -> None:
                 name: [10.0**t * (rng.normal(size=n) + 3 * (name == "c")) for t in range(tasks)]
                 for name in "abcd"
             }
-            scales = [scaled_by([v for own in raw.values() for v in own[t]]) for t in range(tasks)]
+            scales = [Scale.of(v for own in raw.values() for v in own[t]) for t in range(tasks)]
             scores = {
-                name: [
-                    ((task - low) / (high - low)).tolist()
-                    for task, (low, high) in zip(own, scales, strict=True)
-                ]
+                name: [[scale(v) for v in task] for task, scale in zip(own, scales, strict=True)]
                 for name, own in raw.items()
             }
             found = st.verdicts(scores, dealt=DEALT, seed=page)

@@ -14,8 +14,9 @@ import pytest
 from drillyard.cli.main import main
 from drillyard.errors import ConfigError, NotFound, UserError
 from drillyard.mailbox import Mailbox
-from drillyard.report.comparison import build, compare, scores_grid, sentence, to_json
-from drillyard.report.comparison.page import render
+from drillyard.report.comparison.page import build, render
+from drillyard.report.comparison.side_by_side import compare, sentence
+from drillyard.report.comparison.tables import to_json
 from drillyard.tracking.sync_state import Notes, RunNote
 from tests.helpers.fixtures_store import T0, write_experiment
 from tests.helpers.study_store import write_search
@@ -46,7 +47,7 @@ def test_a_large_difference_is_decided_and_a_small_one_is_not(store: str) -> Non
         ("near", "bad"): "better",
     }
     assert found.places == {"good": (1, 2), "near": (1, 2), "bad": (3, 3)}
-    text = sentence(found)
+    text = found.verdict
     assert "good has the highest" in text
     assert "better than bad" in text
     assert "undecided against near" in text
@@ -68,9 +69,9 @@ def test_too_few_runs_are_shown_by_their_values_and_not_tested(store: str) -> No
     found = compare(["good", "two"], store)
     assert found.pairs == ()
     assert found.untested == {"two": "two runs"}
-    assert "not tested (two: two runs)" in sentence(found)
-    assert "is better" not in sentence(found)
-    line = next(row for row in scores_grid(found).rows if row[0] == "two")
+    assert "not tested (two: two runs)" in found.verdict
+    assert "is better" not in found.verdict
+    line = next(row for row in found.scores_table.rows if row[0] == "two")
     assert line[2] == "-"
     assert line[3].startswith("range of 2 seeds: ")
 
@@ -81,7 +82,7 @@ def test_three_runs_each_cannot_decide_and_the_sentence_says_so(
     write_experiment(tmp_path, "other", seeds=(1, 2, 3))
     found = compare(["three", f"{tmp_path}/other"], store)
     assert found.pairs[0].word == "undecided"
-    assert "three runs each cannot decide it" in sentence(found)
+    assert "three runs each cannot decide it" in found.verdict
 
 
 def test_the_same_episodes_are_paired(store: str) -> None:
@@ -89,7 +90,7 @@ def test_the_same_episodes_are_paired(store: str) -> None:
     pair = found.episode_pairs[0]
     assert pair.found.n == 40
     assert (pair.one, pair.word) == ("good", "better")
-    assert "another training may come out otherwise" in sentence(found)
+    assert "another training may come out otherwise" in found.verdict
 
 
 def test_without_a_test_of_trainings_the_episodes_are_not_undecided_as_well(store: str) -> None:
@@ -103,7 +104,7 @@ def test_no_final_evaluation_is_shown_without_a_score(store: str) -> None:
     found = compare(["good", "open"], store)
     assert found.scores[1] is None
     assert found.untested["open"] == "no final evaluation yet"
-    assert sentence(found).startswith("Only good has a final evaluation")
+    assert found.verdict.startswith("Only good has a final evaluation")
     assert "open is not finished: 2 of 2 runs." in found.notes
     files = render(found, made_at=T0)
     assert b"no final evaluation" in files["index.html"]
@@ -123,7 +124,7 @@ def test_settings_that_differ_are_side_by_side(store: str) -> None:
 def test_a_metric_is_higher_or_lower_and_not_better(store: str) -> None:
     found = compare(["good", "bad"], store, "kpi_rms_conc_error")
     assert {p.word for p in found.pairs} <= {"higher", "lower"}
-    assert "better" not in sentence(found)
+    assert "better" not in found.verdict
     with pytest.raises(ConfigError) as error:
         compare(["good", "bad"], store, "kpi")
     assert error.value.allowed is not None

@@ -177,10 +177,9 @@ def test_what_follows_a_training_shows_its_steps(box: Mailbox, tmp_path: Path) -
         phase=Phase.STORE,
         board=working.board.model_copy(update={"phase": Phase.STORE, "step": 0, "total": 0}),
     )
-    steps = 3
-    assert page._row(storing)[steps] == "-"
-    assert page._row(dataclasses.replace(storing, trained=60_000))[steps] == "60,000"
-    assert page._row(working)[steps] == "40,000 of 60,000"
+    assert page._steps(storing) is None
+    assert page._steps(dataclasses.replace(storing, trained=60_000)) == "60,000"
+    assert page._steps(working) == "40,000 of 60,000"
 
 
 def test_a_composite_in_stages_leads_to_its_stages(box: Mailbox) -> None:

@@ -16,7 +16,7 @@ from drillyard.mailbox.records import Accepted, Phase, RunRecord
 from drillyard.mailbox.status import Status
 from drillyard.report import build, html, render
 from drillyard.report import study as report_study
-from drillyard.report.comparing import compare
+from drillyard.report.comparison.trials import compare
 from drillyard.report.study import section
 from drillyard.results import collect, formatting
 from drillyard.results.model import RunResult
@@ -91,7 +91,7 @@ def test_algorithms_over_simulators_on_one_scale(tmp_path: Path) -> None:
     assert found.scaled
     assert 0.5 < found.estimates["ppo"]["iqm"].value <= 1
     assert found.estimates["a2c"]["iqm"].value < found.estimates["ppo"]["iqm"].low
-    pair = found.better[0]
+    pair = found.pairs[0]
     assert (pair.one, pair.other, pair.improvement.value) == ("ppo", "a2c", 1.0)
     table = section(mailbox, collect_trials(mailbox)).better
     assert table is not None
@@ -107,8 +107,8 @@ def test_a_page_with_baselines_explains_how_they_are_decided(
     assert not any("baseline is not trained" in note for note in drawn.notes)
     found = compare(search, study)
     assert found is not None
-    beside = dataclasses.replace(found.better[0], other="random", p=None)
-    notes = report_study._method(study, dataclasses.replace(found, better=(beside,)))
+    beside = dataclasses.replace(found.pairs[0], other="random", p=None)
+    notes = report_study._method(study, dataclasses.replace(found, pairs=(beside,)))
     assert any("A baseline is not trained, so it is compared by Welch" in note for note in notes)
 
 
@@ -176,7 +176,7 @@ def test_five_equal_trials_with_three_seeds_are_not_called_better(tmp_path: Path
         mailbox = write_list(tmp_path / str(number), equal, seeds=(1, 2, 3), draw=number)
         found = compare(mailbox, collect_trials(mailbox))
         assert found is not None
-        wrong += any(pair.word != "undecided" for pair in found.better)
+        wrong += any(pair.word != "undecided" for pair in found.pairs)
     assert wrong <= 4  # it was 72 % of studies
 
 
@@ -256,10 +256,10 @@ def test_choices_that_are_numbers_are_named_one_by_one() -> None:
 def test_each_trial_of_the_table_has_its_settings(
     search: Mailbox, drawn: report_study.StudySection
 ) -> None:
-    assert [name for name, _ in drawn.settings]
-    assert {name for name, _ in drawn.settings} == {row[0] for row in drawn.trials.rows}
+    settings = {grid.title: dict(grid.rows) for grid in drawn.settings}
+    assert settings.keys() == {row[0] for row in drawn.trials.rows} != set()
     best = collect_trials(search).ranked()[0]
-    rows = dict(dict(drawn.settings)[best.id].rows)
+    rows = settings[best.id]
     assert rows["kind"] == best.assignment["kind"]
 
 

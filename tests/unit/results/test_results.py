@@ -18,7 +18,7 @@ from drillyard.errors import NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Accepted, DriverRecord, Phase
 from drillyard.mailbox.status import Status
-from drillyard.results import formatting, table
+from drillyard.results import formatting
 from drillyard.results.cost_and_time import worked_s
 from drillyard.results.policies import Evaluated, over_seeds, scores
 from drillyard.statistics import METHOD
@@ -279,7 +279,7 @@ def test_json_has_everything_and_no_nan(done: Mailbox) -> None:
 
 def test_the_plain_table_lines_up_and_is_ascii(done: Mailbox) -> None:
     found = r.collect(done)
-    text = r.plain_table(r.policies_grid(found))
+    text = r.policies_grid(found).plain()
     lines = text.splitlines()
     assert text.isascii()
     assert "2 min 11 s in all" in lines[0]
@@ -294,20 +294,6 @@ def test_the_plain_table_lines_up_and_is_ascii(done: Mailbox) -> None:
     assert "2 x 60,000" in lines[3]
 
 
-def test_rich_tables_take_names_as_text(done: Mailbox) -> None:
-    from rich.console import Console
-
-    found = r.collect(done)
-    odd = found.policies
-    grid = r.policies_grid(found)
-    rows = (("[red]agent[/]", *grid.rows[0][1:]), *grid.rows[1:])
-    out = io.StringIO()
-    table = r.rich_table(type(grid)(grid.title, grid.header, rows, grid.right))
-    Console(file=out, width=200).print(table)
-    assert "[red]agent[/]" in out.getvalue()
-    assert all(p.policy in out.getvalue() for p in odd)
-
-
 def test_csv_has_full_precision_and_no_formulas(done: Mailbox) -> None:
     found = r.collect(done)
     rows = list(csv.DictReader(io.StringIO(r.policies_csv(found))))
@@ -315,9 +301,6 @@ def test_csv_has_full_precision_and_no_formulas(done: Mailbox) -> None:
     assert rows[1]["baseline"] == "1"
     runs = list(csv.DictReader(io.StringIO(r.runs_csv(found, top=1))))
     assert [x["run"] for x in runs] == ["t0001-s2"]
-    from drillyard.results.csv_tables import to_csv
-
-    assert to_csv(("a",), [("=HYPERLINK(1)",), (-1.5,)]) == "a\n'=HYPERLINK(1)\n-1.5\n"
 
 
 @pytest.mark.parametrize(
@@ -412,7 +395,7 @@ def test_a_terminal_of_80_columns_breaks_no_line(done: Mailbox) -> None:
 
     def shown(width: int) -> list[str]:
         out = io.StringIO()
-        Console(file=out, width=width).print(r.rich_table(r.policies_grid(r.collect(done)), width))
+        Console(file=out, width=width).print(r.policies_grid(r.collect(done)).rich(width))
         return [line.rstrip() for line in out.getvalue().splitlines()]
 
     narrow, wide = shown(80), shown(160)
@@ -420,16 +403,6 @@ def test_a_terminal_of_80_columns_breaks_no_line(done: Mailbox) -> None:
     assert len(agent) == 1 and len(narrow) == len(wide)
     assert not any("steps/s" in line for line in narrow)  # the table of runs has it
     assert any("steps/s" in line for line in wide)
-
-
-def test_a_narrow_terminal_goes_without_columns_that_say_nothing() -> None:
-    header = ("experiment", "lease", "an hour", "cost", "note")
-    rows = (("one", "dy-6bdef3701f", "-", "", "x"), ("two", "dy-5fd122b24f", "-", "-", "-"))
-    grid = table.Grid("machines", header, rows, frozenset({2, 3}), frozenset({4}))
-    assert grid.within(80) is grid
-    assert grid.within(40).header == ("experiment", "lease", "note")
-    assert grid.within(30).header == ("experiment", "lease")
-    assert grid.within(40).right == frozenset()
 
 
 def test_the_time_in_all_leaves_out_what_lies_between_two_commands() -> None:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.mailbox import Mailbox
+from drillyard.report.comparison.pairs import Pair, Places
 from drillyard.results.model import ExperimentResults, PolicyScore
-from drillyard.statistics import Estimate, Paired
+from drillyard.statistics import Paired
+from drillyard.system.tables import Grid
 
 EpisodeKey = tuple[int, str]
 """Seed of an evaluation episode, and its reset options as JSON."""
@@ -39,27 +41,6 @@ class Candidate:
     measures: Mapping[str, Mapping[int, float]]
     episodes: Mapping[EpisodeKey, float]
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two candidates, compared over their trainings.
-
-    Attributes:
-        one: Label of the first.
-        other: Label of the second.
-        difference: Mean of the first minus mean of the second.
-        p: Corrected for all pairs of the page.
-        improvement: Probability that a run of the first has a higher value than one of the other.
-        word: ``better`` or ``worse``, for a metric ``higher`` or ``lower``, or ``undecided``.
-    """
-
-    one: str
-    other: str
-    difference: float
-    p: float
-    improvement: Estimate
-    word: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +89,8 @@ class Comparison:
         notes: What the reader has to know about the comparison, in sentences.
         mlflow: Address of the same comparison in MLflow; None where there is none.
         warnings: What could not be read.
+        scores_table: One line for each candidate, best first.
+        verdict: The answer in one or two sentences.
     """
 
     candidates: tuple[Candidate, ...]
@@ -116,18 +99,16 @@ class Comparison:
     pairs: tuple[Pair, ...]
     untested: Mapping[str, str]
     episode_pairs: tuple[EpisodePair, ...]
-    places: Mapping[str, tuple[int, int]]
+    places: Places
     settings: tuple[Setting, ...]
     notes: tuple[str, ...]
     mlflow: str | None
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+    scores_table: Grid = field(default_factory=lambda: Grid(""))
+    verdict: str = ""
 
     def __repr__(self) -> str:
-        from drillyard.report.comparison import scores_grid, sentence
-        from drillyard.results import plain_table
-
-        texts = (plain_table(scores_grid(self)), sentence(self), *self.notes)
-        return "\n\n".join(texts)
+        return "\n\n".join((self.scores_table.plain(), self.verdict, *self.notes))
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import drillyard.report.comparison.pictures as pictures
+import drillyard.report.comparison.tables as tables
 from drillyard.report import location, on_this_machine
-from drillyard.report.comparison import pictures, tables
 from drillyard.report.comparison.model import Candidate, Comparison
-from drillyard.report.comparison.side_by_side import sentence
+from drillyard.report.comparison.pairs import METHOD, pairs_grid
 from drillyard.report.html import BAD
 from drillyard.report.simulator_sections import Shown, shown
 from drillyard.report.templates import rendered
@@ -95,7 +96,7 @@ def _html(
     return rendered(
         "comparison.html.j2",
         name=" · ".join(found.labels),
-        verdict=sentence(found),
+        verdict=found.verdict,
         meta=_meta(found),
         notes=found.notes,
         warnings=found.warnings,
@@ -103,9 +104,9 @@ def _html(
         measure=found.measure,
         bad=BAD,
         evaluation=_evaluation(found, drawn),
-        scores=tables.scores_grid(found),
+        scores=found.scores_table,
         reasons=_reasons(found),
-        pairs=tables.pairs_grid(found),
+        pairs=pairs_grid(found.pairs),
         episodes=tables.episodes_grid(found),
         measures=tables.measures_grid(found),
         curves=_curves(found, drawn, curves),
@@ -142,8 +143,6 @@ def _reasons(found: Comparison) -> list[str]:
 
 
 def _evaluation(found: Comparison, drawn: dict[str, Picture]) -> Shown | None:
-    from markupsafe import Markup
-
     if "evaluation" not in drawn:
         return None
     scores = [s for s in found.scores if s is not None]
@@ -155,12 +154,10 @@ def _evaluation(found: Comparison, drawn: dict[str, Picture]) -> Shown | None:
     if any(s.baseline for s in pictures.evaluated(found)):
         caption += " Grey: baselines, which are not trained."
     alt = f"Mean {found.measure}: {each}."
-    return shown("Final evaluation", drawn["evaluation"], alt, caption, "evaluation", Markup)
+    return shown("Final evaluation", drawn["evaluation"], alt, caption, "evaluation")
 
 
 def _curves(found: Comparison, drawn: dict[str, Picture], curves: pictures.Curves) -> Shown | None:
-    from markupsafe import Markup
-
     if "curves" not in drawn:
         return None
     kind = list(curves)[-1]
@@ -179,7 +176,7 @@ def _curves(found: Comparison, drawn: dict[str, Picture], curves: pictures.Curve
     if without:
         caption += f" No curve yet: {', '.join(without)}."
     alt = f"Learning curves, return over environment steps: {ends}."
-    return shown("Learning curves", drawn["curves"], alt, caption, "curves", Markup)
+    return shown("Learning curves", drawn["curves"], alt, caption, "curves")
 
 
 def method(found: Comparison) -> list[str]:
@@ -189,11 +186,8 @@ def method(found: Comparison) -> list[str]:
         texts.append(
             "Another training: the training runs of two experiments are compared by their mean. "
             "They are not paired, because another training of the one has nothing in common with "
-            "another training of the other. At most 5 % of such pages call anything better that "
-            "is equal and fails as often, however many are compared: a pair is decided where a "
-            "permutation test over all of them and Welch's test, both corrected for all pairs, "
-            "agree; p is the larger of the two. Two experiments with three runs each cannot be "
-            "decided."
+            f"another training of the other. {METHOD} Two experiments with three runs each "
+            "cannot be decided."
         )
         texts.append(
             "The probability of improvement is that of a run of the one being higher than a run "

@@ -13,15 +13,15 @@ from drillyard.report.picture_style import (
     BLUE,
     GREEN,
     ORANGE,
+    STYLES,
     VIOLET,
     WIDTH_IN,
     Picture,
     render,
     subplots,
 )
-from drillyard.report.study_pictures import STYLES
-from drillyard.results.csv_tables import to_csv
 from drillyard.results.model import PolicyScore
+from drillyard.system.tables import to_csv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

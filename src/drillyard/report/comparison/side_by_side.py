@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 from drillyard.errors import ConfigError
 from drillyard.report.comparison import settings, verdict
 from drillyard.report.comparison.candidates import find
 from drillyard.report.comparison.mlflow_link import mlflow_link
 from drillyard.report.comparison.model import Candidate, Comparison
+from drillyard.report.comparison.tables import scores_grid
 from drillyard.results import formatting
 from drillyard.statistics import remark
 
@@ -33,7 +35,7 @@ def compare(
     pairs, places_of = verdict.pairs(candidates, chosen)
     differences = settings.differing(candidates)
     warnings = [f"{c.label}: {text}" for c in candidates for text in dict.fromkeys(c.warnings)]
-    return Comparison(
+    comparison = Comparison(
         candidates=tuple(candidates),
         measure=chosen,
         scores=verdict.scores(candidates, chosen),
@@ -46,6 +48,7 @@ def compare(
         mlflow=mlflow_link(candidates),
         warnings=tuple(warnings),
     )
+    return replace(comparison, scores_table=scores_grid(comparison), verdict=sentence(comparison))
 
 
 def _measure(candidates: Sequence[Candidate], named: str | None) -> str:
@@ -151,11 +154,11 @@ def _two(found: Comparison, low: str, high: str, noun: str, decimals: int) -> st
     pair = found.pairs[0]
     if pair.word == "undecided":
         runs = [len(s.seeds) for s in found.scores if s is not None]
-        text = f"It is undecided whether {high} or {low} is better: {numbers}, p = {pair.p:.3f}"
+        text = f"It is undecided whether {high} or {low} is better: {numbers}, p = {pair.p_text}"
         if max(runs) <= 3:
             text += "; three runs each cannot decide it"
         return text + "." + _on_episodes(found)
-    return f"{high} is {pair.word} than {low}: {numbers}, p = {pair.p:.3f}." + _remark(
+    return f"{high} is {pair.word} than {low}: {numbers}, p = {pair.p_text}." + _remark(
         found, pair.word
     )
 

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 from drillyard import statistics as st
-from drillyard.report.comparison.model import Candidate, EpisodePair, Pair
+from drillyard.report.comparison.model import Candidate, EpisodePair
+from drillyard.report.comparison.pairs import Pair, Places, compared
 from drillyard.results.model import Interval, PolicyScore
 from drillyard.results.policies import over_seeds
 from drillyard.statistics.comparing import MIN_PAIRS
@@ -76,9 +78,7 @@ def untested(candidates: Sequence[Candidate], measure: str) -> dict[str, str]:
     return found
 
 
-def pairs(
-    candidates: Sequence[Candidate], measure: str
-) -> tuple[tuple[Pair, ...], dict[str, tuple[int, int]]]:
+def pairs(candidates: Sequence[Candidate], measure: str) -> tuple[tuple[Pair, ...], Places]:
     """Each with each over their trainings, and the places that follow.
 
     Args:
@@ -92,20 +92,9 @@ def pairs(
         if c.label not in left_out
     }
     names = sorted(groups, key=lambda name: -math.fsum(groups[name][0]) / len(groups[name][0]))
-    found = st.verdicts({name: groups[name] for name in names})
-    at_once = st.together(len(found))
-    result = tuple(
-        Pair(
-            one,
-            other,
-            verdict.difference,
-            verdict.p,
-            st.probability_of_improvement(groups[one], groups[other], at_once),
-            word(verdict.word, measure),
-        )
-        for (one, other), verdict in found.items()
-    )
-    return result, st.places(names, found) if found else {}
+    decided_pairs, places = compared({name: groups[name] for name in names})
+    named = (replace(pair, word=word(pair.word, measure)) for pair in decided_pairs)
+    return tuple(named), places
 
 
 def word(verdict: str, measure: str) -> str:

@@ -49,6 +49,16 @@ class LiveRun:
     trained: int | None = None
     """Steps of its training, once that is accepted: then its board counts something else."""
 
+    @property
+    def steps_per_s(self) -> float | None:
+        """Its speed, while it has a heartbeat."""
+        return self.board.steps_per_s if self.board and self.beat_age_s is not None else None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until it has trained, while it has a heartbeat."""
+        return self.board.eta_s if self.board and self.beat_age_s is not None else None
+
 
 @dataclass(frozen=True, slots=True)
 class LiveWorker:

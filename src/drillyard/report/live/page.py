@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from markupsafe import Markup
-
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
 from drillyard.report.live.chart import Series, chart
 from drillyard.report.live.model import STALE_S, Live, LiveRun
 from drillyard.report.live.reader import MOST_RUNS
-from drillyard.report.templates import rendered
+from drillyard.report.templates import rendered, safe
 from drillyard.results import formatting, stages, study_table
 from drillyard.results.model import RunCurves
-from drillyard.results.table import Grid
 from drillyard.results.time_left import worth_showing
-from drillyard.system.durations import duration
+from drillyard.system.durations import ago, duration
+from drillyard.system.tables import Grid, Table
 
 PARTS = ("summary", "progress", "stages", "curves", "study", "runs", "machines", "log")
 """Ids of the elements that are replaced, in the order of the page."""
@@ -151,7 +149,7 @@ def _charts(live: Live) -> list[dict[str, object]]:
                     "title": title,
                     "alt": f"{title} over environment steps. {'; '.join(ends)}.",
                     # Made by ``chart``, which escapes each text.
-                    "svg": Markup(chart(series, "return")),
+                    "svg": safe(chart(series, "return")),
                 }
             )
     return shown
@@ -181,41 +179,34 @@ def _runs(live: Live) -> Grid:
     first = [r for r in live.runs if r.status in (Status.RUNNING, Status.FAILED, Status.TIMED_OUT)]
     rest = [r for r in reversed(live.runs) if r not in first]
     chosen = {r.run for r in (first + rest)[:MOST_RUNS]}
-    rows = tuple(_row(r) for r in live.runs if r.run in chosen)
-    left = len(live.runs) - len(rows)
-    title = "One line a run" + (f"; {left:,} more are not shown" if left else "")
-    header = ("run", "status", "phase", "steps", "steps/s", "return", "time left", "heartbeat")
-    return Grid(title, header, rows, frozenset(range(3, 8)))
+    runs = [r for r in live.runs if r.run in chosen]
+    left = len(live.runs) - len(runs)
+    table = Table("One line a run" + (f"; {left:,} more are not shown" if left else ""), runs)
+    table.text("run", lambda r: r.run)
+    table.text("status", lambda r: r.status.value)
+    table.text("phase", lambda r: r.phase.value if r.phase and not r.status.ended else None)
+    table.number("steps", _steps)
+    table.number("steps/s", lambda r: formatting.count(r.steps_per_s))
+    table.number("return", lambda r: formatting.number(_return(r)))
+    table.number("time left", lambda r: duration(worth_showing(r.left_s)))
+    return table.number("heartbeat", lambda r: ago(r.beat_age_s))
 
 
-def _row(run: LiveRun) -> tuple[str, ...]:
+def _steps(run: LiveRun) -> str | None:
     board = run.board
-    steps = formatting.NOTHING
     if run.trained is not None:
-        steps = f"{run.trained:,}"
-    elif board is not None and (
+        return f"{run.trained:,}"
+    if board is None or not (
         board.phase is Phase.TRAIN or (run.beat_age_s is not None and board.total)
     ):
-        steps = f"{board.step:,}" + (f" of {board.total:,}" if board.total else "")
-    working = board if run.beat_age_s is not None else None
-    reached = run.mean_return
-    if reached is None and board is not None:
-        reached = board.episode_return
-    return (
-        run.run,
-        run.status.value,
-        run.phase.value if run.phase and not run.status.ended else formatting.NOTHING,
-        steps,
-        formatting.count(working.steps_per_s if working else None),
-        formatting.number(reached),
-        duration(worth_showing(working.eta_s) if working else None),
-        ago(run.beat_age_s),
-    )
+        return None
+    return f"{board.step:,}" + (f" of {board.total:,}" if board.total else "")
 
 
-def ago(seconds: float | None) -> str:
-    """``4.0 s ago``, or nothing."""
-    return formatting.NOTHING if seconds is None else f"{duration(max(0.0, seconds))} ago"
+def _return(run: LiveRun) -> float | None:
+    if run.mean_return is None and run.board is not None:
+        return run.board.episode_return
+    return run.mean_return
 
 
 def _notes(runs: Sequence[LiveRun]) -> list[tuple[str, str, str | None]]:
@@ -233,28 +224,23 @@ def _notes(runs: Sequence[LiveRun]) -> list[tuple[str, str, str | None]]:
 
 
 def _workers(live: Live) -> Grid:
-    rows = tuple(
-        (w.worker, w.state, w.host, ", ".join(w.runs) or "-", ago(w.beat_age_s), w.message or "-")
-        for w in live.workers[:MOST_RUNS]
-    )
-    header = ("worker", "state", "host", "works on", "heartbeat", "message")
-    return Grid("workers", header, rows, frozenset({4}))
+    table = Table("workers", live.workers[:MOST_RUNS])
+    table.text("worker", lambda w: w.worker)
+    table.text("state", lambda w: w.state)
+    table.text("host", lambda w: w.host)
+    table.text("works on", lambda w: ", ".join(w.runs) or None)
+    table.number("heartbeat", lambda w: ago(w.beat_age_s))
+    return table.text("message", lambda w: w.message or None)
 
 
 def _leases(live: Live) -> Grid:
-    rows = tuple(
-        (
-            i.lease,
-            i.backend,
-            str(i.machines),
-            duration(i.seconds),
-            formatting.money(i.cost, i.currency),
-            _end(i.ended_at is not None, i.confirmed),
-        )
-        for i in (live.spending.intervals if live.spending else ())[-MOST_RUNS:]
-    )
-    header = ("lease", "backend", "workers", "life", "cost", "now")
-    return Grid("leases", header, rows, frozenset({2, 3}))
+    table = Table("leases", (live.spending.intervals if live.spending else ())[-MOST_RUNS:])
+    table.text("lease", lambda i: i.lease)
+    table.text("backend", lambda i: i.backend)
+    table.number("workers", lambda i: i.machines)
+    table.number("life", lambda i: duration(i.seconds))
+    table.text("cost", lambda i: formatting.money(i.cost, i.currency))
+    return table.text("now", lambda i: _end(i.ended_at is not None, i.confirmed))
 
 
 def _end(ended: bool, confirmed: bool) -> str:

@@ -240,6 +240,36 @@ PLANS: dict[str, Plan] = {
             Fault("sleep-before", 0.0, "worker", "claims/", for_s=2.7),
         ],
     ),
+    # Seed 300014. The program of a machine ended before it began, and the other machine did the
+    # whole study while the driver waited in its set-up. Only plain experiments were seen to be
+    # done there: the driver waited on, and rented two machines for nothing.
+    "a study that is done before all machines are ready": Plan(
+        300014,
+        backend="gcp",
+        seeds=1,
+        duration_s=60.0,
+        pace_s=2.0,
+        latency_s=0.05,
+        study=3,
+        boot_s=2.0,
+        faults=[Fault("die-after", 0.0, "worker", service="store")],
+    ),
+    # Seed 300165. The store was away for 48 s while results were put where people look for them.
+    # That phase repeated nothing, so its attempt was lost.
+    "a store that is away while results are published": Plan(
+        300165,
+        duration_s=20.0,
+        pace_s=0.5,
+        latency_s=0.01,
+        listing_lag_s=10.0,
+        boot_s=30.0,
+        faults=[
+            Fault("outage", 5.79, for_s=22.5, service="store"),
+            Fault("preempt", 47.11, nth=1),
+            Fault("preempt", 77.11, nth=1),
+            Fault("outage", 117.4, for_s=47.7, service="store"),
+        ],
+    ),
     # Seed 94982576. The answers to the creation of machines were lost for half a minute, and the
     # machines froze. The driver had looked for groups before it made them, and asked about none
     # until the answer came: its machines counted as gone, and their attempts were closed.

@@ -149,8 +149,7 @@ class WorkList:
 
     def done_early(self) -> bool:
         """True if workers that were ready early have done everything already."""
-        states = self.states().values()
-        return self.study is None and bool(states) and all(s.status.ended for s in states)
+        return bool(self.states()) and self.over
 
     @property
     def _searching(self) -> bool:

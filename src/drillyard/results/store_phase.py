@@ -21,6 +21,7 @@ from drillyard.errors import InfrastructureError, NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import fetch_file, sha256_file
 from drillyard.mailbox.keys import encoded
+from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import Accepted, FileEntry, Manifest, Phase
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.mailbox.summaries import policy_used
@@ -59,7 +60,7 @@ def store_phase(context: RunContext) -> PhaseOutcome:
     from drillyard.results.copies import copy, open_target, same_place
 
     mailbox, run = context.mailbox, context.run.run
-    trained = mailbox.accepted(run, Phase.TRAIN)
+    trained = persist(lambda: mailbox.accepted(run, Phase.TRAIN))
     if trained is None:
         raise NotFound(f"run {run} has no accepted training result to store")
     # All targets first: one that is missing is found before gigabytes are copied to another.
@@ -67,9 +68,9 @@ def store_phase(context: RunContext) -> PhaseOutcome:
     targets = [(t, open_target(t.url, context)) for t in wanted]
     own = [t for t in context.spec.store if same_place(t.url, mailbox.store.url)]
 
-    parts = _parts(mailbox, run, trained, mailbox.accepted(run, Phase.EVALUATE), context)
+    parts = persist(lambda: _parts(mailbox, run, trained, context))
     kept = [p for p in parts if all(selected(p.name, t) for t in own)]
-    mailbox.must_own(context.claim)
+    persist(lambda: mailbox.must_own(context.claim))
     files: dict[str, FileEntry] = {}
     for number, part in enumerate(kept):
         context.stop.check()
@@ -115,9 +116,8 @@ def selected(name: str, target: StoreTarget) -> bool:
 # -- what there is to publish -----------------------------------------------------------------
 
 
-def _parts(
-    mailbox: Mailbox, run: str, trained: Accepted, evaluated: Accepted | None, context: RunContext
-) -> list[Part]:
+def _parts(mailbox: Mailbox, run: str, trained: Accepted, context: RunContext) -> list[Part]:
+    evaluated = mailbox.accepted(run, Phase.EVALUATE)
     results = mailbox.manifest(trained).files
     used = policy_used(evaluated) or "final"
     parts = [
@@ -213,6 +213,19 @@ def _publish(context: RunContext, part: Part) -> FileEntry:
     """Write a part under the run's folder and read it back."""
     mailbox = context.mailbox
     path = f"runs/{context.run.run}/{encoded(part.name)}"
+    entry = persist(lambda: _written(context, part, path))
+    if entry is None:
+        raise InfrastructureError(
+            f"{mailbox.store.url} does not keep what is written to {mailbox.key(path)}: it reads "
+            f"back with another sha256, {_TRIES} times",
+            hint="check the disk or the network behind this store",
+        )
+    return entry
+
+
+def _written(context: RunContext, part: Part, path: str) -> FileEntry | None:
+    """What is under the path now; None if it is not what was written."""
+    mailbox = context.mailbox
     local = context.scratch / "store" / part.name
     local.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -229,15 +242,9 @@ def _publish(context: RunContext, part: Part) -> FileEntry:
             if _is_there(mailbox, path, entry, check):
                 return entry
             mailbox.store.upload(mailbox.key(path), local)
-        if _is_there(mailbox, path, entry, check):
-            return entry
+        return entry if _is_there(mailbox, path, entry, check) else None
     finally:
         local.unlink(missing_ok=True)
-    raise InfrastructureError(
-        f"{mailbox.store.url} does not keep what is written to {mailbox.key(path)}: it reads back "
-        f"with another sha256, {_TRIES} times",
-        hint="check the disk or the network behind this store",
-    )
 
 
 def _is_there(mailbox: Mailbox, path: str, entry: FileEntry, scratch: Path) -> bool:

@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from drillyard.errors import CorruptObject, InfrastructureError, Stopped, Superseded, UserError
+from drillyard.errors import (
+    CorruptObject,
+    InfrastructureError,
+    Stopped,
+    StoreUnavailable,
+    Superseded,
+    UserError,
+)
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.file import FileStore
 from drillyard.mailbox.files import save_file
@@ -111,6 +118,27 @@ def run_folder(box: Mailbox) -> Path:
 def verified(box: Mailbox, outcome: PhaseOutcome) -> None:
     for name in outcome.files.files:
         box.read_file(outcome.files, name)
+
+
+def test_a_store_that_refuses_each_request_once_ends_no_attempt(
+    box: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, asked = context(box, tmp_path), set()
+    for verb in ("get", "stat", "download", "upload", "put_if_absent"):
+        real = getattr(FileStore, verb)
+
+        def refused(store: FileStore, key: str, *rest: Any, verb: str = verb, real: Any = real):
+            if (verb, key) not in asked:
+                asked.add((verb, key))
+                raise StoreUnavailable(f"503 at {key}")
+            return real(store, key, *rest)
+
+        monkeypatch.setattr(FileStore, verb, refused)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    outcome = store_phase(given)
+    assert {verb for verb, _ in asked} == {"get", "stat", "download", "upload", "put_if_absent"}
+    monkeypatch.undo()
+    verified(box, outcome)
 
 
 @pytest.mark.heavy

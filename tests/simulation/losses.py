@@ -92,14 +92,17 @@ class Losses:
             return True
         if self._away_s(worker.host.name, worker.started) > WAITED_S:
             return True
-        # It ended because it had nothing to do. A study posted more work later, or the work was
-        # done by a machine that its provider called gone, and that may be lost at any time.
+        # It ended because it had nothing to do. A study posted more work later, or a machine did
+        # the work that its provider had called gone, and that may be lost at any time.
         at = world.time if worker.ended_at is None else worker.ended_at
         return any(
             _RUN.match(key) and stamp > EPOCH + at
             for key, (_, stamp) in world.objects.data.items()
         ) or any(
-            p.kind == "ticket" and p.host.cut_at and p.host.cut_at < at < (p.ended_at or at + 1.0)
+            p.kind == "ticket"
+            and p.host.cut_at is not None
+            and p.host.cut_at < min(at, p.ended_at or at)
+            and worker.started < (p.ended_at or at)
             for p in world.processes
         )
 

@@ -140,15 +140,14 @@ class PushWorker(Worker):
         claimed = super()._claim_some(mine)
         for ticket, since in handed.items():
             state = states.get(ticket)
-            if state is None or not self._busy(state, mine, since):
+            if state is None or not self._busy(state.ticket.run, mine, since):
                 with self._handed_lock:
                     self._handed.pop(ticket, None)
                 self._pusher.over(ticket, state.status if state else Status.UNKNOWN)
         return claimed
 
-    def _busy(self, handed: TicketState, states: dict[str, TicketState], since: float) -> bool:
+    def _busy(self, run: str, states: dict[str, TicketState], since: float) -> bool:
         """True while this worker works on the run of a received ticket, or is about to."""
-        run = handed.ticket.run
         if run in self._running.runs:
             return True
         of_run = [state for state in states.values() if state.ticket.run == run]
@@ -157,7 +156,7 @@ class PushWorker(Worker):
         if any(self._takes(state) for state in of_run):
             return True
         waited_s = self.clock.monotonic() - since
-        return handed.status is Status.RUNNING and waited_s < ELSEWHERE_S
+        return waited_s < ELSEWHERE_S and any(s.status is Status.RUNNING for s in of_run)
 
     def _idle(self, states: dict[str, TicketState]) -> bool:
         """Only received tickets keep this worker running."""

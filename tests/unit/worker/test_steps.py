@@ -431,18 +431,26 @@ def test_whoever_pushes_dies_and_the_ticket_is_handed_on(world):
     assert worker.ended_at - 20.0 <= 3.0
 
 
-def test_a_handed_ticket_is_waited_for_until_the_attempt_of_a_lost_machine_is_closed(world):
+@pytest.mark.parametrize("phase", PHASES[:2])
+def test_a_handed_ticket_is_waited_for_until_the_attempt_of_a_lost_machine_is_closed(world, phase):
     """A driver needs some thirty seconds for that; another machine takes minutes to start."""
-    run = world.post(1)
-    lost = Claim(ticket=f"{run}.train", attempt=1, worker="lost", token="t", claimed_at=0.0)
-    world.mailbox.claim(lost)
+    run = world.post(1, PHASES)
+    lost, *_ = claims = [
+        Claim(ticket=f"{run}.{each}", attempt=1, worker="lost", token="t", claimed_at=0.0)
+        for each in reversed(PHASES[: PHASES.index(phase) + 1])
+    ]
+    for each in claims:
+        world.mailbox.claim(each)
+        if each is not lost:
+            world.mailbox.end(endings.succeeded(each, world.clock))
     pusher = PlayedPusher()
     PlayedWorker(world, make=PushWorker, pusher=pusher, order={"idle_s": 60.0})
     world.at(1.0, lambda: pusher.hand(f"{run}.train"))
     ending = endings.failed(lost, world.clock, Cause.INFRASTRUCTURE, "its machine is gone")
     world.at(38.0, lambda: world.mailbox.end(ending))
     world.run(100.0)
-    assert (state(world, run).status, state(world, run).attempt) == (Status.SUCCEEDED, 2)
+    done = state(world, run, phase)
+    assert (done.status, done.attempt) == (Status.SUCCEEDED, 2)
 
 
 # -- who drives ---------------------------------------------------------------------------------

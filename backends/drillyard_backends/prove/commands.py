@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from signal import SIGTERM
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,17 +15,23 @@ from drillyard.system.interrupts import interrupted_by
 from drillyard_backends.prove.show import Show
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
     from drillyard.documents.json_types import JsonObject
-    from drillyard.findings import Finding
-    from drillyard_backends.prove.cost import Price
-    from drillyard_backends.prove.probes import Claim, Observation, Probe, Prover, S
+    from drillyard_backends.prove.probes import Prover, S
     from drillyard_backends.prove.record import ProofRecord
     from drillyard_backends.prove.runner import Report
 
-FAILED, LEFT = 1, 4
-"""Exit codes: an assumption does not hold; something may be left."""
+FAILED = 1
+"""Exit code: an assumption does not hold."""
+_PLACES = {
+    "gcp": "project what drillyard assumes about Google Cloud",
+    "azure": "workspace what drillyard assumes about Azure ML",
+}
+_HELP = """nothing is left behind.
+
+Exits with code 1 if an assumption does not hold, 2 if the account cannot rent yet, and 4 if
+something may be left."""
 CostOption = Annotated[
     float,
     typer.Option(
@@ -62,47 +68,30 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         help="Test in your own account what drillyard assumes about a cloud, at a stated cost.",
     )
-    prove.command("gcp")(gcp)
-    prove.command("azure")(azure)
+    for kind, place in _PLACES.items():
+        prove.command(kind, help=f"Test in your {place}; {_HELP}")(_command(kind))
     app.add_typer(prove, name="prove")
 
 
-def gcp(
-    max_cost: CostOption = 2.0,
-    dry_run: DryRunOption = False,
-    record: RecordOption = None,
-    yes: YesOption = False,
-    block: BlockOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Test in your project what drillyard assumes about Google Cloud; nothing is left behind.
+def _command(kind: str) -> Callable[..., None]:
+    """Returns the command that proves in one cloud."""
 
-    Exits with code 1 if an assumption does not hold, 2 if the account cannot rent yet, and 4 if
-    something may be left.
-    """
-    from drillyard_backends.gcp.prove import GcpProver
+    def command(
+        max_cost: CostOption = 2.0,
+        dry_run: DryRunOption = False,
+        record: RecordOption = None,
+        yes: YesOption = False,
+        block: BlockOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        from drillyard_backends.azure.prove import AzureProver
+        from drillyard_backends.gcp.prove import GcpProver
 
-    prover = GcpProver(f"gcp/{block}" if block else "gcp")
-    _prove(prover, max_cost, dry_run, record, yes, as_json)
+        text = f"{kind}/{block}" if block else kind
+        prover: Prover[Any] = GcpProver(text) if kind == "gcp" else AzureProver(text)
+        _prove(prover, max_cost, dry_run, record, yes, as_json)
 
-
-def azure(
-    max_cost: CostOption = 2.0,
-    dry_run: DryRunOption = False,
-    record: RecordOption = None,
-    yes: YesOption = False,
-    block: BlockOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Test in your workspace what drillyard assumes about Azure ML; nothing is left behind.
-
-    Exits with code 1 if an assumption does not hold, 2 if the account cannot rent yet, and 4 if
-    something may be left.
-    """
-    from drillyard_backends.azure.prove import AzureProver
-
-    prover = AzureProver(f"azure/{block}" if block else "azure")
-    _prove(prover, max_cost, dry_run, record, yes, as_json)
+    return command
 
 
 def _prove(
@@ -124,7 +113,7 @@ def _prove(
         check_file(path, "--record")
     now = datetime.now(UTC)
     default = local_home() / "proofs" / f"{prover.kind}-{now:%Y%m%dT%H%M%SZ}.json"
-    proof = Proof(prover, max_cost, Printed(yes, quiet=as_json))
+    proof = Proof(prover, max_cost, Show(yes, quiet=as_json))
     try:
         with interrupted_by(SIGTERM):
             report = proof.run(dry_run=dry_run)
@@ -205,73 +194,6 @@ def as_dict(report: Report, found: ProofRecord, dry_run: bool) -> JsonObject:
         ],
         "physics": found.physics,
     }
-
-
-class Printed(Show):
-    """Prints what a proof does, and asks.
-
-    Args:
-        yes: Do not ask.
-        quiet: Print nothing.
-    """
-
-    def __init__(self, yes: bool, *, quiet: bool) -> None:
-        self._yes, self._quiet = yes, quiet
-
-    def line(self, text: str) -> None:
-        """See ``Show``."""
-        from drillyard.system.redaction import redact
-
-        if not self._quiet:
-            closed_output.tell(redact(text, assignments=False))
-
-    def begins(self, probe: Probe[S]) -> None:
-        """See ``Show``."""
-        self.line(f"{probe.name} ...")
-
-    def saw(self, observation: Observation) -> None:
-        """See ``Show``."""
-        claim, verdict = observation.claim, str(observation.verdict)
-        self.line(f"  {claim.id:<5} {verdict}: {claim.fact} ({observation.evidence})")
-        if verdict == "does not hold":
-            self.line(f"        what it means: {claim.otherwise}")
-
-    def untested(self, claims: Sequence[Claim], why: str) -> None:
-        """See ``Show``."""
-        if claims:
-            self.line(f"not tested, because {why}: {', '.join(claim.id for claim in claims)}")
-
-    def finds(self, findings: Sequence[Finding]) -> None:
-        """See ``Show``. Errors are printed at the end."""
-        from drillyard.findings import Severity
-
-        for each in findings:
-            if each.severity is Severity.WARNING:
-                self.line(f"warning: {each.subject}: {each.message}")
-                if each.fix:
-                    self.line(f"  fix: {each.fix}")
-
-    def costs(self, prover: Prover[S], price: Price) -> None:
-        """See ``Show``."""
-        self.line(f"costs at most, by the price list of {price.prices_of}:")
-        for probe in prover.probes:
-            bound = price.bounds[probe.name]
-            does = f"creates {probe.creates}" if probe.creates else "reads"
-            if probe.paid and not probe.creates:
-                does = "watches"
-            self.line(f"  {bound:7.3f} {price.currency}  {probe.name}: {does}")
-        self.line(
-            f"  {price.total:7.3f} {price.currency}  in all, with the end and requests; no "
-            f"machine lives longer than {price.life_s / 60:.0f} minutes"
-        )
-        for kept in prover.stays:
-            self.line(f"  stays: {kept}")
-
-    def confirm(self, price: Price) -> None:
-        """See ``Show``."""
-        from drillyard.cli.common import confirm
-
-        confirm(f"Create it, for at most {price.total:.2f} {price.currency}?", self._yes)
 
 
 def _tell(report: Report) -> None:

@@ -60,29 +60,21 @@ def check(prover: Prover[S], price: Price, max_cost: float) -> None:
         ConfigError: It could; or the price list does not know its machines.
     """
     if not max_cost > 0.0 or max_cost == float("inf"):
-        raise ConfigError(
-            "is not an amount of money",
-            file="command line",
-            field="--max-cost",
-            value=max_cost,
-            allowed="a number above 0",
-            hint="--max-cost 2",
-        )
-    if not prover.priced():
-        raise ConfigError(
-            f"cannot be kept: the price list of {price.prices_of} does not know these machines",
-            file="command line",
-            field="--max-cost",
-            value=max_cost,
-            hint=f"another machine in the settings; or add its price (docs/{prover.page})",
-        )
-    if price.total > max_cost:
-        raise ConfigError(
+        why, allowed = "is not an amount of money", "a number above 0"
+        hint = "--max-cost 2"
+    elif not prover.priced():
+        why = f"cannot be kept: the price list of {price.prices_of} does not know these machines"
+        allowed = None
+        hint = f"another machine in the settings; or add its price (docs/{prover.page})"
+    elif price.total > max_cost:
+        why = (
             f"is too small: the proof costs at most {price.total:.2f} {price.currency} "
-            f"({price.per_hour:.2f} an hour for {price.life_s / 60:.0f} minutes)",
-            file="command line",
-            field="--max-cost",
-            value=max_cost,
-            allowed=f"{price.total:.2f} or more",
-            hint=f"--max-cost {price.total + 0.005:.2f}; or cheaper machines in the settings",
+            f"({price.per_hour:.2f} an hour for {price.life_s / 60:.0f} minutes)"
         )
+        allowed = f"{price.total:.2f} or more"
+        hint = f"--max-cost {price.total + 0.005:.2f}; or cheaper machines in the settings"
+    else:
+        return
+    raise ConfigError(
+        why, file="command line", field="--max-cost", value=max_cost, allowed=allowed, hint=hint
+    )

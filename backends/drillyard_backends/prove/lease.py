@@ -22,9 +22,8 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import DriverLock
 from drillyard.system.clock import Clock
 from drillyard.system.loops import Loop
+from drillyard_backends.prove.probes import EXPERIMENT
 
-EXPERIMENT = "drillyard-prove"
-"""Folder of the store, and name of the experiment in labels and in the ledger."""
 log = logging.getLogger(__name__)
 
 

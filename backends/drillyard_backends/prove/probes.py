@@ -8,16 +8,21 @@ begins. What a probe creates belongs to the one lease of the proof.
 from __future__ import annotations
 
 import enum
+import secrets
 import threading
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
-from drillyard.backend import Backend, Lease, Order
-from drillyard.documents.json_types import JsonObject
+from drillyard.backend import Backend, Lease, Order, ProvidesStore, open_backend
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.mailbox import Mailbox
 from drillyard.system.clock import Clock
+from drillyard.system.safe_names import user_name
 
+EXPERIMENT = "drillyard-prove"
+"""Folder of the store, and name of the experiment in labels and in the ledger."""
 POLL_S = 1.0
 """Seconds between two looks of a probe."""
 
@@ -169,47 +174,94 @@ class Probe(Generic[S]):
         return not self.creates and not self.paid
 
 
-class Prover(Protocol[S]):
-    """What a proof has to know of one cloud."""
+class Provider(Backend, ProvidesStore, Protocol):
+    """A cloud: it rents, and has a store that its machines reach."""
 
-    @property
-    def kind(self) -> str:
-        """Name of the backend."""
 
-    @property
-    def backend(self) -> Backend:
-        """Rents and ends the lease."""
+B = TypeVar("B", bound=Provider)
 
-    @property
-    def probes(self) -> tuple[Probe[S], ...]:
-        """The probes in their order: those that read, those of the store, those that are paid."""
 
-    @property
-    def stays(self) -> tuple[str, ...]:
-        """What a proof may create and does not delete, because every later run uses it."""
+class Prover(ABC, Generic[S]):
+    """What a proof has to know of one cloud.
 
-    @property
-    def page(self) -> str:
-        """Page of the documents."""
+    Attributes:
+        backend: Rents and ends the lease.
+        pace: Factor of all waiting.
+        probes: The probes in their order: those that read, those of the store, the paid ones.
+        stays: What a proof may create and does not delete, because every later run uses it.
+        ordered: Fields of the order of the proof's only lease.
+    """
 
-    @property
-    def pace(self) -> float:
-        """Factor of all waiting."""
+    kind: ClassVar[str]
+    """Name of the backend."""
+    page: ClassVar[str]
+    """Page of the documents."""
+    usual: ClassVar[frozenset[str]] = frozenset({"drillyard", "root"})
+    """Values that tell nothing about an account."""
+    probes: tuple[Probe[S], ...]
+    stays: tuple[str, ...]
+
+    def __init__(self, backend: Provider, pace: float, **ordered: Json) -> None:
+        self.backend, self.pace, self.ordered = backend, pace, ordered
 
     def order(self, lease_id: str, store_url: str, deadline: float) -> Order:
         """Returns the order of the proof's only lease."""
-
-    def scene(self, order: Order, mailbox: Mailbox, clock: Clock) -> S:
-        """Returns where the probes work."""
-
-    def priced(self) -> bool:
-        """Returns True if the price list knows everything that the proof rents."""
+        found: JsonObject = {
+            "lease_id": lease_id,
+            "experiment": EXPERIMENT,
+            "store_url": store_url,
+            "deadline": deadline,
+            "deadline_of": "drillyard prove",
+            **self.ordered,
+        }
+        return Order.model_validate(found)
 
     def private(self) -> dict[str, str]:
         """Returns what must not be in a record: value to what stands for it."""
+        named = {**self.named(), user_name(): "USER"}
+        return {value: word for value, word in named.items() if value not in {*self.usual, ""}}
 
-    def prepare(self, store_url: str) -> None:
-        """Makes the store ready; see ``ProvidesStore``."""
+    @abstractmethod
+    def scene(self, order: Order, mailbox: Mailbox, clock: Clock) -> S:
+        """Returns where the probes work."""
 
-    def store_url(self) -> str:
-        """Returns the store of the proof."""
+    @abstractmethod
+    def priced(self) -> bool:
+        """Returns True if the price list knows everything that the proof rents."""
+
+    @abstractmethod
+    def named(self) -> dict[str, str]:
+        """Returns the values that name the account: value to what stands for it."""
+
+
+def opened(text: str, kind: type[B], settings: JsonObject) -> B:
+    """Returns a backend of a cloud, with settings over the user's own."""
+    backend = open_backend(text, settings)
+    if not isinstance(backend, kind):
+        raise TypeError(f"{text} is not a {kind.__name__}")
+    return backend
+
+
+def of_store(scene: Scene, alone: Claim, fresh: Claim) -> Generator[Observation, None, str]:
+    """Writes, reads, lists and deletes an object of some bytes.
+
+    Args:
+        scene: Where it is written.
+        alone: Only the first of two creates of one object succeeds.
+        fresh: A read, a listing and a delete see every earlier write at once.
+
+    Returns:
+        The key of the object.
+    """
+    store, where = scene.mailbox.store, scene.mailbox.key("canary")
+    key = f"{where}/{secrets.token_hex(6)}"
+    first, second = store.put_if_absent(key, b"1"), store.put_if_absent(key, b"2")
+    kept = store.get(key)
+    good = first and not second and kept == b"1"
+    yield alone.judged(good, f"first {first}, second {second}, kept {kept!r}")
+    listed = [info.key for info in store.list(f"{where}/")]
+    store.delete(key)
+    after = [info.key for info in store.list(f"{where}/")]
+    stale = key not in listed or key in after or store.stat(key) is not None
+    yield fresh.judged(not stale, "stale" if stale else "written, listed, deleted: seen at once")
+    return key

@@ -99,7 +99,7 @@ class Proof(Generic[S]):
         """
         self._show.costs(self._prover, self.report.price)
         self._finish(dry_run)
-        url = self._prover.store_url()
+        url = self._prover.backend.store_url()
         order = self._order(url)
         scene = self._scene(order, url)
         for probe in self._prover.probes:
@@ -113,7 +113,7 @@ class Proof(Generic[S]):
             self._rest("the account cannot rent yet, and nothing was created")
             return self.report
         self._show.confirm(self.report.price)
-        self._prover.prepare(url)
+        self._prover.backend.prepare_store(url)
         lease = self._lease(url)
         with lease.alone():
             try:
@@ -147,7 +147,7 @@ class Proof(Generic[S]):
         Raises:
             TeardownUnconfirmed: It may still be alive.
         """
-        lease = self._lease(self._prover.store_url())
+        lease = self._lease(self._prover.backend.store_url())
         try:
             left = lease.left()
         except StoreUnavailable:

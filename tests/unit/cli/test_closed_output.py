@@ -38,8 +38,8 @@ raise SystemExit(7)
 TOLD = {
     "tell": ("", "tell('a step')"),
     "prove": (
-        "from drillyard_backends.prove.commands import Printed",
-        "Printed(True, quiet=False).line('a step')",
+        "from drillyard_backends.prove.show import Show",
+        "Show(True, quiet=False).line('a step')",
     ),
     "mlflow": (
         "from drillyard_backends.gcp.mlflow_server import commands",

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from drillyard.backend import Order, open_backend
+from drillyard.backend import Order
 from drillyard.documents.json_types import JsonObject
 from drillyard.mailbox import Mailbox
 from drillyard.system.clock import Clock
-from drillyard.system.safe_names import user_name
 from drillyard_backends.azure import environment, prices
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.prove.jobs import JOBS
 from drillyard_backends.azure.prove.reading import READING, STORE
 from drillyard_backends.azure.prove.scene import AzureScene
 from drillyard_backends.azure.service import Service
-from drillyard_backends.prove.lease import EXPERIMENT
+from drillyard_backends.prove.probes import Prover, opened
 
 
-class AzureProver:
+class AzureProver(Prover[AzureScene]):
     """A proof in a workspace of Azure ML.
 
     Args:
@@ -43,25 +42,11 @@ class AzureProver:
             "instance_count": 1,
             "recreate": False,
         }
-        backend = open_backend(text, own)
-        if not isinstance(backend, AzureBackend):
-            raise TypeError(f"{text} is not Azure")
-        self.backend: AzureBackend = backend
+        backend = opened(text, AzureBackend, own)
+        super().__init__(backend, pace, workers=1)
         self.config = backend.config
-        self.pace = pace
         self.stays = (
             f"environment {self.config.environment or environment.NAME} (your runs use it)",
-        )
-
-    def order(self, lease_id: str, store_url: str, deadline: float) -> Order:
-        """See ``Prover``."""
-        return Order(
-            lease_id=lease_id,
-            experiment=EXPERIMENT,
-            store_url=store_url,
-            workers=1,
-            deadline=deadline,
-            deadline_of="drillyard prove",
         )
 
     def scene(self, order: Order, mailbox: Mailbox, clock: Clock) -> AzureScene:
@@ -71,7 +56,7 @@ class AzureProver:
             order,
             mailbox,
             clock,
-            pace=self.pace,
+            self.pace,
             config=self.config,
             service=Service(self.config),
         )
@@ -80,19 +65,11 @@ class AzureProver:
         """See ``Prover``."""
         return prices.price(self.config.vm_size, self.config.low_priority) is not None
 
-    def store_url(self) -> str:
-        """See ``Prover``."""
-        return self.backend.store_url()
-
-    def prepare(self, store_url: str) -> None:
-        """See ``Prover``."""
-        self.backend.prepare_store(store_url)
-
-    def private(self) -> dict[str, str]:
+    def named(self) -> dict[str, str]:
         """See ``Prover``."""
         config = self.config
-        account, _, rest = self.store_url().removeprefix("az://").partition("/")
-        named = {
+        account, _, rest = self.backend.store_url().removeprefix("az://").partition("/")
+        return {
             config.subscription_id: "SUBSCRIPTION",
             config.resource_group: "GROUP",
             config.workspace: "WORKSPACE",
@@ -102,8 +79,5 @@ class AzureProver:
             (config.identity or "").rpartition("/")[2]: "IDENTITY",
             config.image or "": "IMAGE",
             config.environment or "": "ENVIRONMENT",
-            user_name(): "USER",
             **dict.fromkeys(config.tags.values(), "TAG"),
         }
-        usual = {"drillyard", "root"}
-        return {value: word for value, word in named.items() if value and value not in usual}

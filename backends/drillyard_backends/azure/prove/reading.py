@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 
 from drillyard.documents.json_types import as_integer
 from drillyard_backends.azure import prices, quota, rights
 from drillyard_backends.azure.errors import Forbidden, Missing
 from drillyard_backends.azure.prove.scene import AzureScene
-from drillyard_backends.prove.probes import Claim, Observation, Probe, Untestable
+from drillyard_backends.prove.probes import Claim, Observation, Probe, Untestable, of_store
 
 A124 = Claim(
     "A124",
@@ -118,17 +117,7 @@ def quotas(scene: AzureScene) -> Iterator[Observation]:
 
 def store(scene: AzureScene) -> Iterator[Observation]:
     """Writes, reads, lists and deletes blobs of a few bytes."""
-    blobs, where = scene.mailbox.store, scene.mailbox.key("canary")
-    key = f"{where}/{secrets.token_hex(6)}"
-    first, second = blobs.put_if_absent(key, b"1"), blobs.put_if_absent(key, b"2")
-    kept = blobs.get(key)
-    good = first and not second and kept == b"1"
-    yield A103.judged(good, f"first {first}, second {second}, kept {kept!r}")
-    listed = [info.key for info in blobs.list(f"{where}/")]
-    blobs.delete(key)
-    after = [info.key for info in blobs.list(f"{where}/")]
-    stale = key not in listed or key in after or blobs.stat(key) is not None
-    yield A104.judged(not stale, "stale" if stale else "written, listed, deleted: seen at once")
+    yield from of_store(scene, A103, A104)
 
 
 READING: tuple[Probe[AzureScene], ...] = (

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from drillyard.backend import Order, open_backend
+from drillyard.backend import Order
 from drillyard.documents.json_types import JsonObject
 from drillyard.mailbox import Mailbox
 from drillyard.system.clock import Clock
-from drillyard.system.safe_names import user_name
 from drillyard_backends.gcp import prices
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.groups import Groups
@@ -15,7 +14,7 @@ from drillyard_backends.gcp.prove.machines import MACHINES
 from drillyard_backends.gcp.prove.reading import READING, STORE
 from drillyard_backends.gcp.prove.scene import GcpScene
 from drillyard_backends.gcp.read_only_client import Reader
-from drillyard_backends.prove.lease import EXPERIMENT
+from drillyard_backends.prove.probes import Prover, opened
 
 IDLE_S = 60.0
 """Seconds without work after which the machines of a proof end themselves."""
@@ -23,7 +22,7 @@ MACHINES_OF_A_PROOF = 2
 """One is taken away, the other ends itself."""
 
 
-class GcpProver:
+class GcpProver(Prover[GcpScene]):
     """A proof in a project of Google Cloud.
 
     Args:
@@ -38,6 +37,7 @@ class GcpProver:
     kind = "gcp"
     probes = (*READING, *STORE, *MACHINES)
     page = "google-cloud.md"
+    usual = Prover.usual | {"default", "dy"}
 
     def __init__(
         self, text: str = "gcp", given: JsonObject | None = None, pace: float = 1.0
@@ -50,29 +50,17 @@ class GcpProver:
             "on_demand_when_full": False,
             "replacements": 0,
         }
-        self.backend: GcpBackend = _opened(text, own)
-        config = self.backend.config
-        region = config.zones[0].rpartition("-")[0]
+        backend = opened(text, GcpBackend, own)
+        config = backend.config
         cheapest = min(
-            config.machine_types, key=lambda name: prices.price(name, region, config.spot) or 1e9
+            config.machine_types,
+            key=lambda name: prices.price(name, config.region, config.spot) or 1e9,
         )
         if config.machine_types != [cheapest]:
-            self.backend = _opened(text, {**own, "machine_types": [cheapest]})
-        self.config = self.backend.config
-        self.pace = pace
+            backend = opened(text, GcpBackend, {**own, "machine_types": [cheapest]})
+        self.config = backend.config
+        super().__init__(backend, pace, workers=MACHINES_OF_A_PROOF, idle_s=self.config.idle_s)
         self.stays = (f"bucket gs://{self.config.bucket} (your runs use it)",)
-
-    def order(self, lease_id: str, store_url: str, deadline: float) -> Order:
-        """See ``Prover``."""
-        return Order(
-            lease_id=lease_id,
-            experiment=EXPERIMENT,
-            store_url=store_url,
-            workers=MACHINES_OF_A_PROOF,
-            idle_s=self.config.idle_s,
-            deadline=deadline,
-            deadline_of="drillyard prove",
-        )
 
     def scene(self, order: Order, mailbox: Mailbox, clock: Clock) -> GcpScene:
         """See ``Prover``."""
@@ -82,7 +70,7 @@ class GcpProver:
             order,
             mailbox,
             clock,
-            pace=self.pace,
+            self.pace,
             config=self.config,
             reader=Reader(self.config.project, clock=clock),
             compute=compute,
@@ -91,24 +79,16 @@ class GcpProver:
 
     def priced(self) -> bool:
         """See ``Prover``."""
-        config, region = self.config, self.config.zones[0].rpartition("-")[0]
+        config, region = self.config, self.config.region
         gpus = [config.gpu_type] if config.gpu_type else []
         return all(prices.price(n, region, False) is not None for n in config.machine_types) and (
             all(prices.gpu_price(name, region, False) is not None for name in gpus)
         )
 
-    def store_url(self) -> str:
-        """See ``Prover``."""
-        return self.backend.store_url()
-
-    def prepare(self, store_url: str) -> None:
-        """See ``Prover``."""
-        self.backend.prepare_store(store_url)
-
-    def private(self) -> dict[str, str]:
+    def named(self) -> dict[str, str]:
         """See ``Prover``."""
         config = self.config
-        named = {
+        return {
             config.project: "PROJECT",
             config.bucket: "BUCKET",
             config.service_account: "EMAIL",
@@ -120,15 +100,5 @@ class GcpProver:
             config.image or "": "IMAGE",
             config.template or "": "TEMPLATE",
             config.container or "": "CONTAINER",
-            user_name(): "USER",
             **dict.fromkeys(config.labels.values(), "LABEL"),
         }
-        usual = {"default", "dy", "drillyard", "root"}
-        return {value: word for value, word in named.items() if value and value not in usual}
-
-
-def _opened(text: str, settings: JsonObject) -> GcpBackend:
-    backend = open_backend(text, settings)
-    if not isinstance(backend, GcpBackend):
-        raise TypeError(f"{text} is not Google Cloud")
-    return backend

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from drillyard_backends.gcp import quotas, rights
 from drillyard_backends.gcp.prerequisites import MOST_SKEW_S
 from drillyard_backends.gcp.prove.scene import GcpScene
-from drillyard_backends.prove.probes import Claim, Observation, Probe, Untestable
+from drillyard_backends.prove.probes import Claim, Observation, Probe, Untestable, of_store
 
 MORE_THAN_THE_ROLE = (
     "compute.firewalls.create",
@@ -130,19 +130,8 @@ def places(scene: GcpScene) -> Iterator[Observation]:
 
 def store(scene: GcpScene) -> Iterator[Observation]:
     """Writes, reads, lists and deletes objects of a few bytes."""
-    objects, where = scene.mailbox.store, scene.mailbox.key("canary")
-    key = f"{where}/{secrets.token_hex(6)}"
-    first = objects.put_if_absent(key, b"1")
-    second = objects.put_if_absent(key, b"2")
-    kept = objects.get(key)
-    yield G91.judged(
-        first and not second and kept == b"1", f"first {first}, second {second}, kept {kept!r}"
-    )
-    listed = [info.key for info in objects.list(f"{where}/")]
-    objects.delete(key)
-    after = [info.key for info in objects.list(f"{where}/")]
-    stale = key not in listed or key in after or objects.stat(key) is not None
-    yield G90.judged(not stale, "stale" if stale else "written, listed, deleted: seen at once")
+    key = yield from of_store(scene, G91, G90)
+    objects = scene.mailbox.store
     room = 900 - len(key) - 1
     long = f"{key}/{'n' * room}"
     objects.put(long, b"1")

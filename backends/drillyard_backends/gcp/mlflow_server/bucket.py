@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from drillyard_backends.gcp.mlflow_server import policies
-from drillyard_backends.gcp.mlflow_server.google import Exists, Google
-from drillyard_backends.gcp.mlflow_server.names import LABELS, Choices
-from drillyard_backends.gcp.mlflow_server.part import MISSING, State, covers, must_be_ours
+from drillyard_backends.gcp.mlflow_server.google import Exists
+from drillyard_backends.gcp.mlflow_server.names import LABELS
+from drillyard_backends.gcp.mlflow_server.part import Part, State, covers
 
 if TYPE_CHECKING:
     from googleapiclient.discovery import Resource
     from googleapiclient.http import HttpRequest
 
-ROLE = "roles/storage.objectUser"
 _CLOSED = {
     "iamConfiguration": {
         "uniformBucketLevelAccess": {"enabled": True},
@@ -22,27 +21,26 @@ _CLOSED = {
 }
 
 
-class ArtifactBucket:
+class ArtifactBucket(Part):
     """One bucket beside the server."""
 
     title = "bucket for artifacts"
-    keeps_data = True
+    role = "roles/storage.objectUser"
 
-    def __init__(self, google: Google, choices: Choices) -> None:
-        self._google, self._choices = google, choices
+    @property
+    def called(self) -> str:
+        """See ``Part``."""
+        return f"gs://{self._choices.bucket}"
 
-    def look(self) -> State:
-        """What is there."""
-        resource = self._current()
-        if resource is None:
-            return MISSING
-        policy = self._google.call(self._read())
-        ready = covers(resource, _CLOSED) and policies.has(policy, ROLE, self._member)
-        return State(True, ready, f"gs://{self._choices.bucket}" + ("" if ready else ", ajar"))
+    def state(self, resource: dict[str, Any]) -> State:
+        """See ``Part``."""
+        granted = self.granted()
+        ready = covers(resource, _CLOSED) and granted
+        return State(True, ready, self.called + ("" if ready else ", ajar"))
 
     def ensure(self) -> str:
         """Make it, close it, open it for the server."""
-        resource, done = self._current(), "kept"
+        resource, done = self.current(), "kept"
         if resource is None:
             body = {
                 "name": self._choices.bucket,
@@ -58,20 +56,16 @@ class ArtifactBucket:
                     "made",
                 )
             except Exists:
-                resource = self._current() or {}  # ours by a lost answer, or another project's
-        must_be_ours(f"gs://{self._choices.bucket}", resource.get("labels"))
+                resource = self.current() or {}  # ours by a lost answer, or another project's
+        self.must_be_ours(resource)
         if not covers(resource, _CLOSED):
             self._google.call(self._buckets.patch(bucket=self._choices.bucket, body=_CLOSED))
             done = "closed"
-        changed = policies.ensure(self._google, self._read, self._write, [(ROLE, self._member)])
+        changed = self.grant()
         return "opened for the server" if changed and done == "kept" else done
 
-    def delete(self) -> bool:
-        """Remove it with everything in it."""
-        resource = self._current()
-        if resource is None:
-            return False
-        must_be_ours(f"gs://{self._choices.bucket}", resource.get("labels"))
+    def remove(self) -> None:
+        """Removes it with everything in it."""
         objects = self._google.api("storage", "v1").objects()
         while True:
             page = self._google.call(
@@ -88,25 +82,23 @@ class ArtifactBucket:
                     )
                 )
         self._google.find(self._buckets.delete(bucket=self._choices.bucket))
-        return True
 
     @property
     def _buckets(self) -> Resource:
         return self._google.api("storage", "v1").buckets()
 
-    @property
-    def _member(self) -> str:
-        return f"serviceAccount:{self._choices.account}"
-
-    def _current(self) -> dict[str, Any] | None:
+    def current(self) -> dict[str, Any] | None:
+        """See ``Part``."""
         return self._google.find(
             self._buckets.get(bucket=self._choices.bucket, projection="noAcl")
         )
 
-    def _read(self) -> HttpRequest:
+    def policy(self) -> HttpRequest:
+        """See ``Part``."""
         return self._buckets.getIamPolicy(
             bucket=self._choices.bucket, optionsRequestedPolicyVersion=3
         )
 
-    def _write(self, policy: policies.Policy) -> HttpRequest:
+    def set_policy(self, policy: policies.Policy) -> HttpRequest:
+        """See ``Part``."""
         return self._buckets.setIamPolicy(bucket=self._choices.bucket, body=policy)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from drillyard.errors import ControlPlaneError
 from drillyard_backends.gcp.mlflow_server.google import Exists, Google
 from drillyard_backends.gcp.mlflow_server.names import DATABASE, LABELS, SMALLEST, USER, Choices
-from drillyard_backends.gcp.mlflow_server.part import MISSING, State, covers, must_be_ours
+from drillyard_backends.gcp.mlflow_server.part import Part, State, covers, must_be_ours
 from drillyard_backends.gcp.mlflow_server.secret import AddressSecret
 
 if TYPE_CHECKING:
@@ -36,21 +36,23 @@ IAM_LOGIN = {"name": "cloudsql.iam_authentication", "value": "on"}
 """People may be let into the database by their own names; the server has its password."""
 
 
-class Instance:
+class Instance(Part):
     """The database, its instance and its user."""
 
     title = "database"
-    keeps_data = True
 
     def __init__(self, google: Google, choices: Choices, secret: AddressSecret) -> None:
-        self._google, self._choices, self._secret = google, choices, secret
+        super().__init__(google, choices)
+        self._secret = secret
         self._names = {"project": choices.project, "instance": choices.name}
 
-    def look(self) -> State:
-        """What is there."""
-        resource = self._current()
-        if resource is None:
-            return MISSING
+    @property
+    def called(self) -> str:
+        """See ``Part``."""
+        return f"the database {self._choices.name}"
+
+    def state(self, resource: dict[str, Any]) -> State:
+        """See ``Part``."""
         guarded = not self._mended(resource)
         ready = resource.get("state") == "RUNNABLE" and guarded
         words = f"{resource.get('databaseVersion')}, {resource.get('settings', {}).get('tier')}"
@@ -60,7 +62,7 @@ class Instance:
     def ensure(self) -> str:
         """Make the instance, the database in it and its user; each is waited for."""
         done = "kept"
-        resource = self._current()
+        resource = self.current()
         if resource is None:
             settings = {
                 "tier": self._choices.tier or SMALLEST,
@@ -84,7 +86,7 @@ class Instance:
                     INSTANCE_S,
                 )
             except Exists as error:
-                if self._current() is None:
+                if self.current() is None:
                     raise ControlPlaneError(
                         f"the name {self._choices.name} is taken by a database that cannot be "
                         f"seen, maybe one that is being deleted: {error}",
@@ -92,9 +94,7 @@ class Instance:
                     ) from error
             done = "made"
         resource = self._runnable()
-        must_be_ours(
-            f"the database {self._choices.name}", resource.get("settings", {}).get("userLabels")
-        )
+        self.must_be_ours(resource)
         wanted = self._mended(resource)
         if self._choices.tier not in (None, resource["settings"].get("tier")):
             wanted["tier"] = self._choices.tier
@@ -107,22 +107,17 @@ class Instance:
         self._ensure_user()
         return done
 
-    def delete(self) -> bool:
-        """Remove the instance with its backups."""
-        resource = self._current()
-        if resource is None:
-            return False
-        must_be_ours(
-            f"the database {self._choices.name}", resource.get("settings", {}).get("userLabels")
-        )
+    def must_be_ours(self, resource: dict[str, Any]) -> None:
+        """See ``Part``."""
+        must_be_ours(self.called, resource.get("settings", {}).get("userLabels"))
+
+    def remove(self) -> None:
+        """Removes the instance with its backups."""
         # Its setting keeps backups if it is deleted by mistake.
         body = {"settings": {"deletionProtectionEnabled": False, "retainBackupsOnDelete": False}}
         self._do(self._sql.instances().patch(**self._names, body=body), INSTANCE_S)
         self._do(self._sql.instances().delete(**self._names), INSTANCE_S)
-        self._google.wait(
-            lambda: True if self._current() is None else None, "the end of the database", _SMALL_S
-        )
-        return True
+        self.gone(_SMALL_S)
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -130,7 +125,8 @@ class Instance:
     def _sql(self) -> Resource:
         return self._google.api("sqladmin", "v1")
 
-    def _current(self) -> dict[str, Any] | None:
+    def current(self) -> dict[str, Any] | None:
+        """See ``Part``."""
         return self._google.find(self._sql.instances().get(**self._names))
 
     @staticmethod
@@ -150,7 +146,7 @@ class Instance:
 
     def _runnable(self) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
-            resource = self._current()
+            resource = self.current()
             if resource is not None and resource.get("state") in ("FAILED", "SUSPENDED"):
                 raise ControlPlaneError(
                     f"the database is {resource['state']}", hint="look at it in the console: SQL"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import UserError
 from drillyard_backends.gcp.mlflow_server import policies
 from drillyard_backends.gcp.mlflow_server.google import Exists, Google
 from drillyard_backends.gcp.mlflow_server.names import Choices
-from drillyard_backends.gcp.mlflow_server.part import MISSING, State
+from drillyard_backends.gcp.mlflow_server.part import Part, State
+
+if TYPE_CHECKING:
+    from googleapiclient.discovery import Resource
+    from googleapiclient.http import HttpRequest
 
 SERVICES = (
     "artifactregistry.googleapis.com",
@@ -23,15 +28,14 @@ SERVICES = (
 _OURS = "made by drillyard"
 
 
-class Services:
+class Services(Part):
     """The APIs that the other parts need. They stay switched on: others may use them by then."""
 
     title = "APIs"
-    keeps_data = True
 
-    def __init__(self, google: Google, choices: Choices) -> None:
-        self._google = google
-        self._parent = f"projects/{choices.project}"
+    @property
+    def _parent(self) -> str:
+        return f"projects/{self._choices.project}"
 
     def look(self) -> State:
         """What is there."""
@@ -74,7 +78,7 @@ class Services:
         return [name for name in SERVICES if name not in on]
 
 
-class Account:
+class Account(Part):
     """A service account, with its roles in the project.
 
     Args:
@@ -85,27 +89,22 @@ class Account:
         role: That it holds in the project.
     """
 
-    keeps_data = True
-
     def __init__(self, google: Google, choices: Choices, email: str, what: str, role: str) -> None:
-        self._google, self._choices = google, choices
-        self._email, self._what, self._role = email, what, role
+        super().__init__(google, choices)
+        self._email, self._what, self.role = email, what, role
         self.title = f"account of the {what}"
 
-    def look(self) -> State:
-        """What is there."""
-        if self._current() is None:
-            return MISSING
-        policy = self._google.call(self._read())
-        ready = policies.has(policy, self._role, self._member)
-        return State(True, ready, self._email if ready else f"{self._email} lacks {self._role}")
+    def state(self, resource: dict[str, Any]) -> State:
+        """See ``Part``."""
+        ready = self.granted()
+        return State(True, ready, self._email if ready else f"{self._email} lacks {self.role}")
 
     def ensure(self) -> str:
         """Make it, and give it its role."""
-        resource = self._current()
-        self._must_be_ours(resource)
-        if resource is None:
-            iam = self._google.api("iam", "v1")
+        resource = self.current()
+        if resource is not None:
+            self.must_be_ours(resource)
+        else:
             body = {
                 "accountId": self._email.partition("@")[0],
                 "serviceAccount": {
@@ -114,52 +113,47 @@ class Account:
                 },
             }
             with contextlib.suppress(Exists):  # the first answer was lost
-                self._google.call(
-                    iam.projects()
-                    .serviceAccounts()
-                    .create(name=f"projects/{self._choices.project}", body=body)
-                )
-        changed = policies.ensure(
-            self._google, self._read, self._write, [(self._role, self._member)]
-        )
+                project = f"projects/{self._choices.project}"
+                self._google.call(self.collection.create(name=project, body=body))
+        changed = self.grant()
         return "made" if resource is None else "given its role" if changed else "kept"
 
-    def delete(self) -> bool:
-        """Remove it, and its role first: Google would keep that for ``deleted:…``."""
-        resource = self._current()
-        if resource is None:
-            return False
-        self._must_be_ours(resource)
-        policies.drop(self._google, self._read, self._write, (self._role, self._member))
-        accounts = self._google.api("iam", "v1").projects().serviceAccounts()
-        self._google.find(accounts.delete(name=self._name))
-        return True
+    def remove(self) -> None:
+        """Removes it, and its role first: Google would keep that for ``deleted:…``."""
+        policies.drop(self._google, self.policy, self.set_policy, (self.role, self.member))
+        super().remove()
 
-    def _must_be_ours(self, resource: dict[str, str] | None) -> None:
-        if resource is not None and _OURS not in resource.get("description", ""):
+    def must_be_ours(self, resource: dict[str, Any]) -> None:
+        """See ``Part``."""
+        if _OURS not in resource.get("description", ""):
             raise UserError(
                 f"the service account {self._email} exists, and drillyard did not make it",
                 hint="choose another --name",
             )
 
     @property
-    def _name(self) -> str:
+    def collection(self) -> Resource:
+        """See ``Part``."""
+        return self._google.api("iam", "v1").projects().serviceAccounts()
+
+    @property
+    def name(self) -> str:
+        """See ``Part``."""
         return f"projects/{self._choices.project}/serviceAccounts/{self._email}"
 
     @property
-    def _member(self) -> str:
+    def member(self) -> str:
+        """See ``Part``."""
         return f"serviceAccount:{self._email}"
 
-    def _current(self) -> dict[str, str] | None:
-        accounts = self._google.api("iam", "v1").projects().serviceAccounts()
-        return self._google.find(accounts.get(name=self._name))
-
-    def _read(self) -> object:
+    def policy(self) -> HttpRequest:
+        """Makes the request that reads the policy of the project."""
         projects = self._google.api("cloudresourcemanager", "v1").projects()
         body = {"options": {"requestedPolicyVersion": 3}}
         return projects.getIamPolicy(resource=self._choices.project, body=body)
 
-    def _write(self, policy: policies.Policy) -> object:
+    def set_policy(self, policy: policies.Policy) -> HttpRequest:
+        """Makes the request that writes the policy of the project."""
         projects = self._google.api("cloudresourcemanager", "v1").projects()
         return projects.setIamPolicy(resource=self._choices.project, body={"policy": policy})
 

@@ -5,44 +5,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import ControlPlaneError
-from drillyard_backends.gcp.mlflow_server import policies
 from drillyard_backends.gcp.mlflow_server.google import Exists, Google
 from drillyard_backends.gcp.mlflow_server.names import LABELS, RECIPE, Choices, read_data
-from drillyard_backends.gcp.mlflow_server.part import MISSING, State, must_be_ours
+from drillyard_backends.gcp.mlflow_server.part import Part, State
 
 if TYPE_CHECKING:
     from googleapiclient.discovery import Resource
-    from googleapiclient.http import HttpRequest
 
-ROLE = "roles/artifactregistry.writer"
 _BUILD_S = 1800.0
 _END = "END-OF-THE-FILE-THAT-DRILLYARD-WROTE"
 
 
-class Repository:
+class Repository(Part):
     """Where the image is kept."""
 
     title = "repository of images"
-    keeps_data = True
+    role = "roles/artifactregistry.writer"
 
-    def __init__(self, google: Google, choices: Choices) -> None:
-        self._google, self._choices = google, choices
-
-    def look(self) -> State:
-        """What is there."""
-        if self._current() is None:
-            return MISSING
-        ready = policies.has(self._google.call(self._read()), ROLE, self._member)
-        return State(True, ready, self._choices.name)
+    @property
+    def called(self) -> str:
+        """See ``Part``."""
+        return f"the repository {self._choices.name}"
 
     def ensure(self) -> str:
         """Make it, and let the builder write to it."""
-        resource, done = self._current(), "kept"
+        resource, done = self.current(), "kept"
         if resource is None:
             body = {"format": "DOCKER", "labels": LABELS, "description": "MLflow for drillyard"}
             try:
                 operation = self._google.call(
-                    self._repositories.create(
+                    self.collection.create(
                         parent=self._choices.place, repositoryId=self._choices.name, body=body
                     )
                 )
@@ -54,23 +46,16 @@ class Repository:
                 )
             except Exists:
                 pass  # the first answer was lost
-            resource = self._google.wait(self._current, "the repository", 300.0)
+            resource = self._google.wait(self.current, "the repository", 300.0)
             done = "made"
-        must_be_ours(f"the repository {self._choices.name}", resource.get("labels"))
-        policies.ensure(self._google, self._read, self._write, [(ROLE, self._member)])
+        self.must_be_ours(resource)
+        self.grant()
         return done
 
-    def delete(self) -> bool:
-        """Remove it with its images."""
-        resource = self._current()
-        if resource is None:
-            return False
-        must_be_ours(f"the repository {self._choices.name}", resource.get("labels"))
-        self._google.find(self._repositories.delete(name=self.name))
-        self._google.wait(
-            lambda: True if self._current() is None else None, "the end of the repository", 300.0
-        )
-        return True
+    def remove(self) -> None:
+        """Removes it with its images."""
+        super().remove()
+        self.gone()
 
     @property
     def name(self) -> str:
@@ -82,42 +67,32 @@ class Repository:
         return self._google.api("artifactregistry", "v1").projects().locations()
 
     @property
-    def _repositories(self) -> Resource:
+    def collection(self) -> Resource:
+        """See ``Part``."""
         return self._locations.repositories()
 
     @property
-    def _member(self) -> str:
+    def member(self) -> str:
+        """Who has the role: the account that builds."""
         return f"serviceAccount:{self._choices.builder}"
 
-    def _current(self) -> dict[str, Any] | None:
-        return self._google.find(self._repositories.get(name=self.name))
 
-    def _read(self) -> HttpRequest:
-        return self._repositories.getIamPolicy(
-            resource=self.name, options_requestedPolicyVersion=3
-        )
-
-    def _write(self, policy: policies.Policy) -> HttpRequest:
-        return self._repositories.setIamPolicy(resource=self.name, body={"policy": policy})
-
-
-class Image:
+class Image(Part):
     """The image, named after its recipe: another recipe is another image."""
 
     title = "image"
-    keeps_data = True
 
     def __init__(self, google: Google, choices: Choices, repository: Repository) -> None:
-        self._google, self._choices, self._repository = google, choices, repository
+        super().__init__(google, choices)
+        self._repository = repository
 
-    def look(self) -> State:
-        """What is there."""
-        there = self._current() is not None
-        return State(there, there, self._choices.image_uri) if there else MISSING
+    def state(self, resource: dict[str, Any]) -> State:
+        """See ``Part``."""
+        return State(True, True, self._choices.image_uri)
 
     def ensure(self) -> str:
         """Build it, unless it is there."""
-        if self._current() is not None:
+        if self.current() is not None:
             return "kept"
         builds = self._google.api("cloudbuild", "v1").projects().locations().builds()
         operation = self._google.call(
@@ -143,17 +118,15 @@ class Image:
         """Nothing: it goes with its repository."""
         return False
 
-    def _current(self) -> dict[str, Any] | None:
-        tags = (
-            self._google.api("artifactregistry", "v1")
-            .projects()
-            .locations()
-            .repositories()
-            .packages()
-            .tags()
-        )
-        name = f"{self._repository.name}/packages/mlflow/tags/{self._choices.image_tag}"
-        return self._google.find(tags.get(name=name))
+    @property
+    def collection(self) -> Resource:
+        """See ``Part``."""
+        return self._repository.collection.packages().tags()
+
+    @property
+    def name(self) -> str:
+        """See ``Part``."""
+        return f"{self._repository.name}/packages/mlflow/tags/{self._choices.image_tag}"
 
 
 def build(choices: Choices) -> dict[str, Any]:

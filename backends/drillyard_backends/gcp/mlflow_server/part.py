@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import UserError
-from drillyard_backends.gcp.mlflow_server.names import LABELS
+from drillyard_backends.gcp.mlflow_server import policies
+from drillyard_backends.gcp.mlflow_server.google import Google
+from drillyard_backends.gcp.mlflow_server.names import LABELS, Choices
+
+if TYPE_CHECKING:
+    from googleapiclient.discovery import Resource
+    from googleapiclient.http import HttpRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +35,103 @@ class State:
 MISSING = State(False, False, "not there")
 
 
-class Part(Protocol):
-    """One thing on Google Cloud, named by the choices alone."""
+class Part(ABC):
+    """One resource on Google Cloud, named by the choices alone, with one role on it.
+
+    Args:
+        google: Makes the calls.
+        choices: Names and sizes.
+    """
 
     title: str
-    keeps_data: bool
+    keeps_data = True
     """Survives ``down``."""
+    role = ""
+    """Role that ``member`` has on it."""
 
-    def look(self) -> State:
-        """What is there; changes nothing."""
+    def __init__(self, google: Google, choices: Choices) -> None:
+        self._google, self._choices = google, choices
 
+    @abstractmethod
     def ensure(self) -> str:
         """Creates or repairs it and waits until it is ready; returns what was done."""
 
+    @property
+    def collection(self) -> Resource:
+        """Google's client of all resources of its kind."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """Its resource name."""
+        raise NotImplementedError
+
+    @property
+    def called(self) -> str:
+        """What messages call it."""
+        return self.title
+
+    @property
+    def member(self) -> str:
+        """Who has the role: the account of the server."""
+        return f"serviceAccount:{self._choices.account}"
+
+    def look(self) -> State:
+        """Returns what is there; changes nothing."""
+        resource = self.current()
+        return MISSING if resource is None else self.state(resource)
+
+    def state(self, resource: dict[str, Any]) -> State:
+        """Returns how a resource that is there is."""
+        return State(True, self.granted(), self.name.rpartition("/")[2])
+
     def delete(self) -> bool:
-        """Remove it and wait until it is gone; False when it was not there."""
+        """Removes it and waits until it is gone; False when it was not there."""
+        resource = self.current()
+        if resource is None:
+            return False
+        self.must_be_ours(resource)
+        self.remove()
+        return True
+
+    def remove(self) -> None:
+        """Removes what is there and ours."""
+        self._google.find(self.collection.delete(name=self.name))
+
+    def current(self) -> dict[str, Any] | None:
+        """Returns the resource, or None."""
+        return self._google.find(self.collection.get(name=self.name))
+
+    def gone(self, timeout_s: float = 300.0) -> None:
+        """Waits until it is gone."""
+        self._google.wait(
+            lambda: True if self.current() is None else None,
+            f"the end of the {self.title}",
+            timeout_s,
+        )
+
+    def must_be_ours(self, resource: dict[str, Any]) -> None:
+        """Refuses a resource of the same name that is not ours; see ``must_be_ours``."""
+        must_be_ours(self.called, resource.get("labels"))
+
+    # -- its role -----------------------------------------------------------------------------
+
+    def granted(self) -> bool:
+        """Returns True if the member has the role."""
+        return policies.has(self._google.call(self.policy()), self.role, self.member)
+
+    def grant(self) -> bool:
+        """Gives the member the role; returns False if it had it."""
+        wanted = [(self.role, self.member)]
+        return policies.ensure(self._google, self.policy, self.set_policy, wanted)
+
+    def policy(self) -> HttpRequest:
+        """Makes the request that reads its policy."""
+        return self.collection.getIamPolicy(resource=self.name, options_requestedPolicyVersion=3)
+
+    def set_policy(self, policy: policies.Policy) -> HttpRequest:
+        """Makes the request that writes its policy."""
+        return self.collection.setIamPolicy(resource=self.name, body={"policy": policy})
 
 
 def must_be_ours(what: str, labels: Mapping[str, object] | None) -> None:

@@ -5,80 +5,66 @@ from __future__ import annotations
 import base64
 import contextlib
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from drillyard.system.redaction import register_secret
-from drillyard_backends.gcp.mlflow_server import policies
 from drillyard_backends.gcp.mlflow_server.google import Exists, Google
 from drillyard_backends.gcp.mlflow_server.names import DATABASE, LABELS, USER, Choices
-from drillyard_backends.gcp.mlflow_server.part import MISSING, State, must_be_ours
+from drillyard_backends.gcp.mlflow_server.part import Part
 
 if TYPE_CHECKING:
     from googleapiclient.discovery import Resource
-    from googleapiclient.http import HttpRequest
 
-ROLE = "roles/secretmanager.secretAccessor"
 _GUESTS = "drillyard-guests"
 """Annotation of versions that never removed it: who had access before the last ``down``."""
 _WAITING = "drillyard-waiting-guests"
 """Annotation: who must get access again; removed once they have it."""
 
 
-class AddressSecret:
+class AddressSecret(Part):
     """One secret in Secret Manager; only the server reads it."""
 
     title = "secret with the database's password"
-    keeps_data = True
+    role = "roles/secretmanager.secretAccessor"
 
     def __init__(self, google: Google, choices: Choices) -> None:
-        self._google, self._choices = google, choices
+        super().__init__(google, choices)
         self._version = "latest"
 
-    def look(self) -> State:
-        """What is there."""
-        if self._current() is None:
-            return MISSING
-        ready = policies.has(self._google.call(self._read()), ROLE, self._member)
-        return State(True, ready, self._choices.secret)
+    @property
+    def called(self) -> str:
+        """See ``Part``."""
+        return f"the secret {self._choices.secret}"
 
     def ensure(self) -> str:
         """Creates it with a random password, and lets the server read it."""
-        resource, done = self._current(), "kept"
+        resource, done = self.current(), "kept"
         if resource is None:
             replica = {"location": self._choices.region}
             body = {"labels": LABELS, "replication": {"userManaged": {"replicas": [replica]}}}
             with contextlib.suppress(Exists):  # the first answer was lost
                 self._google.call(
-                    self._secrets.create(
+                    self.collection.create(
                         parent=f"projects/{self._choices.project}",
                         secretId=self._choices.secret,
                         body=body,
                     )
                 )
-            resource, done = self._current() or {}, "made"
-        must_be_ours(f"the secret {self._choices.secret}", resource.get("labels"))
+            resource, done = self.current() or {}, "made"
+        self.must_be_ours(resource)
         if self._address() is None:
             password = secrets.token_urlsafe(32)
             register_secret(password)
             data = base64.b64encode(self._written(password).encode()).decode()
             made = self._google.call(
-                self._secrets.addVersion(parent=self._name, body={"payload": {"data": data}})
+                self.collection.addVersion(parent=self.name, body={"payload": {"data": data}})
             )
             # Only reading by number is consistent at once: "latest" may lag.
             self._version = str(made["name"]).rpartition("/")[2]
             done = done if done == "made" else "filled"
-        changed = policies.ensure(self._google, self._read, self._write, [(ROLE, self._member)])
+        changed = self.grant()
         return "opened for the server" if changed and done == "kept" else done
-
-    def delete(self) -> bool:
-        """Remove it."""
-        resource = self._current()
-        if resource is None:
-            return False
-        must_be_ours(f"the secret {self._choices.secret}", resource.get("labels"))
-        self._google.find(self._secrets.delete(name=self._name))
-        return True
 
     def password(self) -> str:
         """What the database's user logs in with.
@@ -98,7 +84,7 @@ class AddressSecret:
         Args:
             guests: Empty once they have access again: from then on its own list counts.
         """
-        resource = self._current()
+        resource = self.current()
         if resource is None:
             return
         before = resource.get("annotations", {})
@@ -107,8 +93,8 @@ class AddressSecret:
             notes[_WAITING] = ",".join(sorted(guests))
         if notes != before:
             self._google.call(
-                self._secrets.patch(
-                    name=self._name, updateMask="annotations", body={"annotations": notes}
+                self.collection.patch(
+                    name=self.name, updateMask="annotations", body={"annotations": notes}
                 )
             )
 
@@ -118,7 +104,7 @@ class AddressSecret:
         Args:
             server_is_there: An ``up`` may have ended before it gave them access.
         """
-        notes = (self._current() or {}).get("annotations", {})
+        notes = (self.current() or {}).get("annotations", {})
         text = notes.get(_WAITING) or ("" if server_is_there else notes.get(_GUESTS, ""))
         return text.split(",") if text else []
 
@@ -132,7 +118,7 @@ class AddressSecret:
     def _address(self) -> str | None:
         """The newest version; None where there is none, or it is of another instance."""
         resource = self._google.find(
-            self._secrets.versions().access(name=f"{self._name}/versions/{self._version}")
+            self.collection.versions().access(name=f"{self.name}/versions/{self._version}")
         )
         if resource is None:
             return None
@@ -140,22 +126,11 @@ class AddressSecret:
         return text if text.endswith(f"host=/cloudsql/{self._choices.connection}") else None
 
     @property
-    def _secrets(self) -> Resource:
+    def collection(self) -> Resource:
+        """See ``Part``."""
         return self._google.api("secretmanager", "v1").projects().secrets()
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """See ``Part``."""
         return f"projects/{self._choices.project}/secrets/{self._choices.secret}"
-
-    @property
-    def _member(self) -> str:
-        return f"serviceAccount:{self._choices.account}"
-
-    def _current(self) -> dict[str, Any] | None:
-        return self._google.find(self._secrets.get(name=self._name))
-
-    def _read(self) -> HttpRequest:
-        return self._secrets.getIamPolicy(resource=self._name, options_requestedPolicyVersion=3)
-
-    def _write(self, policy: policies.Policy) -> HttpRequest:
-        return self._secrets.setIamPolicy(resource=self._name, body={"policy": policy})

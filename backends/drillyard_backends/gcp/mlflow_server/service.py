@@ -8,19 +8,18 @@ from drillyard.errors import ControlPlaneError
 from drillyard_backends.gcp.mlflow_server import policies
 from drillyard_backends.gcp.mlflow_server.google import Exists, Google
 from drillyard_backends.gcp.mlflow_server.names import LABELS, PORT, Choices
-from drillyard_backends.gcp.mlflow_server.part import MISSING, State, covers, must_be_ours
+from drillyard_backends.gcp.mlflow_server.part import Part, State, covers
 from drillyard_backends.gcp.mlflow_server.secret import AddressSecret
 
 if TYPE_CHECKING:
     from googleapiclient.discovery import Resource
     from googleapiclient.http import HttpRequest
 
-ROLE = "roles/run.invoker"
 _READY_S = 900.0
 _DECIDED = ("CONDITION_SUCCEEDED", "CONDITION_FAILED")
 
 
-class Service:
+class Service(Part):
     """The server: the one part that ``down`` takes away.
 
     Args:
@@ -32,17 +31,20 @@ class Service:
 
     title = "server"
     keeps_data = False
+    role = "roles/run.invoker"
 
     def __init__(self, google: Google, choices: Choices, url: str, secret: AddressSecret) -> None:
-        self._google, self._choices, self._secret = google, choices, secret
-        self.url = url
+        super().__init__(google, choices)
+        self.url, self._secret = url, secret
 
-    def look(self) -> State:
-        """What is there."""
-        resource = self._current()
-        if resource is None:
-            return MISSING
-        policy = self._google.call(self._read())
+    @property
+    def called(self) -> str:
+        """See ``Part``."""
+        return f"the service {self._choices.name}"
+
+    def state(self, resource: dict[str, Any]) -> State:
+        """See ``Part``."""
+        policy = self._google.call(self.policy())
         condition = resource.get("terminalCondition", {})
         if policies.open_to(policy) or resource.get("invokerIamDisabled"):
             return State(True, False, f"{self.url}, OPEN TO EVERYBODY: run `up`")
@@ -52,20 +54,20 @@ class Service:
 
     def ensure(self) -> str:
         """Deploy it where it is missing or another, and let only those in who are named."""
-        resource, done, wanted = self._current(), "kept", self.document()
+        resource, done, wanted = self.current(), "kept", self.document()
         waiting = self._secret.remembered(server_is_there=resource is not None)
         guests = [*self._choices.members, *waiting]
         if resource is None:
-            request = self._services.create(
+            request = self.collection.create(
                 parent=self._choices.place, serviceId=self._choices.name, body=wanted
             )
             self._deploy(request)
             done = "deployed"
         else:
-            must_be_ours(f"the service {self._choices.name}", resource.get("labels"))
+            self.must_be_ours(resource)
             failed = resource.get("terminalCondition", {}).get("state") == "CONDITION_FAILED"
             if failed or not covers(resource, wanted):
-                self._deploy(self._services.patch(name=self.name, body=wanted))
+                self._deploy(self.collection.patch(name=self.name, body=wanted))
                 done = "deployed anew"
         resource = self._google.wait(self._settled, "the server", _READY_S)
         condition = resource.get("terminalCondition", {})
@@ -76,26 +78,19 @@ class Service:
                 hint=f"its log: gcloud run services logs read {self._choices.name} --region "
                 f"{self._choices.region}",
             )
-        members = [(ROLE, member) for member in guests]
-        changed = policies.ensure(self._google, self._read, self._write, members, closed=True)
+        members = [(self.role, member) for member in guests]
+        changed = policies.ensure(self._google, self.policy, self.set_policy, members, closed=True)
         if waiting:
             self._secret.remember([])
         return "its guests changed" if changed and done == "kept" else done
 
-    def delete(self) -> bool:
-        """Remove it; its address is free for the next ``up``."""
-        resource = self._current()
-        if resource is None:
-            return False
-        must_be_ours(f"the service {self._choices.name}", resource.get("labels"))
-        guests = set(policies.holders(self._google.call(self._read()), ROLE))
+    def remove(self) -> None:
+        """Removes it; its address is free for the next ``up``."""
+        guests = set(policies.holders(self._google.call(self.policy()), self.role))
         guests.update(self._secret.remembered(server_is_there=True))
         self._secret.remember(sorted(guests))
-        self._google.find(self._services.delete(name=self.name))
-        self._google.wait(
-            lambda: True if self._current() is None else None, "the end of the server", 300.0
-        )
-        return True
+        super().remove()
+        self.gone()
 
     @property
     def name(self) -> str:
@@ -151,14 +146,12 @@ class Service:
         return self._google.api("run", "v2").projects().locations()
 
     @property
-    def _services(self) -> Resource:
+    def collection(self) -> Resource:
+        """See ``Part``."""
         return self._locations.services()
 
-    def _current(self) -> dict[str, Any] | None:
-        return self._google.find(self._services.get(name=self.name))
-
     def _settled(self) -> dict[str, Any] | None:
-        resource = self._current()
+        resource = self.current()
         if resource is None or resource.get("reconciling"):
             return None
         # Just after its creation a service has no condition yet, or a pending one.
@@ -175,9 +168,3 @@ class Service:
             "the server",
             _READY_S,
         )
-
-    def _read(self) -> HttpRequest:
-        return self._services.getIamPolicy(resource=self.name, options_requestedPolicyVersion=3)
-
-    def _write(self, policy: policies.Policy) -> HttpRequest:
-        return self._services.setIamPolicy(resource=self.name, body={"policy": policy})

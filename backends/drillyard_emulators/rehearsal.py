@@ -7,30 +7,26 @@ from __future__ import annotations
 
 import random
 import time
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeAlias
 
-from drillyard.documents.json_types import JsonObject
-from drillyard.errors import ConfigError, UserError
+from drillyard.documents.json_types import JsonObject, JsonView
+from drillyard.errors import ConfigError, DrillyardError, UserError
 from drillyard.registry import load, names, nearest
 from drillyard.system.optional_packages import must_have
 from drillyard_backends.prove.record import read
-from drillyard_emulators.http.fields import Document
+from drillyard_emulators.http.fields import Document, Fields, number
 from drillyard_emulators.http.handle import Emulator
-from drillyard_emulators.http.states import CloudState
+from drillyard_emulators.http.states import CloudState, MachineState, NodeState
 
 CHECKPOINTS = r"/checkpoints/[^/]+/manifest\.json$"
 """A checkpoint exists when its manifest is written."""
-TROUBLES = {
-    "slow": "SHARE of calls that take 3 to 30 seconds",
-    "outage": "SECONDS in which no call is answered, once, from a call on that --seed chooses",
-}
-"""What can go wrong with the calls to every emulated cloud."""
-EVENTS = ("preempt", "cut", "crash", "hang")
-"""What can happen to a machine of every emulated cloud."""
+MOST = 10_000
+"""Largest number of anything that a fault counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +45,26 @@ class Fault:
     def text(self) -> str:
         """As it was typed."""
         return f"{self.name}={self.value}"
+
+
+Ask: TypeAlias = tuple[str, Document]
+"""What to ask an emulator for: verb and arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of fault of an emulated cloud.
+
+    Attributes:
+        value: What its value is, in words.
+        ask: What to ask the emulator for.
+        played: How often it was played, by the emulator's physics and the fault's place among
+            those of its name. None: the emulator counts it, or it is a state and not an event.
+    """
+
+    value: str
+    ask: Callable[[Fault, OnEmulator], Ask]
+    played: Callable[[Fields, Fault, int], int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,26 +175,94 @@ class Start(Protocol):
         """Start the emulated cloud; see ``rehearsal_of``."""
 
 
-class OnEmulator:
-    """The common part of rehearsals on every emulated cloud; subclasses add the rest.
+class OnEmulator(ABC):
+    """The common part of rehearsals on every emulated cloud.
+
+    Args:
+        backend: Its text form: ``gcp``, ``gcp/prod``.
+        given: The experiment's settings.
+        faults: What goes wrong.
+        folder: The emulator's own folder.
+        seed: Seed of its random choices.
 
     Attributes:
+        kinds: What can go wrong there, by name.
+        faults: Name of a fault to what its value is.
+        always: How that emulated cloud is stricter than a service may be, without any fault.
         services: Word for people to pattern over the requests of a service.
+        required: Settings for a user who has none.
+
+    Raises:
+        ConfigError: A setting or a fault that cannot be.
+        InfrastructureError: The emulator did not start.
     """
 
+    kinds: ClassVar[Mapping[str, Kind]]
+    faults: ClassVar[Mapping[str, str]]
+    always: ClassVar[Sequence[str]]
     services: ClassVar[Mapping[str, str]]
+    required: ClassVar[Mapping[str, str]] = {}
     _cloud: Emulator
-    _counters: Sequence[tuple[Fault, Callable[[CloudState], int]]]
-    """Each fault, and how often it was played by the emulator's state."""
+
+    def __init__(
+        self,
+        backend: str,
+        given: JsonObject,
+        faults: Sequence[Fault],
+        folder: Path,
+        seed: int = 0,
+    ) -> None:
+        from drillyard.backend.settings.resolve import gather
+
+        resolved, problems, _ = gather(backend, given)
+        if problems:
+            raise problems[0]
+        self.seed, self._kind, self.given = seed, backend.partition("/")[0], dict(given)
+        self.values: JsonObject = {**self.required, **resolved.values}
+        self.missing = [name for name in self.required if name not in resolved.values]
+        # All are refused before anything is started.
+        asks = [self.kinds[fault.name].ask(fault, self) for fault in faults]
+        self._faults = [*zip(faults, (verb for verb, _ in asks), strict=True)]
+        self._cloud = self.start(folder)
+        try:
+            self.furnish()
+            for verb, arguments in merged(asks):
+                self._cloud.ask(verb, **arguments)
+            if any(fault.name == "roles" for fault in faults):
+                self.grant_roles()
+        except BaseException:
+            self._cloud.close()
+            raise
+
+    @abstractmethod
+    def start(self, folder: Path) -> Emulator:
+        """Starts the emulator."""
+
+    @abstractmethod
+    def furnish(self) -> None:
+        """Makes what the settings name, and lets little time pass."""
+
+    @abstractmethod
+    def grant_roles(self) -> None:
+        """Gives everybody what the role files that drillyard ships give them, and no more."""
 
     @staticmethod
     @abstractmethod
     def left(state: CloudState) -> list[str]:
         """What is there and should not be."""
 
+    @staticmethod
     @abstractmethod
-    def priced(self, state: CloudState) -> tuple[list[MachineRow], str, str]:
-        """Rows of the account, currency and date of the price list."""
+    def rented(state: CloudState) -> Iterator[tuple[MachineState | NodeState, str, str, bool]]:
+        """Yields each machine that ever was, its place and type, and whether it can be lost."""
+
+    @abstractmethod
+    def alone(self, place: str, kind: str, spot: bool) -> JsonObject:
+        """Returns settings that rent one machine of a type, for its price."""
+
+    def arguments(self) -> list[str]:
+        """See ``Rehearsal``: nothing, because this program's environment plays the image."""
+        return []
 
     def behave(self, physics: JsonObject) -> None:
         """See ``Rehearsal``."""
@@ -192,11 +276,11 @@ class OnEmulator:
         while self.left(state) and time.monotonic() < deadline:
             time.sleep(0.2)
             state = self._cloud.state()
-        rows, currency, date = self.priced(state)
+        rows, currency, date = self._priced(state)
         return Account(
             machines=rows,
             left=self.left(state),
-            faults=[(fault.text, count(state)) for fault, count in self._counters],
+            faults=list(self._played(state)),
             calls={word: len(self._cloud.log(match)) for word, match in self.services.items()},
             refused_hosts=state["refused_hosts"],
             currency=currency,
@@ -207,15 +291,124 @@ class OnEmulator:
         """End it."""
         self._cloud.close()
 
+    def _played(self, state: CloudState) -> Iterator[tuple[str, int]]:
+        """Yields each fault as it was typed, and how often it was played."""
+        places: Counter[str] = Counter()
+        for fault, verb in self._faults:
+            played = self.kinds[fault.name].played
+            kept_in = verb if verb in ("fault", "trigger") else fault.name
+            place = places[kept_in]
+            places[kept_in] += 1
+            if verb == "fault":
+                yield fault.text, state["faults"][place]["played"]
+            elif verb == "trigger":
+                yield fault.text, state["triggers"][place]["played"]
+            else:
+                yield fault.text, 1 if played is None else played(state["physics"], fault, place)
 
-def event(fault: Fault) -> tuple[str, Document]:
-    """What to ask an emulator for, so that something happens to a machine."""
-    times = int(number_of(fault, 1, 10_000))
-    return "trigger", {"objects": CHECKPOINTS, "what": fault.name, "times": times}
+    def _priced(self, state: CloudState) -> tuple[list[MachineRow], str, str]:
+        """Rows of the account, currency and date of the backend's own price list."""
+        from drillyard.backend import Order
+
+        order = Order(lease_id="dy-0000000000", experiment="rehearsal", store_url="")
+        known: dict[tuple[str, str, bool], float | None] = {}
+        currency, date, rows = "USD", "", []
+        for machine, *key_ in self.rented(state):
+            place, kind, spot = key = (str(key_[0]), str(key_[1]), bool(key_[2]))
+            if key not in known:
+                try:
+                    cost = load("backends", self._kind)(**self.alone(*key)).estimate(order)
+                    known[key], currency, date = cost.per_hour, cost.currency, cost.prices_of
+                except DrillyardError:
+                    known[key] = None
+            price, lived_s = known[key], float(machine["lived_s"])
+            ended_by = machine["ended_by"] if machine["gone"] is not None else ""
+            cost_now = None if price is None else price * lived_s / 3600
+            rows.append(
+                MachineRow(machine["name"], place, kind, spot, lived_s, ended_by, cost_now)
+            )
+        return rows, currency, date
+
+
+def event(value: str) -> Kind:
+    """Returns what happens to this many machines, each after its first checkpoint."""
+
+    def ask(fault: Fault, _: OnEmulator) -> Ask:
+        times = int(number_of(fault, 1, MOST))
+        return "trigger", {"objects": CHECKPOINTS, "what": fault.name, "times": times}
+
+    return Kind(value, ask)
+
+
+def quantity(
+    value: str, name: str, low: float, high: float, verb: str = "physics", *, whole: bool = False
+) -> Kind:
+    """Returns a fault whose number the emulator gets under a name."""
+
+    def ask(fault: Fault, _: OnEmulator) -> Ask:
+        number = number_of(fault, low, high)
+        return verb, {name: int(number) if whole else number}
+
+    return Kind(value, ask)
+
+
+def counted(value: str, name: str) -> Kind:
+    """Returns a fault that happens this many times; the emulator counts them down."""
+
+    def played(physics: Fields, fault: Fault, _: int) -> int:
+        return int(number_of(fault, 1, MOST)) - int(number(physics, name))
+
+    return Kind(value, quantity(value, name, 1, MOST, whole=True).ask, played)
+
+
+def share(value: str, **rule: JsonView) -> Kind:
+    """Returns a rule for this share of the requests."""
+    return Kind(value, lambda f, _: ("fault", {**rule, "probability": number_of(f, 0, 0.9)}))
+
+
+def several(value: str, **rule: JsonView) -> Kind:
+    """Returns a rule for this many requests."""
+    return Kind(value, lambda f, _: ("fault", {**rule, "times": int(number_of(f, 1, MOST))}))
+
+
+def form(value: str, forms: Mapping[str, Document]) -> Kind:
+    """Returns another behaviour of the cloud, which the fault names."""
+    return Kind(value, lambda f, _: ("physics", forms[one_of(f, forms)]))
+
+
+def roles(value: str) -> Kind:
+    """Returns the fault that grants the shipped roles alone; see ``OnEmulator.grant_roles``."""
+
+    def ask(fault: Fault, _: OnEmulator) -> Ask:
+        one_of(fault, ("shipped",))
+        return "physics", {}
+
+    return Kind(value, ask)
+
+
+def troubles(match: str) -> dict[str, Kind]:
+    """Returns what can go wrong with the calls to every emulated cloud.
+
+    Args:
+        match: Pattern over the calls to the cloud.
+    """
+
+    def ask(fault: Fault, rehearsal: OnEmulator) -> Ask:
+        return "fault", trouble(fault, match, rehearsal.seed)
+
+    slow = "SHARE of calls that take 3 to 30 seconds"
+    outage = "SECONDS in which no call is answered, once, from a call on that --seed chooses"
+    return {"slow": Kind(slow, ask), "outage": Kind(outage, ask)}
+
+
+def shipped(cloud: str, file: str) -> str | None:
+    """Returns the text of a role file that drillyard ships; None without a checkout."""
+    path = Path(__file__).parents[2] / "deployments" / cloud / file
+    return path.read_text("utf-8") if path.is_file() else None
 
 
 def trouble(fault: Fault, match: str, seed: int) -> Document:
-    """Returns the rule for one of ``TROUBLES``.
+    """Returns the rule for ``slow`` or ``outage``.
 
     Args:
         fault: The fault.
@@ -233,13 +426,13 @@ def trouble(fault: Fault, match: str, seed: int) -> Document:
 _TOGETHER = ("physics", "project", "manager")
 
 
-def merged(calls: Iterable[tuple[str, Document]]) -> list[tuple[str, Document]]:
+def merged(calls: Iterable[Ask]) -> list[Ask]:
     """Returns what to ask an emulator for, where the later of two lists would replace the first.
 
     Args:
         calls: What each fault asks for: verb and arguments.
     """
-    kept: list[tuple[str, Document]] = []
+    kept: list[Ask] = []
     together: dict[str, Document] = {}
     for verb, arguments in calls:
         if verb not in _TOGETHER:

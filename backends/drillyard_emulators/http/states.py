@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 from drillyard.documents.json_types import JsonView
+from drillyard_emulators.http.fields import Document
 
 
 class MachineState(TypedDict):
@@ -57,18 +58,6 @@ class PlayedState(TypedDict):
     played: int
 
 
-class PhysicsState(TypedDict):
-    """Quantities that count down or carry faults."""
-
-    boot_failures: int
-    unreachable_lists: int
-    stockouts: list[PlayedState]
-    denied_deletes: int
-    false_done: list[PlayedState]
-    broken_builds: int
-    stuck: int
-
-
 class CloudState(TypedDict, total=False):
     """Everything that exists in an emulated cloud; each cloud has some of the keys."""
 
@@ -83,7 +72,7 @@ class CloudState(TypedDict, total=False):
     nodes: list[NodeState]
     triggers: list[PlayedState]
     faults: list[PlayedState]
-    physics: PhysicsState
+    physics: Document
     refused_hosts: list[str]
 
 

@@ -54,12 +54,10 @@ class Groups:
         Raises:
             Exists: There is one of that name.
         """
-        compute = self._compute
-        compute.change(
+        self._compute.change(
             f"create template {body['name']}",
-            compute.client("InstanceTemplatesClient").insert_unary,
+            self._compute.client("InstanceTemplatesClient").insert_unary,
             None,
-            project=compute.project,
             instance_template_resource=dict(body),
         )
 
@@ -69,33 +67,29 @@ class Groups:
         Raises:
             Missing: There is no such template.
         """
-        compute = self._compute
-        return compute.call(
+        return self._compute.call(
             f"read template {name}",
-            compute.client("InstanceTemplatesClient").get,
-            project=compute.project,
+            self._compute.client("InstanceTemplatesClient").get,
+            None,
             instance_template=name,
         )
 
     def templates(self) -> list[InstanceTemplate]:
         """Returns every template with a name of ours."""
-        compute = self._compute
-        return compute.pages(
+        return self._compute.pages(
             "list templates",
-            compute.client("InstanceTemplatesClient").list,
-            project=compute.project,
+            self._compute.client("InstanceTemplatesClient").list,
+            None,
             filter=f"name eq {self._prefix}-[0-9a-f]{{10}}.*",
         )
 
     def delete_template(self, name: str) -> bool:
         """Deletes a template; returns False while a group uses it."""
-        compute = self._compute
         try:
-            compute.change(
+            self._compute.change(
                 f"delete template {name}",
-                compute.client("InstanceTemplatesClient").delete_unary,
+                self._compute.client("InstanceTemplatesClient").delete_unary,
                 None,
-                project=compute.project,
                 instance_template=name,
             )
         except Missing:
@@ -112,14 +106,14 @@ class Groups:
         Raises:
             NoRoom: A quota forbids it.
         """
-        compute = self._compute
+        project = f"projects/{self._compute.project}"
         # Never PROACTIVE: no change of a template replaces a machine at work.
         policy: JsonObject = {"type_": "OPPORTUNISTIC"}
         body: JsonObject = {
             "name": name,
             "update_policy": policy,
             "base_instance_name": name,
-            "instance_template": f"projects/{compute.project}/global/instanceTemplates/{name}",
+            "instance_template": f"{project}/global/instanceTemplates/{name}",
             "target_size": 0,
             "description": json.dumps({"drillyard": 1, "lease": lease_id}),
             # drillyard replaces a lost machine itself, because it knows whether work is left.
@@ -128,18 +122,15 @@ class Groups:
             },
         }
         if place.regional:
-            zones: list[Json] = [
-                {"zone": f"projects/{compute.project}/zones/{z}"} for z in place.zones
-            ]
+            zones: list[Json] = [{"zone": f"{project}/zones/{z}"} for z in place.zones]
             body["distribution_policy"] = {"zones": zones, "target_shape": "ANY"}
             policy["instance_redistribution_type"] = "NONE"
         with contextlib.suppress(Exists):
-            compute.change(
+            self._compute.change(
                 f"create group {name} in {place.name}",
-                compute.managers(place).insert_unary,
+                self._compute.managers(place).insert_unary,
                 place,
                 instance_group_manager_resource=body,
-                **compute.where(place),
             )
 
     def delete(self, place: Place, name: str) -> Operation | None:
@@ -151,24 +142,22 @@ class Groups:
         Raises:
             InUse: The group is being changed or deleted; try again.
         """
-        compute = self._compute
         with contextlib.suppress(Missing):
-            return compute.call(
+            return self._compute.call(
                 f"delete group {name} in {place.name}",
-                compute.managers(place).delete_unary,
+                self._compute.managers(place).delete_unary,
+                place,
                 instance_group_manager=name,
                 request_id=request_id(),
-                **compute.where(place),
             )
         return None
 
     def listed(self) -> list[Listed]:
         """Returns every group with a name of ours, in all places."""
-        compute = self._compute
-        scopes = compute.pages(
+        scopes = self._compute.pages(
             "list groups",
-            compute.client("InstanceGroupManagersClient").aggregated_list,
-            project=compute.project,
+            self._compute.client("InstanceGroupManagersClient").aggregated_list,
+            None,
             filter=f"name eq {self._prefix}-[0-9a-f]{{10}}.*",
         )
         return [
@@ -191,13 +180,12 @@ class Groups:
             Missing: There is no such group.
             ControlPlaneError: The listing lacks machines that the group counts.
         """
-        compute = self._compute
-        listed: list[ManagedInstance] = compute.pages(
+        listed: list[ManagedInstance] = self._compute.pages(
             f"list the machines of {name} in {place.name}",
-            compute.managers(place).list_managed_instances,
+            self._compute.managers(place).list_managed_instances,
+            place,
             instance_group_manager=name,
             max_results=BATCH,
-            **compute.where(place),
         )
         if len(listed) % BATCH == 0:  # nothing, or full pages and then an empty one
             self._must_have(len(listed), place, name)
@@ -209,12 +197,11 @@ class Groups:
         This listing has no ``kind``, unlike all others: an empty JSON document of a proxy looks
         like a listing without machines, and they would count as gone.
         """
-        compute = self._compute
-        group = compute.call(
+        group = self._compute.call(
             f"read group {name} in {place.name}",
-            compute.managers(place).get,
+            self._compute.managers(place).get,
+            place,
             instance_group_manager=name,
-            **compute.where(place),
         )
         if group.name != name:
             raise ControlPlaneError(f"group {name} in {place.name}: the answer is not a group")
@@ -269,7 +256,6 @@ class Groups:
     def _make_batch(
         self, place: Place, name: str, metadata: Mapping[str, Mapping[str, str]]
     ) -> None:
-        compute = self._compute
         kind = "region_" if place.regional else ""
         body = {
             "instances": [
@@ -278,13 +264,12 @@ class Groups:
             ]
         }
         try:
-            compute.change(
+            self._compute.change(
                 f"create {len(metadata)} machines in {place.name}",
-                compute.managers(place).create_instances_unary,
+                self._compute.managers(place).create_instances_unary,
                 place,
                 instance_group_manager=name,
                 **{f"{kind}instance_group_managers_create_instances_request_resource": body},
-                **compute.where(place),
             )
         except (Exists, ControlPlaneError):
             # Another process may have requested some of them; one taken name refuses the rest.
@@ -301,7 +286,6 @@ class Groups:
         A refusal because the group or a machine is being changed or deleted ends nothing: a
         remaining machine is listed, and the next step tries again.
         """
-        compute = self._compute
         kind = "region_" if place.regional else ""
         for start in range(0, len(machines), BATCH):
             batch = machines[start : start + BATCH]
@@ -310,25 +294,23 @@ class Groups:
                 "skip_instances_on_validation_error": True,
             }
             with contextlib.suppress(Missing, InUse, Exists):
-                compute.change(
+                self._compute.change(
                     f"delete {len(batch)} machines in {place.name}",
-                    compute.managers(place).delete_instances_unary,
+                    self._compute.managers(place).delete_instances_unary,
                     place,
                     instance_group_manager=name,
                     **{f"{kind}instance_group_managers_delete_instances_request_resource": body},
-                    **compute.where(place),
                 )
 
     def delete_instance(self, instance: Instance) -> None:
         """Requests the end of a machine outside any group; ignores one that is already ending."""
-        compute = self._compute
         with contextlib.suppress(Missing, InUse, Exists):
-            compute.call(
+            self._compute.call(
                 f"delete {instance.name}",
-                compute.client("InstancesClient").delete_unary,
+                self._compute.client("InstancesClient").delete_unary,
+                Place.parse(instance.zone),
                 instance=instance.name,
                 request_id=request_id(),
-                **compute.where(Place.parse(instance.zone)),
             )
 
     def serial(self, place: Place, machine: str, start: int = 0) -> str:
@@ -339,14 +321,13 @@ class Groups:
             machine: Name of the machine.
             start: First byte to return.
         """
-        compute = self._compute
         try:
-            output = compute.call(
+            output = self._compute.call(
                 f"read the log of {machine}",
-                compute.client("InstancesClient").get_serial_port_output,
+                self._compute.client("InstancesClient").get_serial_port_output,
+                place,
                 instance=machine,
                 start=start,
-                **compute.where(place),
             )
         except Missing:
             return ""
@@ -354,30 +335,28 @@ class Groups:
 
     def set_label(self, instance: Instance, key: str, value: str | None) -> None:
         """Sets or removes a label of an instance; ignores an instance that is gone."""
-        compute, place = self._compute, Place.parse(instance.zone)
+        place = Place.parse(instance.zone)
         labels = {k: v for k, v in dict(instance.labels).items() if k != key}
         if value is not None:
             labels[key] = value
         with contextlib.suppress(Missing):
-            compute.change(
+            self._compute.change(
                 f"label {instance.name}",
-                compute.client("InstancesClient").set_labels_unary,
+                self._compute.client("InstancesClient").set_labels_unary,
                 place,
                 instance=instance.name,
                 instances_set_labels_request_resource={
                     "labels": labels,
                     "label_fingerprint": instance.label_fingerprint,
                 },
-                **compute.where(place),
             )
 
     def instances(self, filter_: str) -> Iterator[Instance]:
         """Yields the instances of the project that match a filter."""
-        compute = self._compute
-        scopes = compute.pages(
+        scopes = self._compute.pages(
             "list machines",
-            compute.client("InstancesClient").aggregated_list,
-            project=compute.project,
+            self._compute.client("InstancesClient").aggregated_list,
+            None,
             filter=filter_,
         )
         for _, content in scopes:

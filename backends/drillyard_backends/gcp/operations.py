@@ -132,24 +132,25 @@ class Compute:
         )
         return self.client(kind)
 
-    def where(self, place: Place) -> dict[str, str]:
-        """Returns the arguments with the place, for requests about a place."""
-        key = "region" if place.regional else "zone"
-        return {"project": self.project, key: place.name}
-
-    def call(self, what: str, method: Callable[..., T], **request: object) -> T:
+    def call(
+        self, what: str, method: Callable[..., T], place: Place | None, **request: object
+    ) -> T:
         """Makes a request, and repeats it while that may help.
 
         Args:
             what: Description of the request, for errors.
             method: Method of a client.
-            request: Fields of the request.
+            place: Zone or region of the request; None: the whole project.
+            request: Further fields of the request.
 
         Raises:
             Missing, Exists, InUse, NoRoom: See ``errors``.
             AccessDenied: Permission or credentials are missing.
             ControlPlaneError: The request failed.
         """
+        if place is not None:
+            request["region" if place.regional else "zone"] = place.name
+        request["project"] = self.project
         retrying = Retrying(
             stop=stop_after_delay(self._patience_s),
             wait=wait_exponential(0.2, max=8.0) + wait_random(0.0, 0.5),
@@ -161,7 +162,9 @@ class Compute:
         except Exception as error:
             raise translate(error, what, self.project) from error
 
-    def pages(self, what: str, method: Callable[..., Iterable[T]], **request: object) -> list[T]:
+    def pages(
+        self, what: str, method: Callable[..., Iterable[T]], place: Place | None, **request: object
+    ) -> list[T]:
         """Returns everything that a listing has, over all its pages.
 
         Raises:
@@ -176,7 +179,7 @@ class Compute:
                 items += _content(page)
             return items
 
-        return self.call(what, read, **request)
+        return self.call(what, read, place, **request)
 
     def change(
         self,
@@ -197,7 +200,7 @@ class Compute:
             Missing, Exists, InUse, NoRoom: The request or its operation failed.
             ControlPlaneError: The change failed, or is not done in time.
         """
-        operation = self.call(what, method, **{"request_id": request_id(), **request})
+        operation = self.call(what, method, place, **{"request_id": request_id(), **request})
         self.wait(what, operation, place)
 
     def wait(
@@ -208,11 +211,8 @@ class Compute:
         Raises:
             ControlPlaneError: It is not done in time, or no longer known: read the resource.
         """
-        if place is None:
-            client, where = self.client("GlobalOperationsClient"), {"project": self.project}
-        else:
-            kind = "RegionOperationsClient" if place.regional else "ZoneOperationsClient"
-            client, where = self.client(kind), self.where(place)
+        kind = "Global" if place is None else "Region" if place.regional else "Zone"
+        client = self.client(f"{kind}OperationsClient")
         deadline = time.monotonic() + within_s
         done = self.v1.Operation.Status.DONE
         while operation.status != done:
@@ -227,8 +227,8 @@ class Compute:
                     (lambda **more: client.wait(**{**more, "timeout": WAIT_TIMEOUT_S}))
                     if patient
                     else client.get,
+                    place,
                     operation=operation.name,
-                    **where,
                 )
             except Missing as lost:
                 # Google keeps operations only for a while: a missing one proves nothing.

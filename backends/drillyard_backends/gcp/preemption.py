@@ -21,7 +21,7 @@ def preempt(compute: Compute, place: Place, machine: str) -> None:
     compute.call(
         f"simulate the preemption of {machine}",
         compute.client("InstancesClient").simulate_maintenance_event_unary,
+        place,
         instance=machine,
         request_id=request_id(),
-        **compute.where(place),
     )

@@ -146,7 +146,6 @@ def make(scene: GcpScene) -> Iterator[Observation]:
             f"create template {name} again",
             scene.compute.client("InstanceTemplatesClient").insert_unary,
             None,
-            project=scene.config.project,
             instance_template_resource={
                 "name": name,
                 "description": template.description,
@@ -167,7 +166,6 @@ def make(scene: GcpScene) -> Iterator[Observation]:
             place,
             instance_group_manager=name,
             **{f"{kind}instance_group_managers_create_instances_request_resource": body},
-            **scene.compute.where(place),
         )
     except (Exists, InUse, DrillyardError) as refusal:
         # Another refusal (no room, a busy service) says nothing about names.

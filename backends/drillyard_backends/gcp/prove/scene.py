@@ -87,8 +87,8 @@ class GcpScene(Scene):
             listed: list[ManagedInstance] = self.compute.pages(
                 f"list the machines of {name}",
                 self.compute.managers(place).list_managed_instances,
+                place,
                 instance_group_manager=name,
-                **self.compute.where(place),
             )
         except Missing:
             return None

@@ -8,6 +8,7 @@ begins. What a probe creates belongs to the one lease of the proof.
 from __future__ import annotations
 
 import enum
+import re
 import secrets
 import threading
 from abc import ABC, abstractmethod
@@ -75,6 +76,33 @@ class Claim:
     def untested(self, why: str) -> Observation:
         """Nothing was found out."""
         return Observation(self, Verdict.UNTESTED, why, {})
+
+
+class Claims:
+    """Claims by their ids, as attributes.
+
+    Args:
+        text: Two lines for each: its id and the fact; then, indented, what happens if it is wrong,
+            which may go on in further lines. An id ends with ``?`` if drillyard works either way.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._claims: dict[str, Claim] = {}
+        for row in re.split(r"\n(?=\S)", text.strip()):
+            first, *rest = row.splitlines()
+            name, _, fact = first.partition(" ")
+            otherwise = " ".join(line.strip() for line in rest)
+            claim = Claim(name.rstrip("?"), fact, otherwise, not name.endswith("?"))
+            self._claims[claim.id] = claim
+
+    def __getattr__(self, name: str) -> Claim:
+        if name in self._claims:
+            return self._claims[name]
+        raise AttributeError(name)
+
+    def of(self, names: str) -> tuple[Claim, ...]:
+        """Returns the claims with these ids, which are separated by spaces."""
+        return tuple(self._claims[name] for name in names.split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from drillyard_backends.azure import clusters, naming
 from drillyard_backends.azure.errors import Exists, Missing
 from drillyard_backends.azure.jobs import ENDING, OVER, Job
 from drillyard_backends.azure.prove.scene import EMPTY_TAG, LEAVE, SPEAK, AzureScene
-from drillyard_backends.prove.probes import Claim, Observation, Probe, Untestable
+from drillyard_backends.prove.probes import Claims, Observation, Probe, Untestable
 
 STATES = frozenset(
     {
@@ -28,111 +28,52 @@ STATES = frozenset(
     }
 )
 """Every state of a job that Azure's clients list."""
-A53 = Claim(
-    "A53",
-    "a cluster is found by its name as soon as it was made",
-    "drillyard waits two minutes before it believes that a new cluster is missing",
-    matters=False,
-)
-A55 = Claim(
-    "A55",
-    "a new cluster becomes `Succeeded`, by way of states that drillyard knows",
-    "runs wait for the cluster until their set-up time is over; it is deleted then",
-)
-A58 = Claim(
-    "A58",
-    "the tags of a cluster come back",
-    "a lease's own cluster is found by its name instead",
-    matters=False,
-)
-A7 = Claim(
-    "A7", "a new job is not running yet", "nothing: the next listing corrects it", matters=False
-)
-A10 = Claim(
-    "A10",
-    "a second submission of the same job starts nothing",
-    "a job could be paid twice; results are safe",
-    matters=False,
-)
-A14 = Claim(
-    "A14",
-    "a listing of jobs by a tag has the jobs with that tag, and no others",
-    "drillyard compares the tags itself; a teardown is slower",
-    matters=False,
-)
-A15 = Claim(
-    "A15",
-    "a tag with an empty value is kept",
-    "nothing: drillyard gives every tag a value",
-    matters=False,
-)
-A17 = Claim(
-    "A17",
-    "listings of jobs are at most `listing_lag_s` late",
-    "a job that was submitted last may outlive its lease; set backends.azure.listing_lag_s to "
-    "what was measured",
-)
-A3 = Claim(
-    "A3",
-    "jobs show only states that drillyard knows",
-    "an unknown state counts as not over: such a job is listed and cancelled",
-)
-A6 = Claim(
-    "A6",
-    "the order is Queued, then Preparing, then Running",
-    "drillyard copes with either order; `preparing_s` may count the build of the image",
-    matters=False,
-)
-A35 = Claim(
-    "A35",
-    "a job without an identity of its own runs as the cluster's identity",
-    "every job fails at its first access to the store",
-)
-A36 = Claim(
-    "A36",
-    "AZUREML_RUN_ID is the job's name",
-    "nothing: drillyard passes the name in a variable of its own",
-    matters=False,
-)
-A87 = Claim(
-    "A87",
-    "the image of the environment can be built, from a build folder within the limits",
-    "every job fails before it begins, and its log says why",
-)
-A93 = Claim(
-    "A93",
-    "a job gets a token and may write to the store",
-    "every job fails at its first access to the store: give the identity the role Storage Blob "
-    "Data Contributor on the account",
-)
-A94 = Claim(
-    "A94",
-    "DEFAULT_IDENTITY_CLIENT_ID holds the id of the cluster's identity",
-    "as A93, where the cluster has an identity of yours",
-)
-A95 = Claim("A95", "a job is told where it gets tokens by MSI_ENDPOINT", "as A93")
-A22 = Claim(
-    "A22",
-    "a cancel of a job that waits or runs is accepted",
-    "the cluster of the lease is deleted, which ends its jobs",
-)
-A23 = Claim(
-    "A23",
-    "a cancel of a job that is over or about to be is accepted, or answered with 404",
-    "nothing: after a refusal drillyard looks at the job",
-    matters=False,
-)
-A24 = Claim(
-    "A24",
-    "a cancelled job ends within ten minutes",
-    "a node is paid until the service ends it; drillyard says so, and how to free it",
-)
-A59 = Claim(
-    "A59",
-    "deleting a cluster deletes its nodes and ends its jobs",
-    "the teardown is not believed before the listing is empty; `reap` tries again",
-)
-A61 = Claim("A61", "a delete of a cluster that is gone succeeds or is answered with 404", "as A59")
+CLAIMS = Claims("""
+A53? a cluster is found by its name as soon as it was made
+  drillyard waits two minutes before it believes that a new cluster is missing
+A55 a new cluster becomes `Succeeded`, by way of states that drillyard knows
+  runs wait for the cluster until their set-up time is over; it is deleted then
+A58? the tags of a cluster come back
+  a lease's own cluster is found by its name instead
+A7? a new job is not running yet
+  nothing: the next listing corrects it
+A10? a second submission of the same job starts nothing
+  a job could be paid twice; results are safe
+A14? a listing of jobs by a tag has the jobs with that tag, and no others
+  drillyard compares the tags itself; a teardown is slower
+A15? a tag with an empty value is kept
+  nothing: drillyard gives every tag a value
+A17 listings of jobs are at most `listing_lag_s` late
+  a job that was submitted last may outlive its lease; set backends.azure.listing_lag_s to what
+  was measured
+A3 jobs show only states that drillyard knows
+  an unknown state counts as not over: such a job is listed and cancelled
+A6? the order is Queued, then Preparing, then Running
+  drillyard copes with either order; `preparing_s` may count the build of the image
+A35 a job without an identity of its own runs as the cluster's identity
+  every job fails at its first access to the store
+A36? AZUREML_RUN_ID is the job's name
+  nothing: drillyard passes the name in a variable of its own
+A87 the image of the environment can be built, from a build folder within the limits
+  every job fails before it begins, and its log says why
+A93 a job gets a token and may write to the store
+  every job fails at its first access to the store: give the identity the role Storage Blob
+  Data Contributor on the account
+A94 DEFAULT_IDENTITY_CLIENT_ID holds the id of the cluster's identity
+  as A93, where the cluster has an identity of yours
+A95 a job is told where it gets tokens by MSI_ENDPOINT
+  as A93
+A22 a cancel of a job that waits or runs is accepted
+  the cluster of the lease is deleted, which ends its jobs
+A23? a cancel of a job that is over or about to be is accepted, or answered with 404
+  nothing: after a refusal drillyard looks at the job
+A24 a cancelled job ends within ten minutes
+  a node is paid until the service ends it; drillyard says so, and how to free it
+A59 deleting a cluster deletes its nodes and ends its jobs
+  the teardown is not believed before the listing is empty; `reap` tries again
+A61 a delete of a cluster that is gone succeeds or is answered with 404
+  as A59
+""")
 FOUND_S, CLUSTER_S, LISTED_S = 120.0, 600.0, 120.0
 START_S, TELL_S, FINISH_S, CANCEL_S, END_S = 2400.0, 300.0, 900.0, 600.0, 600.0
 
@@ -142,10 +83,10 @@ def cluster(scene: AzureScene) -> Iterator[Observation]:
     began = scene.clock.monotonic()
     found_s = scene.until(lambda: scene.cluster() is not None, FOUND_S)
     if found_s is None:
-        yield A53.fails(f"not found for {FOUND_S:.0f} s")
+        yield CLAIMS.A53.fails(f"not found for {FOUND_S:.0f} s")
         raise Untestable("the cluster is not found")
     late = found_s > 2.0
-    yield A53.judged(not late, f"found after {found_s:.0f} s", visible_s=round(found_s, 1))
+    yield CLAIMS.A53.judged(not late, f"found after {found_s:.0f} s", visible_s=round(found_s, 1))
     seen: set[str] = set()
 
     def ready() -> bool:
@@ -157,40 +98,44 @@ def cluster(scene: AzureScene) -> Iterator[Observation]:
     in_time = scene.until(ready, CLUSTER_S) is not None
     states = ", ".join(sorted(seen - {""}))
     took_s = scene.clock.monotonic() - began
-    yield A55.judged(in_time and not seen & clusters.BROKEN, f"{states}, after {took_s:.0f} s")
+    yield CLAIMS.A55.judged(
+        in_time and not seen & clusters.BROKEN, f"{states}, after {took_s:.0f} s"
+    )
     now = scene.cluster()
     tagged = now is not None and now.tags.get(naming.LEASE_TAG) == scene.order.lease_id
-    yield A58.judged(tagged, "they do" if tagged else "they are missing", cluster_tags=tagged)
+    yield CLAIMS.A58.judged(
+        tagged, "they do" if tagged else "they are missing", cluster_tags=tagged
+    )
 
 
 def submission(scene: AzureScene) -> Iterator[Observation]:
     """Submits a job, twice, and looks for it."""
     job = scene.submit(1, SPEAK)
     early = job.status not in ("Running", *ENDING, *OVER)
-    yield A7.judged(early, f"the answer said {job.status}")
+    yield CLAIMS.A7.judged(early, f"the answer said {job.status}")
     lag_s = scene.until(lambda: scene.listed(job.name), LISTED_S)
     limit_s = scene.config.listing_lag_s
     if lag_s is None:
-        yield A17.fails(f"not listed by its tag for {LISTED_S:.0f} s")
-        yield A14.fails("a job with the tag is not listed")
+        yield CLAIMS.A17.fails(f"not listed by its tag for {LISTED_S:.0f} s")
+        yield CLAIMS.A14.fails("a job with the tag is not listed")
     else:
         seen = f"listed after {lag_s:.0f} s; the setting is {limit_s:.0f} s"
-        yield A17.judged(lag_s <= limit_s + 2.0, seen, listing_lag_s=round(lag_s, 1))
+        yield CLAIMS.A17.judged(lag_s <= limit_s + 2.0, seen, listing_lag_s=round(lag_s, 1))
         listed = [Job.of(one) for one in scene.service.jobs(scene.order.lease_id)]
         others = [one for one in listed if not one.of_lease(scene.order.lease_id)]
         said = f"{len(others)} jobs without it" if others else "no other job is in it"
-        yield A14.judged(not others, said, tag_filter=not others)
+        yield CLAIMS.A14.judged(not others, said, tag_filter=not others)
     kept = EMPTY_TAG in scene.tags_of(job.name)
-    yield A15.judged(kept, "kept" if kept else "dropped", empty_tags=kept)
+    yield CLAIMS.A15.judged(kept, "kept" if kept else "dropped", empty_tags=kept)
     try:
         again = Job.of(scene.service.submit(job.name, scene.body(job.name, SPEAK)))
     except Exists as refusal:
-        yield A10.holds(f"refused: {refusal}", repeats=False)
+        yield CLAIMS.A10.holds(f"refused: {refusal}", repeats=False)
     except DrillyardError as refusal:
-        yield A10.untested(f"refused for another reason: {refusal}")
+        yield CLAIMS.A10.untested(f"refused for another reason: {refusal}")
     else:
         same = again.name == job.name
-        yield A10.judged(same, "answered with the job that is there", repeats=same)
+        yield CLAIMS.A10.judged(same, "answered with the job that is there", repeats=same)
 
 
 def token(scene: AzureScene) -> Iterator[Observation]:
@@ -207,34 +152,34 @@ def token(scene: AzureScene) -> Iterator[Observation]:
         code, text = scene.trouble(name)
         built = "image build" not in text.lower()
         if not built:
-            yield A87.fails(f"{code}: {text}")
+            yield CLAIMS.A87.fails(f"{code}: {text}")
         raise Untestable(f"it ended before it ran: {order}; {code} {text}")
     yield (
-        A87.judged(True, "built, or there before")
+        CLAIMS.A87.judged(True, "built, or there before")
         if scene.config.build
-        else A87.untested("the settings have no build folder")
+        else CLAIMS.A87.untested("the settings have no build folder")
     )
     early = scene.jobs[name].index("Running") if "Running" in scene.jobs[name] else 0
     before = scene.jobs[name][:early]
     if "Queued" in before and "Preparing" in before:
         first = before.index("Preparing") < before.index("Queued")
-        yield A6.judged(not first, order, preparing_first=first)
+        yield CLAIMS.A6.judged(not first, order, preparing_first=first)
     else:
-        yield A6.untested(f"not all of them were seen: {order}")
+        yield CLAIMS.A6.untested(f"not all of them were seen: {order}")
     scene.until(lambda: scene.told(name) is not None or scene.over(name), TELL_S)
     told = scene.told(name)
     if told is None:
-        yield A93.fails(f"the job wrote nothing; it is {scene.state(name)}")
+        yield CLAIMS.A93.fails(f"the job wrote nothing; it is {scene.state(name)}")
         return
-    yield A93.holds("the job signed in and wrote into the store")
-    yield A35.holds("the job wrote into the store")
-    yield A36.judged(told.get("name") is True, "it is" if told.get("name") else "it is not")
-    yield A95.judged(told.get("endpoint") is True, f"set: {bool(told.get('endpoint'))}")
+    yield CLAIMS.A93.holds("the job signed in and wrote into the store")
+    yield CLAIMS.A35.holds("the job wrote into the store")
+    yield CLAIMS.A36.judged(told.get("name") is True, "it is" if told.get("name") else "it is not")
+    yield CLAIMS.A95.judged(told.get("endpoint") is True, f"set: {bool(told.get('endpoint'))}")
     if scene.config.identity is None:
-        yield A94.untested("the settings name no identity")
+        yield CLAIMS.A94.untested("the settings name no identity")
     else:
         length = told.get("client")
-        yield A94.judged(length == 36, f"{length} characters")
+        yield CLAIMS.A94.judged(length == 36, f"{length} characters")
 
 
 def cancels(scene: AzureScene) -> Iterator[Observation]:
@@ -252,11 +197,11 @@ def cancels(scene: AzureScene) -> Iterator[Observation]:
         answers.append(_cancelled(scene, begun))
         took_s.append(_ended(scene, begun))
     refused = [text for accepted, text, _ in answers if not accepted]
-    yield A22.judged(not refused, "; ".join(text for _, text, _ in answers))
+    yield CLAIMS.A22.judged(not refused, "; ".join(text for _, text, _ in answers))
     hung = None in took_s
     took = [f"{s:.0f} s" for s in took_s if s is not None]
     said = f"not over after {CANCEL_S:.0f} s" if hung else f"over after {', '.join(took)}"
-    yield A24.judged(not hung, said)
+    yield CLAIMS.A24.judged(not hung, said)
     yield _of_ending(scene, name)
 
 
@@ -275,8 +220,8 @@ def _of_ending(scene: AzureScene, name: str) -> Observation:
     """Cancels a job that is over or about to be."""
     accepted, text, status = _cancelled(scene, name)
     if accepted or status is None:
-        return A23.judged(accepted, text)
-    return A23.fails(text, cancel_status=status)
+        return CLAIMS.A23.judged(accepted, text)
+    return CLAIMS.A23.fails(text, cancel_status=status)
 
 
 def _cancelled(scene: AzureScene, name: str) -> tuple[bool, str, int | None]:
@@ -321,13 +266,13 @@ def end(scene: AzureScene) -> Iterator[Observation]:
 
     gone_s = scene.until(gone, END_S)
     if gone_s is None:
-        yield A59.fails(f"the cluster is still there after {END_S:.0f} s")
+        yield CLAIMS.A59.fails(f"the cluster is still there after {END_S:.0f} s")
         return
     open_ = [name for name in scene.jobs if scene.state(name) not in ("", *OVER)]
     states = ", ".join(f"{n.rpartition('-')[2]}: {scene.state(n)}" for n in scene.jobs)
-    yield A59.judged(not open_, f"gone after {gone_s:.0f} s; jobs are {states}")
+    yield CLAIMS.A59.judged(not open_, f"gone after {gone_s:.0f} s; jobs are {states}")
     error, status = _refusal(lambda: scene.service.delete_compute(scene.cluster_name))
-    yield A61.judged(error is None or status == 404, f"answered with {status or 'success'}")
+    yield CLAIMS.A61.judged(error is None or status == 404, f"answered with {status or 'success'}")
 
 
 def states(scene: AzureScene) -> Iterator[Observation]:
@@ -337,17 +282,21 @@ def states(scene: AzureScene) -> Iterator[Observation]:
         raise Untestable("no job was seen")
     unknown = sorted(seen - STATES)
     said = f"unknown: {', '.join(unknown)}" if unknown else ", ".join(sorted(seen))
-    yield A3.judged(not unknown, said)
+    yield CLAIMS.A3.judged(not unknown, said)
 
 
 JOBS: tuple[Probe[AzureScene], ...] = (
-    Probe("a cluster", (A53, A55, A58), cluster, FOUND_S + CLUSTER_S, "a cluster", True),
-    Probe("a job", (A7, A17, A14, A15, A10), submission, LISTED_S, "a job", True),
+    Probe("a cluster", CLAIMS.of("A53 A55 A58"), cluster, FOUND_S + CLUSTER_S, "a cluster", True),
+    Probe("a job", CLAIMS.of("A7 A17 A14 A15 A10"), submission, LISTED_S, "a job", True),
     Probe(
-        "a token in a job", (A87, A6, A93, A35, A36, A95, A94), token, START_S + TELL_S, paid=True
+        "a token in a job",
+        CLAIMS.of("A87 A6 A93 A35 A36 A95 A94"),
+        token,
+        START_S + TELL_S,
+        paid=True,
     ),
-    Probe("cancels", (A22, A24, A23), cancels, FOUND_S + 3 * CANCEL_S, "two jobs", True),
-    Probe("a job that ends", (A23,), finishing, FINISH_S + CANCEL_S, "a job", True),
-    Probe("the end", (A59, A61), end, END_S, paid=True),
-    Probe("states", (A3,), states, 0.0, paid=True),
+    Probe("cancels", CLAIMS.of("A22 A24 A23"), cancels, FOUND_S + 3 * CANCEL_S, "two jobs", True),
+    Probe("a job that ends", CLAIMS.of("A23"), finishing, FINISH_S + CANCEL_S, "a job", True),
+    Probe("the end", CLAIMS.of("A59 A61"), end, END_S, paid=True),
+    Probe("states", CLAIMS.of("A3"), states, 0.0, paid=True),
 )

@@ -8,58 +8,30 @@ from drillyard.documents.json_types import as_integer
 from drillyard_backends.azure import prices, quota, rights
 from drillyard_backends.azure.errors import Forbidden, Missing
 from drillyard_backends.azure.prove.scene import AzureScene
-from drillyard_backends.prove.probes import Claim, Observation, Probe, Untestable, of_store
+from drillyard_backends.prove.probes import Claims, Observation, Probe, Untestable, of_store
 
-A124 = Claim(
-    "A124",
-    "the workspace's datastore tells its account and container",
-    "no run begins; name account and container in the settings",
-)
-A152 = Claim(
-    "A152",
-    "the workspace tells which permissions the caller has",
-    "`plan` cannot say which rights are missing; a request is refused later",
-)
-A70 = Claim(
-    "A70",
-    "a row of the quota is known by its name, its type and its scope",
-    "`plan` refuses runs that could start, or lets runs wait that cannot",
-)
-A71 = Claim(
-    "A71",
-    "there is a row for low-priority cores, in one of the two known forms",
-    "`plan` warns for every low-priority run; nothing is left",
-)
-A72 = Claim(
-    "A72",
-    "the family of a size is the name of its row",
-    "as A70, for dedicated nodes",
-)
-A74 = Claim(
-    "A74",
-    "there is a row for the total of the region",
-    "nodes never come although `plan` says that there is room; nothing is paid",
-)
-A78 = Claim(
-    "A78",
-    "the list of sizes tells name, family and number of cores",
-    "`plan` cannot check the quota",
-)
-A82 = Claim(
-    "A82",
-    "the price list is right to about a factor of two",
-    "max_cost is kept by wrong prices; put the real ones into a file (DRILLYARD_AZURE_PRICES)",
-)
-A103 = Claim(
-    "A103",
-    "only the first of two creates of one blob succeeds",
-    "two attempts could both be accepted: do not use this account",
-)
-A104 = Claim(
-    "A104",
-    "a read and a listing see every earlier write at once",
-    "an end is seen late; results are accepted by A103 and stay safe",
-)
+CLAIMS = Claims("""
+A124 the workspace's datastore tells its account and container
+  no run begins; name account and container in the settings
+A152 the workspace tells which permissions the caller has
+  `plan` cannot say which rights are missing; a request is refused later
+A70 a row of the quota is known by its name, its type and its scope
+  `plan` refuses runs that could start, or lets runs wait that cannot
+A71 there is a row for low-priority cores, in one of the two known forms
+  `plan` warns for every low-priority run; nothing is left
+A72 the family of a size is the name of its row
+  as A70, for dedicated nodes
+A74 there is a row for the total of the region
+  nodes never come although `plan` says that there is room; nothing is paid
+A78 the list of sizes tells name, family and number of cores
+  `plan` cannot check the quota
+A82 the price list is right to about a factor of two
+  max_cost is kept by wrong prices; put the real ones into a file (DRILLYARD_AZURE_PRICES)
+A103 only the first of two creates of one blob succeeds
+  two attempts could both be accepted: do not use this account
+A104 a read and a listing see every earlier write at once
+  an end is seen late; results are accepted by A103 and stay safe
+""")
 
 
 def workspace(scene: AzureScene) -> Iterator[Observation]:
@@ -67,9 +39,9 @@ def workspace(scene: AzureScene) -> Iterator[Observation]:
     try:
         account, container = scene.service.datastore()
     except (KeyError, Missing) as error:
-        yield A124.fails(f"{type(error).__name__}: {error}")
+        yield CLAIMS.A124.fails(f"{type(error).__name__}: {error}")
         return
-    yield A124.judged(bool(account and container), "both are told")
+    yield CLAIMS.A124.judged(bool(account and container), "both are told")
 
 
 def permissions(scene: AzureScene) -> Iterator[Observation]:
@@ -82,7 +54,9 @@ def permissions(scene: AzureScene) -> Iterator[Observation]:
     # A caller who could read the workspace may read it: the answer must say so.
     known = rights.RUN[0] not in missing
     said = f"{len(wanted) - len(missing)} of {len(wanted)} are granted"
-    yield A152.judged(known, said if known else "the right to read is missing in the answer")
+    yield CLAIMS.A152.judged(
+        known, said if known else "the right to read is missing in the answer"
+    )
 
 
 def quotas(scene: AzureScene) -> Iterator[Observation]:
@@ -97,34 +71,34 @@ def quotas(scene: AzureScene) -> Iterator[Observation]:
     if size is None:
         raise Untestable(f"{config.vm_size} is not available in the region")
     family, cores = str(size.get("family") or ""), as_integer(size.get("vCPUs"))
-    yield A78.judged(bool(family and cores), f"family {family or 'missing'}, {cores} cores")
+    yield CLAIMS.A78.judged(bool(family and cores), f"family {family or 'missing'}, {cores} cores")
     rows = quota.rows(usages)
-    yield A70.judged(bool(rows), f"{len(rows)} of {len(usages)} rows are understood")
+    yield CLAIMS.A70.judged(bool(rows), f"{len(rows)} of {len(usages)} rows are understood")
     low = [row.name for row in rows if row.low_priority and not row.family]
-    yield A71.judged(bool(low), low[0] if low else f"none among {len(usages)} rows")
+    yield CLAIMS.A71.judged(bool(low), low[0] if low else f"none among {len(usages)} rows")
     own = [r.name for r in quota.of(rows, family, low_priority=False) if r.family]
-    yield A72.judged(bool(own), own[0] if own else f"none for {family}")
+    yield CLAIMS.A72.judged(bool(own), own[0] if own else f"none for {family}")
     total = [row.name for row in rows if not row.low_priority and not row.family]
-    yield A74.judged(bool(total), total[0] if total else "none")
+    yield CLAIMS.A74.judged(bool(total), total[0] if total else "none")
     ours = prices.price(config.vm_size, config.low_priority)
     theirs = prices.listed_price(size, config.low_priority)
     if ours and theirs:
         near = 0.5 <= theirs / ours <= 2.0
-        yield A82.judged(near, f"{theirs:g} at Azure, {ours:g} in the price list")
+        yield CLAIMS.A82.judged(near, f"{theirs:g} at Azure, {ours:g} in the price list")
     else:
-        yield A82.untested("Azure lists no price of this size in the list's currency")
+        yield CLAIMS.A82.untested("Azure lists no price of this size in the list's currency")
 
 
 def store(scene: AzureScene) -> Iterator[Observation]:
     """Writes, reads, lists and deletes blobs of a few bytes."""
-    yield from of_store(scene, A103, A104)
+    yield from of_store(scene, CLAIMS.A103, CLAIMS.A104)
 
 
 READING: tuple[Probe[AzureScene], ...] = (
-    Probe("workspace", (A124,), workspace, 60.0),
-    Probe("permissions", (A152,), permissions, 60.0),
-    Probe("sizes and quotas", (A78, A70, A71, A72, A74, A82), quotas, 60.0),
+    Probe("workspace", CLAIMS.of("A124"), workspace, 60.0),
+    Probe("permissions", CLAIMS.of("A152"), permissions, 60.0),
+    Probe("sizes and quotas", CLAIMS.of("A78 A70 A71 A72 A74 A82"), quotas, 60.0),
 )
 STORE: tuple[Probe[AzureScene], ...] = (
-    Probe("store", (A103, A104), store, 120.0, creates="a few blobs of some bytes"),
+    Probe("store", CLAIMS.of("A103 A104"), store, 120.0, creates="a few blobs of some bytes"),
 )

@@ -11,7 +11,7 @@ from drillyard_backends.gcp.preemption import preempt
 from drillyard_backends.gcp.prove.reading import has_more_than_the_role
 from drillyard_backends.gcp.prove.scene import GcpScene
 from drillyard_backends.gcp.zones import Place
-from drillyard_backends.prove.probes import Claim, Observation, Probe, Untestable
+from drillyard_backends.prove.probes import Claims, Observation, Probe, Untestable
 
 ACTIONS = frozenset(
     {
@@ -49,89 +49,45 @@ STATUSES = frozenset(
 )
 """``currentAction`` and ``instanceStatus`` of Google's discovery document, and no value."""
 
-G45 = Claim(
-    "G45",
-    "a template or group whose name is taken is refused as existing",
-    "drillyard tries a zone without success; nothing is left",
-)
-G11 = Claim(
-    "G11",
-    "createInstances is refused when a name is taken",
-    "after a lost answer a second machine of one name can come; one of the two is removed",
-)
-G1 = Claim(
-    "G1",
-    "machines show only states that drillyard knows",
-    "an unknown state proves nothing to drillyard, so a lost machine may be replaced late",
-)
-G26 = Claim(
-    "G26",
-    "labels of the template are on the machines",
-    "`reap` does not find machines by label; it still finds groups by name",
-)
-G28 = Claim("G28", "machines can be listed by label", "as G26")
-G52 = Claim(
-    "G52",
-    "listings of the whole project are at most `listing_lag_s` late",
-    "a teardown may be confirmed too early; set backends.gcp.listing_lag_s to what was measured",
-)
-G35 = Claim(
-    "G35",
-    "a machine's own metadata is there before its start-up script runs",
-    "machines do not know their group, end after a minute, and cost until then",
-)
-G101 = Claim(
-    "G101",
-    "the machines' service account can write to the bucket",
-    "every machine ends at its first request; grant the role that `plan` names",
-)
-G144 = Claim(
-    "G144",
-    "a machine gets a token from its metadata server",
-    "machines can neither work nor end themselves: they power off after ten minutes",
-)
-G145 = Claim(
-    "G145",
-    "the start-up script runs by itself, and the image has what it needs",
-    "machines do nothing until their time limit",
-)
-G151 = Claim("G151", "the image has bash, curl, sha256sum and python3", "as G145")
-G141 = Claim(
-    "G141",
-    "the number in a machine's metadata is the one in listings",
-    "a machine does not find itself; an empty group stays, at no cost, until `reap`",
-)
-G60 = Claim(
-    "G60",
-    "a template that a group uses cannot be deleted",
-    "templates go before their groups; nothing is left",
-)
-G24 = Claim(
-    "G24",
-    "simulateMaintenanceEvent takes a Spot machine away",
-    "only `simulate-preemption` and this proof use it",
-)
-G5 = Claim(
-    "G5",
-    "a Spot machine that was taken away stays in its group's listing, without a status",
-    "drillyard copes with a row that disappears; a group that makes the machine again by itself "
-    "ignores `replacements`",
-)
-G131 = Claim(
-    "G131",
-    "a machine deletes itself, and its group does not make it again",
-    "machines without work stay until the driver, `reap` or their time limit ends them",
-)
-G42 = Claim(
-    "G42",
-    "deleting a group deletes all its machines",
-    "machines outside groups are deleted by themselves; the listing confirms their end",
-)
-G120 = Claim(
-    "G120",
-    "the permissions of drillyard's role are enough to rent and to end",
-    "requests are refused as forbidden; `reap` by a person with more rights ends what is left",
-)
+CLAIMS = Claims("""
+G45 a template or group whose name is taken is refused as existing
+  drillyard tries a zone without success; nothing is left
+G11 createInstances is refused when a name is taken
+  after a lost answer a second machine of one name can come; one of the two is removed
+G1 machines show only states that drillyard knows
+  an unknown state proves nothing to drillyard, so a lost machine may be replaced late
+G26 labels of the template are on the machines
+  `reap` does not find machines by label; it still finds groups by name
+G28 machines can be listed by label
+  as G26
+G52 listings of the whole project are at most `listing_lag_s` late
+  a teardown may be confirmed too early; set backends.gcp.listing_lag_s to what was measured
+G35 a machine's own metadata is there before its start-up script runs
+  machines do not know their group, end after a minute, and cost until then
+G101 the machines' service account can write to the bucket
+  every machine ends at its first request; grant the role that `plan` names
+G144 a machine gets a token from its metadata server
+  machines can neither work nor end themselves: they power off after ten minutes
+G145 the start-up script runs by itself, and the image has what it needs
+  machines do nothing until their time limit
+G151 the image has bash, curl, sha256sum and python3
+  as G145
+G141 the number in a machine's metadata is the one in listings
+  a machine does not find itself; an empty group stays, at no cost, until `reap`
+G60 a template that a group uses cannot be deleted
+  templates go before their groups; nothing is left
+G24 simulateMaintenanceEvent takes a Spot machine away
+  only `simulate-preemption` and this proof use it
+G5 a Spot machine that was taken away stays in its group's listing, without a status
+  drillyard copes with a row that disappears; a group that makes the machine again by itself
+  ignores `replacements`
+G131 a machine deletes itself, and its group does not make it again
+  machines without work stay until the driver, `reap` or their time limit ends them
+G42 deleting a group deletes all its machines
+  machines outside groups are deleted by themselves; the listing confirms their end
+G120 the permissions of drillyard's role are enough to rent and to end
+  requests are refused as forbidden; `reap` by a person with more rights ends what is left
+""")
 START_S, BOOT_S, SOON_S, PREEMPT_S, LEAVE_S, END_S = 240.0, 600.0, 60.0, 180.0, 300.0, 300.0
 
 
@@ -153,9 +109,9 @@ def make(scene: GcpScene) -> Iterator[Observation]:
             },
         )
     except Exists as refusal:
-        yield G45.holds(f"refused: {refusal}")
+        yield CLAIMS.G45.holds(f"refused: {refusal}")
     else:
-        yield G45.fails("a second template of that name was accepted")
+        yield CLAIMS.G45.fails("a second template of that name was accepted")
     machine = naming.Machine(0).name(name)
     kind = "region_" if place.regional else ""
     body = {"instances": [{"name": machine}]}
@@ -171,9 +127,9 @@ def make(scene: GcpScene) -> Iterator[Observation]:
         # Another refusal (no room, a busy service) says nothing about names.
         taken = isinstance(refusal, Exists) or "already exist" in str(refusal)
         said = f"refused: {refusal}"
-        yield G11.holds(said) if taken else G11.untested(said)
+        yield CLAIMS.G11.holds(said) if taken else CLAIMS.G11.untested(said)
     else:
-        yield G11.fails("a second machine of that name was accepted")
+        yield CLAIMS.G11.fails("a second machine of that name was accepted")
 
 
 def _placed(scene: GcpScene) -> bool:
@@ -197,19 +153,21 @@ def listing(scene: GcpScene) -> Iterator[Observation]:
     name = "" if row is None else row.name
     lag_s = scene.until(lambda: name in {i.name for i in scene.instances()}, 2 * SOON_S)
     if lag_s is None:
-        yield G28.fails("the machine is not in the listing by its label")
+        yield CLAIMS.G28.fails("the machine is not in the listing by its label")
         raise Untestable("the machine is not in the listing by its label")
-    yield G28.holds("the machine is in the listing by its label")
+    yield CLAIMS.G28.holds("the machine is in the listing by its label")
     found = {i.name: dict(i.labels) for i in scene.instances()}.get(name, {})
     wanted = naming.labels(scene.order, scene.config.labels)
     missing = sorted(key for key in wanted if key not in found)
-    yield G26.judged(not missing, f"missing: {', '.join(missing)}" if missing else "all labels")
+    yield CLAIMS.G26.judged(
+        not missing, f"missing: {', '.join(missing)}" if missing else "all labels"
+    )
     limit_s = scene.config.listing_lag_s
     seen = f"listed {lag_s:.0f} s after its group had it; the setting is {limit_s:.0f} s"
     lag: dict[str, float] = dict.fromkeys(
         ("listing_lag_s", "listing_lag_least_s"), round(lag_s, 1)
     )
-    yield G52.judged(lag_s <= limit_s + 2.0, seen, **lag)
+    yield CLAIMS.G52.judged(lag_s <= limit_s + 2.0, seen, **lag)
 
 
 def boot(scene: GcpScene) -> Iterator[Observation]:
@@ -218,7 +176,7 @@ def boot(scene: GcpScene) -> Iterator[Observation]:
         raise Untestable(scene.idle)
     names = {r.name for r in scene.rows() or []}
     begun = scene.until(lambda: all(scene.started(name) for name in names), BOOT_S)
-    together = (G35, G101, G144, G145, G151)
+    together = CLAIMS.of("G35 G101 G144 G145 G151")
     if begun is None:
         mute = sorted(name for name in names if not scene.started(name))
         silent = f"{len(mute)} of {len(names)} machines wrote nothing in {BOOT_S:.0f} s"
@@ -229,7 +187,7 @@ def boot(scene: GcpScene) -> Iterator[Observation]:
         yield claim.holds(f"{len(names)} machines began and wrote into the bucket")
     numbers = {r.name: r.number for r in scene.rows() or []}
     wrong = [n for n in names if (s := scene.started(n)) and s.number != numbers.get(n)]
-    yield G141.judged(not wrong, "other numbers" if wrong else "the same numbers")
+    yield CLAIMS.G141.judged(not wrong, "other numbers" if wrong else "the same numbers")
 
 
 def _said(scene: GcpScene) -> str:
@@ -247,7 +205,9 @@ def _said(scene: GcpScene) -> str:
 def in_use(scene: GcpScene) -> Iterator[Observation]:
     """Asks for the end of the template that the group uses."""
     deleted = scene.groups.delete_template(scene.group[1])
-    yield G60.judged(not deleted, "deleted under its group" if deleted else "refused: in use")
+    yield CLAIMS.G60.judged(
+        not deleted, "deleted under its group" if deleted else "refused: in use"
+    )
 
 
 def preemption(scene: GcpScene) -> Iterator[Observation]:
@@ -277,10 +237,12 @@ def preemption(scene: GcpScene) -> Iterator[Observation]:
         return bool(seen)
 
     took_s = scene.until(gone, PREEMPT_S)
-    yield G24.judged(took_s is not None, "taken away" if took_s is not None else "it runs on")
+    yield CLAIMS.G24.judged(
+        took_s is not None, "taken away" if took_s is not None else "it runs on"
+    )
     if seen:
         stays = seen[0].startswith("the row stays")
-        yield G5.judged(stays, seen[0], lost_stay_listed=stays)
+        yield CLAIMS.G5.judged(stays, seen[0], lost_stay_listed=stays)
 
 
 def leave(scene: GcpScene) -> Iterator[Observation]:
@@ -295,13 +257,13 @@ def leave(scene: GcpScene) -> Iterator[Observation]:
 
     took_s = scene.until(left, scene.config.idle_s / scene.pace + LEAVE_S)
     if took_s is None:
-        yield G131.fails("it is still there")
+        yield CLAIMS.G131.fails("it is still there")
         return
     number = {i.name: str(i.id) for i in scene.instances()}.get(name)
     scene.until(lambda: False, 10.0)
     again = {i.name: str(i.id) for i in scene.instances()}.get(name)
     made_again = again is not None and again != number
-    yield G131.judged(not made_again, "made again" if made_again else "it ended itself")
+    yield CLAIMS.G131.judged(not made_again, "made again" if made_again else "it ended itself")
 
 
 def end(scene: GcpScene) -> Iterator[Observation]:
@@ -313,15 +275,17 @@ def end(scene: GcpScene) -> Iterator[Observation]:
         raise Untestable(f"the group is still there after {END_S:.0f} s")
     left_s = scene.until(lambda: not list(scene.instances()), END_S)
     if left_s is None:
-        yield G42.fails(f"machines of {group[1]} are listed {END_S:.0f} s after their group went")
+        yield CLAIMS.G42.fails(
+            f"machines of {group[1]} are listed {END_S:.0f} s after their group went"
+        )
     else:
-        yield G42.holds(f"no machine is listed {left_s:.0f} s after the group went")
+        yield CLAIMS.G42.holds(f"no machine is listed {left_s:.0f} s after the group went")
     more = has_more_than_the_role(scene)
     role = f"{len(rights.DRIVER)} permissions were enough"
     yield (
-        G120.untested("this login has more permissions than the role")
+        CLAIMS.G120.untested("this login has more permissions than the role")
         if more
-        else G120.holds(role)
+        else CLAIMS.G120.holds(role)
     )
 
 
@@ -334,16 +298,25 @@ def states(scene: GcpScene) -> Iterator[Observation]:
         | {f"status {s}" for _, s in scene.words if s not in STATUSES}
     )
     seen = ", ".join(sorted(f"{a or '-'}/{s or '-'}" for a, s in scene.words))
-    yield G1.judged(not unknown, f"unknown: {', '.join(unknown)}" if unknown else seen)
+    yield CLAIMS.G1.judged(not unknown, f"unknown: {', '.join(unknown)}" if unknown else seen)
 
 
 MACHINES: tuple[Probe[GcpScene], ...] = (
-    Probe("names that are taken", (G45, G11), make, START_S, "group, template, machines", True),
-    Probe("listings", (G26, G28, G52), listing, START_S + 2 * SOON_S, paid=True),
-    Probe("a token on a machine", (G35, G101, G144, G145, G151, G141), boot, BOOT_S, paid=True),
-    Probe("a template in use", (G60,), in_use, SOON_S, paid=True),
-    Probe("preemption", (G24, G5), preemption, PREEMPT_S, paid=True),
-    Probe("a machine ends itself", (G131,), leave, 60.0 + LEAVE_S + 10.0, paid=True),
-    Probe("the end", (G42, G120), end, 2 * END_S, paid=True),
-    Probe("states", (G1,), states, 0.0, paid=True),
+    Probe(
+        "names that are taken",
+        CLAIMS.of("G45 G11"),
+        make,
+        START_S,
+        "group, template, machines",
+        True,
+    ),
+    Probe("listings", CLAIMS.of("G26 G28 G52"), listing, START_S + 2 * SOON_S, paid=True),
+    Probe(
+        "a token on a machine", CLAIMS.of("G35 G101 G144 G145 G151 G141"), boot, BOOT_S, paid=True
+    ),
+    Probe("a template in use", CLAIMS.of("G60"), in_use, SOON_S, paid=True),
+    Probe("preemption", CLAIMS.of("G24 G5"), preemption, PREEMPT_S, paid=True),
+    Probe("a machine ends itself", CLAIMS.of("G131"), leave, 60.0 + LEAVE_S + 10.0, paid=True),
+    Probe("the end", CLAIMS.of("G42 G120"), end, 2 * END_S, paid=True),
+    Probe("states", CLAIMS.of("G1"), states, 0.0, paid=True),
 )

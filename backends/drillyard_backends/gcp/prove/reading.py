@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from drillyard_backends.gcp import quotas, rights
 from drillyard_backends.gcp.prerequisites import MOST_SKEW_S
 from drillyard_backends.gcp.prove.scene import GcpScene
-from drillyard_backends.prove.probes import Claim, Observation, Probe, Untestable, of_store
+from drillyard_backends.prove.probes import Claims, Observation, Probe, Untestable, of_store
 
 MORE_THAN_THE_ROLE = (
     "compute.firewalls.create",
@@ -17,76 +17,55 @@ MORE_THAN_THE_ROLE = (
 )
 """In no role of drillyard's: a caller who has one of them proves nothing about the role."""
 
-G79 = Claim(
-    "G79",
-    "Google's answers carry the time",
-    "this machine's own clock decides what has expired",
-)
-G134 = Claim(
-    "G134",
-    f"a clock that is up to {MOST_SKEW_S:.0f} s wrong is accepted",
-    "requests for tokens fail, and `plan` says so",
-)
-G122 = Claim(
-    "G122",
-    "every permission that drillyard asks about exists at Google",
-    "`plan` cannot ask which rights are missing, and refuses every run",
-)
-G123 = Claim(
-    "G123",
-    "testIamPermissions answers with the permissions that the caller has",
-    "as G122",
-)
-G125 = Claim(
-    "G125",
-    "a service account that does not exist is answered with 404",
-    "`plan` names the wrong fix for a missing service account",
-)
-G30 = Claim(
-    "G30",
-    "zones tell their status, and machine types their number of CPUs",
-    "`plan` is less exact; nothing is rented wrongly",
-)
-G80 = Claim(
-    "G80",
-    "the region lists quotas by the names that `plan` looks for",
-    "`plan` does not see that a quota is too small; machines wait and nothing is paid",
-)
-G85 = Claim("G85", "the region's answer has its quotas", "as G80")
-G90 = Claim(
-    "G90",
-    "a read, a listing and a delete see every earlier write at once",
-    "an end is seen late; results are accepted by G91 and stay safe",
-)
-G91 = Claim(
-    "G91",
-    "only the first of two creates of one object succeeds",
-    "two attempts could both be accepted: do not use this bucket",
-)
-G98 = Claim(
-    "G98", "an object's name may have 900 bytes", "long run names are refused at the first write"
-)
+CLAIMS = Claims(f"""
+G79 Google's answers carry the time
+  this machine's own clock decides what has expired
+G134 a clock that is up to {MOST_SKEW_S:.0f} s wrong is accepted
+  requests for tokens fail, and `plan` says so
+G122 every permission that drillyard asks about exists at Google
+  `plan` cannot ask which rights are missing, and refuses every run
+G123 testIamPermissions answers with the permissions that the caller has
+  as G122
+G125 a service account that does not exist is answered with 404
+  `plan` names the wrong fix for a missing service account
+G30 zones tell their status, and machine types their number of CPUs
+  `plan` is less exact; nothing is rented wrongly
+G80 the region lists quotas by the names that `plan` looks for
+  `plan` does not see that a quota is too small; machines wait and nothing is paid
+G85 the region's answer has its quotas
+  as G80
+G90 a read, a listing and a delete see every earlier write at once
+  an end is seen late; results are accepted by G91 and stay safe
+G91 only the first of two creates of one object succeeds
+  two attempts could both be accepted: do not use this bucket
+G98 an object's name may have 900 bytes
+  long run names are refused at the first write
+""")
 
 
 def clock(scene: GcpScene) -> Iterator[Observation]:
     """Compares clocks."""
     skew_s = scene.reader.skew_s(scene.config.bucket)
-    yield G79.judged(skew_s is not None, "the answer has a date" if skew_s is not None else "none")
+    yield CLAIMS.G79.judged(
+        skew_s is not None, "the answer has a date" if skew_s is not None else "none"
+    )
     if skew_s is not None:
-        yield G134.judged(abs(skew_s) < MOST_SKEW_S, f"this clock is {skew_s:+.1f} s off")
+        yield CLAIMS.G134.judged(abs(skew_s) < MOST_SKEW_S, f"this clock is {skew_s:+.1f} s off")
 
 
 def permissions(scene: GcpScene) -> Iterator[Observation]:
     """Asks which permissions the caller has."""
     answer = scene.reader.project_rights(rights.DRIVER)
     text = answer.message if not answer.good else f"{len(rights.DRIVER)} names were accepted"
-    yield G122.judged(answer.good or answer.status != 400, text)
+    yield CLAIMS.G122.judged(answer.good or answer.status != 400, text)
     if answer.good:
         told = {str(one) for one in answer.body.get("permissions", [])}
         extra = sorted(told - set(rights.DRIVER))
         missing = sorted(set(rights.DRIVER) - told)
         said = f"missing: {', '.join(missing)}" if missing else "all that are needed"
-        yield G123.judged(not extra, f"not asked for: {', '.join(extra)}" if extra else said)
+        yield CLAIMS.G123.judged(
+            not extra, f"not asked for: {', '.join(extra)}" if extra else said
+        )
 
 
 def has_more_than_the_role(scene: GcpScene) -> bool:
@@ -103,7 +82,7 @@ def accounts(scene: GcpScene) -> Iterator[Observation]:
         granted = scene.reader.project_rights(["iam.serviceAccounts.get"])
         if not granted.good or not granted.body.get("permissions"):
             raise Untestable("iam.serviceAccounts.get is missing")
-    yield G125.judged(status == 404, f"HTTP {status}")
+    yield CLAIMS.G125.judged(status == 404, f"HTTP {status}")
 
 
 def places(scene: GcpScene) -> Iterator[Observation]:
@@ -116,35 +95,35 @@ def places(scene: GcpScene) -> Iterator[Observation]:
         raise Untestable(f"{zone} or {name}: {found.message}; {kind.message}")
     cpus = kind.body.get("guestCpus")
     words = found.body.get("status")
-    yield G30.judged(words in ("UP", "DOWN") and bool(cpus), f"status {words}, {cpus} CPUs")
+    yield CLAIMS.G30.judged(words in ("UP", "DOWN") and bool(cpus), f"status {words}, {cpus} CPUs")
     region = scene.reader.compute(f"regions/{zone.rpartition('-')[0]}")
     listed = region.body.get("quotas") or []
-    yield G85.judged(bool(listed), f"{len(listed)} quotas")
+    yield CLAIMS.G85.judged(bool(listed), f"{len(listed)} quotas")
     limits = {str(q.get("metric")): (float(q.get("limit", 0)), 0.0) for q in listed}
     machine = quotas.Machine(name, int(cpus or 1), spot=config.spot, disk_gb=config.disk_gb)
     wanted = set(quotas.demands(machine, 1, limits))
     missing = sorted(wanted - limits.keys())
     text = f"not listed: {', '.join(missing)}" if missing else ", ".join(sorted(wanted))
-    yield G80.judged(not missing, text)
+    yield CLAIMS.G80.judged(not missing, text)
 
 
 def store(scene: GcpScene) -> Iterator[Observation]:
     """Writes, reads, lists and deletes objects of a few bytes."""
-    key = yield from of_store(scene, G91, G90)
+    key = yield from of_store(scene, CLAIMS.G91, CLAIMS.G90)
     objects = scene.mailbox.store
     room = 900 - len(key) - 1
     long = f"{key}/{'n' * room}"
     objects.put(long, b"1")
     objects.delete(long)
-    yield G98.holds(f"{len(long)} bytes")
+    yield CLAIMS.G98.holds(f"{len(long)} bytes")
 
 
 READING: tuple[Probe[GcpScene], ...] = (
-    Probe("clock", (G79, G134), clock, 30.0),
-    Probe("permissions", (G122, G123), permissions, 60.0),
-    Probe("service accounts", (G125,), accounts, 60.0),
-    Probe("zones and quotas", (G30, G80, G85), places, 60.0),
+    Probe("clock", CLAIMS.of("G79 G134"), clock, 30.0),
+    Probe("permissions", CLAIMS.of("G122 G123"), permissions, 60.0),
+    Probe("service accounts", CLAIMS.of("G125"), accounts, 60.0),
+    Probe("zones and quotas", CLAIMS.of("G30 G80 G85"), places, 60.0),
 )
 STORE: tuple[Probe[GcpScene], ...] = (
-    Probe("bucket", (G90, G91, G98), store, 120.0, creates="a few objects of some bytes"),
+    Probe("bucket", CLAIMS.of("G90 G91 G98"), store, 120.0, creates="a few objects of some bytes"),
 )

@@ -51,15 +51,12 @@ def tensorboard(
         check_folder(folder, "--folder")
     mailbox, runs = find_runs(what, store)
     boards = Boards(mailbox, runs, folder or default_folder(mailbox))
-    try:
-        with writing(boards.folder, "--folder"):
-            changed = boards.sync()
-        files, of = plural(changed, "new file"), plural(len(runs), "run")
-        typer.echo(f"{files} of {of} in {boards.folder}")
-        if serve:
-            _serve(boards, free_port(port))
-    finally:
-        boards.close()
+    with writing(boards.folder, "--folder"):
+        changed = boards.sync()
+    files, of = plural(changed, "new file"), plural(len(runs), "run")
+    typer.echo(f"{files} of {of} in {boards.folder}")
+    if serve:
+        _serve(boards, free_port(port))
 
 
 def default_folder(mailbox: Mailbox) -> Path:

@@ -9,20 +9,19 @@ duplicate point, even if the attempts before wrote points after that checkpoint.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from drillyard.errors import InfrastructureError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import save_file
 from drillyard.mailbox.records import FileEntry, Phase
-from drillyard.metrics.streams import Line, read_stream, with_usage
+from drillyard.metrics.event_files import STREAMS, encode
+from drillyard.metrics.streams import Line, read_stream
 from drillyard.system.clock import SYSTEM, Clock
 
-STREAMS = ("train", "evaluation", "timing")
 EVERY_S = 10.0
 """Minimum seconds between two files."""
 _SHARE = 50
@@ -113,33 +112,3 @@ def forget(mailbox: Mailbox, run: str, attempt: int) -> None:
     folder = f"{mailbox.attempt_path(run, Phase.TRAIN, attempt)}/tensorboard/"
     for info in list(mailbox.store.list(mailbox.key(folder))):
         mailbox.store.delete(info.key)
-
-
-def encode(lines: Iterable[Line]) -> bytes:
-    """The content of one event file.
-
-    Args:
-        lines: Lines of streams: ``step``, ``time``, ``metrics``; values that are not numbers are
-            left out.
-    """
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.summary.writer.record_writer import RecordWriter
-
-    out = io.BytesIO()
-    writer = RecordWriter(out)
-    first = True
-    for line in with_usage(lines):
-        if first:
-            head = Event(wall_time=line["time"], file_version="brain.Event:2")
-            writer.write(head.SerializeToString())
-            first = False
-        values = [
-            Summary.Value(tag=name, simple_value=value)
-            for name, value in line["metrics"].items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        ]
-        if values:
-            event = Event(wall_time=line["time"], step=line["step"], summary=Summary(value=values))
-            writer.write(event.SerializeToString())
-    return out.getvalue()

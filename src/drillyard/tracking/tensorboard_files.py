@@ -10,20 +10,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from drillyard.errors import UserError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
+from drillyard.metrics.event_files import STREAMS, encode
 from drillyard.metrics.reader import StreamReader
-from drillyard.metrics.streams import Line, with_usage
+from drillyard.metrics.streams import Line
 from drillyard.system.optional_packages import install
 from drillyard.system.safe_names import file_name
 
-if TYPE_CHECKING:
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-STREAMS = ("train", "evaluation", "timing")
 _LIVE = ".live"
 
 
@@ -61,12 +57,6 @@ class Boards:
         """
         return sum(self._sync(run) for run in self._runs)
 
-    def close(self) -> None:
-        """Write out what is buffered."""
-        for live in self._live.values():
-            live.close()
-        self._live.clear()
-
     def _sync(self, run: str) -> int:
         place = self.folder / file_name(self._mailbox.experiment) / file_name(run)
         stored = self._stored(run)
@@ -74,8 +64,7 @@ class Boards:
             if run not in self._live:
                 self._live[run] = _Live(self._mailbox, run, place)
             return self._live[run].sync()
-        if run in self._live:
-            self._live.pop(run).close()
+        self._live.pop(run, None)
         for path in place.glob(f"*{_LIVE}"):
             path.unlink()  # the stored files have all its points
         return sum(self._copy(info, place / info.key.rpartition("/")[2]) for info in stored)
@@ -120,52 +109,24 @@ class _Live:
     def __init__(self, mailbox: Mailbox, run: str, folder: Path) -> None:
         self._reader = StreamReader(mailbox, run)
         self._folder = folder
-        self._seen: dict[str, int] = {}
-        self._writer: EventFileWriter | None = None
+        self._seen = dict.fromkeys(STREAMS, 0)
+        self._file: Path | None = None
 
     def sync(self) -> int:
-        new = 0
+        new: list[Line] = []
         for stream in STREAMS if self._reader.look() else ():
             # What a resume wrote again has the numbers and values that were read before.
-            for line in self._reader.lines(stream)[self._first(stream) :]:
-                self._seen[stream] = int(line["seq"]) + 1
-                new += 1
-                for one in with_usage([line]):
-                    self._add(one)
-        if self._writer is not None and new:
-            self._writer.flush()
-        return int(new > 0)
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    def _first(self, stream: str) -> int:
-        return self._seen.get(stream, 0)
-
-    def _add(self, line: Line) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        values = [
-            Summary.Value(tag=name, simple_value=float(value))
-            for name, value in line["metrics"].items()
-            if isinstance(value, int | float)
-        ]
-        if values:
-            self._open().add_event(
-                Event(
-                    wall_time=line["time"], step=int(line["step"]), summary=Summary(value=values)
-                )
-            )
-
-    def _open(self) -> EventFileWriter:
-        if self._writer is None:
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-            # A copy of an earlier time is written anew: TensorBoard shows no point twice.
+            lines = self._reader.lines(stream)[self._seen[stream] :]
+            self._seen[stream] += len(lines)
+            new += lines
+        if not new:
+            return 0
+        begins = self._file is None
+        if self._file is None:
+            # A copy of an earlier time is written again: TensorBoard shows no point twice.
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._writer = EventFileWriter(str(self._folder), filename_suffix=_LIVE)
-        return self._writer
+            self._file = self._folder / f"events.out.tfevents.{int(new[0]['time']):010d}{_LIVE}"
+        with open(self._file, "ab") as file:
+            file.write(encode(new, head=begins))
+        return 1

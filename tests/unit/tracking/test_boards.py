@@ -72,7 +72,6 @@ def test_the_copy_follows_a_run_and_takes_its_files_at_the_end(
     lines(mailbox, 3, 1)
     boards.sync()
     assert points(boards.folder)[-1] == (30, 3.0, 103.0)
-    boards.close()
     # Another process takes over: no point twice.
     again = Boards(mailbox, [RUN], tmp_path / "tb")
     again.sync()

@@ -13,10 +13,10 @@ import pytest
 
 from drillyard.backend import Order
 from drillyard.cli import status
-from drillyard.learners.event_files import encode
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Board, Claim, Phase, TicketRecord
+from drillyard.metrics.event_files import encode
 from drillyard.metrics.streams import StreamWriter, read_stream
 from drillyard.report import build, utilisation
 from drillyard.runs.workload import StopSignal

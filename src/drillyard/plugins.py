@@ -78,7 +78,7 @@ from drillyard.studies.factory import checked as checked_study
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.tracking.curves import CurveTracker
 from drillyard.tracking.sync_report import SyncReport
-from drillyard.tracking.tracker import CurveWriter, Row, RunFacts, Tracker
+from drillyard.tracking.tracker import CurveWriter, Row, RunFacts, Sent, Tracker
 
 __all__ = [
     "SYSTEM",
@@ -149,6 +149,7 @@ __all__ = [
     "RunContext",
     "RunFacts",
     "RunFailed",
+    "Sent",
     "Severity",
     "SignInRefused",
     "SimulatesPreemption",

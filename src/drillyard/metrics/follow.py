@@ -80,7 +80,6 @@ class Feed:
         self._states = states
         self._callbacks = callbacks
         self._streams = streams
-        self._seen: dict[tuple[str, str], int] = {}
         self._readers: dict[str, StreamReader] = {}
         self._seeds: dict[str, int] = {}
         self._complete: set[str] = set()
@@ -124,10 +123,7 @@ class Feed:
                 self._readers[run] = StreamReader(self._mailbox, run)
             reader = self._readers[run]
             for stream in self._streams if reader.look() else ():
-                # A resumed attempt writes lines again that were cut: same numbers and values.
-                first = self._seen.get((run, stream), 0)
-                for line in reader.lines(stream)[first:]:
-                    self._seen[(run, stream)] = line["seq"] + 1
+                for line in reader.new(stream):
                     yield Point(
                         self._mailbox.experiment,
                         run,

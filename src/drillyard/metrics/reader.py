@@ -16,12 +16,16 @@ class StreamReader:
     Args:
         mailbox: Where to read.
         run: The run.
+        again: After a resume, ``new`` gives all lines again.
     """
 
-    def __init__(self, mailbox: Mailbox, run: str) -> None:
+    def __init__(self, mailbox: Mailbox, run: str, *, again: bool = False) -> None:
         self._mailbox = mailbox
         self._run = run
-        self._attempt: int | None = None
+        self._again = again
+        self._given: dict[str, int] = {}
+        self.attempt: int | None = None
+        """The attempt that ``look`` found last."""
         self._begun: set[int] = set()
         self._chain: streams.Chain = []
         self._merged: dict[str, list[Line]] = {}
@@ -31,15 +35,21 @@ class StreamReader:
         """Key of a segment that was read -> its size. It is written again, and may then be longer,
         where the answer to its first writing was lost."""
 
+    def restarted(self) -> StreamReader:
+        """A reader of the same run that has read nothing."""
+        return StreamReader(self._mailbox, self._run, again=self._again)
+
     def look(self) -> bool:
         """Find the attempt that counts; False if none has begun."""
         attempt = streams.last_attempt(self._mailbox, self._run, self._begun)
-        if attempt is not None and attempt != self._attempt:
+        if attempt is not None and attempt != self.attempt:
             self._chain = streams.chain(self._mailbox, self._run, attempt)
             self._merged.clear()
             self._whole.clear()
             self._sizes.clear()
-            self._attempt = attempt
+            self.attempt = attempt
+            if self._again:
+                self._given.clear()
         return attempt is not None
 
     def lines(self, stream: str) -> list[Line]:
@@ -63,3 +73,13 @@ class StreamReader:
                 self._sizes[info.key] = info.size
         self._whole.add(stream)
         return merged
+
+    def new(self, stream: str) -> list[Line]:
+        """The lines of a stream that were not given before.
+
+        What a resume writes again has the same numbers and values, and is not new.
+        """
+        lines = self.lines(stream)
+        first = self._given.get(stream, 0)
+        self._given[stream] = max(first, len(lines))
+        return lines[first:]

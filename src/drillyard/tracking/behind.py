@@ -111,7 +111,7 @@ def lacking(mailbox: Mailbox, place: Target | str) -> Lacking:
     for run in ended:
         note = notes.read(run)
         word = status_map.word(states, run, alive=False)
-        if note is None or not note.done or note.status != word:
+        if note is None or not note.is_done(word):
             missing.append(run)
     parent = notes.read(PARENT)
     whole = len(ended) == len(runs) > 0 and (parent is None or not parent.done)

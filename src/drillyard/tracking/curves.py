@@ -8,30 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import islice
-from typing import TypeVar
+from dataclasses import dataclass
 
 from drillyard.errors import ControlPlaneError, DrillyardError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import sha256_hex
-from drillyard.mailbox.records import ExperimentRecord, Phase, RunRecord
+from drillyard.mailbox.records import Phase
 from drillyard.mailbox.summaries import TrainSummary
-from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
+from drillyard.metrics.reader import StreamReader
 from drillyard.metrics.streams import Line
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.files import locked
 from drillyard.system.home import local_home
 from drillyard.system.redaction import redact
 from drillyard.tracking import params_and_tags, status_map
-from drillyard.tracking.points import StreamTail, newest_attempt, numbers
-from drillyard.tracking.sync_report import SyncReport
+from drillyard.tracking.points import batches, new_lines, numbers
 from drillyard.tracking.sync_state import PARENT, Notes, RunNote
-from drillyard.tracking.tracker import CurveWriter, Row, RunFacts, Target, title
-from drillyard.tracking.uris import mask
+from drillyard.tracking.tracker import (
+    CurveWriter,
+    Row,
+    RunFacts,
+    Sent,
+    Standing,
+    Target,
+    Tracker,
+    title,
+)
 
 _BATCH = 1000
-_T = TypeVar("_T")
 
 
 @dataclass
@@ -39,10 +43,10 @@ class _Open:
     """A run that was begun in this process."""
 
     facts: RunFacts
-    tail: StreamTail
+    reader: StreamReader
 
 
-class CurveTracker:
+class CurveTracker(Tracker):
     """Copies the curves of one experiment to one place.
 
     Args:
@@ -61,43 +65,14 @@ class CurveTracker:
         writer: CurveWriter,
         clock: Clock = SYSTEM,
     ) -> None:
-        self.mailbox = mailbox
-        self._target = Target(tracker, address)
+        super().__init__(mailbox, Target(tracker, address), clock)
         self._writer = writer
-        self._clock = clock
         self._notes = Notes(mailbox, self._target.key)
-        self._cache = StateCache()
-        self._records: dict[str, RunRecord] = {}
         self._open: dict[str, _Open] = {}
 
-    def sync(self, *, trust: bool = False) -> SyncReport:
-        """Send what the place does not have; see ``Tracker``."""
-        began = self._clock.monotonic()
-        runs = points = 0
-        error: DrillyardError | None = None
-        link: str | None = None
-        try:
-            with self._alone(), self._translated():
-                runs, points = self._sync(trust)
-                link = self._writer.link()
-        except DrillyardError as found:
-            error, points = found, 0
-        return SyncReport(
-            uri=mask(self._target.address),
-            tracker=self._target.tracker,
-            runs=runs,
-            points=points,
-            complete=error is None,
-            error=None if error is None else mask(redact(str(error))),
-            hint=None if error is None else error.hint,
-            link=link,
-            wall_s=round(self._clock.monotonic() - began, 3),
-        )
-
-    def settled(self) -> bool:
-        """Returns whether no run will change unless it is started again."""
-        states = ticket_states(self.mailbox, self._cache)
-        return all(s.status.ended for s in states.values()) or not status_map.alive(self.mailbox)
+    def link(self) -> str | None:
+        """Where a browser sees the experiment, or None."""
+        return self._writer.link()
 
     def close(self) -> None:
         """Completes the runs that have not ended, as far as they are."""
@@ -105,75 +80,62 @@ class CurveTracker:
             self._writer.close()
         self._open.clear()
 
+    def send(self, sent: Sent, *, trust: bool) -> None:
+        """Send the runs that the place does not have completely; see ``Tracker``."""
+        try:
+            with self._alone(), self._translated():
+                self._send(sent, trust)
+        except DrillyardError:
+            sent.points = 0  # runs are begun again, so what was sent is no progress
+            raise
+
     # -- inside -------------------------------------------------------------------------------
 
-    def _sync(self, trust: bool) -> tuple[int, int]:
-        record = self.mailbox.experiment_record()
-        states = ticket_states(self.mailbox, self._cache)
-        for name in {s.ticket.run for s in states.values()} - set(self._records):
-            self._records[name] = self.mailbox.run(name)
-        alive, points = status_map.alive(self.mailbox), 0
-        undone = False
-        for name in sorted(self._records):
-            word = status_map.word(states, name, alive)
-            if word == "SCHEDULED":
-                undone = True
-                continue
-            if self._is_done(record, name, word, trust):
+    def _send(self, sent: Sent, trust: bool) -> None:
+        now = self.standing()
+        sent.runs = len(now.runs)
+        for name, word in now.words.items():
+            if word == "SCHEDULED" or self._is_done(now, name, trust):
                 continue
             try:
-                points += self._run(record, name, states, word)
+                sent.points += self._run(now, name)
             except Exception:
                 self._open.pop(name, None)  # what the place has of it is unknown: begin again
                 raise
-            undone = undone or word == "RUNNING"
-        note = RunNote(
-            run=PARENT, run_id=PARENT, link=self._writer.link(), done=not undone, written_at=0.0
-        )
-        if self._records and self._notes.read(PARENT) != note:
+        done = not {"SCHEDULED", "RUNNING"} & set(now.words.values())
+        note = RunNote(run=PARENT, run_id=PARENT, link=self.link(), done=done, written_at=0.0)
+        if now.runs and self._notes.read(PARENT) != note:
             self._notes.write(note)
-        return len(self._records), points
 
-    def _is_done(self, record: ExperimentRecord, name: str, word: str, trust: bool) -> bool:
+    def _is_done(self, now: Standing, name: str, trust: bool) -> bool:
         note = self._notes.read(name)
-        if note is None or not note.done or note.status != word:
+        if note is None or not note.is_done(now.words[name]):
             return False
-        return trust or self._writer.has(self._facts(record, self._records[name]))
+        return trust or self._writer.has(self._facts(now, name))
 
-    def _run(
-        self,
-        record: ExperimentRecord,
-        name: str,
-        states: Mapping[str, TicketState],
-        word: str,
-    ) -> int:
-        mine = self._open.get(name)
-        begun = mine is not None
-        if mine is None:
-            facts = self._facts(record, self._records[name])
-            mine = _Open(facts, StreamTail(self.mailbox, name))
-        attempt = newest_attempt(self.mailbox, name, status_map.claimed(states, name))
-        lines: list[Line] = []
-        if attempt is not None:
-            lines, whole = mine.tail.read(attempt)
-            begun = begun and not whole  # resumed: its merged streams replace what was written
-        if not begun:
-            self._writer.begin(mine.facts)
-            self._open[name] = mine
+    def _run(self, now: Standing, name: str) -> int:
+        run, word = self._open.get(name), now.words[name]
+        if run is None:
+            run = _Open(self._facts(now, name), StreamReader(self.mailbox, name, again=True))
+        before = run.reader.attempt
+        lines = new_lines(run.reader)
+        # The merged streams of a resumed run replace what was written.
+        if name not in self._open or run.reader.attempt != before:
+            self._writer.begin(run.facts)
+            self._open[name] = run
         points = 0
-        for rows in _batches(_rows(lines), _BATCH):
-            self._writer.write(mine.facts, rows)
+        for rows in batches(_rows(lines), _BATCH):
+            self._writer.write(run.facts, rows)
             points += sum(len(row.values) for row in rows)
-        mine.tail.commit()
-        if word not in ("RUNNING", "SCHEDULED"):
-            facts = self._facts(record, self._records[name], status_map.ending_tags(states, name))
+        if word != "RUNNING":
+            facts = self._facts(now, name, status_map.ending_tags(now.states, name))
             self._writer.end(facts, word, self._final(name))
             self._open.pop(name)
             self._notes.write(
                 RunNote(
                     run=name,
                     run_id=facts.id,
-                    attempt=attempt,
+                    attempt=run.reader.attempt,
                     status=word,
                     done=True,
                     written_at=self._clock.now(),
@@ -181,12 +143,11 @@ class CurveTracker:
             )
         return points
 
-    def _facts(
-        self, record: ExperimentRecord, run: RunRecord, more: Mapping[str, str] | None = None
-    ) -> RunFacts:
+    def _facts(self, now: Standing, name: str, more: Mapping[str, str] | None = None) -> RunFacts:
+        record, run = now.record, now.runs[name]
         trained = self.mailbox.accepted(run.run, Phase.TRAIN)
         tags = params_and_tags.run_tags(record, run, self.mailbox.store.url)
-        known = RunFacts(
+        return RunFacts(
             id=f"{self._notes.mailbox_id()}-{run.run}",
             run=run.run,
             experiment=record.name,
@@ -194,9 +155,8 @@ class CurveTracker:
             seed=run.seed,
             started_at=record.created_at,
             params=params_and_tags.run_params(record, run, trained),
-            tags={k: v for k, v in tags.items() if not k.startswith("mlflow.")},
+            tags={k: v for k, v in tags.items() if not k.startswith("mlflow.")} | {**(more or {})},
         )
-        return known if not more else replace(known, tags={**known.tags, **more})
 
     def _final(self, name: str) -> dict[str, float]:
         trained = self.mailbox.accepted(name, Phase.TRAIN)
@@ -240,8 +200,3 @@ def _rows(lines: list[Line]) -> Iterator[Row]:
         values = dict(numbers(line.get("metrics", {})))
         if values:
             yield Row(int(line["step"]), float(line.get("time", 0.0)), values)
-
-
-def _batches(items: Iterator[_T], size: int) -> Iterator[list[_T]]:
-    while batch := list(islice(items, size)):
-        yield batch

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 from drillyard.documents.json_types import as_list, as_object
@@ -22,24 +22,16 @@ from drillyard.mailbox.files import fetch_file
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Accepted, ExperimentRecord, Phase, RunRecord
 from drillyard.mailbox.summaries import TrainSummary
-from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.redaction import redact_tree
 from drillyard.tracking import params_and_tags, status_map
-from drillyard.tracking.points import (
-    Point,
-    as_in_azure,
-    changed,
-    newest_attempt,
-    not_sent,
-    points_of,
-)
+from drillyard.tracking.points import Point, as_in_azure, changed, new_lines, not_sent, points_of
 from drillyard.tracking.remote_runs import Mirrored, RemoteRuns
 from drillyard.tracking.server import RemoteRun, Server
-from drillyard.tracking.sync_report import SyncReport
 from drillyard.tracking.sync_state import PARENT, RunNote
+from drillyard.tracking.tracker import MLFLOW, Sent, Standing, Target, Tracker
 from drillyard.tracking.trial_runs import TrialLevel
-from drillyard.tracking.uris import is_azure, mask
+from drillyard.tracking.uris import is_azure
 
 log = logging.getLogger(__name__)
 
@@ -64,16 +56,7 @@ RegisterBest = Callable[[Mailbox, Sequence[str], str, str], str]
 """(experiment, ids of its runs, name of the model, address of the server) -> the result."""
 
 
-@dataclass
-class _Sent:
-    points: int = 0
-    artifacts: int = 0
-    runs: int = 0
-    registered: str = ""
-    problems: list[DrillyardError] = field(default_factory=list)
-
-
-class MlflowMirror:
+class MlflowMirror(Tracker):
     """Mirrors one experiment to one server.
 
     Args:
@@ -90,46 +73,15 @@ class MlflowMirror:
         clock: Clock = SYSTEM,
         register_best: RegisterBest | None = None,
     ) -> None:
+        super().__init__(mailbox, Target(MLFLOW, uri), clock)
         self._register_best = register_best
-        self.mailbox = self._mailbox = mailbox
         self._uri = uri
-        self._clock = clock
-        self._cache = StateCache()
-        self._records: dict[str, RunRecord] = {}
         self._remote = RemoteRuns(mailbox, uri, clock)
         self._trials = TrialLevel(mailbox, self._remote)
 
-    def sync(self, *, trust: bool = False) -> SyncReport:
-        """Send what the server does not have.
-
-        Args:
-            trust: Believe the notes about runs that were done, without asking the server. A
-                mirror in the background does, so that a study of a thousand finished runs costs
-                nothing; ``drillyard sync`` does not.
-
-        Returns:
-            What was sent, and the first thing that went wrong. Never raises for the server's sake.
-        """
-        began = self._clock.monotonic()
-        sent = _Sent()
-        error: DrillyardError | None = None
-        try:
-            self._sync(sent, trust)
-        except DrillyardError as found:
-            error = found
-        error = error or next(iter(sent.problems), None)
-        return SyncReport(
-            uri=mask(self._uri),
-            runs=sent.runs,
-            points=sent.points,
-            artifacts=sent.artifacts,
-            complete=error is None,
-            error=None if error is None else mask(str(error)),
-            hint=None if error is None else error.hint,
-            registered=sent.registered,
-            link=self._remote.link(PARENT),
-            wall_s=round(self._clock.monotonic() - began, 3),
-        )
+    def link(self) -> str | None:
+        """Where a browser sees the experiment, or None for a database."""
+        return self._remote.link(PARENT)
 
     def ensure_run(self, run: str) -> tuple[Server, str]:
         """The server and the id there of a run, which is made when it is not there.
@@ -137,78 +89,57 @@ class MlflowMirror:
         Raises:
             DrillyardError: The server cannot be reached, or refuses.
         """
-        record = self._mailbox.experiment_record()
-        remote = self._ensure(record, self._mailbox.run(run), self._experiment(record))
+        record = self.mailbox.experiment_record()
+        remote = self._ensure(record, self.mailbox.run(run), self._experiment(record))
         return self._remote.server, remote.run_id
-
-    def settled(self) -> bool:
-        """Returns whether no run will change unless it is started again."""
-        states = ticket_states(self._mailbox, self._cache)
-        return all(s.status.ended for s in states.values()) or not status_map.alive(self._mailbox)
-
-    def close(self) -> None:
-        """Nothing is open between two calls of ``sync``."""
 
     # -- the whole experiment -----------------------------------------------------------------
 
-    def _sync(self, sent: _Sent, trust: bool) -> None:
-        record = self._mailbox.experiment_record()
-        states = ticket_states(self._mailbox, self._cache)
-        for name in {s.ticket.run for s in states.values()} - set(self._records):
-            self._records[name] = self._mailbox.run(name)
-        runs = [self._records[name] for name in sorted(self._records)]
-        alive = status_map.alive(self._mailbox)
-        standing = {r.run: status_map.word(states, r.run, alive) for r in runs}
-        sent.runs = len(runs)
-        undone = [r for r in runs if not (trust and self._remote.is_done(r.run, standing[r.run]))]
-
-        parent = self._experiment(record)
-        if study := _is_study(record):
+    def send(self, sent: Sent, *, trust: bool) -> None:
+        """Send what the server does not have; see ``Tracker``."""
+        now = self.standing()
+        sent.runs = len(now.runs)
+        parent = self._experiment(now.record)
+        study = _is_study(now.record)
+        if study:
             self._trials.load()
-        for run in undone:
-            mine = self._remote.known(run.run)
+        for name, run in now.runs.items():
+            if trust and self._remote.is_done(name, now.words[name]):
+                continue
+            mirrored = self._remote.known(name)
             try:
-                remote = self._ensure(record, run, parent)
-                self._mirror_run(record, run, states, standing[run.run], mine, remote, sent)
+                remote = self._ensure(now.record, run, parent)
+                self._mirror_run(now, run, mirrored, remote, sent)
             except DrillyardError as error:
-                mine.forget()
+                mirrored.forget()
                 if not isinstance(error, CorruptObject):
                     raise
                 sent.problems.append(error)  # this run's; the others go on
         if study:
-            sent.points += self._trials.mirror(record, standing, parent, alive=alive, trust=trust)
-            state = self._mailbox.study_state()
-            word = status_map.study_word(list(standing.values()), state, alive)
-            self._mirror_parent(
-                record,
-                parent,
-                word,
-                self._trials.study_points(),
-                self._trials.study_tags(state),
-                sent,
-            )
-            self._register(record, word, sent, trust)
-            return
-        evaluated = [
-            a
-            for r in runs
-            if standing[r.run] == "FINISHED"
-            if (a := self._mailbox.accepted(r.run, Phase.EVALUATE)) is not None
-        ]
-        word = status_map.parent_word(list(standing.values()))
-        self._mirror_parent(
-            record, parent, word, params_and_tags.parent_points(evaluated), {}, sent
-        )
-        self._register(record, word, sent, trust)
+            sent.points += self._trials.mirror(now, parent, trust=trust)
+            state = self.mailbox.study_state()
+            word = status_map.study_word(list(now.words.values()), state, now.alive)
+            points, tags = self._trials.study_points(), self._trials.study_tags(state)
+        else:
+            word = status_map.parent_word(list(now.words.values()))
+            points, tags = self._means(now), {}
+        self._mirror_parent(now.record, parent, word, points, tags, sent)
+        self._register(now.record, word, sent, trust)
 
-    def _register(self, record: ExperimentRecord, word: str, sent: _Sent, trust: bool) -> None:
+    def _means(self, now: Standing) -> list[Point]:
+        """Means over the seeds that have finished."""
+        finished = [name for name, word in now.words.items() if word == "FINISHED"]
+        accepted = (self.mailbox.accepted(name, Phase.EVALUATE) for name in finished)
+        return params_and_tags.parent_points(a for a in accepted if a is not None)
+
+    def _register(self, record: ExperimentRecord, word: str, sent: Sent, trust: bool) -> None:
         """Registers the best policy once every run is finished, if the experiment requests it."""
         name = as_object(record.spec.get("tracking")).get("register_as")
         if not isinstance(name, str) or word != "FINISHED" or self._register_best is None:
             return
         mine = self._remote.known(PARENT)
         if mine.note is not None and not (trust and mine.note.registered):
-            registered = self._register_best(self._mailbox, sorted(self._records), name, self._uri)
+            registered = self._register_best(self.mailbox, sorted(self._records), name, self._uri)
             self._remote.write_note(mine, mine.note.model_copy(update={"registered": registered}))
         sent.registered = mine.note.registered if mine.note is not None else ""
 
@@ -219,24 +150,17 @@ class MlflowMirror:
         word: str,
         points: list[Point],
         tags: dict[str, str],
-        sent: _Sent,
+        sent: Sent,
     ) -> None:
         server, mine = self._remote.server, self._remote.known(PARENT)
         self._remote.tell(mine, remote, params_and_tags.experiment_params(record), tags)
         sent.points += server.send_points(remote, changed(points, remote.floors, remote.values))
-        files = {} if is_azure(self._uri) else self._parent_files(record)
         note = mine.note or RunNote(run=PARENT, run_id=remote.run_id)
+        files = {} if is_azure(self._uri) else self._parent_files(record)
         artifacts = dict(note.artifacts)
-        with tempfile.TemporaryDirectory(prefix="drillyard-mirror-") as folder:
-            for name, data in files.items():
-                if artifacts.get(name) == sha256_hex(data):
-                    continue
-                path = Path(folder) / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
-                server.send_file(remote.run_id, path, name)
-                artifacts[name] = sha256_hex(data)
-                sent.artifacts += 1
+        for name, data in files.items():
+            write = partial(Path.write_bytes, data=data)
+            self._send_file(remote, name, sha256_hex(data), write, artifacts, sent)
         self._remote.set_status(remote, word, None)
         self._remote.write_note(
             mine,
@@ -255,71 +179,62 @@ class MlflowMirror:
         """The experiment as it was resolved, and its report."""
         spec = json.dumps(redact_tree(record.spec), indent=1, sort_keys=True)
         files: dict[str, bytes] = {"experiment.json": spec.encode()}
-        for info in self._mailbox.store.list(self._mailbox.key("report/")):
-            name = info.key[len(self._mailbox.key("")) :]
+        for info in self.mailbox.store.list(self.mailbox.key("report/")):
+            name = info.key[len(self.mailbox.key("")) :]
             if info.size <= MAX_ARTIFACT_BYTES:
-                files[name] = self._mailbox.store.get(info.key)
+                files[name] = self.mailbox.store.get(info.key)
         return files
 
     # -- one run ------------------------------------------------------------------------------
 
     def _mirror_run(
-        self,
-        record: ExperimentRecord,
-        run: RunRecord,
-        states: Mapping[str, TicketState],
-        word: str,
-        mine: Mirrored,
-        remote: RemoteRun,
-        sent: _Sent,
+        self, now: Standing, run: RunRecord, mine: Mirrored, remote: RemoteRun, sent: Sent
     ) -> None:
-        server = self._remote.server
+        server, word = self._remote.server, now.words[run.run]
         note = mine.note or RunNote(run=run.run, run_id=remote.run_id)
-        accepted = {p: self._mailbox.accepted(run.run, p) for p in Phase}
+        accepted = {p: self.mailbox.accepted(run.run, p) for p in Phase}
         trained, evaluated = accepted[Phase.TRAIN], accepted[Phase.EVALUATE]
-        tags = status_map.ending_tags(states, run.run)
-        self._remote.tell(mine, remote, params_and_tags.run_params(record, run, trained), tags)
+        tags = status_map.ending_tags(now.states, run.run)
+        self._remote.tell(mine, remote, params_and_tags.run_params(now.record, run, trained), tags)
         if word == "RUNNING":
             self._remote.set_status(remote, word, None)
 
-        attempt = newest_attempt(self._mailbox, run.run, status_map.claimed(states, run.run))
-        if attempt is not None:
-            sent_points = self._send_curves(attempt, mine, remote)
-        else:
-            sent_points = 0
+        points = self._send_curves(mine, remote)
         ends: list[Point] = params_and_tags.train_points(trained) if trained else []
         if evaluated is not None:
             step = TrainSummary.of(trained).steps or 0
             ends += params_and_tags.evaluation_points(evaluated, step)
-        sent_points += server.send_points(remote, not_sent(ends, remote.floors))
-        sent.points += sent_points
+        points += server.send_points(remote, not_sent(ends, remote.floors))
+        sent.points += points
 
-        note = note.model_copy(update={"attempt": attempt, "points": note.points + sent_points})
+        note = note.model_copy(
+            update={"attempt": mine.reader.attempt, "points": note.points + points}
+        )
         if (stored := accepted[Phase.STORE]) is not None:
-            note = self._send_artifacts(record, stored, remote, note, sent)
+            note = self._send_artifacts(now.record, stored, remote, note, sent)
         ended_at = max((a.ended_at for a in accepted.values() if a is not None), default=None)
         self._remote.set_status(remote, word, ended_at if word == "FINISHED" else None)
         ended = word not in ("RUNNING", "SCHEDULED")
+        if ended:
+            mine.reader = mine.reader.restarted()  # keeps no lines in memory
         self._remote.write_note(mine, note.model_copy(update={"status": word, "done": ended}))
 
-    def _send_curves(self, attempt: int, mine: Mirrored, remote: RemoteRun) -> int:
+    def _send_curves(self, mine: Mirrored, remote: RemoteRun) -> int:
         """Send what is new of the streams; how many points.
 
         A resumed attempt writes the steps after its checkpoint a second time, with equal values
         and another time of day; those that the server has from the attempt before are left out.
         """
-        if mine.tail.attempt not in (None, attempt):
-            found = self._remote.server.run(remote.run_id)
+        before = mine.reader.attempt
+        lines = new_lines(mine.reader)
+        if mine.reader.attempt != before:
+            found = None if before is None else self._remote.server.run(remote.run_id)
             if found is not None:
                 remote.floors = found.floors
-        lines, whole = mine.tail.read(attempt)
-        if whole:
             mine.barred = dict(remote.floors)
         read = (p for line in lines for p in points_of(line))
         points = not_sent(as_in_azure(read) if is_azure(self._uri) else read, mine.barred)
-        self._remote.server.send_points(remote, points)
-        mine.tail.commit()
-        return len(points)
+        return self._remote.server.send_points(remote, points)
 
     def _send_artifacts(
         self,
@@ -327,48 +242,64 @@ class MlflowMirror:
         stored: Accepted,
         remote: RemoteRun,
         note: RunNote,
-        sent: _Sent,
+        sent: Sent,
     ) -> RunNote:
-        manifest = self._mailbox.manifest(stored)
+        manifest = self.mailbox.manifest(stored)
         if "platform.json" in manifest.files:
-            platform = json.loads(self._mailbox.read_file(manifest, "platform.json"))
+            platform = json.loads(self.mailbox.read_file(manifest, "platform.json"))
             self._remote.server.send_tags(remote, params_and_tags.platform_tags(platform))
         if is_azure(self._uri):
-            place = f"{self._mailbox.store.url}/{self._mailbox.key(f'runs/{stored.run}/')}"
+            place = f"{self.mailbox.store.url}/{self.mailbox.key(f'runs/{stored.run}/')}"
             self._remote.server.send_tags(remote, {"drillyard.results": place})
             return note  # it stores none of our files: the tag names their place
         if any(as_object(t).get("url") == "mlflow" for t in as_list(record.spec.get("store"))):
             return note  # the store phase has written the user's choice of files, and verified it
         artifacts, large = dict(note.artifacts), []
-        with tempfile.TemporaryDirectory(prefix="drillyard-mirror-") as folder:
-            for name, entry in manifest.files.items():
-                if not any(fnmatch(name, glob) for glob in RUN_ARTIFACTS):
-                    continue
-                if entry.size > MAX_ARTIFACT_BYTES:
-                    large.append(name)
-                elif artifacts.get(name) != entry.sha256:
-                    path = Path(folder) / name
-                    fetch_file(self._mailbox, entry, path)
-                    self._remote.server.send_file(remote.run_id, path, name)
-                    artifacts[name] = entry.sha256
-                    sent.artifacts += 1
+        for name, entry in manifest.files.items():
+            if not any(fnmatch(name, glob) for glob in RUN_ARTIFACTS):
+                continue
+            if entry.size > MAX_ARTIFACT_BYTES:
+                large.append(name)
+            else:
+                fetch = partial(fetch_file, self.mailbox, entry)
+                self._send_file(remote, name, entry.sha256, fetch, artifacts, sent)
         if large:
             tag = {"drillyard.artifacts_left_out": ", ".join(large)}
             self._remote.server.send_tags(remote, tag)
         return note.model_copy(update={"artifacts": artifacts})
 
+    def _send_file(
+        self,
+        remote: RemoteRun,
+        name: str,
+        sha256: str,
+        write: Callable[[Path], object],
+        artifacts: dict[str, str],
+        sent: Sent,
+    ) -> None:
+        """Sends a file unless the server has it, and adds it to the artifacts that it has."""
+        if artifacts.get(name) == sha256:
+            return
+        with tempfile.TemporaryDirectory(prefix="drillyard-mirror-") as folder:
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path)
+            self._remote.server.send_file(remote.run_id, path, name)
+        artifacts[name] = sha256
+        sent.artifacts += 1
+
     # -- inside -------------------------------------------------------------------------------
 
     def _experiment(self, record: ExperimentRecord) -> RemoteRun:
         """The run on the server above all others."""
-        tags = params_and_tags.experiment_tags(record, self._mailbox.store.url)
+        tags = params_and_tags.experiment_tags(record, self.mailbox.store.url)
         return self._remote.ensure(PARENT, record.name, tags, record.created_at)
 
     def _ensure(self, record: ExperimentRecord, run: RunRecord, parent: RemoteRun) -> RemoteRun:
         """A run on the server, below its trial where there is a study."""
         if _is_study(record):
             parent = self._trials.ensure(record, run.trial, parent)
-        tags = params_and_tags.run_tags(record, run, self._mailbox.store.url)
+        tags = params_and_tags.run_tags(record, run, self.mailbox.store.url)
         return self._remote.ensure(run.run, run.name or run.run, tags, None, parent)
 
 

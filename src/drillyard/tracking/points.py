@@ -1,23 +1,17 @@
-"""From lines of a metric stream to points of a curve, and which of them are new.
-
-``StreamTail`` follows the streams of one run by their immutable segments: a poll costs one listing
-a stream and reads only what it has not seen.
-"""
+"""From lines of a metric stream to points of a curve, and which of them are new."""
 
 from __future__ import annotations
 
-import json
 import math
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
 from drillyard.documents.json_types import JsonView
-from drillyard.mailbox import Mailbox
-from drillyard.mailbox.records import AttemptStart, Phase
-from drillyard.metrics.streams import Line, read_stream, with_usage
+from drillyard.metrics.reader import StreamReader
+from drillyard.metrics.streams import Line, with_usage
 
 STREAMS = ("train", "evaluation", "timing", "telemetry")
 """Streams that are mirrored. Single episodes are not: a long run has millions; see monitor.csv."""
@@ -29,6 +23,7 @@ AZURE_NAMES = {
 }
 """As users of Azure ML chart what is sent under our names, too."""
 
+_T = TypeVar("_T")
 MAX_NAME = 250
 _ILLEGAL = re.compile(r"[^\w.\-/: ]")
 
@@ -103,73 +98,14 @@ def changed(
     ]
 
 
-@dataclass
-class StreamTail:
-    """Follows the streams of a run.
-
-    Attributes:
-        mailbox: Where.
-        run: The run.
-        attempt: The attempt that was read last; None before the first read.
-    """
-
-    mailbox: Mailbox
-    run: str
-    attempt: int | None = None
-    _next: dict[str, int] = field(default_factory=dict)
-    _read: dict[str, int] = field(default_factory=dict)
-    _reading: int = 0
-
-    def read(self, attempt: int) -> tuple[list[Line], bool]:
-        """Lines that were not read and committed yet.
-
-        Args:
-            attempt: The attempt whose merged streams count now.
-
-        Returns:
-            The lines, and True when they are the whole streams from the start (the first read,
-            or another attempt than last time) rather than what came since.
-        """
-        whole = attempt != self.attempt
-        lines: list[Line] = []
-        self._read = {} if whole else dict(self._next)
-        for stream in STREAMS:
-            if whole:
-                found = read_stream(self.mailbox, self.run, stream, attempt)
-            else:
-                found = list(self._since(attempt, stream, self._next.get(stream, 0)))
-            if found:
-                self._read[stream] = found[-1]["seq"] + 1
-            lines += found
-        self._reading = attempt
-        return lines, whole
-
-    def commit(self) -> None:
-        """Commits what was read last; the next read continues after it."""
-        self.attempt, self._next = self._reading, dict(self._read)
-
-    def _since(self, attempt: int, stream: str, first: int) -> Iterator[Line]:
-        folder = f"{self.mailbox.attempt_path(self.run, Phase.TRAIN, attempt)}/streams/{stream}/"
-        for info in self.mailbox.store.list(self.mailbox.key(folder)):
-            if int(info.key.rsplit("/", 1)[-1].split(".", 1)[0]) < first:
-                continue  # a segment never grows: one that begins before `first` ends before it
-            for text in self.mailbox.store.get(info.key).decode().splitlines():
-                yield json.loads(text)
+def new_lines(reader: StreamReader) -> list[Line]:
+    """The lines of a run that a reader has not given before; all of them after a resume."""
+    streams = STREAMS if reader.look() else ()
+    return [line for stream in streams for line in reader.new(stream)]
 
 
-def newest_attempt(mailbox: Mailbox, run: str, claimed: int | None) -> int | None:
-    """The training attempt whose streams count: the accepted one, else the newest that began.
-
-    Args:
-        mailbox: Where.
-        run: The run.
-        claimed: The greatest attempt number of the ticket, from its state.
-    """
-    accepted = mailbox.accepted(run, Phase.TRAIN)
-    if accepted is not None:
-        return accepted.attempt
-    for attempt in range(claimed or 0, 0, -1):
-        path = f"{mailbox.attempt_path(run, Phase.TRAIN, attempt)}/start.json"
-        if mailbox.read(path, AttemptStart) is not None:
-            return attempt
-    return None
+def batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """The items, so many at a time."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from drillyard.errors import UserError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import sha256_hex
+from drillyard.metrics.reader import StreamReader
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.tracking import params_and_tags
-from drillyard.tracking.points import StreamTail
 from drillyard.tracking.server import RemoteRun, Server, artifact_folder
 from drillyard.tracking.sync_state import Notes, RunNote
 from drillyard.tracking.uris import local_folder
@@ -24,7 +24,7 @@ from drillyard.tracking.uris import local_folder
 class Mirrored:
     """This process's state of a mirrored run."""
 
-    tail: StreamTail
+    reader: StreamReader
     remote: RemoteRun | None = None
     note: RunNote | None = None
     sent: str = ""
@@ -34,7 +34,7 @@ class Mirrored:
 
     def forget(self) -> None:
         """Forgets the server's state: the effect of an unanswered request is unknown."""
-        self.remote, self.sent = None, ""
+        self.remote, self.sent, self.reader = None, "", self.reader.restarted()
 
 
 class RemoteRuns:
@@ -70,7 +70,7 @@ class RemoteRuns:
     def known(self, name: str) -> Mirrored:
         """What this process knows of a run; an empty record at first."""
         if name not in self._known:
-            self._known[name] = Mirrored(StreamTail(self._mailbox, name))
+            self._known[name] = Mirrored(StreamReader(self._mailbox, name, again=True))
         return self._known[name]
 
     def ensure(
@@ -157,7 +157,7 @@ class RemoteRuns:
     def is_done(self, name: str, word: str) -> bool:
         """Returns whether a run has ended with this status and was sent completely."""
         note = self.note(name)
-        return note is not None and note.done and note.status == word
+        return note is not None and note.is_done(word)
 
     def note(self, name: str) -> RunNote | None:
         """What was noted about a run, or None."""

@@ -12,9 +12,8 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from drillyard.errors import ControlPlaneError, DrillyardError, UserError
 from drillyard.system.clock import SYSTEM, Clock
@@ -22,7 +21,7 @@ from drillyard.system.files import locked
 from drillyard.tracking.environment import no_telemetry
 from drillyard.tracking.limits import admitted, limits_of
 from drillyard.tracking.new_database import begun
-from drillyard.tracking.points import Point
+from drillyard.tracking.points import Point, batches
 from drillyard.tracking.uris import mask, sqlite_file
 
 if TYPE_CHECKING:  # its import takes seconds
@@ -34,7 +33,6 @@ log = logging.getLogger(__name__)
 
 _LOCK_WAIT_S = 60.0
 _NO_ANSWER = ("Max retries exceeded", "Read timed out", "Connection refused")
-_T = TypeVar("_T")
 
 
 @dataclass
@@ -205,7 +203,7 @@ class Server:
         from mlflow.entities import Metric
 
         sent = 0
-        for every in _batches(points, self._limits.metrics_a_batch):
+        for every in batches(points, self._limits.metrics_a_batch):
             batch = self._fitting(remote, every)
             if not batch:
                 continue
@@ -250,7 +248,7 @@ class Server:
         if limits.params is not None:
             new = new[: max(0, limits.params - len(remote.params))]
             wanted = {k: v for k, v in wanted.items() if k in remote.params or k in new}
-        for batch in _batches(new, limits.params_a_batch):
+        for batch in batches(new, limits.params_a_batch):
             with self._translated():
                 self._client.log_batch(
                     remote.run_id, params=[Param(k, wanted[k]) for k in batch], synchronous=True
@@ -270,7 +268,7 @@ class Server:
             new = [k for k in wanted if k not in remote.tags]
             for name in new[max(0, limits.tags - len(remote.tags)) :]:
                 del wanted[name]
-        for batch in _batches(list(wanted), limits.params_a_batch):
+        for batch in batches(list(wanted), limits.params_a_batch):
             with self._translated():
                 self._client.log_batch(
                     remote.run_id, tags=[RunTag(k, wanted[k]) for k in batch], synchronous=True
@@ -345,12 +343,6 @@ def _remote(run: Run) -> RemoteRun:
         floors={m.key: int(m.step) for m in run.data._metric_objs},
         values={m.key: float(m.value) for m in run.data._metric_objs},
     )
-
-
-def _batches(items: Iterable[_T], size: int) -> Iterator[Sequence[_T]]:
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
 
 
 def _code(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.records import Phase, StudyState
+from drillyard.mailbox.records import StudyState
 from drillyard.mailbox.status import TABLE, Status
 from drillyard.mailbox.ticket_states import TicketState, run_status
 from drillyard.studies.state import failed_too_often
@@ -71,18 +71,6 @@ def study_word(words: list[str], state: StudyState | None, alive: bool) -> str:
     if "RUNNING" in words:
         return "RUNNING"
     return "FAILED" if failed_too_often(state) else "FINISHED"
-
-
-def claimed(states: Mapping[str, TicketState], run: str) -> int | None:
-    """The greatest attempt of a run's training ticket."""
-    return max(
-        (
-            s.attempt
-            for s in states.values()
-            if s.ticket.run == run and s.ticket.phase is Phase.TRAIN and s.attempt is not None
-        ),
-        default=None,
-    )
 
 
 def ending_tags(states: Mapping[str, TicketState], run: str) -> dict[str, str]:

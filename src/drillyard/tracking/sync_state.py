@@ -57,6 +57,10 @@ class RunNote(Record):
     """For each policy of the experiment, the version of the model that it became."""
     written_at: float = 0.0
 
+    def is_done(self, word: str) -> bool:
+        """Whether the run has ended with this status and everything is there."""
+        return self.done and self.status == word
+
 
 class Notes:
     """The notes about one server.

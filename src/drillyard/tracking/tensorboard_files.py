@@ -16,7 +16,6 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard.metrics.event_files import STREAMS, encode
 from drillyard.metrics.reader import StreamReader
-from drillyard.metrics.streams import Line
 from drillyard.system.optional_packages import install
 from drillyard.system.safe_names import file_name
 
@@ -109,16 +108,11 @@ class _Live:
     def __init__(self, mailbox: Mailbox, run: str, folder: Path) -> None:
         self._reader = StreamReader(mailbox, run)
         self._folder = folder
-        self._seen = dict.fromkeys(STREAMS, 0)
         self._file: Path | None = None
 
     def sync(self) -> int:
-        new: list[Line] = []
-        for stream in STREAMS if self._reader.look() else ():
-            # What a resume wrote again has the numbers and values that were read before.
-            lines = self._reader.lines(stream)[self._seen[stream] :]
-            self._seen[stream] += len(lines)
-            new += lines
+        found = self._reader.look()
+        new = [line for stream in STREAMS if found for line in self._reader.new(stream)]
         if not new:
             return 0
         begins = self._file is None

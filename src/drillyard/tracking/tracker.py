@@ -5,18 +5,26 @@ drillyard calls it in a process of its own, which it starts, waits for within a 
 at any moment. So a tracker may block, and loses nothing when it is killed: it reads the mailbox
 again.
 
-A tracker that only draws curves need not read the mailbox itself: it is a ``CurveWriter``, which
+A tracker that only draws curves is a ``CurveWriter``, which
 ``drillyard.tracking.curves.CurveTracker`` feeds.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
+from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import ExperimentRecord, RunRecord
+from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.redaction import redact
+from drillyard.tracking import status_map
 from drillyard.tracking.sync_report import SyncReport
+from drillyard.tracking.uris import mask
 
 MLFLOW = "mlflow"
 _TITLES = {MLFLOW: "MLflow", "wandb": "W&B", "csv": "CSV files"}
@@ -48,39 +56,130 @@ class Target(NamedTuple):
         return self.address if self.tracker == MLFLOW else f"{self.tracker}:{self.address}"
 
 
-@runtime_checkable
-class Tracker(Protocol):
-    """Copies one experiment from its mailbox to another place, as often as it is asked."""
+@dataclass
+class Sent:
+    """What one synchronisation has sent so far.
 
-    @property
-    def mailbox(self) -> Mailbox:
-        """The experiment."""
-        ...
+    Attributes:
+        runs: Runs that were looked at.
+        points: Values of curves.
+        artifacts: Files.
+        registered: See ``SyncReport``.
+        problems: What went wrong with single runs; the others were sent.
+    """
+
+    runs: int = 0
+    points: int = 0
+    artifacts: int = 0
+    registered: str = ""
+    problems: list[DrillyardError] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an experiment and its runs are doing.
+
+    Attributes:
+        record: The experiment.
+        states: Its tickets.
+        runs: Its runs, by name.
+        words: Run -> MLflow's word for its status.
+        alive: A driver or a worker is active.
+    """
+
+    record: ExperimentRecord
+    states: Mapping[str, TicketState]
+    runs: Mapping[str, RunRecord]
+    words: Mapping[str, str]
+    alive: bool
+
+
+class Tracker(ABC):
+    """Copies one experiment from its mailbox to another place, as often as it is asked.
+
+    Args:
+        mailbox: The experiment.
+        target: The place.
+        clock: For the times in the notes.
+    """
+
+    def __init__(self, mailbox: Mailbox, target: Target, clock: Clock = SYSTEM) -> None:
+        self.mailbox = mailbox
+        self._target = target
+        self._clock = clock
+        self._cache = StateCache()
+        self._records: dict[str, RunRecord] = {}
+
+    @abstractmethod
+    def send(self, sent: Sent, *, trust: bool) -> None:
+        """Send what the place does not have.
+
+        Args:
+            sent: Counts what was sent, also if an error is raised.
+            trust: See ``sync``.
+
+        Raises:
+            DrillyardError: The place does not take it.
+        """
+
+    def link(self) -> str | None:
+        """Where a browser sees the experiment, or None."""
+        return None
+
+    def close(self) -> None:  # noqa: B027 - a tracker without anything open has nothing to do
+        """Called once, after the last ``sync``: complete what is open, and release it.
+
+        Raises:
+            DrillyardError: The place did not take the rest.
+        """
 
     def sync(self, *, trust: bool = False) -> SyncReport:
         """Send what the place does not have.
 
         Args:
             trust: Believe the notes about runs that were sent completely, without a look at the
-                place.
+                place. A tracker in the background does, so that a study of a thousand finished
+                runs costs nothing; ``drillyard sync`` does not.
 
         Returns:
             What was sent, and the first thing that went wrong. It raises nothing for the place's
             sake.
         """
-        ...
+        began, sent = self._clock.monotonic(), Sent()
+        try:
+            self.send(sent, trust=trust)
+        except DrillyardError as error:
+            sent.problems.insert(0, error)
+        problem = sent.problems[0] if sent.problems else None
+        return SyncReport(
+            uri=mask(self._target.address),
+            tracker=self._target.tracker,
+            runs=sent.runs,
+            points=sent.points,
+            artifacts=sent.artifacts,
+            complete=problem is None,
+            error=None if problem is None else mask(redact(str(problem))),
+            hint=None if problem is None else problem.hint,
+            registered=sent.registered,
+            link=self.link(),
+            wall_s=round(self._clock.monotonic() - began, 3),
+        )
 
     def settled(self) -> bool:
         """Returns whether no run will change unless it is started again."""
-        ...
+        states = ticket_states(self.mailbox, self._cache)
+        return all(s.status.ended for s in states.values()) or not status_map.alive(self.mailbox)
 
-    def close(self) -> None:
-        """Called once, after the last ``sync``: complete what is open, and release it.
-
-        Raises:
-            DrillyardError: The place did not take the rest.
-        """
-        ...
+    def standing(self) -> Standing:
+        """Reads how the experiment is doing; records of runs are read once."""
+        record = self.mailbox.experiment_record()
+        states = ticket_states(self.mailbox, self._cache)
+        for name in {s.ticket.run for s in states.values()} - self._records.keys():
+            self._records[name] = self.mailbox.run(name)
+        alive = status_map.alive(self.mailbox)
+        runs = {name: self._records[name] for name in sorted(self._records)}
+        words = {name: status_map.word(states, name, alive) for name in runs}
+        return Standing(record, states, runs, words, alive)
 
 
 class Row(NamedTuple):
@@ -158,6 +257,3 @@ class CurveWriter(Protocol):
     def close(self) -> None:
         """Complete and release everything that is open."""
         ...
-
-
-__all__ = ["MLFLOW", "CurveWriter", "Row", "RunFacts", "Target", "Tracker", "title"]

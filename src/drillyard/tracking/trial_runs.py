@@ -6,7 +6,7 @@ The mean over all trials, good and bad ones, would say nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
@@ -29,6 +29,7 @@ from drillyard.tracking.points import Point, changed, safe_name
 from drillyard.tracking.remote_runs import RemoteRuns
 from drillyard.tracking.server import RemoteRun
 from drillyard.tracking.sync_state import RunNote
+from drillyard.tracking.tracker import Standing
 
 
 class TrialLevel:
@@ -78,22 +79,12 @@ class TrialLevel:
         shown = f"{name} {redact(trial.label)}" if trial.label else name
         return self._remote.ensure(name, shown, tags, trial.chosen_at, study)
 
-    def mirror(
-        self,
-        record: ExperimentRecord,
-        standing: Mapping[str, str],
-        study: RemoteRun,
-        *,
-        alive: bool,
-        trust: bool,
-    ) -> int:
+    def mirror(self, now: Standing, study: RemoteRun, *, trust: bool) -> int:
         """Send every trial that the server does not have as it is; how many points.
 
         Args:
-            record: The experiment.
-            standing: Run -> MLflow's word.
+            now: How the experiment is doing.
             study: The run above.
-            alive: A driver or a worker is active.
             trust: Believe the notes about trials that were done.
         """
         points = 0
@@ -105,14 +96,14 @@ class TrialLevel:
             ended = "" if outcome is None else sha256_hex(outcome.to_bytes())
             if ended and trust and self._is_sent(number, ended):
                 continue
-            own = [standing[run] for seed in seeds if (run := run_id(number, seed)) in standing]
+            own = [now.words[r] for seed in seeds if (r := run_id(number, seed)) in now.words]
             if outcome is not None:
                 word = TABLE[outcome.status].mlflow
-            elif alive and any(w != "SCHEDULED" for w in own):
+            elif now.alive and any(w != "SCHEDULED" for w in own):
                 word = "RUNNING"
             else:
                 word = status_map.parent_word(own)
-            points += self._mirror(record, trial, outcome, seeds, word, ended, study)
+            points += self._mirror(now.record, trial, outcome, seeds, word, ended, study)
         return points
 
     def study_points(self) -> list[Point]:

@@ -9,7 +9,6 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.metrics.reader import StreamReader
-from drillyard.metrics.streams import Line
 from drillyard.report.live.model import LiveRun
 from drillyard.results.collect import EVALUATION_METRIC, TRAINING_METRIC
 from drillyard.results.model import Point, RunCurves
@@ -63,33 +62,25 @@ def drawn(runs: Sequence[LiveRun]) -> list[LiveRun]:
 
 class _Curve:
     def __init__(self, mailbox: Mailbox, run: str) -> None:
-        self._reader = StreamReader(mailbox, run)
+        self._reader = StreamReader(mailbox, run, again=True)
         self._seen: tuple[object, ...] = ()
-        self._attempt: int | None = None
-        self._lists: dict[str, list[Line]] = {}
-        self._used: dict[str, int] = {}
         self.points: dict[str, list[Point]] = {stream: [] for stream in _METRICS}
 
     def follow(self, run: LiveRun) -> None:
         """Read what is new, if anything can be."""
-        training = run.board is not None and run.board.phase is Phase.TRAIN
-        beat = run.board.beat if run.board is not None and training else None
-        now = (run.attempts, beat, run.phase, run.status)
+        board = run.board if run.board is not None and run.board.phase is Phase.TRAIN else None
+        now = (run.attempts, board and board.beat, run.phase, run.status)
         if now == self._seen:
             return
-        attempt = run.board.attempt if run.board is not None and training else None
+        attempt = self._reader.attempt
         # After the training, the accepted attempt counts, which may be another one.
-        if (attempt is None or attempt != self._attempt) and not self._reader.look():
+        if (board is None or board.attempt != attempt) and not self._reader.look():
             return
-        self._attempt = attempt
+        if self._reader.attempt != attempt:
+            self.points = {stream: [] for stream in _METRICS}
         for stream, metric in _METRICS.items():
-            lines = self._reader.lines(stream)
-            if lines is not self._lists.get(stream):  # another attempt: everything from the start
-                self._lists[stream], self._used[stream] = lines, 0
-                self.points[stream].clear()
-            for line in lines[self._used[stream] :]:
+            for line in self._reader.new(stream):
                 value = line["metrics"].get(metric)
                 if isinstance(value, int | float):
                     self.points[stream].append((int(line["step"]), float(value)))
-            self._used[stream] = len(lines)
         self._seen = now

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,7 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def own_home(tmp_path_factory):
     """No test reads or writes the user's home, Prefect profile, store or tracking server."""
     home = tmp_path_factory.mktemp("home")
     before = dict(os.environ)
@@ -75,7 +74,7 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> str:
+def chromium():
     """Path of a Chromium that headless tests can start."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         path = shutil.which(name)
@@ -85,7 +84,7 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def prefect_home(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prefect_home(own_home, tmp_path_factory):
     """Prefect's home, the same for all processes of this run; its database is begun.
 
     Our server counts its users in there: the first process starts it, it serves all of them, and
@@ -99,7 +98,7 @@ def prefect_home(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="session")
-def finished_cstr(prefect_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_cstr(prefect_home, tmp_path_factory):
     """The store after the main job, run once for all tests by its own command: read it only."""
     return made_once(tmp_path_factory, "main-job", _main_job) / "drillyard-runs"
 

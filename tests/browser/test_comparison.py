@@ -1,12 +1,7 @@
 """The page of a comparison in a real browser: readable, complete, and quiet."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import sync_playwright
 
 from drillyard.report.comparison.page import build
 from drillyard.report.comparison.side_by_side import compare
@@ -17,7 +12,7 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
+def browser(chromium):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
@@ -25,7 +20,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def index(tmp_path_factory):
     store = tmp_path_factory.mktemp("store")
     write_experiment(store, "good", seeds=(1, 2, 3, 4))
     write_experiment(store, "bad", seeds=(1, 2, 3, 4), level=60.0)
@@ -33,7 +28,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(compare(["good", "bad", "open"], str(store)), store / "page")
 
 
-def test_nothing_is_fetched_and_every_section_is_there(browser: Browser, index: Path) -> None:
+def test_nothing_is_fetched_and_every_section_is_there(browser, index):
     page, requests, complaints = opened(browser, index)
     assert [url for url in requests if not url.startswith("data:")] == [index.as_uri()]
     assert complaints == []
@@ -55,7 +50,7 @@ def test_nothing_is_fetched_and_every_section_is_there(browser: Browser, index: 
 
 @pytest.mark.parametrize("width", [360, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_and_can_be_read(browser: Browser, index: Path, width: int, scheme: str) -> None:
+def test_it_fits_and_can_be_read(browser, index, width, scheme):
     page, _, _ = opened(
         browser, index, viewport={"width": width, "height": 800}, color_scheme=scheme
     )
@@ -65,7 +60,7 @@ def test_it_fits_and_can_be_read(browser: Browser, index: Path, width: int, sche
     page.close()
 
 
-def test_a_phone_shows_a_row_as_lines_with_their_headings(browser: Browser, index: Path) -> None:
+def test_a_phone_shows_a_row_as_lines_with_their_headings(browser, index):
     page, _, _ = opened(browser, index, viewport={"width": 360, "height": 800})
     for table in page.locator("table:visible").all():
         assert table.evaluate("t => t.scrollWidth <= t.parentElement.clientWidth + 1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -54,7 +53,7 @@ class _Page(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[str]:
+def site():
     """Address of a page of another site; its name leads to this machine in the browser alone."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Page)
     thread = Thread(target=server.serve_forever)
@@ -66,7 +65,7 @@ def site() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def playing() -> Iterator[Playwright]:
+def playing():
     with sync_playwright() as playwright:
         yield playwright
 
@@ -116,12 +115,7 @@ def state_of(server: Api, run: str) -> str:
 CANCEL = json.dumps({"state": {"type": "CANCELLED"}, "force": True})
 
 
-def test_the_embedded_prefect_server(
-    api: Api,  # noqa: F811
-    site: str,
-    chromium: str,
-    playing: Playwright,
-) -> None:
+def test_the_embedded_prefect_server(api, site, chromium, playing):  # noqa: F811
     run = running(api)
     context = opened(playing, chromium, None)
     page = page_at(context, site)
@@ -142,7 +136,7 @@ def test_the_embedded_prefect_server(
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalStack, dict[str, str]]]:
+def stack(tmp_path_factory):
     """Prefect's and MLflow's servers as `drillyard up` starts them."""
     made = LocalStack.at(tmp_path_factory.mktemp("foreign") / "up")
     ports = {"prefect": free_port(), "mlflow": free_port()}
@@ -158,9 +152,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalStack
             stop(made, service.name)
 
 
-def test_the_prefect_server_of_up(
-    stack: tuple[LocalStack, dict[str, str]], site: str, chromium: str, playing: Playwright
-) -> None:
+def test_the_prefect_server_of_up(stack, site, chromium, playing):
     environ = stack[1]
     server = Api(environ["PREFECT_API_URL"], environ["PREFECT_API_AUTH_STRING"])
     run = running(server)
@@ -176,9 +168,7 @@ def test_the_prefect_server_of_up(
     context.browser.close()
 
 
-def test_the_mlflow_server_of_up(
-    stack: tuple[LocalStack, dict[str, str]], site: str, chromium: str, playing: Playwright
-) -> None:
+def test_the_mlflow_server_of_up(stack, site, chromium, playing):
     """Here the browser sends the login by itself: what refuses is the origin."""
     environ = stack[1]
     base = environ["MLFLOW_TRACKING_URI"]

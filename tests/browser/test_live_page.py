@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox, open_store
@@ -26,13 +23,13 @@ RUN = "t0001-s3"
 
 
 @pytest.fixture(scope="module")
-def playing() -> Iterator[Playwright]:
+def playing():
     with sync_playwright() as playwright:
         yield playwright
 
 
 @pytest.fixture(scope="module")
-def browser(playing: Playwright, chromium: str) -> Iterator[Browser]:
+def browser(playing, chromium):
     rules = f"--host-resolver-rules=MAP {EVIL} 127.0.0.1"
     browser = playing.chromium.launch(executable_path=chromium, args=["--no-sandbox", rules])
     yield browser
@@ -40,13 +37,13 @@ def browser(playing: Playwright, chromium: str) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mailbox:
+def box(tmp_path, monkeypatch):
     monkeypatch.setattr(watched, "EVERY_S", 0.1)
     return write_experiment(tmp_path, seeds=(1, 2, 3, 4), finished=1, failed=1)
 
 
 @pytest.fixture
-def pages(box: Mailbox) -> Iterator[LivePages]:
+def pages(box):
     with LivePages(box.store) as pages:
         yield pages
 
@@ -62,9 +59,7 @@ def opened(browser: Browser, url: str, **context: object) -> tuple[Page, list[st
     return page, complaints
 
 
-def test_it_shows_everything_and_updates_by_itself(
-    browser: Browser, box: Mailbox, pages: LivePages
-) -> None:
+def test_it_shows_everything_and_updates_by_itself(browser, box, pages):
     page, complaints = opened(browser, pages.url(box.experiment))
     assert page.locator("section:visible > h2").all_inner_texts() == [
         "Learning curves",
@@ -94,9 +89,7 @@ def test_it_shows_everything_and_updates_by_itself(
     page.close()
 
 
-def test_a_store_that_is_away_is_said_and_what_was_read_stays(
-    browser: Browser, box: Mailbox, pages: LivePages, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_is_away_is_said_and_what_was_read_stays(browser, box, pages, monkeypatch):
     page, _ = opened(browser, pages.url(box.experiment))
     with monkeypatch.context() as away:
 
@@ -114,12 +107,7 @@ def test_a_store_that_is_away_is_said_and_what_was_read_stays(
     page.close()
 
 
-def test_a_page_of_another_site_reads_nothing(
-    browser: Browser,
-    box: Mailbox,
-    pages: LivePages,
-    site: str,  # noqa: F811
-) -> None:
+def test_a_page_of_another_site_reads_nothing(browser, box, pages, site):  # noqa: F811
     url = pages.url(box.experiment)
     page = browser.new_page()
     page.goto(site)
@@ -132,9 +120,7 @@ def test_a_page_of_another_site_reads_nothing(
 
 @needs_axe()
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_serious_for_those_who_see_or_use_it_in_other_ways(
-    browser: Browser, box: Mailbox, pages: LivePages, scheme: str
-) -> None:
+def test_nothing_serious_for_those_who_see_or_use_it_in_other_ways(browser, box, pages, scheme):
     made = build(box)
     assert made.local is not None
     url = pages.url(box.experiment)
@@ -150,9 +136,7 @@ def test_nothing_serious_for_those_who_see_or_use_it_in_other_ways(
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1200, "light")])
-def test_it_fits_and_can_be_read(
-    browser: Browser, box: Mailbox, pages: LivePages, width: int, scheme: str
-) -> None:
+def test_it_fits_and_can_be_read(browser, box, pages, width, scheme):
     page, _ = opened(
         browser,
         pages.url(box.experiment),
@@ -166,7 +150,7 @@ def test_it_fits_and_can_be_read(
     page.close()
 
 
-def test_an_experiment_that_is_over_links_to_its_report(browser: Browser, tmp_path: Path) -> None:
+def test_an_experiment_that_is_over_links_to_its_report(browser, tmp_path):
     write_experiment(tmp_path, "done", seeds=(1, 2))
     store = open_store(str(tmp_path))
     build(Mailbox(store, "done"))

@@ -1,11 +1,8 @@
 """A person fills the form in Prefect's UI; a worker runs what was asked for; the page says so."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +18,7 @@ BIN = Path(sys.executable).parent
 
 
 @pytest.fixture
-def yard(api: Api, bench: Bench) -> Iterator[Bench]:  # noqa: F811
+def yard(api, bench):  # noqa: F811
     """A folder whose deployments are on the server, with a worker."""
     environ = {
         **os.environ,
@@ -54,7 +51,7 @@ def yard(api: Api, bench: Bench) -> Iterator[Bench]:  # noqa: F811
         worker.wait(60)
 
 
-def test_a_form_is_filled_and_its_run_completes(api: Api, yard: Bench, chromium: str) -> None:  # noqa: F811
+def test_a_form_is_filled_and_its_run_completes(api, yard, chromium):  # noqa: F811
     file = yard.write("asked")
     found = [
         d

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -22,7 +20,7 @@ PATIENCE_MS = 20_000
 
 
 @pytest.fixture(scope="module")
-def page(chromium: str) -> Iterator[Page]:
+def page(chromium):
     with sync_playwright() as playwright:
         browser: Browser = playwright.chromium.launch(
             executable_path=chromium,
@@ -35,7 +33,7 @@ def page(chromium: str) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def seen(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:  # noqa: F811
+def seen(api, tmp_path_factory):  # noqa: F811
     """A finished experiment; its pages by name."""
     bench = Bench(tmp_path_factory.mktemp("ui"))
     done = bench.run("run", bench.write(NAME, baselines=["random"]))
@@ -67,7 +65,7 @@ def shows(page: Page, text: str) -> None:
     expect(page.get_by_text(text).first).to_be_visible(timeout=PATIENCE_MS)
 
 
-def test_the_run_has_six_named_tasks_tags_and_a_log(page: Page, seen: dict[str, Any]) -> None:
+def test_the_run_has_six_named_tasks_tags_and_a_log(page, seen):
     page.goto(seen["run"])
     shows(page, "Completed")
     for text in ("drillyard", f"experiment:{NAME}", "backend:local", "algorithm:ppo"):
@@ -78,7 +76,7 @@ def test_the_run_has_six_named_tasks_tags_and_a_log(page: Page, seen: dict[str, 
         expect(page.get_by_role("link", name=task, exact=True)).to_be_visible()
 
 
-def test_the_table_has_agent_and_baseline(page: Page, seen: dict[str, Any]) -> None:
+def test_the_table_has_agent_and_baseline(page, seen):
     page.goto(seen["results"])
     for text in ("mean return", "95 % from", "interval over", "2 episodes of one seed"):
         shows(page, text)
@@ -86,7 +84,7 @@ def test_the_table_has_agent_and_baseline(page: Page, seen: dict[str, Any]) -> N
         expect(page.get_by_role("table").get_by_text(policy, exact=True)).to_be_visible()
 
 
-def test_the_learning_curve_is_a_picture_that_loads(page: Page, seen: dict[str, Any]) -> None:
+def test_the_learning_curve_is_a_picture_that_loads(page, seen):
     page.goto(seen["learning-curve"])
     picture = page.get_by_alt_text("Learning curve: return over steps")
     expect(picture).to_be_visible()
@@ -97,7 +95,7 @@ def test_the_learning_curve_is_a_picture_that_loads(page: Page, seen: dict[str, 
     shows(page, "The agent reaches a mean return of")
 
 
-def test_links_lead_somewhere(page: Page, seen: dict[str, Any]) -> None:
+def test_links_lead_somewhere(page, seen):
     page.goto(seen["mlflow"])
     link = page.get_by_role("link", name="Tracking of seen")
     expect(link).to_have_attribute("href", "http://127.0.0.1:5000/")
@@ -111,7 +109,7 @@ def test_links_lead_somewhere(page: Page, seen: dict[str, Any]) -> None:
     page.wait_for_url(f"{seen['run']}*")
 
 
-def test_progress_ends_at_all(page: Page, seen: dict[str, Any]) -> None:
+def test_progress_ends_at_all(page, seen):
     page.goto(seen[f"progress-{NAME}-t0001-s1"])
     shows(page, "t0001-s1: trained, 512 steps")
     shows(page, "100%")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
+def browser(chromium):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
@@ -23,7 +22,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report(tmp_path_factory):
     made = build(write_experiment(tmp_path_factory.mktemp("store"), seeds=(1, 2, 3)))
     assert made.local is not None
     return made.local
@@ -40,7 +39,7 @@ def opened(browser: Browser, report: Path, **context: object) -> tuple[Page, lis
     return page, requests, complaints
 
 
-def test_no_request_no_complaint_every_section(browser: Browser, report: Path) -> None:
+def test_no_request_no_complaint_every_section(browser, report):
     page, requests, complaints = opened(browser, report)
     assert [url for url in requests if not url.startswith("data:")] == [report.as_uri()]
     assert complaints == []
@@ -71,7 +70,7 @@ def test_no_request_no_complaint_every_section(browser: Browser, report: Path) -
     page.close()
 
 
-def test_accessible_names(browser: Browser, report: Path) -> None:
+def test_accessible_names(browser, report):
     page, _, _ = opened(browser, report)
     pictures = page.get_by_role("img")
     assert pictures.count() == 3
@@ -86,7 +85,7 @@ def test_accessible_names(browser: Browser, report: Path) -> None:
 
 @pytest.mark.parametrize("width", [360, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_and_can_be_read(browser: Browser, report: Path, width: int, scheme: str) -> None:
+def test_it_fits_and_can_be_read(browser, report, width, scheme):
     page, _, _ = opened(
         browser, report, viewport={"width": width, "height": 800}, color_scheme=scheme
     )
@@ -97,7 +96,7 @@ def test_it_fits_and_can_be_read(browser: Browser, report: Path, width: int, sch
     page.close()
 
 
-def test_what_is_folded_is_printed(browser: Browser, report: Path) -> None:
+def test_what_is_folded_is_printed(browser, report):
     page, _, _ = opened(browser, report)
     folded = page.locator("details table").first
     assert not folded.is_visible()

@@ -1,13 +1,9 @@
 """The study section in a real browser: it fits, can be read in light and dark, and is named."""
 
-from __future__ import annotations
-
 import itertools
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import sync_playwright
 
 from drillyard.report import build
 from tests.browser.test_report import CONTRAST, opened
@@ -17,7 +13,7 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
+def browser(chromium):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
@@ -25,14 +21,14 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report(tmp_path_factory):
     made = build(write_search(tmp_path_factory.mktemp("store"), 12))
     assert made.local is not None
     return made.local
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (1200, "dark"), (360, "light")])
-def test_the_study_can_be_read(browser: Browser, report: Path, width: int, scheme: str) -> None:
+def test_the_study_can_be_read(browser, report, width, scheme):
     page, requests, complaints = opened(
         browser, report, viewport={"width": width, "height": 800}, color_scheme=scheme
     )
@@ -50,7 +46,7 @@ def test_the_study_can_be_read(browser: Browser, report: Path, width: int, schem
     page.close()
 
 
-def test_on_a_phone_panels_stand_below_each_other(browser: Browser, report: Path) -> None:
+def test_on_a_phone_panels_stand_below_each_other(browser, report):
     page, _, _ = opened(browser, report, viewport={"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     slices = page.locator("#study figure", has=page.locator("a[href='study_slices.svg']"))
@@ -68,7 +64,7 @@ def test_on_a_phone_panels_stand_below_each_other(browser: Browser, report: Path
     page.close()
 
 
-def test_a_trial_leads_to_its_settings(browser: Browser, report: Path) -> None:
+def test_a_trial_leads_to_its_settings(browser, report):
     page, _, _ = opened(browser, report)
     link = page.locator("#study tbody th a").first
     name = link.inner_text()

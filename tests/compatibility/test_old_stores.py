@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,7 @@ each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 @pytest.fixture
-def by_old_code(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Case], Reached]:
+def by_old_code(tmp_path, tmp_path_factory):
     """Resume a stored experiment with the old code; raises ``NoHistory``."""
 
     def resume(case: Case) -> Reached:
@@ -46,12 +43,7 @@ def by_old_code(
 
 
 @each_case
-def test_resume_reaches_what_the_old_code_reaches(
-    case: Case,
-    tmp_path: Path,
-    by_old_code: Callable[[Case], Reached],
-    request: pytest.FixtureRequest,
-) -> None:
+def test_resume_reaches_what_the_old_code_reaches(case, tmp_path, by_old_code, request):
     recorded = stores.recorded()["stores"][case.name]
     assert recorded["sha256"] == stores.digest(stores.archive(case)), "run the script make again"
     here, cache = stores.machine(), request.config.cache
@@ -81,9 +73,7 @@ def test_resume_reaches_what_the_old_code_reaches(
 
 @pytest.mark.slow
 @each_case
-def test_resume_reaches_what_the_old_code_reaches_here_and_now(
-    case: Case, tmp_path: Path, by_old_code: Callable[[Case], Reached]
-) -> None:
+def test_resume_reaches_what_the_old_code_reaches_here_and_now(case, tmp_path, by_old_code):
     """Without the record and the cache: both versions of the code resume the store here."""
     try:
         expected = by_old_code(case)
@@ -93,7 +83,7 @@ def test_resume_reaches_what_the_old_code_reaches_here_and_now(
 
 
 @each_case
-def test_stored_records_do_not_name_the_machine_that_wrote_them(case: Case) -> None:
+def test_stored_records_do_not_name_the_machine_that_wrote_them(case):
     with tarfile.open(stores.archive(case)) as tar:
         for member in tar:
             content = tar.extractfile(member)

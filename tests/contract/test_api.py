@@ -1,7 +1,5 @@
 """drillyard from Python: real runs on the local backend, points while they are under way."""
 
-from __future__ import annotations
-
 import functools
 import subprocess
 import sys

@@ -10,7 +10,6 @@ import hashlib
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,7 @@ RUNS = ("t0001-s1", "t0001-s2")
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path):
     """A small disk, with the room that `check` asks for."""
     place = tmp_path / "disk"
     place.mkdir()
@@ -46,7 +45,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(tmp_path, disk, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("drillyard.driver.driver.Watcher", impatient)
     made = Bench(tmp_path)
@@ -93,15 +92,7 @@ DAYS = [
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(("spoil", "mend", "words", "hint"), DAYS)
-def test_a_disk_that_goes_bad_under_work(
-    spoil: Callable[[Path], None],
-    mend: Callable[[Path], None],
-    words: str,
-    hint: str,
-    bench: Bench,
-    disk: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_disk_that_goes_bad_under_work(spoil, mend, words, hint, bench, disk, caplog):
     """The command says so and waits; it goes on by itself when the disk is well again."""
     kept: dict[str, str] = {}
 
@@ -131,14 +122,7 @@ def test_a_disk_that_goes_bad_under_work(
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(("spoil", "mend", "words", "hint"), DAYS)
-def test_a_disk_that_is_bad_before_the_work(
-    spoil: Callable[[Path], None],
-    mend: Callable[[Path], None],
-    words: str,
-    hint: str,
-    bench: Bench,
-    disk: Path,
-) -> None:
+def test_a_disk_that_is_bad_before_the_work(spoil, mend, words, hint, bench, disk):
     """What was finished stays readable, and nothing is rented."""
     bench.gate.touch()
     assert bench.run().status == "SUCCEEDED"

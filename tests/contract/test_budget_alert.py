@@ -77,7 +77,7 @@ class Before:
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _home(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
 
 
@@ -98,9 +98,7 @@ def alerts_of_a_new_driver(before: Before) -> list[dict[str, Any]]:
     return told
 
 
-def test_a_resumed_command_is_told_at_once_when_its_machines_have_lived_long(
-    tmp_path: Path,
-) -> None:
+def test_a_resumed_command_is_told_at_once_when_its_machines_have_lived_long(tmp_path):
     before = Before(tmp_path, hours_ago=50 / 60)
     before.rents()
     before.passes(50)
@@ -109,7 +107,7 @@ def test_a_resumed_command_is_told_at_once_when_its_machines_have_lived_long(
     assert told["used"] == pytest.approx(50 / 60, abs=0.02)
 
 
-def test_a_machine_that_replaced_another_one_counts_with_it(tmp_path: Path) -> None:
+def test_a_machine_that_replaced_another_one_counts_with_it(tmp_path):
     before = Before(tmp_path, hours_ago=50 / 60)
     before.rents()
     before.passes(30)
@@ -121,7 +119,7 @@ def test_a_machine_that_replaced_another_one_counts_with_it(tmp_path: Path) -> N
     assert told["used"] == pytest.approx(50 / 60, abs=0.02)
 
 
-def test_machines_of_a_command_that_came_to_its_end_do_not_count(tmp_path: Path) -> None:
+def test_machines_of_a_command_that_came_to_its_end_do_not_count(tmp_path):
     before = Before(tmp_path, hours_ago=60 / 60)
     before.rents()
     before.passes(55)
@@ -130,7 +128,7 @@ def test_machines_of_a_command_that_came_to_its_end_do_not_count(tmp_path: Path)
     assert alerts_of_a_new_driver(before) == []
 
 
-def test_a_limit_that_was_reached_between_two_looks_is_told_after_the_end(tmp_path: Path) -> None:
+def test_a_limit_that_was_reached_between_two_looks_is_told_after_the_end(tmp_path):
     before = Before(tmp_path, hours_ago=50 / 60)
     before.rents()
     told: list[str] = []
@@ -143,7 +141,7 @@ def test_a_limit_that_was_reached_between_two_looks_is_told_after_the_end(tmp_pa
     assert told == ["budget.max_hours"]
 
 
-def test_a_replacement_after_a_resume_may_live_for_the_rest_of_the_hours(tmp_path: Path) -> None:
+def test_a_replacement_after_a_resume_may_live_for_the_rest_of_the_hours(tmp_path):
     """Before it, the life of a machine that was adopted counted twice when that was lost."""
     before = Before(tmp_path, hours_ago=30 / 60)
     before.rents()

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,7 +74,7 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     made = Place(tmp_path)
@@ -123,7 +122,7 @@ def finish(driver: Driver, place: Place) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("runs", [24, pytest.param(200, marks=pytest.mark.slow)])
-def test_mock_runs_with_a_worker_killed(place: Place, runs: int) -> None:
+def test_mock_runs_with_a_worker_killed(place, runs):
     driver = place.driver(name="many", workload="mock", seeds=list(range(1, runs + 1)))
     driver.open()
     driver.provision()
@@ -140,7 +139,7 @@ def test_mock_runs_with_a_worker_killed(place: Place, runs: int) -> None:
 
 
 @pytest.mark.slow
-def test_8_real_runs_with_a_worker_killed(place: Place) -> None:
+def test_8_real_runs_with_a_worker_killed(place):
     """Nothing is lost, and the run of the dead worker goes on from its checkpoint."""
     driver = place.driver(
         name="cstr",
@@ -172,7 +171,7 @@ def test_8_real_runs_with_a_worker_killed(place: Place) -> None:
         assert accepted is not None and accepted.summary["steps"] == 8192
 
 
-def test_a_worker_that_dies_with_all_it_started_costs_one_attempt(place: Place) -> None:
+def test_a_worker_that_dies_with_all_it_started_costs_one_attempt(place):
     driver = place.driver(seeds=[1, 2])
     driver.open()
     driver.provision()
@@ -195,7 +194,7 @@ def test_a_worker_that_dies_with_all_it_started_costs_one_attempt(place: Place) 
     assert ending is not None and ending.cause is Cause.INFRASTRUCTURE
 
 
-def test_a_worker_that_dies_alone_lets_its_runs_flush(place: Place) -> None:
+def test_a_worker_that_dies_alone_lets_its_runs_flush(place):
     driver = place.driver(seeds=[1])
     driver.open()
     driver.provision()
@@ -223,7 +222,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_without_a_driver_the_cluster_goes_on_and_is_adopted(place: Place) -> None:
+def test_without_a_driver_the_cluster_goes_on_and_is_adopted(place):
     """After ``kill -9`` of the driver: all that was posted is done, and the next one collects."""
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(place.tmp)],
@@ -279,7 +278,7 @@ class Cluster:
 
 
 @pytest.fixture
-def clusters(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
+def clusters(tmp_path):
     made: list[Cluster] = []
 
     def start(*args: Any) -> Cluster:
@@ -291,9 +290,7 @@ def clusters(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
         one.end()
 
 
-def test_a_joined_cluster_is_given_no_more_than_the_runs_side_by_side(
-    place: Place, clusters: Callable[..., Cluster]
-) -> None:
+def test_a_joined_cluster_is_given_no_more_than_the_runs_side_by_side(place, clusters):
     place.settings = {"address": clusters(4).address}
     driver = place.driver(seeds=[1, 2, 3, 4], resources={"workers": 2})
     driver.open()
@@ -310,9 +307,7 @@ def test_a_joined_cluster_is_given_no_more_than_the_runs_side_by_side(
     assert list(marked(lease.lease_id)) == []  # the cluster stays, and nothing of ours on it
 
 
-def test_a_lost_scheduler_is_an_error_within_a_bound(
-    place: Place, clusters: Callable[..., Cluster]
-) -> None:
+def test_a_lost_scheduler_is_an_error_within_a_bound(place, clusters):
     cluster = clusters(2)
     place.settings = {"address": cluster.address, "connect_timeout_s": 5.0}
     driver = place.driver(seeds=[1])

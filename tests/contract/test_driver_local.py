@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     made = Place(tmp_path)
@@ -80,7 +79,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     sys.modules.pop("helper", None)
 
 
-def test_a_life_on_this_machine_leaves_no_process(place: Place) -> None:
+def test_a_life_on_this_machine_leaves_no_process(place):
     place.gate.touch()
     driver = place.driver()
     todo = driver.open()
@@ -107,7 +106,7 @@ def test_a_life_on_this_machine_leaves_no_process(place: Place) -> None:
     assert place.driver().open() == []
 
 
-def test_killing_the_agent_costs_one_attempt(place: Place) -> None:
+def test_killing_the_agent_costs_one_attempt(place):
     driver = place.driver()
     driver.open()
     first = driver.provision()
@@ -127,7 +126,7 @@ def test_killing_the_agent_costs_one_attempt(place: Place) -> None:
     assert [e.gone is not None for e in driver.ledger.entries()] == [True, True]
 
 
-def test_an_agent_that_dies_before_it_is_ready_is_replaced(place: Place) -> None:
+def test_an_agent_that_dies_before_it_is_ready_is_replaced(place):
     driver = place.driver()
     driver.open()
     first = driver.provision()
@@ -155,7 +154,7 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_killing_the_driver_costs_nothing(place: Place) -> None:
+def test_killing_the_driver_costs_nothing(place):
     script = DYING.format(root=str(Path(__file__).parents[2]), tmp=str(place.tmp))
     done = subprocess.run([sys.executable, "-c", script], timeout=PATIENCE_S, check=False)
     assert done.returncode == -9
@@ -171,7 +170,7 @@ def test_killing_the_driver_costs_nothing(place: Place) -> None:
     assert place.attempts("t0001-s1") == ["t0001-s1.1"]
 
 
-def test_the_same_command_adopts_what_lives(place: Place) -> None:
+def test_the_same_command_adopts_what_lives(place):
     script = DYING.format(root=str(Path(__file__).parents[2]), tmp=str(place.tmp))
     subprocess.run([sys.executable, "-c", script], timeout=PATIENCE_S, check=False)
     until(lambda: len(place.attempts("t0001-s1")) == 1)
@@ -187,7 +186,7 @@ def test_the_same_command_adopts_what_lives(place: Place) -> None:
     assert place.processes() == []
 
 
-def test_stop_then_the_same_command_goes_on(place: Place) -> None:
+def test_stop_then_the_same_command_goes_on(place):
     driver = place.driver()
     driver.open()
     driver.provision()
@@ -213,7 +212,7 @@ def test_stop_then_the_same_command_goes_on(place: Place) -> None:
     again.teardown()
 
 
-def test_a_users_error_reaches_the_caller(place: Place) -> None:
+def test_a_users_error_reaches_the_caller(place):
     driver = place.driver(**{"raise": "value"})
     driver.open()
     driver.provision()
@@ -226,7 +225,7 @@ def test_a_users_error_reaches_the_caller(place: Place) -> None:
     assert place.processes() == []
 
 
-def test_setup_is_counted_from_the_rent_not_from_the_first_who_waits(place: Place) -> None:
+def test_setup_is_counted_from_the_rent_not_from_the_first_who_waits(place):
     place.gate.touch()
     driver = place.driver()
     driver.open()

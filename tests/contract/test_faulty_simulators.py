@@ -1,11 +1,7 @@
 """Simulators that hang or crash in a worker: named, the checkpoint is whole; mended they go on."""
 
-from __future__ import annotations
-
 import re
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -88,7 +84,7 @@ RESETS = {
 
 
 @pytest.fixture
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def file(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     user = tmp_path / "user"
@@ -100,7 +96,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_it_is_named_and_goes_on_once_it_is_mended(file: Path, tmp_path: Path) -> None:
+def test_it_is_named_and_goes_on_once_it_is_mended(file, tmp_path):
     store = tmp_path / "store"
     with pytest.raises(RunFailed):
         drillyard.run(file, store=store, report=False, flow=False)

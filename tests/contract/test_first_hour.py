@@ -31,7 +31,7 @@ def typed(line: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_an_hour_in_a_minute(tmp_path: Path) -> None:
+def test_an_hour_in_a_minute(tmp_path):
     shutil.copy(TANK, tmp_path / "boiler.py")
     said = typed("drillyard new simulator my-boiler --from boiler.py", tmp_path)
     steps = re.findall(r"(?m)^  ((?:drillyard|python) .*)$", said.partition("then:")[2])

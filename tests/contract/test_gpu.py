@@ -42,9 +42,7 @@ def one_run(folder: Path, algorithm: str, **resources: Any) -> OneRun:
 
 
 @pytest.mark.parametrize("algorithm", sorted(LEARNERS))
-def test_a_resumed_training_on_a_gpu_is_exact_where_it_was_asked_to_be(
-    tmp_path: Path, algorithm: str
-) -> None:
+def test_a_resumed_training_on_a_gpu_is_exact_where_it_was_asked_to_be(tmp_path, algorithm):
     whole = one_run(tmp_path / "whole", algorithm, device="cuda", deterministic=True)
     broken = one_run(tmp_path / "broken", algorithm, device="cuda", deterministic=True)
     summary = whole.phase(Phase.TRAIN).summary
@@ -57,18 +55,18 @@ def test_a_resumed_training_on_a_gpu_is_exact_where_it_was_asked_to_be(
     assert fingerprint(broken.mailbox, broken.run) == fingerprint(whole.mailbox, whole.run)
 
 
-def test_without_it_the_summary_promises_less(tmp_path: Path) -> None:
+def test_without_it_the_summary_promises_less(tmp_path):
     summary = one_run(tmp_path, "sac", device="cuda").phase(Phase.TRAIN).summary
     assert "without resources.deterministic" in summary["exactness"]
 
 
-def test_auto_follows_the_table(tmp_path: Path) -> None:
+def test_auto_follows_the_table(tmp_path):
     parameters = one_run(tmp_path, "sac").phase(Phase.TRAIN).summary["parameters"]
     wide = "at least" in parameters["device_because"]
     assert parameters["device"].startswith("cuda" if wide else "cpu")
 
 
-def test_a_policy_trained_in_mixed_precision_is_played_on_any_machine(tmp_path: Path) -> None:
+def test_a_policy_trained_in_mixed_precision_is_played_on_any_machine(tmp_path):
     one = one_run(tmp_path, "td3", device="cuda", precision="mixed")
     outcome = one.phase(Phase.TRAIN)
     assert outcome.summary["parameters"]["precision"] == "mixed"

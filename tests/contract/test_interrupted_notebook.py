@@ -1,7 +1,5 @@
 """The interrupt button of a notebook: the cell ends what it rented, and runs again at once."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -36,9 +34,7 @@ CELL = "drillyard.run('held.yaml', store='../runs', flow=False, report=False).st
 
 
 @pytest.mark.parametrize("text", [FILE, STAGED], ids=["plain", "stages"])
-def test_an_interrupted_cell_runs_again(
-    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_cell_runs_again(text, tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     project = tmp_path / "project"

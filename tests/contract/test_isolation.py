@@ -1,11 +1,7 @@
 """Runs side by side: one that crashes, exits or finds its disc full touches no other."""
 
-from __future__ import annotations
-
 import signal
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -59,7 +55,7 @@ class Rough:
 
 
 @pytest.fixture
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def runtime(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     runtime = tmp_path / "runtime"
@@ -74,9 +70,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("kind", [LocalBackend, DaskBackend])
-def test_runs_that_crash_leave_their_neighbours_alone(
-    kind: type[LocalBackend] | type[DaskBackend], runtime: Path, tmp_path: Path
-) -> None:
+def test_runs_that_crash_leave_their_neighbours_alone(kind, runtime, tmp_path):
     folder = tmp_path / "user"
     folder.mkdir()
     (folder / "rough_workload.py").write_text(WORKLOAD)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,7 +31,7 @@ CYCLES = [
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _home(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
 
 
@@ -60,7 +59,7 @@ class Read:
         return [(m.step, round(m.value, 9)) for m in history]
 
 
-def test_a_study_is_a_parent_its_trials_children_its_seeds_grandchildren(tmp_path: Path) -> None:
+def test_a_study_is_a_parent_its_trials_children_its_seeds_grandchildren(tmp_path):
     study = {"chooser": "manual", "cycles": CYCLES, "trials": 3, "confirm": 1}
     box = run(tmp_path, study, **SCRIPT)
     uri = resolve_uri("auto", box.store.url, environ={})
@@ -106,7 +105,7 @@ def test_a_study_is_a_parent_its_trials_children_its_seeds_grandchildren(tmp_pat
     assert (again.points, again.artifacts, again.complete) == (0, 0, True)
 
 
-def test_seeds_that_were_added_count_in_their_trial(tmp_path: Path) -> None:
+def test_seeds_that_were_added_count_in_their_trial(tmp_path):
     study = {
         "chooser": "manual",
         "cycles": [{"level": 0.5}, {"level": 0.5001}],

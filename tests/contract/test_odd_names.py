@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -44,7 +43,7 @@ ODD = {
 }
 
 
-def test_kept_files_with_odd_names_are_kept_copied_and_named(tmp_path: Path) -> None:
+def test_kept_files_with_odd_names_are_kept_copied_and_named(tmp_path):
     (tmp_path / "work.py").write_text(WORK)
     (tmp_path / "it.yaml").write_text(FILE)
 

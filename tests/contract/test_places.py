@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ backends: {{ssh: {ssh}}}
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Sshd]:
+def server(tmp_path):
     one = Sshd(tmp_path / "sshd").start()
     yield one
     Connection.close_all()
@@ -49,7 +48,7 @@ def server(tmp_path: Path) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DRILLYARD_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.chdir(tmp_path)
@@ -71,9 +70,7 @@ def written(folder: Path, server: Sshd, steps: int = 256) -> str:
     return str(path)
 
 
-def test_plan_drops_a_machine_that_does_not_answer_and_runs_on_the_other(
-    folder: Path, server: Sshd, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_plan_drops_a_machine_that_does_not_answer_and_runs_on_the_other(folder, server, capsys):
     path, store = written(folder, server), str(folder / "store")
     assert main(["plan", path, "--store", store, "--json"]) == 0
     both = json.loads(capsys.readouterr().out)["places"]
@@ -93,9 +90,7 @@ def test_plan_drops_a_machine_that_does_not_answer_and_runs_on_the_other(
 
 
 @pytest.mark.slow
-def test_a_run_of_a_machine_that_died_continues_in_the_first_place_with_room(
-    folder: Path, server: Sshd
-) -> None:
+def test_a_run_of_a_machine_that_died_continues_in_the_first_place_with_room(folder, server):
     path, store = written(folder, server, steps=20_000), str(folder / "store")
     driver = subprocess.Popen(
         [sys.executable, "-m", "drillyard.cli.start", "run", path, "--store", store],
@@ -136,9 +131,7 @@ def test_a_run_of_a_machine_that_died_continues_in_the_first_place_with_room(
             driver.wait()
 
 
-def test_a_machine_says_whether_it_reaches_a_store_by_its_own_means(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_says_whether_it_reaches_a_store_by_its_own_means(tmp_path, monkeypatch):
     """No key is copied to it: a bucket that it cannot read drops it from the list."""
     pytest.importorskip("google.cloud.storage")
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST"):

@@ -25,7 +25,7 @@ MOCK = {"chooser": "pbt", "population": {"members": 3, "generations": 3}}
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _home(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
 
 
@@ -41,7 +41,7 @@ def told(mailbox: Mailbox) -> list[Any]:
     return [(r.assignment, r.lineage, outcomes[r.number].values) for r in records]
 
 
-def test_a_population_whose_driver_is_killed_chooses_the_same(tmp_path: Path) -> None:
+def test_a_population_whose_driver_is_killed_chooses_the_same(tmp_path):
     path = write(tmp_path, MOCK, mock={"range": [0, 100], "noise": 0.05, "duration_s": 0.1})
     whole = told(run(path, tmp_path / "whole"))
     assert len(whole) == 10  # and the winner once more
@@ -96,9 +96,7 @@ def rl(folder: Path) -> Path:
     return folder / "p.json"
 
 
-def test_the_winner_plays_fresh_episodes_with_the_weights_that_are_inherited(
-    tmp_path: Path,
-) -> None:
+def test_the_winner_plays_fresh_episodes_with_the_weights_that_are_inherited(tmp_path):
     path = rl(tmp_path)
     spec = json.loads(path.read_text())
     # The best policy while training is another one than the last; what counts is the last.
@@ -132,7 +130,7 @@ def test_the_winner_plays_fresh_episodes_with_the_weights_that_are_inherited(
     assert seeds(winner.number) == seeds(members[0].number)
 
 
-def test_a_learner_goes_on_from_the_better_ones_checkpoint(tmp_path: Path) -> None:
+def test_a_learner_goes_on_from_the_better_ones_checkpoint(tmp_path):
     mailbox = run(rl(tmp_path), tmp_path / "runs")
     records, outcomes, _ = mailbox.trials()
     records = [r for r in records if r.search]

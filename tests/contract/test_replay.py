@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,7 @@ tracking: {mlflow: null, tensorboard: false}
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DRILLYARD_STORE", str(tmp_path / "store"))
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -93,9 +92,7 @@ def replayed(capsys: Any, *words: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("ways", ["one-by-one", "processes"])
-def test_a_failed_run_is_replayed_from_the_mailbox_alone(
-    place: Path, capsys: Any, ways: str
-) -> None:
+def test_a_failed_run_is_replayed_from_the_mailbox_alone(place, capsys, ways):
     mailbox = failed(place, "raises", ways)
     ending = mailbox.ending("t0001-s5.train", 1)
     assert ending is not None
@@ -144,7 +141,7 @@ def test_a_failed_run_is_replayed_from_the_mailbox_alone(
     assert done.returncode == 0
 
 
-def test_a_process_that_ended_in_the_simulator_is_replayed(place: Path, capsys: Any) -> None:
+def test_a_process_that_ended_in_the_simulator_is_replayed(place, capsys):
     mailbox = failed(place, "dies", "one-by-one")
     record = newest(mailbox, "t0001-s5")
     assert record is not None and record.step is None
@@ -156,7 +153,7 @@ def test_a_process_that_ended_in_the_simulator_is_replayed(place: Path, capsys: 
     assert code == 0 and "the simulator ended the process with SIGSEGV, as in the run" in said
 
 
-def test_an_older_failure_is_played_by_the_policy_or_refused(place: Path, capsys: Any) -> None:
+def test_an_older_failure_is_played_by_the_policy_or_refused(place, capsys):
     mailbox = failed(place, "raises", "one-by-one")
     record = newest(mailbox, "t0001-s5")
     assert record is not None
@@ -166,7 +163,7 @@ def test_an_older_failure_is_played_by_the_policy_or_refused(place: Path, capsys
     assert code == 2 and "it has no checkpoint whose policy could play one" in said
 
 
-def test_a_run_that_did_not_fail_is_refused(place: Path, capsys: Any) -> None:
+def test_a_run_that_did_not_fail_is_refused(place, capsys):
     file = place / "user" / "fine.yaml"
     text = FILE.replace("NAME", "fine").replace("HOW", "fine").replace("WAYS", "one-by-one")
     file.write_text(text.replace("20_000", "128"))

@@ -16,7 +16,7 @@ from drillyard.simulators.simple_adder import SimpleAdderEnv
 from drillyard.simulators.wrappers import EpisodeMonitor, LessonWrapper
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lessons import Lesson
-from drillyard.testing.simulator_suite import Make, SimulatorSuite
+from drillyard.testing.simulator_suite import SimulatorSuite
 
 NOISY: Lesson = {"noise_percentage": {"min": 0, "max": 20}, "Cref_signal": {"values": [1, 2, 6]}}
 
@@ -24,30 +24,30 @@ NOISY: Lesson = {"noise_percentage": {"min": 0, "max": 20}, "Cref_signal": {"val
 @pytest.mark.parametrize("rule", ["held", "first-sub-interval"])
 class TestCstr(SimulatorSuite):
     @pytest.fixture
-    def make(self, rule: Any) -> Make:
+    def make(self, rule):
         return lambda: CstrEnv(coolant_rule=rule)
 
 
 @pytest.mark.parametrize("actions", ["discrete", "box"])
 class TestSimpleAdder(SimulatorSuite):
     @pytest.fixture
-    def make(self, actions: Any) -> Make:
+    def make(self, actions):
         return lambda: SimpleAdderEnv(actions=actions)
 
 
 @pytest.mark.parametrize("reward", ["linear", "exponential"])
 class TestBuilding(SimulatorSuite):
     @pytest.fixture
-    def make(self, reward: Any) -> Make:
+    def make(self, reward):
         return lambda: BuildingEnv(days=1, reward=reward)
 
 
 class TestCartPole(SimulatorSuite):
     @pytest.fixture
-    def make(self) -> Make:
+    def make(self):
         return lambda: gym.make("CartPole-v1", disable_env_checker=True)
 
-    def test_no_check_finds_an_error(self, make: Make) -> None:
+    def test_no_check_finds_an_error(self, make):
         """Its infinite bounds are warned of, and nothing else."""
         (found,) = [f for f in check_env_contract(make()) if f.severity is not Severity.OK]
         assert found.severity is Severity.WARNING and "infinity" in found.message
@@ -136,13 +136,13 @@ def findings(kind: type | str) -> list[Finding]:
         (Image, Severity.WARNING, ["(16, 16, 3)", "uint8"]),
     ],
 )
-def test_what_is_wrong_is_found_and_said(kind: type, severity: Severity, words: list[str]) -> None:
+def test_what_is_wrong_is_found_and_said(kind, severity, words):
     found = [f"{f.message}" for f in findings(kind) if f.severity is severity]
     assert any(all(word in text for word in words) for text in found), found
 
 
 @pytest.mark.parametrize("name", ["cstr", "simple-adder", "CartPole-v1"])
-def test_nothing_is_wrong_with_good_ones(name: str) -> None:
+def test_nothing_is_wrong_with_good_ones(name):
     found = findings(name)
     assert not [f for f in found if f.severity is Severity.ERROR]
     said = {f.subject: f.message for f in found}
@@ -151,7 +151,7 @@ def test_nothing_is_wrong_with_good_ones(name: str) -> None:
     assert float(said["simulator: speed"].split()[0].replace(",", "")) > 100
 
 
-def test_a_plain_simulator_that_cannot_be_saved_is_called_by_its_own_name() -> None:
+def test_a_plain_simulator_that_cannot_be_saved_is_called_by_its_own_name():
     spec = SimulatorSpec.model_validate(
         {
             "id": "tests.unit.authoring.test_trying:Lift",
@@ -166,7 +166,7 @@ def test_a_plain_simulator_that_cannot_be_saved_is_called_by_its_own_name() -> N
     assert said["simulator: resume"].startswith("Lift cannot be saved")
 
 
-def test_the_wrappers_of_training_are_deterministic_too() -> None:
+def test_the_wrappers_of_training_are_deterministic_too():
     suite = SimulatorSuite()
 
     def make() -> Any:

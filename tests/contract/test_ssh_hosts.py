@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -89,7 +88,7 @@ class Machines:
 
 
 @pytest.fixture
-def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
+def machines(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     user = tmp_path / "user"
@@ -117,9 +116,7 @@ def learners(machines: Machines) -> list[psutil.Process]:
     return found
 
 
-def test_the_weights_are_those_of_one_process_though_a_host_and_the_learner_die(
-    machines: Machines,
-) -> None:
+def test_the_weights_are_those_of_one_process_though_a_host_and_the_learner_die(machines):
     driver = machines.driver(
         workload="rl", seeds=[7], backend="ssh", **values(copies_on="workers")
     )

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -50,7 +49,7 @@ print(f"sum={float(Path(data).read_text()) + float(n)}")
 
 
 @pytest.mark.heavy
-def test_a_driver_killed_in_the_middle_of_the_stages_repeats_nothing(tmp_path: Path) -> None:
+def test_a_driver_killed_in_the_middle_of_the_stages_repeats_nothing(tmp_path):
     (tmp_path / "use.py").write_text(USE)
     (tmp_path / "it.yaml").write_text(FILE.replace("PORT", str(free_port())))
     gate = tmp_path.parent / f"{tmp_path.name}-gate"

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(tmp_path, monkeypatch):
     """Little patience with a store; none of the experiment's machines after the test."""
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # nobody answers there
@@ -168,9 +168,7 @@ def goes_on_and_is_adopted(bench: Bench) -> None:
 
 @pytest.mark.parametrize("way", [pytest.param("python"), "command"])
 @pytest.mark.parametrize("moment", ["while machines start", "while runs work"])
-def test_an_outage_that_ends_when_the_driver_gives_up_cancels_nothing(
-    bench: Bench, way: str, moment: str
-) -> None:
+def test_an_outage_that_ends_when_the_driver_gives_up_cancels_nothing(bench, way, moment):
     """The worst moment: who would cancel now, can."""
     (bench.folder / "back-to-cancel").touch()
     if moment == "while machines start":
@@ -183,9 +181,7 @@ def test_an_outage_that_ends_when_the_driver_gives_up_cancels_nothing(
     goes_on_and_is_adopted(bench)
 
 
-def test_an_outage_that_outlasts_the_call_leaves_the_experiment_free_for_the_next(
-    bench: Bench,
-) -> None:
+def test_an_outage_that_outlasts_the_call_leaves_the_experiment_free_for_the_next(bench):
     """The driver can write nothing, not even that it has ended; its own process knows that."""
     bench.down_at_work()
     with pytest.raises(InfrastructureError, match="no route to host"):
@@ -195,7 +191,7 @@ def test_an_outage_that_outlasts_the_call_leaves_the_experiment_free_for_the_nex
 
 
 @pytest.mark.parametrize("how", ["down", "hangs"])
-def test_sigterm_in_an_outage_ends_the_command(bench: Bench, how: str) -> None:
+def test_sigterm_in_an_outage_ends_the_command(bench, how):
     """It neither waits for runs that were never asked to stop, nor for a call that hangs."""
     command = [sys.executable, "-m", "tests.helpers.outage_store", "signalled", "gated.yaml"]
     with subprocess.Popen(
@@ -220,7 +216,7 @@ def test_sigterm_in_an_outage_ends_the_command(bench: Bench, how: str) -> None:
     goes_on_and_is_adopted(bench)
 
 
-def test_one_failed_look_at_the_curves_ends_nothing(bench: Bench) -> None:
+def test_one_failed_look_at_the_curves_ends_nothing(bench):
     steps: list[tuple[str, int]] = []
 
     def watch(point: drillyard.Point) -> None:

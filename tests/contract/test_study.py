@@ -30,7 +30,7 @@ RUNNER = Path(__file__).parents[1] / "helpers" / "study_runner.py"
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _home(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
 
 
@@ -133,17 +133,17 @@ def each_trial_once(mailbox: Mailbox, trials: int) -> None:
     assert nothing_rented(mailbox)
 
 
-def test_a_driver_killed_at_random_moments_loses_and_repeats_no_trial(tmp_path: Path) -> None:
+def test_a_driver_killed_at_random_moments_loses_and_repeats_no_trial(tmp_path):
     each_trial_once(killed_again_and_again(tmp_path, trials=14, kills=4, seed=1), 14)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_fifty_kills_in_a_study_of_forty_trials(tmp_path: Path) -> None:
+def test_fifty_kills_in_a_study_of_forty_trials(tmp_path):
     each_trial_once(killed_again_and_again(tmp_path, trials=40, kills=50, seed=2), 40)
 
 
-def test_the_same_file_goes_on_to_more_trials_and_then_does_nothing(tmp_path: Path) -> None:
+def test_the_same_file_goes_on_to_more_trials_and_then_does_nothing(tmp_path):
     run(tmp_path, {"chooser": "random", "trials": 3, "confirm": 1})
     mailbox = run(tmp_path, {"chooser": "random", "trials": 5, "confirm": 1})
     records, outcomes, _ = mailbox.trials()
@@ -163,7 +163,7 @@ def test_the_same_file_goes_on_to_more_trials_and_then_does_nothing(tmp_path: Pa
     assert len(mailbox.trials()[0]) == len(records)
 
 
-def test_a_study_on_a_dask_cluster(tmp_path: Path) -> None:
+def test_a_study_on_a_dask_cluster(tmp_path):
     """One cluster of two workers for all trials, and nothing of it afterwards."""
     mailbox = run(
         tmp_path,
@@ -182,7 +182,7 @@ def test_a_study_on_a_dask_cluster(tmp_path: Path) -> None:
     assert len(mailbox.workers()) == 2
 
 
-def test_a_failed_trial_stays_failed_and_too_many_stop_the_study(tmp_path: Path) -> None:
+def test_a_failed_trial_stays_failed_and_too_many_stop_the_study(tmp_path):
     fails = {
         "workload": "script",
         "mock": None,
@@ -207,7 +207,7 @@ def test_a_failed_trial_stays_failed_and_too_many_stop_the_study(tmp_path: Path)
     assert nothing_rented(Mailbox(open_store(str(tmp_path / "runs")), "strict"))
 
 
-def test_a_simulator_that_kills_its_process_touches_no_other_trial(tmp_path: Path) -> None:
+def test_a_simulator_that_kills_its_process_touches_no_other_trial(tmp_path):
     shutil.copy(Path(__file__).parents[1] / "helpers" / "rough_world.py", tmp_path)
     ways = ["no", "segfault", "exit", "no"]
     mailbox = run(
@@ -253,7 +253,7 @@ def test_a_simulator_that_kills_its_process_touches_no_other_trial(tmp_path: Pat
     assert nothing_rented(mailbox)
 
 
-def test_cycles_that_were_begun_may_not_change(tmp_path: Path) -> None:
+def test_cycles_that_were_begun_may_not_change(tmp_path):
     cycles = [{"level": 0.1}, {"level": 0.2}]
     mailbox = run(tmp_path, {"chooser": "manual", "cycles": cycles})
     with pytest.raises(IdentityChanged, match="cycles"):
@@ -267,7 +267,7 @@ def test_cycles_that_were_begun_may_not_change(tmp_path: Path) -> None:
     ]
 
 
-def test_only_some_of_a_list_then_the_others(tmp_path: Path) -> None:
+def test_only_some_of_a_list_then_the_others(tmp_path):
     def done(**only: Any) -> dict[str, int]:
         listed = [
             {"label": name, "values": {"level": level}}
@@ -285,7 +285,7 @@ def test_only_some_of_a_list_then_the_others(tmp_path: Path) -> None:
     assert "high" in str(caught.value.hint) and "numbers from 1 to 3" in str(caught.value.allowed)
 
 
-def test_seeds_that_are_added_to_the_file_of_a_list_are_run(tmp_path: Path) -> None:
+def test_seeds_that_are_added_to_the_file_of_a_list_are_run(tmp_path):
     listed = [{"label": "a", "values": {"level": 0.1}}, {"label": "b", "values": {"level": 0.9}}]
     study = {"chooser": "list", "experiments": listed}
 
@@ -304,7 +304,7 @@ def test_seeds_that_are_added_to_the_file_of_a_list_are_run(tmp_path: Path) -> N
     assert scored([1, 2]) == second
 
 
-def test_a_budget_stops_the_study_and_is_shown(tmp_path: Path) -> None:
+def test_a_budget_stops_the_study_and_is_shown(tmp_path):
     budget = {"plateau": {"trials": 3, "min_delta": 1000}}
     mailbox = run(tmp_path, {"chooser": "random", "trials": 50, "budget": budget, "confirm": 0})
     state = mailbox.study_state()
@@ -314,7 +314,7 @@ def test_a_budget_stops_the_study_and_is_shown(tmp_path: Path) -> None:
     assert state.budgets["plateau"]["used"] >= 3
 
 
-def test_bad_trials_are_given_up_at_a_step_and_stay_so(tmp_path: Path) -> None:
+def test_bad_trials_are_given_up_at_a_step_and_stay_so(tmp_path):
     levels = [0.1, 0.15, 0.9, 0.95, 0.2]
     slow = {
         "mock": {"range": [0, 100], "duration_s": 2.0, "points": 40},
@@ -343,7 +343,7 @@ def test_bad_trials_are_given_up_at_a_step_and_stay_so(tmp_path: Path) -> None:
     assert list(mailbox.claims()) == attempts
 
 
-def test_a_trial_that_loses_seed_against_seed_spares_its_other_seeds(tmp_path: Path) -> None:
+def test_a_trial_that_loses_seed_against_seed_spares_its_other_seeds(tmp_path):
     mailbox = run(
         tmp_path,
         {
@@ -362,7 +362,7 @@ def test_a_trial_that_loses_seed_against_seed_spares_its_other_seeds(tmp_path: P
     assert 3 <= len(begun) < 8
 
 
-def test_seeds_are_added_until_the_two_best_are_told_apart(tmp_path: Path) -> None:
+def test_seeds_are_added_until_the_two_best_are_told_apart(tmp_path):
     def compared(name: str, levels: list[float]) -> tuple[str, list[int]]:
         study = {
             "chooser": "manual",
@@ -387,7 +387,7 @@ def test_seeds_are_added_until_the_two_best_are_told_apart(tmp_path: Path) -> No
     assert "not decided at the cap of 6 seeds" in rule and added == [3, 3, 0]
 
 
-def test_a_search_that_is_written_in_place(tmp_path: Path) -> None:
+def test_a_search_that_is_written_in_place(tmp_path):
     """The shipped study with a small budget: trials differ in its fields, and it has a page."""
     file = Path(__file__).parents[2] / "experiments" / "tuning.yaml"
     loaded = drillyard.load(

@@ -17,7 +17,7 @@ POINTS = 6
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _home(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
 
 
@@ -51,7 +51,7 @@ def written(folder: Path, **study: Any) -> Path:
     return path
 
 
-def test_every_point_of_every_trial_once_and_while_it_runs(tmp_path: Path) -> None:
+def test_every_point_of_every_trial_once_and_while_it_runs(tmp_path):
     mailbox = Mailbox(open_store(str(tmp_path / "runs")), "s")
     points: list[drillyard.Point] = []
     early: set[str] = set()
@@ -86,7 +86,7 @@ def test_every_point_of_every_trial_once_and_while_it_runs(tmp_path: Path) -> No
     assert sorted(map(repr, points[before:])) == sorted(map(repr, points[:before]))
 
 
-def test_a_callback_stops_a_study_at_its_second_trial(tmp_path: Path) -> None:
+def test_a_callback_stops_a_study_at_its_second_trial(tmp_path):
     def watch(point: drillyard.Point) -> bool:
         return not point.run.startswith("t0002")
 

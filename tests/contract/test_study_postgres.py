@@ -10,7 +10,6 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
+def postgres():
     """URL of a database of its own, without a password; ended with the tests."""
     if not FOLDERS:
         pytest.skip("no PostgreSQL on this machine (Debian: apt-get install postgresql)")
@@ -115,9 +114,7 @@ def write(folder: Path, url: str, trials: int, name: str = "s") -> Path:
     return path
 
 
-def test_a_study_goes_on_from_its_memory_in_a_database(
-    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_study_goes_on_from_its_memory_in_a_database(postgres, tmp_path, monkeypatch):
     from optuna import load_study
 
     from drillyard.studies.factory import memory_name
@@ -141,7 +138,7 @@ def test_a_study_goes_on_from_its_memory_in_a_database(
     assert len(memory.trials) == 5
 
 
-def test_a_database_that_is_away_is_told_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_database_that_is_away_is_told_before_anything_is_made(tmp_path):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"postgresql://127.0.0.1:{closed.getsockname()[1]}/postgres"
@@ -150,7 +147,7 @@ def test_a_database_that_is_away_is_told_before_anything_is_made(tmp_path: Path)
     assert "cannot be used" in found[0].message
 
 
-def test_a_password_in_the_file_is_refused(tmp_path: Path) -> None:
+def test_a_password_in_the_file_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="user name or password") as caught:
         load(write(tmp_path, "postgresql://me:hidden@host/db", 3))
     assert "hidden" not in f"{caught.value} {caught.value.hint}"

@@ -73,7 +73,7 @@ def log_of(mailbox: Mailbox, run: str, attempt: int) -> str:
     return "".join(mailbox.store.get(key).decode() for key in keys)
 
 
-def test_a_neighbour_may_fail_or_end_the_process(tmp_path: Path) -> None:
+def test_a_neighbour_may_fail_or_end_the_process(tmp_path):
     mailbox = finished(tmp_path / "all", "all", [1, 2, 3])
     one, two, three = (run_id(1, seed) for seed in (1, 2, 3))
     ending = mailbox.ending(f"{two}.train", 1)

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     made = Place(tmp_path)
@@ -114,7 +113,7 @@ def gone(pid: int) -> bool:
     return ProcessId.of(pid) is None
 
 
-def test_a_killed_script_starts_over_and_leaves_nothing(place: Place) -> None:
+def test_a_killed_script_starts_over_and_leaves_nothing(place):
     """kill -9 of the ticket's process: its commands die with it; the next attempt does it all."""
     driver = place.driver(FILE)
     start(driver)
@@ -144,7 +143,7 @@ def is_ticket(pid: int) -> bool:
     return False
 
 
-def test_a_stop_tears_down_and_the_same_command_goes_on(place: Place) -> None:
+def test_a_stop_tears_down_and_the_same_command_goes_on(place):
     driver = place.driver(FILE)
     start(driver)
     child = place.child(1)
@@ -162,7 +161,7 @@ def test_a_stop_tears_down_and_the_same_command_goes_on(place: Place) -> None:
     assert collect(again.mailbox).metrics[0].mean == 4.5
 
 
-def test_a_time_limit_is_timed_out(place: Place) -> None:
+def test_a_time_limit_is_timed_out(place):
     driver = place.driver(FILE, limit="1")
     start(driver)
     with pytest.raises(TimedOut, match="not done after 1 s"):
@@ -173,7 +172,7 @@ def test_a_time_limit_is_timed_out(place: Place) -> None:
     driver.close("failed")
 
 
-def test_a_failed_script_is_not_tried_again_and_the_report_says_why(place: Place) -> None:
+def test_a_failed_script_is_not_tried_again_and_the_report_says_why(place):
     text = FILE.replace("run: [work.py]", "run: ['no-such-program']")
     driver = place.driver(text)
     start(driver)
@@ -231,7 +230,7 @@ class World(gym.Env):
 SUM = "import json; json.dump({'lines': len(open('made').readlines())}, open('sum.json', 'w'))"
 
 
-def test_a_policy_between_scripts(place: Place) -> None:
+def test_a_policy_between_scripts(place):
     """Children share the run's folder; the policy's files and scores are those of the run."""
     driver = place.driver(RL, **{"world.py": WORLD, "sum.py": SUM})
     start(driver)
@@ -251,7 +250,7 @@ def test_a_policy_between_scripts(place: Place) -> None:
     assert "Learning curves" in page and "agent/return" in page
 
 
-def test_a_killed_composite_resumes_its_policy(place: Place) -> None:
+def test_a_killed_composite_resumes_its_policy(place):
     """The scripts start over; the policy goes on from its last checkpoint, and counts on."""
     slow = WORLD.replace("self.t += 1", "self.t += 1; import time; time.sleep(0.01)")
     who = "import os; open('MARKS/ticket', 'w').write(str(os.getppid()))"
@@ -281,9 +280,7 @@ def test_a_killed_composite_resumes_its_policy(place: Place) -> None:
         ("composite", "pipeline", {"sorting/moved", "sorting/sorted", "checksum", "score"}),
     ],
 )
-def test_ready_made_experiments(
-    tmp_path: Path, name: str, experiment: str, metrics: set[str]
-) -> None:
+def test_ready_made_experiments(tmp_path, name, experiment, metrics):
     """`drillyard run` of each: the table, the report and MLflow have the same metrics.
 
     The composite one has both others in it, which docs/how-to/workloads.md runs by themselves.
@@ -326,31 +323,31 @@ SCRIPT = {
 
 class TestScript(WorkloadSuite):
     @pytest.fixture
-    def workload(self) -> Any:
+    def workload(self):
         return ScriptWorkload()
 
     @pytest.fixture
-    def spec(self) -> ExperimentSpec:
+    def spec(self):
         return ExperimentSpec(name="suite", workload="script", script=SCRIPT)
 
 
 class TestMock(WorkloadSuite):
     @pytest.fixture
-    def workload(self) -> Any:
+    def workload(self):
         return MockWorkload()
 
     @pytest.fixture
-    def spec(self) -> ExperimentSpec:
+    def spec(self):
         return ExperimentSpec(name="suite", workload="mock", mock={"noise": 0.1, "points": 5})
 
 
 class TestComposite(WorkloadSuite):
     @pytest.fixture
-    def workload(self) -> Any:
+    def workload(self):
         return CompositeWorkload()
 
     @pytest.fixture
-    def spec(self) -> ExperimentSpec:
+    def spec(self):
         children = [
             {"name": "a", "workload": "script", "script": SCRIPT},
             {"name": "b", "workload": "mock"},

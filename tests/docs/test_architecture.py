@@ -19,7 +19,7 @@ def named_files() -> list[str]:
     return sorted(set(re.findall(r"`([\w./]+\.(?:py|md|txt|toml|yaml))`", PAGE.read_text())))
 
 
-def test_each_file_that_the_page_names_exists() -> None:
+def test_each_file_that_the_page_names_exists():
     names = named_files()
     assert len(names) > 40
     known = [str(path) for folder in FOLDERS[:-1] for path in (ROOT / folder).rglob("*.py")]
@@ -52,14 +52,12 @@ def stepping_classes() -> list[tuple[str, ast.ClassDef]]:
 @pytest.mark.parametrize(
     ("file", "node"), stepping_classes(), ids=lambda part: getattr(part, "name", "")
 )
-def test_a_class_with_a_step_function_neither_sleeps_nor_starts_a_thread(
-    file: str, node: ast.ClassDef
-) -> None:
+def test_a_class_with_a_step_function_neither_sleeps_nor_starts_a_thread(file, node):
     calls = [ast.unparse(part.func) for part in ast.walk(node) if isinstance(part, ast.Call)]
     broken = [call for call in calls if re.search(r"(^|\.)(sleep|Thread|Timer)$", call)]
     assert not broken, f"{file}: {node.name} calls {broken}"
 
 
-def test_the_parts_of_the_driver_the_leases_and_the_worker_are_step_functions() -> None:
+def test_the_parts_of_the_driver_the_leases_and_the_worker_are_step_functions():
     names = {node.name for _, node in stepping_classes()}
     assert {"Watcher", "Teardown", "Setup", "Worker", "Reaper"} <= names, names

@@ -52,9 +52,7 @@ def run(cloud: str, tmp: Path, *words: str, answers: str = "") -> tuple[int, str
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-def test_it_makes_one_small_machine_with_an_account_and_opens_no_port(
-    cloud: str, tmp_path: Path
-) -> None:
+def test_it_makes_one_small_machine_with_an_account_and_opens_no_port(cloud, tmp_path):
     _, given, store = CLOUDS[cloud]
     code, said, told = run(cloud, tmp_path, "--yes", *given, store)
     assert code == 0, said
@@ -70,21 +68,21 @@ def test_it_makes_one_small_machine_with_an_account_and_opens_no_port(
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-def test_without_a_yes_nothing_is_made(cloud: str, tmp_path: Path) -> None:
+def test_without_a_yes_nothing_is_made(cloud, tmp_path):
     _, given, store = CLOUDS[cloud]
     assert run(cloud, tmp_path, *given, store)[::2] == (1, [])
     assert run(cloud, tmp_path, *given, store, answers="y\nn\n")[0] == 1
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-def test_bad_words_are_refused_before_anything_is_made(cloud: str, tmp_path: Path) -> None:
+def test_bad_words_are_refused_before_anything_is_made(cloud, tmp_path):
     _, given, store = CLOUDS[cloud]
     for words in (given, [*given, "s3://b"], [*given[:2], "a;b", given[3], store]):
         code, _, told = run(cloud, tmp_path, "--yes", *words)
         assert (code, told) == (2, [])
 
 
-def test_the_first_start_sets_every_variable_of_the_servers(tmp_path: Path) -> None:
+def test_the_first_start_sets_every_variable_of_the_servers(tmp_path):
     """In a folder of this machine, with stand-ins for git and Docker; a repeat changes nothing."""
     first = YAML(typ="safe").load(FOLDER / "cloud-init.yaml")
     servers = tmp_path / "drillyard" / "deployments" / "servers"

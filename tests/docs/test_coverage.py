@@ -102,7 +102,7 @@ FIRST = {
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda r: str(r.line))
-def test_a_row_has_one_literal_command(row: Row) -> None:
+def test_a_row_has_one_literal_command(row):
     assert CELL.match(row.cell), f"one command in backquotes, then perhaps `(exit 2)`: {row.cell}"
     assert not PLACEHOLDER.search(row.command), f"no placeholders: {row.command}"
     if row.command.startswith(BY_PYTEST):  # run by this suite, or the slow one: it must be there
@@ -111,7 +111,7 @@ def test_a_row_has_one_literal_command(row: Row) -> None:
         assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).exists()
 
 
-def test_what_older_systems_did_is_shown_or_said_to_be_missing() -> None:
+def test_what_older_systems_did_is_shown_or_said_to_be_missing():
     """Each number of the list has a row or a remark, and `not there yet` has no row."""
     shown = {n for row in ROWS for n in re.findall(r"\d+", _numbers(row.feature))}
     listed = {n: remark for n, _, remark in OLDER}
@@ -128,7 +128,7 @@ def _numbers(feature: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def workshop(finished_cstr: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workshop(finished_cstr, tmp_path_factory):
     """What lies in the repository's root after ``make demo``, as far as commands look at it."""
     folder = tmp_path_factory.mktemp("coverage")
     shutil.copytree(ROOT / "experiments", folder / "experiments")
@@ -145,7 +145,7 @@ def workshop(finished_cstr: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         if not one[0].startswith(LOOKS)
     ],
 )
-def test_a_command_of_the_page(command: str, code: int, workshop: Path, server: None) -> None:
+def test_a_command_of_the_page(command, code, workshop, server):
     """In the page's order: a later one may use what an earlier one made."""
     _runs(command, code, workshop)
 
@@ -155,7 +155,7 @@ def test_a_command_of_the_page(command: str, code: int, workshop: Path, server: 
     ("command", "code"),
     [pytest.param(*one, id=one[0]) for one in COMMANDS if one[0].startswith(LOOKS)],
 )
-def test_a_command_that_looks(command: str, code: int, workshop: Path) -> None:
+def test_a_command_that_looks(command, code, workshop):
     _runs(command, code, workshop)
 
 

@@ -1,13 +1,10 @@
 """``deployments/`` is data that Prefect reads: it must name flows and parameters that exist."""
 
-from __future__ import annotations
-
 import inspect
 import pkgutil
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prefect import Flow
@@ -23,7 +20,7 @@ from drillyard_flows.request import loaded_of
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_deployment_names_a_flow_its_parameters_and_a_file_that_is_there() -> None:
+def test_every_deployment_names_a_flow_its_parameters_and_a_file_that_is_there():
     found = YAML(typ="safe").load((ROOT / "deployments" / "prefect.yaml").read_text())
     assert found["deployments"]
     for deployment in found["deployments"]:
@@ -33,7 +30,7 @@ def test_every_deployment_names_a_flow_its_parameters_and_a_file_that_is_there()
         assert "file" not in parameters or experiment_file(parameters["file"])
 
 
-def test_every_flow_has_a_deployment() -> None:
+def test_every_flow_has_a_deployment():
     import drillyard_flows
 
     flows = set()
@@ -45,7 +42,7 @@ def test_every_flow_has_a_deployment() -> None:
     assert flows and flows <= deployed
 
 
-def test_the_study_that_ships_is_one() -> None:
+def test_the_study_that_ships_is_one():
     (study,) = [d for d in desired().deployments if d["entrypoint"].endswith(":study")]
     # Whoever names a file of their own clears nothing: every other field is empty.
     assert study["parameters"].keys() == {"file"}
@@ -59,7 +56,7 @@ def test_the_study_that_ships_is_one() -> None:
     ]
 
 
-def test_a_schedule_has_a_name_for_each_of_its_runs() -> None:
+def test_a_schedule_has_a_name_for_each_of_its_runs():
     """Under one name, the second run would find everything done."""
     nights = [datetime(2026, 3, day, 3, 5, tzinfo=UTC) for day in (1, 2)]
     for parameters in ({"file": "cstr/ppo"}, {"file": "m.yaml", "name": "mine-{date}-{time}"}):
@@ -77,9 +74,7 @@ def test_a_schedule_has_a_name_for_each_of_its_runs() -> None:
 
 
 @pytest.mark.parametrize("entry", table(), ids=lambda entry: entry["name"])
-def test_a_preset_trains_for_the_budget_that_it_was_measured_with(
-    entry: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_preset_trains_for_the_budget_that_it_was_measured_with(entry, tmp_path, monkeypatch):
     """What `list presets` prints is what `drillyard run NAME` does."""
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path))
     path = experiment_file(entry["name"])

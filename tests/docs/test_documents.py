@@ -38,17 +38,17 @@ ELSEWHERE = {
 }
 
 
-def test_there_are_documents() -> None:
+def test_there_are_documents():
     assert len(DOCUMENTS) > 5
 
 
-def test_the_long_tests_run_each_night() -> None:
+def test_the_long_tests_run_each_night():
     planned = (ROOT / ".github/workflows/nightly.yml").read_text()
     assert "schedule:" in planned and "target: [extended, slow]" in planned
     assert "make ${{ matrix.target }}" in planned
 
 
-def test_the_build_runs_the_test_command_of_the_readme() -> None:
+def test_the_build_runs_the_test_command_of_the_readme():
     """What the README tells you to run is what the build runs, and both commands exist."""
     named = re.findall(r"^\| `(make \w+)` \|", (ROOT / "README.md").read_text(), re.M)
     assert named == ["make demo", "make test"]
@@ -58,7 +58,7 @@ def test_the_build_runs_the_test_command_of_the_readme() -> None:
     assert {name.removeprefix("make ") for name in named} <= set(targets)
 
 
-def test_every_page_for_contributors_is_listed() -> None:
+def test_every_page_for_contributors_is_listed():
     """CONTRIBUTING.md leads to the folder, and its list to each page and each decision."""
     folder = ROOT / "docs" / "contributing"
     for index in (folder / "README.md", folder / "decisions" / "README.md"):
@@ -70,7 +70,7 @@ def test_every_page_for_contributors_is_listed() -> None:
 @pytest.mark.parametrize(
     "document", [*DOCUMENTS, *FOR_CONTRIBUTORS], ids=lambda p: str(p.relative_to(ROOT))
 )
-def test_links_lead_somewhere(document: Path) -> None:
+def test_links_lead_somewhere(document):
     for target in runner.links(document.read_text()):
         assert (document.parent / target).exists(), f"{document.name}: {target}"
 
@@ -84,9 +84,7 @@ def test_links_lead_somewhere(document: Path) -> None:
     ],
     ids=lambda pages: "+".join(p.name for p in pages),
 )
-def test_what_is_documented_works(
-    pages: list[Path], finished_cstr: Path, server: None, tmp_path: Path
-) -> None:
+def test_what_is_documented_works(pages, finished_cstr, server, tmp_path):
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     shutil.copytree(finished_cstr, tmp_path / "drillyard-runs")
     for document in pages:
@@ -130,7 +128,7 @@ def _works(document: Path, folder: Path) -> None:
             assert done.returncode == 0, f"{where}\n{done.stdout}{done.stderr}"
 
 
-def test_coverage_table_names_tests_that_exist() -> None:
+def test_coverage_table_names_tests_that_exist():
     """A row is ``| feature | command | tests/file.py::test |``."""
     rows = [
         [cell.strip() for cell in line.strip().strip("|").split("|")]

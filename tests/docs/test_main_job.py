@@ -14,7 +14,7 @@ from tests.conftest import BIN
 pytestmark = pytest.mark.heavy
 
 
-def test_what_the_main_job_prints(finished_cstr: Path) -> None:
+def test_what_the_main_job_prints(finished_cstr):
     """The table has agent and baselines, says how sure each is, and the report is where it says.
 
     Two seeds have their range. The two controllers do the same in every episode of a signal, so
@@ -40,7 +40,7 @@ def test_what_the_main_job_prints(finished_cstr: Path) -> None:
     assert f"{rows['agent'][0]:.2f}" in page
 
 
-def test_the_numbers_are_the_same_everywhere(finished_cstr: Path) -> None:
+def test_the_numbers_are_the_same_everywhere(finished_cstr):
     """`results --json` says what the table said, and the evaluation files add up to it."""
     done = subprocess.run(
         [str(BIN / "drillyard"), "results", "cstr-ppo", "--json", "--store", str(finished_cstr)],
@@ -58,7 +58,7 @@ def test_the_numbers_are_the_same_everywhere(finished_cstr: Path) -> None:
     assert abs(sum(returns) / len(returns) - agent["mean_return"]) < 1e-9
 
 
-def test_what_people_look_for_is_there(finished_cstr: Path) -> None:
+def test_what_people_look_for_is_there(finished_cstr):
     """Files of a run under the names that other tools expect."""
     run = finished_cstr / "cstr-ppo" / "runs" / "t0001-s1"
     for name in (
@@ -77,7 +77,7 @@ def test_what_people_look_for_is_there(finished_cstr: Path) -> None:
     assert (finished_cstr / "mlflow.db").exists()
 
 
-def test_nothing_is_left_running(finished_cstr: Path) -> None:
+def test_nothing_is_left_running(finished_cstr):
     """Teardown is confirmed by the provider's own listing: here, the process table."""
     from drillyard.system.processes import marked
     from drillyard_backends.local import LocalBackend

@@ -1,7 +1,5 @@
 """The example notebook, run as a person runs it: in a Jupyter kernel, cell by cell."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path
@@ -15,9 +13,7 @@ pytestmark = pytest.mark.heavy
 TOP = Path(__file__).parents[2]
 
 
-def test_the_example_notebook_runs_and_shows_what_it_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_example_notebook_runs_and_shows_what_it_says(tmp_path, monkeypatch):
     for name in ("look.ipynb", "cartpole.yaml"):
         shutil.copy(TOP / "experiments" / name, tmp_path)
     # The kernel is this environment's own, without a kernel specification on this machine.

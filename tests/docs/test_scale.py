@@ -1,7 +1,5 @@
 """The page about scale shows what its script prints, and its sentences follow from that."""
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import replace
@@ -15,12 +13,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "scale.md"
 SLOW, SMALL, IMAGES, FAST = scale.CASES
 
 
-def test_the_page_shows_what_the_script_prints() -> None:
+def test_the_page_shows_what_the_script_prints():
     (shown,) = re.findall(r"```text\n(.*?)```", PAGE.read_text(), re.S)
     assert shown.splitlines() == scale.lines()
 
 
-def test_what_the_page_says_follows_from_the_model() -> None:
+def test_what_the_page_says_follows_from_the_model():
     text = " ".join(PAGE.read_text().split())
     for case, hosts in ((SLOW, 160), (SMALL, 31), (IMAGES, 27)):
         assert scale.learner_limit(case) == hosts
@@ -33,7 +31,7 @@ def test_what_the_page_says_follows_from_the_model() -> None:
     assert many.copies / many.whole < scale.here(FAST)
 
 
-def test_more_hosts_never_do_less_and_a_faster_learner_moves_the_limit() -> None:
+def test_more_hosts_never_do_less_and_a_faster_learner_moves_the_limit():
     for case in scale.CASES:
         rates = [(one := scale.step(case, hosts)).copies / one.whole for hosts in scale.HOSTS]
         assert rates == sorted(rates)
@@ -41,6 +39,6 @@ def test_more_hosts_never_do_less_and_a_faster_learner_moves_the_limit() -> None
 
 
 @pytest.mark.heavy
-def test_the_constants_can_be_measured() -> None:
+def test_the_constants_can_be_measured():
     host_s, byte_s = scale.measure(rounds=40)
     assert math.isfinite(host_s) and math.isfinite(byte_s)

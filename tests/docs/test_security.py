@@ -1,7 +1,5 @@
 """The table of the page about security: each rule has tests that exist; and rules of few words."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys
@@ -27,12 +25,12 @@ ROWS = re.findall(r"(?m)^\| (\d+) \| (.+?) \| (.+?) \|$", PAGE)
 PRODUCT = ("src", "backends/drillyard_backends", "tasks", "flows", "deployments")
 
 
-def test_every_rule_has_its_row() -> None:
+def test_every_rule_has_its_row():
     assert [int(number) for number, _, _ in ROWS] == list(range(1, 22))
 
 
 @pytest.mark.parametrize(("number", "rule", "cell"), ROWS, ids=[n for n, _, _ in ROWS])
-def test_the_tests_of_a_row_exist(number: str, rule: str, cell: str) -> None:
+def test_the_tests_of_a_row_exist(number, rule, cell):
     named = re.findall(r"`(tests/[^`]+)`", cell)
     assert named and ", ".join(f"`{one}`" for one in named) == cell
     for one in named:
@@ -43,7 +41,7 @@ def test_the_tests_of_a_row_exist(number: str, rule: str, cell: str) -> None:
         assert re.search(wanted, path.read_text()), one
 
 
-def test_versions_with_known_holes_are_not_accepted() -> None:
+def test_versions_with_known_holes_are_not_accepted():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = extras["optional-dependencies"].values()
     wanted = [*extras["dependencies"], *(one for extra in optional for one in extra)]
@@ -53,7 +51,7 @@ def test_versions_with_known_holes_are_not_accepted() -> None:
 
 
 @pytest.mark.heavy
-def test_prefect_keeps_results_as_json() -> None:
+def test_prefect_keeps_results_as_json():
     """Its default is cloudpickle: a changed file in its storage would run code."""
     code = (
         "import os\nfrom drillyard_flows import settings\n"
@@ -75,7 +73,7 @@ def test_prefect_keeps_results_as_json() -> None:
     assert settings.CLIENT["PREFECT_RESULTS_DEFAULT_SERIALIZER"] == "json"
 
 
-def test_nothing_of_ours_opens_a_firewall() -> None:
+def test_nothing_of_ours_opens_a_firewall():
     """Neither a call nor a file that is deployed; the roles do not allow it either."""
     for folder in PRODUCT:
         for path in (ROOT / folder).rglob("*"):
@@ -101,7 +99,7 @@ SECRETS = {
 }
 
 
-def test_no_secret_of_yours_travels_to_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_of_yours_travels_to_a_machine(monkeypatch):
     """What a machine is started with: on Google its metadata, on Azure its job."""
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
@@ -137,7 +135,7 @@ def test_no_secret_of_yours_travels_to_a_machine(monkeypatch: pytest.MonkeyPatch
         "",
     ],
 )
-def test_no_key_leads_out_of_the_store(key: str, tmp_path: Path) -> None:
+def test_no_key_leads_out_of_the_store(key, tmp_path):
     store = open_store(str(tmp_path / "store"))
     for verb in (lambda: store.get(key), lambda: store.put(key, b"x"), lambda: store.delete(key)):
         with pytest.raises(Exception, match=r"(?i)key|name|part"):
@@ -160,7 +158,7 @@ def test_no_key_leads_out_of_the_store(key: str, tmp_path: Path) -> None:
         "metadata.azure.com",
     ],
 )
-def test_machine_metadata_is_refused_in_every_spelling(host: str) -> None:
+def test_machine_metadata_is_refused_in_every_spelling(host):
     assert is_metadata(f"http://{host}/latest")
     with pytest.raises(ConfigError):
         check_store_url(f"http://{host}/x")

@@ -1,7 +1,5 @@
 """``deployments/servers/``: what can be checked without Docker and without installing it."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess
@@ -13,7 +11,7 @@ from ruamel.yaml import YAML
 FOLDER = Path(__file__).parents[2] / "deployments" / "servers"
 
 
-def test_compose_opens_the_proxy_alone_and_every_server_asks_for_a_password() -> None:
+def test_compose_opens_the_proxy_alone_and_every_server_asks_for_a_password():
     text = (FOLDER / "compose.yaml").read_text()
     services = YAML(typ="safe").load(text)["services"]
     assert [name for name, one in services.items() if "ports" in one] == ["proxy"]
@@ -35,7 +33,7 @@ def test_compose_opens_the_proxy_alone_and_every_server_asks_for_a_password() ->
 
 @pytest.mark.heavy
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd on this machine")
-def test_units_are_understood_by_systemd(tmp_path: Path) -> None:
+def test_units_are_understood_by_systemd(tmp_path):
     units = sorted((FOLDER / "systemd").glob("*.service"))
     assert len(units) == 3
     for unit in units:

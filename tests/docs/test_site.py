@@ -9,7 +9,6 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -25,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(tmp_path_factory):
     """Built strictly: a warning, such as a link to a missing page or heading, is an error.
 
     The rules of the tests' processes refuse each connection to another machine.
@@ -44,7 +43,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_page_is_there_and_can_be_searched(site: Path) -> None:
+def test_every_page_is_there_and_can_be_searched(site):
     pages = list((ROOT / "docs").rglob("*.md"))
     found = json.loads((site / "search" / "search_index.json").read_text())["docs"]
     searched = {entry["location"].partition("#")[0] for entry in found}
@@ -55,7 +54,7 @@ def test_every_page_is_there_and_can_be_searched(site: Path) -> None:
         assert place.as_posix() in searched
 
 
-def test_the_reference_has_every_field_and_every_command(site: Path) -> None:
+def test_the_reference_has_every_field_and_every_command(site):
     schema = document()
     text = (site / "reference" / "experiment-file.html").read_text()
     models = [schema, *schema["$defs"].values()]
@@ -83,7 +82,7 @@ class Sources(HTMLParser):
             self.found.append(given.get("href") or "")
 
 
-def test_a_page_fetches_nothing_from_other_hosts(site: Path) -> None:
+def test_a_page_fetches_nothing_from_other_hosts(site):
     for page in site.rglob("*.html"):
         sources = Sources()
         sources.feed(page.read_text())
@@ -93,9 +92,7 @@ def test_a_page_fetches_nothing_from_other_hosts(site: Path) -> None:
 @pytest.mark.browser
 @needs_axe()
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_serious_for_those_who_see_or_use_it_in_other_ways(
-    site: Path, chromium: str, scheme: Literal["light", "dark"]
-) -> None:
+def test_nothing_serious_for_those_who_see_or_use_it_in_other_ways(site, chromium, scheme):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(color_scheme=scheme)
@@ -105,7 +102,7 @@ def test_nothing_serious_for_those_who_see_or_use_it_in_other_ways(
         browser.close()
 
 
-def test_a_broken_link_fails_the_build(site: Path, tmp_path: Path) -> None:
+def test_a_broken_link_fails_the_build(site, tmp_path):
     """The reader of a page is never led to nothing, whatever the pages will be."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "index.md").write_text("[gone](gone.md) and [here](#nowhere)\n")

@@ -51,7 +51,7 @@ def texts() -> list[Path]:
 
 
 @pytest.mark.parametrize("rule", PAGES)
-def test_no_text_has_a_forbidden_pattern(rule: str) -> None:
+def test_no_text_has_a_forbidden_pattern(rule):
     pattern = re.compile(PAGES[rule], re.IGNORECASE)
     hits = [
         f"{path.relative_to(TOP)}:{number}: {line.strip()}"
@@ -64,7 +64,7 @@ def test_no_text_has_a_forbidden_pattern(rule: str) -> None:
     assert not hits, f"{len(hits)} lines break rule {rule!r} of the page:\n{listing}"
 
 
-def test_each_pattern_finds_what_the_page_forbids() -> None:
+def test_each_pattern_finds_what_the_page_forbids():
     page = (TOP / "docs" / "contributing" / "style.md").read_text()
     table = page.partition("## Before and after")[2].partition("More that")[0]
     for rule, pattern in PAGES.items():

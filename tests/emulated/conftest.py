@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drillyard_emulators.http.handle import AzureEmulator, Emulator, GcpEmulator
+from drillyard_emulators.http.handle import Emulator, GcpEmulator
 from tests.helpers import rules
 from tests.helpers.azure_lab import needs_azurite, opened
 from tests.helpers.proofs import AzureBench, GcpBench, ProofBench
@@ -27,21 +25,21 @@ Emulator.__init__ = _start_with_rules  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="session")
-def shared_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
+def shared_cloud(tmp_path_factory):
     """For tests that use names of their own and put no world-wide fault in force."""
     with GcpEmulator(tmp_path_factory.mktemp("cloud"), bodies=True) as cloud:
         yield cloud
 
 
 @pytest.fixture
-def cloud(shared_cloud: GcpEmulator) -> Iterator[GcpEmulator]:
+def cloud(shared_cloud):
     """The shared cloud, without rules left over."""
     yield shared_cloud
     shared_cloud.clear_faults()
 
 
 @pytest.fixture
-def at_cloud(cloud: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> GcpEmulator:
+def at_cloud(cloud, monkeypatch):
     """The shared cloud, with this process's environment pointing to it, proxy, tokens and all."""
     for name, value in cloud.env.items():
         monkeypatch.setenv(name, value)
@@ -49,7 +47,7 @@ def at_cloud(cloud: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> GcpEmulator
 
 
 @pytest.fixture
-def bucket(cloud: GcpEmulator) -> Any:
+def bucket(cloud):
     """A bucket of one test."""
     from tests.helpers.storage_client import a_client
 
@@ -57,7 +55,7 @@ def bucket(cloud: GcpEmulator) -> Any:
 
 
 @pytest.fixture(scope="module")
-def quick_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
+def quick_cloud(tmp_path_factory):
     """A cloud of one file, whose machines boot at once."""
     with GcpEmulator(tmp_path_factory.mktemp("compute"), bodies=True) as cloud:
         cloud.physics(boot_s=0.05, operation_s=0.02, retry_s=0.1)
@@ -65,7 +63,7 @@ def quick_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulato
 
 
 @pytest.fixture
-def compute(cloud: GcpEmulator) -> Iterator[Any]:
+def compute(cloud):
     """Its clients; no fault is left in force."""
     from tests.helpers.compute_client import Compute
 
@@ -76,7 +74,7 @@ def compute(cloud: GcpEmulator) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def proof_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
+def proof_project(tmp_path_factory):
     """A Google Cloud on which proofs run."""
     with GcpEmulator(tmp_path_factory.mktemp("prove")) as cloud:
         cloud.physics(boot_s=0.1, shutdown_s=1.0, notice_s=1.0)
@@ -84,9 +82,7 @@ def proof_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmula
 
 
 @pytest.fixture
-def gcp_bench(
-    proof_project: GcpEmulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[GcpBench]:
+def gcp_bench(proof_project, monkeypatch, tmp_path):
     """Proofs on it; afterwards it is honest."""
     for name, value in proof_project.env.items():
         monkeypatch.setenv(name, value)
@@ -98,13 +94,13 @@ def gcp_bench(
 
 
 @pytest.fixture(scope="module")
-def proof_workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureEmulator]:
+def proof_workspace(tmp_path_factory):
     """A workspace of Azure in which proofs run."""
     yield from opened(tmp_path_factory.mktemp("prove"))
 
 
 @pytest.fixture
-def azure_bench(proof_workspace: AzureEmulator, tmp_path: Path) -> Iterator[AzureBench]:
+def azure_bench(proof_workspace, tmp_path):
     """Proofs in it; afterwards it is honest."""
     honest = proof_workspace.state()["physics"]
     proof_workspace.physics(notice_s=1.0)
@@ -115,7 +111,7 @@ def azure_bench(proof_workspace: AzureEmulator, tmp_path: Path) -> Iterator[Azur
 
 
 @pytest.fixture(params=["gcp", pytest.param("azure", marks=needs_azurite())])
-def bench(request: pytest.FixtureRequest) -> ProofBench:
+def bench(request):
     """Proofs on either cloud."""
     found: ProofBench = request.getfixturevalue(f"{request.param}_bench")
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,6 @@ from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard_backends.gcp.bucket import ensure_bucket
 from drillyard_backends.gcp.store import GcsStore
-from drillyard_emulators.http.handle import GcpEmulator
 from tests.helpers.fixtures_store import write_experiment
 
 
@@ -26,9 +24,7 @@ class Unplugged(GcsStore):
         super().delete(key)
 
 
-def test_a_bucket_keeps_nothing_and_an_archive_everything(
-    at_cloud: GcpEmulator, tmp_path: Path
-) -> None:
+def test_a_bucket_keeps_nothing_and_an_archive_everything(at_cloud, tmp_path):
     store = Unplugged(f"gs://lab-{uuid.uuid4().hex[:10]}/runs")
     ensure_bucket(store, at_cloud.project, "europe-west1")
     source = write_experiment(tmp_path, "a", seeds=(1,))

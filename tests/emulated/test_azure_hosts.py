@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -28,7 +27,7 @@ pytestmark = [needs_azurite()]
 
 
 @pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureLab]:
+def lab(tmp_path, monkeypatch):
     with tempfile.TemporaryDirectory(prefix="dy") as folder, AzureEmulator(Path(folder)) as cloud:
         point(monkeypatch, cloud)
         made = AzureLab(cloud, tmp_path, monkeypatch)
@@ -48,7 +47,7 @@ def hosts() -> list[int]:
     return found
 
 
-def test_the_nodes_of_a_job_train_one_run_though_a_host_dies(lab: AzureLab) -> None:
+def test_the_nodes_of_a_job_train_one_run_though_a_host_dies(lab):
     more = "backends: {azure: {compute: null}}\n"
     text = FILE.replace("steps: 1024", "steps: 4096")
     driver = lab.start("run", str(lab.write(text + more)), "--on", "azure")

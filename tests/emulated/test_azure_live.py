@@ -8,10 +8,7 @@ docs/how-to/azure.md does, then ``python -m pytest -m live_azure tests/emulated`
     a sign-in as ``az login`` leaves it, or AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET
 """
 
-from __future__ import annotations
-
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +24,7 @@ NEEDED = ("SUBSCRIPTION_ID", "RESOURCE_GROUP", "WORKSPACE")
 
 
 @pytest.fixture
-def emulated(tmp_path: Path) -> Iterator[Laptop]:
+def emulated(tmp_path):
     with tempfile.TemporaryDirectory(prefix="dy") as folder, AzureEmulator(Path(folder)) as cloud:
         where = cloud.workspace
         settings = {
@@ -44,7 +41,7 @@ def emulated(tmp_path: Path) -> Iterator[Laptop]:
 
 
 @pytest.fixture
-def real(tmp_path: Path) -> Iterator[Laptop]:
+def real(tmp_path):
     missing = [f"DRILLYARD_AZURE_{n}" for n in NEEDED if f"DRILLYARD_AZURE_{n}" not in GIVEN]
     if missing:
         pytest.skip(f"no real workspace is named: set {', '.join(missing)}")
@@ -54,11 +51,11 @@ def real(tmp_path: Path) -> Iterator[Laptop]:
 
 @needs_azurite()
 @pytest.mark.slow
-def test_the_whole_way_on_the_emulated_azure(emulated: Laptop) -> None:
+def test_the_whole_way_on_the_emulated_azure(emulated):
     the_whole_way(emulated, "azure")
 
 
 @pytest.mark.live_azure
 @pytest.mark.timeout(7200)
-def test_the_whole_way_on_the_real_azure(real: Laptop) -> None:
+def test_the_whole_way_on_the_real_azure(real):
     the_whole_way(real, "azure")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -44,20 +42,20 @@ SIZES = f"backends: {{azure: {{compute: null, capacity_s: 4, vm_sizes: [{LARGE},
 
 
 @pytest.fixture(scope="module")
-def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def azure(tmp_path_factory):
     for cloud in opened(tmp_path_factory.mktemp("azure")):
         cloud.physics(processes=False)
         yield cloud
 
 
 @pytest.fixture
-def settings(azure: Any) -> Iterator[dict[str, Any]]:
+def settings(azure):
     yield named(azure, image="mcr.example/drillyard:1", compute=None, prefix="places")
     azure.physics(full=[])
 
 
 @pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureLab]:
+def lab(tmp_path, monkeypatch):
     with tempfile.TemporaryDirectory(prefix="dy") as folder, AzureEmulator(Path(folder)) as cloud:
         point(monkeypatch, cloud)
         made = AzureLab(cloud, tmp_path, monkeypatch)
@@ -65,7 +63,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureLab]:
         made.close()
 
 
-def test_each_pair_of_size_and_region_has_a_cluster_of_its_own() -> None:
+def test_each_pair_of_size_and_region_has_a_cluster_of_its_own():
     found = alternatives(
         {"vm_sizes": [SMALL, LARGE], "locations": ["westeurope", "eastus"]}, False
     )
@@ -81,7 +79,7 @@ def test_each_pair_of_size_and_region_has_a_cluster_of_its_own() -> None:
     assert among_others.settings == {"capacity_s": 900.0}
 
 
-def test_a_pair_with_a_long_name_has_a_cluster_for_each_priority() -> None:
+def test_a_pair_with_a_long_name_has_a_cluster_for_each_priority():
     """A cluster has one priority for ever, and one of low priority is paid for otherwise."""
     long = [SMALL, "Standard_NC24ads_A100_v4", "Standard_ND96amsr_A100_v4"]
     regions = ["westeurope", "eastus"]
@@ -96,9 +94,7 @@ def test_a_pair_with_a_long_name_has_a_cluster_for_each_priority() -> None:
     assert names[0] == "dy-f4sv2-low-r16fab3", "clusters that are there keep their names"
 
 
-def test_a_kept_cluster_that_could_not_be_created_is_no_place(
-    azure: Any, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kept_cluster_that_could_not_be_created_is_no_place(azure, settings, monkeypatch):
     """The set-up says why, or tries the next size; a cluster with jobs of ours is let be."""
     monkeypatch.setattr(capacity, "BROKEN_S", 0.5)
     name = "kept-broken"
@@ -140,14 +136,12 @@ def test_a_kept_cluster_that_could_not_be_created_is_no_place(
         ({"locations": ["West Europe"]}, "is not a region"),
     ],
 )
-def test_a_wrong_list_is_refused(settings: dict[str, Any], more: Any, words: str) -> None:
+def test_a_wrong_list_is_refused(settings, more, words):
     with pytest.raises(ConfigError, match=words):
         AzureBackend(**{**settings, **more})
 
 
-def test_jobs_without_a_node_raise_no_capacity_and_a_node_ends_the_wait(
-    azure: Any, settings: dict[str, Any]
-) -> None:
+def test_jobs_without_a_node_raise_no_capacity_and_a_node_ends_the_wait(azure, settings):
     backend = AzureBackend(**settings, vm_size=SMALL, location="eastus", capacity_s=1)
     azure.physics(full=["eastus"])
     lease = rented(backend, order_of(backend))
@@ -173,7 +167,7 @@ def test_jobs_without_a_node_raise_no_capacity_and_a_node_ends_the_wait(
     gone(azure, backend, lease)
 
 
-def test_a_missing_quota_of_a_job_raises_no_capacity(azure: Any, settings: dict[str, Any]) -> None:
+def test_a_missing_quota_of_a_job_raises_no_capacity(azure, settings):
     backend = AzureBackend(**settings)
     said = "JobNodeCountExceedsCoreQuota, The specified subscription has a Standard DSv2 family"
     backend._failures.reason = lambda job: said  # type: ignore[method-assign]
@@ -188,7 +182,7 @@ def test_a_missing_quota_of_a_job_raises_no_capacity(azure: Any, settings: dict[
     gone(azure, backend, lease)
 
 
-def test_plan_shows_the_order_with_prices_and_a_full_size_is_left(lab: AzureLab) -> None:
+def test_plan_shows_the_order_with_prices_and_a_full_size_is_left(lab):
     lab.cloud.physics(full=[SMALL.lower()])
     path = lab.write(reactor("sizes", 256, more=SIZES))
     shown = json.loads(lab.run("plan", str(path), "--on", "azure", "--json"))
@@ -210,7 +204,7 @@ def test_plan_shows_the_order_with_prices_and_a_full_size_is_left(lab: AzureLab)
 
 
 @pytest.mark.slow
-def test_a_preempted_run_continues_on_another_size_from_its_checkpoint(lab: AzureLab) -> None:
+def test_a_preempted_run_continues_on_another_size_from_its_checkpoint(lab):
     path = lab.write(reactor("moves", 6_000, more=SIZES))
     driver = lab.start("run", str(path), "--on", "azure")
     mailbox = at_work(lab, "moves")

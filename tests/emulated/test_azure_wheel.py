@@ -7,9 +7,7 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -43,13 +41,13 @@ TICKET = "t0001-s1.train"
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image(tmp_path_factory):
     """What plays the image of every environment: all that drillyard needs, and no drillyard."""
     return without_drillyard(tmp_path_factory.mktemp("image") / "venv").parent.parent
 
 
 @pytest.fixture(scope="module")
-def cloud(image: Path) -> Iterator[AzureEmulator]:
+def cloud(image):
     with (
         tempfile.TemporaryDirectory(prefix="dy") as folder,
         AzureEmulator(Path(folder), options=("--image", str(image))) as made,
@@ -58,21 +56,21 @@ def cloud(image: Path) -> Iterator[AzureEmulator]:
 
 
 @pytest.fixture
-def settings(cloud: AzureEmulator, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def settings(cloud, monkeypatch):
     point(monkeypatch, cloud)
     prefix = f"lab/{uuid.uuid4().hex[:8]}"
     return named(cloud, image="mcr.example/python:3.12", compute=None, prefix=prefix)
 
 
 @pytest.fixture
-def backend(settings: dict[str, Any]) -> AzureBackend:
+def backend(settings):
     made = AzureBackend(**settings)
     made.prepare_store(made.store_url())
     return made
 
 
 @pytest.fixture
-def order(backend: AzureBackend) -> Order:
+def order(backend):
     return Order(
         lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="x", store_url=backend.store_url()
     )
@@ -84,9 +82,7 @@ def over(backend: AzureBackend, lease: Lease) -> None:
     until(lambda: backend.probe(lease, TICKET) is Liveness.GONE, what="the end of the job")
 
 
-def test_a_job_gets_drillyard_from_the_store_and_does_its_run(
-    cloud: AzureEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_gets_drillyard_from_the_store_and_does_its_run(cloud, tmp_path, monkeypatch):
     """Its environment is built of our own folder and has none; the driver's very wheel is read."""
     point(monkeypatch, cloud)
     lab = AzureLab(cloud, tmp_path, monkeypatch)
@@ -111,9 +107,7 @@ def test_a_job_gets_drillyard_from_the_store_and_does_its_run(
     assert cloud.log(f"GET .*{key.rpartition('/')[2]}")
 
 
-def test_a_wheel_that_was_changed_is_refused(
-    cloud: AzureEmulator, backend: AzureBackend, order: Order
-) -> None:
+def test_a_wheel_that_was_changed_is_refused(cloud, backend, order):
     lease = backend.provision(order)
     store = open_store(order.store_url)
     key = f"x/code/{wheel.pack().sha256}.whl"
@@ -130,9 +124,7 @@ def test_a_wheel_that_was_changed_is_refused(
     backend.teardown(lease)
 
 
-def test_an_environment_without_what_drillyard_needs_is_said(
-    backend: AzureBackend, order: Order, image: Path
-) -> None:
+def test_an_environment_without_what_drillyard_needs_is_said(backend, order, image):
     (lost,) = image.glob("lib/python3*/site-packages/json5-*.dist-info")
     target = lost.readlink()
     lost.unlink()
@@ -148,7 +140,7 @@ def test_an_environment_without_what_drillyard_needs_is_said(
 
 
 @pytest.fixture
-def too_large(tmp_path: Path) -> Path:
+def too_large(tmp_path):
     folder = tmp_path / "build"
     folder.mkdir()
     (folder / "Dockerfile").write_text("FROM python:3.12-slim\n")
@@ -158,8 +150,8 @@ def too_large(tmp_path: Path) -> Path:
 
 
 def test_a_folder_beyond_azures_limits_is_refused_before_anything_is_made(
-    cloud: AzureEmulator, settings: dict[str, Any], order: Order, too_large: Path
-) -> None:
+    cloud, settings, order, too_large
+):
     backend = AzureBackend(**{**settings, "image": None, "build": str(too_large)})
     mark = max(e["number"] for e in cloud.log(""))
     errors = [f for f in backend.check(order) if f.severity is Severity.ERROR]
@@ -170,9 +162,7 @@ def test_a_folder_beyond_azures_limits_is_refused_before_anything_is_made(
     assert cloud.log(CHANGES, mark) == []
 
 
-def test_the_emulated_azure_does_not_build_it(
-    settings: dict[str, Any], order: Order, too_large: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_emulated_azure_does_not_build_it(settings, order, too_large, monkeypatch):
     """Registered without a word, as on the real one; one file less is built."""
     backend = AzureBackend(**{**settings, "image": None, "build": str(too_large)})
     monkeypatch.setattr(context, "check", lambda folder: None)

@@ -1,7 +1,5 @@
 """Compute Engine of the emulator, as the real client library and a real machine meet it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -17,20 +15,19 @@ from google.api_core import exceptions as errors
 from google.cloud import compute_v1
 
 from drillyard.system.processes import ProcessId, marked
-from drillyard_emulators.http.handle import GcpEmulator
 from drillyard_emulators.http.machines import MACHINE_MARK
-from tests.helpers.compute_client import REGION, ZONE, Compute, a_name, machine, running
+from tests.helpers.compute_client import REGION, ZONE, a_name, machine, running
 from tests.helpers.patience import until
 
 SLEEPER = '#!/bin/bash\necho "hello from $HOSTNAME"\nexec sleep 600\n'
 
 
 @pytest.fixture(scope="module")
-def cloud(quick_cloud: GcpEmulator) -> GcpEmulator:
+def cloud(quick_cloud):
     return quick_cloud
 
 
-def test_a_script_that_a_process_holds_open_still_runs(tmp_path: Path) -> None:
+def test_a_script_that_a_process_holds_open_still_runs(tmp_path):
     """What is started in one thread inherits, for a moment, the file that another one writes."""
     from drillyard_emulators.http.machines import Machine
 
@@ -56,7 +53,7 @@ def test_a_script_that_a_process_holds_open_still_runs(tmp_path: Path) -> None:
 
 
 class TestLife:
-    def test_of_a_group(self, compute: Compute, cloud: GcpEmulator) -> None:
+    def test_of_a_group(self, compute, cloud):
         """Made by name, each with its own metadata; deleted through the group; nothing left."""
         group = compute.group(compute.template(SLEEPER))
         one, two = a_name(), a_name()
@@ -78,7 +75,7 @@ class TestLife:
         assert not [key for key in state["disks"] if one in key or two in key]
         assert not [g for g in state["groups"] if group in g["key"]]
 
-    def test_of_a_template(self, compute: Compute) -> None:
+    def test_of_a_template(self, compute):
         template = compute.template()
         name = template.rpartition("/")[2]
         group = compute.group(template)
@@ -96,9 +93,7 @@ class TestLife:
         with pytest.raises(errors.NotFound):
             compute.instance_templates.get(project=compute.project, instance_template=name)
 
-    def test_a_regional_group_avoids_a_full_zone(
-        self, compute: Compute, cloud: GcpEmulator
-    ) -> None:
+    def test_a_regional_group_avoids_a_full_zone(self, compute, cloud):
         cloud.physics(stockouts=[{"zone": "europe-west1-b"}])
         name = a_name()
         zones = [{"zone": f"zones/europe-west1-{letter}"} for letter in "bc"]
@@ -129,7 +124,7 @@ class TestLife:
         assert {machine(cloud, f"{name}-{n}")["zone"] for n in (0, 1)} == {"europe-west1-c"}
         compute.wait(groups.delete_unary(**where, instance_group_manager=name))
 
-    def test_lists(self, compute: Compute) -> None:
+    def test_lists(self, compute):
         group = compute.group(compute.template("", labels={"drillyard-lease": "dy-1"}))
         names = sorted(a_name() for _ in range(3))
         compute.create(group, *names)
@@ -143,7 +138,7 @@ class TestLife:
         assert sorted(one.name for one in compute.instances.list(request=request)) == names
         compute.drop(group)
 
-    def test_a_repeated_request_is_done_once(self, compute: Compute) -> None:
+    def test_a_repeated_request_is_done_once(self, compute):
         group = compute.group(compute.template())
         name, key = a_name(), str(uuid.uuid4())
         request = compute_v1.CreateInstancesInstanceGroupManagerRequest(
@@ -160,7 +155,7 @@ class TestLife:
         assert first.name == second.name and set(compute.managed(group)) == {name}
         compute.drop(group)
 
-    def test_a_taken_name(self, compute: Compute) -> None:
+    def test_a_taken_name(self, compute):
         template = compute.template()
         group = compute.group(template)
         compute.create(group, "same-name")
@@ -176,7 +171,7 @@ class TestLife:
 
 
 class TestMachine:
-    def test_runs_its_script_with_an_identity(self, compute: Compute, cloud: GcpEmulator) -> None:
+    def test_runs_its_script_with_an_identity(self, compute, cloud):
         """The start-up script reads metadata, gets a token, and deletes its machine by it."""
         script = """#!/bin/bash
 MD=http://$GCE_METADATA_HOST/computeMetadata/v1
@@ -209,7 +204,7 @@ PY
         assert not (cloud.folder / "machines" / machine(cloud, name)["id"]).exists()
         compute.drop(group)
 
-    def test_metadata_needs_the_flavour(self, compute: Compute, cloud: GcpEmulator) -> None:
+    def test_metadata_needs_the_flavour(self, compute, cloud):
         group = compute.group(
             compute.template("#!/bin/bash\necho at $GCE_METADATA_HOST\nsleep 99")
         )
@@ -224,7 +219,7 @@ PY
         compute.drop(group)
         assert requests.get(url, headers={"Metadata-Flavor": "Google"}).status_code == 404
 
-    def test_serial_port_goes_on(self, compute: Compute, cloud: GcpEmulator) -> None:
+    def test_serial_port_goes_on(self, compute, cloud):
         group = compute.group(compute.template("#!/bin/bash\necho one\nsleep 99"))
         name = a_name()
         compute.create(group, name)
@@ -238,7 +233,7 @@ PY
         compute.drop(group)
 
     @pytest.mark.parametrize("what", ["preempt", "cut"])
-    def test_preemption(self, compute: Compute, cloud: GcpEmulator, what: str) -> None:
+    def test_preemption(self, compute, cloud, what):
         """With notice the machine sees it coming and has time; without it is just gone."""
         script = """#!/bin/bash
 watch() { curl -s -H Metadata-Flavor:Google \
@@ -261,7 +256,7 @@ while true; do sleep 0.05; done
         assert compute.managed(group)[name].instance_status == ""
         compute.drop(group)
 
-    def test_the_notice_ends(self, compute: Compute, cloud: GcpEmulator) -> None:
+    def test_the_notice_ends(self, compute, cloud):
         """Who does not listen is cut off."""
         cloud.physics(notice_s=0.3)
         deaf = "#!/bin/bash\ntrap '' TERM\necho ready\nwhile true; do sleep 0.05; done"
@@ -277,7 +272,7 @@ while true; do sleep 0.05; done
         assert not list(marked(found["id"], MACHINE_MARK))
         compute.drop(group)
 
-    def test_repair_brings_it_back(self, compute: Compute, cloud: GcpEmulator) -> None:
+    def test_repair_brings_it_back(self, compute, cloud):
         group = compute.group(compute.template(SLEEPER), action="REPAIR")
         name = a_name()
         compute.create(group, name, job="7")
@@ -287,7 +282,7 @@ while true; do sleep 0.05; done
         assert again.preserved_state_from_config.metadata["job"] == "7"
         compute.drop(group)
 
-    def test_its_time_is_limited(self, compute: Compute, cloud: GcpEmulator) -> None:
+    def test_its_time_is_limited(self, compute, cloud):
         scheduling = {
             "provisioning_model": "STANDARD",
             "max_run_duration": {"seconds": 30},
@@ -304,7 +299,7 @@ while true; do sleep 0.05; done
         assert machine(cloud, name)["ended_by"] == "reached its limit"
         compute.drop(group)
 
-    def test_boot_failure(self, compute: Compute, cloud: GcpEmulator) -> None:
+    def test_boot_failure(self, compute, cloud):
         cloud.physics(boot_failures=1)
         group = compute.group(compute.template(SLEEPER))
         name = a_name()
@@ -313,9 +308,7 @@ while true; do sleep 0.05; done
         assert cloud.serial(name) == ""
         compute.drop(group)
 
-    def test_a_disk_outlives_a_machine_by_default(
-        self, compute: Compute, cloud: GcpEmulator
-    ) -> None:
+    def test_a_disk_outlives_a_machine_by_default(self, compute, cloud):
         """The API's default, and how disks leak."""
         group = compute.group(compute.template(disks=[{"boot": True}]))
         name = a_name()
@@ -326,7 +319,7 @@ while true; do sleep 0.05; done
 
 
 @pytest.mark.parametrize("victim", ["cloud.pid", "os.getpid()"])
-def test_nothing_outlives_a_killed_emulator(tmp_path: Path, victim: str) -> None:
+def test_nothing_outlives_a_killed_emulator(tmp_path, victim):
     """Whatever kills the emulator, or the program that started it, ends its machines."""
     code = f"""
 import os, signal, sys, time

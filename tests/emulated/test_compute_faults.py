@@ -1,7 +1,5 @@
 """Compute Engine of the emulator with too little capacity, and with faults."""
 
-from __future__ import annotations
-
 import pytest
 import requests
 
@@ -9,18 +7,17 @@ pytest.importorskip("google.cloud.compute_v1")
 from google.api_core import exceptions as errors
 from google.cloud import compute_v1
 
-from drillyard_emulators.http.handle import GcpEmulator
-from tests.helpers.compute_client import REGION, ZONE, Compute, a_name, machine, running
+from tests.helpers.compute_client import REGION, ZONE, a_name, machine, running
 from tests.helpers.patience import until
 
 
 @pytest.fixture(scope="module")
-def cloud(quick_cloud: GcpEmulator) -> GcpEmulator:
+def cloud(quick_cloud):
     return quick_cloud
 
 
 class TestCapacity:
-    def test_stock_out_is_told_and_tried_again(self, compute: Compute, cloud: GcpEmulator) -> None:
+    def test_stock_out_is_told_and_tried_again(self, compute, cloud):
         cloud.physics(stockouts=[{"zone": ZONE, "times": 3}])
         group = compute.group(compute.template())
         name = a_name()
@@ -34,7 +31,7 @@ class TestCapacity:
         running(compute, group, name)
         compute.drop(group)
 
-    def test_quota(self, compute: Compute, cloud: GcpEmulator) -> None:
+    def test_quota(self, compute, cloud):
         cloud.ask("catalogue", quotas={REGION: {"NVIDIA_T4_GPUS": 1}})
         more = {
             "machine_type": "n1-standard-1",
@@ -56,9 +53,7 @@ class TestCapacity:
         assert (quota.limit, quota.usage) == (1, 1)
         compute.drop(group)
 
-    def test_an_instance_by_itself_fails_in_its_operation(
-        self, compute: Compute, cloud: GcpEmulator
-    ) -> None:
+    def test_an_instance_by_itself_fails_in_its_operation(self, compute, cloud):
         cloud.physics(stockouts=[{"zone": ZONE}])
         request = compute_v1.InsertInstanceRequest(
             project=compute.project,
@@ -69,7 +64,7 @@ class TestCapacity:
         done = compute.wait(compute.instances.insert_unary(request=request))
         assert done.error.errors[0].code.startswith("ZONE_RESOURCE_POOL_EXHAUSTED")
 
-    def test_what_there_is(self, compute: Compute) -> None:
+    def test_what_there_is(self, compute):
         found = compute.machine_types.get(
             project=compute.project, zone=ZONE, machine_type="n2-highcpu-8"
         )
@@ -83,7 +78,7 @@ class TestCapacity:
 
 
 class TestFaults:
-    def test_what_the_client_does_not_retry(self, compute: Compute, cloud: GcpEmulator) -> None:
+    def test_what_the_client_does_not_retry(self, compute, cloud):
         for status, kind in ((429, errors.TooManyRequests), (500, errors.InternalServerError)):
             cloud.fault("instanceGroupManagers$", method="POST", status=status, times=1)
             with pytest.raises(kind):
@@ -93,7 +88,7 @@ class TestFaults:
             compute.group(compute.template())
         assert raised.value.errors[0]["reason"] == "rateLimitExceeded"
 
-    def test_done_and_nothing_done(self, compute: Compute, cloud: GcpEmulator) -> None:
+    def test_done_and_nothing_done(self, compute, cloud):
         group = compute.group(compute.template())
         cloud.physics(false_done=[{"kind": "delete", "times": 1}])
         assert compute.drop(group).status == compute_v1.Operation.Status.DONE
@@ -101,7 +96,7 @@ class TestFaults:
         compute.drop(group)
         assert not [g for g in cloud.state()["groups"] if group in g["key"]]
 
-    def test_lists_lag(self, compute: Compute, cloud: GcpEmulator) -> None:
+    def test_lists_lag(self, compute, cloud):
         cloud.physics(listing_lag_s=1000.0)
         group = compute.group(compute.template("", labels={"lag": "yes"}))
         name = a_name()
@@ -115,7 +110,7 @@ class TestFaults:
         cloud.advance(1000)
         assert not list(compute.listed("labels.lag=yes"))
 
-    def test_missing_rights_and_services(self, compute: Compute, cloud: GcpEmulator) -> None:
+    def test_missing_rights_and_services(self, compute, cloud):
         cloud.ask("project", denied=["compute.instanceGroupManagers.delete"])
         group = compute.group(compute.template())
         with pytest.raises(errors.Forbidden, match=r"compute\.instanceGroupManagers\.delete"):
@@ -126,9 +121,7 @@ class TestFaults:
         cloud.ask("project", disabled=[])
         compute.drop(group)
 
-    def test_a_machine_preempted_by_what_it_writes(
-        self, compute: Compute, cloud: GcpEmulator
-    ) -> None:
+    def test_a_machine_preempted_by_what_it_writes(self, compute, cloud):
         requests.post(f"{cloud.storage_url}/storage/v1/b", json={"name": "written"})
         script = """#!/bin/bash
 token=$(curl -sf -H Metadata-Flavor:Google \
@@ -150,9 +143,7 @@ done
 
 
 class TestConflicts:
-    def test_a_group_that_is_being_made_takes_no_change(
-        self, compute: Compute, cloud: GcpEmulator
-    ) -> None:
+    def test_a_group_that_is_being_made_takes_no_change(self, compute, cloud):
         template = compute.template()
         before = cloud.state()["physics"]["operation_s"]
         cloud.physics(operation_s=30.0)

@@ -1,12 +1,8 @@
 """The emulator's traffic against Google's own documents: neither side may invent anything."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -19,7 +15,7 @@ from tests.helpers.patience import PATIENCE_S, until
 
 
 @pytest.fixture(scope="module")
-def toured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
+def toured(tmp_path_factory):
     """An emulator on which every method was called by the real clients."""
     with GcpEmulator(tmp_path_factory.mktemp("tour"), bodies=True) as cloud:
         cloud.physics(boot_s=0.0, operation_s=0.02, stockouts=[{"zone": ZONE, "times": 1}])
@@ -114,7 +110,7 @@ bucket.delete(force=True)
 """
 
 
-def test_neither_side_invents(toured: GcpEmulator) -> None:
+def test_neither_side_invents(toured):
     assert len(toured.log("compute.googleapis.com")) > 40
     assert len(toured.log("storage.googleapis.com")) > 30
     assert traffic_problems(toured.log()) == []
@@ -135,7 +131,7 @@ def test_neither_side_invents(toured: GcpEmulator) -> None:
         ({"container": f"eu.gcr.io/p/i@sha256:{'0' * 64}", "spot": False}, "cos-stable"),
     ],
 )
-def test_templates_of_every_kind_are_googles(settings: dict[str, Any], said: str) -> None:
+def test_templates_of_every_kind_are_googles(settings, said):
     """As the library writes them, against the schema of the method that takes them."""
     from google.cloud import compute_v1
 
@@ -181,7 +177,7 @@ def test_templates_of_every_kind_are_googles(settings: dict[str, Any], said: str
         ({"path": "/compute/v1/projects/p/zones/z/castles/x"}, "no such method"),
     ],
 )
-def test_the_check_sees_inventions(change: dict[str, Any], text: str) -> None:
+def test_the_check_sees_inventions(change, text):
     """Otherwise the test above would prove nothing."""
     good = {
         "method": "GET",

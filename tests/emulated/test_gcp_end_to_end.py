@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from tests.helpers.environments import link_others, without_drillyard
 from tests.helpers.mirrors import LiveServer
 from tests.helpers.patience import PATIENCE_S, until
 from tests.helpers.rented import Lab
-from tests.helpers.webhook import Webhook, webhook
+from tests.helpers.webhook import webhook
 
 REACTOR = """
 schema: 1
@@ -43,7 +42,7 @@ resources: {workers: 3, threads: 1}
 
 
 @pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+def lab(tmp_path, monkeypatch):
     with GcpEmulator(tmp_path / "cloud") as cloud:
         laptop = Lab(cloud, tmp_path, monkeypatch)
         try:
@@ -71,7 +70,7 @@ def local_hashes(lab: Lab, file: Path, runs: list[str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("machines", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_machines_one_taken_away_and_the_hashes_of_local_runs(lab: Lab, machines: int) -> None:
+def test_machines_one_taken_away_and_the_hashes_of_local_runs(lab, machines):
     """One machine a run, results in the bucket, nothing left."""
     lab.cloud.ask("trigger", objects="checkpoints/.*manifest", count=1, what="preempt", times=1)
     seeds = list(range(1, machines + 1))
@@ -101,13 +100,13 @@ def test_machines_one_taken_away_and_the_hashes_of_local_runs(lab: Lab, machines
 
 
 @pytest.fixture
-def hook() -> Iterator[Webhook]:
+def hook():
     with webhook() as found:
         yield found
 
 
 @pytest.fixture
-def tracker(tmp_path: Path) -> Iterator[LiveServer]:
+def tracker(tmp_path):
     server = LiveServer(tmp_path / "tracker")
     server.start()
     yield server
@@ -115,9 +114,7 @@ def tracker(tmp_path: Path) -> Iterator[LiveServer]:
 
 
 @pytest.mark.slow
-def test_the_lid_is_closed_and_one_machine_dies_without_a_word(
-    lab: Lab, hook: Webhook, tracker: LiveServer
-) -> None:
+def test_the_lid_is_closed_and_one_machine_dies_without_a_word(lab, hook, tracker):
     """Nobody drives: the machine that is left buries, finishes, stores, tells, and goes.
 
     What it tells is a webhook and a real MLflow server; curves are seen while it works.
@@ -160,7 +157,7 @@ def test_the_lid_is_closed_and_one_machine_dies_without_a_word(
 
 
 @pytest.fixture
-def rented(lab: Lab) -> tuple[GcpBackend, Order]:
+def rented(lab):
     backend = GcpBackend(
         project=lab.cloud.project,
         bucket=lab.bucket,
@@ -179,7 +176,7 @@ def rented(lab: Lab) -> tuple[GcpBackend, Order]:
     return backend, order
 
 
-def test_two_last_machines_leave_nothing(lab: Lab, rented: tuple[GcpBackend, Order]) -> None:
+def test_two_last_machines_leave_nothing(lab, rented):
     """Both find nothing to do at the same moment; requests and answers get lost on top."""
     backend, order = rented
     lab.cloud.fault("deleteInstances", lose=True, after=True, times=1)
@@ -195,9 +192,7 @@ def test_two_last_machines_leave_nothing(lab: Lab, rented: tuple[GcpBackend, Ord
     assert list(backend.leases()) == []
 
 
-def test_a_machine_without_drillyard_says_so_and_goes(
-    lab: Lab, rented: tuple[GcpBackend, Order]
-) -> None:
+def test_a_machine_without_drillyard_says_so_and_goes(lab, rented):
     backend, order = rented
     lab.cloud.ask("machine_env", DRILLYARD_PREFIX="/nowhere", DRILLYARD_LAST_WORDS_S="2")
     lease = backend.provision(order.model_copy(update={"workers": 1}))
@@ -210,9 +205,7 @@ def test_a_machine_without_drillyard_says_so_and_goes(
     assert lab.left() == {}
 
 
-def test_a_machine_works_with_the_drillyard_that_rents_it(
-    lab: Lab, rented: tuple[GcpBackend, Order], tmp_path: Path
-) -> None:
+def test_a_machine_works_with_the_drillyard_that_rents_it(lab, rented, tmp_path):
     """Its image has none: the wheel comes from the bucket. What google-auth asks for beside it
     (allowedLocations) may be refused, and nobody reads of that."""
     backend, order = rented
@@ -229,9 +222,7 @@ def test_a_machine_works_with_the_drillyard_that_rents_it(
     until(lambda: lab.left() == {}, what="an empty project")
 
 
-def test_a_machine_installs_from_a_wheelhouse(
-    lab: Lab, rented: tuple[GcpBackend, Order], tmp_path: Path
-) -> None:
+def test_a_machine_installs_from_a_wheelhouse(lab, rented, tmp_path):
     """The wheel of this very tree, pip itself, and a stand-in for the hundreds of megabytes."""
     backend, order = rented
     wheels = tmp_path / "wheels"

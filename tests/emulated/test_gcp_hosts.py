@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from drillyard.mailbox.records import Phase
@@ -32,7 +29,7 @@ RUN = "t0001-s1"
 
 
 @pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+def lab(tmp_path, monkeypatch):
     with GcpEmulator(tmp_path / "cloud") as cloud:
         laptop = Lab(cloud, tmp_path, monkeypatch)
         try:
@@ -41,7 +38,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
             laptop.close()
 
 
-def test_three_machines_train_one_run_and_the_hash_is_that_of_one_process(lab: Lab) -> None:
+def test_three_machines_train_one_run_and_the_hash_is_that_of_one_process(lab):
     """A machine is preempted at the first checkpoint: host or learner, the numbers stay."""
     lab.cloud.ask("trigger", objects="checkpoints/.*manifest", count=1, what="preempt", times=1)
     file = lab.write(FILE)

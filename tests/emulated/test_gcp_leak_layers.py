@@ -7,7 +7,6 @@ same day leaves something behind. Listings are late, time is virtual.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ class Forsaken(GcpBackend):
 
 
 @pytest.fixture
-def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcpEmulator]:
+def cloud(tmp_path, monkeypatch):
     """A cloud whose time drillyard goes by, with machines that only exist."""
     with unplayed(tmp_path / "cloud", SPEED) as made:
         made.physics(listing_lag_s=LAG_S)
@@ -96,9 +95,7 @@ def left(cloud: GcpEmulator) -> list[Any]:
 
 
 @layer
-def test_intent_before_create(
-    cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: bool
-) -> None:
+def test_intent_before_create(cloud, tmp_path, monkeypatch, on):
     """Killed before it wrote down what it got: the intent tells a driver of another backend."""
     with monkeypatch.context() as patch:
         if not on:
@@ -114,9 +111,7 @@ def test_intent_before_create(
 
 
 @layer
-def test_teardown_until_the_listing_is_empty_for_twice_its_lag(
-    cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: bool
-) -> None:
+def test_teardown_until_the_listing_is_empty_for_twice_its_lag(cloud, tmp_path, monkeypatch, on):
     """A group that no listing shows yet, whose deletion says DONE and did nothing."""
     if not on:
         monkeypatch.setenv("DRILLYARD_GCP_LISTING_LAG_S", "0")
@@ -135,9 +130,7 @@ def test_teardown_until_the_listing_is_empty_for_twice_its_lag(
 
 
 @layer
-def test_the_same_command_again_adopts_and_ends(
-    cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: bool
-) -> None:
+def test_the_same_command_again_adopts_and_ends(cloud, tmp_path, monkeypatch, on):
     kill_one(tmp_path, cloud)
     if not on:  # it knows nothing of what was before
         monkeypatch.setattr(Ledger, "entries", lambda _: [])
@@ -157,9 +150,7 @@ def test_the_same_command_again_adopts_and_ends(
 
 
 @layer
-def test_reap_by_name_and_label(
-    cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: bool
-) -> None:
+def test_reap_by_name_and_label(cloud, tmp_path, monkeypatch, on):
     """Nobody came back, this machine forgot, and the bucket is gone: the names say what is ours.
 
     By then the machine has reached its limit; its group is there still.
@@ -180,9 +171,7 @@ def test_reap_by_name_and_label(
 
 
 @layer
-def test_the_machines_own_deadline(
-    cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: bool
-) -> None:
+def test_the_machines_own_deadline(cloud, tmp_path, monkeypatch, on):
     """Nobody ever comes, and the machine itself hangs: Google ends it at its limit."""
     if not on:
         monkeypatch.setattr(template, "life_s", lambda *_: template.MAX_LIFE_S)

@@ -29,7 +29,7 @@ def swept(module: str, *words: str) -> dict[str, str]:
     ("count", "speed"), [(6, 30), pytest.param(200, 10, marks=pytest.mark.slow)]
 )
 @pytest.mark.timeout(5400)
-def test_no_result_is_lost_and_no_machine_left(count: int, speed: int) -> None:
+def test_no_result_is_lost_and_no_machine_left(count, speed):
     """Drivers killed and some never started again, lost answers, false DONE, late listings."""
     rows = swept("gcp_leases", str(count), "1", str(speed))
     assert rows["results lost"] == f"0 of {3 * count}"

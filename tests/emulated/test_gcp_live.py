@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def own(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def emulated(tmp_path: Path) -> Iterator[Laptop]:
+def emulated(tmp_path):
     # A short path: the machines' sockets lie below it.
     with tempfile.TemporaryDirectory(prefix="dy") as folder, GcpEmulator(Path(folder)) as cloud:
         cloud.ask("catalogue", images=["drillyard"])
@@ -94,7 +94,7 @@ def emulated(tmp_path: Path) -> Iterator[Laptop]:
 
 
 @pytest.fixture
-def real(tmp_path: Path) -> Iterator[Laptop]:
+def real(tmp_path):
     missing = [f"DRILLYARD_GCP_{n}" for n in NEEDED if f"DRILLYARD_GCP_{n}" not in GIVEN]
     if missing:
         pytest.skip(f"no real project is named: set {', '.join(missing)}")
@@ -127,11 +127,11 @@ def the_whole_way(laptop: Laptop, kind: str = "gcp") -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_way_on_the_emulated_cloud(emulated: Laptop) -> None:
+def test_the_whole_way_on_the_emulated_cloud(emulated):
     the_whole_way(emulated)
 
 
 @pytest.mark.live_gcp
 @pytest.mark.timeout(3600)
-def test_the_whole_way_on_the_real_cloud(real: Laptop) -> None:
+def test_the_whole_way_on_the_real_cloud(real):
     the_whole_way(real)

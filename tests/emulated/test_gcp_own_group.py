@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -16,19 +14,18 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.testing.clock import FakeClock
 from drillyard_backends.gcp.instance_group_self import InstanceGroupSelf
 from drillyard_backends.gcp.self_delete import GIVE_UP_S, SelfDelete
-from drillyard_emulators.http.handle import GcpEmulator
 from tests.helpers.compute_client import ZONE, Compute, a_name, running
 
 BUSY = [(400, "resourceNotReady"), (409, "conflict")]
 
 
 @pytest.fixture
-def compute(at_cloud: GcpEmulator) -> Compute:
+def compute(at_cloud):
     return Compute(at_cloud)
 
 
 @pytest.fixture
-def pair(compute: Compute) -> Iterator[tuple[str, str, str]]:
+def pair(compute):
     """A group of two machines: its name, theirs."""
     group = compute.group(compute.template())
     first, second = a_name(), a_name()
@@ -45,9 +42,7 @@ def own(compute: Compute, group: str, patience_s: float = 30.0) -> InstanceGroup
 
 
 @pytest.mark.parametrize(("status", "reason"), BUSY)
-def test_a_refused_listing_is_asked_for_again(
-    compute: Compute, pair: tuple[str, str, str], status: int, reason: str
-) -> None:
+def test_a_refused_listing_is_asked_for_again(compute, pair, status, reason):
     """G-D1: it was an empty group, in which each machine is the last one."""
     group, first, second = pair
     compute.cloud.fault("listManagedInstances", status=status, reason=reason, times=2)
@@ -57,8 +52,8 @@ def test_a_refused_listing_is_asked_for_again(
 
 @pytest.mark.parametrize(("status", "reason"), BUSY)
 def test_a_listing_that_stays_refused_makes_nobody_the_last(
-    compute: Compute, pair: tuple[str, str, str], tmp_path: Any, status: int, reason: str
-) -> None:
+    compute, pair, tmp_path, status, reason
+):
     """The last machine deletes the group with all its machines."""
     group, first, _ = pair
     compute.cloud.fault("listManagedInstances", status=status, reason=reason)
@@ -74,12 +69,8 @@ def test_a_listing_that_stays_refused_makes_nobody_the_last(
 
 @pytest.mark.parametrize(("status", "reason"), BUSY)
 def test_a_delete_that_is_under_way_is_success_and_is_logged(
-    compute: Compute,
-    pair: tuple[str, str, str],
-    caplog: pytest.LogCaptureFixture,
-    status: int,
-    reason: str,
-) -> None:
+    compute, pair, caplog, status, reason
+):
     group, first, _ = pair
     compute.cloud.fault(
         "deleteInstances", status=status, reason=reason, message="not now", times=1
@@ -89,9 +80,7 @@ def test_a_delete_that_is_under_way_is_success_and_is_logged(
     assert f"{status}: " in caplog.text and "not now" in caplog.text
 
 
-def test_a_machine_is_named_as_google_names_it(
-    compute: Compute, pair: tuple[str, str, str]
-) -> None:
+def test_a_machine_is_named_as_google_names_it(compute, pair):
     """G7: ``projects/P/zones/Z/instances/N`` is documented nowhere; the emulator refuses it."""
     group, first, second = pair
     assert own(compute, group).delete_machine(first)
@@ -99,9 +88,7 @@ def test_a_machine_is_named_as_google_names_it(
     assert second in {m["name"] for m in left["machines"]}
 
 
-def test_a_machine_that_may_not_end_itself_does_not_ask_for_ever(
-    compute: Compute, pair: tuple[str, str, str], tmp_path: Any
-) -> None:
+def test_a_machine_that_may_not_end_itself_does_not_ask_for_ever(compute, pair, tmp_path):
     """G-D13: it would idle, and cost, until its own limit; the script then powers it off."""
     group, first, _ = pair
     compute.cloud.fault("deleteInstances", status=403, reason="forbidden")

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,7 +46,7 @@ baselines: []"""
 
 
 @pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+def lab(tmp_path, monkeypatch):
     with GcpEmulator(tmp_path / "cloud") as cloud:
         laptop = Lab(cloud, tmp_path, monkeypatch)
         try:
@@ -72,7 +71,7 @@ def file_of(lab: Lab, server: Sshd, work: str) -> str:
     return str(lab.write(FILE.format(work=work, ssh=json.dumps(ssh))))
 
 
-def test_a_machine_that_cannot_read_the_bucket_is_dropped_with_the_reason(lab: Lab) -> None:
+def test_a_machine_that_cannot_read_the_bucket_is_dropped_with_the_reason(lab):
     server = den(lab, ALONE)
     try:
         path = file_of(lab, server, MOCK)
@@ -88,7 +87,7 @@ def test_a_machine_that_cannot_read_the_bucket_is_dropped_with_the_reason(lab: L
 
 
 @pytest.mark.slow
-def test_the_place_that_can_work_does_the_work(lab: Lab) -> None:
+def test_the_place_that_can_work_does_the_work(lab):
     server = den(lab, ALONE)
     try:
         path = file_of(lab, server, MOCK)
@@ -103,7 +102,7 @@ def test_the_place_that_can_work_does_the_work(lab: Lab) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_of_the_free_machine_continues_on_google_from_its_checkpoint(lab: Lab) -> None:
+def test_a_run_of_the_free_machine_continues_on_google_from_its_checkpoint(lab):
     server = den(lab, {**ALONE, **lab.cloud.env})
     try:
         path = file_of(lab, server, REACTOR)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +33,13 @@ READING = (":testIamPermissions", ":getIamPolicy", "/token", ":signBlob")
 
 
 @pytest.fixture(scope="module")
-def own_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
+def own_cloud(tmp_path_factory):
     with GcpEmulator(tmp_path_factory.mktemp("plan-cloud"), project="lab-1234") as cloud:
         yield cloud
 
 
 @pytest.fixture
-def bench(
-    own_cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[GcpEmulator]:
+def bench(own_cloud, tmp_path, monkeypatch):
     """The cloud as it was made, this process's environment pointing to it, a file to run."""
     for name, value in own_cloud.env.items():
         monkeypatch.setenv(name, value)
@@ -179,14 +176,8 @@ REFUSED: list[Any] = [
 
 @pytest.mark.parametrize(("row", "words", "world", "said"), REFUSED)
 def test_refused_with_no_call_that_changes_anything(
-    row: int,
-    words: list[str],
-    world: dict[str, Any],
-    said: str,
-    bench: GcpEmulator,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    row, words, world, said, bench, monkeypatch, capsys
+):
     if "quotas" in world:
         bench.ask("catalogue", quotas=world["quotas"])
     if "accounts" in world or "denied" in world or "disabled" in world:
@@ -220,9 +211,7 @@ def test_refused_with_no_call_that_changes_anything(
     assert not Path("drillyard-runs").exists() and not Path("home", "intents").exists()
 
 
-def test_a_plan_that_is_possible_changes_nothing_and_shows_the_bill(
-    bench: GcpEmulator, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_plan_that_is_possible_changes_nothing_and_shows_the_bill(bench, capsys):
     since = now(bench)
     for host in ("compute", "storage", "serviceusage"):  # an answer of each is lost on its way
         bench.fault(f"GET {host}.googleapis.com", lose=True, times=1)
@@ -243,9 +232,7 @@ def test_a_plan_that_is_possible_changes_nothing_and_shows_the_bill(
     assert not state["groups"] and not state["templates"] and not state["machines"]
 
 
-def test_a_bucket_far_away_is_a_warning_and_strict_refuses_it(
-    bench: GcpEmulator, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bucket_far_away_is_a_warning_and_strict_refuses_it(bench, capsys):
     bucket(bench, "far-runs", location="US-EAST1")
     words = ["plan", "g.yaml", "--set", "backends.gcp.bucket=far-runs"]
     assert main(words) == 0
@@ -253,9 +240,7 @@ def test_a_bucket_far_away_is_a_warning_and_strict_refuses_it(
     assert main([*words, "--strict"]) == 2
 
 
-def test_doctor_asks_without_a_file(
-    bench: GcpEmulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_doctor_asks_without_a_file(bench, monkeypatch, capsys):
     for name, value in (
         ("PROJECT", "lab-1234"),
         ("BUCKET", "lab-runs"),
@@ -279,9 +264,7 @@ def test_doctor_asks_without_a_file(
     assert changes(bench, since) == []
 
 
-def test_a_bucket_is_tried_before_a_machine_is_made(
-    bench: GcpEmulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bucket_is_tried_before_a_machine_is_made(bench, monkeypatch, capsys):
     """Rights look good, and a policy of somebody else refuses: no machine is asked for."""
     for name, value in (
         ("PROJECT", "lab-1234"),

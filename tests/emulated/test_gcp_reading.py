@@ -9,13 +9,11 @@ import subprocess
 import sys
 import urllib.request
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from drillyard.mailbox import open_store
-from drillyard_emulators.http.handle import GcpEmulator
 from tests.helpers.patience import PATIENCE_S
 from tests.helpers.toy import until
 from tests.unit.tracking.test_boards import RUN as CURVE
@@ -36,7 +34,7 @@ RUN = "import drillyard, sys; drillyard.run(sys.argv[1], store=sys.argv[2], flow
 
 
 @pytest.fixture(scope="module")
-def place(shared_cloud: GcpEmulator, tmp_path_factory: pytest.TempPathFactory) -> str:
+def place(shared_cloud, tmp_path_factory):
     """``gs://…/adder`` after a run whose workers wrote into the bucket."""
     folder = tmp_path_factory.mktemp("first-machine")
     (folder / "adder.yaml").write_text(FILE)
@@ -64,7 +62,7 @@ def place(shared_cloud: GcpEmulator, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def readers_only(place: str, shared_cloud: GcpEmulator) -> Iterator[str]:
+def readers_only(place, shared_cloud):
     """The experiment's place, in which nobody may write or delete."""
     writing = ["storage.objects.create", "storage.objects.delete", "storage.objects.update"]
     shared_cloud.ask("project", denied=writing)
@@ -73,9 +71,7 @@ def readers_only(place: str, shared_cloud: GcpEmulator) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_every_reading_command_works_from_another_machine(
-    readers_only: str, shared_cloud: GcpEmulator, tmp_path: Path
-) -> None:
+def test_every_reading_command_works_from_another_machine(readers_only, shared_cloud, tmp_path):
     """With an empty home, and until something is written no right but to read."""
     place = readers_only
     env = shared_cloud.environ(HOME=str(tmp_path), DRILLYARD_HOME=str(tmp_path / "home"))
@@ -116,8 +112,8 @@ def test_every_reading_command_works_from_another_machine(
 
 @pytest.mark.slow
 def test_tensorboard_shows_new_points_of_a_run_in_a_bucket_while_it_works(
-    shared_cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    shared_cloud, tmp_path, monkeypatch
+):
     """The server goes on; what a machine writes into the bucket comes into its curve."""
     from drillyard_backends.gcp.bucket import ensure_bucket
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +28,14 @@ LOST = "gs://lost-bucket"
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
+def world(tmp_path_factory):
     with GcpEmulator(tmp_path_factory.mktemp("reap-cloud")) as cloud:
         cloud.physics(processes=False)
         yield cloud
 
 
 @pytest.fixture
-def cloud(
-    world: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[GcpEmulator]:
+def cloud(world, tmp_path, monkeypatch):
     settings = {
         "PROJECT": world.project,
         "BUCKET": f"lab-{uuid.uuid4().hex[:8]}",
@@ -60,7 +57,7 @@ def cloud(
 
 
 @pytest.fixture
-def backend(cloud: GcpEmulator) -> GcpBackend:
+def backend(cloud):
     from drillyard.backend import open_backend
 
     made = open_backend("gcp")
@@ -125,8 +122,8 @@ def expired(capsys: pytest.CaptureFixture[str], *leases: str) -> None:
 
 
 def test_what_has_expired_goes_and_what_lives_is_protected_or_foreign_stays(
-    cloud: GcpEmulator, backend: GcpBackend, capsys: pytest.CaptureFixture[str]
-) -> None:
+    cloud, backend, capsys
+):
     driven_box = experiment(backend, "driven")
     lock = DriverLock(driven_box)
     lock.take(["drillyard", "run"])
@@ -178,9 +175,7 @@ def test_what_has_expired_goes_and_what_lives_is_protected_or_foreign_stays(
     backend.teardown(backend.provision(limited))
 
 
-def test_late_listings_and_deletes_that_were_not_are_waited_out(
-    cloud: GcpEmulator, backend: GcpBackend, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_late_listings_and_deletes_that_were_not_are_waited_out(cloud, backend, capsys):
     lease = rented(backend, experiment(backend, "e"))
     until(lambda: cloud.state()["machines"], what="a machine")
     cloud.physics(listing_lag_s=0.4, false_done=[{"kind": "delete", "times": 1}])
@@ -191,11 +186,8 @@ def test_late_listings_and_deletes_that_were_not_are_waited_out(
 
 
 def test_without_the_right_to_delete_the_second_failure_is_told(
-    cloud: GcpEmulator,
-    backend: GcpBackend,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    cloud, backend, capsys, monkeypatch
+):
     mailbox = experiment(backend, "e")
     lease = rented(backend, mailbox)
     until(lambda: cloud.state()["machines"], what="a machine")
@@ -221,9 +213,7 @@ def test_without_the_right_to_delete_the_second_failure_is_told(
     assert not left(cloud, lease)
 
 
-def test_an_operation_that_google_no_longer_knows_proves_no_end(
-    cloud: GcpEmulator, backend: GcpBackend
-) -> None:
+def test_an_operation_that_google_no_longer_knows_proves_no_end(cloud, backend):
     """G-D28: it was taken for the end of the group, and the teardown went on to its template."""
     url = backend.store_url()
     backend.prepare_store(url)

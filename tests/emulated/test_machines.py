@@ -1,13 +1,12 @@
 """Emulated machines: whose processes are whose."""
 
 import os
-from pathlib import Path
 
 from drillyard_emulators.http.machines import EMULATOR_MARK, Machine
 from tests.helpers.patience import until
 
 
-def test_two_emulators_with_a_machine_of_one_number_leave_each_other_alone(tmp_path: Path) -> None:
+def test_two_emulators_with_a_machine_of_one_number_leave_each_other_alone(tmp_path):
     def switched_on(emulator: str) -> Machine:
         return Machine(
             "m",

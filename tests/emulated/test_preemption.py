@@ -20,9 +20,7 @@ from tests.helpers.patience import until
 LEASE = "dy-00000000aa"
 
 
-def test_the_machine_of_a_run_is_taken_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_machine_of_a_run_is_taken_away(tmp_path, monkeypatch, capsys):
     from drillyard_backends.gcp.backend import GcpBackend
 
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))

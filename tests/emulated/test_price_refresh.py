@@ -1,10 +1,6 @@
 """``drillyard prices refresh`` and ``list machines`` against both clouds' price interfaces."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +15,7 @@ T4 = "Standard_NC4as_T4_v3"
 
 
 @pytest.fixture
-def clouds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interfaces]:
+def clouds(tmp_path, monkeypatch):
     clouds = Interfaces(
         skus=[
             sku("A2 Instance Core running in Americas", 0.031611),
@@ -80,7 +76,7 @@ ODD_ITEMS = {
 
 @pytest.mark.parametrize("odd", ODD_SKUS.values(), ids=ODD_SKUS.keys())
 @pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
-def test_an_odd_sku_changes_no_price_of_google(clouds: Interfaces, odd, first) -> None:
+def test_an_odd_sku_changes_no_price_of_google(clouds, odd, first):
     clouds.skus.insert(0 if first else len(clouds.skus), odd)
     assert main(["prices", "refresh", "gcp", "--key", "env:A_KEY"]) == 0
     whole = 12 * 0.031611 + 85 * 0.004237 + 2.933908
@@ -89,15 +85,13 @@ def test_an_odd_sku_changes_no_price_of_google(clouds: Interfaces, odd, first) -
 
 @pytest.mark.parametrize("odd", ODD_ITEMS.values(), ids=ODD_ITEMS.keys())
 @pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
-def test_an_odd_item_changes_no_price_of_azure(clouds: Interfaces, odd, first) -> None:
+def test_an_odd_item_changes_no_price_of_azure(clouds, odd, first):
     clouds.items.insert(0 if first else len(clouds.items), odd)
     assert main(["prices", "refresh", "azure"]) == 0
     assert azure.price(T4, False, "eastus") == pytest.approx(0.55)
 
 
-def test_googles_list_comes_over_all_pages_and_the_key_in_no_address(
-    clouds: Interfaces, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_googles_list_comes_over_all_pages_and_the_key_in_no_address(clouds, capsys):
     clouds.page, clouds.busy = 2, 2
     before = google.date()
     assert main(["prices", "refresh", "gcp", "--key", "env:A_KEY"]) == 0
@@ -112,7 +106,7 @@ def test_googles_list_comes_over_all_pages_and_the_key_in_no_address(
     assert google.price("a2-highgpu-1g", "europe-west4", False) == pytest.approx(3.673385 * 1.1)
 
 
-def test_azures_list_has_linux_by_region_and_no_spot(clouds: Interfaces) -> None:
+def test_azures_list_has_linux_by_region_and_no_spot(clouds):
     clouds.page = 2
     assert main(["prices", "refresh", "azure"]) == 0
     assert azure.price(T4, False, "westeurope") == azure.price(T4, False) == 0.71
@@ -123,7 +117,7 @@ def test_azures_list_has_linux_by_region_and_no_spot(clouds: Interfaces) -> None
     assert any("skip=2" in address for address in clouds.asked)
 
 
-def test_the_date_is_always_shown(clouds: Interfaces, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_date_is_always_shown(clouds, capsys):
     assert main(["list", "machines", "--gpu", "h200"]) == 0
     shown = capsys.readouterr().out
     assert "not known" in shown and "azure: prices of 2026-11-01" in shown
@@ -138,12 +132,7 @@ def test_the_date_is_always_shown(clouds: Interfaces, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("fault", ["no key", "wrong key", "plain key", "down", "broken", "empty"])
-def test_a_refresh_that_fails_leaves_the_list_as_it_was(
-    clouds: Interfaces,
-    fault: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_refresh_that_fails_leaves_the_list_as_it_was(clouds, fault, monkeypatch, capsys):
     key = {"no key": [], "plain key": ["--key", KEY]}.get(fault, ["--key", "env:A_KEY"])
     if fault == "wrong key":
         monkeypatch.setenv("A_KEY", "another-key")
@@ -160,17 +149,13 @@ def test_a_refresh_that_fails_leaves_the_list_as_it_was(
     assert "Traceback" not in said and "bug" not in said
 
 
-def test_one_cloud_that_fails_does_not_keep_the_other_back(
-    clouds: Interfaces, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_cloud_that_fails_does_not_keep_the_other_back(clouds, capsys):
     assert main(["prices", "refresh"]) == 2
     assert prices_file("azure").exists() and not prices_file("gcp").exists()
     assert "API key" in capsys.readouterr().err
 
 
-def test_backends_without_prices_are_refused_together_and_nothing_is_asked(
-    clouds: Interfaces, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_backends_without_prices_are_refused_together_and_nothing_is_asked(clouds, capsys):
     assert main(["prices", "refresh", "azur", "local", "azure"]) == 2
     said = capsys.readouterr().err
     assert "'azur'" in said and "did you mean 'azure'" in said
@@ -193,5 +178,5 @@ def test_backends_without_prices_are_refused_together_and_nothing_is_asked(
         ("SSD backed PD Capacity", None),
     ],
 )
-def test_the_skus_that_are_parts_of_machines(description: str, part: str | None) -> None:
+def test_the_skus_that_are_parts_of_machines(description, part):
     assert part_of(description) == part

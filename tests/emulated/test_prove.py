@@ -1,7 +1,5 @@
 """``drillyard prove`` on either emulated cloud: refused, recorded, and killed."""
 
-from __future__ import annotations
-
 import json
 import re
 from itertools import count

@@ -3,8 +3,6 @@
 What holds for Google too is in ``test_prove.py``.
 """
 
-from __future__ import annotations
-
 import pytest
 
 from drillyard.errors import ConfigError, ConfigErrors

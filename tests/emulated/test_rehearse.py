@@ -36,7 +36,7 @@ def rehearse(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_rehearsal_needs_no_budget_and_says_what_it_takes(tmp_path: Path) -> None:
+def test_a_rehearsal_needs_no_budget_and_says_what_it_takes(tmp_path):
     file = str(ROOT / "experiments" / "mock.yaml")
     done = rehearse(tmp_path, file, "--on", "gcp", "--json", "--set", "budget.max_cost=2")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -45,7 +45,7 @@ def test_a_rehearsal_needs_no_budget_and_says_what_it_takes(tmp_path: Path) -> N
     assert "budget.max_hours=1 " in said and "max_cost" not in said and "--set" in said
 
 
-def test_a_rehearsal_of_several_backends_reaches_one_emulated_cloud() -> None:
+def test_a_rehearsal_of_several_backends_reaches_one_emulated_cloud():
     from drillyard.errors import ConfigError
     from drillyard_emulators.commands import rehearsed
 
@@ -57,9 +57,7 @@ def test_a_rehearsal_of_several_backends_reaches_one_emulated_cloud() -> None:
         assert raised.value.hint and "--on gcp" in raised.value.hint
 
 
-def test_the_fix_for_a_missing_azurite_installs_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_fix_for_a_missing_azurite_installs_it(tmp_path, monkeypatch):
     pytest.importorskip("azure.ai.ml")
     file = str(ROOT / "experiments" / "mock.yaml")
     own = tmp_path / "with space"
@@ -73,7 +71,7 @@ def test_the_fix_for_a_missing_azurite_installs_it(
     assert "emulator.log" not in done.stderr
 
 
-def test_an_experiment_with_bad_luck(tmp_path: Path) -> None:
+def test_an_experiment_with_bad_luck(tmp_path):
     """The file knows nothing of Google: all of it is rehearsed, kept, and gone."""
     done = rehearse(
         tmp_path,
@@ -108,7 +106,7 @@ def test_an_experiment_with_bad_luck(tmp_path: Path) -> None:
     assert "SUCCEEDED" in kept.stdout
 
 
-def test_an_application_and_its_benchmark(tmp_path: Path) -> None:
+def test_an_application_and_its_benchmark(tmp_path):
     """An application on a rented machine, and its benchmark on this one: three stages."""
     file = str(ROOT / "experiments" / "served.yaml")
     words = (*BUDGET, "--json", "--keep", "kept", "--set", "children[2].seeds=[1]")
@@ -141,9 +139,7 @@ def test_an_application_and_its_benchmark(tmp_path: Path) -> None:
         (["throttle=10"], "fault throttle=10: played"),
     ],
 )
-def test_a_refusal_is_said_and_changes_no_result(
-    tmp_path: Path, faults: list[str], said: str
-) -> None:
+def test_a_refusal_is_said_and_changes_no_result(tmp_path, faults, said):
     """A quota of groups, a policy, a machine that may not be deleted, and a busy minute."""
     given = [word for fault in faults for word in ("--fault", fault)]
     file = str(ROOT / "experiments" / "mock.yaml")
@@ -154,7 +150,7 @@ def test_a_refusal_is_said_and_changes_no_result(
     assert "no permission" not in text
 
 
-def test_a_search_without_room_leaves_nothing_that_becomes_a_machine(tmp_path: Path) -> None:
+def test_a_search_without_room_leaves_nothing_that_becomes_a_machine(tmp_path):
     """A delete was refused once, the command ended, and three machines booted without a driver."""
     faults = ("stockout=europe-west1-b:90", "kept-groups=2", "preempt=1")
     given = [word for fault in faults for word in ("--fault", fault)]
@@ -170,7 +166,7 @@ def test_a_search_without_room_leaves_nothing_that_becomes_a_machine(tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_service_as_bad_as_it_can_be_changes_no_result(tmp_path: Path) -> None:
+def test_a_service_as_bad_as_it_can_be_changes_no_result(tmp_path):
     faults = ("outage=5", "rate=2", "unreachable=2", "soft-delete=7")
     given = [word for fault in (*faults, "form=lost-row-goes") for word in ("--fault", fault)]
     file = str(ROOT / "experiments" / "mock.yaml")
@@ -182,7 +178,7 @@ def test_a_service_as_bad_as_it_can_be_changes_no_result(tmp_path: Path) -> None
     assert played["outage=5"] >= 1 and played["unreachable=2"] == 2
 
 
-def test_the_roles_that_ship_are_enough_for_an_experiment(tmp_path: Path) -> None:
+def test_the_roles_that_ship_are_enough_for_an_experiment(tmp_path):
     """With conflicts beside them: a group that is being changed takes no second change."""
     file = str(ROOT / "experiments" / "mock.yaml")
     faults = ("--fault", "roles=shipped", "--fault", "form=one-change")
@@ -192,13 +188,13 @@ def test_the_roles_that_ship_are_enough_for_an_experiment(tmp_path: Path) -> Non
     assert account["left"] == [] and account["made"] >= 1
 
 
-def test_only_the_roles_that_ship_can_be_asked_for(tmp_path: Path) -> None:
+def test_only_the_roles_that_ship_can_be_asked_for(tmp_path):
     with pytest.raises(ConfigError, match="roles"):
         GcpRehearsal("gcp", {}, parse_faults(["roles=owner"], FAULTS), tmp_path)
 
 
 @pytest.mark.slow
-def test_a_permission_that_nobody_has_is_named_and_nothing_is_made(tmp_path: Path) -> None:
+def test_a_permission_that_nobody_has_is_named_and_nothing_is_made(tmp_path):
     file = str(ROOT / "experiments" / "mock.yaml")
     denied = "denied=compute.instanceGroupManagers.delete"
     done = rehearse(tmp_path, file, "--on", "gcp", *BUDGET, "--json", "--fault", denied)
@@ -219,7 +215,7 @@ study:
 
 
 @pytest.mark.slow
-def test_a_list_gets_a_machine_each(tmp_path: Path) -> None:
+def test_a_list_gets_a_machine_each(tmp_path):
     (tmp_path / "ten.yaml").write_text(LISTED)
     done = rehearse(tmp_path, "ten.yaml", "--on", "gcp", *BUDGET, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -227,7 +223,7 @@ def test_a_list_gets_a_machine_each(tmp_path: Path) -> None:
     assert (account["made"], account["left"]) == (3, [])
 
 
-def test_what_is_left_is_named(tmp_path: Path) -> None:
+def test_what_is_left_is_named(tmp_path):
     """By the emulator's own books, whoever made it; what was there before is not counted."""
     given = {"project": "my-project", "template": "mine"}
     rehearsal = GcpRehearsal("gcp", given, [], tmp_path)
@@ -264,9 +260,7 @@ def test_what_is_left_is_named(tmp_path: Path) -> None:
         ("denied=compute.instances.paint", "compute.instances.list"),
     ],
 )
-def test_bad_faults_are_refused_before_anything_starts(
-    tmp_path: Path, text: str, said: str
-) -> None:
+def test_bad_faults_are_refused_before_anything_starts(tmp_path, text, said):
     with pytest.raises(ConfigError) as raised:
         GcpRehearsal("gcp", {}, parse_faults([text], FAULTS), tmp_path / "cloud")
     whole = f"{raised.value} {raised.value.hint}"
@@ -274,7 +268,7 @@ def test_bad_faults_are_refused_before_anything_starts(
     assert not (tmp_path / "cloud").exists()
 
 
-def test_every_fault_is_understood(tmp_path: Path) -> None:
+def test_every_fault_is_understood(tmp_path):
     values = {
         "stockout": "us-east1-b",
         "quota": "CPUS:8",
@@ -308,12 +302,12 @@ def test_every_fault_is_understood(tmp_path: Path) -> None:
         rehearsal.close()
 
 
-def test_a_backend_without_a_cloud(tmp_path: Path) -> None:
+def test_a_backend_without_a_cloud(tmp_path):
     done = rehearse(tmp_path, str(ROOT / "experiments" / "mock.yaml"), "--on", "local")
     assert done.returncode == 2 and "there is an emulated cloud for: azure, gcp" in done.stderr
 
 
-def test_the_list_of_faults_needs_no_file(tmp_path: Path) -> None:
+def test_the_list_of_faults_needs_no_file(tmp_path):
     """As it is typed first: nothing is run, so there is nothing that a file could say."""
     done = rehearse(tmp_path, "--fault", "list")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -323,7 +317,7 @@ def test_the_list_of_faults_needs_no_file(tmp_path: Path) -> None:
     assert "Traceback" not in without.stderr
 
 
-def test_ctrl_c_stops_the_experiment_and_not_the_emulated_cloud(tmp_path: Path) -> None:
+def test_ctrl_c_stops_the_experiment_and_not_the_emulated_cloud(tmp_path):
     """A terminal sends it to each process of the group: the cloud ended before its machines."""
     words = ["rehearse", str(ROOT / "experiments" / "mock.yaml"), "--on", "gcp"]
     process = subprocess.Popen(

@@ -1,11 +1,8 @@
 """``drillyard watch`` for an experiment in a bucket, from a machine that has only the bucket."""
 
-from __future__ import annotations
-
 import json
 import urllib.request
 import uuid
-from pathlib import Path
 
 from drillyard.mailbox import pace
 from drillyard.report.live.server import LivePages
@@ -13,11 +10,10 @@ from drillyard.report.live.watched import PACES
 from drillyard.runs.locate import open_mailbox
 from drillyard_backends.gcp.bucket import ensure_bucket
 from drillyard_backends.gcp.store import GcsStore
-from drillyard_emulators.http.handle import GcpEmulator
 from tests.helpers.fixtures_store import write_experiment
 
 
-def test_the_page_of_an_experiment_in_a_bucket(at_cloud: GcpEmulator, tmp_path: Path) -> None:
+def test_the_page_of_an_experiment_in_a_bucket(at_cloud, tmp_path):
     store = GcsStore(f"gs://lab-{uuid.uuid4().hex[:10]}/runs")
     assert ensure_bucket(store, at_cloud.project, "europe-west1")
     written = write_experiment(tmp_path, seeds=(1, 2, 3), finished=1).store

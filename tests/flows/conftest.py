@@ -11,7 +11,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,7 +174,7 @@ class Api:
 
 
 @pytest.fixture(scope="session")
-def api(prefect_home: Path) -> Iterator[Api]:
+def api(prefect_home):
     """The embedded server; it lives while this process is signed in."""
     server = embedded.acquire()
     server.wait()
@@ -284,7 +283,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(tmp_path):
     """A folder of its own; whatever it rented is given back."""
     made = Bench(tmp_path)
     yield made

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.flows.conftest import Api
 from tests.helpers.patience import PATIENCE_S, until
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +23,7 @@ if __name__ == "__main__":
 """
 
 
-def test_conditions_in_parallel_tasks_and_a_table(api: Api, tmp_path: Path) -> None:
+def test_conditions_in_parallel_tasks_and_a_table(api, tmp_path):
     program = tmp_path / "assessing_by_flow.py"
     program.write_text(PROGRAM)
     done = subprocess.run(

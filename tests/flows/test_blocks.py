@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -86,7 +85,7 @@ sys.stdout.write("\\n" + json.dumps({
 """
 
 
-def test_a_backend_has_a_block_of_its_own_and_keeps_secrets(api, tmp_path: Path) -> None:
+def test_a_backend_has_a_block_of_its_own_and_keeps_secrets(api, tmp_path):
     (tmp_path / "cloudy.py").write_text(CLOUDY)
     env = {
         **os.environ,
@@ -128,9 +127,7 @@ def test_a_backend_has_a_block_of_its_own_and_keeps_secrets(api, tmp_path: Path)
 
 
 @pytest.mark.parametrize("kind", BACKENDS)
-def test_configure_keeps_the_settings_of_every_backend_in_prefect(
-    api, tmp_path: Path, kind: str
-) -> None:
+def test_configure_keeps_the_settings_of_every_backend_in_prefect(api, tmp_path, kind):
     """By options and by answers; what is wrong or missing is told, and never as a bug."""
     env = {
         **os.environ,
@@ -186,9 +183,7 @@ def test_configure_keeps_the_settings_of_every_backend_in_prefect(
         ("127.0.0.1:9", "ConfigError", "is not the address of a server"),
     ],
 )
-def test_a_server_that_is_away_or_none_is_said(
-    tmp_path: Path, url: str, kind: str, said: str
-) -> None:
+def test_a_server_that_is_away_or_none_is_said(tmp_path, url, kind, said):
     env = {
         **os.environ,
         "PREFECT_API_URL": url,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from tests.flows.conftest import Api, Bench, lease_processes
+from tests.flows.conftest import Bench, lease_processes
 
 NAME = "six-phases"
 
@@ -23,14 +22,14 @@ class Finished:
 
 
 @pytest.fixture(scope="module")
-def finished(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+def finished(api, tmp_path_factory):
     bench = Bench(tmp_path_factory.mktemp("finished"))
     file = bench.write(NAME, seeds=[1, 2], baselines=["random"])
     yield Finished(bench, bench.run("run", file, "--json"))
     bench.give_back(NAME)
 
 
-def test_six_phases_are_task_runs_with_artifacts(api: Api, finished: Finished) -> None:
+def test_six_phases_are_task_runs_with_artifacts(api, finished):
     bench, done = finished.bench, finished.done
     assert done.returncode == 0, done.stderr
 
@@ -87,9 +86,7 @@ def test_six_phases_are_task_runs_with_artifacts(api: Api, finished: Finished) -
         assert phase in timed
 
 
-def test_the_same_command_again_rents_nothing_and_needs_no_prefect(
-    api: Api, finished: Finished
-) -> None:
+def test_the_same_command_again_rents_nothing_and_needs_no_prefect(api, finished):
     bench = finished.bench
     flow, leases = api.flow_run(NAME)["id"], bench.leases(NAME)
     file = bench.write(NAME, seeds=[1, 2], baselines=["random"])
@@ -103,9 +100,7 @@ def test_the_same_command_again_rents_nothing_and_needs_no_prefect(
     assert "t0001-s1" in done.stdout  # the results are shown all the same
 
 
-def test_finished_runs_come_from_the_cache_which_is_not_believed_about_damage(
-    api: Api, finished: Finished
-) -> None:
+def test_finished_runs_come_from_the_cache_which_is_not_believed_about_damage(api, finished):
     bench, folder = finished.bench, finished.bench.store / NAME
     weights = next((folder / "runs/t0001-s2").rglob("policy_final.safetensors"))
     data = bytearray(weights.read_bytes())
@@ -133,9 +128,7 @@ def test_finished_runs_come_from_the_cache_which_is_not_believed_about_damage(
     assert accepted["attempt"] == 2
 
 
-def test_a_failed_run_is_shown_the_other_one_finishes_and_nothing_is_left(
-    api: Api, bench: Bench
-) -> None:
+def test_a_failed_run_is_shown_the_other_one_finishes_and_nothing_is_left(api, bench):
     # Episodes have 20 steps: the world breaks in its first copy after 100 of them.
     file = bench.write(
         "fails", simulator={"id": "world:Slow", "args": {"step_s": 0.0, "fail_at": 100}}

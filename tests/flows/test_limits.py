@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.flows.conftest import Api, Bench
+from tests.flows.conftest import Bench
 from tests.helpers.patience import until
 
 
@@ -24,9 +24,7 @@ def mock_file(bench: Bench, name: str, **resources: object) -> str:
     return str(path)
 
 
-def test_an_experiment_waits_for_its_slots_and_rents_nothing_before(
-    api: Api, bench: Bench
-) -> None:
+def test_an_experiment_waits_for_its_slots_and_rents_nothing_before(api, bench):
     made = api.post("/v2/concurrency_limits/", {"name": "licences", "limit": 3, "active_slots": 0})
     slots = {"names": ["licences"], "slots": 2, "mode": "concurrency"}
     api.post("/v2/concurrency_limits/increment", slots)
@@ -51,7 +49,7 @@ def test_an_experiment_waits_for_its_slots_and_rents_nothing_before(
         assert not (bench.store / name / "leases").exists()
 
 
-def test_without_prefect_nothing_that_it_counts_is_begun(bench: Bench) -> None:
+def test_without_prefect_nothing_that_it_counts_is_begun(bench):
     file = mock_file(bench, "uncounted", limit="licences")
     done = bench.run("run", file, "--offline-ok", PREFECT_API_URL="http://127.0.0.1:9/api")
     assert done.returncode == 4, done.stdout + done.stderr

@@ -1,11 +1,8 @@
 """A Prefect server that the user named: it sees that a flow lives, and holds up nothing."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
-from tests.flows.conftest import Api, Bench
+from tests.flows.conftest import Bench
 from tests.helpers.patience import until
 
 MOCK = {
@@ -18,7 +15,7 @@ MOCK = {
 }
 
 
-def test_heartbeats_arrive_and_machines_go_with_the_last_result(api: Api, tmp_path: Path) -> None:
+def test_heartbeats_arrive_and_machines_go_with_the_last_result(api, tmp_path):
     bench = Bench(tmp_path)
     file = tmp_path / "beating.json"
     file.write_text(json.dumps(MOCK))

@@ -12,14 +12,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.flows.conftest import Api, Bench, lease_processes
+from tests.flows.conftest import Bench, lease_processes
 from tests.helpers.patience import PATIENCE_S
 
 NAME = "bodies"
@@ -62,7 +61,7 @@ class Flown:
 
 
 @pytest.fixture(scope="module")
-def flown(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flown]:
+def flown(api, tmp_path_factory):
     bench = Bench(tmp_path_factory.mktemp("bodies"))
     file = bench.write(NAME, evaluate={"episodes": 3}, baselines=["random"])
     done = subprocess.run(
@@ -93,7 +92,7 @@ def flown(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flown]
     bench.give_back(NAME)
 
 
-def test_the_flow_by_itself_returns_where_the_results_are(flown: Flown) -> None:
+def test_the_flow_by_itself_returns_where_the_results_are(flown):
     assert flown.code == 0, flown.errors
     returned = json.loads(flown.out)
     assert returned["runs"]["t0001-s1"]["phase"] == "store"
@@ -155,11 +154,11 @@ def _accepted(flown: Flown, phase: str) -> str:
 @pytest.mark.parametrize(
     "phase", [provision, setup, train, evaluate, store, teardown], ids=lambda f: f.__name__
 )
-def test_phase_left_its_effect(flown: Flown, phase: Any) -> None:
+def test_phase_left_its_effect(flown, phase):
     phase(flown)
 
 
-def test_machines_are_linked_where_their_provider_shows_them(api: Api, flown: Flown) -> None:
+def test_machines_are_linked_where_their_provider_shows_them(api, flown):
     address = f"https://cloud.example/{flown.lease}"
     assert address in api.artifacts(api.flow_run(NAME))[f"machines-{NAME}"]["data"]
     assert f"machines: {address}" in flown.log

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +23,7 @@ LONG = "a-name-that-somebody-gave-to-an-experiment-and-that-is-longer-than-a-lin
 
 
 @pytest.fixture
-def bars() -> Iterator[Bars]:
+def bars():
     made = Bars(Console(file=io.StringIO(), force_terminal=True, width=80, height=30), "study")
     yield made
     made.close()
@@ -61,7 +60,7 @@ def running(run: str, step: int = 0, eta_s: float | None = None) -> Run:
 
 
 @pytest.mark.parametrize("width", [80, 100, 200])
-def test_a_bar_has_20_cells_and_its_details_a_line_of_their_own(bars: Bars, width: int) -> None:
+def test_a_bar_has_20_cells_and_its_details_a_line_of_their_own(bars, width):
     bars.title = LONG
     bars.update(Look([running(LONG, 500_000, 5025.0)], Whole(1.0, 3, f"{LONG}, about 2 h left")))
     lines = drawn(bars, width)
@@ -72,7 +71,7 @@ def test_a_bar_has_20_cells_and_its_details_a_line_of_their_own(bars: Bars, widt
     assert "500,000/1,000,000, 10,000 steps/s, return -1235, 1 h 23 min left" in lines[3]
 
 
-def test_the_bars_of_trials_that_were_judged_make_room(bars: Bars) -> None:
+def test_the_bars_of_trials_that_were_judged_make_room(bars):
     first, second, third = (running(f"t000{n}-s1") for n in (1, 2, 3))
     whole = Whole(1.0, 10, "1 of 10 trials done, 2 running, about 40 s left")
     bars.update(Look([first, second], whole))
@@ -83,14 +82,14 @@ def test_the_bars_of_trials_that_were_judged_make_room(bars: Bars) -> None:
     assert [line.split()[0] for line in lines[2::2]] == ["t0002-s1", "t0003-s1"]
 
 
-def test_more_runs_than_lines_share_a_bar(bars: Bars) -> None:
+def test_more_runs_than_lines_share_a_bar(bars):
     runs = [running(f"t0001-s{n}", 500_000) for n in range(40)]
     bars.update(Look(runs, Whole(20.0, 40, "0 of 40 runs done")))
     assert len(drawn(bars)) == 2
     assert "50%" in drawn(bars)[0]
 
 
-def test_what_is_waited_for_is_said_with_its_time(bars: Bars) -> None:
+def test_what_is_waited_for_is_said_with_its_time(bars):
     bars.wait("the check of the experiment")
     (line,) = drawn(bars)
     assert line.startswith("waiting for the check of the experiment (0.")
@@ -98,7 +97,7 @@ def test_what_is_waited_for_is_said_with_its_time(bars: Bars) -> None:
     assert "waiting" not in str(drawn(bars))
 
 
-def test_a_file_gets_each_wait_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_gets_each_wait_once(capsys):
     lines = Lines()
     for _ in range(3):
         lines.wait("machines")
@@ -106,9 +105,7 @@ def test_a_file_gets_each_wait_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "waiting for machines\nwaiting for workers\n"
 
 
-def test_a_file_gets_the_same_line_again_only_after_a_minute(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_gets_the_same_line_again_only_after_a_minute(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
     lines = Lines()
@@ -125,7 +122,7 @@ def test_a_file_gets_the_same_line_again_only_after_a_minute(
     assert "1 running" in capsys.readouterr().err
 
 
-def test_no_time_that_is_left_is_shown_as_none() -> None:
+def test_no_time_that_is_left_is_shown_as_none():
     assert "left" not in progress.facts(running("t0001-s1", 1_000_000, 0.0))
     assert progress.facts(running("t0001-s1", 500_000, 40.0)).endswith("40 s left")
 
@@ -161,7 +158,7 @@ class Driver:
         return Looks(self)()  # type: ignore[arg-type]
 
 
-def test_every_wait_until_the_first_heartbeat_has_its_words() -> None:
+def test_every_wait_until_the_first_heartbeat_has_its_words():
     driver = Driver()
     driver.has("t0001-s1", Status.READY)
     assert driver.look().waiting == "machines of the backend local"
@@ -182,7 +179,7 @@ def test_every_wait_until_the_first_heartbeat_has_its_words() -> None:
     assert driver.look().waiting == "the machines to end, and the report"
 
 
-def test_a_study_has_one_bar_for_the_whole_with_the_time_left() -> None:
+def test_a_study_has_one_bar_for_the_whole_with_the_time_left():
     study = SimpleNamespace(outcomes={1: None, 2: None}, remaining_runs=16)
     driver = Driver(study)
     for run in ("t0003-s1", "t0003-s2"):

@@ -1,7 +1,5 @@
 """The flow ``promote`` against a real Prefect server and a real registry."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -10,7 +8,6 @@ from pathlib import Path
 
 from drillyard.agents.trained import trained
 from drillyard.policies.export import export
-from tests.flows.conftest import Api
 from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S
 from tests.unit.policies.test_export import ROLLOUT, trained_run
@@ -25,7 +22,7 @@ print(json.dumps(made))
 """
 
 
-def test_the_decision_is_a_table_in_prefect(api: Api, tmp_path: Path) -> None:
+def test_the_decision_is_a_table_in_prefect(api, tmp_path):
     run = trained_run(tmp_path / "store", "ppo", "cstr", ROLLOUT, ["normalize"])
     with trained(run.mailbox, run.run) as policy:
         export(policy, "onnx", tmp_path / "bundle")

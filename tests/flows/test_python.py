@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from tests.flows.conftest import Api, Bench, lease_processes
+from tests.flows.conftest import Bench, lease_processes
 from tests.helpers.patience import PATIENCE_S
 
 PROGRAM = """
@@ -58,7 +58,7 @@ def program(bench: Bench, name: str, text: str, **env: str) -> object:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_six_tasks_as_by_the_command_and_none_where_told(api: Api, bench: Bench) -> None:
+def test_six_tasks_as_by_the_command_and_none_where_told(api, bench):
     """Prefect was imported before drillyard, and its server is the shared one of this home."""
     found = program(bench, "called", PROGRAM)
     assert isinstance(found, list) and found[:3] == ["SUCCEEDED"] * 3
@@ -84,12 +84,12 @@ def test_six_tasks_as_by_the_command_and_none_where_told(api: Api, bench: Bench)
     assert (bench.store / "called/report/index.html").exists()
 
 
-def test_without_an_api_it_goes_on_without(bench: Bench) -> None:
+def test_without_an_api_it_goes_on_without(bench):
     nowhere = "http://127.0.0.1:9/api"
     assert program(bench, "alone", ONCE, PREFECT_API_URL=nowhere) == "SUCCEEDED"
 
 
-def test_the_command_without_prefect_starts_no_server(bench: Bench) -> None:
+def test_the_command_without_prefect_starts_no_server(bench):
     """An API that does not answer would end the command: it is not asked."""
     (bench.folder / "alone.yaml").write_text(FILE.format(name="alone"))
     words = ["run", "alone.yaml", "--store", str(bench.store)]

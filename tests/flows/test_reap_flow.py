@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.flows.conftest import Api
 from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S, until
 
@@ -45,7 +44,7 @@ print(json.dumps([failed, looked, found, PaidBackend.alive()]))
 """
 
 
-def test_it_deletes_shows_and_raises_the_event(api: Api, tmp_path: Path) -> None:
+def test_it_deletes_shows_and_raises_the_event(api, tmp_path):
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],

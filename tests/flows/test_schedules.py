@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,7 +34,7 @@ Command = Callable[..., Any]
 
 
 @pytest.fixture
-def server(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+def server(api, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", api.url)
     monkeypatch.setattr(schedules, "NAME", NAME)
     api.post("/work_pools/", {"name": POOL, "type": "process"})
@@ -47,12 +46,7 @@ def server(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
 
 
 @pytest.fixture
-def schedule(
-    server: Api,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Command:
+def schedule(server, tmp_path, monkeypatch, capsys):
     """The command, in this process; what it prints as JSON."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(MINE)
@@ -77,8 +71,8 @@ def there(api: Api) -> dict[str | None, Any]:
 
 
 def test_a_schedule_is_listed_paused_resumed_and_deleted_and_deploy_leaves_it_alone(
-    server: Api, schedule: Command, tmp_path: Path
-) -> None:
+    server, schedule, tmp_path
+):
     file = tmp_path / "mine.yaml"
     schedule("mine.yaml", "--cron", "0 4 * * *", code=2)  # not deployed yet
     deploy("first")
@@ -145,12 +139,8 @@ def test_a_schedule_is_listed_paused_resumed_and_deleted_and_deploy_leaves_it_al
     ],
 )
 def test_times_that_cannot_be_read_are_refused_by_what_is_wrong(
-    times: list[str],
-    said: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    times, said, tmp_path, monkeypatch, capsys
+):
     """Not by what another type of schedule would need."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(MINE)
@@ -159,9 +149,7 @@ def test_times_that_cannot_be_read_are_refused_by_what_is_wrong(
     assert said in shown and "Field required" not in shown
 
 
-def test_bad_times_and_a_bad_file_are_refused_together_before_prefect_is_imported(
-    tmp_path: Path,
-) -> None:
+def test_bad_times_and_a_bad_file_are_refused_together_before_prefect_is_imported(tmp_path):
     (tmp_path / "mine.yaml").write_text(MINE.replace("workload", "worklaod"))
     code = (
         "import sys\nfrom drillyard.cli.main import main\n"
@@ -197,7 +185,7 @@ def test_bad_times_and_a_bad_file_are_refused_together_before_prefect_is_importe
         "0 0 31 11-1 *",
     ],
 )
-def test_times_that_prefect_can_read_are_left_to_it(cron: str) -> None:
+def test_times_that_prefect_can_read_are_left_to_it(cron):
     from prefect.client.schemas.schedules import CronSchedule
 
     assert problems_of(cron, "Europe/Berlin") == []

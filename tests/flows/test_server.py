@@ -21,7 +21,6 @@ from drillyard_flows import prefect_view, settings
 from drillyard_flows.prefect_view import PrefectView
 from drillyard_flows.request import Request
 from drillyard_flows.server import Server
-from tests.flows.conftest import Api, Bench
 from tests.helpers.patience import PATIENCE_S, until
 
 SLOW = {"id": "world:Slow", "args": {"step_s": 0.01}}
@@ -35,7 +34,7 @@ def server_of(home: Path) -> ProcessId | None:
     return ProcessId(entry["pid"], entry["started"])
 
 
-def test_two_commands_share_a_server_that_ends_after_kill_9_of_both(bench: Bench) -> None:
+def test_two_commands_share_a_server_that_ends_after_kill_9_of_both(bench):
     home = bench.folder / "prefect"
     one = bench.start("run", bench.write("one", simulator=SLOW), PREFECT_HOME=str(home))
     server = until(lambda: server_of(home), what="a server")
@@ -57,7 +56,7 @@ def test_two_commands_share_a_server_that_ends_after_kill_9_of_both(bench: Bench
     assert (home / "prefect.db").stat().st_mode & 0o077 == 0
 
 
-def test_what_fails_in_a_server_is_in_its_log_and_not_on_a_terminal(tmp_path: Path) -> None:
+def test_what_fails_in_a_server_is_in_its_log_and_not_on_a_terminal(tmp_path):
     program = (
         "import logging; from prefect.logging.configuration import setup_logging; "
         "setup_logging(); logging.getLogger('docket').error('no run is planned')"
@@ -77,7 +76,7 @@ def test_what_fails_in_a_server_is_in_its_log_and_not_on_a_terminal(tmp_path: Pa
         assert ("no run is planned" in done.stderr) is told
 
 
-def test_no_other_site_may_talk_to_it(api: Api) -> None:
+def test_no_other_site_may_talk_to_it(api):
     request = urllib.request.Request(f"{api.url}/health", headers={"Host": "evil.example:80"})
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request, timeout=PATIENCE_S)
@@ -91,7 +90,7 @@ def test_no_other_site_may_talk_to_it(api: Api) -> None:
     assert caught.value.headers.get("access-control-allow-origin") is None
 
 
-def test_an_api_that_the_user_named_must_answer_before_anything_is_made(bench: Bench) -> None:
+def test_an_api_that_the_user_named_must_answer_before_anything_is_made(bench):
     dead = "http://127.0.0.1:9/api"
     done = bench.run("run", bench.write("named"), PREFECT_API_URL=dead)
     assert done.returncode == 4
@@ -99,7 +98,7 @@ def test_an_api_that_the_user_named_must_answer_before_anything_is_made(bench: B
     assert not bench.store.exists()
 
 
-def test_offline_ok_runs_the_same_phases_without_prefect(bench: Bench) -> None:
+def test_offline_ok_runs_the_same_phases_without_prefect(bench):
     done = bench.run(
         "run", bench.write("offline"), "--offline-ok", PREFECT_API_URL="http://127.0.0.1:9/api"
     )
@@ -109,9 +108,7 @@ def test_offline_ok_runs_the_same_phases_without_prefect(bench: Bench) -> None:
     assert all(bench.leases("offline").values())
 
 
-def test_the_api_is_found_as_prefect_would_find_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_api_is_found_as_prefect_would_find_it(tmp_path, monkeypatch):
     assert settings.configured_api({"PREFECT_API_URL": "http://a/api"}) == "http://a/api"
     profiles = tmp_path / "profiles.toml"
     profiles.write_text('active = "lab"\n[profiles.lab]\nPREFECT_API_URL = "http://lab/api"\n')
@@ -122,7 +119,7 @@ def test_the_api_is_found_as_prefect_would_find_it(
     assert os.environ["HOME"].endswith("nobody")
 
 
-def test_a_server_that_is_still_starting_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_still_starting_is_not_given_up(monkeypatch):
     """A short experiment on a busy machine is over before its server is up."""
     monkeypatch.setattr(prefect_view, "SILENT_S", 0.0)
     monkeypatch.setattr(prefect_view, "FOREIGN_ANSWER_S", 0.1)

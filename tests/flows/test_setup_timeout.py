@@ -7,13 +7,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import Api
 from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S
 
@@ -55,7 +53,7 @@ SAID = re.compile(r"had no ready worker after (\d+) s")
 
 
 @pytest.fixture
-def waited_s(api: Api, tmp_path: Path) -> Iterator[dict[str, int]]:
+def waited_s(api, tmp_path):
     """Way -> seconds after which it gave its machines up, by its own words."""
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "silent.json").write_text(json.dumps(SPEC))
@@ -92,6 +90,6 @@ def waited_s(api: Api, tmp_path: Path) -> Iterator[dict[str, int]]:
         yield found
 
 
-def test_every_way_waits_equally_long_for_machines(waited_s: dict[str, int]) -> None:
+def test_every_way_waits_equally_long_for_machines(waited_s):
     # A moment of the machine's time is a minute here.
     assert max(waited_s.values()) - min(waited_s.values()) < 300, waited_s

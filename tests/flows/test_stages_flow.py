@@ -1,9 +1,5 @@
 """The stages of a composite in Prefect: one task run each, in the order of their graph."""
 
-from __future__ import annotations
-
-from tests.flows.conftest import Api, Bench
-
 FILE = """
 schema: 1
 name: staged
@@ -17,7 +13,7 @@ children:
 """
 
 
-def test_prefect_draws_the_graph_of_the_stages(bench: Bench, api: Api) -> None:
+def test_prefect_draws_the_graph_of_the_stages(bench, api):
     file = bench.folder / "staged.yaml"
     bench.folder.mkdir(exist_ok=True)
     file.write_text(FILE)

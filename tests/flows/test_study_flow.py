@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.flows.conftest import Api, Bench
+from tests.flows.conftest import Bench
 
 
 def study_file(bench: Bench, **study: object) -> str:
@@ -49,7 +49,7 @@ def study_file(bench: Bench, **study: object) -> str:
     return str(path)
 
 
-def test_a_trial_is_a_task_run_and_a_failed_one_stops_nothing(api: Api, bench: Bench) -> None:
+def test_a_trial_is_a_task_run_and_a_failed_one_stops_nothing(api, bench):
     done = bench.run("run", study_file(bench))
     assert done.returncode == 0, done.stdout + done.stderr
     run = api.flow_run("s")
@@ -85,7 +85,7 @@ def test_a_trial_is_a_task_run_and_a_failed_one_stops_nothing(api: Api, bench: B
     assert len(bench.leases("s")) == 1
 
 
-def test_too_many_failed_trials_are_exit_1(api: Api, bench: Bench) -> None:
+def test_too_many_failed_trials_are_exit_1(api, bench):
     done = bench.run("run", study_file(bench, grid={"kind": ["b", "a", "c"]}, max_failures=1))
     assert done.returncode == 1, done.stdout + done.stderr
     assert "trials have failed" in done.stderr

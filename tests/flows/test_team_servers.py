@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -54,7 +54,7 @@ def of_cloud_run(name: str, folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(tmp_path):
     """Starts a server in a process group of its own."""
     begun: list[subprocess.Popen[bytes]] = []
 
@@ -109,12 +109,7 @@ def commands(session: int) -> list[str]:
 
 
 @pytest.mark.parametrize("of", [of_compose, of_systemd])
-def test_prefect_takes_changes_from_its_own_clients_alone(
-    of: Callable[[str, Path], dict[str, str]],
-    start: Start,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_prefect_takes_changes_from_its_own_clients_alone(of, start, tmp_path, monkeypatch):
     folder = tmp_path / "composed"
     (folder / "home").mkdir(parents=True)
     variables = of("prefect", folder) | {"PREFECT_HOME": str(tmp_path / "prefect")}
@@ -143,9 +138,7 @@ def test_prefect_takes_changes_from_its_own_clients_alone(
 
 
 @pytest.mark.parametrize("of", [of_compose, of_systemd, of_cloud_run])
-def test_mlflow_runs_no_jobs_and_takes_no_changes_of_other_sites(
-    of: Callable[[str, Path], dict[str, str]], start: Start, tmp_path: Path
-) -> None:
+def test_mlflow_runs_no_jobs_and_takes_no_changes_of_other_sites(of, start, tmp_path):
     folder = tmp_path / "composed"
     (folder / "home").mkdir(parents=True)
     variables = of("mlflow", folder) | {

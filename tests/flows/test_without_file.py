@@ -23,7 +23,7 @@ def drillyard(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_report_without_a_file_and_the_same_command_again(tmp_path: Path) -> None:
+def test_a_report_without_a_file_and_the_same_command_again(tmp_path):
     words = ["run", "-a", "ppo", "-s", "CartPole-v1", "--steps", "1k", "--seeds", "2"]
 
     done = drillyard(tmp_path, *words)

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
@@ -57,7 +56,7 @@ VULNERABILITY = {
 
 
 @pytest.fixture
-def service() -> Iterator[ThreadingHTTPServer]:
+def service():
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Service)
     server.bad = set()  # type: ignore[attr-defined]
     thread = Thread(target=server.serve_forever)
@@ -69,7 +68,7 @@ def service() -> Iterator[ThreadingHTTPServer]:
 
 
 @pytest.fixture
-def lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def lock(monkeypatch, tmp_path):
     """A few packages: the tool asks for each by itself."""
     file = tmp_path / "requirements.lock"
     file.write_text("".join(f"{name}=={LOCKED[name]}\n" for name in ("numpy", "ruamel.yaml")))
@@ -86,9 +85,7 @@ def audited(capsys: pytest.CaptureFixture[str], tmp_path: Path, port: int) -> tu
 @tools
 @pytest.mark.heavy
 @pytest.mark.usefixtures("lock")
-def test_a_known_vulnerability_fails_the_build(
-    service: ThreadingHTTPServer, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_known_vulnerability_fails_the_build(service, capsys, tmp_path):
     port = service.server_address[1]
     code, said = audited(capsys, tmp_path, port)
     assert code == 0 and "0 of 2 packages" in said
@@ -102,9 +99,7 @@ def test_a_known_vulnerability_fails_the_build(
 @tools
 @pytest.mark.heavy
 @pytest.mark.usefixtures("lock")
-def test_a_service_that_is_away_is_said_and_fails_nothing(
-    service: ThreadingHTTPServer, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_service_that_is_away_is_said_and_fails_nothing(service, capsys, tmp_path):
     port = service.server_address[1]
     service.server_close()
     code, said = audited(capsys, tmp_path, port)
@@ -112,9 +107,7 @@ def test_a_service_that_is_away_is_said_and_fails_nothing(
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_what_was_not_audited_is_not_called_safe(
-    known: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_what_was_not_audited_is_not_called_safe(known, capsys, tmp_path):
     """pip-audit's own words for a mirror without vulnerabilities: none found, and exit code 0."""
     packages = [{"name": "a", "skip_reason": "Dependency not found on PyPI"}]
     packages += [{"name": "b", "version": "1", "vulns": []}] * known  # type: ignore[list-item]
@@ -127,7 +120,7 @@ def test_what_was_not_audited_is_not_called_safe(
     assert ("unknown to the service: a" in said and "0 of 1" in said) is known
 
 
-def test_the_build_and_a_schedule_run_the_audit() -> None:
+def test_the_build_and_a_schedule_run_the_audit():
     assert "make audit" in (ROOT / ".ci/run").read_text()
     planned = (ROOT / ".github/workflows/audit.yml").read_text()
     assert "schedule:" in planned and "make audit sbom" in planned
@@ -135,7 +128,7 @@ def test_the_build_and_a_schedule_run_the_audit() -> None:
 
 @tools
 @pytest.mark.heavy
-def test_the_bill_of_materials_lists_what_is_installed(tmp_path: Path) -> None:
+def test_the_bill_of_materials_lists_what_is_installed(tmp_path):
     """CycloneDX with versions, licences and addresses of packages; the tool validates it."""
     out = tmp_path / "sbom.json"
     make = ["make", "-s", "sbom", f"SBOM={out}", f"VENV={sys.prefix}"]

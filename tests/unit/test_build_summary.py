@@ -46,7 +46,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_what_was_skipped_and_what_is_flaky_is_said_last(tmp_path: Path) -> None:
+def test_what_was_skipped_and_what_is_flaky_is_said_last(tmp_path):
     (tmp_path / "conftest.py").write_text("from tests.helpers.summary import pytest_unconfigure\n")
     file = tmp_path / "test_some.py"
     file.write_text(TESTS)

@@ -87,7 +87,7 @@ def problems(tree: ast.AST, file: str) -> Iterator[str]:
             yield f"{at}: imports by a computed name"
 
 
-def test_product_code_has_none() -> None:
+def test_product_code_has_none():
     found = [
         one
         for path in PRODUCT
@@ -122,11 +122,11 @@ def test_product_code_has_none() -> None:
         "importlib.import_module(name)",
     ],
 )
-def test_each_of_them_is_found(code: str) -> None:
+def test_each_of_them_is_found(code):
     assert len(list(problems(ast.parse(code), "some.py"))) == 1
 
 
-def test_exceptions_are_needed() -> None:
+def test_exceptions_are_needed():
     """A file that no longer needs its exception must lose it."""
     for file in (*IMPORTS, *UNPACKS):
         assert list(problems(ast.parse((ROOT / file).read_text()), "some.py")), file

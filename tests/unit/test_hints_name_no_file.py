@@ -22,7 +22,7 @@ def messages(file: Path) -> list[str]:
     ]
 
 
-def test_no_message_sends_the_user_to_a_file_of_the_checkout() -> None:
+def test_no_message_sends_the_user_to_a_file_of_the_checkout():
     found = [
         f"{file.relative_to(ROOT)}: {text}"
         for package in PACKAGES

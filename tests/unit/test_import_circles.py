@@ -56,7 +56,7 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
-def test_modules_import_each_other_in_one_direction_only() -> None:
+def test_modules_import_each_other_in_one_direction_only():
     known = modules()
     graph = {name: imported(path, known) - {name} for name, path in known.items()}
     met: set[str] = set()
@@ -67,7 +67,7 @@ def test_modules_import_each_other_in_one_direction_only() -> None:
     assert met == LEFT, f"these circles are gone: take {LEFT - met} out of LEFT"
 
 
-def test_a_circle_through_an_import_in_a_function_is_found(tmp_path: Path) -> None:
+def test_a_circle_through_an_import_in_a_function_is_found(tmp_path):
     one, two = tmp_path / "one.py", tmp_path / "two.py"
     one.write_text("import two\n")
     two.write_text("def late():\n    from one import x\n")

@@ -1,7 +1,5 @@
 """What breaks a rule for the processes of tests fails its test, or the session."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -85,7 +83,7 @@ def test_the_next():
 """
 
 
-def test_children_have_the_filter_of_pyproject() -> None:
+def test_children_have_the_filter_of_pyproject():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     filters = settings["pytest"]["ini_options"]["filterwarnings"]
     # The last filter that matches decides. Only a fork after an import of JAX is excepted.
@@ -97,7 +95,7 @@ def test_children_have_the_filter_of_pyproject() -> None:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("processes", [(), ("-n", "1")], ids=["alone", "dealt out"])
-def test_each_way_to_break_a_rule_is_noticed(processes: tuple[str, ...], tmp_path: Path) -> None:
+def test_each_way_to_break_a_rule_is_noticed(processes, tmp_path):
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_some.py").write_text(TESTS)
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.chained = 1")

@@ -135,7 +135,7 @@ def test_a_folder_that_was_imported_does_not_hide_the_users_file(tmp_path, monke
     assert registry.load_object("basin:Basin").__name__ == "Basin"
 
 
-def test_a_file_name_for_a_module_gets_the_name_of_the_module() -> None:
+def test_a_file_name_for_a_module_gets_the_name_of_the_module():
     with pytest.raises(PluginError) as raised:
         registry.load_object("tank.py:Tank")
     assert raised.value.hint == "name the module, not its file: tank"

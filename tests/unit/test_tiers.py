@@ -1,7 +1,5 @@
 """The list of the extended tests names tests that exist."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -10,7 +8,7 @@ from tests.helpers.extended import listed
 ROOT = Path(__file__).parents[2]
 
 
-def test_each_entry_names_a_test_that_exists_and_is_listed_once() -> None:
+def test_each_entry_names_a_test_that_exists_and_is_listed_once():
     entries = listed()
     assert sorted(set(entries)) == sorted(entries)
     gone = []

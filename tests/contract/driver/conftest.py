@@ -1,10 +1,5 @@
 """For every test of the driver: a home, a mailbox, a folder; no driver, no machine after it."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from drillyard.mailbox import Mailbox, open_store
@@ -13,7 +8,7 @@ from tests.helpers.tiny_backend import ThreadBackend
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _home(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     with closing(monkeypatch):
         yield
@@ -24,10 +19,10 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def mailbox(tmp_path: Path) -> Mailbox:
+def mailbox(tmp_path):
     return Mailbox(open_store(str(tmp_path / "store")), "tiny")
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     return tmp_path / "project"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from drillyard.errors import (
     Stopped,
     UserError,
 )
-from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
 from tests.helpers.lives import TICKETS, life
 from tests.helpers.patience import PATIENCE_S, until
@@ -23,7 +21,7 @@ from tests.helpers.tiny_backend import ThreadBackend, Worker, good_work, tiny
 pytestmark = pytest.mark.heavy
 
 
-def test_a_complete_experiment_rents_nothing(folder: Path, mailbox: Mailbox) -> None:
+def test_a_complete_experiment_rents_nothing(folder, mailbox):
     life(Driver(tiny(folder), mailbox, ThreadBackend()))
     again = ThreadBackend()
     assert Driver(tiny(folder), mailbox, again).open() == []
@@ -31,7 +29,7 @@ def test_a_complete_experiment_rents_nothing(folder: Path, mailbox: Mailbox) -> 
     assert [d.outcome for d in mailbox.drivers()] == ["done", "complete"]
 
 
-def test_more_seeds_go_on_and_keep_what_is_there(folder: Path, mailbox: Mailbox) -> None:
+def test_more_seeds_go_on_and_keep_what_is_there(folder, mailbox):
     life(Driver(tiny(folder), mailbox, ThreadBackend()))
     results = life(Driver(tiny(folder, seeds=[1, 2, 7]), mailbox, ThreadBackend()))
     assert set(results) == {f"t0001-s7.{p}" for p in ("train", "evaluate", "store")}
@@ -39,7 +37,7 @@ def test_more_seeds_go_on_and_keep_what_is_there(folder: Path, mailbox: Mailbox)
     assert accepted is not None and accepted.attempt == 1
 
 
-def test_a_larger_budget_opens_every_run_again(folder: Path, mailbox: Mailbox) -> None:
+def test_a_larger_budget_opens_every_run_again(folder, mailbox):
     life(Driver(tiny(folder), mailbox, ThreadBackend()))
     results = life(Driver(tiny(folder, train={"steps": 200}), mailbox, ThreadBackend()))
     assert results == {t: f"{t} by attempt 2" for t in TICKETS}
@@ -50,19 +48,19 @@ def test_a_larger_budget_opens_every_run_again(folder: Path, mailbox: Mailbox) -
         Driver(tiny(folder, train={"steps": 150}), mailbox, ThreadBackend()).open()
 
 
-def test_other_evaluation_repeats_evaluation_only(folder: Path, mailbox: Mailbox) -> None:
+def test_other_evaluation_repeats_evaluation_only(folder, mailbox):
     life(Driver(tiny(folder), mailbox, ThreadBackend()))
     results = life(Driver(tiny(folder, evaluate={"episodes": 3}), mailbox, ThreadBackend()))
     assert set(results) == {t for t in TICKETS if not t.endswith("train")}
 
 
-def test_another_target_repeats_the_store_phase_only(folder: Path, mailbox: Mailbox) -> None:
+def test_another_target_repeats_the_store_phase_only(folder, mailbox):
     life(Driver(tiny(folder), mailbox, ThreadBackend()))
     results = life(Driver(tiny(folder, store=[{"url": "/data"}]), mailbox, ThreadBackend()))
     assert set(results) == {t for t in TICKETS if t.endswith("store")}
 
 
-def test_a_damaged_result_is_made_again_with_what_follows(folder: Path, mailbox: Mailbox) -> None:
+def test_a_damaged_result_is_made_again_with_what_follows(folder, mailbox):
     life(Driver(tiny(folder), mailbox, ThreadBackend()))
     key = mailbox.key("runs/t0001-s2/attempts/evaluate-1/result.txt")
     mailbox.store.put(key, mailbox.store.get(key).replace(b"attempt", b"attempd"))
@@ -74,14 +72,14 @@ def test_a_damaged_result_is_made_again_with_what_follows(folder: Path, mailbox:
     assert Driver(tiny(folder), mailbox, ThreadBackend()).open() == []
 
 
-def test_a_crash_between_deleting_and_forgiving_is_mended(folder: Path, mailbox: Mailbox) -> None:
+def test_a_crash_between_deleting_and_forgiving_is_mended(folder, mailbox):
     life(Driver(tiny(folder), mailbox, ThreadBackend()))
     mailbox.store.delete(mailbox.key("runs/t0001-s1/store.accepted.json"))
     results = life(Driver(tiny(folder), mailbox, ThreadBackend()))
     assert results == {"t0001-s1.store": "t0001-s1.store by attempt 2"}
 
 
-def test_other_code_is_refused_with_the_difference(folder: Path, mailbox: Mailbox) -> None:
+def test_other_code_is_refused_with_the_difference(folder, mailbox):
     life(Driver(tiny(folder), mailbox, ThreadBackend()))
     before = sorted(i.key for i in mailbox.store.list("tiny/"))
     (folder / "world.py").write_text("GRAVITY = 1.62\n")
@@ -99,7 +97,7 @@ def test_other_code_is_refused_with_the_difference(folder: Path, mailbox: Mailbo
     assert "training.code" in str(mailbox.experiment_record().history)
 
 
-def test_what_nobody_has_begun_may_still_change(folder: Path, mailbox: Mailbox) -> None:
+def test_what_nobody_has_begun_may_still_change(folder, mailbox):
     first = Driver(tiny(folder), mailbox, ThreadBackend())
     first.open()
     first.close("setup failed")
@@ -109,7 +107,7 @@ def test_what_nobody_has_begun_may_still_change(folder: Path, mailbox: Mailbox) 
     second.close("done")
 
 
-def test_settings_do_not_change_under_a_working_run(folder: Path, mailbox: Mailbox) -> None:
+def test_settings_do_not_change_under_a_working_run(folder, mailbox):
     hold = threading.Event()
 
     def slow(worker: Worker, ticket: Any, attempt: int) -> str:
@@ -127,7 +125,7 @@ def test_settings_do_not_change_under_a_working_run(folder: Path, mailbox: Mailb
     hold.set()
 
 
-def test_stop_ends_waiting_and_the_same_command_resumes(folder: Path, mailbox: Mailbox) -> None:
+def test_stop_ends_waiting_and_the_same_command_resumes(folder, mailbox):
     def until_stopped(worker: Worker, ticket: Any, attempt: int) -> str:
         if attempt == 1 and ticket.ticket == "t0001-s1.train":
             until(lambda: worker.mailbox.cancelled() is not None)
@@ -151,7 +149,7 @@ def test_stop_ends_waiting_and_the_same_command_resumes(folder: Path, mailbox: M
     assert results["t0001-s2.train"] == "t0001-s2.train by attempt 1"
 
 
-def test_seeds_that_nobody_began_are_taken_back(folder: Path, mailbox: Mailbox) -> None:
+def test_seeds_that_nobody_began_are_taken_back(folder, mailbox):
     driver = Driver(tiny(folder), mailbox, ThreadBackend())
     driver.open()
     driver.close("left")

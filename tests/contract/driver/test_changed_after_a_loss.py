@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from drillyard.driver.driver import Driver
@@ -19,9 +17,7 @@ TICKET = "t0001-s1.train"
 SILENT_S = 0.2
 
 
-def test_it_waits_until_the_loss_is_certain_and_refuses_nothing(
-    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_waits_until_the_loss_is_certain_and_refuses_nothing(folder, mailbox, monkeypatch):
     """Its heartbeat is old at the first look, as it is after a jump of the clock."""
     monkeypatch.setattr("drillyard.driver.reconcile.WATCH_S", 0.05)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from drillyard.driver.six_phases import drive
 from drillyard.driver.stages import Stages
 from drillyard.driver.view import NoView
 from drillyard.errors import StoreUnavailable
-from drillyard.mailbox import Mailbox
 from tests.helpers.tiny_backend import ThreadBackend, tiny
 
 
@@ -25,7 +23,7 @@ class Broken(NoView):
 
 
 @pytest.mark.heavy
-def test_a_defect_leaves_no_living_driver_in_this_process(folder: Path, mailbox: Mailbox) -> None:
+def test_a_defect_leaves_no_living_driver_in_this_process(folder, mailbox):
     """A notebook lives on: the experiment would have a driver until it is restarted."""
     driver = Driver(tiny(folder), mailbox, ThreadBackend())
     assert driver.open()
@@ -38,9 +36,7 @@ def test_a_defect_leaves_no_living_driver_in_this_process(folder: Path, mailbox:
     again.close("done")
 
 
-def test_a_stage_that_cannot_be_asked_to_stop_keeps_no_other_from_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_stage_that_cannot_be_asked_to_stop_keeps_no_other_from_it(monkeypatch):
     asked: list[str] = []
 
     class Stage:

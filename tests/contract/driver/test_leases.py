@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +20,6 @@ from drillyard.errors import (
 )
 from drillyard.leases.ledger import local_intents
 from drillyard.leases.setup_wait import SetupWait
-from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import TicketRecord, WorkerRecord
 from drillyard.mailbox.status import Cause, Status
 from tests.helpers.lives import TICKETS
@@ -31,9 +29,7 @@ from tests.helpers.tiny_backend import ThreadBackend, Worker, good_work, tiny
 pytestmark = pytest.mark.heavy
 
 
-def test_a_lost_machine_is_replaced_and_its_attempt_counted(
-    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_machine_is_replaced_and_its_attempt_counted(folder, mailbox, monkeypatch):
     monkeypatch.setattr("drillyard.leases.lost_attempts.SILENT_S", 0.3)
     monkeypatch.setattr("drillyard.driver.watcher.TEND_S", 0.1)
 
@@ -60,7 +56,7 @@ def test_a_lost_machine_is_replaced_and_its_attempt_counted(
     assert [g.reason for g in gone if g] == ["lost", "torn down"]
 
 
-def test_setup_says_what_the_worker_said(folder: Path, mailbox: Mailbox) -> None:
+def test_setup_says_what_the_worker_said(folder, mailbox):
     backend = ThreadBackend()
     backend.setup_error = "requirement foo==1 cannot be found"
     driver = Driver(tiny(folder), mailbox, backend)
@@ -70,7 +66,7 @@ def test_setup_says_what_the_worker_said(folder: Path, mailbox: Mailbox) -> None
         driver.setup(PATIENCE_S)
 
 
-def test_a_worker_that_leaves_in_its_setup_is_replaced(folder: Path, mailbox: Mailbox) -> None:
+def test_a_worker_that_leaves_in_its_setup_is_replaced(folder, mailbox):
     """Only a user's error ends the experiment."""
     backend = ThreadBackend()
     backend.left_in_setup = ["503 Service Unavailable"] * SETUP_REPLACEMENTS
@@ -117,9 +113,7 @@ class Machine(threading.Thread):
         self.end.set()
 
 
-def test_a_machine_whose_worker_never_starts_is_replaced_once(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_a_machine_whose_worker_never_starts_is_replaced_once(folder, mailbox):
     backend = Mute()
     driver = Driver(tiny(folder), mailbox, backend)
     todo = driver.open()
@@ -139,9 +133,7 @@ class Unsure(Mute):
 
 
 @pytest.mark.parametrize(("kind", "rented"), [(Mute, 2), (Unsure, 1)])
-def test_machines_whose_workers_never_start_are_an_error_in_the_end(
-    kind: type[Mute], rented: int, folder: Path, mailbox: Mailbox
-) -> None:
+def test_machines_whose_workers_never_start_are_an_error_in_the_end(kind, rented, folder, mailbox):
     """After the second machine that runs; at once where it may not be there."""
     backend = kind()
     backend.mute = 9
@@ -154,7 +146,7 @@ def test_machines_whose_workers_never_start_are_an_error_in_the_end(
     assert len(backend.provisions) == rented and ThreadBackend.alive == {}
 
 
-def test_setups_that_all_fail_say_why(folder: Path, mailbox: Mailbox) -> None:
+def test_setups_that_all_fail_say_why(folder, mailbox):
     backend = ThreadBackend()
     backend.left_in_setup = ["503 Service Unavailable"] * 10
     driver = Driver(tiny(folder), mailbox, backend)
@@ -164,9 +156,7 @@ def test_setups_that_all_fail_say_why(folder: Path, mailbox: Mailbox) -> None:
         driver.setup(PATIENCE_S)
 
 
-def test_one_of_many_that_leaves_in_its_setup_is_not_waited_for(
-    mailbox: Mailbox, folder: Path
-) -> None:
+def test_one_of_many_that_leaves_in_its_setup_is_not_waited_for(mailbox, folder):
     backend = ThreadBackend()
     order = Order(
         lease_id="dy-0123456789", experiment="tiny", workers=3, store_url=mailbox.store.url
@@ -191,7 +181,7 @@ class HalfReady(ThreadBackend):
         return lease.model_copy(update={"order": order})
 
 
-def test_setup_ends_with_the_work(folder: Path, mailbox: Mailbox) -> None:
+def test_setup_ends_with_the_work(folder, mailbox):
     """Who was ready early has done everything: nobody waits for the other one."""
     backend = HalfReady()
     driver = Driver(tiny(folder, resources={"workers": 2}), mailbox, backend)
@@ -203,9 +193,7 @@ def test_setup_ends_with_the_work(folder: Path, mailbox: Mailbox) -> None:
     assert len(backend.provisions) == 1 and ThreadBackend.alive == {}
 
 
-def test_what_was_torn_down_during_setup_is_not_rented_again(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_what_was_torn_down_during_setup_is_not_rented_again(folder, mailbox):
     backend = HalfReady(lambda worker, ticket, attempt: str(worker.end.wait(PATIENCE_S)))
     driver = Driver(tiny(folder, resources={"workers": 2}), mailbox, backend)
     driver.open()
@@ -227,9 +215,7 @@ def test_what_was_torn_down_during_setup_is_not_rented_again(
     assert len(backend.provisions) == 1 and ThreadBackend.alive == {}
 
 
-def test_a_lease_that_dies_in_setup_shows_its_last_lines(
-    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lease_that_dies_in_setup_shows_its_last_lines(folder, mailbox, monkeypatch):
     monkeypatch.setattr("drillyard.driver.setup.SETUP_REPLACEMENTS", 0)
     backend = ThreadBackend()
     driver = Driver(tiny(folder, resources={"workers": 2}), mailbox, backend)
@@ -242,9 +228,7 @@ def test_a_lease_that_dies_in_setup_shows_its_last_lines(
         driver.setup(PATIENCE_S)
 
 
-def test_the_intent_is_on_disk_before_anything_is_asked_for(
-    folder: Path, mailbox: Mailbox, tmp_path: Path
-) -> None:
+def test_the_intent_is_on_disk_before_anything_is_asked_for(folder, mailbox, tmp_path):
     backend = ThreadBackend()
     backend.unreachable = 1
     driver = Driver(tiny(folder), mailbox, backend)
@@ -260,7 +244,7 @@ def test_the_intent_is_on_disk_before_anything_is_asked_for(
     assert list(local_intents()) == []
 
 
-def test_an_unconfirmed_teardown_is_said_and_mended_later(folder: Path, mailbox: Mailbox) -> None:
+def test_an_unconfirmed_teardown_is_said_and_mended_later(folder, mailbox):
     backend = ThreadBackend()
     driver = Driver(tiny(folder), mailbox, backend)
     todo = driver.open()
@@ -279,7 +263,7 @@ def test_an_unconfirmed_teardown_is_said_and_mended_later(folder: Path, mailbox:
     assert list(local_intents()) == []
 
 
-def test_a_used_up_budget_rents_nothing(folder: Path, mailbox: Mailbox) -> None:
+def test_a_used_up_budget_rents_nothing(folder, mailbox):
     backend = ThreadBackend()
     backend.price = 3600.0
     loaded = tiny(folder, budget={"max_cost": 100.0})
@@ -305,8 +289,8 @@ def test_a_used_up_budget_rents_nothing(folder: Path, mailbox: Mailbox) -> None:
 
 
 def test_a_lease_that_nothing_ends_at_its_limit_is_ended_by_the_driver(
-    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    folder, mailbox, monkeypatch
+):
     monkeypatch.setattr("drillyard.leases.manager.MIN_LIFE_S", 0.1)
     monkeypatch.setattr("drillyard.driver.lease_supervisor.OVERDUE_S", 0.2)
 

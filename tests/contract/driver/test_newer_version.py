@@ -27,9 +27,7 @@ def newer(path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_what_a_newer_version_wrote_is_refused_and_left_alone(
-    folder: Path, mailbox: Mailbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_newer_version_wrote_is_refused_and_left_alone(folder, mailbox, tmp_path, capsys):
     life(Driver(tiny(folder), mailbox, ThreadBackend()))
     root = Path(mailbox.store.url) / mailbox.experiment
     records = [str(p.relative_to(root)) for p in sorted(root.rglob("*.json"))]
@@ -67,7 +65,7 @@ def contents(url: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("rest", [{}, {"run": "r"}, {"run": "r", "experiment": "e", "seed": 1}])
-def test_a_higher_version_is_no_damage(rest: dict[str, object]) -> None:
+def test_a_higher_version_is_no_damage(rest):
     """Also where this version could read all that it knows: the meaning may have changed."""
     with pytest.raises(NewerVersion):
         RunRecord.from_bytes(json.dumps({"schema_version": 2, **rest}).encode())
@@ -76,12 +74,12 @@ def test_a_higher_version_is_no_damage(rest: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"{", b"[]", b'{"schema_version": 1}', b'{"a": 1}', b"[" * 99_999]
 )
-def test_damage_is_damage(data: bytes) -> None:
+def test_damage_is_damage(data):
     with pytest.raises(CorruptObject):
         Claim.from_bytes(data)
 
 
-def test_unknown_fields_of_the_same_version_are_read_over() -> None:
+def test_unknown_fields_of_the_same_version_are_read_over():
     """So a newer worker may add a field, and an older driver goes on."""
     document = {"run": "r", "experiment": "e", "seed": 1, "something": "new"}
     assert RunRecord.from_bytes(json.dumps(document).encode()).run == "r"

@@ -95,7 +95,7 @@ SAID: list[str] = []
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> None:
+def _quiet():
     SAID.clear()
 
 
@@ -108,17 +108,13 @@ def history(driver: Driver) -> list[tuple[str, str, bool]]:
     ]
 
 
-def test_the_cheapest_place_is_rented_whatever_the_order_of_the_file(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_the_cheapest_place_is_rented_whatever_the_order_of_the_file(folder, mailbox):
     driver = driver_of(folder, mailbox, Cloud(price=3.0), Cloud(price=1.0), Den())
     assert drive(driver, report=False).kind is Kind.SUCCEEDED
     assert history(driver) == [("den", "torn down", True)]
 
 
-def test_a_full_place_is_passed_over_and_what_was_created_there_is_ended(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_a_full_place_is_passed_over_and_what_was_created_there_is_ended(folder, mailbox):
     driver = driver_of(folder, mailbox, Full(), Cloud())
     assert drive(driver, report=False).kind is Kind.SUCCEEDED
     assert history(driver) == [("den", "no capacity", True), ("cloud", "torn down", True)]
@@ -128,9 +124,7 @@ def test_a_full_place_is_passed_over_and_what_was_created_there_is_ended(
     assert intents["den"].settings == {"n": 0} and intents["cloud"].settings == {"n": 1}
 
 
-def test_a_stage_with_several_places_passes_over_the_full_one(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_a_stage_with_several_places_passes_over_the_full_one(folder, mailbox):
     """``local`` is full here. A stage without a list of its own has the composite's backend."""
     loaded = tiny(folder, tracking={"mlflow": None})
     children: list[dict[str, Any]] = [
@@ -186,9 +180,7 @@ def appear() -> None:
         Den().provision(late.pop())
 
 
-def test_machines_that_appear_after_no_capacity_are_found_and_ended(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_machines_that_appear_after_no_capacity_are_found_and_ended(folder, mailbox):
     """They are of a lease that was written off; its end is confirmed by listing like any other."""
 
     def work(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
@@ -201,9 +193,7 @@ def test_machines_that_appear_after_no_capacity_are_found_and_ended(
     assert history(driver) == [("den", "no capacity", True), ("cloud", "torn down", True)]
 
 
-def test_a_search_that_ends_without_room_leaves_no_request_behind(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_a_search_that_ends_without_room_leaves_no_request_behind(folder, mailbox):
     """After one refused delete, machines booted later with no driver, and were paid."""
     full = FullLater()
     full.left_in_setup = ["it never becomes ready"]
@@ -215,8 +205,8 @@ def test_a_search_that_ends_without_room_leaves_no_request_behind(
 
 
 def test_machines_of_a_lease_that_was_written_off_are_ended_without_a_driver(
-    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    folder, mailbox, monkeypatch
+):
     """`drillyard cancel` looked at open leases alone, and none was open."""
     driver = driver_of(folder, mailbox, Late(), Late())
     with pytest.raises(NoCapacity):
@@ -232,9 +222,7 @@ def test_machines_of_a_lease_that_was_written_off_are_ended_without_a_driver(
 
 
 @pytest.mark.parametrize("mark", [b"", b"{}", b'{"schema_version": 9}'])
-def test_an_order_to_stop_that_cannot_be_read_is_decided_by_a_person(
-    folder: Path, mailbox: Mailbox, mark: bytes
-) -> None:
+def test_an_order_to_stop_that_cannot_be_read_is_decided_by_a_person(folder, mailbox, mark):
     key = mailbox.key("control/cancel.json")
 
     def work(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
@@ -253,7 +241,7 @@ def test_an_order_to_stop_that_cannot_be_read_is_decided_by_a_person(
     assert drive(again, report=False).kind is Kind.SUCCEEDED
 
 
-def test_a_search_that_ends_during_the_set_up_moves_on(folder: Path, mailbox: Mailbox) -> None:
+def test_a_search_that_ends_during_the_set_up_moves_on(folder, mailbox):
     driver = driver_of(folder, mailbox, FullLater(), Cloud())
     assert drive(driver, report=False).kind is Kind.SUCCEEDED
     assert [each[:2] for each in history(driver)] == [
@@ -264,15 +252,15 @@ def test_a_search_that_ends_during_the_set_up_moves_on(folder: Path, mailbox: Ma
 
 
 def test_a_place_that_cannot_work_now_is_passed_over_before_anything_is_written_down(
-    folder: Path, mailbox: Mailbox
-) -> None:
+    folder, mailbox
+):
     driver = driver_of(folder, mailbox, Broken(), Cloud())
     assert drive(driver, report=False).kind is Kind.SUCCEEDED
     assert [each[0] for each in history(driver)] == ["cloud"]
     assert any("the host does not answer" in line for line in SAID)
 
 
-def test_a_run_whose_machine_is_lost_continues_elsewhere(folder: Path, mailbox: Mailbox) -> None:
+def test_a_run_whose_machine_is_lost_continues_elsewhere(folder, mailbox):
     """The free place loses its machine and has no other one; attempt 2 is the cloud's."""
 
     class Once(Den):
@@ -297,9 +285,7 @@ def test_a_run_whose_machine_is_lost_continues_elsewhere(folder: Path, mailbox: 
     assert ThreadBackend.alive == {}
 
 
-def test_a_place_that_fills_up_during_the_work_is_left_for_another(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_a_place_that_fills_up_during_the_work_is_left_for_another(folder, mailbox):
     class Shrinking(Den):
         def tend(self, lease: Lease, workers: int) -> int:
             if self.worker(lease).dead:
@@ -325,9 +311,7 @@ def test_a_place_that_fills_up_during_the_work_is_left_for_another(
     ]
 
 
-def test_places_that_are_all_full_end_the_command_with_every_reason(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_places_that_are_all_full_end_the_command_with_every_reason(folder, mailbox):
     class FullCloud(Cloud):
         def provision(self, order: Order) -> Lease:
             raise NoCapacity("no quota for n2")
@@ -341,9 +325,7 @@ def test_places_that_are_all_full_end_the_command_with_every_reason(
 
 
 @pytest.mark.parametrize("when", ["while it is set up", "during the work"])
-def test_a_lease_without_machines_is_ended_with_the_search_for_them(
-    folder: Path, mailbox: Mailbox, when: str
-) -> None:
+def test_a_lease_without_machines_is_ended_with_the_search_for_them(folder, mailbox, when):
     """With no other place: at once, and nothing is left that begins later and is paid."""
 
     class Late(FullLater):
@@ -365,9 +347,7 @@ def test_a_lease_without_machines_is_ended_with_the_search_for_them(
     assert mailbox.cancelled() is None, "the same command tries again"
 
 
-def test_the_next_command_adopts_the_lease_of_its_own_place(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_the_next_command_adopts_the_lease_of_its_own_place(folder, mailbox):
     """Two places of one kind: the settings in the lease's record tell whose it is."""
     may_end = threading.Event()
     machines = [Cloud(price=2.0, work=held(may_end)), Cloud(price=1.0, work=held(may_end))]
@@ -384,8 +364,8 @@ def test_the_next_command_adopts_the_lease_of_its_own_place(
 
 
 def test_a_lease_of_a_place_that_is_used_no_more_is_ended_by_its_own_backend(
-    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    folder, mailbox, monkeypatch
+):
     may_end = threading.Event()
     first = driver_of(folder, mailbox, Den(work=held(may_end)), Cloud(work=held(may_end)))
     first.provision()
@@ -404,7 +384,7 @@ def test_a_lease_of_a_place_that_is_used_no_more_is_ended_by_its_own_backend(
     assert ThreadBackend.alive == {}
 
 
-def test_prices_that_cannot_be_compared_keep_the_order_of_the_file() -> None:
+def test_prices_that_cannot_be_compared_keep_the_order_of_the_file():
     class Euro(Cloud):
         def estimate(self, order: Order) -> Cost:
             return Cost(per_hour=0.1, currency="EUR")
@@ -423,9 +403,7 @@ def test_prices_that_cannot_be_compared_keep_the_order_of_the_file() -> None:
     assert names(Unknown(), Cloud(), Den()) == ["Den", "Cloud", "Unknown"]
 
 
-def test_a_single_backend_that_is_full_is_asked_again_under_the_same_id(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_a_single_backend_that_is_full_is_asked_again_under_the_same_id(folder, mailbox):
     driver = driver_of(folder, mailbox, Full())
     with pytest.raises(NoCapacity):
         driver.provision()
@@ -434,9 +412,7 @@ def test_a_single_backend_that_is_full_is_asked_again_under_the_same_id(
     driver.close("done")
 
 
-def test_a_store_that_only_one_place_can_use_drops_the_other(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_a_store_that_only_one_place_can_use_drops_the_other(folder, mailbox):
     class Picky(Den):
         def store_url(self) -> str:
             return "gs://x"

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from drillyard.backend import Order
 from drillyard.driver.bodies import Bodies
 from drillyard.driver.driver import Driver
@@ -63,9 +61,7 @@ def opened(folder: Path, mailbox: Mailbox, backend: ThreadBackend, **changes: An
     return driver
 
 
-def test_phases_are_offered_in_order_and_their_results_are_joined(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_phases_are_offered_in_order_and_their_results_are_joined(folder, mailbox):
     view = Watching()
     outcome = drive(opened(folder, mailbox, ThreadBackend(), seeds=[1]), view=view, report=False)
     assert outcome.kind is Kind.SUCCEEDED
@@ -76,9 +72,7 @@ def test_phases_are_offered_in_order_and_their_results_are_joined(
     assert ThreadBackend.alive == {}
 
 
-def test_a_view_that_never_joins_delays_phases_and_prevents_none(
-    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_view_that_never_joins_delays_phases_and_prevents_none(folder, mailbox, monkeypatch):
     monkeypatch.setattr("drillyard.driver.six_phases.GRACE_S", 0.2)
     view = Watching(joins=False)
     outcome = drive(opened(folder, mailbox, ThreadBackend()), view=view, report=False)
@@ -87,8 +81,8 @@ def test_a_view_that_never_joins_delays_phases_and_prevents_none(
 
 
 def test_a_backend_that_stays_away_ends_undecided_and_leaves_what_an_earlier_driver_rented(
-    folder: Path, mailbox: Mailbox
-) -> None:
+    folder, mailbox
+):
     gate = threading.Event()
 
     def gated(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
@@ -112,7 +106,7 @@ def test_a_backend_that_stays_away_ends_undecided_and_leaves_what_an_earlier_dri
     assert drive(again, report=False).kind is Kind.SUCCEEDED
 
 
-def test_what_could_not_be_rented_is_taken_back(folder: Path, mailbox: Mailbox) -> None:
+def test_what_could_not_be_rented_is_taken_back(folder, mailbox):
     class Full(ThreadBackend):
         def provision(self, order: Order) -> Any:
             super().provision(order)  # half of it is there
@@ -123,9 +117,7 @@ def test_what_could_not_be_rented_is_taken_back(folder: Path, mailbox: Mailbox) 
     assert ThreadBackend.alive == {}
 
 
-def test_what_every_result_says_counts_more_than_what_was_seen_on_the_way(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_what_every_result_says_counts_more_than_what_was_seen_on_the_way(folder, mailbox):
     driver = opened(folder, mailbox, ThreadBackend())
     driver.provision()
     until(lambda: driver.decided)
@@ -134,8 +126,8 @@ def test_what_every_result_says_counts_more_than_what_was_seen_on_the_way(
 
 
 def test_a_command_whose_lease_is_open_has_to_be_given_again_whatever_the_runs_say(
-    folder: Path, mailbox: Mailbox
-) -> None:
+    folder, mailbox
+):
     """Its provider was away: the lease may exist, and nothing else would end it."""
     driver = opened(folder, mailbox, ThreadBackend())
     driver.provision()
@@ -146,9 +138,7 @@ def test_a_command_whose_lease_is_open_has_to_be_given_again_whatever_the_runs_s
     assert outcome_of(driver, away, None).kind is Kind.SUCCEEDED
 
 
-def test_the_heartbeat_goes_on_while_a_look_hangs(
-    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_heartbeat_goes_on_while_a_look_hangs(folder, mailbox, monkeypatch):
     monkeypatch.setattr("drillyard.driver.heartbeat.BEAT_S", 0.05)
     opened(folder, mailbox, ThreadBackend())
     hangs, goes_on = threading.Event(), threading.Event()
@@ -166,9 +156,7 @@ def test_the_heartbeat_goes_on_while_a_look_hangs(
     goes_on.set()
 
 
-def test_the_heartbeat_begins_before_the_tickets_are_posted(
-    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_heartbeat_begins_before_the_tickets_are_posted(folder, mailbox, monkeypatch):
     """With thousands of tickets and a slow store, posting takes longer than a heartbeat may."""
     monkeypatch.setattr("drillyard.driver.heartbeat.BEAT_S", 0.05)
     beats: list[float] = []
@@ -186,9 +174,7 @@ def test_the_heartbeat_begins_before_the_tickets_are_posted(
     assert beats
 
 
-def test_boards_of_a_slow_store_are_read_side_by_side(
-    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_boards_of_a_slow_store_are_read_side_by_side(folder, mailbox, monkeypatch):
     watcher = Driver(tiny(folder), mailbox, ThreadBackend())._watcher
     together = threading.Barrier(4)
     # Each answer comes when four are asked for at the same time.
@@ -197,7 +183,7 @@ def test_boards_of_a_slow_store_are_read_side_by_side(
     assert watcher._side_by_side(["a", "b", "c", "d"]) == [None] * 4
 
 
-def test_a_slow_look_does_not_put_off_the_next_one_for_long() -> None:
+def test_a_slow_look_does_not_put_off_the_next_one_for_long():
     from drillyard.driver.watcher import LONGEST_PAUSE_S, Paced
 
     class Slow:

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def _soon(monkeypatch):
     monkeypatch.setattr("drillyard.driver.stages.POLL_S", 0.02)
     monkeypatch.setattr("drillyard.driver.stages.CANCEL_EVERY_S", 0.05)
 
@@ -121,9 +121,7 @@ def fails(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
     raise ValueError("no such file")
 
 
-def test_independent_stages_run_side_by_side_and_each_waits_for_its_own(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_independent_stages_run_side_by_side_and_each_waits_for_its_own(folder, mailbox):
     lab = Lab(
         folder,
         mailbox,
@@ -144,9 +142,7 @@ def test_independent_stages_run_side_by_side_and_each_waits_for_its_own(
     assert ThreadBackend.alive == {}, "every stage's machines are gone"
 
 
-def test_outputs_arrive_by_seed_or_of_all_seeds(
-    folder: Path, mailbox: Mailbox, tmp_path: Path
-) -> None:
+def test_outputs_arrive_by_seed_or_of_all_seeds(folder, mailbox, tmp_path):
     lab = Lab(
         folder,
         mailbox,
@@ -175,9 +171,7 @@ def test_outputs_arrive_by_seed_or_of_all_seeds(
     }
 
 
-def test_a_failed_stage_stops_what_depends_on_it_and_nothing_else(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_a_failed_stage_stops_what_depends_on_it_and_nothing_else(folder, mailbox):
     lab = Lab(
         folder,
         mailbox,
@@ -206,9 +200,7 @@ def test_a_failed_stage_stops_what_depends_on_it_and_nothing_else(
     assert lab.run().kind is Kind.SUCCEEDED and len(lab.done) == len(before) + 2
 
 
-def test_a_service_is_ready_before_its_users_and_stops_after_them(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_a_service_is_ready_before_its_users_and_stops_after_them(folder, mailbox):
     lab = Lab(
         folder,
         mailbox,
@@ -230,7 +222,7 @@ def test_a_service_is_ready_before_its_users_and_stops_after_them(
     assert lab.run().kind is Kind.SUCCEEDED and len(lab.done) == 3, "nothing is started again"
 
 
-def test_a_service_serves_again_for_what_failed(folder: Path, mailbox: Mailbox) -> None:
+def test_a_service_serves_again_for_what_failed(folder, mailbox):
     lab = Lab(folder, mailbox, a_service("app"), a_child("user", after=["app"]))
     lab.works = {"user": fails}
     assert lab.run().kind is Kind.FAILED
@@ -240,9 +232,7 @@ def test_a_service_serves_again_for_what_failed(folder: Path, mailbox: Mailbox) 
     assert ThreadBackend.alive == {}
 
 
-def test_what_uses_a_service_that_ends_by_itself_is_stopped(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_what_uses_a_service_that_ends_by_itself_is_stopped(folder, mailbox):
     lab = Lab(folder, mailbox, a_service("app"), a_child("user", after=["app"]), a_child("other"))
     used = threading.Event()
 
@@ -265,7 +255,7 @@ def test_what_uses_a_service_that_ends_by_itself_is_stopped(
     assert ThreadBackend.alive == {}
 
 
-def test_an_order_to_stop_reaches_every_stage(folder: Path, mailbox: Mailbox) -> None:
+def test_an_order_to_stop_reaches_every_stage(folder, mailbox):
     from drillyard_flows.stopping import order_stop
 
     lab = Lab(folder, mailbox, a_child("long"), a_child("later", after=["long"]))
@@ -284,7 +274,7 @@ def test_an_order_to_stop_reaches_every_stage(folder: Path, mailbox: Mailbox) ->
     assert lab.run().kind is Kind.SUCCEEDED
 
 
-def test_a_change_is_refused_before_anything_is_written(folder: Path, mailbox: Mailbox) -> None:
+def test_a_change_is_refused_before_anything_is_written(folder, mailbox):
     lab = Lab(folder, mailbox, a_child("first"), a_child("second", after=["first"]))
     assert lab.run().kind is Kind.SUCCEEDED
     before = sorted(info.key for info in mailbox.store.list(""))

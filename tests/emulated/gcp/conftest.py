@@ -1,8 +1,6 @@
 """An emulated Google Cloud for the tests of the backend."""
 
 import uuid
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -12,13 +10,13 @@ from drillyard_emulators.http.handle import GcpEmulator
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
+def world(tmp_path_factory):
     with GcpEmulator(tmp_path_factory.mktemp("gcp")) as cloud:
         yield cloud
 
 
 @pytest.fixture
-def here(world: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcpEmulator]:
+def here(world, monkeypatch):
     for name, value in world.env.items():
         monkeypatch.setenv(name, value)
     yield world
@@ -34,7 +32,7 @@ def here(world: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcpEmu
 
 
 @pytest.fixture
-def settings(here: GcpEmulator) -> dict[str, Any]:
+def settings(here):
     return {
         "project": here.project,
         "bucket": f"lab-{uuid.uuid4().hex[:8]}",
@@ -46,14 +44,14 @@ def settings(here: GcpEmulator) -> dict[str, Any]:
 
 
 @pytest.fixture
-def backend(settings: dict[str, Any]) -> GcpBackend:
+def backend(settings):
     made = GcpBackend(**settings)
     made.prepare_store(made.store_url())
     return made
 
 
 @pytest.fixture
-def order(backend: GcpBackend) -> Order:
+def order(backend):
     return Order(
         lease_id=f"dy-{uuid.uuid4().hex[:10]}",
         experiment="suite",
@@ -63,7 +61,7 @@ def order(backend: GcpBackend) -> Order:
 
 
 @pytest.fixture
-def bodiless(here: GcpEmulator) -> GcpEmulator:
+def bodiless(here):
     """Machines without processes: the life of machines, not of work."""
     here.physics(processes=False)
     return here

@@ -1,8 +1,6 @@
 """The contract of backends, on an emulated Google Cloud."""
 
 import uuid
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -54,13 +52,13 @@ class TestLateListings(BackendSuite):
         return f"{lease.lease_id}-w0-0"
 
     @pytest.fixture(scope="class")
-    def late(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
+    def late(self, tmp_path_factory):
         with GcpEmulator(tmp_path_factory.mktemp("late"), speed=self.SPEED) as cloud:
             cloud.physics(listing_lag_s=30.0)
             yield cloud
 
     @pytest.fixture
-    def settings(self, late: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    def settings(self, late, monkeypatch):
         for name, value in late.env.items():
             monkeypatch.setenv(name, value)
         return {
@@ -71,13 +69,13 @@ class TestLateListings(BackendSuite):
         }
 
     @pytest.fixture
-    def backend(self, late: GcpEmulator, settings: dict[str, Any]) -> GcpBackend:
+    def backend(self, late, settings):
         made = GcpBackend(VirtualClock.of(late, self.SPEED), **settings)
         made.prepare_store(made.store_url())
         return made
 
     @pytest.fixture
-    def order(self, backend: GcpBackend) -> Order:
+    def order(self, backend):
         return Order(
             lease_id=f"dy-{uuid.uuid4().hex[:10]}",
             experiment="suite",

@@ -1,21 +1,17 @@
 """Machines are made, replaced, and counted."""
 
 from datetime import datetime
-from typing import Any
 
 import pytest
 
-from drillyard.backend import Liveness, Order
+from drillyard.backend import Liveness
 from drillyard.errors import NoCapacity
 from drillyard_backends.gcp.backend import GcpBackend
-from drillyard_emulators.http.handle import GcpEmulator
 from tests.emulated.gcp.books import machines, nothing_left, three
 from tests.helpers.patience import until
 
 
-def test_one_machine_a_worker_each_with_its_own_metadata(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order
-) -> None:
+def test_one_machine_a_worker_each_with_its_own_metadata(bodiless, backend, order):
     order = three(order, deadline=bodiless.state()["now"] + 1800)
     lease = backend.provision(order)
     until(lambda: len(machines(bodiless, order)) == 3, what="three machines")
@@ -28,9 +24,7 @@ def test_one_machine_a_worker_each_with_its_own_metadata(
     until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
-def test_a_zone_without_room_is_left_for_the_next(
-    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
-) -> None:
+def test_a_zone_without_room_is_left_for_the_next(bodiless, settings, backend, order):
     bodiless.physics(stockouts=[{"zone": "europe-west1-b"}])
     hasty = GcpBackend(**{**settings, "stockout_s": 0.5})
     order = three(order)
@@ -54,15 +48,8 @@ POLICY = "Constraint constraints/compute.vmExternalIpAccess violated for project
     [(403, "quotaExceeded", QUOTA), (412, "conditionNotMet", POLICY)],
 )
 def test_a_zone_that_refuses_a_group_or_its_machines_is_left_for_the_next(
-    bodiless: GcpEmulator,
-    settings: dict[str, Any],
-    backend: GcpBackend,
-    order: Order,
-    what: str,
-    status: int,
-    reason: str,
-    message: str,
-) -> None:
+    bodiless, settings, backend, order, what, status, reason, message
+):
     """Three leases asked the first zone once each, and none asked the second."""
     where = f"zones/europe-west1-b/.*{what}"
     bodiless.fault(where, method="POST", status=status, reason=reason, message=message)
@@ -80,9 +67,7 @@ def test_a_zone_that_refuses_a_group_or_its_machines_is_left_for_the_next(
     until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
-def test_a_search_that_only_meets_refusals_ends_with_the_quota(
-    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
-) -> None:
+def test_a_search_that_only_meets_refusals_ends_with_the_quota(bodiless, settings, backend, order):
     bodiless.fault(
         r"instanceGroupManagers\?",
         method="POST",
@@ -101,8 +86,8 @@ def test_a_search_that_only_meets_refusals_ends_with_the_quota(
 
 
 def test_the_cheapest_is_taken_and_a_preempted_machine_goes_elsewhere_when_it_is_full(
-    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
-) -> None:
+    bodiless, settings, backend, order
+):
     """Of two regions, by price and not as listed; then on to the next one."""
     cheap = GcpBackend(
         **{
@@ -130,9 +115,7 @@ def test_the_cheapest_is_taken_and_a_preempted_machine_goes_elsewhere_when_it_is
     until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
-def test_no_room_anywhere_ends_with_every_reason(
-    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
-) -> None:
+def test_no_room_anywhere_ends_with_every_reason(bodiless, settings, backend, order):
     bodiless.physics(stockouts=[{"zone": "europe-west1-b"}, {"zone": "europe-west1-c"}])
     hasty = GcpBackend(
         **{
@@ -161,13 +144,7 @@ def test_no_room_anywhere_ends_with_every_reason(
 
 
 @pytest.mark.parametrize("partial", ["start", "all"])
-def test_fewer_machines_than_asked_for(
-    bodiless: GcpEmulator,
-    settings: dict[str, Any],
-    backend: GcpBackend,
-    order: Order,
-    partial: str,
-) -> None:
+def test_fewer_machines_than_asked_for(bodiless, settings, backend, order, partial):
     """A quota has room for two of three: they begin, or the lease is given up, by policy."""
     bodiless.ask("catalogue", quotas={"europe-west1": {"N2_CPUS": 16}})
     hasty = GcpBackend(
@@ -197,8 +174,8 @@ def test_fewer_machines_than_asked_for(
 
 
 def test_spot_machines_that_are_lost_come_back_and_at_last_on_demand(
-    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
-) -> None:
+    bodiless, settings, backend, order
+):
     bodiless.physics(notice_s=0.2)
     policy = GcpBackend(**{**settings, "on_demand_after": 2})
     lease = policy.provision(order)
@@ -223,12 +200,8 @@ def test_spot_machines_that_are_lost_come_back_and_at_last_on_demand(
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_machine_that_dies_again_and_again_is_not_replaced_for_ever(
-    bodiless: GcpEmulator,
-    settings: dict[str, Any],
-    backend: GcpBackend,
-    order: Order,
-    workers: int,
-) -> None:
+    bodiless, settings, backend, order, workers
+):
     """The others go on; where there is none, the lease is given up in words."""
     policy = GcpBackend(**{**settings, "replacements": 1})
     order = order.model_copy(update={"workers": workers})
@@ -253,8 +226,8 @@ def test_a_machine_that_dies_again_and_again_is_not_replaced_for_ever(
 
 
 def test_a_group_that_repairs_makes_a_lost_machine_again_by_itself(
-    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
-) -> None:
+    bodiless, settings, backend, order
+):
     """Under its name, with nobody asking; the driver counts it and makes no second one."""
     repairing = GcpBackend(**{**settings, "repair": True})
     lease = repairing.provision(order)
@@ -274,9 +247,7 @@ def test_a_group_that_repairs_makes_a_lost_machine_again_by_itself(
     until(lambda: nothing_left(bodiless, order), 60, "an empty project")
 
 
-def test_one_group_over_the_zones_of_a_region(
-    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
-) -> None:
+def test_one_group_over_the_zones_of_a_region(bodiless, settings, backend, order):
     bodiless.physics(stockouts=[{"zone": "europe-west1-b"}])
     regional = GcpBackend(**{**settings, "regional": True})
     order = three(order)
@@ -288,9 +259,7 @@ def test_one_group_over_the_zones_of_a_region(
     until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
-def test_lost_answers_and_busy_servers_make_no_second_machine(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order
-) -> None:
+def test_lost_answers_and_busy_servers_make_no_second_machine(bodiless, backend, order):
     bodiless.fault("instanceTemplates", method="POST", lose=True, after=True, times=1)
     bodiless.fault("instanceGroupManagers\\?", method="POST", status=503, times=1)
     bodiless.fault("createInstances", method="POST", lose=True, after=True, times=2)
@@ -305,9 +274,7 @@ def test_lost_answers_and_busy_servers_make_no_second_machine(
     until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
-def test_a_machine_that_replaces_a_lost_one_has_the_same_deadline(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order
-) -> None:
+def test_a_machine_that_replaces_a_lost_one_has_the_same_deadline(bodiless, backend, order):
     """M4: each machine had the whole time for itself."""
     order = order.model_copy(update={"deadline": bodiless.state()["now"] + 3600.0})
     lease = backend.provision(order)

@@ -2,11 +2,9 @@
 
 import time
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from drillyard.backend import Order
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.testing.clock import FakeClock
 from drillyard_backends.gcp import records
@@ -14,15 +12,14 @@ from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.managed import Group, Managed, Stage
 from drillyard_backends.gcp.naming import Machine
 from drillyard_backends.gcp.zones import Place
-from drillyard_emulators.http.handle import GcpEmulator
 from tests.emulated.gcp.books import BUSY, machines, nothing_left
 from tests.helpers.patience import until
 
 
 @pytest.mark.parametrize(("status", "reason"), BUSY)
 def test_a_machine_that_deletes_itself_just_now_is_replaced_by_the_next_look(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order, status: int, reason: str
-) -> None:
+    bodiless, backend, order, status, reason
+):
     """ "The resource is not ready" is no reason to end anything."""
     lease = backend.provision(order)
     names = [f"{order.lease_id}-w0-{generation}" for generation in range(2)]
@@ -42,12 +39,8 @@ def test_a_machine_that_deletes_itself_just_now_is_replaced_by_the_next_look(
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_lost_machine_that_is_listed_no_more_gets_no_successor_of_its_name(
-    bodiless: GcpEmulator,
-    settings: dict[str, Any],
-    backend: GcpBackend,
-    order: Order,
-    restarted: bool,
-) -> None:
+    bodiless, settings, backend, order, restarted
+):
     """G5: no page says whether its row stays. A new driver knows earlier machines by record."""
     bodiless.physics(notice_s=0.2, lost_stay_listed=False)
     lease = backend.provision(order)
@@ -71,8 +64,8 @@ def test_a_lost_machine_that_is_listed_no_more_gets_no_successor_of_its_name(
 
 
 def test_a_machine_without_a_status_is_believed_to_be_lost_after_the_listings_lag(
-    settings: dict[str, Any], here: GcpEmulator, order: Order
-) -> None:
+    settings, here, order
+):
     """G3: a machine whose status comes a little later was deleted at once."""
     clock = FakeClock(time.time())
     slow = GcpBackend(clock, **{**settings, "listing_lag_s": 15.0})
@@ -90,8 +83,8 @@ def test_a_machine_without_a_status_is_believed_to_be_lost_after_the_listings_la
 
 @pytest.mark.parametrize(("status", "reason"), [(400, "resourceNotReady"), (409, "conflict")])
 def test_a_delete_that_is_refused_for_now_ends_no_waiting(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order, status: int, reason: str
-) -> None:
+    bodiless, backend, order, status, reason
+):
     """M3: the machine deletes itself while the driver removes it; the next look tries again."""
     lease = backend.provision(order)
     first = f"{order.lease_id}-w0-0"

@@ -9,7 +9,6 @@ import yaml
 from google.auth.transport.requests import AuthorizedSession
 from google.oauth2 import service_account
 
-from drillyard.backend import Order
 from drillyard.errors import DrillyardError
 from drillyard.mailbox import open_store
 from drillyard_backends.gcp import rights
@@ -27,9 +26,7 @@ def role(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("lacking", ["", "compute.instanceGroups.delete"])
-def test_the_roles_that_ship_are_enough_to_rent_and_to_end(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order, lacking: str
-) -> None:
+def test_the_roles_that_ship_are_enough_to_rent_and_to_end(bodiless, backend, order, lacking):
     """G-D5: with them groups could be made, and not be deleted."""
     user = f"user@{bodiless.project}.iam.gserviceaccount.com"
     has = {
@@ -56,9 +53,7 @@ def test_the_roles_that_ship_are_enough_to_rent_and_to_end(
         bodiless.ask("project", granted={})
 
 
-def test_a_machine_ends_itself_with_the_role_that_ships(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order
-) -> None:
+def test_a_machine_ends_itself_with_the_role_that_ships(bodiless, backend, order):
     """Its empty group costs nothing; the next command deletes it."""
     lease = backend.provision(order)
     name = f"{order.lease_id}-w0-0"
@@ -81,9 +76,7 @@ def test_a_machine_ends_itself_with_the_role_that_ships(
     until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
-def test_code_on_a_machine_reaches_no_other_experiment(
-    bodiless: GcpEmulator, settings: dict[str, Any], order: Order
-) -> None:
+def test_code_on_a_machine_reaches_no_other_experiment(bodiless, settings, order):
     """M11: with the grants that `plan` names, neither machines nor objects of another one."""
     ours = GcpBackend(**{**settings, "group_prefix": "ours", "prefix": "ours"})
     other = GcpBackend(**{**settings, "group_prefix": "other", "prefix": "other"})

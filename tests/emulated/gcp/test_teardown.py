@@ -1,7 +1,5 @@
 """A teardown leaves nothing that costs money."""
 
-from typing import Any
-
 import pytest
 
 from drillyard.backend import Order
@@ -9,14 +7,11 @@ from drillyard.errors import ControlPlaneError, UserError
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.errors import InUse
 from drillyard_backends.gcp.zones import Place, candidates
-from drillyard_emulators.http.handle import GcpEmulator
 from tests.emulated.gcp.books import BUSY, machines, nothing_left
 from tests.helpers.patience import until
 
 
-def test_a_false_done_and_a_late_listing_do_not_end_the_teardown(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order
-) -> None:
+def test_a_false_done_and_a_late_listing_do_not_end_the_teardown(bodiless, backend, order):
     """What ``release_confirmed`` relies on: the listing says the truth, and asking again helps."""
     from drillyard.leases.release import release_confirmed
 
@@ -27,9 +22,7 @@ def test_a_false_done_and_a_late_listing_do_not_end_the_teardown(
     assert nothing_left(bodiless, order)
 
 
-def test_a_machine_that_may_not_be_deleted_is_named_at_once(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_that_may_not_be_deleted_is_named_at_once(bodiless, backend, order, monkeypatch):
     """The group's own row said why, and the command waited eleven minutes in silence."""
     from drillyard.leases.reasons import Reasons
     from drillyard.leases.release import Release
@@ -50,9 +43,7 @@ def test_a_machine_that_may_not_be_deleted_is_named_at_once(
     assert nothing_left(bodiless, order) and said == [line]
 
 
-def test_a_listed_lease_has_the_age_that_google_writes_with_an_offset(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order
-) -> None:
+def test_a_listed_lease_has_the_age_that_google_writes_with_an_offset(bodiless, backend, order):
     """A time of seven hours before or after would make a reaper wait, or end a fresh lease."""
     before = bodiless.state()["now"]
     lease = backend.provision(order)
@@ -64,9 +55,7 @@ def test_a_listed_lease_has_the_age_that_google_writes_with_an_offset(
     until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
-def test_a_group_that_refuses_to_go_keeps_no_machine(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order
-) -> None:
+def test_a_group_that_refuses_to_go_keeps_no_machine(bodiless, backend, order):
     """G44: whether a group can be deleted while its machines are made is not documented."""
     lease = backend.provision(order)
     until(lambda: machines(bodiless, order), what="a machine")
@@ -86,8 +75,8 @@ def test_a_group_that_refuses_to_go_keeps_no_machine(
 
 @pytest.mark.parametrize(("status", "reason"), BUSY)
 def test_a_group_that_is_being_changed_keeps_no_other_alive(
-    bodiless: GcpEmulator, settings: dict[str, Any], order: Order, status: int, reason: str
-) -> None:
+    bodiless, settings, order, status, reason
+):
     """The first of two groups cannot be deleted yet: the second goes, and the next ask helps."""
     from drillyard.leases.release import release_confirmed
 
@@ -119,9 +108,7 @@ def test_a_group_that_is_being_changed_keeps_no_other_alive(
     assert nothing_left(bodiless, order)
 
 
-def test_the_users_own_template_stays(
-    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
-) -> None:
+def test_the_users_own_template_stays(bodiless, settings, backend, order):
     with pytest.raises(UserError, match="no instance template 'mine'"):
         GcpBackend(**{**settings, "template": "mine"}).provision(order)
     other = order.model_copy(update={"lease_id": "dy-00000000aa"})
@@ -137,9 +124,7 @@ def test_the_users_own_template_stays(
     like._groups.delete_template("mine")
 
 
-def test_protection_is_a_label_that_the_listing_tells(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order
-) -> None:
+def test_protection_is_a_label_that_the_listing_tells(bodiless, backend, order):
     lease = backend.provision(order)
     until(lambda: machines(bodiless, order), what="a machine")
     backend.protect(lease, 2_000_000_000.0)
@@ -151,9 +136,7 @@ def test_protection_is_a_label_that_the_listing_tells(
     assert "protected_until" not in found.provider
 
 
-def test_disks_of_the_users_template_go_with_their_machines(
-    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
-) -> None:
+def test_disks_of_the_users_template_go_with_their_machines(bodiless, settings, backend, order):
     """G-D7: Google keeps a disk unless it is told otherwise."""
     disk = {"boot": True, "initializeParams": {"diskSizeGb": "20"}}
     bodiless.ask("template", name="keeping", properties={"disks": [disk]})
@@ -168,9 +151,7 @@ def test_disks_of_the_users_template_go_with_their_machines(
         GcpBackend(**{**settings, "template": "attaching"}).provision(order)
 
 
-def test_a_template_that_an_earlier_experiment_left_is_made_anew(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order
-) -> None:
+def test_a_template_that_an_earlier_experiment_left_is_made_anew(bodiless, backend, order):
     """G-D10: its machines would run the old code until the old deadline."""
     now = bodiless.state()["now"]
     old = order.model_copy(update={"deadline": now + 60.0})
@@ -189,9 +170,7 @@ def test_a_template_that_an_earlier_experiment_left_is_made_anew(
     until(lambda: nothing_left(bodiless, order), 60, "an empty project")
 
 
-def test_a_machine_that_left_its_group_is_ended_too(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order
-) -> None:
+def test_a_machine_that_left_its_group_is_ended_too(bodiless, backend, order):
     """G-D8: it was listed, and no teardown could end it."""
     lease = backend.provision(order)
     until(lambda: machines(bodiless, order), 60, "a machine")
@@ -205,9 +184,7 @@ def test_a_machine_that_left_its_group_is_ended_too(
     until(ended, 60, "an empty project")
 
 
-def test_a_lease_of_another_group_prefix_is_ended(
-    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
-) -> None:
+def test_a_lease_of_another_group_prefix_is_ended(bodiless, settings, backend, order):
     """G-D9: after the setting was changed the reaper showed it each time and deleted nothing."""
     other = GcpBackend(**{**settings, "group_prefix": "old"})
     other.provision(order)
@@ -221,9 +198,7 @@ def test_a_lease_of_another_group_prefix_is_ended(
     until(ended, 60, "an empty project")
 
 
-def test_a_regional_group_is_deleted_once(
-    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
-) -> None:
+def test_a_regional_group_is_deleted_once(bodiless, settings, backend, order):
     """G-D22: the place of the settings and that of the listing were two."""
     regional = GcpBackend(**{**settings, "regional": True})
     lease = regional.provision(order)
@@ -233,9 +208,7 @@ def test_a_regional_group_is_deleted_once(
     until(lambda: nothing_left(bodiless, order), 60, "an empty project")
 
 
-def test_a_zone_that_cannot_be_reached_hides_nothing(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order
-) -> None:
+def test_a_zone_that_cannot_be_reached_hides_nothing(bodiless, backend, order):
     """M13: an answer without it looked like a project without machines."""
     lease = backend.provision(order)
     until(lambda: machines(bodiless, order), 60, "a machine")
@@ -248,9 +221,7 @@ def test_a_zone_that_cannot_be_reached_hides_nothing(
     until(lambda: nothing_left(bodiless, order), 60, "an empty project")
 
 
-def test_other_settings_delete_the_templates_of_all_variants(
-    bodiless: GcpEmulator, settings: dict[str, Any], order: Order
-) -> None:
+def test_other_settings_delete_the_templates_of_all_variants(bodiless, settings, order):
     """`reap` runs with the settings of its own folder: these templates stayed for ever."""
     types = ["n2-highcpu-8", "n2-highcpu-16", "n2-standard-8"]
     wide = GcpBackend(**{**settings, "machine_types": types})
@@ -264,9 +235,7 @@ def test_other_settings_delete_the_templates_of_all_variants(
     assert nothing_left(bodiless, order)
 
 
-def test_an_empty_group_of_an_earlier_experiment_keeps_no_old_template(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order
-) -> None:
+def test_an_empty_group_of_an_earlier_experiment_keeps_no_old_template(bodiless, backend, order):
     """With the role that ships, the last machine leaves an empty group that uses its template."""
     now = bodiless.state()["now"]
     candidate = candidates(backend.config)[0]
@@ -283,9 +252,7 @@ def test_an_empty_group_of_an_earlier_experiment_keeps_no_old_template(
     until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
-def test_an_earlier_limit_of_the_same_lease_keeps_its_template_in_use(
-    bodiless: GcpEmulator, backend: GcpBackend, order: Order
-) -> None:
+def test_an_earlier_limit_of_the_same_lease_keeps_its_template_in_use(bodiless, backend, order):
     """A driver that goes on may have less time left: lost machines were no longer replaced."""
     now = bodiless.state()["now"]
     rented = order.model_copy(update={"deadline": now + 3600.0})

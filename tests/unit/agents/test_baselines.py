@@ -33,19 +33,19 @@ class World(gym.Env):
         (spaces.MultiDiscrete([3, 3]), [0, 0]),
     ],
 )
-def test_hold_is_the_middle_or_the_first(space: spaces.Space, expected: object) -> None:
+def test_hold_is_the_middle_or_the_first(space, expected):
     action = Hold(World(space)).act(None)
     assert np.array_equal(action, expected)
     assert space.contains(action)
 
 
-def test_a_simulator_says_itself_what_holding_is() -> None:
+def test_a_simulator_says_itself_what_holding_is():
     world = World(spaces.Discrete(5))
     world.hold_action = 3  # type: ignore[attr-defined]
     assert Hold(world).act(None) == 3
 
 
-def test_random_is_seeded_and_leaves_the_simulators_own_generator_alone() -> None:
+def test_random_is_seeded_and_leaves_the_simulators_own_generator_alone():
     world = World(spaces.Box(-1, 1, (3,)))
     world.action_space.seed(1)
     first = world.action_space.sample()
@@ -60,7 +60,7 @@ def test_random_is_seeded_and_leaves_the_simulators_own_generator_alone() -> Non
     assert not np.array_equal(baseline.act(None), one[0])
 
 
-def test_the_p_controller_knows_the_reactor_only() -> None:
+def test_the_p_controller_knows_the_reactor_only():
     with pytest.raises(SpaceMismatch, match="reactor"):
         make_baseline("p-controller", make_env(SimulatorSpec(id="Pendulum-v1")))
     with pytest.raises(PluginError) as caught:
@@ -68,7 +68,7 @@ def test_the_p_controller_knows_the_reactor_only() -> None:
     assert "p-controller" in str(caught.value.hint)
 
 
-def test_the_p_controller_moves_the_right_way() -> None:
+def test_the_p_controller_moves_the_right_way():
     controller = PController(make_env(SimulatorSpec(id="cstr")))
 
     def act(tr: float, cref: float, tc: float) -> float:
@@ -84,7 +84,7 @@ def test_the_p_controller_moves_the_right_way() -> None:
     assert np.isfinite([act(300.0, cref, 300.0) for cref in (-1.0, 0.0, 10.0, 12.0)]).all()
 
 
-def test_the_figures_in_the_docs_are_what_baselines_reach_on_the_reactor() -> None:
+def test_the_figures_in_the_docs_are_what_baselines_reach_on_the_reactor():
     spec = ExperimentSpec.model_validate(
         {
             "name": "x",

@@ -55,23 +55,23 @@ def everything(mailbox: Mailbox) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Mailbox:
+def source(tmp_path_factory):
     return write_experiment(tmp_path_factory.mktemp("source"), "a", seeds=(1,))
 
 
 @pytest.fixture
-def box(source: Mailbox) -> Mailbox:
+def box(source):
     return copied(source, Unplugged("memory://unplugged"))
 
 
 # -- what is refused ------------------------------------------------------------------------------
 
 
-def test_an_experiment_that_has_ended_is_idle(box: Mailbox) -> None:
+def test_an_experiment_that_has_ended_is_idle(box):
     assert activity(box) == []
 
 
-def test_a_driver_that_lives_is_not_deleted_under(box: Mailbox) -> None:
+def test_a_driver_that_lives_is_not_deleted_under(box):
     lock = DriverLock(box)
     lock.take(["drillyard", "run"])
     before = everything(box)
@@ -84,7 +84,7 @@ def test_a_driver_that_lives_is_not_deleted_under(box: Mailbox) -> None:
     assert everything(box) == {}
 
 
-def test_a_machine_counts_as_alive_until_its_provider_has_confirmed_the_end(box: Mailbox) -> None:
+def test_a_machine_counts_as_alive_until_its_provider_has_confirmed_the_end(box):
     ledger = Ledger(box)
     order = Order(lease_id="dy-aaaaaaaaaa", experiment="a", store_url=box.store.url)
     ledger.intend(order, "gcp", 2, Cost())
@@ -98,7 +98,7 @@ def test_a_machine_counts_as_alive_until_its_provider_has_confirmed_the_end(box:
     assert activity(box) == []
 
 
-def test_what_cannot_be_read_counts_as_alive(box: Mailbox) -> None:
+def test_what_cannot_be_read_counts_as_alive(box):
     key = next(i.key for i in box.store.list(box.key("leases/")) if i.key.endswith("intent.json"))
     box.store.put(key, b"{")
     with pytest.raises(UserError, match="not known whether it is alive"):
@@ -108,9 +108,7 @@ def test_what_cannot_be_read_counts_as_alive(box: Mailbox) -> None:
         delete(box)
 
 
-def test_a_machine_that_only_this_computer_knows_of(
-    box: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_that_only_this_computer_knows_of(box, tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path))
     order = Order(lease_id="dy-bbbbbbbbbb", experiment="a", store_url=box.store.url)
     intent = Intent(order=order, backend="gcp", ordinal=3, written_at=T0)
@@ -127,14 +125,14 @@ def test_a_machine_that_only_this_computer_knows_of(
         ({"lease": "dy-of-nobody"}, True),
     ],
 )
-def test_a_worker_that_was_heard_of(box: Mailbox, changes: dict[str, object], alive: bool) -> None:
+def test_a_worker_that_was_heard_of(box, changes, alive):
     values = {"worker": "w9", "lease": "dy-0123456789", "state": "ready", "host": "far"}
     record = WorkerRecord.model_validate({**values, "written_at": SYSTEM.now(), **changes})
     box.write("workers/w9.json", record)
     assert ("worker w9 may be alive" in activity(box)) is alive
 
 
-def test_a_run_that_was_heard_of(tmp_path: Path) -> None:
+def test_a_run_that_was_heard_of(tmp_path):
     running = write_experiment(tmp_path, "half", seeds=(1, 2), finished=1)
     assert any(reason.startswith("run t0001-s2") for reason in activity(running))
 
@@ -142,7 +140,7 @@ def test_a_run_that_was_heard_of(tmp_path: Path) -> None:
 # -- deleting -------------------------------------------------------------------------------------
 
 
-def test_a_neighbour_with_a_longer_name_stays(tmp_path: Path) -> None:
+def test_a_neighbour_with_a_longer_name_stays(tmp_path):
     box = write_experiment(tmp_path, "a", seeds=(1,))
     other = write_experiment(tmp_path, "a-2", seeds=(1,))
     kept = everything(other)
@@ -152,14 +150,14 @@ def test_a_neighbour_with_a_longer_name_stays(tmp_path: Path) -> None:
     assert everything(other) == kept
 
 
-def test_a_file_of_the_user_in_the_folder_stays(tmp_path: Path) -> None:
+def test_a_file_of_the_user_in_the_folder_stays(tmp_path):
     box = write_experiment(tmp_path, "a", seeds=(1,))
     (tmp_path / "a" / ".notes").write_text("mine")
     delete(box)
     assert [p.name for p in (tmp_path / "a").rglob("*")] == [".notes"]
 
 
-def test_an_interrupted_deletion_is_finished_by_the_same_call(source: Mailbox) -> None:
+def test_an_interrupted_deletion_is_finished_by_the_same_call(source):
     total = len(everything(source))
     for after in range(0, total + 2, 3):
         store = Unplugged(f"memory://interrupted-{after}")
@@ -177,7 +175,7 @@ def test_an_interrupted_deletion_is_finished_by_the_same_call(source: Mailbox) -
         assert everything(box) == {}
 
 
-def test_an_interrupted_deletion_is_found_by_its_name(source: Mailbox, tmp_path: Path) -> None:
+def test_an_interrupted_deletion_is_found_by_its_name(source, tmp_path):
     box = write_experiment(tmp_path, "a", seeds=(1,))
     box.store.put(box.key(DELETING), b"{}")
     box.store.delete(box.key("experiment.json"))
@@ -188,9 +186,7 @@ def test_an_interrupted_deletion_is_found_by_its_name(source: Mailbox, tmp_path:
         open_for_deletion("a", str(tmp_path))
 
 
-def test_the_command_shows_what_would_go_and_asks(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_command_shows_what_would_go_and_asks(capsys, tmp_path):
     box = write_experiment(tmp_path, "a", seeds=(1,))
     before = everything(box)
     assert main(["delete", "a", "--store", str(tmp_path), "--dry-run"]) == 0
@@ -209,7 +205,7 @@ def test_the_command_shows_what_would_go_and_asks(
 # -- archiving ------------------------------------------------------------------------------------
 
 
-def test_an_archive_is_read_back_byte_for_byte(source: Mailbox, tmp_path: Path) -> None:
+def test_an_archive_is_read_back_byte_for_byte(source, tmp_path):
     file = tmp_path / "a.drillyard"
     before = everything(source)
     write_archive(source, file)
@@ -219,9 +215,7 @@ def test_an_archive_is_read_back_byte_for_byte(source: Mailbox, tmp_path: Path) 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.drillyard", "other"]
 
 
-def test_an_archive_is_not_written_over_a_file_or_of_what_is_alive(
-    box: Mailbox, tmp_path: Path
-) -> None:
+def test_an_archive_is_not_written_over_a_file_or_of_what_is_alive(box, tmp_path):
     file = tmp_path / "a.drillyard"
     file.write_text("mine")
     with pytest.raises(UserError, match="already exists"):
@@ -233,9 +227,7 @@ def test_an_archive_is_not_written_over_a_file_or_of_what_is_alive(
     assert not (tmp_path / "b.drillyard").exists()
 
 
-def test_an_experiment_that_changes_meanwhile_is_not_archived(
-    source: Mailbox, tmp_path: Path
-) -> None:
+def test_an_experiment_that_changes_meanwhile_is_not_archived(source, tmp_path):
     class Changing(MemoryStore):
         def download(self, key: str, path: Path) -> None:
             super().download(key, path)
@@ -247,7 +239,7 @@ def test_an_experiment_that_changes_meanwhile_is_not_archived(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_archive_restores_nothing(source: Mailbox, tmp_path: Path) -> None:
+def test_a_damaged_archive_restores_nothing(source, tmp_path):
     file = tmp_path / "a.drillyard"
     write_archive(source, file)
     with zipfile.ZipFile(file) as whole:
@@ -267,9 +259,7 @@ def test_a_damaged_archive_restores_nothing(source: Mailbox, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["../../escape", "/etc/x", "runs/../../x", ".hidden"])
-def test_an_archive_cannot_write_outside_its_experiment(
-    source: Mailbox, tmp_path: Path, name: str
-) -> None:
+def test_an_archive_cannot_write_outside_its_experiment(source, tmp_path, name):
     file = tmp_path / "evil.drillyard"
     record = {
         "experiment": "a",
@@ -294,9 +284,7 @@ def test_an_archive_cannot_write_outside_its_experiment(
     assert not (tmp_path / "other").exists()
 
 
-def test_an_interrupted_restoring_is_no_experiment_and_is_finished(
-    source: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_restoring_is_no_experiment_and_is_finished(source, tmp_path, monkeypatch):
     file = tmp_path / "a.drillyard"
     write_archive(source, file)
     target = Unplugged("memory://target")
@@ -312,9 +300,7 @@ def test_an_interrupted_restoring_is_no_experiment_and_is_finished(
         restore(file, "memory://target")
 
 
-def test_the_commands_archive_delete_and_restore(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_commands_archive_delete_and_restore(capsys, tmp_path):
     box = write_experiment(tmp_path / "store", "a", seeds=(1,))
     before = everything(box)
     file, store = str(tmp_path / "a.drillyard"), str(tmp_path / "store")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -33,7 +32,7 @@ BACKENDS = sorted(REQUIRED)
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.chdir(tmp_path)  # no config.json of a workspace lies here
     return tmp_path / "config"
@@ -54,7 +53,7 @@ def defaults(kind: str) -> dict[str, str]:
     return found
 
 
-def test_the_table_has_every_backend_and_each_setting_that_it_needs() -> None:
+def test_the_table_has_every_backend_and_each_setting_that_it_needs():
     assert set(REQUIRED) == {kind for kind in names("backends") if kind in REQUIRED}
     installed = {"local", "dask", "ssh", "gcp", "azure"}
     assert installed <= set(names("backends"))
@@ -64,7 +63,7 @@ def test_the_table_has_every_backend_and_each_setting_that_it_needs() -> None:
 
 
 @pytest.mark.parametrize("kind", BACKENDS)
-def test_each_setting_alone_by_an_option(kind: str) -> None:
+def test_each_setting_alone_by_an_option(kind):
     """Nothing else is there yet: what is still missing is no reason to refuse this one."""
     for name, text in {**REQUIRED[kind], **defaults(kind)}.items():
         path = settings_file()
@@ -78,7 +77,7 @@ def test_each_setting_alone_by_an_option(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", BACKENDS)
-def test_all_settings_by_options(kind: str) -> None:
+def test_all_settings_by_options(kind):
     given = {**defaults(kind), **REQUIRED[kind]}
     sets = [word for name, text in given.items() for word in ("--set", f"{name}={text}")]
     done = invoke(kind, *sets)
@@ -88,7 +87,7 @@ def test_all_settings_by_options(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", BACKENDS)
-def test_all_settings_by_answers(kind: str) -> None:
+def test_all_settings_by_answers(kind):
     """A person types what is required, and Enter at the others."""
     answers = [REQUIRED[kind].get(name, "") for name in fields_of(kind)]
     done = invoke(kind, typed="\n".join(answers) + "\n")
@@ -109,9 +108,7 @@ def test_all_settings_by_answers(kind: str) -> None:
         ("local", "stop_grace_s", "-1", "3", "greater than or equal to 0"),
     ],
 )
-def test_a_wrong_value_is_refused_in_words_and_asked_for_again(
-    kind: str, name: str, wrong: str, right: str, said: str
-) -> None:
+def test_a_wrong_value_is_refused_in_words_and_asked_for_again(kind, name, wrong, right, said):
     refused = invoke(kind, "--set", f"{name}={wrong}").exception
     assert isinstance(refused, ConfigError), refused
     assert said in str(refused)

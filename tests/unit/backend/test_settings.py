@@ -234,7 +234,7 @@ def test_configure_refuses_what_does_not_fit(cloudy, given):
 
 
 @pytest.mark.parametrize("kind", ["local", "dask", "ssh"])
-def test_every_fault_of_the_settings_is_told_at_once(kind: str) -> None:
+def test_every_fault_of_the_settings_is_told_at_once(kind):
     from drillyard.registry import load
 
     with pytest.raises(ConfigErrors) as caught:
@@ -245,7 +245,7 @@ def test_every_fault_of_the_settings_is_told_at_once(kind: str) -> None:
     assert [e.hint for e in caught.value.errors if "'runtime'" in str(e.hint)]
 
 
-def test_a_refused_setting_names_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_setting_names_where_it_comes_from(monkeypatch):
     """Also beside settings of the command line: the variable is what has to be mended."""
     monkeypatch.setenv("DRILLYARD_LOCAL_STOP_GRACE_S", "-1")
     with pytest.raises(ConfigError) as caught:
@@ -257,20 +257,20 @@ def test_a_refused_setting_names_where_it_comes_from(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("command", ["check", "plan", "rehearse", "run", "bench"])
-def test_a_backend_that_is_none_is_told_as_the_option_it_was(command: str) -> None:
+def test_a_backend_that_is_none_is_told_as_the_option_it_was(command):
     result = invoke(command, "experiments/mock.yaml", "--on", "aws")
     assert isinstance(result.exception, ConfigError)
     assert str(result.exception).startswith("command line: --on: unknown backend 'aws'")
 
 
-def test_an_option_that_is_none_is_refused_also_beside_a_simulator() -> None:
+def test_an_option_that_is_none_is_refused_also_beside_a_simulator():
     result = invoke("check", "cstr", "--pictur", "a.svg")
     assert isinstance(result.exception, ConfigError)
     assert str(result.exception).startswith("command line: --pictur: no such option")
     assert "picture" in str(result.exception.hint)
 
 
-def test_one_setting_of_many_is_configured_or_refused_alone(cloudy) -> None:
+def test_one_setting_of_many_is_configured_or_refused_alone(cloudy):
     """Others that are required may still be missing; a form is told as what it is."""
     assert invoke("configure", "azure", "--set", "workspace=mine").exit_code == 0
     assert settings.gather("azure")[0].values["workspace"] == "mine"
@@ -278,12 +278,12 @@ def test_one_setting_of_many_is_configured_or_refused_alone(cloudy) -> None:
     assert isinstance(refused, ConfigError) and "a size such as" in str(refused)
 
 
-def test_one_host_without_brackets_is_told_how_a_list_is_written(cloudy) -> None:
+def test_one_host_without_brackets_is_told_how_a_list_is_written(cloudy):
     refused = invoke("configure", "ssh", "--set", "hosts=me@lab1").exception
     assert isinstance(refused, ConfigError) and "--set 'hosts=[me@lab1]'" in str(refused.hint)
 
 
-def test_a_backend_that_is_not_ready_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_is_not_ready_is_told_by_its_name(monkeypatch):
     """Not as a `--set` that nobody typed."""
     from drillyard.checks.refusal import placed
     from drillyard.findings import Finding, Severity

@@ -92,18 +92,18 @@ def raised(backend: Any, verb: str, error: Exception) -> DrillyardError:
 
 
 @pytest.fixture
-def backend() -> Any:
+def backend():
     """A plug-in whose author has decorated nothing."""
     return open_backend("rude")
 
 
-def test_each_verb_is_tried() -> None:
+def test_each_verb_is_tried():
     assert set(CALLS) == VERBS
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
 @pytest.mark.parametrize("error", [LibraryError("boo"), OSError("disk"), KeyError("id")], ids=repr)
-def test_what_nobody_knows_decides_nothing(backend: Any, verb: str, error: Exception) -> None:
+def test_what_nobody_knows_decides_nothing(backend, verb, error):
     found = raised(backend, verb, error)
     assert type(found) is ControlPlaneError and found.retryable
     assert f"rude: {verb.replace('_', ' ')}: {type(error).__name__}" in found.message
@@ -111,12 +111,12 @@ def test_what_nobody_knows_decides_nothing(backend: Any, verb: str, error: Excep
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
-def test_errors_of_the_tree_stay_as_they_are(backend: Any, verb: str) -> None:
+def test_errors_of_the_tree_stay_as_they_are(backend, verb):
     for error in (NoCapacity("full"), ConfigError("no"), AccessDenied("no right")):
         assert raised(backend, verb, error) is error
 
 
-def test_a_sign_in_that_ends_decides_nothing_while_machines_work(backend: Any) -> None:
+def test_a_sign_in_that_ends_decides_nothing_while_machines_work(backend):
     """Who gives machines back, or lists them, is told at once; so is who only looks."""
     error = SignInRefused("who are you?", hint="log in")
     seen = {verb: type(raised(backend, verb, error)) for verb in VERBS}
@@ -127,7 +127,7 @@ def test_a_sign_in_that_ends_decides_nothing_while_machines_work(backend: Any) -
     assert hint.startswith("log in; ") and "continue" in hint
 
 
-def test_a_backend_names_what_its_library_means() -> None:
+def test_a_backend_names_what_its_library_means():
     def known(error: Exception, what: str) -> DrillyardError | None:
         return NoCapacity(f"{what}: {error}") if isinstance(error, LibraryError) else None
 

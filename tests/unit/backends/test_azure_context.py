@@ -21,7 +21,7 @@ OURS = ROOT / "deployments" / "azure" / "environment"
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     (tmp_path / "Dockerfile").write_text("FROM python:3.12-slim\n")
     return tmp_path
 
@@ -30,7 +30,7 @@ def looked_at(folder: Path) -> list[Finding]:
     return list(context.examine(folder))
 
 
-def test_as_much_as_azure_takes_is_taken(folder: Path) -> None:
+def test_as_much_as_azure_takes_is_taken(folder):
     for n in range(98):
         (folder / f"f{n}").touch()
     (folder / "sub").mkdir()
@@ -40,7 +40,7 @@ def test_as_much_as_azure_takes_is_taken(folder: Path) -> None:
     context.check(folder)
 
 
-def test_a_byte_or_a_file_more_is_refused_with_what_to_do(folder: Path) -> None:
+def test_a_byte_or_a_file_more_is_refused_with_what_to_do(folder):
     used = (folder / "Dockerfile").stat().st_size
     (folder / "data.bin").write_bytes(b"x" * (1_000_001 - used))
     (found,) = looked_at(folder)
@@ -58,7 +58,7 @@ def test_a_byte_or_a_file_more_is_refused_with_what_to_do(folder: Path) -> None:
     assert "101 files" in found.message
 
 
-def test_an_environment_of_too_large_a_folder_has_no_version(folder: Path) -> None:
+def test_an_environment_of_too_large_a_folder_has_no_version(folder):
     (folder / "data.bin").write_bytes(b"x" * 1_000_001)
     config = AzureConfig.model_construct(build=str(folder), environment=None, image=None)
     order = Order(lease_id="dy-0123456789", experiment="x", store_url="az://abc/def")
@@ -67,7 +67,7 @@ def test_an_environment_of_too_large_a_folder_has_no_version(folder: Path) -> No
 
 
 @pytest.mark.heavy
-def test_what_the_client_does_not_send_is_not_counted(folder: Path) -> None:
+def test_what_the_client_does_not_send_is_not_counted(folder):
     """Of two files with rules the first alone counts, as for azure-ai-ml itself."""
     pytest.importorskip("azure.ai.ml")
     (folder / "data").mkdir()
@@ -79,7 +79,7 @@ def test_what_the_client_does_not_send_is_not_counted(folder: Path) -> None:
     assert [found.severity for found in looked_at(folder)] == [Severity.ERROR]
 
 
-def test_links_are_followed_and_one_to_nothing_is_named(folder: Path, tmp_path: Path) -> None:
+def test_links_are_followed_and_one_to_nothing_is_named(folder, tmp_path):
     elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
     elsewhere.mkdir()
     (elsewhere / "big").write_bytes(b"x" * 2_000_000)
@@ -92,14 +92,14 @@ def test_links_are_followed_and_one_to_nothing_is_named(folder: Path, tmp_path: 
     assert found.severity is Severity.ERROR and "lost cannot be sent" in found.message
 
 
-def test_a_wheel_of_drillyard_is_said_to_be_of_no_use(folder: Path) -> None:
+def test_a_wheel_of_drillyard_is_said_to_be_of_no_use(folder):
     (folder / "drillyard-0.1.0-py3-none-any.whl").touch()
     (found,) = looked_at(folder)
     assert found.severity is Severity.WARNING and "is not used" in found.message
     context.check(folder)
 
 
-def test_our_own_folder_fits_and_has_what_drillyard_needs(tmp_path: Path) -> None:
+def test_our_own_folder_fits_and_has_what_drillyard_needs(tmp_path):
     size = sum(p.stat().st_size for p in OURS.iterdir())
     size += (ROOT / "requirements.lock").stat().st_size
     assert size < context.MOST_BYTES / 10 and looked_at(OURS) == []
@@ -120,7 +120,7 @@ def test_our_own_folder_fits_and_has_what_drillyard_needs(tmp_path: Path) -> Non
     assert ".whl" not in dockerfile and "COPY requirements.txt requirements.lock" in dockerfile
 
 
-def test_nothing_changes_the_command_of_a_job_on_its_way() -> None:
+def test_nothing_changes_the_command_of_a_job_on_its_way():
     """Neither a shell nor Azure ML's ``${{…}}``; it is one line and names no version."""
     start, program = COMMAND[:11], COMMAND[11:-1]
     assert start == 'python -c "' and COMMAND.endswith('"')
@@ -128,7 +128,7 @@ def test_nothing_changes_the_command_of_a_job_on_its_way() -> None:
     compile(program, "command", "exec")
 
 
-def test_why_a_job_could_not_start_is_read_from_its_log() -> None:
+def test_why_a_job_could_not_start_is_read_from_its_log():
     begun = ["Traceback (most recent call last):", '  File "<string>", line 1, in <module>']
     nothing = "ModuleNotFoundError: No module named 'azure.identity'"
     lacks = "drillyard cannot start: this environment lacks numpy"
@@ -140,7 +140,7 @@ def test_why_a_job_could_not_start_is_read_from_its_log() -> None:
 
 
 @pytest.mark.heavy
-def test_a_command_without_its_packages_ends_as_it_is_read() -> None:
+def test_a_command_without_its_packages_ends_as_it_is_read():
     """The interpreter has no site-packages: what it prints is what ``refusal`` looks for."""
     alone = COMMAND.replace("python -c", f"{sys.executable} -I -S -c", 1)
     done = subprocess.run(["/bin/bash", "-c", alone], capture_output=True, text=True, check=False)

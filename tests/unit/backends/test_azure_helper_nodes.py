@@ -68,13 +68,13 @@ class Node:
 
 
 @pytest.fixture(params=[HelperNodeWorker, RayNodeWorker])
-def node(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+def node(monkeypatch, request):
     made = Node(monkeypatch, request.param)
     yield made
     MemoryStore.forget(made.world.url)
 
 
-def test_a_helper_ends_once_the_first_node_of_its_job_has_ended(node: Node) -> None:
+def test_a_helper_ends_once_the_first_node_of_its_job_has_ended(node):
     """A job of helpers alone is paid, and counts as one that works on the run."""
     helper = node.start()
     node.beat(1000.0)
@@ -84,7 +84,7 @@ def test_a_helper_ends_once_the_first_node_of_its_job_has_ended(node: Node) -> N
     assert helper.ended_at is not None
 
 
-def test_a_helper_ends_once_the_first_node_of_its_job_is_silent(node: Node) -> None:
+def test_a_helper_ends_once_the_first_node_of_its_job_is_silent(node):
     """It was killed, and wrote nothing."""
     helper = node.start()
     node.beat(100.0)
@@ -94,7 +94,7 @@ def test_a_helper_ends_once_the_first_node_of_its_job_is_silent(node: Node) -> N
     assert helper.ended_at is not None
 
 
-def test_a_helper_waits_for_the_first_node_of_a_job_that_starts_again(node: Node) -> None:
+def test_a_helper_waits_for_the_first_node_of_a_job_that_starts_again(node):
     """Azure starts a job again under its name: the record of the first time is there."""
     node.first_node("w0", "leaving")
     node.world.run(5.0)
@@ -108,6 +108,6 @@ def test_a_helper_waits_for_the_first_node_of_a_job_that_starts_again(node: Node
 @pytest.mark.parametrize(
     ("host", "on"), [(FIRST, True), (f"{FIRST}-0", True), (f"{FIRST}2", False), ("", False)]
 )
-def test_a_host_is_one_of_a_job_s_nodes_by_its_whole_name(host: str, on: bool) -> None:
+def test_a_host_is_one_of_a_job_s_nodes_by_its_whole_name(host, on):
     """Job 1 is not job 12."""
     assert is_on(FIRST, host) is on

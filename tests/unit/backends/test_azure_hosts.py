@@ -33,7 +33,7 @@ def order(hosts: int) -> Order:
     return Order(lease_id="dy-0123456789", experiment="x", store_url="az://a/b", hosts=hosts)
 
 
-def test_a_job_has_a_node_for_the_learner_and_one_for_each_host() -> None:
+def test_a_job_has_a_node_for_the_learner_and_one_for_each_host():
     body = job_body.body(config(environment="e:1"), order(2), "/root", "n", "t0001-s1.train", 0.0)
     assert body["resources"] == {"instanceCount": 3}
     assert body["distribution"] == {"distributionType": "PyTorch", "processCountPerInstance": 1}
@@ -43,7 +43,7 @@ def test_a_job_has_a_node_for_the_learner_and_one_for_each_host() -> None:
     assert plan.estimate(config(), order(2)).per_hour == pytest.approx(3 * alone)
 
 
-def test_the_nodes_that_hosted_are_not_paid_for_while_the_agent_is_evaluated() -> None:
+def test_the_nodes_that_hosted_are_not_paid_for_while_the_agent_is_evaluated():
     """They have nothing to do in it, and Azure bills all nodes of a job until it ends."""
     for settings in ({}, {"instance_count": 3}):
         rented = config(environment="e:1", **settings)
@@ -61,8 +61,8 @@ def test_the_nodes_that_hosted_are_not_paid_for_while_the_agent_is_evaluated() -
     ],
 )
 def test_the_first_node_leaves_the_evaluation_to_a_job_of_one_node_if_a_driver_can_send_it(
-    monkeypatch: pytest.MonkeyPatch, hosts: int, driven: bool, left: list[Status]
-) -> None:
+    monkeypatch, hosts, driven, left
+):
     world = World(f"azure-{hosts}-{driven}")
     if driven:
         DriverLock(world.mailbox, world.clock).take(["test"])
@@ -89,9 +89,7 @@ def test_the_first_node_leaves_the_evaluation_to_a_job_of_one_node_if_a_driver_c
         ({"max_nodes": 2}, ["max_nodes"]),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(
-    settings: dict[str, Any], subjects: list[str]
-) -> None:
+def test_settings_that_do_not_fit_are_refused(settings, subjects):
     found = list(job_width.examine(config(**settings), order(2)))
     assert [f.subject for f in found if f.severity is Severity.ERROR] == subjects
     assert all(f.fix for f in found if f.severity is Severity.ERROR)

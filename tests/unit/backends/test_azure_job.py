@@ -34,9 +34,7 @@ from tests.helpers.worker_world import PlayedWorker, World
         ({"DRILLYARD_JOB_WIDTH": "3", "NODE_RANK": "2", "HOSTS": "2"}, 1, 1, HelperNodeWorker),
     ],
 )
-def test_a_node_does_as_many_runs_as_it_is_told(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], spread: int, slots: int, worker: type
-) -> None:
+def test_a_node_does_as_many_runs_as_it_is_told(monkeypatch, given, spread, slots, worker):
     order = Order(
         lease_id="dy-0123456789",
         experiment="x",
@@ -67,9 +65,7 @@ def test_a_node_does_as_many_runs_as_it_is_told(
     assert started == [(slots, worker)]
 
 
-def test_a_job_waits_for_a_store_that_does_not_answer_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_job_waits_for_a_store_that_does_not_answer_at_once(monkeypatch):
     order = Order(lease_id="dy-0123456789", experiment="x", store_url="memory://x")
     answers: list[Any] = [StoreUnavailable("503"), StoreUnavailable("503"), order.to_bytes()]
 
@@ -87,7 +83,7 @@ def test_a_job_waits_for_a_store_that_does_not_answer_at_once(
     assert answers == []
 
 
-def test_the_cancel_of_one_run_leaves_its_neighbours_at_work() -> None:
+def test_the_cancel_of_one_run_leaves_its_neighbours_at_work():
     """Two runs share a node, and a third waits: the cancelled one stops, the others finish."""
     world = World("azure-cancel-one")
     first, second, third = (world.post(seed) for seed in (1, 2, 3))
@@ -117,7 +113,7 @@ def test_the_cancel_of_one_run_leaves_its_neighbours_at_work() -> None:
     assert node.ended_at is not None
 
 
-def test_a_cancelled_run_is_taken_again_once_it_is_pushed_again() -> None:
+def test_a_cancelled_run_is_taken_again_once_it_is_pushed_again():
     world = World("azure-cancel-again")
     run = world.post(1)
     node = PlayedWorker(
@@ -130,7 +126,7 @@ def test_a_cancelled_run_is_taken_again_once_it_is_pushed_again() -> None:
     assert world.mailbox.ending(f"{run}.train", 2).status is Status.SUCCEEDED
 
 
-def test_a_cancelled_run_of_a_shared_process_leaves_its_neighbour_at_work() -> None:
+def test_a_cancelled_run_of_a_shared_process_leaves_its_neighbour_at_work():
     world = World("azure-cancel-together")
     first, second = (world.post(seed) for seed in (1, 2))
     node = PlayedWorker(

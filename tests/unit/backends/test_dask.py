@@ -1,7 +1,5 @@
 """What the backend dask decides, without a cluster."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

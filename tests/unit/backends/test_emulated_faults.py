@@ -30,7 +30,7 @@ def answers(faults: Faults) -> bool:
         return False
 
 
-def test_an_outage_begins_once_lasts_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_begins_once_lasts_and_ends(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     faults, seed = Faults(), 7
@@ -45,7 +45,7 @@ def test_an_outage_begins_once_lasts_and_ends(monkeypatch: pytest.MonkeyPatch) -
     assert faults.rules()[0]["played"] == 6
 
 
-def test_slow_calls_take_3_to_30_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_calls_take_3_to_30_seconds(monkeypatch):
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     faults = Faults(seed=1)
@@ -55,7 +55,7 @@ def test_slow_calls_take_3_to_30_seconds(monkeypatch: pytest.MonkeyPatch) -> Non
     assert 3.0 <= min(slept) < 6.0 and 27.0 < max(slept) <= 30.0
 
 
-def test_an_object_takes_one_change_a_second_if_so_asked() -> None:
+def test_an_object_takes_one_change_a_second_if_so_asked():
     clock = EmulatedClock(speed=0.0, start=1000.0)
     storage = Storage(clock)
     storage.create({"name": "lab-bucket"})
@@ -75,7 +75,7 @@ def test_an_object_takes_one_change_a_second_if_so_asked() -> None:
     write("heartbeat")
 
 
-def test_lists_of_all_zones_reach_none_for_a_while() -> None:
+def test_lists_of_all_zones_reach_none_for_a_while():
     world = World.__new__(World)  # only its physics counts here
     module = importlib.import_module("drillyard_emulators.gcp.compute.model")
     world.physics = module.Physics(unreachable_lists=2, unreachable=["zones/z"])
@@ -84,7 +84,7 @@ def test_lists_of_all_zones_reach_none_for_a_while() -> None:
     assert [world.unreachable(places) for _ in range(3)] == [places, places, ["zones/z"]]
 
 
-def test_faults_of_one_kind_are_asked_for_together() -> None:
+def test_faults_of_one_kind_are_asked_for_together():
     calls = [
         ("physics", {"a": [1], "b": 1}),
         ("project", {"denied": ["x"]}),
@@ -100,6 +100,6 @@ def test_faults_of_one_kind_are_asked_for_together() -> None:
 
 
 @pytest.mark.parametrize("rehearsal", [GcpRehearsal, AzureRehearsal])
-def test_the_page_names_every_fault(rehearsal: type[GcpRehearsal] | type[AzureRehearsal]) -> None:
+def test_the_page_names_every_fault(rehearsal):
     page = (ROOT / "docs" / "how-to" / "rehearse.md").read_text("utf-8")
     assert [name for name in rehearsal.faults if f"`{name}=" not in page] == []

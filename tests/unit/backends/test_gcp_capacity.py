@@ -80,12 +80,12 @@ class Zone:
 
 
 @pytest.fixture
-def zone() -> Zone:
+def zone():
     return Zone()
 
 
 @pytest.fixture
-def mailbox(zone: Zone) -> Mailbox:
+def mailbox(zone):
     return Mailbox(MemoryStore(f"memory://{uuid.uuid4().hex}", zone.clock), ORDER.experiment)
 
 
@@ -113,9 +113,7 @@ def leave(mailbox: Mailbox, name: str, number: int, reason: str = records.WORKER
 
 
 @pytest.mark.parametrize("idle", [True, False])
-def test_a_machine_that_ended_without_work_is_not_a_loss(
-    zone: Zone, mailbox: Mailbox, idle: bool
-) -> None:
+def test_a_machine_that_ended_without_work_is_not_a_loss(zone, mailbox, idle):
     """A study in bursts rented on-demand machines after three pauses, and none after twenty."""
     keeper = reconciler(zone, mailbox, on_demand_after=2, replacements=3)
     for life in range(6):
@@ -132,9 +130,7 @@ def test_a_machine_that_ended_without_work_is_not_a_loss(
     assert {variant for _, variant in zone.asked} == ({0} if idle else {0, 1})
 
 
-def test_a_damaged_word_of_a_machine_counts_as_a_loss_and_stops_nothing(
-    zone: Zone, mailbox: Mailbox
-) -> None:
+def test_a_damaged_word_of_a_machine_counts_as_a_loss_and_stops_nothing(zone, mailbox):
     mailbox.store.put(mailbox.key(f"leases/{ORDER.lease_id}/left/7.json"), b"{")
     keeper = reconciler(zone, mailbox, replacements=3)
     keeper.step(zone.view, 1)
@@ -145,9 +141,7 @@ def test_a_damaged_word_of_a_machine_counts_as_a_loss_and_stops_nothing(
     assert zone.asked[-1][0] == f"{BASE}-w0-1"
 
 
-def test_a_later_shortage_is_searched_for_as_long_as_the_first(
-    zone: Zone, mailbox: Mailbox
-) -> None:
+def test_a_later_shortage_is_searched_for_as_long_as_the_first(zone, mailbox):
     """One machine needs long to come, so the search never ended, and the next gave up at once."""
     keeper = reconciler(zone, mailbox, capacity_s=600.0, spot=False)
     keeper.step(zone.view, 2)
@@ -167,7 +161,7 @@ def test_a_later_shortage_is_searched_for_as_long_as_the_first(
     assert zone.asked[-1][0] == f"{BASE}-w0-1"
 
 
-def test_a_refused_machine_does_not_begin_its_search_again(zone: Zone, mailbox: Mailbox) -> None:
+def test_a_refused_machine_does_not_begin_its_search_again(zone, mailbox):
     """Google takes an order and refuses it later: the time that this takes counts, too."""
     keeper = reconciler(zone, mailbox, capacity_s=600.0, stockout_s=60.0, spot=False)
     said = ""
@@ -186,9 +180,7 @@ def test_a_refused_machine_does_not_begin_its_search_again(zone: Zone, mailbox: 
     assert zone.clock.now() - 1_000.0 < 600.0 + 60.0 + 2 * ROUND_PAUSE_S
 
 
-def test_a_refused_machine_that_is_still_being_deleted_is_not_a_loss(
-    zone: Zone, mailbox: Mailbox
-) -> None:
+def test_a_refused_machine_that_is_still_being_deleted_is_not_a_loss(zone, mailbox):
     """Google lists it for a while: it cost an on-demand machine, and the search went on."""
 
     def look(earlier: list[Managed]) -> None:
@@ -217,9 +209,7 @@ def test_a_refused_machine_that_is_still_being_deleted_is_not_a_loss(
     assert zone.clock.now() - 1_000.0 < 600.0 + 60.0 + 2 * ROUND_PAUSE_S
 
 
-def test_a_step_reads_once_which_machines_ended_without_work(
-    zone: Zone, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_reads_once_which_machines_ended_without_work(zone, mailbox, monkeypatch):
     keeper = reconciler(zone, mailbox)
     keeper.step(zone.view, 20)
     zone.boot()

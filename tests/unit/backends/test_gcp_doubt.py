@@ -41,7 +41,7 @@ class Listing:
         return self.there
 
 
-def test_a_group_that_is_missing_once_is_in_doubt_and_then_gone() -> None:
+def test_a_group_that_is_missing_once_is_in_doubt_and_then_gone():
     """G-D12: one 404 dropped a group with its machines from the driver's view for good."""
     groups, clock = Listing(managed("w0-0")), FakeClock()
     viewer = Viewer(groups, "dy-0123456789", ZONES, clock, lag_s=15.0)  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def test_a_group_that_is_missing_once_is_in_doubt_and_then_gone() -> None:
     assert viewer.look() == {}
 
 
-def test_a_group_is_looked_at_while_the_answer_to_its_making_is_waited_for() -> None:
+def test_a_group_is_looked_at_while_the_answer_to_its_making_is_waited_for():
     """Its machines work already: the driver called them gone, and closed their attempts."""
     groups = Listing(managed("w0-0"))
     there, groups.there = groups.there, None
@@ -69,7 +69,7 @@ def test_a_group_is_looked_at_while_the_answer_to_its_making_is_waited_for() -> 
     assert [m.stage for m in viewer.look()[FIRST]] == [Stage.UP]
 
 
-def test_a_group_that_is_added_to_is_still_in_doubt_when_it_is_missing_once() -> None:
+def test_a_group_that_is_added_to_is_still_in_doubt_when_it_is_missing_once():
     """Asking for a machine more must not forget the machines that are there."""
     groups = Listing(managed("w0-0"))
     viewer = Viewer(groups, "dy-0123456789", ZONES, FakeClock(), lag_s=15.0)  # type: ignore[arg-type]
@@ -80,7 +80,7 @@ def test_a_group_that_is_added_to_is_still_in_doubt_when_it_is_missing_once() ->
     assert [m.stage for m in viewer.look()[FIRST]] == [Stage.COMING]
 
 
-def test_a_group_that_is_missing_just_after_it_was_made_is_asked_for_again() -> None:
+def test_a_group_that_is_missing_just_after_it_was_made_is_asked_for_again():
     """Whether a listing may lag behind the answer is not known."""
     groups, clock = Listing(managed("w0-0")), FakeClock()
     there, groups.there = groups.there, None
@@ -94,7 +94,7 @@ def test_a_group_that_is_missing_just_after_it_was_made_is_asked_for_again() -> 
     assert [m.stage for m in viewer.look()[FIRST]] == [Stage.UP]
 
 
-def test_a_group_whose_machines_never_lived_is_gone_at_once() -> None:
+def test_a_group_whose_machines_never_lived_is_gone_at_once():
     """It was deleted because its zone had no room: the next zone must not wait."""
     groups = Listing(managed("w0-0", Stage.COMING, sure=False))
     viewer = Viewer(groups, "dy-0123456789", ZONES, FakeClock(), lag_s=15.0)  # type: ignore[arg-type]
@@ -104,9 +104,7 @@ def test_a_group_whose_machines_never_lived_is_gone_at_once() -> None:
 
 
 @pytest.mark.parametrize(("within_s", "asked"), [(1.0, "get"), (300.0, "wait")])
-def test_an_operation_is_not_waited_for_longer_than_there_is_time(
-    monkeypatch: pytest.MonkeyPatch, within_s: float, asked: str
-) -> None:
+def test_an_operation_is_not_waited_for_longer_than_there_is_time(monkeypatch, within_s, asked):
     """G-D21: the server holds a `wait` for two minutes, with the lease locked."""
     now = [0.0]
     slept: list[float] = []
@@ -152,15 +150,13 @@ def test_an_operation_is_not_waited_for_longer_than_there_is_time(
         (managed("w0-0", Stage.LOST), managed("w0-1"), {}),
     ],
 )
-def test_of_two_machines_with_one_number_one_is_removed(
-    first: Managed, second: Managed, removed: dict[Group, int]
-) -> None:
+def test_of_two_machines_with_one_number_one_is_removed(first, second, removed):
     """G-D29: two workers had one name, and the surplus machine was paid until it was idle."""
     found = surplus({FIRST: [first], SECOND: [second]}, ZONES)
     assert {group: len(machines) for group, machines in found.items()} == removed
 
 
-def test_a_policy_of_the_organization_is_not_called_a_lack_of_room() -> None:
+def test_a_policy_of_the_organization_is_not_called_a_lack_of_room():
     """M15: it looked like a zone without capacity."""
     error = SimpleNamespace(
         code="CONDITION_NOT_MET", message="Constraint constraints/compute.vmExternalIpAccess"
@@ -172,14 +168,14 @@ def test_a_policy_of_the_organization_is_not_called_a_lack_of_room() -> None:
 
 
 @pytest.mark.parametrize("code", ["RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "RESOURCE_NOT_READY"])
-def test_an_operation_that_ends_because_something_is_in_use_is_asked_for_again(code: str) -> None:
+def test_an_operation_that_ends_because_something_is_in_use_is_asked_for_again(code):
     """M2: it left the error tree, as a request does that is refused for this."""
     error = SimpleNamespace(code=code, message="The instance_template resource is in use")
     assert type(of_operation([error], "delete template t", "p")) is InUse
 
 
 @pytest.mark.parametrize("place", ["zones/a", "regions/r"])
-def test_no_change_of_a_template_replaces_a_machine_at_work(place: str) -> None:
+def test_no_change_of_a_template_replaces_a_machine_at_work(place):
     """M18: a zonal group left its update policy to Google's default."""
     sent: list[dict[str, Any]] = []
     compute = SimpleNamespace(
@@ -193,7 +189,7 @@ def test_no_change_of_a_template_replaces_a_machine_at_work(place: str) -> None:
     assert sent[0]["update_policy"]["type_"] == "OPPORTUNISTIC"
 
 
-def test_a_login_without_a_project_reads_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_login_without_a_project_reads_the_store(monkeypatch):
     """M18: the client of the bucket needs a project, which a person's login may not have."""
     import google.auth
     from google.auth.credentials import AnonymousCredentials

@@ -1,7 +1,5 @@
 """The emulator's IAM conditions: what Google's list of resource attributes has, and no more."""
 
-from __future__ import annotations
-
 import pytest
 
 from drillyard_backends.gcp.rights import machine_condition
@@ -21,9 +19,7 @@ GROUP = "projects/p/zones/z/instanceGroupManagers/"
         (f"{GROUP}other-0123456789", True),  # conditions do not see groups
     ],
 )
-def test_the_machines_condition_holds_for_names_with_the_prefix(
-    resource: str, allowed: bool
-) -> None:
+def test_the_machines_condition_holds_for_names_with_the_prefix(resource, allowed):
     grant = Grant.read({"permissions": ["x"], "condition": machine_condition("ours")})
     assert grant.allows("x", resource) is allowed
     assert not grant.allows("y", resource)
@@ -40,14 +36,12 @@ def test_the_machines_condition_holds_for_names_with_the_prefix(
         (folder_name("b", ""), False),
     ],
 )
-def test_a_managed_folder_holds_for_names_and_listings_below_it(
-    resource: str, allowed: bool
-) -> None:
+def test_a_managed_folder_holds_for_names_and_listings_below_it(resource, allowed):
     grant = Grant.read({"permissions": ["x"], "folder": "b/ours/"})
     assert grant.allows("x", resource) is allowed
 
 
-def test_a_condition_that_is_not_emulated_is_refused() -> None:
+def test_a_condition_that_is_not_emulated_is_refused():
     """One that was ignored would make the emulator more generous than Google."""
     with pytest.raises(ValueError, match=r"request\.time"):
         Grant.read({"permissions": ["x"], "condition": 'request.time < timestamp("2030")'})

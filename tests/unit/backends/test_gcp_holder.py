@@ -40,9 +40,7 @@ REPLACED = Holder(NAME, "2", succeeded=True)
         (NEVER_SAID, [], Liveness.GONE),
     ],
 )
-def test_a_machine_is_gone_only_where_that_is_certain(
-    holder: Holder, listed: list[tuple[str, str, Stage]], expected: Liveness
-) -> None:
+def test_a_machine_is_gone_only_where_that_is_certain(holder, listed, expected):
     assert holder.liveness(listed) is expected
 
 
@@ -57,9 +55,7 @@ class Dated(MemoryStore):
 
 
 @pytest.mark.parametrize(("beat", "succeeded"), [(10.0, True), (98.5, False), (130.0, False)])
-def test_a_machine_that_began_after_the_last_beat_is_another_one(
-    beat: float, succeeded: bool
-) -> None:
+def test_a_machine_that_began_after_the_last_beat_is_another_one(beat, succeeded):
     """G-D4: the name was proof, so that the dead machine's run waited for its successor."""
     store = Dated(f"memory://holder-{beat}")
     store.times = {"w.json": beat, f"{NAME}.json": 100.0}
@@ -83,9 +79,7 @@ def begin(mailbox: Mailbox, number: str, at: float) -> None:
 @pytest.mark.parametrize(
     ("number", "expected"), [("1", Liveness.ALIVE), ("2", Liveness.GONE), ("", Liveness.GONE)]
 )
-def test_a_second_program_on_one_machine_makes_its_first_worker_not_gone(
-    number: str, expected: Liveness
-) -> None:
+def test_a_second_program_on_one_machine_makes_its_first_worker_not_gone(number, expected):
     """The first one still works: it could not reach the store when the second one began."""
     url, clock = f"memory://second-{number}", FakeClock()
     mailbox = Mailbox(MemoryStore(url, clock), "e")

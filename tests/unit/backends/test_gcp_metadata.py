@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import threading
-from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -48,7 +47,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch):
     with Server() as one:
         threading.Thread(target=one.serve_forever, daemon=True).start()
         monkeypatch.setenv("GCE_METADATA_HOST", f"127.0.0.1:{one.server_port}")
@@ -57,7 +56,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         one.shutdown()
 
 
-def test_a_preemption_between_two_questions_is_seen_at_once(server: Server) -> None:
+def test_a_preemption_between_two_questions_is_seen_at_once(server):
     """G-D16: without the last ETag the server waits for the next change, which never comes."""
     told = threading.Event()
     Metadata().when_preempted(told.set)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,7 +23,7 @@ from tests.helpers.google_world import ACCOUNT, SETTINGS, World
 ROOT = Path(__file__).parents[3]
 
 
-def test_a_project_that_is_ready_has_no_fault() -> None:
+def test_a_project_that_is_ready_has_no_fault():
     found = examined(World())
     assert faults(found) == []
     assert {f.subject for f in found} == {
@@ -38,7 +37,7 @@ def test_a_project_that_is_ready_has_no_fault() -> None:
     assert faults(plan.examine(read_settings(SETTINGS), None, World())) == []
 
 
-def test_hosts_of_copies_are_machines_with_a_price_and_a_port() -> None:
+def test_hosts_of_copies_are_machines_with_a_price_and_a_port():
     hosting, config = order(1, hosts=4), read_settings(SETTINGS)
     one = plan.estimate(config, order(1)).per_hour
     assert plan.estimate(config, hosting).per_hour == pytest.approx(5 * one)
@@ -60,12 +59,12 @@ def quota_of(**limits: float) -> World:
     return world
 
 
-def test_lost_answers_are_asked_for_again() -> None:
+def test_lost_answers_are_asked_for_again():
     assert faults(examined(World(lost=3))) == []
     assert [f.subject for f in faults(examined(World(lost=4)))] == ["login"]
 
 
-def test_everything_that_is_missing_comes_in_one_list() -> None:
+def test_everything_that_is_missing_comes_in_one_list():
     world = World()
     less("compute.instances.delete", "iam.serviceAccounts.actAs", "storage.objects.list")(world)
     quota("INSTANCES", 1)(world)
@@ -74,7 +73,7 @@ def test_everything_that_is_missing_comes_in_one_list() -> None:
     assert {"rights", "service_account", "bucket", "quota", "apis"} <= subjects
 
 
-def test_a_quota_that_another_region_has_is_no_error() -> None:
+def test_a_quota_that_another_region_has_is_no_error():
     world = World()
     path = "projects/lab-1234/zones/europe-west4-a"
     world.compute[path] = {"status": "UP", "region": "r/regions/europe-west4"}
@@ -90,19 +89,19 @@ def test_a_quota_that_another_region_has_is_no_error() -> None:
 @pytest.mark.parametrize(
     ("hours", "good"), [(0.005, False), (0.01, True), (2880, True), (2881, False)]
 )
-def test_the_life_that_google_allows(hours: float, good: bool) -> None:
+def test_the_life_that_google_allows(hours, good):
     found = examined(World(), order(hours=hours))
     assert ("budget.max_hours" in {f.subject for f in faults(found)}) is not good
 
 
-def test_a_store_on_this_machine_is_refused_for_machines_elsewhere() -> None:
+def test_a_store_on_this_machine_is_refused_for_machines_elsewhere():
     found = faults(examined(World(), order(store_url="/home/me/drillyard-runs")))
     (one,) = [f for f in found if f.subject == "store"]
     assert "cannot reach /home/me/drillyard-runs" in one.message
     assert "--store gs://lab-runs" in (one.fix or "")
 
 
-def test_spot_gpus_have_a_quota_of_their_own() -> None:
+def test_spot_gpus_have_a_quota_of_their_own():
     machine = quotas.Machine("n1-standard-4", 4, "nvidia-tesla-t4", 1, spot=True)
     limits = [
         {"metric": m, "limit": x, "usage": 0}
@@ -114,7 +113,7 @@ def test_spot_gpus_have_a_quota_of_their_own() -> None:
     assert quotas.gpu_metric("nvidia-a100-80gb") == "NVIDIA_A100_80GB_GPUS"
 
 
-def test_the_estimate_is_that_of_the_dearest_choice() -> None:
+def test_the_estimate_is_that_of_the_dearest_choice():
     config = read_settings({**SETTINGS, "on_demand_after": None})
     spot = plan.estimate(config, order(3))
     machine = prices.price("n2-highcpu-8", "europe-west1", True) or 0.0
@@ -128,7 +127,7 @@ def test_the_estimate_is_that_of_the_dearest_choice() -> None:
     assert "as Spot" in fallback.note and not fallback.spot
 
 
-def test_a_type_without_a_price_is_said() -> None:
+def test_a_type_without_a_price_is_said():
     world = World()
     world.compute["projects/lab-1234/zones/europe-west1-b/machineTypes/z9-big-1"] = {
         "guestCpus": 1
@@ -148,9 +147,7 @@ def test_a_type_without_a_price_is_said() -> None:
         (86, {"labels": {"team": "x" * 64}}, "is not a label"),
     ],
 )
-def test_settings_that_google_would_refuse_are_refused_before(
-    row: int, settings: dict[str, Any], said: str
-) -> None:
+def test_settings_that_google_would_refuse_are_refused_before(row, settings, said):
     with pytest.raises(ConfigError, match=said.replace("(", r"\(").replace("$", r"\$")):
         read_settings({**SETTINGS, **settings})
 
@@ -158,7 +155,7 @@ def test_settings_that_google_would_refuse_are_refused_before(
 @pytest.mark.parametrize(
     ("name", "wanted"), [("role.yaml", rights.DRIVER), ("machine-role.yaml", rights.MACHINE)]
 )
-def test_the_roles_that_ship_are_what_is_asked_for(name: str, wanted: tuple[str, ...]) -> None:
+def test_the_roles_that_ship_are_what_is_asked_for(name, wanted):
     import re
 
     text = (ROOT / "deployments" / "gcp" / name).read_text()
@@ -178,7 +175,7 @@ def test_the_roles_that_ship_are_what_is_asked_for(name: str, wanted: tuple[str,
         {"age": 30, "matchesPrefix": ["tmp/"]},
     ],
 )
-def test_a_rule_that_spares_the_mailbox_is_no_fault(condition: dict[str, Any]) -> None:
+def test_a_rule_that_spares_the_mailbox_is_no_fault(condition):
     world = World()
     rule = {"action": {"type": "Delete"}, "condition": condition}
     abort = {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 7}}
@@ -199,9 +196,7 @@ def test_a_rule_that_spares_the_mailbox_is_no_fault(condition: dict[str, Any]) -
         (1, {"template": "mine"}, ""),
     ],
 )
-def test_gpus_that_machines_do_not_have_are_refused(
-    gpus: int, settings: dict[str, Any], said: str
-) -> None:
+def test_gpus_that_machines_do_not_have_are_refused(gpus, settings, said):
     """M8: it was refused on the machine, after it was rented."""
     world = World()
     card = {"guestAcceleratorType": "nvidia-l4", "guestAcceleratorCount": 1}
@@ -215,9 +210,7 @@ def test_gpus_that_machines_do_not_have_are_refused(
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("own", [None, "billing-1"])
-def test_a_persons_login_asks_on_the_quota_of_the_project(
-    monkeypatch: pytest.MonkeyPatch, own: str | None
-) -> None:
+def test_a_persons_login_asks_on_the_quota_of_the_project(monkeypatch, own):
     """G-D6: the APIs about projects, identities and services refuse a login without one."""
     import google.auth
     from google.oauth2 import credentials, service_account
@@ -231,7 +224,7 @@ def test_a_persons_login_asks_on_the_quota_of_the_project(
     assert read_only_client.HttpsLine("lab-1234")._signed().credentials.quota_project_id is None
 
 
-def test_a_machines_role_without_a_condition_is_a_warning_with_the_command() -> None:
+def test_a_machines_role_without_a_condition_is_a_warning_with_the_command():
     """M11: code on a machine could delete every machine of the project."""
     world = World()
     del world.project_policy[0]["condition"]
@@ -245,7 +238,7 @@ def test_a_machines_role_without_a_condition_is_a_warning_with_the_command() -> 
     assert "iam roles create drillyardMachine" in (found.fix or "")
 
 
-def test_machines_with_rights_on_the_whole_bucket_are_a_warning_where_a_folder_is_enough() -> None:
+def test_machines_with_rights_on_the_whole_bucket_are_a_warning_where_a_folder_is_enough():
     """M11: code on a machine could read and rewrite the objects of other experiments."""
     world = World()
     (found,) = faults(examined(world, prefix="exp1"))
@@ -267,9 +260,7 @@ def test_machines_with_rights_on_the_whole_bucket_are_a_warning_where_a_folder_i
         ({"deprecated": {"state": "DELETED"}}, {}, "image", "is deleted"),
     ],
 )
-def test_an_image_that_no_machine_can_be_made_from_is_refused(
-    image: dict[str, Any], settings: dict[str, Any], subject: str, said: str
-) -> None:
+def test_an_image_that_no_machine_can_be_made_from_is_refused(image, settings, subject, said):
     """M15: each machine was refused by its group, and the search for room went on."""
     world = World()
     world.compute["projects/lab-1234/global/images/drillyard"] = image
@@ -279,7 +270,7 @@ def test_an_image_that_no_machine_can_be_made_from_is_refused(
 
 
 @pytest.mark.parametrize(("owner", "warned"), [("other-lab", True), ("debian-cloud", False)])
-def test_an_image_of_another_project_needs_a_right_there(owner: str, warned: bool) -> None:
+def test_an_image_of_another_project_needs_a_right_there(owner, warned):
     """M15: Google's own agent makes the machines, not the person who runs `plan`."""
     world = World()
     world.compute[f"projects/{owner}/global/images/i"] = {}
@@ -291,9 +282,7 @@ def test_an_image_of_another_project_needs_a_right_there(owner: str, warned: boo
 @pytest.mark.parametrize(
     ("disk", "refused"), [("pd-balanced", True), ("hyperdisk-balanced", False)]
 )
-def test_series_that_take_hyperdisk_alone_are_refused_with_another_disk(
-    disk: str, refused: bool
-) -> None:
+def test_series_that_take_hyperdisk_alone_are_refused_with_another_disk(disk, refused):
     """M15: n4 and c4 machines were rented with a disk that they cannot have."""
     world = World()
     for zone in ("europe-west1-b", "europe-west1-c"):
@@ -303,12 +292,12 @@ def test_series_that_take_hyperdisk_alone_are_refused_with_another_disk(
     assert ("disk_type" in {f.subject for f in found}) is refused
 
 
-def test_a_group_that_repairs_needs_a_right_that_conditions_cannot_restrict() -> None:
+def test_a_group_that_repairs_needs_a_right_that_conditions_cannot_restrict():
     (found,) = faults(examined(World(), repair=True))
     assert found.subject == "repair" and "leave repair out" in (found.fix or "")
 
 
-def test_the_account_of_machines_is_asked_for_by_its_own_project() -> None:
+def test_the_account_of_machines_is_asked_for_by_its_own_project():
     """G-D18: with `-` for the project Google answers 403 where there is no account."""
     world = World()
     world.accounts.clear()
@@ -317,7 +306,7 @@ def test_the_account_of_machines_is_asked_for_by_its_own_project() -> None:
     assert "iam service-accounts create" in (found.fix or "")
 
 
-def test_a_private_container_that_machines_may_not_pull_is_a_warning() -> None:
+def test_a_private_container_that_machines_may_not_pull_is_a_warning():
     """G-D19: the pull was refused on each machine, and each was replaced."""
     world = World(repository_policy=[])
     name = f"europe-docker.pkg.dev/lab-1234/images/drillyard@sha256:{'0' * 64}"
@@ -329,7 +318,7 @@ def test_a_private_container_that_machines_may_not_pull_is_a_warning() -> None:
     assert faults(examined(world, container=name)) == []
 
 
-def test_gpus_that_a_machine_type_includes_are_priced_once() -> None:
+def test_gpus_that_a_machine_type_includes_are_priced_once():
     """No template attaches them again; the estimate refused orders that the budget allows."""
     plain = {**SETTINGS, "machine_types": ["g2-standard-4"], "spot": False}
     named = {**plain, "gpu_type": "nvidia-l4", "gpu_count": 1}

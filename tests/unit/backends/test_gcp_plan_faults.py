@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -310,15 +309,8 @@ FAULTS: list[Any] = [
     ("row", "change", "settings", "severity", "subject", "said", "fix", "workers"), FAULTS
 )
 def test_what_is_missing_is_said_with_the_command_that_mends_it(
-    row: int,
-    change: Callable[[World], None] | None,
-    settings: dict[str, Any],
-    severity: str,
-    subject: str,
-    said: str,
-    fix: str,
-    workers: int,
-) -> None:
+    row, change, settings, severity, subject, said, fix, workers
+):
     world = World()
     if change is not None:
         change(world)

@@ -47,7 +47,7 @@ def error(reason: str, text: str) -> api.GoogleAPICallError:
 
 
 @pytest.mark.parametrize(("reason", "text"), RATES)
-def test_a_rate_is_not_a_right_and_not_a_lack_of_room(reason: str, text: str) -> None:
+def test_a_rate_is_not_a_right_and_not_a_lack_of_room(reason, text):
     """Three healthy machines were deleted, because a command had "no permission"."""
     refusal = error(reason, text)
     assert retryable(refusal)
@@ -61,7 +61,7 @@ def test_a_rate_is_not_a_right_and_not_a_lack_of_room(reason: str, text: str) ->
     assert text.split("'")[0] in str(late.value)
 
 
-def test_a_right_and_a_quota_of_machines_stay_what_they_are() -> None:
+def test_a_right_and_a_quota_of_machines_stay_what_they_are():
     for reason, text, kind in (
         ("forbidden", RIGHT, AccessDenied),
         ("quotaExceeded", CPUS, NoRoom),
@@ -73,7 +73,7 @@ def test_a_right_and_a_quota_of_machines_stay_what_they_are() -> None:
         raise error("forbidden", RIGHT)
 
 
-def test_plan_asks_again_instead_of_missing_a_right() -> None:
+def test_plan_asks_again_instead_of_missing_a_right():
     class Limited:
         identity = ""
         asked = 0

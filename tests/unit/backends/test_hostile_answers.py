@@ -5,8 +5,6 @@ rule: an answer that cannot be read decides nothing. It is an error that may pas
 listing without anything in it, an object with other content, or a bug in drillyard.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

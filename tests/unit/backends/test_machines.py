@@ -62,7 +62,7 @@ def project(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", CLOUDS)
-def test_every_machine_has_its_source_with_a_date(kind: str) -> None:
+def test_every_machine_has_its_source_with_a_date(kind):
     folder = Path(plan.__file__).parents[1] / kind
     table = json.loads((folder / "machines.json").read_text())
     for name, machine in table["machines"].items():
@@ -75,13 +75,13 @@ def test_every_machine_has_its_source_with_a_date(kind: str) -> None:
         assert machine.gpu is None or machine.gpu in get_args(Gpu)
 
 
-def test_each_gpu_is_on_one_of_the_clouds_and_what_is_missing_is_known() -> None:
+def test_each_gpu_is_on_one_of_the_clouds_and_what_is_missing_is_known():
     there = {kind: {machine.gpu for machine in types(kind)} - {None} for kind in CLOUDS}
     assert set(get_args(Gpu)) - there["gcp"] == {"A10"}
     assert set(get_args(Gpu)) - there["azure"] == {"L4", "B200"}
 
 
-def test_what_google_bills_by_parts_is_what_a_machine_costs() -> None:
+def test_what_google_bills_by_parts_is_what_a_machine_costs():
     """88.49 an hour: 208 CPUs and 1872 GB at 9.46006, eight GPUs, and 6,000 GB of local SSD."""
     parts = prices.parts("a3-highgpu-8g")
     assert parts == {
@@ -97,14 +97,14 @@ def test_what_google_bills_by_parts_is_what_a_machine_costs() -> None:
 # -- the choice -----------------------------------------------------------------------------------
 
 
-def test_google_gets_the_cheapest_type_that_fits_in_zones_that_have_it(tmp_path: Path) -> None:
+def test_google_gets_the_cheapest_type_that_fits_in_zones_that_have_it(tmp_path):
     found = chosen(tmp_path, "gcp", "{gpu: L4, cpus: 8, memory_gb: 32, spot: true}", **project())
     assert found["machine_types"] == ["g2-standard-8", "g2-standard-12", "g2-standard-16"]
     assert found["zones"] == ["europe-west1-b", "europe-west1-c"]  # -d has no L4
     assert found["spot"] is True and found["gpu_type"] is None
 
 
-def test_the_order_of_a_run_has_the_machine_and_its_price(tmp_path: Path) -> None:
+def test_the_order_of_a_run_has_the_machine_and_its_price(tmp_path):
     settings = chosen(tmp_path, "gcp", "{gpu: A100, spot: false}", **project())
     assert settings["machine_types"] == ["a2-highgpu-1g"]
     assert {zone[:12] for zone in settings["zones"]} == {"europe-west4"}  # the nearest with one
@@ -112,20 +112,20 @@ def test_the_order_of_a_run_has_the_machine_and_its_price(tmp_path: Path) -> Non
     assert cost.per_hour > 2 * 3.67 and cost.unpriced == []
 
 
-def test_a_t4_is_attached_to_an_n1(tmp_path: Path) -> None:
+def test_a_t4_is_attached_to_an_n1(tmp_path):
     found = chosen(tmp_path, "gcp", "{gpu: T4, gpus: 2, cpus: 12}", **project())
     assert found["machine_types"][0] == "n1-standard-16"
     assert (found["gpu_type"], found["gpu_count"]) == ("nvidia-tesla-t4", 2)
 
 
-def test_several_runs_on_a_machine_need_more_of_it(tmp_path: Path) -> None:
+def test_several_runs_on_a_machine_need_more_of_it(tmp_path):
     asked = "{gpu: L4, cpus: 6, memory_gb: 20}"
     found = chosen(tmp_path, "gcp", asked, **project(workers_per_machine=2))
     assert found["machine_types"][0] == "g2-standard-24"
 
 
 @pytest.mark.parametrize("kind", CLOUDS)
-def test_runs_that_share_a_machine_and_a_gpu(tmp_path: Path, kind: str) -> None:
+def test_runs_that_share_a_machine_and_a_gpu(tmp_path, kind):
     """Four runs of one GPU each, two to a GPU: a machine with two, and four times the CPUs."""
     own = project() if kind == "gcp" else AZURE
     asked = "{gpu: T4, cpus: 2, memory_gb: 8, runs_per_machine: 4, runs_per_gpu: 2}"
@@ -145,7 +145,7 @@ def test_runs_that_share_a_machine_and_a_gpu(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", CLOUDS)
-def test_runs_per_machine_without_other_needs_keeps_the_machine(tmp_path: Path, kind: str) -> None:
+def test_runs_per_machine_without_other_needs_keeps_the_machine(tmp_path, kind):
     own = project() if kind == "gcp" else AZURE
     found = chosen(tmp_path, kind, "{runs_per_machine: 3}", **own)
     per_machine = "workers_per_machine" if kind == "gcp" else "runs_per_machine"
@@ -153,7 +153,7 @@ def test_runs_per_machine_without_other_needs_keeps_the_machine(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("kind", CLOUDS)
-def test_runs_per_machine_said_twice_is_refused(tmp_path: Path, kind: str) -> None:
+def test_runs_per_machine_said_twice_is_refused(tmp_path, kind):
     per_machine = "workers_per_machine" if kind == "gcp" else "runs_per_machine"
     own = {**(project() if kind == "gcp" else AZURE), per_machine: 2}
     with pytest.raises(ConfigError) as refused:
@@ -161,9 +161,7 @@ def test_runs_per_machine_said_twice_is_refused(tmp_path: Path, kind: str) -> No
     assert refused.value.field == f"backends.{kind}.{per_machine}" and refused.value.hint
 
 
-def test_runs_that_share_a_machine_need_its_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_that_share_a_machine_need_its_memory(tmp_path, monkeypatch):
     """Against what the trial measured: 3 GB each, and 1 GB for the system."""
     monkeypatch.setattr("drillyard.checks.packing.measured", lambda loaded: 3 << 30)
     for runs, size, severity in (
@@ -180,9 +178,7 @@ def test_runs_that_share_a_machine_need_its_memory(
     assert fits(written(tmp_path, "local", "{runs_per_machine: 2}")) == []
 
 
-def test_the_memory_of_every_place_is_looked_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_memory_of_every_place_is_looked_at(tmp_path, monkeypatch):
     """3 runs of 3 GB: a free machine has no such limit, one size has room, the other has not."""
     monkeypatch.setattr("drillyard.checks.packing.measured", lambda loaded: 3 << 30)
     sizes = ["Standard_F8s_v2", "Standard_F4s_v2"]  # 16 GB and 8 GB
@@ -193,7 +189,7 @@ def test_the_memory_of_every_place_is_looked_at(
     assert all(size in finding.message for size, finding in zip(sizes, found, strict=True))
 
 
-def test_what_a_trial_took_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_trial_took_is_remembered(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     loaded = written(tmp_path, "azure", "{runs_per_machine: 2}", **AZURE)
     monkeypatch.setattr(trial, "_run", lambda *given: Heard(done="trained", peak=5 << 20))
@@ -204,19 +200,19 @@ def test_what_a_trial_took_is_remembered(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(fits(loaded)) == 1
 
 
-def test_without_gpus_none_is_paid_for(tmp_path: Path) -> None:
+def test_without_gpus_none_is_paid_for(tmp_path):
     found = chosen(tmp_path, "gcp", "{cpus: 8, memory_gb: 32}", **project())
     assert found["machine_types"][0] == "e2-standard-8"
 
 
-def test_what_is_only_rented_as_spot_falls_back_to_nothing_else(tmp_path: Path) -> None:
+def test_what_is_only_rented_as_spot_falls_back_to_nothing_else(tmp_path):
     found = chosen(tmp_path, "gcp", "{gpu: H100, spot: true}", **project())
     assert found["machine_types"] == ["a3-highgpu-1g"] and found["on_demand_after"] is None
     dear = chosen(tmp_path, "gcp", "{gpu: H100, spot: false}", **project())
     assert dear["machine_types"] == ["a3-highgpu-8g"]
 
 
-def test_azure_gets_a_size_and_a_cluster_of_its_own(tmp_path: Path) -> None:
+def test_azure_gets_a_size_and_a_cluster_of_its_own(tmp_path):
     found = chosen(tmp_path, "azure", "{gpu: T4, cpus: 8, spot: true}", **AZURE)
     assert found["vm_size"] == "Standard_NC8as_T4_v3" and found["low_priority"] is True
     assert found["compute"] == "dy-nc8ast4v3-low"
@@ -224,7 +220,7 @@ def test_azure_gets_a_size_and_a_cluster_of_its_own(tmp_path: Path) -> None:
     assert named["compute"] == "mine" and named["vm_size"] == "Standard_NV36ads_A10_v5"
 
 
-def test_machine_types_of_the_users_own_stay(tmp_path: Path) -> None:
+def test_machine_types_of_the_users_own_stay(tmp_path):
     own = project(machine_types=["g2-standard-16"], zones=["us-central1-a"])
     found = chosen(tmp_path, "gcp", "{gpu: L4, cpus: 8}", **own)
     assert found["machine_types"] == ["g2-standard-16"] and found["zones"] == ["us-central1-a"]
@@ -234,9 +230,7 @@ def test_machine_types_of_the_users_own_stay(tmp_path: Path) -> None:
     assert sized["vm_size"] == "Standard_F8s_v2" and "compute" not in sized
 
 
-def test_the_requirement_goes_before_a_machine_of_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_requirement_goes_before_a_machine_of_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_GCP_MACHINE_TYPES", '["n2-highcpu-8"]')
     found = chosen(tmp_path, "gcp", "{gpu: L4}", **project())
     assert found["machine_types"][0] == "g2-standard-4"
@@ -245,7 +239,7 @@ def test_the_requirement_goes_before_a_machine_of_the_environment(
 # -- cheapest first, elsewhere when full ----------------------------------------------------------
 
 
-def test_what_is_tried_is_in_the_order_of_prices_and_groups_keep_their_names() -> None:
+def test_what_is_tried_is_in_the_order_of_prices_and_groups_keep_their_names():
     given = {
         **SETTINGS,
         "machine_types": ["n2-standard-8", "e2-standard-8"],
@@ -266,7 +260,7 @@ def test_what_is_tried_is_in_the_order_of_prices_and_groups_keep_their_names() -
     assert sorted(as_given, key=str) == sorted(cheapest, key=str)
 
 
-def test_the_plan_shows_the_order_with_prices(tmp_path: Path) -> None:
+def test_the_plan_shows_the_order_with_prices(tmp_path):
     settings = chosen(tmp_path, "gcp", "{gpu: L4, cpus: 8, spot: true}", **project())
     (shown,) = plan._order_of_trial(read_settings(settings))
     first, second, *_ = shown.message.partition("): ")[2].split("; ")
@@ -275,7 +269,7 @@ def test_the_plan_shows_the_order_with_prices(tmp_path: Path) -> None:
     assert "g2-standard-16 (Spot)" in shown.message and prices.date() in shown.message
 
 
-def test_zones_of_several_regions_are_all_tried(tmp_path: Path) -> None:
+def test_zones_of_several_regions_are_all_tried(tmp_path):
     zones = ["europe-west1-b", "us-central1-a", "europe-west1-d"]
     found = chosen(tmp_path, "gcp", "{gpu: L4, cpus: 8}", **project(zones=zones))
     tried = candidates(read_settings(found))
@@ -320,13 +314,8 @@ def test_zones_of_several_regions_are_all_tried(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_fit_is_refused_with_the_nearest(
-    tmp_path: Path,
-    backend: str,
-    resources: str,
-    settings: dict[str, Any],
-    field: str,
-    words: str,
-) -> None:
+    tmp_path, backend, resources, settings, field, words
+):
     base = project() if backend == "gcp" else AZURE
     with pytest.raises(ConfigError) as error:
         chosen(tmp_path, backend, resources, **{**base, **settings})
@@ -345,8 +334,8 @@ def test_what_cannot_fit_is_refused_with_the_nearest(
     ],
 )
 def test_a_requirement_that_means_nothing_is_refused_with_its_line(
-    tmp_path: Path, resources: str, field: str, words: str
-) -> None:
+    tmp_path, resources, field, words
+):
     with pytest.raises(ConfigError) as error:
         written(tmp_path, "local", resources)
     assert (error.value.field, error.value.line) == (field, 7)
@@ -356,7 +345,7 @@ def test_a_requirement_that_means_nothing_is_refused_with_its_line(
 # -- prices that nobody knows ---------------------------------------------------------------------
 
 
-def test_a_price_of_your_own_counts_where_the_list_has_none() -> None:
+def test_a_price_of_your_own_counts_where_the_list_has_none():
     settings = {**SETTINGS, "machine_types": ["z9-big-1"]}
     unknown = plan.estimate(read_settings(settings), order(workers=3))
     assert unknown.unpriced == ["z9-big-1"]
@@ -368,9 +357,7 @@ def test_a_price_of_your_own_counts_where_the_list_has_none() -> None:
     assert list(plan._priced(own)) == []
 
 
-def test_a_refreshed_list_goes_before_the_packages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refreshed_list_goes_before_the_packages(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_CONFIG_DIR", str(tmp_path))
     table = prices.LIST.package_list()
     exact = {"g2 core": 0.03, "g2 ram": 0.003, "nvidia-l4": 0.6}
@@ -389,7 +376,7 @@ def test_a_refreshed_list_goes_before_the_packages(
         prices.date()
 
 
-def test_azures_price_is_that_of_the_region() -> None:
+def test_azures_price_is_that_of_the_region():
     assert azure_prices.price("standard_nc24ads_a100_v4", False, "eastus") == 3.673
     assert azure_prices.price("Standard_NC24ads_A100_v4", False) == 4.775
     assert azure_prices.price("Standard_NC40ads_H100_v5", True) == pytest.approx(8.38 * 0.2)
@@ -399,7 +386,7 @@ def test_azures_price_is_that_of_the_region() -> None:
 # -- identity -------------------------------------------------------------------------------------
 
 
-def test_the_machine_changes_no_identity(tmp_path: Path) -> None:
+def test_the_machine_changes_no_identity(tmp_path):
     """The same file with and without: hardware is where it runs, not what is trained."""
     bare = written(tmp_path, "local", "{threads: 1}").spec
     more = written(tmp_path, "local", "{threads: 1, cpus: 8, memory_gb: 32, spot: true}").spec
@@ -410,5 +397,5 @@ def test_the_machine_changes_no_identity(tmp_path: Path) -> None:
     assert identity.parts(gpu, None) == identity.parts(named, None)
 
 
-def test_hardware_lists_itself() -> None:
+def test_hardware_lists_itself():
     assert str(Hardware("L4", 2, 8, 32)) == "2 x L4, 8 CPUs, 32 GB of memory"

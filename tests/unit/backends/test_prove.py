@@ -27,7 +27,7 @@ CLAIM = Claim("X1", "it is so", "it is bad")
 
 
 @pytest.mark.parametrize("prover", [GcpProver, AzureProver])
-def test_every_claim_is_a_row_of_the_list_of_assumptions(prover: Any) -> None:
+def test_every_claim_is_a_row_of_the_list_of_assumptions(prover):
     text = (PACKAGES / prover.kind / "ASSUMPTIONS.md").read_text("utf-8")
     rows = set(re.findall(r"^\| ([AG]\d+) \|", text, re.MULTILINE))
     claims = {claim for probe in prover.probes for claim in probe.claims}
@@ -43,7 +43,7 @@ def test_every_claim_is_a_row_of_the_list_of_assumptions(prover: Any) -> None:
 
 
 @pytest.mark.parametrize("prover", [GcpProver, AzureProver])
-def test_what_is_read_comes_before_what_is_created_and_paid(prover: Any) -> None:
+def test_what_is_read_comes_before_what_is_created_and_paid(prover):
     probes: tuple[Probe[Any], ...] = prover.probes
     kinds = [0 if probe.reads else 2 if probe.paid else 1 for probe in probes]
     assert kinds == sorted(kinds)
@@ -51,21 +51,21 @@ def test_what_is_read_comes_before_what_is_created_and_paid(prover: Any) -> None
     assert all(probe.seconds > 0 or probe.name == "states" for probe in probes)
 
 
-def test_neither_the_shell_nor_azure_changes_the_commands_of_jobs() -> None:
+def test_neither_the_shell_nor_azure_changes_the_commands_of_jobs():
     for command in (SPEAK, LEAVE):
         inner = command.removeprefix('python -c "').removesuffix('"')
         assert not set(inner) & set('$\\`"{}\n'), command
         compile(inner, "job", "exec")
 
 
-def test_states_of_jobs_that_drillyard_decides_by_are_known() -> None:
+def test_states_of_jobs_that_drillyard_decides_by_are_known():
     from drillyard_backends.azure.jobs import ENDING, OVER
 
     assert OVER | ENDING | {"NotResponding", "Preparing", "Queued"} <= azure_jobs.STATES
     assert {probe.name for probe in azure_reading.READING}
 
 
-def test_a_record_names_no_account() -> None:
+def test_a_record_names_no_account():
     private = {
         "my-project": "PROJECT",
         "My-Bucket": "BUCKET",
@@ -89,7 +89,7 @@ def test_a_record_names_no_account() -> None:
     assert made.seen[0].verdict == "does not hold"
 
 
-def test_a_record_is_read_back(tmp_path: Path) -> None:
+def test_a_record_is_read_back(tmp_path):
     made = record.record_of("azure", "2026-11-23", [CLAIM.holds("yes", page=3)], {})
     path = tmp_path / "folder" / "record.json"
     record.write(made, path)
@@ -98,7 +98,7 @@ def test_a_record_is_read_back(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["record.json"]
 
 
-def test_a_rehearsal_takes_the_record_of_its_own_cloud_alone(tmp_path: Path) -> None:
+def test_a_rehearsal_takes_the_record_of_its_own_cloud_alone(tmp_path):
     path = tmp_path / "record.json"
     record.write(record.record_of("gcp", "2026-11-23", [CLAIM.holds("a", boot_s=9.0)], {}), path)
     assert physics_of(path, "gcp") == {"boot_s": 9.0}
@@ -106,7 +106,7 @@ def test_a_rehearsal_takes_the_record_of_its_own_cloud_alone(tmp_path: Path) -> 
         physics_of(path, "azure")
 
 
-def test_the_states_of_machines_are_those_of_googles_own_document() -> None:
+def test_the_states_of_machines_are_those_of_googles_own_document():
     documents = importlib.resources.files("googleapiclient.discovery_cache.documents")
     schemas = json.loads((documents / "compute.v1.json").read_text("utf-8"))["schemas"]
     fields = schemas["ManagedInstance"]["properties"]
@@ -115,14 +115,14 @@ def test_the_states_of_machines_are_those_of_googles_own_document() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": 1}'])
-def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
+def test_what_is_no_record_is_refused(tmp_path, text):
     path = tmp_path / "record.json"
     path.write_text(text)
     with pytest.raises(UserError, match="is not a record"):
         record.read(path)
 
 
-def test_a_verdict_carries_what_an_emulator_needs() -> None:
+def test_a_verdict_carries_what_an_emulator_needs():
     physics: JsonObject = {"listing_lag_s": 4.0}
     assert CLAIM.judged(True, "a", listing_lag_s=4.0) == Observation(
         CLAIM, Verdict.HOLDS, "a", physics

@@ -42,7 +42,7 @@ def built(project: Path, folder: Path) -> zipfile.ZipFile:
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+def own(tmp_path_factory):
     return built(ROOT, tmp_path_factory.mktemp("wheel"))
 
 
@@ -60,13 +60,13 @@ def entry_points(archive: zipfile.ZipFile) -> str:
 
 
 @pytest.mark.heavy
-def test_the_wheel_contains_no_emulator(own: zipfile.ZipFile) -> None:
+def test_the_wheel_contains_no_emulator(own):
     assert packages(own) == {*wheel.PACKAGES, "drillyard-0.1.0.dist-info"}
     assert "emulat" not in entry_points(own)
 
 
 @pytest.mark.heavy
-def test_the_emulators_are_a_distribution_of_their_own(tmp_path: Path) -> None:
+def test_the_emulators_are_a_distribution_of_their_own(tmp_path):
     archive = built(EMULATORS, tmp_path)
     assert packages(archive) == {"drillyard_emulators", "drillyard_emulators-0.1.0.dist-info"}
     modules = {p.relative_to(EMULATORS.parent).as_posix() for p in EMULATORS.rglob("*.py")}
@@ -76,7 +76,7 @@ def test_the_emulators_are_a_distribution_of_their_own(tmp_path: Path) -> None:
     assert "[drillyard.commands]" in found and "[drillyard.rehearsals]" in found
 
 
-def test_both_distributions_have_one_version() -> None:
+def test_both_distributions_have_one_version():
     own, theirs = (
         tomllib.loads((folder / "pyproject.toml").read_text())["project"]
         for folder in (ROOT, EMULATORS)
@@ -88,7 +88,7 @@ def test_both_distributions_have_one_version() -> None:
 
 
 @pytest.mark.heavy
-def test_what_travels_is_what_a_release_has(own: zipfile.ZipFile) -> None:
+def test_what_travels_is_what_a_release_has(own):
     """But for files that only ``drillyard deploy`` reads, and the notes of who built it."""
     with zipfile.ZipFile(io.BytesIO(wheel.pack().data)) as packed:
         names = {n for n in packed.namelist() if ".dist-info/" not in n}
@@ -99,7 +99,7 @@ def test_what_travels_is_what_a_release_has(own: zipfile.ZipFile) -> None:
     assert wheel.pack() == wheel.pack.__wrapped__()  # the same content gives the same file
 
 
-def test_it_is_sent_once_and_named_by_its_hash(tmp_path: Path) -> None:
+def test_it_is_sent_once_and_named_by_its_hash(tmp_path):
     order = Order(lease_id="dy-0123456789", experiment="x", store_url=str(tmp_path))
     key = wheel.send(order)
     assert key == f"x/code/{wheel.pack().sha256}.whl"
@@ -113,7 +113,7 @@ def test_it_is_sent_once_and_named_by_its_hash(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def worker(tmp_path_factory):
     """The interpreter of a worker's environment: pip has installed the wheel, and no more."""
     folder = tmp_path_factory.mktemp("worker")
     python = without_drillyard(folder / "venv")
@@ -150,7 +150,7 @@ def run(python: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.heavy
-def test_a_worker_with_the_wheel_alone_runs_a_ticket(worker: Path, tmp_path: Path) -> None:
+def test_a_worker_with_the_wheel_alone_runs_a_ticket(worker, tmp_path):
     (tmp_path / "a.yaml").write_text(MOCK)
     done = run(worker, tmp_path, "-c", RUN, "a.yaml", "store")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -163,9 +163,7 @@ def test_a_worker_with_the_wheel_alone_runs_a_ticket(worker: Path, tmp_path: Pat
 
 
 @pytest.mark.heavy
-def test_without_its_extra_rehearse_is_refused_with_the_line_that_installs_it(
-    worker: Path, tmp_path: Path
-) -> None:
+def test_without_its_extra_rehearse_is_refused_with_the_line_that_installs_it(worker, tmp_path):
     for words in (["a.yaml", "--on", "gcp", "--fault", "preempt=1"], []):
         done = run(worker, tmp_path, "-m", "drillyard.cli.start", "rehearse", *words)
         assert done.returncode == 2 and "Traceback" not in done.stderr
@@ -176,7 +174,7 @@ def test_without_its_extra_rehearse_is_refused_with_the_line_that_installs_it(
     assert done.returncode == 0 and "which is not installed" in done.stdout
 
 
-def test_what_the_emulators_bring_is_built_in(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_emulators_bring_is_built_in(capsys):
     assert metadata.distribution("drillyard-emulators")
     assert main(["list", "plugins"]) == 0
     assert "emulat" not in capsys.readouterr().out
@@ -190,7 +188,7 @@ def unpacked(folder: Path, *requirements: str) -> Path:
     return folder
 
 
-def test_an_environment_without_what_a_wheel_requires_is_named(tmp_path: Path) -> None:
+def test_an_environment_without_what_a_wheel_requires_is_named(tmp_path):
     needs = unpacked(
         tmp_path / "a",
         "Requires-Python: >=3.99",
@@ -204,7 +202,7 @@ def test_an_environment_without_what_a_wheel_requires_is_named(tmp_path: Path) -
 
 
 @pytest.mark.heavy
-def test_a_program_starts_from_the_wheel_and_not_from_what_is_installed(tmp_path: Path) -> None:
+def test_a_program_starts_from_the_wheel_and_not_from_what_is_installed(tmp_path):
     file = tmp_path / "other.whl"
     with zipfile.ZipFile(file, "w") as archive:
         for name in unpacked(tmp_path / "there").rglob("METADATA"):

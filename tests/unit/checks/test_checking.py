@@ -52,7 +52,7 @@ def findings(folder: Path, module: str, first: str, more: str = "") -> dict[str,
     return {f.subject: (f.severity.value, f.message) for f in found}
 
 
-def test_what_a_host_lacks_does_not_make_the_backend_s_name_wrong(tmp_path: Path) -> None:
+def test_what_a_host_lacks_does_not_make_the_backend_s_name_wrong(tmp_path):
     """``(got 'ssh'); allowed: a backend that is ready`` told nobody what to change."""
     file = tmp_path / "exp.yaml"
     file.write_text("name: far\nworkload: mock\nbackend: ssh\n")
@@ -62,7 +62,7 @@ def test_what_a_host_lacks_does_not_make_the_backend_s_name_wrong(tmp_path: Path
     assert one.message == "exp.yaml:3: ssh lab9: the name is unknown"
 
 
-def test_a_folder_that_cannot_be_sent_is_found_before_the_run(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_sent_is_found_before_the_run(tmp_path):
     """``check`` approved of it, and ``run`` refused it."""
     assert "files" not in findings(tmp_path, "sent_world", "")
     (tmp_path / "linked.py").symlink_to(tmp_path / "sent_world.py")
@@ -70,7 +70,7 @@ def test_a_folder_that_cannot_be_sent_is_found_before_the_run(tmp_path: Path) ->
     assert severity == "error" and "linked.py is a link" in message
 
 
-def test_what_setup_will_install_is_no_error_here(tmp_path: Path) -> None:
+def test_what_setup_will_install_is_no_error_here(tmp_path):
     found = findings(
         tmp_path, "needs", "import not_there_yet", "requirements: [not-there-yet==1.0]"
     )
@@ -79,7 +79,7 @@ def test_what_setup_will_install_is_no_error_here(tmp_path: Path) -> None:
     assert findings(tmp_path, "needs", "import not_there_yet")["simulator.id"][0] == "error"
 
 
-def test_user_code_that_exits_is_said(tmp_path: Path) -> None:
+def test_user_code_that_exits_is_said(tmp_path):
     found = findings(tmp_path, "leaves", "import sys; sys.exit(0)")
     severity, message = found["simulator.id"]
     assert severity == "error"
@@ -110,9 +110,7 @@ study: {{chooser: {chooser}, trials: {trials}, objectives: [{{metric: evaluate/s
         ("random", 8, None),
     ],
 )
-def test_a_model_that_never_chooses_is_said(
-    tmp_path: Path, chooser: str, trials: int, by_chance: int | None
-) -> None:
+def test_a_model_that_never_chooses_is_said(tmp_path, chooser, trials, by_chance):
     said = of_study(tmp_path, chooser=chooser, trials=trials, more="")
     warned = [f.message for f in said if f.subject == "study.trials"]
     if by_chance is None:
@@ -130,7 +128,7 @@ def test_a_model_that_never_chooses_is_said(
         (", confirm: 0", "on 3 seeds each"),
     ],
 )
-def test_the_run_after_the_last_trial_is_said(tmp_path: Path, more: str, told: str) -> None:
+def test_the_run_after_the_last_trial_is_said(tmp_path, more, told):
     (found,) = (
         f for f in of_study(tmp_path, chooser="tpe", trials=12, more=more) if f.subject == "study"
     )
@@ -145,13 +143,13 @@ def of_study(folder: Path, **given: object) -> list[Finding]:
 
 
 @pytest.mark.parametrize(("url", "refused"), [("{tmp}/no/such/disk", True), ("{tmp}/new", False)])
-def test_a_target_that_could_never_be_written(tmp_path: Path, url: str, refused: bool) -> None:
+def test_a_target_that_could_never_be_written(tmp_path, url, refused):
     url = url.format(tmp=tmp_path)
     found = findings(tmp_path, "fine", "", f"store: [{{url: '{url}'}}]")
     assert ("store[0].url" in found) is refused
 
 
-def test_the_source_of_an_item_of_a_list_is_that_of_the_list(tmp_path: Path) -> None:
+def test_the_source_of_an_item_of_a_list_is_that_of_the_list(tmp_path):
     write_experiment(tmp_path, "exp")
     results = collect(open_box(tmp_path, "exp"))
     spec = {**results.spec, "simulator": {"id": "cstr", "wrappers": [{"name": "normalize"}]}}
@@ -173,9 +171,7 @@ def vars_of(results: object) -> dict[str, object]:
     return {f.name: getattr(results, f.name) for f in dataclasses.fields(results)}  # type: ignore[arg-type]
 
 
-def test_gpus_that_this_machine_does_not_have(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gpus_that_this_machine_does_not_have(tmp_path, monkeypatch):
     looked_at = []
 
     def exists(path: Path, **_: object) -> bool:
@@ -193,7 +189,7 @@ def test_gpus_that_this_machine_does_not_have(
 
 
 @pytest.mark.heavy
-def test_a_tracking_server_that_is_away_is_no_mistake_of_the_user(tmp_path: Path) -> None:
+def test_a_tracking_server_that_is_away_is_no_mistake_of_the_user(tmp_path):
     from drillyard.cli import main
 
     write_experiment_file = tmp_path / "exp.yaml"
@@ -233,9 +229,7 @@ def test_a_tracking_server_that_is_away_is_no_mistake_of_the_user(tmp_path: Path
     ],
     ids=["raises", "gives a NaN", "breaks a rule"],
 )
-def test_a_fault_is_told_once(
-    tmp_path: Path, change: tuple[str, str], said: str, request: pytest.FixtureRequest
-) -> None:
+def test_a_fault_is_told_once(tmp_path, change, said, request):
     """Our steps and Gymnasium's checker meet the same one."""
     module = "broken_" + request.node.callspec.id.replace(" ", "_")  # imported once a process
     world = WORLD.format(first="").replace(*change)
@@ -247,7 +241,7 @@ def test_a_fault_is_told_once(
     assert said in told
 
 
-def test_a_finding_about_a_host_keeps_its_port_in_its_subject(tmp_path: Path) -> None:
+def test_a_finding_about_a_host_keeps_its_port_in_its_subject(tmp_path):
     from drillyard.checks.refusal import placed
     from drillyard.findings import Finding, Severity
 
@@ -260,9 +254,7 @@ def test_a_finding_about_a_host_keeps_its_port_in_its_subject(tmp_path: Path) ->
 HOSTED = FILE.replace(':W"}}', ':W", copies_on: hosts}}')
 
 
-def test_without_an_invitation_hosts_are_refused_before_anything_is_created(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_an_invitation_hosts_are_refused_before_anything_is_created(tmp_path, monkeypatch):
     monkeypatch.delenv("DRILLYARD_HOSTS", raising=False)
     (tmp_path / "hosted.py").write_text(WORLD.format(first=""))
     (tmp_path / "exp.yaml").write_text(HOSTED.format(module="hosted", more=""))
@@ -274,9 +266,7 @@ def test_without_an_invitation_hosts_are_refused_before_anything_is_created(
 
 
 @pytest.mark.heavy
-def test_the_port_of_hosts_that_join_is_tried(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_port_of_hosts_that_join_is_tried(tmp_path, monkeypatch):
     (tmp_path / "exp.yaml").write_text(HOSTED.format(module="hosted", more=""))
     spec, world = load(tmp_path / "exp.yaml").spec, World("ports")
     spec = spec.model_copy(update={"name": world.mailbox.experiment})

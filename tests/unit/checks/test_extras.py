@@ -25,7 +25,7 @@ WITHOUT = {
 
 
 @pytest.fixture
-def without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def without(monkeypatch, tmp_path):
     """An environment in which no package of an extra is installed."""
     real = metadata.distribution
 
@@ -45,9 +45,7 @@ def without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", WITHOUT)
 @pytest.mark.usefixtures("without")
-def test_missing_packages_are_named_with_the_line_that_installs_them(
-    case: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_packages_are_named_with_the_line_that_installs_them(case, capsys):
     words, package, extra = WITHOUT[case]
     code = main(words)
     said = "".join(capsys.readouterr())
@@ -64,9 +62,7 @@ LISTED = (
 
 @pytest.mark.parametrize("backend", ["ssh", "gcp"])
 @pytest.mark.usefixtures("without")
-def test_a_place_whose_packages_are_missing_is_left_out_if_another_one_works(
-    backend: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_place_whose_packages_are_missing_is_left_out_if_another_one_works(backend, capsys):
     Path("a.yaml").write_text(LISTED.format(backend, "local"))
     assert main(["plan", "a.yaml", "--json", "--store", "runs"]) == ExitCode.DONE
     plan = json.loads(capsys.readouterr().out)
@@ -81,18 +77,14 @@ def test_a_place_whose_packages_are_missing_is_left_out_if_another_one_works(
 
 
 @pytest.mark.usefixtures("without")
-def test_a_list_of_places_of_which_none_has_its_packages_is_refused(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_list_of_places_of_which_none_has_its_packages_is_refused(capsys):
     Path("a.yaml").write_text(LISTED.format("ssh", "gcp"))
     assert main(["plan", "a.yaml", "--store", "runs"]) == ExitCode.USER_INPUT
     assert "pip install 'drillyard[ssh]'" in "".join(capsys.readouterr())
 
 
 @pytest.mark.usefixtures("without")
-def test_the_place_that_has_the_mailbox_is_not_left_out_silently(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_place_that_has_the_mailbox_is_not_left_out_silently(capsys):
     """Without its packages the mailbox would be another one, and the experiment begin again."""
     Path("a.yaml").write_text(LISTED.format("local", "gcp"))
     assert main(["plan", "a.yaml"]) == ExitCode.USER_INPUT
@@ -103,11 +95,8 @@ def test_the_place_that_has_the_mailbox_is_not_left_out_silently(
 
 @pytest.mark.parametrize("store", [[], ["--store", "runs"]])
 def test_missing_settings_are_refused_at_the_line_that_names_the_backend(
-    store: list[str],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
+    store, capsys, monkeypatch, tmp_path
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRILLYARD_CONFIG_DIR", str(tmp_path))
     text = LISTED.format("local", "gcp").partition("backends:")[0]
@@ -118,9 +107,7 @@ def test_missing_settings_are_refused_at_the_line_that_names_the_backend(
 
 @pytest.mark.heavy
 @pytest.mark.usefixtures("without")
-def test_the_doctor_names_engines_that_are_not_installed(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_doctor_names_engines_that_are_not_installed(capsys):
     main(["doctor"])
     said = "".join(capsys.readouterr())
     for engine, package in (("jax", "jax"), ("sbx", "sbx-rl")):
@@ -130,25 +117,19 @@ def test_the_doctor_names_engines_that_are_not_installed(
 
 
 @pytest.mark.usefixtures("without")
-def test_what_can_be_listed_without_its_packages_is_listed(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_what_can_be_listed_without_its_packages_is_listed(capsys):
     assert main(["reap", "--dry-run", "--on", "dask"]) == ExitCode.DONE
     assert "cannot be listed" not in "".join(capsys.readouterr())
 
 
-def test_an_extra_that_is_made_of_others_needs_what_they_need(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_extra_that_is_made_of_others_needs_what_they_need(monkeypatch):
     lines = ["drillyard[b]; extra == 'a'", "no-such-package>=1; extra == 'b'", "numpy>=1"]
     monkeypatch.setattr(metadata, "requires", lambda name: lines)
     assert optional_packages.missing("a") == ["no-such-package"]
     assert optional_packages.missing("c") == []
 
 
-def test_the_line_names_the_interpreter_where_pip_is_another_environments(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_line_names_the_interpreter_where_pip_is_another_environments(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert optional_packages.install("ssh") == f"{sys.executable} -m pip install 'drillyard[ssh]'"
     pip = Path(tmp_path, "pip")
@@ -158,7 +139,7 @@ def test_the_line_names_the_interpreter_where_pip_is_another_environments(
     assert optional_packages.install("ssh") == "pip install 'drillyard[ssh]'"
 
 
-def test_a_host_is_named_once_by_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_is_named_once_by_the_doctor(monkeypatch):
     """The subject of a backend's finding may already begin with the name of the backend."""
     from drillyard.checks import doctor
     from drillyard.findings import Finding, Severity

@@ -31,7 +31,7 @@ def missing(
     return [(f.severity.value, f.message, f.fix) for f in found]
 
 
-def test_a_package_that_no_requirement_names_is_refused_with_the_line(tmp_path: Path) -> None:
+def test_a_package_that_no_requirement_names_is_refused_with_the_line(tmp_path):
     ((severity, said, fix),) = missing(tmp_path, "import hypothesis\nclass W: ...")
     assert severity == Severity.ERROR.value
     assert "imports hypothesis" in said
@@ -47,13 +47,11 @@ def test_a_package_that_no_requirement_names_is_refused_with_the_line(tmp_path: 
         "import not_installed_anywhere",
     ],
 )
-def test_what_machines_have_or_nothing_can_be_said_about_is_left_alone(
-    tmp_path: Path, source: str
-) -> None:
+def test_what_machines_have_or_nothing_can_be_said_about_is_left_alone(tmp_path, source):
     assert missing(tmp_path, source) == []
 
 
-def test_imports_are_followed_through_the_users_own_modules(tmp_path: Path) -> None:
+def test_imports_are_followed_through_the_users_own_modules(tmp_path):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "__init__.py").write_text("from . import deep\n")
     (tmp_path / "own" / "deep.py").write_text("def f():\n    import hypothesis.strategies\n")
@@ -61,19 +59,19 @@ def test_imports_are_followed_through_the_users_own_modules(tmp_path: Path) -> N
     assert "imports hypothesis," in said
 
 
-def test_a_requirement_brings_what_it_needs_itself(tmp_path: Path) -> None:
+def test_a_requirement_brings_what_it_needs_itself(tmp_path):
     source = "import hypothesis, sortedcontainers"
     assert missing(tmp_path, source, "requirements: [hypothesis==6.0]") == []
 
 
-def test_a_requirement_that_is_not_installed_here_may_bring_it(tmp_path: Path) -> None:
+def test_a_requirement_that_is_not_installed_here_may_bring_it(tmp_path):
     ((severity, _, _),) = missing(
         tmp_path, "import hypothesis", "requirements: [not-there-yet==1.0]"
     )
     assert severity == Severity.WARNING.value
 
 
-def test_the_package_of_a_gymnasium_id_counts(tmp_path: Path) -> None:
+def test_the_package_of_a_gymnasium_id_counts(tmp_path):
     ((_, said, _),) = missing(tmp_path, "", id_="hypothesis:Some-Id-v0")
     assert "imports hypothesis," in said
 
@@ -83,16 +81,14 @@ def test_the_package_of_a_gymnasium_id_counts(tmp_path: Path) -> None:
     [("gcp", "warning"), ("[local, gcp]", "warning"), ("[gcp, paid]", "error")],
 )
 def test_an_image_excuses_a_package_only_if_every_rented_place_has_one(
-    tmp_path: Path, backend: str, severity: str
-) -> None:
+    tmp_path, backend, severity
+):
     more = "backends: {gcp: {image_family: mine}}"
     ((found, _, _),) = missing(tmp_path, "import hypothesis", more, backend=backend)
     assert found == severity
 
 
-def test_what_is_installed_meanwhile_is_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_installed_meanwhile_is_seen(tmp_path, monkeypatch):
     """The lists of installed packages are read again when a folder of packages has changed."""
     site = tmp_path / "site"
     site.mkdir()

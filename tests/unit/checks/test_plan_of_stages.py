@@ -1,7 +1,5 @@
 """``plan`` of a composite in stages: what each of them would rent."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from tests.helpers.command_line import called
 FILE = Path(__file__).parents[3] / "experiments" / "served.yaml"
 
 
-def test_each_stage_has_its_own_machines_and_price(tmp_path: Path) -> None:
+def test_each_stage_has_its_own_machines_and_price(tmp_path):
     done = called(["plan", str(FILE), "--json"], tmp_path, {})
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
@@ -25,7 +23,7 @@ def test_each_stage_has_its_own_machines_and_price(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_each_stage_shows_its_places_and_those_that_it_does_not_use(tmp_path: Path) -> None:
+def test_each_stage_shows_its_places_and_those_that_it_does_not_use(tmp_path):
     (tmp_path / "turns.yaml").write_text(
         "name: turns\nworkload: composite\nbackend: [local, ssh]\n"
         "backends: {ssh: {hosts: ['127.0.0.1:9'], connect_timeout_s: 1}}\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,13 +35,13 @@ def answering(checked: dict[str, Any], trained: dict[str, Any]) -> Any:
     ],
 )
 def test_a_check_agrees_if_it_approves_what_trains_and_refuses_the_rest_with_a_fix(
-    checked: dict[str, Any], trained: dict[str, Any], agrees: bool
-) -> None:
+    checked, trained, agrees
+):
     found = pair({"id": "CartPole-v1"}, "ppo", 2000, answering(checked, trained))
     assert found["agrees"] == agrees
 
 
-def test_all_worlds_meet_ppo_and_each_other_algorithm_meets_twenty() -> None:
+def test_all_worlds_meet_ppo_and_each_other_algorithm_meets_twenty():
     met = [algorithm for _, algorithm in worlds.pairs(list(worlds.ALGORITHMS))]
     assert met.count("ppo") == len(worlds.worlds()) >= 100
     assert {met.count(other) for other in worlds.ALGORITHMS if other != "ppo"} == {worlds.FEW}
@@ -50,7 +49,7 @@ def test_all_worlds_meet_ppo_and_each_other_algorithm_meets_twenty() -> None:
     assert len(set(names)) == len(names)  # a slice knows a pair by its name
 
 
-def test_a_slice_goes_on_with_what_is_missing(tmp_path: Path) -> None:
+def test_a_slice_goes_on_with_what_is_missing(tmp_path):
     file = tmp_path / "pairs.jsonl"
     given = argparse.Namespace(
         only="CartPole-v1,Pendulum-v1",

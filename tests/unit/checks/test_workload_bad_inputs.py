@@ -1,9 +1,5 @@
 """Files of script, mock and composite that cannot work: each is refused, with field and words."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from drillyard.checks.experiment import check
@@ -115,7 +111,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("text", "words"), BAD.values(), ids=BAD)
-def test_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_refused(tmp_path, text, words):
     file = tmp_path / "bad.yaml"
     file.write_text(HEAD + text + "\n")
     try:

@@ -47,13 +47,13 @@ def errors(findings: list[Finding]) -> list[Finding]:
     "observation",
     ["tuple", "dict-nested", "dict-of-tuple", "image-7", "multibinary-2d", "discrete-from-3"],
 )
-def test_a_legal_observation_trains(tmp_path: Path, observation: str) -> None:
+def test_a_legal_observation_trains(tmp_path, observation):
     findings = found(tmp_path, observation=observation)
     assert errors(findings) == []
     assert any("wrote and restored a checkpoint" in f.message for f in findings)
 
 
-def test_a_replay_buffer_of_a_mapping_is_restored(tmp_path: Path) -> None:
+def test_a_replay_buffer_of_a_mapping_is_restored(tmp_path):
     """Its members are named by the keys of the observation."""
     assert errors(found(tmp_path, "dqn", observation="dict-nested")) == []
 
@@ -70,23 +70,19 @@ def test_a_replay_buffer_of_a_mapping_is_restored(tmp_path: Path) -> None:
         ("dict-with-text", "'mission' is a Text"),
     ],
 )
-def test_an_observation_that_no_learner_takes_is_refused_by_name(
-    tmp_path: Path, observation: str, named: str
-) -> None:
+def test_an_observation_that_no_learner_takes_is_refused_by_name(tmp_path, observation, named):
     refused = errors(found(tmp_path, observation=observation))
     assert any(named in error.message and error.fix for error in refused)
 
 
 @pytest.mark.parametrize("kind", ["NoObservationSpace", "NoActionSpace"])
-def test_a_simulator_without_a_space_is_refused(tmp_path: Path, kind: str) -> None:
+def test_a_simulator_without_a_space_is_refused(tmp_path, kind):
     (error,) = errors(found(tmp_path, id=f"tests.helpers.odd_worlds:{kind}"))
     assert "space" in error.message
     assert error.fix
 
 
-def test_an_exception_after_the_first_checks_has_its_line_and_keeps_the_rest(
-    tmp_path: Path,
-) -> None:
+def test_an_exception_after_the_first_checks_has_its_line_and_keeps_the_rest(tmp_path):
     findings = found(tmp_path, fault="raise", at=40)
     (error,) = errors(findings)
     assert "odd_worlds.py:" in error.message
@@ -98,9 +94,7 @@ def test_an_exception_after_the_first_checks_has_its_line_and_keeps_the_rest(
     ("fault", "said"),
     [("exit", "sys.exit(7)"), ("hang", "odd_worlds.py:")],
 )
-def test_however_a_simulator_ends_the_other_findings_stay(
-    tmp_path: Path, fault: str, said: str
-) -> None:
+def test_however_a_simulator_ends_the_other_findings_stay(tmp_path, fault, said):
     more = "budget: {check_s: 15}"
     findings = found(tmp_path, more=more, fault=fault, at=130)  # in `try_limits`
     (error,) = errors(findings)
@@ -123,12 +117,12 @@ def checked(folder: Path, id: str, more: str = "", **args: Any) -> str:
     return done.stdout
 
 
-def test_a_crash_ends_no_command_and_the_other_findings_stay(tmp_path: Path) -> None:
+def test_a_crash_ends_no_command_and_the_other_findings_stay(tmp_path):
     said = checked(tmp_path, "tests.helpers.odd_worlds:World", fault="crash", at=130)
     assert "SIGABRT" in said and "simulator: observation space" in said
 
 
-def test_a_crash_that_only_the_training_meets_is_a_finding(tmp_path: Path) -> None:
+def test_a_crash_that_only_the_training_meets_is_a_finding(tmp_path):
     (tmp_path / "late.py").write_text(
         "import os, sys\n"
         "from tests.helpers.odd_worlds import World\n"
@@ -143,7 +137,7 @@ def test_a_crash_that_only_the_training_meets_is_a_finding(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("in_training", [False, True], ids=["in the check", "in the training"])
-def test_a_simulator_that_hangs_is_told_with_its_line(tmp_path: Path, in_training: bool) -> None:
+def test_a_simulator_that_hangs_is_told_with_its_line(tmp_path, in_training):
     when = "'torch' in sys.modules" if in_training else "self.count > 130"
     (tmp_path / "late.py").write_text(
         "import sys, time\n"
@@ -164,9 +158,7 @@ def test_a_simulator_that_hangs_is_told_with_its_line(tmp_path: Path, in_trainin
     assert "(late.py:12, in wait)" in said
 
 
-def test_what_a_simulator_prints_is_counted_and_not_shown(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_simulator_prints_is_counted_and_not_shown(tmp_path, capfd):
     findings = found(tmp_path, fault="print")
     assert errors(findings) == []
     (printed,) = (f for f in findings if f.subject == "simulator: output")
@@ -175,9 +167,7 @@ def test_what_a_simulator_prints_is_counted_and_not_shown(
     assert "a line of the simulator" not in shown.out + shown.err
 
 
-def test_a_trial_is_made_once_for_code_and_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trial_is_made_once_for_code_and_file(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     (tmp_path / "mine.py").write_text("from tests.helpers.odd_worlds import World\n")
 
@@ -198,9 +188,7 @@ def test_a_trial_is_made_once_for_code_and_file(
         ("tests.helpers.odd_worlds:made", {"length": 7}),
     ],
 )
-def test_a_registered_id_and_a_function_take_keyword_arguments(
-    tmp_path: Path, id_: str, args: dict[str, Any]
-) -> None:
+def test_a_registered_id_and_a_function_take_keyword_arguments(tmp_path, id_, args):
     assert errors(found(tmp_path, id=id_, **args)) == []
 
 
@@ -212,23 +200,21 @@ def test_a_registered_id_and_a_function_take_keyword_arguments(
         ("no_such_package:Some-Id-v0", "no_such_package"),
     ],
 )
-def test_an_id_that_leads_nowhere_is_refused(tmp_path: Path, id_: str, said: str) -> None:
+def test_an_id_that_leads_nowhere_is_refused(tmp_path, id_, said):
     (error,) = errors(found(tmp_path, id=id_))
     assert said in error.message
     assert error.fix
 
 
 @pytest.mark.parametrize(("length", "warned"), [(10**9, True), (30, False)])
-def test_episodes_that_nothing_ends_are_warned_of(length: int, warned: bool) -> None:
+def test_episodes_that_nothing_ends_are_warned_of(length, warned):
     simulator = SimulatorSpec(id="tests.helpers.odd_worlds:World", args={"length": length})
     said = [f for f in try_limits(simulator) if "never ends" in f.message]
     assert bool(said) is warned
     assert all(f.severity is Severity.WARNING and "time_limit" in str(f.fix) for f in said)
 
 
-def test_a_training_that_needs_too_much_memory_is_a_finding(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_that_needs_too_much_memory_is_a_finding(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(trial, "MEMORY", 1e-6)
     (error,) = errors(found(tmp_path))
@@ -241,9 +227,7 @@ def test_a_training_that_needs_too_much_memory_is_a_finding(
 
 
 @pytest.mark.parametrize(("backend", "tries"), [("local", 0), ("paid", 1)])
-def test_run_tries_the_training_only_before_it_rents(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, tries: int
-) -> None:
+def test_run_tries_the_training_only_before_it_rents(tmp_path, monkeypatch, backend, tries):
     made: list[Loaded] = []
     monkeypatch.setattr(experiment, "try_training", lambda loaded: made.append(loaded) or [])
     file = tmp_path / "odd.yaml"

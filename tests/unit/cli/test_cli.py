@@ -50,7 +50,7 @@ HEAVY = [
     ],
     ids=["whole", "one command"],
 )
-def test_help_imports_nothing_heavy(arguments: list[str], words: tuple[str, ...]) -> None:
+def test_help_imports_nothing_heavy(arguments, words):
     code = (
         f"import sys\nfrom drillyard.cli.main import main\nassert main({arguments!r}) == 0\n"
         f"print('HEAVY', [m for m in {HEAVY!r} if m in sys.modules])"

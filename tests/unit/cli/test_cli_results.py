@@ -21,7 +21,7 @@ from tests.helpers.fixtures_store import T0, FakeClock, open_box, write_experime
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(tmp_path_factory):
     root = tmp_path_factory.mktemp("store")
     write_experiment(root, "done")
     write_experiment(root, "half", seeds=(1, 7, 3), finished=1)
@@ -35,7 +35,7 @@ def run(capsys: pytest.CaptureFixture[str], store: Path, *words: str) -> tuple[i
     return code, out, err
 
 
-def test_status_of_a_running_experiment(capsys: pytest.CaptureFixture[str], store: Path) -> None:
+def test_status_of_a_running_experiment(capsys, store):
     code, out, _ = run(capsys, store, "status", "half")
     assert code == 0
     line = next(x for x in out.splitlines() if x.startswith("t0001-s7"))
@@ -48,24 +48,20 @@ def test_status_of_a_running_experiment(capsys: pytest.CaptureFixture[str], stor
     assert found["driver"]["pid"] == 1
 
 
-def test_status_names_no_driver_that_has_ended(
-    capsys: pytest.CaptureFixture[str], store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_status_names_no_driver_that_has_ended(capsys, store, monkeypatch):
     """After ``kill -9`` this machine knows at once, whatever the age of the heartbeat."""
     monkeypatch.setattr("drillyard.mailbox.driver_lock.process_alive", lambda _: False)
     _, out, _ = run(capsys, store, "status", "half", "--json")
     assert json.loads(out)["driver"] is None
 
 
-def test_status_says_why_and_how_to_mend(capsys: pytest.CaptureFixture[str], store: Path) -> None:
+def test_status_says_why_and_how_to_mend(capsys, store):
     _, out, _ = run(capsys, store, "status", "bad")
     assert "t0001-s1: the reward was NaN at step 1,204 of copy 3" in out
     assert "fix: look at the simulator's reward" in out
 
 
-def test_status_says_when_a_worker_is_silent(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_status_says_when_a_worker_is_silent(capsys, tmp_path):
     import os
 
     write_experiment(tmp_path, "half", seeds=(1, 2), finished=1)
@@ -80,7 +76,7 @@ def test_status_says_when_a_worker_is_silent(
     assert "`drillyard resume half` checks and continues" in out
 
 
-def test_results_as_table_json_and_csv(capsys: pytest.CaptureFixture[str], store: Path) -> None:
+def test_results_as_table_json_and_csv(capsys, store):
     code, table, _ = run(capsys, store, "results", "done")
     assert code == 0
     assert "72.25" in table
@@ -109,23 +105,21 @@ def test_results_as_table_json_and_csv(capsys: pytest.CaptureFixture[str], store
         (("report", "nothing"), "no experiment"),
     ],
 )
-def test_mistakes_of_the_user(
-    capsys: pytest.CaptureFixture[str], store: Path, words: tuple[str, ...], said: str
-) -> None:
+def test_mistakes_of_the_user(capsys, store, words, said):
     code, out, err = run(capsys, store, *words)
     assert code == 2
     assert said in out + err
     assert "Traceback" not in err
 
 
-def test_reading_makes_no_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_reading_makes_no_folder(capsys, tmp_path):
     for command in ("status", "results", "report", "logs"):
         assert run(capsys, tmp_path / "none", command)[0] == 2
     assert run(capsys, tmp_path / "none", "list", "experiments")[:2] == (0, "no experiments\n")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lists(capsys: pytest.CaptureFixture[str], store: Path) -> None:
+def test_lists(capsys, store):
     _, out, _ = run(capsys, store, "list", "experiments", "--json")
     found = {row["name"]: row for row in json.loads(out)}
     assert {n: row["status"] for n, row in found.items()} == {
@@ -158,12 +152,7 @@ def names(out: str) -> list[str]:
         (("--sort", "result", "--reverse"), ["done", "half", "bad"]),
     ],
 )
-def test_experiments_are_sorted_and_filtered(
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    options: tuple[str, ...],
-    expected: list[str],
-) -> None:
+def test_experiments_are_sorted_and_filtered(capsys, tmp_path, options, expected):
     for age, name in enumerate(("bad", "done", "half")):
         level, finished = (60.0, 1) if name == "done" else (70.0, 1)
         seeds = (1,) if name != "half" else (1, 2)
@@ -178,9 +167,7 @@ def test_experiments_are_sorted_and_filtered(
     assert names(out) == expected
 
 
-def test_experiments_have_a_result_an_age_and_what_they_are(
-    capsys: pytest.CaptureFixture[str], store: Path
-) -> None:
+def test_experiments_have_a_result_an_age_and_what_they_are(capsys, store):
     _, out, _ = run(capsys, store, "list", "experiments", "done")
     assert "PPO on cstr" in out
     assert "72.25" in out
@@ -193,9 +180,7 @@ def test_experiments_have_a_result_an_age_and_what_they_are(
     assert out == "no experiments match\n"
 
 
-def test_the_result_of_a_search_is_that_of_its_winner_on_fresh_seeds(
-    capsys: pytest.CaptureFixture[str], store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_result_of_a_search_is_that_of_its_winner_on_fresh_seeds(capsys, store, monkeypatch):
     found = collect(open_box(store, "done"), curves=False)
     (agent,) = found.agents
     lucky = dataclasses.replace(agent, mean_return=90.0, role="searched")
@@ -207,7 +192,7 @@ def test_the_result_of_a_search_is_that_of_its_winner_on_fresh_seeds(
 
 
 @pytest.mark.heavy
-def test_report_is_built_anew(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_report_is_built_anew(capsys, tmp_path):
     write_experiment(tmp_path, "one", seeds=(1,))
     code, out, _ = run(capsys, tmp_path, "report", "one", "--json")
     index = tmp_path / "one" / "report" / "index.html"
@@ -215,7 +200,7 @@ def test_report_is_built_anew(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert index.stat().st_size > 20_000
 
 
-def test_logs_of_one_run_and_of_all(capsys: pytest.CaptureFixture[str], store: Path) -> None:
+def test_logs_of_one_run_and_of_all(capsys, store):
     _, out, _ = run(capsys, store, "logs", "half/t0001-s7")
     assert out.splitlines() == ["starting", "seed 7", "rollout 1", "rollout 2"]
     _, out, _ = run(capsys, store, "logs", "t0001-s7")
@@ -238,7 +223,7 @@ class Script(FakeClock):
         return False
 
 
-def test_following_prints_each_line_once_and_ends_with_the_run(tmp_path: Path) -> None:
+def test_following_prints_each_line_once_and_ends_with_the_run(tmp_path):
     write_experiment(tmp_path, "half", seeds=(1, 2), finished=1)
     box = open_box(tmp_path, "half")
     folder = box.attempt_path("t0001-s2", Phase.TRAIN, 1)

@@ -78,16 +78,14 @@ def ended(folder: Path, *words: str, both: bool = False) -> tuple[int, str]:
     "code", [ExitCode.DONE, ExitCode.EXPERIMENT_FAILED], ids=["success", "failure"]
 )
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=["table", "json"])
-def test_a_run_ends_with_the_code_of_its_result(
-    tmp_path: Path, code: ExitCode, form: list[str]
-) -> None:
+def test_a_run_ends_with_the_code_of_its_result(tmp_path, code, form):
     (tmp_path / "cut.yaml").write_text(FILE.format(code=int(code)))
     found, said = ended(tmp_path, *START, "run", "cut.yaml", "--no-prefect", *form)
     assert found == code, said
     assert "Traceback" not in said and "BrokenPipe" not in said
 
 
-def test_a_run_without_a_file_is_not_ended_by_its_first_line(tmp_path: Path) -> None:
+def test_a_run_without_a_file_is_not_ended_by_its_first_line(tmp_path):
     short = ["run", "-a", "ppo", "-s", "CartPole-v1", "--steps", "64", "--seeds", "1"]
     found, said = ended(tmp_path, *START, *short, "--no-prefect")
     assert found == ExitCode.DONE, said
@@ -95,24 +93,22 @@ def test_a_run_without_a_file_is_not_ended_by_its_first_line(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("who", TOLD)
-def test_what_is_said_between_two_steps_ends_no_work(tmp_path: Path, who: str) -> None:
+def test_what_is_said_between_two_steps_ends_no_work(tmp_path, who):
     imports, call = TOLD[who]
     program = WORKS_ON.format(imports=imports, call=call)
     assert ended(tmp_path, "-c", program) == (7, "")
 
 
-def test_a_command_that_only_shows_says_that_it_was_cut_off(tmp_path: Path) -> None:
+def test_a_command_that_only_shows_says_that_it_was_cut_off(tmp_path):
     assert ended(tmp_path, *START, "--version") == (ExitCode.OUTPUT_CLOSED, "")
 
 
-def test_a_refusal_keeps_its_code_when_nothing_can_be_said(tmp_path: Path) -> None:
+def test_a_refusal_keeps_its_code_when_nothing_can_be_said(tmp_path):
     words = [*START, "check", "missing.yaml"]
     assert ended(tmp_path, *words, both=True) == (ExitCode.USER_INPUT, "")
 
 
-def test_a_connection_that_breaks_is_not_taken_for_a_reader_that_is_gone(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_connection_that_breaks_is_not_taken_for_a_reader_that_is_gone(monkeypatch, capsys):
     broken = BrokenPipeError(errno.EPIPE, "Broken pipe")
     app = typer.Typer()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from drillyard.cli.main import build, main
@@ -11,7 +9,7 @@ from tests.helpers.study_store import write_search
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch):
     """A working folder with an experiment in its usual store."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DRILLYARD_STORE", raising=False)
@@ -32,9 +30,7 @@ def offered(
     return said.out.split()
 
 
-def test_experiments_and_runs(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_experiments_and_runs(folder, monkeypatch, capsys):
     (name,) = offered("drillyard status ", monkeypatch, capsys)
     assert (folder / "drillyard-runs" / name / "experiment.json").is_file()
     for command in ("resume", "cancel", "report", "results", "cost", "sync"):
@@ -47,9 +43,7 @@ def test_experiments_and_runs(
     assert offered("drillyard status nope", monkeypatch, capsys) == []
 
 
-def test_another_store(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_store(folder, monkeypatch, capsys):
     (name,) = offered("drillyard status ", monkeypatch, capsys)
     (folder / "drillyard-runs").rename(folder / "elsewhere")
     assert offered("drillyard status ", monkeypatch, capsys) == []
@@ -61,9 +55,7 @@ def test_another_store(
     assert offered("drillyard status ", monkeypatch, capsys) == []
 
 
-def test_files_presets_and_names(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_files_presets_and_names(folder, monkeypatch, capsys):
     (folder / "cstr.yaml").touch()
     (folder / "cstr.txt").touch()
     (folder / "more").mkdir()
@@ -79,27 +71,21 @@ def test_files_presets_and_names(
     assert "local" in offered("drillyard check x.yaml --on l", monkeypatch, capsys)
 
 
-def test_what_cannot_be_read_offers_nothing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_read_offers_nothing(folder, monkeypatch, capsys):
     (name,) = offered("drillyard status ", monkeypatch, capsys)
     for file in (folder / "drillyard-runs" / name / "runs").rglob("run.json"):
         file.write_text("{")
     assert offered("drillyard logs t", monkeypatch, capsys) == []
 
 
-def test_the_names_of_commands(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_names_of_commands(folder, monkeypatch, capsys):
     """Every command, although a command line that names one prepares that one alone."""
     assert offered("drillyard res", monkeypatch, capsys) == ["results", "restore", "resume"]
     assert "--json" in offered("drillyard status --js", monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["--help", "run"], ["--version", "run"], ["r"]])
-def test_only_a_command_line_that_begins_with_a_command_has_that_one_alone(
-    words: list[str],
-) -> None:
+def test_only_a_command_line_that_begins_with_a_command_has_that_one_alone(words):
     def names(arguments: list[str]) -> set[str | None]:
         app, _ = build(arguments)
         return {each.name for each in (*app.registered_commands, *app.registered_groups)}

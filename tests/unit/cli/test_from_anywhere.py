@@ -1,7 +1,5 @@
 """Reading an experiment by its place, also where its store is no folder of this machine."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,7 @@ SPEC = {"name": "far", "workload": "mock", "seeds": [1], "tracking": {"mlflow": 
 
 
 @pytest.fixture(autouse=True)
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+def clock(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     clock = FakeClock(2_000_000_000.0)
@@ -30,7 +28,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
 
 
 @pytest.fixture
-def mailbox(clock: FakeClock) -> Mailbox:
+def mailbox(clock):
     mailbox = Mailbox(open_store("aged://bucket/lab"), "far")
     record = ExperimentRecord(name="far", spec=SPEC, identity="x", created_at=clock.now())
     mailbox.write("experiment.json", record)
@@ -60,13 +58,7 @@ def mailbox(clock: FakeClock) -> Mailbox:
         (["cancel"], "far: no tickets were open"),
     ],
 )
-def test_every_command_reads_an_experiment_by_its_place(
-    command: list[str],
-    said: str,
-    place: list[str],
-    mailbox: Mailbox,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_every_command_reads_an_experiment_by_its_place(command, said, place, mailbox, capsys):
     if command == ["cancel"] and place[0] == "--store":
         place = ["far", "--store", "aged://bucket/lab"]  # it wants a name
     if command == ["list", "runs"] and place[0] != "--store":
@@ -77,35 +69,29 @@ def test_every_command_reads_an_experiment_by_its_place(
     assert said in output
 
 
-def test_one_run_by_its_place(mailbox: Mailbox, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_run_by_its_place(mailbox, capsys):
     assert main(["logs", "aged://bucket/lab/far/t0001-s1"]) == 0
     assert capsys.readouterr().out == "step 1\n"
 
 
-def test_what_is_not_there_is_said(mailbox: Mailbox, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_there_is_said(mailbox, capsys):
     assert main(["results", "aged://bucket/lab/fra"]) == 2
     assert "no experiment" in capsys.readouterr().err
 
 
-def test_the_report_of_a_bucket_has_a_copy_that_a_browser_opens(
-    mailbox: Mailbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_report_of_a_bucket_has_a_copy_that_a_browser_opens(mailbox, tmp_path, capsys):
     assert main(["report", "aged://bucket/lab/far"]) == 0
     page = Path(capsys.readouterr().out.strip())
     assert page.is_relative_to(tmp_path / "home" / "reports")
     assert page.read_bytes() == mailbox.store.get("far/report/index.html")
 
 
-def test_sync_says_which_server_it_needs(
-    mailbox: Mailbox, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sync_says_which_server_it_needs(mailbox, capsys):
     assert main(["sync", "aged://bucket/lab/far"]) == 2
     assert "its store is not local" in capsys.readouterr().err
 
 
-def test_what_a_machine_said_before_it_died_comes_through_logs(
-    mailbox: Mailbox, clock: FakeClock, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_machine_said_before_it_died_comes_through_logs(mailbox, clock, capsys):
     ledger = Ledger(mailbox, clock)
     ordinal, name = ledger.next_lease()
     order = Order(lease_id=name, experiment="far", store_url="aged://bucket/lab")

@@ -6,7 +6,6 @@ import io
 import re
 import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ class _Terminal(io.StringIO):
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> typer.core.TyperGroup:
+def command(monkeypatch):
     """The command line on a terminal of 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
     group = typer.main.get_command(build()[0])
@@ -32,14 +31,12 @@ def command(monkeypatch: pytest.MonkeyPatch) -> typer.core.TyperGroup:
     return group
 
 
-def test_every_command_of_ours_stands_in_one_section(command: typer.core.TyperGroup) -> None:
+def test_every_command_of_ours_stands_in_one_section(command):
     named = [name for names in SECTIONS.values() for name in names]
     assert sorted(named) == sorted(command.commands)
 
 
-def test_the_list_fits_and_is_not_cut(
-    command: typer.core.TyperGroup, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_list_fits_and_is_not_cut(command, capsys):
 
     assert main(["--help"]) == 0
     said = capsys.readouterr().out
@@ -48,9 +45,7 @@ def test_the_list_fits_and_is_not_cut(
     assert max(map(len, said.splitlines())) <= 80
 
 
-def test_a_command_prepares_no_other(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_command_prepares_no_other(monkeypatch, capsys):
     prepared: list[str | None] = []
     prepare = typer.main.get_command_from_info
 
@@ -66,9 +61,7 @@ def test_a_command_prepares_no_other(
     assert "schema" in capsys.readouterr().err and "run" in prepared
 
 
-def test_no_help_names_a_value_by_its_type(
-    command: typer.core.TyperGroup, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_help_names_a_value_by_its_type(command, capsys):
     for name in command.commands:
         assert main([name, "--help"]) == 0
     said = capsys.readouterr().out
@@ -77,9 +70,7 @@ def test_no_help_names_a_value_by_its_type(
     assert "--on BACKEND" in said and "--episodes N" in said
 
 
-def test_findings_go_on_below_themselves_on_a_terminal_and_stay_whole_in_a_file(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_findings_go_on_below_themselves_on_a_terminal_and_stay_whole_in_a_file(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     long = "one thing after the other " * 5
     found = [
@@ -108,12 +99,7 @@ def whole(path: str, command: object) -> list[str]:
     return [path, *(p for name, one in inner.items() for p in whole(f"{path} {name}", one))]
 
 
-def test_every_help_ends_with_examples_that_parse(
-    command: typer.core.TyperGroup,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_every_help_ends_with_examples_that_parse(command, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("boiler.py", "conditions.csv", "model.zip"):
         (tmp_path / name).touch()

@@ -12,7 +12,7 @@ TRAIN = "train: {steps: 1000}\n"
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -39,9 +39,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
     ids=["simulator", "tracker", "bench", "lesson", "steps", "steps with a space"],
 )
-def test_a_mistake_leads_to_its_fix(
-    text: str, command: str, code: int, words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistake_leads_to_its_fix(text, command, code, words, capsys):
     Path("x.yaml").write_text(text)
     assert main(command.split()) == code
     said = capsys.readouterr().err
@@ -51,9 +49,7 @@ def test_a_mistake_leads_to_its_fix(
 
 
 @pytest.mark.parametrize("command", ["run", "check", "bench"])
-def test_a_missing_file_is_refused_at_once_with_similar_names_alone(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_file_is_refused_at_once_with_similar_names_alone(command, capsys):
     for name in ("reactor.yaml", "x1.yaml", "mixture.yaml"):
         Path(name).write_text(BASE)
     assert main([command, "reactr.yaml"]) == 2
@@ -65,23 +61,19 @@ def test_a_missing_file_is_refused_at_once_with_similar_names_alone(
     assert "x1" not in said and "mixture" not in said and "has a similar name" in said
 
 
-def test_a_mistyped_preset_leads_to_presets(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistyped_preset_leads_to_presets(capsys):
     assert main(["check", "cartpole/pp"]) == 2
     assert "did you mean 'cartpole/ppo'" in capsys.readouterr().err
 
 
-def test_bench_refuses_a_file_that_lists_nothing_before_it_checks(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_bench_refuses_a_file_that_lists_nothing_before_it_checks(capsys):
     Path("x.yaml").write_text(BASE + TRAIN)
     assert main(["bench", "x.yaml"]) == 2
     said = capsys.readouterr().err
     assert "lists nothing to compare" in said and "waiting" not in said
 
 
-def test_a_preset_gives_the_steps_that_the_file_leaves_out(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_preset_gives_the_steps_that_the_file_leaves_out(capsys):
     Path("x.yaml").write_text(BASE)
     assert main(["explain", "x.yaml"]) == 0
     said = " ".join(capsys.readouterr().out.split())
@@ -92,9 +84,7 @@ def test_a_preset_gives_the_steps_that_the_file_leaves_out(
     assert "train.steps null default" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_gymnasium_class_needs_no_package(
-    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gymnasium_class_needs_no_package(place, capsys, monkeypatch):
     (place / "gym_plant.py").write_text(
         "import gymnasium\nclass Plant(gymnasium.Env):\n    def step(self, action): ...\n"
     )
@@ -104,9 +94,7 @@ def test_a_gymnasium_class_needs_no_package(
 
 
 @pytest.mark.parametrize("text", ['{"name": 3', '{"name": 3}'], ids=["cut", "wrong"])
-def test_a_damaged_record_is_named_in_plain_words(
-    text: str, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_record_is_named_in_plain_words(text, place, capsys):
     folder = place / "drillyard-runs" / "hurt"
     folder.mkdir(parents=True)
     (folder / "experiment.json").write_text(text)

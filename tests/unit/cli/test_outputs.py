@@ -29,7 +29,7 @@ SUFFIX = {"record": "npz", "generate": "yaml"}
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path, monkeypatch):
     """A folder with a file and a folder that are in the way."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").write_text("")
@@ -41,7 +41,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_a_file_that_cannot_be_written_is_refused_before_the_work(here: Path, bad: str) -> None:
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(here, bad):
     with pytest.raises(ConfigError) as refused:
         check_file(Path(BAD[bad]), "--out")
     assert refused.value.field == "--out" and refused.value.hint
@@ -49,9 +49,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(here: Path, ba
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("bad", BAD)
-def test_no_command_calls_a_bad_name_our_bug(
-    here: Path, command: str, bad: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_command_calls_a_bad_name_our_bug(here, command, bad, capsys):
     name = BAD[bad].replace("svg", SUFFIX.get(command, "svg"))
     assert main([*COMMANDS[command], name]) == ExitCode.USER_INPUT
     said = capsys.readouterr()
@@ -59,9 +57,7 @@ def test_no_command_calls_a_bad_name_our_bug(
     assert command == "schema" or not said.out  # nothing was done before it was refused
 
 
-def test_no_episode_is_played_for_a_file_that_cannot_be_written(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_episode_is_played_for_a_file_that_cannot_be_written(here, monkeypatch):
     from drillyard.learners import demonstrations
 
     monkeypatch.setattr(demonstrations, "play", lambda *given: pytest.fail("it was played"))
@@ -76,22 +72,18 @@ def test_no_episode_is_played_for_a_file_that_cannot_be_written(
         ["tensorboard", "--folder"],
     ],
 )
-def test_a_folder_below_a_file_is_refused_by_each_command(
-    here: Path, words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_below_a_file_is_refused_by_each_command(here, words, capsys):
     assert main([*words, "taken/deep"]) == ExitCode.USER_INPUT
     assert "taken is not a folder" in capsys.readouterr().err
 
 
-def test_a_folder_is_made_with_its_parents_but_not_below_a_file(here: Path) -> None:
+def test_a_folder_is_made_with_its_parents_but_not_below_a_file(here):
     check_folder(Path("new/deep"), "--out")
     with pytest.raises(ConfigError, match="taken is not a folder"):
         check_folder(Path("taken/deep"), "--out")
 
 
-def test_a_rehearsal_that_cannot_be_kept_does_not_begin(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_rehearsal_that_cannot_be_kept_does_not_begin(here, capsys):
     assert main(["rehearse", "cstr.yaml", "--keep", "taken/deep"]) == ExitCode.USER_INPUT
     assert "taken is not a folder" in capsys.readouterr().err
 
@@ -99,14 +91,12 @@ def test_a_rehearsal_that_cannot_be_kept_does_not_begin(
 @pytest.mark.parametrize(
     ("number", "error"), [(errno.EACCES, ConfigError), (errno.ENOSPC, StoreUnavailable)]
 )
-def test_another_name_does_not_mend_a_full_disk(number: int, error: type[Exception]) -> None:
+def test_another_name_does_not_mend_a_full_disk(number, error):
     with pytest.raises(error, match=os.strerror(number)), writing(Path("x"), "--out"):
         raise OSError(number, os.strerror(number))
 
 
-def test_a_file_is_there_as_a_whole_or_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_there_as_a_whole_or_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "made.npz"
     write_whole(path, b"first", "--out")
     path.chmod(0o600)

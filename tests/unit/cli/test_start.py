@@ -1,7 +1,5 @@
 """A command that is done ends, whatever the threads of a library do."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 
@@ -25,7 +23,7 @@ sys.exit(start.main())
 
 
 @pytest.mark.heavy
-def test_a_thread_that_hangs_does_not_hold_up_the_end() -> None:
+def test_a_thread_that_hangs_does_not_hold_up_the_end():
     done = subprocess.run(
         [sys.executable, "-c", CODE], capture_output=True, text=True, timeout=PATIENCE_S
     )

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +19,7 @@ from tests.helpers.patience import PATIENCE_S
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_the_newest_until_it_is_told_to_end(tmp_path: Path, number: int) -> None:
+def test_it_serves_the_newest_until_it_is_told_to_end(tmp_path, number):
     for age, name in ((9, "old"), (0, "new")):
         write_experiment(tmp_path, name, seeds=(1,), finished=0)
         record = tmp_path / name / "experiment.json"
@@ -47,9 +46,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
 
 
 @pytest.mark.heavy
-def test_what_cannot_be_watched_is_said(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_what_cannot_be_watched_is_said(capsys, tmp_path):
     store = str(tmp_path / "store")
     code, err = run(capsys, "--store", store)
     assert code == 2 and "no store at" in err

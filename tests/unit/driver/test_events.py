@@ -31,7 +31,7 @@ def driver(hours: float | None = None, cost: float | None = None, **states: Any)
     )
 
 
-def test_a_budget_is_told_once_from_80_percent_on(monkeypatch: Any) -> None:
+def test_a_budget_is_told_once_from_80_percent_on(monkeypatch):
     told: list[tuple[str, dict[str, Any]]] = []
     watch = events.Watch(
         driver(hours=1.0, cost=10.0), lambda event, _, **payload: told.append((event, payload))
@@ -51,7 +51,7 @@ def test_a_budget_is_told_once_from_80_percent_on(monkeypatch: Any) -> None:
     assert "8.10 of 10" in told[1][1]["text"]
 
 
-def test_a_lost_machine_is_told_once_an_attempt() -> None:
+def test_a_lost_machine_is_told_once_an_attempt():
     told: list[Any] = []
     ticket = SimpleNamespace(ticket="t0001-s1.train", run="t0001-s1")
     state = SimpleNamespace(ticket=ticket, status=Status.PREEMPTED, attempt=1)
@@ -63,7 +63,7 @@ def test_a_lost_machine_is_told_once_an_attempt() -> None:
     assert [one["attempt"] for one in told] == [1, 2]
 
 
-def test_lines_of_a_worker_are_sent_once_over_all_phases(caplog: Any, monkeypatch: Any) -> None:
+def test_lines_of_a_worker_are_sent_once_over_all_phases(caplog, monkeypatch):
     # Without a server, Prefect would start one for this.
     monkeypatch.setattr("prefect.artifacts.create_progress_artifact", lambda *_, **__: None)
     found = driver()
@@ -89,7 +89,7 @@ def test_lines_of_a_worker_are_sent_once_over_all_phases(caplog: Any, monkeypatc
     ]
 
 
-def test_only_a_training_that_takes_a_while_has_an_artifact(monkeypatch: Any) -> None:
+def test_only_a_training_that_takes_a_while_has_an_artifact(monkeypatch):
     created: list[str] = []
 
     def create(_: float, key: str, **__: Any) -> Any:
@@ -113,7 +113,7 @@ def test_only_a_training_that_takes_a_while_has_an_artifact(monkeypatch: Any) ->
     assert created == ["progress-e-long of the task", "progress-e-brief of the task"]
 
 
-def test_a_look_that_was_late_does_not_write_over_the_result(monkeypatch: Any) -> None:
+def test_a_look_that_was_late_does_not_write_over_the_result(monkeypatch):
     shown: list[float] = []
     monkeypatch.setattr(
         "prefect.artifacts.update_progress_artifact", lambda _, percent, __: shown.append(percent)

@@ -33,7 +33,7 @@ def stopped_at(mailbox: Mailbox, seed: int, step: int, *kept: int) -> None:
         checkpoints.save(mailbox, run, 1, number, 1, {"a": b"a"}, {}, 0.0)
 
 
-def test_each_training_says_its_step_and_what_is_repeated(tmp_path: Path) -> None:
+def test_each_training_says_its_step_and_what_is_repeated(tmp_path):
     mailbox = experiment(tmp_path)
     stopped_at(mailbox, 1, 10_176, 8192, 10_176)
     stopped_at(mailbox, 2, 10_176, 8192)
@@ -46,7 +46,7 @@ def test_each_training_says_its_step_and_what_is_repeated(tmp_path: Path) -> Non
     ]
 
 
-def test_what_runs_or_is_done_is_left_out(tmp_path: Path) -> None:
+def test_what_runs_or_is_done_is_left_out(tmp_path):
     mailbox = experiment(tmp_path)
     stopped_at(mailbox, 1, 100)
     (state,) = ticket_states(mailbox).values()
@@ -54,7 +54,7 @@ def test_what_runs_or_is_done_is_left_out(tmp_path: Path) -> None:
         assert going_on(mailbox, {"t": TicketState(state.ticket, status)}) == []
 
 
-def test_many_are_counted(tmp_path: Path) -> None:
+def test_many_are_counted(tmp_path):
     mailbox = experiment(tmp_path)
     for seed in range(MOST_LINES + 3):
         stopped_at(mailbox, seed, 100)
@@ -62,7 +62,7 @@ def test_many_are_counted(tmp_path: Path) -> None:
     assert len(lines) == MOST_LINES + 1 and lines[-1] == "and 3 more runs"
 
 
-def test_a_script_does_not_count_steps(tmp_path: Path) -> None:
+def test_a_script_does_not_count_steps(tmp_path):
     mailbox = experiment(tmp_path, "script")
     stopped_at(mailbox, 1, 100)
     assert going_on(mailbox, ticket_states(mailbox)) == []

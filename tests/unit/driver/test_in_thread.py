@@ -52,7 +52,7 @@ def quiet(text: str) -> None:
     pass
 
 
-def test_an_error_beside_the_work_stops_it_and_is_raised_after_its_end() -> None:
+def test_an_error_beside_the_work_stops_it_and_is_raised_after_its_end():
     work, hurry = Work(), threading.Event()
 
     def breaks(ended: Ended) -> None:
@@ -64,7 +64,7 @@ def test_an_error_beside_the_work_stops_it_and_is_raised_after_its_end() -> None
     assert work.reasons == ["the program that drives it ended: ZeroDivisionError"]
 
 
-def test_an_exception_that_is_sent_to_another_thread_stops_its_work() -> None:
+def test_an_exception_that_is_sent_to_another_thread_stops_its_work():
     work, raised = Work(), []
     waits = threading.Event()
 
@@ -83,9 +83,7 @@ def test_an_exception_that_is_sent_to_another_thread_stops_its_work() -> None:
     assert raised == [(SystemExit, True)]
 
 
-def test_an_order_that_does_not_reach_the_store_is_given_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_order_that_does_not_reach_the_store_is_given_again(monkeypatch):
     monkeypatch.setattr("drillyard.driver.in_thread.ASK_S", 0.01)
     work, said = Work(fails=2), []
 
@@ -100,7 +98,7 @@ def test_an_order_that_does_not_reach_the_store_is_given_again(
     ]
 
 
-def test_a_handler_of_the_program_stays() -> None:
+def test_a_handler_of_the_program_stays():
     """Its exception stops the work; after the call, every handler is the program's again."""
     work, seen = Work(), []
 
@@ -120,9 +118,7 @@ def test_a_handler_of_the_program_stays() -> None:
     assert seen == [signal.SIGTERM] and work.ended
 
 
-def test_the_second_ctrl_c_is_raised_before_the_work_ends(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_second_ctrl_c_is_raised_before_the_work_ends(capfd, monkeypatch):
     monkeypatch.setattr("drillyard.driver.in_thread._rented", lambda mailbox: "dy-1 on local")
     monkeypatch.setattr("drillyard.driver.in_thread.bare", lambda verb, mailbox: verb)
     work = Work()
@@ -185,9 +181,7 @@ except BaseException as error:
 @pytest.mark.parametrize(
     ("name", "raised"), [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "SystemExit")]
 )
-def test_each_python_waits_for_the_end_after_an_interrupt(
-    version: str, name: str, raised: str
-) -> None:
+def test_each_python_waits_for_the_end_after_an_interrupt(version, name, raised):
     """One signal is handled here, the other by the program, whose handler raises in the wait."""
     python = _interpreter(version)
     done = subprocess.run(

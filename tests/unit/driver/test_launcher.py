@@ -74,7 +74,7 @@ class Yard:
             self.clock.time += 1.0
 
 
-def test_pauses_grow_so_that_minutes_of_trouble_do_not_use_up_all_pushes() -> None:
+def test_pauses_grow_so_that_minutes_of_trouble_do_not_use_up_all_pushes():
     yard = Yard()
     with pytest.raises(WorkerLost, match=r"6 times, and no worker ever started it"):
         yard.tend(3600.0)
@@ -86,7 +86,7 @@ def test_pauses_grow_so_that_minutes_of_trouble_do_not_use_up_all_pushes() -> No
     assert yard.clock.time > 300.0
 
 
-def test_a_ticket_that_the_provider_has_after_all_is_not_pushed_again() -> None:
+def test_a_ticket_that_the_provider_has_after_all_is_not_pushed_again():
     yard = Yard()
     yard.tend(8.0)  # seen as lost
     yard.backend.answer = Liveness.ALIVE
@@ -102,7 +102,7 @@ def test_a_ticket_that_the_provider_has_after_all_is_not_pushed_again() -> None:
     assert len(yard.backend.pushed_at) == 2
 
 
-def test_a_push_that_the_provider_refuses_does_not_use_up_the_pushes() -> None:
+def test_a_push_that_the_provider_refuses_does_not_use_up_the_pushes():
     """The jobs of a cluster that is being deleted have ended, and it takes no others."""
     yard = Yard()
     yard.tend(8.0)
@@ -113,7 +113,7 @@ def test_a_push_that_the_provider_refuses_does_not_use_up_the_pushes() -> None:
     assert len(yard.backend.pushed_at) == 2
 
 
-def test_a_machine_that_is_taken_away_before_a_worker_begins_counts_as_a_preemption() -> None:
+def test_a_machine_that_is_taken_away_before_a_worker_begins_counts_as_a_preemption():
     """A low-priority node can go while it prepares its job: that has a budget of its own."""
     yard = Yard(Explaining)
     with pytest.raises(WorkerLost, match="21 times"):
@@ -124,7 +124,7 @@ def test_a_machine_that_is_taken_away_before_a_worker_begins_counts_as_a_preempt
 
 
 @pytest.mark.parametrize("cause", [Cause.INFRASTRUCTURE, None], ids=["crash", "no answer"])
-def test_preemptions_and_crashes_are_counted_apart(cause: Cause | None) -> None:
+def test_preemptions_and_crashes_are_counted_apart(cause):
     yard = Yard(Explaining)
     assert isinstance(yard.backend, Explaining)
     yard.tend(60.0)

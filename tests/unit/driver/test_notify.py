@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from drillyard.mailbox.ticket_states import TicketState
 from drillyard.runs import webhook as notify
 from drillyard.spec.load import load
 from drillyard.system.redaction import redact
-from tests.helpers.webhook import Webhook, webhook
+from tests.helpers.webhook import webhook
 
 FILE = "schema: 1\nname: n\nworkload: mock\nseeds: [1, 2]\nnotify: {notify}\n"
 SLACK = "https://hooks.slack.com/services/T0000/B0000/abcdefghijkl"
@@ -41,9 +40,7 @@ def written(folder: Path, value: str) -> Path:
         ("${env:NOT_THERE}", "has no variable NOT_THERE"),
     ],
 )
-def test_refused_with_line_and_without_the_address(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, said: str
-) -> None:
+def test_refused_with_line_and_without_the_address(tmp_path, monkeypatch, value, said):
     monkeypatch.setenv("HOOK", "wordwordword")
     with pytest.raises((ConfigError, ConfigErrors)) as raised:
         load(written(tmp_path, value))
@@ -53,9 +50,7 @@ def test_refused_with_line_and_without_the_address(
     assert "abcdefghijkl" not in str(mine.value) and "me:word" not in str(mine.value)
 
 
-def test_a_reference_is_looked_up_late_and_held_against_the_same_rules(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reference_is_looked_up_late_and_held_against_the_same_rules(tmp_path, monkeypatch):
     monkeypatch.setenv("HOOK", "http://example.org/abcdefghijkl")
     spec = load(written(tmp_path, "${env:HOOK}")).spec
     assert spec.notify == "${env:HOOK}"
@@ -68,13 +63,13 @@ def test_a_reference_is_looked_up_late_and_held_against_the_same_rules(
 
 
 @pytest.fixture
-def hook() -> Iterator[Webhook]:
+def hook():
     with webhook() as found:
         yield found
 
 
 @pytest.fixture
-def box(hook: Webhook) -> Mailbox:
+def box(hook):
     mailbox = Mailbox(MemoryStore(), "n")
     notify.keep(mailbox, hook.url)
     return mailbox
@@ -106,9 +101,7 @@ DONE, FAILED, GONE, BUSY = Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, St
         ([], None),
     ],
 )
-def test_each_outcome_is_told_once(
-    box: Mailbox, hook: Webhook, found: list[Status], told: str | None
-) -> None:
+def test_each_outcome_is_told_once(box, hook, found, told):
     assert notify.tell(box, states(*found), "me") is (told is not None)
     assert not notify.tell(box, states(*found), "somebody else")
     assert [t["state"] for t in hook.told] == ([] if told is None else [told])
@@ -119,8 +112,8 @@ def test_each_outcome_is_told_once(
 
 @pytest.mark.heavy
 def test_an_address_that_is_busy_is_asked_again_and_one_that_leads_elsewhere_is_not_followed(
-    box: Mailbox, hook: Webhook
-) -> None:
+    box, hook
+):
     hook.answers = [503, 503]
     assert notify.tell(box, states(DONE), "me") and len(hook.told) == 1
     hook.answers = [302] * notify.ATTEMPTS
@@ -128,16 +121,14 @@ def test_an_address_that_is_busy_is_asked_again_and_one_that_leads_elsewhere_is_
 
 
 @pytest.mark.heavy
-def test_nobody_is_told_where_there_is_no_address(box: Mailbox, hook: Webhook) -> None:
+def test_nobody_is_told_where_there_is_no_address(box, hook):
     notify.keep(box, None)
     assert not notify.tell(box, states(DONE), "me")
     assert hook.told == []
 
 
 @pytest.mark.heavy
-def test_the_driver_tells_and_keeps_the_address_out_of_every_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: Webhook
-) -> None:
+def test_the_driver_tells_and_keeps_the_address_out_of_every_record(tmp_path, monkeypatch, hook):
     import drillyard
 
     monkeypatch.setenv("HOOK", hook.url)
@@ -150,9 +141,7 @@ def test_the_driver_tells_and_keeps_the_address_out_of_every_record(
 
 
 @pytest.mark.heavy
-def test_a_worker_tells_where_nobody_drives(
-    tmp_path: Path, hook: Webhook, request: pytest.FixtureRequest
-) -> None:
+def test_a_worker_tells_where_nobody_drives(tmp_path, hook, request):
     from drillyard_backends.local import LocalBackend
     from tests.helpers.toy import Toys, until
 

@@ -67,7 +67,7 @@ class Seen(Bodies):
         self.seen.append(body)
 
 
-def test_bodies_are_not_kept_once_they_are_taken() -> None:
+def test_bodies_are_not_kept_once_they_are_taken():
     bodies = Bodies()
     for phase in ("a", "b"):
         bodies.offer(Body("train", phase))
@@ -81,7 +81,7 @@ def test_bodies_are_not_kept_once_they_are_taken() -> None:
     assert list(follow) == []
 
 
-def test_what_follows_a_training_is_offered_when_a_worker_takes_it() -> None:
+def test_what_follows_a_training_is_offered_when_a_worker_takes_it():
     driver, bodies = Driver(), Seen()
     work = Work(driver, bodies, AtOnce())  # type: ignore[arg-type]
 

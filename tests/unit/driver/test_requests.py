@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,20 +33,18 @@ SEGMENTS = 2160
 
 
 @pytest.fixture
-def store() -> Iterator[CountingStore]:
+def store():
     yield CountingStore(URL)
     MemoryStore.forget(URL)
 
 
 @pytest.fixture
-def mailbox(store: CountingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mailbox:
+def mailbox(store, tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     return Mailbox(store, "x")
 
 
-def test_a_log_is_followed_without_listing_checkpoints(
-    mailbox: Mailbox, store: CountingStore
-) -> None:
+def test_a_log_is_followed_without_listing_checkpoints(mailbox, store):
     folder = mailbox.key(f"runs/{RUN}/attempts/train-1")
     for number in range(SEGMENTS):
         for stream in ("train", "episodes", "evaluation", "timing"):
@@ -65,7 +62,7 @@ def test_a_log_is_followed_without_listing_checkpoints(
     assert store.take() == 2
 
 
-def test_a_new_attempt_without_a_log_does_not_hide_the_last_lines(mailbox: Mailbox) -> None:
+def test_a_new_attempt_without_a_log_does_not_hide_the_last_lines(mailbox):
     folder = mailbox.key(f"runs/{RUN}/attempts")
     mailbox.store.put(f"{folder}/train-1/logs/{0:012d}.txt", b"one\n")
     tail = Tail(mailbox, RUN)
@@ -92,9 +89,7 @@ def rented(mailbox: Mailbox, tmp_path: Path, leases: int) -> Ledger:
     return ledger
 
 
-def test_the_ledger_reads_leases_and_nothing_else(
-    mailbox: Mailbox, store: CountingStore, tmp_path: Path
-) -> None:
+def test_the_ledger_reads_leases_and_nothing_else(mailbox, store, tmp_path):
     ledger = rented(mailbox, tmp_path, 3)
     store.take()
     assert [e.intent.ordinal for e in ledger.entries()] == [1, 2, 3]
@@ -105,9 +100,7 @@ def test_the_ledger_reads_leases_and_nothing_else(
     assert (first, again) == (9, 1)
 
 
-def test_a_lease_that_is_not_confirmed_gone_is_read_again(
-    mailbox: Mailbox, tmp_path: Path
-) -> None:
+def test_a_lease_that_is_not_confirmed_gone_is_read_again(mailbox, tmp_path):
     ledger = rented(mailbox, tmp_path, 1)
     ledger.gone("dy-0000000001", "lost", confirmed=False)
     assert [e.unseen for e in ledger.entries()] == [True]
@@ -115,7 +108,7 @@ def test_a_lease_that_is_not_confirmed_gone_is_read_again(
     assert [e.unseen for e in ledger.entries()] == [False]
 
 
-def test_the_cost_is_read_once_for_all_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cost_is_read_once_for_all_runs(monkeypatch):
     asked: list[str] = []
 
     def so_far(mailbox: Any) -> str:
@@ -134,9 +127,7 @@ def test_the_cost_is_read_once_for_all_runs(monkeypatch: pytest.MonkeyPatch) -> 
     assert {one.cost for one in watched} == {"cost so far 1.00 USD"}
 
 
-def test_a_study_that_waits_asks_little(
-    mailbox: Mailbox, store: CountingStore, tmp_path: Path
-) -> None:
+def test_a_study_that_waits_asks_little(mailbox, store, tmp_path):
     """Its step is as slow as the store wants, and it does not add up the money each time."""
     spent: list[int] = []
     store.pace_s = 1.0  # type: ignore[attr-defined]
@@ -168,9 +159,7 @@ def accept(mailbox: Mailbox, phase: Phase, files: dict[str, bytes]) -> None:
     mailbox.create(f"runs/{RUN}/{phase.value}.accepted.json", accepted)
 
 
-def test_what_was_verified_is_not_read_by_the_next_command(
-    mailbox: Mailbox, store: CountingStore
-) -> None:
+def test_what_was_verified_is_not_read_by_the_next_command(mailbox, store):
     accept(mailbox, Phase.TRAIN, {"a.bin": b"a" * 100_000, "b.bin": b"b" * 100_000})
     done = {RUN: [Phase.TRAIN]}
     store.bytes_read = 0
@@ -185,9 +174,7 @@ def test_what_was_verified_is_not_read_by_the_next_command(
 
 
 @pytest.mark.parametrize("line", ["", "{", '{"manifest": 1}', "[1]", '{"manifest":"m","files":3}'])
-def test_a_torn_record_of_it_is_as_good_as_none(
-    mailbox: Mailbox, tmp_path: Path, line: str
-) -> None:
+def test_a_torn_record_of_it_is_as_good_as_none(mailbox, tmp_path, line):
     accept(mailbox, Phase.TRAIN, {"a.bin": b"a"})
     assert reopen.damaged(mailbox, {RUN: [Phase.TRAIN]}) == {}
     (record,) = (tmp_path / "home" / "verified").iterdir()
@@ -197,9 +184,7 @@ def test_a_torn_record_of_it_is_as_good_as_none(
     assert json.loads(last.removeprefix(line))["files"]
 
 
-def test_a_large_file_is_verified_on_the_disk(
-    mailbox: Mailbox, store: CountingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_file_is_verified_on_the_disk(mailbox, store, monkeypatch):
     monkeypatch.setattr("drillyard.mailbox.files.IN_MEMORY", 10)
     assert IN_MEMORY == 16 << 20
     accept(mailbox, Phase.TRAIN, {"a.bin": b"a" * 11, "b.bin": b"b" * 10})
@@ -243,7 +228,7 @@ print(size, peak - before)
 
 
 @pytest.mark.heavy
-def test_a_resume_holds_a_replay_buffer_once() -> None:
+def test_a_resume_holds_a_replay_buffer_once():
     done = subprocess.run(
         [sys.executable, "-c", RESUME], capture_output=True, text=True, check=True, timeout=120
     )
@@ -252,7 +237,7 @@ def test_a_resume_holds_a_replay_buffer_once() -> None:
     assert more < 0.3 * size
 
 
-def test_a_missing_segment_is_still_found() -> None:
+def test_a_missing_segment_is_still_found():
     from drillyard.learners import replay
 
     buffer = SimpleNamespace(buffer_size=4, n_envs=1, optimize_memory_usage=False)

@@ -6,13 +6,12 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer.testing
 
 from drillyard.cli.main import build
-from drillyard.errors import ConfigError, DrillyardError, NotFound, UserError
+from drillyard.errors import ConfigError, NotFound, UserError
 from drillyard.evaluation.assessment import assess, summary
 from drillyard.evaluation.request import asked
 from drillyard.report.assessment import texts
@@ -25,7 +24,7 @@ STARTS = [{"level": 0.1, "wanted": 0.5}, {"level": 1.9}, {"wanted": 1.4}]
 
 
 @pytest.fixture
-def starts(tmp_path: Path) -> Path:
+def starts(tmp_path):
     file = tmp_path / "starts.json"
     file.write_text(json.dumps(STARTS))
     return file
@@ -36,7 +35,7 @@ def table(text: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.heavy
-def test_an_episode_a_condition_and_a_row_a_step(starts: Path) -> None:
+def test_an_episode_a_condition_and_a_row_a_step(starts):
     request = asked(str(TANK), starts, policy="hold", success="abs(level - wanted) < 0.6")
     found = assess(request)
     files = texts(request, found)
@@ -78,7 +77,7 @@ def test_an_episode_a_condition_and_a_row_a_step(starts: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_parts_are_the_whole(starts: Path) -> None:
+def test_parts_are_the_whole(starts):
     request = asked(str(TANK), starts, policy="random", max_steps=5)
     alone = assess(request)
     assert [part.first for part in request.parts(2)] == [0, 2]
@@ -97,7 +96,7 @@ def test_parts_are_the_whole(starts: Path) -> None:
         ("d.json", json.dumps(STARTS)),
     ],
 )
-def test_a_list_may_be_csv_json_or_yaml(tmp_path: Path, name: str, text: str) -> None:
+def test_a_list_may_be_csv_json_or_yaml(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     assert read_conditions(tmp_path / name) == STARTS
 
@@ -114,9 +113,7 @@ def test_a_list_may_be_csv_json_or_yaml(tmp_path: Path, name: str, text: str) ->
         ("missing.csv", None, ["no such file"]),
     ],
 )
-def test_a_bad_list_is_refused_before_anything_runs(
-    tmp_path: Path, name: str, text: str | None, words: list[str]
-) -> None:
+def test_a_bad_list_is_refused_before_anything_runs(tmp_path, name, text, words):
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -136,14 +133,7 @@ def test_a_bad_list_is_refused_before_anything_runs(
         ({"what": "no-such-thing", "policy": "hold"}, NotFound, "no"),
     ],
 )
-def test_bad_requests_say_what_is_wrong(
-    starts: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    given: dict[str, Any],
-    kind: type[DrillyardError],
-    words: str,
-) -> None:
+def test_bad_requests_say_what_is_wrong(starts, tmp_path, monkeypatch, given, kind, words):
     monkeypatch.chdir(tmp_path)
     what = given.pop("what", str(TANK))
     with pytest.raises(kind) as caught:
@@ -151,7 +141,7 @@ def test_bad_requests_say_what_is_wrong(
     assert words in str(caught.value)
 
 
-def test_the_command_writes_files_and_never_over_anything(starts: Path, tmp_path: Path) -> None:
+def test_the_command_writes_files_and_never_over_anything(starts, tmp_path):
     words = [
         "assess",
         str(TANK),
@@ -174,7 +164,7 @@ def test_the_command_writes_files_and_never_over_anything(starts: Path, tmp_path
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
-def test_an_experiment_takes_its_conditions_from_a_file_beside_it(tmp_path: Path) -> None:
+def test_an_experiment_takes_its_conditions_from_a_file_beside_it(tmp_path):
     (tmp_path / "starts.csv").write_text("Cref_signal\n1\n4\n")
     file = tmp_path / "x.yaml"
     file.write_text(

@@ -91,7 +91,7 @@ def accept(ctx: RunContext, outcome: PhaseOutcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Mailbox, ExperimentSpec]:
+def trained(tmp_path_factory):
     """Two seeds really trained, briefly."""
     folder = tmp_path_factory.mktemp("evaluation")
     spec, mailbox = experiment(), Mailbox(open_store(str(folder / "store")), "x")
@@ -107,7 +107,7 @@ def table(data: bytes) -> list[dict[str, str]]:
 
 
 @pytest.mark.heavy
-def test_the_phase_writes_what_readers_expect(trained: Any, tmp_path: Path) -> None:
+def test_the_phase_writes_what_readers_expect(trained, tmp_path):
     mailbox, spec = trained
     ctx = context(mailbox, spec, 3, Phase.EVALUATE, tmp_path)
     seen: list[dict[str, Any]] = []
@@ -176,7 +176,7 @@ def test_the_phase_writes_what_readers_expect(trained: Any, tmp_path: Path) -> N
 
 
 @pytest.mark.heavy
-def test_conditions_are_played_too_and_as_by_the_command(trained: Any, tmp_path: Path) -> None:
+def test_conditions_are_played_too_and_as_by_the_command(trained, tmp_path):
     from drillyard.evaluation.assessment import Request, play
 
     mailbox, spec = trained
@@ -206,9 +206,7 @@ def test_conditions_are_played_too_and_as_by_the_command(trained: Any, tmp_path:
 
 
 @pytest.mark.heavy
-def test_the_agent_is_given_the_normalisation_it_was_trained_with(
-    trained: Any, tmp_path: Path
-) -> None:
+def test_the_agent_is_given_the_normalisation_it_was_trained_with(trained, tmp_path):
     mailbox, spec = trained
     own = context(mailbox, spec, 3, Phase.EVALUATE, tmp_path)
     outcome = evaluate_phase(own)
@@ -235,14 +233,14 @@ def test_the_agent_is_given_the_normalisation_it_was_trained_with(
 
 
 @pytest.mark.heavy
-def test_only_the_first_seed_evaluates_baselines(trained: Any, tmp_path: Path) -> None:
+def test_only_the_first_seed_evaluates_baselines(trained, tmp_path):
     mailbox, spec = trained
     outcome = evaluate_phase(context(mailbox, spec, 4, Phase.EVALUATE, tmp_path))
     assert set(outcome.summary["policies"]) == {"agent"}
 
 
 @pytest.mark.heavy
-def test_a_stop_is_heard(trained: Any, tmp_path: Path) -> None:
+def test_a_stop_is_heard(trained, tmp_path):
     mailbox, spec = trained
     ctx = context(mailbox, spec, 3, Phase.EVALUATE, tmp_path)
     ctx.stop.set(Cause.CANCELLED, "enough")
@@ -250,13 +248,13 @@ def test_a_stop_is_heard(trained: Any, tmp_path: Path) -> None:
         evaluate_phase(ctx)
 
 
-def test_without_a_training_there_is_nothing_to_evaluate(tmp_path: Path) -> None:
+def test_without_a_training_there_is_nothing_to_evaluate(tmp_path):
     mailbox = Mailbox(open_store(str(tmp_path / "store")), "x")
     with pytest.raises(NotFound, match="t0001-s3"):
         evaluate_phase(context(mailbox, experiment(), 3, Phase.EVALUATE, tmp_path))
 
 
-def test_fixed_episodes_do_not_depend_on_training_seeds_or_their_number() -> None:
+def test_fixed_episodes_do_not_depend_on_training_seeds_or_their_number():
     few, many = experiment(), experiment(seeds=[9], evaluate={"episodes": 50})
     assert plan(few) == plan(many)[:6]
     assert len({p.seed for p in plan(many)}) == 50
@@ -266,7 +264,7 @@ def test_fixed_episodes_do_not_depend_on_training_seeds_or_their_number() -> Non
     assert all(p.options == {"Cref_signal": 5} for p in plan(own))
 
 
-def test_the_number_of_copies_changes_nothing() -> None:
+def test_the_number_of_copies_changes_nothing():
     spec = experiment()
     assert spec.simulator is not None
     raw = spec.simulator.model_copy(update={"wrappers": []})
@@ -280,7 +278,7 @@ def test_the_number_of_copies_changes_nothing() -> None:
     assert [e.seed for e in one] == [p.seed for p in plans]
 
 
-def test_global_generators_are_left_alone() -> None:
+def test_global_generators_are_left_alone():
     spec = experiment()
     np.random.seed(1)
     before = np.random.get_state()[1].tolist()  # type: ignore[union-attr]
@@ -303,7 +301,7 @@ class NanAtThree(SimpleAdderEnv):
         return result
 
 
-def test_what_is_not_finite_is_named_with_step_copy_and_seed() -> None:
+def test_what_is_not_finite_is_named_with_step_copy_and_seed():
     spec = experiment(simulator={"id": f"{__name__}:NanAtThree"}, baselines=[])
     assert spec.simulator is not None
     plans = [Planned(0, 11, {"start": 10}), Planned(1, 12, {"start": 30})]
@@ -315,7 +313,7 @@ def test_what_is_not_finite_is_named_with_step_copy_and_seed() -> None:
         )
 
 
-def test_observations_are_the_states_where_a_simulator_logs_none() -> None:
+def test_observations_are_the_states_where_a_simulator_logs_none():
     spec = experiment(simulator={"id": "CartPole-v1"}, baselines=[])
     assert spec.simulator is not None
     played = run_baseline("hold", spec.simulator, plan(spec)[:1], trajectory=True)
@@ -335,14 +333,14 @@ def test_observations_are_the_states_where_a_simulator_logs_none() -> None:
     assert [played.trajectory[-1][f"state_{i}"] for i in range(4)] == pytest.approx(last.tolist())
 
 
-def test_one_episode_has_no_interval() -> None:
+def test_one_episode_has_no_interval():
     spec = experiment()
     assert spec.simulator is not None
     played = run_baseline("hold", spec.simulator, plan(spec)[:1])
     assert summarise(played.episodes, {})["ci95"] is None
 
 
-def test_baselines_and_lesson_are_checked_before_anything_runs() -> None:
+def test_baselines_and_lesson_are_checked_before_anything_runs():
     from drillyard.errors import ConfigError, SpaceMismatch
 
     env = make_env(experiment().simulator)
@@ -401,7 +399,7 @@ class NoEnvironment:
         ("NoEnvironment", r"cannot be created.*takes 1 positional argument"),
     ],
 )
-def test_a_baselines_mistake_is_found_before_the_training(kind: str, said: str) -> None:
+def test_a_baselines_mistake_is_found_before_the_training(kind, said):
     from drillyard.errors import ConfigError
 
     env = make_env(experiment().simulator)
@@ -409,7 +407,7 @@ def test_a_baselines_mistake_is_found_before_the_training(kind: str, said: str) 
         check_baselines(experiment(baselines=["hold", f"{__name__}:{kind}"]), env)
 
 
-def test_what_the_values_of_a_lesson_do_does_not_widen_the_interval() -> None:
+def test_what_the_values_of_a_lesson_do_does_not_widen_the_interval():
     def episode(number: int, value: int, found: float) -> Episode:
         return Episode("agent", number, number, {"level": value}, found, 10, True, False)
 
@@ -426,7 +424,7 @@ def test_what_the_values_of_a_lesson_do_does_not_widen_the_interval() -> None:
 
 
 @pytest.mark.parametrize("given", ["fixed", [7, 8, 9]])
-def test_the_winners_second_run_plays_other_episodes(given: Any) -> None:
+def test_the_winners_second_run_plays_other_episodes(given):
     spec = experiment()
     evaluate = spec.evaluate.model_copy(update={"episodes": 5, "seeds": given})
     spec = spec.model_copy(update={"evaluate": evaluate})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ WORLD = "tests.helpers.failing_worlds:Drifts"
 
 
 @pytest.fixture(autouse=True)
-def kept(tmp_path: Path) -> Iterator[Path]:
+def kept(tmp_path):
     episode_memory.keep_in(tmp_path)
     yield tmp_path
     episode_memory.keep_in(None)
@@ -86,7 +85,7 @@ def whole(recording: Recording) -> Replayed:
 @pytest.mark.parametrize(
     "ways", ["one-by-one", pytest.param("processes", marks=pytest.mark.heavy)]
 )
-def test_the_replay_is_exact(kept: Path, how: str, kind: str, ways: Any) -> None:
+def test_the_replay_is_exact(kept, how, kind, ways):
     spec = SimulatorSpec.model_validate(
         {"id": f"tests.helpers.failing_worlds:{kind}", "args": {"how": how, "at": 40.0}}
     )
@@ -99,7 +98,7 @@ def test_the_replay_is_exact(kept: Path, how: str, kind: str, ways: Any) -> None
         assert "failing_worlds.py" in found.where
 
 
-def test_short_episodes_are_replayed_from_the_last_reading(kept: Path, monkeypatch: Any) -> None:
+def test_short_episodes_are_replayed_from_the_last_reading(kept, monkeypatch):
     said, rewards = failure(make_vec(world(at=42.0), 1, 3, streams=STREAMS))
     recording = record(kept, said)
     assert recording.first == 1 < recording.last  # one reading, for the first episode
@@ -120,7 +119,7 @@ def test_short_episodes_are_replayed_from_the_last_reading(kept: Path, monkeypat
     assert (found.difference, found.reproduced) == ("", True)
 
 
-def test_other_episodes_and_steps(kept: Path) -> None:
+def test_other_episodes_and_steps(kept):
     said, _ = failure(make_vec(world(at=42.0), 1, 3, streams=STREAMS))
     recording = record(kept, said)
     found = replay(recording, 1, 4)
@@ -134,9 +133,7 @@ def left_at_once(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> Repla
     return replay(recording, recording.last, recording.failed_at, debug=True)
 
 
-def test_quitting_the_debugger_is_not_a_failure_of_the_simulator(
-    kept: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_quitting_the_debugger_is_not_a_failure_of_the_simulator(kept, monkeypatch):
     said, _ = failure(make_vec(world(), 1, 7, streams=STREAMS))
     recording = record(kept, said)
     found = left_at_once(recording, monkeypatch)
@@ -144,7 +141,7 @@ def test_quitting_the_debugger_is_not_a_failure_of_the_simulator(
     assert found.rows[-1].step == recording.failed_at - 1
 
 
-def test_a_failure_that_does_not_come_back_is_explained(kept: Path) -> None:
+def test_a_failure_that_does_not_come_back_is_explained(kept):
     said, _ = failure(make_vec(world(), 1, 7, streams=STREAMS))
     recording = record(kept, said)
     recording.spec = world(at=1000.0)  # as if another copy had caused the failure
@@ -155,7 +152,7 @@ def test_a_failure_that_does_not_come_back_is_explained(kept: Path) -> None:
     assert "a variable that the copies share" in why
 
 
-def test_lessons_are_drawn_again(kept: Path) -> None:
+def test_lessons_are_drawn_again(kept):
     spec = SimulatorSpec.model_validate(
         {
             "id": "tests.helpers.failing_worlds:Lessoned",
@@ -167,7 +164,7 @@ def test_lessons_are_drawn_again(kept: Path) -> None:
     assert (found.difference, found.reproduced) == ("", True)
 
 
-def test_a_simulator_that_draws_elsewhere_is_named(kept: Path) -> None:
+def test_a_simulator_that_draws_elsewhere_is_named(kept):
     np.random.seed(1)
     said, _ = failure(make_vec(world("shared"), 1, 3, streams=STREAMS))
     np.random.seed(2)
@@ -176,7 +173,7 @@ def test_a_simulator_that_draws_elsewhere_is_named(kept: Path) -> None:
     assert found.reproduced is False
 
 
-def test_all_copies_at_once(kept: Path, monkeypatch: Any) -> None:
+def test_all_copies_at_once(kept, monkeypatch):
     from drillyard.simulators.adder_vector import VecAdder
 
     spec = SimulatorSpec.model_validate({"id": "simple-adder"})
@@ -200,7 +197,7 @@ def test_all_copies_at_once(kept: Path, monkeypatch: Any) -> None:
     assert (found.error, found.reproduced, found.compared) == ("", None, 40)
 
 
-def test_an_episode_that_is_too_long_is_not_whole(kept: Path, monkeypatch: Any) -> None:
+def test_an_episode_that_is_too_long_is_not_whole(kept, monkeypatch):
     monkeypatch.setattr(episode_memory, "SIZE", 2**20 + 2**18)
     env = make_env(SimulatorSpec.model_validate({"id": "tests.helpers.failing_worlds:Endless"}))
     env.reset(seed=1)
@@ -212,7 +209,7 @@ def test_an_episode_that_is_too_long_is_not_whole(kept: Path, monkeypatch: Any) 
     assert not recording.whole
 
 
-def test_the_record_goes_away_without_a_failure(kept: Path) -> None:
+def test_the_record_goes_away_without_a_failure(kept):
     env = make_env(world(at=1e9))
     env.reset(seed=1)
     env.step(np.zeros(1, np.float32))
@@ -221,7 +218,7 @@ def test_the_record_goes_away_without_a_failure(kept: Path) -> None:
     assert list((kept / "episodes").iterdir()) == []
 
 
-def test_a_full_disk_ends_the_record_and_not_the_training(kept: Path, monkeypatch: Any) -> None:
+def test_a_full_disk_ends_the_record_and_not_the_training(kept, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -232,7 +229,7 @@ def test_a_full_disk_ends_the_record_and_not_the_training(kept: Path, monkeypatc
     env.close()
 
 
-def test_actions_of_another_type_are_recorded_as_they_are(kept: Path) -> None:
+def test_actions_of_another_type_are_recorded_as_they_are(kept):
     env = make_env(world(at=30.0))
     env.reset(seed=1)
     with pytest.raises(ZeroDivisionError) as raised:
@@ -243,7 +240,7 @@ def test_actions_of_another_type_are_recorded_as_they_are(kept: Path) -> None:
     assert (found.difference, found.reproduced) == ("", True)
 
 
-def test_nothing_is_recorded_outside_of_an_attempt() -> None:
+def test_nothing_is_recorded_outside_of_an_attempt():
     episode_memory.keep_in(None)
     env: Any = make_env(world())
     assert env._recorder is None
@@ -253,7 +250,7 @@ def test_nothing_is_recorded_outside_of_an_attempt() -> None:
 @pytest.mark.parametrize(
     "ways", ["one-by-one", pytest.param("processes", marks=pytest.mark.heavy)]
 )
-def test_what_was_resumed_in_the_middle_of_an_episode_is_exact(kept: Path, ways: Any) -> None:
+def test_what_was_resumed_in_the_middle_of_an_episode_is_exact(kept, ways):
     spec = SimulatorSpec.model_validate(
         {"id": "tests.helpers.failing_worlds:Saved", "args": {"at": 40.0}}
     )
@@ -280,7 +277,7 @@ def test_what_was_resumed_in_the_middle_of_an_episode_is_exact(kept: Path, ways:
     assert (found.difference, found.reproduced) == ("", True)
 
 
-def test_the_last_observation_of_an_episode_is_looked_at(kept: Path) -> None:
+def test_the_last_observation_of_an_episode_is_looked_at(kept):
     """Learners see the next episode's first one in its place, and bootstrap from the last."""
     said, _ = failure(make_vec(world("last", at=30.0), 1, 3, streams=STREAMS))
     assert "nan as observation[1], at step 16 of episode" in said
@@ -293,7 +290,7 @@ AGENT = {
 }
 
 
-def test_a_plain_simulator(kept: Path) -> None:
+def test_a_plain_simulator(kept):
     spec = SimulatorSpec.model_validate(
         {"id": "tests.helpers.failing_worlds:Plain", "agent": AGENT}
     )
@@ -304,7 +301,7 @@ def test_a_plain_simulator(kept: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_an_external_simulator(kept: Path) -> None:
+def test_an_external_simulator(kept):
     program = Path(__file__).parents[2] / "helpers" / "external_world.py"
     spec = SimulatorSpec.model_validate(
         {
@@ -327,7 +324,7 @@ def test_an_external_simulator(kept: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_simulator_that_hung_is_replayed_in_a_child(kept: Path, capfd: Any) -> None:
+def test_a_simulator_that_hung_is_replayed_in_a_child(kept, capfd):
     spec = SimulatorSpec.model_validate({"id": "tests.helpers.failing_worlds:Drifts"})
     said, _ = failure(make_vec(spec, 1, 7, streams=STREAMS))
     recording = record(kept, said)
@@ -348,7 +345,7 @@ def test_a_simulator_that_hung_is_replayed_in_a_child(kept: Path, capfd: Any) ->
     assert "failing_worlds.py" in capfd.readouterr().err
 
 
-def test_an_episode_of_an_evaluation(kept: Path) -> None:
+def test_an_episode_of_an_evaluation(kept):
     spec = world(at=30.0)
     plans = [Planned(n, 10 + n, {}) for n in range(4)]
     with pytest.raises(ZeroDivisionError) as raised:

@@ -1,10 +1,5 @@
 """A clock, and an experiment whose machines cost money."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from drillyard.mailbox import Mailbox
@@ -18,7 +13,7 @@ STORE = "aged://ended-alone"
 
 
 @pytest.fixture
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+def clock(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     made = FakeClock()
@@ -27,7 +22,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
 
 
 @pytest.fixture
-def mailbox(clock: FakeClock, tmp_path: Path) -> Iterator[Mailbox]:
+def mailbox(clock, tmp_path):
     (tmp_path / "m.yaml").write_text(FILE)
     made = Mailbox(MemoryStore(STORE, clock), "m")
     made.write(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -40,7 +39,7 @@ resources: {workers: 3}
 
 
 @pytest.fixture(autouse=True)
-def _paid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+def _paid(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     clock = FakeClock()
@@ -85,9 +84,7 @@ def spec(**budget: float) -> ExperimentSpec:
         ),
     ],
 )
-def test_without_limits_or_over_them_nothing_is_rented(
-    command: str, budget: str, said: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_limits_or_over_them_nothing_is_rented(command, budget, said, tmp_path, capsys):
     assert main([command, written(tmp_path, budget)]) == 2
     output = " ".join("".join(capsys.readouterr()).split())
     for text in said:
@@ -97,18 +94,14 @@ def test_without_limits_or_over_them_nothing_is_rented(
     assert not (tmp_path / "home").exists()
 
 
-def test_max_hours_of_zero_is_refused_by_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_max_hours_of_zero_is_refused_by_line(tmp_path, capsys):
     assert main(["plan", written(tmp_path, "{max_hours: 0, max_cost: 1}")]) == 2
     error = capsys.readouterr().err
     assert "m.yaml:7" in error and "budget.max_hours" in error
 
 
 @pytest.mark.heavy
-def test_the_plan_shows_machines_and_the_sum_and_creates_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_plan_shows_machines_and_the_sum_and_creates_nothing(tmp_path, capsys):
     file = written(tmp_path, "{max_hours: 2, max_cost: 20}")
     assert main(["plan", file]) == 0
     text = capsys.readouterr().out
@@ -122,9 +115,7 @@ def test_the_plan_shows_machines_and_the_sum_and_creates_nothing(
     assert not (tmp_path / "drillyard-runs").exists()
 
 
-def test_an_unknown_price_needs_a_price_or_an_explicit_word(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_price_needs_a_price_or_an_explicit_word(tmp_path, capsys, monkeypatch):
     """Never a dead end: the refusal names both ways, and the second one works."""
     monkeypatch.setattr(PaidBackend, "unpriced", ["z9-big-1"])
     limited = written(tmp_path, "{max_hours: 2, max_cost: 20}")
@@ -143,9 +134,7 @@ def test_an_unknown_price_needs_a_price_or_an_explicit_word(
     assert "budget.max_hours" in capsys.readouterr().out
 
 
-def test_without_a_limit_of_cost_the_driver_rents_by_max_hours_alone(
-    tmp_path: Path, _paid: FakeClock
-) -> None:
+def test_without_a_limit_of_cost_the_driver_rents_by_max_hours_alone(tmp_path, _paid):
     manager, ledger, _ = leases(tmp_path, _paid)
     free = spec(max_hours=2, no_cost_limit=True)
     lease = manager.rent(free, lambda name, _: Order(lease_id=name, experiment="m", store_url="s"))
@@ -159,7 +148,7 @@ def leases(tmp_path: Path, clock: Clock) -> tuple[LeaseManager, Ledger, Mailbox]
     return LeaseManager(mailbox, PaidBackend(), ledger, clock), ledger, mailbox
 
 
-def test_a_machines_own_limit_is_what_is_left_of_both(tmp_path: Path, _paid: FakeClock) -> None:
+def test_a_machines_own_limit_is_what_is_left_of_both(tmp_path, _paid):
     rented, ledger, mailbox = leases(tmp_path, _paid)
     what = spec(max_hours=2, max_cost=9)
 
@@ -177,16 +166,14 @@ def test_a_machines_own_limit_is_what_is_left_of_both(tmp_path: Path, _paid: Fak
     assert ledger.spent() == pytest.approx(6.0)
 
 
-def test_the_driver_rents_nothing_without_limits(tmp_path: Path, _paid: FakeClock) -> None:
+def test_the_driver_rents_nothing_without_limits(tmp_path, _paid):
     rented, _, mailbox = leases(tmp_path, _paid)
     with pytest.raises(UserError, match="no limit"):
         rented.rent(spec(max_hours=1), lambda _, __: preview(spec(), mailbox.store.url))
     assert PaidBackend.calls == []
 
 
-def test_a_lease_over_its_deadline_is_ended_and_not_adopted(
-    tmp_path: Path, _paid: FakeClock
-) -> None:
+def test_a_lease_over_its_deadline_is_ended_and_not_adopted(tmp_path, _paid):
     rented, _, mailbox = leases(tmp_path, _paid)
     what = spec(max_hours=1, max_cost=100)
 
@@ -201,9 +188,7 @@ def test_a_lease_over_its_deadline_is_ended_and_not_adopted(
     assert PaidBackend.alive() == [second.lease_id]
 
 
-def test_a_lease_that_was_written_off_and_came_back_is_ended_too(
-    tmp_path: Path, _paid: FakeClock
-) -> None:
+def test_a_lease_that_was_written_off_and_came_back_is_ended_too(tmp_path, _paid):
     rented, ledger, mailbox = leases(tmp_path, _paid)
     what = spec(max_hours=1, max_cost=100)
 
@@ -220,9 +205,7 @@ def test_a_lease_that_was_written_off_and_came_back_is_ended_too(
     assert all(e.gone is not None and e.gone.confirmed for e in ledger.entries())
 
 
-def test_one_lease_that_cannot_be_ended_keeps_no_other_alive(
-    tmp_path: Path, _paid: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_lease_that_cannot_be_ended_keeps_no_other_alive(tmp_path, _paid, monkeypatch):
     rented, ledger, mailbox = leases(tmp_path, _paid)
     made = []
     for _ in range(3):
@@ -245,7 +228,7 @@ def test_one_lease_that_cannot_be_ended_keeps_no_other_alive(
 
 
 @pytest.mark.parametrize("lost", [0, 1, 3])
-def test_teardown_waits_out_the_listings_lag(lost: int, _paid: FakeClock) -> None:
+def test_teardown_waits_out_the_listings_lag(lost, _paid):
     backend = PaidBackend()
     PaidBackend.listing_lag_s, PaidBackend.lose_deletes = 20.0, lost
     order = preview(spec(), "memory://lag")
@@ -257,7 +240,7 @@ def test_teardown_waits_out_the_listings_lag(lost: int, _paid: FakeClock) -> Non
     assert _paid.now() - began >= 40.0
 
 
-def test_teardown_that_is_not_confirmed_says_so(_paid: FakeClock) -> None:
+def test_teardown_that_is_not_confirmed_says_so(_paid):
     backend = PaidBackend()
     PaidBackend.forbidden = True
     lease = backend.provision(preview(spec(), "memory://lag"))
@@ -274,7 +257,7 @@ def test_teardown_that_is_not_confirmed_says_so(_paid: FakeClock) -> None:
     ],
     ids=str,
 )
-def test_a_refusal_leads_to_another_look(refusals: list[Exception], _paid: FakeClock) -> None:
+def test_a_refusal_leads_to_another_look(refusals, _paid):
     backend = PaidBackend()
     lease = backend.provision(preview(spec(), "memory://refused"))
     PaidBackend.refusals = {lease.lease_id: list(refusals)}
@@ -286,7 +269,7 @@ def test_a_refusal_leads_to_another_look(refusals: list[Exception], _paid: FakeC
     assert _paid.now() - began < 10.0
 
 
-def test_what_is_refused_to_the_end_is_named(_paid: FakeClock) -> None:
+def test_what_is_refused_to_the_end_is_named(_paid):
     """It is asked again, but not as fast as a loop can: a provider counts the questions."""
     backend = PaidBackend()
     lease = backend.provision(preview(spec(), "memory://refused"))
@@ -297,7 +280,7 @@ def test_what_is_refused_to_the_end_is_named(_paid: FakeClock) -> None:
 
 
 @pytest.mark.parametrize("error", [AccessDenied("403", hint="grant it"), SignInRefused("401")])
-def test_a_missing_right_ends_the_waiting_at_once(error: Exception, _paid: FakeClock) -> None:
+def test_a_missing_right_ends_the_waiting_at_once(error, _paid):
     backend = PaidBackend()
     lease = backend.provision(preview(spec(), "memory://refused"))
     PaidBackend.refusals = {lease.lease_id: [error] * 1000}
@@ -310,9 +293,7 @@ def test_a_missing_right_ends_the_waiting_at_once(error: Exception, _paid: FakeC
 
 
 @pytest.mark.parametrize("up", [True, False])
-def test_remains_without_a_machine_do_not_stop_a_rental(
-    up: bool, _paid: FakeClock, tmp_path: Path
-) -> None:
+def test_remains_without_a_machine_do_not_stop_a_rental(up, _paid, tmp_path):
     """The teardown at the end asks for them again. A machine that is up is ended first."""
     mailbox = Mailbox(open_store("memory://again"), "m")
     ledger = Ledger(mailbox, _paid, tmp_path / "home")
@@ -336,9 +317,7 @@ def test_remains_without_a_machine_do_not_stop_a_rental(
 
 
 @pytest.mark.heavy
-def test_the_bill_has_a_row_an_interval(
-    tmp_path: Path, _paid: FakeClock, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_bill_has_a_row_an_interval(tmp_path, _paid, capsys):
     file = written(tmp_path, "{max_hours: 2, max_cost: 20}")
     from drillyard.runs import submit
     from drillyard.spec.load import load
@@ -384,7 +363,7 @@ TUNED = {
         ({"study": {"chooser": "manual", "cycles": [{"x": 0}, {"x": 1}]}, "parameters": TUNED}, 6),
     ],
 )
-def test_a_machine_for_each_run_that_is_listed(given: dict[str, Any], workers: int) -> None:
+def test_a_machine_for_each_run_that_is_listed(given, workers):
     """And the plan counts what the run will rent, so that a study is held against its budget."""
     whole = {"name": "m", "workload": "mock", "seeds": [1, 2, 3], "backend": "paid", **given}
     found = ExperimentSpec.model_validate(whole)

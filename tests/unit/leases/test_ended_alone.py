@@ -1,23 +1,17 @@
 """What a lease costs, and whose intent is kept, when it ended before anybody looked."""
 
-from __future__ import annotations
-
 import pytest
 
 from drillyard.backend import Liveness
 from drillyard.leases.ended_alone import LATE_S
 from drillyard.leases.ledger import Ledger, local_intents
 from drillyard.leases.reaper import reap
-from drillyard.mailbox import Mailbox
-from drillyard.testing.clock import FakeClock
 from tests.helpers.paid_backend import PaidBackend
 from tests.helpers.weekend import HOUR_S, Cluster, command, died, finished, lived_s, told
 
 
 @pytest.mark.parametrize("how", ["the next command", "reap", "cancel"])
-def test_it_costs_at_most_what_it_costs_up_to_its_limit(
-    how: str, mailbox: Mailbox, clock: FakeClock
-) -> None:
+def test_it_costs_at_most_what_it_costs_up_to_its_limit(how, mailbox, clock):
     """Machines died on Friday; somebody looks on Monday, and the work goes on."""
     driver = command(mailbox, clock)
     lease = driver.provision()
@@ -33,9 +27,7 @@ def test_it_costs_at_most_what_it_costs_up_to_its_limit(
     assert 600.0 <= lived_s(mailbox) <= 2 * HOUR_S + LATE_S
 
 
-def test_workers_that_all_said_that_they_leave_show_when_it_ended(
-    mailbox: Mailbox, clock: FakeClock
-) -> None:
+def test_workers_that_all_said_that_they_leave_show_when_it_ended(mailbox, clock):
     lease = command(mailbox, clock).provision()
     clock.advance(600.0)
     finished(mailbox)
@@ -46,9 +38,7 @@ def test_workers_that_all_said_that_they_leave_show_when_it_ended(
     assert 600.0 <= lived_s(mailbox) <= 600.0 + LATE_S
 
 
-def test_machines_may_have_started_in_the_place_of_those_that_left_their_work(
-    mailbox: Mailbox, clock: FakeClock
-) -> None:
+def test_machines_may_have_started_in_the_place_of_those_that_left_their_work(mailbox, clock):
     """The provider took machines back, and its group started others, whose workers hung."""
     lease = command(mailbox, clock).provision()
     clock.advance(600.0)
@@ -62,8 +52,8 @@ def test_machines_may_have_started_in_the_place_of_those_that_left_their_work(
 
 @pytest.mark.parametrize("nodes", [0, 1])
 def test_a_cluster_without_a_node_costs_nothing_after_its_limit(
-    nodes: int, mailbox: Mailbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    nodes, mailbox, clock, monkeypatch
+):
     """It is there until it is deleted."""
     monkeypatch.setattr(Cluster, "nodes", nodes)
     command(mailbox, clock, Cluster).provision()
@@ -75,8 +65,8 @@ def test_a_cluster_without_a_node_costs_nothing_after_its_limit(
 
 @pytest.mark.parametrize(("state", "workers"), [("ready", 3), ("leaving", 2)])
 def test_a_worker_that_said_nothing_may_have_had_a_machine_up_to_the_limit(
-    state: str, workers: int, mailbox: Mailbox, clock: FakeClock
-) -> None:
+    state, workers, mailbox, clock
+):
     """A machine that hangs costs as much as one that works."""
     lease = command(mailbox, clock).provision()
     clock.advance(600.0)
@@ -88,9 +78,7 @@ def test_a_worker_that_said_nothing_may_have_had_a_machine_up_to_the_limit(
     assert lived_s(mailbox) >= 2 * HOUR_S
 
 
-def test_what_was_alive_after_its_limit_costs_until_it_was_ended(
-    mailbox: Mailbox, clock: FakeClock
-) -> None:
+def test_what_was_alive_after_its_limit_costs_until_it_was_ended(mailbox, clock):
     """The provider did not end it; the next command does."""
     command(mailbox, clock).provision()
     clock.advance(5 * HOUR_S)
@@ -98,9 +86,7 @@ def test_what_was_alive_after_its_limit_costs_until_it_was_ended(
     assert lived_s(mailbox) == pytest.approx(5 * HOUR_S, abs=60.0)
 
 
-def test_a_lease_that_is_not_confirmed_as_gone_keeps_its_intent_on_this_machine(
-    mailbox: Mailbox, clock: FakeClock
-) -> None:
+def test_a_lease_that_is_not_confirmed_as_gone_keeps_its_intent_on_this_machine(mailbox, clock):
     """The store may be deleted before the next command: then only the intent is left."""
     driver = command(mailbox, clock)
     lease = driver.provision()

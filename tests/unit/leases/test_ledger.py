@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -34,7 +33,7 @@ class Hand:
 
 
 @pytest.fixture
-def mailbox(tmp_path: Path) -> Mailbox:
+def mailbox(tmp_path):
     return Mailbox(open_store(str(tmp_path / "store")), "exp")
 
 
@@ -42,7 +41,7 @@ def order(name: str) -> Order:
     return Order(lease_id=name, experiment="exp", store_url="/s", workers=2)
 
 
-def test_a_lease_from_intent_to_grave(tmp_path: Path, mailbox: Mailbox) -> None:
+def test_a_lease_from_intent_to_grave(tmp_path, mailbox):
     clock, home = Hand(), tmp_path / "home"
     ledger = Ledger(mailbox, clock, home)
     ordinal, name = ledger.next_lease()
@@ -74,7 +73,7 @@ def test_a_lease_from_intent_to_grave(tmp_path: Path, mailbox: Mailbox) -> None:
     assert ledger.next_lease()[0] == 2
 
 
-def test_money_of_all_leases_adds_up(tmp_path: Path, mailbox: Mailbox) -> None:
+def test_money_of_all_leases_adds_up(tmp_path, mailbox):
     clock = Hand()
     ledger = Ledger(mailbox, clock, tmp_path / "home")
     for _ in range(3):
@@ -85,7 +84,7 @@ def test_money_of_all_leases_adds_up(tmp_path: Path, mailbox: Mailbox) -> None:
     assert ledger.spent() == pytest.approx(3.0)
 
 
-def test_nothing_is_rented_that_cannot_be_written_down(tmp_path: Path, mailbox: Mailbox) -> None:
+def test_nothing_is_rented_that_cannot_be_written_down(tmp_path, mailbox):
     (tmp_path / "home").write_text("a file where a folder should be")
     ledger = Ledger(mailbox, Hand(), tmp_path / "home")
     with pytest.raises(StoreUnavailable, match="cannot write down") as caught:
@@ -94,14 +93,14 @@ def test_nothing_is_rented_that_cannot_be_written_down(tmp_path: Path, mailbox: 
     assert ledger.entries() == []
 
 
-def test_a_torn_local_intent_hides_no_other(tmp_path: Path, mailbox: Mailbox) -> None:
+def test_a_torn_local_intent_hides_no_other(tmp_path, mailbox):
     ledger = Ledger(mailbox, Hand(), tmp_path / "home")
     ledger.intend(order("dy-0000000001"), "gcp", 1, Cost())
     (tmp_path / "home" / "intents" / "dy-0000000000.json").write_text('{"order": ')
     assert [i.order.lease_id for i in local_intents(tmp_path / "home")] == ["dy-0000000001"]
 
 
-def test_prices() -> None:
+def test_prices():
     found = cost(0.5, 4, 3.0, prices_of="2026-11-01")
     assert (found.per_hour, found.total, found.prices_of) == (2.0, 6.0, "2026-11-01")
     assert "no limit" in cost(0.5, 4, None).note
@@ -120,14 +119,7 @@ def test_prices() -> None:
         (3.0, 10.0, 5.0, 0.0, 5.0, 3600.0),
     ],
 )
-def test_what_is_left(
-    hours: float | None,
-    money: float | None,
-    per_hour: float,
-    used_s: float,
-    used_cost: float,
-    left: float | None,
-) -> None:
+def test_what_is_left(hours, money, per_hour, used_s, used_cost, left):
     found = allowance(
         max_hours=hours, max_cost=money, per_hour=per_hour, used_s=used_s, used_cost=used_cost
     )
@@ -137,7 +129,7 @@ def test_what_is_left(
         assert found[1] == (f"budget.max_hours = {hours:g}" if by_time else "budget.max_cost = 10")
 
 
-def test_nobody_waits_for_ever() -> None:
+def test_nobody_waits_for_ever():
     from drillyard.leases.budget import longest_s
     from drillyard.mailbox.records import Phase
     from drillyard.spec import ExperimentSpec

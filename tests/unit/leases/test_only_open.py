@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from drillyard.backend import Lease
@@ -11,7 +9,6 @@ from drillyard.errors import ControlPlaneError, StoreUnavailable, Superseded
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.setup_wait import SetupWait
 from drillyard.mailbox import Mailbox
-from drillyard.testing.clock import FakeClock
 from tests.helpers.paid_backend import PaidBackend
 from tests.unit.leases.test_other_clocks import HOUR_S, Skewed, command, mailbox, taken_over, true
 from tests.unit.leases.test_reaping import reaped
@@ -43,12 +40,8 @@ def cancelled(mailbox: Mailbox, lease: Lease) -> None:
     ],
 )
 def test_what_is_created_while_the_lease_ends_is_ended(
-    meanwhile: Callable[[Mailbox, Lease], None],
-    raised: type[Exception],
-    request_fails: bool,
-    mailbox: Mailbox,
-    true: FakeClock,
-) -> None:
+    meanwhile, raised, request_fails, mailbox, true
+):
     """The answer of the request may be lost, so that an error proves nothing."""
     driver = command(mailbox, Skewed(true, 0.0))
     lease = driver.provision()
@@ -61,9 +54,7 @@ def test_what_is_created_while_the_lease_ends_is_ended(
     assert PaidBackend.calls == [("teardown", lease.lease_id)]
 
 
-def test_a_lease_that_the_next_driver_uses_is_left_alone(
-    mailbox: Mailbox, true: FakeClock
-) -> None:
+def test_a_lease_that_the_next_driver_uses_is_left_alone(mailbox, true):
     driver = command(mailbox, Skewed(true, 0.0))
     lease = driver.provision()
     PaidBackend.calls.clear()
@@ -72,9 +63,7 @@ def test_a_lease_that_the_next_driver_uses_is_left_alone(
     assert PaidBackend.calls == []
 
 
-def test_nothing_is_asked_for_once_the_lease_is_being_ended(
-    mailbox: Mailbox, true: FakeClock
-) -> None:
+def test_nothing_is_asked_for_once_the_lease_is_being_ended(mailbox, true):
     driver = command(mailbox, Skewed(true, 0.0))
     lease = driver.provision()
     true.advance(1.0)
@@ -91,9 +80,7 @@ class Tended(PaidBackend):
         return workers
 
 
-def test_a_driver_that_was_replaced_during_its_set_up_replaces_no_machine(
-    mailbox: Mailbox, true: FakeClock
-) -> None:
+def test_a_driver_that_was_replaced_during_its_set_up_replaces_no_machine(mailbox, true):
     driver = command(mailbox, Skewed(true, 0.0))
     lease = driver.provision()
     leases = driver._leases
@@ -109,9 +96,7 @@ def test_a_driver_that_was_replaced_during_its_set_up_replaces_no_machine(
 
 
 @pytest.mark.parametrize("ahead_s", [-HOUR_S, 0.0, HOUR_S])
-def test_a_lease_whose_end_was_interrupted_is_adopted(
-    ahead_s: float, mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lease_whose_end_was_interrupted_is_adopted(ahead_s, mailbox, true, monkeypatch):
     """The command that was ending it was killed, whatever its clock said; the machines work."""
     lease = command(mailbox, Skewed(true, 0.0)).provision()
     true.advance(1.0)
@@ -125,7 +110,7 @@ def test_a_lease_whose_end_was_interrupted_is_adopted(
 
 
 @pytest.fixture
-def announced(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+def announced(mailbox, monkeypatch):
     """For each teardown that a provider is asked for: whether its lease was announced as over."""
     found: list[bool] = []
     teardown = PaidBackend.teardown
@@ -138,9 +123,7 @@ def announced(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return found
 
 
-def test_the_end_of_a_lease_is_announced_before_it_is_asked_for(
-    mailbox: Mailbox, true: FakeClock, announced: list[bool]
-) -> None:
+def test_the_end_of_a_lease_is_announced_before_it_is_asked_for(mailbox, true, announced):
     driver = command(mailbox, Skewed(true, 0.0))
     lease = driver.provision()
     true.advance(1.0)
@@ -148,9 +131,7 @@ def test_the_end_of_a_lease_is_announced_before_it_is_asked_for(
     assert announced[0] and Ledger(mailbox).entry(lease.lease_id).gone is not None
 
 
-def test_a_reaper_announces_the_end_too(
-    mailbox: Mailbox, true: FakeClock, announced: list[bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reaper_announces_the_end_too(mailbox, true, announced, monkeypatch):
     """A driver on a laptop that sleeps may create something when it wakes."""
     command(mailbox, Skewed(true, 0.0)).provision()
     monkeypatch.setattr("drillyard.mailbox.driver_lock.living", lambda *_: False)

@@ -52,7 +52,7 @@ class Skewed:
 
 
 @pytest.fixture
-def true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+def true(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     clock = FakeClock()
@@ -61,7 +61,7 @@ def true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
 
 
 @pytest.fixture
-def mailbox(true: FakeClock, tmp_path: Path) -> Mailbox:
+def mailbox(true, tmp_path):
     (tmp_path / "m.yaml").write_text(FILE)
     found = Mailbox(MemoryStore("memory://other-clocks", true), "m")
     record = ExperimentRecord(name="m", spec={}, identity="x", created_at=true.now())
@@ -93,9 +93,7 @@ def taken_over(mailbox: Mailbox, number: int) -> None:
 
 
 @pytest.mark.parametrize("ahead_s", [-HOUR_S, HOUR_S])
-def test_a_lease_ends_and_costs_by_the_stores_time(
-    ahead_s: float, mailbox: Mailbox, true: FakeClock
-) -> None:
+def test_a_lease_ends_and_costs_by_the_stores_time(ahead_s, mailbox, true):
     """The driver's clock is an hour off, jumps back, and the next driver has another one."""
     began = true.now()
     clock = Skewed(true, ahead_s)
@@ -116,9 +114,7 @@ def test_a_lease_ends_and_costs_by_the_stores_time(
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_work_that_began_is_in_the_message_about_the_limit(
-    lost: bool, mailbox: Mailbox, true: FakeClock
-) -> None:
+def test_work_that_began_is_in_the_message_about_the_limit(lost, mailbox, true):
     """It began after the watcher's last look, and may wait for another attempt since."""
     driver = command(mailbox, Skewed(true, 0.0))
     lease = driver.provision()
@@ -145,9 +141,7 @@ def test_work_that_began_is_in_the_message_about_the_limit(
 
 
 @pytest.mark.parametrize("ahead_s", [-HOUR_S, HOUR_S])
-def test_a_worker_leaves_when_the_stores_time_is_over(
-    ahead_s: float, mailbox: Mailbox, true: FakeClock, tmp_path: Path
-) -> None:
+def test_a_worker_leaves_when_the_stores_time_is_over(ahead_s, mailbox, true, tmp_path):
     order = Order(
         lease_id="dy-0123456789",
         experiment="m",
@@ -165,9 +159,7 @@ def test_a_worker_leaves_when_the_stores_time_is_over(
         worker.close()
 
 
-def test_a_reaper_with_a_fast_clock_lets_a_new_intent_alone(
-    mailbox: Mailbox, true: FakeClock
-) -> None:
+def test_a_reaper_with_a_fast_clock_lets_a_new_intent_alone(mailbox, true):
     """Its machine may be on its way."""
     ledger = Ledger(mailbox)
     ordinal, name = ledger.next_lease()
@@ -177,9 +169,7 @@ def test_a_reaper_with_a_fast_clock_lets_a_new_intent_alone(
     assert ledger.entries()[0].open
 
 
-def test_a_set_up_longer_than_the_lease_ends_as_timed_out(
-    mailbox: Mailbox, true: FakeClock
-) -> None:
+def test_a_set_up_longer_than_the_lease_ends_as_timed_out(mailbox, true):
     driver = command(mailbox, Skewed(true, 0.0))
     driver.provision()
     setup = driver.begin_setup()
@@ -189,9 +179,7 @@ def test_a_set_up_longer_than_the_lease_ends_as_timed_out(
         setup.step(driver.clock.monotonic())
 
 
-def test_a_superseded_driver_rents_nothing(
-    mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_superseded_driver_rents_nothing(mailbox, true, monkeypatch):
     """It is suspended between its last look at other drivers and the intent."""
     estimate = PaidBackend.estimate
 
@@ -208,9 +196,7 @@ def test_a_superseded_driver_rents_nothing(
 
 
 @pytest.mark.parametrize("over", [False, True])
-def test_what_a_superseded_driver_has_rented_late_is_given_back(
-    over: bool, mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_superseded_driver_has_rented_late_is_given_back(over, mailbox, true, monkeypatch):
     """It is suspended in its request for machines. The other one may use them, or is done."""
     provision = PaidBackend.provision
 
@@ -228,9 +214,7 @@ def test_what_a_superseded_driver_has_rented_late_is_given_back(
     assert PaidBackend.alive() == ([] if over else [entry.lease.lease_id])
 
 
-def test_a_driver_that_wakes_superseded_after_its_intent_rents_nothing(
-    mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_driver_that_wakes_superseded_after_its_intent_rents_nothing(mailbox, true, monkeypatch):
     """The other driver has ended the lease meanwhile: machines would cost money for nothing."""
     intend = Ledger.intend
 
@@ -248,9 +232,7 @@ def test_a_driver_that_wakes_superseded_after_its_intent_rents_nothing(
 
 
 @pytest.mark.parametrize("where", ["before the request", "in the request"])
-def test_a_lease_that_was_ended_meanwhile_is_not_used(
-    where: str, mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lease_that_was_ended_meanwhile_is_not_used(where, mailbox, true, monkeypatch):
     """By ``drillyard cancel``, which is not a driver: the ledger counts none of its machines."""
     provision, intend = PaidBackend.provision, Ledger.intend
 
@@ -282,9 +264,7 @@ def test_a_lease_that_was_ended_meanwhile_is_not_used(
     assert [entry.open for entry in Ledger(mailbox).entries()] == [False, True]
 
 
-def test_a_lease_that_was_ended_while_it_is_adopted_is_not_used(
-    mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lease_that_was_ended_while_it_is_adopted_is_not_used(mailbox, true, monkeypatch):
     lease = command(mailbox, Skewed(true, 0.0)).provision()
     probe = PaidBackend.probe
 
@@ -303,9 +283,7 @@ def test_a_lease_that_was_ended_while_it_is_adopted_is_not_used(
     assert PaidBackend.alive() == []
 
 
-def test_a_superseded_driver_ends_no_lease_in_the_ledger(
-    mailbox: Mailbox, true: FakeClock
-) -> None:
+def test_a_superseded_driver_ends_no_lease_in_the_ledger(mailbox, true):
     driver = command(mailbox, Skewed(true, 0.0))
     lease = driver.provision()
     taken_over(mailbox, 2)
@@ -315,7 +293,7 @@ def test_a_superseded_driver_ends_no_lease_in_the_ledger(
     assert [intent.order.lease_id for intent in local_intents()] == [lease.lease_id]
 
 
-def test_an_intent_is_never_written_over(mailbox: Mailbox, true: FakeClock) -> None:
+def test_an_intent_is_never_written_over(mailbox, true):
     """Not even by a driver that is suspended between the last check and the write."""
     late, first = Ledger(mailbox), Ledger(mailbox)
     ordinal, name = late.next_lease()
@@ -341,7 +319,7 @@ class WholeSeconds(MemoryStore):
             yield ObjectInfo(info.key, info.size, float(int(info.updated_at)))
 
 
-def test_a_record_written_twice_in_one_second_is_read_again(true: FakeClock) -> None:
+def test_a_record_written_twice_in_one_second_is_read_again(true):
     mailbox = Mailbox(WholeSeconds("memory://whole-seconds", true), "m")
     ledger = Ledger(mailbox)
     order = Order(lease_id="dy-0123456789", experiment="m", store_url=mailbox.store.url)

@@ -27,7 +27,7 @@ HOUR = 3600.0
 
 
 @pytest.fixture(autouse=True)
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+def clock(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     clock = FakeClock(NOW)
@@ -59,7 +59,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
         (Facts(overdue_s=-60.0, readable=True, in_ledger=False, quiet_s=5.0), Verdict.WAITING),
     ],
 )
-def test_the_verdict(facts: Facts, verdict: Verdict) -> None:
+def test_the_verdict(facts, verdict):
     assert judge(facts, 600.0).verdict is verdict
 
 
@@ -95,7 +95,7 @@ def reaped(clock: FakeClock, **options: Any) -> Report:
     return reap(["paid"], clock=clock, **options)
 
 
-def test_what_is_of_no_use_is_ended_written_down_and_paid(clock: FakeClock) -> None:
+def test_what_is_of_no_use_is_ended_written_down_and_paid(clock):
     mailbox = experiment("done", clock)
     lease = rented(mailbox, clock)
     assert reaped(clock).outcomes[0].judgement.verdict is Verdict.WAITING
@@ -119,7 +119,7 @@ def test_what_is_of_no_use_is_ended_written_down_and_paid(clock: FakeClock) -> N
     ]
 
 
-def test_never_what_is_live_protected_or_foreign(clock: FakeClock) -> None:
+def test_never_what_is_live_protected_or_foreign(clock):
     working = rented(experiment("working", clock, open_ticket=True), clock)
     driven_box = experiment("driven", clock)
     lock = DriverLock(driven_box, clock)
@@ -139,7 +139,7 @@ def test_never_what_is_live_protected_or_foreign(clock: FakeClock) -> None:
     lock.release("done")
 
 
-def test_without_its_mailbox_only_the_limit_on_its_labels_counts(clock: FakeClock) -> None:
+def test_without_its_mailbox_only_the_limit_on_its_labels_counts(clock):
     backend = PaidBackend()
     for number, deadline in enumerate((NOW + HOUR, NOW + 9 * HOUR, None)):
         order = Order(
@@ -155,7 +155,7 @@ def test_without_its_mailbox_only_the_limit_on_its_labels_counts(clock: FakeCloc
     assert PaidBackend.alive() == ["dy-0000000001", "dy-0000000002"]
 
 
-def test_a_wrong_clock_of_this_machine_deletes_nothing(clock: FakeClock) -> None:
+def test_a_wrong_clock_of_this_machine_deletes_nothing(clock):
     rng = random.Random(7)
     leases = [
         rented(experiment(f"e{n}", clock, open_ticket=True), clock, hours=rng.uniform(0.3, 3.0))
@@ -168,7 +168,7 @@ def test_a_wrong_clock_of_this_machine_deletes_nothing(clock: FakeClock) -> None
     assert PaidBackend.alive() == leases
 
 
-def test_a_machine_that_its_ledger_calls_gone_is_ended_after_all(clock: FakeClock) -> None:
+def test_a_machine_that_its_ledger_calls_gone_is_ended_after_all(clock):
     mailbox = experiment("e", clock, open_ticket=True)
     lease = rented(mailbox, clock)
     Ledger(mailbox, clock).gone(lease, "torn down")
@@ -177,7 +177,7 @@ def test_a_machine_that_its_ledger_calls_gone_is_ended_after_all(clock: FakeCloc
     assert PaidBackend.alive() == []
 
 
-def test_the_listings_lag_and_lost_deletes_are_waited_out(clock: FakeClock) -> None:
+def test_the_listings_lag_and_lost_deletes_are_waited_out(clock):
     PaidBackend.listing_lag_s = 30.0
     lease = rented(experiment("e", clock), clock)
     clock.advance(HOUR)
@@ -187,9 +187,7 @@ def test_the_listings_lag_and_lost_deletes_are_waited_out(clock: FakeClock) -> N
     assert PaidBackend.calls.count(("teardown", lease)) >= 3
 
 
-def test_repeated_failure_is_told_and_the_ledger_stays_open(
-    clock: FakeClock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_repeated_failure_is_told_and_the_ledger_stays_open(clock, capsys, monkeypatch):
     mailbox = experiment("e", clock)
     lease = rented(mailbox, clock)
     clock.advance(HOUR)
@@ -211,9 +209,7 @@ def test_repeated_failure_is_told_and_the_ledger_stays_open(
     assert Audit().failures(lease) == 0
 
 
-def test_one_lease_that_cannot_be_ended_does_not_end_the_reaping(
-    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_lease_that_cannot_be_ended_does_not_end_the_reaping(clock, monkeypatch):
     """Whatever its provider says, and whatever comes out of a library."""
     boxes = [experiment(name, clock) for name in ("a", "b", "c")]
     leases = [rented(box, clock) for box in boxes]
@@ -235,9 +231,7 @@ def test_one_lease_that_cannot_be_ended_does_not_end_the_reaping(
     assert PaidBackend.alive() == []
 
 
-def test_a_lease_that_nobody_may_look_at_does_not_end_the_reaping(
-    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lease_that_nobody_may_look_at_does_not_end_the_reaping(clock, monkeypatch):
     """One that only this machine remembers."""
     mailbox = experiment("e", clock)
     Ledger(mailbox, clock).intend(
@@ -256,7 +250,7 @@ def test_a_lease_that_nobody_may_look_at_does_not_end_the_reaping(
     assert [intent.order.lease_id for intent in local_intents()] == ["dy-0123456789"]
 
 
-def test_an_intent_whose_lease_never_came_is_closed(clock: FakeClock) -> None:
+def test_an_intent_whose_lease_never_came_is_closed(clock):
     mailbox = experiment("e", clock)
     ledger = Ledger(mailbox, clock)
     ordinal, name = ledger.next_lease()
@@ -269,9 +263,7 @@ def test_an_intent_whose_lease_never_came_is_closed(clock: FakeClock) -> None:
     assert not ledger.entries()[0].open
 
 
-def test_protect_writes_to_mailbox_and_machines(
-    clock: FakeClock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_protect_writes_to_mailbox_and_machines(clock, capsys, monkeypatch):
     mailbox = experiment("e", clock)
     lease = rented(mailbox, clock)
     assert main(["protect", lease, "--until", "2040-01-01", "--store", "aged://lab"]) == 0
@@ -288,9 +280,7 @@ def test_protect_writes_to_mailbox_and_machines(
     assert main(["protect", lease]) == 2
 
 
-def test_a_backend_that_cannot_be_listed_is_told(
-    clock: FakeClock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_backend_that_cannot_be_listed_is_told(clock, monkeypatch, capsys):
     from drillyard.errors import InfrastructureError
 
     def fail(self: PaidBackend) -> None:
@@ -301,7 +291,7 @@ def test_a_backend_that_cannot_be_listed_is_told(
     assert "paid: cannot be listed: no answer" in capsys.readouterr().err
 
 
-def test_leases_are_ended_side_by_side_in_steps_that_never_wait(clock: FakeClock) -> None:
+def test_leases_are_ended_side_by_side_in_steps_that_never_wait(clock):
     PaidBackend.listing_lag_s = 30.0
     leases = [rented(experiment(name, clock), clock) for name in ("a", "b", "c")]
     clock.advance(HOUR)

@@ -11,9 +11,7 @@ from drillyard.errors import ControlPlaneError, TeardownUnconfirmed
 from drillyard.leases.reasons import Reasons
 from drillyard.leases.release import Release
 from drillyard.leases.setup_wait import SetupWait
-from drillyard.mailbox import Mailbox
 from drillyard.system.loops import run_steps
-from drillyard.testing.clock import FakeClock
 from tests.helpers.paid_backend import PaidBackend
 from tests.unit.leases.test_other_clocks import Skewed, command, mailbox, true
 
@@ -33,12 +31,12 @@ class Explaining(PaidBackend):
 
 
 @pytest.fixture
-def lease(mailbox: Mailbox, true: FakeClock) -> Lease:
+def lease(mailbox, true):
     Explaining.why, Explaining.silent = [], False
     return command(mailbox, Skewed(true, 0.0)).provision()
 
 
-def test_one_reason_for_many_machines_is_said_once(lease: Lease) -> None:
+def test_one_reason_for_many_machines_is_said_once(lease):
     said: list[str] = []
     reasons = Reasons(said.append)
     Explaining.why = ["NAME-w0-0: PERMISSIONS_ERROR", "NAME-w17-2: PERMISSIONS_ERROR"]
@@ -50,16 +48,14 @@ def test_one_reason_for_many_machines_is_said_once(lease: Lease) -> None:
     assert said[1:] == [f"paid: {lease.lease_id}-w1-0: QUOTA_EXCEEDED"]
 
 
-def test_a_provider_that_does_not_answer_has_no_reason(lease: Lease) -> None:
+def test_a_provider_that_does_not_answer_has_no_reason(lease):
     said: list[str] = []
     Explaining.silent = True
     assert Reasons(said.append).look(Explaining(), lease) == "" and not said
     assert Reasons(said.append).look(PaidBackend(), lease) == ""
 
 
-def test_a_release_says_at_once_why_its_provider_ends_nothing(
-    lease: Lease, true: FakeClock
-) -> None:
+def test_a_release_says_at_once_why_its_provider_ends_nothing(lease, true):
     """The group's own row said it, and the user read nothing for eleven minutes."""
     said: list[tuple[float, str]] = []
     Explaining.lose_deletes, Explaining.why = 10_000, ["NAME-w0-0: PERMISSIONS_ERROR"]
@@ -72,7 +68,7 @@ def test_a_release_says_at_once_why_its_provider_ends_nothing(
     assert at < 10.0 and "PERMISSIONS_ERROR" in line
 
 
-def test_the_set_up_says_why_machines_do_not_come(mailbox: Mailbox, lease: Lease) -> None:
+def test_the_set_up_says_why_machines_do_not_come(mailbox, lease):
     said: list[str] = []
     reasons = Reasons(said.append)
 
@@ -87,9 +83,7 @@ def test_the_set_up_says_why_machines_do_not_come(mailbox: Mailbox, lease: Lease
     assert said == ["paid: zone b: stock-out"]
 
 
-def test_the_driver_says_why_machines_do_not_come(
-    mailbox: Mailbox, true: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_driver_says_why_machines_do_not_come(mailbox, true, monkeypatch):
     """Through the same path for the set-up, for machines that are replaced, and for the end."""
     driver = command(mailbox, Skewed(true, 0.0))
     said: list[str] = []

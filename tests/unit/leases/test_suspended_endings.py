@@ -6,9 +6,7 @@ from drillyard.errors import StoreUnavailable
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.manager import Ending
 from drillyard.leases.reaper import Reaper, Verdict
-from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase, TicketRecord
-from drillyard.testing.clock import FakeClock
 from tests.helpers.paid_backend import PaidBackend
 from tests.unit.leases.test_other_clocks import HOUR_S, Skewed, command, mailbox, taken_over, true
 
@@ -16,9 +14,7 @@ __all__ = ["mailbox", "true"]
 ASLEEP_S = 300.0
 
 
-def test_a_teardown_that_slept_leaves_the_machines_of_the_next_driver_alone(
-    mailbox: Mailbox, true: FakeClock
-) -> None:
+def test_a_teardown_that_slept_leaves_the_machines_of_the_next_driver_alone(mailbox, true):
     """Only its beginning looked: it ended them again and again."""
     driver = command(mailbox, Skewed(true, 0.0))
     lease = driver.provision()
@@ -33,7 +29,7 @@ def test_a_teardown_that_slept_leaves_the_machines_of_the_next_driver_alone(
     assert PaidBackend.calls == [] and PaidBackend.alive() == [lease.lease_id]
 
 
-def test_a_teardown_goes_on_while_the_store_is_away(mailbox: Mailbox, true: FakeClock) -> None:
+def test_a_teardown_goes_on_while_the_store_is_away(mailbox, true):
     """The machines cost money meanwhile."""
     driver = command(mailbox, Skewed(true, 0.0))
     driver.provision()
@@ -51,9 +47,7 @@ def test_a_teardown_goes_on_while_the_store_is_away(mailbox: Mailbox, true: Fake
     assert len(looks) > 1 and PaidBackend.alive() == []
 
 
-def test_a_reaper_that_slept_judges_a_lease_that_is_used_again(
-    mailbox: Mailbox, true: FakeClock
-) -> None:
+def test_a_reaper_that_slept_judges_a_lease_that_is_used_again(mailbox, true):
     driver = command(mailbox, Skewed(true, 0.0))
     lease = driver.provision()
     driver.close("left")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,9 +14,7 @@ from drillyard.leases.ledger import Ledger, local_intents
 from drillyard.leases.reaper import evidence, reap
 from drillyard.leases.reaper.reaper import Reaper
 from drillyard.leases.spending import spending
-from drillyard.mailbox import Mailbox
 from drillyard.registry import names, register
-from drillyard.testing.clock import FakeClock
 from tests.helpers.paid_backend import Machine, PaidBackend
 from tests.helpers.weekend import (
     FILE,
@@ -70,7 +67,7 @@ if TwoAccounts.kind not in names("backends"):
 
 
 @pytest.fixture
-def accounts() -> Iterator[type[TwoAccounts]]:
+def accounts():
     yield TwoAccounts
     TwoAccounts.by.clear()
 
@@ -81,9 +78,7 @@ def written(account: str) -> None:
     Path("m.yaml").write_text(f"{text}backends: {{accounts: {{account: {account}}}}}\n")
 
 
-def test_a_machine_that_is_replaced_is_gone_before_another_one_is_rented(
-    mailbox: Mailbox, clock: FakeClock
-) -> None:
+def test_a_machine_that_is_replaced_is_gone_before_another_one_is_rented(mailbox, clock):
     """Its worker is silent, and the provider says done and deletes nothing."""
     Path("m.yaml").write_text(FILE.replace("max_cost: 100", "max_cost: 12"))
     driver = command(mailbox, clock)
@@ -104,9 +99,7 @@ def test_a_machine_that_is_replaced_is_gone_before_another_one_is_rented(
     assert billed() <= 12.1
 
 
-def test_a_machine_in_another_account_is_asked_for_there(
-    mailbox: Mailbox, clock: FakeClock, accounts: type[TwoAccounts]
-) -> None:
+def test_a_machine_in_another_account_is_asked_for_there(mailbox, clock, accounts):
     """The driver was killed, and the file names another account of the same cloud now."""
     written("a")
     command(mailbox, clock, None).provision()
@@ -122,9 +115,7 @@ def test_a_machine_in_another_account_is_asked_for_there(
     assert list(local_intents()) == []
 
 
-def test_a_command_that_sleeps_while_it_ends_a_lease_does_not_count_its_sleep(
-    mailbox: Mailbox, clock: FakeClock
-) -> None:
+def test_a_command_that_sleeps_while_it_ends_a_lease_does_not_count_its_sleep(mailbox, clock):
     PaidBackend.listing_lag_s = 20.0
     driver = command(mailbox, clock)
     driver.provision()
@@ -140,9 +131,7 @@ def test_a_command_that_sleeps_while_it_ends_a_lease_does_not_count_its_sleep(
     command(mailbox, clock).provision()  # max_cost is not used up
 
 
-def test_a_reaper_that_sleeps_while_it_ends_a_lease_does_not_count_its_sleep(
-    mailbox: Mailbox, clock: FakeClock
-) -> None:
+def test_a_reaper_that_sleeps_while_it_ends_a_lease_does_not_count_its_sleep(mailbox, clock):
     PaidBackend.listing_lag_s = 20.0
     command(mailbox, clock).provision()
     no_driver(mailbox)
@@ -160,8 +149,8 @@ def test_a_reaper_that_sleeps_while_it_ends_a_lease_does_not_count_its_sleep(
 
 
 def test_a_lease_that_no_command_has_looked_at_costs_at_most_what_it_costs_up_to_its_limit(
-    mailbox: Mailbox, clock: FakeClock
-) -> None:
+    mailbox, clock
+):
     """A study decides with this number whether it may go on, before any lease is looked at."""
     lease = command(mailbox, clock).provision()
     clock.advance(600.0)
@@ -174,8 +163,8 @@ def test_a_lease_that_no_command_has_looked_at_costs_at_most_what_it_costs_up_to
 
 @pytest.mark.parametrize("on", [None, ["paid"]], ids=["not listed", "listed"])
 def test_a_reaper_that_cannot_write_keeps_the_intent_for_the_next_one(
-    on: list[str] | None, mailbox: Mailbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    on, mailbox, clock, monkeypatch
+):
     """The store was away for a moment; the ledger would have stayed open for ever."""
     lease = command(mailbox, clock).provision()
     no_driver(mailbox)
@@ -199,9 +188,7 @@ def test_a_reaper_that_cannot_write_keeps_the_intent_for_the_next_one(
 
 
 @pytest.mark.parametrize("how", ["reap", "the next command", "cancel"])
-def test_a_damaged_record_of_a_worker_stops_no_end(
-    how: str, mailbox: Mailbox, clock: FakeClock
-) -> None:
+def test_a_damaged_record_of_a_worker_stops_no_end(how, mailbox, clock):
     lease = command(mailbox, clock).provision()
     clock.advance(600.0)
     died(lease)
@@ -219,8 +206,8 @@ def test_a_damaged_record_of_a_worker_stops_no_end(
 
 
 def test_what_a_superseded_driver_created_and_could_not_delete_is_ended_by_the_next_one(
-    mailbox: Mailbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    mailbox, clock, monkeypatch
+):
     """It was suspended in its request, the next driver ended the lease, one deletion was lost."""
     driver = command(mailbox, clock)
     real = PaidBackend.provision
@@ -241,8 +228,8 @@ def test_what_a_superseded_driver_created_and_could_not_delete_is_ended_by_the_n
 
 
 def test_a_wrong_clock_of_this_machine_ends_nothing_while_the_provider_is_away(
-    mailbox: Mailbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    mailbox, clock, monkeypatch
+):
     """The store has a clock, too."""
     command(mailbox, clock).provision()
     clock.advance(600.0)
@@ -264,8 +251,8 @@ def test_a_wrong_clock_of_this_machine_ends_nothing_while_the_provider_is_away(
     ],
 )
 def test_a_budget_that_is_lowered_holds_for_machines_that_are_up(
-    lower: str, limit: str, left_s: float, mailbox: Mailbox, clock: FakeClock
-) -> None:
+    lower, limit, left_s, mailbox, clock
+):
     """A larger one does not extend them: their own limit was given to the provider."""
     lease = command(mailbox, clock).provision()
     clock.advance(1800.0)
@@ -280,9 +267,7 @@ def test_a_budget_that_is_lowered_holds_for_machines_that_are_up(
     assert driver._leases.over(again)
 
 
-def test_a_budget_that_is_used_up_ends_machines_that_are_up(
-    mailbox: Mailbox, clock: FakeClock
-) -> None:
+def test_a_budget_that_is_used_up_ends_machines_that_are_up(mailbox, clock):
     command(mailbox, clock).provision()
     clock.advance(1800.0)
     Path("m.yaml").write_text(FILE.replace("max_cost: 100", "max_cost: 2"))
@@ -291,9 +276,7 @@ def test_a_budget_that_is_used_up_ends_machines_that_are_up(
     assert PaidBackend.alive() == []
 
 
-def test_a_sum_over_two_currencies_is_not_limited_but_refused(
-    mailbox: Mailbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sum_over_two_currencies_is_not_limited_but_refused(mailbox, clock, monkeypatch):
     died(command(mailbox, clock).provision())
     clock.advance(600.0)
     real = PaidBackend.estimate

@@ -37,7 +37,7 @@ def ending(status: Status, cause: Cause | None) -> Ending:
     ("status", "cause"),
     [(Status.FAILED, Cause.INFRASTRUCTURE), (Status.PREEMPTED, Cause.PREEMPTION)],
 )
-def test_no_result_of_an_attempt_that_was_closed_as_lost_is_accepted(status, cause) -> None:
+def test_no_result_of_an_attempt_that_was_closed_as_lost_is_accepted(status, cause):
     mailbox = claimed(status.value)
     mailbox.must_own(CLAIM)
     assert mailbox.end(ending(status, cause))
@@ -46,7 +46,7 @@ def test_no_result_of_an_attempt_that_was_closed_as_lost_is_accepted(status, cau
     assert mailbox.accepted("t0001-s1", Phase.TRAIN) is None
 
 
-def test_an_attempt_whose_success_was_written_already_hands_in_the_same_again() -> None:
+def test_an_attempt_whose_success_was_written_already_hands_in_the_same_again():
     mailbox = claimed("success")
     assert mailbox.accept(CLAIM, RESULT)
     assert mailbox.end(ending(Status.SUCCEEDED, None))

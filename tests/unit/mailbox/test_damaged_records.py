@@ -1,9 +1,5 @@
 """Records that cannot be read: the error has their address, and a worker's stops nothing."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import pytest
 
 from drillyard.errors import CorruptObject
@@ -15,13 +11,11 @@ CUT = b'{"worker": '
 
 
 @pytest.fixture
-def mailbox() -> Mailbox:
+def mailbox():
     return Mailbox(MemoryStore("memory://damaged"), "e")
 
 
-def test_a_damaged_record_of_a_worker_hides_no_other(
-    mailbox: Mailbox, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_record_of_a_worker_hides_no_other(mailbox, caplog):
     """It was of a dead one: one that lives writes its record again within seconds."""
     mailbox.store.put("e/workers/dead.json", CUT)
     alive = WorkerRecord(worker="w1", lease="dy-0123456789", state="ready", written_at=0.0)
@@ -42,9 +36,7 @@ def test_a_damaged_record_of_a_worker_hides_no_other(
         ("experiment.json", lambda m: m.experiment_record()),
     ],
 )
-def test_the_error_has_the_address_of_what_is_damaged(
-    mailbox: Mailbox, path: str, read: Callable[[Mailbox], object]
-) -> None:
+def test_the_error_has_the_address_of_what_is_damaged(mailbox, path, read):
     mailbox.store.put(f"e/{path}", CUT)
     with pytest.raises(CorruptObject, match=f"^memory://damaged/e/{path}: ") as error:
         read(mailbox)

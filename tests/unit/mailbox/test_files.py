@@ -27,7 +27,7 @@ class Growing(FileStore):
         super().upload(key, path)
 
 
-def test_a_file_that_grows_meanwhile_has_the_hash_of_what_is_stored(tmp_path: Path) -> None:
+def test_a_file_that_grows_meanwhile_has_the_hash_of_what_is_stored(tmp_path):
     log = tmp_path / "log.txt"
     log.write_bytes(b"first line\n")
     store = Growing(str(tmp_path / "store"))
@@ -53,7 +53,7 @@ class Rewritten(FileStore):
         super().upload(key, path)
 
 
-def test_a_write_that_the_time_of_a_file_does_not_show_is_noticed(tmp_path: Path) -> None:
+def test_a_write_that_the_time_of_a_file_does_not_show_is_noticed(tmp_path):
     log = tmp_path / "log.txt"
     log.write_bytes(b"12345")
     os.utime(log, ns=(SECOND, SECOND))

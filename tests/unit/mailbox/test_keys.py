@@ -1,7 +1,5 @@
 """How names of files become parts of keys."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +11,7 @@ PLAIN = ["a.b", "policy/best_model.zip", "lr=0.1,seed=3", "x~", "a~b", "@x+y", "
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_an_allowed_name_is_its_own_key(name: str) -> None:
+def test_an_allowed_name_is_its_own_key(name):
     assert encoded(name) == decoded(name) == name
 
 
@@ -27,7 +25,7 @@ def test_an_allowed_name_is_its_own_key(name: str) -> None:
         ("a~20b", "a~7E20b"),
     ],
 )
-def test_other_characters_are_encoded(name: str, key: str) -> None:
+def test_other_characters_are_encoded(name, key):
     assert encoded(name) == key and decoded(key) == name
 
 
@@ -36,7 +34,7 @@ TRICKY = st.text("~ AF09.ü", min_size=1)
 
 
 @given(st.lists(TEXT | TRICKY, min_size=1, max_size=4).map("/".join))
-def test_every_name_becomes_a_legal_key_from_which_it_can_be_read(name: str) -> None:
+def test_every_name_becomes_a_legal_key_from_which_it_can_be_read(name):
     key = encoded(name)
     assert all(check_key(part) for part in key.split("/"))
     if all(len(part) <= MAX_PART for part in key.split("/")) and "~~" not in key:
@@ -44,17 +42,17 @@ def test_every_name_becomes_a_legal_key_from_which_it_can_be_read(name: str) -> 
 
 
 @given(TRICKY, TRICKY)
-def test_two_names_have_two_keys(one: str, other: str) -> None:
+def test_two_names_have_two_keys(one, other):
     assert (encoded(one) == encoded(other)) == (one == other)
 
 
-def test_a_long_name_fits_into_a_file_system() -> None:
+def test_a_long_name_fits_into_a_file_system():
     """Three characters replace one byte, and file systems allow 255 bytes."""
     one, other = (f"{'長' * 80}{last}.png" for last in "ab")
     assert encoded(one) != encoded(other)
     assert len(encoded(one)) <= MAX_PART and check_key(encoded(one))
 
 
-def test_a_name_that_is_not_utf_8_is_refused_by_name() -> None:
+def test_a_name_that_is_not_utf_8_is_refused_by_name():
     with pytest.raises(UserError, match=r"x\\udcff"):
         encoded("x\udcff")

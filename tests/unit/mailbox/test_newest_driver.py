@@ -1,7 +1,5 @@
 """Whether anybody drives is asked every few seconds: of the newest driver alone."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -77,13 +77,13 @@ class Unlisted(ThreadBackend):
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
+def place():
     MemoryStore.forget(URL)
     yield Place()
     MemoryStore.forget(URL)
 
 
-def test_a_clock_that_jumps_does_not_hand_over_a_living_driver(place: Place) -> None:
+def test_a_clock_that_jumps_does_not_hand_over_a_living_driver(place):
     """Or a laptop that slept with both commands: the heartbeat is old at the first look."""
     place.driver()
     place.elsewhere = place.driver
@@ -94,7 +94,7 @@ def test_a_clock_that_jumps_does_not_hand_over_a_living_driver(place: Place) -> 
     assert len(place.said) == 1
 
 
-def test_a_store_whose_clock_is_ahead_of_its_stamps_hides_no_living_driver(place: Place) -> None:
+def test_a_store_whose_clock_is_ahead_of_its_stamps_hides_no_living_driver(place):
     place.driver()
 
     def beat() -> None:
@@ -107,7 +107,7 @@ def test_a_store_whose_clock_is_ahead_of_its_stamps_hides_no_living_driver(place
         place.lock().take(["second"])
 
 
-def test_a_driver_that_stays_silent_is_taken_over_after_one_short_wait(place: Place) -> None:
+def test_a_driver_that_stays_silent_is_taken_over_after_one_short_wait(place):
     place.driver()
     place.wall.advance(HOUR_S)
     lock, began = place.lock(), place.monotonic()
@@ -120,7 +120,7 @@ def test_a_driver_that_stays_silent_is_taken_over_after_one_short_wait(place: Pl
     assert "process 7 on elsewhere" in said and "is 1 h 00 min old: waiting 15 s" in said
 
 
-def test_a_driver_that_ends_while_it_is_watched_is_taken_over_at_once(place: Place) -> None:
+def test_a_driver_that_ends_while_it_is_watched_is_taken_over_at_once(place):
     place.driver()
     place.elsewhere = lambda: place.driver(ended_at=1.0)
     place.wall.advance(HOUR_S)
@@ -142,9 +142,7 @@ def test_a_driver_that_ends_while_it_is_watched_is_taken_over_at_once(place: Pla
     ],
     ids=["ended", "its process is gone"],
 )
-def test_a_driver_that_is_known_to_be_dead_is_not_watched(
-    place: Place, more: dict[str, object]
-) -> None:
+def test_a_driver_that_is_known_to_be_dead_is_not_watched(place, more):
     place.driver(**more)
     place.wall.advance(HOUR_S)
     began = place.monotonic()
@@ -153,7 +151,7 @@ def test_a_driver_that_is_known_to_be_dead_is_not_watched(
 
 
 @pytest.fixture
-def closer(place: Place) -> LostAttemptCloser:
+def closer(place):
     """Of a ticket at work; its provider does not list the machine, though it may exist."""
     place.worker()
     order = Order(lease_id=LEASE, experiment="x", store_url=URL)
@@ -178,9 +176,7 @@ def look(place: Place, closer: LostAttemptCloser, seconds: float) -> bool:
         place.wait(threading.Event(), 1.5)
 
 
-def test_a_clock_that_jumps_closes_no_attempt_of_a_living_worker(
-    place: Place, closer: LostAttemptCloser
-) -> None:
+def test_a_clock_that_jumps_closes_no_attempt_of_a_living_worker(place, closer):
     place.elsewhere = place.worker
     for _ in range(3):
         assert not look(place, closer, 2 * SILENT_S)
@@ -188,9 +184,7 @@ def test_a_clock_that_jumps_closes_no_attempt_of_a_living_worker(
     assert not look(place, closer, 2 * SILENT_S)
 
 
-def test_a_driver_that_could_not_look_hears_the_worker_first(
-    place: Place, closer: LostAttemptCloser
-) -> None:
+def test_a_driver_that_could_not_look_hears_the_worker_first(place, closer):
     """Both were suspended, and the monotonic clock went on."""
     assert not look(place, closer, 1.5)
     place.advance(HOUR_S)
@@ -198,9 +192,7 @@ def test_a_driver_that_could_not_look_hears_the_worker_first(
     assert not look(place, closer, 0.0)
 
 
-def test_an_attempt_of_a_worker_that_stays_silent_is_closed(
-    place: Place, closer: LostAttemptCloser
-) -> None:
+def test_an_attempt_of_a_worker_that_stays_silent_is_closed(place, closer):
     place.wall.advance(HOUR_S)
     assert not look(place, closer, SILENT_S - 1.5)
     assert closer.doubts == 1
@@ -208,9 +200,7 @@ def test_an_attempt_of_a_worker_that_stays_silent_is_closed(
     assert closer.doubts == 0
 
 
-def test_a_store_whose_clock_is_ahead_of_its_stamps_leaves_no_lasting_doubt(
-    place: Place, closer: LostAttemptCloser
-) -> None:
+def test_a_store_whose_clock_is_ahead_of_its_stamps_leaves_no_lasting_doubt(place, closer):
     """A command with other settings waits for the doubts to end, and would wait for ever."""
 
     def beat() -> None:
@@ -226,8 +216,6 @@ def test_a_store_whose_clock_is_ahead_of_its_stamps_leaves_no_lasting_doubt(
     assert 0 in doubts
 
 
-def test_a_driver_that_looked_all_the_time_waits_no_longer_than_before(
-    place: Place, closer: LostAttemptCloser
-) -> None:
+def test_a_driver_that_looked_all_the_time_waits_no_longer_than_before(place, closer):
     assert look(place, closer, SILENT_S + 1.5)
     assert SILENT_S < STALE_S

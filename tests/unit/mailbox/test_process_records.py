@@ -1,7 +1,5 @@
 """A pid in a record proves a death only on the system that wrote it; else heartbeats decide."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

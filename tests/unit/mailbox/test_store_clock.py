@@ -45,19 +45,17 @@ class Store(MemoryStore):
 
 
 @pytest.fixture
-def true() -> FakeClock:
+def true():
     return FakeClock()
 
 
 @pytest.fixture
-def store(true: FakeClock) -> Store:
+def store(true):
     return Store("memory://clock", true)
 
 
 @pytest.mark.parametrize("jump_s", [-HOUR_S, 40.0, HOUR_S])
-def test_a_jump_of_this_machines_clock_changes_nothing(
-    jump_s: float, true: FakeClock, store: Store
-) -> None:
+def test_a_jump_of_this_machines_clock_changes_nothing(jump_s, true, store):
     here = Here(true, ahead_s=-500.0)
     clock = StoreClock(store, here)
     assert clock.now() == true.now()
@@ -69,7 +67,7 @@ def test_a_jump_of_this_machines_clock_changes_nothing(
     assert clock.now() == true.now()
 
 
-def test_it_follows_the_store_after_a_closed_lid(true: FakeClock, store: Store) -> None:
+def test_it_follows_the_store_after_a_closed_lid(true, store):
     here = Here(true)
     clock = StoreClock(store, here)
     clock.now()
@@ -78,9 +76,7 @@ def test_it_follows_the_store_after_a_closed_lid(true: FakeClock, store: Store) 
     assert clock.now() == true.now()
 
 
-def test_the_own_time_of_day_counts_only_before_the_first_answer(
-    true: FakeClock, store: Store
-) -> None:
+def test_the_own_time_of_day_counts_only_before_the_first_answer(true, store):
     clock = StoreClock(store, Here(true, ahead_s=HOUR_S))
     store.away = True
     assert clock.now() == true.now() + HOUR_S
@@ -88,7 +84,7 @@ def test_the_own_time_of_day_counts_only_before_the_first_answer(
     assert clock.now() == true.now()
 
 
-def test_it_does_not_go_back_with_a_store_of_whole_seconds(true: FakeClock, store: Store) -> None:
+def test_it_does_not_go_back_with_a_store_of_whole_seconds(true, store):
     clock = StoreClock(store, Here(true))
     true.advance(0.9)
     seen = [clock.now()]

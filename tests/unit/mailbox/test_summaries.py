@@ -31,20 +31,20 @@ def accepted(summary: JsonObject) -> Accepted:
     return Accepted.from_bytes(record.to_bytes())
 
 
-def test_a_training_reads_back() -> None:
+def test_a_training_reads_back():
     summary = TrainSummary.of(accepted({"steps": 20, "wall_s": 1.5, "parameters": {"a": 1}}))
     assert (summary.steps, summary.wall_s, summary.parameters) == (20, 1.5, {"a": 1})
     assert summary.episodes is None and summary.best is None
 
 
-def test_what_is_missing_or_of_another_type_is_none() -> None:
+def test_what_is_missing_or_of_another_type_is_none():
     resumed = TrainSummary.of(accepted({"steps": 20, "wall_s": 1.5, "elapsed_s": 9.0}))
     assert resumed.wall_s == 9.0  # of all attempts
     strange = TrainSummary.of(accepted({"steps": "many", "wall_s": True, "best": [1]}))
     assert strange == TrainSummary() == TrainSummary.of(None)
 
 
-def test_an_evaluation_reads_back() -> None:
+def test_an_evaluation_reads_back():
     record = accepted(
         {
             "policies": {"agent": {"mean_return": 1.0}, "broken": 3},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from drillyard.mailbox import Mailbox
@@ -31,13 +29,13 @@ LOOKS = 100
 
 
 @pytest.fixture
-def store() -> Iterator[CountingStore]:
+def store():
     yield CountingStore(URL)
     MemoryStore.forget(URL)
 
 
 @pytest.fixture
-def mailbox(store: CountingStore) -> Mailbox:
+def mailbox(store):
     return Mailbox(store, "x")
 
 
@@ -53,7 +51,7 @@ def one_more(writer: StreamWriter, step: int) -> None:
     writer.flush()
 
 
-def test_a_look_reads_what_is_new(mailbox: Mailbox, store: CountingStore) -> None:
+def test_a_look_reads_what_is_new(mailbox, store):
     writer = begin(mailbox)
     reader = StreamReader(mailbox, RUN)
     for step in range(LOOKS):
@@ -65,7 +63,7 @@ def test_a_look_reads_what_is_new(mailbox: Mailbox, store: CountingStore) -> Non
     assert reader.lines("train") == read_stream(mailbox, RUN, "train")
 
 
-def test_a_segment_that_was_written_again_is_read_again(mailbox: Mailbox) -> None:
+def test_a_segment_that_was_written_again_is_read_again(mailbox):
     """The answer to the first write was lost, so more lines went under the same name."""
     writer = begin(mailbox)
     writer.append("train", 1, {})
@@ -80,7 +78,7 @@ def test_a_segment_that_was_written_again_is_read_again(mailbox: Mailbox) -> Non
     assert [line["step"] for line in reader.lines("train")] == [1, 2, 3]
 
 
-def test_another_attempt_is_found(mailbox: Mailbox) -> None:
+def test_another_attempt_is_found(mailbox):
     one_more(begin(mailbox), 1)
     reader = StreamReader(mailbox, RUN)
     assert reader.look()
@@ -92,7 +90,7 @@ def test_another_attempt_is_found(mailbox: Mailbox) -> None:
     assert reader.lines("train") == read_stream(mailbox, RUN, "train")
 
 
-def test_a_failed_read_loses_no_line(mailbox: Mailbox, store: CountingStore) -> None:
+def test_a_failed_read_loses_no_line(mailbox, store):
     writer = begin(mailbox)
     for step in (1, 2, 3):
         one_more(writer, step)
@@ -111,7 +109,7 @@ def test_a_failed_read_loses_no_line(mailbox: Mailbox, store: CountingStore) -> 
     assert [line["step"] for line in reader.lines("train")] == [1, 2, 3]
 
 
-def test_the_pruner_reads_what_is_new(mailbox: Mailbox, store: CountingStore) -> None:
+def test_the_pruner_reads_what_is_new(mailbox, store):
     """724 requests a run after an hour, and 2,164 after three, were those of one look."""
     spec = ExperimentSpec.model_validate(
         {
@@ -140,7 +138,7 @@ def test_the_pruner_reads_what_is_new(mailbox: Mailbox, store: CountingStore) ->
     assert judge.reached(1) == (LOOKS - 1, LOOKS - 1)
 
 
-def test_callbacks_cost_the_same_at_each_poll(mailbox: Mailbox, store: CountingStore) -> None:
+def test_callbacks_cost_the_same_at_each_poll(mailbox, store):
     mailbox.write(f"runs/{RUN}/run.json", RunRecord(run=RUN, experiment="x", trial=1, seed=1))
     ticket = TicketRecord(
         ticket=f"{RUN}.train", run=RUN, phase=Phase.TRAIN, order=0, posted_at=0.0
@@ -158,7 +156,7 @@ def test_callbacks_cost_the_same_at_each_poll(mailbox: Mailbox, store: CountingS
     assert [p.step for p in points if p.stream == "train"] == list(range(LOOKS))
 
 
-def test_callbacks_spare_a_store_with_a_pace(mailbox: Mailbox, store: CountingStore) -> None:
+def test_callbacks_spare_a_store_with_a_pace(mailbox, store):
     store.pace_s = 1.0  # type: ignore[attr-defined]
     ticket = TicketRecord(
         ticket=f"{RUN}.train", run=RUN, phase=Phase.TRAIN, order=0, posted_at=0.0
@@ -187,7 +185,7 @@ def test_callbacks_spare_a_store_with_a_pace(mailbox: Mailbox, store: CountingSt
     assert points[-1] == 1000
 
 
-def test_a_run_that_nobody_began_is_not_read(mailbox: Mailbox, store: CountingStore) -> None:
+def test_a_run_that_nobody_began_is_not_read(mailbox, store):
     ticket = TicketRecord(
         ticket=f"{RUN}.train", run=RUN, phase=Phase.TRAIN, order=0, posted_at=0.0
     )

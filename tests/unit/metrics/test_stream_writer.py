@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pytest
 
@@ -25,7 +24,7 @@ class Failing(MemoryStore):
         super().put(key, data)
 
 
-def test_lines_are_told_once_if_another_stream_cannot_be_written(tmp_path: Path) -> None:
+def test_lines_are_told_once_if_another_stream_cannot_be_written(tmp_path):
     store = Failing(f"memory://{tmp_path}")
     told: list[tuple[str, int]] = []
 

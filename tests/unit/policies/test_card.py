@@ -25,7 +25,7 @@ CHANNELS = {
 
 
 @pytest.fixture
-def world(tmp_path: Any) -> tuple[Trained, Any]:
+def world(tmp_path):
     box = write_experiment(tmp_path, seeds=(1, 2, 3))
     results, record = collect(box, curves=False), box.experiment_record()
     evaluated = box.accepted("t0001-s2", Phase.EVALUATE)
@@ -45,7 +45,7 @@ def world(tmp_path: Any) -> tuple[Trained, Any]:
     ), results
 
 
-def test_the_hub_reads_its_metadata(world: tuple[Trained, Any]) -> None:
+def test_the_hub_reads_its_metadata(world):
     trained, results = world
     card = ModelCard(model_card(trained, FACTS, {"channels": CHANNELS}, results))
     assert (card.data.library_name, card.data.pipeline_tag) == (
@@ -63,9 +63,7 @@ def test_the_hub_reads_its_metadata(world: tuple[Trained, Any]) -> None:
     assert float(measured.metric_value.split(" +/- ")[0]) == pytest.approx(mean, abs=0.005)
 
 
-def test_a_person_reads_seeds_baselines_cost_and_configuration(
-    world: tuple[Trained, Any],
-) -> None:
+def test_a_person_reads_seeds_baselines_cost_and_configuration(world):
     trained, results = world
     lease = LeaseCost("dy-1", "gcp", 2, 3600.0, 0.42, "USD")
     paid = dataclasses.replace(results, costs=(lease, lease))
@@ -86,9 +84,7 @@ def test_a_person_reads_seeds_baselines_cost_and_configuration(
     assert "all seeds" not in alone and "not known from one seed" in alone
 
 
-def test_the_best_of_several_has_a_second_number_that_chose_nothing(
-    world: tuple[Trained, Any],
-) -> None:
+def test_the_best_of_several_has_a_second_number_that_chose_nothing(world):
     trained, results = world
     fresh = {**trained.evaluation["policies"]["agent"], "mean_return": 41.25}
     facts: dict[str, Any] = {**FACTS, "chosen": {"of": 3, "fresh": fresh}}
@@ -104,7 +100,7 @@ def test_the_best_of_several_has_a_second_number_that_chose_nothing(
     assert "nothing in them is drawn by chance" in same and "on fresh episodes |" not in same
 
 
-def test_numbers_of_the_other_policy_are_not_this_ones(world: tuple[Trained, Any]) -> None:
+def test_numbers_of_the_other_policy_are_not_this_ones(world):
     trained, results = world
     final = dataclasses.replace(trained, which="final")
     text = model_card(final, FACTS, {"channels": CHANNELS}, results)
@@ -112,7 +108,7 @@ def test_numbers_of_the_other_policy_are_not_this_ones(world: tuple[Trained, Any
     assert ModelCard(text).data.eval_results is None
 
 
-def test_one_lucky_seed_makes_no_trial_the_best() -> None:
+def test_one_lucky_seed_makes_no_trial_the_best():
     """Trials: a lucky seed among bad ones, a good one, a single seed, and one not evaluated."""
     returns = {1: (90.0, 10.0, 10.0), 2: (50.0, 60.0, 55.0), 3: (99.0,), 4: (None, None, None)}
     scored = {

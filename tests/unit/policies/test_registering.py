@@ -25,9 +25,7 @@ def evaluated(folder: Path, wrappers: list[object]) -> tuple[OneRun, dict[str, o
 
 
 @pytest.mark.heavy
-def test_an_evaluation_leaves_a_bundle_that_is_registered_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_evaluation_leaves_a_bundle_that_is_registered_once(tmp_path, monkeypatch):
     import mlflow  # takes two seconds
     import pandas
 
@@ -48,7 +46,7 @@ def test_an_evaluation_leaves_a_bundle_that_is_registered_once(
 
 
 @pytest.mark.heavy
-def test_what_cannot_be_exported_costs_no_result(tmp_path: Path) -> None:
+def test_what_cannot_be_exported_costs_no_result(tmp_path):
     run, summary = evaluated(tmp_path, ["normalize", {"name": "frame_stack", "args": {"n": 2}}])
     (problem,) = summary["problems"]  # type: ignore[misc]
     assert problem.startswith("no bundle to register: ") and "frames were stacked" in problem
@@ -59,9 +57,7 @@ def test_what_cannot_be_exported_costs_no_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_registration_that_was_cut_off_is_gone_on_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_registration_that_was_cut_off_is_gone_on_with(tmp_path, monkeypatch):
     import mlflow  # takes two seconds
 
     run, _ = evaluated(tmp_path, [])
@@ -91,7 +87,7 @@ def test_a_registration_that_was_cut_off_is_gone_on_with(
 
 
 @pytest.mark.heavy
-def test_the_mirror_asks_for_it_and_says_what_came_of_it(tmp_path: Path) -> None:
+def test_the_mirror_asks_for_it_and_says_what_came_of_it(tmp_path):
     """An experiment that was evaluated before anybody wanted a bundle."""
     box = write_experiment(tmp_path / "store", seeds=(1,), tracking={"register_as": "reactor"})
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -114,7 +110,7 @@ def test_the_mirror_asks_for_it_and_says_what_came_of_it(tmp_path: Path) -> None
         },
     ],
 )
-def test_where_nothing_could_be_registered_it_is_refused(changes: dict[str, object]) -> None:
+def test_where_nothing_could_be_registered_it_is_refused(changes):
     values: dict[str, object] = {
         "name": "x",
         "simulator": {"id": "cstr"},

@@ -27,7 +27,7 @@ from drillyard.runs.requirements import install_requirements
 
 
 @pytest.fixture
-def mailbox(tmp_path: Path) -> Mailbox:
+def mailbox(tmp_path):
     return Mailbox(open_store(str(tmp_path / "store")), "exp")
 
 
@@ -57,9 +57,7 @@ def project(folder: Path) -> Path:
     return folder
 
 
-def test_a_folder_in_which_files_disappear_is_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_in_which_files_disappear_is_read_again(tmp_path, monkeypatch):
     monkeypatch.setattr(bundles, "PAUSE_S", 0.001)
     folder = project(tmp_path / "p")
     expected = pack(folder).sha256
@@ -97,9 +95,7 @@ def test_a_folder_in_which_files_disappear_is_read_again(
         (PermissionError(13, "Permission denied", "/p/x.py"), "/p/x.py cannot be read"),
     ],
 )
-def test_a_folder_that_cannot_be_read_is_the_users_to_fix(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, words: str
-) -> None:
+def test_a_folder_that_cannot_be_read_is_the_users_to_fix(tmp_path, monkeypatch, error, words):
     monkeypatch.setattr(bundles, "PAUSE_S", 0.001)
 
     def read_bytes(_: Path) -> bytes:
@@ -112,14 +108,12 @@ def test_a_folder_that_cannot_be_read_is_the_users_to_fix(
     assert refused.value.hint and ".drillyardignore" in refused.value.hint
 
 
-def test_what_travels(tmp_path: Path) -> None:
+def test_what_travels(tmp_path):
     packed = pack(project(tmp_path / "p"))
     assert sorted(packed.files) == ["data/table.csv", "nets/big.py", "plant.yaml", "world.py"]
 
 
-def test_of_a_script_everything_travels_that_git_would_keep(
-    tmp_path: Path, mailbox: Mailbox
-) -> None:
+def test_of_a_script_everything_travels_that_git_would_keep(tmp_path, mailbox):
     folder = project(tmp_path / "p")
     more = {
         "solver": "#!/bin/sh\n",
@@ -156,7 +150,7 @@ def test_of_a_script_everything_travels_that_git_would_keep(
 
 
 @pytest.mark.heavy
-def test_the_rules_are_those_of_git(tmp_path: Path) -> None:
+def test_the_rules_are_those_of_git(tmp_path):
     if shutil.which("git") is None:
         pytest.skip("no git here")
     folder = tmp_path / "p"
@@ -180,7 +174,7 @@ def test_the_rules_are_those_of_git(tmp_path: Path) -> None:
     assert set(pack(folder, everything=True).files) == kept
 
 
-def test_the_same_content_has_the_same_name_and_bytes(tmp_path: Path) -> None:
+def test_the_same_content_has_the_same_name_and_bytes(tmp_path):
     one = pack(project(tmp_path / "one"))
     two_folder = project(tmp_path / "two")
     os.utime(two_folder / "world.py", (1, 1))
@@ -192,15 +186,13 @@ def test_the_same_content_has_the_same_name_and_bytes(tmp_path: Path) -> None:
     assert pack(two_folder).sha256 != one.sha256
 
 
-def test_excluded_files_and_folders_stay(tmp_path: Path) -> None:
+def test_excluded_files_and_folders_stay(tmp_path):
     folder = project(tmp_path / "p")
     packed = pack(folder, [folder / "nets", folder / "plant.yaml"])
     assert sorted(packed.files) == ["data/table.csv", "world.py"]
 
 
-def test_what_this_machine_remembers_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_this_machine_remembers_stays(tmp_path, monkeypatch):
     (tmp_path / "home" / "verified").mkdir(parents=True)
     (tmp_path / "home" / "verified" / "a.json").write_text("{}")
     (tmp_path / "mine.py").write_text("x = 1")
@@ -209,14 +201,14 @@ def test_what_this_machine_remembers_stays(
     assert sorted(pack(tmp_path).files) == ["mine.py"]
 
 
-def test_links_are_refused_by_name(tmp_path: Path) -> None:
+def test_links_are_refused_by_name(tmp_path):
     folder = project(tmp_path / "p")
     (folder / "linked.py").symlink_to("/etc/passwd")
     with pytest.raises(UserError, match=r"linked\.py is a link"):
         pack(folder)
 
 
-def test_too_large_names_the_biggest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_names_the_biggest(tmp_path, monkeypatch):
     folder = project(tmp_path / "p")
     (folder / "huge.npz").write_bytes(bytes(5000))
     monkeypatch.setattr(bundles, "MAX_BYTES", 4000)
@@ -225,7 +217,7 @@ def test_too_large_names_the_biggest(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert ".drillyardignore" in str(caught.value.hint)
 
 
-def test_install_unpacks_once_and_verifies(tmp_path: Path, mailbox: Mailbox) -> None:
+def test_install_unpacks_once_and_verifies(tmp_path, mailbox):
     packed = pack(project(tmp_path / "p"))
     upload(mailbox, packed)
     there: list[list[Path]] = []
@@ -247,7 +239,7 @@ def test_install_unpacks_once_and_verifies(tmp_path: Path, mailbox: Mailbox) -> 
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "other"])
-def test_a_damaged_bundle_is_not_used(tmp_path: Path, mailbox: Mailbox, damage: str) -> None:
+def test_a_damaged_bundle_is_not_used(tmp_path, mailbox, damage):
     packed = pack(project(tmp_path / "p"))
     key = mailbox.key(f"code/{packed.sha256}.tar.gz")
     if damage == "truncated":
@@ -260,9 +252,7 @@ def test_a_damaged_bundle_is_not_used(tmp_path: Path, mailbox: Mailbox, damage: 
 
 
 @pytest.mark.parametrize("kind", ["up", "absolute", "link", "device"])
-def test_an_evil_archive_writes_nothing_outside(
-    tmp_path: Path, mailbox: Mailbox, kind: str
-) -> None:
+def test_an_evil_archive_writes_nothing_outside(tmp_path, mailbox, kind):
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as tar:
         entry = tarfile.TarInfo(
@@ -305,7 +295,7 @@ def wheel(folder: Path, name: str, version: str, *requires: str) -> None:
 
 
 @pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def index(tmp_path, monkeypatch):
     folder = tmp_path / "wheels"
     wheel(folder, "dy_leaf", "1.5")
     # pytest is there already, and in no index: it must not be fetched again.
@@ -321,7 +311,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.heavy
-def test_requirements_bring_what_is_missing_and_no_more(tmp_path: Path, index: Path) -> None:
+def test_requirements_bring_what_is_missing_and_no_more(tmp_path, index):
     site = install_requirements(["dy_root==2.0"], tmp_path / "w")
     assert sorted(p.name for p in site.glob("*.py")) == ["dy_leaf.py", "dy_root.py"]
     before = (site / "dy_root.py").stat().st_mtime_ns
@@ -345,9 +335,7 @@ def test_requirements_bring_what_is_missing_and_no_more(tmp_path: Path, index: P
         ("dy_root==1.*", "not pinned"),
     ],
 )
-def test_a_requirement_that_fails_is_named(
-    tmp_path: Path, index: Path, requirement: str, words: str
-) -> None:
+def test_a_requirement_that_fails_is_named(tmp_path, index, requirement, words):
     with pytest.raises(UserError, match=words):
         install_requirements([requirement], tmp_path / "w")
     assert not list((tmp_path / "w").glob("packages-*")) if (tmp_path / "w").exists() else True
@@ -355,9 +343,7 @@ def test_a_requirement_that_fails_is_named(
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("answer", [503, None, 404])
-def test_an_index_that_is_away_is_not_the_users_error(
-    tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch, answer: int | None
-) -> None:
+def test_an_index_that_is_away_is_not_the_users_error(tmp_path, index, monkeypatch, answer):
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(answer or 500)
@@ -385,9 +371,7 @@ def test_an_index_that_is_away_is_not_the_users_error(
 
 
 @pytest.mark.heavy
-def test_install_returns_code_before_packages(
-    tmp_path: Path, index: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_install_returns_code_before_packages(tmp_path, index, mailbox, monkeypatch):
     packed = pack(project(tmp_path / "p"))
     upload(mailbox, packed)
     code, site = install(mailbox, packed.sha256, ["dy_leaf==1.5"], tmp_path / "w")

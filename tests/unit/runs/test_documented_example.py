@@ -97,7 +97,7 @@ LINE = {
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def file(tmp_path):
     (tmp_path / "dummy-tunables.json5").write_text(TUNABLES)
     (tmp_path / "globals.jsonc").write_text(GLOBALS)
     path = tmp_path / "environment.yaml"
@@ -110,7 +110,7 @@ def example(file: Path, **more: Any) -> Loaded:
     return load(file, **{**usual, **more})
 
 
-def test_constants_and_where_they_came_from(file: Path) -> None:
+def test_constants_and_where_they_came_from(file):
     loaded = example(file)
     given = dict(loaded.spec.parameters.const_args)
     assert given.pop("experiment_id") == "test_experiment"
@@ -125,7 +125,7 @@ def test_constants_and_where_they_came_from(file: Path) -> None:
     }
 
 
-def test_tunables_stand_at_their_defaults(file: Path) -> None:
+def test_tunables_stand_at_their_defaults(file):
     assert space(example(file).spec).assign({}) == {
         "dummy_param": "dummy",
         "dummy_param_int": 0,
@@ -134,12 +134,12 @@ def test_tunables_stand_at_their_defaults(file: Path) -> None:
     }
 
 
-def test_globals_inline(file: Path) -> None:
+def test_globals_inline(file):
     inline = example(file, globals_=[GLOBALS])
     assert inline.spec == example(file).spec
 
 
-def test_missing_ones_are_all_named(file: Path) -> None:
+def test_missing_ones_are_all_named(file):
     with pytest.raises(ConfigError) as caught:
         example(file, globals_=[GLOBALS.replace("globals_2", "elsewhere")], values={})
     assert caught.value.message == (
@@ -148,7 +148,7 @@ def test_missing_ones_are_all_named(file: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_all_twelve_in_setup_run_and_teardown(file: Path, tmp_path: Path) -> None:
+def test_all_twelve_in_setup_run_and_teardown(file, tmp_path):
     loaded = example(file, tunables=["dummy_param_int=99", "dummy_param3=0.999"])
     mailbox = Mailbox(open_store(str(tmp_path / "store")), loaded.spec.name)
     post(loaded.spec, mailbox, plain(loaded.spec), lambda: None)

@@ -49,7 +49,7 @@ def spec(**changes: Any) -> ExperimentSpec:
         {"evaluate": {"every": {"steps": 100}}},
     ],
 )
-def test_what_training_depends_on_is_another_experiment(changes: dict[str, Any]) -> None:
+def test_what_training_depends_on_is_another_experiment(changes):
     found = difference(parts(spec(), None), parts(spec(**changes), None))
     assert {c.part for c in found} == {"training"}
     assert identity(parts(spec(), None)) != identity(parts(spec(**changes), None))
@@ -76,7 +76,7 @@ def test_what_training_depends_on_is_another_experiment(changes: dict[str, Any])
         {"baselines": ["random", "hold"]},
     ],
 )
-def test_what_changes_no_result_changes_nothing(changes: dict[str, Any]) -> None:
+def test_what_changes_no_result_changes_nothing(changes):
     assert difference(parts(spec(), None), parts(spec(**changes), None)) == []
 
 
@@ -91,13 +91,13 @@ def test_what_changes_no_result_changes_nothing(changes: dict[str, Any]) -> None
         ({"store": [{"url": "/data"}]}, Phase.STORE),
     ],
 )
-def test_what_repeats_a_phase(changes: dict[str, Any], phase: Phase) -> None:
+def test_what_repeats_a_phase(changes, phase):
     found = difference(parts(spec(), None), parts(spec(**changes), None))
     refuse("cstr", found)
     assert first_to_repeat(found) is phase
 
 
-def test_with_evaluation_while_training_its_way_belongs_to_training() -> None:
+def test_with_evaluation_while_training_its_way_belongs_to_training():
     every = {"every": {"steps": 100}}
     before = parts(spec(evaluate=every), None)
     found = difference(before, parts(spec(evaluate={**every, "deterministic": False}), None))
@@ -110,18 +110,18 @@ def test_with_evaluation_while_training_its_way_belongs_to_training() -> None:
     "train",
     [{"steps": 999}, {"episodes": 5}, {"steps": 1000, "max_time_s": 5}],
 )
-def test_a_budget_only_grows(train: dict[str, Any]) -> None:
+def test_a_budget_only_grows(train):
     found = difference(parts(spec(), None), parts(spec(train={**train, "n_envs": 2}), None))
     with pytest.raises(IdentityChanged, match="budget can grow, but not shrink"):
         refuse("cstr", found, allow_change=True)
 
 
-def test_a_limit_may_go() -> None:
+def test_a_limit_may_go():
     limited = parts(spec(train={"steps": 1000, "n_envs": 2, "max_time_s": 5}), None)
     refuse("cstr", difference(limited, parts(spec(), None)))
 
 
-def test_the_difference_reads_well() -> None:
+def test_the_difference_reads_well():
     (change,) = difference(
         parts(spec(), None),
         parts(spec(learner={"algorithm": "ppo", "args": {"learning_rate": 0.001}}), None),
@@ -134,14 +134,14 @@ def test_the_difference_reads_well() -> None:
     assert str(change) == "learner.args.learning_rate: 0.0003 -> (missing)"
 
 
-def test_code_counts_and_an_older_record_is_compared_where_it_can_be() -> None:
+def test_code_counts_and_an_older_record_is_compared_where_it_can_be():
     (change,) = difference(parts(spec(), None), parts(spec(), "abc"))
     assert (change.part, change.field) == ("training", "code")
     older = {"training": parts(spec(), None)["training"]}
     assert difference(older, parts(spec(train={"steps": 5, "n_envs": 2}), None)) == []
 
 
-def test_only_experiments_with_code_of_their_own_need_it() -> None:
+def test_only_experiments_with_code_of_their_own_need_it():
     assert not needs_code(spec())
     assert needs_code(spec(simulator={"id": "world:World"}))
     assert needs_code(spec(learner={"algorithm": "ppo", "callbacks": ["hooks:Stop"]}))
@@ -156,6 +156,6 @@ def test_only_experiments_with_code_of_their_own_need_it() -> None:
     assert needs_code(spec(simulator=program))
 
 
-def test_auto_is_a_rule() -> None:
+def test_auto_is_a_rule():
     assert device(spec()) == "cpu"
     assert device(spec(resources={"gpus": 1})) == "cuda"

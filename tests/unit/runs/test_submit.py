@@ -18,7 +18,7 @@ from tests.helpers.tiny_backend import tiny
 
 
 @pytest.fixture
-def mailbox(tmp_path: Path) -> Mailbox:
+def mailbox(tmp_path):
     return Mailbox(open_store(str(tmp_path / "project" / "drillyard-runs")), "tiny")
 
 
@@ -31,7 +31,7 @@ def send(folder: Path, mailbox: Mailbox, **changes: object) -> submit.Plan:
 
 
 @pytest.mark.heavy
-def test_a_plan_writes_nothing(tmp_path: Path, mailbox: Mailbox) -> None:
+def test_a_plan_writes_nothing(tmp_path, mailbox):
     loaded = tiny(tmp_path / "project")
     submit.plan(loaded, mailbox, submit.pack(loaded, mailbox))
     assert list(mailbox.store.list("")) == []
@@ -39,9 +39,7 @@ def test_a_plan_writes_nothing(tmp_path: Path, mailbox: Mailbox) -> None:
 
 
 @pytest.mark.heavy
-def test_tickets_form_a_chain_and_what_ends_a_run_comes_first(
-    tmp_path: Path, mailbox: Mailbox
-) -> None:
+def test_tickets_form_a_chain_and_what_ends_a_run_comes_first(tmp_path, mailbox):
     send(tmp_path / "project", mailbox)
     states = ticket_states(mailbox)
     assert list(states) == [
@@ -58,7 +56,7 @@ def test_tickets_form_a_chain_and_what_ends_a_run_comes_first(
 
 
 @pytest.mark.heavy
-def test_run_json_is_frozen(tmp_path: Path, mailbox: Mailbox) -> None:
+def test_run_json_is_frozen(tmp_path, mailbox):
     send(tmp_path / "project", mailbox, resources={"threads": 3})
     first = mailbox.run("t0001-s1")
     assert (first.seed, first.threads, first.device) == (1, 3, "auto")
@@ -69,7 +67,7 @@ def test_run_json_is_frozen(tmp_path: Path, mailbox: Mailbox) -> None:
 
 
 @pytest.mark.heavy
-def test_a_seed_that_was_begun_is_not_taken_back(tmp_path: Path, mailbox: Mailbox) -> None:
+def test_a_seed_that_was_begun_is_not_taken_back(tmp_path, mailbox):
     send(tmp_path / "project", mailbox, seeds=[1, 2, 3])
     claim = Claim(ticket="t0001-s2.train", attempt=1, worker="w", token="x", claimed_at=0.0)
     mailbox.claim(claim)
@@ -79,7 +77,7 @@ def test_a_seed_that_was_begun_is_not_taken_back(tmp_path: Path, mailbox: Mailbo
 
 
 @pytest.mark.heavy
-def test_the_record_says_where_everything_came_from(tmp_path: Path, mailbox: Mailbox) -> None:
+def test_the_record_says_where_everything_came_from(tmp_path, mailbox):
     folder = tmp_path / "project"
     plan = send(folder, mailbox)
     record = mailbox.experiment_record()
@@ -96,7 +94,7 @@ def test_the_record_says_where_everything_came_from(tmp_path: Path, mailbox: Mai
 
 
 @pytest.mark.heavy
-def test_history_is_kept(tmp_path: Path, mailbox: Mailbox) -> None:
+def test_history_is_kept(tmp_path, mailbox):
     send(tmp_path / "project", mailbox)
     mailbox.claim(Claim(ticket="t0001-s1.train", attempt=1, worker="w", token="x", claimed_at=0.0))
     plan = send(tmp_path / "project", mailbox, train={"steps": 300})
@@ -108,7 +106,7 @@ def test_history_is_kept(tmp_path: Path, mailbox: Mailbox) -> None:
 
 
 @pytest.mark.heavy
-def test_git_commit_and_dirt(tmp_path: Path) -> None:
+def test_git_commit_and_dirt(tmp_path):
     folder = tmp_path / "repo"
     folder.mkdir()
     assert git_state(tmp_path / "repo") == (None, None)
@@ -125,12 +123,12 @@ def test_git_commit_and_dirt(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_git_may_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_may_be_absent(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_state(tmp_path) == (None, None)
 
 
-def test_platform_info_is_small_json() -> None:
+def test_platform_info_is_small_json():
     info = platform_info()
     assert set(info) == {"os", "machine", "cpu", "cores", "memory_bytes", "gpus", "versions"}
     assert info["cores"] >= 1
@@ -139,9 +137,7 @@ def test_platform_info_is_small_json() -> None:
 
 
 @pytest.mark.heavy
-def test_a_new_experiment_gets_the_exact_clock_and_an_earlier_one_keeps_its_own(
-    tmp_path: Path, mailbox: Mailbox
-) -> None:
+def test_a_new_experiment_gets_the_exact_clock_and_an_earlier_one_keeps_its_own(tmp_path, mailbox):
     """Seeds that are added later, or a resume, see the simulator of the first ones."""
     folder, building = tmp_path / "project", {"id": "building", "args": {"days": 1}}
     loaded = tiny(folder, simulator=building)

@@ -17,7 +17,7 @@ def array(*values: float) -> np.ndarray:
     return np.array(values)
 
 
-def test_a_step_solves_the_equation() -> None:
+def test_a_step_solves_the_equation():
     outside, sun, people = array(-5.0), array(300.0), array(1.0)
     after, power = physics.let_pass(
         array(18.0), outside, sun, people, array(15.0), array(30.0)
@@ -30,7 +30,7 @@ def test_a_step_solves_the_equation() -> None:
     assert after[0] == pytest.approx(exact.y[0, -1], abs=1e-8)
 
 
-def test_set_points_are_held_as_far_as_the_plant_can() -> None:
+def test_set_points_are_held_as_far_as_the_plant_can():
     inputs = (array(0.0), array(0.0), array(0.0))
     held, power = physics.let_pass(array(19.9), *inputs, array(20.0), array(26.0))
     assert held[0] == pytest.approx(20.0)
@@ -43,7 +43,7 @@ def test_set_points_are_held_as_far_as_the_plant_can() -> None:
     assert most[0] == pytest.approx(physics.HVAC_W / physics.COP)
 
 
-def test_comfort_and_occupancy_follow_the_date() -> None:
+def test_comfort_and_occupancy_follow_the_date():
     days = array(150.99, 151.0, 272.99, 273.0)  # 31 May, 1 June, 30 September, 1 October
     low, high = physics.comfort(days)
     assert low.tolist() == [20, 23, 23, 20]
@@ -54,7 +54,7 @@ def test_comfort_and_occupancy_follow_the_date() -> None:
 
 
 @pytest.mark.parametrize("reward", ["linear", "exponential"])
-def test_rewards_are_their_formula_and_kpis_their_sums(reward: str) -> None:
+def test_rewards_are_their_formula_and_kpis_their_sums(reward):
     env = BuildingEnv(days=1, reward=reward, energy_weight=0.3)
     env.reset(seed=1, options={"day": 10, "temperature": 17.0})
     total, powers, outside = 0.0, [], 0
@@ -76,7 +76,7 @@ def test_rewards_are_their_formula_and_kpis_their_sums(reward: str) -> None:
 
 
 @pytest.mark.heavy
-def test_the_figures_in_the_docs_are_what_baselines_reach() -> None:
+def test_the_figures_in_the_docs_are_what_baselines_reach():
     spec = SimulatorSpec(id="building")
     reached = {}
     for name in ("hold", "random", "comfort-band"):
@@ -92,7 +92,7 @@ def test_the_figures_in_the_docs_are_what_baselines_reach() -> None:
     assert reached["comfort-band"] == pytest.approx((-14.9, 422, 0.2), abs=0.6)
 
 
-def test_the_terms_of_the_reward_are_logged_step_by_step() -> None:
+def test_the_terms_of_the_reward_are_logged_step_by_step():
     plan = [Planned(0, 1, {"temperature": 15.0})]
     spec = SimulatorSpec(id="building", args={"days": 1})
     rows = run_baseline("hold", spec, plan, trajectory=True).trajectory
@@ -102,13 +102,13 @@ def test_the_terms_of_the_reward_are_logged_step_by_step() -> None:
         assert row["reward"] == pytest.approx(row["reward_energy"] + row["reward_comfort"])
 
 
-def test_the_adders_rule_is_the_best_there_is() -> None:
+def test_the_adders_rule_is_the_best_there_is():
     plan = [Planned(0, 1, {"start": 23})]
     played = run_baseline("towards-goal", SimulatorSpec(id="simple-adder"), plan)
     assert played.episodes[0].episode_return == -(17 + 7)
 
 
-def test_what_makes_no_sense_is_refused() -> None:
+def test_what_makes_no_sense_is_refused():
     with pytest.raises(ConfigError, match="reward"):
         BuildingEnv(reward="linaer")
     with pytest.raises(ConfigError, match="days"):
@@ -149,16 +149,16 @@ def in_integers(day: int) -> list[tuple[int, str, float]]:
 
 
 @pytest.mark.parametrize("day", [0, 147, 150, 268, 272, 290, 363])
-def test_the_exact_clock_switches_to_the_quarter_of_an_hour(day: int) -> None:
+def test_the_exact_clock_switches_to_the_quarter_of_an_hour(day):
     assert switches("exact", day) == in_integers(day)
 
 
-def test_the_summed_clock_switches_late_as_it_always_did() -> None:
+def test_the_summed_clock_switches_late_as_it_always_did():
     late = set(switches("summed", 147)) - set(in_integers(147))
     assert late, "its numbers are those of earlier experiments, with their error"
     assert all((q - 1, n, v) in in_integers(147) for q, n, v in late)
 
 
-def test_an_unknown_clock_is_refused() -> None:
+def test_an_unknown_clock_is_refused():
     with pytest.raises(ConfigError, match="unknown clock"):
         BuildingEnv(clock="sundial")

@@ -90,7 +90,7 @@ def walk(venv: Any, steps: int) -> list[Any]:
 
 
 @pytest.mark.heavy
-def test_processes_give_the_same_and_go_on_in_mid_episode() -> None:
+def test_processes_give_the_same_and_go_on_in_mid_episode():
     one, two, side = (
         make_vec(spec(REACTOR), 2, 5, how=how) for how in ("one-by-one", "processes", "processes")
     )
@@ -123,7 +123,7 @@ def test_processes_give_the_same_and_go_on_in_mid_episode() -> None:
         ("dies", ["copy 1", "SIGKILL", "step 3 of an episode", "seed 8"]),
     ],
 )
-def test_what_goes_wrong_in_a_process_is_told_at_home(fault: str, words: list[str]) -> None:
+def test_what_goes_wrong_in_a_process_is_told_at_home(fault, words):
     venv = make_vec(
         spec({"id": f"{__name__}:Odd", "args": {"fault": fault}}), 2, 7, how="processes"
     )
@@ -149,9 +149,7 @@ def test_what_goes_wrong_in_a_process_is_told_at_home(fault: str, words: list[st
         ("dies", r"process of copy \d ended"),
     ],
 )
-def test_a_copy_that_cannot_be_made_is_told_and_the_others_end(
-    fault: str, words: str, tmp_path: Any
-) -> None:
+def test_a_copy_that_cannot_be_made_is_told_and_the_others_end(fault, words, tmp_path):
     """A licence for one: Stable-Baselines3 waits without end for a copy that is not the first."""
     args = {"fault": fault, "only": str(tmp_path / "taken")}
     with pytest.raises((RunFailed, ProcessKilled, SimulatorError), match=words):
@@ -177,16 +175,14 @@ def recorded(one: OneRun) -> Copies | None:
 
 
 @pytest.mark.heavy
-def test_a_short_training_goes_by_the_rule(tmp_path: Any) -> None:
+def test_a_short_training_goes_by_the_rule(tmp_path):
     one = training(tmp_path)
     assert one.phase(Phase.TRAIN).summary["parameters"]["copies"] == "one-by-one"
     assert recorded(one) == Copies(how="one-by-one")
 
 
 @pytest.mark.heavy
-def test_the_fastest_way_is_measured_once_and_kept(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_fastest_way_is_measured_once_and_kept(tmp_path, monkeypatch):
     asked: list[tuple[str, float]] = []
     speeds = {"one-by-one": 1.0, "processes": 80.0}
 
@@ -221,7 +217,7 @@ class Lucky(Odd):
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", WORLDS)
-def test_ways_that_a_measurement_may_choose_among_give_the_same_numbers(name: str) -> None:
+def test_ways_that_a_measurement_may_choose_among_give_the_same_numbers(name):
     """Bit by bit, over several episodes of each world that comes with drillyard."""
     own = {name for name in names("simulators") if name in WORLDS}
     assert own == set(names("simulators")) - {"external"}  # a program has its own process already
@@ -230,9 +226,7 @@ def test_ways_that_a_measurement_may_choose_among_give_the_same_numbers(name: st
     assert one is not None and one == other
 
 
-def test_a_world_with_shared_random_numbers_is_stepped_by_the_rule(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_world_with_shared_random_numbers_is_stepped_by_the_rule(monkeypatch):
     """Processes would be faster, and would give other numbers."""
     speeds = {"one-by-one": 1.0, "processes": 80.0}
     monkeypatch.setattr(vec_mode, "_rate", lambda *given: speeds[given[2]])
@@ -245,9 +239,7 @@ def test_a_world_with_shared_random_numbers_is_stepped_by_the_rule(
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("world", ["cstr", "CartPole-v1"])
-def test_no_speed_changes_what_is_trained(
-    world: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_speed_changes_what_is_trained(world, tmp_path, monkeypatch):
     """Whatever a loaded machine measures: the same policy from the same file and seed."""
     ways = get_args(Way)
     monkeypatch.setattr(vec_mode.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
@@ -265,7 +257,7 @@ def test_no_speed_changes_what_is_trained(
 
 
 @pytest.mark.heavy
-def test_copies_that_wait_are_faster_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_that_wait_are_faster_side_by_side(monkeypatch):
     """The real measurement: four copies that do nothing but wait, for a long training."""
     monkeypatch.setattr(vec_mode, "MEASURE_S", 1.0)
     monkeypatch.setattr(vec_mode, "COMPARED_STEPS", 3)
@@ -277,7 +269,7 @@ def test_copies_that_wait_are_faster_side_by_side(monkeypatch: pytest.MonkeyPatc
     assert vec_mode._fastest(slow, 4, 100) == Copies(how="one-by-one")  # not worth a measurement
 
 
-def test_a_rate_is_that_of_all_copies() -> None:
+def test_a_rate_is_that_of_all_copies():
     slow = spec({"id": f"{__name__}:Odd", "args": {"pause_s": 0.01}})
     assert 0 < vec_mode._rate(slow, 2, "one-by-one", 0.05) < 100
     assert json.loads(Copies(how="processes").to_bytes())["how"] == "processes"

@@ -28,7 +28,7 @@ def play(env: CstrEnv, actions: np.ndarray, **options: float) -> list[tuple]:
     return rows
 
 
-def test_one_interval_agrees_with_scipy_everywhere_also_in_an_ignition() -> None:
+def test_one_interval_agrees_with_scipy_everywhere_also_in_an_ignition():
     rng = np.random.default_rng(0)
     for _ in range(200):
         cr, tr, tc = rng.uniform(0.5, 9.9), rng.uniform(290, 399), rng.uniform(250, 350)
@@ -43,7 +43,7 @@ def test_one_interval_agrees_with_scipy_everywhere_also_in_an_ignition() -> None
         assert integrate(cr, tr, tc, span) == pytest.approx(tuple(exact), abs=1e-6)
 
 
-def test_the_rates_are_those_of_the_data_sheet() -> None:
+def test_the_rates_are_those_of_the_data_sheet():
     cr, tr, tc = 5.0, 350.0, 300.0
     rate = 34_930_800 * math.exp(-11_843 / (1.98588 * 350)) * 5
     d_cr, d_tr = derivatives(cr, tr, tc)
@@ -52,7 +52,7 @@ def test_the_rates_are_those_of_the_data_sheet() -> None:
 
 
 @pytest.mark.parametrize("rule", ["held", "first-sub-interval"])
-def test_a_whole_episode_agrees_with_scipy_under_both_coolant_rules(rule: str) -> None:
+def test_a_whole_episode_agrees_with_scipy_under_both_coolant_rules(rule):
     actions = np.clip(np.random.default_rng(1).normal(0, 0.3, 91), -1, 1).astype(np.float32)
     rows = play(CstrEnv(coolant_rule=rule), actions, Cref_signal=2)  # type: ignore[arg-type]
     state, tc = np.array([8.5698, 311.2612]), 292.0
@@ -73,7 +73,7 @@ def test_a_whole_episode_agrees_with_scipy_under_both_coolant_rules(rule: str) -
     assert len(rows) > 20
 
 
-def test_the_coolant_rules_differ() -> None:
+def test_the_coolant_rules_differ():
     held, first = (
         play(CstrEnv(coolant_rule=rule), np.ones(3))[-1][4]["state_Tr"]  # type: ignore[arg-type]
         for rule in ("held", "first-sub-interval")
@@ -98,17 +98,17 @@ def test_the_coolant_rules_differ() -> None:
         (4, 90, (2.0, 373.1311)),
     ],
 )
-def test_references(signal: int, time: float, expected: tuple[float, float]) -> None:
+def test_references(signal, time, expected):
     assert reference(signal, time) == pytest.approx((expected[0], expected[1]), abs=1e-4)
 
 
-def test_transition_start_moves_signal_1() -> None:
+def test_transition_start_moves_signal_1():
     assert reference(1, 10, transition_start=11) == pytest.approx((8.5698, 311.2612))
     assert reference(1, 23, transition_start=11)[0] == pytest.approx(5.2849)
 
 
 @pytest.mark.parametrize("signal", range(7))
-def test_the_first_observation_is_not_stale(signal: int) -> None:
+def test_the_first_observation_is_not_stale(signal):
     env = CstrEnv()
     env.reset(seed=0, options={"Cref_signal": 5})
     env.step(np.ones(1, np.float32))
@@ -120,7 +120,7 @@ def test_the_first_observation_is_not_stale(signal: int) -> None:
     assert (info["state_Cr"], info["state_Tr"]) == (cr, tr)
 
 
-def test_an_episode_has_91_steps_and_the_reward_is_that_of_the_error() -> None:
+def test_an_episode_has_91_steps_and_the_reward_is_that_of_the_error():
     rows = play(CstrEnv(), np.zeros(200), Cref_signal=5)
     assert len(rows) == 91
     assert [r[3] for r in rows] == [False] * 90 + [True]
@@ -131,16 +131,16 @@ def test_an_episode_has_91_steps_and_the_reward_is_that_of_the_error() -> None:
     assert rows[-1][4]["kpi_rms_conc_error"] == pytest.approx(np.sqrt(np.mean(np.square(errors))))
 
 
-def test_the_reference_of_step_n_is_that_of_time_n_minus_1() -> None:
+def test_the_reference_of_step_n_is_that_of_time_n_minus_1():
     rows = play(CstrEnv(), np.zeros(91), Cref_signal=2)
     assert [r[4]["state_Cref"] for r in rows] == [reference(2, n)[0] for n in range(91)]
 
 
-def test_half_steps_take_twice_as_many() -> None:
+def test_half_steps_take_twice_as_many():
     assert len(play(CstrEnv(), np.zeros(400), Cref_signal=5, step_time=0.5)) == 181
 
 
-def test_a_runaway_terminates_with_a_penalty() -> None:
+def test_a_runaway_terminates_with_a_penalty():
     rows = play(CstrEnv(), np.ones(91), Cref_signal=5)
     *_, (_, reward, terminated, _, info) = rows
     assert terminated
@@ -148,14 +148,14 @@ def test_a_runaway_terminates_with_a_penalty() -> None:
     assert -10 <= reward <= -9
 
 
-def test_a_coolant_below_50_terminates() -> None:
+def test_a_coolant_below_50_terminates():
     rows = play(CstrEnv(), -np.ones(91), Cref_signal=5)
     assert rows[-1][2]
     assert len(rows) == 25
     assert rows[-1][4]["state_Tc"] == pytest.approx(42.0)
 
 
-def test_too_large_a_change_is_capped_with_a_message(caplog: pytest.LogCaptureFixture) -> None:
+def test_too_large_a_change_is_capped_with_a_message(caplog):
     env = CstrEnv()
     env.reset(seed=0, options={"step_time": 0.25})
     with caplog.at_level("INFO", logger="drillyard.simulators.cstr"):
@@ -165,13 +165,13 @@ def test_too_large_a_change_is_capped_with_a_message(caplog: pytest.LogCaptureFi
     assert "capped" in caplog.text
 
 
-def test_nan_counts_as_no_change() -> None:
+def test_nan_counts_as_no_change():
     env = CstrEnv()
     env.reset(seed=0)
     assert env.step(np.array([np.nan], np.float32))[4]["state_Tc_adjust"] == 0.0
 
 
-def test_noise_is_on_the_outputs_only_bounded_and_seeded() -> None:
+def test_noise_is_on_the_outputs_only_bounded_and_seeded():
     quiet = play(CstrEnv(), np.zeros(91), Cref_signal=5)
     noisy = play(CstrEnv(), np.zeros(91), Cref_signal=5, noise_percentage=5)
     again = play(CstrEnv(), np.zeros(91), Cref_signal=5, noise_percentage=5)
@@ -185,7 +185,7 @@ def test_noise_is_on_the_outputs_only_bounded_and_seeded() -> None:
     assert not np.array_equal(other, env.reset(seed=5, options={"noise_percentage": 5})[0])
 
 
-def test_state_goes_on_in_another_process_as_if_nothing_had_happened() -> None:
+def test_state_goes_on_in_another_process_as_if_nothing_had_happened():
     one, two = CstrEnv(), CstrEnv()
     one.reset(seed=1, options={"Cref_signal": 3, "noise_percentage": 5, "step_time": 0.5})
     for _ in range(40):
@@ -212,17 +212,17 @@ def test_state_goes_on_in_another_process_as_if_nothing_had_happened() -> None:
         ({"step_time": "1"}, "'1'"),
     ],
 )
-def test_wrong_reset_keys_are_refused(options: dict, word: str) -> None:
+def test_wrong_reset_keys_are_refused(options, word):
     with pytest.raises(SimulatorError, match=word):
         CstrEnv().reset(options=options)
 
 
-def test_a_wrong_rule_is_refused() -> None:
+def test_a_wrong_rule_is_refused():
     with pytest.raises(ConfigError, match=r"coolant_rule.*held, first-sub-interval"):
         CstrEnv(coolant_rule="hold")  # type: ignore[arg-type]
 
 
-def test_gymnasium_knows_it_and_finds_no_fault() -> None:
+def test_gymnasium_knows_it_and_finds_no_fault():
     from gymnasium.utils.env_checker import check_env
 
     register_gymnasium()

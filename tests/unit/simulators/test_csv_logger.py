@@ -38,7 +38,7 @@ def table(text: str) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def files() -> dict[str, str]:
+def files():
     building = world(id="building", args={"days": 1}, lesson={"day": {"values": [31]}})
     venv = make_vec(building, 2, 3)
     venv.reset()
@@ -46,7 +46,7 @@ def files() -> dict[str, str]:
     return dict(step_logs(logs, "building", 0.0))  # as they come back from a stream
 
 
-def test_the_headers_are_those_that_other_tools_read(files: dict[str, str]) -> None:
+def test_the_headers_are_those_that_other_tools_read(files):
     heads = {name: text.splitlines()[0] for name, text in files.items()}
     seen = (
         "hour_sin,hour_cos,year_sin,year_cos,outdoor,sun,indoor,people,comfort_low,"
@@ -73,7 +73,7 @@ def test_the_headers_are_those_that_other_tools_read(files: dict[str, str]) -> N
     assert not heads
 
 
-def test_the_numbers_are_those_of_the_simulator(files: dict[str, str]) -> None:
+def test_the_numbers_are_those_of_the_simulator(files):
     rows = table(files["building-res1/monitor.csv"])
     assert len(rows) == 2 * 97  # two days, each with the reset before it
     first, second, last = rows[0], rows[1], rows[96]
@@ -98,7 +98,7 @@ def test_the_numbers_are_those_of_the_simulator(files: dict[str, str]) -> None:
     assert len(json.loads(path[0]["state"])) == 10
 
 
-def test_a_simulator_without_a_calendar_or_penalties_has_the_other_columns() -> None:
+def test_a_simulator_without_a_calendar_or_penalties_has_the_other_columns():
     venv = make_vec(
         world(
             id="cstr",
@@ -131,7 +131,7 @@ def test_a_simulator_without_a_calendar_or_penalties_has_the_other_columns() -> 
     )
 
 
-def test_an_episode_that_was_resumed_is_logged_whole_and_once() -> None:
+def test_an_episode_that_was_resumed_is_logged_whole_and_once():
     one, two = (make_vec(world(id="simple-adder", args={"actions": "box"}), 2, s) for s in (1, 2))
     assert not silent_layers(one)
     one.reset()
@@ -159,12 +159,12 @@ def test_an_episode_that_was_resumed_is_logged_whole_and_once() -> None:
         (["normalize", LOG], "around all copies"),
     ],
 )
-def test_a_log_stands_at_the_simulator(wrappers: list[Any], why: str) -> None:
+def test_a_log_stands_at_the_simulator(wrappers, why):
     with pytest.raises(ConfigError, match=why):
         check_wrappers(world(id="cstr", wrappers=wrappers))
 
 
-def test_other_logs_and_times_are_refused() -> None:
+def test_other_logs_and_times_are_refused():
     for args, what in (({"files": ["monitr"]}, "no such log"), ({"step_seconds": 0}, "is a time")):
         with pytest.raises(ConfigError, match=what):
             make_vec(world(id="cstr", wrappers=[{"name": "csv_logger", "args": args}]), 1, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -40,7 +39,7 @@ def adder(**more: Any) -> SimulatorSpec:
     return SimulatorSpec.model_validate({"id": "simple-adder", **more})
 
 
-def test_stages_go_up_and_down_by_their_own_episodes() -> None:
+def test_stages_go_up_and_down_by_their_own_episodes():
     at = Curriculum(curriculum())
 
     def record(step: int, *returns: float, success: bool = False) -> int:
@@ -72,7 +71,7 @@ def test_stages_go_up_and_down_by_their_own_episodes() -> None:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("how", ["one-by-one", "vectorised", "processes"])
-def test_the_lesson_of_a_stage_is_drawn_from_the_next_episode_on(how: Any) -> None:
+def test_the_lesson_of_a_stage_is_drawn_from_the_next_episode_on(how):
     spec = adder(curriculum={"stages": STAGES})
     venv = make_vec(spec, 3, 1, how=how)
     first = venv.reset()["value"]
@@ -86,7 +85,7 @@ def test_the_lesson_of_a_stage_is_drawn_from_the_next_episode_on(how: Any) -> No
     venv.close()
 
 
-def test_an_evaluation_is_on_the_last_stage() -> None:
+def test_an_evaluation_is_on_the_last_stage():
     spec = ExperimentSpec.model_validate(
         {
             "schema": 1,
@@ -115,14 +114,14 @@ def test_an_evaluation_is_on_the_last_stage() -> None:
         ([{"promote": {"steps": 5, "mean_return": 1}}, {}], ["exactly one"]),
     ],
 )
-def test_stages_that_make_no_sense_are_refused(stages: Any, words: list[str]) -> None:
+def test_stages_that_make_no_sense_are_refused(stages, words):
     with pytest.raises(ValidationError) as caught:
         curriculum(stages)
     for word in words:
         assert word in str(caught.value)
 
 
-def test_lessons_of_stages_are_checked_by_name(tmp_path: Path) -> None:
+def test_lessons_of_stages_are_checked_by_name(tmp_path):
     bad = [{**STAGES[0], "lesson": {"strat": 5}}, {}]
     with pytest.raises(ConfigError, match=r"stages\[0\]\.lesson\.strat"):
         make_env(adder(curriculum={"stages": bad}))
@@ -153,7 +152,7 @@ class Gauge(gym.Env):
 @pytest.mark.parametrize(
     ("how", "value"), [("mean", 2.5), ("sum", 10), ("min", 1), ("max", 4), ("last", 4)]
 )
-def test_keys_of_info_become_metrics_of_an_episode(how: str, value: float) -> None:
+def test_keys_of_info_become_metrics_of_an_episode(how, value):
     spec = SimulatorSpec.model_validate({"id": f"{__name__}:Gauge", "metrics": {"gauge": how}})
     env, other = make_env(spec), make_env(spec)
     for _ in range(2):  # an episode begins anew
@@ -172,7 +171,7 @@ def test_keys_of_info_become_metrics_of_an_episode(how: str, value: float) -> No
     assert not can_vectorise(adder(metrics={"state_value": "mean"}))
 
 
-def test_a_key_that_is_not_there_is_said() -> None:
+def test_a_key_that_is_not_there_is_said():
     for key, words in (("guage", "'gauge'"), ("name", "finite number")):
         env = make_env(
             SimulatorSpec.model_validate({"id": f"{__name__}:Gauge", "metrics": {key: "mean"}})
@@ -183,6 +182,6 @@ def test_a_key_that_is_not_there_is_said() -> None:
         assert words in f"{caught.value} {caught.value.hint}"
 
 
-def test_an_evaluation_while_training_has_them() -> None:
+def test_an_evaluation_while_training_has_them():
     score = Score([1.0, 3.0], [5, 5], [{"gauge": 2.0}, {"gauge": 4.0}])
     assert score.metrics()["eval/gauge"] == 3.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def spec(tmp_path: Path, *words: str, **args: Any) -> SimulatorSpec:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Any]:
+def made(tmp_path):
     opened: list[Env] = []
 
     def make(*words: str, **args: Any) -> Env:
@@ -68,7 +67,7 @@ def episode(env: Env, steps: int = 10) -> list[dict[str, Any]]:
 
 
 @pytest.mark.heavy
-def test_a_process_is_a_world_like_any_other(made: Any) -> None:
+def test_a_process_is_a_world_like_any_other(made):
     env = made()
     bad = [f for f in check_env_contract(env) if f.severity.value == "error"]
     assert not bad
@@ -80,9 +79,7 @@ def test_a_process_is_a_world_like_any_other(made: Any) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("fault", ["once-dies", "once-hangs", "once-fails", "once-babbles"])
-def test_over_http_a_lost_step_cuts_the_episode_and_another_process_goes_on(
-    made: Any, fault: str
-) -> None:
+def test_over_http_a_lost_step_cuts_the_episode_and_another_process_goes_on(made, fault):
     limit = 0.5 if fault == "once-hangs" else PATIENCE_S
     env = made("--http", fault, protocol="http", step_timeout_s=limit)
     env.reset(seed=1, options={"x": 3})
@@ -94,7 +91,7 @@ def test_over_http_a_lost_step_cuts_the_episode_and_another_process_goes_on(
 
 
 @pytest.mark.heavy
-def test_over_http_the_token_is_asked_for_and_what_never_listens_is_an_error(made: Any) -> None:
+def test_over_http_the_token_is_asked_for_and_what_never_listens_is_an_error(made):
     env = made("--http", protocol="http")
     env.reset(seed=1)
     port = layers(env)[-1]._simulator._process.wire.port
@@ -110,9 +107,7 @@ def test_over_http_the_token_is_asked_for_and_what_never_listens_is_an_error(mad
 
 
 @pytest.mark.heavy
-def test_a_container_is_a_line_with_its_name_and_is_removed_by_it(
-    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_container_is_a_line_with_its_name_and_is_removed_by_it(made, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SimulatorError, match="neither docker nor podman is on PATH"):
         made(image="worlds/x:1")
@@ -139,7 +134,7 @@ def test_a_container_is_a_line_with_its_name_and_is_removed_by_it(
 
 
 @pytest.mark.heavy
-def test_each_copy_has_a_process_and_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_each_copy_has_a_process_and_a_folder_of_its_own(tmp_path):
     envs = [make_env(spec(tmp_path), copy=copy) for copy in range(3)]
     try:
         processes = [layers(env)[-1]._simulator._process for env in envs]  # type: ignore[attr-defined]
@@ -167,9 +162,7 @@ def test_each_copy_has_a_process_and_a_folder_of_its_own(tmp_path: Path) -> None
         ("hangs", "did not answer EpisodeStep within 1 s"),
     ],
 )
-def test_a_crash_costs_its_episode_and_no_more(
-    made: Any, caplog: pytest.LogCaptureFixture, fault: str, words: str
-) -> None:
+def test_a_crash_costs_its_episode_and_no_more(made, caplog, fault, words):
     caplog.set_level(logging.INFO, "drillyard")
     # Only the one that hangs needs a short limit; a slow machine may lose a step by it.
     limit = {"step_timeout_s": 1, "restarts_per_hour": 1000} if fault == "hangs" else {}
@@ -188,7 +181,7 @@ def test_a_crash_costs_its_episode_and_no_more(
 
 
 @pytest.mark.heavy
-def test_a_crash_at_the_start_is_tried_again(made: Any) -> None:
+def test_a_crash_at_the_start_is_tried_again(made):
     env = made("once-dies", "0")
     env.reset(seed=1, options={"x": 4})
     assert episode(env, 1)[0]["state_x"] == 4.5
@@ -196,7 +189,7 @@ def test_a_crash_at_the_start_is_tried_again(made: Any) -> None:
 
 
 @pytest.mark.heavy
-def test_too_many_crashes_end_the_run_with_its_last_words(made: Any) -> None:
+def test_too_many_crashes_end_the_run_with_its_last_words(made):
     env = made("dies", "2", restarts_per_hour=2)
     env.reset(seed=1)
     for _ in range(2):
@@ -218,7 +211,7 @@ def test_too_many_crashes_end_the_run_with_its_last_words(made: Any) -> None:
         ("nan", ["the state 'x' is nan", "at step 3", "copy 0"]),
     ],
 )
-def test_an_answer_that_is_wrong_ends_the_run(made: Any, fault: str, words: list[str]) -> None:
+def test_an_answer_that_is_wrong_ends_the_run(made, fault, words):
     env = made(fault, "3")
     env.reset(seed=1)
     with pytest.raises(RunFailed) as caught:
@@ -238,9 +231,7 @@ def test_an_answer_that_is_wrong_ends_the_run(made: Any, fault: str, words: list
         ("", {"step_timeout_s": "soon"}, ["step_timeout_s", "'soon'"]),
     ],
 )
-def test_what_never_worked_is_an_error_of_the_file(
-    made: Any, fault: str, args: dict[str, Any], words: list[str]
-) -> None:
+def test_what_never_worked_is_an_error_of_the_file(made, fault, args, words):
     with pytest.raises(SimulatorError) as caught:
         made(fault, **args).reset(seed=1)
     assert all(word in str(caught.value) for word in words), caught.value
@@ -248,14 +239,14 @@ def test_what_never_worked_is_an_error_of_the_file(
 
 
 @pytest.mark.heavy
-def test_a_stranger_on_the_port_is_sent_away(made: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stranger_on_the_port_is_sent_away(made, caplog):
     env = made("wrong-token")
     env.reset(seed=1, options={"x": 1})
     assert episode(env, 1)[0]["state_x"] == 1.5
     assert "without the token" in caplog.text
 
 
-def test_what_was_lost_while_training_is_counted_over_resumes(tmp_path: Path) -> None:
+def test_what_was_lost_while_training_is_counted_over_resumes(tmp_path):
     from drillyard.learners.episode_ends import EpisodeEnds
 
     class Lines:

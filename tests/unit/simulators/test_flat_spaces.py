@@ -20,14 +20,14 @@ REFUSED = ("text", "sequence", "graph", "oneof", "empty", "dict-empty", "dict-wi
 
 
 @pytest.mark.parametrize("name", FLAT)
-def test_flat_spaces_get_no_wrapper(name: str) -> None:
+def test_flat_spaces_get_no_wrapper(name):
     """So nothing changes in experiments that work without it."""
     world = World(observation=name)
     assert flattened(world) is world
 
 
 @pytest.mark.parametrize("name", [*NESTED, *SHIFTED])
-def test_each_observation_is_inside_the_flat_space_and_keeps_its_numbers(name: str) -> None:
+def test_each_observation_is_inside_the_flat_space_and_keeps_its_numbers(name):
     world = World(observation=name)
     flat = FlattenSpaces(world)
     flat.observation_space.seed(1)
@@ -61,7 +61,7 @@ def _numbers(value: object, start: int) -> list[float]:
 @pytest.mark.parametrize(
     "name", ["discrete-from-2", "multidiscrete-2d", "multibinary-2d", "discrete"]
 )
-def test_the_simulator_is_given_actions_of_its_own_space(name: str) -> None:
+def test_the_simulator_is_given_actions_of_its_own_space(name):
     world = World(action=name)
     env = flattened(world)
     env.reset(seed=1)
@@ -75,13 +75,13 @@ def test_the_simulator_is_given_actions_of_its_own_space(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_no_learner_takes_is_refused_with_a_fix(name: str) -> None:
+def test_what_no_learner_takes_is_refused_with_a_fix(name):
     with pytest.raises(SpaceMismatch) as caught:
         needs_flattening(World(observation=name))
     assert caught.value.hint
 
 
-def test_the_part_that_is_refused_is_left_out_by_the_line_of_the_hint() -> None:
+def test_the_part_that_is_refused_is_left_out_by_the_line_of_the_hint():
     with pytest.raises(SpaceMismatch) as caught:
         needs_flattening(World(observation="dict-with-text"))
     assert "FilterObservation" in str(caught.value.hint)
@@ -99,7 +99,7 @@ def test_the_part_that_is_refused_is_left_out_by_the_line_of_the_hint() -> None:
     assert not any(isinstance(layer, FlattenSpaces) for layer in layers(env))
 
 
-def test_keys_with_dots_are_renamed_and_may_not_collide() -> None:
+def test_keys_with_dots_are_renamed_and_may_not_collide():
     with pytest.raises(SpaceMismatch, match="both called 'a/b'"):
         needs_flattening(
             _Space(spaces.Dict({"a/b": OBSERVATIONS["flat"], "a": OBSERVATIONS["dict"]}))

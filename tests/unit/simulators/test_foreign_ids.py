@@ -1,9 +1,6 @@
 """Gymnasium ids of another package: it is imported where it is, and named where it is not."""
 
-from __future__ import annotations
-
 import sys
-from pathlib import Path
 
 import gymnasium as gym
 import pytest
@@ -15,9 +12,7 @@ from drillyard.spec.learning import SimulatorSpec
 BUILDING = SimulatorSpec(id="Eplus-5zone-hot-continuous-v1")
 
 
-def test_a_package_that_is_missing_is_named_with_the_line_that_installs_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_package_that_is_missing_is_named_with_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sinergym", None)
     with pytest.raises(ConfigError) as caught:
         make_env(BUILDING)
@@ -25,9 +20,7 @@ def test_a_package_that_is_missing_is_named_with_the_line_that_installs_it(
     assert str(caught.value.hint).startswith("pip install 'sinergym>=3.6' (Python 3.12")
 
 
-def test_a_package_that_is_there_registers_its_ids(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_package_that_is_there_registers_its_ids(tmp_path, monkeypatch):
     (tmp_path / "sinergym.py").write_text(
         "import gymnasium\n"
         f"gymnasium.register({BUILDING.id!r}, 'drillyard.simulators.building:BuildingEnv')\n"
@@ -43,9 +36,7 @@ def test_a_package_that_is_there_registers_its_ids(
         gym.registry.pop(BUILDING.id, None)
 
 
-def test_a_package_that_breaks_when_it_is_imported_is_nobodys_bug_of_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_package_that_breaks_when_it_is_imported_is_nobodys_bug_of_ours(tmp_path, monkeypatch):
     (tmp_path / "sinergym.py").write_text("print('for a newer Python\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "sinergym", raising=False)

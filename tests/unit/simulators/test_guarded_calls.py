@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -106,14 +105,14 @@ def guarded(folder: Path, way: str) -> dict[str, Any]:
 
 
 @pytest.mark.heavy
-def test_an_error_of_the_tree_arrives_with_its_message_and_hint(tmp_path: Path) -> None:
+def test_an_error_of_the_tree_arrives_with_its_message_and_hint(tmp_path):
     found = guarded(tmp_path, "user")
     assert (found["type"], found["text"]) == ("UserError", "it cannot work")
     assert found["hint"] == "do it otherwise"
 
 
 @pytest.mark.heavy
-def test_a_refused_field_arrives_with_its_place_and_a_value_of_any_class(tmp_path: Path) -> None:
+def test_a_refused_field_arrives_with_its_place_and_a_value_of_any_class(tmp_path):
     found = guarded(tmp_path, "config")
     assert found["type"] == "SimulatorError"
     assert found["text"] == (
@@ -123,7 +122,7 @@ def test_a_refused_field_arrives_with_its_place_and_a_value_of_any_class(tmp_pat
 
 
 @pytest.mark.heavy
-def test_several_errors_arrive_each_with_its_class(tmp_path: Path) -> None:
+def test_several_errors_arrive_each_with_its_class(tmp_path):
     found = guarded(tmp_path, "several")
     assert found["type"] == "ConfigErrors" and found["hint"] == "mend it"
     assert found["errors"] == [
@@ -133,7 +132,7 @@ def test_several_errors_arrive_each_with_its_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_class_of_the_users_own_arrives_as_the_nearest_one_of_the_tree(tmp_path: Path) -> None:
+def test_a_class_of_the_users_own_arrives_as_the_nearest_one_of_the_tree(tmp_path):
     found = guarded(tmp_path, "own")
     assert (found["type"], found["hint"]) == ("SimulatorError", "mend the simulator")
     assert found["notes"] == ["step 7, copy 0"]
@@ -148,16 +147,14 @@ def test_a_class_of_the_users_own_arrives_as_the_nearest_one_of_the_tree(tmp_pat
         ("exit", "SystemExit", "5"),
     ],
 )
-def test_a_foreign_exception_arrives_with_the_traceback_of_the_child(
-    tmp_path: Path, way: str, kind: str, text: str
-) -> None:
+def test_a_foreign_exception_arrives_with_the_traceback_of_the_child(tmp_path, way, kind, text):
     found = guarded(tmp_path, way)
     assert (found["type"], found["text"]) == (kind, text)
     assert "in failing" in found["trace"] and "program.py" in found["trace"]
 
 
 @pytest.mark.heavy
-def test_a_result_that_cannot_be_sent_is_an_error_and_not_made_again(tmp_path: Path) -> None:
+def test_a_result_that_cannot_be_sent_is_an_error_and_not_made_again(tmp_path):
     found = guarded(tmp_path, "unsendable")
     assert "pickle" in found["text"]
 
@@ -174,7 +171,7 @@ def drillyard(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.heavy
-def test_a_simulator_that_raises_is_tried_once_by_the_command(tmp_path: Path) -> None:
+def test_a_simulator_that_raises_is_tried_once_by_the_command(tmp_path):
     (tmp_path / "pump.py").write_text(BROKEN)
     done = drillyard(tmp_path, "new", "simulator", "dry-pump", "--from", "pump.py")
     assert done.returncode == 2, done.stdout + done.stderr
@@ -185,7 +182,7 @@ def test_a_simulator_that_raises_is_tried_once_by_the_command(tmp_path: Path) ->
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("code", [0, 5])
-def test_a_simulator_that_leaves_the_program_is_refused(tmp_path: Path, code: int) -> None:
+def test_a_simulator_that_leaves_the_program_is_refused(tmp_path, code):
     (tmp_path / "leaves.py").write_text(f"import sys\nsys.exit({code})\n")
     done = drillyard(tmp_path, "check", "leaves:World")
     assert done.returncode == 2, done.stdout + done.stderr
@@ -202,9 +199,7 @@ def config_errors() -> None:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("raises", [a_config_error, config_errors])
-def test_errors_of_the_tree_come_home_from_any_pool_of_processes(
-    raises: Callable[[], None],
-) -> None:
+def test_errors_of_the_tree_come_home_from_any_pool_of_processes(raises):
     """Assessments, and copies of a simulator, run in pools whose errors are pickled."""
     expected: list[DrillyardError] = []
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -55,7 +54,7 @@ train: {steps: 4096}
         ("nowhere", 600, ""),
     ],
 )
-def test_check_ends(tmp_path: Path, at: str, check_s: int, words: str) -> None:
+def test_check_ends(tmp_path, at, check_s, words):
     (tmp_path / "hangs.py").write_text(WORLD)
     (tmp_path / "exp.yaml").write_text(FILE)
     done = subprocess.run(
@@ -89,7 +88,7 @@ def test_check_ends(tmp_path: Path, at: str, check_s: int, words: str) -> None:
     assert not (tmp_path / "drillyard-runs").exists()
 
 
-def test_in_a_process_with_threads_the_waiting_ends_too() -> None:
+def test_in_a_process_with_threads_the_waiting_ends_too():
     import threading
 
     gate, other = threading.Event(), threading.Event()

@@ -45,7 +45,7 @@ def asked(server: CopyServer, kind: str, body: Any) -> Any:
     return frames.decode(server.reply(frames.encode(kind, body)))[1]
 
 
-def test_they_are_stepped_as_copies_in_processes_are() -> None:
+def test_they_are_stepped_as_copies_in_processes_are():
     both = made("Threads")
     alone = [CopyServer(spec("Threads"), number, 7, 2) for number in (3, 4)]
     assert both.make() == [server.about() for server in alone]
@@ -63,7 +63,7 @@ def test_they_are_stepped_as_copies_in_processes_are() -> None:
 
 
 @pytest.mark.parametrize(("name", "words"), [("Fails", "the tank is empty"), ("None_", "None_")])
-def test_what_one_raises_is_told_and_the_others_end(name: str, words: str) -> None:
+def test_what_one_raises_is_told_and_the_others_end(name, words):
     both = made(name)
     with pytest.raises(Raised) as raised:
         both.make()
@@ -75,9 +75,7 @@ def test_what_one_raises_is_told_and_the_others_end(name: str, words: str) -> No
     no_thread_is_left()
 
 
-def test_one_that_hangs_is_waited_for_no_longer_than_a_limit(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_one_that_hangs_is_waited_for_no_longer_than_a_limit(monkeypatch, caplog):
     monkeypatch.setattr(copies, "_END_S", 0.2)
     both = made("WaitsInThreads", args={"wait_s": 1.5})
     both.make()
@@ -92,7 +90,7 @@ def test_one_that_hangs_is_waited_for_no_longer_than_a_limit(
     no_thread_is_left()
 
 
-def test_only_a_simulator_that_says_so_is_in_threads() -> None:
+def test_only_a_simulator_that_says_so_is_in_threads():
     plain = {
         "observes": {"x": {"min": -1, "max": 1}},
         "acts": {"push": {"min": -1, "max": 1}},

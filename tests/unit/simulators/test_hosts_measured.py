@@ -1,7 +1,6 @@
 """Whether hosts would be faster: what is expected, and what is said."""
 
 import tempfile
-from pathlib import Path
 
 import pytest
 
@@ -49,9 +48,7 @@ def test_a_host_is_measured_with_a_real_one():
 
 
 @pytest.mark.heavy
-def test_a_host_that_is_ended_leaves_no_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_that_is_ended_leaves_no_folder(tmp_path, monkeypatch):
     """A signal ends it, so that nothing of its own cleans up: `/tmp/pymp-…` stayed."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)

@@ -21,7 +21,7 @@ LESSON = {
 }
 
 
-def test_draws_keep_to_their_form() -> None:
+def test_draws_keep_to_their_form():
     drawn = [draw(LESSON, 7, 0, e) for e in range(2000)]
     noise = np.array([d["noise_percentage"] for d in drawn])
     assert 0 <= noise.min() < 0.2
@@ -33,7 +33,7 @@ def test_draws_keep_to_their_form() -> None:
     assert {d["step_time"] for d in drawn} == {1}
 
 
-def test_the_other_forms_draw_what_they_say() -> None:
+def test_the_other_forms_draw_what_they_say():
     lesson = {
         "log": {"min": 1, "max": 10_000, "log": True},
         "int": {"min": 1, "max": 3, "int": True},
@@ -60,7 +60,7 @@ def test_the_other_forms_draw_what_they_say() -> None:
     assert 5.99 < max(column["cut"]) <= 6
 
 
-def test_more_copies_change_no_draw_of_those_there_were() -> None:
+def test_more_copies_change_no_draw_of_those_there_were():
     def seen(n_envs: int) -> list[list[dict[str, Any]]]:
         spec = SimulatorSpec(id="simple-adder", lesson={"start": {"min": 0, "max": 100}})
         venv = make_vec(spec, n_envs, 7)
@@ -77,7 +77,7 @@ def test_more_copies_change_no_draw_of_those_there_were() -> None:
     assert all(len(draws) == 5 for draws in five)
 
 
-def test_a_draw_depends_on_seed_copy_and_episode_only() -> None:
+def test_a_draw_depends_on_seed_copy_and_episode_only():
     assert draw(LESSON, 7, 2, 9) == draw(dict(reversed(LESSON.items())), 7, 2, 9)
     others = [draw(LESSON, *key) for key in ((8, 2, 9), (7, 3, 9), (7, 2, 10))]
     assert draw(LESSON, 7, 2, 9) not in others
@@ -85,7 +85,7 @@ def test_a_draw_depends_on_seed_copy_and_episode_only() -> None:
     assert draw(LESSON, 7, 1, 0) != draw(LESSON, 8, 0, 0)
 
 
-def test_evaluation_goes_through_values_in_order() -> None:
+def test_evaluation_goes_through_values_in_order():
     lesson = {"a": {"values": [1, 2, 3]}, "b": {"values": ["x", "y"]}, "c": {"min": 0, "max": 1}}
     drawn = [draw_in_order(lesson, 1, e) for e in range(12)]
     assert [(d["a"], d["b"]) for d in drawn[:6]] == [
@@ -124,7 +124,7 @@ def test_evaluation_goes_through_values_in_order() -> None:
         ({"k": {"normal": {"mean": 0, "std": 1}, "min": 50}}, ["k", "almost no value"]),
     ],
 )
-def test_other_forms_are_refused_by_name_not_skipped(lesson: dict, words: list[str]) -> None:
+def test_other_forms_are_refused_by_name_not_skipped(lesson, words):
     with pytest.raises(ConfigError) as caught:
         validate_lesson(lesson)
     for word in words:
@@ -133,14 +133,14 @@ def test_other_forms_are_refused_by_name_not_skipped(lesson: dict, words: list[s
     assert caught.value.field.startswith("simulator.lesson.k")
 
 
-def test_a_key_that_the_simulator_does_not_know_is_refused() -> None:
+def test_a_key_that_the_simulator_does_not_know_is_refused():
     with pytest.raises(ConfigError, match="Cref_sinal") as caught:
         validate_lesson({"Cref_sinal": 1}, CstrEnv.reset_keys)
     assert "Cref_signal" in str(caught.value.hint)
     validate_lesson({"anything": 1})
 
 
-def test_the_wrapper_draws_each_episode_and_a_seeded_reset_begins_anew() -> None:
+def test_the_wrapper_draws_each_episode_and_a_seeded_reset_begins_anew():
     env = LessonWrapper(CstrEnv(), {"Cref_signal": {"values": [2, 5, 6]}}, seed=3)
 
     def signals(n: int) -> list[int]:
@@ -156,7 +156,7 @@ def test_the_wrapper_draws_each_episode_and_a_seeded_reset_begins_anew() -> None
     assert signals(19) == first[1:]
 
 
-def test_the_wrapper_goes_on_from_its_state() -> None:
+def test_the_wrapper_goes_on_from_its_state():
     one, two = (LessonWrapper(CstrEnv(), LESSON, seed=s, copy=1) for s in (3, 4))
     for _ in range(7):
         one.reset()
@@ -168,7 +168,7 @@ def test_the_wrapper_goes_on_from_its_state() -> None:
         assert one.unwrapped.state()["options"] == two.unwrapped.state()["options"]  # type: ignore[attr-defined]
 
 
-def test_options_of_the_caller_win() -> None:
+def test_options_of_the_caller_win():
     env = LessonWrapper(CstrEnv(), {"Cref_signal": 2})
     env.reset(options={"Cref_signal": 6})
     assert env.unwrapped._signal == 6  # type: ignore[attr-defined]

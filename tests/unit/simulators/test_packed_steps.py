@@ -51,7 +51,7 @@ class Pair:
 
 
 @pytest.mark.parametrize("actions", ACTIONS, ids=lambda a: str(a.dtype))
-def test_an_action_arrives_as_it_was_and_can_be_changed(actions: np.ndarray) -> None:
+def test_an_action_arrives_as_it_was_and_can_be_changed(actions):
     copy = StepReader()
     copy.first(actions[:1])
     for place in range(len(actions)):
@@ -61,7 +61,7 @@ def test_an_action_arrives_as_it_was_and_can_be_changed(actions: np.ndarray) -> 
         found[...] = 0  # some simulators clip in place
 
 
-def test_only_the_first_answer_of_a_layout_is_a_frame() -> None:
+def test_only_the_first_answer_of_a_layout_is_a_frame():
     pair, rng = Pair(), np.random.default_rng(1)
     for number in range(4):
         body = done({"": rng.normal(size=(3, 2)).astype(np.float32)}, d=number == 3)
@@ -95,7 +95,7 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and repr(a) == repr(b)
 
 
-def test_infos_come_along_as_they_were() -> None:
+def test_infos_come_along_as_they_were():
     pair, seen = Pair(), {"a": np.arange(3.0), "b": np.zeros((0, 2), np.int8)}
     for number in range(3):
         packed, found = pair.told(done(seen, i=infos(number)))
@@ -108,7 +108,7 @@ def test_infos_come_along_as_they_were() -> None:
     assert found["i"] == {} and not found.get("j")
 
 
-def test_an_info_that_comes_and_goes_leaves_the_layout_once() -> None:
+def test_an_info_that_comes_and_goes_leaves_the_layout_once():
     pair, seen = Pair(), {"": np.zeros(2)}
     odd = [{"x": 1.0, "n": 3}, {"x": 1.0, "n": 2.5}, {"x": 2.0}, {"x": 3.0, "n": 2**70}]
     told = [pair.told(done(seen, i=info)) for info in odd]
@@ -116,7 +116,7 @@ def test_an_info_that_comes_and_goes_leaves_the_layout_once() -> None:
     assert all(same(found["i"], info) for (_, found), info in zip(told, odd, strict=True))
 
 
-def test_an_end_without_the_usual_infos_keeps_the_layout() -> None:
+def test_an_end_without_the_usual_infos_keeps_the_layout():
     pair, seen = Pair(), {"": np.zeros(2)}
     pair.told(done(seen, i={"x": 1.0}))
     assert pair.told(done(seen, d=True, i={"why": "far"}))[1]["i"] == {"why": "far"}
@@ -124,7 +124,7 @@ def test_an_end_without_the_usual_infos_keeps_the_layout() -> None:
     assert packed and found["i"] == {"x": 2.0} and len(pair.layout) == 2
 
 
-def test_a_first_answer_that_ends_an_episode_says_no_lasting_layout() -> None:
+def test_a_first_answer_that_ends_an_episode_says_no_lasting_layout():
     pair, seen = Pair(), {"": np.zeros(2)}
     pair.told(done(seen, d=True, i={"x": 1.0, "last": 2.0}))
     assert pair.told(done(seen, i={"x": 1.0}))[0] is False
@@ -132,7 +132,7 @@ def test_a_first_answer_that_ends_an_episode_says_no_lasting_layout() -> None:
     assert packed and found["i"] == {"x": 2.0} and len(pair.layout) == 2
 
 
-def test_another_layout_is_said_again() -> None:
+def test_another_layout_is_said_again():
     pair = Pair()
     pair.told(done({"": np.zeros(3, np.float32)}))
     for array in (np.ones(3, np.float64), np.ones(4), np.ones((2, 2))):
@@ -141,14 +141,14 @@ def test_another_layout_is_said_again() -> None:
         assert packed and found["o"][""].tolist() == (array * 2).tolist()
 
 
-def test_infos_that_cannot_be_sent_are_refused_and_leave_the_layout() -> None:
+def test_infos_that_cannot_be_sent_are_refused_and_leave_the_layout():
     pair = Pair()
     with pytest.raises(frames.FrameError):
         pair.told(done({"": np.zeros(2)}, i={"x": object()}))
     assert pair.told(done({"": np.zeros(2)}))[0] is False
 
 
-def test_rows_of_several_copies_are_read_at_once() -> None:
+def test_rows_of_several_copies_are_read_at_once():
     copies, datas = [RowWriter() for _ in range(3)], []
     layouts = [
         frames.decode(copy.answer(done({"": np.zeros(2)}, i={"n": 1})))[1]["layout"]
@@ -167,11 +167,11 @@ def test_rows_of_several_copies_are_read_at_once() -> None:
 @pytest.mark.parametrize(
     "layout", [[["o"]], [["o", "", "array", "O", []]], [["o", "", "array", "<f4", "x"]], 3]
 )
-def test_what_is_not_a_layout_is_refused(layout: Any) -> None:
+def test_what_is_not_a_layout_is_refused(layout):
     with pytest.raises(frames.FrameError):
         RowReader(layout)
 
 
-def test_rows_of_another_length_are_refused() -> None:
+def test_rows_of_another_length_are_refused():
     with pytest.raises(frames.FrameError):
         RowReader([["o", "", "array", "<f4", [2]]]).read(bytes(20), {})

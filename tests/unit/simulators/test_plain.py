@@ -19,7 +19,7 @@ from drillyard.simulators.plain import PlainEnv, make_plain
 from drillyard.simulators.wrappers import layers
 from drillyard.spec.agent import AgentSpec
 from drillyard.spec.learning import SimulatorSpec
-from drillyard.testing.simulator_suite import Make, SimulatorSuite
+from drillyard.testing.simulator_suite import SimulatorSuite
 
 FOLDER = Path(__file__).parents[3] / "experiments" / "tank"
 TABLE: dict[str, Any] = {
@@ -81,7 +81,7 @@ def cart(**table: Any) -> PlainEnv:
 
 
 @pytest.fixture
-def tank(monkeypatch: pytest.MonkeyPatch) -> SimulatorSpec:
+def tank(monkeypatch):
     from drillyard.spec.load import load
 
     monkeypatch.syspath_prepend(str(FOLDER))
@@ -94,11 +94,11 @@ def tank(monkeypatch: pytest.MonkeyPatch) -> SimulatorSpec:
 
 class TestTank(SimulatorSuite):
     @pytest.fixture
-    def make(self, tank: SimulatorSpec) -> Make:
+    def make(self, tank):
         return lambda: layers(make_env(tank, training=False))[-1]
 
 
-def test_states_are_scaled_clipped_and_counted() -> None:
+def test_states_are_scaled_clipped_and_counted():
     env = cart()
     check_env(env, skip_render_check=True)
     observation, info = env.reset(seed=1, options={"x": 5})
@@ -115,7 +115,7 @@ def test_states_are_scaled_clipped_and_counted() -> None:
     assert reward == -6.0
 
 
-def test_actions_are_ranges_changes_or_choices() -> None:
+def test_actions_are_ranges_changes_or_choices():
     env = cart(
         acts={
             "a": {"min": 0, "max": 4},
@@ -139,7 +139,7 @@ def test_actions_are_ranges_changes_or_choices() -> None:
     assert two._simulator.given == [{"mode": "on", "gear": 3}]
 
 
-def test_rewards_are_expressions_or_a_method() -> None:
+def test_rewards_are_expressions_or_a_method():
     env = cart(reward={"near": "-abs(x - 5)", "end": "-10 * terminated", "late": "truncated"})
     env._takes_rng = False
     env.reset(options={"x": 1})
@@ -154,7 +154,7 @@ def test_rewards_are_expressions_or_a_method() -> None:
     assert mine.max_episode_steps == 7
 
 
-def test_the_seed_reaches_the_simulators_generator() -> None:
+def test_the_seed_reaches_the_simulators_generator():
     def walk(seed: int) -> list[float]:
         env = cart()
         env.reset(seed=seed)
@@ -174,7 +174,7 @@ def test_the_seed_reaches_the_simulators_generator() -> None:
         ("key", RunFailed, ["KeyError: 'mass'", "test_plain.py:", "in see", "gives it push"]),
     ],
 )
-def test_what_a_simulator_does_wrong_is_placed(fault: str, kind: type, words: list[str]) -> None:
+def test_what_a_simulator_does_wrong_is_placed(fault, kind, words):
     spec = SimulatorSpec.model_validate(
         {"id": f"{__name__}:Cart", "args": {"fault": fault}, "agent": TABLE}
     )
@@ -190,7 +190,7 @@ def test_what_a_simulator_does_wrong_is_placed(fault: str, kind: type, words: li
     assert "known: none" not in f"{said} {getattr(caught.value, 'hint', '')}"
 
 
-def test_a_mistyped_name_is_told_with_the_one_that_was_meant() -> None:
+def test_a_mistyped_name_is_told_with_the_one_that_was_meant():
     class Strict(Cart):
         def step(self, actions: dict[str, Any]) -> dict[str, Any]:
             return super().step({"push": actions["push"]})
@@ -210,7 +210,7 @@ def test_a_mistyped_name_is_told_with_the_one_that_was_meant() -> None:
             assert word in f"{caught.value} {caught.value.hint}"
 
 
-def test_units_belong_to_what_the_simulator_was_given() -> None:
+def test_units_belong_to_what_the_simulator_was_given():
     env = cart(acts={"push": {"min": -2, "max": 2, "unit": "N"}})
     assert env.metadata["units"] == {"state_x": "m", "state_v": "1", "state_push": "N"}
 
@@ -233,14 +233,14 @@ def test_units_belong_to_what_the_simulator_was_given() -> None:
         ({"id": "a:B"}, ["replaces the table"]),
     ],
 )
-def test_a_table_that_makes_no_sense_is_refused(change: dict, words: list[str]) -> None:
+def test_a_table_that_makes_no_sense_is_refused(change, words):
     with pytest.raises(ValidationError) as caught:
         AgentSpec.model_validate({**TABLE, **change})
     for word in words:
         assert word in str(caught.value)
 
 
-def test_what_does_not_fit_together_is_refused() -> None:
+def test_what_does_not_fit_together_is_refused():
     def made(**parts: Any) -> Any:
         return make_env(SimulatorSpec.model_validate(parts))
 
@@ -259,7 +259,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
     assert SimulatorSpec.model_validate(spec.model_dump(mode="json")) == spec
 
 
-def test_an_experiment_stores_and_reads_an_agent_that_is_a_class() -> None:
+def test_an_experiment_stores_and_reads_an_agent_that_is_a_class():
     spec = SimulatorSpec.model_validate({"id": "tank:Tank", "agent": "tank:TankAgent"})
     assert spec.agent is not None and spec.agent.id == "tank:TankAgent"
     assert SimulatorSpec.model_validate(spec.model_dump(mode="json")) == spec

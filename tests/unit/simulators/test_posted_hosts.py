@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ TOKEN = "0123456789abcdef" * 4
 
 
 @pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
+def mailbox():
     yield Mailbox(MemoryStore(URL), "x")
     MemoryStore.forget(URL)
 
@@ -35,7 +34,7 @@ def hosting(**settings: object) -> Hosting:
     return Hosting(2, "x", "t0001-s1", URL, Path("/nowhere"), settings, attempt=3)
 
 
-def test_it_is_posted_for_its_attempt_with_every_address_and_taken_back(mailbox: Mailbox) -> None:
+def test_it_is_posted_for_its_attempt_with_every_address_and_taken_back(mailbox):
     made = PostedHosts(hosting(copies_port=7700))
     listens, port, reached = made.address()
     assert listens == EVERYWHERE and port == 7700
@@ -51,9 +50,7 @@ def test_it_is_posted_for_its_attempt_with_every_address_and_taken_back(mailbox:
     made.close()  # safe to repeat
 
 
-def test_a_learner_for_hosts_that_join_listens_at_ipv6_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_learner_for_hosts_that_join_listens_at_ipv6_too(tmp_path, monkeypatch):
     identity = Identity.new()
     for name in ("den.example.org", "2001:db8::7"):
         write_file(tmp_path / "i.json", identity.to_json(with_port(name, 7700)), PRIVATE)
@@ -63,9 +60,7 @@ def test_a_learner_for_hosts_that_join_listens_at_ipv6_too(
         assert identity.invitation(with_port(reached, port)).place == (name, 7700)
 
 
-def test_a_store_that_is_away_gets_it_later(
-    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_is_away_gets_it_later(mailbox, monkeypatch):
     made = PostedHosts(hosting())
     made.address()
     away = True
@@ -84,7 +79,7 @@ def test_a_store_that_is_away_gets_it_later(
     assert mailbox.read(path_of("t0001-s1", 3), PostedInvitation) is not None
 
 
-def test_each_backend_names_first_what_its_machines_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_backend_names_first_what_its_machines_reach(monkeypatch):
     monkeypatch.setenv("SSH_CONNECTION", "203.0.113.9 50000 198.51.100.4 22")
     monkeypatch.setenv(REACHED_AT, " ".join(_reached_at("den.example.org")))
     assert SshHosts(hosting()).addresses()[:2] == ["198.51.100.4", "den.example.org"]

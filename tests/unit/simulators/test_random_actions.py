@@ -37,21 +37,19 @@ MASK = [False, True, False, True, True]
     ],
     ids=["discrete", "multi-discrete", "multi-binary"],
 )
-def test_all_possible_actions_are_drawn_and_no_others(
-    space: spaces.Space[Any], mask: list[bool], possible: set[tuple[int, ...]]
-) -> None:
+def test_all_possible_actions_are_drawn_and_no_others(space, mask, possible):
     space.seed(0)
     actions = [drawn(space, mask) for _ in range(60)]
     assert all(space.contains(action) for action in actions)
     assert {tuple(np.atleast_1d(action).tolist()) for action in actions} == possible
 
 
-def test_without_masks_the_draws_are_those_of_the_space() -> None:
+def test_without_masks_the_draws_are_those_of_the_space():
     ours, theirs = spaces.Discrete(9, seed=1), spaces.Discrete(9, seed=1)
     assert [drawn(ours, None) for _ in range(20)] == [theirs.sample() for _ in range(20)]
 
 
-def test_check_finds_nothing_wrong_with_a_simulator_that_refuses_impossible_actions() -> None:
+def test_check_finds_nothing_wrong_with_a_simulator_that_refuses_impossible_actions():
     found = [*check_simulator(MASKED), *try_limits(MASKED)]
     assert [f for f in found if f.severity is Severity.ERROR] == []
 
@@ -77,12 +75,12 @@ class OnePossible(gymnasium.Env[Any, Any]):
         return np.full(1, self.steps / 20, np.float32), 1.0, False, self.steps >= 20, {}
 
 
-def test_gymnasiums_checker_tries_possible_actions_only() -> None:
+def test_gymnasiums_checker_tries_possible_actions_only():
     found = check_simulator(SimulatorSpec(id=f"{__name__}:OnePossible"), speed=False)
     assert [f for f in found if f.severity is not Severity.OK] == []
 
 
-def test_check_says_which_algorithm_keeps_to_the_masks() -> None:
+def test_check_says_which_algorithm_keeps_to_the_masks():
     file = {
         "schema": 1,
         "name": "masked",
@@ -101,12 +99,12 @@ def test_check_says_which_algorithm_keeps_to_the_masks() -> None:
 
 
 @pytest.mark.heavy
-def test_the_way_its_copies_are_stepped_is_measured_with_possible_actions() -> None:
+def test_the_way_its_copies_are_stepped_is_measured_with_possible_actions():
     assert vec_mode.trace(MASKED, 2, "one-by-one", 40) is not None
     assert vec_mode._fastest(MASKED, 2, 10**9).how in ("one-by-one", "processes")
 
 
-def test_the_baseline_random_keeps_to_the_masks() -> None:
+def test_the_baseline_random_keeps_to_the_masks():
     env = make_env(MASKED)
     baseline = Random(env)
     env.reset(seed=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from drillyard.errors import SimulatorError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Severity
 from drillyard.simulators import far_outside
 from drillyard.simulators.adder_vector import VecAdder
 from drillyard.simulators.check import check_simulator
@@ -49,7 +48,7 @@ class BeginsElsewhere(SimpleAdderEnv):
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("id_", ["cstr", "simple-adder", "building", "CartPole-v1"])
-def test_our_own_vectorised_forms_agree(id_: str) -> None:
+def test_our_own_vectorised_forms_agree(id_):
     assert "agree" in must_agree(SimulatorSpec(id=id_))
 
 
@@ -61,16 +60,14 @@ def test_our_own_vectorised_forms_agree(id_: str) -> None:
         ("BeginsElsewhere", "the first observation .* of copy 0"),
     ],
 )
-def test_another_form_is_refused_with_step_and_both_values(kind: str, said: str) -> None:
+def test_another_form_is_refused_with_step_and_both_values(kind, said):
     with pytest.raises(SimulatorError, match=said) as caught:
         must_agree(SimulatorSpec(id=f"{__name__}:{kind}"))
     assert "at once and" in caught.value.message
     assert "train.copies: one-by-one" in str(caught.value.hint)
 
 
-def test_observations_far_outside_their_space_are_warned_of_once(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_observations_far_outside_their_space_are_warned_of_once(caplog, monkeypatch):
     monkeypatch.setattr(far_outside, "_warned", set())
     spec = SimulatorSpec(id="tests.helpers.odd_worlds:World", args={"fault": "far", "at": 1000})
     env = make_env(spec)
@@ -82,7 +79,7 @@ def test_observations_far_outside_their_space_are_warned_of_once(
     assert warned.startswith("World: the observation has the value ")
 
 
-def test_a_little_outside_is_not_far() -> None:
+def test_a_little_outside_is_not_far():
     env = make_env(SimulatorSpec(id="CartPole-v1"))
     look = FarOutside(env.observation_space, "CartPole")
     look.look(np.full(4, 1e6, np.float32))  # without bounds in two of four: nothing to compare
@@ -91,9 +88,7 @@ def test_a_little_outside_is_not_far() -> None:
 
 @pytest.mark.parametrize("look", [partial(check_simulator, speed=False), try_limits])
 @pytest.mark.parametrize(("fault", "refused"), [("near", False), ("far", True)])
-def test_a_check_warns_of_what_is_a_little_outside_and_refuses_what_is_far(
-    look: Callable[[SimulatorSpec], list[Finding]], fault: str, refused: bool
-) -> None:
+def test_a_check_warns_of_what_is_a_little_outside_and_refuses_what_is_far(look, fault, refused):
     """A run trains on values a little outside: Gymnasium's own lander turns beyond its space."""
     args = {"fault": fault, "at": 20}
     found = look(SimulatorSpec(id="tests.helpers.odd_worlds:World", args=args))
@@ -107,7 +102,7 @@ def test_a_check_warns_of_what_is_a_little_outside_and_refuses_what_is_far(
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("way", ["one-by-one", "vectorised", "processes"])
-def test_the_longest_episode_is_known_in_each_way(way: str) -> None:
+def test_the_longest_episode_is_known_in_each_way(way):
     """The steps between two barriers depend on it, and with them the numbers of a training."""
     venv = make_vec(SimulatorSpec(id="CartPole-v1"), 2, 1, how=way)
     assert horizon(venv) == 500

@@ -1,7 +1,5 @@
 """The smallest world."""
 
-from __future__ import annotations
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from drillyard.simulators import register_gymnasium
 from drillyard.simulators.simple_adder import SimpleAdderEnv
 
 
-def test_ten_additions_towards_50() -> None:
+def test_ten_additions_towards_50():
     env = SimpleAdderEnv()
     observation, _ = env.reset(seed=0, options={"start": 20})
     assert observation["value"].tolist() == [20.0]
@@ -22,14 +20,14 @@ def test_ten_additions_towards_50() -> None:
     assert not any(s[2] for s in seen)
 
 
-def test_box_actions_mean_the_same_addends() -> None:
+def test_box_actions_mean_the_same_addends():
     env = SimpleAdderEnv(actions="box")
     env.reset(seed=0, options={"start": 0})
     values = [env.step(np.array([a], np.float32))[4]["state_addend"] for a in (1, -1, 0.26, 5)]
     assert values == [10, -10, 3, 10]
 
 
-def test_starts_are_drawn_from_0_to_100_by_seed() -> None:
+def test_starts_are_drawn_from_0_to_100_by_seed():
     env = SimpleAdderEnv()
     starts = [float(env.reset(seed=s)[0]["value"][0]) for s in range(300)]
     assert min(starts) < 5
@@ -38,7 +36,7 @@ def test_starts_are_drawn_from_0_to_100_by_seed() -> None:
     assert starts == [float(env.reset(seed=s)[0]["value"][0]) for s in range(300)]
 
 
-def test_state_goes_on() -> None:
+def test_state_goes_on():
     one, two = SimpleAdderEnv(), SimpleAdderEnv()
     one.reset(seed=5)
     one.step(3)
@@ -49,7 +47,7 @@ def test_state_goes_on() -> None:
     assert one.reset() == two.reset()
 
 
-def test_observations_stay_inside_their_space() -> None:
+def test_observations_stay_inside_their_space():
     for start, action in ((0, 0), (100, 20)):
         env = SimpleAdderEnv()
         env.reset(options={"start": start})
@@ -61,17 +59,17 @@ def test_observations_stay_inside_their_space() -> None:
 @pytest.mark.parametrize(
     "options", [{"begin": 1}, {"start": 101}, {"start": "x"}, {"start": True}]
 )
-def test_wrong_reset_keys_are_refused(options: dict) -> None:
+def test_wrong_reset_keys_are_refused(options):
     with pytest.raises(SimulatorError):
         SimpleAdderEnv().reset(options=options)
 
 
-def test_a_wrong_form_is_refused() -> None:
+def test_a_wrong_form_is_refused():
     with pytest.raises(ConfigError, match="discrete, box"):
         SimpleAdderEnv(actions="dict")  # type: ignore[arg-type]
 
 
-def test_gymnasium_knows_it_and_finds_no_fault() -> None:
+def test_gymnasium_knows_it_and_finds_no_fault():
     from gymnasium.utils.env_checker import check_env
 
     register_gymnasium()

@@ -1,7 +1,5 @@
 """`check` gives a slow simulator fewer steps, and says so."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from types import SimpleNamespace
@@ -18,7 +16,7 @@ WORLD = SimulatorSpec(id="tests.helpers.odd_worlds:World", args={"length": 10**9
 
 
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+def slow(monkeypatch):
     """Each look at the clock of these checks is half of the time that a way may take later."""
     seconds = itertools.count(0, LONGEST_S / 2)
     clock = SimpleNamespace(monotonic=lambda: next(seconds), perf_counter=time.perf_counter)
@@ -27,7 +25,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("slow")
-def test_a_slow_simulator_is_given_fewer_steps() -> None:
+def test_a_slow_simulator_is_given_fewer_steps():
     found = {f.subject: f for f in check_simulator(WORLD, speed=False)}
     trial = found["simulator: 50 random steps"]
     assert trial.severity is Severity.OK
@@ -37,12 +35,12 @@ def test_a_slow_simulator_is_given_fewer_steps() -> None:
 
 
 @pytest.mark.usefixtures("slow")
-def test_its_limits_are_tried_in_fewer_steps_and_no_end_is_claimed_of_them() -> None:
+def test_its_limits_are_tried_in_fewer_steps_and_no_end_is_claimed_of_them():
     said = "; ".join(f.message for f in try_limits(WORLD))
     assert f"{FEWEST + 2} steps each (it is slow)" in said
     assert "never ends" not in said
 
 
-def test_another_simulator_takes_all_its_steps() -> None:
+def test_another_simulator_takes_all_its_steps():
     said = "; ".join(f.message for f in check_simulator(WORLD, speed=False))
     assert "slow" not in said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -72,7 +71,7 @@ def beginnings(seed: int, n: int, how: Way = "one-by-one", streams: int = STREAM
         venv.close()
 
 
-def test_neighbouring_seeds_share_no_copy_of_the_simulator() -> None:
+def test_neighbouring_seeds_share_no_copy_of_the_simulator():
     found = [one for seed in range(1, 6) for one in beginnings(seed, 8)]
     assert len(set(found)) == 40
     # As it was, and still is for experiments that began so: seeds 1 and 2 share seven of eight.
@@ -81,12 +80,12 @@ def test_neighbouring_seeds_share_no_copy_of_the_simulator() -> None:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("streams", [1, 2])
-def test_every_way_begins_with_the_same_numbers(streams: int) -> None:
+def test_every_way_begins_with_the_same_numbers(streams):
     one, *others = (beginnings(3, 4, how, streams) for how in WAYS)
     assert others == [one, one]
 
 
-def test_ten_thousand_seeds_copies_and_purposes_share_no_stream() -> None:
+def test_ten_thousand_seeds_copies_and_purposes_share_no_stream():
     """What generators begin with: of trainings, lessons, all kinds of evaluation, `random`."""
     entropies: list[Any] = []
     for seed in range(625):
@@ -102,7 +101,7 @@ def test_ten_thousand_seeds_copies_and_purposes_share_no_stream() -> None:
     assert len(streams) == len(entropies) > 10_000
 
 
-def test_the_first_draw_of_a_lesson_is_not_the_simulators_own() -> None:
+def test_the_first_draw_of_a_lesson_is_not_the_simulators_own():
     """NumPy takes [1, 0, 0] for 1."""
     lesson = {"disturbance": {"min": 0, "max": 1}}
     drawn = {}
@@ -113,7 +112,7 @@ def test_the_first_draw_of_a_lesson_is_not_the_simulators_own() -> None:
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["final", "confirmation"])
-def test_the_lesson_of_an_evaluated_episode_is_not_the_simulators_own(again: bool) -> None:
+def test_the_lesson_of_an_evaluated_episode_is_not_the_simulators_own(again):
     """Of no episode; of the first one, NumPy takes [seed, 0] for seed."""
     spec = experiment(evaluate={"episodes": 3, "lesson": {"noise": {"min": 0, "max": 1}}})
     shared = {}
@@ -126,14 +125,14 @@ def test_the_lesson_of_an_evaluated_episode_is_not_the_simulators_own(again: boo
     assert shared == {2: [True, False, False], STREAMS: [False, False, False]}
 
 
-def test_the_lesson_of_an_assessed_episode_is_not_the_simulators_own() -> None:
+def test_the_lesson_of_an_assessed_episode_is_not_the_simulators_own():
     planned = assess.plan({"noise": {"min": 0, "max": 1}}, 3, 5)
     own = [gym.utils.seeding.np_random(one.seed)[0].random() for one in planned]
     assert not {one.options["noise"] for one in planned} & set(own)
 
 
 @pytest.mark.heavy
-def test_copies_in_processes_do_not_draw_the_same_global_numbers() -> None:
+def test_copies_in_processes_do_not_draw_the_same_global_numbers():
     found = []
     for _ in range(2):
         venv = make_vec(SimulatorSpec(id=f"{__name__}:Drawing"), 3, 5, how="processes", streams=2)
@@ -148,7 +147,7 @@ def test_copies_in_processes_do_not_draw_the_same_global_numbers() -> None:
     assert found[0] == found[1]  # and each seed gives its own, whatever was drawn before
 
 
-def test_workers_of_ray_share_no_numbers() -> None:
+def test_workers_of_ray_share_no_numbers():
     class Place:
         def __init__(self, worker_index: int) -> None:
             self.worker_index = worker_index
@@ -165,9 +164,7 @@ def test_workers_of_ray_share_no_numbers() -> None:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("how", WAYS)
-def test_a_training_is_that_of_plain_stable_baselines3_with_matching_seeds(
-    tmp_path: Path, how: Way
-) -> None:
+def test_a_training_is_that_of_plain_stable_baselines3_with_matching_seeds(tmp_path, how):
     from safetensors.torch import load
     from stable_baselines3 import PPO
     from stable_baselines3.common.vec_env import DummyVecEnv
@@ -191,7 +188,7 @@ def test_a_training_is_that_of_plain_stable_baselines3_with_matching_seeds(
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def test_an_experiment_keeps_its_version_also_for_seeds_that_are_added(tmp_path: Path) -> None:
+def test_an_experiment_keeps_its_version_also_for_seeds_that_are_added(tmp_path):
     """Its record says how it began; one of before says nothing."""
     for name, before, expected in (("old", 1, 1), ("new", STREAMS, STREAMS)):
         spec = experiment(name=name, seeds=[1, 2])

@@ -34,7 +34,7 @@ class Locked(gymnasium.Env[Any, Any]):
 LOCKED = SimulatorSpec(id=f"{__name__}:Locked")
 
 
-def test_everything_else_in_it_is_a_copy_of_its_step() -> None:
+def test_everything_else_in_it_is_a_copy_of_its_step():
     venv = make_vec(LOCKED, 2, 1, how="one-by-one")
     venv.reset()
     first = venv.step(np.zeros(2, int))[3]
@@ -44,12 +44,12 @@ def test_everything_else_in_it_is_a_copy_of_its_step() -> None:
     venv.close()
 
 
-def test_its_speed_is_measured() -> None:
+def test_its_speed_is_measured():
     assert "steps/s" in measure_speed(LOCKED).message
 
 
 @pytest.mark.heavy
-def test_copies_in_processes_step_too() -> None:
+def test_copies_in_processes_step_too():
     venv = make_vec(LOCKED, 2, 1, how="processes")
     try:
         venv.reset()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -46,7 +45,7 @@ def walk(venv: Any, steps: int, seed: int) -> list[str]:
 
 
 @pytest.fixture
-def mine() -> Iterator[types.ModuleType]:
+def mine():
     module = types.ModuleType("drillyard_test_user_module")
     sys.modules[module.__name__] = module
     yield module
@@ -71,7 +70,7 @@ STACKS = [
 
 
 @pytest.mark.parametrize("values", STACKS, ids=lambda v: f"{v['id']}-{len(v.get('wrappers', []))}")
-def test_a_stack_goes_on_in_mid_episode_as_if_nothing_had_happened(values: dict) -> None:
+def test_a_stack_goes_on_in_mid_episode_as_if_nothing_had_happened(values):
     with_gamma = {"gamma": 0.9}
     one = make_vec(spec(**values), 3, 7, **with_gamma)
     one.reset()
@@ -89,7 +88,7 @@ def test_a_stack_goes_on_in_mid_episode_as_if_nothing_had_happened(values: dict)
     assert walk(two, 200, seed=2) == expected
 
 
-def test_the_discount_sums_of_the_normalisation_are_part_of_it() -> None:
+def test_the_discount_sums_of_the_normalisation_are_part_of_it():
     venv = make_vec(spec(id="cstr", wrappers=["normalize"]), 2, 1, gamma=0.9)
     venv.reset()
     walk(venv, 50, seed=0)
@@ -100,7 +99,7 @@ def test_the_discount_sums_of_the_normalisation_are_part_of_it() -> None:
     assert venv.gamma == 0.9
 
 
-def test_dict_observations_have_statistics_by_key() -> None:
+def test_dict_observations_have_statistics_by_key():
     venv = make_vec(spec(id="simple-adder", wrappers=["normalize"]), 2, 1)
     venv.reset()
     walk(venv, 30, seed=0)
@@ -110,7 +109,7 @@ def test_dict_observations_have_statistics_by_key() -> None:
     assert all(a.dtype == np.float64 for a in arrays.values())
 
 
-def test_evaluation_takes_the_statistics_and_leaves_them_alone() -> None:
+def test_evaluation_takes_the_statistics_and_leaves_them_alone():
     training = make_vec(spec(id="cstr", wrappers=["normalize"], lesson=LESSON), 4, 1)
     training.reset()
     walk(training, 50, seed=0)
@@ -131,14 +130,14 @@ def test_evaluation_takes_the_statistics_and_leaves_them_alone() -> None:
     assert not training.norm_reward
 
 
-def test_silent_layers_are_named_and_have_no_state() -> None:
+def test_silent_layers_are_named_and_have_no_state():
     for name, silent in (("CartPole-v1", "CartPoleEnv"), ("Pendulum-v1", "PendulumEnv")):
         venv = make_vec(spec(id=name), 2, 0)
         assert silent_layers(venv) == [silent]
         assert vec_state(venv) is None
 
 
-def test_reseeding_a_silent_stack_forgets_what_was_before() -> None:
+def test_reseeding_a_silent_stack_forgets_what_was_before():
     one, two = (make_vec(spec(id="CartPole-v1"), 2, s) for s in (1, 2))
     one.reset()
     walk(one, 33, seed=1)
@@ -146,7 +145,7 @@ def test_reseeding_a_silent_stack_forgets_what_was_before() -> None:
     assert walk(one, 40, seed=2) == walk(two, 40, seed=2)
 
 
-def test_reseeding_begins_lessons_anew() -> None:
+def test_reseeding_begins_lessons_anew():
     one, two = (make_vec(spec(id="cstr", lesson=LESSON), 2, s) for s in (1, 2))
     one.reset()
     walk(one, 300, seed=1)
@@ -154,13 +153,13 @@ def test_reseeding_begins_lessons_anew() -> None:
     assert walk(one, 200, seed=2) == walk(two, 200, seed=2)
 
 
-def test_copies_play_different_lessons() -> None:
+def test_copies_play_different_lessons():
     venv = make_vec(spec(id="cstr", lesson={"noise_percentage": {"min": 0, "max": 20}}), 4, 1)
     venv.reset()
     assert len({e.unwrapped._noise for e in venv.envs}) == 4
 
 
-def test_a_state_of_another_stack_is_refused() -> None:
+def test_a_state_of_another_stack_is_refused():
     state = vec_state(make_vec(spec(id="simple-adder"), 2, 0))
     assert state is not None
     with pytest.raises(CorruptObject, match="layers"):
@@ -171,7 +170,7 @@ def test_a_state_of_another_stack_is_refused() -> None:
         load_normalisation(make_vec(spec(id="cstr"), 1, 0), {})
 
 
-def test_an_episode_ends_with_its_return_in_the_simulators_own_rewards() -> None:
+def test_an_episode_ends_with_its_return_in_the_simulators_own_rewards():
     venv = make_vec(spec(id="simple-adder", wrappers=["normalize"]), 1, 0)
     venv.reset()
     total = 0.0
@@ -214,7 +213,7 @@ def test_an_episode_ends_with_its_return_in_the_simulators_own_rewards() -> None
     ],
     ids=lambda v: str(v)[:40] if isinstance(v, dict) else "",
 )
-def test_what_a_user_mistypes_is_explained(values: dict, error: type, words: list[str]) -> None:
+def test_what_a_user_mistypes_is_explained(values, error, words):
     with pytest.raises(error) as caught:
         make_vec(spec(**values), 1, 0)
     text = f"{caught.value} {caught.value.hint}"
@@ -222,7 +221,7 @@ def test_what_a_user_mistypes_is_explained(values: dict, error: type, words: lis
         assert word in text
 
 
-def test_a_constructor_that_raises_is_a_simulator_error(mine: Any) -> None:
+def test_a_constructor_that_raises_is_a_simulator_error(mine):
     class Broken(gym.Env):
         def __init__(self, model: str = "a") -> None:
             raise FileNotFoundError(model)
@@ -232,7 +231,7 @@ def test_a_constructor_that_raises_is_a_simulator_error(mine: Any) -> None:
         make_env(spec(id=f"{mine.__name__}:Broken", args={"model": "b"}))
 
 
-def test_wrappers_of_a_user_are_applied_in_order(mine: Any) -> None:
+def test_wrappers_of_a_user_are_applied_in_order(mine):
     class Add(gym.RewardWrapper):
         def __init__(self, env: gym.Env, amount: float = 1.0) -> None:
             super().__init__(env)

@@ -63,7 +63,7 @@ def flat(value: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", WORLDS)
-def test_at_once_is_as_one_after_the_other(name: str) -> None:
+def test_at_once_is_as_one_after_the_other(name):
     n = 9
     one, all_ = (
         make_vec(spec(WORLDS[name]), n, 5),
@@ -89,7 +89,7 @@ def test_at_once_is_as_one_after_the_other(name: str) -> None:
     assert ended >= n
 
 
-def test_a_step_of_many_reactors_is_that_of_each_to_a_billionth() -> None:
+def test_a_step_of_many_reactors_is_that_of_each_to_a_billionth():
     rng, n = np.random.default_rng(3), 150  # more than two blocks, the last one not full
     at = np.zeros((n, 13))
     at[:, columns.CR], at[:, columns.TR] = rng.uniform(0.5, 9.9, n), rng.uniform(290, 399, n)
@@ -111,7 +111,7 @@ def test_a_step_of_many_reactors_is_that_of_each_to_a_billionth() -> None:
         assert found == pytest.approx([cr, tr, new], rel=1e-9, abs=1e-9)
 
 
-def test_what_replaces_library_calls_is_as_exact() -> None:
+def test_what_replaces_library_calls_is_as_exact():
     rng = np.random.default_rng(0)
     for x in (0.0, -1.0, 1.0, -708.0, 709.0, *rng.uniform(-100, 100, 500)):
         assert columns.exp(x) == pytest.approx(np.exp(x), rel=4e-16)
@@ -121,7 +121,7 @@ def test_what_replaces_library_calls_is_as_exact() -> None:
 
 
 @pytest.mark.parametrize("name", WORLDS)
-def test_all_copies_go_on_in_mid_episode(name: str) -> None:
+def test_all_copies_go_on_in_mid_episode(name):
     values = {**WORLDS[name], "wrappers": ["normalize"]}
     one, two = (make_vec(spec(values), 4, seed, how="vectorised") for seed in (1, 2))
     assert not silent_layers(one)
@@ -144,7 +144,7 @@ def test_all_copies_go_on_in_mid_episode(name: str) -> None:
         load_vec_state(make_vec(spec(values), 3, 1, how="vectorised"), state)
 
 
-def test_what_stands_around_a_copy_needs_copies() -> None:
+def test_what_stands_around_a_copy_needs_copies():
     from drillyard.workloads.rl import RlWorkload
 
     assert can_vectorise(spec({"id": "cstr", "wrappers": ["normalize"]}))
@@ -185,7 +185,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("said", BROKEN)
-def test_a_step_that_breaks_its_contract_is_named(said: str) -> None:
+def test_a_step_that_breaks_its_contract_is_named(said):
     venv = make_vec(spec({"id": "simple-adder"}), 4, 5, how="vectorised")
     venv.reset()
     venv._simulator.step = lambda actions: BROKEN[said]
@@ -194,7 +194,7 @@ def test_a_step_that_breaks_its_contract_is_named(said: str) -> None:
     assert "seeds 5 to 8" in str(raised.value)
 
 
-def test_what_a_callback_asks_of_single_copies_is_refused_with_a_fix() -> None:
+def test_what_a_callback_asks_of_single_copies_is_refused_with_a_fix():
     venv = make_vec(spec(WORLDS["adder"]), 2, 1, how="vectorised")
     for ask in (lambda: venv.set_attr("goal", 3), lambda: venv.env_method("jump", 3)):
         with pytest.raises(ConfigError, match="the simulator is vectorised") as error:

@@ -7,7 +7,6 @@ import os
 import re
 import runpy
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,7 @@ SPEC = SimulatorSpec.model_validate({"id": f"{__name__}:One"})
 
 
 @pytest.fixture(autouse=True)
-def _own_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_memory(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(step_marker, "_memory", bytearray(len(step_marker._memory)))
         yield
@@ -86,7 +85,7 @@ def dies(folder: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_the_step_is_known_after_the_process_died_in_it(tmp_path: Path) -> None:
+def test_the_step_is_known_after_the_process_died_in_it(tmp_path):
     child = multiprocessing.get_context("fork").Process(target=dies, args=(tmp_path,))
     child.start()
     child.join(PATIENCE_S)
@@ -98,7 +97,7 @@ def test_the_step_is_known_after_the_process_died_in_it(tmp_path: Path) -> None:
     assert f", in {inside}, and was ended by budget.stall_s" in hung.message
 
 
-def test_outside_of_a_simulator_nothing_is_said(tmp_path: Path) -> None:
+def test_outside_of_a_simulator_nothing_is_said(tmp_path):
     assert step_marker.inside(tmp_path) == ""
     step_marker.keep_in(tmp_path)
     env = make_env(SPEC)
@@ -111,7 +110,7 @@ def test_outside_of_a_simulator_nothing_is_said(tmp_path: Path) -> None:
     assert ended.message == "the process ended with code 3 before it had a result"
 
 
-def test_all_copies_at_once_are_named_together() -> None:
+def test_all_copies_at_once_are_named_together():
     venv = make_vec(SPEC, 4, 7, how="vectorised")
     venv.reset()
     with pytest.raises(ZeroDivisionError) as caught:
@@ -150,14 +149,14 @@ class Odd(gym.Env[np.ndarray, np.ndarray]):
         ("text", "the reward is 'much', where one number is needed, at step 1"),
     ],
 )
-def test_a_reward_that_is_not_a_number_is_told_in_plain_words(how: str, words: str) -> None:
+def test_a_reward_that_is_not_a_number_is_told_in_plain_words(how, words):
     env = make_env(SimulatorSpec.model_validate({"id": f"{__name__}:Odd", "args": {"how": how}}))
     env.reset(seed=7)
     with pytest.raises(RunFailed, match=words + r" of episode 1 \(copy 0, reset with seed 7\)"):
         env.step(env.action_space.sample())
 
 
-def test_the_line_is_the_users_and_not_numpys() -> None:
+def test_the_line_is_the_users_and_not_numpys():
     env = make_env(
         SimulatorSpec.model_validate({"id": f"{__name__}:Odd", "args": {"how": "deep"}})
     )
@@ -168,7 +167,7 @@ def test_the_line_is_the_users_and_not_numpys() -> None:
     assert re.search(r"step 1 .*, in \S*test_whereabouts\.py:\d+, in step$", note), note
 
 
-def test_the_line_is_that_of_the_experiments_own_file_not_of_the_runs_copy(tmp_path: Path) -> None:
+def test_the_line_is_that_of_the_experiments_own_file_not_of_the_runs_copy(tmp_path):
     copy = tmp_path / "scratch" / "code" / "code-bbb4aa404e466f63" / "plant" / "tanks.py"
     copy.parent.mkdir(parents=True)
     copy.write_text("def step():\n    raise ValueError('dry')\n")

@@ -95,7 +95,7 @@ ALL = [
 
 
 @pytest.mark.filterwarnings("ignore:.*different from the unwrapped version")
-def test_everything_at_once_is_a_gymnasium_environment_and_goes_on_in_mid_episode() -> None:
+def test_everything_at_once_is_a_gymnasium_environment_and_goes_on_in_mid_episode():
     env = make_env(plant(*ALL))
     check_env(env, skip_render_check=True)
     assert env.action_space == spaces.MultiDiscrete([3, 3, 3])
@@ -115,7 +115,7 @@ def test_everything_at_once_is_a_gymnasium_environment_and_goes_on_in_mid_episod
     assert walk(one, 20) == walk(two, 20)
 
 
-def test_observations() -> None:
+def test_observations():
     env = make_env(plant(FLAT, "rescale_observation", "time_aware", by("history", n=2)))
     first, _ = env.reset(options={"at": 5.0})
     # One-hot of 0 in 3 from 0 … 1 to -1 … 1; 5 of -10 … 10; no time gone; twice.
@@ -127,7 +127,7 @@ def test_observations() -> None:
     assert seen.tolist() == [1, -1, 0, 1]  # a range that is a point is its middle; 9 is clipped
 
 
-def test_actions_become_the_simulators_own() -> None:
+def test_actions_become_the_simulators_own():
     env = make_env(plant("flatten_action", "rescale_action"))
     assert env.action_space == spaces.Box(-1, 1, (3,), np.float32)
     env.reset()
@@ -145,7 +145,7 @@ def test_actions_become_the_simulators_own() -> None:
     assert (told(env)[0]["x"].tolist(), told(env)[0]["y"].tolist()) == ([-1.0], [4.0, 2.0])
 
 
-def test_rewards() -> None:
+def test_rewards():
     def paid(*wrappers: Any) -> float:
         env = make_env(plant(*wrappers))
         env.reset(options={"at": 2.0})
@@ -162,7 +162,7 @@ def test_rewards() -> None:
     assert "'near'" in str(caught.value.hint)
 
 
-def test_baselines_keep_the_task_and_lose_what_is_for_the_learner() -> None:
+def test_baselines_keep_the_task_and_lose_what_is_for_the_learner():
     spec = plant(by("time_limit", max_episode_steps=4), *ALL, "normalize")
     assert [w.name for w in raw_world(spec).wrappers] == [
         "time_limit",
@@ -171,7 +171,7 @@ def test_baselines_keep_the_task_and_lose_what_is_for_the_learner() -> None:
     ]
 
 
-def test_a_baseline_is_checked_against_what_it_will_see() -> None:
+def test_a_baseline_is_checked_against_what_it_will_see():
     spec = ExperimentSpec.model_validate(
         {
             "schema": 1,
@@ -200,7 +200,7 @@ def test_a_baseline_is_checked_against_what_it_will_see() -> None:
         (["histroy"], ["'history'"]),
     ],
 )
-def test_an_order_that_makes_no_sense_is_refused(wrappers: list[Any], words: list[str]) -> None:
+def test_an_order_that_makes_no_sense_is_refused(wrappers, words):
     with pytest.raises(ConfigError) as caught:
         check_wrappers(plant(*wrappers))
     said = f"{caught.value} {caught.value.hint}"
@@ -223,9 +223,7 @@ def test_an_order_that_makes_no_sense_is_refused(wrappers: list[Any], words: lis
         ([by("reward_terms", weights={})], {}, ConfigError, ["weights by name"]),
     ],
 )
-def test_a_world_that_a_wrapper_does_not_fit(
-    wrappers: list[Any], args: dict, error: type, words: list[str]
-) -> None:
+def test_a_world_that_a_wrapper_does_not_fit(wrappers, args, error, words):
     with pytest.raises(error) as caught:
         make_env(plant(*wrappers, **args))
     said = f"{caught.value} {caught.value.hint}"
@@ -233,7 +231,7 @@ def test_a_world_that_a_wrapper_does_not_fit(
         assert word in said
 
 
-def test_numbered_observations_cannot_be_scaled_and_their_rewards_can() -> None:
+def test_numbered_observations_cannot_be_scaled_and_their_rewards_can():
     spec = SimulatorSpec.model_validate({"id": "FrozenLake-v1", "wrappers": ["normalize"]})
     with pytest.raises(ConfigError, match=r"cannot scale these observations.*Discrete") as caught:
         make_vec(spec, 1, 1)

@@ -25,7 +25,7 @@ def strata(name: str) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("name", ["a", "b", "c"])
-def test_aggregates_are_rliables_and_their_intervals_are_wider(name: str) -> None:
+def test_aggregates_are_rliables_and_their_intervals_are_wider(name):
     found = st.aggregates(strata(name))
     for i, kind in enumerate(RLIABLE["names"]):
         assert found[kind].value == pytest.approx(RLIABLE["points"][name][i], abs=1e-12), kind
@@ -40,7 +40,7 @@ def test_aggregates_are_rliables_and_their_intervals_are_wider(name: str) -> Non
 
 
 @pytest.mark.parametrize("pair", sorted(RLIABLE["better"]))
-def test_probability_of_improvement_is_rliables(pair: str) -> None:
+def test_probability_of_improvement_is_rliables(pair):
     x, y = (strata(name) for name in pair.split(","))
     found = st.probability_of_improvement(x, y)
     assert found.value == pytest.approx(RLIABLE["better"][pair], abs=1e-12)
@@ -54,7 +54,7 @@ def test_probability_of_improvement_is_rliables(pair: str) -> None:
     assert found.value + turned.value == pytest.approx(1.0)
 
 
-def test_three_runs_above_three_are_no_certainty() -> None:
+def test_three_runs_above_three_are_no_certainty():
     found = st.probability_of_improvement([[10.0, 11.0, 12.0]], [[1.0, 2.0, 3.0]])
     assert found.value == 1.0
     assert found.low is not None and found.low < 0.5
@@ -63,7 +63,7 @@ def test_three_runs_above_three_are_no_certainty() -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "b", "c"])
-def test_performance_profile_is_rliables_and_its_band_is_never_a_line(name: str) -> None:
+def test_performance_profile_is_rliables_and_its_band_is_never_a_line(name):
     found = st.performance_profile(strata(name), RLIABLE["taus"])
     assert found.share == pytest.approx(RLIABLE["profiles"][name], abs=1e-12)
     lows, highs = RLIABLE["bands"][name]
@@ -74,7 +74,7 @@ def test_performance_profile_is_rliables_and_its_band_is_never_a_line(name: str)
     assert min(h - w for w, h in zip(found.low, found.high, strict=True)) > 0.1
 
 
-def test_the_band_of_a_profile_is_that_of_clopper_and_pearson() -> None:
+def test_the_band_of_a_profile_is_that_of_clopper_and_pearson():
     from scipy.stats import binomtest
 
     found = st.performance_profile([[1.0, 2.0, 3.0], [0.0, 5.0, 6.0, 7.0]][:1], [1.5])
@@ -82,7 +82,7 @@ def test_the_band_of_a_profile_is_that_of_clopper_and_pearson() -> None:
     assert (found.low[0], found.high[0]) == pytest.approx((wanted.low, wanted.high))
 
 
-def test_tasks_with_unequal_numbers_of_runs_weigh_the_same() -> None:
+def test_tasks_with_unequal_numbers_of_runs_weigh_the_same():
     found = st.aggregates([[0.0] * 9, [1.0]])
     assert found["mean"].value == 0.5
     assert found["optimality_gap"].value == 0.5
@@ -90,14 +90,14 @@ def test_tasks_with_unequal_numbers_of_runs_weigh_the_same() -> None:
     assert st.performance_profile([[0.0] * 9, [1.0]], [0.5]).share == (0.5,)
 
 
-def test_differences_between_tasks_do_not_widen_an_interval() -> None:
+def test_differences_between_tasks_do_not_widen_an_interval():
     found = st.aggregates([[0.0, 0.1, 0.2], [1.0, 1.1, 1.2]])
     for kind in ("mean", "optimality_gap"):
         assert found[kind].high - found[kind].low < 0.25, kind  # type: ignore[operator]
     assert st.aggregates([[0.0, 0.0], [1.0, 1.0]])["mean"].low is None
 
 
-def test_nothing_is_refused() -> None:
+def test_nothing_is_refused():
     for nothing in ([], [[]]):
         with pytest.raises(ValueError, match="at least one run"):
             st.aggregates(nothing)
@@ -107,7 +107,7 @@ def test_nothing_is_refused() -> None:
         st.probability_of_improvement([[1.0]], [[1.0], [2.0]])
 
 
-def test_pairs_see_a_difference_that_means_hide() -> None:
+def test_pairs_see_a_difference_that_means_hide():
     rng = np.random.default_rng(0)
     hard = rng.normal(0, 50, 30)
     one = {i: float(v + 1 + rng.normal(0, 0.2)) for i, v in enumerate(hard)}
@@ -123,7 +123,7 @@ def test_pairs_see_a_difference_that_means_hide() -> None:
     assert low < np.mean(list(other.values())) < high
 
 
-def test_pairs_of_nothing_and_of_equals() -> None:
+def test_pairs_of_nothing_and_of_equals():
     assert st.paired({1: 1.0}, {2: 1.0}) is None
     same = st.paired({1: 1.0, 2: 3.0}, {1: 1.0, 2: 3.0})
     assert same is not None
@@ -133,13 +133,13 @@ def test_pairs_of_nothing_and_of_equals() -> None:
     assert (single.difference, single.low, single.p) == (1.0, None, 1.0)
 
 
-def test_ties_are_one_half() -> None:
+def test_ties_are_one_half():
     # 1 against 1 and 2, twice: a half and nothing; 2 against them: one and a half.
     assert st.probability_of_improvement([[1, 1, 2]], [[1, 2]]).value == pytest.approx(2.5 / 6)
     assert st.probability_of_improvement([[3.0] * 4], [[3.0] * 5]).value == 0.5
 
 
-def test_a_challenger_is_better_where_its_episodes_say_so() -> None:
+def test_a_challenger_is_better_where_its_episodes_say_so():
     some = [1.0, 2.0, 1.5, 1.2, 0.9, 1.1, 1.4, 0.8]
     assert st.above(some)
     assert not st.above(some, margin=1.0)

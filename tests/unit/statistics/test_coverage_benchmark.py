@@ -20,11 +20,11 @@ PAGE = DOCS / "explanation" / "intervals.md"
 
 
 @pytest.fixture
-def tiny() -> Run:
+def tiny():
     return Run(tries=400, pages=20)
 
 
-def test_the_document_shows_what_was_measured() -> None:
+def test_the_document_shows_what_was_measured():
     measured = json.loads(files("drillyard.statistics").joinpath("measured.json").read_text())
     table = PAGE.read_text().split("<!-- P-mean -->")[1].strip().split("\n\n")[0].splitlines()
     sizes = re.findall(r"\d+", table[0].rpartition("|")[0].rpartition("|")[0])
@@ -41,7 +41,7 @@ def test_the_document_shows_what_was_measured() -> None:
         assert cells == wanted, kind
 
 
-def test_each_promise_of_a_page_is_measured_and_each_measured_one_is_on_a_page() -> None:
+def test_each_promise_of_a_page_is_measured_and_each_measured_one_is_on_a_page():
     pages = {page: page.read_text() for page in DOCS.rglob("*.md")}
     named = {found for text in pages.values() for found in re.findall(r"\bP-[a-z]+\b", text)}
     assert named == set(PROMISES)
@@ -54,7 +54,7 @@ def _cells(table: str) -> list[list[str]]:
 
 
 @pytest.mark.heavy
-def test_the_tables_on_the_pages_are_those_of_the_benchmark() -> None:
+def test_the_tables_on_the_pages_are_those_of_the_benchmark():
     """Fewer data sets than ``--write`` takes: a rule that has changed is seen, noise is not."""
     run = Run(tries=2_000, pages=100)
     for section in (means.means, selection.champion, selection.shapes, selection.more_seeds):
@@ -73,9 +73,7 @@ def test_the_tables_on_the_pages_are_those_of_the_benchmark() -> None:
                     assert share == pytest.approx(expected, abs=noise), (promise, row)
 
 
-def test_a_table_that_is_written_replaces_the_one_on_the_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_table_that_is_written_replaces_the_one_on_the_page(tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     page.write_text("Before\n\n<!-- P-mean -->\n\n| old |\n|---|\n\nAfter\n")
     monkeypatch.setattr(command, "DOCS", tmp_path)
@@ -83,7 +81,7 @@ def test_a_table_that_is_written_replaces_the_one_on_the_page(
     assert page.read_text() == "Before\n\n<!-- P-mean -->\n\n| new |\n| --- |\n\nAfter\n"
 
 
-def test_truths_are_those_of_the_distributions() -> None:
+def test_truths_are_those_of_the_distributions():
     for kind in KINDS.values():
         values = kind.draw(np.random.default_rng(1), (400_000,))
         noise = 4 * values.std() / np.sqrt(len(values))
@@ -96,7 +94,7 @@ def test_truths_are_those_of_the_distributions() -> None:
 
 
 @pytest.mark.heavy
-def test_what_is_kept_is_what_the_rule_does_today() -> None:
+def test_what_is_kept_is_what_the_rule_does_today():
     """Fewer data sets than ``--write`` takes: a rule that has changed is seen, noise is not."""
     kept = json.loads(files("drillyard.statistics").joinpath("measured.json").read_text())
     run = Run(tries=2_000)
@@ -108,9 +106,7 @@ def test_what_is_kept_is_what_the_rule_does_today() -> None:
             assert kept[kind][str(n)] == pytest.approx(share, abs=noise), (kind, n)
 
 
-def test_an_interval_that_is_too_narrow_is_found(
-    tiny: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_interval_that_is_too_narrow_is_found(tiny, monkeypatch, capsys):
     def narrow(strata: list[np.ndarray], **_: float) -> tuple[np.ndarray, np.ndarray]:
         (values,) = strata
         half = 1.6 * values.std(axis=-1) / np.sqrt(values.shape[-1])
@@ -123,7 +119,7 @@ def test_an_interval_that_is_too_narrow_is_found(
 
 
 @pytest.mark.heavy
-def test_pages_say_when_an_interval_of_the_interquartile_mean_holds_the_truth() -> None:
+def test_pages_say_when_an_interval_of_the_interquartile_mean_holds_the_truth():
     """The caption of its picture and ``answers.md``: on one simulator, later than a mean's."""
     rng = np.random.default_rng(1)
 
@@ -141,7 +137,7 @@ def test_pages_say_when_an_interval_of_the_interquartile_mean_holds_the_truth() 
 
 
 @pytest.mark.heavy
-def test_the_tables_print(tiny: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tables_print(tiny, capsys):
     for section in (
         means.means,
         means.lessons,
@@ -156,9 +152,7 @@ def test_the_tables_print(tiny: Run, capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.heavy
-def test_what_is_not_installed_is_skipped_with_a_reason(
-    tiny: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_what_is_not_installed_is_skipped_with_a_reason(tiny, capsys, tmp_path):
     python = tmp_path / "python"
     told = {
         name: {"skipped": f"No module named {name}"} for name in ("rliable", "scipy", "adastop")

@@ -14,7 +14,7 @@ from drillyard.statistics import intervals
 CARTPOLE = [438.0, 305.0, 154.0, 500.0, 383.0]
 
 
-def test_29_values_show_a_failure_of_one_in_ten() -> None:
+def test_29_values_show_a_failure_of_one_in_ten():
     assert (st.needed(), st.needed(0.02)) == (29, 149)
     assert st.shows(28) < 0.95 <= st.shows(29)
     expected = "5 seeds show a failure of one in ten with 41 % probability (29 seeds: 95 %)"
@@ -22,7 +22,7 @@ def test_29_values_show_a_failure_of_one_in_ten() -> None:
     assert "30 episodes are enough to show" in st.remark(30, "episodes")
 
 
-def test_an_interval_is_never_more_than_twice_as_wide_as_students_t() -> None:
+def test_an_interval_is_never_more_than_twice_as_wide_as_students_t():
     low, high = st.mean_interval(CARTPOLE) or (0, 0)
     assert 0 < low < 190 and high == pytest.approx(522.1, abs=0.1)
     data = np.random.default_rng(1).lognormal(0, 2, (2_000, 5))
@@ -41,7 +41,7 @@ def _beside_random(seeds: list[float], range_: tuple[float, float] | None = None
     return f"{agent.interval} {beside(agent, best, 1)}"
 
 
-def test_five_good_seeds_are_clearly_above_random_and_stay_in_the_range() -> None:
+def test_five_good_seeds_are_clearly_above_random_and_stay_in_the_range():
     said = _beside_random(CARTPOLE, (0.0, 500.0))
     assert "high=500.0" in said and "not clear" not in said
     assert "5 seeds show a failure of one in ten with 41 % probability" in said
@@ -49,7 +49,7 @@ def test_five_good_seeds_are_clearly_above_random_and_stay_in_the_range() -> Non
     assert "it is open" in _beside_random(CARTPOLE[:4])
 
 
-def test_the_sentence_has_the_p_of_the_test_between_two_experiments() -> None:
+def test_the_sentence_has_the_p_of_the_test_between_two_experiments():
     # A baseline that was measured without error is like runs that do not vary.
     p = st.against([CARTPOLE], [st.Fixed(100.0, 0.0, 10**6)])
     assert p == pytest.approx(st.welch(CARTPOLE, [100.0] * 5))
@@ -57,7 +57,7 @@ def test_the_sentence_has_the_p_of_the_test_between_two_experiments() -> None:
     assert st.against([[2.0] * 3], [st.Fixed(1.0, 0.0, 9)]) == pytest.approx(2 / 220)
 
 
-def test_a_rare_failure_that_no_episode_had_makes_no_champion() -> None:
+def test_a_rare_failure_that_no_episode_had_makes_no_champion():
     champion = np.random.default_rng(2).normal(0, 10, 400).tolist()
     lucky = [value + 1 for value in champion]
     assert (
@@ -68,7 +68,7 @@ def test_a_rare_failure_that_no_episode_had_makes_no_champion() -> None:
     assert not st.obstacles(lucky[:29], champion[:29], rarest=0.1)
 
 
-def test_a_higher_mean_with_worse_episodes_makes_no_champion() -> None:
+def test_a_higher_mean_with_worse_episodes_makes_no_champion():
     champion = np.random.default_rng(2).normal(100, 5, 200).tolist()
     better = [value + 20 for value in champion]
     assert not st.obstacles(better, champion)
@@ -81,7 +81,7 @@ def test_a_higher_mean_with_worse_episodes_makes_no_champion() -> None:
     assert tail.at_most == pytest.approx(0.0452, abs=0.001)  # Clopper and Pearson
 
 
-def test_ranges_are_declared_or_known() -> None:
+def test_ranges_are_declared_or_known():
     assert return_range({"id": "CartPole-v1"}) == (0, 500)
     assert return_range({"id": "CartPole-v1", "wrappers": [{"name": "x"}]}) is None
     assert return_range({"id": "mine:World", "return_range": [-1, 2]}) == (-1, 2)

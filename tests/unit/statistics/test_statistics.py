@@ -11,7 +11,7 @@ from drillyard.statistics.intervals import ends
 from drillyard.statistics.measured import KINDS, measured
 
 
-def test_symmetric_values_have_students_t() -> None:
+def test_symmetric_values_have_students_t():
     values = [1.0, 2.0, 2.5, 3.0, 4.0]
     expected = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
     found = mean_interval(values)
@@ -19,7 +19,7 @@ def test_symmetric_values_have_students_t() -> None:
     assert found == pytest.approx(expected, abs=1e-3)
 
 
-def test_no_side_is_nearer_than_students_t_and_the_long_tail_is_further() -> None:
+def test_no_side_is_nearer_than_students_t_and_the_long_tail_is_further():
     values = [1.0, 1.1, 1.3, 1.6, 4.0]
     low, high = mean_interval(values) or (0, 0)
     left, right = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
@@ -40,16 +40,16 @@ def test_no_side_is_nearer_than_students_t_and_the_long_tail_is_further() -> Non
         [1.0, float("nan"), 2.0, 3.0],
     ],
 )
-def test_what_says_too_little_has_no_interval(values: list[float]) -> None:
+def test_what_says_too_little_has_no_interval(values):
     assert mean_interval(values) is None
 
 
-def test_five_values_may_be_of_two_kinds() -> None:
+def test_five_values_may_be_of_two_kinds():
     low, high = mean_interval([0.0, 0.0, 1.0, 0.0, 1.0]) or (0, 0)
     assert low < 0.4 < high
 
 
-def test_groups_that_are_sampled_apart_keep_their_differences_out_of_the_interval() -> None:
+def test_groups_that_are_sampled_apart_keep_their_differences_out_of_the_interval():
     low, high = strata_interval([[0.0, 0.1, 0.2], [100.0, 100.1, 100.2]]) or (0, 0)
     assert high - low < 0.3
     assert low < 50.1 < high
@@ -57,7 +57,7 @@ def test_groups_that_are_sampled_apart_keep_their_differences_out_of_the_interva
     assert strata_interval([[1.0, 2.0], [2.0]]) is None
 
 
-def test_groups_that_vary_alike_have_the_pooled_students_t() -> None:
+def test_groups_that_vary_alike_have_the_pooled_students_t():
     a, b = [1.0, 2.0, 3.0, 4.0], [10.0, 11.0, 12.0, 13.0]
     wanted = stats.ttest_ind(a, b).confidence_interval()
     found = strata_interval([a, b], [1.0, -1.0])
@@ -84,18 +84,18 @@ def share(n: int, kind: str, confidence: float = 0.95) -> float:
 
 
 @pytest.mark.parametrize("n", [3, 4, 5, 6, 8, 10, 15, 20, 30, 50])
-def test_an_interval_of_normal_values_holds_the_truth_as_often_as_it_says(n: int) -> None:
+def test_an_interval_of_normal_values_holds_the_truth_as_often_as_it_says(n):
     assert 0.93 <= share(n, "normal") <= 0.98
 
 
 @pytest.mark.parametrize(
     ("kind", "n"), [("skewed", 6), ("skewed", 10), ("two groups", 5), ("capped", 3)]
 )
-def test_other_values_are_covered_from_a_known_number_on(kind: str, n: int) -> None:
+def test_other_values_are_covered_from_a_known_number_on(kind, n):
     assert share(n, kind) >= 0.93
 
 
-def test_intervals_that_hold_at_once_do() -> None:
+def test_intervals_that_hold_at_once_do():
     rng = np.random.default_rng(0)
     low, high = ends([rng.normal(size=(TRIES, 8, 5))], confidence=together(8))
     assert 0.93 <= ((low <= 0) & (high >= 0)).all(axis=1).mean() <= 0.98
@@ -105,7 +105,7 @@ def test_intervals_that_hold_at_once_do() -> None:
 
 
 @pytest.mark.parametrize("n", [3, 5, 10, 20])
-def test_pages_quote_what_was_measured(n: int) -> None:
+def test_pages_quote_what_was_measured(n):
     found = measured(n)
     assert list(found) == list(KINDS.values())
     assert found[KINDS["normal"]] == pytest.approx(share(n, "normal"), abs=0.015)
@@ -123,6 +123,6 @@ def test_pages_quote_what_was_measured(n: int) -> None:
         ([1, 2, 3, 4, 90], 3.0),
     ],
 )
-def test_iqm(values: list[float], expected: float) -> None:
+def test_iqm(values, expected):
     assert iqm(values) == pytest.approx(expected)
     assert iqm(values) == pytest.approx(stats.trim_mean(values, 0.25))

@@ -28,9 +28,7 @@ def pages(draw: Draw, candidates: int, runs: int, tries: int = 100) -> float:
 @pytest.mark.parametrize(
     ("candidates", "runs"), [(2, 4), (2, 10), (5, 3), (5, 5), (5, 10), (20, 5)]
 )
-def test_equal_candidates_are_told_apart_on_5_percent_of_pages_at_most(
-    candidates: int, runs: int
-) -> None:
+def test_equal_candidates_are_told_apart_on_5_percent_of_pages_at_most(candidates, runs):
     def normal(rng: np.random.Generator, k: int, n: int) -> np.ndarray:
         return rng.normal(size=(k, n))
 
@@ -45,7 +43,7 @@ def test_equal_candidates_are_told_apart_on_5_percent_of_pages_at_most(
         assert pages(draw, candidates, runs) <= 0.11, draw.__name__
 
 
-def test_equal_ones_beside_a_much_better_one_are_not_told_apart() -> None:
+def test_equal_ones_beside_a_much_better_one_are_not_told_apart():
     rng = np.random.default_rng(1)
     wrong = 0
     for _ in range(150):
@@ -57,7 +55,7 @@ def test_equal_ones_beside_a_much_better_one_are_not_told_apart() -> None:
     assert wrong / 150 <= 0.10
 
 
-def test_three_against_three_stay_undecided_and_four_against_four_do_not() -> None:
+def test_three_against_three_stay_undecided_and_four_against_four_do_not():
     far = st.verdicts({"a": [[1.0, 2.0, 3.0]], "b": [[101.0, 102.0, 103.0]]})
     assert far["a", "b"] == st.Verdict(-100.0, 0.1, "undecided")
     more = st.verdicts({"a": [[1.0, 2.0, 3.0, 4.0]], "b": [[101.0, 102.0, 103.0, 104.0]]})
@@ -65,12 +63,12 @@ def test_three_against_three_stay_undecided_and_four_against_four_do_not() -> No
     assert more["a", "b"].p == pytest.approx(2 / 70)
 
 
-def test_without_three_runs_each_there_is_no_verdict() -> None:
+def test_without_three_runs_each_there_is_no_verdict():
     assert st.verdicts({"a": [[1.0, 2.0]], "b": [[101.0, 102.0, 103.0]]}) == {}
     assert st.verdicts({"a": [[1.0, 2.0, 3.0]]}) == {}
 
 
-def test_few_ways_of_dealing_are_all_gone_through() -> None:
+def test_few_ways_of_dealing_are_all_gone_through():
     a, b = [1.0, 5.0, 2.5, 7.0], [6.0, 8.0, 7.5, 9.0]
     scores = [[np.array(a)], [np.array(b)]]
     exact = stats.permutation_test(
@@ -85,7 +83,7 @@ def test_few_ways_of_dealing_are_all_gone_through() -> None:
     assert drawn[0] >= 1 / 61
 
 
-def test_dealing_stays_inside_a_task() -> None:
+def test_dealing_stays_inside_a_task():
     # 20 ways in each of two tasks: 400 in all, of which two are as far apart.
     scores = [
         [np.array([1.0, 2.0, 3.0]), np.array([101.0, 102.0, 103.0])],
@@ -94,7 +92,7 @@ def test_dealing_stays_inside_a_task() -> None:
     assert _permuted(scores, [(0, 1)], 9_999, 0) == pytest.approx([2 / 400])
 
 
-def test_welch_is_scipys_and_what_does_not_vary_is_counted() -> None:
+def test_welch_is_scipys_and_what_does_not_vary_is_counted():
     a, b = [1.0, 2.0, 3.0, 4.0], [3.0, 4.5, 6.0]  # not skewed
     assert st.welch(a, b) == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
     assert st.welch([1.0] * 3, [1.0] * 3) == 1.0
@@ -103,7 +101,7 @@ def test_welch_is_scipys_and_what_does_not_vary_is_counted() -> None:
     assert _welch_p(both, [(0, 1)]) == pytest.approx([2 / 400])
 
 
-def test_places_are_left_open_where_nothing_is_decided() -> None:
+def test_places_are_left_open_where_nothing_is_decided():
     rng = np.random.default_rng(0)
     scores = {
         name: [list(rng.normal(level, 1, 8))]
@@ -113,7 +111,7 @@ def test_places_are_left_open_where_nothing_is_decided() -> None:
     assert found == {"far": (1, 1), "near": (2, 3), "nearer": (2, 3)}
 
 
-def test_the_same_data_give_the_same_verdicts() -> None:
+def test_the_same_data_give_the_same_verdicts():
     rng = np.random.default_rng(3)
     scores = {str(i): [list(rng.normal(i, 1, 5))] for i in range(4)}
     assert st.verdicts(scores) == st.verdicts(scores)

@@ -157,9 +157,7 @@ KINDS = [k if k != "smac" else pytest.param(k, marks=SMAC) for k in STUDIES]
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_killed_study_chooses_as_one_that_was_left_alone(
-    kind: str, workers: int, tmp_path: Path
-) -> None:
+def test_a_killed_study_chooses_as_one_that_was_left_alone(kind, workers, tmp_path):
     alone = Study(tmp_path / "alone", kind, workers).run({})
     kills = {index: MOMENTS[index % 4] for index in range(1, len(alone) + 1)}
     killed = Study(tmp_path / "killed", kind, workers).run(kills)
@@ -168,13 +166,13 @@ def test_a_killed_study_chooses_as_one_that_was_left_alone(
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("kind", ["tpe", "gp"])
-def test_so_does_one_whose_memory_was_lost(kind: str, workers: int, tmp_path: Path) -> None:
+def test_so_does_one_whose_memory_was_lost(kind, workers, tmp_path):
     alone = Study(tmp_path / "alone", kind, workers).run({})
     lost = Study(tmp_path / "lost", kind, workers).run({}, lost=[5, len(alone) - 2])
     assert lost == alone
 
 
-def test_nsga2_does_not_draw_its_first_generation_again(tmp_path: Path) -> None:
+def test_nsga2_does_not_draw_its_first_generation_again(tmp_path):
     """Its generations are kept in its memory alone."""
 
     def generations(study: Study) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ URL = "memory://limited"
 
 
 @pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
+def mailbox():
     yield Mailbox(MemoryStore(URL), "s")
     MemoryStore.forget(URL)
 
@@ -34,9 +33,7 @@ def ended_by(mailbox: Mailbox, folder: Path, causes: list[Cause]) -> Search:
     return search
 
 
-def test_trials_that_a_limit_ended_are_not_called_failures(
-    mailbox: Mailbox, tmp_path: Path
-) -> None:
+def test_trials_that_a_limit_ended_are_not_called_failures(mailbox, tmp_path):
     """Simulation: "1 of 3 trials have failed: budget.max_hours = 0.05 ended the lease"."""
     search = ended_by(mailbox, tmp_path, [Cause.TIME_LIMIT, Cause.TIME_LIMIT])
     error = search.verdict()
@@ -46,7 +43,7 @@ def test_trials_that_a_limit_ended_are_not_called_failures(
     assert search.settled() == set(), "the same command forgives their endings"
 
 
-def test_a_trial_that_failed_by_itself_stays_one(mailbox: Mailbox, tmp_path: Path) -> None:
+def test_a_trial_that_failed_by_itself_stays_one(mailbox, tmp_path):
     search = ended_by(mailbox, tmp_path, [Cause.TIME_LIMIT, Cause.USER_ERROR])
     assert isinstance(search.verdict(), RunFailed)
     failed = [n for n, o in search.outcomes.items() if o.status is Status.FAILED]

@@ -1,9 +1,5 @@
 """Listed experiments of a study: laid over the file, resolved, refused by name."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from drillyard.errors import ConfigError, ConfigErrors
@@ -28,7 +24,7 @@ study:
 """
 
 
-def test_a_listed_experiment_is_laid_over_the_file_and_resolved(tmp_path: Path) -> None:
+def test_a_listed_experiment_is_laid_over_the_file_and_resolved(tmp_path):
     (tmp_path / "l.yaml").write_text(LISTED)
     loaded = load(tmp_path / "l.yaml")
     chooser = make_chooser(loaded.spec, Mailbox(open_store(str(tmp_path / "r")), "l"))
@@ -62,9 +58,7 @@ def test_a_listed_experiment_is_laid_over_the_file_and_resolved(tmp_path: Path) 
         ("train: {steps: 0}", "experiments[1].train.steps"),
     ],
 )
-def test_a_listed_experiment_that_cannot_be_is_named(
-    tmp_path: Path, wrong: str, said: str
-) -> None:
+def test_a_listed_experiment_that_cannot_be_is_named(tmp_path, wrong, said):
     (tmp_path / "l.yaml").write_text(LISTED.replace("learner: {args: {n_steps: 32}}", wrong))
     with pytest.raises((ConfigError, ConfigErrors)) as caught:
         load(tmp_path / "l.yaml")

@@ -86,9 +86,7 @@ def experiment(folder: Path, **study: Any) -> Path:
 
 
 @pytest.mark.heavy
-def test_a_study_asks_the_plugin_for_each_trial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_study_asks_the_plugin_for_each_trial(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     path = experiment(tmp_path, chooser="even-steps", trials=3)
     drillyard.run(path, store=tmp_path / "runs", flow=False, report=False)
@@ -106,7 +104,7 @@ def refused(path: Path) -> list[ConfigError]:
     return list(found.errors) if isinstance(found, ConfigErrors) else [found]
 
 
-def test_its_own_check_refuses_before_anything_is_made(tmp_path: Path) -> None:
+def test_its_own_check_refuses_before_anything_is_made(tmp_path):
     (error,) = refused(experiment(tmp_path, chooser="even-steps", trials=11))
     assert error.field == "study.trials" and error.hint == "ask for fewer"
 
@@ -114,20 +112,18 @@ def test_its_own_check_refuses_before_anything_is_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["even-step", "tests.unit.studies.test_plugin_choosers:EvenStepsKind"]
 )
-def test_a_chooser_that_is_not_registered_is_refused_with_the_nearest(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_chooser_that_is_not_registered_is_refused_with_the_nearest(tmp_path, name):
     (error,) = refused(experiment(tmp_path, chooser=name, trials=3))
     assert error.field == "study.chooser" and "even-steps" in str(error.allowed)
     assert "tpe" in str(error.allowed)
 
 
-def test_an_unknown_chooser_is_told_together_with_other_faults(tmp_path: Path) -> None:
+def test_an_unknown_chooser_is_told_together_with_other_faults(tmp_path):
     path = experiment(tmp_path, chooser="tpee", trials="many")
     assert {error.field for error in refused(path)} == {"study.chooser", "study.trials"}
 
 
-def test_the_schema_offers_it_after_our_own() -> None:
+def test_the_schema_offers_it_after_our_own():
     from drillyard.spec.study import CHOOSERS
 
     offered = document()["$defs"]["StudySpec"]["properties"]["chooser"]["enum"]

@@ -72,7 +72,7 @@ def generation(
     return made
 
 
-def test_the_worst_goes_on_from_the_best_with_other_values() -> None:
+def test_the_worst_goes_on_from_the_best_with_other_values():
     chooser = population()
     records: list[TrialRecord] = []
     first = generation(chooser, records, [3.0, 1.0, 2.0, 9.0])
@@ -87,7 +87,7 @@ def test_the_worst_goes_on_from_the_best_with_other_values() -> None:
     assert second[3].label == "member 4 generation 2 from t0002"
 
 
-def test_zero_is_a_score_and_who_failed_goes_on_from_somebody_else() -> None:
+def test_zero_is_a_score_and_who_failed_goes_on_from_somebody_else():
     chooser = population()
     records: list[TrialRecord] = []
     generation(chooser, records, [0.0, 1.0, None, 2.0])
@@ -98,7 +98,7 @@ def test_zero_is_a_score_and_who_failed_goes_on_from_somebody_else() -> None:
     assert chooser.ask(9, []) is None
 
 
-def test_a_resume_chooses_what_would_have_been_chosen() -> None:
+def test_a_resume_chooses_what_would_have_been_chosen():
     whole, records = population(), list[TrialRecord]()
     values = [[3.0, 1.0, 2.0, 9.0], [5.0, 4.0, 8.0, 1.0], [1.0, 2.0, 3.0, 4.0]]
     for row in values:
@@ -130,7 +130,7 @@ def test_a_resume_chooses_what_would_have_been_chosen() -> None:
         ({"type": "int", "range": [1, 9], "special": [-1], "default": -1}, -1, {-1}),
     ],
 )
-def test_a_value_moves_a_little(shape: dict[str, Any], value: Any, allowed: set[Any]) -> None:
+def test_a_value_moves_a_little(shape, value, allowed):
     tunable = Tunable.model_validate(shape)
     found = {moved("x", tunable, value, Random(seed), [0.8, 1.2]) for seed in range(50)}
     assert {round(f, 9) if isinstance(f, float) else f for f in found} == allowed
@@ -209,9 +209,7 @@ def made(folder: Path, **changes: Any) -> Population:
         ),
     ],
 )
-def test_what_no_member_could_go_on_with_is_refused(
-    tmp_path: Path, changes: dict[str, Any], said: str
-) -> None:
+def test_what_no_member_could_go_on_with_is_refused(tmp_path, changes, said):
     with pytest.raises((ConfigError, ConfigErrors)) as caught:
         made(tmp_path, **changes)
     text = f"{caught.value} {caught.value.hint}"
@@ -219,7 +217,7 @@ def test_what_no_member_could_go_on_with_is_refused(
     assert caught.value.hint or isinstance(caught.value, ConfigErrors)
 
 
-def test_generations_that_were_begun_may_not_change(tmp_path: Path) -> None:
+def test_generations_that_were_begun_may_not_change(tmp_path):
     spec = load(written(tmp_path)).spec
     record = next_trial(made(tmp_path), [])
     refuse_changed(spec, "p", [record])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,7 +55,7 @@ def searched(trials: int) -> tuple[list[TrialRecord], dict[int, TrialOutcome]]:
 
 
 @pytest.mark.heavy
-def test_it_searches_keeps_to_the_rules_and_repeats_itself_after_a_resume() -> None:
+def test_it_searches_keeps_to_the_rules_and_repeats_itself_after_a_resume():
     records, outcomes = searched(STARTUP + 3)
     assert [r.chooser for r in records] == ["defaults", *["random"] * 9, *["smac"] * 3]
     assert all(r.assignment["batch"] <= 128 or r.assignment["kind"] != "l" for r in records)
@@ -70,7 +69,7 @@ def test_it_searches_keeps_to_the_rules_and_repeats_itself_after_a_resume() -> N
     assert sum(late) / len(late) < sum(early) / len(early)
 
 
-def test_an_assignment_goes_there_and_back() -> None:
+def test_an_assignment_goes_there_and_back():
     space = Space.of(SPACE, GROUPS)
     known = optuna_space.configurations(space)
     for changes in ({}, {"cache": 7, "kind": "s"}, {"cache": -1, "ratio": 1.0, "batch": 256}):
@@ -79,7 +78,7 @@ def test_an_assignment_goes_there_and_back() -> None:
         assert optuna_space.suggest(space, optuna_space.Given(dict(there))) == assignment
 
 
-def test_without_it_the_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_it_the_study_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(factory, "find_spec", lambda name: None)
     with pytest.raises(ConfigError) as caught:
         factory.checked(study(tmp_path, chooser="smac").spec)

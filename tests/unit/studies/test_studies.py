@@ -69,7 +69,7 @@ def study(folder: Path, **changes: Any) -> Loaded:
 
 
 @pytest.fixture
-def space() -> Space:
+def space():
     return Space.of(SPACE, ["shape", "server"])
 
 
@@ -88,7 +88,7 @@ def space() -> Space:
         ("batch / 0 > 1", False),
     ],
 )
-def test_a_constraint_is_computed(text: str, holds: bool) -> None:
+def test_a_constraint_is_computed(text, holds):
     assert parse(text).holds({"batch": 64, "level": 0.5, "kind": "m"}) is holds
 
 
@@ -111,12 +111,12 @@ def test_a_constraint_is_computed(text: str, holds: bool) -> None:
         "",
     ],
 )
-def test_a_constraint_is_no_program(text: str) -> None:
+def test_a_constraint_is_no_program(text):
     with pytest.raises(BadValue):
         parse(text)
 
 
-def test_a_constraint_never_takes_for_ever() -> None:
+def test_a_constraint_never_takes_for_ever():
     with pytest.raises(ConfigError, match="power"):
         parse("level < 9 ** 9 ** 9").holds({"level": 1.0})
     with pytest.raises(ConfigError, match="texts"):
@@ -147,9 +147,7 @@ def test_a_constraint_never_takes_for_ever() -> None:
         ({"pruner": {"type": "median"}}, "which this mock does not draw"),
     ],
 )
-def test_what_cannot_work_names_the_field_and_a_fix(
-    tmp_path: Path, changes: dict[str, Any], said: str
-) -> None:
+def test_what_cannot_work_names_the_field_and_a_fix(tmp_path, changes, said):
     with pytest.raises((ConfigError, ConfigErrors)) as caught:
         study(tmp_path, **changes)
     text = f"{caught.value} {caught.value.hint}"
@@ -162,7 +160,7 @@ def test_what_cannot_work_names_the_field_and_a_fix(
 # -- choosers without a memory --------------------------------------------------------------------
 
 
-def test_chance_repeats_itself_at_an_index_and_nothing_else(space: Space) -> None:
+def test_chance_repeats_itself_at_an_index_and_nothing_else(space):
     def drawn(seed: int) -> list[dict[str, Any]]:
         chooser = Chance(space, [parse("batch < 200")], seed, defaults_first=True)
         taken: list[dict[str, Any]] = []
@@ -181,7 +179,7 @@ def test_chance_repeats_itself_at_an_index_and_nothing_else(space: Space) -> Non
     assert 10 < sum(a["cache"] == -1 for a in first) < 50  # its weight is a half
 
 
-def test_chance_ends_when_everything_was_tried() -> None:
+def test_chance_ends_when_everything_was_tried():
     tiny = Space.of(
         {"g": {"params": {"k": {"type": "categorical", "values": [1, 2, 3], "default": 1}}}}, ["g"]
     )
@@ -192,7 +190,7 @@ def test_chance_ends_when_everything_was_tried() -> None:
     assert sorted(a["k"] for a in taken) == [1, 2, 3]
 
 
-def test_a_grid_has_all_cells_and_changes_the_dear_group_least(space: Space) -> None:
+def test_a_grid_has_all_cells_and_changes_the_dear_group_least(space):
     found = cells(space, {"level": 3, "batch": [16, 256], "cache": 2, "ratio": 2}, [])
     assert len(found) == 3 * 2 * 3 * 3 * 2
     assert len({key_of(a) for a in found}) == len(found)
@@ -204,7 +202,7 @@ def test_a_grid_has_all_cells_and_changes_the_dear_group_least(space: Space) -> 
     assert all(a["level"] < 1 or a["kind"] == "s" for a in less)
 
 
-def test_manual_cycles_go_round(tmp_path: Path) -> None:
+def test_manual_cycles_go_round(tmp_path):
     loaded = study(tmp_path, chooser="manual", cycles=[{"level": 0}, {"level": 1}], trials=5)
     chooser = make_chooser(loaded.spec, Mailbox(open_store(str(tmp_path / "r")), "s"))
     found = [chooser.ask(i, ()) for i in range(1, 6)]
@@ -215,7 +213,7 @@ def test_manual_cycles_go_round(tmp_path: Path) -> None:
 # -- models ---------------------------------------------------------------------------------------
 
 
-def test_lowering_goes_there_and_back(space: Space) -> None:
+def test_lowering_goes_there_and_back(space):
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -263,7 +261,7 @@ def outcome_of(record: TrialRecord, status: Status = Status.SUCCEEDED) -> TrialO
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["tpe", "cma-es", "gp", "nsga2"])
-def test_every_model_searches_and_keeps_to_the_rules(space: Space, kind: str) -> None:
+def test_every_model_searches_and_keeps_to_the_rules(space, kind):
     chooser = memory_of(None, space, kind)
     chooser.reconcile([], {})
     records: list[TrialRecord] = []
@@ -284,7 +282,7 @@ def test_every_model_searches_and_keeps_to_the_rules(space: Space, kind: str) ->
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["tpe", "gp", "nsga2"])
-def test_no_result_changes_what_is_drawn_by_chance(space: Space, kind: str) -> None:
+def test_no_result_changes_what_is_drawn_by_chance(space, kind):
     """Two studies with opposite results choose the same until then; the next trial differs."""
     chosen = []
     for sign in (1, -1):
@@ -304,7 +302,7 @@ def test_no_result_changes_what_is_drawn_by_chance(space: Space, kind: str) -> N
     assert one[-1] != other[-1]
 
 
-def test_the_memory_is_brought_in_line_after_a_kill(tmp_path: Path, space: Space) -> None:
+def test_the_memory_is_brought_in_line_after_a_kill(tmp_path, space):
     """Asked for and not frozen: closed. Frozen and not told: told. Unknown to it: added."""
     from optuna.trial import TrialState
 
@@ -338,7 +336,7 @@ def test_the_memory_is_brought_in_line_after_a_kill(tmp_path: Path, space: Space
     assert [t.state for t in third._trials()].count(TrialState.RUNNING) == 0
 
 
-def test_a_memory_that_was_lost_is_made_again(tmp_path: Path, space: Space) -> None:
+def test_a_memory_that_was_lost_is_made_again(tmp_path, space):
     first = memory_of(None, space)
     first.reconcile([], {})
     records: list[TrialRecord] = []
@@ -358,7 +356,7 @@ def test_a_memory_that_was_lost_is_made_again(tmp_path: Path, space: Space) -> N
 # -- objectives and budgets -----------------------------------------------------------------------
 
 
-def test_reducers() -> None:
+def test_reducers():
     curve = [(0, 4.0), (10, 1.0), (30, 3.0)]
     assert [reduce(curve, how) for how in ("last", "min", "max")] == [3.0, 1.0, 4.0]
     assert reduce(curve, "mean-of-last", 2) == 2.0
@@ -374,7 +372,7 @@ def test_reducers() -> None:
     ]
 
 
-def test_several_objectives_have_a_front() -> None:
+def test_several_objectives_have_a_front():
     both = [ObjectiveSpec(metric="a", direction="max"), ObjectiveSpec(metric="b", direction="min")]
     assert dominates({"a": 2, "b": 1}, {"a": 1, "b": 1}, both)
     assert not dominates({"a": 2, "b": 2}, {"a": 1, "b": 1}, both)
@@ -388,7 +386,7 @@ def test_several_objectives_have_a_front() -> None:
     assert single["a"] == {"1": 1.0, "2": 3.0}
 
 
-def test_budgets_say_which_one_is_reached(tmp_path: Path) -> None:
+def test_budgets_say_which_one_is_reached(tmp_path):
     loaded = study(tmp_path, trials=40, budget={"steps": 100, "plateau": {"trials": 3}})
     assert loaded.spec.study is not None
     records = [
@@ -415,14 +413,14 @@ def test_budgets_say_which_one_is_reached(tmp_path: Path) -> None:
     assert math.isclose(found["failures"]["limit"], 10)
 
 
-def test_constraints_are_checked_against_the_space(tmp_path: Path) -> None:
+def test_constraints_are_checked_against_the_space(tmp_path):
     loaded = study(tmp_path, constraints=["batch < 100", "kind != 'l'"])
     found, constraints = checked(loaded.spec)
     assert set(found.tunables) == {"level", "batch", "kind", "cache", "ratio"}
     assert [c.text for c in constraints] == ["batch < 100", "kind != 'l'"]
 
 
-def test_views_tell_the_best_and_its_confirmation(tmp_path: Path) -> None:
+def test_views_tell_the_best_and_its_confirmation(tmp_path):
     mailbox = Mailbox(open_store(str(tmp_path)), "v")
     scores = {1: 5.0, 2: 2.0, 3: 3.0}
     for number, score in scores.items():

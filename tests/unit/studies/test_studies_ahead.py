@@ -23,7 +23,7 @@ GCP = {"backend": "gcp", "budget": {"max_hours": 1, "max_cost": 10}}
 
 
 @pytest.fixture
-def mailbox() -> Any:
+def mailbox():
     yield Mailbox(MemoryStore("memory://ahead"), "s")
     MemoryStore.forget("memory://ahead")
 
@@ -82,17 +82,13 @@ def begun(mailbox: Mailbox, folder: Path, study: dict[str, Any], **more: Any) ->
         ({"budget": {"steps": 1000}}, GCP, 2 * WORKERS),
     ],
 )
-def test_how_much_is_posted(
-    mailbox: Mailbox, tmp_path: Path, study: dict[str, Any], more: dict[str, Any], posted: int
-) -> None:
+def test_how_much_is_posted(mailbox, tmp_path, study, more, posted):
     search = begun(mailbox, tmp_path, study, **more)
     assert len(list(mailbox.ticket_ids())) == 3 * posted
     search.close()
 
 
-def test_what_was_posted_ahead_is_not_begun_after_too_many_failures(
-    mailbox: Mailbox, tmp_path: Path
-) -> None:
+def test_what_was_posted_ahead_is_not_begun_after_too_many_failures(mailbox, tmp_path):
     search = begun(mailbox, tmp_path, {"max_failures": 3}, **GCP)
     for name in [t for t in ticket_states(mailbox) if t.endswith(".train")][:3]:
         claim = Claim(ticket=name, attempt=1, worker="w", token="t", claimed_at=0.0)

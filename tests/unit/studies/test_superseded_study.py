@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +55,13 @@ class Marked(MemoryStore):
 
 
 @pytest.fixture
-def store() -> Iterator[Marked]:
+def store():
     yield Marked()
     MemoryStore.forget(URL)
 
 
 @pytest.fixture
-def mailbox(store: Marked) -> Mailbox:
+def mailbox(store):
     return Mailbox(store, "s")
 
 
@@ -138,9 +138,7 @@ def taken_over(mailbox: Mailbox) -> None:
 
 
 @pytest.mark.parametrize("chooser", ["random", "tpe"])
-def test_the_study_of_a_superseded_driver_writes_nothing(
-    mailbox: Mailbox, store: Marked, tmp_path: Path, chooser: str
-) -> None:
+def test_the_study_of_a_superseded_driver_writes_nothing(mailbox, store, tmp_path, chooser):
     lock = DriverLock(mailbox)
     lock.take([])
     search = begun(mailbox, study_file(tmp_path, chooser=chooser), lock.must_drive)
@@ -154,8 +152,8 @@ def test_the_study_of_a_superseded_driver_writes_nothing(
 
 
 def test_a_driver_that_slept_in_the_middle_of_a_trial_posts_no_further_run(
-    mailbox: Mailbox, store: Marked, tmp_path: Path
-) -> None:
+    mailbox, store, tmp_path
+):
     lock = DriverLock(mailbox)
     lock.take([])
     spec = load(study_file(tmp_path)).spec
@@ -172,7 +170,7 @@ def test_a_driver_that_slept_in_the_middle_of_a_trial_posts_no_further_run(
     assert {t.partition(".")[0] for t in mailbox.ticket_ids()} == {"t0001-s1"}
 
 
-def test_it_prunes_nothing_either(mailbox: Mailbox, store: Marked, tmp_path: Path) -> None:
+def test_it_prunes_nothing_either(mailbox, store, tmp_path):
     lock = DriverLock(mailbox)
     lock.take([])
     search = begun(mailbox, study_file(tmp_path), lock.must_drive)
@@ -185,9 +183,7 @@ def test_it_prunes_nothing_either(mailbox: Mailbox, store: Marked, tmp_path: Pat
 
 
 @pytest.mark.heavy
-def test_a_driver_fences_its_study(
-    mailbox: Mailbox, store: Marked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_driver_fences_its_study(mailbox, store, tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     with closing(monkeypatch):
         driver = Driver(load(study_file(tmp_path)), mailbox, ThreadBackend())
@@ -208,9 +204,7 @@ def test_a_driver_fences_its_study(
 
 
 @pytest.mark.parametrize("chooser", ["random", "tpe", "list"])
-def test_a_number_that_is_taken_is_read_again(
-    mailbox: Mailbox, tmp_path: Path, chooser: str
-) -> None:
+def test_a_number_that_is_taken_is_read_again(mailbox, tmp_path, chooser):
     """The superseded driver froze a trial after this one had read them."""
     listed = {"experiments": [{"mock": {"noise": n / 1000}} for n in range(1, 13)]}
     own = {"chooser": chooser, **(listed if chooser == "list" else {})}
@@ -238,9 +232,7 @@ def test_a_number_that_is_taken_is_read_again(
     search.close()
 
 
-def test_a_trial_that_could_not_be_posted_is_posted_later(
-    mailbox: Mailbox, store: Marked, tmp_path: Path
-) -> None:
+def test_a_trial_that_could_not_be_posted_is_posted_later(mailbox, store, tmp_path):
     search = begun(mailbox, study_file(tmp_path), lambda: None)
     before = len(mailbox.trials()[0])
     fail_one(mailbox)
@@ -260,8 +252,8 @@ def test_a_trial_that_could_not_be_posted_is_posted_later(
 
 @pytest.mark.heavy
 def test_a_driver_that_slept_while_it_opened_overwrites_nothing(
-    mailbox: Mailbox, store: Marked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    mailbox, store, tmp_path, monkeypatch
+):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     with closing(monkeypatch):
         driver = Driver(load(study_file(tmp_path)), mailbox, ThreadBackend())
@@ -272,9 +264,7 @@ def test_a_driver_that_slept_while_it_opened_overwrites_nothing(
     assert folders == {"driver", "timings"}
 
 
-def test_a_superseded_driver_pushes_no_ticket(
-    mailbox: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_superseded_driver_pushes_no_ticket(mailbox, tmp_path, monkeypatch):
     lock = DriverLock(mailbox)
     lock.take([])
     begun(mailbox, study_file(tmp_path), lock.must_drive).close()

@@ -1,7 +1,5 @@
 """What a process of drillyard's own does about reference cycles."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 
@@ -17,6 +15,6 @@ print(gc.isenabled(), gc.get_threshold()[0] == NEW_OBJECTS, gc.get_freeze_count(
 
 
 @pytest.mark.heavy
-def test_it_looks_rarely_and_not_at_the_end() -> None:
+def test_it_looks_rarely_and_not_at_the_end():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True", "0", "True"]

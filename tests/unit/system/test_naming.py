@@ -1,7 +1,5 @@
 """Safe names: legal where they go, and different for different texts."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -40,21 +38,21 @@ HARD = [
         (bucket, r"[a-z0-9]([a-z0-9-]{1,61})[a-z0-9]"),
     ],
 )
-def test_names_are_legal_and_told_apart(function, legal) -> None:  # type: ignore[no-untyped-def]
+def test_names_are_legal_and_told_apart(function, legal):  # type: ignore[no-untyped-def]
     made = [function(text) for text in HARD]
     assert [m for m in made if not re.fullmatch(legal, m)] == []
     assert len(set(made)) == len(HARD)
     assert made == [function(text) for text in HARD]
 
 
-def test_good_names_stay() -> None:
+def test_good_names_stay():
     assert file_name("best_model.zip") == "best_model.zip"
     assert label("drillyard-cstr") == "drillyard-cstr"
     assert bucket("my-results") == "my-results"
     assert file_name("con") != "con"
 
 
-def test_a_lease_has_the_name_of_its_place_and_turn() -> None:
+def test_a_lease_has_the_name_of_its_place_and_turn():
     one = lease_id("/data/runs", "cstr", 1)
     assert re.fullmatch(r"dy-[0-9a-f]{10}", one)
     assert one == lease_id("/data/runs/", "cstr", 1)

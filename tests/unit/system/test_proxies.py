@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -89,7 +88,7 @@ class Heard(ThreadingHTTPServer):
 
 
 @pytest.fixture
-def servers() -> Iterator[tuple[Heard, Heard]]:
+def servers():
     """(the proxy, the server on this machine)."""
     proxy, server = Heard(), Heard()
     yield proxy, server
@@ -111,9 +110,7 @@ def clients(how: str, proxy: Heard, server: Heard, home: str) -> None:
 
 
 @pytest.mark.heavy
-def test_no_library_asks_the_proxy_for_loopback(
-    servers: tuple[Heard, Heard], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_no_library_asks_the_proxy_for_loopback(servers, tmp_path_factory):
     proxy, server = servers
     clients("spared", proxy, server, str(tmp_path_factory.mktemp("spared")))
     assert proxy.asked == []
@@ -122,9 +119,7 @@ def test_no_library_asks_the_proxy_for_loopback(
 
 
 @pytest.mark.heavy
-def test_this_test_notices_a_proxy(
-    servers: tuple[Heard, Heard], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_this_test_notices_a_proxy(servers, tmp_path_factory):
     proxy, server = servers
     clients("not", proxy, server, str(tmp_path_factory.mktemp("not")))
     for part in ("/api", "/mlflow", "/blob", "/urllib", "/name"):
@@ -145,13 +140,13 @@ def test_this_test_notices_a_proxy(
         ({"https_proxy": "http://p", "no_proxy": "*"}, None),
     ],
 )
-def test_what_the_user_excluded_stays_excluded(environ: dict[str, str], hosts: str | None) -> None:
+def test_what_the_user_excluded_stays_excluded(environ, hosts):
     found = without_loopback(environ)
     assert found == ({} if hosts is None else {"NO_PROXY": hosts, "no_proxy": hosts})
 
 
 @pytest.mark.heavy
-def test_each_command_excludes_loopback() -> None:
+def test_each_command_excludes_loopback():
     code = (
         "import json, os, sys\nfrom drillyard.cli.main import main\nmain(['--version'])\n"
         "print(json.dumps([os.environ['NO_PROXY'], os.environ['no_proxy']]))"
@@ -168,7 +163,7 @@ def test_each_command_excludes_loopback() -> None:
     assert json.loads(done.stdout.splitlines()[-1]) == [LOOPBACK, LOOPBACK]
 
 
-def test_a_worker_excludes_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_excludes_loopback(monkeypatch):
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "corp")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")

@@ -26,9 +26,7 @@ with own_folder("resume") as folder:
 
 
 @pytest.mark.heavy
-def test_what_a_killed_process_left_is_swept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_killed_process_left_is_swept(tmp_path, monkeypatch):
     monkeypatch.setenv(RUNTIME, str(tmp_path))
     done = subprocess.run(
         [sys.executable, "-c", CHILD], capture_output=True, text=True, timeout=PATIENCE_S
@@ -44,7 +42,7 @@ def test_what_a_killed_process_left_is_swept(
     assert [p.name for p in tmp_path.iterdir()] == ["dy-0123456789"]
 
 
-def test_the_folder_of_a_container_that_shares_the_root_is_left_alone(tmp_path: Path) -> None:
+def test_the_folder_of_a_container_that_shares_the_root_is_left_alone(tmp_path):
     """A pid of another pid namespace is no process here, and lives for all that."""
     folder = tmp_path / "resume-4100000-1.0"
     folder.mkdir()
@@ -57,7 +55,7 @@ def test_the_folder_of_a_container_that_shares_the_root_is_left_alone(tmp_path: 
 
 
 @pytest.mark.heavy
-def test_what_a_killed_training_of_ray_left_is_swept_by_the_next_one() -> None:
+def test_what_a_killed_training_of_ray_left_is_swept_by_the_next_one():
     child = CHILD.replace("own_folder", "short_folder").replace('"resume"', '"ray"')
     done = subprocess.run(
         [sys.executable, "-c", child], capture_output=True, text=True, timeout=PATIENCE_S
@@ -72,9 +70,7 @@ def test_what_a_killed_training_of_ray_left_is_swept_by_the_next_one() -> None:
 
 
 @pytest.mark.heavy
-def test_sockets_fit_however_long_the_temporary_folder_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sockets_fit_however_long_the_temporary_folder_is(tmp_path, monkeypatch):
     long = tmp_path / ("long" * 30)
     long.mkdir()
     monkeypatch.setenv("TMPDIR", str(long))
@@ -88,7 +84,7 @@ def test_sockets_fit_however_long_the_temporary_folder_is(
 
 
 @pytest.mark.heavy
-def test_an_agent_that_is_killed_leaves_nothing_outside_its_folder() -> None:
+def test_an_agent_that_is_killed_leaves_nothing_outside_its_folder():
     """The fork server's folders lie in the agent's own, and go when the lease is torn down."""
     import os
     import signal
@@ -145,7 +141,7 @@ def test_an_agent_that_is_killed_leaves_nothing_outside_its_folder() -> None:
 
 
 @pytest.mark.heavy
-def test_the_folder_goes_before_the_interpreter_and_nobody_complains() -> None:
+def test_the_folder_goes_before_the_interpreter_and_nobody_complains():
     """What machines print at their end is read by people: on a serial port, with `logs`."""
     program = """
 import shutil, sys

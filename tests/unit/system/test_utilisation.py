@@ -90,7 +90,7 @@ def gpu_metrics(cards: list[dict[str, Any]]) -> dict[str, float]:
     return dict(Gpus(Driver(cards)).metrics())
 
 
-def test_gpus_are_read_by_the_drivers_library() -> None:
+def test_gpus_are_read_by_the_drivers_library():
     found = gpu_metrics(V100)
     assert found["gpu_1_utilization_percentage"] == 0
     assert found["gpu_1_power_usage_watts"] == 27
@@ -99,17 +99,17 @@ def test_gpus_are_read_by_the_drivers_library() -> None:
     assert gpu_metrics(GTX980)["gpu_0_utilization_percentage"] == 25
 
 
-def test_what_a_card_does_not_know_is_left_out() -> None:
+def test_what_a_card_does_not_know_is_left_out():
     found = gpu_metrics(MX150)
     assert "gpu_0_power_usage_watts" not in found and "gpu_0_memory_usage_megabytes" in found
 
 
-def test_a_machine_without_a_driver_has_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_driver_has_no_gpus(monkeypatch):
     monkeypatch.setattr("drillyard.system.utilisation.nvml.LIBRARY", "libnothing.so.1")
     assert list(Gpus().metrics()) == []
 
 
-def test_the_names_are_those_of_mlflow(tmp_path: Path) -> None:
+def test_the_names_are_those_of_mlflow(tmp_path):
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
     from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
@@ -175,7 +175,7 @@ FREE = {
 
 
 @pytest.mark.parametrize("texts", [V2, V1], ids=["v2", "v1"])
-def test_limits_of_a_container_count(tmp_path: Path, texts: dict[str, str]) -> None:
+def test_limits_of_a_container_count(tmp_path, texts):
     root = files(tmp_path, texts)
     assert cgroup.memory(root) == (600 * MIB, 1000 * MIB)
     assert cgroup.processors(root) == (3.0, 1.5)
@@ -184,9 +184,7 @@ def test_limits_of_a_container_count(tmp_path: Path, texts: dict[str, str]) -> N
     assert found["system/system_memory_usage_megabytes"] == pytest.approx(600 * MIB / 1e6, abs=0.1)
 
 
-def test_processors_of_a_container_are_counted_against_its_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processors_of_a_container_are_counted_against_its_limit(tmp_path, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     times = iter([0.0, 10.0])
     monkeypatch.setattr("time.monotonic", lambda: next(times))
@@ -198,7 +196,7 @@ def test_processors_of_a_container_are_counted_against_its_limit(
 
 
 @pytest.mark.parametrize("texts", [FREE, {}, {"proc/self/cgroup": "broken"}])
-def test_no_limit_is_the_machine(tmp_path: Path, texts: dict[str, str]) -> None:
+def test_no_limit_is_the_machine(tmp_path, texts):
     root = files(tmp_path, texts)
     assert cgroup.memory(root) is None and cgroup.processors(root) is None
     share = Sampler(tmp_path, root, Gpus(Driver([]))).sample()
@@ -226,13 +224,13 @@ def gpu(busy: float) -> Usage:
     return {"system/gpu_0_utilization_percentage": busy}
 
 
-def test_a_sample_every_ten_seconds_and_each_once() -> None:
+def test_a_sample_every_ten_seconds_and_each_once():
     monitor, said, taken = watched([gpu(50)] * 4)
     assert taken == [7, 14, 21] and not said  # the first look only begins to count
     assert monitor.latest == gpu(50) and monitor.take() == []
 
 
-def test_an_idle_gpu_is_told_once_after_ten_minutes_and_again_after_it_was_busy() -> None:
+def test_an_idle_gpu_is_told_once_after_ten_minutes_and_again_after_it_was_busy():
     monitor, said, _ = watched([gpu(5)] * 61, gpus=None)
     assert not said
     monitor, said, _ = watched([gpu(5)] * 80, gpus=None)
@@ -245,7 +243,7 @@ def test_an_idle_gpu_is_told_once_after_ten_minutes_and_again_after_it_was_busy(
     assert watched([gpu(0), *[gpu(0), gpu(60)] * 40], gpus=None)[1] == []  # 30 % on average
 
 
-def test_memory_that_is_nearly_exhausted_is_told() -> None:
+def test_memory_that_is_nearly_exhausted_is_told():
     full = {"system/system_memory_usage_percentage": 93.0}
     _, said, _ = watched([{}, full, full])
     assert len(said) == 1 and "memory is nearly exhausted: 93 %" in said[0]
@@ -253,7 +251,7 @@ def test_memory_that_is_nearly_exhausted_is_told() -> None:
     assert said == ["the memory of GPU 1 is nearly exhausted: 99 %"]
 
 
-def test_samples_that_are_not_taken_stay_bounded() -> None:
+def test_samples_that_are_not_taken_stay_bounded():
     monitor = Monitor(dict, lambda: 0.0)
     for number in range(5000):
         monitor.step(1 + number * EVERY_S, number)
@@ -261,7 +259,7 @@ def test_samples_that_are_not_taken_stay_bounded() -> None:
     assert 400 < len(kept) <= 1000 and kept[-1] == 4999 and kept == sorted(kept)
 
 
-def test_one_line_for_people() -> None:
+def test_one_line_for_people():
     usage = {
         "system/cpu_utilization_percentage": 84.6,
         "system/system_memory_usage_megabytes": 4100.0,

@@ -1,7 +1,5 @@
 """The shipped suites as all of this session's tests have left them."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 import drillyard.testing
 
 
-def test_no_user_of_a_suite_has_marked_its_tests_slow() -> None:
+def test_no_user_of_a_suite_has_marked_its_tests_slow():
     """``slow(Suite.test_x)`` marks the suite's own function: it is slow for all of its users."""
     folder = Path(drillyard.testing.__file__).parent
     tests = [

@@ -169,9 +169,7 @@ CASES: list[tuple[str, str, list[str]]] = [
 
 
 @pytest.mark.parametrize(("world", "kind", "words"), CASES, ids=lambda v: str(v)[:12])
-def test_it_is_told_and_the_checkpoint_is_whole(
-    world: str, kind: str, words: list[str], tmp_path: Path, capfd: Any
-) -> None:
+def test_it_is_told_and_the_checkpoint_is_whole(world, kind, words, tmp_path, capfd):
     one = training(tmp_path, world, kind)
     if words:
         with pytest.raises((Exception, SystemExit)) as caught:
@@ -203,7 +201,7 @@ class UntilItHangs:
         return False
 
 
-def test_one_that_hangs_is_named_too(tmp_path: Path) -> None:
+def test_one_that_hangs_is_named_too(tmp_path):
     one = training(tmp_path, "Plain", "hangs")
     Fault.hanging.clear()
     Fault.ended.clear()

@@ -5,7 +5,6 @@ The copy has the claim's token, so it may go on where the other one was. The fir
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,7 @@ TICKET = TicketRecord(ticket=CLAIM.ticket, run=RUN, phase=Phase.TRAIN, posted_at
 
 
 @pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
+def mailbox():
     made = Mailbox(MemoryStore(URL), "x")
     assert made.claim(CLAIM)
     yield made
@@ -47,7 +46,7 @@ def hand_in(mailbox: Mailbox, files: Manifest, ended_at: float) -> HandIn:
     return HandIn(mailbox, CLAIM, TICKET, PhaseOutcome(files=files), ended_at, SYSTEM)
 
 
-def test_the_result_of_the_first_stays(mailbox: Mailbox, tmp_path: Path) -> None:
+def test_the_result_of_the_first_stays(mailbox, tmp_path):
     first, copy = context(mailbox, tmp_path), context(mailbox, tmp_path)
     slow = Manifest(files={"policy": copy.save("policy", b"of the copy")})
     files = Manifest(files={"policy": first.save("policy", b"of the first")})
@@ -62,7 +61,7 @@ def test_the_result_of_the_first_stays(mailbox: Mailbox, tmp_path: Path) -> None
     assert mailbox.read_file(mailbox.manifest(accepted), "policy") == b"of the first"
 
 
-def test_an_answer_that_was_lost_is_no_copy(mailbox: Mailbox, tmp_path: Path) -> None:
+def test_an_answer_that_was_lost_is_no_copy(mailbox, tmp_path):
     files = Manifest(files={"policy": context(mailbox, tmp_path).save("policy", b"it")})
     call = hand_in(mailbox, files, 1.0)
     assert call().message == call().message == ""

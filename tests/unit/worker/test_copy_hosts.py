@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -44,14 +43,14 @@ class PlayedHost:
 
 
 @pytest.fixture
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
+def world(request):
     one = World(request.node.name)
     yield one
     MemoryStore.forget(one.url)
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[PlayedHost]:
+def started(monkeypatch):
     found: list[PlayedHost] = []
 
     def start(invitation: Path, name: str, **more: object) -> PlayedHost:
@@ -77,7 +76,7 @@ class Hosting:
 
 
 @pytest.fixture
-def hosting(world: World, tmp_path: Path) -> Hosting:
+def hosting(world, tmp_path):
     return Hosting(world, tmp_path)
 
 
@@ -98,9 +97,7 @@ def invite(world: World, run: str, attempt: int = 1, token: str = "secret") -> N
     world.mailbox.write(path_of(run, attempt), posted)
 
 
-def test_each_free_slot_hosts_until_the_attempt_ends(
-    world: World, hosting: Hosting, started: list[PlayedHost]
-) -> None:
+def test_each_free_slot_hosts_until_the_attempt_ends(world, hosting, started):
     run = world.post(1)
     invite(world, run)
     hosting.step(0.0)
@@ -118,9 +115,7 @@ def test_each_free_slot_hosts_until_the_attempt_ends(
     assert hosting.step(20.0) == 0 and len(started) == 2
 
 
-def test_a_newer_attempt_is_followed_and_an_old_invitation_is_not(
-    world: World, hosting: Hosting, started: list[PlayedHost]
-) -> None:
+def test_a_newer_attempt_is_followed_and_an_old_invitation_is_not(world, hosting, started):
     run = world.post(1)
     invite(world, run, 1, "old")
     made = claim(world, run)
@@ -137,9 +132,7 @@ def test_a_newer_attempt_is_followed_and_an_old_invitation_is_not(
     assert len(started) == 2 and '"new"' in started[1].invitation
 
 
-def test_a_refused_host_is_not_started_again_and_one_that_failed_is_later(
-    world: World, hosting: Hosting, started: list[PlayedHost]
-) -> None:
+def test_a_refused_host_is_not_started_again_and_one_that_failed_is_later(world, hosting, started):
     run = world.post(1)
     invite(world, run)
     claim(world, run)
@@ -156,9 +149,7 @@ def test_a_refused_host_is_not_started_again_and_one_that_failed_is_later(
     assert len(started) == count and "refuses hosts of copies" in hosting.said[-1]
 
 
-def test_a_host_that_fails_for_days_harms_nothing(
-    world: World, hosting: Hosting, started: list[PlayedHost]
-) -> None:
+def test_a_host_that_fails_for_days_harms_nothing(world, hosting, started):
     run = world.post(1)
     invite(world, run)
     claim(world, run)
@@ -172,11 +163,8 @@ def test_a_host_that_fails_for_days_harms_nothing(
 
 
 def test_a_machine_that_can_start_no_process_now_keeps_its_worker(
-    world: World,
-    hosting: Hosting,
-    started: list[PlayedHost],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    world, hosting, started, monkeypatch
+):
     run = world.post(1)
     invite(world, run)
     claim(world, run)
@@ -193,9 +181,7 @@ def test_a_machine_that_can_start_no_process_now_keeps_its_worker(
     assert len(started) == 2
 
 
-def test_after_the_loss_of_a_host_the_message_is_true_again(
-    world: World, hosting: Hosting, started: list[PlayedHost]
-) -> None:
+def test_after_the_loss_of_a_host_the_message_is_true_again(world, hosting, started):
     run = world.post(1)
     invite(world, run)
     claim(world, run)
@@ -217,9 +203,7 @@ def test_after_the_loss_of_a_host_the_message_is_true_again(
     assert hosting.said[-1] == f"hosts copies for {run}", "it lives longer than it would look"
 
 
-def test_a_host_that_starts_never_reads_half_an_invitation(
-    world: World, hosting: Hosting, started: list[PlayedHost], tmp_path: Path
-) -> None:
+def test_a_host_that_starts_never_reads_half_an_invitation(world, hosting, started, tmp_path):
     run = world.post(1)
     invite(world, run)
     claim(world, run)
@@ -234,9 +218,7 @@ def test_a_host_that_starts_never_reads_half_an_invitation(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["invitation.json"]
 
 
-def test_a_store_that_is_away_or_a_record_of_a_newer_version_ends_nothing(
-    world: World, hosting: Hosting, started: list[PlayedHost]
-) -> None:
+def test_a_store_that_is_away_or_a_record_of_a_newer_version_ends_nothing(world, hosting, started):
     run = world.post(1)
     claim(world, run)
     hosting.hosts.follow(0.0, ticket_states(world.mailbox))
@@ -250,9 +232,7 @@ def test_a_store_that_is_away_or_a_record_of_a_newer_version_ends_nothing(
     assert len(started) == 1
 
 
-def test_without_an_order_for_hosts_a_worker_hosts_nothing(
-    world: World, started: list[PlayedHost]
-) -> None:
+def test_without_an_order_for_hosts_a_worker_hosts_nothing(world, started):
     run = world.post(1)
     invite(world, run)
     claim(world, run)
@@ -261,7 +241,7 @@ def test_without_an_order_for_hosts_a_worker_hosts_nothing(
     assert not started and worker.worker.exit_code == 0
 
 
-def test_trainings_are_done_in_turn_and_evaluations_beside_them(world: World) -> None:
+def test_trainings_are_done_in_turn_and_evaluations_beside_them(world):
     phases = (Phase.TRAIN, Phase.EVALUATE)
     runs = [world.post(seed, phases) for seed in (1, 2, 3)]
     workers = [PlayedWorker(world, order={"hosts": 2}) for _ in range(3)]
@@ -285,7 +265,7 @@ def test_trainings_are_done_in_turn_and_evaluations_beside_them(world: World) ->
     assert all(states[f"{run}.evaluate"].status is Status.SUCCEEDED for run in runs)
 
 
-def test_a_rented_machine_stays_while_it_may_be_needed_as_a_host(world: World) -> None:
+def test_a_rented_machine_stays_while_it_may_be_needed_as_a_host(world):
     world.post(1, (Phase.TRAIN, Phase.EVALUATE))
     learner = PlayedWorker(world, work_s=50.0, order={"hosts": 1}, paid=True)
     host = PlayedWorker(world, work_s=50.0, order={"hosts": 1}, paid=True)
@@ -297,7 +277,7 @@ def test_a_rented_machine_stays_while_it_may_be_needed_as_a_host(world: World) -
     assert ends[1] > 100.0
 
 
-def test_the_driver_keeps_machines_for_hosts_while_a_training_is_left(world: World) -> None:
+def test_the_driver_keeps_machines_for_hosts_while_a_training_is_left(world):
     for seed in (1, 2):
         world.post(seed, (Phase.TRAIN, Phase.EVALUATE))
     order = Order(lease_id=LEASE, experiment="x", store_url=world.url, hosts=3)
@@ -310,7 +290,7 @@ def test_the_driver_keeps_machines_for_hosts_while_a_training_is_left(world: Wor
     assert strength(renting, order, []) == 0
 
 
-def test_a_host_ends_with_its_worker(world: World, tmp_path: Path) -> None:
+def test_a_host_ends_with_its_worker(world, tmp_path):
     hosting = Hosting(world, tmp_path)
     run = world.post(1)
     invite(world, run)
@@ -323,7 +303,7 @@ def test_a_host_ends_with_its_worker(world: World, tmp_path: Path) -> None:
     assert all(isinstance(p, PlayedHost) and p.killed for p in processes)
 
 
-def test_the_addresses_of_a_machine_end_with_loopback() -> None:
+def test_the_addresses_of_a_machine_end_with_loopback():
     *others, last = own_addresses()
     assert last == "127.0.0.1" and "127.0.0.1" not in others and "::1" not in others
     assert not [a for a in others if a.startswith(("169.254.", "fe80:"))]

@@ -24,7 +24,7 @@ def ended(error: Exception, tmp: Path, cause: Cause | None = None) -> Ending:
     return of_error(CLAIM, SYSTEM, error, stop, tmp)
 
 
-def test_an_error_on_a_machine_that_is_taken_away_is_not_the_users(tmp_path: Path) -> None:
+def test_an_error_on_a_machine_that_is_taken_away_is_not_the_users(tmp_path):
     """SIGTERM reaches programs of the user as well: they fail, or leave half of a result."""
     ending = ended(RunFailed("the results file r.csv is empty"), tmp_path, Cause.PREEMPTION)
     assert (ending.status, ending.cause) == (Status.PREEMPTED, Cause.PREEMPTION)
@@ -32,11 +32,11 @@ def test_an_error_on_a_machine_that_is_taken_away_is_not_the_users(tmp_path: Pat
 
 
 @pytest.mark.parametrize("cause", [None, Cause.CANCELLED, Cause.PRUNED, Cause.TIME_LIMIT])
-def test_an_error_beside_another_stop_stays_the_users(tmp_path: Path, cause: Cause | None) -> None:
+def test_an_error_beside_another_stop_stays_the_users(tmp_path, cause):
     """No program receives a signal at the request itself."""
     assert ended(RunFailed("no result"), tmp_path, cause).cause is Cause.USER_ERROR
 
 
-def test_a_limit_stays_a_limit_and_a_stop_has_its_cause(tmp_path: Path) -> None:
+def test_a_limit_stays_a_limit_and_a_stop_has_its_cause(tmp_path):
     assert ended(TimedOut("late"), tmp_path, Cause.PREEMPTION).cause is Cause.TIME_LIMIT
     assert ended(Stopped("enough"), tmp_path, Cause.CANCELLED).cause is Cause.CANCELLED

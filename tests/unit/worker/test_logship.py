@@ -42,14 +42,12 @@ class Printed:
 
 
 @pytest.fixture
-def printed(tmp_path: Path) -> Printed:
+def printed(tmp_path):
     return Printed(tmp_path)
 
 
 @pytest.mark.parametrize("size", [logship.MAX_LINE + 1, 3 * (1 << 20) + 5])
-def test_the_rest_of_a_long_line_is_left_out_and_the_log_says_so(
-    printed: Printed, size: int
-) -> None:
+def test_the_rest_of_a_long_line_is_left_out_and_the_log_says_so(printed, size):
     printed.write("before\n" + "x" * size + "\nafter\n")
     printed.shipper().ship()
     before, long, after = printed.lines()
@@ -58,7 +56,7 @@ def test_the_rest_of_a_long_line_is_left_out_and_the_log_says_so(
     assert len(long) < logship.MAX_LINE + 200
 
 
-def test_a_long_line_may_end_after_its_beginning_was_shipped(printed: Printed) -> None:
+def test_a_long_line_may_end_after_its_beginning_was_shipped(printed):
     printed.write("x" * (1 << 20))
     printed.shipper().ship()
     printed.write("y" * 10)
@@ -70,7 +68,7 @@ def test_a_long_line_may_end_after_its_beginning_was_shipped(printed: Printed) -
     assert "y" not in long.replace("drillyard", "")
 
 
-def test_an_unfinished_line_goes_on(printed: Printed) -> None:
+def test_an_unfinished_line_goes_on(printed):
     printed.write("a line")
     assert printed.shipper().ship() == 0
     assert printed.shipper().ship(everything=True) == 1
@@ -79,14 +77,14 @@ def test_an_unfinished_line_goes_on(printed: Printed) -> None:
     assert printed.lines() == ["a line", " more", "next"]
 
 
-def test_a_secret_across_the_bound_of_a_line_is_masked(printed: Printed) -> None:
+def test_a_secret_across_the_bound_of_a_line_is_masked(printed):
     secret = "ghp_" + "cAnArY" * 6
     printed.write("x" * (logship.MAX_LINE - 8) + " " + secret + "\n")
     printed.shipper().ship()
     assert "ghp_" not in printed.lines()[0]
 
 
-def test_shipping_ends_while_somebody_prints_without_end(printed: Printed) -> None:
+def test_shipping_ends_while_somebody_prints_without_end(printed):
     """Each look at the file finds more; a call ships what was there when it began."""
 
     def print_more(text: str) -> str:
@@ -103,9 +101,7 @@ def test_shipping_ends_while_somebody_prints_without_end(printed: Printed) -> No
     assert printed.lines()[0] == "first"
 
 
-def test_of_too_much_output_the_beginning_and_the_end_are_kept(
-    printed: Printed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_too_much_output_the_beginning_and_the_end_are_kept(printed, monkeypatch):
     monkeypatch.setattr(logship, "MAX_BYTES", 4000)
     monkeypatch.setattr(logship, "MAX_TAIL", 400)
     monkeypatch.setattr(logship, "_MAX_SEGMENT", 1000)

@@ -1,7 +1,5 @@
 """The edge around a worker's steps: what hangs there does not hold up the end of a process."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import threading

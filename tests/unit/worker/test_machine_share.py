@@ -1,7 +1,5 @@
 """Runs side by side: each has ports and GPUs of its own."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket
@@ -20,7 +18,7 @@ HOLD = (
 
 
 @pytest.mark.heavy
-def test_nobody_is_given_the_ports_of_another_and_a_killed_one_gives_them_back() -> None:
+def test_nobody_is_given_the_ports_of_another_and_a_killed_one_gives_them_back():
     with machine_share.ports("same") as mine, machine_share.ports("same") as second:
         assert len(mine) == machine_share.SIZE - 1
         assert not set(mine) & set(second)
@@ -40,7 +38,7 @@ def test_nobody_is_given_the_ports_of_another_and_a_killed_one_gives_them_back()
 
 
 @pytest.mark.heavy
-def test_a_block_with_a_port_that_is_in_use_is_passed_over() -> None:
+def test_a_block_with_a_port_that_is_in_use_is_passed_over():
     with machine_share.ports("same") as mine:
         taken = mine[5]
     with ExitStack() as stack:
@@ -59,13 +57,11 @@ def test_a_block_with_a_port_that_is_in_use_is_passed_over() -> None:
         ([], 1, [(), (), ()]),
     ],
 )
-def test_gpus_are_dealt_out_in_turn(
-    devices: list[str], each: int, dealt: list[tuple[str, ...]]
-) -> None:
+def test_gpus_are_dealt_out_in_turn(devices, each, dealt):
     assert [machine_share.gpus(devices, place, each) for place in range(3)] == dealt
 
 
-def test_a_run_is_told_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_told_its_share(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
     assert machine_share.visible_gpus() == ["2", "5"]
     own = machine_share.gpus(machine_share.visible_gpus(), 1, 1)

@@ -1,7 +1,5 @@
 """Claims of an earlier worker of the lease here are closed once it is dead, and not before."""
 
-from __future__ import annotations
-
 import pytest
 
 from drillyard.mailbox import Mailbox

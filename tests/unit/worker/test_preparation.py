@@ -5,8 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -36,7 +34,7 @@ class Away(MemoryStore):
 
 
 @pytest.fixture
-def _no_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_server(monkeypatch):
     """What warms up, and is not looked at here, is not started in the process of the tests."""
     monkeypatch.setattr(pools.forkserver, "ensure_running", lambda: None)
     monkeypatch.setattr(Pool, "_fork_one", lambda self: None)
@@ -48,7 +46,7 @@ def _no_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_no_server")
-def test_the_code_is_installed_when_the_store_is_back(tmp_path: Path) -> None:
+def test_the_code_is_installed_when_the_store_is_back(tmp_path):
     store = Away(URL)
     mailbox = Mailbox(store, "x")
     mine = tmp_path / "mine"
@@ -68,7 +66,7 @@ def test_the_code_is_installed_when_the_store_is_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_the_server_looks_for_cycles_again_once_it_has_imported_everything() -> None:
+def test_the_server_looks_for_cycles_again_once_it_has_imported_everything():
     code = """
 import gc
 import drillyard.worker.pool_server_signals

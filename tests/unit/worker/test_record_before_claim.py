@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from drillyard.errors import StoreUnavailable
@@ -17,15 +15,13 @@ BACK_S = 30.0
 
 
 @pytest.fixture
-def world(request: Any) -> Any:
+def world(request):
     one = World(request.node.name)
     yield one
     MemoryStore.forget(one.url)
 
 
-def test_a_worker_whose_record_is_refused_waits_with_its_first_claim(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_whose_record_is_refused_waits_with_its_first_claim(world, monkeypatch):
     """Whoever finds its claim later reads there which lease it is of."""
     run = world.post(1)
     PlayedWorker(world)

@@ -1,9 +1,5 @@
 """The sidecar of a ticket goes on whatever the disk and the store do."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Cancel, Claim, Phase, TicketRecord
@@ -14,7 +10,7 @@ from drillyard.worker.progress import ProgressKeeper
 from drillyard.worker.sidecar import TicketSidecar
 
 
-def test_a_log_that_cannot_be_shipped_ends_neither_heartbeat_nor_orders(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_shipped_ends_neither_heartbeat_nor_orders(tmp_path):
     mailbox = Mailbox(MemoryStore(f"memory://{tmp_path}"), "x")
     claim = Claim(ticket="t0001-s1.train", attempt=1, worker="w", token="t", claimed_at=0.0)
     mailbox.claim(claim)

@@ -53,9 +53,7 @@ def checkpoint(context: RunContext) -> None:
 
 
 @pytest.mark.parametrize("act", [save, upload, checkpoint])
-def test_a_transfer_is_not_a_hang(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[RunContext], None]
-) -> None:
+def test_a_transfer_is_not_a_hang(tmp_path, monkeypatch, act):
     tree = script(["true"], upload=[{"from": "x", "to": "memory://share/x"}])
     bench = Bench(tmp_path, tree, {"x": "text"})
     (bench.scratch / "x").write_text("text")

@@ -22,7 +22,7 @@ def test_time_left_follows_the_limit_that_comes_first():
     assert keeper.board().eta_s == pytest.approx(30.0)
 
 
-def test_steps_of_earlier_attempts_are_not_this_ones_speed() -> None:
+def test_steps_of_earlier_attempts_are_not_this_ones_speed():
     """A resumed training sets up for a while, and then tells a step of 50,000."""
     clock = FakeClock()
     ticket = SimpleNamespace(run="t0001-s1", phase=Phase.TRAIN)

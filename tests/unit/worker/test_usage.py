@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,7 +46,7 @@ class Counting(MemoryStore):
 
 
 @pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
+def mailbox():
     yield Mailbox(Counting(URL), "x")
     MemoryStore.forget(URL)
 
@@ -61,7 +59,7 @@ def sampled(step: int) -> UsageSample:
     return {"time": T0 + step, "step": step, "metrics": dict(USE)}
 
 
-def test_a_ticket_tells_its_use_on_the_board_it_writes_anyway(mailbox: Mailbox) -> None:
+def test_a_ticket_tells_its_use_on_the_board_it_writes_anyway(mailbox):
     claim = Claim(ticket=f"{RUN}.train", attempt=1, worker="w", token="t", claimed_at=0.0)
     mailbox.claim(claim)
     ticket = TicketRecord(ticket=claim.ticket, run=RUN, phase=Phase.TRAIN, posted_at=0.0)
@@ -79,7 +77,7 @@ def test_a_ticket_tells_its_use_on_the_board_it_writes_anyway(mailbox: Mailbox) 
     assert [s["step"] for s in used.take()] == [40]
 
 
-def test_a_worker_tells_its_use_and_what_is_wrong_in_its_heartbeat(mailbox: Mailbox) -> None:
+def test_a_worker_tells_its_use_and_what_is_wrong_in_its_heartbeat(mailbox):
     order = Order(lease_id="dy-0123456789", experiment="x", store_url=URL)
     heart = Heartbeat(mailbox, order, "w", 1, SYSTEM, monitor())
     heart.step(1.0)
@@ -89,9 +87,7 @@ def test_a_worker_tells_its_use_and_what_is_wrong_in_its_heartbeat(mailbox: Mail
     assert set(mailbox.store.written) == {"x/workers/w.json"}  # type: ignore[attr-defined]
 
 
-def test_status_shows_both_for_workers_that_are_alive(
-    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_status_shows_both_for_workers_that_are_alive(mailbox, monkeypatch):
     monkeypatch.setattr(status, "_lacking", lambda mailbox: None)
     order = Order(lease_id="dy-0123456789", experiment="x", store_url=URL)
     heart = Heartbeat(mailbox, order, "w", 1, SYSTEM, monitor())
@@ -108,7 +104,7 @@ def test_status_shows_both_for_workers_that_are_alive(
     assert status.usage_lines([old]) == []  # type: ignore[list-item]
 
 
-def test_samples_go_with_a_line_that_is_written_anyway(mailbox: Mailbox) -> None:
+def test_samples_go_with_a_line_that_is_written_anyway(mailbox):
     store: Any = mailbox.store
     mailbox.write(f"{mailbox.attempt_path(RUN, Phase.TRAIN, 1)}/start.json", _start())
     counts = []
@@ -135,7 +131,7 @@ def _start() -> Any:
     return AttemptStart(attempt=1, started_at=0.0)
 
 
-def test_tensorboard_gets_them(mailbox: Mailbox) -> None:
+def test_tensorboard_gets_them(mailbox):
     data = encode(
         [
             {
@@ -152,7 +148,7 @@ def test_tensorboard_gets_them(mailbox: Mailbox) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("workload", ["rl", "mock"])
-def test_workloads_write_them(tmp_path: Path, workload: str) -> None:
+def test_workloads_write_them(tmp_path, workload):
     tree: dict[str, Any] = {"workload": "mock", "mock": {"duration_s": 0.01}}
     if workload == "rl":
         tree = {
@@ -170,12 +166,12 @@ def test_workloads_write_them(tmp_path: Path, workload: str) -> None:
     assert [s["step"] for line in lines for s in line.get("usage", ())] == [5]
 
 
-def test_prefects_page_shows_the_use() -> None:
+def test_prefects_page_shows_the_use():
     board = Board(run=RUN, phase=Phase.TRAIN, attempt=1, worker="w", written_at=0.0, usage=USE)
     assert line(board).endswith("CPU 80 %, memory 0.0 GB (95 %)")
 
 
-def test_the_report_shows_the_use_and_what_is_wrong(tmp_path: Path) -> None:
+def test_the_report_shows_the_use_and_what_is_wrong(tmp_path):
     box = write_experiment(tmp_path, seeds=(1,))
     gpu = {"system/gpu_0_utilization_percentage": 7.0, "system/gpu_0_memory_usage_percentage": 3.0}
     samples = [{**sampled(n), "metrics": USE | gpu} for n in range(0, 900, 10)]
@@ -193,13 +189,13 @@ def test_the_report_shows_the_use_and_what_is_wrong(tmp_path: Path) -> None:
     assert all("GPU" not in text for text in utilisation.notes(short))
 
 
-def test_gpus_of_a_run_by_their_numbers() -> None:
+def test_gpus_of_a_run_by_their_numbers():
     assert machine_share.numbers(("0", "3")) == (0, 3)
     assert machine_share.numbers(()) == ()
     assert machine_share.numbers(("GPU-8f2", "1")) is None
 
 
-def test_records_of_an_earlier_version_have_no_use() -> None:
+def test_records_of_an_earlier_version_have_no_use():
     board = Board(run=RUN, phase=Phase.TRAIN, attempt=1, worker="w", written_at=0.0)
     old = json.loads(board.to_bytes())
     del old["usage"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -50,13 +50,13 @@ class Place:
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
+def place():
     MemoryStore.forget(URL)
     yield Place()
     MemoryStore.forget(URL)
 
 
-def test_a_driver_elsewhere_that_stays_silent_is_gone(place: Place) -> None:
+def test_a_driver_elsewhere_that_stays_silent_is_gone(place):
     place.beat()
     place.live(STALE_S - DRIVER_POLL_S)
     assert not place.stopped
@@ -64,7 +64,7 @@ def test_a_driver_elsewhere_that_stays_silent_is_gone(place: Place) -> None:
     assert place.stopped
 
 
-def test_a_clock_that_jumps_does_not_make_a_living_driver_gone(place: Place) -> None:
+def test_a_clock_that_jumps_does_not_make_a_living_driver_gone(place):
     """Or a laptop that slept: the stamp is old at the first look, and changes soon."""
     place.beat()
     place.live(10.0)
@@ -77,7 +77,7 @@ def test_a_clock_that_jumps_does_not_make_a_living_driver_gone(place: Place) -> 
     assert not place.stopped
 
 
-def test_a_worker_that_was_suspended_hears_the_driver_first(place: Place) -> None:
+def test_a_worker_that_was_suspended_hears_the_driver_first(place):
     """Its monotonic time went on, and the driver was suspended with it."""
     place.beat()
     place.live(STALE_S + 5 * DRIVER_POLL_S)
@@ -99,9 +99,7 @@ def test_a_worker_that_was_suspended_hears_the_driver_first(place: Place) -> Non
         },
     ],
 )
-def test_a_driver_that_is_known_to_have_ended_is_gone_at_once(
-    place: Place, more: dict[str, object]
-) -> None:
+def test_a_driver_that_is_known_to_have_ended_is_gone_at_once(place, more):
     place.beat(**more)
     place.live(DRIVER_POLL_S)
     assert place.stopped

@@ -63,14 +63,14 @@ def notes(bench: Bench) -> list[str]:
 
 
 @pytest.mark.heavy
-def test_in_order_and_torn_down_in_reverse(tmp_path: Path) -> None:
+def test_in_order_and_torn_down_in_reverse(tmp_path):
     bench = Bench(tmp_path, composite(part("a"), part("b"), part("c")))
     bench.train()
     assert notes(bench) == ["+a", "+b", "+c", "a", "b", "c", "-c", "-b", "-a"]
 
 
 @pytest.mark.heavy
-def test_the_first_failed_run_stops_it(tmp_path: Path) -> None:
+def test_the_first_failed_run_stops_it(tmp_path):
     bench = Bench(tmp_path, composite(part("a"), part("b", [["false"]]), part("c")))
     with pytest.raises(RunFailed, match="child 'b': `false` in `run` ended with code 1"):
         bench.train()
@@ -78,7 +78,7 @@ def test_the_first_failed_run_stops_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_only_what_was_set_up_is_torn_down(tmp_path: Path) -> None:
+def test_only_what_was_set_up_is_torn_down(tmp_path):
     bench = Bench(tmp_path, composite(part("a"), part("b", setup=[["false"]]), part("c")))
     with pytest.raises(RunFailed, match="child 'b': `false` in `setup`"):
         bench.train()
@@ -86,7 +86,7 @@ def test_only_what_was_set_up_is_torn_down(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_failed_teardown_does_not_keep_the_others_from_theirs(tmp_path: Path) -> None:
+def test_a_failed_teardown_does_not_keep_the_others_from_theirs(tmp_path):
     bench = Bench(tmp_path, composite(part("a"), part("b", teardown=[["false"]])))
     with pytest.raises(RunFailed, match="child 'b'"):
         bench.train()
@@ -94,7 +94,7 @@ def test_a_failed_teardown_does_not_keep_the_others_from_theirs(tmp_path: Path) 
 
 
 @pytest.mark.heavy
-def test_metrics_are_merged_and_prefixed(tmp_path: Path) -> None:
+def test_metrics_are_merged_and_prefixed(tmp_path):
     stdout = {"stdout": PATTERN}
     bench = Bench(
         tmp_path,
@@ -117,7 +117,7 @@ def test_metrics_are_merged_and_prefixed(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_clash_is_an_error_and_what_follows_is_not_run(tmp_path: Path) -> None:
+def test_a_clash_is_an_error_and_what_follows_is_not_run(tmp_path):
     stdout = {"stdout": PATTERN}
     bench = Bench(
         tmp_path,
@@ -134,7 +134,7 @@ def test_a_clash_is_an_error_and_what_follows_is_not_run(tmp_path: Path) -> None
 
 
 @pytest.mark.heavy
-def test_children_get_only_what_they_declare(tmp_path: Path) -> None:
+def test_children_get_only_what_they_declare(tmp_path):
     """The parent's value wins over the child's own; siblings cannot leak into each other."""
 
     def child(name: str, **parameters: Any) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def test_children_get_only_what_they_declare(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_composites_within_composites(tmp_path: Path) -> None:
+def test_composites_within_composites(tmp_path):
     stdout = {"stdout": PATTERN}
     inner = {
         "name": "in",
@@ -168,7 +168,7 @@ def test_composites_within_composites(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_telemetry_of_children_goes_into_one_stream(tmp_path: Path) -> None:
+def test_telemetry_of_children_goes_into_one_stream(tmp_path):
     write = [PY, "-c", "open('t.csv', 'w').write('1,cpu,1\\n2,cpu,2\\n')"]
     bench = Bench(
         tmp_path,
@@ -184,7 +184,7 @@ def test_telemetry_of_children_goes_into_one_stream(tmp_path: Path) -> None:
     ]
 
 
-def test_two_policies_are_refused(tmp_path: Path) -> None:
+def test_two_policies_are_refused(tmp_path):
     rl = {
         "workload": "rl",
         "simulator": {"id": "simple-adder"},
@@ -207,7 +207,7 @@ def write(path: Path, text: str) -> Path:
 
 
 @pytest.mark.heavy
-def test_children_from_files(tmp_path: Path) -> None:
+def test_children_from_files(tmp_path):
     write(
         tmp_path / "parts" / "one.yaml",
         """

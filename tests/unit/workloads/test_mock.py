@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,14 +46,12 @@ def tree(values: dict[str, Any] | None = None, **mock: Any) -> dict[str, Any]:
         ({"level": -9}, 0.5 / 4),
     ],
 )
-def test_the_score_is_the_mean_of_squares(
-    tmp_path: Path, values: dict[str, Any], wanted: float
-) -> None:
+def test_the_score_is_the_mean_of_squares(tmp_path, values, wanted):
     """One value of a category counts 0 (no division by zero); special values are clipped."""
     assert Bench(tmp_path, tree(values)).metrics() == {"score": pytest.approx(wanted)}
 
 
-def test_range_and_several_metrics(tmp_path: Path) -> None:
+def test_range_and_several_metrics(tmp_path):
     found = Bench(tmp_path, tree(metrics=["a", "b"], range=[-10, 10])).metrics()
     assert found == {"a": pytest.approx(-10 + 20 * 0.1875), "b": pytest.approx(-6.25)}
 
@@ -63,7 +60,7 @@ def noisy(bench: Bench, mock: MockSpec, seed: int, trial: int = 1) -> float:
     return score(bench.spec, mock, bench.run.parameters, seed, trial)
 
 
-def test_noise_follows_the_seed(tmp_path: Path) -> None:
+def test_noise_follows_the_seed(tmp_path):
     bench = Bench(tmp_path, tree())
     own, fixed = MockSpec(noise=0.1), MockSpec(noise=0.1, seed=7)
     chance = MockSpec(noise=0.1, seed="random")
@@ -76,7 +73,7 @@ def test_noise_follows_the_seed(tmp_path: Path) -> None:
     assert all(0 <= v <= 1 for v in (noisy(bench, MockSpec(noise=5.0), s) for s in range(50)))
 
 
-def test_a_curve_rises_to_the_score(tmp_path: Path) -> None:
+def test_a_curve_rises_to_the_score(tmp_path):
     bench = Bench(tmp_path, tree(points=4, range=[0, 100]))
     bench.train()
     lines = read_stream(bench.mailbox, "t0001-s1", "train")
@@ -85,7 +82,7 @@ def test_a_curve_rises_to_the_score(tmp_path: Path) -> None:
     assert values == pytest.approx([18.75 / 4, 18.75 / 2, 18.75 * 3 / 4, 18.75])
 
 
-def test_without_tunables_it_says_so(tmp_path: Path) -> None:
+def test_without_tunables_it_says_so(tmp_path):
     bench = Bench(tmp_path, {"workload": "mock"})
     assert bench.metrics() == {"score": 0.0}
     (finding,) = bench.workload.check(bench.spec, None)

@@ -143,7 +143,7 @@ class InPhases:
 
 
 @pytest.fixture
-def stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], OneRun]:
+def stubborn(tmp_path, monkeypatch):
     """Makes a run of an experiment, with such a store; nothing waits between two requests."""
     at_once = functools.partial(tenacity.Retrying, sleep=lambda seconds: None)
     monkeypatch.setattr(tenacity, "Retrying", at_once)
@@ -170,7 +170,7 @@ def refused(one: OneRun) -> set[tuple[str, str]]:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_refused_request_is_made_again(name: str, stubborn: Callable[[str], OneRun]) -> None:
+def test_a_refused_request_is_made_again(name, stubborn):
     one = stubborn(name)
     one.phase(Phase.TRAIN)
     one.phase(Phase.EVALUATE)
@@ -186,9 +186,7 @@ def test_a_refused_request_is_made_again(name: str, stubborn: Callable[[str], On
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", ["ppo", "sac"])
-def test_a_refused_request_is_made_again_by_a_resume(
-    name: str, stubborn: Callable[[str], OneRun]
-) -> None:
+def test_a_refused_request_is_made_again_by_a_resume(name, stubborn):
     one = stubborn(name)
     with pytest.raises(Stopped):
         one.phase(Phase.TRAIN, CountedStop(at=200))

@@ -51,9 +51,7 @@ def left(bench: Bench) -> list[Any]:
 @pytest.mark.heavy
 @pytest.mark.parametrize("shell", [False, True])
 @pytest.mark.parametrize("starved", [False, True])
-def test_a_line_that_was_killed_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: bool, starved: bool
-) -> None:
+def test_a_line_that_was_killed_is_tried_again(tmp_path, monkeypatch, shell, starved):
     """The program did not fail: the system, a person or a job scheduler ended it."""
     kill = "sh -c 'kill -KILL $$'; exit $?" if shell else ["sh", "-c", "kill -KILL $$"]
     bench = Bench(tmp_path, script([kill], shell=shell, results={"stdout": PATTERN}))
@@ -70,7 +68,7 @@ def test_a_line_that_was_killed_is_tried_again(
 
 
 @pytest.mark.heavy
-def test_results_from_output(tmp_path: Path) -> None:
+def test_results_from_output(tmp_path):
     """Every line that matches counts, the last of a name wins, and other lines do not matter."""
     lines = "score=1\nnoise\nscore=2.5\nlatency=3e-2\nname=fast"
     bench = Bench(tmp_path, script([say(lines)], results={"stdout": PATTERN}))
@@ -81,9 +79,7 @@ def test_results_from_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_the_last_value_counts_however_long_the_output_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_last_value_counts_however_long_the_output_is(tmp_path, monkeypatch):
     monkeypatch.setattr("drillyard.workloads.metrics.MAX_BYTES", 1000)
     lines = "\n".join(["score=1", *["x" * 90] * 20, "score=2"])
     bench = Bench(tmp_path, script([say(lines)], results={"stdout": PATTERN}))
@@ -91,9 +87,7 @@ def test_the_last_value_counts_however_long_the_output_is(
 
 
 @pytest.mark.heavy
-def test_a_line_of_output_that_is_too_long_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_of_output_that_is_too_long_is_refused(tmp_path, monkeypatch):
     """A part of it could look like a value."""
     monkeypatch.setattr("drillyard.workloads.metrics.MAX_BYTES", 1000)
     lines = "score=1\n" + "x" * 1000 + "y=7"
@@ -105,7 +99,7 @@ def test_a_line_of_output_that_is_too_long_is_refused(
 @pytest.mark.parametrize(
     "text", ["a=1\r\na=2\r\n", "a=1\ra=2\r", "a=1\na=2", "\xff\na=1\na=2\n\n"]
 )
-def test_every_end_of_a_line_counts(tmp_path: Path, text: str) -> None:
+def test_every_end_of_a_line_counts(tmp_path, text):
     output = tmp_path / "output.txt"
     output.write_bytes(text.encode("latin-1"))
     assert from_output(output, PATTERN) == {"a": 2.0}
@@ -114,7 +108,7 @@ def test_every_end_of_a_line_counts(tmp_path: Path, text: str) -> None:
 @pytest.mark.heavy
 @pytest.mark.parametrize("place", ["/dev/full", "."])
 @pytest.mark.parametrize("code", [0, 3])
-def test_output_that_cannot_be_kept_is_no_result(tmp_path: Path, place: str, code: int) -> None:
+def test_output_that_cannot_be_kept_is_no_result(tmp_path, place, code):
     """A value that it ends with would be missing, and an older one would count."""
     if not Path(place).exists():
         pytest.skip("this system has no such device")
@@ -148,7 +142,7 @@ def test_output_that_cannot_be_kept_is_no_result(tmp_path: Path, place: str, cod
         ("r.json", '[{"metric": "score", "value": 2}]', {"score": 2}),
     ],
 )
-def test_results_from_a_file(tmp_path: Path, name: str, text: str, wanted: Any) -> None:
+def test_results_from_a_file(tmp_path, name, text, wanted):
     write = [PY, "-c", f"open({name!r}, 'w', newline='').write({text!r})"]
     bench = Bench(
         tmp_path,
@@ -180,7 +174,7 @@ def test_results_from_a_file(tmp_path: Path, name: str, text: str, wanted: Any) 
         ("r.json", '{"score": "fast"}', "no result is a number"),
     ],
 )
-def test_results_that_are_none(tmp_path: Path, name: str, text: str | None, words: str) -> None:
+def test_results_that_are_none(tmp_path, name, text, words):
     code = "pass" if text is None else f"open({name!r}, 'w').write({text!r})"
     bench = Bench(tmp_path, script([[PY, "-c", code]], results={"file": name}))
     with pytest.raises(RunFailed, match=words):
@@ -188,14 +182,14 @@ def test_results_that_are_none(tmp_path: Path, name: str, text: str | None, word
 
 
 @pytest.mark.heavy
-def test_output_without_a_match_fails(tmp_path: Path) -> None:
+def test_output_without_a_match_fails(tmp_path):
     bench = Bench(tmp_path, script([say("nothing")], results={"stdout": PATTERN}))
     with pytest.raises(RunFailed, match=r"no match of script\.results\.stdout"):
         bench.train()
 
 
 @pytest.mark.heavy
-def test_a_results_file_that_came_with_the_code_does_not_count(tmp_path: Path) -> None:
+def test_a_results_file_that_came_with_the_code_does_not_count(tmp_path):
     bench = Bench(
         tmp_path,
         script([say("x")], results={"file": "r.csv"}),
@@ -220,7 +214,7 @@ def environment(bench: Bench) -> dict[str, str]:
 
 
 @pytest.mark.heavy
-def test_parameters_are_variables_and_a_file(tmp_path: Path) -> None:
+def test_parameters_are_variables_and_a_file(tmp_path):
     values = {"lr": 0.001, "on": True, "text": 'a "b" $(c) ; d', "sizes": [1, 2]}
     tree = script(
         [[PY, "-c", SHOW]],
@@ -238,7 +232,7 @@ def test_parameters_are_variables_and_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_chosen_parameters_only(tmp_path: Path) -> None:
+def test_chosen_parameters_only(tmp_path):
     tree = script([[PY, "-c", SHOW]], environment={"parameters": ["a"]}) | parameters(a=1, bb=2)
     seen = environment(Bench(tmp_path, tree))
     assert seen["a"] == "1" and "bb" not in seen and "trial_id" not in seen
@@ -253,9 +247,7 @@ def test_chosen_parameters_only(tmp_path: Path) -> None:
         ({}, {"PATH": "x"}, "would replace the variable PATH"),
     ],
 )
-def test_variables_that_do_not_fit(
-    tmp_path: Path, more: Any, values: dict[str, Any], words: str
-) -> None:
+def test_variables_that_do_not_fit(tmp_path, more, values, words):
     bench = Bench(tmp_path, script([say("x")], environment=more) | parameters(**values))
     with pytest.raises(ConfigError, match=words):
         bench.workload.check(bench.spec, bench.code)
@@ -265,7 +257,7 @@ def test_variables_that_do_not_fit(
 
 
 @pytest.mark.heavy
-def test_no_shell_sees_a_line(tmp_path: Path) -> None:
+def test_no_shell_sees_a_line(tmp_path):
     """Metacharacters are words like any other."""
     lines = [
         "printf '%s=1' a;touch spoilt",
@@ -277,7 +269,7 @@ def test_no_shell_sees_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_shell_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_shell_where_it_is_asked_for(tmp_path):
     tree = script(
         ["for i in 1 2 3; do echo n=$i; done | tail -1"], shell=True, results={"stdout": PATTERN}
     )
@@ -285,7 +277,7 @@ def test_a_shell_where_it_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_python_files_run_with_our_interpreter_in_a_copy_of_the_folder(tmp_path: Path) -> None:
+def test_python_files_run_with_our_interpreter_in_a_copy_of_the_folder(tmp_path):
     files = {
         "own.py": "import sys; open('who', 'w').write(sys.executable + sys.argv[1])",
         "go.sh": "#!/bin/sh\necho $0 > went\n",
@@ -298,7 +290,7 @@ def test_python_files_run_with_our_interpreter_in_a_copy_of_the_folder(tmp_path:
 
 
 @pytest.mark.heavy
-def test_a_failed_line_ends_the_run_with_its_last_words(tmp_path: Path) -> None:
+def test_a_failed_line_ends_the_run_with_its_last_words(tmp_path):
     code = "import sys; print('out'); print('disk is full', file=sys.stderr); sys.exit(3)"
     bench = Bench(
         tmp_path, script([[PY, "-c", code], ["touch", "later"]], teardown=[["touch", "torn"]])
@@ -311,7 +303,7 @@ def test_a_failed_line_ends_the_run_with_its_last_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_going_on_after_a_failed_line_still_fails(tmp_path: Path) -> None:
+def test_going_on_after_a_failed_line_still_fails(tmp_path):
     bench = Bench(tmp_path, script([["false"], ["touch", "later"]], abort_on_error=False))
     with pytest.raises(RunFailed, match="ended with code 1"):
         bench.train()
@@ -319,7 +311,7 @@ def test_going_on_after_a_failed_line_still_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_failed_setup_is_torn_down_and_nothing_runs(tmp_path: Path) -> None:
+def test_a_failed_setup_is_torn_down_and_nothing_runs(tmp_path):
     bench = Bench(
         tmp_path,
         script([["touch", "ran"]], setup=[["false"]], teardown=[["false"], ["touch", "torn"]]),
@@ -331,14 +323,14 @@ def test_a_failed_setup_is_torn_down_and_nothing_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_failed_teardown_alone_fails(tmp_path: Path) -> None:
+def test_a_failed_teardown_alone_fails(tmp_path):
     bench = Bench(tmp_path, script([["true"]], teardown=[["false"]]))
     with pytest.raises(RunFailed, match="in `teardown`"):
         bench.train()
 
 
 @pytest.mark.heavy
-def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+def test_a_program_that_is_not_there(tmp_path):
     bench = Bench(tmp_path, script(["no-such-program --fast"]))
     with pytest.raises(RunFailed, match="does not start"):
         bench.train()
@@ -357,7 +349,7 @@ time.sleep({stay})
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("new", [False, True])
-def test_a_time_limit_ends_everything_that_was_started(tmp_path: Path, new: bool) -> None:
+def test_a_time_limit_ends_everything_that_was_started(tmp_path, new):
     files = {"spawn.py": SPAWN.format(new=new, stay=600)}
     bench = Bench(
         tmp_path, script(["spawn.py"], max_time_s=1.5, teardown=[["touch", "torn"]]), files
@@ -369,7 +361,7 @@ def test_a_time_limit_ends_everything_that_was_started(tmp_path: Path, new: bool
 
 
 @pytest.mark.heavy
-def test_a_server_of_setup_lives_until_teardown(tmp_path: Path) -> None:
+def test_a_server_of_setup_lives_until_teardown(tmp_path):
     """A process in the background survives its line, serves `run`, and is gone afterwards."""
     files = {"spawn.py": SPAWN.format(new=False, stay=0)}
     look = "import os; os.kill(int(open('child').read()), 0); print('alive=1')"
@@ -383,7 +375,7 @@ def test_a_server_of_setup_lives_until_teardown(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_stop_ends_the_line_and_tears_down(tmp_path: Path) -> None:
+def test_a_stop_ends_the_line_and_tears_down(tmp_path):
     files = {"spawn.py": SPAWN.format(new=True, stay=600)}
     bench = Bench(tmp_path, script(["spawn.py"], teardown=[["touch", "torn"]]), files)
 
@@ -412,8 +404,8 @@ class LateStop(StopSignal):
 @pytest.mark.heavy
 @pytest.mark.parametrize("how", ["kill -TERM $$", "sh -c 'kill -TERM $$'; exit $?"])
 def test_a_line_that_dies_of_sigterm_before_the_stop_arrives_is_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
+    tmp_path, monkeypatch, how
+):
     """A machine that is taken away sends SIGTERM to all processes, in any order."""
     monkeypatch.setattr("drillyard.workloads.commands.LATE_STOP_S", 60.0)
     bench = Bench(tmp_path, script([["sh", "-c", how]]))
@@ -427,9 +419,7 @@ def test_a_line_that_dies_of_sigterm_before_the_stop_arrives_is_stopped(
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("abort", [False, True])
-def test_a_line_that_fails_after_a_stop_was_requested_is_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abort: bool
-) -> None:
+def test_a_line_that_fails_after_a_stop_was_requested_is_stopped(tmp_path, monkeypatch, abort):
     """The program has its own way to end at SIGTERM, with any code."""
     monkeypatch.setattr("drillyard.workloads.commands._POLL_S", 60.0)
     bench = Bench(tmp_path, script([["sh", "-c", "exit 3"]], abort_on_error=abort))
@@ -442,7 +432,7 @@ def test_a_line_that_fails_after_a_stop_was_requested_is_stopped(
 
 
 @pytest.mark.heavy
-def test_telemetry_keeps_its_own_times_and_is_followed(tmp_path: Path) -> None:
+def test_telemetry_keeps_its_own_times_and_is_followed(tmp_path):
     code = """
 import time
 with open("t.csv", "w", buffering=1) as file:
@@ -471,7 +461,7 @@ with open("t.csv", "w", buffering=1) as file:
 
 
 @pytest.mark.heavy
-def test_missing_telemetry_is_none_and_broken_telemetry_is_named(tmp_path: Path) -> None:
+def test_missing_telemetry_is_none_and_broken_telemetry_is_named(tmp_path):
     Bench(tmp_path, script([["true"]], telemetry="t.csv")).train()
     write = [PY, "-c", "open('t.csv', 'w').write('1,cpu,1\\nsoon,cpu,2\\n')"]
     bench = Bench(tmp_path, script([write], telemetry="t.csv"), attempt=2)
@@ -486,12 +476,8 @@ def test_missing_telemetry_is_none_and_broken_telemetry_is_named(tmp_path: Path)
 )
 @pytest.mark.parametrize("cut", ["1,c", "soon,c,1\\n"])
 def test_telemetry_that_ends_within_a_line_does_not_hide_why_the_script_ended(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    last: str,
-    wanted: type[Exception],
-    cut: str,
-) -> None:
+    tmp_path, monkeypatch, last, wanted, cut
+):
     # Read after the end only: a broken line that is found earlier ends the script itself.
     monkeypatch.setattr("drillyard.workloads.script._FOLLOW_S", 600.0)
     line = f"printf '1,c,3\\n{cut}' > t.csv; {last}"
@@ -504,7 +490,7 @@ def test_telemetry_that_ends_within_a_line_does_not_hide_why_the_script_ended(
 
 
 @pytest.mark.heavy
-def test_uploads_and_downloads(tmp_path: Path) -> None:
+def test_uploads_and_downloads(tmp_path):
     """Uploads after setup, downloads before results are read; folders whole."""
     share = tmp_path / "share"
     share.mkdir()
@@ -528,7 +514,7 @@ def test_uploads_and_downloads(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_uploads_to_a_store_and_back(tmp_path: Path) -> None:
+def test_uploads_to_a_store_and_back(tmp_path):
     tree = script(
         [["rm", "-r", "d"]],
         setup=[["mkdir", "d"], [PY, "-c", "open('d/r.csv', 'w').write('metric,value\\nx,4\\n')"]],
@@ -540,14 +526,14 @@ def test_uploads_to_a_store_and_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_download_of_nothing_fails(tmp_path: Path) -> None:
+def test_a_download_of_nothing_fails(tmp_path):
     tree = script([["true"]], download=[{"from": str(tmp_path / "nothing"), "to": "x"}])
     with pytest.raises(RunFailed, match="there is no"):
         Bench(tmp_path, tree).train()
 
 
 @pytest.mark.heavy
-def test_files_that_are_kept(tmp_path: Path) -> None:
+def test_files_that_are_kept(tmp_path):
     bench = Bench(
         tmp_path, script([["mkdir", "m"], ["touch", "m/a.bin"], ["touch", "junk"]], keep=["m/*"])
     )
@@ -559,9 +545,7 @@ def test_files_that_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_file_that_a_background_process_deletes_is_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_a_background_process_deletes_is_not_kept(tmp_path, monkeypatch):
     """It disappears after it was listed; the run has its result."""
     save = measured.save
 
@@ -580,7 +564,7 @@ def test_a_file_that_a_background_process_deletes_is_not_kept(
 
 
 @pytest.mark.heavy
-def test_an_attempt_starts_in_a_fresh_folder(tmp_path: Path) -> None:
+def test_an_attempt_starts_in_a_fresh_folder(tmp_path):
     tree = script(
         [[PY, "-c", "import os; print('n=%d' % len(os.listdir()));open('x','w')"]],
         results={"stdout": PATTERN},

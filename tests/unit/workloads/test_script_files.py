@@ -1,11 +1,6 @@
 """``check`` of a script says which files travel to the workers, and which stay."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
-
-import pytest
 
 from drillyard.cli.main import main
 from drillyard.runs import code_archive
@@ -21,9 +16,7 @@ script:
 """
 
 
-def test_check_says_what_travels_and_what_stays(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_says_what_travels_and_what_stays(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "files.yaml").write_text(SCRIPT)
     (tmp_path / "work.py").write_text("print(open('mesh.inp').read())")

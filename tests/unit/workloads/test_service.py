@@ -28,7 +28,7 @@ PY = sys.executable
 
 
 @pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def _soon(monkeypatch):
     monkeypatch.setattr("drillyard.workloads.service._ASK_S", 0.1)
 
 
@@ -80,9 +80,7 @@ def gone(bench: Bench) -> bool:
         {"command": [PY, "-c", "open('pid')"]},
     ],
 )
-def test_it_says_where_it_is_reached_and_stops_on_order(
-    tmp_path: Path, ready: dict[str, Any]
-) -> None:
+def test_it_says_where_it_is_reached_and_stops_on_order(tmp_path, ready):
     bench = a_bench(tmp_path, ready=ready)
     box = bench.mailbox
     claim = bench.context(Phase.TRAIN).claim
@@ -105,7 +103,7 @@ def test_it_says_where_it_is_reached_and_stops_on_order(
     assert gone(bench)
 
 
-def test_one_that_ends_early_fails_with_its_last_words(tmp_path: Path) -> None:
+def test_one_that_ends_early_fails_with_its_last_words(tmp_path):
     bench = Bench(
         tmp_path,
         {"workload": "service", "service": {"start": [PY, "-c", "print('no disk'); exit(3)"]}},
@@ -114,14 +112,14 @@ def test_one_that_ends_early_fails_with_its_last_words(tmp_path: Path) -> None:
         bench.workload.train(bench.context(Phase.TRAIN))
 
 
-def test_one_that_is_never_ready_is_ended(tmp_path: Path) -> None:
+def test_one_that_is_never_ready_is_ended(tmp_path):
     bench = a_bench(tmp_path, ready={"http": "/never", "timeout_s": 0.5})
     with pytest.raises(TimedOut, match=r"not ready after 0\.5 s"):
         bench.workload.train(bench.context(Phase.TRAIN))
     assert not (bench.work / "pid").exists() or gone(bench)
 
 
-def test_a_stop_ends_it(tmp_path: Path) -> None:
+def test_a_stop_ends_it(tmp_path):
     bench = a_bench(tmp_path)
     context = bench.context(Phase.TRAIN)
     bench.mailbox.claim(context.claim)
@@ -135,9 +133,7 @@ def test_a_stop_ends_it(tmp_path: Path) -> None:
     assert gone(bench)
 
 
-def test_without_a_driver_and_without_users_it_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_driver_and_without_users_it_ends(tmp_path, monkeypatch):
     monkeypatch.setattr("drillyard.workloads.service.AWAY_S", 0.3)
     monkeypatch.setattr("drillyard.workloads.service._LOOK_FOR_DRIVER_S", 0.1)
     bench = a_bench(tmp_path)
@@ -148,7 +144,7 @@ def test_without_a_driver_and_without_users_it_ends(
     assert gone(bench)
 
 
-def test_on_one_machine_it_serves_the_other_children(tmp_path: Path) -> None:
+def test_on_one_machine_it_serves_the_other_children(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -176,7 +172,7 @@ def test_on_one_machine_it_serves_the_other_children(tmp_path: Path) -> None:
     assert gone(bench)
 
 
-def test_a_service_that_was_killed_serves_again(tmp_path: Path) -> None:
+def test_a_service_that_was_killed_serves_again(tmp_path):
     """It did not end by itself: another attempt follows."""
     bench = a_bench(tmp_path)
     context = bench.context(Phase.TRAIN)
@@ -194,8 +190,8 @@ def test_a_service_that_was_killed_serves_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [None, 0])
 def test_a_service_that_dies_of_sigterm_before_the_stop_arrives_is_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None
-) -> None:
+    tmp_path, monkeypatch, code
+):
     """A machine that is taken away sends SIGTERM to all processes, in any order."""
     monkeypatch.setattr("drillyard.workloads.service.LATE_STOP_S", 60.0)
     gentle = "" if code is None else "import signal; signal.signal(15, lambda *_: exit(0))\n"
@@ -213,7 +209,7 @@ def test_a_service_that_dies_of_sigterm_before_the_stop_arrives_is_stopped(
         bench.workload.train(context)
 
 
-def test_a_command_that_asks_whether_it_is_ready_may_be_killed(tmp_path: Path) -> None:
+def test_a_command_that_asks_whether_it_is_ready_may_be_killed(tmp_path):
     """It is asked again, as after every other answer than yes."""
     once = "import os, pathlib; p = pathlib.Path('asked'); known = p.exists(); p.touch()"
     command = f"{once}; known or os.kill(os.getpid(), 9)"

@@ -24,7 +24,7 @@ def files(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_names_that_no_key_can_have_go_to_a_store_and_back(tmp_path: Path, whole: bool) -> None:
+def test_names_that_no_key_can_have_go_to_a_store_and_back(tmp_path, whole):
     place = f"memory://odd{tmp_path}"
     for name in NAMES:
         path = tmp_path / "work" / "d" / name
@@ -37,9 +37,7 @@ def test_names_that_no_key_can_have_go_to_a_store_and_back(tmp_path: Path, whole
     assert files(tmp_path / "back" / "d") == {name: name for name in NAMES}
 
 
-def test_runs_that_upload_the_same_name_at_once_do_not_disturb_each_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_that_upload_the_same_name_at_once_do_not_disturb_each_other(tmp_path, monkeypatch):
     """Seeds share the target, and each copies while the other one does."""
     share, both = tmp_path / "share", threading.Barrier(2)
     texts = {"one": "1" * 100, "other": "2" * 100}
@@ -63,9 +61,7 @@ def test_runs_that_upload_the_same_name_at_once_do_not_disturb_each_other(
     assert files(share)["data.bin"] in texts.values() and list(files(share)) == ["data.bin"]
 
 
-def test_a_copy_that_fails_leaves_nothing_on_the_share(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copy_that_fails_leaves_nothing_on_the_share(tmp_path, monkeypatch):
     def full(source: Path, target: Path) -> None:
         target.write_bytes(source.read_bytes()[:3])
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -77,7 +73,7 @@ def test_a_copy_that_fails_leaves_nothing_on_the_share(
     assert files(tmp_path / "share") == {}
 
 
-def test_a_download_takes_no_file_that_another_run_is_writing(tmp_path: Path) -> None:
+def test_a_download_takes_no_file_that_another_run_is_writing(tmp_path):
     share = tmp_path / "share"
     share.mkdir()
     (share / "whole").write_text("whole")
@@ -86,7 +82,7 @@ def test_a_download_takes_no_file_that_another_run_is_writing(tmp_path: Path) ->
     assert files(tmp_path / "work") == {"d/whole": "whole"}
 
 
-def test_a_key_leads_to_no_place_outside_of_the_folder(tmp_path: Path) -> None:
+def test_a_key_leads_to_no_place_outside_of_the_folder(tmp_path):
     store = MemoryStore("memory://evil")
     store.put("d/~2E~2E/~2E~2E/x", b"")
     with pytest.raises(RunFailed, match="would leave the working folder"):

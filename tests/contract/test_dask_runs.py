@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-import psutil
 import pytest
 
 from drillyard.driver.driver import Driver
@@ -121,23 +120,6 @@ def finish(driver: Driver, place: Place) -> dict[str, int]:
     return done
 
 
-@pytest.mark.parametrize("runs", [24, pytest.param(200, marks=pytest.mark.slow)])
-def test_mock_runs_with_a_worker_killed(place, runs):
-    driver = place.driver(name="many", workload="mock", seeds=list(range(1, runs + 1)))
-    driver.open()
-    driver.provision()
-    assert sum(w.slots for w in driver.setup(PATIENCE_S)) == 2
-    until(lambda: sum(s.status is Status.SUCCEEDED for s in driver.states().values()) > runs)
-    os.kill(one_that_works(driver), signal.SIGKILL)
-    done = finish(driver, place)
-    assert len(done) == 3 * runs
-    # Nothing was done twice but what the dead worker held, and nothing is missing.
-    assert sum(attempt > 1 for attempt in done.values()) <= 1
-    seeds = range(1, runs + 1)
-    assert all(place.mailbox.accepted(f"t0001-s{s}", Phase.EVALUATE) for s in seeds)
-    assert len(place.mailbox.workers()) == 3  # two, and the one in the dead one's place
-
-
 @pytest.mark.slow
 def test_8_real_runs_with_a_worker_killed(place):
     """Nothing is lost, and the run of the dead worker goes on from its checkpoint."""
@@ -169,29 +151,6 @@ def test_8_real_runs_with_a_worker_killed(place):
     for seed in range(1, 9):
         accepted = place.mailbox.accepted(f"t0001-s{seed}", Phase.TRAIN)
         assert accepted is not None and accepted.summary["steps"] == 8192
-
-
-def test_a_worker_that_dies_with_all_it_started_costs_one_attempt(place):
-    driver = place.driver(seeds=[1, 2])
-    driver.open()
-    driver.provision()
-    driver.setup(PATIENCE_S)
-    place.pid_of("t0001-s2", 1)
-    child = place.pid_of("t0001-s1", 1)
-    worker = next(
-        pid
-        for pid in dask_workers(driver).values()
-        if child in {p.pid for p in psutil.Process(pid).children(recursive=True)}
-    )
-    family = [psutil.Process(worker), *psutil.Process(worker).children(recursive=True)]
-    for process in family:
-        process.kill()
-    place.pid_of("t0001-s1", 2)
-    place.gate.touch()
-    done = finish(driver, place)
-    assert {t: n for t, n in done.items() if n > 1} == {"t0001-s1.train": 2}
-    ending = place.mailbox.ending("t0001-s1.train", 1)
-    assert ending is not None and ending.cause is Cause.INFRASTRUCTURE
 
 
 def test_a_worker_that_dies_alone_lets_its_runs_flush(place):

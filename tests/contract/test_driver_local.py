@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from drillyard.driver.driver import Driver
-from drillyard.errors import RunFailed, Stopped
+from drillyard.errors import RunFailed
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
-from drillyard.mailbox.status import Cause
 from drillyard.runs.logs import RunLogs
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
@@ -106,26 +105,6 @@ def test_a_life_on_this_machine_leaves_no_process(place):
     assert place.driver().open() == []
 
 
-def test_killing_the_agent_costs_one_attempt(place):
-    driver = place.driver()
-    driver.open()
-    first = driver.provision()
-    driver.setup(PATIENCE_S)
-    until(lambda: len(place.attempts("t0001-s1")) == len(place.attempts("t0001-s2")) == 1)
-    os.kill(first.provider["pid"], signal.SIGKILL)
-    until(lambda: len(place.attempts("t0001-s1")) == 2)
-    place.gate.touch()
-    assert {driver.wait(t, PATIENCE_S).attempt for t in TICKETS if t.endswith("train")} == {2}
-    ending = place.mailbox.ending("t0001-s1.train", 1)
-    assert ending is not None and ending.cause is Cause.INFRASTRUCTURE
-    assert driver.lease is not None and driver.lease.lease_id != first.lease_id
-    for ticket in TICKETS:
-        driver.wait(ticket, PATIENCE_S)
-    driver.teardown()
-    assert place.processes() == []
-    assert [e.gone is not None for e in driver.ledger.entries()] == [True, True]
-
-
 def test_an_agent_that_dies_before_it_is_ready_is_replaced(place):
     driver = place.driver()
     driver.open()
@@ -184,32 +163,6 @@ def test_the_same_command_adopts_what_lives(place):
     assert lease.lease_id == driver.ledger.entries()[0].lease.lease_id
     driver.teardown()
     assert place.processes() == []
-
-
-def test_stop_then_the_same_command_goes_on(place):
-    driver = place.driver()
-    driver.open()
-    driver.provision()
-    driver.setup(PATIENCE_S)
-    until(lambda: len(place.attempts("t0001-s1")) == len(place.attempts("t0001-s2")) == 1)
-    board = until(lambda: (b := driver.board("t0001-s1")) and b.step > 0 and b)
-    assert board.total == 1000
-    driver.stop("Ctrl-C")
-    for ticket in TICKETS:
-        with pytest.raises(Stopped, match="Ctrl-C"):
-            driver.wait(ticket, PATIENCE_S)
-    driver.teardown()
-    driver.close("cancelled")
-    assert place.processes() == []
-    place.gate.touch()
-    again = place.driver()
-    todo = again.open()
-    again.provision()
-    again.setup(PATIENCE_S)
-    assert {again.wait(t.ticket, PATIENCE_S).attempt for t in todo if t.phase is Phase.TRAIN} == {
-        2
-    }
-    again.teardown()
 
 
 def test_a_users_error_reaches_the_caller(place):

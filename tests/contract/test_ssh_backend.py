@@ -17,7 +17,6 @@ from drillyard.errors import ConfigError, ControlPlaneError, InfrastructureError
 from drillyard.findings import Severity
 from drillyard.mailbox.holders import holder
 from drillyard.mailbox.status import Status
-from drillyard.system.processes import marked
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard.testing.backend_troubles import Trouble, breaking
 from drillyard_backends.ssh.backend import SshBackend, store_there
@@ -404,65 +403,3 @@ def test_hosts_are_asked_for(monkeypatch):
 
 
 # -- as a user ------------------------------------------------------------------------------------
-
-GATED = """
-schema: 1
-name: far
-workload: script
-script:
-  run:
-    - [bash, -c, "touch $DIR/$run_id.begun; until [ -e $DIR/gate ]; do sleep 0.05; done"]
-    - [bash, -c, "echo score=$seed"]
-  results: {stdout: '^(\\w+)=([-+.\\d]+)$'}
-parameters:
-  const_args: {DIR: "@DIR@"}
-seeds: [3, 4]
-backend: ssh
-resources: {workers: 2}
-"""
-
-
-def test_kill_9_of_the_driver_and_the_same_command_adopts(server, tmp_path, settings, monkeypatch):
-    """The store lies on the host; the driver dies; the same command takes up what lives there."""
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "far.yaml").write_text(GATED.replace("@DIR@", str(tmp_path)))
-    command = [
-        str(Path(sys.executable).parent / "drillyard"),
-        "run",
-        "far.yaml",
-        "--offline-ok",
-        "--store",
-        f"sftp://{server.address}/~/far-runs",
-        *("--set", f'backends.ssh.hosts=["{server.address}"]'),
-        *("--set", f"backends.ssh.python={sys.executable}"),
-        *("--set", f"backends.ssh.runtime={settings['runtime']}"),
-    ]
-    backend = SshBackend(**settings)
-    with open(tmp_path / "first.txt", "wb") as out:
-        first = subprocess.Popen(command, cwd=mine, stdout=out, stderr=out)
-    try:
-        both = [tmp_path / f"t0001-s{seed}.begun" for seed in (3, 4)]
-        until(lambda: all(p.exists() for p in both) or first.poll() is not None, what="both runs")
-        assert first.poll() is None, (tmp_path / "first.txt").read_text()
-        before = list(marked(DRILLYARD_LOCAL_RUNTIME=settings["runtime"]))
-        (lease,) = backend.leases()
-    finally:
-        first.kill()
-        first.wait()
-    (tmp_path / "gate").touch()
-    second = subprocess.run(
-        command, cwd=mine, capture_output=True, text=True, timeout=PATIENCE_S, check=False
-    )
-    assert second.returncode == 0, second.stdout + second.stderr
-    assert "3.5" in second.stdout  # the mean of the two scores
-    mailbox = server.home / "far-runs" / "far"
-    assert [p.name for p in (mailbox / "leases").iterdir()] == [lease.lease_id]
-    assert len(list((mailbox / "claims").glob("*.train.1.json"))) == 2
-    assert not list((mailbox / "claims").glob("*.train.2.json"))  # nothing was done twice
-    assert (mailbox / "leases" / lease.lease_id / "gone.json").exists()
-    assert before and not list(marked(DRILLYARD_LOCAL_RUNTIME=settings["runtime"]))
-    assert list(backend.leases()) == []

@@ -21,7 +21,6 @@ from drillyard.system.processes import marked, send
 from drillyard.workloads.rl import RlWorkload
 from drillyard_backends.ssh.backend import SshBackend
 from drillyard_backends.ssh.connection import Connection
-from tests.contract.test_dask_hosts import RUN, WORLD, values
 from tests.contract.test_dask_runs import finish
 from tests.helpers import resume_runner, resume_worlds
 from tests.helpers.open_drivers import closing
@@ -30,6 +29,29 @@ from tests.helpers.sshd import SSHD, Sshd
 
 pytest.importorskip("asyncssh")
 pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd (Debian: openssh-server)")
+RUN = "t0001-s7"
+WORLD = """
+import time
+
+class World(Drift):
+    def step(self, action):
+        time.sleep(0.005)  # the test kills something meanwhile
+        return super().step(action)
+"""
+
+
+def values(**simulator):
+    return {
+        "simulator": {"id": "hosted_world:World", **simulator},
+        "learner": {
+            "algorithm": "ppo",
+            "preset": None,
+            "args": {"n_steps": 16, "batch_size": 16, "n_epochs": 1},
+        },
+        "train": {"steps": 1920, "n_envs": 3, "checkpoint_every": 192, "copies": "one-by-one"},
+        "evaluate": {"episodes": 1},
+        "resources": {"workers": 3, "device": "cpu"},
+    }
 
 
 class Machines:

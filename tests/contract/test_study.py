@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -163,25 +162,6 @@ def test_the_same_file_goes_on_to_more_trials_and_then_does_nothing(tmp_path):
     assert len(mailbox.trials()[0]) == len(records)
 
 
-def test_a_study_on_a_dask_cluster(tmp_path):
-    """One cluster of two workers for all trials, and nothing of it afterwards."""
-    mailbox = run(
-        tmp_path,
-        {"chooser": "grid", "grid": {"level": [0.2, 0.4, 0.6]}, "confirm": 0},
-        backend="dask",
-        backends={"dask": {"runtime": str(tmp_path / "runtime")}},
-        resources={"workers": 2},
-        seeds=[1],
-    )
-    records, outcomes, _ = mailbox.trials()
-    scores = [outcomes[r.number].values["evaluate/score"] for r in records]
-    assert len(records) == len(set(scores)) == 6  # three levels of two kinds
-    (entry,) = Ledger(mailbox).entries()
-    assert entry.lease is not None and entry.lease.backend == "dask"
-    assert entry.gone is not None and not list(marked(entry.lease.lease_id))
-    assert len(mailbox.workers()) == 2
-
-
 def test_a_failed_trial_stays_failed_and_too_many_stop_the_study(tmp_path):
     fails = {
         "workload": "script",
@@ -205,52 +185,6 @@ def test_a_failed_trial_stays_failed_and_too_many_stop_the_study(tmp_path):
     with pytest.raises(RunFailed, match="trials have failed"):
         drillyard.run(path, store=tmp_path / "runs", flow=False, report=False)
     assert nothing_rented(Mailbox(open_store(str(tmp_path / "runs")), "strict"))
-
-
-def test_a_simulator_that_kills_its_process_touches_no_other_trial(tmp_path):
-    shutil.copy(Path(__file__).parents[1] / "helpers" / "rough_world.py", tmp_path)
-    ways = ["no", "segfault", "exit", "no"]
-    mailbox = run(
-        tmp_path,
-        {
-            "chooser": "manual",
-            "cycles": [{"breaks": way} for way in ways],
-            "objectives": [],
-            "max_failures": 3,
-        },
-        workload="rl",
-        mock=None,
-        seeds=[1],
-        baselines=[],
-        simulator={"id": "rough_world:RoughWorld", "args": {"breaks": "$breaks"}},
-        learner={"algorithm": "ppo", "preset": None, "args": {"n_steps": 32, "batch_size": 32}},
-        train={"steps": 64},
-        evaluate={"episodes": 1},
-        resources={"workers": 2, "threads": 3, "device": "cpu"},
-        parameters={
-            "tunables": {
-                "g": {
-                    "params": {
-                        "breaks": {
-                            "type": "categorical",
-                            "values": ["no", "segfault", "exit"],
-                            "default": "no",
-                        }
-                    }
-                }
-            },
-            "tunable_params": ["g"],
-        },
-    )
-    _, outcomes, _ = mailbox.trials()
-    good = Status.SUCCEEDED
-    assert [outcomes[n].status for n in (1, 2, 3, 4)] == [good, Status.FAILED, Status.FAILED, good]
-    # Twenty steps, each worth the number of threads, which is not what torch would choose.
-    assert outcomes[1].values == outcomes[4].values == {"evaluate/return": 60.0}
-    assert "SIGSEGV" in outcomes[2].message, outcomes[2].message
-    assert "9" in outcomes[3].message, outcomes[3].message
-    assert {n for ticket, n, _ in mailbox.claims() if ticket[:5] in ("t0001", "t0004")} == {1}
-    assert nothing_rented(mailbox)
 
 
 def test_cycles_that_were_begun_may_not_change(tmp_path):
@@ -407,3 +341,22 @@ def test_a_search_that_is_written_in_place(tmp_path):
     assert trials[0]["learning_rate"] == 1e-3  # the preset's
     page = (tmp_path / "runs" / "tuning" / "report" / "index.html").read_text()
     assert "learning_rate" in page and "t0003" in page
+
+
+def test_a_study_on_a_dask_cluster(tmp_path):
+    """One cluster of two workers for all trials, and nothing of it afterwards."""
+    mailbox = run(
+        tmp_path,
+        {"chooser": "grid", "grid": {"level": [0.2, 0.4, 0.6]}, "confirm": 0},
+        backend="dask",
+        backends={"dask": {"runtime": str(tmp_path / "runtime")}},
+        resources={"workers": 2},
+        seeds=[1],
+    )
+    records, outcomes, _ = mailbox.trials()
+    scores = [outcomes[r.number].values["evaluate/score"] for r in records]
+    assert len(records) == len(set(scores)) == 6  # three levels of two kinds
+    (entry,) = Ledger(mailbox).entries()
+    assert entry.lease is not None and entry.lease.backend == "dask"
+    assert entry.gone is not None and not list(marked(entry.lease.lease_id))
+    assert len(mailbox.workers()) == 2

@@ -61,26 +61,6 @@ def test_runs_go_side_by_side_up_to_the_slots(toys, backend, tmp_path):
         toy.until_status(f"{run}.train", Status.SUCCEEDED)
 
 
-def test_two_agents_race_and_each_ticket_is_done_once(toys, tmp_path):
-    toy = toys()
-    runs = [toy.post(seed=n) for n in range(6)]
-    places = [LocalBackend(runtime=tmp_path / "runtime"), LocalBackend(runtime=tmp_path / "other")]
-    leases = [
-        place.provision(toy.order().model_copy(update={"lease_id": f"dy-000000000{n}"}))
-        for n, place in enumerate(places)
-    ]
-    try:
-        for run in runs:
-            toy.until_status(f"{run}.train", Status.SUCCEEDED)
-        assert sorted(toy.mailbox.claims()) == sorted(
-            (f"{run}.train", 1, is_ending) for run in runs for is_ending in (False, True)
-        )
-    finally:
-        for place, lease in zip(places, leases, strict=True):
-            place.teardown(lease)
-            assert list(place.leases()) == []
-
-
 def test_a_killed_ticket_is_tried_again_and_accepted_once(toys, backend):
     toy = toys()
     run = toy.post(die=[1], child=True)

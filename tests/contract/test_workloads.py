@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ from typing import Any
 import pytest
 
 from drillyard.driver.driver import Driver
-from drillyard.errors import RunFailed, Stopped, TimedOut
+from drillyard.errors import RunFailed, TimedOut
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.status import Cause, Status
 from drillyard.report import build
@@ -28,7 +25,6 @@ from drillyard.workloads.composite import CompositeWorkload
 from drillyard.workloads.mock import MockWorkload
 from drillyard.workloads.script import ScriptWorkload
 from drillyard_backends.local import LocalBackend
-from tests.conftest import BIN, ROOT
 from tests.helpers.open_drivers import closing
 from tests.helpers.patience import PATIENCE_S, until
 
@@ -143,24 +139,6 @@ def is_ticket(pid: int) -> bool:
     return False
 
 
-def test_a_stop_tears_down_and_the_same_command_goes_on(place):
-    driver = place.driver(FILE)
-    start(driver)
-    child = place.child(1)
-    driver.stop("enough for today")
-    with pytest.raises(Stopped):
-        driver.wait("t0001-s1.train", PATIENCE_S)
-    assert (place.marks / "torn").exists() and gone(child)
-    driver.teardown()
-    driver.close("cancelled")
-    assert place.living() == []
-    (place.marks / "gate").touch()
-    again = place.driver(FILE)
-    start(again)
-    finish(again)
-    assert collect(again.mailbox).metrics[0].mean == 4.5
-
-
 def test_a_time_limit_is_timed_out(place):
     driver = place.driver(FILE, limit="1")
     start(driver)
@@ -270,49 +248,6 @@ def test_a_killed_composite_resumes_its_policy(place):
     (run,) = collect(driver.mailbox).runs
     assert (run.step, run.attempts, run.resumes) == (320, 2, 1)
     assert run.metrics["made"] == 1.0
-
-
-@pytest.mark.parametrize(
-    ("name", "experiment", "metrics"),
-    [
-        pytest.param("script", "sorting", {"moved", "seconds", "sorted"}, marks=pytest.mark.slow),
-        pytest.param("mock", "mock-score", {"cost", "score"}, marks=pytest.mark.slow),
-        ("composite", "pipeline", {"sorting/moved", "sorting/sorted", "checksum", "score"}),
-    ],
-)
-def test_ready_made_experiments(tmp_path, name, experiment, metrics):
-    """`drillyard run` of each: the table, the report and MLflow have the same metrics.
-
-    The composite one has both others in it, which docs/how-to/workloads.md runs by themselves.
-    """
-    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
-
-    def drillyard(*words: str) -> str:
-        done = subprocess.run(
-            [str(BIN / "drillyard"), *words],
-            cwd=tmp_path,
-            text=True,
-            capture_output=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    output = drillyard("run", f"experiments/{name}.yaml")
-    rows = set(re.findall(r"^(\S+) +[\d.,-]+ ", output, re.MULTILINE))
-    assert metrics <= rows, output
-    found = json.loads(drillyard("results", experiment, "--json"))
-    assert {m["metric"] for m in found["metrics"]} == metrics
-    page = Path(found["store"], found["report"]).read_text()
-    assert "Learning curves" not in page and all(m in page for m in metrics)
-    import mlflow
-
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/drillyard-runs/mlflow.db")
-    (mirrored,) = client.search_experiments(filter_string=f"name = '{experiment}'")
-    for run in client.search_runs([mirrored.experiment_id]):
-        assert run.info.status == "FINISHED"
-        assert {f"evaluate/{m}" for m in metrics} <= set(run.data.metrics)
 
 
 SCRIPT = {

@@ -10,34 +10,6 @@ from drillyard_backends.gcp.backend import GcpBackend
 from tests.emulated.gcp.books import machines, nothing_left, three
 from tests.helpers.patience import until
 
-
-def test_one_machine_a_worker_each_with_its_own_metadata(bodiless, backend, order):
-    order = three(order, deadline=bodiless.state()["now"] + 1800)
-    lease = backend.provision(order)
-    until(lambda: len(machines(bodiless, order)) == 3, what="three machines")
-    names = sorted(m["name"] for m in machines(bodiless, order))
-    assert names == [f"{order.lease_id}-w{n}-0" for n in range(3)]
-    assert backend.tend(lease, 3) == 3
-    (asked,) = bodiless.log(f"POST .*{order.lease_id}/createInstances")
-    assert asked["status"] == 200
-    backend.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
-
-
-def test_a_zone_without_room_is_left_for_the_next(bodiless, settings, backend, order):
-    bodiless.physics(stockouts=[{"zone": "europe-west1-b"}])
-    hasty = GcpBackend(**{**settings, "stockout_s": 0.5})
-    order = three(order)
-    lease = hasty.provision(order)
-    until(lambda: hasty.tend(lease, 3) == 3 and len(machines(bodiless, order)) == 3, what="three")
-    assert {m["zone"] for m in machines(bodiless, order)} == {"europe-west1-c"}
-    until(lambda: hasty.probe(lease) is Liveness.ALIVE, what="ALIVE")
-    groups = [g for g in bodiless.state()["groups"] if order.lease_id in g["key"]]
-    assert len(groups) == 1  # the empty one went with the stock-out
-    hasty.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
-
-
 QUOTA = "Quota 'INSTANCE_GROUP_MANAGERS' exceeded. Limit: 0.0 in region europe-west1."
 POLICY = "Constraint constraints/compute.vmExternalIpAccess violated for project 1."
 

@@ -79,32 +79,3 @@ def test_a_machine_without_a_status_is_believed_to_be_lost_after_the_listings_la
     assert list(reconciler._lost(view).values()) == [[row]]
     sure = {Group(Place("z"), 1): [replace(row, sure=True)]}
     assert list(reconciler._lost(sure).values()) == [[replace(row, sure=True)]]
-
-
-@pytest.mark.parametrize(("status", "reason"), [(400, "resourceNotReady"), (409, "conflict")])
-def test_a_delete_that_is_refused_for_now_ends_no_waiting(
-    bodiless, backend, order, status, reason
-):
-    """M3: the machine deletes itself while the driver removes it; the next look tries again."""
-    lease = backend.provision(order)
-    first = f"{order.lease_id}-w0-0"
-
-    def up() -> bool:
-        return "RUNNING" in [m["status"] for m in machines(bodiless, order)]
-
-    until(lambda: backend.tend(lease, 1) == 1 and up(), 60, first)
-    bodiless.fault("deleteInstances", status=status, reason=reason, times=1)
-    bodiless.happen("crash", first)
-
-    def replaced() -> bool:
-        backend.tend(lease, 1)
-        return f"{order.lease_id}-w0-1" in [m["name"] for m in machines(bodiless, order)]
-
-    until(replaced, 60, "its successor")
-    until(
-        lambda: backend.tend(lease, 1) == 1 and first not in str(machines(bodiless, order)),
-        60,
-        "the end of the crashed one",
-    )
-    backend.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 60, "an empty project")

@@ -11,17 +11,6 @@ from tests.emulated.gcp.books import BUSY, machines, nothing_left
 from tests.helpers.patience import until
 
 
-def test_a_false_done_and_a_late_listing_do_not_end_the_teardown(bodiless, backend, order):
-    """What ``release_confirmed`` relies on: the listing says the truth, and asking again helps."""
-    from drillyard.leases.release import release_confirmed
-
-    lease = backend.provision(order)
-    until(lambda: machines(bodiless, order), what="a machine")
-    bodiless.physics(false_done=[{"kind": "delete", "match": order.lease_id, "times": 1}])
-    release_confirmed(backend, lease, timeout_s=60)
-    assert nothing_left(bodiless, order)
-
-
 def test_a_machine_that_may_not_be_deleted_is_named_at_once(bodiless, backend, order, monkeypatch):
     """The group's own row said why, and the command waited eleven minutes in silence."""
     from drillyard.leases.reasons import Reasons

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,8 +11,8 @@ import pytest
 
 from drillyard_flows import settings
 from tests.helpers import quick, rules
-from tests.helpers.patience import PATIENCE_S
 from tests.helpers.prefect_homes import begin
+from tests.helpers.processes import run_process
 from tests.helpers.quick import pytest_addoption
 from tests.helpers.side_by_side import (
     made_once,
@@ -105,13 +104,6 @@ def finished_cstr(prefect_home, tmp_path_factory):
 
 def _main_job(folder: Path) -> None:
     shutil.copytree(ROOT / "experiments", folder / "experiments")
-    done = subprocess.run(
-        [str(BIN / "drillyard"), "run", "experiments/cstr.yaml"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = run_process([str(BIN / "drillyard"), "run", "experiments/cstr.yaml"], cwd=folder)
     (folder / "output.txt").write_text(done.stdout + done.stderr)
     assert done.returncode == 0, done.stdout + done.stderr

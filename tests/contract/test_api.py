@@ -1,7 +1,6 @@
 """drillyard from Python: real runs on the local backend, points while they are under way."""
 
 import functools
-import subprocess
 import sys
 import textwrap
 import threading
@@ -15,6 +14,7 @@ from drillyard.errors import ConfigError, RunFailed, UserError
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import AttemptStart, Phase
+from tests.helpers.processes import run_process
 
 run = functools.partial(drillyard.run, flow=False)  # tests/flows has the way through Prefect
 DOC = Path(__file__).parents[2] / "docs" / "how-to" / "python.md"
@@ -227,7 +227,7 @@ def test_classes_travel_by_name(folder):
             plain(thing, "learner.args.policy_kwargs")
         assert error.value.hint and "learner.args.policy_kwargs" in str(error.value)
     program = "import drillyard.spec.from_python as a\nclass Net: pass\na.plain(Net, 'x')"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = run_process([sys.executable, "-c", program])
     assert "workers do not run" in done.stderr
 
 
@@ -241,7 +241,7 @@ def test_importing_drillyard_costs_nothing():
         import drillyard.authoring.generate
         print(callable(drillyard.generate))
     """)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = run_process([sys.executable, "-c", program])
     assert done.stdout.split("\n")[:2] == ["[] True True", "True"], done.stderr
 
 

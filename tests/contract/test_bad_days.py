@@ -23,6 +23,7 @@ from tests.contract.test_store_outage import Bench
 from tests.helpers.open_drivers import closing
 from tests.helpers.outage_store import impatient
 from tests.helpers.patience import until
+from tests.helpers.processes import run_process
 
 RUNS = ("t0001-s1", "t0001-s2")
 
@@ -32,12 +33,7 @@ def disk(tmp_path):
     """A small disk, with the room that `check` asks for."""
     place = tmp_path / "disk"
     place.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", str(place)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    made = run_process(["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", str(place)])
     if made.returncode:
         pytest.skip(f"a disk of its own needs root: {made.stderr.strip()}")
     yield place

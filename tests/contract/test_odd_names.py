@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 
 import pytest
 
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from tests.conftest import BIN
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 pytestmark = pytest.mark.heavy
 
@@ -48,14 +47,7 @@ def test_kept_files_with_odd_names_are_kept_copied_and_named(tmp_path):
     (tmp_path / "it.yaml").write_text(FILE)
 
     def drillyard(*words: str) -> str:
-        done = subprocess.run(
-            [str(BIN / "drillyard"), *words],
-            cwd=tmp_path,
-            text=True,
-            capture_output=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        done = run_process([str(BIN / "drillyard"), *words], cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from drillyard.errors import RunFailed, WorkerLost
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.failed_episode import newest
 from drillyard.mailbox.records import Phase
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 pytestmark = pytest.mark.heavy
 PROGRAM = str(Path(sys.executable).with_name("drillyard"))
@@ -132,9 +131,7 @@ def test_a_failed_run_is_replayed_from_the_mailbox_alone(place, capsys, ways):
     assert code == 0 and "note: the code of this experiment was changed since" in said
 
     command = [PROGRAM, "replay", "raises/t0001-s5", "--debug"]
-    done = subprocess.run(
-        command, input="p self.n\nc\n", text=True, capture_output=True, timeout=PATIENCE_S
-    )
+    done = run_process(command, input="p self.n\nc\n")
     # It stops in the first line of the user's step, before the step was counted.
     assert "self.n, self.total = self.n + 1" in done.stdout, done.stdout + done.stderr
     assert f"(Pdb) {answer['step'] - 1}\n" in done.stdout

@@ -25,6 +25,7 @@ from drillyard_backends.ssh.host import Host
 from drillyard_backends.ssh.remote import ANSWER
 from drillyard_backends.ssh.settings import Address
 from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.processes import run_process
 from tests.helpers.sshd import SSHD, Sshd
 from tests.helpers.toy import Toys
 
@@ -295,9 +296,9 @@ def test_an_unknown_host_key_is_refused_with_the_line_that_accepts_it(settings, 
     known = tmp_path / "known"
     backend = SshBackend(**(settings | {"known_hosts": str(known)}))
     error = refused(backend)
-    shown = subprocess.run(
-        ["ssh-keygen", "-lf", str(server.folder / "host_key.pub")], capture_output=True, text=True
-    ).stdout.split()[1]
+    shown = run_process(["ssh-keygen", "-lf", str(server.folder / "host_key.pub")]).stdout.split()[
+        1
+    ]
     assert shown in str(error)
     command = error.hint.partition("accept it: ")[2]
     subprocess.run(["bash", "-c", command], check=True)

@@ -16,7 +16,8 @@ from drillyard.mailbox.records import Phase
 from drillyard.mailbox.stage_records import Serving, serving_key
 from drillyard.system.processes import marked
 from tests.conftest import BIN
-from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.patience import until
+from tests.helpers.processes import run_process
 
 FILE = """
 schema: 1
@@ -68,9 +69,7 @@ def test_a_driver_killed_in_the_middle_of_the_stages_repeats_nothing(tmp_path):
     first.send_signal(signal.SIGKILL)
     first.communicate()
     gate.touch()
-    done = subprocess.run(
-        words, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=PATIENCE_S
-    )
+    done = run_process(words, cwd=tmp_path, env=environ)
     assert done.returncode == 0, done.stdout + done.stderr
     shown = {stage["name"]: stage for stage in json.loads(done.stdout)["stages"]}
     assert {name: s["status"] for name, s in shown.items()} == dict.fromkeys(boxes, "succeeded")

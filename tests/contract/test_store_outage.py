@@ -26,6 +26,7 @@ from tests.helpers import rules
 from tests.helpers.open_drivers import closing
 from tests.helpers.outage_store import impatient
 from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.processes import run_process
 
 WORKLOAD = '''
 """Writes a point and a word of progress again and again, until the file `gate` is there."""
@@ -87,14 +88,10 @@ class Bench:
 
     def program(self, way: str) -> subprocess.CompletedProcess[str]:
         """The same in a process of its own, from Python or by the command line."""
-        return subprocess.run(
+        return run_process(
             [sys.executable, "-m", "tests.helpers.outage_store", way, "gated.yaml", self.url],
             cwd=self.project,
-            env={**os.environ, "PYTHONPATH": rules.path(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
+            more={"PYTHONPATH": rules.path(ROOT)},
         )
 
     def leases(self) -> list[Entry]:

@@ -23,7 +23,7 @@ from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.processes import marked
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 RUNNER = Path(__file__).parents[1] / "helpers" / "study_runner.py"
 
@@ -98,7 +98,7 @@ def killed_again_and_again(folder: Path, trials: int, kills: int, seed: int) -> 
         time.sleep(chance.uniform(0.0, 0.4))
         child.send_signal(signal.SIGKILL)
         killed += child.wait() == -signal.SIGKILL
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    done = run_process(command)
     assert done.returncode == 0, done.stdout + done.stderr
     # Who comes after the last trial has nothing to do, and may be gone before he is killed.
     print(f"{killed} of {kills} drivers were killed")

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from tests.helpers.processes import run_process
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deployments" / "control-plane"
 pytestmark = pytest.mark.heavy
@@ -34,18 +36,15 @@ def run(cloud: str, tmp: Path, *words: str, answers: str = "") -> tuple[int, str
         f'cp "${{word#*[=@]}}" {tmp}/first;; esac; done\n'
     )
     tool.chmod(0o755)
-    done = subprocess.run(
+    done = run_process(
         [FOLDER / f"{cloud}.sh", *words],
-        input=answers,
-        text=True,
-        capture_output=True,
-        timeout=60,
-        check=False,
         env={
             "PATH": f"{tmp}:{os.environ['PATH']}",
             "DRILLYARD_SOURCE": "https://git.example.org/drillyard",
             "DRILLYARD_VERSION": "v0.1",
         },
+        input=answers,
+        timeout=60,
     )
     told = heard.read_text().splitlines() if heard.exists() else []
     return done.returncode, done.stdout + done.stderr, told

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import documents as runner
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = runner.pages(ROOT)
@@ -117,14 +116,7 @@ def _works(document: Path, folder: Path) -> None:
             assert done.returncode == 0, f"{where}\n{done.stdout}{done.stderr}"
             path.unlink()
         elif block.language == "python" and not block.file:
-            done = subprocess.run(
-                [sys.executable, "-c", block.body],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE_S,
-                check=False,
-            )
+            done = run_process([sys.executable, "-c", block.body], cwd=folder)
             assert done.returncode == 0, f"{where}\n{done.stdout}{done.stderr}"
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import BIN
+from tests.helpers.processes import run_process
 
 pytestmark = pytest.mark.heavy
 
@@ -42,10 +42,8 @@ def test_what_the_main_job_prints(finished_cstr):
 
 def test_the_numbers_are_the_same_everywhere(finished_cstr):
     """`results --json` says what the table said, and the evaluation files add up to it."""
-    done = subprocess.run(
+    done = run_process(
         [str(BIN / "drillyard"), "results", "cstr-ppo", "--json", "--store", str(finished_cstr)],
-        capture_output=True,
-        text=True,
         check=True,
     )
     found = json.loads(done.stdout)

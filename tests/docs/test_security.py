@@ -1,7 +1,6 @@
 """The table of the page about security: each rule has tests that exist; and rules of few words."""
 
 import re
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -17,7 +16,7 @@ from drillyard_backends.azure.settings import AzureConfig
 from drillyard_backends.gcp.settings import GcpConfig
 from drillyard_backends.gcp.template import metadata
 from drillyard_flows import settings
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "explanation" / "security.md").read_text()
@@ -62,13 +61,7 @@ def test_prefect_keeps_results_as_json():
         "print({v for k, v in vars(common).items() if k.isupper() and isinstance(v, dict) "
         "for k, v in v.items() if k == 'result_serializer'})"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=True,
-    )
+    done = run_process([sys.executable, "-c", code], check=True)
     assert done.stdout.split() == ["JSONSerializer", "{'json'}"], done.stdout
     assert settings.CLIENT["PREFECT_RESULTS_DEFAULT_SERIALIZER"] == "json"
 

@@ -2,11 +2,12 @@
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+
+from tests.helpers.processes import run_process
 
 FOLDER = Path(__file__).parents[2] / "deployments" / "servers"
 
@@ -42,11 +43,7 @@ def test_units_are_understood_by_systemd(tmp_path):
         # Their programs are where they will be installed, and not here.
         text = re.sub(r"/opt/drillyard/bin/\w+", "/bin/true", text)
         (tmp_path / unit.name).write_text(re.sub(r"(?m)^(User|EnvironmentFile)=.*\n", "", text))
-    done = subprocess.run(
-        ["systemd-analyze", "verify", *map(str, sorted(tmp_path.iterdir()))],
-        text=True,
-        capture_output=True,
-        timeout=120,
-        check=False,
+    done = run_process(
+        ["systemd-analyze", "verify", *map(str, sorted(tmp_path.iterdir()))], timeout=120
     )
     assert done.returncode == 0 and "Unknown" not in done.stderr, done.stderr

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +14,7 @@ from playwright.sync_api import sync_playwright
 from drillyard.cli.helping import SECTIONS
 from drillyard.spec.schema import document
 from tests.helpers.axe import needs_axe, serious
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 pytestmark = pytest.mark.heavy
 
@@ -30,14 +28,10 @@ def site(tmp_path_factory):
     The rules of the tests' processes refuse each connection to another machine.
     """
     folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
+    done = run_process(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
         cwd=ROOT,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
+        more={"NO_MKDOCS_2_WARNING": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -109,14 +103,8 @@ def test_a_broken_link_fails_the_build(site, tmp_path):
     settings = (ROOT / "mkdocs.yml").read_text().split("\nnav:")[0]
     settings = re.sub(r"(?m)^(hooks|extra_css|extra_javascript): .*\n", "", settings)
     (tmp_path / "mkdocs.yml").write_text(settings)
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build"],
-        cwd=tmp_path,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
+    done = run_process(
+        [sys.executable, "-m", "mkdocs", "build"], cwd=tmp_path, more={"NO_MKDOCS_2_WARNING": "1"}
     )
     assert done.returncode == 1, done.stderr
     assert "gone.md" in done.stderr and "#nowhere" in done.stderr

@@ -2,10 +2,11 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
+
+from tests.helpers.processes import run_process
 
 pytest.importorskip("azure.ai.ml")
 
@@ -14,7 +15,7 @@ from drillyard.mailbox import open_store
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_emulators.azure.cloud import identity_id
 from tests.helpers.azure_lab import gone, named, needs_azurite, opened, order_of, rented
-from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.patience import until
 
 pytestmark = [needs_azurite(), pytest.mark.timeout(300)]
 TICKET = "t0001-s1.train"
@@ -94,13 +95,9 @@ def test_code_on_a_node_reaches_no_other_experiment(azure):
         f"/subscriptions/{where['subscription_id']}/resourceGroups/{where['resource_group']}"
         "/providers/Microsoft.MachineLearningServices/workspaces/" + where["workspace_name"]
     )
-    done = subprocess.run(
+    done = run_process(
         [sys.executable, "-c", CODE, azure.account, root, lease.lease_id, job],
         env={"PATH": os.environ["PATH"], **azure.ask("node", identity="ours")},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -1,18 +1,18 @@
 """As whom a job reads and writes the store: each process here has what a node tells a job."""
 
 import os
-import subprocess
 import sys
 import uuid
 
 import pytest
+
+from tests.helpers.processes import run_process
 
 pytest.importorskip("azure.ai.ml")
 
 from drillyard_backends.azure import login
 from drillyard_emulators.azure.cloud import NODE, STRANGER
 from tests.helpers.azure_lab import needs_azurite, opened
-from tests.helpers.patience import PATIENCE_S
 
 pytestmark = needs_azurite()
 PROGRAM = """
@@ -37,13 +37,8 @@ def on_a_node(azure, identity, **changes):
     """What a job prints that writes to the store, on a node of that identity."""
     env = {**azure.ask("node", identity=identity), **changes}
     url = f"az://{azure.account}/{azure.container}/identity"
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, url],
-        env={"PATH": os.environ["PATH"], **env},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
+    done = run_process(
+        [sys.executable, "-c", PROGRAM, url], env={"PATH": os.environ["PATH"], **env}
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

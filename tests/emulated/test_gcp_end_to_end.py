@@ -22,6 +22,7 @@ from tests.helpers import rules
 from tests.helpers.environments import link_others, without_drillyard
 from tests.helpers.mirrors import LiveServer
 from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.processes import run_process
 from tests.helpers.rented import Lab
 from tests.helpers.webhook import webhook
 
@@ -55,14 +56,10 @@ def local_hashes(lab: Lab, file: Path, runs: list[str]) -> dict[str, str]:
     """The same experiment on this machine."""
     store = lab.folder / "here"
     program = "import drillyard, sys; drillyard.run(sys.argv[1], store=sys.argv[2], flow=False)"
-    done = subprocess.run(
+    done = run_process(
         [sys.executable, "-c", program, str(file), str(store)],
         cwd=lab.folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-        env={**os.environ, "HOME": str(lab.folder), "DRILLYARD_HOME": str(lab.folder / ".local")},
+        more={"HOME": str(lab.folder), "DRILLYARD_HOME": str(lab.folder / ".local")},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     mailbox = Mailbox(open_store(str(store)), "reactor")

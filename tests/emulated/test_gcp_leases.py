@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.processes import run_process
 
 ROOT = Path(__file__).parents[2]
 
 
 def swept(module: str, *words: str) -> dict[str, str]:
     """What a sweep printed, by label; it found nothing lost, left or hung."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"tests.benchmarks.{module}", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_process([sys.executable, "-m", f"tests.benchmarks.{module}", *words], cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     table = (row.strip().partition("  ") for row in done.stdout.splitlines())
     return {label: value.strip() for label, _, value in table}

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import uuid
@@ -24,6 +23,7 @@ import pytest
 
 from drillyard.system.processes import end, marked
 from drillyard_emulators.http.handle import GcpEmulator
+from tests.helpers.processes import run_process
 
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")
 FILE = """schema: 1
@@ -56,14 +56,8 @@ class Laptop:
 
     def run(self, *words: str, code: int = 0) -> str:
         """A command's output; it must end with ``code``."""
-        done = subprocess.run(
-            [DRILLYARD, *words],
-            cwd=self.folder,
-            env=dict(self.env),
-            capture_output=True,
-            text=True,
-            timeout=self.patience_s,
-            check=False,
+        done = run_process(
+            [DRILLYARD, *words], cwd=self.folder, env=dict(self.env), timeout=self.patience_s
         )
         assert done.returncode == code, done.stdout + done.stderr
         self.errors = done.stderr

@@ -1,7 +1,6 @@
 """`drillyard mlflow gcp` with a real MLflow server on a real PostgreSQL."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from tests.emulated.test_gcp_mlflow import ME, URL
 from tests.helpers.mlflow_machines import BIN
 from tests.helpers.mlflow_world import World
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 CLIENT = """
 import os, sys, tempfile
@@ -65,13 +65,10 @@ def test_a_real_server_on_a_real_database_through_the_command_line(tmp_path, mon
         return done.stdout + done.stderr
 
     def client(what, *, ok=True, **more):
-        done = subprocess.run(
+        done = run_process(
             [sys.executable, "-c", CLIENT, what],
             cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            env={**os.environ, "MLFLOW_TRACKING_URI": URL, **more},
+            more={"MLFLOW_TRACKING_URI": URL, **more},
         )
         assert ("done" in done.stdout) is ok, done.stdout + done.stderr
         return done.stderr

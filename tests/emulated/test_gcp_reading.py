@@ -15,6 +15,7 @@ import pytest
 
 from drillyard.mailbox import open_store
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 from tests.helpers.toy import until
 from tests.unit.tracking.test_boards import RUN as CURVE
 from tests.unit.tracking.test_boards import begun, lines
@@ -48,13 +49,9 @@ def place(shared_cloud, tmp_path_factory):
     finally:
         os.environ.clear()
         os.environ.update(before)
-    done = subprocess.run(
+    done = run_process(
         [sys.executable, "-c", RUN, "adder.yaml", url],
         cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
         env=shared_cloud.environ(HOME=str(folder), DRILLYARD_HOME=str(folder / "home")),
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -78,15 +75,7 @@ def test_every_reading_command_works_from_another_machine(readers_only, shared_c
     store, _, name = place.rpartition("/")
 
     def said(*words: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [DRILLYARD, *words],
-            cwd=tmp_path,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        done = run_process([DRILLYARD, *words], cwd=tmp_path, env=env)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.processes import run_process
+
 pytest.importorskip("google.cloud.compute_v1")
 
 from drillyard.errors import ConfigError
@@ -26,14 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def rehearse(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(BIN / "drillyard"), "rehearse", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    return run_process([str(BIN / "drillyard"), "rehearse", *words], cwd=folder)
 
 
 def test_a_rehearsal_needs_no_budget_and_says_what_it_takes(tmp_path):
@@ -96,12 +91,8 @@ def test_an_experiment_with_bad_luck(tmp_path):
     assert all(m["ended_by"] and m["cost"] > 0 for m in account["machines"])
     played = {entry["fault"]: entry["played"] for entry in account["faults"]}
     assert played["stockout=europe-west1-b"] >= 1 and played["boot=1"] == 1
-    kept = subprocess.run(
-        [str(BIN / "drillyard"), "results", "--store", "kept/store"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
+    kept = run_process(
+        [str(BIN / "drillyard"), "results", "--store", "kept/store"], cwd=tmp_path, check=True
     )
     assert "SUCCEEDED" in kept.stdout
 
@@ -114,11 +105,9 @@ def test_an_application_and_its_benchmark(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     account = json.loads(done.stdout)
     assert account["made"] == 1 and account["left"] == [] and account["refused_hosts"] == []
-    shown = subprocess.run(
+    shown = run_process(
         [str(BIN / "drillyard"), "results", "served", "--store", "kept/store", "--json"],
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
         check=True,
     )
     stages = json.loads(shown.stdout)["stages"]

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import subprocess
 import sys
 import threading
 import uuid
@@ -16,6 +15,8 @@ from typing import Any
 
 import pytest
 import requests
+
+from tests.helpers.processes import run_process
 
 pytest.importorskip("google.cloud.storage")
 from google.api_core import exceptions as errors
@@ -319,13 +320,7 @@ except requests.exceptions.ProxyError:
     outside = False
 print(json.dumps([bucket.blob("k").download_as_text(), outside]))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code, bucket.name],
-        env=cloud.environ(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_process([sys.executable, "-c", code, bucket.name], env=cloud.environ(), check=True)
     assert json.loads(done.stdout) == ["v", False]
     assert "example.com" in cloud.state()["refused_hosts"]
     callers = {entry["caller"] for entry in cloud.log(f"storage.googleapis.com.*{bucket.name}")}

@@ -19,6 +19,7 @@ import pytest
 
 from drillyard_flows import server as embedded
 from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.processes import run_process
 
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")
 
@@ -240,14 +241,11 @@ class Bench:
         self, *words: str | Path, timeout_s: float = PATIENCE_S, **environ: str
     ) -> subprocess.CompletedProcess[str]:
         """A command, waited for."""
-        return subprocess.run(
+        return run_process(
             self.command(*words),
-            capture_output=True,
-            text=True,
             cwd=self.folder,
+            more={"DRILLYARD_DEBUG": "1", **environ},
             timeout=timeout_s,
-            env={**os.environ, "DRILLYARD_DEBUG": "1", **environ},
-            check=False,
         )
 
     def ended(self, child: subprocess.Popen[str], timeout_s: float = PATIENCE_S) -> int:

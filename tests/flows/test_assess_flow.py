@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
-from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.patience import until
+from tests.helpers.processes import run_process
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -26,14 +25,10 @@ if __name__ == "__main__":
 def test_conditions_in_parallel_tasks_and_a_table(api, tmp_path):
     program = tmp_path / "assessing_by_flow.py"
     program.write_text(PROGRAM)
-    done = subprocess.run(
+    done = run_process(
         [sys.executable, str(program), str(tmp_path / "out")],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
         cwd=ROOT,
-        env={**os.environ, "PREFECT_API_URL": api.url},
+        more={"PREFECT_API_URL": api.url},
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

@@ -12,7 +12,7 @@ import pytest
 from drillyard.backend.settings.resolve import fields_of
 from tests.flows.conftest import DRILLYARD
 from tests.helpers import rules
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 from tests.unit.backend.test_configure import BACKENDS, REQUIRED
 
 CLOUDY = """
@@ -94,14 +94,7 @@ def test_a_backend_has_a_block_of_its_own_and_keeps_secrets(api, tmp_path):
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PYTHONPATH": rules.path(tmp_path),
     }
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = run_process([sys.executable, "-c", PROGRAM], env=env)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["values"] == {"stop_grace_s": 33} and told["opened"] == 33
@@ -137,15 +130,8 @@ def test_configure_keeps_the_settings_of_every_backend_in_prefect(api, tmp_path,
     }
 
     def configure(*words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [DRILLYARD, "configure", kind, *words],
-            env=env,
-            cwd=tmp_path,
-            input=typed,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
+        return run_process(
+            [DRILLYARD, "configure", kind, *words], cwd=tmp_path, env=env, input=typed
         )
 
     given = REQUIRED[kind] or {"stop_grace_s": "7"}
@@ -158,15 +144,7 @@ def test_configure_keeps_the_settings_of_every_backend_in_prefect(api, tmp_path,
     assert not (tmp_path / "config.yaml").exists()
     for way in ("option", "answer"):
         env_kind = f"{kind}/{way}-{kind}"
-        shown = subprocess.run(
-            [DRILLYARD, "configure", env_kind, "--json"],
-            env=env,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        shown = run_process([DRILLYARD, "configure", env_kind, "--json"], cwd=tmp_path, env=env)
         found = {row["name"]: row["from"] for row in json.loads(shown.stdout)}
         assert {found[name] for name in given} == {f"Prefect block {way}-{kind}"}
     if len(REQUIRED[kind]) > 1:
@@ -193,13 +171,6 @@ def test_a_server_that_is_away_or_none_is_said(tmp_path, url, kind, said):
     }
     env = {name: value for name, value in env.items() if value}
     program = "from drillyard.backend.settings.resolve import resolve; resolve('local/bench')"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = run_process([sys.executable, "-c", program], env=env)
     assert kind in done.stderr and said in done.stderr
     assert not (tmp_path / "home" / "prefect.db").exists()  # none was started for it

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.flows.conftest import Bench, lease_processes
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 NAME = "bodies"
 CALL = """
@@ -64,15 +62,10 @@ class Flown:
 def flown(api, tmp_path_factory):
     bench = Bench(tmp_path_factory.mktemp("bodies"))
     file = bench.write(NAME, evaluate={"episodes": 3}, baselines=["random"])
-    done = subprocess.run(
+    done = run_process(
         [sys.executable, "-c", CALL, str(file), str(bench.store), NAME],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
         cwd=bench.folder,
-        env={
-            **os.environ,
+        more={
             "PREFECT_API_URL": api.url,
             "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.3",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

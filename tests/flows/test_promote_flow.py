@@ -1,15 +1,13 @@
 """The flow ``promote`` against a real Prefect server and a real registry."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 from drillyard.agents.trained import trained
 from drillyard.policies.export import export
 from tests.helpers import rules
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 from tests.unit.policies.test_export import ROLLOUT, trained_run
 
 PROGRAM = """
@@ -28,14 +26,10 @@ def test_the_decision_is_a_table_in_prefect(api, tmp_path):
         export(policy, "onnx", tmp_path / "bundle")
     root = str(Path(__file__).parents[2])
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    done = subprocess.run(
+    done = run_process(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "bundle"), uri],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
         cwd=tmp_path,
-        env={**os.environ, "PREFECT_API_URL": api.url, "PYTHONPATH": rules.path(root)},
+        more={"PREFECT_API_URL": api.url, "PYTHONPATH": rules.path(root)},
     )
     assert done.returncode == 0, done.stderr
     first, second = json.loads(done.stdout.splitlines()[-1])

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from tests.flows.conftest import Bench, lease_processes
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 PROGRAM = """
 import json, sys
@@ -45,14 +45,10 @@ print(json.dumps(drillyard.run(sys.argv[1], store=sys.argv[2], report=False).sta
 def program(bench: Bench, name: str, text: str, **env: str) -> object:
     (bench.folder / f"{name}.yaml").write_text(FILE.format(name=name))
     clean = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
-    done = subprocess.run(
+    done = run_process(
         [sys.executable, "-c", text, f"{name}.yaml", str(bench.store)],
         cwd=bench.folder,
         env={**clean, **env},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -96,14 +92,8 @@ def test_the_command_without_prefect_starts_no_server(bench):
     env = {**os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
 
     def command(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "drillyard.cli.start", *words, *more],
-            cwd=bench.folder,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
+        return run_process(
+            [sys.executable, "-m", "drillyard.cli.start", *words, *more], cwd=bench.folder, env=env
         )
 
     assert command().returncode == 4

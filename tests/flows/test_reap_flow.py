@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from tests.helpers import rules
-from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.patience import until
+from tests.helpers.processes import run_process
 
 PROGRAM = """
 import json, sys
@@ -46,15 +45,10 @@ print(json.dumps([failed, looked, found, PaidBackend.alive()]))
 
 def test_it_deletes_shows_and_raises_the_event(api, tmp_path):
     root = str(Path(__file__).parents[2])
-    done = subprocess.run(
+    done = run_process(
         [sys.executable, "-c", PROGRAM],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
         cwd=root,
-        env={
-            **os.environ,
+        more={
             "PREFECT_API_URL": api.url,
             "PYTHONPATH": rules.path(root),
             "DRILLYARD_HOME": str(tmp_path),

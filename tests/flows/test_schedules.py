@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +16,7 @@ from drillyard_flows.deploying.cron import problems_of
 from drillyard_flows.deploying.deployment import Deployment
 from drillyard_flows.prefect_api import connected
 from tests.flows.conftest import Api
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 MINE = "schema: 1\nname: own\nworkload: mock\nseeds: [1]\n"
 NAME = "weekly"
@@ -156,14 +155,7 @@ def test_bad_times_and_a_bad_file_are_refused_together_before_prefect_is_importe
         "main(['schedule', 'mine.yaml', '--cron', '61 3 * * *', '--timezone', 'Mars'])\n"
         "print('prefect' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=PATIENCE_S,
-    )
+    done = run_process([sys.executable, "-c", code], cwd=tmp_path, check=True)
     assert "False" in done.stdout
     for said in ("'61' is not valid as the minute", "--timezone: is not a time zone", "worklaod"):
         assert said in done.stderr

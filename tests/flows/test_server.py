@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import urllib.error
@@ -22,6 +21,7 @@ from drillyard_flows.prefect_view import PrefectView
 from drillyard_flows.request import Request
 from drillyard_flows.server import Server
 from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.processes import run_process
 
 SLOW = {"id": "world:Slow", "args": {"step_s": 0.01}}
 
@@ -65,14 +65,7 @@ def test_what_fails_in_a_server_is_in_its_log_and_not_on_a_terminal(tmp_path):
         (settings.server_environment(tmp_path, 1), True),
         ({**os.environ, **settings.quiet_environment()}, False),
     ):
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            env=environ,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=True,
-        )
+        done = run_process([sys.executable, "-c", program], env=environ, check=True)
         assert ("no run is planned" in done.stderr) is told
 
 

@@ -19,6 +19,7 @@ from drillyard_backends.gcp.mlflow_server.service import Service
 from tests.helpers.composed import MLFLOW_SITE, SERVERS, SITE, Composed
 from tests.helpers.mirrors import free_port
 from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.processes import run_process
 
 pytestmark = pytest.mark.heavy
 EVIL = {"origin": "https://evil.example"}
@@ -123,13 +124,9 @@ def test_prefect_takes_changes_from_its_own_clients_alone(of, start, tmp_path, m
         own = client.options("/api/flows/", headers={"origin": f"https://{SITE}", **asked})
         assert own.headers["access-control-allow-origin"] == f"https://{SITE}"
     url = f"http://127.0.0.1:{client.base_url.port}/api"
-    done = subprocess.run(
+    done = run_process(
         [sys.executable, "-m", "prefect", "variable", "set", "ours", "1"],
-        env={**os.environ, "PREFECT_API_URL": url, "PREFECT_HOME": str(tmp_path / "client")},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
+        more={"PREFECT_API_URL": url, "PREFECT_HOME": str(tmp_path / "client")},
     )
     assert done.returncode == 0, done.stderr
     monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)

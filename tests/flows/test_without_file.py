@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
 from tests.flows.conftest import DRILLYARD
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 
 def drillyard(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [DRILLYARD, *words],
-        cwd=folder,
-        env={**os.environ, "DRILLYARD_STORE": str(folder / "store")},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
+    return run_process(
+        [DRILLYARD, *words], cwd=folder, more={"DRILLYARD_STORE": str(folder / "store")}
     )
 
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.helpers import command_line
 from tests.helpers.command_line import Done
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 FENCE = re.compile(
     r"(?:<!-- file: (?P<file>[^ ]+) -->\n)?```(?P<lang>\w*)(?P<info>[^\n]*)\n(?P<body>.*?)```",
@@ -96,15 +95,7 @@ def run(command: str, folder: Path, env: dict[str, str], *, shell: bool = False)
     if not shell and words and words[0] not in OWN_PROCESS:
         return command_line.shown(command, folder, env)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env={**os.environ, **env, "PATH": path},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = run_process(["bash", "-c", command], cwd=folder, more={**env, "PATH": path})
     return Done(done.returncode, done.stdout, done.stderr)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import rules
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 pytestmark = pytest.mark.heavy
 
@@ -35,14 +34,10 @@ def test_azurite(): pass
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return run_process(
         [sys.executable, "-m", "pytest", "-q", *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": rules.path(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
+        more={"PYTHONPATH": rules.path(ROOT)},
     )
 
 

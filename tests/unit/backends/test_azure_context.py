@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -15,6 +14,7 @@ from drillyard.findings import Finding, Severity
 from drillyard_backends.azure import context, environment
 from drillyard_backends.azure.settings import AzureConfig
 from drillyard_backends.azure.start import COMMAND, refusal
+from tests.helpers.processes import run_process
 
 ROOT = Path(__file__).parents[3]
 OURS = ROOT / "deployments" / "azure" / "environment"
@@ -143,6 +143,6 @@ def test_why_a_job_could_not_start_is_read_from_its_log():
 def test_a_command_without_its_packages_ends_as_it_is_read():
     """The interpreter has no site-packages: what it prints is what ``refusal`` looks for."""
     alone = COMMAND.replace("python -c", f"{sys.executable} -I -S -c", 1)
-    done = subprocess.run(["/bin/bash", "-c", alone], capture_output=True, text=True, check=False)
+    done = run_process(["/bin/bash", "-c", alone])
     assert done.returncode == 1
     assert "lacks azure-identity" in str(refusal(done.stderr.splitlines()))

@@ -1,11 +1,11 @@
 """What google-auth asks in the background may be refused, and nobody reads of it."""
 
-import os
 import socket
-import subprocess
 import sys
 
 import pytest
+
+from tests.helpers.processes import run_process
 
 LOOKUP = """
 import datetime, logging, sys
@@ -35,13 +35,11 @@ def test_a_lookup_that_fails_is_silent(how):
     with socket.socket() as taken:  # bound, and nobody listens: refused at once
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        done = subprocess.run(
+        done = run_process(
             [sys.executable, "-c", LOOKUP, how],
-            env={**os.environ, "HTTPS_PROXY": f"http://127.0.0.1:{port}", "no_proxy": ""},
-            check=True,
-            capture_output=True,
-            text=True,
+            more={"HTTPS_PROXY": f"http://127.0.0.1:{port}", "no_proxy": ""},
             timeout=60,
+            check=True,
         )
     lines = done.stdout.splitlines()
     assert "/other" in lines[-1]

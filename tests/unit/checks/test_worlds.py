@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from drillyard.simulators.stress_test import try_limits
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.load import Loaded, load
 from tests.helpers import rules
+from tests.helpers.processes import run_process
 
 pytestmark = pytest.mark.heavy
 FILE = """
@@ -105,13 +104,10 @@ def test_however_a_simulator_ends_the_other_findings_stay(tmp_path, fault, said)
 def checked(folder: Path, id: str, more: str = "", **args: Any) -> str:
     """What the command says: where other threads are, as in this process, a check cannot fork."""
     (folder / "odd.yaml").write_text(FILE.format(id=id, args=args, algorithm="ppo", more=more))
-    done = subprocess.run(
+    done = run_process(
         [Path(sys.executable).with_name("drillyard"), "check", folder / "odd.yaml"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": rules.path(Path(__file__).parents[3])},
-        capture_output=True,
-        text=True,
-        check=False,
+        more={"PYTHONPATH": rules.path(Path(__file__).parents[3])},
     )
     assert done.returncode == 2, done.stdout + done.stderr
     return done.stdout

@@ -1,7 +1,6 @@
 """The frame of the command line: quick help, exit codes, one place for errors, plug-ins."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from drillyard.errors import (
     UserError,
 )
 from tests.helpers import rules
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 HEAVY = [
@@ -55,13 +54,7 @@ def test_help_imports_nothing_heavy(arguments, words):
         f"import sys\nfrom drillyard.cli.main import main\nassert main({arguments!r}) == 0\n"
         f"print('HEAVY', [m for m in {HEAVY!r} if m in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=PATIENCE_S,
-    )
+    done = run_process([sys.executable, "-c", code], check=True)
     assert "HEAVY []" in done.stdout
     assert all(word in done.stdout for word in words)
 
@@ -272,18 +265,14 @@ def test_plug_ins_join_and_a_broken_one_takes_only_itself_away(tmp_path):
     plug_in(tmp_path, "sad-plugin", "sad_plugin")
 
     def run(*words):
-        return subprocess.run(
+        return run_process(
             [
                 sys.executable,
                 "-c",
                 "import sys; from drillyard.cli.main import main; sys.exit(main())",
                 *words,
             ],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
             cwd=tmp_path,
-            check=False,
             env={"PYTHONPATH": rules.path(tmp_path), "PATH": "", "HOME": str(tmp_path)},
         )
 
@@ -321,9 +310,7 @@ def test_ctrl_c_while_the_command_line_is_imported():
         "sys.meta_path.insert(0, Finder())\n"
         "from drillyard.cli.start import main\nsys.exit(main())"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S
-    )
+    done = run_process([sys.executable, "-c", code])
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 

@@ -1,11 +1,10 @@
 """A command that is done ends, whatever the threads of a library do."""
 
-import subprocess
 import sys
 
 import pytest
 
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 CODE = """
 import sys, threading
@@ -24,7 +23,5 @@ sys.exit(start.main())
 
 @pytest.mark.heavy
 def test_a_thread_that_hangs_does_not_hold_up_the_end():
-    done = subprocess.run(
-        [sys.executable, "-c", CODE], capture_output=True, text=True, timeout=PATIENCE_S
-    )
+    done = run_process([sys.executable, "-c", CODE])
     assert (done.returncode, done.stdout) == (3, "done\n")

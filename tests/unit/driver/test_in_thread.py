@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -17,6 +16,7 @@ from drillyard.driver.in_thread import Ended, InThread
 from drillyard.driver.outcome import Kind, Outcome
 from drillyard.errors import StoreUnavailable
 from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.processes import run_process
 
 DONE = Outcome(Kind.SUCCEEDED)
 MODULE = Path(__file__).parents[3] / "src/drillyard/driver/in_thread.py"
@@ -184,13 +184,7 @@ except BaseException as error:
 def test_each_python_waits_for_the_end_after_an_interrupt(version, name, raised):
     """One signal is handled here, the other by the program, whose handler raises in the wait."""
     python = _interpreter(version)
-    done = subprocess.run(
-        [python, "-c", ALONE, str(MODULE), name],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = run_process([python, "-c", ALONE, str(MODULE), name])
     assert done.stdout.split() == [raised, "True"], done.stderr
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +23,7 @@ from drillyard.mailbox.status import Status
 from drillyard.runs.logs import Tail
 from drillyard_tasks import publisher as publishing
 from tests.helpers.counting_store import CountingStore
+from tests.helpers.processes import run_process
 from tests.unit.studies.test_superseded_study import begun, study_file
 
 URL = "memory://requests"
@@ -229,9 +229,7 @@ print(size, peak - before)
 
 @pytest.mark.heavy
 def test_a_resume_holds_a_replay_buffer_once():
-    done = subprocess.run(
-        [sys.executable, "-c", RESUME], capture_output=True, text=True, check=True, timeout=120
-    )
+    done = run_process([sys.executable, "-c", RESUME], timeout=120, check=True)
     size, more = map(int, done.stdout.split())
     print(f"\nresuming with segments of {size >> 20} MiB: {more >> 20} MiB more than them")
     assert more < 0.3 * size

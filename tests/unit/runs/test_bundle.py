@@ -24,6 +24,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.runs import code_archive as bundles
 from drillyard.runs.code_archive import install, pack, upload
 from drillyard.runs.requirements import install_requirements
+from tests.helpers.processes import run_process
 
 
 @pytest.fixture
@@ -163,12 +164,10 @@ def test_the_rules_are_those_of_git(tmp_path):
     (folder / ".gitignore").write_text(f"{rules}star\\*\n**/q\nn-[!2-9]\n[[]x]\n\n# note\nq/\n")
     git = ["git", "-C", str(folder)]
     subprocess.run([*git, "init", "-q"], check=True)
-    listed = subprocess.run(
+    listed = run_process(
         [*git, "ls-files", "-z", "--others", "--exclude-standard"],
+        more={"GIT_CONFIG_GLOBAL": "/dev/null"},
         check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null"},
     )
     kept = {name for name in listed.stdout.split("\0") if name and not name.startswith(".")}
     assert set(pack(folder, everything=True).files) == kept

@@ -14,6 +14,7 @@ import pytest
 
 from drillyard.errors import ConfigError, ConfigErrors, DrillyardError, RunFailed, UserError
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 PROGRAM = '''
 """Makes one guarded call, counts it in a file, and prints what arrived."""
@@ -91,14 +92,7 @@ class Pump:
 def guarded(folder: Path, way: str) -> dict[str, Any]:
     """What a program got from a guarded call that raises; it has made the call once."""
     (folder / "program.py").write_text(PROGRAM)
-    done = subprocess.run(
-        [sys.executable, "program.py", way],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = run_process([sys.executable, "program.py", way], cwd=folder)
     assert done.returncode == 0, done.stderr
     assert (folder / "calls.txt").read_text() == "called\n", "it was called again"
     return dict(json.loads(done.stdout))
@@ -160,14 +154,7 @@ def test_a_result_that_cannot_be_sent_is_an_error_and_not_made_again(tmp_path):
 
 
 def drillyard(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "drillyard.cli.start", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    return run_process([sys.executable, "-m", "drillyard.cli.start", *words], cwd=folder)
 
 
 @pytest.mark.heavy

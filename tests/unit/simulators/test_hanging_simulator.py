@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from drillyard.system.processes import ProcessId
 from drillyard.system.watchdog import HangError, report_activity, run_watched
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 WORLD = """
 import gymnasium as gym, numpy as np, os, re, signal, subprocess, sys, time
@@ -57,7 +57,7 @@ train: {steps: 4096}
 def test_check_ends(tmp_path, at, check_s, words):
     (tmp_path / "hangs.py").write_text(WORLD)
     (tmp_path / "exp.yaml").write_text(FILE)
-    done = subprocess.run(
+    done = run_process(
         [
             sys.executable,
             "-m",
@@ -71,10 +71,6 @@ def test_check_ends(tmp_path, at, check_s, words):
             f"budget.check_s={check_s}",
         ],
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
     )
     answer = json.loads(done.stdout)  # nothing that the simulator printed is in it
     errors = [f for f in answer["findings"] if f["severity"] == "error"]

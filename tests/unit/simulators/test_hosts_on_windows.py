@@ -1,9 +1,10 @@
 """A host of copies on a system without signals, users and forks, as Windows is."""
 
-import subprocess
 import sys
 
 import pytest
+
+from tests.helpers.processes import run_process
 
 pytestmark = pytest.mark.heavy
 
@@ -48,8 +49,6 @@ assert host.introduction("token", host.Offer("den"))["name"] == "den"
 
 
 def test_it_can_be_invited_and_steps_a_copy(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, check=False
-    )
+    done = run_process([sys.executable, "-c", PROGRAM, str(tmp_path)])
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "hosts-invitation.json").exists()

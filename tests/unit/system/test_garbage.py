@@ -1,9 +1,10 @@
 """What a process of drillyard's own does about reference cycles."""
 
-import subprocess
 import sys
 
 import pytest
+
+from tests.helpers.processes import run_process
 
 CODE = """
 import atexit, gc
@@ -16,5 +17,5 @@ print(gc.isenabled(), gc.get_threshold()[0] == NEW_OBJECTS, gc.get_freeze_count(
 
 @pytest.mark.heavy
 def test_it_looks_rarely_and_not_at_the_end():
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    done = run_process([sys.executable, "-c", CODE], check=True)
     assert done.stdout.split() == ["True", "True", "0", "True"]

@@ -13,6 +13,7 @@ import pytest
 
 from drillyard.system.proxies import without_loopback
 from drillyard.worker import __main__ as worker
+from tests.helpers.processes import run_process
 
 LOOPBACK = "127.0.0.1,localhost,::1"
 CLIENTS = """
@@ -152,13 +153,11 @@ def test_each_command_excludes_loopback():
         "print(json.dumps([os.environ['NO_PROXY'], os.environ['no_proxy']]))"
     )
     plain = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-    done = subprocess.run(
+    done = run_process(
         [sys.executable, "-c", code],
         env={**plain, "HTTPS_PROXY": "http://proxy:3128"},
-        check=True,
-        capture_output=True,
-        text=True,
         timeout=60,
+        check=True,
     )
     assert json.loads(done.stdout.splitlines()[-1]) == [LOOPBACK, LOOPBACK]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drillyard.system.scratch import RUNTIME, own_folder, short_folder, temporary_below
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 CHILD = """
 import os, signal, sys
@@ -28,9 +27,7 @@ with own_folder("resume") as folder:
 @pytest.mark.heavy
 def test_what_a_killed_process_left_is_swept(tmp_path, monkeypatch):
     monkeypatch.setenv(RUNTIME, str(tmp_path))
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD], capture_output=True, text=True, timeout=PATIENCE_S
-    )
+    done = run_process([sys.executable, "-c", CHILD])
     left = Path(done.stdout.strip())
     assert done.returncode == -9 and (left / "code.py").exists()
     (tmp_path / "dy-0123456789").mkdir()  # a lease's
@@ -57,9 +54,7 @@ def test_the_folder_of_a_container_that_shares_the_root_is_left_alone(tmp_path):
 @pytest.mark.heavy
 def test_what_a_killed_training_of_ray_left_is_swept_by_the_next_one():
     child = CHILD.replace("own_folder", "short_folder").replace('"resume"', '"ray"')
-    done = subprocess.run(
-        [sys.executable, "-c", child], capture_output=True, text=True, timeout=PATIENCE_S
-    )
+    done = run_process([sys.executable, "-c", child])
     left = Path(done.stdout.strip())
     assert done.returncode == -9 and left.name.startswith("ray-")
     with short_folder("ray") as mine:
@@ -155,12 +150,7 @@ with temporary_below(folder):
 shutil.rmtree(folder)
 """
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
+    done = run_process([sys.executable, "-c", program, str(folder)])
     assert (done.returncode, done.stderr) == (0, "")
     assert "listener-" in done.stdout
     assert not folder.exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import subprocess
 import sys
 
 import pytest
@@ -18,6 +17,7 @@ from drillyard.worker.pool import THREAD_VARIABLES, Pool
 from drillyard.worker.preload import VARIABLE
 from drillyard.worker.preparation import AGAIN_S, Preparation
 from tests.helpers.patience import until
+from tests.helpers.processes import run_process
 
 URL = "memory://preparation"
 
@@ -74,5 +74,5 @@ assert not gc.isenabled()
 import drillyard.worker.preload
 print(gc.isenabled(), gc.get_freeze_count() > 1_000, len(gc.get_objects()) < 1_000, flush=True)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_process([sys.executable, "-c", code], check=True)
     assert done.stdout.split() == ["True"] * 3

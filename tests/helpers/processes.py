@@ -1,0 +1,43 @@
+"""Programs that tests run to their end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.helpers.patience import PATIENCE_S
+
+
+def run_process(
+    words: Sequence[str | Path],
+    *,
+    cwd: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+    more: Mapping[str, str] | None = None,
+    input: str | None = None,
+    timeout: float = PATIENCE_S,
+    check: bool = False,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; what it printed is text.
+
+    Args:
+        words: Its name and arguments.
+        cwd: Where it runs.
+        env: Its environment; default: this process's.
+        more: Variables beside those of this process.
+        input: What it reads.
+        timeout: Seconds after which it counts as hung.
+        check: Whether another exit code than 0 is an error.
+    """
+    return subprocess.run(
+        words,
+        cwd=cwd,
+        env={**os.environ, **more} if more is not None else env,
+        input=input,
+        timeout=timeout,
+        check=check,
+        capture_output=True,
+        text=True,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,302 +19,192 @@ from tests.helpers.gcp_examined import (
 )
 from tests.helpers.google_world import ACCOUNT, World
 
+
+def fault(
+    subject: str,
+    said: str,
+    fix: str,
+    change: Callable[[World], object] = lambda world: None,
+    *,
+    severity: str = "error",
+    workers: int = 3,
+    **settings: object,
+) -> tuple[Any, ...]:
+    """What is wrong in the project or in the settings; what is said of it, and in the fix."""
+    return subject, said, fix, change, severity, workers, settings
+
+
 FAULTS: list[Any] = [
-    # catalogue row, what is wrong, settings, severity, subject, said, in the fix
-    (
-        50,
-        None,
-        {},
-        "error",
-        "quota",
-        "N2_CPUS in europe-west1: 8000 needed, 64 free",
-        "metric=N2_CPUS",
-        1000,
+    fault(
+        "quota", "N2_CPUS in europe-west1: 8000 needed, 64 free", "metric=N2_CPUS", workers=1000
     ),
-    (
-        51,
-        None,
-        {"machine_types": ["n2-mega"]},
-        "error",
+    fault(
         "machine_types",
         "'n2-mega' is in none of europe-west1-b, europe-west1-c",
         "n2-highcpu-8",
-        3,
+        machine_types=["n2-mega"],
     ),
-    (
-        52,
-        None,
-        {"machine_types": ["n1-standard-4"], "gpu_type": "nvidia-tesla-t4"},
-        "error",
+    fault(
         "gpu_type",
         "nvidia-tesla-t4 is in none of",
         "zones that have it: us-central1-a",
-        3,
+        machine_types=["n1-standard-4"],
+        gpu_type="nvidia-tesla-t4",
     ),
-    (
-        52,
-        None,
-        {"gpu_type": "nvidia-tesla-t4"},
-        "error",
-        "gpu_type",
-        "cannot be attached to n2-highcpu-8",
-        "n1",
-        3,
-    ),
-    (
-        53,
-        without("zones/europe-west1-b"),
-        {},
-        "error",
+    fault("gpu_type", "cannot be attached to n2-highcpu-8", "n1", gpu_type="nvidia-tesla-t4"),
+    fault(
         "zones",
         "there is no zone 'europe-west1-b'",
         "gcloud compute zones list",
-        3,
+        without("zones/europe-west1-b"),
     ),
-    (
-        54,
-        lambda w: w.buckets["lab-runs"].update(location="US-EAST1"),
-        {},
-        "warning",
+    fault(
         "bucket",
         "gs://lab-runs is in us-east1, machines run in europe-west1",
         "a bucket in europe-west1",
-        3,
+        lambda w: w.buckets["lab-runs"].update(location="US-EAST1"),
+        severity="warning",
     ),
-    (
-        55,
-        quota("N2_CPUS", 0),
-        {},
-        "error",
+    fault(
         "quota",
         "0 free (0 of 0 used)",
         "https://console.cloud.google.com/iam-admin/quotas?project=lab-1234&metric=N2_CPUS",
-        3,
+        quota("N2_CPUS", 0),
     ),
-    (
-        55,
-        quota("INSTANCES", 50, 49),
-        {},
-        "error",
-        "quota",
-        "INSTANCES in europe-west1",
-        "raise",
-        3,
-    ),
-    (
-        56,
-        setting("no_credentials", True),
-        {},
-        "error",
-        "login",
-        "no Google credentials",
-        "gcloud auth",
-        3,
-    ),
-    (
-        56,
-        without(""),
-        {},
-        "error",
+    fault("quota", "INSTANCES in europe-west1", "raise", quota("INSTANCES", 50, 49)),
+    fault("login", "no Google credentials", "gcloud auth", setting("no_credentials", True)),
+    fault(
         "login",
         "me@lab-1234.iam.gserviceaccount.com does not see project 'lab-1234'",
         "projects list",
-        3,
+        without(""),
     ),
-    (
-        57,
-        less("compute.instances.delete", "compute.instanceGroupManagers.list"),
-        {},
-        "error",
+    fault(
         "rights",
         "nothing is created that could not be found and deleted again",
         "deployments/gcp/role.yaml; } && gcloud projects add-iam-policy-binding lab-1234 "
         "--member=serviceAccount:me@lab-1234.iam.gserviceaccount.com",
-        3,
+        less("compute.instances.delete", "compute.instanceGroupManagers.list"),
     ),
-    (
-        57,
-        less("iam.serviceAccounts.actAs"),
-        {},
-        "error",
+    fault(
         "service_account",
         "iam.serviceAccounts.actAs is missing",
         "roles/iam.serviceAccountUser",
-        3,
+        less("iam.serviceAccounts.actAs"),
     ),
-    (
-        57,
-        lambda w: w.accounts.clear(),
-        {},
-        "error",
+    fault(
         "service_account",
         f"there is no service account {ACCOUNT}",
         "machine-role.yaml",
-        3,
+        lambda w: w.accounts.clear(),
     ),
-    (
-        58,
-        less("storage.objects.delete"),
-        {},
-        "error",
+    fault(
         "bucket",
         "missing on gs://lab-runs: storage.objects.delete",
         "roles/storage.objectAdmin",
-        3,
+        less("storage.objects.delete"),
     ),
-    (
-        58,
-        lambda w: w.buckets["lab-runs"].update(
-            retentionPolicy={"retentionPeriod": "9", "isLocked": True}
-        ),
-        {},
-        "error",
+    fault(
         "bucket",
         "has a retention policy and it is locked",
         "another bucket",
-        3,
+        lambda w: w.buckets["lab-runs"].update(
+            retentionPolicy={"retentionPeriod": "9", "isLocked": True}
+        ),
     ),
-    (
-        58,
-        lambda w: (w.buckets.clear(), w.allowed.discard("storage.buckets.create")),
-        {},
-        "error",
+    fault(
         "rights",
         "storage.buckets.create",
         "roles/storage.admin",
-        3,
+        lambda w: (w.buckets.clear(), w.allowed.discard("storage.buckets.create")),
     ),
-    (
-        0,
-        setting("off", {"compute.googleapis.com"}),
-        {},
-        "error",
+    fault(
         "apis",
         "not enabled in lab-1234: compute.googleapis.com",
         "gcloud services enable compute.googleapis.com",
-        3,
+        setting("off", {"compute.googleapis.com"}),
     ),
-    (
-        0,
-        without("regions/europe-west1/subnetworks/default"),
-        {},
-        "warning",
+    fault(
         "network",
         "there is no subnetwork",
         "subnets list",
-        3,
+        without("regions/europe-west1/subnetworks/default"),
+        severity="warning",
     ),
-    (
-        0,
-        lambda w: w.compute["projects/lab-1234/regions/europe-west1/subnetworks/default"].update(
-            privateIpGoogleAccess=False
-        ),
-        {},
-        "warning",
+    fault(
         "network",
         "no Private Google Access",
         "--enable-private-ip-google-access",
-        3,
-    ),
-    (
-        0,
-        without("global/images/drillyard"),
-        {},
-        "error",
-        "image",
-        "there is no image",
-        "images",
-        3,
-    ),
-    (0, None, {"image": None}, "error", "image", "nothing says where", "image", 3),
-    (0, None, {"template": "mine"}, "error", "template", "no instance template 'mine'", "list", 3),
-    (0, setting("offline", True), {}, "error", "login", "cannot be reached", "online", 3),
-    (
-        0,
-        changed_bucket(
-            lifecycle={"rule": [{"action": {"type": "Delete"}, "condition": {"age": 30}}]}
+        lambda w: w.compute["projects/lab-1234/regions/europe-west1/subnetworks/default"].update(
+            privateIpGoogleAccess=False
         ),
-        {},
-        "error",
+        severity="warning",
+    ),
+    fault("image", "there is no image", "images", without("global/images/drillyard")),
+    fault("image", "nothing says where", "image", image=None),
+    fault("template", "no instance template 'mine'", "list", template="mine"),
+    fault("login", "cannot be reached", "online", setting("offline", True)),
+    fault(
         "bucket",
         "deletes objects by a lifecycle rule",
         "another bucket",
-        3,
+        changed_bucket(
+            lifecycle={"rule": [{"action": {"type": "Delete"}, "condition": {"age": 30}}]}
+        ),
     ),
-    (
-        0,
-        changed_bucket(defaultEventBasedHold=True),
-        {},
-        "error",
+    fault(
         "bucket",
         "holds each new object",
         "--no-default-event-based-hold",
-        3,
+        changed_bucket(defaultEventBasedHold=True),
     ),
-    (
-        0,
-        changed_bucket(billing={"requesterPays": True}),
-        {},
-        "error",
+    fault(
         "bucket",
         "billed to the requester",
         "--no-requester-pays",
-        3,
+        changed_bucket(billing={"requesterPays": True}),
     ),
-    (
-        0,
-        changed_bucket(ipFilter={"mode": "Enabled"}),
-        {},
-        "warning",
+    fault(
         "bucket",
         "certain networks",
         "--clear-ip-filter",
-        3,
+        changed_bucket(ipFilter={"mode": "Enabled"}),
+        severity="warning",
     ),
-    (
-        0,
-        changed_bucket(storageClass="COLDLINE"),
-        {},
-        "warning",
+    fault(
         "bucket",
         "the class COLDLINE",
         "STANDARD",
-        3,
+        changed_bucket(storageClass="COLDLINE"),
+        severity="warning",
     ),
-    (
-        0,
-        changed_bucket(softDeletePolicy={"retentionDurationSeconds": "604800"}),
-        {},
-        "warning",
+    fault(
         "bucket",
         "keeps what is overwritten for 7 days",
         "--clear-soft-delete",
-        3,
+        changed_bucket(softDeletePolicy={"retentionDurationSeconds": "604800"}),
+        severity="warning",
     ),
-    (
-        0,
-        lambda w: w.bucket_policy.clear(),
-        {},
-        "warning",
+    fault(
         "bucket",
         f"does not give {ACCOUNT} roles/storage.objectAdmin",
         f"--member=serviceAccount:{ACCOUNT}",
-        3,
+        lambda w: w.bucket_policy.clear(),
+        severity="warning",
     ),
-    (90, setting("skew_s", 75.0), {}, "error", "clock", "1 min 15 s ahead of Google's", "ntp", 3),
-    (90, setting("skew_s", -3600.0), {}, "error", "clock", "1 h 00 min behind Google's", "ntp", 3),
+    fault("clock", "1 min 15 s ahead of Google's", "ntp", setting("skew_s", 75.0)),
+    fault("clock", "1 h 00 min behind Google's", "ntp", setting("skew_s", -3600.0)),
 ]
 
 
 @pytest.mark.parametrize(
-    ("row", "change", "settings", "severity", "subject", "said", "fix", "workers"), FAULTS
+    ("subject", "said", "fix", "change", "severity", "workers", "settings"), FAULTS
 )
 def test_what_is_missing_is_said_with_the_command_that_mends_it(
-    row, change, settings, severity, subject, said, fix, workers
+    subject, said, fix, change, severity, workers, settings
 ):
     world = World()
-    if change is not None:
-        change(world)
+    change(world)
     found = faults(examined(world, order(workers), **settings))
     mine = [f for f in found if f.subject == subject and said in f.message]
     assert mine, found

@@ -14,7 +14,7 @@ from tests.mutants.reach import Reach
 from tests.mutants.running import Results, Runner
 
 pytestmark = pytest.mark.heavy
-KEYS = "tests/unit/mailbox/test_keys.py"
+KEYS = "tests/unit/mailbox/test_files.py"
 SEES = f"{KEYS}::test_an_allowed_name_is_its_own_key[a.b]"
 BLIND = f"{KEYS}::test_two_names_have_two_keys"
 PROGRAM = "from drillyard.mailbox.keys import decoded; assert decoded('a') == 'a'"

@@ -1,7 +1,11 @@
-"""Random actions of simulators that say which actions are possible, and raise at others."""
+"""What a check does with simulators that refuse actions, give odd `info`, or are slow."""
 
 from __future__ import annotations
 
+import itertools
+import threading
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -12,13 +16,18 @@ from gymnasium import spaces
 from drillyard.agents.baselines import Random
 from drillyard.findings import Severity
 from drillyard.learners import vec_mode
-from drillyard.simulators.check import check_simulator
-from drillyard.simulators.make import make_env
+from drillyard.simulators import check, stress_test
+from drillyard.simulators.check import FEWEST, LONGEST_S, check_simulator
+from drillyard.simulators.make import make_env, make_vec
 from drillyard.simulators.random_actions import drawn
+from drillyard.simulators.speed import measure_speed
 from drillyard.simulators.stress_test import try_limits
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.workloads.rl import RlWorkload
+
+# -- Random actions of simulators that say which actions are possible, and raise at others ----
+
 
 MASKED = SimulatorSpec(id="tests.helpers.resume_worlds:Masked")
 MASK = [False, True, False, True, True]
@@ -112,3 +121,87 @@ def test_the_baseline_random_keeps_to_the_masks():
     for _ in range(30):
         if any(env.step(baseline.act(None))[2:4]):
             env.reset()
+
+
+# -- Objects in `info` that cannot be copied: a training that never looks at them works -------
+
+
+class Locked(gymnasium.Env[Any, Any]):
+    """Returns a lock, and a list that it changes at each step."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.info: dict[str, Any] = {"lock": threading.Lock(), "steps": [0]}
+        return np.zeros(1, np.float32), self.info
+
+    def step(self, action: Any) -> Any:
+        self.info["steps"][0] += 1
+        return np.zeros(1, np.float32), 1.0, False, self.info["steps"][0] >= 20, self.info
+
+
+LOCKED = SimulatorSpec(id=f"{__name__}:Locked")
+
+
+def test_everything_else_in_it_is_a_copy_of_its_step():
+    venv = make_vec(LOCKED, 2, 1, how="one-by-one")
+    venv.reset()
+    first = venv.step(np.zeros(2, int))[3]
+    second = venv.step(np.zeros(2, int))[3]
+    assert [info["steps"] for info in (*first, *second)] == [[1], [1], [2], [2]]
+    assert first[0]["lock"] is second[0]["lock"]
+    venv.close()
+
+
+def test_its_speed_is_measured():
+    assert "steps/s" in measure_speed(LOCKED).message
+
+
+@pytest.mark.heavy
+def test_copies_in_processes_step_too():
+    venv = make_vec(LOCKED, 2, 1, how="processes")
+    try:
+        venv.reset()
+        infos = venv.step(np.zeros(2, int))[3]
+        assert [info["steps"] for info in infos] == [[1], [1]]
+    finally:
+        venv.close()
+
+
+# -- `check` gives a slow simulator fewer steps, and says so ----------------------------------
+
+
+WORLD = SimulatorSpec(id="tests.helpers.odd_worlds:World", args={"length": 10**9})
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Each look at the clock of these checks is half of the time that a way may take later."""
+    seconds = itertools.count(0, LONGEST_S / 2)
+    clock = SimpleNamespace(monotonic=lambda: next(seconds), perf_counter=time.perf_counter)
+    monkeypatch.setattr(check, "time", clock)
+    monkeypatch.setattr(stress_test, "time", clock)
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_slow_simulator_is_given_fewer_steps():
+    found = {f.subject: f for f in check_simulator(WORLD, speed=False)}
+    trial = found["simulator: 50 random steps"]
+    assert trial.severity is Severity.OK
+    assert f"(it is slow: {FEWEST + 2} steps)" in trial.message
+    # The second trial takes as many steps as the first, or it could not be compared.
+    assert "two trials are equal" in found["simulator: same seed, same steps"].message
+
+
+@pytest.mark.usefixtures("slow")
+def test_its_limits_are_tried_in_fewer_steps_and_no_end_is_claimed_of_them():
+    said = "; ".join(f.message for f in try_limits(WORLD))
+    assert f"{FEWEST + 2} steps each (it is slow)" in said
+    assert "never ends" not in said
+
+
+def test_another_simulator_takes_all_its_steps():
+    said = "; ".join(f.message for f in check_simulator(WORLD, speed=False))
+    assert "slow" not in said

@@ -1,13 +1,24 @@
-"""Listed experiments of a study: laid over the file, resolved, refused by name."""
+"""Studies of listed experiments, and studies whose trials a limit ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
-from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.errors import ConfigError, ConfigErrors, RunFailed, TimedOut
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import TrialRecord
+from drillyard.mailbox.status import Cause, Status
 from drillyard.spec.binding import with_parts
 from drillyard.spec.load import load, load_resolved
 from drillyard.studies.factory import make_chooser
+from drillyard.studies.search import Search
+from tests.unit.studies.test_superseded_study import begun, fail_one, study_file
+
+# -- Listed experiments of a study: laid over the file, resolved, refused by name -------------
+
 
 LISTED = """
 schema: 1
@@ -63,3 +74,43 @@ def test_a_listed_experiment_that_cannot_be_is_named(tmp_path, wrong, said):
     with pytest.raises((ConfigError, ConfigErrors)) as caught:
         load(tmp_path / "l.yaml")
     assert said in f"{caught.value} {caught.value.hint}"
+
+
+# -- A study whose trials a limit ended: the error says so, and the same command continues them
+
+
+URL = "memory://limited"
+
+
+@pytest.fixture
+def mailbox():
+    yield Mailbox(MemoryStore(URL), "s")
+    MemoryStore.forget(URL)
+
+
+def ended_by(mailbox: Mailbox, folder: Path, causes: list[Cause]) -> Search:
+    search = begun(mailbox, study_file(folder, trials=len(causes)), lambda: None)
+    for cause in causes:
+        fail_one(mailbox, cause)
+        for _ in range(3):
+            search.step(0.0)
+    assert search.over
+    search.close()
+    return search
+
+
+def test_trials_that_a_limit_ended_are_not_called_failures(mailbox, tmp_path):
+    """Simulation: "1 of 3 trials have failed: budget.max_hours = 0.05 ended the lease"."""
+    search = ended_by(mailbox, tmp_path, [Cause.TIME_LIMIT, Cause.TIME_LIMIT])
+    error = search.verdict()
+    assert isinstance(error, TimedOut)
+    assert "a limit ended 2 of 2 trials" in error.message
+    assert error.hint is not None and "raise it and run the same command" in error.hint
+    assert search.settled() == set(), "the same command forgives their endings"
+
+
+def test_a_trial_that_failed_by_itself_stays_one(mailbox, tmp_path):
+    search = ended_by(mailbox, tmp_path, [Cause.TIME_LIMIT, Cause.USER_ERROR])
+    assert isinstance(search.verdict(), RunFailed)
+    failed = [n for n, o in search.outcomes.items() if o.status is Status.FAILED]
+    assert len(failed) == 1 and search.settled() == set(failed)

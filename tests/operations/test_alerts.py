@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.test_reap_flow import PROGRAM as REAPER
+from tests.flows.test_other_flows import PROGRAM as REAPER
 from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S, until
 from tests.helpers.smtp import text

@@ -1,16 +1,30 @@
-"""Claims of an earlier worker of the lease here are closed once it is dead, and not before."""
+"""Whose claims a worker closes, and when it may claim: restarts, clones, stores that are away."""
+
+from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
+from drillyard.errors import StoreUnavailable, Superseded
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import STALE_S, host
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Claim, Phase, TicketRecord, WorkerRecord
-from drillyard.mailbox.status import Cause
+from drillyard.mailbox.records import Claim, Manifest, Phase, RunRecord, TicketRecord, WorkerRecord
+from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.ticket_states import ticket_states
+from drillyard.runs.workload import PhaseOutcome, RunContext
+from drillyard.spec import ExperimentSpec
+from drillyard.system.clock import SYSTEM
 from drillyard.system.machine_identity import boot_id, pid_namespace
 from drillyard.system.processes import ProcessId
 from drillyard.testing.clock import FakeClock
+from drillyard.worker.hand_in import HandIn
 from drillyard.worker.orphans import AGAIN_S, OrphanCloser, worker_id
+from tests.helpers.worker_world import PlayedWorker, World
+
+# -- Claims of an earlier worker of the lease here are closed once it is dead, and not before -
+
 
 LEASE = "dy-0123456789"
 TICKET = "t0001-s1.train"
@@ -110,3 +124,90 @@ def test_processes_are_asked_for_only_when_one_has_died(mailbox, clock):
     other(mailbox, **HERE)
     starting(mailbox, clock, lambda: asked.append(1) or []).step(clock.monotonic())
     assert asked
+
+
+# -- A machine that was cloned, or set back, while it worked: two processes with one identity -
+
+
+CLONED_URL = "memory://cloned-machine"
+RUN = "t0001-s1"
+CLAIM = Claim(
+    ticket=f"{RUN}.train", attempt=1, worker="w", lease="dy-0123456789", token="t", claimed_at=0.0
+)
+CLONED_TICKET = TicketRecord(ticket=CLAIM.ticket, run=RUN, phase=Phase.TRAIN, posted_at=0.0)
+
+
+@pytest.fixture
+def cloned_mailbox():
+    made = Mailbox(MemoryStore(CLONED_URL), "x")
+    assert made.claim(CLAIM)
+    yield made
+    MemoryStore.forget(CLONED_URL)
+
+
+def context(cloned_mailbox: Mailbox, scratch: Path) -> RunContext:
+    """The work as either of the two sees it."""
+    run = RunRecord(run=RUN, experiment="x", seed=1)
+    spec = ExperimentSpec(name="x", workload="mock")
+    return RunContext(spec, run, Phase.TRAIN, 1, CLAIM, cloned_mailbox, scratch)
+
+
+def hand_in(cloned_mailbox: Mailbox, files: Manifest, ended_at: float) -> HandIn:
+    return HandIn(
+        cloned_mailbox, CLAIM, CLONED_TICKET, PhaseOutcome(files=files), ended_at, SYSTEM
+    )
+
+
+def test_the_result_of_the_first_stays(cloned_mailbox, tmp_path):
+    first, copy = context(cloned_mailbox, tmp_path), context(cloned_mailbox, tmp_path)
+    slow = Manifest(files={"policy": copy.save("policy", b"of the copy")})
+    files = Manifest(files={"policy": first.save("policy", b"of the first")})
+    assert hand_in(cloned_mailbox, files, 1.0)().status is Status.SUCCEEDED
+    accepted = cloned_mailbox.accepted(RUN, Phase.TRAIN)
+    # The copy is a little behind: at a file, and at its manifest.
+    with pytest.raises(Superseded, match="has a result already"):
+        copy.save("policy", b"of the copy")
+    ending = hand_in(cloned_mailbox, slow, 2.0)()
+    assert ending.status is Status.SUCCEEDED and "result of attempt 1 is valid" in ending.message
+    assert cloned_mailbox.accepted(RUN, Phase.TRAIN) == accepted and accepted is not None
+    assert cloned_mailbox.read_file(cloned_mailbox.manifest(accepted), "policy") == b"of the first"
+
+
+def test_an_answer_that_was_lost_is_no_copy(cloned_mailbox, tmp_path):
+    files = Manifest(files={"policy": context(cloned_mailbox, tmp_path).save("policy", b"it")})
+    call = hand_in(cloned_mailbox, files, 1.0)
+    assert call().message == call().message == ""
+
+
+# -- A worker claims nothing before its own record is in the store: a loss could not be found -
+
+
+BACK_S = 30.0
+
+
+@pytest.fixture
+def world(request):
+    one = World(request.node.name)
+    yield one
+    MemoryStore.forget(one.url)
+
+
+def test_a_worker_whose_record_is_refused_waits_with_its_first_claim(world, monkeypatch):
+    """Whoever finds its claim later reads there which lease it is of."""
+    run = world.post(1)
+    PlayedWorker(world)
+    put = world.store.put
+
+    def refused(key: str, data: bytes) -> None:
+        if "/workers/" in key and world.now < BACK_S:
+            raise StoreUnavailable("503")
+        put(key, data)
+
+    monkeypatch.setattr(world.store, "put", refused)
+    world.run(BACK_S - 1.0)
+    assert world.mailbox.workers() == []
+    assert ticket_states(world.mailbox)[f"{run}.train"].status is Status.READY
+    world.run(BACK_S + 60.0)
+    claim = world.mailbox.read_claim(f"{run}.train", 1)
+    assert claim is not None and claim.claimed_at >= world.clock.now() - 60.0
+    assert world.mailbox.accepted(run, Phase.TRAIN) is not None

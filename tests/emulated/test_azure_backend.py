@@ -127,17 +127,6 @@ def test_a_second_submission_creates_nothing_and_a_job_is_one_call(azure, settin
     assert settings["compute"] in azure.state()["computes"]
 
 
-@pytest.mark.slow
-def test_a_lost_answer_submits_no_second_job(azure, backend, order):
-    lease = backend.provision(order)
-    alive(backend, lease)
-    azure.fault("/jobs/", method="PUT", lose=True, after=True, times=1)
-    backend.launch(lease, "t0001-s1.train")
-    mine = [name for name in azure.state()["jobs"] if name.startswith(order.lease_id)]
-    assert mine == [f"{order.lease_id}-t0001-s1-train-1"]
-    backend.teardown(lease)
-
-
 @pytest.mark.parametrize(
     ("given", "world", "subject", "words"),
     [
@@ -278,24 +267,6 @@ def test_what_a_worker_holds_is_lost_with_its_own_job(azure, settings, order, no
     )
     box.end(lost)
     assert backend.probe(lease, ticket) is not Liveness.GONE  # the second job has the next attempt
-    backend.teardown(lease)
-
-
-@pytest.mark.slow
-def test_a_job_that_is_prepared_for_ever_is_given_up(azure, settings, order):
-    backend = AzureBackend(**settings, preparing_s=1, build_s=0)
-    lease = backend.provision(order)
-    alive(backend, lease)
-    azure.ask("physics", stuck=1)
-    assert backend.launch(lease, "t0001-s1.train")["job"].endswith("-1")
-    until(lambda: backend.probe(lease, "t0001-s1.train") is Liveness.GONE, what="giving it up")
-    assert backend.launch(lease, "t0001-s1.train")["job"].endswith("-2")
-    until(
-        lambda: (
-            azure.state()["jobs"][f"{order.lease_id}-t0001-s1-train-1"]["status"] == "Canceled"
-        ),
-        what="the end of the first",
-    )
     backend.teardown(lease)
 
 

@@ -87,21 +87,6 @@ def test_a_machine_that_cannot_read_the_bucket_is_dropped_with_the_reason(lab):
 
 
 @pytest.mark.slow
-def test_the_place_that_can_work_does_the_work(lab):
-    server = den(lab, ALONE)
-    try:
-        path = file_of(lab, server, MOCK)
-        assert "tried in this order: gcp" in " ".join(lab.run("plan", path).split())
-        said = lab.run("run", path)
-        assert "ssh is passed over" in said
-        mailbox = lab.mailbox("turns")
-        assert [e.intent.backend for e in Ledger(mailbox).entries()] == ["gcp"]
-        assert lab.left() == {}
-    finally:
-        server.stop()
-
-
-@pytest.mark.slow
 def test_a_run_of_the_free_machine_continues_on_google_from_its_checkpoint(lab):
     server = den(lab, {**ALONE, **lab.cloud.env})
     try:

@@ -74,7 +74,6 @@ def test_it_shows_everything_and_updates_by_itself(browser, box, pages):
     assert page.locator("#lines").inner_text().endswith("rollout 2")
     page.locator("#lines").focus()
     before = box.board(RUN)
-    assert before is not None
     newer = before.model_copy(update={"step": 50_123, "eta_s": 6.0, "beat": 41})
     box.write(f"board/{RUN}.json", Board.model_validate(newer.model_dump()))
     folder = f"runs/{RUN}/attempts/train-1/logs"

@@ -62,7 +62,6 @@ class Before:
     def loses(self) -> None:
         """The provider takes the machine, and the command rents another one."""
         lease = self.leases.lease
-        assert lease is not None
         PaidBackend.machines[lease.lease_id].gone_at = self.clock.now()
         self.leases.replace(self.loaded.spec, self._order)
 

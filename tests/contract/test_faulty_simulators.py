@@ -109,7 +109,6 @@ def test_it_is_named_and_goes_on_once_it_is_mended(file, tmp_path):
         (21, "ended by SIGSEGV, in " + with_[21]),
     ):
         ending = mailbox.ending(f"t0001-s{seed}.train", 1)
-        assert ending is not None
         assert re.search(words, ending.message), ending.message
         kept = checkpoints.latest(mailbox, f"t0001-s{seed}")
         assert kept is not None and kept.meta.step >= 256

@@ -147,7 +147,6 @@ def test_a_learner_goes_on_from_the_better_ones_checkpoint(tmp_path):
     for record in heirs:
         name = f"t{record.number:04d}-s5"
         trained = mailbox.accepted(name, Phase.TRAIN)
-        assert trained is not None
         summary = trained.summary
         assert (summary["steps"], summary["inherited_steps"], summary["resumes"]) == (512, 256, 0)
         assert summary["parameters"]["learning_rate"] == pytest.approx(record.assignment["lr"])

@@ -94,7 +94,6 @@ def replayed(capsys: Any, *words: str) -> tuple[int, str]:
 def test_a_failed_run_is_replayed_from_the_mailbox_alone(place, capsys, ways):
     mailbox = failed(place, "raises", ways)
     ending = mailbox.ending("t0001-s5.train", 1)
-    assert ending is not None
     words = (
         r"ZeroDivisionError: the pump is dry",
         r"step \d+ of episode \d+ \(copy \d, reset with seed \d+\)",
@@ -143,7 +142,6 @@ def test_a_process_that_ended_in_the_simulator_is_replayed(place, capsys):
     record = newest(mailbox, "t0001-s5")
     assert record is not None and record.step is None
     ending = mailbox.ending("t0001-s5.train", record.attempt)
-    assert ending is not None
     assert re.search(r"episode \d+ of copy \d; run seed 5", ending.message), ending.message
     assert "drillyard replay dies/t0001-s5" in str(ending.hint)
     code, said = replayed(capsys, "dies/t0001-s5")
@@ -153,7 +151,6 @@ def test_a_process_that_ended_in_the_simulator_is_replayed(place, capsys):
 def test_an_older_failure_is_played_by_the_policy_or_refused(place, capsys):
     mailbox = failed(place, "raises", "one-by-one")
     record = newest(mailbox, "t0001-s5")
-    assert record is not None
     path = f"{mailbox.attempt_path('t0001-s5', Phase.TRAIN, record.attempt)}/failed_episode.json"
     mailbox.store.delete(mailbox.key(path))
     code, said = replayed(capsys, "raises/t0001-s5")

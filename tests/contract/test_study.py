@@ -116,7 +116,6 @@ def each_trial_once(mailbox: Mailbox, trials: int) -> None:
     assert sorted(runs) == [f"t{n:04d}-s1" for n in range(1, trials + 1)]
     for record in records:
         accepted = mailbox.accepted(f"t{record.number:04d}-s1", Phase.EVALUATE)
-        assert accepted is not None
         score = accepted.summary["metrics"]["score"]
         assert outcomes[record.number].values == {"evaluate/score": score}
     from optuna import load_study
@@ -149,7 +148,6 @@ def test_the_same_file_goes_on_to_more_trials_and_then_does_nothing(tmp_path):
     search = [r for r in records if r.search]
     assert [r.chooser for r in search] == ["defaults", "random", "random", "random", "random"]
     state = mailbox.study_state()
-    assert state is not None
     best = min(search, key=lambda r: outcomes[r.number].values["evaluate/score"])
     assert (state.phase, state.chosen, state.best) == ("over", 5, best.number)
     confirming = [r for r in records if r.of == best.number]

@@ -83,7 +83,6 @@ def test_a_neighbour_may_fail_or_end_the_process(tmp_path):
         lost = mailbox.ending(f"{run}.train", 1)
         assert lost is not None and lost.cause is Cause.INFRASTRUCTURE
         accepted = mailbox.accepted(run, Phase.TRAIN)
-        assert accepted is not None
         assert (accepted.status, accepted.attempt) == (Status.SUCCEEDED, 2)
         assert accepted.summary["exactness"] == "exact" and accepted.summary["resumes"] == 1
     for seed, run in enumerate((one, two, three), 1):

@@ -119,7 +119,6 @@ def test_tensorboard_shows_new_points_of_a_run_in_a_bucket_while_it_works(
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     try:
-        assert child.stdout is not None
         child.stdout.readline()
         served = re.search(r"http://127\.0\.0\.1:\d+/", child.stdout.readline())
         assert served is not None

@@ -182,7 +182,6 @@ class LiveServer:
             return False
 
     def signal(self, number: int) -> None:
-        assert self.process is not None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 

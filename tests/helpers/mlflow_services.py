@@ -263,7 +263,6 @@ class Services:
             r"([^/]+)/tags/([^/]+)",
             given["name"],
         )
-        assert found is not None
         uri = f"{found[2]}-docker.pkg.dev/{found[1]}/{found[3]}/{found[4]}:{found[5]}"
         if uri not in self.images:
             raise Refusal(404, "notFound", "Requested entity was not found.")

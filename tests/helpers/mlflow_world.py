@@ -238,7 +238,6 @@ class World(Services):
             return f"Image '{container['image']}' not found."
         if not self.real:
             return None
-        assert self.postgres is not None
         address = self.versions[place][-1].decode()
         env = {e["name"]: e["value"] for e in container["env"] if "value" in e}
         env["MLFLOW_BACKEND_STORE_URI"] = re.sub(

@@ -120,7 +120,6 @@ def first(mailbox: Mailbox) -> Entry:
 def lived_s(mailbox: Mailbox) -> float:
     """How long the first lease was counted; its cost fits."""
     entry = first(mailbox)
-    assert entry.gone is not None
     assert entry.gone.cost == pytest.approx(
         entry.intent.cost.per_hour * entry.gone.lived_s / HOUR_S
     )

@@ -91,7 +91,6 @@ class Lab:
         return {stage.name: stage.status for stage in states(self.mailbox)}
 
     def _driver(self, loaded: Loaded) -> Driver:
-        assert loaded.spec.stage_of is not None
         name = loaded.spec.stage_of.name
 
         def work(worker: Worker, ticket: TicketRecord, attempt: int) -> str:

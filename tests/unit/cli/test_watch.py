@@ -26,7 +26,6 @@ def test_it_serves_the_newest_until_it_is_told_to_end(tmp_path, number):
         os.utime(record, (record.stat().st_mtime - age,) * 2)
     program = [sys.executable, "-m", "drillyard.cli.start", "watch", "--store", str(tmp_path)]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
         line = process.stdout.readline()
         found = re.search(r"watching new at (http://127\.0\.0\.1:\d+/watch/new/)", line)
         assert found, line

@@ -61,7 +61,6 @@ def failure(venv: Any, seed: int = 7, steps: int = 2000) -> tuple[str, list[floa
 
 def record(folder: Path, message: str) -> Recording:
     memory = failed_memory(folder)
-    assert memory is not None
     made = FailedEpisode(
         run="t0001-s7",
         phase=Phase.TRAIN,

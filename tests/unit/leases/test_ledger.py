@@ -65,7 +65,6 @@ def test_a_lease_from_intent_to_grave(tmp_path, mailbox):
     clock.time += 9999.0
     ledger.gone(name, "again")
     (entry,) = ledger.entries()
-    assert entry.gone is not None
     assert (entry.gone.reason, entry.gone.lived_s) == ("torn down", 500.0)
     assert entry.lease.provider == {"group": "g"}
     assert ledger.spent() == pytest.approx(1.0)

@@ -108,7 +108,6 @@ def test_a_lease_ends_and_costs_by_the_stores_time(ahead_s, mailbox, true):
     assert other.ledger.spent() == pytest.approx(hour)
     other.teardown()
     (entry,) = Ledger(mailbox).entries()
-    assert entry.gone is not None
     assert entry.gone.lived_s == pytest.approx(HOUR_S, abs=1.0)
     assert entry.gone.cost == pytest.approx(hour, rel=1e-3)
 

@@ -132,7 +132,6 @@ def test_the_pruner_reads_what_is_new(mailbox, store):
             },
         }
     )
-    assert spec.study is not None
     judge = Judge(spec, spec.study.objectives[0], mailbox)
     runs = {1: [1, 2], 2: [1, 2]}
     writers = [begin(mailbox, f"t{trial:04d}-s{seed}") for trial in runs for seed in runs[trial]]

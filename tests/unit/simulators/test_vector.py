@@ -93,7 +93,6 @@ def test_the_discount_sums_of_the_normalisation_are_part_of_it():
     venv.reset()
     walk(venv, 50, seed=0)
     arrays = normalisation(venv)
-    assert arrays is not None
     assert np.array_equal(arrays["returns"], venv.returns)
     assert (arrays["returns"] != 0).all()
     assert venv.gamma == 0.9
@@ -104,7 +103,6 @@ def test_dict_observations_have_statistics_by_key():
     venv.reset()
     walk(venv, 30, seed=0)
     arrays = normalisation(venv)
-    assert arrays is not None
     assert arrays["obs_mean.value"] == pytest.approx(venv.obs_rms["value"].mean)
     assert all(a.dtype == np.float64 for a in arrays.values())
 

@@ -107,7 +107,6 @@ class Study:
                 self.chooser.ask(index, taken)
                 self.chooser = self.driver()
             choice = self.chooser.ask(index, taken)
-            assert choice is not None
             self.time += 1.0
             record = TrialRecord(
                 number=index,

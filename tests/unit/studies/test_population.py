@@ -39,7 +39,6 @@ def population(**changes: Any) -> Population:
 
 def next_trial(chooser: Population, records: list[TrialRecord]) -> TrialRecord:
     choice = chooser.ask(len(records) + 1, [r.assignment for r in records])
-    assert choice is not None
     record = TrialRecord(
         number=len(records) + 1,
         chooser=choice.chooser,

@@ -37,7 +37,6 @@ def searched(trials: int) -> tuple[list[TrialRecord], dict[int, TrialOutcome]]:
     asked, records, outcomes = chooser(), list[TrialRecord](), dict[int, TrialOutcome]()
     for number in range(1, trials + 1):
         choice = asked.ask(number, [r.assignment for r in records])
-        assert choice is not None
         record = TrialRecord(
             number=number,
             chooser=choice.chooser,

@@ -130,7 +130,6 @@ def fail_one(mailbox: Mailbox, cause: Cause = Cause.USER_ERROR) -> None:
 
 def taken_over(mailbox: Mailbox) -> None:
     newest = mailbox.driver()
-    assert newest is not None
     mailbox.create(
         f"driver/{newest.number + 1}.json",
         newest.model_copy(update={"number": newest.number + 1, "host": "other", "token": "o"}),
@@ -188,7 +187,6 @@ def test_a_driver_fences_its_study(mailbox, store, tmp_path, monkeypatch):
     with closing(monkeypatch):
         driver = Driver(load(study_file(tmp_path)), mailbox, ThreadBackend())
         driver.open()
-        assert driver.study is not None
         driver.study._loop.stop()
         driver._heartbeat.stop()
         fail_one(mailbox)

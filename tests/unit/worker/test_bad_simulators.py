@@ -246,7 +246,6 @@ def training(folder: Path, world: str, kind: str) -> OneRun:
 def goes_on(one: OneRun) -> None:
     """The checkpoint is whole, and the run goes on from it once the simulator is mended."""
     kept = checkpoints.latest(one.mailbox, one.run)
-    assert kept is not None
     assert kept.meta.step == 256
     Fault.kind = ""
     done = one.phase(Phase.TRAIN).summary

@@ -23,7 +23,6 @@ def test_nobody_is_given_the_ports_of_another_and_a_killed_one_gives_them_back()
         assert len(mine) == machine_share.SIZE - 1
         assert not set(mine) & set(second)
         child = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True)
-        assert child.stdout is not None
         first, last = map(int, child.stdout.readline().split())
         theirs = range(first, last + 1)
         assert not set(theirs) & {*mine, *second}

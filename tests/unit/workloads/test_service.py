@@ -89,7 +89,6 @@ def test_it_says_where_it_is_reached_and_stops_on_order(tmp_path, ready):
 
     def user() -> None:
         serving = until(lambda: box.read(serving_key("t0001-s1"), Serving), what="a service")
-        assert serving is not None
         socket.create_connection((serving.host, serving.port)).close()
         found.append(serving)
         order = Release(reason="all have ended", written_at=0.0)

@@ -12,7 +12,7 @@ import json
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ RUN = "t0001-s1"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def made(tmp_path_factory):
     """A folder with a failed and a finished experiment."""
     folder = tmp_path_factory.mktemp("resumes")
     (folder / "dry_world.py").write_text(WORLD)
@@ -76,7 +76,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(made, tmp_path, monkeypatch):
     """A copy of it, as the working folder."""
     folder = tmp_path / "work"
     shutil.copytree(made, folder)
@@ -181,14 +181,7 @@ CASES: list[tuple[int, str, Spoilt, list[str]]] = [
 
 
 @pytest.mark.parametrize(("number", "name", "data", "words"), CASES)
-def test_a_checkpoint_that_must_not_be_read(
-    place: Path,
-    capsys: pytest.CaptureFixture[str],
-    number: int,
-    name: str,
-    data: Spoilt,
-    words: list[str],
-) -> None:
+def test_a_checkpoint_that_must_not_be_read(place, capsys, number, name, data, words):
     spoil(place, name, data(place))
     text = refused(place, capsys, "resume", "broken")
     for word in (*words, f"the checkpoint of {RUN} at step 192: {name}", "delete the folder"):
@@ -224,7 +217,7 @@ def narrower(place: Path) -> bytes:
     return save({**tensors, name: tensors[name][:, :1].copy()})
 
 
-def test_tensors_of_other_shapes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tensors_of_other_shapes(place, capsys):
     """Row 74: which tensor, its shape and the one that the model has."""
     spoil(place, "tensors.safetensors", narrower(place))
     text = refused(place, capsys, "resume", "broken")
@@ -238,7 +231,7 @@ def test_tensors_of_other_shapes(place: Path, capsys: pytest.CaptureFixture[str]
         assert word in text
 
 
-def test_another_network_that_was_allowed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_network_that_was_allowed(place, capsys):
     """Row 74: a change that ``--allow-change`` cannot make true."""
     network = "learner.args.policy_kwargs={net_arch: [32, 32]}"
     text = refused(place, capsys, "run", "exp.yaml", "--set", network, "--allow-change")
@@ -246,9 +239,7 @@ def test_another_network_that_was_allowed(place: Path, capsys: pytest.CaptureFix
         assert word in text
 
 
-def test_another_world(
-    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_world(place, capsys, monkeypatch):
     """Row 75: both spaces, and where the world is named."""
     (place / "dry_world.py").write_text(
         WORLD.replace("(2,)", "(3,)").replace("np.zeros(2", "np.zeros(3")
@@ -260,7 +251,7 @@ def test_another_world(
     monkeypatch.delitem(sys.modules, "dry_world", raising=False)
 
 
-def test_a_worker_refuses_them_too(place: Path) -> None:
+def test_a_worker_refuses_them_too(place):
     """Rows 74 and 75 where the driver's machine could not tell; it is not tried again."""
     from drillyard.learners.resumable import restore, tree_of
 
@@ -282,7 +273,7 @@ def test_a_worker_refuses_them_too(place: Path) -> None:
     assert same.num_timesteps == 192
 
 
-def test_other_major_versions(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_major_versions(place, capsys):
     """Row 69."""
     record = place / "store/broken/experiment.json"
     whole = json.loads(record.read_text())
@@ -293,9 +284,7 @@ def test_other_major_versions(place: Path, capsys: pytest.CaptureFixture[str]) -
     assert "--allow-change" in text
 
 
-def test_changed_settings_are_shown_with_their_lines(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_changed_settings_are_shown_with_their_lines(place, capsys):
     """Row 68."""
     file = place / "exp.yaml"
     file.write_text(FILE.replace("gamma: 0.9", "gamma: 0.8"))
@@ -304,15 +293,13 @@ def test_changed_settings_are_shown_with_their_lines(
     assert "--allow-change" in text
 
 
-def test_an_unknown_name(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_name(place, capsys):
     """Row 67."""
     text = refused(place, capsys, "resume", "brokn")
     assert "'brokn'" in text and "did you mean 'broken'" in text
 
 
-def test_what_is_finished_is_said_with_its_results(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_finished_is_said_with_its_results(place, capsys):
     """Row 70: no error, because the same command again is how one asks."""
     queue = contents(place / "store/done/queue")
     assert main(["resume", "done"]) == 0
@@ -323,7 +310,7 @@ def test_what_is_finished_is_said_with_its_results(
     assert not list((place / "store/done/leases").glob("*/rented.json"))[1:]
 
 
-def test_a_name_that_is_driven(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_that_is_driven(place, capsys):
     """Rows 44 and 89: two commands on one folder of results; the owner is named."""
     lock = DriverLock(Mailbox(open_store(str(place / "store")), "broken"))
     taken = lock.take(["a", "test"])

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +18,6 @@ from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.errors import translated
 from drillyard_backends.azure.login import credential
 from drillyard_emulators.azure.rehearsal import FAULTS, AzureRehearsal
-from drillyard_emulators.http.handle import AzureEmulator
 from drillyard_emulators.rehearsal import parse_faults
 from tests.helpers.azure_lab import gone, named, needs_azurite, opened, order_of, rented, statuses
 from tests.helpers.patience import until
@@ -36,14 +32,14 @@ To mitigate this issue, please refer to the troubleshooting guidelines."""
 
 
 @pytest.fixture(scope="module")
-def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def azure(tmp_path_factory):
     for cloud in opened(tmp_path_factory.mktemp("azure")):
         cloud.physics(processes=False)
         yield cloud
 
 
 @pytest.fixture
-def backend(azure: AzureEmulator) -> Iterator[AzureBackend]:
+def backend(azure):
     yield AzureBackend(
         **named(azure, image="mcr.example/drillyard:1", compute=None, prefix="silences")
     )
@@ -52,7 +48,7 @@ def backend(azure: AzureEmulator) -> Iterator[AzureBackend]:
 
 
 @pytest.fixture
-def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def played(tmp_path, monkeypatch):
     """Starts the emulated cloud of a rehearsal with some faults; returns a backend on it."""
     with pytest.MonkeyPatch.context() as patch:
         made: list[closing[AzureRehearsal]] = []
@@ -71,7 +67,7 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     credential.cache_clear()
 
 
-def test_a_cluster_without_a_node_says_azure_s_own_reason(played: Any) -> None:
+def test_a_cluster_without_a_node_says_azure_s_own_reason(played):
     """`--fault cores=0`: the list of quotas has room, and no node comes."""
     rehearsal, backend = played("cores=0")
     lease = rented(backend, order_of(backend))
@@ -88,8 +84,8 @@ def test_a_cluster_without_a_node_says_azure_s_own_reason(played: Any) -> None:
 
 
 def test_a_cluster_without_a_node_and_without_a_reason_is_said_after_a_while(
-    azure: AzureEmulator, backend: AzureBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    azure, backend, monkeypatch
+):
     azure.physics(full=["westeurope"])
     lease = rented(backend, order_of(backend))
     backend.launch(lease, TICKET)
@@ -100,7 +96,7 @@ def test_a_cluster_without_a_node_and_without_a_reason_is_said_after_a_while(
     gone(azure, backend, lease)
 
 
-def test_a_job_that_is_given_up_is_said(azure: AzureEmulator, backend: AzureBackend) -> None:
+def test_a_job_that_is_given_up_is_said(azure, backend):
     """`--fault stuck=1`."""
     azure.physics(stuck=1)
     settings = {**backend.config.model_dump(), "preparing_s": 1, "build_s": 0}
@@ -115,8 +111,8 @@ def test_a_job_that_is_given_up_is_said(azure: AzureEmulator, backend: AzureBack
 
 
 def test_a_cancelled_job_that_does_not_end_is_said_and_not_cancelled_all_the_time(
-    played: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    played, monkeypatch
+):
     """`--fault unending=SECONDS`."""
     monkeypatch.setattr(jobs, "SLOW_S", 1.0)
     rehearsal, backend = played("unending=600")
@@ -139,9 +135,7 @@ def test_a_cancelled_job_that_does_not_end_is_said_and_not_cancelled_all_the_tim
     release_confirmed(backend, lease, timeout_s=60.0)
 
 
-def test_throttling_is_said_with_azure_s_own_wait(
-    played: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_throttling_is_said_with_azure_s_own_wait(played, monkeypatch):
     """`--fault throttle=SECONDS`: no wait is begun that would outlast the call."""
     monkeypatch.setattr(rest, "LONGEST_CALL_S", 3.0)
     rehearsal, backend = played("throttle=60")
@@ -154,7 +148,7 @@ def test_throttling_is_said_with_azure_s_own_wait(
 
 
 @pytest.mark.parametrize("how", ["unreachable", "busy"])
-def test_a_sign_in_that_does_not_answer_is_not_a_refused_one(played: Any, how: str) -> None:
+def test_a_sign_in_that_does_not_answer_is_not_a_refused_one(played, how):
     """`--fault sign-in=…`."""
     rehearsal, backend = played(f"sign-in={how}")
     with pytest.raises(ControlPlaneError, match="the sign-in did not answer") as error:
@@ -163,7 +157,7 @@ def test_a_sign_in_that_does_not_answer_is_not_a_refused_one(played: Any, how: s
     assert rehearsal.account(0.0).faults[0][1] > 0
 
 
-def test_the_cause_of_a_failed_sign_in_is_kept() -> None:
+def test_the_cause_of_a_failed_sign_in_is_kept():
     found = translated(ClientAuthenticationError(message=PROXY), "ask for it")
     assert isinstance(found, ControlPlaneError)
     assert "Caused by ProxyError('Unable to connect to proxy')" in found.message
@@ -172,7 +166,7 @@ def test_the_cause_of_a_failed_sign_in_is_kept() -> None:
     assert isinstance(found, SignInRefused) and "AADSTS7000222" in found.message
 
 
-def test_a_busy_sign_in_of_a_node_is_not_a_missing_role() -> None:
+def test_a_busy_sign_in_of_a_node_is_not_a_missing_role():
     """`--fault sign-in=node-busy`: a traceback quotes the library's source before the error."""
     log = [
         "    raise ClientAuthenticationError(message=message)",

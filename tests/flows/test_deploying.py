@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,7 @@ def findings(api: Api) -> list[tuple[Severity, str, str, str | None]]:
     return [(f.severity, f.subject, f.message, f.fix) for f in planned(api.url, settled_s=-60)]
 
 
-def test_all_of_it_once_and_away_again(api: Api, tmp_path: Path) -> None:
+def test_all_of_it_once_and_away_again(api, tmp_path):
     deploy = Deployer(api, tmp_path)
     deploy("undeploy")  # what a test before this one left on the server
     done = deploy("deploy", "--alerts", "env:HOOK")
@@ -166,11 +165,8 @@ def test_all_of_it_once_and_away_again(api: Api, tmp_path: Path) -> None:
     ],
 )
 def test_a_schedule_that_cannot_work_is_refused_before_a_server_is_asked(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-) -> None:
+    tmp_path, monkeypatch, capsys, words
+):
     (tmp_path / "mine.yaml").write_text(MINE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
@@ -181,7 +177,7 @@ def test_a_schedule_that_cannot_work_is_refused_before_a_server_is_asked(
     assert "fix:" in said.err and "Traceback" not in said.err and not said.out
 
 
-def test_the_wheel_brings_the_files(tmp_path: Path) -> None:
+def test_the_wheel_brings_the_files(tmp_path):
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
         cwd=ROOT,
@@ -211,9 +207,7 @@ def test_the_wheel_brings_the_files(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def offline_api(
-    prefect_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Api]:
+def offline_api(prefect_home, tmp_path, monkeypatch):
     """A server whose proxy answers nothing: it reads its own copy of Prefect's registry."""
     monkeypatch.setenv("PREFECT_HOME", str(copied(prefect_home, tmp_path / "prefect")))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
@@ -224,7 +218,7 @@ def offline_api(
 
 
 @pytest.mark.slow
-def test_prefects_own_command_takes_the_same_file(offline_api: Api) -> None:
+def test_prefects_own_command_takes_the_same_file(offline_api):
     """The server asks for the registry of workers on the internet; a computer may have none."""
     api = offline_api
 

@@ -6,12 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import Api, Bench, lease_processes
+from tests.flows.conftest import Api, lease_processes
 from tests.helpers.patience import PATIENCE_S, until
 
 pytestmark = pytest.mark.slow
@@ -24,7 +23,7 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def lab(api: Api, bench: Bench) -> Iterator[str]:
+def lab(api, bench):
     """Id of a served deployment of the flow `experiment`."""
     script = bench.folder / "lab.py"
     script.write_text(SERVE)
@@ -67,9 +66,7 @@ def start(api: Api, lab: str, file: Path) -> str:
     return str(api.post(f"/deployments/{lab}/create_flow_run", body)["id"])
 
 
-def test_a_deployment_gives_the_same_results_and_again_rents_nothing(
-    api: Api, bench: Bench, lab: str
-) -> None:
+def test_a_deployment_gives_the_same_results_and_again_rents_nothing(api, bench, lab):
     file = bench.write("served")
     run = start(api, lab, file)
     found = until(lambda: api.ended(run), what="the end")
@@ -86,9 +83,7 @@ def test_a_deployment_gives_the_same_results_and_again_rents_nothing(
     until(lambda: any("nothing to do" in line for line in api.logs(found)), what="log lines")
 
 
-def test_cancelled_through_the_api_leaves_nothing_and_can_be_resumed(
-    api: Api, bench: Bench, lab: str
-) -> None:
+def test_cancelled_through_the_api_leaves_nothing_and_can_be_resumed(api, bench, lab):
     file = bench.write("called-off", simulator={"id": "world:Slow", "args": {"step_s": 0.02}})
     run = start(api, lab, file)
     until(lambda: bench.board_step("called-off") >= 130, what="steps")

@@ -1,13 +1,10 @@
 """Parameters, tunables and names of runs through the whole flow: command line to results."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
 import sys
 
-from tests.flows.conftest import Api, Bench
 from tests.helpers.patience import PATIENCE_S
 
 FILE = """\
@@ -33,7 +30,7 @@ print(json.dumps(experiment(**json.loads(sys.argv[1]))))
 """
 
 
-def test_each_run_has_its_own_values_and_name(api: Api, bench: Bench) -> None:
+def test_each_run_has_its_own_values_and_name(api, bench):
     file = bench.folder / "named.yaml"
     file.write_text(FILE)
     done = bench.run("run", file, "--tunable", "width=42", "--depth", "3", "--json")

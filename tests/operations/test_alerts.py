@@ -41,7 +41,7 @@ def mock(team: Yard, name: str, **more: Any) -> Path:
     return file
 
 
-def test_a_run_that_failed(team: Yard) -> None:
+def test_a_run_that_failed(team):
     world = {"id": "world:Slow", "args": {"step_s": 0.0, "fail_at": 100}}
     run = team.start(team.bench.write("dry", simulator=world))
     told = team.alert("dry .*ailed")
@@ -51,7 +51,7 @@ def test_a_run_that_failed(team: Yard) -> None:
     team.nothing_left("dry")
 
 
-def test_a_file_that_is_not_there(team: Yard) -> None:
+def test_a_file_that_is_not_there(team):
     run = team.start("nowhere.yaml")
     told = team.alert("nowhere Failed")
     team.delay_s(told, "prefect.flow-run.Failed")
@@ -60,7 +60,7 @@ def test_a_file_that_is_not_there(team: Yard) -> None:
     assert not any("Traceback" in line for line in team.api.logs({"id": run}))
 
 
-def test_an_experiment_that_is_finished_has_its_result_in_the_text(team: Yard) -> None:
+def test_an_experiment_that_is_finished_has_its_result_in_the_text(team):
     team.start(team.bench.write("good", baselines=["random"]))
     told = team.alert("good is finished")
     team.delay_s(told, "drillyard.experiment.finished")
@@ -69,7 +69,7 @@ def test_an_experiment_that_is_finished_has_its_result_in_the_text(team: Yard) -
     assert str(report) in told["text"] and report.is_file()
 
 
-def test_a_study_that_is_finished_has_its_best_in_the_text(team: Yard) -> None:
+def test_a_study_that_is_finished_has_its_best_in_the_text(team):
     tunables = {"g": {"params": {"level": {"type": "float", "range": [0, 1], "default": 0.5}}}}
     file = mock(
         team,
@@ -89,7 +89,7 @@ def test_a_study_that_is_finished_has_its_best_in_the_text(team: Yard) -> None:
     assert "t000" in told["text"]
 
 
-def test_80_percent_of_a_budget(team: Yard) -> None:
+def test_80_percent_of_a_budget(team):
     file = mock(
         team,
         "dear",
@@ -106,7 +106,7 @@ def test_80_percent_of_a_budget(team: Yard) -> None:
     team.nothing_left("dear")
 
 
-def test_a_run_that_is_late(team: Yard) -> None:
+def test_a_run_that_is_late(team):
     kill(member(team, "worker"))
     try:
         team.start(mock(team, "waiting"))
@@ -118,7 +118,7 @@ def test_a_run_that_is_late(team: Yard) -> None:
     team.alert("waiting is finished")
 
 
-def test_a_machine_that_could_not_be_deleted(team: Yard) -> None:
+def test_a_machine_that_could_not_be_deleted(team):
     subprocess.run(
         [sys.executable, "-c", REAPER],
         check=True,
@@ -137,7 +137,7 @@ def test_a_machine_that_could_not_be_deleted(team: Yard) -> None:
     assert "403" in told["text"] and "2 times in a row" in told["text"]
 
 
-def test_a_reaper_that_does_not_come(team: Yard) -> None:
+def test_a_reaper_that_does_not_come(team):
     (found,) = [a for a in team.api.post("/automations/filter", {}) if "no reaper" in a["name"]]
     assert found["trigger"]["within"] == 9000
     body = {key: found[key] for key in ("name", "description", "enabled", "actions")}
@@ -150,7 +150,7 @@ def test_a_reaper_that_does_not_come(team: Yard) -> None:
     assert "changed 0 of" in team.drillyard("deploy")
 
 
-def test_slack_is_told_in_its_own_format(team: Yard) -> None:
+def test_slack_is_told_in_its_own_format(team):
     team.drillyard("deploy", "--alerts", "https://hooks.slack.com/services/T1/B2/C3")
     try:
         team.start("gone.yaml")
@@ -163,7 +163,7 @@ def test_slack_is_told_in_its_own_format(team: Yard) -> None:
     team.alert("again Failed")
 
 
-def test_a_mail_is_sent_by_the_relay(team: Yard) -> None:
+def test_a_mail_is_sent_by_the_relay(team):
     team.drillyard("deploy", "--alerts", team.relay)
     try:
         team.start("posted.yaml")

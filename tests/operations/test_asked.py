@@ -14,7 +14,7 @@ from tests.helpers.yard import LOOK_EVERY_S, Yard
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-def test_by_prefects_own_command(team: Yard) -> None:
+def test_by_prefects_own_command(team):
     file = team.bench.write("typed")
     team.prefect("deployment", "run", "experiment/nightly", "-p", f"file={file}", "-p", "seeds=2")
     run = newest(team, "typed")
@@ -23,7 +23,7 @@ def test_by_prefects_own_command(team: Yard) -> None:
     assert (team.bench.store / "typed/runs/t0001-s2/store.accepted.json").is_file()
 
 
-def test_by_a_schedule(team: Yard) -> None:
+def test_by_a_schedule(team):
     file = team.bench.write("at-night")
     where = f"/deployments/{team.deployment('experiment')}/schedules"
     # Prefect looks at new schedules once a minute, and begins nothing that is past by then.
@@ -43,7 +43,7 @@ def test_by_a_schedule(team: Yard) -> None:
 
 
 @pytest.mark.browser
-def test_with_settings_typed_into_a_block_of_the_ui(team: Yard, chromium: str) -> None:
+def test_with_settings_typed_into_a_block_of_the_ui(team, chromium):
     with browser(chromium, team.environ) as page:
         log_in(page, team.ui, team.environ["PREFECT_API_AUTH_STRING"])
         make_block(page, team.ui, "local", Name="typed-in", Stop_Grace_S="7")
@@ -68,9 +68,7 @@ def test_with_settings_typed_into_a_block_of_the_ui(team: Yard, chromium: str) -
         ({"parameters": ["size"]}, "is not name=value"),
     ],
 )
-def test_what_cannot_work_is_said_on_the_page_and_creates_nothing(
-    team: Yard, given: dict[str, object], said: str
-) -> None:
+def test_what_cannot_work_is_said_on_the_page_and_creates_nothing(team, given, said):
     team.bench.write("wrong")
     ended = team.ended(team.start(team.bench.folder / "wrong.json", **given))
     assert ended["state"]["type"] == "FAILED"

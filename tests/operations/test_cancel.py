@@ -38,7 +38,7 @@ def goes_on(team: Yard, name: str) -> None:
 
 
 @pytest.mark.browser
-def test_in_the_ui(team: Yard, chromium: str) -> None:
+def test_in_the_ui(team, chromium):
     with browser(chromium, team.environ) as page:
         log_in(page, team.ui, team.environ["PREFECT_API_AUTH_STRING"])
         # Long enough for somebody to find the button.
@@ -50,7 +50,7 @@ def test_in_the_ui(team: Yard, chromium: str) -> None:
     goes_on(team, "clicked")
 
 
-def test_by_drillyard(team: Yard) -> None:
+def test_by_drillyard(team):
     run = at_work(team, "by-name")
     said = team.drillyard("cancel", "by-name", "--store", team.bench.store)
     assert "stopped" in said
@@ -58,7 +58,7 @@ def test_by_drillyard(team: Yard) -> None:
     goes_on(team, "by-name")
 
 
-def test_by_ctrl_c(team: Yard) -> None:
+def test_by_ctrl_c(team):
     file = team.bench.write("by-ctrl-c", simulator=SLOW)
     child = team.bench.start("run", file, **team.environ)
     until(lambda: team.bench.board_step("by-ctrl-c") >= 130, what="steps")
@@ -68,14 +68,14 @@ def test_by_ctrl_c(team: Yard) -> None:
     goes_on(team, "by-ctrl-c")
 
 
-def test_by_prefects_command(team: Yard) -> None:
+def test_by_prefects_command(team):
     run = at_work(team, "by-id")
     team.prefect("flow-run", "cancel", run)
     stopped(team, "by-id", run)
     goes_on(team, "by-id")
 
 
-def test_a_run_that_has_not_begun(team: Yard) -> None:
+def test_a_run_that_has_not_begun(team):
     pool = "/work_pools/drillyard-local"
     team.api.patch(pool, {"is_paused": True})
     try:
@@ -87,7 +87,7 @@ def test_a_run_that_has_not_begun(team: Yard) -> None:
     assert not (team.bench.store / "never").exists()
 
 
-def test_a_teardown_that_takes_longer_than_prefect_waits(team: Yard) -> None:
+def test_a_teardown_that_takes_longer_than_prefect_waits(team):
     run = at_work(team, "stubborn")
     (lease,) = team.bench.leases("stubborn")
     agent = psutil.Process(lease_processes(lease)[0])
@@ -103,7 +103,7 @@ def test_a_teardown_that_takes_longer_than_prefect_waits(team: Yard) -> None:
     goes_on(team, "stubborn")
 
 
-def test_by_down(team: Yard, tmp_path: Path) -> None:
+def test_by_down(team, tmp_path):
     run = at_work(team, "by-down")
     said = team.drillyard("down", "--folder", team.stack.folder)
     try:

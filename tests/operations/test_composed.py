@@ -33,7 +33,7 @@ def unshared() -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_team_deploys_and_runs_through_the_proxy(tmp_path: Path) -> None:
+def test_a_team_deploys_and_runs_through_the_proxy(tmp_path):
     folder = tmp_path / "composed"
     done = subprocess.run(
         [*unshared(), sys.executable, "-m", "tests.helpers.composed", str(folder)],

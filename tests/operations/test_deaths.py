@@ -50,7 +50,7 @@ def finished(team: Yard, name: str) -> bool:
     return (team.bench.store / name / STORED).is_file()
 
 
-def test_kill_9_of_a_flow_run(team: Yard) -> None:
+def test_kill_9_of_a_flow_run(team):
     run = at_work(team, "killed")
     process = team.process(run)
     killed_at = time.time()
@@ -64,7 +64,7 @@ def test_kill_9_of_a_flow_run(team: Yard) -> None:
     assert len(team.bench.leases("killed")) == 1
 
 
-def test_on_driver_loss_stop_takes_the_lease_at_once(team: Yard) -> None:
+def test_on_driver_loss_stop_takes_the_lease_at_once(team):
     more = {"steps": 100_000_000, "checkpoint_every": 64}  # it would not drain in this life
     run = at_work(team, "guarded", train=more, on_driver_loss="stop")
     kill(team.process(run).pid)
@@ -73,7 +73,7 @@ def test_on_driver_loss_stop_takes_the_lease_at_once(team: Yard) -> None:
     assert list((team.bench.store / "guarded/runs/t0001-s1/attempts/train-1").rglob("manifest*"))
 
 
-def test_kill_9_of_a_flow_run_and_its_worker(team: Yard) -> None:
+def test_kill_9_of_a_flow_run_and_its_worker(team):
     run = at_work(team, "orphaned")
     process = team.process(run)
     try:
@@ -88,7 +88,7 @@ def test_kill_9_of_a_flow_run_and_its_worker(team: Yard) -> None:
         team.up()
 
 
-def test_a_worker_that_is_stopped(team: Yard) -> None:
+def test_a_worker_that_is_stopped(team):
     run = at_work(team, "dropped")
     process = team.process(run)
     try:
@@ -102,7 +102,7 @@ def test_a_worker_that_is_stopped(team: Yard) -> None:
         team.up()
 
 
-def test_a_server_that_dies_and_comes_back(team: Yard) -> None:
+def test_a_server_that_dies_and_comes_back(team):
     run = at_work(team, "served")
     kill(member(team, "prefect"))
     team.up()

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 LINE = re.compile(r"t0001-s1 \| step (\d+) at ([\d.]+)")
 
 
-def test_lines_of_workers_are_in_the_flow_runs_log_once(team: Yard) -> None:
+def test_lines_of_workers_are_in_the_flow_runs_log_once(team):
     world = {"id": "world:Slow", "args": {"step_s": 0.02, "talk": 32}}
     run = team.start(team.bench.write("talks", simulator=world))
     late: dict[str, float] = {}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,14 @@ NAME = "cstr-ppo"
 
 
 @pytest.fixture
-def team(tmp_path: Path) -> Iterator[Yard]:
+def team(tmp_path):
     """``drillyard up`` and ``drillyard deploy``, in a folder that is empty."""
     with yard(tmp_path / "team") as made:
         yield made
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def pictures(tmp_path):
     return Path(os.environ.get("PICTURES") or tmp_path / "pictures").resolve()
 
 
@@ -45,7 +44,7 @@ def seen(page: Page, text: re.Pattern[str]) -> bool:
     return page.get_by_text(text).count() > 0
 
 
-def test_a_new_users_morning(team: Yard, chromium: str, pictures: Path) -> None:
+def test_a_new_users_morning(team, chromium, pictures):
     with browser(chromium, team.environ) as page:
         log_in(page, team.ui, team.environ["PREFECT_API_AUTH_STRING"])
         page.get_by_role("link", name="Deployments").click()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from drillyard.checks.schedules import planned
@@ -33,7 +31,7 @@ def found(team: Yard, monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
     return list(planned(team.api.url, settled_s=-60))
 
 
-def test_one_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_fails_is_told(tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text(BROKEN)
     with yard(tmp_path / "team", PYTHONPATH=rules.path(tmp_path)) as team:
         log = team.stack.log_of("prefect")
@@ -42,5 +40,5 @@ def test_one_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert "reap/hourly" in finding.message and "logs/prefect.log" in str(finding.fix)
 
 
-def test_one_that_works_is_not(team: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_works_is_not(team, monkeypatch):
     until(lambda: not found(team, monkeypatch), what="planned runs", every_s=LOOK_EVERY_S)

@@ -16,7 +16,6 @@ from drillyard.errors import (
     AlreadyDriven,
     Superseded,
 )
-from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import DriverLock
 from tests.helpers.lives import life
 from tests.helpers.patience import PATIENCE_S, until
@@ -35,7 +34,7 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_two_drivers_at_once(folder: Path, mailbox: Mailbox) -> None:
+def test_two_drivers_at_once(folder, mailbox):
     first = Driver(tiny(folder), mailbox, ThreadBackend())
     first.open()
     with pytest.raises(AlreadyDriven, match=str(os.getpid())):
@@ -44,7 +43,7 @@ def test_two_drivers_at_once(folder: Path, mailbox: Mailbox) -> None:
     assert Driver(tiny(folder), mailbox, ThreadBackend()).open() != []
 
 
-def test_of_many_that_race_one_drives(mailbox: Mailbox) -> None:
+def test_of_many_that_race_one_drives(mailbox):
     start, won, lost = threading.Barrier(8), [], []
 
     def race() -> None:
@@ -63,7 +62,7 @@ def test_of_many_that_race_one_drives(mailbox: Mailbox) -> None:
     assert (won, len(lost)) == ([1], 7)
 
 
-def test_who_was_faster_between_the_look_and_the_claim_drives(mailbox: Mailbox) -> None:
+def test_who_was_faster_between_the_look_and_the_claim_drives(mailbox):
     class Slow(DriverLock):
         raced = False
 
@@ -79,7 +78,7 @@ def test_who_was_faster_between_the_look_and_the_claim_drives(mailbox: Mailbox) 
     assert [d.number for d in mailbox.drivers()] == [1]
 
 
-def test_a_killed_driver_is_taken_over_at_once(folder: Path, mailbox: Mailbox) -> None:
+def test_a_killed_driver_is_taken_over_at_once(folder, mailbox):
     root = str(Path(__file__).parents[3])
     script = CRASHING.format(root=root, folder=str(folder), store=mailbox.store.url)
     done = subprocess.run([sys.executable, "-c", script], timeout=PATIENCE_S, check=False)
@@ -88,9 +87,7 @@ def test_a_killed_driver_is_taken_over_at_once(folder: Path, mailbox: Mailbox) -
     assert len(life(Driver(tiny(folder), mailbox, ThreadBackend()))) == 6
 
 
-def test_a_driver_that_was_taken_over_stops_and_tears_nothing_down(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_a_driver_that_was_taken_over_stops_and_tears_nothing_down(folder, mailbox):
     hold = threading.Event()
 
     def slow(worker: Worker, ticket: Any, attempt: int) -> str:
@@ -112,7 +109,7 @@ def test_a_driver_that_was_taken_over_stops_and_tears_nothing_down(
     hold.set()
 
 
-def test_an_adopted_lease_is_not_rented_twice(folder: Path, mailbox: Mailbox) -> None:
+def test_an_adopted_lease_is_not_rented_twice(folder, mailbox):
     hold = threading.Event()
 
     def slow(worker: Worker, ticket: Any, attempt: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from drillyard.errors import (
     WorkerLost,
 )
 from drillyard.leases.ledger import local_intents
-from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Ending
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
@@ -28,7 +26,7 @@ from tests.helpers.patience import PATIENCE_S, until
 from tests.helpers.tiny_backend import ThreadBackend, Worker, good_work, tiny
 
 
-def test_a_life_leaves_results_a_ledger_and_no_machine(folder: Path, mailbox: Mailbox) -> None:
+def test_a_life_leaves_results_a_ledger_and_no_machine(folder, mailbox):
     backend = ThreadBackend()
     results = life(Driver(tiny(folder), mailbox, backend))
     assert results == {t: f"{t} by attempt 1" for t in TICKETS}
@@ -51,7 +49,7 @@ def test_a_life_leaves_results_a_ledger_and_no_machine(folder: Path, mailbox: Ma
     assert set(seconds) == {"prepare", "provision", "setup", "teardown"}
 
 
-def test_silence_alone_buries_nobody(folder: Path, mailbox: Mailbox) -> None:
+def test_silence_alone_buries_nobody(folder, mailbox):
     hold = threading.Event()
 
     def slow(worker: Worker, ticket: Any, attempt: int) -> str:
@@ -72,9 +70,7 @@ def test_silence_alone_buries_nobody(folder: Path, mailbox: Mailbox) -> None:
     driver.teardown()
 
 
-def test_a_users_error_fails_the_run_and_what_follows_but_no_other(
-    folder: Path, mailbox: Mailbox
-) -> None:
+def test_a_users_error_fails_the_run_and_what_follows_but_no_other(folder, mailbox):
     def broken(worker: Worker, ticket: Any, attempt: int) -> str:
         if ticket.ticket == "t0001-s2.train" and attempt == 1:
             raise ValueError("the reactor exploded")
@@ -97,7 +93,7 @@ def test_a_users_error_fails_the_run_and_what_follows_but_no_other(
     assert set(results) == {t for t in TICKETS if "s2" in t}
 
 
-def test_attempts_that_machines_use_up_are_infrastructure(folder: Path, mailbox: Mailbox) -> None:
+def test_attempts_that_machines_use_up_are_infrastructure(folder, mailbox):
     driver = Driver(tiny(folder, seeds=[1]), mailbox, ThreadBackend())
     driver.open()
     for attempt in range(1, 7):
@@ -116,7 +112,7 @@ def test_attempts_that_machines_use_up_are_infrastructure(folder: Path, mailbox:
         driver.wait("t0001-s1.train", PATIENCE_S)
 
 
-def test_a_result_is_seen_within_half_a_second(folder: Path, mailbox: Mailbox) -> None:
+def test_a_result_is_seen_within_half_a_second(folder, mailbox):
     driver = Driver(tiny(folder, seeds=[1]), mailbox, ThreadBackend())
     driver.open()
     driver.provision()
@@ -126,7 +122,7 @@ def test_a_result_is_seen_within_half_a_second(folder: Path, mailbox: Mailbox) -
     driver.teardown()
 
 
-def test_logs_are_read_in_order_and_once(mailbox: Mailbox) -> None:
+def test_logs_are_read_in_order_and_once(mailbox):
     put, run = mailbox.store.put, "tiny/runs/t0001-s1/attempts"
     put(f"{run}/train-1/logs/000000.txt", b"a\nb\n")
     put(f"{run}/train-2/logs/000000.txt", b"c\n")
@@ -151,9 +147,7 @@ class Pushed(ThreadBackend):
         return {"job": f"job-{ticket_id}"}
 
 
-def test_tickets_are_pushed_once_where_workers_do_not_pull(
-    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tickets_are_pushed_once_where_workers_do_not_pull(folder, mailbox, monkeypatch):
     monkeypatch.setattr("drillyard.driver.watcher.TEND_S", 0.05)
     monkeypatch.setattr(Worker, "one", lambda self, ticket, attempt: self.end.wait(0.02))
     backend = Pushed()
@@ -171,9 +165,7 @@ def test_tickets_are_pushed_once_where_workers_do_not_pull(
     driver.teardown()
 
 
-def test_a_store_that_is_away_decides_nothing_for_a_while(
-    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_is_away_decides_nothing_for_a_while(folder, mailbox, monkeypatch):
     driver = Driver(tiny(folder), mailbox, ThreadBackend())
     driver.open()
     driver.provision()

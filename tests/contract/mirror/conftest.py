@@ -1,14 +1,9 @@
 """A store, a mailbox in it, an empty database, a live server."""
 
-from __future__ import annotations
-
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from drillyard.mailbox import Mailbox
 from tests.helpers.fixtures_store import write_experiment
 from tests.helpers.mirrors import (
     LiveServer,
@@ -17,7 +12,7 @@ from tests.helpers.mirrors import (
 
 
 @pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_database(tmp_path_factory):
     """A migrated database: two seconds that the tests share."""
     path = tmp_path_factory.mktemp("empty") / "mlflow.db"
     client(f"sqlite:///{path}").get_experiment("0")
@@ -25,7 +20,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path, empty_database: Path) -> Path:
+def store(tmp_path, empty_database):
     """A store's folder with an empty tracking database."""
     folder = tmp_path / "store"
     folder.mkdir()
@@ -34,7 +29,7 @@ def store(tmp_path: Path, empty_database: Path) -> Path:
 
 
 @pytest.fixture
-def box(store: Path) -> Mailbox:
+def box(store):
     """An experiment of one seed that nobody has begun."""
     made = write_experiment(store, seeds=(1,), finished=0, failed=-1)
     for info in list(made.store.list(made.key("driver/"))):
@@ -43,7 +38,7 @@ def box(store: Path) -> Mailbox:
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[LiveServer]:
+def live(tmp_path_factory, empty_database):
     server = LiveServer(tmp_path_factory.mktemp("mlflow") / "server")
     shutil.copy(empty_database, server.folder / "server.db")
     server.start()

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import (
     Cancel,
     Phase,
@@ -34,7 +33,7 @@ from tests.helpers.mirrors import (
 )
 
 
-def test_a_finished_experiment_arrives_whole(store: Path, tmp_path: Path) -> None:
+def test_a_finished_experiment_arrives_whole(store, tmp_path):
     box = write_experiment(store, seeds=(1, 2))
     box.store.put(box.key("report/index.html"), b"<h1>hello</h1>")
     report = MlflowMirror(box, db(box)).sync()
@@ -75,7 +74,7 @@ def test_a_finished_experiment_arrives_whole(store: Path, tmp_path: Path) -> Non
     assert json.loads(Path(spec).read_text())["learner"]["args"]["n_steps"] == 512
 
 
-def test_again_sends_nothing_and_more_seeds_join(store: Path, tmp_path: Path) -> None:
+def test_again_sends_nothing_and_more_seeds_join(store, tmp_path):
     box = write_experiment(store, seeds=(1, 2), finished=1)
     first = MlflowMirror(box, db(box)).sync()
     assert first.complete
@@ -84,7 +83,7 @@ def test_again_sends_nothing_and_more_seeds_join(store: Path, tmp_path: Path) ->
     assert has_exactly(db(box), box)
 
 
-def test_notes_lost_and_database_lost(store: Path, empty_database: Path) -> None:
+def test_notes_lost_and_database_lost(store, empty_database):
     box = write_experiment(store, seeds=(1,))
     assert MlflowMirror(box, db(box)).sync().complete
     for info in list(box.store.list(box.key("tracking/"))):
@@ -99,7 +98,7 @@ def test_notes_lost_and_database_lost(store: Path, empty_database: Path) -> None
     assert has_exactly(engine_is_kept, box)
 
 
-def test_a_resumed_run_is_one_run_and_one_curve(box: Mailbox, tmp_path: Path) -> None:
+def test_a_resumed_run_is_one_run_and_one_curve(box, tmp_path):
     from drillyard.runs import checkpoints
 
     mirror = MlflowMirror(box, db(box))
@@ -120,9 +119,7 @@ def test_a_resumed_run_is_one_run_and_one_curve(box: Mailbox, tmp_path: Path) ->
     assert has_exactly(db(box), box)
 
 
-def test_an_answer_that_was_lost_doubles_nothing(
-    box: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_that_was_lost_doubles_nothing(box, tmp_path, monkeypatch):
     from mlflow.tracking import MlflowClient
 
     Training(box, tmp_path).steps(1, 12)
@@ -151,7 +148,7 @@ def test_an_answer_that_was_lost_doubles_nothing(
         (Status.CANCELLED, Cause.CANCELLED, "KILLED"),
     ],
 )
-def test_ends(box: Mailbox, tmp_path: Path, status: Status, cause: Cause, word: str) -> None:
+def test_ends(box, tmp_path, status, cause, word):
     training = Training(box, tmp_path)
     training.steps(1, 3)
     training.end(status, cause, "why: token=abcdefghijk")
@@ -166,7 +163,7 @@ def test_ends(box: Mailbox, tmp_path: Path, status: Status, cause: Cause, word: 
         assert runs[RUN].data.tags["drillyard.message"] == "why: token=***"
 
 
-def test_killed_with_nobody_left_then_resumed(box: Mailbox, tmp_path: Path) -> None:
+def test_killed_with_nobody_left_then_resumed(box, tmp_path):
     training = Training(box, tmp_path)
     training.steps(1, 3)
     old = time.time() - 3600
@@ -182,7 +179,7 @@ def test_killed_with_nobody_left_then_resumed(box: Mailbox, tmp_path: Path) -> N
     assert runs_of(db(box))[RUN].info.status == "RUNNING"
 
 
-def test_an_experiment_deleted_in_mlflow_is_not_made_again(store: Path, tmp_path: Path) -> None:
+def test_an_experiment_deleted_in_mlflow_is_not_made_again(store, tmp_path):
     box = write_experiment(store, seeds=(1,))
     assert MlflowMirror(box, db(box)).sync().complete
     c = client(db(box))
@@ -193,7 +190,7 @@ def test_an_experiment_deleted_in_mlflow_is_not_made_again(store: Path, tmp_path
     assert "restore" in str(report.hint)
 
 
-def test_a_strange_uri_and_secrets_in_it(tmp_path: Path) -> None:
+def test_a_strange_uri_and_secrets_in_it(tmp_path):
     box = write_experiment(tmp_path / "store", seeds=(1,))
     report = MlflowMirror(box, "gopher://me:hunter2@host/x").sync()
     assert not report.complete
@@ -201,7 +198,7 @@ def test_a_strange_uri_and_secrets_in_it(tmp_path: Path) -> None:
     assert "me:" not in report.to_json()
 
 
-def test_tracking_off_does_nothing(tmp_path: Path) -> None:
+def test_tracking_off_does_nothing(tmp_path):
     box = write_experiment(tmp_path / "store", seeds=(1,))
     mirror = Mirror(box, None)
     mirror.start()
@@ -211,9 +208,7 @@ def test_tracking_off_does_nothing(tmp_path: Path) -> None:
     assert SYSTEM.now() > 0
 
 
-def test_the_command(
-    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command(store, capsys, monkeypatch):
     from drillyard.cli.main import main
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from tests.helpers.patience import until
 
 
 @pytest.fixture
-def live(tmp_path: Path, empty_database: Path) -> Iterator[LiveServer]:
+def live(tmp_path, empty_database):
     """A server of its own: the experiments of these tests have one name."""
     server = LiveServer(tmp_path / "server")
     shutil.copy(empty_database, server.folder / "server.db")
@@ -29,9 +28,7 @@ def live(tmp_path: Path, empty_database: Path) -> Iterator[LiveServer]:
 
 
 @pytest.fixture
-def said(
-    box: Mailbox, live: LiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> list[str]:
+def said(box, live, tmp_path, monkeypatch):
     """A run that has ended, a server of its own address, and what the mirror says."""
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", live.uri)
@@ -47,9 +44,7 @@ def status(box: Mailbox) -> str:
     return done.stdout
 
 
-def test_the_mirror_goes_on_after_the_session_has_ended(
-    box: Mailbox, live: LiveServer, said: list[str]
-) -> None:
+def test_the_mirror_goes_on_after_the_session_has_ended(box, live, said):
     mirror = Mirror(box, live.uri, on_warning=said.append)
     mirror.start(interval_s=600)
     report = mirror.finish(timeout_s=0.0)  # it has not even imported MLflow
@@ -63,9 +58,7 @@ def test_the_mirror_goes_on_after_the_session_has_ended(
     assert "lacks" not in status(box)
 
 
-def test_what_a_dead_server_lacks_is_said_and_sent_by_the_reaper(
-    box: Mailbox, live: LiveServer, said: list[str], tmp_path: Path
-) -> None:
+def test_what_a_dead_server_lacks_is_said_and_sent_by_the_reaper(box, live, said, tmp_path):
     live.kill()
     mirror = Mirror(box, live.uri, on_warning=said.append)
     mirror.start(interval_s=0.2, request_timeout_s=1)
@@ -87,16 +80,14 @@ def test_what_a_dead_server_lacks_is_said_and_sent_by_the_reaper(
     assert behind.behind() == [] and "lacks" not in status(box)
 
 
-def test_another_server_here_is_not_taken_for_it(
-    box: Mailbox, said: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_server_here_is_not_taken_for_it(box, said, monkeypatch):
     behind.note(box, "http://elsewhere:5000")
     (line,) = behind.catch_up()
     assert "no address here" in line and f"drillyard sync {box.experiment}" in line
     assert behind.behind()
 
 
-def test_only_the_runs_that_are_missing_are_named(tmp_path: Path) -> None:
+def test_only_the_runs_that_are_missing_are_named(tmp_path):
     made = write_experiment(tmp_path / "store", name="three", seeds=(1, 2, 3))
     uri = f"sqlite:///{tmp_path}/none.db"
     lacking = behind.lacking(made, uri)

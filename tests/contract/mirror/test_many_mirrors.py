@@ -7,12 +7,8 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from drillyard.mailbox import Mailbox
 from drillyard.mailbox.status import Cause, Status
 from drillyard.system.processes import ProcessId
 from drillyard.tracking import Mirror
@@ -28,7 +24,7 @@ from tests.helpers.mirrors import (
 from tests.helpers.patience import PATIENCE_S, until
 
 
-def test_many_mirrors_at_once_make_one_of_everything(tmp_path: Path) -> None:
+def test_many_mirrors_at_once_make_one_of_everything(tmp_path):
     box = write_experiment(tmp_path / "store", seeds=(1,))
     other = write_experiment(tmp_path / "store", name="other", seeds=(1,))
     mirrors = [Mirror(b, db(b)) for b in (box, box, other)]
@@ -44,7 +40,7 @@ def test_many_mirrors_at_once_make_one_of_everything(tmp_path: Path) -> None:
     assert has_exactly(db(box), box)
 
 
-def test_kill_9_in_the_middle_then_sync(box: Mailbox, tmp_path: Path) -> None:
+def test_kill_9_in_the_middle_then_sync(box, tmp_path):
     training = Training(box, tmp_path)
     mirror = Mirror(box, db(box))
     for number in range(3):
@@ -67,7 +63,7 @@ def test_kill_9_in_the_middle_then_sync(box: Mailbox, tmp_path: Path) -> None:
     assert has_exactly(db(box), box)
 
 
-def test_the_background_process_follows_and_ends(box: Mailbox, tmp_path: Path) -> None:
+def test_the_background_process_follows_and_ends(box, tmp_path):
     training = Training(box, tmp_path)
     training.steps(1, 10)
     mirror = Mirror(box, db(box))
@@ -86,9 +82,7 @@ def test_the_background_process_follows_and_ends(box: Mailbox, tmp_path: Path) -
     assert dict(os.environ) == before, "the bounds are the child's alone"
 
 
-def test_who_wants_to_go_is_not_kept_and_the_last_points_arrive(
-    box: Mailbox, tmp_path: Path
-) -> None:
+def test_who_wants_to_go_is_not_kept_and_the_last_points_arrive(box, tmp_path):
     training = Training(box, tmp_path)
     mirror = Mirror(box, db(box))
     mirror.start(interval_s=3600.0)
@@ -102,9 +96,7 @@ def test_who_wants_to_go_is_not_kept_and_the_last_points_arrive(
     assert runs_of(db(box))[RUN].info.status == "FAILED"
 
 
-def test_it_goes_on_when_its_driver_dies_and_ends_with_the_runs(
-    box: Mailbox, tmp_path: Path
-) -> None:
+def test_it_goes_on_when_its_driver_dies_and_ends_with_the_runs(box, tmp_path):
     training = Training(box, tmp_path)
     training.steps(1, 5)
     code = (
@@ -135,9 +127,7 @@ def test_it_goes_on_when_its_driver_dies_and_ends_with_the_runs(
     assert runs_of(db(box))[RUN].info.status == "FAILED"
 
 
-def test_two_that_make_the_same_run_at_once_leave_one(
-    box: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_that_make_the_same_run_at_once_leave_one(box, tmp_path, monkeypatch):
     from drillyard.tracking.server import Server
 
     Training(box, tmp_path).steps(1, 3)

@@ -43,7 +43,7 @@ both = pytest.mark.parametrize("tracker", ["csv", pytest.param("wandb", marks=ne
 
 
 @pytest.fixture
-def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mailbox:
+def box(tmp_path, monkeypatch):
     """An experiment of one seed that has not begun, and W&B without a network."""
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -114,7 +114,7 @@ def offline_records(folder: Path, run: str = RUN) -> Iterator[Any]:
 
 
 @both
-def test_a_resumed_run_is_there_once(box: Mailbox, tmp_path: Path, tracker: str) -> None:
+def test_a_resumed_run_is_there_once(box, tmp_path, tracker):
     one = Training(box, tmp_path)
     offsets = one.steps(1, 20)
     checkpoints.save(box, RUN, 1, 2000, 1, {}, offsets, time.time())
@@ -138,9 +138,7 @@ def test_a_resumed_run_is_there_once(box: Mailbox, tmp_path: Path, tracker: str)
 
 
 @both
-def test_a_killed_mirror_is_made_good_by_the_next(
-    box: Mailbox, tmp_path: Path, tracker: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_mirror_is_made_good_by_the_next(box, tmp_path, tracker, monkeypatch):
     training = Training(box, tmp_path)
     training.steps(1, 20)
     mirror = Mirror(box, address(tracker), tracker=tracker)
@@ -159,9 +157,7 @@ def test_a_killed_mirror_is_made_good_by_the_next(
 
 
 @both
-def test_no_secret_is_sent_and_nothing_about_this_machine(
-    box: Mailbox, tmp_path: Path, tracker: str
-) -> None:
+def test_no_secret_is_sent_and_nothing_about_this_machine(box, tmp_path, tracker):
     spec = {**box.experiment_record().spec, "api_token": "hunter2hunter2"}
     box.write("experiment.json", box.experiment_record().model_copy(update={"spec": spec}))
     training = Training(box, tmp_path)
@@ -181,7 +177,7 @@ def test_no_secret_is_sent_and_nothing_about_this_machine(
 
 
 @needs_wandb
-def test_what_wandb_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_wandb_shows(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_MODE", "offline")
     box = write_experiment(tmp_path / "store", seeds=(1, 2))
@@ -205,7 +201,7 @@ def test_what_wandb_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert axes == {"*": "environment_steps"}
 
 
-def test_csv_is_live_and_says_how_a_run_ended(box: Mailbox, tmp_path: Path) -> None:
+def test_csv_is_live_and_says_how_a_run_ended(box, tmp_path):
     training = Training(box, tmp_path)
     training.steps(1, 3)
     mine = made("csv", box)
@@ -220,7 +216,7 @@ def test_csv_is_live_and_says_how_a_run_ended(box: Mailbox, tmp_path: Path) -> N
     assert sent(made("csv", box)).points > 0, "a file that was deleted is written again"
 
 
-def test_the_files_of_another_experiment_are_left_alone(box: Mailbox, tmp_path: Path) -> None:
+def test_the_files_of_another_experiment_are_left_alone(box, tmp_path):
     Training(box, tmp_path).steps(1, 3)
     mine = made("csv", box)
     sent(mine)
@@ -237,9 +233,7 @@ def test_the_files_of_another_experiment_are_left_alone(box: Mailbox, tmp_path: 
 
 
 @both
-def test_a_dead_one_keeps_nobody_waiting(
-    box: Mailbox, tmp_path: Path, tracker: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dead_one_keeps_nobody_waiting(box, tmp_path, tracker, monkeypatch):
     """A folder that cannot be written; a server of W&B that does not answer."""
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
@@ -264,9 +258,7 @@ def test_a_dead_one_keeps_nobody_waiting(
 
 
 @both
-def test_sync_and_status_name_it(
-    box: Mailbox, tmp_path: Path, tracker: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sync_and_status_name_it(box, tmp_path, tracker, monkeypatch):
     record = box.experiment_record()
     spec = {**record.spec, "tracking": {"mlflow": None, tracker: address(tracker)}}
     box.write("experiment.json", record.model_copy(update={"spec": spec}))

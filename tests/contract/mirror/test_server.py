@@ -5,13 +5,11 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from drillyard.mailbox import Mailbox
 from drillyard.tracking import Mirror
 from drillyard.tracking.mlflow_mirror import MlflowMirror
 from tests.helpers.fixtures_store import write_experiment
 from tests.helpers.mirrors import (
     RUN,
-    LiveServer,
     Training,
     client,
     has_exactly,
@@ -20,9 +18,7 @@ from tests.helpers.mirrors import (
 from tests.helpers.patience import until
 
 
-def test_hung_and_dead_servers_cost_bounded_time_and_no_points(
-    box: Mailbox, tmp_path: Path, live: LiveServer
-) -> None:
+def test_hung_and_dead_servers_cost_bounded_time_and_no_points(box, tmp_path, live):
     training = Training(box, tmp_path)
     training.steps(1, 10)
     warnings: list[str] = []
@@ -59,7 +55,7 @@ def test_hung_and_dead_servers_cost_bounded_time_and_no_points(
     assert Mirror(box, live.uri).sync_once().points == 0
 
 
-def test_files_go_through_a_server(tmp_path: Path, live: LiveServer) -> None:
+def test_files_go_through_a_server(tmp_path, live):
     box = write_experiment(tmp_path / "store", name="files", seeds=(1,))
     box.store.put(box.key("report/index.html"), b"<h1>hello</h1>")
     assert MlflowMirror(box, live.uri).sync().complete

@@ -166,7 +166,7 @@ def test_barriers_draw_from_seed_and_number_alone():
     assert [next_multiple(s, 10) for s in (0, 9, 10, 11)] == [10, 10, 20, 20]
 
 
-def test_arrays_of_a_mapping_have_the_users_keys_in_their_names() -> None:
+def test_arrays_of_a_mapping_have_the_users_keys_in_their_names():
     names = ("observations.a/0", "next_observations.the goal", "obs_mean.a.b", "rewards")
     data = npz_bytes({name: np.zeros(1) for name in names})
     assert list(examine({"replay-0-1.npz": data})) == []

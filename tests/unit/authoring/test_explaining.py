@@ -177,7 +177,7 @@ def test_the_tree_tells_what_each_child_is_given_and_from_where(capsys):
     ("n_envs", "said"),
     [(4, "auto: the numbers of one-by-one"), (16, "auto: the numbers of vectorised")],
 )
-def test_what_auto_comes_to_is_said(n_envs: int, said: str) -> None:
+def test_what_auto_comes_to_is_said(n_envs, said):
     """It changes numbers, and so no measurement may decide it."""
     loaded = load(CSTR, sets=[f"train.n_envs={n_envs}"])
     rows = {path: value for path, value, _ in explain.values(loaded)}
@@ -194,9 +194,7 @@ def test_what_auto_comes_to_is_said(n_envs: int, said: str) -> None:
         ("image-7", "learner.policy", "CnnPolicy with three convolutions of 3x3 (SmallCnn)"),
     ],
 )
-def test_what_is_added_for_the_learner_is_named(
-    tmp_path: Path, observation: str, path: str, said: str
-) -> None:
+def test_what_is_added_for_the_learner_is_named(tmp_path, observation, path, said):
     file = tmp_path / "odd.yaml"
     file.write_text(
         "name: odd\n"

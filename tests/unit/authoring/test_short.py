@@ -34,7 +34,7 @@ def spec_of(folder: Path, text: str, **options: Any) -> ExperimentSpec:
     ("text", "steps"),
     [("50k", 50_000), ("1.5M", 1_500_000), ("2K", 2000), ("0.5m", 500_000), ("50_000", 50_000)],
 )
-def test_steps_with_a_unit(tmp_path: Path, text: str, steps: int) -> None:
+def test_steps_with_a_unit(tmp_path, text, steps):
     assert steps_of(text) == steps
     spec = spec_of(tmp_path, f"{FILE}train: {{steps: {text}, checkpoint_every: {text}}}\n")
     assert spec.train is not None
@@ -44,7 +44,7 @@ def test_steps_with_a_unit(tmp_path: Path, text: str, steps: int) -> None:
     )
 
 
-def test_every_count_of_steps_takes_a_unit_and_the_schema_says_so(tmp_path: Path) -> None:
+def test_every_count_of_steps_takes_a_unit_and_the_schema_says_so(tmp_path):
     text = (
         "name: x\nsimulator: {id: cstr, curriculum: {stages: [{promote: {steps: 1k}}, "
         "{lesson: {}}]}}\n"
@@ -67,7 +67,7 @@ def test_every_count_of_steps_takes_a_unit_and_the_schema_says_so(tmp_path: Path
 
 
 @pytest.mark.parametrize("text", ["50x", "0", "-1", "1.2345k", "many", "", "true", "11000M"])
-def test_other_steps_are_refused(text: str) -> None:
+def test_other_steps_are_refused(text):
     with pytest.raises(ConfigError) as caught:
         steps_of(text)
     error = caught.value
@@ -78,12 +78,12 @@ def test_other_steps_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "seeds"), [("3", [1, 2, 3]), ("1", [1]), ("5,7", [5, 7]), ("[5, 7]", [5, 7])]
 )
-def test_seeds(text: str, seeds: list[int]) -> None:
+def test_seeds(text, seeds):
     assert seeds_of(text) == seeds
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "x", "1,x", "1,1", "[]", "1.5", "10001", "3,-1"])
-def test_other_seeds_are_refused(text: str) -> None:
+def test_other_seeds_are_refused(text):
     with pytest.raises(ConfigError, match="number of seeds") as caught:
         seeds_of(text)
     assert (caught.value.field, caught.value.value) == ("--seeds", text)
@@ -92,7 +92,7 @@ def test_other_seeds_are_refused(text: str) -> None:
 # -- options over a file --------------------------------------------------------------------------
 
 
-def test_options_lie_over_the_file(tmp_path: Path) -> None:
+def test_options_lie_over_the_file(tmp_path):
     loaded_text = FILE + "train: {steps: 10_000}\nseeds: [9]\n"
     (tmp_path / "a.yaml").write_text(loaded_text)
     loaded = load(tmp_path / "a.yaml", values={"steps": "50k", "seeds": "3"})
@@ -103,14 +103,14 @@ def test_options_lie_over_the_file(tmp_path: Path) -> None:
     assert spec_of(tmp_path, FILE, values={"steps": "5k"}).train is not None
 
 
-def test_a_parameter_of_the_file_keeps_its_name(tmp_path: Path) -> None:
+def test_a_parameter_of_the_file_keeps_its_name(tmp_path):
     text = FILE + "train: {steps: 10_000}\nparameters: {const_args: {steps: 3, algorithm: a}}\n"
     spec = spec_of(tmp_path, text, values={"steps": "7", "algorithm": "b"})
     assert spec.train is not None and spec.train.steps == 10_000
     assert spec.parameters.const_args == {"steps": 7, "algorithm": "b"}
 
 
-def test_a_file_and_a_simulator_together(tmp_path: Path) -> None:
+def test_a_file_and_a_simulator_together(tmp_path):
     values = {"simulator": "CartPole-v1", "algorithm": "sac", "steps": "50x", "seeds": "0"}
     with pytest.raises(ConfigErrors) as caught:
         spec_of(tmp_path, FILE + "train: {steps: 10_000}\n", values=values)
@@ -126,7 +126,7 @@ def test_a_file_and_a_simulator_together(tmp_path: Path) -> None:
     ("algorithm", "simulator", "steps"),
     [("ppo", "CartPole-v1", 50_000), ("SAC", "cstr", 20_000), ("dqn", "simple-adder", 100_000)],
 )
-def test_short_files_load(tmp_path: Path, algorithm: str, simulator: str, steps: int) -> None:
+def test_short_files_load(tmp_path, algorithm, simulator, steps):
     short = from_options(algorithm, simulator, seeds="3")
     assert len(short.text.splitlines()) < 25
     spec = spec_of(tmp_path, short.text)
@@ -135,7 +135,7 @@ def test_short_files_load(tmp_path: Path, algorithm: str, simulator: str, steps:
     assert (spec.train.steps, spec.seeds) == (steps, [1, 2, 3])
 
 
-def test_all_wrong_options_at_once() -> None:
+def test_all_wrong_options_at_once():
     with pytest.raises(ConfigErrors) as caught:
         from_options("pppo", "CartPole-v1", name="../x", steps="50x", seeds="0")
     errors = caught.value.errors
@@ -144,9 +144,7 @@ def test_all_wrong_options_at_once() -> None:
     assert "ppo" in str(getattr(errors[1], "allowed", "")) and errors[1].hint
 
 
-def test_a_refused_experiment_leaves_no_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_experiment_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     short = Short("ppo", "CartPole-v1", "x", 1000)
     with pytest.raises(NotFound), short.written():
@@ -160,7 +158,7 @@ def test_a_refused_experiment_leaves_no_file(
     assert (tmp_path / "x.yaml").read_text() == short.text
 
 
-def test_an_edited_file_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edited_file_is_never_replaced(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "x.yaml"
     with Short("ppo", "CartPole-v1", "x", 1000).written():
@@ -192,13 +190,7 @@ def test_an_edited_file_is_never_replaced(tmp_path: Path, monkeypatch: pytest.Mo
         (["generate", "-a", "ppo", "-s", "cstr", "--steps", "50x"], ["--steps", "50k"]),
     ],
 )
-def test_commands_refuse(
-    words: list[str],
-    said: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_commands_refuse(words, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     errors = capsys.readouterr().err
@@ -206,7 +198,7 @@ def test_commands_refuse(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_generate_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generate_short(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["generate", "--short", "-a", "ppo", "-s", "cstr", "--steps", "50k", "-o", "e.yaml"]
     app, _ = build(words)

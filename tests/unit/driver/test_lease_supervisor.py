@@ -91,9 +91,7 @@ def tended(
 
 
 @pytest.mark.parametrize("state", [Liveness.UNKNOWN, Liveness.PENDING])
-def test_a_launch_is_refused_without_harm_while_the_lease_is_not_known_to_live(
-    state: Liveness,
-) -> None:
+def test_a_launch_is_refused_without_harm_while_the_lease_is_not_known_to_live(state):
     """A cluster takes minutes to be deleted; then its lease is gone, and is replaced."""
     backend = Refusing()
     backend.state = state
@@ -102,7 +100,7 @@ def test_a_launch_is_refused_without_harm_while_the_lease_is_not_known_to_live(
 
 
 @pytest.mark.parametrize("state", [Liveness.ALIVE, None], ids=["alive", "no answer"])
-def test_a_launch_that_a_living_lease_refuses_is_a_failure(state: Liveness | None) -> None:
+def test_a_launch_that_a_living_lease_refuses_is_a_failure(state):
     """So is one whose provider does not answer: after some minutes the command says so."""
     backend = Refusing()
     backend.state = state
@@ -120,8 +118,8 @@ def test_a_launch_that_a_living_lease_refuses_is_a_failure(state: Liveness | Non
     ],
 )
 def test_a_lease_that_is_gone_is_replaced_only_for_work_that_nothing_else_does(
-    state: TicketState, holder: str | None, times: int
-) -> None:
+    state, holder, times
+):
     """A machine that its provider calls gone may work on: others would be idle and end."""
     backend = Refusing()
     backend.state = Liveness.GONE

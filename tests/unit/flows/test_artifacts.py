@@ -24,7 +24,7 @@ def driver(uri: str | None) -> Any:
     )
 
 
-def test_the_report_is_at_the_tracking_server_once_it_knows_the_experiment() -> None:
+def test_the_report_is_at_the_tracking_server_once_it_knows_the_experiment():
     found = driver("http://127.0.0.1:5000")
     assert artifacts.address(found, REPORT) == REPORT
     page = "http://127.0.0.1:5000/#/experiments/3/runs/abc"
@@ -33,7 +33,7 @@ def test_the_report_is_at_the_tracking_server_once_it_knows_the_experiment() -> 
     assert artifacts.address(found, REPORT) == f"{page}/artifacts/report/index.html"
 
 
-def test_a_metric_without_an_interval_shows_the_range_of_its_seeds() -> None:
+def test_a_metric_without_an_interval_shows_the_range_of_its_seeds():
     results: Any = SimpleNamespace(
         policies=(), metrics=[MetricScore("score", 2.0, None, {1: 1.5, 2: 2.5})]
     )
@@ -48,5 +48,5 @@ def test_a_metric_without_an_interval_shows_the_range_of_its_seeds() -> None:
 
 
 @pytest.mark.parametrize("uri", [None, "sqlite:///mlflow.db"])
-def test_without_a_server_it_is_a_path(uri: str | None) -> None:
+def test_without_a_server_it_is_a_path(uri):
     assert artifacts.address(driver(uri), REPORT) == REPORT

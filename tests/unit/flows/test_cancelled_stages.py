@@ -44,7 +44,7 @@ class Driven:
         return self
 
 
-def test_it_waits_for_its_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_waits_for_its_stages(monkeypatch):
     driven = Driven()
 
     def interrupted(graph: object) -> None:

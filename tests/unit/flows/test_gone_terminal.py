@@ -13,7 +13,7 @@ from drillyard.driver.in_thread import InThread
 from drillyard.driver.outcome import Kind, Outcome
 from drillyard_flows.bars import Bars
 from drillyard_flows.looks import Look
-from drillyard_flows.progress import Display, Lines, Silent, drawn
+from drillyard_flows.progress import Lines, Silent, drawn
 
 
 class Gone:
@@ -32,9 +32,7 @@ class Gone:
 
 
 @pytest.mark.parametrize("display", [Lines(), Silent()], ids=["lines", "silent"])
-def test_a_command_whose_output_is_gone_drives_to_the_end(
-    display: Display, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_whose_output_is_gone_drives_to_the_end(display, monkeypatch):
     shown = threading.Event()
 
     def look() -> Look:
@@ -52,7 +50,7 @@ def test_a_command_whose_output_is_gone_drives_to_the_end(
     assert work.run(drawn(display, look)) == Outcome(Kind.SUCCEEDED)
 
 
-def test_bars_on_a_terminal_that_hung_up_raise_nothing() -> None:
+def test_bars_on_a_terminal_that_hung_up_raise_nothing():
     from rich.console import Console
 
     class HungUp(Gone):

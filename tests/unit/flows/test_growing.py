@@ -32,30 +32,26 @@ def request(folder: Path, text: str = FILE) -> Request:
     return Request(file=str(path), store=str(folder / "store"), sets=["train.n_envs=2"])
 
 
-def test_what_is_not_there_yet_is_run_as_the_file_says(tmp_path: Path) -> None:
+def test_what_is_not_there_yet_is_run_as_the_file_says(tmp_path):
     asked = request(tmp_path)
     assert grown(asked, ["seeds=1"]) == asked
     assert grown(asked, []) is asked
 
 
-def test_a_finished_experiment_gets_more_than_there_is_and_not_than_the_file_says(
-    tmp_path: Path,
-) -> None:
+def test_a_finished_experiment_gets_more_than_there_is_and_not_than_the_file_says(tmp_path):
     box = write_experiment(tmp_path / "store", seeds=(1, 4))
     steps = box.experiment_record().spec["train"]["steps"]
     found = grown(request(tmp_path), ["seeds=2", "steps=50000"])
     assert found.sets == ["train.n_envs=2", "seeds=[1, 4, 5, 6]", f"train.steps={steps + 50_000}"]
 
 
-def test_what_is_open_is_finished_first(tmp_path: Path) -> None:
+def test_what_is_open_is_finished_first(tmp_path):
     """Also by a flow run that is repeated after it was killed."""
     write_experiment(tmp_path / "store", seeds=(1, 4), finished=1)
     assert grown(request(tmp_path), ["seeds=2"]).sets == ["train.n_envs=2", "seeds=[1, 4]"]
 
 
-def test_a_flow_run_that_is_repeated_after_all_was_finished_adds_nothing_again(
-    tmp_path: Path,
-) -> None:
+def test_a_flow_run_that_is_repeated_after_all_was_finished_adds_nothing_again(tmp_path):
     """It was killed in its teardown, or while it waited for MLflow, and repeated."""
     box = write_experiment(tmp_path / "store", seeds=(1, 4))
     asked, first = request(tmp_path), "first-flow-run"
@@ -69,7 +65,7 @@ def test_a_flow_run_that_is_repeated_after_all_was_finished_adds_nothing_again(
     assert grown(asked, ["seeds=1"], "next-flow-run").sets[-1] == "seeds=[1, 4, 5, 6, 7]"
 
 
-def test_a_study_gets_trials(tmp_path: Path) -> None:
+def test_a_study_gets_trials(tmp_path):
     box = write_experiment(
         tmp_path / "store", study={"trials": 9}, budget={"max_hours": 1.5, "max_cost": None}
     )
@@ -95,9 +91,7 @@ def test_a_study_gets_trials(tmp_path: Path) -> None:
         (FILE, "seeds", "is not name=value"),
     ],
 )
-def test_what_cannot_grow_is_refused_with_what_can(
-    tmp_path: Path, text: str, more: str, words: str
-) -> None:
+def test_what_cannot_grow_is_refused_with_what_can(tmp_path, text, more, words):
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(ConfigError, match=words) as refused:
         amounts([more], load(tmp_path / "mine.yaml").spec)

@@ -19,7 +19,7 @@ FILE = "schema: 1\nname: cstr-ppo\nsimulator: {id: cstr}\nlearner: {algorithm: p
 
 
 @pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def ended(monkeypatch):
     """Experiments whose machines were ended."""
     found: list[str] = []
 
@@ -32,7 +32,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Mailbox:
+def box(tmp_path):
     """Every ticket that was posted has ended, as in a study before its next trial."""
     (tmp_path / "mine.yaml").write_text(FILE)
     return write_experiment(tmp_path / "store")
@@ -70,25 +70,21 @@ def drives(box: Mailbox, pid: int, **more: Any) -> None:
 
 
 def test_a_flow_run_that_was_refused_leaves_the_machines_to_who_drives(
-    box: Mailbox, tmp_path: Path, ended: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    box, tmp_path, ended, monkeypatch
+):
     monkeypatch.setattr(stopping, "SILENT_S", 0.0)
     drives(box, 7)
     failed(box, tmp_path)
     assert ended == []
 
 
-def test_the_machines_of_a_driver_that_ended_are_ended(
-    box: Mailbox, tmp_path: Path, ended: list[str]
-) -> None:
+def test_the_machines_of_a_driver_that_ended_are_ended(box, tmp_path, ended):
     drives(box, 7, ended_at=1.0)
     failed(box, tmp_path)
     assert ended == [box.experiment]
 
 
-def test_a_flow_run_waits_for_no_driver_of_its_own_process(
-    box: Mailbox, tmp_path: Path, ended: list[str]
-) -> None:
+def test_a_flow_run_waits_for_no_driver_of_its_own_process(box, tmp_path, ended):
     """A composite closes its driver after its pages: both would wait for each other."""
     lock = DriverLock(box)
     assert lock.take(["test"]).pid == os.getpid()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -33,7 +32,7 @@ class Limited(NoView):
 
 
 @pytest.fixture
-def driver(tmp_path: Path) -> Iterator[Driver]:
+def driver(tmp_path):
     loaded = tiny(tmp_path / "experiment", resources={"limit": "licences"})
     mailbox = Mailbox(open_store(str(tmp_path / "store")), "tiny")
     driver = Driver(loaded, mailbox, ThreadBackend())
@@ -61,9 +60,7 @@ def held(
     monkeypatch.setattr(limits, "_must_suffice", lambda name, many: None)
 
 
-def test_results_count_although_the_slots_could_not_be_released(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_results_count_although_the_slots_could_not_be_released(driver, monkeypatch, caplog):
     held(monkeypatch, None, at_end=True)
     caplog.set_level(logging.WARNING)
     outcome = drive(driver, view=Limited(), report=False)
@@ -73,9 +70,7 @@ def test_results_count_although_the_slots_could_not_be_released(
     assert record is not None and record.ended_at is not None
 
 
-def test_an_outage_while_it_waits_is_waited_for(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_outage_while_it_waits_is_waited_for(driver, monkeypatch):
     held(monkeypatch, AWAY, AWAY, None)
     monkeypatch.setattr(limits, "LOOK_S", 0.01)
     with limits.slots(driver):
@@ -83,9 +78,7 @@ def test_an_outage_while_it_waits_is_waited_for(
     assert began
 
 
-def test_a_server_that_stays_away_is_said_plainly(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_stays_away_is_said_plainly(driver, monkeypatch):
     held(monkeypatch, AWAY)
     monkeypatch.setattr(driver, "clock", FakeClock())
     with pytest.raises(ControlPlaneError, match="which counts the limit 'licences'"):
@@ -94,9 +87,7 @@ def test_a_server_that_stays_away_is_said_plainly(
 
 
 @pytest.mark.parametrize("first", [ConnectionError("away"), OSError("away")])
-def test_a_limit_that_cannot_be_read_at_first_is_said_plainly(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch, first: Exception
-) -> None:
+def test_a_limit_that_cannot_be_read_at_first_is_said_plainly(driver, monkeypatch, first):
     held(monkeypatch, None)
 
     def fails(name: str, many: int) -> None:
@@ -108,9 +99,7 @@ def test_a_limit_that_cannot_be_read_at_first_is_said_plainly(
         limits.slots(driver).__enter__()
 
 
-def test_a_limit_that_is_deleted_meanwhile_is_refused(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_limit_that_is_deleted_meanwhile_is_refused(driver, monkeypatch):
     held(monkeypatch, AWAY)
     asked: list[int] = []
 

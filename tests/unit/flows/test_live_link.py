@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import urllib.request
-from pathlib import Path
 from typing import Any
 
 import prefect.artifacts
@@ -14,7 +13,7 @@ from tests.helpers.fixtures_store import write_experiment
 
 
 @pytest.mark.heavy
-def test_a_command_serves_the_page_while_it_works(tmp_path: Path) -> None:
+def test_a_command_serves_the_page_while_it_works(tmp_path):
     box = write_experiment(tmp_path, seeds=(1,))
     said: list[str] = []
     with live.served(box, said.append) as url:
@@ -26,18 +25,14 @@ def test_a_command_serves_the_page_while_it_works(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_machine_without_a_loopback_address_runs_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_without_a_loopback_address_runs_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("drillyard.report.live.server.HOST", "203.0.113.1")
     with live.served(write_experiment(tmp_path, seeds=(1,)), print) as url:
         assert url is None
 
 
 @pytest.mark.parametrize("url", [None, "http://127.0.0.1:1/watch/cstr-ppo/"])
-def test_prefect_links_to_it_or_names_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str | None
-) -> None:
+def test_prefect_links_to_it_or_names_the_command(tmp_path, monkeypatch, url):
     made: list[Any] = []
 
     def create(*words: str, **more: str) -> None:

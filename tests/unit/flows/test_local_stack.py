@@ -7,7 +7,6 @@ import socket
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -23,7 +22,7 @@ PORTS = {"prefect": 4200, "mlflow": 5000}
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> LocalStack:
+def stack(tmp_path):
     found = LocalStack.at(tmp_path / "up")
     with found.locked():
         pass
@@ -37,7 +36,7 @@ def free() -> int:
 
 
 @pytest.mark.heavy
-def test_passwords_are_made_once_and_read_by_the_owner_alone(stack: LocalStack) -> None:
+def test_passwords_are_made_once_and_read_by_the_owner_alone(stack):
     first = stack.passwords()
     assert len(set(first.values())) == len(first) == 5 and stack.passwords() == first
     path = stack.exports(variables(stack, PORTS))
@@ -53,9 +52,7 @@ def test_passwords_are_made_once_and_read_by_the_owner_alone(stack: LocalStack) 
     assert shown.strip() == f"drillyard:{first['prefect']}"
 
 
-def test_nothing_listens_for_others_and_no_password_is_on_a_command_line(
-    stack: LocalStack,
-) -> None:
+def test_nothing_listens_for_others_and_no_password_is_on_a_command_line(stack):
     stack.mail("mailto://me:hidden@mail.example.org")
     for service in services(stack, {**PORTS, "relay": 4201}, "/runs"):
         line = " ".join(service.command)
@@ -69,7 +66,7 @@ def test_nothing_listens_for_others_and_no_password_is_on_a_command_line(
 
 
 @pytest.mark.heavy
-def test_ports_stay_and_a_taken_one_is_refused(stack: LocalStack) -> None:
+def test_ports_stay_and_a_taken_one_is_refused(stack):
     chosen = {"prefect": free(), "mlflow": free()}
     assert stack.ports(chosen) == chosen
     assert stack.ports(dict.fromkeys(chosen)) == chosen
@@ -81,7 +78,7 @@ def test_ports_stay_and_a_taken_one_is_refused(stack: LocalStack) -> None:
 
 
 @pytest.mark.heavy
-def test_a_port_that_nobody_asked_for_moves_when_another_program_has_it(stack: LocalStack) -> None:
+def test_a_port_that_nobody_asked_for_moves_when_another_program_has_it(stack):
     with socket.socket() as taken, socket.socket() as also:
         for each in (taken, also):
             each.bind(("127.0.0.1", 0))
@@ -103,7 +100,7 @@ def test_a_port_that_nobody_asked_for_moves_when_another_program_has_it(stack: L
 
 
 @pytest.mark.heavy
-def test_a_service_is_started_once_and_stopped_with_its_children(stack: LocalStack) -> None:
+def test_a_service_is_started_once_and_stopped_with_its_children(stack):
     program = "import subprocess, sys; subprocess.run(['sleep', '600'])"
     service = Service("worker", [sys.executable, "-c", program], dict(os.environ))
     assert start(stack, service) and not start(stack, service)
@@ -114,7 +111,7 @@ def test_a_service_is_started_once_and_stopped_with_its_children(stack: LocalSta
 
 
 @pytest.mark.heavy
-def test_one_that_ends_at_once_is_said_with_its_log(stack: LocalStack) -> None:
+def test_one_that_ends_at_once_is_said_with_its_log(stack):
     service = Service(
         "mlflow",
         [sys.executable, "-c", "raise SystemExit('no database')"],
@@ -127,9 +124,7 @@ def test_one_that_ends_at_once_is_said_with_its_log(stack: LocalStack) -> None:
     assert str(log) in str(caught.value.hint) and "no database" in log.read_text()
 
 
-def test_a_folder_with_data_in_postgresql_is_refused_until_its_server_is_named(
-    stack: LocalStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_with_data_in_postgresql_is_refused_until_its_server_is_named(stack, monkeypatch):
     monkeypatch.delenv("PREFECT_API_DATABASE_CONNECTION_URL", raising=False)
     stack.write({"ports": PORTS, "database": "sqlite"})
     stack.check_database()
@@ -144,7 +139,7 @@ def test_a_folder_with_data_in_postgresql_is_refused_until_its_server_is_named(
     assert address == "postgresql+asyncpg://db/prefect"
 
 
-def test_an_address_that_no_mail_goes_to_is_refused() -> None:
+def test_an_address_that_no_mail_goes_to_is_refused():
     with pytest.raises(ConfigError, match="Apprise") as caught:
         relay.recipients("mail://me:hidden@somewhere")
     assert "hidden" not in str(caught.value)

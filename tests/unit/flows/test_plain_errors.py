@@ -1,10 +1,7 @@
 """A flow run that cannot begin: its log has a sentence, its hook has nothing to give back."""
 
-from __future__ import annotations
-
 import logging
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -20,9 +17,7 @@ from drillyard_flows import hooks, plain_errors
         (ZeroDivisionError("a foreign one"), True),
     ],
 )
-def test_what_is_raised_on_purpose_is_said_without_a_traceback(
-    caplog: Any, error: Exception, traceback: bool
-) -> None:
+def test_what_is_raised_on_purpose_is_said_without_a_traceback(caplog, error, traceback):
     plain_errors.install()
     plain_errors.install()
     log = logging.getLogger(plain_errors.LOGGERS[0])
@@ -46,9 +41,7 @@ def test_what_is_raised_on_purpose_is_said_without_a_traceback(
         ("Crash detected! Execution was interrupted by an unexpected exception", logging.ERROR),
     ],
 )
-def test_a_stop_that_was_asked_for_is_not_an_error(
-    caplog: Any, monkeypatch: pytest.MonkeyPatch, text: str, level: int
-) -> None:
+def test_a_stop_that_was_asked_for_is_not_an_error(caplog, monkeypatch, text, level):
     plain_errors.install()
     log = logging.getLogger("prefect.task_runs")
     # Where another test set up Prefect's logging, its handler would need a task run.
@@ -58,14 +51,14 @@ def test_a_stop_that_was_asked_for_is_not_an_error(
     assert found == {(level, logging.getLevelName(level))}
 
 
-def test_a_hook_of_a_run_whose_file_cannot_be_read_gives_nothing_back() -> None:
+def test_a_hook_of_a_run_whose_file_cannot_be_read_gives_nothing_back():
     flow_run = SimpleNamespace(
         parameters={"file": "nowhere.yaml"}, expected_start_time=None, tags=[]
     )
     hooks.tear_down(flow=None, flow_run=flow_run, state=None)
 
 
-def test_an_error_is_not_edited_and_another_one_says_more() -> None:
+def test_an_error_is_not_edited_and_another_one_says_more():
     error = ConfigError("is too large", field="train.steps", value=5)
     with pytest.raises(AttributeError, match="but"):
         error.file = "a.yaml"

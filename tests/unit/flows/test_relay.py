@@ -37,7 +37,7 @@ def post(url: str, document: object) -> int:
         return error.code
 
 
-def test_an_alert_becomes_a_mail() -> None:
+def test_an_alert_becomes_a_mail():
     with mail_server() as box, relay(box.url) as url:
         told = {"subject": "drillyard: cstr-ppo Failed", "text": "a < b\nthe pump is dry ü"}
         assert post(f"{url}/token", told) == 204
@@ -52,9 +52,7 @@ def test_an_alert_becomes_a_mail() -> None:
         assert len(box.mails) == 1
 
 
-def test_a_mail_server_that_is_away_is_an_error_that_prefect_shows(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_a_mail_server_that_is_away_is_an_error_that_prefect_shows(capfd):
     with mail_server() as box:
         address = box.url
     with relay(address) as url:

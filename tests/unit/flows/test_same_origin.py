@@ -25,7 +25,7 @@ async def talk(socket: WebSocket) -> None:
 
 
 @pytest.fixture
-def client() -> TestClient:
+def client():
     app = Starlette(
         routes=[Route("/", answer, methods=["GET", "POST"]), WebSocketRoute("/out", talk)]
     )
@@ -45,7 +45,7 @@ def client() -> TestClient:
         "",
     ],
 )
-def test_pages_of_others_are_refused(client: TestClient, origin: str) -> None:
+def test_pages_of_others_are_refused(client, origin):
     for method in ("GET", "POST"):
         assert client.request(method, "/", headers={"origin": origin}).status_code == 403
     twice = [("origin", OWN), ("origin", origin)]
@@ -54,7 +54,7 @@ def test_pages_of_others_are_refused(client: TestClient, origin: str) -> None:
         pass
 
 
-def test_programs_and_its_own_pages_are_served(client: TestClient) -> None:
+def test_programs_and_its_own_pages_are_served(client):
     for headers in ({}, {"origin": OWN}):
         assert client.post("/", headers=headers).text == "done"
         with client.websocket_connect("/out", headers=headers) as socket:

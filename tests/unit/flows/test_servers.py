@@ -49,14 +49,14 @@ def said(url: str) -> list[tuple[Severity, str]]:
 
 
 @pytest.mark.heavy
-def test_one_that_fits_is_well() -> None:
+def test_one_that_fits_is_well():
     with prefect(f'"{OURS}"') as url:
         ((severity, text),) = said(url)
     assert severity is Severity.OK and OURS in text
 
 
 @pytest.mark.heavy
-def test_a_wrong_password_and_none_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_password_and_none_are_told(monkeypatch):
     with prefect(f'"{OURS}"', "drillyard:right") as url:
         for pair in (None, "drillyard:wrong"):
             if pair:
@@ -69,7 +69,7 @@ def test_a_wrong_password_and_none_are_told(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.heavy
-def test_a_run_is_not_begun_with_a_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_not_begun_with_a_wrong_password(monkeypatch):
     with prefect(f'"{OURS}"', "drillyard:right") as url:
         for pair in (None, "drillyard:wrong"):
             if pair:
@@ -82,7 +82,7 @@ def test_a_run_is_not_begun_with_a_wrong_password(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.heavy
-def test_one_that_the_whole_network_may_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_the_whole_network_may_use_is_refused(monkeypatch):
     # To a server of this machine, 0.0.0.0 is another way; to drillyard it is another machine.
     with prefect(f'"{OURS}"') as url, prefect(f'"{OURS}"', "drillyard:right") as closed:
         public = url.replace("127.0.0.1", "0.0.0.0")
@@ -97,20 +97,20 @@ def test_one_that_the_whole_network_may_use_is_refused(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     "url", ["nonsense", "prefect.example:4200/api", "ftp://host/api", "http:///api"]
 )
-def test_what_is_no_address_is_refused(url: str) -> None:
+def test_what_is_no_address_is_refused(url):
     with pytest.raises(ConfigError, match="is not the address of a server"):
         guarded(url)
 
 
 @pytest.mark.heavy
-def test_another_version_and_another_clock_are_told() -> None:
+def test_another_version_and_another_clock_are_told():
     with prefect('"2.20.1"', at=1_000_000_000.0) as url:
         texts = [text for severity, text in said(url) if severity is Severity.WARNING]
     assert f"has version 2.20.1, this machine has {OURS}" in texts[0] and " apart" in texts[1]
 
 
 @pytest.mark.heavy
-def test_an_address_that_is_no_api_is_told() -> None:
+def test_an_address_that_is_no_api_is_told():
     with prefect(f'"{OURS}"') as url:
         ((severity, text),) = said(url.removesuffix("/api") + "/elsewhere")
     assert severity is Severity.ERROR and "is not a Prefect API (404)" in text

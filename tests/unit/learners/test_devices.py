@@ -85,9 +85,7 @@ WIDE = {"batch_size": 4096, "policy_kwargs": {"net_arch": [256, 256]}}
         ({"engine": "jax"}, 1, "cuda", "resources.gpus, with engine: jax"),
     ],
 )
-def test_auto_follows_the_table_whatever_the_machine_does(
-    learner: dict[str, Any], gpus: int, device: str, why: str
-) -> None:
+def test_auto_follows_the_table_whatever_the_machine_does(learner, gpus, device, why):
     venv = make_vec(SimulatorSpec(id="cstr"), 1, 0)
     before = torch.get_rng_state()
     given = LearnerSpec.model_validate({"algorithm": "ppo", **learner})
@@ -110,15 +108,15 @@ def test_auto_follows_the_table_whatever_the_machine_does(
     ],
 )
 def test_a_gpu_that_would_be_slower_is_said_before_it_is_rented(
-    resources: dict[str, Any], learner: dict[str, Any], field: str | None, said: str, tmp_path: Any
-) -> None:
+    resources, learner, field, said, tmp_path
+):
     spec = experiment(resources, **learner)
     found = [f for f in RlWorkload().check(spec, tmp_path) if "GPU" in f.message]
     assert [f.subject for f in found] == ([field] if field else [])
     assert all(said in f.message and f.severity is Severity.WARNING for f in found)
 
 
-def test_images_are_for_the_gpu() -> None:
+def test_images_are_for_the_gpu():
     world = {"id": "tests.contract.spaces_world:AnySpaces", "args": {"observation": "image"}}
     venv = make_vec(SimulatorSpec.model_validate(world), 1, 0)
     found = devices.by_table(LearnerSpec(algorithm="ppo"), venv, False)
@@ -126,9 +124,7 @@ def test_images_are_for_the_gpu() -> None:
 
 
 @pytest.mark.heavy
-def test_a_resumed_training_stays_where_it_was(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_training_stays_where_it_was(tmp_path, monkeypatch):
     machine = Machine(monkeypatch)
     machine.there = False
     one = one_run(tmp_path, {})
@@ -139,9 +135,7 @@ def test_a_resumed_training_stays_where_it_was(
 
 
 @pytest.mark.heavy
-def test_the_reason_is_among_the_parameters(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_reason_is_among_the_parameters(tmp_path, monkeypatch):
     machine = Machine(monkeypatch)
     ars = {"algorithm": "ars", "args": {"n_delta": 2}}
     assert machine.why(one_run(tmp_path / "a", {}, **ars)) == "ars computes no gradients"
@@ -154,7 +148,7 @@ def test_the_reason_is_among_the_parameters(
     assert machine.built == ["cpu", "cpu", "cuda", "cpu"]
 
 
-def test_a_gpu_that_is_not_there_is_refused(tmp_path: Any, monkeypatch: Any) -> None:
+def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(devices, "usable", lambda: False)
     with pytest.raises(UserError, match="finds no GPU here") as caught:
         one_run(tmp_path, {"device": "cuda"}).phase(Phase.TRAIN)
@@ -163,7 +157,7 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path: Any, monkeypatch: Any) -> 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("algorithm", sorted(set(ARGUMENTS) - FROM_EPISODES))
-def test_the_work_of_every_algorithm_can_be_counted(algorithm: str) -> None:
+def test_the_work_of_every_algorithm_can_be_counted(algorithm):
     world = "CartPole-v1" if "Box" not in ACTION_SPACES[algorithm] else "Pendulum-v1"
     venv = make_vec(SimulatorSpec(id=world), 2, 0)
     assert devices.multiplications(LearnerSpec(algorithm=algorithm), venv) > 0
@@ -171,7 +165,7 @@ def test_the_work_of_every_algorithm_can_be_counted(algorithm: str) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("algorithm", BEAR_IT)
-def test_mixed_precision_computes_in_short_and_keeps_weights_whole(algorithm: str) -> None:
+def test_mixed_precision_computes_in_short_and_keeps_weights_whole(algorithm):
     world = "CartPole-v1" if "Box" not in ACTION_SPACES[algorithm] else "Pendulum-v1"
     venv = make_vec(SimulatorSpec(id=world), 1, 0)
     args = {**SMALL, "learning_starts": 8, "train_freq": 1, "target_update_interval": 1}
@@ -196,7 +190,7 @@ def test_mixed_precision_computes_in_short_and_keeps_weights_whole(algorithm: st
     assert sb3_build.describe(algorithm, model)["precision"] == "mixed"
 
 
-def test_a_weight_is_not_remembered_in_short_over_two_steps() -> None:
+def test_a_weight_is_not_remembered_in_short_over_two_steps():
     """Autocast's own memory would show the second step of an update the weights of the first."""
 
     class Two:
@@ -235,24 +229,20 @@ def test_a_weight_is_not_remembered_in_short_over_two_steps() -> None:
         ),
     ],
 )
-def test_what_cannot_be_had_is_refused_with_the_reason(
-    resources: dict[str, Any], learner: dict[str, Any], field: str, words: str
-) -> None:
+def test_what_cannot_be_had_is_refused_with_the_reason(resources, learner, field, words):
     (problem,) = problems_of(experiment(resources, **learner))
     assert problem.field == f"resources.{field}"
     assert words in str(problem) and problem.hint
 
 
-def test_what_can_be_had_passes() -> None:
+def test_what_can_be_had_passes():
     assert problems_of(experiment({"deterministic": True})) == []
     fine = experiment({"precision": "mixed", "device": "cuda"}, algorithm="td3", args=SOON)
     assert problems_of(fine) == []
 
 
 @pytest.mark.heavy
-def test_deterministic_operations_are_asked_for_while_it_trains(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deterministic_operations_are_asked_for_while_it_trains(tmp_path, monkeypatch):
     asked = []
     choose = devices.choose
 
@@ -267,7 +257,7 @@ def test_deterministic_operations_are_asked_for_while_it_trains(
     assert asked == [True, False]
 
 
-def test_a_gpu_is_exact_only_where_it_was_asked_to_be() -> None:
+def test_a_gpu_is_exact_only_where_it_was_asked_to_be():
     def promised(device: str, deterministic: bool) -> str:
         marks = Marks()
         context = SimpleNamespace(spec=experiment({"deterministic": deterministic}))
@@ -278,12 +268,12 @@ def test_a_gpu_is_exact_only_where_it_was_asked_to_be() -> None:
     assert "without resources.deterministic" in promised("cuda", False)
 
 
-def test_the_classes_of_both_precisions_have_one_name() -> None:
+def test_the_classes_of_both_precisions_have_one_name():
     assert determinism.mixed(CLASSES["dqn"]).__name__ == "DQN"
 
 
 @pytest.mark.heavy
-def test_no_folder_of_the_compiler_stays_behind(tmp_path: Any) -> None:
+def test_no_folder_of_the_compiler_stays_behind(tmp_path):
     code = """
 import os, sys, tempfile
 from gymnasium import spaces

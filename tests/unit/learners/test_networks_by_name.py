@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -37,7 +36,7 @@ def at(value: Any, *progress: float) -> list[float]:
     return [schedule(1.0 - p) for p in progress]
 
 
-def test_schedules_at_start_middle_and_end() -> None:
+def test_schedules_at_start_middle_and_end():
     assert at("lin_3e-4", 0, 0.5, 1) == [3e-4, 1.5e-4, 0]
     assert at("lin_3e-4_1e-4", 0, 0.5, 1) == pytest.approx([3e-4, 2e-4, 1e-4])
     assert at("cos_1e-2", 0, 0.5, 1) == pytest.approx([1e-2, 5e-3, 0], abs=1e-12)
@@ -50,7 +49,7 @@ def test_schedules_at_start_middle_and_end() -> None:
     assert at(warm, 0, 0.1, 0.2, 0.6, 1) == pytest.approx([0, 0.5, 1, 0.5, 0])
 
 
-def test_linear_is_stable_baselines_own_to_the_last_bit() -> None:
+def test_linear_is_stable_baselines_own_to_the_last_bit():
     theirs, ours = LinearSchedule(3e-4, 0.0, 1.0), parse("lin_3e-4")
     assert ours is not None
     for step in range(1000):
@@ -77,13 +76,13 @@ def test_linear_is_stable_baselines_own_to_the_last_bit() -> None:
         (True, "neither a number", ""),
     ],
 )
-def test_schedules_that_are_none(value: Any, message: str, hint: str) -> None:
+def test_schedules_that_are_none(value, message, hint):
     with pytest.raises(ConfigErrors, match=message) as caught:
         validate_arguments("ppo", {"learning_rate": value}, Sizes(1, 10_000))
     assert hint in str(caught.value.errors[0].hint)
 
 
-def test_tables_are_those_of_torch() -> None:
+def test_tables_are_those_of_torch():
     from stable_baselines3.common import torch_layers
 
     for name in ACTIVATIONS.values():
@@ -109,7 +108,7 @@ def test_tables_are_those_of_torch() -> None:
         ({"net_arhc": [1]}, "net_arhc", "did you mean 'net_arch'"),
     ],
 )
-def test_unknown_names(kwargs: dict[str, Any], field: str, hint: str) -> None:
+def test_unknown_names(kwargs, field, hint):
     with pytest.raises(ConfigErrors) as caught:
         validate_arguments("ppo", {"policy_kwargs": kwargs}, Sizes(1, 10_000))
     (error,) = caught.value.errors
@@ -117,7 +116,7 @@ def test_unknown_names(kwargs: dict[str, Any], field: str, hint: str) -> None:
     assert hint in str(error.hint)
 
 
-def test_settings_of_optimisers_are_those_of_torch() -> None:
+def test_settings_of_optimisers_are_those_of_torch():
     for name in OPTIMISERS.values():
         own = set(inspect.signature(getattr(torch.optim, name)).parameters) - {"params", "lr"}
         assert set(OPTIMISER_SETTINGS[name]) == own, name
@@ -148,7 +147,7 @@ def test_settings_of_optimisers_are_those_of_torch() -> None:
         ("Adagrad", "lr_decay", -1),
     ],
 )
-def test_values_that_torch_refuses_are_refused_before(name: str, setting: str, value: Any) -> None:
+def test_values_that_torch_refuses_are_refused_before(name, setting, value):
     with pytest.raises((TypeError, ValueError, IndexError)):
         getattr(torch.optim, name)([torch.zeros(1)], lr=0.1, **{setting: value})
     kwargs = {"optimizer_class": name, "optimizer_kwargs": {setting: value}}
@@ -160,14 +159,14 @@ def test_values_that_torch_refuses_are_refused_before(name: str, setting: str, v
 
 
 @pytest.mark.parametrize("name", OPTIMISERS.values())
-def test_torchs_own_settings_pass(name: str) -> None:
+def test_torchs_own_settings_pass(name):
     parameters = inspect.signature(getattr(torch.optim, name)).parameters
     own = {n: p.default for n, p in parameters.items() if n not in ("params", "lr")}
     kwargs = {"optimizer_class": name, "optimizer_kwargs": own}
     validate_arguments("ppo", {"policy_kwargs": kwargs}, Sizes(1, 10_000))
 
 
-def test_what_is_not_an_argument_says_why() -> None:
+def test_what_is_not_an_argument_says_why():
     for name, reason, instead in (
         ("criterion", "losses of these algorithms are fixed", "drillyard new learner"),
         ("lr_scheduler", "sets the learning rate anew", "learning_rate: cos_3e-4"),
@@ -210,7 +209,7 @@ class Power:
 
 
 @pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def module(tmp_path, monkeypatch):
     (tmp_path / "h3_nets.py").write_text(NETS)
     monkeypatch.syspath_prepend(tmp_path)
     yield "h3_nets"
@@ -227,7 +226,7 @@ def made(args: dict[str, Any], policy: str | None = None) -> Any:
     )
 
 
-def test_what_is_built_has_them(module: str) -> None:
+def test_what_is_built_has_them(module):
     model = made(
         {
             "learning_rate": "cos_1e-3",
@@ -254,7 +253,7 @@ def test_what_is_built_has_them(module: str) -> None:
     assert model.lr_schedule(0.5) == pytest.approx(5e-4)
 
 
-def test_schedules_of_the_user_s_own(module: str) -> None:
+def test_schedules_of_the_user_s_own(module):
     assert made({"learning_rate": f"{module}:halving"}).lr_schedule(0.4) == 5e-4
     powers = {"name": f"{module}:Power", "start": 1e-3, "power": 2}
     assert made({"learning_rate": powers}).lr_schedule(0.5) == 2.5e-4
@@ -263,7 +262,7 @@ def test_schedules_of_the_user_s_own(module: str) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", sorted(OPTIMISERS))
-def test_every_optimiser_s_state_survives_a_checkpoint(name: str) -> None:
+def test_every_optimiser_s_state_survives_a_checkpoint(name):
     more = {"momentum": 0.9} if name == "sgd" else {}  # without it, it has no state
     args = {"policy_kwargs": {"optimizer_class": name, "net_arch": [4], "optimizer_kwargs": more}}
     model = made(args)
@@ -292,7 +291,7 @@ def spec(**learner: Any) -> ExperimentSpec:
     )
 
 
-def test_classes_are_imported_by_the_check(module: str) -> None:
+def test_classes_are_imported_by_the_check(module):
     good = {"args": {"policy_kwargs": {"features_extractor_class": f"{module}:Wide"}}}
     RlWorkload().check(spec(**good), None)
     for learner, field in (

@@ -240,7 +240,7 @@ def test_a_changed_bundle_is_not_read(tmp_path, monkeypatch, capsys):
     assert main(["export", *place, "--out", "nowhere/b"]) == 2
 
 
-def test_the_loader_lets_onnxruntime_tell_nobody() -> None:
+def test_the_loader_lets_onnxruntime_tell_nobody():
     """Its official builds for Linux send what they load to their maker unless told not to."""
     code = "import os, drillyard.policies.act; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}

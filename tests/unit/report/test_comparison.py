@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import json
-from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -26,7 +25,7 @@ SAC = {"algorithm": "sac", "args": {"learning_rate": 1e-3}}
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+def store(tmp_path_factory):
     root = tmp_path_factory.mktemp("store")
     write_experiment(root, "good", seeds=(1, 2, 3, 4, 5))
     write_experiment(root, "bad", seeds=(1, 2, 3, 4, 5), level=60.0, learner=SAC)
@@ -38,7 +37,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(root)
 
 
-def test_a_large_difference_is_decided_and_a_small_one_is_not(store: str) -> None:
+def test_a_large_difference_is_decided_and_a_small_one_is_not(store):
     found = compare(["bad", "good", "near"], store)
     words = {(p.one, p.other): p.word for p in found.pairs}
     assert words == {
@@ -53,7 +52,7 @@ def test_a_large_difference_is_decided_and_a_small_one_is_not(store: str) -> Non
     assert "undecided against near" in text
 
 
-def test_all_pairs_share_the_allowed_error(store: str) -> None:
+def test_all_pairs_share_the_allowed_error(store):
     two = compare(["good", "bad"], store).pairs[0]
     three = next(
         p
@@ -65,7 +64,7 @@ def test_all_pairs_share_the_allowed_error(store: str) -> None:
     assert three.improvement.low < two.improvement.low
 
 
-def test_too_few_runs_are_shown_by_their_values_and_not_tested(store: str) -> None:
+def test_too_few_runs_are_shown_by_their_values_and_not_tested(store):
     found = compare(["good", "two"], store)
     assert found.pairs == ()
     assert found.untested == {"two": "two runs"}
@@ -76,16 +75,14 @@ def test_too_few_runs_are_shown_by_their_values_and_not_tested(store: str) -> No
     assert line[3].startswith("range of 2 seeds: ")
 
 
-def test_three_runs_each_cannot_decide_and_the_sentence_says_so(
-    store: str, tmp_path: Path
-) -> None:
+def test_three_runs_each_cannot_decide_and_the_sentence_says_so(store, tmp_path):
     write_experiment(tmp_path, "other", seeds=(1, 2, 3))
     found = compare(["three", f"{tmp_path}/other"], store)
     assert found.pairs[0].word == "undecided"
     assert "three runs each cannot decide it" in found.verdict
 
 
-def test_the_same_episodes_are_paired(store: str) -> None:
+def test_the_same_episodes_are_paired(store):
     found = compare(["good", "two"], store)
     pair = found.episode_pairs[0]
     assert pair.found.n == 40
@@ -93,14 +90,14 @@ def test_the_same_episodes_are_paired(store: str) -> None:
     assert "another training may come out otherwise" in found.verdict
 
 
-def test_without_a_test_of_trainings_the_episodes_are_not_undecided_as_well(store: str) -> None:
+def test_without_a_test_of_trainings_the_episodes_are_not_undecided_as_well(store):
     found = compare(["good", "two"], store)
     pair = dataclasses.replace(found.episode_pairs[0], word="undecided")
     text = sentence(dataclasses.replace(found, episode_pairs=(pair,)))
     assert text.endswith("it is undecided which of these policies is better.")
 
 
-def test_no_final_evaluation_is_shown_without_a_score(store: str) -> None:
+def test_no_final_evaluation_is_shown_without_a_score(store):
     found = compare(["good", "open"], store)
     assert found.scores[1] is None
     assert found.untested["open"] == "no final evaluation yet"
@@ -112,7 +109,7 @@ def test_no_final_evaluation_is_shown_without_a_score(store: str) -> None:
     assert {r["experiment"] for r in rows} == {"good", "open"}
 
 
-def test_settings_that_differ_are_side_by_side(store: str) -> None:
+def test_settings_that_differ_are_side_by_side(store):
     found = compare(["good", "bad"], store)
     differ = {s.path: s.values for s in found.settings}
     assert differ["learner.algorithm"] == ("ppo", "sac")
@@ -121,7 +118,7 @@ def test_settings_that_differ_are_side_by_side(store: str) -> None:
     assert "name" not in differ
 
 
-def test_a_metric_is_higher_or_lower_and_not_better(store: str) -> None:
+def test_a_metric_is_higher_or_lower_and_not_better(store):
     found = compare(["good", "bad"], store, "kpi_rms_conc_error")
     assert {p.word for p in found.pairs} <= {"higher", "lower"}
     assert "better" not in found.verdict
@@ -131,7 +128,7 @@ def test_a_metric_is_higher_or_lower_and_not_better(store: str) -> None:
     assert "kpi_rms_conc_error" in error.value.allowed
 
 
-def test_returns_of_different_simulators_are_not_compared(store: str) -> None:
+def test_returns_of_different_simulators_are_not_compared(store):
     with pytest.raises(ConfigError, match="no return in common") as error:
         compare(["good", "elsewhere"], store)
     assert "return on cstr" in str(error.value)
@@ -140,7 +137,7 @@ def test_returns_of_different_simulators_are_not_compared(store: str) -> None:
     assert compare(["good", "elsewhere"], store, "kpi_rms_conc_error").measure.startswith("kpi")
 
 
-def test_nothing_in_common_is_refused_with_what_each_has(tmp_path: Path) -> None:
+def test_nothing_in_common_is_refused_with_what_each_has(tmp_path):
     write_experiment(tmp_path, "trained", seeds=(1,))
     write_search(tmp_path, trials=3)
     with pytest.raises(ConfigError, match="share no measure") as error:
@@ -148,7 +145,7 @@ def test_nothing_in_common_is_refused_with_what_each_has(tmp_path: Path) -> None
     assert "return on cstr" in str(error.value)
 
 
-def test_all_unknown_names_are_said_at_once(store: str) -> None:
+def test_all_unknown_names_are_said_at_once(store):
     with pytest.raises(UserError) as error:
         compare(["god", "good", "nothing"], store)
     assert "'god'" in str(error.value)
@@ -167,25 +164,25 @@ def test_all_unknown_names_are_said_at_once(store: str) -> None:
         (["good"] * 21, "too many"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(store: str, places: list[str], message: str) -> None:
+def test_what_cannot_be_compared_is_refused(store, places, message):
     with pytest.raises((ConfigError, NotFound), match=message):
         compare(places, store)
 
 
-def test_runs_of_one_experiment(store: str) -> None:
+def test_runs_of_one_experiment(store):
     found = compare(["good/t0001-s1", "good/t0001-s2"], store)
     assert found.labels == ("good/t0001-s1", "good/t0001-s2")
     assert set(found.untested.values()) == {"one run"}
     assert len(found.episode_pairs) == 1
 
 
-def test_equal_names_in_two_stores(store: str, tmp_path: Path) -> None:
+def test_equal_names_in_two_stores(store, tmp_path):
     write_experiment(tmp_path, "good", seeds=(1, 2, 3))
     found = compare(["good", str(tmp_path / "good")], store)
     assert found.labels == (f"{store}/good", f"{tmp_path}/good")
 
 
-def test_the_page_is_one_file_that_links_what_lies_beside_it(store: str, tmp_path: Path) -> None:
+def test_the_page_is_one_file_that_links_what_lies_beside_it(store, tmp_path):
     index = build(compare(["good", "bad", "open"], store), tmp_path / "out")
     page = Page(index.read_text(encoding="utf-8"))
     beside = [link for link in page.links if not link.startswith(("#", "data:", "file:", "http"))]
@@ -200,7 +197,7 @@ def test_the_page_is_one_file_that_links_what_lies_beside_it(store: str, tmp_pat
 
 
 @pytest.mark.heavy
-def test_html_in_a_value_is_text(tmp_path: Path) -> None:
+def test_html_in_a_value_is_text(tmp_path):
     learner = {"algorithm": "ppo", "args": {"policy": "<script>alert(1)</script>"}}
     write_experiment(tmp_path, "a", learner=learner)
     write_experiment(tmp_path, "b")
@@ -217,7 +214,7 @@ def mirrored(mailbox: Mailbox, uri: str, experiment: str) -> None:
     notes.write(RunNote(run="experiment", run_id="parent", link=link))
 
 
-def test_a_link_to_the_same_comparison_in_mlflow(tmp_path: Path) -> None:
+def test_a_link_to_the_same_comparison_in_mlflow(tmp_path):
     uri = "http://127.0.0.1:5000"
     tracking = {"mlflow": uri}
     a = write_experiment(tmp_path, "a", tracking=tracking)
@@ -233,7 +230,7 @@ def test_a_link_to_the_same_comparison_in_mlflow(tmp_path: Path) -> None:
     assert json.loads(query["runs"][0]) == ["id-a-1", "id-a-2", "id-b-1", "id-b-2"]
 
 
-def test_secrets_are_not_on_the_page(tmp_path: Path) -> None:
+def test_secrets_are_not_on_the_page(tmp_path):
     for name, token in (("a", "hunter-2-a"), ("b", "hunter-2-b")):
         write_experiment(tmp_path, name, simulator={"id": "cstr", "args": {"api_token": token}})
     document = json.dumps(to_json(compare(["a", "b"], str(tmp_path))))
@@ -241,7 +238,7 @@ def test_secrets_are_not_on_the_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_the_command(capsys: pytest.CaptureFixture[str], store: str, tmp_path: Path) -> None:
+def test_the_command(capsys, store, tmp_path):
     out = str(tmp_path / "page")
     assert main(["compare", "good", "bad", "--store", store, "--out", out]) == 0
     text = capsys.readouterr().out
@@ -254,7 +251,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], store: str, tmp_path: P
     assert json.loads(capsys.readouterr().out)["pairs"][0]["word"] == "better"
 
 
-def test_a_search_stands_for_its_winner_on_fresh_seeds_or_is_not_tested(tmp_path: Path) -> None:
+def test_a_search_stands_for_its_winner_on_fresh_seeds_or_is_not_tested(tmp_path):
     write_search(tmp_path, trials=3, name="a")
     box = write_search(tmp_path, trials=3, name="b")
     found = compare(["a", "b/t0001", "a/t0002"], str(tmp_path))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 import drillyard
 from drillyard.errors import ConfigError, ConfigErrors, NotFound, PluginError
 from drillyard.mailbox.ticket_states import TicketState, ticket_states
-from drillyard.report.interactive import WHAT, Results
+from drillyard.report.interactive import WHAT
 from drillyard.report.notebook import ProgressLine, in_notebook
 from tests.helpers.fixtures_store import T0, FakeClock, open_box, write_experiment
 from tests.helpers.study_store import write_search
@@ -21,7 +20,7 @@ pandas = pytest.importorskip("pandas")
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(tmp_path_factory):
     root = tmp_path_factory.mktemp("store")
     write_experiment(root, "cstr-ppo", seeds=tuple(range(1, 13)))
     write_experiment(root, "open", seeds=(1,), finished=0)
@@ -30,11 +29,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(store: Path) -> Results:
+def results(store):
     return drillyard.results_of("cstr-ppo", store=store)
 
 
-def test_the_text_is_one_screen(results: Results) -> None:
+def test_the_text_is_one_screen(results):
     text = repr(results)
     assert len(text.splitlines()) <= 40
     assert "cstr-ppo: SUCCEEDED, PPO on cstr, 12 of 12 runs finished" in text
@@ -42,20 +41,20 @@ def test_the_text_is_one_screen(results: Results) -> None:
     assert "… 4 more" in text
 
 
-def test_a_notebook_shows_escaped_tables(results: Results) -> None:
+def test_a_notebook_shows_escaped_tables(results):
     page = Page(results._repr_html_())
     assert page.tags.count("table") == 2
     assert "agent" in page.texts
 
 
-def test_times_are_datetimes_in_utc(store: Path, results: Results) -> None:
+def test_times_are_datetimes_in_utc(store, results):
     assert results.created == datetime.fromtimestamp(T0, UTC)
     assert results.ended is not None
     assert results.ended > results.created
     assert drillyard.results_of("open", store=store).ended is None
 
 
-def test_frames(results: Results) -> None:
+def test_frames(results):
     runs = results.to_pandas()
     assert list(runs["seed"]) == list(range(1, 13))
     assert runs["mean_return"].between(70, 85).all()
@@ -73,7 +72,7 @@ def test_frames(results: Results) -> None:
     assert policies["policy"].iloc[0] == "agent"
 
 
-def test_trials_have_parameters_values_and_datetimes(store: Path) -> None:
+def test_trials_have_parameters_values_and_datetimes(store):
     trials = drillyard.results_of("search", store=store).to_pandas("trials")
     assert len(trials) == 5
     assert "parameter.level" in trials.columns
@@ -82,12 +81,12 @@ def test_trials_have_parameters_values_and_datetimes(store: Path) -> None:
 
 
 @pytest.mark.parametrize("what", [w for w in WHAT if w != "trials"])
-def test_a_table_of_what_is_not_there_yet_is_empty_or_short(store: Path, what: str) -> None:
+def test_a_table_of_what_is_not_there_yet_is_empty_or_short(store, what):
     frame = drillyard.results_of("open", store=store).to_pandas(what)
     assert len(frame) == {"runs": 1, "policies": 0, "episodes": 0}.get(what, len(frame))
 
 
-def test_wrong_names_say_which_there_are(store: Path, results: Results) -> None:
+def test_wrong_names_say_which_there_are(store, results):
     with pytest.raises(ConfigError, match="runs, policies, curves"):
         results.to_pandas("run")
     with pytest.raises(ConfigError, match="not a study"):
@@ -98,16 +97,14 @@ def test_wrong_names_say_which_there_are(store: Path, results: Results) -> None:
         drillyard.results_of("open", store=store).plot("evaluation")
 
 
-def test_without_pandas_the_fix_is_named(
-    results: Results, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_pandas_the_fix_is_named(results, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(PluginError) as error:
         results.to_pandas()
     assert "pip install pandas" in (error.value.hint or "")
 
 
-def test_a_picture_shows_itself_and_is_saved(results: Results, tmp_path: Path) -> None:
+def test_a_picture_shows_itself_and_is_saved(results, tmp_path):
     picture = results.plot("evaluation")
     assert picture._repr_png_().startswith(b"\x89PNG")
     assert picture.save(tmp_path / "a.svg").read_bytes() == picture.svg
@@ -116,7 +113,7 @@ def test_a_picture_shows_itself_and_is_saved(results: Results, tmp_path: Path) -
     assert len(repr(picture)) < 100
 
 
-def test_the_text_of_an_error_contains_the_fix(store: Path, tmp_path: Path) -> None:
+def test_the_text_of_an_error_contains_the_fix(store, tmp_path):
     with pytest.raises(NotFound) as error:
         drillyard.results_of("cstr-pp", store=store)
     assert "fix: did you mean 'cstr-ppo'" in str(error.value)
@@ -134,14 +131,14 @@ def test_the_text_of_an_error_contains_the_fix(store: Path, tmp_path: Path) -> N
     )
 
 
-def test_a_comparison_in_python(store: Path, tmp_path: Path) -> None:
+def test_a_comparison_in_python(store, tmp_path):
     write_experiment(tmp_path, "other", seeds=(1, 2, 3, 4), level=50.0)
     found = drillyard.compare("cstr-ppo", str(tmp_path / "other"), store=store)
     assert "cstr-ppo is better than other" in repr(found)
     assert len(repr(found).splitlines()) < 20
 
 
-def test_the_line_of_a_notebook_updates_in_one_place(store: Path) -> None:
+def test_the_line_of_a_notebook_updates_in_one_place(store):
     class Handle:
         def __init__(self, text: str) -> None:
             self.texts = [text]

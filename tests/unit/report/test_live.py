@@ -6,8 +6,6 @@ import dataclasses
 import http.client
 import json
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -37,12 +35,12 @@ RUN = "t0001-s3"
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Mailbox:
+def box(tmp_path):
     return write_experiment(tmp_path, seeds=(1, 2, 3, 4), finished=1, failed=1)
 
 
 @pytest.fixture
-def counted(box: Mailbox) -> Iterator[tuple[Mailbox, CountingStore]]:
+def counted(box):
     """The same experiment in a store that counts its requests, as a bucket does."""
     store = CountingStore("memory://live")
     for info in box.store.list(""):
@@ -59,7 +57,7 @@ def at_work(box: Mailbox, step: int, **changes: object) -> Board:
     return newer
 
 
-def test_a_look_reads_only_what_is_new(counted: tuple[Mailbox, CountingStore]) -> None:
+def test_a_look_reads_only_what_is_new(counted):
     box, store = counted
     reader = LiveReader(box)
     first = reader.read()
@@ -86,9 +84,7 @@ def test_a_look_reads_only_what_is_new(counted: tuple[Mailbox, CountingStore]) -
     assert curve.training[:-3] == before.training
 
 
-def test_pages_share_a_look_and_an_experiment_that_is_over_is_left_alone(
-    counted: tuple[Mailbox, CountingStore], tmp_path: Path
-) -> None:
+def test_pages_share_a_look_and_an_experiment_that_is_over_is_left_alone(counted, tmp_path):
     box, store = counted
     clock = FakeClock()
     shown = Watched(box, clock)
@@ -105,7 +101,7 @@ def test_pages_share_a_look_and_an_experiment_that_is_over_is_left_alone(
     assert over["title"] == "SUCCEEDED over: live"
 
 
-def test_everything_in_it_is_escaped_and_secrets_are_masked(box: Mailbox) -> None:
+def test_everything_in_it_is_escaped_and_secrets_are_masked(box):
     register_secret("hunter2hunter2")
     evil = "<script>alert(1)</script>"
     box.store.put(
@@ -132,9 +128,7 @@ def test_everything_in_it_is_escaped_and_secrets_are_masked(box: Mailbox) -> Non
     assert evil not in chart([Series(evil, [(1, 1.0)])], evil)
 
 
-def test_a_store_that_is_away_keeps_what_was_read(
-    box: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_is_away_keeps_what_was_read(box, monkeypatch):
     clock = FakeClock()
     shown = Watched(box, clock)
     before = shown.state()
@@ -149,7 +143,7 @@ def test_a_store_that_is_away_keeps_what_was_read(
     assert "Not up to date: the bucket is away (sign in). This was read at" in after["trouble"]
 
 
-def test_what_it_says_of_silence_and_of_an_end(box: Mailbox, tmp_path: Path) -> None:
+def test_what_it_says_of_silence_and_of_an_end(box, tmp_path):
     live = LiveReader(box).read()
     assert page.verdict(live) == "2 of 4 runs ended, 1 running."
     assert page.share_done(live) == pytest.approx((2 + 40_000 / 60_000) / 4)
@@ -167,7 +161,7 @@ def test_what_it_says_of_silence_and_of_an_end(box: Mailbox, tmp_path: Path) -> 
     assert "the best 10 of 12 trials" in made["study"]
 
 
-def test_what_follows_a_training_shows_its_steps(box: Mailbox, tmp_path: Path) -> None:
+def test_what_follows_a_training_shows_its_steps(box, tmp_path):
     over = LiveReader(write_experiment(tmp_path, "over", seeds=(1, 2))).read()
     assert [run.trained for run in over.runs] == [60_000, 60_000]
     working = next(run for run in LiveReader(box).read().runs if run.run == RUN)
@@ -182,7 +176,7 @@ def test_what_follows_a_training_shows_its_steps(box: Mailbox, tmp_path: Path) -
     assert page._steps(working) == "40,000 of 60,000"
 
 
-def test_a_composite_in_stages_leads_to_its_stages(box: Mailbox) -> None:
+def test_a_composite_in_stages_leads_to_its_stages(box):
     record = box.experiment_record()
     children = [{"name": "one", "after": []}, {"name": "two", "after": ["one"]}]
     spec = {**record.spec, "workload": "composite", "children": children}
@@ -202,7 +196,7 @@ def test_a_composite_in_stages_leads_to_its_stages(box: Mailbox) -> None:
     assert made["runs"] == made["machines"] == ""
 
 
-def test_the_time_that_is_left() -> None:
+def test_the_time_that_is_left():
     def board(step: int, eta_s: float | None, phase: Phase = Phase.TRAIN) -> Board:
         return Board(
             run="r",
@@ -225,7 +219,7 @@ def test_the_time_that_is_left() -> None:
     assert time_left([board(0, None), board(3, None, Phase.EVALUATE)], 1, [30.0]) == 30.0
 
 
-def test_a_trial_that_the_state_does_not_count_yet_is_not_counted_twice(tmp_path: Path) -> None:
+def test_a_trial_that_the_state_does_not_count_yet_is_not_counted_twice(tmp_path):
     box = write_search(tmp_path, 12)
     state = box.study_state()
     assert state is not None
@@ -240,7 +234,7 @@ def test_a_trial_that_the_state_does_not_count_yet_is_not_counted_twice(tmp_path
     assert LiveReader(box).read().to_come == 0
 
 
-def test_runs_that_a_study_has_not_chosen_yet() -> None:
+def test_runs_that_a_study_has_not_chosen_yet():
     from drillyard.mailbox.records import StudyState
 
     study = StudySpec.model_validate({"chooser": "tpe", "trials": 10, "confirm": 2})
@@ -257,7 +251,7 @@ def test_runs_that_a_study_has_not_chosen_yet() -> None:
     ("low", "high", "shown"),
     [(0, 60_000, 10_000), (-1.0, 1.0, 0.5), (5, 5, 1), (0.0, 1e-9, 2e-10)],
 )
-def test_ticks_are_round_and_hold_everything(low: float, high: float, shown: float) -> None:
+def test_ticks_are_round_and_hold_everything(low, high, shown):
     found = ticks(low, high, 6)
     assert found[0] <= low and found[-1] >= high
     assert found[1] - found[0] == pytest.approx(shown)
@@ -279,13 +273,13 @@ def ask(url: str, path: str = "", method: str = "GET", **headers: str) -> tuple[
 
 
 @pytest.fixture
-def url(box: Mailbox) -> Iterator[str]:
+def url(box):
     with LivePages(box.store) as pages:
         yield pages.url(box.experiment)
 
 
 @pytest.mark.heavy
-def test_its_addresses(url: str, box: Mailbox) -> None:
+def test_its_addresses(url, box):
     status, policy, body = ask(url)
     assert status == 200 and "script-src 'self'" in policy and "<h1" in body
     assert json.loads(ask(url, "state?log=t0001-s1")[2])["parts"].keys() == set(page.PARTS)
@@ -304,13 +298,13 @@ def test_its_addresses(url: str, box: Mailbox) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", ""])
-def test_a_name_that_another_site_points_here_is_refused(url: str, host: str) -> None:
+def test_a_name_that_another_site_points_here_is_refused(url, host):
     for path in ("", "state", "report/index.html"):
         assert ask(url, path, host=host)[0] == 421
 
 
 @pytest.mark.heavy
-def test_other_sites_may_link_here_and_read_nothing(url: str) -> None:
+def test_other_sites_may_link_here_and_read_nothing(url):
     own = f"http://{urlsplit(url).netloc}"
     assert ask(url, "state", origin=own)[0] == 200
     assert ask(url, "state", host=f"localhost:{urlsplit(url).port}")[0] == 200
@@ -325,7 +319,7 @@ def test_other_sites_may_link_here_and_read_nothing(url: str) -> None:
 
 
 @pytest.mark.heavy
-def test_it_listens_on_this_machine_alone_and_a_port_that_is_taken_is_said(box: Mailbox) -> None:
+def test_it_listens_on_this_machine_alone_and_a_port_that_is_taken_is_said(box):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -16,7 +16,7 @@ def stored(shapes: dict[str, list[int]]) -> bytes:
     return struct.pack("<Q", len(header)) + header
 
 
-def test_a_real_policy_is_drawn_from_its_weights() -> None:
+def test_a_real_policy_is_drawn_from_its_weights():
     import gymnasium
     from safetensors.torch import save
     from stable_baselines3 import PPO
@@ -35,7 +35,7 @@ def test_a_real_policy_is_drawn_from_its_weights() -> None:
     env.close()
 
 
-def test_images_and_targets() -> None:
+def test_images_and_targets():
     found = network.layers(
         stored(
             {
@@ -50,12 +50,12 @@ def test_images_and_targets() -> None:
     assert found["q_net.features_extractor.cnn"][0].kernel == "8x8"
 
 
-def test_another_file_is_refused() -> None:
+def test_another_file_is_refused():
     with pytest.raises(ValueError):
         network.layers(b"no")
 
 
-def test_where_labels_leave_no_room_on_a_phone_the_wide_picture_stays() -> None:
+def test_where_labels_leave_no_room_on_a_phone_the_wide_picture_stays():
     from drillyard.report import study_pictures
 
     assert study_pictures.importances({"level": 1.0}).narrow

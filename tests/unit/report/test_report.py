@@ -18,7 +18,6 @@ from PIL import Image
 from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.report import (
-    ReportFiles,
     build,
     data,
     html,
@@ -39,7 +38,7 @@ NAMES = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Mailbox, ReportFiles]:
+def made(tmp_path_factory):
     box = write_experiment(tmp_path_factory.mktemp("store"))
     return box, build(box, clock=FakeClock(T0 + 500))
 
@@ -87,7 +86,7 @@ def read(box: Mailbox, name: str) -> bytes:
     return box.store.get(box.key(f"report/{name}"))
 
 
-def test_every_file_lies_in_the_store(made: tuple[Mailbox, ReportFiles]) -> None:
+def test_every_file_lies_in_the_store(made):
     box, files = made
     prefix = box.key("report/")
     assert {i.key.removeprefix(prefix) for i in box.store.list(prefix)} == NAMES
@@ -97,9 +96,7 @@ def test_every_file_lies_in_the_store(made: tuple[Mailbox, ReportFiles]) -> None
     assert files.results.report == files.index
 
 
-def test_the_page_is_whole_and_needs_nothing_from_elsewhere(
-    made: tuple[Mailbox, ReportFiles],
-) -> None:
+def test_the_page_is_whole_and_needs_nothing_from_elsewhere(made):
     text = read(made[0], "index.html").decode()
     page = Page(text)
     assert "script" not in page.tags
@@ -112,7 +109,7 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(
     assert "default-src 'none'" in text
 
 
-def test_the_page_says_the_numbers(made: tuple[Mailbox, ReportFiles]) -> None:
+def test_the_page_says_the_numbers(made):
     text = " ".join("".join(Page(read(made[0], "index.html").decode()).texts).split())
     for expected in (
         "cstr-ppo",
@@ -138,14 +135,14 @@ def test_the_page_says_the_numbers(made: tuple[Mailbox, ReportFiles]) -> None:
         assert expected in text, expected
 
 
-def test_the_same_content_gives_the_same_bytes(made: tuple[Mailbox, ReportFiles]) -> None:
+def test_the_same_content_gives_the_same_bytes(made):
     box, _ = made
     first = {name: read(box, name) for name in NAMES}
     build(box, clock=FakeClock(T0 + 500))
     assert {name: read(box, name) for name in NAMES} == first
 
 
-def test_pictures_are_pictures(made: tuple[Mailbox, ReportFiles]) -> None:
+def test_pictures_are_pictures(made):
     for name in ("learning_curve", "evaluation", "episode"):
         svg = ElementTree.fromstring(read(made[0], f"{name}.svg"))
         assert svg.tag.endswith("svg")
@@ -155,7 +152,7 @@ def test_pictures_are_pictures(made: tuple[Mailbox, ReportFiles]) -> None:
         assert (0, 0x64, 0xA8) in colours  # the agent is there, and blue
 
 
-def test_the_csv_files_hold_what_the_pictures_show(made: tuple[Mailbox, ReportFiles]) -> None:
+def test_the_csv_files_hold_what_the_pictures_show(made):
     results = made[1].results
     rows = list(csv.DictReader(io.StringIO(read(made[0], "learning_curve.csv").decode())))
     of_seed = [r for r in rows if r["of"] == "seed 2" and r["curve"] == "training"]
@@ -176,7 +173,7 @@ def test_the_csv_files_hold_what_the_pictures_show(made: tuple[Mailbox, ReportFi
     assert len(rows) == 182
 
 
-def test_panels_have_units_and_references(made: tuple[Mailbox, ReportFiles]) -> None:
+def test_panels_have_units_and_references(made):
     found = data.episode(made[0], made[1].results, [])
     assert found is not None
     shown = {p.column: p for p in found.panels}
@@ -186,7 +183,7 @@ def test_panels_have_units_and_references(made: tuple[Mailbox, ReportFiles]) -> 
     assert list(shown)[-1] == "reward"
 
 
-def test_five_seeds_get_a_band_over_seeds(tmp_path: Path) -> None:
+def test_five_seeds_get_a_band_over_seeds(tmp_path):
     results = collect(write_experiment(tmp_path, seeds=(1, 2, 3, 4, 5)))
     training = data.curves(results)[0]
     assert training.band == "95 % interval over 5 seeds"
@@ -200,7 +197,7 @@ def test_five_seeds_get_a_band_over_seeds(tmp_path: Path) -> None:
     assert "Over 5 seeds such an interval was measured to hold the truth in 9" in texts
 
 
-def test_the_method_names_what_was_played_and_by_which_rule(tmp_path: Path) -> None:
+def test_the_method_names_what_was_played_and_by_which_rule(tmp_path):
     found = collect(write_experiment(tmp_path))
     agent, *rest = found.policies
     texts = " ".join(html.method(found, []))
@@ -234,9 +231,7 @@ def test_the_method_names_what_was_played_and_by_which_rule(tmp_path: Path) -> N
         ({"evaluations": False, "seeds": (1,)}, set(), "One seed."),
     ],
 )
-def test_every_stage_has_a_report(
-    tmp_path: Path, changes: dict[str, object], missing: set[str], expected: str
-) -> None:
+def test_every_stage_has_a_report(tmp_path, changes, missing, expected):
     box = write_experiment(tmp_path, **changes)  # type: ignore[arg-type]
     files = render(box, collect(box), made_at=T0)
     assert set(files) == {n for n in NAMES if n.split(".")[0] not in missing}
@@ -244,7 +239,7 @@ def test_every_stage_has_a_report(
     assert expected in " ".join("".join(page.texts).split())
 
 
-def test_names_from_users_stay_text(tmp_path: Path) -> None:
+def test_names_from_users_stay_text(tmp_path):
     evil = '<script>alert("x")</script>'
     box = write_experiment(tmp_path, seeds=(1,))
     results = collect(box)
@@ -274,7 +269,7 @@ def test_names_from_users_stay_text(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in text
 
 
-def test_a_name_with_dollars_is_no_formula(tmp_path: Path) -> None:
+def test_a_name_with_dollars_is_no_formula(tmp_path):
     box = write_experiment(tmp_path, seeds=(1,))
     results = collect(box)
     policies = tuple(
@@ -285,7 +280,7 @@ def test_a_name_with_dollars_is_no_formula(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_damaged_episode_is_said_on_the_page(tmp_path: Path) -> None:
+def test_a_damaged_episode_is_said_on_the_page(tmp_path):
     box = write_experiment(tmp_path)
     for run in ("t0001-s1", "t0001-s2"):
         box.store.put(box.key(f"runs/{run}/attempts/evaluate-1/trajectories/agent.csv"), b"t\n1\n")
@@ -297,7 +292,7 @@ def test_a_damaged_episode_is_said_on_the_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_also_into_a_local_folder(tmp_path: Path) -> None:
+def test_also_into_a_local_folder(tmp_path):
     box = write_experiment(tmp_path / "store", seeds=(1,), finished=0)  # one picture is enough
     made = build(box, tmp_path / "out" / "here")
     assert made.index == str(tmp_path / "out" / "here" / "index.html")
@@ -306,9 +301,7 @@ def test_also_into_a_local_folder(tmp_path: Path) -> None:
     assert {"index.html", "learning_curve.svg"} <= here.keys()
 
 
-def test_a_store_that_may_only_be_read_still_has_a_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_may_only_be_read_still_has_a_report(tmp_path, monkeypatch):
     box = write_experiment(tmp_path / "store", seeds=(1,))
 
     def refused(key: str, data: bytes) -> None:
@@ -321,7 +314,7 @@ def test_a_store_that_may_only_be_read_still_has_a_report(
         build(box)
 
 
-def test_a_baseline_far_away_does_not_flatten_the_curves(tmp_path: Path) -> None:
+def test_a_baseline_far_away_does_not_flatten_the_curves(tmp_path):
     results = collect(write_experiment(tmp_path, seeds=(1,)))
     far = tuple(
         dataclasses.replace(p, mean_return=-1e6) if p.policy == "random" else p
@@ -334,7 +327,7 @@ def test_a_baseline_far_away_does_not_flatten_the_curves(tmp_path: Path) -> None
     assert ">random<" not in picture.inline
 
 
-def test_provenance_of_a_part_counts_for_what_it_holds(tmp_path: Path) -> None:
+def test_provenance_of_a_part_counts_for_what_it_holds(tmp_path):
     results = collect(write_experiment(tmp_path, seeds=(1,)))
     results = dataclasses.replace(results, provenance={"simulator": "cstr.yaml, line 4"})
     chosen, defaults = html.configuration(results)
@@ -343,7 +336,7 @@ def test_provenance_of_a_part_counts_for_what_it_holds(tmp_path: Path) -> None:
     assert "learner.algorithm" in {row[0] for row in defaults.rows}
 
 
-def test_units_of_the_file_come_before_those_of_the_simulator(tmp_path: Path) -> None:
+def test_units_of_the_file_come_before_those_of_the_simulator(tmp_path):
     box = write_experiment(
         tmp_path, seeds=(1,), report={"units": {"Tr": "°R", "reward": "points"}}
     )
@@ -353,7 +346,7 @@ def test_units_of_the_file_come_before_those_of_the_simulator(tmp_path: Path) ->
     assert (units["state_Tr"], units["reward"], units["state_Tc"]) == ("°R", "points", "K")
 
 
-def test_a_baseline_by_module_and_class_has_its_episode(tmp_path: Path) -> None:
+def test_a_baseline_by_module_and_class_has_its_episode(tmp_path):
     box = write_experiment(tmp_path, seeds=(1,), best_baseline="my_rules:Pid")
     found = data.episode(box, collect(box), [])
     assert found is not None
@@ -361,7 +354,7 @@ def test_a_baseline_by_module_and_class_has_its_episode(tmp_path: Path) -> None:
     assert found.meta["my_rules:Pid"]["return"] == 61.5
 
 
-def test_texts_beside_the_axes_are_not_cut(tmp_path: Path) -> None:
+def test_texts_beside_the_axes_are_not_cut(tmp_path):
     results = collect(write_experiment(tmp_path, seeds=(1,)))
     wide = tuple(
         dataclasses.replace(
@@ -379,14 +372,14 @@ def test_texts_beside_the_axes_are_not_cut(tmp_path: Path) -> None:
     assert "-1,300,000 to -1,200,000" in picture.inline
 
 
-def test_observations_have_the_names_of_the_file() -> None:
+def test_observations_have_the_names_of_the_file():
     columns = {"agent": {"t": [1.0], "state_0": [0.1], "state_1": [0.2], "reward": [1.0]}}
     shown = episode_of(columns, {}, {"state_angle": "rad"}, ["position", "angle"]).panels
     assert [(p.title, p.unit) for p in shown[:2]] == [("position", ""), ("angle", "rad")]
     assert [p.title for p in episode_of(columns, {}, {}).panels[:2]] == ["0", "1"]
 
 
-def test_observations_of_gymnasium_have_its_documented_names() -> None:
+def test_observations_of_gymnasium_have_its_documented_names():
     def shown(values: int, simulator: str, names: tuple[str, ...] = ()) -> list[tuple[str, str]]:
         own = {f"state_{i}": [0.1] for i in range(values)}
         columns = {"agent": {"t": [1.0], **own, "reward": [1.0]}}
@@ -401,7 +394,7 @@ def test_observations_of_gymnasium_have_its_documented_names() -> None:
     assert shown(1, "FrozenLake-v1") == [("observation", "")]
 
 
-def test_every_named_observation_has_the_size_of_its_simulator() -> None:
+def test_every_named_observation_has_the_size_of_its_simulator():
     for name, named in gymnasium_names.NAMES.items():
         ids = [spec for key, spec in gymnasium.registry.items() if key.rpartition("-v")[0] == name]
         assert ids, name
@@ -413,9 +406,7 @@ def test_every_named_observation_has_the_size_of_its_simulator() -> None:
     assert len(gymnasium_names.NAMES["BipedalWalker"]) == 24
 
 
-def test_each_form_of_a_picture_is_drawn_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_form_of_a_picture_is_drawn_once(tmp_path, monkeypatch):
     results = collect(write_experiment(tmp_path, seeds=(1,)))
     drawn = []
     real = Figure.draw

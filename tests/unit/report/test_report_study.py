@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -26,17 +25,17 @@ from tests.helpers.study_store import METRIC, write_bench, write_list, write_sea
 
 
 @pytest.fixture(scope="module")
-def search(tmp_path_factory: pytest.TempPathFactory) -> Mailbox:
+def search(tmp_path_factory):
     return write_search(tmp_path_factory.mktemp("search"), 12)
 
 
 @pytest.fixture(scope="module")
-def drawn(search: Mailbox) -> report_study.StudySection:
+def drawn(search):
     """The part of its page that is about the search, with all pictures."""
     return section(search, collect_trials(search))
 
 
-def test_the_page_of_a_search(search: Mailbox) -> None:
+def test_the_page_of_a_search(search):
     made = build(search)
     assert made.local is not None
     text = made.local.read_text()
@@ -63,9 +62,7 @@ def test_the_page_of_a_search(search: Mailbox) -> None:
 
 
 @pytest.mark.heavy
-def test_importances_are_optunas_find_what_matters_and_load_nothing_here(
-    search: Mailbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_importances_are_optunas_find_what_matters_and_load_nothing_here(search, monkeypatch):
     study = collect_trials(search)
     asked = {
         "views": [told._written(view) for view in study.views],
@@ -82,7 +79,7 @@ def test_importances_are_optunas_find_what_matters_and_load_nothing_here(
         assert sum(found.values()) == pytest.approx(1.0)
 
 
-def test_algorithms_over_simulators_on_one_scale(tmp_path: Path) -> None:
+def test_algorithms_over_simulators_on_one_scale(tmp_path):
     mailbox = write_bench(tmp_path, {"ppo": (90, 9), "a2c": (40, 2)})
     found = compare(mailbox, collect_trials(mailbox))
     assert found is not None
@@ -100,9 +97,7 @@ def test_algorithms_over_simulators_on_one_scale(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_page_with_baselines_explains_how_they_are_decided(
-    search: Mailbox, drawn: report_study.StudySection
-) -> None:
+def test_a_page_with_baselines_explains_how_they_are_decided(search, drawn):
     study = collect_trials(search)
     assert not any("baseline is not trained" in note for note in drawn.notes)
     found = compare(search, study)
@@ -112,7 +107,7 @@ def test_a_page_with_baselines_explains_how_they_are_decided(
     assert any("A baseline is not trained, so it is compared by Welch" in note for note in notes)
 
 
-def test_a_benchmark_is_named_by_all_its_algorithms_and_simulators(tmp_path: Path) -> None:
+def test_a_benchmark_is_named_by_all_its_algorithms_and_simulators(tmp_path):
     results = collect(write_bench(tmp_path, {"ppo": (90, 9), "a2c": (40, 2)}))
     assert formatting.learner(results) == "PPO, A2C on CartPole-v1, Pendulum-v1"
     many = [{"learner": {"algorithm": f"a{n}"}} for n in range(5)]
@@ -120,7 +115,7 @@ def test_a_benchmark_is_named_by_all_its_algorithms_and_simulators(tmp_path: Pat
     assert formatting.learner_of(spec) == "5 algorithms"
 
 
-def test_runs_that_are_alike_share_one_note(tmp_path: Path) -> None:
+def test_runs_that_are_alike_share_one_note(tmp_path):
     results = collect(write_bench(tmp_path, {"ppo": (90, 9), "a2c": (40, 2)}))
     blank = dict.fromkeys(field.name for field in dataclasses.fields(RunResult))
     run = RunResult(**blank | {"resumes": 0, "exactness": "exact with resets"})  # type: ignore[arg-type]
@@ -129,7 +124,7 @@ def test_runs_that_are_alike_share_one_note(tmp_path: Path) -> None:
     assert notes[0] == "t0001-s1, t0001-s2, t0001-s3 and 2 more: exact with resets."
 
 
-def test_two_runs_prove_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_prove_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(report_study, "importances", lambda study, notes: {})  # in a process
     mailbox = write_search(tmp_path, 6, seeds=(1, 2))
     found = section(mailbox, collect_trials(mailbox))
@@ -138,9 +133,7 @@ def test_two_runs_prove_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert any("comparisons need three runs of each" in note for note in found.notes)
 
 
-def test_what_a_search_chose_has_no_interval_and_its_run_again_is_drawn_beside_it(
-    search: Mailbox, drawn: report_study.StudySection
-) -> None:
+def test_what_a_search_chose_has_no_interval_and_its_run_again_is_drawn_beside_it(search, drawn):
     study = collect_trials(search)
     found = compare(search, study)
     assert found is not None and found.chosen and found.again is not None
@@ -156,7 +149,7 @@ def test_what_a_search_chose_has_no_interval_and_its_run_again_is_drawn_beside_i
     assert "circles" in comparing_caption(search, study).lower()
 
 
-def test_the_interval_of_an_interquartile_mean_says_when_it_can_be_trusted(tmp_path: Path) -> None:
+def test_the_interval_of_an_interquartile_mean_says_when_it_can_be_trusted(tmp_path):
     """Where each candidate has an interval, and there is one simulator."""
     mailbox = write_list(tmp_path, dict.fromkeys("ab", 10.0), seeds=(1, 2, 3))
     caption = comparing_caption(mailbox, collect_trials(mailbox))
@@ -169,7 +162,7 @@ def comparing_caption(mailbox: Mailbox, study: StudyResults) -> str:
 
 
 @pytest.mark.heavy
-def test_five_equal_trials_with_three_seeds_are_not_called_better(tmp_path: Path) -> None:
+def test_five_equal_trials_with_three_seeds_are_not_called_better(tmp_path):
     wrong = 0
     for number in range(30):
         equal = dict.fromkeys("abcde", 10.0)
@@ -180,7 +173,7 @@ def test_five_equal_trials_with_three_seeds_are_not_called_better(tmp_path: Path
     assert wrong <= 4  # it was 72 % of studies
 
 
-def test_a_study_that_has_only_begun(tmp_path: Path) -> None:
+def test_a_study_that_has_only_begun(tmp_path):
     mailbox = write_search(tmp_path, 1)
     fresh = Mailbox(FileStore(str(tmp_path / "fresh")), "search")
     record = mailbox.experiment_record()
@@ -192,7 +185,7 @@ def test_a_study_that_has_only_begun(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_policies_of_two_simulators_stand_apart(tmp_path: Path) -> None:
+def test_policies_of_two_simulators_stand_apart(tmp_path):
     mailbox = write_bench(tmp_path, {"ppo": (90, 9), "a2c": (40, 2)})
     random_returns = {"CartPole-v1": 20.0, "Pendulum-v1": -1200.0}
     for trial in collect_trials(mailbox).trials:
@@ -242,7 +235,7 @@ def test_policies_of_two_simulators_stand_apart(tmp_path: Path) -> None:
     assert part.index("<h3>CartPole-v1</h3>") < part.index("<h3>Pendulum-v1</h3>")
 
 
-def test_choices_that_are_numbers_are_named_one_by_one() -> None:
+def test_choices_that_are_numbers_are_named_one_by_one():
     from drillyard.report.study_pictures import _places
 
     assert _places([256, 64, 256], ["64", "128", "256"]) == (
@@ -253,9 +246,7 @@ def test_choices_that_are_numbers_are_named_one_by_one() -> None:
 
 
 @pytest.mark.heavy
-def test_each_trial_of_the_table_has_its_settings(
-    search: Mailbox, drawn: report_study.StudySection
-) -> None:
+def test_each_trial_of_the_table_has_its_settings(search, drawn):
     settings = {grid.title: dict(grid.rows) for grid in drawn.settings}
     assert settings.keys() == {row[0] for row in drawn.trials.rows} != set()
     best = collect_trials(search).ranked()[0]
@@ -263,7 +254,7 @@ def test_each_trial_of_the_table_has_its_settings(
     assert rows["kind"] == best.assignment["kind"]
 
 
-def test_the_episode_of_a_trial_stands_beside_the_baseline_of_the_first(tmp_path: Path) -> None:
+def test_the_episode_of_a_trial_stands_beside_the_baseline_of_the_first(tmp_path):
     """Baselines are evaluated in the first run alone; the winner is another trial."""
     from drillyard.report.data import episode
     from tests.helpers.fixtures_store import write_experiment

@@ -7,7 +7,6 @@ import dataclasses
 import io
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +25,7 @@ from tests.helpers.fixtures_store import STEPS, T0, open_box, write_experiment
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Mailbox:
+def done(tmp_path_factory):
     """A finished experiment that nobody changes."""
     return write_experiment(tmp_path_factory.mktemp("store"))
 
@@ -36,7 +35,7 @@ def episodes(box: Mailbox, run: str, policy: str) -> list[float]:
     return [e["return"] for e in data if e["policy"] == policy]
 
 
-def test_two_seeds_have_a_range_and_no_interval(done: Mailbox) -> None:
+def test_two_seeds_have_a_range_and_no_interval(done):
     # An interval over the episodes of both says nothing about training, and may leave out both.
     box = done
     found = r.collect(box)
@@ -52,7 +51,7 @@ def test_two_seeds_have_a_range_and_no_interval(done: Mailbox) -> None:
     assert agent.std_return == pytest.approx(np.std(both, ddof=1))
 
 
-def test_baselines_come_once_with_an_interval_over_episodes(done: Mailbox) -> None:
+def test_baselines_come_once_with_an_interval_over_episodes(done):
     box = done
     found = r.collect(box)
     assert [p.policy for p in found.policies] == ["agent", "p-controller", "hold", "random"]
@@ -69,7 +68,7 @@ def test_baselines_come_once_with_an_interval_over_episodes(done: Mailbox) -> No
 @pytest.mark.parametrize(
     ("n", "over"), [(1, "episodes"), (2, None), (3, "seeds"), (4, "seeds"), (5, "seeds")]
 )
-def test_the_number_of_seeds_decides_the_interval(n: int, over: str | None) -> None:
+def test_the_number_of_seeds_decides_the_interval(n, over):
     runs = [
         Evaluated(
             1,
@@ -91,7 +90,7 @@ def test_the_number_of_seeds_decides_the_interval(n: int, over: str | None) -> N
         assert agent.interval.low < agent.mean_return < agent.interval.high
 
 
-def test_an_interval_over_seeds_is_never_nearer_than_that_of_student() -> None:
+def test_an_interval_over_seeds_is_never_nearer_than_that_of_student():
     values = [10.0, 12.0, 17.0]
     found = over_seeds(values)
     low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
@@ -101,7 +100,7 @@ def test_an_interval_over_seeds_is_never_nearer_than_that_of_student() -> None:
 
 
 @pytest.mark.parametrize("n", [3, 5, 6, 10, 20])
-def test_an_interval_over_seeds_holds_the_truth_as_often_as_it_says(n: int) -> None:
+def test_an_interval_over_seeds_holds_the_truth_as_often_as_it_says(n):
     rng, held = np.random.default_rng(n), 0
     for _ in range(400):
         found = over_seeds(rng.normal(70, 3, n).tolist())
@@ -110,7 +109,7 @@ def test_an_interval_over_seeds_holds_the_truth_as_often_as_it_says(n: int) -> N
     assert held / 400 >= 0.93
 
 
-def test_seeds_are_taken_whole_not_inside_the_lessons_values() -> None:
+def test_seeds_are_taken_whole_not_inside_the_lessons_values():
     # Each agent is evaluated at four values of the lesson, and seed effects are common to them:
     # taking the values as groups would halve the width.
     values = [60.0, 65.0, 70.0, 75.0, 80.0]
@@ -129,14 +128,14 @@ def one(trial: int, level: float, role: str, n: int = 3) -> list[Evaluated]:
     ]  # type: ignore[arg-type]
 
 
-def test_a_trial_that_a_search_ranked_has_no_interval_and_its_run_again_has() -> None:
+def test_a_trial_that_a_search_ranked_has_no_interval_and_its_run_again_has():
     found = scores([*one(1, 10, "searched"), *one(2, 20, "searched"), *one(3, 19, "confirms")])
     assert [p.trial for p in found if p.interval is not None] == [3]
     assert [p.trial for p in found] == [2, 3, 1]
     assert scores(one(1, 10, "searched"))[0].interval is not None  # nothing was chosen
 
 
-def test_the_lines_of_a_list_hold_at_once() -> None:
+def test_the_lines_of_a_list_hold_at_once():
     alone = scores(one(1, 10, "listed"))[0].interval
     several = scores([*one(1, 10, "listed"), *one(2, 20, "listed")])[0].interval
     assert alone is not None and several is not None
@@ -144,7 +143,7 @@ def test_the_lines_of_a_list_hold_at_once() -> None:
     assert several.high - several.low > 1.3 * (alone.high - alone.low)
 
 
-def test_the_sentence_about_a_search_says_what_its_best_is_worth(tmp_path: Path) -> None:
+def test_the_sentence_about_a_search_says_what_its_best_is_worth(tmp_path):
     found = r.collect(write_experiment(tmp_path))
     trials = scores([*one(1, 10, "searched"), *one(2, 20, "searched"), *one(3, 18, "confirms")])
     said = r.verdict(dataclasses.replace(found, policies=(*trials, *found.baselines)))
@@ -153,7 +152,7 @@ def test_the_sentence_about_a_search_says_what_its_best_is_worth(tmp_path: Path)
     assert "it reaches 19.00 (95 % interval over seeds" in said and "not worse" not in said
 
 
-def test_a_number_that_held_is_not_called_optimistic(tmp_path: Path) -> None:
+def test_a_number_that_held_is_not_called_optimistic(tmp_path):
     found = r.collect(write_experiment(tmp_path))
     trials = scores([*one(1, 10, "searched"), *one(2, 20, "searched"), *one(3, 22, "confirms")])
     said = r.verdict(dataclasses.replace(found, policies=(*trials, *found.baselines)))
@@ -161,21 +160,21 @@ def test_a_number_that_held_is_not_called_optimistic(tmp_path: Path) -> None:
     assert "which is not worse" in said
 
 
-def test_one_episode_has_no_interval() -> None:
+def test_one_episode_has_no_interval():
     (agent,) = scores(
         [Evaluated(1, 1, {"agent": {"mean_return": 3.0, "std_return": 0.0, "n_episodes": 1}})]
     )
     assert agent.interval is None
 
 
-def test_several_trials_have_a_line_each() -> None:
+def test_several_trials_have_a_line_each():
     one = {"mean_return": 1.0, "std_return": 1.0, "n_episodes": 5}
     two = {**one, "mean_return": 2.0}
     found = scores([Evaluated(1, 1, {"agent": one}), Evaluated(2, 1, {"agent": two}, label="dqn")])
     assert [(p.policy, p.trial) for p in found] == [("agent t0002 (dqn)", 2), ("agent t0001", 1)]
 
 
-def test_runs_curves_phases_and_cost(done: Mailbox) -> None:
+def test_runs_curves_phases_and_cost(done):
     found = r.collect(done)
     assert found.status == "SUCCEEDED"
     assert found.ended_at == T0 + 131
@@ -203,7 +202,7 @@ def test_runs_curves_phases_and_cost(done: Mailbox) -> None:
     assert (cost.seconds, cost.total, cost.gone, cost.workers) == (128.0, 0.0, True, 2)
 
 
-def test_an_unfinished_experiment_shows_what_there_is(tmp_path: Path) -> None:
+def test_an_unfinished_experiment_shows_what_there_is(tmp_path):
     found = r.collect(write_experiment(tmp_path, seeds=(1, 2, 3), finished=1))
     assert found.status == "RUNNING"
     assert [x.status for x in found.runs] == ["SUCCEEDED", "RUNNING", "READY"]
@@ -218,14 +217,14 @@ def test_an_unfinished_experiment_shows_what_there_is(tmp_path: Path) -> None:
 PRUNED = ("SUCCEEDED", "PRUNED", "FAILED")
 
 
-def test_a_pruned_run_is_finished(tmp_path: Path) -> None:
+def test_a_pruned_run_is_finished(tmp_path):
     found = r.collect(write_experiment(tmp_path, seeds=(1, 2, 3), finished=3))
     runs = (dataclasses.replace(x, status=s) for x, s in zip(found.runs, PRUNED, strict=True))
     pruned = dataclasses.replace(found, runs=tuple(runs))
     assert "2 of 3 runs have finished" in r.verdict(pruned)
 
 
-def test_a_failed_experiment_says_why(tmp_path: Path) -> None:
+def test_a_failed_experiment_says_why(tmp_path):
     found = r.collect(write_experiment(tmp_path, finished=0, failed=2))
     assert found.status == "FAILED"
     assert found.policies == ()
@@ -234,7 +233,7 @@ def test_a_failed_experiment_says_why(tmp_path: Path) -> None:
     assert "2 of 2 runs failed" in r.verdict(found)
 
 
-def test_an_experiment_without_runs(tmp_path: Path) -> None:
+def test_an_experiment_without_runs(tmp_path):
     box = write_experiment(tmp_path, "empty", seeds=(1,), finished=0)
     for info in list(box.store.list(box.key(""))):
         if not info.key.endswith("experiment.json"):
@@ -245,12 +244,12 @@ def test_an_experiment_without_runs(tmp_path: Path) -> None:
     assert json.loads(found.to_json())["runs"] == []
 
 
-def test_no_such_experiment(tmp_path: Path) -> None:
+def test_no_such_experiment(tmp_path):
     with pytest.raises(NotFound):
         r.collect(open_box(tmp_path, "nothing"))
 
 
-def test_a_damaged_part_is_a_warning_and_the_rest_is_shown(tmp_path: Path) -> None:
+def test_a_damaged_part_is_a_warning_and_the_rest_is_shown(tmp_path):
     box = write_experiment(tmp_path)
     box.store.put(box.key("runs/t0001-s1/evaluate.accepted.json"), b"{ torn")
     box.store.put(box.key("timings/1.json"), b"[]]")
@@ -267,7 +266,7 @@ def test_a_damaged_part_is_a_warning_and_the_rest_is_shown(tmp_path: Path) -> No
     assert found.policies[0].seeds.keys() == {2}
 
 
-def test_json_has_everything_and_no_nan(done: Mailbox) -> None:
+def test_json_has_everything_and_no_nan(done):
     found = r.collect(done)
     read = json.loads(found.to_json(), parse_constant=lambda c: pytest.fail(c))
     assert read["policies"][0]["interval"] is None
@@ -277,7 +276,7 @@ def test_json_has_everything_and_no_nan(done: Mailbox) -> None:
     assert read["curves"][0]["training"][0] == [600, pytest.approx(found.curves[0].training[0][1])]
 
 
-def test_the_plain_table_lines_up_and_is_ascii(done: Mailbox) -> None:
+def test_the_plain_table_lines_up_and_is_ascii(done):
     found = r.collect(done)
     text = r.policies_grid(found).plain()
     lines = text.splitlines()
@@ -294,7 +293,7 @@ def test_the_plain_table_lines_up_and_is_ascii(done: Mailbox) -> None:
     assert "2 x 60,000" in lines[3]
 
 
-def test_csv_has_full_precision_and_no_formulas(done: Mailbox) -> None:
+def test_csv_has_full_precision_and_no_formulas(done):
     found = r.collect(done)
     rows = list(csv.DictReader(io.StringIO(r.policies_csv(found))))
     assert float(rows[0]["mean_return"]) == found.policies[0].mean_return
@@ -311,18 +310,18 @@ def test_csv_has_full_precision_and_no_formulas(done: Mailbox) -> None:
         (59.7, "; the difference is not clear (p = 0.185)."),
     ],
 )
-def test_the_verdict_is_honest(tmp_path: Path, level: float, words_in: str) -> None:
+def test_the_verdict_is_honest(tmp_path, level, words_in):
     box = write_experiment(tmp_path, level=level, seeds=(1, 2, 3, 4, 5))
     assert words_in in r.verdict(r.collect(box))
 
 
 @pytest.mark.parametrize("seeds", [(1, 2), (1, 2, 3), (1, 2, 3, 4)])
-def test_few_seeds_decide_nothing(tmp_path: Path, seeds: tuple[int, ...]) -> None:
+def test_few_seeds_decide_nothing(tmp_path, seeds):
     said = r.verdict(r.collect(write_experiment(tmp_path, seeds=seeds)))
     assert f"from {len(seeds)} seeds it is open whether that is more than chance" in said
 
 
-def test_the_demo_shows_its_seeds() -> None:
+def test_the_demo_shows_its_seeds():
     # The two seeds of the demo: an interval over all episodes was 76.62 to 77.88, between them.
     runs = [
         Evaluated(
@@ -344,7 +343,7 @@ def test_the_demo_shows_its_seeds() -> None:
     assert formatting.over(agent, 2) == "range of 2 seeds: 76.50 to 78.00"
 
 
-def test_an_interval_that_was_recorded_by_another_rule_says_so() -> None:
+def test_an_interval_that_was_recorded_by_another_rule_says_so():
     one = {"mean_return": 10.0, "std_return": 1.0, "n_episodes": 20, "ci95": [9.5, 10.6]}
     (before,) = scores([Evaluated(1, 1, {"agent": one})])
     (now,) = scores([Evaluated(1, 1, {"agent": {**one, "ci95_method": METHOD}})])
@@ -365,7 +364,7 @@ def test_an_interval_that_was_recorded_by_another_rule_says_so() -> None:
         (math.nan, "-"),
     ],
 )
-def test_numbers(value: float | None, text: str) -> None:
+def test_numbers(value, text):
     assert formatting.number(value) == text
 
 
@@ -381,16 +380,16 @@ def test_numbers(value: float | None, text: str) -> None:
         (None, "-"),
     ],
 )
-def test_durations(seconds: float | None, text: str) -> None:
+def test_durations(seconds, text):
     assert formatting.duration(seconds) == text
 
 
-def test_a_negative_zero_is_zero() -> None:
+def test_a_negative_zero_is_zero():
     assert formatting.fixed(-0.001, 2) == "0.00"
     assert formatting.fixed(-1.5, 1) == "-1.5"
 
 
-def test_a_terminal_of_80_columns_breaks_no_line(done: Mailbox) -> None:
+def test_a_terminal_of_80_columns_breaks_no_line(done):
     from rich.console import Console
 
     def shown(width: int) -> list[str]:
@@ -405,7 +404,7 @@ def test_a_terminal_of_80_columns_breaks_no_line(done: Mailbox) -> None:
     assert any("steps/s" in line for line in wide)
 
 
-def test_the_time_in_all_leaves_out_what_lies_between_two_commands() -> None:
+def test_the_time_in_all_leaves_out_what_lies_between_two_commands():
     def driver(number: int, began: float, ended: float | None, seen: float) -> DriverRecord:
         return DriverRecord(
             number=number,
@@ -436,9 +435,7 @@ def test_the_time_in_all_leaves_out_what_lies_between_two_commands() -> None:
     assert worked_s(drivers, runs) == 55.0
 
 
-def test_a_seed_that_was_removed_from_the_file_is_shown_apart_and_counts_in_nothing(
-    tmp_path: Path,
-) -> None:
+def test_a_seed_that_was_removed_from_the_file_is_shown_apart_and_counts_in_nothing(tmp_path):
     mailbox = write_experiment(tmp_path, seeds=(1, 2, 3))
     record = mailbox.experiment_record()
     alone = r.collect(write_experiment(tmp_path / "other", seeds=(1, 2)))

@@ -6,8 +6,6 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +13,6 @@ import pytest
 from drillyard.backend import Cost, Lease, Order
 from drillyard.cli.main import main
 from drillyard.leases.ledger import Gone, Intent, Rented
-from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import StudyState, WorkerRecord
 from drillyard.results.study_table import trials_grid, verdict
 from drillyard.results.trials import collect_trials, run_rows
@@ -23,12 +20,12 @@ from tests.helpers.study_store import METRIC, T0, write_bench, write_list, write
 
 
 @pytest.fixture(scope="module")
-def mailbox(tmp_path_factory: pytest.TempPathFactory) -> Mailbox:
+def mailbox(tmp_path_factory):
     return write_search(tmp_path_factory.mktemp("store"), 12)
 
 
 @pytest.fixture
-def printed(mailbox: Mailbox, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def printed(mailbox, capsys):
     def call(*options: str) -> str:
         words = ["results", mailbox.experiment, "--store", mailbox.store.url, *options]
         assert main(words) == 0
@@ -37,7 +34,7 @@ def printed(mailbox: Mailbox, capsys: pytest.CaptureFixture[str]) -> Callable[..
     return call
 
 
-def test_the_best_come_first_and_the_winner_has_both_scores(mailbox: Mailbox) -> None:
+def test_the_best_come_first_and_the_winner_has_both_scores(mailbox):
     study = collect_trials(mailbox)
     ranked = study.ranked()
     values = [t.values[METRIC] for t in ranked]
@@ -69,9 +66,7 @@ def test_the_best_come_first_and_the_winner_has_both_scores(mailbox: Mailbox) ->
     assert study.interval(best) is None  # it was chosen by this number
 
 
-def test_a_search_shows_ranges_and_a_list_intervals_that_hold_at_once(
-    mailbox: Mailbox, tmp_path: Path
-) -> None:
+def test_a_search_shows_ranges_and_a_list_intervals_that_hold_at_once(mailbox, tmp_path):
     study = collect_trials(mailbox)
     grid = trials_grid(study, 3)
     column = grid.header.index("range of seeds")
@@ -86,7 +81,7 @@ def test_a_search_shows_ranges_and_a_list_intervals_that_hold_at_once(
     assert interval is not None and interval.among == 2  # on its simulator
 
 
-def test_the_sentence_about_a_list_says_what_is_told_apart(tmp_path: Path) -> None:
+def test_the_sentence_about_a_list_says_what_is_told_apart(tmp_path):
     spread = {"far": 90.0, "near": 50.0, "nearer": 50.2}
     study = collect_trials(write_list(tmp_path, spread))
     assert "(t0001), better than" not in verdict(study)
@@ -100,7 +95,7 @@ def test_the_sentence_about_a_list_says_what_is_told_apart(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("levels", [{"far": 90.0}, {"far": 90.0, "near": 50.0}])
-def test_nothing_has_won_while_a_list_runs(tmp_path: Path, levels: dict[str, float]) -> None:
+def test_nothing_has_won_while_a_list_runs(tmp_path, levels):
     mailbox = write_list(tmp_path, levels)
     mailbox.write_study_state(StudyState(phase="search", chosen=3))
     text = verdict(collect_trials(mailbox))
@@ -108,12 +103,12 @@ def test_nothing_has_won_while_a_list_runs(tmp_path: Path, levels: dict[str, flo
     assert ("better than every other trial that has ended" in text) == (len(levels) > 1)
 
 
-def test_an_objective_that_is_no_mean_has_no_interval_of_one(tmp_path: Path) -> None:
+def test_an_objective_that_is_no_mean_has_no_interval_of_one(tmp_path):
     study = collect_trials(write_list(tmp_path, {"a": 1.0, "b": 2.0}, over="max"))
     assert all(study.interval(t) is None for t in study.ranked())
 
 
-def test_the_table_on_the_terminal(mailbox: Mailbox, printed: Callable[..., str]) -> None:
+def test_the_table_on_the_terminal(mailbox, printed):
     out = printed("--top", "3")
     lines = out.splitlines()
     assert lines[0] == f"search: the best 3 of 12 trials by {METRIC} (most is best)"
@@ -128,9 +123,7 @@ def test_the_table_on_the_terminal(mailbox: Mailbox, printed: Callable[..., str]
     assert {"level", "batch", "kind"} <= set(trials_grid(collect_trials(mailbox)).header)
 
 
-def test_csv_has_a_line_a_seed_with_worker_times_and_metrics(
-    mailbox: Mailbox, printed: Callable[..., str]
-) -> None:
+def test_csv_has_a_line_a_seed_with_worker_times_and_metrics(mailbox, printed):
     rows = list(csv.DictReader(io.StringIO(printed("--csv", "-"))))
     assert len(rows) == 12 * 3 + 2
     best = rows[0]
@@ -147,12 +140,12 @@ def test_csv_has_a_line_a_seed_with_worker_times_and_metrics(
     assert {r["confirms"] for r in rows if r["trial"] == "t0013"} == {best["trial"]}
 
 
-def test_csv_to_a_file(printed: Callable[..., str], tmp_path: Path) -> None:
+def test_csv_to_a_file(printed, tmp_path):
     assert printed("--csv", str(tmp_path / "x.csv")) == ""
     assert (tmp_path / "x.csv").read_text() == printed("--csv", "-")
 
 
-def test_parquet_has_types(printed: Callable[..., str], tmp_path: Path) -> None:
+def test_parquet_has_types(printed, tmp_path):
     printed("--parquet", str(tmp_path / "x.parquet"))
     table = pq.read_table(tmp_path / "x.parquet")
     assert table.num_rows == 38
@@ -164,7 +157,7 @@ def test_parquet_has_types(printed: Callable[..., str], tmp_path: Path) -> None:
     assert first["metrics.score"] == first[f"objective.{METRIC}"]
 
 
-def test_json_has_the_trials_best_first(mailbox: Mailbox, printed: Callable[..., str]) -> None:
+def test_json_has_the_trials_best_first(mailbox, printed):
     found = json.loads(printed("--json", "--top", "2"))
     assert [t["trial"] for t in found["trials"]] == [
         t.id for t in collect_trials(mailbox).ranked()[:2]
@@ -173,7 +166,7 @@ def test_json_has_the_trials_best_first(mailbox: Mailbox, printed: Callable[...,
     assert set(found["trials"][0]["by_seed"][METRIC]) == {"1", "2", "3"}
 
 
-def test_a_run_costs_its_share_of_the_lease(tmp_path: Path) -> None:
+def test_a_run_costs_its_share_of_the_lease(tmp_path):
     mailbox = write_search(tmp_path, 5)
     order = Order(
         lease_id="dy-0123456789", experiment="search", store_url=mailbox.store.url, workers=2
@@ -211,7 +204,7 @@ def test_a_run_costs_its_share_of_the_lease(tmp_path: Path) -> None:
     assert rows[0]["cost"] == pytest.approx(7 * 7.2 / 3600 / 2)
 
 
-def test_a_table_reads_no_run(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_reads_no_run(mailbox, monkeypatch):
     seen: list[str] = []
     get = mailbox.store.get
     monkeypatch.setattr(mailbox.store, "get", lambda key: (seen.append(key), get(key))[1])

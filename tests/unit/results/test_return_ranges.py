@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,7 @@ def _declare(box, section: dict[str, object]) -> None:  # type: ignore[no-untype
     box.store.put(key, json.dumps(record).encode())
 
 
-def test_a_declared_range_cuts_the_interval_and_the_band(tmp_path: Path) -> None:
+def test_a_declared_range_cuts_the_interval_and_the_band(tmp_path):
     box = write_experiment(tmp_path, seeds=(1, 2, 3))
     whole = r.collect(box)
     agent = whole.agents[0]
@@ -35,7 +34,7 @@ def test_a_declared_range_cuts_the_interval_and_the_band(tmp_path: Path) -> None
     assert max(max(c.high) for c in curves(found)) <= top
 
 
-def test_a_range_that_a_return_contradicts_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_range_that_a_return_contradicts_is_refused_by_name(tmp_path):
     box = write_experiment(tmp_path, seeds=(1, 2, 3))
     whole = r.collect(box).agents[0].interval
     _declare(box, {"return_range": [0.0, 50.0]})
@@ -47,7 +46,7 @@ def test_a_range_that_a_return_contradicts_is_refused_by_name(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("wrong", [[1, 1], [3, 2], [0, True], ["a", 1], [0]])
-def test_a_range_that_is_not_one_is_refused(wrong: list[object]) -> None:
+def test_a_range_that_is_not_one_is_refused(wrong):
     from pydantic import ValidationError
 
     from drillyard.spec.learning import SimulatorSpec

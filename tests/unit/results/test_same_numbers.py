@@ -13,11 +13,11 @@ EXACT = "exact with resets"
 
 
 @pytest.fixture(autouse=True)
-def one_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_file(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["same_numbers", "--file", "in turn"])
 
 
-def test_the_matrix_has_each_place_with_one_worker_and_two_killed_and_not() -> None:
+def test_the_matrix_has_each_place_with_one_worker_and_two_killed_and_not():
     rows = same_numbers.rows()
     for where in ("local", "dask", "ssh", *CLOUDS):
         for preempted in (False, True):
@@ -27,7 +27,7 @@ def test_the_matrix_has_each_place_with_one_worker_and_two_killed_and_not() -> N
         assert Row("local", 2, "processes", loaded=loaded) in rows
 
 
-def test_equal_hashes_pass_and_one_other_fails(capsys: pytest.CaptureFixture[str]) -> None:
+def test_equal_hashes_pass_and_one_other_fails(capsys):
     assert same_numbers.main(lambda row, file: ("a" * 64, EXACT)) == 0
     assert "1 different" in capsys.readouterr().out
     other = Row("gcp", 2, preempted=True)
@@ -35,7 +35,7 @@ def test_equal_hashes_pass_and_one_other_fails(capsys: pytest.CaptureFixture[str
     assert "2 different" in capsys.readouterr().out
 
 
-def test_a_row_that_says_why_it_cannot_be_equal_does_not_count() -> None:
+def test_a_row_that_says_why_it_cannot_be_equal_does_not_count():
     other = Row("ssh")
 
     def run(row: Row, file: str) -> tuple[str, str]:
@@ -44,6 +44,6 @@ def test_a_row_that_says_why_it_cannot_be_equal_does_not_count() -> None:
     assert same_numbers.main(run) == 0
 
 
-def test_a_row_without_a_hash_fails_unless_its_place_is_missing() -> None:
+def test_a_row_without_a_hash_fails_unless_its_place_is_missing():
     assert same_numbers.main(lambda row, file: ("-", "FAILED: exit 3")) == 1
     assert same_numbers.main(lambda row, file: ("-", "no sshd")) == 0

@@ -71,7 +71,7 @@ def result(box: Mailbox, phase: Phase, files: dict[str, bytes], **summary: Any) 
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Mailbox:
+def box(tmp_path):
     """A run that was trained and evaluated, and waits to be stored."""
     made = write_experiment(tmp_path / "store", seeds=(1,), finished=0, failed=-1)
     folder = made.attempt_path(RUN, Phase.TRAIN, 1)
@@ -120,9 +120,7 @@ def verified(box: Mailbox, outcome: PhaseOutcome) -> None:
         box.read_file(outcome.files, name)
 
 
-def test_a_store_that_refuses_each_request_once_ends_no_attempt(
-    box: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_refuses_each_request_once_ends_no_attempt(box, tmp_path, monkeypatch):
     given, asked = context(box, tmp_path), set()
     for verb in ("get", "stat", "download", "upload", "put_if_absent"):
         real = getattr(FileStore, verb)
@@ -142,7 +140,7 @@ def test_a_store_that_refuses_each_request_once_ends_no_attempt(
 
 
 @pytest.mark.heavy
-def test_what_people_look_for_is_where_they_look(box: Mailbox, tmp_path: Path) -> None:
+def test_what_people_look_for_is_where_they_look(box, tmp_path):
     outcome = store_phase(context(box, tmp_path))
     folder = run_folder(box)
     assert (folder / "policy/best_model.zip").read_bytes() == MODEL
@@ -174,7 +172,7 @@ def test_what_people_look_for_is_where_they_look(box: Mailbox, tmp_path: Path) -
 
 
 @pytest.mark.heavy
-def test_the_tables(box: Mailbox, tmp_path: Path) -> None:
+def test_the_tables(box, tmp_path):
     store_phase(context(box, tmp_path))
     folder = run_folder(box)
     with open(folder / "metrics.csv", newline="") as file:
@@ -194,7 +192,7 @@ def test_the_tables(box: Mailbox, tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_stable_baselines_reads_the_monitor(box: Mailbox, tmp_path: Path) -> None:
+def test_stable_baselines_reads_the_monitor(box, tmp_path):
     monitor = pytest.importorskip("stable_baselines3.common.monitor")
     store_phase(context(box, tmp_path))
     frame = monitor.load_results(str(run_folder(box)))
@@ -203,7 +201,7 @@ def test_stable_baselines_reads_the_monitor(box: Mailbox, tmp_path: Path) -> Non
     assert list(frame["level"]) == [1, 2]
 
 
-def test_final_policy_when_nothing_better_was_seen(tmp_path: Path) -> None:
+def test_final_policy_when_nothing_better_was_seen(tmp_path):
     box = write_experiment(tmp_path / "store", seeds=(1,), finished=0, failed=-1)
     only_final = {k: v for k, v in TRAINED.items() if "best" not in k}
     result(box, Phase.TRAIN, only_final, steps=1)
@@ -214,9 +212,7 @@ def test_final_policy_when_nothing_better_was_seen(tmp_path: Path) -> None:
     assert not (policy / "best_model.zip").exists()
 
 
-def test_a_second_attempt_writes_the_same(
-    box: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_attempt_writes_the_same(box, tmp_path, monkeypatch):
     first = store_phase(context(box, tmp_path))
     (run_folder(box) / "policy/final_model.zip").write_bytes(b"torn!")
     written: list[str] = []
@@ -230,7 +226,7 @@ def test_a_second_attempt_writes_the_same(
     verified(box, second)
 
 
-def test_a_changed_result_is_not_passed_on(box: Mailbox, tmp_path: Path) -> None:
+def test_a_changed_result_is_not_passed_on(box, tmp_path):
     path = Path(box.store.url) / box.key(f"{box.attempt_path(RUN, Phase.TRAIN, 1)}/best_model.zip")
     path.write_bytes(b"\1" + MODEL[1:])
     with pytest.raises(CorruptObject, match=r"best_model\.zip"):
@@ -238,7 +234,7 @@ def test_a_changed_result_is_not_passed_on(box: Mailbox, tmp_path: Path) -> None
     assert not (run_folder(box) / "policy/best_model.zip").exists()
 
 
-def test_superseded_and_stopped(box: Mailbox, tmp_path: Path) -> None:
+def test_superseded_and_stopped(box, tmp_path):
     late = context(box, tmp_path)
     box.end(
         Ending(
@@ -262,7 +258,7 @@ def test_superseded_and_stopped(box: Mailbox, tmp_path: Path) -> None:
 # -- targets -----------------------------------------------------------------------------------
 
 
-def test_copies_with_globs(box: Mailbox, tmp_path: Path) -> None:
+def test_copies_with_globs(box, tmp_path):
     store = [
         {"url": str(tmp_path / "all")},
         {
@@ -293,7 +289,7 @@ def test_copies_with_globs(box: Mailbox, tmp_path: Path) -> None:
     assert [t["files"] for t in outcome.summary["targets"]] == [14, 9]
 
 
-def test_copying_goes_on_where_it_stopped(box: Mailbox, tmp_path: Path) -> None:
+def test_copying_goes_on_where_it_stopped(box, tmp_path):
     store = [{"url": str(tmp_path / "all")}]
     store_phase(context(box, tmp_path, store=store))
     copies = tmp_path / "all/cstr-ppo" / RUN
@@ -308,7 +304,7 @@ def test_copying_goes_on_where_it_stopped(box: Mailbox, tmp_path: Path) -> None:
     assert (copies / "manifest.json").exists()
 
 
-def test_parts_of_the_run_folder_can_be_suppressed(box: Mailbox, tmp_path: Path) -> None:
+def test_parts_of_the_run_folder_can_be_suppressed(box, tmp_path):
     own = [{"url": box.store.url, "exclude": ["tensorboard", "progress.csv"]}]
     outcome = store_phase(context(box, tmp_path, store=own))
     assert outcome.summary["targets"] == []
@@ -317,12 +313,12 @@ def test_parts_of_the_run_folder_can_be_suppressed(box: Mailbox, tmp_path: Path)
     assert (run_folder(box) / "policy/best_model.zip").exists()
 
 
-def test_relative_folders_count_from_where_the_store_lies(box: Mailbox, tmp_path: Path) -> None:
+def test_relative_folders_count_from_where_the_store_lies(box, tmp_path):
     store_phase(context(box, tmp_path, store=[{"url": "./copies"}]))
     assert (tmp_path / "copies/cstr-ppo" / RUN / "policy/best_model.zip").exists()
 
 
-def test_missing_and_unusable_targets(box: Mailbox, tmp_path: Path) -> None:
+def test_missing_and_unusable_targets(box, tmp_path):
     with pytest.raises(UserError, match="not there") as found:
         store_phase(context(box, tmp_path, store=[{"url": str(tmp_path / "no/such/disk")}]))
     assert "mount" in str(found.value.hint)
@@ -335,16 +331,14 @@ def test_missing_and_unusable_targets(box: Mailbox, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission(box: Mailbox, tmp_path: Path) -> None:
+def test_a_folder_without_permission(box, tmp_path):
     shut = tmp_path / "shut"
     shut.mkdir(mode=0o500)
     with pytest.raises(UserError, match="not writable"):
         store_phase(context(box, tmp_path, store=[{"url": str(shut)}]))
 
 
-def test_a_place_that_flips_bits_is_found_out(
-    box: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_place_that_flips_bits_is_found_out(box, tmp_path, monkeypatch):
     honest = FileStore.upload
 
     def flipping(self: FileStore, key: str, path: Path) -> None:
@@ -361,7 +355,7 @@ def test_a_place_that_flips_bits_is_found_out(
 
 
 @pytest.mark.heavy
-def test_mlflow_as_a_target(box: Mailbox, tmp_path: Path) -> None:
+def test_mlflow_as_a_target(box, tmp_path):
     from mlflow.tracking import MlflowClient
 
     store = [{"url": "mlflow", "include": ["policy/*"]}]
@@ -395,5 +389,5 @@ def test_mlflow_as_a_target(box: Mailbox, tmp_path: Path) -> None:
         ("metrics.csv", [], [], False),
     ],
 )
-def test_globs(name: str, include: list[str], exclude: list[str], taken: bool) -> None:
+def test_globs(name, include, exclude, taken):
     assert selected(name, StoreTarget(url="x", include=include, exclude=exclude)) is taken

@@ -47,9 +47,7 @@ class Training:
 
 
 @pytest.mark.parametrize("keep", [1, 3])
-def test_an_attempt_keeps_its_own_beside_damaged_ones_with_higher_steps(
-    tmp_path: Path, keep: int
-) -> None:
+def test_an_attempt_keeps_its_own_beside_damaged_ones_with_higher_steps(tmp_path, keep):
     training = Training(Mailbox(MemoryStore(f"memory://{tmp_path}"), "e"), keep)
     training.attempt(1, [100, 200, 300, 400])
     training.damage()
@@ -63,7 +61,7 @@ def test_an_attempt_keeps_its_own_beside_damaged_ones_with_higher_steps(
     assert training.latest == (450, 3)
 
 
-def test_without_damage_only_the_newest_are_kept(tmp_path: Path) -> None:
+def test_without_damage_only_the_newest_are_kept(tmp_path):
     training = Training(Mailbox(MemoryStore(f"memory://{tmp_path}"), "e"), 2)
     training.attempt(1, [100, 200, 300])
     training.attempt(2, [400])

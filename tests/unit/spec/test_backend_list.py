@@ -23,7 +23,7 @@ def loaded(folder: Path, backend: str, *sets: str) -> Loaded:
     return load(file, sets=sets)
 
 
-def test_a_list_names_places_in_turn_and_a_single_one_stays_what_it_was(tmp_path: Path) -> None:
+def test_a_list_names_places_in_turn_and_a_single_one_stays_what_it_was(tmp_path):
     spec = loaded(tmp_path, "backend: [local, dask]").spec
     assert spec.places == ("local", "dask") and spec.where == "local, dask"
     assert spec.on_place("dask").places == ("dask",)
@@ -34,14 +34,14 @@ def test_a_list_names_places_in_turn_and_a_single_one_stays_what_it_was(tmp_path
     assert again == spec
 
 
-def test_a_place_of_the_command_line_replaces_the_list(tmp_path: Path) -> None:
+def test_a_place_of_the_command_line_replaces_the_list(tmp_path):
     spec = loaded(tmp_path, "backend: [local, dask]", "backend=dask").spec
     assert spec.places == ("dask",)
     spec = loaded(tmp_path, "backend: local", "backend=[dask, local]").spec
     assert spec.places == ("dask", "local")
 
 
-def test_where_it_runs_changes_no_result(tmp_path: Path) -> None:
+def test_where_it_runs_changes_no_result(tmp_path):
     one, two = (loaded(tmp_path, f"backend: {text}").spec for text in ("local", "[dask, local]"))
     assert parts(one, None) == parts(two, None)
 
@@ -57,8 +57,8 @@ def test_where_it_runs_changes_no_result(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_list_is_refused_with_its_line_and_a_fix(
-    tmp_path: Path, text: str, field: str, line: int, message: str, value: str, fix: str | None
-) -> None:
+    tmp_path, text, field, line, message, value, fix
+):
     with pytest.raises((ConfigError, ConfigErrors)) as caught:
         loaded(tmp_path, text)
     error = caught.value.errors[0] if isinstance(caught.value, ConfigErrors) else caught.value
@@ -70,7 +70,7 @@ def test_a_wrong_list_is_refused_with_its_line_and_a_fix(
     assert error.hint
 
 
-def test_several_mistakes_are_told_at_once(tmp_path: Path) -> None:
+def test_several_mistakes_are_told_at_once(tmp_path):
     with pytest.raises(ConfigErrors) as caught:
         loaded(tmp_path, "backend: [mars, local, venus]")
     fields = [e.field for e in caught.value.errors if isinstance(e, ConfigError)]

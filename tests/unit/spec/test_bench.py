@@ -29,7 +29,7 @@ def written(folder: Path, bench: str) -> Path:
     return path
 
 
-def test_every_algorithm_on_every_simulator(tmp_path: Path) -> None:
+def test_every_algorithm_on_every_simulator(tmp_path):
     file = written(
         tmp_path,
         "algorithms: [ppo, {algorithm: a2c, args: {gamma: 0.9}}]\n"
@@ -59,7 +59,7 @@ def test_every_algorithm_on_every_simulator(tmp_path: Path) -> None:
         ("{algorithms: [ppo, ppo], simulators: [CartPole-v1]}", "each one once"),
     ],
 )
-def test_refused_with_its_place(tmp_path: Path, bench: str, said: str) -> None:
+def test_refused_with_its_place(tmp_path, bench, said):
     with pytest.raises((ConfigError, ConfigErrors)) as caught:
         load(written(tmp_path, bench))
     text = str(caught.value)
@@ -68,7 +68,7 @@ def test_refused_with_its_place(tmp_path: Path, bench: str, said: str) -> None:
     assert caught.value.hint
 
 
-def test_all_mistakes_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_at_once(tmp_path):
     bench = "{algos: [x], algorithms: [ppo, 3, ppo], simulators: [{name: CartPole-v1}]}"
     with pytest.raises(ConfigErrors) as caught:
         load(written(tmp_path, bench))
@@ -80,7 +80,7 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_mistakes_inside_of_every_pair_are_told_with_those_of_the_file(tmp_path: Path) -> None:
+def test_mistakes_inside_of_every_pair_are_told_with_those_of_the_file(tmp_path):
     file = written(
         tmp_path,
         "algorithms:\n    - ppoo\n    - {algorithm: a2c, args: {gama: 0.9}}\n"
@@ -100,7 +100,7 @@ def test_mistakes_inside_of_every_pair_are_told_with_those_of_the_file(tmp_path:
     ]
 
 
-def test_an_algorithm_takes_no_argument_of_another_one(tmp_path: Path) -> None:
+def test_an_algorithm_takes_no_argument_of_another_one(tmp_path):
     file = written(
         tmp_path,
         "algorithms:\n    - {algorithm: ppo, args: {gamma: 0.5}}\n"
@@ -117,9 +117,7 @@ def test_an_algorithm_takes_no_argument_of_another_one(tmp_path: Path) -> None:
     ]
 
 
-def test_steps_and_seeds_of_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_steps_and_seeds_of_the_command_line(tmp_path, monkeypatch):
     from drillyard_flows import running
 
     file = written(tmp_path, BENCH)
@@ -131,7 +129,7 @@ def test_steps_and_seeds_of_the_command_line(
     assert spec.train is not None and spec.train.steps == 2000
 
 
-def test_each_value_of_each_algorithm_has_its_own_origin(tmp_path: Path) -> None:
+def test_each_value_of_each_algorithm_has_its_own_origin(tmp_path):
     loaded = load(written(tmp_path, BENCH))
     origins = loaded.provenance
     assert origins["learner.args.n_steps"] == "preset cartpole/ppo"
@@ -141,7 +139,7 @@ def test_each_value_of_each_algorithm_has_its_own_origin(tmp_path: Path) -> None
     assert presets == ["cartpole/ppo", "cartpole/a2c"]
 
 
-def test_the_checks_count_the_runs_of_all_algorithms(tmp_path: Path) -> None:
+def test_the_checks_count_the_runs_of_all_algorithms(tmp_path):
     path = written(tmp_path, BENCH.replace("a2c", "a2c, dqn"))
     path.write_text(path.read_text().replace(", n_envs: 8", ""))
     findings = plan(load(path))
@@ -151,7 +149,7 @@ def test_the_checks_count_the_runs_of_all_algorithms(tmp_path: Path) -> None:
     ]
 
 
-def test_a_number_of_seeds_in_a_file_leads_to_the_list_and_the_option(tmp_path: Path) -> None:
+def test_a_number_of_seeds_in_a_file_leads_to_the_list_and_the_option(tmp_path):
     path = tmp_path / "b.yaml"
     path.write_text(FILE.format(bench=BENCH).replace("[1, 2]", "10"))
     with pytest.raises(ConfigError) as caught:
@@ -160,8 +158,6 @@ def test_a_number_of_seeds_in_a_file_leads_to_the_list_and_the_option(tmp_path: 
     assert "`drillyard run FILE --seeds 10` means 1 to 10" in (caught.value.hint or "")
 
 
-def test_explain_counts_the_runs_of_all_algorithms(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_explain_counts_the_runs_of_all_algorithms(tmp_path, capsys):
     assert main(["explain", str(written(tmp_path, BENCH))]) == 0
     assert "\n4 runs (t0001-s1, t0001-s2" in capsys.readouterr().out

@@ -43,7 +43,7 @@ def refusals(folder: Path, learner: str, more: str = STUDY) -> dict[str, ConfigE
     return {str(e.field): e for e in errors}
 
 
-def test_an_inline_space_is_the_declared_one(tmp_path: Path) -> None:
+def test_an_inline_space_is_the_declared_one(tmp_path):
     inline = loaded(
         tmp_path,
         "{algorithm: ppo, preset: null, args: {learning_rate: {tune: [1e-4, 1e-2], log: true}, "
@@ -63,7 +63,7 @@ def test_an_inline_space_is_the_declared_one(tmp_path: Path) -> None:
     assert inline.study == declared.study
 
 
-def test_a_run_gets_the_values_of_its_trial(tmp_path: Path) -> None:
+def test_a_run_gets_the_values_of_its_trial(tmp_path):
     spec = loaded(
         tmp_path,
         "{algorithm: ppo, args: {gamma: {tune: [0.9, 0.99]}}}",
@@ -81,7 +81,7 @@ def test_a_run_gets_the_values_of_its_trial(tmp_path: Path) -> None:
     assert own.simulator.args == {"n": True}
 
 
-def test_the_default_is_what_the_field_would_have(tmp_path: Path) -> None:
+def test_the_default_is_what_the_field_would_have(tmp_path):
     args = (
         "learning_rate: {tune: [1e-5, 2e-3], log: true}, n_steps: {tune: {choices: [64, 512]}}, "
         "gamma: {tune: [0.5, 0.7]}, ent_coef: {tune: [0.0, 0.1], default: 0.05}, "
@@ -101,7 +101,7 @@ def test_the_default_is_what_the_field_would_have(tmp_path: Path) -> None:
     assert plain.defaults()["learning_rate"] == 3e-4
 
 
-def test_numbers_are_whole_where_the_argument_counts(tmp_path: Path) -> None:
+def test_numbers_are_whole_where_the_argument_counts(tmp_path):
     spec = loaded(
         tmp_path,
         "{algorithm: sac, args: {gamma: {tune: [0, 1]}, buffer_size: {tune: [1e3, 1e5]}}}",
@@ -112,7 +112,7 @@ def test_numbers_are_whole_where_the_argument_counts(tmp_path: Path) -> None:
     assert types == {"gamma": "float", "buffer_size": "int", "a": "int", "b": "float"}
 
 
-def test_two_fields_with_one_key_have_names_of_their_own(tmp_path: Path) -> None:
+def test_two_fields_with_one_key_have_names_of_their_own(tmp_path):
     spec = loaded(
         tmp_path,
         "{algorithm: ppo, args: {gamma: {tune: [0.9, 0.99]}, vf_coef: {tune: [0.1, 1.0]}}}",
@@ -124,7 +124,7 @@ def test_two_fields_with_one_key_have_names_of_their_own(tmp_path: Path) -> None
     assert set(space(spec).tunables) == names
 
 
-def test_declared_groups_stay_beside_it(tmp_path: Path) -> None:
+def test_declared_groups_stay_beside_it(tmp_path):
     spec = loaded(
         tmp_path,
         "{algorithm: ppo, args: {gamma: {tune: [0.9, 0.99]}, vf_coef: $weight}}",
@@ -135,7 +135,7 @@ def test_declared_groups_stay_beside_it(tmp_path: Path) -> None:
     assert set(space(spec).tunables) == {"weight", "gamma"}
 
 
-def test_a_key_named_tune_is_an_argument_where_keys_are_names(tmp_path: Path) -> None:
+def test_a_key_named_tune_is_an_argument_where_keys_are_names(tmp_path):
     text = (
         "name: x\nsimulator: {id: cstr, args: {tune: 3}}\ntrain: {steps: 10_000}\n"
         "backends: {ssh: {tune: [1, 2]}}\nparameters: {const_args: {gains: {tune: [1, 2]}}}\n"
@@ -148,7 +148,7 @@ def test_a_key_named_tune_is_an_argument_where_keys_are_names(tmp_path: Path) ->
     assert spec.simulator is not None and spec.simulator.args == {"gains": {"tune": [1, 2]}}
 
 
-def test_values_of_the_command_line_replace_a_space_and_make_one(tmp_path: Path) -> None:
+def test_values_of_the_command_line_replace_a_space_and_make_one(tmp_path):
     learner = "{algorithm: ppo, args: {gamma: {tune: [0.9, 0.99]}}}"
     fixed = loaded(tmp_path, learner, sets=["learner.args.gamma=0.9", "study=null"]).spec
     assert fixed.learner is not None and fixed.learner.args["gamma"] == 0.9
@@ -163,7 +163,7 @@ def test_values_of_the_command_line_replace_a_space_and_make_one(tmp_path: Path)
     assert space(made).tunables["gamma"].range == [0.5, 0.6]
 
 
-def test_children_tune_too(tmp_path: Path) -> None:
+def test_children_tune_too(tmp_path):
     part = (
         "simulator: {id: cstr}, train: {steps: 500}, learner: {algorithm: ppo, args: {gamma: %s}}"
     )
@@ -184,7 +184,7 @@ def test_children_tune_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("algorithm", sorted(SPACES))
-def test_ready_made_spaces_hold_values_that_the_algorithm_takes(algorithm: str) -> None:
+def test_ready_made_spaces_hold_values_that_the_algorithm_takes(algorithm):
     random = Random(1)
     for _ in range(50):
         args: dict[str, Any] = {}
@@ -198,11 +198,11 @@ def test_ready_made_spaces_hold_values_that_the_algorithm_takes(algorithm: str) 
         validate_arguments(algorithm, args, Sizes(1, 1_000_000))
 
 
-def test_every_built_in_algorithm_has_one() -> None:
+def test_every_built_in_algorithm_has_one():
     assert all(SPACES.values()) and SPACES.keys() == ARGUMENTS.keys()
 
 
-def test_the_whole_space_leaves_alone_what_the_file_sets(tmp_path: Path) -> None:
+def test_the_whole_space_leaves_alone_what_the_file_sets(tmp_path):
     spec = loaded(
         tmp_path,
         "{algorithm: PPO, tune: default, args: {gamma: 0.9, n_epochs: {tune: [1, 4]}}}",
@@ -215,7 +215,7 @@ def test_the_whole_space_leaves_alone_what_the_file_sets(tmp_path: Path) -> None
     assert space(one).tunables["learning_rate"].range == [1e-5, 2e-3]
 
 
-def test_only_rollouts_are_drawn_that_minibatches_divide(tmp_path: Path) -> None:
+def test_only_rollouts_are_drawn_that_minibatches_divide(tmp_path):
     spec = loaded(tmp_path, "{algorithm: ppo, tune: default}").spec
     assert spec.study is not None and spec.train is not None
     assert spec.study.constraints == ["n_steps * 8 % batch_size == 0"]
@@ -259,7 +259,7 @@ def test_only_rollouts_are_drawn_that_minibatches_divide(tmp_path: Path) -> None
         ("gamme: {tune: [0.9, 0.99]}", "gamme", "did you mean 'gamma'"),
     ],
 )
-def test_refused_with_the_place(tmp_path: Path, args: str, field: str, words: str) -> None:
+def test_refused_with_the_place(tmp_path, args, field, words):
     (error,) = refusals(tmp_path, f"{{algorithm: ppo, args: {{{args}}}}}").items()
     assert error[0] == f"learner.args.{field}"
     assert words in f"{error[1].message} {error[1].allowed} {error[1].hint}"
@@ -275,12 +275,12 @@ def test_refused_with_the_place(tmp_path: Path, args: str, field: str, words: st
         ("{algorithm: ppo, policy: {tune: [1, 2]}}", "learner.policy", "learner.args"),
     ],
 )
-def test_refused_spaces_and_fields(tmp_path: Path, learner: str, field: str, allowed: str) -> None:
+def test_refused_spaces_and_fields(tmp_path, learner, field, allowed):
     errors = refusals(tmp_path, learner)
     assert allowed in str(errors[field].allowed)
 
 
-def test_what_is_the_same_in_all_trials_cannot_be_tuned(tmp_path: Path) -> None:
+def test_what_is_the_same_in_all_trials_cannot_be_tuned(tmp_path):
     more = (
         "evaluate: {episodes: {tune: [1, 5]}}\nbudget: {max_hours: {tune: [1, 5]}}\n"
         "study: {trials: 3, chooser: list, experiments: [{learner: {args: {gamma: {tune: "
@@ -293,7 +293,7 @@ def test_what_is_the_same_in_all_trials_cannot_be_tuned(tmp_path: Path) -> None:
     }
 
 
-def test_without_a_study(tmp_path: Path) -> None:
+def test_without_a_study(tmp_path):
     args = "{algorithm: ppo, args: {gamma: {tune: [0.9, 0.99]}, vf_coef: {tune: [0.1, 1]}}}"
     (error,) = refusals(tmp_path, args, "").values()
     assert (error.field, error.line) == ("learner.args.gamma", 4)
@@ -302,7 +302,7 @@ def test_without_a_study(tmp_path: Path) -> None:
     assert refusals(tmp_path, args, "study: {}\n").keys() == {"study.trials"}
 
 
-def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once(tmp_path):
     errors = refusals(
         tmp_path,
         "{algorithm: ppo, args: {gamma: {tune: [1, 0]}, n_epochs: {tune: {choices: []}}, "

@@ -174,7 +174,7 @@ def test_an_unknown_option_leads_to_the_fields_of_the_file(tmp_path):
     assert caught.value.hint == "a field of the file is changed by --set path=value"
 
 
-def test_mistakes_are_told_in_the_order_of_the_file_with_our_names(tmp_path: Path) -> None:
+def test_mistakes_are_told_in_the_order_of_the_file_with_our_names(tmp_path):
     file = tmp_path / "zoo.yaml"
     file.write_text(
         "name: zoo\nenv: CartPole-v1\nseed: 3\n"

@@ -40,7 +40,7 @@ def given(file: Path, *, seed: int = 1, trial: int = 1, **options: Any) -> dict[
 ALWAYS = {"experiment_id": "exp", "trial_id": 1, "trial_runner_id": 1}
 
 
-def test_only_what_is_declared(tmp_path: Path) -> None:
+def test_only_what_is_declared(tmp_path):
     file = write(tmp_path, "parameters: {const_args: {a: 1}, required_args: [b, a]}\n")
     assert given(file, globals_=["{b: 2, c: 3}"]) == {**ALWAYS, "a": 1, "b": 2}
     assert given(file, globals_=["{b: 2, a: 5}", "{b: 4}"], values={"a": "6"}) == {
@@ -50,13 +50,13 @@ def test_only_what_is_declared(tmp_path: Path) -> None:
     }
 
 
-def test_dashes_and_types_of_the_command_line(tmp_path: Path) -> None:
+def test_dashes_and_types_of_the_command_line(tmp_path):
     file = write(tmp_path, "parameters: {required_args: [my_a, b, c, d]}\n")
     line = {"my-a": "1", "b": "1e-3", "c": "yes", "d": "[1, x]"}
     assert given(file, values=line) == {**ALWAYS, "my_a": 1, "b": 0.001, "c": "yes", "d": [1, "x"]}
 
 
-def test_all_missing_ones_in_one_error(tmp_path: Path) -> None:
+def test_all_missing_ones_in_one_error(tmp_path):
     file = write(tmp_path, "parameters: {required_args: [a, b, c]}\n")
     with pytest.raises(ConfigError, match="missing required parameters: a, c") as caught:
         load(file, values={"b": "1"})
@@ -64,7 +64,7 @@ def test_all_missing_ones_in_one_error(tmp_path: Path) -> None:
     assert caught.value.line == 3
 
 
-def test_a_tunable_meets_a_requirement(tmp_path: Path) -> None:
+def test_a_tunable_meets_a_requirement(tmp_path):
     text = f"parameters:\n  required_args: [lr]\n  tunable_params: [net]\n{GROUP}"
     file = write(tmp_path, text)
     assert given(file) == {**ALWAYS, "lr": 0.5, "width": 64}
@@ -82,9 +82,7 @@ def test_a_tunable_meets_a_requirement(tmp_path: Path) -> None:
         ({"sets": ["parameters.const_args.lr=7"]}, "--set"),
     ],
 )
-def test_nothing_wins_silently_over_a_tunable(
-    tmp_path: Path, options: dict[str, Any], where: str
-) -> None:
+def test_nothing_wins_silently_over_a_tunable(tmp_path, options, where):
     """The older system ran with the 7 and stored the tunable's own value."""
     file = write(tmp_path, f"parameters:\n  tunable_params: [net]\n{GROUP}")
     with pytest.raises(ConfigError, match="'lr' is an active tunable") as caught:
@@ -130,7 +128,7 @@ def test_nothing_wins_silently_over_a_tunable(
         ({"values": {"seed": "3"}}, "is set by each run", "seeds: [1, 2]"),
     ],
 )
-def test_refusals(tmp_path: Path, options: dict[str, Any], message: str, hint: str) -> None:
+def test_refusals(tmp_path, options, message, hint):
     file = write(tmp_path, f"parameters:\n  tunable_params: [net]\n{GROUP}")
     with pytest.raises(ConfigError, match=message) as caught:
         load(file, **options)
@@ -138,7 +136,7 @@ def test_refusals(tmp_path: Path, options: dict[str, Any], message: str, hint: s
     assert caught.value.file
 
 
-def test_a_tunable_that_cannot_be_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_tunable_that_cannot_be_is_told_with_its_line(tmp_path):
     text = f"parameters:\n  tunable_params: [net]\n{GROUP.replace('default: 64', 'default: 0')}"
     with pytest.raises(ConfigError, match="its default 0 is out of range") as caught:
         load(write(tmp_path, text))
@@ -151,7 +149,7 @@ def test_a_tunable_that_cannot_be_is_told_with_its_line(tmp_path: Path) -> None:
     assert "'range'" in str(caught.value.hint)
 
 
-def test_the_map_and_the_empty_list(tmp_path: Path) -> None:
+def test_the_map_and_the_empty_list(tmp_path):
     file = write(tmp_path, f"parameters:\n  tunable_params: [$some, '${{none}}']\n{GROUP}")
     both = load(file, globals_=["{tunable_params_map: {some: [net], none: []}}"])
     assert both.spec.parameters.tunable_params == ["net"]
@@ -171,7 +169,7 @@ parameters:
 """
 
 
-def test_references_to_the_run_and_to_tunables(tmp_path: Path) -> None:
+def test_references_to_the_run_and_to_tunables(tmp_path):
     file = write(tmp_path, LATE + GROUP)
     found = given(file, seed=7, trial=3)
     nested = {"deep": [7, {"text": "s7-0.5", "dollar": "$seed"}]}
@@ -197,7 +195,7 @@ def test_references_to_the_run_and_to_tunables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("word", "value"), [("$seed", "4"), ("$rate", "0.5"), ("${run_id}", "t0001-s4")]
 )
-def test_a_number_is_text_as_a_word_of_a_command(tmp_path: Path, word: str, value: str) -> None:
+def test_a_number_is_text_as_a_word_of_a_command(tmp_path, word, value):
     file = tmp_path / "words.yaml"
     file.write_text(
         f"""schema: 1
@@ -217,18 +215,18 @@ script:
     assert found.run == [["python", "work.py", value], f"echo {value}"]
 
 
-def test_seed_and_run_id_only_where_wanted(tmp_path: Path) -> None:
+def test_seed_and_run_id_only_where_wanted(tmp_path):
     file = write(tmp_path, "parameters: {required_args: [run_id, trial_id]}\n")
     assert given(file, seed=5) == {**ALWAYS, "run_id": "t0001-s5"}
 
 
 @pytest.mark.parametrize("field", ["budget.max_hours", "name", "backend", "resources.threads"])
-def test_what_is_the_same_for_all_runs_cannot_name_one(tmp_path: Path, field: str) -> None:
+def test_what_is_the_same_for_all_runs_cannot_name_one(tmp_path, field):
     with pytest.raises(UserError, match="same for all runs"):
         load(write(tmp_path, "seeds: [1]\n"), sets=[f"{field}=$seed"])
 
 
-def test_a_run_is_bound_on_the_worker(tmp_path: Path) -> None:
+def test_a_run_is_bound_on_the_worker(tmp_path):
     file = write(
         tmp_path,
         "name: exp\nsimulator: {id: cstr, args: {}}\nseeds: [3, 4]\n"
@@ -261,7 +259,7 @@ def test_a_run_is_bound_on_the_worker(tmp_path: Path) -> None:
         run_parameters(spec, run="t0002-s4", seed=4, assignment={"lr": 3})
 
 
-def test_other_seeds_are_the_same_experiment(tmp_path: Path) -> None:
+def test_other_seeds_are_the_same_experiment(tmp_path):
     file = write(tmp_path, LATE + GROUP)
     first, more = load(file).spec, load(file, sets=["seeds=[9, 0]"]).spec
     assert difference(parts(first, None), parts(more, None)) == []
@@ -270,13 +268,13 @@ def test_other_seeds_are_the_same_experiment(tmp_path: Path) -> None:
     assert [c.field for c in changes] == ["parameters.tunable_values"]
 
 
-def test_a_value_that_the_field_does_not_take_is_named(tmp_path: Path) -> None:
+def test_a_value_that_the_field_does_not_take_is_named(tmp_path):
     file = write(tmp_path, "seeds: [1]\nmock: {noise: $seed}\n")
     with pytest.raises(ConfigError, match=r"mock\.noise.*refuses the value"):
         bind(load(file).spec, {"seed": "text", "run_id": "x"})
 
 
-def test_records_hold_the_combined_values_and_resolve_again(tmp_path: Path) -> None:
+def test_records_hold_the_combined_values_and_resolve_again(tmp_path):
     loaded = load(write(tmp_path, LATE + GROUP), sets=["resources.workers=2"])
     mailbox = Mailbox(open_store(str(tmp_path / "store")), "exp")
     post(loaded.spec, mailbox, plain(loaded.spec), lambda: None)
@@ -324,7 +322,7 @@ def children(folder: Path, text: str = COMPOSITE, **options: Any) -> list[dict[s
     return [child_parameters(values, child) for child in there.children]
 
 
-def test_children_get_what_they_declare_and_nothing_of_each_other(tmp_path: Path) -> None:
+def test_children_get_what_they_declare_and_nothing_of_each_other(tmp_path):
     first, second, third = children(tmp_path)
     always = {"experiment_id": "whole", "trial_id": 2, "trial_runner_id": 1}
     assert first == {**always, "x": 1, "y": "from-parent", "lr": 0.5, "z": 7, "own": "whole/4-7"}
@@ -332,12 +330,12 @@ def test_children_get_what_they_declare_and_nothing_of_each_other(tmp_path: Path
     assert third == {**second, "z": "third"}
 
 
-def test_a_sibling_s_tunable_does_not_leak(tmp_path: Path) -> None:
+def test_a_sibling_s_tunable_does_not_leak(tmp_path):
     first, second, _ = children(tmp_path, COMPOSITE.replace("z: 7}", "z: 7, extra: mine}"))
     assert (first["extra"], second["extra"]) == ("mine", 4)
 
 
-def test_names_of_runs_hold_what_the_run_has(tmp_path: Path) -> None:
+def test_names_of_runs_hold_what_the_run_has(tmp_path):
     text = f'{LATE}{GROUP}run_name: "{{name}}-s{{seed}}-$seed-lr$lr"\n'
     loaded = load(write(tmp_path, text), tunables=["lr=0.25"])
     mailbox = Mailbox(open_store(str(tmp_path / "store")), "exp")
@@ -348,7 +346,7 @@ def test_names_of_runs_hold_what_the_run_has(tmp_path: Path) -> None:
     ]
 
 
-def test_globals_win_over_the_parent(tmp_path: Path) -> None:
+def test_globals_win_over_the_parent(tmp_path):
     first, second, _ = children(
         tmp_path,
         globals_=["{x: global, z: 0, experiment_id: other}"],
@@ -361,7 +359,7 @@ def test_globals_win_over_the_parent(tmp_path: Path) -> None:
     assert second["experiment_id"] == "other"
 
 
-def test_faults_of_children_are_told_with_file_and_line(tmp_path: Path) -> None:
+def test_faults_of_children_are_told_with_file_and_line(tmp_path):
     text = COMPOSITE.replace("[lr, y]", "[lr, y, a, b]").replace("name: third", "nam: third")
     with pytest.raises(ConfigErrors) as caught:
         children(tmp_path, text)
@@ -375,13 +373,13 @@ def test_faults_of_children_are_told_with_file_and_line(tmp_path: Path) -> None:
     assert (second.file, second.line, second.field) == ("exp.yaml", 18, "children[2].nam")
 
 
-def test_a_parent_s_constant_and_a_child_s_tunable_of_one_name(tmp_path: Path) -> None:
+def test_a_parent_s_constant_and_a_child_s_tunable_of_one_name(tmp_path):
     with pytest.raises(ConfigError, match="'extra' is an active tunable") as caught:
         children(tmp_path, COMPOSITE.replace("hidden: 5", "extra: 5").replace(THIRD, ""))
     assert str(caught.value.field).startswith("children[")
 
 
-def test_a_file_that_is_its_own_child(tmp_path: Path) -> None:
+def test_a_file_that_is_its_own_child(tmp_path):
     file = write(tmp_path, "name: loop\nworkload: composite\nchildren: [exp.yaml]\n")
     with pytest.raises(UserError, match="nested too deep"):
         load(file)
@@ -390,7 +388,7 @@ def test_a_file_that_is_its_own_child(tmp_path: Path) -> None:
     assert (caught.value.line, caught.value.field) == (3, "children[0]")
 
 
-def test_child_parameters_of_a_file_s_content() -> None:
+def test_child_parameters_of_a_file_s_content():
     child = {"parameters": {"const_args": {"a": 1, "b": 2, "c": 3}, "required_args": ["d"]}}
     parent = {"a": "parent", "b": "parent", "d": 4, "e": 5, "trial_id": 2}
     assert child_parameters(parent, child, {"b": "global"}) == {
@@ -407,7 +405,7 @@ def test_child_parameters_of_a_file_s_content() -> None:
 # -- command line ---------------------------------------------------------------------------------
 
 
-def test_the_option_tunable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_option_tunable(tmp_path, capsys):
     file = str(write(tmp_path, f"parameters:\n  tunable_params: [net]\n{GROUP}"))
     assert main(["explain", file, "--json", "--tunable", "lr=0.25"]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -417,9 +415,7 @@ def test_the_option_tunable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "  lr = 0.5   " in capsys.readouterr().out
 
 
-def test_a_secret_is_not_recorded_through_a_reference(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_secret_is_not_recorded_through_a_reference(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MYK", "hunter2-plain")
     file = write(
         tmp_path,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import gymnasium as gym
 import pytest
@@ -33,7 +32,7 @@ def newest_of_gymnasium() -> list[str]:
     return [f"{name}-v{version}" for name, version in sorted(found.items())]
 
 
-def test_every_simulator_of_gymnasium_has_a_preset() -> None:
+def test_every_simulator_of_gymnasium_has_a_preset():
     worlds = newest_of_gymnasium()
     assert len(worlds) >= 27 and "Ant-v5" in worlds
     presets = {simulator for entry in table() for simulator in entry["when"]["simulators"]}
@@ -41,9 +40,7 @@ def test_every_simulator_of_gymnasium_has_a_preset() -> None:
 
 
 @pytest.mark.parametrize("entry", table(), ids=lambda entry: entry["name"])
-def test_a_name_runs_what_was_measured(
-    entry: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_runs_what_was_measured(entry, tmp_path, monkeypatch):
     """`drillyard run NAME` has the budget, the seeds and the arguments of its statement."""
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path))
     spec = load(entry["name"]).spec
@@ -63,7 +60,7 @@ def test_a_name_runs_what_was_measured(
         assert re.search(r"\(95 % interval -?[\d.]+ to -?[\d.]+\)|\(no interval\)", said)
 
 
-def test_the_long_training_beats_the_controller_of_the_reactor() -> None:
+def test_the_long_training_beats_the_controller_of_the_reactor():
     """Over five seeds, with the interval of the difference above 0."""
     found = preset("cstr/ppo-long")["measured"]
     assert found is not None and len(found["means"]) == 5
@@ -74,9 +71,7 @@ def test_the_long_training_beats_the_controller_of_the_reactor() -> None:
 
 
 @pytest.mark.slow  # three trainings of a minute
-def test_a_preset_reaches_again_what_is_stated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_preset_reaches_again_what_is_stated(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path))
     entry = preset(CHEAP)
     assert entry["measured"] is not None

@@ -35,7 +35,7 @@ def name(template: str, seed: int = 52, **changes: Any) -> str:
     return found
 
 
-def test_every_field() -> None:
+def test_every_field():
     whole = "{algorithm}-{simulator}-{budget}-s{seed}-t{trial}-{date}_{time}"
     assert name(whole) == "ppo-CartPole-v1-200000-steps-s52-t1-2025-12-31_235959"
     assert name("{name}.{workload}.{run}.{backend}") == "exp.rl.t0001-s52.local"
@@ -44,7 +44,7 @@ def test_every_field() -> None:
         assert name(f"x-{{{field}}}-{{seed}}")
 
 
-def test_seed_0_is_kept() -> None:
+def test_seed_0_is_kept():
     assert name("{algorithm}-s{seed}", seed=0) == "ppo-s0"
 
 
@@ -52,7 +52,7 @@ def test_seed_0_is_kept() -> None:
     "template",
     ["a b:c {seed} (x)", "../{seed}", "{seed}" + "x" * 500, "CON", "é{seed}", ".{seed}", "a/"],
 )
-def test_legal_on_every_file_system(template: str) -> None:
+def test_legal_on_every_file_system(template):
     found = name(template, seeds=[52])
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._=-]*", found)
     assert len(found) <= LIMIT
@@ -61,7 +61,7 @@ def test_legal_on_every_file_system(template: str) -> None:
     assert re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", bucket(found))
 
 
-def test_simulators_with_awkward_ids() -> None:
+def test_simulators_with_awkward_ids():
     world = {"id": "my_sims.tanks:Tank"}
     assert name("{simulator}-{seed}", simulator=world) == "Tank-52"
     assert name("{simulator}-{seed}", simulator={"id": "ALE/Pong-v5"}) == "ALE-Pong-v5-52"
@@ -80,12 +80,12 @@ def test_simulators_with_awkward_ids() -> None:
         ("", "is empty"),
     ],
 )
-def test_refused(template: str, why: str) -> None:
+def test_refused(template, why):
     with pytest.raises(ValidationError, match=why):
         spec(template)
 
 
-def test_frozen_in_the_record_with_the_date_of_posting() -> None:
+def test_frozen_in_the_record_with_the_date_of_posting():
     named = spec("{algorithm}-{seed}-{date}")
     clock = FakeClock(AT)
     made = run_record(named, open_workload(named), "t0001-s0", 0, clock=clock)

@@ -29,7 +29,7 @@ def refused(tmp_path: Path, children: str, more: str = "") -> list[ConfigError]:
     return error.errors if isinstance(error, ConfigErrors) else [error]
 
 
-def test_every_mistake_is_told_at_once_with_its_line_and_a_fix(tmp_path: Path) -> None:
+def test_every_mistake_is_told_at_once_with_its_line_and_a_fix(tmp_path):
     errors = refused(
         tmp_path,
         "  - {name: a, workload: mock, after: [b]}\n"
@@ -101,9 +101,7 @@ def test_every_mistake_is_told_at_once_with_its_line_and_a_fix(tmp_path: Path) -
         ),
     ],
 )
-def test_what_cannot_work_is_refused(
-    tmp_path: Path, children: str, field: str, message: str
-) -> None:
+def test_what_cannot_work_is_refused(tmp_path, children, field, message):
     if not field:
         (tmp_path / "it.yaml").write_text(
             f"{HEAD}children:\n{children}".replace("whole", "w" * 40)
@@ -115,7 +113,7 @@ def test_what_cannot_work_is_refused(
     assert error.field == field and message in error.message and error.hint
 
 
-def test_a_study_and_a_service_alone_are_refused(tmp_path: Path) -> None:
+def test_a_study_and_a_service_alone_are_refused(tmp_path):
     study = "study: {chooser: random, trials: 3}\n"
     children = "  - {name: a, workload: mock, seeds: [1]}\n"
     assert "study" in [e.field for e in refused(tmp_path, children, study)]
@@ -124,7 +122,7 @@ def test_a_study_and_a_service_alone_are_refused(tmp_path: Path) -> None:
         load(tmp_path / "alone.yaml")
 
 
-def test_a_stage_is_an_experiment_of_its_own(tmp_path: Path) -> None:
+def test_a_stage_is_an_experiment_of_its_own(tmp_path):
     found = loaded(
         tmp_path,
         "  - name: make\n    workload: script\n    seeds: [4, 5]\n    workers: 7\n"
@@ -150,7 +148,7 @@ def test_a_stage_is_an_experiment_of_its_own(tmp_path: Path) -> None:
         assert load_resolved(tree, folder=tmp_path).spec == stage.spec
 
 
-def test_the_cost_limit_is_shared_by_the_stages_that_rent(tmp_path: Path) -> None:
+def test_the_cost_limit_is_shared_by_the_stages_that_rent(tmp_path):
     found = loaded(
         tmp_path,
         "  - {name: a, workload: mock, backend: gcp}\n"
@@ -162,7 +160,7 @@ def test_the_cost_limit_is_shared_by_the_stages_that_rent(tmp_path: Path) -> Non
     assert costs[:2] == [6.0, 6.0]
 
 
-def test_a_stage_has_the_places_of_its_child_or_those_of_the_composite(tmp_path: Path) -> None:
+def test_a_stage_has_the_places_of_its_child_or_those_of_the_composite(tmp_path):
     found = loaded(
         tmp_path,
         "  - {name: a, workload: mock, backend: [dask, local]}\n"
@@ -194,19 +192,19 @@ def test_a_stage_has_the_places_of_its_child_or_those_of_the_composite(tmp_path:
     ],
 )
 def test_a_wrong_list_of_backends_of_a_child_is_refused_with_its_line(
-    tmp_path: Path, backend: str, field: str, message: str
-) -> None:
+    tmp_path, backend, field, message
+):
     (error,) = refused(tmp_path, f"  - {{name: a, workload: mock, backend: {backend}}}\n")
     assert (error.field, error.line, error.file) == (field, 6, "it.yaml")
     assert message in error.message and error.hint and error.allowed
 
 
-def test_other_backends_of_a_child_without_a_first_one_are_refused(tmp_path: Path) -> None:
+def test_other_backends_of_a_child_without_a_first_one_are_refused(tmp_path):
     (error,) = refused(tmp_path, "  - {name: a, workload: mock, elsewhere: [dask]}\n")
     assert error.field == "children[0].elsewhere" and "backend: [dask]" in str(error.hint)
 
 
-def test_machines_and_seeds_of_stages_change_no_identity(tmp_path: Path) -> None:
+def test_machines_and_seeds_of_stages_change_no_identity(tmp_path):
     child = "  - {name: a, workload: mock%s, outputs: {s: {metric: score}}}\n"
     one = loaded(tmp_path, child % "")
     other = loaded(tmp_path, child % ", backend: dask, seeds: [7], workers: 3")
@@ -215,7 +213,7 @@ def test_machines_and_seeds_of_stages_change_no_identity(tmp_path: Path) -> None
     assert identity(parts(one.spec, None)) == identity(parts(several.spec, None))
 
 
-def test_older_composites_keep_their_meaning_and_their_identity(tmp_path: Path) -> None:
+def test_older_composites_keep_their_meaning_and_their_identity(tmp_path):
     found = load(EXPERIMENTS / "composite.yaml")
     assert not is_staged(found.spec)
     assert identity(parts(found.spec, None)) == (

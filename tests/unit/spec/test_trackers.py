@@ -21,7 +21,7 @@ def refused(tmp_path: Path, tracking: str) -> dict[str, str]:
     return {str(e.field): str(e.but(shows_fix=True)) for e in found}
 
 
-def test_everything_that_cannot_be_is_said_at_once(tmp_path: Path) -> None:
+def test_everything_that_cannot_be_is_said_at_once(tmp_path):
     said = refused(
         tmp_path, "{wandb: a/b/c, csv: 's3://bucket', plugins: {no-such: x}, mlflow: ftp://x}"
     )
@@ -35,13 +35,13 @@ def test_everything_that_cannot_be_is_said_at_once(tmp_path: Path) -> None:
     assert "no-such" in said["tracking.plugins"] and "list trackers" in said["tracking.plugins"]
 
 
-def test_a_built_in_has_its_own_field(tmp_path: Path) -> None:
+def test_a_built_in_has_its_own_field(tmp_path):
     said = refused(tmp_path, "{plugins: {wandb: team/project}}")
     assert "tracking: {wandb: …}" in said["tracking.plugins"]
 
 
 @pytest.mark.parametrize("project", ["reactor", "my-team/reactor", "my team's reactor"])
-def test_projects_of_wandb(tmp_path: Path, project: str) -> None:
+def test_projects_of_wandb(tmp_path, project):
     file = tmp_path / "t.yaml"
     file.write_text(f'{BASE}tracking: {{wandb: "{project}"}}\n')
     assert load(file).spec.tracking.wandb == project

@@ -41,12 +41,12 @@ KIND = one(type="categorical", values=["a", 1, True, 2.5], default="a")
         (KIND, "2.5", 2.5),
     ],
 )
-def test_taken(tunable: Tunable, given: Any, taken: Any) -> None:
+def test_taken(tunable, given, taken):
     found = tunable.take("x", given)
     assert (found, type(found)) == (taken, type(taken))
 
 
-def test_a_whole_number_becomes_a_float() -> None:
+def test_a_whole_number_becomes_a_float():
     found = one(type="float", range=[0, 2], default=1).take("x", 1)
     assert isinstance(found, float)
 
@@ -69,7 +69,7 @@ def test_a_whole_number_becomes_a_float() -> None:
         (KIND, 2, "not one of its values"),
     ],
 )
-def test_refused(tunable: Tunable, given: Any, why: str) -> None:
+def test_refused(tunable, given, why):
     with pytest.raises(ConfigError, match=why) as caught:
         tunable.take("x", given)
     assert caught.value.allowed == tunable.allowed
@@ -152,12 +152,12 @@ def test_refused(tunable: Tunable, given: Any, why: str) -> None:
         ({"type": "int", "range": [0, 9], "default": 1, "rang": 3}, "rang"),
     ],
 )
-def test_declarations_that_cannot_be(body: dict[str, Any], why: str) -> None:
+def test_declarations_that_cannot_be(body, why):
     with pytest.raises(ValidationError, match=why):
         Tunable.model_validate(body)
 
 
-def test_written_back_as_it_was_written() -> None:
+def test_written_back_as_it_was_written():
     body = {"type": "int", "range": [0, 9], "default": 1, "special": [-1]}
     assert one(**body).model_dump(mode="json") == body
 
@@ -170,19 +170,19 @@ def draws(tunable: Tunable, count: int = 4000) -> list[Any]:
     return [tunable.draw(random) for _ in range(count)]
 
 
-def test_every_draw_is_allowed_and_repeatable() -> None:
+def test_every_draw_is_allowed_and_repeatable():
     for tunable in (SIZE, RATE, KIND):
         first = draws(tunable, 500)
         assert first == draws(tunable, 500)
         assert [tunable.take("x", v) for v in first] == first
 
 
-def test_log_draws_by_order_of_magnitude() -> None:
+def test_log_draws_by_order_of_magnitude():
     below = [v for v in draws(RATE) if v < 1e-3]
     assert 0.45 < len(below) / 4000 < 0.55  # linearly it would be 0.01
 
 
-def test_weights() -> None:
+def test_weights():
     kind = one(type="categorical", values=["a", "b"], values_weights=[1, 3], default="a")
     assert 0.72 < fmean(v == "b" for v in draws(kind)) < 0.78
     size = one(
@@ -199,13 +199,13 @@ def test_weights() -> None:
     assert {v for v in found if v > 0} == set(range(1, 10))
 
 
-def test_ends_of_an_int_are_as_probable_as_the_middle() -> None:
+def test_ends_of_an_int_are_as_probable_as_the_middle():
     found = draws(one(type="int", range=[0, 3], default=0), 8000)
     for value in range(4):
         assert 0.23 < found.count(value) / 8000 < 0.27
 
 
-def test_bins() -> None:
+def test_bins():
     assert set(draws(one(type="float", range=[0, 1], bins=5, default=0))) == {
         0,
         0.25,
@@ -217,7 +217,7 @@ def test_bins() -> None:
     assert found == {1, 10, 100, 1000}
 
 
-def test_distributions() -> None:
+def test_distributions():
     normal = one(
         type="float",
         range=[0, 10],
@@ -241,7 +241,7 @@ def test_distributions() -> None:
     )
 
 
-def test_quantiles_reach_both_ends() -> None:
+def test_quantiles_reach_both_ends():
     far = one(
         type="float",
         range=[5, 10],
@@ -255,7 +255,7 @@ def test_quantiles_reach_both_ends() -> None:
     assert (SIZE.at(0.0), SIZE.at(1.0)) == (0, 100)
 
 
-def test_unit_does_not_divide_by_zero() -> None:
+def test_unit_does_not_divide_by_zero():
     assert one(type="categorical", values=["only"], default="only").unit("only") == 0.0
     assert KIND.unit(2.5) == 1.0
     assert SIZE.unit(-1) == 0.0
@@ -274,7 +274,7 @@ def space() -> Space:
     )
 
 
-def test_assignments() -> None:
+def test_assignments():
     there = space()
     assert there.assign({}) == {"size": 7, "rate": 1e-3, "kind": "a"}
     changed = there.assign({"size": "42"})
@@ -287,7 +287,7 @@ def test_assignments() -> None:
     assert "'rate'" in str(caught.value.errors[1].hint)
 
 
-def test_the_cost_of_a_change_counts_groups_once() -> None:
+def test_the_cost_of_a_change_counts_groups_once():
     there = space()
     before = there.defaults()
     assert there.cost(None, before) == 10.5
@@ -297,7 +297,7 @@ def test_the_cost_of_a_change_counts_groups_once() -> None:
     assert there.cost(before, there.assign({"size": 1})) == 10
 
 
-def test_one_name_in_two_groups() -> None:
+def test_one_name_in_two_groups():
     group = Group.model_validate({"params": {"size": SIZE}})
     with pytest.raises(ConfigError, match="'one' and 'two'"):
         Space({"one": group, "two": group})
@@ -308,6 +308,6 @@ def test_one_name_in_two_groups() -> None:
 
 
 @pytest.mark.parametrize("name", ["a!b", "1x", "a b", ""])
-def test_names(name: str) -> None:
+def test_names(name):
     with pytest.raises(ValidationError, match="not a valid name for a tunable"):
         Group.model_validate({"params": {name: SIZE}})

@@ -23,9 +23,7 @@ with locked(Path(sys.argv[1])):
 """
 
 
-def test_a_file_is_replaced_whole_and_a_failure_leaves_the_earlier_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_replaced_whole_and_a_failure_leaves_the_earlier_one(tmp_path, monkeypatch):
     path = tmp_path / "new" / "file.json"
     assert write_file(path, "first").read_text() == "first"
     with monkeypatch.context() as patched, pytest.raises(OSError, match="full"):
@@ -37,8 +35,8 @@ def test_a_file_is_replaced_whole_and_a_failure_leaves_the_earlier_one(
 
 
 def test_a_synced_file_is_on_the_disk_before_its_name_and_the_name_before_the_return(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, monkeypatch
+):
     steps: list[str] = []
     fsync, replace = os.fsync, os.replace
 
@@ -57,7 +55,7 @@ def test_a_synced_file_is_on_the_disk_before_its_name_and_the_name_before_the_re
     assert steps == ["file", "name", "folder"]
 
 
-def test_a_folder_takes_its_place_when_it_is_complete(tmp_path: Path) -> None:
+def test_a_folder_takes_its_place_when_it_is_complete(tmp_path):
     target = tmp_path / "code"
     with pytest.raises(ValueError, match="broken"), replacing(target) as folder:
         folder.mkdir()
@@ -70,9 +68,7 @@ def test_a_folder_takes_its_place_when_it_is_complete(tmp_path: Path) -> None:
     assert [p.name for p in target.iterdir()] == ["whole"]
 
 
-def test_a_lock_is_refused_while_another_process_holds_it_and_free_when_it_is_killed(
-    tmp_path: Path,
-) -> None:
+def test_a_lock_is_refused_while_another_process_holds_it_and_free_when_it_is_killed(tmp_path):
     path, busy = tmp_path / "locks" / "lease.lock", InfrastructureError("held")
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True

@@ -16,7 +16,7 @@ def table() -> Table[tuple[str, int, str | None]]:
     return found.text("note", lambda row: row[2], spare=True)
 
 
-def test_plain_text_lines_up() -> None:
+def test_plain_text_lines_up():
     assert table().plain().splitlines() == [
         "machines",
         "name  of all steps  note",
@@ -26,14 +26,14 @@ def test_plain_text_lines_up() -> None:
     ]
 
 
-def test_markdown_escapes_what_would_end_a_cell() -> None:
+def test_markdown_escapes_what_would_end_a_cell():
     assert table().markdown().splitlines()[1:3] == [
         "| --- | --- | --- |",
         "| one | 1,234 | x\\|y |",
     ]
 
 
-def test_a_narrow_terminal_goes_without_columns_that_say_nothing() -> None:
+def test_a_narrow_terminal_goes_without_columns_that_say_nothing():
     wide = table().text("empty", lambda _: "").number("nothing", lambda _: None)
     assert wide.within(80) is wide
     assert wide.within(24).header == ("name", "of all steps", "note")
@@ -41,7 +41,7 @@ def test_a_narrow_terminal_goes_without_columns_that_say_nothing() -> None:
     assert wide.rows[1] == ("two", "7", "-", "", "-")
 
 
-def test_a_rich_table_takes_names_as_text() -> None:
+def test_a_rich_table_takes_names_as_text():
     from rich.console import Console
 
     out = io.StringIO()
@@ -50,17 +50,17 @@ def test_a_rich_table_takes_names_as_text() -> None:
     assert "[red]agent[/]" in out.getvalue()
 
 
-def test_the_first_rows_say_how_many_are_left() -> None:
+def test_the_first_rows_say_how_many_are_left():
     assert table().first(2).rows == table().rows
     assert table().first(1).rows == [("one", "1,234", "x|y"), ("… 1 more", "", "")]
 
 
-def test_csv_has_full_precision_and_no_formulas() -> None:
+def test_csv_has_full_precision_and_no_formulas():
     text = csv_of(ROWS, {"name": lambda row: f"={row[0]}", "third": lambda row: row[1] / 3})
     assert text.splitlines()[:2] == ["name,third", "'=one,411.3333333333333"]
     rows = csv_of_rows([{"a": None, "b": [1, {"c": 2}]}, {"d": -1}])
     assert rows.splitlines() == ["a,b,d", ',"[1, {""c"": 2}]",', ",,-1"]
 
 
-def test_a_table_without_rows_has_its_headings() -> None:
+def test_a_table_without_rows_has_its_headings():
     assert rows_grid("none", ("a", "b"), []).plain() == "none\na  b\n-  -"

@@ -26,7 +26,7 @@ DRILLYARD = str(Path(sys.executable).parent / "drillyard")
 
 
 @pytest.fixture
-def mailbox(tmp_path: Path) -> Mailbox:
+def mailbox(tmp_path):
     return begun(str(tmp_path / "store"))
 
 
@@ -60,9 +60,7 @@ def points(folder: Path) -> list[tuple[int, float, float]]:
     return [(e.step, e.value, e.wall_time) for e in events.Scalars("ret")]
 
 
-def test_the_copy_follows_a_run_and_takes_its_files_at_the_end(
-    mailbox: Mailbox, tmp_path: Path
-) -> None:
+def test_the_copy_follows_a_run_and_takes_its_files_at_the_end(mailbox, tmp_path):
     boards = Boards(mailbox, [RUN], tmp_path / "tb")
     assert boards.sync() == 0
     lines(mailbox, 0, 3)
@@ -91,7 +89,7 @@ def test_the_copy_follows_a_run_and_takes_its_files_at_the_end(
 
 
 @pytest.mark.heavy
-def test_the_server_shows_it_and_ends_with_the_command(mailbox: Mailbox, tmp_path: Path) -> None:
+def test_the_server_shows_it_and_ends_with_the_command(mailbox, tmp_path):
     lines(mailbox, 0, 3)
     place = f"{mailbox.store.url}/e"
     child = subprocess.Popen(
@@ -130,7 +128,7 @@ def test_the_server_shows_it_and_ends_with_the_command(mailbox: Mailbox, tmp_pat
 
 
 @pytest.mark.heavy
-def test_kill_9_of_the_command_leaves_no_server(mailbox: Mailbox, tmp_path: Path) -> None:
+def test_kill_9_of_the_command_leaves_no_server(mailbox, tmp_path):
     lines(mailbox, 0, 1)
     child = subprocess.Popen(
         [
@@ -157,12 +155,7 @@ def test_kill_9_of_the_command_leaves_no_server(mailbox: Mailbox, tmp_path: Path
     assert gone
 
 
-def test_without_serving_it_only_copies(
-    mailbox: Mailbox,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_without_serving_it_only_copies(mailbox, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     lines(mailbox, 0, 2)
     assert main(["tensorboard", f"file://{mailbox.store.url}/e/{RUN}", "--no-serve"]) == 0

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,7 @@ from drillyard.tracking.environment import child_environment, without_tables
 from tests.helpers.fixtures_store import write_experiment
 
 
-def test_a_mirror_joins_no_run_and_no_service_of_its_parent() -> None:
+def test_a_mirror_joins_no_run_and_no_service_of_its_parent():
     parent = {
         "PATH": "/bin",
         "WANDB_API_KEY": "key",
@@ -27,7 +26,7 @@ def test_a_mirror_joins_no_run_and_no_service_of_its_parent() -> None:
 
 
 @pytest.mark.parametrize("uri", ["sqlite:////tmp/db", "https://mlflow.example.org"])
-def test_a_mirror_imports_no_tables(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_imports_no_tables(uri, monkeypatch):
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
     sys.modules.pop("pyarrow", None)
     sys.modules["pandas"] = json
@@ -37,7 +36,7 @@ def test_a_mirror_imports_no_tables(uri: str, monkeypatch: pytest.MonkeyPatch) -
     assert sys.modules["pyarrow"] is None and sys.modules["pandas"] is json
 
 
-def test_one_that_registers_a_policy_imports_them(tmp_path: Path) -> None:
+def test_one_that_registers_a_policy_imports_them(tmp_path):
     box = write_experiment(tmp_path, "plain", seeds=(1,))
     assert not registers(box)
     assert registers(write_experiment(tmp_path, seeds=(1,), tracking={"register_as": "reactor"}))

@@ -11,7 +11,7 @@ from drillyard.tracking.new_database import begun
 
 
 @pytest.fixture(autouse=True)
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def machine(tmp_path, monkeypatch):
     """The folder of what this machine keeps."""
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "machine"))
     return tmp_path / "machine" / "tracking"
@@ -38,7 +38,7 @@ def names(database: Path) -> list[tuple[str]]:
         connection.close()
 
 
-def test_only_the_first_has_its_tables_made(tmp_path: Path, machine: Path) -> None:
+def test_only_the_first_has_its_tables_made(tmp_path, machine):
     first, second = tmp_path / "first.db", tmp_path / "second.db"
     with begun(first, "3"):
         assert make(first)
@@ -54,7 +54,7 @@ def test_only_the_first_has_its_tables_made(tmp_path: Path, machine: Path) -> No
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
-def test_a_database_that_exists_is_left_alone(tmp_path: Path, machine: Path) -> None:
+def test_a_database_that_exists_is_left_alone(tmp_path, machine):
     own = tmp_path / "own.db"
     own.write_bytes(b"its owner knows")
     with begun(own, "3"), begun(None, "3"):
@@ -63,15 +63,13 @@ def test_a_database_that_exists_is_left_alone(tmp_path: Path, machine: Path) -> 
     assert not machine.exists()
 
 
-def test_one_that_another_program_used_meanwhile_is_not_kept(
-    tmp_path: Path, machine: Path
-) -> None:
+def test_one_that_another_program_used_meanwhile_is_not_kept(tmp_path, machine):
     with begun(tmp_path / "own.db", "3"):
         make(tmp_path / "own.db", experiments=2)
     assert list(machine.iterdir()) == []
 
 
-def test_what_cannot_be_kept_or_copied_costs_time_only(tmp_path: Path, machine: Path) -> None:
+def test_what_cannot_be_kept_or_copied_costs_time_only(tmp_path, machine):
     machine.parent.mkdir()
     machine.write_text("a file where the folder should be")
     for name in ("first.db", "second.db"):
@@ -80,9 +78,7 @@ def test_what_cannot_be_kept_or_copied_costs_time_only(tmp_path: Path, machine: 
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "another file"])
-def test_a_damaged_one_is_not_copied_and_is_replaced(
-    tmp_path: Path, machine: Path, damage: str
-) -> None:
+def test_a_damaged_one_is_not_copied_and_is_replaced(tmp_path, machine, damage):
     """A power cut may leave it so; MLflow would refuse each new store of this machine."""
     with begun(tmp_path / "first.db", "3"):
         make(tmp_path / "first.db")
@@ -96,9 +92,7 @@ def test_a_damaged_one_is_not_copied_and_is_replaced(
 
 
 @pytest.mark.heavy
-def test_a_copy_has_the_tables_that_mlflow_makes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copy_has_the_tables_that_mlflow_makes(tmp_path, monkeypatch):
     from mlflow.store.db import utils
 
     from drillyard.tracking.server import Server

@@ -17,15 +17,13 @@ from drillyard_emulators.azure.entra import CLIENT, Entra, Identity
 from drillyard_emulators.azure.history import history
 from drillyard_emulators.azure.manager import Manager
 from drillyard_emulators.azure.mlflow import Mlflow
-from drillyard_emulators.azure.model import Job, Physics, Site
+from drillyard_emulators.azure.model import Job, Site
 from drillyard_emulators.azure.world import World
-from drillyard_emulators.gcp.triggers import Trigger, Triggers
 from drillyard_emulators.http.clock import EmulatedClock
 from drillyard_emulators.http.control import Verb
-from drillyard_emulators.http.emulator import Loopback, parser, serve
+from drillyard_emulators.http.emulator import Loopback, change, exported, parser, serve
 from drillyard_emulators.http.faults import Faults
 from drillyard_emulators.http.fields import Document, members, number, text, texts
-from drillyard_emulators.http.machines import EMULATOR_MARK
 from drillyard_emulators.http.wire import App, Listener, Request, Response
 
 ACCOUNT = "rehearsalstore"
@@ -74,7 +72,7 @@ class Azure(Loopback):
         self.blobs.make_container(ARTIFACTS)
         self._image = image or Path(sys.prefix)
         self.world = World(self.clock, Site(folder, self._job_env, self._keep))
-        self.triggers = Triggers(self.world.happen)
+        self.occur(self.world.happen)
         self.manager = Manager(
             self.world, self.entra, self.blobs, (CONTAINER, ARTIFACTS), self._machine_env
         )
@@ -112,16 +110,8 @@ class Azure(Loopback):
 
     def state(self, _: Document) -> Document:
         """Everything that exists."""
-        return {
-            "now": self.clock.now(),
-            **self.world.state(),
-            **self.manager.online.state(),
-            "triggers": self.triggers.all(),
-            "refused_tokens": self.entra.refused,
-            "faults": self.faults.rules(),
-            "hosts": dict(self.proxy.asked),
-            "refused_hosts": self.proxy.refused,
-        }
+        refused = {"refused_tokens": self.entra.refused}
+        return {**self.world.state(), **self.manager.online.state(), **refused, **self.seen()}
 
     def close(self) -> None:
         """End all of it, the nodes first."""
@@ -176,25 +166,16 @@ class Azure(Loopback):
 
     def _machine_env(self, name: str) -> dict[str, str]:
         """What every machine has."""
-        home = str(self.folder / "machines" / name)
-        return {
-            "PATH": f"{self._image}/bin:/usr/local/bin:/usr/bin:/bin",
-            "LANG": "C.UTF-8",
-            "HOME": home,
-            "TMPDIR": f"{home}/tmp",
-            EMULATOR_MARK: self.mark,
-        }
+        path = f"{self._image}/bin:/usr/local/bin:/usr/bin:/bin"
+        return {**self.machine_env(self.folder / "machines" / name), "PATH": path}
 
     def _verbs(self) -> dict[str, Verb]:
         return {
-            "state": self.state,
+            **self.common(self.state, self.world.scheduler),
             "objects": lambda a: self.blobs.names(str(a["container"]), text(a, "prefix")),
             "entra": self._set_entra,
             "physics": self._set_physics,
             "manager": self._set_manager,
-            "trigger": lambda a: self.triggers.add(Trigger.model_validate(a)),
-            "advance": self._advance,
-            "happen": lambda a: self.world.happen(str(a["what"]), str(a["machine"])),
             "cluster": self._set_cluster,
             "job": self._set_job,
             "node": self._node,
@@ -207,17 +188,9 @@ class Azure(Loopback):
             "export": self._export,
         }
 
-    def _advance(self, asked: Document) -> float:
-        now = self.clock.advance(number(asked, "seconds"))
-        self.world.scheduler.run_due()
-        return now
-
     def _set_physics(self, asked: Document) -> None:
         with self.world.lock:
-            now = self.world.physics
-            wanted = Physics.model_validate({**now.model_dump(), **asked})
-            for name in asked:
-                setattr(now, name, getattr(wanted, name))
+            change(self.world.physics, asked)
             self.world.nodes.place()  # there may be nodes for jobs that wait
 
     def _set_cluster(self, asked: Document) -> None:
@@ -281,17 +254,9 @@ class Azure(Loopback):
 
     def _export(self, asked: Document) -> int:
         """Write the blobs below a prefix into a folder; how many."""
-        folder, prefix = Path(str(asked["folder"])), text(asked, "prefix").strip("/")
-        head = f"{prefix}/" if prefix else ""
         container = str(asked["container"])
-        names = self.blobs.names(container, head)
-        for name in names:
-            path = (folder / name[len(head) :]).resolve()
-            if not path.is_relative_to(folder.resolve()):
-                raise ValueError(f"{name!r} leads out of {folder}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self.blobs.read(container, name) or b"")
-        return len(names)
+        names = self.blobs.names(container, text(asked, "prefix").strip("/"))
+        return exported(asked, names, lambda name: self.blobs.read(container, name) or b"")
 
     def _set_entra(self, asked: Document) -> None:
         for name in ("life_s", "trouble", "valid_from", "nodes_busy"):

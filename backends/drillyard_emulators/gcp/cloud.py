@@ -21,14 +21,13 @@ from drillyard_emulators.gcp.grants import read_grants
 from drillyard_emulators.gcp.metadata import MetadataService
 from drillyard_emulators.gcp.project import Project, key_file, machine_of
 from drillyard_emulators.gcp.rights import rights_services, token_endpoint
-from drillyard_emulators.gcp.triggers import Trigger, Triggers, happen
+from drillyard_emulators.gcp.triggers import happen
 from drillyard_emulators.http.clock import EmulatedClock
 from drillyard_emulators.http.control import Verb
-from drillyard_emulators.http.emulator import Loopback, parser, serve
+from drillyard_emulators.http.emulator import Loopback, exported, parser, serve
 from drillyard_emulators.http.faults import Faults
-from drillyard_emulators.http.fields import Document, member, number, number_fields, text, texts
-from drillyard_emulators.http.machines import EMULATOR_MARK
-from drillyard_emulators.http.wire import App, Listener, Refusal, Request, Response
+from drillyard_emulators.http.fields import Document, member, number, number_fields, texts
+from drillyard_emulators.http.wire import App, Listener
 
 
 class Cloud(Loopback):
@@ -57,7 +56,7 @@ class Cloud(Loopback):
         self.storage = Storage(self.clock)
         self._image = image or Path(sys.prefix)
         self.world = World(self.clock, self.project, self.faults, folder, self._machine_env)
-        self.triggers = Triggers(lambda what, machine: happen(self.world, what, machine))
+        self.occur(lambda what, machine: happen(self.world, what, machine))
         self.storage.finalised.append(
             lambda caller, stored: self.triggers.on_object(
                 machine_of(caller), f"{stored.bucket}/{stored.name}"
@@ -101,15 +100,7 @@ class Cloud(Loopback):
                 }
                 for name, bucket in self.storage.buckets.items()
             }
-        return {
-            "now": self.clock.now(),
-            **self.world.state(),
-            "triggers": self.triggers.all(),
-            "buckets": buckets,
-            "faults": self.faults.rules(),
-            "hosts": dict(self.proxy.asked),
-            "refused_hosts": self.proxy.refused,
-        }
+        return {**self.world.state(), "buckets": buckets, **self.seen()}
 
     def close(self) -> None:
         """End all of it, the machines first."""
@@ -122,14 +113,11 @@ class Cloud(Loopback):
         """What a machine's processes find: its identity, the way out, a home of its own."""
         identity = f"{self._metadata.address}/vm/{instance.instance_id}"
         return {
+            **self.machine_env(folder),
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "LANG": "C.UTF-8",
-            "HOME": str(folder),
-            "TMPDIR": str(folder / "tmp"),
             "DRILLYARD_PREFIX": str(self._image),
             "GCE_METADATA_HOST": identity,
             "GCE_METADATA_IP": identity,
-            EMULATOR_MARK: self.mark,
             **self.network_env(),
             **self._machine_extra,
         }
@@ -138,34 +126,18 @@ class Cloud(Loopback):
         storage = StorageService(self.storage, self.project.may, self.project.number)
         compute = ComputeService(self.world)
         return {
-            "storage.googleapis.com": self._authenticated(storage, "storage.googleapis.com"),
-            "compute.googleapis.com": self._authenticated(compute, "compute.googleapis.com"),
+            "storage.googleapis.com": self.project.guarded(storage, "storage.googleapis.com"),
+            "compute.googleapis.com": self.project.guarded(compute, "compute.googleapis.com"),
             "oauth2.googleapis.com": token_endpoint(self.project),
             **rights_services(self.project),
         }
 
-    def _authenticated(self, app: App, service: str) -> App:
-        def served(request: Request) -> Response:
-            try:
-                # A signed URL carries its right with it.
-                if "X-Goog-Signature" not in request.query:
-                    request.caller = self.project.identify(request)
-                self.project.need_service(service)
-            except Refusal as refusal:
-                return refusal.response()
-            return app(request)
-
-        return served
-
     def verbs(self) -> dict[str, Verb]:
         """The verbs of this cloud's control port; subclasses add more."""
         return {
-            "state": self.state,
-            "advance": self._advance,
+            **self.common(self.state, self.world.scheduler),
             "physics": self.world.set_physics,
             "catalogue": self._set_catalogue,
-            "trigger": lambda a: self.triggers.add(Trigger.model_validate(a)),
-            "happen": lambda a: happen(self.world, str(a["what"]), str(a["machine"])),
             "serial": self._serial,
             "project": self._set_project,
             "bucket": self._set_bucket,
@@ -182,11 +154,6 @@ class Cloud(Loopback):
         if "granted" in asked:
             granted = member(asked, "granted")
             self.project.granted = {who: list(read_grants(granted[who])) for who in granted}
-
-    def _advance(self, asked: Document) -> float:
-        now = self.clock.advance(number(asked, "seconds"))
-        self.world.scheduler.run_due()
-        return now
 
     def _set_catalogue(self, asked: Document) -> None:
         with self.world.lock:
@@ -234,19 +201,10 @@ class Cloud(Loopback):
 
     def _export(self, asked: Document) -> int:
         """Write the objects below a prefix into a folder; how many."""
-        folder, prefix = Path(str(asked["folder"])), text(asked, "prefix").strip("/")
         with self.storage.lock:
             bucket = self.storage.buckets.get(str(asked["bucket"]))
             live = {} if bucket is None else dict(bucket.live)
-        head = f"{prefix}/" if prefix else ""
-        found = {name[len(head) :]: one for name, one in live.items() if name.startswith(head)}
-        for name, one in found.items():
-            path = (folder / name).resolve()
-            if not path.is_relative_to(folder.resolve()):
-                raise ValueError(f"{name!r} leads out of {folder}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(one.data)
-        return len(found)
+        return exported(asked, live, lambda name: live[name].data)
 
     def _objects(self, asked: Document) -> list[str]:
         with self.storage.lock:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from drillyard_emulators.gcp.grants import Grant
 from drillyard_emulators.http.fields import Document
-from drillyard_emulators.http.wire import Refusal, Request
+from drillyard_emulators.http.wire import App, Refusal, Request, Response
 
 SERVICES = (
     "compute.googleapis.com",
@@ -98,6 +98,26 @@ class Project:
             if account in self.accounts:
                 return account
         raise Refusal(401, "authError", "Invalid Credentials")
+
+    def guarded(self, app: App, service: str = "") -> App:
+        """Returns a service that knows its callers, and refuses while it is switched off.
+
+        Args:
+            app: The service.
+            service: Its name; empty for one that is always on.
+        """
+
+        def serve(request: Request) -> Response:
+            try:
+                # A signed URL carries its right with it.
+                if "X-Goog-Signature" not in request.query:
+                    request.caller = self.identify(request)
+                self.need_service(service)
+                return app(request)
+            except Refusal as refusal:
+                return refusal.response()
+
+        return serve
 
 
 def machine_of(caller: str | None) -> str | None:

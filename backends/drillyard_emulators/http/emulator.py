@@ -9,19 +9,23 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import BaseModel
+
 from drillyard_emulators.http.clock import EmulatedClock
 from drillyard_emulators.http.control import Control, Verb
 from drillyard_emulators.http.faults import FaultRule, Faults
-from drillyard_emulators.http.fields import Document, number, text
-from drillyard_emulators.http.machines import Guard
+from drillyard_emulators.http.fields import Document, Fields, number, text
+from drillyard_emulators.http.machines import EMULATOR_MARK, Guard
 from drillyard_emulators.http.proxy import Proxy
 from drillyard_emulators.http.recording import Recorder
+from drillyard_emulators.http.scheduler import Scheduler
 from drillyard_emulators.http.tls import Authority
+from drillyard_emulators.http.triggers import Trigger, Triggers
 from drillyard_emulators.http.wire import App, Listener, Request, Response
 
 
@@ -66,6 +70,40 @@ class Loopback:
         }
         self._control = Listener.of(Control({**usual, **verbs}))
 
+    def occur(self, happen: Callable[[str, str], None]) -> None:
+        """Sets how something (first) happens to a machine (second)."""
+        self.happen, self.triggers = happen, Triggers(happen)
+
+    def common(self, state: Verb, scheduler: Scheduler) -> dict[str, Verb]:
+        """Returns the verbs of every cloud with machines."""
+
+        def advance(asked: Document) -> float:
+            now = self.clock.advance(number(asked, "seconds"))
+            scheduler.run_due()
+            return now
+
+        return {
+            "state": state,
+            "advance": advance,
+            "trigger": lambda a: self.triggers.add(Trigger.model_validate(a)),
+            "happen": lambda a: self.happen(str(a["what"]), str(a["machine"])),
+        }
+
+    def seen(self) -> Document:
+        """Returns the part of the state that every cloud has."""
+        return {
+            "now": self.clock.now(),
+            "triggers": self.triggers.all(),
+            "faults": self.faults.rules(),
+            "hosts": dict(self.proxy.asked),
+            "refused_hosts": self.proxy.refused,
+        }
+
+    def machine_env(self, home: Path) -> dict[str, str]:
+        """Returns what the processes of every machine find."""
+        places = {"HOME": str(home), "TMPDIR": str(home / "tmp")}
+        return {"LANG": "C.UTF-8", **places, EMULATOR_MARK: self.mark}
+
     @property
     def control_url(self) -> str:
         """Address of the emulator's control port."""
@@ -103,6 +141,37 @@ class Loopback:
             return answer
 
         return served
+
+
+def change(model: BaseModel, changes: Fields) -> None:
+    """Changes some fields of a record.
+
+    Raises:
+        pydantic.ValidationError: No such field, or a bad value.
+    """
+    fresh = type(model).model_validate({**model.model_dump(), **changes})
+    for name in changes:
+        setattr(model, name, getattr(fresh, name))
+
+
+def exported(asked: Document, names: Iterable[str], read: Callable[[str], bytes]) -> int:
+    """Writes the objects below a prefix into a folder; returns their number.
+
+    Args:
+        asked: ``folder`` and ``prefix``.
+        names: Names of objects.
+        read: Reads one.
+    """
+    folder, prefix = Path(text(asked, "folder")), text(asked, "prefix").strip("/")
+    head = f"{prefix}/" if prefix else ""
+    below = [name for name in names if name.startswith(head)]
+    for name in below:
+        path = (folder / name[len(head) :]).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise ValueError(f"{name!r} leads out of {folder}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(read(name))
+    return len(below)
 
 
 class Running(Protocol):

@@ -13,6 +13,7 @@ from drillyard_emulators.gcp.compute.model import Group, Instance, Physics, Temp
 from drillyard_emulators.gcp.compute.operations import Operations
 from drillyard_emulators.gcp.project import Project
 from drillyard_emulators.http.clock import EmulatedClock
+from drillyard_emulators.http.emulator import change
 from drillyard_emulators.http.faults import Faults
 from drillyard_emulators.http.fields import Document, Fields
 from drillyard_emulators.http.scheduler import Scheduler
@@ -62,9 +63,7 @@ class World:
             pydantic.ValidationError: No such quantity, or a bad value.
         """
         with self.lock:
-            fresh = Physics.model_validate({**self.physics.model_dump(), **changes})
-            for name in changes:
-                setattr(self.physics, name, getattr(fresh, name))
+            change(self.physics, changes)
 
     def unreachable(self, places: list[str]) -> list[str]:
         """The places that a list of all of them does not reach now."""

@@ -21,6 +21,7 @@ from drillyard.backend.translation import translating
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.findings import Finding, passed, problem, warning
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.operating_system import LINUX, usable_cores
 from drillyard.system.scratch import RUNTIME
 from drillyard_backends.sessions import Sessions, default_runtime
 
@@ -87,7 +88,7 @@ class LocalBackend:
             findings.append(problem("local", f"{place} cannot be written", f"set {RUNTIME}"))
         if order is None:
             return findings
-        cores, threads = _cores(), order.workers * order.threads
+        cores, threads = usable_cores(), order.workers * order.threads
         if threads > cores:
             findings.append(
                 warning(
@@ -96,7 +97,7 @@ class LocalBackend:
                     f"set resources.workers to {max(1, cores // order.threads)}",
                 )
             )
-        if order.gpus and sys.platform == "linux" and not Path("/dev/nvidiactl").exists():
+        if order.gpus and LINUX and not Path("/dev/nvidiactl").exists():
             findings.append(
                 problem(
                     "resources.gpus",
@@ -150,9 +151,3 @@ def _agent(order: Order, folder: Path) -> list[str]:
         "--scratch",
         str(folder / "scratch"),
     ]
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

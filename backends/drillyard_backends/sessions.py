@@ -28,7 +28,14 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.files import locked, write_file
-from drillyard.system.machine_identity import boot_id
+from drillyard.system.operating_system import (
+    CONTINUE,
+    OWN_SESSION,
+    boot_id,
+    is_own,
+    session_of,
+    user_id,
+)
 from drillyard.system.processes import MARK, ProcessId, end, in_session, marked, send, wait_gone
 from drillyard.system.scratch import RUNTIME, temporary_root
 
@@ -42,7 +49,7 @@ _started: list[subprocess.Popen[bytes]] = []
 def default_runtime(kind: str = "") -> Path:
     """Returns this user's folder for a backend's logs and scratch files."""
     suffix = f"-{kind}" if kind else ""
-    return temporary_root() / f"drillyard-{os.getuid()}{suffix}"
+    return temporary_root() / f"drillyard-{user_id()}{suffix}"
 
 
 class Sessions:
@@ -111,7 +118,7 @@ class Sessions:
         with self._locked(lease.lease_id, forget=True):
             agent = self._agent(lease.lease_id)
             if agent is not None and send(agent, signal.SIGTERM):
-                send(agent, signal.SIGCONT)
+                send(agent, CONTINUE)
                 wait_gone([agent], self._grace_s)
             processes = set(self._processes(lease.lease_id))
             # A stopped agent has already used the grace period; orphans get theirs now.
@@ -184,7 +191,7 @@ class Sessions:
         if recorded is not None and _agent_of(recorded).alive():
             return _agent_of(recorded)
         # Only the agent leads its session: no other process with the mark does so by itself.
-        leaders = [p for p, _ in self._marked(lease_id) if _leads(p)]
+        leaders = [p for p, _ in self._marked(lease_id) if session_of(p.pid) == p.pid]
         return min(leaders, key=_start, default=None)
 
     def _marked(self, lease_id: str | None = None) -> Iterator[tuple[ProcessId, str]]:
@@ -220,7 +227,7 @@ class Sessions:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,
+                    **OWN_SESSION,
                     cwd=folder,
                     env=environment,
                 )
@@ -257,7 +264,7 @@ class Sessions:
     def _locked(self, lease_id: str, forget: bool = False) -> Iterator[None]:
         """Holds a lease's lock against all other processes; the system frees it if one dies."""
         self.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.runtime.stat().st_uid != os.getuid():
+        if not is_own(self.runtime):
             raise InfrastructureError(
                 f"{self.runtime} belongs to another user",
                 hint=f"set {RUNTIME} to another folder",
@@ -286,13 +293,6 @@ def _agent_of(lease: Lease) -> ProcessId:
 
 def _start(process: ProcessId) -> float:
     return process.started
-
-
-def _leads(process: ProcessId) -> bool:
-    try:
-        return os.getsid(process.pid) == process.pid
-    except OSError:
-        return False
 
 
 def _reap() -> None:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from drillyard.errors import ControlPlaneError
 from drillyard.system.files import locked, write_file
+from drillyard.system.operating_system import SERVICE
 from drillyard.system.processes import ProcessId
 from drillyard_flows import settings
 from drillyard_flows.same_origin import SameOrigin
@@ -196,9 +197,8 @@ def _start(home: Path) -> int:
                 stdout=log,
                 stderr=log,
                 # Ctrl-C in the terminal must reach the command, not its server.
-                start_new_session=True,
                 cwd=home,
-                umask=0o077,
+                **SERVICE,
             )
     # Wait for it here, so that an exited server does not count as alive while it is a zombie.
     threading.Thread(target=child.wait, daemon=True, name="prefect-server-reaper").start()

@@ -19,7 +19,7 @@ from drillyard.errors import ConfigError, DrillyardError, InfrastructureError, U
 from drillyard.findings import Severity
 from drillyard.mailbox.records import Claim, Ending, Phase, WorkerRecord
 from drillyard.mailbox.status import Cause, Status
-from drillyard.system.machine_identity import boot_id, pid_namespace
+from drillyard.system.operating_system import boot_id, pid_namespace
 from drillyard.system.processes import ProcessId, marked, send
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard.testing.backend_troubles import Trouble, breaking

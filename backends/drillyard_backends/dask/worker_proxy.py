@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -35,6 +34,7 @@ from drillyard.mailbox.holders import runs_here
 from drillyard.mailbox.records import WorkerRecord
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.system.files import PRIVATE, write_file
+from drillyard.system.operating_system import hold
 from drillyard.system.processes import MARK, ProcessId, end, marked, send, wait_gone
 from drillyard.worker.push_worker import PLACE
 from drillyard_backends.dask.gpus import share
@@ -333,7 +333,7 @@ def locked(folder: Path) -> Iterator[IO[bytes]]:
     path = lock_of(folder)
     hidden = path.with_name(f".{path.name}")
     with open(hidden, "wb") as file:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        hold(file)
         os.replace(hidden, path)  # it is never visible unlocked
         yield file
 

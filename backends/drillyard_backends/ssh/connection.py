@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar
 
 from drillyard.errors import InfrastructureError
+from drillyard.system.operating_system import after_fork
 from drillyard_backends.ssh.failures import no_files, translated, unverified
 from drillyard_backends.ssh.settings import Address, SshConfig
 
@@ -294,7 +295,7 @@ def _is_known(config: SshConfig, host: str, addr: str, port: int) -> bool:
     return bool(known[0] or known[1])
 
 
-os.register_at_fork(after_in_child=_fresh_locks)
+after_fork(_fresh_locks)
 
 
 async def _done(client: asyncssh.SSHClientConnection, command: str, text: str) -> Done:

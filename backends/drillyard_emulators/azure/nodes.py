@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from drillyard.system.operating_system import KILL
 from drillyard_emulators.azure.model import Compute, Job, Node, Physics, Site
 from drillyard_emulators.azure.vm_sizes import SIZES
 from drillyard_emulators.http.clock import EmulatedClock
@@ -193,7 +193,7 @@ class Nodes:
     def kill(self, job: Job) -> None:
         """A job's program is killed, as for want of memory; its nodes stay."""
         for machine in job.machines:
-            machine.tell(signal.SIGKILL)
+            machine.tell(KILL)
 
     def forget(self, name: str) -> None:
         """A job was deleted; its nodes are free."""
@@ -217,7 +217,7 @@ class Nodes:
         """Cuts every node."""
         for job in list(self.jobs.values()):
             for machine in job.machines:
-                machine.tell(signal.SIGKILL)
+                machine.tell(KILL)
                 machine.cut()
 
     # -- a job's way --------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from drillyard.documents.json_types import JsonView
 from drillyard.errors import InfrastructureError, UserError
+from drillyard.system.operating_system import OWN_SESSION
 from drillyard_emulators.http.states import CloudState, ExchangeState
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -59,7 +60,7 @@ class Emulator:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                start_new_session=True,
+                **OWN_SESSION,
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()

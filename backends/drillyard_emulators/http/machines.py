@@ -8,7 +8,6 @@ ends them when the emulator itself is killed.
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import shutil
 import signal
@@ -19,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from drillyard.system.operating_system import ENDINGS, OWN_SESSION, STOP, signal_group
 from drillyard.system.processes import ProcessId, end, in_session, marked, send
 
 EMULATOR_MARK = "DRILLYARD_EMULATOR"
@@ -71,13 +71,12 @@ class Machine:
     def tell(self, number: signal.Signals) -> None:
         """Signal the group of the start-up script."""
         if self._script is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._script.pid, number)
+            signal_group(self._script.pid, number)
 
     def freeze(self) -> None:
         """Everything on it stops, and stays."""
         for process in self._processes():
-            send(process, signal.SIGSTOP)
+            send(process, STOP)
 
     def shut_down(self, grace_s: float, done: Callable[[], None]) -> None:
         """Ask it to stop (as the power button does), then cut the power; returns at once.
@@ -141,7 +140,7 @@ class Machine:
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            **OWN_SESSION,
         )
 
 
@@ -156,7 +155,7 @@ class Guard:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "drillyard_emulators.http.machines", mark],
             stdin=subprocess.PIPE,
-            start_new_session=True,
+            **OWN_SESSION,
         )
 
     def close(self) -> None:
@@ -169,7 +168,7 @@ class Guard:
 
 def main() -> None:
     """Waits until the parent is gone; then ends every machine with its mark."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in ENDINGS:
         signal.signal(number, signal.SIG_IGN)
     while sys.stdin.buffer.read(1):
         pass

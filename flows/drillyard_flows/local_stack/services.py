@@ -7,6 +7,7 @@ those of ``PREFECT_API_DATABASE_CONNECTION_URL`` and ``MLFLOW_BACKEND_STORE_URI`
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -78,7 +79,7 @@ def _worker(
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "DRILLYARD_STORE": store,
     }
-    name = f"{USER}-{os.uname().nodename}"
+    name = f"{USER}-{platform.node()}"
     health = WorkerHealth(
         environment["PREFECT_API_URL"], environment["PREFECT_API_AUTH_STRING"], POOL, name
     )

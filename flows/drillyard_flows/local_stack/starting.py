@@ -11,6 +11,7 @@ from collections.abc import Callable
 import psutil
 
 from drillyard.errors import InfrastructureError
+from drillyard.system.operating_system import DEFAULT_SIGNALS, SERVICE
 from drillyard.system.processes import ProcessId, end, in_session, wait_gone
 from drillyard_flows.local_stack.service import Service
 from drillyard_flows.local_stack.stack import LocalStack
@@ -45,20 +46,13 @@ def start(stack: LocalStack, service: Service) -> bool:
                 stdout=log,
                 stderr=log,
                 cwd=stack.folder,
-                umask=0o077,
-                start_new_session=True,
-                # A background job of a shell ignores signals, and its children inherit that.
-                preexec_fn=_restore_signals,
+                **SERVICE,
+                **DEFAULT_SIGNALS,
             )
         process = ProcessId.of(child.pid)
         stack.keep(service.name, process)
     _wait_ready(stack, service, process)
     return new
-
-
-def _restore_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def _wait_ready(stack: LocalStack, service: Service, process: ProcessId | None) -> None:

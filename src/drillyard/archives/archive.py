@@ -28,6 +28,7 @@ from drillyard.mailbox.records import ExperimentRecord, Record
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.runs.locate import store_url
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.operating_system import link
 from drillyard.system.output_files import writing
 
 LIST = "archive.json"
@@ -111,7 +112,7 @@ def write_archive(mailbox: Mailbox, out: Path, *, clock: Clock = SYSTEM) -> Cont
 def _name(beside: Path, out: Path) -> None:
     """Give the finished file its name, without replacing one that was made meanwhile."""
     try:
-        os.link(beside, out)
+        link(beside, out)
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from drillyard.findings import Finding, Severity
 from drillyard.spec.algorithms.engines import PACKAGES
+from drillyard.system.operating_system import usable_cores
 from drillyard.system.optional_packages import install, missing
 
 _PACKAGES = {
@@ -61,14 +62,14 @@ def _python() -> Iterator[Finding]:
 
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding(Severity.OK, "drillyard", f"{VERSION} on Python {version}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     import psutil
 
     memory = psutil.virtual_memory()
+    free = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
     yield Finding(
         Severity.OK,
         "machine",
-        f"{cores} cores, {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
+        f"{usable_cores()} cores, {free}",
     )
 
 

@@ -31,6 +31,7 @@ from drillyard.runs.code_archive import pack
 from drillyard.spec.load import Loaded
 from drillyard.system.files import write_file
 from drillyard.system.home import local_home
+from drillyard.system.operating_system import OWN_SESSION, signal_group
 from drillyard.system.stack_dump import place_of
 from drillyard.system.version import VERSION
 
@@ -141,7 +142,7 @@ def _run(loaded: Loaded, scratch: Path) -> Heard:
             stderr=output,
             cwd=work,
             pass_fds=(writes,),
-            start_new_session=True,
+            **OWN_SESSION,
         )
     os.close(writes)
     os.set_blocking(reads, False)
@@ -203,9 +204,7 @@ def _memory(pid: int) -> int:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
+    if not signal_group(process.pid):
         process.kill()
     process.wait()
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.system import stack_dump
+from drillyard.system.operating_system import end_first
 
 EVERY_S = 0.2
 STACKS = "stacks.txt"
@@ -84,7 +85,7 @@ def main() -> None:
             sys.path.append(entry)
     sys.path.append(order["folder"])
     sys.dont_write_bytecode = True
-    _first_to_die()
+    end_first()
     stacks = open(Path(order["scratch"]) / STACKS, "wb")  # noqa: SIM115
     stack_dump.arm(stacks)
     lock = threading.Lock()
@@ -100,14 +101,6 @@ def main() -> None:
         tell(_ended(error))
     sys.stdout.flush()
     os._exit(0)  # does not wait for threads of a simulator, or for what runs at exit
-
-
-def _first_to_die() -> None:
-    """Where memory runs out, Linux ends this process and not the command."""
-    try:
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    except OSError:
-        return
 
 
 def _tried(order: JsonObject, tell: object) -> JsonObject:

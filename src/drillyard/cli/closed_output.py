@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import sys
 from collections.abc import Iterator
-from typing import TextIO
 
 import typer
+
+from drillyard.system.operating_system import is_unread
 
 
 def discard() -> bool:
@@ -24,20 +24,14 @@ def discard() -> bool:
     Returns:
         Whether one of them was closed. If not, another connection broke.
     """
-    closed = [one for one in (sys.__stdout__, sys.__stderr__) if one is not None and _unread(one)]
+    closed = [
+        one for one in (sys.__stdout__, sys.__stderr__) if one is not None and is_unread(one)
+    ]
     for stream in closed:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
     return bool(closed)
-
-
-def _unread(stream: TextIO) -> bool:
-    if not hasattr(select, "poll"):
-        return True  # Windows, where a pipe that is closed gives another error
-    poll = select.poll()
-    poll.register(stream.fileno(), 0)  # what it reports needs not be asked for
-    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 @contextlib.contextmanager

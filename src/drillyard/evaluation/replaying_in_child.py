@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import multiprocessing
 import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from drillyard.evaluation.replaying import Recording, Replayed, replay
+from drillyard.system.operating_system import start_context
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def replay_in_child(
         to: See there.
         limit_s: Longest duration, in seconds.
     """
-    context = multiprocessing.get_context("fork")
+    context = start_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(recording, episode, to, theirs, limit_s))
     child.start()

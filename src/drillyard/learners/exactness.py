@@ -18,7 +18,7 @@ from drillyard.errors import NotFound
 from drillyard.learners.barriers import Marks
 from drillyard.learners.plan import Plan
 from drillyard.mailbox import Mailbox
-from drillyard.system.platform_info import cpu_brand
+from drillyard.system.operating_system import cpu_brand
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm

@@ -9,7 +9,6 @@ checkpoints cut their episodes elsewhere.
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import time
 from typing import TYPE_CHECKING
@@ -29,6 +28,7 @@ from drillyard.simulators.make import by_rule, make_vec
 from drillyard.simulators.random_actions import drawing
 from drillyard.simulators.vec_state import silent_layers
 from drillyard.spec.learning import SimulatorSpec, Way
+from drillyard.system.operating_system import usable_cores
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -107,7 +107,7 @@ def _fastest(simulator: SimulatorSpec, n_envs: int, budget: int) -> Copies:
     # An external program already has its own process. A world of gymnax has imported JAX, whose
     # threads do not survive a fork.
     alone = simulator.id == "external" or is_gymnax(simulator.id)
-    if n_envs > 1 and len(os.sched_getaffinity(0)) > 1 and not alone:
+    if n_envs > 1 and usable_cores() > 1 and not alone:
         others.append("processes")
     # A short training follows the rule, which is the same on every machine.
     if not others or budget < _rate(simulator, n_envs, "one-by-one", PROBE_S) * WORTH_IT_S:

@@ -21,7 +21,7 @@ from drillyard.mailbox.records import DriverRecord, WorkerRecord
 from drillyard.mailbox.silence import Silence
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.durations import duration
-from drillyard.system.machine_identity import boot_id, pid_namespace
+from drillyard.system.operating_system import boot_id, pid_namespace
 from drillyard.system.processes import ProcessId
 
 STALE_S = 30.0

@@ -21,7 +21,7 @@ from drillyard.mailbox import temporary_files
 from drillyard.mailbox.disk_clock import DiskClock
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
-from drillyard.system.files import sync_folder
+from drillyard.system.operating_system import link, sync_folder
 
 _FRESH_S = 0.1
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class FileStore:
             _write(temporary, data)
             try:
                 # link(2) fails when the name exists: the one atomic create-with-content.
-                os.link(temporary, target)
+                link(temporary, target)
             except FileExistsError:
                 # Also the answer to a repeated call whose first answer was lost.
                 return target.read_bytes() == data

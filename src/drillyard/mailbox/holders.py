@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drillyard.mailbox.mailbox import Mailbox
 from drillyard.mailbox.records import WorkerRecord
-from drillyard.system.machine_identity import boot_id, pid_namespace
+from drillyard.system.operating_system import boot_id, pid_namespace
 from drillyard.system.processes import ProcessId
 
 

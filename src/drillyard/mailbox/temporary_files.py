@@ -7,12 +7,12 @@ carries the writer's system too: host, boot and pid namespace, hashed.
 from __future__ import annotations
 
 import errno
-import os
 import re
 import secrets
 from pathlib import Path
 
 from drillyard.system.machine_identity import system_token
+from drillyard.system.operating_system import link
 from drillyard.system.processes import ProcessId
 
 PREFIX = ".tmp-"
@@ -81,7 +81,7 @@ def links_refused(folder: Path) -> str | None:
     other = one.with_name(f"{one.name}0")
     try:
         one.touch(exist_ok=False)
-        os.link(one, other)
+        link(one, other)
     except OSError as error:
         # A full or read-only file system is reported elsewhere.
         return (error.strerror or str(error)) if error.errno in NO_LINKS else None

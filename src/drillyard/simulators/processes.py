@@ -49,8 +49,8 @@ from drillyard.simulators.wrappers import (
 )
 from drillyard.spec.simulator.lessons import Lesson
 from drillyard.system import step_marker
-from drillyard.system.kills import KILLED, killed, oom_kills
-from drillyard.system.processes import end_with_parent
+from drillyard.system.kills import KILLED, killed
+from drillyard.system.operating_system import KILL, end_with_parent, oom_kills
 
 _LOOK_S = 0.2
 """Time between two checks of a process that has not answered yet."""
@@ -269,7 +269,7 @@ class _Unmade(Env):
 
 def _brought(make: Callable[[], Env]) -> Env:
     # It would not notice: sibling processes hold both ends of its pipe open too.
-    end_with_parent(signal.SIGKILL)
+    end_with_parent(KILL)
     try:
         return _Courier(make())
     except Exception as error:

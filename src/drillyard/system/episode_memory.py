@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from drillyard.system.operating_system import allocate
+
 Document: TypeAlias = dict[str, Any]
 """A JSON object."""
 FOLDER = "episodes"
@@ -80,7 +82,7 @@ class EpisodeMemory:
         try:
             os.ftruncate(self._file, SIZE)
             # A page that the disk has no room for would end the process with SIGBUS.
-            os.posix_fallocate(self._file, 0, _CHUNK)
+            allocate(self._file, 0, _CHUNK)
             self._memory = mmap.mmap(self._file, SIZE)
         except OSError:
             self.close()
@@ -174,7 +176,7 @@ class EpisodeMemory:
 
     def _need(self, end: int) -> None:
         while self._allocated < end:
-            os.posix_fallocate(self._file, self._allocated, _CHUNK)
+            allocate(self._file, self._allocated, _CHUNK)
             self._allocated += _CHUNK
 
 

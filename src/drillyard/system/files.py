@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from drillyard.system.operating_system import sync_folder
+
 PRIVATE = 0o600
 """Mode of a file that only its owner reads."""
 
@@ -54,15 +56,6 @@ def write_file(path: Path, content: bytes | str, mode: int = 0o666, *, sync: boo
     if sync:
         sync_folder(path.parent)
     return path
-
-
-def sync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

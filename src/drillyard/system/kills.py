@@ -6,22 +6,11 @@ is tried again, as one whose machine is gone.
 
 from __future__ import annotations
 
-import contextlib
-from pathlib import Path
-
 from drillyard.errors import OutOfMemory, ProcessKilled
+from drillyard.system.operating_system import oom_kills
 
 KILLED = (-9, 137)
 """Exit codes: the process itself received SIGKILL, or a shell says so of its child."""
-
-
-def oom_kills() -> int:
-    """Number of processes that the kernel killed on this machine to free memory; 0: unknown."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0
 
 
 def killed(message: str, oom_kills_before: int) -> ProcessKilled:

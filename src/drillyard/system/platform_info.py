@@ -6,10 +6,11 @@ import functools
 import os
 import platform
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypedDict
+
+from drillyard.system.operating_system import cpu_brand, usable_cores
 
 _LIBRARIES = (
     "drillyard",
@@ -86,27 +87,6 @@ def platform_info() -> Platform:
         "gpus": list(_gpus()),
         "versions": versions(),
     }
-
-
-def usable_cores() -> int:
-    """Number of cores that this process may use, which a container or ``taskset`` may limit."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@functools.cache
-def cpu_brand() -> str:
-    """Maker and model of the processor."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            if line.lower().startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    if sys.platform == "darwin":
-        return _ask(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor()
-    return platform.processor() or platform.machine()
 
 
 @functools.cache

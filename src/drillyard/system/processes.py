@@ -1,28 +1,32 @@
 """Processes of this machine: identified by pid and start time, found by a mark, ended together.
 
-A pid alone does not identify a process, because it is reused. On Linux, the start time is read in
-ticks since boot, so that a change of the wall clock has no effect.
+A pid alone does not identify a process, because it is reused.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
+
+from drillyard.system.operating_system import (
+    CONTINUE,
+    KILL,
+    group_of,
+    session_of,
+)
+from drillyard.system.operating_system import (
+    process_start as _started,
+)
 
 MARK = "DRILLYARD_LEASE"
 """Environment variable that every process of a lease carries."""
 _SAME_START_S = 0.05
-_EXITING = 0x4
-"""PF_EXITING of the Linux kernel: the process runs no code, and only frees its memory."""
 
 
 @functools.lru_cache(maxsize=1)
@@ -67,25 +71,6 @@ class ProcessId:
         return now is not None and abs(now - self.started) < _SAME_START_S
 
 
-def _started(pid: int) -> float | None:
-    if pid <= 0:
-        return None
-    if Path("/proc/self/stat").exists():
-        try:
-            # The command (field 2) may contain spaces and brackets: cut after its last bracket.
-            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            return None
-        if fields[0] in (b"Z", b"X") or int(fields[6]) & _EXITING:
-            return None
-        return int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        if process.status() != psutil.STATUS_ZOMBIE:
-            return float(process.create_time())
-    return None
-
-
 def marked(value: str | None = None, mark: str = MARK, **also: str) -> Iterator[ProcessId]:
     """Living processes whose environment at their start carries a mark.
 
@@ -117,38 +102,30 @@ def in_session(leader: ProcessId) -> Iterator[ProcessId]:
     if now is not None and not leader.alive():
         return
     for pid in psutil.pids():
-        with contextlib.suppress(OSError):
-            if os.getsid(pid) == leader.pid:
-                found = ProcessId.of(pid)
-                if found is not None and found.started >= leader.started - _SAME_START_S:
-                    yield found
+        if session_of(pid) == leader.pid:
+            found = ProcessId.of(pid)
+            if found is not None and found.started >= leader.started - _SAME_START_S:
+                yield found
 
 
 def in_group(group: int) -> Iterator[ProcessId]:
     """Living processes of a process group in this session (so never of another program)."""
-    session = os.getsid(0)
+    session = session_of(0)
     for pid in psutil.pids():
-        with contextlib.suppress(OSError):
-            if os.getpgid(pid) == group and os.getsid(pid) == session:
-                found = ProcessId.of(pid)
-                if found is not None:
-                    yield found
+        if group_of(pid) == group and session_of(pid) == session:
+            found = ProcessId.of(pid)
+            if found is not None:
+                yield found
 
 
-def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
-    """Make the kernel signal this process when its parent ends, also by ``kill -9``.
+def send(process: ProcessId, number: signal.Signals | None) -> bool:
+    """Signal a process if it is still the same one; False if it has ended.
 
-    On Linux only; elsewhere it does nothing. It misses a parent that has ended before.
+    Args:
+        process: The process.
+        number: The signal; None for one that this system does not have.
     """
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, number, 0, 0, 0)  # PR_SET_PDEATHSIG
-
-
-def send(process: ProcessId, number: signal.Signals) -> bool:
-    """Signal a process if it is still the same one; False if it has ended."""
-    if not process.alive():
+    if number is None or not process.alive():
         return False
     try:
         os.kill(process.pid, number)
@@ -182,8 +159,8 @@ def end(processes: Iterable[ProcessId], grace_s: float) -> list[ProcessId]:
         for process in left:
             send(process, signal.SIGTERM)
             # A stopped process receives only SIGKILL until it is continued.
-            send(process, signal.SIGCONT)
+            send(process, CONTINUE)
         left = wait_gone(left, grace_s)
     for process in left:
-        send(process, signal.SIGKILL)
+        send(process, KILL)
     return wait_gone(left, 5.0)

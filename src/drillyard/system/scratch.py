@@ -13,6 +13,7 @@ from pathlib import Path
 
 from drillyard.errors import InfrastructureError
 from drillyard.system.machine_identity import system_token
+from drillyard.system.operating_system import is_own, user_id
 from drillyard.system.processes import ProcessId
 
 RUNTIME = "DRILLYARD_LOCAL_RUNTIME"
@@ -24,7 +25,7 @@ _OWNER = ".system"
 """A file with the system on which the pid in the folder's name is valid. It is not part of the
 name, which must be short."""
 _ABANDONED_S = 86_400.0
-_SHORT = Path(f"/tmp/dy-{os.getuid()}")
+_SHORT = Path(f"/tmp/dy-{user_id()}")
 """For folders with short names, because sockets are created in them."""
 
 
@@ -43,7 +44,7 @@ def temporary_root() -> Path:
 
 def runtime() -> Path:
     """This user's folder for logs and scratch files of processes on this machine."""
-    default = temporary_root() / f"drillyard-{os.getuid()}"
+    default = temporary_root() / f"drillyard-{user_id()}"
     return Path(os.environ.get(RUNTIME) or default).expanduser().resolve()
 
 
@@ -62,7 +63,7 @@ def own_folder(kind: str, root: Path | None = None) -> Iterator[Path]:
     """
     root, me = root or runtime(), ProcessId.current()
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if root.stat().st_uid != os.getuid():
+    if not is_own(root):
         raise InfrastructureError(
             f"{root} belongs to another user", hint=f"set {RUNTIME} to a folder of your own"
         )

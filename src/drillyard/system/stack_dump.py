@@ -9,17 +9,15 @@ import contextlib
 import faulthandler
 import os
 import re
-import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from typing import IO
 
+from drillyard.system.operating_system import DUMP
 from drillyard.system.user_code import innermost
 
-_SIGNAL: int | None = getattr(signal, "SIGUSR2", None)
-"""None: a system without it, such as Windows, where copies of simulators may run."""
 _ANSWER_S = 2.0
 _LOOK_EVERY_S = 0.05
 _FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+) in (?P<name>.+)')
@@ -32,10 +30,10 @@ def arm(file: IO[bytes]) -> None:
     Args:
         file: Must stay open.
     """
-    if _SIGNAL is None:
+    if DUMP is None:
         return
     with contextlib.suppress(OSError, RuntimeError, ValueError):
-        faulthandler.register(_SIGNAL, file=file, all_threads=True, chain=False)
+        faulthandler.register(DUMP, file=file, all_threads=True, chain=False)
 
 
 def place_of(pid: int, read: Callable[[], str]) -> str | None:
@@ -45,10 +43,10 @@ def place_of(pid: int, read: Callable[[], str]) -> str | None:
         pid: The process. It must have been armed: the signal would end another one.
         read: Returns what it has written.
     """
-    if _SIGNAL is None:
+    if DUMP is None:
         return None
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, _SIGNAL)
+        os.kill(pid, DUMP)
     end = time.monotonic() + _ANSWER_S
     while not _WHOLE.search(read()) and time.monotonic() < end:
         time.sleep(_LOOK_EVERY_S)

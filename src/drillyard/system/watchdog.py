@@ -9,7 +9,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import io
-import multiprocessing
 import os
 import signal
 import sys
@@ -26,6 +25,13 @@ from typing import IO, Generic, TypeVar
 
 from drillyard.errors import DrillyardError
 from drillyard.system import stack_dump
+from drillyard.system.operating_system import (
+    LINUX,
+    group_of,
+    lead_group,
+    signal_group,
+    start_context,
+)
 
 _TICK_S = 0.3
 T = TypeVar("T")
@@ -156,7 +162,7 @@ def run_watched(
             is the cause.
     """
     alone = threading.active_count() == 1 and "torch" not in sys.modules
-    if sys.platform == "linux" and alone:
+    if LINUX and alone:
         return _in_child(work, limit_s, first, output)
     if output is None:
         return _in_thread(work, limit_s, first)
@@ -186,7 +192,7 @@ class Output(io.TextIOBase):
 def _in_child(
     work: Callable[[], T], limit_s: float | None, first: str, output: Output | None
 ) -> T:
-    context = multiprocessing.get_context("fork")
+    context = start_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -285,8 +291,7 @@ def _child(
 ) -> None:
     theirs.close()
     stack_dump.arm(stacks)
-    with contextlib.suppress(OSError):
-        os.setpgid(0, 0)  # so that everything that it starts is ended with it
+    lead_group()
     if prints is not None:
         os.dup2(prints, 2)
         os.close(prints)
@@ -322,9 +327,8 @@ def _portable(error: BaseException) -> BaseException:
 
 
 def _end(child: BaseProcess) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if child.pid and os.getpgid(child.pid) == child.pid:
-            os.killpg(child.pid, signal.SIGKILL)
+    if child.pid and group_of(child.pid) == child.pid:
+        signal_group(child.pid)
     child.kill()
     child.join()
 

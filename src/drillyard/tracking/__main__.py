@@ -22,6 +22,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.registry import load
 from drillyard.system.clock import SYSTEM
 from drillyard.system.garbage import look_rarely
+from drillyard.system.operating_system import yield_processor
 from drillyard.tracking import behind
 from drillyard.tracking.background import URI_VARIABLE, synchronised
 from drillyard.tracking.environment import settings, without_tables
@@ -74,8 +75,8 @@ def main() -> int:
     os.dup2(2, 1)
     look_rarely()
     logging.disable(logging.WARNING)
-    if hasattr(os, "nice") and not arguments.once:
-        os.nice(10)  # training comes first
+    if not arguments.once:
+        yield_processor()  # training comes first
 
     uri = os.environ.pop(URI_VARIABLE)
     mailbox = Mailbox(open_store(arguments.store), arguments.experiment)

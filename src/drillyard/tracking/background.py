@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox
+from drillyard.system.operating_system import OWN_SESSION
 from drillyard.tracking import behind
 from drillyard.tracking.sync_report import SyncReport
 from drillyard.tracking.tracker import MLFLOW, Target, Tracker, title
@@ -248,7 +249,7 @@ class Mirror:
             stderr=subprocess.DEVNULL,
             text=True,
             env=child_environment({**os.environ, URI_VARIABLE: self._uri}),
-            start_new_session=True,  # a Ctrl-C at the terminal is the driver's to handle
+            **OWN_SESSION,  # a Ctrl-C at the terminal is the driver's to handle
         )
 
     def _read(self, child: subprocess.Popen[str]) -> None:

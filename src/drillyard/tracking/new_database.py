@@ -8,7 +8,6 @@ kept in ``~/.drillyard/tracking``, and later ones begin with a copy.
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import shutil
 import sqlite3
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from drillyard.system.files import replacing
 from drillyard.system.home import local_home
+from drillyard.system.operating_system import link
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def _copy(empty: Path, database: Path) -> bool:
         shutil.copyfile(empty, part)
         if not _whole(part):
             return False
-        os.link(part, database)  # never over a database that MLflow made meanwhile
+        link(part, database)  # never over a database that MLflow made meanwhile
         return True
     except (OSError, sqlite3.Error):  # also without hard links: MLflow makes the tables
         return False

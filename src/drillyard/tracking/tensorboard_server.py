@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from drillyard.system.processes import end_with_parent
+from drillyard.system.operating_system import end_with_parent
 
 PARENT = "DRILLYARD_PARENT"
 """Process id of the parent."""

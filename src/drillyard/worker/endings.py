@@ -19,6 +19,7 @@ from drillyard.mailbox.status import STATUS_OF, Cause, Status
 from drillyard.runs.workload import StopSignal
 from drillyard.system.clock import Clock
 from drillyard.system.kills import KILLED
+from drillyard.system.operating_system import ALARM
 from drillyard.system.redaction import redact
 
 _MAX_TRACEBACK = 20_000
@@ -146,7 +147,7 @@ def of_exit(
             "the system ended the process: out of memory",
             hint="use fewer copies of the simulator, a smaller buffer, or fewer workers",
         )
-    if exitcode == -int(signal.SIGALRM):
+    if ALARM is not None and exitcode == -ALARM:
         return failed(
             claim,
             clock,

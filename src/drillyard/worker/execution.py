@@ -28,6 +28,7 @@ from drillyard.spec.algorithms import engines
 from drillyard.spec.binding import bound
 from drillyard.system import episode_memory, step_marker
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.operating_system import lead_group
 from drillyard.system.processes import ProcessId, end, in_group
 from drillyard.system.redaction import log_to, register_environment
 from drillyard.system.scratch import workplace
@@ -63,7 +64,7 @@ def main(
     code = UNREPORTED
     try:
         # A group of its own: whatever the user's code starts can be ended with it.
-        os.setpgid(0, 0)
+        lead_group()
         job.scratch.mkdir(parents=True, exist_ok=True)
         _redirect_output(job.log_path)
         step_marker.keep_in(job.scratch)

@@ -11,7 +11,7 @@ from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.driver_lock import host
 from drillyard.mailbox.records import WorkerRecord
 from drillyard.system.clock import Clock
-from drillyard.system.machine_identity import boot_id, pid_namespace
+from drillyard.system.operating_system import boot_id, pid_namespace
 from drillyard.system.processes import ProcessId
 from drillyard.system.redaction import redact
 from drillyard.system.utilisation import Monitor

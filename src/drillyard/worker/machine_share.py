@@ -8,7 +8,8 @@ import os
 import random
 import socket
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+
+from drillyard.system.operating_system import nvidia_gpus
 
 FIRST, LAST = 10_240, 32_768
 """Range of ports, without the last: below the ports of outgoing connections."""
@@ -71,7 +72,7 @@ def visible_gpus() -> list[str]:
     given = os.environ.get(GPUS)
     if given is not None:
         return [part.strip() for part in given.split(",") if part.strip()]
-    return [str(n) for n, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]
+    return [str(number) for number in range(nvidia_gpus())]
 
 
 def gpus(devices: Sequence[str], place: int, each: int) -> tuple[str, ...]:

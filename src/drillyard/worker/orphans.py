@@ -15,6 +15,7 @@ from drillyard.mailbox.silence import Silence
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.clock import Clock
+from drillyard.system.operating_system import CONTINUE
 from drillyard.system.processes import ProcessId, end, send
 from drillyard.worker import endings
 
@@ -141,7 +142,7 @@ class OrphanCloser:
         for process in self._left:
             send(process, signal.SIGTERM)
             # A stopped process receives only SIGKILL until it is continued.
-            send(process, signal.SIGCONT)
+            send(process, CONTINUE)
 
     def _close(self, dead: set[str]) -> None:
         for name, state in ticket_states(self._mailbox).items():

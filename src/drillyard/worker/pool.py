@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,7 +29,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.status import Cause
 from drillyard.runs.code_archive import install
 from drillyard.system import step_marker
-from drillyard.system.kills import oom_kills
+from drillyard.system.operating_system import KILL, oom_kills
 from drillyard.system.processes import ProcessId, end, in_group, send
 from drillyard.system.utilisation import Monitor, Sampler
 from drillyard.worker import execution, gpu, machine_share, together
@@ -96,7 +95,7 @@ class ForkedTicket:
         """End it and all that it started, at once."""
         if self._identity is not None:
             group = list(in_group(self._identity.pid)) if self._identity.alive() else []
-            send(self._identity, signal.SIGKILL)
+            send(self._identity, KILL)
             end(group, grace_s=0.0)
 
 

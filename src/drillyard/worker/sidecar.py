@@ -9,8 +9,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -22,6 +20,7 @@ from drillyard.mailbox.status import Cause, Status
 from drillyard.runs.workload import StopSignal
 from drillyard.system.clock import Clock
 from drillyard.system.loops import Loop
+from drillyard.system.operating_system import own_group, signal_group
 from drillyard.system.utilisation import Monitor
 from drillyard.worker.logship import LogShipper
 from drillyard.worker.progress import ProgressKeeper
@@ -164,6 +163,6 @@ def listen(worker: Connection, stops: Sequence[StopSignal]) -> None:
         # Not the clock's wait: this is about real processes, whatever time a test plays.
         threading.Event().wait(ORPHAN_GRACE_S)
         # The group is this process and what it started: nothing may outlive its worker.
-        os.killpg(os.getpgrp(), signal.SIGKILL)
+        signal_group(own_group())
 
     threading.Thread(target=work, name="requests", daemon=True).start()

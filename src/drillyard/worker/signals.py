@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from drillyard.mailbox.status import Cause
 from drillyard.runs.workload import StopSignal
+from drillyard.system.operating_system import ENDINGS
 
 if TYPE_CHECKING:
     from drillyard.worker.worker import Worker
@@ -23,8 +24,9 @@ def listen_in_worker(worker: Worker) -> None:
         worker.terminate()
 
     signal.signal(signal.SIGTERM, on_term)
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    for number in ENDINGS:
+        if number is not signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def listen_in_attempt(*stops: StopSignal) -> None:

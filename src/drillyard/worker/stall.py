@@ -23,6 +23,7 @@ from drillyard.runs.workload import StopSignal, Transfers
 from drillyard.system import step_marker
 from drillyard.system.clock import Clock
 from drillyard.system.loops import Loop
+from drillyard.system.operating_system import ALARM, own_group
 from drillyard.worker.progress import ProgressKeeper
 
 ALARM_GRACE_S = 60.0
@@ -70,8 +71,8 @@ class StallWatch:
         """Start to watch, if there is a limit."""
         if self._limit_s is not None:
             with contextlib.suppress(ValueError):  # not the main thread, which has the alarm
-                if signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
-                    faulthandler.register(signal.SIGALRM, file=sys.stderr, chain=True)
+                if ALARM is not None and signal.getsignal(ALARM) is signal.SIG_DFL:
+                    faulthandler.register(ALARM, file=sys.stderr, chain=True)
             self._loop.start()
         return self
 
@@ -143,6 +144,6 @@ def exit_now(code: int) -> None:
     from drillyard.system.processes import ProcessId, end, in_group
 
     me = ProcessId.current()
-    if os.getpgrp() == me.pid:
+    if own_group() == me.pid:
         end([p for p in in_group(me.pid) if p.pid != me.pid], grace_s=0.0)
     os._exit(code)

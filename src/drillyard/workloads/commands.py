@@ -25,10 +25,10 @@ import psutil
 from drillyard.errors import InfrastructureError, RunFailed, Stopped, TimedOut
 from drillyard.runs.workload import StopSignal
 from drillyard.spec.work import Line, words_of
-from drillyard.system.kills import KILLED, killed, oom_kills
+from drillyard.system.kills import KILLED, killed
+from drillyard.system.operating_system import ENDINGS, oom_kills
 from drillyard.system.processes import ProcessId, end, marked
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 MARK = "DRILLYARD_SCRIPT"
 RUN_MARK = "DRILLYARD_SCRIPT_RUN"
 """The same in all attempts of a run, so that an attempt finds the processes of a killed one."""
@@ -41,7 +41,7 @@ _DRAIN_S = 1.0
 LATE_STOP_S = 2.0
 """Seconds by which a request to stop may come later than the death of a program by the same
 signal, which went to all processes of the machine."""
-_ASKED_TO_END = frozenset({-int(n) for n in SIGNALS} | {128 + int(n) for n in SIGNALS})
+_ASKED_TO_END = frozenset({-int(n) for n in ENDINGS} | {128 + int(n) for n in ENDINGS})
 """Exit codes: by a signal that asks a program to end, or a shell says so of its child."""
 
 

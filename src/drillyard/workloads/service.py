@@ -39,7 +39,8 @@ from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import run_parameters
 from drillyard.spec.service import ServiceSpec
 from drillyard.spec.stages import SEPARATOR
-from drillyard.system.kills import KILLED, killed, oom_kills
+from drillyard.system.kills import KILLED, killed
+from drillyard.system.operating_system import oom_kills
 from drillyard.worker.machine_share import FIRST_PORT
 from drillyard.workloads import variables
 from drillyard.workloads.commands import LATE_STOP_S, CommandContext, raise_if_stopped

@@ -10,7 +10,7 @@ import pytest
 
 from drillyard.backend import Lease, Liveness, Order
 from drillyard.errors import InfrastructureError
-from drillyard.system.machine_identity import boot_id
+from drillyard.system.operating_system import boot_id
 from drillyard.system.processes import MARK, ProcessId
 from drillyard.system.scratch import RUNTIME, runtime
 from drillyard_backends.sessions import Sessions, default_runtime

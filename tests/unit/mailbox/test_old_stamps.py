@@ -16,7 +16,7 @@ from drillyard.mailbox.driver_lock import STALE_S, WATCHED_S, DriverLock, host
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Claim, Phase, TicketRecord, WorkerRecord
 from drillyard.mailbox.ticket_states import ticket_states
-from drillyard.system.machine_identity import boot_id, pid_namespace
+from drillyard.system.operating_system import boot_id, pid_namespace
 from drillyard.testing.clock import FakeClock
 from tests.helpers import elsewhere
 from tests.helpers.tiny_backend import ThreadBackend

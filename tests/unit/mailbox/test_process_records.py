@@ -18,7 +18,7 @@ from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Claim, DriverRecord, Phase, TicketRecord, WorkerRecord
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
-from drillyard.system.machine_identity import boot_id, pid_namespace
+from drillyard.system.operating_system import boot_id, pid_namespace
 from drillyard.testing.clock import FakeClock
 from tests.helpers.tiny_backend import ThreadBackend
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -29,61 +29,36 @@ GTX980 = [
     # nvidia-smi 450.51 (pastebin.com/18y57vsH): "38C P8 27W / 195W | 237MiB / 4035MiB | 25%".
     {"power": 27, "used": 237, "total": 4035, "busy": 25},
 ]
-NOT_SUPPORTED = 3  # NVML_ERROR_NOT_SUPPORTED
 
 
 class Driver:
-    """The functions of libnvidia-ml.so.1 with their C types, and the numbers of a recording."""
+    """``pynvml`` with the numbers of a recording."""
+
+    class NVMLError(Exception):
+        """What the driver refuses."""
 
     def __init__(self, cards: list[dict[str, Any]]) -> None:
         self.cards = cards
 
-        def count(out: Any) -> int:
-            out[0] = len(cards)
-            return 0
+    def nvmlInit(self) -> None:
+        """The driver is there."""
 
-        def handle(index: int, out: Any) -> int:
-            out[0] = 1000 + index
-            return 0
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.cards)
 
-        def memory(card: int, out: Any) -> int:
-            found = cards[card - 1000]
-            total, used = found["total"] * MIB, found["used"] * MIB
-            out[0], out[1], out[2] = total, total - used, used
-            return 0
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> dict[str, Any]:
+        return self.cards[index]
 
-        def rates(card: int, out: Any) -> int:
-            out[0], out[1] = cards[card - 1000]["busy"], 0
-            return 0
+    def nvmlDeviceGetMemoryInfo(self, card: dict[str, Any]) -> SimpleNamespace:
+        return SimpleNamespace(total=card["total"] * MIB, used=card["used"] * MIB)
 
-        def power(card: int, out: Any) -> int:
-            watts = cards[card - 1000]["power"]
-            if watts is None:
-                return NOT_SUPPORTED
-            out[0] = watts * 1000
-            return 0
+    def nvmlDeviceGetUtilizationRates(self, card: dict[str, Any]) -> SimpleNamespace:
+        return SimpleNamespace(gpu=card["busy"])
 
-        uint, size = ctypes.POINTER(ctypes.c_uint), ctypes.POINTER(ctypes.c_ulonglong)
-        device = ctypes.c_void_p
-
-        def c(function: Any, *types: Any) -> Any:
-            return ctypes.CFUNCTYPE(ctypes.c_int, *types)(function)
-
-        self._by_address = {
-            "nvmlInit_v2": c(lambda: 0),
-            "nvmlDeviceGetCount_v2": c(count, uint),
-            "nvmlDeviceGetHandleByIndex_v2": c(handle, ctypes.c_uint, ctypes.POINTER(device)),
-            "nvmlDeviceGetMemoryInfo": c(memory, device, size),
-            "nvmlDeviceGetUtilizationRates": c(rates, device, uint),
-            "nvmlDeviceGetPowerUsage": c(power, device, uint),
-        }
-
-    def __getattr__(self, name: str) -> Any:
-        # As a library from the disk has it: a function without declared types.
-        found = self._by_address[name]
-        address = ctypes.cast(found, ctypes.c_void_p).value
-        assert address is not None
-        return ctypes.CFUNCTYPE(ctypes.c_int)(address)
+    def nvmlDeviceGetPowerUsage(self, card: dict[str, Any]) -> int:
+        if card["power"] is None:
+            raise self.NVMLError("Not Supported")
+        return int(card["power"] * 1000)
 
 
 def gpu_metrics(cards: list[dict[str, Any]]) -> dict[str, float]:
@@ -104,9 +79,17 @@ def test_what_a_card_does_not_know_is_left_out():
     assert "gpu_0_power_usage_watts" not in found and "gpu_0_memory_usage_megabytes" in found
 
 
-def test_a_machine_without_a_driver_has_no_gpus(monkeypatch):
-    monkeypatch.setattr("drillyard.system.utilisation.nvml.LIBRARY", "libnothing.so.1")
-    assert list(Gpus().metrics()) == []
+def test_a_machine_without_a_driver_has_no_gpus() -> None:
+    class Missing(Driver):
+        def nvmlInit(self) -> None:
+            raise self.NVMLError("NVML Shared Library Not Found")
+
+    assert list(Gpus(Missing(V100)).metrics()) == []
+
+
+def test_the_real_library_answers_or_is_missing() -> None:
+    for name, value in Gpus().metrics():
+        assert name.startswith("gpu_") and value >= 0.0
 
 
 def test_the_names_are_those_of_mlflow(tmp_path):

@@ -16,7 +16,7 @@ from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.system.clock import SYSTEM
-from drillyard.system.machine_identity import boot_id, pid_namespace
+from drillyard.system.operating_system import boot_id, pid_namespace
 from drillyard.system.processes import ProcessId
 from drillyard.testing.clock import FakeClock
 from drillyard.worker.hand_in import HandIn

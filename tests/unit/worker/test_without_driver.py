@@ -11,7 +11,7 @@ from drillyard.mailbox.driver_lock import STALE_S, host
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import ExperimentRecord, Phase, TicketRecord
 from drillyard.mailbox.ticket_states import ticket_states
-from drillyard.system.machine_identity import boot_id, pid_namespace
+from drillyard.system.operating_system import boot_id, pid_namespace
 from drillyard.testing.clock import FakeClock
 from drillyard.worker.without_driver import DRIVER_POLL_S, DriverWatch
 from tests.helpers import elsewhere

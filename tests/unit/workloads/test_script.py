@@ -25,7 +25,7 @@ from drillyard.mailbox.status import Cause
 from drillyard.metrics.streams import read_stream
 from drillyard.runs.workload import RunContext, StopSignal
 from drillyard.system.clock import SYSTEM
-from drillyard.system.kills import oom_kills
+from drillyard.system.operating_system import oom_kills
 from drillyard.system.processes import marked
 from drillyard.worker.endings import cause_of, of_error
 from drillyard.workloads import measured

@@ -29,7 +29,7 @@ _AGAIN_S = 5.0
 _REACH_S = 2.0
 _MAIN = """
 import sys
-from drillyard.system.processes import end_with_parent
+from drillyard.system.operating_system import end_with_parent
 end_with_parent()
 from ray.scripts.scripts import main
 main()

@@ -13,7 +13,7 @@ from drillyard.errors import DrillyardError
 from drillyard.simulators.hosts.certificates import Invitation
 from drillyard.simulators.hosts.host import Host, Offer
 from drillyard.simulators.hosts.providers import PATIENCE_S
-from drillyard.system.processes import end_with_parent
+from drillyard.system.operating_system import end_with_parent
 from drillyard.system.redaction import log_to, register_environment
 from drillyard.system.scratch import temporary_below
 

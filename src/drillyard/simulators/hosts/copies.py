@@ -19,7 +19,8 @@ from drillyard.errors import ProcessKilled, RunFailed
 from drillyard.simulators.hosts import frames, troubles
 from drillyard.simulators.hosts.messages import Messages
 from drillyard.simulators.hosts.packed_steps import STEP, RowReader, is_packed
-from drillyard.system.kills import KILLED, killed, oom_kills
+from drillyard.system.kills import KILLED, killed
+from drillyard.system.operating_system import oom_kills, start_context
 
 if TYPE_CHECKING:
     from drillyard.simulators.hosts.copy_thread import CopyThread
@@ -47,11 +48,10 @@ class _Copy(NamedTuple):
 
 def context() -> multiprocessing.context.BaseContext:
     """How copies are started: "fork" would keep the connection to the learner open in each."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload([_BODY])
-    return found
+    methods = start_context("forkserver")
+    if methods.get_start_method() == "forkserver":
+        methods.set_forkserver_preload([_BODY])
+    return methods
 
 
 def warm_up() -> None:

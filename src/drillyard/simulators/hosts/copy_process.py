@@ -37,7 +37,7 @@ from drillyard.simulators.wrappers import (
     stack_state,
 )
 from drillyard.spec.learning import SimulatorSpec
-from drillyard.system.processes import end_with_parent
+from drillyard.system.operating_system import KILL, end_with_parent
 
 
 def main(pipe: Connection, simulator: JsonObject, copy: int, seed: int, streams: int) -> None:
@@ -50,7 +50,7 @@ def main(pipe: Connection, simulator: JsonObject, copy: int, seed: int, streams:
         seed: Seed of the run.
         streams: Version of the random numbers.
     """
-    end_with_parent(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+    end_with_parent(KILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host
     messages = Messages(pipe)
     try:

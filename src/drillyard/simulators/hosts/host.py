@@ -24,7 +24,7 @@ from drillyard.errors import ConfigError, InfrastructureError, UserError
 from drillyard.simulators.hosts import frames
 from drillyard.simulators.hosts.certificates import NAME, Invitation, with_port
 from drillyard.simulators.hosts.copies import Copies, Raised, warm_up
-from drillyard.system.platform_info import cpu_brand
+from drillyard.system.operating_system import cpu_brand
 from drillyard.system.version import VERSION
 
 PROTOCOL = 2

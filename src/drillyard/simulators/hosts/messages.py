@@ -11,6 +11,8 @@ import os
 import struct
 from multiprocessing.connection import Connection
 
+from drillyard.system.operating_system import POSIX
+
 _SIZE = struct.Struct("!Q")
 _CHUNK = 2**16
 
@@ -25,7 +27,7 @@ class Messages:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         # Elsewhere the number is not that of a file.
-        self._file = connection.fileno() if os.name == "posix" else None
+        self._file = connection.fileno() if POSIX else None
         self._chunk = bytearray(_CHUNK)
 
     def send(self, data: bytes) -> None:

@@ -1,0 +1,87 @@
+"""One module knows the operating system: the rest of the product asks it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+OWN = Path("src/drillyard/system/operating_system.py")
+MODULES = {"ctypes", "fcntl", "grp", "msvcrt", "nt", "posix", "pty", "pwd", "resource", "termios"}
+NAMES = {
+    "sys": {"platform", "getwindowsversion"},
+    "os": {
+        *("name", "uname", "getuid", "geteuid", "getgid", "chown", "umask", "nice"),
+        *("fork", "register_at_fork", "wait", "waitpid", "killpg"),
+        *("getpgid", "getpgrp", "setpgid", "getsid", "setsid"),
+        *("link", "symlink", "readlink", "posix_fallocate", "mkfifo"),
+        *("sched_getaffinity", "sched_setaffinity", "sysconf"),
+    },
+    "platform": {"system", "uname", "mac_ver", "win32_ver", "libc_ver"},
+    "signal": {"SIGKILL", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGSTOP", "SIGALRM"},
+    "select": {"poll", "epoll"},
+    "socket": {"AF_UNIX"},
+}
+WORDS = {"start_new_session", "preexec_fn", "umask"}
+"""Arguments of ``subprocess.Popen`` that only some systems have."""
+
+
+def product() -> list[Path]:
+    folders = (ROOT / name for name in ("src", "backends", "flows", "tasks"))
+    return sorted(path for folder in folders for path in folder.rglob("*.py"))
+
+
+def asked(tree: ast.AST) -> Iterator[str]:
+    """What a module asks the operating system for by itself."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (n.name for n in names if n.name.partition(".")[0] in MODULES)
+            case ast.ImportFrom(module=str(module), names=names):
+                known = NAMES.get(module, set())
+                yield from (f"{module}.{n.name}" for n in names if n.name in known)
+                if module.partition(".")[0] in MODULES:
+                    yield module
+            case ast.Attribute(value=ast.Name(id=module), attr=name):
+                if name in NAMES.get(module, ()):
+                    yield f"{module}.{name}"
+            case ast.Call(func=ast.Name(id="getattr" | "hasattr"), args=[ast.Name(id=module), *_]):
+                if module in ("os", "signal", "select"):
+                    yield f"getattr of {module}"
+            case ast.Call(
+                func=ast.Attribute(attr="get_context"), args=[ast.Constant(value="fork")]
+            ):
+                yield "fork"
+            case ast.keyword(arg=str(word)) if word in WORDS:
+                yield word
+            case ast.Constant(value=str(text)) if text.startswith("/proc/"):
+                yield text
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("import fcntl", ["fcntl"]),
+        ("from signal import SIGKILL", ["signal.SIGKILL"]),
+        ("os.killpg(1, 9)", ["os.killpg"]),
+        ("hasattr(os, 'fork')", ["getattr of os"]),
+        ("subprocess.Popen([], start_new_session=True)", ["start_new_session"]),
+        ("import os, signal; os.replace(a, b); signal.SIGTERM", []),
+    ],
+)
+def test_a_question_to_the_system_is_seen(code: str, found: list[str]) -> None:
+    assert list(asked(ast.parse(code))) == found
+
+
+def test_only_one_module_asks_for_the_operating_system() -> None:
+    assert (ROOT / OWN).is_file()
+    others = {
+        str(path.relative_to(ROOT)): questions
+        for path in product()
+        if path.relative_to(ROOT) != OWN
+        and (questions := sorted(set(asked(ast.parse(path.read_text())))))
+    }
+    assert others == {}

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from tenacity import (
-    Retrying,
+    retry,
     retry_if_exception_type,
     stop_after_attempt,
     wait_exponential,
     wait_random,
 )
 
-from drillyard.documents.json_types import JsonObject
+from drillyard.documents.json_types import JsonObject, as_list, as_object
 from drillyard.errors import ConfigError, ControlPlaneError
 
 TIMEOUT_S = 30.0
-ATTEMPTS = 5
+ATTEMPTS, MOST_PAGES = 5, 200
 MOST_BYTES = 64 * 2**20
 """Largest page that is read."""
 _AGAIN = {408, 429, 500, 502, 503, 504}
@@ -36,31 +35,40 @@ def base(variable: str, default: str) -> str:
     return os.environ.get(variable, default).rstrip("/")
 
 
-def page(
-    url: str, query: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
-) -> JsonObject:
-    """Returns one page.
+def entries(
+    address: str,
+    key: str,
+    following: Callable[[JsonObject], str | None],
+    headers: Mapping[str, str] | None = None,
+) -> Iterator[JsonObject]:
+    """Yields the entries of all pages.
 
     Args:
-        url: Address; it may have a query of its own.
-        query: Added to the address.
-        headers: Sent with the request; a key belongs here, so that no address contains it.
+        address: The first page.
+        key: Name of the list of entries in a page.
+        following: Returns the address of the page after a page; None after the last one.
+        headers: Sent with each request; a key belongs here, so that no address contains it.
 
     Raises:
         ConfigError: The provider refuses the request: the key is missing or wrong.
-        ControlPlaneError: There is no answer, or none that can be read.
+        ControlPlaneError: There is no answer, none that can be read, or a list without an end.
     """
-    address = f"{url}?{urlencode(query)}" if query else url
-    request = Request(address, headers={"Accept": "application/json", **(headers or {})})
-    retrying = Retrying(
-        retry=retry_if_exception_type(_Busy),
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_exponential(0.1, max=10) + wait_random(0, 0.1),
-        reraise=True,
+    following_address: str | None = address
+    for _ in range(MOST_PAGES):
+        if following_address is None:
+            return
+        page = _page(following_address, headers or {})
+        yield from map(as_object, as_list(page.get(key)))
+        following_address = following(page)
+    raise ControlPlaneError(
+        f"more than {MOST_PAGES} pages of prices", hint="try again later; nothing was written"
     )
-    host = url.partition("?")[0]
+
+
+def _page(address: str, headers: Mapping[str, str]) -> JsonObject:
+    host = address.partition("?")[0]
     try:
-        answer: JsonObject = retrying(_read, request)
+        return _read(Request(address, headers={"Accept": "application/json", **headers}))
     except _Busy as error:
         raise ControlPlaneError(f"{host}: {error}", hint="try again later") from None
     except (URLError, OSError, ValueError) as error:
@@ -68,9 +76,14 @@ def page(
             f"{host} does not answer with prices: {error}",
             hint="is there a way to the internet, or a proxy in between?",
         ) from None
-    return answer
 
 
+@retry(
+    retry=retry_if_exception_type(_Busy),
+    stop=stop_after_attempt(ATTEMPTS),
+    wait=wait_exponential(0.1, max=10) + wait_random(0, 0.1),
+    reraise=True,
+)
 def _read(request: Request) -> JsonObject:
     if not request.full_url.startswith(("https://", "http://")):
         raise ValueError("not an address of the web")
@@ -97,17 +110,3 @@ def _message(error: HTTPError) -> str:
         return str(inner.get("message") or inner.get("Message") or error.reason)
     except (ValueError, AttributeError, OSError):
         return str(error.reason)
-
-
-def numbered(pages: Iterator[JsonObject], most: int) -> Iterator[JsonObject]:
-    """Yields pages until the last; refuses a list that never ends.
-
-    Raises:
-        ControlPlaneError: There are more than ``most`` pages.
-    """
-    for number, found in enumerate(pages):
-        if number >= most:
-            raise ControlPlaneError(
-                f"more than {most} pages of prices", hint="try again later; nothing was written"
-            )
-        yield found

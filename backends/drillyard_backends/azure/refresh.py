@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 from drillyard.backend import PriceUpdate
-from drillyard.documents.json_types import JsonObject, as_list, as_number, as_object
+from drillyard.documents.json_types import JsonObject, as_number, as_object
 from drillyard.errors import ControlPlaneError
 from drillyard_backends import price_pages
 from drillyard_backends.azure import prices
@@ -19,7 +20,6 @@ from drillyard_backends.azure import prices
 API = "https://prices.azure.com"
 API_VARIABLE = "DRILLYARD_AZURE_PRICES_API"
 SIZES_A_QUERY = 8
-MOST_PAGES = 200
 HOME = "westeurope"
 """Region of the prices for nodes whose region is not known."""
 
@@ -81,22 +81,16 @@ def _kind(item: JsonObject) -> bool | None:
 
 
 def _items(sizes: Sequence[str]) -> Iterator[JsonObject]:
-    for page in price_pages.numbered(_pages(sizes), MOST_PAGES):
-        yield from (as_object(item) for item in as_list(page.get("Items")))
-
-
-def _pages(sizes: Sequence[str]) -> Iterator[JsonObject]:
-    base = price_pages.base(API_VARIABLE, API)
+    base = f"{price_pages.base(API_VARIABLE, API)}/api/retail/prices?"
     names = " or ".join(f"armSkuName eq '{size}'" for size in sizes)
     text = f"serviceName eq 'Virtual Machines' and priceType eq 'Consumption' and ({names})"
-    found = price_pages.page(f"{base}/api/retail/prices", {"$filter": text})
-    while True:
-        yield found
-        link = str(found.get("NextPageLink") or "")
-        if not link:
-            return
+
+    def following(page: JsonObject) -> str | None:
+        link = str(page.get("NextPageLink") or "")
         # The next address is Azure's own; another host is never asked.
         _, _, query = link.partition("/api/retail/prices?")
-        if not query:
+        if link and not query:
             raise ControlPlaneError(f"Azure's next page is {link!r}", hint="try again later")
-        found = price_pages.page(f"{base}/api/retail/prices?{query.replace(' ', '%20')}")
+        return base + query.replace(" ", "%20") if query else None
+
+    return price_pages.entries(base + urlencode({"$filter": text}), "Items", following)

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 from drillyard.backend import PriceUpdate
 from drillyard.documents.json_types import JsonObject, as_list, as_number, as_object
@@ -23,7 +24,6 @@ API = "https://cloudbilling.googleapis.com"
 API_VARIABLE = "DRILLYARD_GCP_PRICES_API"
 COMPUTE_ENGINE = "services/6F81-5844-456A"
 """Id of Compute Engine among the services."""
-MOST_PAGES = 100
 _SPOT = re.compile(r"\ASpot Preemptible ")
 _PART = re.compile(
     r"(?P<family>E2|N1 Predefined|N2|N2D AMD|A2|A3|G2|C2D AMD|C3|C4|N4|T2D AMD)"
@@ -128,21 +128,14 @@ def _price(sku: JsonObject, part: str) -> float | None:
 
 
 def _skus(key: str) -> Iterator[JsonObject]:
-    for page in price_pages.numbered(_pages(key), MOST_PAGES):
-        yield from (as_object(sku) for sku in as_list(page.get("skus")))
+    base = f"{price_pages.base(API_VARIABLE, API)}/v1/{COMPUTE_ENGINE}/skus?"
+    query = {"currencyCode": "USD", "pageSize": "5000"}
 
+    def following(page: JsonObject) -> str | None:
+        token = page.get("nextPageToken")
+        return base + urlencode({**query, "pageToken": token}) if token else None
 
-def _pages(key: str) -> Iterator[JsonObject]:
-    url = f"{price_pages.base(API_VARIABLE, API)}/v1/{COMPUTE_ENGINE}/skus"
-    token = ""
-    while True:
-        query = {"currencyCode": "USD", "pageSize": "5000"}
-        query |= {"pageToken": token} if token else {}
-        found = price_pages.page(url, query, {"X-Goog-Api-Key": key})
-        yield found
-        token = str(found.get("nextPageToken") or "")
-        if not token:
-            return
+    return price_pages.entries(base + urlencode(query), "skus", following, {"X-Goog-Api-Key": key})
 
 
 def _missing(regions: dict[str, dict[str, float]]) -> Iterator[str]:

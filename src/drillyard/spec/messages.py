@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -216,45 +217,75 @@ def _number(schema: Schema, kinds: set[str]) -> str:
     """Returns a number that a field allows, unless its lowest one is above 1000."""
     if "number" in kinds:
         return "1.0e-3"
-    options = (schema, *(_resolved(o) for o in schema.get("anyOf", [])))
-    return str(min(1000, *(int(o["maximum"]) for o in options if "maximum" in o), 1000))
+    return str(
+        min(1000, *(int(form["maximum"]) for form in _forms(schema) if "maximum" in form), 1000)
+    )
 
 
 def _hint(path: KeyPath, value: Json, raw: str | None) -> str | None:
+    """Returns what to do about a refused value; the first kind of mistake that fits decides."""
     schema = _schema(path)
-    kinds = _kinds(schema)
-    if "string" in kinds and isinstance(value, bool | int | float) and not kinds & {"number"}:
-        word = raw if raw is not None else str(value).lower()
-        kind = "a boolean" if isinstance(value, bool) else f"the number {value:g}"
-        return f"quote it: '{word}' is read as {kind} without quotes"
-    if dotted(path) == "train.steps" and isinstance(value, int) and value > 1:
-        years = value / 2000 / 3600 / 24 / 365
-        return f"at 2,000 steps/s that takes {years:,.0f} years; give fewer steps"
-    if dotted(path) == "train.n_envs" and isinstance(value, int) and value > 1:
-        import os
+    return (
+        _unquoted(schema, value, raw)
+        or _of_field(path, value)
+        or _of_shape(schema, value)
+        or _of_options(schema, value)
+        or instead(path, value)
+    )
 
-        return f"this machine has {os.cpu_count()} cores; a few copies per core are useful"
+
+def _unquoted(schema: Schema, value: Json, raw: str | None) -> str | None:
+    """A hint for a text that YAML reads as a number or a boolean."""
+    kinds = _kinds(schema)
+    if "string" not in kinds or "number" in kinds or not isinstance(value, bool | int | float):
+        return None
+    word = raw if raw is not None else str(value).lower()
+    kind = "a boolean" if isinstance(value, bool) else f"the number {value:g}"
+    return f"quote it: '{word}' is read as {kind} without quotes"
+
+
+def _of_field(path: KeyPath, value: Json) -> str | None:
+    """A hint of one field."""
+    large = isinstance(value, int) and not isinstance(value, bool) and value > 1
     if "seeds" in path:
-        count = isinstance(value, int) and not isinstance(value, bool) and value > 1
-        option = f"; `drillyard run FILE --seeds {value}` means 1 to {value}" if count else ""
+        option = f"; `drillyard run FILE --seeds {value}` means 1 to {value}" if large else ""
         return f"for example `seeds: [1, 2, 3]`{option}"
-    if path and path[-1] == "steps" and isinstance(value, str):
-        return "write 50_000 or 50k"
+    match dotted(path), value:
+        case "train.steps", int(steps) if large:
+            years = steps / 2000 / 3600 / 24 / 365
+            return f"at 2,000 steps/s that takes {years:,.0f} years; give fewer steps"
+        case "train.n_envs", int() if large:
+            return f"this machine has {os.cpu_count()} cores; a few copies per core are useful"
+        case "resources.device", str(word) if word.lower() in ("gpu", "nvidia"):
+            return "write cuda"
+        case "name", _ if not (isinstance(value, list) and len(value) == 1):
+            return "for example `name: cstr-ppo`"
+        case _, str() if path and path[-1] == "steps":
+            return "write 50_000 or 50k"
+    return None
+
+
+def _of_shape(schema: Schema, value: Json) -> str | None:
+    """A hint for quotes or brackets that are missing, or too many."""
+    kinds = _kinds(schema)
     if kinds & {"integer", "number"} and isinstance(value, str):
         return f"write a number without quotes, for example {_number(schema, kinds)}"
     if kinds == {"string"} and isinstance(value, list) and len(value) == 1:
         return f"write it without brackets: {value[0]}"
     if "array" in kinds and not isinstance(value, list):
         return f"write a list: [{value}]"
-    if dotted(path) == "resources.device" and str(value).lower() in ("gpu", "nvidia"):
-        return "write cuda"
-    if dotted(path) == "name":
-        return "for example `name: cstr-ppo`"
-    forms = [schema, *(_resolved(form) for form in schema.get("anyOf", []))]
-    options = [o for form in forms for o in form.get("enum", [form.get("const")]) if o is not None]
-    if options and isinstance(value, str):
-        return nearest(value, [str(o) for o in options])
-    return instead(path, value)
+    return None
+
+
+def _of_options(schema: Schema, value: Json) -> str | None:
+    """A hint for one of a few words."""
+    options = [
+        str(option)
+        for form in _forms(schema)
+        for option in form.get("enum", [form.get("const")])
+        if option is not None
+    ]
+    return nearest(value, options) if options and isinstance(value, str) else None
 
 
 def instead(path: KeyPath, value: object = None) -> str:
@@ -265,22 +296,29 @@ def instead(path: KeyPath, value: object = None) -> str:
         value: The refused value.
     """
     schema = _schema(path)
-    spans = [schema, *(_resolved(o) for o in schema.get("anyOf", []))]
-    low = next((s["minimum"] for s in spans if "minimum" in s), None)
-    high = next((s["maximum"] for s in spans if "maximum" in s), None)
-    above = next((s["exclusiveMinimum"] for s in spans if "exclusiveMinimum" in s), None)
     default = schema.get("default")
     shown = str(default).lower() if isinstance(default, bool) else default
     without = "" if default is None or default in ({}, []) else f"remove it to use {shown}"
-    number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
-    if number is not None and low is not None and number < low:
-        return f"write {low} or more" + (f"; {without}" if without else "")
-    if number is not None and above is not None and number <= above:
-        return f"write more than {above:g}" + (f"; {without}" if without else "")
-    if number is not None and high is not None and number > high:
-        return f"write {high:g} or less" + (f"; {without}" if without else "")
+    end = _nearest_end(schema, value)
+    if end is not None:
+        return f"{end}; {without}" if without else end
     optional = path and path[-1] not in ("name", "id", "algorithm")
     return without or ("change or remove it" if optional else "change it")
+
+
+def _nearest_end(schema: Schema, value: object) -> str | None:
+    """Returns the end of the range that a number misses; None if it is inside, or not a number."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    low, high = _limit(schema, "minimum"), _limit(schema, "maximum")
+    above = _limit(schema, "exclusiveMinimum")
+    if low is not None and value < low:
+        return f"write {low} or more"
+    if above is not None and value <= above:
+        return f"write more than {above:g}"
+    if high is not None and value > high:
+        return f"write {high:g} or less"
+    return None
 
 
 def _short(value: Json) -> Json:
@@ -311,9 +349,21 @@ def _resolved(node: Schema) -> Schema:
     return node
 
 
-def _inner(node: Schema, part: str | int) -> Schema:
+def _forms(node: Schema) -> list[Schema]:
+    """Returns a schema and the members of its union."""
     node = _resolved(node)
-    for option in [node, *(_resolved(o) for o in node.get("anyOf", []))]:
+    return [node, *(_resolved(option) for option in node.get("anyOf", []))]
+
+
+def _limit(
+    schema: Schema, keyword: Literal["minimum", "maximum", "exclusiveMinimum"]
+) -> float | None:
+    """Returns the first limit of this kind that a form of a field has."""
+    return next((form[keyword] for form in _forms(schema) if keyword in form), None)
+
+
+def _inner(node: Schema, part: str | int) -> Schema:
+    for option in _forms(node):
         if isinstance(part, int):
             if isinstance(option.get("items"), dict):
                 return option["items"]
@@ -325,16 +375,14 @@ def _inner(node: Schema, part: str | int) -> Schema:
 
 
 def _keys(path: KeyPath) -> list[str]:
-    node = _schema(path)
-    for option in [node, *(_resolved(o) for o in node.get("anyOf", []))]:
+    for option in _forms(_schema(path)):
         if "properties" in option:
             return [key for key in option["properties"] if key != "stage_of"]  # written by us
     return []
 
 
 def _kinds(schema: Schema) -> set[str]:
-    options = [schema, *(_resolved(o) for o in schema.get("anyOf", []))]
-    return {str(o["type"]) for o in options if "type" in o and o["type"] != "null"}
+    return {form["type"] for form in _forms(schema) if form.get("type", "null") != "null"}
 
 
 def describe(path: KeyPath) -> str | None:

@@ -7,27 +7,24 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drillyard.cli import closed_output
+from drillyard.cli.arguments import FREE, Arguments, with_arguments
 from drillyard.cli.common import (
-    FREE,
-    GlobalsOption,
     JsonOption,
     OptionalFileArgument,
-    OwnNameOption,
-    SetOption,
-    TunableOption,
-    load_file,
     print_json,
 )
 from drillyard.errors import ConfigError, UserError
 from drillyard.system.durations import duration
 
 if TYPE_CHECKING:
+    from drillyard.spec.running import BudgetSpec
     from drillyard_emulators.rehearsal import Account
 
 PATIENCE_S = 30.0
@@ -52,8 +49,8 @@ def register(app: typer.Typer) -> None:
     app.command("rehearse", context_settings=FREE)(rehearse_command)
 
 
+@with_arguments("on")
 def rehearse_command(
-    context: typer.Context,
     file: OptionalFileArgument = None,
     on: Annotated[
         str | None,
@@ -79,10 +76,8 @@ def rehearse_command(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the emulated cloud's random choices.")] = 0,
-    sets: SetOption = None,
-    globals_: GlobalsOption = None,
-    tunables: TunableOption = None,
-    name: OwnNameOption = None,
+    *,
+    arguments: Arguments,
     as_json: JsonOption = False,
 ) -> None:
     """Run an experiment on an emulated cloud on this machine, without any cost.
@@ -107,33 +102,23 @@ def rehearse_command(
         )
     if keep is not None:
         check_folder(keep, "--keep")
-    spec = load_file(file, sets, globals_, context, on, tunables, name).spec
+    arguments = replace(arguments, on=on)
+    spec = arguments.load(file).spec
     place = rehearsed(spec.places)
     kind = place.partition("/")[0]
     faults = parse_faults(fault or [], start_of(kind).faults)
-    given = spec.backends.get(kind, {})
-    defaults = [
-        f"budget.{name}={value:g}"
-        for name, value in BUDGET.items()
-        if getattr(spec.budget, name) is None
-    ]
-    if defaults:
-        typer.echo(
-            f"the file has no such limit; for this rehearsal: {', '.join(defaults)} (change it "
-            "with --set). A real run needs both in the file.",
-            err=True,
-        )
     physics = {} if like is None else physics_of(like, kind)
+    command = [sys.executable, "-m", "drillyard.cli.start", "run", str(file)]
+    command += arguments.words(_missing_limits(spec.budget))
     with tempfile.TemporaryDirectory(prefix="drillyard-rehearsal-") as text:
         folder = Path(text)
         home = folder / "home" if keep is None else keep.absolute() / "home"
-        rehearsal = rehearsal_of(place, dict(given), faults, folder / "cloud", seed)
+        given = dict(spec.backends.get(kind, {}))
+        rehearsal = rehearsal_of(place, given, faults, folder / "cloud", seed)
         try:
             rehearsal.behave(physics)
-            command = [sys.executable, "-m", "drillyard.cli.start", "run", str(file)]
-            command += [*_again(on, [*(sets or []), *defaults], globals_, tunables, name)]
             command += rehearsal.arguments()
-            code = _run([*command, *context.args], home, rehearsal.env(), quiet=as_json)
+            code = _run(command, home, rehearsal.env(), quiet=as_json)
             account = rehearsal.account(PATIENCE_S)
             if keep is not None:
                 rehearsal.keep(keep / "store")
@@ -147,6 +132,22 @@ def rehearse_command(
             if keep is not None:
                 typer.echo(f"results: drillyard results {spec.name} --store {keep / 'store'}")
     raise typer.Exit(4 if account.left else code)
+
+
+def _missing_limits(budget: BudgetSpec) -> list[str]:
+    """Returns the limits that a rehearsal gives a file without them, and says so."""
+    limits = [
+        f"budget.{name}={value:g}"
+        for name, value in BUDGET.items()
+        if getattr(budget, name) is None
+    ]
+    if limits:
+        typer.echo(
+            f"the file has no such limit; for this rehearsal: {', '.join(limits)} (change it "
+            "with --set). A real run needs both in the file.",
+            err=True,
+        )
+    return limits
 
 
 def rehearsed(places: Sequence[str]) -> str:
@@ -184,20 +185,6 @@ def _run(command: list[str], home: Path, env: dict[str, str], *, quiet: bool) ->
             return process.wait()
         except KeyboardInterrupt:
             continue  # it has heard it, too, and leaves in order
-
-
-def _again(
-    on: str | None,
-    sets: list[str] | None,
-    globals_: list[str] | None,
-    tunables: list[str] | None,
-    name: str | None,
-) -> list[str]:
-    words = ["--on", on] if on else []
-    words += [word for text in sets or [] for word in ("--set", text)]
-    words += [word for text in globals_ or [] for word in ("--globals", text)]
-    words += [word for text in tunables or [] for word in ("--tunable", text)]
-    return [*words, *(["--name", name] if name else [])]
 
 
 def show(account: Account) -> None:

@@ -6,25 +6,20 @@ imported before a command runs.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from drillyard.cli import completing
-from drillyard.cli.common import (
+from drillyard.cli.arguments import (
     FREE,
-    GlobalsOption,
-    JsonOption,
-    OnOption,
-    OwnNameOption,
+    Arguments,
     SeedsOption,
-    SetOption,
     StepsOption,
-    StoreOption,
-    TunableOption,
-    as_typed,
-    parameters,
+    with_arguments,
 )
+from drillyard.cli.common import JsonOption, StoreOption
 
 OfflineOption = Annotated[
     bool,
@@ -64,8 +59,8 @@ def register(app: typer.Typer) -> None:
     app.command("cancel")(cancel)
 
 
+@with_arguments()
 def run(
-    context: typer.Context,
     file: Annotated[
         str | None,
         typer.Argument(
@@ -93,12 +88,9 @@ def run(
     ] = None,
     steps: StepsOption = None,
     seeds: SeedsOption = None,
-    sets: SetOption = None,
-    globals_: GlobalsOption = None,
-    tunables: TunableOption = None,
-    on: OnOption = None,
+    *,
+    arguments: Arguments,
     store: StoreOption = None,
-    name: OwnNameOption = None,
     allow_change: Annotated[
         bool,
         typer.Option(
@@ -118,37 +110,34 @@ def run(
     from drillyard_flows.request import Request
     from drillyard_flows.running import run_file, run_short
 
-    values = parameters(context)
+    values = arguments.values()
     short = None
     if file is None:
         from drillyard_flows.without_file import short_of
 
-        short = short_of(algorithm, simulator, name=name, steps=steps, seeds=seeds)
-        file, name = short.file, None
+        short = short_of(algorithm, simulator, name=arguments.name, steps=steps, seeds=seeds)
+        file, arguments = short.file, replace(arguments, name=None)
     else:
         # A file may have parameters with these names, which then get the values.
         fields = {"algorithm": algorithm, "simulator": simulator, "steps": steps, "seeds": seeds}
         values |= {option: value for option, value in fields.items() if value is not None}
     request = Request(
-        file=file,
-        store=store,
-        sets=sets or [],
-        globals_=globals_ or [],
+        file,
+        store,
+        **arguments.named(),
         values=values,
-        tunables=tunables or [],
-        backend=on,
-        name=name,
         allow_change=allow_change,
         offline_ok=offline_ok,
         prefect=not no_prefect,
     )
-    with as_typed(on, name):
+    with arguments.as_typed():
         if short is not None:
             run_short(request, short, as_json=as_json)
         else:
             run_file(request, as_json=as_json)
 
 
+@with_arguments("globals_", "tunables", "context")
 def bench(
     file: Annotated[
         str,
@@ -159,10 +148,9 @@ def bench(
     ],
     steps: StepsOption = None,
     seeds: SeedsOption = None,
-    sets: SetOption = None,
-    on: OnOption = None,
+    *,
+    arguments: Arguments,
     store: StoreOption = None,
-    name: OwnNameOption = None,
     offline_ok: OfflineOption = False,
     no_prefect: PrefectOption = False,
     as_json: JsonOption = False,
@@ -173,16 +161,14 @@ def bench(
 
     given = {"steps": steps, "seeds": seeds}
     request = Request(
-        file=file,
-        store=store,
-        sets=sets or [],
+        file,
+        store,
+        **arguments.named(),
         values={option: value for option, value in given.items() if value is not None},
-        backend=on,
-        name=name,
         offline_ok=offline_ok,
         prefect=not no_prefect,
     )
-    with as_typed(on, name):
+    with arguments.as_typed():
         bench_file(request, as_json=as_json)
 
 

@@ -23,13 +23,6 @@ DryRunOption = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the command line."""
-    app.command("delete")(delete)
-    app.command("archive")(archive)
-    app.command("restore")(restore)
-
-
 def delete(
     name: NameToEnd,
     store: StoreOption = None,

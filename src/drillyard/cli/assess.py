@@ -21,11 +21,6 @@ SHOWN = 20
 """The most episodes that the table shows."""
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("assess")(assess)
-
-
 def assess(
     what: Annotated[
         str,

@@ -9,19 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drillyard.cli import completing
+from drillyard.cli.arguments import Arguments, with_arguments
 from drillyard.cli.common import (
-    FREE,
-    GlobalsOption,
     JsonOption,
     OfflineOption,
-    OnOption,
-    OwnNameOption,
-    SetOption,
     StoreOption,
-    TunableOption,
     finding_json,
-    load_file,
-    no_parameters,
     print_findings,
     print_json,
 )
@@ -32,13 +25,8 @@ if TYPE_CHECKING:
     from drillyard.spec.learning import SimulatorSpec
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("check", context_settings=FREE)(check_command)
-
-
+@with_arguments()
 def check_command(
-    context: typer.Context,
     file: Annotated[
         Path,
         typer.Argument(
@@ -47,12 +35,8 @@ def check_command(
             autocompletion=completing.files,
         ),
     ],
-    sets: SetOption = None,
-    globals_: GlobalsOption = None,
-    tunables: TunableOption = None,
-    on: OnOption = None,
+    arguments: Arguments,
     store: StoreOption = None,
-    name: OwnNameOption = None,
     offline_ok: OfflineOption = False,
     picture: Annotated[
         Path | None,
@@ -72,13 +56,13 @@ def check_command(
     if picture is not None:
         _check_picture(picture)
     if is_simulator(str(file)):
-        no_parameters(context)
+        arguments.no_values()
         simulator = SimulatorSpec(id=str(file))
         _report(str(file), check_alone(simulator), "is ready to train on", as_json)
         if picture is not None:
             _draw(simulator, "hold", picture)
         return
-    loaded = load_file(file, sets, globals_, context, on, tunables, name)
+    loaded = arguments.load(file)
     findings = check(loaded, store=store_of(loaded, store), offline_ok=offline_ok, speed=True)
     _report(
         loaded.spec.name,

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drillyard.cli import completing
-from drillyard.errors import ConfigError, ConfigErrors, UserError
+from drillyard.errors import UserError
 from drillyard.runs.locate import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from drillyard.findings import Finding
-    from drillyard.spec.load import Loaded
-
-FREE: dict[str, bool] = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""Context settings of a command that accepts ``--name value`` for the file's parameters."""
 
 FileArgument = Annotated[
     Path,
@@ -49,35 +44,6 @@ RunArgument = Annotated[
         autocompletion=completing.runs,
     ),
 ]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Change a value: --set train.steps=5000."),
-]
-GlobalsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--globals",
-        metavar="FILE|JSON",
-        help="Values that replace those of the file. The last one wins.",
-    ),
-]
-TunableOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--tunable",
-        metavar="NAME=VALUE",
-        help="Value of an active tunable instead of its default. Repeatable.",
-    ),
-]
-OnOption = Annotated[
-    str | None,
-    typer.Option(
-        "--on",
-        metavar="BACKEND",
-        help="Backend that replaces the file's: gcp, gcp/prod.",
-        autocompletion=completing.backends,
-    ),
-]
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -88,170 +54,11 @@ StoreOption = Annotated[
         help="Store that keeps the results.",
     ),
 ]
-StepsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--steps",
-        metavar="N",
-        help="Training budget in environment steps: 50_000, 50k or 1.5M.",
-    ),
-]
-SeedsOption = Annotated[
-    str | None,
-    typer.Option("--seeds", metavar="N", help="Seeds: 3 means 1, 2 and 3; or a list: 5,7."),
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-OwnNameOption = Annotated[
-    str | None, typer.Option("--name", help="Experiment name that replaces the file's.")
-]
 OfflineOption = Annotated[
     bool,
     typer.Option("--offline-ok", help="Continue if the tracking server cannot be reached."),
 ]
-
-
-def parameters(context: typer.Context) -> dict[str, str]:
-    """Parses the rest of a command line as parameters: ``--name value`` or ``--name=value``.
-
-    Args:
-        context: Context of a command with ``FREE`` settings.
-
-    Raises:
-        ConfigError: A value without a name, or a name without a value.
-    """
-    from drillyard.registry import nearest
-
-    options = _options(context)
-    values: dict[str, str] = {}
-    seen: dict[str, str] = {}
-    arguments = list(context.args)
-    while arguments:
-        argument = arguments.pop(0)
-        if not argument.startswith("--") or len(argument) < 3:
-            raise ConfigError(
-                f"unexpected argument {argument!r}",
-                file="command line",
-                allowed="--name value",
-                hint="pass parameters by name: drillyard check FILE --name value",
-            )
-        name, sign, value = argument[2:].partition("=")
-        if not sign:
-            if not arguments or arguments[0].startswith("--"):
-                raise ConfigError(
-                    f"there is no option --{name}, and the parameter --{name} has no value",
-                    file="command line",
-                    value=argument,
-                    allowed="--name value",
-                    hint=nearest(name, options),
-                )
-            value = arguments.pop(0)
-        first = seen.setdefault(name.replace("-", "_"), value)
-        if first != value:
-            raise ConfigError(
-                f"has two different values: {first} and {value}",
-                file="command line",
-                field=f"--{name}",
-                value=value,
-                allowed="one value for each parameter",
-                hint=f"keep either --{name} {first} or --{name} {value}",
-            )
-        values[name] = value
-    return values
-
-
-def no_parameters(context: typer.Context) -> None:
-    """Refuses ``--name value`` where no file can declare a parameter.
-
-    Args:
-        context: Context of a command with ``FREE`` settings.
-
-    Raises:
-        ConfigError: A parameter was given.
-    """
-    from drillyard.registry import nearest
-
-    for name, value in parameters(context).items():
-        raise ConfigError(
-            "no such option",
-            file="command line",
-            field=f"--{name}",
-            value=value,
-            hint=nearest(name, _options(context)),
-        )
-
-
-def _options(context: typer.Context) -> list[str]:
-    return [o.lstrip("-") for p in context.command.params for o in p.opts if o[:2] == "--"]
-
-
-@contextmanager
-def as_typed(on: str | None, name: str | None) -> Iterator[None]:
-    """Lets errors about ``--on`` and ``--name`` name these options.
-
-    Both are applied as a ``--set``, which is not what the user typed.
-
-    Args:
-        on: ``--on``.
-        name: ``--name``.
-    """
-    typed = {"backend": "--on"} if on else {}
-    typed |= {"name": "--name"} if name else {}
-    try:
-        yield
-    except UserError as error:
-        raise _with_option(error, typed) from error.__cause__
-
-
-def _with_option(error: UserError, typed: dict[str, str]) -> UserError:
-    if isinstance(error, ConfigErrors):
-        return ConfigErrors([_field_as_option(e, typed) for e in error.errors])
-    return _field_as_option(error, typed) if isinstance(error, ConfigError) else error
-
-
-def _field_as_option(error: ConfigError, typed: dict[str, str]) -> ConfigError:
-    if error.file == "--set" and error.field in typed:
-        return error.but(file="command line", field=typed[error.field])
-    return error
-
-
-def load_file(
-    file: Path,
-    sets: Sequence[str] | None = None,
-    globals_: Sequence[str] | None = None,
-    context: typer.Context | None = None,
-    on: str | None = None,
-    tunables: Sequence[str] | None = None,
-    name: str | None = None,
-) -> Loaded:
-    """Loads the experiment that a command line names.
-
-    Args:
-        file: The file.
-        sets: ``--set``.
-        globals_: ``--globals``.
-        context: For ``--name value`` parameters.
-        on: ``--on``: the backend.
-        tunables: ``--tunable``.
-        name: ``--name``: of the experiment.
-
-    Raises:
-        UserError: The file or the command line is wrong.
-    """
-    from drillyard.spec.load import load
-
-    all_sets = [
-        *(sets or []),
-        *([f"name={name}"] if name else []),
-        *([f"backend={on}"] if on else []),
-    ]
-    with as_typed(on, name):
-        return load(
-            file,
-            sets=all_sets,
-            globals_=globals_ or [],
-            values=parameters(context) if context else {},
-            tunables=tunables or [],
-        )
 
 
 # -- printing -------------------------------------------------------------------------------------

@@ -10,11 +10,6 @@ import typer
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("compare")(compare)
-
-
 def compare(
     places: Annotated[
         list[str],

@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from drillyard.documents.json_types import Json, JsonObject
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("configure")(configure)
-
-
 def configure(
     backend: Annotated[str, typer.Argument(help="Backend; see `drillyard list backends`.")],
     sets: Annotated[

@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from drillyard.system.tables import Grid
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("cost")(cost)
-
-
 def cost(
     name: Annotated[
         str | None,

@@ -15,12 +15,6 @@ OnOption = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the command line."""
-    app.command("deploy-policy")(deploy)
-    app.command("undeploy-policy")(undeploy)
-
-
 def deploy(
     policy: Annotated[
         str,

@@ -10,11 +10,6 @@ from drillyard.cli.common import JsonOption, StoreOption, finding_json, print_fi
 from drillyard.runs.locate import store_url
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("doctor")(doctor)
-
-
 def doctor(
     store: StoreOption = None,
     on: Annotated[

@@ -18,11 +18,6 @@ EpisodesOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the episodes.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("evaluate")(evaluate)
-
-
 def evaluate(
     policy: Annotated[
         str,

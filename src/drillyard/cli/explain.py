@@ -8,16 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drillyard.cli.arguments import Arguments, with_arguments
 from drillyard.cli.common import (
-    FREE,
     FileArgument,
-    GlobalsOption,
     JsonOption,
-    OwnNameOption,
-    SetOption,
-    TunableOption,
     console,
-    load_file,
     print_json,
 )
 
@@ -33,18 +28,10 @@ ALWAYS = ("experiment_id", "trial_id", "trial_runner_id")
 """Parameters that every run has. A table of only these would say nothing."""
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("explain", context_settings=FREE)(explain)
-
-
+@with_arguments("on")
 def explain(
-    context: typer.Context,
     file: FileArgument,
-    sets: SetOption = None,
-    globals_: GlobalsOption = None,
-    tunables: TunableOption = None,
-    name: OwnNameOption = None,
+    arguments: Arguments,
     all_: Annotated[
         bool, typer.Option("--all", help="Also show values that children leave at their default.")
     ] = False,
@@ -54,7 +41,7 @@ def explain(
     from drillyard.authoring import explain as explaining
     from drillyard.cli.common import finding_json
 
-    loaded = load_file(file, sets, globals_, context, tunables=tunables, name=name)
+    loaded = arguments.load(file)
     rows = explaining.values(loaded)
     runs = explaining.runs(loaded)
     tree = explaining.tree(loaded, runs[0]["parameters"])

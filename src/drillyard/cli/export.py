@@ -26,11 +26,6 @@ class Which(StrEnum):
     FINAL = "final"
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("export")(export)
-
-
 def export(
     run: Annotated[
         str,

@@ -8,13 +8,8 @@ from typing import Annotated
 import typer
 
 from drillyard.cli import completing
-from drillyard.cli.common import SeedsOption, StepsOption
+from drillyard.cli.arguments import SeedsOption, StepsOption
 from drillyard.errors import ConfigError
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("generate")(generate)
 
 
 def _only_short(short: bool, seeds: str | None) -> None:

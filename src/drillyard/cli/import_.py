@@ -11,11 +11,6 @@ if TYPE_CHECKING:
     from drillyard.documents.json_types import JsonObject
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("import")(import_)
-
-
 def import_(
     file: Annotated[Path, typer.Argument(help="Zip file of Stable-Baselines3 or sb3-contrib.")],
     algorithm: Annotated[str, typer.Option("--algorithm", help="Algorithm that trained it.")],

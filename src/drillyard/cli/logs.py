@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 POLL_S = 1.0
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("logs")(logs)
-
-
 def logs(
     what: RunArgument = None,
     store: StoreOption = None,

@@ -14,46 +14,52 @@ from typing import Annotated, cast
 import typer
 
 from drillyard.cli import closed_output, exit_codes
+from drillyard.cli.arguments import FREE
 from drillyard.cli.helping import Sections
 from drillyard.errors import ExitCode
 from drillyard.system.proxies import spare_loopback
 
-MODULES = (
-    "generate",
-    "check",
-    "plan",
-    "preempt",
-    "explain",
-    "schema",
-    "list",
-    "doctor",
-    "status",
-    "logs",
-    "watch",
-    "results",
-    "report",
-    "compare",
-    "archives",
-    "runs",
-    "sync",
-    "cost",
-    "prices",
-    "reap",
-    "tensorboard",
-    "export",
-    "serve",
-    "simulator_host",
-    "deploy_policy",
-    "evaluate",
-    "promote",
-    "import_",
-    "configure",
-    "new",
-    "assess",
-    "record",
-    "replay",
-)
-"""Modules of ``drillyard.cli``; each has ``register(app)``."""
+COMMANDS = {
+    "generate": "generate:generate",
+    "check": "check:check_command",
+    "plan": "plan:plan_command",
+    "simulate-preemption": "preempt:simulate_command",
+    "explain": "explain:explain",
+    "schema": "schema:schema",
+    "doctor": "doctor:doctor",
+    "status": "status:status",
+    "logs": "logs:logs",
+    "watch": "watch:watch",
+    "results": "results:results",
+    "report": "report:report",
+    "compare": "compare:compare",
+    "delete": "archives:delete",
+    "archive": "archives:archive",
+    "restore": "archives:restore",
+    "sync": "sync:sync",
+    "cost": "cost:cost",
+    "reap": "reap:reap_command",
+    "protect": "reap:protect_command",
+    "tensorboard": "tensorboard:tensorboard",
+    "export": "export:export",
+    "serve": "serve:serve",
+    "simulator-host": "simulator_host:simulator_host",
+    "deploy-policy": "deploy_policy:deploy",
+    "undeploy-policy": "deploy_policy:undeploy",
+    "evaluate": "evaluate:evaluate",
+    "promote": "promote:promote",
+    "import": "import_:import_",
+    "configure": "configure:configure",
+    "new": "new:new",
+    "assess": "assess:assess",
+    "record": "record:record",
+    "replay": "replay:replay",
+}
+"""Command -> module of ``drillyard.cli``, and its function."""
+GROUPS = ("list", "runs", "prices")
+"""Modules of ``drillyard.cli`` with several commands; each has ``register(app)``."""
+FREE_COMMANDS = {"plan", "explain", "check"}
+"""Those that accept ``--name value`` for the parameters of a file."""
 OF_EXTRAS = {"rehearse": "Run an experiment on an emulated cloud on this machine."}
 """Commands of an extra with the same name, with the help text for when it is not installed."""
 
@@ -97,15 +103,13 @@ def build(arguments: Sequence[str] = ()) -> tuple[typer.Typer, dict[str, str]]:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    for name in MODULES:
-        path = f"drillyard.cli.{name}"
-        try:
-            module = importlib.import_module(path)
-        except ModuleNotFoundError as error:
-            if error.name != path:
-                raise
-            continue  # not part of this build
-        module.register(app)
+    for name, place in COMMANDS.items():
+        module, _, function = place.partition(":")
+        settings = FREE if name in FREE_COMMANDS else None
+        command = getattr(importlib.import_module(f"drillyard.cli.{module}"), function)
+        app.command(name, context_settings=settings)(command)
+    for name in GROUPS:
+        importlib.import_module(f"drillyard.cli.{name}").register(app)
     broken = _plug_ins(app)
     commands = [one for one in app.registered_commands if one.name in arguments[:1]]
     groups = [one for one in app.registered_groups if one.name in arguments[:1]]
@@ -131,10 +135,9 @@ def _plug_ins(app: typer.Typer) -> dict[str, str]:
 
 def _refuse(app: typer.Typer, name: str) -> None:
     """Adds a command that explains how to install its missing extra."""
-    anything = {"allow_extra_args": True, "ignore_unknown_options": True}
     help_ = f"{OF_EXTRAS[name]} Needs the extra `{name}`, which is not installed."
 
-    @app.command(name, context_settings=anything, help=help_)
+    @app.command(name, context_settings=FREE, help=help_)
     def refused() -> None:
         from drillyard.system.optional_packages import must_have
 

@@ -24,11 +24,6 @@ class Kind(enum.StrEnum):
     WORKLOAD = "workload"
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("new")(new)
-
-
 def new(
     kind: Annotated[
         Kind, typer.Argument(help="Kind of plug-in. For an experiment, use `drillyard generate`.")

@@ -6,19 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drillyard.cli.arguments import Arguments, with_arguments
 from drillyard.cli.common import (
-    FREE,
     FileArgument,
-    GlobalsOption,
     JsonOption,
     OfflineOption,
-    OnOption,
-    SetOption,
     StoreOption,
-    TunableOption,
     console,
     finding_json,
-    load_file,
     print_findings,
     print_json,
 )
@@ -31,18 +26,10 @@ if TYPE_CHECKING:
     from drillyard.documents.json_types import JsonObject
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("plan", context_settings=FREE)(plan_command)
-
-
+@with_arguments("name")
 def plan_command(
-    context: typer.Context,
     file: FileArgument,
-    sets: SetOption = None,
-    globals_: GlobalsOption = None,
-    tunables: TunableOption = None,
-    on: OnOption = None,
+    arguments: Arguments,
     store: StoreOption = None,
     offline_ok: OfflineOption = False,
     strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
@@ -51,7 +38,7 @@ def plan_command(
     """Show machines, price and resources; check permissions and quota. Creates nothing."""
     from drillyard.checks.cost_plan import plan
 
-    loaded = load_file(file, sets, globals_, context, on, tunables)
+    loaded = arguments.load(file)
     result = plan(loaded, store_of(loaded, store), offline_ok=offline_ok, strict=strict)
     if as_json:
         print_json(as_dict(result))

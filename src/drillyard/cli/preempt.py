@@ -10,11 +10,6 @@ from drillyard.cli import completing
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("simulate-preemption")(simulate_command)
-
-
 def simulate_command(
     run: Annotated[
         str,

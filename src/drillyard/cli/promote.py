@@ -11,11 +11,6 @@ from drillyard.cli.common import JsonOption, StoreOption, print_json
 from drillyard.cli.evaluate import EpisodesOption, SeedOption
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("promote")(promote)
-
-
 def promote(
     policy: Annotated[
         str,

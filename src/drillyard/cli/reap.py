@@ -23,12 +23,6 @@ _SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>s|min|h|d)\Z")
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the command line."""
-    app.command("reap")(reap_command)
-    app.command("protect")(protect_command)
-
-
 def reap_command(
     on: OnOption = None,
     dry_run: Annotated[

@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from drillyard.learners.demonstrations import Demonstrations
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("record")(record)
-
-
 def record(
     what: Annotated[
         str,

@@ -12,11 +12,6 @@ if TYPE_CHECKING:
     from drillyard.cli.replaying import Answer
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("replay")(replay)
-
-
 def replay(
     run: Annotated[
         str,

@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from drillyard.mailbox import Mailbox
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("results")(results)
-
-
 def results(
     name: NameArgument = None,
     store: StoreOption = None,

@@ -10,11 +10,6 @@ import typer
 from drillyard.cli.common import JsonOption
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("schema")(schema)
-
-
 def schema(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write; default: print it.")

@@ -14,11 +14,6 @@ from drillyard.system.loopback import is_loopback
 TOKEN = "DRILLYARD_SERVE_TOKEN"
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("serve")(serve)
-
-
 def serve(
     bundle: Annotated[
         str,

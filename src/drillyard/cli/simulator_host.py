@@ -11,11 +11,6 @@ import typer
 from drillyard.system.interrupts import interrupted_by
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("simulator-host")(simulator_host)
-
-
 def simulator_host(
     invitation: Annotated[
         Path | None,

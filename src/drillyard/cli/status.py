@@ -20,11 +20,6 @@ STALE_S = 15.0
 """An older heartbeat is a warning. Only the driver decides whether a worker is dead."""
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("status")(status)
-
-
 def status(
     name: NameArgument = None, store: StoreOption = None, as_json: JsonOption = False
 ) -> None:

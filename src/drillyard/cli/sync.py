@@ -10,11 +10,6 @@ from drillyard.cli.common import JsonOption, NameArgument, StoreOption
 from drillyard.system.durations import duration
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("sync")(sync)
-
-
 def sync(
     name: NameArgument = None,
     store: StoreOption = None,

@@ -24,11 +24,6 @@ SYNC_S = 10.0
 PORT = 6006
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("tensorboard")(tensorboard)
-
-
 def tensorboard(
     what: RunArgument = None,
     store: StoreOption = None,

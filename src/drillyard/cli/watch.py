@@ -11,11 +11,6 @@ import typer
 from drillyard.cli.common import NameArgument, StoreOption
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command("watch")(watch)
-
-
 def watch(
     name: NameArgument = None,
     store: StoreOption = None,

@@ -9,9 +9,10 @@ light or dark page.
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from drillyard.system.optional_packages import install
 from drillyard.system.output_files import writing
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID, SURFACE = "#16181d", "#5c6370", "#e3e5ea", "#fefefe"
@@ -251,3 +253,67 @@ def _inline(svg: str, prefix: str) -> str:
     svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
     svg = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", svg, count=1)
     return svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
+
+
+# -- what several pictures have -------------------------------------------------------------------
+
+
+def panels(number: int, columns: int, row_in: float, **more: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of small multiples, row by row; places that are left over stay empty.
+
+    Args:
+        number: How many panels.
+        columns: How many stand side by side.
+        row_in: Height of a row in inches.
+        **more: As ``subplots`` takes it.
+    """
+    rows = max(1, math.ceil(number / columns))
+    size = (WIDTH_IN, more.pop("head_in", 0.0) + row_in * rows)
+    figure, axes = subplots(rows, columns, figsize=size, squeeze=False, **more)
+    flat = [axis for row in axes for axis in row]
+    for axis in flat[number:]:
+        axis.set_visible(False)
+    return figure, flat[:number]
+
+
+def over_steps(axis: Axes, ticks: int = 6) -> None:
+    """Environment steps as the horizontal axis."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axis.set_xlabel("environment steps")
+    axis.xaxis.set_major_locator(MaxNLocator(ticks))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
+    axis.xaxis.grid(False)
+
+
+def short(x: float) -> str:
+    """A number of steps for an axis: ``60k``, ``1.5M``."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(x) >= size:
+            return f"{x / size:g}{unit}"
+    return f"{x:g}"
+
+
+def band(
+    axis: Axes, row: float, ends: Iterable[float], colour: str, *, thin: bool = False
+) -> None:
+    """A horizontal bar from the least to the greatest value: an interval, or thin, a range."""
+    known = list(ends)
+    wide = {"linewidth": 9, "alpha": 0.3, "solid_capstyle": "butt"}
+    style: Any = {"linewidth": 1.2, "alpha": 0.6} if thin else wide
+    axis.plot([min(known), max(known)], [row, row], color=colour, **style)
+
+
+def note(
+    axis: Axes, text: str, at: tuple[float, float], by: tuple[float, float], **more: Any
+) -> None:
+    """A text near a point of the picture; its distance is in points."""
+    style = {"color": MUTED, "textcoords": "offset points", **more}
+    axis.annotate(text, at, xytext=by, **style)
+
+
+def named_rows(axis: Axes, names: Sequence[str]) -> None:
+    """One name for each row of the vertical axis, the first on top."""
+    axis.set_yticks(range(len(names)), names)
+    axis.invert_yaxis()
+    axis.yaxis.grid(False)

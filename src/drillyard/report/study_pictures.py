@@ -17,6 +17,10 @@ from drillyard.report.picture_style import (
     STYLES,
     WIDTH_IN,
     Picture,
+    band,
+    named_rows,
+    note,
+    panels,
     render,
     subplots,
 )
@@ -39,23 +43,13 @@ def history(study: StudyResults) -> Picture:
         figure, axis = subplots(figsize=(WIDTH_IN, 3.0))
         good = [t for t in study.searched if t.status == Status.SUCCEEDED and name in t.values]
         cut = [t for t in study.searched if t.status == Status.PRUNED and name in t.values]
-        axis.plot(
-            [t.number for t in good],
-            [t.values[name] for t in good],
-            "o",
-            color=GREY,
-            markersize=4,
-            label="trial",
-        )
-        if cut:
-            axis.plot(
-                [t.number for t in cut],
-                [t.values[name] for t in cut],
-                "x",
-                color=MUTED,
-                markersize=5,
-                label="pruned",
-            )
+        for trials, marker, style in (
+            (good, "o", {"color": GREY, "markersize": 4, "label": "trial"}),
+            (cut, "x", {"color": MUTED, "markersize": 5, "label": "pruned"}),
+        ):
+            if trials:
+                place = [t.number for t in trials], [t.values[name] for t in trials]
+                axis.plot(*place, marker, **style)
         best, reached = -math.inf, []
         for t in good:
             best = max(best, sign * t.values[name])
@@ -63,9 +57,8 @@ def history(study: StudyResults) -> Picture:
         axis.step([t.number for t in good], reached, where="post", color=BLUE, label="best so far")
         again = study.confirmed
         if again is not None:
-            axis.axhline(
-                again.values[name], color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.3, label=AGAIN
-            )
+            dashes: Any = {"color": ORANGE, "linestyle": (0, (4, 2)), "linewidth": 1.3}
+            axis.axhline(again.values[name], label=AGAIN, **dashes)
         axis.set_xlabel("trial")
         axis.set_ylabel(name)
         figure.legend(loc="outside upper left", ncols=4)
@@ -82,17 +75,8 @@ def importances(found: dict[str, float]) -> Picture:
         figure, axis = subplots(figsize=(WIDTH_IN, 0.7 + 0.34 * len(names)))
         axis.barh(range(len(names)), [found[n] for n in names], color=BLUE, height=0.6)
         for row, n in enumerate(names):
-            axis.annotate(
-                f"{found[n]:.2f}",
-                (found[n], row),
-                xytext=(5, 0),
-                va="center",
-                textcoords="offset points",
-                color=MUTED,
-            )
-        axis.set_yticks(range(len(names)), names)
-        axis.invert_yaxis()
-        axis.yaxis.grid(False)
+            note(axis, f"{found[n]:.2f}", (found[n], row), (5, 0), va="center")
+        named_rows(axis, names)
         axis.set_xlim(0, max(found.values()) * 1.12 or 1)
         axis.set_xlabel("importance")
         return figure
@@ -109,17 +93,9 @@ def slices(
 
     def draw() -> Figure:
         columns = min(3, len(names))
-        rows = math.ceil(len(names) / columns)
-        figure, axes = subplots(
-            rows,
-            columns,
-            figsize=(WIDTH_IN, 0.3 + 2.1 * rows),
-            sharey=True,
-            squeeze=False,
-            pads=(0.09, 0.08),
-        )
-        flat = [a for row in axes for a in row]
-        for axis, n in zip(flat, names, strict=False):
+        pads = (0.09, 0.08)
+        figure, axes = panels(len(names), columns, 2.1, head_in=0.3, sharey=True, pads=pads)
+        for axis, n in zip(axes, names, strict=True):
             place, labels = _places([t.assignment.get(n) for t in ranked], choices.get(n))
             axis.plot(place, [t.values[metric] for t in ranked], "o", color=GREY, markersize=3.5)
             axis.plot(place[:1], [ranked[0].values[metric]], "o", color=BLUE, markersize=6)
@@ -131,10 +107,8 @@ def slices(
                 axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
                 axis.xaxis.set_minor_formatter(lambda _x, _: "")
             axis.set_xlabel(n)
-        for axis in flat[len(names) :]:
-            axis.set_visible(False)
-        for row in axes:
-            row[0].set_ylabel(metric)
+        for axis in axes[::columns]:
+            axis.set_ylabel(metric)
         return figure
 
     return render(draw, "sl")
@@ -161,14 +135,9 @@ def parallel(study: StudyResults, names: list[str], choices: Mapping[str, list[s
                 texts.append([(0.0, f"{low:.3g}"), (1.0, f"{high:.3g}")])
             lines.append([(p - low) / (high - low) if high > low else 0.5 for p in place])
         for i in reversed(range(len(ranked))):
-            top = i < strong
-            axis.plot(
-                range(len(lines)),
-                [line[i] for line in lines],
-                color=BLUE if top else GREY,
-                linewidth=1.6 if top else 0.6,
-                alpha=1 if top else 0.5,
-            )
+            colour, width, alpha = (BLUE, 1.6, 1.0) if i < strong else (GREY, 0.6, 0.5)
+            heights = [line[i] for line in lines]
+            axis.plot(range(len(lines)), heights, color=colour, linewidth=width, alpha=alpha)
         for x, marks in enumerate(texts):
             for y, text in marks:
                 end = 0 if 0 < y < 1 else -10 if y <= 0 else 6
@@ -214,27 +183,11 @@ def estimates(found: TrialComparison) -> Picture:
         figure, axis = subplots(figsize=(WIDTH_IN, 0.75 + 0.4 * len(lines)))
         for row, (who, iqm) in enumerate(lines):
             colour = ORANGE if who == AGAIN else BLUE if row == 0 else GREY
-            if iqm.low is not None:
-                axis.plot(
-                    [iqm.low, iqm.high],
-                    [row, row],
-                    color=colour,
-                    linewidth=9,
-                    alpha=0.3,
-                    solid_capstyle="butt",
-                )
-            hollow = found.chosen and who != AGAIN
-            axis.plot(
-                [iqm.value],
-                [row],
-                "o",
-                color=colour,
-                markersize=5,
-                fillstyle="none" if hollow else "full",
-            )
-        axis.set_yticks(range(len(lines)), [who for who, _ in lines])
-        axis.invert_yaxis()
-        axis.yaxis.grid(False)
+            if iqm.low is not None and iqm.high is not None:
+                band(axis, row, (iqm.low, iqm.high), colour)
+            fill: Any = "none" if found.chosen and who != AGAIN else "full"
+            axis.plot([iqm.value], [row], "o", color=colour, markersize=5, fillstyle=fill)
+        named_rows(axis, [who for who, _ in lines])
         axis.margins(x=0.06, y=0.15)
         axis.set_xlabel(f"interquartile mean of {found.score}")
         return figure

@@ -10,9 +10,8 @@ from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.metrics.streams import read_stream
-from drillyard.report.picture_style import BLUE, WIDTH_IN, Picture, render, subplots
+from drillyard.report.picture_style import BLUE, Picture, over_steps, panels, render
 from drillyard.report.simulator_sections import shown
-from drillyard.report.training_pictures import short
 from drillyard.results import ExperimentResults, formatting
 from drillyard.system.tables import Grid, Table, to_csv
 from drillyard.system.utilisation import UsageSample
@@ -155,30 +154,18 @@ def csv(found: Sequence[RunUsage]) -> str:
 
 def picture(found: Sequence[RunUsage]) -> Picture:
     """Small multiples over environment steps, as wide as the learning curves: a line a run."""
-    panels = [p for p in _PANELS if any(usage.values(p) for usage in found)]
+    drawn = [p for p in _PANELS if any(usage.values(p) for usage in found)]
 
     def draw() -> Figure:
-        from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-        figure, axes = subplots(
-            1,
-            len(panels),
-            figsize=(WIDTH_IN, 2.2),
-            pads=(0.04, 0.12),
-            sharey=True,
-            squeeze=False,
-        )
-        for axis, panel in zip(axes[0], panels, strict=True):
+        figure, axes = panels(len(drawn), len(drawn), 2.2, pads=(0.04, 0.12), sharey=True)
+        for axis, panel in zip(axes, drawn, strict=True):
             for usage in found:
                 steps, values = zip(*(usage.values(panel) or [(0, float("nan"))]), strict=True)
                 axis.plot(steps, values, color=BLUE, linewidth=0.9, alpha=0.6)
             axis.set_title(panel, pad=4)
-            axis.set_xlabel("environment steps")
             axis.set_ylim(0, 100)
-            axis.xaxis.set_major_locator(MaxNLocator(3))
-            axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
-            axis.xaxis.grid(False)
-        axes[0][0].set_ylabel("percent in use")
+            over_steps(axis, 3)
+        axes[0].set_ylabel("percent in use")
         return figure
 
     return render(draw, "us")

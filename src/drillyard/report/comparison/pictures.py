@@ -15,10 +15,10 @@ from drillyard.report.picture_style import (
     ORANGE,
     STYLES,
     VIOLET,
-    WIDTH_IN,
     Picture,
+    over_steps,
+    panels,
     render,
-    subplots,
 )
 from drillyard.results.model import PolicyScore
 from drillyard.system.tables import to_csv
@@ -56,20 +56,14 @@ def curves(found: Curves, labels: Sequence[str]) -> Picture:
     """
 
     def draw() -> Figure:
-        figure, axes = subplots(
-            1,
-            len(found),
-            figsize=(WIDTH_IN, 3.6 + 0.18 * (len(labels) // 4)),
-            pads=(0.04, 0.12),
-            sharey=True,
-            squeeze=False,
-        )
-        for axis, (kind, by_label) in zip(axes[0], found.items(), strict=True):
+        height = 3.6 + 0.18 * (len(labels) // 4)
+        figure, axes = panels(len(found), len(found), height, pads=(0.04, 0.12), sharey=True)
+        for axis, (kind, by_label) in zip(axes, found.items(), strict=True):
             _draw(axis, kind, by_label, labels)
-        axes[0][0].set_ylabel("return of an episode")
+        axes[0].set_ylabel("return of an episode")
         handles = {
             label: handle
-            for axis in axes[0]
+            for axis in axes
             for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
         }
         shown = [label for label in labels if label in handles]
@@ -87,30 +81,18 @@ def curves(found: Curves, labels: Sequence[str]) -> Picture:
 
 
 def _draw(axis: Axes, kind: str, by_label: Mapping[str, MeanCurve], labels: Sequence[str]) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
     for label, curve in by_label.items():
         at = labels.index(label)
         colour = colour_of(at)
         if curve.band:
-            axis.fill_between(
-                curve.steps, curve.low, curve.high, color=colour, alpha=0.12, linewidth=0
-            )
-        axis.plot(
-            curve.steps,
-            curve.mean,
-            color=colour,
-            linestyle=STYLES[at % len(STYLES)],
-            linewidth=1.9,
-            marker="o" if len(curve.steps) == 1 else None,
-            label=label,
-        )
+            ends = (curve.low, curve.high)
+            axis.fill_between(curve.steps, *ends, color=colour, alpha=0.12, linewidth=0)
+        line = {"color": colour, "linestyle": STYLES[at % len(STYLES)], "linewidth": 1.9}
+        dot = "o" if len(curve.steps) == 1 else None
+        axis.plot(curve.steps, curve.mean, marker=dot, label=label, **line)
     axis.set_title(CURVES[kind].capitalize(), pad=6)
-    axis.set_xlabel("environment steps")
     axis.set_xlim(left=0)
-    axis.xaxis.set_major_locator(MaxNLocator(6))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: training_pictures.short(x)))
-    axis.xaxis.grid(False)
+    over_steps(axis)
 
 
 def curves_csv(found: Curves) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from drillyard.report.picture_style import short
 from drillyard.results.model import Point
 
 WIDTH, HEIGHT = 880, 300
@@ -60,7 +61,7 @@ def chart(series: Sequence[Series], y_title: str) -> str:
         parts.append(_line((LEFT, at), (WIDTH - RIGHT, at), "--grid"))
         parts.append(_text(LEFT - 8, at + 4, f"{tick:,.6g}", "--muted", "end"))
     for tick in x_ticks:
-        parts.append(_text(x(tick), HEIGHT - BOTTOM + 18, _short(tick), "--muted", "middle"))
+        parts.append(_text(x(tick), HEIGHT - BOTTOM + 18, short(tick), "--muted", "middle"))
     middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
     parts.append(_text(middle, HEIGHT - 4, "environment steps", "--muted", "middle"))
     parts.append(_text(LEFT - 8, 10, y_title, "--muted", "end"))
@@ -117,14 +118,6 @@ def _apart(labels: list[tuple[float, float, str]]) -> list[tuple[float, float, s
         placed[index] = at, min(height, ceiling), name
         ceiling = placed[index][1] - _LABEL
     return placed
-
-
-def _short(step: float) -> str:
-    """``60k``, ``1.5M``."""
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if step >= size:
-            return f"{step / size:g}{unit}"
-    return f"{step:g}"
 
 
 def _line(start: tuple[float, float], end: tuple[float, float], colour: str) -> str:

@@ -1,8 +1,10 @@
 """Heartbeats of a flow run, for servers whose automations look for crashed flow runs.
 
 Prefect's own thread sleeps a whole second at a time and is joined at the end of the flow, which
-costs half a second on average. This one sends the same event at the same interval and stops at
-once.
+costs half a second on average. This one sends the same event and stops at once.
+
+The tag tells the automation `dead-run` how often to expect a heartbeat: Prefect's own default is
+180 s, and other flow runs of a server may use it.
 """
 
 from __future__ import annotations
@@ -17,18 +19,17 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
 
 EVENT = "prefect.flow-run.heartbeat"
+EVERY_S = 30
+"""Seconds between two heartbeats; the smallest value that Prefect accepts."""
+TAG = f"heartbeat:{EVERY_S}s"
+"""Tag of flow runs that send heartbeats at this interval."""
 log = logging.getLogger(__name__)
 
 
 class Heartbeats:
-    """Sends heartbeats from the start of a flow run until ``end``.
+    """Sends heartbeats from the start of a flow run until ``end``."""
 
-    Args:
-        interval_s: Seconds between two; Prefect's setting ``flows.heartbeat_frequency``.
-    """
-
-    def __init__(self, interval_s: float) -> None:
-        self._interval_s = interval_s
+    def __init__(self) -> None:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -44,6 +45,10 @@ class Heartbeats:
                 "prefect.resource.role": "flow",
                 "prefect.resource.name": flow.name,
             },
+            *(
+                {"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"}
+                for tag in flow_run.tags
+            ),
         ]
         # Prefect's settings are in the context; without it, events go to another server.
         run = contextvars.copy_context().run
@@ -66,5 +71,5 @@ class Heartbeats:
                 emit_event(EVENT, resource=resource, related=related)
             except Exception as error:  # a missing heartbeat must not end the work
                 log.debug("the heartbeat was not sent: %s", error)
-            if self._over.wait(self._interval_s):
+            if self._over.wait(EVERY_S):
                 return

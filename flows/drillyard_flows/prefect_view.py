@@ -190,7 +190,7 @@ class PrefectView:
         from prefect import tags
         from prefect.client.schemas.objects import State
 
-        from drillyard_flows.heartbeats import Heartbeats
+        from drillyard_flows.heartbeats import TAG, Heartbeats
         from drillyard_flows.live import LIVE
         from drillyard_flows.present import ATTACHED, GRAPH, tags_of
 
@@ -198,20 +198,20 @@ class PrefectView:
         server.wait()
         self._answered.set()
         frequency = prefect_settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY
-        interval_s = frequency.value()
+        beating = not server.ours and frequency.value() is not None
         changed: dict[str | Setting, Any] = {frequency: None}  # its thread is joined at the end
         if server.ours:
             # A program that imported Prefect before has already read its settings.
             changed[prefect_settings.PREFECT_API_URL] = server.api_url
         with contextlib.ExitStack() as stack:
             flow = chosen = _flow_of(driver)
-            if not server.ours and interval_s is not None:
+            if beating:
                 # Only automations of a permanent server use heartbeats.
-                beats = Heartbeats(float(interval_s))
+                beats = Heartbeats()
                 stack.callback(beats.end)
                 flow = chosen.with_options(on_running=[beats.begin])
             stack.enter_context(prefect_settings.temporary_settings(changed))
-            stack.enter_context(tags(*tags_of(driver)))
+            stack.enter_context(tags(*tags_of(driver), *([TAG] if beating else [])))
             if self._graph is not None:
                 graph_token = GRAPH.set(self._graph)
                 stack.callback(GRAPH.reset, graph_token)

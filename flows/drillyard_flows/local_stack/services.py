@@ -22,8 +22,6 @@ from drillyard_flows.local_stack.worker_health import WorkerHealth
 
 PYTHON = (sys.executable, "-m")
 POOL = "drillyard-local"
-BEAT_S = "30"
-"""Seconds between two heartbeats of a flow run; the smallest value that Prefect accepts."""
 
 
 def variables(stack: LocalStack, ports: Mapping[str, int]) -> dict[str, str]:
@@ -37,7 +35,6 @@ def variables(stack: LocalStack, ports: Mapping[str, int]) -> dict[str, str]:
     environment = {
         "PREFECT_API_URL": f"http://127.0.0.1:{ports['prefect']}/api",
         "PREFECT_API_AUTH_STRING": f"{USER}:{passwords['prefect']}",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": BEAT_S,
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{ports['mlflow']}",
         "MLFLOW_TRACKING_USERNAME": USER,
         "MLFLOW_TRACKING_PASSWORD": passwords["mlflow"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 from drillyard.errors import (
@@ -16,7 +17,8 @@ from drillyard.errors import (
 from drillyard_backends.azure.login import SIGN_IN, SIGN_IN_AWAY, away, refusal
 
 _LOOK_AGAIN = "the next look tells what became of it"
-_QUOTA = ("quota", "corequotaexceeded", "clustercorequotareached")
+_QUOTA = re.compile(r"(?<![\w'\"/.-])quota(?![\w'\"/-])|QuotaExceeded|QuotaReached", re.I)
+"""In Azure's words, and not in a name that they repeat, such as ml-quota-test."""
 
 
 class Missing(Exception):
@@ -124,7 +126,7 @@ def _of_status(what: str, error: Exception) -> DrillyardError | Missing | Exists
         return _absent(what, error)
     if status == 401:
         return SignInRefused(f"{what}: Azure did not accept the sign-in: {text}", hint=SIGN_IN)
-    if any(word in f"{_code(error)} {text}".lower() for word in _QUOTA):
+    if "quota" in _code(error).lower() or _QUOTA.search(text):
         return NoCapacity(f"{what}: {text}", hint="ask for a higher quota in the Azure portal")
     if status == 403:
         return Forbidden(

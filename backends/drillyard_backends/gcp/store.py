@@ -9,6 +9,7 @@ import base64
 import contextlib
 import re
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ LONGEST_DELAY_S = 5.0
 """Longest pause between two tries. The library's own 60 s would allow only a few tries, and would
 keep waiting after the bucket is back."""
 _TIMEOUT_S = (10.0, 60.0)
+_PASSING = (408, 429, 500, 502, 503, 504)
 
 
 class GcsStore(BucketStore["Bucket"]):
@@ -239,9 +241,25 @@ def _retry(seconds: float) -> Retry:
     from google.cloud.storage.retry import DEFAULT_RETRY
 
     again = DEFAULT_RETRY.with_timeout(seconds).with_delay(maximum=LONGEST_DELAY_S)
-    known = DEFAULT_RETRY._predicate
+    return again.with_predicate(_may_pass)
 
-    def helps(error: Exception) -> bool:
-        return known(error) or limits_requests(getattr(error, "response", None))
 
-    return again.with_predicate(helps)
+def _may_pass(error: Exception) -> bool:
+    """Returns whether a request may succeed later: what the library repeats, and rates."""
+    import requests
+    import urllib3
+    from google.api_core.retry import if_transient_error
+
+    answer = getattr(error, "response", None)
+    broken = (
+        ConnectionError,
+        HTTPException,
+        requests.Timeout,
+        urllib3.exceptions.HTTPError,
+    )
+    return (
+        if_transient_error(error)
+        or isinstance(error, broken)
+        or getattr(error, "code", getattr(answer, "status_code", None)) in _PASSING
+        or limits_requests(answer)
+    )

@@ -32,6 +32,7 @@ Schema = TypedDict(
         "maximum": float,
         "exclusiveMinimum": float,
         "items": "Schema",
+        "prefixItems": list["Schema"],
         "properties": dict[str, "Schema"],
         "additionalProperties": "Schema",
         "default": Json,
@@ -91,6 +92,8 @@ def _is_key(part: int | str) -> bool:
 
 def _one(item: ErrorDetails, path: KeyPath, merged: Merged, file: str) -> ConfigError:
     kind, value = item["type"], item["input"]
+    if kind == "missing" and isinstance(item["loc"][-1], int):
+        kind = "too_short"
     place = merged.place(path) or Place(file)
     raw = place.raw
     where: Where = {
@@ -178,6 +181,7 @@ _MESSAGES = {
     "greater_than_equal": "out of range",
     "less_than": "out of range",
     "less_than_equal": "out of range",
+    "tuple_type": "expected a list",
     "too_short": "too few items",
     "too_long": "too many items",
     "string_too_long": "too long",
@@ -273,7 +277,7 @@ def _of_shape(schema: Schema, value: Json) -> str | None:
     if kinds == {"string"} and isinstance(value, list) and len(value) == 1:
         return f"write it without brackets: {value[0]}"
     if "array" in kinds and not isinstance(value, list):
-        return f"write a list: [{value}]"
+        return _as_list(schema, value)
     return None
 
 
@@ -286,6 +290,19 @@ def _of_options(schema: Schema, value: Json) -> str | None:
         if option is not None
     ]
     return nearest(value, options) if options and isinstance(value, str) else None
+
+
+def _as_list(schema: Schema, value: Json) -> str:
+    """Returns a list to write for a refused value that is not one."""
+    form = next(form for form in _forms(schema) if form.get("type") == "array")
+    keys = value if isinstance(value, dict) else {}
+    if "prefixItems" in form:
+        numbers = sorted(n for n in keys.values() if isinstance(n, int | float))
+        if len(numbers) == len(keys) == len(form["prefixItems"]):
+            return f"write a list: {numbers}"  # {min: 1, max: 5}
+        return f"write a list, such as {list(range(len(form['prefixItems'])))}"
+    texts = keys and _kinds(_resolved(form.get("items", {}))) == {"string"}
+    return f"write a list: [{', '.join(keys) if texts else value}]"
 
 
 def instead(path: KeyPath, value: object = None) -> str:
@@ -365,8 +382,10 @@ def _limit(
 def _inner(node: Schema, part: str | int) -> Schema:
     for option in _forms(node):
         if isinstance(part, int):
-            if isinstance(option.get("items"), dict):
-                return option["items"]
+            items = [*option.get("prefixItems", ()), option.get("items") or {}]
+            found = items[min(part, len(items) - 1)] or items[0]
+            if found:
+                return cast(Schema, found)
         elif part in option.get("properties", {}):
             return option["properties"][part]
         elif isinstance(option.get("additionalProperties"), dict):
@@ -402,8 +421,10 @@ def _words(schema: Schema) -> str:
     if kind in ("integer", "number"):
         return ("a whole number" if kind == "integer" else "a number") + _range(schema)
     if kind == "array":
-        inner = _words(schema.get("items", {}))
-        return f"a list of {_plural(inner)}" if inner else "a list"
+        each = schema.get("prefixItems", [])
+        inner = _words(schema.get("items") or (each[0] if each else {}))
+        number = f"{len(each)} " if each else ""
+        return f"a list of {number}{_plural(inner)}" if inner else "a list"
     if kind == "object":
         keys = list(schema.get("properties", {}))
         return f"a mapping with {', '.join(keys)}" if keys else "a mapping"

@@ -89,6 +89,21 @@ _WEB_TOKEN = re.compile(
     r"eyJ(?<=\beyJ)[A-Za-z0-9_-]{8,}(?P<parts>\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)+)?"
 )
 _REFERENCE = re.compile(r"\$\{(?:env|file):[^}]*\}|\*{3}|\$\w+")
+_SIGN_INS = (
+    "Environment",
+    "WorkloadIdentity",
+    "ManagedIdentity",
+    "SharedTokenCache",
+    "VisualStudioCode",
+    "AzureCli",
+    "AzurePowerShell",
+    "AzureDeveloperCli",
+    "InteractiveBrowser",
+    "Broker",
+    "DefaultAzure",
+)
+"""Begin the names of azure-identity's ways to sign in: ``AzureCliCredential: Azure CLI not found``
+is a diagnosis, and not a value."""
 _registered: set[str] = set()
 
 
@@ -166,6 +181,9 @@ def _mask_assignment(found: re.Match[str]) -> str:
     value = found["value"]
     if _REFERENCE.fullmatch(value.strip("\"'")) or value in ("None", "null", "True", "False"):
         return found[0]
+    after_name = found.string.endswith(_SIGN_INS, 0, found.start())
+    if after_name or (value.startswith(_SIGN_INS) and value.endswith("Credential:")):
+        return found["key"] + _ASSIGNMENT.sub(_mask_assignment, value)
     quote = value[0] if value[0] in "\"'" else ""
     return f"{found['key']}{quote}{MASK}{quote}"
 

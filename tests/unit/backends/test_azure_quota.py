@@ -1,8 +1,11 @@
 """What Azure's listing of quotas and its permissions say, in the forms that the service writes."""
 
 import pytest
+from azure.core.exceptions import HttpResponseError
 
+from drillyard.errors import NoCapacity, UserError
 from drillyard_backends.azure import quota
+from drillyard_backends.azure.errors import translated
 from drillyard_backends.azure.permissions import allowed
 
 ML = "Microsoft.MachineLearningServices"
@@ -132,3 +135,19 @@ def test_a_role_that_ends_its_kinds_with_a_star_has_the_operation_itself():
     """Managed Identity Operator is written so, and is what assigning takes."""
     role = {"actions": ["Microsoft.ManagedIdentity/userAssignedIdentities/*/assign/action"]}
     assert allowed(role, "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Compute ml-quota-test/quota-1 in resource group 'quota' has a bad size", UserError),
+        ("The scope /resourceGroups/quota/providers is not valid", UserError),
+        ("it results in exceeding approved Total Regional Cores quota.", NoCapacity),
+        ("family vCPU quota of 0 and cannot accommodate", NoCapacity),
+        ("ClusterCoreQuotaReached: Maximum allowed: 0", NoCapacity),
+    ],
+)
+def test_a_name_with_the_word_quota_is_not_a_lack_of_room(text, kind):
+    refusal = HttpResponseError(text)
+    refusal.status_code = 400
+    assert type(translated(refusal, "create")) is kind

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from http.client import IncompleteRead
 
 import pytest
+import requests
+import urllib3
 from google.api_core import exceptions as api
+from google.auth import exceptions as auth
 from requests import Request, Response
 
 from drillyard.errors import AccessDenied, ControlPlaneError, StoreUnavailable
 from drillyard_backends.gcp.errors import NoRoom, retryable, translate
 from drillyard_backends.gcp.read_only_client import Answer, Question, Reader
 from drillyard_backends.gcp.storage_errors import seam
+from drillyard_backends.gcp.store import _retry
 
 QUERIES = (
     "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute' of service "
@@ -87,3 +92,35 @@ def test_plan_asks_again_instead_of_missing_a_right():
     line = Limited()
     reader = Reader("p", line)
     assert reader.compute("zones/z").good and line.asked == 3
+
+
+def test_the_store_repeats_what_may_pass_and_nothing_else() -> None:
+    """As Google's own retry does, and rates too."""
+    passing: list[Exception] = [
+        *(api.from_http_status(status, "x") for status in (408, 429, 500, 502, 503, 504)),
+        ConnectionResetError("x"),
+        requests.ConnectTimeout("x"),
+        requests.exceptions.ChunkedEncodingError("x"),
+        urllib3.exceptions.ProtocolError("x"),
+        urllib3.exceptions.ReadTimeoutError(urllib3.HTTPSConnectionPool("h"), "/", "x"),
+        IncompleteRead(b""),
+        auth.TransportError(requests.ConnectionError("x")),
+        error("rateLimitExceeded", "Rate Limit Exceeded"),
+    ]
+    for each in passing:
+        tries: list[Exception] = []
+
+        def once(each: Exception = each, tries: list[Exception] = tries) -> str:
+            tries.append(each)
+            if len(tries) == 1:
+                raise each
+            return "passed"
+
+        assert _retry(45.0).with_delay(initial=0.001, maximum=0.001)(once)() == "passed"
+    for final in (api.NotFound("x"), api.PreconditionFailed("x"), error("forbidden", RIGHT)):
+
+        def refused(final: Exception = final) -> None:
+            raise final
+
+        with pytest.raises(type(final)):
+            _retry(45.0)(refused)()

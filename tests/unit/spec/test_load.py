@@ -46,6 +46,34 @@ def test_a_gpu_that_does_not_exist_is_refused_with_the_nearest(tmp_path, gpu, ne
     assert gpu != "a100" or caught.value.hint == "did you mean 'A100'?", "it differs in case alone"
 
 
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("return_range: {min: 5, max: 1}", "expected a list", "write a list: [1, 5]"),
+        ("return_range: 5", "expected a list", "write a list, such as [0, 1]"),
+        ("return_range: [5]", "too few items", "change or remove it"),
+        ("return_range: [a, 3]", "expected a number", "without quotes"),
+        ("wrappers: {name: normalize}", "expected a list", "[{'name': 'normalize'}]"),
+    ],
+)
+def test_the_fix_of_a_list_is_a_list_that_is_accepted(tmp_path, line, message, hint):
+    file = tmp_path / "a.yaml"
+    file.write_text(MINIMAL.replace("id: cstr", f"id: cstr, {line}"))
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert caught.value.message == message and hint in caught.value.hint
+    if "range" in line:
+        assert "2 numbers" in caught.value.allowed or caught.value.allowed == "a number"
+
+
+def test_names_in_a_mapping_become_a_list(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text(f"{MINIMAL}baselines: {{random: null}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert caught.value.hint == "write a list: [random]"
+
+
 def test_preset_lies_under_the_file(tmp_path):
     file = tmp_path / "a.yaml"
     text = MINIMAL.replace("cstr", "CartPole-v1")

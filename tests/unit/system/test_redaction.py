@@ -182,6 +182,13 @@ def test_masking_is_linear_in_the_length_of_a_line(text):
         (f"sftp://me:{C}@host/p", "sftp://***@host/p"),
         ("eyJabcdefgh.short.x", "eyJabcdefgh.short.x"),
         ("token: ${file:a b.txt}", "token: ${file:a b.txt}"),
+        (
+            "Attempted credentials:\n\tEnvironmentCredential: Environment variables are not set\n"
+            "\tAzureCliCredential: Azure CLI not found on path",
+        )
+        * 2,
+        (f"\tAzureCliCredential: client_secret={C}", "\tAzureCliCredential: client_secret=***"),
+        (f"DbCredential: {C}\ncredential: {C}", "DbCredential: ***\ncredential: ***"),
     ],
 )
 def test_what_exactly_is_masked(text, clean):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -71,13 +72,13 @@ def list_experiments(
     rows = [
         row
         for row in experiment_rows(store, pattern)
-        if (not statuses or row["status"] in statuses)
-        and (algorithm is None or (row["algorithm"] or "").lower() == algorithm.lower())
-        and (simulator is None or row["simulator"] == simulator)
+        if (not statuses or row.status in statuses)
+        and (algorithm is None or (row.algorithm or "").lower() == algorithm.lower())
+        and (simulator is None or row.simulator == simulator)
     ]
     rows = in_order(rows, sort, reverse=reverse)
     if as_json:
-        print_json(rows)
+        print_json([asdict(row) for row in rows])
         return
     from drillyard.cli.output import print_grid
     from drillyard.results import formatting
@@ -87,22 +88,22 @@ def list_experiments(
         chosen = pattern or status or algorithm or simulator
         typer.echo("no experiments" + (" match" if chosen else ""))
         return
-    table = Table(f"experiments in {rows[0]['store']}", rows)
-    table.text("experiment", lambda r: r["name"])
-    table.text("what", lambda r: r["learner"])
-    table.text("status", lambda r: r["status"])
-    table.number("runs", lambda r: f"{r['runs_finished']} / {r['runs']}")
+    table = Table(f"experiments in {rows[0].store}", rows)
+    table.text("experiment", lambda r: r.name)
+    table.text("what", lambda r: r.learner)
+    table.text("status", lambda r: r.status)
+    table.number("runs", lambda r: f"{r.runs_finished} / {r.runs}")
     table.number("result", _result)
-    table.number("age", lambda r: formatting.duration(r["age_s"]))
+    table.number("age", lambda r: formatting.duration(r.age_s))
     table.number(
         "cost",
-        lambda r: formatting.money(r["cost"], r["currency"]) if r["cost"] else None,
+        lambda r: formatting.money(r.cost, r.currency) if r.cost else None,
         spare=True,
     )
-    print_grid(table.text("started", lambda r: formatting.moment(r["created_at"]), spare=True))
+    print_grid(table.text("started", lambda r: formatting.moment(r.created_at), spare=True))
     for row in rows:
-        if row["problem"]:
-            typer.echo(f"warning: {row['name']}: {row['problem']}", err=True)
+        if row.problem:
+            typer.echo(f"warning: {row.name}: {row.problem}", err=True)
 
 
 def _statuses(typed: list[str]) -> list[str]:
@@ -132,36 +133,41 @@ def _statuses(typed: list[str]) -> list[str]:
 def _result(row: ExperimentRow) -> str:
     from drillyard.results import formatting
 
-    if row["mean_return"] is not None:
-        return formatting.number(row["mean_return"])
-    if row["metric"] is not None:
-        return f"{row['metric']} {formatting.number(row['metric_value'])}"
+    if row.mean_return is not None:
+        return formatting.number(row.mean_return)
+    if row.metric is not None:
+        return f"{row.metric} {formatting.number(row.metric_value)}"
     return formatting.NOTHING
 
 
-class ExperimentRow(TypedDict):
-    """An experiment of a store."""
+@dataclass
+class ExperimentRow:
+    """An experiment of a store.
+
+    Attributes:
+        learner: Algorithm and simulator, as tables show them; the workload where nothing learns.
+        metric: The first metric, where no policy is trained.
+        age_s: Seconds since it was created, by the store's clock.
+        cost: Cost so far, if one currency is enough for it.
+        problem: Why something is missing.
+    """
 
     name: str
     store: str
-    status: str
-    learner: str
-    """Algorithm and simulator, as tables show them; the workload where nothing learns."""
-    algorithm: str | None
-    simulator: str | None
-    runs: int
-    runs_finished: int
-    mean_return: float | None
-    metric: str | None
-    """The first metric, where no policy is trained."""
-    metric_value: float | None
-    created_at: float | None
-    age_s: float | None
-    """Seconds since it was created, by the store's clock."""
-    cost: float
-    """Cost so far, if one currency is enough for it."""
-    currency: str
-    problem: str | None
+    status: str = "UNKNOWN"
+    learner: str = ""
+    algorithm: str | None = None
+    simulator: str | None = None
+    runs: int = 0
+    runs_finished: int = 0
+    mean_return: float | None = None
+    metric: str | None = None
+    metric_value: float | None = None
+    created_at: float | None = None
+    age_s: float | None = None
+    cost: float = 0.0
+    currency: str = ""
+    problem: str | None = None
 
 
 def in_order(rows: list[ExperimentRow], sort: Sort, *, reverse: bool) -> list[ExperimentRow]:
@@ -175,14 +181,14 @@ def in_order(rows: list[ExperimentRow], sort: Sort, *, reverse: bool) -> list[Ex
 
     def key(row: ExperimentRow) -> float | str | None:
         if sort is Sort.NAME:
-            return row["name"]
+            return row.name
         if sort is Sort.STATUS:
-            return row["status"]
+            return row.status
         if sort is Sort.COST:
-            return row["cost"] or None
+            return row.cost or None
         if sort is Sort.RESULT:
-            return row["metric_value"] if row["mean_return"] is None else row["mean_return"]
-        return row["created_at"]
+            return row.metric_value if row.mean_return is None else row.mean_return
+        return row.created_at
 
     upwards = sort in (Sort.NAME, Sort.STATUS)
     known = [row for row in rows if key(row) is not None]
@@ -219,48 +225,31 @@ def _row(store: Store, name: str) -> ExperimentRow:
     from drillyard.mailbox.driver_lock import DELETING
     from drillyard.results import collect, formatting
 
-    row: ExperimentRow = {
-        "name": name,
-        "store": store.url,
-        "status": "UNKNOWN",
-        "learner": "",
-        "algorithm": None,
-        "simulator": None,
-        "runs": 0,
-        "runs_finished": 0,
-        "mean_return": None,
-        "metric": None,
-        "metric_value": None,
-        "created_at": None,
-        "age_s": None,
-        "cost": 0.0,
-        "currency": "",
-        "problem": None,
-    }
+    row = ExperimentRow(name, store.url)
     try:
         results = collect(Mailbox(store, name), curves=False)
     except (CorruptObject, NewerVersion) as error:
-        row["problem"] = str(error)
+        row.problem = str(error)
         return row
     if store.stat(f"{name}/{DELETING}") is not None:
-        row["problem"] = f"it is being deleted; finish that with `drillyard delete {name}`"
-    row["status"] = results.status
-    row["learner"] = formatting.learner(results)
-    row["algorithm"] = (results.spec.get("learner") or {}).get("algorithm")
-    row["simulator"] = (results.spec.get("simulator") or {}).get("id")
-    row["runs"] = len(results.runs)
-    row["runs_finished"] = sum(r.finished for r in results.runs)
+        row.problem = f"it is being deleted; finish that with `drillyard delete {name}`"
+    row.status = results.status
+    row.learner = formatting.learner(results)
+    row.algorithm = (results.spec.get("learner") or {}).get("algorithm")
+    row.simulator = (results.spec.get("simulator") or {}).get("id")
+    row.runs = len(results.runs)
+    row.runs_finished = sum(r.finished for r in results.runs)
     # The best score of a search is that of a lucky trial; run again, it has the one to report.
     agents = sorted(results.agents, key=lambda agent: agent.role != "confirms")
-    row["mean_return"] = agents[0].mean_return if agents else None
-    if results.metrics and row["mean_return"] is None:
-        row["metric"], row["metric_value"] = results.metrics[0].metric, results.metrics[0].mean
-    row["created_at"] = results.created_at
-    row["age_s"] = max(0.0, store.now() - results.created_at)
+    row.mean_return = agents[0].mean_return if agents else None
+    if results.metrics and row.mean_return is None:
+        row.metric, row.metric_value = results.metrics[0].metric, results.metrics[0].mean
+    row.created_at = results.created_at
+    row.age_s = max(0.0, store.now() - results.created_at)
     currencies = {lease.currency for lease in results.costs if lease.total}
     if len(currencies) == 1:
-        row["cost"] = sum(lease.total for lease in results.costs)
-        row["currency"] = currencies.pop()
+        row.cost = sum(lease.total for lease in results.costs)
+        row.currency = currencies.pop()
     return row
 
 

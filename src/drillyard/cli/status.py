@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,9 +11,10 @@ from drillyard.cli.common import JsonOption, NameArgument, StoreOption, print_js
 
 if TYPE_CHECKING:
     from drillyard.mailbox import Mailbox
-    from drillyard.mailbox.records import DriverRecord, StudyState
+    from drillyard.mailbox.records import Cancel, DriverRecord, StudyState, WorkerRecord
     from drillyard.results import ExperimentResults, RunResult
     from drillyard.system.tables import Grid
+    from drillyard.tracking.behind import Lacking
 
 MOST_WORKERS = 8
 """Workers whose use is shown."""
@@ -45,110 +47,80 @@ def status(
         typer.echo(line)
 
 
-class DriverRow(TypedDict):
-    """The driver of an experiment."""
+@dataclass(frozen=True)
+class Surroundings:
+    """What works on an experiment.
 
-    host: str
-    pid: int
-    heartbeat_age_s: float | None
-
-
-class WorkerRow(TypedDict):
-    """A worker of an experiment."""
-
-    worker: str
-    state: str
-    host: str
-    message: str | None
-    heartbeat_age_s: float | None
-    usage: dict[str, float]
-    """Last sample of its machine, under MLflow's names."""
-    warnings: list[str]
-
-
-class StopRow(TypedDict):
-    """A request to stop."""
-
-    reason: str
-    by: str
-
-
-class TrackingRow(TypedDict):
-    """What the tracking server lacks."""
-
-    uri: str
-    runs: list[str]
-    message: str
-
-
-class Surroundings(TypedDict):
-    """What works on an experiment."""
+    Attributes:
+        study: Its progress.
+        driver: Its driver.
+        driver_age_s: Age of the driver's heartbeat.
+        workers: Its workers, each with the age of its heartbeat.
+        cancelled: A request to stop.
+        lacking: What trackers lack.
+    """
 
     study: StudyState | None
-    driver: DriverRow | None
-    workers: list[WorkerRow]
-    cancelled: StopRow | None
-    tracking: TrackingRow | None
+    driver: DriverRecord | None
+    driver_age_s: float | None
+    workers: tuple[tuple[WorkerRecord, float | None], ...]
+    cancelled: Cancel | None
+    lacking: tuple[Lacking, ...]
+
+    @property
+    def drives(self) -> bool:
+        """Whether the driver sends heartbeats."""
+        return self.driver_age_s is not None and self.driver_age_s <= STALE_S
+
+    def as_dict(self, experiment: str) -> dict[str, object]:
+        """It as JSON."""
+        driver, cancel, lacking = self.driver, self.cancelled, self.lacking
+        shown = ("worker", "state", "host", "message", "usage", "warnings")
+        return {
+            "study": self.study and self.study.model_dump(mode="json"),
+            "driver": driver
+            and {"host": driver.host, "pid": driver.pid, "heartbeat_age_s": self.driver_age_s},
+            "workers": [
+                {**worker.model_dump(include={*shown}), "heartbeat_age_s": age}
+                for worker, age in self.workers
+            ],
+            "cancelled": cancel and {"reason": cancel.reason, "by": cancel.by},
+            "tracking": {
+                "uri": lacking[0].uri,
+                "runs": [*lacking[0].runs],
+                "message": "\n".join(one.sentence(experiment) for one in lacking),
+            }
+            if lacking
+            else None,
+        }
 
 
 def surroundings(mailbox: Mailbox) -> Surroundings:
     """Returns the driver, the workers, the study, and whether a stop was requested."""
     from drillyard.mailbox.driver_lock import process_alive
+    from drillyard.tracking import behind
 
     drivers = [
         d for d in mailbox.drivers() if d.ended_at is None and process_alive(d) is not False
     ]
     driver = drivers[-1] if drivers else None
-    cancel = mailbox.cancelled()
-    workers = mailbox.workers()
-    return {
-        "study": mailbox.study_state(),
-        "driver": None
-        if driver is None
-        else {
-            "host": driver.host,
-            "pid": driver.pid,
-            "heartbeat_age_s": mailbox.age(f"driver/{driver.number}.json"),
-        },
-        "workers": [
-            {
-                "worker": w.worker,
-                "state": w.state,
-                "host": w.host,
-                "message": w.message,
-                "heartbeat_age_s": mailbox.age(f"workers/{w.worker}.json"),
-                "usage": w.usage,
-                "warnings": w.warnings,
-            }
-            for w in workers
-        ],
-        "cancelled": None if cancel is None else {"reason": cancel.reason, "by": cancel.by},
-        "tracking": None if _lives(driver, mailbox) else _lacking(mailbox),
-    }
-
-
-def _lives(driver: DriverRecord | None, mailbox: Mailbox) -> bool:
-    age = None if driver is None else mailbox.age(f"driver/{driver.number}.json")
-    return age is not None and age <= STALE_S
-
-
-def _lacking(mailbox: Mailbox) -> TrackingRow | None:
-    """What trackers lack; while a driver lives, its mirror is a few seconds behind anyway."""
-    from drillyard.tracking import behind
-
-    found = [one for place in behind.targets(mailbox) if (one := behind.lacking(mailbox, place))]
-    if not found:
-        return None
-    return {
-        "uri": found[0].uri,
-        "runs": [*found[0].runs],
-        "message": "\n".join(one.sentence(mailbox.experiment) for one in found),
-    }
+    around = Surroundings(
+        study=mailbox.study_state(),
+        driver=driver,
+        driver_age_s=mailbox.age(f"driver/{driver.number}.json") if driver else None,
+        workers=tuple((w, mailbox.age(f"workers/{w.worker}.json")) for w in mailbox.workers()),
+        cancelled=mailbox.cancelled(),
+        lacking=(),
+    )
+    if around.drives:
+        return around  # its mirror is a few seconds behind anyway
+    found = (behind.lacking(mailbox, place) for place in behind.targets(mailbox))
+    return replace(around, lacking=tuple(filter(None, found)))
 
 
 def as_dict(results: ExperimentResults, around: Surroundings) -> dict[str, object]:
     """Returns the status as JSON."""
-    whole, study = results.to_dict(), around["study"]
+    whole = results.to_dict()
     kept = (
         "run",
         "trial",
@@ -176,8 +148,7 @@ def as_dict(results: ExperimentResults, around: Surroundings) -> dict[str, objec
         "status": results.status,
         "store": results.store,
         "runs": [{k: run[k] for k in kept} for run in whole["runs"]],
-        **around,
-        "study": None if study is None else study.model_dump(mode="json"),
+        **around.as_dict(results.name),
         "report": results.report,
         "warnings": list(results.warnings),
     }
@@ -209,25 +180,20 @@ def _shown_return(run: RunResult) -> float | None:
     return run.mean_return if run.mean_return is not None else run.episode_return
 
 
-def usage_lines(workers: list[WorkerRow]) -> list[str]:
+def usage_lines(around: Surroundings) -> list[str]:
     """Returns what the machines at work use, and what is wrong with it."""
     from drillyard.system.utilisation import in_words
 
     alive = [
-        worker
-        for worker in workers
-        if worker["state"] == "ready"
-        and worker["heartbeat_age_s"] is not None
-        and worker["heartbeat_age_s"] <= STALE_S
+        (f"worker {w.worker} on {w.host}", w)
+        for w, age in around.workers
+        if w.state == "ready" and age is not None and age <= STALE_S
     ]
-    shown = [(w, words) for w in alive if (words := in_words(w["usage"]))]
-    lines = [f"worker {w['worker']} on {w['host']}: {words}" for w, words in shown[:MOST_WORKERS]]
-    if len(shown) > MOST_WORKERS:
-        lines.append(f"and {len(shown) - MOST_WORKERS} more workers: see --json")
-    for worker in alive:
-        where = f"worker {worker['worker']} on {worker['host']}"
-        lines += [f"warning: {where}: {text}" for text in worker["warnings"]]
-    return lines
+    used = [f"{where}: {words}" for where, w in alive if (words := in_words(w.usage))]
+    lines = used[:MOST_WORKERS]
+    if len(used) > MOST_WORKERS:
+        lines.append(f"and {len(used) - MOST_WORKERS} more workers: see --json")
+    return lines + [f"warning: {where}: {text}" for where, w in alive for text in w.warnings]
 
 
 def study_lines(study: StudyState | None) -> list[str]:
@@ -259,9 +225,6 @@ def remarks(results: ExperimentResults, around: Surroundings) -> list[str]:
     from drillyard.results import formatting
 
     lines = []
-    driver = around["driver"]
-    age = None if driver is None else driver["heartbeat_age_s"]
-    drives = age is not None and age <= STALE_S
     for run in results.runs:
         if run.message and run.status not in ("RUNNING", "SUCCEEDED"):
             lines.append(f"{run.run}: {run.message}")
@@ -270,26 +233,23 @@ def remarks(results: ExperimentResults, around: Surroundings) -> list[str]:
         if run.heartbeat_age_s is not None and run.heartbeat_age_s > STALE_S:
             next_ = (
                 "The driver continues it as soon as its machine is known to have ended it"
-                if drives
+                if around.drives
                 else f"`drillyard resume {results.name}` checks and continues"
             )
             lines.append(
                 f"{run.run}: no heartbeat for {formatting.duration(run.heartbeat_age_s)}; its "
                 f"worker may be dead. {next_}"
             )
-    for worker in around["workers"]:
-        if worker["state"] in ("starting", "failed") and worker["message"]:
-            lines.append(f"worker {worker['worker']} on {worker['host']}: {worker['message']}")
-    lines += usage_lines(around["workers"])
-    lines += study_lines(around["study"])
-    if around["cancelled"]:
-        lines.append(
-            f"stop requested by {around['cancelled']['by']}: {around['cancelled']['reason']}"
-        )
-    if around["tracking"]:
-        lines.append(around["tracking"]["message"])
-    if driver is not None and drives:
-        lines.append(f"driver: process {driver['pid']} on {driver['host']}")
+    for worker, _ in around.workers:
+        if worker.state in ("starting", "failed") and worker.message:
+            lines.append(f"worker {worker.worker} on {worker.host}: {worker.message}")
+    lines += usage_lines(around)
+    lines += study_lines(around.study)
+    if around.cancelled:
+        lines.append(f"stop requested by {around.cancelled.by}: {around.cancelled.reason}")
+    lines += [one.sentence(results.name) for one in around.lacking]
+    if around.driver is not None and around.drives:
+        lines.append(f"driver: process {around.driver.pid} on {around.driver.host}")
     if results.report:
         lines.append(f"report: {results.store}/{results.report}")
     lines += list(results.warnings)

@@ -8,6 +8,7 @@ the rest of the results is still worth showing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from drillyard.documents.json_types import as_number, as_object
@@ -17,6 +18,7 @@ from drillyard.mailbox.records import (
     PHASES,
     Accepted,
     Board,
+    Ending,
     ExperimentRecord,
     Manifest,
     Phase,
@@ -189,72 +191,88 @@ def _accepted(mailbox: Mailbox, run: str, warnings: list[str]) -> dict[Phase, Ac
     return found
 
 
-def _metrics(evaluate: Accepted | None) -> dict[str, float]:
-    return of_summary(evaluate.summary) if evaluate is not None else {}
-
-
 def _run(
     mailbox: Mailbox,
     experiment: ExperimentRecord,
     record: RunRecord,
-    own: list[TicketState],
+    states: list[TicketState],
     accepted: dict[Phase, Accepted],
     warnings: list[str],
 ) -> RunResult:
-    status = worst(own)
+    status = worst(states)
     if status is Status.UNKNOWN and Phase.STORE in accepted:
         status = Status.SUCCEEDED
     board, age = _board(mailbox, record.run, status, warnings)
-    train = accepted.get(Phase.TRAIN)
-    summary = TrainSummary.of(train)
-    agent = policy_scores(accepted.get(Phase.EVALUATE)).get(AGENT, {})
-    decided = next(
-        (
-            s.ending
-            for s in own
-            if s.ending is not None and s.status.ended and s.status is not Status.SUCCEEDED
-        ),
-        None,
-    )
-    working = board is not None and status is Status.RUNNING
-    training = board if board and board.phase is Phase.TRAIN else None
-    # Where nothing learns, the board counts the parts of the work, and only while it is done.
-    counted = board if trains(experiment.spec) else training
-    total = _total(experiment.spec) or (counted.total if counted else 0) or None
-    step = training.step if training and summary.steps is None else summary.steps
+    run = _accepted_run(experiment, record, states, accepted)
+    run = replace(run, status=status.value, phase=_phase(states, board, status))
+    if board is not None:
+        run = _with_board(run, board, learns=trains(experiment.spec))
+    if board is not None and status is Status.RUNNING:
+        left = board.eta_s if board.phase is Phase.TRAIN else None
+        working = replace(run, eta_s=left, worker=board.worker, message=board.message)
+        run = replace(working, heartbeat_age_s=age)
+    ending = _bad_ending(states)
+    return run if ending is None else replace(run, message=ending.message, hint=ending.hint)
+
+
+def _accepted_run(
+    experiment: ExperimentRecord,
+    record: RunRecord,
+    states: list[TicketState],
+    accepted: dict[Phase, Accepted],
+) -> RunResult:
+    """A run as its record, its tickets and its accepted results describe it."""
+    summary, evaluated = TrainSummary.of(accepted.get(Phase.TRAIN)), accepted.get(Phase.EVALUATE)
+    agent = policy_scores(evaluated).get(AGENT, {})
     return RunResult(
         run=record.run,
         trial=record.trial,
         seed=record.seed,
-        status=status.value,
-        phase=_phase(own, board, status),
-        step=step or 0,
-        total=total,
-        episodes=board.episodes if board and summary.episodes is None else summary.episodes,
-        episode_return=board.episode_return if board else None,
-        steps_per_s=counted.steps_per_s
-        if counted and summary.steps_per_s is None
-        else summary.steps_per_s,
-        eta_s=board.eta_s if board and working and board.phase is Phase.TRAIN else None,
+        status=worst(states).value,
+        step=summary.steps or 0,
+        total=_total(experiment.spec),
+        episodes=summary.episodes,
+        steps_per_s=summary.steps_per_s,
         wall_s=summary.wall_s,
-        resumes=_resumes(own) if summary.resumes is None else summary.resumes,
-        attempts=max((s.attempt or 0 for s in own), default=0),
+        resumes=_resumes(states) if summary.resumes is None else summary.resumes,
+        attempts=max((s.attempt or 0 for s in states), default=0),
         episodes_cut=summary.episodes_cut,
         simulator_restarts=summary.simulator_restarts or 0,
         mean_return=as_number(agent.get("mean_return")),
-        policy_used=policy_used(accepted.get(Phase.EVALUATE)),
+        policy_used=policy_used(evaluated),
         best=summary.best,
         exactness=summary.exactness,
         parameters=summary.parameters or record.parameters,
         threads=record.threads,
         device=str((summary.parameters or {}).get("device", record.device)),
-        heartbeat_age_s=age if working else None,
-        worker=board.worker if board and working else None,
-        message=decided.message if decided else (board.message if board and working else ""),
-        hint=decided.hint if decided else None,
-        metrics=_metrics(accepted.get(Phase.EVALUATE)),
+        metrics=of_summary(evaluated.summary if evaluated else None),
         simulator=_simulator(experiment, record),
     )
+
+
+def _with_board(run: RunResult, board: Board, *, learns: bool) -> RunResult:
+    """A run with what its board adds to the accepted results.
+
+    Args:
+        run: The run.
+        board: Its board.
+        learns: Where nothing learns, the board counts the parts of the work, and only while it
+            is done.
+    """
+    training = board.phase is Phase.TRAIN
+    if training:
+        run = replace(run, step=run.step or board.step)
+    if training or learns:
+        speed = board.steps_per_s if run.steps_per_s is None else run.steps_per_s
+        run = replace(run, total=run.total or board.total or None, steps_per_s=speed)
+    episodes = board.episodes if run.episodes is None else run.episodes
+    return replace(run, episodes=episodes, episode_return=board.episode_return)
+
+
+def _bad_ending(states: list[TicketState]) -> Ending | None:
+    """How a phase ended that did not succeed."""
+    ended = (s for s in states if s.status.ended and s.status is not Status.SUCCEEDED)
+    return next((s.ending for s in ended if s.ending is not None), None)
 
 
 def _section(experiment: ExperimentRecord, run: RunRecord) -> dict[str, Any]:

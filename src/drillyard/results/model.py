@@ -91,7 +91,7 @@ class MetricScore:
     trial: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """One seed of one trial, finished or not."""
 
@@ -99,15 +99,15 @@ class RunResult:
     trial: int
     seed: int
     status: str
-    phase: str | None
+    phase: str | None = None
     """The phase it is in, or the one it ended in."""
     step: int
     total: int | None
     episodes: int | None
-    episode_return: float | None
+    episode_return: float | None = None
     """Mean return of the last training episodes."""
     steps_per_s: float | None
-    eta_s: float | None
+    eta_s: float | None = None
     wall_s: float | None
     """Training time in seconds, over all attempts that count."""
     resumes: int
@@ -125,10 +125,10 @@ class RunResult:
     parameters: dict[str, Any]
     threads: int
     device: str
-    heartbeat_age_s: float | None
+    heartbeat_age_s: float | None = None
     """None when nothing works on it."""
-    worker: str | None
-    message: str
+    worker: str | None = None
+    message: str = ""
     hint: str | None = None
     fingerprint: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from drillyard.report import build, utilisation
 from drillyard.runs.workload import StopSignal
 from drillyard.system.clock import SYSTEM
 from drillyard.system.utilisation import EVERY_S, Monitor, UsageSample
+from drillyard.tracking import behind
 from drillyard.tracking.points import points_of
 from drillyard.worker import machine_share
 from drillyard.worker.heartbeat import Heartbeat
@@ -88,20 +90,21 @@ def test_a_worker_tells_its_use_and_what_is_wrong_in_its_heartbeat(mailbox):
 
 
 def test_status_shows_both_for_workers_that_are_alive(mailbox, monkeypatch):
-    monkeypatch.setattr(status, "_lacking", lambda mailbox: None)
+    monkeypatch.setattr(behind, "targets", lambda mailbox: [])
     order = Order(lease_id="dy-0123456789", experiment="x", store_url=URL)
     heart = Heartbeat(mailbox, order, "w", 1, SYSTEM, monitor())
     heart.tell("ready")
     heart.step(1.0)
     heart.step(1.0 + EVERY_S)
-    workers = status.surroundings(mailbox)["workers"]
-    shown = status.usage_lines(workers)
+    around = status.surroundings(mailbox)
+    shown = status.usage_lines(around)
     assert "CPU 80 %" in shown[0] and shown[1].startswith("warning: worker w on ")
     assert "memory is nearly exhausted: 95 %" in shown[1]
-    many = [{**workers[0], "warnings": []} for _ in range(200)]
-    assert len(status.usage_lines(many)) == status.MOST_WORKERS + 1  # type: ignore[arg-type]
-    old = {**workers[0], "heartbeat_age_s": 60.0}
-    assert status.usage_lines([old]) == []  # type: ignore[list-item]
+    ((worker, age),) = around.workers
+    silent = (worker.model_copy(update={"warnings": []}), age)
+    many = dataclasses.replace(around, workers=(silent,) * 200)
+    assert len(status.usage_lines(many)) == status.MOST_WORKERS + 1
+    assert status.usage_lines(dataclasses.replace(around, workers=((worker, 60.0),))) == []
 
 
 def test_samples_go_with_a_line_that_is_written_anyway(mailbox):

@@ -123,7 +123,8 @@ class Runner:
         if reach is not None and left:  # else everything would count as killed
             some = sorted(reach.seconds, key=lambda test: reach.seconds[test])[:20]
             said, by = self.tests(None, name, some, reach)
-            assert said == "survived", f"{by} fails without a mistake"
+            passed = said == "survived" or by in some[1:]  # a busy machine may fail one
+            assert passed, f"{by} fails without a mistake"
 
         def one(mutant: Mutant) -> None:
             if reach is None:
@@ -178,10 +179,17 @@ class Runner:
             tests: Names, in their order.
             reach: How long each takes.
         """
-        limits = [30 + 10 * reach.seconds[test] for test in tests]
+        # The slowest of a file may hold the time of a fixture that all of them need.
+        slowest: dict[str, float] = {}
+        for test, took in reach.seconds.items():
+            file = test.partition("::")[0]
+            slowest[file] = max(took, slowest.get(file, 0.0))
+        limits = [
+            30 + 10 * reach.seconds[test] + 3 * slowest[test.partition("::")[0]] for test in tests
+        ]
         return self.session(
             mutant,
-            180 + 10 * sum(reach.seconds[test] for test in tests),
+            180 + sum(limits),
             do="tests",
             tests=tests,
             limits=limits,

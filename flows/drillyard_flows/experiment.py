@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
-from prefect import flow, get_run_logger
+from prefect import Flow, flow, get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -48,42 +48,53 @@ def run_name() -> str:
     return given or form.called(parameters)
 
 
-@flow(
-    name="experiment",
-    flow_run_name=run_name,
-    task_runner=ThreadPoolTaskRunner(max_workers=THREADS),  # type: ignore[arg-type]
-    on_failure=[hooks.tear_down],
-    on_crashed=[hooks.tear_down],
-    on_cancellation=[hooks.stop_and_tear_down],
-    retries=0,
-)
-def experiment(
-    file: str = form.FILE,
-    seeds: form.Count = form.SEEDS,
-    steps: form.Steps = form.STEPS,
-    backend: str = form.BACKEND,
-    max_hours: form.Amount = form.MAX_HOURS,
-    max_cost: form.Amount = form.MAX_COST,
-    name: str = form.NAME,
-    store: str = form.STORE,
-    sets: list[str] = form.SETS,
-    globals_files: list[str] = form.GLOBALS,
-    parameters: list[str] = form.PARAMETERS,
-    tunables: list[str] = form.TUNABLES,
-    more: list[str] = form.MORE,
-) -> FlowResult:
-    """Trains, evaluates and stores every run of one experiment file.
+def flow_of(kind: str, file: str, description: str) -> Flow[..., FlowResult]:
+    """Returns a flow that runs an experiment file; its parameters are the fields of ``form``.
 
-    Its parameters are the fields of the form; see ``form``.
+    The flow returns ``{"experiment", "store", "runs": {run or trial: its result}, "report"}``.
 
-    Returns:
-        ``{"experiment", "store", "runs": {run: manifest of its stored result}, "report"}``.
-
-    Raises:
-        RunFailed: At least one run has no result.
+    Args:
+        kind: ``experiment`` or ``study``, which is what the file must be.
+        file: Default of the field *Experiment*.
+        description: What Prefect's pages say about the flow.
     """
-    request = form.request_of(locals(), flow_run.scheduled_start_time, flow_run.tags)
-    return driven(request, study=False, more=more)
+
+    def body(
+        file: str = file,
+        seeds: form.Count = form.SEEDS,
+        steps: form.Steps = form.STEPS,
+        backend: str = form.BACKEND,
+        max_hours: form.Amount = form.MAX_HOURS,
+        max_cost: form.Amount = form.MAX_COST,
+        name: str = form.NAME,
+        store: str = form.STORE,
+        sets: list[str] = form.SETS,
+        globals_files: list[str] = form.GLOBALS,
+        parameters: list[str] = form.PARAMETERS,
+        tunables: list[str] = form.TUNABLES,
+        more: list[str] = form.MORE,
+    ) -> FlowResult:
+        request = form.request_of(locals(), flow_run.scheduled_start_time, flow_run.tags)
+        return driven(request, study=kind == "study", more=more)
+
+    body.__name__ = body.__qualname__ = kind
+    body.__doc__ = description
+    return flow(
+        name=kind,
+        flow_run_name=run_name,
+        task_runner=ThreadPoolTaskRunner(max_workers=THREADS),  # type: ignore[arg-type]
+        on_failure=[hooks.tear_down],
+        on_crashed=[hooks.tear_down],
+        on_cancellation=[hooks.stop_and_tear_down],
+        retries=0,
+    )(body)
+
+
+experiment = flow_of(
+    "experiment",
+    form.FILE,
+    "Trains, evaluates and stores every run of one experiment file.",
+)
 
 
 def driven(request: Request, *, study: bool, more: Sequence[str] = ()) -> FlowResult:

@@ -69,7 +69,7 @@ def test_another_machine_behind_the_same_name_does_not_confirm_a_teardown(ssh):
 def test_a_machine_that_was_renamed_still_knows_its_processes(ssh, monkeypatch):
     name = "drillyard_backends.sessions."
     monkeypatch.setattr(f"{name}marked", lambda *_, **__: iter([ProcessId.current()]))
-    monkeypatch.setattr(f"{name}_leads", lambda process: True)
+    monkeypatch.setattr(f"{name}session_of", lambda pid: pid)
     monkeypatch.setattr("psutil.Process.environ", lambda self: {MARK: "one"})
     assert ssh.probe(_rented("its-former-name")) is Liveness.ALIVE
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drillyard.cli import closed_output
 from drillyard.cli.arguments import FREE, Arguments, with_arguments
 from drillyard.cli.common import (
     JsonOption,
@@ -21,6 +20,7 @@ from drillyard.cli.common import (
     print_json,
 )
 from drillyard.errors import ConfigError, UserError
+from drillyard.system import closed_output
 from drillyard.system.durations import duration
 
 if TYPE_CHECKING:
@@ -189,8 +189,8 @@ def _run(command: list[str], home: Path, env: dict[str, str], *, quiet: bool) ->
 
 def show(account: Account) -> None:
     """Print the account: machines, faults, what is left, what it would have cost."""
-    from drillyard.cli.output import print_grid
     from drillyard.system.tables import Table
+    from drillyard.system.terminal import print_grid
 
     table = Table("rehearsal: machines", account.machines)
     table.text("machine", lambda m: m.name)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from drillyard.cli import closed_output
 from drillyard.driver.going_on import going_on
 from drillyard.errors import ConfigError, ControlPlaneError
 from drillyard.mailbox.command_hints import command
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs.locate import open_mailbox
 from drillyard.spec.stages import is_staged
+from drillyard.system import closed_output
 from drillyard_flows import settings
 from drillyard_flows.live import served
 from drillyard_flows.progress import Display, Lines, Silent, drawn

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from drillyard.cli import closed_output
 from drillyard.driver.compose import stages_of
 from drillyard.driver.in_thread import InThread
 from drillyard.driver.outcome import Outcome
 from drillyard.driver.stages import Stages
 from drillyard.mailbox import Mailbox
+from drillyard.system import closed_output
 from drillyard.system.durations import duration
 from drillyard_flows.live import served
 from drillyard_flows.looks import Look, Looks
@@ -207,8 +207,8 @@ def show(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) 
         as_json: Print one JSON document instead.
         wall_s: Duration of the command in seconds.
     """
-    from drillyard.cli.output import print_grid
     from drillyard.results.stages import as_dict, grid, read
+    from drillyard.system.terminal import print_grid
 
     found = read(mailbox)
     if as_json:

@@ -44,8 +44,8 @@ def show(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) 
         document = {**results.to_dict(), "report": report, "wall_s": round(wall_s, 3)}
         typer.echo(json.dumps(document, ensure_ascii=False))
         return
-    from drillyard.cli.output import print_grid
     from drillyard.results import runs_grid, score_grids
+    from drillyard.system.terminal import print_grid
 
     for grid in score_grids(results):
         print_grid(grid)
@@ -56,7 +56,7 @@ def show(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) 
 
 def _show_study(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) -> None:
     """Prints the best trials and the verdict; there may be thousands of runs."""
-    from drillyard.cli.output import print_study
+    from drillyard.results.study_table import print_study
     from drillyard.results.trials import collect_trials
 
     study = collect_trials(mailbox)

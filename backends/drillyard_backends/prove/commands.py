@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drillyard.cli import closed_output
 from drillyard.cli.common import JsonOption
 from drillyard.errors import DrillyardError
+from drillyard.system import closed_output
 from drillyard.system.interrupts import interrupted_by
 from drillyard_backends.prove.show import Show
 

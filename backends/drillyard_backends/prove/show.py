@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drillyard.cli import closed_output
+from drillyard.system import closed_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +80,6 @@ class Show:
         Raises:
             UserError: It may not.
         """
-        from drillyard.cli.common import confirm
+        from drillyard.system.terminal import confirm
 
         confirm(f"Create it, for at most {price.total:.2f} {price.currency}?", self._yes)

@@ -235,9 +235,9 @@ def _wanted(
 
 
 def _print(rows: list[dict[str, object]]) -> None:
-    from drillyard.cli.output import print_grid
     from drillyard.results.formatting import NOTHING
     from drillyard.system.tables import rows_grid
+    from drillyard.system.terminal import print_grid
 
     if not rows:
         typer.echo('no schedules; make one: drillyard schedule FILE --cron "0 3 * * *"')

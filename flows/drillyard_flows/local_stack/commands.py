@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from typer.models import OptionInfo
 
-from drillyard.cli import closed_output
 from drillyard.cli.common import JsonOption, StoreOption, print_json
+from drillyard.system import closed_output
 from drillyard.system.proxies import spare_loopback
 
 FolderOption = Annotated[

@@ -54,7 +54,7 @@ def delete(
 
 
 def _show(found: Contents, experiment: str) -> None:
-    from drillyard.cli.output import print_grid
+    from drillyard.system.terminal import print_grid
 
     print_grid(found.grid(experiment))
 

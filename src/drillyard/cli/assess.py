@@ -93,8 +93,8 @@ def assess(
 
 
 def _print(request: Request, episodes: Sequence[Assessed]) -> None:
-    from drillyard.cli.output import print_grid
     from drillyard.report.assessment import grid, verdict
+    from drillyard.system.terminal import print_grid
 
     print_grid(grid(request, episodes[:SHOWN]))
     typer.echo(f"\n{verdict(episodes, max(0, len(episodes) - SHOWN))}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,12 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drillyard.cli import completing
-from drillyard.errors import UserError
 from drillyard.runs.locate import DEFAULT_STORE
+from drillyard.system.terminal import console
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from drillyard.findings import Finding
 
 FileArgument = Annotated[
@@ -62,15 +59,6 @@ OfflineOption = Annotated[
 
 
 # -- printing -------------------------------------------------------------------------------------
-
-
-def console(stderr: bool = False) -> Console:
-    """Returns a console: colours on a terminal, plain text elsewhere, unwrapped in a pipe."""
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 200
-    return Console(file=stream, width=width, highlight=False, soft_wrap=not stream.isatty())
 
 
 def print_json(value: object) -> None:
@@ -127,24 +115,3 @@ def _lines(text: str, columns: int) -> list[str]:
         return text.splitlines()
     wrap = textwrap.TextWrapper(columns, break_long_words=False, break_on_hyphens=False)
     return [part for line in text.splitlines() for part in wrap.wrap(line) or [""]]
-
-
-def confirm(question: str, yes: bool) -> None:
-    """Ask, unless told not to.
-
-    Args:
-        question: What is asked.
-        yes: Do not ask.
-
-    Raises:
-        UserError: There is no terminal to ask on, or the answer is no.
-    """
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UserError(
-            "nothing was done: there is no terminal to ask on",
-            hint="pass --yes",
-        )
-    if not typer.confirm(question, err=True):
-        raise UserError("nothing was done", hint="answer y, or pass --yes")

@@ -42,13 +42,13 @@ def compare(
 
     Example: drillyard compare cstr-ppo cstr-sac --open
     """
-    from drillyard.cli.output import print_grid
     from drillyard.errors import UserError
     from drillyard.report.comparison.page import build
     from drillyard.report.comparison.side_by_side import compare as compare_places
     from drillyard.report.comparison.tables import to_json
     from drillyard.system.output_files import check_folder
     from drillyard.system.redaction import redact
+    from drillyard.system.terminal import print_grid
 
     if out is not None:
         check_folder(out, "--out")

@@ -48,7 +48,7 @@ def cost(
             ]
         )
         return
-    from drillyard.cli.output import print_grid
+    from drillyard.system.terminal import print_grid
 
     print_grid(grid(spendings))
     for s in spendings:

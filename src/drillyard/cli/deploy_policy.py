@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from drillyard.cli import closed_output
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 from drillyard.cli.export import Which
+from drillyard.system import closed_output
 
 OnOption = Annotated[
     str, typer.Option("--on", metavar="BACKEND", help="Backend that serves it: `azure`.")

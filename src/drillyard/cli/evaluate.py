@@ -62,8 +62,8 @@ def evaluate(
     if as_json:
         print_json({"policy": player.name, "simulator": sim.id, "seed": seed, "policies": rows})
         return
-    from drillyard.cli.output import print_grid
     from drillyard.system.tables import Table
+    from drillyard.system.terminal import print_grid
 
     def interval(name: str) -> str:
         ends = rows[name]["ci95"]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from drillyard.cli import closed_output
 from drillyard.errors import (
     ConfigError,
     ConfigErrors,
@@ -21,6 +20,7 @@ from drillyard.errors import (
     Stopped,
     TeardownUnconfirmed,
 )
+from drillyard.system import closed_output
 from drillyard.system.redaction import is_secret_key, redact, redact_tree, register_environment
 
 if TYPE_CHECKING:

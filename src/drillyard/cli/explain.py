@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drillyard.cli.arguments import Arguments, with_arguments
-from drillyard.cli.common import (
-    FileArgument,
-    JsonOption,
-    console,
-    print_json,
-)
+from drillyard.cli.common import FileArgument, JsonOption, print_json
+from drillyard.system.terminal import console
 
 if TYPE_CHECKING:
     from rich.console import Console

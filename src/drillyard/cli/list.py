@@ -183,8 +183,8 @@ def _show(rows: Sequence[Mapping[str, Json]], what: str, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    from drillyard.cli.output import print_grid
     from drillyard.system.tables import rows_grid
+    from drillyard.system.terminal import print_grid
 
     if not rows:
         typer.echo(f"no {what}")

@@ -144,9 +144,9 @@ def _row(kind: str, machine: MachineType) -> JsonObject:
 
 
 def _show(rows: list[JsonObject]) -> None:
-    from drillyard.cli.output import print_grid
     from drillyard.documents.json_types import as_number, as_object
     from drillyard.system.tables import Table
+    from drillyard.system.terminal import print_grid
 
     if not rows:
         typer.echo("no machine type has that")

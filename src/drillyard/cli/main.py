@@ -13,10 +13,11 @@ from typing import Annotated, cast
 
 import typer
 
-from drillyard.cli import closed_output, exit_codes
+from drillyard.cli import exit_codes
 from drillyard.cli.arguments import FREE
 from drillyard.cli.helping import Sections
 from drillyard.errors import ExitCode
+from drillyard.system import closed_output
 from drillyard.system.proxies import spare_loopback
 
 COMMANDS = {

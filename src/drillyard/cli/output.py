@@ -1,8 +1,7 @@
-"""Prints grids: rich tables on a terminal, aligned text without control characters elsewhere."""
+"""What several commands print."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,37 +10,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from drillyard.mailbox import Mailbox
-    from drillyard.results.trials import StudyResults
-    from drillyard.system.tables import Grid
-
-
-def print_grid(grid: Grid) -> None:
-    """Prints a table to stdout."""
-    from drillyard.system.redaction import redact
-
-    if sys.stdout.isatty():
-        from drillyard.cli.common import console
-
-        out = console()
-        out.print(grid.rich(out.width))
-    else:
-        typer.echo(redact(grid.plain()))
-
-
-def print_study(study: StudyResults, top: int | None = None) -> None:
-    """Prints the best trials of a study, where to find the others, and the verdict.
-
-    Args:
-        study: The study's trials.
-        top: Number of trials; default 10.
-    """
-    from drillyard.results import study_table
-
-    print_grid(study_table.trials_grid(study, top))
-    if others := study_table.left_out(study, top):
-        typer.echo(others)
-    typer.echo("")
-    typer.echo(study_table.verdict(study))
 
 
 def show_stages(mailbox: Mailbox, *, as_json: bool) -> None:
@@ -53,6 +21,7 @@ def show_stages(mailbox: Mailbox, *, as_json: bool) -> None:
     """
     from drillyard.cli.common import print_json
     from drillyard.results.stages import as_dict, grid, read
+    from drillyard.system.terminal import print_grid
 
     found = read(mailbox)
     if as_json:

@@ -12,12 +12,12 @@ from drillyard.cli.common import (
     JsonOption,
     OfflineOption,
     StoreOption,
-    console,
     finding_json,
     print_findings,
     print_json,
 )
 from drillyard.runs.locate import store_of
+from drillyard.system.terminal import console
 
 if TYPE_CHECKING:
     from drillyard.backend import Cost
@@ -118,7 +118,7 @@ def _show_machines(result: Plan) -> None:
     if len(result.offers) > 1:
         _show_places(result)
     if result.order is not None and result.cost is not None:
-        from drillyard.cli.output import print_grid
+        from drillyard.system.terminal import print_grid
 
         cost = result.cost
         if cost.parts:
@@ -137,8 +137,8 @@ def _show_machines(result: Plan) -> None:
 
 def _show_places(result: Plan) -> None:
     """Prints the places in the order in which they are tried, and those that are not used."""
-    from drillyard.cli.output import print_grid
     from drillyard.system.tables import Table
+    from drillyard.system.terminal import print_grid
 
     def reading(offer: Offer) -> str | None:
         if offer.egress is None:

@@ -84,7 +84,7 @@ def as_dict(report: Report, dry_run: bool) -> JsonObject:
 def show(report: Report, dry_run: bool) -> None:
     """Prints one line for each lease, and the problems."""
     if report.outcomes:
-        from drillyard.cli.output import print_grid
+        from drillyard.system.terminal import print_grid
 
         print_grid(grid(report, dry_run))
     else:

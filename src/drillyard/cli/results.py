@@ -69,8 +69,9 @@ def _study(
     mailbox: Mailbox, top: int | None, *, as_json: bool, csv: Path | None, parquet: Path | None
 ) -> None:
     from drillyard.cli.common import print_json
-    from drillyard.cli.output import print_study, write_csv
+    from drillyard.cli.output import write_csv
     from drillyard.results import study_table
+    from drillyard.results.study_table import print_study
     from drillyard.results.trials import collect_trials, run_rows
 
     study = collect_trials(mailbox)
@@ -115,7 +116,8 @@ def _experiment(mailbox: Mailbox, top: int | None, *, as_json: bool, csv: Path |
             results = dataclasses.replace(results, runs=runs, curves=curves)
         typer.echo(results.to_json())
         return
-    from drillyard.cli.output import print_grid, write_csv
+    from drillyard.cli.output import write_csv
+    from drillyard.system.terminal import print_grid
 
     if csv is not None:
         write_csv(policies_csv(results) if top is None else runs_csv(results, top), csv)

@@ -80,9 +80,9 @@ def list_experiments(
     if as_json:
         print_json([asdict(row) for row in rows])
         return
-    from drillyard.cli.output import print_grid
     from drillyard.results import formatting
     from drillyard.system.tables import Table
+    from drillyard.system.terminal import print_grid
 
     if not rows:
         chosen = pattern or status or algorithm or simulator
@@ -264,6 +264,6 @@ def list_runs(
     if as_json:
         print_json(results.to_dict()["runs"])
         return
-    from drillyard.cli.output import print_grid
+    from drillyard.system.terminal import print_grid
 
     print_grid(runs_grid(results))

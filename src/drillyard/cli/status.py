@@ -40,7 +40,7 @@ def status(
     if as_json:
         print_json(as_dict(results, around))
         return
-    from drillyard.cli.output import print_grid
+    from drillyard.system.terminal import print_grid
 
     print_grid(grid(results))
     for line in remarks(results, around):

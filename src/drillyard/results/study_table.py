@@ -289,3 +289,21 @@ def runs_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def _plain(found: Any) -> Any:
     return json.dumps(found) if isinstance(found, dict | list) else found
+
+
+def print_study(study: StudyResults, top: int | None = None) -> None:
+    """Prints the best trials of a study, where to find the others, and the verdict.
+
+    Args:
+        study: The study's trials.
+        top: Number of trials; default 10.
+    """
+    import typer
+
+    from drillyard.system.terminal import print_grid
+
+    print_grid(trials_grid(study, top))
+    if others := left_out(study, top):
+        typer.echo(others)
+    typer.echo("")
+    typer.echo(verdict(study))

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from drillyard.cli import closed_output
 from drillyard.cli import main as command_line
 from drillyard.errors import ExitCode
+from drillyard.system import closed_output
 from tests.helpers.patience import PATIENCE_S
 
 FILE = """\
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.heavy
 
 START = ("-m", "drillyard.cli.start")
 WORKS_ON = """\
-from drillyard.cli.closed_output import tell
+from drillyard.system.closed_output import tell
 {imports}
 {call}
 {call}

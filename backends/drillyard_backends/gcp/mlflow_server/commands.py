@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from drillyard.cli import closed_output
-from drillyard.cli.common import JsonOption, confirm
+from drillyard.cli.common import JsonOption
+from drillyard.system import closed_output
+from drillyard.system.terminal import confirm
 
 ProjectOption = Annotated[
     str,

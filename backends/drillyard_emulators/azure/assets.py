@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from drillyard_emulators.azure.answers import Denied
-from drillyard_emulators.azure.blobs import Blobs
 from drillyard_emulators.azure.world import World
 from drillyard_emulators.http.fields import Document, Fields, member
 from drillyard_emulators.http.wire import Request, Response
+
+if TYPE_CHECKING:
+    from drillyard_emulators.azure.manager import Manager
 
 _ML = "Microsoft.MachineLearningServices/workspaces"
 _FIXED = {
@@ -28,23 +30,6 @@ _ADDED: dict[str, Document] = {
 """What Azure adds to a version."""
 
 
-class Workspace(Protocol):
-    """The workspace that they belong to."""
-
-    account: str
-    container: str
-    artifacts: str
-    key: str
-    blobs: Blobs
-
-    @property
-    def root(self) -> str:
-        """Its id."""
-
-    def stamp(self, when: float | None = None) -> dict[str, str]:
-        """The creator and the creation time of a resource."""
-
-
 class Assets:
     """The registered things of a workspace; each method answers for one kind of them.
 
@@ -53,7 +38,7 @@ class Assets:
         world: Keeps the environments, which jobs ask for.
     """
 
-    def __init__(self, workspace: Workspace, world: World) -> None:
+    def __init__(self, workspace: Manager, world: World) -> None:
         self._workspace = workspace
         self._too_large_to_build = world.nodes.too_large
         self._kept: dict[str, dict[str, Document]] = {

@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from drillyard_emulators.azure.answers import Denied
 from drillyard_emulators.azure.model import Job
 from drillyard_emulators.azure.resource_documents import job_document
-from drillyard_emulators.azure.world import World
 from drillyard_emulators.http.fields import Document, member
 from drillyard_emulators.http.wire import Request, Response
 
+if TYPE_CHECKING:
+    from drillyard_emulators.azure.manager import Manager
+
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}\Z")
 """Names of jobs and of experiments."""
-
-
-class Home(Protocol):
-    """The workspace of the jobs."""
-
-    world: World
-    foreign: list[Document]
-
-    @property
-    def root(self) -> str:
-        """Id of the workspace."""
-
-    def stamp(self, when: float | None = None) -> dict[str, str]:
-        """The creator and the creation time of a resource."""
-
-    def page(self, request: Request, elements: list[Document]) -> Response:
-        """A page of a listing."""
-
-    def going_on(self, answer: Response, what: str) -> Response:
-        """Adds the address of a long-running operation."""
 
 
 class JobsApi:
@@ -43,7 +25,7 @@ class JobsApi:
         home: The workspace.
     """
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Manager) -> None:
         self._home = home
 
     def jobs(self, request: Request, parts: list[str]) -> Response:

@@ -156,21 +156,6 @@ class Node(TypedDict):
     ready: bool
 
 
-def as_document(node: Node) -> Document:
-    """A node as a JSON object."""
-    return {
-        "name": node["name"],
-        "job": node["job"],
-        "compute": node["compute"],
-        "size": node["size"],
-        "low_priority": node["low_priority"],
-        "born": node["born"],
-        "gone": node["gone"],
-        "ended_by": node["ended_by"],
-        "ready": node["ready"],
-    }
-
-
 @dataclass
 class Job:
     """A command job."""

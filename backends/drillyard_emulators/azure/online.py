@@ -7,15 +7,17 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from drillyard_emulators.azure.answers import Denied, refused
-from drillyard_emulators.azure.assets import Assets, Workspace
+from drillyard_emulators.azure.assets import Assets
 from drillyard_emulators.azure.blobs import Blobs
-from drillyard_emulators.azure.world import World
 from drillyard_emulators.http.fields import Document, member, number, text, text_fields
 from drillyard_emulators.http.machines import Machine
 from drillyard_emulators.http.wire import Request, Response
+
+if TYPE_CHECKING:
+    from drillyard_emulators.azure.manager import Manager
 
 _ML = "Microsoft.MachineLearningServices/workspaces/onlineEndpoints"
 _LOOK_S = 0.1
@@ -49,25 +51,6 @@ class Endpoint:
         return {name: int(number(shares, name)) for name in shares}
 
 
-class Home(Workspace, Protocol):
-    """The workspace of the endpoints."""
-
-    location: str
-    sizes: dict[str, tuple[int, int, str]]
-
-    @property
-    def world(self) -> World:
-        """What is in it."""
-
-    taken: set[str]
-
-    def room(self, size: str) -> int:
-        """Cores that the quota has of a size's family."""
-
-    def page(self, request: Request, elements: list[Document]) -> Response:
-        """A page of a listing, with the address of the next one."""
-
-
 class Online:
     """All endpoints of a workspace.
 
@@ -80,7 +63,7 @@ class Online:
 
     def __init__(
         self,
-        home: Home,
+        home: Manager,
         assets: Assets,
         blobs: Blobs,
         machine_env: Callable[[str], dict[str, str]],

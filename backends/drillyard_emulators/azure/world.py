@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import cast
 
 from drillyard_emulators.azure.answers import Denied
 from drillyard_emulators.azure.model import (
@@ -12,7 +13,6 @@ from drillyard_emulators.azure.model import (
     Job,
     Physics,
     Site,
-    as_document,
 )
 from drillyard_emulators.azure.nodes import Nodes
 from drillyard_emulators.http.clock import EmulatedClock
@@ -227,7 +227,7 @@ class World:
                     for j in self.jobs.values()
                 },
                 "nodes": [
-                    {**as_document(node), "lived_s": (node["gone"] or now) - node["born"]}
+                    {**cast("Document", node), "lived_s": (node["gone"] or now) - node["born"]}
                     for node in self.nodes.all
                 ],
                 "physics": self.physics.model_dump(),

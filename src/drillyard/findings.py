@@ -30,9 +30,11 @@ class Finding:
     """An error of a server or network that may be away, not of the experiment: exit code 4."""
 
 
-def problem(subject: str, message: str, fix: str | None = None) -> Finding:
+def problem(
+    subject: str, message: str, fix: str | None = None, error: ConfigError | None = None
+) -> Finding:
     """Returns an error that no server or network caused."""
-    return Finding(Severity.ERROR, subject, message, fix)
+    return Finding(Severity.ERROR, subject, message, fix, error)
 
 
 def warning(subject: str, message: str, fix: str | None = None) -> Finding:
@@ -40,6 +42,6 @@ def warning(subject: str, message: str, fix: str | None = None) -> Finding:
     return Finding(Severity.WARNING, subject, message, fix)
 
 
-def passed(subject: str, message: str) -> Finding:
+def passed(subject: str, message: str, fix: str | None = None) -> Finding:
     """Returns the note that a check found nothing wrong."""
-    return Finding(Severity.OK, subject, message)
+    return Finding(Severity.OK, subject, message, fix)

@@ -17,7 +17,7 @@ from gymnasium import spaces
 
 from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, DrillyardError, SpaceMismatch
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed
 from drillyard.registry import load
 from drillyard.simulators.make import reset_keys
 from drillyard.simulators.random_actions import MASKS, drawn, is_masked
@@ -91,7 +91,7 @@ def check_baselines(spec: ExperimentSpec, env: Env) -> list[Finding]:
         _try_once(name, env, field)
     if not spec.baselines:
         return []
-    return [Finding(Severity.OK, "baselines", f"{', '.join(spec.baselines)} can act here")]
+    return [passed("baselines", f"{', '.join(spec.baselines)} can act here")]
 
 
 def _try_once(name: str, env: Env, field: str) -> None:

@@ -8,7 +8,7 @@ from drillyard.backend import Cost
 from drillyard.backend.settings.experiment import unchecked
 from drillyard.checks.refusal import as_finding
 from drillyard.errors import DrillyardError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.leases import budget
 from drillyard.leases.orders import preview
 from drillyard.leases.places import Place, Places, cheapest_first
@@ -50,7 +50,7 @@ def _looked_at(place: Place, store: str) -> list[Finding]:
         return _of(place, place.name, store)
     except DrillyardError as error:
         fix = error.hint or "correct it"
-        return [Finding(Severity.ERROR, f"backend {place.name}", error.message, fix)]
+        return [problem(f"backend {place.name}", error.message, fix)]
 
 
 def _errors(findings: list[Finding]) -> list[Finding]:
@@ -64,7 +64,7 @@ def _dropped(place: Place, error: Finding) -> Finding:
 
 
 def _not_used(name: str, why: str, fix: str | None) -> Finding:
-    return Finding(Severity.WARNING, f"backend {name}", f"{NOT_USED}{why}", fix)
+    return warning(f"backend {name}", f"{NOT_USED}{why}", fix)
 
 
 def dropped_in(findings: list[Finding]) -> dict[str, str]:
@@ -85,7 +85,7 @@ def _order(usable: list[Place], store: str) -> list[Finding]:
     }
     ordered = cheapest_first(usable, lambda place: prices[place.name])
     words = "; then ".join(f"{p.name} ({per_hour(prices[p.name])})" for p in ordered)
-    return [Finding(Severity.OK, "backend", f"tried in this order: {words}")]
+    return [passed("backend", f"tried in this order: {words}")]
 
 
 def per_hour(cost: Cost) -> str:
@@ -104,7 +104,7 @@ def _of(place: Place, name: str, store: str) -> list[Finding]:
     if names := unchecked(spec):
         fields = ", ".join(f"resources.{name}" for name in names)
         note = f"{fields}: not compared; machines of {kind!r} are used as they are"
-        findings.append(Finding(Severity.OK, "resources", note))
+        findings.append(passed("resources", note))
     order = preview(spec, store)
     for finding in backend.check(order):
         subject = f"backend {name}: {finding.subject}"

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.spec.algorithms.engines import PACKAGES
 from drillyard.system.operating_system import usable_cores
 from drillyard.system.optional_packages import install, missing
@@ -53,7 +53,7 @@ def examine(store: str, on: Sequence[str] = (), *, write: bool = False) -> list[
         try:
             findings += list(check())
         except Exception as error:  # the doctor also reports its own errors
-            findings.append(Finding(Severity.ERROR, "doctor", f"{type(error).__name__}: {error}"))
+            findings.append(problem("doctor", f"{type(error).__name__}: {error}"))
     return findings
 
 
@@ -61,16 +61,12 @@ def _python() -> Iterator[Finding]:
     from drillyard.system.version import VERSION
 
     version = ".".join(map(str, sys.version_info[:3]))
-    yield Finding(Severity.OK, "drillyard", f"{VERSION} on Python {version}")
+    yield passed("drillyard", f"{VERSION} on Python {version}")
     import psutil
 
     memory = psutil.virtual_memory()
     free = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
-    yield Finding(
-        Severity.OK,
-        "machine",
-        f"{usable_cores()} cores, {free}",
-    )
+    yield passed("machine", f"{usable_cores()} cores, {free}")
 
 
 def _packages() -> Iterator[Finding]:
@@ -80,35 +76,30 @@ def _packages() -> Iterator[Finding]:
         try:
             installed = version(name)
         except PackageNotFoundError:
-            yield Finding(Severity.WARNING, name, "is not installed", install(extra))
+            yield warning(name, "is not installed", install(extra))
             continue
         numbers = tuple(int(p) for p in installed.split("+")[0].split(".")[:2] if p.isdigit())
         if name == "fastapi" and numbers >= _FASTAPI_LIMIT:
-            yield Finding(
-                Severity.ERROR,
+            yield problem(
                 name,
                 f"{installed}: Prefect cannot start its server with this version",
                 "pip install 'fastapi>=0.139,<0.151'",
             )
         elif name == "torch" and numbers < _TORCH_FLOOR:
-            yield Finding(
-                Severity.ERROR,
-                name,
-                f"{installed} can run code from weight files",
-                "pip install 'torch>=2.10'",
+            yield problem(
+                name, f"{installed} can run code from weight files", "pip install 'torch>=2.10'"
             )
         else:
-            yield Finding(Severity.OK, name, installed)
+            yield passed(name, installed)
     for engine, name in PACKAGES.items():
         if lacking := missing(engine):
-            yield Finding(
-                Severity.WARNING,
+            yield warning(
                 f"engine {engine}",
                 f"lacks {', '.join(lacking)}",
                 f"{install(engine)}, if you want to use it",
             )
         else:
-            yield Finding(Severity.OK, f"engine {engine}", f"{name} {version(name)}")
+            yield passed(f"engine {engine}", f"{name} {version(name)}")
 
 
 def _store(store: str) -> Iterator[Finding]:
@@ -119,22 +110,15 @@ def _store(store: str) -> Iterator[Finding]:
 
 def _git() -> Iterator[Finding]:
     if shutil.which("git"):
-        yield Finding(Severity.OK, "git", "is installed: results record the commit")
+        yield passed("git", "is installed: results record the commit")
     else:
-        yield Finding(
-            Severity.WARNING,
-            "git",
-            "is not installed: results do not record the commit",
-            "install git",
-        )
+        yield warning("git", "is not installed: results do not record the commit", "install git")
 
 
 def _prefect() -> Iterator[Finding]:
     url = os.environ.get("PREFECT_API_URL")
     if not url:
-        yield Finding(
-            Severity.OK, "prefect api", "not configured: `run` starts an embedded server"
-        )
+        yield passed("prefect api", "not configured: `run` starts an embedded server")
         return
     from drillyard.checks.schedules import planned
     from drillyard.checks.servers import prefect
@@ -148,14 +132,14 @@ def _prefect() -> Iterator[Finding]:
 def _mlflow() -> Iterator[Finding]:
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
-        yield Finding(Severity.OK, "mlflow", "not configured: mlflow.db in the store is used")
+        yield passed("mlflow", "not configured: mlflow.db in the store is used")
     elif uri.startswith(("http://", "https://", "azureml:")):
         from drillyard.checks.servers import mlflow, workspace_mlflow
 
         for found in (workspace_mlflow if uri.startswith("azureml:") else mlflow)(uri):
             yield Finding(found.severity, "mlflow", found.message, found.fix)
     else:
-        yield Finding(Severity.OK, "mlflow", f"MLFLOW_TRACKING_URI={_masked(uri)}")
+        yield passed("mlflow", f"MLFLOW_TRACKING_URI={_masked(uri)}")
 
 
 def _masked(url: str) -> str:
@@ -171,14 +155,11 @@ def _backends() -> Iterator[Finding]:
         if name != "local":
             lacking = missing(name) if package == "drillyard" else []
             yield (
-                Finding(
-                    Severity.WARNING,
-                    f"backend {name}",
-                    f"lacks {', '.join(lacking)}",
-                    f"to use it: {install(name)}",
+                warning(
+                    f"backend {name}", f"lacks {', '.join(lacking)}", f"to use it: {install(name)}"
                 )
                 if lacking
-                else Finding(Severity.OK, f"backend {name}", f"installed ({package})")
+                else passed(f"backend {name}", f"installed ({package})")
             )
             continue
         yield from _backend(name)
@@ -195,7 +176,7 @@ def _backend(text: str) -> Iterator[Finding]:
             subject = f"backend {text}" if found.subject == text else subject
             yield Finding(found.severity, subject, found.message, found.fix)
     except DrillyardError as error:
-        yield Finding(Severity.ERROR, f"backend {text}", str(error), error.hint)
+        yield problem(f"backend {text}", str(error), error.hint)
 
 
 def _written(store: str, text: str) -> Iterator[Finding]:
@@ -210,9 +191,9 @@ def _written(store: str, text: str) -> Iterator[Finding]:
         url = backend.store_url() if isinstance(backend, ProvidesStore) else store
         check_store(open_store(url))
     except DrillyardError as error:
-        yield Finding(Severity.ERROR, "store, tested", error.message, error.hint)
+        yield problem("store, tested", error.message, error.hint)
     else:
-        yield Finding(Severity.OK, "store, tested", f"{url}: written, read and deleted")
+        yield passed("store, tested", f"{url}: written, read and deleted")
 
 
 def _plugins() -> Iterator[Finding]:
@@ -227,8 +208,6 @@ def _plugins() -> Iterator[Finding]:
                 load(kind, name)
             except PluginError as error:
                 first = str(error).splitlines()[0]
-                yield Finding(
-                    Severity.ERROR, f"plug-in {name}", first, f"fix or uninstall {package}"
-                )
+                yield problem(f"plug-in {name}", first, f"fix or uninstall {package}")
             else:
-                yield Finding(Severity.OK, f"plug-in {name}", f"{kind}, from {package}")
+                yield passed(f"plug-in {name}", f"{kind}, from {package}")

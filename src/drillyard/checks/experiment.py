@@ -26,7 +26,7 @@ from drillyard.checks.stages import check_stages
 from drillyard.checks.storage import disk, targets
 from drillyard.checks.trial import try_training
 from drillyard.errors import ConfigErrors, SimulatorError, UserError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.registry import load as load_registered
 from drillyard.registry import names
 from drillyard.runs.webhook import webhook
@@ -70,7 +70,7 @@ def check(
         of_stage = partial(check, store=store, offline_ok=offline_ok, speed=speed)
         return [*loaded.findings, *check_stages(loaded, of_stage)]
     findings = [
-        Finding(Severity.OK, "file", f"{loaded.file.name} is well-formed"),
+        passed("file", f"{loaded.file.name} is well-formed"),
         *loaded.findings,
     ]
     findings += plan(loaded)
@@ -137,7 +137,7 @@ def _at_once(simulator: SimulatorSpec) -> list[Finding]:
     from drillyard.simulators.same_copies import must_agree
 
     said = must_agree(simulator)
-    return [Finding(Severity.OK, "simulator: copies", said)] if said else []
+    return [passed("simulator: copies", said)] if said else []
 
 
 def guarded(look: Callable[[], T], limit_s: float = 60.0, output: Output | None = None) -> T:
@@ -178,8 +178,7 @@ def _watched(loaded: Loaded, look: Callable[[], list[Finding]]) -> list[Finding]
         return [
             *_kept(hang.parts),
             *_printed(output),
-            Finding(
-                Severity.ERROR,
+            problem(
                 "simulator",
                 str(hang),
                 "fix the simulator; or if it needs that long: --set budget.check_s=120",
@@ -189,8 +188,7 @@ def _watched(loaded: Loaded, look: Callable[[], list[Finding]]) -> list[Finding]
         return [
             *_kept(died.parts),
             *_printed(output),
-            Finding(
-                Severity.ERROR,
+            problem(
                 "simulator",
                 str(died),
                 "native code of the simulator crashed, or the simulator called os._exit; a run "
@@ -210,7 +208,7 @@ def _printed(output: Output) -> list[Finding]:
         return []
     first = next((line for line in output.head.splitlines() if line.strip()), "")[:80]
     said = f"printed {output.size:,} characters, which a run keeps in its log; the first: {first}"
-    return [Finding(Severity.OK, "simulator: output", said)]
+    return [passed("simulator: output", said)]
 
 
 def _world(loaded: Loaded, speed: bool) -> list[Finding]:
@@ -286,11 +284,10 @@ def _study(loaded: Loaded) -> list[Finding]:
         fresh = f"{again} fresh seed{'s' if again > 1 else ''}"
         text += "; then the best of them once more on "
         text += "fresh episodes" if study.population else fresh
-    findings = [Finding(Severity.OK, "study", text)]
+    findings = [passed("study", text)]
     if study.planned and study.planned <= study.by_chance:
         findings.append(
-            Finding(
-                Severity.WARNING,
+            warning(
                 "study.trials",
                 f"{study.chooser} never chooses: its first {study.by_chance} trials are random, "
                 f"and the study has only {study.planned}",
@@ -333,8 +330,7 @@ def _asked(
         missing = _missing_module(error)
         if missing is not None and requirements:
             return [
-                Finding(
-                    Severity.WARNING,
+                warning(
                     subject,
                     f"not checked, because {missing!r} is not installed here; setup installs "
                     "`requirements:` on the workers",
@@ -343,8 +339,7 @@ def _asked(
         return [as_finding(error, subject)]
     except SystemExit as end:
         return [
-            Finding(
-                Severity.ERROR,
+            problem(
                 subject,
                 f"your code called sys.exit({end.code!r})",
                 "raise an exception instead; its message is shown",
@@ -355,8 +350,7 @@ def _asked(
         if where is None:
             raise  # no line of the user's took part in it
         return [
-            Finding(
-                Severity.ERROR,
+            problem(
                 subject,
                 f"your code raised {described(error)}",
                 "fix that line; a run would fail in the same way",
@@ -379,7 +373,7 @@ def _webhook(loaded: Loaded) -> list[Finding]:
     return (
         []
         if host is None
-        else [Finding(Severity.OK, "notify", f"{host} receives a notification when the run ends")]
+        else [passed("notify", f"{host} receives a notification when the run ends")]
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from drillyard.errors import DrillyardError, InfrastructureError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed, problem
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import ticket_states
@@ -35,9 +35,9 @@ def listens(spec: ExperimentSpec, store: str) -> list[Finding]:
         listen((EVERYWHERE, port)).close()
     except InfrastructureError as error:
         if _trains(spec, store):
-            return [Finding(Severity.OK, FIELD, f"a training of this experiment has port {port}")]
-        return [Finding(Severity.ERROR, FIELD, str(error), error.hint)]
-    return [Finding(Severity.OK, FIELD, f"hosts join this machine at port {port}")]
+            return [passed(FIELD, f"a training of this experiment has port {port}")]
+        return [problem(FIELD, str(error), error.hint)]
+    return [passed(FIELD, f"hosts join this machine at port {port}")]
 
 
 def compared(spec: ExperimentSpec) -> list[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed, warning
 from drillyard.spec.learning import TrainSpec
 from drillyard.spec.load import Loaded
 
@@ -23,16 +23,14 @@ def plan(loaded: Loaded) -> Iterator[Finding]:
     every = train.checkpoint_every
     if every and rollout and every % rollout:
         rounded = -(-every // rollout) * rollout
-        yield Finding(
-            Severity.OK,
+        yield passed(
             "checkpoints",
             f"every {every:,} steps becomes the next rollout boundary: {rounded:,} steps "
             f"(a rollout is {rollout:,} steps)",
         )
     yield from _never(loaded)
     if train.max_time_s is not None:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "budget",
             "train.max_time_s stops by the clock, so the run is not reproducible",
             "use only train.steps for reproducible results",
@@ -56,7 +54,7 @@ def _budgets(loaded: Loaded) -> Iterator[Finding]:
     each = "each trial: " if study is not None and runs(spec) is None else ""
     for text, number in counts.items():
         several = "s" if number > 1 else ""
-        yield Finding(Severity.OK, "budget", f"{each}{number:,} run{several} of {text}")
+        yield passed("budget", f"{each}{number:,} run{several} of {text}")
 
 
 def _budget(train: TrainSpec) -> str:
@@ -71,16 +69,14 @@ def _never(loaded: Loaded) -> Iterator[Finding]:
     if train is None or train.steps is None:
         return
     if train.checkpoint_every is not None and train.checkpoint_every > train.steps:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "train.checkpoint_every",
             f"{train.checkpoint_every:,} steps is more than train.steps = {train.steps:,}: no "
             "checkpoint will be written, and a killed run will start over",
             f"for example {max(1, train.steps // 10):,}; null means a tenth of the budget",
         )
     if every is not None and every.steps is not None and every.steps > train.steps:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "evaluate.every.steps",
             f"{every.steps:,} steps is more than train.steps = {train.steps:,}: there is no "
             "evaluation during training, and the best policy is the final one",

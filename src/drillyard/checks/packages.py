@@ -15,7 +15,7 @@ from drillyard.backend import is_paid
 from drillyard.backend.settings.resolve import resolve
 from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, DrillyardError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, problem, warning
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
 
@@ -64,9 +64,9 @@ def missing_packages(loaded: Loaded) -> list[Finding]:
     said = f"the experiment imports {what}, which rented machines do not have"
     if unsure:
         said += " unless their image, or another requirement, has it"
-        return [Finding(Severity.WARNING, FIELD, said, fix)]
+        return [warning(FIELD, said, fix)]
     error = ConfigError(said, field=FIELD, value=", ".join(spec.requirements) or None, hint=fix)
-    return [Finding(Severity.ERROR, FIELD, said, fix, error)]
+    return [problem(FIELD, said, fix, error)]
 
 
 def _places() -> tuple[tuple[str, int], ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drillyard.backend.settings.experiment import packing
 from drillyard.checks.trial import measured
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed, problem, warning
 from drillyard.leases.places import specs_of
 from drillyard.spec.load import Loaded
 
@@ -50,10 +50,10 @@ def _of(machine: str, memory: float | None, runs: int, peak: int) -> Finding:
     if memory is None:
         text = f"{said}; the memory of {machine} is not known"
         fix = "compare it with the provider's page; `drillyard list machines` has others"
-        return Finding(Severity.WARNING, SUBJECT, text, fix)
+        return warning(SUBJECT, text, fix)
     if need > memory:
         most = max(1, int((memory - SYSTEM_GB) / each))
         text = f"{said}, and {machine} has {memory:g} GB"
         fix = f"runs_per_machine: {most}; or a machine type with more memory"
-        return Finding(Severity.ERROR, SUBJECT, text, fix)
-    return Finding(Severity.OK, SUBJECT, f"{said}; {machine} has {memory:g} GB")
+        return problem(SUBJECT, text, fix)
+    return passed(SUBJECT, f"{said}; {machine} has {memory:g} GB")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from drillyard.errors import ConfigError, ConfigErrors, ControlPlaneError, UserError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, Severity, problem
 from drillyard.spec.load import Loaded
 from drillyard.spec.precedence import parse_dotted
 
@@ -20,9 +20,9 @@ def as_finding(error: UserError, subject: str) -> Finding:
     """Turns an error into a finding about ``subject``."""
     message = error.message.rstrip()  # a broken plug-in's message ends with a traceback
     if not isinstance(error, ConfigError):
-        return Finding(Severity.ERROR, subject, message, error.hint)
+        return problem(subject, message, error.hint)
     error = error.but(message=message)
-    return Finding(Severity.ERROR, error.field or subject, message, error.hint, error)
+    return problem(error.field or subject, message, error.hint, error)
 
 
 def placed(finding: Finding, loaded: Loaded) -> Finding:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from drillyard.checks import servers
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, problem, warning
 
 if TYPE_CHECKING:
     from drillyard.documents.json_types import JsonObject
@@ -68,16 +68,14 @@ def planned(url: str, *, settled_s: float = SETTLED_S) -> Iterator[Finding]:
                 flow = str(deployment.get("entrypoint") or "").rpartition(":")[2]
                 idle.append(f"{flow}/{deployment['name']}".lstrip("/"))
     except OSError as error:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "prefect schedules",
             f"cannot be read: {error}",
             "look at the server's log, then try again",
         )
         return
     if idle:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "prefect schedules",
             f"are active, but the server plans no run of {', '.join(sorted(idle))}",
             "its scheduler does not work; look at the server's log (for `up`: logs/prefect.log)",

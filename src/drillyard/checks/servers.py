@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from urllib.parse import urlsplit
 
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.system.durations import duration
 from drillyard.system.redaction import redact
 
@@ -53,12 +53,11 @@ def prefect(url: str) -> Iterator[Finding]:
         url: Address of its API.
     """
     address, api = redact(url), url.rstrip("/")
-    problem = reach(f"{api}/health")
-    if problem is not None:
-        yield Finding(
-            Severity.ERROR,
+    unreachable = reach(f"{api}/health")
+    if unreachable is not None:
+        yield problem(
             "prefect api",
-            f"{address} cannot be reached: {problem}",
+            f"{address} cannot be reached: {unreachable}",
             "start that server, or unset PREFECT_API_URL",
         )
         return
@@ -70,8 +69,7 @@ def prefect(url: str) -> Iterator[Finding]:
         answer = ask(f"{api}/admin/version", prefect_login(), SERVER_TIMEOUT_S)
     except urllib.error.HTTPError as error:
         closed = error.code in (401, 403)
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "prefect api",
             f"{address} rejected our credentials ({error.code})"
             if closed
@@ -83,7 +81,7 @@ def prefect(url: str) -> Iterator[Finding]:
         return
     except OSError as error:
         reason = getattr(error, "reason", None) or error
-        yield Finding(Severity.ERROR, "prefect api", f"{address}: {reason}", "look at its log")
+        yield problem("prefect api", f"{address}: {reason}", "look at its log")
         return
     yield from _fits(address, answer)
 
@@ -102,8 +100,7 @@ def unguarded(url: str) -> Finding | None:
     # Its health is public; its settings must not be.
     if not answers_strangers(f"{url.rstrip('/')}/admin/version"):
         return None
-    return Finding(
-        Severity.ERROR,
+    return problem(
         "prefect api",
         f"{redact(url)} answers without a password and is not on this machine",
         # Written as an assignment, it would be taken for a secret and masked.
@@ -118,20 +115,18 @@ def _fits(address: str, answer: Answer) -> Iterator[Finding]:
     except PackageNotFoundError:
         ours = version
     if version.split(".")[:2] != ours.split(".")[:2]:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "prefect api",
             f"{address} has version {version}, this machine has {ours}",
             "use the same version on both; the server must not be older",
         )
     if answer.at is not None and abs(answer.at - time.time()) > _SKEW_S:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "prefect api",
             f"its clock and this machine's are {duration(abs(answer.at - time.time()))} apart",
             "synchronise both clocks over the network",
         )
-    yield Finding(Severity.OK, "prefect api", f"{address} answers (Prefect {version})")
+    yield passed("prefect api", f"{address} answers (Prefect {version})")
 
 
 def mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
@@ -161,8 +156,7 @@ def mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
         return
     numbers = tuple(int(p) for p in version.strip().split(".")[:2] if p.isdigit())
     if numbers and numbers < _MLFLOW_FLOOR:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "tracking.mlflow",
             f"{address} runs MLflow {version.strip()}, which has known security holes",
             f"update it to at least {'.'.join(map(str, _MLFLOW_FLOOR))}",
@@ -171,14 +165,13 @@ def mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
     if host not in _LOOPBACK and answers_strangers(
         f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
     ):
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "tracking.mlflow",
             f"{address} answers without a password and is not on this machine",
             "start it with --app-name basic-auth, or reach it through a tunnel to 127.0.0.1",
         )
         return
-    yield Finding(Severity.OK, "tracking.mlflow", f"{address} answers (MLflow {version.strip()})")
+    yield passed("tracking.mlflow", f"{address} answers (MLflow {version.strip()})")
 
 
 def wandb() -> Iterator[Finding]:
@@ -187,23 +180,19 @@ def wandb() -> Iterator[Finding]:
 
     field = "tracking.wandb"
     if lacking := missing("wandb"):
-        yield Finding(
-            Severity.ERROR,
-            field,
-            f"needs packages that are not installed: {', '.join(lacking)}",
-            install("wandb"),
+        yield problem(
+            field, f"needs packages that are not installed: {', '.join(lacking)}", install("wandb")
         )
         return
     if os.environ.get("WANDB_MODE") in ("offline", "dryrun"):
-        yield Finding(Severity.OK, field, "offline: `wandb sync` sends the runs later")
+        yield passed(field, "offline: `wandb sync` sends the runs later")
         return
     host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
     given = any(os.environ.get(n) for n in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"))
     if given or _in_netrc(host):
-        yield Finding(Severity.OK, field, f"there is a key for {host}")
+        yield passed(field, f"there is a key for {host}")
         return
-    yield Finding(
-        Severity.WARNING,
+    yield warning(
         field,
         f"no key for {host} was found, so it may not receive anything",
         "`wandb login`, or set WANDB_API_KEY; WANDB_MODE=offline needs neither",
@@ -247,7 +236,7 @@ def workspace_mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]
             infrastructure=away,
         )
     else:
-        yield Finding(Severity.OK, "tracking.mlflow", f"{uri} answers")
+        yield passed("tracking.mlflow", f"{uri} answers")
 
 
 def _login() -> dict[str, str]:

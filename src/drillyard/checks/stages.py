@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed
 from drillyard.runs.stages import stages_of
 from drillyard.spec.load import Loaded
 from drillyard.spec.stages import order, upstream
@@ -24,7 +24,7 @@ def check_stages(loaded: Loaded, check: Callable[[Loaded], list[Finding]]) -> li
     above = upstream(loaded.spec.children)
     names = order(loaded.spec.children)
     drawn = "; ".join(f"{n} after {', '.join(above[n])}" if above[n] else n for n in names)
-    findings = [Finding(Severity.OK, "stages", f"{len(names)} stages: {drawn}")]
+    findings = [passed("stages", f"{len(names)} stages: {drawn}")]
     said = set[tuple[str, str]]()
     for name, stage in stages_of(loaded).items():
         for finding in check(stage):

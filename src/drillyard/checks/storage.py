@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from drillyard.errors import UserError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, Severity, passed, problem
 from drillyard.mailbox.temporary_files import links_refused
 from drillyard.results.copies import check_folder
 from drillyard.spec.load import Loaded
@@ -32,36 +32,31 @@ def disk(store: str, runs: int = 1, *, claims: bool = True) -> Iterator[Finding]
     path = Path(parts.path if "://" in store else store).expanduser().absolute()
     existing = next(p for p in [path, *path.parents] if p.exists())
     if not existing.is_dir():
-        yield Finding(
-            Severity.ERROR, "store", f"{existing} is a file", "choose a folder with --store"
-        )
+        yield problem("store", f"{existing} is a file", "choose a folder with --store")
         return
     free, needed = shutil.disk_usage(existing).free, _FREE_PER_RUN * min(runs, 64)
     if free < needed:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "store",
             f"{free:,} bytes are free at {existing}, but two checkpoints of each run need about "
             f"{needed:,} bytes",
             "free some space, or choose another folder with --store",
         )
     elif not os.access(existing, os.W_OK | os.X_OK):
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "store",
             f"{existing} cannot be written to",
             "change its permissions, or choose another folder with --store",
         )
     elif claims and (refusal := links_refused(existing)) is not None:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "store",
             f"{existing} is on a file system without hard links ({refusal}), which claims need",
             "choose a folder on another disk with --store; ext4, XFS, Btrfs, APFS, NTFS and NFS "
             "have hard links",
         )
     else:
-        yield Finding(Severity.OK, "store", f"{store}: {free / 2**30:,.1f} GiB free")
+        yield passed("store", f"{store}: {free / 2**30:,.1f} GiB free")
 
 
 def targets(loaded: Loaded) -> Iterator[Finding]:
@@ -81,7 +76,7 @@ def targets(loaded: Loaded) -> Iterator[Finding]:
             try:
                 check_folder(target.url, folder)
             except UserError as error:
-                yield Finding(Severity.ERROR, subject, error.message, error.hint)
+                yield problem(subject, error.message, error.hint)
                 continue
         for finding in disk(target.url, claims=False):
             if finding.severity is Severity.ERROR:

@@ -26,7 +26,7 @@ import psutil
 from drillyard.checks.trial_process import STACKS, Heard, read_line
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, UserError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed, problem, warning
 from drillyard.runs.code_archive import pack
 from drillyard.spec.load import Loaded
 from drillyard.system.files import write_file
@@ -61,7 +61,7 @@ def try_training(loaded: Loaded) -> list[Finding]:
     key = fingerprint(loaded)
     known = _recall(key)
     if known is not None:
-        return [Finding(Severity.OK, SUBJECT, f"{known} (tried before with the same code)")]
+        return [passed(SUBJECT, f"{known} (tried before with the same code)")]
     scratch = Path(tempfile.mkdtemp(prefix="drillyard-trial-"))
     try:
         heard = _run(loaded, scratch)
@@ -232,14 +232,11 @@ def _findings(loaded: Loaded, heard: Heard) -> list[Finding]:
         fix = "make observations, networks or the replay buffer (buffer_size) smaller"
         if loaded.spec.places != ("local",):
             # The machines that train may have more memory than the one that checks.
-            return [
-                Finding(Severity.WARNING, SUBJECT, f"{needs}; the training was not tried", fix)
-            ]
+            return [warning(SUBJECT, f"{needs}; the training was not tried", fix)]
         return [_error(needs, fix)]
     if heard.stopped:
         return [
-            Finding(
-                Severity.WARNING,
+            warning(
                 SUBJECT,
                 f"a trial was stopped after {WHOLE_S:g} s, in: {simulator}; nothing had failed",
                 "the simulator is slow, so the whole training was not tried",
@@ -253,7 +250,7 @@ def _findings(loaded: Loaded, heard: Heard) -> list[Finding]:
                 "would end in the same way",
             )
         ]
-    return [Finding(Severity.OK, SUBJECT, heard.done)] if heard.done else []
+    return [passed(SUBJECT, heard.done)] if heard.done else []
 
 
 def _ending(code: int | None) -> str:
@@ -266,7 +263,7 @@ def _ending(code: int | None) -> str:
 
 
 def _error(message: str, fix: str) -> Finding:
-    return Finding(Severity.ERROR, SUBJECT, message, fix)
+    return problem(SUBJECT, message, fix)
 
 
 def _refusal(loaded: Loaded, error: JsonObject) -> Finding:
@@ -287,7 +284,7 @@ def _refusal(loaded: Loaded, error: JsonObject) -> Finding:
         allowed=str(error["allowed"]) if error.get("allowed") else None,
         hint=fix,
     )
-    return Finding(Severity.ERROR, str(field), message, fix, refused)
+    return problem(str(field), message, fix, refused)
 
 
 def _place() -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed, warning
 from drillyard.registry import importable
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms.argument_table import ARGUMENTS
@@ -91,8 +91,7 @@ def check_learner(
     both = " -> ".join(map(space_text, (observation, action)))
     faster = could_use_jax(spec, observation) and (total or 0) >= LONG_STEPS
     findings = [
-        Finding(
-            Severity.OK,
+        passed(
             "learner",
             f"{learner.algorithm} fits {both}",
             "learner.engine: jax may train faster, most of all if the simulator itself is fast; "
@@ -107,8 +106,7 @@ def check_learner(
         if total % rollout:
             ends = -(-total // rollout) * rollout
             findings.append(
-                Finding(
-                    Severity.WARNING,
+                warning(
                     "train.steps",
                     f"training goes on to step {ends}, the end of a rollout of n_steps x n_envs = "
                     f"{rollout}",

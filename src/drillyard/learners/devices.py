@@ -26,7 +26,7 @@ import torch
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import UserError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, warning
 from drillyard.learners import sb3_build
 from drillyard.learners.barriers import preserved_randomness
 from drillyard.runs.checkpoints import Checkpoint
@@ -189,7 +189,7 @@ def advise(spec: ExperimentSpec, observation: Space, action: Space) -> list[Find
     )
     field = "resources.gpu" if asks.gpu else "resources.gpus" if asks.gpus else "resources.device"
     fix = "remove it" if asks.device == "auto" else "set resources.device to cpu"
-    return [Finding(Severity.WARNING, field, message, f"{fix}, or use a larger batch or network")]
+    return [warning(field, message, f"{fix}, or use a larger batch or network")]
 
 
 def multiplications(learner: LearnerSpec, venv: Copies) -> int:

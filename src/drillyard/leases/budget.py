@@ -15,7 +15,7 @@ from drillyard.backend import Backend, Cost, Order, RefreshesPrices, is_paid
 from drillyard.backend.prices import over
 from drillyard.backend.settings.resolve import fields_of
 from drillyard.errors import ConfigError, UserError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed, problem
 from drillyard.mailbox.records import Phase
 from drillyard.registry import load
 from drillyard.runs.parallelism import workers
@@ -110,15 +110,14 @@ def judged(spec: ExperimentSpec, cost: Cost) -> Iterator[Finding]:
     of = f" (prices of {cost.prices_of})" if cost.prices_of else ""
     if most is not None and cost.total > most:
         fits = most / cost.per_hour
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "budget.max_cost",
             f"{bill} {cost.currency}{of}, which is more than max_cost = {most:g}",
             f"set budget.max_cost to {cost.total:.2f}, or budget.max_hours to {fits:.2g}, or "
             "fewer resources.workers",
         )
     else:
-        yield Finding(Severity.OK, "budget", f"at most {bill} {cost.currency}{of}")
+        yield passed("budget", f"at most {bill} {cost.currency}{of}")
 
 
 def _unpriced(spec: ExperimentSpec, cost: Cost) -> Finding:
@@ -127,7 +126,7 @@ def _unpriced(spec: ExperimentSpec, cost: Cost) -> Finding:
     of = f"the price list of {cost.prices_of}" if cost.prices_of else "the price list"
     missing = f"{of} has no {', '.join(cost.unpriced)}"
     if spec.budget.no_cost_limit:
-        return Finding(Severity.OK, "budget", f"{missing}; budget.no_cost_limit: no limit of cost")
+        return passed("budget", f"{missing}; budget.no_cost_limit: no limit of cost")
     fixes = [
         f"give its price: --set backends.{kind}.price_per_hour=PRICE"
         if "price_per_hour" in fields_of(kind)
@@ -137,8 +136,7 @@ def _unpriced(spec: ExperimentSpec, cost: Cost) -> Finding:
         else "",
         "or set budget.no_cost_limit: true instead of budget.max_cost",
     ]
-    return Finding(
-        Severity.ERROR,
+    return problem(
         "budget.max_cost",
         f"{missing}, so the limit of cost could not be kept",
         "; ".join(text for text in fixes if text),

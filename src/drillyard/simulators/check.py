@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from drillyard.documents.space_text import space_text
 from drillyard.errors import DrillyardError, SpaceMismatch
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.simulators.far_outside import WIDER, a_little, is_near
 from drillyard.simulators.flat_spaces import flattened
 from drillyard.simulators.make import make_env
@@ -87,12 +87,12 @@ def _flat(env: Env) -> list[Finding]:
     try:
         seen = flattened(env)
     except SpaceMismatch as error:
-        return [Finding(Severity.ERROR, subject, error.message, error.hint, error)]
+        return [problem(subject, error.message, error.hint, error)]
     if seen is env:
         return []
     both = (seen.observation_space, seen.action_space)
     said = f"{' and actions '.join(map(space_text, both))}, by FlattenSpaces"
-    return [Finding(Severity.OK, subject, said)]
+    return [passed(subject, said)]
 
 
 def _gymnasium(env: Env) -> tuple[Finding, bool]:
@@ -108,7 +108,7 @@ def _gymnasium(env: Env) -> tuple[Finding, bool]:
             checked = PossibleActions(base) if is_masked(base) else base
             check_env(checked, skip_render_check=True, skip_close_check=True)
         except DrillyardError as error:
-            return Finding(Severity.ERROR, subject, str(error), error.hint), False
+            return problem(subject, str(error), error.hint), False
         except AssertionError as error:
             # Gymnasium refuses random simulators; training works, but cannot be repeated.
             severity = Severity.WARNING if _NOT_REPEATED in str(error) else Severity.ERROR
@@ -116,12 +116,12 @@ def _gymnasium(env: Env) -> tuple[Finding, bool]:
             return Finding(severity, subject, _first_line(error), _fix(severity)), broken
         except Exception as error:
             said = described(error)
-            return Finding(Severity.ERROR, subject, said, _fix(Severity.ERROR)), False
+            return problem(subject, said, _fix(Severity.ERROR)), False
     texts = [t for w in caught if (t := _warning(w)) is not None]
     if texts:
         said = "; ".join(dict.fromkeys(texts))[:500]
-        return Finding(Severity.WARNING, subject, said), False
-    return Finding(Severity.OK, subject, "reset, step and spaces follow the rules"), False
+        return warning(subject, said), False
+    return passed(subject, "reset, step and spaces follow the rules"), False
 
 
 def _fix(severity: Severity) -> str:
@@ -145,20 +145,18 @@ def _spaces(env: Env) -> list[Finding]:
     for what, space in (("observation", env.observation_space), ("action", env.action_space)):
         if not isinstance(space, spaces.Space):
             findings.append(
-                Finding(
-                    Severity.ERROR,
+                problem(
                     f"simulator: {what} space",
                     f"is a {type(space).__name__}, not a gymnasium space",
                     f"set self.{what}_space in the constructor",
                 )
             )
         else:
-            findings.append(Finding(Severity.OK, f"simulator: {what} space", space_text(space)))
+            findings.append(passed(f"simulator: {what} space", space_text(space)))
     box = env.observation_space
     if isinstance(box, spaces.Box) and len(box.shape) == 3 and box.dtype != np.uint8:
         findings.append(
-            Finding(
-                Severity.WARNING,
+            warning(
                 "simulator: observation space",
                 f"has the shape of an image {box.shape} but is {box.dtype}, not uint8: it will be "
                 "flattened, not seen by a convolutional network",
@@ -232,12 +230,11 @@ def _trial(env: Env, steps: int | None = None) -> _Trial:
                 seen.append((observation,))
     except DrillyardError as error:
         # It says where: the wrapper that noticed it knows.
-        return _Trial(seen, Finding(Severity.ERROR, subject, str(error), error.hint), raised=True)
+        return _Trial(seen, problem(subject, str(error), error.hint), raised=True)
     except Exception as error:
         return _Trial(
             seen,
-            Finding(
-                Severity.ERROR,
+            problem(
                 subject,
                 f"step {step}, copy 0, seed {_SEED}: {described(error)}",
                 "fix the simulator; a run would fail in the same way",
@@ -245,17 +242,17 @@ def _trial(env: Env, steps: int | None = None) -> _Trial:
             raised=True,
         )
     if broken is None and little:
-        return _Trial(seen, Finding(Severity.WARNING, subject, little, WIDER), steps=step)
+        return _Trial(seen, warning(subject, little, WIDER), steps=step)
     few = f" (it is slow: {step} steps)" if step < STEPS else ""
     if broken is None:
         return _Trial(
             seen,
-            Finding(Severity.OK, subject, f"finite, and inside their spaces{few}"),
+            passed(subject, f"finite, and inside their spaces{few}"),
             steps=step,
         )
     said = f"step {step}, copy 0, seed {_SEED}: {broken}"
     fix = "a NaN or a wrong shape ends the training; fix the simulator"
-    return _Trial(seen, Finding(Severity.ERROR, subject, said, fix))
+    return _Trial(seen, problem(subject, said, fix))
 
 
 def fault(env: Env, observation: Observation, reward: SupportsFloat) -> str | None:
@@ -322,16 +319,15 @@ def _deterministic(trial: _Trial, env: Env) -> Finding:
     first, second = trial.seen, _trial(env, trial.steps).seen
     for number, (a, b) in enumerate(zip(first, second, strict=False)):
         if not _same(a, b):
-            return Finding(
-                Severity.WARNING,
+            return warning(
                 subject,
                 f"differ from result {number} on: {_short(a)} and {_short(b)}",
                 "draw from self.np_random, after super().reset(seed=seed); otherwise results "
                 "cannot be repeated and a resume is not exact",
             )
     if len(first) != len(second):
-        return Finding(Severity.WARNING, subject, "episodes have different lengths")
-    return Finding(Severity.OK, subject, "two trials are equal")
+        return warning(subject, "episodes have different lengths")
+    return passed(subject, "two trials are equal")
 
 
 def _stateful(env: Env, repeats: bool) -> Finding:
@@ -342,14 +338,12 @@ def _stateful(env: Env, repeats: bool) -> Finding:
         if is_silent(layer)
     ]
     if not silent:
-        return Finding(
-            Severity.OK,
+        return passed(
             subject,
             "stateful: a stopped run continues in mid-episode, a killed one from its last "
             "checkpoint",
         )
-    return Finding(
-        Severity.OK,
+    return passed(
         subject,
         f"{', '.join(silent)} cannot be saved: all copies are reset at each checkpoint and the "
         "episodes under way are cut (counted as truncations)"

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed
 from drillyard.simulators.make import can_vectorise, make_vec
 from drillyard.simulators.random_actions import MASKS, drawing
 from drillyard.spec.learning import SimulatorSpec, Way
@@ -31,7 +31,7 @@ def measure_speed(spec: SimulatorSpec) -> Finding:
         with keep_alive("compiling what steps all copies at once"):
             rate = _speed(spec, AT_ONCE, "vectorised")
         said += f"; {rate:,.0f} steps/s with {AT_ONCE} at once"
-    return Finding(Severity.OK, "simulator: speed", said)
+    return passed("simulator: speed", said)
 
 
 def _speed(spec: SimulatorSpec, copies: int, how: Way = "one-by-one") -> float:

@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, DrillyardError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed, problem, warning
 from drillyard.simulators.check import enough, fault
 from drillyard.simulators.far_outside import WIDER, a_little
 from drillyard.simulators.horizon import horizon
@@ -103,8 +103,7 @@ class _Ranges:
             if n in bounded and k / self._steps > CLIPPED_SHARE
         }
         for name, share in clipped.items():
-            yield Finding(
-                Severity.WARNING,
+            yield warning(
                 subject,
                 f"{self._described(name)}, and is clipped in {share:.0%} of the steps",
                 "widen its range, or is the simulator wrong?",
@@ -115,8 +114,7 @@ class _Ranges:
             if n not in clipped and self._seen[n][1] - self._seen[n][0] < USED_SHARE * (b - a)
         ]
         if small:
-            yield Finding(
-                Severity.WARNING,
+            yield warning(
                 subject,
                 f"{'; '.join(map(self._described, small[:_SHOWN]))}: less "
                 f"than {USED_SHARE:.0%} of the range was used",
@@ -125,9 +123,7 @@ class _Ranges:
         good = [n for n in bounded if n not in clipped and n not in small]
         if good:
             more = f" and {len(good) - _SHOWN} more" if len(good) > _SHOWN else ""
-            yield Finding(
-                Severity.OK, subject, "; ".join(map(self._described, good[:_SHOWN])) + more
-            )
+            yield passed(subject, "; ".join(map(self._described, good[:_SHOWN])) + more)
 
     def _described(self, name: str) -> str:
         low, high = self._seen[name]
@@ -160,8 +156,7 @@ def _extremes(env: Env, ranges: _Ranges) -> Finding:
                 observation, reward, terminated, truncated, info = env.step(act(step))
                 broken = fault(env, observation, reward)
                 if broken is not None:
-                    return Finding(
-                        Severity.ERROR,
+                    return problem(
                         subject,
                         f"step {step}, acting {way}, seed {_SEED}: {broken}",
                         "fix the simulator",
@@ -179,31 +174,26 @@ def _extremes(env: Env, ranges: _Ranges) -> Finding:
                 endless = way
         except Exception as error:
             what = str(error) if isinstance(error, DrillyardError) else described(error)
-            return Finding(
-                Severity.ERROR,
+            return problem(
                 subject,
                 f"step {step}, acting {way}, seed {_SEED}: {what}",
                 "an agent tries such actions while it learns",
             )
     if endless and horizon(env) is None:
-        return Finding(
-            Severity.WARNING,
+        return warning(
             subject,
             f"no episode ended in {STEPS} steps, acting {endless}, and nothing limits its length: "
             "an evaluation of such a policy never ends",
             "add the wrapper {name: time_limit, args: {max_episode_steps: 1000}}",
         )
     if little:
-        return Finding(Severity.WARNING, subject, little, WIDER)
+        return warning(subject, little, WIDER)
     slow = " (it is slow)" if taken < STEPS else ""
     if ends is None:
-        return Finding(
-            Severity.OK,
-            subject,
-            f"{taken} random steps more{slow}; these actions have no ends to try",
+        return passed(
+            subject, f"{taken} random steps more{slow}; these actions have no ends to try"
         )
-    return Finding(
-        Severity.OK,
+    return passed(
         subject,
         "lowest, highest, in turn and at random, "
         f"{taken} steps each{slow}: finite, and inside their spaces",
@@ -235,8 +225,7 @@ def _corners(env: Env, lesson: Lesson) -> Finding:
                     observation, reward, terminated, truncated, _ = env.step(random_action(env))
                     broken = fault(env, observation, reward)
                     if broken is not None:
-                        return Finding(
-                            Severity.ERROR,
+                        return problem(
                             subject,
                             f"{key} = {value!r}: {broken} at step {step}; options {options}",
                             "narrow the lesson, or fix the simulator",
@@ -245,14 +234,13 @@ def _corners(env: Env, lesson: Lesson) -> Finding:
                         break
             except Exception as error:
                 what = error.message if isinstance(error, ConfigError) else str(error)
-                return Finding(
-                    Severity.ERROR,
+                return problem(
                     subject,
                     f"{key} = {value!r}: {what}; options {options}",
                     "narrow the lesson, or fix the simulator",
                 )
     keys = f"{len(lesson)} key{'s' * (len(lesson) != 1)}"
-    return Finding(Severity.OK, subject, f"{tried} episodes began at the ends of {keys}")
+    return passed(subject, f"{tried} episodes began at the ends of {keys}")
 
 
 def _corner_values(rule: Json, key: str) -> list[Json]:

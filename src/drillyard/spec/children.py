@@ -16,7 +16,7 @@ from drillyard.documents.document import Document, KeyPath
 from drillyard.documents.files import read_document
 from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, ConfigErrors
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed
 from drillyard.spec.experiment import ChildSpec
 from drillyard.spec.names import Late
 from drillyard.spec.parameter_errors import Origin
@@ -184,8 +184,7 @@ def _open(
         child.places |= {p: place for p, place in places.items() if p and p[0] != "file"}
     if for_all:
         found.findings.append(
-            Finding(
-                Severity.OK,
+            passed(
                 f"children[{here[1]}]",
                 f"{', '.join(for_all)} of {file} are ignored; the composite's values are used",
                 "set them in the composite",

@@ -15,7 +15,7 @@ from drillyard.documents.json_types import Json
 from drillyard.documents.scalars import must_be_clean
 from drillyard.documents.yaml_safe import parse_yaml
 from drillyard.errors import ConfigError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, warning
 from drillyard.registry import nearest
 from drillyard.spec import bench, field_options, inline_tunables, listed, presets
 from drillyard.spec.children import resolve_children
@@ -348,8 +348,7 @@ def _unused(outside: Outside, scopes: Sequence[Parameters]) -> list[Finding]:
     declared |= {name for s in scopes for name in (*s.names.used, *s.tunables)}
     known = sorted({*(n for s in scopes for n in s.constants), *fields()})
     return [
-        Finding(
-            Severity.WARNING,
+        warning(
             "globals",
             f"{key!r} ({place}) is not used in this experiment",
             "declare it under parameters.required_args, or look at " + nearest(key, known),

@@ -6,7 +6,7 @@ from typing import Any
 
 from drillyard.documents.document import KeyPath
 from drillyard.errors import ConfigError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed
 from drillyard.spec import presets
 from drillyard.spec.locating import located
 from drillyard.spec.precedence import Merged
@@ -45,8 +45,7 @@ def with_preset(
     _overlay(under.tree, merged.tree, (), under)
     under.places.update(merged.places)
     return under, [
-        Finding(
-            Severity.OK,
+        passed(
             "preset",
             f"{layer.file} sets the values that the file does not set",
             "to use no preset: learner.preset: null; `drillyard explain` shows each value",

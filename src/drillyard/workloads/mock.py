@@ -15,7 +15,7 @@ from pathlib import Path
 
 from drillyard.documents.json_types import Json, JsonObject, as_number
 from drillyard.errors import CorruptObject, Stopped
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed, warning
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import Manifest, Phase
@@ -44,14 +44,13 @@ class MockWorkload:
         n = len(space(spec).tunables)
         if not n:
             return [
-                Finding(
-                    Severity.WARNING,
+                warning(
                     "mock",
                     "no tunable is active: the score is the lowest one",
                     "name groups under parameters.tunable_params",
                 )
             ]
-        return [Finding(Severity.OK, "mock", f"a score of {n} tunable{'s' if n > 1 else ''}")]
+        return [passed("mock", f"a score of {n} tunable{'s' if n > 1 else ''}")]
 
     def preload(self, spec: ExperimentSpec) -> list[str]:
         """See ``Workload.preload``."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, SpaceMismatch
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed, warning
 from drillyard.learners.honours import refuse_ignored
 from drillyard.learners.plan import freeze, total_steps
 from drillyard.registry import importable, load
@@ -91,7 +91,7 @@ class RlWorkload:
             from drillyard.learners.cloning import check as check_cloning
 
             shown = check_cloning(learner, simulator, observation, action)
-            findings.append(Finding(Severity.OK, "learner.clone_from", shown))
+            findings.append(passed("learner.clone_from", shown))
         for number, callback in enumerate(learner.callbacks):
             field = f"learner.callbacks[{number}]"
             # Named as it is written: without arguments, a callback is its id alone.
@@ -192,8 +192,8 @@ def _earlier(source: str, action: spaces.Space[Any]) -> list[Finding]:
     if files:
         must_have(files, "action", action)
     else:
-        return [Finding(Severity.OK, "learner.init_from", f"{source}: looked at by the worker")]
-    return [Finding(Severity.OK, "learner.init_from", f"{source} is there")]
+        return [passed("learner.init_from", f"{source}: looked at by the worker")]
+    return [passed("learner.init_from", f"{source} is there")]
 
 
 def _masks(env: Env, algorithm: str) -> list[Finding]:
@@ -203,8 +203,7 @@ def _masks(env: Env, algorithm: str) -> list[Finding]:
         return []
     if says:
         return [
-            Finding(
-                Severity.WARNING,
+            warning(
                 "learner.algorithm",
                 f"{algorithm} may choose actions that the simulator's action_masks() rules out",
                 "algorithm: maskable-ppo chooses only possible ones",
@@ -233,7 +232,7 @@ def _copies(spec: ExperimentSpec) -> list[Finding]:
         assert spec.learner is not None
         check_compiled(simulator, spec.learner)
         how = "in one compiled program with the learner"
-        return [Finding(Severity.OK, "simulator: copies", f"{train.n_envs} are stepped {how}")]
+        return [passed("simulator: copies", f"{train.n_envs} are stepped {how}")]
     if train.copies == "processes" and is_gymnax(simulator.id):
         raise ConfigError(
             "environments of gymnax compute in JAX, whose threads do not survive a fork",
@@ -255,12 +254,12 @@ def _copies(spec: ExperimentSpec) -> list[Finding]:
         number = hosts(spec)
         where = f"{number} hosts" if number else "hosts that join"
         said = f"{train.n_envs} on {where}, one training at a time"
-        return [Finding(Severity.OK, "simulator: copies", said)]
+        return [passed("simulator: copies", said)]
     if not able:
         return []
     at_once = bool(freeze(spec, 0).get("vectorised"))
     how = "at once, over arrays" if at_once else "one after the other"
-    return [Finding(Severity.OK, "simulator: copies", f"{train.n_envs} are stepped {how}")]
+    return [passed("simulator: copies", f"{train.n_envs} are stepped {how}")]
 
 
 def _budget(spec: ExperimentSpec, longest: int | None) -> list[Finding]:
@@ -269,10 +268,9 @@ def _budget(spec: ExperimentSpec, longest: int | None) -> list[Finding]:
     assert train is not None
     total = total_steps(train, longest)
     if train.episodes is None:
-        return [Finding(Severity.OK, "train", f"{total:,} environment steps")]
+        return [passed("train", f"{total:,} environment steps")]
     return [
-        Finding(
-            Severity.OK,
+        passed(
             "train",
             f"{train.episodes:,} episodes of at most {longest} steps: at most {total:,} steps; "
             "schedules fall over these, and training ends at the first rollout boundary at which "

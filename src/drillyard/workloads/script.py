@@ -16,7 +16,7 @@ from pathlib import Path
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, DrillyardError, RunFailed, UserError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed, problem, warning
 from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import FileEntry, Manifest
 from drillyard.runs import code_archive
@@ -58,8 +58,7 @@ class ScriptWorkload:
         script = _script(spec)
         variables.names(script.environment, _known(spec))
         findings = [
-            Finding(
-                Severity.OK,
+            passed(
                 "script",
                 f"{len(script.setup)} lines of setup, {len(script.run)} of run, "
                 f"{len(script.teardown)} of teardown",
@@ -71,8 +70,7 @@ class ScriptWorkload:
                     findings += _program(f"script.{stage}[{number}]", words_of(line), folder)
         if script.results.stdout is None and script.results.file is None:
             findings.append(
-                Finding(
-                    Severity.WARNING,
+                warning(
                     "script.results",
                     "neither `stdout` nor `file` is given: this run has no metrics",
                     "give a pattern, script.results.stdout: '^(\\w+)=(\\S+)$', or a file",
@@ -254,12 +252,12 @@ def _travels(folder: Path) -> list[Finding]:
     try:
         packed = code_archive.pack(folder, everything=True)
     except UserError as error:
-        return [Finding(Severity.ERROR, "files", str(error), error.hint or "")]
+        return [problem("files", str(error), error.hint or "")]
     size = sum(packed.files.values()) / 1e6
     text = f"{len(packed.files)} files travel to the workers, {size:.1f} MB of at most "
     text += f"{code_archive.MAX_BYTES / 1e6:.0f}: {_some(sorted(packed.files))}"
     stays = [f"{name} ({why})" for name, why in sorted(packed.stays.items())]
-    return [Finding(Severity.OK, "files", f"{text}. What stays: {_some(stays)}")]
+    return [passed("files", f"{text}. What stays: {_some(stays)}")]
 
 
 def _some(names: list[str]) -> str:
@@ -364,8 +362,7 @@ def _program(field: str, words: list[str], folder: Path | None) -> list[Finding]
         if folder is not None and not (folder / program).is_file():
             there = sorted(p.name for p in folder.glob(f"*{Path(program).suffix or '.sh'}"))
             return [
-                Finding(
-                    Severity.WARNING,
+                warning(
                     field,
                     f"{program} is not in the experiment's folder; does `setup` make it?",
                     f"files there: {', '.join(there[:10]) or 'none of this kind'}",
@@ -373,8 +370,7 @@ def _program(field: str, words: list[str], folder: Path | None) -> list[Finding]
             ]
     elif shutil.which(program) is None:
         return [
-            Finding(
-                Severity.WARNING,
+            warning(
                 field,
                 f"the program {program!r} is not on this machine",
                 "the workers need it; built-ins of a shell need `shell: true`",

@@ -27,7 +27,7 @@ from drillyard.errors import (
     RunFailed,
     TimedOut,
 )
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import driven
 from drillyard.mailbox.records import FileEntry, Manifest
@@ -84,7 +84,7 @@ class ServiceWorkload:
             "its port",
         )
         said = f"ready by {way} within {service.ready.timeout_s:g} s; then it serves"
-        findings = [Finding(Severity.OK, "service", said)]
+        findings = [passed("service", said)]
         del folder
         return findings
 

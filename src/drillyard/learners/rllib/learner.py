@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from drillyard.documents.json_types import JsonObject, as_integer, as_object
 from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, CorruptObject, SpaceMismatch
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed
 from drillyard.learners.rllib.arguments import ARGUMENTS, validate
 from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
@@ -48,13 +48,10 @@ class RllibLearner:
         if find_spec("ray") is None and not any(r.startswith("ray") for r in spec.requirements):
             raise missing(self.name)
         return [
-            Finding(
-                Severity.OK,
-                "learner",
-                f"{self.name} fits {space_text(observation)} -> {space_text(action)}",
+            passed(
+                "learner", f"{self.name} fits {space_text(observation)} -> {space_text(action)}"
             ),
-            Finding(
-                Severity.OK,
+            passed(
                 "learner.args.num_env_runners",
                 f"{self.spread(spec)} processes with {spec.train.n_envs} copies each",
             ),

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from drillyard.errors import WorkerLost
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed, warning
 from drillyard.simulators.hosts.certificates import Identity
 from drillyard.simulators.hosts.listener import HostListener
 from drillyard.simulators.hosts.providers import start_host
@@ -55,9 +55,8 @@ def comparison(simulator: SimulatorSpec, n_envs: int, hosts: int) -> Finding:
     )
     if there_s <= here_s:
         faster = f"{here_s / there_s:.1f} times as fast"
-        return Finding(Severity.OK, "simulator.copies_on", f"{faster}; {said}")
-    return Finding(
-        Severity.WARNING,
+        return passed("simulator.copies_on", f"{faster}; {said}")
+    return warning(
         "simulator.copies_on",
         f"hosts would be {there_s / here_s:.1f} times slower; {said}",
         "delete copies_on: this simulator is faster beside the learner",

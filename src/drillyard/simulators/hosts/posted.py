@@ -16,7 +16,7 @@ import time
 import psutil
 
 from drillyard.errors import InfrastructureError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, passed
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase, Record
 from drillyard.simulators.hosts.certificates import Invitation, with_port
@@ -83,8 +83,7 @@ def reach(port: int | None) -> Finding:
         port: The setting ``copies_port``.
     """
     which = "any TCP port" if port is None else f"TCP port {port}"
-    return Finding(
-        Severity.OK,
+    return passed(
         "simulator.copies_on",
         f"every machine must reach the others at {which}: the one that trains listens there for "
         "the hosts of copies",

@@ -26,6 +26,7 @@ def main() -> int:
     words.add_argument("--defect", help="put a defect back; `all` prints the table")
     words.add_argument("--part", default="1/1", help="with `all`: such a part, as in 2/4")
     words.add_argument("--floor", type=int, help="with `all`: must be found; default: all")
+    words.add_argument("--reached", action="store_true", help="how many reach what is rare")
     words.add_argument("--regressions", action="store_true", help="replay what has failed before")
     words.add_argument("--json", action="store_true", help="print the figures as JSON")
     asked = words.parse_args()
@@ -41,6 +42,10 @@ def main() -> int:
         from tests.simulation.regressions import replay
 
         return replay()
+    if asked.reached:
+        from tests.simulation.conditions import print_reached
+
+        return print_reached(first, asked.schedules or 100)
     if asked.defect == "all":
         from tests.simulation.table import print_table
 

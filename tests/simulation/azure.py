@@ -16,6 +16,7 @@ from drillyard.mailbox.status import Status
 from drillyard_backends.azure import job as program
 from drillyard_backends.azure import naming
 from drillyard_emulators.azure import manager
+from drillyard_emulators.azure.answers import refused
 from drillyard_emulators.azure.entra import CLIENT
 from drillyard_emulators.azure.history import history
 from drillyard_emulators.azure.model import Job, Site
@@ -163,13 +164,17 @@ class AzureCloud:
             manager.HOST: made,
             f"{made.location}.api.azureml.ms": history(made.access, self.workspace, entra),
         }
-        self._known = 0
+        self._now = clock.now
 
     def app(self, request: Request) -> Response:
         """Answer a request."""
         serve = self._apps.get(request.host)
         if serve is None:  # what jobs left in the storage: nothing
             return Response(404, b"", {"x-ms-error-code": "BlobNotFound"})
+        job = self.workspace.jobs.get(request.path.rpartition("/jobs/")[2])
+        lag_s = self._world.plan.listing_lag_s
+        if request.method == "GET" and job is not None and self._now() - job.made < lag_s:
+            return refused(404, "UserError", f"Job {job.name} was not found.")
         answer: Response = serve(request)
         return answer
 

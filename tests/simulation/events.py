@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation import programs
 from tests.simulation.plan import Fault
+from tests.simulation.world import EPOCH
 
 if TYPE_CHECKING:
     from tests.simulation.world import Host, Process, World
 
+_RESULT = re.compile(r"[^/]+/runs/[^/]+/attempts/[^/]+/results\.json\Z")
 GHOST_S = 45.0
 """How long the programs of a machine that is called gone run on, if the plan does not say."""
 
@@ -136,6 +139,20 @@ class Events:
         if not self._world.plan.study:
             self._world.wish.seeds += 1
         programs.run_command(self._world, "laptop")
+
+    def damage(self, fault: Fault) -> None:
+        """A file of a result is damaged once all is done, and the command comes again."""
+        world = self._world
+        commands = [p for p in world.processes if p.kind == "driver"]
+        done = str(commands[-1].result).startswith("succeeded") and not commands[-1].alive
+        files = [key for key in world.objects.data if _RESULT.match(key)]
+        if done and files:
+            key = files[fault.nth % len(files)]
+            world.objects.put(key, b"damaged", EPOCH + world.time)
+            world.damaged.add(key.split("/")[2])
+            programs.run_command(world, "laptop")
+        elif world.time < fault.at + fault.for_s:
+            world.at(world.time + 20.0, lambda: self.damage(fault))
 
     def raise_budget(self, fault: Fault) -> None:
         """A larger budget in the file, and the command again."""

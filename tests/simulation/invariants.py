@@ -185,6 +185,8 @@ class Invariants:
 
     def _result_stays(self, key: str, data: bytes | None) -> None:
         before = self._accepted.get(key)
+        if before is not None and data != before and key.split("/")[2] in self._world.damaged:
+            before = self._accepted.pop(key) and None  # it is done again
         if before is not None and data != before:
             self._broken(f"the accepted result {key} {'changed' if data else 'disappeared'}")
         if data is not None and before is None and _ACCEPTED.match(key):
@@ -289,7 +291,7 @@ class Invariants:
             if result.startswith("undecided") and " Superseded " not in result and not away:
                 self._broken(f"a command gave up without a reason: {result}")
         last = str(commands[-1].result) if commands else ""
-        if last.startswith("failed TimedOut") and plan.max_hours > 1.0:
+        if last.startswith("failed TimedOut") and min(plan.max_hours, plan.max_cost) > 1.0:
             self._broken(f"the time was used up for nothing: {last}")
         for fault in plan.faults:  # one request of each attempt that its worker may make
             if fault.who == "ticket" and fault.left > LIMITS[Cause.INFRASTRUCTURE]:
@@ -299,6 +301,7 @@ class Invariants:
 
     def _ledger(self) -> None:
         data = self._world.objects.data
+        booked, per_hour = 0.0, 0.0
         for key in sorted(k for k in data if k.endswith("/intent.json")):
             lease = key.split("/")[-2]
             intent = Intent.from_bytes(data[key][0])
@@ -306,7 +309,15 @@ class Invariants:
             if gone is None:
                 self._broken(f"the ledger has {lease} as open, and it is gone")
                 continue
-            self._money(intent, Gone.from_bytes(gone[0]))
+            ended = Gone.from_bytes(gone[0])
+            booked, per_hour = booked + ended.cost, max(per_hour, intent.cost.per_hour)
+            self._money(intent, ended)
+        # No lease is rented beyond the limit, and each ends at it, up to three minutes later.
+        limit = self._world.wish.max_cost + per_hour * (LATE_S + MONEY_MARGIN_S) / 3600.0
+        if booked > limit:
+            self._broken(
+                f"{booked:.3f} were booked, with a max_cost of {self._world.wish.max_cost}"
+            )
 
     def _money(self, intent: Intent, gone: Gone) -> None:
         lease = intent.order.lease_id

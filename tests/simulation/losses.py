@@ -16,7 +16,7 @@ WAITED_S = 60.0
 """How long the work waits for a store, as it is meant (``drillyard.mailbox.patience``)."""
 APART_S = 6.0
 """How long it waits between two tries at most: shorter gaps between outages may be missed."""
-ACTS = {"cancel", "repeat", "add_seed", "raise_budget", "second_driver", "clone"}
+ACTS = {"cancel", "repeat", "add_seed", "raise_budget", "second_driver", "clone", "damage"}
 """What a person does: the next command may rent again."""
 _RUN = re.compile(r"[^/]+/runs/[^/]+/run\.json\Z")
 

@@ -27,6 +27,7 @@ EVENTS = (
         "raise_budget",
         "repeat",
         "freeze",
+        "damage",
     ),
 )
 DESKS = ("laptop", "office", "clone")
@@ -109,6 +110,7 @@ class Plan:
         pace_s: Pace of the store.
         latency_s: Usual time of a request.
         study: Whether it is a study, of this many trials; 0: it is not.
+        chooser: Who chooses its trials.
         listing_lag_s: By how much the provider's listing is late.
         slow_answers: Share of the store's answers that take seconds.
         faults: What goes wrong.
@@ -123,10 +125,12 @@ class Plan:
     pace_s: float = 1.0
     latency_s: float = 0.03
     study: int = 0
+    chooser: str = "random"
     listing_lag_s: float = 4.0
     client_patience_s: float = 6.0
     boot_s: float = 5.0
     max_hours: float = 2.0
+    max_cost: float = 20.0
     slow_answers: float = 0.01
     faults: list[Fault] = field(default_factory=list)
     skews: dict[str, float] = field(default_factory=dict)
@@ -194,6 +198,10 @@ def draw(seed: int, backend: str | None = None) -> Plan:
     if not plan.skews and dice.random() < (0.4 if scene is None else 0.1):
         skewed = dice.choice(["laptop", "office", "vm1", "vm2"])
         plan.skews = {skewed: dice.choice([-3600.0, -40.0, 40.0, 3600.0])}
+    if plan.study:
+        plan.chooser = dice.choice(["random", "grid", "manual", "tpe"])
+    if dice.random() < 0.1:
+        plan.max_cost = round(0.02 * plan.workers * dice.uniform(1.0, 2.0), 3)
     plan.faults.sort(key=lambda f: f.at)
     return plan
 
@@ -221,6 +229,8 @@ def _fault(dice: random.Random, span: float) -> Fault:
         fault.who = dice.choice(["driver", "worker", "ticket"])
     if kind in ("pause", "close_lid", "outage", "crash_loop", "freeze", "ghost"):
         fault.for_s = lasts
+    if kind == "damage":
+        fault.for_s = 600.0
     if kind == "outage":
         fault.service = dice.choice(["store", "store", "cloud", ""])
         fault.who = dice.choice(["", "", "laptop", "vm1"])

@@ -46,11 +46,13 @@ def experiment(world: World) -> Loaded:
     }
     if plan.study:
         values["study"] = {
-            "chooser": "random",
+            "chooser": plan.chooser,
             "trials": plan.study,
             "seed": 1,
             "objectives": [{"metric": "evaluate/score", "direction": "min"}],
         }
+        if plan.chooser == "manual":
+            values["study"]["cycles"] = [{"x": 0.25}, {"x": 0.75}]
         values["parameters"] = {"tunables": _TUNABLES, "tunable_params": ["own"]}
     spec = ExperimentSpec.model_validate(values)
     file = world.folder / "toy.yaml"

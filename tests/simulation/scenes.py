@@ -155,6 +155,30 @@ def too_little_time(plan: Plan, dice: random.Random) -> None:
     plan.workers = dice.choice([1, 2])
 
 
+def more_wanted(plan: Plan, dice: random.Random) -> None:
+    """A seed more and a larger budget, while it works or after a limit ended it."""
+    plan.study = 0
+    if dice.random() < 0.5:
+        too_little_time(plan, dice)
+    for kind in ("add_seed", "raise_budget"):
+        plan.faults.append(Fault(kind, round(dice.uniform(20.0, 400.0), 2)))
+
+
+def two_outages(plan: Plan, dice: random.Random) -> None:
+    """What the driver asks is away twice."""
+    at = _working(plan, dice, (20.0, 60.0))
+    for begins in (at, at + dice.uniform(50.0, 120.0)):
+        for_s, service = round(dice.uniform(5.0, 45.0), 1), dice.choice(["", "store", "cloud"])
+        plan.faults.append(
+            Fault("outage", round(begins, 2), who="laptop", for_s=for_s, service=service)
+        )
+
+
+def damaged_result(plan: Plan, dice: random.Random) -> None:
+    """A file of a result is damaged after the end."""
+    plan.faults.append(Fault("damage", 30.0, nth=dice.choice([0, 1, 2]), for_s=900.0))
+
+
 def asleep_and_driven_elsewhere(plan: Plan, dice: random.Random) -> None:
     """The command on another machine while the first one sleeps."""
     at = _working(plan, dice, (8.0, 20.0, 60.0))
@@ -192,6 +216,11 @@ SCENES: tuple[Callable[[Plan, random.Random], None], ...] = (
     lost_answer_of_a_claim,
     long_sleep,
     too_little_time,
+    more_wanted,
+    more_wanted,
+    two_outages,
+    damaged_result,
+    damaged_result,
     asleep_and_driven_elsewhere,
     held_up_while_renting,
 )

@@ -88,7 +88,8 @@ class Schedule:
         world.folder = Path(tempfile.mkdtemp(prefix="drillyard-simulation-", dir=base))
         world.objects = Objects()
         world.cloud = cloud_of(world)
-        world.wish = Wish(plan.seeds, plan.max_hours)
+        world.wish = Wish(plan.seeds, plan.max_hours, plan.max_cost)
+        world.damaged = set()
         self._invariants = Invariants(world)
         world.after_change = self._invariants.after_change
         world.before_cloud_change = self._invariants.cloud_change

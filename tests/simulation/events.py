@@ -96,6 +96,15 @@ class Events:
         if self._world.time < fault.at + fault.for_s:
             self._world.at(self._world.time + 2.0, lambda: self.crash_loop(fault))
 
+    def break_stage(self, fault: Fault) -> None:
+        """What a stage works on crashes each time."""
+        for process in self._world.living("ticket"):
+            if process.mark in self._world.leases_of(f"toy.{fault.who}"):
+                process.hit = True
+                process.die()
+        if self._world.time < fault.at + fault.for_s:
+            self._world.at(self._world.time + 2.0, lambda: self.break_stage(fault))
+
     def clone(self, fault: Fault) -> None:
         """The command in a container that has the host's name, and pids of its own."""
         from tests.simulation.world import Host

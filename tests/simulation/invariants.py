@@ -28,7 +28,10 @@ _ENDING = re.compile(r"[^/]+/claims/.+\.ended\.json\Z")
 _CANCEL = "toy/control/cancel.json"
 LIMITS = dict(RETRIES)
 """As they are meant, also when a defect changes them."""
-BREAKS = {"crash_loop", "kill", "preempt", "ghost", "ghost-before", "die-before", "die-after"}
+BREAKS = {
+    *("crash_loop", "kill", "preempt", "ghost", "ghost-before", "die-before", "die-after"),
+    "break_stage",
+}
 """Faults that may use up attempts or leases."""
 NOTICED_S = 30.0
 """Within this time a worker that can read its mailbox knows of an order to stop."""

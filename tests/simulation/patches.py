@@ -30,6 +30,7 @@ _PACKAGES = ("drillyard", "drillyard_backends")
 MODULES = (
     "drillyard.driver.six_phases",
     "drillyard.driver.driver",
+    "drillyard.driver.compose",
     "drillyard.worker.loop",
     "drillyard.worker.execution",
     "drillyard.worker.sidecar",

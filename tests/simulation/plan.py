@@ -30,6 +30,8 @@ EVENTS = (
         "damage",
     ),
 )
+OF_ONE_EXPERIMENT = ("add_seed", "raise_budget", "damage")
+"""What a person does with an experiment that is not a composite."""
 DESKS = ("laptop", "office", "clone")
 """Hosts of commands; every other host was rented, and an outage calls it ``machine``."""
 PLACES = {
@@ -111,6 +113,7 @@ class Plan:
         latency_s: Usual time of a request.
         study: Whether it is a study, of this many trials; 0: it is not.
         chooser: Who chooses its trials.
+        stages: Whether it is a composite: ``first``, ``last`` after it, and ``other`` beside both.
         listing_lag_s: By how much the provider's listing is late.
         slow_answers: Share of the store's answers that take seconds.
         faults: What goes wrong.
@@ -126,6 +129,7 @@ class Plan:
     latency_s: float = 0.03
     study: int = 0
     chooser: str = "random"
+    stages: bool = False
     listing_lag_s: float = 4.0
     client_patience_s: float = 6.0
     boot_s: float = 5.0
@@ -202,6 +206,11 @@ def draw(seed: int, backend: str | None = None) -> Plan:
         plan.chooser = dice.choice(["random", "grid", "manual", "tpe"])
     if dice.random() < 0.1:
         plan.max_cost = round(0.02 * plan.workers * dice.uniform(1.0, 2.0), 3)
+    if dice.random() < 0.1:
+        plan.stages, plan.study = True, 0
+        if dice.random() < 0.3:
+            plan.faults = [Fault("break_stage", 1.0, who="first", for_s=1800.0)]
+        plan.faults = [f for f in plan.faults if f.kind not in OF_ONE_EXPERIMENT]
     plan.faults.sort(key=lambda f: f.at)
     return plan
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from drillyard.backend import open_backend
+from drillyard.driver.compose import stages_of
 from drillyard.driver.driver import Driver
 from drillyard.driver.six_phases import drive
 from drillyard.errors import AlreadyDriven, DrillyardError, InfrastructureError
@@ -32,13 +33,18 @@ _TUNABLES: dict[str, Any] = {
 }
 
 
+STAGES: dict[str, tuple[str, ...]] = {"first": (), "last": ("first",), "other": ()}
+"""Stage -> those that it waits for."""
+
+
 def experiment(world: World) -> Loaded:
     """The experiment as its file is now."""
     plan, wish = world.plan, world.wish
+    mock = {"duration_s": plan.duration_s}
     values: dict[str, Any] = {
         "name": NAME,
         "workload": "mock",
-        "mock": {"duration_s": plan.duration_s},
+        "mock": mock,
         "seeds": list(range(1, wish.seeds + 1)),
         "resources": {"workers": plan.workers},
         "backend": plan.backend,
@@ -54,6 +60,19 @@ def experiment(world: World) -> Loaded:
         if plan.chooser == "manual":
             values["study"]["cycles"] = [{"x": 0.25}, {"x": 0.75}]
         values["parameters"] = {"tunables": _TUNABLES, "tunable_params": ["own"]}
+    if plan.stages:
+        del values["mock"]
+        values["workload"] = "composite"
+        values["children"] = [
+            {
+                "name": name,
+                "workload": "mock",
+                "mock": mock,
+                "outputs": {"score": {"metric": "score"}},
+                "inputs": {"start": f"{above[0]}.score"} if above else None,
+            }
+            for name, above in STAGES.items()
+        ]
     spec = ExperimentSpec.model_validate(values)
     file = world.folder / "toy.yaml"
     return Loaded(
@@ -76,6 +95,8 @@ def run_command(world: World, where: str) -> Process:
 
     def body(process: Process) -> object:
         loaded = experiment(world)
+        if world.plan.stages:
+            return _stages(loaded)
         driver = Driver(loaded, mailbox(), open_backend(loaded.spec.backend))
         process.driver = driver  # type: ignore[attr-defined]
         try:
@@ -89,6 +110,20 @@ def run_command(world: World, where: str) -> Process:
         return f"{outcome.kind.value} {outcome.word} {outcome.error or ''}"
 
     return world.spawn(world.host(where), "driver", body)
+
+
+def _stages(loaded: Loaded) -> object:
+    """The same for a composite that is done in stages."""
+    try:
+        stages = stages_of(loaded, URL, say=lambda text: None, report=False)
+        if not stages.open():
+            return "complete"
+        outcome = stages.run()
+    except AlreadyDriven:
+        return "AlreadyDriven"
+    except DrillyardError as error:
+        return f"{type(error).__name__}: {error}"
+    return f"{outcome.kind.value} {outcome.word} {outcome.error or ''}"
 
 
 def reap_command(world: World, where: str = "office") -> Process:

@@ -219,7 +219,7 @@ SCENES: tuple[Callable[[Plan, random.Random], None], ...] = (
     more_wanted,
     more_wanted,
     two_outages,
-    damaged_result,
+    two_outages,
     damaged_result,
     asleep_and_driven_elsewhere,
     held_up_while_renting,

@@ -14,6 +14,7 @@ from tests.simulation.events import Events
 from tests.simulation.invariants import Invariants
 from tests.simulation.plan import Plan
 from tests.simulation.provider import SimCloud
+from tests.simulation.staged import StageInvariants
 from tests.simulation.store import Objects
 from tests.simulation.world import Process, Stuck, World
 
@@ -90,7 +91,7 @@ class Schedule:
         world.cloud = cloud_of(world)
         world.wish = Wish(plan.seeds, plan.max_hours, plan.max_cost)
         world.damaged = set()
-        self._invariants = Invariants(world)
+        self._invariants = StageInvariants(world) if plan.stages else Invariants(world)
         world.after_change = self._invariants.after_change
         world.before_cloud_change = self._invariants.cloud_change
         self._commands: list[Process] = []

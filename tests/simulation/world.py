@@ -224,6 +224,11 @@ class World:
         self._push(self.time, fiber)
         return fiber
 
+    def leases_of(self, experiment: str) -> set[str]:
+        """The leases that its ledger has."""
+        prefix = f"{experiment}/leases/"
+        return {key.split("/")[2] for key in self.objects.under(prefix)}
+
     def living(self, kind: str) -> list[Process]:
         """Living processes of a kind, oldest first."""
         return [p for p in self.processes if p.alive and p.kind == kind]

@@ -13,6 +13,7 @@ from typing import Any
 
 from drillyard.backend import Liveness
 from drillyard.driver.heartbeat import Heartbeat
+from drillyard.driver.stages import Stages
 from drillyard.errors import DrillyardError, InfrastructureError, Superseded
 from drillyard.leases.ledger import Gone, Intent
 from drillyard.leases.reaper.verdict import Facts, Judgement, Verdict
@@ -29,6 +30,7 @@ Patches = tuple[tuple[str, Any], ...]
 _MAILBOX = "drillyard.mailbox.mailbox.Mailbox"
 _LOCK = "drillyard.mailbox.driver_lock"
 _TIME = "drillyard.mailbox.store_clock.StoreClock"
+_STAGES = "drillyard.driver.stages.Stages"
 _LOST = "drillyard.leases.lost_attempts"
 
 
@@ -124,6 +126,25 @@ def _free_of_time(self: Any, lease: str, reason: str, *, confirmed: bool = True)
         now = self._clock.now()
         gone = Gone(lease_id=lease, reason=reason, lived_s=0.0, written_at=now)
         self._mailbox.write(f"leases/{lease}/gone.json", gone)
+
+
+# -- stages ---------------------------------------------------------------------------------------
+
+
+def _begin_at_once(self: Any, stage: Any) -> None:
+    self._begin(stage)
+
+
+def _one_at_a_time(self: Any, stage: Any, _real: Any = Stages._begin_if_due) -> None:
+    if not any(other.state.status == "running" for other in self.stages.values()):
+        _real(self, stage)
+
+
+def _end_all(self: Any, stage: Any, outcome: Any, _real: Any = Stages._end) -> None:
+    """A stage that fails stops those that do not depend on it, too."""
+    _real(self, stage, outcome)
+    if stage.state.status == "failed":
+        self.stop("a stage failed")
 
 
 # -- drivers --------------------------------------------------------------------------------------
@@ -271,6 +292,11 @@ DEFECTS: dict[str, Callable[[], Patches]] = {
         (f"{_LOCK}.DriverLock._alive", _everybody),
     ),
     "a superseded driver goes on (L5)": lambda: ((f"{_LOCK}.DriverLock.must_drive", _nothing),),
+    "a stage does not wait for those that it names": lambda: (
+        (f"{_STAGES}._begin_if_due", _begin_at_once),
+    ),
+    "stages wait for all before them": lambda: ((f"{_STAGES}._begin_if_due", _one_at_a_time),),
+    "a stage that fails stops the others": lambda: ((f"{_STAGES}._end", _end_all),),
     "errors leave the tree (M2)": lambda: (
         ("drillyard.backend.translation._translated", _untranslated),
     ),

@@ -61,13 +61,16 @@ def experiment(world: World) -> Loaded:
             values["study"]["cycles"] = [{"x": 0.25}, {"x": 0.75}]
         values["parameters"] = {"tunables": _TUNABLES, "tunable_params": ["own"]}
     if plan.stages:
+        # Another stage works on when one has failed for good.
+        broken = any(fault.kind == "break_stage" for fault in plan.faults)
+        longer = {"duration_s": 400.0} if broken else mock
         del values["mock"]
         values["workload"] = "composite"
         values["children"] = [
             {
                 "name": name,
                 "workload": "mock",
-                "mock": mock,
+                "mock": longer if name == "other" else mock,
                 "outputs": {"score": {"metric": "score"}},
                 "inputs": {"start": f"{above[0]}.score"} if above else None,
             }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -26,7 +25,6 @@ class Stage:
     above: tuple[str, ...]
     state: StageState
     driver: Driver | None = None
-    thread: threading.Thread | None = None
     ended: list[Outcome] = field(default_factory=list)
     outcome: Outcome | None = None
     released: bool = False

@@ -8,8 +8,6 @@ After a crash, the same command goes on: finished stages are not repeated.
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Callable, Iterable
 
 from drillyard.driver.driver import Driver
@@ -38,7 +36,7 @@ from drillyard.runs.stages import stages_of
 from drillyard.spec.load import Loaded
 from drillyard.spec.stages import upstream
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard.system.loops import Loop
+from drillyard.system.loops import Loop, beside, run_steps
 
 POLL_S = 0.3
 CANCEL_EVERY_S = 1.0
@@ -46,11 +44,22 @@ CANCEL_EVERY_S = 1.0
 OpenDriver = Callable[[Loaded], Driver]
 Drive = Callable[[Driver, str], Outcome]
 Watch = Callable[[list[StageState]], None]
+Beside = Callable[[str, Callable[[], None]], None]
+"""Name of a stage and its work -> returns at once, and does the work beside the steps."""
 log = logging.getLogger(__name__)
 
 
 class Stages:
-    """The stages of one composite.
+    """The stages of one composite: ``step`` decides what begins and stops, and never waits.
+
+    The work of a stage is done beside the steps. Whatever is interrupted, and also in the command
+    that follows:
+
+    - A stage begins once all stages that it names have succeeded, and the services are ready.
+    - Stages that do not name each other run side by side.
+    - What a stage gets from others is written before its driver opens, and stays the same.
+    - A stage without success ends only the stages that name it, which do not begin.
+    - A finished stage is not repeated.
 
     Args:
         loaded: The composite, for which ``is_staged`` holds.
@@ -61,6 +70,7 @@ class Stages:
         allow_change: Continue although the settings of training changed.
         clock: For waiting. Times in records are the store's.
         on_change: Gets the states whenever one has changed.
+        run_beside: Does the work of a stage beside the steps; default: in a thread.
     """
 
     def __init__(
@@ -74,6 +84,7 @@ class Stages:
         allow_change: bool = False,
         clock: Clock = SYSTEM,
         on_change: Watch = lambda states: None,
+        run_beside: Beside = beside,
     ) -> None:
         self.loaded = loaded
         self.mailbox = mailbox
@@ -83,6 +94,7 @@ class Stages:
         self._allow_change = allow_change
         self._clock = StoreClock(mailbox.store, clock)
         self._on_change = on_change
+        self._beside = run_beside
         self._lock = DriverLock(mailbox, self._clock, say=say)
         self._own = Fenced(mailbox, self._lock.must_drive)
         self._superseded: DrillyardError | None = None
@@ -192,7 +204,7 @@ class Stages:
     # -- the work -----------------------------------------------------------------------------
 
     def run(self) -> Outcome:
-        """Drive every stage to its end, and close this driver; returns how they ended together."""
+        """Call ``step`` until the end, and close this driver; returns how they ended together."""
         try:
             outcome = self._run()
         except BaseException as broken:
@@ -204,9 +216,7 @@ class Stages:
     def _run(self) -> Outcome:
         error: DrillyardError | None = None
         try:
-            while not all(stage.state.ended for stage in self.stages.values()):
-                self._look()
-                time.sleep(POLL_S)
+            run_steps(self.step, self._clock)
         except DrillyardError as away:
             error = away
             self._leave()
@@ -260,13 +270,24 @@ class Stages:
 
     # -- one look -----------------------------------------------------------------------------
 
-    def _look(self) -> None:
+    def step(self, now: float) -> float | None:
+        """Begin and stop what is due.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Seconds until the next call; None once every stage has ended.
+
+        Raises:
+            Superseded: Another command drives the composite.
+            StoreUnavailable: The store does not answer.
+        """
         if self._superseded is not None:
             raise self._superseded
         for stage in self.stages.values():
             if stage.ended and not stage.state.ended:
                 self._end(stage, stage.ended[0])
-        now = self._clock.monotonic()
         if now - self._looked_at >= CANCEL_EVERY_S:
             self._looked_at = now
             self._look_at_store()
@@ -277,6 +298,7 @@ class Stages:
             if stage.serves and stage.state.status in ("running", "serving"):
                 self._release_if_due(stage)
         self._write()
+        return None if all(stage.state.ended for stage in self.stages.values()) else POLL_S
 
     def _look_at_store(self) -> None:
         order = self.mailbox.cancelled()
@@ -315,13 +337,10 @@ class Stages:
     def _begin(self, stage: Stage) -> None:
         stage.set(self._clock.now(), "running", "")
         self._say(f"{stage.name}: starts on {stage.state.backend}")
-        stage.thread = threading.Thread(
-            target=self._work, args=(stage,), name=f"drillyard-stage-{stage.name}", daemon=True
-        )
-        stage.thread.start()
+        self._beside(f"stage-{stage.name}", lambda: self._work(stage))
 
     def _work(self, stage: Stage) -> None:
-        """The thread of a stage."""
+        """All of a stage, beside the steps."""
         try:
             self._data.write(stage.name, stage.loaded.spec.seeds, self._services())
             driver = self._open_driver(stage.loaded)

@@ -31,6 +31,16 @@ def run_steps(step: Step, clock: Clock = SYSTEM, stop: threading.Event | None = 
         clock.wait(stop, pause_s)
 
 
+def beside(name: str, work: Callable[[], object]) -> None:
+    """Call something that may take long in a thread of its own, which ends with the process.
+
+    Args:
+        name: What it is for, in the name of the thread.
+        work: What to call. It must not raise.
+    """
+    threading.Thread(target=work, name=f"drillyard-{name}", daemon=True).start()
+
+
 class Loop:
     """A step function in a thread of its own.
 

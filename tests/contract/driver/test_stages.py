@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from drillyard.driver import stages as stages_module
 from drillyard.driver.driver import Driver
 from drillyard.driver.outcome import Kind, Outcome
 from drillyard.driver.six_phases import drive
@@ -69,12 +70,15 @@ class Lab:
         made.spec = ExperimentSpec.model_validate(spec)
         return made
 
-    def stages(self, driving: Callable[[Driver, str], Outcome] | None = None) -> Stages:
+    def stages(
+        self, driving: Callable[[Driver, str], Outcome] | None = None, **more: Any
+    ) -> Stages:
         def plainly(driver: Driver, name: str) -> Outcome:
             return drive(driver, report=False)
 
+        drives = driving or plainly
         return Stages(
-            self.loaded(), self.mailbox, self._driver, driving or plainly, say=lambda text: None
+            self.loaded(), self.mailbox, self._driver, drives, say=lambda text: None, **more
         )
 
     def run(self) -> Outcome:
@@ -139,6 +143,24 @@ def test_independent_stages_run_side_by_side_and_each_waits_for_its_own(folder, 
     assert lab.done[-1] == "last/t0001-s1" and len(lab.done) == 3
     assert set(lab.statuses().values()) == {"succeeded"}
     assert ThreadBackend.alive == {}, "every stage's machines are gone"
+
+
+def test_a_step_starts_what_is_due_beside_it_and_never_waits(folder, mailbox):
+    lab = Lab(folder, mailbox, a_child("left"), a_child("right"), a_child("last", after=["left"]))
+    due: dict[str, Callable[[], None]] = {}
+    stages = lab.stages(run_beside=lambda name, work: due.setdefault(name, work))
+    assert stages.open() == ["left", "right", "last"]
+    before = threading.active_count()
+    for begins in (["stage-left", "stage-right"], ["stage-last"]):
+        assert stages.step(0.0) == stages_module.POLL_S
+        assert [*due] == begins and threading.active_count() == before
+        assert stages.step(1.0) == stages_module.POLL_S and [*due] == begins
+        while due:
+            due.pop(next(iter(due)))()
+        before = threading.active_count()
+    assert stages.step(2.0) is None
+    stages.close("succeeded")
+    assert lab.done[-1] == "last/t0001-s1" and set(lab.statuses().values()) == {"succeeded"}
 
 
 def test_outputs_arrive_by_seed_or_of_all_seeds(folder, mailbox, tmp_path):

@@ -210,6 +210,7 @@ def draw(seed: int, backend: str | None = None) -> Plan:
         plan.stages, plan.study = True, 0
         if dice.random() < 0.3:
             plan.faults = [Fault("break_stage", 1.0, who="first", for_s=1800.0)]
+            plan.max_hours, plan.max_cost = 2.0, 20.0
         plan.faults = [f for f in plan.faults if f.kind not in OF_ONE_EXPERIMENT]
     plan.faults.sort(key=lambda f: f.at)
     return plan

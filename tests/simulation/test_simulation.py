@@ -50,6 +50,12 @@ def test_what_has_failed_before_holds_now() -> None:
 
 
 @pytest.mark.heavy
+def test_what_is_rare_is_counted() -> None:
+    done = simulate("--reached", "--schedules", "2", "--seed-from", "7")
+    assert re.search(r"^a damaged object +\d$", done.stdout, re.M), done.stdout + done.stderr
+
+
+@pytest.mark.heavy
 def test_a_seed_is_replayed_exactly() -> None:
     first, second = simulate("--seed", "7", "--trace"), simulate("--seed", "7", "--trace")
     assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]

@@ -10,7 +10,7 @@ from pathlib import Path
 from drillyard.errors import CorruptObject, StoreUnavailable
 from drillyard.mailbox.mailbox import Mailbox, sha256_hex
 from drillyard.mailbox.records import FileEntry
-from drillyard.mailbox.store import ObjectMissing
+from drillyard.mailbox.store import ObjectMissing, Store
 
 IN_MEMORY = 16 << 20
 """A file of at most so many bytes is verified in memory, a larger one on the local disk."""
@@ -92,3 +92,24 @@ def fetch_file(mailbox: Mailbox, entry: FileEntry, path: Path) -> None:
     if sha256_file(path) != entry.sha256:
         path.unlink(missing_ok=True)
         raise CorruptObject(f"{entry.key} was changed: its sha256 is not the manifest's")
+
+
+def has_file(store: Store, key: str, entry: FileEntry, scratch: Path) -> bool:
+    """Whether an object is what its entry says, found by reading it.
+
+    Args:
+        store: Where.
+        key: The whole key.
+        entry: Size and sha256.
+        scratch: A local path that may be written to.
+    """
+    info = store.stat(key)
+    if info is None or info.size != entry.size:
+        return False
+    try:
+        store.download(key, scratch)
+        return sha256_file(scratch) == entry.sha256
+    except ObjectMissing:
+        return False
+    finally:
+        scratch.unlink(missing_ok=True)

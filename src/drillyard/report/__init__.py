@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from drillyard.results import ExperimentResults, collect, metrics_csv
 from drillyard.results.fingerprint import fingerprint
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.home import local_home
-from drillyard.system.output_files import writing
+from drillyard.system.output_files import page_last, write_folder
 from drillyard.system.safe_names import file_name
 
 if TYPE_CHECKING:
@@ -78,23 +78,40 @@ def build(mailbox: Mailbox, out: Path | None = None, *, clock: Clock = SYSTEM) -
     """
     results = with_fingerprints(mailbox, collect(mailbox))
     made = render(mailbox, results, made_at=clock.now())
-    # The page is written last: whoever finds it finds everything it links to.
-    names = sorted(made, key=lambda name: name == "index.html")
+    index, keys = publish(mailbox, made, out)
+    return ReportFiles(index, keys, dataclasses.replace(results, report=index))
+
+
+def publish(
+    mailbox: Mailbox, files: Mapping[str, bytes], out: Path | None
+) -> tuple[str, tuple[str, ...]]:
+    """Write the files of a report to where people look for them.
+
+    Args:
+        mailbox: The experiment.
+        files: Name -> content.
+        out: A local folder; see ``build``.
+
+    Returns:
+        Where the page is, and the keys of the files in the store.
+
+    Raises:
+        ConfigError, StoreUnavailable: ``out`` cannot be written, or without one the store.
+    """
     if out is None and not on_this_machine(mailbox):
         out = copies(mailbox)
     if out is not None:
-        _write(out, made, names)
-    keys = tuple(f"report/{name}" for name in names)
+        write_folder(out, files, "--out")
+    keys = {f"report/{name}": files[name] for name in page_last(files)}
     try:
-        for name, key in zip(names, keys, strict=True):
-            mailbox.store.put(mailbox.key(key), made[name])
+        for key, data in keys.items():
+            mailbox.store.put(mailbox.key(key), data)
     except StoreUnavailable as error:
         if out is None:
             raise
         log.warning("the report is here only: %s", error)  # whoever may only read sees it too
-        keys = ()
-    index = location(mailbox) if out is None else str(out / "index.html")
-    return ReportFiles(index, keys, dataclasses.replace(results, report=index))
+        keys = {}
+    return location(mailbox) if out is None else str(out / "index.html"), tuple(keys)
 
 
 def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> dict[str, bytes]:
@@ -215,10 +232,3 @@ def location(mailbox: Mailbox) -> str:
     if callable(path):
         return str(path(key))
     return f"{mailbox.store.url.rstrip('/')}/{key}"
-
-
-def _write(out: Path, made: dict[str, bytes], names: list[str]) -> None:
-    with writing(out, "--out"):
-        out.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            (out / name).write_bytes(made[name])

@@ -12,7 +12,7 @@ from drillyard.evaluation.assessment import FILES, Assessed, Request, summary
 from drillyard.report import training_pictures
 from drillyard.report.templates import rendered, safe
 from drillyard.results import formatting
-from drillyard.system.output_files import check_folder, writing
+from drillyard.system.output_files import check_folder, write_folder
 from drillyard.system.tables import Grid, Table, csv_of_rows
 
 Row = Mapping[str, Any]
@@ -126,7 +126,5 @@ def check_unused(folder: Path, option: str) -> None:
 
 def write(request: Request, found: Sequence[Assessed], folder: Path, option: str) -> None:
     """Write all files of an assessment; see ``check_unused`` for the arguments."""
-    with writing(folder, option):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts(request, found).items():
-            (folder / name).write_text(text, encoding="utf-8")
+    files = {name: text.encode() for name, text in texts(request, found).items()}
+    write_folder(folder, files, option)

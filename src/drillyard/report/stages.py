@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.stage_records import StageState
-from drillyard.report import copies, location, on_this_machine
+from drillyard.report import publish
 from drillyard.report.templates import rendered
 from drillyard.results import formatting
 from drillyard.results.stages import StagesResults, grid, read
@@ -57,15 +57,8 @@ def build(mailbox: Mailbox, out: Path | None = None, *, clock: Clock = SYSTEM) -
     Raises:
         StoreUnavailable: The store cannot be read or written.
     """
-    found = read(mailbox)
-    text = page(found, made_at=clock.now()).encode()
-    if out is None and not on_this_machine(mailbox):
-        out = copies(mailbox)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "index.html").write_bytes(text)
-    mailbox.store.put(mailbox.key("report/index.html"), text)
-    return location(mailbox) if out is None else str(out / "index.html")
+    text = page(read(mailbox), made_at=clock.now())
+    return publish(mailbox, {"index.html": text.encode()}, out)[0]
 
 
 def page(found: StagesResults, *, made_at: float) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from drillyard.documents.json_types import as_number, as_object
+from drillyard.documents.json_types import as_list, as_number, as_object
 from drillyard.errors import CorruptObject, NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import (
@@ -60,17 +60,13 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
     record = mailbox.experiment_record()
     warnings: list[str] = []
     tickets = by_run(ticket_states(mailbox))
-    order = {seed: i for i, seed in enumerate(_seeds(record.spec))}
-    records = sorted(mailbox.runs(), key=lambda r: (r.trial, order.get(r.seed, len(order)), r.run))
-    accepted = {r.run: _accepted(mailbox, r.run, warnings) for r in records}
-    # A study has the seeds of each trial in its own records.
-    gone = [r for r in records if order and r.seed not in order and not record.spec.get("study")]
-    records = [r for r in records if r not in gone]
+    records, gone = _in_order(mailbox, record)
+    accepted = {r.run: _accepted(mailbox, r.run, warnings) for r in (*records, *gone)}
     warnings += [
         f"{run}: {problem}"
-        for run, found in accepted.items()
-        for one in found.values()
-        for problem in problems(one)
+        for run, by_phase in accepted.items()
+        for result in by_phase.values()
+        for problem in problems(result)
     ]
     runs, removed = (
         tuple(
@@ -86,9 +82,10 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
         if (policies := policy_scores(accepted[r.run].get(Phase.EVALUATE)))
     ]
     ranges = _ranges(record, records, evaluated, warnings)
-    ended = [a.ended_at for found in accepted.values() for a in found.values()]
     drivers = mailbox.drivers()
-    ended += [d.ended_at for d in drivers if d.ended_at is not None]
+    ends = [a.ended_at for by_phase in accepted.values() for a in by_phase.values()]
+    ends += [d.ended_at for d in drivers if d.ended_at is not None]
+    page = mailbox.key("report/index.html")
     status = overall([Status(r.status) for r in runs])
     return ExperimentResults(
         name=record.name,
@@ -96,7 +93,7 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
         store=mailbox.store.url,
         identity=record.identity,
         created_at=record.created_at,
-        ended_at=max(ended, default=None) if status.ended else None,
+        ended_at=max(ends, default=None) if status.ended else None,
         worked_s=worked_s(drivers, accepted),
         spec=record.spec,
         provenance=record.provenance,
@@ -115,9 +112,7 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
             {trial: role for trial, (_, role) in trials.items()},
         ),
         warnings=tuple(warnings),
-        report=mailbox.key("report/index.html")
-        if mailbox.store.stat(mailbox.key("report/index.html"))
-        else None,
+        report=page if mailbox.store.stat(page) else None,
         removed=removed,
         ranges=ranges,
     )
@@ -173,9 +168,17 @@ def accepted_file(mailbox: Mailbox, run: str, phase: Phase, name: str) -> bytes 
         return None
 
 
-def _seeds(spec: dict[str, Any]) -> list[int]:
-    seeds = spec.get("seeds")
-    return [s for s in seeds if isinstance(s, int)] if isinstance(seeds, list) else []
+def _in_order(
+    mailbox: Mailbox, record: ExperimentRecord
+) -> tuple[list[RunRecord], list[RunRecord]]:
+    """The runs by trial and seed as the file lists them, and those whose seed was removed."""
+    seeds = [seed for seed in as_list(record.spec.get("seeds")) if isinstance(seed, int)]
+    order = {seed: i for i, seed in enumerate(seeds)}
+    runs = sorted(mailbox.runs(), key=lambda r: (r.trial, order.get(r.seed, len(order)), r.run))
+    # A study has the seeds of each trial in its own records.
+    if not order or record.spec.get("study"):
+        return runs, []
+    return [r for r in runs if r.seed in order], [r for r in runs if r.seed not in order]
 
 
 def _accepted(mailbox: Mailbox, run: str, warnings: list[str]) -> dict[Phase, Accepted]:

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ControlPlaneError, InfrastructureError, StoreUnavailable, UserError
-from drillyard.mailbox.files import fetch_file, sha256_file
+from drillyard.mailbox.files import fetch_file, has_file, sha256_file
 from drillyard.mailbox.keys import encoded
 from drillyard.mailbox.records import FileEntry
-from drillyard.mailbox.store import ObjectMissing, Store, open_store
+from drillyard.mailbox.store import Store, open_store
 from drillyard.runs.workload import RunContext
 from drillyard.tracking.uris import is_azure, local_folder, mask, resolve_uri
 
@@ -62,17 +62,7 @@ class StoreCopies:
 
     def has(self, name: str, entry: FileEntry, scratch: Path) -> bool:
         """True when the file is there with this hash."""
-        key = f"{self._prefix}/{encoded(name)}"
-        info = self._store.stat(key)
-        if info is None or info.size != entry.size:
-            return False
-        try:
-            self._store.download(key, scratch)
-            return sha256_file(scratch) == entry.sha256
-        except ObjectMissing:
-            return False
-        finally:
-            scratch.unlink(missing_ok=True)
+        return has_file(self._store, f"{self._prefix}/{encoded(name)}", entry, scratch)
 
     def write(self, name: str, path: Path) -> None:
         """Write a file whole.

@@ -19,11 +19,10 @@ from pathlib import Path
 from drillyard.documents.json_types import JsonObject, as_integer
 from drillyard.errors import InfrastructureError, NotFound
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.files import fetch_file, sha256_file
+from drillyard.mailbox.files import fetch_file, has_file, sha256_file
 from drillyard.mailbox.keys import encoded
 from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import Accepted, FileEntry, Manifest, Phase
-from drillyard.mailbox.store import ObjectMissing
 from drillyard.mailbox.summaries import policy_used
 from drillyard.metrics.streams import Line, read_stream
 from drillyard.runs.workload import PhaseOutcome, RunContext
@@ -230,7 +229,7 @@ def _written(context: RunContext, part: Part, path: str) -> FileEntry | None:
     local.parent.mkdir(parents=True, exist_ok=True)
     try:
         if part.entry is not None:
-            if _is_there(mailbox, path, part.entry, local):
+            if has_file(mailbox.store, mailbox.key(path), part.entry, local):
                 return FileEntry(key=path, sha256=part.entry.sha256, size=part.entry.size)
             fetch_file(mailbox, part.entry, local)
         else:
@@ -239,23 +238,9 @@ def _written(context: RunContext, part: Part, path: str) -> FileEntry | None:
         entry = FileEntry(key=path, sha256=sha256_file(local), size=local.stat().st_size)
         check = local.with_name(f"{local.name}.check")
         for _ in range(_TRIES):
-            if _is_there(mailbox, path, entry, check):
+            if has_file(mailbox.store, mailbox.key(path), entry, check):
                 return entry
             mailbox.store.upload(mailbox.key(path), local)
-        return entry if _is_there(mailbox, path, entry, check) else None
+        return entry if has_file(mailbox.store, mailbox.key(path), entry, check) else None
     finally:
         local.unlink(missing_ok=True)
-
-
-def _is_there(mailbox: Mailbox, path: str, entry: FileEntry, scratch: Path) -> bool:
-    """True when an object is what its entry says, by reading it."""
-    info = mailbox.store.stat(mailbox.key(path))
-    if info is None or info.size != entry.size:
-        return False
-    try:
-        mailbox.store.download(mailbox.key(path), scratch)
-        return sha256_file(scratch) == entry.sha256
-    except ObjectMissing:
-        return False
-    finally:
-        scratch.unlink(missing_ok=True)

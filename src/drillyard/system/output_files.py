@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,6 +95,29 @@ def write_whole(path: Path, data: bytes, option: str) -> None:
             beside.write_bytes(data)
             if mode is not None:
                 beside.chmod(mode)
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes], option: str) -> None:
+    """Write files into a folder, over older ones.
+
+    Args:
+        folder: The folder, which is made.
+        files: Name -> content. ``index.html`` is written last: it links to the others.
+        option: The option that names the folder.
+
+    Raises:
+        ConfigError: Another name would help.
+        StoreUnavailable: The disk is full or broken.
+    """
+    with writing(folder, option):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in page_last(files):
+            (folder / name).write_bytes(files[name])
+
+
+def page_last(names: Iterable[str]) -> list[str]:
+    """Names of files in the order in which they are written: who finds a page finds the rest."""
+    return sorted(names, key=lambda name: name == "index.html")
 
 
 def _check(folder: Path, path: Path, option: str) -> None:

@@ -63,7 +63,9 @@ class Mirror:
         on_warning: Callable[[str], None] | None = None,
     ) -> None:
         self._mailbox = mailbox
-        self._uri = tracking_uri
+        # No other process sees a store in memory.
+        in_memory = urlsplit(mailbox.store.url).scheme == "memory"
+        self._uri = None if in_memory else tracking_uri
         self._tracker = tracker
         self._title = title(tracker)
         self._on_warning = on_warning or log.warning
@@ -88,7 +90,7 @@ class Mirror:
             request_timeout_s: Patience with one answer: a slower server gets its points a
                 little later.
         """
-        if self._uri is None or self._child is not None or self._in_memory:
+        if self._uri is None or self._child is not None:
             return
         self._child = self._spawn(
             "--interval", str(interval_s), "--request-timeout", str(request_timeout_s)
@@ -111,8 +113,6 @@ class Mirror:
         """
         if self._uri is None:
             return self._off()
-        if self._in_memory:
-            return self._note(self._here())
         child = self._spawn("--once", "--request-timeout", str(request_timeout_s))
         try:
             out, _ = child.communicate("", timeout=timeout_s)
@@ -139,8 +139,6 @@ class Mirror:
         """
         if self._uri is None:
             return self._off()
-        if self._in_memory:
-            return self._note(self._here())
         child = self._child
         if child is None:
             return self.sync_once(timeout_s)
@@ -214,20 +212,6 @@ class Mirror:
             child.stdin.flush()
         except OSError:
             log.debug("the mirroring process had ended before it was told to %s", word)
-
-    @property
-    def _in_memory(self) -> bool:
-        """True for a store that only this process can see: mirrored here, in tests."""
-        return urlsplit(self._mailbox.store.url).scheme == "memory"
-
-    def _here(self) -> SyncReport:
-        from drillyard.registry import load
-        from drillyard.tracking.environment import bounded_http
-
-        assert self._uri is not None
-        with bounded_http():
-            tracker: Tracker = load("trackers", self._tracker)(self._mailbox, self._uri)
-            return synchronised(tracker, trust=False, close=True)
 
     def _spawn(self, *arguments: str) -> subprocess.Popen[str]:
         from drillyard.tracking.environment import child_environment

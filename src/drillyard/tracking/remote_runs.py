@@ -98,38 +98,34 @@ class RemoteRuns:
         noted = self._notes.tracked(name)
         remote = None if noted is None else server.run(noted)
         if remote is None:
-            word = self._notes.mailbox_id()
-            tags = {**tags, params_and_tags.MAILBOX_TAG: word, params_and_tags.NAME_TAG: name}
             if parent is not None:
-                tags[params_and_tags.PARENT_TAG] = parent.run_id
-            found = server.find(
-                self._experiment_id,
-                {params_and_tags.MAILBOX_TAG: word, params_and_tags.NAME_TAG: name},
-            )
-            own = (
-                found[0]
-                if found
-                else server.create(
-                    self._experiment_id,
-                    shown,
-                    tags,
-                    self._clock.now() if started_at is None else started_at,
-                )
-            )
-            counts = self._notes.track(name, own, replace=noted is not None)
-            if counts != own and not found:
-                server.delete(own)  # another mirror was first
-            remote = server.run(counts) or server.run(own)
-            if remote is None:
-                raise UserError(
-                    f"run {name} was deleted in MLflow while it was being mirrored",
-                    hint="sync again",
-                )
+                tags = {**tags, params_and_tags.PARENT_TAG: parent.run_id}
+            began = self._clock.now() if started_at is None else started_at
+            remote = self._make(name, shown, tags, began, replace=noted is not None)
         if parent is not None:  # one that an older version made may hang elsewhere
             server.send_tags(remote, {params_and_tags.PARENT_TAG: parent.run_id})
         note = self._notes.read(name)
         mine.remote = remote
         mine.note = note if note is not None and note.run_id == remote.run_id else None
+        return remote
+
+    def _make(
+        self, name: str, shown: str, tags: dict[str, str], began: float, *, replace: bool
+    ) -> RemoteRun:
+        """The run that another mirror has made, or a new one."""
+        server, keys = self.server, params_and_tags
+        names = {keys.MAILBOX_TAG: self._notes.mailbox_id(), keys.NAME_TAG: name}
+        existing = server.find(self._experiment_id, names)
+        first = existing[:1] or [server.create(self._experiment_id, shown, tags | names, began)]
+        counts = self._notes.track(name, first[0], replace=replace)
+        if counts != first[0] and not existing:
+            server.delete(first[0])  # another mirror was first
+        remote = server.run(counts) or server.run(first[0])
+        if remote is None:
+            raise UserError(
+                f"run {name} was deleted in MLflow while it was being mirrored",
+                hint="sync again",
+            )
         return remote
 
     def tell(

@@ -18,7 +18,7 @@ from drillyard.report.templates import rendered
 from drillyard.results import formatting
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.home import local_home
-from drillyard.system.output_files import writing
+from drillyard.system.output_files import write_folder
 from drillyard.system.safe_names import file_name
 
 if TYPE_CHECKING:
@@ -57,12 +57,7 @@ def build(found: Comparison, out: Path | None = None, *, clock: Clock = SYSTEM) 
         UserError: matplotlib is not installed.
     """
     folder = default_folder(found) if out is None else out
-    files = render(found, made_at=clock.now())
-    with writing(folder, "--out"):
-        folder.mkdir(parents=True, exist_ok=True)
-        # The page is written last: it links to the others.
-        for name in sorted(files, key=lambda name: name == "index.html"):
-            (folder / name).write_bytes(files[name])
+    write_folder(folder, render(found, made_at=clock.now()), "--out")
     return folder / "index.html"
 
 

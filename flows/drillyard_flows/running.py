@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from drillyard.checks.numbers import checkpoints
 from drillyard.driver.going_on import going_on
 from drillyard.errors import ConfigError, ControlPlaneError
 from drillyard.mailbox.command_hints import command
+from drillyard.mailbox.records import STREAMS
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs.locate import open_mailbox
 from drillyard.spec.stages import is_staged
@@ -198,6 +200,10 @@ def _run(
         display.wait("the store, which gets the code and the tickets of the runs")
         driver, tickets = opened(loaded, request, on_line=display.say)
         if tickets:
+            text = checkpoints(loaded)
+            # An earlier experiment keeps its rule for checkpoints.
+            if text and driver.mailbox.experiment_record().streams == STREAMS:
+                display.say(f"checkpoints: {text}")
             with contextlib.ExitStack() as stack:
                 live = None
                 if not as_json:

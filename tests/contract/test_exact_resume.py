@@ -20,6 +20,7 @@ from drillyard.mailbox.records import Phase
 from drillyard.metrics import streams
 from drillyard.results.fingerprint import fingerprint, weights_fingerprint
 from drillyard.runs import checkpoints
+from drillyard.runs.barrier_rule import barrier_steps
 from tests.helpers import resume_runner
 from tests.helpers.patience import PATIENCE_S
 
@@ -27,6 +28,29 @@ RUN, STOP = resume_runner.RUN, resume_runner.train_and_stop
 DRIFT = {"id": "tests.helpers.resume_worlds:Drift", "lesson": {"start": {"min": -1, "max": 1}}}
 DISCRETE = {**DRIFT, "args": {"discrete": True}}
 MASKED = {**DRIFT, "id": "tests.helpers.resume_worlds:Masked"}
+FORGETFUL = {**DRIFT, "id": "tests.helpers.resume_worlds:Forgetful"}
+FORGETFUL_DISCRETE = {**FORGETFUL, "args": {"discrete": True}}
+DICE = {**DRIFT, "id": "tests.helpers.resume_worlds:Dice"}
+PLAIN = {
+    "id": "tests.helpers.resume_worlds:Tank",
+    "agent": {
+        "observes": {"level": {"min": 0, "max": 2}},
+        "acts": {"inflow": {"min": 0, "max": 1}},
+        "reward": "-abs(level - 1)",
+    },
+}
+ENDING = {**PLAIN, "agent": {**PLAIN["agent"], "max_episode_steps": 70}}
+PROGRAM = {
+    "id": "external",
+    "args": {
+        "command": [sys.executable, str(Path(resume_runner.__file__).parent / "external_world.py")]
+    },
+    "agent": {
+        "observes": {"x": {"min": -20, "max": 20}},
+        "acts": {"push": {"min": -1, "max": 1}},
+        "reward": "-abs(x)",
+    },
+}
 EVERY = {"every": {"steps": 200, "episodes": 2}}
 
 
@@ -220,26 +244,57 @@ CASES = {
         steps=2400,
         checkpoint_every=400,
     ),
-    "reset-recurrent-ppo": case(
+    "replay-recurrent-ppo": case(
         {"id": "CartPole-v1"},
         "recurrent-ppo",
         {"n_steps": 32, "batch_size": 32, "n_epochs": 2, "policy_kwargs": {"lstm_hidden_size": 8}},
         n_envs=2,
     ),
-    "reset-ars": case({"id": "CartPole-v1"}, "ars", {"n_delta": 2}),
-    "reset-ppo": case({"id": "CartPole-v1"}, "ppo", {"n_steps": 32, "batch_size": 32}, n_envs=2),
-    "reset-a2c": case({"id": "CartPole-v1"}, "a2c", {"learning_rate": LINEAR}, ["normalize"]),
-    "reset-dqn": case({"id": "CartPole-v1"}, "dqn", {**WARM, "n_steps": 2, "buffer_size": 250}),
-    "reset-ddpg": case({"id": "Pendulum-v1"}, "ddpg", {**WARM, "action_noise": "normal"}),
-    "reset-td3": case(
+    "replay-ars": case({"id": "CartPole-v1"}, "ars", {"n_delta": 2}),
+    "replay-ppo": case(
+        {"id": "CartPole-v1"},
+        "ppo",
+        {"n_steps": 32, "batch_size": 32},
+        ["normalize"],
+        n_envs=2,
+        checkpoint_every=None,
+    ),
+    "replay-processes": case(
+        FORGETFUL,
+        "ppo",
+        {"n_steps": 32, "batch_size": 32},
+        ["normalize"],
+        n_envs=2,
+        copies="processes",
+    ),
+    "replay-a2c": case({"id": "CartPole-v1"}, "a2c", {"learning_rate": LINEAR}, ["normalize"]),
+    "replay-dqn": case(FORGETFUL_DISCRETE, "dqn", {**WARM, "n_steps": 2, "buffer_size": 250}),
+    "replay-ddpg": case({"id": "Pendulum-v1"}, "ddpg", {**WARM, "action_noise": "normal"}),
+    "replay-td3": case(
         {"id": "Pendulum-v1"},
         "td3",
         {**WARM, "action_noise": "ornstein-uhlenbeck"},
-        ["normalize"],
+        [{"name": "frame_stack", "args": {"n": 2}}, "normalize"],
         n_envs=2,
     ),
-    "reset-sac": case({"id": "Pendulum-v1"}, "sac", WARM, ["normalize"]),
+    "replay-sac": case({"id": "Pendulum-v1"}, "sac", WARM, ["normalize"]),
+    "replay-plain": case(ENDING, "ppo", {"n_steps": 32, "batch_size": 32}, n_envs=2),
+    "replay-external": case(PROGRAM, "ppo", {"n_steps": 32, "batch_size": 32}, n_envs=2),
+    "reset-ppo": case(DICE, "ppo", {"n_steps": 32, "batch_size": 32}, n_envs=2),
+    "reset-td3": case(
+        DICE, "td3", {**WARM, "action_noise": "ornstein-uhlenbeck"}, ["normalize"], n_envs=2
+    ),
+    "reset-dqn": {
+        **case({"id": "CartPole-v1"}, "dqn", {**WARM, "n_steps": 2, "buffer_size": 250}),
+        "streams": 3,
+    },
+    "reset-sac": {
+        **case({"id": "Pendulum-v1"}, "sac", WARM, ["normalize"]),
+        "streams": 3,
+    },
 }
+"""``replay-…``: a simulator that cannot be saved; ``reset-…``: nor replayed, or of an experiment
+that an earlier version began."""
 
 
 @pytest.fixture(scope="module")
@@ -286,8 +341,10 @@ KINDS = {
     "sac",
     "recurrent-ppo",
     "ars",
+    "replay-ppo",
+    "replay-td3",
+    "replay-plain",
     "reset-ppo",
-    "reset-td3",
 }
 """On and off policy, with and without a memory, noise and a simulator that can be saved: what the
 others are made of. Those run on demand."""
@@ -420,6 +477,36 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(processes, left_al
     assert train(processes, tmp_path / "b", case, 2) == 0
     assert summary(b)["resumed_step"] == older
     assert fingerprint(b, RUN) == fingerprint(left_alone("ppo"), RUN)
+
+
+QUICK = {"n_steps": 128, "batch_size": 256, "n_epochs": 1}
+
+
+@pytest.mark.parametrize("simulator", [{"id": "CartPole-v1"}, PLAIN], ids=["gymnasium", "plain"])
+def test_a_training_killed_anywhere_repeats_less_than_15_percent(simulator, processes, tmp_path):
+    """Neither can be saved, the file chooses no interval, and a Tank's episode has no end."""
+    budget = 6000
+    case = {
+        "simulator": simulator,
+        "learner": {"algorithm": "ppo", "args": QUICK},
+        "train": {"steps": budget, "n_envs": 2},
+        "tracking": {"tensorboard": False},
+    }
+    seed = random.randrange(1000)
+    print(f"seed {seed}")
+    die_at = 2 * random.Random(seed).randint(1, budget // 2)
+
+    assert train(processes, tmp_path / "a", case, 1) == 0
+    assert train(processes, tmp_path / "b", case, 1, die_at // 2) == -9
+    assert train(processes, tmp_path / "b", case, 2) == 0
+
+    a, b = box(tmp_path / "a"), box(tmp_path / "b")
+    assert die_at - summary(b)["resumed_step"] < 0.15 * budget
+    kept = {step for step, _ in checkpoints.found(a, RUN)}
+    assert kept <= {*barrier_steps(budget, budget // 10, 256)}
+    assert summary(b)["exactness"] == "exact"
+    assert summary(b)["episodes_cut"] == 0
+    assert weights_fingerprint(b, RUN) == weights_fingerprint(a, RUN)
 
 
 def test_killed_from_outside_again_and_again(tmp_path):

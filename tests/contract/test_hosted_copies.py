@@ -128,14 +128,16 @@ def test_copies_in_threads_give_the_same(trained, started, kill_at):
     assert result(context, outcome) == alone
 
 
-def test_a_simulator_that_cannot_be_frozen_is_reset_at_barriers_as_in_one_process(
-    trained, started, kill_at
+@pytest.mark.parametrize("version", [3, 4], ids=["reset", "replayed"])
+def test_a_simulator_that_cannot_be_saved_continues_as_in_one_process(
+    version, trained, started, kill_at
 ):
     silent = {"id": "tests.helpers.hosted_worlds:Silent", "lesson": {}}
-    alone = result(*trained("alone", case(0, silent)))
+    alone = result(*trained("alone", case(0, silent, streams=version)))
     kill_at(40)
-    context, outcome = trained("killed", case(1, silent))
+    context, outcome = trained("killed", case(1, silent, streams=version))
     assert result(context, outcome) == alone
+    assert bool(outcome.summary["episodes_cut"]) == (version == 3)
     assert outcome.summary["hosts"]["lost"] == 1
 
 

@@ -16,13 +16,14 @@ def experiment(case):
     """An ``ExperimentSpec`` of a case: a mapping with the parts that differ."""
     from drillyard.spec.experiment import ExperimentSpec
 
-    return ExperimentSpec.model_validate({"schema": 1, "name": "resume", "seeds": [7], **case})
+    given = {name: value for name, value in case.items() if name != "streams"}
+    return ExperimentSpec.model_validate({"schema": 1, "name": "resume", "seeds": [7], **given})
 
 
 def context(store_url, case, attempt, die_at=None, **more):
     """A ``RunContext`` of the train ticket on a file store."""
     from drillyard.mailbox import Mailbox, open_store
-    from drillyard.mailbox.records import Claim, Phase, RunRecord
+    from drillyard.mailbox.records import STREAMS, Claim, Phase, RunRecord
     from drillyard.runs.workload import RunContext, StopSignal
     from drillyard.workloads.rl import RlWorkload
 
@@ -47,6 +48,7 @@ def context(store_url, case, attempt, die_at=None, **more):
             experiment=spec.name,
             seed=spec.seeds[0],
             device="cpu",
+            streams=case.get("streams", STREAMS),
             choices=RlWorkload().freeze(spec, spec.seeds[0]),
         ),
     )

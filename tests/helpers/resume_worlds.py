@@ -90,3 +90,37 @@ class Breaks(Drift):
             else:
                 observation[2] = np.nan
         return observation, reward, terminated, truncated, info
+
+
+class Tank:
+    """A plain simulator that cannot be saved, and whose episodes do not end."""
+
+    def reset(self, config):
+        self.level = 0.5
+        return {"level": self.level}
+
+    def step(self, actions):
+        self.level += 0.1 * (actions["inflow"] - 0.5 * self.level)
+        return {"level": self.level}
+
+    def terminated(self):
+        return False
+
+    def truncated(self):
+        return False
+
+
+class Dice(Drift):
+    """Draws from numbers that all code of a process shares, and cannot be saved."""
+
+    state = load_state = None
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        return observation, reward + float(np.random.normal()), *rest
+
+
+class Forgetful(Drift):
+    """Cannot be saved; what it draws from its generator can be replayed."""
+
+    state = load_state = None

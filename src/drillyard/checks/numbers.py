@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from drillyard.findings import Finding, passed, warning
+from drillyard.runs.barrier_rule import CHECKPOINTS, barrier_steps, interval, part
 from drillyard.spec.learning import TrainSpec
 from drillyard.spec.load import Loaded
 
@@ -19,15 +21,8 @@ def plan(loaded: Loaded) -> Iterator[Finding]:
     if train is None:
         return
     yield from _budgets(loaded)
-    rollout = _rollout(loaded)
-    every = train.checkpoint_every
-    if every and rollout and every % rollout:
-        rounded = -(-every // rollout) * rollout
-        yield passed(
-            "checkpoints",
-            f"every {every:,} steps becomes the next rollout boundary: {rounded:,} steps "
-            f"(a rollout is {rollout:,} steps)",
-        )
+    if text := checkpoints(loaded):
+        yield passed("checkpoints", text)
     yield from _never(loaded)
     if train.max_time_s is not None:
         yield warning(
@@ -63,6 +58,37 @@ def _budget(train: TrainSpec) -> str:
     return f"{steps}, {train.n_envs} {copies} of the simulator each"
 
 
+def checkpoints(loaded: Loaded) -> str | None:
+    """Says how many checkpoints a run writes, and how many steps a killed run repeats at most.
+
+    Args:
+        loaded: A resolved experiment.
+
+    Returns:
+        None where the file does not fix it.
+    """
+    train, rollout = loaded.spec.train, _rollout(loaded)
+    if train is None or train.steps is None or rollout is None:
+        return None
+    every = train.checkpoint_every or interval(part(train.steps, CHECKPOINTS), rollout)
+    steps, end = barrier_steps(train.steps, every, rollout), -(-train.steps // rollout) * rollout
+    rounded = f" (a rollout is {rollout:,} steps)" if rollout > 1 else ""
+    if not steps:
+        if rollout < train.steps:
+            return None  # a given interval that is too long, see `_never`
+        return f"none: the budget is one rollout{rounded}, so a killed run starts again"
+    most = max(after - before for before, after in pairwise([0, *steps, end]))
+    where = (
+        "after each rollout"
+        if every == rollout > 1
+        else f"at the end of the rollout nearest to each {every:,} steps"
+        if rollout > 1
+        else f"after each {every:,} steps"
+    )
+    number = f"{len(steps):,} per run, {where}{rounded}"
+    return f"{number}; a killed run repeats at most {most:,} steps ({most / end:.0%})"
+
+
 def _never(loaded: Loaded) -> Iterator[Finding]:
     """Warns of intervals that are longer than the budget, which may be a deliberate short test."""
     train, every = loaded.spec.train, loaded.spec.evaluate.every
@@ -85,12 +111,13 @@ def _never(loaded: Loaded) -> Iterator[Finding]:
 
 
 def _rollout(loaded: Loaded) -> int | None:
-    """Returns the steps of one rollout of an on-policy learner, over all copies."""
+    """Returns the steps of one rollout over all copies, None where a file does not fix it."""
     from drillyard.spec.algorithms.argument_table import ARGUMENTS
     from drillyard.spec.algorithms.signatures import ON_POLICY
 
     learner, train = loaded.spec.learner, loaded.spec.train
-    if learner is None or train is None or learner.algorithm not in ON_POLICY:
+    if learner is None or train is None:
         return None
-    n_steps = learner.args.get("n_steps", ARGUMENTS[learner.algorithm]["n_steps"])
-    return int(n_steps) * train.n_envs
+    name = "n_steps" if learner.algorithm in ON_POLICY else "train_freq"
+    steps = learner.args.get(name, ARGUMENTS.get(learner.algorithm, {}).get(name))
+    return steps * train.n_envs if isinstance(steps, int) else None

@@ -209,8 +209,8 @@ class InThread:
     def _stop(self, reason: str) -> None:
         """Ask the workers to stop, then see again and again whether the store is there."""
         self._say(
-            "Stopping. Each run writes a checkpoint where it is, or keeps its last one. "
-            "Press Ctrl-C again to exit now."
+            "Stopping. Each run writes a checkpoint where it is, if its simulator can be saved or "
+            "replayed, and otherwise continues from its last one. Press Ctrl-C again to exit now."
         )
         said = False
         while True:

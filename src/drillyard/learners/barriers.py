@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
@@ -79,12 +79,15 @@ class Marks:
     resumes: int = 0
     next_point: int = NEVER
     next_barrier: int = NEVER
+    """The first step at which the next barrier may be."""
     next_evaluation: int = NEVER
     next_evaluation_episode: int = NEVER
     last_point: int = -1
     last_evaluation: int = -1
     elapsed_s: float = 0.0
     """Training time of all attempts so far."""
+    began: list[int] = field(default_factory=list)
+    """Step at which the open episode of each copy began."""
     copies_changed: bool = False
     """The run was resumed with another number of copies than before."""
     platform_changed: bool | str = False
@@ -92,6 +95,8 @@ class Marks:
 
     The mark is permanent. True in checkpoints of earlier versions, which did not say what.
     """
+    replay_differed: bool = False
+    """The replay of an open episode differed, so that all copies began new episodes."""
     changed_at: int | None = None
     """Step of the last resume with other settings (``--allow-change``)."""
 

@@ -44,11 +44,13 @@ def exactness(training: Training, plan: Plan, device: str) -> str:
         return f"hybrid (other settings up to step {training.marks.changed_at:,})"
     if training.marks.copies_changed:
         return "statistically equal (number of copies changed)"
+    if training.marks.replay_differed:
+        return "statistically equal (the replay of an episode differed)"
     if training.marks.platform_changed:
         return f"statistically equal ({changed(training.marks)})"
     if device != "cpu" and not training.context.spec.resources.deterministic:
         return "statistically equal (a GPU, without resources.deterministic)"
-    if training.silent:
+    if training.silent or training.marks.episodes_cut:
         return "exact with resets"
     return "exact"
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from drillyard.documents.json_types import Json, JsonObject, as_integer
 from drillyard.errors import ConfigError
+from drillyard.runs.barrier_rule import CHECKPOINTS, interval, part
+from drillyard.simulators.streams import REPLAYED
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import VECTORISED_FROM, TrainSpec
 
-CHECKPOINTS = 10
 POINTS = 100
-EPISODES_BETWEEN_RESETS = 20
-UNKNOWN_HORIZON = 1000
+_EPISODES_BETWEEN_RESETS = 20
+_UNKNOWN_HORIZON = 1000
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,26 @@ class Plan:
     max_time_s: float | None
     horizon: int | None
     """Length of the longest episode in steps, if known."""
+    streams: int = 1
+    """Version of the experiment, which decides where barriers are; see ``simulators.streams``."""
     stop_at: int | None = None
     """Step at which a generation of a population ends; schedules extend over ``total_steps``."""
 
-    def barrier_interval(self, silent: bool, n_envs: int) -> int:
+    def barrier_interval(self, silent: bool, n_envs: int, rollout: int) -> int:
         """Steps between barriers.
 
-        A stack with silent layers is reset at each barrier. By default at least 20 episodes of
-        each copy lie between two barriers.
+        Args:
+            silent: A layer of the simulator can neither be saved nor replayed.
+            n_envs: Number of copies.
+            rollout: Steps of one rollout, over all copies; 0 where they differ.
         """
-        if not silent or self.checkpoint_given:
+        if self.checkpoint_given:
             return self.checkpoint_every
-        whole = EPISODES_BETWEEN_RESETS * (self.horizon or UNKNOWN_HORIZON) * n_envs
-        return max(self.checkpoint_every, whole)
+        if self.streams >= REPLAYED:
+            return interval(self.checkpoint_every, rollout)
+        # Each barrier cuts an episode of each copy of a silent simulator.
+        whole = _EPISODES_BETWEEN_RESETS * (self.horizon or _UNKNOWN_HORIZON) * n_envs
+        return max(self.checkpoint_every, whole) if silent else self.checkpoint_every
 
 
 def freeze(spec: ExperimentSpec, seed: int) -> JsonObject:
@@ -63,8 +71,8 @@ def freeze(spec: ExperimentSpec, seed: int) -> JsonObject:
     if at_once or train.copies == "vectorised":
         choices["vectorised"] = True  # older runs do not have this choice, and keep their way
     if train.steps is not None:
-        choices["checkpoint_every"] = train.checkpoint_every or _part(train.steps, CHECKPOINTS)
-        choices["point_every"] = train.log_interval or _part(train.steps, POINTS)
+        choices["checkpoint_every"] = train.checkpoint_every or part(train.steps, CHECKPOINTS)
+        choices["point_every"] = train.log_interval or part(train.steps, POINTS)
     return choices
 
 
@@ -73,6 +81,7 @@ def make_plan(
     choices: Mapping[str, Json],
     horizon: int | None,
     stop_at: int | None = None,
+    streams: int = 1,
 ) -> Plan:
     """The plan of a run.
 
@@ -81,6 +90,7 @@ def make_plan(
         choices: The frozen choices of ``run.json``.
         horizon: Longest episode of the simulator in steps, None if it is not bounded.
         stop_at: See ``Plan``.
+        streams: See there.
 
     Raises:
         ConfigError: A budget in episodes for a simulator whose episodes are not bounded.
@@ -93,16 +103,17 @@ def make_plan(
         episodes=train.episodes,
         checkpoint_every=as_integer(choices.get("checkpoint_every"))
         or train.checkpoint_every
-        or _part(total, CHECKPOINTS),
+        or part(total, CHECKPOINTS),
         checkpoint_given=train.checkpoint_every is not None,
         point_every=as_integer(choices.get("point_every"))
         or train.log_interval
-        or _part(total, POINTS),
+        or part(total, POINTS),
         evaluate_every=every.steps if every else None,
         evaluate_after_episodes=every.after_episodes if every else None,
         evaluate_episodes=every.episodes if every else 0,
         max_time_s=train.max_time_s,
         horizon=horizon,
+        streams=streams,
         stop_at=stop_at,
     )
 
@@ -134,7 +145,3 @@ def _train(spec: ExperimentSpec) -> TrainSpec:
     if spec.train is None:
         raise ConfigError("an `rl` experiment needs `train:`", field="train")
     return spec.train
-
-
-def _part(total: int, parts: int) -> int:
-    return max(1, total // parts)

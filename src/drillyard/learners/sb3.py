@@ -15,7 +15,7 @@ from drillyard.agents.spaces import space_from_json
 from drillyard.documents.json_types import Json, JsonObject, as_object
 from drillyard.errors import ConfigError, CorruptObject
 from drillyard.findings import Finding
-from drillyard.learners import cloning, determinism, devices, sb3_build, warm_start
+from drillyard.learners import cloning, determinism, devices, replayed, sb3_build, warm_start
 from drillyard.learners.callbacks import TrainingCallback, user_callbacks
 from drillyard.learners.check import check_learner
 from drillyard.learners.evaluator import Evaluator, evaluator_of
@@ -91,19 +91,24 @@ class Sb3Learner:
         assert spec.train is not None
         n_envs = spec.train.n_envs
         how = choose(context, simulator, n_envs, begun=checkpoint is not None)
+        replay = replayed.choose(context, simulator, how)
         venv = make_vec(
             simulator,
             n_envs,
             context.run.seed,
             gamma=None if gamma is None else float(gamma),
             how=how,
-            streams=context.run.streams,
+            streams=replay.streams,
             hosts=None if hosts is None else hosts.present,
         )
         evaluator = None
         try:
             plan = make_plan(
-                spec, context.run.choices, horizon(venv), lineage.ends_at if lineage else None
+                spec,
+                context.run.choices,
+                horizon(venv),
+                lineage.ends_at if lineage else None,
+                context.run.streams,
             )
             device, why = devices.choose(context, venv, checkpoint)
             model = sb3_build.build(
@@ -125,7 +130,10 @@ class Sb3Learner:
                 context.log.info("imitated %(steps)d steps: loss %(loss).3f", cloned)
             if plan.evaluate_episodes:
                 evaluator = evaluator_of(spec, simulator, plan, n_envs, context.stop)
-            outcome = self._learn(context, plan, model, venv, evaluator, checkpoint, cloned)
+            step_s = replay.step_s
+            outcome = self._learn(
+                context, plan, model, venv, evaluator, checkpoint, cloned, step_s
+            )
             parameters = as_object(outcome.summary["parameters"])
             chosen: JsonObject = {"copies": how, "device_because": why}
             outcome.summary["parameters"] = parameters | chosen | devices.fixed(spec)
@@ -146,6 +154,7 @@ class Sb3Learner:
         evaluator: Evaluator | None,
         checkpoint: Checkpoint | None,
         cloned: JsonObject | None,
+        step_s: float,
     ) -> PhaseOutcome:
         learner, _ = _parts(context.spec)
         events = None
@@ -171,8 +180,9 @@ class Sb3Learner:
         if video_spec is not None and video_spec.every is not None:
             # Last, so that a checkpoint's list of the user's callbacks fits with and without it.
             users.append(videos := TrainingVideos(context, video_spec.every, Rebuilt))
+        platform = platform_of(model)
         training = Training(
-            context, plan, model, venv, writer, evaluator, checkpoint, users, platform_of(model)
+            context, plan, model, venv, writer, evaluator, checkpoint, users, platform, step_s
         )
         training.cloned = cloned
         ours = TrainingCallback(training, every_rollout=self.name in ON_POLICY | FROM_EPISODES)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from drillyard.errors import CorruptObject
 from drillyard.learners.types import (
@@ -117,6 +118,16 @@ def restore(model: BaseAlgorithm, tree: LearnerState, *, observations: bool) -> 
         model._last_episode_starts = np.array(tree["observations"]["starts"])
         model._last_original_obs = _copy(tree["observations"]["original"])
     restore_logger(model.logger, tree["logger"])
+
+
+def rollout_steps(model: BaseAlgorithm) -> int:
+    """Steps of one rollout, over all copies; 0 where they differ."""
+    frequency = getattr(model, "train_freq", None)
+    if frequency is None:
+        steps = getattr(model, "n_steps", 0)
+    else:
+        steps = frequency.frequency if frequency.unit is TrainFrequencyUnit.STEP else 0
+    return int(steps * model.n_envs)
 
 
 def _must_fit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -22,9 +23,12 @@ from drillyard.learners.types import Infos, Metrics, TakesPoints, UserCallback
 from drillyard.mailbox.patience import persist
 from drillyard.mailbox.status import Cause
 from drillyard.metrics.streams import StreamWriter
+from drillyard.runs.barrier_rule import next_barrier
 from drillyard.runs.checkpoints import Checkpoint
 from drillyard.runs.workload import RunContext
 from drillyard.simulators import vec_state
+from drillyard.simulators.replay_probe import LIMIT_S
+from drillyard.simulators.streams import REPLAYED
 from drillyard.system import episode_memory
 
 if TYPE_CHECKING:
@@ -58,6 +62,7 @@ class Training:
         checkpoint: What it continues, None to begin.
         users: The user's callbacks.
         platform: What bit-equality depends on; it is compared with the checkpoint's.
+        step_s: Seconds in which the simulator replays one step; 0 if it is not replayed.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class Training:
         checkpoint: Checkpoint | None,
         users: list[UserCallback],
         platform: dict[str, str | int],
+        step_s: float = 0.0,
     ) -> None:
         self.context = context
         self.plan = plan
@@ -82,6 +88,7 @@ class Training:
         self.stopping = EarlyStopping(context.spec.train)
         self.silent: list[str] = []
         self.interval = plan.checkpoint_every
+        self._early, self._step_s = 0, step_s
         self.attention = False
         self.next_event = 0
         self.ended_by = "steps"
@@ -108,7 +115,9 @@ class Training:
         """Called once SB3 has set up its learning and reset the simulators."""
         plan = self.plan
         self.silent = vec_state.silent_layers(self.venv)
-        self.interval = plan.barrier_interval(bool(self.silent), self.model.n_envs)
+        rollout, n_envs = sb3_state.rollout_steps(self.model), self.model.n_envs
+        self.interval = plan.barrier_interval(bool(self.silent), n_envs, rollout)
+        self._early = rollout // 2 if plan.streams >= REPLAYED else 0
         if self._checkpoint is not None:
             self._checkpoints.restore(self._checkpoint)
             self._elapsed_before = self.marks.elapsed_s
@@ -116,7 +125,8 @@ class Training:
             self._checkpoint = None
         else:
             self.marks.next_point = plan.point_every
-            self.marks.next_barrier = self.interval
+            self.marks.next_barrier = self.barrier_after(0)
+            self.marks.began = [0] * n_envs
             self.marks.replan(0, plan.evaluate_every, plan.evaluate_after_episodes)
         self._plan_next()
 
@@ -154,7 +164,8 @@ class Training:
         now = self.context.clock.monotonic()
         if self._stop_by is None:
             cause = self.context.stop.cause
-            wait_s = STOP_WAIT_S.get(cause, 0.0) if cause and not self.silent else 0.0
+            cuts = self.cuts(self.model.num_timesteps)
+            wait_s = STOP_WAIT_S.get(cause, 0.0) if cause and not cuts else 0.0
             self._stop_by, self.attention = now + wait_s, True
         if now >= self._stop_by:
             self.tell(self.model.num_timesteps, flush=False)
@@ -163,7 +174,7 @@ class Training:
     def _stop(self, step: int) -> None:
         """Write the stop checkpoint, and end."""
         self.tell(step, flush=False)
-        if not self.silent:
+        if not self.cuts(step):
             try:
                 self._checkpoints.write_stop(step)
             except InfrastructureError as error:
@@ -184,6 +195,9 @@ class Training:
     def episodes_ended(self, step: int, dones: np.ndarray, infos: Infos) -> None:
         """Record each episode that ended."""
         self.marks.episodes += self.ends.take(step, dones, infos)
+        if self.silent or self._step_s:
+            for copy in np.flatnonzero(dones):
+                self.marks.began[copy] = step
         over = self.stopping.record(dones, infos)
         if over or self.marks.episodes >= self._episode_limit:
             self.attention = True
@@ -245,10 +259,36 @@ class Training:
             self._checkpoints.write(step, dones)  # the next generation begins with it
             raise Finished
         self._check_finished()
-        if step >= self.marks.next_barrier:
+        if step >= self.marks.next_barrier and self._may_write(step):
             self._checkpoints.write(step, dones)
         self.attention = False
         self._plan_next()
+
+    # -- barriers -----------------------------------------------------------------------------
+
+    def barrier_after(self, step: int) -> int:
+        """The first step at which the barrier that follows a step may be."""
+        return next_barrier(step, self.interval, self._early)
+
+    def cuts(self, step: int) -> bool:
+        """Whether a checkpoint here cuts the open episodes: it cannot keep the simulators."""
+        return bool(self.silent) or self._replay_s(step) > LIMIT_S
+
+    def _may_write(self, step: int) -> bool:
+        """Whether the barrier that is due is here.
+
+        One that would cut episodes waits for their ends, at most half an interval.
+        """
+        late = step >= self.marks.next_barrier + self._early + self.interval // 2
+        return late or self.plan.streams < REPLAYED or self._replay_s(step) <= LIMIT_S
+
+    def _replay_s(self, step: int) -> float:
+        """Seconds in which the open episodes could be replayed; infinite if they cannot."""
+        if not (self.silent or self._step_s):
+            return 0.0
+        steps = [(step - began) // self.model.n_envs for began in self.marks.began]
+        most = vec_state.replay_steps(self.venv, steps)
+        return most * self._step_s if not self.silent else math.inf if most else 0.0
 
     def _plan_next(self) -> None:
         self.next_event = min(self.marks.next_event, self.plan.stop_at or NEVER)

@@ -13,7 +13,7 @@ import numpy as np
 from drillyard.agents.packing import pack
 from drillyard.documents.json_types import JsonObject
 from drillyard.learners import randomness, replay, resumable, sb3_state
-from drillyard.learners.barriers import Marks, barrier_seeds, next_multiple, reseed
+from drillyard.learners.barriers import Marks, barrier_seeds, reseed
 from drillyard.learners.best import Best
 from drillyard.learners.committing import Committer, prune, save
 from drillyard.learners.exactness import note_changes, settings_of
@@ -56,7 +56,7 @@ class TrainingCheckpoints:
         self.step = checkpoint.meta.step if checkpoint else None
         """Step of the newest checkpoint, None before the first."""
         self._start_step = self.step or 0
-        self._new_episodes = False  # the number of copies changed, so that they begin new episodes
+        self._new_episodes = False  # the copies are reset at the next rollout boundary
         self._randomness: State | None = None  # of the stop checkpoint that is continued
 
     def wait(self) -> None:
@@ -80,21 +80,26 @@ class TrainingCheckpoints:
         if name is not None:
             training.diverged(f"the parameter {name} is not finite", step)
         buffer = getattr(model, "replay_buffer", None)
-        if training.silent:
+        cut = training.cuts(step)
+        if cut:
             ended = 0 if dones is None else int(np.count_nonzero(dones))
             marks.episodes_cut += model.n_envs - ended
             if buffer is not None:
                 replay.mark_cut(buffer)
         marks.barrier += 1
-        marks.next_barrier = next_multiple(step, training.interval)
+        marks.next_barrier = training.barrier_after(step)
         marks.elapsed_s = training.elapsed_s
         logger = sb3_state.capture_logger(model.logger)
         sb3_state.restore_logger(model.logger, logger)
         self._committer.wait()  # this checkpoint names files of the one before
-        if training.silent:
+        if cut:
             training.context.stop.check()  # it may have been requested during the wait
-        self._commit(step, self._content(buffer))
-        vec_state.at_barrier(training.venv)
+        self._commit(step, self._content(buffer, cut))
+        difference = vec_state.at_barrier(training.venv, keep=not cut)
+        if difference:
+            self._committer.wait()
+            self._cut_after(difference)
+        self._new_episodes = cut or bool(difference)
         self.after_barrier()
 
     def write_stop(self, step: int) -> None:
@@ -111,19 +116,19 @@ class TrainingCheckpoints:
             return
         training.marks.elapsed_s = training.elapsed_s
         self._committer.wait()
-        content = self._content(getattr(model, "replay_buffer", None), stopped=True)
+        content = self._content(getattr(model, "replay_buffer", None), cut=False, stopped=True)
         self._commit(step, content, stopped=True)
         self._committer.wait()
 
     def _content(
-        self, buffer: ReplayBuffer | None, stopped: bool = False
+        self, buffer: ReplayBuffer | None, cut: bool, stopped: bool = False
     ) -> dict[str, bytes | FileEntry]:
         """Everything that a checkpoint keeps, copied: the training may continue."""
         training, model = self._training, self._training.model
         tree: TrainingState = {
             "marks": training.marks.to_json(),
             "model": sb3_state.capture(model),
-            "simulators": None if training.silent else vec_state.vec_state(training.venv),
+            "simulators": None if cut else vec_state.vec_state(training.venv),
             "normalisation": vec_state.normalisation(training.venv),
             "best": training.best.to_json(),
             "top": training.top.to_json(),
@@ -195,8 +200,9 @@ class TrainingCheckpoints:
         training, model = self._training, self._training.model
         seeds = barrier_seeds(training.seed, training.marks.barrier)
         reseed(seeds, model.action_space)
-        if training.silent or self._new_episodes:
+        if self._new_episodes:
             self._new_episodes = False
+            training.marks.began = [model.num_timesteps] * model.n_envs
             model.env.seed(seeds.simulators)
             model._last_obs = model.env.reset()
             model._last_episode_starts = np.ones((model.n_envs,), dtype=bool)
@@ -230,14 +236,17 @@ class TrainingCheckpoints:
         plan = training.plan
         marks.replan(self._start_step, plan.evaluate_every, plan.evaluate_after_episodes)
         copies = resumable.copies_of(tree)
-        self._new_episodes = copies != model.n_envs
-        keeps = not training.silent and not self._new_episodes
+        other, saved = copies != model.n_envs, tree["simulators"]
+        difference = ""
+        self._new_episodes = saved is None or other or bool(training.silent)
+        if saved is not None and not self._new_episodes:
+            difference = vec_state.load_vec_state(training.venv, saved)
+            self._new_episodes = bool(difference)
+        keeps = not self._new_episodes
         resumable.restore(checkpoint, model, tree, observations=keeps)
         if keeps and not self.inherited and "randomness" in tree:
             self._randomness = tree["randomness"]
             sb3_state.restore_kinds(model.logger, tree["logged"])
-        if tree["simulators"] is not None and keeps:
-            vec_state.load_vec_state(training.venv, tree["simulators"])
         if tree["normalisation"] is not None:
             vec_state.load_normalisation(training.venv, tree["normalisation"])
         buffer = getattr(model, "replay_buffer", None)
@@ -246,11 +255,13 @@ class TrainingCheckpoints:
             names = [name for name in checkpoint.files if replay.is_segment(name)]
             segments = {name: checkpoint.files.pop(name) for name in names}
             replay.restore(buffer, segments, model.num_timesteps, copies)
-            replay.load_head(buffer, None if self._new_episodes else tree["replay_head"])
-        if self._new_episodes:
+            replay.load_head(buffer, None if other else tree["replay_head"])
+        if other:
             marks.copies_changed = True
             marks.episodes_cut += copies
-            self._stored = {n: e for n, e in self._stored.items() if not replay.is_segment(n)}
+            self._forget_segments()
+        elif difference:
+            self._cut_after(difference)
         if "ends" in tree:  # older checkpoints had none
             training.ends.load_state(tree["ends"])
         for user, state in zip(training.users, tree["users"], strict=False):
@@ -259,3 +270,20 @@ class TrainingCheckpoints:
         own = not self.inherited
         note_changes(marks, tree, self._platform, self._settings, self._start_step, own)
         training.context.log.info("resuming at step %d", checkpoint.meta.step)
+
+    def _cut_after(self, difference: str) -> None:
+        """Mark that all copies begin new episodes, because a replay differed."""
+        training, model = self._training, self._training.model
+        training.context.log.warning(
+            "the replay of an episode differs (%s), so all copies begin new episodes", difference
+        )
+        training.marks.replay_differed = True
+        training.marks.episodes_cut += model.n_envs
+        buffer = getattr(model, "replay_buffer", None)
+        if buffer is not None:
+            replay.mark_cut(buffer)
+            self._forget_segments()
+
+    def _forget_segments(self) -> None:
+        """Store the whole replay buffer again with the next checkpoint: its rows have changed."""
+        self._stored = {n: e for n, e in self._stored.items() if not replay.is_segment(n)}

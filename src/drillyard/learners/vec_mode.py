@@ -9,29 +9,24 @@ checkpoints cut their episodes elsewhere.
 from __future__ import annotations
 
 import hashlib
-import random
 import time
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from drillyard.errors import ConfigError
 from drillyard.learners.barriers import preserved_randomness
-from drillyard.learners.types import Observation
 from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import STREAMS, Record
 from drillyard.runs.workload import RunContext
+from drillyard.simulators.episode_replay import add_observation
 from drillyard.simulators.functional.gymnax_worlds import is_gymnax
 from drillyard.simulators.make import by_rule, make_vec
 from drillyard.simulators.random_actions import drawing
+from drillyard.simulators.streams import globals_state
 from drillyard.simulators.vec_state import silent_layers
 from drillyard.spec.learning import SimulatorSpec, Way
 from drillyard.system.operating_system import usable_cores
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 MEASURE_S = 2.0
 """Seconds for all candidates together."""
@@ -147,37 +142,21 @@ def trace(simulator: SimulatorSpec, n_envs: int, how: Way, steps: int) -> str | 
     try:
         digest.update(repr(silent_layers(venv)).encode())
         venv.action_space.seed(0)
-        before = _shared()
-        _take(digest, venv.reset())
+        before = globals_state()
+        add_observation(digest, venv.reset())
         draw = drawing(venv)
         for _ in range(steps):
             observations, rewards, dones, infos = venv.step(draw())
             for value in (observations, rewards, dones):
-                _take(digest, value)
+                add_observation(digest, value)
             for copy in np.flatnonzero(dones):
-                _take(digest, infos[copy]["terminal_observation"])
+                add_observation(digest, infos[copy]["terminal_observation"])
                 episode = infos[copy]["episode"]
-                _take(digest, np.array([bool(infos[copy].get("TimeLimit.truncated"))]))
-                _take(digest, np.array([float(episode["r"]), float(episode["l"])]))
-        return digest.hexdigest() if _shared() == before else None
+                add_observation(digest, np.array([bool(infos[copy].get("TimeLimit.truncated"))]))
+                add_observation(digest, np.array([float(episode["r"]), float(episode["l"])]))
+        return digest.hexdigest() if globals_state() == before else None
     finally:
         venv.close()
-
-
-def _take(digest: _Hash, value: Observation) -> None:
-    if isinstance(value, dict):
-        for key in sorted(value):
-            digest.update(key.encode())
-            _take(digest, value[key])
-        return
-    array = np.asarray(value)
-    digest.update(f"{array.dtype} {array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).tobytes())
-
-
-def _shared() -> str:
-    """The state of the generators that all code of this process shares."""
-    return repr((random.getstate(), np.random.get_state(), torch.get_rng_state().tolist()))
 
 
 def _rate(simulator: SimulatorSpec, n_envs: int, how: Way, limit_s: float) -> float:

@@ -16,7 +16,7 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import CorruptObject, NewerVersion
 from drillyard.mailbox.status import Cause, Status
 
-STREAMS = 3
+STREAMS = 4
 """Version of the random numbers of new experiments, see ``drillyard.simulators.streams``."""
 
 

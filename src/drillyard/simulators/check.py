@@ -15,8 +15,10 @@ from drillyard.errors import DrillyardError, SpaceMismatch
 from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.simulators.far_outside import WIDER, a_little, is_near
 from drillyard.simulators.flat_spaces import flattened
+from drillyard.simulators.horizon import horizon
 from drillyard.simulators.make import make_env
 from drillyard.simulators.random_actions import PossibleActions, is_masked, random_action
+from drillyard.simulators.replay_probe import LIMIT_S, probe
 from drillyard.simulators.speed import measure_speed
 from drillyard.simulators.types import Env, Observation, ResetResult
 from drillyard.simulators.wrappers import is_silent, layers
@@ -30,6 +32,10 @@ LONGEST_S = 10.0
 FEWEST = 5
 """Steps that it is given all the same."""
 _SEED = 12_345
+_WAITS = (
+    "A checkpoint waits for the ends of the open episodes, at most half of the interval between "
+    "checkpoints; it cuts those that are open even then (they count as truncated), and"
+)
 _NOT_REPEATED = "are not equivalent"
 
 
@@ -56,7 +62,7 @@ def check_simulator(spec: SimulatorSpec, *, speed: bool = True) -> list[Finding]
         repeats = findings[-1].severity is Severity.OK
         findings += _flat(env)
         if not any(f.severity is Severity.ERROR for f in findings):
-            findings.append(_stateful(env, repeats))
+            findings.append(_resumable(spec, env, repeats))
             if speed:
                 findings.append(measure_speed(spec))
         return findings
@@ -330,26 +336,46 @@ def _deterministic(trial: _Trial, env: Env) -> Finding:
     return passed(subject, "two trials are equal")
 
 
-def _stateful(env: Env, repeats: bool) -> Finding:
+def _resumable(spec: SimulatorSpec, env: Env, repeats: bool) -> Finding:
+    """What happens to the open episodes of a run that is killed or stopped."""
     subject = "simulator: resume"
     silent = [
         getattr(layer, "simulator_name", type(layer).__name__)
         for layer in layers(env)
         if is_silent(layer)
     ]
-    if not silent:
+    found = probe(spec) if silent else None
+    if found is None:
         return passed(
             subject,
             "stateful: a stopped run continues in mid-episode, a killed one from its last "
             "checkpoint",
         )
+    names, longest = ", ".join(silent), horizon(env)
+    advice = (
+        "add state() and load_state(state) to avoid this; see what `drillyard new simulator` "
+        "writes"
+    )
+    if found.difference:
+        said = f"{names} cannot be saved, and a replay of its actions differs: {found.difference}"
+        exact = "; a resume is still exact" if repeats else ""
+        return passed(subject, f"{said}. {_WAITS} the copies are reset{exact}", advice)
+    most = int(LIMIT_S / max(found.step_s, 1e-9))
+    said = (
+        f"{names} cannot be saved, so a run replays the actions of the open episodes when it "
+        "continues. A stopped run continues in mid-episode, a killed one from its last checkpoint."
+    )
+    if longest is not None:
+        seconds = f"{longest * found.step_s:.2g} s"
+        said += f" An episode has at most {longest:,} steps, whose replay takes {seconds}"
+        if longest <= most:
+            return passed(subject, said)
+        said += "."
     return passed(
         subject,
-        f"{', '.join(silent)} cannot be saved: all copies are reset at each checkpoint and the "
-        "episodes under way are cut (counted as truncations)"
-        + ("; a resume is still exact" if repeats else ""),
-        "add state() and load_state(state) to avoid this; see what `drillyard new simulator` "
-        "writes",
+        f"{said} A replay of more than {most:,} steps would take longer than {LIMIT_S:g} s. Then "
+        f"{_WAITS[0].lower()}{_WAITS[1:]} the copies are reset",
+        advice,
     )
 
 

@@ -16,12 +16,14 @@ from drillyard.simulators import GYMNASIUM_IDS
 from drillyard.simulators.batch_protocol import VectorSimulator
 from drillyard.simulators.classes import Simulator, registered, simulator_class
 from drillyard.simulators.episode_recorder import recorder
+from drillyard.simulators.episode_replay import EpisodeReplay
 from drillyard.simulators.flat_spaces import flattened, needs_flattening
 from drillyard.simulators.metric_wrapper import EpisodeMetrics
 from drillyard.simulators.plain import make_plain
+from drillyard.simulators.streams import REPLAYED
 from drillyard.simulators.types import Env
 from drillyard.simulators.vec_wrappers import refuse_names, vec_wrapped
-from drillyard.simulators.wrappers import EpisodeMonitor, LessonWrapper, layers
+from drillyard.simulators.wrappers import EpisodeMonitor, LessonWrapper, layers, silent_layers
 from drillyard.spec.learning import SimulatorSpec, Way, Wrapper
 from drillyard.spec.references import reveal
 from drillyard.spec.simulator.lessons import Lesson, validate_lesson
@@ -49,7 +51,7 @@ def make_env(
     streams: int = 1,
     flat: bool = True,
 ) -> Env:
-    """Build one copy: simulator, its per-copy wrappers, lesson, episode monitor.
+    """Build one copy: simulator, its per-copy wrappers, replay, lesson, episode monitor.
 
     Args:
         spec: The simulator part of an experiment.
@@ -77,6 +79,8 @@ def make_env(
     if spec.metrics:
         env = EpisodeMetrics(env, spec.metrics)
     lesson = checked_lesson(spec, env)
+    if training and streams >= REPLAYED and silent_layers(env):
+        env = EpisodeReplay(env, seed)
     if training and (lesson or spec.curriculum is not None):
         env = LessonWrapper(env, lesson, seed, copy, streams)
     return EpisodeMonitor(env, copy, recorder(spec, copy, training, streams))

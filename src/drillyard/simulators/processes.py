@@ -42,9 +42,9 @@ from drillyard.simulators.types import (
 from drillyard.simulators.wrappers import (
     EpisodeMonitor,
     LessonWrapper,
-    is_silent,
     layers,
     load_stack,
+    silent_layers,
     stack_state,
 )
 from drillyard.spec.simulator.lessons import Lesson
@@ -135,10 +135,12 @@ class ProcessesEnv(SeededCopies, SubprocVecEnv):  # type: ignore[misc]
         """Everything that the next steps of all copies depend on."""
         return {"copies": self.env_method("stack_state")}
 
-    def load_state(self, copies: list[SavedStack]) -> None:
-        """Continues from a state."""
-        for copy, saved in enumerate(copies):
-            self.env_method("load_stack", saved, indices=copy)
+    def load_state(self, copies: list[SavedStack]) -> list[str]:
+        """Continues from a state; returns how the replay of each copy differs (``load_stack``)."""
+        lines = self._get_target_remotes(None)
+        for line, saved in zip(lines, copies, strict=True):
+            line.send(("env_method", ("load_stack", (saved,), {})))
+        return [line.recv() for line in lines]
 
     def set_lesson(self, lesson: Lesson) -> None:
         """Draw from another lesson from the next episode on."""
@@ -244,13 +246,13 @@ class _Courier(Layer):
         return "".join(m.failed() for m in layers(self.env) if isinstance(m, EpisodeMonitor))
 
     def silent_layers(self) -> list[str]:
-        return [type(layer).__name__ for layer in layers(self.env) if is_silent(layer)]
+        return silent_layers(self.env)
 
     def stack_state(self) -> SavedStack:
         return stack_state(self.env)
 
-    def load_stack(self, saved: SavedStack) -> None:
-        load_stack(self.env, saved)
+    def load_stack(self, saved: SavedStack) -> str:
+        return load_stack(self.env, saved)
 
     def set_lesson(self, lesson: Lesson) -> None:
         for layer in layers(self.env):

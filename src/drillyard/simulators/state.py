@@ -1,7 +1,8 @@
 """State that goes through a checkpoint: arrays and JSON, nothing else.
 
 A simulator or wrapper that implements ``Stateful`` continues exactly after a resume. If one layer
-of a stack is silent, the whole stack is reset at barriers instead, which is reported.
+of a stack is silent, the open episode is replayed (``episode_replay``). Where a replay differs,
+the whole stack is reset at barriers, which is reported.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From the seed of a run to the random numbers of each copy of its simulator.
 
-There are three versions. An experiment keeps the version that it began with, also for seeds that
+There are four versions. An experiment keeps the version that it began with, also for seeds that
 are added later:
 
 1. Copy ``i`` is reset with ``seed + i``. Runs whose seeds are neighbours share the random numbers
@@ -10,6 +10,8 @@ are added later:
    separate sequences. The trial that confirms the winner plays episodes that no choice used.
 3. As 2. The lessons of the final evaluation draw from separate sequences too; before, the first
    draw of its first episode was the simulator's own.
+4. As 3. A simulator that cannot be saved is reset with a separate seed for each episode, so that
+   an episode can be replayed (``episode_replay``). Checkpoints are at each tenth of the budget.
 
 The episodes of evaluations do not depend on the run's seed: they are the same for all policies
 that are compared, and never those of a training.
@@ -27,6 +29,10 @@ _TRAINING = 0x7472_6169
 _LESSONS = 0x6C65_7373
 _GLOBALS = 0x676C_6F62
 _EVALUATION = 0x6576_616C
+_EPISODES = 0x6570_6973
+
+REPLAYED = 4
+"""The first version in which a simulator that cannot be saved is replayed."""
 
 
 def copy_seeds(seed: int, n: int, version: int) -> list[int]:
@@ -53,6 +59,16 @@ def copy_seed(seed: int, copy: int, version: int, successor: int = 0) -> int:
         successor: Number of earlier copies with this index.
     """
     return seed + copy if version < 2 else _word(seed, copy, successor, _TRAINING)
+
+
+def episode_seed(seed: int, episode: int) -> int:
+    """The seed of one episode, from version 4 on.
+
+    Args:
+        seed: Seed of the copy.
+        episode: Number of the episode since its seeded reset, from 0.
+    """
+    return _word(seed, episode, 0, _EPISODES)
 
 
 def lesson_word(version: int) -> int | None:
@@ -87,6 +103,16 @@ def seed_globals(seed: int) -> None:
         import torch
 
         torch.manual_seed(word)
+
+
+def globals_state() -> str:
+    """The state of the generators that all code of this process shares."""
+    states = [random.getstate(), np.random.get_state()]
+    if "torch" in sys.modules:
+        import torch
+
+        states.append(torch.get_rng_state().tolist())
+    return repr(states)
 
 
 def _word(*entropy: int) -> int:

@@ -27,13 +27,8 @@ from drillyard.simulators.hosts.vec_env import HostedEnv
 from drillyard.simulators.processes import ProcessesEnv
 from drillyard.simulators.sb3_vec_env import VectorisedEnv
 from drillyard.simulators.state import SavedStack, State
-from drillyard.simulators.wrappers import (
-    LessonWrapper,
-    is_silent,
-    layers,
-    load_stack,
-    stack_state,
-)
+from drillyard.simulators.wrappers import LessonWrapper, layers, load_stack, stack_state
+from drillyard.simulators.wrappers import silent_layers as silent_in
 from drillyard.spec.simulator.lessons import Lesson
 
 Arrays = dict[str, np.ndarray]
@@ -65,7 +60,7 @@ def silent_layers(venv: VecEnv) -> list[str]:
     if not isinstance(base, DummyVecEnv):
         return [*silent, type(base).__name__]
     for env in base.envs:
-        silent += [type(layer).__name__ for layer in layers(env) if is_silent(layer)]
+        silent += silent_in(env)
     return list(dict.fromkeys(silent))
 
 
@@ -98,8 +93,11 @@ def vec_state(venv: VecEnv) -> State | None:
     return state
 
 
-def load_vec_state(venv: VecEnv, state: State) -> None:
+def load_vec_state(venv: VecEnv, state: State) -> str:
     """Restores the state of all copies; no reset is needed afterwards.
+
+    Returns:
+        How a replayed episode differs from the one that was saved; empty if none does.
 
     Raises:
         CorruptObject: The state belongs to another stack.
@@ -110,28 +108,30 @@ def load_vec_state(venv: VecEnv, state: State) -> None:
             raise CorruptObject(
                 "the checkpoint is that of copies that were stepped in another way"
             )
+    difference = ""
     if isinstance(base, FunctionalEnv):
         base.load_state(state["functional"])
     elif isinstance(base, VectorisedEnv):
         base.load_state(state["vectorised"])
     else:
-        _load_copies(base, state["copies"])
+        difference = _load_copies(base, state["copies"])
     frames = _find(venv, VecFrameStack)
     if frames is not None:
         _load_frames(frames.stacked_obs, state["frames"])
     normalize = _find(venv, VecNormalize)
     if normalize is not None:
         normalize.old_obs = _copy(state["old_obs"])
+    return difference
 
 
-def _load_copies(base: DummyVecEnv | ProcessesEnv | HostedEnv, copies: list[SavedStack]) -> None:
+def _load_copies(base: DummyVecEnv | ProcessesEnv | HostedEnv, copies: list[SavedStack]) -> str:
     if base.num_envs != len(copies):
         raise CorruptObject(f"the checkpoint has {len(copies)} copies, not {base.num_envs}")
     if isinstance(base, ProcessesEnv | HostedEnv):
-        base.load_state(copies)
-        return
-    for env, saved in zip(base.envs, copies, strict=True):
-        load_stack(env, saved)
+        differences = base.load_state(copies)
+    else:
+        differences = [load_stack(*each) for each in zip(base.envs, copies, strict=True)]
+    return first_difference(differences)
 
 
 def normalisation(venv: VecEnv) -> Arrays | None:
@@ -209,11 +209,35 @@ def set_lesson(venv: VecEnv, lesson: Lesson) -> None:
                 layer.lesson = lesson
 
 
-def at_barrier(venv: VecEnv) -> None:
-    """Lets hosts of copies join and leave; the copies go on as they were."""
+def at_barrier(venv: VecEnv, *, keep: bool) -> str:
+    """Lets hosts of copies join and leave; the copies go on as they were.
+
+    Args:
+        venv: The copies.
+        keep: False if the copies are reset afterwards.
+
+    Returns:
+        How a replayed episode differs on another host; empty if none does.
+    """
     base = _vec_layers(venv)[-1]
-    if isinstance(base, HostedEnv):
-        base.at_barrier()
+    return first_difference(base.at_barrier(keep)) if isinstance(base, HostedEnv) else ""
+
+
+def replay_steps(venv: VecEnv, open_steps: list[int]) -> int:
+    """Steps that a replay of all open episodes takes one after the other.
+
+    Args:
+        venv: The copies.
+        open_steps: Steps of the open episode of each copy.
+    """
+    in_turn = isinstance(_vec_layers(venv)[-1], DummyVecEnv)
+    return sum(open_steps) if in_turn else max(open_steps)
+
+
+def first_difference(differences: list[str]) -> str:
+    """The first replay that differs, with its copy; empty if none does."""
+    found = (f"copy {copy}: {text}" for copy, text in enumerate(differences) if text)
+    return next(found, "")
 
 
 def reseed(venv: VecEnv, seed: int) -> VecEnvObs:

@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import wrappers as gw
 
 from drillyard.errors import CorruptObject, RunFailed
+from drillyard.simulators.episode_replay import EpisodeReplay
 from drillyard.simulators.far_outside import FarOutside
 from drillyard.simulators.plain import PlainEnv
 from drillyard.simulators.state import SavedStack, State
@@ -44,6 +45,8 @@ _STATELESS: tuple[type, ...] = (
     gw.TransformObservation,
     gw.TransformReward,
 )
+_READ: tuple[type, ...] = (gw.TimeLimit, gw.OrderEnforcing, gw.PassiveEnvChecker)
+"""Layers whose state is read and set here."""
 
 
 class LessonWrapper(Layer):
@@ -314,9 +317,22 @@ def layers(env: Env) -> list[Env]:
     return found
 
 
+def saved_layers(env: Env) -> list[Env]:
+    """The layers whose state is saved, outermost first: none inside of an ``EpisodeReplay``."""
+    found = layers(env)
+    ends = [place for place, layer in enumerate(found, 1) if isinstance(layer, EpisodeReplay)]
+    return found[: ends[0]] if ends else found
+
+
 def is_silent(layer: Env) -> bool:
     """Returns whether a layer may keep state that cannot be read."""
-    return layer_state(layer) is None
+    able = all(callable(getattr(layer, name, None)) for name in ("state", "load_state"))
+    return not able and type(layer) not in (*_STATELESS, *_READ)
+
+
+def silent_layers(env: Env) -> list[str]:
+    """Names of the saved layers that may keep state that cannot be read."""
+    return [type(layer).__name__ for layer in saved_layers(env) if is_silent(layer)]
 
 
 def layer_state(layer: Env) -> State | None:
@@ -357,19 +373,25 @@ def load_layer_state(layer: Env, state: State) -> None:
 
 
 def stack_state(env: Env) -> SavedStack:
-    """The state of every layer of one copy, outermost first; none may be silent."""
-    return [{"layer": type(layer).__name__, "state": layer_state(layer)} for layer in layers(env)]
+    """The state of the saved layers of one copy, outermost first; none may be silent."""
+    return [
+        {"layer": type(layer).__name__, "state": layer_state(layer)} for layer in saved_layers(env)
+    ]
 
 
-def load_stack(env: Env, saved: SavedStack) -> None:
+def load_stack(env: Env, saved: SavedStack) -> str:
     """Restores a state that was read by ``stack_state``.
+
+    Returns:
+        How a replayed episode differs from the one that was saved; empty if it does not.
 
     Raises:
         CorruptObject: The state belongs to other layers.
     """
-    stack = layers(env)
+    stack = saved_layers(env)
     names, theirs = [type(layer).__name__ for layer in stack], [entry["layer"] for entry in saved]
     if names != theirs:
         raise CorruptObject(f"the checkpoint has the layers {theirs}, not {names}")
     for layer, entry in zip(stack, saved, strict=True):
         load_layer_state(layer, entry["state"] or {})
+    return "".join(layer.difference for layer in stack if isinstance(layer, EpisodeReplay))

@@ -167,7 +167,7 @@ def test_an_experiment_is_written_around_it_and_nothing_over_anything(pump: Path
     made = around("my-pump", look(pump, None), pump.parent)
     text = (pump.parent / "my-pump.yaml").read_text()
     assert 'id: "pump_of_test:Pump"' in text and "logs: [minute]" in text
-    assert pump.read_text() == SOURCE and len(made.parts) == 6
+    assert pump.read_text() == SOURCE and len(made.parts) == 7
     with pytest.raises(UserError, match="already exists"):
         around("my-pump", look(pump, None), pump.parent)
     (pump.parent / "my-pump.yaml").unlink()
@@ -176,6 +176,19 @@ def test_an_experiment_is_written_around_it_and_nothing_over_anything(pump: Path
     assert not (pump.parent / "my-pump.yaml").exists()
     with pytest.raises(ConfigError):
         around("My Pump", look(pump, None), pump.parent)
+
+
+@pytest.mark.parametrize(("end", "longest"), [("30", 1000), ("1e9", 200)])
+def test_an_experiment_says_how_long_an_episode_is_and_what_a_resume_does(
+    end: str, longest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / f"pump_that_ends_{longest}.py"
+    file.write_text(SOURCE.replace("30", end))
+    monkeypatch.syspath_prepend(tmp_path)
+    around("my-end", look(file, None), tmp_path)
+    text = (tmp_path / "my-end.yaml").read_text()
+    assert f"    max_episode_steps: {longest}  # guess: " in text
+    assert "`state()` and `load_state(state)`" in text
 
 
 @pytest.mark.parametrize(

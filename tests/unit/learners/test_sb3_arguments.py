@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from gymnasium import spaces
 from drillyard.errors import ConfigError, ConfigErrors, SpaceMismatch
 from drillyard.findings import Severity
 from drillyard.learners.plan import freeze, make_plan
+from drillyard.runs.barrier_rule import barrier_steps, interval
 from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.spec.algorithms.arguments import Sizes, clean, validate_arguments
 from drillyard.spec.algorithms.networks import auto_policy, check_memory, check_spaces
@@ -295,12 +297,42 @@ def test_choices_are_frozen():
     assert choices == {"n_envs": 1, "checkpoint_every": 1000, "point_every": 100}
     more = make_plan(spec(train={"steps": 50_000}), choices, None)
     assert (more.total_steps, more.checkpoint_every, more.point_every) == (50_000, 1000, 100)
-    # A silent world is reset at barriers: by default 20 episodes of each copy lie between two.
-    plan = make_plan(spec(), choices, 500)
-    assert plan.barrier_interval(silent=False, n_envs=4) == 1000
-    assert plan.barrier_interval(silent=True, n_envs=4) == 20 * 500 * 4
     with pytest.raises(ConfigError, match="no maximum length"):
         make_plan(spec(train={"episodes": 5}), {}, None)
+
+
+@pytest.mark.parametrize("horizon", [500, None])
+@pytest.mark.parametrize("silent", [True, False])
+def test_the_version_of_an_experiment_decides_where_its_barriers_are(silent, horizon):
+    choices = freeze(spec(), 1)
+    new = make_plan(spec(), choices, horizon, streams=4)
+    # Two rollouts of 512 steps are longer than 1,000 steps.
+    assert new.barrier_interval(silent, 4, rollout=500) == 1000
+    assert new.barrier_interval(silent, 4, rollout=512) == 512
+    old = make_plan(spec(), choices, horizon, streams=3)
+    expected = 20 * (horizon or 1000) * 4 if silent else 1000
+    assert old.barrier_interval(silent, 4, rollout=512) == expected
+    given = spec(train={"steps": 10_000, "checkpoint_every": 700})
+    for streams in (3, 4):
+        plan = make_plan(given, freeze(given, 1), horizon, streams=streams)
+        assert plan.barrier_interval(silent, 4, rollout=512) == 700
+
+
+@pytest.mark.parametrize(
+    ("total", "rollout", "number", "most"),
+    [
+        (50_000, 2048, 10, 6144),
+        (40_960, 1024, 9, 4096),
+        (8192, 2048, 3, 2048),
+        (2000, 2048, 0, 2048),
+        (5000, 1, 9, 500),
+    ],
+)
+def test_a_run_has_a_barrier_at_each_tenth_of_its_budget(total, rollout, number, most):
+    steps = barrier_steps(total, interval(total // 10, rollout), rollout)
+    assert len(steps) == number
+    ends = [0, *steps, -(-total // rollout) * rollout]
+    assert max(b - a for a, b in pairwise(ends)) == most
 
 
 @pytest.mark.heavy

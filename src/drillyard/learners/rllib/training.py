@@ -45,6 +45,7 @@ from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.make import make_env
 from drillyard.simulators.state import State
+from drillyard.simulators.streams import REPLAYED
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
@@ -349,7 +350,8 @@ def _config(
     spec, cuda = context.spec, device(context.spec) == "cuda"
     assert spec.simulator is not None
     copies = as_integer(context.run.choices.get("n_envs")) or 1
-    world = World(spec.simulator, context.run.seed, copies, list(sys.path), context.run.streams)
+    streams = min(context.run.streams, REPLAYED - 1)  # its copies are never restored
+    world = World(spec.simulator, context.run.seed, copies, list(sys.path), streams)
     register_env("drillyard", world)
     rest = {n: v for n, v in args.items() if n not in NETWORK and n not in WORKERS}
     return (

@@ -31,9 +31,9 @@ from drillyard.simulators.types import Env, Observation
 from drillyard.simulators.wrappers import (
     EpisodeMonitor,
     LessonWrapper,
-    is_silent,
     layers,
     load_stack,
+    silent_layers,
     stack_state,
 )
 from drillyard.spec.learning import SimulatorSpec
@@ -101,7 +101,7 @@ class CopyServer:
         return {
             "observation": described(self.env.observation_space),
             "action": described(self.env.action_space),
-            "silent": [type(layer).__name__ for layer in layers(self.env) if is_silent(layer)],
+            "silent": [*silent_layers(self.env)],
         }
 
     def reply(self, data: bytes) -> bytes:

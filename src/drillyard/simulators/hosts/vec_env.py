@@ -110,25 +110,32 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         for (host, _, _), abouts in zip(self._hosts, made, strict=True):
             self._compare(host, abouts)
 
-    def at_barrier(self) -> None:
+    def at_barrier(self, keep: bool) -> list[str]:
         """Uses hosts that have joined since, and none that left; the copies go on as they were.
+
+        Args:
+            keep: False if the copies are reset afterwards.
+
+        Returns:
+            How the replay of each copy differs on its host (``load_stack``).
 
         Raises:
             HostLost: A host is lost.
         """
         hosts = list(self._available())
         if len(hosts) > self.num_envs or {h for h, _, _ in self._hosts} == set(hosts):
-            return
-        state = None if self._silent else self.state()
+            return []
+        state = self.state() if keep else None
         self.close()
         self._place(hosts)
         if self._lesson is not None:
             self.set_lesson(self._lesson)
-        if state is not None:
-            # As a resumed run does it: some simulators make in `reset` what `load_state` fills.
-            self.seed(self._seed)
-            self.reset()
-            self.load_state(state["copies"])
+        if state is None:
+            return []
+        # As a resumed run does it: some simulators make in `reset` what `load_state` fills.
+        self.seed(self._seed)
+        self.reset()
+        return self.load_state(state["copies"])
 
     @property
     def placed(self) -> dict[str, int]:
@@ -182,15 +189,16 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         """Everything that the next steps of all copies depend on."""
         return {"copies": self.env_method("stack_state")}
 
-    def load_state(self, copies: list[SavedStack]) -> None:
-        """Continues from a state.
+    def load_state(self, copies: list[SavedStack]) -> list[str]:
+        """Continues from a state; returns how the replay of each copy differs (``load_stack``).
 
         Raises:
             CorruptObject: The state has another number of copies.
         """
         if len(copies) != self.num_envs:
             raise CorruptObject(f"the checkpoint has {len(copies)} copies, not {self.num_envs}")
-        self._call("call", lambda copy: ("load_stack", (copies[copy],), {}), range(self.num_envs))
+        one = range(self.num_envs)
+        return self._call("call", lambda copy: ("load_stack", (copies[copy],), {}), one)
 
     def set_lesson(self, lesson: Lesson) -> None:
         """Draw from another lesson from the next episode on."""

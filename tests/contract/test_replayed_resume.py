@@ -1,0 +1,145 @@
+"""What happens where an open episode cannot be replayed, or not within a minute."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from drillyard.learners import replayed, training
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.records import Phase
+from drillyard.metrics import streams
+from drillyard.results.fingerprint import fingerprint
+from drillyard.runs import checkpoints
+from drillyard.runs.workload import StopSignal
+from drillyard.simulators.replay_probe import Probe
+from tests.helpers import resume_runner, resume_worlds
+
+RUN = resume_runner.RUN
+DQN = {
+    "policy_kwargs": {"net_arch": [8]},
+    "learning_starts": 20,
+    "batch_size": 8,
+    "buffer_size": 90,
+    "train_freq": 1,
+}
+
+
+class Killed(BaseException):
+    """In place of SIGKILL: this process goes on, and makes everything again."""
+
+
+class Deadly(StopSignal):
+    def __init__(self, at):
+        super().__init__()
+        self._left = at
+
+    @property
+    def requested(self):
+        self._left -= 1
+        if not self._left:
+            raise Killed
+        return super().requested
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def case(every, kind="Forgetful"):
+    return {
+        "simulator": {"id": f"tests.helpers.resume_worlds:{kind}", "args": {"discrete": True}},
+        "learner": {"algorithm": "dqn", "args": DQN},
+        "train": {"steps": 400, "checkpoint_every": every, "keep_checkpoints": None},
+        "tracking": {"tensorboard": False},
+    }
+
+
+def killed(store, given, at):
+    """Train until a kill."""
+    context = resume_runner.context(store, given, 1, stop=Deadly(at))
+    with pytest.raises(Killed):
+        resume_runner.train(store, given, 1, run_context=context)
+
+
+def trained(store, given, kill_at=None):
+    """Train to the end, or to a kill and then to the end; the mailbox and the summary."""
+    if kill_at is not None:
+        killed(store, given, kill_at)
+    resume_runner.train(store, given, 1 if kill_at is None else 2)
+    mailbox = Mailbox(open_store(str(store)), "resume")
+    return mailbox, mailbox.accepted(RUN, Phase.TRAIN).summary
+
+
+def slow(monkeypatch, most):
+    """A replay takes a second for each step, and may take some seconds."""
+    monkeypatch.setattr(replayed, "probe", lambda spec: Probe("", 1.0))
+    monkeypatch.setattr(training, "LIMIT_S", float(most))
+
+
+def barriers(mailbox):
+    return sorted(step for step, _ in checkpoints.found(mailbox, RUN))
+
+
+def first_ends(mailbox, *due):
+    """The first end of an episode at or after each of some steps."""
+    ends = [line["step"] for line in streams.read_stream(mailbox, RUN, "episodes")]
+    return [next(end for end in ends if end >= step) for step in due]
+
+
+@pytest.mark.heavy
+def test_a_checkpoint_waits_for_the_end_of_a_long_episode(tmp_path, monkeypatch):
+    slow(monkeypatch, 3)
+    a, left_alone = trained(tmp_path / "a", case(90))
+    # Episodes have at most 40 steps, so that one ends in each half of an interval.
+    assert barriers(a) == first_ends(a, 90, 180, 270, 360)
+    assert (left_alone["episodes_cut"], left_alone["exactness"]) == (0, "exact")
+    b, resumed = trained(tmp_path / "b", case(90), kill_at=330)
+    assert resumed["resumed_step"] == barriers(a)[2]
+    assert fingerprint(b, RUN) == fingerprint(a, RUN)
+
+
+@pytest.mark.heavy
+def test_a_checkpoint_that_waited_for_half_an_interval_cuts_the_episode(tmp_path, monkeypatch):
+    slow(monkeypatch, 3)
+    a, left_alone = trained(tmp_path / "a", case(20))
+    assert left_alone["episodes_cut"] > 0
+    assert left_alone["exactness"] == "exact with resets"
+    after = [0, *barriers(a)]
+    assert max(y - x for x, y in pairwise(after)) <= 30
+    b, resumed = trained(tmp_path / "b", case(20), kill_at=330)
+    assert resumed["resumed_step"] > 290
+    assert fingerprint(b, RUN) == fingerprint(a, RUN)
+
+
+@pytest.mark.heavy
+def test_a_simulator_that_cannot_be_replayed_waits_for_its_episodes(tmp_path):
+    a, left_alone = trained(tmp_path / "a", case(90, "Dice"))
+    assert barriers(a) == first_ends(a, 90, 180, 270, 360)
+    assert left_alone["silent_layers"] == ["Dice"]
+    assert (left_alone["episodes_cut"], left_alone["exactness"]) == (0, "exact with resets")
+    b, _ = trained(tmp_path / "b", case(90, "Dice"), kill_at=330)
+    assert fingerprint(b, RUN) == fingerprint(a, RUN)
+
+
+@pytest.mark.heavy
+def test_a_replay_that_differs_begins_new_episodes_and_is_labelled(tmp_path, monkeypatch, caplog):
+    given, store = case(70), tmp_path / "a"
+    killed(store, given, 200)
+    step = resume_worlds.Forgetful.step
+
+    def other(simulator, action):
+        observation, reward, *rest = step(simulator, action)
+        return observation, reward - 1e-12, *rest
+
+    monkeypatch.setattr(resume_worlds.Forgetful, "step", other)
+    resume_runner.train(store, given, 2)
+    summary = Mailbox(open_store(str(store)), "resume").accepted(RUN, Phase.TRAIN).summary
+    assert summary["steps"] == 400 and summary["resumed_step"] == 140
+    assert summary["episodes_cut"] == 1
+    assert summary["exactness"] == "statistically equal (the replay of an episode differed)"
+    assert "copy 0: the reward of step 1 is" in caplog.text

@@ -191,7 +191,7 @@ def test_the_fastest_way_is_measured_once_and_kept(tmp_path, monkeypatch):
         return speeds[how]
 
     monkeypatch.setattr(vec_mode, "_rate", rate)
-    monkeypatch.setattr(vec_mode.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(vec_mode, "usable_cores", lambda: 2)
     one = training(tmp_path, simulator={"id": "cstr"})
     assert one.phase(Phase.TRAIN).summary["parameters"]["copies"] == "processes"
     assert asked == [("one-by-one", 0.1), ("one-by-one", 1.0), ("processes", 1.0)]
@@ -230,7 +230,7 @@ def test_a_world_with_shared_random_numbers_is_stepped_by_the_rule(monkeypatch):
     """Processes would be faster, and would give other numbers."""
     speeds = {"one-by-one": 1.0, "processes": 80.0}
     monkeypatch.setattr(vec_mode, "_rate", lambda *given: speeds[given[2]])
-    monkeypatch.setattr(vec_mode.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(vec_mode, "usable_cores", lambda: 2)
     lucky = vec_mode._fastest(spec({"id": f"{__name__}:Lucky"}), 2, 10_000)
     assert lucky == Copies(how="one-by-one")
     assert vec_mode.trace(spec({"id": f"{__name__}:Lucky"}), 2, "one-by-one", 3) is None
@@ -242,7 +242,7 @@ def test_a_world_with_shared_random_numbers_is_stepped_by_the_rule(monkeypatch):
 def test_no_speed_changes_what_is_trained(world, tmp_path, monkeypatch):
     """Whatever a loaded machine measures: the same policy from the same file and seed."""
     ways = get_args(Way)
-    monkeypatch.setattr(vec_mode.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(vec_mode, "usable_cores", lambda: 2)
     weights: set[bytes] = set()
     chosen: list[str] = []
     for fast in ways:
@@ -261,7 +261,7 @@ def test_copies_that_wait_are_faster_side_by_side(monkeypatch):
     """The real measurement: four copies that do nothing but wait, for a long training."""
     monkeypatch.setattr(vec_mode, "MEASURE_S", 1.0)
     monkeypatch.setattr(vec_mode, "COMPARED_STEPS", 3)
-    monkeypatch.setattr(vec_mode.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(vec_mode, "usable_cores", lambda: 2)
     slow = spec({"id": f"{__name__}:Odd", "args": {"pause_s": 0.05}})
     found = vec_mode._fastest(slow, 4, 1_000_000)
     assert found.how == "processes"

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,13 @@ class Caller:
                 found.append(str(newest))
         return found
 
+    def torn_down_s(self, since: float) -> float:
+        """Seconds from a moment until the last lease was known to be gone."""
+        gone = [path.stat().st_mtime for path in self.store.glob("*/leases/*/gone.json")]
+        took = max(gone) - since
+        print(f"{self.kind} {self.what}: gone {took:.1f} s after the signal")
+        return took
+
     def again(self) -> None:
         """The same command, in another process."""
         (self.folder / "gate").touch()
@@ -149,10 +157,9 @@ CALLERS = [
     ("command", "plain"),
     ("command", "stages"),
 ]
-CORE = {
-    ("program", "plain", "training", signal.SIGINT),
-    ("program", "stages", "training", signal.SIGTERM),
-}
+CORE = {("program", "stages", "training", signal.SIGTERM)}
+LIMIT_S = 60.0
+"""Seconds from the signal to the confirmed teardown."""
 
 
 def _cases() -> list[object]:
@@ -175,12 +182,14 @@ def test_an_interrupt_ends_what_was_rented_and_the_same_call_goes_on(
     child = caller.start(phase)
     caller.reached(phase)
     child.send_signal(number)
+    signalled = time.time()
     until(lambda: caller.orders() or child.poll() is not None, what="the order to stop")
     for path in caller.folder.glob("hold-*"):
         path.unlink()
     _, err = child.communicate(timeout=PATIENCE_S)
     assert caller.orders(), err
     assert caller.left() == [], err
+    assert caller.torn_down_s(signalled) < LIMIT_S
     if caller.kind == "command":
         # While the first stage is torn down, the second one has not begun.
         complete = phase == "teardown" and caller.what != "stages"
@@ -204,8 +213,30 @@ def test_the_same_call_goes_on_in_the_same_process(caller: Caller) -> None:
     assert caller.left() == []
 
 
+@pytest.mark.extended
+@pytest.mark.parametrize("caller", [("program", "plain")], indirect=True)
+def test_a_machine_that_does_not_answer_is_given_back_within_a_minute(caller: Caller) -> None:
+    (caller.folder / "once").touch()
+    child = caller.start()
+    caller.reached("training")
+    (lease,) = caller.store.glob("*/leases/*")
+    for pid in lease_processes(lease.name):
+        os.kill(pid, signal.SIGSTOP)
+    child.send_signal(signal.SIGINT)
+    signalled = time.time()
+    _, err = child.communicate(timeout=PATIENCE_S)
+    assert caller.left() == [], err
+    assert caller.torn_down_s(signalled) < LIMIT_S
+
+
 @pytest.mark.parametrize(
-    "caller", [("program", "plain"), ("program", "stages"), ("command", "plain")], indirect=True
+    "caller",
+    [
+        pytest.param(("program", "plain"), marks=pytest.mark.extended),
+        pytest.param(("program", "stages"), marks=pytest.mark.extended),
+        ("command", "plain"),
+    ],
+    indirect=True,
 )
 def test_a_second_ctrl_c_leaves_at_once_and_names_what_is_rented(caller: Caller) -> None:
     """The provider never confirms the end: only a second Ctrl-C ends the wait."""

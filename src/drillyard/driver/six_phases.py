@@ -37,8 +37,9 @@ from drillyard.tracking import Mirrors, behind
 GRACE_S = 10.0
 """How long a phase waits to be shown before it begins anyway, in seconds."""
 POLL_S = 0.05
-STOP_PATIENCE_S = 60.0
-"""How long running tickets may take to end after a stop request, in seconds."""
+STOP_PATIENCE_S = 30.0
+"""How long running tickets may take to end after a stop request, in seconds. A worker kills a
+ticket that ignores the request after 20 s, so that a longer wait is one for a dead worker."""
 RETRY_S = 5.0
 PROVISION_PATIENCE_S = 10.0
 """How long requests to an unreachable provider are repeated, in seconds."""

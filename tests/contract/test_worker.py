@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from drillyard.backend import Liveness
-from drillyard.mailbox.records import DriverRecord, Phase
+from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Cause, Status
 from drillyard.runs.logs import RunLogs
 from drillyard.system.clock import SYSTEM
@@ -19,6 +19,7 @@ from drillyard.system.processes import ProcessId
 from drillyard.worker.endings import failed
 from drillyard_backends.local import LocalBackend
 from tests.helpers.patience import until
+from tests.helpers.records import driver_of_process
 from tests.helpers.toy import ended
 
 
@@ -232,15 +233,8 @@ def drive(toy, alive=True):
     me = ProcessId.current()
     toy.mailbox.write(
         "driver/1.json",
-        DriverRecord(
-            number=1,
-            host=platform.node(),
-            pid=me.pid,
-            pid_started=me.started,
-            token="t",
-            started_at=0.0,
-            written_at=0.0,
-            ended_at=None if alive else 1.0,
+        driver_of_process(
+            me.pid, host=platform.node(), pid_started=me.started, ended_at=None if alive else 1.0
         ),
     )
 

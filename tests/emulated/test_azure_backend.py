@@ -5,14 +5,16 @@ import uuid
 
 import pytest
 
+from tests.helpers import records
+
 pytest.importorskip("azure.ai.ml")
 
 from drillyard.backend import Liveness, Order, open_backend
 from drillyard.errors import ConfigError, ConfigErrors, WorkerLost
 from drillyard.findings import Severity
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.records import Claim, Ending, WorkerRecord
-from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.records import Claim, WorkerRecord
+from drillyard.mailbox.status import Cause
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
@@ -257,14 +259,7 @@ def test_what_a_worker_holds_is_lost_with_its_own_job(azure, settings, order, no
     assert backend.launch(lease, ticket)["job"] != first
     assert backend.probe(lease, ticket) is Liveness.GONE
     assert backend.lost_to(lease, ticket) is Cause.INFRASTRUCTURE
-    lost = Ending(
-        ticket=ticket,
-        attempt=1,
-        status=Status.FAILED,
-        cause=Cause.INFRASTRUCTURE,
-        by="d",
-        ended_at=0,
-    )
+    lost = records.failed(ticket, by="d")
     box.end(lost)
     assert backend.probe(lease, ticket) is not Liveness.GONE  # the second job has the next attempt
     backend.teardown(lease)

@@ -24,11 +24,9 @@ from drillyard.mailbox.files import save_file
 from drillyard.mailbox.mailbox import new_token, run_id, sha256_hex, ticket_id
 from drillyard.mailbox.records import (
     PHASES,
-    Accepted,
     AttemptStart,
     Board,
     Claim,
-    DriverRecord,
     Ending,
     ExperimentRecord,
     FileEntry,
@@ -40,6 +38,7 @@ from drillyard.mailbox.records import (
 from drillyard.mailbox.status import Cause, Status
 from drillyard.metrics.streams import StreamWriter
 from drillyard.spec import ExperimentSpec
+from tests.helpers.records import accepted, driver_of_process, failed
 
 T0 = 1_772_370_000.0
 STEPS = 60_000
@@ -349,11 +348,9 @@ def _trajectory(policy: str, level: float) -> str:
 def _fail(mailbox: Mailbox, run: str) -> None:
     mailbox.claim(_claim(run, Phase.TRAIN))
     mailbox.end(
-        Ending(
-            ticket=ticket_id(run, Phase.TRAIN),
-            attempt=1,
-            status=Status.FAILED,
-            cause=Cause.USER_ERROR,
+        failed(
+            ticket_id(run, Phase.TRAIN),
+            Cause.USER_ERROR,
             message="the reward was NaN at step 1,204 of copy 3",
             hint="look at the simulator's reward",
             by="w0",
@@ -391,11 +388,9 @@ def _accept(
     mailbox.write(f"{folder}/manifest.json", manifest)
     mailbox.accept(
         claim,
-        Accepted(
-            run=run,
-            phase=phase,
-            attempt=1,
-            status=Status.SUCCEEDED,
+        accepted(
+            run,
+            phase,
             manifest=f"{folder}/manifest.json",
             manifest_sha256=sha256_hex(manifest.to_bytes()),
             summary=summary,
@@ -411,12 +406,7 @@ def _accept(
 def _driver(mailbox: Mailbox, *, ended: bool) -> None:
     mailbox.create(
         "driver/1.json",
-        DriverRecord(
-            number=1,
-            host="h",
-            pid=1,
-            pid_started=0.0,
-            token="t",
+        driver_of_process(
             started_at=T0,
             written_at=T0 + 131,
             ended_at=T0 + 131 if ended else None,

@@ -11,7 +11,6 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.file import FileStore
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.records import (
-    Accepted,
     Claim,
     ExperimentRecord,
     Phase,
@@ -23,6 +22,7 @@ from drillyard.mailbox.records import (
 )
 from drillyard.mailbox.status import Cause, Status
 from drillyard.spec import ExperimentSpec
+from tests.helpers.records import accepted
 
 T0 = 1_772_370_000.0
 METRIC = "evaluate/score"
@@ -210,12 +210,9 @@ def _run(mailbox: Mailbox, number: int, seed: int, began: float, metrics: float 
         _write(
             mailbox,
             f"runs/{run}/{phase.value}.accepted.json",
-            Accepted(
-                run=run,
-                phase=phase,
-                attempt=1,
-                status=Status.SUCCEEDED,
-                manifest="m",
+            accepted(
+                run,
+                phase,
                 manifest_sha256="0" * 64,
                 started_at=began + 1,
                 ended_at=began + 8,

@@ -17,7 +17,6 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.files import save_file
 from drillyard.mailbox.mailbox import new_token, sha256_hex
 from drillyard.mailbox.records import (
-    Accepted,
     Claim,
     Ending,
     Manifest,
@@ -31,6 +30,7 @@ from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
 from drillyard.system.clock import SYSTEM
+from tests.helpers import records
 
 
 class Tiny:
@@ -133,11 +133,10 @@ class Worker(threading.Thread):
         entry = save_file(self.mailbox, f"{folder}/result.txt", text.encode())
         manifest = Manifest(files={"result.txt": entry}).to_bytes()
         self.mailbox.store.put(self.mailbox.key(f"{folder}/manifest.json"), manifest)
-        accepted = Accepted(
-            run=ticket.run,
-            phase=ticket.phase,
+        accepted = records.accepted(
+            ticket.run,
+            ticket.phase,
             attempt=attempt,
-            status=Status.SUCCEEDED,
             manifest=f"{folder}/manifest.json",
             manifest_sha256=sha256_hex(manifest),
             started_at=now,

@@ -8,12 +8,13 @@ from typing import Any
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Accepted, Claim, Phase, RunRecord
+from drillyard.mailbox.records import Claim, Phase, RunRecord
 from drillyard.registry import load
 from drillyard.runs.workload import PhaseOutcome, RunContext, StopSignal
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import run_parameters
 from drillyard.system.clock import SYSTEM
+from tests.helpers.records import accepted
 
 
 class Bench:
@@ -90,9 +91,7 @@ class Bench:
         self.mailbox.write(path, outcome.files)
         self.mailbox.create(
             "runs/t0001-s1/train.accepted.json",
-            Accepted(
-                run="t0001-s1",
-                phase=Phase.TRAIN,
+            accepted(
                 attempt=self.attempt,
                 status=outcome.status,
                 manifest=path,

@@ -17,12 +17,11 @@ from drillyard.errors import (
     WorkerLost,
 )
 from drillyard.leases.ledger import local_intents
-from drillyard.mailbox.records import Ending
-from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs.logs import RunLogs
 from tests.helpers.lives import TICKETS, life
 from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.records import failed
 from tests.helpers.tiny_backend import ThreadBackend, Worker, good_work, tiny
 
 
@@ -97,17 +96,7 @@ def test_attempts_that_machines_use_up_are_infrastructure(folder, mailbox):
     driver = Driver(tiny(folder, seeds=[1]), mailbox, ThreadBackend())
     driver.open()
     for attempt in range(1, 7):
-        mailbox.end(
-            Ending(
-                ticket="t0001-s1.train",
-                attempt=attempt,
-                status=Status.FAILED,
-                cause=Cause.INFRASTRUCTURE,
-                message="killed by SIGKILL",
-                by="x",
-                ended_at=0.0,
-            )
-        )
+        mailbox.end(failed("t0001-s1.train", attempt=attempt, message="killed by SIGKILL", by="x"))
     with pytest.raises(WorkerLost, match=r"killed by SIGKILL.*no attempts are left"):
         driver.wait("t0001-s1.train", PATIENCE_S)
 

@@ -13,10 +13,11 @@ import pytest
 from drillyard.cli.logs import follow_all
 from drillyard.cli.main import main
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.records import Accepted, Ending, Phase
-from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.records import Accepted, Phase
+from drillyard.mailbox.status import Cause
 from drillyard.results import collect
 from drillyard.runs.logs import Tail
+from tests.helpers import records
 from tests.helpers.fixtures_store import T0, FakeClock, open_box, write_experiment
 
 
@@ -258,14 +259,4 @@ def test_following_prints_each_line_once_and_ends_with_the_run(tmp_path):
 
 def _fail(box: Mailbox) -> None:
     assert isinstance(box.accepted("t0001-s1", Phase.TRAIN), Accepted)
-    box.end(
-        Ending(
-            ticket="t0001-s2.train",
-            attempt=1,
-            status=Status.FAILED,
-            cause=Cause.USER_ERROR,
-            message="no",
-            by="w0",
-            ended_at=T0,
-        )
-    )
+    box.end(records.failed("t0001-s2.train", Cause.USER_ERROR, message="no", by="w0", ended_at=T0))

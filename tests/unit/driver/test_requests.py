@@ -18,10 +18,10 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import IN_MEMORY, save_file
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Accepted, Manifest, Phase
-from drillyard.mailbox.status import Status
+from drillyard.mailbox.records import Manifest, Phase
 from drillyard.runs.logs import Tail
 from drillyard_tasks import publisher as publishing
+from tests.helpers import records
 from tests.helpers.counting_store import CountingStore
 from tests.helpers.processes import run_process
 from tests.unit.studies.test_superseded_study import begun, study_file
@@ -146,15 +146,8 @@ def accept(mailbox: Mailbox, phase: Phase, files: dict[str, bytes]) -> None:
     entries = {name: save_file(mailbox, f"{folder}/{name}", data) for name, data in files.items()}
     manifest = Manifest(files=entries).to_bytes()
     mailbox.store.put(mailbox.key(f"{folder}/manifest.json"), manifest)
-    accepted = Accepted(
-        run=RUN,
-        phase=phase,
-        attempt=1,
-        status=Status.SUCCEEDED,
-        manifest=f"{folder}/manifest.json",
-        manifest_sha256=sha256_hex(manifest),
-        started_at=0.0,
-        ended_at=0.0,
+    accepted = records.accepted(
+        RUN, phase, manifest=f"{folder}/manifest.json", manifest_sha256=sha256_hex(manifest)
     )
     mailbox.create(f"runs/{RUN}/{phase.value}.accepted.json", accepted)
 

@@ -19,8 +19,8 @@ from drillyard.evaluation.episodes import Episode, Planned, plan, run_baseline, 
 from drillyard.evaluation.summary import summarise
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.mailbox import new_token, sha256_hex, ticket_id
-from drillyard.mailbox.records import Accepted, Claim, Phase, RunRecord
-from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.records import Claim, Phase, RunRecord
+from drillyard.mailbox.status import Cause
 from drillyard.registry import load
 from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.simulators.make import make_env
@@ -28,6 +28,7 @@ from drillyard.simulators.simple_adder import SimpleAdderEnv
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.statistics import METHOD
 from drillyard.workloads.evaluate_phase import evaluate_phase
+from tests.helpers.records import accepted
 
 
 def experiment(**changes: Any) -> ExperimentSpec:
@@ -77,14 +78,11 @@ def accept(ctx: RunContext, outcome: PhaseOutcome) -> None:
     ctx.mailbox.write(path, outcome.files)
     ctx.mailbox.accept(
         ctx.claim,
-        Accepted(
-            run=ctx.run.run,
-            phase=ctx.phase,
-            attempt=1,
-            status=Status.SUCCEEDED,
+        accepted(
+            ctx.run.run,
+            ctx.phase,
             manifest=path,
             manifest_sha256=sha256_hex(outcome.files.to_bytes()),
-            started_at=0.0,
             ended_at=1.0,
         ),
     )

@@ -11,9 +11,9 @@ import pytest
 
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import DriverLock
-from drillyard.mailbox.records import DriverRecord
 from drillyard_flows import hooks, stopping
 from tests.helpers.fixtures_store import write_experiment
+from tests.helpers.records import driver_of_process
 
 FILE = "schema: 1\nname: cstr-ppo\nsimulator: {id: cstr}\nlearner: {algorithm: ppo}\n"
 
@@ -56,16 +56,7 @@ def failed(box: Mailbox, tmp_path: Path) -> None:
 def drives(box: Mailbox, pid: int, **more: Any) -> None:
     """A driver on another machine, which was heard of just now."""
     number = max(box.driver_numbers(), default=0) + 1
-    record = DriverRecord(
-        number=number,
-        host="elsewhere",
-        pid=pid,
-        pid_started=1.0,
-        token="t",
-        started_at=0.0,
-        written_at=0.0,
-        **more,
-    )
+    record = driver_of_process(pid, number=number, host="elsewhere", pid_started=1.0, **more)
     box.write(f"driver/{number}.json", record)
 
 

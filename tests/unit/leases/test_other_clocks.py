@@ -14,13 +14,13 @@ from drillyard.errors import StoreUnavailable, Superseded, TimedOut
 from drillyard.leases.ledger import Intent, Ledger, local_intents
 from drillyard.mailbox import Mailbox, ObjectInfo
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Claim, DriverRecord, Ending, ExperimentRecord
-from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.records import Claim, ExperimentRecord
 from drillyard.runs import submit
 from drillyard.spec.load import load
 from drillyard.testing.clock import FakeClock
 from drillyard.worker.worker import Worker
 from tests.helpers.paid_backend import PaidBackend
+from tests.helpers.records import driver_of_process, failed
 from tests.unit.leases.test_reaping import reaped
 
 HOUR_S = 3600.0
@@ -80,15 +80,7 @@ def command(mailbox: Mailbox, clock: Skewed) -> Driver:
 
 def taken_over(mailbox: Mailbox, number: int) -> None:
     """Another driver has begun."""
-    record = DriverRecord(
-        number=number,
-        host="other",
-        pid=1,
-        token="x",
-        pid_started=0.0,
-        started_at=0.0,
-        written_at=0.0,
-    )
+    record = driver_of_process(number=number, host="other", token="x")
     assert mailbox.create(f"driver/{number}.json", record)
 
 
@@ -123,14 +115,7 @@ def test_work_that_began_is_in_the_message_about_the_limit(lost, mailbox, true):
     claim = Claim(ticket=ticket, attempt=1, worker="w", token="t", claimed_at=true.now())
     assert mailbox.claim(claim)
     if lost:
-        ending = Ending(
-            ticket=ticket,
-            attempt=1,
-            status=Status.FAILED,
-            cause=Cause.INFRASTRUCTURE,
-            by="x",
-            ended_at=true.now(),
-        )
+        ending = failed(ticket, by="x", ended_at=true.now())
         assert mailbox.create(f"claims/{ticket}.1.ended.json", ending)
     driver._keeper.set_up = True
     true.advance(2 * HOUR_S)

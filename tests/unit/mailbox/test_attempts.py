@@ -11,7 +11,6 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.file import FileStore
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import (
-    Accepted,
     Cancel,
     Claim,
     Ending,
@@ -30,6 +29,7 @@ from drillyard.mailbox.ticket_states import (
     run_status,
     ticket_states,
 )
+from tests.helpers.records import accepted
 
 RUN = "t0001-s1"
 TRAIN, EVALUATE = f"{RUN}.train", f"{RUN}.evaluate"
@@ -94,16 +94,7 @@ def end(mailbox, attempt, cause=None, ticket=TRAIN):
 def accept(mailbox, attempt):
     mailbox.create(
         f"runs/{RUN}/train.accepted.json",
-        Accepted(
-            run=RUN,
-            phase=Phase.TRAIN,
-            attempt=attempt,
-            status=Status.SUCCEEDED,
-            manifest="m",
-            manifest_sha256="0",
-            started_at=0.0,
-            ended_at=0.0,
-        ),
+        accepted(RUN, attempt=attempt),
     )
 
 

@@ -19,6 +19,7 @@ from drillyard.mailbox.summaries import (
     policy_used,
     problems,
 )
+from tests.helpers import records
 
 # -- Records that cannot be read: the error has their address, and a worker's stops nothing ---
 
@@ -63,15 +64,8 @@ def test_the_error_has_the_address_of_what_is_damaged(mailbox, path, read):
 
 
 CLAIM = Claim(ticket="t0001-s1.train", attempt=1, worker="w1", token="a", claimed_at=0.0)
-RESULT = Accepted(
-    run="t0001-s1",
-    phase=Phase.TRAIN,
-    attempt=1,
-    status=Status.SUCCEEDED,
-    manifest="runs/t0001-s1/attempts/train-1/manifest.json",
-    manifest_sha256="0" * 64,
-    started_at=0.0,
-    ended_at=1.0,
+RESULT = records.accepted(
+    manifest="runs/t0001-s1/attempts/train-1/manifest.json", manifest_sha256="0" * 64, ended_at=1.0
 )
 
 
@@ -111,17 +105,7 @@ def test_an_attempt_whose_success_was_written_already_hands_in_the_same_again():
 
 
 def accepted(summary: JsonObject) -> Accepted:
-    record = Accepted(
-        run="t0001-s1",
-        phase=Phase.TRAIN,
-        attempt=1,
-        status=Status.SUCCEEDED,
-        manifest="m",
-        manifest_sha256="0",
-        summary=summary,
-        started_at=0.0,
-        ended_at=1.0,
-    )
+    record = records.accepted(summary=summary, ended_at=1.0)
     return Accepted.from_bytes(record.to_bytes())
 
 

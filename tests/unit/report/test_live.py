@@ -14,9 +14,9 @@ from drillyard.errors import ConfigError, StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id, ticket_id
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Board, Ending, Phase, TicketRecord
+from drillyard.mailbox.records import Board, Phase, TicketRecord
 from drillyard.mailbox.stage_records import STATE, StagesState, StageState
-from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.status import Cause
 from drillyard.metrics.streams import StreamWriter
 from drillyard.report.live import page, watched
 from drillyard.report.live.chart import Series, chart, ticks
@@ -29,6 +29,7 @@ from drillyard.system.redaction import register_secret
 from drillyard.testing.clock import FakeClock
 from tests.helpers.counting_store import CountingStore
 from tests.helpers.fixtures_store import write_experiment
+from tests.helpers.records import failed
 from tests.helpers.study_store import write_search
 
 RUN = "t0001-s3"
@@ -108,18 +109,7 @@ def test_everything_in_it_is_escaped_and_secrets_are_masked(box):
         box.key(f"runs/{RUN}/attempts/train-1/logs/{9:012d}.txt"),
         f"{evil} hunter2hunter2\n".encode(),
     )
-    box.end(
-        Ending(
-            ticket="t0001-s4.train",
-            attempt=1,
-            status=Status.FAILED,
-            cause=Cause.USER_ERROR,
-            message=evil,
-            hint=evil,
-            by="w0",
-            ended_at=0.0,
-        )
-    )
+    box.end(failed("t0001-s4.train", Cause.USER_ERROR, message=evil, hint=evil, by="w0"))
     made = page.parts(LiveReader(box).read())
     whole = "".join(made.values())
     assert evil not in whole

@@ -11,8 +11,7 @@ import pytest
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.file import FileStore
 from drillyard.mailbox.mailbox import run_id
-from drillyard.mailbox.records import Accepted, Phase, RunRecord
-from drillyard.mailbox.status import Status
+from drillyard.mailbox.records import Phase, RunRecord
 from drillyard.report import build, html, render
 from drillyard.report import study as report_study
 from drillyard.report.comparison.trials import compare
@@ -21,6 +20,7 @@ from drillyard.results import collect, formatting
 from drillyard.results.model import RunResult
 from drillyard.results.trials import StudyResults, collect_trials
 from drillyard.studies import importances as told
+from tests.helpers.records import accepted
 from tests.helpers.study_store import METRIC, write_bench, write_list, write_search
 
 
@@ -203,12 +203,9 @@ def test_policies_of_two_simulators_stand_apart(tmp_path):
         policies = {"agent": trial.values["evaluate/return"], "random": random_returns[world]}
         mailbox.create(
             f"runs/{run}/evaluate.accepted.json",
-            Accepted(
-                run=run,
-                phase=Phase.EVALUATE,
-                attempt=1,
-                status=Status.SUCCEEDED,
-                manifest="m",
+            accepted(
+                run,
+                Phase.EVALUATE,
                 manifest_sha256="0" * 64,
                 started_at=1.0,
                 ended_at=2.0,

@@ -7,10 +7,10 @@ from drillyard.errors import CorruptObject, NotFound
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.files import save_file
 from drillyard.mailbox.mailbox import sha256_hex
-from drillyard.mailbox.records import Accepted, AttemptStart, Manifest, Phase
-from drillyard.mailbox.status import Status
+from drillyard.mailbox.records import AttemptStart, Manifest, Phase
 from drillyard.metrics.streams import StreamWriter
 from drillyard.results.fingerprint import fingerprint, hash_safetensors, weights_fingerprint
+from tests.helpers.records import accepted
 
 torch = pytest.importorskip("torch")
 from safetensors.torch import save  # noqa: E402
@@ -44,14 +44,11 @@ def finished(path, weights=WEIGHTS, value=1.0, clock=0.0, attempts=1):
     mailbox.write(f"{folder}/manifest.json", manifest)
     mailbox.create(
         f"runs/{run}/train.accepted.json",
-        Accepted(
-            run=run,
-            phase=Phase.TRAIN,
+        accepted(
+            run,
             attempt=attempts,
-            status=Status.SUCCEEDED,
             manifest=f"{folder}/manifest.json",
             manifest_sha256=sha256_hex(manifest.to_bytes()),
-            started_at=0,
             ended_at=1,
         ),
     )

@@ -16,12 +16,12 @@ from drillyard import results as r
 from drillyard.errors import NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Accepted, DriverRecord, Phase
-from drillyard.mailbox.status import Status
 from drillyard.results import formatting
 from drillyard.results.cost_and_time import worked_s
 from drillyard.results.policies import Evaluated, over_seeds, scores
 from drillyard.statistics import METHOD
 from tests.helpers.fixtures_store import STEPS, T0, open_box, write_experiment
+from tests.helpers.records import accepted, driver_of_process
 
 
 @pytest.fixture(scope="module")
@@ -406,28 +406,10 @@ def test_a_terminal_of_80_columns_breaks_no_line(done):
 
 def test_the_time_in_all_leaves_out_what_lies_between_two_commands():
     def driver(number: int, began: float, ended: float | None, seen: float) -> DriverRecord:
-        return DriverRecord(
-            number=number,
-            host="h",
-            pid=1,
-            pid_started=0.0,
-            token="t",
-            started_at=began,
-            written_at=seen,
-            ended_at=ended,
-        )
+        return driver_of_process(number=number, started_at=began, written_at=seen, ended_at=ended)
 
     def phase(began: float, ended: float) -> Accepted:
-        return Accepted(
-            run="t0001-s1",
-            phase=Phase.TRAIN,
-            attempt=1,
-            status=Status.SUCCEEDED,
-            manifest="m",
-            manifest_sha256="",
-            started_at=began,
-            ended_at=ended,
-        )
+        return accepted(manifest_sha256="", started_at=began, ended_at=ended)
 
     # The first was killed at 30; its run went on to 50. A day later somebody typed it again.
     drivers = [driver(1, 0.0, None, 30.0), driver(2, 86_400.0, 86_405.0, 86_405.0)]

@@ -22,13 +22,14 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.file import FileStore
 from drillyard.mailbox.files import save_file
 from drillyard.mailbox.mailbox import sha256_hex, ticket_id
-from drillyard.mailbox.records import Accepted, AttemptStart, Claim, Ending, Manifest, Phase
+from drillyard.mailbox.records import AttemptStart, Claim, Ending, Manifest, Phase
 from drillyard.mailbox.status import Cause, Status
 from drillyard.metrics.streams import StreamWriter
 from drillyard.results.store_phase import selected, store_phase
 from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec.running import StoreTarget
 from tests.helpers.fixtures_store import spec_of, write_experiment
+from tests.helpers.records import accepted, failed
 
 RUN = "t0001-s1"
 MODEL = bytes(range(256)) * 40
@@ -55,11 +56,9 @@ def result(box: Mailbox, phase: Phase, files: dict[str, bytes], **summary: Any) 
     box.write(f"{folder}/manifest.json", manifest)
     box.accept(
         claim,
-        Accepted(
-            run=RUN,
-            phase=phase,
-            attempt=1,
-            status=Status.SUCCEEDED,
+        accepted(
+            RUN,
+            phase,
             manifest=f"{folder}/manifest.json",
             manifest_sha256=sha256_hex(manifest.to_bytes()),
             summary=summary,
@@ -236,16 +235,7 @@ def test_a_changed_result_is_not_passed_on(box, tmp_path):
 
 def test_superseded_and_stopped(box, tmp_path):
     late = context(box, tmp_path)
-    box.end(
-        Ending(
-            ticket=late.claim.ticket,
-            attempt=1,
-            status=Status.FAILED,
-            cause=Cause.INFRASTRUCTURE,
-            by="driver",
-            ended_at=4.0,
-        )
-    )
+    box.end(failed(late.claim.ticket, by="driver", ended_at=4.0))
     with pytest.raises(Superseded):
         store_phase(late)
     assert not (run_folder(box) / "policy").exists()

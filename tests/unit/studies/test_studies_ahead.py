@@ -10,12 +10,13 @@ import pytest
 
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Claim, DriverRecord, Ending
+from drillyard.mailbox.records import Claim
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs.submit import post_trials
 from drillyard.spec.load import load
 from drillyard.studies.search import Search
+from tests.helpers.records import driver_of_process, failed
 
 WORKERS, MANY = 2, 12
 OBJECTIVE = {"metric": "evaluate/score", "direction": "min"}
@@ -47,16 +48,7 @@ def begun(mailbox: Mailbox, folder: Path, study: dict[str, Any], **more: Any) ->
     spec = load(file).spec
     mailbox.write(
         "driver/1.json",
-        DriverRecord(
-            number=1,
-            host="h",
-            pid=1,
-            pid_started=0.0,
-            token="t",
-            command=[],
-            started_at=0.0,
-            written_at=0.0,
-        ),
+        driver_of_process(command=[]),
     )
     made = Search(
         spec,
@@ -93,17 +85,7 @@ def test_what_was_posted_ahead_is_not_begun_after_too_many_failures(mailbox, tmp
     for name in [t for t in ticket_states(mailbox) if t.endswith(".train")][:3]:
         claim = Claim(ticket=name, attempt=1, worker="w", token="t", claimed_at=0.0)
         mailbox.claim(claim)
-        mailbox.end(
-            Ending(
-                ticket=name,
-                attempt=1,
-                status=Status.FAILED,
-                cause=Cause.USER_ERROR,
-                message="bad",
-                by="w",
-                ended_at=0.0,
-            )
-        )
+        mailbox.end(failed(name, Cause.USER_ERROR, message="bad"))
     search.advance()
     states = ticket_states(mailbox)
     assert not any(state.claimable for state in states.values())

@@ -19,13 +19,14 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import DriverLock
 from drillyard.mailbox.fenced import Fenced
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Claim, Ending
-from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.records import Claim
+from drillyard.mailbox.status import Cause
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs.submit import Trial, post_trials
 from drillyard.spec.load import load
 from drillyard.studies.search import Search
 from tests.helpers.open_drivers import closing
+from tests.helpers.records import failed
 from tests.helpers.tiny_backend import ThreadBackend
 
 URL = "memory://superseded"
@@ -115,17 +116,7 @@ def fail_one(mailbox: Mailbox, cause: Cause = Cause.USER_ERROR) -> None:
     """What a worker leaves of a trial that fails: the study has to judge it and to go on."""
     name = next(n for n, s in ticket_states(mailbox).items() if s.claimable is not None)
     mailbox.claim(Claim(ticket=name, attempt=1, worker="w", token="t", claimed_at=0.0))
-    mailbox.end(
-        Ending(
-            ticket=name,
-            attempt=1,
-            status=Status.FAILED,
-            cause=cause,
-            message="bad",
-            by="w",
-            ended_at=0.0,
-        )
-    )
+    mailbox.end(failed(name, cause, message="bad"))
 
 
 def taken_over(mailbox: Mailbox) -> None:

@@ -1,7 +1,6 @@
 """The page of a comparison in a real browser: readable, complete, and quiet."""
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from drillyard.report.comparison.page import build
 from drillyard.report.comparison.side_by_side import compare
@@ -9,14 +8,6 @@ from tests.browser.test_report import CONTRAST, opened
 from tests.helpers.fixtures_store import write_experiment
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,12 @@
 import itertools
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from drillyard.report import build
 from tests.browser.test_report import CONTRAST, opened
 from tests.helpers.study_store import write_search
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drillyard_emulators.http.handle import Emulator, GcpEmulator
+from drillyard_emulators.http.handle import AzureEmulator, Emulator, GcpEmulator
 from tests.helpers import rules
-from tests.helpers.azure_lab import needs_azurite, opened
+from tests.helpers.azure_lab import AzureLab, needs_azurite, opened, point
 from tests.helpers.proofs import AzureBench, GcpBench, ProofBench
 
 _start = Emulator.__init__
@@ -71,6 +73,25 @@ def compute(cloud):
     cloud.clear_faults()
     plain = {"stockouts": [], "false_done": [], "boot_failures": 0, "listing_lag_s": 0.0}
     cloud.physics(**plain, notice_s=30.0, shutdown_s=30.0)
+
+
+@pytest.fixture(scope="module")
+def azure(request, tmp_path_factory):
+    """A workspace of Azure for one file; where that says ``BODILESS``, nodes start nothing."""
+    for cloud in opened(tmp_path_factory.mktemp("azure")):
+        if getattr(request.module, "BODILESS", False):
+            cloud.physics(processes=False)
+        yield cloud
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """A user's laptop beside a workspace of its own."""
+    with tempfile.TemporaryDirectory(prefix="dy") as folder, AzureEmulator(Path(folder)) as cloud:
+        point(monkeypatch, cloud)
+        made = AzureLab(cloud, tmp_path, monkeypatch)
+        yield made
+        made.close()
 
 
 @pytest.fixture(scope="module")

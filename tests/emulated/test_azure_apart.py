@@ -14,8 +14,10 @@ from drillyard.backend import Liveness
 from drillyard.mailbox import open_store
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_emulators.azure.cloud import identity_id
-from tests.helpers.azure_lab import gone, named, needs_azurite, opened, order_of, rented
+from tests.helpers.azure_lab import gone, named, needs_azurite, order_of, rented
 from tests.helpers.patience import until
+
+BODILESS = True
 
 pytestmark = [needs_azurite(), pytest.mark.timeout(300)]
 TICKET = "t0001-s1.train"
@@ -59,13 +61,6 @@ for method, path in (
     tried(f"{method} {path}", lambda: urllib.request.urlopen(asked))
 print(json.dumps(found))
 """
-
-
-@pytest.fixture(scope="module")
-def azure(tmp_path_factory):
-    for cloud in opened(tmp_path_factory.mktemp("azure")):
-        cloud.physics(processes=False)
-        yield cloud
 
 
 def test_code_on_a_node_reaches_no_other_experiment(azure):

@@ -19,17 +19,12 @@ from drillyard.testing.backend_suite import BackendSuite
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
 from tests.emulated.troubles import no_requests, refusals
-from tests.helpers.azure_lab import named, needs_azurite, opened
+from tests.helpers.azure_lab import named, needs_azurite
 from tests.helpers.patience import until
 
 pytestmark = needs_azurite()
 NOBODYS = "00000000-0000-0000-0000-000000000000"
 CHANGES = "^(PUT|POST|PATCH|DELETE) management"
-
-
-@pytest.fixture(scope="module")
-def azure(tmp_path_factory):
-    yield from opened(tmp_path_factory.mktemp("azure"))
 
 
 @pytest.fixture

@@ -1,30 +1,18 @@
 """A user's commands against the emulated Azure: cancelled, killed, limited, reaped."""
 
 import signal
-import tempfile
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("azure.ai.ml")
 
 from drillyard.mailbox.records import Phase
-from drillyard_emulators.http.handle import AzureEmulator
-from tests.helpers.azure_lab import OWN_CLUSTER, AzureLab, at_work, needs_azurite, point, reactor
+from tests.helpers.azure_lab import OWN_CLUSTER, at_work, needs_azurite, reactor
 from tests.helpers.patience import PATIENCE_S, until
 
 pytestmark = [needs_azurite(), pytest.mark.slow]
 FILE = reactor("long", 100_000_000, more=OWN_CLUSTER)
 SHORT = reactor("short", 512, more=OWN_CLUSTER)
-
-
-@pytest.fixture
-def lab(tmp_path, monkeypatch):
-    with tempfile.TemporaryDirectory(prefix="dy") as folder, AzureEmulator(Path(folder)) as cloud:
-        point(monkeypatch, cloud)
-        made = AzureLab(cloud, tmp_path, monkeypatch)
-        yield made
-        made.close()
 
 
 def test_cancelled_with_and_without_a_driver_nothing_is_left(lab):

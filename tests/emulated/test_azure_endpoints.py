@@ -16,18 +16,13 @@ from drillyard.policies.act import Policy
 from drillyard_backends.azure import endpoints
 from drillyard_backends.azure.endpoints import AzureEndpoints
 from drillyard_emulators.azure.model import Physics
-from tests.helpers.azure_lab import named, needs_azurite, opened
+from tests.helpers.azure_lab import named, needs_azurite
 from tests.helpers.patience import until
 from tests.unit.policies.test_serving import GOOD, bundle_of
 
 pytestmark = needs_azurite()
 CHANGES = "^(PUT|DELETE) management"
 ML = "Microsoft.MachineLearningServices/workspaces"
-
-
-@pytest.fixture(scope="module")
-def azure(tmp_path_factory):
-    yield from opened(tmp_path_factory.mktemp("azure"))
 
 
 @pytest.fixture(scope="module")

@@ -19,21 +19,15 @@ from tests.helpers.azure_lab import (
     gone,
     named,
     needs_azurite,
-    opened,
     order_of,
     rented,
     statuses,
 )
 from tests.helpers.patience import until
 
+BODILESS = True
+
 pytestmark = needs_azurite()
-
-
-@pytest.fixture(scope="module")
-def azure(tmp_path_factory):
-    for cloud in opened(tmp_path_factory.mktemp("azure")):
-        cloud.physics(processes=False)
-        yield cloud
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
-from pathlib import Path
 
 import psutil
 import pytest
@@ -16,23 +14,13 @@ from drillyard.mailbox.records import Phase
 from drillyard.results.fingerprint import fingerprint
 from drillyard.simulators.hosts.posted import path_of
 from drillyard.system.processes import marked
-from drillyard_emulators.http.handle import AzureEmulator
 from drillyard_emulators.http.machines import MACHINE_MARK
 from tests.emulated.test_gcp_end_to_end import local_hashes
 from tests.emulated.test_gcp_hosts import FILE, RUN
-from tests.helpers.azure_lab import AzureLab, needs_azurite, point
+from tests.helpers.azure_lab import needs_azurite
 from tests.helpers.patience import PATIENCE_S, until
 
 pytestmark = [needs_azurite()]
-
-
-@pytest.fixture
-def lab(tmp_path, monkeypatch):
-    with tempfile.TemporaryDirectory(prefix="dy") as folder, AzureEmulator(Path(folder)) as cloud:
-        point(monkeypatch, cloud)
-        made = AzureLab(cloud, tmp_path, monkeypatch)
-        yield made
-        made.close()
 
 
 def hosts() -> list[int]:

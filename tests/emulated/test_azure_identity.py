@@ -12,7 +12,7 @@ pytest.importorskip("azure.ai.ml")
 
 from drillyard_backends.azure import login
 from drillyard_emulators.azure.cloud import NODE, STRANGER
-from tests.helpers.azure_lab import needs_azurite, opened
+from tests.helpers.azure_lab import needs_azurite
 
 pytestmark = needs_azurite()
 PROGRAM = """
@@ -26,11 +26,6 @@ try:
 except DrillyardError as error:
     print(type(error).__name__, error, "|", error.hint)
 """
-
-
-@pytest.fixture(scope="module")
-def azure(tmp_path_factory):
-    yield from opened(tmp_path_factory.mktemp("azure"))
 
 
 def on_a_node(azure, identity, **changes):

@@ -24,7 +24,6 @@ from tests.helpers.azure_lab import (
     gone,
     named,
     needs_azurite,
-    opened,
     order_of,
     rented,
     statuses,
@@ -34,11 +33,6 @@ from tests.helpers.patience import until
 pytestmark = [needs_azurite(), pytest.mark.timeout(300)]
 TICKET = "t0001-s1.train"
 CANCEL = "Microsoft.MachineLearningServices/workspaces/jobs/cancel/action"
-
-
-@pytest.fixture(scope="module")
-def azure(tmp_path_factory):
-    yield from opened(tmp_path_factory.mktemp("azure"))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from drillyard.tracking.params_and_tags import NAME_TAG
 from drillyard.tracking.points import AZURE_NAMES, Point, as_in_azure
 from drillyard.tracking.server import LEFT_OUT, Server
 from drillyard_backends.azure.mlflow_store import address
-from tests.helpers.azure_lab import named, needs_azurite, opened
+from tests.helpers.azure_lab import named, needs_azurite
 from tests.helpers.patience import PATIENCE_S
 
 pytestmark = needs_azurite()
@@ -34,11 +34,6 @@ baselines: []
 resources: {threads: 1, device: cpu}
 tracking: {mlflow: "azureml://"}
 """
-
-
-@pytest.fixture(scope="module")
-def azure(tmp_path_factory):
-    yield from opened(tmp_path_factory.mktemp("azure"))
 
 
 @pytest.fixture

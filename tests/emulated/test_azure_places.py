@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from pathlib import Path
 
 import pytest
 
@@ -20,47 +18,29 @@ from drillyard.system.clock import SYSTEM
 from drillyard_backends.azure import capacity, clusters
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.choices import alternatives
-from drillyard_emulators.http.handle import AzureEmulator
 from tests.helpers.azure_lab import (
-    AzureLab,
     at_work,
     gone,
     named,
     needs_azurite,
-    opened,
     order_of,
-    point,
     reactor,
     rented,
     statuses,
 )
 from tests.helpers.patience import PATIENCE_S, until
 
+BODILESS = True
+
 pytestmark = needs_azurite()
 SMALL, LARGE = "Standard_F4s_v2", "Standard_F8s_v2"
 SIZES = f"backends: {{azure: {{compute: null, capacity_s: 4, vm_sizes: [{LARGE}, {SMALL}]}}}}"
-
-
-@pytest.fixture(scope="module")
-def azure(tmp_path_factory):
-    for cloud in opened(tmp_path_factory.mktemp("azure")):
-        cloud.physics(processes=False)
-        yield cloud
 
 
 @pytest.fixture
 def settings(azure):
     yield named(azure, image="mcr.example/drillyard:1", compute=None, prefix="places")
     azure.physics(full=[])
-
-
-@pytest.fixture
-def lab(tmp_path, monkeypatch):
-    with tempfile.TemporaryDirectory(prefix="dy") as folder, AzureEmulator(Path(folder)) as cloud:
-        point(monkeypatch, cloud)
-        made = AzureLab(cloud, tmp_path, monkeypatch)
-        yield made
-        made.close()
 
 
 def test_each_pair_of_size_and_region_has_a_cluster_of_its_own():

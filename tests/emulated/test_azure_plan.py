@@ -14,7 +14,7 @@ from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.service import Service
 from drillyard_emulators.azure.access import EVERYTHING
 from drillyard_emulators.azure.cloud import STRANGER, identity_id
-from tests.helpers.azure_lab import named, needs_azurite, opened, order_of
+from tests.helpers.azure_lab import named, needs_azurite, order_of
 from tests.helpers.patience import until
 
 pytestmark = [needs_azurite(), pytest.mark.timeout(300)]
@@ -27,11 +27,6 @@ USUAL = {
     "denied": [],
     "more_of_sizes": {},
 }
-
-
-@pytest.fixture(scope="module")
-def azure(tmp_path_factory):
-    yield from opened(tmp_path_factory.mktemp("azure"))
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ In the environment of ``tests/contract/test_rllib.py``, with the extras ``azure`
 """
 
 import signal
-import tempfile
 from importlib.util import find_spec
-from pathlib import Path
 
 import psutil
 import pytest
@@ -15,9 +13,8 @@ pytest.importorskip("azure.ai.ml")
 
 from drillyard.mailbox.records import Phase
 from drillyard.system.processes import ProcessId, marked, send
-from drillyard_emulators.http.handle import AzureEmulator
 from drillyard_emulators.http.machines import MACHINE_MARK
-from tests.helpers.azure_lab import AzureLab, at_work, needs_azurite, point
+from tests.helpers.azure_lab import at_work, needs_azurite
 from tests.helpers.patience import PATIENCE_S
 
 pytestmark = [
@@ -48,13 +45,9 @@ class Line(gym.make("CartPole-v1").unwrapped.__class__):
 
 
 @pytest.fixture
-def lab(tmp_path, monkeypatch):
-    with tempfile.TemporaryDirectory(prefix="dy") as folder, AzureEmulator(Path(folder)) as cloud:
-        point(monkeypatch, cloud)
-        made = AzureLab(cloud, tmp_path, monkeypatch)
-        (tmp_path / "worlds.py").write_text(WORLD)
-        yield made
-        made.close()
+def lab(lab, tmp_path):
+    (tmp_path / "worlds.py").write_text(WORLD)
+    return lab
 
 
 def nothing_runs(name):

@@ -17,8 +17,10 @@ from drillyard.findings import Severity
 from drillyard_backends.azure import rights, surroundings
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_emulators.azure.access import EVERYTHING
-from tests.helpers.azure_lab import gone, named, needs_azurite, opened, order_of, rented
+from tests.helpers.azure_lab import gone, named, needs_azurite, order_of, rented
 from tests.helpers.patience import until
+
+BODILESS = True
 
 pytestmark = [needs_azurite(), pytest.mark.timeout(300)]
 PLACE = Path(__file__).parents[2] / "deployments" / "azure"
@@ -59,13 +61,6 @@ def role(name):
 def permission(name):
     found = role(name)
     return {"actions": found["Actions"], "notActions": found["NotActions"]}
-
-
-@pytest.fixture(scope="module")
-def azure(tmp_path_factory):
-    for cloud in opened(tmp_path_factory.mktemp("azure")):
-        cloud.physics(processes=False)
-        yield cloud
 
 
 @pytest.fixture

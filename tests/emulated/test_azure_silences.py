@@ -19,8 +19,10 @@ from drillyard_backends.azure.errors import translated
 from drillyard_backends.azure.login import credential
 from drillyard_emulators.azure.rehearsal import FAULTS, AzureRehearsal
 from drillyard_emulators.rehearsal import parse_faults
-from tests.helpers.azure_lab import gone, named, needs_azurite, opened, order_of, rented, statuses
+from tests.helpers.azure_lab import gone, named, needs_azurite, order_of, rented, statuses
 from tests.helpers.patience import until
+
+BODILESS = True
 
 pytestmark = needs_azurite()
 TICKET = "t0001-s1.train"
@@ -29,13 +31,6 @@ Attempted credentials:
 \tEnvironmentCredential: HTTPSConnectionPool(host='login.microsoftonline.com', port=443): Max \
 retries exceeded with url: /t/oauth2 (Caused by ProxyError('Unable to connect to proxy'))
 To mitigate this issue, please refer to the troubleshooting guidelines."""
-
-
-@pytest.fixture(scope="module")
-def azure(tmp_path_factory):
-    for cloud in opened(tmp_path_factory.mktemp("azure")):
-        cloud.physics(processes=False)
-        yield cloud
 
 
 @pytest.fixture

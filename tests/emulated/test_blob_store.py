@@ -14,14 +14,9 @@ from drillyard.testing.store_suite import StoreSuite
 from drillyard_backends.azure import store as module
 from drillyard_backends.azure.storage_errors import StoreRefused
 from drillyard_backends.azure.store import BlobStore
-from tests.helpers.azure_lab import needs_azurite, opened
+from tests.helpers.azure_lab import needs_azurite
 
 pytestmark = needs_azurite()
-
-
-@pytest.fixture(scope="module")
-def azure(tmp_path_factory):
-    yield from opened(tmp_path_factory.mktemp("azure"))
 
 
 @pytest.fixture

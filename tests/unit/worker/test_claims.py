@@ -21,7 +21,7 @@ from drillyard.system.processes import ProcessId
 from drillyard.testing.clock import FakeClock
 from drillyard.worker.hand_in import HandIn
 from drillyard.worker.orphans import AGAIN_S, OrphanCloser, worker_id
-from tests.helpers.worker_world import PlayedWorker, World
+from tests.helpers.worker_world import PlayedWorker
 
 # -- Claims of an earlier worker of the lease here are closed once it is dead, and not before -
 
@@ -183,13 +183,6 @@ def test_an_answer_that_was_lost_is_no_copy(cloned_mailbox, tmp_path):
 
 
 BACK_S = 30.0
-
-
-@pytest.fixture
-def world(request):
-    one = World(request.node.name)
-    yield one
-    MemoryStore.forget(one.url)
 
 
 def test_a_worker_whose_record_is_refused_waits_with_its_first_claim(world, monkeypatch):

@@ -11,7 +11,6 @@ import pytest
 
 from drillyard.backend import Order, Trait
 from drillyard.driver.lease_supervisor import strength
-from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Claim, Phase
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
@@ -40,13 +39,6 @@ class PlayedHost:
 
     def wait(self) -> int | None:
         return self.code
-
-
-@pytest.fixture
-def world(request):
-    one = World(request.node.name)
-    yield one
-    MemoryStore.forget(one.url)
 
 
 @pytest.fixture

@@ -25,13 +25,6 @@ LAST_WORDS_S = 2.0
 PHASES = (Phase.TRAIN, Phase.EVALUATE, Phase.STORE)
 
 
-@pytest.fixture
-def world(request):
-    one = World(request.node.name)
-    yield one
-    MemoryStore.forget(one.url)
-
-
 def state(world, run, phase=Phase.TRAIN):
     return ticket_states(world.mailbox)[f"{run}.{phase}"]
 

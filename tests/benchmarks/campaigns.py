@@ -70,10 +70,12 @@ PIECES = (
         1000,
         ".venv/azurite",
     ),
-    Piece("trainings, Google Cloud", ("tests.benchmarks.gcp_trainings", "{size}", "{seed}"), 50),
+    Piece(
+        "trainings, Google Cloud", ("tests.benchmarks.trainings", "gcp", "{size}", "{seed}"), 50
+    ),
     Piece(
         "trainings, Azure ML",
-        ("tests.benchmarks.azure_trainings", "{size}", "{seed}"),
+        ("tests.benchmarks.trainings", "azure", "{size}", "{seed}"),
         50,
         ".venv/azurite",
     ),

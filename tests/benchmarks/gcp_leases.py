@@ -4,7 +4,7 @@
 
 What is done to them: ``leases``. The cloud loses answers, fails deletions, says DONE and does
 nothing, lists late, takes machines away. Machines are threads with tiny tickets
-(``played_machines``); for real ones see ``gcp_trainings``. The judge is the emulated cloud's own
+(``played_machines``); for real ones see ``trainings gcp``. The judge is the emulated cloud's own
 state; the exit code is 1 when anything was lost or left.
 """
 

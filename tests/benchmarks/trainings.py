@@ -1,5 +1,7 @@
 """Leases with random faults and real training, on any emulated cloud: what is lost, what is left.
 
+    python -m tests.benchmarks.trainings gcp|azure [leases] [seed]
+
 Each lease is a ``drillyard run`` with its Prefect flow, killed with SIGKILL at a random moment and
 given again; its machine runs the real agent and training, and one in ten is taken away. All train
 the same run, whose fingerprint must be that of a run at home.
@@ -12,23 +14,34 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from drillyard.errors import ExitCode
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.results.fingerprint import fingerprint
+from drillyard_emulators.http.handle import AzureEmulator, GcpEmulator
+from tests.helpers.azure_lab import OWN_CLUSTER, AzureLab, point
 from tests.helpers.rented import Lab
 
-from . import common
+from . import azure_leases, common, gcp_leases
+from .virtual_clock import VirtualClock
 
 AT_ONCE = 3
 KILLED = 0.6
 TAKEN = 0.1
 MOST_LIVES = 8
 LONGEST_S = 900.0
+SPEED = 5.0
+"""Of the clock of the emulated Google Cloud."""
 EXPERIMENT = """\
 schema: 1
 name: {name}
@@ -59,11 +72,6 @@ def at_home(folder: Path) -> str:
     command = [sys.executable, "-c", program, experiment(folder, "calm"), str(store)]
     common.timed(command, folder, DRILLYARD_HOME=str(folder / ".home"))
     return fingerprint(Mailbox(open_store(str(store)), "calm"), RUN)
-
-
-def taken(count: int) -> int:
-    """How many machines of so many leases are taken away."""
-    return max(1, round(TAKEN * count))
 
 
 class Trainings:
@@ -128,15 +136,59 @@ class Trainings:
         self.trouble.append(f"{name}: exit {code}")
 
 
-def told(trainings: Trainings, count: int, faults: list[tuple[str, str]], left: list[str]) -> bool:
-    """Print what was found; whether it is bad.
+@contextmanager
+def laptop(kind: str, folder: Path, seed: int, patch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """A user's machine beside an emulated cloud that has bad luck."""
+    if kind == "gcp":
+        with GcpEmulator(folder / "cloud", speed=SPEED, seed=seed) as google:
+            lab = Lab(google, folder, patch)
+            lab.settings["LISTING_LAG_S"] = str(gcp_leases.LAG_S)
+            lab.command = VirtualClock.of(google, SPEED).command
+            patch.setenv("PYTHONPATH", str(common.ROOT))
+            gcp_leases.make_unlucky(google)
+            yield lab
+    else:
+        with AzureEmulator(folder / "cloud", seed=seed) as azure:
+            point(patch, azure)
+            azure_leases.make_unlucky(azure)
+            yield AzureLab(azure, folder, patch)
 
-    Args:
-        trainings: That have run.
-        count: How many leases they were.
-        faults: Rows about what was done to them.
-        left: What the cloud still had.
-    """
+
+def faults(kind: str, state: dict[str, Any], times: int) -> list[tuple[str, str]]:
+    """Rows about what was done to the leases."""
+    played = ("faults", str(sum(rule["played"] for rule in state["faults"])))
+    if kind == "azure":
+        jobs = ("jobs", f"{len(state['jobs'])}, {times} nodes to be taken away")
+        return [jobs, ("nodes", str(len(state["nodes"]))), played]
+    false = str(sum(rule["played"] for rule in state["physics"]["false_done"]))
+    machines = f"{len(state['all_machines'])}, {times} of them to be taken away"
+    return [("machines", machines), played, ("false DONE", false)]
+
+
+def main() -> None:
+    """Sweep, and print."""
+    kind = sys.argv[1]
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else 50
+    seed = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+    times = max(1, round(TAKEN * count))
+    with (
+        tempfile.TemporaryDirectory(prefix="dy-", ignore_cleanup_errors=True) as name,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        folder = Path(name)
+        expected = at_home(folder)
+        with laptop(kind, folder, seed, patch) as lab:
+            what = {"objects": "checkpoints/.*manifest", "count": 1, "what": "cut"}
+            lab.cloud.ask("trigger", **what, times=times)
+            trainings = Trainings(lab, seed, f"{OWN_CLUSTER}\n" if kind == "azure" else "")
+            try:
+                trainings.run(count, expected)
+                state, there = lab.cloud.state(), lab.left()
+                if trainings.trouble:
+                    print(lab.said)
+            finally:
+                lab.close()
+    left = [f"{what}: {thing}" for what, things in there.items() for thing in things]
     bad = [*trainings.lost, *trainings.trouble, *left]
     for line in bad:
         print(line)
@@ -145,10 +197,14 @@ def told(trainings: Trainings, count: int, faults: list[tuple[str, str]], left: 
         [
             ("leases", str(count)),
             ("drivers", f"{trainings.lives}, {trainings.kills} of them killed"),
-            *faults,
+            *faults(kind, state, times),
             ("results lost or different", f"{len(trainings.lost)} of {count}"),
             ("machines, groups, disks left", str(len(left))),
             ("drivers that broke or hung", str(len(trainings.trouble))),
         ],
     )
-    return bool(bad)
+    sys.exit(bool(bad))
+
+
+if __name__ == "__main__":
+    main()

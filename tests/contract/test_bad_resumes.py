@@ -239,7 +239,7 @@ def test_another_network_that_was_allowed(place, capsys):
         assert word in text
 
 
-def test_another_world(place, capsys, monkeypatch):
+def test_a_simulator_with_other_spaces_is_refused_at_a_resume(place, capsys, monkeypatch):
     """Row 75: both spaces, and where the world is named."""
     (place / "dry_world.py").write_text(
         WORLD.replace("(2,)", "(3,)").replace("np.zeros(2", "np.zeros(3")

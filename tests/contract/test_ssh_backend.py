@@ -357,7 +357,7 @@ def test_an_interpreter_without_drillyard(settings, tmp_path):
     assert "has no drillyard" in str(refused(SshBackend(**(settings | {"python": str(bare)}))))
 
 
-def test_nobody_answers(settings):
+def test_a_host_that_does_not_answer_is_an_error_with_its_address(settings):
     backend = SshBackend(**(settings | {"hosts": ["127.0.0.1:1"]}))
     with pytest.raises(InfrastructureError) as error:
         list(backend.leases())
@@ -392,7 +392,7 @@ def test_a_connection_that_is_cut_in_the_first_check_is_no_mistake_of_the_user(
         ({"trust_everything": True}, "trust_everything"),
     ],
 )
-def test_bad_settings(settings, change, field):
+def test_a_wrong_setting_is_named_by_its_field(settings, change, field):
     with pytest.raises(ConfigError) as error:
         SshBackend(**(settings | change))
     assert f"backends.ssh.{field}" in str(error.value)

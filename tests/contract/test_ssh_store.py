@@ -146,7 +146,7 @@ def test_under_the_home_of_the_user_there(server, log_in):
         "sftp://host/x?y=1",
     ],
 )
-def test_bad_urls(url):
+def test_a_wrong_url_is_refused_without_its_password(url):
     with pytest.raises(UserError) as error:
         split(url)
     assert "s3cret" not in str(error.value)

@@ -24,7 +24,7 @@ class TestFileStore(StoreSuite):
     def other(self, store):
         return open_store(store.url)
 
-    def test_url_forms(self, tmp_path):
+    def test_a_file_url_and_a_path_are_one_store(self, tmp_path):
         assert FileStore(f"file://{tmp_path}").root == FileStore(str(tmp_path)).root
 
     def test_a_full_disk_is_named_with_the_bytes_needed(self, tmp_path, monkeypatch):

@@ -224,7 +224,7 @@ class Counting:
         self.points.append((step, metrics["rollout/episodes"]))
 
 
-def test_users_callbacks(run):
+def test_callbacks_of_the_user_are_called(run):
     Counting.points.clear()
     learner = {
         "algorithm": "a2c",

@@ -31,7 +31,7 @@ class TestCapacity:
         running(compute, group, name)
         compute.drop(group)
 
-    def test_quota(self, compute, cloud):
+    def test_a_quota_refuses_what_exceeds_it(self, compute, cloud):
         cloud.ask("catalogue", quotas={REGION: {"NVIDIA_T4_GPUS": 1}})
         more = {
             "machine_type": "n1-standard-1",

@@ -50,7 +50,7 @@ def test_in_the_ui(team, chromium):
     goes_on(team, "clicked")
 
 
-def test_by_drillyard(team):
+def test_cancel_stops_a_flow_run_and_the_same_command_continues(team):
     run = at_work(team, "by-name")
     said = team.drillyard("cancel", "by-name", "--store", team.bench.store)
     assert "stopped" in said
@@ -103,7 +103,7 @@ def test_a_teardown_that_takes_longer_than_prefect_waits(team):
     goes_on(team, "stubborn")
 
 
-def test_by_down(team, tmp_path):
+def test_down_gives_machines_back_before_the_worker_ends(team, tmp_path):
     run = at_work(team, "by-down")
     said = team.drillyard("down", "--folder", team.stack.folder)
     try:

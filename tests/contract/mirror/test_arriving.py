@@ -148,7 +148,7 @@ def test_an_answer_that_was_lost_doubles_nothing(box, tmp_path, monkeypatch):
         (Status.CANCELLED, Cause.CANCELLED, "KILLED"),
     ],
 )
-def test_ends(box, tmp_path, status, cause, word):
+def test_how_a_run_ended_arrives(box, tmp_path, status, cause, word):
     training = Training(box, tmp_path)
     training.steps(1, 3)
     training.end(status, cause, "why: token=abcdefghijk")
@@ -208,7 +208,7 @@ def test_tracking_off_does_nothing(tmp_path):
     assert SYSTEM.now() > 0
 
 
-def test_the_command(store, capsys, monkeypatch):
+def test_sync_sends_everything_and_names_a_dead_server(store, capsys, monkeypatch):
     from drillyard.cli.main import main
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -82,7 +82,7 @@ def test_the_background_process_follows_and_ends(box, tmp_path):
     assert dict(os.environ) == before, "the bounds are the child's alone"
 
 
-def test_who_wants_to_go_is_not_kept_and_the_last_points_arrive(box, tmp_path):
+def test_leaving_waits_for_nothing_and_the_last_points_arrive(box, tmp_path):
     training = Training(box, tmp_path)
     mirror = Mirror(box, db(box))
     mirror.start(interval_s=3600.0)

@@ -242,7 +242,7 @@ def test_a_lost_machine_comes_back_as_its_next_generation():
         ("DELETING", "", Stage.GOING),
     ],
 )
-def test_stages(action, status, expected):
+def test_the_state_of_a_machine_follows_from_its_action_and_status(action, status, expected):
     assert stage(action, status) is expected
 
 

@@ -138,7 +138,7 @@ def test_usage_errors(capsys):
 
 
 @pytest.mark.heavy
-def test_check(capsys, tmp_path, monkeypatch):
+def test_check_answers_with_its_findings(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main.main(["check", str(EXPERIMENTS / "cartpole.yaml"), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
@@ -217,7 +217,7 @@ def test_the_schema_takes_every_example_and_no_slip(file):
         ("statuses", "TIMED_OUT"),
     ],
 )
-def test_list(what, name, capsys):
+def test_list_prints_a_table_or_json(what, name, capsys):
     assert main.main(["list", what, "--json"]) == 0
     assert name in [row["name"] for row in json.loads(capsys.readouterr().out)]
     assert main.main(["list", what]) == 0

@@ -120,7 +120,7 @@ def test_reading_makes_no_folder(capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lists(capsys, store):
+def test_list_says_the_status_of_each_experiment(capsys, store):
     _, out, _ = run(capsys, store, "list", "experiments", "--json")
     found = {row["name"]: row for row in json.loads(out)}
     assert {n: row["status"] for n, row in found.items()} == {

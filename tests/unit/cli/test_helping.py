@@ -162,7 +162,7 @@ def test_experiments_and_runs(folder, monkeypatch, capsys):
     assert offered("drillyard status nope", monkeypatch, capsys) == []
 
 
-def test_another_store(folder, monkeypatch, capsys):
+def test_completion_offers_names_of_the_store_that_is_given(folder, monkeypatch, capsys):
     (name,) = offered("drillyard status ", monkeypatch, capsys)
     (folder / "drillyard-runs").rename(folder / "elsewhere")
     assert offered("drillyard status ", monkeypatch, capsys) == []

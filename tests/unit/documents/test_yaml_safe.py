@@ -45,7 +45,7 @@ from drillyard.errors import ConfigError, ConfigErrors, UserError
         ("9" * 5000, "9" * 5000),
     ],
 )
-def test_words(word, value):
+def test_a_plain_word_has_one_type(word, value):
     found = resolve(word)
     assert found == value
     assert type(found) is type(value)

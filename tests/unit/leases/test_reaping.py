@@ -59,7 +59,7 @@ def clock(tmp_path, monkeypatch):
         (Facts(overdue_s=-60.0, readable=True, in_ledger=False, quiet_s=5.0), Verdict.WAITING),
     ],
 )
-def test_the_verdict(facts, verdict):
+def test_facts_about_a_lease_decide_whether_it_goes(facts, verdict):
     assert judge(facts, 600.0).verdict is verdict
 
 

@@ -164,7 +164,7 @@ def test_what_runs_during_a_cancel_is_running(mailbox):
     assert short(mailbox) == (Status.RUNNING, 1, None)
 
 
-def test_reopened_forgives(mailbox):
+def test_a_reopened_run_gets_new_attempts(mailbox):
     post(mailbox)
     end(mailbox, 1, Cause.USER_ERROR)
     assert state(mailbox).status is Status.FAILED

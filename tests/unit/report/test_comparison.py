@@ -238,7 +238,7 @@ def test_secrets_are_not_on_the_page(tmp_path):
 
 
 @pytest.mark.heavy
-def test_the_command(capsys, store, tmp_path):
+def test_compare_prints_the_verdict_and_writes_the_page(capsys, store, tmp_path):
     out = str(tmp_path / "page")
     assert main(["compare", "good", "bad", "--store", store, "--out", out]) == 0
     text = capsys.readouterr().out

@@ -364,7 +364,7 @@ def test_an_interval_that_was_recorded_by_another_rule_says_so():
         (math.nan, "-"),
     ],
 )
-def test_numbers(value, text):
+def test_numbers_are_written_for_people(value, text):
     assert formatting.number(value) == text
 
 

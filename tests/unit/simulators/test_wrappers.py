@@ -115,7 +115,7 @@ def test_everything_at_once_is_a_gymnasium_environment_and_goes_on_in_mid_episod
     assert walk(one, 20) == walk(two, 20)
 
 
-def test_observations():
+def test_wrappers_of_observations_apply_in_order():
     env = make_env(plant(FLAT, "rescale_observation", "time_aware", by("history", n=2)))
     first, _ = env.reset(options={"at": 5.0})
     # One-hot of 0 in 3 from 0 … 1 to -1 … 1; 5 of -10 … 10; no time gone; twice.
@@ -145,7 +145,7 @@ def test_actions_become_the_simulators_own():
     assert (told(env)[0]["x"].tolist(), told(env)[0]["y"].tolist()) == ([-1.0], [4.0, 2.0])
 
 
-def test_rewards():
+def test_wrappers_of_rewards_apply_in_order():
     def paid(*wrappers: Any) -> float:
         env = make_env(plant(*wrappers))
         env.reset(options={"at": 2.0})

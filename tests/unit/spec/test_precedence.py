@@ -53,7 +53,7 @@ def test_command_line_over_globals_over_file_over_default(file, tmp_path):
     assert where["train.log_interval"] == "default"
 
 
-def test_inline_globals(file):
+def test_global_values_may_be_given_in_the_command(file):
     loaded = load(file, globals_=['{"width": 3}'])
     assert loaded.spec.parameters.const_args["width"] == 3
     assert loaded.provenance["parameters.const_args.width"] == "--globals:1"
@@ -101,7 +101,7 @@ def test_tunables(file, tmp_path):
         load(file, globals_=["{width: 1}"])
 
 
-def test_references(file, monkeypatch):
+def test_references_are_replaced_by_parameters_and_variables(file, monkeypatch):
     monkeypatch.setenv("D_STEPS", "4096")
     monkeypatch.setenv("D_KEY", "canary-value")
     file.write_text(
@@ -136,7 +136,7 @@ def test_references(file, monkeypatch):
         ("${env:D_SECRET}", "holds a secret"),
     ],
 )
-def test_broken_references(file, monkeypatch, value, message):
+def test_a_broken_reference_is_refused_without_its_secret(file, monkeypatch, value, message):
     monkeypatch.setenv("D_SECRET", "sk-abcdefghijklmnopqrstuvwxyz")
     file.write_text(FILE.replace("args: {}", f"args: {{x: '{value}'}}"))
     with pytest.raises(ConfigError, match=message) as caught:
@@ -145,7 +145,7 @@ def test_broken_references(file, monkeypatch, value, message):
     assert "abcdefghijkl" not in str(caught.value)
 
 
-def test_circle(file):
+def test_parameters_that_refer_to_each_other_are_refused(file):
     file.write_text(FILE.replace('lr: 1e-3, note: "${experiment_id}-$lr"', "lr: $b, b: $lr"))
     with pytest.raises(Exception, match="circle"):
         load(file, values={"width": "1"})
@@ -172,7 +172,7 @@ def test_lists_are_replaced_and_mappings_merged():
     assert ("a", "y", 2) not in merged.places
 
 
-def test_paths():
+def test_dotted_names_are_read_and_leaves_listed():
     assert parse_dotted("a.b[0].c") == ("a", "b", 0, "c")
     assert parse_dotted("") == ()
     assert list(leaves({"a": {"b": 1, "c": {}}, "d": [1]})) == [("a", "b"), ("a", "c"), ("d",)]

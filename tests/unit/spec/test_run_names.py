@@ -35,7 +35,7 @@ def name(template: str, seed: int = 52, **changes: Any) -> str:
     return found
 
 
-def test_every_field():
+def test_every_field_of_a_run_name_is_filled():
     whole = "{algorithm}-{simulator}-{budget}-s{seed}-t{trial}-{date}_{time}"
     assert name(whole) == "ppo-CartPole-v1-200000-steps-s52-t1-2025-12-31_235959"
     assert name("{name}.{workload}.{run}.{backend}") == "exp.rl.t0001-s52.local"

@@ -41,7 +41,7 @@ KIND = one(type="categorical", values=["a", 1, True, 2.5], default="a")
         (KIND, "2.5", 2.5),
     ],
 )
-def test_taken(tunable, given, taken):
+def test_a_value_is_taken_as_its_type(tunable, given, taken):
     found = tunable.take("x", given)
     assert (found, type(found)) == (taken, type(taken))
 
@@ -182,7 +182,7 @@ def test_log_draws_by_order_of_magnitude():
     assert 0.45 < len(below) / 4000 < 0.55  # linearly it would be 0.01
 
 
-def test_weights():
+def test_weights_decide_how_often_a_value_is_drawn():
     kind = one(type="categorical", values=["a", "b"], values_weights=[1, 3], default="a")
     assert 0.72 < fmean(v == "b" for v in draws(kind)) < 0.78
     size = one(
@@ -274,7 +274,7 @@ def space() -> Space:
     )
 
 
-def test_assignments():
+def test_assigned_values_replace_defaults():
     there = space()
     assert there.assign({}) == {"size": 7, "rate": 1e-3, "kind": "a"}
     changed = there.assign({"size": "42"})

@@ -44,7 +44,7 @@ DRESSES = [
 
 
 @pytest.mark.parametrize("text", DRESSES)
-def test_dresses(text):
+def test_a_secret_is_hidden_in_every_form(text):
     assert C not in redact(f"before {text} after")
 
 

@@ -78,7 +78,7 @@ def claim(world: World, run: str, attempt: int = 1) -> Claim:
     return made
 
 
-def invite(world: World, run: str, attempt: int = 1, token: str = "secret") -> None:
+def invite(world: World, run: str, attempt: int = 1, token: str = "token-of-copies") -> None:
     posted = PostedInvitation(
         addresses=["192.0.2.1:7", "127.0.0.1:7"],
         certificate="PEM",

@@ -9,6 +9,7 @@ import typer
 
 from drillyard.cli import completing
 from drillyard.cli.common import JsonOption, print_json
+from drillyard_flows.deploying.cron import EXAMPLE, problems_of, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,52 +65,70 @@ def schedule(
 
     You can repeat the command: each file has one schedule, and the last times count.
     """
-    from drillyard_flows.deploying import schedules
-    from drillyard_flows.prefect_api import connected
-
     asked = [word for word, given in zip(_DO, (cron, pause, resume, off), strict=True) if given]
     if file is None and not (asked or name or more):
-        with connected() as client:
-            rows = schedules.listed(client)
-        print_json(rows) if as_json else _print(rows)
+        _list(as_json)
         return
     _one_of(file, asked)
     assert file is not None
     if cron is None:
-        with connected() as client:
-            slug = _name_of(file, schedules.listed(client))
-            done = (
-                schedules.delete(client, slug)
-                if off
-                else schedules.switch(client, slug, active=resume)
-            )
-        print_json({"slug": slug, "what": done}) if as_json else typer.echo(f"{slug}: {done}")
-        return
-    path, spec = _checked(file, cron, timezone, name, more or [])
-    flow = "experiment" if spec.study is None else "study"
-    wanted = _wanted(spec, path, cron, timezone, name, more or [])
+        _switch(file, off, resume, as_json)
+    else:
+        _put(file, cron, timezone, name, more or [], as_json)
+
+
+def _list(as_json: bool) -> None:
+    from drillyard_flows.deploying import schedules
+    from drillyard_flows.prefect_api import connected
+
     with connected() as client:
-        done = schedules.put(client, flow, wanted)
+        rows = schedules.listed(client)
+    print_json(rows) if as_json else _print(rows)
+
+
+def _switch(file: str, off: bool, resume: bool, as_json: bool) -> None:
+    """Deletes, resumes or pauses the schedule of a file, or of a name."""
+    from drillyard_flows.deploying import schedules
+    from drillyard_flows.prefect_api import connected
+
+    with connected() as client:
+        slug = _name_of(file, schedules.listed(client))
+        done = (
+            schedules.delete(client, slug)
+            if off
+            else schedules.switch(client, slug, active=resume)
+        )
+    print_json({"slug": slug, "what": done}) if as_json else typer.echo(f"{slug}: {done}")
+
+
+def _put(
+    file: str, cron: str, timezone: str, name: str | None, more: list[str], as_json: bool
+) -> None:
+    """Makes a file have one schedule with these times."""
+    from drillyard_flows.deploying import schedules
+    from drillyard_flows.prefect_api import connected
+
+    path, spec = _checked(file, cron, timezone, name, more)
+    flow = "experiment" if spec.study is None else "study"
+    schedule = _wanted(spec, path, cron, timezone, name, more)
+    with connected() as client:
+        done = schedules.put(client, flow, schedule)
     if as_json:
         print_json({"deployment": f"{flow}/nightly", "slug": spec.name, "what": done})
         return
     adding = f", adding {', '.join(more)} each time" if more else ""
-    typer.echo(f"{done}: {cron} ({timezone}), as {wanted.parameters['name']}{adding}")
+    typer.echo(f"{done}: {cron} ({timezone}), as {schedule.parameters['name']}{adding}")
 
 
 def _one_of(file: str | None, asked: list[str]) -> None:
-    from drillyard.errors import ConfigError
-
-    if file is not None and len(asked) == 1:
-        return
-    raise ConfigError(
-        "give a file, and times or what to do with its schedule",
-        file="command line",
-        field="--cron",
-        value=" ".join(asked) or None,
-        allowed=f"one of {', '.join(_DO)}",
-        hint='drillyard schedule FILE --cron "0 3 * * *"',
-    )
+    if file is None or len(asked) != 1:
+        raise refused(
+            "give a file, and times or what to do with its schedule",
+            "--cron",
+            " ".join(asked) or None,
+            f"one of {', '.join(_DO)}",
+            'drillyard schedule FILE --cron "0 3 * * *"',
+        )
 
 
 def _name_of(file: str, rows: list[dict[str, object]]) -> str:
@@ -132,7 +151,6 @@ def _checked(
 ) -> tuple[Path, ExperimentSpec]:
     """The file; everything that is wrong with it and the command line is refused at once."""
     from drillyard.errors import ConfigError, ConfigErrors
-    from drillyard_flows.deploying.cron import problems_of
 
     problems = problems_of(cron, timezone)
     read: tuple[Path, ExperimentSpec] | None = None
@@ -160,7 +178,7 @@ def _of_name(spec: ExperimentSpec, name: str | None, more: list[str]) -> Iterato
     called = _called(spec, name, more)
     dated = form.DATE in called or form.TIME in called
     if dated is bool(more):
-        yield _refused(
+        yield refused(
             "each run would be a separate experiment, with nothing to continue"
             if more
             else "each run would have the same name, and the second one would find all of it done",
@@ -176,14 +194,6 @@ def _called(spec: ExperimentSpec, name: str | None, more: list[str]) -> str:
     return (name or each).replace("{name}", spec.name)
 
 
-def _refused(message: str, field: str, value: str, allowed: str, hint: str) -> ConfigError:
-    from drillyard.errors import ConfigError
-
-    return ConfigError(
-        message, file="command line", field=field, value=value, allowed=allowed, hint=hint
-    )
-
-
 def _wanted(
     spec: ExperimentSpec,
     path: Path,
@@ -196,7 +206,6 @@ def _wanted(
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from pydantic import ValidationError
 
-    from drillyard_flows.deploying.cron import EXAMPLE
     from drillyard_flows.deploying.times import next_of
 
     called = _called(spec, name, more)
@@ -208,7 +217,7 @@ def _wanted(
             {"schedule": times, "active": True, "slug": spec.name, "parameters": parameters}
         )
     except ValidationError as error:
-        raise _refused(
+        raise refused(
             # The messages about other types of schedules would only mislead.
             next(
                 (
@@ -224,7 +233,7 @@ def _wanted(
             EXAMPLE,
         ) from None
     if next_of(wanted.schedule) is None:
-        raise _refused(
+        raise refused(
             "these times never come: no year has such a day",
             "--cron",
             cron,

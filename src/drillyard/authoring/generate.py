@@ -108,20 +108,17 @@ def generate(
         )
     algorithm = algorithm if ":" in algorithm else algorithm.lower()
     must_fit(algorithm, simulator, path.parent if path else Path())
-    existing = (
-        path.read_text(encoding="utf-8-sig") if path is not None and path.is_file() else None
-    )
-    if path is None or existing is None:
-        entries = _entries(
-            algorithm, simulator, name or experiment_name(algorithm, simulator), steps
-        )
+    if path is not None and path.is_file():
+        existing = path.read_text(encoding="utf-8-sig")
+        generated = _completed(path, existing, algorithm, simulator, steps)
+    else:
+        called = name or experiment_name(algorithm, simulator)
+        entries = _entries(algorithm, simulator, called, steps)
         text = "\n".join([SCHEMA_COMMENT, *_title(algorithm, simulator, path), *render(entries)])
         generated = Generated(text + "\n", path, [e.key for e in entries])
-    else:
-        generated = _completed(path, existing, algorithm, simulator, steps)
-    if path is not None and (generated.added or generated.new):
-        write_whole(path, generated.text.encode(), "--out")
     if path is not None:
+        if generated.added or generated.new:
+            write_whole(path, generated.text.encode(), "--out")
         _schema(path.parent)
     return generated
 

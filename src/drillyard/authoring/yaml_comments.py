@@ -68,25 +68,27 @@ def wrapped(comment: str, indent: int) -> list[str]:
 
 def scalar(value: Json) -> str:
     """Returns a value on one line of YAML."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return ".nan" if value != value else (".inf" if value > 0 else "-.inf")
-        mantissa, sign, exponent = repr(value).partition("e")
-        return f"{mantissa}.0e{exponent}" if sign and "." not in mantissa else repr(value)
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{scalar(str(k))}: {scalar(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(scalar(v) for v in value) + "]"
+    match value:
+        case None | bool() | int():
+            return json.dumps(value)
+        case float():
+            return _float(value)
+        case dict():
+            items = (f"{scalar(str(key))}: {scalar(item)}" for key, item in value.items())
+            return "{" + ", ".join(items) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(map(scalar, value)) + "]"
     text = str(value)
     if _PLAIN.match(text) and resolve(text) == text and trap(text) is None:
         return text
     return json.dumps(text, ensure_ascii=False)
+
+
+def _float(value: float) -> str:
+    if not math.isfinite(value):
+        return ".nan" if value != value else (".inf" if value > 0 else "-.inf")
+    mantissa, sign, exponent = repr(value).partition("e")
+    return f"{mantissa}.0e{exponent}" if sign and "." not in mantissa else repr(value)
 
 
 @dataclass

@@ -10,6 +10,8 @@ import typer
 from drillyard.cli.common import JsonOption, NameArgument, StoreOption, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from drillyard.mailbox import Mailbox
     from drillyard.mailbox.records import Cancel, DriverRecord, StudyState, WorkerRecord
     from drillyard.results import ExperimentResults, RunResult
@@ -220,26 +222,30 @@ def study_lines(study: StudyState | None) -> list[str]:
     return lines
 
 
-def remarks(results: ExperimentResults, around: Surroundings) -> list[str]:
-    """Returns what the table cannot show: failures, silent workers, a missing driver."""
+def _run_remarks(
+    run: RunResult, results: ExperimentResults, around: Surroundings
+) -> Iterator[str]:
     from drillyard.results import formatting
 
-    lines = []
-    for run in results.runs:
-        if run.message and run.status not in ("RUNNING", "SUCCEEDED"):
-            lines.append(f"{run.run}: {run.message}")
-            if run.hint:
-                lines.append(f"  fix: {run.hint}")
-        if run.heartbeat_age_s is not None and run.heartbeat_age_s > STALE_S:
-            next_ = (
-                "The driver continues it as soon as its machine is known to have ended it"
-                if around.drives
-                else f"`drillyard resume {results.name}` checks and continues"
-            )
-            lines.append(
-                f"{run.run}: no heartbeat for {formatting.duration(run.heartbeat_age_s)}; its "
-                f"worker may be dead. {next_}"
-            )
+    if run.message and run.status not in ("RUNNING", "SUCCEEDED"):
+        yield f"{run.run}: {run.message}"
+        if run.hint:
+            yield f"  fix: {run.hint}"
+    if run.heartbeat_age_s is not None and run.heartbeat_age_s > STALE_S:
+        continued = (
+            "The driver continues it as soon as its machine is known to have ended it"
+            if around.drives
+            else f"`drillyard resume {results.name}` checks and continues"
+        )
+        yield (
+            f"{run.run}: no heartbeat for {formatting.duration(run.heartbeat_age_s)}; its worker "
+            f"may be dead. {continued}"
+        )
+
+
+def remarks(results: ExperimentResults, around: Surroundings) -> list[str]:
+    """Returns what the table cannot show: failures, silent workers, a missing driver."""
+    lines = [line for run in results.runs for line in _run_remarks(run, results, around)]
     for worker, _ in around.workers:
         if worker.state in ("starting", "failed") and worker.message:
             lines.append(f"worker {worker.worker} on {worker.host}: {worker.message}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drillyard.cli.common import JsonOption, NameArgument, StoreOption
+from drillyard.errors import UserError
 from drillyard.system.durations import duration
+
+if TYPE_CHECKING:
+    from drillyard.mailbox import Mailbox
 
 
 def sync(
@@ -31,22 +35,15 @@ def sync(
     from dataclasses import asdict
 
     from drillyard.cli.common import print_json
-    from drillyard.documents.json_types import as_object
-    from drillyard.errors import ControlPlaneError, UserError
+    from drillyard.errors import ControlPlaneError
     from drillyard.runs.locate import open_mailbox
     from drillyard.tracking import Mirror, behind
     from drillyard.tracking.tracker import MLFLOW, Target
 
     mailbox = open_mailbox(name, store)
-    record = mailbox.experiment_record()
-    setting = as_object(record.spec.get("tracking")).get("mlflow")
     targets = behind.targets(mailbox) if uri is None else [Target(MLFLOW, uri)]
     if not targets:
-        raise UserError(
-            f"no tracking server for {mailbox.experiment!r}: "
-            + ("tracking is off in its file" if setting is None else "its store is not local"),
-            hint="drillyard sync NAME --uri http://…, or set MLFLOW_TRACKING_URI",
-        )
+        raise _without_server(mailbox)
     reports = []
     for target in targets:
         mirror = Mirror(mailbox, target.address, tracker=target.tracker, on_warning=lambda _: None)
@@ -69,3 +66,14 @@ def sync(
     if late:
         said = "; ".join(f"{one.uri} is not up to date: {one.error}" for one in late)
         raise ControlPlaneError(said, hint=late[0].hint)
+
+
+def _without_server(mailbox: Mailbox) -> UserError:
+    from drillyard.documents.json_types import as_object
+
+    setting = as_object(mailbox.experiment_record().spec.get("tracking")).get("mlflow")
+    why = "tracking is off in its file" if setting is None else "its store is not local"
+    return UserError(
+        f"no tracking server for {mailbox.experiment!r}: {why}",
+        hint="drillyard sync NAME --uri http://…, or set MLFLOW_TRACKING_URI",
+    )

@@ -89,11 +89,7 @@ def rehearse_command(
     from drillyard_emulators.rehearsal import parse_faults, physics_of, rehearsal_of, start_of
 
     if fault == ["list"]:
-        cloud = start_of((on or "gcp").partition("/")[0])
-        for known, value in cloud.faults.items():
-            typer.echo(f"{known}={value}")
-        for rule in cloud.always:
-            typer.echo(f"always: {rule}")
+        _list_faults(on or "gcp")
         return
     if file is None:
         raise UserError(
@@ -132,6 +128,16 @@ def rehearse_command(
             if keep is not None:
                 typer.echo(f"results: drillyard results {spec.name} --store {keep / 'store'}")
     raise typer.Exit(4 if account.left else code)
+
+
+def _list_faults(backend: str) -> None:
+    from drillyard_emulators.rehearsal import start_of
+
+    cloud = start_of(backend.partition("/")[0])
+    for known, value in cloud.faults.items():
+        typer.echo(f"{known}={value}")
+    for rule in cloud.always:
+        typer.echo(f"always: {rule}")
 
 
 def _missing_limits(budget: BudgetSpec) -> list[str]:

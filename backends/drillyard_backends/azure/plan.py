@@ -34,6 +34,7 @@ from drillyard_backends.azure.settings import LONGEST_TAG, AzureConfig
 _DAY_S = 24 * 3600.0
 SHORTEST_S, LONGEST_S, LONGEST_LOW_S = 60.0, 21 * _DAY_S, 7 * _DAY_S
 """How long a job may live, in the queue too: on dedicated and on low-priority nodes."""
+_OTHER = "or another name as compute, which is then made"
 _SURE_NAME = re.compile(r"[A-Za-z](?![A-Za-z0-9-]*-\d+\Z)[A-Za-z0-9-]{2,23}\Z")
 """Longest lifetime of a cluster's job, by the service's specification and users' reports."""
 
@@ -254,60 +255,56 @@ def _price(config: AzureConfig) -> float | None:
 
 def _cluster(cluster: Cluster, config: AzureConfig, workers: int) -> Iterator[Finding]:
     """An existing cluster is used as it is: what the settings say of it must be so."""
-    name, most = cluster.name, cluster.most
-    other = "or another name as compute, which is then made"
-    before = f"az ml compute update --name {name}"
-    wrong: list[tuple[str, str]] = []
-    if cluster.state in (*clusters.BROKEN, "deleting"):
-        said = f": {cluster.errors[0]}" if cluster.errors else ""
-        wrong.append(
-            (
-                f"cluster {name} is in state {cluster.state}{said}",
-                f"az ml compute show --name {name} shows why; {before} repairs it; {other}",
-            )
-        )
-    elif cluster.errors:
+    if cluster.errors and not _broken(cluster):
         yield warning(
             "compute",
-            f"cluster {name} says: {cluster.errors[0]}",
-            f"az ml compute show --name {name}; {other}",
+            f"cluster {cluster.name} says: {cluster.errors[0]}",
+            f"az ml compute show --name {cluster.name}; {_OTHER}",
         )
-    if cluster.size.lower() != config.vm_size.lower():
-        wrong.append(
-            (
-                f"cluster {name} has nodes of size {cluster.size}, but vm_size is "
-                f"{config.vm_size}",
-                f"vm_size: {cluster.size}; {other}",
-            )
-        )
-    if cluster.low_priority is not config.low_priority:
-        kind = "low_priority" if cluster.low_priority else "dedicated"
-        wrong.append(
-            (
-                f"cluster {name} is there as {kind}, and low_priority is "
-                f"{str(config.low_priority).lower()}",
-                f"low_priority: {str(not config.low_priority).lower()}; {other}",
-            )
-        )
-    if config.location is not None and cluster.region not in ("", config.location):
-        wrong.append(
-            (
-                f"cluster {name} is in {cluster.region}, but location is {config.location}",
-                f"location: {cluster.region}; {other}",
-            )
-        )
-    if most < workers:
-        wrong.append(
-            (
-                f"{workers} nodes are needed, and cluster {name} has {most} nodes at the most",
-                f"resources.workers: {most}; or {before} --max-instances {workers}",
-            )
-        )
+    wrong = list(_differences(cluster, config, workers))
     for message, fix in wrong:
         yield problem("compute", message, fix)
     if not wrong:
-        yield passed("compute", f"cluster {name}, at most {most} {cluster.size}")
+        yield passed("compute", f"cluster {cluster.name}, at most {cluster.most} {cluster.size}")
     yield from _identity(cluster, config)
+
+
+def _broken(cluster: Cluster) -> bool:
+    return cluster.state in (*clusters.BROKEN, clusters.DELETING)
+
+
+def _differences(cluster: Cluster, config: AzureConfig, workers: int) -> Iterator[tuple[str, str]]:
+    """Yields what keeps a cluster from being used, and the fix."""
+    name, most = cluster.name, cluster.most
+    before = f"az ml compute update --name {name}"
+    if _broken(cluster):
+        said = f": {cluster.errors[0]}" if cluster.errors else ""
+        yield (
+            f"cluster {name} is in state {cluster.state}{said}",
+            f"az ml compute show --name {name} shows why; {before} repairs it; {_OTHER}",
+        )
+    if cluster.size.lower() != config.vm_size.lower():
+        yield (
+            f"cluster {name} has nodes of size {cluster.size}, but vm_size is {config.vm_size}",
+            f"vm_size: {cluster.size}; {_OTHER}",
+        )
+    if cluster.low_priority is not config.low_priority:
+        kind = "low_priority" if cluster.low_priority else "dedicated"
+        yield (
+            f"cluster {name} is there as {kind}, and low_priority is "
+            f"{str(config.low_priority).lower()}",
+            f"low_priority: {str(not config.low_priority).lower()}; {_OTHER}",
+        )
+    if config.location is not None and cluster.region not in ("", config.location):
+        yield (
+            f"cluster {name} is in {cluster.region}, but location is {config.location}",
+            f"location: {cluster.region}; {_OTHER}",
+        )
+    if most < workers:
+        yield (
+            f"{workers} nodes are needed, and cluster {name} has {most} nodes at the most",
+            f"resources.workers: {most}; or {before} --max-instances {workers}",
+        )
 
 
 def _identity(cluster: Cluster | None, config: AzureConfig) -> Iterator[Finding]:

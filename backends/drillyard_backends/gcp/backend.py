@@ -12,7 +12,7 @@ import math
 import threading
 from collections.abc import Iterator
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote
 
 from drillyard.backend import Cost, Delays, Egress, Lease, Liveness, Order, Trait
@@ -44,6 +44,9 @@ from drillyard_backends.gcp.store import GcsStore
 from drillyard_backends.gcp.template import Properties, instance_template
 from drillyard_backends.gcp.templates import make_template
 from drillyard_backends.gcp.zones import Candidate, Place, candidates
+
+if TYPE_CHECKING:
+    from google.cloud.compute_v1 import Instance
 
 log = logging.getLogger(__name__)
 TEARDOWN_S = 600.0
@@ -243,37 +246,38 @@ class GcpBackend(GoogleMachines):
             machines = list(
                 self._groups.instances(f"labels.{naming.LEASE_LABEL}={order.lease_id}")
             )
-            known = [(g.place, self._name(order, g.variant)) for g in viewer.look()]
-            known += [
-                (listed.place, listed.name)
-                for listed in self._groups.listed()
-                if any(f"{listed.name}-".startswith(f"{base}-") for base in bases)
-            ]
-            known += [
-                (c.place, naming.group_name(base, c.variant))
-                for base in bases - {self._base(order)}
-                for c in candidates(self.config)
-            ]
-            digits = self._base(order).rpartition("-")[2]
-            origins = (group_of(machine) for machine in machines)
-            known += [group for group in origins if group is not None and digits in group[1]]
-            # One place can be written in two ways: a region with and without its zones.
-            groups = {(place.path, name): (place, name) for place, name in known}
+            groups = self._known_groups(order, bases, machines)
             if self._ender.end([groups[key] for key in sorted(groups)]):
                 for machine in machines:
                     self._groups.delete_instance(machine)
-                templates = {
-                    naming.group_name(b, c.variant) for b in bases for c in candidates(self.config)
-                }
-                # An earlier version of the settings had other variants.
-                templates |= {
-                    template.name
-                    for template in self._groups.templates()
-                    if any(f"{template.name}-".startswith(f"{base}-") for base in bases)
-                }
-                for name in sorted(templates | {name for _, name in groups}):
-                    self._groups.delete_template(name)
+                self._delete_templates(bases, {name for _, name in groups})
             viewer.forget()
+
+    def _known_groups(
+        self, order: Order, bases: set[str], machines: list[Instance]
+    ) -> dict[tuple[str, str], tuple[Place, str]]:
+        """Returns every group that a lease may have: by its place and name, place and name."""
+        known = [(g.place, self._name(order, g.variant)) for g in self._viewer(order).look()]
+        known += [(g.place, g.name) for g in self._groups.listed() if _begins(g.name, bases)]
+        known += [
+            (c.place, naming.group_name(base, c.variant))
+            for base in bases - {self._base(order)}
+            for c in candidates(self.config)
+        ]
+        digits = self._base(order).rpartition("-")[2]
+        origins = (group_of(machine) for machine in machines)
+        known += [group for group in origins if group is not None and digits in group[1]]
+        # One place can be written in two ways: a region with and without its zones.
+        return {(place.path, name): (place, name) for place, name in known}
+
+    def _delete_templates(self, bases: set[str], groups: set[str]) -> None:
+        """Deletes a lease's templates: those of its groups, and of every variant."""
+        variants = [c.variant for c in candidates(self.config)]
+        templates = {naming.group_name(base, variant) for base in bases for variant in variants}
+        # An earlier version of the settings had other variants.
+        templates |= {t.name for t in self._groups.templates() if _begins(t.name, bases)}
+        for name in sorted(templates | groups):
+            self._groups.delete_template(name)
 
     def leases(self) -> Iterator[Lease]:
         """Yields the leases of all groups, machines and templates of ours in the project."""
@@ -411,3 +415,8 @@ class GcpBackend(GoogleMachines):
             return self._groups.serial(Place.parse(machine.address), machine.name)
         except (DrillyardError, Exists, InUse):
             return ""
+
+
+def _begins(name: str, bases: set[str]) -> bool:
+    """Returns whether a name is one of a lease whose names begin with one of these."""
+    return any(f"{name}-".startswith(f"{base}-") for base in bases)

@@ -103,8 +103,8 @@ def accelerators(reader: Reader, config: GcpConfig, catalogue: Catalogue) -> Ite
     if name is None:
         return
     for machine in {m.name: m for m in catalogue.machines.values()}.values():
-        attachable = machine.family == "n1" and machine.name not in catalogue.bringing
-        if not attachable and (machine.name not in catalogue.bringing or machine.gpu_type != name):
+        brings = machine.name in catalogue.bringing
+        if not (machine.gpu_type == name if brings else machine.family == "n1"):
             yield problem(
                 "gpu_type",
                 f"{name} cannot be attached to {machine.name}",
@@ -120,6 +120,18 @@ def accelerators(reader: Reader, config: GcpConfig, catalogue: Catalogue) -> Ite
         elif answer.status != 404:
             yield refused("gpu_type", f"look {name} up in {zone}", answer, config.project)
             return
+    yield from _where_it_is(reader, config, name, there, most, catalogue)
+
+
+def _where_it_is(
+    reader: Reader,
+    config: GcpConfig,
+    name: str,
+    there: list[str],
+    most: int,
+    catalogue: Catalogue,
+) -> Iterator[Finding]:
+    """Checks zones and number of a GPU; takes zones without it out of ``catalogue``."""
     count = max((m.gpus for m in catalogue.machines.values()), default=0)
     if not there and catalogue.zones:
         having = _zones_with(reader, name)

@@ -44,13 +44,9 @@ def show(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) 
         document = {**results.to_dict(), "report": report, "wall_s": round(wall_s, 3)}
         typer.echo(json.dumps(document, ensure_ascii=False))
         return
-    from drillyard.results import runs_grid, score_grids
-    from drillyard.system.terminal import print_grid
+    from drillyard.results.table import print_results
 
-    for grid in score_grids(results):
-        print_grid(grid)
-        typer.echo("")
-    print_grid(runs_grid(results))
+    print_results(results)
     _last_lines(report, wall_s)
 
 
@@ -65,11 +61,11 @@ def _show_study(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: 
         typer.echo(json.dumps(document, ensure_ascii=False))
         return
     print_study(study)
+    typer.echo("")
     _last_lines(report, wall_s)
 
 
 def _last_lines(report: str | None, wall_s: float) -> None:
-    typer.echo("")
     typer.echo(f"wall time: {duration(wall_s)}")
     if report:
         typer.echo(f"report:    {report}")

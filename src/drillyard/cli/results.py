@@ -94,21 +94,13 @@ def _study(
 
 
 def _experiment(mailbox: Mailbox, top: int | None, *, as_json: bool, csv: Path | None) -> None:
-    from drillyard.results import (
-        collect,
-        policies_csv,
-        runs_csv,
-        runs_grid,
-        score_grids,
-        verdict,
-    )
+    from drillyard.results import collect, policies_csv, runs_csv, verdict
+    from drillyard.results.table import best_runs, print_results
 
     results = collect(mailbox, curves=as_json)
     if as_json:
         if top is not None:
             import dataclasses
-
-            from drillyard.results.table import best_runs
 
             runs = tuple(best_runs(results, top))
             names = {r.run for r in runs}
@@ -117,16 +109,11 @@ def _experiment(mailbox: Mailbox, top: int | None, *, as_json: bool, csv: Path |
         typer.echo(results.to_json())
         return
     from drillyard.cli.output import write_csv
-    from drillyard.system.terminal import print_grid
 
     if csv is not None:
         write_csv(policies_csv(results) if top is None else runs_csv(results, top), csv)
         return
-    for grid in score_grids(results):
-        print_grid(grid)
-        typer.echo("")
-    print_grid(runs_grid(results, top))
-    typer.echo("")
+    print_results(results, top)
     typer.echo(verdict(results))
     for warning in results.warnings:
         typer.echo(f"warning: {warning}", err=True)

@@ -49,3 +49,10 @@ def as_integer(value: Json) -> int | None:
     """Returns the value as an integer if it is a finite number, and None otherwise."""
     number = as_number(value)
     return int(number) if number is not None and math.isfinite(number) else None
+
+
+def as_numbers(value: JsonView) -> dict[str, float]:
+    """Returns the numbers of an object by their names; nothing for another value."""
+    items = value.items() if isinstance(value, Mapping) else ()
+    numbers = ((str(name), as_number(inner)) for name, inner in items)
+    return {name: float(number) for name, number in numbers if number is not None}

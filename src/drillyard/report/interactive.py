@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from drillyard.documents.json_types import JsonView, as_list, as_object
+from drillyard.documents.json_types import JsonView, as_object
 from drillyard.errors import ConfigError, CorruptObject, PluginError
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.records import Phase
 from drillyard.report import data, training_pictures
 from drillyard.report.html import flatten
 from drillyard.report.templates import rendered
-from drillyard.results import ExperimentResults, accepted_file, formatting
+from drillyard.results import ExperimentResults, formatting
+from drillyard.results.collect import played_episodes
 from drillyard.results.model import PolicyScore
 from drillyard.results.table import policies_grid, runs_grid
 from drillyard.results.trials import collect_trials
@@ -177,11 +176,10 @@ class Results(ExperimentResults):
         mailbox = Mailbox(open_store(self.store), self.name)
         for r in self.runs:
             try:
-                file = accepted_file(mailbox, r.run, Phase.EVALUATE, "evaluation/episodes.json")
+                episodes = played_episodes(mailbox, r.run)
             except CorruptObject:
                 continue  # .warnings names it
-            for entry in as_list(json.loads(file or b"[]")):
-                episode = as_object(entry)
+            for episode in episodes:
                 options = as_object(episode.pop("options", None))
                 metrics = as_object(episode.pop("metrics", None))
                 # Both have a seed: that of the training, and that of the episode.

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
 from drillyard.report.picture_style import BLUE, INK, MUTED, WIDTH_IN, Picture, render, subplots
+from drillyard.results.fingerprint import safetensors
 from drillyard.system.tables import to_csv
 
 if TYPE_CHECKING:
@@ -67,18 +66,12 @@ def layers(data: bytes) -> dict[str, list[Layer]]:
     """Each row of layers by its name, in the order of the data through it.
 
     Args:
-        data: A safetensors file: eight bytes, the length of a JSON header that has each tensor's
-            shape (https://huggingface.co/docs/safetensors, "Format").
+        data: A safetensors file.
 
     Raises:
-        ValueError: It is another file.
+        CorruptObject: It is another file.
     """
-    try:
-        (length,) = struct.unpack_from("<Q", data)
-        header = json.loads(data[8 : 8 + length])
-        shapes = {k: v["shape"] for k, v in header.items() if k != "__metadata__"}
-    except (struct.error, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"is not a safetensors file: {error}") from error
+    shapes = {name: entry["shape"] for name, entry in safetensors(data)[0].items()}
     found: dict[str, list[tuple[int, Layer]]] = {}
     for name, shape in shapes.items():
         match = _WEIGHT.match(name)

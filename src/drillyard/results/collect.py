@@ -7,11 +7,12 @@ the rest of the results is still worth showing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from drillyard.documents.json_types import as_list, as_number, as_object
+from drillyard.documents.json_types import JsonObject, as_list, as_number, as_numbers, as_object
 from drillyard.errors import CorruptObject, NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import (
@@ -30,7 +31,7 @@ from drillyard.mailbox.summaries import TrainSummary, policy_scores, policy_used
 from drillyard.mailbox.ticket_states import TicketState, by_run, ticket_states, worst
 from drillyard.metrics.streams import read_stream
 from drillyard.results.cost_and_time import costs, phase_times, worked_s
-from drillyard.results.metrics import metric_scores, of_summary
+from drillyard.results.metrics import metric_scores
 from drillyard.results.model import (
     ExperimentResults,
     Point,
@@ -168,6 +169,16 @@ def accepted_file(mailbox: Mailbox, run: str, phase: Phase, name: str) -> bytes 
         return None
 
 
+def played_episodes(mailbox: Mailbox, run: str) -> list[JsonObject]:
+    """The episodes of a run's final evaluation; none before it.
+
+    Raises:
+        CorruptObject: The file is not what was written.
+    """
+    file = accepted_file(mailbox, run, Phase.EVALUATE, "evaluation/episodes.json")
+    return [as_object(episode) for episode in as_list(json.loads(file or b"[]"))]
+
+
 def _in_order(
     mailbox: Mailbox, record: ExperimentRecord
 ) -> tuple[list[RunRecord], list[RunRecord]]:
@@ -248,7 +259,7 @@ def _accepted_run(
         parameters=summary.parameters or record.parameters,
         threads=record.threads,
         device=str((summary.parameters or {}).get("device", record.device)),
-        metrics=of_summary(evaluated.summary if evaluated else None),
+        metrics=as_numbers(evaluated.summary.get("metrics")) if evaluated else {},
         simulator=_simulator(experiment, record),
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from typing import Any
 
 from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
@@ -69,18 +70,14 @@ def streams_fingerprint(mailbox: Mailbox, run: str) -> str:
 def hash_safetensors(data: bytes) -> str:
     """sha256 over sorted names, types, shapes and bytes of a safetensors file.
 
-    The order and padding of a file do not count. Read by hand (eight bytes of length, JSON, data;
-    https://github.com/huggingface/safetensors#format), so that no torch is needed.
+    The order and padding of a file do not count.
 
     Raises:
         CorruptObject: Not such a file.
     """
+    header, body = safetensors(data)
+    digest = hashlib.sha256()
     try:
-        (length,) = struct.unpack("<Q", data[:8])
-        header = json.loads(data[8 : 8 + length])
-        header.pop("__metadata__", None)
-        body = memoryview(data)[8 + length :]
-        digest = hashlib.sha256()
         for name in sorted(header):
             entry = header[name]
             start, end = entry["data_offsets"]
@@ -88,6 +85,24 @@ def hash_safetensors(data: bytes) -> str:
                 raise CorruptObject(f"the tensor {name!r} is cut short")
             digest.update(json.dumps([name, entry["dtype"], entry["shape"]]).encode())
             digest.update(body[start:end])
-        return digest.hexdigest()
-    except (struct.error, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CorruptObject(f"not a safetensors file: {error}") from error
+    return digest.hexdigest()
+
+
+def safetensors(data: bytes) -> tuple[dict[str, Any], memoryview]:
+    """The description of each tensor of a safetensors file by its name, and the bytes of all.
+
+    Read by hand (eight bytes of length, JSON, data;
+    https://github.com/huggingface/safetensors#format), so that no torch is needed.
+
+    Raises:
+        CorruptObject: Not such a file.
+    """
+    try:
+        (length,) = struct.unpack_from("<Q", data)
+        header = json.loads(data[8 : 8 + length])
+        header.pop("__metadata__", None)
+    except (struct.error, ValueError, TypeError, AttributeError) as error:
+        raise CorruptObject(f"not a safetensors file: {error}") from error
+    return header, memoryview(data)[8 + length :]

@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from drillyard.documents.json_types import JsonView
 from drillyard.results.model import MetricScore, Role
 from drillyard.results.policies import over_trial
-
-
-def of_summary(summary: Mapping[str, JsonView] | None) -> dict[str, float]:
-    """The metrics in the summary of an evaluation; none for a plain ``rl`` run."""
-    found = (summary or {}).get("metrics")
-    if not isinstance(found, Mapping):
-        return {}
-    return {str(k): float(v) for k, v in found.items() if isinstance(v, int | float)}
 
 
 def metric_scores(

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from drillyard.documents.json_types import JsonView, as_number
+from drillyard.documents.json_types import JsonView, as_number, as_numbers
 from drillyard.results.model import Interval, PolicyScore, Role
 
 AGENT = "agent"
@@ -221,10 +221,9 @@ def _by_option(summaries: list[Mapping[str, JsonView]]) -> dict[str, dict[str, f
 
 
 def _metrics(summaries: list[Mapping[str, JsonView]]) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
+    """Mean over runs of each of the simulator's own measures."""
+    measured: dict[str, list[float]] = {}
     for summary in summaries:
-        metrics = summary.get("metrics")
-        for name, value in metrics.items() if isinstance(metrics, dict) else ():
-            if isinstance(value, int | float):
-                found.setdefault(str(name), []).append(float(value))
-    return {name: sum(v) / len(v) for name, v in found.items()}
+        for name, value in as_numbers(summary.get("metrics")).items():
+            measured.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in measured.items()}

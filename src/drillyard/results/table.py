@@ -9,6 +9,7 @@ from drillyard.results import formatting
 from drillyard.results.model import ExperimentResults, MetricScore, PolicyScore, RunResult
 from drillyard.system.durations import duration
 from drillyard.system.tables import Grid, Table
+from drillyard.system.terminal import print_grid
 
 REMOVED = "seed removed"
 """Said of a run whose seed the experiment has no longer; it counts in nothing."""
@@ -119,6 +120,15 @@ def runs_grid(results: ExperimentResults, top: int | None = None) -> Grid:
         for name in list(names)[:_METRIC_COLUMNS]:
             table.number(name, _metric(name))
     return table.number("attempts", lambda r: r.attempts)
+
+
+def print_results(results: ExperimentResults, top: int | None = None) -> None:
+    """Prints the tables of policies, metrics and runs; see ``runs_grid``."""
+    import typer
+
+    for grid in (*score_grids(results), runs_grid(results, top)):
+        print_grid(grid)
+        typer.echo("")
 
 
 def _metric(name: str) -> Callable[[RunResult], str]:

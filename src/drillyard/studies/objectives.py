@@ -8,7 +8,7 @@ import statistics as plain
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from drillyard.documents.json_types import Json, as_object
+from drillyard.documents.json_types import Json, as_numbers, as_object
 from drillyard.errors import ConfigError, RunFailed
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
@@ -56,15 +56,11 @@ def evaluated(summary: Mapping[str, Json]) -> dict[str, float]:
     measured: dict[str, Json] = {}
     agent = as_object(summary.get("policies")).get(AGENT)
     if isinstance(agent, dict):
-        measured |= {k: v for k, v in agent.items() if isinstance(v, int | float)}
+        measured |= as_numbers(agent)
         measured |= as_object(agent.get("metrics"))
         measured["return"] = agent.get("mean_return")
     measured |= as_object(summary.get("metrics"))
-    return {
-        k: float(v)
-        for k, v in measured.items()
-        if isinstance(v, int | float) and not isinstance(v, bool)
-    }
+    return as_numbers(measured)
 
 
 def of_run(mailbox: Mailbox, run: str, objectives: Sequence[ObjectiveSpec]) -> dict[str, float]:

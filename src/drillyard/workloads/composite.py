@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from drillyard.documents.json_types import Json, JsonObject, as_number, as_object
+from drillyard.documents.json_types import Json, JsonObject, as_number, as_numbers, as_object
 from drillyard.errors import ConfigError, DrillyardError, RunFailed
 from drillyard.findings import Finding
 from drillyard.mailbox.records import FileEntry, Manifest
@@ -139,7 +139,7 @@ class CompositeWorkload:
             files |= outcome.files.files
             if part.child.workload not in PARTLY:
                 summary |= outcome.summary
-            metrics.add(part, _numbers(outcome.summary.get("metrics")))
+            metrics.add(part, as_numbers(outcome.summary.get("metrics")))
             texts.add(part, _texts(outcome.summary.get("texts")))
         summary.setdefault("parameters", dict(context.run.parameters))
         summary |= {
@@ -187,7 +187,7 @@ class CompositeWorkload:
             elif "policies" in found:
                 summary |= {k: found[k] for k in ("policies", "policy_used") if k in found}
             own = found.get("metrics")
-            metrics.add(part, _of_policy(found) if own is None else _numbers(own))
+            metrics.add(part, _of_policy(found) if own is None else as_numbers(own))
             texts.add(part, _texts(found.get("texts")))
         files |= save_metrics(context, metrics.values, texts.values)
         summary |= {"metrics": {**metrics.values}, "texts": {**texts.values}}
@@ -272,12 +272,7 @@ def _of_policy(summary: JsonObject) -> dict[str, float]:
     agent = as_object(as_object(summary.get("policies")).get("agent"))
     mean_return = as_number(agent.get("mean_return"))
     found = {} if mean_return is None else {"return": mean_return}
-    return {**found, **_numbers(agent.get("metrics"))}
-
-
-def _numbers(values: Json) -> dict[str, float]:
-    numbers = {name: as_number(value) for name, value in as_object(values).items()}
-    return {name: number for name, number in numbers.items() if number is not None}
+    return {**found, **as_numbers(agent.get("metrics"))}
 
 
 def _texts(values: Json) -> dict[str, str]:

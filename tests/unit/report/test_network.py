@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+from drillyard.errors import CorruptObject
 from drillyard.report import network
 
 
@@ -51,7 +52,7 @@ def test_images_and_targets():
 
 
 def test_another_file_is_refused():
-    with pytest.raises(ValueError):
+    with pytest.raises(CorruptObject):
         network.layers(b"no")
 
 

@@ -9,12 +9,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from drillyard.documents.json_types import (
-    Json,
     JsonObject,
     JsonView,
     as_integer,
-    as_list,
     as_number,
+    as_numbers,
     as_object,
 )
 from drillyard.errors import ConfigError, CorruptObject, NotFound, UserError
@@ -24,7 +23,8 @@ from drillyard.mailbox.records import Phase
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.mailbox.summaries import policy_scores
 from drillyard.report.comparison.model import Candidate, EpisodeKey
-from drillyard.results import ExperimentResults, RunResult, accepted_file, collect, run_curves
+from drillyard.results import ExperimentResults, RunResult, collect, run_curves
+from drillyard.results.collect import played_episodes
 from drillyard.results.policies import AGENT
 from drillyard.results.trials import collect_trials
 from drillyard.runs.locate import open_mailbox
@@ -182,10 +182,8 @@ def _measures(
                 evaluated = None  # the results name it
             agent = policy_scores(evaluated).get(AGENT, {})
             values = {**values, **as_object(agent.get("metrics"))}
-        for name, value in values.items():
-            number = as_number(value)
-            if number is not None:
-                found.setdefault(name, {})[run.seed] = number
+        for name, number in as_numbers(values).items():
+            found.setdefault(name, {})[run.seed] = number
     for name, seeds in found.items():
         for seed in [s for s, v in seeds.items() if not math.isfinite(v)]:
             warnings.append(f"{name} of seed {seed} is not finite and is left out")
@@ -202,9 +200,8 @@ def _episodes(
         if run.mean_return is None:
             continue
         try:
-            data = accepted_file(mailbox, run.run, Phase.EVALUATE, "evaluation/episodes.json")
-            if data is not None:
-                played.append(_returns(as_list(json.loads(data))))
+            if episodes := played_episodes(mailbox, run.run):
+                played.append(_returns(episodes))
         except (CorruptObject, ObjectMissing, ValueError) as error:
             warnings.append(f"{run.run}: its evaluation episodes cannot be read: {error}")
     if not played:
@@ -213,10 +210,9 @@ def _episodes(
     return {key: math.fsum(p[key] for p in played) / len(played) for key in common}
 
 
-def _returns(episodes: Iterable[Json]) -> dict[EpisodeKey, float]:
+def _returns(episodes: Iterable[JsonObject]) -> dict[EpisodeKey, float]:
     found: dict[EpisodeKey, float] = {}
-    for entry in episodes:
-        episode = as_object(entry)
+    for episode in episodes:
         seed, value = as_integer(episode.get("seed")), as_number(episode.get("return"))
         if episode.get("policy") != AGENT or seed is None or value is None:
             continue

@@ -176,7 +176,7 @@ def test_a_stop_writes_a_checkpoint_where_the_rollout_ends(run):
 def test_numbers_that_are_not_finite_stop_the_run(run, what, words):
     from tests.helpers.resume_worlds import Breaks
 
-    Breaks.made = 0
+    Breaks.made = -1  # one is made before the copies, to see whether it can be saved
     world = {"id": "tests.helpers.resume_worlds:Breaks", "args": {"what": what}}
     # In one process, because the class counts its copies.
     plan = {"steps": 320, "n_envs": 2, "checkpoint_every": 100, "copies": "one-by-one"}

@@ -6,12 +6,14 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from drillyard.backend import Liveness, Order
+from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.results.fingerprint import fingerprint
@@ -94,6 +96,35 @@ def test_machines_one_taken_away_and_the_hashes_of_local_runs(lab, machines):
     assert {r: fingerprint(mailbox, r) for r in runs} == local_hashes(lab, file, runs)
     # Clients of Azure that other tests of this process left polling come by the same proxy.
     assert set(lab.cloud.state()["refused_hosts"]) <= {"management.azure.com"}
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("held", ["the answer is late", "no zone has room"])
+def test_an_interrupt_while_machines_are_made_leaves_nothing(lab, held):
+    if held == "the answer is late":
+        lab.cloud.fault(r"instanceGroupManagers\?", method="POST", delay_s=5)
+    else:
+        lab.cloud.physics(stockouts=[{"zone": ".*"}])
+    file = lab.write("name: quick\nworkload: mock\nbudget: {max_hours: 1, max_cost: 5}\n")
+    child = lab.start("run", str(file), "--on", "gcp", "--no-prefect")
+
+    def at_it() -> bool:
+        if held == "the answer is late":  # the template is there, and the group is not
+            return bool(lab.cloud.state()["templates"])
+        return bool(lab.cloud.log("POST .*createInstances"))
+
+    until(lambda: at_it() or child.poll() is not None, what="a request for machines")
+    child.send_signal(signal.SIGINT)
+    signalled = time.time()
+    assert child.wait(PATIENCE_S) == 130, lab.said
+    print(f"{held}: ended {time.time() - signalled:.1f} s after the signal")
+    assert time.time() - signalled < 60
+    assert lab.left() == {} and lab.cloud.state()["templates"] in ([], {})
+    assert not [each.lease for each in Ledger(lab.mailbox("quick")).entries() if each.open]
+    lab.cloud.clear_faults()
+    lab.cloud.physics(stockouts=[])
+    lab.run("run", str(file), "--on", "gcp", "--no-prefect")
+    assert lab.left() == {}
 
 
 @pytest.fixture

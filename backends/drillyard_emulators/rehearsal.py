@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import ClassVar, Protocol, TypeAlias
 
 from drillyard.documents.json_types import JsonObject, JsonView
-from drillyard.errors import ConfigError, DrillyardError, UserError
-from drillyard.registry import load, names, nearest
+from drillyard.errors import ConfigError, DrillyardError, UserError, nearest
+from drillyard.registry import load, names
 from drillyard.system.optional_packages import must_have
 from drillyard_backends.prove.record import read
 from drillyard_emulators.http.fields import Document, Fields, number

@@ -35,9 +35,10 @@ The exceptions of each foreign library are translated in one place.
 
 from __future__ import annotations
 
+import difflib
 import enum
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Self
+from typing import ClassVar, Protocol, Self
 
 
 class ExitCode(enum.IntEnum):
@@ -127,6 +128,26 @@ def _arrived(
     return made
 
 
+def nearest(name: str, known: list[str]) -> str:
+    """A sentence that helps someone who mistyped a name."""
+    same = [k for k in known if k.lower() == name.lower()]
+    close = same or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+    return "known: " + (", ".join(known) or "none")
+
+
+def _among(
+    name: object, known: Iterable[str] | None, allowed: str | None, hint: str | None
+) -> tuple[str | None, str | None]:
+    """Returns what is allowed and how to fix it, for a name that is none of the known ones."""
+    if known is None:
+        return allowed, hint
+    names = list(known)
+    near = nearest(str(name), names) if names else None
+    return allowed or ", ".join(names) or "none", hint or near
+
+
 class BadValue(ValueError):
     """A check inside a model failed; becomes a ``ConfigError`` with file and line.
 
@@ -134,6 +155,7 @@ class BadValue(ValueError):
         message: What is wrong.
         allowed: What is allowed, as text.
         hint: How to fix it.
+        known: Names of which the value should be one; default of the last two.
         value: What to show, if the whole value would be too long.
         key: Key of the wrong value in the checked one; several lead deeper.
 
@@ -147,11 +169,13 @@ class BadValue(ValueError):
         *,
         allowed: str | None = None,
         hint: str | None = None,
+        known: Iterable[str] | None = None,
         value: object = None,
         key: str | tuple[str | int, ...] | None = None,
     ) -> None:
         super().__init__(message)
-        self.allowed, self.hint, self.value, self.key = allowed, hint, value, key
+        self.allowed, self.hint = _among(value, known, allowed, hint)
+        self.value, self.key = value, key
         self.others: list[BadValue] = []
 
     @classmethod
@@ -169,6 +193,18 @@ class UserError(DrillyardError):
     exit_code = ExitCode.USER_INPUT
 
 
+class HasLine(Protocol):
+    """A place in a file."""
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+
+    @property
+    def line(self) -> int | None:
+        """Counted from 1, where known."""
+
+
 class ConfigError(UserError):
     """One field of a configuration is wrong.
 
@@ -176,10 +212,13 @@ class ConfigError(UserError):
         message: What is wrong.
         file: The file, or ``"--set"``, ``"--name"`` for the command line.
         line: Line of the field, counted from 1, where known.
+        at: A place with both.
         field: Dotted path, ``learner.args.learning_rate``.
         value: The offending value.
         allowed: What is allowed, as text.
         hint: How to fix it.
+        known: Names of which ``value`` should be one: default of ``allowed`` and ``hint``.
+        keys: Names of which the last part of ``field`` should be one.
     """
 
     def __init__(
@@ -188,16 +227,21 @@ class ConfigError(UserError):
         *,
         file: str | None = None,
         line: int | None = None,
+        at: HasLine | None = None,
         field: str | None = None,
         value: object = None,
         allowed: str | None = None,
         hint: str | None = None,
+        known: Iterable[str] | None = None,
+        keys: Iterable[str] | None = None,
     ) -> None:
+        allowed, hint = _among(value, known, allowed, hint)
+        allowed, hint = _among((field or "").rpartition(".")[2], keys, allowed, hint)
         if hint is not None and allowed and hint.startswith("known: "):
             hint = "no allowed value has a similar name: choose one of them"
         super().__init__(message, hint=hint)
-        self.file = file
-        self.line = line
+        self.file = at.file if at is not None else file
+        self.line = at.line if at is not None else line
         self.field = field
         self.value = value
         self.allowed = allowed

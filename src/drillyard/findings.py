@@ -31,10 +31,14 @@ class Finding:
 
 
 def problem(
-    subject: str, message: str, fix: str | None = None, error: ConfigError | None = None
+    subject: str,
+    message: str,
+    fix: str | None = None,
+    error: ConfigError | None = None,
+    infrastructure: bool = False,
 ) -> Finding:
-    """Returns an error that no server or network caused."""
-    return Finding(Severity.ERROR, subject, message, fix, error)
+    """Returns an error."""
+    return Finding(Severity.ERROR, subject, message, fix, error, infrastructure)
 
 
 def warning(subject: str, message: str, fix: str | None = None) -> Finding:

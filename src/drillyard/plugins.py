@@ -59,12 +59,13 @@ from drillyard.errors import (
     StoreUnavailable,
     UserError,
     WorkerLost,
+    nearest,
 )
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox import Mailbox, ObjectInfo, Store, open_store
 from drillyard.mailbox.records import AttemptStart, Manifest, Phase, TrialOutcome, TrialRecord
 from drillyard.metrics.streams import StreamWriter
-from drillyard.registry import nearest, register
+from drillyard.registry import register
 from drillyard.runs import checkpoints
 from drillyard.runs.workload import HandsRunsOn, PhaseOutcome, RunContext, SpreadsRuns, Workload
 from drillyard.simulators.batch_protocol import VectorSimulator

@@ -7,7 +7,6 @@ else its attribute. An ambiguous name is an error. A built-in is never shadowed.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 import sys
@@ -17,7 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
-from drillyard.errors import ConfigError, PluginError
+from drillyard.errors import ConfigError, PluginError, nearest
 
 KINDS = (
     "simulators",
@@ -117,15 +116,6 @@ def describe(kind: str) -> list[tuple[str, str, str]]:
     ]
     found += [(n, v, "registered") for (k, n), v in _registered.items() if k == kind]
     return sorted(found)
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """A sentence that helps someone who mistyped a name."""
-    same = [k for k in known if k.lower() == name.lower()]
-    close = same or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if close:
-        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
-    return "known: " + (", ".join(known) or "none")
 
 
 def load(kind: str, name: str) -> Any:

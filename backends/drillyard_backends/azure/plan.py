@@ -183,13 +183,7 @@ def asked(
         findings.append(problem(subject, error.message, error.hint or "correct it"))
     except InfrastructureError as error:
         findings.append(
-            Finding(
-                Severity.ERROR,
-                subject,
-                error.message,
-                error.hint or "try again",
-                infrastructure=True,
-            )
+            problem(subject, error.message, error.hint or "try again", infrastructure=True)
         )
     return findings
 

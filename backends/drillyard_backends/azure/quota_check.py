@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from drillyard.backend import Order
 from drillyard.documents.json_types import JsonObject, as_integer, as_list
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard_backends.azure import prices, quota
 from drillyard_backends.azure.errors import Forbidden
 from drillyard_backends.azure.service import Service
@@ -64,16 +64,14 @@ def of_size(
         usages = quota.rows(service.usages(location))
     except Forbidden as error:
         # They belong to the subscription, where a role in the workspace does not count.
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "quota",
             f"size and quota cannot be checked: {error.message}",
             f"grant {' and '.join(READS)} on the subscription (deployments/azure/quota-role.json)",
         )
         return
     if size is None:
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             field,
             f"{name} is not available in {location}",
             f"az ml compute list-sizes --location {location} lists the available sizes",
@@ -92,15 +90,13 @@ def _suits(
     """Checks what the service says about a size; it was wrong about low priority both ways."""
     kinds = [str(kind) for kind in as_list(size.get("supportedComputeTypes"))]
     if field == "vm_size" and kinds and "amlcompute" not in map(str.lower, kinds):
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             field,
             f"{name} is not available in a compute cluster, only as {', '.join(kinds)}",
             "another vm_size",
         )
     if low_priority and size.get("lowPriorityCapable") is False:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             field,
             f"Azure ML does not list {name} at low priority: its nodes may never start",
             "low_priority: false; or another vm_size",
@@ -108,8 +104,7 @@ def _suits(
     available = as_integer(size.get("gpus"))
     if gpus and available is not None and available < gpus:
         has = f"has {available}" if available else "has none"
-        yield Finding(
-            Severity.ERROR,
+        yield problem(
             "gpus",
             f"each run needs {gpus} GPU, and a node {name} {has}",
             "a vm_size with GPUs (Standard_NC4as_T4_v3, say); or resources.device: cpu",
@@ -146,8 +141,7 @@ def _fits(
     ask = f"request more: https://ml.azure.com/quota (region {location})"
     known = [row for row in rows if row.family or low_priority]
     if not known or not cores:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "quota",
             f"Azure lists no quota of {kind} cores in {location}: nodes may never start",
             ask,
@@ -157,16 +151,16 @@ def _fits(
     least = min(((f, n, name) for f, n, name in limited if f is not None), default=None)
     if least is None:
         if known:
-            yield Finding(Severity.OK, "quota", f"{needed} {kind} cores; there is no limit")
+            yield passed("quota", f"{needed} {kind} cores; there is no limit")
         return
     free, limit, name = least
     numbers = f"{needed} cores of {name} for {nodes} nodes; {free} of {limit} are free"
     if (limit or 0) < cores:
         what = "the quota is 0" if not limit else "the quota is too small for a node"
-        yield Finding(Severity.ERROR, "quota", f"{what}: {numbers}", ask)
+        yield problem("quota", f"{what}: {numbers}", ask)
     elif free < needed:
         fewer = f"resources.workers: {max(1, free // cores)}; or "
         fix = ask if field != "vm_size" else fewer + ask
-        yield Finding(Severity.ERROR, "quota", f"too small: {numbers}", fix)
+        yield problem("quota", f"too small: {numbers}", fix)
     else:
-        yield Finding(Severity.OK, "quota", numbers)
+        yield passed("quota", numbers)

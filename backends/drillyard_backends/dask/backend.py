@@ -26,7 +26,7 @@ from drillyard.errors import (
     UserError,
     WorkerLost,
 )
-from drillyard.findings import Finding, Severity, passed, problem, warning
+from drillyard.findings import Finding, passed, problem, warning
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.optional_packages import install
@@ -89,13 +89,7 @@ class DaskBackend:
             workers = scheduler.workers()
         except InfrastructureError as error:
             return [
-                Finding(
-                    Severity.ERROR,
-                    "dask",
-                    str(error),
-                    error.hint or "start the cluster",
-                    infrastructure=True,
-                )
+                problem("dask", str(error), error.hint or "start the cluster", infrastructure=True)
             ]
         threads = sum(int(w["nthreads"]) for w in workers.values())
         findings.append(

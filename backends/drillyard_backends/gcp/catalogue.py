@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from drillyard.errors import nearest
 from drillyard.findings import Finding, Severity, passed, problem, warning
-from drillyard.registry import nearest
 from drillyard_backends.gcp import quotas
 from drillyard_backends.gcp.quotas import Machine
 from drillyard_backends.gcp.read_only_client import Answer, Reader

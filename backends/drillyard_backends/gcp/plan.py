@@ -252,4 +252,4 @@ def _asked(subject: str, ask: Callable[[], Iterable[Finding]]) -> Iterator[Findi
     except UserError as error:
         yield problem(subject, error.message, error.hint)
     except ControlPlaneError as error:
-        yield Finding(Severity.ERROR, subject, error.message, error.hint, infrastructure=True)
+        yield problem(subject, error.message, error.hint, infrastructure=True)

@@ -19,7 +19,7 @@ from drillyard.backend.settings.model import configured
 from drillyard.backend.translation import translating
 from drillyard.documents.json_types import Json, JsonObject, as_list, as_object
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
-from drillyard.findings import Finding, Severity
+from drillyard.findings import Finding, problem
 from drillyard.mailbox import open_store
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.simulators.hosts.posted import reach
@@ -72,8 +72,7 @@ class SshBackend:
                 return host.check(shares.get(host), _folder(order) if order else None)
             except DrillyardError as error:
                 return [
-                    Finding(
-                        Severity.ERROR,
+                    problem(
                         f"ssh {host}",
                         str(error),
                         error.hint or "look at the host",

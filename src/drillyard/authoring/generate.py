@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from drillyard.authoring.yaml_comments import Entry, complete, render
 from drillyard.errors import ConfigError
-from drillyard.registry import names, nearest
+from drillyard.registry import names
 from drillyard.spec import presets
 from drillyard.spec.algorithms.argument_table import ARGUMENTS, TABLE
 from drillyard.spec.algorithms.signatures import ON_POLICY
@@ -337,8 +337,7 @@ def must_fit(algorithm: str, simulator: str, folder: Path) -> None:
             f"unknown learner {algorithm!r}",
             field="learner.algorithm",
             value=algorithm,
-            allowed=", ".join(names("learners")),
-            hint=nearest(algorithm, names("learners")),
+            known=names("learners"),
         )
     if ":" in simulator and not re.fullmatch(r"[\w.]+:[\w.-]+", simulator):
         raise ConfigError(

@@ -301,11 +301,7 @@ def _study(loaded: Loaded) -> list[Finding]:
     try:
         check_storage(study.storage)
     except InfrastructureError as error:
-        findings.append(
-            Finding(
-                Severity.ERROR, "study.storage", error.message, error.hint, infrastructure=True
-            )
-        )
+        findings.append(problem("study.storage", error.message, error.hint, infrastructure=True))
     return findings
 
 

@@ -150,7 +150,7 @@ class Arguments:
         Raises:
             ConfigError: A parameter was given.
         """
-        from drillyard.registry import nearest
+        from drillyard.errors import nearest
 
         for name, value in self.values().items():
             assert self.context is not None
@@ -204,7 +204,7 @@ def parameters(context: typer.Context) -> dict[str, str]:
     Raises:
         ConfigError: A value without a name, or a name without a value.
     """
-    from drillyard.registry import nearest
+    from drillyard.errors import nearest
 
     options = _options(context)
     values: dict[str, str] = {}

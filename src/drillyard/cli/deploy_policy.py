@@ -71,9 +71,8 @@ def undeploy(
     as_json: JsonOption = False,
 ) -> None:
     """Delete an endpoint that deploy-policy created, and verify that it is gone."""
-    from drillyard.errors import NotFound
+    from drillyard.errors import NotFound, nearest
     from drillyard.policies.endpoints import endpoints_of
-    from drillyard.registry import nearest
 
     endpoints = endpoints_of(on, {})
     if not endpoints.undeploy(name):

@@ -25,7 +25,6 @@ def import_(
     import json5
 
     from drillyard.errors import ConfigError
-    from drillyard.registry import nearest
     from drillyard.spec.algorithms.argument_table import ARGUMENTS
     from drillyard.spec.learning import SimulatorSpec
     from drillyard.system.import_path import importable
@@ -36,8 +35,7 @@ def import_(
             file="command line",
             field="--algorithm",
             value=algorithm,
-            allowed=", ".join(ARGUMENTS),
-            hint=nearest(algorithm, list(ARGUMENTS)),
+            known=ARGUMENTS,
         )
     try:
         arguments: JsonObject = json5.loads(args)

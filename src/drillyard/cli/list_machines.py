@@ -70,20 +70,13 @@ def _model(gpu: str | None) -> str | None:
         ConfigError: No such model.
     """
     from drillyard.errors import ConfigError
-    from drillyard.registry import nearest
     from drillyard.spec.running import Gpu
 
     models: tuple[str, ...] = get_args(Gpu)
     known = {model.lower(): model for model in models}
     if gpu is None or gpu.lower() in known:
         return None if gpu is None else known[gpu.lower()]
-    raise ConfigError(
-        "no such GPU",
-        field="--gpu",
-        value=gpu,
-        allowed=", ".join(models),
-        hint=nearest(gpu, list(models)),
-    )
+    raise ConfigError("no such GPU", field="--gpu", value=gpu, known=models)
 
 
 def _lists(backend: str | None) -> dict[str, MachineList]:

@@ -83,8 +83,8 @@ def _chosen(backends: list[str]) -> dict[str, RefreshesPrices]:
         ConfigErrors: Some have no price interface.
     """
     from drillyard.backend import RefreshesPrices
-    from drillyard.errors import ConfigError, ConfigErrors
-    from drillyard.registry import load, names, nearest
+    from drillyard.errors import ConfigError, ConfigErrors, nearest
+    from drillyard.registry import load, names
 
     able = {
         kind: factory

@@ -112,9 +112,8 @@ def _statuses(typed: list[str]) -> list[str]:
     Raises:
         ConfigError: One of them is not a status.
     """
-    from drillyard.errors import ConfigError
+    from drillyard.errors import ConfigError, nearest
     from drillyard.mailbox.status import Status
-    from drillyard.registry import nearest
 
     known = [status.value for status in Status]
     for text in typed:

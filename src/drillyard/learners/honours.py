@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from drillyard.agents.base import Declares
 from drillyard.documents.json_types import Json
 from drillyard.documents.scalars import dotted
-from drillyard.errors import ConfigError, ConfigErrors
-from drillyard.registry import nearest
+from drillyard.errors import ConfigError, ConfigErrors, nearest
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.simulator.wrapper_catalogue import VEC_WRAPPERS
 

@@ -139,8 +139,8 @@ def open_mailbox(name: str | None, store: str | None = None) -> Mailbox:
     Raises:
         NotFound: No such experiment; the hint has similar names.
     """
+    from drillyard.errors import nearest
     from drillyard.mailbox import Mailbox, open_store
-    from drillyard.registry import nearest
 
     text, given = name, store
     name, store = split_place(name, store)

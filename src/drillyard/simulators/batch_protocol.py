@@ -9,8 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from drillyard.documents.json_types import Json
-from drillyard.errors import SimulatorError
-from drillyard.registry import nearest
+from drillyard.errors import SimulatorError, nearest
 from drillyard.simulators.state import State, load_rng, rng_state
 from drillyard.simulators.types import Action, Batch, Env, Info, Observation, Options, ResetResult
 

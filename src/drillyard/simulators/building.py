@@ -10,7 +10,6 @@ from gymnasium import spaces
 
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
-from drillyard.registry import nearest
 from drillyard.simulators import building_physics as physics
 from drillyard.simulators.batch_protocol import OneOf, number_of
 from drillyard.simulators.channels import Channel
@@ -56,19 +55,11 @@ class VecBuilding:
     ) -> None:
         if clock not in CLOCKS:
             raise ConfigError(
-                "unknown clock",
-                field="simulator.args.clock",
-                value=clock,
-                allowed=", ".join(CLOCKS),
-                hint=nearest(str(clock), list(CLOCKS)),
+                "unknown clock", field="simulator.args.clock", value=clock, known=CLOCKS
             )
         if reward not in REWARDS:
             raise ConfigError(
-                "unknown reward",
-                field="simulator.args.reward",
-                value=reward,
-                allowed=", ".join(REWARDS),
-                hint=nearest(str(reward), list(REWARDS)),
+                "unknown reward", field="simulator.args.reward", value=reward, known=REWARDS
             )
         if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= 365:
             raise ConfigError(

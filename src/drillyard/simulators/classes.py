@@ -11,8 +11,8 @@ from typing import TypeAlias
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
-from drillyard.errors import ConfigError, SimulatorError
-from drillyard.registry import load, names, nearest
+from drillyard.errors import ConfigError, SimulatorError, nearest
+from drillyard.registry import load, names
 from drillyard.simulators import register_gymnasium
 from drillyard.simulators.functional.gymnax_worlds import gymnax_class, is_gymnax
 from drillyard.simulators.plain import PlainSimulator

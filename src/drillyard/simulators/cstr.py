@@ -18,7 +18,6 @@ from gymnasium import spaces
 
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
-from drillyard.registry import nearest
 from drillyard.simulators.batch_protocol import number_of
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.cstr_physics import (
@@ -128,8 +127,7 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
                 "unknown coolant rule",
                 field="simulator.args.coolant_rule",
                 value=coolant_rule,
-                allowed=", ".join(rules),
-                hint=nearest(str(coolant_rule), rules),
+                known=rules,
             )
         self.render_mode = render_mode
         self._held = coolant_rule == "held"

@@ -9,7 +9,6 @@ import numpy as np
 from gymnasium import spaces
 
 from drillyard.errors import ConfigError
-from drillyard.registry import nearest
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.state import State
 from drillyard.simulators.types import (
@@ -72,12 +71,7 @@ class CsvLogger(Layer):
         file_names = [files] if isinstance(files, str) else list(files)
         for name in file_names:
             if name not in FILES:
-                raise ConfigError(
-                    "no such log",
-                    value=name,
-                    allowed=", ".join(FILES),
-                    hint=nearest(str(name), list(FILES)),
-                )
+                raise ConfigError("no such log", value=name, known=FILES)
         base = layers(env)[-1]
         seconds = getattr(base, "step_seconds", 1.0) if step_seconds is None else step_seconds
         if (

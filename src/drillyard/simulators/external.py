@@ -17,7 +17,6 @@ import numpy as np
 
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import RunFailed, SimulatorError
-from drillyard.registry import nearest
 from drillyard.simulators.external_process import Answer, ConnectionLost, ExternalProcess
 from drillyard.simulators.external_wires import WIRES
 from drillyard.simulators.types import Options, States
@@ -69,8 +68,7 @@ class External:
                 "is not a known protocol",
                 field="simulator.args.protocol",
                 value=protocol,
-                allowed=", ".join(WIRES),
-                hint=nearest(str(protocol), list(WIRES)),
+                known=WIRES,
             )
         self._protocol, self._container = protocol, None if image is None else container_tool()
         if not words and image is None:

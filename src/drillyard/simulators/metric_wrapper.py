@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from drillyard.errors import RunFailed
-from drillyard.registry import nearest
+from drillyard.errors import RunFailed, nearest
 from drillyard.simulators.state import State
 from drillyard.simulators.types import Action, Env, Info, Layer, Options, ResetResult, StepResult
 

@@ -12,8 +12,8 @@ from gymnasium import spaces
 from pydantic import ValidationError
 
 from drillyard.documents.json_types import Json
-from drillyard.errors import ConfigError, RunFailed, SimulatorError
-from drillyard.registry import importable, nearest
+from drillyard.errors import ConfigError, RunFailed, SimulatorError, nearest
+from drillyard.registry import importable
 from drillyard.simulators.acting import Actuators
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.state import State, Stateful, load_rng, rng_state

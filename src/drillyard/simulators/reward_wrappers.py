@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 from drillyard.errors import ConfigError
-from drillyard.registry import nearest
 from drillyard.simulators.state import State
 from drillyard.simulators.types import Action, Env, Layer, StepResult
 
@@ -85,7 +84,7 @@ class RewardTerms(_Stateless):
                     field="simulator.wrappers.reward_terms.args.weights",
                     value=name,
                     allowed=", ".join(sorted(terms)) or "none: it has no reward_<name> in info",
-                    hint=nearest(name, sorted(terms)),
+                    known=sorted(terms),
                 )
         reward = math.fsum(weight * terms[name] for name, weight in self._weights.items())
         return observation, reward, terminated, truncated, info

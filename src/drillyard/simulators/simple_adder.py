@@ -11,7 +11,6 @@ from gymnasium import spaces
 
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
-from drillyard.registry import nearest
 from drillyard.simulators.batch_protocol import number_of
 from drillyard.simulators.state import State, load_rng, rng_state
 from drillyard.simulators.types import Info, Options
@@ -92,8 +91,7 @@ class SimpleAdderEnv(gym.Env[dict[str, Any], np.ndarray | np.integer]):
                 "unknown form of actions",
                 field="simulator.args.actions",
                 value=actions,
-                allowed=", ".join(forms),
-                hint=nearest(str(actions), forms),
+                known=forms,
             )
         self.render_mode = render_mode
         self._discrete = actions == "discrete"

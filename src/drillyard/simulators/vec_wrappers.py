@@ -11,7 +11,6 @@ from gymnasium import spaces
 from drillyard.documents.json_types import Json
 from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError
-from drillyard.registry import nearest
 from drillyard.spec.learning import Wrapper
 
 if TYPE_CHECKING:
@@ -74,10 +73,4 @@ def refuse_names(args: Mapping[str, Json], known: Collection[str], field: str) -
     """
     for name, value in args.items():
         if name not in known:
-            raise ConfigError(
-                "no such argument",
-                field=f"{field}.{name}",
-                value=value,
-                allowed=", ".join(known) or "none",
-                hint=nearest(name, list(known)),
-            )
+            raise ConfigError("no such argument", field=f"{field}.{name}", value=value, keys=known)

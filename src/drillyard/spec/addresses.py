@@ -7,8 +7,8 @@ import re
 import socket
 from urllib.parse import unquote, urlsplit
 
-from drillyard.errors import ConfigError
-from drillyard.registry import names, nearest
+from drillyard.errors import ConfigError, nearest
+from drillyard.registry import names
 from drillyard.system.redaction import has_userinfo, redact
 
 _METADATA_HOSTS = {"metadata.google.internal", "metadata", "instance-data", "metadata.azure.com"}

@@ -12,7 +12,6 @@ from pydantic import Field, field_validator, model_validator
 
 from drillyard.documents.json_types import Json, JsonObject, as_list, as_object
 from drillyard.errors import BadValue, ConfigError
-from drillyard.registry import nearest
 from drillyard.spec.expressions import Expression, read_expression
 from drillyard.spec.strict import PositiveInt, Strict
 
@@ -198,8 +197,7 @@ def _of_the_table(agent: Mapping[str, Json]) -> Iterator[BadValue]:
                 "is neither observed nor logged",
                 value=reference,
                 key=("observes", name, "reference"),
-                allowed=", ".join(known),
-                hint=nearest(reference, known),
+                known=known,
             )
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from drillyard.documents.document import KeyPath
 from drillyard.documents.json_types import Json, JsonObject, as_list
-from drillyard.errors import ConfigError
-from drillyard.registry import nearest
+from drillyard.errors import ConfigError, nearest
 from drillyard.spec.precedence import Merged
 
 KEYS = ("algorithms", "simulators")

@@ -208,8 +208,7 @@ def _too_deep(here: KeyPath, merged: Merged) -> ConfigError:
     place = merged.place(here) or Place("")
     return ConfigError(
         "children are nested too deep",
-        file=place.file,
-        line=place.line,
+        at=place,
         field="children",
         allowed=f"at most {MAX_DEPTH} composites inside one another",
         hint="a file must not name itself as its child",

@@ -10,8 +10,7 @@ from typing import Any
 
 from drillyard.documents.files import read_document, read_text
 from drillyard.documents.json_types import Json, JsonObject
-from drillyard.errors import ConfigError
-from drillyard.registry import nearest
+from drillyard.errors import ConfigError, nearest
 
 Condition = JsonObject
 MOST = 100_000

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from drillyard.documents.json_types import Json
-from drillyard.errors import BadValue, ConfigError
-from drillyard.registry import nearest
+from drillyard.errors import BadValue, ConfigError, nearest
 from drillyard.spec.expressions import ALLOWED, Expression, read_expression
 
 

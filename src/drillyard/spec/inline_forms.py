@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from drillyard.documents.document import KeyPath
 from drillyard.documents.json_types import Json, JsonObject, as_list
 from drillyard.errors import BadValue, ConfigError
-from drillyard.registry import nearest
 from drillyard.spec.algorithms.argument_table import ARGUMENTS, TABLE
 from drillyard.spec.tunables import Tunable
 
@@ -88,13 +87,7 @@ def read_form(
 def _keys(node: JsonObject) -> Iterator[ConfigError]:
     for key in node:
         if key not in KEYS:
-            yield ConfigError(
-                f"unknown key {key!r}",
-                field=str(key),
-                value=key,
-                allowed=", ".join(KEYS),
-                hint=nearest(str(key), list(KEYS)),
-            )
+            yield ConfigError(f"unknown key {key!r}", field=str(key), value=key, known=KEYS)
 
 
 def _shape(space: Json) -> Iterator[ConfigError]:

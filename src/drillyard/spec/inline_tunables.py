@@ -16,8 +16,8 @@ from typing import Any
 from drillyard.documents.document import KeyPath
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.documents.scalars import dotted
-from drillyard.errors import ConfigError
-from drillyard.registry import names, nearest
+from drillyard.errors import ConfigError, nearest
+from drillyard.registry import names
 from drillyard.spec import listed
 from drillyard.spec.algorithms.argument_table import ARGUMENTS, SPACES
 from drillyard.spec.algorithms.arguments import misnamed
@@ -162,9 +162,7 @@ def _read(
     for error in refused:
         part = error.field or TUNE
         where = at(part)
-        problems.append(
-            error.but(file=where.file, line=where.line, field=f"{dotted(path)}.{part}")
-        )
+        problems.append(error.but(at=where, field=f"{dotted(path)}.{part}"))
     return _Found(path, form, place) if form is not None else None
 
 
@@ -180,8 +178,7 @@ def _whole_space(merged: Merged, problems: list[ConfigError]) -> list[_Found]:
         problems.append(
             ConfigError(
                 "is not a search space",
-                file=place.file,
-                line=place.line,
+                at=place,
                 field="learner.tune",
                 value=asked,
                 allowed=DEFAULT,
@@ -194,8 +191,7 @@ def _whole_space(merged: Merged, problems: list[ConfigError]) -> list[_Found]:
         problems.append(
             ConfigError(
                 f"there is no ready-made space for {algorithm!r}",
-                file=place.file,
-                line=place.line,
+                at=place,
                 field="learner.tune",
                 value=algorithm,
                 allowed=", ".join(sorted(SPACES)),
@@ -345,8 +341,7 @@ def _not_tunable(path: KeyPath, node: JsonObject, place: Place) -> ConfigError:
         reason = "cannot be tuned: a listed experiment has fixed values"
     return ConfigError(
         reason,
-        file=place.file,
-        line=place.line,
+        at=place,
         field=dotted(path),
         value=node,
         allowed=WHERE,
@@ -358,8 +353,7 @@ def _no_range(path: KeyPath, algorithm: str, place: Place) -> ConfigError:
     known = sorted(SPACES.get(algorithm.lower(), {}))
     return ConfigError(
         f"there is no ready-made range for it and {algorithm!r}",
-        file=place.file,
-        line=place.line,
+        at=place,
         field=dotted((*path, TUNE)),
         value=DEFAULT,
         allowed=", ".join(known) if known else f"an algorithm of {', '.join(sorted(SPACES))}",

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from drillyard.documents.document import Document, KeyPath, Mark
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError, ConfigErrors
-from drillyard.registry import nearest
 from drillyard.spec.precedence import Merged
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def document(number: int, item: Mapping[str, Json], merged: Merged) -> Document:
                 line=place.line if place else None,
                 field=f"study.experiments[{number}].{key}",
                 allowed=", ".join((*OF_THE_TRIAL, *PARTS)),
-                hint=nearest(str(key), [*OF_THE_TRIAL, *PARTS]),
+                keys=[*OF_THE_TRIAL, *PARTS],
             )
     parts = {k: copy.deepcopy(v) for k, v in item.items() if k in PARTS}
     if "seeds" in item:

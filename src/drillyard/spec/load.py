@@ -14,9 +14,8 @@ from drillyard.documents.files import read_document
 from drillyard.documents.json_types import Json
 from drillyard.documents.scalars import must_be_clean
 from drillyard.documents.yaml_safe import parse_yaml
-from drillyard.errors import ConfigError
+from drillyard.errors import ConfigError, nearest
 from drillyard.findings import Finding, warning
-from drillyard.registry import nearest
 from drillyard.spec import bench, field_options, inline_tunables, listed, presets
 from drillyard.spec.children import resolve_children
 from drillyard.spec.conditions import take_conditions
@@ -326,8 +325,7 @@ def _not_for_people(merged: Merged) -> list[ConfigError]:
     return [
         ConfigError(
             "is written by drillyard",
-            file=place.file,
-            line=place.line,
+            at=place,
             field="parameters.per_run",
             hint="delete it; write $name to use a value",
         )

@@ -13,8 +13,7 @@ from pydantic_core import ErrorDetails
 from drillyard.documents.document import KeyPath
 from drillyard.documents.json_types import Json
 from drillyard.documents.scalars import dotted
-from drillyard.errors import BadValue, ConfigError
-from drillyard.registry import nearest
+from drillyard.errors import BadValue, ConfigError, nearest
 from drillyard.spec.aliases import ours
 from drillyard.spec.experiment import NAME_RULE, ExperimentSpec
 from drillyard.spec.precedence import Merged, Place

@@ -11,8 +11,7 @@ from drillyard.documents.document import KeyPath
 from drillyard.documents.json_types import Json
 from drillyard.documents.scalars import dotted
 from drillyard.documents.yaml_safe import typed
-from drillyard.errors import ConfigError
-from drillyard.registry import nearest
+from drillyard.errors import ConfigError, nearest
 from drillyard.spec.precedence import Merged, Place
 from drillyard.spec.references import (
     REFERENCE,
@@ -338,8 +337,7 @@ class Names:
         self.problems.append(
             ConfigError(
                 message,
-                file=place.file,
-                line=place.line,
+                at=place,
                 field=dotted(path),
                 value=text,
                 allowed=allowed,

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from drillyard.documents.json_types import Json
-from drillyard.errors import ConfigError
-from drillyard.registry import nearest
+from drillyard.errors import ConfigError, nearest
 from drillyard.spec.names import Late
 from drillyard.spec.precedence import Merged, Place
 
@@ -23,8 +22,7 @@ def clashes(found: Mapping[str, Origin], tunables: Mapping[str, Origin]) -> list
     return [
         ConfigError(
             f"{name!r} is an active tunable, and this constant would override the trials' values",
-            file=found[name][1].file,
-            line=found[name][1].line,
+            at=found[name][1],
             field=f"parameters.const_args.{name}",
             value=_shown(found[name][0]),
             allowed="a name that no active tunable has",
@@ -41,8 +39,7 @@ def set_by_runs(found: Mapping[str, Origin]) -> list[ConfigError]:
     return [
         ConfigError(
             f"{name!r} is set by each run",
-            file=found[name][1].file,
-            line=found[name][1].line,
+            at=found[name][1],
             field=f"parameters.const_args.{name}",
             value=_shown(found[name][0]),
             allowed="names that drillyard does not set: not " + ", ".join(GIVEN),
@@ -59,8 +56,7 @@ def missing_required(missing: list[str], merged: Merged) -> ConfigError:
     several = "s" if len(missing) > 1 else ""
     return ConfigError(
         f"missing required parameter{several}: {', '.join(missing)}",
-        file=at.file,
-        line=at.line,
+        at=at,
         field="parameters.required_args",
         allowed="a value from the command line, globals, const_args or a tunable",
         hint="set " + " ".join(f"--{name} …" for name in missing),

@@ -15,9 +15,8 @@ from pydantic import ValidationError
 from drillyard.documents.document import Document
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.documents.yaml_safe import typed
-from drillyard.errors import ConfigError
+from drillyard.errors import ConfigError, nearest
 from drillyard.mailbox.mailbox import run_id
-from drillyard.registry import nearest
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.names import Late, Names
 from drillyard.spec.parameter_errors import (
@@ -247,8 +246,7 @@ def unknown_tunables(outside: Outside, scopes: Iterable[Parameters]) -> list[Con
     return [
         ConfigError(
             f"{name!r} is not an active tunable",
-            file=place.file,
-            line=place.line,
+            at=place,
             field=f"parameters.tunable_values.{name}",
             value=value,
             allowed=", ".join(known) or "no group of tunables is active",
@@ -282,8 +280,7 @@ def _declared(merged: Merged, problems: list[ConfigError]) -> tuple[JsonObject, 
         problems.append(
             ConfigError(
                 reason,
-                file=place.file,
-                line=place.line,
+                at=place,
                 field=f"parameters.{path[1]}.{word}",
                 value=word,
                 allowed="letters, digits and _, and not the name of an option",
@@ -336,8 +333,7 @@ def _tunables(
                     ConfigError(
                         f"tunable {name!r} is in two active groups, {group_of[name]!r} and "
                         f"{group!r}",
-                        file=place.file,
-                        line=place.line,
+                        at=place,
                         field=".".join(path),
                         value=name,
                         allowed="one group for each tunable",

@@ -20,7 +20,7 @@ from drillyard.documents.json_types import (
     as_object,
 )
 from drillyard.errors import ConfigError
-from drillyard.registry import names, nearest
+from drillyard.registry import names
 from drillyard.system.files import write_file
 
 _FILE = Path(__file__).with_name("presets.yaml")
@@ -159,7 +159,7 @@ def find(
         field="learner.preset",
         value=preset,
         allowed="auto, null, " + ", ".join(known),
-        hint=nearest(preset, ["auto", *known]),
+        known=["auto", *known],
     )
 
 

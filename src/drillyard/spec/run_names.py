@@ -40,7 +40,7 @@ def fields_of(template: str) -> list[str]:
     Raises:
         BadValue: A brace that belongs to no field, or an unknown field; names the nearest.
     """
-    from drillyard.registry import nearest
+    from drillyard.errors import nearest
 
     found = _FIELD.findall(template)
     for field in found:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from drillyard.documents.document import KeyPath
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.documents.scalars import dotted
-from drillyard.errors import ConfigError
-from drillyard.registry import load, names, nearest
+from drillyard.errors import ConfigError, nearest
+from drillyard.registry import load, names
 from drillyard.spec.addresses import check_store_url
 from drillyard.spec.agent import problems_of_agent
 from drillyard.spec.experiment import ExperimentSpec
@@ -175,7 +175,7 @@ def _registered(
                 field=field,
                 value=name,
                 allowed="a registered name, or module:Class",
-                hint=nearest(name, known),
+                known=known,
             )
     elif name not in known:
         yield ConfigError(

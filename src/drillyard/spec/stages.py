@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from drillyard.documents.json_types import Json
-from drillyard.errors import ConfigError
-from drillyard.registry import nearest
+from drillyard.errors import ConfigError, nearest
 from drillyard.spec.strict import Strict
 from drillyard.spec.tunables import NAME
 

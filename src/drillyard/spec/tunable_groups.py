@@ -8,8 +8,7 @@ from typing import Any
 
 from drillyard.documents.files import read_document
 from drillyard.documents.json_types import Json
-from drillyard.errors import ConfigError, ConfigErrors
-from drillyard.registry import nearest
+from drillyard.errors import ConfigError, ConfigErrors, nearest
 from drillyard.spec.precedence import Merged, Place
 
 
@@ -97,12 +96,11 @@ def active_groups(
                 problems.append(
                     ConfigError(
                         "no such group of tunables",
-                        file=place.file,
-                        line=place.line,
+                        at=place,
                         field=f"parameters.tunable_params[{number}]",
                         value=group,
                         allowed=", ".join(sorted(groups)) or "none are declared",
-                        hint=nearest(group, sorted(groups)),
+                        known=sorted(groups),
                     )
                 )
             elif group not in found:
@@ -127,8 +125,7 @@ def _by_reference(
     problems.append(
         ConfigError(
             f"${key} is not in tunable_params_map",
-            file=place.file,
-            line=place.line,
+            at=place,
             field="parameters.tunable_params",
             value=name,
             allowed=", ".join(known) or "globals have no tunable_params_map",

@@ -289,14 +289,12 @@ def cells(
     """
     for name in grid:
         if name not in space:
-            from drillyard.registry import nearest
-
             raise ConfigError(
                 f"{name!r} is not an active tunable",
                 field=f"study.grid.{name}",
                 value=grid[name],
                 allowed=", ".join(sorted(space.tunables)) or "no group of tunables is active",
-                hint=nearest(name, sorted(space.tunables)),
+                keys=sorted(space.tunables),
             )
     order = sorted(space.tunables, key=lambda n: -space.groups[space.group_of[n]].cost)
     axes = [_axis(name, space.tunables[name], grid.get(name)) for name in order]

@@ -12,7 +12,7 @@ from drillyard.documents.json_types import Json, JsonObject, as_list, as_object
 from drillyard.errors import ConfigError, IdentityChanged
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import TrialRecord
-from drillyard.registry import load, nearest
+from drillyard.registry import load
 from drillyard.runs.workload import HandsRunsOn
 from drillyard.spec.binding import space as space_of
 from drillyard.spec.constraints import Constraint, parse_all
@@ -247,7 +247,7 @@ def _refuse_unmeasured(spec: ExperimentSpec) -> None:
                 field=f"study.objectives[{number}].metric",
                 value=objective.metric,
                 allowed=", ".join((*ends, *curves)),
-                hint=nearest(objective.metric, [*ends, *curves]),
+                known=[*ends, *curves],
             )
     if study.pruner is not None and study.pruner.type != "wilcoxon":
         metric = metric_of(spec, objectives[0])
@@ -308,7 +308,7 @@ def only(study: StudySpec, choices: Sequence[Choice]) -> list[int]:
                 field=f"study.only[{number}]",
                 value=name,
                 allowed=f"{known}; or numbers from 1 to {len(choices)}",
-                hint=nearest(str(name), [label for label in labels if label]),
+                known=[label for label in labels if label],
             )
         found += own
     return found or list(range(len(choices)))

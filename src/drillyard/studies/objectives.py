@@ -13,7 +13,6 @@ from drillyard.errors import ConfigError, RunFailed
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
 from drillyard.metrics.reader import StreamReader
-from drillyard.registry import nearest
 from drillyard.spec.study import ObjectiveSpec
 
 if TYPE_CHECKING:

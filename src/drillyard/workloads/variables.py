@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from drillyard.documents.json_types import Json
-from drillyard.errors import ConfigError
-from drillyard.registry import nearest
+from drillyard.errors import ConfigError, nearest
 from drillyard.spec.work import EnvironmentSpec
 
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_]")

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 from pydantic import BaseModel, ValidationError
 
 from drillyard.documents.json_types import Json
-from drillyard.errors import ConfigError, ConfigErrors
-from drillyard.registry import nearest
+from drillyard.errors import ConfigError, ConfigErrors, nearest
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -31,7 +31,7 @@ from drillyard.backend.settings.model import FindsSettings
 from drillyard.backend.settings.references import REFERENCE_WORDS, blocks, is_reference, reveal
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError, ConfigErrors, UserError
-from drillyard.registry import load, nearest
+from drillyard.registry import load
 from drillyard.system.redaction import is_secret_key
 
 CONFIG_DIR = "DRILLYARD_CONFIG_DIR"
@@ -234,11 +234,7 @@ def _problems(
     where = None if origin == "experiment" else origin
     if fields and name not in fields:
         yield ConfigError(
-            "no such setting",
-            file=where,
-            field=f"backends.{kind}.{name}",
-            allowed=", ".join(fields),
-            hint=nearest(name, list(fields)),
+            "no such setting", file=where, field=f"backends.{kind}.{name}", keys=fields
         )
     elif is_secret(name, fields) and not is_reference(value):
         yield ConfigError(

@@ -20,8 +20,7 @@ from drillyard.backend.settings.resolve import (
 )
 from drillyard.documents.json_types import Json
 from drillyard.documents.yaml_safe import typed
-from drillyard.errors import ConfigError, ConfigErrors
-from drillyard.registry import nearest
+from drillyard.errors import ConfigError, ConfigErrors, nearest
 from drillyard.system.files import PRIVATE, write_file
 
 

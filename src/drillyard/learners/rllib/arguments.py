@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError, ConfigErrors
-from drillyard.registry import nearest
 from drillyard.spec.algorithms.argument_rules import FLAG, Check, number, one_of, whole, widths
 
 NETWORK: JsonObject = {
@@ -77,8 +76,7 @@ def _problem(algorithm: str, name: str, value: Json) -> Iterator[ConfigError]:
             f"{algorithm} has no such argument",
             field=field,
             value=value,
-            allowed=", ".join(sorted(known)),
-            hint=nearest(name, list(known)),
+            keys=sorted(known),
         )
         return
     if value == []:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from drillyard.documents.json_types import Json
-from drillyard.errors import ConfigError
-from drillyard.registry import nearest
+from drillyard.errors import ConfigError, nearest
 from drillyard.simulators.batch_protocol import number_of
 from drillyard.simulators.functional.one import OneFunctional
 from drillyard.system.optional_packages import install

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 from drillyard.documents.json_types import Json
-from drillyard.errors import ConfigError
-from drillyard.registry import nearest
+from drillyard.errors import ConfigError, nearest
 from drillyard.spec.algorithms import schedules
 from drillyard.spec.algorithms.signatures import NOISES
 
@@ -152,13 +151,7 @@ def one_of(*words: str) -> Check:
 
     def check(field: str, value: Json) -> Checks:
         if value not in words:
-            yield ConfigError(
-                "is not in the list",
-                field=field,
-                value=value,
-                allowed=", ".join(words),
-                hint=nearest(str(value), list(words)),
-            )
+            yield ConfigError("is not in the list", field=field, value=value, known=words)
 
     return check
 
@@ -240,9 +233,7 @@ def _noise(field: str, value: Json) -> Checks:
         return
     for key in set(given) - known:
         yield ConfigError(
-            "no such setting of the noise",
-            field=f"{field}.{key}",
-            hint=nearest(str(key), sorted(known)),
+            "no such setting of the noise", field=f"{field}.{key}", keys=sorted(known)
         )
     for key in ("sigma", "theta", "dt"):
         if key in given:

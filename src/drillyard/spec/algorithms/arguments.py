@@ -13,7 +13,6 @@ from typing import Any
 
 from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, ConfigErrors
-from drillyard.registry import nearest
 from drillyard.spec.algorithms.argument_rules import Checks
 from drillyard.spec.algorithms.argument_table import ARGUMENTS, TABLE
 from drillyard.spec.algorithms.policy_arguments import NOT_TAKEN, check_policy_kwargs
@@ -101,8 +100,7 @@ def misnamed(algorithm: str, args: Mapping[str, Json]) -> Checks:
                 f"{algorithm} has no such argument",
                 field=field,
                 value=value,
-                allowed=", ".join(sorted(known)),
-                hint=nearest(name, known),
+                keys=sorted(known),
             )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, SpaceMismatch
-from drillyard.registry import nearest
 from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.spec.algorithms.policy_arguments import _CLASSES
 from drillyard.spec.algorithms.signatures import (
@@ -168,13 +167,7 @@ def _check_policy(algorithm: str, policy: str | None, observation: Any) -> None:
     more = MORE_POLICIES.get(algorithm, ())
     known = [*own.values(), *more]
     if policy not in known:
-        raise ConfigError(
-            "no such policy",
-            field="learner.policy",
-            value=policy,
-            allowed=", ".join(known),
-            hint=nearest(policy, known),
-        )
+        raise ConfigError("no such policy", field="learner.policy", value=policy, known=known)
     kinds = [kind for kind, name in own.items() if name == policy]
     # An image may be flattened; nothing else may be taken for another thing.
     flat = (policy in more or kinds == ["MlpPolicy"]) and auto != own.get("MultiInputPolicy")

@@ -9,8 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from drillyard.errors import ConfigError
-from drillyard.registry import nearest
+from drillyard.errors import ConfigError, nearest
 from drillyard.spec.algorithms.signatures import OPTIMISER_SETTINGS, OPTIMISERS, class_name
 
 _SWITCHES = frozenset(

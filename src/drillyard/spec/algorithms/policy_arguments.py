@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from drillyard.documents.json_types import Json
-from drillyard.errors import ConfigError
-from drillyard.registry import nearest
+from drillyard.errors import ConfigError, nearest
 from drillyard.spec.algorithms import optimisers
 from drillyard.spec.algorithms.argument_rules import widths
 from drillyard.spec.algorithms.signatures import (
@@ -93,8 +92,7 @@ def check_policy_kwargs(field: str, value: Json, algorithm: str) -> Iterator[Con
                 "there is no such policy argument",
                 field=where,
                 value=given,
-                allowed=", ".join(known),
-                hint=nearest(str(key), list(known)),
+                keys=known,
             )
         elif key == "net_arch":
             yield from _net_arch(where, given)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from drillyard.documents.json_types import Json, JsonObject
-from drillyard.errors import ConfigError
-from drillyard.registry import load_object, nearest
+from drillyard.errors import ConfigError, nearest
+from drillyard.registry import load_object
 
 SHORT = {"lin": "linear", "cos": "cosine", "exp": "exponential", "const": "constant"}
 """Before the first ``_`` of a text -> the schedule."""
@@ -215,8 +215,7 @@ def _of_mapping(field: str, value: JsonObject) -> Iterator[ConfigError]:
                 f"the schedule {name} has no such setting",
                 field=f"{field}.{key}",
                 value=value[key],
-                allowed=", ".join(known),
-                hint=nearest(str(key), list(known)),
+                keys=known,
             )
             return
     given = {k: _as_number(v) for k, v in value.items() if k != "name"}

@@ -21,7 +21,6 @@ import numpy as np
 
 from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError
-from drillyard.registry import nearest
 
 FORMS = "{min, max} (with log, int), {values} (with weights), {normal: {mean, std}} or a constant"
 _RANGE = ("min", "max", "log", "int")
@@ -260,7 +259,7 @@ def _only(rule: Mapping[str, Json], known: Collection[str], where: str) -> None:
                 field=f"{where}.{name}",
                 value=rule[name],
                 allowed=f"{', '.join(known)} here; all forms: {FORMS}",
-                hint=nearest(str(name), list(known)),
+                keys=known,
             )
 
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
-from drillyard.registry import nearest
 from drillyard.spec.simulator.lesson_draws import read_rule
 
 Lesson = Mapping[str, Any]
@@ -47,8 +46,7 @@ def validate_lesson(
             raise ConfigError(
                 f"the simulator has no reset key {key!r}",
                 field=f"{field}.{key}",
-                allowed=", ".join(sorted(known_keys)) or "none",
-                hint=nearest(key, sorted(known_keys)),
+                keys=sorted(known_keys),
             )
         read_rule(rule, f"{field}.{key}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from drillyard.errors import ConfigError
-from drillyard.registry import nearest
 from drillyard.spec.learning import SimulatorSpec, Wrapper
 
 COPY_WRAPPERS = {
@@ -95,7 +94,7 @@ def _check(wrapper: Wrapper, seen: Sequence[str], field: str) -> None:
             field=field,
             value=name,
             allowed=f"{', '.join(known)}, or module:Class",
-            hint=nearest(name, known),
+            known=known,
         )
     if name in known and name in seen:
         raise ConfigError(

@@ -9,8 +9,7 @@ from random import Random
 from pydantic import Field, model_validator
 
 from drillyard.documents.json_types import Json, JsonObject
-from drillyard.errors import BadValue, ConfigError, ConfigErrors
-from drillyard.registry import nearest
+from drillyard.errors import BadValue, ConfigError, ConfigErrors, nearest
 from drillyard.spec.tunables.distribution import Model, Weight
 from drillyard.spec.tunables.tunable import Tunable
 
@@ -87,7 +86,7 @@ class Space:
                     field="parameters.tunable_params",
                     value=name,
                     allowed=", ".join(sorted(known)) or "none are declared",
-                    hint=nearest(name, sorted(known)),
+                    known=sorted(known),
                 )
             body = known[name]
             chosen[name] = body if isinstance(body, Group) else Group.model_validate(body)

@@ -15,8 +15,7 @@ from pydantic import (
 )
 
 from drillyard.documents.json_types import Json
-from drillyard.errors import BadValue, ConfigError
-from drillyard.registry import nearest
+from drillyard.errors import BadValue, ConfigError, nearest
 from drillyard.spec.tunables.distribution import Distribution, Model, Number, Weight, number
 
 MAX_BINS = 1_000_000

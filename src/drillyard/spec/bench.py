@@ -86,24 +86,24 @@ def expand(merged: Merged, problems: list[ConfigError]) -> Pairs | None:
         return None
     given = merged.tree.pop("bench")
     if not isinstance(given, dict):
-        problems.append(_wrong(merged, (), given, "`algorithms:` and `simulators:`"))
+        problems.append(_wrong((), given, "`algorithms:` and `simulators:`"))
         given = {key: [] for key in KEYS}
         missing: list[ConfigError] = []
     else:
         missing = problems
     for key in given:
         if key not in KEYS:
-            error = _wrong(merged, (key,), given[key], ", ".join(KEYS))
+            error = _wrong((key,), given[key], ", ".join(KEYS))
             problems.append(error.but(hint=nearest(str(key), list(KEYS)) or error.hint))
-    learners = _parts(merged, given, "algorithms", "algorithm", missing)
-    simulators = _parts(merged, given, "simulators", "id", missing)
+    learners = _parts(given, "algorithms", "algorithm", missing)
+    simulators = _parts(given, "simulators", "id", missing)
     study = merged.tree.setdefault("study", {})
     if not isinstance(study, dict) or study.get("experiments"):
-        problems.append(_wrong(merged, (), given, "either `bench:` or `study.experiments:`"))
+        problems.append(_wrong((), given, "either `bench:` or `study.experiments:`"))
         study = {}
     elif study.setdefault("chooser", "list") != "list":
         allowed = "`bench:` beside no chooser, or `list`"
-        problems.append(_wrong(merged, (), study["chooser"], allowed))
+        problems.append(_wrong((), study["chooser"], allowed))
         study = {}
     filled = tuple(part for part in ("learner", "simulator") if part not in merged.tree)
     # Without a valid one, a stand-in lets the rest of the file be checked.
@@ -152,11 +152,11 @@ def _note_places(merged: Merged, pairs: Sequence[tuple[int, int]]) -> None:
 
 
 def _parts(
-    merged: Merged, given: dict[str, Any], key: str, name: str, problems: list[ConfigError]
+    given: dict[str, Any], key: str, name: str, problems: list[ConfigError]
 ) -> dict[int, dict[str, Any]]:
     items = given.get(key)
     if not isinstance(items, list) or not items:
-        error = _wrong(merged, (key,), items, "a list with at least one name")
+        error = _wrong((key,), items, "a list with at least one name")
         problems.append(error.but(message="is missing") if key not in given else error)
         return {}
     found: dict[int, JsonObject] = {}
@@ -164,21 +164,18 @@ def _parts(
         part = {name: item} if isinstance(item, str) else item
         if not isinstance(part, dict) or not isinstance(part.get(name), str):
             allowed = f"a name, or a mapping with `{name}:`"
-            problems.append(_wrong(merged, (key, number), item, allowed))
+            problems.append(_wrong((key, number), item, allowed))
         elif part in found.values():
-            problems.append(_wrong(merged, (key, number), item, "each one once"))
+            problems.append(_wrong((key, number), item, "each one once"))
         else:
             found[number] = part
     return found
 
 
-def _wrong(merged: Merged, path: tuple[str | int, ...], value: Json, allowed: str) -> ConfigError:
-    place = merged.place(("bench", *path))
+def _wrong(path: tuple[str | int, ...], value: Json, allowed: str) -> ConfigError:
     named = "bench" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path)
     return ConfigError(
         "is not a valid benchmark",
-        file=place.file if place else None,
-        line=place.line if place else None,
         field=named,
         value=value,
         allowed=allowed,

@@ -148,14 +148,13 @@ def _open(
     file = item if isinstance(item, str) else item.get("file") if isinstance(item, dict) else None
     if not isinstance(file, str):
         return (Merged(item, dict(places)), folder) if isinstance(item, dict) else None
-    at = merged.place((*here, "file")) or Place("")
     try:
         document = read_document(folder / file, file)
     except ConfigError as error:
         if error.line is None:
             message = f"the child's file {file!r}: {error.message}"
             field = f"children[{here[1]}]"
-            error = error.but(message=message, file=at.file, line=at.line, field=field)
+            error = error.but(message=message, file=None, field=field)
         found.problems.append(error)
         return None
     except ConfigErrors as errors:
@@ -180,7 +179,8 @@ def _open(
     )
     if isinstance(item, dict):
         over = {k: v for k, v in item.items() if k != "file"}
-        child.lay(Document(over, {}, at.file))
+        place = merged.place((*here, "file")) or Place("")
+        child.lay(Document(over, {}, place.file))
         child.places |= {p: place for p, place in places.items() if p and p[0] != "file"}
     if for_all:
         found.findings.append(
@@ -205,10 +205,8 @@ def _write_back(
 
 
 def _too_deep(here: KeyPath, merged: Merged) -> ConfigError:
-    place = merged.place(here) or Place("")
     return ConfigError(
         "children are nested too deep",
-        at=place,
         field="children",
         allowed=f"at most {MAX_DEPTH} composites inside one another",
         hint="a file must not name itself as its child",

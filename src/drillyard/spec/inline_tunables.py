@@ -61,7 +61,7 @@ def expand(
     """
     before = len(problems)
     spaces = _whole_space(merged, problems)
-    found = [one for one in _tunes(merged, problems) if one is not None]
+    found = [*_tunes(merged, problems)]
     found += [one for one in spaces if one.path not in {f.path for f in found}]
     if found and not searched:
         problems.append(_no_study(merged, found))
@@ -88,20 +88,21 @@ def expand(
 # -- what a file tunes ----------------------------------------------------------------------------
 
 
-def _tunes(merged: Merged, problems: list[ConfigError]) -> Iterator[_Found | None]:
+def _tunes(merged: Merged, problems: list[ConfigError]) -> Iterator[_Found]:
     algorithm = merged.get("learner", "algorithm")
     for path, node in _nodes({k: v for k, v in merged.tree.items() if k not in _SKIPPED}):
-        place = merged.place(path) or Place("")
         if not _tunable(path):
-            problems.append(_not_tunable(path, node, place))
+            problems.append(_not_tunable(path, node))
             continue
-        yield _read(path, node, place, algorithm, merged, problems)
+        form = _read(path, node, str(algorithm).lower(), problems)
+        if form is not None:
+            yield _Found(path, form, merged.place(path) or Place(""))
     for number, item in enumerate(merged.get("study", "experiments") or ()):
         if not isinstance(item, dict):
             continue
         for path, node in _nodes({k: v for k, v in item.items() if k in listed.PARTS}):
             whole: KeyPath = (*listed.AT, number, *path)
-            problems.append(_not_tunable(whole, node, merged.place(whole) or Place("")))
+            problems.append(_not_tunable(whole, node))
 
 
 def _nodes(tree: Json, path: KeyPath = ()) -> Iterator[tuple[KeyPath, JsonObject]]:
@@ -131,39 +132,22 @@ def _tunable(path: KeyPath) -> bool:
 
 
 def _read(
-    path: KeyPath,
-    node: JsonObject,
-    place: Place,
-    algorithm: Json,
-    merged: Merged,
-    problems: list[ConfigError],
-) -> _Found | None:
+    path: KeyPath, node: JsonObject, algorithm: str, problems: list[ConfigError]
+) -> Form | None:
     """The form of a field, or None when it is wrong."""
     own = path[:2] == ("learner", "args") and len(path) == 3
     argument = str(path[2]) if own else None
     if node[TUNE] == DEFAULT:
-        ready = SPACES.get(str(algorithm).lower(), {}).get(argument or "")
+        ready = SPACES.get(algorithm, {}).get(argument or "")
         if not isinstance(ready, dict):
-            problems.append(_no_range(path, str(algorithm), place))
+            problems.append(_no_range(path, algorithm))
             return None
         node = {**node, **copy.deepcopy(ready)}
-
-    if argument is not None and str(algorithm).lower() in ARGUMENTS:
-        known = str(algorithm).lower()
-        problems += [
-            error.but(file=place.file, line=place.line)
-            for error in misnamed(known, {argument: node})
-        ]
-
-    def at(part: str) -> Place:
-        return merged.place((*path, *part.split("."))) or place
-
+    if argument is not None and algorithm in ARGUMENTS:
+        problems += misnamed(algorithm, {argument: node})
     refused, form = read_form(node, algorithm, path)
-    for error in refused:
-        part = error.field or TUNE
-        where = at(part)
-        problems.append(error.but(at=where, field=f"{dotted(path)}.{part}"))
-    return _Found(path, form, place) if form is not None else None
+    problems += [e.but(field=f"{dotted(path)}.{e.field or TUNE}") for e in refused]
+    return form
 
 
 def _whole_space(merged: Merged, problems: list[ConfigError]) -> list[_Found]:
@@ -171,14 +155,12 @@ def _whole_space(merged: Merged, problems: list[ConfigError]) -> list[_Found]:
     learner = merged.get("learner")
     if not isinstance(learner, dict) or learner.get(TUNE) is None:
         return []
-    place = merged.place(("learner", TUNE)) or Place("")
-    asked = learner.pop(TUNE)
+    asked, place = learner.pop(TUNE), merged.place(("learner", TUNE)) or Place("")
     algorithm = str(learner.get("algorithm")).lower()
     if asked != DEFAULT:
         problems.append(
             ConfigError(
                 "is not a search space",
-                at=place,
                 field="learner.tune",
                 value=asked,
                 allowed=DEFAULT,
@@ -191,7 +173,6 @@ def _whole_space(merged: Merged, problems: list[ConfigError]) -> list[_Found]:
         problems.append(
             ConfigError(
                 f"there is no ready-made space for {algorithm!r}",
-                at=place,
                 field="learner.tune",
                 value=algorithm,
                 allowed=", ".join(sorted(SPACES)),
@@ -331,7 +312,7 @@ def _whole_minibatches(
 # -- what is refused ------------------------------------------------------------------------------
 
 
-def _not_tunable(path: KeyPath, node: JsonObject, place: Place) -> ConfigError:
+def _not_tunable(path: KeyPath, node: JsonObject) -> ConfigError:
     hints = {
         "algorithm": "to compare algorithms, write `bench: {algorithms: [ppo, a2c], …}`",
         "id": "to compare simulators, write `bench: {simulators: […], …}`",
@@ -341,7 +322,6 @@ def _not_tunable(path: KeyPath, node: JsonObject, place: Place) -> ConfigError:
         reason = "cannot be tuned: a listed experiment has fixed values"
     return ConfigError(
         reason,
-        at=place,
         field=dotted(path),
         value=node,
         allowed=WHERE,
@@ -349,11 +329,10 @@ def _not_tunable(path: KeyPath, node: JsonObject, place: Place) -> ConfigError:
     )
 
 
-def _no_range(path: KeyPath, algorithm: str, place: Place) -> ConfigError:
-    known = sorted(SPACES.get(algorithm.lower(), {}))
+def _no_range(path: KeyPath, algorithm: str) -> ConfigError:
+    known = sorted(SPACES.get(algorithm, {}))
     return ConfigError(
         f"there is no ready-made range for it and {algorithm!r}",
-        at=place,
         field=dotted((*path, TUNE)),
         value=DEFAULT,
         allowed=", ".join(known) if known else f"an algorithm of {', '.join(sorted(SPACES))}",
@@ -366,8 +345,6 @@ def _no_study(merged: Merged, found: list[_Found]) -> ConfigError:
     whole = merged.places.get(("learner", TUNE))
     return ConfigError(
         f"the file tunes {fields}, but it has no `study:`",
-        file=found[0].place.file,
-        line=found[0].place.line,
         field="learner.tune" if whole else dotted(found[0].path),
         value=DEFAULT if whole else item_at(merged.tree, found[0].path),
         allowed="a `study:` with a number of trials beside it",

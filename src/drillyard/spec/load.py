@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from drillyard.documents.document import Document, KeyPath
 from drillyard.documents.files import read_document
-from drillyard.documents.json_types import Json
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.documents.scalars import must_be_clean
 from drillyard.documents.yaml_safe import parse_yaml
 from drillyard.errors import ConfigError, nearest
@@ -129,115 +129,157 @@ def load(
     """
     if not Path(file).exists():
         file = presets.experiment_file(str(file)) or presets.no_near(str(file))
-    return _load(file, sets, globals_, values, tunables, command, None)
+    asked = Asked(list(sets), list(globals_), dict(values or {}), list(tunables))
+    return _Reading(Path(file), asked, command).loaded()
 
 
-def _load(
-    file: str | Path,
-    sets: Sequence[str],
-    globals_: Sequence[str],
-    values: Mapping[str, str] | None,
-    tunables: Sequence[str],
-    command: Sequence[str] | None,
-    over: Document | None,
-) -> Loaded:
-    """``load``, with one of the listed experiments of a study laid over the file."""
-    path = Path(file)
-    document = _mapping(read_document(path, path.name), "an experiment")
-    layers = [_globals(text) for text in globals_]
-    merged = Merged()
-    merged.lay(document)
-    for layer in layers:
-        merged.lay(_experiment_part(layer))
-    merged.lay(command_line(sets, merged.tree))
-    merged.lay(tunable_line(tunables))
-    problems: list[ConfigError] = []
-    pairs = bench.expand(merged, problems)
-    given = dict(values or {})
-    field_options.lay_seeds(merged, given, problems)
-    searched = merged.tree.get("study") is not None
-    inline_tunables.expand(merged, problems, searched=searched)
-    items = listed.take(merged)
-    laid = [listed.document(number, item, merged) for number, item in enumerate(items)]
-    if over is not None:
-        items, laid = [], []
-        merged.tree.pop("study", None)
-        for part in pairs.filled if pairs is not None else ():
-            if part in over.mapping:
-                merged.tree.pop(part)  # another one of the benchmark, which gives this one nothing
-        listed.lay(over, merged)
-    merged, findings = with_preset(merged, path.name, problems)
+class _Reading:
+    """A file on its way to an experiment.
 
-    def prepare(
-        child: Merged, file: str, found: list[ConfigError]
+    Args:
+        path: The file.
+        asked: The options beside it.
+        command: The command line to keep in the record.
+        over: A listed experiment of its study, to lay over the file.
+
+    Raises:
+        ConfigError: A layer is not a mapping, or cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        asked: Asked,
+        command: Sequence[str] | None,
+        over: Document | None = None,
+    ) -> None:
+        self._path, self._asked, self._command, self._over = path, asked, command, over
+        self._folder = path.resolve().parent
+        self._globals = [_globals(text) for text in asked.globals_]
+        self._merged = merged = Merged()
+        merged.lay(_mapping(read_document(path, path.name), "an experiment"))
+        for layer in self._globals:
+            merged.lay(_experiment_part(layer))
+        merged.lay(command_line(asked.sets, merged.tree))
+        merged.lay(tunable_line(asked.tunables))
+        self._options = dict(asked.values)
+        self._problems: list[ConfigError] = []
+        self._findings: list[Finding] = []
+        self._items: list[JsonObject] = []
+        self._layers: list[Document] = []
+        self._listed: list[Loaded] = []
+        self._pairs: bench.Pairs | None = None
+        self._searched = False
+
+    def loaded(self) -> Loaded:
+        """Returns the experiment.
+
+        Raises:
+            ConfigError: There is one error.
+            ConfigErrors: There are several.
+        """
+        self._write_out()
+        self._resolve()
+        spec = self._checked()
+        origins = [item.provenance for item in self._listed]
+        for item in self._listed:
+            new = [f for f in item.findings if f not in self._findings]
+            self._findings += [f for f in new if f.subject == "preset"]
+        refuse_all(self._located(problems_of(spec)))
+        return Loaded(
+            spec=spec,
+            provenance=with_listed(provenance_of(spec, self._merged), origins),
+            file=self._path.resolve(),
+            folder=self._folder,
+            text=self._path.read_text(encoding="utf-8-sig"),
+            findings=self._findings,
+            command=list(sys.argv if self._command is None else self._command),
+            places=self._merged.places,
+            asked=self._asked,
+        )
+
+    def _write_out(self) -> None:
+        """Replaces short forms by what they stand for, and lays the preset under the file."""
+        merged, problems = self._merged, self._problems
+        self._pairs = pairs = bench.expand(merged, problems)
+        field_options.lay_seeds(merged, self._options, problems)
+        self._searched = merged.tree.get("study") is not None
+        inline_tunables.expand(merged, problems, searched=self._searched)
+        self._items = listed.take(merged)
+        self._layers = [listed.document(n, item, merged) for n, item in enumerate(self._items)]
+        if self._over is not None:
+            self._items, self._layers = [], []
+            merged.tree.pop("study", None)
+            for part in pairs.filled if pairs is not None else ():
+                if part in self._over.mapping:
+                    merged.tree.pop(part)  # another one of the benchmark, which gives it nothing
+            listed.lay(self._over, merged)
+        self._merged, self._findings = with_preset(merged, self._path.name, problems)
+        take_conditions(self._merged.tree, self._folder)
+
+    def _resolve(self) -> None:
+        """Gives the parameters of the file and of its children their values."""
+        merged, options = self._merged, self._options
+        outside = outside_of(self._globals, options, merged)
+        parameters = resolve_parameters(merged, outside, self._folder)
+        problems = parameters.problems + _not_for_people(merged)
+        expand(merged, parameters)
+        inner = resolve_children(merged, parameters, outside, self._folder, self._prepare)
+        scopes = [parameters, *inner.scopes]
+        problems += parameters.names.problems + inner.problems
+        declared = {name for s in scopes for name in (*s.declared, *s.tunables)}
+        field_options.lay_steps(merged, options, declared, problems)
+        problems += undeclared(options, scopes) + unknown_tunables(outside, scopes)
+        self._findings += inner.findings + _unused(outside, scopes)
+        _keep_per_run(merged, parameters)
+        self._problems += [*problems, *must_be_clean(merged.tree), *secrets_in(merged.tree)]
+
+    def _prepare(
+        self, child: Merged, file: str, problems: list[ConfigError]
     ) -> tuple[Merged, list[Finding]]:
-        name = str(child.tree.get("name"))
-        inline_tunables.expand(child, found, searched=searched, child=name)
-        return with_preset(child, file, found)
+        """Writes the short forms of a child out, and lays its preset under it."""
+        name, wrong = str(child.tree.get("name")), list[ConfigError]()
+        inline_tunables.expand(child, wrong, searched=self._searched, child=name)
+        problems += [located(e, child, file) for e in wrong]
+        return with_preset(child, file, problems)
 
-    folder = path.resolve().parent
-    take_conditions(merged.tree, folder)
-    outside = outside_of(layers, given, merged)
-    parameters = resolve_parameters(merged, outside, folder)
-    problems += list(parameters.problems) + _not_for_people(merged)
-    expand(merged, parameters)
-    inner = resolve_children(merged, parameters, outside, folder, prepare)
-    scopes = [parameters, *inner.scopes]
-    problems += parameters.names.problems + inner.problems
-    declared = {name for s in scopes for name in (*s.declared, *s.tunables)}
-    field_options.lay_steps(merged, given, declared, problems)
-    problems += undeclared(given, scopes) + unknown_tunables(outside, scopes)
-    findings += inner.findings + _unused(outside, scopes)
-    _keep_per_run(merged, parameters)
-    problems += [located(e, merged, path.name) for e in must_be_clean(merged.tree)]
-    problems += [located(e, merged, path.name) for e in secrets_in(merged.tree)]
-    loaded_items: list[Loaded] = []
+    def _checked(self) -> ExperimentSpec:
+        """Returns the experiment with its listed ones, or refuses it."""
+        merged, problems = self._merged, self._problems
+        try:
+            spec = ExperimentSpec.model_validate(listed.without(merged.tree, self._items))
+        except ValidationError as error:
+            reported = [f"{e.field}." for e in problems if e.field]
+            # NaN is refused twice; a child whose file is missing has no other errors.
+            for wrong in translate(error, merged, self._path.name):
+                if not f"{wrong.field}.".startswith(tuple(reported)):
+                    problems.append(wrong)
+            told = tuple(f"{e.field}." for e in problems)
+            more = [e for e in names_in(merged.tree) if not f"{e.field}.".startswith(told)]
+            self._refuse(problems + more)
+            raise
+        if problems:
+            self._refuse(problems + others_of(spec, problems))
+        return listed.with_resolved(spec, self._items, self._refuse([]))
 
-    def resolve(layer: Document) -> ExperimentSpec:
-        loaded_items.append(_load(file, sets, globals_, values, tunables, command, layer))
-        return loaded_items[-1].spec
-
-    def refuse(found: list[ConfigError]) -> list[ExperimentSpec]:
+    def _refuse(self, problems: list[ConfigError]) -> list[ExperimentSpec]:
         """Refuses the file and its listed experiments together; returns what those are."""
-        if items and pairs is not None:
+        found = self._located(problems)
+        if self._items and self._pairs is not None:
             # What the benchmark gave the file is told as what it was written as.
-            ours = tuple(f"{part}." for part in pairs.filled)
+            ours = tuple(f"{part}." for part in self._pairs.filled)
             found = [e for e in found if not f"{e.field}.".startswith(ours)]
-        specs, wrong = listed.resolved(laid, resolve, found, pairs.field if pairs else None)
+        named = self._pairs.field if self._pairs else None
+        specs, wrong = listed.resolved(self._layers, self._resolved, found, named)
         refuse_all(found + wrong)
         return specs
 
-    try:
-        spec = ExperimentSpec.model_validate(listed.without(merged.tree, items))
-    except ValidationError as error:
-        reported = [e.field for e in problems if e.field]
-        # NaN is refused twice; a child whose file is missing has no other errors.
-        problems += [
-            e
-            for e in translate(error, merged, path.name)
-            if not any(f"{e.field}.".startswith(f"{f}.") for f in reported)
-        ]
-        told = [f"{e.field}." for e in problems]
-        more = [e for e in names_in(merged.tree) if not f"{e.field}.".startswith(tuple(told))]
-        refuse(problems + [located(e, merged, path.name) for e in more])
-        raise
-    if problems:
-        refuse(problems + [located(e, merged, path.name) for e in others_of(spec, problems)])
-    spec = listed.with_resolved(spec, items, refuse([]))
-    for item in loaded_items:
-        findings += [f for f in item.findings if f not in findings and f.subject == "preset"]
-    refuse_all([located(e, merged, path.name) for e in problems_of(spec)])
-    return Loaded(
-        spec=spec,
-        provenance=with_listed(provenance_of(spec, merged), [i.provenance for i in loaded_items]),
-        file=path.resolve(),
-        folder=folder,
-        text=path.read_text(encoding="utf-8-sig"),
-        findings=findings,
-        command=list(sys.argv if command is None else command),
-        places=merged.places,
-        asked=Asked(list(sets), list(globals_), dict(values or {}), list(tunables)),
-    )
+    def _located(self, problems: Iterable[ConfigError]) -> list[ConfigError]:
+        return [located(error, self._merged, self._path.name) for error in problems]
+
+    def _resolved(self, layer: Document) -> ExperimentSpec:
+        self._listed.append(_Reading(self._path, self._asked, self._command, layer).loaded())
+        return self._listed[-1].spec
 
 
 def load_resolved(
@@ -321,11 +363,9 @@ def _experiment_part(document: Document) -> Document:
 def _not_for_people(merged: Merged) -> list[ConfigError]:
     if merged.get("parameters", "per_run") is None:
         return []
-    place = merged.place(("parameters", "per_run")) or Place("")
     return [
         ConfigError(
             "is written by drillyard",
-            at=place,
             field="parameters.per_run",
             hint="delete it; write $name to use a value",
         )

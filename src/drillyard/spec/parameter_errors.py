@@ -8,7 +8,7 @@ from typing import Any
 from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, nearest
 from drillyard.spec.names import Late
-from drillyard.spec.precedence import Merged, Place
+from drillyard.spec.precedence import Place
 
 GIVEN = ("trial_id", "trial_runner_id", "run_id", "seed")
 """Parameters that only a run can set."""
@@ -50,13 +50,11 @@ def set_by_runs(found: Mapping[str, Origin]) -> list[ConfigError]:
     ]
 
 
-def missing_required(missing: list[str], merged: Merged) -> ConfigError:
+def missing_required(missing: list[str]) -> ConfigError:
     """Returns the error about required parameters without a value."""
-    at = merged.place(("parameters", "required_args")) or Place("")
     several = "s" if len(missing) > 1 else ""
     return ConfigError(
         f"missing required parameter{several}: {', '.join(missing)}",
-        at=at,
         field="parameters.required_args",
         allowed="a value from the command line, globals, const_args or a tunable",
         hint="set " + " ".join(f"--{name} …" for name in missing),

@@ -155,7 +155,7 @@ def resolve_parameters(merged: Merged, outside: Outside, folder: Path) -> Parame
     }
     missing = [k for k in required if k not in found and k not in tunables and k not in always]
     if missing:
-        problems.append(missing_required(missing, merged))
+        problems.append(missing_required(missing))
     late = {k: (Late(v, f"${{{k}}}"), place) for k, (v, place) in tunables.items()}
     # A child has its parent's experiment id; only runs set the other names.
     known = {
@@ -275,13 +275,11 @@ def _declared(merged: Merged, problems: list[ConfigError]) -> tuple[JsonObject, 
             reason, hint = "is the name of an option or of a field", f"call it my_{word}"
         else:
             continue
-        path = ("parameters", "const_args" if key in constants else "required_args", word)
-        place = merged.place(path) or Place("")
+        section = "const_args" if key in constants else "required_args"
         problems.append(
             ConfigError(
                 reason,
-                at=place,
-                field=f"parameters.{path[1]}.{word}",
+                field=f"parameters.{section}.{word}",
                 value=word,
                 allowed="letters, digits and _, and not the name of an option",
                 hint=hint,
@@ -333,7 +331,6 @@ def _tunables(
                     ConfigError(
                         f"tunable {name!r} is in two active groups, {group_of[name]!r} and "
                         f"{group!r}",
-                        at=place,
                         field=".".join(path),
                         value=name,
                         allowed="one group for each tunable",

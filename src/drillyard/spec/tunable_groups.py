@@ -27,13 +27,12 @@ def all_groups(merged: Merged, folder: Path, problems: list[ConfigError]) -> dic
         if not isinstance(name, str):
             continue  # the model says so
         field = f"parameters.include_tunables[{number}]"
-        at = merged.place(("parameters", "include_tunables", number)) or Place("")
         try:
             document = read_document(folder / name, name)
         except ConfigError as error:
             if error.line is None:  # the file itself, not something in it
                 message = f"the file {name!r} {error.message}"
-                error = error.but(message=message, file=at.file, line=at.line, field=field)
+                error = error.but(message=message, file=None, field=field)
             problems.append(error)
             continue
         except ConfigErrors as errors:
@@ -90,14 +89,13 @@ def active_groups(
     names = merged.get("parameters", "tunable_params")
     found: list[str] = []
     for number, name in enumerate(names if isinstance(names, list) else []):
-        place = merged.place(("parameters", "tunable_params", number)) or Place("")
-        for group in _by_reference(name, mapping, place, problems):
+        field = f"parameters.tunable_params[{number}]"
+        for group in _by_reference(name, mapping, field, problems):
             if group not in groups:
                 problems.append(
                     ConfigError(
                         "no such group of tunables",
-                        at=place,
-                        field=f"parameters.tunable_params[{number}]",
+                        field=field,
                         value=group,
                         allowed=", ".join(sorted(groups)) or "none are declared",
                         known=sorted(groups),
@@ -110,9 +108,7 @@ def active_groups(
     return found
 
 
-def _by_reference(
-    name: Any, mapping: Json, place: Place, problems: list[ConfigError]
-) -> list[str]:
+def _by_reference(name: Any, mapping: Json, field: str, problems: list[ConfigError]) -> list[str]:
     if not isinstance(name, str):
         return []
     if not name.startswith("$"):
@@ -125,8 +121,7 @@ def _by_reference(
     problems.append(
         ConfigError(
             f"${key} is not in tunable_params_map",
-            at=place,
-            field="parameters.tunable_params",
+            field=field,
             value=name,
             allowed=", ".join(known) or "globals have no tunable_params_map",
             hint=nearest(key, known)

@@ -219,48 +219,94 @@ def run_episodes(
         acting.bind(venv)
         if normalisation is not None:
             load_normalisation(venv, dict(normalisation))
-        # The normalisation has its own `metadata`; the copies have the simulator's.
-        metadata = dict(getattr(venv.unwrapped, "metadata", None) or {})
-        played: dict[int, Episode] = {}
-        logs: dict[int, Log] = {}
         kept = range(len(planned) if trajectory == "all" else int(trajectory))
-        rows: dict[int, list[Row]] = {index: [] for index in kept}
-        upcoming = list(range(n))
-        observations, step = venv.reset(), 0
-        begun = [0] * n
-        while len(played) < len(planned):
-            if step - min(begun) >= MAX_STEPS:
-                raise RunFailed(
-                    f"an evaluation episode did not end within {MAX_STEPS:,} steps",
-                    hint="add the wrapper time_limit {max_episode_steps: …}",
-                )
+        playing = _Playing(venv, planned, name, {index: [] for index in kept})
+        while len(playing.ended) < len(planned):
             if on_step is not None:
-                on_step(len(played))
-            actions = acting.act(observations)
-            step += 1
-            _must_be_finite("action of the policy", actions, step, planned, upcoming)
-            observations, rewards, dones, infos = venv.step(actions)
-            for what, values in (("reward", rewards), ("observation", observations)):
-                _must_be_finite(what, values, step, planned, upcoming, venv)
-            for copy, info in enumerate(infos):
-                steps = rows.get(upcoming[copy])
-                if steps is not None:
-                    last = info.get("terminal_observation", one_of(observations, copy))
-                    steps.append(
-                        _row(len(steps) + 1, info, last, actions[copy], rewards[copy], metadata)
-                    )
-            for copy in map(int, np.flatnonzero(dones)):
-                index = upcoming[copy]
-                if index < len(planned):
-                    played[index] = _ended(name, planned[index], infos[copy])
-                    if "log" in infos[copy]:
-                        logs[index] = infos[copy]["log"]
-                upcoming[copy], begun[copy] = index + n, step
-        ended = [played[i] for i in range(len(planned))]
-        # All under one number: it does not matter here which copy played an episode.
-        return Played(ended, rows, metadata, [(0, logs[i]) for i in sorted(logs)])
+                on_step(len(playing.ended))
+            playing.step(acting.act(playing.observations))
+        return playing.result()
     finally:
         venv.close()
+
+
+class _Playing:
+    """Episodes under way: copy i plays every n-th of the plan, beginning with number i."""
+
+    def __init__(
+        self, venv: VecEnv, planned: Sequence[Planned], name: str, rows: dict[int, list[Row]]
+    ) -> None:
+        self._venv, self._planned, self._name, self._rows = venv, planned, name, rows
+        # The normalisation has its own `metadata`; the copies have the simulator's.
+        self._metadata = dict(getattr(venv.unwrapped, "metadata", None) or {})
+        self._upcoming = list(range(venv.num_envs))
+        self._begun, self._step = [0] * venv.num_envs, 0
+        self._logs: dict[int, Log] = {}
+        self.ended: dict[int, Episode] = {}
+        self.observations = venv.reset()
+
+    def step(self, actions: np.ndarray) -> None:
+        """Steps all copies, and notes the episodes that end.
+
+        Raises:
+            RunFailed: A number is not finite, or an episode never ends.
+        """
+        if self._step - min(self._begun) >= MAX_STEPS:
+            raise RunFailed(
+                f"an evaluation episode did not end within {MAX_STEPS:,} steps",
+                hint="add the wrapper time_limit {max_episode_steps: …}",
+            )
+        self._step += 1
+        self._must_be_finite("action of the policy", actions)
+        self.observations, rewards, dones, infos = self._venv.step(actions)
+        self._must_be_finite("reward", rewards, self._venv)
+        self._must_be_finite("observation", self.observations, self._venv)
+        for copy, info in enumerate(infos):
+            index = self._upcoming[copy]
+            if index in self._rows:
+                last = info.get("terminal_observation", one_of(self.observations, copy))
+                t = len(self._rows[index]) + 1
+                row = _row(t, info, last, actions[copy], rewards[copy], self._metadata)
+                self._rows[index].append(row)
+            if dones[copy]:
+                self._end(copy, index, info)
+
+    def result(self) -> Played:
+        """Returns the episodes in the order of the plan."""
+        ended = [self.ended[index] for index in range(len(self._planned))]
+        # All under one number: it does not matter here which copy played an episode.
+        logs = [(0, self._logs[index]) for index in sorted(self._logs)]
+        return Played(ended, self._rows, self._metadata, logs)
+
+    def _end(self, copy: int, index: int, info: Info) -> None:
+        if index < len(self._planned):
+            self.ended[index] = _ended(self._name, self._planned[index], info)
+            if "log" in info:
+                self._logs[index] = info["log"]
+        self._upcoming[copy], self._begun[copy] = index + self._venv.num_envs, self._step
+
+    def _must_be_finite(
+        self, what: str, values: Observation, simulators: VecEnv | None = None
+    ) -> None:
+        if isinstance(values, dict):
+            for key, part in values.items():
+                self._must_be_finite(f"{what} {key!r}", part, simulators)
+            return
+        array = np.asarray(values)
+        if array.dtype.kind != "f" or np.isfinite(array).all():
+            return
+        copy = int(np.argwhere(~np.isfinite(array))[0][0])
+        value = array[copy].ravel()
+        if simulators is not None:
+            failed(simulators, copy)
+        episode = self._planned[min(self._upcoming[copy], len(self._planned) - 1)]
+        raise RunFailed(
+            f"{what} is {value[~np.isfinite(value)][0]} at step {self._step} of copy {copy} of "
+            f"the evaluation (episode {episode.episode}, seed {episode.seed}, options "
+            f"{episode.options})",
+            hint="`drillyard check` looks for this; if the action is not finite, training "
+            "diverged",
+        )
 
 
 def run_baseline(
@@ -336,31 +382,3 @@ def _columns(prefix: str, values: Observation, names: Sequence[str]) -> Row:
         return {}  # an image: its pixels are not plotted as curves
     given = list(names) if len(names) == len(flat) else [str(i) for i in range(len(flat))]
     return {f"{prefix}_{n}": float(v) for n, v in zip(given, flat, strict=True)}
-
-
-def _must_be_finite(
-    what: str,
-    values: Observation,
-    step: int,
-    planned: Sequence[Planned],
-    upcoming: Sequence[int],
-    simulators: VecEnv | None = None,
-) -> None:
-    if isinstance(values, dict):
-        for key, part in values.items():
-            _must_be_finite(f"{what} {key!r}", part, step, planned, upcoming, simulators)
-        return
-    array = np.asarray(values)
-    if array.dtype.kind != "f" or np.isfinite(array).all():
-        return
-    copy = int(np.argwhere(~np.isfinite(array))[0][0])
-    value = array[copy].ravel()
-    bad = value[~np.isfinite(value)][0]
-    if simulators is not None:
-        failed(simulators, copy)
-    episode = planned[min(upcoming[copy], len(planned) - 1)]
-    raise RunFailed(
-        f"{what} is {bad} at step {step} of copy {copy} of the evaluation "
-        f"(episode {episode.episode}, seed {episode.seed}, options {episode.options})",
-        hint="`drillyard check` looks for this; if the action is not finite, training diverged",
-    )

@@ -25,7 +25,7 @@ from drillyard.spec.running import (
 )
 from drillyard.spec.service import ServiceSpec
 from drillyard.spec.stages import InputSpec, MetricOutput, StageSpec
-from drillyard.spec.strict import PositiveInt, Seed, Strict
+from drillyard.spec.strict import PositiveInt, Seed, Strict, later
 from drillyard.spec.study import MoreSeedsSpec, StudySpec
 from drillyard.spec.work import MockSpec, ScriptSpec
 
@@ -77,10 +77,8 @@ class Parts(Strict):
     )
     script: ScriptSpec | None = Field(None, description="Commands that do the work.")
     mock: MockSpec | None = Field(None, description="A synthetic score.")
-    service: ServiceSpec | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="A program that other children of a composite use while it runs.",
+    service: ServiceSpec | None = later(
+        description="A program that other children of a composite use while it runs."
     )
     children: list[ChildSpec] = Field(
         default_factory=list,
@@ -163,48 +161,30 @@ class ChildSpec(Parts):
         False,
         description="Prefix of its metrics: `true` means `<name>/`; a text is used unchanged.",
     )
-    backend: str | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
+    backend: str | None = later(
         description="Backend of its own machines. A composite with a child that has `backend`, "
         "`resources`, `workers`, `seeds`, `after`, `inputs` or `outputs` is done in stages: each "
         "child is an experiment of its own, `<composite>.<child>`. A list names several places: "
-        "the cheapest that has room is used.",
+        "the cheapest that has room is used."
     )
-    elsewhere: list[str] = Field(
-        default_factory=list,
-        exclude_if=lambda value: not value,
-        description="The other backends of a list. Write `backend: [a, b]` instead.",
+    elsewhere: list[str] = later(
+        list, description="The other backends of a list. Write `backend: [a, b]` instead."
     )
-    resources: ResourcesSpec | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="Resources of its runs, instead of the composite's.",
+    resources: ResourcesSpec | None = later(
+        description="Resources of its runs, instead of the composite's."
     )
-    workers: PositiveInt | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="Number of its parallel runs: short for `resources.workers`.",
+    workers: PositiveInt | None = later(
+        description="Number of its parallel runs: short for `resources.workers`."
     )
-    seeds: list[Seed] | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="One run each, instead of the composite's.",
+    seeds: list[Seed] | None = later(description="One run each, instead of the composite's.")
+    after: list[str] | None = later(
+        description="Children that must have succeeded, or serve, before it begins."
     )
-    after: list[str] | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="Children that must have succeeded, or serve, before it begins.",
+    inputs: dict[str, str | InputSpec] | None = later(
+        description="Parameter: output of another child, as `<child>.<output>`."
     )
-    inputs: dict[str, str | InputSpec] | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="Parameter: output of another child, as `<child>.<output>`.",
-    )
-    outputs: dict[str, str | MetricOutput] | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="Name: a file or folder that it writes, or `{metric: name}`.",
+    outputs: dict[str, str | MetricOutput] | None = later(
+        description="Name: a file or folder that it writes, or `{metric: name}`."
     )
 
     @model_validator(mode="before")
@@ -267,10 +247,8 @@ class ExperimentSpec(Parts):
         description="`local`, `kind`, or `kind/block-name`. A list, `[ssh/den, gcp/prod]`, names "
         "several places: the cheapest that has room is used.",
     )
-    elsewhere: list[str] = Field(
-        default_factory=list,
-        exclude_if=lambda value: not value,
-        description="The other backends of a list. Write `backend: [a, b]` instead.",
+    elsewhere: list[str] = later(
+        list, description="The other backends of a list. Write `backend: [a, b]` instead."
     )
     backends: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Settings per backend kind."
@@ -306,10 +284,8 @@ class ExperimentSpec(Parts):
     study: StudySpec | None = Field(
         None, description="Several trials, and how they are chosen; null: one trial."
     )
-    stage_of: StageSpec | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="Written by drillyard: of which composite this is a stage. Not for people.",
+    stage_of: StageSpec | None = later(
+        description="Written by drillyard: of which composite this is a stage. Not for people."
     )
 
     @model_validator(mode="before")

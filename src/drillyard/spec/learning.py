@@ -18,7 +18,7 @@ from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import BadValue
 from drillyard.spec.agent import AgentSpec
 from drillyard.spec.curriculum import CurriculumSpec
-from drillyard.spec.strict import NotBool, PositiveInt, Seed, StepCount, Strict, read_steps
+from drillyard.spec.strict import NotBool, PositiveInt, Seed, StepCount, Strict, later, read_steps
 
 MAX_STEPS = 10_000_000_000
 Way = Literal["vectorised", "one-by-one", "processes", "compiled"]
@@ -29,11 +29,6 @@ VECTORISED_FROM = 16
 
 _IN_STEPS = ("n_steps", "buffer_size", "learning_starts", "target_update_interval")
 """Arguments of built-in algorithms that count steps."""
-
-
-def _is_none(value: Json) -> bool:
-    """Excludes an unused field from records, because older experiments do not have it."""
-    return value is None
 
 
 Number = Annotated[float, Field(allow_inf_nan=False), NotBool]
@@ -62,36 +57,28 @@ class SimulatorSpec(Strict):
         "`int`), `{values}` (with `weights`), `{normal: {mean, std}}` or a constant.",
     )
 
-    curriculum: CurriculumSpec | None = Field(
-        None,
-        exclude_if=_is_none,
+    curriculum: CurriculumSpec | None = later(
         description="Stages of growing difficulty; the lesson of each replaces keys of this one.",
     )
-    metrics: dict[str, Literal["mean", "sum", "min", "max", "last"]] = Field(
-        default_factory=dict,
-        exclude_if=lambda value: not value,
+    metrics: dict[str, Literal["mean", "sum", "min", "max", "last"]] = later(
+        dict,
         description="Keys of the "
         "simulator's `info` that become metrics of training and evaluation: key -> how an "
         "episode's values become one.",
     )
-    agent: AgentSpec | None = Field(
-        None,
-        exclude_if=_is_none,
+    agent: AgentSpec | None = later(
         description="For a simulator that is not a Gymnasium environment: "
         "observations, actions and reward of the agent; a table, or `module:Class`.",
     )
 
-    return_range: tuple[Number, Number] | None = Field(
-        None,
-        exclude_if=_is_none,
+    return_range: tuple[Number, Number] | None = later(
         description="Least and greatest possible return of an episode, for example `[0, 500]`. "
         "It cuts intervals and bands, and changes no result. drillyard knows that of "
         "some simulators of Gymnasium.",
     )
 
-    copies_on: Literal["learner", "workers", "hosts"] = Field(
+    copies_on: Literal["learner", "workers", "hosts"] = later(
         "learner",
-        exclude_if=lambda value: value == "learner",
         description="Where the `train.n_envs` copies run: beside the learner; on the other "
         "`workers` of the experiment, one of which is the learner; or on `hosts` that someone "
         "started with `drillyard simulator-host`. The results are the same.",
@@ -151,9 +138,8 @@ class LearnerSpec(Strict):
         description="Name from `drillyard list algorithms`: `ppo`, `sac`, … or a "
         "plug-in's `module:Class`."
     )
-    engine: Literal["sb3", "sbx", "jax"] = Field(
+    engine: Literal["sb3", "sbx", "jax"] = later(
         "sb3",
-        exclude_if=lambda engine: engine == "sb3",
         description="Library that computes it: "
         "Stable-Baselines3 and sb3-contrib (PyTorch); `jax` (extra `jax`), which compiles `ppo` "
         "and `a2c`; or SBX (JAX; extra `sbx`).",
@@ -171,22 +157,16 @@ class LearnerSpec(Strict):
         description="Arguments with Stable-Baselines3's names; in a study, `{tune: [low, high]}` "
         "or `{tune: {choices: [a, b]}}` instead of a value.",
     )
-    tune: Literal["default"] | None = Field(
-        None,
-        exclude_if=_is_none,
+    tune: Literal["default"] | None = later(
         description="`default` tunes every argument of the algorithm's ready-made search space "
         "that `args` does not set; needs a `study:`.",
     )
-    init_from: str | None = Field(
-        None,
-        exclude_if=_is_none,
+    init_from: str | None = later(
         description="Begin with the weights and normalisation of an "
         "earlier policy: `run:NAME/t0001-s1`, a bundle's folder, `gs://bucket/NAME/t0001-s1`, or "
         "`models:/NAME@champion`.",
     )
-    clone_from: CloneSpec | None = Field(
-        None,
-        exclude_if=_is_none,
+    clone_from: CloneSpec | None = later(
         description="Imitate demonstrations before training: `{trajectories: expert.npz}`.",
     )
     callbacks: list[CallbackSpec] = Field(
@@ -263,9 +243,8 @@ class TrainSpec(Strict):
     n_envs: Annotated[int, Field(ge=1, le=4096), NotBool] = Field(
         1, description="Copies of the simulator that are stepped together."
     )
-    copies: Literal["auto"] | Way = Field(
+    copies: Literal["auto"] | Way = later(
         "auto",
-        exclude_if=lambda value: value == "auto",
         description="How they are stepped: all "
         "at once over arrays, where the simulator can, one after the other, in processes side "
         "by side, or compiled together with the learner (`engine: jax`); `auto`: at once from 16 "
@@ -278,9 +257,7 @@ class TrainSpec(Strict):
     keep_checkpoints: PositiveInt | None = Field(
         3, description="Number of newest checkpoints to keep for each run; null: all."
     )
-    stop: StopSpec | None = Field(
-        None, exclude_if=_is_none, description="Early stopping; null: the whole budget is used."
-    )
+    stop: StopSpec | None = later(description="Early stopping; null: the whole budget is used.")
     log_interval: Annotated[PositiveInt, StepCount] | None = Field(
         None, description="Steps between two points of the training curve; default: 100 points."
     )
@@ -354,22 +331,17 @@ class EvaluateSpec(Strict):
         VideosSpec | None,
         BeforeValidator(_films, json_schema_input_type=bool | VideosSpec | None),
         PlainSerializer(_films_as_written),
-    ] = Field(
-        None,
-        exclude_if=_is_none,
+    ] = later(
         description="`true`: keep the best, median and worst episode "
         "as mp4 and gif (as a plot where the simulator does not render), and one episode of each "
         "checkpoint one after the other; `{every: 50}`: also while training.",
     )
-    keep_best: Annotated[int, Field(ge=0, le=1000), NotBool] = Field(
+    keep_best: Annotated[int, Field(ge=0, le=1000), NotBool] = later(
         0,
-        exclude_if=lambda value: value == 0,
         description="Number of the best policies of these evaluations to keep, named with step "
         "and return.",
     )
-    conditions: list[dict[str, Any]] | None = Field(
-        None,
-        exclude_if=_is_none,
+    conditions: list[dict[str, Any]] | None = later(
         description="Initial conditions that are played too, each "
         "once, every step kept: a list of reset values, or a CSV, JSON or YAML file beside "
         "this one.",

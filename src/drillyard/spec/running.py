@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from drillyard.documents.json_types import Json
 from drillyard.errors import BadValue
-from drillyard.spec.strict import NotBool, Strict
+from drillyard.spec.strict import NotBool, Strict, later
 from drillyard.spec.tunables import Group
 
 Gpu = Literal["T4", "L4", "A10", "A100", "A100-80GB", "H100", "H200", "B200"]
@@ -37,39 +37,27 @@ class ResourcesSpec(Strict):
         description="Number of GPUs for each run; runs share them if there are fewer. Setup "
         "refuses GPUs that cannot be used.",
     )
-    gpu: Gpu | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
+    gpu: Gpu | None = later(
         description="Model of the GPUs; rented machines get a type that has `gpus` of them "
-        "(default: 1).",
+        "(default: 1)."
     )
-    cpus: Annotated[int, Field(ge=1, le=1024), NotBool] | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="Virtual CPUs that a run needs; rented machines get a type that has them.",
+    cpus: Annotated[int, Field(ge=1, le=1024), NotBool] | None = later(
+        description="Virtual CPUs that a run needs; rented machines get a type that has them."
     )
-    memory_gb: Annotated[float, Field(gt=0, le=100_000), NotBool] | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="Memory that a run needs, in GB; rented machines get a type that has it.",
+    memory_gb: Annotated[float, Field(gt=0, le=100_000), NotBool] | None = later(
+        description="Memory that a run needs, in GB; rented machines get a type that has it."
     )
-    spot: bool | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
+    spot: bool | None = later(
         description="Whether to rent cheaper machines that can be preempted; default: the "
-        "backend's setting.",
+        "backend's setting."
     )
-    runs_per_machine: Annotated[int, Field(ge=1, le=256), NotBool] | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
+    runs_per_machine: Annotated[int, Field(ge=1, le=256), NotBool] | None = later(
         description="Number of parallel runs on one rented machine; `gpus`, `cpus` and "
-        "`memory_gb` are for each of them; default: the backend's setting, else 1.",
+        "`memory_gb` are for each of them; default: the backend's setting, else 1."
     )
-    runs_per_gpu: Annotated[int, Field(ge=1, le=64), NotBool] | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
+    runs_per_gpu: Annotated[int, Field(ge=1, le=64), NotBool] | None = later(
         description="Number of runs that share a GPU, so that rented machines need fewer; "
-        "default: the backend's setting, else 1.",
+        "default: the backend's setting, else 1."
     )
     runs_per_process: Annotated[int, Field(ge=1, le=256), NotBool] | None = Field(
         None,
@@ -77,23 +65,18 @@ class ResourcesSpec(Strict):
         description="Trainings that one process computes together, each as a separate run; "
         "needs `train.copies: compiled`. Useful on GPUs; default: 1.",
     )
-    precision: Literal["full", "mixed"] = Field(
+    precision: Literal["full", "mixed"] = later(
         "full",
-        exclude_if=lambda value: value == "full",
         description="`mixed`: compute updates in bfloat16 where that is safe; for `device: "
         "cuda` and algorithms that estimate the value of actions.",
     )
-    deterministic: bool = Field(
-        False,
-        exclude_if=lambda value: not value,
-        description="Use only deterministic operations, also on a GPU; slower there.",
+    deterministic: bool = later(
+        False, description="Use only deterministic operations, also on a GPU; slower there."
     )
-    limit: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
+    limit: Annotated[str, Field(min_length=1, max_length=200)] | None = later(
         description="Name of a global concurrency limit in Prefect: the experiment starts when "
         "as many of its slots are free as there are workers, and keeps them until "
-        "its teardown.",
+        "its teardown."
     )
 
     @model_validator(mode="before")
@@ -127,9 +110,8 @@ class BudgetSpec(Strict):
     max_cost: Annotated[float, Field(gt=0), NotBool] | None = Field(
         None, description="Most that machines may cost, in the price list's currency."
     )
-    no_cost_limit: bool = Field(
+    no_cost_limit: bool = later(
         False,
-        exclude_if=lambda value: not value,
         description="Set no cost limit, instead of `max_cost`, if the price of the machines is "
         "not known. `max_hours` still applies.",
     )
@@ -172,27 +154,17 @@ class TrackingSpec(Strict):
         description="`auto`: MLFLOW_TRACKING_URI or the store's own `mlflow.db`; a URI; "
         "null: off.",
     )
-    wandb: str | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="A project of Weights & Biases: `project` or `entity/project`.",
+    wandb: str | None = later(
+        description="A project of Weights & Biases: `project` or `entity/project`."
     )
-    csv: str | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="A folder for the curves as CSV files, which grow while runs train.",
+    csv: str | None = later(
+        description="A folder for the curves as CSV files, which grow while runs train."
     )
-    plugins: dict[str, str] = Field(
-        default_factory=dict,
-        exclude_if=lambda value: not value,
-        description="Installed trackers: `{name: address}`.",
-    )
+    plugins: dict[str, str] = later(dict, description="Installed trackers: `{name: address}`.")
     tensorboard: bool = Field(True, description="Write TensorBoard event files too.")
-    register_as: Annotated[str, Field(pattern=MODEL_NAME, max_length=200)] | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
+    register_as: Annotated[str, Field(pattern=MODEL_NAME, max_length=200)] | None = later(
         description="Name of a model in MLflow's "
-        "registry: once every run is finished, the best policy becomes a version of it.",
+        "registry: once every run is finished, the best policy becomes a version of it."
     )
 
 
@@ -237,8 +209,7 @@ class ReportSpec(Strict):
     """Content of the report."""
 
     units: dict[str, str] = Field(default_factory=dict, description="Unit of a logged state.")
-    observations: list[str] = Field(
-        default_factory=list,
-        exclude_if=lambda value: not value,
+    observations: list[str] = later(
+        list,
         description="Names of the observation's values, in order, if the simulator gives none.",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -49,6 +49,20 @@ def read_steps(value: Json) -> Json:
             else f"write {round(steps)}",
         )
     return int(steps)
+
+
+def later(default: Any = None, **more: Any) -> Any:
+    """Returns a field that came later: a record leaves it out where it has its default.
+
+    So the experiments of older versions keep their identity.
+
+    Args:
+        default: The default, or a class that makes it.
+        more: See ``pydantic.Field``.
+    """
+    if isinstance(default, type):
+        return Field(default_factory=default, exclude_if=lambda value: not value, **more)
+    return Field(default, exclude_if=lambda value: value == default, **more)
 
 
 NotBool = BeforeValidator(_no_boolean)

@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from drillyard.errors import BadValue
-from drillyard.spec.strict import NotBool, PositiveFloat, PositiveInt, Seed, StepCount, Strict
+from drillyard.spec.strict import (
+    NotBool,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    StepCount,
+    Strict,
+    later,
+)
 
 POPULATION = "pbt"
 """The chooser that trains a population."""
@@ -206,10 +214,8 @@ class StudySpec(Strict):
         description="grid: values of a tunable, or their number; default: 5 of a number, all "
         "of a categorical.",
     )
-    population: PopulationSpec | None = Field(
-        None,
-        description="pbt: number of members, and how often they are compared.",
-        exclude_if=lambda value: value is None,
+    population: PopulationSpec | None = later(
+        description="pbt: number of members, and how often they are compared."
     )
     pruner: PrunerSpec | None = Field(None, description="Stops bad trials early.")
     budget: StudyBudget = Field(

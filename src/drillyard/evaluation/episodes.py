@@ -220,18 +220,25 @@ def run_episodes(
         if normalisation is not None:
             load_normalisation(venv, dict(normalisation))
         kept = range(len(planned) if trajectory == "all" else int(trajectory))
-        playing = _Playing(venv, planned, name, {index: [] for index in kept})
-        while len(playing.ended) < len(planned):
+        under_way = EpisodesUnderWay(venv, planned, name, {index: [] for index in kept})
+        while len(under_way.ended) < len(planned):
             if on_step is not None:
-                on_step(len(playing.ended))
-            playing.step(acting.act(playing.observations))
-        return playing.result()
+                on_step(len(under_way.ended))
+            under_way.step(acting.act(under_way.observations))
+        return under_way.result()
     finally:
         venv.close()
 
 
-class _Playing:
-    """Episodes under way: copy i plays every n-th of the plan, beginning with number i."""
+class EpisodesUnderWay:
+    """Episodes of a plan in n copies: copy i plays every n-th, beginning with number i.
+
+    Args:
+        venv: The copies, each with a ``Scripted``; they are reset.
+        planned: The episodes.
+        name: Name of the policy, for the records.
+        rows: Episode -> the list that receives its steps.
+    """
 
     def __init__(
         self, venv: VecEnv, planned: Sequence[Planned], name: str, rows: dict[int, list[Row]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,13 +10,14 @@ import numpy as np
 import torch
 
 from drillyard.agents.playing import Playing
-from drillyard.errors import SimulatorError
+from drillyard.evaluation.episodes import EpisodesUnderWay, Planned
 from drillyard.learners.barriers import preserved_randomness
 from drillyard.learners.plan import Plan
-from drillyard.learners.types import Env, HasPolicy, Info, Layer, Observation
+from drillyard.learners.types import Env, HasPolicy
 from drillyard.runs.workload import StopSignal
 from drillyard.simulators.make import make_vec
 from drillyard.simulators.vec_state import load_normalisation, normalisation
+from drillyard.simulators.wrappers import Scripted
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lessons import Lesson, draw_in_order
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _WORD = 0x6576616C
 """Separates these episodes, which choose the best policy, from those of the final evaluation."""
-MAX_STEPS = 1_000_000
 MAX_COPIES = 8
 
 
@@ -56,21 +55,6 @@ class Score:
                 f"eval/{name}": float(np.mean([e[name] for e in self.simulator])) for name in names
             },
         }
-
-
-class _Fixed(Layer):
-    """Begins the episodes of a queue, whatever the arguments of the reset are."""
-
-    def __init__(self, env: Env) -> None:
-        super().__init__(env)
-        self.queue: deque[tuple[int, Lesson]] = deque()
-
-    def reset(
-        self, *, seed: int | None = None, options: Info | None = None
-    ) -> tuple[Observation, Info]:
-        # The last episode is repeated for a caller that steps all copies until the slowest ends.
-        episode = self.queue.popleft() if len(self.queue) > 1 else self.queue[0]
-        return self.env.reset(seed=episode[0], options=dict(episode[1]))
 
 
 def evaluator_of(
@@ -117,23 +101,25 @@ class Evaluator:
         deterministic: bool,
         stop: StopSignal,
     ) -> None:
-        self._episodes = [
-            (_episode_seed(i), draw_in_order(lesson, _WORD, i)) for i in range(episodes)
+        self._planned = [
+            Planned(i, _episode_seed(i), draw_in_order(lesson, _WORD, i)) for i in range(episodes)
         ]
-        self._copies: list[_Fixed] = []
+        self._metrics = tuple(simulator.metrics)
+        self._copies: list[Scripted] = []
         self._deterministic = deterministic
         self._stop = stop
-        self._venv = make_vec(
-            simulator,
-            max(1, min(episodes, copies, MAX_COPIES)),
-            0,
-            training=False,
-            around=self._around,
-        )
+        self._playing: Playing | None = None
+        self._n = max(1, min(episodes, copies, MAX_COPIES))
+        self._venv = make_vec(simulator, self._n, 0, training=False, around=self._around)
 
-    def _around(self, env: Env, _copy: int) -> Env:
-        self._copies.append(_Fixed(env))
+    def _around(self, env: Env, copy: int) -> Env:
+        episodes = [(p.seed, p.options) for p in self._planned[copy :: self._n]]
+        self._copies.append(Scripted(env, episodes, lambda *_: self._begin(copy)))
         return self._copies[-1]
+
+    def _begin(self, copy: int) -> None:
+        if self._playing is not None:
+            self._playing.begin(copy)
 
     def run(self, model: HasPolicy, training: VecEnv | None) -> Score:
         """Evaluate a model as it is now.
@@ -145,7 +131,7 @@ class Evaluator:
 
         Raises:
             Stopped: A stop was requested.
-            SimulatorError: An episode does not end.
+            RunFailed: An episode does not end, or a number is not finite.
         """
         statistics = normalisation(training)
         if statistics is not None:
@@ -158,31 +144,18 @@ class Evaluator:
             return self._play(model)
 
     def _play(self, model: HasPolicy) -> Score:
-        n = len(self._copies)
-        for copy, fixed in enumerate(self._copies):
-            fixed.queue = deque(self._episodes[copy::n])
-        planned = [len(fixed.queue) for fixed in self._copies]
-        played: list[list[tuple[float, int, dict[str, float]]]] = [[] for _ in range(n)]
-        observation = self._venv.reset()
-        playing = Playing(model.policy, self._deterministic, self._venv)
-        for copy in range(n):
-            playing.begin(copy)
-        for _ in range(MAX_STEPS):
+        for copy in self._copies:
+            copy.restart()
+        self._playing = playing = Playing(model.policy, self._deterministic, self._venv)
+        under_way = EpisodesUnderWay(self._venv, self._planned, "agent", {})
+        while len(under_way.ended) < len(self._planned):
             self._stop.check()
-            observation, _, dones, infos = self._venv.step(playing.act(observation))
-            for copy in (int(i) for i in np.flatnonzero(dones)):
-                playing.begin(copy)
-                if len(played[copy]) < planned[copy]:
-                    end = infos[copy]["episode"]
-                    metrics = infos[copy].get("metrics", {})
-                    played[copy].append((float(end["r"]), int(end["l"]), metrics))
-            if all(len(p) >= n for p, n in zip(played, planned, strict=True)):
-                flat = [played[i % n][i // n] for i in range(len(self._episodes))]
-                returns, lengths, metrics = (list(part) for part in zip(*flat, strict=True))
-                return Score(returns, lengths, metrics)
-        raise SimulatorError(
-            f"an evaluation episode did not end within {MAX_STEPS:,} steps",
-            hint="add the wrapper time_limit {max_episode_steps: …}",
+            under_way.step(playing.act(under_way.observations))
+        episodes = under_way.result().episodes
+        return Score(
+            [episode.episode_return for episode in episodes],
+            [episode.length for episode in episodes],
+            [{key: episode.metrics[key] for key in self._metrics} for episode in episodes],
         )
 
     def close(self) -> None:

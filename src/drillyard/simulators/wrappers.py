@@ -300,6 +300,10 @@ class Scripted(Layer):
         self._on_reset = on_reset
         self._next = 0
 
+    def restart(self) -> None:
+        """Lets the next reset begin the first episode of the list."""
+        self._next = 0
+
     def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
         """Begins the next episode of the list; the arguments are ignored."""
         own_seed, own_options = self._episodes[min(self._next, len(self._episodes) - 1)]

@@ -29,7 +29,7 @@ from drillyard.learners.result_files import result_files
 from drillyard.learners.sb3_state import device_of
 from drillyard.learners.training import Finished, Training, divergence, place_in_training
 from drillyard.learners.training_videos import TrainingVideos
-from drillyard.learners.types import Observation, Space
+from drillyard.learners.types import Observation, Space, UserCallback
 from drillyard.learners.vec_mode import choose
 from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import FileEntry, Manifest
@@ -157,53 +157,21 @@ class Sb3Learner:
         step_s: float,
     ) -> PhaseOutcome:
         learner, _ = _parts(context.spec)
-        events = None
         # The lines of another run belong to that run: these curves begin where this run took over.
         own = checkpoint is not None and checkpoint.meta.run == context.run.run
-        offsets = checkpoint.meta.stream_offsets if checkpoint and own else None
-        if context.spec.tracking.tensorboard:
-            events = EventFiles(
-                context.mailbox, context.run.run, context.attempt, offsets, context.clock
-            )
-        writer = StreamWriter(
-            context.mailbox,
-            context.run.run,
-            context.attempt,
-            offsets=offsets,
-            clock=context.clock,
-            usage=context.usage,
-            on_flushed=events.take if events is not None else None,
-        )
-        users = user_callbacks(learner.callbacks)
-        video_spec = context.spec.evaluate.videos
-        videos = None
-        if video_spec is not None and video_spec.every is not None:
-            # Last, so that a checkpoint's list of the user's callbacks fits with and without it.
-            users.append(videos := TrainingVideos(context, video_spec.every, Rebuilt))
+        writer, events = _streams(context, checkpoint if own else None)
+        users, videos = _callbacks(context, learner)
         platform = platform_of(model)
         training = Training(
             context, plan, model, venv, writer, evaluator, checkpoint, users, platform, step_s
         )
         training.cloned = cloned
-        ours = TrainingCallback(training, every_rollout=self.name in ON_POLICY | FROM_EPISODES)
-        theirs = [u for u in users if isinstance(u, BaseCallback)]
-        callback = CallbackList([ours, *theirs]) if theirs else ours
         start_step = checkpoint.meta.step if checkpoint else 0
         began = context.clock.monotonic()
         model.num_timesteps = start_step
         try:
-            try:
-                # SB3 adds the steps that were done before to the number that it receives.
-                model.learn(
-                    plan.total_steps - start_step,
-                    callback,
-                    log_interval=None,
-                    reset_num_timesteps=checkpoint is None,
-                )
-            except Finished:
-                callback.on_training_end()
-            except ValueError as error:
-                raise divergence(model, training.seed, error) from error
+            # SB3 adds the steps that were done before to the number that it receives.
+            self._follow(training, plan.total_steps - start_step, begins=checkpoint is None)
             training.end()
         except BaseException as error:
             place_in_training(error, training, model.num_timesteps, model.n_envs)
@@ -219,30 +187,32 @@ class Sb3Learner:
         return PhaseOutcome(
             files=Manifest(files=files),
             summary={
-                "steps": int(model.num_timesteps),
-                "episodes": training.marks.episodes,
+                **_progress(training),
                 "wall_s": wall,
-                "elapsed_s": training.elapsed_s,
                 "steps_per_s": (model.num_timesteps - start_step) / max(wall, 1e-9),
-                "resumes": training.marks.resumes,
                 "resumed_step": start_step if own else 0,
                 "inherited_steps": persist(
                     lambda: checkpoints.inherited_steps(context.mailbox, context.run)
                 ),
-                "episodes_cut": training.marks.episodes_cut,
-                "simulator_restarts": training.ends.restarts,
-                "silent_layers": [*training.silent],
-                "checkpoint_every": training.interval,
-                "ended_by": training.ended_by,
                 "parameters": sb3_build.describe(self.name, model),
-                "best": training.best.to_json(),
-                **({"top": [*training.top.to_json()]} if training.top.kept else {}),
                 **({"problems": [*videos.problems]} if videos and videos.problems else {}),
                 **({"init_from": learner.init_from} if learner.init_from else {}),
-                **({"cloned": training.cloned} if training.cloned else {}),
                 "exactness": exactness(training, plan, device_of(model)),
             },
         )
+
+    def _follow(self, training: Training, steps: int, *, begins: bool) -> None:
+        """Lets the model learn, with a callback for all that happens meanwhile."""
+        model = training.model
+        ours = TrainingCallback(training, every_rollout=self.name in ON_POLICY | FROM_EPISODES)
+        theirs = [user for user in training.users if isinstance(user, BaseCallback)]
+        callback = CallbackList([ours, *theirs]) if theirs else ours
+        try:
+            model.learn(steps, callback, log_interval=None, reset_num_timesteps=begins)
+        except Finished:
+            callback.on_training_end()
+        except ValueError as error:
+            raise divergence(model, training.seed, error) from error
 
     def _save(
         self, context: RunContext, training: Training, model: BaseAlgorithm, venv: VecEnv
@@ -413,3 +383,56 @@ def _save_after_failure(training: Training, events: EventFiles | None) -> None:
             events.finish()
     except Exception as error:
         log.warning("the last checkpoint or lines were not stored: %s", error)
+
+
+def _streams(
+    context: RunContext, checkpoint: Checkpoint | None
+) -> tuple[StreamWriter, EventFiles | None]:
+    """The writers of the run's curves, from where a checkpoint left them."""
+    offsets = checkpoint.meta.stream_offsets if checkpoint is not None else None
+    events = None
+    if context.spec.tracking.tensorboard:
+        events = EventFiles(
+            context.mailbox, context.run.run, context.attempt, offsets, context.clock
+        )
+    writer = StreamWriter(
+        context.mailbox,
+        context.run.run,
+        context.attempt,
+        offsets=offsets,
+        clock=context.clock,
+        usage=context.usage,
+        on_flushed=events.take if events is not None else None,
+    )
+    return writer, events
+
+
+def _callbacks(
+    context: RunContext, learner: LearnerSpec
+) -> tuple[list[UserCallback], TrainingVideos | None]:
+    """The user's callbacks, and the one that makes videos."""
+    users, asked = user_callbacks(learner.callbacks), context.spec.evaluate.videos
+    if asked is None or asked.every is None:
+        return users, None
+    videos = TrainingVideos(context, asked.every, Rebuilt)
+    # Last, so that a checkpoint's list of the user's callbacks fits with and without it.
+    return [*users, videos], videos
+
+
+def _progress(training: Training) -> JsonObject:
+    """What a training itself knows of its course, for the summary of the run."""
+    marks = training.marks
+    return {
+        "steps": int(training.model.num_timesteps),
+        "episodes": marks.episodes,
+        "elapsed_s": training.elapsed_s,
+        "resumes": marks.resumes,
+        "episodes_cut": marks.episodes_cut,
+        "simulator_restarts": training.ends.restarts,
+        "silent_layers": [*training.silent],
+        "checkpoint_every": training.interval,
+        "ended_by": training.ended_by,
+        "best": training.best.to_json(),
+        **({"top": [*training.top.to_json()]} if training.top.kept else {}),
+        **({"cloned": training.cloned} if training.cloned else {}),
+    }

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from drillyard.documents.json_types import Json, as_numbers, as_object
-from drillyard.errors import ConfigError, RunFailed
+from drillyard.errors import ConfigError, RunFailed, nearest
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
 from drillyard.metrics.reader import StreamReader

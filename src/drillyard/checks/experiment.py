@@ -18,7 +18,7 @@ from drillyard.backend.open import is_paid
 from drillyard.checks import hosted_copies, servers
 from drillyard.checks.capacity import capacity
 from drillyard.checks.folder import travels
-from drillyard.checks.numbers import plan
+from drillyard.checks.numbers import plan, repeated
 from drillyard.checks.packages import missing_packages
 from drillyard.checks.packing import fits
 from drillyard.checks.refusal import as_finding, placed
@@ -266,7 +266,7 @@ def _limits(loaded: Loaded) -> list[Finding]:
     findings = try_limits(loaded.spec.simulator)
     if any(f.severity is Severity.ERROR for f in findings):
         return findings
-    return [*findings, measure_speed(loaded.spec.simulator)]
+    return [*findings, measure_speed(loaded.spec.simulator, repeated(loaded))]
 
 
 def _study(loaded: Loaded) -> list[Finding]:

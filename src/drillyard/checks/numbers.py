@@ -67,17 +67,16 @@ def checkpoints(loaded: Loaded) -> str | None:
     Returns:
         None where the file does not fix it.
     """
-    train, rollout = loaded.spec.train, _rollout(loaded)
-    if train is None or train.steps is None or rollout is None:
+    found = _barriers(loaded)
+    if found is None:
         return None
-    every = train.checkpoint_every or interval(part(train.steps, CHECKPOINTS), rollout)
-    steps, end = barrier_steps(train.steps, every, rollout), -(-train.steps // rollout) * rollout
+    every, rollout, steps = found
     rounded = f" (a rollout is {rollout:,} steps)" if rollout > 1 else ""
-    if not steps:
-        if rollout < train.steps:
+    number, most = len(steps) - 2, repeated(loaded) or 0
+    if not number:
+        if rollout < steps[-1]:
             return None  # a given interval that is too long, see `_never`
         return f"none: the budget is one rollout{rounded}, so a killed run starts again"
-    most = max(after - before for before, after in pairwise([0, *steps, end]))
     where = (
         "after each rollout"
         if every == rollout > 1
@@ -85,8 +84,28 @@ def checkpoints(loaded: Loaded) -> str | None:
         if rollout > 1
         else f"after each {every:,} steps"
     )
-    number = f"{len(steps):,} per run, {where}{rounded}"
-    return f"{number}; a killed run repeats at most {most:,} steps ({most / end:.0%})"
+    cost = f"a killed run repeats at most {most:,} steps ({most / steps[-1]:.0%})"
+    return f"{number:,} per run, {where}{rounded}; {cost}"
+
+
+def repeated(loaded: Loaded) -> int | None:
+    """The most steps that a killed run repeats; None where the file does not fix it.
+
+    Args:
+        loaded: A resolved experiment.
+    """
+    found = _barriers(loaded)
+    return found and max(after - before for before, after in pairwise(found[2]))
+
+
+def _barriers(loaded: Loaded) -> tuple[int, int, list[int]] | None:
+    """Interval, steps of a rollout, and the steps of all barriers between 0 and the last step."""
+    train, rollout = loaded.spec.train, _rollout(loaded)
+    if train is None or train.steps is None or rollout is None:
+        return None
+    every = train.checkpoint_every or interval(part(train.steps, CHECKPOINTS), rollout)
+    end = -(-train.steps // rollout) * rollout
+    return every, rollout, [0, *barrier_steps(train.steps, every, rollout), end]
 
 
 def _never(loaded: Loaded) -> Iterator[Finding]:

@@ -19,18 +19,25 @@ SPEED_S = 0.3
 _SEED = 12_345
 
 
-def measure_speed(spec: SimulatorSpec) -> Finding:
+def measure_speed(spec: SimulatorSpec, repeated: int | None = None) -> Finding:
     """Steps/s inside the learner's vectorised simulator, at random actions.
 
     Measures one copy, and 64 at once over arrays if the simulator can.
+
+    Args:
+        spec: The simulator part of an experiment.
+        repeated: The most steps that a killed run repeats, if that is known.
     """
     with keep_alive("importing the learner's libraries"):
         import drillyard.simulators.vec_state  # noqa: F401  what `make_vec` imports takes seconds
-    said = f"{_speed(spec, 1):,.0f} steps/s on one core, one copy"
+    one = _speed(spec, 1)
+    said = f"{one:,.0f} steps/s on one core, one copy"
     if can_vectorise(spec):
         with keep_alive("compiling what steps all copies at once"):
             rate = _speed(spec, AT_ONCE, "vectorised")
         said += f"; {rate:,.0f} steps/s with {AT_ONCE} at once"
+    if repeated:
+        said += f"; the {repeated:,} steps that a killed run repeats take {repeated / one:.2g} s"
     return passed("simulator: speed", said)
 
 

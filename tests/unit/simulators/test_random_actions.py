@@ -157,6 +157,7 @@ def test_everything_else_in_it_is_a_copy_of_its_step():
 
 def test_its_speed_is_measured():
     assert "steps/s" in measure_speed(LOCKED).message
+    assert "; the 500 steps that a killed run repeats take " in measure_speed(LOCKED, 500).message
 
 
 @pytest.mark.heavy

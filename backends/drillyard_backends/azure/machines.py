@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib.resources
 import json
@@ -16,10 +15,10 @@ from drillyard.backend.hardware import (
     Names,
     Packing,
     Place,
+    asked,
     blamed,
     fitting,
     nearest_types,
-    packed,
     refusal,
 )
 from drillyard.documents.json_types import JsonObject, as_integer
@@ -28,7 +27,7 @@ from drillyard_backends.azure import choices, prices, refresh
 from drillyard_backends.azure.naming import cluster_of_size
 
 WHO = "Azure ML"
-NAMES = Names("azure", "runs_per_machine")
+NAMES = Names("azure", "low_priority", "runs_per_machine")
 
 
 class Size(TypedDict):
@@ -99,22 +98,10 @@ def choose(need: Hardware, given: JsonObject, resolved: JsonObject) -> JsonObjec
     A cluster has one size and one priority for ever, so that each choice has a cluster of its own,
     unless the settings name one.
     """
-    chosen: JsonObject = {} if need.spot is None else {"low_priority": need.spot}
-    if need.spot is not None and given.get("low_priority", need.spot) is not need.spot:
-        raise ConfigError(
-            "resources.spot says otherwise",
-            field="backends.azure.low_priority",
-            value=given["low_priority"],
-            allowed=str(need.spot).lower(),
-            hint="keep one of the two",
-        )
-    shared = packed(need, given, resolved, NAMES)
-    chosen |= shared if need.runs_per_machine or need.runs_per_gpu else {}
+    chosen, wanted = asked(need, given, resolved, NAMES)
     if not need.names_machines:
         return chosen
-    low = bool(resolved.get("low_priority", True)) if need.spot is None else need.spot
-    runs, per_gpu = (as_integer(shared[name]) or 1 for name in (NAMES.per_machine, NAMES.per_gpu))
-    wanted = dataclasses.replace(need, spot=low).times(runs, per_gpu)
+    low = bool(wanted.spot)
     types = AzureMachines.machine_types().types
     named, listed = given.get("vm_size"), given.get("vm_sizes")
     names = listed if isinstance(listed, list) and listed else [named]

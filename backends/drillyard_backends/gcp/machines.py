@@ -14,10 +14,10 @@ from drillyard.backend.hardware import (
     Names,
     Packing,
     Place,
+    asked,
     blamed,
     fitting,
     nearest_types,
-    packed,
     refusal,
 )
 from drillyard.documents.json_types import Json, JsonObject, as_integer
@@ -27,7 +27,7 @@ from drillyard_backends.gcp.machine_table import Machine, table
 from drillyard_backends.gcp.settings import GcpConfig
 
 WHO = "Google Cloud"
-NAMES = Names("gcp", "workers_per_machine")
+NAMES = Names("gcp", "spot", "workers_per_machine")
 ALTERNATIVES, PRICE_RATIO = 2, 1.4
 """How many further types are tried where the cheapest has no capacity, and up to which price."""
 
@@ -88,22 +88,10 @@ def choose(need: Hardware, given: JsonObject, resolved: JsonObject) -> JsonObjec
     The cheapest type is rented in the zones of the settings. Without such a setting, zones that
     have the type are taken: of the default region, else of its continent, else of any other.
     """
-    chosen: JsonObject = {} if need.spot is None else {"spot": need.spot}
-    if need.spot is not None and given.get("spot", need.spot) is not need.spot:
-        raise ConfigError(
-            "resources.spot says otherwise",
-            field="backends.gcp.spot",
-            value=given["spot"],
-            allowed=str(need.spot).lower(),
-            hint="keep one of the two",
-        )
-    shared = packed(need, given, resolved, NAMES)
-    chosen |= shared if need.runs_per_machine or need.runs_per_gpu else {}
+    chosen, wanted = asked(need, given, resolved, NAMES)
     if not need.names_machines:
         return chosen
-    spot = bool(resolved.get("spot", True)) if need.spot is None else need.spot
-    runs, per_gpu = (as_integer(shared[name]) or 1 for name in (NAMES.per_machine, NAMES.per_gpu))
-    wanted = dataclasses.replace(need, spot=spot).times(runs, per_gpu)
+    spot = bool(wanted.spot)
     types = machine_types().types
     if given.get("machine_types"):
         _compare(types, wanted, spot, given)

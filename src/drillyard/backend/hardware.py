@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from drillyard.documents.json_types import Json, JsonObject
+from drillyard.documents.json_types import Json, JsonObject, as_integer
 from drillyard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -91,42 +91,53 @@ class Hardware:
         return ", ".join(text for text in texts if text) or "any machine"
 
 
-def packed(need: Hardware, given: JsonObject, resolved: JsonObject, names: Names) -> JsonObject:
-    """Returns the settings for runs that share machines and GPUs.
+def asked(
+    need: Hardware, given: JsonObject, resolved: JsonObject, names: Names
+) -> tuple[JsonObject, Hardware]:
+    """Returns the settings that ``resources`` states itself, and what one machine has to have.
+
+    The latter says whether machines that can be preempted are rented.
 
     Args:
         need: What one run needs.
         given: The settings that the experiment itself contains.
         resolved: All settings, from every source.
-        names: The backend's names of the two settings, and the backend's own name.
+        names: The backend's names of these settings, and the backend's own name.
 
     Raises:
         ConfigError: ``resources`` and ``backends`` say different things.
     """
     found: JsonObject = {}
-    for field_name, setting in (
-        ("runs_per_machine", names.per_machine),
-        ("runs_per_gpu", names.per_gpu),
+    for field_name, setting, usual in (
+        ("spot", names.spot, True),
+        ("runs_per_machine", names.per_machine, 1),
+        ("runs_per_gpu", names.per_gpu, 1),
     ):
-        asked = getattr(need, field_name)
-        if asked is not None and given.get(setting, asked) != asked:
+        stated = getattr(need, field_name)
+        if stated is not None and given.get(setting, stated) != stated:
             raise ConfigError(
                 f"resources.{field_name} says otherwise",
                 field=f"backends.{names.backend}.{setting}",
                 value=given[setting],
-                allowed=str(asked),
+                allowed=str(stated).lower(),
                 hint="keep one of the two",
             )
-        value = resolved.get(setting, 1) if asked is None else asked
-        found[setting] = value if isinstance(value, int) else 1
-    return found
+        value = resolved.get(setting, usual) if stated is None else stated
+        found[setting] = value if isinstance(value, int) else usual
+    spot = bool(found.pop(names.spot))
+    runs, per_gpu = (as_integer(value) or 1 for value in found.values())
+    settings = found if need.runs_per_machine or need.runs_per_gpu else {}
+    if need.spot is not None:
+        settings = {names.spot: spot, **settings}
+    return settings, dataclasses.replace(need, spot=spot).times(runs, per_gpu)
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a backend calls the settings of ``packed``."""
+    """What a backend calls the settings of ``asked``."""
 
     backend: str
+    spot: str
     per_machine: str
     per_gpu: str = "runs_per_gpu"
 

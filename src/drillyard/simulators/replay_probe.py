@@ -1,7 +1,7 @@
 """Finds out whether a simulator can be replayed, with two copies, one after the other.
 
 The first copy plays the beginning of an episode and a part of the next one. The second, fresh copy
-replays that part. Then both go on with the same actions. A simulator that remembers an earlier
+replays that part. After it both take the same actions. A simulator that remembers an earlier
 episode, looks at a clock, or draws from generators of the process or of the machine differs.
 """
 

@@ -86,7 +86,7 @@ class CurveTracker(Tracker):
             with self._alone(), self._translated():
                 self._send(sent, trust)
         except DrillyardError:
-            sent.points = 0  # runs are begun again, so what was sent is no progress
+            sent.points = 0  # runs begin again: what was sent does not count
             raise
 
     # -- inside -------------------------------------------------------------------------------

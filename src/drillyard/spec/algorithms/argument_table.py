@@ -45,7 +45,7 @@ class Argument:
         meaning: What it does, for people.
         rule: The values that it takes.
         defaults: Algorithm that has it -> its default.
-        unit: Of its values.
+        unit: The unit of its values.
         searched: Algorithm -> what a file would say to tune it, for ``tune: default``.
         ignored: Engine -> algorithms that lack it there, or take it and do not use it.
     """

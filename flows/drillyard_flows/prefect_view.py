@@ -18,6 +18,7 @@ from drillyard.driver.bodies import Bodies
 from drillyard.driver.driver import Driver
 from drillyard.driver.outcome import Outcome
 from drillyard.errors import Bug, ControlPlaneError
+from drillyard.registry import load_object
 from drillyard_flows import server as prefect_server
 from drillyard_flows import settings
 from drillyard_flows.request import Request, assignments
@@ -243,10 +244,7 @@ def _text(error: BaseException | None) -> str:
 
 
 def _flow_of(driver: Driver | Stages) -> Flow[..., FlowResult]:
-    if driver.loaded.spec.study is not None:
-        from drillyard_flows.study import study
-
-        return study
-    from drillyard_flows.experiment import experiment
-
-    return experiment
+    # By name, as Prefect's workers find it: the flows themselves show stages with this module.
+    kind = "study" if driver.loaded.spec.study is not None else "experiment"
+    flow: Flow[..., FlowResult] = load_object(f"drillyard_flows.{kind}:{kind}")
+    return flow

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,7 +131,7 @@ class Caller:
 
 
 @pytest.fixture
-def caller(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Caller]:
+def caller(tmp_path, request):
     kind, what = request.param
     made = Caller(tmp_path, kind, what, {"DRILLYARD_HOME": str(tmp_path / "home")})
     yield made
@@ -175,9 +174,7 @@ def _cases() -> list[object]:
 
 
 @pytest.mark.parametrize(("caller", "phase", "number"), _cases(), indirect=["caller"])
-def test_an_interrupt_ends_what_was_rented_and_the_same_call_goes_on(
-    caller: Caller, phase: str, number: signal.Signals
-) -> None:
+def test_an_interrupt_ends_what_was_rented_and_the_same_call_goes_on(caller, phase, number):
     (caller.folder / "once").touch()
     child = caller.start(phase)
     caller.reached(phase)
@@ -203,7 +200,7 @@ def test_an_interrupt_ends_what_was_rented_and_the_same_call_goes_on(
 
 
 @pytest.mark.parametrize("caller", [("program", "plain")], indirect=True)
-def test_the_same_call_goes_on_in_the_same_process(caller: Caller) -> None:
+def test_the_same_call_goes_on_in_the_same_process(caller):
     child = caller.start()
     caller.reached("training")
     child.send_signal(signal.SIGINT)
@@ -215,7 +212,7 @@ def test_the_same_call_goes_on_in_the_same_process(caller: Caller) -> None:
 
 @pytest.mark.extended
 @pytest.mark.parametrize("caller", [("program", "plain")], indirect=True)
-def test_a_machine_that_does_not_answer_is_given_back_within_a_minute(caller: Caller) -> None:
+def test_a_machine_that_does_not_answer_is_given_back_within_a_minute(caller):
     (caller.folder / "once").touch()
     child = caller.start()
     caller.reached("training")
@@ -238,7 +235,7 @@ def test_a_machine_that_does_not_answer_is_given_back_within_a_minute(caller: Ca
     ],
     indirect=True,
 )
-def test_a_second_ctrl_c_leaves_at_once_and_names_what_is_rented(caller: Caller) -> None:
+def test_a_second_ctrl_c_leaves_at_once_and_names_what_is_rented(caller):
     """The provider never confirms the end: only a second Ctrl-C ends the wait."""
     (caller.folder / "once").touch()
     child = caller.start()

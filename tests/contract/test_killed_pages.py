@@ -13,7 +13,7 @@ import pytest
 from drillyard.checks.numbers import checkpoints
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
-from drillyard.spec.load import Loaded, load
+from drillyard.spec.load import load
 from drillyard_flows.without_file import short_of
 from tests.contract.test_exact_resume import train
 from tests.helpers import documents, resume_runner
@@ -45,7 +45,7 @@ each_page = pytest.mark.parametrize("page", COMMANDS, ids=lambda page: page.name
 
 
 @pytest.fixture
-def loaded(page, tmp_path, monkeypatch) -> Loaded:
+def loaded(page, tmp_path, monkeypatch):
     """The experiment of a page's command, with the files that the page gives."""
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     for block in documents.blocks(page.read_text()):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 import yaml
 
 from drillyard_flows import heartbeats, settings
-from tests.flows.conftest import Api, Bench
+from tests.flows.conftest import Api
 from tests.flows.test_deploying import Deployer
 from tests.helpers.mirrors import free_port
 from tests.helpers.patience import until
@@ -44,7 +43,7 @@ LONG = {
 
 
 @pytest.fixture
-def watching(prefect_home: Path, tmp_path: Path) -> Iterator[Api]:
+def watching(prefect_home, tmp_path):
     """Prefect's server, with the automations; drillyard's embedded one evaluates no triggers."""
     home, port = copied(prefect_home, tmp_path / "home"), free_port()
     off = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED" for name in settings._SERVICES_OFF}
@@ -69,7 +68,7 @@ def answers(api: Api) -> bool:
 
 
 @pytest.fixture
-def foreign(watching: Api, tmp_path: Path) -> Iterator[None]:
+def foreign(watching, tmp_path):
     """Two flow runs that work, with Prefect's own interval of heartbeats."""
     script = tmp_path / "foreign.py"
     script.write_text(FOREIGN)
@@ -90,9 +89,7 @@ def beats(api: Api, name: str) -> list[dict[str, Any]]:
     return list(api.post("/events/filter", body)["events"]) if found else []
 
 
-def test_only_a_dead_run_that_sends_a_heartbeat_every_30_s_is_marked(
-    watching: Api, foreign: None, bench: Bench
-) -> None:
+def test_only_a_dead_run_that_sends_a_heartbeat_every_30_s_is_marked(watching, foreign, bench):
     children = {
         name: bench.start("run", bench.write(name, **LONG), PREFECT_API_URL=watching.url)
         for name in ("alive", "dead")
@@ -113,7 +110,7 @@ def test_only_a_dead_run_that_sends_a_heartbeat_every_30_s_is_marked(
     assert len(beats(watching, "foreign-1")) == 1 and len(beats(watching, "alive")) >= 3
 
 
-def test_every_run_with_the_tag_sends_three_heartbeats_before_it_counts_as_dead() -> None:
+def test_every_run_with_the_tag_sends_three_heartbeats_before_it_counts_as_dead():
     trigger = yaml.safe_load((DEPLOYMENTS / "automations/dead-run.yaml").read_text())["trigger"]
     assert trigger["match_related"]["prefect.resource.id"] == f"prefect.tag.{heartbeats.TAG}"
     assert trigger["within"] >= 3 * heartbeats.EVERY_S

@@ -1,12 +1,9 @@
 """The defects that are put back still fit the product: what they replace exists."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
 
 import pytest
 
@@ -22,9 +19,7 @@ PATCHES = [
 
 
 @pytest.mark.parametrize(("target", "value"), PATCHES)
-def test_a_defect_replaces_something_of_the_product_that_is_called_alike(
-    target: str, value: Any
-) -> None:
+def test_a_defect_replaces_something_of_the_product_that_is_called_alike(target, value):
     """Otherwise it would be put back in name only, and an invariant could be blind unseen."""
     real = resolve_name(target)
     assert real is not value
@@ -38,7 +33,7 @@ def test_a_defect_replaces_something_of_the_product_that_is_called_alike(
     inspect.signature(value).bind(*args, **named)
 
 
-def test_every_replacement_belongs_to_a_defect() -> None:
+def test_every_replacement_belongs_to_a_defect():
     written = {
         name
         for name, value in vars(defects).items()
@@ -49,7 +44,7 @@ def test_every_replacement_belongs_to_a_defect() -> None:
     assert unused == {"patches_of"}
 
 
-def test_the_page_and_the_night_know_every_defect() -> None:
+def test_the_page_and_the_night_know_every_defect():
     page = (ROOT / "docs" / "contributing" / "simulation.md").read_text()
     table = page.partition("Defects put back")[2].partition("```text\n")[2].partition("```")[0]
     lines = table.splitlines()

@@ -1,7 +1,5 @@
 """The benchmark of the load counts requests, heartbeats and ages on the virtual clock."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -24,7 +22,7 @@ assert len(rows(seen, 2)) == 7
 
 
 @pytest.mark.heavy
-def test_the_load_of_a_few_runs_is_counted() -> None:
+def test_the_load_of_a_few_runs_is_counted():
     done = subprocess.run(
         [sys.executable, "-c", LOOK],
         cwd=ROOT,

@@ -28,7 +28,7 @@ def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.heavy
-def test_schedules_from_a_fresh_seed_hold_all_invariants() -> None:
+def test_schedules_from_a_fresh_seed_hold_all_invariants():
     """The seed is printed with a failure; ``tests.simulation --seed N`` replays the schedule."""
     done = simulate("--seconds", str(FRESH_S))
     print(done.stdout)
@@ -37,26 +37,26 @@ def test_schedules_from_a_fresh_seed_hold_all_invariants() -> None:
 
 
 @pytest.mark.slow
-def test_ten_minutes_of_schedules_on_two_cores() -> None:
+def test_ten_minutes_of_schedules_on_two_cores():
     done = simulate("--seconds", "600", "--cores", "2")
     print(done.stdout)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3000:]}"
 
 
 @pytest.mark.heavy
-def test_what_has_failed_before_holds_now() -> None:
+def test_what_has_failed_before_holds_now():
     done = simulate("--regressions")
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3000:]}"
 
 
 @pytest.mark.heavy
-def test_what_is_rare_is_counted() -> None:
+def test_what_is_rare_is_counted():
     done = simulate("--reached", "--schedules", "2", "--seed-from", "7")
     assert re.search(r"^a damaged object +\d$", done.stdout, re.M), done.stdout + done.stderr
 
 
 @pytest.mark.heavy
-def test_a_seed_is_replayed_exactly() -> None:
+def test_a_seed_is_replayed_exactly():
     first, second = simulate("--seed", "7", "--trace"), simulate("--seed", "7", "--trace")
     assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
     assert first.stdout == second.stdout
@@ -65,7 +65,7 @@ def test_a_seed_is_replayed_exactly() -> None:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("backend", ["sim", "gcp", "azure"])
-def test_a_defect_is_found_and_cut_down(backend: str) -> None:
+def test_a_defect_is_found_and_cut_down(backend):
     defect = "the manifest comes after its acceptance"
     done = simulate("--defect", defect, "--seed", "1", "--backend", backend)
     assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]

@@ -63,11 +63,11 @@ def imports(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("text", [pytest.param(text, id=file) for file, text in texts()])
-def test_what_others_copy_imports_from_public_modules_alone(text: str) -> None:
+def test_what_others_copy_imports_from_public_modules_alone(text):
     assert [module for module in sorted(imports(text)) if not public(module)] == []
 
 
-def test_the_documents_name_no_inner_module() -> None:
+def test_the_documents_name_no_inner_module():
     """`drillyard.a.b` in prose invites to import it; groups of entry points are named by words."""
     from drillyard.registry import KINDS
 
@@ -77,7 +77,7 @@ def test_the_documents_name_no_inner_module() -> None:
     assert [(file, name) for file, name in sorted(modules) if not public(name)] == []
 
 
-def test_the_templates_import_what_is_there() -> None:
+def test_the_templates_import_what_is_there():
     """Each name of ``from drillyard.plugins import`` is one that the module promises."""
     asked: set[str] = set()
     for _, text in texts():
@@ -86,7 +86,7 @@ def test_the_templates_import_what_is_there() -> None:
     assert asked and asked <= set(plugins.__all__)
 
 
-def test_it_promises_what_it_imports() -> None:
+def test_it_promises_what_it_imports():
     tree = ast.parse(Path(plugins.__file__).read_text())
     imported = {
         alias.asname or alias.name
@@ -97,7 +97,7 @@ def test_it_promises_what_it_imports() -> None:
     assert imported == set(plugins.__all__)
 
 
-def test_it_has_every_capability_and_every_group_that_plug_ins_write_classes_for() -> None:
+def test_it_has_every_capability_and_every_group_that_plug_ins_write_classes_for():
     from drillyard.backend.capabilities import CAPABILITIES
 
     assert {one.__name__ for one in CAPABILITIES} <= set(plugins.__all__)
@@ -113,7 +113,7 @@ def test_it_has_every_capability_and_every_group_that_plug_ins_write_classes_for
 
 
 @pytest.mark.heavy
-def test_it_loads_nothing_heavy() -> None:
+def test_it_loads_nothing_heavy():
     code = (
         "import sys, drillyard.plugins\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,7 +66,7 @@ def said(found: list[Finding], severity: Severity) -> str:
     return "\n".join(f"{f.subject}: {f.message}" for f in found if f.severity is severity)
 
 
-def test_good_ranges_and_a_good_lesson_are_said() -> None:
+def test_good_ranges_and_a_good_lesson_are_said():
     found = try_limits(lift(GOOD, {"height": {"min": 0, "max": 4}, "load": {"values": [1, 2]}}))
     assert [f.severity for f in found] == [Severity.OK] * 3
     text = said(found, Severity.OK)
@@ -75,25 +74,25 @@ def test_good_ranges_and_a_good_lesson_are_said() -> None:
     assert "4 episodes began at the ends of 2 keys" in text
 
 
-def test_what_is_clipped_and_what_hardly_moves_is_a_note() -> None:
+def test_what_is_clipped_and_what_hardly_moves_is_a_note():
     narrow = {"height": {"min": 0, "max": 3}, "goal": {"min": 0, "max": 10}}
     text = said(try_limits(lift(narrow)), Severity.WARNING)
     assert "of 0 to 3, and is clipped in" in text
     assert "goal went from 3 to 3 of 0 to 10: less than 10% of the range" in text
 
 
-def test_only_extreme_actions_show_some_faults() -> None:
+def test_only_extreme_actions_show_some_faults():
     text = said(try_limits(lift(GOOD, tears=True)), Severity.ERROR)
     assert "step 31, acting always the highest, seed" in text and "cable torn" in text
 
 
-def test_an_end_of_the_lesson_that_cannot_be_begun_is_named() -> None:
+def test_an_end_of_the_lesson_that_cannot_be_begun_is_named():
     text = said(try_limits(lift(GOOD, {"load": {"min": 1, "max": 5}})), Severity.ERROR)
     assert "load = 5.0: " in text and "too heavy to lift" in text
 
 
 @pytest.mark.parametrize("name", ["cstr", "simple-adder", "building"])
-def test_the_built_ins_stand_their_limits(name: str) -> None:
+def test_the_built_ins_stand_their_limits(name):
     found = try_limits(SimulatorSpec(id=name))
     assert not said(found, Severity.ERROR)
 
@@ -122,14 +121,14 @@ class Pump:
 
 
 @pytest.fixture
-def pump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def pump(tmp_path, monkeypatch):
     file = tmp_path / "pump_of_test.py"
     file.write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
     return file
 
 
-def test_names_are_found_by_trying(pump: Path) -> None:
+def test_names_are_found_by_trying(pump):
     found = look(pump, None)
     assert found.id == "pump_of_test:Pump" and found.acts == ["valve", "drain"]
     assert found.resets == {"flow": 2.5} and found.ends
@@ -143,9 +142,7 @@ def test_names_are_found_by_trying(pump: Path) -> None:
     assert found.reward() == "-abs(flow - target)"
 
 
-def test_actions_that_may_not_be_negative_are_tried_from_zero(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_actions_that_may_not_be_negative_are_tried_from_zero(tmp_path, monkeypatch):
     file = tmp_path / "pump_with_root.py"
     file.write_text(
         SOURCE.replace('0.5 * actions["valve"]', '__import__("math").sqrt(actions["valve"])')
@@ -157,13 +154,13 @@ def test_actions_that_may_not_be_negative_are_tried_from_zero(
     assert "valve: {min: 0, max: 1" in (tmp_path / "my-root.yaml").read_text()
 
 
-def test_a_file_that_pythons_own_module_hides_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_pythons_own_module_hides_is_refused(tmp_path):
     (tmp_path / "math.py").write_text(SOURCE)
     with pytest.raises(UserError, match=r"math\.py has the name of a module"):
         look(tmp_path / "math.py", None)
 
 
-def test_an_experiment_is_written_around_it_and_nothing_over_anything(pump: Path) -> None:
+def test_an_experiment_is_written_around_it_and_nothing_over_anything(pump):
     made = around("my-pump", look(pump, None), pump.parent)
     text = (pump.parent / "my-pump.yaml").read_text()
     assert 'id: "pump_of_test:Pump"' in text and "logs: [minute]" in text
@@ -180,8 +177,8 @@ def test_an_experiment_is_written_around_it_and_nothing_over_anything(pump: Path
 
 @pytest.mark.parametrize(("end", "longest"), [("30", 1000), ("1e9", 200)])
 def test_an_experiment_says_how_long_an_episode_is_and_what_a_resume_does(
-    end: str, longest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    end, longest, tmp_path, monkeypatch
+):
     file = tmp_path / f"pump_that_ends_{longest}.py"
     file.write_text(SOURCE.replace("30", end))
     monkeypatch.syspath_prepend(tmp_path)
@@ -207,9 +204,7 @@ def test_an_experiment_says_how_long_an_episode_is_and_what_a_resume_does(
         ("def truncated", "def over", "no single class with reset, step, terminated, truncated"),
     ],
 )
-def test_what_cannot_be_tried_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, words: str
-) -> None:
+def test_what_cannot_be_tried_is_said(tmp_path, monkeypatch, old, new, words):
     name = f"bad_pump_{abs(hash(new))}"
     (tmp_path / f"{name}.py").write_text(SOURCE.replace(old, new))
     monkeypatch.syspath_prepend(tmp_path)

@@ -94,7 +94,7 @@ def test_plan_asks_again_instead_of_missing_a_right():
     assert reader.compute("zones/z").good and line.asked == 3
 
 
-def test_the_store_repeats_what_may_pass_and_nothing_else() -> None:
+def test_the_store_repeats_what_may_pass_and_nothing_else():
     """As Google's own retry does, and rates too."""
     passing: list[Exception] = [
         *(api.from_http_status(status, "x") for status in (408, 429, 500, 502, 503, 504)),

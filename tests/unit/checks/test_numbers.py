@@ -47,8 +47,8 @@ PPO = {"algorithm": "ppo", "args": {"n_steps": 1024}}
     ],
 )
 def test_the_number_of_checkpoints_and_what_a_kill_costs_are_said(
-    learner: dict[str, object], train: dict[str, object], number: str, most: str, tmp_path: Path
-) -> None:
+    learner, train, number, most, tmp_path
+):
     text = said(tmp_path, learner, train)
     assert text is not None
     assert text.startswith(number)
@@ -64,7 +64,5 @@ def test_the_number_of_checkpoints_and_what_a_kill_costs_are_said(
     ],
     ids=["episodes", "train_freq in episodes", "a warning says it"],
 )
-def test_nothing_is_said_that_the_file_does_not_fix(
-    learner: dict[str, object], train: dict[str, object], tmp_path: Path
-) -> None:
+def test_nothing_is_said_that_the_file_does_not_fix(learner, train, tmp_path):
     assert said(tmp_path, learner, train) is None

@@ -119,9 +119,7 @@ def play(env: Any, steps: int, seed: int) -> list[Any]:
 
 @pytest.mark.parametrize("simulator", [CARTPOLE, FORGETFUL, TANK, CLIPPED])
 @pytest.mark.parametrize("steps", [0, 3, 50])
-def test_a_fresh_copy_continues_in_the_middle_of_an_episode(
-    simulator: dict[str, Any], steps: int
-) -> None:
+def test_a_fresh_copy_continues_in_the_middle_of_an_episode(simulator, steps):
     env, other = made(simulator), made(simulator)
     env.reset(seed=11)
     play(env, steps, 1)
@@ -135,14 +133,14 @@ def test_a_fresh_copy_continues_in_the_middle_of_an_episode(
     assert str(again) == str(stack_state(env))
 
 
-def test_the_state_ends_at_the_layer_that_replays() -> None:
+def test_the_state_ends_at_the_layer_that_replays():
     env = made(CLIPPED)
     names = [type(layer).__name__ for layer in saved_layers(env)]
     assert names == ["EpisodeMonitor", "LessonWrapper", "EpisodeReplay"]
     assert isinstance(layers(env)[-1], Forgetful)
 
 
-def test_a_simulator_that_can_be_saved_and_an_older_experiment_are_not_replayed() -> None:
+def test_a_simulator_that_can_be_saved_and_an_older_experiment_are_not_replayed():
     drift = SimulatorSpec.model_validate({**FORGETFUL, "id": "tests.helpers.resume_worlds:Drift"})
     older = SimulatorSpec.model_validate(FORGETFUL)
     for env in (
@@ -153,7 +151,7 @@ def test_a_simulator_that_can_be_saved_and_an_older_experiment_are_not_replayed(
         assert not any(isinstance(layer, EpisodeReplay) for layer in layers(env))
 
 
-def test_each_episode_has_its_own_seed_and_a_seeded_reset_begins_again() -> None:
+def test_each_episode_has_its_own_seed_and_a_seeded_reset_begins_again():
     seeds: list[int | None] = []
 
     class Seen(Forgetful):
@@ -177,7 +175,7 @@ def test_each_episode_has_its_own_seed_and_a_seeded_reset_begins_again() -> None
         ({"actions": "cut"}, "it raised ValueError"),
     ],
 )
-def test_a_difference_is_returned_and_not_raised(change: dict[str, Any], difference: str) -> None:
+def test_a_difference_is_returned_and_not_raised(change, difference):
     env = EpisodeReplay(Forgetful())
     env.reset(seed=1)
     play(env, 4, 1)
@@ -193,7 +191,7 @@ def test_a_difference_is_returned_and_not_raised(change: dict[str, Any], differe
     assert env.difference.startswith(difference)
 
 
-def test_an_episode_that_ends_in_its_replay_differs() -> None:
+def test_an_episode_that_ends_in_its_replay_differs():
     env, short = EpisodeReplay(Tankless()), EpisodeReplay(Tankless(3))
     env.reset(seed=1)
     play(env, 5, 1)
@@ -240,14 +238,12 @@ class Tankless(gym.Env[Any, Any]):
         ({"id": f"{HERE}:Raises"}, "it raised RuntimeError: no licence"),
     ],
 )
-def test_the_probe_finds_what_cannot_be_replayed(
-    simulator: dict[str, Any], difference: str
-) -> None:
+def test_the_probe_finds_what_cannot_be_replayed(simulator, difference):
     found = probe(SimulatorSpec.model_validate(simulator))
     assert found is not None
     assert found.difference.startswith(difference)
     assert bool(found.difference) == bool(difference)
 
 
-def test_what_can_be_saved_is_not_probed() -> None:
+def test_what_can_be_saved_is_not_probed():
     assert probe(SimulatorSpec(id="cstr")) is None

@@ -72,11 +72,11 @@ def asked(tree: ast.AST) -> Iterator[str]:
         ("import os, signal; os.replace(a, b); signal.SIGTERM", []),
     ],
 )
-def test_a_question_to_the_system_is_seen(code: str, found: list[str]) -> None:
+def test_a_question_to_the_system_is_seen(code, found):
     assert list(asked(ast.parse(code))) == found
 
 
-def test_only_one_module_asks_for_the_operating_system() -> None:
+def test_only_one_module_asks_for_the_operating_system():
     assert (ROOT / OWN).is_file()
     others = {
         str(path.relative_to(ROOT)): questions

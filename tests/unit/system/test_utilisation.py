@@ -79,7 +79,7 @@ def test_what_a_card_does_not_know_is_left_out():
     assert "gpu_0_power_usage_watts" not in found and "gpu_0_memory_usage_megabytes" in found
 
 
-def test_a_machine_without_a_driver_has_no_gpus() -> None:
+def test_a_machine_without_a_driver_has_no_gpus():
     class Missing(Driver):
         def nvmlInit(self) -> None:
             raise self.NVMLError("NVML Shared Library Not Found")
@@ -87,7 +87,7 @@ def test_a_machine_without_a_driver_has_no_gpus() -> None:
     assert list(Gpus(Missing(V100)).metrics()) == []
 
 
-def test_the_real_library_answers_or_is_missing() -> None:
+def test_the_real_library_answers_or_is_missing():
     for name, value in Gpus().metrics():
         assert name.startswith("gpu_") and value >= 0.0
 

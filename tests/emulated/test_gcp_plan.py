@@ -87,90 +87,75 @@ def now(cloud: GcpEmulator) -> int:
     return max((int(entry["number"]) for entry in cloud.log()), default=0)
 
 
+def refused(row: int, said: str, *changes: str, **world: Any) -> tuple[Any, ...]:
+    """A row of the catalogue: what is said, values for ``--set`` or options, and the project."""
+    words = [w for text in changes for w in ([text] if text[:2] == "--" else ["--set", text])]
+    return row, words, world, said
+
+
 REFUSED: list[Any] = [
-    (48, ["--set", "budget.max_hours=0"], {}, "budget.max_hours"),
-    (48, ["--set", "budget.max_hours=null"], {}, "max_hours"),
-    (48, ["--set", "budget.max_hours=0.001"], {}, "can run for 30 s to 120 days"),
-    (49, ["--set", "budget.max_cost=null"], {}, "max_cost"),
-    (49, ["--set", "budget.max_cost=1"], {}, "more than max_cost = 1"),
-    (
+    refused(48, "budget.max_hours", "budget.max_hours=0"),
+    refused(48, "max_hours", "budget.max_hours=null"),
+    refused(48, "can run for 30 s to 120 days", "budget.max_hours=0.001"),
+    refused(49, "max_cost", "budget.max_cost=null"),
+    refused(49, "more than max_cost = 1", "budget.max_cost=1"),
+    refused(
         50,
-        [
-            "--set",
-            "resources.workers=1000",
-            "--set",
-            "seeds={many}",
-            "--set",
-            "budget.max_cost=9999",
-        ],
-        {},
         "no room for 1000 machines",
+        "resources.workers=1000",
+        "seeds={many}",
+        "budget.max_cost=9999",
     ),
-    (51, ["--set", "backends.gcp.machine_types=[n9-mega]"], {}, "'n9-mega' is in none of"),
-    (
+    refused(51, "'n9-mega' is in none of", "backends.gcp.machine_types=[n9-mega]"),
+    refused(
         52,
-        [
-            "--set",
-            "backends.gcp.machine_types=[n1-standard-4]",
-            "--set",
-            "backends.gcp.gpu_type=nvidia-mega",
-        ],
-        {},
         "nvidia-mega is in none of",
+        "backends.gcp.machine_types=[n1-standard-4]",
+        "backends.gcp.gpu_type=nvidia-mega",
     ),
-    (52, ["--set", "backends.gcp.gpu_type=nvidia-tesla-t4"], {}, "cannot be attached"),
-    (53, ["--set", "backends.gcp.zones=[us-east1]"], {}, "is a region: a zone is expected"),
-    (53, ["--set", "backends.gcp.zones=[mars-west1-a]"], {}, "there is no zone 'mars-west1-a'"),
-    (55, [], {"quotas": {"europe-west1": {"PREEMPTIBLE_CPUS": 0, "N2_CPUS": 0}}}, "raise N2_CPUS"),
-    (
+    refused(52, "cannot be attached", "backends.gcp.gpu_type=nvidia-tesla-t4"),
+    refused(53, "is a region: a zone is expected", "backends.gcp.zones=[us-east1]"),
+    refused(53, "there is no zone 'mars-west1-a'", "backends.gcp.zones=[mars-west1-a]"),
+    refused(55, "raise N2_CPUS", quotas={"europe-west1": {"PREEMPTIBLE_CPUS": 0, "N2_CPUS": 0}}),
+    refused(
         56,
-        [],
-        {"environment": {"GOOGLE_APPLICATION_CREDENTIALS": "/nowhere.json"}},
         "no Google credentials",
+        environment={"GOOGLE_APPLICATION_CREDENTIALS": "/nowhere.json"},
     ),
-    (56, ["--set", "backends.gcp.project=other-project"], {}, "does not see project"),
-    (57, [], {"denied": ["compute.instances.delete"]}, "compute.instances.delete"),
-    (57, [], {"denied": ["compute.instanceGroupManagers.list"]}, "could not be found and deleted"),
-    (57, [], {"accounts": []}, "there is no service account"),
-    (
+    refused(56, "does not see project", "backends.gcp.project=other-project"),
+    refused(57, "compute.instances.delete", denied=["compute.instances.delete"]),
+    refused(57, "could not be found and deleted", denied=["compute.instanceGroupManagers.list"]),
+    refused(57, "there is no service account", accounts=[]),
+    refused(
         58,
-        [],
-        {"bucket": {"retentionPolicy": {"retentionPeriod": "9", "isLocked": True}}},
         "has a retention policy and it is locked",
+        bucket={"retentionPolicy": {"retentionPeriod": "9", "isLocked": True}},
     ),
-    (58, [], {"owner": "somebody"}, "cannot be read"),
-    (59, ["--store", "ftp://host/place"], {}, "scheme 'ftp'"),
-    (59, ["--store", "file:///etc"], {}, "is a system folder"),
-    (60, ["--store", "gs://lab-runs/../x"], {}, "leads out of its folder"),
-    (60, ["--store", "gs://lab-runs/%2e%2e/x"], {}, "leads out of its folder"),
-    (61, ["--store", "http://169.254.169.254/"], {}, "an address of machine metadata"),
-    (
-        61,
-        ["--set", "tracking.mlflow=http://metadata.google.internal/"],
-        {},
-        "an address of machine metadata",
+    refused(58, "cannot be read", owner="somebody"),
+    refused(59, "scheme 'ftp'", "--store=ftp://host/place"),
+    refused(59, "is a system folder", "--store=file:///etc"),
+    refused(60, "leads out of its folder", "--store=gs://lab-runs/../x"),
+    refused(60, "leads out of its folder", "--store=gs://lab-runs/%2e%2e/x"),
+    refused(61, "an address of machine metadata", "--store=http://169.254.169.254/"),
+    refused(
+        61, "an address of machine metadata", "tracking.mlflow=http://metadata.google.internal/"
     ),
-    (62, ["--set", "tracking.mlflow=http://user:pw@host"], {}, "a user name or password"),
-    (83, ["--set", "requirements=[git+http://host/x]"], {}, "is not pinned"),
-    (84, ["--set", "backends.gcp.container=host/image:latest"], {}, "by digest"),
-    (85, ["--set", "backends.gcp.labels={team: $(reboot)}"], {}, "is not a label"),
-    (85, ["--set", "backends.gcp.tags=[$(reboot)]"], {}, "is not a network tag"),
-    (86, ["--set", "backends.gcp.labels={Team: rl}"], {}, "is not a label"),
-    (86, ["--set", f"backends.gcp.labels={{team: {'x' * 64}}}"], {}, "each at most 63 long"),
-    (0, [], {"disabled": ["compute.googleapis.com"]}, "compute.googleapis.com"),
-    (0, ["--store", "./here"], {}, "machines of Google Cloud cannot reach"),
-    (
+    refused(62, "a user name or password", "tracking.mlflow=http://user:pw@host"),
+    refused(83, "is not pinned", "requirements=[git+http://host/x]"),
+    refused(84, "by digest", "backends.gcp.container=host/image:latest"),
+    refused(85, "is not a label", "backends.gcp.labels={team: $(reboot)}"),
+    refused(85, "is not a network tag", "backends.gcp.tags=[$(reboot)]"),
+    refused(86, "is not a label", "backends.gcp.labels={Team: rl}"),
+    refused(86, "each at most 63 long", f"backends.gcp.labels={{team: {'x' * 64}}}"),
+    refused(0, "compute.googleapis.com", disabled=["compute.googleapis.com"]),
+    refused(0, "machines of Google Cloud cannot reach", "--store=./here"),
+    refused(
         0,
-        [
-            "--set",
-            "backends.gcp.image=projects/lab-1234/global/images/none",
-            "--set",
-            "backends.gcp.image_family=null",
-        ],
-        {},
         "there is no image",
+        "backends.gcp.image=projects/lab-1234/global/images/none",
+        "backends.gcp.image_family=null",
     ),
-    (90, [], {"skew_s": 120.0}, "s ahead of Google's: its credentials"),
+    refused(90, "s ahead of Google's: its credentials", skew_s=120.0),
 ]
 
 

@@ -8,17 +8,12 @@ from gymnasium import spaces
 
 from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, SpaceMismatch
-from drillyard.simulators.state import State
+from drillyard.simulators.state import Stateless
 from drillyard.simulators.types import Action, Env, Observation
 
 
-class _Stateless(gym.ActionWrapper[Observation, Action, Action]):
-    def state(self) -> State:
-        """Has no state."""
-        return {}
-
-    def load_state(self, state: State) -> None:
-        """Has no state."""
+class _Stateless(Stateless, gym.ActionWrapper[Observation, Action, Action]):
+    """A layer that changes actions."""
 
 
 class FlattenAction(_Stateless):

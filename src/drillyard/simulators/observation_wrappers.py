@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.simulators.horizon import horizon
-from drillyard.simulators.state import State
+from drillyard.simulators.state import State, Stateless
 from drillyard.simulators.types import (
     Action,
     Env,
@@ -31,7 +31,27 @@ def _flat_box(env: Env, name: str) -> spaces.Box:
     return box
 
 
-class RescaleObservation(Layer):
+class _Seen(Layer):
+    """Shows the agent something else than the simulator does."""
+
+    def _see(self, observation: Observation) -> np.ndarray:
+        raise NotImplementedError
+
+    def _first(self, observation: Observation) -> np.ndarray:
+        return self._see(observation)
+
+    def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
+        """Begin an episode."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._first(observation), info
+
+    def step(self, action: Action) -> StepResult:
+        """Step."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._see(observation), reward, terminated, truncated, info
+
+
+class RescaleObservation(Stateless, _Seen):
     """Maps fixed ranges to [-1, 1], and clips: ``2 (x - low) / (high - low) - 1``.
 
     NaN becomes the middle, and so does a part whose range is a point.
@@ -83,25 +103,8 @@ class RescaleObservation(Layer):
         seen: np.ndarray = np.clip(scaled, -1.0, 1.0).astype(np.float32)
         return seen
 
-    def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
-        """Begin an episode."""
-        observation, info = self.env.reset(seed=seed, options=options)
-        return self._see(observation), info
 
-    def step(self, action: Action) -> StepResult:
-        """Step, and scale."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        return self._see(observation), reward, terminated, truncated, info
-
-    def state(self) -> State:
-        """Has no state."""
-        return {}
-
-    def load_state(self, state: State) -> None:
-        """Has no state."""
-
-
-class TimeAware(Layer):
+class TimeAware(_Seen):
     """Adds the share of the episode that is over, 0 to 1, as the last part.
 
     Args:
@@ -129,21 +132,14 @@ class TimeAware(Layer):
         )
         self.observation_space = spaces.Box(low, high, dtype=np.float32)
 
+    def _first(self, observation: Observation) -> np.ndarray:
+        self._steps = -1
+        return self._see(observation)
+
     def _see(self, observation: Observation) -> np.ndarray:
+        self._steps += 1
         share = min(self._steps / self._longest, 1.0)
         return np.append(np.asarray(observation), share).astype(np.float32)
-
-    def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
-        """Begin an episode."""
-        self._steps = 0
-        observation, info = self.env.reset(seed=seed, options=options)
-        return self._see(observation), info
-
-    def step(self, action: Action) -> StepResult:
-        """Step, and count."""
-        self._steps += 1
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        return self._see(observation), reward, terminated, truncated, info
 
     def state(self) -> State:
         """Steps so far."""
@@ -154,7 +150,7 @@ class TimeAware(Layer):
         self._steps = int(state["steps"])
 
 
-class History(Layer):
+class History(_Seen):
     """The last n observations in one, oldest first; a reset fills it with the first one.
 
     Args:
@@ -180,18 +176,14 @@ class History(Layer):
         low, high = np.tile(box.low, n), np.tile(box.high, n)
         self.observation_space = spaces.Box(low, high, dtype=box.dtype.type)
 
-    def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
-        """Begin an episode."""
-        observation, info = self.env.reset(seed=seed, options=options)
+    def _first(self, observation: Observation) -> np.ndarray:
         self._rows[:] = np.asarray(observation)
-        return self._rows.ravel().copy(), info
+        return self._rows.ravel().copy()
 
-    def step(self, action: Action) -> StepResult:
-        """Step, and move on by one."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
+    def _see(self, observation: Observation) -> np.ndarray:
         self._rows = np.roll(self._rows, -1, axis=0)
         self._rows[-1] = np.asarray(observation)
-        return self._rows.ravel().copy(), reward, terminated, truncated, info
+        return self._rows.ravel().copy()
 
     def state(self) -> State:
         """The observations."""

@@ -6,20 +6,11 @@ import math
 from collections.abc import Mapping
 
 from drillyard.errors import ConfigError
-from drillyard.simulators.state import State
+from drillyard.simulators.state import Stateless
 from drillyard.simulators.types import Action, Env, Layer, StepResult
 
 
-class _Stateless(Layer):
-    def state(self) -> State:
-        """Has no state."""
-        return {}
-
-    def load_state(self, state: State) -> None:
-        """Has no state."""
-
-
-class RewardScale(_Stateless):
+class RewardScale(Stateless, Layer):
     """``factor * reward + shift``.
 
     Args:
@@ -51,7 +42,7 @@ class RewardScale(_Stateless):
         return observation, scaled, terminated, truncated, info
 
 
-class RewardTerms(_Stateless):
+class RewardTerms(Stateless, Layer):
     """The sum of weighted terms: ``sum(weights[name] * info["reward_<name>"])``.
 
     Args:

@@ -45,3 +45,14 @@ def rng_state(rng: np.random.Generator) -> State:
 def load_rng(rng: np.random.Generator, state: State) -> None:
     """Restores a state that was read by ``rng_state``."""
     rng.bit_generator.state = state
+
+
+class Stateless:
+    """A layer that keeps nothing between steps."""
+
+    def state(self) -> State:
+        """Has no state."""
+        return {}
+
+    def load_state(self, state: State) -> None:
+        """Has no state."""

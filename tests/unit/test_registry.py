@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from drillyard import registry
-from drillyard.errors import PluginError
+from drillyard.errors import ConfigError, PluginError
 
 
 @pytest.fixture(autouse=True)
@@ -139,3 +139,17 @@ def test_a_file_name_for_a_module_gets_the_name_of_the_module():
     with pytest.raises(PluginError) as raised:
         registry.load_object("tank.py:Tank")
     assert raised.value.hint == "name the module, not its file: tank"
+
+
+@pytest.mark.parametrize(
+    ("more", "allowed", "hint"),
+    [
+        ({"value": "ridge", "known": ["bridge", "tower"]}, "bridge, tower", "'bridge'"),
+        ({"value": 3, "keys": ["widths", "depth"]}, "widths, depth", "'widths'"),
+        ({"value": "x", "known": []}, "none", ""),
+        ({"value": "ridge", "known": ["bridge"], "allowed": "a or b"}, "a or b", "'bridge'"),
+    ],
+)
+def test_an_error_says_which_known_name_is_nearest(more, allowed, hint):
+    error = ConfigError("is unknown", field="args.width", **more)
+    assert error.allowed == allowed and hint in (error.hint or "")

@@ -146,6 +146,7 @@ def test_what_is_told_is_what_the_built_model_has(algorithm):
 
 BAD = [
     ("ppo", {"learning_rat": 1e-3}, "learning_rat", "learning_rate"),
+    ("ppo", {"net_arch": [3]}, "net_arch", "'learner.args.policy_kwargs.net_arch'"),
     ("ppo", {"learning_rate": "abc"}, "learning_rate", "number"),
     ("ppo", {"learning_rate": "1e-3"}, "learning_rate", "without quotes"),
     ("ppo", {"learning_rate": float("nan")}, "learning_rate", "finite"),

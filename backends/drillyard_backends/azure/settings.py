@@ -177,6 +177,13 @@ class AzureConfig(BaseSettings):
                 raise ValueError(f"{name}: {value!r} is not {allowed}")
         if not all(hasattr(self, name) for name in type(self).model_fields):
             return self  # `drillyard configure` looks at one alone
+        self._check_lists()
+        if (self.account is None) != (self.container is None):
+            raise ValueError("container: give `account` and `container`, or neither")
+        self._check_environment()
+        return self
+
+    def _check_lists(self) -> None:
         for plural, name in (("vm_sizes", "vm_size"), ("locations", "location")):
             listed: list[str] = getattr(self, plural)
             pattern, allowed = _FORMS[name]
@@ -187,8 +194,8 @@ class AzureConfig(BaseSettings):
                 raise ValueError(f"{plural}: one of {', '.join(listed)} is there twice")
             if listed and name in self.model_fields_set and getattr(self, name) is not None:
                 raise ValueError(f"{plural}: give `{name}` or `{plural}`, not both")
-        if (self.account is None) != (self.container is None):
-            raise ValueError("container: give `account` and `container`, or neither")
+
+    def _check_environment(self) -> None:
         sources = [n for n in ("environment", "image", "build") if getattr(self, n)]
         if len(sources) > 1:
             raise ValueError(f"environment: {' and '.join(sources)} are given: only one can be")
@@ -200,7 +207,6 @@ class AzureConfig(BaseSettings):
                 raise ValueError(f"{name}: there is no {path}")
         if self.build is not None and not (Path(self.build).expanduser() / "Dockerfile").is_file():
             raise ValueError(f"build: there is no Dockerfile in {self.build}")
-        return self
 
 
 def read_settings(given: Mapping[str, Json]) -> AzureConfig:

@@ -80,42 +80,46 @@ class Nodes:
             compute = self._computes.get(job.compute)
             if job.status != "Queued" or job.nodes or compute is None:
                 continue
-            busy = [n for n in self.all if n["gone"] is None]
-            mine = [n for n in busy if n["compute"] == compute.name]
-            size = text(compute.settings, "vmSize").lower()
-            if {size, compute.region.lower()} & set(self._physics.full):
-                continue
-            scarce = self._physics.low_priority if compute.low_priority else None
-            full = len(mine) + job.width > compute.most
-            if compute.state != "Succeeded" or self._broken(compute) or full:
-                continue
-            if scarce is not None and sum(n["low_priority"] for n in busy) + job.width > scarce:
+            size = text(compute.settings, "vmSize")
+            if not self._is_free(compute, size, job.width):
                 continue
             compute.errors = []
-            if self._over_quota(compute, size, job.width):
+            if self._over_quota(compute, size.lower(), job.width):
                 continue
             job.times += 1
+            ready = self._physics.unready <= 0
             job.nodes = [
                 {
                     "name": f"{job.name}/{job.times}" + (f".{rank}" if job.width > 1 else ""),
                     "job": job.name,
                     "compute": compute.name,
-                    "size": text(compute.settings, "vmSize"),
+                    "size": size,
                     "low_priority": compute.low_priority,
                     "born": self._clock.now(),
                     "gone": None,
                     "ended_by": "",
-                    "ready": True,
+                    "ready": ready,
                 }
                 for rank in range(job.width)
             ]
             self.all += job.nodes
-            if self._physics.unready > 0:
+            if ready:
+                self._later(job, self._physics.node_s, self._prepare)
+            else:
                 self._physics.unready -= 1
-                for node in job.nodes:
-                    node["ready"] = False
-                continue
-            self._later(job, self._physics.node_s, self._prepare)
+
+    def _is_free(self, compute: Compute, size: str, nodes: int) -> bool:
+        """Whether Azure has nodes of the size, and the cluster has room for them."""
+        if {size.lower(), compute.region.lower()} & set(self._physics.full):
+            return False
+        busy = [n for n in self.all if n["gone"] is None]
+        mine = sum(n["compute"] == compute.name for n in busy)
+        if compute.state != "Succeeded" or self._broken(compute) or mine + nodes > compute.most:
+            return False
+        scarce = self._physics.low_priority
+        if scarce is None or not compute.low_priority:
+            return True
+        return sum(n["low_priority"] for n in busy) + nodes <= scarce
 
     @staticmethod
     def _broken(compute: Compute) -> bool:

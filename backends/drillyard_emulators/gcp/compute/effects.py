@@ -125,6 +125,16 @@ def check_properties(properties: Fields) -> None:
     Raises:
         Refusal: 400, 413.
     """
+    _check_scheduling(properties)
+    for key, value in text_fields(properties, "labels").items():
+        if len(key) > 63 or len(value) > 63 or key != key.lower():
+            raise Refusal(400, "invalid", f"Invalid value for field 'labels': {key}={value}")
+    size = sum(len(i["key"]) + len(i.get("value") or "") for i in metadata_items(properties))
+    if size > _METADATA_LIMIT:
+        raise Refusal(413, "invalid", "Metadata is larger than 512 KB.")
+
+
+def _check_scheduling(properties: Fields) -> None:
     scheduling = member(properties, "scheduling")
     policy = scheduling.get("onHostMaintenance")
     kind = str(properties["machineType"]).rpartition("/")[2]
@@ -145,9 +155,3 @@ def check_properties(properties: Fields) -> None:
     if limit is not None and not scheduling.get("instanceTerminationAction"):
         text = "Invalid value for field 'scheduling.instanceTerminationAction': it is needed with"
         raise Refusal(400, "invalid", f"{text} maxRunDuration.")
-    for key, value in text_fields(properties, "labels").items():
-        if len(key) > 63 or len(value) > 63 or key != key.lower():
-            raise Refusal(400, "invalid", f"Invalid value for field 'labels': {key}={value}")
-    size = sum(len(i["key"]) + len(i.get("value") or "") for i in metadata_items(properties))
-    if size > _METADATA_LIMIT:
-        raise Refusal(413, "invalid", "Metadata is larger than 512 KB.")

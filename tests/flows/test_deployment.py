@@ -98,3 +98,37 @@ def test_cancelled_through_the_api_leaves_nothing_and_can_be_resumed(api, bench,
     assert bench.run("resume", "called-off").returncode == 0
     attempt = bench.store / "called-off/runs/t0001-s1/attempts/train-2/start.json"
     assert json.loads(attempt.read_text())["resumed_step"] >= 128
+
+
+STAGED = """
+name: in-stages
+workload: composite
+tracking: {{mlflow: null}}
+children:
+  - name: first
+    workload: script
+    resources: {{workers: 1}}
+    script: {{run: [[sh, -c, 'touch {flag}; while [ ! -e {gate} ]; do sleep 0.1; done']]}}
+  - {{name: last, workload: script, after: [first], script: {{run: [['true']]}}}}
+"""
+
+
+def test_stages_that_are_cancelled_through_the_api_leave_nothing_and_go_on(api, bench, lab):
+    folder = bench.folder
+    flag, gate = (folder.with_name(f"{folder.name}-{name}") for name in ("at-work", "gate"))
+    file = folder / "project" / "in-stages.yaml"  # what is beside it is its code
+    file.parent.mkdir()
+    file.write_text(STAGED.format(flag=flag, gate=gate))
+    body = {"parameters": {"file": str(file)}}
+    run = str(api.post(f"/deployments/{lab}/create_flow_run", body)["id"])
+    until(flag.exists, what="the work of the first stage")
+    api.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+
+    found = until(lambda: api.ended(run), what="the end")
+    assert found["state"]["type"] == "CANCELLED", (folder / "lab.log").read_text()
+    leases = [path for path in bench.store.glob("*/leases/*") if path.is_dir()]
+    assert leases and all((path / "gone.json").exists() for path in leases)
+    assert not any(lease_processes(path.name) for path in leases)
+    gate.touch()
+    done = bench.run("run", file)
+    assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +18,11 @@ import pytest
 from drillyard.system.processes import ProcessId
 from drillyard_flows import hooks
 from tests.flows.conftest import Api, Bench, lease_processes
+from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S, until
 from tests.helpers.prefect_homes import copied
 
+ROOT = Path(__file__).parents[2]
 SLOW = {"id": "world:Slow", "args": {"step_s": 0.01}}
 
 
@@ -93,8 +96,12 @@ def test_ctrl_c_twice_leaves_at_once_and_says_what_is_left(api: Api, bench: Benc
 
 FLOW = """
 import signal, sys
+from drillyard_backends.local import LocalBackend
 from drillyard_flows.experiment import experiment
+from tests.helpers.interrupted import held
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for verb in ("provision", "teardown"):
+    setattr(LocalBackend, verb, held(verb, getattr(LocalBackend, verb)))
 experiment(file=sys.argv[1], store=sys.argv[2])
 """
 STAGED = """
@@ -111,31 +118,53 @@ children:
 
 @pytest.mark.extended
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("what", ["plain", "stages"])
+@pytest.mark.parametrize(
+    ("what", "phase"),
+    [("plain", "training"), ("stages", "training"), ("plain", "provision"), ("plain", "teardown")],
+)
 def test_a_flow_run_that_drives_ends_what_it_rented(
-    api: Api, bench: Bench, tmp_path: Path, what: str, number: signal.Signals
+    api: Api, bench: Bench, tmp_path: Path, what: str, phase: str, number: signal.Signals
 ) -> None:
     # Beside the folder of the experiment, whose files are its code.
-    flag, gate = (tmp_path.with_name(f"{tmp_path.name}-{name}") for name in ("at-work", "gate"))
-    if what == "plain":
-        file = bench.write("whole", simulator=SLOW)
-    else:
+    flags = tmp_path.with_name(f"{tmp_path.name}-flags")
+    flags.mkdir()
+    flag, gate, hold = flags / "in-training", flags / "gate", flags / f"hold-{phase}"
+    hold.touch()
+    if what == "stages":
         file = tmp_path / "whole.yaml"
         file.write_text(STAGED.format(flag=flag, gate=gate))
+    else:
+        simulator = SLOW if phase == "training" else {"id": "world:Slow"}
+        file = bench.write("whole", simulator=simulator)
     child = subprocess.Popen(
-        [sys.executable, "-c", FLOW, str(file), str(bench.store)],
+        [sys.executable, "-c", FLOW, str(file), str(bench.store), "flow", str(flags)],
         cwd=tmp_path,
-        env={**os.environ, "PREFECT_API_URL": api.url},
+        env={**os.environ, "PREFECT_API_URL": api.url, "PYTHONPATH": rules.path(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
-    until(lambda: flag.exists() or bench.board_step("whole") >= 65 or child.poll() is not None)
+
+    def reached() -> bool:
+        if phase == "training" and what == "plain":
+            return bench.board_step("whole") >= 65
+        return (flags / f"in-{phase}").exists()
+
+    until(lambda: reached() or child.poll() is not None, what=phase)
     assert child.poll() is None, child.communicate()
     child.send_signal(number)
+    signalled = time.time()
+    until(
+        lambda: [*bench.store.glob("*/control/cancel.json")] or child.poll() is not None,
+        what="the order to stop",
+    )
+    hold.unlink()
     _, said = child.communicate(timeout=PATIENCE_S)
     leases = [path for path in bench.store.glob("*/leases/*") if path.is_dir()]
     assert leases and all((path / "gone.json").exists() for path in leases), said
+    gone_at = max((path / "gone.json").stat().st_mtime for path in leases)
+    print(f"{what} {phase}: gone {gone_at - signalled:.1f} s after the signal")
+    assert gone_at - signalled < 60
     assert not any(lease_processes(path.name) for path in leases)
     assert [*bench.store.glob("*/control/cancel.json")], said
     for path in bench.store.glob("*/driver/1.json"):

@@ -14,7 +14,7 @@ from prefect.events import emit_event
 from drillyard.errors import TeardownUnconfirmed
 from drillyard.leases.reaper import Outcome, Report
 from drillyard.leases.reaper import reap as end_expired
-from drillyard.tracking import behind
+from drillyard.tracking import mirrors
 from drillyard_flows import plain_errors
 
 UNDELETABLE = "drillyard.lease.undeletable"
@@ -57,7 +57,7 @@ def reap(
     for outcome in report.undeletable:
         _emit(UNDELETABLE, outcome)
     _show(report)
-    for line in [] if dry_run else behind.catch_up():
+    for line in [] if dry_run else mirrors.catch_up():
         log.info(line)
     emit_event(
         event=FINISHED,

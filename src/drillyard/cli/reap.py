@@ -38,7 +38,7 @@ def reap_command(
 ) -> None:
     """Delete drillyard's unused machines, found by label; never foreign or protected ones."""
     from drillyard.leases.reaper import reap
-    from drillyard.tracking import behind
+    from drillyard.tracking import mirrors
 
     report = reap(
         on,
@@ -46,7 +46,7 @@ def reap_command(
         grace_s=seconds(grace, "--grace"),
         say=lambda line: typer.echo(line, err=True),
     )
-    tracking = [] if dry_run else behind.catch_up()
+    tracking = [] if dry_run else mirrors.catch_up()
     if as_json:
         print_json({**as_dict(report, dry_run), "tracking": [*tracking]})
     else:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from drillyard.documents.json_types import JsonView
+from drillyard.documents.leaves import flatten, value_text
 from drillyard.report import simulator_sections, utilisation
 from drillyard.report.data import MeanCurve, World
 from drillyard.report.picture_style import Picture
@@ -234,28 +233,6 @@ def _source(provenance: dict[str, str], path: str) -> str:
             return provenance[path]
         path = path[: max(path.rfind("."), path.rfind("["), 0)]
     return DEFAULT
-
-
-def flatten(value: JsonView, path: str = "") -> list[tuple[str, JsonView]]:
-    """(dotted path, value) of every leaf; lists of plain values are leaves."""
-    if isinstance(value, dict) and value:
-        return [
-            leaf
-            for key, inner in value.items()
-            for leaf in flatten(inner, f"{path}.{key}" if path else str(key))
-        ]
-    if isinstance(value, list) and any(isinstance(v, dict | list) for v in value):
-        return [leaf for i, inner in enumerate(value) for leaf in flatten(inner, f"{path}[{i}]")]
-    return [(path, value)]
-
-
-def value_text(value: JsonView) -> str:
-    """A value of a configuration as the page shows it."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return "none"
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _built(results: ExperimentResults) -> tuple[str, Grid]:

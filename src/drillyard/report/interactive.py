@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from drillyard.documents.json_types import JsonView, as_object
+from drillyard.documents.leaves import flatten
 from drillyard.errors import ConfigError, CorruptObject, PluginError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.report import data, training_pictures
-from drillyard.report.html import flatten
 from drillyard.report.templates import rendered
 from drillyard.results import ExperimentResults, formatting
 from drillyard.results.collect import played_episodes
@@ -141,15 +141,14 @@ class Results(ExperimentResults):
         return training_pictures.evaluation(self)
 
     def _rows(self, what: What) -> Iterator[Row]:
-        if what == "runs":
-            return self._runs()
-        if what == "policies":
-            return map(_policy, self.policies)
-        if what == "curves":
-            return self._points()
-        if what == "episodes":
-            return self._episodes()
-        return self._trials()
+        rows: dict[What, Callable[[], Iterator[Row]]] = {
+            "runs": self._runs,
+            "policies": lambda: map(_policy, self.policies),
+            "curves": self._points,
+            "episodes": self._episodes,
+            "trials": self._trials,
+        }
+        return rows[what]()
 
     def _runs(self) -> Iterator[Row]:
         for r in self.runs:

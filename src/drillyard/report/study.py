@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from drillyard.documents.leaves import flatten, value_text
 from drillyard.mailbox import Mailbox
 from drillyard.report import study_pictures
 from drillyard.report.comparison import trials as comparing
 from drillyard.report.comparison.pairs import METHOD, pairs_grid
-from drillyard.report.html import flatten, value_text
 from drillyard.report.picture_style import Picture
 from drillyard.results import formatting, study_table
 from drillyard.results.trials import StudyResults

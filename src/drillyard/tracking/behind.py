@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drillyard.documents.json_types import JsonObject, as_object
-from drillyard.errors import CorruptObject, DrillyardError
-from drillyard.mailbox import Mailbox, open_store
+from drillyard.errors import CorruptObject
+from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Record
 from drillyard.mailbox.ticket_states import run_status, ticket_states
@@ -155,51 +155,6 @@ def behind(home: Path | None = None) -> list[Behind]:
         except (OSError, CorruptObject):
             continue
     return found
-
-
-def catch_up(timeout_s: float = 120.0, home: Path | None = None) -> list[str]:
-    """Send what is missing of every noted experiment.
-
-    Args:
-        timeout_s: Seconds for each of them.
-        home: The home folder.
-
-    Returns:
-        A sentence for each experiment: what was sent, or why not. It raises nothing.
-    """
-    from drillyard.tracking.background import Mirror
-
-    said = []
-    for one in behind(home):
-        named = f"{one.experiment}: {title(one.tracker)}"
-        try:
-            mailbox = Mailbox(open_store(one.store_url), one.experiment)
-            found = [t for t in targets(mailbox) if t.tracker == one.tracker]
-            if not found or digest(found[0].key) != one.server:
-                said.append(_elsewhere(one))
-                continue
-            report = Mirror(
-                mailbox, found[0].address, tracker=one.tracker, on_warning=log.debug
-            ).sync_once(timeout_s)
-        except DrillyardError as error:
-            said.append(f"{named} is not up to date: {error}")
-            continue
-        if report.complete:
-            forget(mailbox, one.tracker, home)
-            said.append(f"{named} at {report.uri} is up to date")
-        else:
-            said.append(
-                f"{one.experiment}: {title(one.tracker)} is not up to date: {report.error}"
-            )
-    return said
-
-
-def _elsewhere(one: Behind) -> str:
-    named = f"{one.experiment}: its {title(one.tracker)}"
-    again = f"run drillyard sync {one.experiment} --store {one.store_url}"
-    if one.tracker == MLFLOW:
-        return f"{named} has no address here; set MLFLOW_TRACKING_URI and {again}"
-    return f"{named} has another address now; {again}"
 
 
 def _place(place: Target | str) -> Target:

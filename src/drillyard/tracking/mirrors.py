@@ -1,14 +1,21 @@
-"""All mirrors of one experiment, as one."""
+"""All mirrors of one experiment, as one, and what is sent for experiments without a mirror."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from drillyard.mailbox import Mailbox
+from drillyard.errors import DrillyardError
+from drillyard.mailbox import Mailbox, open_store
 from drillyard.system.clock import SYSTEM
+from drillyard.tracking import behind
 from drillyard.tracking.background import Mirror
 from drillyard.tracking.sync_report import SyncReport
-from drillyard.tracking.tracker import Target
+from drillyard.tracking.tracker import MLFLOW, Target, title
+from drillyard.tracking.uris import digest
+
+log = logging.getLogger(__name__)
 
 
 class Mirrors:
@@ -60,3 +67,46 @@ class Mirrors:
         for one in self._mirrors:
             one.end()
         return [one.finish(max(0.0, until - SYSTEM.monotonic())) for one in self._mirrors]
+
+
+def catch_up(timeout_s: float = 120.0, home: Path | None = None) -> list[str]:
+    """Send what is missing of every noted experiment.
+
+    Args:
+        timeout_s: Seconds for each of them.
+        home: The home folder.
+
+    Returns:
+        A sentence for each experiment: what was sent, or why not. It raises nothing.
+    """
+    said = []
+    for one in behind.behind(home):
+        named = f"{one.experiment}: {title(one.tracker)}"
+        try:
+            mailbox = Mailbox(open_store(one.store_url), one.experiment)
+            found = [t for t in behind.targets(mailbox) if t.tracker == one.tracker]
+            if not found or digest(found[0].key) != one.server:
+                said.append(_elsewhere(one))
+                continue
+            report = Mirror(
+                mailbox, found[0].address, tracker=one.tracker, on_warning=log.debug
+            ).sync_once(timeout_s)
+        except DrillyardError as error:
+            said.append(f"{named} is not up to date: {error}")
+            continue
+        if report.complete:
+            behind.forget(mailbox, one.tracker, home)
+            said.append(f"{named} at {report.uri} is up to date")
+        else:
+            said.append(
+                f"{one.experiment}: {title(one.tracker)} is not up to date: {report.error}"
+            )
+    return said
+
+
+def _elsewhere(one: behind.Behind) -> str:
+    named = f"{one.experiment}: its {title(one.tracker)}"
+    again = f"run drillyard sync {one.experiment} --store {one.store_url}"
+    if one.tracker == MLFLOW:
+        return f"{named} has no address here; set MLFLOW_TRACKING_URI and {again}"
+    return f"{named} has another address now; {again}"

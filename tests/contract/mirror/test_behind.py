@@ -10,7 +10,7 @@ import pytest
 
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.status import Cause, Status
-from drillyard.tracking import Mirror, behind
+from drillyard.tracking import Mirror, behind, mirrors
 from tests.helpers.command_line import called
 from tests.helpers.fixtures_store import write_experiment
 from tests.helpers.mirrors import RUN, LiveServer, Training, has_exactly
@@ -67,7 +67,7 @@ def test_what_a_dead_server_lacks_is_said_and_sent_by_the_reaper(box, live, said
     sentence = f"MLflow at {live.uri} lacks 1 of 1 ended runs ({RUN})"
     assert any(line.startswith(sentence) for line in said), said
     assert sentence in status(box)
-    (failed,) = behind.catch_up(timeout_s=5)
+    (failed,) = mirrors.catch_up(timeout_s=5)
     assert "is not up to date" in failed and behind.behind()
 
     live.start()
@@ -82,7 +82,7 @@ def test_what_a_dead_server_lacks_is_said_and_sent_by_the_reaper(box, live, said
 
 def test_another_server_here_is_not_taken_for_it(box, said, monkeypatch):
     behind.note(box, "http://elsewhere:5000")
-    (line,) = behind.catch_up()
+    (line,) = mirrors.catch_up()
     assert "no address here" in line and f"drillyard sync {box.experiment}" in line
     assert behind.behind()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from drillyard.documents.leaves import flatten, value_text
 from drillyard.report.comparison.model import Candidate, Setting
-from drillyard.report.html import flatten, value_text
 from drillyard.system.redaction import MASK, is_secret_key, redact
 
 NOT_COMPARED = ("schema", "name", "store", "parameters", "study", "tracking", "report", "backends")

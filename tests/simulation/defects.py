@@ -15,6 +15,7 @@ from drillyard.backend import Liveness
 from drillyard.driver.heartbeat import Heartbeat
 from drillyard.driver.stages import Stages
 from drillyard.errors import DrillyardError, InfrastructureError, Superseded
+from drillyard.leases import budget
 from drillyard.leases.ledger import Gone, Intent
 from drillyard.leases.reaper.verdict import Facts, Judgement, Verdict
 from drillyard.leases.release import Release
@@ -117,6 +118,10 @@ def _unknown_is_gone(backend: Any, lease: Any, ticket: str | None = None) -> Liv
     except InfrastructureError:
         return Liveness.GONE
     return found
+
+
+def _hours_only(*, max_cost: float | None, _real: Any = budget.allowance, **given: Any) -> Any:
+    return _real(max_cost=None, **given)
 
 
 def _free_of_time(self: Any, lease: str, reason: str, *, confirmed: bool = True) -> None:
@@ -297,6 +302,10 @@ DEFECTS: dict[str, Callable[[], Patches]] = {
     ),
     "stages wait for all before them": lambda: ((f"{_STAGES}._begin_if_due", _one_at_a_time),),
     "a stage that fails stops the others": lambda: ((f"{_STAGES}._end", _end_all),),
+    "each lease has all of max_cost": lambda: (
+        ("drillyard.leases.ledger.Ledger.spent", _drop(0.0)),
+    ),
+    "max_cost is not looked at": lambda: (("drillyard.leases.budget.allowance", _hours_only),),
     "errors leave the tree (M2)": lambda: (
         ("drillyard.backend.translation._translated", _untranslated),
     ),

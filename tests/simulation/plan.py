@@ -205,8 +205,6 @@ def draw(seed: int, backend: str | None = None) -> Plan:
     if plan.study:
         plan.chooser = dice.choice(["random", "grid", "manual", "tpe"])
     if dice.random() < 0.1:
-        plan.max_cost = round(0.02 * plan.workers * dice.uniform(1.0, 2.0), 3)
-    if dice.random() < 0.1:
         plan.stages, plan.study = True, 0
         if dice.random() < 0.3:
             plan.faults = [Fault("break_stage", 1.0, who="first", for_s=1800.0)]

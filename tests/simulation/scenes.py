@@ -155,6 +155,13 @@ def too_little_time(plan: Plan, dice: random.Random) -> None:
     plan.workers = dice.choice([1, 2])
 
 
+def too_little_money(plan: Plan, dice: random.Random) -> None:
+    """``max_cost`` is used up after some minutes; a machine is lost on the way."""
+    plan.seeds, plan.workers, plan.study, plan.duration_s = 3, 1, 0, 240.0
+    plan.max_cost = round(dice.uniform(0.015, 0.025), 3)
+    plan.faults.append(Fault("preempt", round(dice.uniform(40.0, 150.0), 2), nth=1))
+
+
 def more_wanted(plan: Plan, dice: random.Random) -> None:
     """A seed more and a larger budget, while it works or after a limit ended it."""
     plan.study = 0
@@ -216,6 +223,7 @@ SCENES: tuple[Callable[[Plan, random.Random], None], ...] = (
     lost_answer_of_a_claim,
     long_sleep,
     too_little_time,
+    too_little_money,
     more_wanted,
     more_wanted,
     two_outages,

@@ -270,6 +270,22 @@ PLANS: dict[str, Plan] = {
             Fault("outage", 117.4, for_s=47.7, service="store"),
         ],
     ),
+    # Seed 330211. The store was away for the driver while its machines did all runs of a study.
+    # The last trial was not judged when it came back, so it rented two machines for nothing.
+    "a study whose runs end while the driver does not see it": Plan(
+        330211,
+        seeds=1,
+        duration_s=60.0,
+        pace_s=0.5,
+        latency_s=0.01,
+        study=2,
+        chooser="manual",
+        boot_s=2.0,
+        faults=[
+            Fault("die-after", 0.0, who="worker", service="cloud"),
+            Fault("outage", 43.19, who="laptop", for_s=44.1, service="store"),
+        ],
+    ),
     # Seed 94982576. The answers to the creation of machines were lost for half a minute, and the
     # machines froze. The driver had looked for groups before it made them, and asked about none
     # until the answer came: its machines counted as gone, and their attempts were closed.

@@ -193,7 +193,7 @@ class LeaseSupervisor:
     def _lost(self, lease: Lease | None) -> None:
         if lease is not None and self._leases.over(lease):
             raise self._limit_reached(lease)
-        if self._wanted.decided:
+        if all(state.status.ended for state in self._wanted.read().values()):
             return  # its machines did everything and shut down: the next poll sees it
         with self._unless_ending(lease) as free:
             if free:

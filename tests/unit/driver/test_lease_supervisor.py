@@ -70,7 +70,7 @@ def tended(
         of=lambda states: states,
         close_lost=lambda states: {RECORD.ticket: holder} if state is RUNNING else {},
         given=False,
-        decided=False,
+        read=lambda: states,
         must_drive=lambda: None,
         replace=lambda: replaced.append(lease),
     )

@@ -120,25 +120,3 @@ def test_videos_are_recorded_as_they_are_written(given):
     spec = EvaluateSpec(videos=given)
     assert spec.model_dump(mode="json").get("videos", False) == given
     assert EvaluateSpec.model_validate(spec.model_dump()) == spec
-
-
-class Other:
-    """A learner of somebody else."""
-
-    def check(self, spec, observation, action):
-        return []
-
-
-@pytest.mark.parametrize(("algorithm", "told"), [(f"{__name__}:Other", True), ("ppo", False)])
-def test_a_learner_that_makes_no_videos_while_training_is_named(algorithm, told):
-    spec = ExperimentSpec.model_validate(
-        {
-            "name": "film",
-            "simulator": {"id": "CartPole-v1"},
-            "train": {"steps": 64},
-            "learner": {"algorithm": algorithm},
-            "evaluate": {"videos": {"every": 5}},
-        }
-    )
-    found = RlWorkload().check(spec, None)
-    assert any(f.subject == "evaluate.videos.every" for f in found) is told

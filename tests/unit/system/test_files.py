@@ -68,6 +68,7 @@ def test_a_folder_takes_its_place_when_it_is_complete(tmp_path):
     assert [p.name for p in target.iterdir()] == ["whole"]
 
 
+@pytest.mark.heavy  # starts a process
 def test_a_lock_is_refused_while_another_process_holds_it_and_free_when_it_is_killed(tmp_path):
     path, busy = tmp_path / "locks" / "lease.lock", InfrastructureError("held")
     with subprocess.Popen(

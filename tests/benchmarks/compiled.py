@@ -29,7 +29,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from drillyard.learners.sb3_build import build
-from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.make import make_env
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec.algorithms import engines
 from drillyard.spec.learning import SimulatorSpec
 

@@ -31,7 +31,7 @@ import numpy as np
 from drillyard.simulators.hosts.certificates import Identity
 from drillyard.simulators.hosts.listener import HostListener, JoinedHost
 from drillyard.simulators.hosts.providers import start_host
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.system.files import PRIVATE, write_file
 

@@ -45,7 +45,7 @@ def drillyard(
     from stable_baselines3.common.callbacks import BaseCallback
 
     from drillyard.learners.sb3_build import build
-    from drillyard.simulators.make import make_vec
+    from drillyard.simulators.make_copies import make_vec
     from drillyard.spec.learning import SimulatorSpec
 
     class Ends(BaseCallback):

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from stable_baselines3 import A2C, PPO
 
-from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.make import make_env
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.system import episode_memory
 

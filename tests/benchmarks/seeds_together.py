@@ -100,7 +100,7 @@ def per_seed(world: str, lanes: int, rounds: int = 5) -> tuple[float, float, flo
     from drillyard.learners.jax_engine import normalising
     from drillyard.learners.jax_engine.host import noise
     from drillyard.learners.sb3_build import build
-    from drillyard.simulators.make import make_vec
+    from drillyard.simulators.make_copies import make_vec
     from drillyard.spec.algorithms import engines
     from drillyard.spec.learning import SimulatorSpec
 

@@ -23,7 +23,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from drillyard.evaluation.episodes import Planned, run_episodes
 from drillyard.simulators.cstr import CstrEnv
-from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.make import make_env
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.statistics import mean_interval
 

@@ -9,7 +9,7 @@ from drillyard.learners.sb3_build import build, describe
 from drillyard.metrics import streams
 from drillyard.results.fingerprint import fingerprint
 from drillyard.runs import checkpoints
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms import engines
 from drillyard.spec.algorithms.argument_table import ARGUMENTS, ignored

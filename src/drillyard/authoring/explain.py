@@ -90,7 +90,7 @@ def _left_out(loaded: Loaded) -> list[tuple[str, Json, str]]:
 def _copies(loaded: Loaded) -> list[tuple[str, Json, str]]:
     """Returns the choice behind ``train.copies: auto``, which a file does not have to give."""
     from drillyard.runs.parallelism import hosts
-    from drillyard.simulators.make import by_rule
+    from drillyard.simulators.make_copies import by_rule
     from drillyard.spec.learning import VECTORISED_FROM
 
     train, simulator = loaded.spec.train, loaded.spec.simulator

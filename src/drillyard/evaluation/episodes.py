@@ -17,7 +17,8 @@ from drillyard.errors import RunFailed
 from drillyard.evaluation.baseline_policy import BaselinePolicy, one_of
 from drillyard.mailbox.records import STREAMS
 from drillyard.metrics.step_csv import Log
-from drillyard.simulators.make import make_vec, raw_world
+from drillyard.simulators.make import raw_world
+from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.streams import evaluation_word
 from drillyard.simulators.vec_state import failed, load_normalisation
 from drillyard.simulators.wrappers import Env, Scripted

@@ -17,7 +17,8 @@ import numpy as np
 
 from drillyard.errors import CorruptObject, UserError
 from drillyard.mailbox.failed_episode import FailedEpisode
-from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.make import make_env
+from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.plain import PlainEnv
 from drillyard.simulators.sb3_vec_env import VectorisedEnv
 from drillyard.simulators.state import load_rng

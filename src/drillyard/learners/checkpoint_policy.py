@@ -11,7 +11,7 @@ from drillyard.errors import NotFound, UserError
 from drillyard.learners import resumable
 from drillyard.mailbox import Mailbox
 from drillyard.runs import checkpoints
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.streams import copy_seed
 from drillyard.simulators.vec_state import freeze_normalisation, load_normalisation
 from drillyard.spec import ExperimentSpec

@@ -15,7 +15,7 @@ from drillyard.learners.barriers import preserved_randomness
 from drillyard.learners.plan import Plan
 from drillyard.learners.types import Env, HasPolicy
 from drillyard.runs.workload import StopSignal
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.vec_state import load_normalisation, normalisation
 from drillyard.simulators.wrappers import Scripted
 from drillyard.spec import ExperimentSpec

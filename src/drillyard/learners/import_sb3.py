@@ -24,7 +24,7 @@ from drillyard.learners import sb3_build
 from drillyard.learners.resumable import spaces_of
 from drillyard.policies import bundles
 from drillyard.policies.channels import channels_of
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
 from drillyard.spec.algorithms.networks import auto_policy, check_spaces
 from drillyard.spec.learning import SimulatorSpec

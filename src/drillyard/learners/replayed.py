@@ -6,7 +6,7 @@ from drillyard.learners.barriers import preserved_randomness
 from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import Record
 from drillyard.runs.workload import RunContext
-from drillyard.simulators.make import can_vectorise
+from drillyard.simulators.make_copies import can_vectorise
 from drillyard.simulators.replay_probe import probe
 from drillyard.simulators.streams import REPLAYED
 from drillyard.spec.learning import SimulatorSpec, Way

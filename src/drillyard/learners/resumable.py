@@ -12,7 +12,7 @@ from drillyard.errors import CorruptObject, SpaceMismatch
 from drillyard.learners import sb3_build, sb3_state
 from drillyard.runs.checkpoint_formats import Problem, examine
 from drillyard.runs.checkpoints import Checkpoint, refusal
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec import ExperimentSpec
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from drillyard.runs import checkpoints
 from drillyard.runs.checkpoints import Checkpoint
 from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.simulators.horizon import horizon
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.spec.algorithms.networks import auto_policy

@@ -21,7 +21,7 @@ from drillyard.mailbox.records import STREAMS, Record
 from drillyard.runs.workload import RunContext
 from drillyard.simulators.episode_replay import add_observation
 from drillyard.simulators.functional.gymnax_worlds import is_gymnax
-from drillyard.simulators.make import by_rule, make_vec
+from drillyard.simulators.make_copies import by_rule, make_vec
 from drillyard.simulators.random_actions import drawing
 from drillyard.simulators.streams import globals_state
 from drillyard.simulators.vec_state import silent_layers

@@ -30,7 +30,7 @@ from drillyard.policies.channels import channels_of
 from drillyard.policies.loaded import of_run
 from drillyard.policies.network import Plain
 from drillyard.results.model import ExperimentResults
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.types import Observation
 from drillyard.simulators.vec_state import freeze_normalisation, load_normalisation
 from drillyard.spec.algorithms.engines import SBX

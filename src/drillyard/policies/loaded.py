@@ -18,7 +18,7 @@ from drillyard.documents.space_text import space_text
 from drillyard.errors import SpaceMismatch
 from drillyard.evaluation.episodes import BatchPolicy, lesson_of
 from drillyard.policies import bundles
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.types import Options
 from drillyard.spec.learning import SimulatorSpec
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from drillyard.errors import SimulatorError
-from drillyard.simulators.make import can_vectorise, make_vec
+from drillyard.simulators.make_copies import can_vectorise, make_vec
 from drillyard.simulators.random_actions import drawing
 from drillyard.simulators.streams import REPLAYED
 from drillyard.spec.learning import SimulatorSpec

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from drillyard.findings import Finding, passed
-from drillyard.simulators.make import can_vectorise, make_vec
+from drillyard.simulators.make_copies import can_vectorise, make_vec
 from drillyard.simulators.random_actions import MASKS, drawing
 from drillyard.spec.learning import SimulatorSpec, Way
 from drillyard.system.watchdog import keep_alive, report_activity

@@ -222,7 +222,7 @@ def _copies(spec: ExperimentSpec) -> list[Finding]:
     """How copies are stepped, where there is a choice."""
     from drillyard.learners.plan import freeze
     from drillyard.simulators.functional.gymnax_worlds import is_gymnax
-    from drillyard.simulators.make import can_vectorise
+    from drillyard.simulators.make_copies import can_vectorise
 
     train, simulator = spec.train, spec.simulator
     assert train is not None and simulator is not None

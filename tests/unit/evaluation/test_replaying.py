@@ -19,7 +19,8 @@ from drillyard.mailbox.failed_episode import FailedEpisode
 from drillyard.mailbox.records import STREAMS, Phase
 from drillyard.simulators import vec_state
 from drillyard.simulators.episode_recorder import EpisodeRecorder
-from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.make import make_env
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.system import episode_memory
 from drillyard.worker.failed_episode import failed_memory

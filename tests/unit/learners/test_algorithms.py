@@ -9,7 +9,7 @@ import torch
 from drillyard.agents.playing import Playing
 from drillyard.errors import ConfigErrors, SpaceMismatch
 from drillyard.learners.sb3_build import build
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
 from drillyard.spec.algorithms.networks import auto_policy, check_spaces

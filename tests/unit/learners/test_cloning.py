@@ -11,7 +11,7 @@ from drillyard.learners.demonstrations import play, read
 from drillyard.learners.sb3_build import build
 from drillyard.mailbox.records import Phase
 from drillyard.runs.workload import StopSignal
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.learning import CloneSpec, SimulatorSpec
 from drillyard.testing.phases import CountedStop, OneRun

@@ -18,7 +18,7 @@ from drillyard.learners.algorithms import CLASSES
 from drillyard.learners.barriers import Marks
 from drillyard.learners.exactness import exactness
 from drillyard.mailbox.records import Phase
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.spec.algorithms.signatures import ACTION_SPACES, FROM_EPISODES, NOT_MIXED
 from drillyard.spec.experiment import ExperimentSpec

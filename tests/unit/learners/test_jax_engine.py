@@ -15,7 +15,7 @@ from drillyard.learners import sb3_state
 from drillyard.learners.result_files import _zip
 from drillyard.learners.sb3_build import build, describe
 from drillyard.simulators import vec_state
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.spec.algorithms.signatures import ACTIVATIONS

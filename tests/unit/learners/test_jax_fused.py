@@ -10,7 +10,7 @@ import torch
 
 from drillyard.learners.sb3_build import build, describe
 from drillyard.simulators import vec_state
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec.learning import SimulatorSpec
 
 pytest.importorskip("jax", reason="extra `jax`: pip install 'drillyard[jax]'")
@@ -91,12 +91,12 @@ def test_a_training_imports_jax_only_after_processes_were_forked():
     code = (
         "import sys\n"
         "from drillyard.learners import sb3, training\n"
-        "from drillyard.simulators import make, vec_state\n"
+        "from drillyard.simulators import make_copies, vec_state\n"
         "from drillyard.simulators.functional import copies, forms\n"
         "from drillyard.spec.learning import SimulatorSpec as S, LearnerSpec as L\n"
         "spec = S(id='CartPole-v1')\n"
         "forms.check_compiled(spec, L(algorithm='ppo', engine='jax'))\n"
-        "venv = make.make_vec(spec, 2, 1, how='processes', streams=2)\n"
+        "venv = make_copies.make_vec(spec, 2, 1, how='processes', streams=2)\n"
         "print('jax' in sys.modules)\n"
         "venv.close()\n"
     )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from drillyard.learners.sb3_build import build
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.system.turns import Turns
 from tests.helpers.patience import PATIENCE_S

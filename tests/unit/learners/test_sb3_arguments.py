@@ -110,7 +110,7 @@ N_STEP_RETURNS = {"n_steps": 2}
 def test_what_is_told_is_what_the_built_model_has(algorithm):
     """Every argument of every algorithm, with a value that is not its default."""
     from drillyard.learners.sb3_build import build, describe
-    from drillyard.simulators.make import make_vec
+    from drillyard.simulators.make_copies import make_vec
     from drillyard.spec.learning import SimulatorSpec
 
     discrete = "Box" not in ACTION_SPACES[algorithm]

@@ -19,7 +19,7 @@ from drillyard.learners.vec_mode import Copies
 from drillyard.mailbox.records import Phase
 from drillyard.registry import names
 from drillyard.simulators import GYMNASIUM_IDS
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.processes import ProcessesEnv
 from drillyard.simulators.vec_state import (
     load_normalisation,

@@ -12,7 +12,7 @@ import pytest
 
 from drillyard.errors import ConfigError
 from drillyard.metrics.step_csv import step_logs
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.vec_state import load_vec_state, silent_layers, vec_state
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.wrapper_catalogue import check_wrappers

@@ -13,7 +13,8 @@ from drillyard.errors import ConfigError, RunFailed
 from drillyard.evaluation.episodes import plan
 from drillyard.learners.curriculum import Curriculum
 from drillyard.learners.evaluator import Score
-from drillyard.simulators.make import can_vectorise, make_env, make_vec
+from drillyard.simulators.make import make_env
+from drillyard.simulators.make_copies import can_vectorise, make_vec
 from drillyard.simulators.vec_state import set_lesson
 from drillyard.spec.curriculum import CurriculumSpec
 from drillyard.spec.experiment import ExperimentSpec

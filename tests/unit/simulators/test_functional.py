@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from drillyard.errors import ConfigErrors, CorruptObject
-from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.make import make_env
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec.learning import LearnerSpec, SimulatorSpec
 
 pytest.importorskip("jax", reason="extra `jax`: pip install 'drillyard[jax]'")

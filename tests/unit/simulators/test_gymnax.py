@@ -8,7 +8,8 @@ import pytest
 
 from drillyard.errors import ConfigError
 from drillyard.learners import vec_mode
-from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.make import make_env
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec.learning import SimulatorSpec
 
 pytestmark = pytest.mark.heavy

@@ -18,7 +18,8 @@ import pytest
 from drillyard.errors import ConfigError, DrillyardError
 from drillyard.learners import vec_mode
 from drillyard.simulators.functional import gymnax_worlds
-from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.make import make_env
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec.learning import SimulatorSpec
 
 jax = pytest.importorskip("jax", reason="extra `jax`: pip install 'drillyard[jax]'")

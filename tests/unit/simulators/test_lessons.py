@@ -9,7 +9,7 @@ import pytest
 
 from drillyard.errors import ConfigError
 from drillyard.simulators.cstr import CstrEnv
-from drillyard.simulators.make import make_vec
+from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.wrappers import LessonWrapper
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lessons import draw, draw_in_order, validate_lesson

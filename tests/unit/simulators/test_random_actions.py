@@ -18,7 +18,8 @@ from drillyard.findings import Severity
 from drillyard.learners import vec_mode
 from drillyard.simulators import check, stress_test
 from drillyard.simulators.check import FEWEST, LONGEST_S, check_simulator
-from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.make import make_env
+from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.random_actions import drawn
 from drillyard.simulators.speed import measure_speed
 from drillyard.simulators.stress_test import try_limits

@@ -16,7 +16,8 @@ from drillyard.simulators.adder_vector import VecAdder
 from drillyard.simulators.check import check_simulator
 from drillyard.simulators.far_outside import FarOutside
 from drillyard.simulators.horizon import horizon
-from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.make import make_env
+from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.same_copies import must_agree
 from drillyard.simulators.simple_adder import SimpleAdderEnv
 from drillyard.simulators.stress_test import try_limits

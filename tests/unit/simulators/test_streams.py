@@ -17,7 +17,8 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import STREAMS, ExperimentRecord, Phase, RunRecord
 from drillyard.policies import assess
 from drillyard.runs import submit
-from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.make import make_env
+from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.streams import copy_seeds, evaluation_word, lesson_word
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec, Way

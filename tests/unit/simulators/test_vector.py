@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from drillyard.errors import ConfigError, CorruptObject, PluginError, SimulatorError
-from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.make import make_env
+from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.vec_state import (
     freeze_normalisation,
     load_normalisation,

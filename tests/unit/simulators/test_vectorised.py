@@ -12,7 +12,7 @@ import pytest
 from drillyard.errors import ConfigError, CorruptObject, SimulatorError
 from drillyard.simulators import cstr_compiled as columns
 from drillyard.simulators.cstr_physics import growth, integrate
-from drillyard.simulators.make import can_vectorise, make_vec
+from drillyard.simulators.make_copies import can_vectorise, make_vec
 from drillyard.simulators.sb3_vec_env import VectorisedEnv
 from drillyard.simulators.vec_state import (
     load_normalisation,

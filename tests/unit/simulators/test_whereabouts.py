@@ -17,7 +17,8 @@ import pytest
 from drillyard.errors import RunFailed
 from drillyard.mailbox.records import Claim
 from drillyard.simulators.batch_protocol import OneOf
-from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.make import make_env
+from drillyard.simulators.make_copies import make_vec
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.system import step_marker
 from drillyard.system.clock import SYSTEM

@@ -11,7 +11,8 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from drillyard.errors import ConfigError, SpaceMismatch
-from drillyard.simulators.make import make_env, make_vec, raw_world
+from drillyard.simulators.make import make_env, raw_world
+from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.vec_state import load_vec_state, silent_layers, vec_state
 from drillyard.simulators.wrappers import layers
 from drillyard.spec.experiment import ExperimentSpec

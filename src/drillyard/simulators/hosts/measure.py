@@ -16,7 +16,7 @@ from drillyard.findings import Finding, passed, warning
 from drillyard.simulators.hosts.certificates import Identity
 from drillyard.simulators.hosts.listener import HostListener
 from drillyard.simulators.hosts.providers import start_host
-from drillyard.simulators.make import by_rule, make_vec
+from drillyard.simulators.make_copies import by_rule, make_vec
 from drillyard.spec.learning import VECTORISED_FROM, SimulatorSpec, Way
 from drillyard.system.files import PRIVATE, write_file
 from drillyard.system.watchdog import keep_alive

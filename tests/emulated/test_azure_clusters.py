@@ -172,7 +172,8 @@ def test_a_lease_whose_id_ends_in_digits_has_a_cluster_that_azure_takes(azure, b
     assert clusters.lease_of("dy-012345678ac") is None
 
 
-def test_a_name_that_is_taken_in_the_region_is_said_with_the_setting(azure, settings):
+def test_a_name_that_is_taken_in_the_region_is_said_with_the_setting(azure, settings, monkeypatch):
+    monkeypatch.setattr(clusters, "TAKEN_S", -1.0)
     azure.ask("manager", taken=["theirs"])
     backend = AzureBackend(**{**settings, "compute": "theirs"})
     with pytest.raises(UserError, match="taken by a cluster of another workspace") as raised:

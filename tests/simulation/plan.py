@@ -204,8 +204,7 @@ def draw(seed: int, backend: str | None = None) -> Plan:
         plan.skews = {skewed: dice.choice([-3600.0, -40.0, 40.0, 3600.0])}
     if plan.study:
         plan.chooser = dice.choice(["random", "grid", "manual", "tpe"])
-    # Two stages at once fail on Azure while one of them makes the cluster: not simulated yet.
-    if dice.random() < 0.1 and plan.backend != "azure":
+    if dice.random() < 0.1:
         plan.stages, plan.study = True, 0
         if dice.random() < 0.3:
             plan.faults = [Fault("break_stage", 1.0, who="first", for_s=1800.0)]

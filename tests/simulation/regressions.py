@@ -304,6 +304,21 @@ PLANS: dict[str, Plan] = {
             Fault("freeze", 27.28, for_s=102.5),
         ],
     ),
+    # Seed 890094. Two stages began side by side, and the second found the cluster that the first
+    # was making: a conflict, and not to be seen for some seconds. It was called another
+    # workspace's.
+    "two stages that make one cluster": Plan(
+        890094,
+        backend="azure",
+        seeds=3,
+        workers=1,
+        duration_s=20.0,
+        pace_s=2.0,
+        latency_s=0.2,
+        stages=True,
+        boot_s=10.0,
+        faults=(Fault("break_stage", 1.0, who="first", for_s=1800.0),),
+    ),
 }
 
 

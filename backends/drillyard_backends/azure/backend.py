@@ -157,7 +157,7 @@ class AzureBackend(AzureMachines):
         """Ensures cluster and environment; puts order and wheel into the jobs' store."""
         environment.of_lease(self.config, order)  # refused before anything is created
         with self._lock:
-            clusters.ensure(self._service, self.config, order, self._location)
+            clusters.ensure(self._service, self.config, order, self._location, self._clock)
             try:
                 environment.fix(self._service, self.config, order)
             except Missing as error:

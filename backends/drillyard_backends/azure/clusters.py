@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,6 +11,7 @@ from drillyard.backend import Order
 from drillyard.documents.json_types import Json, JsonObject, as_integer, as_list, as_object
 from drillyard.errors import ControlPlaneError, UserError
 from drillyard.mailbox.records import Phase
+from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.safe_names import LEASE
 from drillyard_backends.azure import naming
 from drillyard_backends.azure.errors import Exists, Missing, Unchanged
@@ -22,6 +24,9 @@ DELETING = "deleting"
 """It takes minutes; jobs may run until then, and new ones are refused."""
 BROKEN = frozenset({"failed", "canceled"})
 """States of a cluster whose newest change failed. It stays, and may still have nodes and jobs."""
+TAKEN_S = 60.0
+"""After this time a cluster that is in the way, and is not here, is another workspace's."""
+LOOK_S = 5.0
 _ENDS_IN_DIGITS = re.compile(r"-\d+\Z")
 _LONGEST_OWN = len("dy-0123456789c")
 
@@ -152,7 +157,9 @@ def nodes(config: AzureConfig, order: Order) -> int:
     return -(-order.workers // runs_of_a_job(config, order)) * width(config, order)
 
 
-def ensure(service: Service, config: AzureConfig, order: Order, location: str) -> bool:
+def ensure(
+    service: Service, config: AzureConfig, order: Order, location: str, clock: Clock = SYSTEM
+) -> bool:
     """Make the cluster unless it is there; True when this call did.
 
     What is there is used as it is: an existing cluster is never changed.
@@ -161,30 +168,29 @@ def ensure(service: Service, config: AzureConfig, order: Order, location: str) -
         UserError: Another workspace of the region has a cluster of that name.
         ControlPlaneError: The cluster is there and cannot be read yet; trying again helps.
     """
-    name = name_of(config, order)
-    try:
-        service.compute(name)
-        return False
-    except Missing:
-        pass
-    try:
-        service.make_compute(name, body(config, order, location))
-    except Exists as error:
+    name, began = name_of(config, order), clock.monotonic()
+    while find(service, name) is None:
         try:
-            service.compute(name)
-        except Missing:
-            if isinstance(error, Unchanged):
+            service.make_compute(name, body(config, order, location))
+            return True
+        except Unchanged as error:
+            if find(service, name) is None:
                 # A cluster of another workspace would be a conflict: this one is in ours.
                 raise ControlPlaneError(
                     f"cluster {name} is there, and cannot be read yet", hint="try again"
                 ) from error
-            raise UserError(
-                f"the name {name} is taken by a cluster of another workspace in {location}: "
-                f"{error}",
-                hint="set another name as backends.azure.compute: names are unique in a region",
-            ) from error
-        return False  # a racer was faster, or the answer to our own request was lost
-    return True
+        except Exists as error:
+            # A racer was faster, or the answer to our own request was lost; what was just made
+            # may be answered as missing for a while.
+            if clock.monotonic() - began > TAKEN_S and find(service, name) is None:
+                raise UserError(
+                    f"the name {name} is taken by a cluster of another workspace in {location}: "
+                    f"{error}",
+                    hint="set another name as backends.azure.compute: names are unique in a "
+                    "region",
+                ) from error
+            clock.wait(threading.Event(), LOOK_S)
+    return False
 
 
 def find(service: Service, name: str) -> Cluster | None:

@@ -104,6 +104,7 @@ _SIGN_INS = (
 )
 """Begin the names of azure-identity's ways to sign in: ``AzureCliCredential: Azure CLI not found``
 is a diagnosis, and not a value."""
+_AFTER_SIGN_IN = re.compile(rf"\b(?:{'|'.join(_SIGN_INS)})\Z")
 _registered: set[str] = set()
 
 
@@ -181,8 +182,9 @@ def _mask_assignment(found: re.Match[str]) -> str:
     value = found["value"]
     if _REFERENCE.fullmatch(value.strip("\"'")) or value in ("None", "null", "True", "False"):
         return found[0]
-    after_name = found.string.endswith(_SIGN_INS, 0, found.start())
-    if after_name or (value.startswith(_SIGN_INS) and value.endswith("Credential:")):
+    before = found.string[max(0, found.start() - 30) : found.start()]
+    after_name = found["key"] == "Credential: " and _AFTER_SIGN_IN.search(before)
+    if after_name or value.removesuffix("Credential:") in _SIGN_INS:
         return found["key"] + _ASSIGNMENT.sub(_mask_assignment, value)
     quote = value[0] if value[0] in "\"'" else ""
     return f"{found['key']}{quote}{MASK}{quote}"

@@ -189,6 +189,9 @@ def test_masking_is_linear_in_the_length_of_a_line(text):
         * 2,
         (f"\tAzureCliCredential: client_secret={C}", "\tAzureCliCredential: client_secret=***"),
         (f"DbCredential: {C}\ncredential: {C}", "DbCredential: ***\ncredential: ***"),
+        (f"MessageBrokerCredential: {C}", "MessageBrokerCredential: ***"),
+        (f"BrokerCredentials: {C}", "BrokerCredentials: ***"),
+        (f"EnvironmentCredential={C}", "EnvironmentCredential=***"),
     ],
 )
 def test_what_exactly_is_masked(text, clean):

@@ -17,7 +17,9 @@ from drillyard.errors import (
 from drillyard_backends.azure.login import SIGN_IN, SIGN_IN_AWAY, away, refusal
 
 _LOOK_AGAIN = "the next look tells what became of it"
-_QUOTA = re.compile(r"(?<![\w'\"/.-])quota(?![\w'\"/-])|QuotaExceeded|QuotaReached", re.I)
+_QUOTA = re.compile(
+    r"(?<![\w'\"/.-])quotas?(?![\w'\"/-])|CoreQuota|Quota(?:Exceeded|Reached)", re.IGNORECASE
+)
 """In Azure's words, and not in a name that they repeat, such as ml-quota-test."""
 
 

@@ -145,6 +145,8 @@ def test_a_role_that_ends_its_kinds_with_a_star_has_the_operation_itself():
         ("it results in exceeding approved Total Regional Cores quota.", NoCapacity),
         ("family vCPU quota of 0 and cannot accommodate", NoCapacity),
         ("ClusterCoreQuotaReached: Maximum allowed: 0", NoCapacity),
+        ("ClusterMinNodesExceedCoreQuota: Maximum allowed: 0", NoCapacity),
+        ("the request is over the subscription's quotas", NoCapacity),
     ],
 )
 def test_a_name_with_the_word_quota_is_not_a_lack_of_room(text, kind):

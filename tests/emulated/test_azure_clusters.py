@@ -79,13 +79,14 @@ def test_a_cluster_that_refuses_changes_while_a_node_comes_is_deleted_after_it(a
 
 
 def test_a_service_that_refuses_to_make_a_cluster_twice_gives_the_one_that_is_there(
-    azure, settings
+    azure, settings, monkeypatch
 ):
     """412: another driver was faster, or the answer to the first PUT was lost."""
+    monkeypatch.setattr(clusters, "LOOK_S", 0.01)
     azure.physics(conditions=True)
     backend = AzureBackend(**{**settings, "compute": "kept-raced"})
     rented(backend, order_of(backend))
-    azure.fault("computes/kept-raced", method="GET", status=404, times=1)
+    azure.fault("computes/kept-raced", method="GET", status=404, times=2)
     backend.provision(order_of(backend))
     assert [e["status"] for e in azure.log("PUT .*computes/kept-raced")] == [201, 412]
     own = AzureBackend(**settings)
@@ -95,8 +96,11 @@ def test_a_service_that_refuses_to_make_a_cluster_twice_gives_the_one_that_is_th
     gone(azure, own, lease)
 
 
-def test_a_cluster_that_is_there_and_cannot_be_read_yet_is_not_called_taken(azure, settings):
+def test_a_cluster_that_is_there_and_cannot_be_read_yet_is_not_called_taken(
+    azure, settings, monkeypatch
+):
     """A53: for a while after a PUT the service answers 404; trying again helps."""
+    monkeypatch.setattr(clusters, "TAKEN_S", -1.0)
     azure.physics(conditions=True, visible_s=1000.0)
     backend = AzureBackend(**{**settings, "compute": "kept-unseen"})
     backend.provision(order_of(backend))

@@ -25,7 +25,7 @@ DELETING = "deleting"
 BROKEN = frozenset({"failed", "canceled"})
 """States of a cluster whose newest change failed. It stays, and may still have nodes and jobs."""
 TAKEN_S = 60.0
-"""After this time a cluster that is in the way, and is not here, is another workspace's."""
+"""After this time a cluster that is in the way and cannot be seen is waited for no longer."""
 LOOK_S = 5.0
 _ENDS_IN_DIGITS = re.compile(r"-\d+\Z")
 _LONGEST_OWN = len("dy-0123456789c")
@@ -166,23 +166,24 @@ def ensure(
 
     Raises:
         UserError: Another workspace of the region has a cluster of that name.
-        ControlPlaneError: The cluster is there and cannot be read yet; trying again helps.
+        ControlPlaneError: The cluster is there, and could not be read for ``TAKEN_S``.
     """
     name, began = name_of(config, order), clock.monotonic()
     while find(service, name) is None:
         try:
             service.make_compute(name, body(config, order, location))
             return True
-        except Unchanged as error:
-            if find(service, name) is None:
-                # A cluster of another workspace would be a conflict: this one is in ours.
-                raise ControlPlaneError(
-                    f"cluster {name} is there, and cannot be read yet", hint="try again"
-                ) from error
         except Exists as error:
             # A racer was faster, or the answer to our own request was lost; what was just made
             # may be answered as missing for a while.
-            if clock.monotonic() - began > TAKEN_S and find(service, name) is None:
+            if find(service, name) is not None:
+                return False
+            if clock.monotonic() - began > TAKEN_S:
+                if isinstance(error, Unchanged):
+                    # A cluster of another workspace would be a conflict: this one is in ours.
+                    raise ControlPlaneError(
+                        f"cluster {name} is there, and cannot be read yet", hint="try again"
+                    ) from error
                 raise UserError(
                     f"the name {name} is taken by a cluster of another workspace in {location}: "
                     f"{error}",

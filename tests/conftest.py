@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -39,6 +40,11 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 # Each HTTP client, Prefect's many too, reads the certificates of all authorities of the web: 20 ms
 # of a processor. Nobody beyond this machine is asked, so that one certificate is as good.
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "helpers" / "nobody.pem")
+
+# A shell starts what runs in the background with Ctrl-C ignored, which every child inherits; tests
+# that send it would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

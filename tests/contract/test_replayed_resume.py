@@ -1,18 +1,22 @@
 """What happens where an open episode cannot be replayed, or not within a minute."""
 
+import os
 from itertools import pairwise
 
 import pytest
 import torch
 
+from drillyard.errors import Stopped
 from drillyard.learners import replayed, training
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
+from drillyard.mailbox.status import Cause
 from drillyard.metrics import streams
 from drillyard.results.fingerprint import fingerprint
 from drillyard.runs import checkpoints
 from drillyard.runs.workload import StopSignal
 from drillyard.simulators.replay_probe import Probe
+from drillyard.simulators.streams import REPLAYED
 from tests.helpers import resume_runner, resume_worlds
 
 RUN = resume_runner.RUN
@@ -143,3 +147,60 @@ def test_a_replay_that_differs_begins_new_episodes_and_is_labelled(tmp_path, mon
     assert summary["episodes_cut"] == 1
     assert summary["exactness"] == "statistically equal (the replay of an episode differed)"
     assert "copy 0: the reward of step 1 is" in caplog.text
+
+
+class Counted(resume_worlds.Forgetful):
+    """Counts its instances in a process."""
+
+    made = 0
+
+    def __init__(self):
+        super().__init__()
+        Counted.made += 1
+
+
+class EndsItsProcess(resume_worlds.Forgetful):
+    def step(self, action):
+        os._exit(3)
+
+
+def chosen(store, kind, how, **more):
+    """The choice for a simulator of this file, and how often it showed that it works."""
+    simulator = {"id": f"tests.contract.test_replayed_resume:{kind}"}
+    signs = []
+    context = resume_runner.context(
+        store,
+        {**case(90), "simulator": simulator},
+        1,
+        progress=lambda **_: signs.append(1),
+        **more,
+    )
+    return replayed.choose(context, context.spec.simulator, how), len(signs)
+
+
+def test_copies_that_are_forked_later_are_probed_in_another_process(tmp_path):
+    Counted.made = 0
+    choice, signs = chosen(tmp_path, "Counted", "processes")
+    assert (choice.streams, choice.difference) == (REPLAYED, "") and choice.step_s > 0
+    assert Counted.made == 0
+    assert signs > 150
+
+
+def test_a_simulator_that_ends_its_process_in_the_probe_is_not_replayed(tmp_path):
+    choice, _ = chosen(tmp_path, "EndsItsProcess", "processes")
+    assert choice.streams == REPLAYED - 1
+    assert choice.difference.startswith("it ended the process with code 3 in: step 1 of a replay")
+
+
+def test_each_step_of_the_probe_shows_that_a_run_works(tmp_path):
+    _, signs = chosen(tmp_path, "Counted", "one-by-one")
+    # Two parts before the saved state, its replay, and what follows twice.
+    assert signs > 150
+
+
+def test_a_stop_during_the_probe_leaves_no_choice_behind(tmp_path):
+    stop = StopSignal()
+    stop.set(Cause.PREEMPTION, "the machine goes away")
+    with pytest.raises(Stopped):
+        chosen(tmp_path, "Counted", "one-by-one", stop=stop)
+    assert not list(tmp_path.rglob("replay"))

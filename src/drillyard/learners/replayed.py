@@ -7,9 +7,10 @@ from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import Record
 from drillyard.runs.workload import RunContext
 from drillyard.simulators.make_copies import can_vectorise
-from drillyard.simulators.replay_probe import probe
+from drillyard.simulators.replay_probe import Probe, probe
 from drillyard.simulators.streams import REPLAYED
 from drillyard.spec.learning import SimulatorSpec, Way
+from drillyard.system.watchdog import ChildDied, HangError, listen, run_in_child
 
 
 class Replayed(Record):
@@ -30,6 +31,9 @@ def choose(context: RunContext, simulator: SimulatorSpec, how: Way) -> Replayed:
         context: The context of the training.
         simulator: The simulator.
         how: How the copies are stepped.
+
+    Raises:
+        Stopped: A stop was requested meanwhile; nothing is recorded.
     """
     streams = context.run.streams
     at_once = how == "compiled" or (how == "vectorised" and can_vectorise(simulator))
@@ -39,8 +43,7 @@ def choose(context: RunContext, simulator: SimulatorSpec, how: Way) -> Replayed:
     known = persist(lambda: context.mailbox.read(key, Replayed))
     if known is not None:
         return known
-    with preserved_randomness():
-        found = probe(simulator)
+    found = _probed(context, simulator, how)
     if found is None:
         chosen = Replayed(streams=streams)
     elif found.difference:
@@ -50,3 +53,19 @@ def choose(context: RunContext, simulator: SimulatorSpec, how: Way) -> Replayed:
         chosen = Replayed(streams=streams, step_s=max(found.step_s, 1e-9))
     persist(lambda: context.mailbox.create(key, chosen))
     return persist(lambda: context.mailbox.read(key, Replayed)) or chosen
+
+
+def _probed(context: RunContext, simulator: SimulatorSpec, how: Way) -> Probe | None:
+    """Probes a simulator; each of its steps is activity for ``budget.stall_s``."""
+    with listen(lambda doing: context.progress()), preserved_randomness():
+        if how != "processes":
+            found = probe(simulator)
+        else:
+            # The threads of a simulator, such as JAX's, would not survive the fork of the copies.
+            limit_s = context.spec.budget.stall_s
+            try:
+                found = run_in_child(lambda: probe(simulator), limit_s, "a replay")
+            except (ChildDied, HangError) as error:
+                found = Probe(str(error), 0.0)
+    context.stop.check()
+    return found

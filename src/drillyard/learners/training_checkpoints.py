@@ -22,6 +22,7 @@ from drillyard.mailbox.records import FileEntry
 from drillyard.runs.checkpoints import Checkpoint
 from drillyard.simulators import vec_state
 from drillyard.simulators.state import State, Stateful
+from drillyard.system.watchdog import listen
 
 if TYPE_CHECKING:
     from stable_baselines3.common.buffers import ReplayBuffer
@@ -240,7 +241,8 @@ class TrainingCheckpoints:
         difference = ""
         self._new_episodes = saved is None or other or bool(training.silent)
         if saved is not None and not self._new_episodes:
-            difference = vec_state.load_vec_state(training.venv, saved)
+            with listen(lambda doing: training.context.progress()):  # ``budget.stall_s``
+                difference = vec_state.load_vec_state(training.venv, saved)
             self._new_episodes = bool(difference)
         keeps = not self._new_episodes
         resumable.restore(checkpoint, model, tree, observations=keeps)

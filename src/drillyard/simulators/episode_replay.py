@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ from drillyard.simulators.streams import episode_seed
 from drillyard.simulators.types import Action, Env, Layer, Observation, Options, ResetResult
 from drillyard.simulators.types import StepResult as StepResult
 from drillyard.system.user_code import described
+from drillyard.system.watchdog import report_activity
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -51,7 +53,7 @@ class EpisodeReplay(Layer):
         own = episode_seed(self._seed, self._episode)
         self._episode += 1
         self._forget()
-        self._options = options
+        self._options = deepcopy(options)  # before a layer inside changes it
         observation, info = self.env.reset(seed=own, options=options)
         self._last = observation
         return observation, info
@@ -85,7 +87,7 @@ class EpisodeReplay(Layer):
         dtype, shape = self._form
         return state | {
             "open": True,
-            "options": None if self._options is None else dict(self._options),
+            "options": self._options,
             "actions": np.frombuffer(bytes(self._actions), np.uint8),
             "dtype": dtype,
             "shape": shape,
@@ -115,11 +117,14 @@ class EpisodeReplay(Layer):
         self._episode -= 1
         self.reset(options=state["options"])
         for number, (action, reward) in enumerate(zip(actions, rewards, strict=True), 1):
+            report_activity("the replay of an episode")
             _, again, terminated, truncated, _ = self.step(action if action.ndim else action[()])
             if terminated or truncated:
                 return f"the episode ended with step {number} of {len(rewards)}"
             if not np.array_equal(_number(again), reward, equal_nan=True):
-                return f"the reward of step {number} is {again!r} and was {reward!r}"
+                return (
+                    f"the reward of step {number} is {_number(again)!r} and was {float(reward)!r}"
+                )
         digest = hashlib.sha256()
         add_observation(digest, self._last if self._last is not None else ())
         if digest.hexdigest() != state["observation"]:

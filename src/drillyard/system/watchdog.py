@@ -163,7 +163,7 @@ def run_watched(
     """
     alone = threading.active_count() == 1 and "torch" not in sys.modules
     if LINUX and alone:
-        return _in_child(work, limit_s, first, output)
+        return run_in_child(work, limit_s, first, output)
     if output is None:
         return _in_thread(work, limit_s, first)
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
@@ -189,9 +189,10 @@ class Output(io.TextIOBase):
         return len(text)
 
 
-def _in_child(
-    work: Callable[[], T], limit_s: float | None, first: str, output: Output | None
+def run_in_child(
+    work: Callable[[], T], limit_s: float | None, first: str, output: Output | None = None
 ) -> T:
+    """As ``run_watched``, in a forked child; what it reports is reported here too."""
     context = start_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     sys.stdout.flush()
@@ -215,6 +216,7 @@ def _in_child(
                 raise _with(ChildDied(doing, child.exitcode), parts) from None
             if kind == "activity":
                 doing = value
+                report_activity(doing)
             elif kind == "part":
                 parts.append(value)
             elif kind == "result":

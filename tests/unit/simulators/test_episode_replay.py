@@ -22,6 +22,7 @@ from drillyard.simulators.wrappers import (
     stack_state,
 )
 from drillyard.spec.learning import SimulatorSpec
+from drillyard.system.watchdog import listen
 from tests.helpers.resume_worlds import Forgetful
 
 HERE = "tests.unit.simulators.test_episode_replay"
@@ -83,6 +84,14 @@ class LooksAtTheClock(Forgetful):
     def step(self, action: Any) -> Any:
         observation, _, *rest = super().step(action)
         return observation, time.perf_counter(), *rest
+
+
+class TakesOptions(Forgetful):
+    """Takes its options out of the mapping that it was given."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        start = options.pop("start") + options["far"].pop()
+        return super().reset(seed=seed, options={"start": start})
 
 
 class Raises(Forgetful):
@@ -189,6 +198,17 @@ def test_a_difference_is_returned_and_not_raised(change, difference):
             state["observation"] = "0" * 64
     env.load_state(state)
     assert env.difference.startswith(difference)
+
+
+def test_a_replay_has_the_options_as_they_were_and_reports_each_step():
+    env, other = EpisodeReplay(TakesOptions()), EpisodeReplay(TakesOptions())
+    env.reset(seed=1, options={"start": 0.5, "far": [0.25]})
+    play(env, 4, 1)
+    reported: list[str] = []
+    with listen(reported.append):
+        other.load_state(env.state())
+    assert other.difference == "" and len(reported) == 4
+    assert other.state()["options"] == {"start": 0.5, "far": [0.25]}
 
 
 def test_an_episode_that_ends_in_its_replay_differs():

@@ -151,7 +151,8 @@ class Session:
         if self._driver.trouble is not None:
             return self._ended_by(self._driver.trouble)
         self._work.look()
-        given_at = self._driver.stopping.given_at
+        order = self._driver.stopping
+        given_at = None if order.drains else order.given_at
         late = given_at is not None and now - given_at > STOP_PATIENCE_S
         if not (self._work.over or late or self._hurry.is_set()):
             return Work.POLL_S

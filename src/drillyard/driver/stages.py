@@ -116,6 +116,7 @@ class Stages:
             loaded.spec, {name: stage.mailbox for name, stage in self.stages.items()}
         )
         self._reason: str | None = None
+        self._drains = False
         self._looked_at = float("-inf")
         self._shown: list[StageState] = []
 
@@ -250,6 +251,7 @@ class Stages:
         Raises:
             DrillyardError: A stage could not be asked; all others were.
         """
+        self._drains = drain and (self._reason is None or self._drains)
         self._reason = self._reason or reason
         failed: DrillyardError | None = None
         for driver in self.drivers():
@@ -302,7 +304,7 @@ class Stages:
 
     def _look_at_store(self) -> None:
         order = self.mailbox.cancelled()
-        if order is not None and self._reason is None:
+        if order and (self._reason is None or (self._drains and not order.drain)):
             self.stop(order.reason, order.drain)
         for stage in self.stages.values():
             if stage.serves and stage.state.status in ("running", "serving"):
@@ -349,7 +351,8 @@ class Stages:
                 return
             stage.driver = driver  # from now on it takes orders; ``open`` deletes earlier ones
             if self._reason is not None:
-                driver.stop(self._reason)
+                driver.stop(self._reason, self._drains)
+            self._stop_without_service(stage)
             stage.ended.append(self._drive(driver, stage.name))
         except DrillyardError as error:
             stage.ended.append(decided(error))
@@ -378,9 +381,15 @@ class Stages:
                 self._leave([self.stages[service]])
         if stage.serves and not stage.released:
             for user in self._users(stage):
-                if user.driver is not None and not user.state.ended:
+                if user.state.status in ("running", "serving"):
                     user.failed_service = stage.name
-                    user.driver.stop(f"the service {stage.name} {stage.how()}")
+                    self._stop_without_service(user)
+
+    def _stop_without_service(self, stage: Stage) -> None:
+        """Stop a stage whose service has ended; one that opens is stopped once it has."""
+        if stage.failed_service is not None and stage.driver is not None:
+            how = self.stages[stage.failed_service].how()
+            stage.driver.stop(f"the service {stage.failed_service} {how}")
 
     def _release_if_due(self, stage: Stage) -> None:
         users = self._users(stage)

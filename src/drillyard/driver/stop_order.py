@@ -24,6 +24,8 @@ class StopOrder:
         self._clock = clock
         self.given_at: float | None = None
         """When this driver gave the order (monotonic), or None."""
+        self.drains = False
+        """Whether the order lets running tickets finish, however long they take."""
 
     def give(self, reason: str, drain: bool = False) -> None:
         """Ask all workers to stop.
@@ -35,8 +37,8 @@ class StopOrder:
         Raises:
             Superseded: Another driver took over. This driver stops, the workers do not.
         """
-        if self.given_at is None:
-            self.given_at = self._clock.monotonic()
+        if self.given_at is None or (self.drains and not drain):
+            self.given_at, self.drains = self._clock.monotonic(), drain
         order = Cancel(
             reason=reason, by=f"driver on {host()}", drain=drain, written_at=self._clock.now()
         )

@@ -16,7 +16,7 @@ from drillyard.driver.six_phases import drive
 from drillyard.driver.stages import Stages
 from drillyard.errors import IdentityChanged, Stopped
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.records import Phase, TicketRecord
+from drillyard.mailbox.records import Cancel, Phase, TicketRecord
 from drillyard.mailbox.stage_records import (
     Inputs,
     Release,
@@ -303,3 +303,70 @@ def test_a_change_is_refused_before_anything_is_written(folder, mailbox):
     with pytest.raises(IdentityChanged, match=r"whole\.second"):
         lab.stages().open()
     assert sorted(info.key for info in mailbox.store.list("")) == before
+
+
+def test_a_drain_lets_running_work_of_a_stage_finish(folder, mailbox, monkeypatch):
+    monkeypatch.setattr("drillyard.driver.six_phases.STOP_PATIENCE_S", 0.05)
+    lab = Lab(folder, mailbox, a_child("left"))
+    ended_early = []
+
+    def long(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
+        order = Cancel(reason="drained", by="me", drain=True, written_at=0.0)
+        lab.mailbox.create("control/cancel.json", order)
+        until(lambda: worker.mailbox.cancelled(), what="the order in the stage")
+        ended_early.append(worker.end.wait(1.0))
+        return "made"
+
+    lab.works = {"left": long}
+    assert lab.run().kind is Kind.STOPPED
+    assert ended_early == [False]
+
+
+def test_an_order_that_comes_while_a_stage_opens_reaches_it_and_a_drain_becomes_a_stop(
+    folder, mailbox
+):
+    lab = Lab(folder, mailbox, a_child("left"))
+    due: dict[str, Callable[[], None]] = {}
+    drains: list[bool] = []
+
+    def drives(driver: Driver, name: str) -> Outcome:
+        for drain in (True, False):
+            order = Cancel(reason="enough", by="me", drain=drain, written_at=0.0)
+            lab.mailbox.write("control/cancel.json", order)
+            stages.step(10.0 * (1 + len(drains)))
+            now = lab.box("left").cancelled()
+            drains.append(now is not None and now.drain and driver.stopping.drains)
+        return Outcome(Kind.STOPPED, Stopped("enough"))
+
+    stages = lab.stages(drives, run_beside=lambda name, work: due.setdefault(name, work))
+    stages.open()
+    stages.step(0.0)
+    stages.stop("enough", drain=True)
+    due["stage-left"]()
+    assert drains == [True, False]
+    assert stages.step(40.0) is None
+    stages.close("stopped")
+
+
+def test_what_opens_while_its_service_ends_is_stopped(folder, mailbox):
+    lab = Lab(folder, mailbox, a_service("server"), a_child("user", after=["server"]))
+    due: dict[str, Callable[[], None]] = {}
+    outcomes = {"server": Outcome(Kind.SUCCEEDED), "user": Outcome(Kind.STOPPED, Stopped("x"))}
+    stages = lab.stages(
+        lambda driver, name: outcomes[name],
+        run_beside=lambda name, work: due.setdefault(name, work),
+    )
+    stages.open()
+    stages.step(0.0)
+    lab.box("server").write(
+        serving_key("t0001-s1"), Serving(attempt=1, host="127.0.0.1", port=4000, ready_at=0.0)
+    )
+    stages.step(10.0)
+    assert [*due] == ["stage-server", "stage-user"]
+    due["stage-server"]()
+    stages.step(20.0)
+    due["stage-user"]()
+    assert lab.box("user").cancelled() is not None
+    assert stages.step(30.0) is None
+    assert lab.statuses() == {"server": "failed", "user": "failed"}
+    stages.close("failed")

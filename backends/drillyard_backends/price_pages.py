@@ -53,13 +53,13 @@ def entries(
         ConfigError: The provider refuses the request: the key is missing or wrong.
         ControlPlaneError: There is no answer, none that can be read, or a list without an end.
     """
-    following_address: str | None = address
     for _ in range(MOST_PAGES):
-        if following_address is None:
-            return
-        page = _page(following_address, headers or {})
+        page = _page(address, headers or {})
         yield from map(as_object, as_list(page.get(key)))
-        following_address = following(page)
+        after = following(page)
+        if after is None:
+            return
+        address = after
     raise ControlPlaneError(
         f"more than {MOST_PAGES} pages of prices", hint="try again later; nothing was written"
     )

@@ -91,7 +91,8 @@ def test_an_odd_item_changes_no_price_of_azure(clouds, odd, first):
     assert azure.price(T4, False, "eastus") == pytest.approx(0.55)
 
 
-def test_googles_list_comes_over_all_pages_and_the_key_in_no_address(clouds, capsys):
+def test_googles_list_comes_over_all_pages_and_the_key_in_no_address(clouds, capsys, monkeypatch):
+    monkeypatch.setattr("drillyard_backends.price_pages.MOST_PAGES", 5)
     clouds.page, clouds.busy = 2, 2
     before = google.date()
     assert main(["prices", "refresh", "gcp", "--key", "env:A_KEY"]) == 0

@@ -36,7 +36,7 @@ SHORTEST_S, LONGEST_S, LONGEST_LOW_S = 60.0, 21 * _DAY_S, 7 * _DAY_S
 """How long a job may live, in the queue too: on dedicated and on low-priority nodes."""
 _OTHER = "or another name as compute, which is then made"
 _SURE_NAME = re.compile(r"[A-Za-z](?![A-Za-z0-9-]*-\d+\Z)[A-Za-z0-9-]{2,23}\Z")
-"""Longest lifetime of a cluster's job, by the service's specification and users' reports."""
+"""A name that the service takes for a new cluster, by its specification and users' reports."""
 
 
 @dataclass

@@ -27,7 +27,7 @@ from pathlib import Path, PurePosixPath
 from drillyard.errors import CorruptObject, UserError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectMissing
-from drillyard.runs.ignore_rules import IgnoreFile, leaves_out
+from drillyard.runs.ignore_rules import Rule, leaves_out, read
 from drillyard.runs.requirements import install_requirements
 from drillyard.system.files import locked, replacing
 from drillyard.system.home import local_home
@@ -315,14 +315,10 @@ def _unpack(content: bytes, target: Path) -> None:
 
 
 def _walk(
-    folder: Path,
-    rules: list[IgnoreFile],
-    left_out: set[Path],
-    everything: bool,
-    stays: dict[Path, str],
+    folder: Path, rules: list[Rule], left_out: set[Path], everything: bool, stays: dict[Path, str]
 ) -> Iterator[Path]:
     names = (".gitignore", IGNORE_FILE) if everything else (IGNORE_FILE,)
-    rules = [*rules, *(IgnoreFile.read(folder / name) for name in names)]
+    rules = [*rules, *(rule for name in names for rule in read(folder / name))]
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
         path = Path(entry.path)
         listed = path.suffix.lower() in SUFFIXES

@@ -6,61 +6,71 @@ The last rule that matches decides; a file in a folder that is left out stays ou
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pathspec import GitIgnoreSpec
 from pathspec.patterns.gitignore import GitIgnorePatternError
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 
 @dataclass(frozen=True)
-class IgnoreFile:
-    """A file of rules.
+class Rule:
+    """One line of such a file.
+
+    ``pathspec`` reads the line. Its ``GitIgnoreSpec`` is not used, because it judges files by the
+    names of their folders too: it cannot tell whether a folder itself is left out.
 
     Attributes:
-        path: The file; its rules are relative to its folder.
-        lines: Its lines.
-        rules: What they mean.
+        base: Folder of the file; the pattern is relative to it.
+        pattern: What the line says, without a slash at its end.
+        folders: It matches folders only.
+        where: File and line, for messages.
     """
 
-    path: Path
-    lines: Sequence[str]
-    rules: GitIgnoreSpec
+    base: Path
+    pattern: GitIgnoreSpecPattern
+    folders: bool
+    where: str
 
-    @classmethod
-    def read(cls, path: Path) -> IgnoreFile:
-        """Returns the rules of a file; none if it does not exist."""
-        try:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            lines = []
-        # A line that git ignores keeps its place, so that a rule's number is that of its line.
-        return cls(path, lines, GitIgnoreSpec(map(_pattern, lines)))
+    def matches(self, path: Path, folder: bool) -> bool:
+        """Returns whether the rule names a path itself, and not only a folder above it."""
+        if self.folders and not folder:
+            return False
+        found = self.pattern.match_file(path.relative_to(self.base).as_posix())
+        # The one group of the expression is the slash after a folder.
+        return found is not None and found.match.lastgroup is None
 
 
-def leaves_out(files: Sequence[IgnoreFile], path: Path, folder: bool) -> str | None:
+def read(path: Path) -> list[Rule]:
+    """Returns the rules of a file; none if it does not exist."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    rules = []
+    for number, line in enumerate(lines, 1):
+        text = re.sub(r"(?<!\\) +$", "", line)
+        with warnings.catch_warnings(), contextlib.suppress(GitIgnorePatternError):
+            # Python warns of an unusual pattern such as `[[]`, which means the same in git.
+            warnings.simplefilter("ignore", FutureWarning)
+            pattern = GitIgnoreSpecPattern(text.removesuffix("/"))
+            where = f"{path.name}:{number}: {line.strip()}"
+            rules.append(Rule(path.parent, pattern, text.endswith("/"), where))
+    return rules
+
+
+def leaves_out(rules: Sequence[Rule], path: Path, folder: bool) -> str | None:
     """Returns the file and line of the rule that leaves a path out; None if it stays in.
 
     Args:
-        files: The outermost folder first.
+        rules: Those of the outermost folder first.
         path: A file or folder below the folders of all of them.
         folder: Whether it is a folder.
     """
-    for file in reversed(files):
-        name = path.relative_to(file.path.parent).as_posix()
-        rule = file.rules.check_file(f"{name}/" if folder else name)
-        if rule.include is not None and rule.index is not None:
-            line = file.lines[rule.index].strip()
-            return f"{file.path.name}:{rule.index + 1}: {line}" if rule.include else None
+    for rule in reversed(rules):
+        if rule.matches(path, folder):
+            return rule.where if rule.pattern.include else None
     return None
-
-
-def _pattern(line: str) -> GitIgnoreSpecPattern:
-    with warnings.catch_warnings(), contextlib.suppress(GitIgnorePatternError):
-        # Python warns of an unusual pattern such as `[[]`, which means the same in git.
-        warnings.simplefilter("ignore", FutureWarning)
-        return GitIgnoreSpecPattern(line)
-    return GitIgnoreSpecPattern("")

@@ -157,11 +157,16 @@ def test_the_rules_are_those_of_git(tmp_path):
     folder = tmp_path / "p"
     names = ["a.txt", "b/a.txt", "b/c/d.o", "b/c/e.o", "foo/bar/x", "x/foo/bar/y", "#odd", "!bang"]
     names += ["z/y/x/w", "tail ", "a?c", "abc", "k/m.o", "k/keep.o", "star*", "[x]", "q/q", "n-1"]
+    names += ["w/keep", "w/u/n", "only/a.py", "only/s/b.py", "only/s/n.csv", "t/v/x.tmp", "t/v/y"]
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("1")
     rules = "\\#odd\n\\!bang\nb/**/d.o\nfoo/bar\nz/**\n/a.txt\ntail\\ \na\\?c\nk/*\n!k/keep.o\n"
-    (folder / ".gitignore").write_text(f"{rules}star\\*\n**/q\nn-[!2-9]\n[[]x]\n\n# note\nq/\n")
+    rules += "star\\*\n**/q\nn-[!2-9]\n[[]x]\n\n# note\nq/\nw/**\n!w/keep\n*.tmp\n"
+    (folder / ".gitignore").write_text(rules)
+    # Folders stay in so that rules for their files can take some back, but not all of their files.
+    (folder / "only" / ".gitignore").write_text("*\n!*/\n!*.py\n")
+    (folder / "t" / ".gitignore").write_text("!v/\n")
     git = ["git", "-C", str(folder)]
     subprocess.run([*git, "init", "-q"], check=True)
     listed = run_process(
@@ -169,7 +174,8 @@ def test_the_rules_are_those_of_git(tmp_path):
         more={"GIT_CONFIG_GLOBAL": "/dev/null"},
         check=True,
     )
-    kept = {name for name in listed.stdout.split("\0") if name and not name.startswith(".")}
+    kept = {name for name in listed.stdout.split("\0") if name and "/." not in f"/{name}"}
+    assert {"w/keep", "only/s/b.py", "t/v/y"} <= kept and "t/v/x.tmp" not in kept
     assert set(pack(folder, everything=True).files) == kept
 
 

@@ -111,6 +111,13 @@ def test_a_row_has_one_literal_command(row):
         assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).exists()
 
 
+def test_each_feature_has_one_row():
+    """Git joins changes of this file line by line: a row that two changed would stay twice."""
+    features = [re.sub(r"[^a-z ]", "", row.feature.lower()) for row in ROWS]
+    starts = [feature[:60] for feature in features]
+    assert [start for start in starts if starts.count(start) > 1] == []
+
+
 def test_what_older_systems_did_is_shown_or_said_to_be_missing():
     """Each number of the list has a row or a remark, and `not there yet` has no row."""
     shown = {n for row in ROWS for n in re.findall(r"\d+", _numbers(row.feature))}

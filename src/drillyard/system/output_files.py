@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from drillyard.errors import ConfigError, StoreUnavailable
-from drillyard.system.files import replacing
+from drillyard.system.files import PRIVATE, replacing
 
 _NAMED = {
     errno.ENOENT,
@@ -92,6 +92,8 @@ def write_whole(path: Path, data: bytes, option: str) -> None:
     with writing(path, option):
         mode = path.stat().st_mode & 0o777 if path.exists() else None
         with replacing(path) as beside:
+            # Nobody may read meanwhile what nobody else could read before.
+            beside.touch(0o666 if mode is None else PRIVATE)
             beside.write_bytes(data)
             if mode is not None:
                 beside.chmod(mode)

@@ -109,5 +109,13 @@ def test_a_file_is_there_as_a_whole_or_as_it_was(tmp_path, monkeypatch):
         with pytest.raises(StoreUnavailable, match="No space left"):
             write_whole(path, b"second", "--out")
     assert (path.read_bytes(), os.listdir(tmp_path)) == (b"first", ["made.npz"])
+    modes = []
+
+    def chmod(beside: Path, mode: int) -> None:
+        modes.append(beside.stat().st_mode & 0o777)
+        os.chmod(beside, mode)
+
+    monkeypatch.setattr(Path, "chmod", chmod)
     write_whole(path, b"third", "--out")
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"third", 0o600)
+    assert modes == [0o600], "others could read it while it was written"

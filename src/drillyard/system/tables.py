@@ -245,7 +245,7 @@ def write_csv(file: TextIO, header: Sequence[str], rows: Iterable[Sequence[objec
     """Writes CSV whose lines end as on Unix.
 
     None is an empty cell, a nested value is JSON. A text that a spreadsheet would take for a
-    formula (names are the user's) gets an apostrophe.
+    formula (names are the user's) gets an apostrophe; a number that is a text stays a number.
     """
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)
@@ -256,5 +256,13 @@ def _cell(value: object) -> object:
     if isinstance(value, dict | list):
         return json.dumps(value)
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value
+        return value if _reads_as_number(value) else "'" + value
     return value
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -69,10 +69,11 @@ class CurveTracker(Tracker):
         self._writer = writer
         self._notes = Notes(mailbox, self._target.key)
         self._open: dict[str, _Open] = {}
+        self._link: str | None = None
 
     def link(self) -> str | None:
-        """Where a browser sees the experiment, or None."""
-        return self._writer.link()
+        """Where a browser sees the experiment, or None; as the writer said last."""
+        return self._link
 
     def close(self) -> None:
         """Completes the runs that have not ended, as far as they are."""
@@ -103,7 +104,8 @@ class CurveTracker(Tracker):
                 self._open.pop(name, None)  # what the place has of it is unknown: begin again
                 raise
         done = not {"SCHEDULED", "RUNNING"} & set(now.words.values())
-        note = RunNote(run=PARENT, run_id=PARENT, link=self.link(), done=done, written_at=0.0)
+        self._link = self._writer.link()
+        note = RunNote(run=PARENT, run_id=PARENT, link=self._link, done=done, written_at=0.0)
         if now.runs and self._notes.read(PARENT) != note:
             self._notes.write(note)
 

@@ -16,6 +16,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard.metrics.event_files import STREAMS, encode
 from drillyard.metrics.reader import StreamReader
+from drillyard.metrics.streams import Line
 from drillyard.system.optional_packages import install
 from drillyard.system.safe_names import file_name
 
@@ -111,16 +112,19 @@ class _Live:
         self._file: Path | None = None
 
     def sync(self) -> int:
-        found = self._reader.look()
-        new = [line for stream in STREAMS if found for line in self._reader.new(stream)]
-        if not new:
-            return 0
+        streams = STREAMS if self._reader.look() else ()
+        # Each stream is written once it is read: the store may fail at the next one.
+        return int(sum(self._add(self._reader.new(stream)) for stream in streams) > 0)
+
+    def _add(self, lines: list[Line]) -> bool:
+        if not lines:
+            return False
         begins = self._file is None
         if self._file is None:
             # A copy of an earlier time is written again: TensorBoard shows no point twice.
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._file = self._folder / f"events.out.tfevents.{int(new[0]['time']):010d}{_LIVE}"
+            self._file = self._folder / f"events.out.tfevents.{int(lines[0]['time']):010d}{_LIVE}"
         with open(self._file, "ab") as file:
-            file.write(encode(new, head=begins))
-        return 1
+            file.write(encode(lines, head=begins))
+        return True

@@ -24,6 +24,7 @@ from drillyard.metrics.streams import read_stream
 from drillyard.registry import load
 from drillyard.runs import checkpoints
 from drillyard.tracking import Mirror, Mirrors, behind
+from drillyard.tracking.csv_tracker import CsvWriter
 from drillyard.tracking.points import STREAMS, numbers
 from drillyard.tracking.sync_report import SyncReport
 from drillyard.tracking.tracker import Target, Tracker
@@ -199,6 +200,15 @@ def test_what_wandb_shows(tmp_path, monkeypatch):
         if r.WhichOneof("record_type") == "metric" and r.metric.glob_name
     }
     assert axes == {"*": "environment_steps"}
+
+
+def test_a_page_that_cannot_be_named_is_reported_and_raises_nothing(box, monkeypatch):
+    def broken(_):
+        raise RuntimeError("no page")
+
+    monkeypatch.setattr(CsvWriter, "link", broken)
+    report = made("csv", box).sync()
+    assert not report.complete and report.error is not None and "no page" in report.error
 
 
 def test_csv_is_live_and_says_how_a_run_ended(box, tmp_path):

@@ -62,5 +62,10 @@ def test_csv_has_full_precision_and_no_formulas():
     assert rows.splitlines() == ["a,b,d", ',"[1, {""c"": 2}]",', ",,-1"]
 
 
+def test_a_negative_number_that_is_a_text_stays_a_number_in_csv():
+    rows = csv_of_rows([{"a": "-10", "b": "+1e-3", "c": "-1+1", "d": "-Infinity"}])
+    assert rows.splitlines()[1] == "-10,+1e-3,'-1+1,-Infinity"
+
+
 def test_a_table_without_rows_has_its_headings():
     assert rows_grid("none", ("a", "b"), []).plain() == "none\na  b\n-  -"

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from drillyard.cli.main import main
+from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import AttemptStart, ExperimentRecord, RunRecord
 from drillyard.tracking.tensorboard_files import Boards
@@ -86,6 +87,25 @@ def test_the_copy_follows_a_run_and_takes_its_files_at_the_end(mailbox, tmp_path
     assert final.name == "events.out.tfevents.1.final" and final.read_bytes() == stored
     assert again.sync() == 0
     assert Boards(mailbox, [RUN], tmp_path / "tb").sync() == 0
+
+
+def test_points_that_were_read_before_the_store_failed_are_in_the_copy(
+    mailbox, tmp_path, monkeypatch
+):
+    lines(mailbox, 0, 3)
+    boards = Boards(mailbox, [RUN], tmp_path / "tb")
+    listed = mailbox.store.list
+
+    def failing(prefix):
+        if "/timing/" in prefix:
+            raise StoreUnavailable("away")
+        return listed(prefix)
+
+    with monkeypatch.context() as patch, pytest.raises(StoreUnavailable):
+        patch.setattr(mailbox.store, "list", failing)
+        boards.sync()
+    boards.sync()
+    assert [p[0] for p in points(boards.folder)] == [0, 10, 20]
 
 
 @pytest.mark.heavy

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import pytest
 
 from drillyard.driver.driver import Driver
@@ -25,6 +26,7 @@ from drillyard.system.processes import marked, send
 from drillyard_backends.dask import worker_proxies
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import _clients, _end
+from tests.helpers import resume_worlds
 from tests.helpers.open_drivers import closing
 from tests.helpers.patience import PATIENCE_S, until
 from tests.helpers.toy import WORKLOAD
@@ -151,6 +153,47 @@ def test_8_real_runs_with_a_worker_killed(place):
     for seed in range(1, 9):
         accepted = place.mailbox.accepted(f"t0001-s{seed}", Phase.TRAIN)
         assert accepted is not None and accepted.summary["steps"] == 8192
+
+
+def test_a_worker_that_dies_with_all_it_started_costs_one_attempt(place):
+    driver = place.driver(seeds=[1, 2])
+    driver.open()
+    driver.provision()
+    driver.setup(PATIENCE_S)
+    place.pid_of("t0001-s2", 1)
+    parents = {p.pid for p in psutil.Process(place.pid_of("t0001-s1", 1)).parents()}
+    (worker,) = parents & set(dask_workers(driver).values())
+    for process in (psutil.Process(worker), *psutil.Process(worker).children(recursive=True)):
+        process.kill()
+    place.pid_of("t0001-s1", 2)
+    place.gate.touch()
+    assert {t: n for t, n in finish(driver, place).items() if n > 1} == {"t0001-s1.train": 2}
+    ending = place.mailbox.ending("t0001-s1.train", 1)
+    assert ending is not None and ending.cause is Cause.INFRASTRUCTURE
+
+
+def test_workers_of_a_cluster_host_the_copies_of_a_training(place, tmp_path, monkeypatch):
+    user = tmp_path / "user"
+    user.mkdir()
+    (user / "hosted_world.py").write_text(Path(resume_worlds.__file__).read_text())
+    monkeypatch.setattr(sys, "path", [str(user), *sys.path])
+    driver = place.driver(
+        name="far",
+        workload="rl",
+        seeds=[7],
+        backend="dask",
+        simulator={"id": "hosted_world:Drift", "copies_on": "workers"},
+        learner={"algorithm": "ppo", "preset": None, "args": {"n_steps": 16, "batch_size": 16}},
+        train={"steps": 64, "n_envs": 2},
+        evaluate={"episodes": 1},
+        resources={"workers": 2, "device": "cpu"},
+    )
+    driver.open()
+    driver.provision()
+    driver.setup(PATIENCE_S)
+    finish(driver, place)
+    trained = place.mailbox.accepted("t0001-s7", Phase.TRAIN)
+    assert trained is not None and trained.summary["hosts"] == {"number": 1, "lost": 0}
 
 
 def test_a_worker_that_dies_alone_lets_its_runs_flush(place):

@@ -29,7 +29,7 @@ from drillyard.runs.workload import PhaseOutcome
 class Rough:
     kind = "rough"
     def check(self, spec, folder): return []
-    def preload(self, spec): return []
+    def preload(self, spec): return ["torch"]
     def freeze(self, spec, seed): return {}
 
     def train(self, context):
@@ -46,7 +46,8 @@ class Rough:
                 file.write("x" * 100_000)
         ports = [int(os.environ[f"DRILLYARD_{end}_PORT"]) for end in ("FIRST", "LAST")]
         words = f"{context.scratch} {os.getpid()} {os.environ['OMP_NUM_THREADS']}"
-        words += f" {ports[1] - ports[0] + 1}"
+        import torch  # the agent has imported it, before this run's number of threads was known
+        words += f" {torch.get_num_threads()} {ports[1] - ports[0] + 1}"
         return PhaseOutcome(files=Manifest(files={"w": context.save("w", words.encode())}))
 
     def evaluate(self, context):
@@ -101,9 +102,9 @@ def test_runs_that_crash_leave_their_neighbours_alone(kind, runtime, tmp_path):
             accepted = mailbox.accepted(f"t0001-s{seed}", Phase.TRAIN)
             assert accepted is not None and accepted.attempt == 1
             words.append(mailbox.read_file(mailbox.manifest(accepted), "w").decode().split())
-    scratch, pids, threads, ports = zip(*words, strict=True)
+    scratch, pids, threads, of_torch, ports = zip(*words, strict=True)
     assert len(set(scratch)) == len(set(pids)) == 3  # a folder and a process of its own
-    assert set(threads) == {"3"}
+    assert set(threads) == set(of_torch) == {"3"}
     assert set(ports) == {"63"}
     driver.teardown()
     driver.close("done")

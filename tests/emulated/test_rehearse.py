@@ -219,6 +219,8 @@ def test_what_is_left_is_named(tmp_path):
     try:
         compute = Compute(rehearsal._cloud)
         assert compute.project == "my-project"
+        # Ctrl-C reaches the group of a terminal: the cloud must live until its machines are gone.
+        assert os.getpgid(rehearsal._cloud.pid) != os.getpgrp()
         assert rehearsal.account(0).left == []
         group = compute.group(compute.template(disks=[{"boot": True}]))
         compute.create(group, "forgotten")

@@ -19,7 +19,7 @@ from drillyard.errors import NoCapacity, SearchEnded, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.leases.places import Place, Places
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.records import TicketRecord
+from drillyard.mailbox.records import Phase, TicketRecord
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.load import Loaded
 from drillyard_flows.stopping import end_leases, order_stop
@@ -258,6 +258,29 @@ def test_a_place_that_cannot_work_now_is_passed_over_before_anything_is_written_
     assert drive(driver, report=False).kind is Kind.SUCCEEDED
     assert [each[0] for each in history(driver)] == ["cloud"]
     assert any("the host does not answer" in line for line in SAID)
+
+
+def test_a_run_whose_machine_is_lost_continues_elsewhere(folder, mailbox):
+    """The free place loses its machine and has no other one; attempt 2 is the cloud's."""
+
+    class Once(Den):
+        def provision(self, order: Order) -> Lease:
+            if self.provisions:
+                raise NoCapacity("its only machine is broken")
+            return super().provision(order)
+
+    def dies(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
+        worker.die()
+        return ""
+
+    driver = driver_of(folder, mailbox, Once(dies), Cloud())
+    assert drive(driver, report=False).kind is Kind.SUCCEEDED
+    assert [each[:2] for each in history(driver)] == [
+        ("den", "lost"),
+        ("den", "no capacity"),
+        ("cloud", "torn down"),
+    ]
+    assert mailbox.accepted("t0001-s1", Phase.TRAIN).attempt == 2
 
 
 def test_a_place_that_fills_up_during_the_work_is_left_for_another(folder, mailbox):

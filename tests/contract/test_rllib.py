@@ -94,6 +94,7 @@ def test_a_world_that_it_does_not_fit_is_refused():
         ({"clip_param": 0.1}, "clip_param"),
         ({"vf_share_layers": 1}, "vf_share_layers"),
         ({"lr": float("nan")}, "lr"),
+        ({"lr": []}, "lr"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(args, name):

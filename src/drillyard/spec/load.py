@@ -155,9 +155,9 @@ class _Reading:
     ) -> None:
         self._path, self._asked, self._command, self._over = path, asked, command, over
         self._folder = path.resolve().parent
-        self._globals = [_globals(text) for text in asked.globals_]
         self._merged = merged = Merged()
         merged.lay(_mapping(read_document(path, path.name), "an experiment"))
+        self._globals = [_globals(text) for text in asked.globals_]
         for layer in self._globals:
             merged.lay(_experiment_part(layer))
         merged.lay(command_line(asked.sets, merged.tree))
@@ -222,7 +222,7 @@ class _Reading:
         merged, options = self._merged, self._options
         outside = outside_of(self._globals, options, merged)
         parameters = resolve_parameters(merged, outside, self._folder)
-        problems = parameters.problems + _not_for_people(merged)
+        problems = parameters.problems + self._located(_not_for_people(merged))
         expand(merged, parameters)
         inner = resolve_children(merged, parameters, outside, self._folder, self._prepare)
         scopes = [parameters, *inner.scopes]

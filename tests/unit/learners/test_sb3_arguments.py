@@ -199,6 +199,13 @@ def test_what_cannot_work_is_refused_with_field_and_way_out(algorithm, args, fie
     assert word in f"{error} {error.hint}"
 
 
+@pytest.mark.parametrize(("value", "hint"), [(1.5, False), (True, False), ("64", True)])
+def test_only_a_number_in_quotes_is_to_be_written_without_them(value, hint):
+    with pytest.raises(ConfigErrors) as caught:
+        validate_arguments("ppo", {"n_steps": value}, None)
+    assert ("without quotes" in str(caught.value.errors[0].hint)) == hint
+
+
 def test_one_sample_has_no_spread():
     with pytest.raises(ConfigErrors, match="no spread"):
         validate_arguments("ppo", {"n_steps": 1, "batch_size": 1}, Sizes(1, 100))

@@ -194,6 +194,12 @@ def test_a_missing_file_is_told_as_it_was_typed_with_what_lies_beside_it(tmp_pat
     assert caught.value.hint == "did you mean 'lab/cstr.yaml'?"
 
 
+def test_a_file_that_is_not_yaml_is_told_before_globals_that_are_missing(tmp_path):
+    (tmp_path / "exp.yaml").write_text("name: x\nseeds: [1\n")
+    with pytest.raises(ConfigError, match="not YAML"):
+        load(tmp_path / "exp.yaml", globals_=["missing.yaml"])
+
+
 def test_an_unknown_option_leads_to_the_fields_of_the_file(tmp_path):
     file = tmp_path / "exp.yaml"
     file.write_text("name: x\nworkload: mock\n")

@@ -136,6 +136,13 @@ def test_refusals(tmp_path, options, message, hint):
     assert caught.value.file
 
 
+def test_what_only_drillyard_writes_is_told_with_its_line_beside_values_of_each_run(tmp_path):
+    text = f"parameters:\n  per_run: 3\n  tunable_params: [net]\n{GROUP}mock: {{noise: $lr}}\n"
+    with pytest.raises(ConfigError, match="is written by drillyard") as caught:
+        load(write(tmp_path, text))
+    assert (caught.value.file, caught.value.line) == ("exp.yaml", 4)
+
+
 def test_a_tunable_that_cannot_be_is_told_with_its_line(tmp_path):
     text = f"parameters:\n  tunable_params: [net]\n{GROUP.replace('default: 64', 'default: 0')}"
     with pytest.raises(ConfigError, match="its default 0 is out of range") as caught:

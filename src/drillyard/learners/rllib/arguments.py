@@ -79,7 +79,7 @@ def _problem(algorithm: str, name: str, value: Json) -> Iterator[ConfigError]:
             keys=sorted(known),
         )
         return
-    if value == []:
+    if value == [] and isinstance(known[name], list):
         yield ConfigError("has no layer", field=field, value=value, allowed="[64, 64]")
     yield from _check_of(name, known[name])(field, value)
 

@@ -87,9 +87,11 @@ def _span(low: float | None, high: float | None, open_low: bool) -> str:
 
 
 def _unquote(value: Json) -> str | None:
+    if not isinstance(value, str):
+        return None
     try:
-        float(value) if isinstance(value, str | float | int) else float("")
-    except (TypeError, ValueError):
+        float(value)
+    except ValueError:
         return None
     return f"write {value} without quotes"
 

@@ -192,14 +192,16 @@ class LocalStack:
         Raises:
             ConfigError: An earlier version of ``up`` started that server.
         """
-        variable = "PREFECT_API_DATABASE_CONNECTION_URL"
-        if self.read().get("database") == "postgresql" and variable not in os.environ:
+        variables = ("PREFECT_API_DATABASE_CONNECTION_URL", "MLFLOW_BACKEND_STORE_URI")
+        missing = [name for name in variables if not os.environ.get(name)]
+        if self.read().get("database") == "postgresql" and missing:
             raise ConfigError(
                 "the data of this folder is in PostgreSQL, which `up` no longer starts",
                 field="--folder",
                 value=str(self.folder),
-                hint=f"start it with `postgres -D {self.folder / 'postgresql'}` and name it in "
-                f"{variable} and MLFLOW_BACKEND_STORE_URI; or choose a new folder",
+                hint=f"start it with `postgres -D {self.folder / 'postgresql'}` and name its "
+                f"databases (user {USER}, password in secrets.json) in {' and '.join(missing)}; "
+                "or choose a new folder",
             )
 
     def log_of(self, name: str) -> Path:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from drillyard.agents.base import LoadedPolicy, Which, load_policy
 from drillyard.agents.trained import policy_files
 from drillyard.mailbox import Mailbox
-
-if TYPE_CHECKING:
-    pass
 
 
 def load_agent(mailbox: Mailbox, run: str, wanted: Which) -> tuple[LoadedPolicy, Which]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -24,9 +24,6 @@ from drillyard.spec.algorithms.signatures import ON_POLICY
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import LearnerSpec
 from drillyard.system.output_files import write_whole
-
-if TYPE_CHECKING:
-    pass
 
 STEPS = 100_000
 SCHEMA_FILE = ".drillyard/experiment.schema.json"

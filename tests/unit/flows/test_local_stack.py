@@ -126,6 +126,7 @@ def test_one_that_ends_at_once_is_said_with_its_log(stack):
 
 def test_a_folder_with_data_in_postgresql_is_refused_until_its_server_is_named(stack, monkeypatch):
     monkeypatch.delenv("PREFECT_API_DATABASE_CONNECTION_URL", raising=False)
+    monkeypatch.delenv("MLFLOW_BACKEND_STORE_URI", raising=False)
     stack.write({"ports": PORTS, "database": "sqlite"})
     stack.check_database()
     stack.write({"ports": PORTS, "database": "postgresql"})
@@ -133,6 +134,10 @@ def test_a_folder_with_data_in_postgresql_is_refused_until_its_server_is_named(s
         stack.check_database()
     assert "PREFECT_API_DATABASE_CONNECTION_URL" in str(caught.value.hint)
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://db/prefect")
+    with pytest.raises(ConfigError) as caught:
+        stack.check_database()  # MLflow would begin with an empty database
+    assert " in MLFLOW_BACKEND_STORE_URI;" in str(caught.value.hint)
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "postgresql+psycopg://db/mlflow")
     stack.check_database()
     (prefect, *_) = services(stack, PORTS, "/runs")
     address = prefect.environment["PREFECT_API_DATABASE_CONNECTION_URL"]

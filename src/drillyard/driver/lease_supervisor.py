@@ -107,7 +107,7 @@ class LeaseSupervisor:
             raise self._limit_reached(lease)
         alive = None if lease is None else answer(self._places.backend_of(lease), lease)
         if lease is None or alive is Liveness.GONE:
-            # A machine that its provider calls gone may work on: others would be idle, and end.
+            # If all open work runs on machines of other leases, new ones would be idle, and end.
             at_work = [holders.get(s.ticket.ticket) for s in todo if s.status is Status.RUNNING]
             waits = any(s.claimable is not None for s in todo)
             if lease is None or waits or not at_work or {None, lease.lease_id} & {*at_work}:

@@ -6,7 +6,7 @@ import random
 import string
 from collections.abc import Iterable
 
-from drillyard_emulators.gcp.compute.instances import Instances, NoCapacity, metadata_items
+from drillyard_emulators.gcp.compute.instances import Instances, NoCapacity
 from drillyard_emulators.gcp.compute.model import Group, Instance, Managed, Template
 from drillyard_emulators.http.clock import EmulatedClock, compute_stamp
 from drillyard_emulators.http.fields import Document, Fields, member, number, text_fields
@@ -247,9 +247,3 @@ def managed_document(api: str, group: Group, managed: Managed) -> Document:
     if managed.metadata:
         document["preservedStateFromConfig"] = {"metadata": managed.metadata}
     return document
-
-
-def template_metadata(template: Template) -> dict[str, str]:
-    """A template's metadata as a mapping."""
-    items = metadata_items(member(template.document, "properties"))
-    return {item["key"]: item.get("value", "") for item in items}

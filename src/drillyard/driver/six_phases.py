@@ -32,6 +32,7 @@ from drillyard.errors import (
     UserError,
     WorkerLost,
 )
+from drillyard.mailbox import pace
 from drillyard.tracking import Mirrors, behind
 
 GRACE_S = 10.0
@@ -40,6 +41,8 @@ POLL_S = 0.05
 STOP_PATIENCE_S = 30.0
 """How long running tickets may take to end after a stop request, in seconds. A worker kills a
 ticket that ignores the request after 20 s, so that a longer wait is one for a dead worker."""
+PACES = 5
+"""A worker without a free slot looks for the request once in so many paces of the store."""
 RETRY_S = 5.0
 PROVISION_PATIENCE_S = 10.0
 """How long requests to an unreachable provider are repeated, in seconds."""
@@ -153,7 +156,8 @@ class Session:
         self._work.look()
         order = self._driver.stopping
         given_at = None if order.drains else order.given_at
-        late = given_at is not None and now - given_at > STOP_PATIENCE_S
+        patience_s = STOP_PATIENCE_S + PACES * pace(self._driver.mailbox.store)
+        late = given_at is not None and now - given_at > patience_s
         if not (self._work.over or late or self._hurry.is_set()):
             return Work.POLL_S
         self._on_all_ended()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -320,6 +321,28 @@ def test_a_drain_lets_running_work_of_a_stage_finish(folder, mailbox, monkeypatc
     lab.works = {"left": long}
     assert lab.run().kind is Kind.STOPPED
     assert ended_early == [False]
+
+
+def test_a_stop_waits_for_as_long_as_workers_take_to_see_it_in_the_store(
+    folder, mailbox, monkeypatch
+):
+    """Workers of a bucket that are busy look for it once in five paces."""
+    monkeypatch.setattr("drillyard.driver.six_phases.STOP_PATIENCE_S", 0.0)
+    monkeypatch.setattr(type(mailbox.store), "pace_s", 0.3, raising=False)
+    lab = Lab(folder, mailbox, a_child("left"))
+    took_s = []
+
+    def ignores(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
+        began = time.monotonic()
+        order = Cancel(reason="enough", by="me", written_at=0.0)
+        lab.mailbox.create("control/cancel.json", order)
+        assert worker.end.wait(PATIENCE_S)
+        took_s.append(time.monotonic() - began)
+        return "stopped"
+
+    lab.works = {"left": ignores}
+    assert lab.run().kind is Kind.STOPPED
+    assert took_s[0] > 5 * 0.3
 
 
 def test_an_order_that_comes_while_a_stage_opens_reaches_it_and_a_drain_becomes_a_stop(

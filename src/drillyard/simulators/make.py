@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING
 
 import gymnasium as gym
 
@@ -33,9 +32,6 @@ from drillyard.spec.simulator.wrapper_catalogue import (
 )
 from drillyard.system.user_code import described
 from drillyard.system.watchdog import report_activity
-
-if TYPE_CHECKING:  # its import takes seconds
-    pass
 
 
 def make_env(

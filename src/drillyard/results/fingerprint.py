@@ -103,6 +103,9 @@ def safetensors(data: bytes) -> tuple[dict[str, Any], memoryview]:
         (length,) = struct.unpack_from("<Q", data)
         header = json.loads(data[8 : 8 + length])
         header.pop("__metadata__", None)
+        complete = all("shape" in entry for entry in header.values())
     except (struct.error, ValueError, TypeError, AttributeError) as error:
         raise CorruptObject(f"not a safetensors file: {error}") from error
+    if not complete:
+        raise CorruptObject("not a safetensors file: a tensor has no shape")
     return header, memoryview(data)[8 + length :]

@@ -51,9 +51,12 @@ def test_images_and_targets():
     assert found["q_net.features_extractor.cnn"][0].kernel == "8x8"
 
 
-def test_another_file_is_refused():
+@pytest.mark.parametrize("header", ["no", "[]", '{"a": 1}', '{"a": {"dtype": "F32"}}'])
+def test_another_file_is_refused(header):
     with pytest.raises(CorruptObject):
-        network.layers(b"no")
+        network.layers(struct.pack("<Q", len(header)) + header.encode())
+    with pytest.raises(CorruptObject):
+        network.layers(header.encode())
 
 
 def test_where_labels_leave_no_room_on_a_phone_the_wide_picture_stays():

@@ -11,7 +11,6 @@ A tracker that only draws curves is a ``CurveWriter``, which
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -94,7 +93,7 @@ class Standing:
     alive: bool
 
 
-class Tracker(ABC):
+class Tracker:
     """Copies one experiment from its mailbox to another place, as often as it is asked.
 
     Args:
@@ -110,9 +109,8 @@ class Tracker(ABC):
         self._cache = StateCache()
         self._records: dict[str, RunRecord] = {}
 
-    @abstractmethod
     def send(self, sent: Sent, *, trust: bool) -> None:
-        """Send what the place does not have.
+        """Send what the place does not have; not called where a class has its own ``sync``.
 
         Args:
             sent: Counts what was sent, also if an error is raised.
@@ -121,12 +119,13 @@ class Tracker(ABC):
         Raises:
             DrillyardError: The place does not take it.
         """
+        raise NotImplementedError(f"{type(self).__name__} has no method `send`")
 
     def link(self) -> str | None:
         """Where a browser sees the experiment, or None."""
         return None
 
-    def close(self) -> None:  # noqa: B027 - a tracker without anything open has nothing to do
+    def close(self) -> None:
         """Called once, after the last ``sync``: complete what is open, and release it.
 
         Raises:

@@ -24,6 +24,7 @@ from drillyard.metrics.streams import read_stream
 from drillyard.registry import load
 from drillyard.runs import checkpoints
 from drillyard.tracking import Mirror, Mirrors, behind
+from drillyard.tracking.background import synchronised
 from drillyard.tracking.csv_tracker import CsvWriter
 from drillyard.tracking.points import STREAMS, numbers
 from drillyard.tracking.sync_report import SyncReport
@@ -209,6 +210,23 @@ def test_a_page_that_cannot_be_named_is_reported_and_raises_nothing(box, monkeyp
     monkeypatch.setattr(CsvWriter, "link", broken)
     report = made("csv", box).sync()
     assert not report.complete and report.error is not None and "no page" in report.error
+
+
+def test_a_tracker_that_has_its_own_sync_needs_no_other_method(box):
+    """Classes that were written when `Tracker` was a protocol of four methods."""
+
+    class Older(Tracker):
+        def __init__(self) -> None:
+            self.closed = False
+
+        def sync(self, *, trust: bool = False) -> SyncReport:
+            return SyncReport(uri="here", complete=True, points=3)
+
+        def close(self) -> None:
+            self.closed = True
+
+    older = Older()
+    assert synchronised(older, trust=False, close=True).points == 3 and older.closed
 
 
 def test_csv_is_live_and_says_how_a_run_ended(box, tmp_path):

@@ -92,7 +92,7 @@ def write_whole(path: Path, data: bytes, option: str) -> None:
     with writing(path, option):
         mode = path.stat().st_mode & 0o777 if path.exists() else None
         with replacing(path) as beside:
-            # Nobody may read meanwhile what nobody else could read before.
+            # Meanwhile the new file is as private as the old one was, or more.
             beside.touch(0o666 if mode is None else PRIVATE)
             beside.write_bytes(data)
             if mode is not None:

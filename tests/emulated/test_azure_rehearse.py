@@ -17,7 +17,7 @@ from drillyard.results.fingerprint import fingerprint
 from drillyard_backends.azure import rights
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_emulators.azure.rehearsal import FAULTS, AzureRehearsal
-from drillyard_emulators.rehearsal import parse_faults
+from drillyard_emulators.faults import parse_faults
 from tests.emulated.test_rehearse import BUDGET, rehearse
 from tests.helpers.azure_lab import needs_azurite, reactor
 from tests.helpers.patience import PATIENCE_S

@@ -18,7 +18,7 @@ from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.errors import translated
 from drillyard_backends.azure.login import credential
 from drillyard_emulators.azure.rehearsal import FAULTS, AzureRehearsal
-from drillyard_emulators.rehearsal import parse_faults
+from drillyard_emulators.faults import parse_faults
 from tests.helpers.azure_lab import gone, named, needs_azurite, order_of, rented, statuses
 from tests.helpers.patience import until
 

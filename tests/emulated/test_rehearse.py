@@ -17,8 +17,8 @@ from tests.helpers.processes import run_process
 pytest.importorskip("google.cloud.compute_v1")
 
 from drillyard.errors import ConfigError
+from drillyard_emulators.faults import Fault, parse_faults
 from drillyard_emulators.gcp.rehearsal import FAULTS, GcpRehearsal
-from drillyard_emulators.rehearsal import Fault, parse_faults
 from tests.helpers.compute_client import Compute
 from tests.helpers.patience import PATIENCE_S
 

@@ -9,15 +9,11 @@ from typing import ClassVar
 
 from drillyard.documents.json_types import JsonObject
 from drillyard_emulators.azure import blobs
-from drillyard_emulators.http.fields import Document
-from drillyard_emulators.http.handle import AzureEmulator
-from drillyard_emulators.http.states import CloudState, NodeState
-from drillyard_emulators.rehearsal import (
+from drillyard_emulators.faults import (
     MOST,
     Ask,
     Fault,
     Kind,
-    OnEmulator,
     counted,
     event,
     form,
@@ -26,9 +22,12 @@ from drillyard_emulators.rehearsal import (
     quantity,
     roles,
     share,
-    shipped,
     troubles,
 )
+from drillyard_emulators.http.fields import Document
+from drillyard_emulators.http.handle import AzureEmulator
+from drillyard_emulators.http.states import CloudState, NodeState
+from drillyard_emulators.rehearsal import OnEmulator, shipped
 
 _API = r" (management\.azure\.com|\S+\.blob\.core\.windows\.net)"
 _MANAGEMENT = r" management\.azure\.com"
@@ -104,13 +103,6 @@ KINDS: dict[str, Kind] = {
     "unending": quantity(
         "SECONDS that a cancelled job takes to end, as on a frozen node", "cancel_s", 1, 3600
     ),
-    "lost": share(
-        "SHARE of changing calls whose answer is lost",
-        match=r"^(POST|PUT|PATCH|DELETE)" + _API,
-        lose=True,
-        after=True,
-    ),
-    "errors": share("SHARE of calls answered with 503", match=_API, status=503),
     "busy": share(
         "SHARE of calls to Resource Manager answered with 429", match=_MANAGEMENT, status=429
     ),

@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from drillyard.documents.json_types import Json, JsonObject
-from drillyard_emulators.http.fields import Document, Fields, members, number
-from drillyard_emulators.http.handle import GcpEmulator
-from drillyard_emulators.http.states import CloudState, MachineState
-from drillyard_emulators.rehearsal import (
+from drillyard_emulators.faults import (
     MOST,
     Ask,
     Fault,
     Kind,
-    OnEmulator,
     counted,
     event,
     form,
@@ -27,10 +23,13 @@ from drillyard_emulators.rehearsal import (
     roles,
     several,
     share,
-    shipped,
     trouble,
     troubles,
 )
+from drillyard_emulators.http.fields import Document, Fields, members, number
+from drillyard_emulators.http.handle import GcpEmulator
+from drillyard_emulators.http.states import CloudState, MachineState
+from drillyard_emulators.rehearsal import OnEmulator, shipped
 
 _API = r" (compute|storage)\.googleapis\.com"
 _RATE: Document = {"status": 403, "reason": "rateLimitExceeded"}
@@ -115,13 +114,6 @@ KINDS: dict[str, Kind] = {
         lambda physics, _, place: int(number(members(physics, "stockouts")[place], "played")),
     ),
     "quota": Kind("METRIC:LIMIT", _quota),
-    "lost": share(
-        "SHARE of changing calls whose answer is lost",
-        match=r"^(POST|PUT|PATCH|DELETE)" + _API,
-        lose=True,
-        after=True,
-    ),
-    "errors": share("SHARE of calls answered with 503", match=_API, status=503),
     "busy": share("SHARE of calls answered with 429", match=_API, status=429),
     "false-done": Kind(
         "SHARE of deletions that say DONE and do nothing", _false_done, _false_dones

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from drillyard_emulators.azure.rehearsal import AzureRehearsal
+from drillyard_emulators.faults import Fault, merged, trouble
 from drillyard_emulators.gcp.compute.world import World
 from drillyard_emulators.gcp.gcs.objects import Conditions, Storage
 from drillyard_emulators.gcp.rehearsal import GcpRehearsal
 from drillyard_emulators.http.clock import EmulatedClock
 from drillyard_emulators.http.faults import FaultRule, Faults
 from drillyard_emulators.http.wire import ConnectionLost, Refusal, Request, Response
-from drillyard_emulators.rehearsal import Fault, merged, trouble
 
 REQUEST = Request("GET", "storage.googleapis.com", "/b/x", {}, "", {}, b"", None)
 ROOT = Path(__file__).parents[3]

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -27,6 +30,9 @@ from drillyard.simulators.streams import globals_state
 from drillyard.simulators.vec_state import silent_layers
 from drillyard.spec.learning import SimulatorSpec, Way
 from drillyard.system.operating_system import usable_cores
+from drillyard.system.watchdog import run_in_child
+
+T = TypeVar("T")
 
 MEASURE_S = 2.0
 """Seconds for all candidates together."""
@@ -108,10 +114,9 @@ def _fastest(simulator: SimulatorSpec, n_envs: int, budget: int) -> Copies:
     if not others or budget < _rate(simulator, n_envs, "one-by-one", PROBE_S) * WORTH_IT_S:
         return Copies(how="one-by-one")
     steps = max(1, min(COMPARED_STEPS, budget // (COMPARED_PART * n_envs)))
-    expected = trace(simulator, n_envs, "one-by-one", steps)
-    others = [
-        how for how in others if expected and trace(simulator, n_envs, how, steps) == expected
-    ]
+    traced = partial(trace, simulator, n_envs, steps=steps)
+    expected = _apart("one-by-one", lambda: traced("one-by-one"))
+    others = [how for how in others if expected and traced(how) == expected]
     if not others:
         return Copies(how="one-by-one")
     ways: list[Way] = ["one-by-one", *others]
@@ -161,6 +166,18 @@ def trace(simulator: SimulatorSpec, n_envs: int, how: Way, steps: int) -> str | 
 
 def _rate(simulator: SimulatorSpec, n_envs: int, how: Way, limit_s: float) -> float:
     """Steps per second, summed over copies, with random actions."""
+    return _apart(how, lambda: _stepped(simulator, n_envs, how, limit_s))
+
+
+def _apart(how: Way, work: Callable[[], T]) -> T:
+    """Runs in a child what steps copies in its own process.
+
+    Threads that a simulator starts, such as JAX's, would not survive the fork of the copies.
+    """
+    return run_in_child(work, None, "measuring copies") if how == "one-by-one" else work()
+
+
+def _stepped(simulator: SimulatorSpec, n_envs: int, how: Way, limit_s: float) -> float:
     venv = make_vec(simulator, n_envs, 0, how=how)
     try:
         venv.action_space.seed(0)

@@ -269,6 +269,28 @@ def test_copies_that_wait_are_faster_side_by_side(monkeypatch):
     assert vec_mode._fastest(slow, 4, 100) == Copies(how="one-by-one")  # not worth a measurement
 
 
+class Counted(Odd):
+    """Counts the copies that are made in a process."""
+
+    made = 0
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        Counted.made += 1
+
+
+@pytest.mark.heavy
+def test_nothing_is_measured_in_the_process_that_forks_the_copies(monkeypatch):
+    """Threads that a simulator starts, such as JAX's, would not survive the fork."""
+    monkeypatch.setattr(vec_mode, "MEASURE_S", 0.2)
+    monkeypatch.setattr(vec_mode, "COMPARED_STEPS", 3)
+    monkeypatch.setattr(vec_mode, "usable_cores", lambda: 2)
+    Counted.made = 0
+    slow = spec({"id": f"{__name__}:Counted", "args": {"pause_s": 0.01}})
+    assert set(vec_mode._fastest(slow, 2, 1_000_000).steps_per_s) == {"one-by-one", "processes"}
+    assert Counted.made == 0
+
+
 def test_a_rate_is_that_of_all_copies():
     slow = spec({"id": f"{__name__}:Odd", "args": {"pause_s": 0.01}})
     assert 0 < vec_mode._rate(slow, 2, "one-by-one", 0.05) < 100

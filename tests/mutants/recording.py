@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -32,10 +33,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     measured = coverage.Coverage.current()
     assert measured is not None, "coverage was not started in this process"
     measured.switch_context(item.nodeid)
+    tracer = sys.gettrace()
     began = time.perf_counter()
     try:
         return (yield)
     finally:
+        if sys.gettrace() is not tracer:  # a debugger in a test ends what coverage measures
+            sys.settrace(tracer)
         measured.switch_context("")
         passed = item.nodeid not in failed
         line = json.dumps([item.nodeid, round(time.perf_counter() - began, 3), passed])

@@ -28,9 +28,24 @@ class ArtifactBucket(Part):
     role = "roles/storage.objectUser"
 
     @property
+    def collection(self) -> Resource:
+        """See ``Part``."""
+        return self._google.api("storage", "v1").buckets()
+
+    @property
+    def name(self) -> str:
+        """See ``Part``."""
+        return self._choices.bucket
+
+    @property
+    def address(self) -> dict[str, str]:
+        """See ``Part``."""
+        return {"bucket": self.name}
+
+    @property
     def called(self) -> str:
         """See ``Part``."""
-        return f"gs://{self._choices.bucket}"
+        return f"gs://{self.name}"
 
     def state(self, resource: dict[str, Any]) -> State:
         """See ``Part``."""
@@ -43,23 +58,19 @@ class ArtifactBucket(Part):
         resource, done = self.current(), "kept"
         if resource is None:
             body = {
-                "name": self._choices.bucket,
+                "name": self.name,
                 "location": self._choices.region.upper(),
                 "labels": LABELS,
                 **_CLOSED,
             }
             try:
-                resource, done = (
-                    self._google.call(
-                        self._buckets.insert(project=self._choices.project, body=body)
-                    ),
-                    "made",
-                )
+                request = self.collection.insert(project=self._choices.project, body=body)
+                resource, done = self._google.call(request), "made"
             except Exists:
                 resource = self.current() or {}  # ours by a lost answer, or another project's
         self.must_be_ours(resource)
         if not covers(resource, _CLOSED):
-            self._google.call(self._buckets.patch(bucket=self._choices.bucket, body=_CLOSED))
+            self._google.call(self.collection.patch(**self.address, body=_CLOSED))
             done = "closed"
         changed = self.grant()
         return "opened for the server" if changed and done == "kept" else done
@@ -68,37 +79,23 @@ class ArtifactBucket(Part):
         """Removes it with everything in it."""
         objects = self._google.api("storage", "v1").objects()
         while True:
-            page = self._google.call(
-                objects.list(bucket=self._choices.bucket, versions=True, maxResults=500)
-            )
-            if not page.get("items"):
+            request = objects.list(**self.address, versions=True, maxResults=500)
+            items = self._google.call(request).get("items")
+            if not items:
                 break
-            for item in page["items"]:
-                self._google.find(
-                    objects.delete(
-                        bucket=self._choices.bucket,
-                        object=item["name"],
-                        generation=item["generation"],
-                    )
-                )
-        self._google.find(self._buckets.delete(bucket=self._choices.bucket))
-
-    @property
-    def _buckets(self) -> Resource:
-        return self._google.api("storage", "v1").buckets()
+            for item in items:
+                which = {"object": item["name"], "generation": item["generation"]}
+                self._google.find(objects.delete(**self.address, **which))
+        super().remove()
 
     def current(self) -> dict[str, Any] | None:
         """See ``Part``."""
-        return self._google.find(
-            self._buckets.get(bucket=self._choices.bucket, projection="noAcl")
-        )
+        return self._google.find(self.collection.get(**self.address, projection="noAcl"))
 
     def policy(self) -> HttpRequest:
         """See ``Part``."""
-        return self._buckets.getIamPolicy(
-            bucket=self._choices.bucket, optionsRequestedPolicyVersion=3
-        )
+        return self.collection.getIamPolicy(**self.address, optionsRequestedPolicyVersion=3)
 
     def set_policy(self, policy: policies.Policy) -> HttpRequest:
         """See ``Part``."""
-        return self._buckets.setIamPolicy(bucket=self._choices.bucket, body=policy)
+        return self.collection.setIamPolicy(**self.address, body=policy)

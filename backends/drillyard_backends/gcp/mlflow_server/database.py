@@ -44,12 +44,27 @@ class Instance(Part):
     def __init__(self, google: Google, choices: Choices, secret: AddressSecret) -> None:
         super().__init__(google, choices)
         self._secret = secret
-        self._names = {"project": choices.project, "instance": choices.name}
+        self._sql = google.api("sqladmin", "v1")
+
+    @property
+    def collection(self) -> Resource:
+        """See ``Part``."""
+        return self._sql.instances()
+
+    @property
+    def name(self) -> str:
+        """See ``Part``."""
+        return self._choices.name
+
+    @property
+    def address(self) -> dict[str, str]:
+        """See ``Part``."""
+        return {"project": self._choices.project, "instance": self.name}
 
     @property
     def called(self) -> str:
         """See ``Part``."""
-        return f"the database {self._choices.name}"
+        return f"the database {self.name}"
 
     def state(self, resource: dict[str, Any]) -> State:
         """See ``Part``."""
@@ -75,33 +90,28 @@ class Instance(Part):
                 **GUARDED,
             }
             body = {
-                "name": self._choices.name,
+                "name": self.name,
                 "region": self._choices.region,
                 "databaseVersion": VERSION,
                 "settings": settings,
             }
             try:
-                self._do(
-                    self._sql.instances().insert(project=self._choices.project, body=body),
-                    INSTANCE_S,
-                )
+                self._do(self.collection.insert(project=self._choices.project, body=body))
             except Exists as error:
                 if self.current() is None:
                     raise ControlPlaneError(
-                        f"the name {self._choices.name} is taken by a database that cannot be "
-                        f"seen, maybe one that is being deleted: {error}",
+                        f"the name {self.name} is taken by a database that cannot be seen, maybe "
+                        f"one that is being deleted: {error}",
                         hint="try again in some minutes, or choose another --name",
                     ) from error
             done = "made"
         resource = self._runnable()
         self.must_be_ours(resource)
-        wanted = self._mended(resource)
+        changes = self._mended(resource)
         if self._choices.tier not in (None, resource["settings"].get("tier")):
-            wanted["tier"] = self._choices.tier
-        if wanted:
-            self._do(
-                self._sql.instances().patch(**self._names, body={"settings": wanted}), INSTANCE_S
-            )
+            changes["tier"] = self._choices.tier
+        if changes:
+            self._do(self.collection.patch(**self.address, body={"settings": changes}))
             done = done if done == "made" else "changed"
         self._ensure_database()
         self._ensure_user()
@@ -115,19 +125,11 @@ class Instance(Part):
         """Removes the instance with its backups."""
         # Its setting keeps backups if it is deleted by mistake.
         body = {"settings": {"deletionProtectionEnabled": False, "retainBackupsOnDelete": False}}
-        self._do(self._sql.instances().patch(**self._names, body=body), INSTANCE_S)
-        self._do(self._sql.instances().delete(**self._names), INSTANCE_S)
+        self._do(self.collection.patch(**self.address, body=body))
+        self._do(self.collection.delete(**self.address))
         self.gone(_SMALL_S)
 
     # -- inside -------------------------------------------------------------------------------
-
-    @property
-    def _sql(self) -> Resource:
-        return self._google.api("sqladmin", "v1")
-
-    def current(self) -> dict[str, Any] | None:
-        """See ``Part``."""
-        return self._google.find(self._sql.instances().get(**self._names))
 
     @staticmethod
     def _mended(resource: dict[str, Any]) -> dict[str, Any]:
@@ -135,49 +137,44 @@ class Instance(Part):
         settings = resource.get("settings", {})
         flags = settings.get("databaseFlags", [])
         addresses = settings.get("ipConfiguration", {}).get("authorizedNetworks")
-        wanted: dict[str, Any] = {}
+        mended: dict[str, Any] = {}
         if not covers(settings, GUARDED) or addresses:
-            wanted = dict(GUARDED)
-            wanted["ipConfiguration"] = {**GUARDED["ipConfiguration"], "authorizedNetworks": []}
+            mended = dict(GUARDED)
+            mended["ipConfiguration"] = {**GUARDED["ipConfiguration"], "authorizedNetworks": []}
         if IAM_LOGIN not in flags:
             others = [flag for flag in flags if flag.get("name") != IAM_LOGIN["name"]]
-            wanted["databaseFlags"] = [*others, IAM_LOGIN]
-        return wanted
+            mended["databaseFlags"] = [*others, IAM_LOGIN]
+        return mended
 
     def _runnable(self) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
-            resource = self.current()
-            if resource is not None and resource.get("state") in ("FAILED", "SUSPENDED"):
+            resource = self.current() or {}
+            state = resource.get("state")
+            if state in ("FAILED", "SUSPENDED"):
                 raise ControlPlaneError(
-                    f"the database is {resource['state']}", hint="look at it in the console: SQL"
+                    f"the database is {state}", hint="look at it in the console: SQL"
                 )
-            return (
-                resource if resource is not None and resource.get("state") == "RUNNABLE" else None
-            )
+            return resource if state == "RUNNABLE" else None
 
         return self._google.wait(look, "the database", INSTANCE_S, _POLL_S)
 
     def _ensure_database(self) -> None:
         databases = self._sql.databases()
-        if self._google.find(databases.get(**self._names, database=DATABASE)) is None:
+        if self._google.find(databases.get(**self.address, database=DATABASE)) is None:
             with contextlib.suppress(Exists):  # the first answer was lost
-                self._do(databases.insert(**self._names, body={"name": DATABASE}), _SMALL_S)
+                self._do(databases.insert(**self.address, body={"name": DATABASE}), _SMALL_S)
 
     def _ensure_user(self) -> None:
         """The user with the secret's password, whatever it was before."""
-        users, password = self._sql.users(), self._secret.password()
-        listed = self._google.call(users.list(**self._names)).get("items", [])
+        users, body = self._sql.users(), {"name": USER, "password": self._secret.password()}
+        listed = self._google.call(users.list(**self.address)).get("items", [])
         if all(user["name"] != USER for user in listed):
             with contextlib.suppress(Exists):
-                body = {"name": USER, "password": password}
-                self._do(users.insert(**self._names, body=body), _SMALL_S)
+                self._do(users.insert(**self.address, body=body), _SMALL_S)
                 return
-        self._do(
-            users.update(**self._names, name=USER, body={"name": USER, "password": password}),
-            _SMALL_S,
-        )
+        self._do(users.update(**self.address, name=USER, body=body), _SMALL_S)
 
-    def _do(self, request: HttpRequest, timeout_s: float) -> None:
+    def _do(self, request: HttpRequest, timeout_s: float = INSTANCE_S) -> None:
         """Do one thing to the instance; it does one at a time, and says 409 meanwhile."""
 
         def start() -> dict[str, Any] | None:
@@ -190,12 +187,10 @@ class Instance(Part):
 
         operation = self._google.wait(start, "the database", timeout_s, _POLL_S)
 
+        names = {"project": self._choices.project, "operation": operation["name"]}
+
         def done() -> dict[str, Any] | None:
-            resource = self._google.call(
-                self._sql.operations().get(
-                    project=self._choices.project, operation=operation["name"]
-                )
-            )
+            resource = self._google.call(self._sql.operations().get(**names))
             return resource if resource.get("status") == "DONE" else None
 
         ended = self._google.wait(done, "the database", timeout_s, _POLL_S)

@@ -99,14 +99,10 @@ class Google:
             UserError: A right is missing, or the request is not possible.
             ControlPlaneError: Google's API cannot be reached, or fails again and again.
         """
-        found = self._done(request)
-        if found is None:
+        answer = self.find(request)
+        if answer is None:
             raise self._error(f"{request.methodId}: not found", request.uri)
-        return found
-
-    def find(self, request: HttpRequest) -> dict[str, Any] | None:
-        """Executes a request; returns None if the resource does not exist."""
-        return self._done(request)
+        return answer
 
     def wait(
         self, look: Callable[[], T | None], what: str, timeout_s: float, poll_s: float = 3.0
@@ -119,9 +115,9 @@ class Google:
         deadline = self.clock.monotonic() + timeout_s
         event = threading.Event()
         while True:
-            found = look()
-            if found is not None:
-                return found
+            seen = look()
+            if seen is not None:
+                return seen
             if self.clock.monotonic() >= deadline:
                 raise InfrastructureError(
                     f"{what} is not ready after {timeout_s / 60:.0f} minutes",
@@ -129,28 +125,34 @@ class Google:
                 )
             self.clock.wait(event, poll_s)
 
-    def finished(self, look: Callable[[], dict[str, Any]], what: str, timeout_s: float) -> Any:
-        """Waits for a long-running operation (``done``, ``error``, ``response``).
+    def finish(
+        self, operation: dict[str, Any], operations: Resource, what: str, timeout_s: float
+    ) -> None:
+        """Waits for the end of a long-running operation.
+
+        Args:
+            operation: As Google described it first.
+            operations: Client of the operations of its API.
+            what: What it is about, for messages.
+            timeout_s: Longest time in seconds.
 
         Raises:
             ControlPlaneError: It failed; with Google's message.
         """
 
         def done() -> dict[str, Any] | None:
-            operation = look()
-            return operation if operation.get("done") else None
+            latest = self.call(operations.get(name=operation["name"]))
+            return latest if latest.get("done") else None
 
-        operation = self.wait(done, what, timeout_s)
-        if "error" in operation:
+        ended = operation if operation.get("done") else self.wait(done, what, timeout_s)
+        if "error" in ended:
             raise ControlPlaneError(
-                f"{what}: {operation['error'].get('message')}",
+                f"{what}: {ended['error'].get('message')}",
                 hint="correct what the message names, then run the same command again",
             )
-        return operation.get("response", {})
 
-    # -- inside -------------------------------------------------------------------------------
-
-    def _done(self, request: HttpRequest) -> dict[str, Any] | None:
+    def find(self, request: HttpRequest) -> dict[str, Any] | None:
+        """Executes a request; returns None if the resource does not exist."""
         import httplib2
         from google.auth.exceptions import RefreshError, TransportError
         from googleapiclient.errors import HttpError
@@ -185,6 +187,8 @@ class Google:
                 raise
             raise self._refused(unsettled[-1], request) from unsettled[-1]
 
+    # -- inside -------------------------------------------------------------------------------
+
     def _refused(self, error: HttpError, request: HttpRequest) -> DrillyardError:
         words = f"{request.methodId}: {_words(error)}"
         rate = too_many(int(error.resp.status), error.content.decode("utf-8", "replace"))
@@ -208,10 +212,10 @@ class Google:
 
 def _document(error: HttpError) -> dict[str, Any]:
     try:
-        found = json.loads(error.content)["error"]
+        document = json.loads(error.content)["error"]
     except (ValueError, KeyError, TypeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 def _words(error: HttpError) -> str:

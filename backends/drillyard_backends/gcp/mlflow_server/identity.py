@@ -34,7 +34,13 @@ class Services(Part):
     title = "APIs"
 
     @property
-    def _parent(self) -> str:
+    def collection(self) -> Resource:
+        """See ``Part``."""
+        return self._google.api("serviceusage", "v1").services()
+
+    @property
+    def name(self) -> str:
+        """See ``Part``."""
         return f"projects/{self._choices.project}"
 
     def look(self) -> State:
@@ -47,19 +53,9 @@ class Services(Part):
         off = self._off()
         if not off:
             return "kept"
-        usage = self._google.api("serviceusage", "v1")
-        operation = self._google.call(
-            usage.services().batchEnable(parent=self._parent, body={"serviceIds": off})
-        )
-        self._google.finished(
-            lambda: (
-                self._google.call(usage.operations().get(name=operation["name"]))
-                if not operation.get("done")
-                else operation
-            ),
-            "switching on APIs",
-            300.0,
-        )
+        request = self.collection.batchEnable(parent=self.name, body={"serviceIds": off})
+        operations = self._google.api("serviceusage", "v1").operations()
+        self._google.finish(self._google.call(request), operations, "switching on APIs", 300.0)
         return f"switched on: {', '.join(off)}"
 
     def delete(self) -> bool:
@@ -67,13 +63,12 @@ class Services(Part):
         return False
 
     def _off(self) -> list[str]:
-        usage = self._google.api("serviceusage", "v1")
-        names = [f"{self._parent}/services/{name}" for name in SERVICES]
-        resource = self._google.call(usage.services().batchGet(parent=self._parent, names=names))
+        names = [f"{self.name}/services/{name}" for name in SERVICES]
+        listed = self._google.call(self.collection.batchGet(parent=self.name, names=names))
         on = {
-            one["name"].rpartition("/")[2]
-            for one in resource.get("services", [])
-            if one.get("state") == "ENABLED"
+            service["name"].rpartition("/")[2]
+            for service in listed.get("services", [])
+            if service.get("state") == "ENABLED"
         }
         return [name for name in SERVICES if name not in on]
 
@@ -120,7 +115,7 @@ class Account(Part):
 
     def remove(self) -> None:
         """Removes it, and its role first: Google would keep that for ``deleted:…``."""
-        policies.drop(self._google, self.policy, self.set_policy, (self.role, self.member))
+        self.change_policy(lambda policy: policies.take(policy, [self.member], self.role))
         super().remove()
 
     def must_be_ours(self, resource: dict[str, Any]) -> None:

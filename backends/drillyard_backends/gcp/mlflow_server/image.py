@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import ControlPlaneError
@@ -32,20 +33,12 @@ class Repository(Part):
         resource, done = self.current(), "kept"
         if resource is None:
             body = {"format": "DOCKER", "labels": LABELS, "description": "MLflow for drillyard"}
-            try:
-                operation = self._google.call(
-                    self.collection.create(
-                        parent=self._choices.place, repositoryId=self._choices.name, body=body
-                    )
+            with contextlib.suppress(Exists):  # the first answer was lost
+                request = self.collection.create(
+                    parent=self._choices.place, repositoryId=self._choices.name, body=body
                 )
                 operations = self._locations.operations()
-                self._google.finished(
-                    lambda: self._google.call(operations.get(name=operation["name"])),
-                    "the repository",
-                    300.0,
-                )
-            except Exists:
-                pass  # the first answer was lost
+                self._google.finish(self._google.call(request), operations, self.called, 300.0)
             resource = self._google.wait(self.current, "the repository", 300.0)
             done = "made"
         self.must_be_ours(resource)

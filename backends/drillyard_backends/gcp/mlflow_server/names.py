@@ -6,9 +6,9 @@ import hashlib
 import re
 from functools import cached_property
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from drillyard.errors import ConfigError, ConfigErrors
 
@@ -17,13 +17,26 @@ DATABASE = "mlflow"
 USER = "mlflow"
 SMALLEST = "db-f1-micro"
 PORT = 8080
-_NAME = re.compile(r"[a-z][a-z0-9-]{4,22}[a-z0-9]\Z")
-_PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]\Z")
-_REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+\Z")
-_TIER = re.compile(r"db-[a-z0-9-]+\Z")
-_MEMBER = re.compile(
-    r"(?:user|group|serviceAccount):[^\s:@]+@[^\s:@]+\.[^\s:@]+\Z|domain:[a-z0-9.-]+\Z"
-)
+
+
+def _form(pattern: str, allowed: str) -> AfterValidator:
+    """Returns the check of a text; its error says what is allowed."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(allowed)
+        return value
+
+    return AfterValidator(check)
+
+
+Member = Annotated[
+    str,
+    _form(
+        r"(?:user|group|serviceAccount):[^\s:@]+@[^\s:@]+\.[^\s:@]+|domain:[a-z0-9.-]+",
+        "user:, group:, serviceAccount: and an e-mail, or domain:; never everybody",
+    ),
+]
 
 
 class Choices(BaseModel):
@@ -40,44 +53,20 @@ class Choices(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    project: str
-    region: str
-    name: str = "drillyard-mlflow"
-    tier: str | None = None
-    members: tuple[str, ...] = ()
+    project: Annotated[
+        str,
+        _form(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "the project's id: 6 to 30 of a-z, 0-9 and -"),
+    ]
+    region: Annotated[str, _form(r"[a-z]+-[a-z]+[0-9]+", "a region, not a zone: europe-west1")]
+    name: Annotated[
+        str, _form(r"[a-z][a-z0-9-]{4,22}[a-z0-9]", "6 to 24 of a-z, 0-9 and -, a letter first")
+    ] = "drillyard-mlflow"
+    tier: (
+        Annotated[str, _form(r"db-[a-z0-9-]+", "a Cloud SQL tier: db-f1-micro, db-custom-1-3840")]
+        | None
+    ) = None
+    members: tuple[Member, ...] = ()
     image: str | None = None
-
-    @field_validator("project")
-    @classmethod
-    def _project(cls, value: str) -> str:
-        return _matching(_PROJECT, value, "the project's id: 6 to 30 of a-z, 0-9 and -")
-
-    @field_validator("region")
-    @classmethod
-    def _region(cls, value: str) -> str:
-        return _matching(_REGION, value, "a region, not a zone: europe-west1")
-
-    @field_validator("name")
-    @classmethod
-    def _name(cls, value: str) -> str:
-        return _matching(_NAME, value, "6 to 24 of a-z, 0-9 and -, a letter first")
-
-    @field_validator("tier")
-    @classmethod
-    def _tier(cls, value: str | None) -> str | None:
-        allowed = "a Cloud SQL tier: db-f1-micro, db-custom-1-3840"
-        return None if value is None else _matching(_TIER, value, allowed)
-
-    @field_validator("members")
-    @classmethod
-    def _members(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for member in value:
-            _matching(
-                _MEMBER,
-                member,
-                "user:, group:, serviceAccount: and an e-mail, or domain:; never everybody",
-            )
-        return value
 
     # -- names that follow --------------------------------------------------------------------
 
@@ -120,8 +109,8 @@ class Choices(BaseModel):
     @property
     def image_uri(self) -> str:
         """What Cloud Run runs."""
-        own = f"{self.region}-docker.pkg.dev/{self.project}/{self.name}/mlflow:{self.image_tag}"
-        return self.image or own
+        built = f"{self.region}-docker.pkg.dev/{self.project}/{self.name}/mlflow:{self.image_tag}"
+        return self.image or built
 
     def url(self, project_number: str) -> str:
         """The server's address: it is the same after every ``down`` and ``up``."""
@@ -157,9 +146,3 @@ def choose(**values: Any) -> Choices:
             for e in error.errors()
         ]
         raise (problems[0] if len(problems) == 1 else ConfigErrors(problems)) from None
-
-
-def _matching(pattern: re.Pattern[str], value: str, allowed: str) -> str:
-    if not pattern.match(value):
-        raise ValueError(allowed)
-    return value

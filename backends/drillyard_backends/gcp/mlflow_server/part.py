@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import UserError
 from drillyard_backends.gcp.mlflow_server import policies
-from drillyard_backends.gcp.mlflow_server.google import Google
+from drillyard_backends.gcp.mlflow_server.google import Exists, Google
 from drillyard_backends.gcp.mlflow_server.names import LABELS, Choices
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class State:
 
 
 MISSING = State(False, False, "not there")
+_TRIES = 8
 
 
 class Part(ABC):
@@ -57,14 +58,19 @@ class Part(ABC):
         """Creates or repairs it and waits until it is ready; returns what was done."""
 
     @property
+    @abstractmethod
     def collection(self) -> Resource:
         """Google's client of all resources of its kind."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def name(self) -> str:
-        """Its resource name."""
-        raise NotImplementedError
+        """Its name, as its API takes it."""
+
+    @property
+    def address(self) -> dict[str, str]:
+        """The parameters of a request that name it."""
+        return {"name": self.name}
 
     @property
     def called(self) -> str:
@@ -96,11 +102,11 @@ class Part(ABC):
 
     def remove(self) -> None:
         """Removes what is there and ours."""
-        self._google.find(self.collection.delete(name=self.name))
+        self._google.find(self.collection.delete(**self.address))
 
     def current(self) -> dict[str, Any] | None:
         """Returns the resource, or None."""
-        return self._google.find(self.collection.get(name=self.name))
+        return self._google.find(self.collection.get(**self.address))
 
     def gone(self, timeout_s: float = 300.0) -> None:
         """Waits until it is gone."""
@@ -122,8 +128,28 @@ class Part(ABC):
 
     def grant(self) -> bool:
         """Gives the member the role; returns False if it had it."""
-        wanted = [(self.role, self.member)]
-        return policies.ensure(self._google, self.policy, self.set_policy, wanted)
+        return self.change_policy(lambda policy: policies.give(policy, self.role, [self.member]))
+
+    def change_policy(self, change: Callable[[policies.Policy], bool]) -> bool:
+        """Changes its policy; what others wrote meanwhile is kept.
+
+        Args:
+            change: Changes a policy; returns False if there is nothing to change.
+
+        Returns:
+            True if it was changed.
+        """
+        for left in reversed(range(_TRIES)):
+            policy = self._google.call(self.policy())
+            if not change(policy):
+                break
+            try:
+                self._google.call(self.set_policy(policy))
+                return True
+            except Exists:  # another writer was first: its etag is newer
+                if not left:
+                    raise
+        return False
 
     def policy(self) -> HttpRequest:
         """Makes the request that reads its policy."""

@@ -44,24 +44,19 @@ class AddressSecret(Part):
             replica = {"location": self._choices.region}
             body = {"labels": LABELS, "replication": {"userManaged": {"replicas": [replica]}}}
             with contextlib.suppress(Exists):  # the first answer was lost
-                self._google.call(
-                    self.collection.create(
-                        parent=f"projects/{self._choices.project}",
-                        secretId=self._choices.secret,
-                        body=body,
-                    )
-                )
+                parent, key = f"projects/{self._choices.project}", self._choices.secret
+                self._google.call(self.collection.create(parent=parent, secretId=key, body=body))
             resource, done = self.current() or {}, "made"
         self.must_be_ours(resource)
         if self._address() is None:
             password = secrets.token_urlsafe(32)
             register_secret(password)
             data = base64.b64encode(self._written(password).encode()).decode()
-            made = self._google.call(
+            version = self._google.call(
                 self.collection.addVersion(parent=self.name, body={"payload": {"data": data}})
             )
             # Only reading by number is consistent at once: "latest" may lag.
-            self._version = str(made["name"]).rpartition("/")[2]
+            self._version = str(version["name"]).rpartition("/")[2]
             done = done if done == "made" else "filled"
         changed = self.grant()
         return "opened for the server" if changed and done == "kept" else done
@@ -92,11 +87,9 @@ class AddressSecret(Part):
         if guests:
             notes[_WAITING] = ",".join(sorted(guests))
         if notes != before:
-            self._google.call(
-                self.collection.patch(
-                    name=self.name, updateMask="annotations", body={"annotations": notes}
-                )
-            )
+            body = {"annotations": notes}
+            request = self.collection.patch(name=self.name, updateMask="annotations", body=body)
+            self._google.call(request)
 
     def remembered(self, server_is_there: bool) -> list[str]:
         """Who might use the server that was there before, and has no access yet.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import ControlPlaneError
@@ -54,20 +55,20 @@ class Service(Part):
 
     def ensure(self) -> str:
         """Deploy it where it is missing or another, and let only those in who are named."""
-        resource, done, wanted = self.current(), "kept", self.document()
+        resource, done, document = self.current(), "kept", self.document()
         waiting = self._secret.remembered(server_is_there=resource is not None)
         guests = [*self._choices.members, *waiting]
         if resource is None:
             request = self.collection.create(
-                parent=self._choices.place, serviceId=self._choices.name, body=wanted
+                parent=self._choices.place, serviceId=self._choices.name, body=document
             )
             self._deploy(request)
             done = "deployed"
         else:
             self.must_be_ours(resource)
             failed = resource.get("terminalCondition", {}).get("state") == "CONDITION_FAILED"
-            if failed or not covers(resource, wanted):
-                self._deploy(self.collection.patch(name=self.name, body=wanted))
+            if failed or not covers(resource, document):
+                self._deploy(self.collection.patch(name=self.name, body=document))
                 done = "deployed anew"
         resource = self._google.wait(self._settled, "the server", _READY_S)
         condition = resource.get("terminalCondition", {})
@@ -78,8 +79,12 @@ class Service(Part):
                 hint=f"its log: gcloud run services logs read {self._choices.name} --region "
                 f"{self._choices.region}",
             )
-        members = [(self.role, member) for member in guests]
-        changed = policies.ensure(self._google, self.policy, self.set_policy, members, closed=True)
+        changed = self.change_policy(
+            lambda policy: (
+                policies.give(policy, self.role, guests)
+                | policies.take(policy, policies.EVERYBODY)
+            )
+        )
         if waiting:
             self._secret.remember([])
         return "its guests changed" if changed and done == "kept" else done
@@ -158,13 +163,6 @@ class Service(Part):
         return resource if resource.get("terminalCondition", {}).get("state") in _DECIDED else None
 
     def _deploy(self, request: HttpRequest) -> None:
-        try:
-            operation = self._google.call(request)
-        except Exists:
-            return  # the first answer was lost
-        operations = self._locations.operations()
-        self._google.finished(
-            lambda: self._google.call(operations.get(name=operation["name"])),
-            "the server",
-            _READY_S,
-        )
+        with contextlib.suppress(Exists):  # the first answer was lost
+            operations = self._locations.operations()
+            self._google.finish(self._google.call(request), operations, "the server", _READY_S)

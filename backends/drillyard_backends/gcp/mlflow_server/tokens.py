@@ -58,9 +58,9 @@ def _fetched(audience: str) -> str:
             # A person's login has no tokens for an audience; its own is what gcloud sends, too.
             credentials, _ = google.auth.default()
             credentials.refresh(Request())
-            found = getattr(credentials, "id_token", None)
-            if found:
-                return str(found)
+            token = getattr(credentials, "id_token", None)
+            if token:
+                return str(token)
             raise
     except GoogleAuthError as error:
         raise UserError(

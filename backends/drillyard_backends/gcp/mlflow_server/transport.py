@@ -51,9 +51,9 @@ class RequestsHttp:
         except requests.RequestException as error:
             # One of the kinds that googleapiclient knows how to repeat.
             raise ConnectionError(str(error)) from error
-        found = httplib2.Response({k.lower(): v for k, v in answer.headers.items()})
-        found.status, found.reason = answer.status_code, answer.reason
-        return found, answer.content
+        head = httplib2.Response({k.lower(): v for k, v in answer.headers.items()})
+        head.status, head.reason = answer.status_code, answer.reason
+        return head, answer.content
 
     def close(self) -> None:
         """Close the connections."""

@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("googleapiclient")
 
-from drillyard_emulators.gcp.discovery import discovery, traffic_problems
 from drillyard_emulators.http.handle import GcpEmulator
 from tests.helpers.compute_client import REGION, ZONE, Compute
+from tests.helpers.discovery import discovery, traffic_problems
 from tests.helpers.patience import PATIENCE_S, until
 
 

@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from drillyard_emulators.gcp.discovery import Discovery, Method, discovery
 from drillyard_emulators.gcp.gcs.objects import Storage
 from drillyard_emulators.gcp.gcs.service import StorageService
 from drillyard_emulators.gcp.project import Project, claims, key_file
@@ -25,6 +24,7 @@ from drillyard_emulators.http.faults import FaultRule, Faults
 from drillyard_emulators.http.proxy import Proxy
 from drillyard_emulators.http.tls import Authority
 from drillyard_emulators.http.wire import App, Listener, Refusal, Request, Response
+from tests.helpers.discovery import Discovery, Method, discovery
 from tests.helpers.mlflow_machines import Machine, Postgres
 from tests.helpers.mlflow_services import Services
 

@@ -7,28 +7,22 @@ import socket
 import ssl
 import threading
 
-from drillyard_emulators.http.wire import App, Listener, converse, quick_ack, relay
+from drillyard_emulators.http.wire import App, Listener, converse, quick_ack
 
 
 class Proxy:
     """Maps real host names to emulated services; every other host gets 502.
 
     A tunnel to a service of this process ends here: TLS is terminated on the very socket of the
-    tunnel, which saves a second copy of every byte. A tunnel to another server is relayed.
+    tunnel, which saves a second copy of every byte.
 
     Args:
         tls: Set-up with a certificate for all ``apps``.
         apps: Host name to service; ``*.domain`` for every host directly below it.
-        relays: Host name to the address of a server that speaks TLS itself.
     """
 
-    def __init__(
-        self,
-        tls: ssl.SSLContext,
-        apps: dict[str, App],
-        relays: dict[str, tuple[str, int]] | None = None,
-    ) -> None:
-        self._tls, self._apps, self._relays = tls, dict(apps), dict(relays or {})
+    def __init__(self, tls: ssl.SSLContext, apps: dict[str, App]) -> None:
+        self._tls, self._apps = tls, dict(apps)
         self._lock = threading.Lock()
         self.asked: dict[str, int] = {}
         """Every host a client wanted, and how often; refused ones too."""
@@ -43,8 +37,7 @@ class Proxy:
     def refused(self) -> list[str]:
         """Hosts that a client wanted and did not get."""
         with self._lock:
-            asked = set(self.asked) - set(self._relays)
-        return sorted(host for host in asked if self._app(host) is None)
+            return sorted(host for host in self.asked if self._app(host) is None)
 
     def close(self) -> None:
         """Cut every tunnel."""
@@ -67,7 +60,7 @@ class Proxy:
         with self._lock:
             self.asked[host] = self.asked.get(host, 0) + 1
         app = self._app(host)
-        if method != "CONNECT" or (app is None and host not in self._relays):
+        if method != "CONNECT" or app is None:
             # Fail closed: nothing leaves this machine during a rehearsal.
             text = f"{host} is not part of this emulated cloud\n".encode()
             connection.sendall(
@@ -77,16 +70,11 @@ class Proxy:
             )
             return
         connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        if host in self._relays:
-            with socket.create_connection(self._relays[host]) as other:
-                relay(connection, other)
-            return
         with (
             contextlib.suppress(ssl.SSLError, ConnectionError),
             self._tls.wrap_socket(connection, server_side=True) as inside,
         ):
-            if app is not None:
-                converse(inside, app, host)
+            converse(inside, app, host)
 
 
 def _read_head(connection: socket.socket) -> bytes:

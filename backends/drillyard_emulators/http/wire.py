@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
-import select
 import socket
 import socketserver
 import threading
@@ -293,18 +292,6 @@ class Listener:
                 self._open.discard(connection)
             with contextlib.suppress(OSError):
                 connection.close()
-
-
-def relay(left: socket.socket, right: socket.socket) -> None:
-    """Copy both ways until one side closes."""
-    pair = {left: right, right: left}
-    while True:
-        for side in select.select(list(pair), [], [])[0]:
-            quick_ack(side)
-            data = side.recv(1 << 16)
-            if not data:
-                return
-            pair[side].sendall(data)
 
 
 def parts_of(path: str) -> list[str]:

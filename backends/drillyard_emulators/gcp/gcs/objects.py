@@ -165,18 +165,16 @@ class Storage:
 
     Args:
         clock: Stamps ``timeCreated`` and ``updated``: the store's own clock.
-        bucket_owners: Buckets that belong to other projects, and their owners.
     """
 
-    def __init__(
-        self, clock: EmulatedClock, bucket_owners: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, clock: EmulatedClock) -> None:
         self.clock = clock
         self.lock = threading.RLock()
         self.buckets: dict[str, Bucket] = {}
         self.policies: dict[str, Document] = {}
         """Name of a bucket to its IAM policy, as it was written."""
-        self.foreign = dict(bucket_owners or {})
+        self.foreign: dict[str, str] = {}
+        """Buckets that belong to other projects, and their owners."""
         self.finalised: list[Callable[[str | None, StoredObject], None]] = []
         """Called with each new object and the caller that wrote it."""
         self.writes_per_s = 0.0

@@ -14,11 +14,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from drillyard.documents.json_types import JsonView
-from drillyard.errors import UserError
 from drillyard_emulators.http.states import ExchangeState
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -30,71 +29,8 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,
 }
 
-Schema = TypedDict(
-    "Schema",
-    {
-        "$ref": str,
-        "type": str,
-        "enum": list[str],
-        "format": str,
-        "properties": dict[str, "Schema"],
-        "additionalProperties": "Schema",
-        "items": "Schema",
-    },
-    total=False,
-)
+Schema = dict[str, Any]
 """A JSON schema, as far as discovery documents use it."""
-Reference = TypedDict("Reference", {"$ref": str}, total=False)
-"""The name of a schema."""
-
-
-class Parameter(TypedDict, total=False):
-    """A parameter of a method, in the path or in the query."""
-
-    location: str
-    required: bool
-    pattern: str
-
-
-class Protocol(TypedDict):
-    """A way to upload media."""
-
-    path: str
-
-
-class MediaUpload(TypedDict, total=False):
-    """The ways to upload media."""
-
-    protocols: dict[str, Protocol]
-
-
-class MethodDocument(TypedDict, total=False):
-    """A method, as the document describes it."""
-
-    id: str
-    httpMethod: str
-    path: str
-    parameters: dict[str, Parameter]
-    mediaUpload: MediaUpload
-    supportsMediaDownload: bool
-    request: Reference
-    response: Reference
-
-
-class Resource(TypedDict, total=False):
-    """A collection of methods."""
-
-    methods: dict[str, MethodDocument]
-    resources: dict[str, Resource]
-
-
-class Service(Resource, total=False):
-    """A discovery document."""
-
-    schemas: dict[str, Schema]
-    parameters: dict[str, Parameter]
-    rootUrl: str
-    servicePath: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +48,8 @@ class Method:
 
     def parameters(self, path: str) -> dict[str, str]:
         """The parameters in a path, by the names of its template."""
-        found = self.pattern.fullmatch(path)
-        given = found.groupdict() if found else {}
+        match = self.pattern.fullmatch(path)
+        given = match.groupdict() if match else {}
         return {name: unquote(value) for name, value in given.items()}
 
 
@@ -124,28 +60,25 @@ class Discovery:
         name: As the documents are called: ``compute.v1``.
 
     Raises:
-        UserError: The package with the documents is not installed, or has no such document.
+        LookupError: The package with the documents is not installed, or has no such document.
     """
 
     def __init__(self, name: str) -> None:
         spec = importlib.util.find_spec("googleapiclient")
         if spec is None or spec.origin is None:
-            raise UserError(
-                "Google's discovery documents are not installed",
-                hint="pip install google-api-python-client",
-            )
+            raise LookupError("google-api-python-client is not installed")
         folder = Path(spec.origin).parent / "discovery_cache" / "documents"
         path = folder / f"{name}.json"
         if not path.is_file():
-            raise UserError(f"there is no discovery document {name!r}")
-        document: Service = json.loads(path.read_text(encoding="utf-8"))
+            raise LookupError(f"there is no discovery document {name!r}")
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         self._schemas: dict[str, Schema] = document["schemas"]
         self._common = frozenset(document.get("parameters", {}))
         root = urlsplit(document["rootUrl"])
         self.host = str(root.hostname)
         # `{+name}` would take `x:setIamPolicy` for a name: the method with the verb comes first.
-        found = _methods(document, document["servicePath"])
-        self._methods = sorted(found, key=lambda m: not re.search(r":\w+\Z", m.pattern.pattern))
+        methods = _methods(document, document["servicePath"])
+        self._methods = sorted(methods, key=lambda m: not re.search(r":\w+\Z", m.pattern.pattern))
 
     def find(self, verb: str, path: str) -> Method | None:
         """The method of a request, or None."""
@@ -161,25 +94,25 @@ class Discovery:
         if method is None:
             return [f"{line}: no such method"]
         names = [name for name, _ in parse_qsl(exchange["query"], keep_blank_values=True)]
-        found = [
+        wrong = [
             f"{line}: no query parameter {unquote(name)!r}"
             for name in names
             if name not in method.query and name not in self._common and not name.startswith("$")
         ]
-        found += [f"{line}: lacks {name!r}" for name in sorted(method.required - set(names))]
+        wrong += [f"{line}: lacks {name!r}" for name in sorted(method.required - set(names))]
         if exchange["asked"] and method.request is None:
-            found.append(f"{line}: a body where none is expected")
+            wrong.append(f"{line}: a body where none is expected")
         if exchange["asked"] is not None and method.request is not None:
-            found += [
+            wrong += [
                 f"{line}: request{problem}"
                 for problem in self.check(exchange["asked"], {"$ref": method.request})
             ]
         if exchange["answered"] is not None and exchange["status"] < 300 and method.response:
-            found += [
+            wrong += [
                 f"{line}: answer{problem}"
                 for problem in self.check(exchange["answered"], {"$ref": method.response})
             ]
-        return found
+        return wrong
 
     def check(self, value: JsonView, schema: Schema, where: str = "") -> Iterator[str]:
         """What is wrong with a value, as ``.place: text``."""
@@ -229,7 +162,7 @@ def traffic_problems(exchanges: Iterable[ExchangeState]) -> list[str]:
     Args:
         exchanges: Result of ``GcpEmulator.log`` (with ``bodies``).
     """
-    found: list[str] = []
+    wrong: list[str] = []
     for exchange in exchanges:
         name = SERVICES.get(exchange["host"])
         xml = name == "storage.v1" and "/storage/v1/b" not in exchange["path"]
@@ -237,8 +170,8 @@ def traffic_problems(exchanges: Iterable[ExchangeState]) -> list[str]:
             continue
         if xml and not exchange["path"].startswith("/storage/v1/projects/"):
             continue
-        found += discovery(name).problems(exchange)
-    return [text for text in found if not any(re.search(known, text) for known in _KNOWN)]
+        wrong += discovery(name).problems(exchange)
+    return [text for text in wrong if not any(re.search(known, text) for known in _KNOWN)]
 
 
 def _text(value: str, schema: Schema, where: str) -> Iterator[str]:
@@ -250,32 +183,32 @@ def _text(value: str, schema: Schema, where: str) -> Iterator[str]:
         yield f"{where}: {value!r} is not a time"
 
 
-def _methods(document: Service | Resource, base: str) -> Iterator[Method]:
-    for found in document.get("methods", {}).values():
-        parameters = found.get("parameters", {})
+def _methods(document: dict[str, Any], base: str) -> Iterator[Method]:
+    for method in document.get("methods", {}).values():
+        parameters = method.get("parameters", {})
         names = frozenset(n for n, one in parameters.items() if one["location"] == "query")
         required = frozenset(n for n in names if parameters[n].get("required"))
-        paths = [base + found["path"]]
-        upload = found.get("mediaUpload", {}).get("protocols", {})
+        paths = [base + method["path"]]
+        upload = method.get("mediaUpload", {}).get("protocols", {})
         extra = frozenset({"uploadType", "upload_id", "name"} if upload else ())
         paths += [protocol["path"].lstrip("/") for protocol in upload.values()]
-        if found.get("supportsMediaDownload"):
-            paths.append(f"download/{base}{found['path']}")
+        if method.get("supportsMediaDownload"):
+            paths.append(f"download/{base}{method['path']}")
         for path in dict.fromkeys(paths):
             yield Method(
-                found["id"],
-                found["httpMethod"],
+                method["id"],
+                method["httpMethod"],
                 re.compile("/" + _pattern(path, parameters)),
                 names | extra,
                 required,
-                found.get("request", {}).get("$ref"),
-                found.get("response", {}).get("$ref"),
+                method.get("request", {}).get("$ref"),
+                method.get("response", {}).get("$ref"),
             )
     for resource in document.get("resources", {}).values():
         yield from _methods(resource, base)
 
 
-def _pattern(template: str, parameters: Mapping[str, Parameter]) -> str:
+def _pattern(template: str, parameters: Mapping[str, Any]) -> str:
     """A path template as a regular expression; ``{+name}`` may contain slashes."""
 
     def piece(text: str) -> str:

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drillyard.errors import DrillyardError, UserError
+import psutil
+
+from drillyard.errors import ControlPlaneError, DrillyardError, UserError
 from drillyard.mailbox import Mailbox
 from drillyard.system.clock import SYSTEM
 from drillyard.system.home import local_home
@@ -190,13 +192,35 @@ class WandbWriter:
         return sorted(file.parent for file in files)
 
     def _finish(self, run_id: str, code: int | None) -> None:
-        mine = self._open.pop(run_id, None)
-        if mine is None:
+        run = self._open.pop(run_id, None)
+        if run is None:
             return
-        mine.run.finish(exit_code=1 if code is None else code)
+        run.run.finish(exit_code=1 if code is None else code)
+        _wait_until_closed(run.folder / f"run-{run_id}.wandb")
         for earlier in self._folders(run_id):
-            if code is not None and earlier != mine.folder:
+            if code is not None and earlier != run.folder:
                 shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _wait_until_closed(file: Path) -> None:
+    """Waits for the client's service, which writes the last part of a file after ``finish``.
+
+    Raises:
+        ControlPlaneError: It still writes after a minute.
+    """
+    file = file.resolve()  # as the system names open files
+    deadline = SYSTEM.monotonic() + _FINISH_S
+    while any(_has_open(child, file) for child in psutil.Process().children(recursive=True)):
+        if SYSTEM.monotonic() > deadline:
+            raise ControlPlaneError(f"W&B's client did not complete {file} in {_FINISH_S} s")
+        SYSTEM.wait(threading.Event(), 0.01)
+
+
+def _has_open(process: psutil.Process, file: Path) -> bool:
+    try:
+        return any(Path(opened.path) == file for opened in process.open_files())
+    except psutil.Error:  # it has ended, or belongs to another user
+        return False
 
 
 def _config(run: RunFacts) -> dict[str, str]:

@@ -6,10 +6,12 @@ W&B is its real client, in offline mode: what it would send is read from its own
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -201,6 +203,25 @@ def test_what_wandb_shows(tmp_path, monkeypatch):
         if r.WhichOneof("record_type") == "metric" and r.metric.glob_name
     }
     assert axes == {"*": "environment_steps"}
+
+
+@needs_wandb
+def test_a_run_of_wandb_has_ended_when_its_file_is_whole(tmp_path, monkeypatch):
+    """The client's `finish` returns before its service has written the last 32 KiB."""
+    from wandb.sdk.lib.service.service_connection import ServiceConnection
+
+    tell = ServiceConnection.inform_finish
+    late = functools.partial(threading.Timer, 0.5)
+    monkeypatch.setattr(
+        ServiceConnection, "inform_finish", lambda *a, **k: late(tell, a, k).start()
+    )
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    box = write_experiment(tmp_path / "store", seeds=(1,))
+    tracker = made("wandb", box)
+    sent(tracker)
+    assert there("wandb", tmp_path) == wanted(box)
+    tracker.close()
 
 
 def test_a_page_that_cannot_be_named_is_reported_and_raises_nothing(box, monkeypatch):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from drillyard.results.policies import AGENT, Evaluated, scores
 from drillyard.spec.simulator.return_range import contradicted, return_range
 from drillyard.statistics import intervals
 from drillyard.statistics.verdicts import _permuted, _welch_p
+from tests.benchmarks.coverage.data import KINDS
+from tests.benchmarks.coverage.means import hits
 
 # -- Which of several is better: equal ones are not, and what so many runs can decide ---------
 
@@ -128,6 +132,7 @@ def test_the_same_data_give_the_same_verdicts():
 
 
 CARTPOLE = [438.0, 305.0, 154.0, 500.0, 383.0]
+MEASURED = files("drillyard.statistics").joinpath("measured.json")
 
 
 def test_29_values_show_a_failure_of_one_in_ten():
@@ -171,6 +176,34 @@ def test_the_sentence_has_the_p_of_the_test_between_two_experiments():
     assert p == pytest.approx(st.welch(CARTPOLE, [100.0] * 5))
     assert st.against([[1.0] * 3], [st.Fixed(1.0, 0.0, 9)]) == 1.0
     assert st.against([[2.0] * 3], [st.Fixed(1.0, 0.0, 9)]) == pytest.approx(2 / 220)
+
+
+@pytest.mark.parametrize("runs", [CARTPOLE, [0.0, 1.0, 2.0, 3.0, 20.0], [9.0, 9.5, 10.0, 2.0]])
+def test_a_baseline_at_an_end_of_the_interval_has_a_p_of_5_percent(runs):
+    """The test and the interval of the same runs agree, also if the runs are skewed."""
+    for end in st.mean_interval(runs) or ():
+        assert st.against([runs], [st.Fixed(end, 0.0, 9)]) == pytest.approx(0.05)
+
+
+def test_a_pair_of_skewed_runs_has_one_p_in_either_order():
+    low, high = [0.0, 1.0, 2.0, 3.0, 20.0], [24.0, 24.5, 25.0, 23.0]
+    p = st.welch(low, high)
+    assert st.welch(high, low) == pytest.approx(p)
+    assert p > 1.1 * stats.ttest_ind(low, high, equal_var=False).pvalue
+
+
+@pytest.mark.parametrize("ends", [(8.0, 10.5), (9.5, 12.0)])
+def test_a_baseline_whose_interval_is_cut_is_as_uncertain_as_its_longer_side(ends):
+    expected = 2.0 / stats.t.ppf(0.975, 49)
+    assert st.Fixed.of(10.0, ends, 50).error == pytest.approx(expected)
+
+
+def test_a_sharp_failure_of_one_in_ten_is_held_as_often_as_a_seed_has_it():
+    for n, share in json.loads(MEASURED.read_text())["one in ten fails"].items():
+        assert share == pytest.approx(st.shows(int(n)), abs=0.011), n
+    kind = KINDS["one in ten fails"]
+    data = kind.draw(np.random.default_rng(1), (4_000, 3))
+    assert hits(intervals.ends([data]), kind.mean)[0] == pytest.approx(st.shows(3), abs=0.03)
 
 
 def test_a_rare_failure_that_no_episode_had_makes_no_champion():

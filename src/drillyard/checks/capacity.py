@@ -34,13 +34,13 @@ def capacity(loaded: Loaded, store: str) -> list[Finding]:
         return [*findings, *_of(places.all[0], spec.backend, store)]
     findings += [_not_used(n, error.message, error.hint) for n, error in places.lacking.items()]
     looked = [(place, _looked_at(place, store)) for place in places.all]
-    usable = [place for place, found in looked if not _errors(found)]
-    for place, found in looked:
-        errors = _errors(found)
+    usable = [place for place, reported in looked if not _errors(reported)]
+    for place, reported in looked:
+        errors = _errors(reported)
         if errors and usable:
             findings += [_dropped(place, error) for error in errors[:1]]
         else:
-            findings += found
+            findings += reported
     return [*findings, *_order(usable, store)]
 
 
@@ -108,8 +108,8 @@ def _of(place: Place, name: str, store: str) -> list[Finding]:
     order = preview(spec, store)
     for finding in backend.check(order):
         subject = f"backend {name}: {finding.subject}"
-        own = finding.subject in spec.backends.get(kind, {})
-        if finding.severity is Severity.ERROR and own:
+        in_file = finding.subject in spec.backends.get(kind, {})
+        if finding.severity is Severity.ERROR and in_file:
             subject = f"backends.{kind}.{finding.subject}"  # a line of the file
         elif "." in finding.subject:
             subject = finding.subject

@@ -86,10 +86,10 @@ def _rented(
     from drillyard.errors import UserError
 
     spec = loaded.spec
-    found: list[Offer] = []
+    listed: list[Offer] = []
     with contextlib.suppress(UserError):  # the findings report it
-        found = offers(spec, store, dropped_in(findings), clock)
-    order, cost = (found[0].order, found[0].cost) if found else (None, None)
-    read_gb = checkpoints_gb(spec, store) if any(o.egress for o in found) else 0.0
+        listed = offers(spec, store, dropped_in(findings), clock)
+    order, cost = (listed[0].order, listed[0].cost) if listed else (None, None)
+    read_gb = checkpoints_gb(spec, store) if any(o.egress for o in listed) else 0.0
     hours = spec.budget.max_hours
-    return Plan(loaded, order, cost, hours, findings, strict, offers=found, read_gb=read_gb)
+    return Plan(loaded, order, cost, hours, findings, strict, offers=listed, read_gb=read_gb)

@@ -136,8 +136,8 @@ def _mlflow() -> Iterator[Finding]:
     elif uri.startswith(("http://", "https://", "azureml:")):
         from drillyard.checks.servers import mlflow, workspace_mlflow
 
-        for found in (workspace_mlflow if uri.startswith("azureml:") else mlflow)(uri):
-            yield Finding(found.severity, "mlflow", found.message, found.fix)
+        for finding in (workspace_mlflow if uri.startswith("azureml:") else mlflow)(uri):
+            yield Finding(finding.severity, "mlflow", finding.message, finding.fix)
     else:
         yield passed("mlflow", f"MLFLOW_TRACKING_URI={_masked(uri)}")
 
@@ -170,11 +170,11 @@ def _backend(text: str) -> Iterator[Finding]:
     from drillyard.errors import DrillyardError
 
     try:
-        for found in open_backend(text).check():
-            named = found.subject.startswith(f"{text} ")
-            subject = found.subject if named else f"{text} {found.subject}"
-            subject = f"backend {text}" if found.subject == text else subject
-            yield Finding(found.severity, subject, found.message, found.fix)
+        for finding in open_backend(text).check():
+            named = finding.subject.startswith(f"{text} ")
+            subject = finding.subject if named else f"{text} {finding.subject}"
+            subject = f"backend {text}" if finding.subject == text else subject
+            yield Finding(finding.severity, subject, finding.message, finding.fix)
     except DrillyardError as error:
         yield problem(f"backend {text}", str(error), error.hint)
 

@@ -136,8 +136,8 @@ def _at_once(simulator: SimulatorSpec) -> list[Finding]:
     """Compares the vectorised form of a simulator with its single form, if it has one."""
     from drillyard.simulators.same_copies import must_agree
 
-    said = must_agree(simulator)
-    return [passed("simulator: copies", said)] if said else []
+    agreement = must_agree(simulator)
+    return [passed("simulator: copies", agreement)] if agreement else []
 
 
 def guarded(look: Callable[[], T], limit_s: float = 60.0, output: Output | None = None) -> T:
@@ -207,8 +207,8 @@ def _printed(output: Output) -> list[Finding]:
     if not output.size:
         return []
     first = next((line for line in output.head.splitlines() if line.strip()), "")[:80]
-    said = f"printed {output.size:,} characters, which a run keeps in its log; the first: {first}"
-    return [passed("simulator: output", said)]
+    text = f"printed {output.size:,} characters, which a run keeps in its log; the first: {first}"
+    return [passed("simulator: output", text)]
 
 
 def _world(loaded: Loaded, speed: bool) -> list[Finding]:

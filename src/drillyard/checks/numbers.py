@@ -67,10 +67,10 @@ def checkpoints(loaded: Loaded) -> str | None:
     Returns:
         None where the file does not fix it.
     """
-    found = _barriers(loaded)
-    if found is None:
+    barriers = _barriers(loaded)
+    if barriers is None:
         return None
-    every, rollout, steps = found
+    every, rollout, steps = barriers
     rounded = f" (a rollout is {rollout:,} steps)" if rollout > 1 else ""
     number, most = len(steps) - 2, repeated(loaded) or 0
     if not number:
@@ -94,8 +94,8 @@ def repeated(loaded: Loaded) -> int | None:
     Args:
         loaded: A resolved experiment.
     """
-    found = _barriers(loaded)
-    return found and max(after - before for before, after in pairwise(found[2]))
+    barriers = _barriers(loaded)
+    return barriers and max(after - before for before, after in pairwise(barriers[2]))
 
 
 def _barriers(loaded: Loaded) -> tuple[int, int, list[int]] | None:

@@ -53,17 +53,17 @@ def offers(
     """
     listed = Places.of_spec(spec)
     places = listed.all
-    found: dict[str, Offer] = {}
+    by_place: dict[str, Offer] = {}
     for place in places:
         assert place.spec is not None
         order = preview(place.spec, store, clock)
         cost = budget.offer(place.spec, place.backend, order)
         outside = egress_of(place, places, store)
-        found[place.name] = Offer(place.name, order, cost, outside, dropped.get(place.name, ""))
+        by_place[place.name] = Offer(place.name, order, cost, outside, dropped.get(place.name, ""))
     used = [p for p in places if p.name not in dropped]
-    ordered = cheapest_first(used, lambda p: found[p.name].cost) if len(places) > 1 else used
+    ordered = cheapest_first(used, lambda p: by_place[p.name].cost) if len(places) > 1 else used
     return [
-        *(found[p.name] for p in (*ordered, *(p for p in places if p.name in dropped))),
+        *(by_place[p.name] for p in (*ordered, *(p for p in places if p.name in dropped))),
         *(
             Offer(name, None, Cost(unpriced=[name]), dropped=error.message)
             for name, error in listed.lacking.items()
@@ -84,10 +84,10 @@ def egress_of(place: Place, places: Collection[Place], store: str) -> Egress | N
         backend = owner.backend
         if isinstance(backend, ProvidesStore) and isinstance(backend, PricesEgress):
             try:
-                own = backend.store_url()
+                url = backend.store_url()
             except DrillyardError:
                 continue
-            if own.partition("://")[0] == scheme:
+            if url.partition("://")[0] == scheme:
                 same = place.backend.kind == backend.kind
                 return None if same else backend.egress()
     return None

@@ -49,9 +49,9 @@ def missing_packages(loaded: Loaded) -> list[Finding]:
     by_module = _by_module(_places())
     missing: dict[str, str] = {}
     for module in sorted(_imported(loaded)):
-        found = {_normal(name) for name in by_module.get(module, [])}
-        if found and not found & there:
-            missing[module] = sorted(found)[0]
+        packages = {_normal(name) for name in by_module.get(module, [])}
+        if packages and not packages & there:
+            missing[module] = sorted(packages)[0]
     if not missing:
         return []
     lines = ", ".join(f"{name}=={metadata.version(name)}" for name in sorted({*missing.values()}))
@@ -61,12 +61,12 @@ def missing_packages(loaded: Loaded) -> list[Finding]:
     if local:
         fix += f"; {', '.join(local)} is installed from a folder: put its code beside the file"
     unsure = any(not _installed(name) for name in named) or _have_images(spec)
-    said = f"the experiment imports {what}, which rented machines do not have"
+    text = f"the experiment imports {what}, which rented machines do not have"
     if unsure:
-        said += " unless their image, or another requirement, has it"
-        return [warning(FIELD, said, fix)]
-    error = ConfigError(said, field=FIELD, value=", ".join(spec.requirements) or None, hint=fix)
-    return [problem(FIELD, said, fix, error)]
+        text += " unless their image, or another requirement, has it"
+        return [warning(FIELD, text, fix)]
+    error = ConfigError(text, field=FIELD, value=", ".join(spec.requirements) or None, hint=fix)
+    return [problem(FIELD, text, fix, error)]
 
 
 def _places() -> tuple[tuple[str, int], ...]:
@@ -148,26 +148,26 @@ def _imports(file: Path, module: str) -> list[str]:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return []
-    found: list[str] = []
+    modules: list[str] = []
     waiting: list[ast.AST] = [tree]
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) - node.level + 1]
             base = ".".join([*above, node.module or ""]) if node.level else str(node.module)
-            found.append(base.strip("."))
+            modules.append(base.strip("."))
             if node.level or not node.module:
-                found += [f"{base}.{alias.name}".strip(".") for alias in node.names]
+                modules += [f"{base}.{alias.name}".strip(".") for alias in node.names]
         elif isinstance(node, ast.Try) and any(map(_catches_import, node.handlers)):
             waiting += [*node.orelse, *node.finalbody]
             continue
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             continue
         waiting += ast.iter_child_nodes(node)
-    return [name for name in found if name]
+    return [name for name in modules if name]
 
 
 def _catches_import(handler: ast.ExceptHandler) -> bool:
@@ -179,7 +179,7 @@ def _catches_import(handler: ast.ExceptHandler) -> bool:
 
 def _closure(name: str, extras: tuple[str, ...] = ()) -> set[str]:
     """A package and everything that its installation brings, as far as it is installed here."""
-    found: set[str] = set()
+    packages: set[str] = set()
     done: set[tuple[str, str]] = set()
     waiting = [(_normal(name), extra) for extra in ("", *extras)]
     while waiting:
@@ -187,20 +187,20 @@ def _closure(name: str, extras: tuple[str, ...] = ()) -> set[str]:
         if (package, extra) in done:
             continue
         done.add((package, extra))
-        found.add(package)
+        packages.add(package)
         try:
-            wanted = metadata.requires(package) or []
+            requirements = metadata.requires(package) or []
         except metadata.PackageNotFoundError:
             continue
-        for line in wanted:
+        for line in requirements:
             requirement, _, marker = line.partition(";")
             of_extra = _EXTRA.search(marker)
             match = _WANTED.match(requirement)
             if match is None or (of_extra["extra"] if of_extra else "") != extra:
                 continue
-            inner = [one.strip() for one in (match["extras"] or "").split(",") if one.strip()]
-            waiting += [(_normal(match["name"]), one) for one in ("", *inner)]
-    return found
+            inner = [name.strip() for name in (match["extras"] or "").split(",") if name.strip()]
+            waiting += [(_normal(match["name"]), name) for name in ("", *inner)]
+    return packages
 
 
 def _normal(name: str) -> str:

@@ -34,8 +34,10 @@ def fits(loaded: Loaded) -> list[Finding]:
             peak = measured(loaded)
         if peak is None:
             return []
-        found = (_of(name, memory, shared.runs, peak) for name, memory in shared.machines.items())
-        findings += [finding for finding in found if finding not in findings]
+        candidates = (
+            _of(name, memory, shared.runs, peak) for name, memory in shared.machines.items()
+        )
+        findings += [finding for finding in candidates if finding not in findings]
     return findings
 
 
@@ -43,17 +45,17 @@ def _of(machine: str, memory: float | None, runs: int, peak: int) -> Finding:
     """What one machine type says about so many runs of so many bytes."""
     each = peak / 2**30
     need = runs * each + SYSTEM_GB
-    said = (
+    text = (
         f"{runs} runs a machine take at least {need:.1f} GB ({each:.2f} GB each, measured in a "
         f"short training here, and {SYSTEM_GB:g} GB for the system)"
     )
     if memory is None:
-        text = f"{said}; the memory of {machine} is not known"
+        text = f"{text}; the memory of {machine} is not known"
         fix = "compare it with the provider's page; `drillyard list machines` has others"
         return warning(SUBJECT, text, fix)
     if need > memory:
         most = max(1, int((memory - SYSTEM_GB) / each))
-        text = f"{said}, and {machine} has {memory:g} GB"
+        text = f"{text}, and {machine} has {memory:g} GB"
         fix = f"runs_per_machine: {most}; or a machine type with more memory"
         return problem(SUBJECT, text, fix)
-    return passed(SUBJECT, f"{said}; {machine} has {memory:g} GB")
+    return passed(SUBJECT, f"{text}; {machine} has {memory:g} GB")

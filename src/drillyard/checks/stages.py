@@ -25,12 +25,12 @@ def check_stages(loaded: Loaded, check: Callable[[Loaded], list[Finding]]) -> li
     names = order(loaded.spec.children)
     drawn = "; ".join(f"{n} after {', '.join(above[n])}" if above[n] else n for n in names)
     findings = [passed("stages", f"{len(names)} stages: {drawn}")]
-    said = set[tuple[str, str]]()
+    reported = set[tuple[str, str]]()
     for name, stage in stages_of(loaded).items():
         for finding in check(stage):
-            if (finding.subject, finding.message) in said and finding.subject in _OF_ALL:
+            if (finding.subject, finding.message) in reported and finding.subject in _OF_ALL:
                 continue
-            said.add((finding.subject, finding.message))
+            reported.add((finding.subject, finding.message))
             findings.append(replace(finding, subject=f"{_before(name)}{finding.subject}"))
     return findings
 

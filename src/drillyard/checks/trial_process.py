@@ -142,7 +142,7 @@ def _ended(error: BaseException) -> JsonObject:
     if isinstance(error, ConfigErrors):
         error = error.errors[0]
     if isinstance(error, ConfigError):
-        where = f" ({found})" if (found := place(error)) else ""
+        where = f" ({line})" if (line := place(error)) else ""
         return {
             "error": {
                 "message": f"{error.message}{where}",
@@ -162,8 +162,8 @@ def _ended(error: BaseException) -> JsonObject:
         return {"error": {"message": f"your code called sys.exit({error.code!r})", "hint": hint}}
     if place(error) is not None:
         notes = "; ".join(getattr(error, "__notes__", []))
-        said = f"your code raised {described(error)}" + (f" {notes}" if notes else "")
-        return {"error": {"message": said, "hint": "fix that line; a run would fail there"}}
+        message = f"your code raised {described(error)}" + (f" {notes}" if notes else "")
+        return {"error": {"message": message, "hint": "fix that line; a run would fail there"}}
     return {"error": {"message": f"the learner cannot train here: {described(error)}"}}
 
 

@@ -57,5 +57,5 @@ def one_of(observations: Observation, copy: int) -> Observation:
     """What one copy observes."""
     if isinstance(observations, dict):
         return {key: value[copy] for key, value in observations.items()}
-    one: Observation = observations[copy]
-    return one
+    observation: Observation = observations[copy]
+    return observation

@@ -165,10 +165,10 @@ class _Replay:
 
     def failed(self, error: BaseException, at: tuple[int, int]) -> None:
         """Keep what was raised, and whether it is what was recorded."""
-        said = str(error).partition(", at step")[0].partition(" at step")[0]
-        own = getattr(error, "message", None) is None
-        text = f"{type(error).__name__}: {error}" if own else str(error)
-        short = f"{type(error).__name__}: {error}" if own else said
+        before = str(error).partition(", at step")[0].partition(" at step")[0]
+        foreign = getattr(error, "message", None) is None
+        text = f"{type(error).__name__}: {error}" if foreign else str(error)
+        short = f"{type(error).__name__}: {error}" if foreign else before
         self.found.error, self.found.where = redact(text), place(error) or ""
         self.found.at = at
         record = self.recording.record

@@ -39,8 +39,8 @@ def replay_in_child(
         if not ours.poll(limit_s + 5.0):
             return Ended(f"did not come back within {limit_s:g} s")
         with contextlib.suppress(EOFError):
-            found: Replayed = ours.recv()
-            return found
+            replayed: Replayed = ours.recv()
+            return replayed
         child.join()
         code = child.exitcode or 0
         name = signal.Signals(-code).name if code < 0 else f"code {code}"
@@ -54,6 +54,6 @@ def replay_in_child(
 def _child(recording: Recording, episode: int, to: int, pipe: Connection, limit_s: float) -> None:
     faulthandler.enable(file=2)
     faulthandler.dump_traceback_later(limit_s, file=2)
-    found = replay(recording, episode, to)
-    found.rows.clear()  # they may hold anything
-    pipe.send(found)
+    replayed = replay(recording, episode, to)
+    replayed.rows.clear()  # they may hold anything
+    pipe.send(replayed)

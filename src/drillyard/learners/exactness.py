@@ -71,11 +71,11 @@ def note_platform(
         before: The platform of the checkpoint. Values that it does not have do not count.
         now: The platform here.
     """
-    found = {_SHOWN.get(name, name) for name, value in before.items() if now.get(name) != value}
-    if not found or marks.platform_changed is True:
+    names = {_SHOWN.get(name, name) for name, value in before.items() if now.get(name) != value}
+    if not names or marks.platform_changed is True:
         return
     known = str(marks.platform_changed).split(", ") if marks.platform_changed else []
-    marks.platform_changed = ", ".join(sorted({*known, *found}))
+    marks.platform_changed = ", ".join(sorted({*known, *names}))
 
 
 def note_changes(
@@ -127,7 +127,7 @@ def settings_of(mailbox: Mailbox) -> str | None:
 def platform_of(model: BaseAlgorithm) -> dict[str, str | int]:
     """What bit-equality depends on."""
     cuda = model.device.type == "cuda"
-    own = model.platform() if hasattr(model, "platform") else {}
+    more = model.platform() if hasattr(model, "platform") else {}
     return {
         "machine": platform.machine(),
         "cpu": cpu_brand(),
@@ -140,5 +140,5 @@ def platform_of(model: BaseAlgorithm) -> dict[str, str | int]:
         "stable_baselines3": stable_baselines3.__version__,
         "numpy": np.__version__,
         **({"jax": version("jax")} if hasattr(model, "described") else {}),
-        **own,
+        **more,
     }

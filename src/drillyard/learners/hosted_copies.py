@@ -76,12 +76,12 @@ def session(context: RunContext) -> Iterator[HostSession | None]:
     if simulator is None or simulator.copies_on == "learner":
         yield None
         return
-    found = HostSession(context, number_of_hosts(context.spec))
+    hosts = HostSession(context, number_of_hosts(context.spec))
     try:
-        found.start()
-        yield found
+        hosts.start()
+        yield hosts
     finally:
-        found.close()
+        hosts.close()
 
 
 class HostSession:
@@ -107,9 +107,9 @@ class HostSession:
         )
         self._context, self._number, self._copies = context, number, spec.train.n_envs
         self._provider: HostProvider = load("hosts", kind if number else JOINED)(hosting)
-        own, port, self._reached = self._provider.address()
+        interface, port, self._reached = self._provider.address()
         identity = self._provider.identity() or Identity.new()
-        self._listener = HostListener(identity, spec.simulator.id, (own, port))
+        self._listener = HostListener(identity, spec.simulator.id, (interface, port))
         self._losses = self._in_a_row = 0
         self._last_step: int | None = None
 

@@ -43,14 +43,14 @@ def choose(context: RunContext, simulator: SimulatorSpec, how: Way) -> Replayed:
     known = persist(lambda: context.mailbox.read(key, Replayed))
     if known is not None:
         return known
-    found = _probed(context, simulator, how)
-    if found is None:
+    probed = _probed(context, simulator, how)
+    if probed is None:
         chosen = Replayed(streams=streams)
-    elif found.difference:
-        chosen = Replayed(streams=REPLAYED - 1, difference=found.difference)
-        context.log.info("the simulator cannot be replayed: %s", found.difference)
+    elif probed.difference:
+        chosen = Replayed(streams=REPLAYED - 1, difference=probed.difference)
+        context.log.info("the simulator cannot be replayed: %s", probed.difference)
     else:
-        chosen = Replayed(streams=streams, step_s=max(found.step_s, 1e-9))
+        chosen = Replayed(streams=streams, step_s=max(probed.step_s, 1e-9))
     persist(lambda: context.mailbox.create(key, chosen))
     return persist(lambda: context.mailbox.read(key, Replayed)) or chosen
 
@@ -59,13 +59,13 @@ def _probed(context: RunContext, simulator: SimulatorSpec, how: Way) -> Probe | 
     """Probes a simulator; each of its steps is activity for ``budget.stall_s``."""
     with listen(lambda doing: context.progress()), preserved_randomness():
         if how != "processes":
-            found = probe(simulator)
+            probed = probe(simulator)
         else:
             # The threads of a simulator, such as JAX's, would not survive the fork of the copies.
             limit_s = context.spec.budget.stall_s
             try:
-                found = run_in_child(lambda: probe(simulator), limit_s, "a replay")
+                probed = run_in_child(lambda: probe(simulator), limit_s, "a replay")
             except (ChildDied, HangError) as error:
-                found = Probe(str(error), 0.0)
+                probed = Probe(str(error), 0.0)
     context.stop.check()
-    return found
+    return probed

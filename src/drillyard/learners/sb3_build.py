@@ -214,20 +214,20 @@ def _noise(given: str | Mapping[str, float], shape: tuple[int, ...]) -> ActionNo
 
 def describe(algorithm: str, model: BaseAlgorithm) -> JsonObject:
     """The parameters that the built model really has, as JSON."""
-    own: JsonObject = model.described() if hasattr(model, "described") else {}
+    reported: JsonObject = model.described() if hasattr(model, "described") else {}
     names = [
         n
         for n in ARGUMENTS[algorithm]
-        if n != "policy_kwargs" and n not in own and hasattr(model, n)
+        if n != "policy_kwargs" and n not in reported and hasattr(model, n)
     ]
-    found: JsonObject = {name: _plain(getattr(model, name)) for name in names}
-    found["stats_window_size"] = model._stats_window_size
-    found["learning_rate"] = _plain(model.lr_schedule)
+    parameters: JsonObject = {name: _plain(getattr(model, name)) for name in names}
+    parameters["stats_window_size"] = model._stats_window_size
+    parameters["learning_rate"] = _plain(model.lr_schedule)
     if hasattr(model, "delta_std_schedule"):
-        found["delta_std"] = _plain(model.delta_std_schedule)
-    found |= _of_the_optimiser(algorithm, model)
+        parameters["delta_std"] = _plain(model.delta_std_schedule)
+    parameters |= _of_the_optimiser(algorithm, model)
     network = model.policy
-    found |= {
+    parameters |= {
         "algorithm": algorithm,
         "policy": type(network).__name__,
         "net_arch": _plain(getattr(network, "net_arch", None)),
@@ -241,7 +241,7 @@ def describe(algorithm: str, model: BaseAlgorithm) -> JsonObject:
         "threads": torch.get_num_threads(),
         "seed": model.seed,
     }
-    return found | own
+    return parameters | reported
 
 
 def _of_the_optimiser(algorithm: str, model: BaseAlgorithm) -> JsonObject:

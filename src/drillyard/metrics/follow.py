@@ -43,9 +43,9 @@ class Point:
     def value(self) -> float:
         """The headline: mean return of an evaluation, else of training episodes; NaN without."""
         for name in _HEADLINE:
-            found = self.metrics.get(name)
-            if isinstance(found, int | float):
-                return float(found)
+            number = self.metrics.get(name)
+            if isinstance(number, int | float):
+                return float(number)
         numbers = [v for v in self.metrics.values() if isinstance(v, int | float)]
         return float(numbers[0]) if len(numbers) == 1 else float("nan")
 

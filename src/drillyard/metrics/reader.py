@@ -68,8 +68,8 @@ class StreamReader:
             for info in self._mailbox.store.list(folder):
                 if self._sizes.get(info.key) == info.size:
                     continue
-                found = streams.parsed(self._mailbox.store.get(info.key))
-                streams.merge(merged, found, None if cut is None else cut.get(stream, 0))
+                segment = streams.parsed(self._mailbox.store.get(info.key))
+                streams.merge(merged, segment, None if cut is None else cut.get(stream, 0))
                 self._sizes[info.key] = info.size
         self._whole.add(stream)
         return merged

@@ -107,14 +107,14 @@ def step_logs(
     for copy, log in episodes:
         copies.setdefault(copy, []).append(log)
     base = "".join(c if c.isalnum() or c in "-." else "-" for c in world)
-    for copy, own in sorted(copies.items()):
-        if "monitor" not in own[0]["files"]:
+    for copy, copy_logs in sorted(copies.items()):
+        if "monitor" not in copy_logs[0]["files"]:
             continue
         folder = f"{base}-res{copy + 1}"
-        yield f"{folder}/monitor.csv", _monitor(own, scaled=False)
-        if any(line is not None for line in own[0]["observation_units"]):
-            yield f"{folder}/monitor_normalized.csv", _monitor(own, scaled=True)
-        yield f"{folder}/progress.csv", to_csv(PROGRESS, _progress(own))
+        yield f"{folder}/monitor.csv", _monitor(copy_logs, scaled=False)
+        if any(line is not None for line in copy_logs[0]["observation_units"]):
+            yield f"{folder}/monitor_normalized.csv", _monitor(copy_logs, scaled=True)
+        yield f"{folder}/progress.csv", to_csv(PROGRESS, _progress(copy_logs))
     if episodes and "states" in episodes[0][1]["files"]:
         yield "states.csv", _states([log for _, log in episodes])
     if episodes and "trajectory" in episodes[0][1]["files"]:
@@ -189,12 +189,12 @@ def _progress(logs: Sequence[Log]) -> Iterator[list[float | None]]:
 
 def _all(values: Iterable[float | None]) -> list[float] | None:
     """The values; None if one of them is missing."""
-    found: list[float] = []
+    complete: list[float] = []
     for value in values:
         if value is None:
             return None
-        found.append(value)
-    return found
+        complete.append(value)
+    return complete
 
 
 def _states(logs: Sequence[Log]) -> str:

@@ -237,8 +237,8 @@ def read_stream(
     lines: list[Line] = []
     for number, cut in chain(mailbox, run, attempt):
         for info in mailbox.store.list(folder_of(mailbox, run, number, stream)):
-            found = parsed(mailbox.store.get(info.key))
-            merge(lines, found, None if cut is None else cut.get(stream, 0))
+            segment = parsed(mailbox.store.get(info.key))
+            merge(lines, segment, None if cut is None else cut.get(stream, 0))
     return lines if upto is None else lines[:upto]
 
 
@@ -295,11 +295,11 @@ Chain = list[tuple[int, dict[str, int] | None]]
 
 def chain(mailbox: Mailbox, run: str, attempt: int) -> Chain:
     """The attempts that an attempt continues, and itself."""
-    found: Chain = []
+    attempts: Chain = []
     cut: dict[str, int] | None = None
     current: int | None = attempt
     while current is not None:
-        found.append((current, cut))
+        attempts.append((current, cut))
         folder = mailbox.attempt_path(run, Phase.TRAIN, current)
         start = mailbox.read(f"{folder}/start.json", AttemptStart)
         if start is None or start.resumed_attempt is None:
@@ -310,7 +310,7 @@ def chain(mailbox: Mailbox, run: str, attempt: int) -> Chain:
         here = dict(meta.stream_offsets)
         cut = here if cut is None else {k: min(v, cut.get(k, 0)) for k, v in here.items()}
         current = start.resumed_attempt
-    return found[::-1]
+    return attempts[::-1]
 
 
 def with_usage(lines: Iterable[Line]) -> Iterator[Line]:

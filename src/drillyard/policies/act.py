@@ -81,16 +81,20 @@ class Policy:
         channels, given, start = self.spaces["channels"], {}, 0
         for key, part in (space["spaces"] if space["kind"] == "Dict" else {"": space}).items():
             end = start + int(np.prod(_shape(part)))
-            own, start = channels["observation"][start:end], end
-            flat = np.array([[row[c["name"]] for c in own] for row in rows], float)
-            given[key] = _rescaled(flat, own, part, True).reshape(len(rows), *_shape(part))
+            named_channels, start = channels["observation"][start:end], end
+            flat = np.array([[row[c["name"]] for c in named_channels] for row in rows], float)
+            given[key] = _rescaled(flat, named_channels, part, True).reshape(
+                len(rows), *_shape(part)
+            )
         acted = self.act(given.get("", given), deterministic, rng, masks)
         actions = np.asarray(acted).reshape(len(rows), -1)
-        out = _rescaled(actions, own := channels["action"], self.spaces["action"], False)
+        out = _rescaled(
+            actions, named_channels := channels["action"], self.spaces["action"], False
+        )
         named = [
             {
                 c["name"]: c["values"][int(v)] if c["values"] else v.item()
-                for c, v in zip(own, row, strict=True)
+                for c, v in zip(named_channels, row, strict=True)
             }
             for row in out
         ]

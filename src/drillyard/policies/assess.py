@@ -99,8 +99,8 @@ class Comparison:
     @property
     def sure(self) -> str:
         """The interval in words: ``-0.31 to 1.20``."""
-        found = self.interval
-        return "none" if found is None else f"{found[0]:.2f} to {found[1]:.2f}"
+        interval = self.interval
+        return "none" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
 
     def to_json(self) -> JsonObject:
         """As a mapping."""
@@ -129,12 +129,12 @@ def compare(
         SpaceMismatch: They are of different worlds.
     """
     planned = plan(challenger.lesson, episodes, seed)
-    own = play(challenger, planned)
+    challenging = play(challenger, planned)
     # Each with its own wrappers, around the same simulator.
     kept = champion.simulator.wrappers
     world = challenger.simulator.model_copy(update={"wrappers": kept})
     other = play(champion, planned, world)
-    returns = [[e.episode_return for e in p.episodes] for p in (own, other)]
+    returns = [[e.episode_return for e in p.episodes] for p in (challenging, other)]
     differences = [a - b for a, b in zip(*returns, strict=True)]
     means = [math.fsum(each) / episodes for each in returns]
     return Comparison(

@@ -48,16 +48,16 @@ def choose(mailbox: Mailbox, runs: Sequence[str]) -> Choice:
         evaluated = mailbox.accepted(run, Phase.EVALUATE)
         mean_return = as_number(policy_scores(evaluated).get("agent", {}).get("mean_return"))
         if mean_return is not None:
-            own = trials.setdefault(mailbox.run(run).trial, [])
-            own.append((mean_return, run))
+            scores = trials.setdefault(mailbox.run(run).trial, [])
+            scores.append((mean_return, run))
     if not trials:
         raise NotFound(
             f"no run of {mailbox.experiment} was evaluated yet",
             hint="see `drillyard status`, or name a run",
         )
-    most = max(len(own) for own in trials.values())
+    most = max(len(scores) for scores in trials.values())
     best = max(
-        (own for own in trials.values() if len(own) == most),
-        key=lambda own: math.fsum(value for value, _ in own),
+        (scores for scores in trials.values() if len(scores) == most),
+        key=lambda scores: math.fsum(value for value, _ in scores),
     )
     return Choice(max(best, key=lambda one: one[0])[1], sum(map(len, trials.values())))

@@ -162,11 +162,11 @@ def read(folder: Path) -> tuple[Index, dict[str, bytes]]:
         )
     try:
         index: Index = json.loads(path.read_text(encoding="utf-8"))
-        wanted = {str(n): str(e["sha256"]) for n, e in index["files"].items()}
+        hashes = {str(n): str(e["sha256"]) for n, e in index["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptObject(f"{path} is damaged: {error}") from error
     files = {}
-    for name, sha in wanted.items():
+    for name, sha in hashes.items():
         if Path(name).name != name:
             raise ConfigError("names a place outside the bundle", file=str(path), value=name)
         try:

@@ -70,7 +70,7 @@ def _metadata(trained: Trained, facts: Facts) -> JsonObject:
         agent = facts["chosen"]["fresh"]
     elif not _evaluated(trained):
         agent = None
-    found: JsonObject = {
+    metadata: JsonObject = {
         "library_name": "drillyard",
         "pipeline_tag": "reinforcement-learning",
         "tags": [
@@ -82,7 +82,7 @@ def _metadata(trained: Trained, facts: Facts) -> JsonObject:
     }
     if agent is not None:
         score = f"{agent['mean_return']:.2f} +/- {agent['std_return']:.2f}"
-        found["model-index"] = [
+        metadata["model-index"] = [
             {
                 "name": trained.algorithm,
                 "results": [
@@ -104,7 +104,7 @@ def _metadata(trained: Trained, facts: Facts) -> JsonObject:
                 ],
             }
         ]
-    return found
+    return metadata
 
 
 def _where_from(trained: Trained, facts: Facts) -> str:
@@ -116,10 +116,10 @@ def _where_from(trained: Trained, facts: Facts) -> str:
 
 
 def _measured(trained: Trained, facts: Facts, results: ExperimentResults | None) -> str:
-    own = trained.evaluation.get("policies", {})
-    if AGENT not in own:
+    policies = trained.evaluation.get("policies", {})
+    if AGENT not in policies:
         return "Not evaluated."
-    (mine, *_), rows = _split(scores([Evaluated(1, trained.seed, own)]))
+    (score, *_), rows = _split(scores([Evaluated(1, trained.seed, policies)]))
     another = "not known from one seed"
     if results is not None:
         run = next(r for r in results.runs if r.run == trained.run)
@@ -127,19 +127,19 @@ def _measured(trained: Trained, facts: Facts, results: ExperimentResults | None)
         rows = [*agents, *(p for p in results.baselines if p.simulator == run.simulator)]
         another = "the line of all seeds" if agents else another
     again: tuple[PolicyScore, ...] = ()
-    same = "chosen" in facts and facts["chosen"]["fresh"]["mean_return"] == mine.mean_return
+    same = "chosen" in facts and facts["chosen"]["fresh"]["mean_return"] == score.mean_return
     if "chosen" in facts and not same:
         again = scores([Evaluated(1, trained.seed, {AGENT: facts["chosen"]["fresh"]})])
     whose = "this policy" if _evaluated(trained) else "the other policy of this run"
-    decimals = formatting.score_decimals([mine, *again, *rows])
+    decimals = formatting.score_decimals([score, *again, *rows])
     table = ["| policy | mean return | 95 % interval | over |", "|---|---|---|---|"]
     if again:  # it was chosen by this number: an interval around it would be too high, too
-        mine = replace(mine, interval=None)
-    table.append(_row(f"{whose} (seed {trained.seed})", mine, decimals))
-    table += [_row("this policy, on fresh episodes", one, decimals) for one in again]
-    for one in sorted(rows, key=lambda p: -p.mean_return):
-        name = one.policy if one.baseline else "all seeds of this experiment"
-        table.append(_row(name, one, decimals))
+        score = replace(score, interval=None)
+    table.append(_row(f"{whose} (seed {trained.seed})", score, decimals))
+    table += [_row("this policy, on fresh episodes", row_score, decimals) for row_score in again]
+    for row_score in sorted(rows, key=lambda p: -p.mean_return):
+        name = row_score.policy if row_score.baseline else "all seeds of this experiment"
+        table.append(_row(name, row_score, decimals))
     sentence = (
         "This policy's interval is over episodes, on seeds that no training has met. What another "
         f"training of the same kind reaches: {another}."
@@ -209,11 +209,15 @@ def said_difference(largest: float | None) -> str:
 
 def _channels(described: Described) -> str:
     lines = ["| | name | unit | from | to |", "|---|---|---|---|---|"]
-    for kind, own in described["channels"].items():
-        for one in own:
-            ends = [one["low"], one["high"]] if one["values"] is None else [one["values"], ""]
+    for kind, channels in described["channels"].items():
+        for channel in channels:
+            ends = (
+                [channel["low"], channel["high"]]
+                if channel["values"] is None
+                else [channel["values"], ""]
+            )
             low, high = ("" if e is None else e for e in ends)
-            lines.append(f"| {kind} | {one['name']} | {one['unit']} | {low} | {high} |")
+            lines.append(f"| {kind} | {channel['name']} | {channel['unit']} | {low} | {high} |")
     return "\n".join(lines) if len(lines) > 2 else ""
 
 
@@ -244,8 +248,8 @@ def _cost(trained: Trained, costs: Sequence[LeaseCost]) -> str:
         f"The training took {time}; reproducibility: {training.get('exactness', 'not known')}."
     )
     sums: dict[str, float] = {}
-    for one in costs:
-        sums[one.currency] = sums.get(one.currency, 0.0) + one.total
+    for cost in costs:
+        sums[cost.currency] = sums.get(cost.currency, 0.0) + cost.total
     if not sums:
         return sentence
     money = ", ".join(formatting.money(total, currency) for currency, total in sums.items())

@@ -32,13 +32,13 @@ def channels_of(
         simulator = layers(env)[-1]
         declared = simulator.channels() if hasattr(simulator, "channels") else {}
         names = {"action": getattr(simulator, "metadata", {}).get("actions", ())}
-        found = {}
+        channels = {}
         for kind in ("observation", "action"):
             inner = getattr(simulator, f"{kind}_space")
             outer = observed if kind == "observation" else env.action_space
-            own = declared.get(kind) if outer == inner else None
-            found[kind] = own or _numbered(kind, outer, names.get(kind, ()))
-        return found
+            named = declared.get(kind) if outer == inner else None
+            channels[kind] = named or _numbered(kind, outer, names.get(kind, ()))
+        return channels
     finally:
         env.close()
 

@@ -98,8 +98,8 @@ def endpoints_of(kind: str, settings: Mapping[str, Json]) -> Endpoints:
         )
     must_have(name, f"backend {name}")
     must_have("export", "a policy at an endpoint")
-    found: Endpoints = load("endpoints", name)(**open_settings(kind, settings))
-    return found
+    endpoints: Endpoints = load("endpoints", name)(**open_settings(kind, settings))
+    return endpoints
 
 
 def serveable(folder: Path) -> Index:

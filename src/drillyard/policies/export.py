@@ -89,7 +89,7 @@ def export(
     described: Described = {
         **stored,
         "schema_version": 2,
-        "channels": {kind: [c.to_json() for c in own] for kind, own in channels.items()},
+        "channels": {kind: [c.to_json() for c in listed] for kind, listed in channels.items()},
     }
     # The weights in every bundle: a training can begin with it.
     files = dict(trained.files)
@@ -200,16 +200,16 @@ def _example(plain: Plain) -> tuple[list[torch.Tensor], list[str]]:
     parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
     names = [f"observation.{key}".rstrip(".") for key in parts]
     inputs = [_zeros(part) for part in parts.values()]
-    own = plain.signature
-    if own.noise is not None:
+    signature = plain.signature
+    if signature.noise is not None:
         names.append("noise")
-        inputs.append(torch.zeros(2, own.noise_size))
-    if own.memory is not None:
+        inputs.append(torch.zeros(2, signature.noise_size))
+    if signature.memory is not None:
         names += ["hidden", "cell"]
-        inputs += [torch.zeros(own.memory[0], 2, own.memory[1]) for _ in range(2)]
-    if own.masks is not None:
+        inputs += [torch.zeros(signature.memory[0], 2, signature.memory[1]) for _ in range(2)]
+    if signature.masks is not None:
         names.append("masks")
-        inputs.append(torch.ones(2, own.masks))
+        inputs.append(torch.ones(2, signature.masks))
     return inputs, names
 
 
@@ -252,11 +252,11 @@ def compare(trained: Trained, files: dict[str, bytes]) -> float:
         playing.begin(0)
         for _ in range(CHECKED):
             raw = _raw(venv, seen)
-            one = {k: v[0] for k, v in raw.items()} if isinstance(raw, dict) else raw[0]
+            observation = {k: v[0] for k, v in raw.items()} if isinstance(raw, dict) else raw[0]
             masks = None
             if exported.spaces["masks"]:
                 masks = venv.env_method("action_masks")[0]
-            other = np.asarray(exported.act(one, masks=masks))
+            other = np.asarray(exported.act(observation, masks=masks))
             action = playing.act(seen)
             largest = max(largest, _apart(action[0], other, venv.action_space))
             seen, _, dones, _ = venv.step(action)

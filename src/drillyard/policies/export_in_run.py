@@ -36,5 +36,5 @@ def enclosed(
     except (DrillyardError, ImportError) as error:
         context.log.warning("the policy is not registered: %s", error)
         return {}, f"no bundle to register: {error}"
-    found = {path.name: context.save(f"{FOLDER}{path.name}", path) for path in folder.iterdir()}
-    return {f"{FOLDER}{name}": entry for name, entry in found.items()}, None
+    entries = {path.name: context.save(f"{FOLDER}{path.name}", path) for path in folder.iterdir()}
+    return {f"{FOLDER}{name}": entry for name, entry in entries.items()}, None

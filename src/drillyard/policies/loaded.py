@@ -52,9 +52,9 @@ class LoadedBundle:
         venv = make_vec(simulator, 1, 0, training=False)
         try:
             for what in ("observation", "action"):
-                mine, now = getattr(self, what), getattr(venv, f"{what}_space")
-                if mine != space_to_json(now) and "Image" not in type(venv).__name__:
-                    then = space_text(space_from_json(mine))
+                then_json, now = getattr(self, what), getattr(venv, f"{what}_space")
+                if then_json != space_to_json(now) and "Image" not in type(venv).__name__:
+                    then = space_text(space_from_json(then_json))
                     raise SpaceMismatch(
                         f"{self.name} has the {what} space {then}, and "
                         f"{simulator.id} has {space_text(now)}",

@@ -71,27 +71,27 @@ def register(folder: Path, name: str, uri: str) -> Registered:
     experiment = server.experiment(index["experiment"])
     earlier = server.find(experiment, word)
     for run_id in earlier:
-        found = _versions(uri, name, run_id)
-        if found:
-            return Registered(name, found[0], run_id, new=False)
+        versions = _versions(uri, name, run_id)
+        if versions:
+            return Registered(name, versions[0], run_id, new=False)
     facts = dict(index)
     tags = {f"drillyard.{key}": str(facts[key]) for key in _FACTS}
-    shown = f"policy {index['run']}"
+    title = f"policy {index['run']}"
     run_id = (
-        earlier[0] if earlier else server.create(experiment, shown, {**tags, **word}, SYSTEM.now())
+        earlier[0] if earlier else server.create(experiment, title, {**tags, **word}, SYSTEM.now())
     )
     with translated(uri), quietly(), at(uri):
         import mlflow
 
         with mlflow.start_run(run_id=run_id):
-            made = mlflow.pyfunc.log_model(
+            model = mlflow.pyfunc.log_model(
                 name="policy",
                 python_model=str(_MODEL),
                 artifacts={"bundle": str(folder.absolute())},
                 registered_model_name=name,
                 pip_requirements=["numpy", "onnxruntime", "mlflow"],
             )
-    return Registered(name, int(made.registered_model_version), run_id, new=True)
+    return Registered(name, int(model.registered_model_version), run_id, new=True)
 
 
 def must_be_name(name: str, field: str = "--name") -> None:
@@ -116,8 +116,8 @@ def _versions(uri: str, name: str, run_id: str) -> list[int]:
 
     with translated(uri):
         # Both are ours or checked: MLflow's filter language has no escape.
-        found = MlflowClient(uri).search_model_versions(f"name='{name}' and run_id='{run_id}'")
-    return sorted(int(v.version) for v in found)
+        versions = MlflowClient(uri).search_model_versions(f"name='{name}' and run_id='{run_id}'")
+    return sorted(int(v.version) for v in versions)
 
 
 @contextmanager

@@ -70,8 +70,8 @@ class Plain(torch.nn.Module):
         if self.signature.memory is not None:
             hidden, cell = rest
             latent, memory = self._remember(seen, hidden, cell)
-            found = self.policy._get_action_dist_from_latent(latent)
-            return (self._scaled(_sample(found, noise, None)), *memory)
+            distribution = self.policy._get_action_dist_from_latent(latent)
+            return (self._scaled(_sample(distribution, noise, None)), *memory)
         if isinstance(self.policy, ActorCriticPolicy) or takes_masks(self.policy):
             masks = rest.pop(0) if self.signature.masks is not None else None
             return self._scaled(_sample(self.policy.get_distribution(seen), noise, masks))
@@ -100,8 +100,8 @@ class Plain(torch.nn.Module):
         actor = self.policy.actor
         mean, log_std, more = actor.get_action_dist_params(seen)
         if more:
-            found = actor.action_dist.proba_distribution(mean, log_std, **more)
-            return torch.tanh(mean + found.distribution.stddev * noise)
+            distribution = actor.action_dist.proba_distribution(mean, log_std, **more)
+            return torch.tanh(mean + distribution.distribution.stddev * noise)
         return torch.tanh(mean + log_std.exp() * noise)
 
     def _scaled(self, action: torch.Tensor) -> torch.Tensor:
@@ -168,7 +168,7 @@ def _folded(
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:
     """Suffix of an input -> (mean, scale, clip)."""
     parts = observation.spaces if isinstance(observation, spaces.Dict) else {"": observation}
-    found = {}
+    folded = {}
     for key, space in parts.items():
         suffix = f".{key}" if isinstance(observation, spaces.Dict) else ""
         mean = statistics.get(f"obs_mean{suffix}")
@@ -183,5 +183,5 @@ def _folded(
             )
         scale = np.sqrt(statistics[f"obs_var{suffix}"] + float(statistics["epsilon"][0]))
         clip = float(statistics["clip_obs"][0])
-        found[suffix] = (torch.as_tensor(mean), torch.as_tensor(scale), clip)
-    return found
+        folded[suffix] = (torch.as_tensor(mean), torch.as_tensor(scale), clip)
+    return folded

@@ -39,12 +39,12 @@ class Decision:
 
     def to_json(self) -> JsonObject:
         """As a mapping."""
-        found = self.comparison.to_json() if self.comparison else None
+        comparison = self.comparison.to_json() if self.comparison else None
         return {
             "name": self.name,
             "version": self.version,
             "champion": self.champion,
-            "comparison": found,
+            "comparison": comparison,
             "promoted": self.promoted,
         }
 
@@ -77,25 +77,27 @@ def promote(
         SpaceMismatch: The champion is of another world.
         ControlPlaneError: The registry does not answer.
     """
-    made = register(folder, name, uri)
+    registered = register(folder, name, uri)
     client = mlflow.MlflowClient(uri)
     with translated(uri):
         before = champion(client, name)
-        if before == made.version:
-            return Decision(name, made.version, before, None, promoted=False)
-        found = None
+        if before == registered.version:
+            return Decision(name, registered.version, before, None, promoted=False)
+        comparison = None
         if before is not None:
             with tempfile.TemporaryDirectory(prefix="drillyard-champion-") as scratch:
                 theirs = fetch(f"models:/{name}/{before}", uri, Path(scratch))
-                found = compare(
+                comparison = compare(
                     of_bundle(folder), of_bundle(theirs), episodes, seed, margin, rarest
                 )
-        decision = Decision(name, made.version, before, found, found is None or found.better)
+        decision = Decision(
+            name, registered.version, before, comparison, comparison is None or comparison.better
+        )
         stamp = datetime.fromtimestamp(SYSTEM.now(), UTC).strftime("%Y%m%dT%H%M%SZ")
         text = json.dumps(decision.to_json(), indent=1)
-        client.log_text(made.run_id, text, f"decisions/{stamp}.json")
+        client.log_text(registered.run_id, text, f"decisions/{stamp}.json")
         if decision.promoted:
-            client.set_registered_model_alias(name, CHAMPION, str(made.version))
+            client.set_registered_model_alias(name, CHAMPION, str(registered.version))
         return decision
 
 
@@ -125,10 +127,10 @@ def fetch(model: str, uri: str, folder: Path) -> Path:
             local = Path(mlflow.artifacts.download_artifacts(model, dst_path=str(folder)))
     except MlflowException as error:
         raise NotFound(f"no model {model} at {uri}: {error}") from error
-    found = next(iter(sorted(local.rglob(bundles.INDEX))), None)
-    if found is None:
+    index = next(iter(sorted(local.rglob(bundles.INDEX))), None)
+    if index is None:
         raise NotFound(
             f"{model} is not a drillyard bundle",
             hint="models of other programs go through `drillyard import`",
         )
-    return found.parent
+    return index.parent

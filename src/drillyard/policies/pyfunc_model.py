@@ -15,10 +15,10 @@ class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
         """Take the bundle's own loader."""
         folder = context.artifacts["bundle"]
-        found = importlib.util.spec_from_file_location("drillyard_act", f"{folder}/act.py")
-        assert found is not None and found.loader is not None
-        module = importlib.util.module_from_spec(found)
-        found.loader.exec_module(module)
+        spec = importlib.util.spec_from_file_location("drillyard_act", f"{folder}/act.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
         self._policy = module.Policy(folder)
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]

@@ -48,5 +48,5 @@ def register_best(mailbox: Mailbox, runs: Sequence[str], name: str, uri: str) ->
     with tempfile.TemporaryDirectory(prefix="drillyard-register-") as scratch:
         for file, entry in files.items():
             fetch_file(mailbox, entry, Path(scratch, file.removeprefix(FOLDER)))
-        made = register(Path(scratch), name, uri)
-    return f"registered: {run}{why} is version {made.version} of the model {name}"
+        registered = register(Path(scratch), name, uri)
+    return f"registered: {run}{why} is version {registered.version} of the model {name}"

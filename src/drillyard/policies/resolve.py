@@ -91,10 +91,10 @@ def exported(policy: str, store: str | None, which: Which = "best") -> Iterator[
     from drillyard.results.collect import collect
 
     with tempfile.TemporaryDirectory(prefix="drillyard-policy-") as scratch:
-        made = Path(scratch, "bundle")
-        with _run(policy, store, which) as (mailbox, one):
-            export(one, "onnx", made, collect(mailbox, curves=False))
-        yield made
+        target = Path(scratch, "bundle")
+        with _run(policy, store, which) as (mailbox, policy_of_run):
+            export(policy_of_run, "onnx", target, collect(mailbox, curves=False))
+        yield target
 
 
 @contextmanager
@@ -106,8 +106,8 @@ def playable(policy: str, store: str | None) -> Iterator[LoadedBundle]:
         if folder is not None:
             yield of_bundle(folder)
             return
-    with _run(policy, store) as (_, one):
-        yield of_run(one)
+    with _run(policy, store) as (_, policy_of_run):
+        yield of_run(policy_of_run)
 
 
 @contextmanager
@@ -124,5 +124,5 @@ def _run(
     from drillyard.runs.locate import find_runs
 
     mailbox, runs = find_runs(policy, store)
-    with trained(mailbox, choose(mailbox, runs).run, which) as one:
-        yield mailbox, one
+    with trained(mailbox, choose(mailbox, runs).run, which) as policy_of_run:
+        yield mailbox, policy_of_run

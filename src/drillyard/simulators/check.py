@@ -97,8 +97,8 @@ def _flat(env: Env) -> list[Finding]:
     if seen is env:
         return []
     both = (seen.observation_space, seen.action_space)
-    said = f"{' and actions '.join(map(space_text, both))}, by FlattenSpaces"
-    return [passed(subject, said)]
+    text = f"{' and actions '.join(map(space_text, both))}, by FlattenSpaces"
+    return [passed(subject, text)]
 
 
 def _gymnasium(env: Env) -> tuple[Finding, bool]:
@@ -121,12 +121,12 @@ def _gymnasium(env: Env) -> tuple[Finding, bool]:
             broken = severity is Severity.ERROR
             return Finding(severity, subject, _first_line(error), _fix(severity)), broken
         except Exception as error:
-            said = described(error)
-            return problem(subject, said, _fix(Severity.ERROR)), False
+            text = described(error)
+            return problem(subject, text, _fix(Severity.ERROR)), False
     texts = [t for w in caught if (t := _warning(w)) is not None]
     if texts:
-        said = "; ".join(dict.fromkeys(texts))[:500]
-        return warning(subject, said), False
+        text = "; ".join(dict.fromkeys(texts))[:500]
+        return warning(subject, text), False
     return passed(subject, "reset, step and spaces follow the rules"), False
 
 
@@ -227,8 +227,8 @@ def _trial(env: Env, steps: int | None = None) -> _Trial:
             broken = fault(env, observation, reward)
             if broken is None:
                 seen.append((observation, float(reward), bool(terminated), bool(truncated)))
-                if not little and (said := a_little(env.observation_space, observation)):
-                    little = f"step {step}, copy 0, seed {_SEED}: {said}"
+                if not little and (text := a_little(env.observation_space, observation)):
+                    little = f"step {step}, copy 0, seed {_SEED}: {text}"
             if terminated or truncated:
                 report_activity(f"reset after step {step}, copy 0, seed {_SEED}")
                 observation = _first(env.reset())
@@ -256,9 +256,9 @@ def _trial(env: Env, steps: int | None = None) -> _Trial:
             passed(subject, f"finite, and inside their spaces{few}"),
             steps=step,
         )
-    said = f"step {step}, copy 0, seed {_SEED}: {broken}"
+    text = f"step {step}, copy 0, seed {_SEED}: {broken}"
     fix = "a NaN or a wrong shape ends the training; fix the simulator"
-    return _Trial(seen, problem(subject, said, fix))
+    return _Trial(seen, problem(subject, text, fix))
 
 
 def fault(env: Env, observation: Observation, reward: SupportsFloat) -> str | None:
@@ -344,8 +344,8 @@ def _resumable(spec: SimulatorSpec, env: Env, repeats: bool) -> Finding:
         for layer in layers(env)
         if is_silent(layer)
     ]
-    found = probe(spec) if silent else None
-    if found is None:
+    replayed = probe(spec) if silent else None
+    if replayed is None:
         return passed(
             subject,
             "stateful: a stopped run continues in mid-episode, a killed one from its last "
@@ -356,24 +356,26 @@ def _resumable(spec: SimulatorSpec, env: Env, repeats: bool) -> Finding:
         "add state() and load_state(state) to avoid this; see what `drillyard new simulator` "
         "writes"
     )
-    if found.difference:
-        said = f"{names} cannot be saved, and a replay of its actions differs: {found.difference}"
+    if replayed.difference:
+        text = (
+            f"{names} cannot be saved, and a replay of its actions differs: {replayed.difference}"
+        )
         exact = "; a resume is still exact" if repeats else ""
-        return passed(subject, f"{said}. {_WAITS} the copies are reset{exact}", advice)
-    most = int(LIMIT_S / max(found.step_s, 1e-9))
-    said = (
+        return passed(subject, f"{text}. {_WAITS} the copies are reset{exact}", advice)
+    most = int(LIMIT_S / max(replayed.step_s, 1e-9))
+    text = (
         f"{names} cannot be saved, so a run replays the actions of the open episodes when it "
         "continues. A stopped run continues in mid-episode, a killed one from its last checkpoint."
     )
     if longest is not None:
-        seconds = f"{longest * found.step_s:.2g} s"
-        said += f" An episode has at most {longest:,} steps, whose replay takes {seconds}"
+        seconds = f"{longest * replayed.step_s:.2g} s"
+        text += f" An episode has at most {longest:,} steps, whose replay takes {seconds}"
         if longest <= most:
-            return passed(subject, said)
-        said += "."
+            return passed(subject, text)
+        text += "."
     return passed(
         subject,
-        f"{said} A replay of more than {most:,} steps would take longer than {LIMIT_S:g} s. Then "
+        f"{text} A replay of more than {most:,} steps would take longer than {LIMIT_S:g} s. Then "
         f"{_WAITS[0].lower()}{_WAITS[1:]} the copies are reset",
         advice,
     )

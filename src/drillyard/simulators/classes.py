@@ -130,7 +130,7 @@ def _register_foreign(id_: str) -> None:
     Raises:
         ConfigError: It is not installed.
     """
-    for beginning, (package, wanted) in _FOREIGN.items():
+    for beginning, (package, packages) in _FOREIGN.items():
         if not id_.startswith(beginning):
             continue
         try:
@@ -142,7 +142,7 @@ def _register_foreign(id_: str) -> None:
                 field="simulator.id",
                 value=id_,
                 allowed=", ".join(names("simulators")),
-                hint=f"pip install {wanted}; and name it in `requirements:`, so that "
+                hint=f"pip install {packages}; and name it in `requirements:`, so that "
                 "workers have it",
             ) from error
 

@@ -79,10 +79,10 @@ class VecCstr:
         if self._noisy.any():
             self._draw(np.flatnonzero(self._noisy))
         self._steps += 1
-        made: tuple[np.ndarray, np.ndarray, np.ndarray] = cstr_compiled.step(
+        outcome: tuple[np.ndarray, np.ndarray, np.ndarray] = cstr_compiled.step(
             self._at, np.asarray(actions, np.float32), self._noise, self._held
         )
-        return made
+        return outcome
 
     def observe(self) -> np.ndarray:
         """See ``VectorSimulator.observe``."""

@@ -125,8 +125,8 @@ class EpisodeRecorder:
             ]
             generator = None
             if states[-1]["state"] is None:
-                found = getattr(layers[-1], "_np_random", None)
-                generator = to_json(rng_state(found)) if found is not None else None
+                random = getattr(layers[-1], "_np_random", None)
+                generator = to_json(rng_state(random)) if random is not None else None
         except Exception as error:
             self._give_up(error)
             return

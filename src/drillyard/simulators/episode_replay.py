@@ -51,11 +51,11 @@ class EpisodeReplay(Layer):
         """Begin an episode with its own seed."""
         if seed is not None:
             self._seed, self._episode = seed, 0
-        own = episode_seed(self._seed, self._episode)
+        episode = episode_seed(self._seed, self._episode)
         self._episode += 1
         self._forget()
         self._options = deepcopy(options)  # before a layer inside changes it
-        observation, info = self.env.reset(seed=own, options=options)
+        observation, info = self.env.reset(seed=episode, options=options)
         self._last = observation
         return observation, info
 
@@ -122,9 +122,9 @@ class EpisodeReplay(Layer):
             _, again, terminated, truncated, _ = self.step(action if action.ndim else action[()])
             if terminated or truncated:
                 return f"the episode ended with step {number} of {len(rewards)}"
-            found, before = _number(again), float(reward)
-            if found != before and not (math.isnan(found) and math.isnan(before)):
-                return f"the reward of step {number} is {found!r} and was {before!r}"
+            now, before = _number(again), float(reward)
+            if now != before and not (math.isnan(now) and math.isnan(before)):
+                return f"the reward of step {number} is {now!r} and was {before!r}"
         digest = hashlib.sha256()
         add_observation(digest, self._last if self._last is not None else ())
         if digest.hexdigest() != state["observation"]:

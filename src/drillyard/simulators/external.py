@@ -184,12 +184,12 @@ class External:
     def _restart(self, lost: ConnectionLost) -> None:
         assert self._process is not None
         words = self._process.last_words()
-        said = f"; its last words:{words}" if words else ""
+        ending = f"; its last words:{words}" if words else ""
         self._process.close()
         self._process, self._connected = None, False
         if not self._ever_connected:
             raise SimulatorError(
-                f"{lost}{said}",
+                f"{lost}{ending}",
                 field="simulator.args.command",
                 value=" ".join(self._command),
                 allowed="a program that connects to "
@@ -205,7 +205,7 @@ class External:
         if n > self._per_hour:
             raise RunFailed(
                 f"the simulator was lost {n} times within an hour, the last time at "
-                f"{self._place()}: it {lost}{said}",
+                f"{self._place()}: it {lost}{ending}",
                 hint="fix it, or allow more: simulator.args.restarts_per_hour",
             )
         log.warning(
@@ -214,7 +214,7 @@ class External:
             lost,
             n,
             self._per_hour,
-            said,
+            ending,
         )
         # It starts while the learner goes on; the next episode waits for it.
         self.use_copy(self._copy)

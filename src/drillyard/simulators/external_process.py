@@ -172,7 +172,7 @@ class ExternalProcess:
     def close(self) -> None:
         """End the process and what it started; its folder goes with it."""
         tree = [self._process.pid, *_children(self._process.pid)]
-        known = [found for pid in tree if (found := ProcessId.of(pid)) is not None]
+        known = [process for pid in tree if (process := ProcessId.of(pid)) is not None]
         if self.wire.close():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE_S)
@@ -221,9 +221,9 @@ def _executable(program: str, folder: Path) -> str:
     if not os.path.isabs(program) or os.access(program, os.X_OK):
         return program
     with contextlib.suppress(OSError):
-        made = shutil.copy(program, folder)
-        os.chmod(made, 0o700)
-        return str(made)
+        copied = shutil.copy(program, folder)
+        os.chmod(copied, 0o700)
+        return str(copied)
     return program
 
 

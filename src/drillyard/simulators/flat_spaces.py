@@ -131,13 +131,13 @@ def _parts(space: Space, above: str = "") -> list[tuple[str, Space, Convert]]:
         inner = list(enumerate(space.spaces))
     else:
         return [(above, space, _same)]
-    found = []
+    leaves = []
     for key, part in inner:
         name = str(key).replace(".", SEPARATOR)
         path = f"{above}{SEPARATOR}{name}" if above else name
         for leaf, leaf_space, take in _parts(part, path):
-            found.append((leaf, leaf_space, _taking(key, take)))
-    return found
+            leaves.append((leaf, leaf_space, _taking(key, take)))
+    return leaves
 
 
 def _taking(key: Any, then: Convert) -> Convert:
@@ -189,8 +189,8 @@ def _action(space: Space) -> tuple[Space, Convert]:
         ).astype(space.dtype)
     if isinstance(space, spaces.Box) and space.shape == ():
         low, high = space.low.reshape(1), space.high.reshape(1)
-        made = spaces.Box(low, high, (1,), _type(space))
-        return made, lambda action: np.reshape(action, ()).astype(space.dtype)
+        box = spaces.Box(low, high, (1,), _type(space))
+        return box, lambda action: np.reshape(action, ()).astype(space.dtype)
     return space, _same
 
 

@@ -79,9 +79,9 @@ class VecCartPole:
 
     @property
     def _state(self) -> np.ndarray:
-        found = self._env.state
-        assert found is not None
-        return found
+        state = self._env.state
+        assert state is not None
+        return state
 
 
 _ADAPTERS = {

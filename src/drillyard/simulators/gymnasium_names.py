@@ -79,5 +79,5 @@ def named(simulator: str, values: int) -> Named:
     Returns:
         Nothing for a simulator that is not known, or of another size.
     """
-    found = NAMES.get(simulator.rpartition("-v")[0], ())
-    return found if len(found) == values else ()
+    named_values = NAMES.get(simulator.rpartition("-v")[0], ())
+    return named_values if len(named_values) == values else ()

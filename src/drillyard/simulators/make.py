@@ -113,12 +113,12 @@ def bare_env(spec: SimulatorSpec, copy: int) -> Env:
         if kind is None:
             # The passive checker warns at each start; `drillyard check` does its work, once.
             return _with_spaces(spec, gym.make(spec.id, disable_env_checker=True, **args))
-        made = kind(**args)
-        if isinstance(made, gym.Env):
-            return _with_spaces(spec, made)
+        env = kind(**args)
+        if isinstance(env, gym.Env):
+            return _with_spaces(spec, env)
         if spec.agent is None:
-            raise _must_be_env(spec, made)
-        return make_plain(made, spec.agent, copy)
+            raise _must_be_env(spec, env)
+        return make_plain(env, spec.agent, copy)
     except DrillyardError:
         raise
     except gym.error.DependencyNotInstalled as error:
@@ -141,11 +141,11 @@ def bare_env(spec: SimulatorSpec, copy: int) -> Env:
 def _with_spaces(spec: SimulatorSpec, env: Env) -> Env:
     """Refuses an environment without spaces; Gymnasium's base class does not set them."""
     for what in ("observation_space", "action_space"):
-        found = getattr(env, what, None)
-        if not isinstance(found, gym.Space):
+        space = getattr(env, what, None)
+        if not isinstance(space, gym.Space):
             raise SimulatorError(
                 f"has no {what}"
-                if found is None
+                if space is None
                 else f"has a {what} that is not a Gymnasium space",
                 field="simulator.id",
                 value=spec.id,
@@ -169,11 +169,11 @@ def _must_be_env(spec: SimulatorSpec, made: object) -> SimulatorError:
 def _explain_argument(spec: SimulatorSpec, kind: Callable[..., Simulator] | None) -> None:
     if kind is None:
         entry = registered(spec.id).entry_point
-        made = load_object(entry) if isinstance(entry, str) else entry
+        maker = load_object(entry) if isinstance(entry, str) else entry
     else:
-        made = kind
-    if made is not None:
-        _refuse_unknown(made, spec.args, "simulator.args", skip=("self",))
+        maker = kind
+    if maker is not None:
+        _refuse_unknown(maker, spec.args, "simulator.args", skip=("self",))
 
 
 def _refuse_unknown(

@@ -127,9 +127,9 @@ def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int, streams: int) -> Ve
                 allowed="one-by-one, processes",
                 hint="write train.copies: one-by-one, or flatten the spaces in the simulator",
             )
-        made = make(n_envs, **reveal(spec.args))
+        simulator = make(n_envs, **reveal(spec.args))
         return VectorisedEnv(
-            made,
+            simulator,
             n_envs,
             lesson,
             type(layers(one)[-1]),
@@ -155,6 +155,6 @@ def load_vectorised(spec: SimulatorSpec) -> Callable[..., VectorSimulator] | Non
         from drillyard.simulators.gymnasium_adapter import adapter
 
         return adapter(registered(spec.id))
-    found = getattr(kind, "vectorised", None)
+    form = getattr(kind, "vectorised", None)
     # A name, if the libraries of the counterpart are expensive to import.
-    return load_object(found) if isinstance(found, str) else found
+    return load_object(form) if isinstance(form, str) else form

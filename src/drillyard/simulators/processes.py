@@ -95,8 +95,8 @@ class ProcessesEnv(SeededCopies, SubprocVecEnv):  # type: ignore[misc]
                     zip(self.remotes, self.processes, strict=True)
                 )
             ]
-        found: list[object] = super().get_attr(attr_name, indices)
-        return found
+        values: list[object] = super().get_attr(attr_name, indices)
+        return values
 
     def reset(self) -> VecEnvObs:
         """Begin all copies.
@@ -233,11 +233,11 @@ class _Courier(Layer):
 
     def step(self, action: Action) -> StepResult:
         try:
-            found = self.env.step(action)
+            result = self.env.step(action)
         except Exception as error:
             return self._nothing(), 0.0, False, False, {"raised": _portable(error)}
-        self._seen = found[0]
-        return *found[:4], sendable(found[4])
+        self._seen = result[0]
+        return *result[:4], sendable(result[4])
 
     def _nothing(self) -> Observation:
         return self.observation_space.sample() if self._seen is None else self._seen
@@ -304,10 +304,10 @@ def _portable(error: Exception) -> Exception:
     if isinstance(error, DrillyardError):
         return error
     last = traceback.extract_tb(error.__traceback__)[-1]
-    made = RunFailed(
+    failure = RunFailed(
         f"the simulator raised {type(error).__name__}: {error}",
         hint=f"look at {last.filename}, line {last.lineno}, in {last.name}",
     )
     for note in getattr(error, "__notes__", ()):  # step, copy and seed
-        made.add_note(note)
-    return made
+        failure.add_note(note)
+    return failure

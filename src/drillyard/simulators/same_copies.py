@@ -72,11 +72,11 @@ def _compare(what: str, step: int, ours: Any, theirs: Any, spec: SimulatorSpec) 
             return
         where = tuple(int(i) for i in np.argwhere(wrong)[0])
         values = f"is {a[where]:g} at once and {b[where]:g} for a single copy"
-        said = f"{what} of copy {where[0]} {values}, at step {step}"
+        difference = f"{what} of copy {where[0]} {values}, at step {step}"
     else:
-        said = f"{what} has shape {a.shape} at once and {b.shape} for single copies"
+        difference = f"{what} has shape {a.shape} at once and {b.shape} for single copies"
     raise SimulatorError(
-        f"its vectorised form is another simulator: {said} (seed {_SEED}, the same actions)",
+        f"its vectorised form is another simulator: {difference} (seed {_SEED}, the same actions)",
         field="simulator.id",
         value=spec.id,
         allowed="a vectorised form with the numbers of the single one",

@@ -220,13 +220,13 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[object]:
         """What the class of one copy declares, once a copy."""
-        found = getattr(self._declared, attr_name, None)
-        return [found for _ in self._get_indices(indices)]
+        value = getattr(self._declared, attr_name, None)
+        return [value for _ in self._get_indices(indices)]
 
     def has_attr(self, attr_name: str) -> bool:
         """Whether the class of one copy declares it; copies have no methods of their own."""
-        found = getattr(self._declared, attr_name, None)
-        return found is not None and not callable(found)
+        value = getattr(self._declared, attr_name, None)
+        return value is not None and not callable(value)
 
     def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> None:
         """Copies that share their arrays have no attributes of their own."""

@@ -30,15 +30,17 @@ def measure_speed(spec: SimulatorSpec, repeated: int | None = None) -> Finding:
     """
     with keep_alive("importing the learner's libraries"):
         import drillyard.simulators.vec_state  # noqa: F401  what `make_vec` imports takes seconds
-    one = _speed(spec, 1)
-    said = f"{one:,.0f} steps/s on one core, one copy"
+    single = _speed(spec, 1)
+    text = f"{single:,.0f} steps/s on one core, one copy"
     if can_vectorise(spec):
         with keep_alive("compiling what steps all copies at once"):
             rate = _speed(spec, AT_ONCE, "vectorised")
-        said += f"; {rate:,.0f} steps/s with {AT_ONCE} at once"
+        text += f"; {rate:,.0f} steps/s with {AT_ONCE} at once"
     if repeated:
-        said += f"; the {repeated:,} steps that a killed run repeats take {repeated / one:.2g} s"
-    return passed("simulator: speed", said)
+        text += (
+            f"; the {repeated:,} steps that a killed run repeats take {repeated / single:.2g} s"
+        )
+    return passed("simulator: speed", text)
 
 
 def _speed(spec: SimulatorSpec, copies: int, how: Way = "one-by-one") -> float:

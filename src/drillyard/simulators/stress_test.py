@@ -161,8 +161,8 @@ def _extremes(env: Env, ranges: _Ranges) -> Finding:
                         f"step {step}, acting {way}, seed {_SEED}: {broken}",
                         "fix the simulator",
                     )
-                if not little and (said := a_little(env.observation_space, observation)):
-                    little = f"step {step}, acting {way}, seed {_SEED}: {said}"
+                if not little and (text := a_little(env.observation_space, observation)):
+                    little = f"step {step}, acting {way}, seed {_SEED}: {text}"
                 ranges.take(observation, info)
                 if terminated or truncated:
                     ended = True

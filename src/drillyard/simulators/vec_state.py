@@ -38,10 +38,10 @@ _Kind = TypeVar("_Kind")
 
 def _vec_layers(venv: VecEnv) -> list[VecEnv]:
     """The vectorised layers, outermost first; the last one holds the copies."""
-    found = [venv]
-    while hasattr(found[-1], "venv"):
-        found.append(found[-1].venv)
-    return found
+    layers = [venv]
+    while hasattr(layers[-1], "venv"):
+        layers.append(layers[-1].venv)
+    return layers
 
 
 def _find(venv: VecEnv, kind: type[_Kind]) -> _Kind | None:
@@ -236,8 +236,8 @@ def replay_steps(venv: VecEnv, open_steps: list[int]) -> int:
 
 def first_difference(differences: list[str]) -> str:
     """The first replay that differs, with its copy; empty if none does."""
-    found = (f"copy {copy}: {text}" for copy, text in enumerate(differences) if text)
-    return next(found, "")
+    lines = (f"copy {copy}: {text}" for copy, text in enumerate(differences) if text)
+    return next(lines, "")
 
 
 def reseed(venv: VecEnv, seed: int) -> VecEnvObs:

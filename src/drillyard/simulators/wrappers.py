@@ -315,17 +315,17 @@ class Scripted(Layer):
 
 def layers(env: Env) -> list[Env]:
     """An environment and everything it wraps, outermost first."""
-    found = [env]
-    while isinstance(found[-1], gym.Wrapper):
-        found.append(found[-1].env)
-    return found
+    stack = [env]
+    while isinstance(stack[-1], gym.Wrapper):
+        stack.append(stack[-1].env)
+    return stack
 
 
 def saved_layers(env: Env) -> list[Env]:
     """The layers whose state is saved, outermost first: none inside of an ``EpisodeReplay``."""
-    found = layers(env)
-    ends = [place for place, layer in enumerate(found, 1) if isinstance(layer, EpisodeReplay)]
-    return found[: ends[0]] if ends else found
+    stack = layers(env)
+    ends = [place for place, layer in enumerate(stack, 1) if isinstance(layer, EpisodeReplay)]
+    return stack[: ends[0]] if ends else stack
 
 
 def is_silent(layer: Env) -> bool:
@@ -341,9 +341,9 @@ def silent_layers(env: Env) -> list[str]:
 
 def layer_state(layer: Env) -> State | None:
     """The state of one layer without what it wraps; None when it is silent."""
-    own = getattr(layer, "state", None)
-    if callable(own) and callable(getattr(layer, "load_state", None)):
-        return dict(own())
+    read = getattr(layer, "state", None)
+    if callable(read) and callable(getattr(layer, "load_state", None)):
+        return dict(read())
     if type(layer) in _STATELESS:
         return {}
     if type(layer) is gw.TimeLimit:

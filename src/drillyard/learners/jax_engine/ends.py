@@ -38,18 +38,18 @@ def told(base: FunctionalEnv, played: Played) -> Iterator[Told]:
     """
     outcome = played.outcome
     dones, raw = np.asarray(outcome.dones), np.asarray(outcome.rewards)
-    wanted = dones.any(axis=1) | ~np.isfinite(raw).all(axis=1)
+    notable = dones.any(axis=1) | ~np.isfinite(raw).all(axis=1)
     for leaf in _leaves(played.seen):
         if leaf.dtype.kind == "f":
-            wanted |= ~np.isfinite(leaf).reshape(len(leaf), -1).all(axis=1)
-    wanted[-1] = True
+            notable |= ~np.isfinite(leaf).reshape(len(leaf), -1).all(axis=1)
+    notable[-1] = True
     ended = np.zeros(base.num_envs, np.int64)
-    for step in map(int, np.flatnonzero(wanted)):
+    for step in map(int, np.flatnonzero(notable)):
         seen = _at(played.seen, step)
-        one = type(outcome)(*(_at(part, step) for part in outcome))
+        outcome_here = type(outcome)(*(_at(part, step) for part in outcome))
         infos: list[dict[str, Any]] = [{} for _ in range(base.num_envs)]
         for copy in map(int, np.flatnonzero(dones[step])):
-            infos[copy] = base.end(copy, int(ended[copy]), one, _at(seen, copy))
+            infos[copy] = base.end(copy, int(ended[copy]), outcome_here, _at(seen, copy))
         ended += dones[step]
         yield Told(step, infos, dones[step], raw[step].astype(np.float32), seen)
 

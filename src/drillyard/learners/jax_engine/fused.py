@@ -128,15 +128,15 @@ class Fused:
         def work(parts: Sequence[Any]) -> list[Result]:
             return lanes.split(self._run(key, lanes.stack(parts, self.together)), len(parts))
 
-        found: Result = member.meet((key, shapes), given, work)
-        return found
+        result: Result = member.meet((key, shapes), given, work)
+        return result
 
     def _run(self, key: Key, given: tuple[Any, ...]) -> Result:
         with jax.enable_x64(self.base.simulator.double):
             if key not in _calls:
                 _calls[key] = self._compile(key[0])
-            found: Result = jax.tree.map(np.asarray, _calls[key](*given))
-        return found
+            result: Result = jax.tree.map(np.asarray, _calls[key](*given))
+        return result
 
     def keep(self, result: Result) -> None:
         """Let simulators and normalisation continue from a result; the weights stay."""

@@ -71,11 +71,11 @@ class _Compiled:
     def platform(self) -> dict[str, str | int]:
         """See ``exactness.platform_of``."""
         kind = "cpu" if backend() == "cpu" else jax.devices()[0].device_kind
-        found: dict[str, str | int] = {"device": kind}
-        found |= {"jax": version("jax"), "jaxlib": version("jaxlib")}
+        facts: dict[str, str | int] = {"device": kind}
+        facts |= {"jax": version("jax"), "jaxlib": version("jaxlib")}
         if self._fused is not None:
-            found["runs_per_process"] = self._fused.together
-        return found
+            facts["runs_per_process"] = self._fused.together
+        return facts
 
     def described(self) -> JsonObject:
         """The parameters that ``sb3_build.describe`` does not find as in PyTorch's models."""
@@ -140,9 +140,9 @@ class _Compiled:
         update = self._plan(1.0 - after / self._total_timesteps)
         result = fused(*update)
         played = result.played
-        told = [*ends.told(fused.base, played)]
+        steps = [*ends.told(fused.base, played)]
         fused.keep(result)
-        for each in told:
+        for each in steps:
             self.num_timesteps = begin + (each.step + 1) * n_envs
             callback.update_locals({**locals(), **each._asdict()})
             if not callback.on_step():

@@ -85,11 +85,11 @@ class Network:
             episode_start: Not used.
             deterministic: Act without exploration noise.
         """
-        one = np.ndim(observation) == 1
+        single = np.ndim(observation) == 1
         x = torch.as_tensor(np.asarray(observation, dtype=np.float32))
         with torch.no_grad():
             actions = self._actions(self.logits(x.reshape(-1, x.shape[-1])), deterministic)
-        return (actions[0] if one else actions), None
+        return (actions[0] if single else actions), None
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Inputs of the distribution of actions, ``(batch, n)``."""

@@ -262,8 +262,8 @@ class FunctionalEnv(SeededCopies, VecEnv):  # type: ignore[misc]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[object]:
         """What the class of one copy declares, once a copy."""
-        found = getattr(self._declared, attr_name, None)
-        return [found for _ in self._get_indices(indices)]
+        value = getattr(self._declared, attr_name, None)
+        return [value for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> None:
         """Copies that share their arrays have no attributes of their own."""

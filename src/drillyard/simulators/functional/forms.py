@@ -40,15 +40,15 @@ def form_of(spec: SimulatorSpec) -> Callable[..., FunctionalSimulator] | None:
     """
     kind = simulator_class(spec)
     if kind is not None:
-        found = getattr(kind, "functional", None)
-        return load_object(found) if isinstance(found, str) else found
+        form = getattr(kind, "functional", None)
+        return load_object(form) if isinstance(form, str) else form
     entry = registered(spec.id)
     name = _OF_GYMNASIUM.get(str(entry.entry_point))
     if name is None or entry.additional_wrappers:
         return None
-    made = load_object(name)
+    form_class = load_object(name)
     limit = {"max_episode_steps": entry.max_episode_steps, **entry.kwargs}
-    return lambda **args: made(**{**limit, **args})
+    return lambda **args: form_class(**{**limit, **args})
 
 
 _forms: dict[tuple[object, str], FunctionalSimulator] = {}
@@ -62,11 +62,11 @@ def make_form(spec: SimulatorSpec) -> FunctionalSimulator:
     Args:
         spec: A simulator that has one.
     """
-    made = form_of(spec)
-    assert made is not None
+    form = form_of(spec)
+    assert form is not None
     args = reveal(spec.args)
-    what = spec.id if simulator_class(spec) is None else made
-    return _forms.setdefault((what, json.dumps(args, sort_keys=True)), made(**args))
+    what = spec.id if simulator_class(spec) is None else form
+    return _forms.setdefault((what, json.dumps(args, sort_keys=True)), form(**args))
 
 
 def time_limit(spec: SimulatorSpec) -> int | None:

@@ -65,8 +65,8 @@ class GymnaxWorld:
 
     def reset(self, key: jax.Array, params: Tree) -> tuple[Tree, Tree]:
         """See ``FunctionalSimulator.reset``."""
-        made: tuple[Tree, Tree] = self._env.reset_env(key, params)
-        return made
+        begun: tuple[Tree, Tree] = self._env.reset_env(key, params)
+        return begun
 
     def step(self, key: jax.Array, state: Tree, action: jax.Array, params: Tree) -> Stepped:
         """See ``FunctionalSimulator.step``."""
@@ -124,5 +124,5 @@ def gymnax_class(id_: str) -> type[OneFunctional]:
         )
     _, default = gymnax.make(name)
     keys: Any = tuple(_numbers(default))
-    made = partial(GymnaxWorld, name)
-    return type(f"Gymnax{name}", (OneFunctional,), {"functional": made, "reset_keys": keys})
+    form = partial(GymnaxWorld, name)
+    return type(f"Gymnax{name}", (OneFunctional,), {"functional": form, "reset_keys": keys})

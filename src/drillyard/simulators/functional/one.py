@@ -58,13 +58,13 @@ class OneFunctional(gym.Env[Observation, Action]):
             )
             cast = lambda leaf, old: np.asarray(leaf, np.asarray(old).dtype)  # noqa: E731
             self._state = jax.tree.map(cast, new, self._state)
-        told = {name: float(value) for name, value in info.items() if np.ndim(value) == 0}
+        numbers = {name: float(value) for name, value in info.items() if np.ndim(value) == 0}
         return (
             self._seen(observation),
             float(reward),
             bool(terminated),
             bool(truncated),
-            {f"state_{name}": value for name, value in told.items()},
+            {f"state_{name}": value for name, value in numbers.items()},
         )
 
     def state(self) -> State:

@@ -150,10 +150,10 @@ def anywhere(which: jax.Array, lanes: str | None) -> jax.Array:
         lanes: The name of the axis that ``vmap`` adds; None without. One answer for all lanes
             keeps a ``cond``: with one each, ``vmap`` computes both of its sides at each step.
     """
-    found = which.any()
+    some = which.any()
     if lanes is None:
-        return found
-    return jax.lax.pmax(found.astype(jnp.int32), lanes) > 0
+        return some
+    return jax.lax.pmax(some.astype(jnp.int32), lanes) > 0
 
 
 def _choose(dones: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:

@@ -152,7 +152,7 @@ class Copies:
         self._actions = kind
         rows = self._rows[0]
         if any(type(a) is not bytes or self._rows[p] is not rows for p, a in enumerate(answers)):
-            dones = [self._done(*one) for one in enumerate(answers)]
+            dones = [self._done(*numbered) for numbered in enumerate(answers)]
             return frames.encode("done", _together(dones))
         size = rows.reader.size
         if all(len(answer) == size for answer in answers):
@@ -232,24 +232,24 @@ class Copies:
         Raises:
             Raised: A copy raised, or has ended; the first of them.
         """
-        found: dict[int, Any] = {}
+        answers: dict[int, Any] = {}
         raised: dict[int, JsonObject] = {}
         for place in sorted(places, reverse=True):
             try:
-                found[place] = data = self._copies[place].messages.receive()
+                answers[place] = data = self._copies[place].messages.receive()
             except (EOFError, OSError):
                 raised[place] = troubles.to_json(self._ended(place))
                 continue
             if is_packed(data):
                 continue
-            kind, found[place] = frames.decode(data)
+            kind, answers[place] = frames.decode(data)
             if kind == "raised":
-                raised[place] = found[place]
+                raised[place] = answers[place]
             elif kind == "stepped":
-                self._note(place, found[place].pop("layout"))
+                self._note(place, answers[place].pop("layout"))
         if raised:
             raise Raised(raised[min(raised)])
-        return [found[place] for place in places]
+        return [answers[place] for place in places]
 
     def _ended(self, place: int) -> RunFailed | ProcessKilled:
         copy = self._copies[place]

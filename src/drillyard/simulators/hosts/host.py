@@ -104,11 +104,11 @@ class Host:
 
     def _connect(self) -> frames.Wire | None:
         """A connection to the learner; None once this host was stopped."""
-        began, told = time.monotonic(), False
+        began, logged = time.monotonic(), False
         while not self._stopped.is_set():
-            found, errors = self._tried()
-            if found is not None:
-                return found
+            wire, errors = self._tried()
+            if wire is not None:
+                return wire
             answered = [e for e in errors.values() if isinstance(e, ssl.SSLCertVerificationError)]
             if len(answered) == len(errors):
                 raise UserError(
@@ -124,8 +124,8 @@ class Host:
                     f"no learner answers at {tried}",
                     hint="start the training, and let its port through the firewall",
                 )
-            if not told:
-                told = True
+            if not logged:
+                logged = True
                 log.info("waiting for a learner at %s", ", ".join(errors))
             self._stopped.wait(AGAIN_S)
         return None
@@ -249,13 +249,13 @@ class _Guest:
 
     def _make(self, order: Mapping[str, Any]) -> object:
         self._end()
-        offered, wanted = self._offer.simulators, str(order["simulator"]["id"])
+        offered, simulator = self._offer.simulators, str(order["simulator"]["id"])
         # The learner knows what is offered; this protects the host from one that does not care.
-        if offered is not None and wanted not in offered:
-            raise Raised(_refusal("simulator.id", wanted, ", ".join(offered)))
+        if offered is not None and simulator not in offered:
+            raise Raised(_refusal("simulator.id", simulator, ", ".join(offered)))
         if self._offer.copies is not None and len(order["copies"]) > self._offer.copies:
             raise Raised(_refusal("train.n_envs", len(order["copies"]), str(self._offer.copies)))
-        log.info("making %d copies of %s", len(order["copies"]), wanted)
+        log.info("making %d copies of %s", len(order["copies"]), simulator)
         self._copies = Copies(order)
         return self._copies.make()
 

@@ -224,15 +224,15 @@ class HostListener:
     def _invited(self, wire: frames.Wire) -> bool:
         """Whether the other side is a host that may join; then it has joined."""
         try:
-            kind, said = wire.receive(HANDSHAKE_S, _JOIN_BYTES)
-            problem = self._problem(kind, said)
+            kind, introduction = wire.receive(HANDSHAKE_S, _JOIN_BYTES)
+            problem = self._problem(kind, introduction)
             if problem is None:
-                host = JoinedHost(wire, said)
+                host = JoinedHost(wire, introduction)
                 wire.send("welcome", None, HANDSHAKE_S)
                 self._take(host)
                 return True
             # Noted first: who is refused may look before this thread goes on.
-            self._note(f"{_name(said)}: {problem[0]}")
+            self._note(f"{_name(introduction)}: {problem[0]}")
             wire.send("refused", dict(zip(("message", "hint"), problem, strict=True)), HANDSHAKE_S)
         except (OSError, ValueError, TypeError, LookupError, ArithmeticError) as error:
             self._note(f"a connection was not that of a host of this version: {error}")

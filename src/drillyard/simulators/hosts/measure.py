@@ -48,17 +48,17 @@ def comparison(simulator: SimulatorSpec, n_envs: int, hosts: int) -> Finding:
     with keep_alive("measuring a host of copies"):
         message_s = max(0.0, _hosted_s(plain) - copy_s)
     there_s = expected_s(copy_s, message_s + NETWORK_S, n_envs, hosts, os.cpu_count() or 1)
-    said = (
+    text = (
         f"{n_envs} copies: about {n_envs / there_s:,.0f} steps/s on {hosts} hosts like this "
         f"machine, {n_envs / here_s:,.0f} in one process here (a step takes a copy "
         f"{copy_s * 1e3:.2g} ms, and a message to a host {message_s * 1e3:.2g} ms and the network)"
     )
     if there_s <= here_s:
         faster = f"{here_s / there_s:.1f} times as fast"
-        return passed("simulator.copies_on", f"{faster}; {said}")
+        return passed("simulator.copies_on", f"{faster}; {text}")
     return warning(
         "simulator.copies_on",
-        f"hosts would be {there_s / here_s:.1f} times slower; {said}",
+        f"hosts would be {there_s / here_s:.1f} times slower; {text}",
         "delete copies_on: this simulator is faster beside the learner",
     )
 

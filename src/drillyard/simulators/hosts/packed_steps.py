@@ -217,12 +217,12 @@ class RowReader:
             FrameError: The rows have another length, or a tail is not a frame.
         """
         try:
-            found = np.frombuffer(rows, self._dtype)
+            table = np.frombuffer(rows, self._dtype)
         except ValueError as error:
             raise frames.FrameError(f"rows cannot be read: {error}") from error
-        infos: list[dict[str, Any]] = [{} for _ in found]
+        infos: list[dict[str, Any]] = [{} for _ in table]
         for name, part in self._infos:
-            column = found[name]
+            column = table[name]
             # NumPy's own numbers and arrays are copied: the rows are thrown away.
             values = column.tolist() if part.form in _BY_NAME else list(column.copy())
             for info, value in zip(infos, values, strict=True):
@@ -234,10 +234,10 @@ class RowReader:
             if "j" in more:
                 begun[place] = more["j"]
         return {
-            "o": {key: found[name] for name, key in self._observed},
-            "r": found["r"],
-            "d": found["d"],
-            "t": found["t"],
+            "o": {key: table[name] for name, key in self._observed},
+            "r": table["r"],
+            "d": table["d"],
+            "t": table["t"],
             "i": {place: info for place, info in enumerate(infos) if info},
             "j": begun,
         }

@@ -62,7 +62,7 @@ def path_of(run: str, attempt: int) -> str:
 
 def own_addresses() -> list[str]:
     """The addresses of this machine by which others may reach it; IPv4 first, loopback last."""
-    found = []
+    usable = []
     stats = psutil.net_if_stats()
     for name, addresses in psutil.net_if_addrs().items():
         if name not in stats or not stats[name].isup:
@@ -72,8 +72,8 @@ def own_addresses() -> list[str]:
                 continue
             address = ipaddress.ip_address(entry.address.partition("%")[0])
             if not (address.is_loopback or address.is_link_local or address.is_multicast):
-                found.append(address)
-    return [*map(str, sorted(found, key=lambda a: a.version)), LOOPBACK]
+                usable.append(address)
+    return [*map(str, sorted(usable, key=lambda a: a.version)), LOOPBACK]
 
 
 def reach(port: int | None) -> Finding:

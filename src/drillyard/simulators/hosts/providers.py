@@ -161,8 +161,8 @@ def start_host(
         quiet: Throw away what it and its simulators print.
     """
     before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    found = [*map(str, first), *filter(None, before), *map(os.path.abspath, sys.path)]
-    path = os.pathsep.join(dict.fromkeys(found))
+    folders = [*map(str, first), *filter(None, before), *map(os.path.abspath, sys.path)]
+    path = os.pathsep.join(dict.fromkeys(folders))
     module = "drillyard.simulators.hosts"
     return subprocess.Popen(
         [sys.executable, "-m", module, "--invitation", str(invitation), "--name", name],

@@ -54,8 +54,8 @@ def from_json(content: JsonObject) -> DrillyardError:
     details = {"hint": None if hint is None else str(hint)}
     if issubclass(kind, errors.ConfigError):
         details |= {name: content.get(name) for name in (*_DETAILS, "value")}  # type: ignore[misc]
-    made: DrillyardError = kind(str(content.get("message")), **details)
+    error: DrillyardError = kind(str(content.get("message")), **details)
     notes = content.get("notes")
     for note in notes if isinstance(notes, list) else ():
-        made.add_note(str(note))
-    return made
+        error.add_note(str(note))
+    return error

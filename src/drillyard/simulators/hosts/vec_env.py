@@ -106,8 +106,8 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
             "streams": self.streams,
             "threads": self._threads,
         }
-        made = self._all("make", lambda a, b: order | {"copies": list(range(a, b))})
-        for (host, _, _), abouts in zip(self._hosts, made, strict=True):
+        answers = self._all("make", lambda a, b: order | {"copies": list(range(a, b))})
+        for (host, _, _), abouts in zip(self._hosts, answers, strict=True):
             self._compare(host, abouts)
 
     def at_barrier(self, keep: bool) -> list[str]:
@@ -197,8 +197,8 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         """
         if len(copies) != self.num_envs:
             raise CorruptObject(f"the checkpoint has {len(copies)} copies, not {self.num_envs}")
-        one = range(self.num_envs)
-        return self._call("call", lambda copy: ("load_stack", (copies[copy],), {}), one)
+        everyone = range(self.num_envs)
+        return self._call("call", lambda copy: ("load_stack", (copies[copy],), {}), everyone)
 
     def set_lesson(self, lesson: Lesson) -> None:
         """Draw from another lesson from the next episode on."""
@@ -261,12 +261,12 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
             except HostLost as lost:
                 self._unsent = lost
         answers = self._collected([host for host, _ in asked])
-        found = {
+        by_copy = {
             copy: answer
             for (_, here), given in zip(asked, answers, strict=True)
             for copy, answer in zip(here, given, strict=True)
         }
-        return [found[copy] for copy in copies]
+        return [by_copy[copy] for copy in copies]
 
     def _collected(self, hosts: Sequence[JoinedHost] | None = None) -> list[Any]:
         """The answers of all hosts. All are read, also after a loss, so that none is left over.
@@ -274,7 +274,7 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         They are read from the last, which was asked last: the others are there by then. Of two
         losses or errors, that of the first host is raised.
         """
-        lost, raised, found = self._unsent, None, []
+        lost, raised, bodies = self._unsent, None, []
         for host in reversed(hosts if hosts is not None else [h for h, _, _ in self._hosts]):
             if host.lost:
                 continue
@@ -285,12 +285,12 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
                 continue
             if kind == "raised":
                 raised = troubles.from_json(body)
-            found.append(body)
+            bodies.append(body)
         if lost is not None:
             raise lost
         if raised is not None:
             raise raised
-        return found[::-1]
+        return bodies[::-1]
 
     def _keep(self, answers: list[Any]) -> list[dict[str, Any]]:
         for (_, begin, end), answer in zip(self._hosts, answers, strict=True):

@@ -246,6 +246,11 @@ class ConfigError(UserError):
         self.value = value
         self.allowed = allowed
 
+    @property
+    def errors(self) -> list[ConfigError]:
+        """Itself, so that one and several errors are read in the same way."""
+        return [self]
+
     def __str__(self) -> str:
         return self._with_fix(self.said(self.field))
 
@@ -280,6 +285,17 @@ class ConfigErrors(UserError):
         if not self.shows_fix:
             return self.message
         return "\n".join(str(e.but(shows_fix=True)) for e in self.errors)
+
+
+def refuse_together(problems: Sequence[ConfigError]) -> None:
+    """Raises an error alone, or several as one; nothing if there is none.
+
+    Raises:
+        ConfigError: There is one error.
+        ConfigErrors: There are several errors.
+    """
+    if problems:
+        raise problems[0] if len(problems) == 1 else ConfigErrors(problems)
 
 
 class CheckpointRefused(ConfigError):

@@ -15,6 +15,7 @@ from drillyard.documents.json_types import Json, JsonObject
 from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, DrillyardError, PluginError
 from drillyard.spec.algorithms.argument_table import ARGUMENTS
+from drillyard.spec.parameter_errors import GIVEN
 
 if TYPE_CHECKING:
     from drillyard.spec.experiment import ChildSpec, ExperimentSpec
@@ -28,12 +29,6 @@ _PARAMETER = re.compile(
     r"|tunables\.(?P<group>[^.]+)\.params\.(?P<tunable>\w+)\b)"
 )
 _LAST = re.compile(r"children\[\d+\]\.\Z")
-_FROM_RUN = {
-    "trial_id": "the trial",
-    "trial_runner_id": "the trial",
-    "run_id": "each run",
-    "seed": "each run's seed",
-}
 
 
 class RunRow(TypedDict):
@@ -225,7 +220,7 @@ def _children(
         rows: dict[str, ParameterRow] = {}
         for name, value in parameters.items():
             origin = origins.find(name, here)
-            inherited = name in above and name not in _FROM_RUN and name != "experiment_id"
+            inherited = name in above and name not in GIVEN and name != "experiment_id"
             if inherited and above[name]["from"] == origin:
                 origin += f", from {parent.name}"
             rows[name] = {"value": value, "from": origin}
@@ -270,8 +265,8 @@ class _Origins:
 
     def find(self, name: str, scope: str) -> str:
         """Returns a parameter's origin. An outer or inner experiment may assign or declare it."""
-        if name in _FROM_RUN:
-            return _FROM_RUN[name]
+        if name in GIVEN:
+            return GIVEN[name]
         if (scope, name) in self.constants:
             return self.constants[(scope, name)]
         if name == "experiment_id":

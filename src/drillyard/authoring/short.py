@@ -12,7 +12,7 @@ from drillyard.authoring.generate import STEPS, experiment_name, must_fit
 from drillyard.authoring.yaml_comments import scalar
 from drillyard.documents.files import read_document
 from drillyard.documents.json_types import Json, as_list, as_object
-from drillyard.errors import ConfigError, ConfigErrors, UserError
+from drillyard.errors import ConfigError, ConfigErrors, UserError, refuse_together
 from drillyard.spec import presets
 from drillyard.spec.experiment import NAME_RULE, is_name
 from drillyard.spec.field_options import seeds_of, steps_of
@@ -141,11 +141,10 @@ def from_options(
     def tried(read: Callable[[], _Value]) -> _Value | None:
         try:
             return read()
-        except ConfigErrors as errors:
-            problems.extend(e for e in errors.errors if isinstance(e, ConfigError))
-        except ConfigError as error:
-            option = _OPTIONS.get(str(error.field))
-            problems.append(error.but(file="command line", field=option) if option else error)
+        except (ConfigError, ConfigErrors) as wrong:
+            for error in wrong.errors:
+                option = _OPTIONS.get(str(error.field))
+                problems.append(error.but(file="command line", field=option) if option else error)
         return None
 
     if name is not None and not is_name(name):
@@ -162,10 +161,7 @@ def from_options(
     tried(lambda: must_fit(algorithm, simulator, folder))
     given = tried(lambda: steps_of(steps)) if steps is not None else None
     listed = tried(lambda: seeds_of(seeds)) if seeds is not None else [1]
-    if len(problems) > 1:
-        raise ConfigErrors(problems)
-    if problems:
-        raise problems[0]
+    refuse_together(problems)
     return Short(
         algorithm,
         simulator,

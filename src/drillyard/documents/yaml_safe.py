@@ -21,7 +21,7 @@ from drillyard.documents.document import (
 )
 from drillyard.documents.json_types import Json, JsonObject, as_object
 from drillyard.documents.scalars import dotted, resolve, trap
-from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.errors import ConfigError, refuse_together
 
 
 def parse_yaml(text: str, shown: str) -> Document:
@@ -38,8 +38,7 @@ def parse_yaml(text: str, shown: str) -> Document:
     refuse_hidden(text, shown)
     builder = Builder(shown)
     builder.build(events(text, shown))
-    if builder.problems:
-        raise _one_or_all(builder.problems)
+    refuse_together(builder.problems)
     return Document(builder.value, builder.marks, shown)
 
 
@@ -55,10 +54,6 @@ def typed(text: str) -> Json:
     if trap(stripped):
         return text
     return resolve(stripped) if stripped else text
-
-
-def _one_or_all(problems: list[ConfigError]) -> ConfigError | ConfigErrors:
-    return problems[0] if len(problems) == 1 else ConfigErrors(problems)
 
 
 class Place(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -35,10 +35,10 @@ def space(spec: Parts | Mapping[str, Json]) -> Space:
     Raises:
         ConfigError: A group that is not there, or one name with two meanings.
     """
-    found = Space.of(_section(spec, "tunables"), _section(spec, "tunable_params"))
+    tunables = Space.of(_section(spec, "tunables"), _section(spec, "tunable_params"))
     for child in _children(spec):
-        found = found.joined(space(child))
-    return found
+        tunables = tunables.joined(space(child))
+    return tunables
 
 
 def run_parameters(
@@ -70,11 +70,11 @@ def run_parameters(
     tunables = space(spec).assign({**spec.parameters.tunable_values, **(assignment or {})})
     known = {"trial_id": trial, "trial_runner_id": runner, "run_id": run, "seed": seed, **tunables}
     bound = bind(spec, {**known, **_awaited(spec)})
-    wanted = set(_required(spec))
-    wanted.update(name for late in spec.parameters.per_run or () for name in names_of(late.text))
+    read = set(_required(spec))
+    read.update(name for late in spec.parameters.per_run or () for name in names_of(late.text))
     values = {"experiment_id": spec.name, **bound.parameters.const_args, **tunables}
     values |= {name: known[name] for name in ("trial_id", "trial_runner_id")}
-    return values | {name: known[name] for name in PER_RUN if name in wanted}
+    return values | {name: known[name] for name in PER_RUN if name in read}
 
 
 def bind(spec: ExperimentSpec, values: Mapping[str, Json]) -> ExperimentSpec:
@@ -91,28 +91,40 @@ def bind(spec: ExperimentSpec, values: Mapping[str, Json]) -> ExperimentSpec:
     if not late:
         return spec
     tree = spec.model_dump(mode="json", by_alias=True)
-    for one in late:
+    for value in late:
         try:
-            _put(tree, one.at, as_word(one.at, fill(one.text, values)))
+            _put(tree, value.at, as_word(value.at, fill(value.text, values)))
         except KeyError as error:
             raise ConfigError(
                 f"the run has no parameter {error.args[0]!r}",
-                field=".".join(str(p) for p in one.at),
-                value=one.text,
+                field=_dotted(value.at),
+                value=value.text,
                 hint="name it under parameters.required_args",
             ) from None
+    texts = {_dotted(value.at): value.text for value in late}
+    return _validated(
+        spec,
+        tree,
+        "refuses the value of this run",
+        lambda field: f"it reads {texts.get(field, 'a parameter')}",
+    )
+
+
+def _validated(
+    spec: ExperimentSpec, tree: JsonObject, refusal: str, hint: Callable[[str], str]
+) -> ExperimentSpec:
     try:
         return type(spec).model_validate(tree)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(p) for p in first["loc"])
-        texts = {".".join(str(p) for p in one.at): one.text for one in late}
+        field = _dotted(first["loc"])
         raise ConfigError(
-            f"refuses the value of this run: {first['msg']}",
-            field=where,
-            value=first["input"],
-            hint=f"it reads {texts.get(where, 'a parameter')}",
+            f"{refusal}: {first['msg']}", field=field, value=first["input"], hint=hint(field)
         ) from None
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in path)
 
 
 def with_parts(spec: ExperimentSpec, parts: Mapping[str, Json]) -> ExperimentSpec:
@@ -128,17 +140,8 @@ def with_parts(spec: ExperimentSpec, parts: Mapping[str, Json]) -> ExperimentSpe
     if not parts:
         return spec
     tree = {**spec.model_dump(mode="json", by_alias=True), **parts}
-    try:
-        return type(spec).model_validate(tree)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise ConfigError(
-            f"a listed experiment cannot be: {first['msg']}",
-            field=where,
-            value=first["input"],
-            hint="see study.experiments",
-        ) from None
+    refusal = "a listed experiment cannot be"
+    return _validated(spec, tree, refusal, lambda _: "see study.experiments")
 
 
 def bound(spec: ExperimentSpec, run: RunRecord) -> ExperimentSpec:
@@ -151,8 +154,8 @@ def bound(spec: ExperimentSpec, run: RunRecord) -> ExperimentSpec:
     Raises:
         ConfigError: A value that its field does not take.
     """
-    own = with_parts(spec, run.parts)
-    return bind(own, {**run.parameters, "run_id": run.run, "seed": run.seed})
+    whole = with_parts(spec, run.parts)
+    return bind(whole, {**run.parameters, "run_id": run.run, "seed": run.seed})
 
 
 def bound_tree(spec: Mapping[str, Json], run: RunRecord) -> dict[str, Any]:
@@ -165,28 +168,25 @@ def bound_tree(spec: Mapping[str, Json], run: RunRecord) -> dict[str, Any]:
     tree: dict[str, Any] = copy.deepcopy({**spec, **run.parts})
     values = {**run.parameters, "run_id": run.run, "seed": run.seed}
     section = tree.get("parameters")
-    for one in (section.get("per_run") if isinstance(section, dict) else None) or ():
+    for late in (section.get("per_run") if isinstance(section, dict) else None) or ():
         # Another version or a person wrote it: a value that cannot be filled in stays.
         with contextlib.suppress(LookupError, TypeError):
-            _put(tree, one["at"], as_word(one["at"], fill(one["text"], values)))
+            _put(tree, late["at"], as_word(late["at"], fill(late["text"], values)))
     return tree
 
 
 def child_parameters(
-    parent_values: Mapping[str, Json],
-    child: Parts | Mapping[str, Json],
-    globals_: Mapping[str, Json] | None = None,
+    parent_values: Mapping[str, Json], child: Parts | Mapping[str, Json]
 ) -> JsonObject:
     """Returns the parameters of a composite's child: those that it declares, and common ones.
 
-    Globals win over the parent, the parent over the child's constants. Children do not see each
-    other's values: each call starts from the parent's values.
+    The parent wins over the child's constants. Children do not see each other's values: each call
+    starts from the parent's values.
 
     Args:
         parent_values: The parent's parameters in this run. Of a child that was resolved with its
             parent's file, constants are settled already; its tunables are taken from here.
         child: The child, or its file's content.
-        globals_: Real globals, where the child was not resolved yet.
 
     Returns:
         Name -> value.
@@ -195,19 +195,19 @@ def child_parameters(
         ConfigError: Required parameters have no value (all of them are listed), or a tunable
             refuses its assignment.
     """
-    given = {**parent_values, **(globals_ or {})}
     settled = _section(child, "per_run") is not None
     constants = dict(_section(child, "const_args") or {})
     required = list(_section(child, "required_args") or ())
     tunables = space(child)
-    own = dict(_section(child, "tunable_values") or {})
     values: JsonObject = tunables.assign(
-        {**own, **{k: v for k, v in parent_values.items() if k in tunables}}
+        {
+            **(_section(child, "tunable_values") or {}),
+            **{k: v for k, v in parent_values.items() if k in tunables},
+        }
     )
-    for name, value in constants.items():
-        if name not in values:
-            values[name] = value if settled else given.get(name, value)
-    missing = [n for n in required if n not in values and n not in given]
+    given = constants if settled else {**constants, **parent_values}
+    values |= {name: given[name] for name in constants if name not in values}
+    missing = [n for n in required if n not in values and n not in parent_values]
     if missing:
         raise ConfigError(
             f"missing required parameter{'s' if len(missing) > 1 else ''}: {', '.join(missing)}",
@@ -215,12 +215,8 @@ def child_parameters(
             allowed="a value from the parent, globals, const_args or a tunable",
             hint=f"declare {', '.join(missing)} in the parent, or give a default in const_args",
         )
-    for name in required:
-        values.setdefault(name, given.get(name))
-    for name in ALWAYS:
-        if name in given:
-            values[name] = given[name]
-    return values
+    values |= {name: parent_values[name] for name in required if name not in values}
+    return values | {name: parent_values[name] for name in ALWAYS if name in parent_values}
 
 
 def _awaited(spec: ExperimentSpec) -> dict[str, Json]:
@@ -241,8 +237,8 @@ def _children(spec: Parts | Mapping[str, Json]) -> Sequence[Any]:
     children = (
         spec.get("children") if isinstance(spec, Mapping) else getattr(spec, "children", None)
     )
-    found = children if isinstance(children, list | tuple) else ()
-    return [c for c in found if not isinstance(c, str)]
+    listed = children if isinstance(children, list | tuple) else ()
+    return [c for c in listed if not isinstance(c, str)]
 
 
 def _required(spec: Any) -> Iterator[str]:

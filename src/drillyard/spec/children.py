@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.documents.document import Document, KeyPath
-from drillyard.documents.files import read_document
 from drillyard.documents.json_types import Json
-from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.errors import ConfigError
 from drillyard.findings import Finding, passed
 from drillyard.spec.experiment import ChildSpec
 from drillyard.spec.names import Late
@@ -30,6 +29,7 @@ from drillyard.spec.parameters import (
 )
 from drillyard.spec.precedence import Merged, Place
 from drillyard.spec.references import escape
+from drillyard.spec.tunable_groups import read_beside
 
 MAX_DEPTH = 8
 _OF_ALL = ("backend", "resources", "seeds")
@@ -148,17 +148,9 @@ def _open(
     file = item if isinstance(item, str) else item.get("file") if isinstance(item, dict) else None
     if not isinstance(file, str):
         return (Merged(item, dict(places)), folder) if isinstance(item, dict) else None
-    try:
-        document = read_document(folder / file, file)
-    except ConfigError as error:
-        if error.line is None:
-            message = f"the child's file {file!r}: {error.message}"
-            field = f"children[{here[1]}]"
-            error = error.but(message=message, file=None, field=field)
-        found.problems.append(error)
-        return None
-    except ConfigErrors as errors:
-        found.problems += errors.errors
+    field = f"children[{here[1]}]"
+    document = read_beside(folder, file, field, f"the child's file {file!r}: ", found.problems)
+    if document is None:
         return None
     if not isinstance(document.value, dict):
         found.problems.append(

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from drillyard.documents.json_types import Json
-from drillyard.errors import BadValue, ConfigError, nearest
+from drillyard.errors import BadValue, ConfigError
 from drillyard.spec.expressions import ALLOWED, Expression, read_expression
+from drillyard.spec.tunables.space import not_active
 
 
 @dataclass(frozen=True)
@@ -84,16 +85,10 @@ def parse_all(texts: Sequence[str], known: Sequence[str]) -> list[Constraint]:
     Raises:
         ConfigError: One names something else.
     """
-    found = []
+    constraints = []
     for number, text in enumerate(texts):
         constraint = parse(text)
         for name in sorted(constraint.names - set(known)):
-            raise ConfigError(
-                f"{name!r} is not an active tunable",
-                field=f"study.constraints[{number}]",
-                value=text,
-                allowed=", ".join(sorted(known)) or "no tunable is active",
-                hint=nearest(name, sorted(known)),
-            )
-        found.append(constraint)
-    return found
+            raise not_active(name, known, f"study.constraints[{number}]", text)
+        constraints.append(constraint)
+    return constraints

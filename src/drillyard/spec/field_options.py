@@ -125,7 +125,5 @@ def _lay(
 ) -> None:
     try:
         merged.put(path, read(), Place(f"--{path[-1]}"))
-    except ConfigError as error:
-        problems.append(error)
-    except ConfigErrors as errors:
-        problems += errors.errors
+    except (ConfigError, ConfigErrors) as error:
+        problems += error.errors

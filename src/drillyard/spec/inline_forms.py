@@ -7,7 +7,6 @@ every key of a declared tunable but ``range`` and ``values``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -15,6 +14,7 @@ from drillyard.documents.document import KeyPath
 from drillyard.documents.json_types import Json, JsonObject, as_list
 from drillyard.errors import BadValue, ConfigError
 from drillyard.spec.algorithms.argument_table import ARGUMENTS, TABLE
+from drillyard.spec.precedence import argument_at
 from drillyard.spec.tunables import Tunable
 
 TUNE = "tune"
@@ -25,31 +25,9 @@ ALLOWED = f"[low, high], {{{CHOICES}: [a, b]}}, or {DEFAULT}"
 KEYS = (TUNE, *(key for key in Tunable.model_fields if key not in ("range", "values")))
 
 
-@dataclass(frozen=True)
-class Form:
-    """A search space that was read.
-
-    Args:
-        body: The tunable, without ``default`` where the file gives none.
-    """
-
-    body: JsonObject
-
-    def tunable(self, usual: Json) -> JsonObject:
-        """Returns the declared tunable with this meaning.
-
-        Args:
-            usual: The value that the field would have if it were not tuned: the default, or what
-                is nearest to it in this space.
-        """
-        if "default" in self.body:
-            return self.body
-        return {**self.body, "default": _nearest(self.body, usual)}
-
-
 def read_form(
     node: JsonObject, algorithm: Json, path: KeyPath
-) -> tuple[list[ConfigError], Form | None]:
+) -> tuple[list[ConfigError], JsonObject | None]:
     """Reads an inline search space.
 
     Args:
@@ -58,12 +36,14 @@ def read_form(
         path: Path of the field.
 
     Returns:
-        What is wrong, each with its key below the field as ``field``; and the form, if nothing is.
+        What is wrong, each with its key below the field as ``field``; and the tunable, if nothing
+        is. It has no ``default`` where the file gives none.
     """
     problems = list(_keys(node)) + list(_shape(node[TUNE]))
     if problems:
         return problems, None
-    argument = str(path[2]) if path[:2] == ("learner", "args") and len(path) == 3 else None
+    argument = argument_at(path)
+    table = ARGUMENTS.get(str(algorithm).lower(), {})
     body: JsonObject = {k: v for k, v in node.items() if k != TUNE}
     space = node[TUNE]
     if isinstance(space, dict):
@@ -71,17 +51,22 @@ def read_form(
         values = as_list(space[CHOICES])
     else:
         values = as_list(space)
-        whole = _counts(values, str(algorithm).lower(), argument, path)
+        # Whole numbers: what counts, and what is written so elsewhere.
+        whole = (
+            TABLE[argument].rule.whole
+            if argument is not None and argument in table
+            else all(isinstance(v, int) for v in values)
+        )
         body = {"type": "int" if whole else "float", **body, "range": values}
     problems = list(_of_tunable(body))
-    if not problems and argument in ARGUMENTS.get(str(algorithm).lower(), {}):
+    if not problems and argument is not None and argument in table:
         part = TUNE if body["type"] != "categorical" else f"{TUNE}.{CHOICES}"
         for value in values:
             problems += [
                 e.but(hint=e.hint or f"narrow the space to values that {argument} takes")
                 for e in TABLE[argument].rule.check(part, value)
             ]
-    return problems, None if problems else Form(body)
+    return problems, None if problems else body
 
 
 def _keys(node: JsonObject) -> Iterator[ConfigError]:
@@ -140,59 +125,50 @@ def _choices(space: JsonObject) -> Iterator[ConfigError]:
         )
 
 
-def _counts(values: list[Json], algorithm: str, argument: str | None, path: KeyPath) -> bool:
-    """Whether a range has whole numbers only: what counts, and what is written so elsewhere."""
-    if argument in ARGUMENTS.get(algorithm, {}):
-        return TABLE[str(argument)].rule.whole
-    return all(isinstance(v, int) for v in values)
-
-
 def _of_tunable(body: JsonObject) -> Iterator[ConfigError]:
     """What a declared tunable refuses, under the keys of the inline form."""
-    range_ = body.get("range")
-    first = range_[0] if isinstance(range_, list) else body["values"]
-    default = first[0] if isinstance(first, list) else first
+    default = (as_list(body.get("range")) or as_list(body["values"]))[0]
     try:
         Tunable.model_validate({"default": default, **body})
     except ValidationError as error:
         for item in error.errors(include_url=False):
             cause = item.get("ctx", {}).get("error")
-            own = cause if isinstance(cause, BadValue) else None
+            message = item["msg"][0].lower() + item["msg"][1:]
+            wrong = cause if isinstance(cause, BadValue) else BadValue(message)
             key = str(item["loc"][0]) if item["loc"] else ""
-            if own is not None and isinstance(own.key, str):
-                key = own.key
+            key = wrong.key if isinstance(wrong.key, str) else key
             key = {"range": TUNE, "values": f"{TUNE}.{CHOICES}", "": TUNE}.get(key, key)
             value = body.get("range") if key == TUNE else body.get(key, body.get("values"))
             yield ConfigError(
-                str(own) if own else item["msg"][0].lower() + item["msg"][1:],
+                str(wrong),
                 field=key,
                 value=value,
-                allowed=(own.allowed if own else None) or ALLOWED,
-                hint=(own.hint if own else None) or f"for example `{EXAMPLE}`",
+                allowed=wrong.allowed or ALLOWED,
+                hint=wrong.hint or f"for example `{EXAMPLE}`",
             )
 
 
-def _nearest(body: JsonObject, usual: Json) -> Json:
-    """The value of a space that is nearest to the usual one; without one, its middle."""
+def with_default(body: JsonObject, usual: Json) -> JsonObject:
+    """Returns a tunable with a default.
+
+    Args:
+        body: From ``read_form``.
+        usual: The value that the field would have if it were not tuned. If it is not in the space,
+            the nearest value is the default; without one, the middle.
+    """
+    if "default" in body:
+        return body
     number = usual if isinstance(usual, int | float) and not isinstance(usual, bool) else None
-    choices = body.get("values")
-    if isinstance(choices, list):
-        for choice in choices:
-            if type(choice) is type(usual) and choice == usual:
-                return choice
+    if choices := as_list(body.get("values")):
+        same = [c for c in choices if type(c) is type(usual) and c == usual]
         close = [c for c in choices if isinstance(c, int | float) and not isinstance(c, bool)]
-        if number is None or len(close) < len(choices):
-            return choices[0]
-        return min(close, key=lambda c: abs(c - number))
-    tunable = Tunable.model_validate({**body, "default": _low(body)})
+        if same or number is None or len(close) < len(choices):
+            return {**body, "default": (same or choices)[0]}
+        return {**body, "default": min(close, key=lambda c: abs(c - number))}
+    tunable = Tunable.model_validate({**body, "default": as_list(body["range"])[0]})
     assert tunable.range is not None
     if number is None:
-        return tunable.inside(0.5)
-    nearest_ = min(max(number, tunable.range[0]), tunable.range[1])
-    return tunable.take("default", nearest_ if tunable.type == "float" else round(nearest_))
-
-
-def _low(body: JsonObject) -> Json:
-    range_ = body["range"]
-    assert isinstance(range_, list)
-    return range_[0]
+        return {**body, "default": tunable.inside(0.5)}
+    close_by = min(max(number, tunable.range[0]), tunable.range[1])
+    default = close_by if tunable.type == "float" else round(close_by)
+    return {**body, "default": tunable.take("default", default)}

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from drillyard.documents.document import KeyPath
-from drillyard.documents.json_types import Json, JsonObject
+from drillyard.documents.json_types import Json, JsonObject, as_list, as_object
 from drillyard.documents.scalars import dotted
 from drillyard.errors import ConfigError, nearest
 from drillyard.registry import names
@@ -22,10 +23,11 @@ from drillyard.spec import listed
 from drillyard.spec.algorithms.argument_table import ARGUMENTS, SPACES
 from drillyard.spec.algorithms.arguments import misnamed
 from drillyard.spec.algorithms.signatures import ON_POLICY
-from drillyard.spec.inline_forms import DEFAULT, EXAMPLE, TUNE, Form, read_form
+from drillyard.spec.inline_forms import DEFAULT, EXAMPLE, TUNE, read_form, with_default
 from drillyard.spec.parameter_errors import GIVEN
-from drillyard.spec.precedence import Merged, Place, item_at
+from drillyard.spec.precedence import Merged, Place, argument_at, item_at
 from drillyard.spec.presets import find as find_preset
+from drillyard.spec.tunable_groups import tunables_of
 
 GROUP = "inline"
 WHERE = (
@@ -40,11 +42,11 @@ _FREE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A field that a file tunes."""
+class _Tuned:
+    """A field that a file tunes, and the tunable that it means."""
 
     path: KeyPath
-    form: Form
+    body: JsonObject
     place: Place
 
 
@@ -61,42 +63,42 @@ def expand(
     """
     before = len(problems)
     spaces = _whole_space(merged, problems)
-    found = [*_tunes(merged, problems)]
-    found += [one for one in spaces if one.path not in {f.path for f in found}]
-    if found and not searched:
-        problems.append(_no_study(merged, found))
+    tuned = [*_tunes(merged, problems)]
+    written = {field.path for field in tuned}
+    tuned += [field for field in spaces if field.path not in written]
+    if tuned and not searched:
+        problems.append(_no_study(merged, tuned))
     if len(problems) > before:
         _without_spaces(merged)
         return
-    if not found:
+    if not tuned:
         return
     group = _unused(GROUP + (f"-{child}" if child else ""), merged.get("parameters", "tunables"))
-    taken = _taken(merged)
-    known = _Known.of(merged)
-    for one in found:
-        name = _name(one.path, [f.path for f in found], taken, child)
-        body = one.form.tunable(known.value(one.path))
-        path: KeyPath = ("parameters", "tunables", group, "params", name)
-        merged.put(path, body, one.place)
-        merged.put(one.path, f"${{{name}}}", one.place)
+    paths, taken, known = [field.path for field in tuned], _taken(merged), _Known.of(merged)
+    for field in tuned:
+        name = _name(field.path, paths, taken, child)
+        body = with_default(field.body, known.value(field.path))
+        merged.put(("parameters", "tunables", group, "params", name), body, field.place)
+        merged.put(field.path, f"${{{name}}}", field.place)
     active = merged.tree["parameters"].setdefault("tunable_params", [])
     if isinstance(active, list):
-        merged.put(("parameters", "tunable_params"), [*active, group], found[0].place)
-    _whole_minibatches(merged, [one.path for one in found], known, taken, child)
+        merged.put(("parameters", "tunable_params"), [*active, group], tuned[0].place)
+    if not child:
+        _whole_minibatches(merged, paths, known, taken)
 
 
 # -- what a file tunes ----------------------------------------------------------------------------
 
 
-def _tunes(merged: Merged, problems: list[ConfigError]) -> Iterator[_Found]:
+def _tunes(merged: Merged, problems: list[ConfigError]) -> Iterator[_Tuned]:
     algorithm = merged.get("learner", "algorithm")
     for path, node in _nodes({k: v for k, v in merged.tree.items() if k not in _SKIPPED}):
         if not _tunable(path):
             problems.append(_not_tunable(path, node))
             continue
-        form = _read(path, node, str(algorithm).lower(), problems)
-        if form is not None:
-            yield _Found(path, form, merged.place(path) or Place(""))
+        body = _read(path, node, str(algorithm).lower(), problems)
+        if body is not None:
+            yield _Tuned(path, body, merged.place(path) or Place(""))
     for number, item in enumerate(merged.get("study", "experiments") or ()):
         if not isinstance(item, dict):
             continue
@@ -108,7 +110,7 @@ def _tunes(merged: Merged, problems: list[ConfigError]) -> Iterator[_Found]:
 def _nodes(tree: Json, path: KeyPath = ()) -> Iterator[tuple[KeyPath, JsonObject]]:
     """Yields every mapping that stands for a value to tune."""
     if isinstance(tree, dict):
-        if len(path) > 1 and path[-1] not in _CONTAINERS and _is_tune(tree):
+        if len(path) > 1 and path[-1] not in _CONTAINERS and TUNE in tree:
             yield path, tree
             return
         for key, value in tree.items():
@@ -116,10 +118,6 @@ def _nodes(tree: Json, path: KeyPath = ()) -> Iterator[tuple[KeyPath, JsonObject
     elif isinstance(tree, list):
         for number, value in enumerate(tree):
             yield from _nodes(value, (*path, number))
-
-
-def _is_tune(node: JsonObject) -> bool:
-    return TUNE in node
 
 
 def _tunable(path: KeyPath) -> bool:
@@ -133,10 +131,9 @@ def _tunable(path: KeyPath) -> bool:
 
 def _read(
     path: KeyPath, node: JsonObject, algorithm: str, problems: list[ConfigError]
-) -> Form | None:
-    """The form of a field, or None when it is wrong."""
-    own = path[:2] == ("learner", "args") and len(path) == 3
-    argument = str(path[2]) if own else None
+) -> JsonObject | None:
+    """The tunable of a field, or None when it is wrong."""
+    argument = argument_at(path)
     if node[TUNE] == DEFAULT:
         ready = SPACES.get(algorithm, {}).get(argument or "")
         if not isinstance(ready, dict):
@@ -145,12 +142,12 @@ def _read(
         node = {**node, **copy.deepcopy(ready)}
     if argument is not None and algorithm in ARGUMENTS:
         problems += misnamed(algorithm, {argument: node})
-    refused, form = read_form(node, algorithm, path)
+    refused, body = read_form(node, algorithm, path)
     problems += [e.but(field=f"{dotted(path)}.{e.field or TUNE}") for e in refused]
-    return form
+    return body
 
 
-def _whole_space(merged: Merged, problems: list[ConfigError]) -> list[_Found]:
+def _whole_space(merged: Merged, problems: list[ConfigError]) -> list[_Tuned]:
     """The space of ``learner: {tune: default}``: the arguments that the file does not set."""
     learner = merged.get("learner")
     if not isinstance(learner, dict) or learner.get(TUNE) is None:
@@ -185,14 +182,14 @@ def _whole_space(merged: Merged, problems: list[ConfigError]) -> list[_Found]:
     args = learner.setdefault("args", {})
     if not isinstance(args, dict):
         return []  # the model reports the error
-    found = []
+    tuned = []
     for name, node in SPACES[algorithm].items():
         if name not in args and isinstance(node, dict):
             path: KeyPath = ("learner", "args", name)
-            _, form = read_form(node, algorithm, path)
-            assert form is not None, (algorithm, name)  # a test reads them all
-            found.append(_Found(path, form, Place(place.file, place.line)))
-    return found
+            _, body = read_form(node, algorithm, path)
+            assert body is not None, (algorithm, name)  # a test reads them all
+            tuned.append(_Tuned(path, body, Place(place.file, place.line)))
+    return tuned
 
 
 def _without_spaces(merged: Merged) -> None:
@@ -214,19 +211,13 @@ def _without_spaces(merged: Merged) -> None:
 
 def _taken(merged: Merged) -> set[str]:
     """Names that mean something else in this file."""
-    section = merged.get("parameters")
-    section = section if isinstance(section, dict) else {}
-    groups = section.get("tunables")
-    declared = [section.get("const_args"), section.get("required_args")]
-    declared += [
-        body.get("params")
-        for body in (groups.values() if isinstance(groups, dict) else ())
-        if isinstance(body, dict)
-    ]
+    section = as_object(merged.get("parameters"))
     return {
         *GIVEN,
         "experiment_id",
-        *(str(n) for part in declared if isinstance(part, dict | list) for n in part),
+        *map(str, as_object(section.get("const_args"))),
+        *map(str, as_list(section.get("required_args"))),
+        *(name for _, name, _ in tunables_of(as_object(section.get("tunables")))),
     }
 
 
@@ -240,12 +231,8 @@ def _name(path: KeyPath, all_paths: list[KeyPath], taken: set[str], child: str) 
 
 
 def _unused(name: str, groups: Json) -> str:
-    known = groups if isinstance(groups, dict) else {}
-    number, found = 1, name
-    while found in known:
-        number += 1
-        found = f"{name}-{number}"
-    return found
+    numbered = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
+    return next(each for each in numbered if each not in as_object(groups))
 
 
 @dataclass(frozen=True)
@@ -259,43 +246,39 @@ class _Known:
     @classmethod
     def of(cls, merged: Merged) -> _Known:
         algorithm = merged.get("learner", "algorithm")
-        wanted = (merged.get("learner") or {}).get("preset", "auto")
+        preset = (merged.get("learner") or {}).get("preset", "auto")
         layer = None
-        if wanted is None or isinstance(wanted, str):
+        if preset is None or isinstance(preset, str):
             with contextlib.suppress(ConfigError):  # reported where presets are laid
-                layer = find_preset(wanted, algorithm, merged.get("simulator", "id"))
+                layer = find_preset(preset, algorithm, merged.get("simulator", "id"))
         known = ARGUMENTS.get(str(algorithm).lower(), {})
         return cls(merged, layer.mapping if layer else {}, known)
 
     def value(self, path: KeyPath) -> Json:
         """The value that a field would have if it were not tuned; None where it is not known."""
-        own = item_at(self.preset, path)
-        if own is None and path[:2] == ("learner", "args") and len(path) == 3:
-            own = self.algorithm.get(str(path[2]))
-        return 1 if own is None and path == ("train", "n_envs") else own
+        value = item_at(self.preset, path)
+        if value is None and (argument := argument_at(path)) is not None:
+            value = self.algorithm.get(argument)
+        return 1 if value is None and path == ("train", "n_envs") else value
 
     def word(self, path: KeyPath) -> str | None:
         """A field as a constraint has it: its tunable's name, or a number; None: neither."""
-        own = item_at(self.merged.tree, path)
-        own = self.value(path) if own is None else own
-        if isinstance(own, str) and (held := re.fullmatch(r"\$\{(\w+)\}", own)):
-            return held[1]
-        return str(own) if isinstance(own, int) and not isinstance(own, bool) else None
+        written = item_at(self.merged.tree, path)
+        value = self.value(path) if written is None else written
+        if isinstance(value, str) and (reference := re.fullmatch(r"\$\{(\w+)\}", value)):
+            return reference[1]
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _whole_minibatches(
-    merged: Merged, tuned: list[KeyPath], known: _Known, taken: set[str], child: str
+    merged: Merged, tuned: list[KeyPath], known: _Known, taken: set[str]
 ) -> None:
     """Keeps trials from minibatches that do not divide a rollout, which no learner takes."""
-    of_learner: KeyPath = ("learner", "args")
-    paths: list[KeyPath] = [
-        (*of_learner, "n_steps"),
-        ("train", "n_envs"),
-        (*of_learner, "batch_size"),
-    ]
+    steps_at, batch_at = ("learner", "args", "n_steps"), ("learner", "args", "batch_size")
+    paths: list[KeyPath] = [steps_at, ("train", "n_envs"), batch_at]
     algorithm = str(merged.get("learner", "algorithm")).lower()
     study = merged.get("study")
-    if algorithm not in ON_POLICY or "batch_size" not in known.algorithm or child:
+    if algorithm not in ON_POLICY or "batch_size" not in known.algorithm:
         return
     words = [known.word(path) for path in paths]
     declared = taken & {word for word in words if word}
@@ -305,7 +288,7 @@ def _whole_minibatches(
     constraints = study.setdefault("constraints", [])
     text = f"{steps} * {copies} % {batch} == 0"
     if isinstance(constraints, list) and text not in constraints:
-        place = merged.place(paths[0]) or merged.place(paths[2]) or Place("")
+        place = merged.place(steps_at) or merged.place(batch_at) or Place("")
         merged.put(("study", "constraints"), [*constraints, text], place)
 
 
@@ -340,13 +323,13 @@ def _no_range(path: KeyPath, algorithm: str) -> ConfigError:
     )
 
 
-def _no_study(merged: Merged, found: list[_Found]) -> ConfigError:
-    fields = ", ".join(dict.fromkeys(dotted(one.path) for one in found))
+def _no_study(merged: Merged, tuned: list[_Tuned]) -> ConfigError:
+    fields = ", ".join(dict.fromkeys(dotted(field.path) for field in tuned))
     whole = merged.places.get(("learner", TUNE))
     return ConfigError(
         f"the file tunes {fields}, but it has no `study:`",
-        field="learner.tune" if whole else dotted(found[0].path),
-        value=DEFAULT if whole else item_at(merged.tree, found[0].path),
+        field="learner.tune" if whole else dotted(tuned[0].path),
+        value=DEFAULT if whole else item_at(merged.tree, tuned[0].path),
         allowed="a `study:` with a number of trials beside it",
         hint="add `study: {trials: 30}`, or write one value",
     )

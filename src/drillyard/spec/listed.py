@@ -86,9 +86,8 @@ def lay(layer: Document, merged: Merged) -> None:
         merged: The file; changed.
     """
     for part, choice in _CHOICES.items():
-        own = layer.mapping.get(part)
-        before = merged.get(part, choice)
-        if isinstance(own, dict) and own.get(choice, before) != before:
+        over, before = layer.mapping.get(part), merged.get(part, choice)
+        if isinstance(over, dict) and over.get(choice, before) != before:
             merged.tree.pop(part, None)
     merged.lay(layer)
 
@@ -117,25 +116,21 @@ def resolved(
     Returns:
         The experiments, and what is wrong with any of them, each mistake once.
     """
-    found: list[ExperimentSpec] = []
+    specs: list[ExperimentSpec] = []
     problems: list[ConfigError] = []
-    told = {_what(error) for error in known}
+    reported = {_what(error) for error in known}
     for number, layer in enumerate(layers):
         try:
-            found.append(resolve(layer))
-            continue
-        except ConfigErrors as errors:
-            wrong = errors.errors
-        except ConfigError as error:
-            wrong = [error]
-        for one in wrong:
-            if _what(one) in told:
-                continue
-            told.add(_what(one))
-            inner = one.field or ""
-            whole = named(number, inner) if named else f"study.experiments[{number}].{inner}"
-            problems.append(one.but(field=whole if inner else None))
-    return found, problems
+            specs.append(resolve(layer))
+        except (ConfigError, ConfigErrors) as wrong:
+            for error in wrong.errors:
+                if _what(error) in reported:
+                    continue
+                reported.add(_what(error))
+                inner = error.field or ""
+                whole = named(number, inner) if named else f"study.experiments[{number}].{inner}"
+                problems.append(error.but(field=whole if inner else None))
+    return specs, problems
 
 
 def _what(error: ConfigError) -> tuple[object, ...]:
@@ -143,22 +138,22 @@ def _what(error: ConfigError) -> tuple[object, ...]:
 
 
 def with_resolved(
-    spec: ExperimentSpec, items: Sequence[Mapping[str, Json]], found: Sequence[ExperimentSpec]
+    spec: ExperimentSpec, items: Sequence[Mapping[str, Json]], specs: Sequence[ExperimentSpec]
 ) -> ExperimentSpec:
     """The experiment with the listed ones of its study resolved: their own keys, and whole parts.
 
     Args:
         spec: The file.
         items: As they were written.
-        found: Each one, from ``resolved``.
+        specs: Each one, from ``resolved``.
     """
     if not items or spec.study is None:
         return spec
     base = spec.model_dump(mode="json", by_alias=True)
     listed = []
-    for item, one in zip(items, found, strict=True):
-        mine = one.model_dump(mode="json", by_alias=True)
-        parts = {k: mine[k] for k in (*PARTS, "parameters") if mine[k] != base[k]}
+    for item, other in zip(items, specs, strict=True):
+        tree = other.model_dump(mode="json", by_alias=True)
+        parts = {k: tree[k] for k in (*PARTS, "parameters") if tree[k] != base[k]}
         listed.append({**{k: copy.deepcopy(item[k]) for k in OF_THE_TRIAL if k in item}, **parts})
     study = spec.study.model_copy(update={"experiments": listed})
     return spec.model_copy(update={"study": study})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.errors import ConfigError, refuse_together
 from drillyard.spec.messages import instead
-from drillyard.spec.precedence import Merged, parse_dotted
+from drillyard.spec.precedence import Merged, argument_at, parse_dotted
 
 
 def located(error: ConfigError, merged: Merged, file: str) -> ConfigError:
@@ -29,9 +29,9 @@ def _way_out(error: ConfigError, merged: Merged) -> str:
     from drillyard.spec.algorithms.argument_table import ARGUMENTS
 
     path = parse_dotted(error.field or "")
-    if path[:2] == ("learner", "args") and len(path) == 3:
+    if (argument := argument_at(path)) is not None:
         algorithm = str(merged.get("learner", "algorithm")).lower()
-        default = ARGUMENTS.get(algorithm, {}).get(str(path[2]))
+        default = ARGUMENTS.get(algorithm, {}).get(argument)
         if default is not None:
             return f"remove it to use the {default!r} of {algorithm}"
     return instead(path, error.value) if path else "change or remove it"
@@ -46,8 +46,4 @@ def refuse_all(problems: list[ConfigError]) -> None:
     distinct = {(e.file, e.line, e.field, e.message): e for e in problems}
     files = list(dict.fromkeys(e.file for e in problems))
     # In the order of the file, so that a reader goes through it once.
-    found = sorted(distinct.values(), key=lambda e: (files.index(e.file), e.line or 0))
-    if len(found) == 1:
-        raise found[0]
-    if found:
-        raise ConfigErrors(found)
+    refuse_together(sorted(distinct.values(), key=lambda e: (files.index(e.file), e.line or 0)))

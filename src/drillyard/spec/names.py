@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from drillyard.documents.document import KeyPath
 from drillyard.documents.json_types import Json
@@ -52,6 +51,33 @@ class Late:
 
     value: Json
     text: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A text after its references were replaced.
+
+    Args:
+        value: Its value for now.
+        text: The same with references where a run gives the value anew.
+        late: Whether there is any such reference.
+        origin: Where the first value came from; None if it held no reference.
+    """
+
+    value: Json
+    text: str
+    late: bool = False
+    origin: Place | None = None
+
+
+@dataclass(frozen=True)
+class _At:
+    """A text that is being resolved, and where it is."""
+
+    path: KeyPath
+    place: Place
+    text: str
+    seen: tuple[str, ...] = ()
 
 
 @dataclass
@@ -104,21 +130,20 @@ class Names:
             raw, origin, through = held
             merged.places[path] = Place(origin.file, origin.line, None, value)
             return self.walk(raw, path, merged, (*seen, *through))
-        result, origin_ = self.resolve(value, path, place, seen)
-        result = as_word(path, result)
-        if origin_ is not None:
-            merged.places[path] = origin_
-        if (text := self.residue(value, path, place, seen)) is not None:
-            self.note_late(path, text, place)
-        return result
+        resolved = self.resolve(value, path, place, seen)
+        if resolved.origin is not None:
+            merged.places[path] = resolved.origin
+        if resolved.late:
+            self.note_late(path, resolved.text, place)
+        return as_word(path, resolved.value)
 
     def _held(
         self, text: str, seen: tuple[str, ...]
     ) -> tuple[Json, Place, tuple[str, ...]] | None:
         """The list or mapping that a text stands for, when it is one reference to one."""
         through: tuple[str, ...] = ()
-        while found := REFERENCE.fullmatch(text):
-            name = found["braced"] or found["bare"]
+        while match := REFERENCE.fullmatch(text):
+            name = match["braced"] or match["bare"]
             if not name or name in seen or name in through or name not in self.values:
                 return None
             value, origin = self.values[name]
@@ -136,216 +161,144 @@ class Names:
 
         Args:
             path: Where the value stands.
-            text: From ``residue``.
+            text: What the run fills in.
             place: File and line, for the message.
         """
         if path[0] in EARLY:
             names = " and ".join(f"${n}" for n in names_of(text))
             self._problem(
                 f"{names}: known only when a run starts, and this is the same for all runs",
-                path,
-                place,
-                text,
+                _At(path, place, text),
                 hint="remove it here; you can use it in "
                 "simulator, learner, train, evaluate, store and in parameters",
             )
         else:
             self.late[path] = text
 
-    def residue(
-        self, text: str, path: KeyPath, place: Place, seen: tuple[str, ...] = ()
-    ) -> str | None:
-        """A text with everything resolved but what each run gives; None when that is nothing.
-
-        Args:
-            text: A text with references that ``resolve`` took.
-            path: Path of the value: secrets keep their references.
-            place: File and line of it.
-            seen: Names being resolved.
-        """
-        secret = keeps_references(path)
-        found_late = False
-
-        def left(found: re.Match[str]) -> str:
-            nonlocal found_late
-            name = found["braced"] or found["bare"]
-            if found["env"]:
-                return found[0] if secret else escape(os.environ.get(found["env"], ""))
-            if name is None or name not in self.values or name in seen:
-                return found[0]
-            value = self.values[name][0]
-            if isinstance(value, Late):
-                found_late = True
-                return value.text
-            if isinstance(value, str) and "$" in value:
-                inner = self.residue(value, path, place, (*seen, name))
-                if inner is not None:
-                    found_late = True
-                    return inner
-                value = self.resolve(value, path, place, (*seen, name))[0]
-            return escape(as_text(value))
-
-        result = REFERENCE.sub(left, text)
-        return result if found_late else None
-
     def resolve(
-        self, text: str, path: KeyPath, place: Place, seen: tuple[str, ...]
-    ) -> tuple[Json, Place | None]:
-        """The value of a text with references.
+        self, text: str, path: KeyPath, place: Place, seen: tuple[str, ...] = ()
+    ) -> Resolved:
+        """Resolves a text with references.
 
         Args:
             text: The text.
-            path: Path of the value, for messages.
+            path: Path of the value, for messages; secrets keep their references.
             place: File and line of it.
             seen: Names being resolved, so that a circle is found.
 
         Returns:
-            (value, where it came from, or None when it held no reference). A text that is one
-            reference and nothing else takes the value with its type.
+            A text that is one reference and nothing else takes the value with its type.
         """
-        secret = keeps_references(path)
-        whole = REFERENCE.fullmatch(text)
-        origins: list[Place] = []
+        at = _At(path, place, text, seen)
+        if whole := REFERENCE.fullmatch(text):
+            return self._reference(whole, at, whole=True)
+        parts = [self._reference(m, at, whole=False) for m in REFERENCE.finditer(text)]
+        values, texts = iter(parts), iter(parts)
+        return Resolved(
+            REFERENCE.sub(lambda _: as_text(next(values).value), text),
+            REFERENCE.sub(lambda _: next(texts).text, text),
+            any(part.late for part in parts),
+            next((part.origin for part in parts if part.origin is not None), None),
+        )
 
-        def value_of(found: re.Match[str], typed_env: bool) -> Json:
-            if found["dollar"]:
-                return "$"
-            if found["broken"]:
-                return self._problem(
-                    f"{found[0]} is not a reference",
-                    path,
-                    place,
-                    text,
-                    allowed="$name, ${name}, ${env:NAME}, and $$ for a dollar sign",
-                    hint="write $$ for a dollar sign",
-                )
-            if found["env"]:
-                origins.append(Place(place.file, place.line, None, found[0]))
-                return self._environment(found["env"], path, place, secret, typed_env, found[0])
-            name = found["braced"] or found["bare"]
-            if is_secret_key(name) and not secret:
-                # Its value would be recorded under a key that is not masked.
-                return self._problem(
-                    f"{found[0]} is a secret, and this value would be written into records",
-                    path,
-                    place,
-                    text,
-                    allowed="secrets only under keys such as `password`, `token`, `api_key`",
-                    hint="use such a key, and the reference is kept instead of the value",
-                )
-            value, origin = self._name(name, path, place, seen, text)
-            if isinstance(value, dict | list) and not whole:
-                kind = "list" if isinstance(value, list) else "mapping"
-                return self._problem(
-                    f"${name} is a {kind} and cannot be part of a text",
-                    path,
-                    place,
-                    text,
-                    hint=f"write only {found[0]}",
-                )
-            if origin is not None:
-                origins.append(
-                    Place(origin.file, origin.line, origin.raw, origin.through or found[0])
-                )
-            return value
+    def _reference(self, match: re.Match[str], at: _At, *, whole: bool) -> Resolved:
+        written, secret = match[0], keeps_references(at.path)
+        if match["dollar"]:
+            return Resolved("$", written)
+        if match["broken"]:
+            return self._problem(
+                f"{written} is not a reference",
+                at,
+                allowed="$name, ${name}, ${env:NAME}, and $$ for a dollar sign",
+                hint="write $$ for a dollar sign",
+            )
+        if match["env"]:
+            value = self._environment(match["env"], at, typed_env=whole)
+            text = written if secret else escape(as_text(value))
+            return Resolved(value, text, origin=replace(at.place, raw=None, through=written))
+        name = match["braced"] or match["bare"]
+        if is_secret_key(name) and not secret:
+            return self._secret(f"{written} is a secret", at)
+        resolved = self._name(name, at)
+        if isinstance(resolved.value, dict | list) and not whole:
+            kind = "list" if isinstance(resolved.value, list) else "mapping"
+            return self._problem(
+                f"${name} is a {kind} and cannot be part of a text",
+                at,
+                hint=f"write only {written}",
+            )
+        if (origin := resolved.origin) is None:
+            return resolved
+        return replace(resolved, origin=replace(origin, through=origin.through or written))
 
-        if whole:
-            value = value_of(whole, True)
-        else:
-            value = REFERENCE.sub(lambda m: as_text(value_of(m, False)), text)
-        return value, (origins[0] if origins else None)
-
-    def _environment(
-        self, name: str, path: KeyPath, place: Place, secret: bool, typed_env: bool, text: str
-    ) -> Json:
+    def _environment(self, name: str, at: _At, *, typed_env: bool) -> Json:
         value = os.environ.get(name)
         if value is None:
             return self._problem(
                 f"the environment has no variable {name}",
-                path,
-                place,
-                text,
+                at,
                 allowed="the name of a variable that is set",
                 hint=f"set it: export {name}=…",
-            )
-        if secret:
+            ).value
+        if keeps_references(at.path):
             register_secret(value)
-            return text
+            return at.text
         if looks_secret(value):
             register_secret(value)
-            return self._problem(
-                f"the variable {name} holds a secret, and this value would be written into "
-                "records",
-                path,
-                place,
-                text,
-                allowed="secrets only under keys such as `password`, `token`, `api_key`",
-                hint="use such a key, and the reference is kept instead of the value",
-            )
+            return self._secret(f"the variable {name} holds a secret", at).value
         return typed(value) if typed_env else value
 
-    def _name(
-        self, name: str, path: KeyPath, place: Place, seen: tuple[str, ...], text: str
-    ) -> tuple[Json, Place | None]:
-        if name in seen:
-            circle = " -> ".join(f"${n}" for n in (*seen[seen.index(name) :], name))
+    def _name(self, name: str, at: _At) -> Resolved:
+        if name in at.seen:
+            circle = " -> ".join(f"${n}" for n in (*at.seen[at.seen.index(name) :], name))
             return self._problem(
-                f"goes in a circle: {circle}",
-                path,
-                place,
-                text,
-                hint="give one of them a value",
-            ), None
+                f"goes in a circle: {circle}", at, hint="give one of them a value"
+            )
+        if name in self.inactive and name not in self.values:
+            return self._problem(
+                f"${name} is a tunable of the group {self.inactive[name]!r}, which is not active",
+                at,
+                hint="name it in parameters.tunable_params",
+            )
         if name not in self.values:
-            if name in self.inactive:
-                return self._problem(
-                    f"${name} is a tunable of the group {self.inactive[name]!r}, which is not "
-                    "active",
-                    path,
-                    place,
-                    text,
-                    hint="name it in parameters.tunable_params",
-                ), None
+            known = sorted(self.values)[:40]
             return self._problem(
                 f"${name} is not declared",
-                path,
-                place,
-                text,
-                allowed=", ".join(f"${n}" for n in _sorted(self.values)) or "no names",
-                hint=nearest(name, _sorted(self.values))
+                at,
+                allowed=", ".join(f"${n}" for n in known) or "no names",
+                hint=nearest(name, known)
                 + "; declare it under parameters.const_args, or write $$ for a dollar sign",
-            ), None
+            )
         self.used.add(name)
         value, origin = self.values[name]
         if isinstance(value, Late):
-            return value.value, origin
+            return Resolved(value.value, value.text, True, origin)
         if isinstance(value, str) and "$" in value:
-            value, deeper = self.resolve(value, path, place, (*seen, name))
-            origin = deeper or origin
-        return value, origin
+            inner = self.resolve(value, at.path, at.place, (*at.seen, name))
+            text = inner.text if inner.late else escape(as_text(inner.value))
+            return replace(inner, text=text, origin=inner.origin or origin)
+        return Resolved(value, escape(as_text(value)), origin=origin)
+
+    def _secret(self, what: str, at: _At) -> Resolved:
+        # Its value would be recorded under a key that is not masked.
+        return self._problem(
+            f"{what}, and this value would be written into records",
+            at,
+            allowed="secrets only under keys such as `password`, `token`, `api_key`",
+            hint="use such a key, and the reference is kept instead of the value",
+        )
 
     def _problem(
-        self,
-        message: str,
-        path: KeyPath,
-        place: Place,
-        text: str,
-        *,
-        hint: str,
-        allowed: str | None = None,
-    ) -> str:
+        self, message: str, at: _At, *, hint: str, allowed: str | None = None
+    ) -> Resolved:
         self.problems.append(
             ConfigError(
                 message,
-                at=place,
-                field=dotted(path),
-                value=text,
+                at=at.place,
+                field=dotted(at.path),
+                value=at.text,
                 allowed=allowed,
                 hint=hint,
             )
         )
-        return text
-
-
-def _sorted(names: Collection[str]) -> list[str]:
-    return sorted(names)[:40]
+        return Resolved(at.text, at.text)

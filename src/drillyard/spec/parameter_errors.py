@@ -10,9 +10,13 @@ from drillyard.errors import ConfigError, nearest
 from drillyard.spec.names import Late
 from drillyard.spec.precedence import Place
 
-GIVEN = ("trial_id", "trial_runner_id", "run_id", "seed")
-"""Parameters that only a run can set."""
-
+GIVEN = {
+    "trial_id": "the trial",
+    "trial_runner_id": "the trial",
+    "run_id": "each run",
+    "seed": "each run's seed",
+}
+"""Parameters that only a run can set -> what sets them."""
 
 Origin = tuple[Any, Place]
 
@@ -63,13 +67,14 @@ def missing_required(missing: list[str]) -> ConfigError:
 
 def undeclared_parameter(text: str, word: str, declared: set[str]) -> ConfigError:
     """Returns the error about a parameter that no scope declares."""
-    near = [found] if (found := nearest(text, sorted(declared))).startswith("did you") else []
+    near = nearest(text, sorted(declared))
     return ConfigError(
         f"there is no option --{text}, and the file declares no parameter {text!r}",
         file=f"--{text}",
         value=word,
         allowed=", ".join(f"--{d}" for d in sorted(declared)) or "no parameters are declared",
-        hint="; ".join([*near, "a field of the file is changed by --set path=value"]),
+        hint=(f"{near}; " if near.startswith("did you") else "")
+        + "a field of the file is changed by --set path=value",
     )
 
 

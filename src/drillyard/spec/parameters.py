@@ -6,7 +6,8 @@ An experiment, and each child of a composite, receives only what it declares (``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from drillyard.documents.document import Document
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.documents.yaml_safe import typed
-from drillyard.errors import ConfigError, nearest
+from drillyard.errors import ConfigError
 from drillyard.mailbox.mailbox import run_id
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.names import Late, Names
@@ -28,8 +29,9 @@ from drillyard.spec.parameter_errors import (
     undeclared_parameter,
 )
 from drillyard.spec.precedence import Merged, Place
-from drillyard.spec.tunable_groups import active_groups, all_groups
+from drillyard.spec.tunable_groups import active_groups, all_groups, tunables_of
 from drillyard.spec.tunables import NAME, Tunable
+from drillyard.spec.tunables.space import in_two_groups, not_active
 
 OPTION_NAMES = {
     "set",
@@ -89,8 +91,6 @@ class Parameters:
     declared: set[str] = field(default_factory=set)
     tunables: dict[str, Origin] = field(default_factory=dict)
     """Active tunables: value as of now."""
-    groups: list[str] = field(default_factory=list)
-    """Names of the active groups."""
     problems: list[ConfigError] = field(default_factory=list)
 
 
@@ -102,23 +102,29 @@ def outside_of(globals_: Sequence[Document], values: Mapping[str, str], merged: 
         values: ``--name value`` of the command line.
         merged: The experiment's values, for its ``tunable_values``.
     """
-    found: dict[str, Origin] = {}
     known = fields()
-    for document in globals_:
-        for key, value in document.mapping.items():
-            if key not in known:
-                found[key] = (value, Place(document.file, document.line((key,))))
+    of_globals = {
+        key: (value, Place(document.file, document.line((key,))))
+        for document in globals_
+        for key, value in document.mapping.items()
+        if key not in known
+    }
     line = {
         text.replace("-", "_"): (typed(word), Place(f"--{text}")) for text, word in values.items()
     }
-    return Outside(found, line, assigned(merged))
+    return Outside(of_globals, line, assigned(merged))
 
 
 def assigned(merged: Merged) -> dict[str, Origin]:
     """``parameters.tunable_values`` with the places."""
-    values = merged.get("parameters", "tunable_values")
+    return _written(merged, "tunable_values")
+
+
+def _written(merged: Merged, section: str) -> dict[str, Origin]:
+    """The values of a section of ``parameters``, with their places."""
+    values = merged.get("parameters", section)
     return {
-        key: (value, merged.place(("parameters", "tunable_values", key)) or Place(""))
+        key: (value, merged.place(("parameters", section, key)) or Place(""))
         for key, value in (values.items() if isinstance(values, dict) else ())
     }
 
@@ -132,44 +138,35 @@ def resolve_parameters(merged: Merged, outside: Outside, folder: Path) -> Parame
         folder: Where included files are looked for.
     """
     problems: list[ConfigError] = []
-    constants, required = _declared(merged, problems)
+    constants, required = _written(merged, "const_args"), _required(merged)
+    problems += _misnamed(constants, required)
     groups = all_groups(merged, folder, problems)
     mapping = outside.globals.get("tunable_params_map", ({}, Place("")))[0]
     active = active_groups(merged, groups, mapping, problems)
-    tunables = _tunables(active, groups, outside, merged, problems)
+    tunables = _tunables({name: groups[name] for name in active}, outside, merged, problems)
     declared = {*constants, *required}
-    found: dict[str, Origin] = {
-        key: (value, merged.place(("parameters", "const_args", key)) or Place(""))
-        for key, value in constants.items()
-    }
-    for layer in (outside.parent, outside.globals, outside.line):
-        found.update({k: v for k, v in layer.items() if k in declared})
-    for layer in (outside.globals, outside.line):
-        found.update({k: v for k, v in layer.items() if k == "experiment_id"})
-    problems += clashes({**outside.parent, **outside.globals, **outside.line, **found}, tunables)
-    problems += set_by_runs({**outside.globals, **outside.line, **found})
-    found = {k: v for k, v in found.items() if k not in GIVEN and k not in tunables}
-    always = {
-        "experiment_id": (merged.get("name"), Place("the experiment's name")),
-        **_given_by_run(merged),
-    }
-    missing = [k for k in required if k not in found and k not in tunables and k not in always]
+    outer = {**outside.globals, **outside.line}
+    given = {**outside.parent, **outer}
+    values = constants | {k: v for k, v in given.items() if k in declared}
+    values |= {k: v for k, v in outer.items() if k == "experiment_id"}
+    problems += clashes(given | values, tunables)
+    problems += set_by_runs(outer | values)
+    values = {k: v for k, v in values.items() if k not in GIVEN and k not in tunables}
+    of_run = _given_by_run(merged)
+    always = {"experiment_id": (merged.get("name"), Place("the experiment's name")), **of_run}
+    missing = [k for k in required if k not in values and k not in tunables and k not in always]
     if missing:
         problems.append(missing_required(missing))
     late = {k: (Late(v, f"${{{k}}}"), place) for k, (v, place) in tunables.items()}
     # A child has its parent's experiment id; only runs set the other names.
-    known = {
-        **always,
-        **outside.parent,
-        **outside.globals,
-        **outside.line,
-        **late,
-        **found,
-        **{k: always[k] for k in GIVEN},
-    }
-    names = Names(known, inactive=_inactive(groups, active))
+    known = {**always, **given, **late, **values, **{k: of_run[k] for k in GIVEN}}
+    inactive = {name: g for g, name, _ in tunables_of(groups) if g not in active}
     return Parameters(
-        names, {k: v for k, (v, _) in found.items()}, declared, tunables, active, problems
+        Names(known, inactive=inactive),
+        {k: v for k, (v, _) in values.items()},
+        declared,
+        tunables,
+        problems,
     )
 
 
@@ -211,46 +208,37 @@ def _expand_name(merged: Merged, names: Names) -> None:
         del known["experiment_id"]  # it is this name
     alone = Names(known)
     place = merged.place(("name",)) or Place("")
-    written = str(name)
-    value, origin = alone.resolve(written, ("name",), place, ())
-    merged.tree["name"] = value
-    if (text := alone.residue(written, ("name",), place)) is not None:
-        alone.note_late(("name",), text, place)
-    merged.places[("name",)] = origin or place
+    resolved = alone.resolve(str(name), ("name",), place)
+    merged.tree["name"] = resolved.value
+    if resolved.late:
+        alone.note_late(("name",), resolved.text, place)
+    merged.places[("name",)] = resolved.origin or place
     names.problems += alone.problems
     names.used |= alone.used
 
 
-def undeclared(values: Mapping[str, str], scopes: Iterable[Parameters]) -> list[ConfigError]:
+def undeclared(values: Mapping[str, str], scopes: Sequence[Parameters]) -> list[ConfigError]:
     """Returns an error for each parameter that neither the experiment nor a child declares.
 
     Args:
         values: ``--name value`` as typed.
         scopes: The experiment's parameters and its children's.
     """
-    everywhere = list(scopes)
-    declared: set[str] = set().union(*(s.declared for s in everywhere))
-    tunables = {name for s in everywhere for name in s.tunables}
+    declared: set[str] = set().union(*(s.declared for s in scopes))
+    known = {*GIVEN, "experiment_id", *declared, *(name for s in scopes for name in s.tunables)}
     return [
         undeclared_parameter(text, word, declared)
         for text, word in values.items()
-        if (key := text.replace("-", "_")) not in declared
-        and key not in tunables
-        and key not in (*GIVEN, "experiment_id")
+        if text.replace("-", "_") not in known
     ]
 
 
 def unknown_tunables(outside: Outside, scopes: Iterable[Parameters]) -> list[ConfigError]:
     """Returns an error for each assignment to a tunable that is not active."""
-    known = sorted({name for s in scopes for name in s.tunables})
+    known = {name for s in scopes for name in s.tunables}
     return [
-        ConfigError(
-            f"{name!r} is not an active tunable",
-            at=place,
-            field=f"parameters.tunable_values.{name}",
-            value=value,
-            allowed=", ".join(known) or "no group of tunables is active",
-            hint=nearest(name, known) if known else "name a group in parameters.tunable_params",
+        not_active(name, known, f"parameters.tunable_values.{name}", value).but(
+            file=place.file, line=place.line
         )
         for name, (value, place) in outside.assigned.items()
         if name not in known
@@ -260,12 +248,13 @@ def unknown_tunables(outside: Outside, scopes: Iterable[Parameters]) -> list[Con
 # -- steps ----------------------------------------------------------------------------------------
 
 
-def _declared(merged: Merged, problems: list[ConfigError]) -> tuple[JsonObject, list[str]]:
-    constants = merged.get("parameters", "const_args") or {}
-    required = merged.get("parameters", "required_args") or []
+def _required(merged: Merged) -> list[str]:
     # The model reports a wrong type; this function uses only valid parts.
-    constants = dict(constants) if isinstance(constants, dict) else {}
-    required = [r for r in required if isinstance(r, str)] if isinstance(required, list) else []
+    names = merged.get("parameters", "required_args")
+    return [n for n in names if isinstance(n, str)] if isinstance(names, list) else []
+
+
+def _misnamed(constants: Mapping[str, Origin], required: Sequence[str]) -> Iterator[ConfigError]:
     known = fields()
     for key in dict.fromkeys([*constants, *required]):
         word = str(key)
@@ -276,16 +265,13 @@ def _declared(merged: Merged, problems: list[ConfigError]) -> tuple[JsonObject, 
         else:
             continue
         section = "const_args" if key in constants else "required_args"
-        problems.append(
-            ConfigError(
-                reason,
-                field=f"parameters.{section}.{word}",
-                value=word,
-                allowed="letters, digits and _, and not the name of an option",
-                hint=hint,
-            )
+        yield ConfigError(
+            reason,
+            field=f"parameters.{section}.{word}",
+            value=word,
+            allowed="letters, digits and _, and not the name of an option",
+            hint=hint,
         )
-    return constants, required
 
 
 def _given_by_run(merged: Merged) -> dict[str, Origin]:
@@ -298,75 +284,42 @@ def _given_by_run(merged: Merged) -> dict[str, Origin]:
         "run_id": run_id(1, seed),
         "seed": seed,
     }
-    where = {
-        "trial_id": "the trial",
-        "trial_runner_id": "the trial",
-        "run_id": "each run",
-        "seed": "each run's seed",
+    known: dict[str, Origin] = {
+        name: (Late(first[name], f"${{{name}}}"), Place(where)) for name, where in GIVEN.items()
     }
     inputs = merged.get("inputs")
     for name in inputs if isinstance(inputs, dict) else ():
         # Known when the stage begins; until then, the reference itself.
-        first[str(name)], where[str(name)] = f"${{{name}}}", "another child"
-    return {k: (Late(v, f"${{{k}}}"), Place(where[k])) for k, v in first.items()}
+        text = f"${{{name}}}"
+        known[str(name)] = (Late(text, text), Place("another child"))
+    return known
 
 
 def _tunables(
-    active: Sequence[str],
-    groups: Mapping[str, Json],
-    outside: Outside,
-    merged: Merged,
-    problems: list[ConfigError],
+    groups: Mapping[str, Json], outside: Outside, merged: Merged, problems: list[ConfigError]
 ) -> dict[str, Origin]:
-    found: dict[str, Origin] = {}
+    """The value of each tunable of the active groups, as of now."""
+    values: dict[str, Origin] = {}
     group_of: dict[str, str] = {}
-    for group in active:
-        body = groups[group]
-        params = body.get("params") if isinstance(body, dict) else None
-        for name, raw in params.items() if isinstance(params, dict) else ():
-            path = ("parameters", "tunables", group, "params", name)
-            place = merged.place(path) or Place("")
-            if name in found:
-                problems.append(
-                    ConfigError(
-                        f"tunable {name!r} is in two active groups, {group_of[name]!r} and "
-                        f"{group!r}",
-                        field=".".join(path),
-                        value=name,
-                        allowed="one group for each tunable",
-                        hint="rename one of them",
-                    )
-                )
-                continue
-            group_of[name] = group
-            found[name] = _value_of(name, raw, group, place, outside, problems)
-    return found
-
-
-def _inactive(groups: Mapping[str, Json], active: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for group, body in groups.items():
-        params = body.get("params") if isinstance(body, dict) else None
-        if group not in active and isinstance(params, dict):
-            found.update({str(name): group for name in params})
-    return found
-
-
-def _value_of(
-    name: str, raw: Json, group: str, place: Place, outside: Outside, problems: list[ConfigError]
-) -> Origin:
-    default = raw.get("default") if isinstance(raw, dict) else None
-    origin = Place(place.file, place.line, None, f"the default of {group}.{name}")
-    try:
-        tunable = Tunable.model_validate(raw)
-    except ValidationError:
-        return default, origin  # the experiment's model reports the error
-    if name not in outside.assigned:
-        return tunable.take(name, default), origin
-    value, where = outside.assigned[name]
-    try:
-        return tunable.take(name, value), where
-    except ConfigError as error:
-        field = f"parameters.tunable_values.{name}"
-        problems.append(error.but(file=where.file, line=where.line, field=field))
-        return default, where
+    for group, name, body in tunables_of(groups):
+        path = ("parameters", "tunables", group, "params", name)
+        if name in values:
+            problems.append(in_two_groups(name, group_of[name], group))
+            continue
+        group_of[name] = group
+        place = merged.place(path) or Place("")
+        default = body.get("default") if isinstance(body, dict) else None
+        values[name] = (
+            default,
+            Place(place.file, place.line, None, f"the default of {group}.{name}"),
+        )
+        with contextlib.suppress(ValidationError):  # the experiment's model reports the error
+            tunable = Tunable.model_validate(body)
+            value, where = outside.assigned.get(name, values[name])
+            try:
+                values[name] = (tunable.take(name, value), where)
+            except ConfigError as error:
+                field = f"parameters.tunable_values.{name}"
+                problems.append(error.but(file=where.file, line=where.line, field=field))
+                values[name] = (default, where)
+    return values

@@ -16,7 +16,7 @@ from drillyard.documents.document import Document, KeyPath, Mark
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.documents.scalars import dotted
 from drillyard.documents.yaml_safe import typed
-from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.errors import ConfigError, refuse_together
 
 _PART = re.compile(r"(?P<key>[^.\[\]=]+)|\[(?P<index>\d{1,6})\]")
 
@@ -155,7 +155,7 @@ def command_line(sets: Sequence[str], below: JsonObject) -> Document:
             continue
         first = next((n for n, p in enumerate(path) if isinstance(p, int)), len(path))
         marks[path[:first]] = Mark(0, 0, word)
-    _raise(problems)
+    refuse_together(problems)
     return Document(tree, {p: Mark(0, 0, m.raw) for p, m in marks.items()}, "--set")
 
 
@@ -191,16 +191,9 @@ def tunable_line(assignments: Sequence[str]) -> Document:
             problems.append(_twice("--tunable", name, str(given.raw), word))
             continue
         values[name] = typed(word)
-    _raise(problems)
+    refuse_together(problems)
     tree: JsonObject = {"parameters": {"tunable_values": values}} if values else {}
     return Document(tree, marks, "--tunable")
-
-
-def _raise(problems: list[ConfigError]) -> None:
-    if len(problems) > 1:
-        raise ConfigErrors(problems)
-    if problems:
-        raise problems[0]
 
 
 def _twice(option: str, name: str, first: str, second: str) -> ConfigError:
@@ -223,29 +216,22 @@ def _put(tree: JsonObject, path: KeyPath, value: Json, below: Json, text: str) -
             item[part] = copy.deepcopy(under) if isinstance(following, int) else {}
         item = _into(item, part, path[: depth + 1], text)
     last = path[-1]
-    if isinstance(last, int):
+    if isinstance(last, int) or not isinstance(item, dict):
         _into(item, last, path, text)
-    elif not isinstance(item, dict):
-        raise _no_item(path, text)
     item[last] = value
 
 
 def _into(item: Any, part: str | int, path: KeyPath, text: str) -> Any:
     try:
-        found = item[part]
+        return item[part]
     except (LookupError, TypeError):
-        raise _no_item(path, text) from None
-    return found
-
-
-def _no_item(path: KeyPath, text: str) -> ConfigError:
-    return ConfigError(
-        "there is no such item to set",
-        file="--set",
-        field=dotted(path),
-        value=text,
-        hint="set the whole list: --set 'seeds=[1, 2, 3]'",
-    )
+        raise ConfigError(
+            "there is no such item to set",
+            file="--set",
+            field=dotted(path),
+            value=text,
+            hint="set the whole list: --set 'seeds=[1, 2, 3]'",
+        ) from None
 
 
 def item_at(tree: Any, path: KeyPath) -> Any:
@@ -258,6 +244,11 @@ def item_at(tree: Any, path: KeyPath) -> Any:
     return tree
 
 
+def argument_at(path: KeyPath) -> str | None:
+    """The name of the learner's argument at a path; None for another path."""
+    return str(path[2]) if path[:2] == ("learner", "args") and len(path) == 3 else None
+
+
 def parse_dotted(text: str) -> KeyPath:
     """``a.b[0]`` to ``("a", "b", 0)``; empty if it is not a path."""
     parts: list[str | int] = []
@@ -265,11 +256,11 @@ def parse_dotted(text: str) -> KeyPath:
     while position < len(text):
         if text[position] == "." and parts:
             position += 1
-        found = _PART.match(text, position)
-        if not found:
+        part = _PART.match(text, position)
+        if not part:
             return ()
-        parts.append(found["key"].strip() if found["key"] else int(found["index"]))
-        position = found.end()
+        parts.append(part["key"].strip() if part["key"] else int(part["index"]))
+        position = part.end()
     return tuple(parts)
 
 

@@ -7,18 +7,11 @@ import json
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from drillyard.documents.document import Document
 from drillyard.documents.files import read_document
-from drillyard.documents.json_types import (
-    Json,
-    JsonObject,
-    as_integer,
-    as_list,
-    as_number,
-    as_object,
-)
+from drillyard.documents.json_types import JsonObject, as_integer, as_object
 from drillyard.errors import ConfigError
 from drillyard.registry import names
 from drillyard.system.files import write_file
@@ -75,50 +68,19 @@ class StudyPreset(TypedDict):
 @cache
 def table() -> tuple[Preset, ...]:
     """Every preset: ``name``, ``when`` (algorithm, simulator), ``values``, ``measured``."""
-    return tuple(_preset(as_object(entry)) for entry in _entries("presets"))
+    entries: Any = ({"experiment": {}, **entry} for entry in _entries("presets"))
+    return tuple(entries)
 
 
 @cache
 def studies() -> tuple[StudyPreset, ...]:
     """Every ready-made study: ``name``, ``algorithm``, ``simulators``, ``about``, ``file``."""
-    return tuple(_study(as_object(entry)) for entry in _entries("studies"))
+    return tuple(_entries("studies"))
 
 
-def _entries(section: str) -> list[Json]:
-    return as_list(read_document(_FILE, _FILE.name).mapping[section])
-
-
-def _preset(entry: JsonObject) -> Preset:
-    when = as_object(entry["when"])
-    return Preset(
-        name=str(entry["name"]),
-        when=When(
-            algorithm=str(when["algorithm"]),
-            simulators=[str(simulator) for simulator in as_list(when["simulators"])],
-        ),
-        steps=as_integer(entry["steps"]) or 0,
-        values=as_object(entry["values"]),
-        measured=_measured(entry["measured"]),
-        experiment=as_object(entry.get("experiment", {})),
-    )
-
-
-def _measured(found: Json) -> Measured | None:
-    if found is None:
-        return None
-    tree = as_object(found)
-    means = [as_number(mean) or 0.0 for mean in as_list(tree["means"])]
-    return Measured(means=means, beside=as_object(tree["beside"]))
-
-
-def _study(entry: JsonObject) -> StudyPreset:
-    return StudyPreset(
-        name=str(entry["name"]),
-        algorithm=str(entry["algorithm"]),
-        simulators=[str(simulator) for simulator in as_list(entry["simulators"])],
-        about=str(entry["about"]),
-        file=str(entry["file"]),
-    )
+def _entries(section: str) -> Any:
+    # A file of drillyard itself: tests read each of its entries.
+    return read_document(_FILE, _FILE.name).mapping[section]
 
 
 def find(
@@ -169,8 +131,8 @@ def episodes(entry: Preset) -> int:
     Args:
         entry: Entry of the table.
     """
-    own = as_object(entry["experiment"].get("evaluate")).get("episodes")
-    return as_integer(own) or EPISODES
+    evaluate = as_object(entry["experiment"].get("evaluate"))
+    return as_integer(evaluate.get("episodes")) or EPISODES
 
 
 def statement(entry: Preset) -> str:
@@ -181,24 +143,21 @@ def statement(entry: Preset) -> str:
     """
     from drillyard.statistics.intervals import mean_interval
 
-    found, steps = entry["measured"], f"{entry['steps']:,} steps"
+    measured, steps = entry["measured"], f"{entry['steps']:,} steps"
     engine = as_object(entry["values"].get("learner")).get("engine")
     steps += f" with engine: {engine}" if engine else ""
-    if found is None:
-        why = (
-            "not measured: too long to measure here"
-            if entry["steps"] >= LONG
-            else "not measured yet"
-        )
+    if measured is None:
+        long = entry["steps"] >= LONG
+        why = "not measured: too long to measure here" if long else "not measured yet"
         return f"{why}. Its budget is {steps}"
-    means = found["means"]
+    means = measured["means"]
     ends = mean_interval(means)
     interval = f"95 % interval {ends[0]:.4g} to {ends[1]:.4g}" if ends else "no interval"
-    own = ", ".join(f"{mean:.4g}" for mean in means)
-    beside = "".join(f"; {policy} {mean}" for policy, mean in found["beside"].items())
+    each = ", ".join(f"{mean:.4g}" for mean in means)
+    beside = "".join(f"; {policy} {mean}" for policy, mean in measured["beside"].items())
     return (
         f"mean return {sum(means) / len(means):.4g} ({interval}) after {steps} over "
-        f"{len(means)} seeds ({own}; {episodes(entry)} episodes each{beside})"
+        f"{len(means)} seeds ({each}; {episodes(entry)} episodes each{beside})"
     )
 
 
@@ -216,8 +175,8 @@ def experiment_file(name: str) -> Path | None:
     text = _text(name)
     if text is None:
         return None
-    own = _own(name)
-    path = local_home() / "presets" / own / f"{own}.yaml"
+    folder = _experiment_name(name)
+    path = local_home() / "presets" / folder / f"{folder}.yaml"
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_file(path, text)
     return path
@@ -232,7 +191,7 @@ def no_near(name: str) -> str:
     Raises:
         ConfigError: It is in no folder, has no suffix, and is like the name of a preset.
     """
-    known = [str(entry["name"]) for entry in [*table(), *studies()]]
+    known = [entry["name"] for entry in (*table(), *studies())]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     if not close or Path(name).suffix or Path(name).parent.is_dir():
         return name
@@ -244,15 +203,15 @@ def no_near(name: str) -> str:
     )
 
 
-def _own(name: str) -> str:
+def _experiment_name(name: str) -> str:
     return name.replace("/", "-")
 
 
 def _text(name: str) -> str | None:
-    for study in studies():
-        if study["name"] == name:
-            return str(study["file"])
-    return next((_experiment(entry) for entry in table() if entry["name"] == name), None)
+    texts = {study["name"]: study["file"] for study in studies()}
+    return texts.get(name) or next(
+        (_experiment(entry) for entry in table() if entry["name"] == name), None
+    )
 
 
 def _experiment(entry: Preset) -> str:
@@ -260,7 +219,7 @@ def _experiment(entry: Preset) -> str:
     more = entry["experiment"]
     tree: JsonObject = {
         "schema": 1,
-        "name": _own(entry["name"]),
+        "name": _experiment_name(entry["name"]),
         "simulator": {"id": _simulator(entry), **as_object(more.get("simulator", {}))},
         "learner": {"algorithm": entry["when"]["algorithm"], "preset": entry["name"]},
         "train": {"steps": entry["steps"]},
@@ -276,5 +235,5 @@ def _experiment(entry: Preset) -> str:
 def _simulator(entry: Preset) -> str:
     """Returns the simulator to use: a built-in one, or else the newest version."""
     simulators = entry["when"]["simulators"]
-    own = [s for s in simulators if s in names("simulators")]
-    return (own or [s for s in simulators if "*" not in s][-1:] or simulators)[0]
+    built_in = [s for s in simulators if s in names("simulators")]
+    return (built_in or [s for s in simulators if "*" not in s][-1:] or simulators)[0]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from drillyard.documents.json_types import JsonObject, as_object
-from drillyard.errors import ConfigError, PluginError, UserError
+from drillyard.errors import ConfigError, ConfigErrors, PluginError, UserError
 from drillyard.registry import names
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import LearnerSpec, TrainSpec
@@ -175,28 +175,21 @@ def _lessons(spec: ExperimentSpec) -> Iterator[ConfigError]:
     from drillyard.spec.simulator.lessons import validate_lesson
     from drillyard.spec.simulator.wrapper_catalogue import check_wrappers
 
-    simulator, lesson = spec.simulator, spec.simulator.lesson
+    simulator = spec.simulator
     yield from caught(lambda: check_wrappers(simulator), "simulator.wrappers")
-    yield from caught(lambda: validate_lesson(lesson), "simulator.lesson")
+    lessons = {"simulator.lesson": simulator.lesson}
     for number, stage in enumerate(simulator.curriculum.stages if simulator.curriculum else ()):
-        field = f"simulator.curriculum.stages[{number}].lesson"
-        yield from caught(partial(validate_lesson, stage.lesson, None, field), field)
-    if spec.evaluate.lesson is not None:
-        other = spec.evaluate.lesson
-        yield from caught(
-            lambda: validate_lesson(other, field="evaluate.lesson"), "evaluate.lesson"
-        )
+        lessons[f"simulator.curriculum.stages[{number}].lesson"] = stage.lesson
+    lessons["evaluate.lesson"] = spec.evaluate.lesson or {}
+    for field, lesson in lessons.items():
+        yield from caught(partial(validate_lesson, lesson, None, field), field)
 
 
 def caught(call: Callable[[], object], field: str) -> Iterator[ConfigError]:
     """The mistakes that a call raises; `field` is where they are if they do not say it."""
-    from drillyard.errors import ConfigErrors
-
     try:
         call()
-    except ConfigErrors as errors:
-        yield from errors.errors
-    except ConfigError as error:
-        yield error.but(field=error.field or field)
+    except (ConfigError, ConfigErrors) as error:
+        yield from (e.but(field=e.field or field) for e in error.errors)
     except (UserError, PluginError) as error:
         yield ConfigError(error.message, field=field, hint=error.hint)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from drillyard.documents.document import Document
 from drillyard.documents.files import read_document
-from drillyard.documents.json_types import Json
+from drillyard.documents.json_types import Json, as_list, as_object
 from drillyard.errors import ConfigError, ConfigErrors, nearest
 from drillyard.spec.precedence import Merged, Place
+from drillyard.spec.tunables.space import no_such_group
+
+
+def tunables_of(groups: Mapping[str, Json]) -> Iterator[tuple[str, str, Json]]:
+    """Yields (group, name, declaration) of every tunable; malformed groups have none."""
+    for group, body in groups.items():
+        params = body.get("params") if isinstance(body, dict) else None
+        for name, tunable in params.items() if isinstance(params, dict) else ():
+            yield group, str(name), tunable
 
 
 def all_groups(merged: Merged, folder: Path, problems: list[ConfigError]) -> dict[str, Any]:
@@ -21,22 +31,13 @@ def all_groups(merged: Merged, folder: Path, problems: list[ConfigError]) -> dic
         problems: Gets what is wrong, files that cannot be read too.
     """
     files = merged.get("parameters", "include_tunables") or []
-    own = merged.get("parameters", "tunables")
-    groups = dict(own) if isinstance(own, dict) else {}
-    for number, name in enumerate(files if isinstance(files, list) else []):
+    groups = dict(as_object(merged.get("parameters", "tunables")))
+    for number, name in enumerate(as_list(files)):
         if not isinstance(name, str):
             continue  # the model says so
         field = f"parameters.include_tunables[{number}]"
-        try:
-            document = read_document(folder / name, name)
-        except ConfigError as error:
-            if error.line is None:  # the file itself, not something in it
-                message = f"the file {name!r} {error.message}"
-                error = error.but(message=message, file=None, field=field)
-            problems.append(error)
-            continue
-        except ConfigErrors as errors:
-            problems += errors.errors
+        document = read_beside(folder, name, field, f"the file {name!r} ", problems)
+        if document is None:
             continue
         if not isinstance(document.value, dict):
             problems.append(
@@ -50,7 +51,7 @@ def all_groups(merged: Merged, folder: Path, problems: list[ConfigError]) -> dic
             )
             continue
         for group, body in document.value.items():
-            if group in groups and groups[group] != body:
+            if groups.setdefault(group, body) != body:
                 problems.append(
                     ConfigError(
                         "has two different declarations",
@@ -62,17 +63,36 @@ def all_groups(merged: Merged, folder: Path, problems: list[ConfigError]) -> dic
                         hint="rename one of them, or delete it",
                     )
                 )
-            groups.setdefault(group, body)
-        merged.places.update(
-            {
-                ("parameters", "tunables", *path): Place(name, mark.line, mark.raw)
-                for path, mark in document.marks.items()
-                if path and ("parameters", "tunables", *path) not in merged.places
-            }
-        )
+        for path, mark in document.marks.items():
+            if path:
+                place = Place(name, mark.line, mark.raw)
+                merged.places.setdefault(("parameters", "tunables", *path), place)
     if files and isinstance(merged.tree.get("parameters"), dict):
         merged.tree["parameters"]["tunables"] = groups
     return groups
+
+
+def read_beside(
+    folder: Path, name: str, field: str, what: str, problems: list[ConfigError]
+) -> Document | None:
+    """Reads a file that an experiment names; None if it cannot be read.
+
+    Args:
+        folder: Where the file is looked for.
+        name: Its name in the experiment.
+        field: Field that names it.
+        what: Begins the message about the file itself.
+        problems: Gets what is wrong.
+    """
+    try:
+        return read_document(folder / name, name)
+    except (ConfigError, ConfigErrors) as error:
+        problems += [
+            # An error without a line is about the file itself.
+            e if e.line is not None else e.but(message=what + e.message, file=None, field=field)
+            for e in error.errors
+        ]
+    return None
 
 
 def active_groups(
@@ -87,25 +107,17 @@ def active_groups(
         problems: Gets what is wrong.
     """
     names = merged.get("parameters", "tunable_params")
-    found: list[str] = []
-    for number, name in enumerate(names if isinstance(names, list) else []):
+    active: list[str] = []
+    for number, name in enumerate(as_list(names)):
         field = f"parameters.tunable_params[{number}]"
         for group in _by_reference(name, mapping, field, problems):
             if group not in groups:
-                problems.append(
-                    ConfigError(
-                        "no such group of tunables",
-                        field=field,
-                        value=group,
-                        allowed=", ".join(sorted(groups)) or "none are declared",
-                        known=sorted(groups),
-                    )
-                )
-            elif group not in found:
-                found.append(group)
+                problems.append(no_such_group(group, groups, field))
+            elif group not in active:
+                active.append(group)
     if isinstance(names, list) and all(isinstance(n, str) for n in names):
-        merged.tree["parameters"]["tunable_params"] = found
-    return found
+        merged.tree["parameters"]["tunable_params"] = active
+    return active
 
 
 def _by_reference(name: Any, mapping: Json, field: str, problems: list[ConfigError]) -> list[str]:
@@ -113,11 +125,11 @@ def _by_reference(name: Any, mapping: Json, field: str, problems: list[ConfigErr
         return []
     if not name.startswith("$"):
         return [name]
-    key = name[1:].removeprefix("{").removesuffix("}")
-    if isinstance(mapping, dict) and key in mapping:
-        value = mapping[key]
+    key, groups = name[1:].removeprefix("{").removesuffix("}"), as_object(mapping)
+    if key in groups:
+        value = groups[key]
         return [str(v) for v in value] if isinstance(value, list) else [str(value)]
-    known = sorted(mapping) if isinstance(mapping, dict) else []
+    known = sorted(groups)
     problems.append(
         ConfigError(
             f"${key} is not in tunable_params_map",

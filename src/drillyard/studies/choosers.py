@@ -20,6 +20,7 @@ from drillyard.mailbox.records import Lineage, TrialOutcome, TrialRecord
 from drillyard.spec.constraints import Constraint
 from drillyard.spec.study import StudySpec
 from drillyard.spec.tunables import Space, Tunable
+from drillyard.spec.tunables.space import not_active
 
 if TYPE_CHECKING:
     from drillyard.mailbox import Mailbox
@@ -289,13 +290,7 @@ def cells(
     """
     for name in grid:
         if name not in space:
-            raise ConfigError(
-                f"{name!r} is not an active tunable",
-                field=f"study.grid.{name}",
-                value=grid[name],
-                allowed=", ".join(sorted(space.tunables)) or "no group of tunables is active",
-                keys=sorted(space.tunables),
-            )
+            raise not_active(name, space.tunables, f"study.grid.{name}", grid[name])
     order = sorted(space.tunables, key=lambda n: -space.groups[space.group_of[n]].cost)
     axes = [_axis(name, space.tunables[name], grid.get(name)) for name in order]
     count = math.prod(len(axis) for axis in axes)

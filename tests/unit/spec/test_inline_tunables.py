@@ -14,7 +14,7 @@ from drillyard.mailbox.records import RunRecord
 from drillyard.spec.algorithms.argument_table import ARGUMENTS, SPACES
 from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
 from drillyard.spec.binding import bound, run_parameters, space
-from drillyard.spec.inline_forms import read_form
+from drillyard.spec.inline_forms import read_form, with_default
 from drillyard.spec.load import Loaded, load
 from drillyard.spec.tunables import Tunable
 from drillyard.studies.choosers import drawn
@@ -189,9 +189,9 @@ def test_ready_made_spaces_hold_values_that_the_algorithm_takes(algorithm):
     for _ in range(50):
         args: dict[str, Any] = {}
         for name, node in SPACES[algorithm].items():
-            problems, form = read_form(as_object(node), algorithm, ("learner", "args", name))
-            assert not problems and form is not None, problems
-            tunable = Tunable.model_validate(form.tunable(ARGUMENTS[algorithm][name]))
+            problems, body = read_form(as_object(node), algorithm, ("learner", "args", name))
+            assert not problems and body is not None, problems
+            tunable = Tunable.model_validate(with_default(body, ARGUMENTS[algorithm][name]))
             args[name] = tunable.draw(random)
         if "batch_size" in args and "n_steps" in args:
             args["batch_size"] = min(args["batch_size"], args["n_steps"])

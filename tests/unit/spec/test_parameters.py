@@ -398,9 +398,9 @@ def test_a_file_that_is_its_own_child(tmp_path):
 def test_child_parameters_of_a_file_s_content():
     child = {"parameters": {"const_args": {"a": 1, "b": 2, "c": 3}, "required_args": ["d"]}}
     parent = {"a": "parent", "b": "parent", "d": 4, "e": 5, "trial_id": 2}
-    assert child_parameters(parent, child, {"b": "global"}) == {
+    assert child_parameters(parent, child) == {
         "a": "parent",
-        "b": "global",
+        "b": "parent",
         "c": 3,
         "d": 4,
         "trial_id": 2,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 
 from pydantic import Field, model_validator
 
 from drillyard.documents.json_types import Json, JsonObject
-from drillyard.errors import BadValue, ConfigError, ConfigErrors, nearest
+from drillyard.errors import BadValue, ConfigError, nearest, refuse_together
 from drillyard.spec.tunables.distribution import Model, Weight
 from drillyard.spec.tunables.tunable import Tunable
 
@@ -39,6 +39,38 @@ class Group(Model):
         return self
 
 
+def in_two_groups(name: str, first: str, second: str) -> ConfigError:
+    """Returns the error about a tunable that two active groups declare."""
+    return ConfigError(
+        f"tunable {name!r} is in two active groups, {first!r} and {second!r}",
+        field=f"parameters.tunables.{second}.params.{name}",
+        value=name,
+        allowed="one group for each tunable",
+        hint="rename one of them",
+    )
+
+
+def no_such_group(name: str, known: Iterable[str], field: str) -> ConfigError:
+    """Returns the error about a group that is not declared."""
+    names = sorted(known)
+    allowed = None if names else "none are declared"
+    return ConfigError(
+        "no such group of tunables", field=field, value=name, allowed=allowed, known=names
+    )
+
+
+def not_active(name: str, active: Iterable[str], field: str, value: Json) -> ConfigError:
+    """Returns the error about a name that no active tunable has."""
+    known = sorted(active)
+    return ConfigError(
+        f"{name!r} is not an active tunable",
+        field=field,
+        value=value,
+        allowed=", ".join(known) or "no group of tunables is active",
+        hint=nearest(name, known) if known else "name a group in parameters.tunable_params",
+    )
+
+
 class Space:
     """The active groups of an experiment.
 
@@ -56,13 +88,7 @@ class Space:
         for group, body in self.groups.items():
             for name, tunable in body.params.items():
                 if name in self.tunables:
-                    raise ConfigError(
-                        f"tunable {name!r} is in the active groups {self.group_of[name]!r} "
-                        f"and {group!r}",
-                        field=f"parameters.tunables.{group}.params.{name}",
-                        allowed="one group for each tunable",
-                        hint="rename one of them",
-                    )
+                    raise in_two_groups(name, self.group_of[name], group)
                 self.tunables[name] = tunable
                 self.group_of[name] = group
 
@@ -81,13 +107,7 @@ class Space:
         chosen: dict[str, Group] = {}
         for name in active or ():
             if name not in known:
-                raise ConfigError(
-                    "no such group of tunables",
-                    field="parameters.tunable_params",
-                    value=name,
-                    allowed=", ".join(sorted(known)) or "none are declared",
-                    known=sorted(known),
-                )
+                raise no_such_group(name, known, "parameters.tunable_params")
             body = known[name]
             chosen[name] = body if isinstance(body, Group) else Group.model_validate(body)
         return cls(chosen)
@@ -131,31 +151,18 @@ class Space:
             ConfigError: A name that no active tunable has, or a value it does not take.
             ConfigErrors: Several of them.
         """
-        found = {**self.defaults(), **(base or {})}
+        assignment = {**self.defaults(), **(base or {})}
         problems: list[ConfigError] = []
         for name, value in values.items():
             if name not in self.tunables:
-                problems.append(self._unknown(name))
+                problems.append(not_active(name, self.tunables, name, name))
                 continue
             try:
-                found[name] = self.tunables[name].take(name, value)
+                assignment[name] = self.tunables[name].take(name, value)
             except ConfigError as error:
                 problems.append(error)
-        if len(problems) > 1:
-            raise ConfigErrors(problems)
-        if problems:
-            raise problems[0]
-        return found
-
-    def _unknown(self, name: str) -> ConfigError:
-        known = sorted(self.tunables)
-        return ConfigError(
-            f"{name!r} is not an active tunable",
-            field=name,
-            value=name,
-            allowed=", ".join(known) or "no group of tunables is active",
-            hint=nearest(name, known) if known else "name a group in parameters.tunable_params",
-        )
+        refuse_together(problems)
+        return assignment
 
     def updated(self, before: Mapping[str, Json] | None, after: Mapping[str, Json]) -> list[str]:
         """Groups of which something changes from one assignment to the next; all at first."""

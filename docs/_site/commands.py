@@ -20,7 +20,7 @@ def markdown() -> str:
     parts: list[str] = []
     for heading, names in SECTIONS.items():
         parts.append(f"## {heading}\n")
-        for name in names:
+        for name in names.split():
             command = top.get_command(context, name)
             if command is not None and not command.hidden:
                 parts += _command(command, f"drillyard {name}", context)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from drillyard.documents.json_types import Json, as_integer, as_list, as_number, as_object
-from drillyard.errors import ConfigError, NotFound
+from drillyard.errors import ConfigError, NotFound, misused
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Record
 from drillyard.mailbox.status import Status
@@ -70,14 +70,8 @@ def amounts(texts: Sequence[str], spec: ExperimentSpec) -> dict[str, float]:
 
 
 def _refused(message: str, value: str, known: Mapping[str, str]) -> ConfigError:
-    return ConfigError(
-        message,
-        file="command line",
-        field=FIELD,
-        value=value,
-        allowed=", ".join(f"{name}=N ({place})" for name, place in known.items()),
-        hint=f"{FIELD} {next(iter(known))}=1",
-    )
+    allowed = ", ".join(f"{name}=N ({place})" for name, place in known.items())
+    return misused(message, FIELD, value, allowed, f"{FIELD} {next(iter(known))}=1")
 
 
 def grown(request: Request, more: Sequence[str], flow_run: str = "") -> Request:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drillyard.authoring.short import Short, from_options
-from drillyard.errors import ConfigError
+from drillyard.errors import misused
 
 EXAMPLE = "drillyard run -a ppo -s CartPole-v1"
 
@@ -29,12 +29,11 @@ def short_of(
             if value is None
         ]
         none = len(missing) > 1
-        raise ConfigError(
+        raise misused(
             "give an experiment file, or an algorithm and a simulator"
             if none
             else "is missing: without an experiment file, give the algorithm and the simulator",
-            file="command line",
-            field=None if none else missing[0],
+            None if none else missing[0],
             allowed="FILE, or --algorithm and --simulator",
             hint=f"start with {EXAMPLE}; or write a file, drillyard generate --short -a ppo -s "
             "CartPole-v1 > cartpole.yaml, and drillyard run cartpole.yaml",

@@ -273,6 +273,21 @@ class ConfigError(UserError):
         return text + newline + rest
 
 
+def misused(
+    message: str,
+    option: str | None = None,
+    value: object = None,
+    allowed: str | None = None,
+    hint: str | None = None,
+    known: Iterable[str] | None = None,
+) -> ConfigError:
+    """Returns the error for an option or argument of a command; see ``ConfigError``."""
+    file = "command line"
+    return ConfigError(
+        message, file=file, field=option, value=value, allowed=allowed, hint=hint, known=known
+    )
+
+
 class ConfigErrors(UserError):
     """Several wrong fields at once, so that the user can fix all of them."""
 

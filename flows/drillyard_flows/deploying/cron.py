@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from zoneinfo import ZoneInfo
 
-from drillyard.errors import ConfigError
+from drillyard.errors import ConfigError, misused
 
 EXAMPLE = '--cron "0 3 * * *" --timezone Europe/Berlin'
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
@@ -34,20 +34,13 @@ def problems_of(cron: str, timezone: str) -> list[ConfigError]:
     """
     problems = []
     if (message := _problem(cron)) is not None:
-        problems.append(refused(message, "--cron", cron, "five fields of cron", EXAMPLE))
+        problems.append(misused(message, "--cron", cron, "five fields of cron", EXAMPLE))
     try:
         ZoneInfo(timezone)
     except (LookupError, OSError, ValueError):  # unknown, a folder, or outside of the folder
         message, allowed = "is not a time zone", "Area/City, or UTC"
-        problems.append(refused(message, "--timezone", timezone, allowed, EXAMPLE))
+        problems.append(misused(message, "--timezone", timezone, allowed, EXAMPLE))
     return problems
-
-
-def refused(message: str, field: str, value: str | None, allowed: str, hint: str) -> ConfigError:
-    """Returns the error for an option of the command."""
-    return ConfigError(
-        message, file="command line", field=field, value=value, allowed=allowed, hint=hint
-    )
 
 
 def _problem(cron: str) -> str | None:

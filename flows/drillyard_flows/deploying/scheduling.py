@@ -9,7 +9,8 @@ import typer
 
 from drillyard.cli import completing
 from drillyard.cli.common import JsonOption, print_json
-from drillyard_flows.deploying.cron import EXAMPLE, problems_of, refused
+from drillyard.errors import misused
+from drillyard_flows.deploying.cron import EXAMPLE, problems_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +123,7 @@ def _put(
 
 def _one_of(file: str | None, asked: list[str]) -> None:
     if file is None or len(asked) != 1:
-        raise refused(
+        raise misused(
             "give a file, and times or what to do with its schedule",
             "--cron",
             " ".join(asked) or None,
@@ -149,7 +150,7 @@ def _loaded(file: str) -> tuple[Path, ExperimentSpec]:
 def _checked(
     file: str, cron: str, timezone: str, name: str | None, more: list[str]
 ) -> tuple[Path, ExperimentSpec]:
-    """The file; everything that is wrong with it and the command line is refused at once."""
+    """The file; everything that is wrong with it and the command line is misused at once."""
     from drillyard.errors import ConfigError, ConfigErrors
 
     problems = problems_of(cron, timezone)
@@ -178,7 +179,7 @@ def _of_name(spec: ExperimentSpec, name: str | None, more: list[str]) -> Iterato
     called = _called(spec, name, more)
     dated = form.DATE in called or form.TIME in called
     if dated is bool(more):
-        yield refused(
+        yield misused(
             "each run would be a separate experiment, with nothing to continue"
             if more
             else "each run would have the same name, and the second one would find all of it done",
@@ -217,7 +218,7 @@ def _wanted(
             {"schedule": times, "active": True, "slug": spec.name, "parameters": parameters}
         )
     except ValidationError as error:
-        raise refused(
+        raise misused(
             # The messages about other types of schedules would only mislead.
             next(
                 (
@@ -233,7 +234,7 @@ def _wanted(
             EXAMPLE,
         ) from None
     if next_of(wanted.schedule) is None:
-        raise refused(
+        raise misused(
             "these times never come: no year has such a day",
             "--cron",
             cron,

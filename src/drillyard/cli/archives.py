@@ -65,14 +65,13 @@ def _confirmed(question: str, yes: bool) -> bool:
     Raises:
         ConfigError: There is no terminal to ask on.
     """
-    from drillyard.errors import ConfigError
+    from drillyard.errors import misused
 
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise ConfigError(
+        raise misused(
             "nothing was deleted: this needs your agreement, and there is no terminal to ask on",
-            file="command line",
             hint="add --yes",
         )
     return typer.confirm(question)

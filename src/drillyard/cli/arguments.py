@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from drillyard.cli import completing
-from drillyard.errors import ConfigError, ConfigErrors, UserError
+from drillyard.errors import ConfigError, ConfigErrors, UserError, misused, nearest
 
 if TYPE_CHECKING:
     from drillyard.spec.load import Loaded
@@ -150,17 +150,10 @@ class Arguments:
         Raises:
             ConfigError: A parameter was given.
         """
-        from drillyard.errors import nearest
-
         for name, value in self.values().items():
             assert self.context is not None
-            raise ConfigError(
-                "no such option",
-                file="command line",
-                field=f"--{name}",
-                value=value,
-                hint=nearest(name, _options(self.context)),
-            )
+            near = nearest(name, _options(self.context))
+            raise misused("no such option", f"--{name}", value, hint=near)
 
 
 def with_arguments(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -204,8 +197,6 @@ def parameters(context: typer.Context) -> dict[str, str]:
     Raises:
         ConfigError: A value without a name, or a name without a value.
     """
-    from drillyard.errors import nearest
-
     options = _options(context)
     values: dict[str, str] = {}
     seen: dict[str, str] = {}
@@ -213,30 +204,23 @@ def parameters(context: typer.Context) -> dict[str, str]:
     while arguments:
         argument = arguments.pop(0)
         if not argument.startswith("--") or len(argument) < 3:
-            raise ConfigError(
+            raise misused(
                 f"unexpected argument {argument!r}",
-                file="command line",
                 allowed="--name value",
                 hint="pass parameters by name: drillyard check FILE --name value",
             )
         name, sign, value = argument[2:].partition("=")
         if not sign:
             if not arguments or arguments[0].startswith("--"):
-                raise ConfigError(
-                    f"there is no option --{name}, and the parameter --{name} has no value",
-                    file="command line",
-                    value=argument,
-                    allowed="--name value",
-                    hint=nearest(name, options),
-                )
+                message = f"there is no option --{name}, and the parameter --{name} has no value"
+                raise misused(message, None, argument, "--name value", nearest(name, options))
             value = arguments.pop(0)
         first = seen.setdefault(name.replace("-", "_"), value)
         if first != value:
-            raise ConfigError(
+            raise misused(
                 f"has two different values: {first} and {value}",
-                file="command line",
-                field=f"--{name}",
-                value=value,
+                f"--{name}",
+                value,
                 allowed="one value for each parameter",
                 hint=f"keep either --{name} {first} or --{name} {value}",
             )

@@ -9,19 +9,7 @@ import typer
 
 from drillyard.cli import completing
 from drillyard.cli.arguments import SeedsOption, StepsOption
-from drillyard.errors import ConfigError
-
-
-def _only_short(short: bool, seeds: str | None) -> None:
-    if not short:
-        raise ConfigError(
-            "works only with --short",
-            file="command line",
-            field="--seeds",
-            value=seeds,
-            allowed="with --short",
-            hint="add --short, or write `seeds:` into the file",
-        )
+from drillyard.errors import misused
 
 
 def generate(
@@ -65,7 +53,9 @@ def generate(
     from drillyard.spec.field_options import steps_of
 
     if short or seeds is not None:
-        _only_short(short, seeds)
+        if not short:
+            hint = "add --short, or write `seeds:` into the file"
+            raise misused("works only with --short", "--seeds", seeds, "with --short", hint)
         folder = out.parent if out is not None else Path()
         text = from_options(
             algorithm, simulator, name=name, steps=steps, seeds=seeds, folder=folder

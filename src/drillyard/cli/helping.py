@@ -14,49 +14,15 @@ if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter, Parameter
 
 SECTIONS = {
-    "Write an experiment": ("generate", "explain", "check", "plan", "list", "schema", "new"),
-    "Run it": (
-        "run",
-        "resume",
-        "cancel",
-        "status",
-        "logs",
-        "watch",
-        "bench",
-        "launch",
-        "rehearse",
-        "replay",
-    ),
-    "See results": ("results", "report", "compare", "assess", "tensorboard", "sync", "cost"),
-    "Keep it": ("archive", "restore", "delete"),
-    "Use a policy": (
-        "export",
-        "serve",
-        "evaluate",
-        "record",
-        "promote",
-        "import",
-        "deploy-policy",
-        "undeploy-policy",
-    ),
-    "Machines and servers": (
-        "doctor",
-        "configure",
-        "simulator-host",
-        "prices",
-        "prove",
-        "up",
-        "down",
-        "deploy",
-        "undeploy",
-        "schedule",
-        "reap",
-        "protect",
-        "simulate-preemption",
-        "mlflow",
-    ),
+    "Write an experiment": "generate explain check plan list schema new",
+    "Run it": "run resume cancel status logs watch bench launch rehearse replay",
+    "See results": "results report compare assess tensorboard sync cost",
+    "Keep it": "archive restore delete",
+    "Use a policy": "export serve evaluate record promote import deploy-policy undeploy-policy",
+    "Machines and servers": "doctor configure simulator-host prices prove up down deploy undeploy "
+    "schedule reap protect simulate-preemption mlflow",
 }
-"""Heading -> its commands, in the order of the help."""
+"""Heading -> its commands, separated by spaces, in the order of the help."""
 OTHERS = "Others"
 """Heading of the commands of plug-ins."""
 
@@ -71,9 +37,10 @@ class Sections(TyperGroup):
             ctx: The context of the call.
             formatter: Receives the text.
         """
-        known = {name for names in SECTIONS.values() for name in names}
-        others = tuple(name for name in self.list_commands(ctx) if name not in known)
-        for heading, names in {**SECTIONS, OTHERS: others}.items():
+        sections = {heading: names.split() for heading, names in SECTIONS.items()}
+        known = {name for names in sections.values() for name in names}
+        sections[OTHERS] = [name for name in self.list_commands(ctx) if name not in known]
+        for heading, names in sections.items():
             commands = ((name, self.get_command(ctx, name)) for name in names)
             # Cut at the width of the terminal, half of the sentences would say nothing.
             rows = [
@@ -91,11 +58,11 @@ class Sections(TyperGroup):
         Args:
             ctx: The context of the call.
         """
-        found = super().get_params(ctx)
-        for parameter in found:
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
             if getattr(parameter, "is_flag", False) and parameter.default is None:
                 parameter.default = False
-        return found
+        return parameters
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
         """Returns a command whose values have readable names, with its examples.

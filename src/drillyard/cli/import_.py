@@ -24,30 +24,18 @@ def import_(
     """Convert the tensors of a zip file into a bundle, without running anything pickled in it."""
     import json5
 
-    from drillyard.errors import ConfigError
+    from drillyard.errors import misused
     from drillyard.spec.algorithms.argument_table import ARGUMENTS
     from drillyard.spec.learning import SimulatorSpec
     from drillyard.system.import_path import importable
 
     if algorithm not in ARGUMENTS:
-        raise ConfigError(
-            "there is no such algorithm",
-            file="command line",
-            field="--algorithm",
-            value=algorithm,
-            known=ARGUMENTS,
-        )
+        raise misused("there is no such algorithm", "--algorithm", algorithm, known=ARGUMENTS)
     try:
         arguments: JsonObject = json5.loads(args)
     except ValueError as error:
-        raise ConfigError(
-            f"is not JSON: {error}",
-            file="command line",
-            field="--args",
-            value=args,
-            allowed="learner.args",
-            hint="quote it: '{…}'",
-        ) from error
+        message, hint = f"is not JSON: {error}", "quote it: '{…}'"
+        raise misused(message, "--args", args, "learner.args", hint) from error
     with importable(Path.cwd()):
         from drillyard.learners.import_sb3 import import_zip
 

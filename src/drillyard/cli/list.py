@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import enum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from drillyard.cli.common import JsonOption, StoreOption, print_json
+from drillyard.cli.common import JsonOption, print_json
 from drillyard.cli.list_machines import list_machines
+from drillyard.cli.runs import list_experiments, list_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from drillyard.documents.json_types import Json, JsonObject
-    from drillyard.mailbox import Mailbox
+    from drillyard.documents.json_types import Json
 
 
 class What(enum.StrEnum):
@@ -50,8 +49,11 @@ def register(app: typer.Typer) -> None:
     group.callback()(_all)
     for what in What:
         group.command(what.value, help=f"List {what.value}.")(_command(what))
-    group.command("runs")(list_runs)
+    group.command("runs", help="List the runs of an experiment.")(list_runs)
     group.command("machines")(list_machines)
+    group.command(
+        "experiments", help="List the experiments of a store: result, age, cost; newest first."
+    )(list_experiments)
     app.add_typer(group, name="list")
 
 
@@ -80,39 +82,6 @@ def _command(what: What) -> Callable[..., None]:
     return command
 
 
-def list_runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """List the runs of every experiment in a store, newest experiment first."""
-    from drillyard.mailbox import open_store
-    from drillyard.runs.locate import experiments, open_mailbox, store_url
-
-    url = store_url(store)
-    exists = "://" in url or Path(url).is_dir()  # reading must not create the folder
-    known = experiments(open_store(url)) if exists else []
-    _show([row for name in known for row in runs(open_mailbox(name, url))], "runs", as_json)
-
-
-def runs(mailbox: Mailbox) -> list[JsonObject]:
-    """Returns one row for each run of an experiment: its state and its result."""
-    from drillyard.results import collect
-
-    results = collect(mailbox, curves=False)
-    learner = results.spec.get("learner") or {}
-    return [
-        {
-            "experiment": results.name,
-            "run": r.run,
-            "status": r.status,
-            "phase": r.phase,
-            "workload": results.spec.get("workload"),
-            "algorithm": learner.get("algorithm"),
-            "step": r.step,
-            "mean_return": r.mean_return,
-            "attempts": r.attempts,
-        }
-        for r in results.runs
-    ]
-
-
 def entries(what: What) -> Sequence[Mapping[str, Json]]:
     """Returns one row for each entry; ``name`` comes first."""
     from drillyard.registry import KINDS, OURS
@@ -120,22 +89,15 @@ def entries(what: What) -> Sequence[Mapping[str, Json]]:
     if what is What.PRESETS:
         from drillyard.spec.presets import statement, studies, table
 
+        presets = [(e["name"], e["when"], statement(e)) for e in table()]
         return [
             {
-                "name": e["name"],
-                "algorithm": e["when"]["algorithm"],
-                "simulators": ", ".join(e["when"]["simulators"]),
-                "measured": statement(e),
+                "name": name,
+                "algorithm": of["algorithm"],
+                "simulators": ", ".join(of["simulators"]),
+                "measured": measured,
             }
-            for e in table()
-        ] + [
-            {
-                "name": e["name"],
-                "algorithm": e["algorithm"],
-                "simulators": ", ".join(e["simulators"]),
-                "measured": e["about"],
-            }
-            for e in studies()
+            for name, of, measured in [*presets, *((e["name"], e, e["about"]) for e in studies())]
         ]
     if what is What.STATUSES:
         from drillyard.mailbox.status import TABLE

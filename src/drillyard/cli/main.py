@@ -57,7 +57,7 @@ COMMANDS = {
     "replay": "replay:replay",
 }
 """Command -> module of ``drillyard.cli``, and its function."""
-GROUPS = ("list", "runs", "prices")
+GROUPS = ("list", "prices")
 """Modules of ``drillyard.cli`` with several commands; each has ``register(app)``."""
 FREE_COMMANDS = {"plan", "explain", "check"}
 """Those that accept ``--name value`` for the parameters of a file."""

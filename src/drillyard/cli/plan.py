@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from drillyard.checks.offers import Offer
     from drillyard.documents.json_types import JsonObject
 
+OF_STAGE = ("experiment", "backend", "places", "machines", "max_cost", "cost")
+"""What the JSON document has of each stage."""
+
 
 @with_arguments("name")
 def plan_command(
@@ -51,6 +54,10 @@ def plan_command(
 def as_dict(result: Plan) -> JsonObject:
     """Returns the plan as JSON."""
     spec, order, cost = result.loaded.spec, result.order, result.cost
+    stages = {name: as_dict(stage) for name, stage in result.stages.items()}
+    of_stages: JsonObject = {
+        name: {key: stage[key] for key in OF_STAGE} for name, stage in stages.items()
+    }
     return {
         "schema_version": 1,
         "experiment": spec.name,
@@ -62,11 +69,7 @@ def as_dict(result: Plan) -> JsonObject:
         "hours": result.hours,
         "max_cost": spec.budget.max_cost,
         "cost": None if cost is None else cost.model_dump(mode="json"),
-        **(
-            {"stages": {n: _machines(p) for n, p in result.stages.items()}}
-            if result.stages
-            else {}
-        ),
+        **({"stages": of_stages} if of_stages else {}),
         "findings": [{**finding_json(f)} for f in result.findings],
     }
 
@@ -84,19 +87,6 @@ def _place(offer: Offer, result: Plan) -> JsonObject:
         "prices_of": offer.cost.prices_of or None,
         "egress_per_gb": None if egress is None else egress.per_gb,
         "egress_gb": result.read_gb if egress is not None else None,
-    }
-
-
-def _machines(result: Plan) -> JsonObject:
-    """What one stage would rent, as JSON."""
-    order, cost = result.order, result.cost
-    return {
-        "experiment": result.loaded.spec.name,
-        "backend": result.loaded.spec.backend,
-        "places": [_place(offer, result) for offer in result.offers],
-        "machines": None if order is None else order.all_workers,
-        "max_cost": result.loaded.spec.budget.max_cost,
-        "cost": None if cost is None else cost.model_dump(mode="json"),
     }
 
 

@@ -83,7 +83,7 @@ def _chosen(backends: list[str]) -> dict[str, RefreshesPrices]:
         ConfigErrors: Some have no price interface.
     """
     from drillyard.backend import RefreshesPrices
-    from drillyard.errors import ConfigError, ConfigErrors, nearest
+    from drillyard.errors import ConfigErrors, misused, nearest
     from drillyard.registry import load, names
 
     able = {
@@ -92,11 +92,10 @@ def _chosen(backends: list[str]) -> dict[str, RefreshesPrices]:
         if isinstance(factory := load("backends", kind), RefreshesPrices)
     }
     wrong = [
-        ConfigError(
+        misused(
             "has no price interface that drillyard knows",
-            file="command line",
-            field="BACKEND",
-            value=kind,
+            "BACKEND",
+            kind,
             allowed=", ".join(able),
             hint=nearest(kind, list(able)) if kind not in names("backends") else "leave it out",
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drillyard.cli.common import JsonOption, StoreOption, print_json
+from drillyard.errors import misused
 
 if TYPE_CHECKING:
     from drillyard.documents.json_types import JsonObject
@@ -135,17 +136,12 @@ def protect_command(
     as_json: JsonOption = False,
 ) -> None:
     """Protect a lease from `drillyard reap` for a while. Its time limit still applies."""
-    from drillyard.errors import ConfigError
     from drillyard.leases.reaper.protecting import protect
     from drillyard.system.clock import SYSTEM
 
     if (until is None) != off:
-        raise ConfigError(
-            "needs either --until TIME or --off",
-            file="command line",
-            allowed="one of the two",
-            hint="drillyard protect LEASE --until 24h",
-        )
+        message, hint = "needs either --until TIME or --off", "drillyard protect LEASE --until 24h"
+        raise misused(message, allowed="one of the two", hint=hint)
     now = SYSTEM.now()
     end = None if until is None else moment(until, now)
     where = protect(lease, end, store=store, on=on)
@@ -164,18 +160,10 @@ def seconds(text: str, option: str) -> float:
     Raises:
         ConfigError: The text is not a duration.
     """
-    from drillyard.errors import ConfigError
-
     match = _SPAN.match(text.strip())
     if match is None:
-        raise ConfigError(
-            "is not a duration",
-            file="command line",
-            field=option,
-            value=text,
-            allowed="a number with s, min, h or d",
-            hint="for example 10min",
-        )
+        allowed = "a number with s, min, h or d"
+        raise misused("is not a duration", option, text, allowed, "for example 10min")
     return float(match["number"]) * _UNITS[match["unit"]]
 
 
@@ -185,8 +173,6 @@ def moment(text: str, now: float) -> float:
     Raises:
         ConfigError: The text is neither, or the time is in the past.
     """
-    from drillyard.errors import ConfigError
-
     try:
         if _SPAN.match(text.strip()):
             end = now + seconds(text, "--until")
@@ -196,11 +182,10 @@ def moment(text: str, now: float) -> float:
     except ValueError:
         end = 0.0
     if end <= now:
-        raise ConfigError(
+        raise misused(
             "is not a time in the future",
-            file="command line",
-            field="--until",
-            value=text,
+            "--until",
+            text,
             allowed="a duration from now, or ISO 8601 in UTC",
             hint="for example 24h, or 2030-01-31T08:00",
         )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from drillyard.cli.common import JsonOption, StoreOption, print_json
-
-if TYPE_CHECKING:
-    from drillyard.cli.replaying import Answer
 
 
 def replay(
@@ -43,13 +40,12 @@ def replay(
 ) -> None:
     """Replay the episode in which a simulator failed, with its recorded actions."""
     from drillyard.cli import replaying
-    from drillyard.errors import ConfigError
+    from drillyard.errors import misused
 
     if debug and as_json:
-        raise ConfigError(
+        raise misused(
             "cannot be combined with --json",
-            file="command line",
-            field="--debug",
+            "--debug",
             allowed="one of the two",
             hint="the debugger talks to you on the terminal: leave out --json",
         )
@@ -57,10 +53,6 @@ def replay(
     if as_json:
         print_json(answer.to_json())
     else:
-        _print(answer)
+        for line in answer.lines():
+            typer.echo(line)
     raise typer.Exit(answer.exit_code)
-
-
-def _print(answer: Answer) -> None:
-    for line in answer.lines():
-        typer.echo(line)

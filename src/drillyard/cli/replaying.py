@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import ConfigError, NotFound, UserError
+from drillyard.errors import NotFound, UserError, misused
 
 if TYPE_CHECKING:
     from drillyard.evaluation.replaying import Recording, Replayed, Row
@@ -102,16 +102,16 @@ def _recorded(
     from drillyard.evaluation.replaying import replay
     from drillyard.evaluation.replaying_in_child import Ended, replay_in_child
 
-    record = recording.record
+    record, seed = recording.record, mailbox.run(name).seed
+    full = f"{mailbox.experiment}/{name}"
     fatal = record.step is None and (episode, to) == (recording.last, recording.failed_at)
     found: Replayed | Ended
     if fatal and not wanted.debug:
         found = replay_in_child(recording, episode, to, wanted.limit_s)
     else:
         found = replay(recording, episode, to, wanted.debug)
-    seed = mailbox.run(name).seed
     facts: JsonObject = {
-        "run": f"{mailbox.experiment}/{name}",
+        "run": full,
         "run_seed": seed,
         "phase": record.phase.value,
         "attempt": record.attempt,
@@ -130,10 +130,9 @@ def _recorded(
         where += f"; failed at training step {record.training_step:,}"
     if isinstance(found, Ended):
         said = [f"step {to}: the simulator {found.how}, as in the run"]
-        full = f"{mailbox.experiment}/{name}"
         return Answer(full, where, facts, True, True, [], said, _notes(mailbox, record))
     result = Answer(
-        f"{mailbox.experiment}/{name}",
+        full,
         where,
         facts,
         not found.difference,
@@ -211,14 +210,8 @@ def _checked(recording: Recording, wanted: Wanted) -> tuple[int, int]:
     end = recording.failed_at if episode == last else sys.maxsize
     to = end if wanted.to is None else wanted.to
     if to > end:
-        raise ConfigError(
-            "is after the step that failed",
-            file="command line",
-            field="--to",
-            value=to,
-            allowed=f"0 to {end}",
-            hint="leave out --to: the replay ends with the step that failed",
-        )
+        hint = "leave out --to: the replay ends with the step that failed"
+        raise misused("is after the step that failed", "--to", to, f"0 to {end}", hint)
     if wanted.debug and recording.spec.id == "external":
         raise UserError(
             "the simulator is a separate program, which Python's debugger cannot stop",
@@ -302,13 +295,9 @@ def _by_policy(mailbox: Mailbox, name: str, wanted: Wanted, recording: Recording
         "steps": steps,
         "error": played.error,
     }
-    where = (
-        f"policy of the checkpoint of step {played.checkpoint:,}, copy {copy}, reset with seed "
-    )
-    where += str(played.seed)
-    return Answer(
-        f"{mailbox.experiment}/{name}", where, facts, False, bool(played.error), [], said
-    )
+    where = f"policy of the checkpoint of step {played.checkpoint:,}, copy {copy}"
+    where += f", reset with seed {played.seed}"
+    return Answer(str(facts["run"]), where, facts, False, bool(played.error), [], said)
 
 
 def _notes(mailbox: Mailbox, record: FailedEpisode) -> list[str]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from drillyard.cli.common import JsonOption, NameArgument, StoreOption, print_json
-
-if TYPE_CHECKING:
-    from drillyard.mailbox import Mailbox
 
 
 def report(
@@ -29,47 +26,26 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Build the report: one page with curves, intervals, an episode, configuration and cost."""
-    from drillyard.report import build
+    from drillyard.report import build, stages
     from drillyard.runs.locate import open_mailbox
     from drillyard.spec.stages import staged_tree
 
     mailbox = open_mailbox(name, store)
+    files, warnings = ["report/index.html"], list[str]()
     if staged_tree(mailbox.experiment_record().spec):
-        _stages(mailbox, out, open_=open_, as_json=as_json)
-        return
-    built = build(mailbox, out)
-    if as_json:
-        print_json(
-            {
-                "index": built.index,
-                "files": list(built.keys),
-                "warnings": list(built.results.warnings),
-            }
-        )
+        index = stages.build(mailbox, out)
     else:
-        typer.echo(built.index)
-        for warning in built.results.warnings:
-            typer.echo(f"warning: {warning}", err=True)
-    if open_:
-        _open(built.index)
-
-
-def _stages(mailbox: Mailbox, out: Path | None, *, open_: bool, as_json: bool) -> None:
-    """The page of a composite that is done in stages."""
-    from drillyard.report.stages import build
-
-    index = build(mailbox, out)
+        built = build(mailbox, out)
+        index, files, warnings = built.index, list(built.keys), list(built.results.warnings)
     if as_json:
-        print_json({"index": index, "files": ["report/index.html"], "warnings": []})
+        print_json({"index": index, "files": files, "warnings": warnings})
     else:
         typer.echo(index)
+        for warning in warnings:
+            typer.echo(f"warning: {warning}", err=True)
     if open_:
-        _open(index)
+        import webbrowser
 
-
-def _open(index: str) -> None:
-    import webbrowser
-
-    url = index if "://" in index else Path(index).resolve().as_uri()
-    if not webbrowser.open(url):
-        typer.echo(f"no browser found; open {url}", err=True)
+        url = index if "://" in index else Path(index).resolve().as_uri()
+        if not webbrowser.open(url):
+            typer.echo(f"no browser found; open {url}", err=True)

@@ -36,17 +36,13 @@ def results(
     ] = None,
 ) -> None:
     """Show agent and baselines with intervals, and every run; for a study, its best trials."""
-    from drillyard.errors import ConfigError
+    from drillyard.errors import misused
     from drillyard.results.trials import is_study
     from drillyard.runs.locate import open_mailbox
     from drillyard.spec.stages import staged_tree
 
     if as_json and csv is not None:
-        raise ConfigError(
-            "--json and --csv cannot be combined",
-            file="command line",
-            hint="use one of them",
-        )
+        raise misused("--json and --csv cannot be combined", hint="use one of them")
     mailbox = open_mailbox(name, store)
     if staged_tree(mailbox.experiment_record().spec):
         from drillyard.cli.output import show_stages
@@ -57,11 +53,8 @@ def results(
         _study(mailbox, top, as_json=as_json, csv=csv, parquet=parquet)
         return
     if parquet is not None:
-        raise ConfigError(
-            f"--parquet is for studies, and {mailbox.experiment!r} is a plain experiment",
-            file="command line",
-            hint="use --csv",
-        )
+        message = f"--parquet is for studies, and {mailbox.experiment!r} is a plain experiment"
+        raise misused(message, hint="use --csv")
     _experiment(mailbox, top, as_json=as_json, csv=csv)
 
 

@@ -14,18 +14,6 @@ if TYPE_CHECKING:
     from drillyard.mailbox import Store
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the group ``list``."""
-    group = next((g.typer_instance for g in app.registered_groups if g.name == "list"), None)
-    if group is None:
-        group = typer.Typer(help="List experiments and runs.", no_args_is_help=True)
-        app.add_typer(group, name="list")
-    group.command(
-        "experiments", help="List the experiments of a store: result, age, cost; newest first."
-    )(list_experiments)
-    group.command("runs", help="List the runs of an experiment.")(list_runs)
-
-
 class Sort(enum.StrEnum):
     """Orders of ``list experiments``."""
 
@@ -112,20 +100,14 @@ def _statuses(typed: list[str]) -> list[str]:
     Raises:
         ConfigError: One of them is not a status.
     """
-    from drillyard.errors import ConfigError, nearest
+    from drillyard.errors import misused, nearest
     from drillyard.mailbox.status import Status
 
     known = [status.value for status in Status]
     for text in typed:
         if text.upper() not in known:
-            raise ConfigError(
-                "no such status",
-                file="command line",
-                field="--status",
-                value=text,
-                allowed=", ".join(known),
-                hint=nearest(text.upper(), known),
-            )
+            near = nearest(text.upper(), known)
+            raise misused("no such status", "--status", text, ", ".join(known), near)
     return [text.upper() for text in typed]
 
 

@@ -32,17 +32,16 @@ def serve(
     ] = 8080,
 ) -> None:
     """Serve a policy: POST /act, /health, /spec, /metrics, /docs. SIGTERM stops it gracefully."""
-    from drillyard.errors import ConfigError, PluginError
+    from drillyard.errors import PluginError, misused
     from drillyard.policies import resolve
     from drillyard.system.optional_packages import install
 
     token = os.environ.get(TOKEN) or None
     if token is None and not is_loopback(host):
-        raise ConfigError(
+        raise misused(
             "other machines can reach this address, and no token is required",
-            file="command line",
-            field="--host",
-            value=host,
+            "--host",
+            host,
             allowed="127.0.0.1, or any address with a token",
             hint=f"set {TOKEN} to a secret; clients send it as a bearer token",
         )

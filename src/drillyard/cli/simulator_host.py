@@ -60,14 +60,13 @@ def simulator_host(
     ] = Path("."),
 ) -> None:
     """Host copies of simulators for a training on another machine, over TLS with a token."""
-    from drillyard.errors import ConfigError
+    from drillyard.errors import misused
 
     if (invite is None) == (invitation is None):
-        raise ConfigError(
+        raise misused(
             "give either an invitation to join with, or --invite to write one",
-            file="command line",
-            field="invitation",
-            value=None if invitation is None else str(invitation),
+            "invitation",
+            None if invitation is None else str(invitation),
             allowed="one of the two",
             hint="on the learner's machine: drillyard simulator-host --invite HOST:PORT; then on "
             "each host: drillyard simulator-host hosts-invitation.json",

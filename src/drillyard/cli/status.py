@@ -22,6 +22,28 @@ MOST_WORKERS = 8
 """Workers whose use is shown."""
 STALE_S = 15.0
 """An older heartbeat is a warning. Only the driver decides whether a worker is dead."""
+OF_RUN = (
+    "run",
+    "trial",
+    "seed",
+    "status",
+    "phase",
+    "step",
+    "total",
+    "episodes",
+    "episode_return",
+    "steps_per_s",
+    "eta_s",
+    "wall_s",
+    "heartbeat_age_s",
+    "worker",
+    "attempts",
+    "resumes",
+    "mean_return",
+    "message",
+    "hint",
+)
+"""Fields of a run in the JSON document."""
 
 
 def status(
@@ -77,13 +99,13 @@ class Surroundings:
     def as_dict(self, experiment: str) -> dict[str, object]:
         """It as JSON."""
         driver, cancel, lacking = self.driver, self.cancelled, self.lacking
-        shown = ("worker", "state", "host", "message", "usage", "warnings")
+        fields = {"worker", "state", "host", "message", "usage", "warnings"}
         return {
             "study": self.study and self.study.model_dump(mode="json"),
             "driver": driver
             and {"host": driver.host, "pid": driver.pid, "heartbeat_age_s": self.driver_age_s},
             "workers": [
-                {**worker.model_dump(include={*shown}), "heartbeat_age_s": age}
+                {**worker.model_dump(include=fields), "heartbeat_age_s": age}
                 for worker, age in self.workers
             ],
             "cancelled": cancel and {"reason": cancel.reason, "by": cancel.by},
@@ -122,34 +144,12 @@ def surroundings(mailbox: Mailbox) -> Surroundings:
 
 def as_dict(results: ExperimentResults, around: Surroundings) -> dict[str, object]:
     """Returns the status as JSON."""
-    whole = results.to_dict()
-    kept = (
-        "run",
-        "trial",
-        "seed",
-        "status",
-        "phase",
-        "step",
-        "total",
-        "episodes",
-        "episode_return",
-        "steps_per_s",
-        "eta_s",
-        "wall_s",
-        "heartbeat_age_s",
-        "worker",
-        "attempts",
-        "resumes",
-        "mean_return",
-        "message",
-        "hint",
-    )
     return {
         "schema_version": 1,
         "experiment": results.name,
         "status": results.status,
         "store": results.store,
-        "runs": [{k: run[k] for k in kept} for run in whole["runs"]],
+        "runs": [{k: run[k] for k in OF_RUN} for run in results.to_dict()["runs"]],
         **around.as_dict(results.name),
         "report": results.report,
         "warnings": list(results.warnings),
@@ -171,15 +171,15 @@ def grid(results: ExperimentResults) -> Grid:
     table.text("phase", lambda r: r.phase)
     table.number("steps", steps)
     table.number("steps/s", lambda r: formatting.count(r.steps_per_s))
-    table.number("return", lambda r: formatting.number(_shown_return(r)))
+    table.number("return", lambda r: formatting.number(_latest_return(r)))
     table.number("time left", lambda r: formatting.duration(worth_showing(r.eta_s)))
     table.number("heartbeat", lambda r: ago(r.heartbeat_age_s))
     return table.number("attempts", lambda r: r.attempts)
 
 
-def _shown_return(run: RunResult) -> float | None:
+def _latest_return(run: RunResult) -> float | None:
     """Returns the final evaluation, or else the latest training episodes."""
-    return run.mean_return if run.mean_return is not None else run.episode_return
+    return run.episode_return if run.mean_return is None else run.mean_return
 
 
 def usage_lines(around: Surroundings) -> list[str]:

@@ -15,11 +15,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from drillyard.errors import CorruptObject, NotFound, StoreUnavailable
 from drillyard.mailbox import Mailbox
@@ -30,10 +28,6 @@ from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.home import local_home
 from drillyard.system.output_files import page_last, write_folder
 from drillyard.system.safe_names import file_name
-
-if TYPE_CHECKING:
-    from drillyard.report.network import Layer
-    from drillyard.report.picture_style import Picture
 
 log = logging.getLogger(__name__)
 
@@ -122,81 +116,33 @@ def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> d
         results: What was collected, with curves.
         made_at: Epoch seconds, shown on the page.
     """
-    from drillyard.report import data, html, network, training_pictures, utilisation
+    from drillyard.report import data, html, network, simulator_sections, utilisation
 
     warnings = list(results.warnings)
-    worlds = data.worlds(mailbox, results, warnings)
-    files: dict[str, bytes] = {}
-    drawn: dict[str, Picture] = {}
-
-    def add(name: str, draw: Callable[[], Picture], text: str) -> None:
-        drawn[name] = picture = draw()
-        files[f"{name}.svg"], files[f"{name}.png"] = picture.svg, picture.png
-        files[f"{name}.csv"] = text.encode()
-
-    for world in worlds:
-        curves, own, episode = world.curves, world.results, world.episode
-        if curves:
-            add(
-                world.file("learning_curve"),
-                partial(training_pictures.learning_curve, curves, own),
-                data.learning_curve_csv(curves),
-            )
-        if own.policies:
-            add(
-                world.file("evaluation"),
-                partial(training_pictures.evaluation, own),
-                data.evaluation_csv(own),
-            )
-        if episode is not None and episode.panels:
-            add(
-                world.file("episode"),
-                partial(training_pictures.episode, episode),
-                data.episode_csv(episode),
-            )
-    used = utilisation.collect(mailbox, results, warnings)
-    if used:
-        add("utilisation", partial(utilisation.picture, used), utilisation.csv(used))
-    section = None
+    worlds = [simulator_sections.of(w) for w in data.worlds(mailbox, results, warnings)]
+    usage = utilisation.section(mailbox, results, warnings)
+    trials = None
     if results.spec.get("study"):
         from drillyard.report import study
         from drillyard.results.trials import collect_trials
 
-        section = study.section(mailbox, collect_trials(mailbox))
-        for one in section.drawn:
-            add(one.name, partial(getattr, one, "picture"), one.csv)
-    layers = _network(mailbox, results, warnings)
-    if layers:
-        add("network", partial(network.picture, layers), network.csv(layers))
+        trials = study.section(mailbox, collect_trials(mailbox))
+    layers = network.section(mailbox, results, warnings)
+    drawn = [w[kind] for w in worlds for kind in ("learning", "evaluation", "episode")]
+    drawn += [usage and usage["picture"], *(trials.drawn if trials else ()), layers]
+    files = {name: data for d in drawn if d is not None for name, data in d.contents().items()}
     if results.metrics:
         files["metrics.csv"] = metrics_csv(results).encode()
     text = html.page(
         results,
         worlds=worlds,
-        pictures=drawn,
         warnings=warnings,
         made_at=made_at,
-        study=section,
-        used=used,
+        study=trials,
+        usage=usage,
+        network=layers,
     )
-    files["index.html"] = text.encode()
-    return files
-
-
-def _network(
-    mailbox: Mailbox, results: ExperimentResults, warnings: list[str]
-) -> dict[str, list[Layer]]:
-    """The layers of the first policy that can be read."""
-    from drillyard.report import network
-
-    for run in results.runs if results.learns else ():
-        try:
-            if found := network.of_run(mailbox, run.run):
-                return found
-        except (CorruptObject, ObjectMissing, ValueError) as error:
-            warnings.append(f"{run.run}: its network cannot be drawn: {error}")
-            return {}
-    return {}
+    return {**files, "index.html": text.encode()}
 
 
 def with_fingerprints(mailbox: Mailbox, results: ExperimentResults) -> ExperimentResults:

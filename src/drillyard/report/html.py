@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drillyard.documents.leaves import flatten, value_text
-from drillyard.report import simulator_sections, utilisation
-from drillyard.report.data import MeanCurve, World
-from drillyard.report.picture_style import Picture
-from drillyard.report.simulator_sections import Shown, shown
+from drillyard.report.data import MeanCurve
+from drillyard.report.drawn import Drawn
 from drillyard.report.templates import rendered
 from drillyard.results import ExperimentResults, formatting, metrics_grid, runs_grid
 from drillyard.results.model import LeaseCost, PolicyScore
@@ -21,7 +19,6 @@ from drillyard.system.tables import Grid, Table, rows_grid
 
 if TYPE_CHECKING:
     from drillyard.report.study import StudySection
-    from drillyard.report.utilisation import RunUsage
 
 SECTIONS = (
     ("learning", "Learning curves"),
@@ -40,24 +37,23 @@ DEFAULT = "default"
 def page(
     results: ExperimentResults,
     *,
-    worlds: Sequence[World],
-    pictures: dict[str, Picture],
+    worlds: Sequence[Mapping[str, Any]],
     warnings: Sequence[str],
     made_at: float,
-    study: StudySection | None = None,
-    used: Sequence[RunUsage] = (),
+    study: StudySection | None,
+    usage: Mapping[str, Any] | None,
+    network: Drawn | None,
 ) -> str:
     """The page as HTML text.
 
     Args:
         results: What was collected.
-        worlds: Each simulator with its curves and its episode.
-        pictures: ``learning_curve``, ``evaluation``, ``episode`` of each: those that could be
-            drawn.
+        worlds: The sections of each simulator.
         warnings: What could not be read.
         made_at: Epoch seconds.
         study: The trials, comparisons and pictures of a study.
-        used: What each run used of its machine.
+        usage: What each run used of its machine.
+        network: The network of a policy.
     """
     chosen, defaults = configuration(results)
     built_run, built = _built(results)
@@ -73,18 +69,18 @@ def page(
         sections=(("study", "Study"),) * bool(study) + _sections(results),
         study=study,
         study_links={t.title: f"settings-{t.title}" for t in study.settings} if study else {},
-        study_pictures=_study(study, results),
+        study_pictures=study.drawn if study else (),
         learns=results.learns,
         metrics_csv=bool(results.metrics),
         metrics=metrics_grid(results) if results.metrics or not results.learns else None,
         bad=BAD,
-        worlds=[simulator_sections.of(world, pictures) for world in worlds],
+        worlds=worlds,
         runs=runs_grid(results),
         messages=[(r.run, r.message, r.hint) for r in results.runs if r.message],
         run_notes=_run_notes(results),
         phases=_phases(results),
         costs=_costs(results),
-        usage=utilisation.section(results.name, used, pictures) if used else None,
+        usage=usage,
         chosen=chosen,
         defaults=defaults,
         built=built,
@@ -92,38 +88,9 @@ def page(
         command=_command(results.command),
         facts=_facts(results),
         fingerprints=_fingerprints(results),
-        method=method(results, [c for world in worlds for c in world.curves]),
+        method=method(results, [c for world in worlds for c in world["curves"]]),
         made=formatting.moment(made_at),
-        network=_network(pictures),
-    )
-
-
-def _network(pictures: dict[str, Picture]) -> Shown | None:
-    if "network" not in pictures:
-        return None
-    return shown(
-        "Network of the policy",
-        pictures["network"],
-        "The layers of the policy's network, and how many values each of them gives to the next.",
-        "How many values go into each layer and come out of it; in brackets: a convolution.",
-        "network",
-    )
-
-
-def _study(study: StudySection | None, results: ExperimentResults) -> list[Shown]:
-    return (
-        [
-            shown(
-                d.title,
-                d.picture,
-                f"{d.title} of {results.name}: {d.caption} {study.verdict}",
-                d.caption,
-                d.name,
-            )
-            for d in study.drawn
-        ]
-        if study
-        else []
+        network=network,
     )
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
+from drillyard.mailbox.store import ObjectMissing
+from drillyard.report.drawn import Drawn
 from drillyard.report.picture_style import BLUE, INK, MUTED, WIDTH_IN, Picture, render, subplots
 from drillyard.results.fingerprint import safetensors
+from drillyard.results.model import ExperimentResults
 from drillyard.system.tables import to_csv
 
 if TYPE_CHECKING:
@@ -46,19 +52,42 @@ class Layer:
     kernel: str
 
 
-def of_run(mailbox: Mailbox, run: str) -> dict[str, list[Layer]]:
-    """The network of a run's policy; {} where no weights are stored as safetensors.
+def section(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) -> Drawn | None:
+    """The network of the first policy that can be read; None without one.
 
     Args:
         mailbox: The experiment.
-        run: The run.
+        results: Its runs.
+        warnings: Gets a sentence about a network that cannot be drawn.
     """
+    for run in results.runs if results.learns else ():
+        try:
+            rows = _of_run(mailbox, run.run)
+        except (CorruptObject, ObjectMissing, ValueError) as error:
+            warnings.append(f"{run.run}: its network cannot be drawn: {error}")
+            return None
+        if rows:
+            return Drawn(
+                "network",
+                "Network of the policy",
+                "The layers of the policy's network, and how many values each of them gives to "
+                "the next.",
+                "How many values go into each layer and come out of it; in brackets: a "
+                "convolution.",
+                picture(rows),
+                csv(rows),
+            )
+    return None
+
+
+def _of_run(mailbox: Mailbox, run: str) -> dict[str, list[Layer]]:
+    """The network of a run's policy; {} where no weights are stored as safetensors."""
     accepted = mailbox.accepted(run, Phase.TRAIN)
-    manifest = None if accepted is None else mailbox.manifest(accepted)
-    for name in FILES if manifest is not None else ():
-        entry = manifest.files.get(name) if manifest is not None else None
-        if manifest is not None and entry is not None and entry.size <= MAX_BYTES:
-            return layers(mailbox.read_file(manifest, name))
+    if accepted is not None:
+        manifest = mailbox.manifest(accepted)
+        for name in FILES:
+            if name in manifest.files and manifest.files[name].size <= MAX_BYTES:
+                return layers(mailbox.read_file(manifest, name))
     return {}
 
 
@@ -72,26 +101,23 @@ def layers(data: bytes) -> dict[str, list[Layer]]:
         CorruptObject: It is another file.
     """
     shapes = {name: entry["shape"] for name, entry in safetensors(data)[0].items()}
-    found: dict[str, list[tuple[int, Layer]]] = {}
+    parts: dict[str, list[tuple[int, Layer]]] = {}
     for name, shape in shapes.items():
         match = _WEIGHT.match(name)
         if match is None or len(shape) not in (2, 4) or "target" in name:
             continue
         kernel = "x".join(map(str, shape[2:]))
-        parameters = 1
-        for size in shape:
-            parameters *= size
-        layer = Layer(name.removesuffix(".weight"), shape[1], shape[0], parameters, kernel)
-        found.setdefault(match["part"], []).append((int(match["number"] or 0), layer))
-    rows = {part: [one for _, one in sorted(own, key=_order)] for part, own in found.items()}
+        name = name.removesuffix(".weight")
+        layer = Layer(name, shape[1], shape[0], math.prod(shape), kernel)
+        parts.setdefault(match["part"], []).append((int(match["number"] or 0), layer))
+    rows = {
+        part: [layer for _, layer in sorted(numbered, key=itemgetter(0))]
+        for part, numbered in parts.items()
+    }
     for part, head in _HEADS.items():
         if part in rows and head in rows:
             rows[part] += rows.pop(head)
     return rows
-
-
-def _order(numbered: tuple[int, Layer]) -> int:
-    return numbered[0]
 
 
 def picture(rows: dict[str, list[Layer]]) -> Picture:

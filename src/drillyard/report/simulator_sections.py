@@ -3,51 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from drillyard.report.data import World
-from drillyard.report.picture_style import Picture
-from drillyard.report.templates import safe
+from drillyard.report import data, training_pictures
+from drillyard.report.data import Episode, World
+from drillyard.report.drawn import Drawn
 from drillyard.results import ExperimentResults, formatting, policies_grid
 from drillyard.results.model import PolicyScore
 from drillyard.results.policies import AGENT
 from drillyard.system.tables import Grid, Table
 
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A picture as the page shows it."""
-
-    title: str
-    svg: Markup
-    narrow: Markup
-    alt: str
-    caption: str
-    files: tuple[str, ...]
-
-
-def of(world: World, pictures: dict[str, Picture]) -> dict[str, Any]:
+def of(world: World) -> dict[str, Any]:
     """What the sections about training and evaluation show of one simulator."""
-    results = world.results
+    results, episode = world.results, world.episode
     return {
         "simulator": world.simulator,
-        "learning": _learning(world, pictures),
-        "evaluation": _evaluation(world, pictures),
+        "curves": world.curves,
+        "learning": _learning(world) if world.curves else None,
+        "evaluation": _evaluation(world) if results.policies else None,
         "policies": policies_grid(results),
         "options": _options(results),
         "measures": _measures(results),
-        "episode": _episode(world, pictures),
+        "episode": None if episode is None or not episode.panels else _episode(world, episode),
     }
 
 
-def _learning(world: World, pictures: dict[str, Picture]) -> Shown | None:
+def _learning(world: World) -> Drawn:
     results, curves, name = world.results, world.curves, world.file("learning_curve")
-    if name not in pictures:
-        return None
     seeds = max(len(c.seeds) for c in curves)
     ends = [f"{c.kind} ends at {formatting.number(c.mean[-1])}" for c in curves if c.mean]
     caption = (
@@ -60,13 +43,13 @@ def _learning(world: World, pictures: dict[str, Picture]) -> Shown | None:
     if results.baselines:
         caption += "Dashed: baselines in the final evaluation (those near enough to be drawn)."
     alt = f"Learning curves of {results.name}, return over environment steps: {'; '.join(ends)}."
-    return shown("Learning curves", pictures[name], alt, caption, name)
+    picture = training_pictures.learning_curve(curves, results)
+    table = data.learning_curve_csv(curves)
+    return Drawn(name, "Learning curves", alt, caption, picture, table)
 
 
-def _evaluation(world: World, pictures: dict[str, Picture]) -> Shown | None:
+def _evaluation(world: World) -> Drawn:
     results, name = world.results, world.file("evaluation")
-    if name not in pictures:
-        return None
     decimals = formatting.score_decimals(results.policies)
     each = "; ".join(
         f"{p.policy} {formatting.fixed(p.mean_return, decimals)}"
@@ -78,52 +61,34 @@ def _evaluation(world: World, pictures: dict[str, Picture]) -> Shown | None:
         caption += " Thin line: range of the seeds, where there is no interval."
     if any(len(p.seeds) > 1 for p in results.policies):
         caption += " Ticks below: each seed."
-    return shown("Final evaluation", pictures[name], f"Mean return: {each}.", caption, name)
+    picture, table = training_pictures.evaluation(results), data.evaluation_csv(results)
+    return Drawn(name, "Final evaluation", f"Mean return: {each}.", caption, picture, table)
 
 
-def _episode(world: World, pictures: dict[str, Picture]) -> Shown | None:
-    results, found, file = world.results, world.episode, world.file("episode")
-    if found is None or file not in pictures:
-        return None
+def _episode(world: World, episode: Episode) -> Drawn:
     caption = "The first evaluation episode of the first seed's agent"
-    others = [name for name in found.policies if name != AGENT]
+    others = [name for name in episode.policies if name != AGENT]
     caption += f" and of {others[0]}, the best baseline." if others else "."
-    meta = found.meta.get(AGENT, {})
-    options = meta.get("options")
+    options = episode.meta.get(AGENT, {}).get("options")
     if isinstance(options, dict) and options:
         caption += " Started with " + ", ".join(f"{k} {v}" for k, v in options.items()) + "."
     returns = [
         f"{name} {formatting.number(m['return'])}"
-        for name, m in found.meta.items()
+        for name, m in episode.meta.items()
         if isinstance(m.get("return"), int | float)
     ]
     if returns:
         caption += f" Return: {', '.join(returns)}."
-    quantities = ", ".join(p.title for p in found.panels)
-    alt = f"An evaluation episode of {results.name} over time: {quantities}."
-    return shown("One evaluation episode", pictures[file], alt, caption, file)
-
-
-def shown(title: str, picture: Picture, alt: str, caption: str, name: str) -> Shown:
-    """A picture with what is said of it.
-
-    Args:
-        title: Above it.
-        picture: As it was drawn.
-        alt: Read aloud in its place.
-        caption: Below it.
-        name: Name of its files, without the suffix.
-    """
-    names = tuple(f"{name}.{suffix}" for suffix in ("svg", "png", "csv"))
-    inline, narrow = safe(picture.inline), safe(picture.narrow)
-    return Shown(title, inline, narrow, alt, caption, names)
+    quantities = ", ".join(p.title for p in episode.panels)
+    alt = f"An evaluation episode of {world.results.name} over time: {quantities}."
+    picture, table = training_pictures.episode(episode), data.episode_csv(episode)
+    file = world.file("episode")
+    return Drawn(file, "One evaluation episode", alt, caption, picture, table)
 
 
 def _options(results: ExperimentResults) -> list[Grid]:
-    return [
-        _option(option, [p for p in results.policies if option in p.by_option])
-        for option in dict.fromkeys(option for p in results.policies for option in p.by_option)
-    ]
+    options = dict.fromkeys(option for p in results.policies for option in p.by_option)
+    return [_option(o, [p for p in results.policies if o in p.by_option]) for o in options]
 
 
 def _option(option: str, policies: Sequence[PolicyScore]) -> Grid:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from drillyard.documents.leaves import flatten, value_text
 from drillyard.mailbox import Mailbox
 from drillyard.report import study_pictures
 from drillyard.report.comparison import trials as comparing
 from drillyard.report.comparison.pairs import METHOD, pairs_grid
+from drillyard.report.drawn import Drawn
 from drillyard.report.picture_style import Picture
 from drillyard.results import formatting, study_table
 from drillyard.results.trials import StudyResults
@@ -20,17 +21,6 @@ from drillyard.system.tables import Grid, Table, rows_grid, to_csv
 FANOVA_TRIALS = 500
 """Above, importances are computed by PED-ANOVA, which is quick for any number of trials."""
 SHOWN = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """A picture of the section, with what is said about it and its numbers as CSV."""
-
-    name: str
-    title: str
-    caption: str
-    picture: Picture
-    csv: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +49,7 @@ def section(mailbox: Mailbox, study: StudyResults) -> StudySection:
     """
     drawn: list[Drawn] = []
     notes: list[str] = []
-    ranked = study.ranked()
+    ranked, verdict = study.ranked(), study_table.verdict(study)
     if ranked and study.chooser != "list":  # a list is not a search: its order means nothing
         drawn.append(_history(study))
     names = [n for n in study_table.varied(study) if all(n in t.assignment for t in ranked)]
@@ -72,13 +62,15 @@ def section(mailbox: Mailbox, study: StudyResults) -> StudySection:
     elif len(ranked) > 1:
         notes.append(f"Nothing is compared: {comparing.TOO_FEW}.")
     return StudySection(
-        verdict=study_table.verdict(study),
+        verdict=verdict,
         trials=(trials := study_table.trials_grid(study, SHOWN)),
         settings=_settings(study, {row[0] for row in trials.rows}),
         scores=_winner(study),
         better=pairs_grid(found.pairs) if found else None,
         places=_places(found) if found else None,
-        drawn=tuple(drawn),
+        drawn=tuple(
+            replace(d, alt=f"{d.title} of {study.name}: {d.caption} {verdict}") for d in drawn
+        ),
         notes=tuple(notes),
     )
 
@@ -94,11 +86,16 @@ def _settings(study: StudyResults, shown: set[str]) -> tuple[Grid, ...]:
     return tuple(found)
 
 
+def _drawn(name: str, title: str, caption: str, picture: Picture, csv: str) -> Drawn:
+    """A picture of the section, whose text in place of it is the verdict, once that is known."""
+    return Drawn(f"study_{name}", title, "", caption, picture, csv)
+
+
 def _history(study: StudyResults) -> Drawn:
     name = study.first.name
     rows = [(t.id, t.status, t.values.get(name), t.of) for t in study.trials]
-    return Drawn(
-        "study_history",
+    return _drawn(
+        "history",
         "Optimisation history",
         f"{name} of each trial in the order of choice; the line is the best so far.",
         study_pictures.history(study),
@@ -115,8 +112,8 @@ def _of_parameters(study: StudyResults, names: list[str], notes: list[str]) -> l
     if weights:
         names = [n for n in weights if n in names] + [n for n in names if n not in weights]
         drawn.append(
-            Drawn(
-                "study_importances",
+            _drawn(
+                "importances",
                 "Parameter importances",
                 "How much of the difference between trials each parameter explains, by Optuna.",
                 study_pictures.importances(weights),
@@ -129,8 +126,8 @@ def _of_parameters(study: StudyResults, names: list[str], notes: list[str]) -> l
     log = {n for n, t in tunables.items() if t.log}
     choices = {n: [str(v) for v in t.values] for n, t in tunables.items() if t.values}
     drawn.append(
-        Drawn(
-            "study_slices",
+        _drawn(
+            "slices",
             "Slices",
             f"{metric} over each parameter; blue: the winner.",
             study_pictures.slices(study, names, log, choices),
@@ -139,8 +136,8 @@ def _of_parameters(study: StudyResults, names: list[str], notes: list[str]) -> l
     )
     if len(names) > 1:
         drawn.append(
-            Drawn(
-                "study_parallel",
+            _drawn(
+                "parallel",
                 "Parallel coordinates",
                 "A line a trial, from its parameters to its score; blue: the best tenth.",
                 study_pictures.parallel(study, names, choices),
@@ -175,15 +172,15 @@ def _of_comparison(found: comparing.TrialComparison) -> list[Drawn]:
         for point in zip(p.thresholds, p.share, p.low, p.high, strict=True)
     ]
     return [
-        Drawn(
-            "study_iqm",
+        _drawn(
+            "iqm",
             "Interquartile mean",
             _of_iqm(found),
             study_pictures.estimates(found),
             to_csv(("name", "aggregate", "value", "low", "high"), rows),
         ),
-        Drawn(
-            "study_profile",
+        _drawn(
+            "profile",
             "Performance profile",
             "For every score, the share of runs that are above it; higher is better. Band: 95 % "
             "interval at that score.",

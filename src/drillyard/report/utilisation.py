@@ -10,8 +10,8 @@ from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.metrics.streams import read_stream
+from drillyard.report.drawn import Drawn
 from drillyard.report.picture_style import BLUE, Picture, over_steps, panels, render
-from drillyard.report.simulator_sections import shown
 from drillyard.results import ExperimentResults, formatting
 from drillyard.system.tables import Grid, Table, to_csv
 from drillyard.system.utilisation import UsageSample
@@ -121,24 +121,22 @@ def notes(found: Sequence[RunUsage]) -> list[str]:
 
 
 def section(
-    name: str, found: Sequence[RunUsage], pictures: Mapping[str, Picture]
-) -> dict[str, Any]:
-    """What the page shows of it.
-
-    Args:
-        name: The name of the experiment.
-        found: The samples.
-        pictures: With ``utilisation``.
-    """
-    drawn = shown(
+    mailbox: Mailbox, results: ExperimentResults, warnings: list[str]
+) -> dict[str, Any] | None:
+    """What the page shows of it; None without samples. See ``collect`` for the arguments."""
+    usages = collect(mailbox, results, warnings)
+    if not usages:
+        return None
+    drawn = Drawn(
+        "utilisation",
         "Use of the machines",
-        pictures["utilisation"],
-        f"Use of the machines of {name} in percent, over environment steps.",
+        f"Use of the machines of {results.name} in percent, over environment steps.",
         "A sample every 10 s, a line a run: processors and memory of the machine or of its "
         "container, and its GPUs.",
-        "utilisation",
+        picture(usages),
+        csv(usages),
     )
-    return {"grid": grid(found), "notes": notes(found), "picture": drawn}
+    return {"grid": grid(usages), "notes": notes(usages), "picture": drawn}
 
 
 def csv(found: Sequence[RunUsage]) -> str:

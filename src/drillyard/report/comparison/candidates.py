@@ -16,7 +16,7 @@ from drillyard.documents.json_types import (
     as_numbers,
     as_object,
 )
-from drillyard.errors import ConfigError, CorruptObject, NotFound, UserError
+from drillyard.errors import CorruptObject, NotFound, UserError, misused
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import trial_id
 from drillyard.mailbox.records import Phase
@@ -49,19 +49,14 @@ def find(places: Sequence[str], store: str | None = None) -> list[Candidate]:
         StoreUnavailable: A store cannot be read.
     """
     if len(places) < 2:
-        raise ConfigError(
+        raise misused(
             "a comparison needs two experiments or trials",
-            file="command line",
             value=places[0] if places else None,
             hint="drillyard compare A B; trials of one study: drillyard compare A/t0001 A/t0002",
         )
     if len(places) > MOST:
-        raise ConfigError(
-            f"{len(places)} are too many for one page",
-            file="command line",
-            allowed=f"2 to {MOST}",
-            hint="name the best of them",
-        )
+        message = f"{len(places)} are too many for one page"
+        raise misused(message, allowed=f"2 to {MOST}", hint="name the best of them")
     found: list[Candidate] = []
     mistakes: list[UserError] = []
     for place in places:
@@ -72,14 +67,8 @@ def find(places: Sequence[str], store: str | None = None) -> list[Candidate]:
             continue
         twice = any(other.place == one.place for other in found)
         if twice:
-            mistakes.append(
-                ConfigError(
-                    "is named twice",
-                    file="command line",
-                    value=place,
-                    hint="name each experiment or trial once",
-                )
-            )
+            hint = "name each experiment or trial once"
+            mistakes.append(misused("is named twice", value=place, hint=hint))
         found.append(one)
     if len(mistakes) == 1:
         raise mistakes[0]
@@ -144,10 +133,9 @@ def _trial(mailbox: Mailbox, results: ExperimentResults) -> tuple[int | None, st
         return None, ""
     study = collect_trials(mailbox)
     if len(study.simulators) > 1:
-        raise ConfigError(
+        raise misused(
             f"{study.name} has trials on {len(study.simulators)} simulators, which have no common "
             "scale",
-            file="command line",
             value=study.name,
             hint=f"name a trial: {study.name}/t0001",
         )

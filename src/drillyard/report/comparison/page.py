@@ -5,24 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import drillyard.report.comparison.pictures as pictures
 import drillyard.report.comparison.tables as tables
 from drillyard.report import location, on_this_machine
 from drillyard.report.comparison.model import Candidate, Comparison
 from drillyard.report.comparison.pairs import METHOD, pairs_grid
+from drillyard.report.drawn import Drawn
 from drillyard.report.html import BAD
-from drillyard.report.simulator_sections import Shown, shown
 from drillyard.report.templates import rendered
 from drillyard.results import formatting
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.home import local_home
 from drillyard.system.output_files import write_folder
 from drillyard.system.safe_names import file_name
-
-if TYPE_CHECKING:
-    from drillyard.report.picture_style import Picture
 
 SECTIONS = {
     "evaluation": "Final evaluation",
@@ -68,25 +64,19 @@ def render(found: Comparison, *, made_at: float) -> dict[str, bytes]:
         found: The comparison.
         made_at: Epoch seconds, shown on the page.
     """
-    drawn: dict[str, Picture] = {}
-    files: dict[str, bytes] = {}
     curves = pictures.curves_of(found)
-    if curves:
-        drawn["curves"] = pictures.curves(curves, found.labels)
-        files["curves.csv"] = pictures.curves_csv(curves).encode()
-    if any(score is not None for score in found.scores):
-        drawn["evaluation"] = pictures.evaluation(found)
-        files["evaluation.csv"] = pictures.evaluation_csv(found).encode()
-    for name, picture in drawn.items():
-        files[f"{name}.svg"], files[f"{name}.png"] = picture.svg, picture.png
+    learning = _curves(found, curves) if curves else None
+    evaluation = _evaluation(found) if any(score is not None for score in found.scores) else None
+    files = {
+        k: v for d in (learning, evaluation) if d is not None for k, v in d.contents().items()
+    }
     document = json.dumps(tables.to_json(found), indent=2, ensure_ascii=False)
-    files["comparison.json"] = document.encode()
-    files["index.html"] = _html(found, drawn, curves, made_at).encode()
-    return files
+    page = _html(found, learning, evaluation, made_at)
+    return {**files, "comparison.json": document.encode(), "index.html": page.encode()}
 
 
 def _html(
-    found: Comparison, drawn: dict[str, Picture], curves: pictures.Curves, made_at: float
+    found: Comparison, learning: Drawn | None, evaluation: Drawn | None, made_at: float
 ) -> str:
     return rendered(
         "comparison.html.j2",
@@ -95,16 +85,16 @@ def _html(
         meta=_meta(found),
         notes=found.notes,
         warnings=found.warnings,
-        sections=[item for item in SECTIONS.items() if item[0] != "learning" or curves],
+        sections=[item for item in SECTIONS.items() if item[0] != "learning" or learning],
         measure=found.measure,
         bad=BAD,
-        evaluation=_evaluation(found, drawn),
+        evaluation=evaluation,
         scores=found.scores_table,
-        reasons=_reasons(found),
+        reasons=[f"{label} is not tested: {why}." for label, why in found.untested.items()],
         pairs=pairs_grid(found.pairs),
         episodes=tables.episodes_grid(found),
         measures=tables.measures_grid(found),
-        curves=_curves(found, drawn, curves),
+        curves=learning,
         settings=tables.settings_grid(found),
         effort=tables.effort_grid(found),
         where=[(c.label, c.place, _link(c)) for c in found.candidates],
@@ -133,13 +123,7 @@ def _link(candidate: Candidate) -> str | None:
     return path.resolve().as_uri() if path.is_file() else None
 
 
-def _reasons(found: Comparison) -> list[str]:
-    return [f"{label} is not tested: {reason}." for label, reason in found.untested.items()]
-
-
-def _evaluation(found: Comparison, drawn: dict[str, Picture]) -> Shown | None:
-    if "evaluation" not in drawn:
-        return None
+def _evaluation(found: Comparison) -> Drawn:
     scores = [s for s in found.scores if s is not None]
     decimals = formatting.score_decimals(scores)
     each = "; ".join(f"{s.policy} {formatting.fixed(s.mean_return, decimals)}" for s in scores)
@@ -149,12 +133,11 @@ def _evaluation(found: Comparison, drawn: dict[str, Picture]) -> Shown | None:
     if any(s.baseline for s in pictures.evaluated(found)):
         caption += " Grey: baselines, which are not trained."
     alt = f"Mean {found.measure}: {each}."
-    return shown("Final evaluation", drawn["evaluation"], alt, caption, "evaluation")
+    picture, table = pictures.evaluation(found), pictures.evaluation_csv(found)
+    return Drawn("evaluation", "Final evaluation", alt, caption, picture, table)
 
 
-def _curves(found: Comparison, drawn: dict[str, Picture], curves: pictures.Curves) -> Shown | None:
-    if "curves" not in drawn:
-        return None
+def _curves(found: Comparison, curves: pictures.Curves) -> Drawn:
     kind = list(curves)[-1]
     ends = "; ".join(
         f"{label} ends at {formatting.number(curve.mean[-1])}"
@@ -171,7 +154,8 @@ def _curves(found: Comparison, drawn: dict[str, Picture], curves: pictures.Curve
     if without:
         caption += f" No curve yet: {', '.join(without)}."
     alt = f"Learning curves, return over environment steps: {ends}."
-    return shown("Learning curves", drawn["curves"], alt, caption, "curves")
+    picture, table = pictures.curves(curves, found.labels), pictures.curves_csv(curves)
+    return Drawn("curves", "Learning curves", alt, caption, picture, table)
 
 
 def method(found: Comparison) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-from drillyard.errors import ConfigError
+from drillyard.errors import misused
 from drillyard.report.comparison import settings, verdict
 from drillyard.report.comparison.candidates import find
 from drillyard.report.comparison.mlflow_link import mlflow_link
@@ -60,38 +60,27 @@ def _measure(candidates: Sequence[Candidate], named: str | None) -> str:
     # A candidate that measured nothing yet is shown without a value.
     known = [c for c in candidates if c.measures]
     if not known:
-        raise ConfigError(
-            "none of them has measured anything yet",
-            file="command line",
-            hint=f"drillyard status {candidates[0].results.name} shows how far it is",
-        )
+        hint = f"drillyard status {candidates[0].results.name} shows how far it is"
+        raise misused("none of them has measured anything yet", hint=hint)
     common = [m for m in known[0].measures if all(m in c.measures for c in known)]
+    each = "; ".join(f"{c.label} has {_listed(c.measures)}" for c in known)
     if not common:
-        each = "; ".join(f"{c.label} has {_listed(c.measures)}" for c in known)
-        raise ConfigError(
-            f"they share no measure: {each}",
-            file="command line",
-            hint="compare experiments on the same simulator, or with a metric of the same name",
-        )
+        hint = "compare experiments on the same simulator, or with a metric of the same name"
+        raise misused(f"they share no measure: {each}", hint=hint)
     if named is None and any(c.results.learns for c in known):
         named = "return"
         if not any(m.startswith(verdict.RETURN) for m in common):
-            each = "; ".join(f"{c.label} has {_listed(c.measures)}" for c in known)
-            raise ConfigError(
-                f"they have no return in common: {each}",
-                file="command line",
-                hint=f"compare them by a metric that all have: --measure {common[0]}",
-            )
+            hint = f"compare them by a metric that all have: --measure {common[0]}"
+            raise misused(f"they have no return in common: {each}", hint=hint)
     if named is None:
         return common[0]
     for name in common:
         if name == named or (named == "return" and name.startswith(verdict.RETURN)):
             return name
-    raise ConfigError(
+    raise misused(
         "is not a measure that all of them have",
-        file="command line",
-        field="--measure",
-        value=named,
+        "--measure",
+        named,
         allowed=", ".join(_short(m) for m in common),
         hint="drillyard results NAME shows what an experiment measured",
     )

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 from urllib.parse import parse_qs, quote, urlsplit
 
-from drillyard.errors import ConfigError, DrillyardError, NotFound
+from drillyard.errors import DrillyardError, NotFound, misused
 from drillyard.mailbox import Mailbox, Store
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.report.live import page
@@ -72,14 +72,9 @@ class LivePages:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
             why = "is taken" if error.errno == errno.EADDRINUSE else "needs another user's rights"
-            raise ConfigError(
-                f"port {port} of this machine {why}",
-                file="command line",
-                field="--port",
-                value=port,
-                allowed="a free port, or 0",
-                hint="leave --port out: then a free port is chosen",
-            ) from error
+            hint = "leave --port out: then a free port is chosen"
+            message = f"port {port} of this machine {why}"
+            raise misused(message, "--port", port, "a free port, or 0", hint) from error
         self._server.answer = self._answer
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(POLL_S,), name="drillyard-live", daemon=True

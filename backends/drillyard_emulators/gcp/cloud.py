@@ -27,6 +27,7 @@ from drillyard_emulators.http.control import Verb
 from drillyard_emulators.http.emulator import Loopback, exported, parser, serve
 from drillyard_emulators.http.faults import Faults
 from drillyard_emulators.http.fields import Document, member, number, number_fields, texts
+from drillyard_emulators.http.machines import Machine
 from drillyard_emulators.http.wire import App, Listener
 
 
@@ -55,7 +56,7 @@ class Cloud(Loopback):
         self.project = Project(project)
         self.storage = Storage(self.clock)
         self._image = image or Path(sys.prefix)
-        self.world = World(self.clock, self.project, self.faults, folder, self._machine_env)
+        self.world = World(self.clock, self.project, self.faults, folder, self.boot)
         self.occur(lambda what, machine: happen(self.world, what, machine))
         self.storage.finalised.append(
             lambda caller, stored: self.triggers.on_object(
@@ -108,6 +109,18 @@ class Cloud(Loopback):
         self._metadata.close()
         self._plain.close()
         super().close()
+
+    def boot(self, instance: Instance, folder: Path, serial: Path) -> Machine:
+        """Starts a machine."""
+        return Machine(
+            instance.name,
+            str(instance.instance_id),
+            folder,
+            serial,
+            self._machine_env(instance, folder),
+            instance.metadata.get("startup-script", ""),
+            instance.metadata.get("shutdown-script", ""),
+        )
 
     def _machine_env(self, instance: Instance, folder: Path) -> dict[str, str]:
         """What a machine's processes find: its identity, the way out, a home of its own."""

@@ -238,11 +238,14 @@ class Listener:
 
     Args:
         serve: Called with the accepted socket; it may keep it as long as it likes.
+        door: A socket that listens elsewhere; None for a free port on loopback.
     """
 
-    def __init__(self, serve: Callable[[socket.socket], None]) -> None:
+    def __init__(
+        self, serve: Callable[[socket.socket], None], door: socket.socket | None = None
+    ) -> None:
         self._serve = serve
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._socket = door or socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port: int = self._socket.getsockname()[1]
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[3]
 IMAGE = "europe-docker.pkg.dev/p/r/drillyard@sha256:" + "0" * 64
 SCRIPTS = [
     *sorted((ROOT / "backends/drillyard_backends/gcp").glob("*.sh")),
+    *sorted((ROOT / "backends/drillyard_emulators").rglob("*.sh")),
     *sorted((ROOT / "deployments").rglob("*.sh")),
 ]
 

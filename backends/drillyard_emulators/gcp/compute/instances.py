@@ -55,7 +55,7 @@ class Instances:
         physics: How the world behaves.
         faults: Their random numbers are used here too.
         folder: For the machines' disks and serial ports.
-        env_of: Environment of a machine's processes.
+        boot: Starts a machine, in a folder (second) and with a serial port (third).
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class Instances:
         physics: Physics,
         faults: Faults,
         folder: Path,
-        env_of: Callable[[Instance, Path], Mapping[str, str]],
+        boot: Callable[[Instance, Path, Path], Machine],
     ) -> None:
         self._clock, self._scheduler, self._catalogue = clock, scheduler, catalogue
-        self.physics, self._faults, self._folder, self._env_of = physics, faults, folder, env_of
+        self.physics, self._faults, self._folder, self._start = physics, faults, folder, boot
         self.living: dict[str, Instance] = {}
         self.by_id: dict[int, Instance] = {}
         self.disks: dict[str, Disk] = {}
@@ -262,15 +262,7 @@ class Instances:
             return
         folder = self._folder / "machines" / str(instance.instance_id)
         serial = self._folder / "serial" / f"{instance.name}-{instance.instance_id}.log"
-        instance.machine = Machine(
-            instance.name,
-            str(instance.instance_id),
-            folder,
-            serial,
-            self._env_of(instance, folder),
-            instance.metadata.get("startup-script", ""),
-            instance.metadata.get("shutdown-script", ""),
-        )
+        instance.machine = self._start(instance, folder, serial)
 
     def _expire(self, instance: Instance) -> None:
         if instance.status != "RUNNING":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from drillyard_emulators.gcp.compute.catalogue import Catalogue
@@ -16,6 +16,7 @@ from drillyard_emulators.http.clock import EmulatedClock
 from drillyard_emulators.http.emulator import change
 from drillyard_emulators.http.faults import Faults
 from drillyard_emulators.http.fields import Document, Fields
+from drillyard_emulators.http.machines import Machine
 from drillyard_emulators.http.scheduler import Scheduler
 
 API = "https://www.googleapis.com/compute/v1"
@@ -29,7 +30,7 @@ class World:
         project: Who may do what.
         faults: For their random numbers.
         folder: For the machines.
-        env_of: Environment of a machine's processes.
+        boot: Starts a machine, in a folder (second) and with a serial port (third).
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class World:
         project: Project,
         faults: Faults,
         folder: Path,
-        env_of: Callable[[Instance, Path], Mapping[str, str]],
+        boot: Callable[[Instance, Path, Path], Machine],
     ) -> None:
         self.clock, self.project, self.faults = clock, project, faults
         self.api = f"{API}/projects/{project.project_id}"
@@ -52,7 +53,7 @@ class World:
         self.furnished: set[str] = set()
         """Templates that existed from the start."""
         self.instances = Instances(
-            clock, self.scheduler, self.catalogue, self.physics, faults, folder, env_of
+            clock, self.scheduler, self.catalogue, self.physics, faults, folder, boot
         )
         self.groups = Groups(clock, self.scheduler, self.instances, self.templates)
 

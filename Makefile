@@ -17,7 +17,7 @@ TESTS := $(BIN)/python $(if $(MEASURE),-m coverage run) -m pytest
 # Where Python is told to write no bytecode, every process of every test compiles all modules again.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo test extended quick coverage again check lint types contracts format slow defects mutants gpu audit sbom docs site clean percent
+.PHONY: help demo test extended quick coverage again check lint types contracts format slow stress defects mutants gpu audit sbom docs site clean percent
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -102,6 +102,10 @@ again: $(VENV)/.dev ## the tests that failed last time, each by itself; names th
 
 slow: $(VENV)/.dev $(VENV)/.azurite ## the long tests, in two processes: hundreds of kills, full budgets
 	$(BIN)/python -m pytest -n 2 -m slow
+
+TIMES ?= 20
+stress: $(VENV)/.dev ## tests/stress.txt, 20 times each beside two busy processes: fails for a flaky test
+	$(BIN)/python -m pytest -q --tb=no -p tests.helpers.stress --times $(TIMES) @tests/stress.txt
 
 # The least of several tables (docs/contributing/simulation.md): chance may miss a defect in a night.
 DEFECTS_FLOOR ?= 34

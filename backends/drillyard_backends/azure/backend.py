@@ -90,11 +90,11 @@ class AzureBackend(AzureMachines):
     @cached_property
     def _datastore(self) -> tuple[str, str]:
         try:
-            return self._service.datastore()
+            return self._service.own_datastore()
         except Missing as error:
             raise UserError(
                 f"there is no workspace {self.config.workspace!r} in resource group "
-                f"{self.config.resource_group!r}, or it has no datastore: {error}",
+                f"{self.config.resource_group!r}: {error}",
                 hint="az ml workspace list shows the workspaces",
             ) from None
 

@@ -282,13 +282,16 @@ class Jobs:
         name = naming.job_name(self._order.lease_id, ticket, number)
         try:
             return Job.of(self._service.submit(name, self._make(name, ticket)))
-        except Exists:
+        except Exists as refusal:
             # Also the answer to a repeat of our own, when the first answer was lost; the service
-            # does not tell it from another job of that name.
+            # does not tell it from another job of that name, or from a cluster that is changing.
             try:
                 there = Job.of(self._service.job(name))
-            except Missing as error:
-                raise ControlPlaneError(f"job {name} is there, and cannot be read yet") from error
+            except Missing:
+                raise ControlPlaneError(
+                    f"submit job {name}: Azure refuses it for now: {refusal}",
+                    hint="it is submitted again",
+                ) from refusal
         ours = there.of_lease(self._order.lease_id) and there.ticket == ticket
         return there if ours and not there.over and name not in self._given_up else None
 

@@ -24,7 +24,7 @@ _LONGEST = 500
 _AWAY = re.compile(
     r"ProxyError|NameResolutionError|NewConnectionError|Max retries exceeded|Connection (aborted"
     r"|refused|reset)|Remote end closed|timed out|SSLError|CERTIFICATE_VERIFY_FAILED"
-    r"|Failed to (resolve|establish)|too ?many ?requests|throttl|\b429\b",
+    r"|Failed to (resolve|establish)|too[ _]?many[ _]?requests|throttl|\b429\b",
     re.I,
 )
 """Words of the libraries for a network or a sign-in that does not answer. azure-identity keeps

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from drillyard import __version__
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ControlPlaneError
 from drillyard_backends.azure.errors import seam
@@ -175,7 +176,12 @@ class Rest:
     @staticmethod
     def _pipeline(*, signed_in: bool) -> PipelineClient:
         from azure.core import PipelineClient
-        from azure.core.pipeline.policies import BearerTokenCredentialPolicy, RetryPolicy
+        from azure.core.pipeline.policies import (
+            BearerTokenCredentialPolicy,
+            RequestIdPolicy,
+            RetryPolicy,
+            UserAgentPolicy,
+        )
         from azure.core.pipeline.transport import RequestsTransport
 
         class Tries(RetryPolicy):  # type: ignore[misc, unused-ignore]
@@ -200,7 +206,12 @@ class Rest:
                 told = super().get_retry_after(response)
                 return None if told is None else min(float(told), LONGEST_PAUSE_S)
 
-        policies: list[HTTPPolicy | SansIOHTTPPolicy] = [Tries(timeout=int(LONGEST_CALL_S))]
+        policies: list[HTTPPolicy | SansIOHTTPPolicy] = [
+            # Microsoft's support finds a request by its id; all tries of a call have the same.
+            RequestIdPolicy(),
+            UserAgentPolicy(f"drillyard/{__version__}"),
+            Tries(timeout=int(LONGEST_CALL_S)),
+        ]
         if signed_in:
             policies.append(BearerTokenCredentialPolicy(credential(), _SCOPE))
         transport = RequestsTransport(connection_timeout=CONNECT_S, read_timeout=READ_S)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import ControlPlaneError
-from drillyard_backends.azure.errors import seam
+from drillyard.errors import ControlPlaneError, UserError
+from drillyard_backends.azure.errors import Missing, seam
 from drillyard_backends.azure.login import credential
 from drillyard_backends.azure.permissions import allowed
 from drillyard_backends.azure.rest import CONNECT_S, LONGEST_CALL_S, READ_S, Rest, section
@@ -22,6 +22,9 @@ from drillyard_backends.azure.settings import AzureConfig
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
+
+DATASTORE = "workspaceblobstore"
+"""The datastore that Azure ML makes for a workspace: its own blob storage."""
 
 
 class Service(Rest):
@@ -50,7 +53,7 @@ class Service(Rest):
         c = self._config
         return (
             f"azureml://subscriptions/{c.subscription_id}/resourcegroups/{c.resource_group}/"
-            f"workspaces/{c.workspace}/datastores/workspaceblobstore"
+            f"workspaces/{c.workspace}/datastores/{DATASTORE}"
         )
 
     # -- workspace ----------------------------------------------------------------------------
@@ -63,8 +66,25 @@ class Service(Rest):
         """
         return self.ask(self.root)
 
-    def datastore(self, name: str = "workspaceblobstore") -> tuple[str, str]:
-        """Account and container of a datastore: of the workspace's own blob storage.
+    def own_datastore(self) -> tuple[str, str]:
+        """Account and container of the workspace's own blob storage.
+
+        Raises:
+            Missing: There is no such workspace.
+            UserError: The workspace has no such datastore.
+        """
+        try:
+            return self.datastore()
+        except Missing as error:
+            self.workspace()
+            raise UserError(
+                f"workspace {self._config.workspace} has no datastore {DATASTORE}: {error}",
+                hint="set backends.azure.account and backends.azure.container: a storage account "
+                "and a container in it",
+            ) from None
+
+    def datastore(self, name: str = DATASTORE) -> tuple[str, str]:
+        """Account and container of a datastore.
 
         Raises:
             Missing: There is no such datastore.

@@ -26,6 +26,11 @@ _NETWORK = (
     "network or address (az storage account network-rule)"
 )
 
+_HELD = (
+    "a lease or a policy of another program forbids changes: az storage blob lease break ends a "
+    "lease"
+)
+
 
 class StoreRefused(StoreUnavailable):
     """The store does not know us, or gives us no right: trying again does not help soon."""
@@ -71,10 +76,7 @@ def seam(url: str, key: str = "", *, conditional: bool = False) -> Iterator[None
             raise KeyTaken from None
         if getattr(error, "status_code", None) == 412 and "lease" not in _code(error).lower():
             raise Changed(f"store {url}: {key} is being written: {first_line(error)}") from error
-        raise StoreUnavailable(
-            f"store {url} at {key or 'the container'}: {first_line(error)}",
-            hint="check whether a lease or a policy on it forbids changes",
-        ) from error
+        raise _unavailable(url, key, error) from error
     except azure.ClientAuthenticationError as error:
         if _code(error) in _NO_RIGHT:
             raise _no_right(url, key, error) from error
@@ -86,18 +88,23 @@ def seam(url: str, key: str = "", *, conditional: bool = False) -> Iterator[None
             f"store {url}: Azure did not accept the sign-in: {refusal(error)}", hint=SIGN_IN
         ) from error
     except (azure.AzureError, OSError) as error:
-        where = f" at {key}" if key else ""
         if getattr(error, "status_code", None) == 403:
             raise _no_right(url, key, error) from error
         if "MD5 mismatch" in str(error):
             raise CorruptObject(f"store {url}: {key} was damaged on its way") from error
-        raise StoreUnavailable(
-            f"store {url}{where}: {first_line(error)}",
-            hint="it was tried again; check the network connection",
-        ) from error
+        raise _unavailable(url, key, error) from error
     except Exception as error:
         # The library read an answer that has not the form which it expects.
         raise unread(url, key, f"{type(error).__name__}: {first_line(error)}") from error
+
+
+def _unavailable(url: str, key: str, error: Exception) -> StoreUnavailable:
+    # The library has a class of its own only for some of Azure's refusals.
+    held = getattr(error, "status_code", None) in (409, 412)
+    return StoreUnavailable(
+        f"store {url}{f' at {key}' if key else ''}: {first_line(error)}",
+        hint=_HELD if held else "it was tried again; check the network connection",
+    )
 
 
 def _no_right(url: str, key: str, error: Exception) -> StoreUnavailable:

@@ -6,6 +6,7 @@ rights nothing is reported here: ``prepare_store`` tests by itself whether the s
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from drillyard.documents.json_types import JsonObject
@@ -56,7 +57,13 @@ def of_store(service: Service, config: AzureConfig, workspace: JsonObject) -> It
         service: Sends the requests.
         config: The settings.
         workspace: As Azure describes it.
+
+    Raises:
+        UserError: The workspace has no datastore for the store.
     """
+    if config.account is None:
+        with contextlib.suppress(Forbidden):
+            service.own_datastore()
     place = str(section(workspace, "properties").get("storageAccount") or "")
     name = place.rpartition("/")[2]
     if not place or config.account not in (None, name):

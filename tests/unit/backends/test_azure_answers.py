@@ -1,0 +1,177 @@
+"""Calls to Azure and what it answers on a first day: limits, leases, clusters that change.
+
+What comes from below the clients is replaced, nothing of ours and nothing of the libraries.
+"""
+
+import io
+import json
+import re
+import time
+
+import pytest
+import urllib3
+
+pytest.importorskip("azure.core")
+
+from drillyard.backend import Order
+from drillyard.errors import ControlPlaneError, StoreUnavailable, UserError
+from drillyard.findings import Severity
+from drillyard_backends.azure import login, plan, rest
+from drillyard_backends.azure.backend import AzureBackend
+
+ORDER = Order(lease_id="dy-012345678a", experiment="first", store_url="memory://first-day")
+SETTINGS = {
+    "subscription_id": "01234567-89ab-cdef-0123-456789abcdef",
+    "resource_group": "group",
+    "workspace": "work",
+}
+ABSENT = {"error": {"code": "NotFound", "message": "it is not there"}}
+
+
+class Token:
+    def get_token(self, *_, **__):
+        from azure.core.credentials import AccessToken
+
+        return AccessToken("token", int(time.time()) + 3600)
+
+
+@pytest.fixture
+def azure(monkeypatch):
+    """Answers requests by the first rule that fits; keeps the requests."""
+    rules, requests = [], []
+
+    def send(adapter, request, **_):
+        requests.append(request)
+        text = f"{request.method} {request.url}"
+        status, body, headers = next(
+            (answer for pattern, answer in rules if re.search(pattern, text)), (404, ABSENT, {})
+        )
+        answer = urllib3.HTTPResponse(
+            io.BytesIO(json.dumps(body).encode()),
+            headers={"Content-Type": "application/json", **headers},
+            status=status,
+            preload_content=False,
+        )
+        return adapter.build_response(request, answer)
+
+    monkeypatch.setattr("requests.adapters.HTTPAdapter.send", send)
+    for module in ("rest", "store"):
+        monkeypatch.setattr(f"drillyard_backends.azure.{module}.credential", Token)
+
+    def add(pattern, status, body=None, **headers):
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        rules.insert(0, (pattern, (status, body or {}, names)))
+
+    add("PUT .*/jobs/", 201)
+    add("GET .*/jobs[?]", 200, {"value": []})
+    add("GET .*/workspaces/work[?]", 200, {"location": "westeurope"})
+    add.requests = requests
+    return add
+
+
+def test_each_call_names_drillyard_and_has_one_id_for_all_its_tries(azure):
+    service = AzureBackend(**SETTINGS)._service
+    azure("/score", 200)
+    azure("GET .*/jobs/busy", 503)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ControlPlaneError):
+        patch.setattr("time.sleep", lambda s: None)
+        service.job("busy")
+    tries = [request.headers for request in azure.requests]
+    service.workspace()
+    service.score("https://endpoint.example/score", "key", "blue", {})
+    ids = [request.headers["x-ms-client-request-id"] for request in azure.requests]
+    assert len(tries) > 2 and len(set(ids[: len(tries)])) == 1
+    assert len(set(ids)) == 3
+    assert all(r.headers["User-Agent"].startswith("drillyard/") for r in azure.requests)
+
+
+def test_a_wait_that_outlasts_the_call_is_said_and_not_begun(azure, monkeypatch):
+    slept = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setattr(rest, "LONGEST_CALL_S", 50.0)
+    azure("workspaces/work", 429, ABSENT, Retry_After="600")
+    with pytest.raises(ControlPlaneError, match=r"\(429\) and asks to wait for 600 s") as error:
+        AzureBackend(**SETTINGS)._service.workspace()
+    assert "jobs continue" in str(error.value.hint) and slept == []
+
+
+def test_a_wait_within_the_call_is_as_long_as_azure_asks_for_up_to_a_minute(azure, monkeypatch):
+    slept = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    for asked, waited in (("2", 2.0), ("170", 60.0)):
+        azure("workspaces/work", 429, ABSENT, Retry_After=asked)
+        with pytest.raises(ControlPlaneError, match=f"asks to wait for {asked} s"):
+            AzureBackend(**SETTINGS)._service.workspace()
+        assert slept and set(slept) == {waited}
+        slept.clear()
+
+
+def test_a_job_that_is_refused_while_its_cluster_changes_is_said_in_azure_s_words(azure):
+    jobs = AzureBackend(**SETTINGS)._of(ORDER)
+    jobs._make = lambda name, ticket: {}
+    changes = "Compute drillyard is Updating: no operation is allowed until it has ended"
+    azure("PUT .*/jobs/", 409, {"error": {"code": "Conflict", "message": changes}})
+    with pytest.raises(ControlPlaneError, match=changes) as error:
+        jobs.push("t0001-s1.train")
+    assert "submitted again" in str(error.value.hint)
+    azure("PUT .*/jobs/", 201, {"name": "now", "properties": {"status": "Queued"}})
+    assert jobs.push("t0001-s1.train").name == "now"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(412, "LeaseIdMissing"), (409, "BlobImmutableDueToPolicy")]
+)
+def test_a_blob_that_another_program_holds_is_not_a_network_problem(azure, status, code):
+    from drillyard_backends.azure.store import BlobStore
+
+    azure("blob.core.windows.net", status, x_ms_error_code=code)
+    with pytest.raises(StoreUnavailable, match=f"at k: .*{code}|at k: ") as error:
+        BlobStore("az://account/container").put("k", b"1")
+    assert "lease" in str(error.value.hint) and "network" not in str(error.value.hint)
+
+
+def test_a_workspace_without_its_datastore_is_told_what_to_set(azure):
+    with pytest.raises(UserError, match="work has no datastore workspaceblobstore") as error:
+        AzureBackend(**SETTINGS).store_url()
+    assert "backends.azure.account and backends.azure.container" in str(error.value.hint)
+    named = AzureBackend(**SETTINGS, account="account", container="results")
+    assert named.store_url() == "az://account/results/drillyard"
+    azure("GET .*/workspaces/work[?]", 404, ABSENT)
+    with pytest.raises(UserError, match="there is no workspace 'work'"):
+        AzureBackend(**SETTINGS).store_url()
+
+
+def test_plan_looks_for_the_datastore_that_jobs_write_to(azure):
+    order = ORDER.model_copy(update={"store_url": "az://other/container"})
+
+    def problems(**more):
+        backend = AzureBackend(**SETTINGS, **more)
+        found = plan.examine(backend._service, backend.config, order)
+        return [f.message for f in found if f.subject == "store" and f.severity is Severity.ERROR]
+
+    (said,) = problems()
+    assert "no datastore workspaceblobstore" in said
+    assert problems(account="other", container="container") == []
+
+
+CHAIN = "DefaultAzureCredential failed to retrieve a token from the included credentials."
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "(Caused by ProxyError('Unable to connect to proxy'))",
+        "(Caused by NameResolutionError('Failed to resolve'))",
+        "Connection refused",
+        "Remote end closed connection without response",
+        "Read timed out.",
+        "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed",
+        "unexpected response '429'",
+        "Temporarily throttled",
+        "{'code': 'too_many_requests'}",
+    ],
+)
+def test_a_sign_in_that_does_not_answer_is_not_a_refusal(why):
+    lines = [CHAIN, f"\tManagedIdentityCredential: {why}"]
+    assert login.busy(lines) == lines[1].strip()
+    assert login.busy([CHAIN, f"\tAADSTS7000222: The secret is expired. {why}"]) == ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.mutants import report
 from tests.mutants.drawing import ROOT, again, draw, find, order
-from tests.mutants.reach import LAYERS, reach
+from tests.mutants.reach import LAYERS, reach, simulated
 from tests.mutants.running import Results, Runner
 
 
@@ -56,9 +56,11 @@ def main() -> int:
         drawn = draw(asked.sample, order(found, seed), runner.importable)
     unusable = sum(not good for good in results.importable.values())
     print(f"{len(found)} mutants, {len(drawn)} drawn, {unusable} that cannot be imported")
+    first = int(seed, 16) % 10**9
     for layer in filter(None, asked.layers.split(",")):
-        reached = reach(folder, layer, asked.cores) if layer in LAYERS else None
-        runner.layer(layer, drawn, reached, int(seed, 16) % 10**9)
+        tests = layer in LAYERS
+        reached = reach(folder, layer, asked.cores) if tests else simulated(folder, first)
+        runner.layer(layer, drawn, reached, first)
         if _git("rev-parse", "HEAD") != commit or _git("diff", "--name-only", "--", "src"):
             print("The checkout was changed meanwhile. Remove the results, and begin again.")
             return 2

@@ -76,6 +76,25 @@ def reach(folder: Path, layer: str, workers: int) -> Reach:
     return Reach(kept["seconds"], files)
 
 
+def simulated(folder: Path, first: int) -> dict[str, dict[int, int]]:
+    """File -> line -> how many schedules reach it: read for this commit, or measured.
+
+    Args:
+        folder: Of this commit.
+        first: First seed of the simulation.
+    """
+    path = folder / f"reach-simulation-{first}.json"
+    if not path.exists():
+        print("which line is reached by the simulation: measured now", flush=True)
+        # About as many as run in the time of a mutant.
+        words = ["--lines", "--json", "--schedules", "150", "--seed-from", str(first)]
+        command = [sys.executable, "-m", "tests.simulation", *words]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        path.write_text(done.stdout.splitlines()[-1])
+    files = json.loads(path.read_text())
+    return {file: {int(line): n for line, n in lines.items()} for file, lines in files.items()}
+
+
 def _measured(folder: Path, layer: str, without: list[str], workers: int) -> object:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():

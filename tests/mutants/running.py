@@ -30,6 +30,8 @@ SIMULATED_S = 60
 TESTED_S = 60
 """What the tests of `make test` that a mutant gets may take together, without a mistake."""
 DEAD = ("killed", "hung")
+Lines = dict[str, dict[int, int]]
+"""File -> line -> how many schedules of the simulation reach it."""
 
 
 @dataclass
@@ -108,29 +110,29 @@ class Runner:
         self._each(one, asked)
         return [self.results.importable[m.id] for m in mutants]
 
-    def layer(self, name: str, mutants: list[Mutant], reach: Reach | None, first: int) -> None:
+    def layer(self, name: str, mutants: list[Mutant], reach: Reach | Lines, first: int) -> None:
         """Run one layer over what no layer has killed yet.
 
         Args:
             name: ``quick``, ``test`` or ``simulation``.
             mutants: In their order.
-            reach: Of the tests; None for the simulation.
+            reach: Of the tests, or the lines that the simulation reaches.
             first: First seed of the simulation.
         """
         known = self.results.known.setdefault(name, {})
         left = [m for m in mutants if m.id not in known and not self.results.dead(m)]
         print(f"{name}: {len(left)} mutants", flush=True)
-        if reach is not None and left:  # else everything would count as killed
+        if isinstance(reach, Reach) and left:  # else everything would count as killed
             some = sorted(reach.seconds, key=lambda test: reach.seconds[test])[:20]
             said, by = self.tests(None, name, some, reach)
             passed = said == "survived" or by in some[1:]  # a busy machine may fail one
             assert passed, f"{by} fails without a mistake"
 
         def one(mutant: Mutant) -> None:
-            if reach is None:
-                said, by = self._simulated(mutant, first)
-            else:
+            if isinstance(reach, Reach):
                 said, by = self._tested(mutant, name, reach)
+            else:
+                said, by = self._simulated(mutant, first, reach)
             self.results.add(mutant, name, said, by)
             print(f"  {name} {mutant.id} {said} {by or ''}", flush=True)
 
@@ -196,7 +198,13 @@ class Runner:
             given=LAYERS[layer][:1],
         )
 
-    def _simulated(self, mutant: Mutant, first: int) -> tuple[str, object]:
+    def _simulated(self, mutant: Mutant, first: int, reached: Lines) -> tuple[str, object]:
+        place = self.found[mutant]
+        start, end = place.change.lines
+        lines = reached.get(place.file, {})
+        # What runs when a module is imported is no line of a function, and counts as reached.
+        if place.change.runs and not any(lines.get(n, 0) for n in range(start, end + 1)):
+            return "unreached", None
         said, seed = self.simulation(mutant, first, seconds=SIMULATED_S)
         if said == "killed" and seed is not None:
             alone, _ = self.simulation(None, seed, schedules=1)

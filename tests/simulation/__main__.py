@@ -27,6 +27,7 @@ def main() -> int:
     words.add_argument("--part", default="1/1", help="with `all`: such a part, as in 2/4")
     words.add_argument("--floor", type=int, help="with `all`: must be found; default: all")
     words.add_argument("--reached", action="store_true", help="how many reach what is rare")
+    words.add_argument("--lines", action="store_true", help="which lines no schedule reaches")
     words.add_argument("--regressions", action="store_true", help="replay what has failed before")
     words.add_argument("--json", action="store_true", help="print the figures as JSON")
     asked = words.parse_args()
@@ -46,6 +47,10 @@ def main() -> int:
         from tests.simulation.conditions import print_reached
 
         return print_reached(first, asked.schedules or 100)
+    if asked.lines:
+        from tests.simulation.reach import print_lines
+
+        return print_lines(first, asked.schedules or 108, asked.json)
     if asked.defect == "all":
         from tests.simulation.table import print_table
 

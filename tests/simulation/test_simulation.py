@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -73,3 +74,12 @@ def test_a_defect_is_found_and_cut_down(backend):
     shortest = done.stdout.partition("shortest schedule that fails:")[2]
     assert shortest.startswith("\nPlan(seed=1"), done.stdout
     assert "  die-" not in shortest.partition("its last lines")[0], "it needs no fault"
+
+
+@pytest.mark.heavy
+def test_the_reach_tells_lines_that_run_from_those_that_never_do():
+    done = simulate("--lines", "--json", "--schedules", "2", "--seed-from", "7")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = json.loads(done.stdout.splitlines()[-1])
+    assert max(lines["src/drillyard/mailbox/mailbox.py"].values()) == 2
+    assert set(lines["src/drillyard/mailbox/temporary_files.py"].values()) == {0}  # a real disk's

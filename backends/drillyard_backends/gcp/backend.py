@@ -33,7 +33,7 @@ from drillyard_backends.gcp.group_ender import GroupEnder
 from drillyard_backends.gcp.groups import Groups
 from drillyard_backends.gcp.lease_listing import group_of, listed_leases
 from drillyard_backends.gcp.lease_view import FRESH_S, Viewer
-from drillyard_backends.gcp.lives import Lives
+from drillyard_backends.gcp.lives import Lives, at_strength
 from drillyard_backends.gcp.machines import GoogleMachines
 from drillyard_backends.gcp.managed import Group, Managed, Stage
 from drillyard_backends.gcp.operations import Compute
@@ -358,12 +358,16 @@ class GcpBackend(GoogleMachines):
                     records.DoneMachines(self._mailbox(order), order.lease_id),
                 ),
                 self._clock,
+                lambda: self._time(order),
             )
         return self._reconcilers[order.lease_id]
 
     def _step(self, order: Order, machines: int) -> int:
         viewer = self._viewer(order)
-        expected, used = self._reconciler(order).step(viewer.look(), machines)
+        view = viewer.look(FRESH_S)
+        if not at_strength(view, machines):
+            view = viewer.look()  # whatever is changed, is changed after a look of now
+        expected, used = self._reconciler(order).step(view, machines)
         if used:
             viewer.expect(used)
         return expected

@@ -67,6 +67,7 @@ class CapacityReconciler:
         save_log: Called with lost machines before they are removed, to save their logs.
         lives: Which machines have lived, and how often each was lost.
         clock: Clock for waiting.
+        time: Returns the time by which the order's deadline is written; None: the clock's.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class CapacityReconciler:
         save_log: Callable[[Group, Managed], None],
         lives: Lives,
         clock: Clock = SYSTEM,
+        time: Callable[[], float] | None = None,
     ) -> None:
         self._groups = groups
         self._config = config
@@ -86,6 +88,7 @@ class CapacityReconciler:
         self._save_log = save_log
         self._lives = lives
         self._clock = clock
+        self._time = time or clock.now
         self._base = naming.base_name(config.group_prefix, order.lease_id)
         self._candidates = candidates(config)
         self._refused_since: dict[tuple[Group, str], float] = {}
@@ -288,6 +291,10 @@ class CapacityReconciler:
         name = self._name(group)
         self._prepare(candidate, name)
         self._groups.make(group.place, name, self._order.lease_id, repair=self._config.repair)
+        # That takes seconds to minutes. A machine of a lease that is over is paid for nothing.
+        if self._order.deadline is not None and self._time() >= self._order.deadline:
+            log.info("the time of lease %s is over: no machine is made", self._order.lease_id)
+            return
         self._groups.make_machines(
             group.place,
             name,

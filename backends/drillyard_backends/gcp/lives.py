@@ -115,6 +115,14 @@ def surplus(view: View, candidates: Sequence[Candidate]) -> dict[Group, list[Man
     return found
 
 
+def at_strength(view: View, wanted: int) -> bool:
+    """Returns whether a lease has exactly its machines, all up or coming without trouble."""
+    machines = [machine for each in view.values() for machine in each]
+    return len(machines) == wanted and all(
+        m.stage is Stage.UP or (m.stage is Stage.COMING and m.trouble is None) for m in machines
+    )
+
+
 def missing_machines(
     view: View,
     counted: Sequence[Managed],

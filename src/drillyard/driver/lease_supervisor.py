@@ -259,6 +259,6 @@ def limit_reached(backend: Backend, lease: Lease, states: Mapping[str, TicketSta
         said = list(backend.logs(lease, None))[-_LAST_WORDS:]
     return TimedOut(
         "; ".join([f"{limit} ended the lease before any work had begun", *said]),
-        hint="see why the backend gave no machine (quota, capacity, the image), or raise the "
-        "limit; then run the same command again",
+        hint="raise the limit, which includes the time in which machines start; if no machine "
+        "came, see why (quota, capacity, the image); then run the same command again",
     )

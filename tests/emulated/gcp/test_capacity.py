@@ -6,6 +6,7 @@ import pytest
 
 from drillyard.backend import Liveness
 from drillyard.errors import NoCapacity
+from drillyard_backends.gcp import backend as module
 from drillyard_backends.gcp.backend import GcpBackend
 from tests.emulated.gcp.books import machines, nothing_left, three
 from tests.helpers.patience import until
@@ -255,3 +256,21 @@ def test_a_machine_that_replaces_a_lost_one_has_the_same_deadline(bodiless, back
     assert order.deadline is not None and abs(ends - order.deadline) <= 2.0
     backend.teardown(lease)
     until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+
+
+def test_machines_that_are_all_there_are_listed_once_in_each_look(
+    bodiless, backend, order, monkeypatch
+):
+    """A look asks whether they live, replaces what is missing, and asks for reasons."""
+    monkeypatch.setattr(module, "FRESH_S", 600.0)
+    lease = backend.provision(order)
+    for stage in ("coming", "up"):
+        until(lambda: backend.tend(lease, 1) == 1, what=stage)
+        backend._viewer(order)._look_again()
+        before = len(bodiless.log("listManagedInstances"))
+        backend.probe(lease)
+        assert backend.tend(lease, 1) == 1 and backend.reasons(lease) == []
+        assert len(bodiless.log("listManagedInstances")) == before + 1
+        until(lambda: machines(bodiless, order)[0]["status"] == "RUNNING", what="a machine")
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), what="an empty project")

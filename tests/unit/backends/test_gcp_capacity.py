@@ -34,12 +34,14 @@ class Zone:
     def __init__(self) -> None:
         self.clock = FakeClock(1_000.0)
         self.full = False
+        self.make_s = 0.0
         self.view: dict[Group, list[Managed]] = {}
         self.asked: list[tuple[str, int]] = []
         self.numbers = itertools.count(100)
 
     def make(self, place: Place, name: str, lease_id: str, repair: bool = False) -> None:
-        """A group costs nothing."""
+        """A group costs nothing, but takes time."""
+        self.clock.advance(self.make_s)
 
     def delete(self, place: Place, name: str) -> None:
         """A group that nothing ever lived in."""
@@ -89,7 +91,9 @@ def mailbox(zone):
     return Mailbox(MemoryStore(f"memory://{uuid.uuid4().hex}", zone.clock), ORDER.experiment)
 
 
-def reconciler(zone: Zone, mailbox: Mailbox, **settings: Json) -> CapacityReconciler:
+def reconciler(
+    zone: Zone, mailbox: Mailbox, order: Order = ORDER, **settings: Json
+) -> CapacityReconciler:
     given: dict[str, Json] = {
         "project": "lab-1234",
         "bucket": "lab",
@@ -99,7 +103,7 @@ def reconciler(zone: Zone, mailbox: Mailbox, **settings: Json) -> CapacityReconc
     return CapacityReconciler(
         zone,  # type: ignore[arg-type]
         read_settings({"zones": ["europe-west1-b"], **given}),
-        ORDER,
+        order,
         lambda candidate, name: None,
         lambda group, machine: None,
         Lives(list, records.DoneMachines(mailbox, ORDER.lease_id)),
@@ -226,3 +230,12 @@ def test_a_step_reads_once_which_machines_ended_without_work(zone, mailbox, monk
     monkeypatch.setattr(mailbox.store, "list", counted)
     assert keeper.step(zone.view, 20)[0] == 20
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(("make_s", "made"), [(9.0, 1), (17.0, 0)])
+def test_no_machine_is_made_after_the_deadline_of_its_lease(zone, mailbox, make_s, made):
+    """A group took its time, and two machines began seven seconds after their own deadline."""
+    zone.make_s = make_s
+    order = ORDER.model_copy(update={"deadline": zone.clock.now() + 10.0})
+    reconciler(zone, mailbox, order).step(zone.view, 1)
+    assert len(zone.asked) == made

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from drillyard import results as r
+from drillyard.report.comparison.side_by_side import compare
 from drillyard.report.data import curves
 from tests.helpers.fixtures_store import write_experiment
 
@@ -32,6 +33,16 @@ def test_a_declared_range_cuts_the_interval_and_the_band(tmp_path):
     assert found.agents[0].interval.high == top
     assert found.agents[0].interval.low == agent.interval.low
     assert max(max(c.high) for c in curves(found)) <= top
+
+
+def test_a_declared_range_cuts_the_intervals_of_a_comparison(tmp_path):
+    boxes = [write_experiment(tmp_path, name, seeds=(1, 2, 3)) for name in ("one", "other")]
+    whole = compare(["one", "other"], str(tmp_path)).scores[0]
+    top = max(whole.seeds.values()) + 0.01
+    assert whole.interval.high > top
+    for box in boxes:
+        _declare(box, {"return_range": [-1_000.0, top]})
+    assert [s.interval.high for s in compare(["one", "other"], str(tmp_path)).scores] == [top, top]
 
 
 def test_a_range_that_a_return_contradicts_is_refused_by_name(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
@@ -152,13 +153,17 @@ def test_an_interval_is_never_more_than_twice_as_wide_as_students_t():
     assert ((high_ends - low_ends) / t).max() <= 2 + 1e-9
 
 
-def _beside_random(seeds: list[float], range_: tuple[float, float] | None = None) -> str:
+def _beside_random(
+    seeds: list[float], range_: tuple[float, float] | None = None, among: int = 1
+) -> str:
     random = {"mean_return": 18.4, "std_return": 8.0, "n_episodes": 50, "ci95": [16.1, 20.7]}
     runs = [
         Evaluated(1, i, {AGENT: {"mean_return": v, "n_episodes": 50}, "random": random}, "cart")
         for i, v in enumerate(seeds)
     ]
     agent, best = scores(runs, {"cart": range_} if range_ else None)
+    assert agent.interval is not None
+    agent = replace(agent, interval=replace(agent.interval, among=among))
     return f"{agent.interval} {beside(agent, best, 1)}"
 
 
@@ -166,8 +171,14 @@ def test_five_good_seeds_are_clearly_above_random_and_stay_in_the_range():
     said = _beside_random(CARTPOLE, (0.0, 500.0))
     assert "high=500.0" in said and "not clear" not in said
     assert "5 seeds show a failure of one in ten with 41 % probability" in said
-    assert "not clear (p = " in _beside_random([18.0, 25.0, 15.0, 22.0, 17.0])
+    assert "not clear (p = 0.070)" in _beside_random([28.0, 25.0, 19.0, 24.0, 27.0])
     assert "it is open" in _beside_random(CARTPOLE[:4])
+
+
+def test_the_best_of_several_agents_needs_a_smaller_p_than_a_single_one():
+    seeds = [34.0, 25.0, 18.0, 26.0, 27.0]
+    assert "not clear" not in _beside_random(seeds)
+    assert "not clear (p = 0.036)" in _beside_random(seeds, among=2)
 
 
 def test_the_sentence_has_the_p_of_the_test_between_two_experiments():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
 
 from drillyard_emulators.bare.root import Recipe, root_of, unable
+from tests.machines.wheels import wheelhouse
 
 # Read before the tests get a home of their own.
 CACHE = Path.home() / ".cache" / "drillyard" / "machines"
@@ -24,3 +26,14 @@ def roots():
 def debian(roots):
     """A plain Debian 12 with Python and its venv."""
     return roots(Recipe())
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory):
+    """Returns the folder of a wheelhouse with these extras of drillyard."""
+
+    @functools.cache
+    def folder(extras: str) -> Path:
+        return wheelhouse(tmp_path_factory.mktemp("wheels"), CACHE, extras)
+
+    return folder

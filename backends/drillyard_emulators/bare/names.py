@@ -26,7 +26,7 @@ def answer(question: bytes, addresses: Mapping[str, str]) -> bytes:
         addresses: Name to address.
 
     Raises:
-        IndexError: It is no question.
+        IndexError: The packet ends within a name.
     """
     labels, at = [], 12
     while length := question[at]:

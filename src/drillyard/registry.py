@@ -47,13 +47,13 @@ _registrants: dict[tuple[str, str], str] = {}
 
 @cache
 def _points(kind: str) -> dict[str, list[EntryPoint]]:
-    found: dict[str, list[EntryPoint]] = {}
+    points: dict[str, list[EntryPoint]] = {}
     # Built-ins first: a plug-in with the name of a built-in is ignored.
     for point in sorted(entry_points(group=f"drillyard.{kind}"), key=lambda p: not _built_in(p)):
-        same = found.setdefault(point.name, [])
+        same = points.setdefault(point.name, [])
         if all(p.value != point.value for p in same):
             same.append(point)
-    return found
+    return points
 
 
 def _built_in(point: EntryPoint) -> bool:
@@ -109,13 +109,13 @@ def describe(kind: str) -> list[tuple[str, str, str]]:
 
     A name that several packages provide is listed once for each of them.
     """
-    found = [
+    rows = [
         (name, point.value, _package(point))
         for name, points in _points(kind).items()
         for point in points
     ]
-    found += [(n, v, "registered") for (k, n), v in _registered.items() if k == kind]
-    return sorted(found)
+    rows += [(n, v, "registered") for (k, n), v in _registered.items() if k == kind]
+    return sorted(rows)
 
 
 def load(kind: str, name: str) -> Any:
@@ -184,31 +184,31 @@ def _load_from_module(kind: str, path: str) -> Any:
     """
     module_name, _, name = path.partition(":")
     module = _module(module_name)
-    own = _registered_by(module_name, kind)
-    if name not in own:
-        return _attribute(module, module_name, name, also=list(own))
-    found = load_object(own[name])
-    if hasattr(module, name) and getattr(module, name) is not found:
+    targets = _registered_by(module_name, kind)
+    if name not in targets:
+        return _attribute(module, module_name, name, also=list(targets))
+    registered = load_object(targets[name])
+    if hasattr(module, name) and getattr(module, name) is not registered:
         raise PluginError(
             f"{path!r} is ambiguous: {module_name} registers the {kind[:-1]} {name!r} "
-            f"({own[name]}) and has an attribute {name!r} that is another object",
-            hint=f"write {own[name]} for the first, or rename one of them",
+            f"({targets[name]}) and has an attribute {name!r} that is another object",
+            hint=f"write {targets[name]} for the first, or rename one of them",
         )
-    return found
+    return registered
 
 
 def _registered_by(module: str, kind: str) -> dict[str, str]:
     """Names of a kind that a module (or one inside it) registered -> their targets."""
     root = module.partition(".")[0]
-    found = {
+    targets = {
         name: target
         for (k, name), target in _registered.items()
         if k == kind and _registrants.get((k, name), "").partition(".")[0] == root
     }
     for name, points in _points(kind).items():
         if points[0].value.partition(":")[0].partition(".")[0] == root:
-            found.setdefault(name, points[0].value)
-    return found
+            targets.setdefault(name, points[0].value)
+    return targets
 
 
 def importable(path: str, field: str) -> Any:
@@ -273,12 +273,12 @@ def _module(name: str) -> ModuleType:
 def _attribute(
     module: ModuleType, module_name: str, attribute: str, also: list[str] | None = None
 ) -> Any:
-    found: Any = module
+    value: Any = module
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            known = [n for n in dir(found) if not n.startswith("_")] + (also or [])
+        if not hasattr(value, part):
+            known = [n for n in dir(value) if not n.startswith("_")] + (also or [])
             raise PluginError(
                 f"module {module_name!r} has no {attribute!r}", hint=nearest(part, known)
             )
-        found = getattr(found, part)
-    return found
+        value = getattr(value, part)
+    return value

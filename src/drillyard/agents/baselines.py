@@ -63,8 +63,8 @@ def make_baseline(name: str, env: Env) -> Baseline:
         PluginError: The name is unknown.
         SpaceMismatch: It cannot act in this simulator.
     """
-    made: Baseline = load("baselines", name)(env)
-    return made
+    baseline: Baseline = load("baselines", name)(env)
+    return baseline
 
 
 def check_baselines(spec: ExperimentSpec, env: Env) -> list[Finding]:
@@ -138,10 +138,10 @@ def _not_an_action(action: Any, space: spaces.Space[Any]) -> str:
         values = np.asarray(action, dtype=np.float64)
     except (TypeError, ValueError):
         return f"a {type(action).__name__} that is not numbers"
-    wanted = math.prod(space.shape or ())
-    if values.size != wanted:
+    size = math.prod(space.shape or ())
+    if values.size != size:
         numbers = "number" if values.size == 1 else "numbers"
-        return f"{values.size} {numbers} instead of {wanted}"
+        return f"{values.size} {numbers} instead of {size}"
     return "" if np.all(np.isfinite(values)) else "a number that is not finite"
 
 

@@ -39,19 +39,19 @@ def _policy(
     meta: checkpoints.CheckpointMeta, mailbox: Mailbox, files: Mapping[str, bytes]
 ) -> LoadedPolicy:
     # Not the replay buffer, which may be gigabytes.
-    own = {name: mailbox.read_entry(meta.files[name]) for name in _FILES if name in meta.files}
-    for name, problem in examine(own):
+    parts = {name: mailbox.read_entry(meta.files[name]) for name in _FILES if name in meta.files}
+    for name, problem in examine(parts):
         raise checkpoints.refusal(meta, name, problem)
-    tree = unpack(own)
+    tree = unpack(parts)
     try:
-        found = {
+        rebuilt = {
             **files,
             "policy_final.safetensors": save_tensors(
                 {n: t.contiguous() for n, t in tree["model"]["modules"]["policy"].items()}
             ),
         }
         if tree["normalisation"] is not None:
-            found["normalisation_final.npz"] = npz_bytes(tree["normalisation"])
+            rebuilt["normalisation_final.npz"] = npz_bytes(tree["normalisation"])
     except (KeyError, TypeError) as error:
         raise CorruptObject(f"the checkpoint at step {meta.step:,} has no policy") from error
-    return load_policy(found, "final")
+    return load_policy(rebuilt, "final")

@@ -32,8 +32,8 @@ class ComfortBand(_Stateless):
     def act(self, observation: Any) -> np.ndarray:
         """Both set points, scaled."""
         low, high = (15.0 + (float(v) + 1.0) / 2.0 * 15.0 for v in observation[8:10])
-        wanted = ((low + 0.1, HEATING_C), (high - 0.1, COOLING_C))
-        return np.array([2.0 * (t - a) / (b - a) - 1.0 for t, (a, b) in wanted], np.float32)
+        set_points = ((low + 0.1, HEATING_C), (high - 0.1, COOLING_C))
+        return np.array([2.0 * (t - a) / (b - a) - 1.0 for t, (a, b) in set_points], np.float32)
 
 
 class TowardsGoal(_Stateless):

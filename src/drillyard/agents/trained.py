@@ -96,13 +96,13 @@ def load_trained(
         evaluated = mailbox.accepted(run, Phase.EVALUATE)
         evaluation = dict(evaluated.summary) if evaluated is not None else {}
     files, which = policy_files(mailbox, run, wanted)
-    own = mailbox.run(run)
+    of_run = mailbox.run(run)
     return Trained(
         experiment=mailbox.experiment,
         run=run,
-        seed=own.seed,
+        seed=of_run.seed,
         which=which,
-        spec=bound(ExperimentSpec.model_validate(record.spec), own),
+        spec=bound(ExperimentSpec.model_validate(record.spec), of_run),
         files=files,
         policy=load_policy(files, which),
         training=dict(accepted.summary),

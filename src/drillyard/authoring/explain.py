@@ -94,8 +94,8 @@ def _copies(loaded: Loaded) -> list[tuple[str, Json, str]]:
     if simulator.copies_on != "learner":
         number = hosts(loaded.spec)
         where = f"{number} of {number + 1} workers" if number else "hosts that join"
-        said = f"{train.n_envs} copies on {where}; the numbers of one-by-one"
-        return [("simulator.copies_on", said, "resources.workers" if number else "default")]
+        text = f"{train.n_envs} copies on {where}; the numbers of one-by-one"
+        return [("simulator.copies_on", text, "resources.workers" if number else "default")]
     if train.copies != "auto":
         return []
     try:
@@ -121,24 +121,24 @@ def _fitted(loaded: Loaded) -> list[tuple[str, Json, str]]:
         env = make_env(simulator, flat=False)
         try:
             seen = flattened(env)
-            found: list[tuple[str, Json, str]] = []
+            rows: list[tuple[str, Json, str]] = []
             if seen is not env:
                 both = (seen.observation_space, seen.action_space)
                 spaces = f"FlattenSpaces: {', '.join(map(space_text, both))}"
-                found.append(("simulator.wrappers", spaces, "added: learners take flat spaces"))
+                rows.append(("simulator.wrappers", spaces, "added: learners take flat spaces"))
             if learner.algorithm not in ARGUMENTS:
-                return found
+                return rows
             policy = learner.policy or auto_policy(seen.observation_space, learner.algorithm)
             if takes_small_network(policy, learner.args, seen.observation_space):
                 network = "three convolutions of 3x3 (SmallCnn)"
-                found.append(
+                rows.append(
                     (
                         "learner.policy",
                         f"{policy} with {network}",
                         "images too small for NatureCNN",
                     )
                 )
-            return found
+            return rows
         finally:
             env.close()
 

@@ -211,13 +211,13 @@ def _tuned(tuned: dict[str, Any], part: str) -> dict[str, Any]:
 
 
 def _arguments(algorithm: str, tuned: dict[str, Any], steps: int, n_envs: int) -> dict[str, Any]:
-    own = tuned.get("learner", {}).get("args", {})
-    found = {**ARGUMENTS.get(algorithm, {}), **own}
-    if found.get("learning_starts", 0) >= steps and "learning_starts" not in own:
-        found["learning_starts"] = steps // 10
-    if algorithm in ON_POLICY and (found["n_steps"] * n_envs) % found.get("batch_size", 1):
-        found["batch_size"] = n_envs * found["n_steps"]
-    return found
+    tuned_args = tuned.get("learner", {}).get("args", {})
+    args = {**ARGUMENTS.get(algorithm, {}), **tuned_args}
+    if args.get("learning_starts", 0) >= steps and "learning_starts" not in tuned_args:
+        args["learning_starts"] = steps // 10
+    if algorithm in ON_POLICY and (args["n_steps"] * n_envs) % args.get("batch_size", 1):
+        args["batch_size"] = n_envs * args["n_steps"]
+    return args
 
 
 def _meaning(key: str, tuned: dict[str, Any], layer: str) -> str:
@@ -299,13 +299,13 @@ def _span(schema: dict[str, Any]) -> str:
 
 
 def _find(entries: list[Entry], *path: str) -> Entry | None:
-    found: Entry | None = None
+    entry: Entry | None = None
     for key in path:
-        found = next((e for e in entries if e.key == key), None)
-        if found is None:
+        entry = next((e for e in entries if e.key == key), None)
+        if entry is None:
             return None
-        entries = found.entries
-    return found
+        entries = entry.entries
+    return entry
 
 
 # -- around ---------------------------------------------------------------------------------------

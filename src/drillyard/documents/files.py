@@ -28,11 +28,11 @@ def read_document(path: Path, name: str | None = None) -> Document:
         ConfigError: Missing, a folder, too large, binary, or not such a file.
         ConfigErrors: Several things at once.
     """
-    shown = name or str(path)
-    text = read_text(path, shown)
+    named = name or str(path)
+    text = read_text(path, named)
     if path.suffix.lower() in _JSON_SUFFIXES:
-        return parse_json(text, shown)
-    return parse_yaml(text, shown)
+        return parse_json(text, named)
+    return parse_yaml(text, named)
 
 
 def read_text(path: Path, shown: str) -> str:

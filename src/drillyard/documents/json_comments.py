@@ -44,9 +44,9 @@ def parse_json(text: str, shown: str) -> Document:
 
 def _blank(token: re.Match[str]) -> str:
     """Blanks for a comment or tab. A comment without an end stays: it is a mistake."""
-    found = token[0]
-    endless = found.startswith("/*") and (len(found) < 4 or not found.endswith("*/"))
-    return found if found[0] in "\"'" or endless else re.sub(r"[^\n]", " ", found)
+    text = token[0]
+    endless = text.startswith("/*") and (len(text) < 4 or not text.endswith("*/"))
+    return text if text[0] in "\"'" or endless else re.sub(r"[^\n]", " ", text)
 
 
 def _depth(text: str) -> int:
@@ -77,14 +77,14 @@ def _json_marks(bare: str, shown: str) -> dict[KeyPath, Mark]:
 
 def _json_value(text: str, bare: str, shown: str) -> Json:
     def no_duplicates(pairs: list[tuple[str, Json]]) -> JsonObject:
-        found: JsonObject = {}
+        pairs_by_key: JsonObject = {}
         for key, value in pairs:
-            if key in found:
+            if key in pairs_by_key:
                 raise ConfigError(
                     f"key {key!r} is listed twice", file=shown, hint="keep one of the two"
                 )
-            found[key] = value
-        return found
+            pairs_by_key[key] = value
+        return pairs_by_key
 
     value: Json
     try:
@@ -108,10 +108,10 @@ def _json_value(text: str, bare: str, shown: str) -> Json:
         value = json5.loads(text, object_pairs_hook=no_duplicates)
         return value
     except (ValueError, RecursionError) as error:
-        found = re.match(r"<string>:(\d+) (.*)", str(error), re.DOTALL)
+        match = re.match(r"<string>:(\d+) (.*)", str(error), re.DOTALL)
         raise ConfigError(
-            f"not JSON: {found[2] if found else error}",
+            f"not JSON: {match[2] if match else error}",
             file=shown,
-            line=int(found[1]) if found else None,
+            line=int(match[1]) if match else None,
             hint="check the commas, quotes and brackets of that line and the one before",
         ) from None

@@ -116,8 +116,8 @@ def hidden_character(text: str) -> tuple[int, str] | None:
     Returns:
         (offset, ``U+202E``), or None.
     """
-    found = _HIDDEN.search(text)
-    return (found.start(), f"U+{ord(found[0]):04X}") if found else None
+    match = _HIDDEN.search(text)
+    return (match.start(), f"U+{ord(match[0]):04X}") if match else None
 
 
 def must_be_clean(value: Json, path: tuple[str | int, ...] = ()) -> list[ConfigError]:

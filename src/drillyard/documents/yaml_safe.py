@@ -194,10 +194,10 @@ class Builder:
         key = str(self._frames[-1].key or "") if self._frames else ""
         value: Json = raw
         if plain:
-            found = trap(raw, key)
-            if found:
+            ambiguous = trap(raw, key)
+            if ambiguous:
                 self.problems.append(
-                    self._error(found.message, event, field=self._here(), hint=found.hint)
+                    self._error(ambiguous.message, event, field=self._here(), hint=ambiguous.hint)
                 )
             value = resolve(raw)
         self._put(value, self._mark(event, raw if plain else None))
@@ -274,10 +274,10 @@ class Builder:
             self.problems.append(
                 self._error("null as a key", event, hint=f"write a name, or quote it: '{raw}'")
             )
-        found = trap(raw) if plain else None
-        if found:
+        ambiguous = trap(raw) if plain else None
+        if ambiguous:
             self.problems.append(
-                self._error(f"as a key, {found.message}", event, hint=f"quote it: '{raw}'")
+                self._error(f"as a key, {ambiguous.message}", event, hint=f"quote it: '{raw}'")
             )
         path = (*frame.path, raw)
         assert isinstance(frame.value, dict)

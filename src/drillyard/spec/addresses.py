@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from functools import partial
 from urllib.parse import unquote, urlsplit
 
 from drillyard.errors import ConfigError, nearest
@@ -47,36 +48,31 @@ def check_store_url(url: str) -> None:
             allowed="a URL without credentials",
             hint="give credentials in the environment",
         )
+    wrong = partial(ConfigError, value=url)
     if not url.strip():
-        raise ConfigError("is empty", value=url, allowed="a folder or URL", hint="./results")
+        raise wrong("is empty", allowed="a folder or URL", hint="./results")
     decoded = unquote(unquote(url))
     scheme = urlsplit(url).scheme if "://" in url else ""
-    allowed = ["a folder", "mlflow", *(f"{n}://…" for n in names("stores") if n != "memory")]
     if scheme and scheme not in names("stores") and scheme != "mlflow":
-        reason = (
+        allowed = ["a folder", "mlflow", *(f"{n}://…" for n in names("stores") if n != "memory")]
+        raise wrong(
             "an address of machine metadata"
             if is_metadata(url)
-            else f"scheme {scheme!r} is not one that can be written to"
-        )
-        raise ConfigError(
-            reason,
-            value=url,
+            else f"scheme {scheme!r} is not one that can be written to",
             allowed=", ".join(allowed),
             hint=nearest(scheme, names("stores")) + "; `drillyard list plugins` shows them",
         )
     remote = scheme not in ("", "file")
     path = decoded.split("://", 1)[-1] if scheme else decoded
-    if ".." in re.split(r"[/\\]", path) and (remote or scheme == "file" or decoded != url):
-        raise ConfigError(
+    if ".." in re.split(r"[/\\]", path) and (scheme or decoded != url):
+        raise wrong(
             "leads out of its folder",
-            value=url,
             allowed="a path without `..`",
             hint="write the folder directly",
         )
     if not remote and any(path == f or path.startswith(f + "/") for f in _SYSTEM_FOLDERS):
-        raise ConfigError(
+        raise wrong(
             "is a system folder",
-            value=url,
             allowed="a folder of your own",
             hint="./drillyard-runs, or a folder in your home",
         )

@@ -52,7 +52,7 @@ def listed_backends(tree: JsonObject) -> list[str]:
             hint=f"write `backend: {_shown([*listed, *_items(tree['elsewhere'])])}` alone",
             key="elsewhere",
         )
-    found: list[str] = []
+    names: list[str] = []
     for number, name in enumerate(listed):
         if not isinstance(name, str) or not name.strip():
             raise BadValue(
@@ -62,7 +62,7 @@ def listed_backends(tree: JsonObject) -> list[str]:
                 hint="write `local`, `kind`, or `kind/block-name`",
                 key=("backend", number),
             )
-        if name in found:
+        if name in names:
             others = list(dict.fromkeys(str(each) for each in listed))
             raise BadValue(
                 f"{name} is listed twice",
@@ -72,8 +72,8 @@ def listed_backends(tree: JsonObject) -> list[str]:
                 "blocks: gcp/a and gcp/b",
                 key=("backend", number),
             )
-        found.append(name)
-    return found
+        names.append(name)
+    return names
 
 
 def _items(value: Json) -> list[Json]:

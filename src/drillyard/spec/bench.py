@@ -159,17 +159,17 @@ def _parts(
         error = _wrong((key,), items, "a list with at least one name")
         problems.append(error.but(message="is missing") if key not in given else error)
         return {}
-    found: dict[int, JsonObject] = {}
+    parts: dict[int, JsonObject] = {}
     for number, item in enumerate(items):
         part = {name: item} if isinstance(item, str) else item
         if not isinstance(part, dict) or not isinstance(part.get(name), str):
             allowed = f"a name, or a mapping with `{name}:`"
             problems.append(_wrong((key, number), item, allowed))
-        elif part in found.values():
+        elif part in parts.values():
             problems.append(_wrong((key, number), item, "each one once"))
         else:
-            found[number] = part
-    return found
+            parts[number] = part
+    return parts
 
 
 def _wrong(path: tuple[str | int, ...], value: Json, allowed: str) -> ConfigError:

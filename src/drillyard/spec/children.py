@@ -65,21 +65,21 @@ def resolve_children(
         prepare: Lays presets under a child.
         depth: Composites above this one.
     """
-    found = Children()
+    children = Children()
     items = merged.tree.get("children")
     if not isinstance(items, list):
-        return found
+        return children
     places = _by_child(merged)
     given = _given(merged, parent)
     values = dict(assigned(merged))
     for number, item in enumerate(items):
         here: KeyPath = ("children", number)
-        opened = _open(item, here, places[number], folder, merged, found)
+        opened = _open(item, here, places[number], folder, merged, children)
         if opened is None:
             continue
         child, at = opened
         where = (merged.place(here) or Place("")).file
-        child, findings = prepare(child, where, found.problems)
+        child, findings = prepare(child, where, children.problems)
         theirs = assigned(child)
         wider = replace(outside, assigned={**theirs, **outside.assigned}, parent=given)
         parameters = resolve_parameters(child, wider, at)
@@ -88,41 +88,41 @@ def resolve_children(
             inner = resolve_children(child, parameters, wider, at, prepare, depth + 1)
         else:
             inner = Children(problems=[_too_deep(here, merged)])
-        found.scopes += [parameters, *inner.scopes]
-        found.findings += [*findings, *inner.findings]
+        children.scopes += [parameters, *inner.scopes]
+        children.findings += [*findings, *inner.findings]
         for problem in (*parameters.problems, *parameters.names.problems, *inner.problems):
             field = f"children[{number}].{problem.field}" if problem.field else None
-            found.problems.append(problem.but(field=field))
+            children.problems.append(problem.but(field=field))
         values.update({k: v for k, v in theirs.items() if k not in values})
         _write_back(merged, here, child, parameters, parent)
     if values and isinstance(merged.tree.setdefault("parameters", {}), dict):
         merged.tree["parameters"]["tunable_values"] = {k: v for k, (v, _) in values.items()}
         merged.places |= {("parameters", "tunable_values", k): p for k, (_, p) in values.items()}
-    return found
+    return children
 
 
 def _by_child(merged: Merged) -> dict[int, dict[KeyPath, Place]]:
     """Places of each child's values, by its own paths; one pass over all of them."""
-    found: dict[int, dict[KeyPath, Place]] = defaultdict(dict)
+    by_child: dict[int, dict[KeyPath, Place]] = defaultdict(dict)
     for path, place in merged.places.items():
         if len(path) > 1 and path[0] == "children" and isinstance(path[1], int):
-            found[path[1]][path[2:]] = place
-    return found
+            by_child[path[1]][path[2:]] = place
+    return by_child
 
 
 def _given(merged: Merged, parent: Parameters) -> dict[str, Origin]:
     """What a child may be given by its parent, should it declare it: nothing of its siblings."""
     constants = merged.get("parameters", "const_args")
-    found: dict[str, Origin] = {}
+    given: dict[str, Origin] = {}
     for name in parent.constants:
         if isinstance(constants, dict) and name in constants:
             path: KeyPath = ("parameters", "const_args", name)
             place = merged.place(path) or Place("")
-            found[name] = (_as_late(constants[name], path, parent), place)
+            given[name] = (_as_late(constants[name], path, parent), place)
     for name in parent.tunables:
-        found[name] = parent.names.values[name]
-    found["experiment_id"] = parent.names.values["experiment_id"]
-    return found
+        given[name] = parent.names.values[name]
+    given["experiment_id"] = parent.names.values["experiment_id"]
+    return given
 
 
 def _as_late(value: Json, path: KeyPath, parent: Parameters) -> Any:
@@ -142,18 +142,18 @@ def _open(
     places: dict[KeyPath, Place],
     folder: Path,
     merged: Merged,
-    found: Children,
+    children: Children,
 ) -> tuple[Merged, Path] | None:
     """A child's own values, and the folder that its files lie in; None: the model says why."""
     file = item if isinstance(item, str) else item.get("file") if isinstance(item, dict) else None
     if not isinstance(file, str):
         return (Merged(item, dict(places)), folder) if isinstance(item, dict) else None
     field = f"children[{here[1]}]"
-    document = read_beside(folder, file, field, f"the child's file {file!r}: ", found.problems)
+    document = read_beside(folder, file, field, f"the child's file {file!r}: ", children.problems)
     if document is None:
         return None
     if not isinstance(document.value, dict):
-        found.problems.append(
+        children.problems.append(
             ConfigError(
                 "is not a child",
                 file=file,
@@ -175,7 +175,7 @@ def _open(
         child.lay(Document(over, {}, place.file))
         child.places |= {p: place for p, place in places.items() if p and p[0] != "file"}
     if for_all:
-        found.findings.append(
+        children.findings.append(
             passed(
                 f"children[{here[1]}]",
                 f"{', '.join(for_all)} of {file} are ignored; the composite's values are used",

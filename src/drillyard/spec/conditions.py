@@ -29,40 +29,45 @@ def read_conditions(file: Path) -> list[Condition]:
         ConfigError: It cannot be read, or a line of it is not a condition.
     """
     if file.suffix.lower() == ".csv":
-        found: Json = [*_rows(file)]
+        conditions: Json = [*_rows(file)]
     else:
-        found = read_document(file, file.name).value
-    return checked(found, file.name)
+        conditions = read_document(file, file.name).value
+    return checked(conditions, file.name)
 
 
-def checked(found: Any, shown: str) -> list[Condition]:
+def checked(conditions: Any, shown: str) -> list[Condition]:
     """Checks a list of conditions.
 
     Args:
-        found: The content of the file.
+        conditions: The content of the file.
         shown: Name of the file for messages.
 
     Raises:
         ConfigError: It is not a list of conditions; names the item.
     """
     hint = "each condition has values for `reset`: {level: 0.2}"
-    if not isinstance(found, list) or not found or len(found) > MOST:
+    if not isinstance(conditions, list) or not conditions or len(conditions) > MOST:
         size = (
-            f"a list of {len(found)}" if isinstance(found, list) else f"a {type(found).__name__}"
+            f"a list of {len(conditions)}"
+            if isinstance(conditions, list)
+            else f"a {type(conditions).__name__}"
         )
         raise ConfigError(
             f"is {size}, not a list of conditions", file=shown, allowed=_ALLOWED, hint=hint
         )
-    for number, one in enumerate(found, 1):
-        if not isinstance(one, Mapping):
+    for number, condition in enumerate(conditions, 1):
+        if not isinstance(condition, Mapping):
             raise ConfigError(
                 f"condition {number} is not a mapping",
                 file=shown,
-                value=one,
+                value=condition,
                 allowed=_ALLOWED,
                 hint=hint,
             )
-    return [{str(k).removeprefix("config_"): v for k, v in one.items()} for one in found]
+    return [
+        {str(k).removeprefix("config_"): v for k, v in condition.items()}
+        for condition in conditions
+    ]
 
 
 def take_conditions(tree: Any, folder: Path) -> None:
@@ -82,19 +87,19 @@ def take_conditions(tree: Any, folder: Path) -> None:
         part["conditions"] = read_conditions(folder / part["conditions"])
 
 
-def known_keys(found: list[Condition], known: Collection[str] | None, shown: str) -> None:
+def known_keys(conditions: list[Condition], known: Collection[str] | None, shown: str) -> None:
     """Compares the keys with those that the simulator declares.
 
     Raises:
         ConfigError: A key is unknown; names the condition.
     """
-    for number, one in enumerate(found, 1):
-        for key in one:
+    for number, condition in enumerate(conditions, 1):
+        for key in condition:
             if known is not None and key not in known:
                 raise ConfigError(
                     f"condition {number}: the simulator has no reset key {key!r}",
                     file=shown,
-                    value=one,
+                    value=condition,
                     allowed=", ".join(sorted(known)) or "none",
                     hint=nearest(key, sorted(known)),
                 )
@@ -112,7 +117,7 @@ def _rows(file: Path) -> list[Condition]:
             allowed=_ALLOWED,
             hint="the first line names the keys: level,wanted",
         )
-    found = []
+    rows = []
     for row in reader:
         if not row:
             continue
@@ -126,8 +131,8 @@ def _rows(file: Path) -> list[Condition]:
                 hint="an empty cell leaves a key out: 0.2,,1",
             )
         cells = zip(header, row, strict=True)
-        found.append({name.strip(): _value(cell.strip()) for name, cell in cells if cell.strip()})
-    return found
+        rows.append({name.strip(): _value(cell.strip()) for name, cell in cells if cell.strip()})
+    return rows
 
 
 def _value(cell: str) -> Json:

@@ -333,8 +333,8 @@ class ExperimentSpec(Parts):
     @model_validator(mode="after")
     def _runs_have_names_of_their_own(self) -> Self:
         names = self.run_name
-        own = {"run", "seed"}
-        if names is not None and len(self.seeds) > 1 and not own & set(fields_of(names)):
+        distinct = {"run", "seed"}
+        if names is not None and len(self.seeds) > 1 and not distinct & set(fields_of(names)):
             raise BadValue(
                 "`run_name` gives several runs the same name: add {seed}",
                 key="run_name",
@@ -362,12 +362,12 @@ class ExperimentSpec(Parts):
         """
         kind = backend.partition("/")[0]
         more = settings if isinstance(settings, dict) else {}
-        own = {**self.backends, kind: {**self.backends.get(kind, {}), **more}}
+        of_kinds = {**self.backends, kind: {**self.backends.get(kind, {}), **more}}
         return self.model_copy(
             update={
                 "backend": backend,
                 "elsewhere": [],
-                "backends": own if more else self.backends,
+                "backends": of_kinds if more else self.backends,
             }
         )
 

@@ -139,10 +139,10 @@ def _check(node: ast.expr, text: str, names: set[str], what: str) -> None:
             for part in args:
                 _check(part, text, names, what)
         case _:
-            shown = ast.unparse(node)
-            hint = "compare with ==" if "=" in shown else "leave it out"
+            text_of_part = ast.unparse(node)
+            hint = "compare with ==" if "=" in text_of_part else "leave it out"
             raise BadValue(
-                f"contains {shown!r}, which is not allowed in a {what}",
+                f"contains {text_of_part!r}, which is not allowed in a {what}",
                 value=text,
                 allowed=ALLOWED,
                 hint=hint,

@@ -100,8 +100,9 @@ def lay_steps(
     if STEPS in values and STEPS not in declared and merged.tree.get("workload", "rl") == "rl":
         text = values.pop(STEPS)
         _lay(merged, ("train", STEPS), lambda: steps_of(text), problems)
-    for option in _FOR_A_START.keys() & values.keys() - declared:
-        problems.append(started_with_a_file(option, values.pop(option)))
+    for option in _FOR_A_START:
+        if option in values and option not in declared:
+            problems.append(started_with_a_file(option, values.pop(option)))
 
 
 def started_with_a_file(option: str, value: str) -> ConfigError:

@@ -104,10 +104,10 @@ def import_path(thing: Any, shown: str) -> str:
     elif "<" in name:
         reason = "is defined inside a function"
     else:
-        found: object = sys.modules.get(module)
+        there: object = sys.modules.get(module)
         for part in name.split("."):
-            found = getattr(found, part, None)
-        if found is not thing:
+            there = getattr(there, part, None)
+        if there is not thing:
             reason = f"is not what {module}:{name} gives"
     if reason:
         raise ConfigError(

@@ -254,8 +254,8 @@ class _Reading:
             for wrong in translate(error, merged, self._path.name):
                 if not f"{wrong.field}.".startswith(tuple(reported)):
                     problems.append(wrong)
-            told = tuple(f"{e.field}." for e in problems)
-            more = [e for e in names_in(merged.tree) if not f"{e.field}.".startswith(told)]
+            known = tuple(f"{e.field}." for e in problems)
+            more = [e for e in names_in(merged.tree) if not f"{e.field}.".startswith(known)]
             self._refuse(problems + more)
             raise
         if problems:
@@ -264,14 +264,14 @@ class _Reading:
 
     def _refuse(self, problems: list[ConfigError]) -> list[ExperimentSpec]:
         """Refuses the file and its listed experiments together; returns what those are."""
-        found = self._located(problems)
+        errors = self._located(problems)
         if self._items and self._pairs is not None:
             # What the benchmark gave the file is told as what it was written as.
             ours = tuple(f"{part}." for part in self._pairs.filled)
-            found = [e for e in found if not f"{e.field}.".startswith(ours)]
+            errors = [e for e in errors if not f"{e.field}.".startswith(ours)]
         named = self._pairs.field if self._pairs else None
-        specs, wrong = listed.resolved(self._layers, self._resolved, found, named)
-        refuse_all(found + wrong)
+        specs, wrong = listed.resolved(self._layers, self._resolved, errors, named)
+        refuse_all(errors + wrong)
         return specs
 
     def _located(self, problems: Iterable[ConfigError]) -> list[ConfigError]:

@@ -57,12 +57,12 @@ def translate(error: ValidationError, merged: Merged, file: str) -> list[ConfigE
         merged: The refused values, with their places.
         file: The experiment file, used if the place is not known.
     """
-    found: dict[str, ConfigError] = {}
+    by_field: dict[str, ConfigError] = {}
     for item in error.errors(include_url=False, include_context=True):
         path = _real_path(item["loc"], merged.tree)
-        for one in _each(item, path, merged, file):
-            found.setdefault(str(one.field), one)
-    return list(found.values())
+        for refusal in _each(item, path, merged, file):
+            by_field.setdefault(str(refusal.field), refusal)
+    return list(by_field.values())
 
 
 def _each(item: ErrorDetails, path: KeyPath, merged: Merged, file: str) -> Iterator[ConfigError]:
@@ -382,9 +382,9 @@ def _inner(node: Schema, part: str | int) -> Schema:
     for option in _forms(node):
         if isinstance(part, int):
             items = [*option.get("prefixItems", ()), option.get("items") or {}]
-            found = items[min(part, len(items) - 1)] or items[0]
-            if found:
-                return cast(Schema, found)
+            inner = items[min(part, len(items) - 1)] or items[0]
+            if inner:
+                return cast(Schema, inner)
         elif part in option.get("properties", {}):
             return option["properties"][part]
         elif isinstance(option.get("additionalProperties"), dict):
@@ -444,11 +444,11 @@ def _range(schema: Schema) -> str:
 
 
 def _plural(words: str) -> str:
-    for one, many in (
+    for single, many in (
         ("a whole number", "whole numbers"),
         ("a number", "numbers"),
         ("a mapping", "mappings"),
     ):
-        if words.startswith(one):
-            return many + words[len(one) :]
+        if words.startswith(single):
+            return many + words[len(single) :]
     return "texts" if words == "text" else words

@@ -25,14 +25,14 @@ def with_preset(
     learner = merged.tree.get("learner")
     if not isinstance(learner, dict) or merged.tree.get("workload", "rl") != "rl":
         return merged, []
-    wanted = learner.get("preset", "auto")
-    if wanted is not None and not isinstance(wanted, str):
+    preset = learner.get("preset", "auto")
+    if preset is not None and not isinstance(preset, str):
         return merged, []  # the model reports the error
     train = merged.tree.get("train") or {}
     budget = isinstance(train, dict) and not train.keys() & {"steps", "episodes"}
     try:
         layer = presets.find(
-            wanted, learner.get("algorithm"), merged.get("simulator", "id"), budget=budget
+            preset, learner.get("algorithm"), merged.get("simulator", "id"), budget=budget
         )
     except ConfigError as error:
         problems.append(located(error, merged, file))

@@ -31,7 +31,7 @@ def visible(spec: ExperimentSpec) -> JsonObject:
 
 def provenance_of(spec: ExperimentSpec, merged: Merged) -> dict[str, str]:
     """Returns dotted path -> origin for every value."""
-    found: dict[str, str] = {}
+    origins: dict[str, str] = {}
     dumped = visible(spec)
     late = {
         tuple(p.at): p.text
@@ -40,10 +40,10 @@ def provenance_of(spec: ExperimentSpec, merged: Merged) -> dict[str, str]:
     }
     for path in leaves(dumped):
         place = _origin(path, merged)
-        found[dotted(path)] = str(place) if place else "default"
+        origins[dotted(path)] = str(place) if place else "default"
         if path in late:
-            found[dotted(path)] += f"; each run has its own: {late[path]}"
-    return found
+            origins[dotted(path)] += f"; each run has its own: {late[path]}"
+    return origins
 
 
 def with_listed(
@@ -58,13 +58,13 @@ def with_listed(
         provenance: Dotted path -> origin, of the file.
         items: The same of each listed experiment, with paths from its own root.
     """
-    found = dict(provenance)
+    whole = dict(provenance)
     for number, origins in enumerate(items):
         start = f"study.experiments[{number}]."
-        for path in found:
+        for path in whole:
             if path.startswith(start):
-                found[path] = origins.get(path.removeprefix(start), found[path])
-    return found
+                whole[path] = origins.get(path.removeprefix(start), whole[path])
+    return whole
 
 
 def _origin(path: KeyPath, merged: Merged) -> Place | None:

@@ -60,8 +60,8 @@ def as_word(path: Sequence[str | int], value: Json) -> Json:
 
 def names_of(text: str) -> list[str]:
     """The names that a text refers to, in order."""
-    found = (m["braced"] or m["bare"] for m in REFERENCE.finditer(text))
-    return [name for name in found if name]
+    names = (m["braced"] or m["bare"] for m in REFERENCE.finditer(text))
+    return [name for name in names if name]
 
 
 def fill(text: str, values: Mapping[str, Json]) -> Json:

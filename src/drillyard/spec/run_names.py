@@ -42,8 +42,8 @@ def fields_of(template: str) -> list[str]:
     """
     from drillyard.errors import nearest
 
-    found = _FIELD.findall(template)
-    for field in found:
+    fields = _FIELD.findall(template)
+    for field in fields:
         if field not in FIELDS:
             raise BadValue(
                 f"there is no field {{{field}}}",
@@ -56,7 +56,7 @@ def fields_of(template: str) -> list[str]:
             allowed="{field} without spaces, closed",
             hint="write {seed}, without spaces",
         )
-    return list(found)
+    return list(fields)
 
 
 def run_name(

@@ -24,18 +24,18 @@ def document() -> JsonObject:
     from drillyard.spec import bench
     from drillyard.spec.experiment import ExperimentSpec
 
-    found = {
+    schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "drillyard experiment",
         **ExperimentSpec.model_json_schema(by_alias=True),
     }
-    found["title"] = "drillyard experiment"
-    known = found["$defs"]
+    schema["title"] = "drillyard experiment"
+    known = schema["$defs"]
     known["LearnerSpec"]["properties"]["algorithm"]["examples"] = names("learners")
     known["SimulatorSpec"]["properties"]["id"]["examples"] = names("simulators")
     ours = known["StudySpec"]["properties"]["chooser"]["enum"]
     ours += [name for name in names("choosers") if name not in ours]
-    properties = found["properties"]
+    properties = schema["properties"]
     properties["bench"] = bench.SCHEMA
     # Short forms, which the models turn into the long ones before they look.
     properties["seeds"] = _or({"const": "auto"}, properties["seeds"])
@@ -43,8 +43,8 @@ def document() -> JsonObject:
         items = known[model]["properties"][field]
         items["items"] = _or({"type": "string"}, items["items"])
     for model, field in STEP_COUNTS:
-        own = known[model]["properties"]
-        own[field] = _or({"type": "string", "pattern": STEPS_PATTERN}, own[field])
+        fields = known[model]["properties"]
+        fields[field] = _or({"type": "string", "pattern": STEPS_PATTERN}, fields[field])
     of_train = known["TrainSpec"]["properties"]
     of_train["n_envs"] = _or({"type": "object", "required": ["tune"]}, of_train["n_envs"])
     known_backends: JsonObject = {"type": "string", "examples": [*names("backends")]}
@@ -58,7 +58,7 @@ def document() -> JsonObject:
         where["backend"] = _or(several, {**where["backend"], **known_backends})
     properties["workload"]["examples"] = names("workloads")
     properties["baselines"]["items"]["examples"] = names("baselines")
-    return found
+    return schema
 
 
 def _or(short: JsonObject, long: JsonObject) -> JsonObject:

@@ -40,7 +40,7 @@ def problems_of(spec: ExperimentSpec) -> list[ConfigError]:
     Returns:
         Errors with their field; the caller adds file and line.
     """
-    found: list[ConfigError] = []
+    problems: list[ConfigError] = []
     for part in (
         _names,
         _stores,
@@ -51,8 +51,8 @@ def problems_of(spec: ExperimentSpec) -> list[ConfigError]:
         _study,
         _stages,
     ):
-        found.extend(part(spec))
-    return found
+        problems.extend(part(spec))
+    return problems
 
 
 def others_of(spec: ExperimentSpec, problems: list[ConfigError]) -> list[ConfigError]:
@@ -253,5 +253,5 @@ def _stages(spec: ExperimentSpec) -> Iterator[ConfigError]:
 def _backends(places: tuple[str, ...], field: str) -> Iterator[ConfigError]:
     """Yields an error for each unknown backend of an experiment or of a child."""
     for number, text in enumerate(places):
-        own = f"{field}[{number}]" if len(places) > 1 else field
-        yield from _registered("backends", text.partition("/")[0], own, text)
+        where = f"{field}[{number}]" if len(places) > 1 else field
+        yield from _registered("backends", text.partition("/")[0], where, text)

@@ -57,9 +57,7 @@ class StageSpec(Strict):
 
 def is_staged(spec: ExperimentSpec) -> bool:
     """Whether a composite is done in stages."""
-    return spec.workload == "composite" and any(
-        getattr(child, field) is not None for child in spec.children for field in FIELDS
-    )
+    return staged_tree({"workload": spec.workload, "children": [*map(vars, spec.children)]})
 
 
 def staged_tree(tree: Mapping[str, Json]) -> bool:
@@ -338,12 +336,12 @@ def _cycles(spec: ExperimentSpec) -> Iterator[ConfigError]:
     """One error for each cycle, at its first child in the file."""
     above = upstream(spec.children)
     numbers = {child.name: number for number, child in enumerate(spec.children)}
-    said: set[frozenset[str]] = set()
+    reported: set[frozenset[str]] = set()
     for start in above:
         path = _way(start, start, above)
-        if path is None or frozenset(path) in said:
+        if path is None or frozenset(path) in reported:
             continue
-        said.add(frozenset(path))
+        reported.add(frozenset(path))
         child = spec.children[numbers[start]]
         field = "after" if path[1] in (child.after or ()) else "inputs"
         yield ConfigError(
@@ -372,10 +370,10 @@ def _way(start: str, goal: str, above: Mapping[str, tuple[str, ...]]) -> tuple[s
 
 def order(children: Sequence[ChildSpec]) -> list[str]:
     """The names of the children, each behind those that it waits for; in file order otherwise."""
-    above, found = upstream(children), list[str]()
-    while len(found) < len(above):
-        ready = [n for n, names in above.items() if n not in found and set(names) <= {*found}]
+    above, ordered = upstream(children), list[str]()
+    while len(ordered) < len(above):
+        ready = [n for n, names in above.items() if n not in ordered and {*names} <= {*ordered}]
         if not ready:
             raise ValueError("a cycle of stages")
-        found.append(ready[0])
-    return found
+        ordered.append(ready[0])
+    return ordered

@@ -35,11 +35,11 @@ def read_steps(value: Json) -> Json:
     Raises:
         BadValue: Another unit, or a fraction of a step.
     """
-    found = _SUFFIXED.match(value) if isinstance(value, str) else None
-    if found is None:
+    match = _SUFFIXED.match(value) if isinstance(value, str) else None
+    if match is None:
         return value
-    unit = _UNITS.get(found["unit"].lower())
-    steps = Decimal(found["number"].replace("_", "")) * (unit or 1)
+    unit = _UNITS.get(match["unit"].lower())
+    steps = Decimal(match["number"].replace("_", "")) * (unit or 1)
     if unit is None or steps != int(steps):
         raise BadValue(
             "expected a whole number of steps",

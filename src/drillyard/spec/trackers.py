@@ -76,19 +76,19 @@ def _other_trackers(spec: ExperimentSpec) -> Iterator[ConfigError]:
             allowed="a folder of this machine",
             hint="for example ./curves",
         )
-    own = ("mlflow", "wandb", "csv", "tensorboard")
-    known = [name for name in names("trackers") if name not in own]
+    built_in = ("mlflow", "wandb", "csv", "tensorboard")
+    known = [name for name in names("trackers") if name not in built_in]
     for name in spec.tracking.plugins:
         if name not in known:
             yield ConfigError(
                 f"`tracking: {{{name}: …}}` has its own field"
-                if name in own
+                if name in built_in
                 else "is not an installed tracker",
                 field="tracking.plugins",
                 value=name,
                 allowed=", ".join(known) or "no plug-in with a tracker is installed",
                 hint=f"write `tracking: {{{name}: …}}`"
-                if name in own
+                if name in built_in
                 else "`drillyard list trackers` lists what is installed; install the package "
                 "that has it",
             )

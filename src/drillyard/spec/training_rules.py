@@ -141,28 +141,29 @@ def _hosts(spec: ExperimentSpec) -> Iterator[ConfigError]:
             allowed="auto, one-by-one, processes",
             hint="delete it, or delete simulator.copies_on",
         )
+    yield from _place_of_copies(spec, simulator.copies_on)
+
+
+def _place_of_copies(spec: ExperimentSpec, place: str) -> Iterator[ConfigError]:
     kind = spec.backend.partition("/")[0]
+    wrong = partial(ConfigError, field="simulator.copies_on", value=place)
     if spec.elsewhere:
-        yield ConfigError(
+        yield wrong(
             "copies on other machines need one backend: the learner and its hosts share a lease",
-            field="simulator.copies_on",
-            value=simulator.copies_on,
             allowed="with a single backend",
             hint=f"write backend: {spec.backend}, or delete copies_on",
         )
-    elif simulator.copies_on == "hosts" and kind in names("backends") and kind != "local":
-        yield ConfigError(
+    elif kind not in names("backends"):
+        return  # another check says it
+    elif place == "hosts" and kind != "local":
+        yield wrong(
             "hosts join a learner on this machine",
-            field="simulator.copies_on",
-            value="hosts",
             allowed="with backend: local",
             hint="write backend: local, or copies_on: workers",
         )
-    elif kind in names("backends") and kind not in names("hosts"):
-        yield ConfigError(
+    elif kind not in names("hosts"):
+        yield wrong(
             f"the backend {kind} cannot host copies on its workers yet",
-            field="simulator.copies_on",
-            value="workers",
             allowed=f"with the backends {', '.join(n for n in names('hosts') if n != 'joined')}",
             hint="delete copies_on, or write another `backend:`; `copies: processes` uses all "
             "cores of one machine",

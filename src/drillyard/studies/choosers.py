@@ -301,13 +301,13 @@ def cells(
             allowed=f"at most {MAX_CELLS:,}",
             hint="give fewer points: `grid: {name: 3}`, or choose `random`",
         )
-    found = []
+    assignments = []
     for values in itertools.product(*axes):
         chosen = dict(zip(order, values, strict=True))
         assignment = {name: chosen[name] for name in space.tunables}
         if allowed(assignment, constraints):
-            found.append(assignment)
-    return found
+            assignments.append(assignment)
+    return assignments
 
 
 def _axis(name: str, tunable: Tunable, values: int | list[Json] | None) -> list[Json]:

@@ -45,22 +45,22 @@ class Confirmation:
     def more_seeds(self) -> bool:
         """Add a seed to the two best trials while they do not differ; True if it did."""
         rule, book = self._study.auto, self._book
-        found = ranked(book.records, book.outcomes, self._objectives)[:2]
-        if rule is None or len(found) < 2:
+        ranking = ranked(book.records, book.outcomes, self._objectives)[:2]
+        if rule is None or len(ranking) < 2:
             return False
         first = self._objectives[0].name
-        values = [list(o.by_seed[first].values()) for o in found]
+        values = [list(o.by_seed[first].values()) for o in ranking]
         if min(len(v) for v in values) < 2:
             return False
         done, self.seeds_rule = verdict(values[0], values[1], rule)
         if done:
             self._say(
-                f"{trial_id(found[0].number)} against {trial_id(found[1].number)}: "
+                f"{trial_id(ranking[0].number)} against {trial_id(ranking[1].number)}: "
                 f"{self.seeds_rule}"
             )
             return False
         (seed,) = _fresh(book.used_seeds(), 1)
-        for outcome in found:
+        for outcome in ranking:
             if len(outcome.by_seed[first]) < rule.most:
                 book.add_seed(outcome.number, seed, self.seeds_rule)
         return True
@@ -72,10 +72,10 @@ class Confirmation:
             default: Number of seeds if the file does not set it.
         """
         many, book = self._study.confirmations(default), self._book
-        found = ranked(book.records, book.outcomes, self._objectives)
-        if not many or not found or any(r.of == found[0].number for r in book.records):
+        ranking = ranked(book.records, book.outcomes, self._objectives)
+        if not many or not ranking or any(r.of == ranking[0].number for r in book.records):
             return False
-        best = book.record(found[0].number)
+        best = book.record(ranking[0].number)
         seeds = _fresh(book.used_seeds(), many) if best.lineage is None else best.seeds
         choice = Choice(
             best.assignment, "confirm", best.parts, best.label, tuple(seeds), lineage=_after(best)
@@ -91,10 +91,10 @@ class Confirmation:
 
 def _after(best: TrialRecord) -> Lineage | None:
     """The lineage of a population's winner: it continues from its end, with no steps to train."""
-    own = best.lineage
-    if own is None:
+    lineage = best.lineage
+    if lineage is None:
         return None
-    return own.model_copy(update={"parent": best.number, "generation": own.generation + 1})
+    return lineage.model_copy(update={"parent": best.number, "generation": lineage.generation + 1})
 
 
 def _fresh(used: set[int], many: int) -> Sequence[int]:

@@ -164,9 +164,7 @@ def checked(spec: ExperimentSpec) -> tuple[Space, list[Constraint]]:
     Raises:
         ConfigError: Nothing varies, a constraint names something else, or nothing fulfils them.
     """
-    study = spec.study
-    assert study is not None
-    space = space_of(spec)
+    study, space = study_of(spec), space_of(spec)
     if not space.tunables and study.chooser not in ("list", "one-shot"):
         raise ConfigError(
             f"the chooser {study.chooser} has nothing to choose: no tunable is active",
@@ -233,8 +231,7 @@ def _refuse_unmeasured(spec: ExperimentSpec) -> None:
     Raises:
         ConfigError: A ``mock`` measures no such metric, or draws no curve.
     """
-    study, mock, objectives = spec.study, spec.mock or MockSpec(), objectives_of(spec)
-    assert study is not None
+    study, mock, objectives = study_of(spec), spec.mock or MockSpec(), objectives_of(spec)
     if spec.workload != "mock" or study.experiments:
         return
     ends = [f"{EVALUATION}{name}" for name in mock.metrics]
@@ -265,16 +262,17 @@ def fixed_choices(
     spec: ExperimentSpec, space: Space, constraints: list[Constraint]
 ) -> list[Choice]:
     """The trials of a chooser with a fixed list."""
-    study = spec.study
-    assert study is not None
-    own = space.assign(spec.parameters.tunable_values)
+    study = study_of(spec)
+    given = space.assign(spec.parameters.tunable_values)
     if study.chooser == "list":
-        return [_listed(number, item, space, own) for number, item in enumerate(study.experiments)]
+        return [
+            _listed(number, item, space, given) for number, item in enumerate(study.experiments)
+        ]
     if study.chooser == "one-shot":
-        return [Choice(own, "one-shot")]
+        return [Choice(given, "one-shot")]
     if study.chooser == "manual":
-        found = manual(study, space)
-        for number, choice in enumerate(found):
+        choices = manual(study, space)
+        for number, choice in enumerate(choices):
             for constraint in constraints:
                 if not allowed(choice.assignment, [constraint]):
                     raise ConfigError(
@@ -284,7 +282,7 @@ def fixed_choices(
                         allowed=constraint.text,
                         hint="change its values, or the constraint",
                     )
-        return found
+        return choices
     return [Choice(cell, "grid") for cell in cells(space, study.grid, constraints)]
 
 
@@ -295,23 +293,23 @@ def only(study: StudySpec, choices: Sequence[Choice]) -> list[int]:
         ConfigError: ``only`` names one that does not exist, or one twice.
     """
     labels = [c.label for c in choices]
-    found: list[int] = []
+    positions: list[int] = []
     for number, name in enumerate(study.only):
         if isinstance(name, int):
-            own = [name - 1] if name <= len(choices) else []
+            matching = [name - 1] if name <= len(choices) else []
         else:
-            own = [p for p, label in enumerate(labels) if label == name]
-        if not own or set(own) & set(found):
+            matching = [p for p, label in enumerate(labels) if label == name]
+        if not matching or set(matching) & set(positions):
             known = ", ".join(label or str(p) for p, label in enumerate(labels, start=1))
             raise ConfigError(
-                "names an experiment twice" if own else "is not a listed experiment",
+                "names an experiment twice" if matching else "is not a listed experiment",
                 field=f"study.only[{number}]",
                 value=name,
                 allowed=f"{known}; or numbers from 1 to {len(choices)}",
                 known=[label for label in labels if label],
             )
-        found += own
-    return found or list(range(len(choices)))
+        positions += matching
+    return positions or list(range(len(choices)))
 
 
 def refuse_changed(spec: ExperimentSpec, experiment: str, search: Sequence[TrialRecord]) -> None:
@@ -320,8 +318,7 @@ def refuse_changed(spec: ExperimentSpec, experiment: str, search: Sequence[Trial
     Raises:
         IdentityChanged: One of them changed.
     """
-    study = spec.study
-    assert study is not None
+    study = study_of(spec)
     if study.chooser == POPULATION:
         other = _population(spec, space_of(spec), []).stranger(search)
         if other is not None:

@@ -22,16 +22,16 @@ def generations(
     A trial belongs to the newest generation of those that had ended before it was chosen, until
     that one is complete (``BaseGASampler.get_trial_generation`` of Optuna 4).
     """
-    found: dict[int, int] = {}
+    generation_of: dict[int, int] = {}
     chosen = {number: record for number, record in own.items() if record.chooser == "nsga2"}
     for number, record in sorted(chosen.items()):
         ended = [
             generation
-            for earlier, generation in found.items()
+            for earlier, generation in generation_of.items()
             if (outcome := outcomes.get(earlier)) is not None
             and outcome.status is Status.SUCCEEDED
             and ended_before(outcome, record)
         ]
         newest = max(ended, default=0)
-        found[number] = newest + (ended.count(newest) >= GENERATION)
-    return found
+        generation_of[number] = newest + (ended.count(newest) >= GENERATION)
+    return generation_of

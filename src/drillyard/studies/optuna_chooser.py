@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from drillyard.documents.json_types import JsonObject
@@ -27,7 +28,7 @@ from drillyard.spec.constraints import Constraint
 from drillyard.spec.study import GENERATION, STARTUP, ObjectiveSpec
 from drillyard.spec.tunables import Space
 from drillyard.studies import optuna_space
-from drillyard.studies.choosers import Assignment, Choice, allowed, drawn, is_taken, key_of
+from drillyard.studies.choosers import Assignment, Chance, Choice, allowed, is_taken, key_of
 from drillyard.studies.generations import ended_before, generations
 from drillyard.studies.study_database import Translated, driver_url, engine_settings, foreign
 
@@ -42,7 +43,7 @@ TRIAL = "drillyard.trial"
 """The attribute that links a trial of the memory to a record."""
 
 
-class ModelChooser:
+class ModelChooser(Chance):
     """Chooses with a sampler of Optuna.
 
     Args:
@@ -57,7 +58,6 @@ class ModelChooser:
     """
 
     adaptive = True
-    total: int | None = None
 
     def __init__(
         self,
@@ -71,12 +71,9 @@ class ModelChooser:
         seed: int,
         defaults_first: bool,
     ) -> None:
+        super().__init__(space, constraints, seed, defaults_first=defaults_first)
         self._kind = kind
-        self._space = space
         self._objectives = objectives
-        self._constraints = constraints
-        self._seed = seed
-        self._defaults_first = defaults_first
         self._numbers: dict[int, int] = {}
         self._added: set[int] = set()
         self._past: list[optuna.trial.FrozenTrial] = []
@@ -141,17 +138,17 @@ class ModelChooser:
         from optuna.trial import TrialState
 
         with Translated():
-            own = {r.number: r for r in records if r.search}
-            if self._kind == "cma-es" and own and self._repeated(own, outcomes):
+            by_number = {r.number: r for r in records if r.search}
+            if self._kind == "cma-es" and by_number and self._repeated(by_number, outcomes):
                 return
-            by_memory = {r.memory: r.number for r in own.values() if r.memory is not None}
+            by_memory = {r.memory: r.number for r in by_number.values() if r.memory is not None}
             # Another driver may have counted in a memory of its own.
             by_memory.update({memory: number for number, memory in self._numbers.items()})
             while any(t.state is TrialState.WAITING for t in self._trials()):
                 self._close(self._study.ask().number)
             for trial in self._trials():
                 number = trial.user_attrs.get(TRIAL, by_memory.get(trial.number))
-                known = own.get(number) if isinstance(number, int) else None
+                known = by_number.get(number) if isinstance(number, int) else None
                 # Another store may have used this database under the same name before.
                 same = known is not None and self._params(known) == trial.params
                 if known is not None and same:
@@ -160,29 +157,20 @@ class ModelChooser:
                         self._added.add(known.number)
                 elif trial.state is TrialState.RUNNING:
                     self._close(trial.number)
-            for number, record in own.items():
+            for number, record in by_number.items():
                 outcome = outcomes.get(number)
                 if number not in self._numbers and number not in self._added:
-                    self._add(record, own, outcomes)
+                    self._add(record, by_number, outcomes)
                 if outcome is not None and number not in self._added:
                     self.tell(record, outcome)
             self._past = [t for t in self._trials() if t.state is TrialState.COMPLETE]
             if self._kind == "cma-es":
-                self._study.sampler = self._sampler(len(own) + 1)
-
-    def ready(self, index: int) -> bool:
-        """See ``Chooser``."""
-        del index
-        return True
+                self._study.sampler = self._sampler(len(by_number) + 1)
 
     def ask(self, index: int, taken: Iterable[Assignment]) -> Choice | None:
         """See ``Chooser``."""
         before = list(taken)
         with Translated():
-            if index == 1 and self._defaults_first:
-                first = self._space.defaults()
-                if allowed(first, self._constraints):
-                    return self._given(first, "defaults")
             if index > STARTUP:
                 if self._kind != "cma-es":
                     self._study.sampler = self._sampler(index)
@@ -193,8 +181,8 @@ class ModelChooser:
                     if fits and not is_taken(assignment, before):
                         return Choice(assignment, self._kind, memory=trial.number)
                     self._close(trial.number)
-            random = drawn(self._space, self._constraints, f"{self._seed}/{index}", before)
-            return None if random is None else self._given(random, "random")
+            choice = super().ask(index, before)
+            return None if choice is None else self._given(choice)
 
     def kept(self, record: TrialRecord) -> None:
         """See ``Chooser``."""
@@ -293,13 +281,13 @@ class ModelChooser:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _given(self, assignment: Assignment, chooser: str) -> Choice:
+    def _given(self, choice: Choice) -> Choice:
         """Add a choice to the memory that the sampler did not make."""
-        parameters, _ = optuna_space.params(self._space, assignment)
+        parameters, _ = optuna_space.params(self._space, choice.assignment)
         self._study.enqueue_trial(parameters)
         trial = self._study.ask()
         optuna_space.suggest(self._space, trial)
-        return Choice(assignment, chooser, memory=trial.number)
+        return replace(choice, memory=trial.number)
 
     def _reach(self, number: int, step: int, value: float) -> None:
         """Report to the sampler the value at which a trial was pruned."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 
 from drillyard.documents.json_types import Json
@@ -18,10 +19,10 @@ from drillyard.mailbox.status import Status
 from drillyard.spec.constraints import Constraint
 from drillyard.spec.study import ObjectiveSpec, PopulationSpec
 from drillyard.spec.tunables import Space, Tunable
-from drillyard.studies.choosers import DRAWS, Assignment, Choice, allowed, drawn
+from drillyard.studies.choosers import DRAWS, Assignment, Chance, Choice, allowed
 
 
-class Population:
+class Population(Chance):
     """Chooses the members of each generation.
 
     Args:
@@ -47,14 +48,11 @@ class Population:
         seed: int,
         defaults_first: bool,
     ) -> None:
-        self.total: int | None = settings.trials
+        super().__init__(space, constraints, seed, defaults_first=defaults_first)
+        self.total = settings.trials
         self._settings = settings
-        self._space = space
-        self._constraints = constraints
         self._objective = objective
         self._steps = steps
-        self._seed = seed
-        self._defaults_first = defaults_first
         self._members: dict[tuple[int, int], TrialRecord] = {}
         """(generation, member) -> trial."""
         self._scores: dict[int, float | None] = {}
@@ -80,12 +78,9 @@ class Population:
         generation, member = self._place(index)
         lineage = Lineage(member=member, generation=generation, ends_at=self.ends_at(generation))
         if generation == 1:
-            assignment, chooser = self._first(index, list(taken))
-            return (
-                None
-                if assignment is None
-                else Choice(assignment, chooser, label=_label(lineage), lineage=lineage)
-            )
+            # With more members than assignments, some begin equal, and differ later.
+            choice = super().ask(index, taken) or super().ask(index, ())
+            return choice and replace(choice, label=_label(lineage), lineage=lineage)
         chosen = self._parent(generation, member)
         if chosen is None:
             return None  # all members have failed
@@ -140,16 +135,6 @@ class Population:
         """The members of the generation before one."""
         return [r for (g, _), r in sorted(self._members.items()) if g == generation - 1]
 
-    def _first(self, index: int, taken: list[Assignment]) -> tuple[Assignment | None, str]:
-        if index == 1 and self._defaults_first:
-            first = self._space.defaults()
-            if allowed(first, self._constraints):
-                return first, "defaults"
-        seed = f"{self._seed}/{index}"
-        new = drawn(self._space, self._constraints, seed, taken)
-        # With more members than assignments, some begin equal, and differ later.
-        return new or drawn(self._space, self._constraints, seed, ()), "random"
-
     def _parent(self, generation: int, member: int) -> tuple[TrialRecord, bool] | None:
         """(the trial that a member continues, whether it belongs to another member)."""
         before = self._before(generation)
@@ -161,9 +146,9 @@ class Population:
         ranks = {r.number: rank for rank, r in enumerate(order)}
         size = self._settings.members
         share = max(1, int(self._settings.quantile * size))
-        own = self._members.get((generation - 1, member))
-        if own is not None and own.number in known and ranks[own.number] < size - share:
-            return own, False
+        last = self._members.get((generation - 1, member))
+        if last is not None and last.number in known and ranks[last.number] < size - share:
+            return last, False
         best = [r for r in order[:share] if r.number in known]
         chosen = Random(f"{self._seed}/{generation}/{member}/exploit").choice(best)
         return chosen, True

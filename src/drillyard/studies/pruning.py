@@ -169,8 +169,8 @@ class Judge:
     def _by_seed(self, runs: Sequence[str]) -> Curve:
         for run in runs:
             if run not in self._values and self._mailbox.accepted(run, Phase.EVALUATE) is not None:
-                found = of_run(self._mailbox, run, [self._objective])
-                self._values[run] = found[self._objective.name]
+                values = of_run(self._mailbox, run, [self._objective])
+                self._values[run] = values[self._objective.name]
         return [(n, self._values[run]) for n, run in enumerate(runs) if run in self._values]
 
     def _reason(self, step: int, value: float) -> str:

@@ -292,21 +292,21 @@ class Search:
     def _look(self, number: int, states: Mapping[str, TicketState]) -> None:
         book = self._book
         record, runs = book.record(number), book.runs(number)
-        own = [states.get(t) for t in book.tickets(number)]
-        if any(s is None for s in own):
+        listed_states = [states.get(t) for t in book.tickets(number)]
+        if any(s is None for s in listed_states):
             return  # posted a moment ago
-        found = [s for s in own if s is not None]
-        ended = all(s.status.ended for s in found)
+        known = [s for s in listed_states if s is not None]
+        ended = all(s.status.ended for s in known)
         measured = all(
             states[ticket_id(run, Phase.EVALUATE)].status is Status.SUCCEEDED
             for run in runs.values()
         )
         if not ended and (not measured or number in self._told):
             return
-        if ended and any(s.status is Status.CANCELLED for s in found):
+        if ended and any(s.status is Status.CANCELLED for s in known):
             return  # the next command continues it
         reached = self._judge.reached(number) if self._judge is not None else None
-        outcome = judged(self._mailbox, record, runs, found, self.objectives, self._clock, reached)
+        outcome = judged(self._mailbox, record, runs, known, self.objectives, self._clock, reached)
         if number not in self._told:
             # Its values are known before its files are stored: the next choice may use them.
             assert self._chooser is not None
@@ -387,10 +387,10 @@ class Search:
     @property
     def _most(self) -> int | None:
         """Maximum number of trials; None for as many as there are assignments."""
-        own = self._chooser.total if self._chooser is not None else None
+        total = self._chooser.total if self._chooser is not None else None
         if self.study.trials is None:
-            return own
-        return self.study.trials if own is None else min(own, self.study.trials)
+            return total
+        return self.study.trials if total is None else min(total, self.study.trials)
 
     def _write_state(self, phase: str) -> StudyState:
         return self._account.write(phase, self._after.seeds_rule)

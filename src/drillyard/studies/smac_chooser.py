@@ -21,7 +21,7 @@ from drillyard.studies.choosers import Assignment, Chance, Choice, allowed, is_t
 from drillyard.studies.optuna_chooser import TRIES
 
 
-class SmacChooser:
+class SmacChooser(Chance):
     """SMAC's hyperparameter optimisation, after some random trials.
 
     Args:
@@ -33,7 +33,6 @@ class SmacChooser:
     """
 
     adaptive = True
-    total: int | None = None
 
     def __init__(
         self,
@@ -44,11 +43,8 @@ class SmacChooser:
         seed: int,
         defaults_first: bool,
     ) -> None:
-        self._space = space
-        self._constraints = constraints
+        super().__init__(space, constraints, seed, defaults_first=defaults_first)
         self._objective = objective
-        self._seed = seed
-        self._chance = Chance(space, constraints, seed, defaults_first=defaults_first)
         self._past: dict[int, tuple[Assignment, float]] = {}
         """Trial -> (assignment, cost: less is better)."""
 
@@ -60,22 +56,14 @@ class SmacChooser:
             if record.search and record.number in outcomes:
                 self.tell(record, outcomes[record.number])
 
-    def ready(self, index: int) -> bool:
-        """See ``Chooser``."""
-        del index
-        return True
-
     def ask(self, index: int, taken: Iterable[Assignment]) -> Choice | None:
         """See ``Chooser``."""
         before = list(taken)
         if index > STARTUP and self._past:
-            for found in self._suggested(index):
-                if allowed(found, self._constraints) and not is_taken(found, before):
-                    return Choice(found, "smac")
-        return self._chance.ask(index, before)
-
-    def kept(self, record: TrialRecord) -> None:
-        """See ``Chooser``."""
+            for assignment in self._suggested(index):
+                if allowed(assignment, self._constraints) and not is_taken(assignment, before):
+                    return Choice(assignment, "smac")
+        return super().ask(index, before)
 
     def tell(self, record: TrialRecord, outcome: TrialOutcome) -> None:
         """See ``Chooser``."""

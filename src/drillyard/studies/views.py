@@ -85,22 +85,24 @@ def trials(
         states: The tickets, where the caller has read them.
     """
     records, outcomes, more = mailbox.trials(cache)
-    found = []
+    views = []
     runs = None
     for record in records:
         added = more[record.number].seeds if record.number in more else []
         seeds = [*record.seeds, *added]
         outcome = outcomes.get(record.number)
         if outcome is not None and whole(outcome, seeds):
-            found.append(TrialView(record, outcome.status, outcome, seeds))
+            views.append(TrialView(record, outcome.status, outcome, seeds))
             continue
         if runs is None:
             tickets = by_run(ticket_states(mailbox) if states is None else states)
-            runs = {run: worst(own) for run, own in tickets.items()}
-        own = [runs.get(run_id(record.number, seed), Status.PENDING) for seed in seeds]
-        status = next((s for s in _WORKING if s in own), own[0] if own else Status.PENDING)
-        found.append(TrialView(record, status, outcome, seeds))
-    return found
+            runs = {run: worst(statuses) for run, statuses in tickets.items()}
+        statuses = [runs.get(run_id(record.number, seed), Status.PENDING) for seed in seeds]
+        status = next(
+            (s for s in _WORKING if s in statuses), statuses[0] if statuses else Status.PENDING
+        )
+        views.append(TrialView(record, status, outcome, seeds))
+    return views
 
 
 def whole(outcome: TrialOutcome, seeds: Sequence[int]) -> bool:
@@ -141,15 +143,15 @@ def best(views: Sequence[TrialView], wanted: Sequence[ObjectiveSpec]) -> TrialVi
         views: From ``trials``.
         wanted: From ``objectives``.
     """
-    found = _ranked(views, wanted)
-    return found[0] if found else None
+    ranking = _ranked(views, wanted)
+    return ranking[0] if ranking else None
 
 
 def front(views: Sequence[TrialView], wanted: Sequence[ObjectiveSpec]) -> list[TrialView]:
     """Trials that no other one beats in all objectives; [] for one objective."""
-    found = _ranked(views, wanted)
-    numbers = states_of.front_of([v.outcome for v in found if v.outcome is not None], wanted)
-    return [v for v in found if v.number in numbers]
+    ranking = _ranked(views, wanted)
+    numbers = states_of.front_of([v.outcome for v in ranking if v.outcome is not None], wanted)
+    return [v for v in ranking if v.number in numbers]
 
 
 def confirmation(views: Sequence[TrialView], of: int) -> TrialView | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeGuard
 
 from drillyard.documents.json_types import Json
@@ -53,20 +54,18 @@ def number(
     """
     others = also or {}
     allowed = _span(low, high, open_low) + "".join(f" or {value!r}" for value in others)
+    least, most = (-math.inf if low is None else low), (math.inf if high is None else high)
 
     def check(field: str, value: Json) -> Checks:
+        wrong = partial(ConfigError, field=field, value=value, allowed=allowed)
         if value in [*others]:
             return
         if not _is_number(value):
-            yield ConfigError(
-                "is not a number", field=field, value=value, allowed=allowed, hint=_unquote(value)
-            )
+            yield wrong("is not a number", hint=_unquote(value))
         elif not math.isfinite(value):
-            yield ConfigError("is not finite", field=field, value=value, allowed=allowed)
-        elif (low is not None and (value < low or (open_low and value == low))) or (
-            high is not None and value > high
-        ):
-            yield ConfigError("is out of range", field=field, value=value, allowed=allowed)
+            yield wrong("is not finite")
+        elif not least <= value <= most or (open_low and value == low):
+            yield wrong("is out of range")
 
     begin = "" if low is None else f"above {low:g}" if open_low else f"{low:g}"
     end = f"{',' if open_low else ''} to {high:g}" if high is not None else ""
@@ -108,20 +107,15 @@ def whole(low: int, also: Mapping[Json, str] | None = None, *, limit: str = "") 
     allowed = f"a whole number of at least {low}" + "".join(f" or {value!r}" for value in others)
 
     def check(field: str, value: Json) -> Checks:
+        wrong = partial(ConfigError, field=field, value=value, allowed=allowed)
         if value in [*others]:
             return
         if not (_is_number(value) and math.isfinite(value) and float(value).is_integer()):
-            yield ConfigError(
-                "is not a whole number",
-                field=field,
-                value=value,
-                allowed=allowed,
-                hint=_unquote(value),
-            )
+            yield wrong("is not a whole number", hint=_unquote(value))
         elif value < low:
-            yield ConfigError("is too small", field=field, value=value, allowed=allowed)
+            yield wrong("is too small")
         elif value > 2**53:
-            yield ConfigError("is too large", field=field, value=value, allowed=allowed)
+            yield wrong("is too large")
 
     span = f"{low} or more" + (f", {limit}" if limit else "")
     return Rule(check, "; ".join([span, *_meanings(others)]), whole=True)
@@ -195,21 +189,10 @@ def _entropy(field: str, value: Json) -> Checks:
 
 
 def _train_freq(field: str, value: Json) -> Checks:
-    count, unit = (
-        (value, "step")
-        if not isinstance(value, list | tuple)
-        else ((value[0], value[1]) if len(value) == 2 else (None, None))
-    )
-    if (
-        isinstance(count, bool)
-        or not isinstance(count, int)
-        or count < 1
-        or unit
-        not in (
-            "step",
-            "episode",
-        )
-    ):
+    pair = value if isinstance(value, list | tuple) else (value, "step")
+    count, unit = pair if len(pair) == 2 else (None, None)
+    counts = isinstance(count, int) and not isinstance(count, bool) and count >= 1
+    if not counts or unit not in ("step", "episode"):
         yield ConfigError(
             "is not a training frequency",
             field=field,

@@ -101,9 +101,9 @@ def filled(algorithm: str, args: Mapping[str, Any]) -> dict[str, Any]:
 
     So that ``engine`` changes who computes, and not what.
     """
-    made = {name: args.get(name, ARGUMENTS[algorithm][name]) for name in taken(algorithm)}
-    made["policy_kwargs"] = {"net_arch": _WIDTHS[algorithm], **(made["policy_kwargs"] or {})}
-    return made
+    given = {name: args.get(name, ARGUMENTS[algorithm][name]) for name in taken(algorithm)}
+    given["policy_kwargs"] = {"net_arch": _WIDTHS[algorithm], **(given["policy_kwargs"] or {})}
+    return given
 
 
 def validate_engine(learner: LearnerSpec) -> None:
@@ -190,8 +190,8 @@ def _optimiser(name: object) -> str:
 
 
 def _torch_class(name: object) -> str | None:
-    own = ":" in str(name)
-    return None if own else signatures.class_name(name, signatures.ACTIVATIONS)
+    importable = ":" in str(name)
+    return None if importable else signatures.class_name(name, signatures.ACTIVATIONS)
 
 
 def activation(name: str) -> str | None:

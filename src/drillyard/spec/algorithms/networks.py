@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from drillyard.documents.space_text import space_text
@@ -96,40 +97,11 @@ def check_spaces(
         SpaceMismatch: It cannot.
         ConfigError: A network that is too large.
     """
-    kind = type(action).__name__
-    if kind not in ACTION_SPACES[algorithm]:
-        able = ", ".join(a for a, kinds in ACTION_SPACES.items() if kind in kinds) or "none"
-        raise SpaceMismatch(
-            f"{algorithm} cannot act in this simulator: its action space is "
-            f"{space_text(action)}, and {algorithm} needs {' or '.join(ACTION_SPACES[algorithm])}",
-            field="learner.algorithm",
-            value=algorithm,
-            allowed=f"for {kind} actions: {able}",
-            hint=f"write algorithm: {able.split(', ')[0]}"
-            if able != "none"
-            else "write simulator.wrappers: [flatten_action]"
-            if kind in ("Dict", "Tuple")
-            else "wrap the simulator so that its actions are Box or Discrete",
-        )
-    import numpy as np
     from gymnasium import spaces
 
-    if math.prod(action.shape or (1,)) == 0:
-        raise SpaceMismatch(
-            f"the action space {space_text(action)} is empty: there is nothing to choose",
-            field="simulator.id",
-            allowed="at least one action",
-            hint="give the simulator an action",
-        )
-    if kind == "Box" and not (np.isfinite(action.low).all() and np.isfinite(action.high).all()):
-        raise SpaceMismatch(
-            f"the action space {space_text(action)} has an infinite bound",
-            field="simulator.id",
-            allowed="finite bounds",
-            hint="give it finite bounds (gymnasium.wrappers:RescaleAction helps)",
-        )
+    _check_actions(algorithm, action)
     _check_policy(algorithm, policy, observation)
-    if args.get("use_sde") and kind != "Box":
+    if args.get("use_sde") and not isinstance(action, spaces.Box):
         raise SpaceMismatch(
             "use_sde needs continuous actions",
             field="learner.args.use_sde",
@@ -157,20 +129,51 @@ def check_spaces(
         )
 
 
+def _check_actions(algorithm: str, action: Any) -> None:
+    import numpy as np
+
+    kind = type(action).__name__
+    if kind not in ACTION_SPACES[algorithm]:
+        able = [a for a, kinds in ACTION_SPACES.items() if kind in kinds]
+        instead = "wrap the simulator so that its actions are Box or Discrete"
+        if kind in ("Dict", "Tuple"):
+            instead = "write simulator.wrappers: [flatten_action]"
+        raise SpaceMismatch(
+            f"{algorithm} cannot act in this simulator: its action space is "
+            f"{space_text(action)}, and {algorithm} needs {' or '.join(ACTION_SPACES[algorithm])}",
+            field="learner.algorithm",
+            value=algorithm,
+            allowed=f"for {kind} actions: {', '.join(able) or 'none'}",
+            hint=f"write algorithm: {able[0]}" if able else instead,
+        )
+    wrong = partial(SpaceMismatch, field="simulator.id")
+    if math.prod(action.shape or (1,)) == 0:
+        raise wrong(
+            f"the action space {space_text(action)} is empty: there is nothing to choose",
+            allowed="at least one action",
+            hint="give the simulator an action",
+        )
+    if kind == "Box" and not (np.isfinite(action.low).all() and np.isfinite(action.high).all()):
+        raise wrong(
+            f"the action space {space_text(action)} has an infinite bound",
+            allowed="finite bounds",
+            hint="give it finite bounds (gymnasium.wrappers:RescaleAction helps)",
+        )
+
+
 def _check_policy(algorithm: str, policy: str | None, observation: Any) -> None:
     if policy is not None and ":" in policy:
         return
-    own = own_policies(algorithm)
-    auto = auto_policy(observation, algorithm)
+    names, auto = own_policies(algorithm), auto_policy(observation, algorithm)
     if policy is None:
         return
     more = MORE_POLICIES.get(algorithm, ())
-    known = [*own.values(), *more]
+    known = [*names.values(), *more]
     if policy not in known:
         raise ConfigError("no such policy", field="learner.policy", value=policy, known=known)
-    kinds = [kind for kind, name in own.items() if name == policy]
+    kinds = [kind for kind, name in names.items() if name == policy]
     # An image may be flattened; nothing else may be taken for another thing.
-    flat = (policy in more or kinds == ["MlpPolicy"]) and auto != own.get("MultiInputPolicy")
+    flat = (policy in more or kinds == ["MlpPolicy"]) and auto != names.get("MultiInputPolicy")
     if policy != auto and not flat:
         raise SpaceMismatch(
             f"{policy} does not support these observations: {space_text(observation)}",
@@ -197,8 +200,8 @@ def auto_policy(observation: Any, algorithm: str = "ppo") -> str:
         SpaceMismatch: Something that looks like an image and is none that a CNN can take, or a
             space for which the algorithm has no network.
     """
-    kind, own = _kind_of_policy(observation), own_policies(algorithm)
-    if kind not in own:
+    kind, names = _kind_of_policy(observation), own_policies(algorithm)
+    if kind not in names:
         raise SpaceMismatch(
             f"{algorithm} has no network for images or mappings: {space_text(observation)}",
             field="learner.algorithm",
@@ -206,7 +209,7 @@ def auto_policy(observation: Any, algorithm: str = "ppo") -> str:
             allowed="; ".join(a for a in ACTION_SPACES if kind in own_policies(a)),
             hint="flatten it (simulator.wrappers: [flatten_observation]), or choose another",
         )
-    return own[kind]
+    return names[kind]
 
 
 def _kind_of_policy(observation: Any) -> str:
@@ -214,27 +217,24 @@ def _kind_of_policy(observation: Any) -> str:
 
     if isinstance(observation, spaces.Dict):
         return "MultiInputPolicy"
-    if isinstance(observation, spaces.Box) and len(observation.shape) == 3:
-        if observation.dtype == "uint8" and not is_image(observation):
-            return "MlpPolicy"  # counts, not brightness: a convolutional network takes 0 to 255
-        if observation.dtype != "uint8":
-            raise SpaceMismatch(
-                f"an image observation is uint8 from 0 to 255, not {observation.dtype}",
-                field="simulator.id",
-                allowed="uint8, channels first or last",
-                hint="return uint8, or flatten it (gymnasium.wrappers:FlattenObservation)",
-            )
-        if min(observation.shape) > 16 or observation.shape.index(min(observation.shape)) == 1:
-            raise SpaceMismatch(
-                f"an image observation has its channels first or last, and this one is "
-                f"{observation.shape}",
-                field="simulator.id",
-                allowed="uint8, channels first or last",
-                hint="transpose it (gymnasium.wrappers:TransformObservation), or flatten it "
-                "(gymnasium.wrappers:FlattenObservation)",
-            )
-        return "CnnPolicy"
-    return "MlpPolicy"
+    if not isinstance(observation, spaces.Box) or len(observation.shape) != 3:
+        return "MlpPolicy"
+    if observation.dtype == "uint8" and not is_image(observation):
+        return "MlpPolicy"  # counts, not brightness: a convolutional network takes 0 to 255
+    flatten = "flatten it (gymnasium.wrappers:FlattenObservation)"
+    wrong = partial(SpaceMismatch, field="simulator.id", allowed="uint8, channels first or last")
+    if observation.dtype != "uint8":
+        raise wrong(
+            f"an image observation is uint8 from 0 to 255, not {observation.dtype}",
+            hint=f"return uint8, or {flatten}",
+        )
+    if min(observation.shape) > 16 or observation.shape.index(min(observation.shape)) == 1:
+        raise wrong(
+            f"an image observation has its channels first or last, and this one is "
+            f"{observation.shape}",
+            hint=f"transpose it (gymnasium.wrappers:TransformObservation), or {flatten}",
+        )
+    return "CnnPolicy"
 
 
 NATURE_CNN = 36

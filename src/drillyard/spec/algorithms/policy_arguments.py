@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, nearest
@@ -35,7 +36,13 @@ _PLAIN = (
 )
 
 
-_CLASSES = ("activation_fn", "optimizer_class", "features_extractor_class", "net_arch")
+_NAMED = {
+    "activation_fn": ACTIVATIONS,
+    "optimizer_class": OPTIMISERS,
+    "features_extractor_class": EXTRACTORS,
+}
+"""Argument -> the names that it takes."""
+_CLASSES = (*_NAMED, "net_arch")
 
 
 _KNOWN = (*_CLASSES, *_PLAIN, *_FLAGS)
@@ -82,37 +89,25 @@ def check_policy_kwargs(field: str, value: Json, algorithm: str) -> Iterator[Con
         return
     for key, given in value.items():
         where = f"{field}.{key}"
+        wrong = partial(ConfigError, field=where)
         if key in NOT_TAKEN:
             reason, hint = NOT_TAKEN[key]
-            yield ConfigError(
-                reason, field=where, value=str(given), allowed=", ".join(known), hint=hint
-            )
+            yield wrong(reason, value=str(given), allowed=", ".join(known), hint=hint)
         elif key not in known:
-            yield ConfigError(
-                "there is no such policy argument",
-                field=where,
-                value=given,
-                keys=known,
-            )
+            yield wrong("there is no such policy argument", value=given, keys=known)
         elif key == "net_arch":
             yield from _net_arch(where, given)
-        elif key == "activation_fn":
-            yield from _named(where, given, ACTIVATIONS)
-        elif key == "optimizer_class":
-            yield from _named(where, given, OPTIMISERS)
-        elif key == "features_extractor_class":
-            yield from _named(where, given, EXTRACTORS)
-        elif key in ("optimizer_kwargs", "features_extractor_kwargs"):
-            if given is not None and not isinstance(given, Mapping):
-                yield ConfigError(
-                    "is not a mapping", field=where, value=given, allowed="arguments by name"
-                )
-            elif key == "optimizer_kwargs":
-                yield from optimisers.problems(
-                    where, value.get("optimizer_class", "adam"), given or {}
-                )
+        elif key in _NAMED:
+            yield from _named(where, given, _NAMED[key])
         elif key in _FLAGS and not isinstance(given, bool):
-            yield ConfigError("is not true or false", field=where, value=given)
+            yield wrong("is not true or false", value=given)
+        elif key not in ("optimizer_kwargs", "features_extractor_kwargs"):
+            continue
+        elif given is not None and not isinstance(given, Mapping):
+            yield wrong("is not a mapping", value=given, allowed="arguments by name")
+        elif key == "optimizer_kwargs":
+            name = value.get("optimizer_class", "adam")
+            yield from optimisers.problems(where, name, given or {})
 
 
 def _named(field: str, value: Json, table: dict[str, str]) -> Iterator[ConfigError]:
@@ -135,7 +130,7 @@ def _written_as(value: str, table: dict[str, str]) -> str:
     module, _, last = value.rpartition(".")
     known = class_name(last, table)
     if module and known is not None:
-        return f"write {next(name for name, found in table.items() if found == known)}"
+        return f"write {next(name for name, kind in table.items() if kind == known)}"
     if module and last.isidentifier():
         return f"write {module}:{last}"
     return nearest(value, [*table, *table.values()])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from drillyard.documents.json_types import Json, JsonObject
@@ -108,20 +109,19 @@ def problems(field: str, value: Json) -> Iterator[ConfigError]:
         field: For the messages.
         value: The value in ``learner.args``.
     """
+    wrong = partial(ConfigError, field=field, value=value, allowed=ALLOWED)
     if isinstance(value, Mapping):
         yield from _of_mapping(field, value)
-        return
-    if isinstance(value, str) and ":" in value:
+    elif isinstance(value, str) and ":" in value:
         yield from _of_path(field, value)
-        return
-    if isinstance(value, str):
+    elif isinstance(value, str):
         yield from _of_text(field, value)
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        yield ConfigError(
-            "is neither a number nor a schedule", field=field, value=value, allowed=ALLOWED
-        )
-    else:
-        yield from _number(field, value)
+        yield wrong("is neither a number nor a schedule")
+    elif not math.isfinite(value):
+        yield wrong("is not finite")
+    elif value <= 0:
+        yield wrong("must be above 0")
 
 
 def function(value: Any) -> Any:
@@ -135,10 +135,10 @@ def function(value: Any) -> Any:
     """
     path = value.get("name") if isinstance(value, Mapping) else value
     if isinstance(path, str) and ":" in path:
-        made = load_object(path)
+        maker = load_object(path)
         settings = {k: v for k, v in value.items() if k != "name"} if value is not path else {}
         # A class, or a function that takes settings, makes the schedule; a plain one is it.
-        return made(**settings) if settings or isinstance(made, type) else made
+        return maker(**settings) if settings or isinstance(maker, type) else maker
     schedule = _made(value)
     return schedule.start if schedule.name == "constant" else schedule
 
@@ -153,29 +153,17 @@ def _made(value: Any) -> Schedule:
 
 
 def _of_text(field: str, text: str) -> Iterator[ConfigError]:
+    wrong = partial(ConfigError, "is neither a number nor a schedule", field=field, value=text)
     word, *words = text.split("_")
-    if word not in SHORT:
-        yield ConfigError(
-            "is neither a number nor a schedule",
-            field=field,
-            value=text,
-            allowed=ALLOWED,
-            hint=_instead(text),
-        )
-        return
     numbers = [_as_number(w) for w in words]
-    most = 1 if word == "const" else 2
-    if not 1 <= len(words) <= most or None in numbers:
-        yield ConfigError(
-            "is neither a number nor a schedule",
-            field=field,
-            value=text,
-            allowed=ALLOWED,
-            hint=f"for example {word}_3e-4" + ("_1e-5" if word == "exp" else ""),
-        )
-        return
-    given = dict(zip(("start", "end"), numbers, strict=False))
-    yield from _settings(field, text, SHORT[word], given)
+    if word not in SHORT:
+        yield wrong(allowed=ALLOWED, hint=_instead(text))
+    elif not 1 <= len(words) <= (1 if word == "const" else 2) or None in numbers:
+        ends = "_1e-5" if word == "exp" else ""
+        yield wrong(allowed=ALLOWED, hint=f"for example {word}_3e-4{ends}")
+    else:
+        given = dict(zip(("start", "end"), numbers, strict=False))
+        yield from _settings(field, text, SHORT[word], given)
 
 
 def _instead(text: str) -> str:
@@ -208,26 +196,16 @@ def _of_mapping(field: str, value: JsonObject) -> Iterator[ConfigError]:
             hint=_named_instead(name),
         )
         return
-    known = SETTINGS[name]
-    for key in value:
-        if key not in known and key != "name":
-            yield ConfigError(
-                f"the schedule {name} has no such setting",
-                field=f"{field}.{key}",
-                value=value[key],
-                keys=known,
-            )
+    settings = {k: v for k, v in value.items() if k != "name"}
+    for key, setting in settings.items():
+        wrong = partial(ConfigError, field=f"{field}.{key}", value=setting)
+        if key not in SETTINGS[name]:
+            yield wrong(f"the schedule {name} has no such setting", keys=SETTINGS[name])
             return
-    given = {k: _as_number(v) for k, v in value.items() if k != "name"}
-    for key, number in given.items():
-        if number is None or isinstance(value[key], str | bool):
-            yield ConfigError(
-                "is not a number",
-                field=f"{field}.{key}",
-                value=value[key],
-                allowed="a finite number",
-            )
+        if _as_number(setting) is None or isinstance(setting, str | bool):
+            yield wrong("is not a number", allowed="a finite number")
             return
+    given = {key: _as_number(setting) for key, setting in settings.items()}
     yield from _settings(field, value, name, given)
 
 
@@ -240,25 +218,20 @@ def _named_instead(name: object) -> str:
 def _settings(
     field: str, value: Json, name: str, given: Mapping[str, float | None]
 ) -> Iterator[ConfigError]:
+    wrong = partial(ConfigError, field=field, value=value, allowed=ALLOWED)
     start, end = given.get("start"), given.get("end")
     if start is None:
-        yield ConfigError(
-            "has no start",
-            field=field,
-            value=value,
-            allowed=ALLOWED,
-            hint=f"for example {{name: {name}, start: 3.0e-4}}",
-        )
+        yield wrong("has no start", hint=f"for example {{name: {name}, start: 3.0e-4}}")
         return
-    yield from _number(field, start, value)
+    if not math.isfinite(start):
+        yield wrong("is not finite")
+    elif start <= 0:
+        yield wrong("must be above 0")
     if end is not None and (not math.isfinite(end) or end < 0):
-        yield ConfigError("ends below 0", field=field, value=value, allowed=ALLOWED)
+        yield wrong("ends below 0")
     if name == "exponential" and not end:
-        yield ConfigError(
+        yield wrong(
             "falls exponentially and needs an end above 0",
-            field=field,
-            value=value,
-            allowed=ALLOWED,
             hint=f"for example exp_{start:g}_{start / 100:g}",
         )
     for key in ("every", "warm_up"):
@@ -273,14 +246,6 @@ def _settings(
     factor = given.get("factor")
     if factor is not None and not (math.isfinite(factor) and factor > 0):
         yield ConfigError("must be above 0", field=f"{field}.factor", value=factor)
-
-
-def _number(field: str, number: float, value: Json = None) -> Iterator[ConfigError]:
-    shown = number if value is None else value
-    if not math.isfinite(number):
-        yield ConfigError("is not finite", field=field, value=shown, allowed=ALLOWED)
-    elif number <= 0:
-        yield ConfigError("must be above 0", field=field, value=shown, allowed=ALLOWED)
 
 
 def _of_path(field: str, path: str) -> Iterator[ConfigError]:

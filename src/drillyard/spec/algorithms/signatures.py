@@ -144,9 +144,9 @@ def class_name(text: object, table: dict[str, str]) -> str | None:
         table: ``ACTIVATIONS``, ``OPTIMISERS`` or ``EXTRACTORS``.
     """
     plain = str(text).replace("_", "").lower()
-    for name, found in table.items():
-        if plain in (name.replace("_", ""), found.lower()):
-            return found
+    for name, kind in table.items():
+        if plain in (name.replace("_", ""), kind.lower()):
+            return kind
     return None
 
 

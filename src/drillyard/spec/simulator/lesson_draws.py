@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import NormalDist
 from typing import Any, Protocol
 
@@ -114,36 +115,25 @@ def read_rule(rule: Json, where: str) -> Rule:
     Raises:
         ConfigError: None of the forms above; names the key.
     """
+    wrong = partial(ConfigError, field=where, value=rule)
     if isinstance(rule, Mapping):
         if "values" in rule:
             return _choice(rule, where)
         return _normal(rule, where) if "normal" in rule else _range(rule, where)
     if isinstance(rule, list | tuple):
-        raise ConfigError(
-            "a plain list is ambiguous",
-            field=where,
-            value=rule,
-            allowed=FORMS,
-            hint=f"write {{values: {list(rule)}}} to draw one of them",
-        )
-    if isinstance(rule, float) and not math.isfinite(rule):
-        raise ConfigError(
-            "not a finite number",
-            field=where,
-            value=rule,
-            allowed="a finite number",
-            hint="write a finite number",
-        )
+        hint = f"write {{values: {list(rule)}}} to draw one of them"
+        raise wrong("a plain list is ambiguous", allowed=FORMS, hint=hint)
+    if isinstance(rule, float):
+        _finite(rule, where)
     return Always(rule)
 
 
 def _range(rule: Mapping[str, Json], where: str) -> Range:
+    wrong = partial(ConfigError, field=where, value=dict(rule))
     if not {"min", "max"} <= set(rule):
         unknown = sorted(str(name) for name in rule if name not in _RANGE)
-        raise ConfigError(
+        raise wrong(
             f"unknown form with {', '.join(unknown or map(str, rule)) or 'nothing'}",
-            field=where,
-            value=dict(rule),
             allowed=FORMS,
             hint="write {min: 0, max: 1} with both ends, {values: [1, 2]}, or "
             "{normal: {mean: 0, std: 1}}",
@@ -151,13 +141,7 @@ def _range(rule: Mapping[str, Json], where: str) -> Range:
     _only(rule, _RANGE, where)
     low, high = _number(rule, "min", where), _number(rule, "max", where)
     if low > high:
-        raise ConfigError(
-            "min is larger than max",
-            field=where,
-            value=dict(rule),
-            allowed="min below max",
-            hint="swap the two",
-        )
+        raise wrong("min is larger than max", allowed="min below max", hint="swap the two")
     log, integer = _flag(rule, "log", where), _flag(rule, "int", where)
     if log and low <= 0:
         raise ConfigError(
@@ -180,24 +164,15 @@ def _range(rule: Mapping[str, Json], where: str) -> Range:
 
 
 def _choice(rule: Mapping[str, Any], where: str) -> Choice:
+    wrong = partial(ConfigError, field=where, allowed=FORMS)
     if set(rule) & {"min", "max", "normal"}:
-        raise ConfigError(
-            "has `values` and another form at once",
-            field=where,
-            value=dict(rule),
-            allowed=FORMS,
-            hint="keep one of the two",
-        )
+        message = "has `values` and another form at once"
+        raise wrong(message, value=dict(rule), hint="keep one of the two")
     _only(rule, _CHOICE, where)
     values = rule["values"]
     if not isinstance(values, list | tuple) or not values:
-        raise ConfigError(
-            "`values` is a list of at least one",
-            field=where,
-            value=values,
-            allowed=FORMS,
-            hint="write {values: [1, 2]}",
-        )
+        message = "`values` is a list of at least one"
+        raise wrong(message, value=values, hint="write {values: [1, 2]}")
     if "weights" not in rule:
         return Choice(tuple(values))
     weights = rule["weights"]
@@ -273,10 +248,14 @@ def _number(rule: Mapping[str, Json], name: str, where: str) -> float:
             allowed="a finite number",
             hint="write no quotes",
         )
+    return _finite(number, f"{where}.{name}")
+
+
+def _finite(number: float, where: str) -> float:
     if not math.isfinite(number):
         raise ConfigError(
             "not a finite number",
-            field=f"{where}.{name}",
+            field=where,
             value=number,
             allowed="a finite number",
             hint="write a finite number",

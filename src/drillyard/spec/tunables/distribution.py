@@ -60,13 +60,13 @@ class Distribution(Model):
 
     @model_validator(mode="after")
     def _own_settings(self) -> Distribution:
-        wanted = {"uniform": (), "normal": ("mu", "sigma"), "beta": ("alpha", "beta")}[self.type]
+        needed = {"uniform": (), "normal": ("mu", "sigma"), "beta": ("alpha", "beta")}[self.type]
         for name in ("mu", "sigma", "alpha", "beta"):
-            if (getattr(self, name) is not None) != (name in wanted):
+            if (getattr(self, name) is not None) != (name in needed):
                 raise BadValue(
-                    f"a {self.type} distribution takes {' and '.join(wanted) or 'no settings'}",
+                    f"a {self.type} distribution takes {' and '.join(needed) or 'no settings'}",
                     key=name,
-                    allowed=f"type, {', '.join(wanted)}" if wanted else "type alone",
-                    hint=f"add `{name}: …`" if name in wanted else f"delete `{name}:`",
+                    allowed=f"type, {', '.join(needed)}" if needed else "type alone",
+                    hint=f"add `{name}: …`" if name in needed else f"delete `{name}:`",
                 )
         return self

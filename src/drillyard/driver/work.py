@@ -140,7 +140,7 @@ class Work:
     def _follow_trials(self) -> None:
         study = self._driver.study
         assert study is not None
-        for record in study.follow(self._trials, 0.0):
+        for record in study.trials_after(self._trials):
             self._trials += 1
             if record.number not in study.earlier:
                 body = Body(TRIAL, trial_id(record.number), record.label)

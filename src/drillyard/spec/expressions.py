@@ -1,4 +1,4 @@
-"""Expressions in files: interpreted as a tree, never evaluated as code.
+"""Expressions in files: read as a tree, never evaluated as code.
 
 Allowed: names, numbers, texts, ``True`` and ``False``; ``+ - * / // % **``, comparisons (also
 chained), ``in`` a list, ``and or not``, brackets, ``a if b else c``, and the functions
@@ -10,8 +10,8 @@ from __future__ import annotations
 import ast
 import math
 import operator
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from drillyard.documents.json_types import Json
@@ -21,6 +21,8 @@ MAX_LENGTH = 500
 ALLOWED = "names, numbers, texts, + - * / // % **, comparisons, and, or, not, in, if else"
 _MAX_POWER = 64
 Operator = Callable[[Any, Any], Any]
+Compute = Callable[[Mapping[str, Json]], Any]
+"""Gives the value of a part for the values of the names."""
 _FUNCTIONS: dict[str, Callable[..., float]] = {
     "min": min,
     "max": max,
@@ -33,13 +35,36 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
     "cos": math.cos,
     "tanh": math.tanh,
 }
+
+
+def _power(base: Any, power: Any) -> Any:
+    if abs(power) > _MAX_POWER:  # 9**9**9 would take forever
+        raise OverflowError(f"the power {power} is above {_MAX_POWER}")
+    return base**power
+
+
+def _of_numbers(compute: Operator) -> Operator:
+    def computed(a: Any, b: Any) -> Any:
+        if isinstance(a, str) or isinstance(b, str):
+            raise TypeError("texts can only be compared")
+        return compute(a, b)
+
+    return computed
+
+
 _BINARY: dict[type[ast.operator], Operator] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
+    ast.Add: _of_numbers(operator.add),
+    ast.Sub: _of_numbers(operator.sub),
+    ast.Mult: _of_numbers(operator.mul),
+    ast.Div: _of_numbers(operator.truediv),
+    ast.FloorDiv: _of_numbers(operator.floordiv),
+    ast.Mod: _of_numbers(operator.mod),
+    ast.Pow: _power,
+}
+_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.Not: operator.not_,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
 }
 _COMPARE: dict[type[ast.cmpop], Operator] = {
     ast.Lt: operator.lt,
@@ -64,7 +89,7 @@ class Expression:
 
     text: str
     names: frozenset[str]
-    _tree: ast.expr
+    _compute: Compute = field(compare=False, repr=False)
 
     def value(self, given: Mapping[str, Json]) -> Any:
         """Computes the value.
@@ -76,7 +101,7 @@ class Expression:
             TypeError, ValueError, OverflowError, ZeroDivisionError: There is no answer for these
                 values.
         """
-        return _value(self._tree, given)
+        return self._compute(given)
 
 
 def read_expression(text: str, what: str, example: str) -> Expression:
@@ -108,85 +133,63 @@ def read_expression(text: str, what: str, example: str) -> Expression:
             hint=f"for example `{example}`",
         ) from None
     names: set[str] = set()
-    _check(tree, text, names, what)
-    return Expression(text, frozenset(names), tree)
+    compute = _compiled(tree, text, names, what)
+    return Expression(text, frozenset(names), compute)
 
 
-def _check(node: ast.expr, text: str, names: set[str], what: str) -> None:
-    """Refuses what is not in the list; collects names."""
+def _compiled(node: ast.expr, text: str, names: set[str], what: str) -> Compute:
+    """The function of a part; collects names, and refuses what is not in the list."""
+
+    def inner(part: ast.expr) -> Compute:
+        return _compiled(part, text, names, what)
+
     match node:
         case ast.Name(id=name):
             names.add(name)
+            return operator.itemgetter(name)
         case ast.Constant(value=value) if isinstance(value, bool | int | float | str):
-            pass
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in (*_BINARY, ast.Pow):
-            _check(left, text, names, what)
-            _check(right, text, names, what)
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd() | ast.Not(), operand=operand):
-            _check(operand, text, names, what)
-        case ast.BoolOp(values=values) | ast.List(elts=values) | ast.Tuple(elts=values):
-            for part in values:
-                _check(part, text, names, what)
+            return lambda given: value
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+            first, second, binary = inner(left), inner(right), _BINARY[type(op)]
+            return lambda given: binary(first(given), second(given))
+        case ast.UnaryOp(op=sign, operand=operand) if type(sign) in _UNARY:
+            only, unary = inner(operand), _UNARY[type(sign)]
+            return lambda given: unary(only(given))
+        case ast.BoolOp(op=word, values=values):
+            parts, joined = [*map(inner, values)], all if isinstance(word, ast.And) else any
+            return lambda given: joined(part(given) for part in parts)
+        case ast.List(elts=values) | ast.Tuple(elts=values):
+            items = [*map(inner, values)]
+            return lambda given: [item(given) for item in items]
         case ast.Compare(left=left, ops=ops, comparators=others) if all(
             type(op) in _COMPARE for op in ops
         ):
-            for part in (left, *others):
-                _check(part, text, names, what)
+            return _chain([_COMPARE[type(op)] for op in ops], [*map(inner, (left, *others))])
         case ast.IfExp(test=test, body=body, orelse=orelse):
-            for part in (test, body, orelse):
-                _check(part, text, names, what)
+            condition, then, other = inner(test), inner(body), inner(orelse)
+            return lambda given: (then if condition(given) else other)(given)
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
-            for part in args:
-                _check(part, text, names, what)
-        case _:
-            text_of_part = ast.unparse(node)
-            hint = "compare with ==" if "=" in text_of_part else "leave it out"
-            raise BadValue(
-                f"contains {text_of_part!r}, which is not allowed in a {what}",
-                value=text,
-                allowed=ALLOWED,
-                hint=hint,
-            )
+            arguments, function = [*map(inner, args)], _FUNCTIONS[name]
+            return lambda given: function(*(each(given) for each in arguments))
+    unparsed = ast.unparse(node)
+    raise BadValue(
+        f"contains {unparsed!r}, which is not allowed in a {what}",
+        value=text,
+        allowed=ALLOWED,
+        hint="compare with ==" if "=" in unparsed else "leave it out",
+    )
 
 
-def _value(node: ast.expr, given: Mapping[str, Json]) -> Any:
-    match node:
-        case ast.Name(id=name):
-            return given[name]
-        case ast.Constant(value=value):
-            return value
-        case ast.BinOp(left=left, op=ast.Pow(), right=right):
-            base, power = _value(left, given), _value(right, given)
-            if abs(power) > _MAX_POWER:  # 9**9**9 would take forever
-                raise OverflowError(f"the power {power} is above {_MAX_POWER}")
-            return base**power
-        case ast.BinOp(left=left, op=op, right=right):
-            a, b = _value(left, given), _value(right, given)
-            if isinstance(a, str) or isinstance(b, str):
-                raise TypeError("texts can only be compared")
-            return _BINARY[type(op)](a, b)
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return not _value(operand, given)
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_value(operand, given)
-        case ast.UnaryOp(operand=operand):
-            return +_value(operand, given)
-        case ast.BoolOp(op=ast.And(), values=values):
-            return all(_value(v, given) for v in values)
-        case ast.BoolOp(values=values):
-            return any(_value(v, given) for v in values)
-        case ast.List(elts=values) | ast.Tuple(elts=values):
-            return [_value(v, given) for v in values]
-        case ast.Compare(left=left, ops=ops, comparators=others):
-            before = _value(left, given)
-            for sign, other in zip(ops, others, strict=True):
-                now = _value(other, given)
-                if not _COMPARE[type(sign)](before, now):
-                    return False
-                before = now
-            return True
-        case ast.IfExp(test=test, body=body, orelse=orelse):
-            return _value(body if _value(test, given) else orelse, given)
-        case ast.Call(func=ast.Name(id=name), args=args):
-            return _FUNCTIONS[name](*(_value(a, given) for a in args))
-    raise AssertionError(f"unchecked {node!r}")
+def _chain(signs: Sequence[Operator], operands: Sequence[Compute]) -> Compute:
+    """``a < b <= c``, which computes no more operands than it needs."""
+
+    def holds(given: Mapping[str, Json]) -> bool:
+        before = operands[0](given)
+        for sign, operand in zip(signs, operands[1:], strict=True):
+            now = operand(given)
+            if not sign(before, now):
+                return False
+            before = now
+        return True
+
+    return holds

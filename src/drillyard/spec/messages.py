@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any, Literal, TypedDict, cast
 
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from drillyard.documents.scalars import dotted
 from drillyard.errors import BadValue, ConfigError, nearest
 from drillyard.spec.aliases import ours
 from drillyard.spec.experiment import NAME_RULE, ExperimentSpec
-from drillyard.spec.precedence import Merged, Place
+from drillyard.spec.precedence import Merged, Place, item_at
 
 Schema = TypedDict(
     "Schema",
@@ -39,14 +40,6 @@ Schema = TypedDict(
     total=False,
 )
 """The JSON Schema keywords that are read here."""
-
-
-class Where(TypedDict):
-    """Place of an error."""
-
-    file: str
-    line: int | None
-    field: str | None
 
 
 def translate(error: ValidationError, merged: Merged, file: str) -> list[ConfigError]:
@@ -94,72 +87,47 @@ def _one(item: ErrorDetails, path: KeyPath, merged: Merged, file: str) -> Config
     if kind == "missing" and isinstance(item["loc"][-1], int):
         kind = "too_short"
     place = merged.place(path) or Place(file)
-    raw = place.raw
-    where: Where = {
-        "file": place.file or file,
-        "line": place.line,
-        "field": dotted(path) or None,
-    }
+    if not place.file:
+        place = replace(place, file=file)
+    refused = partial(ConfigError, at=place, field=dotted(path) or None)
     allowed = describe(path)
     if kind == "extra_forbidden":
-        return _unknown(path, where)
+        return _unknown(path, place)
     if kind == "missing":
-        return ConfigError("is missing", allowed=allowed, hint=_how_to_add(path), **where)
+        return refused("is missing", allowed=allowed, hint=_how_to_add(path))
     if kind == "value_error":
-        return _of_our_own(item["ctx"]["error"], path, value, raw, merged, where)
+        return _of_our_own(item["ctx"]["error"], path, value, merged, place)
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return ConfigError(
-            "expected a mapping of keys",
-            value=_short(value),
-            allowed=allowed,
-            hint=_mapping_hint(path, value),
-            **where,
+        hint = _mapping_hint(path, value)
+        return refused(
+            "expected a mapping of keys", value=_short(value), allowed=allowed, hint=hint
         )
-    message = _MESSAGES.get(kind, item["msg"][0].lower() + item["msg"][1:])
-    shown = raw if raw is not None and isinstance(value, float) else _short(value)
-    return ConfigError(
-        message,
-        value="null" if value is None else shown,
+    text = place.raw if place.raw is not None and isinstance(value, float) else _short(value)
+    return refused(
+        _MESSAGES.get(kind, item["msg"][0].lower() + item["msg"][1:]),
+        value="null" if value is None else text,
         allowed=allowed,
-        hint=_hint(path, value, raw),
-        **where,
+        hint=_hint(path, value, place.raw),
     )
 
 
 def _of_our_own(
-    error: ValueError,
-    path: KeyPath,
-    value: Any,
-    raw: str | None,
-    merged: Merged,
-    where: Where,
+    error: ValueError, path: KeyPath, value: Any, merged: Merged, place: Place
 ) -> ConfigError:
-    shown = None if isinstance(value, dict | list) else value
-    if not isinstance(error, BadValue):
-        return ConfigError(
-            str(error), value=shown, allowed=describe(path), hint=_hint(path, value, raw), **where
-        )
-    if error.key is not None and isinstance(value, dict):
-        keys = (error.key,) if isinstance(error.key, str) else error.key
-        path = (*path, *keys)
-        for key in keys:
-            if isinstance(value, list) and isinstance(key, int):
-                value = value[key]
-            else:
-                value = value.get(key) if isinstance(value, dict) else None
-        place = merged.place(path)
-        where = {
-            "file": place.file if place else where["file"],
-            "field": dotted(path),
-            "line": place.line if place else None,
-        }
-        shown = _short(value)
+    ours = error if isinstance(error, BadValue) else BadValue(str(error))
+    visible, raw = (None if isinstance(value, dict | list) else value), place.raw
+    if ours.key is not None and isinstance(value, dict):
+        keys = (ours.key,) if isinstance(ours.key, str) else ours.key
+        path, value = (*path, *keys), item_at(value, keys)
+        place = merged.place(path) or replace(place, line=None)
+        visible = _short(value)
     return ConfigError(
         str(error),
-        value=shown if error.value is None else error.value,
-        allowed=error.allowed or describe(path),
-        hint=error.hint or _hint(path, value, raw),
-        **where,
+        at=place,
+        field=dotted(path) or None,
+        value=visible if ours.value is None else ours.value,
+        allowed=ours.allowed or describe(path),
+        hint=ours.hint or _hint(path, value, raw),
     )
 
 
@@ -188,14 +156,19 @@ _MESSAGES = {
 }
 
 
-def _unknown(path: KeyPath, where: Where) -> ConfigError:
+def _unknown(path: KeyPath, place: Place) -> ConfigError:
     name = str(path[-1])
     siblings = _keys(path[:-1])
     theirs = ours(dotted(path[-2:])) or ours(name)
     known = theirs is not None and theirs != dotted(path)
     hint = f"did you mean {theirs!r}?" if known else nearest(name, siblings)
     return ConfigError(
-        f"unknown key {name!r}", value=name, allowed=", ".join(siblings), hint=hint, **where
+        f"unknown key {name!r}",
+        at=place,
+        field=dotted(path) or None,
+        value=name,
+        allowed=", ".join(siblings),
+        hint=hint,
     )
 
 
@@ -220,9 +193,8 @@ def _number(schema: Schema, kinds: set[str]) -> str:
     """Returns a number that a field allows, unless its lowest one is above 1000."""
     if "number" in kinds:
         return "1.0e-3"
-    return str(
-        min(1000, *(int(form["maximum"]) for form in _forms(schema) if "maximum" in form), 1000)
-    )
+    highest = _limit(schema, "maximum")
+    return str(1000 if highest is None else min(1000, int(highest)))
 
 
 def _hint(path: KeyPath, value: Json, raw: str | None) -> str | None:
@@ -313,8 +285,8 @@ def instead(path: KeyPath, value: object = None) -> str:
     """
     schema = _schema(path)
     default = schema.get("default")
-    shown = str(default).lower() if isinstance(default, bool) else default
-    without = "" if default is None or default in ({}, []) else f"remove it to use {shown}"
+    text = str(default).lower() if isinstance(default, bool) else default
+    without = "" if default is None or default in ({}, []) else f"remove it to use {text}"
     end = _nearest_end(schema, value)
     if end is not None:
         return f"{end}; {without}" if without else end

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,25 +129,8 @@ def command_line(sets: Sequence[str], below: JsonObject) -> Document:
     """
     tree: JsonObject = {}
     marks: dict[KeyPath, Mark] = {}
-    words: dict[KeyPath, str] = {}
     problems: list[ConfigError] = []
-    for text in sets:
-        path_text, sign, word = text.partition("=")
-        path = parse_dotted(path_text.strip())
-        if not sign or not path:
-            problems.append(
-                ConfigError(
-                    f"{text!r} is not path=value",
-                    file="--set",
-                    value=text,
-                    allowed="--set path=value",
-                    hint="for example --set train.steps=5000",
-                )
-            )
-            continue
-        if words.setdefault(path, word) != word:
-            problems.append(_twice("--set", dotted(path), words[path], word))
-            continue
+    for text, path, word in _pairs("--set", "path=value", "train.steps=5000", sets, problems):
         try:
             _put(tree, path, typed(word), below, text)
         except ConfigError as error:
@@ -156,7 +139,7 @@ def command_line(sets: Sequence[str], below: JsonObject) -> Document:
         first = next((n for n, p in enumerate(path) if isinstance(p, int)), len(path))
         marks[path[:first]] = Mark(0, 0, word)
     refuse_together(problems)
-    return Document(tree, {p: Mark(0, 0, m.raw) for p, m in marks.items()}, "--set")
+    return Document(tree, marks, "--set")
 
 
 def tunable_line(assignments: Sequence[str]) -> Document:
@@ -172,39 +155,49 @@ def tunable_line(assignments: Sequence[str]) -> Document:
     values: JsonObject = {}
     marks: dict[KeyPath, Mark] = {}
     problems: list[ConfigError] = []
-    for text in assignments:
-        name, sign, word = text.partition("=")
-        name = name.strip().replace("-", "_")
-        if not sign or not name.isidentifier():
-            problems.append(
-                ConfigError(
-                    f"{text!r} is not name=value",
-                    file="--tunable",
-                    value=text,
-                    allowed="--tunable name=value",
-                    hint="for example --tunable lr=1e-4",
-                )
-            )
-            continue
-        given = marks.setdefault(("parameters", "tunable_values", name), Mark(0, 0, word))
-        if given.raw != word:
-            problems.append(_twice("--tunable", name, str(given.raw), word))
-            continue
-        values[name] = typed(word)
+    for _, (name,), word in _pairs("--tunable", "name=value", "lr=1e-4", assignments, problems):
+        values[str(name)] = typed(word)
+        marks["parameters", "tunable_values", name] = Mark(0, 0, word)
     refuse_together(problems)
     tree: JsonObject = {"parameters": {"tunable_values": values}} if values else {}
     return Document(tree, marks, "--tunable")
 
 
-def _twice(option: str, name: str, first: str, second: str) -> ConfigError:
-    return ConfigError(
-        f"has two different values: {first} and {second}",
-        file=option,
-        field=name,
-        value=second,
-        allowed="one value for each name",
-        hint=f"keep either {option} {name}={first} or {option} {name}={second}",
-    )
+def _pairs(
+    option: str, form: str, example: str, texts: Sequence[str], problems: list[ConfigError]
+) -> Iterator[tuple[str, KeyPath, str]]:
+    """Yields (text, path, value) of each text of an option; a name is a path, too."""
+    words: dict[KeyPath, str] = {}
+    for text in texts:
+        key, sign, word = text.partition("=")
+        path = parse_dotted(key.strip())
+        if form.startswith("name"):
+            name = key.strip().replace("-", "_")
+            path = (name,) if name.isidentifier() else ()
+        if not sign or not path:
+            problems.append(
+                ConfigError(
+                    f"{text!r} is not {form}",
+                    file=option,
+                    value=text,
+                    allowed=f"{option} {form}",
+                    hint=f"for example {option} {example}",
+                )
+            )
+        elif (first := words.setdefault(path, word)) != word:
+            name = dotted(path)
+            problems.append(
+                ConfigError(
+                    f"has two different values: {first} and {word}",
+                    file=option,
+                    field=name,
+                    value=word,
+                    allowed="one value for each name",
+                    hint=f"keep either {option} {name}={first} or {option} {name}={word}",
+                )
+            )
+        else:
+            yield text, path, word
 
 
 def _put(tree: JsonObject, path: KeyPath, value: Json, below: Json, text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -43,6 +45,25 @@ BY_CHANCE = {
 That of ``cma-es`` has six trials for two parameters, and more for more of them.
 """
 MAX_TRIALS = 1_000_000
+_BELONGS = {
+    "list": ("experiments", "only"),
+    "manual": ("cycles",),
+    "grid": ("grid",),
+    POPULATION: ("population",),
+}
+"""Chooser -> the fields that only it has."""
+_NEEDS = {
+    "list": (
+        "a list under `experiments:`",
+        "add `experiments: [{learner: {algorithm: ppo}}, …]`",
+    ),
+    "manual": ("a list under `cycles:`", "add `cycles: [{lr: 0.001}, {lr: 0.0001}]`"),
+    POPULATION: (
+        "population: {members: …, generations: …}",
+        "add `population: {members: 8, generations: 10}`",
+    ),
+}
+"""Chooser that needs its first field -> what is allowed, and a hint."""
 
 
 class ObjectiveSpec(Strict):
@@ -264,89 +285,82 @@ class StudySpec(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> StudySpec:
-        belongs = {"experiments": "list", "only": "list", "cycles": "manual", "grid": "grid"}
-        for key, chooser in belongs.items():
-            if getattr(self, key) and self.chooser != chooser:
-                raise BadValue(
-                    f"`{key}:` belongs to the chooser {chooser}",
-                    key=key,
-                    allowed=f"chooser: {chooser}",
-                    hint=f"write `chooser: {chooser}`, or delete it",
-                )
-        for key, chooser in (("experiments", "list"), ("cycles", "manual")):
-            if self.chooser == chooser and not getattr(self, key):
-                raise BadValue(
-                    f"the chooser {chooser} needs `{key}:`",
-                    key="chooser",
-                    allowed=f"a list under `{key}:`",
-                    hint="add `experiments: [{learner: {algorithm: ppo}}, …]`"
-                    if chooser == "list"
-                    else "add `cycles: [{lr: 0.001}, {lr: 0.0001}]`",
-                )
-        self._population_fits()
+        for problem in (*self._of_chooser(), *self._of_population(), *self._of_objectives()):
+            raise problem
+        return self
+
+    def _of_chooser(self) -> Iterator[BadValue]:
+        """What a chooser needs, and what is there for another one."""
+        for chooser, keys in _BELONGS.items():
+            for key in keys:
+                if getattr(self, key) and self.chooser != chooser:
+                    yield BadValue(
+                        f"`{key}:` belongs to the chooser {chooser}",
+                        key=key,
+                        allowed=f"chooser: {chooser}",
+                        hint=f"write `chooser: {chooser}`, or delete it",
+                    )
+        if self.chooser in _NEEDS and not getattr(self, _BELONGS[self.chooser][0]):
+            allowed, hint = _NEEDS[self.chooser]
+            yield BadValue(
+                f"the chooser {self.chooser} needs `{_BELONGS[self.chooser][0]}:`",
+                key="chooser",
+                allowed=allowed,
+                hint=hint,
+            )
         if self.trials is None and self.chooser not in (*FIXED, POPULATION):
-            raise BadValue(
+            yield BadValue(
                 f"the chooser {self.chooser} never ends by itself: say how many `trials`",
                 key="chooser" if "chooser" in self.model_fields_set else "trials",
                 allowed="trials: a number",
                 hint="add `trials: 40`",
             )
         if self.storage is not None and self.chooser not in MODELS:
-            raise BadValue(
+            yield BadValue(
                 f"the chooser {self.chooser} has nothing to store",
                 key="storage",
                 allowed="with tpe, gp, nsga2 and cma-es",
                 hint="delete `storage:`",
             )
         if self.auto is not None and self.auto.start > self.auto.most:
-            raise BadValue(
+            yield BadValue(
                 "begins with more seeds than its cap",
                 key="auto",
                 allowed="start <= most",
                 hint="raise `most`",
             )
+
+    def _of_objectives(self) -> Iterator[BadValue]:
         names = [o.name for o in self.objectives]
+        wrong = partial(BadValue, key="objectives")
         if len(set(names)) != len(names):
-            raise BadValue(
+            yield wrong(
                 "an objective is listed twice",
-                key="objectives",
                 allowed="each metric once",
                 hint="delete one of them",
             )
         if len(names) > 1 and self.chooser in ("cma-es", SMAC):
-            raise BadValue(
+            yield wrong(
                 f"{self.chooser} has one objective only",
-                key="objectives",
                 allowed="one objective, or the chooser nsga2, tpe or gp",
                 hint="write `chooser: nsga2`",
             )
+        if len(names) > 1 and self.chooser == POPULATION:
+            yield wrong(
+                "the chooser pbt compares by one objective",
+                allowed="one objective",
+                hint="keep one of them, or write `chooser: nsga2`",
+            )
         if len(names) > 1 and self.pruner is not None:
-            raise BadValue(
+            yield BadValue(
                 "a pruner compares by one objective",
                 key="pruner",
                 allowed="one objective",
                 hint="delete `pruner:`, or keep one objective",
             )
-        return self
 
-    def _population_fits(self) -> None:
-        """Refuses fields that contradict a population, and a population without its chooser."""
-        if self.chooser != POPULATION:
-            if self.population is not None:
-                raise BadValue(
-                    "`population:` belongs to the chooser pbt",
-                    key="population",
-                    allowed="chooser: pbt",
-                    hint="write `chooser: pbt`, or delete it",
-                )
-            return
-        if self.population is None:
-            raise BadValue(
-                "the chooser pbt needs `population:`",
-                key="chooser",
-                allowed="population: {members: …, generations: …}",
-                hint="add `population: {members: 8, generations: 10}`",
-            )
+    def _of_population(self) -> Iterator[BadValue]:
+        """What contradicts a population."""
         without = {
             "trials": "always has members x generations trials",
             "pruner": "cannot have a pruner: bad members continue from good ones",
@@ -354,22 +368,15 @@ class StudySpec(Strict):
             "confirm": "has a policy as its winner, whose values changed during its training; it "
             "plays fresh episodes, and cannot be trained again on other seeds",
         }
-        for key, why in without.items():
+        for key, why in without.items() if self.chooser == POPULATION else ():
             if getattr(self, key):
-                raise BadValue(
+                yield BadValue(
                     f"the chooser pbt {why}",
                     key=key,
                     value=getattr(self, key),
                     allowed=f"pbt without `{key}`",
                     hint=f"delete `{key}:`",
                 )
-        if len(self.objectives) > 1:
-            raise BadValue(
-                "the chooser pbt compares by one objective",
-                key="objectives",
-                allowed="one objective",
-                hint="keep one of them, or write `chooser: nsga2`",
-            )
 
     @property
     def planned(self) -> int | None:

@@ -30,7 +30,7 @@ from drillyard.spec.tunables import Space
 from drillyard.studies import optuna_space
 from drillyard.studies.choosers import Assignment, Chance, Choice, allowed, is_taken, key_of
 from drillyard.studies.generations import ended_before, generations
-from drillyard.studies.study_database import Translated, driver_url, engine_settings, foreign
+from drillyard.studies.study_database import driver_url, engine_settings, foreign, translated
 
 if TYPE_CHECKING:
     import optuna
@@ -137,7 +137,7 @@ class ModelChooser(Chance):
         """See ``Chooser``."""
         from optuna.trial import TrialState
 
-        with Translated():
+        with translated():
             by_number = {r.number: r for r in records if r.search}
             if self._kind == "cma-es" and by_number and self._repeated(by_number, outcomes):
                 return
@@ -170,7 +170,7 @@ class ModelChooser(Chance):
     def ask(self, index: int, taken: Iterable[Assignment]) -> Choice | None:
         """See ``Chooser``."""
         before = list(taken)
-        with Translated():
+        with translated():
             if index > STARTUP:
                 if self._kind != "cma-es":
                     self._study.sampler = self._sampler(index)
@@ -203,7 +203,7 @@ class ModelChooser(Chance):
             state = TrialState.FAIL
         if record.number in self._added and state is not TrialState.COMPLETE:
             return
-        with Translated():
+        with translated():
             number = self._numbers.get(record.number)
             if number is not None and record.number not in self._added:
                 if state is TrialState.PRUNED and whole and outcome.pruned_at is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from drillyard.errors import RunFailed
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.records import Phase, TrialOutcome, TrialRecord
+from drillyard.mailbox.records import Accepted, Phase, TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.summaries import TrainSummary
 from drillyard.mailbox.ticket_states import TicketState
@@ -40,19 +40,15 @@ def judged(
     status = next(
         (s for s in _WORST_FIRST if any(t.status is s for t in states)), Status.SUCCEEDED
     )
-    bad = next((t.ending for t in states if t.status is status and t.ending is not None), None)
-    message = bad.message if bad is not None and status is not Status.SUCCEEDED else ""
-    cause = bad.cause if bad is not None and status is not Status.SUCCEEDED else None
-    given_up = mailbox.reopened().pruned if status is Status.PRUNED else {}
+    message, cause = "", None
+    if status is not Status.SUCCEEDED:
+        bad = next((t.ending for t in states if t.status is status and t.ending is not None), None)
+        message, cause = (bad.message, bad.cause) if bad is not None else ("", None)
+    trained = [m for run in runs.values() if (m := mailbox.accepted(run, Phase.TRAIN)) is not None]
+    ends = [ending.ended_at for t in states if (ending := t.ending) is not None]
+    ends += [m.ended_at for m in trained]
     by_seed: dict[int, dict[str, float]] = {}
-    starts, ends, steps = [], [e.ended_at for t in states if (e := t.ending) is not None], 0
     for seed, run in runs.items():
-        trained = mailbox.accepted(run, Phase.TRAIN)
-        if trained is not None:
-            starts.append(trained.started_at)
-            ends.append(trained.ended_at)
-            summary = TrainSummary.of(trained)
-            steps += (summary.steps or 0) - (summary.inherited_steps or 0)
         if mailbox.accepted(run, Phase.EVALUATE) is None:
             continue
         try:
@@ -60,20 +56,27 @@ def judged(
         except RunFailed as error:
             status, cause, message = Status.FAILED, Cause.USER_ERROR, error.message
     values, single = aggregate(by_seed, objectives)
+    pruned_at = None
     if status is Status.PRUNED:
-        message = next((r for run in runs.values() if (r := given_up.get(run))), message)
+        reasons = mailbox.reopened().pruned
+        message = next((r for run in runs.values() if (r := reasons.get(run))), message)
         cause = Cause.PRUNED
         if reached is not None:
-            values = {objectives[0].name: reached[1]}
+            pruned_at, values = reached[0], {objectives[0].name: reached[1]}
     return TrialOutcome(
         number=record.number,
         status=status,
         values=values,
         by_seed=single,
-        steps=steps,
-        started_at=min(starts, default=None),
+        steps=sum(map(_new_steps, trained)),
+        started_at=min((m.started_at for m in trained), default=None),
         ended_at=max(ends, default=clock.now()),
         message=message,
         cause=cause,
-        pruned_at=reached[0] if reached is not None and status is Status.PRUNED else None,
+        pruned_at=pruned_at,
     )
+
+
+def _new_steps(trained: Accepted) -> int:
+    summary = TrainSummary.of(trained)
+    return (summary.steps or 0) - (summary.inherited_steps or 0)

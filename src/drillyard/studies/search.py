@@ -17,13 +17,11 @@ from drillyard.errors import (
     Bug,
     DrillyardError,
     InfrastructureError,
-    Stopped,
     Superseded,
-    TimedOut,
 )
 from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.fenced import Fenced
-from drillyard.mailbox.mailbox import ticket_id, trial_id
+from drillyard.mailbox.mailbox import ticket_id
 from drillyard.mailbox.records import Phase, StudyState, TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState
@@ -161,9 +159,8 @@ class Search:
             self._loop.start()
 
     def close(self) -> None:
-        """End the loop, and wake the threads that still wait."""
+        """End the loop."""
         self._loop.stop(30.0)
-        self._book.close()
 
     @property
     def over(self) -> bool:
@@ -188,32 +185,9 @@ class Search:
         at_work = sum(len(self._book.seeds[n]) for n in self._book.open)
         return max(0, left) * per_trial + at_work
 
-    def follow(self, seen: int, timeout_s: float) -> list[TrialRecord]:
-        """See ``TrialLog.follow``."""
-        return self._book.follow(seen, timeout_s)
-
-    def has_ended(self, trial: int) -> bool:
-        """True when the outcome of a trial is final."""
-        return self._book.has_ended(trial)
-
-    def wait(self, trial: int, timeout_s: float | None = None) -> TrialOutcome:
-        """Wait for a trial to end, successfully or not.
-
-        Raises:
-            Stopped: A stop was requested before it ended.
-            TimedOut: It took longer than ``timeout_s``.
-            DrillyardError: The loop cannot continue.
-        """
-        outcome, in_time = self._book.await_end(trial, timeout_s)
-        if outcome is not None:
-            return outcome
-        if self.error is not None:
-            raise self.error
-        if not in_time:
-            raise TimedOut(f"{trial_id(trial)} had not ended after {timeout_s:.0f} s")
-        raise Stopped(
-            f"{trial_id(trial)} was stopped", hint="run the same command again to continue"
-        )
+    def trials_after(self, seen: int) -> list[TrialRecord]:
+        """The trials after the first ``seen`` ones."""
+        return self._book.after(seen)
 
     def verdict(self) -> DrillyardError | None:
         """The error that ended the study, or None. Single failed trials are not an error."""
@@ -403,4 +377,3 @@ class Search:
         except (InfrastructureError, Superseded) as away:
             log.warning("the state of the study could not be written: %s", away)
         self._over = True
-        self._book.close()

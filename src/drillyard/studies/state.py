@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from drillyard.mailbox.records import StudyState, TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
@@ -17,29 +17,16 @@ def ranked(
     objectives: Sequence[ObjectiveSpec],
 ) -> list[TrialOutcome]:
     """Succeeded trials of the search, best first by the first objective; earlier ones first."""
-    return sorted(_measured(records, outcomes, objectives), key=_rank(objectives))
-
-
-def _measured(
-    records: Sequence[TrialRecord],
-    outcomes: Mapping[int, TrialOutcome],
-    objectives: Sequence[ObjectiveSpec],
-) -> list[TrialOutcome]:
-    """Succeeded trials of the search, in their order."""
-    names = [o.name for o in objectives]
-    return [
+    first = objectives[0]
+    measured = (
         outcome
         for record in records
         if (outcome := outcomes.get(record.number)) is not None
         and outcome.status is Status.SUCCEEDED
         and record.search
-        and all(name in outcome.values for name in names)
-    ]
-
-
-def _rank(objectives: Sequence[ObjectiveSpec]) -> Callable[[TrialOutcome], tuple[float, int]]:
-    name, sign = objectives[0].name, objectives[0].sign
-    return lambda outcome: (-sign * outcome.values[name], outcome.number)
+        and all(o.name in outcome.values for o in objectives)
+    )
+    return sorted(measured, key=lambda o: (-first.sign * o.values[first.name], o.number))
 
 
 def front_of(outcomes: Sequence[TrialOutcome], objectives: Sequence[ObjectiveSpec]) -> list[int]:
@@ -198,8 +185,8 @@ def state_of(
     """
     search = [r for r in records if r.search]
     counts = Counter(outcomes[r.number].status for r in search if r.number in outcomes)
-    measured = _measured(records, outcomes, objectives)
-    best = min(measured, key=_rank(objectives), default=None)
+    ranking = ranked(records, outcomes, objectives)
+    best = ranking[0] if ranking else None
     confirming = [r for r in records if r.of is not None and best and r.of == best.number]
     return StudyState(
         phase=phase,
@@ -210,7 +197,7 @@ def state_of(
         cancelled=counts[Status.CANCELLED],
         best=best.number if best else None,
         best_values=best.values if best else {},
-        front=front_of(measured, objectives),
+        front=front_of(ranking, objectives),
         budgets=budgets,
         stopped=stopped,
         seeds_rule=seeds_rule,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import TypeAlias
 
 from drillyard.errors import InfrastructureError, UserError
@@ -69,18 +70,13 @@ def foreign(error: Exception, url: str | None) -> Exception:
 _THEIRS = ("sqlalchemy", "psycopg", "sqlite3", "optuna", "alembic")
 
 
-class Translated:
+@contextmanager
+def translated() -> Iterator[None]:
     """Converts the exceptions of other packages; errors of drillyard pass unchanged."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    try:
+        yield
+    except Exception as error:
         theirs = type(error).__module__.partition(".")[0] in _THEIRS
-        if isinstance(error, Exception) and (theirs or isinstance(error, ImportError)):
+        if theirs or isinstance(error, ImportError):
             raise foreign(error, None) from error
+        raise

@@ -1,7 +1,7 @@
-"""The trials of a study in one process, and how threads wait for changes.
+"""The trials of a study in one process.
 
 The mailbox is the truth; this is a copy. Only one thread, the study's loop, writes here; any
-thread may read and wait.
+thread may read.
 """
 
 from __future__ import annotations
@@ -44,8 +44,7 @@ class TrialLog:
         self._default_seeds = seeds
         self._post = post
         self._clock = clock
-        self._moved = threading.Condition()
-        self._closed = False
+        self._moving = threading.Lock()
         self.records: list[TrialRecord] = []
         self.search: list[TrialRecord] = []
         """The trials of the search, without confirming ones."""
@@ -127,7 +126,7 @@ class TrialLog:
 
     def open_trials(self) -> list[Trial]:
         """The trials that are not yet judged; for any thread."""
-        with self._moved:
+        with self._moving:
             return [self.trial(self.record(number)) for number in sorted(self.open)]
 
     def runs(self, number: int) -> dict[int, str]:
@@ -218,14 +217,13 @@ class TrialLog:
             self._unposted.discard(number)
 
     def _add(self, record: TrialRecord) -> None:
-        with self._moved:
+        with self._moving:
             self.records.append(record)
             if record.search:
                 self.search.append(record)
             self.seeds[record.number] = list(record.seeds)
             self.open.add(record.number)
             self._unposted.add(record.number)
-            self._moved.notify_all()
 
     def add_seed(self, number: int, seed: int, rule: str) -> None:
         """Add one seed to a trial."""
@@ -233,7 +231,7 @@ class TrialLog:
         seeds = [*self.seeds[number], seed]
         self._mailbox.add_seeds(number, MoreSeeds(seeds=seeds[len(record.seeds) :], rule=rule))
         self._post(replace(self.trial(record), seeds=(seed,)))
-        with self._moved:
+        with self._moving:
             self.seeds[number] = seeds
             self.open.add(number)
 
@@ -258,38 +256,14 @@ class TrialLog:
     def end(self, outcome: TrialOutcome) -> None:
         """Record the outcome of a trial."""
         self._mailbox.end_trial(outcome)
-        with self._moved:
+        with self._moving:
             self.outcomes[outcome.number] = outcome
             self.open.discard(outcome.number)
-            self._moved.notify_all()
 
-    def close(self) -> None:
-        """Record that this driver adds nothing more, and wake waiting threads."""
-        with self._moved:
-            self._closed = True
-            self._moved.notify_all()
-
-    # -- wait; any thread ---------------------------------------------------------------------
-
-    def follow(self, seen: int, timeout_s: float) -> list[TrialRecord]:
-        """Wait for new trials, and return those after the first ``seen`` ones.
-
-        Args:
-            seen: Number of trials that the caller knows.
-            timeout_s: Maximum seconds to wait.
-
-        Returns:
-            New trials; [] after the time-out, or when no more will come.
-        """
-        with self._moved:
-            self._moved.wait_for(lambda: len(self.records) > seen or self._closed, timeout_s)
+    def after(self, seen: int) -> list[TrialRecord]:
+        """The trials after the first ``seen`` ones; for any thread."""
+        with self._moving:
             return self.records[seen:]
-
-    def await_end(self, number: int, timeout_s: float | None) -> tuple[TrialOutcome | None, bool]:
-        """(outcome of a trial, or None; False after the time-out)."""
-        with self._moved:
-            done = self._moved.wait_for(lambda: self.has_ended(number) or self._closed, timeout_s)
-            return (self.outcomes[number] if self.has_ended(number) else None), done
 
 
 def _ended(states: Mapping[str, TicketState], ticket: str) -> bool:

@@ -19,7 +19,7 @@ from drillyard.spec.load import Loaded, load
 from drillyard.spec.study import BY_CHANCE, ObjectiveSpec
 from drillyard.spec.tunables import Space
 from drillyard.studies import optuna_space, views
-from drillyard.studies.choosers import Chance, cells, key_of
+from drillyard.studies.choosers import Chance, Choice, cells, key_of
 from drillyard.studies.factory import checked, make_chooser
 from drillyard.studies.memory import in_memory
 from drillyard.studies.objectives import aggregate, dominates, over_seeds, reduce
@@ -317,7 +317,7 @@ def test_the_memory_is_brought_in_line_after_a_kill(tmp_path, space):
     first.ask(5, [r.assignment for r in records])  # killed before it was frozen
     first._study.enqueue_trial({"level": 0.1})  # killed inside `_given`
 
-    foreign = frozen(5, first._given(space.defaults() | {"level": 0.77}, "random"))
+    foreign = frozen(5, first._given(Choice(space.defaults() | {"level": 0.77}, "random")))
     foreign = foreign.model_copy(update={"memory": None, "number": 5})
     outcomes = {r.number: outcome_of(r) for r in [*records[:3], foreign]}
     again = memory_of(url, space)

@@ -16,8 +16,10 @@ pytest.importorskip("azure.core")
 from drillyard.backend import Order
 from drillyard.errors import ControlPlaneError, StoreUnavailable, UserError
 from drillyard.findings import Severity
-from drillyard_backends.azure import login, plan, rest
+from drillyard.testing.clock import FakeClock
+from drillyard_backends.azure import clusters, login, plan, rest
 from drillyard_backends.azure.backend import AzureBackend
+from drillyard_backends.azure.jobs import CANCEL_AGAIN_S, Job
 
 ORDER = Order(lease_id="dy-012345678a", experiment="first", store_url="memory://first-day")
 SETTINGS = {
@@ -116,6 +118,45 @@ def test_a_job_that_is_refused_while_its_cluster_changes_is_said_in_azure_s_word
     assert "submitted again" in str(error.value.hint)
     azure("PUT .*/jobs/", 201, {"name": "now", "properties": {"status": "Queued"}})
     assert jobs.push("t0001-s1.train").name == "now"
+
+
+def most_nodes(azure, workers, **more):
+    """Makes a cluster; returns its size, and Azure's description of it."""
+    backend = AzureBackend(**SETTINGS, **more)
+    order = ORDER.model_copy(update={"workers": workers})
+    azure("GET .*/computes/", 404, ABSENT)
+    azure("PUT .*/computes/", 201)
+    assert clusters.ensure(backend._service, backend.config, order, "westeurope")
+    cluster = json.loads(azure.requests[-1].body)
+    return cluster["properties"]["properties"]["scaleSettings"]["maxNodeCount"], cluster
+
+
+def test_a_kept_cluster_is_large_enough_for_the_next_experiment(azure):
+    _, cluster = most_nodes(azure, workers=1)
+    azure("GET .*/computes/", 200, {**cluster, "name": "drillyard"})
+    backend = AzureBackend(**SETTINGS)
+    order = ORDER.model_copy(update={"workers": 2})
+    found = plan.examine(backend._service, backend.config, order)
+    assert "ok" in [f.severity.value for f in found if f.subject == "compute"]
+    assert not [f.message for f in found if "2 nodes are needed" in f.message]
+    assert most_nodes(azure, workers=30)[0] == 30
+    assert most_nodes(azure, workers=1, max_nodes=3)[0] == 3
+    assert most_nodes(azure, workers=2, compute=None)[0] == 2
+
+
+def test_a_cancel_is_repeated_each_minute_while_a_job_ends_and_at_once_while_it_works(azure):
+    clock = FakeClock()
+    jobs = AzureBackend(clock=clock, **SETTINGS)._of(ORDER)
+    azure("POST .*/cancel", 202)
+
+    def requests(status):
+        jobs.cancel(Job("job", "t0001-s1.train", status))
+        return len([r for r in azure.requests if r.url.partition("?")[0].endswith("/cancel")])
+
+    assert [requests("Running"), requests("Running")] == [1, 2]
+    assert requests("CancelRequested") == 2
+    clock.advance(CANCEL_AGAIN_S + 1.0)
+    assert [requests("CancelRequested"), requests("CancelRequested")] == [3, 3]
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ def rehearse_command(
             show(account)
             if keep is not None:
                 typer.echo(f"results: drillyard results {spec.name} --store {keep / 'store'}")
+        warn_of_unplayed(account)
     raise typer.Exit(4 if account.left else code)
 
 
@@ -221,6 +222,11 @@ def show(account: Account) -> None:
     for name in account.left:
         typer.echo(f"  left: {name}")
     dated = f" (prices of {account.prices_of})" if account.prices_of else ""
+    typer.echo(f"it would have cost {account.cost:.4f} {account.currency}{dated}")
+
+
+def warn_of_unplayed(account: Account) -> None:
+    """Name the faults that met nothing, also to people whose script reads the account."""
     for text, played in account.faults:
         if not played:
             typer.echo(
@@ -228,4 +234,3 @@ def show(account: Account) -> None:
                 "it: nothing was asked for that it hits",
                 err=True,
             )
-    typer.echo(f"it would have cost {account.cost:.4f} {account.currency}{dated}")

@@ -16,10 +16,13 @@ pytest.importorskip("azure.core")
 from drillyard.backend import Order
 from drillyard.errors import ControlPlaneError, StoreUnavailable, UserError
 from drillyard.findings import Severity
+from drillyard.leases.reasons import Reasons
 from drillyard.testing.clock import FakeClock
 from drillyard_backends.azure import clusters, login, plan, rest
 from drillyard_backends.azure.backend import AzureBackend
+from drillyard_backends.azure.capacity import SAID_S
 from drillyard_backends.azure.jobs import CANCEL_AGAIN_S, Job
+from drillyard_backends.azure.naming import LEASE_TAG, TICKET_TAG
 
 ORDER = Order(lease_id="dy-012345678a", experiment="first", store_url="memory://first-day")
 SETTINGS = {
@@ -118,6 +121,63 @@ def test_a_job_that_is_refused_while_its_cluster_changes_is_said_in_azure_s_word
     assert "submitted again" in str(error.value.hint)
     azure("PUT .*/jobs/", 201, {"name": "now", "properties": {"status": "Queued"}})
     assert jobs.push("t0001-s1.train").name == "now"
+
+
+def listed(azure, status, nodes=0, errors=()):
+    """A lease with one job, on a cluster of twenty nodes at the most."""
+    tags = {LEASE_TAG: ORDER.lease_id, TICKET_TAG: "t0001-s1.train"}
+    job = {"name": "job-1", "properties": {"status": status, "tags": tags}}
+    azure("GET .*/jobs[?]", 200, {"value": [job]})
+    scale = {"scaleSettings": {"maxNodeCount": 20}, "currentNodeCount": nodes}
+    errors = [{"error": {"code": code, "message": text}} for code, text in errors]
+    inner = {"provisioningState": "Succeeded", "properties": {**scale, "errors": errors}}
+    azure("GET .*/computes/", 200, {"name": "drillyard", "properties": inner})
+
+
+def reasons_of(azure, clock):
+    """What the user reads of two looks."""
+    backend, said = AzureBackend(clock=clock, **SETTINGS), []
+    reasons = Reasons(said.append)
+    for _ in range(2):
+        reasons.look(backend, backend._lease(ORDER, 0.0))
+    return backend, reasons, said
+
+
+def test_a_cluster_that_can_get_no_node_says_azure_s_own_errors_once(azure):
+    quota = "ClusterCoreQuotaReached", "Operation exceeds the quota. Maximum allowed: 0"
+    listed(azure, "Queued", errors=[quota])
+    clock = FakeClock()
+    backend, reasons, (said,) = reasons_of(azure, clock)
+    assert f"cluster drillyard has 0 of at most 20 nodes: {quota[0]}: {quota[1]}" in said
+    assert "budget.max_hours" in said
+    listed(azure, "Queued", nodes=1, errors=[quota])
+    clock.advance(60.0)
+    assert reasons.look(backend, backend._lease(ORDER, 0.0)) == ""
+
+
+def test_a_cluster_without_a_reason_is_said_when_it_should_have_a_node(azure):
+    listed(azure, "Queued")
+    clock = FakeClock()
+    backend, reasons, said = reasons_of(azure, clock)
+    clock.advance(SAID_S - 1.0)
+    assert reasons.look(backend, backend._lease(ORDER, 0.0)) == "" and said == []
+    clock.advance(2.0)
+    assert "Azure gives no reason" in reasons.look(backend, backend._lease(ORDER, 0.0))
+
+
+def test_a_job_that_is_given_up_for_another_one_is_said_once(azure):
+    listed(azure, "Preparing")
+    azure("POST .*/cancel", 202)
+    clock = FakeClock()
+    backend, reasons, said = reasons_of(azure, clock)
+    assert said == []
+    clock.advance(backend.config.preparing_s + backend.config.build_s + 1.0)
+    for _ in range(2):
+        reasons.look(backend, backend._lease(ORDER, 0.0))
+        clock.advance(10.0)
+    (line,) = said
+    assert "the job of t0001-s1.train was Preparing for more than 5400 s: job-1 is canc" in line
+    assert "another one follows now" in line
 
 
 def most_nodes(azure, workers, **more):

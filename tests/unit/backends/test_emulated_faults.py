@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from drillyard.cli.main import main
 from drillyard_emulators.azure.rehearsal import AzureRehearsal
 from drillyard_emulators.faults import Fault, merged, trouble
 from drillyard_emulators.gcp.compute.world import World
@@ -17,6 +18,7 @@ from drillyard_emulators.gcp.rehearsal import GcpRehearsal
 from drillyard_emulators.http.clock import EmulatedClock
 from drillyard_emulators.http.faults import FaultRule, Faults
 from drillyard_emulators.http.wire import ConnectionLost, Refusal, Request, Response
+from drillyard_emulators.rehearsal import Account
 
 REQUEST = Request("GET", "storage.googleapis.com", "/b/x", {}, "", {}, b"", None)
 ROOT = Path(__file__).parents[3]
@@ -103,3 +105,32 @@ def test_faults_of_one_kind_are_asked_for_together():
 def test_the_page_names_every_fault(rehearsal):
     page = (ROOT / "docs" / "how-to" / "rehearse.md").read_text("utf-8")
     assert [name for name in rehearsal.faults if f"`{name}=" not in page] == []
+
+
+class _Played:
+    """Stands in for an emulated cloud on which one of two faults met nothing."""
+
+    def behave(self, physics: object) -> None: ...
+
+    def arguments(self) -> list[str]:
+        return []
+
+    def env(self) -> dict[str, str]:
+        return {}
+
+    def account(self, patience_s: float) -> Account:
+        return Account(faults=[("preempt=1", 0), ("no-groups=1", 2)])
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_fault_that_met_nothing_is_named_at_the_end(monkeypatch, capsys, words):
+    """Also to people whose script reads the account."""
+    monkeypatch.setattr("drillyard_emulators.rehearsal.rehearsal_of", lambda *_: _Played())
+    monkeypatch.setattr("drillyard_emulators.commands._run", lambda *_, **__: 0)
+    file = str(ROOT / "experiments" / "mock.yaml")
+    faults = ["--fault", "preempt=1", "--fault", "no-groups=1"]
+    assert main(["rehearse", file, "--on", "gcp", *faults, *words]) == 0
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert "fault preempt=1 was played 0 times" in said

@@ -313,7 +313,7 @@ class _Together(_Replay):
         )
         assert isinstance(venv, VectorisedEnv)
         venv.reset()
-        venv.lesson = from_json(recording.start["lesson"])
+        venv.set_lesson(from_json(recording.start["lesson"]))
         venv.load_state(from_json(recording.start["all"]))
         at, reward = (recording.first, recording.begun), None
         for entry in recording.entries:

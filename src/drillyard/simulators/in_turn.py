@@ -8,8 +8,9 @@ from typing import Any
 
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from drillyard.simulators.state import SavedStack
 from drillyard.simulators.streams import SeededCopies
-from drillyard.simulators.wrappers import Env
+from drillyard.simulators.wrappers import Env, load_stack
 
 
 class Infos(list[dict[str, Any]]):
@@ -46,3 +47,7 @@ class InTurnEnv(SeededCopies, DummyVecEnv):  # type: ignore[misc]
         self.streams = streams
         super().__init__(makers)
         self.buf_infos = Infos({} for _ in makers)
+
+    def load_state(self, copies: list[SavedStack]) -> list[str]:
+        """Continues from a state; returns how the replay of each copy differs (``load_stack``)."""
+        return [load_stack(*each) for each in zip(self.envs, copies, strict=True)]

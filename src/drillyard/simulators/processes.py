@@ -27,7 +27,7 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 
 from drillyard.errors import DrillyardError, ProcessKilled, RunFailed
 from drillyard.simulators.horizon import horizon
-from drillyard.simulators.state import SavedStack, State
+from drillyard.simulators.state import SavedStack
 from drillyard.simulators.streams import SeededCopies, seed_globals
 from drillyard.simulators.types import (
     Action,
@@ -39,15 +39,6 @@ from drillyard.simulators.types import (
     ResetResult,
     StepResult,
 )
-from drillyard.simulators.wrappers import (
-    EpisodeMonitor,
-    LessonWrapper,
-    layers,
-    load_stack,
-    silent_layers,
-    stack_state,
-)
-from drillyard.spec.simulator.lessons import Lesson
 from drillyard.system import step_marker
 from drillyard.system.kills import KILLED, killed
 from drillyard.system.operating_system import KILL, end_with_parent, oom_kills
@@ -127,24 +118,12 @@ class ProcessesEnv(SeededCopies, SubprocVecEnv):  # type: ignore[misc]
             if "raised" in info:
                 raise info.pop("raised")
 
-    def silent_layers(self) -> list[str]:
-        """Names of the layers that cannot be frozen."""
-        return self.env_method("silent_layers", indices=0)[0]  # type: ignore[no-any-return]
-
-    def state(self) -> State:
-        """Everything that the next steps of all copies depend on."""
-        return {"copies": self.env_method("stack_state")}
-
     def load_state(self, copies: list[SavedStack]) -> list[str]:
         """Continues from a state; returns how the replay of each copy differs (``load_stack``)."""
         lines = self._get_target_remotes(None)
         for line, saved in zip(lines, copies, strict=True):
             line.send(("env_method", ("load_stack", (saved,), {})))
         return [line.recv() for line in lines]
-
-    def set_lesson(self, lesson: Lesson) -> None:
-        """Draw from another lesson from the next episode on."""
-        self.env_method("set_lesson", lesson)
 
     def close(self) -> None:
         """Ends the processes, also those that no longer answer."""
@@ -241,23 +220,6 @@ class _Courier(Layer):
 
     def _nothing(self) -> Observation:
         return self.observation_space.sample() if self._seen is None else self._seen
-
-    def failed(self) -> str:
-        return "".join(m.failed() for m in layers(self.env) if isinstance(m, EpisodeMonitor))
-
-    def silent_layers(self) -> list[str]:
-        return silent_layers(self.env)
-
-    def stack_state(self) -> SavedStack:
-        return stack_state(self.env)
-
-    def load_stack(self, saved: SavedStack) -> str:
-        return load_stack(self.env, saved)
-
-    def set_lesson(self, lesson: Lesson) -> None:
-        for layer in layers(self.env):
-            if isinstance(layer, LessonWrapper):
-                layer.lesson = lesson
 
 
 class _Unmade(Env):

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 from gymnasium.utils.seeding import np_random
-from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
-from drillyard.errors import CorruptObject, RunFailed, SimulatorError
+from drillyard.errors import RunFailed, SimulatorError
 from drillyard.simulators.batch_protocol import VectorSimulator, first
-from drillyard.simulators.copy_access import refused
 from drillyard.simulators.episode_recorder import EpisodeRecorder
 from drillyard.simulators.far_outside import FarOutside
+from drillyard.simulators.shared_copies import SharedCopies
 from drillyard.simulators.state import State, load_rng, rng_state
-from drillyard.simulators.streams import SeededCopies, copy_seeds, lesson_word
 from drillyard.simulators.types import Batch, Info, Options
-from drillyard.spec.simulator.lessons import Lesson, draw
+from drillyard.spec.simulator.lessons import Lesson
 from drillyard.system import step_marker
 
 _GIVEN = (("rewards", "f"), ("terminated", "b"), ("truncated", "b"))
 """The results of a step, and numpy's letters of their allowed types."""
 
 
-class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
+class VectorisedEnv(SharedCopies):
     """Copies that share one step; the same numbers as as many single ones in a row.
 
     Lessons and the sums of episodes are those of ``LessonWrapper`` and ``EpisodeMonitor``.
@@ -30,13 +27,15 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
     Args:
         simulator: The copies.
         n: How many.
-        lesson: A valid one; {} for none.
-        declared: The class of one copy, for ``metadata`` and whatever else it declares.
-        horizon: Longest episode in steps, None where nothing bounds it.
-        seed: Until ``seed`` is called.
-        streams: Version of the random numbers, see ``streams``.
+        lesson: See ``SharedCopies``; so are the others.
+        declared: See there.
+        horizon: See there.
+        seed: See there.
+        streams: See there.
         recorder: Records the steps; None: they are not recorded.
     """
+
+    key = form = "vectorised"
 
     def __init__(
         self,
@@ -49,13 +48,9 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         streams: int = 1,
         recorder: EpisodeRecorder | None = None,
     ) -> None:
-        self.streams, self._word = streams, lesson_word(streams)
-        self._simulator, self.lesson, self._declared = simulator, lesson, declared
-        self.max_episode_steps = horizon
-        super().__init__(n, simulator.observation_space, simulator.action_space)
-        self.metadata = dict(getattr(declared, "metadata", {}))
-        self._lesson_seeds = [seed] * n if streams < 2 else copy_seeds(seed, n, streams)
-        self._episodes = [0] * n
+        spaces = simulator.observation_space, simulator.action_space
+        super().__init__(n, lesson, declared, spaces, horizon, seed, streams)
+        self._simulator = simulator
         self._drawn: list[Options] = [{} for _ in range(n)]
         self._returns, self._lengths = np.zeros(n), np.zeros(n, np.int64)
         self._actions = np.zeros(0)
@@ -84,8 +79,8 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
     def step_wait(self) -> tuple[Batch, np.ndarray, np.ndarray, list[Info]]:
         """Step; copies whose episode ended are begun again."""
         if self._recorder is not None:
-            if self._recorder.due(self.lesson):
-                self._recorder.begin_all(self.state(), self.lesson, self._steps)
+            if self._recorder.due(self._lesson):
+                self._recorder.begin_all(self.state(), self._lesson, self._steps)
             self._recorder.step(self._actions, self._rewards)
         self._steps += 1
         at = (0, self._steps, self._lesson_seeds[0], self.num_envs)
@@ -146,7 +141,7 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         if self._recorder is not None:
             self._recorder.fail(self._steps)
         length, seed = int(self._lengths[copy]), self._lesson_seeds[copy]
-        return step_marker.place(copy, length, seed, episode=self._episodes[copy])
+        return step_marker.place(copy, length, seed, episode=int(self._episodes[copy]))
 
     def _stepped(self, at: tuple[int, int, int, int]) -> tuple[np.ndarray, ...]:
         """Steps the simulator, and refuses what numpy would convert silently.
@@ -172,11 +167,7 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         return given
 
     def _begin(self, copy: int) -> None:
-        self._drawn[copy] = (
-            draw(self.lesson, self._lesson_seeds[copy], copy, self._episodes[copy], self._word)
-            if self.lesson
-            else {}
-        )
+        self._drawn[copy] = self._draw(copy, int(self._episodes[copy]))
         self._episodes[copy] += 1
         self._returns[copy], self._lengths[copy] = 0.0, 0
         self._simulator.begin(copy, self._drawn[copy])
@@ -187,26 +178,20 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
             "simulator": self._simulator.state(),
             "rngs": [rng_state(rng) for rng in self._simulator.rngs],
             "lesson_seeds": list(self._lesson_seeds),
-            "episodes": list(self._episodes),
+            "episodes": self._episodes.tolist(),
             "drawn": [dict(drawn) for drawn in self._drawn],
             "returns": self._returns.copy(),
             "lengths": self._lengths.copy(),
         }
 
     def load_state(self, state: State) -> None:
-        """Continues from a state.
-
-        Raises:
-            CorruptObject: The state has another number of copies.
-        """
-        if len(state["rngs"]) != self.num_envs:
-            raise CorruptObject(
-                f"the checkpoint has {len(state['rngs'])} copies, not {self.num_envs}"
-            )
+        """See ``SharedCopies``."""
+        self._must_have_all(state["rngs"])
         for rng, saved in zip(self._simulator.rngs, state["rngs"], strict=True):
             load_rng(rng, saved)
         self._simulator.load_state(state["simulator"])
-        self._lesson_seeds, self._episodes = list(state["lesson_seeds"]), list(state["episodes"])
+        self._lesson_seeds = list(state["lesson_seeds"])
+        self._episodes = np.array(state["episodes"], np.int64)
         self._drawn = [dict(drawn) for drawn in state["drawn"]]
         self._returns = np.array(state["returns"], np.float64)
         self._lengths = np.array(state["lengths"], np.int64)
@@ -218,30 +203,10 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         if self._recorder is not None:
             self._recorder.close()
 
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[object]:
-        """What the class of one copy declares, once a copy."""
-        value = getattr(self._declared, attr_name, None)
-        return [value for _ in self._get_indices(indices)]
-
     def has_attr(self, attr_name: str) -> bool:
         """Whether the class of one copy declares it; copies have no methods of their own."""
         value = getattr(self._declared, attr_name, None)
         return value is not None and not callable(value)
-
-    def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> None:
-        """Copies that share their arrays have no attributes of their own."""
-        raise refused(attr_name, "vectorised", call=False)
-
-    def env_method(
-        self, method_name: str, *args: object, indices: VecEnvIndices = None, **kwargs: object
-    ) -> list[object]:
-        """Copies that share their arrays have no methods of their own."""
-        raise refused(method_name, "vectorised", call=True)
-
-    def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
-        """No copy has a wrapper."""
-        del wrapper_class
-        return [False for _ in self._get_indices(indices)]
 
 
 def _shown(value: object) -> str:

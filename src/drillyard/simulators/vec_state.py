@@ -6,7 +6,7 @@ layers that a model adds around it.
 
 from __future__ import annotations
 
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from stable_baselines3.common.running_mean_std import RunningMeanStd
@@ -22,17 +22,14 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
 from drillyard.errors import CorruptObject
-from drillyard.simulators.functional.copies import FunctionalEnv
-from drillyard.simulators.hosts.vec_env import HostedEnv
-from drillyard.simulators.processes import ProcessesEnv
-from drillyard.simulators.sb3_vec_env import VectorisedEnv
-from drillyard.simulators.state import SavedStack, State
-from drillyard.simulators.wrappers import LessonWrapper, layers, load_stack, stack_state
-from drillyard.simulators.wrappers import silent_layers as silent_in
+from drillyard.simulators.shared_copies import SharedCopies
+from drillyard.simulators.state import State
 from drillyard.spec.simulator.lessons import Lesson
 
 Arrays = dict[str, np.ndarray]
 Frames: TypeAlias = "np.ndarray | dict[str, Frames]"
+_COPIES = "copies"
+"""Key of the states of copies that are objects; ``SharedCopies`` have other ones."""
 _Kind = TypeVar("_Kind")
 
 
@@ -53,14 +50,8 @@ def silent_layers(venv: VecEnv) -> list[str]:
     *outer, base = _vec_layers(venv)
     known = (VecNormalize, VecFrameStack, VecTransposeImage, VecCheckNan)
     silent = [type(layer).__name__ for layer in outer if not isinstance(layer, known)]
-    if isinstance(base, VectorisedEnv | FunctionalEnv):
-        return list(dict.fromkeys(silent))
-    if isinstance(base, ProcessesEnv | HostedEnv):
-        return list(dict.fromkeys(silent + base.silent_layers()))
-    if not isinstance(base, DummyVecEnv):
-        return [*silent, type(base).__name__]
-    for env in base.envs:
-        silent += silent_in(env)
+    if not isinstance(base, SharedCopies):
+        silent += [name for names in base.env_method("silent_layers") for name in names]
     return list(dict.fromkeys(silent))
 
 
@@ -73,17 +64,8 @@ def vec_state(venv: VecEnv) -> State | None:
     if silent_layers(venv):
         return None
     base = _vec_layers(venv)[-1]
-    state: State
-    if isinstance(base, FunctionalEnv):
-        state = {"functional": base.state()}
-    elif isinstance(base, VectorisedEnv):
-        state = {"vectorised": base.state()}
-    else:
-        state = (
-            base.state()
-            if isinstance(base, ProcessesEnv | HostedEnv)
-            else {"copies": [stack_state(env) for env in base.envs]}
-        )
+    shared = isinstance(base, SharedCopies)
+    state = {base.key: base.state()} if shared else {_COPIES: base.env_method("stack_state")}
     stack = _find(venv, VecFrameStack)
     if stack is not None:
         state["frames"] = _frames(stack.stacked_obs)
@@ -102,36 +84,21 @@ def load_vec_state(venv: VecEnv, state: State) -> str:
     Raises:
         CorruptObject: The state belongs to another stack.
     """
-    base = _vec_layers(venv)[-1]
-    for kind, name in ((VectorisedEnv, "vectorised"), (FunctionalEnv, "functional")):
-        if isinstance(base, kind) != (name in state):
-            raise CorruptObject(
-                "the checkpoint is that of copies that were stepped in another way"
-            )
-    difference = ""
-    if isinstance(base, FunctionalEnv):
-        base.load_state(state["functional"])
-    elif isinstance(base, VectorisedEnv):
-        base.load_state(state["vectorised"])
-    else:
-        difference = _load_copies(base, state["copies"])
+    base: Any = _vec_layers(venv)[-1]
+    shared = isinstance(base, SharedCopies)
+    key = base.key if shared else _COPIES
+    if key not in state:
+        raise CorruptObject("the checkpoint is that of copies that were stepped in another way")
+    if not shared and base.num_envs != len(state[key]):
+        raise CorruptObject(f"the checkpoint has {len(state[key])} copies, not {base.num_envs}")
+    differences = base.load_state(state[key])
     frames = _find(venv, VecFrameStack)
     if frames is not None:
         _load_frames(frames.stacked_obs, state["frames"])
     normalize = _find(venv, VecNormalize)
     if normalize is not None:
         normalize.old_obs = _copy(state["old_obs"])
-    return difference
-
-
-def _load_copies(base: DummyVecEnv | ProcessesEnv | HostedEnv, copies: list[SavedStack]) -> str:
-    if base.num_envs != len(copies):
-        raise CorruptObject(f"the checkpoint has {len(copies)} copies, not {base.num_envs}")
-    if isinstance(base, ProcessesEnv | HostedEnv):
-        differences = base.load_state(copies)
-    else:
-        differences = [load_stack(*each) for each in zip(base.envs, copies, strict=True)]
-    return first_difference(differences)
+    return first_difference(differences or [])
 
 
 def normalisation(venv: VecEnv) -> Arrays | None:
@@ -189,24 +156,18 @@ def failed(venv: VecEnv, copy: int) -> str:
         copy: The one that returned something that cannot be used.
     """
     base = _vec_layers(venv)[-1]
-    if isinstance(base, VectorisedEnv | FunctionalEnv):
+    if isinstance(base, SharedCopies):
         return base.failed(copy)
     return str(venv.env_method("failed", indices=copy)[0])
 
 
 def set_lesson(venv: VecEnv, lesson: Lesson) -> None:
     """Uses another lesson from the next episode of each copy on."""
-    base = _vec_layers(venv)[-1]
-    if isinstance(base, VectorisedEnv | FunctionalEnv):
-        base.lesson = lesson
-        return
-    if isinstance(base, ProcessesEnv | HostedEnv):
+    base: Any = _vec_layers(venv)[-1]
+    if hasattr(base, "set_lesson"):
         base.set_lesson(lesson)
-        return
-    for env in base.envs:
-        for layer in layers(env):
-            if isinstance(layer, LessonWrapper):
-                layer.lesson = lesson
+    else:
+        base.env_method("set_lesson", lesson)
 
 
 def at_barrier(venv: VecEnv, *, keep: bool) -> str:
@@ -219,8 +180,8 @@ def at_barrier(venv: VecEnv, *, keep: bool) -> str:
     Returns:
         How a replayed episode differs on another host; empty if none does.
     """
-    base = _vec_layers(venv)[-1]
-    return first_difference(base.at_barrier(keep)) if isinstance(base, HostedEnv) else ""
+    base: Any = _vec_layers(venv)[-1]
+    return first_difference(base.at_barrier(keep)) if hasattr(base, "at_barrier") else ""
 
 
 def replay_steps(venv: VecEnv, open_steps: list[int]) -> int:

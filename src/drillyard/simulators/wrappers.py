@@ -74,6 +74,10 @@ class LessonWrapper(Layer):
         self._episode = 0
         self._drawn: Options = {}
 
+    def set_lesson(self, lesson: Lesson) -> None:
+        """Draws from another lesson from the next episode on."""
+        self.lesson = lesson
+
     def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
         """Begin an episode with drawn options."""
         if seed is not None:
@@ -197,6 +201,18 @@ class EpisodeMonitor(Layer):
         where = step_marker.place(self._copy, self._length, self._seed, episode=self._episode)
         where += self._source("step" if self._length else "reset")
         return f"{where} with the options {self._options}" if self._options else where
+
+    def silent_layers(self) -> list[str]:
+        """See the function of this name."""
+        return silent_layers(self)
+
+    def stack_state(self) -> SavedStack:
+        """See the function of this name."""
+        return stack_state(self)
+
+    def load_stack(self, saved: SavedStack) -> str:
+        """See the function of this name."""
+        return load_stack(self, saved)
 
     def close(self) -> None:
         """Close the simulator, and delete a record that is not needed."""

@@ -143,7 +143,7 @@ def test_another_lesson_holds_from_the_next_episode_on():
     venv = copies({"start": 10}, id_="simple-adder")
     assert np.all(venv.reset()["value"] == 10)
     played(venv, 2)
-    venv.lesson = {"start": 90}
+    venv.set_lesson({"start": 90})
     told = [info for *_, infos in played(venv, 18) for info in infos if "lesson" in info]
     assert [t["lesson"]["start"] for t in told] == [10] * 3 + [90] * 3
 

@@ -6,17 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 from drillyard.errors import CorruptObject
 from drillyard.simulators.batch_protocol import first
-from drillyard.simulators.copy_access import refused
 from drillyard.simulators.functional.protocol import FunctionalSimulator, Tree
+from drillyard.simulators.shared_copies import SharedCopies
 from drillyard.simulators.state import State
-from drillyard.simulators.streams import SeededCopies, copy_seeds, lesson_word
 from drillyard.simulators.types import Action, Batch, Info, Observation, Options
-from drillyard.spec.simulator.lessons import Lesson, draw
+from drillyard.spec.simulator.lessons import Lesson
 from drillyard.system import step_marker
 
 if TYPE_CHECKING:
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
     from drillyard.simulators.functional.program import Copies
 
 
-class FunctionalEnv(SeededCopies, VecEnv):  # type: ignore[misc]
+class FunctionalEnv(SharedCopies):
     """Copies whose steps are one compiled function.
 
     ``engine: jax`` takes ``copies`` and ``upcoming``, compiles the steps of a whole rollout with
@@ -34,14 +31,16 @@ class FunctionalEnv(SeededCopies, VecEnv):  # type: ignore[misc]
     Args:
         simulator: What they are copies of.
         n: How many.
-        lesson: A valid one; {} for none.
-        declared: The class of one copy, for ``metadata`` and whatever else it declares.
-        spaces: Spaces of observations and actions, as one copy has them.
-        horizon: Longest episode in steps, None where nothing bounds it.
+        lesson: See ``SharedCopies``; so are the others.
+        declared: See there.
+        spaces: See there.
+        horizon: See there.
         limit: Time limit in steps; None for the simulator's own alone.
-        seed: Until ``seed`` is called.
-        streams: Version of the random numbers, see ``streams``.
+        seed: See there.
+        streams: See there.
     """
+
+    key, form = "functional", "compiled"
 
     def __init__(
         self,
@@ -55,14 +54,8 @@ class FunctionalEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         seed: int,
         streams: int = 1,
     ) -> None:
-        self.streams, self._word = streams, lesson_word(streams)
-        self.simulator, self._lesson, self._declared = simulator, lesson, declared
-        self.max_episode_steps, self.limit = horizon, limit
-        super().__init__(n, *spaces)
-        self.metadata = dict(getattr(declared, "metadata", {}))
-        self._lesson_seeds = [seed] * n if streams < 2 else copy_seeds(seed, n, streams)
-        self._episodes = np.zeros(n, np.int64)
-        """Episodes that each copy has begun, with the one under way."""
+        super().__init__(n, lesson, declared, spaces, horizon, seed, streams)
+        self.simulator, self.limit = simulator, limit
         self._drawn: list[list[Options]] = [[] for _ in range(n)]
         """Options of the episode under way, and of those after it that were drawn already."""
         self._window: list[np.ndarray] = []
@@ -79,13 +72,8 @@ class FunctionalEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         assert self._copies is not None
         return self._copies
 
-    @property
-    def lesson(self) -> Lesson:
-        """What is drawn for the next episodes; setting it forgets what was drawn."""
-        return self._lesson
-
-    @lesson.setter
-    def lesson(self, lesson: Lesson) -> None:
+    def set_lesson(self, lesson: Lesson) -> None:
+        """Uses another lesson from the next episodes on, and forgets those that were drawn."""
         self._lesson, self._window = lesson, []
         self._drawn = [drawn[:1] for drawn in self._drawn]
 
@@ -230,17 +218,10 @@ class FunctionalEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         }
 
     def load_state(self, state: State) -> None:
-        """Continues from a state.
-
-        Raises:
-            CorruptObject: It has another number of copies, or is of another version.
-        """
+        """See ``SharedCopies``."""
         import jax
 
-        if len(state["lesson_seeds"]) != self.num_envs:
-            raise CorruptObject(
-                f"the checkpoint has {len(state['lesson_seeds'])} copies, not {self.num_envs}"
-            )
+        self._must_have_all(state["lesson_seeds"])
         if state["version"] != self.simulator.version:
             raise CorruptObject(
                 f"the checkpoint is of version {state['version']} of the functional form of "
@@ -259,31 +240,6 @@ class FunctionalEnv(SeededCopies, VecEnv):  # type: ignore[misc]
 
     def close(self) -> None:
         """Nothing is open."""
-
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[object]:
-        """What the class of one copy declares, once a copy."""
-        value = getattr(self._declared, attr_name, None)
-        return [value for _ in self._get_indices(indices)]
-
-    def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> None:
-        """Copies that share their arrays have no attributes of their own."""
-        raise refused(attr_name, "compiled", call=False)
-
-    def env_method(
-        self, method_name: str, *args: object, indices: VecEnvIndices = None, **kwargs: object
-    ) -> list[object]:
-        """Copies that share their arrays have no methods of their own."""
-        raise refused(method_name, "compiled", call=True)
-
-    def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
-        """No copy has a wrapper."""
-        del wrapper_class
-        return [False for _ in self._get_indices(indices)]
-
-    def _draw(self, copy: int, episode: int) -> Options:
-        if not self._lesson:
-            return {}
-        return draw(self._lesson, self._lesson_seeds[copy], copy, episode, self._word)
 
 
 def _stacked(trees: list[Tree]) -> Tree:

@@ -12,7 +12,6 @@ import hashlib
 import os
 import signal
 import sys
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -28,14 +27,6 @@ from drillyard.simulators.hosts.packed_steps import RowWriter, StepReader, is_pa
 from drillyard.simulators.make import make_env
 from drillyard.simulators.streams import seed_globals
 from drillyard.simulators.types import Env, Observation
-from drillyard.simulators.wrappers import (
-    EpisodeMonitor,
-    LessonWrapper,
-    layers,
-    load_stack,
-    silent_layers,
-    stack_state,
-)
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.system.operating_system import KILL, end_with_parent
 
@@ -89,19 +80,12 @@ class CopyServer:
         self._alone = alone
         self.env: Env = make_env(spec, copy=copy, seed=seed, streams=streams)
         self._actions, self._answers = StepReader(), RowWriter()
-        self._methods: dict[str, Callable[..., Any]] = {
-            "failed": self._failed,
-            "stack_state": lambda: stack_state(self.env),
-            "load_stack": lambda saved: load_stack(self.env, saved),
-            "set_lesson": self._set_lesson,
-        }
 
     def about(self) -> JsonObject:
         """What the learner compares before the first step."""
         return {
             "observation": described(self.env.observation_space),
             "action": described(self.env.action_space),
-            "silent": [*silent_layers(self.env)],
         }
 
     def reply(self, data: bytes) -> bytes:
@@ -130,8 +114,7 @@ class CopyServer:
             return self._reset(body)
         if kind == "call":
             name, args, kwargs = body
-            method = self._methods.get(name) or self.env.get_wrapper_attr(_public(name))
-            return method(*args, **kwargs)
+            return self.env.get_wrapper_attr(_public(name))(*args, **kwargs)
         if kind == "attribute":
             return self.env.get_wrapper_attr(_public(body))
         raise ValueError(f"a copy does not understand {kind!r}")
@@ -156,14 +139,6 @@ class CopyServer:
             info["terminal_observation"] = observation
             observation, answer["j"] = self.env.reset()
         return answer | {"o": _parts(observation), "i": info}
-
-    def _failed(self) -> str:
-        return "".join(m.failed() for m in layers(self.env) if isinstance(m, EpisodeMonitor))
-
-    def _set_lesson(self, lesson: JsonObject) -> None:
-        for layer in layers(self.env):
-            if isinstance(layer, LessonWrapper):
-                layer.lesson = lesson
 
 
 def _parts(observation: Observation) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ from drillyard.simulators.hosts.copies import Copies, Raised, warm_up
 from drillyard.system.operating_system import cpu_brand
 from drillyard.system.version import VERSION
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of the messages. A learner takes hosts with the same number only."""
 REACH_S = 5.0
 AGAIN_S = 1.0

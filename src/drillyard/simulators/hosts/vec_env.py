@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import (
     VecEnvIndices,
     VecEnvObs,
@@ -19,16 +18,15 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 )
 from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 
-from drillyard.errors import CorruptObject, HostLost, NoCapacity, SpaceMismatch
-from drillyard.simulators.copy_access import refused
+from drillyard.errors import HostLost, NoCapacity, SpaceMismatch
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.hosts import troubles
 from drillyard.simulators.hosts.copy_process import described
 from drillyard.simulators.hosts.copy_thread import thread_safe
 from drillyard.simulators.hosts.listener import JoinedHost
 from drillyard.simulators.make import make_env
-from drillyard.simulators.state import SavedStack, State
-from drillyard.simulators.streams import SeededCopies
+from drillyard.simulators.shared_copies import NoObjects
+from drillyard.simulators.state import SavedStack
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lessons import Lesson
 
@@ -58,7 +56,7 @@ def shares(copies: int, most: Sequence[int | None]) -> list[int]:
     return given
 
 
-class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
+class HostedEnv(NoObjects):
     """Copies on hosts.
 
     Args:
@@ -75,6 +73,8 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         DrillyardError: A copy cannot be made.
     """
 
+    form, instead = "stepped on other machines", "delete `simulator.copies_on`"
+
     def __init__(self, spec: SimulatorSpec, n: int, seed: int, streams: int, hosts: Hosts) -> None:
         self.streams, self._seed, self._available = streams, seed, hosts
         self._spec = spec
@@ -88,7 +88,6 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         finally:
             one.close()
         self._hosts: list[tuple[JoinedHost, int, int]] = []
-        self._silent: list[str] = []
         super().__init__(n, observation, action)
         self._keys, shapes, dtypes = obs_space_info(observation)
         self._buffers = {k: np.zeros((n, *shapes[k]), dtypes[k]) for k in self._keys}
@@ -125,17 +124,17 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         hosts = list(self._available())
         if len(hosts) > self.num_envs or {h for h, _, _ in self._hosts} == set(hosts):
             return []
-        state = self.state() if keep else None
+        saved = self.env_method("stack_state") if keep else None
         self.close()
         self._place(hosts)
         if self._lesson is not None:
             self.set_lesson(self._lesson)
-        if state is None:
+        if saved is None:
             return []
         # As a resumed run does it: some simulators make in `reset` what `load_state` fills.
         self.seed(self._seed)
         self.reset()
-        return self.load_state(state["copies"])
+        return self.load_state(saved)
 
     @property
     def placed(self) -> dict[str, int]:
@@ -159,13 +158,8 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
 
     def step_async(self, actions: np.ndarray) -> None:
         """Sends the actions to all hosts."""
-        self._unsent = None
         actions = np.asarray(actions)
-        for host, begin, end in self._hosts:
-            try:
-                host.send("step", actions[begin:end])
-            except HostLost as lost:
-                self._unsent = lost
+        self._send("step", [(host, actions[begin:end]) for host, begin, end in self._hosts])
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step; raises as ``reset`` does."""
@@ -181,22 +175,8 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
             self.reset_infos[copy] = begun[copy]
         return self._observations(), rewards, dones, infos
 
-    def silent_layers(self) -> list[str]:
-        """Names of the layers that cannot be frozen."""
-        return self._silent
-
-    def state(self) -> State:
-        """Everything that the next steps of all copies depend on."""
-        return {"copies": self.env_method("stack_state")}
-
     def load_state(self, copies: list[SavedStack]) -> list[str]:
-        """Continues from a state; returns how the replay of each copy differs (``load_stack``).
-
-        Raises:
-            CorruptObject: The state has another number of copies.
-        """
-        if len(copies) != self.num_envs:
-            raise CorruptObject(f"the checkpoint has {len(copies)} copies, not {self.num_envs}")
+        """Continues from a state; returns how the replay of each copy differs (``load_stack``)."""
         everyone = range(self.num_envs)
         return self._call("call", lambda copy: ("load_stack", (copies[copy],), {}), everyone)
 
@@ -221,10 +201,6 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
             return [self._render_mode for _ in chosen]
         return self._call("attribute", lambda _: attr_name, chosen)
 
-    def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> None:
-        """Copies on other machines keep their attributes."""
-        raise refused(attr_name, "stepped on other machines", call=False)
-
     def env_method(
         self, method_name: str, *args: object, indices: VecEnvIndices = None, **kwargs: object
     ) -> list[Any]:
@@ -232,38 +208,35 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         chosen = list(self._get_indices(indices))
         return self._call("call", lambda _: (method_name, args, kwargs), chosen)
 
-    def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
-        """No copy has a wrapper of Stable-Baselines3."""
-        del wrapper_class
-        return [False for _ in self._get_indices(indices)]
-
     # -- messages -----------------------------------------------------------------------------
 
     def _all(self, kind: str, body: Callable[[int, int], object]) -> list[Any]:
-        self._unsent = None
-        for host, begin, end in self._hosts:
-            try:
-                host.send(kind, body(begin, end))
-            except HostLost as lost:
-                self._unsent = lost
+        self._send(kind, [(host, body(begin, end)) for host, begin, end in self._hosts])
         return self._collected()
 
-    def _call(self, kind: str, body: Callable[[int], object], copies: Sequence[int]) -> list[Any]:
+    def _send(self, kind: str, bodies: Sequence[tuple[JoinedHost, object]]) -> None:
+        """Asks hosts; the answers tell of a loss."""
         self._unsent = None
-        asked: list[tuple[JoinedHost, list[int]]] = []
-        for host, begin, end in self._hosts:
-            here = [copy for copy in copies if begin <= copy < end]
-            if not here:
-                continue
-            asked.append((host, here))
+        for host, body in bodies:
             try:
-                host.send(kind, {copy - begin: body(copy) for copy in here})
+                host.send(kind, body)
             except HostLost as lost:
                 self._unsent = lost
-        answers = self._collected([host for host, _ in asked])
+
+    def _call(self, kind: str, body: Callable[[int], object], copies: Sequence[int]) -> list[Any]:
+        placed = [
+            (host, begin, here)
+            for host, begin, end in self._hosts
+            if (here := [copy for copy in copies if begin <= copy < end])
+        ]
+        self._send(
+            kind,
+            [(host, {copy - begin: body(copy) for copy in here}) for host, begin, here in placed],
+        )
+        answers = self._collected([host for host, _, _ in placed])
         by_copy = {
             copy: answer
-            for (_, here), given in zip(asked, answers, strict=True)
+            for (_, _, here), given in zip(placed, answers, strict=True)
             for copy, answer in zip(here, given, strict=True)
         }
         return [by_copy[copy] for copy in copies]
@@ -324,4 +297,3 @@ class HostedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
                         hint="install the same version of the simulator and of its packages on "
                         "the host, and give both the same settings",
                     )
-            self._silent = list(dict.fromkeys([*self._silent, *map(str, about["silent"])]))

@@ -19,8 +19,7 @@ a GPU needs to be called.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 
@@ -38,6 +37,8 @@ from drillyard.spec.algorithms.signatures import FROM_EPISODES
 from drillyard.spec.learning import LearnerSpec
 
 if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
+
     from drillyard.learners.types import Space
     from drillyard.spec import ExperimentSpec
 
@@ -46,25 +47,8 @@ PRODUCTS = 1 << 25
 """Multiplications of a minibatch from which on a GPU computes: weights times rows."""
 
 
-class Copies(Protocol):
-    """What the size of a learner depends on: two spaces and a number of copies."""
-
-    @property
-    def observation_space(self) -> Space:
-        """What a policy sees."""
-
-    @property
-    def action_space(self) -> Space:
-        """What it does."""
-
-    @property
-    def num_envs(self) -> int:
-        """Copies that are stepped together."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The same, without copies."""
+class Shape(NamedTuple):
+    """What the size of a learner depends on; copies of a simulator have it, too."""
 
     observation_space: Space
     action_space: Space
@@ -76,7 +60,9 @@ def usable() -> bool:
     return torch.cuda.is_available()
 
 
-def choose(context: RunContext, venv: Copies, checkpoint: Checkpoint | None) -> tuple[Device, str]:
+def choose(
+    context: RunContext, venv: VecEnv | Shape, checkpoint: Checkpoint | None
+) -> tuple[Device, str]:
     """The device of a training, and the reason.
 
     A resumed training keeps its device. The choice of the user has priority over the table.
@@ -105,7 +91,7 @@ def choose(context: RunContext, venv: Copies, checkpoint: Checkpoint | None) -> 
 def _chosen(
     context: RunContext,
     learner: LearnerSpec,
-    venv: Copies,
+    venv: VecEnv | Shape,
     checkpoint: Checkpoint | None,
     has_gpu: bool,
 ) -> tuple[Device, str]:
@@ -120,7 +106,7 @@ def _chosen(
     return by_table(learner, venv, bool(context.spec.resources.gpus))
 
 
-def by_table(learner: LearnerSpec, venv: Copies, gpus: bool) -> tuple[Device, str]:
+def by_table(learner: LearnerSpec, venv: VecEnv | Shape, gpus: bool) -> tuple[Device, str]:
     """The device that the table of this module gives, where there is a GPU, and the reason.
 
     Args:
@@ -192,7 +178,7 @@ def advise(spec: ExperimentSpec, observation: Space, action: Space) -> list[Find
     return [warning(field, message, f"{fix}, or use a larger batch or network")]
 
 
-def multiplications(learner: LearnerSpec, venv: Copies) -> int:
+def multiplications(learner: LearnerSpec, venv: VecEnv | Shape) -> int:
     """The weights of all networks of a learner times the rows of a minibatch.
 
     Args:

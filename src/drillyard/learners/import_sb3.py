@@ -22,6 +22,7 @@ from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, NotFound
 from drillyard.learners import sb3_build
 from drillyard.learners.resumable import spaces_of
+from drillyard.learners.sb3_state import other_shapes
 from drillyard.policies import bundles
 from drillyard.policies.channels import channels_of
 from drillyard.simulators.make_copies import make_vec
@@ -68,13 +69,10 @@ def import_zip(
         model = sb3_build.build(algorithm, None, args, venv, None, "cpu")
     finally:
         venv.close()
-    now = {n: tuple(t.shape) for n, t in model.policy.state_dict().items()}
-    then = {n: tuple(t.shape) for n, t in tensors.items()}
-    other = next((n for n in sorted({*now, *then}) if now.get(n) != then.get(n)), None)
-    if other is not None:
+    for name, now, then in other_shapes(model.policy.state_dict(), tensors):
         raise ConfigError(
-            f"has another network: {other} is {then.get(other, 'missing')} in the file, and "
-            f"{now.get(other, 'missing')} in {algorithm} on {simulator.id}",
+            f"has another network: {name} is {then} in the file, and {now} in {algorithm} on "
+            f"{simulator.id}",
             file=str(path),
             allowed="the algorithm, simulator and policy_kwargs that it was trained with",
             hint="name them with --algorithm, --simulator and --args '{policy_kwargs: {…}}'",

@@ -12,7 +12,7 @@ from drillyard.agents.base import LEARNER_FILE, SPACES_FILE
 from drillyard.agents.packing import npz_bytes
 from drillyard.agents.spaces import space_to_json
 from drillyard.documents.json_types import JsonObject
-from drillyard.learners.best import Best
+from drillyard.learners.best import BestPolicies
 from drillyard.learners.sb3_state import weights
 from drillyard.learners.types import Arrays, Tensors
 from drillyard.simulators.vec_state import normalisation
@@ -27,14 +27,18 @@ SB3 = "stable-baselines3"
 
 
 def result_files(
-    model: BaseAlgorithm, venv: VecEnv | None, best: Best, learner: LearnerSpec, policy: str
+    model: BaseAlgorithm,
+    venv: VecEnv | None,
+    best: BestPolicies,
+    learner: LearnerSpec,
+    policy: str,
 ) -> dict[str, bytes]:
     """All files except the event files.
 
     Args:
         model: The trained SB3 algorithm, or RLlib's ``Model``.
         venv: Its simulators, for the normalisation; None without one.
-        best: The best policy of the evaluations while training; empty without evaluations.
+        best: The best policies of the evaluations while training; none without evaluations.
         learner: The learner of the experiment file.
         policy: Name of the chosen policy.
 
@@ -63,16 +67,17 @@ def result_files(
     )
     if library == SB3:
         files["final_model.zip"] = _zip(model)
-    if best.weights is not None:
-        files |= _policy("best", best.weights, best.statistics)
-    if best.weights is not None and library == SB3:
+    kept = best.best
+    if kept is not None:
+        files |= _policy("best", kept.weights, kept.statistics)
+    if kept is not None and library == SB3:
         steps = model.num_timesteps
-        model.policy.load_state_dict(best.weights)
-        model.num_timesteps = best.step
+        model.policy.load_state_dict(kept.weights)
+        model.num_timesteps = kept.step
         files["best_model.zip"] = _zip(model)
         model.policy.load_state_dict(final)
         model.num_timesteps = steps
-    return files
+    return files | best.result_files()
 
 
 def _policy(which: str, tensors: Tensors, statistics: Arrays | None) -> dict[str, bytes]:

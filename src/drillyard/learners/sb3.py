@@ -220,7 +220,6 @@ class Sb3Learner:
         learner, _ = _parts(context.spec)
         policy = learner.policy or auto_policy(venv.observation_space, self.name)
         content = result_files(model, venv, training.best, learner, policy)
-        content |= training.top.result_files()
         return {name: context.save(name, data) for name, data in content.items()}
 
     def rebuild(
@@ -432,7 +431,6 @@ def _progress(training: Training) -> JsonObject:
         "silent_layers": [*training.silent],
         "checkpoint_every": training.interval,
         "ended_by": training.ended_by,
-        "best": training.best.to_json(),
-        **({"top": [*training.top.to_json()]} if training.top.kept else {}),
+        **training.best.summary(),
         **({"cloned": training.cloned} if training.cloned else {}),
     }

@@ -10,6 +10,7 @@ replay buffer has a module of its own (``replay``), the simulators too
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -188,6 +189,24 @@ def device_of(model: BaseAlgorithm) -> str:
 def weights(model: HasPolicy) -> Tensors:
     """A copy of the policy's tensors, by name, on the CPU."""
     return {n: t.detach().cpu().clone() for n, t in model.policy.state_dict().items()}
+
+
+def other_shapes(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The tensors whose shapes differ: name, shape now and shape then, by name.
+
+    Args:
+        now: Name -> tensor or array; None does not count.
+        then: The same, of an earlier network.
+    """
+    here, there = (
+        {name: str(tuple(np.shape(value))) for name, value in tensors.items() if value is not None}
+        for tensors in (now, then)
+    )
+    return [
+        (name, here.get(name, "missing"), there.get(name, "missing"))
+        for name in sorted({*here, *there})
+        if here.get(name) != there.get(name)
+    ]
 
 
 def unfinite_tensor(model: BaseAlgorithm) -> str | None:

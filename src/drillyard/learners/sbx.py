@@ -21,6 +21,7 @@ from flax import serialization
 
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.learners import sb3_build
+from drillyard.learners.sb3_state import other_shapes
 from drillyard.learners.types import Space, Tensors
 from drillyard.simulators.state import State
 from drillyard.spec.algorithms import engines
@@ -131,13 +132,8 @@ class _Networks:
         Raises:
             ValueError: They belong to other networks.
         """
-        now = self.state_dict()
-        for name in sorted({*now, *tensors}):
-            then, here = (tuple(t[name].shape) if name in t else None for t in (tensors, now))
-            if then != here:
-                raise ValueError(
-                    f"{name} is {then} in the given weights, and {here} in this network"
-                )
+        for name, here, then in other_shapes(self.state_dict(), tensors):
+            raise ValueError(f"{name} is {then} in the given weights, and {here} in this network")
         for name, state in self._states():
             tree = serialization.to_state_dict(state)
             parts = {p: tree[p] for p in _OF_NETWORKS if p in tree}
@@ -204,13 +200,9 @@ class _Optimisers:
         for name, owner in self._holders():
             state = getattr(owner, name)
             tree = serialization.to_state_dict(state)
-            here = _shapes(name, {k: tree[k] for k in trees[name]})
-            stored = _shapes(name, trees[name])
-            for leaf in sorted(k for k in {*here, *stored} if here.get(k) != stored.get(k)):
-                raise ValueError(
-                    f"{leaf} is {stored.get(leaf)} in the given state, and {here.get(leaf)} in "
-                    "this model"
-                )
+            now = dict(_flat(name, {k: tree[k] for k in trees[name]}))
+            for leaf, here, then in other_shapes(now, dict(_flat(name, trees[name]))):
+                raise ValueError(f"{leaf} is {then} in the given state, and {here} in this model")
             setattr(owner, name, serialization.from_state_dict(state, tree | trees[name]))
 
 
@@ -285,7 +277,3 @@ def _arrays(tree: Tree) -> Tree:
     if isinstance(tree, Mapping):
         return {key: _arrays(value) for key, value in tree.items()}
     return tree if isinstance(tree, bool | int | float) or tree is None else np.array(tree)
-
-
-def _shapes(name: str, tree: Tree) -> dict[str, tuple[int, ...]]:
-    return {path: np.shape(leaf) for path, leaf in _flat(name, tree) if leaf is not None}

@@ -12,8 +12,7 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import InfrastructureError, RunFailed, Stopped
 from drillyard.learners import sb3_state
 from drillyard.learners.barriers import NEVER, Marks, next_multiple
-from drillyard.learners.best import Best
-from drillyard.learners.best_k import BestPolicies
+from drillyard.learners.best import BestPolicies
 from drillyard.learners.episode_ends import EpisodeEnds
 from drillyard.learners.evaluator import Evaluator
 from drillyard.learners.plan import Plan
@@ -83,8 +82,7 @@ class Training:
         self.seed = context.run.seed
         self.model, self.venv, self.writer, self.users = model, venv, writer, users
         self.marks = Marks()
-        self.best = Best()
-        self.top = BestPolicies(context.spec.evaluate.keep_best)
+        self.best = BestPolicies(context.spec.evaluate.keep_best)
         self.stopping = EarlyStopping(context.spec.train)
         self.silent: list[str] = []
         self.interval = plan.checkpoint_every
@@ -356,7 +354,6 @@ class Training:
         score = self._evaluator.run(self.model, self.venv)
         self.writer.append("evaluation", step, score.metrics())
         self.best.offer(score.mean_return, step, self.model, self.venv)
-        self.top.offer(score.mean_return, step, self.model, self.venv)
         self.marks.last_evaluation = step
         if self.plan.evaluate_every is not None:
             self.marks.next_evaluation = next_multiple(step, self.plan.evaluate_every)

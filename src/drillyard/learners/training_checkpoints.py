@@ -14,7 +14,6 @@ from drillyard.agents.packing import pack
 from drillyard.documents.json_types import JsonObject
 from drillyard.learners import randomness, replay, resumable, sb3_state
 from drillyard.learners.barriers import Marks, barrier_seeds, reseed
-from drillyard.learners.best import Best
 from drillyard.learners.committing import Committer, prune, save
 from drillyard.learners.exactness import note_changes, settings_of
 from drillyard.mailbox.patience import persist
@@ -131,8 +130,8 @@ class TrainingCheckpoints:
             "model": sb3_state.capture(model),
             "simulators": None if cut else vec_state.vec_state(training.venv),
             "normalisation": vec_state.normalisation(training.venv),
-            "best": training.best.to_json(),
-            "top": training.top.to_json(),
+            "best": training.best.best_json(),
+            "top": training.best.top_json(),
             "stopping": training.stopping.state(),
             "cloned": training.cloned,
             "ends": training.ends.state(),
@@ -145,8 +144,7 @@ class TrainingCheckpoints:
             tree["randomness"] = randomness.capture(model)
             tree["logged"] = sb3_state.capture_kinds(model.logger)
         files: dict[str, bytes | FileEntry] = dict(pack(tree))
-        files |= training.best.files(self._stored)
-        files |= training.top.checkpoint_files(self._stored)
+        files |= training.best.checkpoint_files(self._stored)
         if buffer is not None:
             rows = model.num_timesteps // model.n_envs
             old = [n for n in self._stored if replay.is_segment(n)]
@@ -230,8 +228,7 @@ class TrainingCheckpoints:
             tree["model"]["tensors"].pop("ent_coef_tensor", None)
         else:
             marks.resumes += 1
-            training.best = Best.from_json(tree["best"], checkpoint.files)
-            training.top.load(tree.get("top", []), checkpoint.files)
+            training.best.load({**tree}, checkpoint.files)
             training.stopping.load_state(tree.get("stopping"))
             training.cloned = tree.get("cloned")
         plan = training.plan

@@ -183,6 +183,7 @@ def apply(files: Mapping[str, bytes], model: BaseAlgorithm, venv: VecEnv) -> Non
     from safetensors.torch import load as load_tensors
 
     from drillyard.agents.packing import npz_arrays
+    from drillyard.learners.sb3_state import other_shapes
     from drillyard.simulators.vec_state import load_normalisation, normalisation
 
     must_have(files, "observation", model.observation_space)
@@ -199,14 +200,11 @@ def apply(files: Mapping[str, bytes], model: BaseAlgorithm, venv: VecEnv) -> Non
             else "remove `normalize` from simulator.wrappers",
         )
     tensors = load_tensors(next(d for n, d in files.items() if n.startswith("policy_")))
-    now = {n: tuple(t.shape) for n, t in model.policy.state_dict().items()}
-    then = {n: tuple(t.shape) for n, t in tensors.items()}
-    other = [n for n in sorted({*now, *then}) if now.get(n) != then.get(n)]
-    if other:
-        name = other[0]
+    if others := other_shapes(model.policy.state_dict(), tensors):
+        name, now, then = others[0]
         raise ConfigError(
-            f"the earlier policy has another network: {name} is {then.get(name, 'missing')} in "
-            f"it, and {now.get(name, 'missing')} here ({len(other)} such tensors)",
+            f"the earlier policy has another network: {name} is {then} in it, and {now} here "
+            f"({len(others)} such tensors)",
             field=FIELD,
             allowed="the same algorithm, policy and policy_kwargs",
             hint="write the same learner.algorithm and learner.args.policy_kwargs",

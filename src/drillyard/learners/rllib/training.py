@@ -24,10 +24,9 @@ from drillyard.agents.packing import pack, unpack
 from drillyard.documents.json_types import JsonObject, as_integer
 from drillyard.errors import RunFailed
 from drillyard.learners.barriers import next_multiple
-from drillyard.learners.best import Best
-from drillyard.learners.best_k import BestPolicies
+from drillyard.learners.best import BestPolicies
 from drillyard.learners.committing import prune, save
-from drillyard.learners.evaluator import Evaluator
+from drillyard.learners.evaluator import evaluator_of
 from drillyard.learners.log_start import announce
 from drillyard.learners.plan import Plan, make_plan
 from drillyard.learners.result_files import result_files
@@ -126,7 +125,7 @@ class _Training:
             usage=context.usage,
             offsets=checkpoint.meta.stream_offsets if checkpoint else None,
         )
-        self.best, self.top = Best(), BestPolicies(context.spec.evaluate.keep_best)
+        self.best = BestPolicies(context.spec.evaluate.keep_best)
         self.step = self._start = checkpoint.meta.step if checkpoint else 0
         self.episodes, self._episodes_before, self._barrier, self._resumes = 0, 0, 0, 0
         self._elapsed_before, self._began = 0.0, context.clock.monotonic()
@@ -211,15 +210,9 @@ class _Training:
     def _evaluate(self) -> None:
         spec = self._context.spec
         assert spec.simulator is not None and spec.train is not None
-        lesson = spec.evaluate.lesson
         self.model.policy.load_state_dict(self._weights())
-        evaluator = Evaluator(
-            spec.simulator,
-            spec.simulator.lesson if lesson is None else lesson,
-            self._plan.evaluate_episodes,
-            spec.train.n_envs,
-            spec.evaluate.deterministic,
-            self._context.stop,
+        evaluator = evaluator_of(
+            spec, spec.simulator, self._plan, spec.train.n_envs, self._context.stop
         )
         try:
             score = evaluator.run(self.model, None)
@@ -227,7 +220,6 @@ class _Training:
             evaluator.close()
         self._writer.append("evaluation", self.step, score.metrics())
         self.best.offer(score.mean_return, self.step, self.model, None)
-        self.top.offer(score.mean_return, self.step, self.model, None)
 
     # -- checkpoints --------------------------------------------------------------------------
 
@@ -258,12 +250,12 @@ class _Training:
                     "episodes": self.episodes,
                     "elapsed_s": self._elapsed_s,
                     "resumes": self._resumes,
-                    "best": self.best.to_json(),
-                    "top": self.top.to_json(),
+                    "best": self.best.best_json(),
+                    "top": self.best.top_json(),
                 }
             )
         )
-        files |= self.best.files(self._stored) | self.top.checkpoint_files(self._stored)
+        files |= self.best.checkpoint_files(self._stored)
         lines = self._writer
         self._stored = save(context, lines, self.step, self._barrier, files, lines.offsets())
         self._next_barrier = next_multiple(self.step, self._plan.checkpoint_every)
@@ -281,8 +273,7 @@ class _Training:
         self._elapsed_before = float(tree["elapsed_s"])
         self._resumes = int(tree["resumes"]) + 1
         self._barrier = checkpoint.meta.barrier
-        self.best = Best.from_json(tree["best"], checkpoint.files)
-        self.top.load(tree["top"], checkpoint.files)
+        self.best.load(tree, checkpoint.files)
         self._context.log.info("resuming at step %d", self.step)
 
     # -- the end ------------------------------------------------------------------------------
@@ -292,7 +283,6 @@ class _Training:
         assert learner is not None
         self.model.policy.load_state_dict(self._weights())
         content = result_files(self.model, None, self.best, learner, "fcnet")
-        content |= self.top.result_files()
         wall = context.clock.monotonic() - self._began
         files = {name: context.save(name, data) for name, data in content.items()}
         return PhaseOutcome(
@@ -313,9 +303,8 @@ class _Training:
                 "ended_by": ended_by,
                 "parameters": {**described(self._algo, self._args)},
                 "machines": {**self._machines},
-                "best": self.best.to_json(),
                 "exactness": EXACTNESS,
-                **({"top": [*self.top.to_json()]} if self.top.kept else {}),
+                **self.best.summary(),
             },
         )
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
 import warnings
 from dataclasses import dataclass
-from typing import SupportsFloat
 
 import numpy as np
 from gymnasium import spaces
@@ -13,13 +12,14 @@ from gymnasium import spaces
 from drillyard.documents.space_text import space_text
 from drillyard.errors import DrillyardError, SpaceMismatch
 from drillyard.findings import Finding, Severity, passed, problem, warning
-from drillyard.simulators.far_outside import WIDER, a_little, is_near
+from drillyard.simulators.far_outside import WIDER
 from drillyard.simulators.flat_spaces import flattened
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.make import make_env
 from drillyard.simulators.random_actions import PossibleActions, is_masked, random_action
 from drillyard.simulators.replay_probe import LIMIT_S, probe
 from drillyard.simulators.speed import measure_speed
+from drillyard.simulators.stepping import Stepping, fault, short
 from drillyard.simulators.types import Env, Observation, ResetResult
 from drillyard.simulators.wrappers import is_silent, layers
 from drillyard.spec.learning import SimulatorSpec
@@ -27,10 +27,6 @@ from drillyard.system.user_code import described
 from drillyard.system.watchdog import report_activity
 
 STEPS = 50
-LONGEST_S = 10.0
-"""Seconds after which a slow simulator is given no more steps of a kind."""
-FEWEST = 5
-"""Steps that it is given all the same."""
 _SEED = 12_345
 _WAITS = (
     "A checkpoint waits for the ends of the open episodes, at most half of the interval between "
@@ -67,7 +63,8 @@ def check_simulator(spec: SimulatorSpec, *, speed: bool = True) -> list[Finding]
                 findings.append(measure_speed(spec))
         return findings
     finally:
-        _close(env)
+        with contextlib.suppress(Exception):  # a simulator that cannot close was reported before
+            env.close()
 
 
 def check_env_contract(env: Env) -> list[Finding]:
@@ -193,16 +190,6 @@ class _Trial:
     steps: int = 0
 
 
-def enough(step: int, began: float) -> bool:
-    """Returns whether a slow simulator has taken the steps that it is given.
-
-    Args:
-        step: Steps that were taken.
-        began: ``time.monotonic()`` before the first.
-    """
-    return step >= FEWEST and time.monotonic() - began > LONGEST_S
-
-
 def _trial(env: Env, steps: int | None = None) -> _Trial:
     """Reset and step at random, until the first fault.
 
@@ -212,105 +199,37 @@ def _trial(env: Env, steps: int | None = None) -> _Trial:
     """
     subject = "simulator: 50 random steps"
     seen: list[_Result] = []
-    step, little, began = 0, "", time.monotonic()
-    most = STEPS if steps is None else steps
+    run, most = Stepping(env, f"copy 0, seed {_SEED}"), STEPS if steps is None else steps
+
+    def begin(seed: int | None = None) -> None:
+        observation = _first(run.reset(seed))
+        run.broken = run.broken or fault(env, observation, 0.0)
+        seen.append((observation,))
+
     try:
         env.action_space.seed(_SEED)
-        report_activity(f"reset, copy 0, seed {_SEED}")
-        observation = _first(env.reset(seed=_SEED))
-        seen.append((observation,))
-        broken = fault(env, observation, 0.0)
-        while broken is None and step < most and (steps is not None or not enough(step, began)):
-            step += 1
-            report_activity(f"step {step}, copy 0, seed {_SEED}")
-            observation, reward, terminated, truncated, _ = env.step(random_action(env))
-            broken = fault(env, observation, reward)
-            if broken is None:
-                seen.append((observation, float(reward), bool(terminated), bool(truncated)))
-                if not little and (text := a_little(env.observation_space, observation)):
-                    little = f"step {step}, copy 0, seed {_SEED}: {text}"
+        begin(_SEED)
+        while run.broken is None and run.step < most and (steps is not None or not run.enough):
+            observation, reward, terminated, truncated, _ = run.take(random_action(env))
+            if run.broken is None:
+                seen.append((observation, reward, terminated, truncated))
             if terminated or truncated:
-                report_activity(f"reset after step {step}, copy 0, seed {_SEED}")
-                observation = _first(env.reset())
-                broken = broken or fault(env, observation, 0.0)
-                seen.append((observation,))
+                begin()
     except DrillyardError as error:
         # It says where: the wrapper that noticed it knows.
         return _Trial(seen, problem(subject, str(error), error.hint), raised=True)
     except Exception as error:
-        return _Trial(
-            seen,
-            problem(
-                subject,
-                f"step {step}, copy 0, seed {_SEED}: {described(error)}",
-                "fix the simulator; a run would fail in the same way",
-            ),
-            raised=True,
-        )
-    if broken is None and little:
-        return _Trial(seen, warning(subject, little, WIDER), steps=step)
-    few = f" (it is slow: {step} steps)" if step < STEPS else ""
-    if broken is None:
-        return _Trial(
-            seen,
-            passed(subject, f"finite, and inside their spaces{few}"),
-            steps=step,
-        )
-    text = f"step {step}, copy 0, seed {_SEED}: {broken}"
-    fix = "a NaN or a wrong shape ends the training; fix the simulator"
-    return _Trial(seen, problem(subject, text, fix))
-
-
-def fault(env: Env, observation: Observation, reward: SupportsFloat) -> str | None:
-    """Returns what is wrong with a step's result, with index and value; None if nothing.
-
-    Args:
-        env: The environment, for its spaces.
-        observation: What the step returned.
-        reward: What the step returned.
-    """
-    broken = _reward_fault(reward)
-    if broken is not None:
-        return broken
-    top = env.observation_space
-    if isinstance(top, spaces.Tuple | spaces.Text | spaces.Sequence | spaces.Graph | spaces.OneOf):
-        return _outside(env, observation)
-    parts = observation.items() if isinstance(observation, dict) else [("", observation)]
-    for key, part in parts:
-        inner = top[key] if isinstance(top, spaces.Dict) and key in top.spaces else top
-        if not isinstance(inner, _ARRAYS):
-            continue
-        array = np.asarray(part)
-        name = f"observation {key!r}" if key else "observation"
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-            return f"{name}[{', '.join(map(str, index))}] is {array[index]}"
-        shape, dtype = getattr(inner, "shape", None), getattr(inner, "dtype", None)
-        if shape is not None and array.shape != shape:
-            return f"{name} has shape {array.shape}, the space has {shape}"
-        if shape and dtype is not None and array.dtype != dtype:
-            return f"{name} is {array.dtype}, the space has {dtype}"
-    return _outside(env, observation)
-
-
-_ARRAYS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
-
-
-def _reward_fault(reward: SupportsFloat) -> str | None:
-    array = np.asarray(reward)
-    if array.ndim != 0:
-        return f"the reward is an array of shape {array.shape}, not a number"
-    try:
-        finite = np.isfinite(float(reward))
-    except (TypeError, ValueError):
-        finite = False
-    return None if finite else f"the reward is {reward!r}"
-
-
-def _outside(env: Env, observation: Observation) -> str | None:
-    if is_near(env.observation_space, observation):
-        return None
-    return f"the observation {_short(observation)} is outside {space_text(env.observation_space)}"
+        fix = "fix the simulator; a run would fail in the same way"
+        finding = problem(subject, f"{run.where}: {described(error)}", fix)
+        return _Trial(seen, finding, raised=True)
+    if run.broken is not None:
+        fix = "a NaN or a wrong shape ends the training; fix the simulator"
+        return _Trial(seen, problem(subject, f"{run.where}: {run.broken}", fix))
+    if run.little:
+        return _Trial(seen, warning(subject, run.little, WIDER), steps=run.step)
+    few = f" (it is slow: {run.step} steps)" if run.step < STEPS else ""
+    text = f"finite, and inside their spaces{few}"
+    return _Trial(seen, passed(subject, text), steps=run.step)
 
 
 def _first(given: ResetResult) -> Observation:
@@ -327,7 +246,7 @@ def _deterministic(trial: _Trial, env: Env) -> Finding:
         if not _same(a, b):
             return warning(
                 subject,
-                f"differ from result {number} on: {_short(a)} and {_short(b)}",
+                f"differ from result {number} on: {short(a)} and {short(b)}",
                 "draw from self.np_random, after super().reset(seed=seed); otherwise results "
                 "cannot be repeated and a resume is not exact",
             )
@@ -394,18 +313,5 @@ def _same(a: Observation, b: Observation) -> bool:
     return np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
 
 
-def _short(value: Observation) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 80 else text[:77] + "…"
-
-
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0]
-
-
-def _close(env: Env) -> None:
-    # A simulator that cannot close was reported before.
-    import contextlib
-
-    with contextlib.suppress(Exception):
-        env.close()

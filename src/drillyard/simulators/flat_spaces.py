@@ -9,21 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 
 from drillyard.errors import SpaceMismatch
-from drillyard.simulators.state import State
-from drillyard.simulators.types import (
-    Action,
-    Env,
-    Layer,
-    Options,
-    ResetResult,
-    StepResult,
-)
+from drillyard.simulators.observation_wrappers import ObservationLayer
+from drillyard.simulators.state import Stateless
+from drillyard.simulators.types import Action, Env, Observation, StepResult
 
 Space = spaces.Space[Any]
 Convert = Callable[[Any], Any]
@@ -32,7 +26,7 @@ SEPARATOR = "/"
 _LEAVES = "Box, Discrete, MultiDiscrete, MultiBinary, and any nesting of Dict and Tuple of these"
 
 
-class FlattenSpaces(Layer):
+class FlattenSpaces(Stateless, ObservationLayer):
     """Flattens the observations of a simulator, and gives it actions in its own form.
 
     Args:
@@ -45,24 +39,14 @@ class FlattenSpaces(Layer):
     def __init__(self, env: Env) -> None:
         super().__init__(env)
         self.observation_space, self._seen = _observation(env.observation_space)
-        self.action_space, self._done = _action(env.action_space)
+        self.action_space, _, self._done = _flat(env.action_space)
 
-    def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
-        """Begins an episode."""
-        observation, info = self.env.reset(seed=seed, options=options)
-        return self._seen(observation), info
+    def _see(self, observation: Observation) -> Any:
+        return self._seen(observation)
 
     def step(self, action: Action) -> StepResult:
         """Steps once."""
-        observation, reward, terminated, truncated, info = self.env.step(self._done(action))
-        return self._seen(observation), reward, terminated, truncated, info
-
-    def state(self) -> State:
-        """Has no state."""
-        return {}
-
-    def load_state(self, state: State) -> None:
-        """Has no state."""
+        return super().step(self._done(action))
 
 
 def flattened(env: Env) -> Env:
@@ -81,20 +65,19 @@ def needs_flattening(env: Env) -> bool:
         SpaceMismatch: See ``FlattenSpaces``.
     """
     observation, _ = _observation(env.observation_space)
-    action, _ = _action(env.action_space)
+    action = _flat(env.action_space).space
     return observation is not env.observation_space or action is not env.action_space
 
 
 def _observation(space: Space) -> tuple[Space, Convert]:
     """The flat form of an observation space, and the function that converts to it."""
     if not isinstance(space, spaces.Dict | spaces.Tuple):
-        return _leaf(space, "the observation")
+        return _leaf(space, "the observation")[:2]
     parts = _parts(space)
     if not parts:
         raise _refused("the observation", f"an empty {type(space).__name__}", "")
     flat: dict[str, Space] = {}
     ways: dict[str, tuple[Convert, Convert]] = {}
-    unsupported = [key for key, part, _ in parts if not isinstance(part, _KINDS)]
     good = [key for key, part, _ in parts if isinstance(part, _KINDS)]
     for key, part, take in parts:
         if key in flat:
@@ -104,9 +87,9 @@ def _observation(space: Space) -> tuple[Space, Convert]:
                 allowed="keys without a slash",
                 hint="rename one of the keys in the simulator",
             )
-        if key in unsupported:
+        if not isinstance(part, _KINDS):
             raise _refused(f"the part {key!r}", f"a {type(part).__name__}", _filter(space, good))
-        flat[key], convert = _leaf(part, f"the part {key!r}")
+        flat[key], convert, _ = _leaf(part, f"the part {key!r}")
         ways[key] = (take, convert)
     plain = isinstance(space, spaces.Dict) and all(
         space.spaces.get(key) is part for key, part in flat.items()
@@ -148,50 +131,50 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _leaf(space: Space, what: str) -> tuple[Space, Convert]:
+class _Form(NamedTuple):
+    """The flat form of a space, and the functions to it and back."""
+
+    space: Space
+    seen: Convert = _same
+    done: Convert = _same
+
+
+def _leaf(space: Space, what: str) -> _Form:
     """The flat form of a space without parts."""
     if not isinstance(space, _KINDS):
         raise _refused(what, f"a {type(space).__name__}", "")
-    if isinstance(space, spaces.Discrete):
-        start = int(space.start)
-        if start == 0:
-            return space, _same
-        return spaces.Discrete(int(space.n)), lambda value: int(value) - start
     if math.prod(space.shape or ()) == 0:
         raise _refused(what, f"an empty {type(space).__name__} {space.shape}", "")
-    if isinstance(space, spaces.MultiDiscrete):
-        first = np.asarray(space.start)
-        if first.any() or first.ndim > 1:
-            flat = spaces.MultiDiscrete(np.asarray(space.nvec).ravel(), dtype=_type(space))
-            return flat, lambda value: (np.asarray(value) - first).ravel().astype(space.dtype)
-    if isinstance(space, spaces.MultiBinary) and len(space.shape) > 1:
-        flat_bits = spaces.MultiBinary(math.prod(space.shape))
-        return flat_bits, lambda value: np.asarray(value).ravel()
-    if isinstance(space, spaces.Box) and space.shape == ():
-        low, high = space.low.reshape(1), space.high.reshape(1)
-        return spaces.Box(low, high, (1,), _type(space)), lambda value: np.reshape(value, 1)
-    return space, _same
+    return _flat(space)
 
 
-def _action(space: Space) -> tuple[Space, Convert]:
-    """The form of an action space that learners have, and the function back to the own form."""
+def _flat(space: Space) -> _Form:
+    """The form that learners have; a space of another kind stays as it is."""
     if isinstance(space, spaces.Discrete) and space.start != 0:
         first = int(space.start)
-        return spaces.Discrete(int(space.n)), lambda action: np.int64(action) + first
+        counted = spaces.Discrete(int(space.n))
+        return _Form(counted, lambda v: int(v) - first, lambda action: np.int64(action) + first)
     if isinstance(space, spaces.MultiDiscrete):
         start, shape = np.asarray(space.start), space.shape
         if start.any() or start.ndim > 1:
-            flat = spaces.MultiDiscrete(np.asarray(space.nvec).ravel(), dtype=_type(space))
-            return flat, lambda action: (np.reshape(action, shape) + start).astype(space.dtype)
+            return _Form(
+                spaces.MultiDiscrete(np.asarray(space.nvec).ravel(), dtype=_type(space)),
+                lambda value: (np.asarray(value) - start).ravel().astype(space.dtype),
+                lambda action: (np.reshape(action, shape) + start).astype(space.dtype),
+            )
     if isinstance(space, spaces.MultiBinary) and len(space.shape) > 1:
-        return spaces.MultiBinary(math.prod(space.shape)), lambda action: np.reshape(
-            action, space.shape
-        ).astype(space.dtype)
+        return _Form(
+            spaces.MultiBinary(math.prod(space.shape)),
+            lambda value: np.asarray(value).ravel(),
+            lambda action: np.reshape(action, space.shape).astype(space.dtype),
+        )
     if isinstance(space, spaces.Box) and space.shape == ():
-        low, high = space.low.reshape(1), space.high.reshape(1)
-        box = spaces.Box(low, high, (1,), _type(space))
-        return box, lambda action: np.reshape(action, ()).astype(space.dtype)
-    return space, _same
+        return _Form(
+            spaces.Box(space.low.reshape(1), space.high.reshape(1), (1,), _type(space)),
+            lambda value: np.reshape(value, 1),
+            lambda action: np.reshape(action, ()).astype(space.dtype),
+        )
+    return _Form(space)
 
 
 def _type(space: Space) -> Any:

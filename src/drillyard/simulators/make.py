@@ -10,7 +10,6 @@ import gymnasium as gym
 from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, DrillyardError, SimulatorError
 from drillyard.registry import importable, load_object
-from drillyard.simulators import GYMNASIUM_IDS
 from drillyard.simulators.classes import Simulator, registered, simulator_class
 from drillyard.simulators.episode_recorder import recorder
 from drillyard.simulators.episode_replay import EpisodeReplay
@@ -209,13 +208,3 @@ def _wrap(env: Env, wrapper: Wrapper) -> Env:
             f"gave a {type(wrapped).__name__}, not an environment", field=field, value=wrapper.name
         )
     return wrapped
-
-
-__all__ = [
-    "GYMNASIUM_IDS",
-    "check_wrappers",
-    "make_env",
-    "raw_world",
-    "reset_keys",
-    "simulator_class",
-]

@@ -31,7 +31,7 @@ def _flat_box(env: Env, name: str) -> spaces.Box:
     return box
 
 
-class _Seen(Layer):
+class ObservationLayer(Layer):
     """Shows the agent something else than the simulator does."""
 
     def _see(self, observation: Observation) -> np.ndarray:
@@ -51,7 +51,7 @@ class _Seen(Layer):
         return self._see(observation), reward, terminated, truncated, info
 
 
-class RescaleObservation(Stateless, _Seen):
+class RescaleObservation(Stateless, ObservationLayer):
     """Maps fixed ranges to [-1, 1], and clips: ``2 (x - low) / (high - low) - 1``.
 
     NaN becomes the middle, and so does a part whose range is a point.
@@ -104,7 +104,7 @@ class RescaleObservation(Stateless, _Seen):
         return seen
 
 
-class TimeAware(_Seen):
+class TimeAware(ObservationLayer):
     """Adds the share of the episode that is over, 0 to 1, as the last part.
 
     Args:
@@ -150,7 +150,7 @@ class TimeAware(_Seen):
         self._steps = int(state["steps"])
 
 
-class History(_Seen):
+class History(ObservationLayer):
     """The last n observations in one, oldest first; a reset fills it with the first one.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,19 +11,18 @@ from gymnasium import spaces
 from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, DrillyardError
 from drillyard.findings import Finding, passed, problem, warning
-from drillyard.simulators.check import enough, fault
-from drillyard.simulators.far_outside import WIDER, a_little
+from drillyard.simulators.far_outside import WIDER
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.make import make_env
 from drillyard.simulators.plain import PlainEnv
 from drillyard.simulators.random_actions import is_masked, random_action
+from drillyard.simulators.stepping import Stepping
 from drillyard.simulators.types import Action, Env, Info, Observation
 from drillyard.simulators.wrappers import layers
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lesson_draws import Choice, Normal, Range, read_rule
 from drillyard.spec.simulator.lessons import Lesson, draw
 from drillyard.system.user_code import described
-from drillyard.system.watchdog import report_activity
 
 STEPS = 200
 """Steps of each way of acting; a slow simulator is given fewer."""
@@ -134,51 +132,22 @@ class _Ranges:
 def _extremes(env: Env, ranges: _Ranges) -> Finding:
     subject = "simulator: extreme actions"
     env.action_space.seed(_SEED)
-    ways: dict[str, Act] = {"at random": lambda _: random_action(env)}
     # The lowest or the highest action may be impossible.
     ends = None if is_masked(env) else _ends(env.action_space)
-    endless = little = ""
-    taken = STEPS
-    if ends is not None:
-        low, high = ends
-        ways |= {
-            "always the lowest": lambda _: low,
-            "always the highest": lambda _: high,
-            "lowest and highest in turn": lambda step: (low, high)[step % 2],
-        }
-    for way, act in ways.items():
-        step, ended, began = 0, False, time.monotonic()
+    endless, little, taken = "", "", STEPS
+    for way, act in _ways(env, ends).items():
+        run = Stepping(env, f"acting {way}, seed {_SEED}")
         try:
-            report_activity(f"reset, acting {way}, seed {_SEED}")
-            ranges.take(*env.reset(seed=_SEED))
-            for step in range(1, STEPS + 1):
-                report_activity(f"step {step}, acting {way}, seed {_SEED}")
-                observation, reward, terminated, truncated, info = env.step(act(step))
-                broken = fault(env, observation, reward)
-                if broken is not None:
-                    return problem(
-                        subject,
-                        f"step {step}, acting {way}, seed {_SEED}: {broken}",
-                        "fix the simulator",
-                    )
-                if not little and (text := a_little(env.observation_space, observation)):
-                    little = f"step {step}, acting {way}, seed {_SEED}: {text}"
-                ranges.take(observation, info)
-                if terminated or truncated:
-                    ended = True
-                    env.reset()
-                if enough(step, began):
-                    break
-            taken = min(taken, step)
-            if not ended and step == STEPS:
-                endless = way
+            ended = _play(run, ranges, act)
         except Exception as error:
             what = str(error) if isinstance(error, DrillyardError) else described(error)
-            return problem(
-                subject,
-                f"step {step}, acting {way}, seed {_SEED}: {what}",
-                "an agent tries such actions while it learns",
-            )
+            fix = "an agent tries such actions while it learns"
+            return problem(subject, f"{run.where}: {what}", fix)
+        if run.broken is not None:
+            return problem(subject, f"{run.where}: {run.broken}", "fix the simulator")
+        little, taken = little or run.little, min(taken, run.step)
+        if not ended and run.step == STEPS:
+            endless = way
     if endless and horizon(env) is None:
         return warning(
             subject,
@@ -190,14 +159,41 @@ def _extremes(env: Env, ranges: _Ranges) -> Finding:
         return warning(subject, little, WIDER)
     slow = " (it is slow)" if taken < STEPS else ""
     if ends is None:
-        return passed(
-            subject, f"{taken} random steps more{slow}; these actions have no ends to try"
-        )
+        text = f"{taken} random steps more{slow}; these actions have no ends to try"
+        return passed(subject, text)
     return passed(
         subject,
         "lowest, highest, in turn and at random, "
         f"{taken} steps each{slow}: finite, and inside their spaces",
     )
+
+
+def _ways(env: Env, ends: tuple[Action, Action] | None) -> dict[str, Act]:
+    """Name -> the action of each step."""
+    ways: dict[str, Act] = {"at random": lambda _: random_action(env)}
+    if ends is not None:
+        low, high = ends
+        ways |= {
+            "always the lowest": lambda _: low,
+            "always the highest": lambda _: high,
+            "lowest and highest in turn": lambda step: (low, high)[step % 2],
+        }
+    return ways
+
+
+def _play(run: Stepping, ranges: _Ranges, act: Act) -> bool:
+    """Steps until the first fault; returns whether an episode ended."""
+    ended = False
+    ranges.take(*run.reset(_SEED))
+    while run.step < STEPS and not run.enough:
+        observation, _, terminated, truncated, info = run.take(act(run.step + 1))
+        if run.broken is not None:
+            break
+        ranges.take(observation, info)
+        if terminated or truncated:
+            ended = True
+            run.env.reset()
+    return ended
 
 
 def _ends(space: spaces.Space[Action]) -> tuple[Action, Action] | None:
@@ -218,22 +214,17 @@ def _corners(env: Env, lesson: Lesson) -> Finding:
         for value in _corner_values(rule, key):
             options = {**draw(lesson, _SEED, 0, tried), key: value}
             tried += 1
-            report_activity(f"an episode with {key} = {value}")
+            run = Stepping(env, f"an episode with {key} = {value}")
             try:
                 env.reset(seed=_SEED, options=options)
-                for step in range(1, CORNER_STEPS + 1):
-                    observation, reward, terminated, truncated, _ = env.step(random_action(env))
-                    broken = fault(env, observation, reward)
-                    if broken is not None:
-                        return problem(
-                            subject,
-                            f"{key} = {value!r}: {broken} at step {step}; options {options}",
-                            "narrow the lesson, or fix the simulator",
-                        )
+                while run.step < CORNER_STEPS and run.broken is None:
+                    _, _, terminated, truncated, _ = run.take(random_action(env))
                     if terminated or truncated:
                         break
+                what = run.broken and f"{run.broken} at step {run.step}"
             except Exception as error:
                 what = error.message if isinstance(error, ConfigError) else str(error)
+            if what is not None:
                 return problem(
                     subject,
                     f"{key} = {value!r}: {what}; options {options}",

@@ -45,8 +45,12 @@ _STATELESS: tuple[type, ...] = (
     gw.TransformObservation,
     gw.TransformReward,
 )
-_READ: tuple[type, ...] = (gw.TimeLimit, gw.OrderEnforcing, gw.PassiveEnvChecker)
-"""Layers whose state is read and set here."""
+_READ: dict[type, tuple[str, tuple[str, ...]]] = {
+    gw.TimeLimit: ("elapsed", ("_elapsed_steps",)),
+    gw.OrderEnforcing: ("has_reset", ("_has_reset",)),
+    gw.PassiveEnvChecker: ("checked", ("checked_reset", "checked_step")),
+}
+"""Layers whose state is read and set here: its key, and the attributes that have it."""
 
 
 class LessonWrapper(Layer):
@@ -236,9 +240,13 @@ class EpisodeMonitor(Layer):
     def _refused(self, what: str, hint: str) -> RunFailed:
         return RunFailed(f"{what}, at {self.failed()}", hint=hint)
 
+    @property
+    def _lesson(self) -> Lesson | None:
+        return self._lessons.lesson if self._lessons is not None else None
+
     def _record_reset(self, seed: int | None, options: Options | None) -> None:
         assert self._recorder is not None
-        lesson = self._lessons.lesson if self._lessons is not None else None
+        lesson = self._lesson
         if seed is not None:
             self._recorder.seeded(seed, options, self._episode, lesson)
         elif options or self._recorder.due(lesson):
@@ -249,9 +257,8 @@ class EpisodeMonitor(Layer):
     def _record_state(self) -> None:
         """In the middle of an episode, after a resume."""
         assert self._recorder is not None
-        lesson = self._lessons.lesson if self._lessons is not None else None
         inner = layers(self.env)
-        self._recorder.begin(inner, self._seed, self._episode, self._length, lesson)
+        self._recorder.begin(inner, self._seed, self._episode, self._length, self._lesson)
 
     def _must_fit(self, observation: Observation, whole: bool) -> None:
         """Refuses what numpy would silently broadcast or cut to fit the learner's arrays.
@@ -362,12 +369,9 @@ def layer_state(layer: Env) -> State | None:
         return dict(read())
     if type(layer) in _STATELESS:
         return {}
-    if type(layer) is gw.TimeLimit:
-        return {"elapsed": layer._elapsed_steps}
-    if type(layer) is gw.OrderEnforcing:
-        return {"has_reset": layer._has_reset}
-    if type(layer) is gw.PassiveEnvChecker:
-        return {"checked": layer.checked_reset and layer.checked_step}
+    if type(layer) in _READ:
+        key, attributes = _READ[type(layer)]
+        return {key: min(getattr(layer, name) for name in attributes)}
     return None
 
 
@@ -380,12 +384,10 @@ def load_layer_state(layer: Env, state: State) -> None:
     load = getattr(layer, "load_state", None)
     if callable(load):
         load(state)
-    elif type(layer) is gw.TimeLimit:
-        layer._elapsed_steps = state["elapsed"]
-    elif type(layer) is gw.OrderEnforcing:
-        layer._has_reset = state["has_reset"]
-    elif type(layer) is gw.PassiveEnvChecker:
-        layer.checked_reset = layer.checked_step = state["checked"]
+    elif type(layer) in _READ:
+        key, attributes = _READ[type(layer)]
+        for name in attributes:
+            setattr(layer, name, state[key])
     elif type(layer) not in _STATELESS:
         raise CorruptObject(
             f"the checkpoint has a state for {type(layer).__name__}, a silent layer"

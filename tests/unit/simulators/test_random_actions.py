@@ -16,12 +16,13 @@ from gymnasium import spaces
 from drillyard.agents.baselines import Random
 from drillyard.findings import Severity
 from drillyard.learners import vec_mode
-from drillyard.simulators import check, stress_test
-from drillyard.simulators.check import FEWEST, LONGEST_S, check_simulator
+from drillyard.simulators import stepping
+from drillyard.simulators.check import check_simulator
 from drillyard.simulators.make import make_env
 from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.random_actions import drawn
 from drillyard.simulators.speed import measure_speed
+from drillyard.simulators.stepping import FEWEST, LONGEST_S
 from drillyard.simulators.stress_test import try_limits
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
@@ -183,8 +184,7 @@ def slow(monkeypatch):
     """Each look at the clock of these checks is half of the time that a way may take later."""
     seconds = itertools.count(0, LONGEST_S / 2)
     clock = SimpleNamespace(monotonic=lambda: next(seconds), perf_counter=time.perf_counter)
-    monkeypatch.setattr(check, "time", clock)
-    monkeypatch.setattr(stress_test, "time", clock)
+    monkeypatch.setattr(stepping, "time", clock)
 
 
 @pytest.mark.usefixtures("slow")

@@ -173,7 +173,7 @@ from drillyard.spec.learning import SimulatorSpec
 
 assert main(["simulator-host", "--invite", "127.0.0.1:7700", "--out", sys.argv[1]]) == 0
 server = CopyServer(SimulatorSpec(id="cstr"), 0, 1, 2)
-assert server.about()["silent"] == []
+assert server.env.silent_layers() == []
 assert frames.decode(server.reply(frames.encode("reset", (1, {}))))[0] == "done"
 action = np.zeros((1, *server.env.action_space.shape), np.float32)
 assert frames.decode(server.reply(frames.encode("step", action)))[0] == "stepped"

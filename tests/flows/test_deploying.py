@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from drillyard.checks.schedules import planned
+from drillyard.checks.servers import planned
 from drillyard.cli.main import main
 from drillyard.errors import ExitCode
 from drillyard.findings import Severity

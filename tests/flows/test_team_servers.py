@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from drillyard.checks.schedules import planned
+from drillyard.checks.servers import planned
 from drillyard_backends.gcp.mlflow_server.names import Choices
 from drillyard_backends.gcp.mlflow_server.service import Service
 from tests.helpers.composed import MLFLOW_SITE, SERVERS, SITE, Composed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drillyard.checks.schedules import planned
+from drillyard.checks.servers import planned
 from drillyard.findings import Finding
 from tests.helpers import rules
 from tests.helpers.patience import until

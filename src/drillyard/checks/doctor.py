@@ -120,8 +120,7 @@ def _prefect() -> Iterator[Finding]:
     if not url:
         yield passed("prefect api", "not configured: `run` starts an embedded server")
         return
-    from drillyard.checks.schedules import planned
-    from drillyard.checks.servers import prefect
+    from drillyard.checks.servers import planned, prefect
 
     findings = list(prefect(url))
     yield from findings

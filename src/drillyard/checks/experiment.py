@@ -17,14 +17,12 @@ from urllib.parse import urlsplit
 from drillyard.backend.open import is_paid
 from drillyard.checks import hosted_copies, servers
 from drillyard.checks.capacity import capacity
-from drillyard.checks.folder import travels
 from drillyard.checks.numbers import plan, repeated
 from drillyard.checks.packages import missing_packages
-from drillyard.checks.packing import fits
 from drillyard.checks.refusal import as_finding, placed
 from drillyard.checks.stages import check_stages
-from drillyard.checks.storage import disk, targets
-from drillyard.checks.trial import try_training
+from drillyard.checks.storage import disk, targets, travels
+from drillyard.checks.trial import fits, try_training
 from drillyard.errors import ConfigErrors, SimulatorError, UserError
 from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.registry import load as load_registered

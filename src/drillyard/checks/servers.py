@@ -14,14 +14,19 @@ import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.system.durations import duration
 from drillyard.system.redaction import redact
+
+if TYPE_CHECKING:
+    from drillyard.documents.json_types import JsonObject
 
 _TIMEOUT_S = 1.5
 SERVER_TIMEOUT_S = 10.0
@@ -343,3 +348,72 @@ def reach(url: str) -> str | None:
     except (OSError, ValueError) as error:
         return str(getattr(error, "reason", None) or error)
     return None
+
+
+SETTLED_S = 180.0
+"""Seconds after which the scheduler, which works once a minute, must have seen a schedule."""
+_MOST_BYTES = 1 << 24
+_PAGE = 200
+
+
+def planned(url: str, *, settled_s: float = SETTLED_S) -> Iterator[Finding]:
+    """Returns the problems of a server's schedules; none if all of them have planned runs.
+
+    The scheduler is a service beside the API. If it fails, the API still answers but no flow run
+    starts. A healthy scheduler plans a new schedule within a minute, several runs ahead.
+
+    Args:
+        url: API of a server that accepts our credentials.
+        settled_s: Ignore schedules that are younger than this, in seconds.
+    """
+    try:
+        idle = sorted(_idle(url.rstrip("/"), settled_s))
+    except OSError as error:
+        yield warning(
+            "prefect schedules",
+            f"cannot be read: {error}",
+            "look at the server's log, then try again",
+        )
+        return
+    if idle:
+        yield problem(
+            "prefect schedules",
+            f"are active, but the server plans no run of {', '.join(idle)}",
+            "its scheduler does not work; look at the server's log (for `up`: logs/prefect.log)",
+        )
+
+
+def _idle(api: str, settled_s: float) -> Iterator[str]:
+    """Yields the deployments whose schedule is active, and which have no planned run."""
+    headers = {"Content-Type": "application/json", **prefect_login(), **csrf_headers(api)}
+
+    def post(path: str, body: JsonObject) -> tuple[Any, float]:
+        data = json.dumps(body).encode()
+        answer = ask(api + path, headers, SERVER_TIMEOUT_S, data=data, most_bytes=_MOST_BYTES)
+        return json.loads(answer.text), answer.at or time.time()
+
+    active: JsonObject = {"deployments": {"paused": {"eq_": False}}, "limit": _PAGE}
+    deployments, now = post("/deployments/filter", active)
+    for deployment in deployments:
+        if not any(_endless(s, now - settled_s) for s in deployment["schedules"]):
+            continue
+        runs: JsonObject = {
+            "deployment_id": {"any_": [deployment["id"]]},
+            "state": {"type": {"any_": ["SCHEDULED"]}},
+            "expected_start_time": {"after_": datetime.fromtimestamp(now, UTC).isoformat()},
+        }
+        ahead, _ = post("/flow_runs/count", {"flow_runs": runs})
+        if not ahead:
+            flow = str(deployment.get("entrypoint") or "").rpartition(":")[2]
+            yield f"{flow}/{deployment['name']}".lstrip("/")
+
+
+def _endless(schedule: Mapping[str, Any], before: float) -> bool:
+    """Returns whether a schedule is active since before a time, and has no end."""
+    kind = schedule["schedule"]
+    return (
+        bool(schedule["active"])
+        and ("cron" in kind or "interval" in kind)
+        and not schedule.get("max_scheduled_runs")
+        and datetime.fromisoformat(schedule["updated"]).timestamp() < before
+    )

@@ -12,6 +12,8 @@ from drillyard.errors import UserError
 from drillyard.findings import Finding, Severity, passed, problem
 from drillyard.mailbox.temporary_files import links_refused
 from drillyard.results.copies import check_folder
+from drillyard.runs.code_archive import pack
+from drillyard.runs.identity import needs_code
 from drillyard.spec.load import Loaded
 
 _FREE_PER_RUN = 64 * 1024 * 1024
@@ -81,3 +83,18 @@ def targets(loaded: Loaded) -> Iterator[Finding]:
         for finding in disk(target.url, claims=False):
             if finding.severity is Severity.ERROR:
                 yield Finding(finding.severity, subject, finding.message, finding.fix)
+
+
+def travels(loaded: Loaded, store: str) -> list[Finding]:
+    """Returns nothing; the other workloads say themselves what travels.
+
+    Args:
+        loaded: The experiment.
+        store: URL of the mailbox's store, which stays if it is in the folder.
+
+    Raises:
+        UserError: The folder cannot be sent: too large, a link, or a file that may not be read.
+    """
+    if loaded.spec.workload == "rl" and needs_code(loaded.spec):
+        pack(loaded.folder, {loaded.file, *([] if "://" in store else [Path(store)])})
+    return []

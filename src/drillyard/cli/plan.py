@@ -21,8 +21,7 @@ from drillyard.system.terminal import console
 
 if TYPE_CHECKING:
     from drillyard.backend import Cost
-    from drillyard.checks.cost_plan import Plan
-    from drillyard.checks.offers import Offer
+    from drillyard.checks.cost_plan import Offer, Plan
     from drillyard.documents.json_types import JsonObject
 
 OF_STAGE = ("experiment", "backend", "places", "machines", "max_cost", "cost")

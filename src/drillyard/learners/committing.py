@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 from drillyard.documents.json_types import Json
 from drillyard.errors import InfrastructureError, Superseded
 from drillyard.mailbox.patience import persist
-from drillyard.mailbox.records import FileEntry
+from drillyard.mailbox.records import AttemptStart, FileEntry
 from drillyard.metrics.streams import StreamWriter
 from drillyard.runs import checkpoints
+from drillyard.runs.checkpoints import Checkpoint
 from drillyard.runs.workload import RunContext
 
 log = logging.getLogger(__name__)
@@ -118,3 +120,21 @@ def prune(context: RunContext) -> None:
         )
     except (InfrastructureError, Superseded) as error:
         log.warning("old checkpoints were not deleted: %s", error)
+
+
+def announce(context: RunContext, checkpoint: Checkpoint | None) -> None:
+    """Write where this attempt continues: readers cut the streams of the previous attempt there.
+
+    Args:
+        context: The attempt.
+        checkpoint: The checkpoint of its own run, None to begin.
+    """
+    start = AttemptStart(
+        attempt=context.attempt,
+        resumed_attempt=checkpoint.meta.attempt if checkpoint else None,
+        resumed_step=checkpoint.meta.step if checkpoint else None,
+        worker=context.claim.worker,
+        host=platform.node(),
+        started_at=context.clock.now(),
+    )
+    persist(lambda: context.mailbox.write(f"{context.folder}/start.json", start))

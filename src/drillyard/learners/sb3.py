@@ -18,12 +18,12 @@ from drillyard.findings import Finding
 from drillyard.learners import cloning, determinism, devices, replayed, sb3_build, warm_start
 from drillyard.learners.callbacks import TrainingCallback, user_callbacks
 from drillyard.learners.check import check_learner
+from drillyard.learners.committing import announce
 from drillyard.learners.evaluator import Evaluator, evaluator_of
 from drillyard.learners.event_files import EventFiles
 from drillyard.learners.exactness import exactness, platform_of
 from drillyard.learners.honours import EVERYTHING
 from drillyard.learners.hosted_copies import HostSession, with_hosts
-from drillyard.learners.log_start import announce
 from drillyard.learners.plan import Plan, make_plan
 from drillyard.learners.result_files import result_files
 from drillyard.learners.sb3_state import device_of

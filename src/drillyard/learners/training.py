@@ -13,10 +13,9 @@ from drillyard.errors import InfrastructureError, RunFailed, Stopped
 from drillyard.learners import sb3_state
 from drillyard.learners.barriers import NEVER, Marks, next_multiple
 from drillyard.learners.best import BestPolicies
-from drillyard.learners.episode_ends import EpisodeEnds
+from drillyard.learners.episode_ends import EarlyStopping, EpisodeEnds
 from drillyard.learners.evaluator import Evaluator
 from drillyard.learners.plan import Plan
-from drillyard.learners.stopping import EarlyStopping
 from drillyard.learners.training_checkpoints import TrainingCheckpoints
 from drillyard.learners.types import Infos, Metrics, TakesPoints, UserCallback
 from drillyard.mailbox.patience import persist

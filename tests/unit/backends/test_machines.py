@@ -13,7 +13,7 @@ from drillyard.backend.hardware import Hardware, MachineType
 from drillyard.backend.settings.experiment import given, packing
 from drillyard.backend.settings.resolve import prices_file
 from drillyard.checks import trial
-from drillyard.checks.packing import fits
+from drillyard.checks.trial import fits
 from drillyard.checks.trial_process import Heard
 from drillyard.errors import ConfigError
 from drillyard.findings import Severity
@@ -163,7 +163,7 @@ def test_runs_per_machine_said_twice_is_refused(tmp_path, kind):
 
 def test_runs_that_share_a_machine_need_its_memory(tmp_path, monkeypatch):
     """Against what the trial measured: 3 GB each, and 1 GB for the system."""
-    monkeypatch.setattr("drillyard.checks.packing.measured", lambda loaded: 3 << 30)
+    monkeypatch.setattr("drillyard.checks.trial.measured", lambda loaded: 3 << 30)
     for runs, size, severity in (
         (2, "Standard_F4s_v2", Severity.OK),  # 8 GB
         (3, "Standard_F4s_v2", Severity.ERROR),
@@ -180,7 +180,7 @@ def test_runs_that_share_a_machine_need_its_memory(tmp_path, monkeypatch):
 
 def test_the_memory_of_every_place_is_looked_at(tmp_path, monkeypatch):
     """3 runs of 3 GB: a free machine has no such limit, one size has room, the other has not."""
-    monkeypatch.setattr("drillyard.checks.packing.measured", lambda loaded: 3 << 30)
+    monkeypatch.setattr("drillyard.checks.trial.measured", lambda loaded: 3 << 30)
     sizes = ["Standard_F8s_v2", "Standard_F4s_v2"]  # 16 GB and 8 GB
     loaded = written(tmp_path, "azure", "{runs_per_machine: 3}", **AZURE, vm_sizes=sizes)
     loaded.spec = loaded.spec.model_copy(update={"backend": "local", "elsewhere": ["azure"]})

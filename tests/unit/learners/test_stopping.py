@@ -8,7 +8,7 @@ from safetensors.numpy import load as load_tensors
 
 from drillyard.agents.trained import trained
 from drillyard.errors import ConfigError, NotFound, SpaceMismatch, Stopped
-from drillyard.learners.stopping import EarlyStopping
+from drillyard.learners.episode_ends import EarlyStopping
 from drillyard.mailbox.records import Phase
 from drillyard.policies.export import export
 from drillyard.spec import ExperimentSpec

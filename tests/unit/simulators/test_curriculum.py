@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from drillyard.errors import ConfigError, RunFailed
 from drillyard.evaluation.episodes import plan
-from drillyard.learners.curriculum import Curriculum
+from drillyard.learners.episode_ends import Curriculum
 from drillyard.learners.evaluator import Score
 from drillyard.simulators.make import make_env
 from drillyard.simulators.make_copies import can_vectorise, make_vec

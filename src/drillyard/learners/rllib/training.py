@@ -25,9 +25,8 @@ from drillyard.documents.json_types import JsonObject, as_integer
 from drillyard.errors import RunFailed
 from drillyard.learners.barriers import next_multiple
 from drillyard.learners.best import BestPolicies
-from drillyard.learners.committing import prune, save
+from drillyard.learners.committing import announce, prune, save
 from drillyard.learners.evaluator import evaluator_of
-from drillyard.learners.log_start import announce
 from drillyard.learners.plan import Plan, make_plan
 from drillyard.learners.result_files import result_files
 from drillyard.learners.rllib.arguments import ARGUMENTS, NETWORK, WORKERS

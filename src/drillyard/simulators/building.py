@@ -39,6 +39,7 @@ _SEEN = (
     "comfort_high",
 )
 _UNITS = ("1", "1", "1", "1", "°C", "W/m²", "°C", "1", "°C", "°C")
+_STATE = ("day", "indoor", "steps", "swings", "phases", "clear")
 _SUMS = ("power", "energy", "comfort", "outside", "reward")
 
 
@@ -169,21 +170,16 @@ class VecBuilding:
     def state(self) -> State:
         """See ``VectorSimulator.state``."""
         return {
-            "day": self._day.copy(),
-            "indoor": self._indoor.copy(),
-            "steps": self._steps.copy(),
-            "swings": self._swings.copy(),
-            "phases": self._phases.copy(),
-            "clear": self._clear.copy(),
+            **{name: getattr(self, f"_{name}").copy() for name in _STATE},
             "last": {name: array.copy() for name, array in self._last.items()},
             "sums": {name: array.copy() for name, array in self._sums.items()},
         }
 
     def load_state(self, state: State) -> None:
         """See ``VectorSimulator.load_state``."""
-        self._day, self._indoor = np.array(state["day"]), np.array(state["indoor"])
-        self._steps, self._clear = np.array(state["steps"], np.int64), np.array(state["clear"])
-        self._swings, self._phases = np.array(state["swings"]), np.array(state["phases"])
+        for name in _STATE:
+            setattr(self, f"_{name}", np.array(state[name]))
+        self._steps = np.array(state["steps"], np.int64)
         self._last = {name: np.array(array) for name, array in state["last"].items()}
         self._sums = {name: np.array(array) for name, array in state["sums"].items()}
 

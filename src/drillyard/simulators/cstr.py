@@ -26,13 +26,13 @@ from drillyard.simulators.cstr_physics import (
     CR_LOW_CONVERSION,
     EPISODE_TIME,
     MAX_CHANGE_PER_TIME_K,
-    TC_START_HIGH_K,
-    TC_START_K,
     TR_HIGH_CONVERSION,
     TR_LOW_CONVERSION,
+    coolant_at_first,
     integrate,
     outcome,
     reference,
+    transition,
 )
 from drillyard.simulators.state import State, load_rng, rng_state
 from drillyard.simulators.types import Info, Options
@@ -46,6 +46,8 @@ _DEFAULTS: dict[str, float] = {
     "transition_start": 1.0,
     "edo_solver_n_its": 2,
 }
+
+_STATE = "cr", "tr", "tc", "cref", "measured_cr", "measured_tr", "time", "steps", "squares"
 
 
 class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
@@ -200,27 +202,15 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
 
     def state(self) -> State:
         """Everything that the next steps depend on."""
-        return {
-            "cr": self._cr,
-            "tr": self._tr,
-            "tc": self._tc,
-            "cref": self._cref,
-            "measured_cr": self._measured_cr,
-            "measured_tr": self._measured_tr,
-            "time": self._time,
-            "steps": self._steps,
-            "squares": self._squares,
-            "options": dict(self._options),
-            "rng": rng_state(self.np_random),
-        }
+        numbers = {name: getattr(self, f"_{name}") for name in _STATE}
+        return {**numbers, "options": dict(self._options), "rng": rng_state(self.np_random)}
 
     def load_state(self, state: State) -> None:
         """Continues from a state."""
         self._start(state["options"])
-        self._cr, self._tr, self._tc = state["cr"], state["tr"], state["tc"]
-        self._measured_cr, self._measured_tr = state["measured_cr"], state["measured_tr"]
-        self._cref, self._squares = state["cref"], state["squares"]
-        self._time, self._steps = state["time"], int(state["steps"])
+        for name in _STATE:
+            setattr(self, f"_{name}", state[name])
+        self._steps = int(state["steps"])
         load_rng(self.np_random, state["rng"])
 
     def _start(self, options: Mapping[str, float]) -> None:
@@ -233,7 +223,7 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
         # The state, its measurement and the reference agree from the first observation on.
         self._cref, self._tr = reference(self._signal, 1.0, self._transition_start)
         self._cr = self._cref
-        self._tc = TC_START_HIGH_K if self._signal == 6 else TC_START_K
+        self._tc = coolant_at_first(self._signal)
         self._measured_cr, self._measured_tr = self._cr, self._tr
         self._time, self._steps, self._squares = 0.0, 0, 0.0
 
@@ -293,3 +283,25 @@ def checked(options: Mapping[str, Json]) -> dict[str, float]:
         SimulatorError: An unknown key, or a value that is not allowed.
     """
     return number_of("cstr", options, _RANGES, _DEFAULTS, _INTEGERS)
+
+
+def beginning(options: Mapping[str, Json]) -> tuple[float, ...]:
+    """What an episode begins with, for the forms that step many copies.
+
+    Returns:
+        Cr, Tr, Tc, the time at which the reference begins to change (``transition``), the noise as
+        a part of the ranges, the time of a step, and its sub-intervals.
+
+    Raises:
+        SimulatorError: An unknown key, or a value that is not allowed.
+    """
+    values = checked(options)
+    signal, start = int(values["Cref_signal"]), values["transition_start"]
+    return (
+        *reference(signal, 1.0, start),
+        coolant_at_first(signal),
+        transition(signal, start),
+        values["noise_percentage"] / 100.0,
+        values["step_time"],
+        values["edo_solver_n_its"],
+    )

@@ -103,6 +103,11 @@ def reference(signal: int, time: float, transition_start: float = 1.0) -> tuple[
     )
 
 
+def coolant_at_first(signal: int) -> float:
+    """Temperature of the coolant (K) with which an episode begins."""
+    return TC_START_HIGH_K if signal == 6 else TC_START_K
+
+
 def clip(value: float, low: float, high: float) -> float:
     """The value, or the end of the range that it is beyond."""
     return min(max(value, low), high)

@@ -46,30 +46,12 @@ class VecCstr:
 
     def begin(self, copy: int, options: Mapping[str, Json]) -> None:
         """See ``VectorSimulator.begin``."""
-        values = cstr.checked(options)
-        signal = int(values["Cref_signal"])
-        cr, tr = physics.reference(signal, 1.0, values["transition_start"])
-        begin = physics.transition(signal, values["transition_start"])
-        tc = physics.TC_START_HIGH_K if signal == 6 else physics.TC_START_K
-        noise = values["noise_percentage"] / 100.0
+        cr, tr, tc, *rest = cstr.beginning(options)
+        noise = rest[1]
         self._noisy[copy], self._steps[copy], self._noise[copy] = noise > 0.0, 0, 0.0
         row = self._at[copy]
         # Columns as `cstr_compiled` has them.
-        row[:] = (
-            cr,
-            tr,
-            tc,
-            cr,
-            cr,
-            tr,
-            0.0,
-            0.0,
-            0.0,
-            begin,
-            noise,
-            values["step_time"],
-            values["edo_solver_n_its"],
-        )
+        row[:] = (cr, tr, tc, cr, cr, tr, 0.0, 0.0, 0.0, *rest)
         if noise:
             self._draw([copy])
             row[[columns.CR_SEEN, columns.TR_SEEN]] += self._noise[copy]

@@ -8,8 +8,6 @@ error of a process that dies names its copy, its step and its signal.
 from __future__ import annotations
 
 import contextlib
-import signal
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from multiprocessing.connection import Connection
@@ -25,8 +23,9 @@ from stable_baselines3.common.vec_env.base_vec_env import (
     VecEnvStepReturn,
 )
 
-from drillyard.errors import DrillyardError, ProcessKilled, RunFailed
+from drillyard.errors import ProcessKilled, RunFailed
 from drillyard.simulators.horizon import horizon
+from drillyard.simulators.hosts import troubles
 from drillyard.simulators.state import SavedStack
 from drillyard.simulators.streams import SeededCopies, seed_globals
 from drillyard.simulators.types import (
@@ -40,13 +39,11 @@ from drillyard.simulators.types import (
     StepResult,
 )
 from drillyard.system import step_marker
-from drillyard.system.kills import KILLED, killed
 from drillyard.system.operating_system import KILL, end_with_parent, oom_kills
 
 _LOOK_S = 0.2
 """Time between two checks of a process that has not answered yet."""
 _PLAIN = (bool, int, float, str, bytes, type(None), np.generic, np.ndarray)
-_CHECK = "`drillyard check` steps the simulator and shows where it breaks"
 
 
 class ProcessesEnv(SeededCopies, SubprocVecEnv):  # type: ignore[misc]
@@ -72,7 +69,7 @@ class ProcessesEnv(SeededCopies, SubprocVecEnv):  # type: ignore[misc]
             self.close()
             if isinstance(error, EOFError):  # at the first request, which goes to the first copy
                 raise RunFailed(
-                    "the process of copy 0 ended while it was made", hint=_CHECK
+                    "the process of copy 0 ended while it was made", hint=troubles.CHECK
                 ) from error
             raise
 
@@ -172,19 +169,8 @@ class _Line:
         try:
             yield
         except (EOFError, ConnectionError) as error:
-            self._process.join(2.0)
-            code = self._process.exitcode
-            how = f"code {code}"
-            if code is not None and code < 0:
-                with contextlib.suppress(ValueError):
-                    how = signal.Signals(-code).name
-            message = (
-                f"the process of copy {self._copy} ended with {how} at "
-                f"{step_marker.of(self._copy) or f'its step {self._step()}'}"
-            )
-            if code in KILLED:
-                raise killed(message, self._oom_kills) from error
-            raise RunFailed(message, hint=_CHECK) from error
+            when = step_marker.of(self._copy) or f"its step {self._step()}"
+            raise troubles.ended(self._process, self._copy, when, self._oom_kills) from error
 
 
 class _Courier(Layer):
@@ -207,14 +193,14 @@ class _Courier(Layer):
         try:
             self._seen, info = self.env.reset(seed=seed, options=options)
         except Exception as error:
-            return self._nothing(), {"raised": _portable(error)}
+            return self._nothing(), {"raised": troubles.portable(error)}
         return self._seen, sendable(info)
 
     def step(self, action: Action) -> StepResult:
         try:
             result = self.env.step(action)
         except Exception as error:
-            return self._nothing(), 0.0, False, False, {"raised": _portable(error)}
+            return self._nothing(), 0.0, False, False, {"raised": troubles.portable(error)}
         self._seen = result[0]
         return *result[:4], sendable(result[4])
 
@@ -237,7 +223,7 @@ def _brought(make: Callable[[], Env]) -> Env:
     try:
         return _Courier(make())
     except Exception as error:
-        return _Courier(_Unmade(_portable(error)))
+        return _Courier(_Unmade(troubles.portable(error)))
 
 
 def sendable(info: Info) -> Info:
@@ -259,17 +245,3 @@ def _is_sendable(value: object) -> bool:
     except Exception:  # an object of the simulator's author may raise anything
         return False
     return True
-
-
-def _portable(error: Exception) -> Exception:
-    """Our own errors are sent whole; of others, the message and the place."""
-    if isinstance(error, DrillyardError):
-        return error
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    failure = RunFailed(
-        f"the simulator raised {type(error).__name__}: {error}",
-        hint=f"look at {last.filename}, line {last.lineno}, in {last.name}",
-    )
-    for note in getattr(error, "__notes__", ()):  # step, copy and seed
-        failure.add_note(note)
-    return failure

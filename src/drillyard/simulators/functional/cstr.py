@@ -11,7 +11,7 @@ import numpy as np
 
 from drillyard.documents.json_types import Json
 from drillyard.simulators import cstr_physics as physics
-from drillyard.simulators.cstr import CstrEnv, checked
+from drillyard.simulators.cstr import CstrEnv, beginning
 from drillyard.simulators.functional.protocol import Stepped
 
 Scalar: TypeAlias = jax.Array
@@ -74,22 +74,7 @@ class Cstr:
 
     def params(self, options: Mapping[str, Json]) -> Episode:
         """See ``FunctionalSimulator.params``."""
-        values = checked(options)
-        signal, start = int(values["Cref_signal"]), values["transition_start"]
-        cr, tr = physics.reference(signal, 1.0, start)
-        return Episode(
-            *np.array(
-                [
-                    cr,
-                    tr,
-                    physics.TC_START_HIGH_K if signal == 6 else physics.TC_START_K,
-                    physics.transition(signal, start),
-                    values["noise_percentage"] / 100.0,
-                    values["step_time"],
-                    values["edo_solver_n_its"],
-                ]
-            )
-        )
+        return Episode(*np.array(beginning(options)))
 
     def reset(self, key: Scalar, params: Episode) -> tuple[Scalar, State]:
         """See ``FunctionalSimulator.reset``."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import multiprocessing.context
-import signal
 import time
 from collections.abc import Iterable, Mapping
 from multiprocessing.connection import Connection
@@ -19,14 +18,12 @@ from drillyard.errors import ProcessKilled, RunFailed
 from drillyard.simulators.hosts import frames, troubles
 from drillyard.simulators.hosts.messages import Messages
 from drillyard.simulators.hosts.packed_steps import STEP, RowReader, is_packed
-from drillyard.system.kills import KILLED, killed
 from drillyard.system.operating_system import oom_kills, start_context
 
 if TYPE_CHECKING:
     from drillyard.simulators.hosts.copy_thread import CopyThread
 
 _END_S = 2.0
-_CHECK = "`drillyard check` steps the simulator and shows where it breaks"
 _BODY = "drillyard.simulators.hosts.copy_process"
 
 
@@ -253,17 +250,8 @@ class Copies:
 
     def _ended(self, place: int) -> RunFailed | ProcessKilled:
         copy = self._copies[place]
-        copy.process.join(_END_S)
-        code = copy.process.exitcode
-        how = f"code {code}"
-        if code is not None and code < 0:
-            with contextlib.suppress(ValueError):
-                how = signal.Signals(-code).name
         when = f"its step {self._steps}" if self._steps else "its start"
-        message = f"the process of copy {copy.number} ended with {how} at {when}"
-        if code in KILLED:
-            return killed(message, self._oom_kills)
-        return RunFailed(message, hint=_CHECK)
+        return troubles.ended(copy.process, copy.number, when, self._oom_kills)
 
 
 def _body(layout: list[Any], rows: bytes, tails: Mapping[int, np.ndarray]) -> object:

@@ -130,7 +130,8 @@ def ensure(service: Service, config: AzureConfig, order: Order) -> str:
             if isinstance(error, UserError):
                 raise error from None
             raise ControlPlaneError(
-                f"environment {name}:{number} is there, and cannot be read yet", hint="try again"
+                f"environment {name}:{number} is there, and cannot be read yet: {error}",
+                hint="try again",
             ) from error
     return full
 

@@ -14,7 +14,7 @@ import urllib3
 pytest.importorskip("azure.core")
 
 from drillyard.backend import Order
-from drillyard.errors import ControlPlaneError, StoreUnavailable, UserError
+from drillyard.errors import ControlPlaneError, StoreUnavailable, UserError, WorkerLost
 from drillyard.findings import Severity
 from drillyard.leases.reasons import Reasons
 from drillyard.testing.clock import FakeClock
@@ -253,6 +253,35 @@ def test_plan_looks_for_the_datastore_that_jobs_write_to(azure):
     (said,) = problems()
     assert "no datastore workspaceblobstore" in said
     assert problems(account="other", container="container") == []
+
+
+BUSY = "\tManagedIdentityCredential: (429) Temporarily throttled, too many requests"
+
+
+NONE = "\tManagedIdentityCredential: no identity is assigned"
+
+
+@pytest.mark.parametrize(("cause", "hopeless"), [(BUSY, False), (NONE, True)])
+def test_a_token_endpoint_that_is_busy_is_not_a_missing_role(azure, monkeypatch, cause, hopeless):
+    """A traceback quotes the library's source before the error."""
+    log = [
+        "    raise ClientAuthenticationError(message=message)",
+        "azure.core.exceptions.ClientAuthenticationError: no token",
+        cause,
+    ]
+    failures = AzureBackend(**SETTINGS, environment="own:1")._failures
+    monkeypatch.setattr(failures, "lines", lambda job: log)
+    first, second = (Job(f"job-{n}", "t0001-s1.train", "Failed") for n in (1, 2))
+    why = failures.refuse_hopeless(ORDER, first)
+    assert "raise ClientAuthenticationError" not in why
+    if not hopeless:
+        assert why == f"the sign-in of its node did not answer: {BUSY.strip()}"
+        assert failures.refuse_hopeless(ORDER, second) == why
+        return
+    assert why == log[1]
+    with pytest.raises(WorkerLost, match="no token") as error:
+        failures.refuse_hopeless(ORDER, second)
+    assert "Storage Blob Data Contributor" in str(error.value.hint)
 
 
 CHAIN = "DefaultAzureCredential failed to retrieve a token from the included credentials."

@@ -77,18 +77,13 @@ def check_baselines(spec: ExperimentSpec, env: Env) -> list[Finding]:
     Raises:
         PluginError: The name is unknown.
         SpaceMismatch: It cannot act in this simulator.
-        ConfigError: A name is listed twice or is the agent's; a baseline raises or returns no
-            action of this simulator; or the lesson has an unknown key.
+        ConfigError: A baseline raises or returns no action of this simulator, or the lesson has
+            an unknown key.
     """
     if spec.evaluate.lesson is not None:
         validate_lesson(spec.evaluate.lesson, reset_keys(env), "evaluate.lesson")
     for position, name in enumerate(spec.baselines):
-        field = f"baselines[{position}]"
-        if name == "agent":
-            raise ConfigError("is the name of the trained policy", field=field, value=name)
-        if name in spec.baselines[:position]:
-            raise ConfigError("is listed twice", field=field, value=name)
-        _try_once(name, env, field)
+        _try_once(name, env, f"baselines[{position}]")
     if not spec.baselines:
         return []
     return [passed("baselines", f"{', '.join(spec.baselines)} can act here")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from drillyard.documents.json_types import Json, JsonObject
@@ -237,48 +237,44 @@ def _children(
 
 @dataclass
 class _Origins:
-    """Origins of parameters by scope: ``""`` or the path of a child, ``children[0].``."""
+    """Origins by kind, scope (``""``, or the path of a child: ``children[0].``) and name."""
 
-    constants: dict[tuple[str, str], str] = field(default_factory=dict)
-    assigned: dict[tuple[str, str], str] = field(default_factory=dict)
-    defaults: dict[tuple[str, str], str] = field(default_factory=dict)
-    experiment: str = "the experiment's name"
+    known: dict[tuple[str, str, str], str]
+    experiment: str
 
     @classmethod
     def of(cls, provenance: Mapping[str, str]) -> _Origins:
         """Collects the origins in one pass over all values."""
-        origins = cls(experiment=provenance.get("name", cls.experiment))
+        known: dict[tuple[str, str, str], str] = {}
         for path, origin in provenance.items():
-            match = _PARAMETER.match(path)
-            if match is None:
+            if (match := _PARAMETER.match(path)) is None:
                 continue
-            scope = match["scope"]
-            if match["constant"]:
-                origins.constants.setdefault((scope, match["constant"]), origin)
-            elif match["given"]:
-                origins.assigned.setdefault((scope, match["given"]), origin)
-            else:
-                name = match["tunable"]
-                text = f"{origin} through the default of {match['group']}.{name}"
-                origins.defaults.setdefault((scope, name), text)
-        return origins
+            kind, name = str(match.lastgroup), match[str(match.lastgroup)]
+            if kind == "tunable":
+                origin += f" through the default of {match['group']}.{name}"
+            known.setdefault((kind, match["scope"], name), origin)
+        return cls(known, provenance.get("name", "the experiment's name"))
 
     def find(self, name: str, scope: str) -> str:
         """Returns a parameter's origin. An outer or inner experiment may assign or declare it."""
         if name in GIVEN:
             return GIVEN[name]
-        if (scope, name) in self.constants:
-            return self.constants[(scope, name)]
+        if ("constant", scope, name) in self.known:
+            return self.known["constant", scope, name]
         if name == "experiment_id":
             return self.experiment
-        for table in (self.assigned, self.defaults):
+        for kind in ("given", "tunable"):
             outer = scope
-            while (outer, name) not in table and outer:
+            while (kind, outer, name) not in self.known and outer:
                 outer = _LAST.sub("", outer)
-            if (outer, name) in table:
-                return table[(outer, name)]
-        inner = (o for (s, n), o in self.defaults.items() if n == name and s.startswith(scope))
-        return next(inner, "default")
+            if (kind, outer, name) in self.known:
+                return self.known[kind, outer, name]
+        declared = (
+            o
+            for (k, s, n), o in self.known.items()
+            if (k, n) == ("tunable", name) and s.startswith(scope)
+        )
+        return next(declared, "default")
 
 
 def settings(loaded: Loaded) -> tuple[list[JsonObject], str | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from drillyard.documents.json_types import Json
@@ -120,47 +121,43 @@ def hidden_character(text: str) -> tuple[int, str] | None:
     return (match.start(), f"U+{ord(match[0]):04X}") if match else None
 
 
-def must_be_clean(value: Json, path: tuple[str | int, ...] = ()) -> list[ConfigError]:
-    """Numbers that are not finite and invisible characters, anywhere in a tree.
+def values_in(
+    tree: Json, path: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], Json]]:
+    """Yields (path, value) of everything in a tree except mappings and lists."""
+    if isinstance(tree, dict | list):
+        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from values_in(value, (*path, key))
+            if isinstance(key, str) and hidden_character(key):
+                yield path, key
+    else:
+        yield path, tree
 
-    Returns:
-        One error for each, without file and line.
+
+def must_be_clean(tree: Json) -> Iterator[ConfigError]:
+    """Yields an error for each number that is not finite, and each invisible character.
+
+    They have no file and line yet.
     """
-    found: list[ConfigError] = []
-    stack: list[tuple[Json, tuple[str | int, ...]]] = [(value, path)]
-    while stack:
-        item, here = stack.pop()
-        if isinstance(item, float) and not math.isfinite(item):
-            word = "not a number" if math.isnan(item) else "not finite"
-            found.append(
-                ConfigError(
-                    f"{word}, or out of the range of a number"
-                    if word != "not a number"
-                    else "is not a number",
-                    field=dotted(here),
-                    value=item,
-                    allowed="a finite number, at most 1.8e308",
-                    hint="write a finite number",
-                )
+    for path, value in values_in(tree):
+        if isinstance(value, float) and not math.isfinite(value):
+            yield ConfigError(
+                "is not a number"
+                if math.isnan(value)
+                else "not finite, or out of the range of a number",
+                field=dotted(path),
+                value=value,
+                allowed="a finite number, at most 1.8e308",
+                hint="write a finite number",
             )
-        elif isinstance(item, str) and (hidden := hidden_character(item)):
-            found.append(
-                ConfigError(
-                    f"character {hidden[1]} at position {hidden[0] + 1} is invisible",
-                    field=dotted(here),
-                    value=item.encode("ascii", "backslashreplace").decode(),
-                    allowed="visible characters, spaces, tabs and line ends",
-                    hint="delete that character and type the text again",
-                )
+        elif isinstance(value, str) and (hidden := hidden_character(value)):
+            yield ConfigError(
+                f"character {hidden[1]} at position {hidden[0] + 1} is invisible",
+                field=dotted(path),
+                value=value.encode("ascii", "backslashreplace").decode(),
+                allowed="visible characters, spaces, tabs and line ends",
+                hint="delete that character and type the text again",
             )
-        elif isinstance(item, dict):
-            stack.extend((v, (*here, k)) for k, v in item.items())
-            for key in item:
-                if isinstance(key, str) and hidden_character(key):
-                    stack.append((key, here))
-        elif isinstance(item, list):
-            stack.extend((v, (*here, i)) for i, v in enumerate(item))
-    return found[::-1]
 
 
 def dotted(path: tuple[str | int, ...]) -> str:

@@ -114,7 +114,8 @@ def assess(request: Request, workers: int = 1) -> list[Assessed]:
 
 def play(request: Request) -> list[Assessed]:
     """Play the conditions of one part in this process. Raises as ``assess`` does."""
-    from drillyard.agents.load import load_agent
+    from drillyard.agents.base import load_policy
+    from drillyard.agents.trained import policy_files
     from drillyard.evaluation.episodes import Planned, run_baseline, run_episodes
     from drillyard.mailbox import Mailbox, open_store
     from drillyard.spec.learning import SimulatorSpec
@@ -134,7 +135,7 @@ def play(request: Request) -> list[Assessed]:
                 played = run_baseline(request.baseline, spec, planned, trajectory="all")
             else:
                 assert mailbox is not None
-                policy, _ = load_agent(mailbox, request.run, request.which)
+                policy = load_policy(*policy_files(mailbox, request.run, request.which))
                 played = run_episodes(
                     spec,
                     policy.playing(request.deterministic),

@@ -6,6 +6,7 @@ Unknown keys are refused; ``spec.load`` turns each refusal into file, line and n
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -123,14 +124,13 @@ class Parts(Strict):
                         allowed=", ".join(f"`{n}:`" for n in needed) or "none of the parts",
                         hint=f"delete `{part}:`, or write the `workload:` that has it",
                     )
-        names = [child.name for child in self.children]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        names = Counter(child.name for child in self.children)
+        for name in sorted(name for name in names if names[name] > 1):
             raise BadValue(
-                f"two children are called {twice[0]!r}",
+                f"two children are called {name!r}",
                 key="children",
                 allowed="a different name for each child",
-                hint=f"call the second one {twice[0]}-2",
+                hint=f"call the second one {name}-2",
             )
         return self
 
@@ -374,14 +374,10 @@ class ExperimentSpec(Parts):
     @field_validator("seeds")
     @classmethod
     def _no_seed_twice(cls, value: list[int]) -> list[int]:
-        twice = (
-            sorted({s for s in value if value.count(s) > 1})
-            if len(value) < 2000
-            else ([] if len(set(value)) == len(value) else ["…"])
-        )
+        twice = [seed for seed, number in Counter(value).items() if number > 1]
         if twice:
             raise BadValue(
-                f"seed {twice[0]} is listed twice",
+                f"seed {min(twice)} is listed twice",
                 value=str(value)[:120],
                 allowed="each seed once",
                 hint=f"write {str(list(dict.fromkeys(value)))[:80]}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -130,7 +130,8 @@ def load(
     if not Path(file).exists():
         file = presets.experiment_file(str(file)) or presets.no_near(str(file))
     asked = Asked(list(sets), list(globals_), dict(values or {}), list(tunables))
-    return _Reading(Path(file), asked, command).loaded()
+    loaded = _Reading(Path(file), asked).loaded()
+    return loaded if command is None else replace(loaded, command=list(command))
 
 
 class _Reading:
@@ -139,21 +140,14 @@ class _Reading:
     Args:
         path: The file.
         asked: The options beside it.
-        command: The command line to keep in the record.
         over: A listed experiment of its study, to lay over the file.
 
     Raises:
         ConfigError: A layer is not a mapping, or cannot be read.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        asked: Asked,
-        command: Sequence[str] | None,
-        over: Document | None = None,
-    ) -> None:
-        self._path, self._asked, self._command, self._over = path, asked, command, over
+    def __init__(self, path: Path, asked: Asked, over: Document | None = None) -> None:
+        self._path, self._asked, self._over = path, asked, over
         self._folder = path.resolve().parent
         self._merged = merged = Merged()
         merged.lay(_mapping(read_document(path, path.name), "an experiment"))
@@ -193,7 +187,7 @@ class _Reading:
             folder=self._folder,
             text=self._path.read_text(encoding="utf-8-sig"),
             findings=self._findings,
-            command=list(sys.argv if self._command is None else self._command),
+            command=list(sys.argv),
             places=self._merged.places,
             asked=self._asked,
         )
@@ -278,7 +272,7 @@ class _Reading:
         return [located(error, self._merged, self._path.name) for error in problems]
 
     def _resolved(self, layer: Document) -> ExperimentSpec:
-        self._listed.append(_Reading(self._path, self._asked, self._command, layer).loaded())
+        self._listed.append(_Reading(self._path, self._asked, layer).loaded())
         return self._listed[-1].spec
 
 
@@ -287,7 +281,6 @@ def load_resolved(
     *,
     folder: Path,
     provenance: Mapping[str, str] | None = None,
-    text: str = "",
     command: Sequence[str] | None = None,
 ) -> Loaded:
     """Loads an experiment that was resolved before, from ``experiment.json`` or from Python.
@@ -296,7 +289,6 @@ def load_resolved(
         spec: As ``ExperimentSpec.model_dump(mode="json")`` gave it.
         folder: The user's folder.
         provenance: As it was recorded.
-        text: The file's text, where it is known.
         command: The command line to keep in the record; default: this process's.
 
     Raises:
@@ -315,7 +307,7 @@ def load_resolved(
         provenance=dict(provenance or provenance_of(checked, merged)),
         file=folder / "experiment.json",
         folder=folder,
-        text=text,
+        text="",
         command=list(sys.argv if command is None else command),
         places=merged.places,
     )

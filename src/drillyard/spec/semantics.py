@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
-from drillyard.documents.document import KeyPath
 from drillyard.documents.json_types import Json, JsonObject
-from drillyard.documents.scalars import dotted
+from drillyard.documents.scalars import dotted, values_in
 from drillyard.errors import ConfigError, nearest
 from drillyard.registry import load, names
 from drillyard.spec.addresses import check_store_url
@@ -73,22 +73,13 @@ def others_of(spec: ExperimentSpec, problems: list[ConfigError]) -> list[ConfigE
     ]
 
 
-def secrets_in(tree: Json, path: KeyPath = ()) -> Iterator[ConfigError]:
-    """Yields an error for each secret in a file that is not a reference.
-
-    Args:
-        tree: The resolved values.
-        path: Path of ``tree``.
-    """
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            yield from secrets_in(value, (*path, key))
-    elif isinstance(tree, list):
-        for number, value in enumerate(tree):
-            yield from secrets_in(value, (*path, number))
-    elif isinstance(tree, str) and tree and not is_reference(tree):
+def secrets_in(tree: Json) -> Iterator[ConfigError]:
+    """Yields an error for each secret in the resolved values that is not a reference."""
+    for path, text in values_in(tree):
+        if not isinstance(text, str) or not text or is_reference(text):
+            continue
         key = next((p for p in reversed(path) if isinstance(p, str)), "")
-        if is_secret_key(key) or (looks_secret(tree) and not has_userinfo(tree)):
+        if is_secret_key(key) or (looks_secret(text) and not has_userinfo(text)):
             yield ConfigError(
                 "the file contains a secret",
                 field=dotted(path),
@@ -97,11 +88,11 @@ def secrets_in(tree: Json, path: KeyPath = ()) -> Iterator[ConfigError]:
                 hint=f"put it into the environment and write {key}: ${{env:{key.upper()}}}; then "
                 "replace the secret, because it was in a file",
             )
-        elif has_userinfo(tree):
+        elif has_userinfo(text):
             yield ConfigError(
                 "a URL with a user name or password in it",
                 field=dotted(path),
-                value=redact(tree),
+                value=redact(text),
                 allowed="a URL without credentials",
                 hint="give them in the environment (for MLflow: MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD)",
@@ -117,24 +108,14 @@ def _names(spec: ExperimentSpec) -> Iterator[ConfigError]:
     if spec.learner is not None:
         yield from _registered("learners", spec.learner.algorithm, "learner.algorithm")
     for number, name in enumerate(spec.baselines):
+        wrong = partial(ConfigError, field=f"baselines[{number}]", value=name)
         yield from _registered("baselines", name, f"baselines[{number}]")
-    for number, name in enumerate(spec.baselines):
         if name in spec.baselines[:number]:
-            yield ConfigError(
-                "is listed twice",
-                field=f"baselines[{number}]",
-                value=name,
-                allowed="each baseline once",
-                hint="delete one of them",
-            )
+            allowed, hint = "each baseline once", "delete one of them"
+            yield wrong("is listed twice", allowed=allowed, hint=hint)
         if name == "agent":
-            yield ConfigError(
-                "is the name of the trained policy",
-                field=f"baselines[{number}]",
-                value=name,
-                allowed="any other name",
-                hint="register it under another name",
-            )
+            allowed, hint = "any other name", "register it under another name"
+            yield wrong("is the name of the trained policy", allowed=allowed, hint=hint)
     for kind in spec.backends:
         yield from _registered("backends", kind, f"backends.{kind}")
 

@@ -1,4 +1,4 @@
-"""A study for readers: trials with status and values, the best trial, the front."""
+"""A study for readers: trials with status and values."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import TrialCache, run_id
-from drillyard.mailbox.records import StudyState, TrialOutcome, TrialRecord
+from drillyard.mailbox.records import TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState, by_run, ticket_states, worst
 from drillyard.spec import ExperimentSpec
-from drillyard.spec.study import ObjectiveSpec, StudySpec
-from drillyard.studies import state as states_of
+from drillyard.spec.study import ObjectiveSpec
 from drillyard.studies.objectives import objectives_of
 
 _WORKING = (Status.RUNNING, Status.PREEMPTED, Status.READY, Status.PENDING)
@@ -111,58 +110,10 @@ def whole(outcome: TrialOutcome, seeds: Sequence[int]) -> bool:
     return known is None or outcome.status is not Status.SUCCEEDED or len(known) >= len(seeds)
 
 
-def spec_of(mailbox: Mailbox) -> ExperimentSpec | None:
-    """The experiment; None if this version cannot read it."""
-    try:
-        return ExperimentSpec.model_validate(mailbox.experiment_record().spec)
-    except (NotFound, ValidationError):
-        return None
-
-
-def study_of(mailbox: Mailbox) -> StudySpec | None:
-    """The study of an experiment; None for a plain one."""
-    spec = spec_of(mailbox)
-    return None if spec is None else spec.study
-
-
 def objectives(mailbox: Mailbox) -> list[ObjectiveSpec]:
-    """The objectives; [] for a plain experiment."""
-    spec = spec_of(mailbox)
-    return [] if spec is None or spec.study is None else objectives_of(spec)
-
-
-def state(mailbox: Mailbox) -> StudyState | None:
-    """The progress of a study; None for a plain experiment, or before its first trial."""
-    return mailbox.study_state()
-
-
-def best(views: Sequence[TrialView], wanted: Sequence[ObjectiveSpec]) -> TrialView | None:
-    """The best trial of the search by the first objective; confirming trials do not count.
-
-    Args:
-        views: From ``trials``.
-        wanted: From ``objectives``.
-    """
-    ranking = _ranked(views, wanted)
-    return ranking[0] if ranking else None
-
-
-def front(views: Sequence[TrialView], wanted: Sequence[ObjectiveSpec]) -> list[TrialView]:
-    """Trials that no other one beats in all objectives; [] for one objective."""
-    ranking = _ranked(views, wanted)
-    numbers = states_of.front_of([v.outcome for v in ranking if v.outcome is not None], wanted)
-    return [v for v in ranking if v.number in numbers]
-
-
-def confirmation(views: Sequence[TrialView], of: int) -> TrialView | None:
-    """The second run of a trial on fresh seeds, or None."""
-    return next((v for v in reversed(views) if v.record.of == of), None)
-
-
-def _ranked(views: Sequence[TrialView], wanted: Sequence[ObjectiveSpec]) -> list[TrialView]:
-    if not wanted:
+    """The objectives; [] for a plain experiment, and for one that this version cannot read."""
+    try:
+        spec = ExperimentSpec.model_validate(mailbox.experiment_record().spec)
+    except (NotFound, ValidationError):
         return []
-    outcomes = {v.number: v.outcome for v in views if v.outcome is not None}
-    order = states_of.ranked([v.record for v in views], outcomes, wanted)
-    by_number = {v.number: v for v in views}
-    return [by_number[o.number] for o in order]
+    return [] if spec.study is None else objectives_of(spec)

@@ -211,9 +211,10 @@ def test_the_agent_is_given_the_normalisation_it_was_trained_with(trained, tmp_p
     episodes = json.loads(mailbox.read_file(outcome.files, "evaluation/episodes.json"))
     returns = [e["return"] for e in episodes if e["policy"] == "agent"]
     # By hand, one copy, no VecNormalize: observation -> (o - mean) / sd -> policy.
-    from drillyard.agents.load import load_agent
+    from drillyard.agents.base import load_policy
+    from drillyard.agents.trained import policy_files
 
-    policy, _ = load_agent(mailbox, "t0001-s3", "best")
+    policy = load_policy(*policy_files(mailbox, "t0001-s3", "best"))
     stats = policy.normalisation
     assert stats is not None
     env = make_env(spec.simulator, training=False)

@@ -115,7 +115,6 @@ def test_a_record_loads_again(tmp_path):
         json.loads(loaded.spec.model_dump_json(by_alias=True)),
         folder=tmp_path,
         provenance=loaded.provenance,
-        text=loaded.text,
     )
     assert again.spec == loaded.spec
     assert again.provenance == loaded.provenance

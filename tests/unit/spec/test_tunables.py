@@ -287,16 +287,6 @@ def test_assigned_values_replace_defaults():
     assert "'rate'" in str(caught.value.errors[1].hint)
 
 
-def test_the_cost_of_a_change_counts_groups_once():
-    there = space()
-    before = there.defaults()
-    assert there.cost(None, before) == 10.5
-    assert there.cost(before, before) == 0
-    assert there.updated(before, there.assign({"rate": 1e-2, "kind": 1})) == ["net"]
-    assert there.cost(before, there.assign({"rate": 1e-2, "kind": 1})) == 0.5
-    assert there.cost(before, there.assign({"size": 1})) == 10
-
-
 def test_one_name_in_two_groups():
     group = Group.model_validate({"params": {"size": SIZE}})
     with pytest.raises(ConfigError, match="'one' and 'two'"):

@@ -164,21 +164,6 @@ class Space:
         refuse_together(problems)
         return assignment
 
-    def updated(self, before: Mapping[str, Json] | None, after: Mapping[str, Json]) -> list[str]:
-        """Groups of which something changes from one assignment to the next; all at first."""
-        if before is None:
-            return list(self.groups)
-        changed = {self.group_of[n] for n in self.tunables if before.get(n) != after.get(n)}
-        return [g for g in self.groups if g in changed]
-
-    def cost(self, before: Mapping[str, Json] | None, after: Mapping[str, Json]) -> float:
-        """What going from one assignment to the next costs: each changed group once."""
-        return sum(self.groups[g].cost for g in self.updated(before, after))
-
     def draw(self, random: Random) -> JsonObject:
         """Draws an assignment."""
         return {name: tunable.draw(random) for name, tunable in self.tunables.items()}
-
-    def unit(self, values: Mapping[str, Json]) -> dict[str, float]:
-        """An assignment as numbers from 0 to 1."""
-        return {name: t.unit(values[name]) for name, t in self.tunables.items()}

@@ -150,7 +150,7 @@ def _loaded(file: str) -> tuple[Path, ExperimentSpec]:
 def _checked(
     file: str, cron: str, timezone: str, name: str | None, more: list[str]
 ) -> tuple[Path, ExperimentSpec]:
-    """The file; everything that is wrong with it and the command line is misused at once."""
+    """The file; everything that is wrong with it and the command line is refused at once."""
     from drillyard.errors import ConfigError, ConfigErrors
 
     problems = problems_of(cron, timezone)

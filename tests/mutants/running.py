@@ -27,7 +27,7 @@ MARK = "MUTANT_UNDER_TEST"
 """A variable by which the processes of a session are found, to end what they left."""
 SIMULATED_S = 60
 """CPU time of the simulation of one mutant."""
-TESTED_S = 60
+TESTED_S = 10
 """What the tests of `make test` that a mutant gets may take together, without a mistake."""
 DEAD = ("killed", "hung")
 Lines = dict[str, dict[int, int]]

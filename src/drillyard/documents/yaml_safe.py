@@ -196,9 +196,7 @@ class Builder:
         if plain:
             ambiguous = trap(raw, key)
             if ambiguous:
-                self.problems.append(
-                    self._error(ambiguous.message, event, field=self._here(), hint=ambiguous.hint)
-                )
+                self._report(ambiguous.message, event, field=self._here(), hint=ambiguous.hint)
             value = resolve(raw)
         self._put(value, self._mark(event, raw if plain else None))
         if event.anchor:
@@ -232,10 +230,8 @@ class Builder:
                 "nested too deeply", event, allowed=f"{MAX_DEPTH} levels", hint="flatten it"
             )
         path = self._path()
-        if self._frames and isinstance(self._frames[-1].value, dict):
-            pass  # the key has marked it
-        else:
-            self.marks[path] = self._mark(event, None)
+        if not self._frames or isinstance(self._frames[-1].value, list):
+            self.marks[path] = self._mark(event, None)  # that of a key is there
         self._frames.append(_Frame(value, path, event.anchor, self._nodes - 1))
 
     def _close(self, event: Event) -> None:
@@ -271,26 +267,17 @@ class Builder:
         if plain and raw in ("", "~"):
             raise self._error("an empty key", event, hint="write `key: value`")
         if plain and raw.lower() == "null":
-            self.problems.append(
-                self._error("null as a key", event, hint=f"write a name, or quote it: '{raw}'")
-            )
+            self._report("null as a key", event, hint=f"write a name, or quote it: '{raw}'")
         ambiguous = trap(raw) if plain else None
         if ambiguous:
-            self.problems.append(
-                self._error(f"as a key, {ambiguous.message}", event, hint=f"quote it: '{raw}'")
-            )
+            self._report(f"as a key, {ambiguous.message}", event, hint=f"quote it: '{raw}'")
         path = (*frame.path, raw)
         assert isinstance(frame.value, dict)
         if raw in frame.value:
             first = self.marks[path].line
-            self.problems.append(
-                ConfigError(
-                    f"is listed twice: line {first} and line {event.start_mark.line + 1}",
-                    file=self.shown,
-                    line=event.start_mark.line + 1,
-                    field=dotted(path),
-                    hint="keep one of the two",
-                )
+            lines = f"line {first} and line {event.start_mark.line + 1}"
+            self._report(
+                f"is listed twice: {lines}", event, field=dotted(path), hint="keep one of the two"
             )
         else:
             self.marks[path] = self._mark(event, None)
@@ -375,6 +362,10 @@ class Builder:
                 allowed="plain mappings, lists, text, numbers, booleans",
                 hint="delete the tag; quote what is text",
             )
+
+    def _report(self, message: str, event: Event, *, hint: str, field: str | None = None) -> None:
+        """Keeps a mistake that the rest can be read with."""
+        self.problems.append(self._error(message, event, field=field, hint=hint))
 
     def _error(
         self,

@@ -7,6 +7,7 @@ every key of a declared tunable but ``range`` and ``values``.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from pydantic import ValidationError
 
@@ -79,23 +80,16 @@ def _shape(space: Json) -> Iterator[ConfigError]:
     if isinstance(space, dict):
         yield from _choices(space)
         return
+    wrong = partial(ConfigError, field=TUNE, value=space, allowed=ALLOWED)
     if not isinstance(space, list):
-        yield ConfigError(
-            "is not a search space",
-            field=TUNE,
-            value=space,
-            allowed=ALLOWED,
-            hint=f"write `{EXAMPLE}` or `{{tune: {{choices: [64, 128, 256]}}}}`",
-        )
+        hint = f"write `{EXAMPLE}` or `{{tune: {{choices: [64, 128, 256]}}}}`"
+        yield wrong("is not a search space", hint=hint)
         return
     numbers = [v for v in space if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(space) != 2 or len(numbers) != len(space):
         listed = ", ".join(str(v).lower() if isinstance(v, bool) else str(v) for v in space)
-        yield ConfigError(
+        yield wrong(
             "a range has two numbers, its lowest and its highest value",
-            field=TUNE,
-            value=space,
-            allowed=ALLOWED,
             hint=f"for single values write `{{tune: {{choices: [{listed or 'a, b'}]}}}}`",
         )
 

@@ -12,6 +12,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from drillyard.documents.document import KeyPath
@@ -154,30 +155,21 @@ def _whole_space(merged: Merged, problems: list[ConfigError]) -> list[_Tuned]:
         return []
     asked, place = learner.pop(TUNE), merged.place(("learner", TUNE)) or Place("")
     algorithm = str(learner.get("algorithm")).lower()
+    wrong = partial(ConfigError, field="learner.tune")
     if asked != DEFAULT:
-        problems.append(
-            ConfigError(
-                "is not a search space",
-                field="learner.tune",
-                value=asked,
-                allowed=DEFAULT,
-                hint=f"write `tune: {DEFAULT}`; to tune one argument, write it in `args:`: "
-                f"`learning_rate: {EXAMPLE}`",
-            )
+        hint = (
+            f"write `tune: {DEFAULT}`; to tune one argument, write it in `args:`: "
+            f"`learning_rate: {EXAMPLE}`"
         )
+        problems.append(wrong("is not a search space", value=asked, allowed=DEFAULT, hint=hint))
         return []
     if algorithm not in SPACES:
-        problems.append(
-            ConfigError(
-                f"there is no ready-made space for {algorithm!r}",
-                field="learner.tune",
-                value=algorithm,
-                allowed=", ".join(sorted(SPACES)),
-                hint=f"tune arguments one by one: `args: {{learning_rate: {EXAMPLE}}}`"
-                if algorithm in names("learners")
-                else nearest(algorithm, sorted(SPACES)),
-            )
-        )
+        hint = f"tune arguments one by one: `args: {{learning_rate: {EXAMPLE}}}`"
+        if algorithm not in names("learners"):
+            hint = nearest(algorithm, sorted(SPACES))
+        message = f"there is no ready-made space for {algorithm!r}"
+        allowed = ", ".join(sorted(SPACES))
+        problems.append(wrong(message, value=algorithm, allowed=allowed, hint=hint))
         return []
     args = learner.setdefault("args", {})
     if not isinstance(args, dict):

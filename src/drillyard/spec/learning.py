@@ -18,7 +18,16 @@ from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import BadValue
 from drillyard.spec.agent import AgentSpec
 from drillyard.spec.curriculum import CurriculumSpec
-from drillyard.spec.strict import NotBool, PositiveInt, Seed, StepCount, Strict, later, read_steps
+from drillyard.spec.strict import (
+    NotBool,
+    PositiveInt,
+    Seed,
+    StepCount,
+    Strict,
+    exactly_one,
+    later,
+    read_steps,
+)
 
 MAX_STEPS = 10_000_000_000
 Way = Literal["vectorised", "one-by-one", "processes", "compiled"]
@@ -264,12 +273,7 @@ class TrainSpec(Strict):
 
     @model_validator(mode="after")
     def _one_budget(self) -> TrainSpec:
-        if (self.steps is None) == (self.episodes is None):
-            raise BadValue(
-                "give exactly one of `steps` and `episodes`",
-                allowed="steps: …, or episodes: …",
-                hint="write `steps: 100_000`, or delete one of the two",
-            )
+        exactly_one(self, "steps", "episodes", "100_000")
         return self
 
 
@@ -286,12 +290,7 @@ class EverySpec(Strict):
 
     @model_validator(mode="after")
     def _one_interval(self) -> EverySpec:
-        if (self.steps is None) == (self.after_episodes is None):
-            raise BadValue(
-                "give exactly one of `steps` and `after_episodes`",
-                allowed="steps: …, or after_episodes: …",
-                hint="write `steps: 20_000`, or delete one of the two",
-            )
+        exactly_one(self, "steps", "after_episodes", "20_000")
         return self
 
 

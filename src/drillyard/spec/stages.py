@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from drillyard.documents.json_types import Json
-from drillyard.errors import ConfigError, nearest
+from drillyard.errors import BadValue, ConfigError, nearest
 from drillyard.spec.strict import Strict
 from drillyard.spec.tunables import NAME
 
@@ -248,26 +249,23 @@ def _inputs(
         if other not in known:
             yield _unknown_child(other, child, known, field)
             continue
+        wrong = partial(
+            ConfigError, field=field, value=given if isinstance(given, str) else given.source
+        )
         there = outputs_of(known[other])
         if output not in there:
-            yield ConfigError(
+            declare = f"declare it there: outputs: {{{output or 'data'}: data.csv}}"
+            yield wrong(
                 f"{other!r} has no output {output!r}" if output else "names no output",
-                field=field,
-                value=given if isinstance(given, str) else given.source,
                 allowed=", ".join(f"{other}.{n}" for n in there) or f"{other!r} has no outputs",
-                hint=nearest(output, there)
-                if there
-                else f"declare it there: outputs: {{{output or 'data'}: data.csv}}",
+                hint=nearest(output, there) if there else declare,
             )
-        if isinstance(given, InputSpec) and given.seeds == "all":
-            continue
         theirs = seeds_of(spec, known[other])
         lacking = [s for s in seeds_of(spec, child) if s not in theirs]
-        if len(theirs) > 1 and lacking and child.workload != "service":
-            yield ConfigError(
+        of_all = isinstance(given, InputSpec) and given.seeds == "all"
+        if not of_all and len(theirs) > 1 and lacking and child.workload != "service":
+            yield wrong(
                 f"{other!r} has no run of seed {lacking[0]}",
-                field=field,
-                value=given if isinstance(given, str) else given.source,
                 allowed=f"the same seeds as {other!r}: {theirs}; or one seed there",
                 hint=f"write {{from: {other}.{output}, seeds: all}} to get those of all seeds",
             )
@@ -311,17 +309,18 @@ def _outputs(child: ChildSpec, here: str) -> Iterator[ConfigError]:
 
 
 def _file_output(child: ChildSpec, path: str, field: str) -> Iterator[ConfigError]:
-    from drillyard.errors import BadValue
     from drillyard.spec.work import inside
 
     if child.workload in ("rl", "mock"):
+        metric, also = "score", ""
+        if child.workload == "rl":
+            metric, also = "return", ", and the output `policy`, which is there"
         yield ConfigError(
             f"a `{child.workload}` writes no files of its own",
             field=field,
             value=path,
-            allowed="{metric: name}"
-            + (", and the output `policy`, which is there" if child.workload == "rl" else ""),
-            hint="write {metric: return}" if child.workload == "rl" else "write {metric: score}",
+            allowed="{metric: name}" + also,
+            hint=f"write {{metric: {metric}}}",
         )
         return
     try:

@@ -65,6 +65,20 @@ def later(default: Any = None, **more: Any) -> Any:
     return Field(default, exclude_if=lambda value: value == default, **more)
 
 
+def exactly_one(model: BaseModel, first: str, second: str, example: str) -> None:
+    """Refuses a model that has both of two fields, or none of them.
+
+    Raises:
+        BadValue: See above.
+    """
+    if (getattr(model, first) is None) == (getattr(model, second) is None):
+        raise BadValue(
+            f"give exactly one of `{first}` and `{second}`",
+            allowed=f"{first}: …, or {second}: …",
+            hint=f"write `{first}: {example}`, or delete one of the two",
+        )
+
+
 NotBool = BeforeValidator(_no_boolean)
 StepCount = BeforeValidator(read_steps)
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED), NotBool]

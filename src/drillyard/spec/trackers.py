@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from urllib.parse import urlsplit
 
 from drillyard.errors import ConfigError
@@ -31,27 +32,22 @@ def problems_of_tracking(spec: ExperimentSpec) -> Iterator[ConfigError]:
         return
     assert uri is not None
     scheme = urlsplit(uri).scheme.partition("+")[0]
+    wrong = partial(ConfigError, field="tracking.mlflow", value=uri)
     if is_metadata(uri):
-        yield ConfigError(
+        yield wrong(
             "an address of machine metadata",
-            field="tracking.mlflow",
-            value=uri,
             allowed="the address of an MLflow server",
             hint="for example http://127.0.0.1:5000",
         )
     elif scheme not in _TRACKING_SCHEMES:
-        yield ConfigError(
+        yield wrong(
             "is not a tracking URI",
-            field="tracking.mlflow",
-            value=uri,
             allowed="auto, null, http(s)://host:port, sqlite:///file.db, postgresql://…",
             hint="null switches MLflow off; auto writes mlflow.db into the store",
         )
     elif scheme == "azureml" and any(target.url == "mlflow" for target in spec.store):
-        yield ConfigError(
+        yield wrong(
             "stores files only with Microsoft's client, but `store` has `mlflow`",
-            field="tracking.mlflow",
-            value=uri,
             allowed="another server, or another target",
             hint="store: [{url: az://account/container/folder}]",
         )
@@ -80,15 +76,15 @@ def _other_trackers(spec: ExperimentSpec) -> Iterator[ConfigError]:
     known = [name for name in names("trackers") if name not in built_in]
     for name in spec.tracking.plugins:
         if name not in known:
+            message = "is not an installed tracker"
+            hint = "`drillyard list trackers` lists what is installed; install the package with it"
+            if name in built_in:
+                message = f"`tracking: {{{name}: …}}` has its own field"
+                hint = f"write `tracking: {{{name}: …}}`"
             yield ConfigError(
-                f"`tracking: {{{name}: …}}` has its own field"
-                if name in built_in
-                else "is not an installed tracker",
+                message,
                 field="tracking.plugins",
                 value=name,
                 allowed=", ".join(known) or "no plug-in with a tracker is installed",
-                hint=f"write `tracking: {{{name}: …}}`"
-                if name in built_in
-                else "`drillyard list trackers` lists what is installed; install the package "
-                "that has it",
+                hint=hint,
             )

@@ -9,7 +9,7 @@ draws; a model replaces them by what it learned.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.spec.tunables import Space, Tunable
@@ -48,7 +48,7 @@ def _suggest(name: str, tunable: Tunable, trial: Suggesting) -> Json:
         return value
     if tunable.special:
         choices: list[Category] = [RANGE, *map(str, tunable.special)]
-        chosen = trial.suggest_categorical(f"{name}:special", choices)
+        chosen = trial.suggest_categorical(_special(name), choices)
         if chosen != RANGE:
             value = tunable.take(name, tunable.special[choices.index(chosen) - 1])
             return value
@@ -62,44 +62,52 @@ def _suggest(name: str, tunable: Tunable, trial: Suggesting) -> Json:
     return float(trial.suggest_float(name, low, high, log=tunable.log))
 
 
-def params(
-    space: Space, assignment: Mapping[str, Json]
-) -> tuple[JsonObject, dict[str, BaseDistribution]]:
-    """The parameters of Optuna for an assignment, and their distributions."""
+def shapes(space: Space) -> dict[str, BaseDistribution]:
+    """The distribution of each parameter of Optuna."""
     from optuna.distributions import (
         CategoricalDistribution,
         FloatDistribution,
         IntDistribution,
     )
 
-    values: JsonObject = {}
-    shapes: dict[str, BaseDistribution] = {}
+    by_name: dict[str, BaseDistribution] = {}
     for name, tunable in space.tunables.items():
-        value = assignment[name]
         if tunable.values is not None:
-            values[name], shapes[name] = value, CategoricalDistribution(tunable.values)
+            by_name[name] = CategoricalDistribution(tunable.values)
             continue
         assert tunable.range is not None
         low, high = tunable.range
         if tunable.special:
-            texts = [str(s) for s in tunable.special]
-            here = next(
-                (t for t, s in zip(texts, tunable.special, strict=True) if s == value), None
-            )
-            values[f"{name}:special"] = here or RANGE
-            shapes[f"{name}:special"] = CategoricalDistribution([RANGE, *texts])
-            if here is not None:
-                continue
+            by_name[_special(name)] = CategoricalDistribution([RANGE, *map(str, tunable.special)])
         if tunable.bins is not None:
-            values[name] = _nearest_bin(tunable, tunable.bins, value)
-            shapes[name] = IntDistribution(0, tunable.bins - 1)
+            by_name[name] = IntDistribution(0, tunable.bins - 1)
         elif tunable.type == "int":
-            values[name] = value
-            shapes[name] = IntDistribution(int(low), int(high), log=tunable.log)
+            by_name[name] = IntDistribution(int(low), int(high), log=tunable.log)
         else:
-            values[name] = value
-            shapes[name] = FloatDistribution(low, high, log=tunable.log)
-    return values, shapes
+            by_name[name] = FloatDistribution(low, high, log=tunable.log)
+    return by_name
+
+
+def params(
+    space: Space, assignment: Mapping[str, Json]
+) -> tuple[JsonObject, dict[str, BaseDistribution]]:
+    """The parameters of Optuna for an assignment, and their distributions."""
+    values: JsonObject = {}
+    for name, tunable in space.tunables.items():
+        value = assignment[name]
+        if tunable.special:
+            texts = [str(s) for s in tunable.special if s == value]
+            values[_special(name)] = texts[0] if texts else RANGE
+            if texts:
+                continue
+        bins = tunable.bins
+        values[name] = value if bins is None else _nearest_bin(tunable, bins, value)
+    known = shapes(space)
+    return values, {name: known[name] for name in values}
+
+
+def _special(name: str) -> str:
+    return f"{name}:special"
 
 
 class Given:
@@ -130,25 +138,27 @@ class Given:
 def configurations(space: Space) -> ConfigurationSpace:
     """The space of SMAC: categories by position, ``name`` only without a ``name:special``."""
     from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, Integer
+    from optuna.distributions import (
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
 
+    parameters: dict[str, Any] = {}
+    for name, shape in shapes(space).items():
+        if isinstance(shape, CategoricalDistribution):
+            places = [str(place) for place, _ in enumerate(shape.choices)]
+            parameters[name] = Categorical(name, places)
+        elif isinstance(shape, IntDistribution):
+            parameters[name] = Integer(name, (shape.low, shape.high), log=shape.log)
+        elif isinstance(shape, FloatDistribution):
+            parameters[name] = Float(name, (shape.low, shape.high), log=shape.log)
     configuration_space = ConfigurationSpace()
-    for name, tunable in space.tunables.items():
-        if tunable.values is not None:
-            configuration_space.add(Categorical(name, _places(tunable.values)))
-            continue
-        assert tunable.range is not None
-        low, high = tunable.range
-        if tunable.bins is not None:
-            parameter = Integer(name, (0, tunable.bins - 1))
-        elif tunable.type == "int":
-            parameter = Integer(name, (int(low), int(high)), log=tunable.log)
-        else:
-            parameter = Float(name, (float(low), float(high)), log=tunable.log)
-        configuration_space.add(parameter)
-        if tunable.special:
-            which = Categorical(f"{name}:special", _places([RANGE, *tunable.special]))
+    for name in space.tunables:
+        configuration_space.add(parameters[name])
+        if which := parameters.get(_special(name)):
             configuration_space.add(which)
-            configuration_space.add(EqualsCondition(parameter, which, "0"))
+            configuration_space.add(EqualsCondition(parameters[name], which, "0"))
     return configuration_space
 
 
@@ -176,7 +186,3 @@ def configured(
 def _nearest_bin(tunable: Tunable, bins: int, value: Json) -> int:
     assert isinstance(value, int | float)
     return min(range(bins), key=lambda number: abs(tunable.bin(number) - value))
-
-
-def _places(values: Sequence[Json]) -> list[str]:
-    return [str(place) for place, _ in enumerate(values)]

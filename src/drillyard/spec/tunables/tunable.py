@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from statistics import NormalDist
 from typing import Annotated, Any, Literal
@@ -153,18 +153,10 @@ class Tunable(Model):
                 allowed="both or none",
                 hint="add the other one, or delete this one",
             )
-        weights = self.special_weights
-        if weights is None:
-            return
-        if len(weights) != len(self.special):
-            yield BadValue(
-                f"it has {len(self.special)} special values and {len(weights)} weights",
-                key="special_weights",
-                allowed="one weight for each value",
-                hint=f"write {len(self.special)} numbers",
-            )
-        if not sum(weights) + (self.range_weight or 0):
-            yield _all_zero("special_weights")
+        weights, rest = self.special_weights, self.range_weight or 0
+        yield from _weight_problems(
+            "special_weights", "special values", self.special, weights, rest
+        )
 
     def _categorical_problems(self) -> Iterator[BadValue]:
         if self.values is None:
@@ -181,16 +173,7 @@ class Tunable(Model):
                 allowed="each value once",
                 hint="delete one of them",
             )
-        weights = self.values_weights
-        if weights is not None and len(weights) != len(self.values):
-            yield BadValue(
-                f"it has {len(self.values)} values and {len(weights)} weights",
-                key="values_weights",
-                allowed="one weight for each value",
-                hint=f"write {len(self.values)} numbers",
-            )
-        if weights is not None and not sum(weights):
-            yield _all_zero("values_weights")
+        yield from _weight_problems("values_weights", "values", self.values, self.values_weights)
         for name in (
             "range",
             "special",
@@ -388,10 +371,20 @@ def _text(value: Json) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _all_zero(key: str) -> BadValue:
-    return BadValue(
-        "its weights are all 0",
-        key=key,
-        allowed="at least one weight above 0",
-        hint="delete them to make all values equally likely",
-    )
+def _weight_problems(
+    key: str, what: str, values: Sequence[Json], weights: Sequence[float] | None, rest: float = 0
+) -> Iterator[BadValue]:
+    if weights is not None and len(weights) != len(values):
+        yield BadValue(
+            f"it has {len(values)} {what} and {len(weights)} weights",
+            key=key,
+            allowed="one weight for each value",
+            hint=f"write {len(values)} numbers",
+        )
+    if weights is not None and not sum(weights) + rest:
+        yield BadValue(
+            "its weights are all 0",
+            key=key,
+            allowed="at least one weight above 0",
+            hint="delete them to make all values equally likely",
+        )

@@ -82,7 +82,7 @@ class AzureEndpoints:
             if naming.UNTIL_TAG in section(before, "tags"):
                 self._finish(name, version, before)
             return self._deployed(name, version, made=False)
-        account, container = self._service.own_datastore()
+        account, container = self._service.datastore()
         prefix = f"/{self.config.prefix}".rstrip("/")
         assets = Assets(self._service, BlobStore(f"az://{account}/{container}{prefix}"))
         tags = {

@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from drillyard import statistics as st
+from drillyard.report.comparison.pairs import compared
 from drillyard.results.formatting import beside
 from drillyard.results.policies import AGENT, Evaluated, scores
 from drillyard.spec.simulator.return_range import contradicted, return_range
@@ -173,6 +174,30 @@ def test_five_good_seeds_are_clearly_above_random_and_stay_in_the_range():
     assert "5 seeds show a failure of one in ten with 41 % probability" in said
     assert "not clear (p = 0.070)" in _beside_random([28.0, 25.0, 19.0, 24.0, 27.0])
     assert "it is open" in _beside_random(CARTPOLE[:4])
+
+
+@pytest.mark.parametrize(
+    ("runs", "word"),
+    [
+        ([30.0, 27.0, 26.0, 29.0, 28.0], "better"),
+        ([8.0, 11.0, 12.0, 9.0, 10.0], "worse"),
+        ([30.0, 27.0, 26.0, 29.0], "undecided"),  # fewer than five
+        (CARTPOLE, "undecided"),  # p = 0.03, of which baselines get a fifth
+        ([18.0, 25.0, 15.0, 22.0, 17.0], "undecided"),
+    ],
+)
+def test_trials_are_beside_a_baseline_by_its_share_of_the_error(runs, word):
+    random = st.Fixed.of(18.4, (16.1, 20.7), 50)
+    (pair,) = compared({"trial": [runs]}, {"random": [random]})[0]
+    assert (pair.other, pair.word) == ("random", word)
+
+
+def test_trials_share_the_error_that_baselines_get():
+    random, runs = st.Fixed.of(18.4, (16.1, 20.7), 50), [29.0, 23.0, 25.0, 28.0, 21.0]
+    assert 0.005 < st.against([runs], [random]) <= 0.01
+    for trials, word in ((1, "better"), (2, "undecided")):
+        pairs, _ = compared({f"t{i}": [runs] for i in range(trials)}, {"random": [random]})
+        assert {p.word for p in pairs if p.other == "random"} == {word}
 
 
 def test_the_best_of_several_agents_needs_a_smaller_p_than_a_single_one():

@@ -106,18 +106,13 @@ def _out(value: Any, arrays: dict[str, np.ndarray], tensors: dict[str, torch.Ten
         return {"$array": name} if isinstance(value, np.ndarray) else {"$scalar": name}
     if isinstance(value, float):
         return value if math.isfinite(value) else {"$float": repr(value)}
-    if isinstance(value, tuple):
-        return {"$tuple": [_out(v, arrays, tensors) for v in value]}
-    if isinstance(value, list):
-        return [_out(v, arrays, tensors) for v in value]
+    if isinstance(value, list | tuple):
+        items = [_out(v, arrays, tensors) for v in value]
+        return {"$tuple": items} if isinstance(value, tuple) else items
     if isinstance(value, dict):
         if all(isinstance(k, str) and not k.startswith("$") for k in value):
             return {k: _out(v, arrays, tensors) for k, v in value.items()}
-        return {
-            "$items": [
-                [_out(k, arrays, tensors), _out(v, arrays, tensors)] for k, v in value.items()
-            ]
-        }
+        return {"$items": [_out(list(item), arrays, tensors) for item in value.items()]}
     raise Bug(f"a {type(value).__name__} cannot go into a checkpoint")
 
 

@@ -55,10 +55,9 @@ def check_store_url(url: str) -> None:
     scheme = urlsplit(url).scheme if "://" in url else ""
     if scheme and scheme not in names("stores") and scheme != "mlflow":
         allowed = ["a folder", "mlflow", *(f"{n}://…" for n in names("stores") if n != "memory")]
+        message = f"scheme {scheme!r} is not one that can be written to"
         raise wrong(
-            "an address of machine metadata"
-            if is_metadata(url)
-            else f"scheme {scheme!r} is not one that can be written to",
+            "an address of machine metadata" if is_metadata(url) else message,
             allowed=", ".join(allowed),
             hint=nearest(scheme, names("stores")) + "; `drillyard list plugins` shows them",
         )
@@ -70,7 +69,7 @@ def check_store_url(url: str) -> None:
             allowed="a path without `..`",
             hint="write the folder directly",
         )
-    if not remote and any(path == f or path.startswith(f + "/") for f in _SYSTEM_FOLDERS):
+    if not remote and f"{path}/".startswith(tuple(f"{f}/" for f in _SYSTEM_FOLDERS)):
         raise wrong(
             "is a system folder",
             allowed="a folder of your own",

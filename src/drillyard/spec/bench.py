@@ -81,43 +81,26 @@ def expand(merged: Merged, problems: list[ConfigError]) -> Pairs | None:
     Returns:
         The pairs; None without a benchmark.
     """
-    if merged.tree.get("bench") is None:
-        merged.tree.pop("bench", None)
+    given = merged.tree.pop("bench", None)
+    if given is None:
         return None
-    given = merged.tree.pop("bench")
+    missing = problems
     if not isinstance(given, dict):
         problems.append(_wrong((), given, "`algorithms:` and `simulators:`"))
-        given = {key: [] for key in KEYS}
-        missing: list[ConfigError] = []
-    else:
-        missing = problems
+        given, missing = dict.fromkeys(KEYS), []
     for key in given:
         if key not in KEYS:
             error = _wrong((key,), given[key], ", ".join(KEYS))
             problems.append(error.but(hint=nearest(str(key), list(KEYS)) or error.hint))
     learners = _parts(given, "algorithms", "algorithm", missing)
     simulators = _parts(given, "simulators", "id", missing)
-    study = merged.tree.setdefault("study", {})
-    if not isinstance(study, dict) or study.get("experiments"):
-        problems.append(_wrong((), given, "either `bench:` or `study.experiments:`"))
-        study = {}
-    elif study.setdefault("chooser", "list") != "list":
-        allowed = "`bench:` beside no chooser, or `list`"
-        problems.append(_wrong((), study["chooser"], allowed))
-        study = {}
     filled = tuple(part for part in ("learner", "simulator") if part not in merged.tree)
     # Without a valid one, a stand-in lets the rest of the file be checked.
     merged.tree.setdefault("learner", dict(next(iter(learners.values()), {"algorithm": "ppo"})))
     merged.tree.setdefault("simulator", dict(next(iter(simulators.values()), {"id": "cstr"})))
     pairs = [(a, s) for s in simulators for a in learners]
-    twice = Counter(learner["algorithm"] for learner in learners.values())
-    labels = {
-        a: f"{learner['algorithm']} ({a + 1})"
-        if twice[learner["algorithm"]] > 1
-        else learner["algorithm"]
-        for a, learner in learners.items()
-    }
-    study["experiments"] = [
+    labels = _labels(learners)
+    _study(merged, given, problems)["experiments"] = [
         {
             "label": f"{labels[a]} on {simulators[s]['id']}",
             "learner": dict(learners[a]),
@@ -132,6 +115,26 @@ def expand(merged: Merged, problems: list[ConfigError]) -> Pairs | None:
         for number, item in enumerate(as_list(given.get(key)))
     }
     return Pairs(pairs, filled, names)
+
+
+def _study(merged: Merged, given: Json, problems: list[ConfigError]) -> dict[str, Any]:
+    """The study that gets the experiments; another one if the file's cannot."""
+    study = merged.tree.setdefault("study", {})
+    if not isinstance(study, dict) or study.get("experiments"):
+        problems.append(_wrong((), given, "either `bench:` or `study.experiments:`"))
+        return {}
+    if study.setdefault("chooser", "list") != "list":
+        allowed = "`bench:` beside no chooser, or `list`"
+        problems.append(_wrong((), study["chooser"], allowed))
+        return {}
+    return study
+
+
+def _labels(learners: Mapping[int, dict[str, Any]]) -> dict[int, str]:
+    """Number -> name of an algorithm, with the number if several have the name."""
+    names = {number: str(learner["algorithm"]) for number, learner in learners.items()}
+    twice = Counter(names.values())
+    return {n: f"{name} ({n + 1})" if twice[name] > 1 else name for n, name in names.items()}
 
 
 def _note_places(merged: Merged, pairs: Sequence[tuple[int, int]]) -> None:

@@ -35,6 +35,12 @@ MAX_DEPTH = 8
 _OF_ALL = ("backend", "resources", "seeds")
 """Fields of a whole experiment, which a child has only where its composite says so: a child's file
 may be an experiment file."""
+_TOO_DEEP = ConfigError(
+    "children are nested too deep",
+    field="children",
+    allowed=f"at most {MAX_DEPTH} composites inside one another",
+    hint="a file must not name itself as its child",
+)
 Prepare = Callable[[Merged, str, list[ConfigError]], tuple[Merged, list[Finding]]]
 
 
@@ -78,16 +84,16 @@ def resolve_children(
         if opened is None:
             continue
         child, at = opened
-        where = (merged.place(here) or Place("")).file
-        child, findings = prepare(child, where, children.problems)
+        child, findings = prepare(child, (merged.place(here) or Place("")).file, children.problems)
         theirs = assigned(child)
         wider = replace(outside, assigned={**theirs, **outside.assigned}, parent=given)
         parameters = resolve_parameters(child, wider, at)
         expand(child, parameters)
-        if depth < MAX_DEPTH:
-            inner = resolve_children(child, parameters, wider, at, prepare, depth + 1)
-        else:
-            inner = Children(problems=[_too_deep(here, merged)])
+        inner = (
+            resolve_children(child, parameters, wider, at, prepare, depth + 1)
+            if depth < MAX_DEPTH
+            else Children(problems=[_TOO_DEEP])
+        )
         children.scopes += [parameters, *inner.scopes]
         children.findings += [*findings, *inner.findings]
         for problem in (*parameters.problems, *parameters.names.problems, *inner.problems):
@@ -145,10 +151,21 @@ def _open(
     children: Children,
 ) -> tuple[Merged, Path] | None:
     """A child's own values, and the folder that its files lie in; None: the model says why."""
-    file = item if isinstance(item, str) else item.get("file") if isinstance(item, dict) else None
+    over = dict(item) if isinstance(item, dict) else {}
+    file = item if isinstance(item, str) else over.pop("file", None)
     if not isinstance(file, str):
         return (Merged(item, dict(places)), folder) if isinstance(item, dict) else None
-    field = f"children[{here[1]}]"
+    child = _of_file(file, f"children[{here[1]}]", folder, children)
+    if child is None:
+        return None
+    if isinstance(item, dict):
+        place = merged.place((*here, "file")) or Place("")
+        child.lay(Document(over, {}, place.file))
+        child.places |= {p: place for p, place in places.items() if p and p[0] != "file"}
+    return child, (folder / file).parent
+
+
+def _of_file(file: str, field: str, folder: Path, children: Children) -> Merged | None:
     document = read_beside(folder, file, field, f"the child's file {file!r}: ", children.problems)
     if document is None:
         return None
@@ -166,23 +183,17 @@ def _open(
     child = Merged()
     known = {f.alias or name for name, f in ChildSpec.model_fields.items()} - {*_OF_ALL}
     for_all = [k for k in document.value if k not in known and k in fields()]
-    child.lay(
-        replace(document, value={k: v for k, v in document.value.items() if k not in for_all})
-    )
-    if isinstance(item, dict):
-        over = {k: v for k, v in item.items() if k != "file"}
-        place = merged.place((*here, "file")) or Place("")
-        child.lay(Document(over, {}, place.file))
-        child.places |= {p: place for p, place in places.items() if p and p[0] != "file"}
+    values = {k: v for k, v in document.value.items() if k not in for_all}
+    child.lay(replace(document, value=values))
     if for_all:
         children.findings.append(
             passed(
-                f"children[{here[1]}]",
+                field,
                 f"{', '.join(for_all)} of {file} are ignored; the composite's values are used",
                 "set them in the composite",
             )
         )
-    return child, (folder / file).parent
+    return child
 
 
 def _write_back(
@@ -194,12 +205,3 @@ def _write_back(
     merged.tree["children"][here[1]] = child.tree
     merged.places |= {(*here, *path): place for path, place in child.places.items()}
     parent.names.late |= {(*here, *p): text for p, text in parameters.names.late.items()}
-
-
-def _too_deep(here: KeyPath, merged: Merged) -> ConfigError:
-    return ConfigError(
-        "children are nested too deep",
-        field="children",
-        allowed=f"at most {MAX_DEPTH} composites inside one another",
-        hint="a file must not name itself as its child",
-    )

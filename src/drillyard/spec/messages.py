@@ -389,8 +389,8 @@ def _words(schema: Schema) -> str:
     if "enum" in schema:
         return "one of " + ", ".join(str(o) for o in schema["enum"])
     kind = schema.get("type")
-    if kind in ("integer", "number"):
-        return ("a whole number" if kind == "integer" else "a number") + _range(schema)
+    if kind in _NUMBERS:
+        return _NUMBERS[kind] + _range(schema)
     if kind == "array":
         each = schema.get("prefixItems", [])
         inner = _words(schema.get("items") or (each[0] if each else {}))
@@ -399,8 +399,10 @@ def _words(schema: Schema) -> str:
     if kind == "object":
         keys = list(schema.get("properties", {}))
         return f"a mapping with {', '.join(keys)}" if keys else "a mapping"
-    words = {"string": "text", "boolean": "true or false", "null": "null"}
-    return words.get(str(kind), "")
+    return {"string": "text", "boolean": "true or false", "null": "null"}.get(str(kind), "")
+
+
+_NUMBERS = {"integer": "a whole number", "number": "a number"}
 
 
 def _range(schema: Schema) -> str:

@@ -261,14 +261,22 @@ def _inputs(
                 hint=nearest(output, there) if there else declare,
             )
         theirs = seeds_of(spec, known[other])
-        lacking = [s for s in seeds_of(spec, child) if s not in theirs]
-        of_all = isinstance(given, InputSpec) and given.seeds == "all"
-        if not of_all and len(theirs) > 1 and lacking and child.workload != "service":
+        if lacking := _lacking(spec, child, given, theirs):
             yield wrong(
                 f"{other!r} has no run of seed {lacking[0]}",
                 allowed=f"the same seeds as {other!r}: {theirs}; or one seed there",
                 hint=f"write {{from: {other}.{output}, seeds: all}} to get those of all seeds",
             )
+
+
+def _lacking(
+    spec: ExperimentSpec, child: ChildSpec, given: str | InputSpec, theirs: Sequence[int]
+) -> list[int]:
+    """Seeds of a child for which an input has no run."""
+    of_all = isinstance(given, InputSpec) and given.seeds == "all"
+    if of_all or len(theirs) < 2 or child.workload == "service":
+        return []
+    return [seed for seed in seeds_of(spec, child) if seed not in theirs]
 
 
 def _unknown_child(

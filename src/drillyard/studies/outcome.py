@@ -47,14 +47,9 @@ def judged(
     trained = [m for run in runs.values() if (m := mailbox.accepted(run, Phase.TRAIN)) is not None]
     ends = [ending.ended_at for t in states if (ending := t.ending) is not None]
     ends += [m.ended_at for m in trained]
-    by_seed: dict[int, dict[str, float]] = {}
-    for seed, run in runs.items():
-        if mailbox.accepted(run, Phase.EVALUATE) is None:
-            continue
-        try:
-            by_seed[seed] = of_run(mailbox, run, objectives)
-        except RunFailed as error:
-            status, cause, message = Status.FAILED, Cause.USER_ERROR, error.message
+    by_seed, lacking = _measured(mailbox, runs, objectives)
+    if lacking is not None:
+        status, cause, message = Status.FAILED, Cause.USER_ERROR, lacking
     values, single = aggregate(by_seed, objectives)
     pruned_at = None
     if status is Status.PRUNED:
@@ -75,6 +70,21 @@ def judged(
         cause=cause,
         pruned_at=pruned_at,
     )
+
+
+def _measured(
+    mailbox: Mailbox, runs: Mapping[int, str], objectives: Sequence[ObjectiveSpec]
+) -> tuple[dict[int, dict[str, float]], str | None]:
+    """(seed -> its values, why the last run without them has none)."""
+    by_seed: dict[int, dict[str, float]] = {}
+    lacking = None
+    for seed, run in runs.items():
+        if mailbox.accepted(run, Phase.EVALUATE) is not None:
+            try:
+                by_seed[seed] = of_run(mailbox, run, objectives)
+            except RunFailed as error:
+                lacking = error.message
+    return by_seed, lacking
 
 
 def _new_steps(trained: Accepted) -> int:

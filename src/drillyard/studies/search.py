@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from drillyard.backend import is_paid
@@ -266,19 +266,14 @@ class Search:
     def _look(self, number: int, states: Mapping[str, TicketState]) -> None:
         book = self._book
         record, runs = book.record(number), book.runs(number)
-        listed_states = [states.get(t) for t in book.tickets(number)]
-        if any(s is None for s in listed_states):
+        known = [s for t in book.tickets(number) if (s := states.get(t)) is not None]
+        if len(known) < len([*book.tickets(number)]):
             return  # posted a moment ago
-        known = [s for s in listed_states if s is not None]
         ended = all(s.status.ended for s in known)
-        measured = all(
-            states[ticket_id(run, Phase.EVALUATE)].status is Status.SUCCEEDED
-            for run in runs.values()
-        )
-        if not ended and (not measured or number in self._told):
-            return
         if ended and any(s.status is Status.CANCELLED for s in known):
             return  # the next command continues it
+        if not ended and (number in self._told or not _measured(runs.values(), states)):
+            return
         reached = self._judge.reached(number) if self._judge is not None else None
         outcome = judged(self._mailbox, record, runs, known, self.objectives, self._clock, reached)
         if number not in self._told:
@@ -288,13 +283,20 @@ class Search:
                 self._chooser.tell(record, outcome)
             self._told.add(number)
         if ended:
-            if self._judge is not None:
-                self._judge.ended(record, book.seeds[number], outcome)
-            book.end(outcome)
-            if self._account.failed_too_often:
-                book.withdraw(states, "too many trials before it have failed")
-            state = self._write_state("search" if record.search else "confirm")
-            self._say(messages.line(record, outcome, state, self._most, self.objectives[0].name))
+            self._end(record, outcome, states)
+
+    def _end(
+        self, record: TrialRecord, outcome: TrialOutcome, states: Mapping[str, TicketState]
+    ) -> None:
+        """Record the end of a trial, and say it."""
+        book = self._book
+        if self._judge is not None:
+            self._judge.ended(record, book.seeds[record.number], outcome)
+        book.end(outcome)
+        if self._account.failed_too_often:
+            book.withdraw(states, "too many trials before it have failed")
+        state = self._write_state("search" if record.search else "confirm")
+        self._say(messages.line(record, outcome, state, self._most, self.objectives[0].name))
 
     def _prune(self) -> None:
         """Prune bad trials; their workers stop, and no worker begins the rest of them."""
@@ -377,3 +379,8 @@ class Search:
         except (InfrastructureError, Superseded) as away:
             log.warning("the state of the study could not be written: %s", away)
         self._over = True
+
+
+def _measured(runs: Iterable[str], states: Mapping[str, TicketState]) -> bool:
+    evaluations = (states[ticket_id(run, Phase.EVALUATE)] for run in runs)
+    return all(state.status is Status.SUCCEEDED for state in evaluations)

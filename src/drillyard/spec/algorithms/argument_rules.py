@@ -67,10 +67,16 @@ def number(
         elif not least <= value <= most or (open_low and value == low):
             yield wrong("is out of range")
 
-    begin = "" if low is None else f"above {low:g}" if open_low else f"{low:g}"
-    end = f"{',' if open_low else ''} to {high:g}" if high is not None else ""
-    span = begin + (end or ("" if open_low or low is None else " or more"))
-    return Rule(check, "; ".join([span or "any number", *_meanings(others)]))
+    return Rule(check, "; ".join([_ends(low, high, open_low), *_meanings(others)]))
+
+
+def _ends(low: float | None, high: float | None, open_low: bool) -> str:
+    """The range in the words of files that people read."""
+    if low is None:
+        return "any number" if high is None else f" to {high:g}"
+    if open_low:
+        return f"above {low:g}" + (f", to {high:g}" if high is not None else "")
+    return f"{low:g} to {high:g}" if high is not None else f"{low:g} or more"
 
 
 def _meanings(others: Mapping[Json, str]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from drillyard.documents.document import (
     MAX_DEPTH,
@@ -22,6 +22,12 @@ from drillyard.documents.document import (
 from drillyard.documents.json_types import Json, JsonObject, as_object
 from drillyard.documents.scalars import dotted, resolve, trap
 from drillyard.errors import ConfigError, refuse_together
+
+if TYPE_CHECKING:
+    from ruamel.yaml.events import ScalarEvent
+
+    Event: TypeAlias = ScalarEvent
+    """An event of the parser; those that are of no node have only ``start_mark``."""
 
 
 def parse_yaml(text: str, shown: str) -> Document:
@@ -54,26 +60,6 @@ def typed(text: str) -> Json:
     if trap(stripped):
         return text
     return resolve(stripped) if stripped else text
-
-
-class Place(Protocol):
-    """A place in a text, as the parser counts: from 0."""
-
-    line: int
-    column: int
-
-
-class Event(Protocol):
-    """An event of the parser: what is used of ``ruamel.yaml.events``.
-
-    Events other than those of nodes lack all attributes but ``start_mark``.
-    """
-
-    start_mark: Place
-    anchor: str | None
-    tag: str | None
-    value: str
-    style: str | None
 
 
 def events(text: str, shown: str) -> Iterator[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -59,52 +60,42 @@ class CurriculumSpec(Strict):
 
     @model_validator(mode="after")
     def _a_way_up(self) -> Self:
+        wrong = partial(BadValue, key="stages")
         if len(self.stages) < 2:
-            raise BadValue(
+            raise wrong(
                 "needs at least two stages",
                 allowed="two and more",
-                key="stages",
                 hint="for a single stage, use `simulator.lesson`",
             )
         for number, stage in enumerate(self.stages):
             last = number == len(self.stages) - 1
-            if (stage.promote is None) != last:
-                raise BadValue(
-                    f"stage {number}: "
-                    + (
-                        "is the last one, so a run cannot be promoted"
-                        if last
-                        else "has no `promote`, so a run would never leave it"
-                    ),
-                    allowed="promote in every stage but the last",
-                    key="stages",
-                    hint="delete `promote`" if last else "write promote: {mean_return: 50}",
-                )
+            allowed = "promote in every stage but the last"
+            if last and stage.promote is not None:
+                message = f"stage {number}: is the last one, so a run cannot be promoted"
+                raise wrong(message, allowed=allowed, hint="delete `promote`")
+            if not last and stage.promote is None:
+                message = f"stage {number}: has no `promote`, so a run would never leave it"
+                raise wrong(message, allowed=allowed, hint="write promote: {mean_return: 50}")
             self._check_demotion(number, stage)
         return self
 
     def _check_demotion(self, number: int, stage: StageSpec) -> None:
+        wrong = partial(BadValue, key="stages")
         down, up = stage.demote, stage.promote
         if down is None:
             return
         if number == 0 or down.steps is not None:
-            raise BadValue(
-                f"stage {number}: "
-                + (
-                    "is the first one, so a run cannot be demoted"
-                    if number == 0
-                    else "cannot demote by steps alone"
-                ),
+            first = "is the first one, so a run cannot be demoted"
+            raise wrong(
+                f"stage {number}: {first if number == 0 else 'cannot demote by steps alone'}",
                 allowed="demote: {mean_return} or {success_rate}, not in the first stage",
-                key="stages",
                 hint="delete `demote`",
             )
         for name in ("mean_return", "success_rate"):
             low, high = getattr(down, name), getattr(up, name, None)
             if low is not None and high is not None and low >= high:
-                raise BadValue(
+                raise wrong(
                     f"stage {number}: demotes at {low} and promotes at {high}",
-                    key="stages",
                     allowed="demote below promote",
                     hint="lower the value of `demote`",
                 )

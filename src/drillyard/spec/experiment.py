@@ -99,6 +99,11 @@ class Parts(Strict):
         serialize_by_alias=True,
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _backends_in_turn(cls, value: Json) -> Json:
+        return backends_in_turn(value)
+
     @model_validator(mode="after")
     def _workload_parts(self) -> Self:
         needed = NEEDED.get(self.workload, ())
@@ -186,11 +191,6 @@ class ChildSpec(Parts):
     outputs: dict[str, str | MetricOutput] | None = later(
         description="Name: a file or folder that it writes, or `{metric: name}`."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _backends_in_turn(cls, value: Json) -> Json:
-        return backends_in_turn(value)
 
     @model_validator(mode="after")
     def _a_first_backend(self) -> Self:
@@ -308,11 +308,6 @@ class ExperimentSpec(Parts):
             "seeds": list(range(1, auto.start + 1)),
             "study": {**study, "auto": auto.model_dump()},
         }
-
-    @model_validator(mode="before")
-    @classmethod
-    def _backends_in_turn(cls, value: Json) -> Json:
-        return backends_in_turn(value)
 
     @field_validator("name")
     @classmethod

@@ -6,25 +6,11 @@ import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
+
+from pydantic import BaseModel
 
 from drillyard.errors import ConfigError
-
-
-@runtime_checkable
-class Scalar(Protocol):
-    """A number of NumPy or torch; it has no dimensions."""
-
-    def item(self) -> object:
-        """The Python number."""
-
-
-@runtime_checkable
-class Model(Protocol):
-    """A part of an experiment, as pydantic models it."""
-
-    def model_dump(self, *, mode: str, by_alias: bool) -> dict[str, Any]:
-        """The part as JSON values."""
 
 
 def as_text(value: object, shown: str) -> str:
@@ -57,7 +43,7 @@ def _text(value: object, shown: str) -> str:
     return json.dumps(plain(value, shown), ensure_ascii=False, allow_nan=False)
 
 
-def plain(value: object, shown: str) -> Any:
+def plain(value: Any, shown: str) -> Any:
     """A Python value as an experiment file would have it.
 
     Args:
@@ -77,9 +63,9 @@ def plain(value: object, shown: str) -> Any:
         return str(value)
     if inspect.isclass(value) or inspect.isfunction(value):
         return import_path(value, shown)
-    if isinstance(value, Scalar) and getattr(value, "ndim", None) == 0:
+    if getattr(value, "ndim", None) == 0:  # a number of NumPy or torch
         return plain(value.item(), shown)
-    if isinstance(value, Model):
+    if isinstance(value, BaseModel):
         return value.model_dump(mode="json", by_alias=True)
     raise ConfigError(
         f"an object of {type(value).__name__} cannot be part of an experiment",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, TypeAlias
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -19,27 +19,8 @@ from drillyard.spec.aliases import ours
 from drillyard.spec.experiment import NAME_RULE, ExperimentSpec
 from drillyard.spec.precedence import Merged, Place, item_at
 
-Schema = TypedDict(
-    "Schema",
-    {
-        "$ref": str,
-        "$defs": dict[str, "Schema"],
-        "anyOf": list["Schema"],
-        "type": str,
-        "const": Json,
-        "enum": list[Json],
-        "minimum": float,
-        "maximum": float,
-        "exclusiveMinimum": float,
-        "items": "Schema",
-        "prefixItems": list["Schema"],
-        "properties": dict[str, "Schema"],
-        "additionalProperties": "Schema",
-        "default": Json,
-    },
-    total=False,
-)
-"""The JSON Schema keywords that are read here."""
+Schema: TypeAlias = dict[str, Any]
+"""The JSON Schema of a field, as pydantic writes it."""
 
 
 def translate(error: ValidationError, merged: Merged, file: str) -> list[ConfigError]:
@@ -319,7 +300,7 @@ def _short(value: Json) -> Json:
 
 @cache
 def _root() -> Schema:
-    return cast(Schema, ExperimentSpec.model_json_schema(by_alias=True))
+    return ExperimentSpec.model_json_schema(by_alias=True)
 
 
 def _schema(path: KeyPath) -> Schema:
@@ -351,17 +332,18 @@ def _limit(
 
 
 def _inner(node: Schema, part: str | int) -> Schema:
+    inner: Schema = {}
     for option in _forms(node):
         if isinstance(part, int):
             items = [*option.get("prefixItems", ()), option.get("items") or {}]
             inner = items[min(part, len(items) - 1)] or items[0]
-            if inner:
-                return cast(Schema, inner)
         elif part in option.get("properties", {}):
-            return option["properties"][part]
+            inner = option["properties"][part]
         elif isinstance(option.get("additionalProperties"), dict):
-            return option["additionalProperties"]
-    return {}
+            inner = option["additionalProperties"]
+        if inner:
+            break
+    return inner
 
 
 def _keys(path: KeyPath) -> list[str]:

@@ -77,7 +77,8 @@ def _other_trackers(spec: ExperimentSpec) -> Iterator[ConfigError]:
     for name in spec.tracking.plugins:
         if name not in known:
             message = "is not an installed tracker"
-            hint = "`drillyard list trackers` lists what is installed; install the package with it"
+            hint = "`drillyard list trackers` lists what is installed; install the package that "
+            hint += "has it"
             if name in built_in:
                 message = f"`tracking: {{{name}: …}}` has its own field"
                 hint = f"write `tracking: {{{name}: …}}`"

@@ -97,7 +97,8 @@ class Search:
         self._chooser: Chooser | None = None
         self._told: set[int] = set()
         self._exhausted = False
-        self._over = False
+        self.over = False
+        """True when this driver will choose and judge nothing more."""
         self._failing_since: float | None = None
         self._loop = Loop("drillyard-study", self.step, clock)
         self._judge: Judge | None = None
@@ -155,17 +156,12 @@ class Search:
                 seeds = self._book.seeds[number]
                 self._judge.ended(self._book.record(number), seeds, outcome)
         self.advance()
-        if not self._over:
+        if not self.over:
             self._loop.start()
 
     def close(self) -> None:
         """End the loop."""
         self._loop.stop(30.0)
-
-    @property
-    def over(self) -> bool:
-        """True when this driver will choose and judge nothing more."""
-        return self._over
 
     @property
     def outcomes(self) -> Mapping[int, TrialOutcome]:
@@ -208,7 +204,7 @@ class Search:
         Args:
             now: Monotonic time.
         """
-        if self._over:
+        if self.over:
             return None
         try:
             self.advance()
@@ -223,7 +219,7 @@ class Search:
                 log.error("the study broke", exc_info=error)
                 error = Bug(f"the study broke: {error!r}")
             self._finish(error)
-        return None if self._over else max(TICK_S, pace(self._mailbox.store))
+        return None if self.over else max(TICK_S, pace(self._mailbox.store))
 
     def advance(self) -> None:
         """Judge ended trials and choose new ones; one round."""
@@ -378,7 +374,7 @@ class Search:
             self._write_state("search" if stopped else "over")
         except (InfrastructureError, Superseded) as away:
             log.warning("the state of the study could not be written: %s", away)
-        self._over = True
+        self.over = True
 
 
 def _measured(runs: Iterable[str], states: Mapping[str, TicketState]) -> bool:

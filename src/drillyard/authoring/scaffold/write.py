@@ -136,10 +136,7 @@ def write(kind: str, name: str, parent: Path) -> Scaffold:
             f"{folder} cannot be created: {error.strerror}", hint="choose another folder with --in"
         ) from error
     try:
-        for path, text in texts.items():
-            path.parent.mkdir(exist_ok=True)
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text)
+        _create(texts)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)  # mkdir above created it
         raise
@@ -168,9 +165,7 @@ def around(name: str, description: Look, folder: Path) -> Scaffold:
         raise UserError(
             f"{existing[0]} already exists; nothing was written", hint="choose another name"
         )
-    for path, text in texts.items():
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+    _create(texts)
     return Scaffold(
         folder,
         list(texts),
@@ -201,6 +196,13 @@ def _rendered(files: Mapping[Path, str], values: dict[str, Any]) -> dict[Path, s
     return {
         path: templates.get_template(template).render(values) for path, template in files.items()
     }
+
+
+def _create(texts: Mapping[Path, str]) -> None:
+    for path, text in texts.items():
+        path.parent.mkdir(exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
 
 
 def _key(name: str) -> str:

@@ -32,36 +32,19 @@ MASKED = frozenset({"maskable-ppo"})
 _BY_RATIO = "it compares probabilities with those noted while playing, which are in full precision"
 _BY_ENTROPY = "the logarithm of its squashed actions has too few digits left in bfloat16"
 NOT_MIXED: dict[str, str] = {
-    "ppo": _BY_RATIO,
-    "a2c": _BY_RATIO,
-    "trpo": _BY_RATIO,
-    "recurrent-ppo": _BY_RATIO,
-    "maskable-ppo": _BY_RATIO,
-    "sac": _BY_ENTROPY,
-    "tqc": _BY_ENTROPY,
-    "crossq": _BY_ENTROPY,
+    **dict.fromkeys(("ppo", "a2c", "trpo", "recurrent-ppo", "maskable-ppo"), _BY_RATIO),
+    **dict.fromkeys(("sac", "tqc", "crossq"), _BY_ENTROPY),
     "ars": "it computes no gradients",
 }
 """Algorithm -> why it does not support ``resources.precision: mixed``; all others do."""
 
 _ANY = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
+_QS = ("dqn", "double-dqn", "qr-dqn", "dueling-dqn", "prioritized-dqn", "rainbow")
 ACTION_SPACES: dict[str, tuple[str, ...]] = {
-    "ppo": _ANY,
-    "a2c": _ANY,
-    "trpo": _ANY,
-    "recurrent-ppo": _ANY,
+    **dict.fromkeys(("ppo", "a2c", "trpo", "recurrent-ppo"), _ANY),
     "maskable-ppo": ("Discrete", "MultiDiscrete", "MultiBinary"),
-    "dqn": ("Discrete",),
-    "double-dqn": ("Discrete",),
-    "qr-dqn": ("Discrete",),
-    "dueling-dqn": ("Discrete",),
-    "prioritized-dqn": ("Discrete",),
-    "rainbow": ("Discrete",),
-    "ddpg": ("Box",),
-    "td3": ("Box",),
-    "sac": ("Box",),
-    "tqc": ("Box",),
-    "crossq": ("Box",),
+    **dict.fromkeys(_QS, ("Discrete",)),
+    **dict.fromkeys(("ddpg", "td3", "sac", "tqc", "crossq"), ("Box",)),
     "ars": ("Box", "Discrete"),
 }
 """Algorithm -> action spaces that it can act in."""

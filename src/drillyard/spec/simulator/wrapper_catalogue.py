@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from drillyard.errors import ConfigError
 from drillyard.spec.learning import SimulatorSpec, Wrapper
@@ -23,52 +24,22 @@ COPY_WRAPPERS = {
 """Wrappers around one copy that have a short name."""
 VEC_WRAPPERS = ("normalize", "frame_stack")
 """Wrappers around all copies together."""
+_REWARDS = ("reward_terms", "reward_scale")
+_ACTIONS = ("flatten_action", "rescale_action", "discretise_action")
+_OBSERVATIONS = ("flatten_observation", "rescale_observation", "time_aware", "history")
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "weights first, since terms are what the simulator gave": ("reward_terms", "reward_scale"),
-    "parts are joined before their range is changed or cut": (
-        "flatten_action",
-        "rescale_action",
-        "discretise_action",
-    ),
+    "weights first, since terms are what the simulator gave": _REWARDS,
+    "parts are joined before their range is changed or cut": _ACTIONS,
     "ranges are those of the simulator's own parts, and a history repeats what is inside it": (
-        "flatten_observation",
-        "rescale_observation",
-        "time_aware",
-        "history",
+        _OBSERVATIONS
     ),
     "a log ends where the episode does": ("time_limit", "csv_logger"),
-    "a log has what the simulator itself was given and gave": (
-        "csv_logger",
-        "reward_terms",
-        "reward_scale",
-    ),
-    "a log has the actions that the simulator itself was given": (
-        "csv_logger",
-        "flatten_action",
-        "rescale_action",
-        "discretise_action",
-    ),
-    "a log has what the simulator itself showed": (
-        "csv_logger",
-        "flatten_observation",
-        "rescale_observation",
-        "time_aware",
-        "history",
-    ),
+    "a log has what the simulator itself was given and gave": ("csv_logger", *_REWARDS),
+    "a log has the actions that the simulator itself was given": ("csv_logger", *_ACTIONS),
+    "a log has what the simulator itself showed": ("csv_logger", *_OBSERVATIONS),
 }
 """Reason -> names, innermost first: the wrappers of an experiment must have this order."""
-FOR_THE_LEARNER = frozenset(
-    (
-        "flatten_action",
-        "rescale_action",
-        "discretise_action",
-        "rescale_observation",
-        "flatten_observation",
-        "time_aware",
-        "history",
-        *VEC_WRAPPERS,
-    )
-)
+FOR_THE_LEARNER = frozenset((*_ACTIONS, *_OBSERVATIONS, *VEC_WRAPPERS))
 """Change what is seen or done, not the task: a baseline does without."""
 
 
@@ -87,37 +58,23 @@ def check_wrappers(spec: SimulatorSpec) -> None:
 
 def _check(wrapper: Wrapper, seen: Sequence[str], field: str) -> None:
     name = wrapper.name
+    wrong = partial(ConfigError, field=field, value=name)
     known = [*COPY_WRAPPERS, *VEC_WRAPPERS]
     if name not in known and ":" not in name:
-        raise ConfigError(
-            "unknown wrapper",
-            field=field,
-            value=name,
-            allowed=f"{', '.join(known)}, or module:Class",
-            known=known,
-        )
+        allowed = f"{', '.join(known)}, or module:Class"
+        raise wrong("unknown wrapper", allowed=allowed, known=known)
     if name in known and name in seen:
-        raise ConfigError(
-            "is listed twice",
-            field=field,
-            value=name,
-            allowed="each wrapper once",
-            hint="delete one of them",
-        )
+        raise wrong("is listed twice", allowed="each wrapper once", hint="delete one of them")
     outer = [s for s in seen if s in VEC_WRAPPERS]
     if name not in VEC_WRAPPERS and outer:
-        raise ConfigError(
+        raise wrong(
             f"comes after {outer[-1]}, which is around all copies",
-            field=field,
-            value=name,
             allowed="those around each copy first",
             hint="put `normalize` and `frame_stack` last",
         )
     if {name, *seen} >= {"history", "frame_stack"}:
-        raise ConfigError(
+        raise wrong(
             "history and frame_stack both repeat past observations",
-            field=field,
-            value=name,
             allowed="one of the two",
             hint="delete one of them",
         )
@@ -126,10 +83,8 @@ def _check(wrapper: Wrapper, seen: Sequence[str], field: str) -> None:
             s for s in seen if s in order and name in order and order.index(name) < order.index(s)
         ]
         if late:
-            raise ConfigError(
+            raise wrong(
                 f"comes after {late[0]}: {why}",
-                field=field,
-                value=name,
                 allowed=" before ".join(n for n in order if n in (*seen, name)),
                 hint=f"put {name} before {late[0]}",
             )

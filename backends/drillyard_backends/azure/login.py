@@ -10,9 +10,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from drillyard import __version__
+
 if TYPE_CHECKING:
     from azure.identity import DefaultAzureCredential
 
+AGENT = f"drillyard/{__version__}"
+"""Begins the header ``User-Agent`` of the calls."""
 SIGN_IN = (
     "az login; or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET (or a certificate)"
 )

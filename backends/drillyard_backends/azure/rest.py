@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from drillyard import __version__
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ControlPlaneError
 from drillyard_backends.azure.errors import seam
-from drillyard_backends.azure.login import credential
+from drillyard_backends.azure.login import AGENT, credential
 
 if TYPE_CHECKING:
     from azure.core import PipelineClient
@@ -209,7 +208,7 @@ class Rest:
         policies: list[HTTPPolicy | SansIOHTTPPolicy] = [
             # Microsoft's support finds a request by its id; all tries of a call have the same.
             RequestIdPolicy(),
-            UserAgentPolicy(f"drillyard/{__version__}"),
+            UserAgentPolicy(AGENT),
             Tries(timeout=int(LONGEST_CALL_S)),
         ]
         if signed_in:

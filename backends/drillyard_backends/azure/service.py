@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ControlPlaneError, UserError
 from drillyard_backends.azure.errors import Missing, seam
-from drillyard_backends.azure.login import credential
+from drillyard_backends.azure.login import AGENT, credential
 from drillyard_backends.azure.permissions import allowed
 from drillyard_backends.azure.rest import CONNECT_S, LONGEST_CALL_S, READ_S, Rest, section
 from drillyard_backends.azure.settings import AzureConfig
@@ -169,6 +169,7 @@ class Service(Rest):
                 self._config.resource_group,
                 self._config.workspace,
                 enable_telemetry=False,
+                user_agent=AGENT,
                 show_progress=False,
                 connection_timeout=CONNECT_S,
                 read_timeout=READ_S,

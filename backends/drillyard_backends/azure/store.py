@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 from drillyard.errors import StoreUnavailable, UserError
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
-from drillyard_backends.azure.login import credential
+from drillyard_backends.azure.login import AGENT, credential
 from drillyard_backends.azure.storage_errors import Changed, seam
 from drillyard_backends.buckets import (
     BucketStore,
@@ -200,6 +200,7 @@ class BlobStore(BucketStore["ContainerClient"]):
                 f"https://{self.account}.blob.core.windows.net",
                 self.container,
                 credential(),
+                user_agent=AGENT,
                 transport=RequestsTransport(session=session, session_owner=False),
                 retry_policy=Tries(
                     initial_backoff=0.5,

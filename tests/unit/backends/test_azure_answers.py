@@ -229,6 +229,8 @@ def test_a_blob_that_another_program_holds_is_not_a_network_problem(azure, statu
     with pytest.raises(StoreUnavailable, match=f"at k: .*{code}|at k: ") as error:
         BlobStore("az://account/container").put("k", b"1")
     assert "lease" in str(error.value.hint) and "network" not in str(error.value.hint)
+    headers = azure.requests[-1].headers
+    assert headers["User-Agent"].startswith("drillyard/") and headers["x-ms-client-request-id"]
 
 
 def test_a_workspace_without_its_datastore_is_told_what_to_set(azure):

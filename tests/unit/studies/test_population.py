@@ -175,34 +175,15 @@ def made(folder: Path, **changes: Any) -> Population:
         ({"seeds": "auto"}, "on their first seeds"),
         ({"study": {"population": {"members": 1, "generations": 2}}}, "members"),
         ({"study": {"population": {"members": 4, "generations": 20}}}, "shorter than a rollout"),
-        (
-            {"train": {"steps": None, "episodes": 9}},
-            "does not set a step at which a generation ends",
-        ),
-        (
-            {
-                "learner": {
-                    "algorithm": "ppo",
-                    "preset": None,
-                    "args": {"policy_kwargs": {"net_arch": ["$batch", 64]}},
-                }
-            },
-            "no member could continue",
-        ),
+        ({"train": {"steps": None, "episodes": 9}}, "does not set a step at which a generation"),
+        ({"learner": {"args": {"policy_kwargs": {"net_arch": ["$batch"]}}}}, "no member could"),
         ({"simulator": {"id": "simple-adder", "args": {"size": "$batch"}}}, "simulator.args.size"),
         (
             {
+                **dict.fromkeys(("simulator", "learner", "train", "evaluate")),
                 "workload": "script",
                 "script": {"run": ["true"]},
-                "simulator": None,
-                "learner": None,
-                "train": None,
-                "evaluate": None,
-                "study": {
-                    "chooser": "pbt",
-                    "population": {"members": 4, "generations": 2},
-                    "objectives": [{"metric": "evaluate/x"}],
-                },
+                "study": {"objectives": [{"metric": "evaluate/x"}]},
             },
             "no state that another run",
         ),

@@ -43,6 +43,11 @@ _IN_STEPS = ("n_steps", "buffer_size", "learning_starts", "target_update_interva
 Number = Annotated[float, Field(allow_inf_nan=False), NotBool]
 
 
+def _alone(key: str) -> BeforeValidator:
+    """Reads a text as a mapping with this key alone."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
 class Wrapper(Strict):
     """A wrapper around the simulator, applied in the order of the list."""
 
@@ -59,7 +64,9 @@ class SimulatorSpec(Strict):
         description="A built-in (`cstr`, `simple-adder`), a Gymnasium id, or `module:Class`."
     )
     args: dict[str, Any] = Field(default_factory=dict, description="Constructor arguments.")
-    wrappers: list[Wrapper] = Field(default_factory=list, description="Applied in this order.")
+    wrappers: list[Annotated[Wrapper, _alone("name")]] = Field(
+        default_factory=list, description="Applied in this order."
+    )
     lesson: dict[str, Any] = Field(
         default_factory=dict,
         description="Per reset key, what to draw at each episode: `{min, max}` (with `log`, "
@@ -75,7 +82,7 @@ class SimulatorSpec(Strict):
         "simulator's `info` that become metrics of training and evaluation: key -> how an "
         "episode's values become one.",
     )
-    agent: AgentSpec | None = later(
+    agent: Annotated[AgentSpec, _alone("id")] | None = later(
         description="For a simulator that is not a Gymnasium environment: "
         "observations, actions and reward of the agent; a table, or `module:Class`.",
     )
@@ -103,18 +110,6 @@ class SimulatorSpec(Strict):
     def _ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
         if value is not None and not value[0] < value[1]:
             raise BadValue("the first number must be less than the second", allowed="[0, 500]")
-        return value
-
-    @field_validator("agent", mode="before")
-    @classmethod
-    def _class_alone(cls, value: Json) -> Json:
-        return {"id": value} if isinstance(value, str) else value
-
-    @field_validator("wrappers", mode="before")
-    @classmethod
-    def _names_alone(cls, value: Json) -> Json:
-        if isinstance(value, list):
-            return [{"name": w} if isinstance(w, str) else w for w in value]
         return value
 
 
@@ -178,17 +173,10 @@ class LearnerSpec(Strict):
     clone_from: CloneSpec | None = later(
         description="Imitate demonstrations before training: `{trajectories: expert.npz}`.",
     )
-    callbacks: list[CallbackSpec] = Field(
+    callbacks: list[Annotated[CallbackSpec, _alone("id")]] = Field(
         default_factory=list,
         description="`module:Class` each, or `{id: module:Class, args: {…}}`.",
     )
-
-    @field_validator("callbacks", mode="before")
-    @classmethod
-    def _ids_alone(cls, value: Json) -> Json:
-        if isinstance(value, list):
-            return [{"id": c} if isinstance(c, str) else c for c in value]
-        return value
 
     @field_validator("args")
     @classmethod

@@ -110,10 +110,7 @@ class Merged:
 
     def get(self, *path: str) -> Any:
         """Returns the value at a path, or None."""
-        item: Json = self.tree
-        for part in path:
-            item = item.get(part) if isinstance(item, dict) else None
-        return item
+        return item_at(self.tree, path)
 
 
 def command_line(sets: Sequence[str], below: JsonObject) -> Document:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
 from drillyard.errors import BadValue
 from drillyard.spec.strict import NotBool, PositiveFloat, Strict
-from drillyard.spec.work import EnvironmentSpec, Line, check_lines
+from drillyard.spec.work import EnvironmentSpec, Line, Lines, check_lines, compiled
 
 READY = ("http", "output", "command")
 
@@ -40,14 +39,7 @@ class ReadySpec(Strict):
     @field_validator("output")
     @classmethod
     def _expression(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise BadValue(
-                f"is not a regular expression: {error}",
-                allowed="a regular expression of Python",
-                hint="escape literal brackets: \\\\( and \\\\[",
-            ) from None
+        compiled(value or "")
         return value
 
     @field_validator("command")
@@ -73,12 +65,12 @@ class ReadySpec(Strict):
 class ServiceSpec(Strict):
     """A program that is started, is ready at some time, serves others, and is stopped."""
 
-    setup: list[Line] = Field(default_factory=list, description="Commands before `start`.")
+    setup: Lines = Field(default_factory=list, description="Commands before `start`.")
     start: Line = Field(
         description="Command that serves until it is stopped. It gets its address in the "
         "variables HOST and PORT."
     )
-    stop: list[Line] = Field(
+    stop: Lines = Field(
         default_factory=list,
         description="Commands that stop it; then SIGTERM, and SIGKILL after `stop_timeout_s`.",
     )
@@ -101,11 +93,6 @@ class ServiceSpec(Strict):
     stop_timeout_s: PositiveFloat = Field(
         5.0, description="Longest time of `stop`, and between SIGTERM and SIGKILL, s."
     )
-
-    @field_validator("setup", "stop")
-    @classmethod
-    def _lines(cls, value: list[Line]) -> list[Line]:
-        return check_lines(value)
 
     @field_validator("start")
     @classmethod

@@ -7,7 +7,7 @@ import shlex
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from drillyard.errors import BadValue
 from drillyard.spec.strict import NotBool, PositiveFloat, Seed, Strict
@@ -62,6 +62,26 @@ def check_lines(value: list[Line]) -> list[Line]:
                 hint="delete it",
             )
     return value
+
+
+def compiled(text: str) -> re.Pattern[str]:
+    """Returns a regular expression.
+
+    Raises:
+        BadValue: It is none.
+    """
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise BadValue(
+            f"is not a regular expression: {error}",
+            allowed="a regular expression of Python",
+            hint="escape literal brackets: \\\\( and \\\\[",
+        ) from None
+
+
+Lines = Annotated[list[Line], AfterValidator(check_lines)]
+Inside = Annotated[str, AfterValidator(inside)]
 
 
 class Transfer(Strict):
@@ -125,16 +145,7 @@ class ResultsSpec(Strict):
     @field_validator("stdout")
     @classmethod
     def _two_groups(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            groups = re.compile(value).groups
-        except re.error as error:
-            raise BadValue(
-                f"is not a regular expression: {error}",
-                allowed="a regular expression of Python",
-                hint="escape literal brackets: \\\\( and \\\\[",
-            ) from None
+        groups = 2 if value is None else compiled(value).groups
         if groups != 2:
             raise BadValue(
                 f"has {groups} groups; two are needed, the metric's name and value",
@@ -161,9 +172,9 @@ class ResultsSpec(Strict):
 class ScriptSpec(Strict):
     """Commands that do the work."""
 
-    setup: list[Line] = Field(default_factory=list, description="Commands before `run`.")
-    run: list[Line] = Field(description="Commands that do the work.", min_length=1)
-    teardown: list[Line] = Field(
+    setup: Lines = Field(default_factory=list, description="Commands before `run`.")
+    run: Lines = Field(description="Commands that do the work.", min_length=1)
+    teardown: Lines = Field(
         default_factory=list, description="Commands after `run`, also when something failed."
     )
     shell: bool = Field(
@@ -179,13 +190,13 @@ class ScriptSpec(Strict):
     environment: EnvironmentSpec = Field(
         default_factory=lambda: EnvironmentSpec(), description="Parameters as variables."
     )
-    parameters_file: str = Field(
+    parameters_file: Inside = Field(
         "parameters.json", description="JSON file with all parameters, in the working folder."
     )
     results: ResultsSpec = Field(
         default_factory=lambda: ResultsSpec(), description="Source of the metrics."
     )
-    telemetry: str | None = Field(
+    telemetry: Inside | None = Field(
         None, description="CSV file with lines `timestamp,metric,value`, read while it grows."
     )
     upload: list[Upload] = Field(
@@ -203,16 +214,6 @@ class ScriptSpec(Strict):
     )
     setup_max_time_s: PositiveFloat = Field(600.0, description="The same for `setup`, s.")
     teardown_max_time_s: PositiveFloat = Field(60.0, description="The same for `teardown`, s.")
-
-    @field_validator("setup", "run", "teardown")
-    @classmethod
-    def _words(cls, value: list[Line]) -> list[Line]:
-        return check_lines(value)
-
-    @field_validator("parameters_file", "telemetry")
-    @classmethod
-    def _in_folder(cls, value: str | None) -> str | None:
-        return None if value is None else inside(value)
 
     @model_validator(mode="after")
     def _no_words_in_a_shell(self) -> ScriptSpec:

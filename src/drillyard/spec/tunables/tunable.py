@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
@@ -235,15 +236,7 @@ class Tunable(Model):
         return same[0]
 
     def _as_number(self, name: str, value: Json) -> int | float:
-        number = value
-        if isinstance(value, str):
-            try:
-                number = int(value)
-            except ValueError:
-                try:
-                    number = float(value)
-                except ValueError:
-                    raise self._refusal(name, value, "is not a number") from None
+        number = _parsed(value) if isinstance(value, str) else value
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise self._refusal(name, value, "is not a number")
         if not math.isfinite(number):
@@ -268,13 +261,10 @@ class Tunable(Model):
         if self.range is None:
             return "choose one of them"
         low, high = self.range
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if number < low or number > high:
-            return f"the nearest is {low if number < low else high:g}"
-        return f"write a number from {low:g} to {high:g}"
+        number = _parsed(value) if isinstance(value, str) else value
+        if not isinstance(number, int | float) or low <= number <= high or math.isnan(number):
+            return f"write a number from {low:g} to {high:g}"
+        return f"the nearest is {low if number < low else high:g}"
 
     # -- drawing ------------------------------------------------------------------------------
 
@@ -365,6 +355,13 @@ class Tunable(Model):
         assert self.range is not None
         low, high = self.range
         return min(max((float(value) - low) / (high - low), 0.0), 1.0)
+
+
+def _parsed(text: str) -> int | float | None:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return None
 
 
 def _text(value: Json) -> str:

@@ -59,6 +59,8 @@ def once_it_serves(bench: Bench, act: Callable[[], None]) -> Iterator[None]:
 
     def wait() -> None:
         until(lambda: bench.mailbox.read(serving_key("t0001-s1"), Serving), what="a service")
+        pid = bench.work / "pid"  # written after the port is open, which is what others wait for
+        until(lambda: pid.exists() and pid.read_text(), what="its process id")
         act()
 
     acting = threading.Thread(target=wait, daemon=True)

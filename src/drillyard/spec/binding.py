@@ -26,17 +26,17 @@ ALWAYS = ("experiment_id", "trial_id", "trial_runner_id")
 """Parameters that every run has, declared or not."""
 
 
-def space(spec: Parts | Mapping[str, Json]) -> Space:
+def space(spec: Parts) -> Space:
     """Returns the active tunables of the experiment and of its children.
 
     Args:
-        spec: A resolved experiment, or a child as a mapping.
+        spec: A resolved experiment or child.
 
     Raises:
         ConfigError: A group that is not there, or one name with two meanings.
     """
-    tunables = Space.of(_section(spec, "tunables"), _section(spec, "tunable_params"))
-    for child in _children(spec):
+    tunables = Space.of(spec.parameters.tunables, spec.parameters.tunable_params)
+    for child in spec.children:
         tunables = tunables.joined(space(child))
     return tunables
 
@@ -175,9 +175,7 @@ def bound_tree(spec: Mapping[str, Json], run: RunRecord) -> dict[str, Any]:
     return tree
 
 
-def child_parameters(
-    parent_values: Mapping[str, Json], child: Parts | Mapping[str, Json]
-) -> JsonObject:
+def child_parameters(parent_values: Mapping[str, Json], child: Parts) -> JsonObject:
     """Returns the parameters of a composite's child: those that it declares, and common ones.
 
     The parent wins over the child's constants. Children do not see each other's values: each call
@@ -186,7 +184,7 @@ def child_parameters(
     Args:
         parent_values: The parent's parameters in this run. Of a child that was resolved with its
             parent's file, constants are settled already; its tunables are taken from here.
-        child: The child, or its file's content.
+        child: The child.
 
     Returns:
         Name -> value.
@@ -195,16 +193,11 @@ def child_parameters(
         ConfigError: Required parameters have no value (all of them are listed), or a tunable
             refuses its assignment.
     """
-    settled = _section(child, "per_run") is not None
-    constants = dict(_section(child, "const_args") or {})
-    required = list(_section(child, "required_args") or ())
+    constants, required = child.parameters.const_args, child.parameters.required_args
     tunables = space(child)
-    values: JsonObject = tunables.assign(
-        {
-            **(_section(child, "tunable_values") or {}),
-            **{k: v for k, v in parent_values.items() if k in tunables},
-        }
-    )
+    assigned = {k: v for k, v in parent_values.items() if k in tunables}
+    values = tunables.assign({**child.parameters.tunable_values, **assigned})
+    settled = child.parameters.per_run is not None
     given = constants if settled else {**constants, **parent_values}
     values |= {name: given[name] for name in constants if name not in values}
     missing = [n for n in required if n not in values and n not in parent_values]
@@ -226,25 +219,10 @@ def _awaited(spec: ExperimentSpec) -> dict[str, Json]:
     return {name: f"${{{name}}}" for name in names}
 
 
-def _section(spec: Parts | Mapping[str, Json], key: str) -> Any:
-    if isinstance(spec, Mapping):
-        section = spec.get("parameters")
-        return section.get(key) if isinstance(section, Mapping) else None
-    return getattr(spec.parameters, key)
-
-
-def _children(spec: Parts | Mapping[str, Json]) -> Sequence[Any]:
-    children = (
-        spec.get("children") if isinstance(spec, Mapping) else getattr(spec, "children", None)
-    )
-    listed = children if isinstance(children, list | tuple) else ()
-    return [c for c in listed if not isinstance(c, str)]
-
-
-def _required(spec: Any) -> Iterator[str]:
+def _required(spec: Parts) -> Iterator[str]:
     """Yields the names that the experiment or a child requires."""
     yield from spec.parameters.required_args
-    for child in _children(spec):
+    for child in spec.children:
         yield from _required(child)
 
 

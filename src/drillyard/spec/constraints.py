@@ -24,21 +24,11 @@ class Constraint:
 
     expression: Expression
 
-    @property
-    def text(self) -> str:
-        """As it was written."""
-        return self.expression.text
-
-    @property
-    def names(self) -> frozenset[str]:
-        """Tunables that it reads."""
-        return self.expression.names
-
     def holds(self, assignment: Mapping[str, Json]) -> bool:
         """Returns whether an assignment fulfils the condition.
 
         Args:
-            assignment: Name -> value; all of ``names``.
+            assignment: Name -> value; all of those that it reads.
 
         Raises:
             ConfigError: It cannot be computed for these values (a text plus a number).
@@ -48,11 +38,11 @@ class Constraint:
         except ZeroDivisionError:
             return False
         except (TypeError, ValueError, OverflowError) as error:
-            read = {name: assignment[name] for name in sorted(self.names)}
+            read = {name: assignment[name] for name in sorted(self.expression.names)}
             raise ConfigError(
                 f"cannot be computed for {read}: {error}",
                 field="study.constraints",
-                value=self.text,
+                value=self.expression.text,
                 allowed="a condition that every assignment has an answer to",
                 hint="compare numbers with numbers and texts with texts",
             ) from None
@@ -88,7 +78,7 @@ def parse_all(texts: Sequence[str], known: Sequence[str]) -> list[Constraint]:
     constraints = []
     for number, text in enumerate(texts):
         constraint = parse(text)
-        for name in sorted(constraint.names - set(known)):
+        for name in sorted(constraint.expression.names - set(known)):
             raise not_active(name, known, f"study.constraints[{number}]", text)
         constraints.append(constraint)
     return constraints

@@ -276,10 +276,10 @@ def fixed_choices(
             for constraint in constraints:
                 if not allowed(choice.assignment, [constraint]):
                     raise ConfigError(
-                        f"does not fulfil {constraint.text!r}",
+                        f"does not fulfil {constraint.expression.text!r}",
                         field=f"study.cycles[{number}]",
                         value=study.cycles[number],
-                        allowed=constraint.text,
+                        allowed=constraint.expression.text,
                         hint="change its values, or the constraint",
                     )
         return choices

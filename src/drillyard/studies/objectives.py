@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics as plain
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from drillyard.documents.json_types import Json, as_numbers, as_object
@@ -14,6 +14,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
 from drillyard.metrics.reader import StreamReader
 from drillyard.spec.study import ObjectiveSpec
+from drillyard.statistics import iqm
 
 if TYPE_CHECKING:
     from drillyard.spec import ExperimentSpec
@@ -145,17 +146,13 @@ def reduce(points: Curve, how: str, k: int = 5) -> float:
         k: Number of points for ``mean-of-last``.
     """
     values = [value for _, value in points]
-    if how == "last":
-        return values[-1]
-    if how == "min":
-        return min(values)
-    if how == "max":
-        return max(values)
     if how == "mean-of-last":
-        return math.fsum(values[-k:]) / len(values[-k:])
+        return plain.fmean(values[-k:])
+    if how != "auc":
+        return {"last": values[-1], "min": min(values), "max": max(values)}[how]
     width = points[-1][0] - points[0][0]
     if width <= 0:
-        return math.fsum(values) / len(values)
+        return plain.fmean(values)
     pairs = itertools.pairwise(points)
     return math.fsum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairs) / width
 
@@ -167,17 +164,14 @@ def over_seeds(values: Sequence[float], how: str) -> float:
         values: One value for each seed; at least one.
         how: ``mean``, ``median``, ``min``, ``max``, ``iqm``.
     """
-    if how == "median":
-        return float(plain.median(values))
-    if how == "min":
-        return min(values)
-    if how == "max":
-        return max(values)
-    if how == "iqm":
-        from drillyard.statistics import iqm
-
-        return iqm(values)
-    return math.fsum(values) / len(values)
+    ways: dict[str, Callable[[Sequence[float]], float]] = {
+        "mean": plain.fmean,
+        "median": plain.median,
+        "min": min,
+        "max": max,
+        "iqm": iqm,
+    }
+    return float(ways[how](values))
 
 
 def aggregate(

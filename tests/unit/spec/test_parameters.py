@@ -15,6 +15,7 @@ from drillyard.mailbox.records import ExperimentRecord, RunRecord
 from drillyard.runs.identity import difference, parts
 from drillyard.runs.submit import plain, post
 from drillyard.spec.binding import bind, bound, bound_tree, child_parameters, run_parameters
+from drillyard.spec.experiment import ChildSpec
 from drillyard.spec.load import load, load_resolved
 from drillyard.tracking.params_and_tags import run_params
 
@@ -395,8 +396,9 @@ def test_a_file_that_is_its_own_child(tmp_path):
     assert (caught.value.line, caught.value.field) == (3, "children[0]")
 
 
-def test_child_parameters_of_a_file_s_content():
-    child = {"parameters": {"const_args": {"a": 1, "b": 2, "c": 3}, "required_args": ["d"]}}
+def test_parameters_of_a_child_that_was_not_resolved():
+    parameters = {"const_args": {"a": 1, "b": 2, "c": 3}, "required_args": ["d"]}
+    child = ChildSpec(name="c", workload="mock", parameters=parameters)
     parent = {"a": "parent", "b": "parent", "d": 4, "e": 5, "trial_id": 2}
     assert child_parameters(parent, child) == {
         "a": "parent",

@@ -416,7 +416,7 @@ def test_constraints_are_checked_against_the_space(tmp_path):
     loaded = study(tmp_path, constraints=["batch < 100", "kind != 'l'"])
     found, constraints = checked(loaded.spec)
     assert set(found.tunables) == {"level", "batch", "kind", "cache", "ratio"}
-    assert [c.text for c in constraints] == ["batch < 100", "kind != 'l'"]
+    assert [c.expression.text for c in constraints] == ["batch < 100", "kind != 'l'"]
 
 
 def test_views_tell_the_best_and_its_confirmation(tmp_path):

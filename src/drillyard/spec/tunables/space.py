@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -93,7 +94,7 @@ class Space:
                 self.group_of[name] = group
 
     @classmethod
-    def of(cls, groups: Mapping[str, Json] | None, active: Sequence[str] | None) -> Space:
+    def of(cls, groups: Mapping[str, Any] | None, active: Sequence[str] | None) -> Space:
         """From ``parameters.tunables`` and ``parameters.tunable_params`` of a resolved experiment.
 
         Args:

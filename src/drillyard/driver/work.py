@@ -140,7 +140,7 @@ class Work:
     def _follow_trials(self) -> None:
         study = self._driver.study
         assert study is not None
-        for record in study.trials_after(self._trials):
+        for record in study.book.after(self._trials):
             self._trials += 1
             if record.number not in study.earlier:
                 body = Body(TRIAL, trial_id(record.number), record.label)

@@ -77,13 +77,13 @@ class WorkList:
         """Every trial so far; in a study, also those of earlier drivers."""
         if self.study is not None:
             self.study.load()
-            self._trials = self.study.trials()
+            self._trials = self.study.book.trials()
             self._tickets = {ticket for ticket, _, _ in submit.tickets(self._trials)}
         return self._trials
 
     def settled(self) -> set[int]:
         """Numbers of a study's trials that were judged."""
-        return set() if self.study is None else self.study.settled()
+        return set() if self.study is None else self.study.book.settled()
 
     def remaining_runs(self) -> int:
         """The number of open runs, with those that a study has not chosen yet."""
@@ -125,7 +125,7 @@ class WorkList:
         if self.study is None:
             return self.states()
         states = self._all_states()
-        open_ = (ticket for ticket, _, _ in submit.tickets(self.study.open_trials()))
+        open_ = (ticket for ticket, _, _ in submit.tickets(self.study.book.open_trials()))
         return {ticket: states[ticket] for ticket in open_ if ticket in states}
 
     def _all_states(self) -> dict[str, TicketState]:

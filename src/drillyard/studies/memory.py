@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from drillyard.mailbox.status import Status
 from drillyard.spec.study import ObjectiveSpec
+from drillyard.studies.optuna_space import result
 from drillyard.studies.views import TrialView
 
 if TYPE_CHECKING:
@@ -29,24 +29,20 @@ def in_memory(
             plain numbers here.
     """
     import optuna
-    from optuna.trial import TrialState, create_trial
+    from optuna.trial import create_trial
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
     directions = [up if o.direction == "max" else down for o in objectives]
     study = optuna.create_study(directions=directions)
     shapes = {name: _shape(tunable) for name, tunable in space.tunables.items()}
-    states = {Status.SUCCEEDED: TrialState.COMPLETE, Status.PRUNED: TrialState.PRUNED}
     for view in views:
         if not view.record.search or view.outcome is None:
             continue
-        state = states.get(view.status, TrialState.FAIL)
-        values = [view.values[o.name] for o in objectives if o.name in view.values]
-        if state is TrialState.COMPLETE and len(values) != len(objectives):
-            state = TrialState.FAIL
+        state, values = result(view.status, view.values, objectives)
         trial = create_trial(
             state=state,
-            values=values if state is TrialState.COMPLETE else None,
+            values=values,
             params={n: view.assignment[n] for n in shapes if n in view.assignment},
             distributions={n: s for n, s in shapes.items() if n in view.assignment},
             user_attrs={"trial": view.number},

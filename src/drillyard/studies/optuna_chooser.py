@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.mailbox.records import TrialOutcome, TrialRecord
-from drillyard.mailbox.status import Status
 from drillyard.spec.constraints import Constraint
 from drillyard.spec.study import GENERATION, STARTUP, ObjectiveSpec
 from drillyard.spec.tunables import Space
@@ -193,23 +192,17 @@ class ModelChooser(Chance):
         """See ``Chooser``."""
         from optuna.trial import TrialState, create_trial
 
-        state = {
-            Status.SUCCEEDED: TrialState.COMPLETE,
-            Status.PRUNED: TrialState.PRUNED,
-        }.get(outcome.status, TrialState.FAIL)
-        values = [outcome.values[o.name] for o in self._objectives if o.name in outcome.values]
-        whole = len(values) == len(self._objectives)
-        if state is TrialState.COMPLETE and not whole:
-            state = TrialState.FAIL
+        state, values = optuna_space.result(outcome.status, outcome.values, self._objectives)
         if record.number in self._added and state is not TrialState.COMPLETE:
             return
         with translated():
             number = self._numbers.get(record.number)
             if number is not None and record.number not in self._added:
-                if state is TrialState.PRUNED and whole and outcome.pruned_at is not None:
-                    self._reach(number, outcome.pruned_at, values[0])
-                final = values if state is TrialState.COMPLETE else None
-                self._study.tell(number, final, state=state)
+                reached = outcome.values.get(self._objectives[0].name)
+                at = outcome.pruned_at if state is TrialState.PRUNED else None
+                if at is not None and reached is not None:
+                    self._reach(number, at, reached)
+                self._study.tell(number, values, state=state)
             elif record.number not in self._added:
                 parameters, shapes = optuna_space.params(self._space, record.assignment)
                 self._study.add_trial(
@@ -217,7 +210,7 @@ class ModelChooser(Chance):
                         state=state,
                         params=parameters,
                         distributions=shapes,
-                        values=values if state is TrialState.COMPLETE else None,
+                        values=values,
                         user_attrs={TRIAL: record.number},
                     )
                 )

@@ -12,11 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from drillyard.documents.json_types import Json, JsonObject
+from drillyard.mailbox.status import Status
+from drillyard.spec.study import ObjectiveSpec
 from drillyard.spec.tunables import Space, Tunable
 
 if TYPE_CHECKING:
     from ConfigSpace import Configuration, ConfigurationSpace
     from optuna.distributions import BaseDistribution
+    from optuna.trial import TrialState
 
 RANGE = "range"
 Category: TypeAlias = bool | int | float | str | None
@@ -186,3 +189,17 @@ def configured(
 def _nearest_bin(tunable: Tunable, bins: int, value: Json) -> int:
     assert isinstance(value, int | float)
     return min(range(bins), key=lambda number: abs(tunable.bin(number) - value))
+
+
+def result(
+    status: Status, values: Mapping[str, float], objectives: Sequence[ObjectiveSpec]
+) -> tuple[TrialState, list[float] | None]:
+    """(state of a trial, its values) for Optuna; a trial without all values has failed."""
+    from optuna.trial import TrialState
+
+    if status is Status.PRUNED:
+        return TrialState.PRUNED, None
+    measured = [values[o.name] for o in objectives if o.name in values]
+    if status is Status.SUCCEEDED and len(measured) == len(objectives):
+        return TrialState.COMPLETE, measured
+    return TrialState.FAIL, None

@@ -91,9 +91,9 @@ class Search:
         self._stop_asked = stopped
         self._say = say
         self._clock = clock
-        self._book = TrialLog(mailbox, spec.seeds, post, clock)
-        self._account = Account(self.study, self.objectives, self._book, mailbox, spent, clock)
-        self._after = Confirmation(self.study, self.objectives, self._book, say)
+        self.book = TrialLog(mailbox, spec.seeds, post, clock)
+        self._account = Account(self.study, self.objectives, self.book, mailbox, spent, clock)
+        self._after = Confirmation(self.study, self.objectives, self.book, say)
         self._chooser: Chooser | None = None
         self._told: set[int] = set()
         self._exhausted = False
@@ -116,21 +116,9 @@ class Search:
         Raises:
             IdentityChanged: A frozen trial is different in the current file.
         """
-        self._book.load()
-        refuse_changed(self.spec, self._mailbox.experiment, self._book.search)
-        self._book.extend(listed_seeds(self.spec, self._book.search))
-
-    def trials(self) -> list[Trial]:
-        """Every trial so far, in the form in which it is posted."""
-        return [self._book.trial(record) for record in self._book.records]
-
-    def open_trials(self) -> list[Trial]:
-        """The trials that are not yet judged."""
-        return self._book.open_trials()
-
-    def settled(self) -> set[int]:
-        """Trials that ended permanently: the same command does not try a failed one again."""
-        return self._book.settled()
+        self.book.load()
+        refuse_changed(self.spec, self._mailbox.experiment, self.book.search)
+        self.book.extend(listed_seeds(self.spec, self.book.search))
 
     # -- its life -----------------------------------------------------------------------------
 
@@ -142,9 +130,9 @@ class Search:
         """
         self._account.begin()
         self._chooser = make_chooser(self.spec, self._mailbox)
-        self._book.keep_added()
-        finished = self._book.reopen(self._states())
-        self._chooser.reconcile(self._book.records, finished)
+        self.book.keep_added()
+        finished = self.book.reopen(self._states())
+        self._chooser.reconcile(self.book.records, finished)
         self._account.most = self._most
         self._told.update(finished)
         self.earlier = frozenset(finished)
@@ -153,8 +141,8 @@ class Search:
 
             self._judge = Judge(self.spec, self.objectives[0], self._mailbox)
             for number, outcome in finished.items():
-                seeds = self._book.seeds[number]
-                self._judge.ended(self._book.record(number), seeds, outcome)
+                seeds = self.book.seeds[number]
+                self._judge.ended(self.book.record(number), seeds, outcome)
         self.advance()
         if not self.over:
             self._loop.start()
@@ -166,24 +154,20 @@ class Search:
     @property
     def outcomes(self) -> Mapping[int, TrialOutcome]:
         """How the trials ended, by number."""
-        return dict(self._book.outcomes)
+        return dict(self.book.outcomes)
 
     def outcome(self, trial: int) -> TrialOutcome | None:
         """How a trial ended; None if its outcome is not final."""
-        return self._book.outcomes[trial] if self._book.has_ended(trial) else None
+        return self.book.outcomes[trial] if self.book.has_ended(trial) else None
 
     @property
     def remaining_runs(self) -> int:
         """Number of runs that may still come; a large number if it is not known."""
         per_trial = max(1, len(self.spec.seeds))
         most = self._most
-        left = 10**6 if most is None else most - len(self._book.search)
-        at_work = sum(len(self._book.seeds[n]) for n in self._book.open)
+        left = 10**6 if most is None else most - len(self.book.search)
+        at_work = sum(len(self.book.seeds[n]) for n in self.book.open)
         return max(0, left) * per_trial + at_work
-
-    def trials_after(self, seen: int) -> list[TrialRecord]:
-        """The trials after the first ``seen`` ones."""
-        return self._book.after(seen)
 
     def verdict(self) -> DrillyardError | None:
         """The error that ended the study, or None. Single failed trials are not an error."""
@@ -194,7 +178,7 @@ class Search:
         state = self._account.state
         if state is None or not states_of.failed_too_often(state):
             return None
-        return messages.too_often(state, self._book.outcomes, self.study)
+        return messages.too_often(state, self.book.outcomes, self.study)
 
     # -- the loop -----------------------------------------------------------------------------
 
@@ -223,7 +207,7 @@ class Search:
 
     def advance(self) -> None:
         """Judge ended trials and choose new ones; one round."""
-        states, book = self._states(), self._book
+        states, book = self._states(), self.book
         book.post_rest()
         for number in sorted(book.open):
             self._look(number, states)
@@ -246,8 +230,8 @@ class Search:
     def _take_over(self) -> None:
         """Take over a trial that a superseded driver froze after this one had read them."""
         assert self._chooser is not None
-        self._book.take_over()
-        self._chooser.reconcile(self._book.records, self._book.judged())
+        self.book.take_over()
+        self._chooser.reconcile(self.book.records, self.book.judged())
 
     def _go_on(self) -> None:
         """Do what follows the search."""
@@ -260,7 +244,7 @@ class Search:
             self._write_state("confirm")
 
     def _look(self, number: int, states: Mapping[str, TicketState]) -> None:
-        book = self._book
+        book = self.book
         record, runs = book.record(number), book.runs(number)
         known = [s for t in book.tickets(number) if (s := states.get(t)) is not None]
         if len(known) < len([*book.tickets(number)]):
@@ -285,7 +269,7 @@ class Search:
         self, record: TrialRecord, outcome: TrialOutcome, states: Mapping[str, TicketState]
     ) -> None:
         """Record the end of a trial, and say it."""
-        book = self._book
+        book = self.book
         if self._judge is not None:
             self._judge.ended(record, book.seeds[record.number], outcome)
         book.end(outcome)
@@ -301,7 +285,7 @@ class Search:
             return
         self._judge_at = now + max(PRUNE_EVERY_S, 5 * pace(self._mailbox.store))
         before = self._mailbox.reopened()
-        book = self._book
+        book = self.book
         working = {
             n: book.seeds[n]
             for n in book.open
@@ -317,9 +301,9 @@ class Search:
         assert chooser is not None
         most = workers(self.spec) + self._ahead
         while not self._exhausted and account.reason is None:
-            if self._book.busy(states) >= most:
+            if self.book.busy(states) >= most:
                 return
-            search = self._book.search
+            search = self.book.search
             if self._most is not None and len(search) >= self._most:
                 self._exhausted = True
                 return
@@ -339,7 +323,7 @@ class Search:
                     else "no assignment remains that is new and allowed"
                 )
                 return
-            self._book.freeze(choice, kept=chooser.kept)
+            self.book.freeze(choice, kept=chooser.kept)
 
     @property
     def _ahead(self) -> float:

@@ -124,6 +124,10 @@ class TrialLog:
         seeds = self.seeds.get(record.number, list(record.seeds))
         return Trial(record.number, tuple(seeds), record.assignment, record.parts, record.lineage)
 
+    def trials(self) -> list[Trial]:
+        """Every trial so far, in the form in which it is posted."""
+        return [self.trial(record) for record in self.records]
+
     def open_trials(self) -> list[Trial]:
         """The trials that are not yet judged; for any thread."""
         with self._moving:

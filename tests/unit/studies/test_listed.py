@@ -106,11 +106,11 @@ def test_trials_that_a_limit_ended_are_not_called_failures(mailbox, tmp_path):
     assert isinstance(error, TimedOut)
     assert "a limit ended 2 of 2 trials" in error.message
     assert error.hint is not None and "raise it and run the same command" in error.hint
-    assert search.settled() == set(), "the same command forgives their endings"
+    assert search.book.settled() == set(), "the same command forgives their endings"
 
 
 def test_a_trial_that_failed_by_itself_stays_one(mailbox, tmp_path):
     search = ended_by(mailbox, tmp_path, [Cause.TIME_LIMIT, Cause.USER_ERROR])
     assert isinstance(search.verdict(), RunFailed)
     failed = [n for n, o in search.outcomes.items() if o.status is Status.FAILED]
-    assert len(failed) == 1 and search.settled() == set(failed)
+    assert len(failed) == 1 and search.book.settled() == set(failed)

@@ -167,7 +167,7 @@ def test_it_prunes_nothing_either(mailbox, store, tmp_path):
     taken_over(mailbox)
     store.written.clear()
     with pytest.raises(Superseded):
-        search._book.prune({1: "worse than the median of the trials"})
+        search.book.prune({1: "worse than the median of the trials"})
     assert store.written == []
     search.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from drillyard.agents.baselines import make_baseline
@@ -12,7 +13,7 @@ from drillyard.runs.locate import find_runs
 from drillyard.simulators.make import make_env, raw_world, reset_keys
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import bound
-from drillyard.spec.conditions import known_keys, read_conditions
+from drillyard.spec.conditions import Condition, known_keys, read_conditions
 from drillyard.spec.learning import SimulatorSpec, Wrapper
 
 AGENT = "agent"
@@ -44,8 +45,6 @@ def asked(
     Raises:
         UserError: A part of the request cannot work.
     """
-    from drillyard.system.import_path import importable
-
     listed = read_conditions(conditions)
     if success:
         success_rule(success)
@@ -66,17 +65,9 @@ def asked(
     if max_steps is not None:
         limit = Wrapper(name="time_limit", args={"max_episode_steps": max_steps})
         spec = spec.model_copy(update={"wrappers": [limit, *spec.wrappers]})
-    folder = request["folder"]
-    if folder is not None:
+    if request["folder"] is not None:
         # The code of a run comes from its store; errors in it appear when it is played.
-        with importable(Path(str(folder))):
-            env = make_env(raw_world(spec), training=False)
-            try:
-                known_keys(listed, reset_keys(env), conditions.name)
-                if baseline is not None:
-                    make_baseline(baseline, env)
-            finally:
-                env.close()
+        _try_conditions(spec, Path(str(request["folder"])), listed, conditions.name, baseline)
     given = {**request, "simulator": spec.model_dump(mode="json")}
     return Request(
         conditions=listed,
@@ -86,6 +77,19 @@ def asked(
         which="best" if which == "best" else "final",
         **given,  # type: ignore[arg-type]
     )
+
+
+def _try_conditions(
+    spec: SimulatorSpec, folder: Path, listed: list[Condition], file: str, baseline: str | None
+) -> None:
+    from drillyard.system.import_path import importable
+
+    with importable(folder):
+        env = make_env(raw_world(spec), training=False)
+        with contextlib.closing(env):
+            known_keys(listed, reset_keys(env), file)
+            if baseline is not None:
+                make_baseline(baseline, env)
 
 
 def no_agent(command: str) -> ConfigError:

@@ -77,13 +77,11 @@ def import_zip(
             allowed="the algorithm, simulator and policy_kwargs that it was trained with",
             hint="name them with --algorithm, --simulator and --args '{policy_kwargs: {…}}'",
         )
+    channels = channels_of(simulator, model.observation_space)
     spaces = {
         "schema_version": 1,
         **spaces_of(model),
-        "channels": {
-            kind: [c.to_json() for c in channels]
-            for kind, channels in channels_of(simulator, model.observation_space).items()
-        },
+        "channels": {kind: [c.to_json() for c in listed] for kind, listed in channels.items()},
     }
     described = {
         "schema_version": 1,
@@ -92,18 +90,6 @@ def import_zip(
         "policy": auto_policy(observation, algorithm),
         "args": dict(args),
     }
-    facts: bundles.Facts = {
-        "format": "safetensors",
-        "drillyard": VERSION,
-        "experiment": "imported",
-        "run": path.stem,
-        "policy": "final",
-        "step": 0,
-        "algorithm": algorithm,
-        "seed": None,
-        "simulator": simulator.model_dump(mode="json"),
-        "lesson": {},
-    }
     files = {
         LEARNER_FILE: json.dumps(described, indent=1).encode(),
         SPACES_FILE: json.dumps(spaces, indent=1, ensure_ascii=False).encode(),
@@ -111,7 +97,22 @@ def import_zip(
             {n: t.contiguous().clone() for n, t in tensors.items()}
         ),
     }
-    bundles.write(folder, files, facts)
+    bundles.write(folder, files, _facts(path.stem, algorithm, simulator))
+
+
+def _facts(run: str, algorithm: str, simulator: SimulatorSpec) -> bundles.Facts:
+    return {
+        "format": "safetensors",
+        "drillyard": VERSION,
+        "experiment": "imported",
+        "run": run,
+        "policy": "final",
+        "step": 0,
+        "algorithm": algorithm,
+        "seed": None,
+        "simulator": simulator.model_dump(mode="json"),
+        "lesson": {},
+    }
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
@@ -86,30 +87,23 @@ class Sb3Learner:
             checkpoint = checkpoint or persist(
                 lambda: checkpoints.inherited(context.mailbox, context.run)
             )
-        lineage = context.run.lineage
         gamma = learner.args.get("gamma", ARGUMENTS[self.name].get("gamma"))
         assert spec.train is not None
         n_envs = spec.train.n_envs
         how = choose(context, simulator, n_envs, begun=checkpoint is not None)
         replay = replayed.choose(context, simulator, how)
-        venv = make_vec(
-            simulator,
-            n_envs,
-            context.run.seed,
-            gamma=None if gamma is None else float(gamma),
-            how=how,
-            streams=replay.streams,
-            hosts=None if hosts is None else hosts.present,
-        )
-        evaluator = None
-        try:
-            plan = make_plan(
-                spec,
-                context.run.choices,
-                horizon(venv),
-                lineage.ends_at if lineage else None,
-                context.run.streams,
+        with contextlib.ExitStack() as stack:
+            venv = make_vec(
+                simulator,
+                n_envs,
+                context.run.seed,
+                gamma=None if gamma is None else float(gamma),
+                how=how,
+                streams=replay.streams,
+                hosts=None if hosts is None else hosts.present,
             )
+            stack.callback(venv.close)
+            plan = _plan(context, venv)
             device, why = devices.choose(context, venv, checkpoint)
             model = sb3_build.build(
                 self.name,
@@ -121,29 +115,20 @@ class Sb3Learner:
                 learner.engine,
                 spec.resources.precision,
             )
-            if learner.init_from is not None and checkpoint is None:
-                context.log.info("starting from the weights of %s", learner.init_from)
-                warm_start.apply(warm_start.find(learner.init_from, context.mailbox), model, venv)
-            cloned = None
-            if learner.clone_from is not None and checkpoint is None:
-                cloned = cloning.apply(learner.clone_from, model, context.stop)
-                context.log.info("imitated %(steps)d steps: loss %(loss).3f", cloned)
+            cloned = None if checkpoint is not None else _first_weights(context, model, venv)
+            evaluator = None
             if plan.evaluate_episodes:
                 evaluator = evaluator_of(spec, simulator, plan, n_envs, context.stop)
-            step_s = replay.step_s
+                stack.callback(evaluator.close)
             outcome = self._learn(
-                context, plan, model, venv, evaluator, checkpoint, cloned, step_s
+                context, plan, model, venv, evaluator, checkpoint, cloned, replay.step_s
             )
-            parameters = as_object(outcome.summary["parameters"])
-            chosen: JsonObject = {"copies": how, "device_because": why}
-            outcome.summary["parameters"] = parameters | chosen | devices.fixed(spec)
-            if hosts is not None:
-                outcome.summary["hosts"] = hosts.summary()
-            return outcome
-        finally:
-            venv.close()
-            if evaluator is not None:
-                evaluator.close()
+        parameters = as_object(outcome.summary["parameters"])
+        chosen: JsonObject = {"copies": how, "device_because": why}
+        outcome.summary["parameters"] = parameters | chosen | devices.fixed(spec)
+        if hosts is not None:
+            outcome.summary["hosts"] = hosts.summary()
+        return outcome
 
     def _learn(
         self,
@@ -158,8 +143,8 @@ class Sb3Learner:
     ) -> PhaseOutcome:
         learner, _ = _parts(context.spec)
         # The lines of another run belong to that run: these curves begin where this run took over.
-        own = checkpoint is not None and checkpoint.meta.run == context.run.run
-        writer, events = _streams(context, checkpoint if own else None)
+        continues = checkpoint is not None and checkpoint.meta.run == context.run.run
+        writer, events = _streams(context, checkpoint if continues else None)
         users, videos = _callbacks(context, learner)
         platform = platform_of(model)
         training = Training(
@@ -177,29 +162,24 @@ class Sb3Learner:
             place_in_training(error, training, model.num_timesteps, model.n_envs)
             _save_after_failure(training, events)
             raise
-        if training.ended_by == "steps" and model.num_timesteps < plan.total_steps:
-            training.ended_by = "callback"
         wall = context.clock.monotonic() - began
         files = self._save(context, training, model, venv)
         files |= videos.entries if videos is not None else {}
-        if events is not None:
-            files |= events.finish()
-        return PhaseOutcome(
-            files=Manifest(files=files),
-            summary={
-                **_progress(training),
-                "wall_s": wall,
-                "steps_per_s": (model.num_timesteps - start_step) / max(wall, 1e-9),
-                "resumed_step": start_step if own else 0,
-                "inherited_steps": persist(
-                    lambda: checkpoints.inherited_steps(context.mailbox, context.run)
-                ),
-                "parameters": sb3_build.describe(self.name, model),
-                **({"problems": [*videos.problems]} if videos and videos.problems else {}),
-                **({"init_from": learner.init_from} if learner.init_from else {}),
-                "exactness": exactness(training, plan, device_of(model)),
-            },
-        )
+        files |= events.finish() if events is not None else {}
+        summary = {
+            **_progress(training),
+            "wall_s": wall,
+            "steps_per_s": (model.num_timesteps - start_step) / max(wall, 1e-9),
+            "resumed_step": start_step if continues else 0,
+            "inherited_steps": persist(
+                lambda: checkpoints.inherited_steps(context.mailbox, context.run)
+            ),
+            "parameters": sb3_build.describe(self.name, model),
+            **({"problems": [*videos.problems]} if videos and videos.problems else {}),
+            **({"init_from": learner.init_from} if learner.init_from else {}),
+            "exactness": exactness(training, plan, device_of(model)),
+        }
+        return PhaseOutcome(files=Manifest(files=files), summary=summary)
 
     def _follow(self, training: Training, steps: int, *, begins: bool) -> None:
         """Lets the model learn, with a callback for all that happens meanwhile."""
@@ -213,6 +193,8 @@ class Sb3Learner:
             callback.on_training_end()
         except ValueError as error:
             raise divergence(model, training.seed, error) from error
+        if training.ended_by == "steps" and model.num_timesteps < training.plan.total_steps:
+            training.ended_by = "callback"
 
     def _save(
         self, context: RunContext, training: Training, model: BaseAlgorithm, venv: VecEnv
@@ -372,6 +354,25 @@ def _parts(spec: ExperimentSpec) -> tuple[LearnerSpec, SimulatorSpec]:
     if spec.learner is None or spec.simulator is None or spec.train is None:
         raise ConfigError("an `rl` experiment needs `simulator:`, `learner:` and `train:`")
     return spec.learner, spec.simulator
+
+
+def _plan(context: RunContext, venv: VecEnv) -> Plan:
+    lineage, run = context.run.lineage, context.run
+    ends_at = lineage.ends_at if lineage else None
+    return make_plan(context.spec, run.choices, horizon(venv), ends_at, run.streams)
+
+
+def _first_weights(context: RunContext, model: BaseAlgorithm, venv: VecEnv) -> JsonObject | None:
+    """What a training begins with; returns the summary of an imitation."""
+    learner, _ = _parts(context.spec)
+    if learner.init_from is not None:
+        context.log.info("starting from the weights of %s", learner.init_from)
+        warm_start.apply(warm_start.find(learner.init_from, context.mailbox), model, venv)
+    if learner.clone_from is None:
+        return None
+    cloned = cloning.apply(learner.clone_from, model, context.stop)
+    context.log.info("imitated %(steps)d steps: loss %(loss).3f", cloned)
+    return cloned
 
 
 def _save_after_failure(training: Training, events: EventFiles | None) -> None:

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 
@@ -81,31 +82,13 @@ def export(
         RunFailed: The exported policy does not act as the trained one.
     """
     assert trained.spec.simulator is not None
-    if format_ == "onnx":
-        _must_have_onnx()
-    stored: Described = json.loads(trained.files[SPACES_FILE])
-    observed = space_from_json(stored["observation"])
-    channels = channels_of(trained.spec.simulator, observed)
-    described: Described = {
-        **stored,
-        "schema_version": 2,
-        "channels": {kind: [c.to_json() for c in listed] for kind, listed in channels.items()},
-    }
+    described = _described(trained)
     # The weights in every bundle: a training can begin with it.
     files = dict(trained.files)
     difference, checked = None, 0
     if format_ == "onnx":
-        network = getattr(getattr(trained.policy, "act", None), "policy", None)
-        engine = json.loads(trained.files[LEARNER_FILE]).get("engine")
-        if engine == SBX or not isinstance(network, torch.nn.Module):
-            raise UserError(
-                f"the policy of {trained.algorithm} is not a torch module"
-                f"{f' (engine: {engine})' if engine else ''}, and only torch modules "
-                "are exported to ONNX",
-                hint="use --format safetensors",
-            )
-        plain = Plain(network, trained.policy.normalisation)
-        onnx = to_onnx(plain)
+        _must_have_onnx()
+        plain = Plain(_network(trained), trained.policy.normalisation)
         described |= {
             "noise": plain.signature.noise
             and {"kind": plain.signature.noise, "size": plain.signature.noise_size},
@@ -113,7 +96,7 @@ def export(
             "masks": plain.signature.masks,
         }
         loader = Path(__file__).with_name("act.py").read_bytes()
-        files |= {"policy.onnx": onnx, "act.py": loader}
+        files |= {"policy.onnx": to_onnx(plain), "act.py": loader}
     files[SPACES_FILE] = json.dumps(described, indent=1, ensure_ascii=False).encode()
     if format_ == "onnx":
         difference, checked = compare(trained, files), CHECKED
@@ -142,6 +125,29 @@ def export(
     files["README.md"] = model_card(trained, facts, described, results).encode()
     bundles.write(folder, files, facts)
     return Exported(folder, sorted([*files, bundles.INDEX]), checked, difference)
+
+
+def _described(trained: Trained) -> Described:
+    """The spaces of a policy, with the names and units of their values."""
+    assert trained.spec.simulator is not None
+    stored: Described = json.loads(trained.files[SPACES_FILE])
+    channels = channels_of(trained.spec.simulator, space_from_json(stored["observation"]))
+    named = {kind: [c.to_json() for c in listed] for kind, listed in channels.items()}
+    return {**stored, "schema_version": 2, "channels": named}
+
+
+def _network(trained: Trained) -> BasePolicy:
+    """The network of a policy, which only a torch module can be exported from."""
+    network = getattr(getattr(trained.policy, "act", None), "policy", None)
+    engine = json.loads(trained.files[LEARNER_FILE]).get("engine")
+    if engine == SBX or not isinstance(network, torch.nn.Module):
+        raise UserError(
+            f"the policy of {trained.algorithm} is not a torch module"
+            f"{f' (engine: {engine})' if engine else ''}, and only torch modules "
+            "are exported to ONNX",
+            hint="use --format safetensors",
+        )
+    return network
 
 
 def _on_fresh_episodes(trained: Trained) -> JsonObject:

@@ -27,6 +27,7 @@ from drillyard.policies import bundles
 from drillyard.policies.act import Policy
 from drillyard.policies.bundles import Described
 from drillyard.policies.http_guard import Guard
+from drillyard.simulators.channels import ChannelJson
 
 MAX_BATCH = 4096
 MAX_SESSIONS = 1000
@@ -119,6 +120,7 @@ def make_app(
         longest=f"{MAX_BATCH} observations",
         refused=served.refused.inc,
     )
+    _explain_refusals(app, served.refused)
     allowed = [Depends(_bearer(token))] if token else []
 
     # On the loop itself, one after the other: a thread takes longer to begin than the network.
@@ -126,21 +128,6 @@ def make_app(
     async def act(question: Question) -> JSONResponse:
         """Returns the policy's actions."""
         return JSONResponse({"actions": served.answer(question)})
-
-    @app.exception_handler(RequestValidationError)
-    async def refused(_: Request, error: RequestValidationError) -> JSONResponse:
-        # Without what was sent, as FastAPI would add it: NaN has no JSON.
-        served.refused.inc()
-        problems = [{name: e[name] for name in ("type", "loc", "msg")} for e in error.errors()]
-        return _Ascii({"detail": problems[:MAX_PROBLEMS]}, 422)
-
-    @app.exception_handler(AnyHTTPException)
-    async def ended(_: Request, error: AnyHTTPException) -> JSONResponse:
-        if error.status_code != 400:
-            return _Ascii({"detail": error.detail}, error.status_code, error.headers)
-        # FastAPI says so of a body that breaks its reader: too deep, or a number of 5,000 digits.
-        served.refused.inc()
-        return _Ascii({"detail": [_problem([], "cannot be read as JSON")]}, 422)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -158,6 +145,25 @@ def make_app(
         return PlainTextResponse(generate_latest(served.registry).decode())
 
     return app
+
+
+def _explain_refusals(app: FastAPI, count: Counter) -> None:
+    """Answers a question that FastAPI refuses in the form of all other refusals."""
+
+    @app.exception_handler(RequestValidationError)
+    async def refused(_: Request, error: RequestValidationError) -> JSONResponse:
+        # Without what was sent, as FastAPI would add it: NaN has no JSON.
+        count.inc()
+        problems = [{name: e[name] for name in ("type", "loc", "msg")} for e in error.errors()]
+        return _Ascii({"detail": problems[:MAX_PROBLEMS]}, 422)
+
+    @app.exception_handler(AnyHTTPException)
+    async def ended(_: Request, error: AnyHTTPException) -> JSONResponse:
+        if error.status_code != 400:
+            return _Ascii({"detail": error.detail}, error.status_code, error.headers)
+        # FastAPI says so of a body that breaks its reader: too deep, or a number of 5,000 digits.
+        count.inc()
+        return _Ascii({"detail": [_problem([], "cannot be read as JSON")]}, 422)
 
 
 def _longest(spaces: Described) -> int:
@@ -238,14 +244,20 @@ class _Served:
             for name in row.keys() - self._channels.keys():
                 yield _problem([*at, name], f"unknown; there are: {', '.join(self._channels)}")
             for name, channel in self._channels.items():
-                value, unit = row.get(name), channel["unit"]
-                low, high = channel["low"], channel["high"]
-                if value is None:
-                    yield _problem([*at, name], f"is missing (in {unit})")
-                elif not abs(value) <= _LARGEST:  # NaN neither
-                    yield _problem([*at, name], "is not finite")
-                elif low is not None and high is not None and not low <= value <= high:
-                    yield _problem([*at, name], f"{value:g} is outside {low:g} to {high:g} {unit}")
+                if text := _value_problem(row.get(name), channel):
+                    yield _problem([*at, name], text)
+
+
+def _value_problem(value: float | None, channel: ChannelJson) -> str:
+    """What is wrong with a state; empty if nothing."""
+    unit, low, high = channel["unit"], channel["low"], channel["high"]
+    if value is None:
+        return f"is missing (in {unit})"
+    if not abs(value) <= _LARGEST:  # NaN neither
+        return "is not finite"
+    if low is not None and high is not None and not low <= value <= high:
+        return f"{value:g} is outside {low:g} to {high:g} {unit}"
+    return ""
 
 
 def _problem(place: list[str | int], message: str) -> Problem:

@@ -79,22 +79,10 @@ class External:
                 allowed="a program and its arguments",
                 hint="for example: perl tank.pl",
             )
-        limits = {
-            "start_timeout_s": start_timeout_s,
-            "step_timeout_s": step_timeout_s,
-            "restarts_per_hour": restarts_per_hour,
-        }
-        for name, value in limits.items():
-            least = 0 if name == "restarts_per_hour" else 1e-3
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or value < least:
-                raise SimulatorError(
-                    "is not a valid limit",
-                    field=f"simulator.args.{name}",
-                    value=value,
-                    allowed=f"a number from {least:g} on",
-                    hint=f"delete `{name}:` for the default",
-                )
+        _must_be_at_least(
+            start_timeout_s=start_timeout_s, step_timeout_s=step_timeout_s, least=1e-3
+        )
+        _must_be_at_least(restarts_per_hour=restarts_per_hour, least=0)
         self._environment = {str(k): str(v) for k, v in (environment or {}).items()}
         if self._container is not None and image is not None:
             words = container_command(self._container, image, words, self._environment)
@@ -227,6 +215,19 @@ class External:
         """Ends the process if ``close`` was forgotten."""
         with contextlib.suppress(Exception):
             self.close()
+
+
+def _must_be_at_least(least: float, **limits: float) -> None:
+    for name, value in limits.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or value < least:
+            raise SimulatorError(
+                "is not a valid limit",
+                field=f"simulator.args.{name}",
+                value=value,
+                allowed=f"a number from {least:g} on",
+                hint=f"delete `{name}:` for the default",
+            )
 
 
 def container_tool() -> str:

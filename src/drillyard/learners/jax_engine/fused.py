@@ -145,90 +145,115 @@ class Fused:
             normalising.restore(self._normalize, result.scale)
 
     def _compile(self, program: Program) -> Call:
-        simulator, limit, settings = self.base.simulator, self.base.limit, self._settings
-        observation, action = self.base.observation_space, self.base.action_space
-        features = compiled_features(observation)
         axis = None if self.together == 1 else lanes.AXIS
-
-        def run(
-            saved: jax.Array,
-            steps: jax.Array,
-            copies: Copies,
-            scale: normalising.Scale | None,
-            upcoming: Tree,
-            drawn: jax.Array,
-            order: jax.Array,
-            numbers: jax.Array,
-            discounts: jax.Array,
-        ) -> Result:
-            network, values = program.network, saved[0]
-            parameters = network.unflatten(values)
-
-            def look(scale: normalising.Scale | None, observation: Tree) -> jax.Array:
-                return features(normalising.see(settings, scale, observation))
-
-            def step(
-                state: tuple[Copies, normalising.Scale | None], noise: jax.Array
-            ) -> tuple[tuple[Copies, normalising.Scale | None], Any]:
-                copies, scale = state
-                rows = look(scale, copies.observation)
-                outputs = forward(network, parameters, rows, "actor")
-                actions = choose(network.head, outputs, parameters, noise)
-                copies, outcome = advance(
-                    simulator, copies, _given(actions, action, network.head), upcoming, limit, axis
-                )
-                scale, rewards = normalising.take(
-                    settings, scale, copies.observation, outcome.rewards, outcome.dones
-                )
-                cut = outcome.truncated & ~outcome.terminated
-                after = jax.lax.cond(
-                    anywhere(cut, axis),
-                    lambda: forward(network, parameters, look(scale, outcome.last), "critic")[
-                        :, 0
-                    ],
-                    lambda: jnp.zeros(len(cut), jnp.float32),
-                )
-                rewards = rewards.astype(jnp.float32)
-                rewards = rewards + discounts[0] * jnp.where(cut, after, 0)
-                seen = jax.tree.map(
-                    lambda last, new: jnp.where(_over(outcome.dones, last), last, new),
-                    outcome.last,
-                    copies.observation,
-                )
-                kept = outcome._replace(last=(), info={})
-                return (copies, scale), (rows, actions, rewards, kept, seen)
-
-            (copies, scale), (rows, actions, rewards, outcome, seen) = jax.lax.scan(
-                step, (copies, scale), drawn
-            )
-            last = look(scale, copies.observation)
-            going = jnp.where(outcome.dones, 0, 1).astype(jnp.float32)
-            judged = programs._judge(
-                program,
-                values,
-                jnp.concatenate([rows, last[None]]),
-                actions,
-                jnp.stack([rewards, going]),
-                discounts,
-            )
-            count = rewards.size
-            # In the order of `Core.batch`: advantages, returns, log-probabilities, values.
-            expected, likely, advantages = (each.reshape(-1) for each in judged)
-            state, steps, metrics = programs._learn(
-                program,
-                saved,
-                steps,
-                rows.reshape(count, -1),
-                actions.reshape(count, -1),
-                jnp.stack([advantages, advantages + expected, likely, expected]),
-                order,
-                numbers,
-            )
-            played = Played(outcome, seen, rewards, actions, judged)
-            return Result(state, steps, metrics, copies, scale, played)
-
+        run = _Rollout(program, self.base, self._settings, axis).run
         compiled: Call = jax.jit(run if axis is None else jax.vmap(run, axis_name=axis))
         return compiled
+
+
+class _Rollout:
+    """What one call computes: the steps of a rollout, and the update from them.
+
+    Args:
+        program: The networks and the update.
+        base: The copies; only what never changes is read.
+        settings: Those of the normalisation.
+        axis: The name of the axis of lanes; None without.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        base: FunctionalEnv,
+        settings: normalising.Settings | None,
+        axis: str | None,
+    ) -> None:
+        self._program, self._settings, self._axis = program, settings, axis
+        self._simulator, self._limit, self._action = base.simulator, base.limit, base.action_space
+        self._features = compiled_features(base.observation_space)
+
+    def run(
+        self,
+        saved: jax.Array,
+        steps: jax.Array,
+        copies: Copies,
+        scale: normalising.Scale | None,
+        upcoming: Tree,
+        drawn: jax.Array,
+        order: jax.Array,
+        numbers: jax.Array,
+        discounts: jax.Array,
+    ) -> Result:
+        """Plays and learns; see ``Fused.__call__`` for what is given."""
+        parameters = self._program.network.unflatten(saved[0])
+        (copies, scale), (rows, actions, rewards, outcome, seen) = jax.lax.scan(
+            lambda state, noise: self._step(parameters, upcoming, discounts, state, noise),
+            (copies, scale),
+            drawn,
+        )
+        last = self._look(scale, copies.observation)
+        going = jnp.where(outcome.dones, 0, 1).astype(jnp.float32)
+        judged = programs._judge(
+            self._program,
+            saved[0],
+            jnp.concatenate([rows, last[None]]),
+            actions,
+            jnp.stack([rewards, going]),
+            discounts,
+        )
+        count = rewards.size
+        # In the order of `Core.batch`: advantages, returns, log-probabilities, values.
+        expected, likely, advantages = (each.reshape(-1) for each in judged)
+        state, steps, metrics = programs._learn(
+            self._program,
+            saved,
+            steps,
+            rows.reshape(count, -1),
+            actions.reshape(count, -1),
+            jnp.stack([advantages, advantages + expected, likely, expected]),
+            order,
+            numbers,
+        )
+        played = Played(outcome, seen, rewards, actions, judged)
+        return Result(state, steps, metrics, copies, scale, played)
+
+    def _look(self, scale: normalising.Scale | None, observation: Tree) -> jax.Array:
+        return self._features(normalising.see(self._settings, scale, observation))
+
+    def _step(
+        self,
+        parameters: dict[str, jax.Array],
+        upcoming: Tree,
+        discounts: jax.Array,
+        state: tuple[Copies, normalising.Scale | None],
+        noise: jax.Array,
+    ) -> tuple[tuple[Copies, normalising.Scale | None], Any]:
+        network, (copies, scale) = self._program.network, state
+        rows = self._look(scale, copies.observation)
+        outputs = forward(network, parameters, rows, "actor")
+        actions = choose(network.head, outputs, parameters, noise)
+        taken = _given(actions, self._action, network.head)
+        copies, outcome = advance(
+            self._simulator, copies, taken, upcoming, self._limit, self._axis
+        )
+        scale, rewards = normalising.take(
+            self._settings, scale, copies.observation, outcome.rewards, outcome.dones
+        )
+        cut = outcome.truncated & ~outcome.terminated
+        after = jax.lax.cond(
+            anywhere(cut, self._axis),
+            lambda: forward(network, parameters, self._look(scale, outcome.last), "critic")[:, 0],
+            lambda: jnp.zeros(len(cut), jnp.float32),
+        )
+        rewards = rewards.astype(jnp.float32)
+        rewards = rewards + discounts[0] * jnp.where(cut, after, 0)
+        seen = jax.tree.map(
+            lambda last, new: jnp.where(_over(outcome.dones, last), last, new),
+            outcome.last,
+            copies.observation,
+        )
+        kept = outcome._replace(last=(), info={})
+        return (copies, scale), (rows, actions, rewards, kept, seen)
 
 
 def _over(dones: jax.Array, leaf: jax.Array) -> jax.Array:

@@ -282,10 +282,9 @@ def _out(value: Any, arrays: list[np.ndarray], place: str) -> Any:
         return {kind: len(arrays) - 1}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, tuple):
-        return {"$tuple": [_out(v, arrays, f"{place}[{i}]") for i, v in enumerate(value)]}
-    if isinstance(value, list):
-        return [_out(v, arrays, f"{place}[{i}]") for i, v in enumerate(value)]
+    if isinstance(value, tuple | list):
+        items = [_out(v, arrays, f"{place}[{i}]") for i, v in enumerate(value)]
+        return {"$tuple": items} if isinstance(value, tuple) else items
     if isinstance(value, dict):
         if all(type(k) is str and not k.startswith("$") for k in value):
             return {k: _out(v, arrays, f"{place}[{k!r}]") for k, v in value.items()}

@@ -138,13 +138,9 @@ def _mlflow() -> Iterator[Finding]:
         for finding in (workspace_mlflow if uri.startswith("azureml:") else mlflow)(uri):
             yield Finding(finding.severity, "mlflow", finding.message, finding.fix)
     else:
-        yield passed("mlflow", f"MLFLOW_TRACKING_URI={_masked(uri)}")
+        from drillyard.system.redaction import redact
 
-
-def _masked(url: str) -> str:
-    from drillyard.system.redaction import redact
-
-    return redact(url)
+        yield passed("mlflow", f"MLFLOW_TRACKING_URI={redact(uri)}")
 
 
 def _backends() -> Iterator[Finding]:

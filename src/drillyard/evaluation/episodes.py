@@ -141,6 +141,11 @@ class AgentPolicy:
         return np.asarray(self._act(observations))
 
 
+def batch_policy(policy: BatchPolicy | Act) -> BatchPolicy:
+    """A policy for several copies; a plain callable counts as an agent."""
+    return policy if isinstance(policy, BatchPolicy) else AgentPolicy(policy)
+
+
 def plan(spec: ExperimentSpec, *, again: bool = False, streams: int = STREAMS) -> list[Planned]:
     """The episodes of the final evaluation.
 
@@ -209,7 +214,7 @@ def run_episodes(
         RunFailed: An observation, reward or action is not finite; the message says where.
         ConfigError, SimulatorError: See ``make_env``.
     """
-    acting: BatchPolicy = policy if isinstance(policy, BatchPolicy) else AgentPolicy(policy)
+    acting = batch_policy(policy)
     n = min(copies, len(planned))
 
     def scripted(env: Env, copy: int) -> Env:

@@ -23,6 +23,7 @@ from drillyard.evaluation.episodes import (
     Observation,
     Planned,
     Played,
+    batch_policy,
     run_episodes,
 )
 from drillyard.simulators.make import make_env
@@ -197,22 +198,18 @@ class _Camera:
     """A ``BatchPolicy`` that records a frame before each action."""
 
     def __init__(self, inner: BatchPolicy | Act, looks: bool) -> None:
-        self._inner, self._looks = inner, looks
+        self._inner, self._looks = batch_policy(inner), looks
         self._venv: VecEnv | None = None
         self.frames: list[np.ndarray] = []
 
     def bind(self, venv: VecEnv) -> None:
         self._venv = venv
-        if hasattr(self._inner, "bind"):
-            self._inner.bind(venv)
+        self._inner.bind(venv)
 
     def begin(self, copy: int, seed: int, options: JsonObject) -> None:
-        if hasattr(self._inner, "begin"):
-            self._inner.begin(copy, seed, options)
+        self._inner.begin(copy, seed, options)
 
     def act(self, observations: Observation) -> np.ndarray:
         if self._looks and self._venv is not None and len(self.frames) < video_encoding.MAX_FRAMES:
             self.frames.append(np.asarray(self._venv.get_images()[0], np.uint8))
-        inner = self._inner
-        act = inner.act if hasattr(inner, "act") else inner
-        return np.asarray(act(observations))
+        return self._inner.act(observations)

@@ -156,12 +156,8 @@ def _must_be_bounded(archive: zipfile.ZipFile, packed: int, path: Path, what: st
             f"{MAX_RATIO} times its size and {MAX_BYTES / 1e6:,.0f} MB are allowed"
         )
     if problem is not None:
-        raise ConfigError(
-            f"{what}{problem}",
-            file=str(path),
-            allowed=f"a zip of Stable-Baselines3, with {_TENSORS}",
-            hint="import files only from sources that you trust; save it again with model.save(…)",
-        )
+        hint = "import files only from sources that you trust; save it again with model.save(…)"
+        raise _invalid(path, f"{what}{problem}", hint)
 
 
 def _is_inside(name: str) -> bool:
@@ -173,9 +169,10 @@ def _is_inside(name: str) -> bool:
 
 
 def _refused(path: Path, why: Exception | str) -> ConfigError:
-    return ConfigError(
-        f"holds no tensors that can be read without running code: {str(why)[:200]}",
-        file=str(path),
-        allowed=f"a zip of Stable-Baselines3, with {_TENSORS}",
-        hint="save it with model.save(…)",
-    )
+    text = f"holds no tensors that can be read without running code: {str(why)[:200]}"
+    return _invalid(path, text, "save it with model.save(…)")
+
+
+def _invalid(path: Path, what: str, hint: str) -> ConfigError:
+    allowed = f"a zip of Stable-Baselines3, with {_TENSORS}"
+    return ConfigError(what, file=str(path), allowed=allowed, hint=hint)

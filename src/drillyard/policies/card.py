@@ -119,7 +119,8 @@ def _measured(trained: Trained, facts: Facts, results: ExperimentResults | None)
     policies = trained.evaluation.get("policies", {})
     if AGENT not in policies:
         return "Not evaluated."
-    (score, *_), rows = _split(scores([Evaluated(1, trained.seed, policies)]))
+    listed = scores([Evaluated(1, trained.seed, policies)])
+    score, rows = next(p for p in listed if not p.baseline), [p for p in listed if p.baseline]
     another = "not known from one seed"
     if results is not None:
         run = next(r for r in results.runs if r.run == trained.run)
@@ -161,10 +162,6 @@ def _measured(trained: Trained, facts: Facts, results: ExperimentResults | None)
 def _evaluated(trained: Trained) -> bool:
     """Whether the evaluation was of this one: a run may have a best and a final policy."""
     return bool(trained.evaluation.get("policy_used", trained.which) == trained.which)
-
-
-def _split(found: Sequence[PolicyScore]) -> tuple[list[PolicyScore], list[PolicyScore]]:
-    return [p for p in found if not p.baseline], [p for p in found if p.baseline]
 
 
 def _row(name: str, one: PolicyScore, decimals: int) -> str:

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from drillyard.documents.json_types import Json
-from drillyard.errors import SimulatorError, nearest
+from drillyard.errors import ConfigError, SimulatorError, nearest
 from drillyard.simulators.state import State, load_rng, rng_state
 from drillyard.simulators.types import Action, Batch, Env, Info, Observation, Options, ResetResult
 
@@ -107,6 +107,17 @@ def first(observations: Batch, copy: int = 0) -> Observation:
         return {key: value[copy].copy() for key, value in observations.items()}
     observation: np.ndarray = observations[copy].copy()
     return observation
+
+
+def must_be_one_of(what: str, argument: str, value: str, known: Sequence[str]) -> None:
+    """Refuses an argument of a simulator that is none of its values.
+
+    Raises:
+        ConfigError: With the nearest value.
+    """
+    if value not in known:
+        field = f"simulator.args.{argument}"
+        raise ConfigError(f"unknown {what}", field=field, value=value, known=known)
 
 
 def number_of(

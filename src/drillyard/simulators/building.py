@@ -11,7 +11,7 @@ from gymnasium import spaces
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
 from drillyard.simulators import building_physics as physics
-from drillyard.simulators.batch_protocol import OneOf, number_of
+from drillyard.simulators.batch_protocol import OneOf, must_be_one_of, number_of
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.state import State
 from drillyard.simulators.types import Info
@@ -54,14 +54,8 @@ class VecBuilding:
         energy_weight: float = 0.5,
         clock: str = "summed",
     ) -> None:
-        if clock not in CLOCKS:
-            raise ConfigError(
-                "unknown clock", field="simulator.args.clock", value=clock, known=CLOCKS
-            )
-        if reward not in REWARDS:
-            raise ConfigError(
-                "unknown reward", field="simulator.args.reward", value=reward, known=REWARDS
-            )
+        must_be_one_of("clock", "clock", clock, CLOCKS)
+        must_be_one_of("reward", "reward", reward, REWARDS)
         if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= 365:
             raise ConfigError(
                 "an episode has whole days",

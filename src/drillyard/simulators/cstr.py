@@ -17,8 +17,7 @@ import numpy as np
 from gymnasium import spaces
 
 from drillyard.documents.json_types import Json, JsonObject
-from drillyard.errors import ConfigError
-from drillyard.simulators.batch_protocol import number_of
+from drillyard.simulators.batch_protocol import must_be_one_of, number_of
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.cstr_physics import (
     ACTION_SCALE_K,
@@ -124,13 +123,7 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
         render_mode: str | None = None,
     ) -> None:
         rules = ["held", "first-sub-interval"]
-        if coolant_rule not in rules:
-            raise ConfigError(
-                "unknown coolant rule",
-                field="simulator.args.coolant_rule",
-                value=coolant_rule,
-                known=rules,
-            )
+        must_be_one_of("coolant rule", "coolant_rule", coolant_rule, rules)
         self.render_mode = render_mode
         self._held = coolant_rule == "held"
         self._time, self._steps, self._squares = 0.0, 0, 0.0

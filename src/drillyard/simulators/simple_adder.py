@@ -10,8 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from drillyard.documents.json_types import Json, JsonObject
-from drillyard.errors import ConfigError
-from drillyard.simulators.batch_protocol import number_of
+from drillyard.simulators.batch_protocol import must_be_one_of, number_of
 from drillyard.simulators.state import State, load_rng, rng_state
 from drillyard.simulators.types import Info, Options
 
@@ -85,14 +84,7 @@ class SimpleAdderEnv(gym.Env[dict[str, Any], np.ndarray | np.integer]):
     def __init__(
         self, actions: Literal["discrete", "box"] = "discrete", render_mode: str | None = None
     ) -> None:
-        forms = ["discrete", "box"]
-        if actions not in forms:
-            raise ConfigError(
-                "unknown form of actions",
-                field="simulator.args.actions",
-                value=actions,
-                known=forms,
-            )
+        must_be_one_of("form of actions", "actions", actions, ["discrete", "box"])
         self.render_mode = render_mode
         self._discrete = actions == "discrete"
         reach = STEPS * LARGEST_ADDEND

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -274,14 +274,5 @@ def compiled(program: Program) -> Compiled:
     def act(values: Array, features: Array) -> jax.Array:
         return forward(program.network, program.network.unflatten(values), features, "actor")
 
-    return Compiled(
-        *(
-            jax.jit(each)
-            for each in (
-                lambda *given: _judge(program, *given),
-                lambda *given: _learn(program, *given),
-                lambda *given: gradient(program, *given),
-                act,
-            )
-        )
-    )
+    parts = (partial(each, program) for each in (_judge, _learn, gradient))
+    return Compiled(*map(jax.jit, (*parts, act)))

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import gymnasium as gym
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError
 from drillyard.simulators.batch_protocol import number_of
-
-if TYPE_CHECKING:
-    import jax
-
-    from drillyard.simulators.functional.protocol import Stepped, Tree
+from drillyard.simulators.functional.protocol import Stepped, Tree
 
 GRAVITY = 9.8
 """m/s2."""
@@ -91,17 +89,12 @@ class CartPole:
 
     def reset(self, key: jax.Array, params: Bounds) -> tuple[jax.Array, State]:
         """See ``FunctionalSimulator.reset``."""
-        import jax
-        import jax.numpy as jnp
-
         drawn = jax.random.uniform(key, (4,), params.low.dtype, params.low, params.high)
         state = State(drawn[0], drawn[1], drawn[2], drawn[3], jnp.int32(0))
         return _seen(state), state
 
     def step(self, key: jax.Array, state: State, action: jax.Array, params: Bounds) -> Stepped:
         """See ``FunctionalSimulator.step``."""
-        import jax.numpy as jnp
-
         del key, params
         mass, lever = CART + POLE, POLE * HALF_LENGTH
         force = jnp.where(action == 1, FORCE, -FORCE).astype(state.x.dtype)
@@ -124,6 +117,4 @@ class CartPole:
 
 
 def _seen(state: State) -> Tree:
-    import jax.numpy as jnp
-
     return jnp.stack(state[:4]).astype(jnp.float32)

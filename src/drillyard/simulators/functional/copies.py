@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from drillyard.errors import CorruptObject
 from drillyard.simulators.batch_protocol import first
+from drillyard.simulators.functional import program
+from drillyard.simulators.functional.program import Copies
 from drillyard.simulators.functional.protocol import FunctionalSimulator, Tree
 from drillyard.simulators.shared_copies import SharedCopies
 from drillyard.simulators.state import State
@@ -18,8 +21,6 @@ from drillyard.system import step_marker
 
 if TYPE_CHECKING:
     import gymnasium as gym
-
-    from drillyard.simulators.functional.program import Copies
 
 
 class FunctionalEnv(SharedCopies):
@@ -85,8 +86,6 @@ class FunctionalEnv(SharedCopies):
         Args:
             episodes: As many as could begin.
         """
-        import jax
-
         rows = episodes if self._lesson else 1
         example = self.simulator.params(self._drawn[0][0])
         leaves, shape = jax.tree.flatten(example)
@@ -100,8 +99,6 @@ class FunctionalEnv(SharedCopies):
 
     def _fill(self, copy: int, missing: int) -> None:
         """Draw the last episodes of a copy's row."""
-        import jax
-
         rows, drawn = self._window[0].shape[1], self._drawn[copy]
         for row in range(rows - missing, rows):
             drawn.append(self._draw(copy, int(self._episodes[copy]) + row))
@@ -116,8 +113,6 @@ class FunctionalEnv(SharedCopies):
             copies: After the steps.
             dones: How many episodes of each copy ended, (copies,).
         """
-        import jax
-
         self._copies = jax.tree.map(np.asarray, copies)._replace(begun=np.zeros_like(dones))
         self._episodes += dones
         if not self._lesson:
@@ -151,10 +146,6 @@ class FunctionalEnv(SharedCopies):
 
     def reset(self) -> Batch:
         """Begin all copies, with the seeds of ``seed`` where it was called."""
-        import jax
-
-        from drillyard.simulators.functional import program
-
         seeds = np.zeros(self.num_envs, np.uint32)
         for copy, seed in enumerate(self._seeds):
             if seed is not None:
@@ -180,10 +171,6 @@ class FunctionalEnv(SharedCopies):
 
     def step_wait(self) -> tuple[Batch, np.ndarray, np.ndarray, list[Info]]:
         """Step; copies whose episode ended are begun again."""
-        import jax
-
-        from drillyard.simulators.functional import program
-
         with jax.enable_x64(self.simulator.double):
             if self._step is None:
                 self._step = program.stepper(self.simulator, self.limit)
@@ -206,8 +193,6 @@ class FunctionalEnv(SharedCopies):
 
     def state(self) -> State:
         """Everything that the next steps depend on."""
-        import jax
-
         leaves = jax.tree.leaves(self.copies)
         return {
             "version": self.simulator.version,
@@ -219,8 +204,6 @@ class FunctionalEnv(SharedCopies):
 
     def load_state(self, state: State) -> None:
         """See ``SharedCopies``."""
-        import jax
-
         self._must_have_all(state["lesson_seeds"])
         if state["version"] != self.simulator.version:
             raise CorruptObject(
@@ -244,8 +227,6 @@ class FunctionalEnv(SharedCopies):
 
 def _stacked(trees: list[Tree]) -> Tree:
     """One tree with a new leading axis."""
-    import jax
-
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 

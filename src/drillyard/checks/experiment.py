@@ -172,32 +172,16 @@ def _watched(loaded: Loaded, look: Callable[[], list[Finding]]) -> list[Finding]
     limit_s, output = loaded.spec.budget.check_s, Output()
     try:
         return [*run_watched(look, limit_s, "importing it", output), *_printed(output)]
-    except HangError as hang:
-        return [
-            *_kept(hang.parts),
-            *_printed(output),
-            problem(
-                "simulator",
-                str(hang),
-                "fix the simulator; or if it needs that long: --set budget.check_s=120",
-            ),
-        ]
-    except ChildDied as died:
-        return [
-            *_kept(died.parts),
-            *_printed(output),
-            problem(
-                "simulator",
-                str(died),
-                "native code of the simulator crashed, or the simulator called os._exit; a run "
-                "would end in the same way",
-            ),
-        ]
-
-
-def _kept(parts: list[object]) -> list[Finding]:
-    """Returns the findings that were handed over before user code hung or crashed."""
-    return [part for part in parts if isinstance(part, Finding)]
+    except (HangError, ChildDied) as ended:
+        fix = (
+            "fix the simulator; or if it needs that long: --set budget.check_s=120"
+            if isinstance(ended, HangError)
+            else "native code of the simulator crashed, or the simulator called os._exit; a run "
+            "would end in the same way"
+        )
+        # Findings were handed over before user code hung or crashed.
+        kept = [part for part in ended.parts if isinstance(part, Finding)]
+        return [*kept, *_printed(output), problem("simulator", str(ended), fix)]
 
 
 def _printed(output: Output) -> list[Finding]:

@@ -17,10 +17,10 @@ from drillyard.agents.baselines import Baseline, Random, make_baseline
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import RunFailed
 from drillyard.mailbox.records import STREAMS
-from drillyard.metrics.step_csv import Log
 from drillyard.simulators.make import make_env, raw_world
 from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.random_actions import MASKS
+from drillyard.simulators.step_logs import Log
 from drillyard.simulators.streams import evaluation_word
 from drillyard.simulators.vec_state import failed, load_normalisation
 from drillyard.simulators.wrappers import Env, Scripted

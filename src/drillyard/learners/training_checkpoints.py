@@ -219,20 +219,7 @@ class TrainingCheckpoints:
         """
         training, model = self._training, self._training.model
         tree = resumable.tree_of(checkpoint, model)
-        known = {k: v for k, v in tree["marks"].items() if k in Marks.__dataclass_fields__}
-        marks = training.marks = Marks(**known)
-        if self.inherited:
-            # What was counted, and what was best, belongs to the other run and its settings.
-            marks.resumes, marks.episodes_cut, marks.elapsed_s = 0, 0, 0.0
-            # A fixed entropy coefficient is a setting that SAC keeps as a tensor.
-            tree["model"]["tensors"].pop("ent_coef_tensor", None)
-        else:
-            marks.resumes += 1
-            training.best.load({**tree}, checkpoint.files)
-            training.stopping.load_state(tree.get("stopping"))
-            training.cloned = tree.get("cloned")
-        plan = training.plan
-        marks.replan(self._start_step, plan.evaluate_every, plan.evaluate_after_episodes)
+        marks = self._restore_marks(checkpoint, tree)
         copies = resumable.copies_of(tree)
         other, saved = copies != model.n_envs, tree["simulators"]
         difference = ""
@@ -248,13 +235,7 @@ class TrainingCheckpoints:
             sb3_state.restore_kinds(model.logger, tree["logged"])
         if tree["normalisation"] is not None:
             vec_state.load_normalisation(training.venv, tree["normalisation"])
-        buffer = getattr(model, "replay_buffer", None)
-        if buffer is not None:
-            # Taken out of the checkpoint, which is held until the training ends.
-            names = [name for name in checkpoint.files if replay.is_segment(name)]
-            segments = {name: checkpoint.files.pop(name) for name in names}
-            replay.restore(buffer, segments, model.num_timesteps, copies)
-            replay.load_head(buffer, None if other else tree["replay_head"])
+        self._restore_buffer(checkpoint, tree, copies)
         if other:
             marks.copies_changed = True
             marks.episodes_cut += copies
@@ -266,9 +247,38 @@ class TrainingCheckpoints:
         for user, state in zip(training.users, tree["users"], strict=False):
             if state is not None and isinstance(user, Stateful):
                 user.load_state(state)
-        own = not self.inherited
-        note_changes(marks, tree, self._platform, self._settings, self._start_step, own)
+        step, same_run = self._start_step, not self.inherited
+        note_changes(marks, tree, self._platform, self._settings, step, same_run)
         training.context.log.info("resuming at step %d", checkpoint.meta.step)
+
+    def _restore_marks(self, checkpoint: Checkpoint, tree: TrainingState) -> Marks:
+        """The position in the training, and what was best so far."""
+        training = self._training
+        known = {k: v for k, v in tree["marks"].items() if k in Marks.__dataclass_fields__}
+        marks = training.marks = Marks(**known)
+        if self.inherited:
+            # What was counted, and what was best, belongs to the other run and its settings.
+            marks.resumes, marks.episodes_cut, marks.elapsed_s = 0, 0, 0.0
+            # A fixed entropy coefficient is a setting that SAC keeps as a tensor.
+            tree["model"]["tensors"].pop("ent_coef_tensor", None)
+        else:
+            marks.resumes += 1
+            training.best.load({**tree}, checkpoint.files)
+            training.stopping.load_state(tree.get("stopping"))
+            training.cloned = tree.get("cloned")
+        plan = training.plan
+        marks.replan(self._start_step, plan.evaluate_every, plan.evaluate_after_episodes)
+        return marks
+
+    def _restore_buffer(self, checkpoint: Checkpoint, tree: TrainingState, copies: int) -> None:
+        model = self._training.model
+        buffer = getattr(model, "replay_buffer", None)
+        if buffer is not None:
+            # Taken out of the checkpoint, which is held until the training ends.
+            names = [name for name in checkpoint.files if replay.is_segment(name)]
+            segments = {name: checkpoint.files.pop(name) for name in names}
+            replay.restore(buffer, segments, model.num_timesteps, copies)
+            replay.load_head(buffer, tree["replay_head"] if copies == model.n_envs else None)
 
     def _cut_after(self, difference: str) -> None:
         """Mark that all copies begin new episodes, because a replay differed."""

@@ -17,59 +17,13 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING
 
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.system.tables import to_csv
 
-Units = Sequence[Sequence[float] | None]
-"""(factor, shift) of each value, None for a value in the simulator's own unit."""
-
-
-class Row(TypedDict):
-    """One step of an episode; the first row is the reset, and has no action.
-
-    Attributes:
-        observation: What the agent observes.
-        state_: The simulator's state, by name.
-        reward_: The terms of the reward, by name.
-        calendar: Month, day and hour, if the simulator has a calendar.
-        action: What the agent did.
-        reward: The reward.
-        ends: Whether the episode was terminated, and whether it was truncated.
-    """
-
-    observation: list[float]
-    state_: dict[str, float]
-    reward_: dict[str, float]
-    calendar: NotRequired[dict[str, int]]
-    action: NotRequired[list[float]]
-    reward: NotRequired[float]
-    ends: NotRequired[list[bool]]
-
-
-class Log(TypedDict):
-    """The log of an episode, which ``CsvLogger`` puts into ``info["log"]``.
-
-    Attributes:
-        files: The kinds of files to write.
-        step_seconds: Duration of a step.
-        observation_names: Name of each value of an observation.
-        observation_units: Unit of each value of an observation.
-        action_names: Name of each value of an action.
-        action_units: Unit of each value of an action.
-        config: The options of the episode.
-        rows: The steps.
-    """
-
-    files: list[str]
-    step_seconds: float
-    observation_names: list[str]
-    observation_units: Units
-    action_names: list[str]
-    action_units: Units
-    config: JsonObject
-    rows: list[Row]
+if TYPE_CHECKING:
+    from drillyard.simulators.step_logs import Log, Row, Units
 
 
 PROGRESS = (

@@ -32,7 +32,7 @@ from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import AttemptStart, Phase
 from drillyard.mailbox.store import folders
-from drillyard.metrics.step_csv import Log
+from drillyard.simulators.step_logs import Log
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.utilisation import UsageSample
 

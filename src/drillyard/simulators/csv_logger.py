@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
 
 import numpy as np
 from gymnasium import spaces
@@ -11,6 +10,7 @@ from gymnasium import spaces
 from drillyard.errors import ConfigError
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.state import State
+from drillyard.simulators.step_logs import Names, Row
 from drillyard.simulators.types import (
     Action,
     Env,
@@ -24,30 +24,6 @@ from drillyard.simulators.types import (
 from drillyard.simulators.wrappers import layers
 
 FILES = ("monitor", "states", "trajectory")
-
-
-class Row(TypedDict, total=False):
-    """One step of an episode; the first row of an episode has no action."""
-
-    observation: list[float]
-    state_: dict[str, float]
-    reward_: dict[str, float]
-    calendar: dict[str, int]
-    action: list[float]
-    reward: float
-    ends: list[bool]
-
-
-class Names(TypedDict):
-    """Names of observed values and actions, and how to convert them to the simulator's units.
-
-    Units are (factor, shift) of each value; None where it already has its own unit.
-    """
-
-    observation_names: list[str]
-    observation_units: list[tuple[float, float] | None]
-    action_names: list[str]
-    action_units: list[tuple[float, float] | None]
 
 
 class CsvLogger(Layer):

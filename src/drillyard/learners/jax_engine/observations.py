@@ -69,11 +69,16 @@ class Features:
         return row
 
 
-def _part(space: Space) -> tuple[int, Writer]:
+def _choices(space: Space) -> list[int] | None:
+    """Number of choices of each integer; None if the values are numbers."""
     if isinstance(space, spaces.Discrete):
-        return int(space.n), partial(_one_hot, [int(space.n)])
-    if isinstance(space, spaces.MultiDiscrete):
-        sizes = [int(n) for n in space.nvec.reshape(-1)]
+        return [int(space.n)]
+    return list(map(int, space.nvec.flat)) if isinstance(space, spaces.MultiDiscrete) else None
+
+
+def _part(space: Space) -> tuple[int, Writer]:
+    sizes = _choices(space)
+    if sizes is not None:
         return sum(sizes), partial(_one_hot, sizes)
     return int(np.prod(space.shape or (1,))), _flat
 
@@ -108,10 +113,9 @@ def compiled_features(space: Space) -> Callable[[Tree], jax.Array]:
         return jnp.concatenate(parts, axis=1)
 
     def rows(part: Space, values: jax.Array) -> jax.Array:
-        if isinstance(part, spaces.Discrete):
-            return one_hot([int(part.n)], values)
-        if isinstance(part, spaces.MultiDiscrete):
-            return one_hot([int(n) for n in part.nvec.reshape(-1)], values)
+        sizes = _choices(part)
+        if sizes is not None:
+            return one_hot(sizes, values)
         return values.reshape(len(values), -1).astype(jnp.float32)
 
     if not isinstance(space, spaces.Dict):

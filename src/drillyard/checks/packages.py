@@ -47,11 +47,8 @@ def missing_packages(loaded: Loaded) -> list[Finding]:
     for name in named:
         there |= _closure(name)
     by_module = _by_module(_places())
-    missing: dict[str, str] = {}
-    for module in sorted(_imported(loaded)):
-        packages = {_normal(name) for name in by_module.get(module, [])}
-        if packages and not packages & there:
-            missing[module] = sorted(packages)[0]
+    bringing = {m: {*map(_normal, by_module.get(m, []))} for m in sorted(_imported(loaded))}
+    missing = {m: min(names) for m, names in bringing.items() if names and not names & there}
     if not missing:
         return []
     lines = ", ".join(f"{name}=={metadata.version(name)}" for name in sorted({*missing.values()}))
@@ -156,11 +153,7 @@ def _imports(file: Path, module: str) -> list[str]:
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1]
-            base = ".".join([*above, node.module or ""]) if node.level else str(node.module)
-            modules.append(base.strip("."))
-            if node.level or not node.module:
-                modules += [f"{base}.{alias.name}".strip(".") for alias in node.names]
+            modules += _import_from(node, package)
         elif isinstance(node, ast.Try) and any(map(_catches_import, node.handlers)):
             waiting += [*node.orelse, *node.finalbody]
             continue
@@ -168,6 +161,14 @@ def _imports(file: Path, module: str) -> list[str]:
             continue
         waiting += ast.iter_child_nodes(node)
     return [name for name in modules if name]
+
+
+def _import_from(node: ast.ImportFrom, package: str) -> list[str]:
+    if not node.level and node.module:
+        return [node.module]
+    above = package.split(".")[: len(package.split(".")) - node.level + 1]
+    base = ".".join([*above, node.module or ""]) if node.level else ""
+    return [text.strip(".") for text in (base, *(f"{base}.{alias.name}" for alias in node.names))]
 
 
 def _catches_import(handler: ast.ExceptHandler) -> bool:

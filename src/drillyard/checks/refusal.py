@@ -29,18 +29,7 @@ def placed(finding: Finding, loaded: Loaded) -> Finding:
     """Gives a finding that is an error its place in the file: field, value, line."""
     if finding.severity is not Severity.ERROR:
         return finding
-    error = finding.error
-    if error is None:
-        kind, _, more = finding.subject.partition(": ")  # a host has a port after its colon
-        field = {"simulator": "simulator.id", "rl": "learner.algorithm"}.get(kind, kind)
-        field = "backend" if kind.startswith("backend ") else field
-        value = _value(loaded, field)
-        message = f"{more.strip()}: {finding.message}" if more else finding.message
-        error = ConfigError(message, field=field if value is not None else None, hint=finding.fix)
-        if value is None:  # not in the file: an option, or the environment
-            store = kind == "store"
-            file, field_ = ("--store", None) if store else (None, finding.subject)
-            error = error.but(file=file, field=field_)
+    error = finding.error or _error_of(finding, loaded)
     # Only fields of the file have a place in it; a backend's quota or image does not.
     if error.file is None and error.field and hasattr(loaded.spec, _first(error.field)):
         error = loaded.locate(error)
@@ -63,6 +52,19 @@ def placed(finding: Finding, loaded: Loaded) -> Finding:
         fix=error.hint,
         error=error,
     )
+
+
+def _error_of(finding: Finding, loaded: Loaded) -> ConfigError:
+    """The error of a finding that has none."""
+    kind, _, more = finding.subject.partition(": ")  # a host has a port after its colon
+    field = {"simulator": "simulator.id", "rl": "learner.algorithm"}.get(kind, kind)
+    field = "backend" if kind.startswith("backend ") else field
+    message = f"{more.strip()}: {finding.message}" if more else finding.message
+    if _value(loaded, field) is not None:
+        return ConfigError(message, field=field, hint=finding.fix)
+    # Not in the file: an option, or the environment.
+    file, option = ("--store", None) if kind == "store" else (None, finding.subject)
+    return ConfigError(message, file=file, field=option, hint=finding.fix)
 
 
 def _first(field: str) -> str:

@@ -102,15 +102,14 @@ def check_learner(
     ]
     if learner.algorithm in ON_POLICY and total is not None:
         steps = learner.args.get("n_steps", ARGUMENTS[learner.algorithm]["n_steps"])
-        rollout = int(steps) * train.n_envs
-        if total % rollout:
-            ends = -(-total // rollout) * rollout
-            findings.append(
-                warning(
-                    "train.steps",
-                    f"training goes on to step {ends}, the end of a rollout of n_steps x n_envs = "
-                    f"{rollout}",
-                    f"set train.steps to {ends}, or n_steps to a divisor",
-                )
-            )
+        findings += _cut_rollout(total, int(steps) * train.n_envs)
     return findings
+
+
+def _cut_rollout(total: int, rollout: int) -> list[Finding]:
+    """Warns of a budget that is not a multiple of a rollout."""
+    ends = -(-total // rollout) * rollout
+    if ends == total:
+        return []
+    text = f"training goes on to step {ends}, the end of a rollout of n_steps x n_envs = {rollout}"
+    return [warning("train.steps", text, f"set train.steps to {ends}, or n_steps to a divisor")]

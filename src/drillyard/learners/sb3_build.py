@@ -83,18 +83,9 @@ def build(
             if engine == engines.JAX:
                 kind, device = library(engine).algorithm(algorithm, device), "cpu"
             name = policy or auto_policy(venv.observation_space, algorithm)
-            given = arguments(args, venv.action_space)
-            small = fitted(name, args, venv.observation_space)
-            if small:
-                given["policy_kwargs"] = {**(given.get("policy_kwargs") or {}), **small}
-            model = kind(
-                policy_class(algorithm, name),
-                venv,
-                seed=seed,
-                device=device,
-                verbose=0,
-                **given,
-            )
+            given = _given(name, args, venv)
+            network = policy_class(algorithm, name)
+            model = kind(network, venv, seed=seed, device=device, verbose=0, **given)
         # SB3's default logger would create an empty folder in the temporary folder.
         model.set_logger(Logger(folder=None, output_formats=[]))
         return model
@@ -104,6 +95,15 @@ def build(
         raise ConfigError(
             f"{algorithm} cannot be built: {error}", field="learner.args", value=dict(args)
         ) from error
+
+
+def _given(policy: str, args: Mapping[str, Json], venv: VecEnv) -> Kwargs:
+    """Arguments of a constructor, with the network that small images need."""
+    kwargs = arguments(args, venv.action_space)
+    small = fitted(policy, args, venv.observation_space)
+    if small:
+        kwargs["policy_kwargs"] = {**(kwargs.get("policy_kwargs") or {}), **small}
+    return kwargs
 
 
 def library(engine: str) -> ModuleType:

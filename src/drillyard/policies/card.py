@@ -145,18 +145,23 @@ def _measured(trained: Trained, facts: Facts, results: ExperimentResults | None)
         "This policy's interval is over episodes, on seeds that no training has met. What another "
         f"training of the same kind reaches: {another}."
     )
-    if same:
-        sentence = (
-            f"This policy is the best of {facts['chosen']['of']} evaluated runs by this number. "
-            f"Fresh episodes give the same one: nothing in them is drawn by chance. {sentence}"
-        )
-    elif again:
-        sentence = (
-            f"This policy is the best of {facts['chosen']['of']} evaluated runs by the number in "
-            "the first line, which is therefore likely to be too high; the second line is of "
-            f"episodes that chose nothing. {sentence}"
-        )
+    if same or again:
+        sentence = f"{_choice(facts['chosen']['of'], same)} {sentence}"
     return "\n".join(table) + "\n\n" + sentence
+
+
+def _choice(runs: int, same: bool) -> str:
+    """How the policy was chosen, and what its number is worth."""
+    if same:
+        return (
+            f"This policy is the best of {runs} evaluated runs by this number. "
+            "Fresh episodes give the same one: nothing in them is drawn by chance."
+        )
+    return (
+        f"This policy is the best of {runs} evaluated runs by the number in "
+        "the first line, which is therefore likely to be too high; the second line is of "
+        "episodes that chose nothing."
+    )
 
 
 def _evaluated(trained: Trained) -> bool:

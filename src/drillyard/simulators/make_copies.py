@@ -68,32 +68,37 @@ def make_vec(
         env = make_env(spec, copy=copy, seed=seed, training=training, streams=streams)
         return env if around is None else around(env, copy)
 
-    venv: VecEnv
     makers: list[Callable[[], Env]] = [partial(one, copy) for copy in range(n_envs)]
-    alone = training and around is None
     if hosts is not None:
         from drillyard.simulators.hosts.vec_env import HostedEnv
 
-        venv = HostedEnv(spec, n_envs, seed, streams, hosts)
-    elif how == "compiled" and alone:
-        from drillyard.simulators.functional.forms import make_copies
-
-        venv = make_copies(spec, n_envs, seed, streams)
-    elif how == "vectorised" and alone and can_vectorise(spec):
-        venv = _vectorised(spec, n_envs, seed, streams)
-    elif how == "processes" and alone:
-        from drillyard.simulators.processes import ProcessesEnv
-
-        venv = ProcessesEnv(makers, streams)
+        venv: VecEnv = HostedEnv(spec, n_envs, seed, streams, hosts)
     else:
-        from drillyard.simulators.in_turn import InTurnEnv
-
-        venv = InTurnEnv(makers, streams)
+        alone = training and around is None
+        venv = _copies(spec, makers, seed, streams, how if alone else "one-by-one")
     for wrapper in spec.wrappers:
         if wrapper.name in VEC_WRAPPERS:
             venv = vec_wrapped(venv, wrapper, training, gamma)
     venv.seed(seed)
     return venv
+
+
+def _copies(
+    spec: SimulatorSpec, makers: list[Callable[[], Env]], seed: int, streams: int, how: Way
+) -> VecEnv:
+    if how == "compiled":
+        from drillyard.simulators.functional.forms import make_copies
+
+        return make_copies(spec, len(makers), seed, streams)
+    if how == "vectorised" and can_vectorise(spec):
+        return _vectorised(spec, len(makers), seed, streams)
+    if how == "processes":
+        from drillyard.simulators.processes import ProcessesEnv
+
+        return ProcessesEnv(makers, streams)
+    from drillyard.simulators.in_turn import InTurnEnv
+
+    return InTurnEnv(makers, streams)
 
 
 def can_vectorise(spec: SimulatorSpec) -> bool:

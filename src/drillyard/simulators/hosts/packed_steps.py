@@ -147,24 +147,30 @@ class RowWriter:
                 if its is not kind or value.dtype != dtype or value.shape != shape:
                     return None
                 parts.append(value.tobytes())
-        tail = {}
+        return b"".join([*parts, self._tail(done)])
+
+    def _tail(self, done: dict[str, Any]) -> bytes:
+        """What the layout has no place for."""
+        tail, infos = {}, done["i"]
         if len(infos) > len(self._keys):
             tail["i"] = {key: value for key, value in infos.items() if key not in self._keys}
         if done.get("j"):
             tail["j"] = done["j"]
-        if tail:
-            parts.append(frames.encode("tail", tail))
-        return b"".join(parts)
+        return frames.encode("tail", tail) if tail else b""
+
+    def _infos(self, done: dict[str, Any]) -> list[Part]:
+        """The infos of the next layout; those of an episode's end are other ones."""
+        known = [part for part in self._layout or () if part.of == "i"]
+        if done["d"]:
+            return known
+        now = {key: part_of("i", key, value) for key, value in done["i"].items()}
+        self._left |= {part.key for part in known if now.get(part.key) != part}
+        return [part for key, part in now.items() if part and key not in self._left]
 
     def _frame(self, done: dict[str, Any]) -> bytes:
         """The answer as a frame, with the layout of the answers after it."""
-        ended = done["d"]
+        ended, known = done["d"], self._infos(done)
         observed = [part_of("o", key, value) for key, value in done["o"].items()]
-        known = [part for part in self._layout or () if part.of == "i"]
-        now = {key: part_of("i", key, value) for key, value in done["i"].items()}
-        if not ended:
-            self._left |= {part.key for part in known if now.get(part.key) != part}
-            known = [part for key, part in now.items() if part and key not in self._left]
         numbers = [part for part in known if part.form in _BY_NAME]
         arrays = [part for part in known if part.form not in _BY_NAME]
         seen = [part for part in observed if part is not None]

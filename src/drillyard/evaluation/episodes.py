@@ -6,6 +6,7 @@ whatever the seeds of training are.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -220,10 +221,10 @@ def run_episodes(
     def scripted(env: Env, copy: int) -> Env:
         episodes = [(p.seed, p.options) for p in planned[copy::n]]
         inner = env if around is None else around(env, copy)
-        return Scripted(inner, episodes, lambda seed, options: acting.begin(copy, seed, options))
+        return Scripted(inner, episodes, partial(acting.begin, copy))
 
     venv = make_vec(spec, n, 0, training=False, around=scripted)
-    try:
+    with contextlib.closing(venv):
         acting.bind(venv)
         if normalisation is not None:
             load_normalisation(venv, dict(normalisation))
@@ -234,8 +235,6 @@ def run_episodes(
                 on_step(len(under_way.ended))
             under_way.step(acting.act(under_way.observations))
         return under_way.result()
-    finally:
-        venv.close()
 
 
 class EpisodesUnderWay:

@@ -10,9 +10,9 @@ from safetensors.torch import save as save_tensors
 
 from drillyard.agents.base import LEARNER_FILE, SPACES_FILE
 from drillyard.agents.packing import npz_bytes
-from drillyard.agents.spaces import space_to_json
 from drillyard.documents.json_types import JsonObject
 from drillyard.learners.best import BestPolicies
+from drillyard.learners.resumable import spaces_of
 from drillyard.learners.sb3_state import weights
 from drillyard.learners.types import Arrays, Tensors
 from drillyard.simulators.vec_state import normalisation
@@ -58,13 +58,7 @@ def result_files(
             **({} if learner.engine == "sb3" else {"engine": learner.engine}),
         }
     )
-    files[SPACES_FILE] = _json(
-        {
-            "schema_version": SCHEMA_VERSION,
-            "observation": space_to_json(model.observation_space),
-            "action": space_to_json(model.action_space),
-        }
-    )
+    files[SPACES_FILE] = _json({"schema_version": SCHEMA_VERSION, **spaces_of(model)})
     if library == SB3:
         files["final_model.zip"] = _zip(model)
     kept = best.best

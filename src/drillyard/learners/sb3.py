@@ -88,8 +88,7 @@ class Sb3Learner:
                 lambda: checkpoints.inherited(context.mailbox, context.run)
             )
         gamma = learner.args.get("gamma", ARGUMENTS[self.name].get("gamma"))
-        assert spec.train is not None
-        n_envs = spec.train.n_envs
+        n_envs = spec.train.n_envs if spec.train is not None else 1
         how = choose(context, simulator, n_envs, begun=checkpoint is not None)
         replay = replayed.choose(context, simulator, how)
         with contextlib.ExitStack() as stack:
@@ -123,9 +122,8 @@ class Sb3Learner:
             outcome = self._learn(
                 context, plan, model, venv, evaluator, checkpoint, cloned, replay.step_s
             )
-        parameters = as_object(outcome.summary["parameters"])
-        chosen: JsonObject = {"copies": how, "device_because": why}
-        outcome.summary["parameters"] = parameters | chosen | devices.fixed(spec)
+        chosen: JsonObject = {"copies": how, "device_because": why, **devices.fixed(spec)}
+        outcome.summary["parameters"] = as_object(outcome.summary["parameters"]) | chosen
         if hosts is not None:
             outcome.summary["hosts"] = hosts.summary()
         return outcome

@@ -32,7 +32,10 @@ IMPORTS = {
     "backends/drillyard_backends/gcp/operations.py": "a fixed name",
 }
 """Where a module is imported by a name that is computed, and what the name is."""
-UNPACKS = {"backends/drillyard_backends/from_wheel.py": "our own wheel, after its hash"}
+UNPACKS = {
+    "backends/drillyard_backends/from_wheel.py": "our own wheel, after its hash",
+    "src/drillyard/simulators/fmu/archive.py": "an FMU, after a check of names, links and size",
+}
 
 
 def dotted(node: ast.expr) -> str:

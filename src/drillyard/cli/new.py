@@ -28,7 +28,12 @@ def new(
     kind: Annotated[
         Kind, typer.Argument(help="Kind of plug-in. For an experiment, use `drillyard generate`.")
     ],
-    name: Annotated[str, typer.Argument(help="Name: lower-case letters, digits, '-' and '_'.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name: lower-case letters, digits, '-' and '_'; or an FMU: `plant.fmu`."
+        ),
+    ],
     folder: Annotated[
         Path, typer.Option("--in", metavar="FOLDER", help="Parent folder of the package.")
     ] = Path(),
@@ -44,7 +49,8 @@ def new(
     """Write a plug-in package: entry point, module with marked parts, conformance tests.
 
     A simulator's package works at once and has an experiment. With --from, the command
-    writes the experiment for your existing simulator. It never overwrites a file.
+    writes the experiment for your existing simulator, and with FILE.fmu for an FMU. It never
+    overwrites a file.
     """
     from drillyard.authoring.scaffold import write
     from drillyard.errors import ConfigError
@@ -59,10 +65,11 @@ def new(
                 hint="remove it",
             )
         scaffold = _around(name, source)
-        _print(scaffold, f"in {scaffold.module}, correct these guesses")
-        for command in ("check", "run"):
-            typer.echo(f"  drillyard {command} {scaffold.module}")
+        _print_guesses(scaffold)
         typer.echo(f"  python -m pytest {scaffold.files[-1]}")
+        return
+    if kind is Kind.SIMULATOR and name.endswith(".fmu"):
+        _print_guesses(_around_fmu(Path(name)))
         return
     scaffold = write(kind.value, name, folder)
     _print(scaffold, f"fill in {scaffold.module}")
@@ -72,6 +79,12 @@ def new(
     typer.echo(f"  cd {scaffold.folder} && pip install -e . && python -m pytest")
 
 
+def _print_guesses(scaffold: Scaffold) -> None:
+    _print(scaffold, f"in {scaffold.module}, correct these guesses")
+    for command in ("check", "run"):
+        typer.echo(f"  drillyard {command} {scaffold.module}")
+
+
 def _print(scaffold: Scaffold, heading: str) -> None:
     for path in scaffold.files:
         typer.echo(f"wrote {path}")
@@ -79,6 +92,15 @@ def _print(scaffold: Scaffold, heading: str) -> None:
     for line, what in scaffold.parts:
         typer.echo(f"  line {line}: {what}")
     typer.echo("\nthen:")
+
+
+def _around_fmu(file: Path) -> Scaffold:
+    from drillyard.authoring.scaffold.fmu import around_fmu
+    from drillyard.checks.experiment import guarded
+    from drillyard.system.import_path import importable
+
+    with importable(file.parent.resolve()):
+        return guarded(lambda: around_fmu(file), LOOK_S)
 
 
 def _around(name: str, source: str) -> Scaffold:

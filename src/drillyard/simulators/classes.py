@@ -14,6 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 from drillyard.errors import ConfigError, SimulatorError, nearest
 from drillyard.registry import load, names
 from drillyard.simulators import register_gymnasium
+from drillyard.simulators.fmu.fmu import fmu_class
 from drillyard.simulators.functional.gymnax_worlds import gymnax_class, is_gymnax
 from drillyard.simulators.plain import PlainSimulator
 from drillyard.simulators.types import Env
@@ -34,6 +35,9 @@ def simulator_class(spec: SimulatorSpec) -> Callable[..., Simulator] | None:
         SimulatorError: It is not a ``gymnasium.Env`` class or a function, or has no ``agent:``.
     """
     register_gymnasium()
+    fmu = fmu_class(spec)
+    if fmu is not None:
+        return fmu
     if is_gymnax(spec.id):
         return gymnax_class(spec.id)
     if is_package_id(spec.id):

@@ -49,6 +49,8 @@ class External:
         SimulatorError: An argument is not what it should be, or nothing here runs containers.
     """
 
+    field = "simulator.args.command"
+    hint = "the documentation shows a whole one: Use a program as a simulator"
     thread_safe = True
     """Hosts have its copies in threads: each waits for a process of its own."""
 
@@ -178,11 +180,11 @@ class External:
         if not self._ever_connected:
             raise SimulatorError(
                 f"{lost}{ending}",
-                field="simulator.args.command",
+                field=self.field,
                 value=" ".join(self._command),
                 allowed="a program that connects to "
                 "127.0.0.1:$DRILLYARD_PORT, or listens there (protocol: http)",
-                hint="the documentation shows a whole one: Use a program as a simulator",
+                hint=self.hint,
             )
         now = time.monotonic()
         while self._restarts and now - self._restarts[0] >= HOUR_S:

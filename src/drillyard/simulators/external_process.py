@@ -50,6 +50,7 @@ class Answer(TypedDict, total=False):
     terminated: bool
     truncated: bool
     error: str
+    failed: int
 
 
 class ConnectionLost(Exception):

@@ -189,8 +189,8 @@ class PlainEnv(Env):
 
     @property
     def simulator_name(self) -> str:
-        """Name of the user's class, for messages."""
-        return type(self._simulator).__name__
+        """Name of the user's class or file, for messages."""
+        return getattr(self._simulator, "simulator_name", type(self._simulator).__name__)
 
     def channels(self) -> dict[str, list[Channel]]:
         """What the agent sees and does, by name and unit.
@@ -354,7 +354,14 @@ class StatefulPlainEnv(PlainEnv):
 
 
 def make_plain(simulator: PlainSimulator, agent: AgentSpec, copy: int = 0) -> PlainEnv:
-    """Wrap a simulator; with ``state()`` where it has one. Errors: see ``PlainEnv``."""
+    """Wrap a simulator; with ``state()`` where it has one. Errors: see ``PlainEnv``.
+
+    A simulator that knows its names and units has ``for_agent(agent)``, which refuses others and
+    returns the simulator to use.
+    """
+    for_agent = getattr(simulator, "for_agent", None)
+    if callable(for_agent):
+        simulator = for_agent(resolve_agent(agent)[0])
     able = all(callable(getattr(simulator, m, None)) for m in ("state", "load_state"))
     return (StatefulPlainEnv if able else PlainEnv)(simulator, agent, copy)
 

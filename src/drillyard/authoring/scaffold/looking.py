@@ -197,7 +197,7 @@ def _looked(file: Path, kind: Any, simulator: Any, lowest: float) -> Look:
             f"{kind.__name__}.step read no action by name",
             hint='read them as actions["name"]',
         )
-    states_seen = [_seen(name, observed, starts) for name in observed[0]]
+    states_seen = [seen(name, observed, starts) for name in observed[0]]
     return Look(
         f"{file.stem}:{kind.__qualname__}",
         states_seen,
@@ -261,7 +261,14 @@ def _numbers(method: str, states: Any) -> dict[str, float]:
     return kept
 
 
-def _seen(name: str, observed: list[dict[str, float]], starts: list[int]) -> Seen:
+def seen(name: str, observed: list[dict[str, float]], starts: list[int]) -> Seen:
+    """A state of the trial calls.
+
+    Args:
+        name: Its name.
+        observed: What each reset and step returned.
+        starts: Positions of the resets.
+    """
     values = [states[name] for states in observed if name in states]
     low, high = min(values), max(values)
     margin = 0.25 * (high - low) or max(abs(high), 1.0)

@@ -160,6 +160,26 @@ def around(name: str, description: Look, folder: Path) -> Scaffold:
     experiment = folder / f"{name}.yaml"
     values = {"name": name, "cls": _class_name(package), "place": "", "look": description}
     texts = _rendered({experiment: "experiment.yaml.j2", test: "test_simulator.py.j2"}, values)
+    return _written(folder, experiment, texts)
+
+
+def write_experiment(experiment: Path, template: str, name: str, description: object) -> Scaffold:
+    """Writes one experiment, whose guesses are marked.
+
+    Args:
+        experiment: The file.
+        template: A file of ``templates``.
+        name: Name of the experiment.
+        description: ``look`` of the template.
+
+    Raises:
+        UserError: The file already exists; nothing is overwritten.
+    """
+    texts = _rendered({experiment: template}, {"name": name, "look": description})
+    return _written(experiment.parent, experiment, texts)
+
+
+def _written(folder: Path, experiment: Path, texts: Mapping[Path, str]) -> Scaffold:
     existing = [path for path in texts if path.exists()]
     if existing:
         raise UserError(
@@ -173,7 +193,7 @@ def around(name: str, description: Look, folder: Path) -> Scaffold:
         [
             (number, f"{line.partition(':')[0].strip()}: {guess.strip()}")
             for number, line in enumerate(texts[experiment].splitlines(), 1)
-            if (guess := line.partition("# guess:")[2])
+            if (guess := line.partition("# guess:")[2] or line.partition(", guess:")[2])
         ],
     )
 
@@ -190,7 +210,7 @@ def _rendered(files: Mapping[Path, str], values: dict[str, Any]) -> dict[Path, s
         lstrip_blocks=True,
     )
     templates.filters |= {"key": _key, "number": "{:.6g}".format, "drawn": _drawn}
-    if "look" in values:
+    if isinstance(values.get("look"), Look):
         counters = [_key(state.name) for state in values["look"].states if state.counts]
         values = {**values, "counters": ", ".join(counters)}
     return {

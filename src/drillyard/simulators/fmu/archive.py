@@ -1,0 +1,122 @@
+"""The file of an FMU: it is checked before anything in it is extracted, loaded or compiled."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import stat
+import sys
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from drillyard.errors import SimulatorError
+from drillyard.system.optional_packages import must_have
+
+DESCRIPTION = "modelDescription.xml"
+MAX_BYTES = 4 << 30
+"""Extracted; a small archive can hold any number of zeros."""
+
+
+def refused(path: Path, message: str, hint: str, *, field: str = "simulator.id") -> SimulatorError:
+    """What is wrong with an FMU."""
+    return SimulatorError(message, field=field, value=path.name, hint=hint)
+
+
+def find(name: str) -> Path:
+    """The path of an FMU beside the experiment file, or in a folder below.
+
+    Raises:
+        SimulatorError: There is no such file, or it does not travel with the experiment.
+    """
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts:
+        raise SimulatorError(
+            "is outside the folder of the experiment, and would not travel to workers",
+            field="simulator.id",
+            value=name,
+            allowed="an FMU beside the experiment file, or in a folder below",
+            hint=f"copy it there, and write {relative.name}",
+        )
+    # The folder of the experiment is at the end of the path.
+    places = [Path(place) for place in (*reversed(sys.path), ".")]
+    path = next((place / name for place in places if (place / name).is_file()), None)
+    if path is None:
+        raise SimulatorError(
+            "does not exist beside the experiment file",
+            field="simulator.id",
+            value=name,
+            allowed="an FMU beside the experiment file, or in a folder below",
+            hint="correct the name, or copy the file there",
+        )
+    return path.resolve()
+
+
+def check(path: Path) -> list[str]:
+    """The names in an FMU, after all of them and its description were checked.
+
+    Raises:
+        SimulatorError: It is not an FMU, or it would write outside its folder.
+        PackagesMissing: FMPy is not installed.
+    """
+    must_have("fmu", f"the simulator {path.name}")
+    again = "export the model again"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            for entry in entries:
+                if _leaves(entry):
+                    raise refused(
+                        path,
+                        f"has an entry outside its folder: {entry.filename!r}; nothing was "
+                        "extracted",
+                        f"do not use this file; {again}, or ask its author for another one",
+                    )
+            names = [entry.filename for entry in entries]
+            twice = sorted({name for name in names if names.count(name) > 1})[:3]
+            if twice:
+                raise refused(path, f"has entries twice: {', '.join(twice)}", again)
+            if sum(entry.file_size for entry in entries) > MAX_BYTES:
+                raise refused(path, f"is larger than {MAX_BYTES >> 30} GiB when extracted", again)
+            if DESCRIPTION not in names:
+                raise refused(path, f"has no {DESCRIPTION}", f"{again} as an FMU")
+            _check_xml(path, archive.read(DESCRIPTION))
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        raise refused(path, f"cannot be read as an FMU: {error}", again) from error
+    return names
+
+
+def extract(path: Path) -> Path:
+    """Extracts a checked FMU into a new temporary folder."""
+    # Below the temporary folder of the attempt, which is deleted even after kill -9.
+    folder = Path(tempfile.mkdtemp(prefix="fmu-"))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def _leaves(entry: zipfile.ZipInfo) -> bool:
+    """Whether an entry would be written elsewhere, or is a link to elsewhere."""
+    name = entry.filename
+    rooted = name.startswith("/") or "\\" in name or ":" in name
+    return rooted or ".." in name.split("/") or stat.S_ISLNK(entry.external_attr >> 16)
+
+
+def _check_xml(path: Path, data: bytes) -> None:
+    from lxml import etree
+
+    parser = etree.XMLParser(resolve_entities=False, no_network=True)
+    try:
+        tree = etree.parse(io.BytesIO(data), parser)
+    except etree.XMLSyntaxError as error:
+        raise refused(path, f"{DESCRIPTION}: {error}", "export the model again") from error
+    if tree.docinfo.doctype:
+        raise refused(
+            path,
+            f"{DESCRIPTION} declares a document type, which can read files of this machine",
+            "remove <!DOCTYPE …>, which FMI does not need",
+        )

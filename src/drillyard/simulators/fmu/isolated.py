@@ -1,0 +1,63 @@
+"""FMUs in a separate process, for models that crash, hang, leak or allow one instance.
+
+The process speaks the protocol of ``external_process``; what is lost with it is counted there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from drillyard.documents.json_types import JsonObject
+from drillyard.simulators.external import External
+from drillyard.simulators.external_process import Answer
+from drillyard.simulators.types import Options, States
+
+JOB = "DRILLYARD_FMU"
+"""Variable of the process: the arguments of ``Fmu``, what is read, the actions, and the path."""
+
+
+class IsolatedPlant(External):
+    """One or several FMUs in a process of this copy.
+
+    Args:
+        arguments: Those of ``Fmu``.
+        reads: Names of the states.
+        acts: Names of the actions.
+        name: For messages.
+    """
+
+    field = "simulator.id"
+    hint = "the model ends its process when it is loaded: is it complete, and for this system?"
+
+    def __init__(
+        self, arguments: JsonObject, reads: Sequence[str], acts: Sequence[str], name: str
+    ) -> None:
+        given = {k: arguments[k] for k in ("step_timeout_s", "restarts_per_hour")}
+        job = {"args": arguments, "reads": reads, "acts": acts, "path": sys.path}
+        super().__init__(
+            [sys.executable, "-m", "drillyard.simulators.fmu"],
+            environment={JOB: json.dumps(job)},
+            **given,  # type: ignore[arg-type]
+        )
+        self.simulator_name = name
+        self._after, self._episodes = arguments.get("restart_after"), 0
+
+    def reset(self, config: Options, rng: np.random.Generator) -> States:
+        """Begins an episode, in a new process where the last one had enough of them."""
+        replaced = isinstance(self._after, int) and self._episodes >= self._after
+        if replaced:
+            self.close()
+            self._connected, self._episodes = False, 0
+        self._episodes += 1
+        states = super().reset(config, rng)
+        self._in_episode += replaced
+        return states
+
+    def _taken(self, answer: Answer) -> States:
+        states = super()._taken(answer)
+        self._in_episode += int(answer.get("failed", 0))
+        return states

@@ -1,0 +1,475 @@
+"""FMUs of our own as simulators: what is read, refused, stepped and saved."""
+
+from __future__ import annotations
+
+import stat
+import sys
+import tempfile
+import zipfile
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drillyard.authoring.scaffold.fmu import around_fmu
+from drillyard.errors import ConfigError, RunFailed, SimulatorError, UserError
+from drillyard.simulators.check import check_env_contract, check_simulator
+from drillyard.simulators.fmu import state_test
+from drillyard.simulators.make import make_env
+from drillyard.simulators.streams import REPLAYED
+from drillyard.simulators.wrappers import load_stack, silent_layers, stack_state
+from drillyard.spec.learning import SimulatorSpec
+from drillyard.spec.load import load
+from tests.fmus import write_fmu
+
+AGENT: dict[str, Any] = {
+    "observes": {"level": {"min": 0, "max": 2, "unit": "m"}, "flow": {"min": 0, "max": 0.02}},
+    "acts": {"pump": {"min": 0, "max": 10, "unit": "V"}},
+    "reward": "-abs(level - 1) - full",
+    "resets": ["level", "area"],
+    "max_episode_steps": 30,
+}
+NAMES = {"pump": "pump.voltage"}
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory):
+    return tmp_path_factory.mktemp("fmus")
+
+
+@pytest.fixture
+def fmu(libraries, monkeypatch, tmp_path):
+    """Writes an FMU beside an experiment whose folder is on the path."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(libraries)])
+    monkeypatch.setattr(state_test, "_KNOWN", {})
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def write(*macros: str, name: str = "tank.fmu", **how: Any) -> str:
+        return write_fmu(libraries / name, *macros, **how).name
+
+    yield write
+    assert not list(tmp_path.glob("fmu-*")), "the files of an FMU were left behind"
+
+
+def spec(id_: str, agent: dict[str, Any] | None = None, **args: Any) -> SimulatorSpec:
+    given = {"names": NAMES, **args} if id_ != "fmu" else args
+    return SimulatorSpec.model_validate(
+        {"id": id_, "args": given, "agent": {**AGENT, **(agent or {})}}
+    )
+
+
+def made(id_: str, agent: dict[str, Any] | None = None, **args: Any) -> Any:
+    return closing(make_env(spec(id_, agent, **args), streams=REPLAYED))
+
+
+def played(env: Any, steps: int = 5, action: float = 0.5) -> list[dict[str, Any]]:
+    infos = []
+    for _ in range(steps):
+        _, reward, terminated, truncated, info = env.step(np.array([action], np.float32))
+        infos.append({**info, "reward": reward, "ends": (terminated, truncated)})
+        if terminated or truncated:
+            break
+    return infos
+
+
+def test_a_model_is_stepped_in_its_own_units_from_the_values_of_a_lesson(fmu):
+    with made(fmu()) as env:
+        bad = [f for f in check_env_contract(env) if f.severity.value == "error"]
+        assert not bad
+        _, info = env.reset(seed=1, options={"level": 0.5, "area": 2.0})
+        assert info["state_level"] == 0.5
+        first = played(env, 1)[0]
+        # 7.5 V give 0.015 m3/s, and the outlet takes 0.01 * sqrt(level).
+        assert first["state_level"] == pytest.approx(0.5 + 5 * (0.015 - 0.00708) / 2, abs=2e-4)
+        assert first["state_pump"] == 7.5
+        assert first["reward"] == pytest.approx(-abs(first["state_level"] - 1))
+        *_, last = played(env, 30)
+        assert last["ends"] == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("macros", "state", "args", "silent"),
+    [
+        ((), True, {}, []),
+        ((), False, {}, ["PlainEnv"]),
+        (("FORGETS",), True, {}, ["PlainEnv"]),
+        ((), True, {"state": "replay"}, ["PlainEnv"]),
+    ],
+    ids=["own state", "no state", "incomplete state", "as asked"],
+)
+def test_a_resume_is_equal_to_the_last_bit(fmu, macros, state, args, silent):
+    name = fmu(*macros, state=state)
+    with made(name, **args) as first, made(name, **args) as second:
+        assert silent_layers(first.env.env if silent else first) == silent
+        first.reset(seed=3, options={"level": 0.3})
+        played(first, 11)
+        saved = stack_state(first)
+        expected = played(first, 12, -0.3)
+        second.reset(seed=9)
+        assert load_stack(second, saved) == ""
+        assert played(second, 12, -0.3) == expected
+
+
+def test_check_says_that_a_state_is_incomplete_and_what_is_done_instead(fmu):
+    findings = check_simulator(spec(fmu("FORGETS")), speed=False)
+    (said,) = [f.message for f in findings if f.subject == "simulator: resume"]
+    assert "its own state is incomplete: step 1 after the state was loaded differs" in said
+    assert "a run replays the actions" in said
+
+
+@pytest.mark.parametrize(
+    ("agent", "args", "field", "words"),
+    [
+        ({"acts": {"pomp": {"min": 0, "max": 1}}}, {}, "acts.pomp", "is not a variable"),
+        ({"acts": {"level": {"min": 0, "max": 1}}}, {}, "acts.level", "is not an input"),
+        (
+            {"observes": {"level": {"min": 0, "max": 200, "unit": "cm"}}},
+            {},
+            "observes.level.unit",
+            "two units: m in the model, cm in the experiment",
+        ),
+        ({"acts": {"pump": {"min": 0, "max": 12}}}, {}, "acts.pump", "outside the range"),
+        ({"acts": {"outlet": {"min": 0, "max": 1}}}, {}, "acts", "nothing sets the inputs pump"),
+        ({"resets": ["flow"]}, {}, "resets", "cannot be set"),
+        ({"reward": "-levle"}, {}, "simulator.agent", "is not a variable"),
+        ({}, {"step_s": -1}, "step_s", "is not a time"),
+        ({}, {"communication_s": 3}, "communication_s", "does not divide"),
+        ({}, {"kind": "model-exchange"}, "kind", "is not what tank.fmu offers"),
+        ({}, {"ends": "level >"}, "ends", "is not a condition"),
+        ({}, {"solver": "rk4"}, "solver", "is not known"),
+        ({}, {"speed": 1}, "speed", "speed"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused_by_name(fmu, agent, args, field, words):
+    with pytest.raises(ConfigError) as refusal, made(fmu(), agent, **args):
+        pass
+    assert field in str(refusal.value.field) and words in str(refusal.value)
+    assert refusal.value.hint or refusal.value.allowed
+
+
+def test_a_start_value_outside_the_models_range_is_refused(fmu):
+    with made(fmu()) as env, pytest.raises(SimulatorError, match=r"area is outside .* 0.1 to 10"):
+        env.reset(seed=1, options={"area": 100.0})
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"files": {"../../evil.txt": "x"}}, "an entry outside its folder"),
+        ({"files": {"/tmp/evil.txt": "x"}}, "an entry outside its folder"),
+        ({"files": {"resources\\..\\evil.txt": "x"}}, "an entry outside its folder"),
+        ({"files": {"modelDescription.xml": "<fmi"}}, "modelDescription.xml:"),
+        ({"change": ('fmiVersion="2.0"', 'fmiVersion="1.0"')}, "breaks FMI's rules"),
+        ({"change": ("<fmiModel", "<!DOCTYPE x><fmiModel")}, "document type"),
+        ({"change": ('name="flow"', 'name="level"')}, "level"),
+    ],
+)
+def test_a_bad_archive_is_refused_before_anything_of_it_is_extracted(fmu, how, words, tmp_path):
+    with pytest.raises(SimulatorError) as refusal, made(fmu(name="bad.fmu", **how)):
+        pass
+    assert words in str(refusal.value) and refusal.value.hint
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_variables_of_one_name_are_refused_also_without_validation(fmu):
+    name = fmu(name="bad.fmu", change=('name="flow"', 'name="level"'))
+    with pytest.raises(SimulatorError, match="two variables have the name 'level'"):
+        made(name, validate=False)
+
+
+def test_a_link_in_an_archive_is_refused(fmu, libraries):
+    path = libraries / fmu(name="link.fmu")
+    link = zipfile.ZipInfo("resources/link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(SimulatorError, match="an entry outside its folder: 'resources/link'"):
+        made(path.name)
+
+
+def test_a_file_that_is_not_an_fmu_is_refused(fmu, libraries):
+    (libraries / "text.fmu").write_text("hello")
+    with pytest.raises(SimulatorError, match="cannot be read as an FMU"):
+        made("text.fmu")
+    for name, words in (("none.fmu", "does not exist"), ("../x.fmu", "outside the folder")):
+        with pytest.raises(SimulatorError, match=words):
+            made(name)
+
+
+def test_a_binary_for_another_system_is_refused_by_name(fmu, libraries):
+    path = libraries / fmu(name="windows.fmu", change=('<File name="tank2.c"/>', ""))
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    entries["modelDescription.xml"] = entries["modelDescription.xml"].replace(
+        b"<SourceFiles></SourceFiles>", b""
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(name.replace("linux64", "win64"), data)
+    with pytest.raises(SimulatorError, match=r"no binary for this system \(linux64\).*win64"):
+        made(path.name)
+
+
+def test_sources_are_compiled_once(fmu, monkeypatch, tmp_path):
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    name = fmu(name="sources.fmu", binary=False)
+    with made(name) as env:
+        env.reset(seed=1)
+        expected = played(env)
+    (kept,) = (tmp_path / "home" / "fmu").rglob("*.so")
+    written = kept.stat().st_mtime_ns
+    with made(name) as env:
+        env.reset(seed=1)
+        assert played(env) == expected
+    assert kept.stat().st_mtime_ns == written
+
+
+def test_sources_that_do_not_compile_are_refused_with_the_compilers_words(
+    fmu, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    name = fmu(name="broken.fmu", binary=False, files={"sources/tank2.c": "int x = ;"})
+    with pytest.raises(SimulatorError, match=r"cannot be compiled here(.|\n)*expected expression"):
+        made(name)
+
+
+@pytest.mark.parametrize(
+    ("macro", "words"),
+    [("NAN_AT=3", "level is nan"), ("FAILS_AT=3", r"fmi2DoStep failed with status 3")],
+)
+def test_a_model_that_fails_ends_the_run_by_name_or_only_the_episode(fmu, macro, words):
+    name = fmu(macro, state=False)
+    with made(name) as env:
+        env.reset(seed=1)
+        with pytest.raises(
+            RunFailed, match=f"tank.fmu failed at 1[05] s of the model.*{words}"
+        ) as e:
+            played(env)
+        assert "on_error: cut" in str(e.value.hint)
+    with made(name, on_error="cut") as env:
+        env.reset(seed=1)
+        *before, last = played(env)
+        assert last["ends"] == (False, True) and last["kpi_restarts"] == 1
+        assert last["state_level"] == before[-1]["state_level"]
+        _, info = env.reset()
+        assert info["state_level"] == 1.0 and played(env, 1)[0]["kpi_restarts"] == 0
+
+
+def test_a_model_that_ends_itself_and_a_condition_end_the_episode(fmu):
+    with made(fmu("ENDS_AT=4", state=False)) as env:
+        env.reset(seed=1)
+        assert [info["ends"][0] for info in played(env)] == [False, False, False, True]
+    with made(fmu(), ends="level > 1.05") as env:
+        env.reset(seed=1)
+        *before, last = played(env, 30, 1.0)
+        assert before and last["ends"] == (True, False) and last["state_level"] > 1.05
+
+
+def test_communication_points_make_steps_finer_and_constants_hold(fmu):
+    with made(fmu(), communication_s=1.0, start={"area": 4.0}, start_s=100.0) as env:
+        env.reset(seed=1)
+        fine = played(env, 1)[0]["state_level"]
+    with made(fmu(), start={"area": 4.0}) as env:
+        env.reset(seed=1)
+        assert played(env, 1)[0]["state_level"] == pytest.approx(fine, abs=1e-4)
+
+
+def test_an_experiment_that_was_written_for_a_model_is_complete(fmu, libraries):
+    name = fmu(name="My Tank.fmu")
+    written = around_fmu(libraries / name)
+    assert written.module.name == "my-tank.yaml"
+    text = written.module.read_text()
+    for line in (
+        'level: {min: 0, max: 2, unit: "m"}  # Height of the water',
+        'pump_voltage: {min: 0, max: 10, unit: "V"}  # Voltage of the pump',
+        'pump_voltage: "pump.voltage"',
+        "step_s: 5  # s, the step of the model's own experiment",
+        "max_episode_steps: 100  # the model's own experiment: 500 s",
+        "resets: [level, area, outlet]",
+        "#   area: {min: 0.9, max: 1.1}  # the model's own is 1 m2, Area of the tank",
+    ):
+        assert line in text
+    assert {what.partition(":")[0] for _, what in written.parts} == {"flow", "overflows", "error"}
+    simulator = load(written.module).spec.simulator
+    with closing(make_env(simulator)) as env:
+        env.reset(seed=1, options={"area": 2.0})
+        assert played(env, 2)
+    with pytest.raises(UserError, match="already exists"):
+        around_fmu(libraries / name)
+    # A person removes the marks before the lesson.
+    head, _, rest = text.partition("  # lesson:\n")
+    lesson, _, tail = rest.partition("learner:")
+    lines = "".join(f"  {line[4:]}\n" for line in lesson.splitlines())
+    written.module.write_text(f"{head}  lesson:\n{lines}learner:{tail}")
+    assert set(load(written.module).spec.simulator.lesson) == {"level", "area", "outlet"}
+
+
+def test_an_agent_is_needed_and_the_command_that_writes_it_is_named(fmu):
+    with pytest.raises(SimulatorError) as refusal:
+        make_env(SimulatorSpec.model_validate({"id": fmu()}))
+    assert "drillyard new simulator tank.fmu" in str(refusal.value.hint)
+
+
+@pytest.mark.parametrize("solver", ["cvode", "euler"])
+def test_model_exchange_agrees_with_co_simulation_and_meets_the_event(fmu, solver):
+    both = ("CoSimulation", "ModelExchange")
+    finer = {"communication_s": 0.05} if solver == "euler" else {"tolerance": 1e-8}
+    with made(fmu("NO_WEAR", kinds=both), communication_s=0.05) as env:
+        env.reset(seed=1)
+        expected = [i["state_level"] for i in played(env, 30, 1.0)]
+    with made(fmu("NO_WEAR", kinds=both), kind="model-exchange", solver=solver, **finer) as env:
+        assert silent_layers(env) == []  # its own state is complete: each step begins the solver
+        env.reset(seed=1)
+        infos = played(env, 30, 1.0)
+        assert [i["state_level"] for i in infos] == pytest.approx(expected, abs=2e-3)
+        assert max(expected) == 2.0  # the tank is full
+        played(env, 3, -1.0)
+
+
+def test_a_resume_of_model_exchange_is_equal_to_the_last_bit(fmu):
+    name = fmu(kinds=("ModelExchange",))
+    for how in ({}, {"state": "replay"}):
+        with made(name, **how) as first, made(name, **how) as second:
+            first.reset(seed=3)
+            played(first, 7, 1.0)
+            saved = stack_state(first)
+            expected = played(first, 12, -0.3)
+            second.reset(seed=9)
+            assert load_stack(second, saved) == ""
+            assert played(second, 12, -0.3) == expected
+
+
+def cascade(fmu: Any, **args: Any) -> SimulatorSpec:
+    file = fmu()
+    agent = {
+        "observes": {
+            "second.level": {"min": 0, "max": 2, "unit": "m"},
+            "up": {"min": 0, "max": 2},
+        },
+        "acts": {"pump": {"min": 0, "max": 10, "unit": "V"}},
+        "reward": "-abs(up - 1)",
+        "resets": ["first.area"],
+    }
+    given = {
+        "models": {"first": file, "second": file},
+        "names": {"pump": "first.pump.voltage", "up": "first.level"},
+        "connections": {"second.outlet": "first.flow"},
+        "start": {"second.pump.voltage": 0},
+        "step_s": 5,
+        **args,
+    }
+    return spec("fmu", agent, **given)
+
+
+def test_connected_models_are_stepped_and_resumed_together(fmu):
+    with closing(make_env(cascade(fmu))) as first, closing(make_env(cascade(fmu))) as second:
+        first.reset(seed=1, options={"first.area": 2.0})
+        before = played(first, 3, 1.0)
+        # The flow of the first empties the second.
+        assert [i["state_up"] for i in before] == sorted(i["state_up"] for i in before)
+        levels = [i["state_second.level"] for i in before]
+        assert levels == sorted(levels, reverse=True) and levels[0] < 1
+        saved = stack_state(first)
+        expected = played(first, 4)
+        second.reset(seed=2)
+        assert load_stack(second, saved) == ""
+        assert played(second, 4) == expected
+
+
+def test_a_connection_of_two_units_or_of_no_input_is_refused(fmu):
+    connections = {
+        "two units: V of the input, m of first.level": {"second.pump.voltage": "first.level"},
+        "is not an input": {"second.level": "first.level"},
+        "is not a variable": {"second.pump.voltage": "third.level"},
+    }
+    for words, connection in connections.items():
+        with pytest.raises(SimulatorError, match=words):
+            make_env(cascade(fmu, connections=connection))
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("macro", ["CRASHES_AT=4", "HANGS_AT=4"])
+def test_a_crash_or_a_hang_of_an_isolated_model_costs_its_episode(fmu, macro):
+    with made(fmu(macro), isolate=True, step_timeout_s=5.0) as env:
+        env.reset(seed=1)
+        *before, last = played(env)
+        assert len(before) == 3 and last["ends"] == (False, True)
+        assert last["kpi_restarts"] == 1
+        _, info = env.reset()
+        assert info["state_level"] == 1.0 and played(env, 2)[-1]["kpi_restarts"] == 0
+
+
+@pytest.mark.heavy
+def test_an_isolated_model_steps_as_in_process_and_its_process_is_replaced(fmu):
+    name = fmu("LEAKS", once=True)
+    with made(fmu("LEAKS", name="free.fmu")) as env:
+        env.reset(seed=1)
+        expected = [info["state_level"] for info in played(env, 30)]
+    with made(name, restart_after=2) as first, made(name, restart_after=2) as second:
+        assert silent_layers(first.env.env) == ["PlainEnv"], "one instance a process: isolated"
+        first.reset(seed=1)
+        assert [info["state_level"] for info in played(first, 30)] == expected
+        for replaced in (0, 1, 0):
+            first.reset()
+            assert played(first, 2)[-1]["kpi_restarts"] == replaced
+        saved = stack_state(first)
+        expected_rest = played(first, 5)
+        second.reset(seed=9)
+        assert load_stack(second, saved) == ""
+        assert [i["state_level"] for i in played(second, 5)] == [
+            i["state_level"] for i in expected_rest
+        ]
+
+
+@pytest.mark.heavy
+def test_a_failing_isolated_model_says_so_by_name(fmu):
+    with made(fmu("FAILS_AT=2"), isolate=True) as env:
+        env.reset(seed=1)
+        with pytest.raises(RunFailed, match=r"tank.fmu failed at 5 s .*on_error: cut"):
+            played(env)
+
+
+THREE: dict[str, Any] = {
+    "observes": {"levels[1]": {"min": 0, "max": 2, "unit": "m"}, "low": {"min": 0, "max": 2}},
+    "acts": {"inflow": {"min": 0, "max": 1}},
+    "reward": "-abs(low - 1) - full",
+    "logs": ["overflows"],
+    "resets": ["levels[2]", "area"],
+    "max_episode_steps": 60,
+}
+ARRAYS = {"inflow": "valves[1]", "low": "levels[2]"}
+
+
+@pytest.mark.parametrize("kind", ["co-simulation", "model-exchange"])
+@pytest.mark.parametrize("state", [True, False])
+def test_fmi_3_with_arrays_and_events(fmu, kind, state):
+    name = fmu(source="tank3", state=state, kinds=("CoSimulation", "ModelExchange"))
+    how = {"kind": kind, "names": ARRAYS, "start": {"valves[2]": 0.3}}
+    with made(name, THREE, **how) as first, made(name, THREE, **how) as second:
+        assert silent_layers(first.env if state else first.env.env) == (
+            [] if state else ["PlainEnv"]
+        )
+        _, info = first.reset(seed=1, options={"levels[2]": 1.5, "area": 1.5})
+        assert (info["state_levels[1]"], info["state_low"]) == (1.0, 1.5)
+        infos = played(first, 50, 1.0)
+        levels = [i["state_levels[1]"] for i in infos]
+        assert levels == sorted(levels) and infos[0]["state_low"] != 1.5
+        if kind == "co-simulation":
+            assert infos[-1]["state_overflows"] == 1.0 and levels[-1] == 2.0
+        saved = stack_state(first)
+        expected = played(first, 4, -0.5)
+        second.reset(seed=2)
+        assert load_stack(second, saved) == ""
+        assert played(second, 4, -0.5) == expected
+
+
+def test_an_event_of_fmi_3_ends_a_step_early_and_the_rest_of_it_follows(fmu):
+    ends = []
+    for events in (True, False):
+        name = fmu(source="tank3")
+        how = {"names": ARRAYS, "start": {"valves[2]": 0.3}, "events": events}
+        with made(name, THREE, **how) as env:
+            env.reset(seed=1)
+            ends.append([i["state_low"] for i in played(env, 60, 1.0)])
+    assert ends[0] == pytest.approx(ends[1], abs=1e-2)

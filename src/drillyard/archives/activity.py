@@ -72,22 +72,22 @@ def _driver(mailbox: Mailbox) -> list[str]:
 def _leases(mailbox: Mailbox) -> list[str]:
     """Leases that no provider's listing has confirmed as gone."""
     entries = Ledger(mailbox).entries()
-    found = [
+    problems = [
         f"machine {e.intent.order.lease_id} on {e.intent.backend} may be alive"
         for e in entries
         if e.unseen
     ]
     known = {e.intent.order.lease_id for e in entries}
     named = set(folders(mailbox.store, mailbox.key("leases/")))
-    found += [f"machine {lease} has no readable order" for lease in sorted(named - known)]
-    found += [
+    problems += [f"machine {lease} has no readable order" for lease in sorted(named - known)]
+    problems += [
         f"machine {intent.order.lease_id} on {intent.backend} may be alive"
         for intent in local_intents()
         if intent.order.experiment == mailbox.experiment
         and intent.order.store_url.rstrip("/") == mailbox.store.url.rstrip("/")
         and intent.order.lease_id not in known
     ]
-    return found
+    return problems
 
 
 def _workers(mailbox: Mailbox) -> list[str]:
@@ -111,7 +111,7 @@ def _working(mailbox: Mailbox, record: WorkerRecord, gone: set[str]) -> bool:
 
 def _runs(mailbox: Mailbox) -> list[str]:
     """Runs that were heard of a short time ago, whoever works on them."""
-    found = []
+    alive = []
     for state in ticket_states(mailbox).values():
         if state.status is not Status.RUNNING:
             continue
@@ -121,5 +121,5 @@ def _runs(mailbox: Mailbox) -> list[str]:
             *(mailbox.age(f"claims/{ticket_id(run, p)}.{state.attempt}.json") for p in PHASES),
         ]
         if any(age is not None and age < SILENT_S for age in ages):
-            found.append(f"run {run} is running")
-    return list(dict.fromkeys(found))
+            alive.append(f"run {run} is running")
+    return list(dict.fromkeys(alive))

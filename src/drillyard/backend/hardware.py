@@ -107,7 +107,7 @@ def asked(
     Raises:
         ConfigError: ``resources`` and ``backends`` say different things.
     """
-    found: JsonObject = {}
+    values: JsonObject = {}
     for field_name, setting, usual in (
         ("spot", names.spot, True),
         ("runs_per_machine", names.per_machine, 1),
@@ -123,10 +123,10 @@ def asked(
                 hint="keep one of the two",
             )
         value = resolved.get(setting, usual) if stated is None else stated
-        found[setting] = value if isinstance(value, int) else usual
-    spot = bool(found.pop(names.spot))
-    runs, per_gpu = (as_integer(value) or 1 for value in found.values())
-    settings = found if need.runs_per_machine or need.runs_per_gpu else {}
+        values[setting] = value if isinstance(value, int) else usual
+    spot = bool(values.pop(names.spot))
+    runs, per_gpu = (as_integer(value) or 1 for value in values.values())
+    settings = values if need.runs_per_machine or need.runs_per_gpu else {}
     if need.spot is not None:
         settings = {names.spot: spot, **settings}
     return settings, dataclasses.replace(need, spot=spot).times(runs, per_gpu)
@@ -249,12 +249,12 @@ def fitting(types: Iterable[MachineType], need: Hardware, spot: bool) -> list[Ma
     A type without a price comes last. Without ``need.gpus`` a machine with GPUs is not offered:
     it would be paid for nothing.
     """
-    found = [
+    gpus = [
         kind
         for kind in types
         if kind.lacks(need) == 0 and (need.gpus or need.gpu or not kind.gpus)
     ]
-    return sorted(found, key=lambda kind: rank(kind, spot))
+    return sorted(gpus, key=lambda kind: rank(kind, spot))
 
 
 def rank(kind: MachineType, spot: bool) -> tuple[bool, float, int, str]:
@@ -280,7 +280,7 @@ def _short(kind: MachineType, need: Hardware) -> float:
         (kind.cpus, need.cpus or 0),
         (kind.memory_gb, need.memory_gb or 0),
     )
-    return sum(1 - has / wanted for has, wanted in pairs if wanted > has)
+    return sum(1 - has / asked for has, asked in pairs if asked > has)
 
 
 def refusal(

@@ -68,13 +68,13 @@ def stages_of(
         return lambda text: say(f"{name}: {text}")
 
     def open_driver(stage: Loaded) -> Driver:
-        own = stage.spec.stage_of
-        told = named(own.name if own is not None else stage.spec.name)
-        return driver_of(stage, store, say=told, allow_change=allow_change)
+        stage_of = stage.spec.stage_of
+        mailbox_name = named(stage_of.name if stage_of is not None else stage.spec.name)
+        return driver_of(stage, store, say=mailbox_name, allow_change=allow_change)
 
     def drive_stage(driver: Driver, name: str) -> Outcome:
-        shown = view(driver.loaded, named(name)) if view is not None else None
-        return drive(driver, view=shown, say=named(name), hurry=hurry, report=report)
+        stage_view = view(driver.loaded, named(name)) if view is not None else None
+        return drive(driver, view=stage_view, say=named(name), hurry=hurry, report=report)
 
     mailbox = Mailbox(open_store(store), loaded.spec.name)
     return Stages(

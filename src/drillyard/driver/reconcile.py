@@ -87,19 +87,19 @@ def reconcile(
         say(line)
     must_drive()
     reopen.forgive(mailbox, over)
-    wanted = {ticket for ticket, _, _ in submit.tickets(posted)} - stands
-    return [s.ticket for t, s in states.items() if t in wanted and s.status not in DONE]
+    missing_tickets = {ticket for ticket, _, _ in submit.tickets(posted)} - stands
+    return [s.ticket for t, s in states.items() if t in missing_tickets and s.status not in DONE]
 
 
 def _watch(
     mailbox: Mailbox, closer: LostAttemptCloser, say: Callable[[str], None], clock: Clock
 ) -> None:
     """Wait until it is known of each silent worker whether it still works."""
-    said = False
+    announced = False
     while closer.doubts:
-        if not said:
+        if not announced:
             say("waiting to see whether workers with old heartbeats still work")
-            said = True
+            announced = True
         clock.wait(threading.Event(), WATCH_S)
         closer.close_lost(ticket_states(mailbox))
 
@@ -126,8 +126,8 @@ def _to_repeat(
         if state.status is Status.SUCCEEDED:  # a pruned ticket has no result to check
             done.setdefault(state.ticket.run, []).append(state.ticket.phase)
     first = reopen.damaged(mailbox, done)
-    for run, found in first.items():
-        say(f"{run}: the result of {found.value} is damaged and will be repeated")
+    for run, first_cause in first.items():
+        say(f"{run}: the result of {first_cause.value} is damaged and will be repeated")
     for run, phases in done.items():
         if phase is not None and any(PHASES.index(p) >= PHASES.index(phase) for p in phases):
             first[run] = min(phase, first.get(run, phase), key=PHASES.index)

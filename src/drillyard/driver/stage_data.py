@@ -46,18 +46,18 @@ class StageData:
             RunFailed: A stage before it did not write what it said.
             CorruptObject: A result was changed.
         """
-        child, own = self._children[name], self._mailboxes[name]
+        child, mailbox = self._children[name], self._mailboxes[name]
         if not child.inputs:
             return
         for seed in seeds:
-            found = {
+            input_values = {
                 key: self._input(child, key, given, seed, services)
                 for key, given in child.inputs.items()
             }
-            record = Inputs(inputs=found)
+            record = Inputs(inputs=input_values)
             run = run_id(1, seed)
-            if own.read(inputs_key(run), Inputs) != record:
-                own.write(inputs_key(run), record)
+            if mailbox.read(inputs_key(run), Inputs) != record:
+                mailbox.write(inputs_key(run), record)
 
     def address(self, name: str, run: str) -> Serving | None:
         """Where a service is reached; None while it is not ready."""
@@ -84,13 +84,13 @@ class StageData:
         target = f"{FOLDER}/{key}"
         if isinstance(given, InputSpec) and given.seeds == "all":
             each = {s: self._taken(child, producer, output, s, f"{target}/s{s}") for s in theirs}
-            if not any(found.files for found in each.values()):
-                values = {f"s{s}": found.value for s, found in each.items()}
+            if not any(taken.files for taken in each.values()):
+                values = {f"s{s}": taken.value for s, taken in each.items()}
                 return self._values(child, target, values)
-            files = {name: e for found in each.values() for name, e in found.files.items()}
+            files = {name: e for taken in each.values() for name, e in taken.files.items()}
             return Input(value=target, files=files)
-        one = seed if seed in theirs else theirs[0]
-        return self._taken(child, producer, output, one, target)
+        chosen_seed = seed if seed in theirs else theirs[0]
+        return self._taken(child, producer, output, chosen_seed, target)
 
     def _taken(
         self, child: ChildSpec, producer: ChildSpec, output: str, seed: int, target: str
@@ -108,13 +108,13 @@ class StageData:
         self, child: ChildSpec, mailbox: Mailbox, run: str, path: str, target: str
     ) -> Input:
         manifest = mailbox.result(run, Phase.TRAIN)
-        own = self._mailboxes[child.name]
+        child_mailbox = self._mailboxes[child.name]
         files: dict[str, FileEntry] = {}
         for name, entry in manifest.files.items():
             short = _in_folder(name)
             if short == path or short.startswith(f"{path}/"):
                 below = PurePosixPath(short).relative_to(PurePosixPath(path).parent)
-                files[f"{target}/{below.as_posix()}"] = _copied(mailbox, entry, own)
+                files[f"{target}/{below.as_posix()}"] = _copied(mailbox, entry, child_mailbox)
         if not files:
             known = ", ".join(sorted(_in_folder(name) for name in manifest.files)[:20]) or "none"
             raise RunFailed(
@@ -124,10 +124,10 @@ class StageData:
         return Input(value=f"{target}/{PurePosixPath(path).name}", files=files)
 
     def _values(self, child: ChildSpec, target: str, values: dict[str, Json]) -> Input:
-        own, name = self._mailboxes[child.name], f"{target}.json"
+        child_mailbox, name = self._mailboxes[child.name], f"{target}.json"
         data = json.dumps(values, indent=1, sort_keys=True).encode()
         entry = FileEntry(key=_key(sha256_hex(data)), sha256=sha256_hex(data), size=len(data))
-        own.store.put(own.key(entry.key), data)
+        child_mailbox.store.put(child_mailbox.key(entry.key), data)
         return Input(value=name, files={name: entry})
 
 
@@ -167,12 +167,12 @@ def _metric(mailbox: Mailbox, run: str, name: str) -> float:
     if accepted is None:
         raise NotFound(f"{run} of {mailbox.experiment} has no accepted evaluation")
     agent = as_object(as_object(accepted.summary.get("policies")).get("agent"))
-    found = {
+    values = {
         "return": agent.get("mean_return"),
         **as_object(agent.get("metrics")),
         **as_object(accepted.summary.get("metrics")),
     }
-    numbers = {key: n for key, value in found.items() if (n := as_number(value)) is not None}
+    numbers = {key: n for key, value in values.items() if (n := as_number(value)) is not None}
     if name not in numbers:
         raise RunFailed(
             f"{run} of {mailbox.experiment} has no metric {name!r}",
@@ -184,10 +184,10 @@ def _metric(mailbox: Mailbox, run: str, name: str) -> float:
 def _of_service(serving: Serving, output: str) -> Json:
     host = f"[{serving.host}]" if ":" in serving.host else serving.host
     address = f"{host}:{serving.port}"
-    found: dict[str, Json] = {
+    facts: dict[str, Json] = {
         "host": serving.host,
         "port": serving.port,
         "address": address,
         "url": f"http://{address}",
     }
-    return found[output]
+    return facts[output]

@@ -91,8 +91,8 @@ class Watcher:
 
     def board(self, run: str) -> Board | None:
         """The latest progress of a run."""
-        found = self._boards.get(run)
-        return found[1] if found else None
+        known_board = self._boards.get(run)
+        return known_board[1] if known_board else None
 
     @property
     def error(self) -> DrillyardError | None:
@@ -169,14 +169,14 @@ class Watcher:
         now = self._clock.monotonic()
         stamp = self._mailbox.stamp("board/")
         running = {s.ticket.run for s in self._states.values() if s.status is Status.RUNNING}
-        wanted = running | self._running  # also the last board of a run that has just ended
-        seen = stamp is not None and stamp == self._boards_stamp and wanted <= self._looked
+        looked_at = running | self._running  # also the last board of a run that has just ended
+        seen = stamp is not None and stamp == self._boards_stamp and looked_at <= self._looked
         if now < self._boards_due or seen:
             return
-        self._running, self._looked = running, wanted
+        self._running, self._looked = running, looked_at
         fresh: list[tuple[float, str]] = []
         number = 0
-        few = sorted(wanted) if len(wanted) <= BOARDS_A_LOOK else None
+        few = sorted(looked_at) if len(looked_at) <= BOARDS_A_LOOK else None
         for run, info, listed in self._mailbox.boards(few):
             number += 1
             known = self._boards.get(run)
@@ -199,15 +199,15 @@ class Watcher:
         """Read boards; in threads where the store answers slowly."""
         began = self._clock.monotonic()
         if self._board_s < SLOW_S or len(runs) < 2:
-            found = [self._mailbox.board(run) for run in runs]
+            read_boards = [self._mailbox.board(run) for run in runs]
             at_once = 1
         else:
             at_once = min(BOARDS_AT_ONCE, len(runs))
             with ThreadPoolExecutor(at_once) as threads:
-                found = list(threads.map(self._mailbox.board, runs))
+                read_boards = list(threads.map(self._mailbox.board, runs))
         if runs:
             self._board_s = (self._clock.monotonic() - began) * at_once / len(runs)
-        return found
+        return read_boards
 
 
 class Paced:

@@ -101,7 +101,7 @@ class Places:
             ConfigError, PluginError: The settings of a backend are wrong, or packages of every
                 backend are missing.
         """
-        found: list[Place] = []
+        places: list[Place] = []
         lacking: dict[str, PackagesMissing] = {}
         for name, there in specs_of(spec):
             try:
@@ -109,10 +109,10 @@ class Places:
             except PackagesMissing as error:
                 lacking[name] = error
                 continue
-            found.append(Place(name, backend, there, settings_of(there, backend.kind)))
-        if not found:
+            places.append(Place(name, backend, there, settings_of(there, backend.kind)))
+        if not places:
             raise next(iter(lacking.values()))
-        return cls(found, lacking=lacking)
+        return cls(places, lacking=lacking)
 
     @classmethod
     def only(cls, backend: Backend | Places, spec: ExperimentSpec | None = None) -> Places:
@@ -125,13 +125,13 @@ class Places:
     @classmethod
     def of_leases(cls, leases: Iterable[Lease]) -> Places:
         """Opens the backends of leases from their records; nothing can be rented there."""
-        found: list[Place] = []
+        places: list[Place] = []
         for lease in leases:
-            if not any(place.owns(lease) for place in found):
+            if not any(place.owns(lease) for place in places):
                 settings = lease.order.settings
                 backend = open_backend(lease.backend, settings)
-                found.append(Place(lease.backend, backend, None, settings))
-        return cls(found)
+                places.append(Place(lease.backend, backend, None, settings))
+        return cls(places)
 
     @property
     def several(self) -> bool:
@@ -195,8 +195,8 @@ class Places:
 
     def elsewhere(self, lease: Lease) -> bool:
         """Returns whether a place other than a lease's own is worth a try now."""
-        own, now = self.place_of(lease), self._clock.monotonic()
-        return any(place is not own and self._free(place, now) for place in self.all)
+        lease_place, now = self.place_of(lease), self._clock.monotonic()
+        return any(place is not lease_place and self._free(place, now) for place in self.all)
 
     def pass_over(self, place: Place, why: str, again_s: float = AGAIN_S) -> None:
         """Notes that a place has no room, or cannot work, for so many seconds."""
@@ -230,10 +230,10 @@ def specs_of(spec: ExperimentSpec) -> Iterator[tuple[str, ExperimentSpec]]:
         ConfigError, PluginError: The settings of a backend are wrong, or there is no such one.
     """
     for text in spec.places:
-        own = spec.on_place(text)
-        for one in alternatives_of(text, given(own), others=len(spec.places) > 1):
-            name = f"{text} ({one.words})" if one.words else text
-            yield name, own.on_place(text, one.settings)
+        place_spec = spec.on_place(text)
+        for alternative in alternatives_of(text, given(place_spec), others=len(spec.places) > 1):
+            name = f"{text} ({alternative.words})" if alternative.words else text
+            yield name, place_spec.on_place(text, alternative.settings)
 
 
 def cheapest_first(places: Iterable[Place], price: Callable[[Place], Cost]) -> list[Place]:

@@ -85,10 +85,10 @@ class FileStore:
         """Size and time of an object, or None."""
         with _seam(self.url, key):
             try:
-                found = self.path(key).stat()
+                status = self.path(key).stat()
             except (FileNotFoundError, NotADirectoryError):
                 return None
-            return ObjectInfo(key, found.st_size, found.st_mtime)
+            return ObjectInfo(key, status.st_size, status.st_mtime)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object whose key starts with ``prefix``, sorted by key."""
@@ -112,13 +112,13 @@ class FileStore:
     def stamp(self, prefix: str) -> str | None:
         """The time of a folder's last change; None if another change could get the same time."""
         try:
-            found = (self.root / check_key(prefix.rstrip("/"))).stat()
+            status = (self.root / check_key(prefix.rstrip("/"))).stat()
         except OSError:
             return None
         # The kernel's clock for files advances only every few milliseconds.
-        if abs(self.now() - found.st_mtime) < _FRESH_S:
+        if abs(self.now() - status.st_mtime) < _FRESH_S:
             return None
-        return f"{found.st_ino}.{found.st_mtime_ns}"
+        return f"{status.st_ino}.{status.st_mtime_ns}"
 
     def delete(self, key: str) -> None:
         """Remove an object; missing is success."""
@@ -164,9 +164,9 @@ class FileStore:
         if folder:
             check_key(folder)
         with _seam(self.url, prefix):
-            found: list[T] = []
-            _walk(self.root / folder, f"{folder}/" if folder else "", start, make, found)
-            return found
+            results: list[T] = []
+            _walk(self.root / folder, f"{folder}/" if folder else "", start, make, results)
+            return results
 
     @contextlib.contextmanager
     def _temporary(self, target: Path) -> Iterator[Path]:
@@ -203,8 +203,8 @@ def _name(key: str, _: os.DirEntry[str]) -> str:
 
 
 def _info(key: str, entry: os.DirEntry[str]) -> ObjectInfo:
-    found = entry.stat(follow_symlinks=False)
-    return ObjectInfo(key, found.st_size, found.st_mtime)
+    status = entry.stat(follow_symlinks=False)
+    return ObjectInfo(key, status.st_size, status.st_mtime)
 
 
 def _walk(

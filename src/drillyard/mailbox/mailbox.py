@@ -147,8 +147,8 @@ class Mailbox(Folder):
             if match is None:
                 continue
             if info.key not in cache or cache[info.key][0] != info:
-                found = self.record_at(info.key, _TRIAL_PARTS[match["part"]])
-                cache[info.key] = (info, found)
+                part_record = self.record_at(info.key, _TRIAL_PARTS[match["part"]])
+                cache[info.key] = (info, part_record)
             record, number = cache[info.key][1], int(match["number"])
             if isinstance(record, TrialRecord):
                 chosen.append(record)
@@ -190,10 +190,10 @@ class Mailbox(Folder):
 
     def tickets(self) -> list[TicketRecord]:
         """Every ticket ever posted, in queue order."""
-        found = [
+        records = [
             self.record_at(info.key, TicketRecord) for info in self.store.list(self.key("queue/"))
         ]
-        return sorted(found, key=lambda t: (t.order, t.ticket))
+        return sorted(records, key=lambda t: (t.order, t.ticket))
 
     def ticket_keys(self) -> Iterator[str]:
         """One listing: the key of every ticket ever posted, for ``ticket_of``."""
@@ -247,7 +247,7 @@ class Mailbox(Folder):
 
     def claims(self) -> Iterator[tuple[str, int, bool]]:
         """One listing: (ticket, attempt, ended) of every claim and ending."""
-        return (found for key in self.claim_keys() if (found := self.claim_of(key)))
+        return (latest_claim for key in self.claim_keys() if (latest_claim := self.claim_of(key)))
 
     def read_claim(self, ticket: str, attempt: int) -> Claim | None:
         """A claim, or None."""
@@ -442,8 +442,8 @@ class Mailbox(Folder):
 
     def driver_numbers(self) -> list[int]:
         """One listing: the number of every driver so far, in no order."""
-        found = keys(self.store, self.key("driver/"))
-        return [int(m["number"]) for key in found if (m := _DRIVER.search(key))]
+        driver_keys = keys(self.store, self.key("driver/"))
+        return [int(m["number"]) for key in driver_keys if (m := _DRIVER.search(key))]
 
     def driver(self) -> DriverRecord | None:
         """The newest driver, or None; one listing and one read."""

@@ -120,16 +120,16 @@ def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str
     cache.polls += 1
     whole = cache.polls > TRUST or not before
     by_name = _read(mailbox, cache, {CLAIMS, QUEUE} if whole else changed, whole)
-    said = mailbox.reopened(), mailbox.cancelled() is not None
-    if said != cache.said:
+    orders = mailbox.reopened(), mailbox.cancelled() is not None
+    if orders != cache.said:
         cache.stale.update(cache.tickets)
-        cache.said = said
-    found = bool(cache.stale)
+        cache.said = orders
+    stale = bool(cache.stale)
     _judge(mailbox, cache)
-    while by_name and found:
+    while by_name and stale:
         # What was found may have successors already, for which the stamp does not change again.
         _look_up(mailbox, cache, _expected(cache))
-        found = bool(cache.stale)
+        stale = bool(cache.stale)
         _judge(mailbox, cache)
     cache.polls = 0 if whole else cache.polls
     cache.stamps = stamps
@@ -192,13 +192,13 @@ def _read(mailbox: Mailbox, cache: StateCache, folders: set[str], whole: bool) -
 
 def _expected(cache: StateCache) -> list[tuple[str, int, bool]]:
     """The claims and endings that may come next: ticket, attempt, whether it is an ending."""
-    found = []
+    changes = []
     for name, state in cache.live.items():
         if state.claimable is not None:
-            found.append((name, state.claimable, False))
+            changes.append((name, state.claimable, False))
         elif state.status is Status.RUNNING and state.attempt is not None:
-            found.append((name, state.attempt, True))
-    return found
+            changes.append((name, state.attempt, True))
+    return changes
 
 
 def _look_up(mailbox: Mailbox, cache: StateCache, expected: list[tuple[str, int, bool]]) -> None:
@@ -244,9 +244,9 @@ def _read_claims(mailbox: Mailbox, cache: StateCache) -> None:
         cache.claimed, cache.ended, cache.claim_keys = {}, {}, set()
         cache.stale.update(cache.tickets)
     for key in keys - cache.claim_keys:
-        found = mailbox.claim_of(key)
-        if found is not None:
-            _found(cache, key, *found)
+        claim = mailbox.claim_of(key)
+        if claim is not None:
+            _found(cache, key, *claim)
     cache.claim_keys = keys
 
 
@@ -424,13 +424,13 @@ def run_status(states: Mapping[str, TicketState], run: str) -> Status:
 
 def worst(states: Iterable[TicketState]) -> Status:
     """``run_status`` of the tickets of one run."""
-    found = {s.status for s in states}
-    return next((status for status in _WORST_FIRST if status in found), Status.UNKNOWN)
+    statuses = {s.status for s in states}
+    return next((status for status in _WORST_FIRST if status in statuses), Status.UNKNOWN)
 
 
 def by_run(states: Mapping[str, TicketState]) -> dict[str, list[TicketState]]:
     """The tickets of every run, in queue order."""
-    found: dict[str, list[TicketState]] = {}
+    states_of_run: dict[str, list[TicketState]] = {}
     for state in states.values():
-        found.setdefault(state.ticket.run, []).append(state)
-    return found
+        states_of_run.setdefault(state.ticket.run, []).append(state)
+    return states_of_run

@@ -93,9 +93,9 @@ def places(
     """
     above = dict.fromkeys(names, 0)
     below = dict.fromkeys(names, 0)
-    for (one, other), verdict in results.items():
+    for (first, other), verdict in results.items():
         if verdict.word != "undecided":
-            winner, loser = (one, other) if verdict.word == "better" else (other, one)
+            winner, loser = (first, other) if verdict.word == "better" else (other, first)
             above[loser] += 1
             below[winner] += 1
     return {name: (1 + above[name], len(names) - below[name]) for name in names}
@@ -115,7 +115,7 @@ def welch(a: Sequence[float], b: Sequence[float]) -> float:
         p. If neither varies, it is that of the exact permutation test: 1 for equal values,
         otherwise the share of the two ways of dealing that separate them.
     """
-    scores = [[np.asarray(own, dtype=np.float64)] for own in (a, b)]
+    scores = [[np.asarray(scores_of_task, dtype=np.float64)] for scores_of_task in (a, b)]
     return float(_welch_p(scores, [(0, 1)])[0])
 
 
@@ -167,12 +167,12 @@ def against(runs: Strata, fixed: Sequence[Fixed]) -> float:
         runs: Scores of the trained ones: task -> run.
         fixed: The other in each of the tasks.
     """
-    own = _moments([np.asarray(task, dtype=np.float64) for task in runs])
+    trained_moments = _moments([np.asarray(task, dtype=np.float64) for task in runs])
     other = np.sum([task.moments for task in fixed], axis=0)
-    if own[1] + other[1] == 0:
+    if trained_moments[1] + other[1] == 0:
         ways = [math.comb(len(r) + f.episodes, len(r)) for r, f in zip(runs, fixed, strict=True)]
-        return 1.0 if own[0] == other[0] else min(1.0, 2 / math.prod(ways))
-    return float(_t_p(own, other))
+        return 1.0 if trained_moments[0] == other[0] else min(1.0, 2 / math.prod(ways))
+    return float(_t_p(trained_moments, other))
 
 
 def _moments(runs: list[np.ndarray]) -> np.ndarray:
@@ -199,11 +199,11 @@ def _t_p(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _welch_p(scores: list[list[np.ndarray]], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
-    one, other = np.array(pairs).T
-    moments = np.array([_moments(own) for own in scores])
-    p = _t_p(moments[one], moments[other])
-    for at in np.flatnonzero(moments[one, 1] + moments[other, 1] == 0):
-        p[at] = _dealt_p(scores[one[at]], scores[other[at]])
+    first, other = np.array(pairs).T
+    moments = np.array([_moments(candidate) for candidate in scores])
+    p = _t_p(moments[first], moments[other])
+    for at in np.flatnonzero(moments[first, 1] + moments[other, 1] == 0):
+        p[at] = _dealt_p(scores[first[at]], scores[other[at]])
     return p
 
 
@@ -225,21 +225,21 @@ def _permuted(
     scores: list[list[np.ndarray]], pairs: Sequence[tuple[int, int]], dealt: int, seed: int
 ) -> np.ndarray:
     """For each pair, the share of ways of dealing whose largest difference is as large."""
-    one, other = np.array(pairs).T
+    left_of_pair, other = np.array(pairs).T
     # One statistic of each way of dealing: |difference| in pooled standard errors.
     means, spread = np.zeros((1, 1)), np.zeros((1, 1))
     exact = True
     for task, (groups, all_of_them) in enumerate(_deals(scores, dealt, seed)):
-        sizes = np.array([len(own[task]) for own in scores])
-        values = np.concatenate([own[task] for own in scores])
+        sizes = np.array([len(candidate[task]) for candidate in scores])
+        values = np.concatenate([candidate[task] for candidate in scores])
         values = values - values.mean()
         sums = np.add.reduceat(values[groups], np.cumsum(sizes) - sizes, axis=1)
         within = (values**2).sum() - (sums**2 / sizes).sum(axis=1)
         pooled = np.maximum(within, 0.0) / (len(values) - len(sizes))
         means = means + sums / sizes
-        spread = spread + pooled[:, None] * (1 / sizes[one] + 1 / sizes[other])
+        spread = spread + pooled[:, None] * (1 / sizes[left_of_pair] + 1 / sizes[other])
         exact = exact and all_of_them
-    gaps = np.abs(means[:, one] - means[:, other])
+    gaps = np.abs(means[:, left_of_pair] - means[:, other])
     tiny = _SAME * (np.abs(means).max() or 1.0)
     with np.errstate(all="ignore"):
         t = np.where(gaps <= tiny, 0.0, gaps / np.sqrt(np.maximum(spread, tiny**2)))
@@ -253,16 +253,16 @@ def _deals(
     scores: list[list[np.ndarray]], dealt: int, seed: int
 ) -> Iterator[tuple[np.ndarray, bool]]:
     """For each task: the order of its runs in the observed data, then in each way of dealing."""
-    sizes = [tuple(len(own[task]) for own in scores) for task in range(len(scores[0]))]
-    ways = [_ways(own) for own in sizes]
+    sizes = [tuple(len(candidate[task]) for candidate in scores) for task in range(len(scores[0]))]
+    ways = [_ways(candidate) for candidate in sizes]
     few = math.prod(ways) <= max(dealt, 1)
     rng = np.random.default_rng(seed)
     repeat, left = 1, math.prod(ways)
-    for own, count in zip(sizes, ways, strict=True):
-        first = np.arange(sum(own))[None, :]
+    for candidate, count in zip(sizes, ways, strict=True):
+        first = np.arange(sum(candidate))[None, :]
         if few:
             left //= count
-            listed = np.tile(np.repeat(_all_deals(own), left, axis=0), (repeat, 1))
+            listed = np.tile(np.repeat(_all_deals(candidate), left, axis=0), (repeat, 1))
             repeat *= count
             yield np.concatenate([first, listed]), True
         else:
@@ -282,8 +282,8 @@ def _all_deals(sizes: tuple[int, ...]) -> np.ndarray:
         if not rest:
             yield ()
             return
-        for own in combinations(left, rest[0]):
-            others = tuple(x for x in left if x not in own)
-            yield from ((*own, *more) for more in deal(others, rest[1:]))
+        for chosen in combinations(left, rest[0]):
+            others = tuple(x for x in left if x not in chosen)
+            yield from ((*chosen, *more) for more in deal(others, rest[1:]))
 
     return np.array(list(deal(tuple(range(sum(sizes))), sizes)))

@@ -57,7 +57,7 @@ class CapabilityTests(BackendTests):
         mailbox = Mailbox(open_store(lease.order.store_url), lease.order.experiment)
 
         def hosts() -> list[str]:
-            return [one.host for one in mailbox.workers() if one.lease == lease.lease_id]
+            return [worker.host for worker in mailbox.workers() if worker.lease == lease.lease_id]
 
         until(hosts, self.patience_s, "a worker")
         return hosts()[0]
@@ -66,8 +66,8 @@ class CapabilityTests(BackendTests):
         """None of them is negative or without end."""
         if not isinstance(backend, HasDelays):
             lacks(HasDelays)
-        found = backend.delays()
-        for seconds in (found.setup_s, found.teardown_s, found.listing_lag_s):
+        delays = backend.delays()
+        for seconds in (delays.setup_s, delays.teardown_s, delays.listing_lag_s):
             assert seconds >= 0 and math.isfinite(seconds)
 
     def test_a_tended_lease_comes_to_its_strength(self, backend: Backend, order: Order) -> None:
@@ -77,9 +77,9 @@ class CapabilityTests(BackendTests):
         lease = backend.provision(order)
 
         def strength() -> int:
-            found = backend.tend(lease, order.workers)
-            assert 0 <= found <= order.workers
-            return found
+            ready = backend.tend(lease, order.workers)
+            assert 0 <= ready <= order.workers
+            return ready
 
         until(lambda: strength() == order.workers, self.patience_s, "full strength")
         until(lambda: backend.probe(lease) is Liveness.ALIVE, self.patience_s, "ALIVE")
@@ -125,10 +125,10 @@ class CapabilityTests(BackendTests):
 
         def listed_with(moment: float | None) -> bool:
             backend.protect(lease, moment)  # each time: a machine may not have been listed yet
-            found = self.found(backend, order)
-            marked = found.provider.get("protected_until") == moment
+            lease_again = self.found(backend, order)
+            marked = lease_again.provider.get("protected_until") == moment
             # One listing has both; the next may be an older one, without what the machine says.
-            return marked and found.order.experiment == order.experiment
+            return marked and lease_again.order.experiment == order.experiment
 
         for moment in (_UNTIL, None):
             until(partial(listed_with, moment), self.patience_s, f"the mark {moment}")
@@ -214,11 +214,11 @@ class CapabilityTests(BackendTests):
         if not isinstance(backend, HasAlternatives):
             lacks(HasAlternatives)
         for others in (False, True):
-            found = backend.alternatives(dict(settings), others)
-            assert found == backend.alternatives(dict(settings), others)
-            assert len({one.words for one in found}) == len(found) >= 1
-            for one in found:
-                chosen = {**settings, **one.settings}
+            choices = backend.alternatives(dict(settings), others)
+            assert choices == backend.alternatives(dict(settings), others)
+            assert len({choice.words for choice in choices}) == len(choices) >= 1
+            for choice in choices:
+                chosen = {**settings, **choice.settings}
                 assert type(backend)(**chosen).kind == backend.kind
                 assert len(backend.alternatives(chosen, others)) == 1
 
@@ -226,8 +226,8 @@ class CapabilityTests(BackendTests):
         """It is asked without a request, for `plan`."""
         if not isinstance(backend, PricesEgress):
             lacks(PricesEgress)
-        found = backend.egress()
-        assert found.per_gb >= 0 and found.currency and found.prices_of
+        egress = backend.egress()
+        assert egress.per_gb >= 0 and egress.currency and egress.prices_of
 
     def test_each_setting_is_described(self, backend: Backend) -> None:
         """``drillyard configure`` asks for it with these words."""

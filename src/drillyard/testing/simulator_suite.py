@@ -75,10 +75,10 @@ class SimulatorSuite:
 
     def test_the_same_seed_gives_the_same_steps_in_another_copy(self, make: Make) -> None:
         """Only the seed of a reset matters; global generators do not."""
-        one, two = make(), make()
-        assert same(one.reset(seed=5), two.reset(seed=5))
+        simulator, two = make(), make()
+        assert same(simulator.reset(seed=5), two.reset(seed=5))
         np.random.seed(1)
-        first = steps(one, STEPS, seed=1)
+        first = steps(simulator, STEPS, seed=1)
         np.random.seed(2)
         assert same(first, steps(two, STEPS, seed=1))
 
@@ -95,28 +95,28 @@ class SimulatorSuite:
         alone = make()
         alone.reset(seed=5)
         expected = steps(alone, 50, seed=1)
-        one, two = make(), make()
-        one.reset(seed=5)
+        first, two = make(), make()
+        first.reset(seed=5)
         two.reset(seed=6)
         steps(two, 50, seed=2)
-        assert same(steps(one, 50, seed=1), expected)
+        assert same(steps(first, 50, seed=1), expected)
 
     def test_a_state_goes_on_as_if_nothing_had_happened(self, make: Make) -> None:
         """Saved in mid-episode, loaded into a new copy with another seed."""
-        one, two = make(), make()
-        one.reset(seed=5)
-        state = save(one)
+        first, two = make(), make()
+        first.reset(seed=5)
+        state = save(first)
         if state is None:
             pytest.skip("no state() and load_state(): reset at checkpoints instead")
         for n in (1, 7, 40):
-            steps(one, n, seed=n)
-            state = save(one)
+            steps(first, n, seed=n)
+            state = save(first)
             assert state is not None
-            expected = steps(one, STEPS, seed=3)
+            expected = steps(first, STEPS, seed=3)
             two.reset(seed=99)
             load(two, state)
             assert same(steps(two, STEPS, seed=3), expected)
-            load(one, state)
+            load(first, state)
 
     def test_a_state_is_json_and_arrays(self, make: Make) -> None:
         """It goes into a checkpoint without a pickle."""

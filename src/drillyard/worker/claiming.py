@@ -67,7 +67,7 @@ def claim(
     """
     if state.claimable is None:
         return None
-    made = Claim(
+    new_claim = Claim(
         ticket=state.ticket.ticket,
         attempt=state.claimable,
         worker=worker,
@@ -75,15 +75,15 @@ def claim(
         claimed_at=clock.now(),
     )
     try:
-        mine = mailbox.claim(made)
+        owned = mailbox.claim(new_claim)
     except InfrastructureError as error:
         # The claim may have been written. Its token identifies it.
-        log.warning("claiming %s: %s", made.ticket, error)
-        mine = found_again(mailbox, outbox, made)
-    if not mine:
+        log.warning("claiming %s: %s", new_claim.ticket, error)
+        owned = found_again(mailbox, outbox, new_claim)
+    if not owned:
         return None
-    log.info("claimed %s, attempt %d", made.ticket, made.attempt)
-    return made
+    log.info("claimed %s, attempt %d", new_claim.ticket, new_claim.attempt)
+    return new_claim
 
 
 def found_again(mailbox: Mailbox, outbox: EndingOutbox, made: Claim) -> bool:

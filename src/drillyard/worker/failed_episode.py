@@ -55,9 +55,9 @@ def store(job: Job, mailbox: Mailbox, ending: Ending, at: float, *, ended: bool 
     except (DrillyardError, ValueError) as error:
         log.warning("the episode that failed was not stored: %s", error)
         return ending
-    said = f"{ending.hint}; " if ending.hint else ""
+    hint_text = f"{ending.hint}; " if ending.hint else ""
     command = f"drillyard replay {job.experiment}/{ticket.run}"
-    return ending.model_copy(update={"hint": f"{said}`{command}` replays that episode"})
+    return ending.model_copy(update={"hint": f"{hint_text}`{command}` replays that episode"})
 
 
 def _placed(ending: Ending, memory: Memory, seed: int) -> Ending:
@@ -78,12 +78,12 @@ def failed_memory(scratch: Path) -> Memory | None:
     Args:
         scratch: Folder of the attempt.
     """
-    found = [m for m in episode_memory.read(scratch) if m.failed is not None]
-    return min(found, key=lambda m: int(str(m.about["copy"])), default=None)
+    episodes = [m for m in episode_memory.read(scratch) if m.failed is not None]
+    return min(episodes, key=lambda m: int(str(m.about["copy"])), default=None)
 
 
 def _ended_in(scratch: Path) -> Memory | None:
-    found = step_marker.found_inside(scratch)
-    if found is None:
+    marked = step_marker.found_inside(scratch)
+    if marked is None:
         return None
-    return next((m for m in episode_memory.read(scratch) if m.is_at(*found)), None)
+    return next((m for m in episode_memory.read(scratch) if m.is_at(*marked)), None)

@@ -40,24 +40,24 @@ def ports(seed: str) -> Iterator[range]:
         if guard is None:
             continue
         with guard:
-            found = range(first, first + SIZE - 1)
-            if all(_is_free(port) for port in found):
-                yield found
+            own_ports = range(first, first + SIZE - 1)
+            if all(_is_free(port) for port in own_ports):
+                yield own_ports
                 return
     yield range(0)
 
 
 def _bound(port: int) -> socket.socket | None:
     """A socket bound to a port; None if the port is in use."""
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        made.bind((HOST, port))
+        listener.bind((HOST, port))
     except OSError as error:
-        made.close()
+        listener.close()
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
             return None
         raise
-    return made
+    return listener
 
 
 def _is_free(port: int) -> bool:
@@ -105,7 +105,7 @@ def variables(found: range, own: Sequence[str]) -> dict[str, str]:
         found: Its ports.
         own: Its GPUs; empty: the variable stays as it is.
     """
-    told = {GPUS: ",".join(own)} if own else {}
+    share_variables = {GPUS: ",".join(own)} if own else {}
     if found:
-        told |= {FIRST_PORT: str(found[0]), LAST_PORT: str(found[-1])}
-    return told
+        share_variables |= {FIRST_PORT: str(found[0]), LAST_PORT: str(found[-1])}
+    return share_variables

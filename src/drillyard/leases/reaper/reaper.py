@@ -89,10 +89,10 @@ class Reaper:
             backend is reported, and not raised.
         """
         if self._source is None:
-            found = next(self._sources, None)
-            if found is None:
+            source = next(self._sources, None)
+            if source is None:
                 return None
-            self._list(*found)
+            self._list(*source)
             return 0.0
         due = [lease for lease in self._leases if lease.outcome is None and lease.due <= now]
         for _ in self._each(lambda lease: _step(lease, now), due):
@@ -120,8 +120,12 @@ class Reaper:
             return
         self._source, self._name = (backend, intents), text
         self._listed = {lease.lease_id for lease in listed}
-        fresh = [one for one in listed if (backend.kind, one.lease_id) not in self._seen]
-        self._seen |= {(backend.kind, one.lease_id) for one in fresh}
+        fresh = [
+            listed_lease
+            for listed_lease in listed
+            if (backend.kind, listed_lease.lease_id) not in self._seen
+        ]
+        self._seen |= {(backend.kind, listed_lease.lease_id) for listed_lease in fresh}
         self._leases = [
             LeaseReaping(
                 backend,
@@ -146,7 +150,7 @@ def configured() -> list[str]:
     """Backends, as text, whose settings are complete here."""
     from drillyard.backend.settings.resolve import resolve
 
-    found = []
+    kinds = []
     for kind in names("backends"):
         try:
             resolve(kind)
@@ -155,8 +159,8 @@ def configured() -> list[str]:
         except DrillyardError as error:
             log.warning("backend %s: %s", kind, error)
         else:
-            found.append(kind)
-    return found
+            kinds.append(kind)
+    return kinds
 
 
 def reap(

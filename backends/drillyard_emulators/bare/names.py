@@ -15,7 +15,7 @@ import threading
 from collections.abc import Mapping
 
 ELSEWHERE = "203.0.113.10"
-"""An address for documentation (RFC 5737), which nobody has."""
+"""An address for documentation (RFC 5737), which no machine has."""
 
 
 def answer(question: bytes, addresses: Mapping[str, str]) -> bytes:

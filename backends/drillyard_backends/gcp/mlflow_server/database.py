@@ -137,14 +137,14 @@ class Instance(Part):
         settings = resource.get("settings", {})
         flags = settings.get("databaseFlags", [])
         addresses = settings.get("ipConfiguration", {}).get("authorizedNetworks")
-        mended: dict[str, Any] = {}
+        changes: dict[str, Any] = {}
         if not covers(settings, GUARDED) or addresses:
-            mended = dict(GUARDED)
-            mended["ipConfiguration"] = {**GUARDED["ipConfiguration"], "authorizedNetworks": []}
+            changes = dict(GUARDED)
+            changes["ipConfiguration"] = {**GUARDED["ipConfiguration"], "authorizedNetworks": []}
         if IAM_LOGIN not in flags:
             others = [flag for flag in flags if flag.get("name") != IAM_LOGIN["name"]]
-            mended["databaseFlags"] = [*others, IAM_LOGIN]
-        return mended
+            changes["databaseFlags"] = [*others, IAM_LOGIN]
+        return changes
 
     def _runnable(self) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:

@@ -105,9 +105,11 @@ def _imported(loaded: Loaded) -> set[str]:
 
 
 def _registered(id_: str) -> list[str]:
-    """The package behind a Gymnasium id."""
+    """The package behind a Gymnasium id, or what steps an FMU."""
     import gymnasium
 
+    if id_ == "fmu" or id_.endswith(".fmu"):
+        return ["fmpy"]
     if ":" in id_:
         return []  # it names the package, or the module
     try:

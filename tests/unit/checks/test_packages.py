@@ -76,6 +76,11 @@ def test_the_package_of_a_gymnasium_id_counts(tmp_path):
     assert "imports hypothesis," in said
 
 
+def test_what_steps_an_fmu_counts(tmp_path):
+    ((_, _, fix),) = missing(tmp_path, "", id_="plant.fmu")
+    assert fix is not None and fix.startswith("write requirements: [fmpy==")
+
+
 @pytest.mark.parametrize(
     ("backend", "severity"),
     [("gcp", "warning"), ("[local, gcp]", "warning"), ("[gcp, paid]", "error")],

@@ -314,7 +314,7 @@ def _remember(key: str, done: str) -> None:
         return
 
 
-SUBJECT = "runs_per_machine"
+_PACKED = "runs_per_machine"
 SYSTEM_GB = 1.0
 """What the system and the worker of a machine take, in GB (2**30 bytes); rounded up."""
 
@@ -358,10 +358,10 @@ def _of(machine: str, memory: float | None, runs: int, peak: int) -> Finding:
     if memory is None:
         text = f"{text}; the memory of {machine} is not known"
         fix = "compare it with the provider's page; `drillyard list machines` has others"
-        return warning(SUBJECT, text, fix)
+        return warning(_PACKED, text, fix)
     if need > memory:
         most = max(1, int((memory - SYSTEM_GB) / each))
         text = f"{text}, and {machine} has {memory:g} GB"
         fix = f"runs_per_machine: {most}; or a machine type with more memory"
-        return problem(SUBJECT, text, fix)
-    return passed(SUBJECT, f"{text}; {machine} has {memory:g} GB")
+        return problem(_PACKED, text, fix)
+    return passed(_PACKED, f"{text}; {machine} has {memory:g} GB")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from drillyard.simulators.external import External
-from drillyard.simulators.hosts import copies, frames
+from drillyard.simulators.hosts import copies, frames, troubles
 from drillyard.simulators.hosts.copies import Copies, Raised
 from drillyard.simulators.hosts.copy_process import CopyServer
 from drillyard.simulators.hosts.copy_thread import thread_safe
@@ -84,6 +84,7 @@ def test_what_one_raises_is_told_and_the_others_end(name, words):
 
 def test_one_that_hangs_is_waited_for_no_longer_than_a_limit(monkeypatch, caplog):
     monkeypatch.setattr(copies, "_END_S", 0.2)
+    monkeypatch.setattr(troubles, "_JOIN_S", 0.2)
     both = made("WaitsInThreads", args={"wait_s": 1.5})
     both.make()
     both.reset([1, 2], [{}, {}])

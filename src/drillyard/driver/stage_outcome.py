@@ -71,8 +71,8 @@ def combined(
     text = "\n  ".join(
         [f"{len(bad)} of {len(stages)} stages of {mailbox.experiment} have no result", *lines]
     )
-    own = first.error.hint if first.kind is Kind.FAILED else None
-    hint = f"{own}; {again}" if own else again
+    own_hint = first.error.hint if first.kind is Kind.FAILED else None
+    hint = f"{own_hint}; {again}" if own_hint else again
     return Outcome(first.kind, first.error.but(message=text, hint=hint))
 
 

@@ -177,10 +177,12 @@ class Stages:
 
     def _finished(self, stage: Stage) -> bool:
         """Whether every ticket of a stage has its result, and none of its leases is open."""
-        wanted = [ticket for ticket, _, _ in submit.tickets(submit.plain(stage.loaded.spec))]
+        expected = [ticket for ticket, _, _ in submit.tickets(submit.plain(stage.loaded.spec))]
         states = ticket_states(stage.mailbox)
         done = (Status.SUCCEEDED, Status.PRUNED)
-        return all(t in states and states[t].status in done for t in wanted) and not stage.leases()
+        return (
+            all(t in states and states[t].status in done for t in expected) and not stage.leases()
+        )
 
     def _prepare_service(self, stage: Stage, users: list[Stage]) -> None:
         """A service that has served before serves again as a further run of its stage.

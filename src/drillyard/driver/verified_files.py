@@ -76,13 +76,13 @@ class VerifiedFiles:
             lines = self._path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError):
             return {}
-        found: dict[str, Known] = {}
+        known_files: dict[str, Known] = {}
         for line in lines:
             try:  # a torn line, or one of another version, is as good as none
                 record = json.loads(line)
-                found[record["manifest"]] = {
+                known_files[record["manifest"]] = {
                     key: (int(size), float(at)) for key, (size, at) in record["files"].items()
                 }
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue
-        return found
+        return known_files

@@ -85,10 +85,12 @@ def latest_end(mailbox: Mailbox, order: Order, now: float) -> float:
     with contextlib.suppress(CorruptObject, NewerVersion):
         for _ in mailbox.each_worker(seen):
             pass
-    mine = [(info.updated_at, w.state) for info, w in seen.values() if w.lease == order.lease_id]
-    last = max((at for at, _ in mine), default=0.0)
+    reports = [
+        (info.updated_at, w.state) for info, w in seen.values() if w.lease == order.lease_id
+    ]
+    last = max((at for at, _ in reports), default=0.0)
     ends = [up_to_its_limit(order, now, last)]
-    all_left = len(mine) >= order.all_workers and all(state == _LEAVING for _, state in mine)
+    all_left = len(reports) >= order.all_workers and all(state == _LEAVING for _, state in reports)
     if all_left and _nothing_is_left(mailbox):
         ends.append(last + LATE_S)
     return min(ends)

@@ -26,8 +26,8 @@ def silent(mailbox: Mailbox, lease: str) -> bool:
         mailbox: The experiment.
         lease: Its id.
     """
-    found = mailbox.each_worker()
-    return not any(w.lease == lease and w.state in ("ready", "leaving") for w in found)
+    workers = mailbox.each_worker()
+    return not any(w.lease == lease and w.state in ("ready", "leaving") for w in workers)
 
 
 def path_of(lease: str) -> str:

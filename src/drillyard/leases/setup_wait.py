@@ -126,23 +126,23 @@ class SetupWait:
             RunFailed: The user's code or requirements cannot be installed.
         """
         there = self._mailbox.workers(self._seen, settled=("ready",))
-        mine = [w for w in there if w.lease == self._lease.lease_id]
-        for worker in mine:
+        workers_of_lease = [w for w in there if w.lease == self._lease.lease_id]
+        for worker in workers_of_lease:
             if worker.state == "failed":
                 raise RunFailed(
                     f"worker {worker.worker} on {worker.host} could not be set up: "
                     f"{worker.message}"
                 )
-        self.ready = [w for w in mine if w.state == "ready"]
-        self._left = [w for w in mine if w.state == "leaving" and w.ready_at is None]
+        self.ready = [w for w in workers_of_lease if w.state == "ready"]
+        self._left = [w for w in workers_of_lease if w.state == "leaving" and w.ready_at is None]
 
     def _lost(self, what: str) -> WorkerLost:
         try:
             lines = list(self._backend.logs(self._lease, None))[-5:]
         except (DrillyardError, OSError):
             lines = []
-        said = list(dict.fromkeys(w.message for w in self._left if w.message))[:3]
-        why = f": {'; '.join(said)}" if said else ""
+        messages = list(dict.fromkeys(w.message for w in self._left if w.message))[:3]
+        why = f": {'; '.join(messages)}" if messages else ""
         last = why + ("; its last lines:\n  " + "\n  ".join(lines) if lines else "")
         return WorkerLost(
             f"lease {self._lease.lease_id} {what}{last}", hint="run the command again"

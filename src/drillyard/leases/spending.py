@@ -99,8 +99,8 @@ def spending(
     """
     budget = as_object((record or mailbox.experiment_record()).spec.get("budget"))
     limit = as_number(budget.get("max_cost"))
-    found = tuple(_intervals(mailbox, ledger or Ledger(mailbox)))
-    return Spending(mailbox.experiment, found, limit)
+    intervals = tuple(_intervals(mailbox, ledger or Ledger(mailbox)))
+    return Spending(mailbox.experiment, intervals, limit)
 
 
 def so_far(mailbox: Mailbox) -> str:

@@ -52,11 +52,11 @@ def newest(mailbox: Mailbox, run: str) -> FailedEpisode | None:
     Raises:
         CorruptObject: It is damaged.
     """
-    found = []
+    episodes = []
     for info in mailbox.store.list(mailbox.key(f"runs/{run}/attempts/")):
         if match := _KEY.search(info.key):
-            found.append((info.updated_at, int(match["attempt"]), Phase(match["phase"])))
-    if not found:
+            episodes.append((info.updated_at, int(match["attempt"]), Phase(match["phase"])))
+    if not episodes:
         return None
-    _, attempt, phase = max(found)
+    _, attempt, phase = max(episodes)
     return mailbox.read(path(run, phase, attempt), FailedEpisode)

@@ -62,8 +62,8 @@ def save_file(mailbox: Mailbox, path: str, source: bytes | Path) -> FileEntry:
 
 def _stamp(path: Path) -> tuple[int, int]:
     """Changes whenever a file is written to: when it was changed, and its size."""
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
 
 
 def verify_file(mailbox: Mailbox, entry: FileEntry) -> None:

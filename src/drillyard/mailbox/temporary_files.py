@@ -47,9 +47,9 @@ def abandoned(path: Path, now: float) -> bool:
         path: The file.
         now: The store's clock.
     """
-    found = _NAME.match(path.name)
-    if found is not None and found["system"] == system_token():
-        return not ProcessId(int(found["pid"]), float(found["started"])).alive()
+    match = _NAME.match(path.name)
+    if match is not None and match["system"] == system_token():
+        return not ProcessId(int(match["pid"]), float(match["started"])).alive()
     try:
         return now - path.stat().st_mtime > ABANDONED_S
     except FileNotFoundError:
@@ -77,15 +77,15 @@ def links_refused(folder: Path) -> str | None:
     Args:
         folder: An existing folder. No file remains in it.
     """
-    one = beside(folder / "x")
-    other = one.with_name(f"{one.name}0")
+    example = beside(folder / "x")
+    other = example.with_name(f"{example.name}0")
     try:
-        one.touch(exist_ok=False)
-        link(one, other)
+        example.touch(exist_ok=False)
+        link(example, other)
     except OSError as error:
         # A full or read-only file system is reported elsewhere.
         return (error.strerror or str(error)) if error.errno in NO_LINKS else None
     finally:
-        one.unlink(missing_ok=True)
+        example.unlink(missing_ok=True)
         other.unlink(missing_ok=True)
     return None

@@ -74,20 +74,20 @@ def obstacles(
     Returns:
         Nothing if it becomes champion.
     """
-    found = []
+    notes = []
     n, enough = len(challenger), max(MIN_PAIRS, needed(rarest))
     if n < enough:
-        found.append(
+        notes.append(
             f"{n} episodes show a failure of one in {1 / rarest:.0f} with "
             f"{100 * shows(n, rarest):.0f} % probability; a decision needs {enough}"
         )
     if not above([a - b for a, b in zip(challenger, champion, strict=True)], margin):
-        found.append(f"the difference is not shown to be above {margin:g}")
+        notes.append(f"the difference is not shown to be above {margin:g}")
     worst = tail(challenger, champion)
     lost = worst.champion + min(0.0, margin) - worst.challenger
     if lost > 1e-9 * max(1.0, abs(worst.champion)):
-        found.append(
+        notes.append(
             f"its worst tenth of episodes has the mean return {worst.challenger:.2f}, the "
             f"champion's {worst.champion:.2f}"
         )
-    return tuple(found)
+    return tuple(notes)

@@ -145,16 +145,16 @@ class LearnerSuite:
         spaces = json.loads(files["spaces.json"])
         seen, acted = space_from_json(spaces["observation"]), space_from_json(spaces["action"])
         seen.seed(1)
-        one, other = (load_policy(files, "final") for _ in range(2))
-        assert isinstance(one, LoadedPolicy)
+        first_policy, other = (load_policy(files, "final") for _ in range(2))
+        assert isinstance(first_policy, LoadedPolicy)
         observations = [seen.sample() for _ in range(8)]
         for observation in observations:
-            action = np.asarray(one(observation, True), acted.dtype)
+            action = np.asarray(first_policy(observation, True), acted.dtype)
             assert acted.contains(action if action.shape else action[()]), action
             assert np.array_equal(action, np.asarray(other(observation, True), acted.dtype))
         if isinstance(observations[0], np.ndarray):
-            batch = np.asarray(one(np.stack(observations), True))
-            alone = np.stack([np.asarray(one(o, True)) for o in observations])
+            batch = np.asarray(first_policy(np.stack(observations), True))
+            alone = np.stack([np.asarray(first_policy(o, True)) for o in observations])
             assert np.allclose(batch.reshape(alone.shape), alone, atol=1e-5)
 
     def test_the_curve_has_points(self, trained: Trained, spec: ExperimentSpec) -> None:

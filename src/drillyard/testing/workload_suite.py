@@ -82,8 +82,8 @@ class WorkloadSuite:
             assert isinstance(outcome, PhaseOutcome)
             assert outcome.status is Status.SUCCEEDED
             assert len(json.dumps(outcome.summary, allow_nan=False)) < 1 << 20
-        found = numbers(evaluated.summary)
-        assert found and all(math.isfinite(n) for n in found)
+        metrics = numbers(evaluated.summary)
+        assert metrics and all(math.isfinite(n) for n in metrics)
 
     def test_files_are_what_their_manifest_says(self, done: Done) -> None:
         """Under the attempt's own folder, with right hashes, and no pickles."""
@@ -91,10 +91,10 @@ class WorkloadSuite:
 
         run, *outcomes = done
         for outcome, phase in zip(outcomes, (Phase.TRAIN, Phase.EVALUATE), strict=True):
-            own = run.mailbox.attempt_path(run.run, phase, 1)
+            own_folder = run.mailbox.attempt_path(run.run, phase, 1)
             for name, data in run.contents(outcome).items():
                 entry = outcome.files.files[name]
-                assert entry.key.startswith(f"{own}/")
+                assert entry.key.startswith(f"{own_folder}/")
                 assert (sha256_hex(data), len(data)) == (entry.sha256, entry.size)
                 assert not name.endswith(_PICKLES)
 

@@ -115,8 +115,8 @@ class CopyHosts:
         if not self._on:
             return 0
         self._collect(now)
-        mine = (s for s in states.values() if self.only in (None, s.ticket.run))
-        training = self._training = training_now(mine)
+        states_of_run = (s for s in states.values() if self.only in (None, s.ticket.run))
+        training = self._training = training_now(states_of_run)
         attempt = None
         if training is not None and training.status is Status.RUNNING and training.attempt:
             attempt = training.ticket.run, training.attempt

@@ -134,9 +134,9 @@ class OrphanCloser:
         return dead, undecided
 
     def _tell_to_end(self, now: float) -> None:
-        mine = {self._me.pid, os.getppid()}
+        spared = {self._me.pid, os.getppid()}
         self._left = [
-            p for p in self._orphans() if p.pid not in mine and p.started < self._me.started
+            p for p in self._orphans() if p.pid not in spared and p.started < self._me.started
         ]
         self._told_at = now
         for process in self._left:

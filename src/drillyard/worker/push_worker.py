@@ -136,11 +136,11 @@ class PushWorker(Worker):
         with self._handed_lock:
             handed = dict(self._handed)
         runs = {states[t].ticket.run for t in handed if t in states}
-        mine = {name: s for name, s in states.items() if s.ticket.run in runs}
-        claimed = super()._claim_some(mine)
+        own_states = {name: s for name, s in states.items() if s.ticket.run in runs}
+        claimed = super()._claim_some(own_states)
         for ticket, since in handed.items():
             state = states.get(ticket)
-            if state is None or not self._busy(state.ticket.run, mine, since):
+            if state is None or not self._busy(state.ticket.run, own_states, since):
                 with self._handed_lock:
                     self._handed.pop(ticket, None)
                 self._pusher.over(ticket, state.status if state else Status.UNKNOWN)

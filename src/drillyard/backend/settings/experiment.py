@@ -28,12 +28,12 @@ def given(spec: ExperimentSpec) -> JsonObject:
         PluginError: No such backend.
     """
     kind = spec.backend.partition("/")[0]
-    own: JsonObject = dict(spec.backends.get(kind, {}))
+    settings_here: JsonObject = dict(spec.backends.get(kind, {}))
     need, factory = Hardware.of(spec.resources), load("backends", kind)
     if need is None or not isinstance(factory, HasMachineTypes):
-        return own
-    resolved, _, _ = gather(spec.backend, own)
-    return {**own, **factory.choose_machines(need, own, resolved.values)}
+        return settings_here
+    resolved, _, _ = gather(spec.backend, settings_here)
+    return {**settings_here, **factory.choose_machines(need, settings_here, resolved.values)}
 
 
 def packing(spec: ExperimentSpec) -> Packing | None:

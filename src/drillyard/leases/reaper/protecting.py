@@ -77,9 +77,9 @@ def _in_store(lease: str, store: str | None) -> tuple[Mailbox, Lease] | None:
 def _listed(lease: str, on: Sequence[str] | None) -> tuple[Mailbox | None, Lease] | None:
     for text in configured() if on is None else on:
         try:
-            for found in open_backend(text).leases():
-                if found.lease_id == lease:
-                    return None, found
+            for listed_lease in open_backend(text).leases():
+                if listed_lease.lease_id == lease:
+                    return None, listed_lease
         except DrillyardError:
             if on is not None:
                 raise

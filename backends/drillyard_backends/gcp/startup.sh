@@ -12,8 +12,12 @@ scratch="${TMPDIR:-/var/tmp}/drillyard/work"
 
 say() { echo "drillyard: $*"; }
 
+ask() { # a request to Google; a packet that is lost on the way has no answer, and curl would wait for minutes
+  curl -sf --connect-timeout 10 --max-time 120 "$@"
+}
+
 meta() { # the value at a path, or nothing
-  curl -sf --noproxy '*' --retry 5 --retry-connrefused -H 'Metadata-Flavor: Google' "$metadata/$1" 2>/dev/null
+  ask --noproxy '*' --retry 5 --retry-connrefused -H 'Metadata-Flavor: Google' "$metadata/$1" 2>/dev/null
 }
 
 token() {
@@ -22,7 +26,7 @@ token() {
 
 give_up() { # nothing can work here: keep the last words, then go
   say "$1: this machine ends itself"
-  local group name zone api
+  local group name zone api heard=""
   group="$(meta instance/attributes/drillyard-group)"
   [ -n "$group" ] || group="$(meta instance/attributes/created-by | sed -n 's,^projects/[^/]*/\([a-z]*/[^/]*\)/instanceGroupManagers/,\1/,p')"
   name="$(meta instance/name)"
@@ -32,16 +36,17 @@ give_up() { # nothing can work here: keep the last words, then go
   sleep "${DRILLYARD_LAST_WORDS_S:-60}" & wait $! # the serial port goes with the machine; somebody may read it
   api="https://compute.googleapis.com/compute/v1/projects/$(meta project/project-id)"
   for _ in 1 2 3 4 5 6; do
-    [ -n "$group" ] && curl -sf -X POST -H "Authorization: Bearer $(token)" -H 'Content-Type: application/json' \
+    [ -n "$group" ] && ask -X POST -H "Authorization: Bearer $(token)" -H 'Content-Type: application/json' \
       -d "{\"instances\":[\"zones/$zone/instances/$name\"],\"skipInstancesOnValidationError\":true}" \
-      "$api/${group%/*}/instanceGroupManagers/${group##*/}/deleteInstances" >/dev/null && break
+      "$api/${group%/*}/instanceGroupManagers/${group##*/}/deleteInstances" >/dev/null && heard=yes && break
     # The role that ships may not change groups, and may delete this machine.
-    curl -sf -X DELETE -H "Authorization: Bearer $(token)" "$api/zones/$zone/instances/$name" >/dev/null && break
+    ask -X DELETE -H "Authorization: Bearer $(token)" "$api/zones/$zone/instances/$name" >/dev/null
+    case $? in 0) heard=yes && break ;; 22) heard=yes ;; esac # 22: Google refuses it
     sleep "${DRILLYARD_RETRY_S:-10}"
   done
   # Google ends this machine within minutes, if it has heard. If not, it must not cost until its limit:
   # one that is powered off costs its disk alone, and its group shows it as ended.
-  sleep "${DRILLYARD_POWER_OFF_S:-600}" & wait $!
+  [ -z "$heard" ] || { sleep "${DRILLYARD_POWER_OFF_S:-600}" & wait $!; }
   # Never where Google's metadata server is played: that would be somebody's own computer.
   local off="${DRILLYARD_POWER_OFF:-}"
   [ -n "$off" ] || [ -n "${GCE_METADATA_HOST:-}" ] || off="systemctl poweroff"
@@ -53,6 +58,8 @@ give_up() { # nothing can work here: keep the last words, then go
 install_from_wheelhouse() { # $1: gs://bucket/folder; its index.json lists names and hashes
   local python
   python="$(command -v python3)" || give_up "no python3 on this image"
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    give_up "this image has $("$python" --version 2>&1), and drillyard needs 3.11 or newer: choose another image"
   say "installing from $1"
   "$python" -m venv --without-pip "$prefix" || give_up "no virtual environment"
   "$prefix/bin/python" - "$metadata" "$1" "$prefix" <<'PYTHON' || give_up "the wheelhouse cannot be installed"
@@ -71,7 +78,7 @@ def fetch(name):
         headers={"Authorization": "Bearer " + token()})
     for attempt in range(6):
         try:
-            return urllib.request.urlopen(request, timeout=120).read()
+            return urllib.request.urlopen(request, timeout=30).read()
         except OSError as error:
             print(f"drillyard: {name}: {error}", flush=True)
             time.sleep(2 ** attempt)
@@ -88,23 +95,27 @@ for name, digest in index["files"].items():
     (wheels / name).write_bytes(data)
 pip = next(wheels.glob("pip-*.whl"))
 subprocess.run([sys.executable, f"{pip}/pip", "install", "--no-index", "--find-links", str(wheels),
-                "--no-cache-dir", "--disable-pip-version-check", *index["install"]], check=True)
+                "--no-cache-dir", "--disable-pip-version-check", "pip", *index["install"]], check=True)
 PYTHON
 }
 
 fetch_wheel() { # $1: gs://bucket/key/SHA256.whl, $2: the file; the name is the hash of the content
-  local bucket key name
+  local bucket key name code=0
   bucket="${1#gs://}"
   key="${bucket#*/}"
   bucket="${bucket%%/*}"
   name="${1##*/}"
   rm -f "$2"
   for _ in 1 2 3 4 5 6 7 8; do # more than a minute: too many requests in it are answered with 403, which curl does not repeat
-    curl -sf --retry 2 --retry-connrefused -H "Authorization: Bearer $(token)" -o "$2" \
+    ask -H "Authorization: Bearer $(token)" -o "$2" \
       "https://storage.googleapis.com/storage/v1/b/$bucket/o/${key//\//%2F}?alt=media" && break
+    code=$?
     rm -f "$2"
     sleep "${DRILLYARD_RETRY_S:-10}" & wait $!
   done
+  case "$code" in # the codes of curl for a name, a connection and a time that is over
+    6 | 7 | 28) [ -s "$2" ] || give_up "storage.googleapis.com cannot be reached: look at the subnet's Private Google Access and resolver" ;;
+  esac
   [ -s "$2" ] || give_up "$1 cannot be read"
   echo "${name%.whl}  $2" | sha256sum --check --status || give_up "$1 is not what was sent (sha256)"
 }

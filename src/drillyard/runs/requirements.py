@@ -24,7 +24,8 @@ _PINNED = re.compile(
 _NOT_FOUND = re.compile(r"No matching distribution found for (?P<name>\S+)")
 _AWAY = re.compile(
     r"Could not fetch URL (?P<url>\S+): "
-    r"(?=connection error|.*Max retries exceeded|.*timed out|.*5\d\d Server Error)"
+    r"(?=(proxy )?connection error|.*(Max retries exceeded|timed out|didn't respond within)"
+    r"|.*5\d\d Server Error)"
 )
 """In pip's log: in what pip prints, an index that does not answer looks like one that lacks the
 package."""

@@ -22,6 +22,7 @@ import pytest
 from drillyard.errors import CorruptObject, InfrastructureError, UserError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.runs import code_archive as bundles
+from drillyard.runs import requirements as of_workers
 from drillyard.runs.code_archive import install, pack, upload
 from drillyard.runs.requirements import install_requirements
 from tests.helpers.processes import run_process
@@ -373,6 +374,21 @@ def test_an_index_that_is_away_is_not_the_users_error(tmp_path, index, monkeypat
         with pytest.raises(kind, match=words):
             install_requirements(["dy_absent==1.0"], tmp_path / "w")
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("reason", "away"),
+    [
+        ("connection error: [Errno 111] Connection refused", True),
+        ("pypi.org didn't respond within 15.0 seconds (while establishing a connection)", True),
+        ("proxy connection error: Tunnel connection failed: 502", True),
+        ("404 Client Error: Not Found for url: https://pypi.org/simple/x/", False),
+        ("There was a problem confirming the ssl certificate: expired", False),
+    ],
+)
+def test_what_pip_26_logs_when_an_index_is_away(reason, away):
+    logged = f"Could not fetch URL https://pypi.org/simple/x/: {reason} - skipping"
+    assert bool(of_workers._AWAY.search(logged)) is away
 
 
 @pytest.mark.heavy

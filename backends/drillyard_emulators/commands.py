@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
     from drillyard.spec.running import BudgetSpec
     from drillyard_emulators.rehearsal import Account
 
+
+class Machines(StrEnum):
+    """What the machines of an emulated cloud are."""
+
+    PROCESSES = "processes"
+    BARE = "bare"
+
+
 PATIENCE_S = 30.0
 """How long machines that are leaving by themselves are waited for."""
 BUDGET = {"max_hours": 1.0, "max_cost": 10.0}
@@ -42,6 +51,14 @@ _NOT_INHERITED = (
     "MSI_ENDPOINT",
     "IDENTITY_ENDPOINT",
 )
+
+MachinesOption = Annotated[
+    Machines,
+    typer.Option(
+        help="What the cloud's machines are: processes on this machine, or machines with nothing "
+        "of this one (Google Cloud; needs root and Linux)."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -76,14 +93,15 @@ def rehearse_command(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the emulated cloud's random choices.")] = 0,
+    machines: MachinesOption = Machines.PROCESSES,
     *,
     arguments: Arguments,
     as_json: JsonOption = False,
 ) -> None:
     """Run an experiment on an emulated cloud on this machine, without any cost.
 
-    The machines are processes on this machine; everything else is what runs on the cloud. Exits
-    with code 4 if a machine, group, template or disk is left.
+    Machines are processes on this machine, unless --machines says otherwise; everything else is
+    what runs on the cloud. Exits with code 4 if a machine, group, template or disk is left.
     """
     from drillyard.system.output_files import check_folder
     from drillyard_emulators.faults import parse_faults
@@ -111,7 +129,8 @@ def rehearse_command(
         folder = Path(text)
         home = folder / "home" if keep is None else keep.absolute() / "home"
         given = dict(spec.backends.get(kind, {}))
-        rehearsal = rehearsal_of(place, given, faults, folder / "cloud", seed)
+        bare = machines is Machines.BARE
+        rehearsal = rehearsal_of(place, given, faults, folder / "cloud", seed, bare)
         try:
             rehearsal.behave(physics)
             command += rehearsal.arguments()

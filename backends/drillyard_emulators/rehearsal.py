@@ -128,6 +128,7 @@ class Start(Protocol):
         faults: Sequence[Fault],
         folder: Path,
         seed: int,
+        bare: bool = False,
     ) -> Rehearsal:
         """Start the emulated cloud; see ``rehearsal_of``."""
 
@@ -141,6 +142,7 @@ class OnEmulator(ABC):
         faults: What goes wrong.
         folder: The emulator's own folder.
         seed: Seed of its random choices.
+        bare: Machines have nothing of this computer; see ``drillyard_emulators.bare``.
 
     Attributes:
         kinds: What can go wrong there, by name.
@@ -168,12 +170,14 @@ class OnEmulator(ABC):
         faults: Sequence[Fault],
         folder: Path,
         seed: int = 0,
+        bare: bool = False,
     ) -> None:
         from drillyard.backend.settings.resolve import gather
 
         resolved, problems, _ = gather(backend, given)
         if problems:
             raise problems[0]
+        self.bare = bare
         self.seed, self._kind, self.given = seed, backend.partition("/")[0], dict(given)
         self.values: JsonObject = {**self.required, **resolved.values}
         self.missing = [name for name in self.required if name not in resolved.values]
@@ -294,7 +298,12 @@ def shipped(cloud: str, file: str) -> str | None:
 
 
 def rehearsal_of(
-    backend: str, given: JsonObject, faults: Sequence[Fault], folder: Path, seed: int
+    backend: str,
+    given: JsonObject,
+    faults: Sequence[Fault],
+    folder: Path,
+    seed: int,
+    bare: bool = False,
 ) -> Rehearsal:
     """Start the emulated cloud of a backend.
 
@@ -304,6 +313,7 @@ def rehearsal_of(
         faults: What goes wrong.
         folder: The emulator's own folder.
         seed: Seed of its random choices.
+        bare: Machines have nothing of this computer.
 
     Raises:
         UserError: The backend cannot be rehearsed, packages are missing, or a fault is none.
@@ -311,7 +321,7 @@ def rehearsal_of(
     kind = backend.partition("/")[0]
     _check_known(kind)
     must_have(kind, f"backend {kind}")
-    return start_of(kind)(backend, given, faults, folder, seed)
+    return start_of(kind)(backend, given, faults, folder, seed, bare)
 
 
 def physics_of(path: Path, kind: str) -> JsonObject:

@@ -1,39 +1,49 @@
-"""Root filesystems of bare machines, kept for the user who runs the tests."""
+"""What bare machines need, kept for the user who runs the tests."""
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
+import os
 
 import pytest
 
-from drillyard_emulators.bare.root import Recipe, root_of, unable
-from tests.machines.wheels import wheelhouse
+from drillyard_backends.gcp.wheelhouse import EXTRAS
+from drillyard_emulators.bare.root import Recipe, cache, root_of, unable
+from drillyard_emulators.bare.wheels import wheelhouse
+from tests.helpers import process_rules
 
 # Read before the tests get a home of their own.
-CACHE = Path.home() / ".cache" / "drillyard" / "machines"
+CACHE = cache()
 
 
 @pytest.fixture(scope="session")
 def roots():
     """Builds root filesystems by their recipe; skips where bare machines cannot run."""
     if why := unable():
-        pytest.skip(why)
+        pytest.skip(f"bare machines cannot run here: {why}")
     return lambda recipe: root_of(recipe, CACHE)
 
 
 @pytest.fixture(scope="session")
 def debian(roots):
-    """A plain Debian 12 with Python and its venv."""
+    """Debian 12 with Python, and without its venv, as Google's own image has it."""
     return roots(Recipe())
 
 
 @pytest.fixture(scope="session")
-def wheels(tmp_path_factory):
-    """Returns the folder of a wheelhouse with these extras of drillyard."""
+def wheels(debian, tmp_path_factory):
+    """The folder of a wheelhouse for what needs no torch."""
+    return _wheels(tmp_path_factory.mktemp("wheels"), "gcs")
 
-    @functools.cache
-    def folder(extras: str) -> Path:
-        return wheelhouse(tmp_path_factory.mktemp("wheels"), CACHE, extras)
 
-    return folder
+@pytest.fixture(scope="session")
+def every_wheel(debian, tmp_path_factory):
+    """The same, for what trains agents."""
+    return _wheels(tmp_path_factory.mktemp("wheels"), EXTRAS)
+
+
+def _wheels(folder, extras):
+    os.environ[process_rules.EXEMPT] = "pip asks an index"
+    try:
+        return wheelhouse(folder, CACHE, extras)
+    finally:
+        del os.environ[process_rules.EXEMPT]

@@ -1,66 +1,82 @@
-"""The real start-up script on bare machines, to the end of a ticket: one kind of image a case."""
+"""The real start-up script on bare machines: one kind of image, or of trouble, a case."""
 
-from pathlib import Path
+import signal
 
 import pytest
 
-from drillyard.mailbox.records import Phase
-from drillyard_backends.gcp import wheelhouse
-from drillyard_emulators.http.handle import GcpEmulator
-from tests.helpers.patience import until
-from tests.helpers.rented import Lab
-from tests.machines.wheels import ROOT
+from drillyard_emulators.bare.root import Recipe
+from tests.helpers.patience import PATIENCE_S, until
+from tests.machines.laptop import laptop
 
 pytestmark = pytest.mark.heavy
-DEBIAN = "projects/debian-cloud/global/images/family/debian-12"
-
-
-class BareLab(Lab):
-    """A user's laptop beside a cloud with bare machines of a plain Debian."""
-
-    def made(self):
-        """What the cloud has for the user; the settings that name it."""
-        settings = super().made()
-        del settings["IMAGE"]
-        self.cloud.ask("catalogue", images=[DEBIAN])
-        return {**settings, "IMAGE_FAMILY": DEBIAN}
-
-    def publish(self, folder: Path, extras: str) -> None:
-        """Uploads a wheelhouse, as the page says."""
-        self.cloud.ask("bucket", name=self.bucket)
-        url = f"gs://{self.bucket}/wheelhouse"
-        self.settings["WHEELHOUSE"] = wheelhouse.publish(folder, url, extras)
-
-    def shipped(self, *names: str) -> None:
-        """Copies files of ``experiments/``."""
-        for name in names:
-            (self.folder / name).write_bytes((ROOT / "experiments" / name).read_bytes())
 
 
 @pytest.fixture
 def lab(tmp_path, debian, monkeypatch):
-    """Its machines begin with nothing but that."""
-    options = ("--image", str(debian))
-    folder = tmp_path / "laptop"
-    folder.mkdir()
-    with GcpEmulator(
-        tmp_path / "cloud", module="drillyard_emulators.gcp.bare", options=options
-    ) as cloud:
-        laptop = BareLab(cloud, folder, monkeypatch)
-        try:
-            yield laptop
-        finally:
-            laptop.close()
+    with laptop(tmp_path, debian, monkeypatch) as lab:
+        yield lab
 
 
-def test_a_plain_debian_with_a_wheelhouse(lab, wheels, tmp_path):
-    lab.publish(wheels("gcs"), "gcs")
-    lab.shipped("script.yaml", "sorting.py")
-    limits = ("--set", "budget.max_hours=1", "--set", "budget.max_cost=5", "--set", "seeds=[1]")
-    lab.run("run", "script.yaml", "--on", "gcp", "--no-prefect", *limits)
-    mailbox = lab.mailbox("sorting")
-    runs = [record.run for record in mailbox.runs()]
-    assert len(runs) == 1 and mailbox.accepted(runs[0], Phase.STORE) is not None
-    assert "installing from gs://" in lab.serials()
+def test_a_plain_debian_with_a_wheelhouse(lab, wheels):
+    lab.publish(wheels, "gcs")
+    lab.finishes("script", "sorting.py")
+    assert "Successfully installed" in lab.serials()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clock_s", [3600, -3600])
+def test_a_clock_that_is_an_hour_off(lab, wheels, clock_s):
+    lab.cloud.ask("hardware", clock_s=clock_s)
+    lab.publish(wheels, "gcs")
+    lab.finishes("script", "sorting.py")
+
+
+AWAY = "storage.googleapis.com cannot be reached"
+TROUBLES = {
+    "no Python": (Recipe(packages=()), {}, {}, "no python3 on this image", 120),
+    "Python 3.9": (Recipe("bullseye"), {}, {}, "has Python 3.9.2, and drillyard needs 3.11", 120),
+    "a full disk": (None, {"disk_mb": 60}, {}, "No space left on device", 240),
+    "no route to Google": (
+        None,
+        {},
+        {"no_google": True},
+        "storage.googleapis.com cannot be reached",
+        600,
+    ),
+    "a silent resolver": (
+        None,
+        {},
+        {"silent_names": True},
+        "storage.googleapis.com cannot be reached",
+        600,
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_machine_that_cannot_work_says_why_and_ends(lab, wheels, roots, trouble):
+    recipe, hardware, network, words, within_s = TROUBLES[trouble]
+    if recipe is not None:
+        hardware = {"root": str(roots(recipe))}
+    lab.cloud.ask("hardware", **hardware)
+    lab.cloud.ask("network", **network)
+    lab.publish(wheels, "gcs")
+    lab.begin()
+    lived_s, said = lab.first_life(7200)
+    print(f"{trouble}: {lived_s:.0f} s\n{said[-1500:]}")
+    assert words in said
+    assert lived_s < within_s
+
+
+@pytest.mark.slow
+def test_a_requirement_whose_index_does_not_answer(lab, wheels):
+    """A machine without a public address: pip gives up by itself, and the machine says why."""
+    lab.publish(wheels, "gcs")
+    child = lab.begin("--set", 'requirements=["pymodbus==3.7.4"]')
+    words = "cannot be installed now: the package index does not answer"
+    until(lambda: words in lab.serials() or child.poll() is not None, what=words, every_s=1.0)
+    assert words in lab.serials()
+    child.send_signal(signal.SIGINT)
+    assert child.wait(PATIENCE_S) == 130
     assert lab.left() == {}
-    until(lambda: not list((tmp_path / "cloud" / "machines").glob("*")), what="no disk")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from drillyard.documents.json_types import JsonObject
+from drillyard.errors import UserError
 from drillyard_emulators.azure import blobs
 from drillyard_emulators.faults import (
     MOST,
@@ -194,8 +195,13 @@ class AzureRehearsal(OnEmulator):
         """See ``OnEmulator``.
 
         Raises:
-            UserError: Azurite is not installed.
+            UserError: Azurite is not installed, or bare machines are asked for.
         """
+        if self.bare:
+            raise UserError(
+                "--machines bare is for Google Cloud: nodes of Azure ML are processes here",
+                hint="leave --machines out",
+            )
         blobs.find()  # here: the emulator's own process could only say it in its log
         return AzureEmulator(folder, seed=self.seed)
 

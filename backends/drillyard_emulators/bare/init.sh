@@ -28,3 +28,15 @@ until [ -n "$stopping" ]; do
   sleep infinity &
   wait $!
 done
+kill $! 2>/dev/null
+sleep 0.3 # the shutdown script begins at the same moment
+others() {
+  local place
+  for place in /proc/[0-9]*; do
+    [ "$place" = /proc/1 ] || return 0
+  done
+  return 1
+}
+while others; do
+  sleep 0.1
+done

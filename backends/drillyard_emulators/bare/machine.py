@@ -20,6 +20,7 @@ from drillyard_emulators.http.machines import Machine
 
 _HERE = Path(__file__).parent
 _NAMESPACES = ("--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child=KILL")
+_ENTER = ("--mount", "--pid", "--net", "--uts", "--ipc", "--root", "--wd")
 _GROUP = "drillyard-bare-"
 _BYTES = 1 << 20
 _RELEASE_S = 10.0
@@ -141,7 +142,7 @@ class BareMachine(Machine):
         else:
             inside = ["env", "-i", f"PATH={self._boot['PATH']}", "bash", "-c", text]
             target = str(self._first() or "")
-            command = ["nsenter", "--target", target, "--all", "--root", "--wd", *inside]
+            command = ["nsenter", "--target", target, *_ENTER, *inside]
         return subprocess.Popen(
             command,
             cwd="/",

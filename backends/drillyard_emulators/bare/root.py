@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ TOOLS = ("mmdebstrap", "unshare", "nsenter", "ip", "mkfs.ext4", "pivot_root")
 # libfaketime does nothing until a machine is given another clock.
 _BASE = ("ca-certificates", "curl", "libfaketime", "openssl")
 _BUILD_S = 900.0
+_PYTHON = (3, 11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Recipe:
     """
 
     suite: str = "bookworm"
-    packages: tuple[str, ...] = ("python3", "python3-venv")
+    packages: tuple[str, ...] = ("python3",)
     steps: tuple[str, ...] = ()
 
     @property
@@ -39,13 +41,21 @@ class Recipe:
         return hashlib.sha256(repr((astuple(self), _BASE)).encode()).hexdigest()[:16]
 
 
+def cache() -> Path:
+    """Returns the user's folder for what bare machines need."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "drillyard" / "machines"
+
+
 def unable() -> str:
     """Returns why this host cannot run bare machines; nothing if it can."""
     if os.name != "posix" or os.geteuid() != 0:
-        return "bare machines need root"
+        return "they need root"
+    if sys.version_info[:2] != _PYTHON:
+        return "they need Python 3.11 here, as Debian 12 has it: wheels are made for one version"
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
-        return f"bare machines need {', '.join(missing)}"
+        return f"they need {', '.join(missing)}"
     tried = subprocess.run(
         ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "true"],
         check=False,

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 from drillyard.documents.json_types import Json, JsonObject
+from drillyard.errors import InfrastructureError, UserError
+from drillyard_emulators.bare.root import Recipe, cache, root_of, unable
+from drillyard_emulators.bare.wheels import wheelhouse
 from drillyard_emulators.faults import (
     MOST,
     Ask,
@@ -229,8 +235,11 @@ class GcpRehearsal(OnEmulator):
         return {**self._cloud.env, **quick, **chosen}
 
     def arguments(self) -> list[str]:
-        """A container cannot be run here; the environment of this program plays it."""
-        return ["--set", "backends.gcp.container=null"] if self.given.get("container") else []
+        """No container is run here: this program's environment or a wheelhouse plays it."""
+        plain = ["--set", "backends.gcp.container=null"] if self.given.get("container") else []
+        if self.bare:
+            plain += ["--set", f"backends.gcp.wheelhouse={self._wheelhouse}"]
+        return plain
 
     @staticmethod
     def left(state: CloudState) -> list[str]:
@@ -266,7 +275,17 @@ class GcpRehearsal(OnEmulator):
 
     def start(self, folder: Path) -> GcpEmulator:
         """See ``OnEmulator``."""
-        return GcpEmulator(folder, project=str(self.values["project"]), seed=self.seed)
+        project = str(self.values["project"])
+        if not self.bare:
+            return GcpEmulator(folder, project=project, seed=self.seed)
+        if why := unable():
+            raise UserError(
+                f"this computer cannot run bare machines: {why}",
+                hint="leave --machines out: machines are then processes of this computer",
+            )
+        options = ("--image", str(root_of(Recipe(), cache())))
+        module = "drillyard_emulators.gcp.bare"
+        return GcpEmulator(folder, project=project, seed=self.seed, options=options, module=module)
 
     def furnish(self) -> None:
         """What the user's settings name is there: accounts, images, networks, a template."""
@@ -276,6 +295,27 @@ class GcpRehearsal(OnEmulator):
         if template := self.values.get("template"):
             self._cloud.ask("template", name=template)
         self._cloud.physics(operation_s=0.2, retry_s=1.0)
+        if self.bare:
+            self._wheelhouse = self._publish()
+
+    def _publish(self) -> str:
+        """Puts what machines install into the bucket by the command that users have for it."""
+        bucket = str(self.values["bucket"])
+        self._cloud.ask("bucket", name=bucket)
+        with tempfile.TemporaryDirectory() as folder:
+            wheels = wheelhouse(Path(folder), cache())
+            place = f"gs://{bucket}/wheelhouse"
+            command = [sys.executable, "-m", "drillyard_backends.gcp.wheelhouse", place]
+            done = subprocess.run(
+                [*command, "--wheels", str(wheels)],
+                env=self._cloud.environ(),
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+        if done.returncode != 0:
+            raise InfrastructureError(f"no wheelhouse can be made: {done.stderr.strip()}")
+        return done.stdout.split()[-1]
 
     def grant_roles(self) -> None:
         """What the guide tells users to grant to themselves and to the machines."""

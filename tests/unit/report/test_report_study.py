@@ -64,13 +64,9 @@ def test_the_page_of_a_search(search):
 @pytest.mark.heavy
 def test_importances_are_optunas_find_what_matters_and_load_nothing_here(search, monkeypatch):
     study = collect_trials(search)
-    asked = {
-        "views": [told._written(view) for view in study.views],
-        "objectives": [o.model_dump(mode="json", by_alias=True) for o in study.objectives],
-        "spec": study.spec,
-    }
     for quick in (False, True):
-        pairs = told._told({**asked, "quick": quick})["importances"]
+        question = told._Question(study.views, study.objectives, study.spec, quick)
+        pairs = told._told(question)["importances"]
         with monkeypatch.context() as without:
             without.setitem(sys.modules, "optuna", None)  # an import of it here would fail
             found = told.importances(study.views, study.objectives, study.spec, quick)

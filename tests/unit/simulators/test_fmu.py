@@ -16,6 +16,7 @@ from drillyard.authoring.scaffold.fmu import around_fmu
 from drillyard.errors import ConfigError, RunFailed, SimulatorError, UserError
 from drillyard.simulators.check import check_env_contract, check_simulator
 from drillyard.simulators.fmu import state_test
+from drillyard.simulators.fmu.description import read_model
 from drillyard.simulators.make import make_env
 from drillyard.simulators.streams import REPLAYED
 from drillyard.simulators.wrappers import load_stack, silent_layers, stack_state
@@ -303,6 +304,12 @@ def test_an_experiment_that_was_written_for_a_model_is_complete(fmu, libraries):
     lines = "".join(f"  {line[4:]}\n" for line in lesson.splitlines())
     written.module.write_text(f"{head}  lesson:\n{lines}learner:{tail}")
     assert set(load(written.module).spec.simulator.lesson) == {"level", "area", "outlet"}
+
+
+def test_an_enumeration_has_the_range_of_its_items(fmu):
+    name = fmu(name="modes.fmu", change=("<Integer/>", '<Enumeration declaredType="Mode"/>'))
+    mode = read_model(name).variables["overflows"]
+    assert (mode.type, mode.low, mode.high) == ("Enumeration", 1.0, 3.0)
 
 
 def test_an_agent_is_needed_and_the_command_that_writes_it_is_named(fmu):

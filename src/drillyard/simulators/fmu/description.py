@@ -168,6 +168,10 @@ def _scalars(given: Any) -> Iterator[Variable]:
     kind = given.declaredType
     unit = given.unit or getattr(kind, "unit", None) or ""
     low, high = (_limit(getattr(given, end) or getattr(kind, end, None)) for end in ("min", "max"))
+    items = [float(item.value) for item in kind.items] if kind is not None else []
+    if items:  # an enumeration
+        low = min(items) if low is None else low
+        high = max(items) if high is None else high
     settable = given.causality == "input" or (
         given.variability != "constant" and given.initial in ("exact", "approx")
     )

@@ -6,6 +6,7 @@ import pytest
 
 from drillyard_emulators.bare.root import Recipe
 from tests.helpers.patience import PATIENCE_S, until
+from tests.machines.image import make_image
 from tests.machines.laptop import laptop
 
 pytestmark = pytest.mark.heavy
@@ -80,3 +81,13 @@ def test_a_requirement_whose_index_does_not_answer(lab, wheels):
     child.send_signal(signal.SIGINT)
     assert child.wait(PATIENCE_S) == 130
     assert lab.left() == {}
+
+
+@pytest.mark.slow
+def test_what_make_image_makes(every_wheel, debian, tmp_path, lab):
+    """An agent is trained with nothing but what its steps install; the machine asks no index."""
+    lab.cloud.ask("hardware", root=str(make_image(tmp_path, debian, every_wheel)))
+    family = "projects/p/global/images/family/drillyard"
+    lab.cloud.ask("catalogue", images=[family])
+    lab.settings["IMAGE_FAMILY"] = family
+    lab.finishes("cstr", more=("--set", "train.steps=2048"))

@@ -134,7 +134,8 @@ def driven(request: Request, *, study: bool, more: Sequence[str] = ()) -> FlowRe
 
 def _staged(loaded: Loaded, request: Request) -> FlowResult:
     """Drives the stages of a composite in a thread, and shows them in this one."""
-    from drillyard_flows.stages import OneServer, build_report, driven, stages_of_request
+    from drillyard.report import built
+    from drillyard_flows.stages import OneServer, driven, stages_of_request
 
     log, graph, hurry = get_run_logger(), Graph(), threading.Event()
     stages = stages_of_request(loaded, request, OneServer(), log.info, graph, hurry)
@@ -143,7 +144,7 @@ def _staged(loaded: Loaded, request: Request) -> FlowResult:
         return {"experiment": loaded.spec.name, "store": stages.mailbox.store.url}
     work = InThread(lambda: driven(stages, graph), stages, say=log.info, hurry=hurry)
     outcome = work.run(lambda ended: _shows(lambda: present_graph(graph)))
-    report = build_report(stages.mailbox, log.warning)
+    report = built(stages.mailbox, log.warning)
     if outcome.kind is Kind.STOPPED:
         return Cancelled(message=str(outcome.error))
     if outcome.error is not None:
@@ -257,14 +258,10 @@ def _result(driver: Driver, outcome: Outcome) -> FlowResult:
 
 def _finished(driver: Driver) -> JsonObject:
     """Returns the result of a flow run that had nothing to do and rented nothing."""
-    from drillyard.report import build
+    from drillyard.report import built
 
     get_run_logger().info("nothing to do: every run is finished")
-    report: str | None = None
-    try:
-        report = str(build(driver.mailbox).index)
-    except Exception as error:
-        get_run_logger().warning("the report could not be built: %s", error)
+    report = built(driver.mailbox, get_run_logger().warning)
     _shown(driver, report)
     return {**_place(driver), "runs": _references(driver), "report": report}
 

@@ -21,15 +21,13 @@ from drillyard.driver.stages import Stages
 from drillyard.mailbox.records import Phase
 from drillyard_flows.events import Watch
 from drillyard_flows.stage_graph import Graph
-from drillyard_tasks.evaluate import evaluate
 from drillyard_tasks.provision import provision
 from drillyard_tasks.publisher import SHORT_S, Publisher
 from drillyard_tasks.setup import setup
 from drillyard_tasks.stage import stage
-from drillyard_tasks.store import store
 from drillyard_tasks.teardown import teardown
-from drillyard_tasks.train import train
 from drillyard_tasks.trial import trial
+from drillyard_tasks.work import evaluate, store, train
 
 ATTACHED: ContextVar[tuple[Driver, Bodies] | None] = ContextVar("drillyard-session", default=None)
 """The session that a flow in this context shows, or None."""

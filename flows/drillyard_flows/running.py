@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from drillyard.authoring.short import Short
     from drillyard.driver.driver import Driver
     from drillyard.driver.outcome import Outcome
+    from drillyard.mailbox import Mailbox
     from drillyard.spec.load import Loaded
 
 API_PATIENCE_S = 5.0
@@ -67,8 +69,8 @@ def run_short(request: Request, short: Short, *, as_json: bool) -> None:
         with short.written() as path:
             loaded = checked(request, began)
         file = path.absolute()
-        said = f"runs {file}, which it wrote before" if known else f"wrote {file}, and runs it"
-        closed_output.tell(said, err=as_json)
+        text = f"runs {file}, which it wrote before" if known else f"wrote {file}, and runs it"
+        closed_output.tell(text, err=as_json)
         return loaded
 
     _run(load, request, as_json=as_json)
@@ -179,6 +181,7 @@ def cancel_name(name: str, store: str | None, *, drain: bool, as_json: bool) -> 
 def _run(
     load: Callable[[Callable[[Loaded], None]], Loaded], request: Request, *, as_json: bool
 ) -> None:
+    from drillyard.report import built
     from drillyard_flows import summary
 
     started = time.monotonic()
@@ -192,34 +195,46 @@ def _run(
             if settings.configured_api() is not None:
                 display.wait("Prefect's API")
             _require_api(offline_ok=request.offline_ok)
-        if is_staged(loaded.spec):
-            from drillyard_flows.stages import run_stages
+        staged = is_staged(loaded.spec)
+        if staged:
+            from drillyard_flows.stages import prepared
 
-            run_stages(loaded, request, display, as_json=as_json, started=started)
-            return
-        display.wait("the store, which gets the code and the tickets of the runs")
-        driver, tickets = opened(loaded, request, on_line=display.say)
-        if tickets:
-            text = checkpoints(loaded)
-            # An earlier experiment keeps its rule for checkpoints.
-            if text and driver.mailbox.experiment_record().streams == STREAMS:
-                display.say(f"checkpoints: {text}")
+            mailbox, drive = prepared(loaded, request, display)
+        else:
+            mailbox, drive = _prepared(loaded, request, display)
+        if drive is None:
+            part = "stage" if staged else "run"
+            display.say(f"nothing to do: every {part} of {loaded.spec.name} is finished")
+        else:
             with contextlib.ExitStack() as stack:
                 live = None
                 if not as_json:
-                    live = stack.enter_context(served(driver.mailbox, display.say))
-                outcome = _drive(driver, request, display, live)
-        else:
-            display.say(f"nothing to do: every run of {loaded.spec.name} is finished")
+                    live = stack.enter_context(served(mailbox, display.say))
+                outcome = drive(live)
         report = outcome.report if outcome is not None else None
         if report is None:
-            report = summary.build_report(driver.mailbox, display.say)
+            report = built(mailbox, display.say)
     finally:
         display.close()
     with closed_output.ignored():
-        summary.show(driver.mailbox, report, as_json=as_json, wall_s=time.monotonic() - started)
+        summary.show(mailbox, report, as_json=as_json, wall_s=time.monotonic() - started)
     if outcome is not None and outcome.error is not None:
         raise outcome.error
+
+
+def _prepared(
+    loaded: Loaded, request: Request, display: Display
+) -> tuple[Mailbox, Callable[[str | None], Outcome] | None]:
+    """Opens an experiment. Returns its mailbox, and what drives it, unless it is finished."""
+    display.wait("the store, which gets the code and the tickets of the runs")
+    driver, tickets = opened(loaded, request, on_line=display.say)
+    if not tickets:
+        return driver.mailbox, None
+    text = checkpoints(loaded)
+    # An earlier experiment keeps its rule for checkpoints.
+    if text and driver.mailbox.experiment_record().streams == STREAMS:
+        display.say(f"checkpoints: {text}")
+    return driver.mailbox, partial(_drive, driver, request, display)
 
 
 def _drive(driver: Driver, request: Request, display: Display, live: str | None) -> Outcome:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import threading
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import typer
 
 from drillyard.driver.compose import stages_of
 from drillyard.driver.in_thread import InThread
 from drillyard.driver.outcome import Outcome
 from drillyard.driver.stages import Stages
 from drillyard.mailbox import Mailbox
-from drillyard.system import closed_output
-from drillyard.system.durations import duration
-from drillyard_flows.live import served
 from drillyard_flows.looks import Look, Looks
 from drillyard_flows.progress import Display, drawn
 from drillyard_flows.request import Request
@@ -61,40 +53,27 @@ def _keep(server: Server) -> None:
     """A stage that ends leaves the server to the others."""
 
 
-def run_stages(
-    loaded: Loaded, request: Request, display: Display, *, as_json: bool, started: float
-) -> None:
-    """Runs every stage, or continues: finished stages are not repeated.
+def prepared(
+    loaded: Loaded, request: Request, display: Display
+) -> tuple[Mailbox, Callable[[str | None], Outcome] | None]:
+    """Makes the stages of a composite, without opening them.
 
     Args:
         loaded: The checked composite.
         request: The request.
         display: Shows the progress.
-        as_json: Print one JSON document.
-        started: When the command began (monotonic).
+
+    Returns:
+        Its mailbox, and what drives the stages; None if all of them are finished.
 
     Raises:
-        DrillyardError: A stage failed, or was refused before anything was created.
+        DrillyardError: A stage was refused before anything was created.
     """
-    outcome: Outcome | None = None
-    try:
-        graph, server = Graph(), OneServer()
-        stages = stages_of_request(loaded, request, server, display.say, graph)
-        left = stages.open()
-        if left:
-            with contextlib.ExitStack() as stack:
-                if not as_json:
-                    stack.enter_context(served(stages.mailbox, display.say))
-                outcome = _drive(stages, request, graph, server, display)
-        else:
-            display.say(f"nothing to do: every stage of {loaded.spec.name} is finished")
-        report = build_report(stages.mailbox, display.say)
-    finally:
-        display.close()
-    with closed_output.ignored():
-        show(stages.mailbox, report, as_json=as_json, wall_s=time.monotonic() - started)
-    if outcome is not None and outcome.error is not None:
-        raise outcome.error
+    graph, server = Graph(), OneServer()
+    stages = stages_of_request(loaded, request, server, display.say, graph)
+    if not stages.open():
+        return stages.mailbox, None
+    return stages.mailbox, lambda live: _drive(stages, request, graph, server, display)
 
 
 def stages_of_request(
@@ -185,38 +164,3 @@ class StageLooks:
             runs += [replace(run, run=f"{stage.name}/{run.run}") for run in look.runs]
             waiting += [f"{stage.name}: {look.waiting}"] if look.waiting else []
         return Look(runs, waiting="; ".join(waiting))
-
-
-def build_report(mailbox: Mailbox, say: Callable[[str], object]) -> str | None:
-    """Builds the page of the stages. A failure is reported and not raised."""
-    try:
-        from drillyard.report.stages import build
-
-        return build(mailbox)
-    except Exception as error:
-        say(f"the report could not be built: {error}")
-        return None
-
-
-def show(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) -> None:
-    """Prints a table of the stages.
-
-    Args:
-        mailbox: The composite.
-        report: Location of its page.
-        as_json: Print one JSON document instead.
-        wall_s: Duration of the command in seconds.
-    """
-    from drillyard.results.stages import as_dict, grid, read
-    from drillyard.system.terminal import print_grid
-
-    found = read(mailbox)
-    if as_json:
-        document = {**as_dict(found), "report": report, "wall_s": round(wall_s, 3)}
-        typer.echo(json.dumps(document, ensure_ascii=False))
-        return
-    print_grid(grid(found))
-    typer.echo("")
-    typer.echo(f"wall time: {duration(wall_s)}")
-    if report:
-        typer.echo(f"report:    {report}")

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import typer
 
 from drillyard.mailbox import Mailbox
-from drillyard.results import collect
-from drillyard.results.trials import is_study
+from drillyard.results import collect, stages
+from drillyard.results.study_table import print_study
+from drillyard.results.table import print_results
+from drillyard.results.trials import collect_trials, is_study
+from drillyard.spec.stages import staged_tree
 from drillyard.system.durations import duration
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-def build_report(mailbox: Mailbox, say: Callable[[str], object]) -> str | None:
-    """Builds the report. A failure is reported and not raised."""
-    try:
-        from drillyard.report import build
-
-        return str(build(mailbox).index)
-    except Exception as error:
-        say(f"the report could not be built: {error}")
-        return None
+from drillyard.system.terminal import print_grid
 
 
 def show(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) -> None:
-    """Prints the table of results.
+    """Prints the tables of results: of a study the best trials, of a composite the stages.
 
     Args:
         mailbox: The experiment.
@@ -36,36 +28,23 @@ def show(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) 
         as_json: Print one JSON document instead.
         wall_s: Duration of this command in seconds.
     """
-    if is_study(mailbox.experiment_record()):
-        _show_study(mailbox, report, as_json=as_json, wall_s=wall_s)
-        return
-    results = collect(mailbox, curves=False)
+    record = mailbox.experiment_record()
+    document: Callable[[], Mapping[str, Any]]
+    if staged_tree(record.spec):
+        whole = stages.read(mailbox)
+        document = partial(stages.as_dict, whole)
+        tables = partial(print_grid, stages.grid(whole))
+    elif is_study(record):
+        study = collect_trials(mailbox)
+        document, tables = study.to_json, partial(print_study, study)
+    else:
+        results = collect(mailbox, curves=False)
+        document, tables = results.to_dict, partial(print_results, results)
     if as_json:
-        document = {**results.to_dict(), "report": report, "wall_s": round(wall_s, 3)}
-        typer.echo(json.dumps(document, ensure_ascii=False))
+        more = {"report": report, "wall_s": round(wall_s, 3)}
+        typer.echo(json.dumps({**document(), **more}, ensure_ascii=False))
         return
-    from drillyard.results.table import print_results
-
-    print_results(results)
-    _last_lines(report, wall_s)
-
-
-def _show_study(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) -> None:
-    """Prints the best trials and the verdict; there may be thousands of runs."""
-    from drillyard.results.study_table import print_study
-    from drillyard.results.trials import collect_trials
-
-    study = collect_trials(mailbox)
-    if as_json:
-        document = {**study.to_json(), "report": report, "wall_s": round(wall_s, 3)}
-        typer.echo(json.dumps(document, ensure_ascii=False))
-        return
-    print_study(study)
-    typer.echo("")
-    _last_lines(report, wall_s)
-
-
-def _last_lines(report: str | None, wall_s: float) -> None:
-    typer.echo(f"wall time: {duration(wall_s)}")
+    tables()
+    typer.echo(f"\nwall time: {duration(wall_s)}")
     if report:
         typer.echo(f"report:    {report}")

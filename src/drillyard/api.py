@@ -263,16 +263,12 @@ def _loaded(what: Loaded | ExperimentSpec | str | Path, folder: str | Path | Non
 
 
 def _results(mailbox: Mailbox, report: bool, say: Callable[[str], None] | None) -> Results:
+    from drillyard.report import built
     from drillyard.report.interactive import Results
     from drillyard.results import collect
 
     if report:
-        try:
-            from drillyard.report import build
-
-            build(mailbox)
-        except Exception as error:  # as on the command line: the results are still returned
-            (say or _log)(f"the report could not be built: {error}")
+        built(mailbox, say or _log)
     return Results.of(collect(mailbox))
 
 

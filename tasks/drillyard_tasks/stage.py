@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from prefect import get_run_logger, task
-from prefect.states import Cancelled
 
 from drillyard.driver.bodies import Body
 from drillyard.errors import Stopped
-from drillyard_tasks.common import INFRASTRUCTURE, EndState
+from drillyard_tasks.common import INFRASTRUCTURE, EndState, stopped
 
 
 @task(name="stage", task_run_name="{body.title}", **INFRASTRUCTURE)
@@ -26,6 +25,6 @@ def stage(body: Body) -> EndState | None:
     try:
         body.join()
     except Stopped as error:
-        return Cancelled(message=error.message)
+        return stopped(error)
     get_run_logger().info("%s: ended", body.title)
     return None

@@ -1,4 +1,4 @@
-"""The task behind train, evaluate and store, which waits for a run's ticket and shows it."""
+"""The tasks ``train``, ``evaluate`` and ``store``, which wait for a run's ticket and show it."""
 
 from __future__ import annotations
 
@@ -69,3 +69,11 @@ def work_task(phase: Phase, describe: Describe) -> Task[..., Reference | EndStat
         return result
 
     return work
+
+
+train = work_task(
+    Phase.TRAIN,
+    lambda s: f"{s.get('steps') or 0:,} steps, {s.get('steps_per_s') or 0:,.0f} steps/s",
+)
+evaluate = work_task(Phase.EVALUATE, lambda s: f"policy used: {s.get('policy_used', '?')}")
+store = work_task(Phase.STORE, lambda s: f"targets: {s.get('targets') or 'the mailbox'}")

@@ -11,6 +11,8 @@ from drillyard.cli.common import JsonOption, print_json
 from drillyard_flows.deploying import scheduling
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from drillyard.documents.json_types import JsonObject
     from drillyard_flows.deploying.parts import Part
 
@@ -55,13 +57,12 @@ def deploy(
     You can repeat the command: it creates nothing twice.
     """
     from drillyard_flows.deploying import alerts as telling
-    from drillyard_flows.deploying import applying, files
     from drillyard_flows.deploying.parts import NEW
     from drillyard_flows.prefect_api import connected
 
     with connected() as client:
         block = telling.make(alerts) if alerts else telling.find(client)
-        parts = applying.parts(files.desired(), folder.expanduser().resolve(), block)
+        parts = _parts(folder.expanduser().resolve(), block)
         rows = [{**_row(part), "what": part.apply(client)} for part in parts]
     if as_json:
         print_json(rows)
@@ -80,11 +81,10 @@ def deploy(
 
 def undeploy(as_json: JsonOption = False) -> None:
     """Remove everything that `deploy` registered. Past runs and saved settings are kept."""
-    from drillyard_flows.deploying import applying, files
     from drillyard_flows.prefect_api import connected
 
     with connected() as client:
-        parts = reversed(applying.parts(files.desired(), Path(), None))
+        parts = reversed(_parts(Path(), None))
         rows = [{**_row(part), "what": "removed"} for part in parts if part.remove(client)]
     if as_json:
         print_json(rows)
@@ -92,6 +92,22 @@ def undeploy(as_json: JsonOption = False) -> None:
     for row in rows:
         typer.echo(f"- {row['kind']} {row['name']}")
     typer.echo(f"removed {len(rows)}")
+
+
+def _parts(folder: Path, alerts: UUID | None) -> list[Part]:
+    """Returns what the files describe, in the order of dependencies."""
+    from drillyard_flows.blocks import installed
+    from drillyard_flows.deploying.deployment import Deployment
+    from drillyard_flows.deploying.files import desired
+    from drillyard_flows.deploying.parts import Automation, BlockType, WorkPool
+
+    content = desired()
+    return [
+        *(BlockType(block) for block in installed().values()),
+        *(WorkPool(entry) for entry in content.pools),
+        *(Deployment(entry, str(folder)) for entry in content.deployments),
+        *(Automation(entry, alerts) for entry in content.automations),
+    ]
 
 
 def _row(part: Part) -> JsonObject:

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from drillyard.errors import NotFound
+from drillyard_flows.deploying.parts import existing
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.client.schemas.objects import DeploymentSchedule
-    from prefect.client.schemas.responses import DeploymentResponse
 
 FLOWS = ("experiment", "study")
 NAME = "nightly"
 
 
-def put(client: SyncPrefectClient, flow: str, wanted: DeploymentScheduleCreate) -> str:
+def put(client: SyncPrefectClient, flow: str, schedule: DeploymentScheduleCreate) -> str:
     """Makes a deployment have exactly this schedule of its slug; returns what was done.
 
     A schedule that is paused stays paused.
@@ -29,25 +30,24 @@ def put(client: SyncPrefectClient, flow: str, wanted: DeploymentScheduleCreate) 
     Args:
         client: The server.
         flow: ``experiment`` or ``study``.
-        wanted: The schedule.
+        schedule: The schedule.
 
     Raises:
         NotFound: The server has no such deployment.
     """
-    deployment = _deployment(client, flow)
+    name = f"{flow}/{NAME}"
+    deployment = existing(client.read_deployment_by_name, name)
     if deployment is None:
-        raise NotFound(
-            f"the server has no deployment {flow}/{NAME}", hint="run `drillyard deploy` first"
-        )
-    found = [s for s in deployment.schedules if s.slug == wanted.slug]
-    if found and not found[0].active:
-        wanted = wanted.model_copy(update={"active": False})
-    if [_content(s) for s in found] == [_content(wanted)]:
+        raise NotFound(f"the server has no deployment {name}", hint="run `drillyard deploy` first")
+    before = [s for s in deployment.schedules if s.slug == schedule.slug]
+    if before and not before[0].active:
+        schedule = schedule.model_copy(update={"active": False})
+    if [_content(s) for s in before] == [_content(schedule)]:
         return "the schedule is up to date"
-    for old in found:
+    for old in before:
         client.delete_deployment_schedule(deployment.id, old.id)
-    client.create_deployment_schedules(deployment.id, [wanted])
-    return "the schedule was changed" if found else "the schedule was added"
+    client.create_deployment_schedules(deployment.id, [schedule])
+    return "the schedule was changed" if before else "the schedule was added"
 
 
 def switch(client: SyncPrefectClient, slug: str, *, active: bool) -> str:
@@ -67,7 +67,7 @@ def switch(client: SyncPrefectClient, slug: str, *, active: bool) -> str:
         if schedule.active is not active:
             # With its parameters: an update without them would forget the file.
             client.update_deployment_schedule(
-                deployment.id, schedule.id, active=active, parameters=schedule.parameters
+                deployment, schedule.id, active=active, parameters=schedule.parameters
             )
             changed = True
     return f"the schedule was {word}" if changed else f"the schedule was {word} before"
@@ -81,11 +81,11 @@ def delete(client: SyncPrefectClient, slug: str) -> str:
         slug: Name of the schedule.
     """
     try:
-        found = _named(client, slug)
+        named = _named(client, slug)
     except NotFound:
         return "there was no schedule"
-    for deployment, schedule in found:
-        client.delete_deployment_schedule(deployment.id, schedule.id)
+    for deployment, schedule in named:
+        client.delete_deployment_schedule(deployment, schedule.id)
     return "the schedule was deleted"
 
 
@@ -95,7 +95,7 @@ def listed(client: SyncPrefectClient) -> list[dict[str, object]]:
     Args:
         client: The server.
     """
-    rows = [_row(deployment, schedule) for deployment, schedule in _all(client)]
+    rows = [_row(deployment, schedule) for deployment, _, schedule in _all(client)]
     return sorted(rows, key=lambda row: (not row["next"], str(row["next"]), str(row["schedule"])))
 
 
@@ -103,8 +103,8 @@ def _row(deployment: str, schedule: DeploymentSchedule) -> dict[str, object]:
     from drillyard_flows.deploying.times import next_of
 
     times = schedule.schedule.model_dump(mode="json")
-    own = next((k for k in ("cron", "interval", "rrule") if times.get(k) is not None), "")
-    text = f"every {times[own]:g} s" if own == "interval" else str(times.get(own, ""))
+    kind = next((k for k in ("cron", "interval", "rrule") if times.get(k) is not None), "")
+    text = f"every {times[kind]:g} s" if kind == "interval" else str(times.get(kind, ""))
     date = next_of(schedule.schedule) if schedule.active else None
     parameters = schedule.parameters or {}
     return {
@@ -119,31 +119,22 @@ def _row(deployment: str, schedule: DeploymentSchedule) -> dict[str, object]:
     }
 
 
-def _deployment(client: SyncPrefectClient, flow: str) -> DeploymentResponse | None:
-    from prefect.exceptions import ObjectNotFound
-
-    try:
-        return client.read_deployment_by_name(f"{flow}/{NAME}")
-    except ObjectNotFound:
-        return None
-
-
-def _all(client: SyncPrefectClient) -> Iterator[tuple[str, DeploymentSchedule]]:
+def _all(client: SyncPrefectClient) -> Iterator[tuple[str, UUID, DeploymentSchedule]]:
+    """Yields name and id of the deployment of each schedule, and the schedule."""
     for flow in FLOWS:
-        deployment = _deployment(client, flow)
-        for schedule in deployment.schedules if deployment is not None else []:
-            yield f"{flow}/{NAME}", schedule
+        name = f"{flow}/{NAME}"
+        deployment = existing(client.read_deployment_by_name, name)
+        if deployment is not None:
+            yield from ((name, deployment.id, schedule) for schedule in deployment.schedules)
 
 
-def _named(
-    client: SyncPrefectClient, slug: str
-) -> list[tuple[DeploymentResponse, DeploymentSchedule]]:
-    deployments = [d for flow in FLOWS if (d := _deployment(client, flow)) is not None]
-    found = [(d, s) for d in deployments for s in d.schedules if s.slug == slug]
-    if not found:
-        known = ", ".join(str(s.slug) for _, s in _all(client) if s.slug) or "none"
+def _named(client: SyncPrefectClient, slug: str) -> list[tuple[UUID, DeploymentSchedule]]:
+    schedules = [(deployment, schedule) for _, deployment, schedule in _all(client)]
+    named = [(deployment, schedule) for deployment, schedule in schedules if schedule.slug == slug]
+    if not named:
+        known = ", ".join(str(s.slug) for _, s in schedules if s.slug) or "none"
         raise NotFound(f"there is no schedule {slug!r}", hint=f"schedules: {known}")
-    return found
+    return named
 
 
 def _content(schedule: DeploymentSchedule | DeploymentScheduleCreate) -> dict[str, object]:

@@ -218,21 +218,11 @@ def _wanted(
             {"schedule": times, "active": True, "slug": spec.name, "parameters": parameters}
         )
     except ValidationError as error:
-        raise misused(
-            # The messages about other types of schedules would only mislead.
-            next(
-                (
-                    str(e["msg"]).removeprefix("Value error, ")
-                    for e in error.errors()
-                    if "CronSchedule" in e["loc"]
-                ),
-                "no times that cron can read",
-            ),
-            "--cron",
-            f"{cron} ({timezone})",
-            "five fields of cron, and a time zone",
-            EXAMPLE,
-        ) from None
+        # The messages about other types of schedules would only mislead.
+        messages = [str(e["msg"]) for e in error.errors() if "CronSchedule" in e["loc"]]
+        text = (*messages, "no times that cron can read")[0].removeprefix("Value error, ")
+        allowed = "five fields of cron, and a time zone"
+        raise misused(text, "--cron", f"{cron} ({timezone})", allowed, EXAMPLE) from None
     if next_of(wanted.schedule) is None:
         raise misused(
             "these times never come: no year has such a day",

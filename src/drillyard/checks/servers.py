@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.system.durations import duration
+from drillyard.system.proxies import NoRedirect
 from drillyard.system.redaction import redact
 
 if TYPE_CHECKING:
@@ -295,11 +296,6 @@ def ask(
     Raises:
         OSError: There is no answer, or it is an error.
     """
-
-    class NoRedirect(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *args: object, **kwargs: object) -> None:
-            return None
-
     opener = urllib.request.build_opener(NoRedirect)
     request = urllib.request.Request(url, data, dict(headers or {}))
     with opener.open(request, timeout=timeout_s) as answer:

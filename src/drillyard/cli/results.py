@@ -107,7 +107,7 @@ def _experiment(mailbox: Mailbox, top: int | None, *, as_json: bool, csv: Path |
         write_csv(policies_csv(results) if top is None else runs_csv(results, top), csv)
         return
     print_results(results, top)
-    typer.echo(verdict(results))
+    typer.echo(f"\n{verdict(results)}")
     for warning in results.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if results.report:

@@ -126,9 +126,10 @@ def print_results(results: ExperimentResults, top: int | None = None) -> None:
     """Prints the tables of policies, metrics and runs; see ``runs_grid``."""
     import typer
 
-    for grid in (*score_grids(results), runs_grid(results, top)):
+    for grid in score_grids(results):
         print_grid(grid)
         typer.echo("")
+    print_grid(runs_grid(results, top))
 
 
 def _metric(name: str) -> Callable[[RunResult], str]:

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
-import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Mapping
-from http.client import HTTPMessage
-from typing import IO
 
 from tenacity import (
     Retrying,
@@ -36,6 +33,7 @@ from drillyard.runs.parallelism import runs
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.webhook_url import problem_of
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.proxies import NoRedirect
 from drillyard.system.redaction import redact, register_secret
 
 PATH = "control/notify.json"
@@ -58,21 +56,6 @@ class Notification(Record):
 
     by: str
     written_at: float
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: an allowed URL must not lead to one that is not allowed."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: HTTPMessage,
-        newurl: str,
-    ) -> None:
-        return None
 
 
 def webhook(spec: ExperimentSpec) -> str | None:
@@ -181,7 +164,7 @@ def _post(url: str, document: JsonObject) -> None:
         data=json.dumps(document).encode(),
         headers={"Content-Type": "application/json", "User-Agent": "drillyard"},
     )
-    opener = urllib.request.build_opener(_NoRedirect)
+    opener = urllib.request.build_opener(NoRedirect)
     retrying = Retrying(
         stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(PATIENCE_S),
         wait=wait_exponential(multiplier=0.5, max=8.0),

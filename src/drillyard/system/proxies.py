@@ -1,4 +1,4 @@
-"""Keeps requests for this machine away from a proxy of the environment.
+"""Where requests go: not to a proxy if they are for this machine, and nowhere by a redirect.
 
 A proxy cannot reach another machine's loopback, and should not read what passes there: Prefect,
 MLflow, emulators. Each library reads ``NO_PROXY`` by itself, some of them in capitals and some in
@@ -8,6 +8,7 @@ small letters only, and child processes inherit it.
 from __future__ import annotations
 
 import os
+import urllib.request
 from collections.abc import MutableMapping
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -30,6 +31,13 @@ def without_loopback(environ: MutableMapping[str, str]) -> dict[str, str]:
         return {}
     hosts += LOOPBACK
     return dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(dict.fromkeys(hosts)))
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: an allowed URL must not lead to one that is not allowed."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Makes the redirect an error, as other statuses are."""
 
 
 def spare_loopback() -> None:

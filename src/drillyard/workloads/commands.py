@@ -115,12 +115,17 @@ class CommandContext:
         Raises:
             RunFailed: It does not start.
         """
-        shown = line if isinstance(line, str) else shlex.join(line)
-        self.log(f"{name}: {shown}")
-        process = self._start(name, line, shown)
-        for pipe, copy in ((process.stdout, self.output), (process.stderr, self.output)):
-            threading.Thread(target=self._read, args=(pipe, copy), daemon=True).start()
+        process, _ = self._start(name, line)
+        for pipe in (process.stdout, process.stderr):
+            threading.Thread(target=self._read, args=(pipe, self.output), daemon=True).start()
         return process
+
+    def keep_output(self, scratch: Path, name: str) -> Path:
+        """Keep the standard output from now on in a new file; returns the file."""
+        self.output = path = scratch / "output" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        return path
 
     def end_all(self, grace_s: float = TERM_GRACE_S) -> None:
         """End every process of the lines that is still alive."""
@@ -131,10 +136,8 @@ class CommandContext:
                 end(left, grace_s)
 
     def _line(self, name: str, line: Line, deadline: float | None, limit_s: float | None) -> None:
-        shown = line if isinstance(line, str) else shlex.join(line)
-        self.log(f"{name}: {shown}")
         self._tail.clear()
-        process = self._start(name, line, shown)
+        process, shown = self._start(name, line)
         readers = [
             threading.Thread(target=self._read, args=(process.stdout, self.output), daemon=True),
             threading.Thread(target=self._read, args=(process.stderr, None), daemon=True),
@@ -161,10 +164,13 @@ class CommandContext:
             raise RunFailed(how, hint="the log of the run has all of its output")
         self.tick()
 
-    def _start(self, name: str, line: Line, shown: str) -> subprocess.Popen[bytes]:
+    def _start(self, name: str, line: Line) -> tuple[subprocess.Popen[bytes], str]:
+        """Starts a line; returns the process, and the line as text."""
+        text = line if isinstance(line, str) else shlex.join(line)
+        self.log(f"{name}: {text}")
         arguments = ["sh", "-c", str(line)] if self.shell else self._arguments(line)
         try:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 arguments,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -175,19 +181,21 @@ class CommandContext:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise RunFailed(
-                f"`{shown}` in `{name}` does not start: {reason}",
+                f"`{text}` in `{name}` does not start: {reason}",
                 hint="is the program installed on the worker, and is its file in the folder of "
                 "the experiment? Pipes, `&&` and `*` need `shell: true`",
             ) from error
+        return process, text
 
     def _arguments(self, line: Line) -> list[str]:
         words = words_of(line)
         if words[0].endswith(".py"):
             return [sys.executable, *words]
-        own = self.folder / words[0]
-        if "/" in words[0] and not Path(words[0]).is_absolute() and own.is_file():
-            own.chmod(own.stat().st_mode | 0o100)  # code travels without the right to execute
-            return [str(own), *words[1:]]
+        program = self.folder / words[0]
+        if "/" in words[0] and not Path(words[0]).is_absolute() and program.is_file():
+            # Code travels without the right to execute.
+            program.chmod(program.stat().st_mode | 0o100)
+            return [str(program), *words[1:]]
         return words
 
     def _wait(
@@ -207,7 +215,7 @@ class CommandContext:
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimedOut(
                     f"`{name}` was not done after {limit_s:g} s, in `{shown}`" + self.last_words(),
-                    hint=f"raise script.{_LIMITS[name]}",
+                    hint=f"raise {_LIMITS[name]}",
                 )
             self.raise_if_lost()
             self.tick()
@@ -294,10 +302,13 @@ def end_earlier(run_mark: str) -> int:
 
 
 _LIMITS = {
-    "setup": "setup_max_time_s",
-    "run": "max_time_s",
-    "teardown": "teardown_max_time_s",
+    "setup": "script.setup_max_time_s",
+    "run": "script.max_time_s",
+    "teardown": "script.teardown_max_time_s",
+    "ready": "service.ready.timeout_s",
+    "stop": "service.stop_timeout_s",
 }
+"""Name of some lines -> the field with their time limit."""
 
 
 def _how(code: int) -> str:

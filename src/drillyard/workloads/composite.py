@@ -71,13 +71,13 @@ class CompositeWorkload:
                     from drillyard.simulators.check import check_simulator
 
                     findings += check_simulator(child.simulator, speed=False)
-                found = _workload(child).check(part, folder)
+                own = _workload(child).check(part, folder)
             except ConfigError as error:
                 field = f"children[{number}].{error.field}" if error.field else None
                 raise error.but(field=field) from error.__cause__
             findings += [
                 Finding(f.severity, f"children[{number}].{f.subject}", f.message, f.fix)
-                for f in found
+                for f in own
             ]
         return findings
 
@@ -181,14 +181,14 @@ class CompositeWorkload:
             with _named(part):
                 outcome = part.workload.evaluate(part.context)
             files |= outcome.files.files
-            found = outcome.summary
+            result = outcome.summary
             if part.child.workload not in PARTLY:
-                summary |= {k: v for k, v in found.items() if k not in ("metrics", "texts")}
-            elif "policies" in found:
-                summary |= {k: found[k] for k in ("policies", "policy_used") if k in found}
-            own = found.get("metrics")
-            metrics.add(part, _of_policy(found) if own is None else as_numbers(own))
-            texts.add(part, _texts(found.get("texts")))
+                summary |= {k: v for k, v in result.items() if k not in ("metrics", "texts")}
+            elif "policies" in result:
+                summary |= {k: result[k] for k in ("policies", "policy_used") if k in result}
+            own = result.get("metrics")
+            metrics.add(part, _of_policy(result) if own is None else as_numbers(own))
+            texts.add(part, _texts(result.get("texts")))
         files |= save_metrics(context, metrics.values, texts.values)
         summary |= {"metrics": {**metrics.values}, "texts": {**texts.values}}
         return PhaseOutcome(files=Manifest(files=files), summary=summary)
@@ -271,8 +271,8 @@ def _of_policy(summary: JsonObject) -> dict[str, float]:
     """The metrics of a trained policy: its mean return, and its measures."""
     agent = as_object(as_object(summary.get("policies")).get("agent"))
     mean_return = as_number(agent.get("mean_return"))
-    found = {} if mean_return is None else {"return": mean_return}
-    return {**found, **as_numbers(agent.get("metrics"))}
+    score = {} if mean_return is None else {"return": mean_return}
+    return {**score, **as_numbers(agent.get("metrics"))}
 
 
 def _texts(values: Json) -> dict[str, str]:
@@ -287,10 +287,10 @@ def _clash(name: str, one: str, other: str) -> RunFailed:
 
 
 def _only_one_policy(spec: ExperimentSpec) -> None:
-    found = list(_training(spec.children, ""))
-    if len(found) > 1:
+    training = list(_training(spec.children, ""))
+    if len(training) > 1:
         raise ConfigError(
-            f"the children {found[0]!r} and {found[1]!r} both train a policy",
+            f"the children {training[0]!r} and {training[1]!r} both train a policy",
             field="children",
             allowed="any number of script, service, mock and composite children, and one other",
             hint="make two experiments, or run the second one as a script",

@@ -20,7 +20,6 @@ from drillyard.documents.json_types import JsonObject, as_object
 from drillyard.evaluation.assessment import Assessed, assessed
 from drillyard.evaluation.assessment import summary as assessment_of
 from drillyard.evaluation.episodes import (
-    Episode,
     Planned,
     Played,
     lesson_of,
@@ -60,8 +59,8 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
     spec = context.spec
     assert spec.simulator is not None
     # A member of a population is compared by the policy that the next generation inherits.
-    wanted = spec.evaluate.policy if context.run.lineage is None else "final"
-    trained, which = persist(lambda: policy_files(context.mailbox, context.run.run, wanted))
+    compared = spec.evaluate.policy if context.run.lineage is None else "final"
+    trained, which = persist(lambda: policy_files(context.mailbox, context.run.run, compared))
     policy = load_policy(trained, which)
     trial = persist(lambda: context.mailbox.trial(context.run.trial))
     confirms = trial is not None and trial.of is not None
@@ -88,11 +87,11 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
         assessment: JsonObject = {}
         summary["assessment"] = assessment
         for name in names:
-            found = _assess(context, name, policy, planned)
-            assessment[name] = {**assessment_of(found)}
+            episodes = _assess(context, name, policy, planned)
+            assessment[name] = {**assessment_of(episodes)}
             place = f"assessment/{_file_name(name)}"
-            texts[f"{place}.csv"] = csv_of_rows([one.row for one in found])
-            texts[f"{place}_logs.csv"] = csv_of_rows([step for one in found for step in one.steps])
+            texts[f"{place}.csv"] = csv_of_rows([e.row for e in episodes])
+            texts[f"{place}_logs.csv"] = csv_of_rows([step for e in episodes for step in e.steps])
     files = {name: context.save(name, data.encode()) for name, data in texts.items()}
     problems: list[str] = []
     if spec.evaluate.videos is not None:
@@ -120,9 +119,9 @@ def _assess(
         for i, (seeded, options) in enumerate(zip(cycle(planned), conditions, strict=False))
     ]
     on_step = _watch(context, name, 0, len(given))
-    found = assessed(_play(context.spec, name, policy, given, "all", on_step))
+    episodes = assessed(_play(context.spec, name, policy, given, "all", on_step))
     context.log.info("assessed %s: %d conditions", name, len(given))
-    return found
+    return episodes
 
 
 def _films(
@@ -140,8 +139,8 @@ def _films(
     assert spec.simulator is not None
 
     def checkpoints() -> dict[str, LoadedPolicy]:
-        found = earlier(context.mailbox, context.run.run, trained)
-        return {f"step {step:,}": policy for step, policy in found.items()}
+        policies = earlier(context.mailbox, context.run.run, trained)
+        return {f"step {step:,}": policy for step, policy in policies.items()}
 
     return film(spec.simulator, policy, spec.evaluate.deterministic, planned, played, checkpoints)
 
@@ -199,8 +198,8 @@ def result_files(spec: ExperimentSpec, played: dict[str, Played]) -> dict[str, s
         "evaluation/episodes.csv": _episodes_csv(episodes),
     }
     meta: JsonObject = {}
-    shown: JsonObject = {}
-    compared: JsonObject = {}
+    units_of: JsonObject = {}
+    references_of: JsonObject = {}
     for name, p in played.items():
         file_name = _file_name(name)
         files[f"trajectories/{file_name}.csv"] = csv_of_rows(p.trajectory)
@@ -209,9 +208,9 @@ def result_files(spec: ExperimentSpec, played: dict[str, Played]) -> dict[str, s
         columns = {column for row in p.trajectory for column in row}
         units = {**p.metadata.get("units", {}), **spec.report.units}
         references = dict(p.metadata.get("reference", {}))
-        shown |= {c: u for c, u in units.items() if c in columns}
-        compared |= {s: r for s, r in references.items() if s in columns and r in columns}
-        meta |= {"units": shown, "reference": compared}
+        units_of |= {c: u for c, u in units.items() if c in columns}
+        references_of |= {s: r for s, r in references.items() if s in columns and r in columns}
+        meta |= {"units": units_of, "reference": references_of}
     files["trajectories/meta.json"] = json.dumps(meta, indent=1, allow_nan=False)
     return files
 
@@ -231,17 +230,3 @@ def _episodes_csv(episodes: Sequence[JsonObject]) -> str:
         for episode in episodes
     ]
     return csv_of_rows(rows)
-
-
-__all__ = [
-    "AGENT",
-    "Episode",
-    "Planned",
-    "Played",
-    "evaluate_phase",
-    "plan",
-    "result_files",
-    "run_baseline",
-    "run_episodes",
-    "summarise",
-]

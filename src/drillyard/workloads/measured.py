@@ -20,8 +20,27 @@ from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import AttemptStart, FileEntry, Manifest, Phase
 from drillyard.metrics.streams import StreamWriter
 from drillyard.runs.workload import PhaseOutcome, RunContext
+from drillyard.spec import ExperimentSpec
 
 RESULTS = "results.json"
+
+
+class Measured:
+    """What workloads without a policy share: nothing is chosen, and metrics are the result."""
+
+    def preload(self, spec: ExperimentSpec) -> list[str]:
+        """See ``Workload.preload``."""
+        del spec
+        return [type(self).__module__]
+
+    def freeze(self, spec: ExperimentSpec, seed: int) -> JsonObject:
+        """See ``Workload.freeze``: nothing is chosen."""
+        del spec, seed
+        return {}
+
+    def evaluate(self, context: RunContext) -> PhaseOutcome:
+        """See ``Workload.evaluate``."""
+        return evaluate_metrics(context)
 
 
 def announce(context: RunContext) -> None:
@@ -80,10 +99,10 @@ def evaluate_metrics(context: RunContext) -> PhaseOutcome:
         NotFound: The run has no accepted training.
         CorruptObject: Its files are missing or changed.
     """
-    found = persist(lambda: read_metrics(context))
-    for name, value in as_object(found["metrics"]).items():
+    results = persist(lambda: read_metrics(context))
+    for name, value in as_object(results["metrics"]).items():
         context.log.info("%s = %.6g", name, value)
-    return PhaseOutcome(files=Manifest(), summary=found)
+    return PhaseOutcome(files=Manifest(), summary=results)
 
 
 def read_metrics(context: RunContext) -> JsonObject:

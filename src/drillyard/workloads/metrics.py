@@ -29,7 +29,7 @@ def from_output(path: Path, pattern: str) -> Values:
         RunFailed: A line is too long.
     """
     search = re.compile(pattern, re.MULTILINE)
-    found: Values = {}
+    values: Values = {}
     with open(path, encoding="utf-8", errors="replace") as file:
         for count, line in enumerate(iter(lambda: file.readline(MAX_BYTES), ""), 1):
             if len(line) == MAX_BYTES and not line.endswith("\n"):
@@ -40,8 +40,8 @@ def from_output(path: Path, pattern: str) -> Values:
             for match in search.finditer(line):
                 name, value = match.groups()
                 if name and name.strip():
-                    found[name.strip()] = number(value or "")
-    return found
+                    values[name.strip()] = number(value or "")
+    return values
 
 
 def from_file(path: Path) -> Values:
@@ -110,7 +110,7 @@ def _csv(path: Path, text: str) -> Values:
 
 
 def _long(path: Path, rows: list[list[str]]) -> Values:
-    found: Values = {}
+    values: Values = {}
     for row in rows:
         if len(row) != 2 or not row[0]:
             _fail(
@@ -118,12 +118,12 @@ def _long(path: Path, rows: list[list[str]]) -> Values:
                 f"has a line that is not `metric,value`: {','.join(row)!r}",
                 "write a name and a value on each line",
             )
-        if row[0] in found:
+        if row[0] in values:
             _fail(path, f"has {row[0]!r} twice", "write each metric once")
-        found[row[0]] = number(row[1])
-    if not found:
+        values[row[0]] = number(row[1])
+    if not values:
         _fail(path, "has a header and no values", "write a line for each metric")
-    return found
+    return values
 
 
 def _json(path: Path, text: str) -> Values:
@@ -137,11 +137,11 @@ def _json(path: Path, text: str) -> Values:
         tree = {str(item["metric"]): item["value"] for item in tree}
     if not isinstance(tree, dict):
         _fail(path, "holds no object", 'write an object: {"score": 0.5}')
-    found: Values = {}
-    _flatten(tree, "", found)
-    if not found:
+    values: Values = {}
+    _flatten(tree, "", values)
+    if not values:
         _fail(path, "holds no value", 'write an object: {"score": 0.5}')
-    return found
+    return values
 
 
 def _flatten(tree: JsonObject, above: str, into: Values) -> None:

@@ -13,8 +13,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from drillyard.documents.json_types import Json, JsonObject, as_number
-from drillyard.errors import CorruptObject, Stopped
+from drillyard.documents.json_types import Json, as_number
+from drillyard.errors import CorruptObject
 from drillyard.findings import Finding, passed, warning
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.patience import persist
@@ -24,16 +24,10 @@ from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import space
 from drillyard.spec.work import MockSpec
-from drillyard.workloads.measured import (
-    announce,
-    evaluate_metrics,
-    finished,
-    save_metrics,
-    writer,
-)
+from drillyard.workloads.measured import Measured, announce, finished, save_metrics, writer
 
 
-class MockWorkload:
+class MockWorkload(Measured):
     """Gives a synthetic score."""
 
     kind = "mock"
@@ -52,16 +46,6 @@ class MockWorkload:
             ]
         return [passed("mock", f"a score of {n} tunable{'s' if n > 1 else ''}")]
 
-    def preload(self, spec: ExperimentSpec) -> list[str]:
-        """See ``Workload.preload``."""
-        del spec
-        return [__name__]
-
-    def freeze(self, spec: ExperimentSpec, seed: int) -> JsonObject:
-        """See ``Workload.freeze``: nothing is chosen."""
-        del spec, seed
-        return {}
-
     def check_lineage(self, spec: ExperimentSpec) -> None:
         """See ``HandsRunsOn``: any mock goes on from any other."""
 
@@ -72,22 +56,23 @@ class MockWorkload:
             announce(context)
         spec = context.spec
         mock = spec.mock or MockSpec()
-        own = score(spec, mock, context.run.parameters, context.run.seed, context.run.trial)
-        found = persist(lambda: _learned(context, mock, own))
+        computed = score(spec, mock, context.run.parameters, context.run.seed, context.run.trial)
+        end = persist(lambda: _learned(context, mock, computed))
         streams = writer(context)
-        stream = "telemetry" if context.child else "train"
+        stream, before = ("telemetry", f"{context.child}/") if context.child else ("train", "")
+        curves = [before + name for name in mock.metrics]
         pieces = max(1, mock.points)
         for number in range(1, pieces + 1):
             _wait(context, mock.duration_s / pieces)
             if mock.points:
-                reached = mock.range[0] + (found - mock.range[0]) * number / mock.points
-                streams.append(stream, number, dict.fromkeys(_named(context, mock), reached))
+                reached = mock.range[0] + (end - mock.range[0]) * number / mock.points
+                streams.append(stream, number, dict.fromkeys(curves, reached))
                 if mock.duration_s:
                     streams.flush_soon()  # whoever prunes reads the curve while it grows
             context.progress(step=number, total=pieces, message="mock")
             context.stop.check()
         finished(context, streams)
-        metrics = dict.fromkeys(mock.metrics, found)
+        metrics = dict.fromkeys(mock.metrics, end)
         return PhaseOutcome(
             files=Manifest(files=save_metrics(context, metrics, {})),
             summary={
@@ -96,10 +81,6 @@ class MockWorkload:
                 "parameters": dict(context.run.parameters),
             },
         )
-
-    def evaluate(self, context: RunContext) -> PhaseOutcome:
-        """See ``Workload.evaluate``."""
-        return evaluate_metrics(context)
 
 
 def score(
@@ -126,14 +107,14 @@ def score(
     return low + (high - low) * min(1.0, max(0.0, plain))
 
 
-def _learned(context: RunContext, mock: MockSpec, found: float) -> float:
+def _learned(context: RunContext, mock: MockSpec, value: float) -> float:
     """A member of a population moves half the way from the value of its parent.
 
     The winner's second run keeps its value.
     """
     lineage = context.run.lineage
     if lineage is None or lineage.parent is None:
-        return found
+        return value
     before = run_id(lineage.parent, context.run.seed)
     trained = context.mailbox.accepted(before, Phase.TRAIN)
     if trained is None:
@@ -144,17 +125,12 @@ def _learned(context: RunContext, mock: MockSpec, found: float) -> float:
     trial = context.mailbox.trial(context.run.trial)
     if trial is not None and trial.of is not None:
         return inherited
-    return (inherited + found) / 2
-
-
-def _named(context: RunContext, mock: MockSpec) -> list[str]:
-    return [f"{context.child}/{name}" if context.child else name for name in mock.metrics]
+    return (inherited + value) / 2
 
 
 def _wait(context: RunContext, seconds: float) -> None:
     """Let time pass, unless a stop is asked for."""
     ends = time.monotonic() + seconds
     while (left := ends - time.monotonic()) > 0:
-        if context.stop.requested:
-            raise Stopped(context.stop.reason)
+        context.stop.check()
         time.sleep(min(left, 0.05))

@@ -90,8 +90,8 @@ class RlWorkload:
         if learner.clone_from is not None:
             from drillyard.learners.cloning import check as check_cloning
 
-            shown = check_cloning(learner, simulator, observation, action)
-            findings.append(passed("learner.clone_from", shown))
+            text = check_cloning(learner, simulator, observation, action)
+            findings.append(passed("learner.clone_from", text))
         for number, callback in enumerate(learner.callbacks):
             field = f"learner.callbacks[{number}]"
             # Named as it is written: without arguments, a callback is its id alone.
@@ -189,10 +189,9 @@ def _earlier(source: str, action: spaces.Space[Any]) -> list[Finding]:
     from drillyard.learners.warm_start import find, must_have
 
     files = find(source, None)
-    if files:
-        must_have(files, "action", action)
-    else:
+    if not files:
         return [passed("learner.init_from", f"{source}: looked at by the worker")]
+    must_have(files, "action", action)
     return [passed("learner.init_from", f"{source} is there")]
 
 
@@ -253,8 +252,8 @@ def _copies(spec: ExperimentSpec) -> list[Finding]:
     if simulator.copies_on != "learner":
         number = hosts(spec)
         where = f"{number} hosts" if number else "hosts that join"
-        said = f"{train.n_envs} on {where}, one training at a time"
-        return [passed("simulator: copies", said)]
+        text = f"{train.n_envs} on {where}, one training at a time"
+        return [passed("simulator: copies", text)]
     if not able:
         return []
     at_once = bool(freeze(spec, 0).get("vectorised"))

@@ -22,12 +22,14 @@ from drillyard.mailbox.records import FileEntry, Manifest
 from drillyard.runs import code_archive
 from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.binding import run_parameters
+from drillyard.spec.service import ServiceSpec
 from drillyard.spec.work import ScriptSpec, words_of
 from drillyard.system.scratch import workplace
 from drillyard.workloads import metrics, transfers, variables
 from drillyard.workloads.commands import CommandContext, end_earlier
 from drillyard.workloads.measured import (
-    evaluate_metrics,
+    Measured,
     file_name,
     finished,
     save,
@@ -44,7 +46,7 @@ _HURRY_S = 4.0
 """Longest teardown of a script that was stopped: a worker that ends kills it soon after."""
 
 
-class ScriptWorkload:
+class ScriptWorkload(Measured):
     """Runs commands, and reads what they measured."""
 
     kind = "script"
@@ -56,7 +58,7 @@ class ScriptWorkload:
             ConfigError: A script that is not there, or variables that do not fit.
         """
         script = _script(spec)
-        variables.names(script.environment, _known(spec))
+        variables.names(script.environment, run_parameters(spec, run="t0001-s0", seed=0))
         findings = [
             passed(
                 "script",
@@ -78,23 +80,9 @@ class ScriptWorkload:
             )
         return [*findings, *([] if folder is None else _travels(folder))]
 
-    def preload(self, spec: ExperimentSpec) -> list[str]:
-        """See ``Workload.preload``."""
-        del spec
-        return [__name__]
-
-    def freeze(self, spec: ExperimentSpec, seed: int) -> JsonObject:
-        """See ``Workload.freeze``: nothing is chosen."""
-        del spec, seed
-        return {}
-
     def train(self, context: RunContext) -> PhaseOutcome:
         """All stages, teardown in any case."""
         return in_stages(self, context)
-
-    def evaluate(self, context: RunContext) -> PhaseOutcome:
-        """See ``Workload.evaluate``."""
-        return evaluate_metrics(context)
 
     # -- stages, also called by a composite ---------------------------------------------------
 
@@ -134,9 +122,7 @@ class ScriptWorkload:
             prefix = f"{context.child}/" if context.child else ""
             telemetry = Telemetry(folder / script.telemetry, streams, prefix)
         commands = _commands(context, script)
-        commands.output = context.scratch / "output" / f"{context.child or 'run'}.txt"
-        commands.output.parent.mkdir(parents=True, exist_ok=True)
-        commands.output.unlink(missing_ok=True)
+        output = commands.keep_output(context.scratch, context.child or "run")
         due = time.monotonic() + _FOLLOW_S
 
         def tick() -> None:
@@ -163,11 +149,11 @@ class ScriptWorkload:
             raise
         finally:
             finished(context, streams)
-        found, texts = _results(script, folder, commands.output)
-        files = save_metrics(context, found, texts) | self._kept(context, script, folder)
+        numbers, texts = _results(script, folder, output)
+        files = save_metrics(context, numbers, texts) | self._kept(context, script, folder)
         summary: JsonObject = {
             "wall_s": time.monotonic() - began,
-            "metrics": {**found},
+            "metrics": {**numbers},
             "parameters": dict(context.run.parameters),
         }
         return PhaseOutcome(files=Manifest(files=files), summary=summary)
@@ -184,11 +170,10 @@ class ScriptWorkload:
         """
         script = _script(context.spec)
         commands = _commands(context, script)
-        hurried = context.stop.requested
+        limit = script.teardown_max_time_s
+        if context.stop.requested:
+            limit = min(limit, _HURRY_S)
         commands.stop = None  # what was set up is cleaned up, also when a stop was asked for
-        limit = (
-            min(script.teardown_max_time_s, _HURRY_S) if hurried else (script.teardown_max_time_s)
-        )
         try:
             if script.teardown and _begun(context).exists():
                 # Every line has its chance: each may give back something else.
@@ -202,10 +187,10 @@ class ScriptWorkload:
             commands.end_all()
 
     def _kept(self, context: RunContext, script: ScriptSpec, folder: Path) -> dict[str, FileEntry]:
-        own = [n for n in (script.results.file, script.parameters_file) if n is not None]
+        always = (script.results.file, script.parameters_file)
         files: dict[str, FileEntry] = {}
         for name, path in transfers.files_below(folder):
-            if name in own or any(fnmatch(name, glob) for glob in script.keep):
+            if name in always or any(fnmatch(name, glob) for glob in script.keep):
                 full = f"files/{name}"
                 try:
                     context.key_of(file_name(context, full))
@@ -271,23 +256,37 @@ def _script(spec: ExperimentSpec) -> ScriptSpec:
     return spec.script
 
 
-def run_facts(context: RunContext, parameters: Path) -> dict[str, str]:
-    """What the commands of a run are told in variables.
+def commands_of(
+    context: RunContext, section: ScriptSpec | ServiceSpec, parameters: str, **facts: str
+) -> CommandContext:
+    """Where and how the commands of a run are executed.
 
     Args:
         context: The run.
-        parameters: The file with its parameters.
+        section: Has their environment.
+        parameters: Name of the file with the parameters.
+        **facts: More variables.
     """
-    run = context.run
-    return {
+    run, folder = context.run, work_folder(context)
+    facts = {
         "DRILLYARD_EXPERIMENT": run.experiment,
         "DRILLYARD_RUN": run.run,
         "DRILLYARD_SEED": str(run.seed),
         "DRILLYARD_TRIAL": str(run.trial),
         "DRILLYARD_ATTEMPT": str(context.attempt),
         "DRILLYARD_CHILD": context.child,
-        "DRILLYARD_PARAMETERS": str(parameters),
+        "DRILLYARD_PARAMETERS": str(folder / parameters),
+        **facts,
     }
+    return CommandContext(
+        folder=folder,
+        environment=variables.environment(section.environment, run.parameters, facts),
+        mark=f"{context.claim.token}/{context.child}",
+        run_mark=run_mark(context),
+        stop=context.stop,
+        log=lambda line: context.log.info("%s", line),
+        shell=section.shell,
+    )
 
 
 def _follow_rest(context: RunContext, telemetry: Telemetry) -> None:
@@ -302,18 +301,9 @@ def _follow_rest(context: RunContext, telemetry: Telemetry) -> None:
 
 
 def _commands(context: RunContext, script: ScriptSpec) -> CommandContext:
-    run, folder = context.run, work_folder(context)
-    facts = run_facts(context, folder / script.parameters_file)
-    return CommandContext(
-        folder=folder,
-        environment=variables.environment(script.environment, run.parameters, facts),
-        mark=f"{context.claim.token}/{context.child}",
-        run_mark=run_mark(context),
-        stop=context.stop,
-        log=lambda line: context.log.info("%s", line),
-        shell=script.shell,
-        abort_on_error=script.abort_on_error,
-    )
+    commands = commands_of(context, script, script.parameters_file)
+    commands.abort_on_error = script.abort_on_error
+    return commands
 
 
 def _results(
@@ -324,20 +314,20 @@ def _results(
     Raises:
         RunFailed: Where one was to be found there is none.
     """
-    wanted = script.results
-    found: metrics.Values = {}
-    if wanted.stdout is not None:
+    pattern, file = script.results.stdout, script.results.file
+    values: metrics.Values = {}
+    if pattern is not None:
         if output.exists():
-            found.update(metrics.from_output(output, wanted.stdout))
-        if not found and wanted.file is None:
+            values.update(metrics.from_output(output, pattern))
+        if not values and file is None:
             raise RunFailed(
-                f"the output of `run` has no match of script.results.stdout, {wanted.stdout!r}",
+                f"the output of `run` has no match of script.results.stdout, {pattern!r}",
                 hint="look at the output in the log of the run, and try the pattern on each of "
                 "its lines",
             )
-    if wanted.file is not None:
-        found.update(metrics.from_file(folder / wanted.file))
-    numbers, texts = metrics.split(found)
+    if file is not None:
+        values.update(metrics.from_file(folder / file))
+    numbers, texts = metrics.split(values)
     if texts and not numbers:
         name, text = next(iter(texts.items()))
         raise RunFailed(
@@ -345,12 +335,6 @@ def _results(
             hint="print or write numbers, with a dot and without a unit",
         )
     return numbers, texts
-
-
-def _known(spec: ExperimentSpec) -> list[str]:
-    from drillyard.spec.binding import run_parameters
-
-    return list(run_parameters(spec, run="t0001-s0", seed=0))
 
 
 def _program(field: str, words: list[str], folder: Path | None) -> list[Finding]:

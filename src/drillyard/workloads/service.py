@@ -41,11 +41,12 @@ from drillyard.spec.service import ServiceSpec
 from drillyard.spec.stages import SEPARATOR
 from drillyard.system.kills import KILLED, killed
 from drillyard.system.operating_system import oom_kills
+from drillyard.system.proxies import NoRedirect
 from drillyard.worker.machine_share import FIRST_PORT
 from drillyard.workloads import variables
 from drillyard.workloads.commands import LATE_STOP_S, CommandContext, raise_if_stopped
-from drillyard.workloads.measured import announce, evaluate_metrics, save_metrics
-from drillyard.workloads.script import prepare, run_facts, run_mark
+from drillyard.workloads.measured import Measured, announce, save_metrics
+from drillyard.workloads.script import commands_of, prepare
 
 LOOPBACK = "127.0.0.1"
 _LOOK_S = 0.1
@@ -61,7 +62,7 @@ _FAR = ("192.0.2.1", 9)
 would send to it, and sends nothing."""
 
 
-class ServiceWorkload:
+class ServiceWorkload(Measured):
     """Starts a program, waits until it is ready, and stops it."""
 
     kind = "service"
@@ -69,7 +70,7 @@ class ServiceWorkload:
     def __init__(self) -> None:
         self._commands: CommandContext | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._host, self._port = "", 0
+        self._host, self._port, self._output = "", 0, Path()
         self._began = 0.0
         self._ready_s = 0.0
         self._oom_kills = oom_kills()
@@ -79,24 +80,10 @@ class ServiceWorkload:
         service = _service(spec)
         known = run_parameters(spec, run="t0001-s1", seed=1)
         variables.names(service.environment, known, "service.environment")
-        way = next(
-            (n for n in ("http", "output", "command") if getattr(service.ready, n) is not None),
-            "its port",
-        )
-        said = f"ready by {way} within {service.ready.timeout_s:g} s; then it serves"
-        findings = [passed("service", said)]
         del folder
-        return findings
-
-    def preload(self, spec: ExperimentSpec) -> list[str]:
-        """See ``Workload.preload``."""
-        del spec
-        return [__name__]
-
-    def freeze(self, spec: ExperimentSpec, seed: int) -> JsonObject:
-        """See ``Workload.freeze``: nothing is chosen."""
-        del spec, seed
-        return {}
+        ways = [n for n in ("http", "output", "command") if getattr(service.ready, n) is not None]
+        way, limit_s = (*ways, "its port")[0], service.ready.timeout_s
+        return [passed("service", f"ready by {way} within {limit_s:g} s; then it serves")]
 
     def train(self, context: RunContext) -> PhaseOutcome:
         """Serve until the order to stop.
@@ -116,10 +103,6 @@ class ServiceWorkload:
         self.teardown(context)
         return outcome
 
-    def evaluate(self, context: RunContext) -> PhaseOutcome:
-        """See ``Workload.evaluate``."""
-        return evaluate_metrics(context)
-
     # -- stages, also called by a composite ---------------------------------------------------
 
     def setup(self, context: RunContext) -> None:
@@ -134,7 +117,9 @@ class ServiceWorkload:
         variables.write_file(folder / "parameters.json", context.run.parameters)
         self._host = service.host or own_address(context.spec.places)
         self._port = service.port or free_port()
-        self._commands = commands = self._lines(context, service, folder)
+        address = {"HOST": self._host, "PORT": str(self._port)}
+        self._commands = commands = commands_of(context, service, "parameters.json", **address)
+        self._output = commands.keep_output(context.scratch, context.child or "service")
         if service.setup:
             commands.run("setup", service.setup, service.setup_max_time_s)
         self._began = time.monotonic()
@@ -181,24 +166,6 @@ class ServiceWorkload:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _lines(self, context: RunContext, service: ServiceSpec, folder: Path) -> CommandContext:
-        facts = run_facts(context, folder / "parameters.json")
-        facts |= {"HOST": self._host, "PORT": str(self._port)}
-        environment = variables.environment(service.environment, context.run.parameters, facts)
-        commands = CommandContext(
-            folder=folder,
-            environment=environment,
-            mark=f"{context.claim.token}/{context.child}",
-            stop=context.stop,
-            log=lambda line: context.log.info("%s", line),
-            shell=service.shell,
-            run_mark=run_mark(context),
-        )
-        commands.output = context.scratch / "output" / f"{context.child or 'service'}.txt"
-        commands.output.parent.mkdir(parents=True, exist_ok=True)
-        commands.output.unlink(missing_ok=True)
-        return commands
-
     def _wait_until_ready(self, context: RunContext, service: ServiceSpec) -> None:
         deadline = time.monotonic() + service.ready.timeout_s
         while not self._ready(service):
@@ -216,19 +183,17 @@ class ServiceWorkload:
     def _ready(self, service: ServiceSpec) -> bool:
         ready = service.ready
         if ready.output is not None:
-            return self._has_said(ready.output)
+            return self._has_printed(ready.output)
         if ready.command is not None:
             return self._command_succeeds(service)
         if ready.http is not None:
             return _answers(self._host, self._port, ready.http)
         return _accepts(self._host, self._port)
 
-    def _has_said(self, pattern: str) -> bool:
-        assert self._commands is not None
-        path = self._commands.output
-        if path is None or not path.exists():
+    def _has_printed(self, pattern: str) -> bool:
+        if not self._output.exists():
             return False
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = self._output.read_text(encoding="utf-8", errors="replace")
         return any(re.search(pattern, line) for line in text.splitlines())
 
     def _command_succeeds(self, service: ServiceSpec) -> bool:
@@ -365,15 +330,9 @@ def _accepts(host: str, port: int) -> bool:
     return True
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirection is an answer, too."""
-
-    def redirect_request(self, *_: object) -> None:
-        """Follows none."""
-
-
 def _answers(host: str, port: int, path: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
+    # A redirect is an answer, too.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect())
     place = f"[{host}]" if ":" in host else host
     try:
         opener.open(f"http://{place}:{port}{path}", timeout=_ASK_S).close()

@@ -36,19 +36,16 @@ def upload(folder: Path, source: str, to: str, store_url: str) -> int:
             f"upload: {source} is not in the working folder", hint="does `setup` write it?"
         )
     place = place_of(to, store_url)
-    if _local(place) is None:
-        store, key = _split(place)
-        return sum(
-            _send(store, _join(key, path.name if to.endswith("/") and not name else name), file)
-            for name, file in _files(path)
-        )
     target = _local(place)
-    assert target is not None
-    if path.is_file() and (to.endswith("/") or target.is_dir()):
-        target = target / path.name
+    if target is not None:
+        return _copy_all(path, target, to)
+    store, key = _split(place)
+    count = 0
     for name, file in _files(path):
-        _copy(file, target / name if name else target)
-    return sum(1 for _ in _files(path))
+        name = path.name if to.endswith("/") and not name else name
+        store.upload(f"{key}/{encoded(name)}".strip("/") if name else key, file)
+        count += 1
+    return count
 
 
 def download(folder: Path, source: str, to: str, store_url: str) -> int:
@@ -72,11 +69,7 @@ def download(folder: Path, source: str, to: str, store_url: str) -> int:
     if local is not None:
         if not local.exists():
             raise _missing(source)
-        if local.is_file() and (to.endswith("/") or target.is_dir()):
-            target = target / local.name
-        for name, file in _files(local):
-            _copy(file, target / name if name else target)
-        return sum(1 for _ in _files(local))
+        return _copy_all(local, target, to)
     store, key = _split(place)
     if store.stat(key) is not None:
         if to.endswith("/") or target.is_dir():
@@ -114,10 +107,6 @@ def _split(place: str) -> tuple[Store, str]:
     return open_store(f"{parts.scheme}://{parts.netloc}"), encoded(parts.path.strip("/"))
 
 
-def _join(key: str, name: str) -> str:
-    return f"{key}/{encoded(name)}".strip("/") if name else key
-
-
 def _files(path: Path) -> Iterator[tuple[str, Path]]:
     """(name below ``path``, file), without links, so that no copy leads elsewhere.
 
@@ -132,15 +121,21 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
 def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
     """(name below a folder, file), sorted; without links and what is deleted meanwhile."""
     # Unlike ``Path.rglob``, ``os.walk`` passes over a folder that disappears.
-    found = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
-    for file in sorted(found):
+    files = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
+    for file in sorted(files):
         if file.is_file() and not file.is_symlink():
             yield file.relative_to(folder).as_posix(), file
 
 
-def _send(store: Store, key: str, file: Path) -> int:
-    store.upload(key, file)
-    return 1
+def _copy_all(source: Path, target: Path, to: str) -> int:
+    """Copies a file or folder to a place that the user wrote as ``to``; returns how many files."""
+    if source.is_file() and (to.endswith("/") or target.is_dir()):
+        target = target / source.name
+    count = 0
+    for name, file in _files(source):
+        _copy(file, target / name if name else target)
+        count += 1
+    return count
 
 
 def _copy(source: Path, target: Path) -> None:

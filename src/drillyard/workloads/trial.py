@@ -138,12 +138,12 @@ def try_training(workload: Workload, spec: ExperimentSpec, scratch: Path, stop: 
     trial = _Trial(workload, short, scratch, stop)
     context, trained = trial.train()
     written = checkpoints.latest(trial.mailbox, trial.run)
-    said = f"trained {as_integer(trained.summary.get('steps')) or 0} steps"
+    done = f"trained {as_integer(trained.summary.get('steps')) or 0} steps"
     if written is not None:
         context, trained = trial.train()  # a second attempt begins with the checkpoint
-        said += ", wrote and restored a checkpoint"
+        done += ", wrote and restored a checkpoint"
     trial.evaluate(context, trained, _capped(trial.spec))
-    return f"{said}, and acted with the stored policy"
+    return f"{done}, and acted with the stored policy"
 
 
 def _capped(spec: ExperimentSpec) -> ExperimentSpec:

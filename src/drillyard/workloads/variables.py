@@ -61,7 +61,7 @@ def names(
                 allowed=", ".join(sorted(there)) or "no parameter is declared",
                 hint=nearest(unknown[0], there) + "; declare it under parameters",
             )
-    found: dict[str, str] = {}
+    words: dict[str, str] = {}
     for name in dict.fromkeys([*chosen, *spec.rename]):
         word = spec.rename.get(name) or variable(name)
         if word in _TAKEN and name not in spec.rename:
@@ -71,16 +71,16 @@ def names(
                 value=name,
                 hint=f"rename it: {section}.rename: {{{name}: MY_{word}}}",
             )
-        if word in found.values():
-            other = next(n for n, w in found.items() if w == word)
+        if word in words.values():
+            other = next(n for n, w in words.items() if w == word)
             raise ConfigError(
                 f"{other!r} and {name!r} are both the variable {word}",
                 field=section,
                 value=name,
                 hint=f"rename one: {section}.rename: {{{name}: {word}_2}}",
             )
-        found[name] = word
-    return found
+        words[name] = word
+    return words
 
 
 def environment(
@@ -93,14 +93,10 @@ def environment(
         parameters: Parameters of the run.
         facts: What drillyard says besides, by variable.
     """
-    found = dict(os.environ)
     # `python` is the interpreter that drillyard runs with.
-    found["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), found.get("PATH", "")])
-    found["PYTHONUNBUFFERED"] = "1"
-    found.update(facts)
-    for name, word in names(spec, parameters).items():
-        found[word] = as_text(parameters[name])
-    return found
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    chosen = {word: as_text(parameters[name]) for name, word in names(spec, parameters).items()}
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **facts, **chosen}
 
 
 def as_text(value: Json) -> str:

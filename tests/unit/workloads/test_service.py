@@ -120,6 +120,16 @@ def test_one_that_is_never_ready_is_ended(tmp_path):
     assert not (bench.work / "pid").exists() or gone(bench)
 
 
+def test_its_own_command_to_stop_has_a_time_limit(tmp_path):
+    bench = a_bench(tmp_path, stop=[[PY, "-c", "import time; time.sleep(60)"]], stop_timeout_s=0.5)
+    context = bench.context(Phase.TRAIN)
+    bench.workload.setup(context)
+    with pytest.raises(TimedOut, match=r"not done after 0\.5 s") as caught:
+        bench.workload.teardown(context)
+    assert caught.value.hint == "raise service.stop_timeout_s"
+    assert gone(bench)
+
+
 def test_a_stop_ends_it(tmp_path):
     bench = a_bench(tmp_path)
     context = bench.context(Phase.TRAIN)

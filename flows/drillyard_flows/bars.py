@@ -78,9 +78,9 @@ class Bars:
         if whole is not None and (study or len(runs) > most):
             done = _share(whole)
             parts += self._two_lines(self.title, done, whole.facts)
-        shown = [run for run in runs if run.status is Status.RUNNING] if study else runs
+        running = [run for run in runs if run.status is Status.RUNNING] if study else runs
         if study or len(runs) <= most:
-            for run in shown[: most - study]:
+            for run in running[: most - study]:
                 phase = run.phase.value if run.phase and not run.status.ended else ""
                 parts += self._two_lines(f"{run.run} {phase}".rstrip(), _of(run), facts(run))
         if self._waiting:

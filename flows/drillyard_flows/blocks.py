@@ -232,13 +232,13 @@ def _unusable(kind: type[Block], name: str, error: ValidationError) -> ConfigErr
     for each in error.errors():
         field = ".".join(str(part) for part in each["loc"])
         missing, model = each["type"] == "missing", kind.model_fields.get(field)
-        shown = model is not None and not is_secret(field, kind.model_fields)
+        visible = model is not None and not is_secret(field, kind.model_fields)
         problems.append(
             ConfigError(
                 each["msg"],
                 file=f"block {backend}/{name}",
                 field=field,
-                value=each["input"] if shown and not missing else None,
+                value=each["input"] if visible and not missing else None,
                 hint=f"edit the block in Prefect's UI{command}",
             )
         )

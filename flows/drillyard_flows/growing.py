@@ -51,7 +51,7 @@ def amounts(texts: Sequence[str], spec: ExperimentSpec) -> dict[str, float]:
     """
     allowed = ["trials", "hours", "cost"] if spec.study else ["seeds", "steps", "hours", "cost"]
     known = {name: place for name, place in PLACES.items() if name in allowed}
-    found = {}
+    changed = {}
     for name, text in pairs(texts).items():
         if name not in known:
             raise _refused(f"{name} cannot be added to this experiment", name, known)
@@ -65,8 +65,8 @@ def amounts(texts: Sequence[str], spec: ExperimentSpec) -> dict[str, float]:
             raise _refused(
                 f"the file has no {known[name]} to which {name} could be added", name, known
             )
-        found[name] = value
-    return found
+        changed[name] = value
+    return changed
 
 
 def _refused(message: str, value: str, known: Mapping[str, str]) -> ConfigError:

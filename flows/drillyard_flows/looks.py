@@ -96,7 +96,7 @@ class Looks:
         runs = by_run(driver.at_work())
         if driver.study is not None:
             # The study prints a line for each trial that ended, so only open ones are shown.
-            runs = {run: own for run, own in runs.items() if not all(t.status.ended for t in own)}
+            runs = {run: ts for run, ts in runs.items() if not all(t.status.ended for t in ts)}
         progress = []
         for run, tickets in runs.items():
             tickets.sort(key=lambda t: PHASES.index(t.ticket.phase))

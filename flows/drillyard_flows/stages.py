@@ -97,10 +97,10 @@ def stages_of_request(
     store = request.store_url(loaded)
     of_stage = replace(request, store=store, name=None, backend=None)
 
-    def view(stage: Loaded, told: Callable[[str], None]) -> View:
+    def view(stage: Loaded, say: Callable[[str], None]) -> View:
         from drillyard_flows.prefect_view import PrefectView
 
-        return PrefectView(of_stage, acquire=server.get, release=_keep, say=told)
+        return PrefectView(of_stage, acquire=server.get, release=_keep, say=say)
 
     return stages_of(
         loaded,
@@ -119,19 +119,19 @@ def _drive(
     """Drives in a thread, so that this one can draw and receive Ctrl-C."""
     from drillyard_flows.prefect_view import PrefectView
 
-    shown = None
+    view = None
     if request.prefect:
-        shown = PrefectView(request, acquire=server.get, release=server.release, say=display.say)
-        shown.begin_graph(stages, graph)
+        view = PrefectView(request, acquire=server.get, release=server.release, say=display.say)
+        view.begin_graph(stages, graph)
     work = InThread(
         lambda: driven(stages, graph),
         stages,
         say=display.say,
-        leave=shown.leave if shown is not None else lambda: None,
+        leave=view.leave if view is not None else lambda: None,
     )
     outcome = work.run(drawn(display, StageLooks(stages)))
-    if shown is not None:
-        shown.end(outcome)
+    if view is not None:
+        view.end(outcome)
     return outcome
 
 

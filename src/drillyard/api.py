@@ -49,8 +49,8 @@ def _with_fixes(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except DrillyardError as error:
-            shown = error.but(shows_fix=True)
-            raise shown from shown.__cause__
+            shown_error = error.but(shows_fix=True)
+            raise shown_error from shown_error.__cause__
 
     return wrapped
 
@@ -346,17 +346,17 @@ def _drive(
     from drillyard.driver.outcome import Kind
     from drillyard.driver.six_phases import drive
 
-    wanted = True
+    at_work = True
 
     def follow(ended: Ended) -> None:
-        nonlocal wanted
+        nonlocal at_work
         while not ended(POLL_S):
             if line is not None:
                 line.update()
-            if wanted and not _polled(feed):
-                wanted = False
+            if at_work and not _polled(feed):
+                at_work = False
                 driver.stop("a callback requested it")
-        if wanted:
+        if at_work:
             _polled(feed, everything=True)  # points between the last poll and the end
         if line is not None:
             line.update(now=True)
@@ -365,7 +365,7 @@ def _drive(
         return drive(driver, view=view, say=say, report=report)
 
     outcome = InThread(work, driver, say=say).run(follow)
-    if outcome.error is not None and (wanted or outcome.kind is not Kind.STOPPED):
+    if outcome.error is not None and (at_work or outcome.kind is not Kind.STOPPED):
         raise outcome.error
 
 

@@ -90,10 +90,10 @@ class DrillyardError(Exception):
         Args:
             **changes: Attribute -> value.
         """
-        made = type(self).__new__(type(self), *self.args)
-        vars(made).update({**vars(self), **changes})
-        made.__cause__ = self.__cause__
-        return made.with_traceback(self.__traceback__)
+        copy = type(self).__new__(type(self), *self.args)
+        vars(copy).update({**vars(self), **changes})
+        copy.__cause__ = self.__cause__
+        return copy.with_traceback(self.__traceback__)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle for a pipe between processes, without the need to import a user's module."""
@@ -123,9 +123,9 @@ def _arrived(
     kind: type[DrillyardError], args: tuple[object, ...], state: dict[str, object]
 ) -> DrillyardError:
     # The constructor takes other arguments than ``args``, and has run already.
-    made = kind.__new__(kind, *args)
-    vars(made).update(state)
-    return made
+    error = kind.__new__(kind, *args)
+    vars(error).update(state)
+    return error
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -181,10 +181,10 @@ class BadValue(ValueError):
     @classmethod
     def all_of(cls, problems: Iterable[BadValue]) -> None:
         """Raises the first of several errors, with the others; nothing if there is none."""
-        found = list(problems)
-        if found:
-            found[0].others = found[1:]
-            raise found[0]
+        errors = list(problems)
+        if errors:
+            errors[0].others = errors[1:]
+            raise errors[0]
 
 
 class UserError(DrillyardError):

@@ -214,7 +214,7 @@ def _wanted(
     parameters |= {"more": more} if more else {}
     times = {"cron": cron, "timezone": timezone}
     try:
-        wanted = DeploymentScheduleCreate.model_validate(
+        schedule = DeploymentScheduleCreate.model_validate(
             {"schedule": times, "active": True, "slug": spec.name, "parameters": parameters}
         )
     except ValidationError as error:
@@ -223,7 +223,7 @@ def _wanted(
         text = (*messages, "no times that cron can read")[0].removeprefix("Value error, ")
         allowed = "five fields of cron, and a time zone"
         raise misused(text, "--cron", f"{cron} ({timezone})", allowed, EXAMPLE) from None
-    if next_of(wanted.schedule) is None:
+    if next_of(schedule.schedule) is None:
         raise misused(
             "these times never come: no year has such a day",
             "--cron",
@@ -231,7 +231,7 @@ def _wanted(
             "minute, hour, day of the month, month, day of the week",
             '--cron "0 0 28 2 *" is the end of February; "0 2 * * 1" each Monday at two',
         )
-    return wanted
+    return schedule
 
 
 def _print(rows: list[dict[str, object]]) -> None:

@@ -40,23 +40,23 @@ def delete(
 
     mailbox = archives.open_for_deletion(name, store)
     archives.must_be_idle(mailbox, "delete")
-    found = archives.contents(mailbox)
+    contents = archives.contents(mailbox)
     if not as_json:
-        _show(found, mailbox.experiment)
+        _show(contents, mailbox.experiment)
     if dry_run:
-        _done(found, as_json, deleted=False)
+        _done(contents, as_json, deleted=False)
         return
-    if not _confirmed(f"Delete {found.place}?", yes):
+    if not _confirmed(f"Delete {contents.place}?", yes):
         typer.echo("nothing was deleted", err=True)
         return
     archives.delete(mailbox, on_progress=_progress)
-    _done(found, as_json, deleted=True)
+    _done(contents, as_json, deleted=True)
 
 
-def _show(found: Contents, experiment: str) -> None:
+def _show(contents: Contents, experiment: str) -> None:
     from drillyard.system.terminal import print_grid
 
-    print_grid(found.grid(experiment))
+    print_grid(contents.grid(experiment))
 
 
 def _confirmed(question: str, yes: bool) -> bool:
@@ -81,12 +81,12 @@ def _progress(done: int, total: int) -> None:
     typer.echo(f"deleted {done:,} of {total:,} objects", err=True)
 
 
-def _done(found: Contents, as_json: bool, *, deleted: bool) -> None:
+def _done(contents: Contents, as_json: bool, *, deleted: bool) -> None:
     if as_json:
-        objects, size = len(found.objects), found.size
-        print_json({"place": found.place, "objects": objects, "size": size, "deleted": deleted})
+        objects, size = len(contents.objects), contents.size
+        print_json({"place": contents.place, "objects": objects, "size": size, "deleted": deleted})
     elif deleted:
-        typer.echo(f"deleted {found.place}; data in its trackers stays (MLflow, W&B, CSV)")
+        typer.echo(f"deleted {contents.place}; data in its trackers stays (MLflow, W&B, CSV)")
 
 
 def archive(
@@ -114,13 +114,13 @@ def archive(
     mailbox = open_mailbox(name, store)
     file = out or Path(f"{mailbox.experiment}.drillyard")
     archives.must_be_idle(mailbox, "archive")
-    found = archives.contents(mailbox)
+    contents = archives.contents(mailbox)
     if not as_json:
-        _show(found, mailbox.experiment)
+        _show(contents, mailbox.experiment)
     if dry_run:
-        _done(found, as_json, deleted=False)
+        _done(contents, as_json, deleted=False)
         return
-    agreed = and_delete and _confirmed(f"Archive and then delete {found.place}?", yes)
+    agreed = and_delete and _confirmed(f"Archive and then delete {contents.place}?", yes)
     if and_delete and not agreed:
         typer.echo("nothing was written and nothing was deleted", err=True)
         return
@@ -129,9 +129,9 @@ def archive(
         archives.delete(mailbox, on_progress=_progress)
     size = file.stat().st_size
     if as_json:
-        print_json({"file": str(file), "size": size, "place": found.place, "deleted": agreed})
+        print_json({"file": str(file), "size": size, "place": contents.place, "deleted": agreed})
         return
-    typer.echo(f"{file} ({readable(size)})" + (f"; deleted {found.place}" if agreed else ""))
+    typer.echo(f"{file} ({readable(size)})" + (f"; deleted {contents.place}" if agreed else ""))
 
 
 def restore(

@@ -170,18 +170,18 @@ def with_arguments(*left_out: str) -> Callable[[Callable[..., None]], Callable[.
             arguments = Arguments(**{name: given.pop(name) for name in names})
             command(arguments=arguments, **given)
 
-        own = get_type_hints(command, include_extras=True)
+        types = get_type_hints(command, include_extras=True)
         keyword = inspect.Parameter.KEYWORD_ONLY
-        shown: list[inspect.Parameter] = []
+        options: list[inspect.Parameter] = []
         for parameter in inspect.signature(command).parameters.values():
             if parameter.name == "arguments":
                 for name in names:
                     kind = typer.Context if name == "context" else hints[name]
-                    shown.append(inspect.Parameter(name, keyword, default=None, annotation=kind))
+                    options.append(inspect.Parameter(name, keyword, default=None, annotation=kind))
             else:
-                shown.append(parameter.replace(kind=keyword, annotation=own[parameter.name]))
-        with_options.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
-        with_options.__annotations__ = {each.name: each.annotation for each in shown}
+                options.append(parameter.replace(kind=keyword, annotation=types[parameter.name]))
+        with_options.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+        with_options.__annotations__ = {each.name: each.annotation for each in options}
         with_options.__name__, with_options.__doc__ = command.__name__, command.__doc__
         return with_options
 

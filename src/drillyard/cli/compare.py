@@ -52,27 +52,27 @@ def compare(
 
     if out is not None:
         check_folder(out, "--out")
-    found = compare_places(places, store, measure)
+    comparison = compare_places(places, store, measure)
     page: Path | None = None
     try:
-        page = build(found, out)
+        page = build(comparison, out)
     except UserError as error:
         if out is not None or open_:
             raise
         # The table needs no matplotlib.
         typer.echo(f"the page was not written: {error}. {error.hint or ''}".rstrip(), err=True)
     if as_json:
-        print_json({**to_json(found), "page": None if page is None else str(page)})
+        print_json({**to_json(comparison), "page": None if page is None else str(page)})
     else:
-        print_grid(found.scores_table)
+        print_grid(comparison.scores_table)
         typer.echo("")
-        for text in (found.verdict, *found.notes):
+        for text in (comparison.verdict, *comparison.notes):
             typer.echo(redact(text))
-        if found.mlflow:
-            typer.echo(f"MLflow: {found.mlflow}")
+        if comparison.mlflow:
+            typer.echo(f"MLflow: {comparison.mlflow}")
         if page is not None:
             typer.echo(f"page: {page}")
-        for warning in found.warnings:
+        for warning in comparison.warnings:
             typer.echo(f"warning: {warning}", err=True)
     if open_ and page is not None:
         import webbrowser

@@ -37,13 +37,13 @@ def _files(ctx: typer.Context, incomplete: str) -> Iterator[str]:
     folder, _, start = incomplete.rpartition("/")
     place = Path(f"{folder}/" if incomplete.startswith("/") else folder or ".").expanduser()
     for path in sorted(place.iterdir()) if place.is_dir() else ():
-        shown = f"{folder}/{path.name}" if folder or incomplete.startswith("/") else path.name
+        word = f"{folder}/{path.name}" if folder or incomplete.startswith("/") else path.name
         if path.name.startswith(".") and not start.startswith("."):
             continue
         if path.is_dir():
-            yield f"{shown}/"
+            yield f"{word}/"
         elif path.suffix.lower() in SUFFIXES:
-            yield shown
+            yield word
     yield from (entry["name"] for entry in (*table(), *studies()))
 
 

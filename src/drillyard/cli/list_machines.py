@@ -50,16 +50,16 @@ def list_machines(
         print_json(
             {
                 "schema_version": 1,
-                "prices_of": {kind: found.prices_of for kind, found in lists.items()},
+                "prices_of": {kind: prices.prices_of for kind, prices in lists.items()},
                 "machines": [*rows],
             }
         )
         return
     _show(rows)
-    for kind, found in lists.items():
+    for kind, prices in lists.items():
         typer.echo(
-            f"{kind}: prices of {found.prices_of} in {found.currency} an hour, from "
-            f"{found.source}; newer ones: drillyard prices refresh {kind}"
+            f"{kind}: prices of {prices.prices_of} in {prices.currency} an hour, from "
+            f"{prices.source}; newer ones: drillyard prices refresh {kind}"
         )
 
 
@@ -90,12 +90,12 @@ def _lists(backend: str | None) -> dict[str, MachineList]:
     from drillyard.errors import ConfigError
     from drillyard.registry import load, names
 
-    found = {
+    lists = {
         kind: factory.machine_types()
         for kind in ([backend] if backend else names("backends"))
         if isinstance(factory := load("backends", kind), HasMachineTypes)
     }
-    if backend and not found:
+    if backend and not lists:
         raise ConfigError(
             "has no list of machine types: its machines are used as they are",
             field="--backend",
@@ -103,7 +103,7 @@ def _lists(backend: str | None) -> dict[str, MachineList]:
             allowed="a backend that rents machines, such as gcp or azure",
             hint="leave --backend out",
         )
-    return found
+    return lists
 
 
 def _within(machine: MachineType, region: str | None) -> MachineType:

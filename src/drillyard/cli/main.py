@@ -112,8 +112,8 @@ def build(arguments: Sequence[str] = ()) -> tuple[typer.Typer, dict[str, str]]:
     for name in GROUPS:
         importlib.import_module(f"drillyard.cli.{name}").register(app)
     broken = _plug_ins(app)
-    commands = [one for one in app.registered_commands if one.name in arguments[:1]]
-    groups = [one for one in app.registered_groups if one.name in arguments[:1]]
+    commands = [entry for entry in app.registered_commands if entry.name in arguments[:1]]
+    groups = [entry for entry in app.registered_groups if entry.name in arguments[:1]]
     if commands or groups:
         app.registered_commands, app.registered_groups = commands, groups
     return app, broken

@@ -23,15 +23,15 @@ def show_stages(mailbox: Mailbox, *, as_json: bool) -> None:
     from drillyard.results.stages import as_dict, grid, read
     from drillyard.system.terminal import print_grid
 
-    found = read(mailbox)
+    results = read(mailbox)
     if as_json:
-        print_json(as_dict(found))
+        print_json(as_dict(results))
         return
-    print_grid(grid(found))
+    print_grid(grid(results))
     typer.echo("")
-    for stage in found.stages:
-        if stage.name in found.verdicts:
-            typer.echo(f"{stage.experiment}: {found.verdicts[stage.name]}")
+    for stage in results.stages:
+        if stage.name in results.verdicts:
+            typer.echo(f"{stage.experiment}: {results.verdicts[stage.name]}")
 
 
 def write_csv(text: str, path: Path) -> None:

@@ -105,11 +105,11 @@ def _recorded(
     record, seed = recording.record, mailbox.run(name).seed
     full = f"{mailbox.experiment}/{name}"
     fatal = record.step is None and (episode, to) == (recording.last, recording.failed_at)
-    found: Replayed | Ended
+    outcome: Replayed | Ended
     if fatal and not wanted.debug:
-        found = replay_in_child(recording, episode, to, wanted.limit_s)
+        outcome = replay_in_child(recording, episode, to, wanted.limit_s)
     else:
-        found = replay(recording, episode, to, wanted.debug)
+        outcome = replay(recording, episode, to, wanted.debug)
     facts: JsonObject = {
         "run": full,
         "run_seed": seed,
@@ -128,45 +128,45 @@ def _recorded(
     where += f", episode {episode} to step {to}, run seed {seed}"
     if record.training_step is not None:
         where += f"; failed at training step {record.training_step:,}"
-    if isinstance(found, Ended):
-        said = [f"step {to}: the simulator {found.how}, as in the run"]
-        return Answer(full, where, facts, True, True, [], said, _notes(mailbox, record))
+    if isinstance(outcome, Ended):
+        lines = [f"step {to}: the simulator {outcome.how}, as in the run"]
+        return Answer(full, where, facts, True, True, [], lines, _notes(mailbox, record))
     result = Answer(
         full,
         where,
         facts,
-        not found.difference,
-        found.reproduced,
-        [_shown(row) for row in found.rows[-SHOWN - 1 :]],
-        list(conclusion(recording, found)),
+        not outcome.difference,
+        outcome.reproduced,
+        [_shown(row) for row in outcome.rows[-SHOWN - 1 :]],
+        list(conclusion(recording, outcome)),
         _notes(mailbox, record),
     )
-    if found.error:
-        result.facts |= {"error": found.error, "where": found.where}
+    if outcome.error:
+        result.facts |= {"error": outcome.error, "where": outcome.where}
     return result
 
 
-def conclusion(recording: Recording, found: Replayed) -> Iterator[str]:
+def conclusion(recording: Recording, replayed: Replayed) -> Iterator[str]:
     """Yields what a replay showed, as sentences.
 
     Args:
         recording: The record of the episode.
-        found: The replay of it.
+        replayed: The replay of it.
     """
-    if found.error:
-        at = f"step {found.at[1]} of episode {found.at[0]}" if found.at else "the reset"
-        place = f" ({found.where})" if found.where else ""
-        yield f"{at}: {found.error}{place}"
-    if found.difference:
+    if replayed.error:
+        at = f"step {replayed.at[1]} of episode {replayed.at[0]}" if replayed.at else "the reset"
+        place = f" ({replayed.where})" if replayed.where else ""
+        yield f"{at}: {replayed.error}{place}"
+    if replayed.difference:
         yield (
-            f"not exact: {found.difference}. The simulator uses another random generator "
+            f"not exact: {replayed.difference}. The simulator uses another random generator "
             "than self.np_random, or remembers earlier episodes"
         )
     else:
-        yield f"exact: {found.compared:,} rewards are equal to the recorded ones, bit by bit"
-    if found.reproduced is False:
+        yield f"exact: {replayed.compared:,} rewards are equal to the recorded ones, bit by bit"
+    if replayed.reproduced is False:
         yield f"the failure did not occur again; the run said: {recording.record.message}"
-        if not found.error and not found.difference:
+        if not replayed.error and not replayed.difference:
             yield (
                 "The failure depends on something that is not part of the episode, such as a "
                 "variable that the copies share, a file, the time, or a fault of the machine"
@@ -281,10 +281,10 @@ def _by_policy(mailbox: Mailbox, name: str, wanted: Wanted, recording: Recording
         if recording is None
         else f"only {recording.recorded:,} of its {recording.failed_at:,} steps were recorded"
     )
-    said = [f"{steps:,} steps, return {sum(played.rewards):g}"]
+    text = [f"{steps:,} steps, return {sum(played.rewards):g}"]
     if played.error:
-        said = [f"step {steps + 1}: {played.error}"]
-    said.append(f"not exact: {why}, so this is another episode, played by the checkpoint's policy")
+        text = [f"step {steps + 1}: {played.error}"]
+    text.append(f"not exact: {why}, so this is another episode, played by the checkpoint's policy")
     facts: JsonObject = {
         "run": f"{mailbox.experiment}/{name}",
         "run_seed": run.seed,
@@ -297,25 +297,25 @@ def _by_policy(mailbox: Mailbox, name: str, wanted: Wanted, recording: Recording
     }
     where = f"policy of the checkpoint of step {played.checkpoint:,}, copy {copy}"
     where += f", reset with seed {played.seed}"
-    return Answer(str(facts["run"]), where, facts, False, bool(played.error), [], said)
+    return Answer(str(facts["run"]), where, facts, False, bool(played.error), [], text)
 
 
 def _notes(mailbox: Mailbox, record: FailedEpisode) -> list[str]:
     """What differs from when the run failed."""
     from drillyard.system.platform_info import versions
 
-    found = []
+    lines = []
     now = mailbox.experiment_record().code
     if now != record.code:
-        found.append(
+        lines.append(
             "the code of this experiment was changed since; this replays the code that failed"
         )
     here = versions()
     for name in ("python", "numpy", "gymnasium", "torch", "drillyard"):
         then = record.versions.get(name)
         if then is not None and here.get(name, then) != then:
-            found.append(f"{name} was {then} when it failed, and is {here[name]} here")
-    return found
+            lines.append(f"{name} was {then} when it failed, and is {here[name]} here")
+    return lines
 
 
 @contextmanager

@@ -87,10 +87,12 @@ def _invite(address: str, out: Path) -> None:
     invitation = identity.invitation(address)
     _ = invitation.place  # refuses what is not an address
     out.mkdir(parents=True, exist_ok=True)
-    own, given = out / "hosts-learner.json", out / "hosts-invitation.json"
-    write_file(own, identity.to_json(address), PRIVATE)
+    learner, given = out / "hosts-learner.json", out / "hosts-invitation.json"
+    write_file(learner, identity.to_json(address), PRIVATE)
     write_file(given, invitation.to_json(), PRIVATE)
-    typer.echo(f"{own}: for this machine; set {LISTENING}={own.resolve()} before you train")
+    typer.echo(
+        f"{learner}: for this machine; set {LISTENING}={learner.resolve()} before you train"
+    )
     typer.echo(f"{given}: for the hosts; it contains a token, so send it as you send a password")
 
 

@@ -112,7 +112,7 @@ class Surroundings:
             "tracking": {
                 "uri": lacking[0].uri,
                 "runs": [*lacking[0].runs],
-                "message": "\n".join(one.sentence(experiment) for one in lacking),
+                "message": "\n".join(entry.sentence(experiment) for entry in lacking),
             }
             if lacking
             else None,
@@ -138,8 +138,8 @@ def surroundings(mailbox: Mailbox) -> Surroundings:
     )
     if around.drives:
         return around  # its mirror is a few seconds behind anyway
-    found = (behind.lacking(mailbox, place) for place in behind.targets(mailbox))
-    return replace(around, lacking=tuple(filter(None, found)))
+    records = (behind.lacking(mailbox, place) for place in behind.targets(mailbox))
+    return replace(around, lacking=tuple(filter(None, records)))
 
 
 def as_dict(results: ExperimentResults, around: Surroundings) -> dict[str, object]:
@@ -253,7 +253,7 @@ def remarks(results: ExperimentResults, around: Surroundings) -> list[str]:
     lines += study_lines(around.study)
     if around.cancelled:
         lines.append(f"stop requested by {around.cancelled.by}: {around.cancelled.reason}")
-    lines += [one.sentence(results.name) for one in around.lacking]
+    lines += [entry.sentence(results.name) for entry in around.lacking]
     if around.driver is not None and around.drives:
         lines.append(f"driver: process {around.driver.pid} on {around.driver.host}")
     if results.report:

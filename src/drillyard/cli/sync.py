@@ -60,12 +60,12 @@ def sync(
             for line in filter(None, (report.registered, report.link)):
                 typer.echo(line)
     if json_:
-        others = {"others": [asdict(one) for one in reports[1:]]} if reports[1:] else {}
+        others = {"others": [asdict(entry) for entry in reports[1:]]} if reports[1:] else {}
         print_json({**asdict(reports[0]), **others})
     late = [report for report in reports if not report.complete]
     if late:
-        said = "; ".join(f"{one.uri} is not up to date: {one.error}" for one in late)
-        raise ControlPlaneError(said, hint=late[0].hint)
+        reasons = "; ".join(f"{entry.uri} is not up to date: {entry.error}" for entry in late)
+        raise ControlPlaneError(reasons, hint=late[0].hint)
 
 
 def _without_server(mailbox: Mailbox) -> UserError:

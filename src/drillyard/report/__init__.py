@@ -72,8 +72,8 @@ def build(mailbox: Mailbox, out: Path | None = None, *, clock: Clock = SYSTEM) -
         UserError: matplotlib is not installed.
     """
     results = with_fingerprints(mailbox, collect(mailbox))
-    made = render(mailbox, results, made_at=clock.now())
-    index, keys = publish(mailbox, made, out)
+    files = render(mailbox, results, made_at=clock.now())
+    index, keys = publish(mailbox, files, out)
     return ReportFiles(index, keys, dataclasses.replace(results, report=index))
 
 

@@ -21,17 +21,17 @@ SHOWN = 500
 _ENDED = {None: "-", True: "yes", False: "no"}
 
 
-def grid(request: Request, found: Sequence[Assessed]) -> Grid:
+def grid(request: Request, assessed: Sequence[Assessed]) -> Grid:
     """A row a condition."""
     title = f"{request.baseline or 'agent'} on {request.simulator['id']}"
-    table = Table(title, [one.row for one in found])
+    table = Table(title, [entry.row for entry in assessed])
     table.text("episode", lambda row: str(row["episode_id"]))
     table.text("conditions", _conditions)
     table.number("return", lambda row: formatting.number(row["episode_return"]))
     table.number("steps", lambda row: row["length"])
     table.text("ended", lambda row: "terminated" if row["terminated"] else "truncated")
     table.text("success", lambda row: _ENDED[row["success"]])
-    for key in (key for key in found[0].row if key.startswith("state_")):
+    for key in (key for key in assessed[0].row if key.startswith("state_")):
         table.number(key, _state(key))
     return table
 
@@ -46,14 +46,14 @@ def _state(key: str) -> Callable[[Row], str]:
     return lambda row: formatting.number(row.get(key))
 
 
-def verdict(found: Sequence[Assessed], left: int = 0) -> str:
+def verdict(assessed: Sequence[Assessed], left: int = 0) -> str:
     """One sentence over all conditions.
 
     Args:
-        found: All of them.
+        assessed: All of them.
         left: How many are not shown beside it.
     """
-    total = summary(found)
+    total = summary(assessed)
     more = f", {left} more in the files" if left else ""
     share = "-" if total["success"] is None else f"{total['success']:.0%}"
     return (
@@ -64,31 +64,31 @@ def verdict(found: Sequence[Assessed], left: int = 0) -> str:
     )
 
 
-def page(request: Request, found: Sequence[Assessed]) -> str:
+def page(request: Request, assessed: Sequence[Assessed]) -> str:
     """The page as HTML text: one file, no script, no network, everything escaped.
 
     Raises:
         UserError: matplotlib is not installed.
     """
     columns: dict[str, list[tuple[list[float], bool]]] = {}
-    for one in found[:SHOWN]:
-        for key in [k for k in one.steps[0] if k.startswith("state_")]:
-            path = [float(step.get(key, float("nan"))) for step in one.steps]
-            columns.setdefault(key, []).append((path, one.row["success"] is not False))
-    failed = any(one.row["success"] is False for one in found)
+    for entry in assessed[:SHOWN]:
+        for key in [k for k in entry.steps[0] if k.startswith("state_")]:
+            path = [float(step.get(key, float("nan"))) for step in entry.steps]
+            columns.setdefault(key, []).append((path, entry.row["success"] is not False))
+    failed = any(entry.row["success"] is False for entry in assessed)
     caption = "Each state over the steps of every episode"
     caption += "; orange: those without success." if failed else "."
     return rendered(
         "assessment.html.j2",
-        grid=grid(request, found[:SHOWN]),
-        left=max(0, len(found) - SHOWN),
-        verdict=verdict(found),
+        grid=grid(request, assessed[:SHOWN]),
+        left=max(0, len(assessed) - SHOWN),
+        verdict=verdict(assessed),
         caption=caption,
         picture=safe(training_pictures.paths(columns).inline),
     )
 
 
-def texts(request: Request, found: Sequence[Assessed]) -> dict[str, str]:
+def texts(request: Request, assessed: Sequence[Assessed]) -> dict[str, str]:
     """Name -> text of ``assessment.csv``, ``assessment_logs.csv``, ``.json`` and ``.html``."""
     what = {
         "policy": request.baseline or "agent",
@@ -98,10 +98,10 @@ def texts(request: Request, found: Sequence[Assessed]) -> dict[str, str]:
         "seed": request.seed,
     }
     return {
-        FILES[0]: csv_of_rows([one.row for one in found]),
-        FILES[1]: csv_of_rows([step for one in found for step in one.steps]),
-        FILES[2]: json.dumps({**what, **summary(found)}, indent=1),
-        FILES[3]: page(request, found),
+        FILES[0]: csv_of_rows([entry.row for entry in assessed]),
+        FILES[1]: csv_of_rows([step for entry in assessed for step in entry.steps]),
+        FILES[2]: json.dumps({**what, **summary(assessed)}, indent=1),
+        FILES[3]: page(request, assessed),
     }
 
 
@@ -124,7 +124,7 @@ def check_unused(folder: Path, option: str) -> None:
         )
 
 
-def write(request: Request, found: Sequence[Assessed], folder: Path, option: str) -> None:
+def write(request: Request, assessed: Sequence[Assessed], folder: Path, option: str) -> None:
     """Write all files of an assessment; see ``check_unused`` for the arguments."""
-    files = {name: text.encode() for name, text in texts(request, found).items()}
+    files = {name: text.encode() for name, text in texts(request, assessed).items()}
     write_folder(folder, files, option)

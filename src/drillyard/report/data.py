@@ -106,8 +106,8 @@ def worlds(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) ->
         warnings: What cannot be read is said here.
     """
     return [
-        World(name, own, curves(own), episode(mailbox, own, warnings))
-        for name, own in results.by_simulator()
+        World(name, scores, curves(scores), episode(mailbox, scores, warnings))
+        for name, scores in results.by_simulator()
     ]
 
 
@@ -120,7 +120,7 @@ def curves(results: ExperimentResults) -> list[MeanCurve]:
     ranked = sum(a.role != "confirms" for a in results.agents)
     role = results.agents[0].role if results.agents else ""
     runs = {r.run: r.seed for r in results.runs if r.trial == trial}
-    found = []
+    curves = []
     for kind in CURVES:
         seeds = {
             str(c.seed): points
@@ -129,8 +129,8 @@ def curves(results: ExperimentResults) -> list[MeanCurve]:
         }
         if seeds:
             curve = _mean_curve(kind, seeds, role, ranked)
-            found.append(_within(curve, results.ranges.get(_simulator(results, trial))))
-    return found
+            curves.append(_within(curve, results.ranges.get(_simulator(results, trial))))
+    return curves
 
 
 def _simulator(results: ExperimentResults, trial: int) -> str:
@@ -207,8 +207,8 @@ def episode(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) -
         try:
             meta = json.loads(_file(mailbox, run.run, "trajectories/meta.json") or b"{}")
             policies = {}
-            if (own := _steps_of(mailbox, run.run, AGENT)) is not None:
-                policies[AGENT] = own
+            if (steps := _steps_of(mailbox, run.run, AGENT)) is not None:
+                policies[AGENT] = steps
             for baseline in results.baselines[:1]:
                 _beside(mailbox, results, run.run, baseline.policy, policies, meta)
         except (CorruptObject, ValueError) as error:
@@ -241,16 +241,16 @@ def _beside(
     Baselines are evaluated once, in the first run of an experiment: in a study, another trial's.
     """
     for other in dict.fromkeys([run, *(r.run for r in results.runs)]):
-        found = _steps_of(mailbox, other, baseline)
-        if found is None:
+        steps = _steps_of(mailbox, other, baseline)
+        if steps is None:
             continue
         if other != run:
-            told = json.loads(_file(mailbox, other, "trajectories/meta.json") or b"{}")
-            its = told.get(_file_name(baseline), {})
+            stored = json.loads(_file(mailbox, other, "trajectories/meta.json") or b"{}")
+            its = stored.get(_file_name(baseline), {})
             if its.get("options") != meta.get(AGENT, {}).get("options"):
                 continue  # another episode
             meta[_file_name(baseline)] = its
-        policies[baseline] = found
+        policies[baseline] = steps
         return
 
 
@@ -323,7 +323,7 @@ def episode_of(
     units = {c: unit for c, (_, unit) in zip(numbered, known, strict=False) if unit}
     units |= _texts(meta.get("units")) | own_units
     references = _texts(meta.get("reference"))
-    shown = []
+    panels = []
     for column in first:
         kind, _, name = column.partition("_")
         if column in references.values() or not _seen(first[column]):
@@ -332,12 +332,12 @@ def episode_of(
             title = "action" if name == "0" and kind == "action" else _title(kind, name)
             title = called.get(column, title)
             unit = units.get(column) or units.get(f"state_{title}", "")
-            shown.append(Panel(column, title, unit, references.get(column), kind))
+            panels.append(Panel(column, title, unit, references.get(column), kind))
         elif column == "reward":
-            shown.append(Panel(column, "reward", units.get(column, ""), None, "reward"))
+            panels.append(Panel(column, "reward", units.get(column, ""), None, "reward"))
     return Episode(
         policies,
-        tuple(shown),
+        tuple(panels),
         units.get("t", "step"),
         {p: m for p in policies if isinstance(m := meta.get(_file_name(p)), dict)},
     )
@@ -355,10 +355,10 @@ def _seen(values: Sequence[float]) -> bool:
     return any(math.isfinite(v) for v in values)
 
 
-def learning_curve_csv(found: Sequence[MeanCurve]) -> str:
+def learning_curve_csv(curves: Sequence[MeanCurve]) -> str:
     """Long form: every seed's own points, then mean and band of each curve."""
     rows: list[tuple[object, ...]] = []
-    for curve in found:
+    for curve in curves:
         for seed, points in curve.seeds.items():
             rows += [(curve.kind, f"seed {seed}", s, v, None, None) for s, v in points]
         rows += [
@@ -387,11 +387,11 @@ def evaluation_csv(results: ExperimentResults) -> str:
     return csv_of_rows(rows)
 
 
-def episode_csv(found: Episode) -> str:
+def episode_csv(episode: Episode) -> str:
     """One line a policy and step."""
-    columns = list(next(iter(found.policies.values())))
+    columns = list(next(iter(episode.policies.values())))
     rows: list[tuple[object, ...]] = []
-    for policy, values in found.policies.items():
+    for policy, values in episode.policies.items():
         length = max((len(v) for v in values.values()), default=0)
         rows += [(policy, *(_at(values.get(c), i) for c in columns)) for i in range(length)]
     return to_csv(("policy", *columns), rows)

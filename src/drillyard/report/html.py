@@ -335,6 +335,6 @@ def measured_words(seeds: Sequence[int]) -> str:
     if not seeds:
         return text + "How often such intervals hold the truth is measured: see the documentation."
     n = min(seeds)
-    found = measured(n)
-    each = ", ".join(f"{share:.0%} where {kind}" for kind, share in found.items())
+    words = measured(n)
+    each = ", ".join(f"{share:.0%} where {kind}" for kind, share in words.items())
     return text + f"Over {n} seeds such an interval was measured to hold the truth in {each}."

@@ -61,20 +61,20 @@ def build(mailbox: Mailbox, out: Path | None = None, *, clock: Clock = SYSTEM) -
     return publish(mailbox, {"index.html": text.encode()}, out)[0]
 
 
-def page(found: StagesResults, *, made_at: float) -> str:
+def page(stages: StagesResults, *, made_at: float) -> str:
     """The page as HTML text.
 
     Args:
-        found: The stages.
+        stages: The stages.
         made_at: Epoch seconds.
     """
     return rendered(
         "stages.html.j2",
-        name=found.name,
-        status=found.status,
-        stages=grid(found),
-        drawing=drawn(found.stages),
-        verdicts=[(s, found.verdicts.get(s.name, "")) for s in found.stages],
+        name=stages.name,
+        status=stages.status,
+        stages=grid(stages),
+        drawing=drawn(stages.stages),
+        verdicts=[(s, stages.verdicts.get(s.name, "")) for s in stages.stages],
         size=(WIDTH, HEIGHT),
         bad=BAD,
         made=formatting.moment(made_at),

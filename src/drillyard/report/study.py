@@ -55,10 +55,10 @@ def section(mailbox: Mailbox, study: StudyResults) -> StudySection:
     names = [n for n in study_table.varied(study) if all(n in t.assignment for t in ranked)]
     if len(ranked) > 1 and names:
         drawn += _of_parameters(study, names, notes)
-    found = comparing.compare(mailbox, study)
-    if found is not None:
-        drawn += _of_comparison(found)
-        notes += _method(study, found)
+    comparison = comparing.compare(mailbox, study)
+    if comparison is not None:
+        drawn += _of_comparison(comparison)
+        notes += _method(study, comparison)
     elif len(ranked) > 1:
         notes.append(f"Nothing is compared: {comparing.TOO_FEW}.")
     return StudySection(
@@ -66,8 +66,8 @@ def section(mailbox: Mailbox, study: StudyResults) -> StudySection:
         trials=(trials := study_table.trials_grid(study, SHOWN)),
         settings=_settings(study, {row[0] for row in trials.rows}),
         scores=_winner(study),
-        better=pairs_grid(found.pairs) if found else None,
-        places=_places(found) if found else None,
+        better=pairs_grid(comparison.pairs) if comparison else None,
+        places=_places(comparison) if comparison else None,
         drawn=tuple(
             replace(d, alt=f"{d.title} of {study.name}: {d.caption} {verdict}") for d in drawn
         ),
@@ -75,15 +75,15 @@ def section(mailbox: Mailbox, study: StudyResults) -> StudySection:
     )
 
 
-def _settings(study: StudyResults, shown: set[str]) -> tuple[Grid, ...]:
+def _settings(study: StudyResults, done: set[str]) -> tuple[Grid, ...]:
     """What was chosen for each trial: its parameters, and the parts of a listed experiment."""
-    found = []
+    grids = []
     for trial in study.trials:
         leaves = flatten(trial.assignment) + (flatten(trial.parts) if trial.parts else [])
         rows = [(path, value_text(value)) for path, value in leaves if path]
-        if trial.id in shown and rows:
-            found.append(rows_grid(trial.id, ("setting", "is"), rows))
-    return tuple(found)
+        if trial.id in done and rows:
+            grids.append(rows_grid(trial.id, ("setting", "is"), rows))
+    return tuple(grids)
 
 
 def _drawn(name: str, title: str, caption: str, picture: Picture, csv: str) -> Drawn:
@@ -159,24 +159,24 @@ def importances(study: StudyResults, notes: list[str]) -> dict[str, float]:
         return {}
 
 
-def _of_comparison(found: comparing.TrialComparison) -> list[Drawn]:
+def _of_comparison(comparison: comparing.TrialComparison) -> list[Drawn]:
     rows = [
         (who, kind, e.value, e.low, e.high)
-        for who in found.names
-        for kind, e in found.estimates[who].items()
+        for who in comparison.names
+        for kind, e in comparison.estimates[who].items()
     ]
     shares = [
         (who, *point)
-        for who in found.names
-        for p in (found.profiles[who],)
+        for who in comparison.names
+        for p in (comparison.profiles[who],)
         for point in zip(p.thresholds, p.share, p.low, p.high, strict=True)
     ]
     return [
         _drawn(
             "iqm",
             "Interquartile mean",
-            _of_iqm(found),
-            study_pictures.estimates(found),
+            _of_iqm(comparison),
+            study_pictures.estimates(comparison),
             to_csv(("name", "aggregate", "value", "low", "high"), rows),
         ),
         _drawn(
@@ -184,7 +184,7 @@ def _of_comparison(found: comparing.TrialComparison) -> list[Drawn]:
             "Performance profile",
             "For every score, the share of runs that are above it; higher is better. Band: 95 % "
             "interval at that score.",
-            study_pictures.profile(found),
+            study_pictures.profile(comparison),
             to_csv(("name", "score", "share", "low", "high"), shares),
         ),
     ]
@@ -198,13 +198,13 @@ _OF_ONE_TASK = (
 """What ``python -m tests.benchmarks.coverage aggregates`` measures."""
 
 
-def _of_iqm(found: comparing.TrialComparison) -> str:
+def _of_iqm(comparison: comparing.TrialComparison) -> str:
     text = "Dot: mean of the middle half of the runs."
-    if not found.chosen:
+    if not comparison.chosen:
         text += " Bar: 95 % interval, all of them at once."
-        return text + _OF_ONE_TASK if len(found.tasks) == 1 else text
+        return text + _OF_ONE_TASK if len(comparison.tasks) == 1 else text
     text += " Circles: chosen by these numbers, so they have no interval."
-    return text + (" Last line: the winner once more." if found.again is not None else "")
+    return text + (" Last line: the winner once more." if comparison.again is not None else "")
 
 
 def _winner(study: StudyResults) -> Grid | None:
@@ -225,9 +225,9 @@ def _winner(study: StudyResults) -> Grid | None:
     return table.text("seed numbers", lambda row: ", ".join(map(str, row[1].seeds)))
 
 
-def _places(found: comparing.TrialComparison) -> Grid:
-    table = Table("places", found.places).text("name", str)
-    return table.number("place", lambda name: formatting.place(found.places[name]))
+def _places(comparison: comparing.TrialComparison) -> Grid:
+    table = Table("places", comparison.places).text("name", str)
+    return table.number("place", lambda name: formatting.place(comparison.places[name]))
 
 
 def _remark(study: StudyResults) -> str:
@@ -235,22 +235,22 @@ def _remark(study: StudyResults) -> str:
     return remark(min(len(t.seeds) for t in study.ranked()))
 
 
-def _method(study: StudyResults, found: comparing.TrialComparison) -> list[str]:
+def _method(study: StudyResults, comparison: comparing.TrialComparison) -> list[str]:
     text = (
         f"Compared are runs by {study.first.name}. The interquartile mean leaves out the best and "
         "the worst quarter of the runs. The probability of improvement is that of a run of the "
         "one being better than a run of the other, ties one half."
     )
-    if found.scaled:
+    if comparison.scaled:
         text += (
-            f" Scores of {len(found.tasks)} simulators are scaled: 0 is the random baseline (the "
-            "worst run where there is none), 1 the best run."
+            f" Scores of {len(comparison.tasks)} simulators are scaled: 0 is the random baseline "
+            "(the worst run where there is none), 1 the best run."
         )
     decided = (
         f"Better and worse mean a higher or lower mean score. {METHOD} From three runs each, two "
         f"alone cannot be decided; more runs decide more. {_remark(study)}."
     )
-    if any(pair.p is None for pair in found.pairs):
+    if any(pair.p is None for pair in comparison.pairs):
         decided += (
             " A baseline is not trained, so it is compared by Welch's test alone. A fifth of the "
             "5 % is for these; below "

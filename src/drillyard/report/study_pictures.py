@@ -67,17 +67,17 @@ def history(study: StudyResults) -> Picture:
     return render(draw, "sh")
 
 
-def importances(found: dict[str, float]) -> Picture:
+def importances(shares: dict[str, float]) -> Picture:
     """A bar a parameter: its share of what the trials' values vary."""
 
     def draw() -> Figure:
-        names = list(found)[:12]
+        names = list(shares)[:12]
         figure, axis = subplots(figsize=(WIDTH_IN, 0.7 + 0.34 * len(names)))
-        axis.barh(range(len(names)), [found[n] for n in names], color=BLUE, height=0.6)
+        axis.barh(range(len(names)), [shares[n] for n in names], color=BLUE, height=0.6)
         for row, n in enumerate(names):
-            note(axis, f"{found[n]:.2f}", (found[n], row), (5, 0), va="center")
+            note(axis, f"{shares[n]:.2f}", (shares[n], row), (5, 0), va="center")
         named_rows(axis, names)
-        axis.set_xlim(0, max(found.values()) * 1.12 or 1)
+        axis.set_xlim(0, max(shares.values()) * 1.12 or 1)
         axis.set_xlabel("importance")
         return figure
 
@@ -125,8 +125,8 @@ def parallel(study: StudyResults, names: list[str], choices: Mapping[str, list[s
         lines: list[list[float]] = []
         texts: list[list[tuple[float, str]]] = []
         for n in [*names, metric]:
-            found = [t.values[metric] if n == metric else t.assignment.get(n) for t in ranked]
-            place, labels = _places(found, choices.get(n))
+            values = [t.values[metric] if n == metric else t.assignment.get(n) for t in ranked]
+            place, labels = _places(values, choices.get(n))
             low, high = min(place), max(place)
             if labels:
                 low, high = 0.0, float(len(labels) - 1)
@@ -170,14 +170,14 @@ def _places(values: list[Any], choices: list[str] | None = None) -> tuple[list[f
     return [float(labels.index(str(v))) for v in values], labels
 
 
-def estimates(found: TrialComparison) -> Picture:
+def estimates(comparison: TrialComparison) -> Picture:
     """A line each: the interquartile mean as a dot, its interval as a bar.
 
     What was chosen by these numbers is a circle without a bar; below it is the run on fresh seeds.
     """
-    lines = [(who, found.estimates[who]["iqm"]) for who in found.names]
-    if found.again is not None:
-        lines.append((AGAIN, found.again))
+    lines = [(who, comparison.estimates[who]["iqm"]) for who in comparison.names]
+    if comparison.again is not None:
+        lines.append((AGAIN, comparison.again))
 
     def draw() -> Figure:
         figure, axis = subplots(figsize=(WIDTH_IN, 0.75 + 0.4 * len(lines)))
@@ -185,24 +185,24 @@ def estimates(found: TrialComparison) -> Picture:
             colour = ORANGE if who == AGAIN else BLUE if row == 0 else GREY
             if iqm.low is not None and iqm.high is not None:
                 band(axis, row, (iqm.low, iqm.high), colour)
-            fill: Any = "none" if found.chosen and who != AGAIN else "full"
+            fill: Any = "none" if comparison.chosen and who != AGAIN else "full"
             axis.plot([iqm.value], [row], "o", color=colour, markersize=5, fillstyle=fill)
         named_rows(axis, [who for who, _ in lines])
         axis.margins(x=0.06, y=0.15)
-        axis.set_xlabel(f"interquartile mean of {found.score}")
+        axis.set_xlabel(f"interquartile mean of {comparison.score}")
         return figure
 
     return render(draw, "se")
 
 
-def profile(found: TrialComparison) -> Picture:
+def profile(comparison: TrialComparison) -> Picture:
     """Share of runs above each score, a line each with its band."""
 
     def draw() -> Figure:
         figure, axis = subplots(figsize=(WIDTH_IN, 3.2))
-        for i, who in enumerate(found.names[: len(STYLES)]):
-            _draw_profile(axis, found, who, i)
-        axis.set_xlabel(found.score)
+        for i, who in enumerate(comparison.names[: len(STYLES)]):
+            _draw_profile(axis, comparison, who, i)
+        axis.set_xlabel(comparison.score)
         axis.set_ylabel("share of runs above it")
         axis.set_ylim(-0.02, 1.02)
         figure.legend(loc="outside upper left", ncols=4, handlelength=3)
@@ -211,8 +211,8 @@ def profile(found: TrialComparison) -> Picture:
     return render(draw, "sf")
 
 
-def _draw_profile(axis: Axes, found: TrialComparison, who: str, i: int) -> None:
-    p = found.profiles[who]
+def _draw_profile(axis: Axes, comparison: TrialComparison, who: str, i: int) -> None:
+    p = comparison.profiles[who]
     colour = COLOURS[i % len(COLOURS)]
     axis.fill_between(p.thresholds, p.low, p.high, color=colour, alpha=0.1, linewidth=0)
     axis.plot(p.thresholds, p.share, color=colour, linestyle=STYLES[i], label=who, linewidth=1.7)

@@ -160,17 +160,17 @@ def _beside(axis: Axes, row: float, text: str, end: float, strong: bool) -> None
     note(axis, text, (1, row), (end, 0), color=colour, annotation_clip=False, **place)
 
 
-def episode(found: Episode) -> Picture:
+def episode(episode_: Episode) -> Picture:
     """Small multiples over time: each state with its reference, the action, the reward."""
-    shown = found.panels[:12]
+    drawn = episode_.panels[:12]
 
     def draw() -> Figure:
         pads = (0.09, 0.12)
-        figure, axes = panels(len(shown), 2, 1.55, head_in=0.55, pads=pads, sharex=True)
+        figure, axes = panels(len(drawn), 2, 1.55, head_in=0.55, pads=pads, sharex=True)
         for index, axis in enumerate(axes):
-            _draw_panel(axis, found, shown[index])
-            if index + 2 >= len(shown):
-                axis.set_xlabel(f"time ({found.time_unit})")
+            _draw_panel(axis, episode_, drawn[index])
+            if index + 2 >= len(drawn):
+                axis.set_xlabel(f"time ({episode_.time_unit})")
                 axis.tick_params(labelbottom=True)
         handles, labels = _legend(axes)
         figure.legend(
@@ -203,20 +203,20 @@ def paths(columns: dict[str, list[tuple[list[float], bool]]]) -> Picture:
     return render(draw, "as")
 
 
-def _draw_panel(axis: Axes, found: Episode, panel: Panel) -> None:
+def _draw_panel(axis: Axes, episode: Episode, panel: Panel) -> None:
     from matplotlib.ticker import MaxNLocator
 
     style = "steps-post" if panel.kind == "action" else "default"
-    first = next(iter(found.policies))
-    for name, columns in reversed(found.policies.items()):
+    first = next(iter(episode.policies))
+    for name, columns in reversed(episode.policies.items()):
         if panel.column in columns:
             colour, width = (BLUE, 1.7) if name == first else (GREY, 1.2)
             line: Any = {"color": colour, "linewidth": width, "drawstyle": style}
             axis.plot(_time(columns), columns[panel.column], label=name, **line)
-    own = found.policies[first]
-    if panel.reference in own:
+    policy = episode.policies[first]
+    if panel.reference in policy:
         dashes: Any = {"color": ORANGE, "linewidth": 1.3, "linestyle": (0, (4, 2))}
-        axis.plot(_time(own), own[panel.reference], label="reference", **dashes)
+        axis.plot(_time(policy), policy[panel.reference], label="reference", **dashes)
     unit = f"  ({panel.unit})" if panel.unit else ""
     axis.set_title(panel.title + unit, pad=4)
     axis.yaxis.set_major_locator(MaxNLocator(4))
@@ -231,9 +231,9 @@ def _time(columns: dict[str, list[float]]) -> list[float]:
 
 
 def _legend(axes: Sequence[Axes]) -> tuple[list[Any], list[str]]:
-    found: dict[str, Any] = {}
+    handles: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    order = sorted(found, key=lambda n: (n != AGENT, n != "reference", n))
-    return [found[n] for n in order], order
+            handles.setdefault(label, handle)
+    order = sorted(handles, key=lambda n: (n != AGENT, n != "reference", n))
+    return [handles[n] for n in order], order

@@ -30,10 +30,10 @@ def trial_picture(spec: SimulatorSpec, baseline: str) -> Picture:
     meta = {"units": metadata.get("units", {}), "reference": metadata.get("reference", {})}
     columns = {
         name: {
-            column: [row.get(column, float("nan")) for row in found.trajectory]
-            for column in found.trajectory[0]
+            column: [row.get(column, float("nan")) for row in steps.trajectory]
+            for column in steps.trajectory[0]
         }
-        for name, found in played.items()
+        for name, steps in played.items()
     }
     world = "" if spec.wrappers else spec.id
     return training_pictures.episode(episode_of(columns, meta, {}, simulator=world))

@@ -37,13 +37,13 @@ class RunUsage:
 
     def values(self, panel: str) -> list[tuple[int, float]]:
         """(step, percent) of what a panel shows; of several GPUs the mean, or the fullest."""
-        found = []
+        series = []
         for sample in self.samples:
-            one = _percents(sample["metrics"], panel)
-            if one:
-                value = max(one) if panel == "GPU memory" else sum(one) / len(one)
-                found.append((sample["step"], value))
-        return found
+            percents = _percents(sample["metrics"], panel)
+            if percents:
+                value = max(percents) if panel == "GPU memory" else sum(percents) / len(percents)
+                series.append((sample["step"], value))
+        return series
 
     @property
     def seconds(self) -> float:
@@ -67,7 +67,7 @@ def collect(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) -
         results: Its runs.
         warnings: Gets a sentence for each run whose samples cannot be read.
     """
-    found = []
+    usages = []
     for run in results.runs[:MOST_RUNS]:
         try:
             lines = read_stream(mailbox, run.run, "timing")
@@ -75,11 +75,11 @@ def collect(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) -
             warnings.append(f"{run.run}: the use of its machine cannot be read: {error}")
             continue
         if samples := tuple(s for line in lines for s in line.get("usage", ())):
-            found.append(RunUsage(run.run, samples))
-    return found
+            usages.append(RunUsage(run.run, samples))
+    return usages
 
 
-def grid(found: Sequence[RunUsage]) -> Grid:
+def grid(usages: Sequence[RunUsage]) -> Grid:
     """One line a run: means, and peaks where a peak is what ends a process."""
 
     def percent(panel: str) -> Callable[[RunUsage], str | None]:
@@ -93,31 +93,31 @@ def grid(found: Sequence[RunUsage]) -> Grid:
 
     def traffic(way: str) -> Callable[[RunUsage], str | None]:
         name = f"{PREFIX}network_{way}_megabytes"
-        sizes = {u.run: u.samples[-1]["metrics"].get(name) for u in found}
+        sizes = {u.run: u.samples[-1]["metrics"].get(name) for u in usages}
         return lambda u: None if (size := sizes[u.run]) is None else f"{size:,.0f} MB"
 
-    table = Table("use", found).text("run", lambda u: u.run)
+    table = Table("use", usages).text("run", lambda u: u.run)
     table.number("over", lambda u: formatting.duration(u.seconds))
     for panel in _PANELS:
         table.number(f"{panel}, peak" if "memory" in panel else panel, percent(panel))
     return table.number("received", traffic("receive")).number("sent", traffic("transmit"))
 
 
-def notes(found: Sequence[RunUsage]) -> list[str]:
+def notes(usages: Sequence[RunUsage]) -> list[str]:
     """What is wrong with the use of machines, in sentences."""
-    said = []
-    for usage in found:
+    lines = []
+    for usage in usages:
         gpu = [v for _, v in usage.values("GPU")]
         if gpu and usage.seconds >= IDLE_S and sum(gpu) / len(gpu) < IDLE_PERCENT:
-            said.append(
+            lines.append(
                 f"{usage.run}: its GPU was in use {sum(gpu) / len(gpu):.0f} % of the time. More "
                 "copies of the simulator, larger batches, several runs on a GPU or no GPU cost "
                 "less."
             )
         full = max((v for _, v in usage.values("memory")), default=0.0)
         if full >= FULL_PERCENT:
-            said.append(f"{usage.run}: {full:.0f} % of the memory of its machine were in use.")
-    return said
+            lines.append(f"{usage.run}: {full:.0f} % of the memory of its machine were in use.")
+    return lines
 
 
 def section(
@@ -139,25 +139,25 @@ def section(
     return {"grid": grid(usages), "notes": notes(usages), "picture": drawn}
 
 
-def csv(found: Sequence[RunUsage]) -> str:
+def csv(usages: Sequence[RunUsage]) -> str:
     """Long form: one line a run, sample and metric."""
     rows = [
         (usage.run, s["step"], s["time"], name, value)
-        for usage in found
+        for usage in usages
         for s in usage.samples
         for name, value in s["metrics"].items()
     ]
     return to_csv(("run", "step", "time", "metric", "value"), rows)
 
 
-def picture(found: Sequence[RunUsage]) -> Picture:
+def picture(usages: Sequence[RunUsage]) -> Picture:
     """Small multiples over environment steps, as wide as the learning curves: a line a run."""
-    drawn = [p for p in _PANELS if any(usage.values(p) for usage in found)]
+    drawn = [p for p in _PANELS if any(usage.values(p) for usage in usages)]
 
     def draw() -> Figure:
         figure, axes = panels(len(drawn), len(drawn), 2.2, pads=(0.04, 0.12), sharey=True)
         for axis, panel in zip(axes, drawn, strict=True):
-            for usage in found:
+            for usage in usages:
                 steps, values = zip(*(usage.values(panel) or [(0, float("nan"))]), strict=True)
                 axis.plot(steps, values, color=BLUE, linewidth=0.9, alpha=0.6)
             axis.set_title(panel, pad=4)

@@ -193,7 +193,7 @@ def _in_order(
 
 
 def _accepted(mailbox: Mailbox, run: str, warnings: list[str]) -> dict[Phase, Accepted]:
-    found: dict[Phase, Accepted] = {}
+    accepted: dict[Phase, Accepted] = {}
     for phase in PHASES:
         try:
             record = mailbox.accepted(run, phase)
@@ -201,8 +201,8 @@ def _accepted(mailbox: Mailbox, run: str, warnings: list[str]) -> dict[Phase, Ac
             warnings.append(f"{run}: the result of {phase.value} cannot be read: {error}")
             continue
         if record is not None:
-            found[phase] = record
-    return found
+            accepted[phase] = record
+    return accepted
 
 
 def _run(
@@ -290,8 +290,8 @@ def _bad_ending(states: list[TicketState]) -> Ending | None:
 
 
 def _section(experiment: ExperimentRecord, run: RunRecord) -> dict[str, Any]:
-    found = run.parts.get("simulator") or experiment.spec.get("simulator")
-    return found if isinstance(found, dict) else {}
+    section = run.parts.get("simulator") or experiment.spec.get("simulator")
+    return section if isinstance(section, dict) else {}
 
 
 def _simulator(experiment: ExperimentRecord, run: RunRecord) -> str:
@@ -312,9 +312,9 @@ def _ranges(
         section = _section(experiment, record)
         if (known := return_range(section)) is not None:
             ranges[name] = known
-        for own in (e for e in evaluated if (e.trial, e.seed) == (record.trial, record.seed)):
+        for record_ in (e for e in evaluated if (e.trial, e.seed) == (record.trial, record.seed)):
             keys = ("min_return", "max_return", "mean_return")
-            values = [as_number(p.get(k)) for p in own.policies.values() for k in keys]
+            values = [as_number(p.get(k)) for p in record_.policies.values() for k in keys]
             problem = contradicted(section, [v for v in values if v is not None])
             if problem is not None:
                 refused.setdefault(name, f"{record.run}: {problem}")
@@ -338,19 +338,19 @@ def _total(spec: dict[str, Any]) -> int | None:
     return steps if isinstance(steps, int) else None
 
 
-def _phase(own: list[TicketState], board: Board | None, status: Status) -> str | None:
+def _phase(states: list[TicketState], board: Board | None, status: Status) -> str | None:
     if board is not None and status is Status.RUNNING:
         return board.phase.value
-    by_phase = {s.ticket.phase: s for s in own}
+    by_phase = {s.ticket.phase: s for s in states}
     for phase in PHASES:
         state = by_phase.get(phase)
         if state is not None and state.status is not Status.SUCCEEDED:
             return phase.value
-    return PHASES[-1].value if own else None
+    return PHASES[-1].value if states else None
 
 
-def _resumes(own: list[TicketState]) -> int:
-    train = next((s for s in own if s.ticket.phase is Phase.TRAIN), None)
+def _resumes(states: list[TicketState]) -> int:
+    train = next((s for s in states if s.ticket.phase is Phase.TRAIN), None)
     return max(0, (train.attempt or 1) - 1) if train is not None else 0
 
 

@@ -113,11 +113,11 @@ class MlflowCopies:
         folder = scratch.with_name(f"{scratch.name}.d")
         folder.mkdir(parents=True, exist_ok=True)
         with self._bounded(_MLFLOW_TIMEOUT_S):
-            found = self._server.fetch_file(self._run_id, name, folder)
-        if found is None:
+            path = self._server.fetch_file(self._run_id, name, folder)
+        if path is None:
             return False
-        same = sha256_file(found) == entry.sha256
-        found.unlink()
+        same = sha256_file(path) == entry.sha256
+        path.unlink()
         return same
 
     def write(self, name: str, path: Path) -> None:
@@ -154,9 +154,9 @@ def same_place(url: str, store_url: str) -> bool:
     """True when a target is the mailbox's own store: its globs then say what is published."""
     if url == MLFLOW:
         return False
-    mine, other = local_folder(store_url), local_folder(place_of(url, store_url))
-    if mine is not None and other is not None:
-        return mine == other
+    folder, other = local_folder(store_url), local_folder(place_of(url, store_url))
+    if folder is not None and other is not None:
+        return folder == other
     return url.rstrip("/") == store_url.rstrip("/")
 
 

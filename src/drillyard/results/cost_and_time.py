@@ -39,8 +39,8 @@ def phase_times(
         for phase, value in seconds.items():
             if isinstance(value, int | float):
                 spent.setdefault(str(phase), []).append(float(value))
-    for found in accepted.values():
-        for phase, result in found.items():
+    for attempts in accepted.values():
+        for phase, result in attempts.items():
             spent.setdefault(phase.value, []).append(result.ended_at - result.started_at)
     before, after = DRIVER_PHASES[:-1], DRIVER_PHASES[-1:]
     known = (*before, *(p.value for p in PHASES), *after)
@@ -59,7 +59,7 @@ def worked_s(
         accepted: Run -> phase -> its accepted result: runs go on when their driver is gone.
     """
     spans = [(d.started_at, d.ended_at or d.written_at) for d in drivers]
-    spans += [(a.started_at, a.ended_at) for found in accepted.values() for a in found.values()]
+    spans += [(a.started_at, a.ended_at) for kept in accepted.values() for a in kept.values()]
     total, until = 0.0, -math.inf
     for began, ended in sorted(spans):
         total += max(0.0, ended - max(began, until))

@@ -93,9 +93,9 @@ def spread(values: Iterable[float], decimals: int | None = None) -> str:
     return f"range of {plural(len(known), 'seed')}: {ends(min(known), max(known), decimals)}"
 
 
-def _seeds(n: int, found: Interval) -> str:
+def _seeds(n: int, interval: Interval) -> str:
     """``5 seeds``, and how many lines hold at once where there are several."""
-    at_once = f"; all {found.among} lines at once" if found.among > 1 else ""
+    at_once = f"; all {interval.among} lines at once" if interval.among > 1 else ""
     return plural(n, "seed") + at_once
 
 
@@ -144,8 +144,8 @@ def learner_of(spec: Mapping[str, Any]) -> str:
         of = f" of {plural(len(children), 'child').replace('childs', 'children')}"
         return str(spec.get("workload", "rl")) + (of if children else "")
     parts = [spec, *((spec.get("study") or {}).get("experiments") or [])]
-    found = [(part.get("learner") or {}).get("algorithm") for part in parts]
-    names = [a if ":" in a else a.upper() for a in dict.fromkeys(str(f) for f in found if f)]
+    algorithms = [(part.get("learner") or {}).get("algorithm") for part in parts]
+    names = [a if ":" in a else a.upper() for a in dict.fromkeys(str(f) for f in algorithms if f)]
     where = list(dict.fromkeys((part.get("simulator") or {}).get("id") for part in parts))
     simulators = [str(w) for w in where if w]
     learners = _few(names, "algorithm")
@@ -208,11 +208,11 @@ def _measured(results: ExperimentResults) -> str:
         why = f": {failed[0].message.splitlines()[0]}" if failed[0].message else ""
         return f"{len(failed)} of {plural(len(runs), 'run')} failed{why}"
     sentence = f"{finished} of {plural(len(runs), 'run')} finished"
-    shown = [f"{m.metric} {number(m.mean)}" for m in metrics[:_SHOWN_METRICS]]
-    if shown:
+    texts = [f"{m.metric} {number(m.mean)}" for m in metrics[:_SHOWN_METRICS]]
+    if texts:
         sentence += (
             f"; mean over {plural(max(len(m.seeds) for m in metrics), 'seed')}: "
-            + ", ".join(shown)
+            + ", ".join(texts)
         )
     if len(metrics) > _SHOWN_METRICS:
         sentence += f" and {len(metrics) - _SHOWN_METRICS} more"
@@ -254,10 +254,10 @@ def _of_trials(results: ExperimentResults) -> str:
 def _sure(score: PolicyScore, decimals: int) -> str:
     """A mean return and how sure it is: ``72.25 (range of 2 seeds: 71.80 to 72.70)``."""
     text = fixed(score.mean_return, decimals)
-    found = score.interval
-    if found is not None:
-        at_once = f", all {found.among} at once" if found.among > 1 else ""
-        return f"{text} (95 % interval over {found.over}: {interval(found, decimals)}{at_once})"
+    limits = score.interval
+    if limits is not None:
+        at_once = f", all {limits.among} at once" if limits.among > 1 else ""
+        return f"{text} (95 % interval over {limits.over}: {interval(limits, decimals)}{at_once})"
     return f"{text} ({spread(score.seeds.values(), decimals)})" if len(score.seeds) > 1 else text
 
 

@@ -20,11 +20,11 @@ def metric_scores(
         roles: Trial -> what it is to its study; default: there is no study.
     """
     roles = roles or {}
-    found: dict[tuple[int, str], dict[int, float]] = {}
+    values: dict[tuple[int, str], dict[int, float]] = {}
     for trial, seed, metrics in measured:
         for name, value in metrics.items():
-            found.setdefault((trial, name), {})[seed] = value
-    ranked = Counter(name for trial, name in found if roles.get(trial) != "confirms")
+            values.setdefault((trial, name), {})[seed] = value
+    ranked = Counter(name for trial, name in values if roles.get(trial) != "confirms")
     return tuple(
         MetricScore(
             name,
@@ -33,5 +33,5 @@ def metric_scores(
             v,
             trial,
         )
-        for (trial, name), v in found.items()
+        for (trial, name), v in values.items()
     )

@@ -63,20 +63,22 @@ def scores(
         for name, summary in run.policies.items():
             if name != AGENT:
                 baselines.setdefault((run.simulator, name), summary)
-    ranked = Counter(own[0].simulator for own in trials.values() if own[0].role != "confirms")
-    found = [
-        _agent(trial, own, several=len(trials) > 1, among=ranked[own[0].simulator])
-        for trial, own in trials.items()
+    ranked = Counter(
+        runs_[0].simulator for runs_ in trials.values() if runs_[0].role != "confirms"
+    )
+    scores_ = [
+        _agent(trial, runs_, several=len(trials) > 1, among=ranked[runs_[0].simulator])
+        for trial, runs_ in trials.items()
     ]
-    found += [_baseline(world, name, one) for (world, name), one in baselines.items()]
-    found = [
+    scores_ += [_baseline(world, name, baseline) for (world, name), baseline in baselines.items()]
+    scores_ = [
         dataclasses.replace(p, interval=p.interval.cut((ranges or {}).get(p.simulator)))
         if p.interval
         else p
-        for p in found
+        for p in scores_
     ]
     return tuple(
-        sorted(found, key=lambda p: (worlds.index(p.simulator), -_rank(p.mean_return), p.policy))
+        sorted(scores_, key=lambda p: (worlds.index(p.simulator), -_rank(p.mean_return), p.policy))
     )
 
 
@@ -101,15 +103,15 @@ def _name(trial: int, label: str) -> str:
 
 
 def _agent(trial: int, runs: list[Evaluated], *, several: bool, among: int) -> PolicyScore:
-    own = [r.policies[AGENT] for r in runs]
-    seeds = {r.seed: _number(s.get("mean_return")) for r, s in zip(runs, own, strict=True)}
-    n_episodes, _, pooled_std = _pool(own)
+    policies = [r.policies[AGENT] for r in runs]
+    seeds = {r.seed: _number(s.get("mean_return")) for r, s in zip(runs, policies, strict=True)}
+    n_episodes, _, pooled_std = _pool(policies)
     role = runs[0].role
     interval = over_trial(list(seeds.values()), role, among)
     if len(seeds) == 1 and (among == 1 or role in ("", "confirms")):
-        interval = _over_episodes(own[0])
+        interval = _over_episodes(policies[0])
     mean = sum(seeds.values()) / len(seeds)
-    lengths = [_number(s.get("mean_length")) for s in own if s.get("mean_length") is not None]
+    lengths = [_number(s.get("mean_length")) for s in policies if s.get("mean_length") is not None]
     return PolicyScore(
         policy=_name(trial, runs[0].label) if several else AGENT,
         baseline=False,
@@ -119,8 +121,8 @@ def _agent(trial: int, runs: list[Evaluated], *, several: bool, among: int) -> P
         n_episodes=n_episodes,
         std_return=pooled_std,
         mean_length=sum(lengths) / len(lengths) if lengths else None,
-        by_option=_by_option(own),
-        metrics=_metrics(own),
+        by_option=_by_option(policies),
+        metrics=_metrics(policies),
         trial=trial,
         simulator=runs[0].simulator,
         role=role,
@@ -180,8 +182,8 @@ def over_seeds(values: Sequence[float], *, among: int = 1) -> Interval | None:
     """
     from drillyard.statistics import METHOD, mean_interval, together
 
-    found = mean_interval(values, together(among))
-    return Interval(*found, "seeds", METHOD, among=among) if found else None
+    interval = mean_interval(values, together(among))
+    return Interval(*interval, "seeds", METHOD, among=among) if interval else None
 
 
 def over_trial(values: Sequence[float], role: Role, among: int) -> Interval | None:
@@ -199,25 +201,25 @@ def over_trial(values: Sequence[float], role: Role, among: int) -> Interval | No
 
 def _over_episodes(summary: Mapping[str, JsonView]) -> Interval | None:
     """What the evaluation itself computed from its episodes."""
-    found = summary.get("ci95")
-    if not isinstance(found, list | tuple) or len(found) != 2:
+    interval = summary.get("ci95")
+    if not isinstance(interval, list | tuple) or len(interval) != 2:
         return None
     method = str(summary.get("ci95_method") or BEFORE)
-    low, high = as_number(found[0]), as_number(found[1])
+    low, high = as_number(interval[0]), as_number(interval[1])
     return None if low is None or high is None else Interval(low, high, "episodes", method)
 
 
 def _by_option(summaries: list[Mapping[str, JsonView]]) -> dict[str, dict[str, float]]:
     """Mean over runs of the mean return at each value of each reset key."""
-    found: dict[str, dict[str, list[float]]] = {}
+    means: dict[str, dict[str, list[float]]] = {}
     for summary in summaries:
         options = summary.get("by_option")
         for key, values in options.items() if isinstance(options, dict) else ():
             for value, result in values.items() if isinstance(values, dict) else ():
                 mean = result.get("mean_return") if isinstance(result, dict) else result
                 if isinstance(mean, int | float):
-                    found.setdefault(str(key), {}).setdefault(str(value), []).append(float(mean))
-    return {k: {v: sum(m) / len(m) for v, m in by.items()} for k, by in found.items()}
+                    means.setdefault(str(key), {}).setdefault(str(value), []).append(float(mean))
+    return {k: {v: sum(m) / len(m) for v, m in by.items()} for k, by in means.items()}
 
 
 def _metrics(summaries: list[Mapping[str, JsonView]]) -> dict[str, float]:

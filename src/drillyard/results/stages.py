@@ -43,8 +43,8 @@ class StagesResults:
     @property
     def status(self) -> str:
         """The status of the whole."""
-        found = {stage.status for stage in self.stages}
-        return next((word for key, word in OF_ALL.items() if key in found), "SUCCEEDED")
+        statuses = {stage.status for stage in self.stages}
+        return next((word for key, word in OF_ALL.items() if key in statuses), "SUCCEEDED")
 
 
 def read(mailbox: Mailbox) -> StagesResults:
@@ -53,20 +53,20 @@ def read(mailbox: Mailbox) -> StagesResults:
     Args:
         mailbox: The composite.
     """
-    found = tuple(states(mailbox))
+    stages = tuple(states(mailbox))
     verdicts = {}
-    for stage in found:
+    for stage in stages:
         try:
-            own = collect(Mailbox(mailbox.store, stage.experiment), curves=False)
-            verdicts[stage.name] = formatting.verdict(own)
+            results = collect(Mailbox(mailbox.store, stage.experiment), curves=False)
+            verdicts[stage.name] = formatting.verdict(results)
         except DrillyardError:
             continue  # it has not begun
-    return StagesResults(mailbox.experiment, mailbox.store.url, found, verdicts)
+    return StagesResults(mailbox.experiment, mailbox.store.url, stages, verdicts)
 
 
-def grid(found: StagesResults) -> Grid:
+def grid(stages: StagesResults) -> Grid:
     """A table with one row for each stage."""
-    table = Table(f"{found.name}: {found.status}", found.stages)
+    table = Table(f"{stages.name}: {stages.status}", stages.stages)
     table.text("stage", lambda s: s.name)
     table.text("status", lambda s: s.status)
     table.text("workload", lambda s: s.workload)
@@ -76,20 +76,20 @@ def grid(found: StagesResults) -> Grid:
     return table.text("", lambda s: s.message.splitlines()[0] if s.message else "")
 
 
-def as_dict(found: StagesResults) -> JsonObject:
+def as_dict(stages: StagesResults) -> JsonObject:
     """The stages as JSON."""
     return {
         "schema_version": 1,
-        "experiment": found.name,
-        "status": found.status,
-        "store": found.store,
+        "experiment": stages.name,
+        "status": stages.status,
+        "store": stages.store,
         "stages": [
             {
                 **stage.model_dump(mode="json", exclude={"schema_version"}),
                 "wall_s": _took_s(stage),
-                "verdict": found.verdicts.get(stage.name),
+                "verdict": stages.verdicts.get(stage.name),
             }
-            for stage in found.stages
+            for stage in stages.stages
         ],
     }
 

@@ -63,12 +63,12 @@ def store_phase(context: RunContext) -> PhaseOutcome:
     if trained is None:
         raise NotFound(f"run {run} has no accepted training result to store")
     # All targets first: one that is missing is found before gigabytes are copied to another.
-    wanted = [t for t in context.spec.store if not same_place(t.url, mailbox.store.url)]
-    targets = [(t, open_target(t.url, context)) for t in wanted]
-    own = [t for t in context.spec.store if same_place(t.url, mailbox.store.url)]
+    elsewhere = [t for t in context.spec.store if not same_place(t.url, mailbox.store.url)]
+    targets = [(t, open_target(t.url, context)) for t in elsewhere]
+    same = [t for t in context.spec.store if same_place(t.url, mailbox.store.url)]
 
     parts = persist(lambda: _parts(mailbox, run, trained, context))
-    kept = [p for p in parts if all(selected(p.name, t) for t in own)]
+    kept = [p for p in parts if all(selected(p.name, t) for t in same)]
     persist(lambda: mailbox.must_own(context.claim))
     files: dict[str, FileEntry] = {}
     for number, part in enumerate(kept):

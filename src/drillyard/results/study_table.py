@@ -87,14 +87,14 @@ def _shown(study: StudyResults, top: int | None) -> list[TrialRow]:
     return study.top(top or SHOWN) if study.ranked() else list(study.trials)[: top or SHOWN]
 
 
-def title(study: StudyResults, shown: int) -> str:
+def title(study: StudyResults, n_rows: int) -> str:
     """What the table is: ``search: the best 5 of 40 trials by evaluate/return (most is best)``."""
     first = study.first
     total = formatting.plural(len(study.searched), "trial")
     if not study.ranked():
-        return f"{study.name}: {shown:,} of {total}, none of which has succeeded"
+        return f"{study.name}: {n_rows:,} of {total}, none of which has succeeded"
     order = "most" if first.direction == "max" else "least"
-    return f"{study.name}: the best {shown:,} of {total} by {first.name} ({order} is best)"
+    return f"{study.name}: the best {n_rows:,} of {total} by {first.name} ({order} is best)"
 
 
 def left_out(study: StudyResults, top: int | None = None) -> str:
@@ -110,14 +110,14 @@ def left_out(study: StudyResults, top: int | None = None) -> str:
         if t.number not in there:
             others.setdefault("confirms" if t.of is not None else t.status, []).append(t)
     parts = []
-    for status, found in sorted(others.items(), key=lambda i: -len(i[1])):
-        ids = ", ".join(t.id for t in found[:NAMED]) + (", …" if len(found) > NAMED else "")
+    for status, trials in sorted(others.items(), key=lambda i: -len(i[1])):
+        ids = ", ".join(t.id for t in trials[:NAMED]) + (", …" if len(trials) > NAMED else "")
         if status == "confirms":
             parts.append(f"{ids} on {study.fresh}")
         elif status == Status.SUCCEEDED and study.ranked():
-            parts.append(f"{len(found):,} that did worse (--top {len(there) + len(found)})")
+            parts.append(f"{len(trials):,} that did worse (--top {len(there) + len(trials)})")
         else:
-            parts.append(f"{len(found):,} {status.lower().replace('_', ' ')} ({ids})")
+            parts.append(f"{len(trials):,} {status.lower().replace('_', ' ')} ({ids})")
     return f"not shown: {'; '.join(parts)}" if parts else ""
 
 
@@ -125,28 +125,28 @@ def varied(study: StudyResults) -> list[str]:
     """Parameters that differ between trials, in their order."""
     seen: dict[str, set[str]] = {}
     for t in study.trials:
-        for name, found in t.assignment.items():
-            seen.setdefault(name, set()).add(repr(found))
-    return [name for name, found in seen.items() if len(found) > 1]
+        for name, values in t.assignment.items():
+            seen.setdefault(name, set()).add(repr(values))
+    return [name for name, values in seen.items() if len(values) > 1]
 
 
-def value(found: Any) -> str:
+def value(given: Any) -> str:
     """A parameter's value, short."""
-    if isinstance(found, bool) or found is None:
-        return formatting.NOTHING if found is None else str(found).lower()
-    if isinstance(found, int):
-        return str(found)
-    if isinstance(found, float):
-        return f"{found:.4g}"
-    return found if isinstance(found, str) else json.dumps(found)
+    if isinstance(given, bool) or given is None:
+        return formatting.NOTHING if given is None else str(given).lower()
+    if isinstance(given, int):
+        return str(given)
+    if isinstance(given, float):
+        return f"{given:.4g}"
+    return given if isinstance(given, str) else json.dumps(given)
 
 
 def counts(study: StudyResults) -> str:
     """``40 trials: 31 SUCCEEDED, 6 PRUNED, 3 FAILED``."""
-    found: dict[str, int] = {}
+    n_of: dict[str, int] = {}
     for t in study.searched:
-        found[t.status] = found.get(t.status, 0) + 1
-    each = ", ".join(f"{n:,} {status}" for status, n in sorted(found.items(), key=lambda i: -i[1]))
+        n_of[t.status] = n_of.get(t.status, 0) + 1
+    each = ", ".join(f"{n:,} {status}" for status, n in sorted(n_of.items(), key=lambda i: -i[1]))
     return f"{formatting.plural(len(study.searched), 'trial')}: {each or 'none chosen yet'}"
 
 
@@ -213,14 +213,14 @@ def _place(study: StudyResults, told_apart: str) -> str:
 def _told_apart(study: StudyResults) -> str:
     """What the first of a list is worth beside the others."""
     ranked = study.ranked()
-    found = study.verdicts()
+    verdicts = study.verdicts()
     if len(ranked) < 2:
         return ""
-    if not found:
+    if not verdicts:
         return "; from so few seeds nothing is told apart"
     first = ranked[0].id
     others = ranked[1:COMPARED]
-    open_ = [t for t in others if found[first, t.id].word != "better"]
+    open_ = [t for t in others if verdicts[first, t.id].word != "better"]
     if not open_:
         ended = "" if study.state.phase == "over" else " that has ended"
         return f"{BETTER} " + (
@@ -287,8 +287,8 @@ def runs_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         pq.write_table(pa.table(table), path)
 
 
-def _plain(found: Any) -> Any:
-    return json.dumps(found) if isinstance(found, dict | list) else found
+def _plain(given: Any) -> Any:
+    return json.dumps(given) if isinstance(given, dict | list) else given
 
 
 def print_study(study: StudyResults, top: int | None = None) -> None:

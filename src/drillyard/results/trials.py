@@ -135,11 +135,11 @@ class StudyResults:
         world = self.simulator(t)
         among = sum(self.simulator(other) == world for other in self.ranked())
         values = list(t.by_seed.get(self.first.name, {}).values())
-        found = over_trial(values, role_of(self.chooser, t.of), among)
-        if found is None or self.first.name != RETURN:
-            return found
+        result = over_trial(values, role_of(self.chooser, t.of), among)
+        if result is None or self.first.name != RETURN:
+            return result
         section = self.part(t, "simulator")
-        return found if contradicted(section, values) else found.cut(return_range(section))
+        return result if contradicted(section, values) else result.cut(return_range(section))
 
     def simulator(self, t: TrialRow) -> str:
         """The simulator of a trial: its own, or the file's."""
@@ -163,8 +163,8 @@ class StudyResults:
     def confirmed(self) -> TrialRow | None:
         """The winner again, on fresh seeds, once that has ended."""
         best = self.best
-        found = [t for t in self.trials if best and t.of == best.number and t.values]
-        return found[-1] if found else None
+        confirming = [t for t in self.trials if best and t.of == best.number and t.values]
+        return confirming[-1] if confirming else None
 
     def top(self, n: int | None = None) -> list[TrialRow]:
         """The best ``n``; all: the ranked ones, then the others in their order."""
@@ -237,7 +237,7 @@ def collect_trials(
 
 def _objectives(spec: dict[str, Any]) -> tuple[ObjectiveSpec, ...]:
     given = (spec.get("study") or {}).get("objectives") or [{"metric": RETURN}]
-    return tuple(ObjectiveSpec.model_validate(one) for one in given)
+    return tuple(ObjectiveSpec.model_validate(entry) for entry in given)
 
 
 def _row(view: TrialView) -> TrialRow:
@@ -331,20 +331,20 @@ class _Runs:
     def __call__(self, run: str, *, ended: bool) -> dict[str, Any]:
         train = self._json(f"runs/{run}/train.accepted.json")
         evaluate = self._json(f"runs/{run}/evaluate.accepted.json")
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         if train is not None:
-            found["started_at"] = train["started_at"]
-            found["ended_at"] = (evaluate or train)["ended_at"]
-            found["steps"] = (train.get("summary") or {}).get("steps")
-            found["worker"] = self._worker(f"{run}.train", int(train["attempt"]))
+            values["started_at"] = train["started_at"]
+            values["ended_at"] = (evaluate or train)["ended_at"]
+            values["steps"] = (train.get("summary") or {}).get("steps")
+            values["worker"] = self._worker(f"{run}.train", int(train["attempt"]))
         elif ended:
-            found["worker"] = self._worker(f"{run}.train", self._last_attempt(f"{run}.train"))
+            values["worker"] = self._worker(f"{run}.train", self._last_attempt(f"{run}.train"))
         if evaluate is not None:
             from drillyard.studies.objectives import evaluated
 
-            found["status"] = evaluate["status"]
-            found["metrics"] = evaluated(evaluate.get("summary") or {})
-        return found
+            values["status"] = evaluate["status"]
+            values["metrics"] = evaluated(evaluate.get("summary") or {})
+        return values
 
     def _worker(self, ticket: str, attempt: int) -> str | None:
         claim = self._json(f"claims/{ticket}.{attempt}.json") if attempt else None
@@ -359,12 +359,12 @@ class _Runs:
 
     def _json(self, path: str) -> dict[str, Any] | None:
         try:
-            found = json.loads(self._mailbox.store.get(self._mailbox.key(path)))
+            content = json.loads(self._mailbox.store.get(self._mailbox.key(path)))
         except ObjectMissing:
             return None
         except ValueError as error:
             raise CorruptObject(f"{self._mailbox.key(path)} cannot be read: {error}") from error
-        return found if isinstance(found, dict) else None
+        return content if isinstance(content, dict) else None
 
 
 class _Rates:

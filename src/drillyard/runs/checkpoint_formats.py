@@ -85,18 +85,18 @@ def _npz(data: bytes) -> Problem | None:
             if len(members) > MAX_MEMBERS:
                 return Problem(f"has {len(members):,} members", allowed)
             for member in members:
-                shown = member.filename[:80]
+                name = member.filename[:80]
                 if not _MEMBER.match(member.filename):
-                    return Problem(f"has a member called {shown!r}", allowed)
+                    return Problem(f"has a member called {name!r}", allowed)
                 if member.compress_type != zipfile.ZIP_STORED:
                     return Problem(
-                        f"{shown} unpacks to {member.file_size:,} bytes of "
+                        f"{name} unpacks to {member.file_size:,} bytes of "
                         f"{member.compress_size:,}",
                         allowed,
                     )
                 with archive.open(member) as file:
                     if b"'descr': '|O'" in file.read(256):
-                        return Problem(f"{shown} holds Python objects, a pickle", allowed)
+                        return Problem(f"{name} holds Python objects, a pickle", allowed)
             torn = archive.testzip()
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         return Problem(f"is not an .npz file ({_looks(data)}): {error}", allowed)

@@ -146,27 +146,27 @@ def prune(mailbox: Mailbox, run: str, attempt: int, keep: int) -> list[int]:
     if len(there) <= keep:
         return []
     # An attempt that passed over damaged ones writes lower steps than theirs.
-    own = [one for one in there if one[1] == attempt]
-    needed = {*there[:keep], *own[:keep]} | _gone_on_from(mailbox, run, keys)
+    written = [one for one in there if one[1] == attempt]
+    needed = {*there[:keep], *written[:keep]} | _gone_on_from(mailbox, run, keys)
     metas = [read_meta(mailbox, run, number, step) for step, number in needed & set(there)]
     named = {mailbox.key(entry.key) for meta in metas for entry in meta.files.values()}
     old = [
         (k, one) for k, one in files if one not in needed and k not in named and one[1] <= attempt
     ]
     # Manifests first: without it a checkpoint does not exist, so that no reader gets half of one.
-    for key, _ in sorted(old, key=lambda found: not found[0].endswith("/manifest.json")):
+    for key, _ in sorted(old, key=lambda item: not item[0].endswith("/manifest.json")):
         mailbox.store.delete(key)
     return sorted({step for key, (step, _) in old if _MANIFEST.search(key)}, reverse=True)
 
 
 def _gone_on_from(mailbox: Mailbox, run: str, keys: list[str]) -> set[tuple[int, int]]:
-    found = set()
+    attempts = set()
     for key in keys:
         if key.endswith("/start.json") and "/train-" in key:
             start = mailbox.read(key.removeprefix(mailbox.key("")), AttemptStart)
             if start is not None and start.resumed_attempt is not None:
-                found.add((start.resumed_step or 0, start.resumed_attempt))
-    return found
+                attempts.add((start.resumed_step or 0, start.resumed_attempt))
+    return attempts
 
 
 def latest(mailbox: Mailbox, run: str) -> Checkpoint | None:

@@ -207,15 +207,15 @@ def changed(mailbox: Mailbox, before: str | None, now: Bundle | None) -> list[st
     except CorruptObject:
         return []
     new = _hashes(gzip.decompress(now.data)) if now else {}
-    found = []
+    paths = []
     for name in sorted({*old, *new}):
         if name not in new:
-            found.append(f"gone {name}")
+            paths.append(f"gone {name}")
         elif name not in old:
-            found.append(f"new {name}")
+            paths.append(f"new {name}")
         elif old[name] != new[name]:
-            found.append(f"changed {name}")
-    return found
+            paths.append(f"changed {name}")
+    return paths
 
 
 def _hashes(content: bytes) -> dict[str, str]:

@@ -130,9 +130,9 @@ def as_written(spec: ExperimentSpec) -> JsonObject:
     return whole
 
 
-def identity(found: Parts) -> str:
+def identity(parts: Parts) -> str:
     """sha256 of the training part, hexadecimal."""
-    text = json.dumps(found["training"], sort_keys=True, separators=(",", ":"))
+    text = json.dumps(parts["training"], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -257,11 +257,11 @@ def _grew(change: Change) -> bool:
 
 def _compare(path: str, before: Json, now: Json) -> list[tuple[str, Json, Json]]:
     if isinstance(before, dict) and isinstance(now, dict):
-        found = []
+        changes = []
         for key in sorted({*before, *now}):
             below = f"{path}.{key}" if path else key
-            found += _compare(below, before.get(key, _MISSING), now.get(key, _MISSING))
-        return found
+            changes += _compare(below, before.get(key, _MISSING), now.get(key, _MISSING))
+        return changes
     return [] if before == now else [(path, before, now)]
 
 

@@ -39,9 +39,9 @@ class Rule:
         """Returns whether the rule names a path itself, and not only a folder above it."""
         if self.folders and not folder:
             return False
-        found = self.pattern.match_file(path.relative_to(self.base).as_posix())
+        match = self.pattern.match_file(path.relative_to(self.base).as_posix())
         # The one group of the expression is the slash after a folder.
-        return found is not None and found.match.lastgroup is None
+        return match is not None and match.match.lastgroup is None
 
 
 def read(path: Path) -> list[Rule]:

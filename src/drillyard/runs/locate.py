@@ -66,8 +66,8 @@ def _backend_store(spec: ExperimentSpec) -> str | None:
     from drillyard.backend import ProvidesStore, open_backend
     from drillyard.registry import load
 
-    own = [text for child in spec.children for text in child.places]
-    for text in dict.fromkeys([*spec.places, *own]):  # stages share one store
+    places = [text for child in spec.children for text in child.places]
+    for text in dict.fromkeys([*spec.places, *places]):  # stages share one store
         kind = text.partition("/")[0]
         if isinstance(load("backends", kind), ProvidesStore):  # no other one is opened
             try:
@@ -90,12 +90,12 @@ def experiments(store: Store) -> list[str]:
     """Names of the experiments in a store, newest first."""
     from drillyard.mailbox.store import folders
 
-    found = []
+    names = []
     for name in folders(store):
         info = store.stat(f"{name}/experiment.json")
         if info is not None:
-            found.append((info.updated_at, name))
-    return [name for _, name in sorted(found, reverse=True)]
+            names.append((info.updated_at, name))
+    return [name for _, name in sorted(names, reverse=True)]
 
 
 def split_place(name: str | None, store: str | None) -> tuple[str | None, str | None]:

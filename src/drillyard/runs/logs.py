@@ -110,23 +110,23 @@ class LastLines:
         if folder != self._folder:
             self._folder, self._last, self._lines = folder, "", []
         new = [key for key in keys(self._mailbox.store, folder) if key > self._last]
-        found: list[str] = []
+        lines: list[str] = []
         for key in reversed(new):
             text = self._mailbox.store.get(key).decode("utf-8", "replace")
-            found = text.splitlines() + found
-            if len(found) >= self._most:
+            lines = text.splitlines() + lines
+            if len(lines) >= self._most:
                 break
         if new:
             self._last = new[-1]
-            self._lines = (self._lines + found)[-self._most :]
+            self._lines = (self._lines + lines)[-self._most :]
         return list(self._lines)
 
 
 def _attempts(mailbox: Mailbox, run: str) -> dict[Phase, list[int]]:
     """The attempts of each phase, newest first."""
-    found: dict[Phase, list[int]] = {phase: [] for phase in PHASES}
+    attempts: dict[Phase, list[int]] = {phase: [] for phase in PHASES}
     for name in folders(mailbox.store, mailbox.key(f"runs/{run}/attempts/")):
         phase, _, number = name.rpartition("-")
         if phase in set(PHASES) and number.isdigit():
-            found[Phase(phase)].append(int(number))
-    return {phase: sorted(numbers, reverse=True) for phase, numbers in found.items()}
+            attempts[Phase(phase)].append(int(number))
+    return {phase: sorted(numbers, reverse=True) for phase, numbers in attempts.items()}

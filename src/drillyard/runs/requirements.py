@@ -61,8 +61,8 @@ def install_requirements(requirements: list[str], folder: Path) -> Path:
         InfrastructureError: The package index does not answer.
     """
     check_requirements(requirements)
-    wanted = sorted({line.strip() for line in requirements})
-    digest = hashlib.sha256("\n".join([sys.version, *wanted]).encode()).hexdigest()[:16]
+    lines = sorted({line.strip() for line in requirements})
+    digest = hashlib.sha256("\n".join([sys.version, *lines]).encode()).hexdigest()[:16]
     target = folder / f"packages-{digest}"
     with locked(folder / "packages.lock"):
         if target.is_dir():
@@ -71,26 +71,26 @@ def install_requirements(requirements: list[str], folder: Path) -> Path:
             tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as scratch,
             replacing(target) as site,
         ):
-            missing = _missing(wanted, Path(scratch))
+            missing = _missing(lines, Path(scratch))
             site.mkdir()
             if missing:
                 options = ["install", "--no-deps", "--target", str(site)]
-                _pip([*options, *missing], wanted, Path(scratch))
+                _pip([*options, *missing], lines, Path(scratch))
     return target
 
 
-def _missing(wanted: list[str], scratch: Path) -> list[str]:
+def _missing(lines: list[str], scratch: Path) -> list[str]:
     """``name==version`` of what this environment lacks, dependencies included."""
     report = scratch / "report.json"
-    _pip(["install", "--dry-run", "--report", str(report), *wanted], wanted, scratch)
-    found = json.loads(report.read_text(encoding="utf-8"))["install"]
-    return [f"{item['metadata']['name']}=={item['metadata']['version']}" for item in found]
+    _pip(["install", "--dry-run", "--report", str(report), *lines], lines, scratch)
+    entries = json.loads(report.read_text(encoding="utf-8"))["install"]
+    return [f"{item['metadata']['name']}=={item['metadata']['version']}" for item in entries]
 
 
-def _pip(arguments: list[str], wanted: list[str], scratch: Path) -> None:
-    told = scratch / "pip.log"
+def _pip(arguments: list[str], lines: list[str], scratch: Path) -> None:
+    log = scratch / "pip.log"
     command = [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", "--quiet"]
-    command += ["--log", str(told)]
+    command += ["--log", str(log)]
     try:
         done = subprocess.run(
             [*command, *arguments],
@@ -102,15 +102,15 @@ def _pip(arguments: list[str], wanted: list[str], scratch: Path) -> None:
         )
     except subprocess.TimeoutExpired:
         raise InfrastructureError(
-            f"installing {', '.join(wanted)} took more than {_TIMEOUT_S / 60:.0f} minutes"
+            f"installing {', '.join(lines)} took more than {_TIMEOUT_S / 60:.0f} minutes"
         ) from None
     if done.returncode == 0:
         return
-    logged = told.read_text(encoding="utf-8", errors="replace") if told.is_file() else ""
+    logged = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     away = _AWAY.search(logged)
     if away:
         raise InfrastructureError(
-            f"requirement {', '.join(wanted)} cannot be installed now: the package index does not "
+            f"requirement {', '.join(lines)} cannot be installed now: the package index does not "
             f"answer ({away['url']})",
             hint="on a machine without a way to the index, use an image that has the packages",
         )
@@ -120,8 +120,8 @@ def _pip(arguments: list[str], wanted: list[str], scratch: Path) -> None:
     if missing:
         what = f"requirement {missing['name']} cannot be found"
     else:
-        named = [w for w in wanted if w.partition("=")[0].strip().lower() in output.lower()]
-        what = f"requirement {', '.join(named or wanted)} cannot be installed"
+        named = [w for w in lines if w.partition("=")[0].strip().lower() in output.lower()]
+        what = f"requirement {', '.join(named or lines)} cannot be installed"
     last = (errors or output.strip().splitlines() or ["pip printed nothing"])[0]
     raise UserError(
         f"{what}: {last}", hint="check name and version, and that the package index is reachable"

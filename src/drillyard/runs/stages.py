@@ -35,7 +35,7 @@ def stages_of(loaded: Loaded) -> dict[str, Loaded]:
     """
     spec = loaded.spec
     paid = sum(is_paid(*places_of(spec, child)) for child in spec.children)
-    found = {}
+    stages = {}
     for number, child in enumerate(spec.children):
         places: dict[KeyPath, Place] = dict(loaded.places)
         for path, place in loaded.places.items():
@@ -50,14 +50,14 @@ def stages_of(loaded: Loaded) -> dict[str, Loaded]:
                 if k.startswith(before)
             },
         }
-        found[child.name] = replace(
+        stages[child.name] = replace(
             loaded,
             spec=stage_spec(spec, number, paid),
             places=places,
             provenance=provenance,
             findings=[],
         )
-    return found
+    return stages
 
 
 def places_of(spec: ExperimentSpec, child: ChildSpec) -> tuple[str, ...]:
@@ -80,14 +80,14 @@ def stage_spec(spec: ExperimentSpec, number: int, paid: int = 1) -> ExperimentSp
         for name in ExperimentSpec.model_fields
         if name not in Parts.model_fields and name not in _OF_THE_WHOLE
     }
-    own = {name: getattr(child, name) for name in Parts.model_fields}
+    parts = {name: getattr(child, name) for name in Parts.model_fields}
     budget = spec.budget
     if budget.max_cost is not None and paid > 1:
         budget = budget.model_copy(update={"max_cost": budget.max_cost / paid})
     return ExperimentSpec.model_validate(
         {
             **whole,
-            **own,
+            **parts,
             "name": stage_name(spec, child),
             "backend": first,
             "elsewhere": others,
@@ -107,34 +107,34 @@ def stage_spec(spec: ExperimentSpec, number: int, paid: int = 1) -> ExperimentSp
 
 
 def _resources(spec: ExperimentSpec, child: ChildSpec) -> ResourcesSpec:
-    own = child.resources if child.resources is not None else spec.resources
+    asked = child.resources if child.resources is not None else spec.resources
     if child.workload == "service":
-        return own.model_copy(update={"workers": 1})
-    return own if child.workers is None else own.model_copy(update={"workers": child.workers})
+        return asked.model_copy(update={"workers": 1})
+    return asked if child.workers is None else asked.model_copy(update={"workers": child.workers})
 
 
 def _parameters(spec: ExperimentSpec, number: int) -> ParametersSpec:
     """What the child declares, with its parent's values; inputs stand for themselves."""
     child = spec.children[number]
-    own = child.parameters
+    parameters = child.parameters
     first = run_parameters(spec, run=f"t0001-s{spec.seeds[0]}", seed=spec.seeds[0])
     values = child_parameters({**first, **_references(child)}, child)
-    tunables = {name for group in own.tunables.values() for name in group.params}
-    kept = {*own.const_args, *own.required_args} - tunables - {*PER_RUN}
+    tunables = {name for group in parameters.tunables.values() for name in group.params}
+    kept = {*parameters.const_args, *parameters.required_args} - tunables - {*PER_RUN}
     constants: JsonObject = {name: values[name] for name in kept if name in values}
     late = [
-        PerRun(at=[*one.at[2:]], text=one.text)
-        for one in spec.parameters.per_run or ()
-        if one.at[:2] == ["children", number]
+        PerRun(at=[*assignment.at[2:]], text=assignment.text)
+        for assignment in spec.parameters.per_run or ()
+        if assignment.at[:2] == ["children", number]
     ]
-    return own.model_copy(
+    return parameters.model_copy(
         update={
             "const_args": {**constants, **_references(child)},
-            "required_args": [name for name in own.required_args if name in PER_RUN],
+            "required_args": [name for name in parameters.required_args if name in PER_RUN],
             "tunable_values": {
                 k: v for k, v in spec.parameters.tunable_values.items() if k in tunables
             }
-            | own.tunable_values,
+            | parameters.tunable_values,
             "per_run": late or None,
         }
     )

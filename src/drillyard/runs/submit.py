@@ -202,12 +202,12 @@ def _pin(spec: JsonObject, before: JsonObject | None) -> None:
             spec["simulator"] = simulator = {**simulator, "args": {**args, name: kept}}
 
 
-def write(made: Plan, mailbox: Mailbox) -> None:
+def write(plan_: Plan, mailbox: Mailbox) -> None:
     """Write the code bundle, and then ``experiment.json``, which names it."""
-    if made.bundle is not None:
-        bundles.upload(mailbox, made.bundle)
-    if made.record != made.before:
-        mailbox.write("experiment.json", made.record)
+    if plan_.bundle is not None:
+        bundles.upload(mailbox, plan_.bundle)
+    if plan_.record != plan_.before:
+        mailbox.write("experiment.json", plan_.record)
 
 
 def runs(trials: Iterable[Trial]) -> Iterator[tuple[str, int, Trial]]:
@@ -239,9 +239,9 @@ def post(
         Superseded: Another driver took over.
     """
     there = set(mailbox.ticket_ids())
-    wanted = {ticket for ticket, _, _ in tickets(trials)}
+    planned = {ticket for ticket, _, _ in tickets(trials)}
     claimed = {ticket for ticket, _, _ in mailbox.claims()}
-    for ticket in sorted(there - wanted - claimed):
+    for ticket in sorted(there - planned - claimed):
         must_drive()  # the next driver's file may name this seed again
         mailbox.store.delete(mailbox.key(f"queue/{ticket}.json"))
     post_trials(spec, mailbox, trials, must_drive, there=there, clock=clock)
@@ -277,9 +277,9 @@ def post_trials(
     for position, (run, seed, trial) in enumerate(runs(trials), first):
         must_drive()
         if ticket_id(run, Phase.TRAIN) not in there:
-            made = run_record(spec, workload, run, seed, position, clock, trial)
-            made = made.model_copy(update={"streams": streams})
-            mailbox.create(f"runs/{run}/run.json", made)
+            new = run_record(spec, workload, run, seed, position, clock, trial)
+            new = new.model_copy(update={"streams": streams})
+            mailbox.create(f"runs/{run}/run.json", new)
         before: list[str] = []
         for phase in PHASES:
             ticket = ticket_id(run, phase)
@@ -362,6 +362,6 @@ def run_record(
         parts=dict(trial.parts),
         lineage=trial.lineage,
     )
-    own = bound(spec, record)
-    name = run_name(own, run=run, seed=seed, trial=record.trial, at=clock.now())
-    return record.model_copy(update={"name": name, "choices": workload.freeze(own, seed)})
+    parameters = bound(spec, record)
+    name = run_name(parameters, run=run, seed=seed, trial=record.trial, at=clock.now())
+    return record.model_copy(update={"name": name, "choices": workload.freeze(parameters, seed)})

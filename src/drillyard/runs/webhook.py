@@ -98,23 +98,23 @@ def outcome(mailbox: Mailbox, states: Mapping[str, TicketState]) -> JsonObject |
     Its ``state`` is ``done``, ``failed``, ``cancelled``, or ``waiting`` if trials remain that only
     a driver can choose.
     """
-    found = {
+    fields = {
         run: run_status(states, run)
         for run in sorted({state.ticket.run for state in states.values()})
     }
-    if not found or not all(status.ended for status in found.values()):
+    if not fields or not all(status.ended for status in fields.values()):
         return None
-    bad = set(found.values()) - {Status.SUCCEEDED, Status.PRUNED}
+    bad = set(fields.values()) - {Status.SUCCEEDED, Status.PRUNED}
     state = "done" if not bad else "cancelled" if bad == {Status.CANCELLED} else "failed"
-    if _more_to_choose(mailbox, len(found)):
+    if _more_to_choose(mailbox, len(fields)):
         state = "waiting"
     return {
         "event": "drillyard.experiment.finished",
         "experiment": mailbox.experiment,
         "store": mailbox.store.url,
         "state": state,
-        "runs": {run: status.value for run, status in found.items()},
-        "counts": dict(Counter(status.value for status in found.values())),
+        "runs": {run: status.value for run, status in fields.items()},
+        "counts": dict(Counter(status.value for status in fields.values())),
     }
 
 

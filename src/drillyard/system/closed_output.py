@@ -24,9 +24,7 @@ def discard() -> bool:
     Returns:
         Whether one of them was closed. If not, another connection broke.
     """
-    closed = [
-        one for one in (sys.__stdout__, sys.__stderr__) if one is not None and is_unread(one)
-    ]
+    closed = [s for s in (sys.__stdout__, sys.__stderr__) if s is not None and is_unread(s)]
     for stream in closed:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

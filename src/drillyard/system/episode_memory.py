@@ -264,12 +264,12 @@ def read(folder: Path) -> list[Memory]:
     Args:
         folder: That of ``keep_in``.
     """
-    found = []
+    episodes = []
     for path in sorted((folder / FOLDER).glob("*.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, struct.error):
             if (memory := _read(path.with_suffix(""))) is not None:
-                found.append(memory)
-    return found
+                episodes.append(memory)
+    return episodes
 
 
 def _read(path: Path) -> Memory | None:

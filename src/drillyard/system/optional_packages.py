@@ -28,8 +28,8 @@ def install(extra: str) -> str:
     """
     pip = shutil.which("pip")
     # Not resolved: an environment's interpreter is a link to the system's.
-    own = pip is not None and Path(pip).parent == Path(sys.executable).parent
-    return f"{'pip' if own else f'{sys.executable} -m pip'} install 'drillyard[{extra}]'"
+    same = pip is not None and Path(pip).parent == Path(sys.executable).parent
+    return f"{'pip' if same else f'{sys.executable} -m pip'} install 'drillyard[{extra}]'"
 
 
 def missing(extra: str) -> list[str]:
@@ -41,18 +41,18 @@ def missing(extra: str) -> list[str]:
     Returns:
         Their names on the package index, sorted.
     """
-    found: set[str] = set()
+    lacking: set[str] = set()
     if not extra or not _there("drillyard"):
         return []
     for line in metadata.requires("drillyard") or []:
-        wanted = _WANTED.match(line)
-        if wanted is None or wanted["extra"] != extra:
+        match = _WANTED.match(line)
+        if match is None or match["extra"] != extra:
             continue
-        if wanted["name"] == "drillyard":
-            found.update(*(missing(one) for one in (wanted["extras"] or "").split(",")))
-        elif not _there(wanted["name"]):
-            found.add(wanted["name"])
-    return sorted(found)
+        if match["name"] == "drillyard":
+            lacking.update(*(missing(name_) for name_ in (match["extras"] or "").split(",")))
+        elif not _there(match["name"]):
+            lacking.add(match["name"])
+    return sorted(lacking)
 
 
 def must_have(extra: str, what: str) -> None:

@@ -30,13 +30,13 @@ _TIMEOUT_S = 5.0
 
 def versions() -> dict[str, str]:
     """Versions of Python and of installed libraries; imports none of them."""
-    found = {"python": platform.python_version()}
+    packages = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
-            found[name] = version(name)
+            packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return packages
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:

@@ -32,9 +32,9 @@ _SAME_START_S = 0.05
 @functools.lru_cache(maxsize=1)
 def _own(pid: int) -> ProcessId:
     """This process, whose number changes with a fork."""
-    found = ProcessId.of(pid)
-    assert found is not None, "this process is alive"
-    return found
+    parent = ProcessId.of(pid)
+    assert parent is not None, "this process is alive"
+    return parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,10 @@ def marked(value: str | None = None, mark: str = MARK, **also: str) -> Iterator[
             continue
         if mark not in environment or (value is not None and environment[mark] != value):
             continue
-        if all(environment.get(name) == wanted for name, wanted in also.items()):
-            found = ProcessId.of(process.pid)
-            if found is not None:
-                yield found
+        if all(environment.get(name) == text for name, text in also.items()):
+            identity = ProcessId.of(process.pid)
+            if identity is not None:
+                yield identity
 
 
 def in_session(leader: ProcessId) -> Iterator[ProcessId]:
@@ -103,9 +103,9 @@ def in_session(leader: ProcessId) -> Iterator[ProcessId]:
         return
     for pid in psutil.pids():
         if session_of(pid) == leader.pid:
-            found = ProcessId.of(pid)
-            if found is not None and found.started >= leader.started - _SAME_START_S:
-                yield found
+            identity = ProcessId.of(pid)
+            if identity is not None and identity.started >= leader.started - _SAME_START_S:
+                yield identity
 
 
 def in_group(group: int) -> Iterator[ProcessId]:
@@ -113,9 +113,9 @@ def in_group(group: int) -> Iterator[ProcessId]:
     session = session_of(0)
     for pid in psutil.pids():
         if group_of(pid) == group and session_of(pid) == session:
-            found = ProcessId.of(pid)
-            if found is not None:
-                yield found
+            identity = ProcessId.of(pid)
+            if identity is not None:
+                yield identity
 
 
 def send(process: ProcessId, number: signal.Signals | None) -> bool:

@@ -118,7 +118,7 @@ def looks_secret(text: str) -> bool:
     return (
         any(part in text and form.search(text) for part, form in _FORMS)
         or has_userinfo(text)
-        or any(found["parts"] for found in _WEB_TOKEN.finditer(text))
+        or any(match["parts"] for match in _WEB_TOKEN.finditer(text))
     )
 
 
@@ -156,8 +156,8 @@ def register_environment() -> None:
         if is_secret_key(name):
             register_secret(value)
         elif has_userinfo(value):
-            for found in _USERINFO.finditer(value):
-                register_secret(found["user"].partition(":")[2])
+            for match in _USERINFO.finditer(value):
+                register_secret(match["user"].partition(":")[2])
 
 
 def redact(text: str, *, assignments: bool = True) -> str:
@@ -173,21 +173,21 @@ def redact(text: str, *, assignments: bool = True) -> str:
     for part, form in _FORMS:
         if part in text:
             text = form.sub(MASK, text)
-    text = _WEB_TOKEN.sub(lambda found: MASK if found["parts"] else found[0], text)
+    text = _WEB_TOKEN.sub(lambda match: MASK if match["parts"] else match[0], text)
     text = _USERINFO.sub(rf"\g<scheme>{MASK}@", text)
     return _ASSIGNMENT.sub(_mask_assignment, text) if assignments else text
 
 
-def _mask_assignment(found: re.Match[str]) -> str:
-    value = found["value"]
+def _mask_assignment(match: re.Match[str]) -> str:
+    value = match["value"]
     if _REFERENCE.fullmatch(value.strip("\"'")) or value in ("None", "null", "True", "False"):
-        return found[0]
-    before = found.string[max(0, found.start() - 30) : found.start()]
-    after_name = found["key"] == "Credential: " and _AFTER_SIGN_IN.search(before)
+        return match[0]
+    before = match.string[max(0, match.start() - 30) : match.start()]
+    after_name = match["key"] == "Credential: " and _AFTER_SIGN_IN.search(before)
     if after_name or value.removesuffix("Credential:") in _SIGN_INS:
-        return found["key"] + _ASSIGNMENT.sub(_mask_assignment, value)
+        return match["key"] + _ASSIGNMENT.sub(_mask_assignment, value)
     quote = value[0] if value[0] in "\"'" else ""
-    return f"{found['key']}{quote}{MASK}{quote}"
+    return f"{match['key']}{quote}{MASK}{quote}"
 
 
 def redact_tree(value: object, key: str = "") -> object:

@@ -70,13 +70,13 @@ def own_folder(kind: str, root: Path | None = None) -> Iterator[Path]:
     for path in root.glob(f"{kind}-*"):
         if _abandoned(path, kind):
             shutil.rmtree(path, ignore_errors=True)
-    mine = root / f"{kind}-{me.pid}-{me.started}"
-    mine.mkdir(mode=0o700)
+    folder = root / f"{kind}-{me.pid}-{me.started}"
+    folder.mkdir(mode=0o700)
     try:
-        (mine / _OWNER).write_text(system_token() or "", encoding="ascii")
-        yield mine
+        (folder / _OWNER).write_text(system_token() or "", encoding="ascii")
+        yield folder
     finally:
-        shutil.rmtree(mine, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _abandoned(folder: Path, kind: str) -> bool:

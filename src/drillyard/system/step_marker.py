@@ -138,8 +138,8 @@ def note(
 
 
 def _first(memory: bytes) -> str:
-    found = (_text(copy, *entry) for copy, entry in enumerate(_ENTRY.iter_unpack(memory)))
-    return next(filter(None, found), "")
+    texts = (_text(copy, *entry) for copy, entry in enumerate(_ENTRY.iter_unpack(memory)))
+    return next(filter(None, texts), "")
 
 
 def _text(copy: int, step: int, seed: int, together: int) -> str:

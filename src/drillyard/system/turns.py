@@ -90,9 +90,9 @@ class Turns:
             self._busy = True
             parts = {} if me.number in self._results else self._taken()
         if parts:  # without the lock, so that those that wait can show that they are alive
-            found = _computed(parts)
+            answers = _computed(parts)
             with self._changed:
-                self._results |= found
+                self._results |= answers
                 self._changed.notify_all()
         me.put_back()
         result = self._results.pop(me.number)
@@ -186,8 +186,8 @@ def _computed(parts: dict[int, _Part]) -> dict[int, object]:
         here = {number: part for number, part in parts.items() if part.key == key}
         first = next(iter(here.values()))
         try:
-            found = first.work([part.given for part in here.values()])
-            results |= dict(zip(here, found, strict=True))
+            answers = first.work([part.given for part in here.values()])
+            results |= dict(zip(here, answers, strict=True))
         except Exception as error:
             results |= dict.fromkeys(here, error)
     return results

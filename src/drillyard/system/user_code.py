@@ -84,9 +84,9 @@ def defined(function: Callable[..., object]) -> str | None:
 def described(error: BaseException) -> str:
     """Returns the type and the first line of an exception, with its place in the user's code."""
     text = (str(error).strip().splitlines() or [""])[0]
-    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
     where = place(error)
-    return f"{said} ({where})" if where else said
+    return f"{line} ({where})" if where else line
 
 
 def _is_users(file: str) -> bool:

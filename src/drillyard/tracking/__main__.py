@@ -86,8 +86,8 @@ def main() -> int:
     try:
         mirror: Tracker = load("trackers", target.tracker)(mailbox, uri)
     except Exception as error:
-        said, hint = mask(str(error)), getattr(error, "hint", None)
-        report = SyncReport(complete=False, error=said.splitlines()[0], hint=hint)
+        text, hint = mask(str(error)), getattr(error, "hint", None)
+        report = SyncReport(complete=False, error=text.splitlines()[0], hint=hint)
         return _say(replace(report, uri=mask(uri), tracker=target.tracker))
     if arguments.once:
         return _say(_sync(mirror, target, trust=False, close=True))

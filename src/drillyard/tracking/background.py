@@ -290,8 +290,8 @@ def synchronised(tracker: Tracker, *, trust: bool, close: bool) -> SyncReport:
             tracker.close()
         except DrillyardError as error:
             if report.error is None:
-                said = mask(str(error))
-                report = replace(report, complete=False, points=0, error=said, hint=error.hint)
+                text = mask(str(error))
+                report = replace(report, complete=False, points=0, error=text, hint=error.hint)
     return report
 
 

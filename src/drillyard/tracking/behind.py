@@ -62,8 +62,8 @@ class Lacking:
 
     def sentence(self, experiment: str) -> str:
         """It in words, with the command that sends the rest."""
-        shown = ", ".join(self.runs[:_SHOWN]) + (", …" if len(self.runs) > _SHOWN else "")
-        what = f"{len(self.runs)} of {self.ended} ended runs ({shown})" if self.runs else ""
+        names = ", ".join(self.runs[:_SHOWN]) + (", …" if len(self.runs) > _SHOWN else "")
+        what = f"{len(self.runs)} of {self.ended} ended runs ({names})" if self.runs else ""
         what = what or "the last state of the experiment"
         where = f"{title(self.tracker)} at {self.uri}"
         return f"{where} lacks {what}; `drillyard sync {experiment}` sends it"
@@ -82,8 +82,8 @@ def targets(mailbox: Mailbox) -> list[Target]:
         mailbox: The experiment.
     """
     uri = target(mailbox)
-    own = [] if uri is None else [Target(MLFLOW, uri)]
-    return own + other_targets(as_object(mailbox.experiment_record().spec.get("tracking")))
+    mlflow = [] if uri is None else [Target(MLFLOW, uri)]
+    return mlflow + other_targets(as_object(mailbox.experiment_record().spec.get("tracking")))
 
 
 def other_targets(tracking: JsonObject) -> list[Target]:
@@ -141,20 +141,20 @@ def forget(mailbox: Mailbox, tracker: str = MLFLOW, home: Path | None = None) ->
 
 def forget_all(mailbox: Mailbox) -> None:
     """Remove the notes about every place: the experiment is gone."""
-    for one in behind():
-        if (one.store_url, one.experiment) == (mailbox.store.url, mailbox.experiment):
-            forget(mailbox, one.tracker)
+    for record in behind():
+        if (record.store_url, record.experiment) == (mailbox.store.url, mailbox.experiment):
+            forget(mailbox, record.tracker)
 
 
 def behind(home: Path | None = None) -> list[Behind]:
     """The experiments that this machine has notes of."""
-    found = []
+    records = []
     for path in sorted(((home or local_home()) / "tracking").glob("*.json")):
         try:
-            found.append(Behind.from_bytes(path.read_bytes()))
+            records.append(Behind.from_bytes(path.read_bytes()))
         except (OSError, CorruptObject):
             continue
-    return found
+    return records
 
 
 def _place(place: Target | str) -> Target:

@@ -87,8 +87,8 @@ class CsvWriter:
 
     def close(self) -> None:
         """Close the files of runs that have not ended."""
-        for one in list(self._files):
-            self._release(one)
+        for key in list(self._files):
+            self._release(key)
 
     # -- inside -------------------------------------------------------------------------------
 

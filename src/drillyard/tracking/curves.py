@@ -189,16 +189,16 @@ class CurveTracker(Tracker):
         except DrillyardError:
             raise
         except Exception as error:
-            said = str(error).strip().splitlines() or [type(error).__name__]
+            lines = str(error).strip().splitlines() or [type(error).__name__]
             raise ControlPlaneError(
-                f"{title(self._target.tracker)}: {redact(said[0][:300])}",
+                f"{title(self._target.tracker)}: {redact(lines[0][:300])}",
                 hint="nothing is lost: `drillyard sync` sends what is missing",
             ) from error
 
 
 def _rows(lines: list[Line]) -> Iterator[Row]:
     """Rows with at least one number, by step: the streams of a run come one after the other."""
-    for line in sorted(lines, key=lambda one: int(one["step"])):
+    for line in sorted(lines, key=lambda row: int(row["step"])):
         values = dict(numbers(line.get("metrics", {})))
         if values:
             yield Row(int(line["step"]), float(line.get("time", 0.0)), values)

@@ -58,12 +58,12 @@ def admitted(names: Iterable[str], there: Iterable[str], most: int | None) -> se
         there: Those that the run has.
         most: How many it may have; None: any number.
     """
-    known, wanted = set(there), set(names)
-    if most is None or len(known | wanted) <= most:
-        return wanted
-    found = known & wanted
+    known, asked = set(there), set(names)
+    if most is None or len(known | asked) <= most:
+        return asked
+    present = known & asked
     machines = sum(name.startswith(_MACHINES) for name in known)
-    for name in sorted(wanted - known, key=_rank):
+    for name in sorted(asked - known, key=_rank):
         if len(known) >= most:
             break
         machine = name.startswith(_MACHINES)
@@ -71,8 +71,8 @@ def admitted(names: Iterable[str], there: Iterable[str], most: int | None) -> se
             continue
         machines += machine
         known.add(name)
-        found.add(name)
-    return found
+        present.add(name)
+    return present
 
 
 def _rank(name: str) -> tuple[int, str]:

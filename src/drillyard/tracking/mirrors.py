@@ -35,24 +35,24 @@ class Mirrors:
         on_warning: Callable[[str], None] | None = None,
     ) -> None:
         self._mirrors = [
-            Mirror(mailbox, one.address, tracker=one.tracker, on_warning=on_warning)
-            for one in targets
+            Mirror(mailbox, target.address, tracker=target.tracker, on_warning=on_warning)
+            for target in targets
         ]
 
     def start(self) -> None:
         """Starts them; returns at once."""
-        for one in self._mirrors:
-            one.start()
+        for mirror in self._mirrors:
+            mirror.start()
 
     def ask(self) -> None:
         """Send what is new now; returns at once."""
-        for one in self._mirrors:
-            one.ask()
+        for mirror in self._mirrors:
+            mirror.ask()
 
     def leave(self) -> None:
         """Lets them send the rest and end by themselves; returns at once."""
-        for one in self._mirrors:
-            one.leave()
+        for mirror in self._mirrors:
+            mirror.leave()
 
     def finish(self, timeout_s: float) -> list[SyncReport]:
         """Sends the rest everywhere, at the same time.
@@ -64,9 +64,9 @@ class Mirrors:
             Their reports.
         """
         until = SYSTEM.monotonic() + timeout_s
-        for one in self._mirrors:
-            one.end()
-        return [one.finish(max(0.0, until - SYSTEM.monotonic())) for one in self._mirrors]
+        for mirror in self._mirrors:
+            mirror.end()
+        return [mirror.finish(max(0.0, until - SYSTEM.monotonic())) for mirror in self._mirrors]
 
 
 def catch_up(timeout_s: float = 120.0, home: Path | None = None) -> list[str]:
@@ -79,34 +79,34 @@ def catch_up(timeout_s: float = 120.0, home: Path | None = None) -> list[str]:
     Returns:
         A sentence for each experiment: what was sent, or why not. It raises nothing.
     """
-    said = []
-    for one in behind.behind(home):
-        named = f"{one.experiment}: {title(one.tracker)}"
+    lines = []
+    for record in behind.behind(home):
+        named = f"{record.experiment}: {title(record.tracker)}"
         try:
-            mailbox = Mailbox(open_store(one.store_url), one.experiment)
-            found = [t for t in behind.targets(mailbox) if t.tracker == one.tracker]
-            if not found or digest(found[0].key) != one.server:
-                said.append(_elsewhere(one))
+            mailbox = Mailbox(open_store(record.store_url), record.experiment)
+            targets = [t for t in behind.targets(mailbox) if t.tracker == record.tracker]
+            if not targets or digest(targets[0].key) != record.server:
+                lines.append(_elsewhere(record))
                 continue
             report = Mirror(
-                mailbox, found[0].address, tracker=one.tracker, on_warning=log.debug
+                mailbox, targets[0].address, tracker=record.tracker, on_warning=log.debug
             ).sync_once(timeout_s)
         except DrillyardError as error:
-            said.append(f"{named} is not up to date: {error}")
+            lines.append(f"{named} is not up to date: {error}")
             continue
         if report.complete:
-            behind.forget(mailbox, one.tracker, home)
-            said.append(f"{named} at {report.uri} is up to date")
+            behind.forget(mailbox, record.tracker, home)
+            lines.append(f"{named} at {report.uri} is up to date")
         else:
-            said.append(
-                f"{one.experiment}: {title(one.tracker)} is not up to date: {report.error}"
+            lines.append(
+                f"{record.experiment}: {title(record.tracker)} is not up to date: {report.error}"
             )
-    return said
+    return lines
 
 
-def _elsewhere(one: behind.Behind) -> str:
-    named = f"{one.experiment}: its {title(one.tracker)}"
-    again = f"run drillyard sync {one.experiment} --store {one.store_url}"
-    if one.tracker == MLFLOW:
+def _elsewhere(record: behind.Behind) -> str:
+    named = f"{record.experiment}: its {title(record.tracker)}"
+    again = f"run drillyard sync {record.experiment} --store {record.store_url}"
+    if record.tracker == MLFLOW:
         return f"{named} has no address here; set MLFLOW_TRACKING_URI and {again}"
     return f"{named} has another address now; {again}"

@@ -137,11 +137,11 @@ class MlflowMirror(Tracker):
         name = as_object(record.spec.get("tracking")).get("register_as")
         if not isinstance(name, str) or word != "FINISHED" or self._register_best is None:
             return
-        mine = self._remote.known(PARENT)
-        if mine.note is not None and not (trust and mine.note.registered):
+        best = self._remote.known(PARENT)
+        if best.note is not None and not (trust and best.note.registered):
             registered = self._register_best(self.mailbox, sorted(self._records), name, self._uri)
-            self._remote.write_note(mine, mine.note.model_copy(update={"registered": registered}))
-        sent.registered = mine.note.registered if mine.note is not None else ""
+            self._remote.write_note(best, best.note.model_copy(update={"registered": registered}))
+        sent.registered = best.note.registered if best.note is not None else ""
 
     def _mirror_parent(
         self,
@@ -152,10 +152,10 @@ class MlflowMirror(Tracker):
         tags: dict[str, str],
         sent: Sent,
     ) -> None:
-        server, mine = self._remote.server, self._remote.known(PARENT)
-        self._remote.tell(mine, remote, params_and_tags.experiment_params(record), tags)
+        server, best = self._remote.server, self._remote.known(PARENT)
+        self._remote.tell(best, remote, params_and_tags.experiment_params(record), tags)
         sent.points += server.send_points(remote, changed(points, remote.floors, remote.values))
-        note = mine.note or RunNote(run=PARENT, run_id=remote.run_id)
+        note = best.note or RunNote(run=PARENT, run_id=remote.run_id)
         files = {} if is_azure(self._uri) else self._parent_files(record)
         artifacts = dict(note.artifacts)
         for name, data in files.items():
@@ -163,7 +163,7 @@ class MlflowMirror(Tracker):
             self._send_file(remote, name, sha256_hex(data), write, artifacts, sent)
         self._remote.set_status(remote, word, None)
         self._remote.write_note(
-            mine,
+            best,
             note.model_copy(
                 update={
                     "artifacts": artifacts,
@@ -188,18 +188,19 @@ class MlflowMirror(Tracker):
     # -- one run ------------------------------------------------------------------------------
 
     def _mirror_run(
-        self, now: Standing, run: RunRecord, mine: Mirrored, remote: RemoteRun, sent: Sent
+        self, now: Standing, run: RunRecord, mirrored: Mirrored, remote: RemoteRun, sent: Sent
     ) -> None:
         server, word = self._remote.server, now.words[run.run]
-        note = mine.note or RunNote(run=run.run, run_id=remote.run_id)
+        note = mirrored.note or RunNote(run=run.run, run_id=remote.run_id)
         accepted = {p: self.mailbox.accepted(run.run, p) for p in Phase}
         trained, evaluated = accepted[Phase.TRAIN], accepted[Phase.EVALUATE]
         tags = status_map.ending_tags(now.states, run.run)
-        self._remote.tell(mine, remote, params_and_tags.run_params(now.record, run, trained), tags)
+        params = params_and_tags.run_params(now.record, run, trained)
+        self._remote.tell(mirrored, remote, params, tags)
         if word == "RUNNING":
             self._remote.set_status(remote, word, None)
 
-        points = self._send_curves(mine, remote)
+        points = self._send_curves(mirrored, remote)
         ends: list[Point] = params_and_tags.train_points(trained) if trained else []
         if evaluated is not None:
             step = TrainSummary.of(trained).steps or 0
@@ -208,7 +209,7 @@ class MlflowMirror(Tracker):
         sent.points += points
 
         note = note.model_copy(
-            update={"attempt": mine.reader.attempt, "points": note.points + points}
+            update={"attempt": mirrored.reader.attempt, "points": note.points + points}
         )
         if (stored := accepted[Phase.STORE]) is not None:
             note = self._send_artifacts(now.record, stored, remote, note, sent)
@@ -216,24 +217,24 @@ class MlflowMirror(Tracker):
         self._remote.set_status(remote, word, ended_at if word == "FINISHED" else None)
         ended = word not in ("RUNNING", "SCHEDULED")
         if ended:
-            mine.reader = mine.reader.restarted()  # keeps no lines in memory
-        self._remote.write_note(mine, note.model_copy(update={"status": word, "done": ended}))
+            mirrored.reader = mirrored.reader.restarted()  # keeps no lines in memory
+        self._remote.write_note(mirrored, note.model_copy(update={"status": word, "done": ended}))
 
-    def _send_curves(self, mine: Mirrored, remote: RemoteRun) -> int:
+    def _send_curves(self, mirrored: Mirrored, remote: RemoteRun) -> int:
         """Send what is new of the streams; how many points.
 
         A resumed attempt writes the steps after its checkpoint a second time, with equal values
         and another time of day; those that the server has from the attempt before are left out.
         """
-        before = mine.reader.attempt
-        lines = new_lines(mine.reader)
-        if mine.reader.attempt != before:
-            found = None if before is None else self._remote.server.run(remote.run_id)
-            if found is not None:
-                remote.floors = found.floors
-            mine.barred = dict(remote.floors)
+        before = mirrored.reader.attempt
+        lines = new_lines(mirrored.reader)
+        if mirrored.reader.attempt != before:
+            there = None if before is None else self._remote.server.run(remote.run_id)
+            if there is not None:
+                remote.floors = there.floors
+            mirrored.barred = dict(remote.floors)
         read = (p for line in lines for p in points_of(line))
-        points = not_sent(as_in_azure(read) if is_azure(self._uri) else read, mine.barred)
+        points = not_sent(as_in_azure(read) if is_azure(self._uri) else read, mirrored.barred)
         return self._remote.server.send_points(remote, points)
 
     def _send_artifacts(

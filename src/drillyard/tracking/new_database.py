@@ -59,9 +59,9 @@ def _copy(empty: Path, database: Path) -> bool:
 def _whole(copy: Path) -> bool:
     """Whether a copy is a database with tables: a power cut may have damaged what was kept."""
     with contextlib.closing(sqlite3.connect(copy)) as connection:
-        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-    whole: bool = found == "ok" and tables != (0,)
+    whole: bool = answer == "ok" and tables != (0,)
     return whole
 
 

@@ -59,20 +59,20 @@ def experiment_params(record: ExperimentRecord) -> dict[str, str]:
 
 def _parts(spec: Mapping[str, JsonView], leave_out: set[str]) -> dict[str, JsonView]:
     """The parts of an experiment that its workload has; children by their names."""
-    found = {
+    parts = {
         k: v for k, v in spec.items() if k not in leave_out and not (k in _OF_A_WORKLOAD and not v)
     }
     if spec.get("workload", "rl") in ("script", "mock", "composite"):
-        found.pop("evaluate", None)
-        found.pop("baselines", None)
-    children = found.pop("children", None)
+        parts.pop("evaluate", None)
+        parts.pop("baselines", None)
+    children = parts.pop("children", None)
     if isinstance(children, list) and children:
-        found["children"] = {
+        parts["children"] = {
             str(child["name"]): _parts(child, {"schema", "name"})
             for child in children
             if isinstance(child, Mapping)
         }
-    return found
+    return parts
 
 
 _OF_A_WORKLOAD = ("simulator", "learner", "train", "script", "mock", "children")
@@ -200,6 +200,6 @@ def parent_points(evaluated: Iterable[Accepted]) -> list[Point]:
             if isinstance(mean, int | float):
                 values.setdefault(f"evaluate/{policy}/mean_return", []).append(float(mean))
     return [
-        Point(safe_name(key), sum(found) / len(found), stamp, seeds)
-        for key, found in values.items()
+        Point(safe_name(key), sum(measured) / len(measured), stamp, seeds)
+        for key, measured in values.items()
     ]

@@ -56,9 +56,9 @@ def numbers(values: Mapping[str, JsonView], prefix: str = "") -> Iterator[tuple[
 
 def points_of(line: Line) -> Iterator[Point]:
     """The points of a line and of the samples in it, each with its own time."""
-    for one in with_usage([line]):
-        stamp, step = round(float(one.get("time", 0.0)) * 1000), int(one["step"])
-        for name, value in numbers(one.get("metrics", {})):
+    for entry in with_usage([line]):
+        stamp, step = round(float(entry.get("time", 0.0)) * 1000), int(entry["step"])
+        for name, value in numbers(entry.get("metrics", {})):
             yield Point(safe_name(name), value, stamp, step)
 
 

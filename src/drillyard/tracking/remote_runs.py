@@ -76,7 +76,7 @@ class RemoteRuns:
     def ensure(
         self,
         name: str,
-        shown: str,
+        title: str,
         tags: dict[str, str],
         started_at: float | None,
         parent: RemoteRun | None = None,
@@ -85,14 +85,14 @@ class RemoteRuns:
 
         Args:
             name: In the mailbox: a run, a trial, or the experiment.
-            shown: What people see.
+            title: What people see.
             tags: Which one it is.
             started_at: Unix seconds; None: now.
             parent: The run above it.
         """
-        mine = self.known(name)
-        if mine.remote is not None:
-            return mine.remote
+        mirrored = self.known(name)
+        if mirrored.remote is not None:
+            return mirrored.remote
         server, experiment = self.server, self._mailbox.experiment
         self._experiment_id = self._experiment_id or server.experiment(experiment)
         noted = self._notes.tracked(name)
@@ -101,22 +101,22 @@ class RemoteRuns:
             if parent is not None:
                 tags = {**tags, params_and_tags.PARENT_TAG: parent.run_id}
             began = self._clock.now() if started_at is None else started_at
-            remote = self._make(name, shown, tags, began, replace=noted is not None)
+            remote = self._make(name, title, tags, began, replace=noted is not None)
         if parent is not None:  # one that an older version made may hang elsewhere
             server.send_tags(remote, {params_and_tags.PARENT_TAG: parent.run_id})
         note = self._notes.read(name)
-        mine.remote = remote
-        mine.note = note if note is not None and note.run_id == remote.run_id else None
+        mirrored.remote = remote
+        mirrored.note = note if note is not None and note.run_id == remote.run_id else None
         return remote
 
     def _make(
-        self, name: str, shown: str, tags: dict[str, str], began: float, *, replace: bool
+        self, name: str, title: str, tags: dict[str, str], began: float, *, replace: bool
     ) -> RemoteRun:
         """The run that another mirror has made, or a new one."""
         server, keys = self.server, params_and_tags
         names = {keys.MAILBOX_TAG: self._notes.mailbox_id(), keys.NAME_TAG: name}
         existing = server.find(self._experiment_id, names)
-        first = existing[:1] or [server.create(self._experiment_id, shown, tags | names, began)]
+        first = existing[:1] or [server.create(self._experiment_id, title, tags | names, began)]
         counts = self._notes.track(name, first[0], replace=replace)
         if counts != first[0] and not existing:
             server.delete(first[0])  # another mirror was first
@@ -129,14 +129,14 @@ class RemoteRuns:
         return remote
 
     def tell(
-        self, mine: Mirrored, remote: RemoteRun, params: dict[str, str], tags: dict[str, str]
+        self, mirrored: Mirrored, remote: RemoteRun, params: dict[str, str], tags: dict[str, str]
     ) -> None:
         """Sends parameters and tags, unless they were sent before."""
         digest = sha256_hex(json.dumps([params, tags], sort_keys=True).encode())
-        if digest != mine.sent:
+        if digest != mirrored.sent:
             self.server.send_params(remote, params)
             self.server.send_tags(remote, tags)
-            mine.sent = digest
+            mirrored.sent = digest
 
     def set_status(self, remote: RemoteRun, word: str, ended_at: float | None) -> None:
         """Sends the status of a run if the server has another one."""
@@ -144,11 +144,11 @@ class RemoteRuns:
             self.server.set_status(remote.run_id, word, ended_at)
             remote.status = word
 
-    def write_note(self, mine: Mirrored, note: RunNote) -> None:
+    def write_note(self, mirrored: Mirrored, note: RunNote) -> None:
         """Remember what was sent."""
-        if mine.note is None or note != mine.note:
-            mine.note = note.model_copy(update={"written_at": self._clock.now()})
-            self._notes.write(mine.note)
+        if mirrored.note is None or note != mirrored.note:
+            mirrored.note = note.model_copy(update={"written_at": self._clock.now()})
+            self._notes.write(mirrored.note)
 
     def is_done(self, name: str, word: str) -> bool:
         """Returns whether a run has ended with this status and was sent completely."""

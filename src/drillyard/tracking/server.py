@@ -126,8 +126,8 @@ class Server:
             UserError: It was deleted in MLflow.
         """
         with self._translated():
-            found = self._client.get_experiment_by_name(name)
-            if found is None:
+            existing = self._client.get_experiment_by_name(name)
+            if existing is None:
                 folder = self._artifact_folder
                 place = None if folder is None else (folder / name).as_uri()
                 try:
@@ -135,25 +135,25 @@ class Server:
                 except Exception as error:
                     if _code(error) != "RESOURCE_ALREADY_EXISTS":
                         raise
-                    found = self._client.get_experiment_by_name(name)
-        if found is None or found.lifecycle_stage != "active":
+                    existing = self._client.get_experiment_by_name(name)
+        if existing is None or existing.lifecycle_stage != "active":
             raise UserError(
                 f"experiment {name!r} was deleted in MLflow",
                 hint="restore it with `mlflow experiments restore`, or empty the bin with "
                 "`mlflow gc`, and sync again",
             )
-        return str(found.experiment_id)
+        return str(existing.experiment_id)
 
     def run(self, run_id: str) -> RemoteRun | None:
         """The server's state of a run; None if it does not exist or was deleted."""
         with self._translated():
             try:
-                found = self._client.get_run(run_id)
+                answer = self._client.get_run(run_id)
             except Exception as error:
                 if _code(error) == "RESOURCE_DOES_NOT_EXIST":
                     return None
                 raise
-        return None if found.info.lifecycle_stage != "active" else _remote(found)
+        return None if answer.info.lifecycle_stage != "active" else _remote(answer)
 
     def find(self, experiment_id: str, tags: Mapping[str, str]) -> list[str]:
         """Ids of the runs that have these tags, oldest first.
@@ -164,23 +164,23 @@ class Server:
         """
         clauses = " and ".join(f"tags.`{k}` = '{v}'" for k, v in tags.items())
         with self._translated():
-            found = self._client.search_runs(
+            answer = self._client.search_runs(
                 [experiment_id],
                 filter_string=clauses,
                 max_results=100,
                 order_by=["attributes.start_time ASC"],
             )
-        return [str(r.info.run_id) for r in found]
+        return [str(r.info.run_id) for r in answer]
 
     def create(
         self, experiment_id: str, name: str, tags: Mapping[str, str], started_at: float
     ) -> str:
         """Make a run."""
         with self._translated():
-            made = self._client.create_run(
+            created = self._client.create_run(
                 experiment_id, start_time=round(started_at * 1000), tags=dict(tags), run_name=name
             )
-        return str(made.info.run_id)
+        return str(created.info.run_id)
 
     def delete(self, run_id: str) -> None:
         """Deletes a run that was created twice."""
@@ -243,18 +243,18 @@ class Server:
         from mlflow.entities import Param
 
         limits = self._limits
-        wanted = {k: clip(v, limits.param) for k, v in params.items()}
-        new = [k for k in wanted if k not in remote.params]
+        values = {k: clip(v, limits.param) for k, v in params.items()}
+        new = [k for k in values if k not in remote.params]
         if limits.params is not None:
             new = new[: max(0, limits.params - len(remote.params))]
-            wanted = {k: v for k, v in wanted.items() if k in remote.params or k in new}
+            values = {k: v for k, v in values.items() if k in remote.params or k in new}
         for batch in batches(new, limits.params_a_batch):
             with self._translated():
                 self._client.log_batch(
-                    remote.run_id, params=[Param(k, wanted[k]) for k in batch], synchronous=True
+                    remote.run_id, params=[Param(k, values[k]) for k in batch], synchronous=True
                 )
-            remote.params.update({k: wanted[k] for k in batch})
-        changed = {f"changed.{k}": v for k, v in wanted.items() if remote.params[k] != v}
+            remote.params.update({k: values[k] for k in batch})
+        changed = {f"changed.{k}": v for k, v in values.items() if remote.params[k] != v}
         self.send_tags(remote, changed)
 
     def send_tags(self, remote: RemoteRun, tags: Mapping[str, str]) -> None:
@@ -262,18 +262,18 @@ class Server:
         from mlflow.entities import RunTag
 
         limits = self._limits
-        wanted = {k: clip(v, limits.tag) for k, v in tags.items()}
-        wanted = {k: v for k, v in wanted.items() if remote.tags.get(k) != v}
+        values = {k: clip(v, limits.tag) for k, v in tags.items()}
+        values = {k: v for k, v in values.items() if remote.tags.get(k) != v}
         if limits.tags is not None:
-            new = [k for k in wanted if k not in remote.tags]
+            new = [k for k in values if k not in remote.tags]
             for name in new[max(0, limits.tags - len(remote.tags)) :]:
-                del wanted[name]
-        for batch in batches(list(wanted), limits.params_a_batch):
+                del values[name]
+        for batch in batches(list(values), limits.params_a_batch):
             with self._translated():
                 self._client.log_batch(
-                    remote.run_id, tags=[RunTag(k, wanted[k]) for k in batch], synchronous=True
+                    remote.run_id, tags=[RunTag(k, values[k]) for k in batch], synchronous=True
                 )
-        remote.tags.update(wanted)
+        remote.tags.update(values)
 
     def send_file(self, run_id: str, path: Path, name: str) -> None:
         """Write a local file as the artifact ``name`` (its folder and last part)."""

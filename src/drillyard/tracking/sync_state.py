@@ -78,17 +78,17 @@ class Notes:
     def mailbox_id(self) -> str:
         """Distinguishes this mailbox from one with the same path on another machine."""
         path = "tracking/id.json"
-        found = self._mailbox.read(path, MailboxId)
-        if found is None:
+        record = self._mailbox.read(path, MailboxId)
+        if record is None:
             self._mailbox.create(path, MailboxId(id=new_token()))
-            found = self._mailbox.read(path, MailboxId)
-        assert found is not None
-        return found.id
+            record = self._mailbox.read(path, MailboxId)
+        assert record is not None
+        return record.id
 
     def tracked(self, run: str) -> str | None:
         """The id on the server of a run, or None."""
-        found = self._mailbox.read(f"{self._folder}/{run}.run.json", TrackedRun)
-        return None if found is None else found.run_id
+        record = self._mailbox.read(f"{self._folder}/{run}.run.json", TrackedRun)
+        return None if record is None else record.run_id
 
     def track(self, run: str, run_id: str, *, replace: bool = False) -> str:
         """Notes a run's id; returns the valid id, which is another mirror's if that was first."""

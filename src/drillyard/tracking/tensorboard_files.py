@@ -76,17 +76,17 @@ class Boards:
         files of its newest attempt are what there is.
         """
         prefix = self._mailbox.key(f"runs/{run}/")
-        found: dict[str, list[ObjectInfo]] = {}
+        files: dict[str, list[ObjectInfo]] = {}
         streams = False
         for info in self._mailbox.store.list(prefix):
             streams = streams or "/streams/" in info.key
             head, sign, _ = info.key.rpartition("/tensorboard/")
             if sign:
-                found.setdefault(head, []).append(info)
-        published = found.get(prefix.rstrip("/"), [])
-        if published or streams or not found:
+                files.setdefault(head, []).append(info)
+        published = files.get(prefix.rstrip("/"), [])
+        if published or streams or not files:
             return published
-        return found[max(found, key=lambda head: max(i.updated_at for i in found[head]))]
+        return files[max(files, key=lambda head: max(i.updated_at for i in files[head]))]
 
     def _copy(self, info: ObjectInfo, path: Path) -> bool:
         state = (info.size, info.updated_at)

@@ -76,8 +76,8 @@ class TrialLevel:
         }
         if trial.of is not None:
             tags["drillyard.confirms"] = trial_id(trial.of)
-        shown = f"{name} {redact(trial.label)}" if trial.label else name
-        return self._remote.ensure(name, shown, tags, trial.chosen_at, study)
+        title = f"{name} {redact(trial.label)}" if trial.label else name
+        return self._remote.ensure(name, title, tags, trial.chosen_at, study)
 
     def mirror(self, now: Standing, study: RemoteRun, *, trust: bool) -> int:
         """Send every trial that the server does not have as it is; how many points.
@@ -96,13 +96,13 @@ class TrialLevel:
             ended = "" if outcome is None else sha256_hex(outcome.to_bytes())
             if ended and trust and self._is_sent(number, ended):
                 continue
-            own = [now.words[r] for seed in seeds if (r := run_id(number, seed)) in now.words]
+            words = [now.words[r] for seed in seeds if (r := run_id(number, seed)) in now.words]
             if outcome is not None:
                 word = TABLE[outcome.status].mlflow
-            elif now.alive and any(w != "SCHEDULED" for w in own):
+            elif now.alive and any(w != "SCHEDULED" for w in words):
                 word = "RUNNING"
             else:
-                word = status_map.parent_word(own)
+                word = status_map.parent_word(words)
             points += self._mirror(now.record, trial, outcome, seeds, word, ended, study)
         return points
 
@@ -114,7 +114,7 @@ class TrialLevel:
         if self._objectives is None:
             self._objectives = objectives(self._mailbox)
         records = list(self.records.values())
-        found = [
+        points = [
             Point(safe_name(f"best/{name}"), value, round(stamp * 1000), ended)
             for ended, stamp, best in progress(records, self.outcomes, self._objectives)
             for name, value in best.items()
@@ -124,11 +124,11 @@ class TrialLevel:
             if trial.of is not None and again is not None:
                 trials = sum(r.search and r.number < trial.number for r in records)
                 stamp = round((again.ended_at or 0.0) * 1000)
-                found += [
+                points += [
                     Point(safe_name(f"confirmed/{name}"), value, stamp, trials)
                     for name, value in again.values.items()
                 ]
-        return found
+        return points
 
     def study_tags(self, state: StudyState | None) -> dict[str, str]:
         """Which trial is best, and how many ended in which way."""
@@ -157,7 +157,7 @@ class TrialLevel:
         study: RemoteRun,
     ) -> int:
         name = trial_id(trial.number)
-        mine = self._remote.known(name)
+        mirrored = self._remote.known(name)
         try:
             remote = self.ensure(record, trial.number, study)
             tags = {"drillyard.seeds": ", ".join(map(str, seeds))}
@@ -165,7 +165,7 @@ class TrialLevel:
                 tags["drillyard.status"] = outcome.status.value
                 if outcome.message:
                     tags["drillyard.message"] = redact(outcome.message)
-            self._remote.tell(mine, remote, params_and_tags.trial_params(trial), tags)
+            self._remote.tell(mirrored, remote, params_and_tags.trial_params(trial), tags)
             sent = 0
             if outcome is not None:
                 points = self._points(trial, outcome, seeds)
@@ -174,11 +174,11 @@ class TrialLevel:
                 )
             self._remote.set_status(remote, word, None if outcome is None else outcome.ended_at)
         except Exception:
-            mine.forget()
+            mirrored.forget()
             raise
-        note = mine.note or RunNote(run=name, run_id=remote.run_id)
+        note = mirrored.note or RunNote(run=name, run_id=remote.run_id)
         self._remote.write_note(
-            mine,
+            mirrored,
             note.model_copy(
                 update={
                     "status": word,

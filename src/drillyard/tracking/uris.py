@@ -29,9 +29,9 @@ def resolve_uri(
     """
     if setting is None or setting != AUTO:
         return setting or None
-    found = (os.environ if environ is None else environ).get("MLFLOW_TRACKING_URI", "").strip()
-    if found:
-        return found
+    variable = (os.environ if environ is None else environ).get("MLFLOW_TRACKING_URI", "").strip()
+    if variable:
+        return variable
     folder = local_folder(store_url)
     return None if folder is None else f"sqlite:///{folder / 'mlflow.db'}"
 
@@ -80,5 +80,5 @@ def mask(text: str) -> str:
 
 def digest(uri: str) -> str:
     """A short name of a server, safe in a key; the same for the same address."""
-    shown = mask(uri).rstrip("/")
-    return hashlib.sha256(shown.encode()).hexdigest()[:12]
+    place = mask(uri).rstrip("/")
+    return hashlib.sha256(place.encode()).hexdigest()[:12]

@@ -49,9 +49,11 @@ def wandb_tracker(mailbox: Mailbox, address: str) -> CurveTracker:
         address: ``project`` or ``entity/project``.
     """
     must_have("wandb", "tracking.wandb")
-    own = os.environ.get("WANDB_DIR")
+    home = os.environ.get("WANDB_DIR")
     local = local_folder(mailbox.store.url) is not None
-    folder = Path(own) if own else beside_store(".", mailbox.store.url) if local else local_home()
+    folder = (
+        Path(home) if home else beside_store(".", mailbox.store.url) if local else local_home()
+    )
     return CurveTracker(mailbox, "wandb", address, WandbWriter(address, folder))
 
 
@@ -100,7 +102,7 @@ class WandbWriter:
             x_graphql_timeout_seconds=_INIT_S,
         )
         offline = _offline(wandb)
-        made = self._init(
+        created = self._init(
             wandb,
             project=self._project,
             entity=self._entity or None,
@@ -114,24 +116,24 @@ class WandbWriter:
             dir=str(self._place(offline)),
             settings=settings,
         )
-        made.define_metric(STEP)
-        made.define_metric("*", step_metric=STEP)
-        self._open[run.id] = _Run(made, Path(made.dir).parent)
-        url = None if offline else made.url
+        created.define_metric(STEP)
+        created.define_metric("*", step_metric=STEP)
+        self._open[run.id] = _Run(created, Path(created.dir).parent)
+        url = None if offline else created.url
         self._link = None if not url else str(url).rsplit("/runs/", 1)[0]
 
     def write(self, run: RunFacts, rows: Sequence[Row]) -> None:
         """Add rows; W&B's client sends them in its own time."""
-        mine = self._open[run.id].run
+        remote = self._open[run.id].run
         for row in rows:
-            mine.log({STEP: row.step, "_timestamp": row.time, **row.values})
+            remote.log({STEP: row.step, "_timestamp": row.time, **row.values})
 
     def end(self, run: RunFacts, status: str, final: Mapping[str, float]) -> None:
         """Send the rest; an ended run fails in W&B unless it succeeded."""
-        mine = self._open[run.id].run
-        mine.config.update(_config(run), allow_val_change=True)
+        remote = self._open[run.id].run
+        remote.config.update(_config(run), allow_val_change=True)
         word = run.tags.get("drillyard.status", status)
-        mine.summary.update({**final, "drillyard.status": word})
+        remote.summary.update({**final, "drillyard.status": word})
         self._finish(run.id, 0 if status == "FINISHED" else 1)
 
     def has(self, run: RunFacts) -> bool:
@@ -147,9 +149,9 @@ class WandbWriter:
     def close(self) -> None:
         """Finish the runs that have not ended: they are begun again when they go on."""
         problem: DrillyardError | Exception | None = None
-        for one in list(self._open):
+        for run in list(self._open):
             try:
-                self._finish(one, 1)
+                self._finish(run, 1)
             except Exception as error:
                 problem = error
         if self._scratch is not None:

@@ -137,7 +137,7 @@ class CommandContext:
 
     def _line(self, name: str, line: Line, deadline: float | None, limit_s: float | None) -> None:
         self._tail.clear()
-        process, shown = self._start(name, line)
+        process, text = self._start(name, line)
         readers = [
             threading.Thread(target=self._read, args=(process.stdout, self.output), daemon=True),
             threading.Thread(target=self._read, args=(process.stderr, None), daemon=True),
@@ -145,7 +145,7 @@ class CommandContext:
         for reader in readers:
             reader.start()
         try:
-            self._wait(process, name, shown, deadline, limit_s)
+            self._wait(process, name, text, deadline, limit_s)
         except BaseException:
             self._end(process)
             raise
@@ -158,7 +158,7 @@ class CommandContext:
             raise_if_stopped(self.stop, LATE_STOP_S if late else 0.0)
         self.raise_if_lost()  # first: a program fails if nothing reads its output
         if process.returncode:
-            how = f"`{shown}` in `{name}` {_how(process.returncode)}{self.last_words()}"
+            how = f"`{text}` in `{name}` {_how(process.returncode)}{self.last_words()}"
             if process.returncode in KILLED:
                 raise killed(how, self._oom_kills)
             raise RunFailed(how, hint="the log of the run has all of its output")
@@ -202,7 +202,7 @@ class CommandContext:
         self,
         process: subprocess.Popen[bytes],
         name: str,
-        shown: str,
+        text: str,
         deadline: float | None,
         limit_s: float | None,
     ) -> None:
@@ -214,7 +214,7 @@ class CommandContext:
                 raise Stopped(self.stop.reason)
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimedOut(
-                    f"`{name}` was not done after {limit_s:g} s, in `{shown}`" + self.last_words(),
+                    f"`{name}` was not done after {limit_s:g} s, in `{text}`" + self.last_words(),
                     hint=f"raise {_LIMITS[name]}",
                 )
             self.raise_if_lost()

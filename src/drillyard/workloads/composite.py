@@ -71,13 +71,13 @@ class CompositeWorkload:
                     from drillyard.simulators.check import check_simulator
 
                     findings += check_simulator(child.simulator, speed=False)
-                own = _workload(child).check(part, folder)
+                of_child = _workload(child).check(part, folder)
             except ConfigError as error:
                 field = f"children[{number}].{error.field}" if error.field else None
                 raise error.but(field=field) from error.__cause__
             findings += [
                 Finding(f.severity, f"children[{number}].{f.subject}", f.message, f.fix)
-                for f in own
+                for f in of_child
             ]
         return findings
 
@@ -186,8 +186,8 @@ class CompositeWorkload:
                 summary |= {k: v for k, v in result.items() if k not in ("metrics", "texts")}
             elif "policies" in result:
                 summary |= {k: result[k] for k in ("policies", "policy_used") if k in result}
-            own = result.get("metrics")
-            metrics.add(part, _of_policy(result) if own is None else as_numbers(own))
+            values = result.get("metrics")
+            metrics.add(part, _of_policy(result) if values is None else as_numbers(values))
             texts.add(part, _texts(result.get("texts")))
         files |= save_metrics(context, metrics.values, texts.values)
         summary |= {"metrics": {**metrics.values}, "texts": {**texts.values}}
@@ -237,13 +237,13 @@ def _named(part: Part) -> Iterator[None]:
 
 def as_experiment(spec: ExperimentSpec, child: ChildSpec) -> ExperimentSpec:
     """A child as an experiment of its own, with the parent's common settings."""
-    own = {name: getattr(child, name) for name in Parts.model_fields}
+    parts = {name: getattr(child, name) for name in Parts.model_fields}
     whole = {
         name: getattr(spec, name)
         for name in ExperimentSpec.model_fields
         if name not in Parts.model_fields
     }
-    return ExperimentSpec.model_validate({**whole, **own})
+    return ExperimentSpec.model_validate({**whole, **parts})
 
 
 def _parts(context: RunContext) -> Iterator[Part]:
@@ -256,10 +256,10 @@ def _parts(context: RunContext) -> Iterator[Part]:
             }
         )
         name = f"{context.child}/{child.name}" if context.child else child.name
-        own = dataclasses.replace(
+        context_ = dataclasses.replace(
             context, spec=as_experiment(context.spec, child), run=run, child=name
         )
-        yield Part(child, _workload(child), own)
+        yield Part(child, _workload(child), context_)
 
 
 def _workload(child: ChildSpec) -> Workload:
@@ -279,9 +279,9 @@ def _texts(values: Json) -> dict[str, str]:
     return {name: text for name, text in as_object(values).items() if isinstance(text, str)}
 
 
-def _clash(name: str, one: str, other: str) -> RunFailed:
+def _clash(name: str, first: str, other: str) -> RunFailed:
     return RunFailed(
-        f"the children {one!r} and {other!r} both have the metric {name!r}",
+        f"the children {first!r} and {other!r} both have the metric {name!r}",
         hint=f"write `prefix: true` at one of them, and it becomes {other}/{name}",
     )
 

@@ -57,25 +57,25 @@ def find(places: Sequence[str], store: str | None = None) -> list[Candidate]:
     if len(places) > MOST:
         message = f"{len(places)} are too many for one page"
         raise misused(message, allowed=f"2 to {MOST}", hint="name the best of them")
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     mistakes: list[UserError] = []
     for place in places:
         try:
-            one = _read(place, store)
+            candidate = _read(place, store)
         except UserError as error:
             mistakes.append(error)
             continue
-        twice = any(other.place == one.place for other in found)
+        twice = any(other.place == candidate.place for other in candidates)
         if twice:
             hint = "name each experiment or trial once"
             mistakes.append(misused("is named twice", value=place, hint=hint))
-        found.append(one)
+        candidates.append(candidate)
     if len(mistakes) == 1:
         raise mistakes[0]
     if mistakes:
         hints = dict.fromkeys(e.hint for e in mistakes if e.hint)
         raise NotFound("\n".join(dict.fromkeys(map(str, mistakes))), hint="; ".join(hints) or None)
-    return _with_own_labels(found)
+    return _with_own_labels(candidates)
 
 
 def _read(place: str, store: str | None) -> Candidate:
@@ -156,14 +156,14 @@ def _measures(
     mailbox: Mailbox, results: ExperimentResults, warnings: list[str]
 ) -> dict[str, dict[int, float]]:
     """Measure -> seed -> value; the return of a policy that was not evaluated has no values."""
-    found: dict[str, dict[int, float]] = {}
+    measures: dict[str, dict[int, float]] = {}
     for run in results.runs:
         values: Mapping[str, JsonView] = run.metrics
         if results.learns:
             simulator = run.simulator or "its simulator"
-            found.setdefault(f"return on {simulator}", {})
+            measures.setdefault(f"return on {simulator}", {})
             if run.mean_return is not None:
-                found[f"return on {simulator}"][run.seed] = run.mean_return
+                measures[f"return on {simulator}"][run.seed] = run.mean_return
             try:
                 evaluated = mailbox.accepted(run.run, Phase.EVALUATE)
             except CorruptObject:
@@ -171,12 +171,12 @@ def _measures(
             agent = policy_scores(evaluated).get(AGENT, {})
             values = {**values, **as_object(agent.get("metrics"))}
         for name, number in as_numbers(values).items():
-            found.setdefault(name, {})[run.seed] = number
-    for name, seeds in found.items():
+            measures.setdefault(name, {})[run.seed] = number
+    for name, seeds in measures.items():
         for seed in [s for s, v in seeds.items() if not math.isfinite(v)]:
             warnings.append(f"{name} of seed {seed} is not finite and is left out")
             del seeds[seed]
-    return found
+    return measures
 
 
 def _episodes(
@@ -199,20 +199,20 @@ def _episodes(
 
 
 def _returns(episodes: Iterable[JsonObject]) -> dict[EpisodeKey, float]:
-    found: dict[EpisodeKey, float] = {}
+    returns: dict[EpisodeKey, float] = {}
     for episode in episodes:
         seed, value = as_integer(episode.get("seed")), as_number(episode.get("return"))
         if episode.get("policy") != AGENT or seed is None or value is None:
             continue
         if math.isfinite(value):
             options = json.dumps(episode.get("options"), sort_keys=True)
-            found[seed, options] = value
-    return found
+            returns[seed, options] = value
+    return returns
 
 
-def _with_own_labels(found: list[Candidate]) -> list[Candidate]:
+def _with_own_labels(group: list[Candidate]) -> list[Candidate]:
     """Those of equal names in different stores are called by their stores, too."""
-    labels = [c.label for c in found]
+    labels = [c.label for c in group]
     return [
-        dataclasses.replace(c, label=c.place) if labels.count(c.label) > 1 else c for c in found
+        dataclasses.replace(c, label=c.place) if labels.count(c.label) > 1 else c for c in group
     ]

@@ -36,15 +36,15 @@ def mlflow_link(candidates: Sequence[Candidate]) -> str | None:
             if uri is None or is_azure(uri):
                 return None
             notes = Notes(candidate.mailbox, uri)
-            own = [notes.tracked(r.run) for r in candidate.results.runs]
+            records = [notes.tracked(r.run) for r in candidate.results.runs]
             match = _PAGE.match(notes.page() or "")
         except DrillyardError:
             return None  # a link is not worth an error
-        if match is None or not all(own):
+        if match is None or not all(records):
             return None
         servers.add(match["server"])
         experiments.append(match["experiment"])
-        runs += [run for run in own if run is not None]
+        runs += [run for run in records if run is not None]
     if len(servers) != 1:
         return None
     query = f"runs={_json(runs)}&experiments={_json(list(dict.fromkeys(experiments)))}"

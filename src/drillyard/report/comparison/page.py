@@ -30,18 +30,18 @@ SECTIONS = {
 }
 
 
-def default_folder(found: Comparison) -> Path:
+def default_folder(comparison: Comparison) -> Path:
     """The folder of the page: the same for the same experiments."""
-    digest = hashlib.sha256("\n".join(c.place for c in found.candidates).encode()).hexdigest()
-    name = file_name("-".join(label.replace("/", "-") for label in found.labels), limit=60)
+    digest = hashlib.sha256("\n".join(c.place for c in comparison.candidates).encode()).hexdigest()
+    name = file_name("-".join(label.replace("/", "-") for label in comparison.labels), limit=60)
     return local_home() / "comparisons" / f"{name}-{digest[:8]}"
 
 
-def build(found: Comparison, out: Path | None = None, *, clock: Clock = SYSTEM) -> Path:
+def build(comparison: Comparison, out: Path | None = None, *, clock: Clock = SYSTEM) -> Path:
     """Write the page and what lies beside it, over an older one.
 
     Args:
-        found: The comparison.
+        comparison: The comparison.
         out: The folder; default one in ``~/.drillyard/comparisons``.
         clock: For the date on the page.
 
@@ -52,66 +52,66 @@ def build(found: Comparison, out: Path | None = None, *, clock: Clock = SYSTEM) 
         ConfigError, StoreUnavailable: The folder cannot be written.
         UserError: matplotlib is not installed.
     """
-    folder = default_folder(found) if out is None else out
-    write_folder(folder, render(found, made_at=clock.now()), "--out")
+    folder = default_folder(comparison) if out is None else out
+    write_folder(folder, render(comparison, made_at=clock.now()), "--out")
     return folder / "index.html"
 
 
-def render(found: Comparison, *, made_at: float) -> dict[str, bytes]:
+def render(comparison: Comparison, *, made_at: float) -> dict[str, bytes]:
     """Every file of the page, name -> bytes; nothing is written.
 
     Args:
-        found: The comparison.
+        comparison: The comparison.
         made_at: Epoch seconds, shown on the page.
     """
-    curves = pictures.curves_of(found)
-    learning = _curves(found, curves) if curves else None
-    evaluation = _evaluation(found) if any(score is not None for score in found.scores) else None
+    curves = pictures.curves_of(comparison)
+    learning = _curves(comparison, curves) if curves else None
+    evaluation = _evaluation(comparison) if any(comparison.scores) else None
     files = {
         k: v for d in (learning, evaluation) if d is not None for k, v in d.contents().items()
     }
-    document = json.dumps(tables.to_json(found), indent=2, ensure_ascii=False)
-    page = _html(found, learning, evaluation, made_at)
+    document = json.dumps(tables.to_json(comparison), indent=2, ensure_ascii=False)
+    page = _html(comparison, learning, evaluation, made_at)
     return {**files, "comparison.json": document.encode(), "index.html": page.encode()}
 
 
 def _html(
-    found: Comparison, learning: Drawn | None, evaluation: Drawn | None, made_at: float
+    comparison: Comparison, learning: Drawn | None, evaluation: Drawn | None, made_at: float
 ) -> str:
     return rendered(
         "comparison.html.j2",
-        name=" · ".join(found.labels),
-        verdict=found.verdict,
-        meta=_meta(found),
-        notes=found.notes,
-        warnings=found.warnings,
+        name=" · ".join(comparison.labels),
+        verdict=comparison.verdict,
+        meta=_meta(comparison),
+        notes=comparison.notes,
+        warnings=comparison.warnings,
         sections=[item for item in SECTIONS.items() if item[0] != "learning" or learning],
-        measure=found.measure,
+        measure=comparison.measure,
         bad=BAD,
         evaluation=evaluation,
-        scores=found.scores_table,
-        reasons=[f"{label} is not tested: {why}." for label, why in found.untested.items()],
-        pairs=pairs_grid(found.pairs),
-        episodes=tables.episodes_grid(found),
-        measures=tables.measures_grid(found),
+        scores=comparison.scores_table,
+        reasons=[f"{label} is not tested: {why}." for label, why in comparison.untested.items()],
+        pairs=pairs_grid(comparison.pairs),
+        episodes=tables.episodes_grid(comparison),
+        measures=tables.measures_grid(comparison),
         curves=learning,
-        settings=tables.settings_grid(found),
-        effort=tables.effort_grid(found),
-        where=[(c.label, c.place, _link(c)) for c in found.candidates],
-        mlflow=found.mlflow,
-        method=method(found),
+        settings=tables.settings_grid(comparison),
+        effort=tables.effort_grid(comparison),
+        where=[(c.label, c.place, _link(c)) for c in comparison.candidates],
+        mlflow=comparison.mlflow,
+        method=method(comparison),
         made=formatting.moment(made_at),
     )
 
 
-def _meta(found: Comparison) -> list[str]:
-    runs = sum(len(c.results.runs) for c in found.candidates)
+def _meta(comparison: Comparison) -> list[str]:
+    runs = sum(len(c.results.runs) for c in comparison.candidates)
     return [
-        f"{len(found.candidates)} compared",
+        f"{len(comparison.candidates)} compared",
         formatting.plural(runs, "run"),
-        f"by {found.measure}",
-        f"{formatting.plural(len(found.settings), 'setting')} differ"
-        + ("s" if len(found.settings) == 1 else ""),
+        f"by {comparison.measure}",
+        f"{formatting.plural(len(comparison.settings), 'setting')} differ"
+        + ("s" if len(comparison.settings) == 1 else ""),
     ]
 
 
@@ -123,21 +123,21 @@ def _link(candidate: Candidate) -> str | None:
     return path.resolve().as_uri() if path.is_file() else None
 
 
-def _evaluation(found: Comparison) -> Drawn:
-    scores = [s for s in found.scores if s is not None]
+def _evaluation(comparison: Comparison) -> Drawn:
+    scores = [s for s in comparison.scores if s is not None]
     decimals = formatting.score_decimals(scores)
     each = "; ".join(f"{s.policy} {formatting.fixed(s.mean_return, decimals)}" for s in scores)
     caption = "Dot: mean. Bar: 95 % interval, all of them at once. Ticks below: each run."
     if any(s.interval is None and len(s.seeds) > 1 for s in scores):
         caption += " Thin line: range of the runs, where there is no interval."
-    if any(s.baseline for s in pictures.evaluated(found)):
+    if any(s.baseline for s in pictures.evaluated(comparison)):
         caption += " Grey: baselines, which are not trained."
-    alt = f"Mean {found.measure}: {each}."
-    picture, table = pictures.evaluation(found), pictures.evaluation_csv(found)
+    alt = f"Mean {comparison.measure}: {each}."
+    picture, table = pictures.evaluation(comparison), pictures.evaluation_csv(comparison)
     return Drawn("evaluation", "Final evaluation", alt, caption, picture, table)
 
 
-def _curves(found: Comparison, curves: pictures.Curves) -> Drawn:
+def _curves(comparison: Comparison, curves: pictures.Curves) -> Drawn:
     kind = list(curves)[-1]
     ends = "; ".join(
         f"{label} ends at {formatting.number(curve.mean[-1])}"
@@ -150,18 +150,20 @@ def _curves(found: Comparison, curves: pictures.Curves) -> Drawn:
         caption += " Band: 95 % interval at that step; the range of the runs where there are two."
     elif bands:
         caption += " Band: range of the runs."
-    without = [label for label in found.labels if all(label not in by for by in curves.values())]
+    without = [
+        label for label in comparison.labels if all(label not in by for by in curves.values())
+    ]
     if without:
         caption += f" No curve yet: {', '.join(without)}."
     alt = f"Learning curves, return over environment steps: {ends}."
-    picture, table = pictures.curves(curves, found.labels), pictures.curves_csv(curves)
+    picture, table = pictures.curves(curves, comparison.labels), pictures.curves_csv(curves)
     return Drawn("curves", "Learning curves", alt, caption, picture, table)
 
 
-def method(found: Comparison) -> list[str]:
+def method(comparison: Comparison) -> list[str]:
     """How the candidates were compared, in sentences; only what applies."""
     texts = []
-    if found.pairs:
+    if comparison.pairs:
         texts.append(
             "Another training: the training runs of two experiments are compared by their mean. "
             "They are not paired, because another training of the one has nothing in common with "
@@ -177,7 +179,7 @@ def method(found: Comparison) -> list[str]:
             "A test over trainings needs two experiments with three runs or more each, none of "
             "them chosen by its score. Below that the page shows the values of the runs."
         )
-    if found.episode_pairs:
+    if comparison.episode_pairs:
         texts.append(
             "The same episodes: both played evaluation episodes with the same seeds and start "
             "values, so their returns are compared episode by episode, each the mean over the "
@@ -185,7 +187,7 @@ def method(found: Comparison) -> list[str]:
             "episodes on, where its interval does not hold zero. This compares the policies that "
             "were trained; it does not say what another training would give."
         )
-    if not found.measure.startswith("return on "):
+    if not comparison.measure.startswith("return on "):
         texts.append(
             "drillyard does not know whether more of this metric is better, so the page says "
             "higher and lower."

@@ -71,14 +71,14 @@ def compared(
     level = st.together(len(verdicts) + besides)
     pairs = [
         Pair(
-            one,
+            label,
             other,
             verdict.difference,
             verdict.p,
-            st.probability_of_improvement(groups[one], groups[other], level),
+            st.probability_of_improvement(groups[label], groups[other], level),
             verdict.word,
         )
-        for (one, other), verdict in verdicts.items()
+        for (label, other), verdict in verdicts.items()
     ]
     pairs += [
         _beside(name, groups[name], baseline, fixed, level, st.ERROR * OF_BASELINES / besides)

@@ -38,27 +38,27 @@ def colour_of(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def curves_of(found: Comparison) -> dict[str, dict[str, MeanCurve]]:
+def curves_of(comparison: Comparison) -> dict[str, dict[str, MeanCurve]]:
     """The learning curves of all candidates, by kind; a kind that none has is left out."""
     by_kind: dict[str, dict[str, MeanCurve]] = {kind: {} for kind in CURVES}
-    for candidate in found.candidates:
+    for candidate in comparison.candidates:
         for curve in data.curves(candidate.results):
             by_kind[curve.kind][candidate.label] = curve
     return {kind: curves for kind, curves in by_kind.items() if curves}
 
 
-def curves(found: Curves, labels: Sequence[str]) -> Picture:
+def curves(means: Curves, labels: Sequence[str]) -> Picture:
     """Mean curves with their bands: a panel for each kind, a line for each candidate.
 
     Args:
-        found: The curves.
+        means: The curves.
         labels: All candidates: a line looks the same in every panel.
     """
 
     def draw() -> Figure:
         height = 3.6 + 0.18 * (len(labels) // 4)
-        figure, axes = panels(len(found), len(found), height, pads=(0.04, 0.12), sharey=True)
-        for axis, (kind, by_label) in zip(axes, found.items(), strict=True):
+        figure, axes = panels(len(means), len(means), height, pads=(0.04, 0.12), sharey=True)
+        for axis, (kind, by_label) in zip(axes, means.items(), strict=True):
             _draw(axis, kind, by_label, labels)
         axes[0].set_ylabel("return of an episode")
         handles = {
@@ -66,12 +66,12 @@ def curves(found: Curves, labels: Sequence[str]) -> Picture:
             for axis in axes
             for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
         }
-        shown = [label for label in labels if label in handles]
+        visible = [label for label in labels if label in handles]
         figure.legend(
-            [handles[label] for label in shown],
-            shown,
+            [handles[label] for label in visible],
+            visible,
             loc="outside upper left",
-            ncols=min(4, len(shown)),
+            ncols=min(4, len(visible)),
             handlelength=3,
             borderaxespad=0.3,
         )
@@ -95,10 +95,10 @@ def _draw(axis: Axes, kind: str, by_label: Mapping[str, MeanCurve], labels: Sequ
     over_steps(axis)
 
 
-def curves_csv(found: Curves) -> str:
+def curves_csv(means: Curves) -> str:
     """Long form: one line for each curve, candidate and step."""
     rows: list[tuple[object, ...]] = []
-    for kind, by_label in found.items():
+    for kind, by_label in means.items():
         for label, c in by_label.items():
             points = zip(c.steps, c.mean, c.low, c.high, strict=True)
             head = (kind, label, len(c.seeds))
@@ -110,49 +110,51 @@ def curves_csv(found: Curves) -> str:
     return to_csv(header, rows)
 
 
-def evaluated(found: Comparison) -> list[PolicyScore]:
+def evaluated(comparison: Comparison) -> list[PolicyScore]:
     """The candidates' scores, best first, then the baselines of their simulator."""
-    scores = [s for s in found.scores if s is not None]
-    if found.measure.startswith("return on "):
-        scores += _baselines(found)
+    scores = [s for s in comparison.scores if s is not None]
+    if comparison.measure.startswith("return on "):
+        scores += _baselines(comparison)
     return sorted(scores, key=lambda s: -s.mean_return)
 
 
-def _baselines(found: Comparison) -> list[PolicyScore]:
+def _baselines(comparison: Comparison) -> list[PolicyScore]:
     """Each baseline once; those that differ between experiments are called by both names."""
-    simulator = found.measure.removeprefix("return on ")
+    simulator = comparison.measure.removeprefix("return on ")
     kept: dict[str, list[tuple[str, PolicyScore]]] = {}
-    for c in found.candidates:
-        for one in c.results.baselines:
-            if one.simulator not in ("", simulator):
+    for c in comparison.candidates:
+        for score in c.results.baselines:
+            if score.simulator not in ("", simulator):
                 continue
-            same = kept.setdefault(one.policy, [])
-            if all(one.mean_return != other.mean_return for _, other in same):
-                same.append((c.label, one))
+            same = kept.setdefault(score.policy, [])
+            if all(score.mean_return != other.mean_return for _, other in same):
+                same.append((c.label, score))
     return [
-        one if len(same) == 1 else dataclasses.replace(one, policy=f"{name} ({label})")
+        score if len(same) == 1 else dataclasses.replace(score, policy=f"{name} ({label})")
         for name, same in kept.items()
-        for label, one in same
+        for label, score in same
     ]
 
 
-def evaluation(found: Comparison) -> Picture:
+def evaluation(comparison: Comparison) -> Picture:
     """A line for each candidate and baseline: mean, interval, every run."""
-    results = dataclasses.replace(found.candidates[0].results, policies=tuple(evaluated(found)))
+    results = dataclasses.replace(
+        comparison.candidates[0].results, policies=tuple(evaluated(comparison))
+    )
     label = (
         "return of an evaluation episode"
-        if found.measure.startswith("return on ")
-        else found.measure
+        if comparison.measure.startswith("return on ")
+        else comparison.measure
     )
-    colours = {name: colour_of(i) for i, name in enumerate(found.labels)}
+    colours = {name: colour_of(i) for i, name in enumerate(comparison.labels)}
     return training_pictures.evaluation(results, label, colours)
 
 
-def evaluation_csv(found: Comparison) -> str:
+def evaluation_csv(comparison: Comparison) -> str:
     """One line for each run of a candidate, one for each baseline."""
     rows: list[tuple[object, ...]] = []
-    for score in evaluated(found):
+    for score in evaluated(comparison):
         if score.baseline:
             rows.append((score.policy, 1, None, score.mean_return))
         rows += [(score.policy, 0, seed, value) for seed, value in score.seeds.items()]
-    return to_csv(("experiment", "baseline", "seed", found.measure), rows)
+    return to_csv(("experiment", "baseline", "seed", comparison.measure), rows)

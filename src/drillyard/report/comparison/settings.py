@@ -31,32 +31,32 @@ def _settings(candidate: Candidate) -> dict[str, str]:
     results = candidate.results
     tree = {k: v for k, v in candidate.settings.items() if k not in NOT_COMPARED}
     tree["seeds"] = [r.seed for r in results.runs] or candidate.settings.get("seeds", [])
-    found = {
+    settings = {
         path: MASK if is_secret_key(path.rpartition(".")[2]) else redact(value_text(value))
         for path, value in flatten(tree)
     }
-    found |= {f"version of {package}": version for package, version in results.versions.items()}
+    settings |= {f"version of {package}": version for package, version in results.versions.items()}
     if results.code:
-        found["code"] = results.code[:12]
+        settings["code"] = results.code[:12]
     if results.git_commit:
         changed = " with uncommitted changes" if results.git_dirty else ""
-        found["git commit"] = results.git_commit[:12] + changed
-    return found
+        settings["git commit"] = results.git_commit[:12] + changed
+    return settings
 
 
 def notes(candidates: Sequence[Candidate], differences: Sequence[Setting]) -> list[str]:
     """What differs besides the thing that is tried, and makes a comparison doubtful."""
-    found = []
+    lines = []
     paths = [s.path for s in differences]
     simulator = [p for p in paths if p.startswith("simulator.") and p != "simulator.id"]
     if simulator:
-        found.append(
+        lines.append(
             f"The simulators are set differently ({_few(simulator)}), so the returns may not be "
             "on one scale."
         )
     evaluation = [p for p in paths if p.startswith("evaluate.") and ".every" not in p]
     if evaluation:
-        found.append(f"The final evaluations differ ({_few(evaluation)}).")
+        lines.append(f"The final evaluations differ ({_few(evaluation)}).")
     trained = {
         c.label: steps
         for c in candidates
@@ -64,17 +64,17 @@ def notes(candidates: Sequence[Candidate], differences: Sequence[Setting]) -> li
     }
     if len(set(trained.values())) > 1:
         each = ", ".join(f"{label} {steps:,}" for label, steps in trained.items())
-        found.append(f"The trainings differ in length: steps of a run: {each}.")
+        lines.append(f"The trainings differ in length: steps of a run: {each}.")
     for c in candidates:
         left = sum(not r.finished for r in c.results.runs)
         if left:
-            found.append(f"{c.label} is not finished: {left} of {len(c.results.runs)} runs.")
+            lines.append(f"{c.label} is not finished: {left} of {len(c.results.runs)} runs.")
         if c.chosen:
-            found.append(
+            lines.append(
                 f"{c.label} is {c.chosen}, so its score is optimistic and is not tested. Run it "
                 "again on fresh seeds."
             )
-    return found
+    return lines
 
 
 def _few(paths: Sequence[str]) -> str:

@@ -96,25 +96,29 @@ def _listed(measures: Iterable[str]) -> str:
     return ", ".join(names[:4]) + more
 
 
-def sentence(found: Comparison) -> str:
+def sentence(comparison: Comparison) -> str:
     """The answer in one or two sentences; never more than the tests decide."""
-    known = [(c, s) for c, s in zip(found.candidates, found.scores, strict=True) if s is not None]
+    known = [
+        (c, s)
+        for c, s in zip(comparison.candidates, comparison.scores, strict=True)
+        if s is not None
+    ]
     if not known:
         return "None of them has a final evaluation yet."
     decimals = formatting.score_decimals([s for _, s in known])
     ranked = sorted(known, key=lambda pair: -pair[1].mean_return)
     first, best = ranked[0]
     value = formatting.fixed(best.mean_return, decimals)
-    noun = f"mean {found.measure}"
+    noun = f"mean {comparison.measure}"
     if len(known) == 1:
         return f"Only {first.label} has a final evaluation: {noun} {value}."
-    if len(found.candidates) == 2:
-        return _two(found, ranked[1][0].label, first.label, noun, decimals)
+    if len(comparison.candidates) == 2:
+        return _two(comparison, ranked[1][0].label, first.label, noun, decimals)
     several = f"Of the {len(known)} with a final evaluation"
     text = f"{several}, {first.label} has the highest {noun}, {value}"
-    if first.label in found.untested:
-        return f"{text}; that is not tested: {found.untested[first.label]}."
-    words = verdict.decided(found.pairs, first.label)
+    if first.label in comparison.untested:
+        return f"{text}; that is not tested: {comparison.untested[first.label]}."
+    words = verdict.decided(comparison.pairs, first.label)
     parts = [
         f"{word if word == 'undecided' else word + ' than'} "
         f"{'against ' if word == 'undecided' else ''}{_and(others)}"
@@ -122,54 +126,56 @@ def sentence(found: Comparison) -> str:
     ]
     if not parts:
         return f"{text}; too few runs to test that."
-    return f"{text}: {', '.join(parts)}.{_remark(found, words.keys() - {'undecided'})}"
+    return f"{text}: {', '.join(parts)}.{_remark(comparison, words.keys() - {'undecided'})}"
 
 
-def _remark(found: Comparison, decided: Collection[str]) -> str:
+def _remark(comparison: Comparison, decided: Collection[str]) -> str:
     """Beside a decision: whether these runs would show a rare failure."""
-    runs = [len(s.seeds) for s in found.scores if s and s.policy not in found.untested]
+    runs = [len(s.seeds) for s in comparison.scores if s and s.policy not in comparison.untested]
     return f" {remark(min(runs))}." if decided else ""
 
 
-def _two(found: Comparison, low: str, high: str, noun: str, decimals: int) -> str:
+def _two(comparison: Comparison, low: str, high: str, noun: str, decimals: int) -> str:
     values = {
-        s.policy: formatting.fixed(s.mean_return, decimals) for s in found.scores if s is not None
+        s.policy: formatting.fixed(s.mean_return, decimals)
+        for s in comparison.scores
+        if s is not None
     }
     numbers = f"{noun} {values[high]} against {values[low]}"
-    if not found.pairs:
-        why = "; ".join(f"{label}: {reason}" for label, reason in found.untested.items())
+    if not comparison.pairs:
+        why = "; ".join(f"{label}: {reason}" for label, reason in comparison.untested.items())
         text = f"{high} has {numbers} of {low}, which is not tested ({why})."
-        return text + _on_episodes(found)
-    pair = found.pairs[0]
+        return text + _on_episodes(comparison)
+    pair = comparison.pairs[0]
     if pair.word == "undecided":
-        runs = [len(s.seeds) for s in found.scores if s is not None]
+        runs = [len(s.seeds) for s in comparison.scores if s is not None]
         text = f"It is undecided whether {high} or {low} is better: {numbers}, p = {pair.p_text}"
         if max(runs) <= 3:
             text += "; three runs each cannot decide it"
-        return text + "." + _on_episodes(found)
+        return text + "." + _on_episodes(comparison)
     return f"{high} is {pair.word} than {low}: {numbers}, p = {pair.p_text}." + _remark(
-        found, pair.word
+        comparison, pair.word
     )
 
 
-def _on_episodes(found: Comparison) -> str:
-    if len(found.episode_pairs) != 1:
+def _on_episodes(comparison: Comparison) -> str:
+    if len(comparison.episode_pairs) != 1:
         return ""
-    pair = found.episode_pairs[0]
-    one, other = (pair.one, pair.other)
+    pair = comparison.episode_pairs[0]
+    better, other = (pair.one, pair.other)
     if pair.word == "undecided":
         # Without a test of the trainings, nothing else is undecided.
-        rest = "as well" if found.pairs else "which of these policies is better"
+        rest = "as well" if comparison.pairs else "which of these policies is better"
         return f" On the {pair.found.n} episodes that both played, it is undecided {rest}."
     if pair.word == "worse":
-        one, other = other, one
+        better, other = other, better
     return (
-        f" On the {pair.found.n} episodes that both played, these policies of {one} are better "
+        f" On the {pair.found.n} episodes that both played, these policies of {better} are better "
         f"than those of {other}; another training may come out otherwise. "
         f"{remark(pair.found.n, 'episodes')}."
     )
 
 
 def _and(names: Sequence[str]) -> str:
-    shown = list(names[:4]) + ([f"{len(names) - 4} more"] if len(names) > 4 else [])
-    return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + f" and {shown[-1]}"
+    listed = list(names[:4]) + ([f"{len(names) - 4} more"] if len(names) > 4 else [])
+    return listed[0] if len(listed) == 1 else ", ".join(listed[:-1]) + f" and {listed[-1]}"

@@ -40,8 +40,8 @@ def scores(candidates: Sequence[Candidate], measure: str) -> tuple[PolicyScore |
     values = [list(c.measures.get(measure, {}).values()) for c in candidates]
     among = sum(len(v) >= st.MIN_VALUES for v in values)
     return tuple(
-        _score(c, measure, among) if own else None
-        for c, own in zip(candidates, values, strict=True)
+        _score(c, measure, among) if values_of else None
+        for c, values_of in zip(candidates, values, strict=True)
     )
 
 
@@ -66,16 +66,16 @@ def _score(candidate: Candidate, measure: str, among: int) -> PolicyScore:
 
 def untested(candidates: Sequence[Candidate], measure: str) -> dict[str, str]:
     """Label -> why a candidate cannot be tested, for those that cannot."""
-    found = {}
+    reasons = {}
     for c in candidates:
         n = len(c.measures.get(measure, {}))
         if c.chosen:
-            found[c.label] = c.chosen
+            reasons[c.label] = c.chosen
         elif not n:
-            found[c.label] = "no final evaluation yet"
+            reasons[c.label] = "no final evaluation yet"
         elif n < st.MIN_VALUES:
-            found[c.label] = "one run" if n == 1 else "two runs"
-    return found
+            reasons[c.label] = "one run" if n == 1 else "two runs"
+    return reasons
 
 
 def pairs(candidates: Sequence[Candidate], measure: str) -> tuple[tuple[Pair, ...], Places]:
@@ -112,34 +112,34 @@ def episode_pairs(candidates: Sequence[Candidate], measure: str) -> tuple[Episod
         return ()
     able = [c for c in candidates if c.episodes and not c.chosen]
     able.sort(key=lambda c: -math.fsum(c.episodes.values()) / len(c.episodes))
-    both = [(one, other) for one, other in combinations(able, 2) if _common(one, other)]
+    both = [(first, other) for first, other in combinations(able, 2) if _common(first, other)]
     level = st.together(len(both))
     result = []
-    for one, other in both:
-        found = st.paired(one.episodes, other.episodes, level)
-        assert found is not None
-        result.append(EpisodePair(one.label, other.label, found, _decided(found)))
+    for first, other in both:
+        paired = st.paired(first.episodes, other.episodes, level)
+        assert paired is not None
+        result.append(EpisodePair(first.label, other.label, paired, _decided(paired)))
     return tuple(result)
 
 
-def _common(one: Candidate, other: Candidate) -> bool:
-    return not one.episodes.keys().isdisjoint(other.episodes.keys())
+def _common(candidate: Candidate, other: Candidate) -> bool:
+    return not candidate.episodes.keys().isdisjoint(other.episodes.keys())
 
 
-def _decided(found: st.Paired) -> str:
-    if found.n < MIN_PAIRS:
+def _decided(result: st.Paired) -> str:
+    if result.n < MIN_PAIRS:
         return "undecided"
-    low, high = found.low, found.high
+    low, high = result.low, result.high
     if low is None or high is None:  # all differences are equal
-        low = high = found.difference
+        low = high = result.difference
     return "better" if low > 0 else "worse" if high < 0 else "undecided"
 
 
-def decided(found: Sequence[Pair], label: str) -> Mapping[str, list[str]]:
+def decided(pairs: Sequence[Pair], label: str) -> Mapping[str, list[str]]:
     """Word -> the others that a candidate is better, worse or undecided against."""
     result: dict[str, list[str]] = {}
     opposite = {"better": "worse", "worse": "better", "higher": "lower", "lower": "higher"}
-    for pair in found:
+    for pair in pairs:
         if pair.one == label:
             result.setdefault(pair.word, []).append(pair.other)
         elif pair.other == label:

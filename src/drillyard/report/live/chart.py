@@ -66,7 +66,7 @@ def chart(series: Sequence[Series], y_title: str) -> str:
     parts.append(_text(middle, HEIGHT - 4, "environment steps", "--muted", "middle"))
     parts.append(_text(LEFT - 8, 10, y_title, "--muted", "end"))
     labels: list[tuple[float, float, str]] = []
-    for index, (one, points) in enumerate(lines):
+    for index, (entry, points) in enumerate(lines):
         finite = [p for p in points if math.isfinite(p[1])]
         if not finite:
             continue
@@ -82,7 +82,7 @@ def chart(series: Sequence[Series], y_title: str) -> str:
         parts.append(
             f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="3" fill="var({colour})"/>'
         )
-        labels.append((x(step) + 7, y(value) + 4, one.name))
+        labels.append((x(step) + 7, y(value) + 4, entry.name))
     parts += [_text(at, height, name, "--ink", "start") for at, height, name in _apart(labels)]
     return "".join([*parts, "</svg>"])
 
@@ -109,7 +109,7 @@ def _thinned(points: Sequence[Point]) -> Sequence[Point]:
 def _apart(labels: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
     """Labels moved down, and then up from the bottom, until no two lie on each other."""
     placed: list[tuple[float, float, str]] = []
-    for at, height, name in sorted(labels, key=lambda one: one[1]):
+    for at, height, name in sorted(labels, key=lambda label: label[1]):
         floor = placed[-1][1] + _LABEL if placed else TOP
         placed.append((at, max(height, floor), name))
     ceiling = float(HEIGHT - BOTTOM + 4)

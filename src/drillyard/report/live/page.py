@@ -71,8 +71,8 @@ def parts(live: Live) -> dict[str, str]:
 def share_done(live: Live) -> float:
     """How much of all runs is done, from 0 to 1, those to come included."""
     if live.stages is not None:
-        found = live.stages.stages
-        return sum(s.ended for s in found) / len(found) if found else 0.0
+        stages = live.stages.stages
+        return sum(s.ended for s in stages) / len(stages) if stages else 0.0
     total = len(live.runs) + live.to_come
     return sum(map(_share, live.runs)) / total if total else 0.0
 
@@ -90,9 +90,9 @@ def _share(run: LiveRun) -> float:
 def verdict(live: Live) -> str:
     """One sentence on where the experiment is; without anything that changes each second."""
     if live.stages is not None:
-        found = live.stages.stages
-        done, working = sum(s.ended for s in found), sum(s.status == "running" for s in found)
-        return f"{done} of {formatting.plural(len(found), 'stage')} ended, {working} running."
+        stages = live.stages.stages
+        done, working = sum(s.ended for s in stages), sum(s.status == "running" for s in stages)
+        return f"{done} of {formatting.plural(len(stages), 'stage')} ended, {working} running."
     total = len(live.runs) + live.to_come
     ended = sum(r.status.ended for r in live.runs)
     runs = formatting.plural(total, "run")
@@ -129,7 +129,7 @@ def _facts(live: Live) -> list[str]:
 
 def _charts(live: Live) -> list[dict[str, object]]:
     named = len({c.seed for c in live.curves}) == len(live.curves) and live.study is None
-    shown: list[dict[str, object]] = []
+    charts: list[dict[str, object]] = []
     for kind, title in (
         ("training", "Return while training"),
         ("evaluation", "Evaluation while training"),
@@ -144,7 +144,7 @@ def _charts(live: Live) -> list[dict[str, object]]:
                 f"{s.name}: {formatting.number(s.points[-1][1])} at step {s.points[-1][0]:,}"
                 for s in series
             ]
-            shown.append(
+            charts.append(
                 {
                     "title": title,
                     "alt": f"{title} over environment steps. {'; '.join(ends)}.",
@@ -152,7 +152,7 @@ def _charts(live: Live) -> list[dict[str, object]]:
                     "svg": safe(chart(series, "return")),
                 }
             )
-    return shown
+    return charts
 
 
 def _points(curves: RunCurves, kind: str) -> tuple[tuple[int, float], ...]:

@@ -100,7 +100,9 @@ class LiveReader:
         states = ticket_states(box, self._states)
         tickets = by_run(states)
         now = box.store.now()
-        runs = tuple(self._run(r, own, now) for r, own in self._with_boards(tickets, warnings))
+        runs = tuple(
+            self._run(r, of_run, now) for r, of_run in self._with_boards(tickets, warnings)
+        )
         status = overall([r.status for r in runs])
         state = box.study_state() if is_study(record) else None
         driven = driver is not None and driver.ended_at is None
@@ -145,14 +147,14 @@ class LiveReader:
         return self._record[1]
 
     def _newest_driver(self) -> tuple[DriverRecord | None, float]:
-        found = [
+        drivers = [
             (int(text), info)
             for info in self._mailbox.store.list(self._mailbox.key("driver/"))
             if (text := info.key.rsplit("/", 1)[-1].removesuffix(".json")).isdecimal()
         ]
-        if not found:
+        if not drivers:
             return None, 0.0
-        number, info = max(found, key=lambda one: one[0])
+        number, info = max(drivers, key=lambda driver: driver[0])
         if self._driver is None or self._driver[0] != info:
             record = self._mailbox.read(f"driver/{number}.json", DriverRecord)
             if record is None:
@@ -200,15 +202,15 @@ class LiveReader:
                 self._boards[run] = info, board
         return list(tickets.items())
 
-    def _run(self, run: str, own: list[TicketState], now: float) -> LiveRun:
-        own = sorted(own, key=lambda s: PHASES.index(s.ticket.phase))
-        status = worst(own)
-        current = next((s for s in own if s.status is not Status.SUCCEEDED), own[-1])
+    def _run(self, run: str, states: list[TicketState], now: float) -> LiveRun:
+        states = sorted(states, key=lambda s: PHASES.index(s.ticket.phase))
+        status = worst(states)
+        current = next((s for s in states if s.status is not Status.SUCCEEDED), states[-1])
         info, board = self._boards.get(run, (None, None))
         working = status is Status.RUNNING
         beating = working and info is not None and board is not None
         trial, seed = trial_and_seed(run)
-        begun = [(s.ticket.phase, s.attempt) for s in own if s.attempt]
+        begun = [(s.ticket.phase, s.attempt) for s in states if s.attempt]
         if board is not None and beating:
             begun.append((board.phase, board.attempt))
         ending = current.ending if status.ended and status is not Status.SUCCEEDED else None
@@ -218,33 +220,33 @@ class LiveReader:
             seed=seed,
             status=status,
             phase=board.phase if board is not None and beating else current.ticket.phase,
-            attempts=max(s.attempt or 0 for s in own),
+            attempts=max(s.attempt or 0 for s in states),
             printed=begun[-1] if begun else None,
             board=board,
             beat_age_s=now - info.updated_at if info is not None and beating else None,
             message=ending.message if ending else board.message if board and working else "",
             hint=ending.hint if ending else None,
-            mean_return=self._return(run, own),
-            trained=self._trained(run, own),
+            mean_return=self._return(run, states),
+            trained=self._trained(run, states),
         )
 
-    def _trained(self, run: str, own: list[TicketState]) -> int | None:
+    def _trained(self, run: str, states: list[TicketState]) -> int | None:
         """Steps of a training that was accepted, read once."""
-        if own[0].ticket.phase is not Phase.TRAIN or own[0].status is not Status.SUCCEEDED:
+        if states[0].ticket.phase is not Phase.TRAIN or states[0].status is not Status.SUCCEEDED:
             return None
-        key = run, own[0].attempt or 0
+        key = run, states[0].attempt or 0
         if key not in self._steps:
             if len(self._steps) >= MOST_RUNS:
                 return None
             self._steps[key] = TrainSummary.of(self._mailbox.accepted(run, Phase.TRAIN)).steps
         return self._steps[key]
 
-    def _return(self, run: str, own: list[TicketState]) -> float | None:
+    def _return(self, run: str, states: list[TicketState]) -> float | None:
         """The final evaluation, read once; of a large study, the trials have it."""
-        found = [s for s in own if s.ticket.phase is Phase.EVALUATE]
-        if not found or found[0].status is not Status.SUCCEEDED:
+        ended = [s for s in states if s.ticket.phase is Phase.EVALUATE]
+        if not ended or ended[0].status is not Status.SUCCEEDED:
             return None
-        key = run, found[0].attempt or 0
+        key = run, ended[0].attempt or 0
         if key not in self._returns:
             if len(self._returns) >= MOST_RUNS:
                 return None
@@ -283,7 +285,7 @@ class LiveReader:
         for run in at_work:
             if run.board is not None:
                 runs.setdefault(run.board.worker, []).append(run.run)
-        found = []
+        workers = []
         for info, listed in self._mailbox.listed("workers/", WorkerRecord):
             known = self._workers.get(info.key)
             age = now - info.updated_at
@@ -297,7 +299,7 @@ class LiveReader:
             record = known[1]
             if record.state == "leaving" or (record.state == "failed" and age > 3600):
                 continue
-            found.append(
+            workers.append(
                 LiveWorker(
                     worker=record.worker,
                     state=record.state,
@@ -307,24 +309,24 @@ class LiveReader:
                     runs=tuple(runs.get(record.worker, ())),
                 )
             )
-        return tuple(found)
+        return tuple(workers)
 
     # -- log ----------------------------------------------------------------------------------
 
-    def _log(self, runs: tuple[LiveRun, ...], wanted: str | None) -> Log | None:
+    def _log(self, runs: tuple[LiveRun, ...], run: str | None) -> Log | None:
         begun = [r for r in runs if r.printed is not None]
         if not begun:
             return None
         begun.sort(key=lambda r: (r.beat_age_s is None, r.status in _GOOD_ENDS))
-        shown = next((r for r in begun if r.run == wanted), begun[0])
-        assert shown.printed is not None
-        reader = self._logs.setdefault(shown.run, LastLines(self._mailbox, shown.run, LOG_LINES))
+        logged = next((r for r in begun if r.run == run), begun[0])
+        assert logged.printed is not None
+        reader = self._logs.setdefault(logged.run, LastLines(self._mailbox, logged.run, LOG_LINES))
         try:
-            lines = reader.read(*shown.printed)
+            lines = reader.read(*logged.printed)
         except ObjectMissing:  # deleted since it was listed
             lines = []
-        choices = tuple(sorted({r.run for r in begun[: MOST_RUNS - 1]} | {shown.run}))
-        return Log(shown.run, tuple(redact(line) for line in lines), choices)
+        choices = tuple(sorted({r.run for r in begun[: MOST_RUNS - 1]} | {logged.run}))
+        return Log(logged.run, tuple(redact(line) for line in lines), choices)
 
 
 _GOOD_ENDS = (Status.SUCCEEDED, Status.PRUNED)

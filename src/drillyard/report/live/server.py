@@ -131,8 +131,8 @@ class LivePages:
 
     def _index(self) -> _Answer:
         names = experiments(self._store)
-        made = rendered("live_index.html.j2", names=names, store=self._store.url)
-        return _Answer(HTML, made.encode(), _READ)
+        page = rendered("live_index.html.j2", names=names, store=self._store.url)
+        return _Answer(HTML, page.encode(), _READ)
 
     def _report(self, name: str, file: str) -> _Answer:
         kind = _KINDS.get(file.rsplit(".", 1)[-1])

@@ -39,7 +39,7 @@ class LiveCurves:
         chosen = drawn(runs)
         for gone in self._curves.keys() - {r.run for r in chosen}:
             del self._curves[gone]
-        found = []
+        curves = []
         for run in chosen:
             curve = self._curves.setdefault(run.run, _Curve(self._mailbox, run.run))
             try:
@@ -48,16 +48,16 @@ class LiveCurves:
                 warnings.append(f"{run.run}: its learning curve cannot be read: {error}")
             points = curve.points
             if points["train"] or points["evaluation"]:
-                shown = (tuple(points["train"]), tuple(points["evaluation"]))
-                found.append(RunCurves(run.run, run.seed, *shown))
-        return tuple(found)
+                pair = (tuple(points["train"]), tuple(points["evaluation"]))
+                curves.append(RunCurves(run.run, run.seed, *pair))
+        return tuple(curves)
 
 
 def drawn(runs: Sequence[LiveRun]) -> list[LiveRun]:
     """The runs whose curves are drawn, in queue order."""
     begun = [(i, r) for i, r in enumerate(runs) if r.attempts]
-    begun.sort(key=lambda one: (one[1].beat_age_s is None, -one[0]))
-    return [r for _, r in sorted(begun[:MOST_CURVES], key=lambda one: one[0])]
+    begun.sort(key=lambda entry: (entry[1].beat_age_s is None, -entry[0]))
+    return [r for _, r in sorted(begun[:MOST_CURVES], key=lambda entry: entry[0])]
 
 
 class _Curve:

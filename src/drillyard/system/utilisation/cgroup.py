@@ -19,17 +19,17 @@ def memory(root: Path = Path("/")) -> tuple[int, int] | None:
     Args:
         root: The root of the file system, for tests.
     """
-    found = []
+    limits = []
     for folder, new in _groups(root, "memory"):
         limit = _number(folder / ("memory.max" if new else "memory.limit_in_bytes"))
         used = _number(folder / ("memory.current" if new else "memory.usage_in_bytes"))
         if limit is None or used is None or limit >= 1 << 60:  # v1 has no word for "no limit"
             continue
         idle = _entry(folder / "memory.stat", "inactive_file" if new else "total_inactive_file")
-        found.append((limit, max(0, used - (idle or 0))))
-    if not found:
+        limits.append((limit, max(0, used - (idle or 0))))
+    if not limits:
         return None
-    limit, used = min(found)
+    limit, used = min(limits)
     return used, limit
 
 
@@ -39,7 +39,7 @@ def processors(root: Path = Path("/")) -> tuple[float, float] | None:
     Args:
         root: The root of the file system, for tests.
     """
-    found = []
+    limits = []
     for folder, new in _groups(root, "cpu"):
         if new:
             quota, _, period = _text(folder / "cpu.max").partition(" ")
@@ -50,14 +50,14 @@ def processors(root: Path = Path("/")) -> tuple[float, float] | None:
             given, per = (_number(folder / f"cpu.cfs_{n}_us") for n in ("quota", "period"))
             limit = given / per if given is not None and given > 0 and per else None
             beside = root / "sys/fs/cgroup/cpuacct"
-            own = beside / folder.relative_to(root / "sys/fs/cgroup/cpu")
-            spent = _number(own / "cpuacct.usage")
+            mounted = beside / folder.relative_to(root / "sys/fs/cgroup/cpu")
+            spent = _number(mounted / "cpuacct.usage")
             seconds = None if spent is None else spent / 1e9
         if limit is not None and seconds is not None:
-            found.append((limit, seconds))
-    if not found:
+            limits.append((limit, seconds))
+    if not limits:
         return None
-    limit, seconds = min(found)
+    limit, seconds = min(limits)
     return seconds, limit
 
 
@@ -70,12 +70,12 @@ def _groups(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:
         if not new and controller not in names.split(","):
             continue
         top = mount if new else mount / controller
-        own = top / path.strip("/")
-        if ".." in own.parts or not own.is_dir():
-            own = top  # a container that shows the host's path, and only its own files
-        while own.is_relative_to(top):
-            yield own, new
-            own = own.parent
+        group = top / path.strip("/")
+        if ".." in group.parts or not group.is_dir():
+            group = top  # a container that shows the host's path, and only its own files
+        while group.is_relative_to(top):
+            yield group, new
+            group = group.parent
 
 
 def _text(path: Path) -> str:

@@ -96,10 +96,10 @@ class Monitor:
         return new
 
     def _judge(self, now: float) -> None:
-        found = {}
+        usage = {}
         memory = self.latest.get(f"{PREFIX}system_memory_usage_percentage", 0.0)
         if memory >= FULL_PERCENT:
-            found["memory"] = (
+            usage["memory"] = (
                 f"memory is nearly exhausted: {memory:.0f} % are in use; fewer runs on a machine, "
                 "fewer copies, a smaller replay buffer or a machine with more memory help"
             )
@@ -109,20 +109,20 @@ class Monitor:
                 continue
             number, what = int(match[1]), match[2]
             if what == "memory_usage" and value >= FULL_GPU_PERCENT:
-                found[name] = f"the memory of GPU {number} is nearly exhausted: {value:.0f} %"
+                usage[name] = f"the memory of GPU {number} is nearly exhausted: {value:.0f} %"
             if what == "utilization" and (self._gpus is None or number in self._gpus):
                 mean = self._mean(name, now, value)
                 if mean is not None and mean < IDLE_PERCENT:
-                    found[name] = (
+                    usage[name] = (
                         f"GPU {number} was in use {mean:.0f} % of the last "
                         f"{IDLE_S / 60:.0f} minutes: it is paid for, and the training waits for "
                         "something else; more copies of the simulator, larger batches, several "
                         "runs on a GPU or no GPU cost less"
                     )
-        self.warnings = list(found.values())
-        for kind in found.keys() - self._told:
-            self._warn(found[kind])
-        self._told = set(found)
+        self.warnings = list(usage.values())
+        for kind in usage.keys() - self._told:
+            self._warn(usage[kind])
+        self._told = set(usage)
 
     def _mean(self, name: str, now: float, value: float) -> float | None:
         """Mean over the last minutes; None while there are fewer."""

@@ -41,32 +41,32 @@ class Sampler:
         Never raises: what this system does not show is left out. The first call opens the driver
         of the GPUs, and begins to count.
         """
-        found: Usage = {}
+        usage: Usage = {}
         with contextlib.suppress(OSError, psutil.Error, RuntimeError):
             before, self._spent = self._spent, self._processors()
             if before is not None and (wall := self._spent[1] - before[1]) > 0:
                 share = (self._spent[0] - before[0]) / wall * 100
-                found["cpu_utilization_percentage"] = min(100.0, max(0.0, share))
+                usage["cpu_utilization_percentage"] = min(100.0, max(0.0, share))
         with contextlib.suppress(OSError, psutil.Error):
             used, total = self._memory()
-            found["system_memory_usage_megabytes"] = used / _MB
-            found["system_memory_usage_percentage"] = used / total * 100
+            usage["system_memory_usage_megabytes"] = used / _MB
+            usage["system_memory_usage_percentage"] = used / total * 100
         with contextlib.suppress(OSError):
             disk = os.statvfs(self._folder)
             size, free = disk.f_frsize * disk.f_blocks, disk.f_frsize * disk.f_bavail
             taken = disk.f_frsize * (disk.f_blocks - disk.f_bfree)
-            found["disk_usage_megabytes"] = taken / _MB
-            found["disk_available_megabytes"] = free / _MB
+            usage["disk_usage_megabytes"] = taken / _MB
+            usage["disk_available_megabytes"] = free / _MB
             if size:
-                found["disk_usage_percentage"] = taken / max(1, taken + free) * 100
+                usage["disk_usage_percentage"] = taken / max(1, taken + free) * 100
         with contextlib.suppress(OSError, psutil.Error):
             received, sent = _network()
             first = self._network = self._network or (received, sent)
-            found["network_receive_megabytes"] = (received - first[0]) / _MB
-            found["network_transmit_megabytes"] = (sent - first[1]) / _MB
+            usage["network_receive_megabytes"] = (received - first[0]) / _MB
+            usage["network_transmit_megabytes"] = (sent - first[1]) / _MB
         self._gpus = self._gpus or Gpus()
-        found.update(self._gpus.metrics())
-        return {f"{PREFIX}{name}": round(value, 1) for name, value in found.items()}
+        usage.update(self._gpus.metrics())
+        return {f"{PREFIX}{name}": round(value, 1) for name, value in usage.items()}
 
     def _processors(self) -> tuple[float, float]:
         """(seconds of processor time so far, seconds that there were), over all processors."""

@@ -21,12 +21,9 @@ from drillyard.driver.stages import Stages
 from drillyard.mailbox.records import Phase
 from drillyard_flows.events import Watch
 from drillyard_flows.stage_graph import Graph
-from drillyard_tasks.provision import provision
+from drillyard_tasks.machines import provision, setup, teardown
+from drillyard_tasks.parts import stage, trial
 from drillyard_tasks.publisher import SHORT_S, Publisher
-from drillyard_tasks.setup import setup
-from drillyard_tasks.stage import stage
-from drillyard_tasks.teardown import teardown
-from drillyard_tasks.trial import trial
 from drillyard_tasks.work import evaluate, store, train
 
 ATTACHED: ContextVar[tuple[Driver, Bodies] | None] = ContextVar("drillyard-session", default=None)

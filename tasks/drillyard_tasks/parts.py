@@ -1,4 +1,4 @@
-"""The task ``trial``: waits until the driver has judged one trial of a study."""
+"""The tasks ``trial`` and ``stage``, which wait for a part of a study or of a composite."""
 
 from __future__ import annotations
 
@@ -39,3 +39,24 @@ def trial(body: Body) -> JsonObject | EndState:
     if outcome.status is Status.PRUNED:
         return Completed(name="Pruned", message=outcome.message, data=result)
     return result
+
+
+@task(name="stage", task_run_name="{body.title}", **INFRASTRUCTURE)
+def stage(body: Body) -> EndState | None:
+    """Waits for a stage.
+
+    Args:
+        body: The stage; of a service, first until it is ready, then until it has stopped.
+
+    Returns:
+        None, or a Cancelled state.
+
+    Raises:
+        RunFailed: The stage has no result.
+    """
+    try:
+        body.join()
+    except Stopped as error:
+        return stopped(error)
+    get_run_logger().info("%s: ended", body.title)
+    return None

@@ -1,4 +1,4 @@
-"""The task ``provision``: rents machines, or adopts those that are already rented."""
+"""The tasks ``provision``, ``setup`` and ``teardown``, which wait for machines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from prefect import get_run_logger, task
 
 from drillyard.backend import HasConsole, Lease
 from drillyard.documents.json_types import JsonObject
-from drillyard.driver.bodies import Body
+from drillyard.driver.bodies import Body, ReadyWorkers
 from drillyard.driver.driver import Driver
 from drillyard.errors import Stopped
 from drillyard_tasks.common import INFRASTRUCTURE, EndState, stopped
@@ -53,3 +53,39 @@ def _link(page: str, experiment: str) -> None:
         )
     except Exception as error:  # a missing link must not end the work
         log.debug("the link to the machines could not be created: %s", error)
+
+
+@task(name="setup", task_run_name="setup", **INFRASTRUCTURE)
+def setup(body: Body) -> list[str] | EndState:
+    """Waits for workers.
+
+    Args:
+        body: The phase.
+
+    Returns:
+        Ids of the workers that are ready, or a Cancelled state.
+
+    Raises:
+        UserError: A worker failed: a package cannot be installed, or a GPU is missing.
+        WorkerLost: No worker registered.
+    """
+    try:
+        workers = body.join_for(ReadyWorkers).workers
+    except Stopped as error:
+        return stopped(error)
+    get_run_logger().info("%d worker(s) ready", len(workers))
+    return [w.worker for w in workers]
+
+
+@task(name="teardown", task_run_name="teardown", **INFRASTRUCTURE)
+def teardown(body: Body) -> None:
+    """Waits until every lease is gone, confirmed by its provider.
+
+    Args:
+        body: The phase.
+
+    Raises:
+        TeardownUnconfirmed: The provider still lists a lease.
+    """
+    body.join()
+    get_run_logger().info("all leases were torn down")

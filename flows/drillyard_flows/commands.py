@@ -59,45 +59,51 @@ def register(app: typer.Typer) -> None:
     app.command("cancel")(cancel)
 
 
+AlgorithmOption = Annotated[
+    str | None,
+    typer.Option(
+        "--algorithm",
+        "-a",
+        help="Algorithm, such as `ppo`, if you give no FILE.",
+        autocompletion=completing.algorithms,
+    ),
+]
+SimulatorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--simulator",
+        "-s",
+        help="Simulator, such as `CartPole-v1`, if you give no FILE.",
+        autocompletion=completing.simulators,
+    ),
+]
+FileArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="Experiment file, YAML or JSON; or give -a and -s instead.",
+        autocompletion=completing.files,
+    ),
+]
+AllowChangeOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-change",
+        help="Continue under the same name although the experiment was changed.",
+    ),
+]
+
+
 @with_arguments()
 def run(
-    file: Annotated[
-        str | None,
-        typer.Argument(
-            help="Experiment file, YAML or JSON; or give -a and -s instead.",
-            autocompletion=completing.files,
-        ),
-    ] = None,
-    algorithm: Annotated[
-        str | None,
-        typer.Option(
-            "--algorithm",
-            "-a",
-            help="Algorithm, such as `ppo`, if you give no FILE.",
-            autocompletion=completing.algorithms,
-        ),
-    ] = None,
-    simulator: Annotated[
-        str | None,
-        typer.Option(
-            "--simulator",
-            "-s",
-            help="Simulator, such as `CartPole-v1`, if you give no FILE.",
-            autocompletion=completing.simulators,
-        ),
-    ] = None,
+    file: FileArgument = None,
+    algorithm: AlgorithmOption = None,
+    simulator: SimulatorOption = None,
     steps: StepsOption = None,
     seeds: SeedsOption = None,
     *,
     arguments: Arguments,
     store: StoreOption = None,
-    allow_change: Annotated[
-        bool,
-        typer.Option(
-            "--allow-change",
-            help="Continue under the same name although the experiment was changed.",
-        ),
-    ] = False,
+    allow_change: AllowChangeOption = False,
     offline_ok: OfflineOption = False,
     no_prefect: PrefectOption = False,
     as_json: JsonOption = False,

@@ -80,18 +80,11 @@ class Watch:
     Args:
         driver: An open driver.
         send: Sends an event; tests replace it.
-        every_s: Seconds between two checks.
     """
 
-    def __init__(
-        self,
-        driver: Driver,
-        send: Callable[..., None] = emit,
-        every_s: float = LOOK_EVERY_S,
-    ) -> None:
+    def __init__(self, driver: Driver, send: Callable[..., None] = emit) -> None:
         self._driver = driver
         self._send = send
-        self._every_s = every_s
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._began = time.time()
@@ -149,12 +142,7 @@ class Watch:
             used = ledger.used_s(self._began) / 3600.0
             yield "budget.max_hours", used, budget.max_hours, "hours"
         if budget.max_cost is not None:
-            yield (
-                "budget.max_cost",
-                ledger.spent(),
-                budget.max_cost,
-                "at list prices",
-            )
+            yield "budget.max_cost", ledger.spent(), budget.max_cost, "at list prices"
 
     def _look_on(self) -> None:
         last = False
@@ -165,4 +153,4 @@ class Watch:
                 log.debug("budgets were not checked: %s", error)
             if last:
                 return
-            last = self._over.wait(self._every_s)
+            last = self._over.wait(LOOK_EVERY_S)

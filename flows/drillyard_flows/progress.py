@@ -130,11 +130,10 @@ class Lines:
 
     title = ""
 
-    def __init__(self, every_s: float = LINE_EVERY_S) -> None:
-        self._every_s = every_s
+    def __init__(self) -> None:
         self._seen: dict[str, tuple[Phase | None, Status]] = {}
         self._waited: set[str] = set()
-        self._due = time.monotonic() + every_s
+        self._due = time.monotonic() + LINE_EVERY_S
         self._said: dict[str, tuple[str, float]] = {}
         """Run, or the whole -> its last line, and when it was printed."""
 
@@ -150,7 +149,7 @@ class Lines:
         now = time.monotonic()
         due = now >= self._due
         if due:
-            self._due = now + self._every_s
+            self._due = now + LINE_EVERY_S
         for run in look.runs:
             state = (run.phase, run.status)
             changed = self._seen.get(run.run, (None, Status.PENDING)) != state

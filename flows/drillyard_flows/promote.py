@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
 from drillyard.documents.json_types import JsonObject
 from drillyard_flows import plain_errors
+
+if TYPE_CHECKING:
+    from drillyard.policies.promotion import Decision
 
 
 @flow(name="promote", flow_run_name="promote-{name}", retries=0)
@@ -51,9 +56,17 @@ def promote(
         promotion = decide(
             folder, name, uri, episodes=episodes, seed=seed, margin=margin, rarest=rarest_failure
         )
+    row = {"model": name, **_row(promotion, margin)}
+    create_table_artifact(
+        table=[row], key="drillyard-promote", description="Decision on the champion"
+    )
+    get_run_logger().info("%s: %s", name, row)
+    return promotion.to_json()
+
+
+def _row(promotion: Decision, margin: float) -> dict[str, str | float]:
     comparison = promotion.comparison
     row: dict[str, str | float] = {
-        "model": name,
         "challenger": f"version {promotion.version}",
         "champion": "none" if promotion.champion is None else f"version {promotion.champion}",
         "promoted": promotion.promoted,
@@ -69,8 +82,4 @@ def promote(
             "champion's worst tenth": f"{comparison.tail.champion:.2f}",
             "not promoted because": "; ".join(comparison.obstacles),
         }
-    create_table_artifact(
-        table=[row], key="drillyard-promote", description="Decision on the champion"
-    )
-    get_run_logger().info("%s: %s", name, row)
-    return promotion.to_json()
+    return row

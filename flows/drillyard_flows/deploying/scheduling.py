@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 _DO = ("--cron", "--pause", "--resume", "--off")
 
 
+NameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        help="Name of each experiment; {name} is the file's, {date} and {time} are those "
+        "of the planned start. Default: {name}-{date}-{time}, so that each run is a "
+        "new experiment.",
+    ),
+]
+
+
 def schedule(
     file: Annotated[
         str | None,
@@ -39,15 +50,7 @@ def schedule(
     timezone: Annotated[
         str, typer.Option("--timezone", help="Time zone of the times: Europe/Berlin.")
     ] = "UTC",
-    name: Annotated[
-        str | None,
-        typer.Option(
-            "--name",
-            help="Name of each experiment; {name} is the file's, {date} and {time} are those "
-            "of the planned start. Default: {name}-{date}-{time}, so that each run is a "
-            "new experiment.",
-        ),
-    ] = None,
+    name: NameOption = None,
     more: Annotated[
         list[str] | None,
         typer.Option(
@@ -151,7 +154,7 @@ def _checked(
     file: str, cron: str, timezone: str, name: str | None, more: list[str]
 ) -> tuple[Path, ExperimentSpec]:
     """The file; everything that is wrong with it and the command line is refused at once."""
-    from drillyard.errors import ConfigError, ConfigErrors
+    from drillyard.errors import ConfigError, ConfigErrors, refuse_together
 
     problems = problems_of(cron, timezone)
     read: tuple[Path, ExperimentSpec] | None = None
@@ -162,8 +165,8 @@ def _checked(
         problems += errors.errors
     except ConfigError as error:
         problems.append(error)
-    if read is None or problems:
-        raise problems[0] if len(problems) == 1 else ConfigErrors(problems)
+    refuse_together(problems)
+    assert read is not None  # without it there is a problem
     return read
 
 

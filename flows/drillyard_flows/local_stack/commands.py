@@ -42,18 +42,21 @@ def register(app: typer.Typer) -> None:
     app.command("down")(down)
 
 
+MailOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Mail server for alerts: mailto://user:password@server?to=…, "
+        "or env:NAME or file:PATH with that address. It is saved for later starts.",
+    ),
+]
+
+
 def up(
     folder: FolderOption = None,
     prefect_port: Annotated[int | None, _port(4200)] = None,
     mlflow_port: Annotated[int | None, _port(5000)] = None,
-    mail: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Mail server for alerts: mailto://user:password@server?to=…, "
-            "or env:NAME or file:PATH with that address. It is saved for later starts.",
-        ),
-    ] = None,
+    mail: MailOption = None,
     relay_port: Annotated[int | None, _port(4201)] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -95,15 +98,8 @@ def up(
     }
     urls = {name: f"http://127.0.0.1:{ports[name]}" for name in ("prefect", "mlflow")}
     if as_json:
-        print_json(
-            {
-                "started": started,
-                "urls": urls,
-                "moved": moved,
-                "exports": str(exports),
-                "folder": str(stack.folder),
-            }
-        )
+        places = {"exports": str(exports), "folder": str(stack.folder)}
+        print_json({"started": started, "urls": urls, "moved": moved, **places})
     else:
         _explain(urls, moved, exports)
 

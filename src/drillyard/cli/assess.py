@@ -21,22 +21,34 @@ SHOWN = 20
 """The most episodes that the table shows."""
 
 
+ConditionsOption = Annotated[
+    Path,
+    typer.Option(
+        "--conditions",
+        metavar="FILE",
+        help="CSV, JSON or YAML file with a list of reset values.",
+    ),
+]
+SuccessOption = Annotated[
+    str,
+    typer.Option(
+        "--success",
+        metavar="EXPRESSION",
+        help="Condition on final states, episode_return, length, terminated, truncated.",
+    ),
+]
+WhatArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|NAME/RUN|FILE",
+        help="A trained experiment or run; or an experiment file, for a baseline.",
+    ),
+]
+
+
 def assess(
-    what: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME|NAME/RUN|FILE",
-            help="A trained experiment or run; or an experiment file, for a baseline.",
-        ),
-    ],
-    conditions: Annotated[
-        Path,
-        typer.Option(
-            "--conditions",
-            metavar="FILE",
-            help="CSV, JSON or YAML file with a list of reset values.",
-        ),
-    ],
+    what: WhatArgument,
+    conditions: ConditionsOption,
     policy: PolicyOption = "agent",
     which: Annotated[
         str,
@@ -48,14 +60,7 @@ def assess(
         int | None,
         typer.Option("--max-steps", min=1, help="End each episode after this many steps."),
     ] = None,
-    success: Annotated[
-        str,
-        typer.Option(
-            "--success",
-            metavar="EXPRESSION",
-            help="Condition on final states, episode_return, length, terminated, truncated.",
-        ),
-    ] = "",
+    success: SuccessOption = "",
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=256, help="Number of parallel processes.")
     ] = 1,

@@ -25,16 +25,19 @@ if TYPE_CHECKING:
     from drillyard.spec.learning import SimulatorSpec
 
 
+FileArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE|SIMULATOR",
+        help="Experiment file, or a simulator: a built-in, a Gymnasium id, or module:Class.",
+        autocompletion=completing.files,
+    ),
+]
+
+
 @with_arguments()
 def check_command(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE|SIMULATOR",
-            help="Experiment file, or a simulator: a built-in, a Gymnasium id, or module:Class.",
-            autocompletion=completing.files,
-        ),
-    ],
+    file: FileArgument,
     arguments: Arguments,
     store: StoreOption = None,
     offline_ok: OfflineOption = False,

@@ -9,32 +9,36 @@ import typer
 
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 
+MeasureOption = Annotated[
+    str | None,
+    typer.Option(
+        "--measure",
+        metavar="NAME",
+        help="What to compare: `return` or a metric. Default: the return, or the first "
+        "common metric if there is no policy.",
+    ),
+]
+PlacesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME NAME ...",
+        help="Experiments, trials (NAME/t0003) or runs (NAME/t0003-s2). For another store, "
+        "give the location: gs://bucket/NAME, folder/NAME.",
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="FOLDER", help="Folder for the page; default: one in ~/.drillyard."
+    ),
+]
+
 
 def compare(
-    places: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="NAME NAME ...",
-            help="Experiments, trials (NAME/t0003) or runs (NAME/t0003-s2). For another store, "
-            "give the location: gs://bucket/NAME, folder/NAME.",
-        ),
-    ],
+    places: PlacesArgument,
     store: StoreOption = None,
-    measure: Annotated[
-        str | None,
-        typer.Option(
-            "--measure",
-            metavar="NAME",
-            help="What to compare: `return` or a metric. Default: the return, or the first "
-            "common metric if there is no policy.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="FOLDER", help="Folder for the page; default: one in ~/.drillyard."
-        ),
-    ] = None,
+    measure: MeasureOption = None,
+    out: OutOption = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from drillyard.documents.json_types import Json, JsonObject
 
 
+BlockOption = Annotated[
+    str | None,
+    typer.Option(
+        "--block",
+        metavar="NAME",
+        help="Save them in Prefect under this name instead, for `backend: KIND/NAME`.",
+    ),
+]
+
+
 def configure(
     backend: Annotated[str, typer.Argument(help="Backend; see `drillyard list backends`.")],
     sets: Annotated[
@@ -26,14 +36,7 @@ def configure(
         bool,
         typer.Option("--show", help="Print each setting and where it came from, without asking."),
     ] = False,
-    block: Annotated[
-        str | None,
-        typer.Option(
-            "--block",
-            metavar="NAME",
-            help="Save them in Prefect under this name instead, for `backend: KIND/NAME`.",
-        ),
-    ] = None,
+    block: BlockOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask for the settings of a backend and save them in ~/.drillyard (mode 0600).
@@ -44,14 +47,13 @@ def configure(
     """
     from drillyard.backend.settings.resolve import fields_of
     from drillyard.backend.settings.rows import rows
-    from drillyard.errors import ConfigErrors
+    from drillyard.errors import refuse_together
 
     kind = backend.partition("/")[0]
     fields = fields_of(kind)
     if show or as_json:
         described, problems = rows(backend)
-        if problems:
-            raise problems[0] if len(problems) == 1 else ConfigErrors(problems)
+        refuse_together(problems)
         _show(described, as_json)
         return
     if not fields:

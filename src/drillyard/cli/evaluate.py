@@ -15,20 +15,21 @@ EpisodesOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the episodes.")]
 
 
+PolicyArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Bundle's folder, run (NAME/t0001-s1), NAME (its best run), or models:/NAME@champion."
+    ),
+]
+SimulatorOption = Annotated[
+    str | None,
+    typer.Option("--simulator", help="Another simulator with the same spaces; default: its own."),
+]
+
+
 def evaluate(
-    policy: Annotated[
-        str,
-        typer.Argument(
-            help="Bundle's folder, run (NAME/t0001-s1), NAME (its best run), or "
-            "models:/NAME@champion."
-        ),
-    ],
-    simulator: Annotated[
-        str | None,
-        typer.Option(
-            "--simulator", help="Another simulator with the same spaces; default: its own."
-        ),
-    ] = None,
+    policy: PolicyArgument,
+    simulator: SimulatorOption = None,
     episodes: EpisodesOption = 50,
     seed: SeedOption = 1,
     baselines: Annotated[

@@ -46,16 +46,13 @@ def explain(
         for text in loaded.spec.places
     ]
     if as_json:
-        listed: list[Json] = [
-            {"name": name, "settings": [*settings], "problem": problem}
-            for name, settings, problem in backends
-        ]
+        places = [{"name": n, "settings": [*s], "problem": problem} for n, s, problem in backends]
         print_json(
             {
                 "name": loaded.spec.name,
                 "values": {path: {"value": value, "from": origin} for path, value, origin in rows},
-                "backend": listed[0],
-                **({"elsewhere": listed[1:]} if len(listed) > 1 else {}),
+                "backend": places[0],
+                **({"elsewhere": places[1:]} if len(places) > 1 else {}),
                 "tree": tree,
                 "runs": runs,
                 "findings": [finding_json(f) for f in loaded.findings],

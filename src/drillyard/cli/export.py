@@ -26,15 +26,18 @@ class Which(StrEnum):
     FINAL = "final"
 
 
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="Run (t0001-s1), NAME/RUN, or NAME (its best run).",
+        autocompletion=completing.runs,
+    ),
+]
+
+
 def export(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN",
-            help="Run (t0001-s1), NAME/RUN, or NAME (its best run).",
-            autocompletion=completing.runs,
-        ),
-    ],
+    run: RunArgument,
     format_: Annotated[
         Format, typer.Option("--format", help="ONNX for any runtime, safetensors for torch.")
     ] = Format.ONNX,

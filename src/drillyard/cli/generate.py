@@ -11,26 +11,29 @@ from drillyard.cli import completing
 from drillyard.cli.arguments import SeedsOption, StepsOption
 from drillyard.errors import misused
 
+AlgorithmOption = Annotated[
+    str,
+    typer.Option(
+        "--algorithm",
+        "-a",
+        help="Algorithm; see `drillyard list algorithms`.",
+        autocompletion=completing.algorithms,
+    ),
+]
+SimulatorOption = Annotated[
+    str,
+    typer.Option(
+        "--simulator",
+        "-s",
+        help="Built-in simulator, Gymnasium id, or module:Class.",
+        autocompletion=completing.simulators,
+    ),
+]
+
 
 def generate(
-    algorithm: Annotated[
-        str,
-        typer.Option(
-            "--algorithm",
-            "-a",
-            help="Algorithm; see `drillyard list algorithms`.",
-            autocompletion=completing.algorithms,
-        ),
-    ],
-    simulator: Annotated[
-        str,
-        typer.Option(
-            "--simulator",
-            "-s",
-            help="Built-in simulator, Gymnasium id, or module:Class.",
-            autocompletion=completing.simulators,
-        ),
-    ],
+    algorithm: AlgorithmOption,
+    simulator: SimulatorOption,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="File to write or complete; default: print it."),

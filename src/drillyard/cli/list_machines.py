@@ -138,6 +138,7 @@ def _row(kind: str, machine: MachineType) -> JsonObject:
 
 def _show(rows: list[JsonObject]) -> None:
     from drillyard.documents.json_types import as_number, as_object
+    from drillyard.system.lists import few
     from drillyard.system.tables import Table
     from drillyard.system.terminal import print_grid
 
@@ -151,11 +152,6 @@ def _show(rows: list[JsonObject]) -> None:
             return "only Spot" if name == "price" and row["only_spot"] else "not known"
         return f"{price:,.3f}"
 
-    def regions(row: JsonObject) -> str:
-        names = list(as_object(row["regions"]))
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        return ", ".join(names[:SHOWN]) + more
-
     table = Table("machine types", rows)
     table.text("backend", lambda row: str(row["backend"]))
     table.text("type", lambda row: str(row["type"]))
@@ -164,4 +160,4 @@ def _show(rows: list[JsonObject]) -> None:
     table.number("GB", lambda row: f"{row['memory_gb']:g}")
     table.number("from, an hour", lambda row: money(row, "price"))
     table.number("Spot", lambda row: money(row, "spot_price"))
-    print_grid(table.text("regions", regions))
+    print_grid(table.text("regions", lambda row: few(list(as_object(row["regions"])), SHOWN)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,23 +40,18 @@ def logs(
     from drillyard.system.redaction import redact
 
     mailbox, runs = find_runs(what, store)
-    several = len(runs) > 1
     tails = [Tail(mailbox, run) for run in runs]
+    printed = follow_all(mailbox, tails) if follow else _once(tails)
     kept = [("lease", lease, line) for lease, line in machines(mailbox)]
+    lines = chain(kept, (("run", run, line) for run, line in printed))
     if as_json and not follow:
-        lines = [*kept, *(("run", run, line) for run, line in _once(tails))]
         print_json([{kind: name, "line": redact(line)} for kind, name, line in lines])
         return
-    for kind, name, line in kept:
+    for kind, name, line in lines:
         if as_json:
             typer.echo(json.dumps({kind: name, "line": redact(line)}, ensure_ascii=False))
         else:
-            typer.echo(redact(f"{name} | {line}"))
-    for run, line in follow_all(mailbox, tails) if follow else _once(tails):
-        if as_json:
-            typer.echo(json.dumps({"run": run, "line": redact(line)}, ensure_ascii=False))
-            continue
-        typer.echo(redact(f"{run} | {line}" if several else line))
+            typer.echo(redact(line if kind == "run" and len(runs) == 1 else f"{name} | {line}"))
 
 
 def machines(mailbox: Mailbox) -> Iterator[tuple[str, str]]:

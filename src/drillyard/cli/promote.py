@@ -10,33 +10,37 @@ import typer
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 from drillyard.cli.evaluate import EpisodesOption, SeedOption
 
+RarestOption = Annotated[
+    float,
+    typer.Option(
+        "--rarest-failure",
+        min=0.001,
+        max=0.5,
+        help="Rarest failure that the episodes must show: 0.02 is one in 50, 149 episodes.",
+    ),
+]
+PolicyArgument = Annotated[
+    str,
+    typer.Argument(
+        help="ONNX bundle's folder, run (NAME/t0001-s1), NAME (its best run), or models:/…."
+    ),
+]
+TrackingOption = Annotated[
+    str,
+    typer.Option("--tracking", help="MLflow's URI; `auto` is the one that experiments use."),
+]
+
 
 def promote(
-    policy: Annotated[
-        str,
-        typer.Argument(
-            help="ONNX bundle's folder, run (NAME/t0001-s1), NAME (its best run), or models:/…."
-        ),
-    ],
+    policy: PolicyArgument,
     name: Annotated[str, typer.Option("--name", help="Name of the registered model.")],
     episodes: EpisodesOption = 150,
     seed: SeedOption = 1,
     margin: Annotated[
         float, typer.Option("--margin", help="Smallest improvement of the return.")
     ] = 0.0,
-    rarest: Annotated[
-        float,
-        typer.Option(
-            "--rarest-failure",
-            min=0.001,
-            max=0.5,
-            help="Rarest failure that the episodes must show: 0.02 is one in 50, 149 episodes.",
-        ),
-    ] = 0.02,
-    tracking: Annotated[
-        str,
-        typer.Option("--tracking", help="MLflow's URI; `auto` is the one that experiments use."),
-    ] = "auto",
+    rarest: RarestOption = 0.02,
+    tracking: TrackingOption = "auto",
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -150,8 +150,9 @@ def protect_command(
     elif end is None:
         typer.echo(f"{lease}: no longer protected ({', '.join(where)})")
     else:
-        text = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        typer.echo(f"{lease}: protected until {text} ({', '.join(where)})")
+        from drillyard.results import formatting
+
+        typer.echo(f"{lease}: protected until {formatting.moment(end)} ({', '.join(where)})")
 
 
 def seconds(text: str, option: str) -> float:

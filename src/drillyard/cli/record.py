@@ -15,14 +15,17 @@ if TYPE_CHECKING:
     from drillyard.learners.demonstrations import Demonstrations
 
 
+WhatArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE|NAME|NAME/RUN",
+        help="Experiment file, for a baseline; or a trained experiment or run.",
+    ),
+]
+
+
 def record(
-    what: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE|NAME|NAME/RUN",
-            help="Experiment file, for a baseline; or a trained experiment or run.",
-        ),
-    ],
+    what: WhatArgument,
     policy: PolicyOption = "agent",
     episodes: Annotated[
         int, typer.Option("--episodes", min=1, max=100_000, help="Number of episodes.")

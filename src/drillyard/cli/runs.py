@@ -24,58 +24,64 @@ class Sort(enum.StrEnum):
     COST = "cost"
 
 
+StatusOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--status",
+        metavar="STATUS",
+        help="List only experiments with this status: RUNNING, FAILED, … Repeatable.",
+    ),
+]
+PatternArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="PATTERN", help="Names to list: part of a name, or a pattern such as 'cstr-*'."
+    ),
+]
+SortOption = Annotated[
+    Sort,
+    typer.Option("--sort", help="Order of the list. By result or cost, the highest comes first."),
+]
+AlgorithmOption = Annotated[
+    str | None, typer.Option("--algorithm", help="List only experiments with this algorithm.")
+]
+
+
 def list_experiments(
-    pattern: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="PATTERN", help="Names to list: part of a name, or a pattern such as 'cstr-*'."
-        ),
-    ] = None,
+    pattern: PatternArgument = None,
     store: StoreOption = None,
-    sort: Annotated[
-        Sort,
-        typer.Option(
-            "--sort", help="Order of the list. By result or cost, the highest comes first."
-        ),
-    ] = Sort.STARTED,
+    sort: SortOption = Sort.STARTED,
     reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
-    status: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--status",
-            metavar="STATUS",
-            help="List only experiments with this status: RUNNING, FAILED, … Repeatable.",
-        ),
-    ] = None,
-    algorithm: Annotated[
-        str | None, typer.Option("--algorithm", help="List only experiments with this algorithm.")
-    ] = None,
+    status: StatusOption = None,
+    algorithm: AlgorithmOption = None,
     simulator: Annotated[
         str | None, typer.Option("--simulator", help="List only experiments on this simulator.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Prints one line for each experiment."""
-    statuses = _statuses(status or [])
-    rows = [
-        row
-        for row in experiment_rows(store, pattern)
-        if (not statuses or row.status in statuses)
-        and (algorithm is None or (row.algorithm or "").lower() == algorithm.lower())
-        and (simulator is None or row.simulator == simulator)
-    ]
+    rows = experiment_rows(store, pattern)
+    if statuses := _statuses(status or []):
+        rows = [row for row in rows if row.status in statuses]
+    if algorithm is not None:
+        rows = [row for row in rows if (row.algorithm or "").lower() == algorithm.lower()]
+    if simulator is not None:
+        rows = [row for row in rows if row.simulator == simulator]
     rows = in_order(rows, sort, reverse=reverse)
     if as_json:
         print_json([asdict(row) for row in rows])
-        return
+    elif rows:
+        _print(rows)
+    else:
+        chosen = pattern or status or algorithm or simulator
+        typer.echo("no experiments" + (" match" if chosen else ""))
+
+
+def _print(rows: list[ExperimentRow]) -> None:
     from drillyard.results import formatting
     from drillyard.system.tables import Table
     from drillyard.system.terminal import print_grid
 
-    if not rows:
-        chosen = pattern or status or algorithm or simulator
-        typer.echo("no experiments" + (" match" if chosen else ""))
-        return
     table = Table(f"experiments in {rows[0].store}", rows)
     table.text("experiment", lambda r: r.name)
     table.text("what", lambda r: r.learner)

@@ -14,13 +14,16 @@ from drillyard.system.loopback import is_loopback
 TOKEN = "DRILLYARD_SERVE_TOKEN"
 
 
+BundleArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Bundle's folder, written by `drillyard export`; or models:/NAME@champion."
+    ),
+]
+
+
 def serve(
-    bundle: Annotated[
-        str,
-        typer.Argument(
-            help="Bundle's folder, written by `drillyard export`; or models:/NAME@champion."
-        ),
-    ],
+    bundle: BundleArgument,
     host: Annotated[
         str,
         typer.Option(

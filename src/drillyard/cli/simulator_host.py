@@ -10,22 +10,32 @@ import typer
 
 from drillyard.system.interrupts import interrupted_by
 
+CopiesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--copies",
+        min=1,
+        max=4096,
+        help="Maximum number of copies, such as the number of licences; default: one per core.",
+    ),
+]
+InviteOption = Annotated[
+    str | None,
+    typer.Option(
+        "--invite",
+        metavar="HOST:PORT",
+        help="On the learner's machine: write an invitation for hosts, with the address at "
+        "which they can reach this machine.",
+    ),
+]
+
 
 def simulator_host(
     invitation: Annotated[
         Path | None,
         typer.Argument(help="File from the learner's machine, written by --invite."),
     ] = None,
-    copies: Annotated[
-        int | None,
-        typer.Option(
-            "--copies",
-            min=1,
-            max=4096,
-            help="Maximum number of copies, such as the number of licences; default: one per "
-            "core.",
-        ),
-    ] = None,
+    copies: CopiesOption = None,
     offers: Annotated[
         list[str] | None,
         typer.Option(
@@ -46,15 +56,7 @@ def simulator_host(
             "--wait-s", min=0.0, help="Seconds to look for a learner; default: until Ctrl-C."
         ),
     ] = None,
-    invite: Annotated[
-        str | None,
-        typer.Option(
-            "--invite",
-            metavar="HOST:PORT",
-            help="On the learner's machine: write an invitation for hosts, with the address at "
-            "which they can reach this machine.",
-        ),
-    ] = None,
+    invite: InviteOption = None,
     out: Annotated[
         Path, typer.Option("--out", help="With --invite: folder for the two files.")
     ] = Path("."),

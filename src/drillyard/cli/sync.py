@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from drillyard.mailbox import Mailbox
 
 
+UriOption = Annotated[
+    str | None,
+    typer.Option("--uri", metavar="URI", help="Tracking server that replaces the experiment's."),
+]
+
+
 def sync(
     name: NameArgument = None,
     store: StoreOption = None,
-    uri: Annotated[
-        str | None,
-        typer.Option(
-            "--uri", metavar="URI", help="Tracking server that replaces the experiment's."
-        ),
-    ] = None,
+    uri: UriOption = None,
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", help="Give up after this long.")
     ] = 600.0,

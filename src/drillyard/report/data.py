@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from drillyard.documents.json_types import JsonView, as_object
+from drillyard.documents.json_types import JsonView, as_list, as_object
 from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
@@ -170,25 +170,22 @@ def _mean_curve(
             for points in seeds.values()
         ]
     )
-    mean = columns.mean(axis=0)
-    low, high, band = mean, mean, ""
-    if len(seeds) == 2 or (len(seeds) > 2 and role == "searched" and ranked > 1):
-        low, high = columns.min(axis=0), columns.max(axis=0)
-        band = f"range of the {len(seeds)} seeds"
-    elif len(seeds) > 2:
-        at_once = ranked if role == "listed" else 1
-        low, high = ends([columns.T], confidence=together(at_once))
-        band = f"95 % interval over {len(seeds)} seeds"
-        band += f" (all {at_once} trials at once)" if at_once > 1 else ""
-    return MeanCurve(
-        kind,
-        seeds,
-        tuple(grid),
-        mean=tuple(map(float, mean)),
-        low=tuple(map(float, low)),
-        high=tuple(map(float, high)),
-        band=band,
-    )
+    low, high, band = _band(columns, role, ranked)
+    mean, low, high = (tuple(map(float, line)) for line in (columns.mean(axis=0), low, high))
+    return MeanCurve(kind, seeds, tuple(grid), mean, low, high, band)
+
+
+def _band(columns: Any, role: Role, ranked: int) -> tuple[Any, Any, str]:
+    """Lower end, upper end and name of the band around the mean."""
+    n = len(columns)
+    if n == 1:
+        return columns[0], columns[0], ""
+    if n == 2 or (role == "searched" and ranked > 1):
+        return columns.min(axis=0), columns.max(axis=0), f"range of the {n} seeds"
+    at_once = ranked if role == "listed" else 1
+    low, high = ends([columns.T], confidence=together(at_once))
+    several = f" (all {at_once} trials at once)" if at_once > 1 else ""
+    return low, high, f"95 % interval over {n} seeds{several}"
 
 
 def episode(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) -> Episode | None:
@@ -283,16 +280,14 @@ def _float(text: str) -> float:
 
 def _own_units(results: ExperimentResults) -> dict[str, str]:
     """``report.units`` of the experiment file, by column; ``Tr`` means ``state_Tr`` there."""
-    report = results.spec.get("report")
-    given = _texts(report.get("units")) if isinstance(report, dict) else {}
+    given = _texts(as_object(results.spec.get("report")).get("units"))
     return {f"state_{name}": unit for name, unit in given.items()} | given
 
 
 def _own_names(results: ExperimentResults) -> list[str]:
     """``report.observations`` of the experiment file."""
-    report = results.spec.get("report")
-    given = report.get("observations") if isinstance(report, dict) else None
-    return [str(name) for name in given] if isinstance(given, list) else []
+    given = as_object(results.spec.get("report")).get("observations")
+    return [str(name) for name in as_list(given)]
 
 
 def episode_of(
@@ -323,36 +318,32 @@ def episode_of(
     units = {c: unit for c, (_, unit) in zip(numbered, known, strict=False) if unit}
     units |= _texts(meta.get("units")) | own_units
     references = _texts(meta.get("reference"))
-    panels = []
-    for column in first:
+
+    def panel(column: str) -> Panel | None:
         kind, _, name = column.partition("_")
-        if column in references.values() or not _seen(first[column]):
-            continue  # a reference is drawn with its state
-        if kind in ("state", "action") and name:
-            title = "action" if name == "0" and kind == "action" else _title(kind, name)
-            title = called.get(column, title)
-            unit = units.get(column) or units.get(f"state_{title}", "")
-            panels.append(Panel(column, title, unit, references.get(column), kind))
-        elif column == "reward":
-            panels.append(Panel(column, "reward", units.get(column, ""), None, "reward"))
+        if not any(map(math.isfinite, first[column])):
+            return None
+        if column == "reward":
+            return Panel(column, column, units.get(column, ""), None, column)
+        if kind not in ("state", "action") or not name:
+            return None
+        title = name if kind == "state" else "action" if name == "0" else f"action {name}"
+        title = called.get(column, title)
+        unit = units.get(column) or units.get(f"state_{title}", "")
+        return Panel(column, title, unit, references.get(column), kind)
+
+    # A reference is drawn with its state.
+    states = (column for column in first if column not in references.values())
     return Episode(
         policies,
-        tuple(panels),
+        tuple(filter(None, map(panel, states))),
         units.get("t", "step"),
         {p: m for p in policies if isinstance(m := meta.get(_file_name(p)), dict)},
     )
 
 
-def _title(kind: str, name: str) -> str:
-    return f"action {name}" if kind == "action" else name
-
-
 def _texts(value: JsonView) -> dict[str, str]:
     return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
-
-
-def _seen(values: Sequence[float]) -> bool:
-    return any(math.isfinite(v) for v in values)
 
 
 def learning_curve_csv(curves: Sequence[MeanCurve]) -> str:

@@ -15,6 +15,7 @@ from drillyard.results import ExperimentResults, formatting, metrics_grid, runs_
 from drillyard.results.model import LeaseCost, PolicyScore
 from drillyard.results.policies import BEFORE
 from drillyard.statistics.measured import measured
+from drillyard.system.lists import few
 from drillyard.system.tables import Grid, Table, rows_grid
 
 if TYPE_CHECKING:
@@ -57,13 +58,12 @@ def page(
     """
     chosen, defaults = configuration(results)
     built_run, built = _built(results)
+    verdict = study.verdict if study else formatting.verdict(results)
     return rendered(
         "page.html.j2",
         name=results.name,
         learner=formatting.learner(results),
-        verdict=(study.verdict if study else formatting.verdict(results)).replace(
-            "95 %", "95\u00a0%"
-        ),
+        verdict=verdict.replace("95 %", "95\u00a0%"),
         meta=_meta(results),
         warnings=list(warnings),
         sections=(("study", "Study"),) * bool(study) + _sections(results),
@@ -147,8 +147,7 @@ def _run_notes(results: ExperimentResults) -> list[str]:
         if run.exactness and run.exactness != "exact" and not run.resumes:
             inexact.setdefault(run.exactness, []).append(run.run)
     for exactness, names in inexact.items():
-        which = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        notes.append(f"{which}: {exactness}.")
+        notes.append(f"{few(names, 3)}: {exactness}.")
     used = {r.policy_used for r in results.runs if r.policy_used}
     if "best" in used:
         notes.append(
@@ -239,58 +238,58 @@ def _fingerprints(results: ExperimentResults) -> Grid:
 
 def method(results: ExperimentResults, curves: Sequence[MeanCurve]) -> list[str]:
     """How the numbers of this page were made, in sentences; only what applies to it."""
-    texts = []
-    if any(m.interval for m in results.metrics):
-        texts.append(
+    agents = results.agents
+    which = "All other" if any(a.role == "confirms" for a in agents) else "All"
+    band = next((c.band for c in curves if c.band), "")
+    intervals = [p.interval for p in results.policies if p.interval is not None]
+    seeds = [len(a.seeds) for a in agents if a.interval is not None]
+    seeds += [len(m.seeds) for m in results.metrics if m.interval is not None]
+    sentences = (
+        (results.metrics, _of_metrics(any(m.interval for m in results.metrics))),
+        (agents, _of_the_agent(agents[0]) if agents else ""),
+        (
+            any(a.role == "searched" for a in agents) and len(agents) > 1,
+            "The trials of a search have no intervals: they are ranked by these numbers, so that "
+            "of many equal trials the luckiest comes first. The winner's second run plays other "
+            "episodes than those that chose it.",
+        ),
+        (
+            results.baselines,
+            "A baseline is not trained, so its interval is over its evaluation episodes. "
+            f"{which} policies are evaluated on the same episode seeds and start values.",
+        ),
+        (
+            any(b.interval is None for b in results.baselines),
+            "A baseline has no interval where it returns the same in all episodes that share "
+            "the lesson's values, because nothing about its mean is left to chance, and where "
+            "it plays fewer than three.",
+        ),
+        (
+            band,
+            f"The band of the learning curves is the {band}, at each step; where all seeds "
+            "are alike there is none.",
+        ),
+        (
+            any(interval.method == BEFORE for interval in intervals),
+            "Intervals over episodes that an earlier version of drillyard evaluated are Student's "
+            "t, which is narrower for skewed returns.",
+        ),
+        (intervals or seeds, measured_words([n for n in seeds if n > 1])),
+    )
+    texts = [text for applies, text in sentences if applies]
+    return texts or ["Nothing was evaluated yet, so there is no interval to explain."]
+
+
+def _of_metrics(intervals: bool) -> str:
+    if intervals:
+        return (
             "The interval of a metric is a 95 % interval of its mean over seeds: it says what "
             "running once more would give."
         )
-    elif results.metrics:
-        texts.append(
-            "Below three seeds a metric has no interval, nor has one whose seeds are all alike; "
-            "the range of the seeds is shown. Use three seeds or more for an interval."
-        )
-    agents = results.agents
-    if agents:
-        texts.append(_of_the_agent(agents[0]))
-    if any(a.role == "searched" for a in agents) and len(agents) > 1:
-        texts.append(
-            "The trials of a search have no intervals: they are ranked by these numbers, so that "
-            "of many equal trials the luckiest comes first. The winner's second run plays other "
-            "episodes than those that chose it."
-        )
-    if results.baselines:
-        texts.append(
-            "A baseline is not trained, so its interval is over its evaluation episodes. "
-            + (
-                "All other policies"
-                if any(a.role == "confirms" for a in agents)
-                else "All policies"
-            )
-            + " are evaluated on the same episode seeds and start values."
-        )
-        if any(b.interval is None for b in results.baselines):
-            texts.append(
-                "A baseline has no interval where it returns the same in all episodes that share "
-                "the lesson's values, because nothing about its mean is left to chance, and where "
-                "it plays fewer than three."
-            )
-    bands = list(dict.fromkeys(c.band for c in curves if c.band))
-    if bands:
-        texts.append(
-            f"The band of the learning curves is the {bands[0]}, at each step; where all seeds "
-            "are alike there is none."
-        )
-    if any(p.interval is not None and p.interval.method == BEFORE for p in results.policies):
-        texts.append(
-            "Intervals over episodes that an earlier version of drillyard evaluated are Student's "
-            "t, which is narrower for skewed returns."
-        )
-    seeds = [len(a.seeds) for a in agents if a.interval is not None]
-    seeds += [len(m.seeds) for m in results.metrics if m.interval is not None]
-    if any(p.interval is not None for p in results.policies) or seeds:
-        texts.append(measured_words([n for n in seeds if n > 1]))
-    return texts or ["Nothing was evaluated yet, so there is no interval to explain."]
+    return (
+        "Below three seeds a metric has no interval, nor has one whose seeds are all alike; "
+        "the range of the seeds is shown. Use three seeds or more for an interval."
+    )
 
 
 def _of_the_agent(agent: PolicyScore) -> str:

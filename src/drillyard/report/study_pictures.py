@@ -114,6 +114,14 @@ def slices(
     return render(draw, "sl")
 
 
+_MARKS = {
+    -1: ((0, -10), "center", "top"),
+    0: ((4, 0), "left", "center"),
+    1: ((0, 6), "center", "bottom"),
+}
+"""Below an axis, on it, above it -> distance and alignment of a text."""
+
+
 def parallel(study: StudyResults, names: list[str], choices: Mapping[str, list[str]]) -> Picture:
     """A line a trial through all its parameters; the best tenth in colour."""
     names = names[:8]
@@ -140,17 +148,8 @@ def parallel(study: StudyResults, names: list[str], choices: Mapping[str, list[s
             axis.plot(range(len(lines)), heights, color=colour, linewidth=width, alpha=alpha)
         for x, marks in enumerate(texts):
             for y, text in marks:
-                end = 0 if 0 < y < 1 else -10 if y <= 0 else 6
-                axis.annotate(
-                    text,
-                    (x, y),
-                    xytext=(0 if end else 4, end),
-                    textcoords="offset points",
-                    ha="center" if end else "left",
-                    va="top" if end < 0 else "bottom" if end else "center",
-                    color=MUTED,
-                    fontsize=8,
-                )
+                by, across, up = _MARKS[(y >= 1) - (y <= 0)]
+                note(axis, text, (x, y), by, ha=across, va=up, fontsize=8)
         axis.set_xticks(range(len(lines)), [*names, metric])
         axis.tick_params(axis="x", pad=16)
         axis.set_yticks([])

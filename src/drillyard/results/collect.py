@@ -31,7 +31,6 @@ from drillyard.mailbox.summaries import TrainSummary, policy_scores, policy_used
 from drillyard.mailbox.ticket_states import TicketState, by_run, ticket_states, worst
 from drillyard.metrics.streams import read_stream
 from drillyard.results.cost_and_time import costs, phase_times, worked_s
-from drillyard.results.metrics import metric_scores
 from drillyard.results.model import (
     ExperimentResults,
     Point,
@@ -40,11 +39,16 @@ from drillyard.results.model import (
     RunResult,
     trains,
 )
-from drillyard.results.policies import AGENT, Evaluated, role_of, scores
+from drillyard.results.policies import AGENT, Evaluated, metric_scores, role_of, scores
 from drillyard.spec.simulator.return_range import contradicted, return_range
 
 TRAINING_METRIC = "rollout/ep_rew_mean"
 EVALUATION_METRIC = "eval/mean_reward"
+_OF_RECORD = (
+    *("name", "identity", "created_at", "spec", "provenance", "versions"),
+    *("git_commit", "git_dirty", "code", "command"),
+)
+"""What the results have of the experiment's record."""
 
 
 def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
@@ -63,19 +67,13 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
     tickets = by_run(ticket_states(mailbox))
     records, gone = _in_order(mailbox, record)
     accepted = {r.run: _accepted(mailbox, r.run, warnings) for r in (*records, *gone)}
-    warnings += [
-        f"{run}: {problem}"
-        for run, by_phase in accepted.items()
-        for result in by_phase.values()
-        for problem in problems(result)
-    ]
-    runs, removed = (
-        tuple(
-            _run(mailbox, record, r, tickets.get(r.run, []), accepted[r.run], warnings)
-            for r in some
-        )
-        for some in (records, gone)
-    )
+    results = [(run, result) for run, phases in accepted.items() for result in phases.values()]
+    warnings += [f"{run}: {problem}" for run, result in results for problem in problems(result)]
+
+    def run(r: RunRecord) -> RunResult:
+        return _run(mailbox, record, r, tickets.get(r.run, []), accepted[r.run], warnings)
+
+    runs, removed = tuple(map(run, records)), tuple(map(run, gone))
     trials = _trials(mailbox, record)
     evaluated = [
         Evaluated(r.trial, r.seed, policies, _simulator(record, r), *trials.get(r.trial, ("", "")))
@@ -84,34 +82,22 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
     ]
     ranges = _ranges(record, records, evaluated, warnings)
     drivers = mailbox.drivers()
-    ends = [a.ended_at for by_phase in accepted.values() for a in by_phase.values()]
+    ends = [result.ended_at for _, result in results]
     ends += [d.ended_at for d in drivers if d.ended_at is not None]
     page = mailbox.key("report/index.html")
     status = overall([Status(r.status) for r in runs])
     return ExperimentResults(
-        name=record.name,
+        **{name: getattr(record, name) for name in _OF_RECORD},
         status=status.value,
         store=mailbox.store.url,
-        identity=record.identity,
-        created_at=record.created_at,
         ended_at=max(ends, default=None) if status.ended else None,
         worked_s=worked_s(drivers, accepted),
-        spec=record.spec,
-        provenance=record.provenance,
-        versions=record.versions,
-        git_commit=record.git_commit,
-        git_dirty=record.git_dirty,
-        code=record.code,
-        command=record.command,
         runs=runs,
         policies=scores(evaluated, ranges),
         curves=tuple(run_curves(mailbox, records, warnings)) if curves else (),
         phases=tuple(phase_times(mailbox, accepted, warnings)),
         costs=tuple(costs(mailbox, warnings)),
-        metrics=metric_scores(
-            ((r.trial, r.seed, r.metrics) for r in runs),
-            {trial: role for trial, (_, role) in trials.items()},
-        ),
+        metrics=metric_scores(runs, {trial: role for trial, (_, role) in trials.items()}),
         warnings=tuple(warnings),
         report=page if mailbox.store.stat(page) else None,
         removed=removed,

@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from drillyard.documents.json_types import as_list, as_object
 from drillyard.results.model import ExperimentResults, Interval, MetricScore, PolicyScore
 from drillyard.system.durations import NOTHING as NOTHING
 from drillyard.system.durations import duration as duration
+from drillyard.system.lists import few
 
 DECIDES = 5
 """Fewer seeds decide nothing beside a baseline: two groups of results would look like one."""
@@ -137,18 +139,18 @@ def learner(results: ExperimentResults) -> str:
 
 def learner_of(spec: Mapping[str, Any]) -> str:
     """``learner`` of a resolved experiment, as JSON."""
-    algorithm = (spec.get("learner") or {}).get("algorithm")
-    simulator = (spec.get("simulator") or {}).get("id")
-    if not algorithm:
+    if not as_object(spec.get("learner")).get("algorithm"):
         children = spec.get("children") or []
         of = f" of {plural(len(children), 'child').replace('childs', 'children')}"
         return str(spec.get("workload", "rl")) + (of if children else "")
-    parts = [spec, *((spec.get("study") or {}).get("experiments") or [])]
-    algorithms = [(part.get("learner") or {}).get("algorithm") for part in parts]
-    names = [a if ":" in a else a.upper() for a in dict.fromkeys(str(f) for f in algorithms if f)]
-    where = list(dict.fromkeys((part.get("simulator") or {}).get("id") for part in parts))
-    simulators = [str(w) for w in where if w]
-    learners = _few(names, "algorithm")
+    listed = as_list(as_object(spec.get("study")).get("experiments"))
+    parts: list[Mapping[str, Any]] = [spec, *map(as_object, listed)]
+    algorithms, simulators = (
+        list(dict.fromkeys(str(v) for p in parts if (v := as_object(p.get(kind)).get(name))))
+        for kind, name in (("learner", "algorithm"), ("simulator", "id"))
+    )
+    learners = _few([a if ":" in a else a.upper() for a in algorithms], "algorithm")
+    simulator = as_object(spec.get("simulator")).get("id")
     return f"{learners} on {_few(simulators, 'simulator')}" if simulator else learners
 
 
@@ -170,7 +172,7 @@ def _removed(results: ExperimentResults) -> str:
     runs = results.removed
     if not runs:
         return ""
-    names = ", ".join(r.run for r in runs[:4]) + (", …" if len(runs) > 4 else "")
+    names = few([r.run for r in runs], 4, ", …")
     if len(runs) == 1:
         return f" The seed of {names} was removed. Its run is shown and counts in nothing."
     return f" The seeds of {names} were removed. Their runs are shown and count in nothing."
@@ -208,14 +210,10 @@ def _measured(results: ExperimentResults) -> str:
         why = f": {failed[0].message.splitlines()[0]}" if failed[0].message else ""
         return f"{len(failed)} of {plural(len(runs), 'run')} failed{why}"
     sentence = f"{finished} of {plural(len(runs), 'run')} finished"
-    texts = [f"{m.metric} {number(m.mean)}" for m in metrics[:_SHOWN_METRICS]]
-    if texts:
-        sentence += (
-            f"; mean over {plural(max(len(m.seeds) for m in metrics), 'seed')}: "
-            + ", ".join(texts)
-        )
-    if len(metrics) > _SHOWN_METRICS:
-        sentence += f" and {len(metrics) - _SHOWN_METRICS} more"
+    if metrics:
+        texts = [f"{m.metric} {number(m.mean)}" for m in metrics]
+        seeds = plural(max(len(m.seeds) for m in metrics), "seed")
+        sentence += f"; mean over {seeds}: {few(texts, _SHOWN_METRICS)}"
     return sentence + "."
 
 

@@ -1,4 +1,4 @@
-"""The table of policies: the agent over its seeds beside every baseline.
+"""The tables of policies (the agent over its seeds beside every baseline) and of metrics.
 
 Intervals follow one rule (``drillyard.statistics.intervals``): from three seeds an interval over
 seeds; of one seed over its episodes, and labelled so; of two none, because an interval over the
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from drillyard.documents.json_types import JsonView, as_number, as_numbers
-from drillyard.results.model import Interval, PolicyScore, Role
+from drillyard.results.model import Interval, MetricScore, PolicyScore, Role, RunResult
 
 AGENT = "agent"
 BEFORE = "Student's t"
@@ -229,3 +229,31 @@ def _metrics(summaries: list[Mapping[str, JsonView]]) -> dict[str, float]:
         for name, value in as_numbers(summary.get("metrics")).items():
             measured.setdefault(name, []).append(value)
     return {name: sum(values) / len(values) for name, values in measured.items()}
+
+
+def metric_scores(
+    runs: Iterable[RunResult],
+    roles: Mapping[int, Role] | None = None,
+) -> tuple[MetricScore, ...]:
+    """One line a trial and metric: mean and interval over seeds.
+
+    Args:
+        runs: The runs, with what each measured.
+        roles: Trial -> what it is to its study; default: there is no study.
+    """
+    roles = roles or {}
+    values: dict[tuple[int, str], dict[int, float]] = {}
+    for run in runs:
+        for name, value in run.metrics.items():
+            values.setdefault((run.trial, name), {})[run.seed] = value
+    ranked = Counter(name for trial, name in values if roles.get(trial) != "confirms")
+    return tuple(
+        MetricScore(
+            name,
+            sum(v.values()) / len(v),
+            over_trial(list(v.values()), roles.get(trial, ""), ranked[name]),
+            v,
+            trial,
+        )
+        for (trial, name), v in values.items()
+    )

@@ -80,12 +80,8 @@ def store_phase(context: RunContext) -> PhaseOutcome:
         chosen = {name: entry for name, entry in files.items() if selected(name, spec)}
         context.progress(message=f"copying {len(chosen)} files to {target.shown}")
         copies.append(copy(target, chosen, context))
-        context.log.info(
-            "stored in %s: %d files written, %d were there",
-            target.shown,
-            copies[-1]["written"],
-            copies[-1]["skipped"],
-        )
+        numbers = copies[-1]["written"], copies[-1]["skipped"]
+        context.log.info("stored in %s: %d files written, %d were there", target.shown, *numbers)
     summary: JsonObject = {
         "files": len(files),
         "bytes": sum(e.size for e in files.values()),

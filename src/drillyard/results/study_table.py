@@ -12,6 +12,7 @@ from drillyard.errors import UserError
 from drillyard.mailbox.status import Status
 from drillyard.results import formatting
 from drillyard.results.trials import COMPARED, StudyResults, TrialRow, columns
+from drillyard.system.lists import few
 from drillyard.system.optional_packages import install
 from drillyard.system.output_files import writing
 from drillyard.system.tables import Grid, Table, to_csv
@@ -111,7 +112,7 @@ def left_out(study: StudyResults, top: int | None = None) -> str:
             others.setdefault("confirms" if t.of is not None else t.status, []).append(t)
     parts = []
     for status, trials in sorted(others.items(), key=lambda i: -len(i[1])):
-        ids = ", ".join(t.id for t in trials[:NAMED]) + (", …" if len(trials) > NAMED else "")
+        ids = few([t.id for t in trials], NAMED, ", …")
         if status == "confirms":
             parts.append(f"{ids} on {study.fresh}")
         elif status == Status.SUCCEEDED and study.ranked():
@@ -228,8 +229,7 @@ def _told_apart(study: StudyResults) -> str:
             if len(ranked) <= COMPARED
             else f"each of the next {len(others)}{ended}"
         )
-    names = ", ".join(map(_called, open_[:NAMED])) + (", …" if len(open_) > NAMED else "")
-    return f"; not told apart from {names}"
+    return f"; not told apart from {few([_called(t) for t in open_], NAMED, ', …')}"
 
 
 def _fresh(study: StudyResults, again: TrialRow) -> str:
@@ -270,25 +270,10 @@ def runs_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         raise UserError(
             "Parquet needs pyarrow", hint=f"{install('control')}, or use --csv"
         ) from error
-    table = {}
-    for name in columns(rows):
-        cells = [_plain(row.get(name)) for row in rows]
-        if name in ("started_at", "ended_at"):
-            micro = [None if c is None else round(float(c) * 1e6) for c in cells]
-            table[name] = pa.array(micro, pa.timestamp("us", tz="UTC"))
-            continue
-        kinds = {type(c) for c in cells if c is not None}
-        if kinds == {int, float}:
-            cells = [None if c is None else float(c) for c in cells]
-        elif len(kinds) > 1:
-            cells = [None if c is None else str(c) for c in cells]
-        table[name] = pa.array(cells, None if kinds else pa.string())
+
+    table = {name: _column(pa, name, [row.get(name) for row in rows]) for name in columns(rows)}
     with writing(path, "--parquet"):
         pq.write_table(pa.table(table), path)
-
-
-def _plain(given: Any) -> Any:
-    return json.dumps(given) if isinstance(given, dict | list) else given
 
 
 def print_study(study: StudyResults, top: int | None = None) -> None:
@@ -307,3 +292,17 @@ def print_study(study: StudyResults, top: int | None = None) -> None:
         typer.echo(others)
     typer.echo("")
     typer.echo(verdict(study))
+
+
+def _column(pa: Any, name: str, cells: list[Any]) -> Any:
+    known = [json.dumps(c) if isinstance(c, dict | list) else c for c in cells]
+    known = [c for c in known if c is not None]
+    kinds, form = {type(c) for c in known}, None
+    if name in ("started_at", "ended_at"):
+        known, form = [round(float(c) * 1e6) for c in known], pa.timestamp("us", tz="UTC")
+    elif kinds == {int, float}:
+        known = [float(c) for c in known]
+    elif len(kinds) != 1:
+        known, form = [str(c) for c in known], pa.string()
+    values = iter(known)
+    return pa.array([None if c is None else next(values) for c in cells], form)

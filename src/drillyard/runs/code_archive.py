@@ -321,30 +321,33 @@ def _walk(
     rules = [*rules, *(rule for name in names for rule in read(folder / name))]
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
         path = Path(entry.path)
-        listed = path.suffix.lower() in SUFFIXES
+        travels = everything or path.suffix.lower() in SUFFIXES
         is_folder = entry.is_dir() and not entry.is_symlink()
-        rule = leaves_out(rules, path, is_folder)
-        if entry.name.startswith("."):
-            stays[path] = "hidden"
-        elif path in left_out:
-            stays[path] = "in the command"
-        elif rule is not None:
-            stays[path] = rule
+        rule = "in the command" if path in left_out else leaves_out(rules, path, is_folder)
+        reason = "hidden" if entry.name.startswith(".") else rule or _reason(entry, travels)
+        if reason is not None:
+            stays[path] = reason
         elif entry.is_symlink():
-            if listed or everything:
+            if travels:
                 raise UserError(
                     f"{path} is a link: links are not sent to workers",
                     hint=f"replace it with the file itself, or list it in {folder / IGNORE_FILE}",
                 )
         elif is_folder:
-            if _skipped_folder(path):
-                stays[path] = "an environment, a cache or results"
-            else:
-                yield from _walk(path, rules, left_out, everything, stays)
-        elif not entry.is_file() or not (listed or everything):
-            stays[path] = "its ending" if entry.is_file() else "not a file"
+            yield from _walk(path, rules, left_out, everything, stays)
         else:
             yield path
+
+
+def _reason(entry: os.DirEntry[str], travels: bool) -> str | None:
+    """Why a folder or a file stays here; None if it travels, and for a link."""
+    if entry.is_symlink():
+        return None
+    if entry.is_dir():
+        return "an environment, a cache or results" if _skipped_folder(Path(entry.path)) else None
+    if not entry.is_file():
+        return "not a file"
+    return None if travels else "its ending"
 
 
 def _skipped_folder(path: Path) -> bool:

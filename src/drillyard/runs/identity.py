@@ -24,6 +24,7 @@ from drillyard.documents.json_types import Json, JsonObject, as_object
 from drillyard.errors import IdentityChanged
 from drillyard.mailbox.records import Phase
 from drillyard.spec import ExperimentSpec
+from drillyard.system.lists import few
 
 _MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 _MISSING = "(missing)"
@@ -242,8 +243,7 @@ def _at(place: str | None) -> str:
 def _plain(change: Change, code: Callable[[], Sequence[str]]) -> str:
     if change.field == "code":
         files = list(code())
-        more = f" and {len(files) - _FILES} more" if len(files) > _FILES else ""
-        named = f": {', '.join(files[:_FILES])}{more}" if files else ""
+        named = f": {few(files, _FILES)}" if files else ""
         return f"the code in the experiment's folder changed{named}"
     return str(change)
 

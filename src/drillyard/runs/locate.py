@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from drillyard.spec.load import Loaded
 
 DEFAULT_STORE = "./drillyard-runs"
+_RUN = re.compile(r"t\d+-s\d+")
 _EXTRAS = {"gs": "gcs", "az": "blob", "sftp": "ssh"}
 """Which extra brings the packages for a scheme of stores."""
 
@@ -174,36 +175,35 @@ def find_runs(what: str | None, store: str | None) -> tuple[Mailbox, list[str]]:
     Raises:
         NotFound: Neither an experiment nor a run, or a run of several experiments.
     """
-    from drillyard.errors import NotFound
-    from drillyard.mailbox import Mailbox
-    from drillyard.runs.locate import experiments, open_mailbox, split_place
-
     if what is not None and ("://" in what or Path(what).is_dir()):
         head, _, run = what.rpartition("/")
-        if re.fullmatch(r"t\d+-s\d+", run):
-            mailbox = open_mailbox(head, store)
-            return mailbox, [mailbox.run(run).run]
+        if _RUN.fullmatch(run):
+            return _one_run(head, run, store)
         what, store = split_place(what, store)
-    if what is None:
-        mailbox = open_mailbox(None, store)
-        return mailbox, [r.run for r in mailbox.runs()]
-    name, _, run = what.partition("/")
+    name, _, run = (what or "").partition("/")
     if run:
-        mailbox = open_mailbox(name, store)
-        return mailbox, [mailbox.run(run).run]
-    newest = open_mailbox(None, store)
-    known = experiments(newest.store)
-    if what in known:
+        return _one_run(name, run, store)
+    mailbox = open_mailbox(None, store)
+    if what is not None:
+        known = experiments(mailbox.store)
+        if what not in known and _RUN.fullmatch(what):
+            return _one_run(_having(mailbox.store, known, what), what, store)
         mailbox = open_mailbox(what, store)
-        return mailbox, [r.run for r in mailbox.runs()]
-    if re.fullmatch(r"t\d+-s\d+", what):
-        path = f"runs/{what}/run.json"
-        boxes = {n: Mailbox(newest.store, n) for n in known}
-        having = [n for n, box in boxes.items() if box.store.stat(box.key(path)) is not None]
-        if len(having) == 1:
-            return open_mailbox(having[0], store), [what]
-        if having:
-            choices = ", ".join(f"{n}/{what}" for n in having)
-            raise NotFound(f"several experiments have a run {what}", hint=f"say which: {choices}")
-        raise NotFound(f"no run {what!r} in {newest.store.url}", hint="see `drillyard status`")
-    return open_mailbox(what, store), []  # raises, with similar names
+    return mailbox, [r.run for r in mailbox.runs()]
+
+
+def _one_run(name: str, run: str, store: str | None) -> tuple[Mailbox, list[str]]:
+    mailbox = open_mailbox(name, store)
+    return mailbox, [mailbox.run(run).run]
+
+
+def _having(store: Store, names: list[str], run: str) -> str:
+    """The experiment that has a run."""
+    path = f"runs/{run}/run.json"
+    having = [name for name in names if store.stat(f"{name}/{path}") is not None]
+    if len(having) == 1:
+        return having[0]
+    if having:
+        choices = ", ".join(f"{name}/{run}" for name in having)
+        raise NotFound(f"several experiments have a run {run}", hint=f"say which: {choices}")
+    raise NotFound(f"no run {run!r} in {store.url}", hint="see `drillyard status`")

@@ -160,9 +160,7 @@ def plan(
         )
     commit, dirty = git_state(loaded.folder)
     now = clock.now()
-    history = list(before.history) if before else []
-    if changes:
-        history.append({"at": now, "changes": [f"{c.part}.{c}" for c in changes]})
+    change: JsonObject = {"at": now, "changes": [f"{c.part}.{c}" for c in changes]}
     spec = loaded.spec.model_dump(mode="json", by_alias=True)
     _pin(spec, before.spec if before else None)
     record = ExperimentRecord(
@@ -179,7 +177,7 @@ def plan(
         file=str(loaded.file),
         text=loaded.text,
         streams=before.streams if before else STREAMS,
-        history=history,
+        history=[*(before.history if before else ()), *([change] if changes else ())],
         created_at=before.created_at if before else now,
     )
     return Plan(record, bundle, before, changes)

@@ -84,14 +84,9 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
         "policy_used": which,
     }
     if spec.evaluate.conditions:
-        assessment: JsonObject = {}
-        summary["assessment"] = assessment
-        for name in names:
-            episodes = _assess(context, name, policy, planned)
-            assessment[name] = {**assessment_of(episodes)}
-            place = f"assessment/{_file_name(name)}"
-            texts[f"{place}.csv"] = csv_of_rows([e.row for e in episodes])
-            texts[f"{place}_logs.csv"] = csv_of_rows([step for e in episodes for step in e.steps])
+        by_name = {name: _assess(context, name, policy, planned) for name in names}
+        summary["assessment"] = {name: {**assessment_of(each)} for name, each in by_name.items()}
+        texts |= _assessment_files(by_name)
     files = {name: context.save(name, data.encode()) for name, data in texts.items()}
     problems: list[str] = []
     if spec.evaluate.videos is not None:
@@ -103,9 +98,8 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
 
         bundle, problem = enclosed(context, which, summary)
         files |= bundle
-        problems += [problem] if problem is not None else []
-    if problems:
-        summary["problems"] = [*problems]
+        problems += filter(None, [problem])
+    summary |= {"problems": [*problems]} if problems else {}
     return PhaseOutcome(files=Manifest(files=files), summary=summary)
 
 
@@ -122,6 +116,15 @@ def _assess(
     episodes = assessed(_play(context.spec, name, policy, given, "all", on_step))
     context.log.info("assessed %s: %d conditions", name, len(given))
     return episodes
+
+
+def _assessment_files(by_name: Mapping[str, Sequence[Assessed]]) -> dict[str, str]:
+    texts = {}
+    for name, episodes in by_name.items():
+        place = f"assessment/{_file_name(name)}"
+        texts[f"{place}.csv"] = csv_of_rows([e.row for e in episodes])
+        texts[f"{place}_logs.csv"] = csv_of_rows([step for e in episodes for step in e.steps])
+    return texts
 
 
 def _films(

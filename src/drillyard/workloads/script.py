@@ -19,12 +19,14 @@ from drillyard.errors import ConfigError, DrillyardError, RunFailed, UserError
 from drillyard.findings import Finding, passed, problem, warning
 from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import FileEntry, Manifest
+from drillyard.metrics.streams import StreamWriter
 from drillyard.runs import code_archive
 from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import run_parameters
 from drillyard.spec.service import ServiceSpec
 from drillyard.spec.work import ScriptSpec, words_of
+from drillyard.system.lists import few
 from drillyard.system.scratch import workplace
 from drillyard.workloads import metrics, transfers, variables
 from drillyard.workloads.commands import CommandContext, end_earlier
@@ -117,10 +119,7 @@ class ScriptWorkload(Measured):
             if name is not None:  # an earlier child's, or one that came with the code
                 (folder / name).unlink(missing_ok=True)
         streams = writer(context)
-        telemetry = None
-        if script.telemetry is not None:
-            prefix = f"{context.child}/" if context.child else ""
-            telemetry = Telemetry(folder / script.telemetry, streams, prefix)
+        telemetry = _telemetry(context, script, folder, streams)
         commands = _commands(context, script)
         output = commands.keep_output(context.scratch, context.child or "run")
         due = time.monotonic() + _FOLLOW_S
@@ -240,14 +239,18 @@ def _travels(folder: Path) -> list[Finding]:
         return [problem("files", str(error), error.hint or "")]
     size = sum(packed.files.values()) / 1e6
     text = f"{len(packed.files)} files travel to the workers, {size:.1f} MB of at most "
-    text += f"{code_archive.MAX_BYTES / 1e6:.0f}: {_some(sorted(packed.files))}"
+    text += f"{code_archive.MAX_BYTES / 1e6:.0f}: {few(sorted(packed.files), _NAMED) or 'nothing'}"
     stays = [f"{name} ({why})" for name, why in sorted(packed.stays.items())]
-    return [passed("files", f"{text}. What stays: {_some(stays)}")]
+    return [passed("files", f"{text}. What stays: {few(stays, _NAMED) or 'nothing'}")]
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more if names else "nothing"
+def _telemetry(
+    context: RunContext, script: ScriptSpec, folder: Path, streams: StreamWriter
+) -> Telemetry | None:
+    if script.telemetry is None:
+        return None
+    prefix = f"{context.child}/" if context.child else ""
+    return Telemetry(folder / script.telemetry, streams, prefix)
 
 
 def _script(spec: ExperimentSpec) -> ScriptSpec:

@@ -82,28 +82,22 @@ def _read(place: str, store: str | None) -> Candidate:
     match = PART.fullmatch(place.rstrip("/"))
     mailbox = open_mailbox(match["experiment"] if match else place, store)
     results = collect(mailbox, curves=False)
-    label, chosen = results.name, ""
+    chosen = ""
     if match:
         part = f"{match['trial']}{match['seed'] or ''}"
-        runs = [r for r in results.runs if r.run == part or r.run.startswith(f"{part}-")]
-        label = f"{results.name}/{part}"
-        if not runs:
-            known = list(dict.fromkeys(trial_id(r.trial) for r in results.runs))
-            few = ", ".join(known[:8]) + (f" to {known[-1]}" if len(known) > 8 else "")
-            raise NotFound(
-                f"{results.name!r} has no runs of {part}", hint=f"trials: {few or 'none yet'}"
-            )
+        runs = _runs(results, part)
     else:
         trial, chosen = _trial(mailbox, results)
+        part = "" if trial is None else trial_id(trial)
         runs = [r for r in results.runs if trial is None or r.trial == trial]
-        if trial is not None:
-            label = f"{results.name}/{trial_id(trial)}"
+    label = f"{results.name}/{part}" if part else results.name
     warnings = list(results.warnings)
     names = {r.run for r in runs}
+    shown_trial = runs[0].trial if runs else 1
     narrowed = dataclasses.replace(
         results,
         runs=tuple(runs),
-        policies=tuple(p for p in results.policies if p.baseline or p.trial == _one(runs)),
+        policies=tuple(p for p in results.policies if p.baseline or p.trial == shown_trial),
         curves=tuple(run_curves(mailbox, runs, warnings)),
     )
     return Candidate(
@@ -119,8 +113,15 @@ def _read(place: str, store: str | None) -> Candidate:
     )
 
 
-def _one(runs: Sequence[RunResult]) -> int:
-    return runs[0].trial if runs else 1
+def _runs(results: ExperimentResults, part: str) -> list[RunResult]:
+    runs = [r for r in results.runs if r.run == part or r.run.startswith(f"{part}-")]
+    if not runs:
+        known = list(dict.fromkeys(trial_id(r.trial) for r in results.runs))
+        few = ", ".join(known[:8]) + (f" to {known[-1]}" if len(known) > 8 else "")
+        raise NotFound(
+            f"{results.name!r} has no runs of {part}", hint=f"trials: {few or 'none yet'}"
+        )
+    return runs
 
 
 def _trial(mailbox: Mailbox, results: ExperimentResults) -> tuple[int | None, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from drillyard.documents.leaves import flatten, value_text
 from drillyard.report.comparison.model import Candidate, Setting
+from drillyard.system.lists import few
 from drillyard.system.redaction import MASK, is_secret_key, redact
 
 NOT_COMPARED = ("schema", "name", "store", "parameters", "study", "tracking", "report", "backends")
@@ -51,12 +52,12 @@ def notes(candidates: Sequence[Candidate], differences: Sequence[Setting]) -> li
     simulator = [p for p in paths if p.startswith("simulator.") and p != "simulator.id"]
     if simulator:
         lines.append(
-            f"The simulators are set differently ({_few(simulator)}), so the returns may not be "
+            f"The simulators are set differently ({few(simulator, 3)}), so the returns may not be "
             "on one scale."
         )
     evaluation = [p for p in paths if p.startswith("evaluate.") and ".every" not in p]
     if evaluation:
-        lines.append(f"The final evaluations differ ({_few(evaluation)}).")
+        lines.append(f"The final evaluations differ ({few(evaluation, 3)}).")
     trained = {
         c.label: steps
         for c in candidates
@@ -65,17 +66,16 @@ def notes(candidates: Sequence[Candidate], differences: Sequence[Setting]) -> li
     if len(set(trained.values())) > 1:
         each = ", ".join(f"{label} {steps:,}" for label, steps in trained.items())
         lines.append(f"The trainings differ in length: steps of a run: {each}.")
-    for c in candidates:
-        left = sum(not r.finished for r in c.results.runs)
-        if left:
-            lines.append(f"{c.label} is not finished: {left} of {len(c.results.runs)} runs.")
-        if c.chosen:
-            lines.append(
-                f"{c.label} is {c.chosen}, so its score is optimistic and is not tested. Run it "
-                "again on fresh seeds."
-            )
-    return lines
+    return lines + [line for c in candidates for line in _doubts(c)]
 
 
-def _few(paths: Sequence[str]) -> str:
-    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+def _doubts(candidate: Candidate) -> Iterator[str]:
+    label, runs = candidate.label, candidate.results.runs
+    left = sum(not r.finished for r in runs)
+    if left:
+        yield f"{label} is not finished: {left} of {len(runs)} runs."
+    if candidate.chosen:
+        yield (
+            f"{label} is {candidate.chosen}, so its score is optimistic and is not tested. Run it "
+            "again on fresh seeds."
+        )

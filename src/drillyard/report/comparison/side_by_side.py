@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from drillyard.errors import misused
@@ -10,9 +10,10 @@ from drillyard.report.comparison import settings, verdict
 from drillyard.report.comparison.candidates import find
 from drillyard.report.comparison.mlflow_link import mlflow_link
 from drillyard.report.comparison.model import Candidate, Comparison
-from drillyard.report.comparison.tables import scores_grid
+from drillyard.report.comparison.tables import scores_grid, short
 from drillyard.results import formatting
 from drillyard.statistics import remark
+from drillyard.system.lists import few
 
 
 def compare(
@@ -63,37 +64,26 @@ def _measure(candidates: Sequence[Candidate], named: str | None) -> str:
         hint = f"drillyard status {candidates[0].results.name} shows how far it is"
         raise misused("none of them has measured anything yet", hint=hint)
     common = [m for m in known[0].measures if all(m in c.measures for c in known)]
-    each = "; ".join(f"{c.label} has {_listed(c.measures)}" for c in known)
+    each = "; ".join(f"{c.label} has {few(list(c.measures), 4)}" for c in known)
     if not common:
         hint = "compare experiments on the same simulator, or with a metric of the same name"
         raise misused(f"they share no measure: {each}", hint=hint)
-    if named is None and any(c.results.learns for c in known):
-        named = "return"
-        if not any(m.startswith(verdict.RETURN) for m in common):
-            hint = f"compare them by a metric that all have: --measure {common[0]}"
-            raise misused(f"they have no return in common: {each}", hint=hint)
-    if named is None:
+    by_name = {name: name for name in common} | {short(name): name for name in reversed(common)}
+    if named is None and not any(c.results.learns for c in known):
         return common[0]
-    for name in common:
-        if name == named or (named == "return" and name.startswith(verdict.RETURN)):
-            return name
+    measure = by_name.get(named or "return")
+    if measure is not None:
+        return measure
+    if named is None:
+        hint = f"compare them by a metric that all have: --measure {common[0]}"
+        raise misused(f"they have no return in common: {each}", hint=hint)
     raise misused(
         "is not a measure that all of them have",
         "--measure",
         named,
-        allowed=", ".join(_short(m) for m in common),
+        allowed=", ".join(map(short, common)),
         hint="drillyard results NAME shows what an experiment measured",
     )
-
-
-def _short(measure: str) -> str:
-    return "return" if measure.startswith(verdict.RETURN) else measure
-
-
-def _listed(measures: Iterable[str]) -> str:
-    names = list(measures)
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(names[:4]) + more
 
 
 def sentence(comparison: Comparison) -> str:

@@ -23,7 +23,7 @@ def scores_grid(comparison: Comparison) -> Grid:
     table = Table(f"comparison by {comparison.measure}", rows)
     table.text("experiment", lambda row: row[0].label)
     table.number(
-        f"mean {_short(comparison.measure)}",
+        f"mean {short(comparison.measure)}",
         lambda row: formatting.fixed(row[1].mean_return, decimals) if row[1] else None,
     )
     table.number(
@@ -42,7 +42,8 @@ def _best_first(comparison: Comparison) -> list[tuple[Candidate, PolicyScore | N
     return sorted(both, key=lambda pair: (pair[1] is None, -pair[1].mean_return if pair[1] else 0))
 
 
-def _short(measure: str) -> str:
+def short(measure: str) -> str:
+    """``return`` for the return on any simulator; the name of a metric."""
     return "return" if measure.startswith("return on ") else measure
 
 

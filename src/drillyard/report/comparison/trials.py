@@ -111,11 +111,7 @@ def compare(mailbox: Mailbox, study: StudyResults) -> TrialComparison | None:
     tasks = tuple(next(iter(scores.values())))
     fixed = _baselines(mailbox, trials) if study.first.name == RETURN else {}
     scales = _scales(scores, fixed) if len(tasks) > 1 else {tasks[0]: Scale()}
-    groups = {
-        name: [[scales[task](v) for v in by_task[task]] for task in tasks]
-        for name, by_task in scores.items()
-    }
-    groups = _best(groups)
+    groups = _best(scores, scales)
     if any(len(runs) < st.MIN_VALUES for group in groups.values() for runs in group):
         return None
     level = st.together(len(groups))
@@ -173,8 +169,12 @@ def _scales(scores: Scores, fixed: Mapping[str, Mapping[str, st.Fixed]]) -> dict
     return scales
 
 
-def _best(groups: dict[str, list[list[float]]]) -> dict[str, list[list[float]]]:
-    """As many as are compared with each other, by their means."""
+def _best(scores: Scores, scales: Mapping[str, Scale]) -> dict[str, list[list[float]]]:
+    """The scaled scores of as many as are compared with each other, by their means."""
+    groups = {
+        name: [[scale(v) for v in by_task[task]] for task, scale in scales.items()]
+        for name, by_task in scores.items()
+    }
     if len(groups) <= COMPARED:
         return groups
     means = {name: st.aggregates(group)["mean"].value for name, group in groups.items()}

@@ -67,24 +67,26 @@ def chart(series: Sequence[Series], y_title: str) -> str:
     parts.append(_text(LEFT - 8, 10, y_title, "--muted", "end"))
     labels: list[tuple[float, float, str]] = []
     for index, (entry, points) in enumerate(lines):
-        finite = [p for p in points if math.isfinite(p[1])]
-        if not finite:
-            continue
-        path = " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in finite)
-        colour = COLOURS[index % len(COLOURS)]
-        dash = DASHES[index // len(COLOURS) % len(DASHES)]
-        style = f' stroke-dasharray="{dash}"' if dash else ""
-        parts.append(
-            f'<polyline points="{path}" fill="none" stroke="var({colour})" stroke-width="1.8" '
-            f'stroke-linejoin="round"{style}/>'
-        )
-        step, value = finite[-1]
-        parts.append(
-            f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="3" fill="var({colour})"/>'
-        )
-        labels.append((x(step) + 7, y(value) + 4, entry.name))
+        places = [(x(step), y(value)) for step, value in points if math.isfinite(value)]
+        if places:
+            parts.append(_curve(index, places))
+            labels.append((places[-1][0] + 7, places[-1][1] + 4, entry.name))
     parts += [_text(at, height, name, "--ink", "start") for at, height, name in _apart(labels)]
     return "".join([*parts, "</svg>"])
+
+
+def _curve(index: int, places: Sequence[tuple[float, float]]) -> str:
+    """A line, and a dot at its end."""
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    colour = COLOURS[index % len(COLOURS)]
+    dash = DASHES[index // len(COLOURS) % len(DASHES)]
+    style = f' stroke-dasharray="{dash}"' if dash else ""
+    x, y = places[-1]
+    return (
+        f'<polyline points="{path}" fill="none" stroke="var({colour})" stroke-width="1.8" '
+        f'stroke-linejoin="round"{style}/>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="var({colour})"/>'
+    )
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:

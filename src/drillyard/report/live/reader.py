@@ -8,7 +8,7 @@ of a bucket has pages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pydantic import ValidationError
 
@@ -20,6 +20,7 @@ from drillyard.mailbox import Mailbox, ObjectInfo
 from drillyard.mailbox.mailbox import TrialCache
 from drillyard.mailbox.records import (
     PHASES,
+    Accepted,
     Board,
     DriverRecord,
     ExperimentRecord,
@@ -78,8 +79,7 @@ class LiveReader:
         self._workers: dict[str, tuple[ObjectInfo, WorkerRecord]] = {}
         self._driver: tuple[ObjectInfo, DriverRecord] | None = None
         self._trials: TrialCache = {}
-        self._returns: dict[tuple[str, int], float | None] = {}
-        self._steps: dict[tuple[str, int], int | None] = {}
+        self._ends: dict[Phase, dict[tuple[str, int], Accepted | None]] = {}
         self._curves = LiveCurves(mailbox)
         self._ledger = Ledger(mailbox)
         self._logs: dict[str, LastLines] = {}
@@ -106,14 +106,10 @@ class LiveReader:
         status = overall([r.status for r in runs])
         state = box.study_state() if is_study(record) else None
         driven = driver is not None and driver.ended_at is None
-        ended = bool(runs) and status.ended and (state is None or state.phase == "over")
-        stages = None
-        if staged_tree(record.spec):
-            stages = StagesResults(record.name, box.store.url, tuple(stage_states(box)), {})
-            ended = bool(stages.stages) and all(s.ended for s in stages.stages)
+        stages = self._stages(record)
+        ended = _ended(runs, status, state, stages)
         at_work = [r for r in runs if r.status is Status.RUNNING]
         to_come = self._to_come(record, state, len({r.trial for r in runs}))
-        cancel = box.cancelled()
         return Live(
             record=record,
             store=box.store.url,
@@ -126,7 +122,7 @@ class LiveReader:
             workers=self._at_work(now, at_work),
             driver=driver,
             driver_age_s=now - driver_at if driven else None,
-            cancelled=None if cancel is None else f"{cancel.by}: {cancel.reason}",
+            cancelled=self._cancelled(),
             spending=self._spending(record, warnings),
             study=self._study(record, states, warnings),
             state=state,
@@ -145,6 +141,16 @@ class LiveReader:
         if self._record is None or self._record[0] != newest:
             self._record = newest, self._mailbox.experiment_record()
         return self._record[1]
+
+    def _cancelled(self) -> str | None:
+        order = self._mailbox.cancelled()
+        return None if order is None else f"{order.by}: {order.reason}"
+
+    def _stages(self, record: ExperimentRecord) -> StagesResults | None:
+        if not staged_tree(record.spec):
+            return None
+        states = tuple(stage_states(self._mailbox))
+        return StagesResults(record.name, self._mailbox.store.url, states, {})
 
     def _newest_driver(self) -> tuple[DriverRecord | None, float]:
         drivers = [
@@ -208,52 +214,41 @@ class LiveReader:
         current = next((s for s in states if s.status is not Status.SUCCEEDED), states[-1])
         info, board = self._boards.get(run, (None, None))
         working = status is Status.RUNNING
-        beating = working and info is not None and board is not None
+        beat = board if working else None
         trial, seed = trial_and_seed(run)
         begun = [(s.ticket.phase, s.attempt) for s in states if s.attempt]
-        if board is not None and beating:
-            begun.append((board.phase, board.attempt))
+        if beat is not None:
+            begun.append((beat.phase, beat.attempt))
         ending = current.ending if status.ended and status is not Status.SUCCEEDED else None
+        evaluated = policy_scores(self._accepted(run, states, Phase.EVALUATE))
+        value = evaluated.get(AGENT, {}).get("mean_return")
         return LiveRun(
             run=run,
             trial=trial,
             seed=seed,
             status=status,
-            phase=board.phase if board is not None and beating else current.ticket.phase,
+            phase=beat.phase if beat is not None else current.ticket.phase,
             attempts=max(s.attempt or 0 for s in states),
             printed=begun[-1] if begun else None,
             board=board,
-            beat_age_s=now - info.updated_at if info is not None and beating else None,
-            message=ending.message if ending else board.message if board and working else "",
+            beat_age_s=now - info.updated_at if info is not None and working else None,
+            message=getattr(ending or beat, "message", ""),
             hint=ending.hint if ending else None,
-            mean_return=self._return(run, states),
-            trained=self._trained(run, states),
+            mean_return=float(value) if isinstance(value, int | float) else None,
+            trained=TrainSummary.of(self._accepted(run, states, Phase.TRAIN)).steps,
         )
 
-    def _trained(self, run: str, states: list[TicketState]) -> int | None:
-        """Steps of a training that was accepted, read once."""
-        if states[0].ticket.phase is not Phase.TRAIN or states[0].status is not Status.SUCCEEDED:
+    def _accepted(self, run: str, states: list[TicketState], phase: Phase) -> Accepted | None:
+        """The result of a phase that succeeded, read once; trials have that of a large study."""
+        state = next((s for s in states if s.ticket.phase is phase), None)
+        if state is None or state.status is not Status.SUCCEEDED:
             return None
-        key = run, states[0].attempt or 0
-        if key not in self._steps:
-            if len(self._steps) >= MOST_RUNS:
+        known, key = self._ends.setdefault(phase, {}), (run, state.attempt or 0)
+        if key not in known:
+            if len(known) >= MOST_RUNS:
                 return None
-            self._steps[key] = TrainSummary.of(self._mailbox.accepted(run, Phase.TRAIN)).steps
-        return self._steps[key]
-
-    def _return(self, run: str, states: list[TicketState]) -> float | None:
-        """The final evaluation, read once; of a large study, the trials have it."""
-        ended = [s for s in states if s.ticket.phase is Phase.EVALUATE]
-        if not ended or ended[0].status is not Status.SUCCEEDED:
-            return None
-        key = run, ended[0].attempt or 0
-        if key not in self._returns:
-            if len(self._returns) >= MOST_RUNS:
-                return None
-            accepted = self._mailbox.accepted(run, Phase.EVALUATE)
-            value = policy_scores(accepted).get(AGENT, {}).get("mean_return")
-            self._returns[key] = float(value) if isinstance(value, int | float) else None
-        return self._returns[key]
+            known[key] = self._mailbox.accepted(run, phase)
+        return known[key]
 
     def _left(
         self, runs: tuple[LiveRun, ...], at_work: list[LiveRun], to_come: int
@@ -327,6 +322,17 @@ class LiveReader:
             lines = []
         choices = tuple(sorted({r.run for r in begun[: MOST_RUNS - 1]} | {logged.run}))
         return Log(logged.run, tuple(redact(line) for line in lines), choices)
+
+
+def _ended(
+    runs: Collection[LiveRun],
+    status: Status,
+    state: StudyState | None,
+    stages: StagesResults | None,
+) -> bool:
+    if stages is not None:
+        return bool(stages.stages) and all(s.ended for s in stages.stages)
+    return bool(runs) and status.ended and (state is None or state.phase == "over")
 
 
 _GOOD_ENDS = (Status.SUCCEEDED, Status.PRUNED)

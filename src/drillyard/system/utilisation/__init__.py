@@ -6,7 +6,6 @@ limits of its control group, which are what ends a process, and not against the 
 """
 
 from drillyard.system.utilisation.monitor import EVERY_S, Monitor, UsageSample
-from drillyard.system.utilisation.sampler import Sampler, Usage
-from drillyard.system.utilisation.words import in_words
+from drillyard.system.utilisation.sampler import Sampler, Usage, in_words
 
 __all__ = ["EVERY_S", "Monitor", "Sampler", "Usage", "UsageSample", "in_words"]

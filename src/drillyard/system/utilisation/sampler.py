@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,6 +20,7 @@ Usage: TypeAlias = dict[str, float]
 PREFIX = "system/"
 _MB = 1e6
 """Bytes; MLflow counts megabytes like this."""
+_GPU = re.compile(rf"{PREFIX}gpu_(\d+)_utilization_percentage\Z")
 
 
 class Sampler:
@@ -91,3 +94,19 @@ def _network() -> tuple[int, int]:
     counters = psutil.net_io_counters(pernic=True)
     real = [counted for name, counted in counters.items() if name != "lo"]
     return sum(c.bytes_recv for c in real), sum(c.bytes_sent for c in real)
+
+
+def in_words(usage: Mapping[str, float]) -> str:
+    """``CPU 85 %, memory 4.1 GB (12 %), GPU 31 % (memory 40 %)``; empty without a sample."""
+    parts = []
+    if (cpu := usage.get(f"{PREFIX}cpu_utilization_percentage")) is not None:
+        parts.append(f"CPU {cpu:.0f} %")
+    if (share := usage.get(f"{PREFIX}system_memory_usage_percentage")) is not None:
+        size = usage.get(f"{PREFIX}system_memory_usage_megabytes", 0.0) / 1000
+        parts.append(f"memory {size:.1f} GB ({share:.0f} %)")
+    gpus = {int(m[1]): value for name, value in usage.items() if (m := _GPU.match(name))}
+    for number, busy in sorted(gpus.items()):
+        text = f"GPU {number} {busy:.0f} %" if len(gpus) > 1 else f"GPU {busy:.0f} %"
+        held = usage.get(f"{PREFIX}gpu_{number}_memory_usage_percentage")
+        parts.append(text + (f" (memory {held:.0f} %)" if held is not None else ""))
+    return ", ".join(parts)

@@ -19,6 +19,7 @@ from drillyard.mailbox.records import Record
 from drillyard.mailbox.ticket_states import run_status, ticket_states
 from drillyard.system.files import write_file
 from drillyard.system.home import local_home
+from drillyard.system.lists import few
 from drillyard.tracking import status_map
 from drillyard.tracking.sync_state import PARENT, Notes
 from drillyard.tracking.tracker import MLFLOW, Target, title
@@ -62,7 +63,7 @@ class Lacking:
 
     def sentence(self, experiment: str) -> str:
         """It in words, with the command that sends the rest."""
-        names = ", ".join(self.runs[:_SHOWN]) + (", …" if len(self.runs) > _SHOWN else "")
+        names = few(self.runs, _SHOWN, ", …")
         what = f"{len(self.runs)} of {self.ended} ended runs ({names})" if self.runs else ""
         what = what or "the last state of the experiment"
         where = f"{title(self.tracker)} at {self.uri}"
@@ -93,17 +94,16 @@ def other_targets(tracking: JsonObject) -> list[Target]:
     return [Target(name, where) for name, where in named.items() if isinstance(where, str)]
 
 
-def lacking(mailbox: Mailbox, place: Target | str) -> Lacking:
+def lacking(mailbox: Mailbox, place: Target) -> Lacking:
     """Compare the notes about a server with the experiment; the server is not asked.
 
     Args:
         mailbox: The experiment.
-        place: The place; a text is the address of an MLflow server.
+        place: The place.
 
     Raises:
         InfrastructureError: The mailbox cannot be read.
     """
-    place = _place(place)
     notes, states = Notes(mailbox, place.key), ticket_states(mailbox)
     runs = sorted({state.ticket.run for state in states.values()})
     ended = [run for run in runs if run_status(states, run).ended]
@@ -118,10 +118,9 @@ def lacking(mailbox: Mailbox, place: Target | str) -> Lacking:
     return Lacking(mask(place.address), place.tracker, tuple(missing), len(ended), whole)
 
 
-def note(mailbox: Mailbox, place: Target | str, home: Path | None = None) -> None:
+def note(mailbox: Mailbox, place: Target) -> None:
     """Note that a place may lack something of an experiment."""
-    place = _place(place)
-    path = _path(mailbox, place.tracker, home)
+    path = _path(mailbox, place.tracker)
     record = Behind(
         store_url=mailbox.store.url,
         experiment=mailbox.experiment,
@@ -134,9 +133,9 @@ def note(mailbox: Mailbox, place: Target | str, home: Path | None = None) -> Non
         log.debug("%s cannot be written: %s", path, error)  # `status` says it all the same
 
 
-def forget(mailbox: Mailbox, tracker: str = MLFLOW, home: Path | None = None) -> None:
+def forget(mailbox: Mailbox, tracker: str) -> None:
     """Remove the note: the place has everything."""
-    _path(mailbox, tracker, home).unlink(missing_ok=True)
+    _path(mailbox, tracker).unlink(missing_ok=True)
 
 
 def forget_all(mailbox: Mailbox) -> None:
@@ -146,10 +145,10 @@ def forget_all(mailbox: Mailbox) -> None:
             forget(mailbox, record.tracker)
 
 
-def behind(home: Path | None = None) -> list[Behind]:
+def behind() -> list[Behind]:
     """The experiments that this machine has notes of."""
     records = []
-    for path in sorted(((home or local_home()) / "tracking").glob("*.json")):
+    for path in sorted((local_home() / "tracking").glob("*.json")):
         try:
             records.append(Behind.from_bytes(path.read_bytes()))
         except (OSError, CorruptObject):
@@ -157,11 +156,7 @@ def behind(home: Path | None = None) -> list[Behind]:
     return records
 
 
-def _place(place: Target | str) -> Target:
-    return Target(MLFLOW, place) if isinstance(place, str) else place
-
-
-def _path(mailbox: Mailbox, tracker: str, home: Path | None) -> Path:
+def _path(mailbox: Mailbox, tracker: str) -> Path:
     place = "" if tracker == MLFLOW else f"\n{tracker}"
     name = sha256_hex(f"{mailbox.store.url}\n{mailbox.experiment}{place}".encode())[:16]
-    return (home or local_home()) / "tracking" / f"{name}.json"
+    return local_home() / "tracking" / f"{name}.json"

@@ -14,7 +14,6 @@ from drillyard.errors import ControlPlaneError, DrillyardError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Phase
-from drillyard.mailbox.summaries import TrainSummary
 from drillyard.metrics.reader import StreamReader
 from drillyard.metrics.streams import Line
 from drillyard.system.clock import SYSTEM, Clock
@@ -163,10 +162,7 @@ class CurveTracker(Tracker):
     def _final(self, name: str) -> dict[str, float]:
         trained = self.mailbox.accepted(name, Phase.TRAIN)
         evaluated = self.mailbox.accepted(name, Phase.EVALUATE)
-        step = TrainSummary.of(trained).steps or 0
-        points = [] if trained is None else params_and_tags.train_points(trained)
-        if evaluated is not None:
-            points += params_and_tags.evaluation_points(evaluated, step)
+        points = params_and_tags.end_points(trained, evaluated)
         return {point.key: point.value for point in points}
 
     @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox, open_store
@@ -69,18 +68,17 @@ class Mirrors:
         return [mirror.finish(max(0.0, until - SYSTEM.monotonic())) for mirror in self._mirrors]
 
 
-def catch_up(timeout_s: float = 120.0, home: Path | None = None) -> list[str]:
+def catch_up(timeout_s: float = 120.0) -> list[str]:
     """Send what is missing of every noted experiment.
 
     Args:
         timeout_s: Seconds for each of them.
-        home: The home folder.
 
     Returns:
         A sentence for each experiment: what was sent, or why not. It raises nothing.
     """
     lines = []
-    for record in behind.behind(home):
+    for record in behind.behind():
         named = f"{record.experiment}: {title(record.tracker)}"
         try:
             mailbox = Mailbox(open_store(record.store_url), record.experiment)
@@ -95,12 +93,10 @@ def catch_up(timeout_s: float = 120.0, home: Path | None = None) -> list[str]:
             lines.append(f"{named} is not up to date: {error}")
             continue
         if report.complete:
-            behind.forget(mailbox, record.tracker, home)
+            behind.forget(mailbox, record.tracker)
             lines.append(f"{named} at {report.uri} is up to date")
         else:
-            lines.append(
-                f"{record.experiment}: {title(record.tracker)} is not up to date: {report.error}"
-            )
+            lines.append(f"{named} is not up to date: {report.error}")
     return lines
 
 

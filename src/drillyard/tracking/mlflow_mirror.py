@@ -21,8 +21,6 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import fetch_file
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Accepted, ExperimentRecord, Phase, RunRecord
-from drillyard.mailbox.summaries import TrainSummary
-from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.redaction import redact_tree
 from drillyard.tracking import params_and_tags, status_map
 from drillyard.tracking.points import Point, as_in_azure, changed, new_lines, not_sent, points_of
@@ -62,21 +60,16 @@ class MlflowMirror(Tracker):
     Args:
         mailbox: What to mirror.
         uri: Where to.
-        clock: For end times that were not recorded.
         register_best: Registers the best policy of a finished experiment; None: nothing does.
     """
 
     def __init__(
-        self,
-        mailbox: Mailbox,
-        uri: str,
-        clock: Clock = SYSTEM,
-        register_best: RegisterBest | None = None,
+        self, mailbox: Mailbox, uri: str, register_best: RegisterBest | None = None
     ) -> None:
-        super().__init__(mailbox, Target(MLFLOW, uri), clock)
+        super().__init__(mailbox, Target(MLFLOW, uri))
         self._register_best = register_best
         self._uri = uri
-        self._remote = RemoteRuns(mailbox, uri, clock)
+        self._remote = RemoteRuns(mailbox, uri)
         self._trials = TrialLevel(mailbox, self._remote)
 
     def link(self) -> str | None:
@@ -137,11 +130,11 @@ class MlflowMirror(Tracker):
         name = as_object(record.spec.get("tracking")).get("register_as")
         if not isinstance(name, str) or word != "FINISHED" or self._register_best is None:
             return
-        best = self._remote.known(PARENT)
-        if best.note is not None and not (trust and best.note.registered):
+        note = self._remote.known(PARENT).note
+        if note is not None and not (trust and note.registered):
             registered = self._register_best(self.mailbox, sorted(self._records), name, self._uri)
-            self._remote.write_note(best, best.note.model_copy(update={"registered": registered}))
-        sent.registered = best.note.registered if best.note is not None else ""
+            note = self._remote.note_down(PARENT, note.run_id, registered=registered)
+        sent.registered = note.registered if note is not None else ""
 
     def _mirror_parent(
         self,
@@ -155,24 +148,20 @@ class MlflowMirror(Tracker):
         server, best = self._remote.server, self._remote.known(PARENT)
         self._remote.tell(best, remote, params_and_tags.experiment_params(record), tags)
         sent.points += server.send_points(remote, changed(points, remote.floors, remote.values))
-        note = best.note or RunNote(run=PARENT, run_id=remote.run_id)
         files = {} if is_azure(self._uri) else self._parent_files(record)
-        artifacts = dict(note.artifacts)
+        artifacts = dict(best.note.artifacts) if best.note is not None else {}
         for name, data in files.items():
             write = partial(Path.write_bytes, data=data)
             self._send_file(remote, name, sha256_hex(data), write, artifacts, sent)
         self._remote.set_status(remote, word, None)
-        self._remote.write_note(
-            best,
-            note.model_copy(
-                update={
-                    "artifacts": artifacts,
-                    "status": word,
-                    "points": len(remote.floors),
-                    "link": self._remote.link(PARENT),
-                    "done": word not in ("RUNNING", "SCHEDULED"),
-                }
-            ),
+        self._remote.note_down(
+            PARENT,
+            remote.run_id,
+            artifacts=artifacts,
+            status=word,
+            points=len(remote.floors),
+            link=self._remote.link(PARENT),
+            done=word not in ("RUNNING", "SCHEDULED"),
         )
 
     def _parent_files(self, record: ExperimentRecord) -> dict[str, bytes]:
@@ -193,7 +182,7 @@ class MlflowMirror(Tracker):
         server, word = self._remote.server, now.words[run.run]
         note = mirrored.note or RunNote(run=run.run, run_id=remote.run_id)
         accepted = {p: self.mailbox.accepted(run.run, p) for p in Phase}
-        trained, evaluated = accepted[Phase.TRAIN], accepted[Phase.EVALUATE]
+        trained = accepted[Phase.TRAIN]
         tags = status_map.ending_tags(now.states, run.run)
         params = params_and_tags.run_params(now.record, run, trained)
         self._remote.tell(mirrored, remote, params, tags)
@@ -201,24 +190,27 @@ class MlflowMirror(Tracker):
             self._remote.set_status(remote, word, None)
 
         points = self._send_curves(mirrored, remote)
-        ends: list[Point] = params_and_tags.train_points(trained) if trained else []
-        if evaluated is not None:
-            step = TrainSummary.of(trained).steps or 0
-            ends += params_and_tags.evaluation_points(evaluated, step)
+        ends = params_and_tags.end_points(trained, accepted[Phase.EVALUATE])
         points += server.send_points(remote, not_sent(ends, remote.floors))
         sent.points += points
 
-        note = note.model_copy(
-            update={"attempt": mirrored.reader.attempt, "points": note.points + points}
-        )
+        attempt, artifacts = mirrored.reader.attempt, dict(note.artifacts)
         if (stored := accepted[Phase.STORE]) is not None:
-            note = self._send_artifacts(now.record, stored, remote, note, sent)
+            self._send_artifacts(now.record, stored, remote, artifacts, sent)
         ended_at = max((a.ended_at for a in accepted.values() if a is not None), default=None)
         self._remote.set_status(remote, word, ended_at if word == "FINISHED" else None)
         ended = word not in ("RUNNING", "SCHEDULED")
         if ended:
             mirrored.reader = mirrored.reader.restarted()  # keeps no lines in memory
-        self._remote.write_note(mirrored, note.model_copy(update={"status": word, "done": ended}))
+        self._remote.note_down(
+            run.run,
+            remote.run_id,
+            attempt=attempt,
+            points=note.points + points,
+            artifacts=artifacts,
+            status=word,
+            done=ended,
+        )
 
     def _send_curves(self, mirrored: Mirrored, remote: RemoteRun) -> int:
         """Send what is new of the streams; how many points.
@@ -242,9 +234,9 @@ class MlflowMirror(Tracker):
         record: ExperimentRecord,
         stored: Accepted,
         remote: RemoteRun,
-        note: RunNote,
+        artifacts: dict[str, str],
         sent: Sent,
-    ) -> RunNote:
+    ) -> None:
         manifest = self.mailbox.manifest(stored)
         if "platform.json" in manifest.files:
             platform = json.loads(self.mailbox.read_file(manifest, "platform.json"))
@@ -252,10 +244,10 @@ class MlflowMirror(Tracker):
         if is_azure(self._uri):
             place = f"{self.mailbox.store.url}/{self.mailbox.key(f'runs/{stored.run}/')}"
             self._remote.server.send_tags(remote, {"drillyard.results": place})
-            return note  # it stores none of our files: the tag names their place
+            return  # it stores none of our files: the tag names their place
         if any(as_object(t).get("url") == "mlflow" for t in as_list(record.spec.get("store"))):
-            return note  # the store phase has written the user's choice of files, and verified it
-        artifacts, large = dict(note.artifacts), []
+            return  # the store phase has written the user's choice of files, and verified it
+        large = []
         for name, entry in manifest.files.items():
             if not any(fnmatch(name, glob) for glob in RUN_ARTIFACTS):
                 continue
@@ -267,7 +259,6 @@ class MlflowMirror(Tracker):
         if large:
             tag = {"drillyard.artifacts_left_out": ", ".join(large)}
             self._remote.server.send_tags(remote, tag)
-        return note.model_copy(update={"artifacts": artifacts})
 
     def _send_file(
         self,

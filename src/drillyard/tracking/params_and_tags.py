@@ -179,6 +179,14 @@ def evaluation_points(evaluated: Accepted, step: int) -> list[Point]:
     ]
 
 
+def end_points(trained: Accepted | None, evaluated: Accepted | None) -> list[Point]:
+    """The end values of a run: those of its training, then those of its evaluation."""
+    points = [] if trained is None else train_points(trained)
+    if evaluated is not None:
+        points += evaluation_points(evaluated, TrainSummary.of(trained).steps or 0)
+    return points
+
+
 def _with_interval(scores: Mapping[str, JsonView]) -> dict[str, JsonView]:
     flat_scores = {k: v for k, v in scores.items() if k not in ("ci95", "by_option")}
     interval = scores.get("ci95")

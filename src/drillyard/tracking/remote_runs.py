@@ -13,7 +13,7 @@ from drillyard.errors import UserError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.metrics.reader import StreamReader
-from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.clock import SYSTEM
 from drillyard.tracking import params_and_tags
 from drillyard.tracking.server import RemoteRun, Server, artifact_folder
 from drillyard.tracking.sync_state import Notes, RunNote
@@ -43,13 +43,11 @@ class RemoteRuns:
     Args:
         mailbox: The experiment.
         uri: The server.
-        clock: For end times that were not recorded.
     """
 
-    def __init__(self, mailbox: Mailbox, uri: str, clock: Clock = SYSTEM) -> None:
+    def __init__(self, mailbox: Mailbox, uri: str) -> None:
         self._mailbox = mailbox
         self._uri = uri
-        self._clock = clock
         self._notes = Notes(mailbox, uri)
         self._known: dict[str, Mirrored] = {}
         self._server: Server | None = None
@@ -64,7 +62,7 @@ class RemoteRuns:
         """
         if self._server is None:
             folder = artifact_folder(self._uri, local_folder(self._mailbox.store.url))
-            self._server = Server(self._uri, folder, self._clock)
+            self._server = Server(self._uri, folder)
         return self._server
 
     def known(self, name: str) -> Mirrored:
@@ -100,7 +98,7 @@ class RemoteRuns:
         if remote is None:
             if parent is not None:
                 tags = {**tags, params_and_tags.PARENT_TAG: parent.run_id}
-            began = self._clock.now() if started_at is None else started_at
+            began = SYSTEM.now() if started_at is None else started_at
             remote = self._make(name, title, tags, began, replace=noted is not None)
         if parent is not None:  # one that an older version made may hang elsewhere
             server.send_tags(remote, {params_and_tags.PARENT_TAG: parent.run_id})
@@ -144,11 +142,15 @@ class RemoteRuns:
             self.server.set_status(remote.run_id, word, ended_at)
             remote.status = word
 
-    def write_note(self, mirrored: Mirrored, note: RunNote) -> None:
-        """Remember what was sent."""
-        if mirrored.note is None or note != mirrored.note:
-            mirrored.note = note.model_copy(update={"written_at": self._clock.now()})
-            self._notes.write(mirrored.note)
+    def note_down(self, name: str, run_id: str, **changes: object) -> RunNote:
+        """Remembers what was sent of a run; returns the note."""
+        mirrored = self.known(name)
+        before = mirrored.note or RunNote(run=name, run_id=run_id)
+        note = before.model_copy(update=changes)
+        if note != mirrored.note:
+            note = mirrored.note = note.model_copy(update={"written_at": SYSTEM.now()})
+            self._notes.write(note)
+        return note
 
     def is_done(self, name: str, word: str) -> bool:
         """Returns whether a run has ended with this status and was sent completely."""

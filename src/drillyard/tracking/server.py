@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drillyard.errors import ControlPlaneError, DrillyardError, UserError
-from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.clock import SYSTEM
 from drillyard.system.files import locked
 from drillyard.tracking.environment import no_telemetry
 from drillyard.tracking.limits import admitted, limits_of
@@ -78,20 +78,16 @@ class Server:
         uri: As MLflow takes it.
         artifact_folder: Where files go when the URI is a database: MLflow's own default is a
             folder in the working directory of whoever comes first.
-        clock: For waiting.
 
     Raises:
         UserError: MLflow is not installed, or does not know this kind of URI.
         ControlPlaneError: The database cannot be opened.
     """
 
-    def __init__(
-        self, uri: str, artifact_folder: Path | None = None, clock: Clock = SYSTEM
-    ) -> None:
+    def __init__(self, uri: str, artifact_folder: Path | None = None) -> None:
         self.uri = uri
         self._limits = limits_of(uri)
         self._artifact_folder = artifact_folder
-        self._clock = clock
         no_telemetry()
         try:
             from mlflow.tracking import MlflowClient
@@ -193,7 +189,7 @@ class Server:
             if status in ("RUNNING", "SCHEDULED"):
                 self._client.update_run(run_id, status=status)
             else:
-                stamp = round((ended_at or self._clock.now()) * 1000)
+                stamp = round((ended_at or SYSTEM.now()) * 1000)
                 self._client.set_terminated(run_id, status=status, end_time=stamp)
 
     # -- content ------------------------------------------------------------------------------

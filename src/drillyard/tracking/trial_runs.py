@@ -28,7 +28,6 @@ from drillyard.tracking import params_and_tags, status_map
 from drillyard.tracking.points import Point, changed, safe_name
 from drillyard.tracking.remote_runs import RemoteRuns
 from drillyard.tracking.server import RemoteRun
-from drillyard.tracking.sync_state import RunNote
 from drillyard.tracking.tracker import Standing
 
 
@@ -176,17 +175,14 @@ class TrialLevel:
         except Exception:
             mirrored.forget()
             raise
-        note = mirrored.note or RunNote(run=name, run_id=remote.run_id)
-        self._remote.write_note(
-            mirrored,
-            note.model_copy(
-                update={
-                    "status": word,
-                    "done": bool(ended),
-                    "outcome": ended,
-                    "points": note.points + sent,
-                }
-            ),
+        points_before = mirrored.note.points if mirrored.note is not None else 0
+        self._remote.note_down(
+            name,
+            remote.run_id,
+            status=word,
+            done=bool(ended),
+            outcome=ended,
+            points=points_before + sent,
         )
         self._sent[trial.number] = ended
         return sent

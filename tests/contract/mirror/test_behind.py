@@ -11,6 +11,7 @@ import pytest
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.status import Cause, Status
 from drillyard.tracking import Mirror, behind, mirrors
+from drillyard.tracking.tracker import MLFLOW, Target
 from tests.helpers.command_line import called
 from tests.helpers.fixtures_store import write_experiment
 from tests.helpers.mirrors import RUN, LiveServer, Training, has_exactly
@@ -51,10 +52,10 @@ def test_the_mirror_goes_on_after_the_session_has_ended(box, live, said):
     assert not report.complete
     assert any(RUN in line and "lacks 1 of 1 ended runs" in line for line in said), said
     assert [one.experiment for one in behind.behind()] == [box.experiment]
-    assert not behind.lacking(box, live.uri) or f"({RUN})" in status(box)
+    assert not behind.lacking(box, Target(MLFLOW, live.uri)) or f"({RUN})" in status(box)
     until(lambda: not behind.behind(), what="the end of the process that goes on")
     assert has_exactly(live.uri, box)
-    assert not behind.lacking(box, live.uri)
+    assert not behind.lacking(box, Target(MLFLOW, live.uri))
     assert "lacks" not in status(box)
 
 
@@ -81,7 +82,7 @@ def test_what_a_dead_server_lacks_is_said_and_sent_by_the_reaper(box, live, said
 
 
 def test_another_server_here_is_not_taken_for_it(box, said, monkeypatch):
-    behind.note(box, "http://elsewhere:5000")
+    behind.note(box, Target(MLFLOW, "http://elsewhere:5000"))
     (line,) = mirrors.catch_up()
     assert "no address here" in line and f"drillyard sync {box.experiment}" in line
     assert behind.behind()
@@ -90,6 +91,11 @@ def test_another_server_here_is_not_taken_for_it(box, said, monkeypatch):
 def test_only_the_runs_that_are_missing_are_named(tmp_path):
     made = write_experiment(tmp_path / "store", name="three", seeds=(1, 2, 3))
     uri = f"sqlite:///{tmp_path}/none.db"
-    lacking = behind.lacking(made, uri)
+    place = Target(MLFLOW, uri)
+    lacking = behind.lacking(made, place)
     assert lacking.ended == len(lacking.runs) > 1
-    assert behind.lacking(made, uri).sentence("three").endswith("`drillyard sync three` sends it")
+    assert (
+        behind.lacking(made, Target(MLFLOW, uri))
+        .sentence("three")
+        .endswith("`drillyard sync three` sends it")
+    )

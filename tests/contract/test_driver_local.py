@@ -16,7 +16,7 @@ from drillyard.driver.driver import Driver
 from drillyard.errors import RunFailed
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
-from drillyard.runs.logs import RunLogs
+from drillyard.runs.logs import Tail
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
 from drillyard.system.processes import marked, send
@@ -93,7 +93,7 @@ def test_a_life_on_this_machine_leaves_no_process(place):
     subprocess.run([sys.executable, "-c", writer], check=True)  # a writer that was killed
     done = {t.ticket: driver.wait(t.ticket, PATIENCE_S) for t in todo}
     assert sorted(done) == sorted(TICKETS)
-    lines = RunLogs(driver.mailbox).lines("t0001-s1")
+    lines = list(Tail(driver.mailbox, "t0001-s1").new())
     assert any("hello from t0001-s1 attempt 1" in line for line in lines)
     driver.teardown()
     driver.close("done")

@@ -13,7 +13,7 @@ import pytest
 from drillyard.backend import Liveness
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Cause, Status
-from drillyard.runs.logs import RunLogs
+from drillyard.runs.logs import Tail
 from drillyard.system.clock import SYSTEM
 from drillyard.system.processes import ProcessId
 from drillyard.worker.endings import failed
@@ -302,7 +302,7 @@ def test_a_run_that_hangs_is_ended_by_name_and_nothing_is_left(toys, backend, wh
     assert "1,234" in ending.message or where == "native"
     assert toy.mailbox.ending(f"{run}.train", 2) is None  # once is enough
     until(lambda: toy.mailbox.board(run).status is Status.TIMED_OUT or where == "native")
-    lines = RunLogs(toy.mailbox).lines(run)
+    lines = list(Tail(toy.mailbox, run).new())
     assert any("toy_workload.py" in line and "in train" in line for line in lines)
     child = int((toy.marks / "child").read_text())
     until(lambda: ProcessId.of(child) is None, what="an end of what it started")

@@ -10,31 +10,6 @@ from drillyard.mailbox.records import PHASES, Phase
 from drillyard.mailbox.store import ObjectMissing, folders, keys
 
 
-class RunLogs:
-    """Reads log segments. Segments never change, so each is read once.
-
-    Args:
-        mailbox: The experiment.
-    """
-
-    def __init__(self, mailbox: Mailbox) -> None:
-        self._mailbox = mailbox
-        self._segments: dict[str, list[str]] = {}
-
-    def lines(self, run: str) -> list[str]:
-        """All lines so far: train, evaluate, store; attempts in their order."""
-        lines: list[str] = []
-        for phase, attempts in _attempts(self._mailbox, run).items():
-            for attempt in reversed(attempts):
-                folder = f"{self._mailbox.attempt_path(run, phase, attempt)}/logs/"
-                for key in keys(self._mailbox.store, self._mailbox.key(folder)):
-                    if key not in self._segments:
-                        text = self._mailbox.store.get(key).decode("utf-8", "replace")
-                        self._segments[key] = text.splitlines()
-                    lines += self._segments[key]
-        return lines
-
-
 @dataclass
 class Tail:
     """Follows the log of a run, reading each segment once.

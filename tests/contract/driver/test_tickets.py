@@ -18,7 +18,6 @@ from drillyard.errors import (
 )
 from drillyard.leases.ledger import local_intents
 from drillyard.mailbox.ticket_states import ticket_states
-from drillyard.runs.logs import RunLogs
 from tests.helpers.lives import TICKETS, life
 from tests.helpers.patience import PATIENCE_S, until
 from tests.helpers.records import failed
@@ -109,16 +108,6 @@ def test_a_result_is_seen_within_half_a_second(folder, mailbox):
     accepted = driver.wait("t0001-s1.store", PATIENCE_S)
     assert time.time() - accepted.ended_at < 0.5 + 0.5  # half a second, and a slow machine
     driver.teardown()
-
-
-def test_logs_are_read_in_order_and_once(mailbox):
-    put, run = mailbox.store.put, "tiny/runs/t0001-s1/attempts"
-    put(f"{run}/train-1/logs/000000.txt", b"a\nb\n")
-    put(f"{run}/train-2/logs/000000.txt", b"c\n")
-    put(f"{run}/evaluate-1/logs/000000.txt", b"d\n")
-    assert RunLogs(mailbox).lines("t0001-s1") == ["a", "b", "c", "d"]
-    put(f"{run}/evaluate-1/logs/000001.txt", b"e\n")
-    assert RunLogs(mailbox).lines("t0001-s1")[4:] == ["e"]
 
 
 class Pushed(ThreadBackend):

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -23,21 +24,8 @@ from tests.helpers import rules
 from tests.helpers.processes import run_process
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
-HEAVY = [
-    "torch",
-    "prefect",
-    "mlflow",
-    "gymnasium",
-    "matplotlib",
-    "scipy",
-    "pydantic",
-    "numpy",
-    "rich",
-    "ruamel",
-    "stable_baselines3",
-    "drillyard.mailbox",
-    "optuna",
-]
+HEAVY = ["torch", "prefect", "mlflow", "gymnasium", "matplotlib", "scipy", "pydantic", "numpy"]
+HEAVY += ["rich", "ruamel", "stable_baselines3", "drillyard.mailbox", "optuna"]
 
 
 @pytest.mark.heavy
@@ -59,19 +47,14 @@ def test_help_imports_nothing_heavy(arguments, words):
     assert all(word in done.stdout for word in words)
 
 
+PLACE: Any = {"file": "a.yaml", "line": 3, "field": "x.y"}
+
+
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
         (
-            ConfigError(
-                "is odd",
-                file="a.yaml",
-                line=3,
-                field="x.y",
-                value=5,
-                allowed="1 to 4",
-                hint="write 4",
-            ),
+            ConfigError("is odd", **PLACE, value=5, allowed="1 to 4", hint="write 4"),
             2,
             ["error: a.yaml:3: x.y: is odd (got 5); allowed: 1 to 4", "fix: write 4"],
         ),
@@ -265,16 +248,9 @@ def test_plug_ins_join_and_a_broken_one_takes_only_itself_away(tmp_path):
     plug_in(tmp_path, "sad-plugin", "sad_plugin")
 
     def run(*words):
-        return run_process(
-            [
-                sys.executable,
-                "-c",
-                "import sys; from drillyard.cli.main import main; sys.exit(main())",
-                *words,
-            ],
-            cwd=tmp_path,
-            env={"PYTHONPATH": rules.path(tmp_path), "PATH": "", "HOME": str(tmp_path)},
-        )
+        code = "import sys; from drillyard.cli.main import main; sys.exit(main())"
+        env = {"PYTHONPATH": rules.path(tmp_path), "PATH": "", "HOME": str(tmp_path)}
+        return run_process([sys.executable, "-c", code, *words], cwd=tmp_path, env=env)
 
     assert run("hello").stdout == "hello from outside\n"
     missing = run("sad")

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -123,18 +124,11 @@ def test_reading_makes_no_folder(capsys, tmp_path):
 def test_list_says_the_status_of_each_experiment(capsys, store):
     _, out, _ = run(capsys, store, "list", "experiments", "--json")
     found = {row["name"]: row for row in json.loads(out)}
-    assert {n: row["status"] for n, row in found.items()} == {
-        "done": "SUCCEEDED",
-        "half": "RUNNING",
-        "bad": "FAILED",
-    }
+    statuses = {"done": "SUCCEEDED", "half": "RUNNING", "bad": "FAILED"}
+    assert {n: row["status"] for n, row in found.items()} == statuses
     assert found["half"]["runs_finished"] == 1
     _, out, _ = run(capsys, store, "list", "runs", "done", "--json")
     assert [row["run"] for row in json.loads(out)] == ["t0001-s1", "t0001-s2"]
-
-
-def names(out: str) -> list[str]:
-    return [row["name"] for row in json.loads(out)]
 
 
 @pytest.mark.parametrize(
@@ -155,17 +149,14 @@ def names(out: str) -> list[str]:
 )
 def test_experiments_are_sorted_and_filtered(capsys, tmp_path, options, expected):
     for age, name in enumerate(("bad", "done", "half")):
-        level, finished = (60.0, 1) if name == "done" else (70.0, 1)
-        seeds = (1,) if name != "half" else (1, 2)
-        failed = int(name == "bad")
-        box = write_experiment(
-            tmp_path, name, seeds=seeds, level=level, finished=finished - failed, failed=failed
-        )
+        level, seeds = 60.0 if name == "done" else 70.0, (1, 2) if name == "half" else (1,)
+        ends = {"finished": 0, "failed": 1} if name == "bad" else {"finished": 1}
+        box = write_experiment(tmp_path, name, seeds=seeds, level=level, **ends)
         record = box.experiment_record()
         box.write("experiment.json", record.model_copy(update={"created_at": T0 + age}))
     code, out, _ = run(capsys, tmp_path, "list", "experiments", *options, "--json")
     assert code == 0
-    assert names(out) == expected
+    assert [row["name"] for row in json.loads(out)] == expected
 
 
 def test_experiments_have_a_result_an_age_and_what_they_are(capsys, store):
@@ -237,23 +228,11 @@ def test_following_prints_each_line_once_and_ends_with_the_run(tmp_path):
         write(second, 1, "last words\n")
         _fail(box)
 
-    clock = Script(
-        lambda: write(folder, 4, "rollout 3\n"),
-        lambda: None,
-        lambda: write(second, 0, "again\n"),
-        end,
-    )
+    late, again = partial(write, folder, 4, "rollout 3\n"), partial(write, second, 0, "again\n")
+    clock = Script(late, lambda: None, again, end)
     lines = [line for _, line in follow_all(box, [Tail(box, "t0001-s2")], clock)]
-    assert lines == [
-        "starting",
-        "seed 2",
-        "rollout 1",
-        "rollout 2",
-        "rollout 3",
-        "--- train, attempt 2 ---",
-        "again",
-        "last words",
-    ]
+    before = ["starting", "seed 2", "rollout 1", "rollout 2", "rollout 3"]
+    assert lines == [*before, "--- train, attempt 2 ---", "again", "last words"]
     assert clock.steps == []
 
 

@@ -186,33 +186,18 @@ def test_policies_of_two_simulators_stand_apart(tmp_path):
     random_returns = {"CartPole-v1": 20.0, "Pendulum-v1": -1200.0}
     for trial in collect_trials(mailbox).trials:
         run, world = run_id(trial.number, 1), trial.parts["simulator"]["id"]
-        mailbox.create(
-            f"runs/{run}/run.json",
-            RunRecord(
-                run=run,
-                experiment="bench",
-                trial=trial.number,
-                seed=1,
-                parts=trial.parts,
-            ),
+        record = RunRecord(
+            run=run, experiment="bench", trial=trial.number, seed=1, parts=trial.parts
         )
-        policies = {"agent": trial.values["evaluate/return"], "random": random_returns[world]}
-        mailbox.create(
-            f"runs/{run}/evaluate.accepted.json",
-            accepted(
-                run,
-                Phase.EVALUATE,
-                manifest_sha256="0" * 64,
-                started_at=1.0,
-                ended_at=2.0,
-                summary={
-                    "policies": {
-                        name: {"mean_return": mean, "std_return": 1.0, "n_episodes": 5}
-                        for name, mean in policies.items()
-                    }
-                },
-            ),
-        )
+        mailbox.create(f"runs/{run}/run.json", record)
+        means = {"agent": trial.values["evaluate/return"], "random": random_returns[world]}
+        policies = {
+            name: {"mean_return": mean, "std_return": 1.0, "n_episodes": 5}
+            for name, mean in means.items()
+        }
+        times = {"manifest_sha256": "0" * 64, "started_at": 1.0, "ended_at": 2.0}
+        result = accepted(run, Phase.EVALUATE, summary={"policies": policies}, **times)
+        mailbox.create(f"runs/{run}/evaluate.accepted.json", result)
     results = collect(mailbox)
     found = dict(results.by_simulator())
     assert list(found) == ["CartPole-v1", "Pendulum-v1"]
@@ -254,14 +239,12 @@ def test_the_episode_of_a_trial_stands_beside_the_baseline_of_the_first(tmp_path
 
     mailbox = write_experiment(tmp_path, seeds=(1, 2))
     results = collect(mailbox)
+    runs = [r for r in results.runs if r.seed == 2] + [results.runs[0]]
     late = dataclasses.replace(
-        results, runs=tuple(r for r in results.runs if r.seed == 2) + results.runs[:1]
-    )
-    late = dataclasses.replace(
-        late,
-        runs=tuple(dataclasses.replace(r, trial=2 if r.seed == 2 else 1) for r in late.runs),
+        results,
+        runs=tuple(dataclasses.replace(r, trial=2 if r.seed == 2 else 1) for r in runs),
         policies=tuple(
-            dataclasses.replace(p, trial=2) if not p.baseline else p for p in late.policies
+            p if p.baseline else dataclasses.replace(p, trial=2) for p in results.policies
         ),
     )
     warnings: list[str] = []

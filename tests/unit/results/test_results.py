@@ -23,6 +23,8 @@ from drillyard.statistics import METHOD
 from tests.helpers.fixtures_store import STEPS, T0, open_box, write_experiment
 from tests.helpers.records import accepted, driver_of_process
 
+SUMMARY = {"mean_return": 10.0, "std_return": 1.0, "n_episodes": 20, "ci95": [9.5, 10.6]}
+
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
@@ -69,22 +71,8 @@ def test_baselines_come_once_with_an_interval_over_episodes(done):
     ("n", "over"), [(1, "episodes"), (2, None), (3, "seeds"), (4, "seeds"), (5, "seeds")]
 )
 def test_the_number_of_seeds_decides_the_interval(n, over):
-    runs = [
-        Evaluated(
-            1,
-            seed,
-            {
-                "agent": {
-                    "mean_return": 10.0 + seed,
-                    "std_return": 1.0,
-                    "n_episodes": 20,
-                    "ci95": [9.5, 10.6],
-                }
-            },
-        )
-        for seed in range(n)
-    ]
-    (agent,) = scores(runs)
+    means = [{**SUMMARY, "mean_return": 10.0 + seed} for seed in range(n)]
+    (agent,) = scores(Evaluated(1, seed, {"agent": s}) for seed, s in enumerate(means))
     assert (agent.interval.over if agent.interval else None) == over
     if agent.interval is not None:
         assert agent.interval.low < agent.mean_return < agent.interval.high
@@ -143,19 +131,22 @@ def test_the_lines_of_a_list_hold_at_once():
     assert several.high - several.low > 1.3 * (alone.high - alone.low)
 
 
+def of_a_search(folder, again: float) -> str:
+    """The sentence about two trials and the winner's second run."""
+    found = r.collect(write_experiment(folder))
+    trials = [*one(1, 10, "searched"), *one(2, 20, "searched"), *one(3, again, "confirms")]
+    return r.verdict(dataclasses.replace(found, policies=(*scores(trials), *found.baselines)))
+
+
 def test_the_sentence_about_a_search_says_what_its_best_is_worth(tmp_path):
-    found = r.collect(write_experiment(tmp_path))
-    trials = scores([*one(1, 10, "searched"), *one(2, 20, "searched"), *one(3, 18, "confirms")])
-    said = r.verdict(dataclasses.replace(found, policies=(*trials, *found.baselines)))
+    said = of_a_search(tmp_path, again=18)
     assert said.startswith("Of 2 trials, agent t0002 has the highest mean return, 21.00 (range of")
     assert "which is optimistic because it was chosen by this number; run again it" in said
     assert "it reaches 19.00 (95 % interval over seeds" in said and "not worse" not in said
 
 
 def test_a_number_that_held_is_not_called_optimistic(tmp_path):
-    found = r.collect(write_experiment(tmp_path))
-    trials = scores([*one(1, 10, "searched"), *one(2, 20, "searched"), *one(3, 22, "confirms")])
-    said = r.verdict(dataclasses.replace(found, policies=(*trials, *found.baselines)))
+    said = of_a_search(tmp_path, again=22)
     assert "optimistic" not in said and ", by which it was chosen; run again it reaches 23" in said
     assert "which is not worse" in said
 
@@ -188,15 +179,7 @@ def test_runs_curves_phases_and_cost(done):
     assert curve.training[-1][0] == STEPS
     assert first.best["mean_return"] == pytest.approx(max(v for _, v in curve.evaluation))
     times = {p.phase: p for p in found.phases}
-    assert list(times) == [
-        "prepare",
-        "provision",
-        "setup",
-        "train",
-        "evaluate",
-        "store",
-        "teardown",
-    ]
+    assert " ".join(times) == "prepare provision setup train evaluate store teardown"
     assert (times["train"].count, times["train"].longest_s) == (2, pytest.approx(102.0))
     (cost,) = found.costs
     assert (cost.seconds, cost.total, cost.gone, cost.workers) == (128.0, 0.0, True, 2)
@@ -257,11 +240,8 @@ def test_a_damaged_part_is_a_warning_and_the_rest_is_shown(tmp_path):
     box.store.put(box.key(stream), b"not json\n")
     found = r.collect(box)
     assert len(found.warnings) == 3
-    assert {w.split(":")[0].split(" ")[0] for w in found.warnings} == {
-        "t0001-s1",
-        "t0001-s2",
-        "timings/1.json",
-    }
+    places = {w.split(":")[0].split(" ")[0] for w in found.warnings}
+    assert places == {"t0001-s1", "t0001-s2", "timings/1.json"}
     assert [c.run for c in found.curves] == ["t0001-s1"]
     assert found.policies[0].seeds.keys() == {2}
 
@@ -283,12 +263,8 @@ def test_the_plain_table_lines_up_and_is_ascii(done):
     assert text.isascii()
     assert "2 min 11 s in all" in lines[0]
     column = lines[1].index("mean return") + len("mean return")
-    assert [line[:column].split()[-1] for line in lines[3:]] == [
-        "72.25",
-        "61.13",
-        "23.65",
-        "10.39",
-    ]
+    means = [line[:column].split()[-1] for line in lines[3:]]
+    assert means == ["72.25", "61.13", "23.65", "10.39"]
     assert "range of 2 seeds: 71.80 to 72.70" in lines[3]
     assert "2 x 60,000" in lines[3]
 
@@ -321,32 +297,9 @@ def test_few_seeds_decide_nothing(tmp_path, seeds):
     assert f"from {len(seeds)} seeds it is open whether that is more than chance" in said
 
 
-def test_the_demo_shows_its_seeds():
-    # The two seeds of the demo: an interval over all episodes was 76.62 to 77.88, between them.
-    runs = [
-        Evaluated(
-            1,
-            seed,
-            {
-                "agent": {
-                    "mean_return": mean,
-                    "std_return": 2.8,
-                    "n_episodes": 40,
-                    "ci95": [mean - 0.9, mean + 0.9],
-                }
-            },
-        )
-        for seed, mean in ((1, 76.5), (2, 78.0))
-    ]
-    (agent,) = scores(runs)
-    assert agent.interval is None
-    assert formatting.over(agent, 2) == "range of 2 seeds: 76.50 to 78.00"
-
-
 def test_an_interval_that_was_recorded_by_another_rule_says_so():
-    one = {"mean_return": 10.0, "std_return": 1.0, "n_episodes": 20, "ci95": [9.5, 10.6]}
-    (before,) = scores([Evaluated(1, 1, {"agent": one})])
-    (now,) = scores([Evaluated(1, 1, {"agent": {**one, "ci95_method": METHOD}})])
+    (before,) = scores([Evaluated(1, 1, {"agent": SUMMARY})])
+    (now,) = scores([Evaluated(1, 1, {"agent": {**SUMMARY, "ci95_method": METHOD}})])
     assert before.interval is not None and now.interval is not None
     assert (before.interval.method, now.interval.method) == ("Student's t", METHOD)
 

@@ -50,14 +50,9 @@ def test_the_best_come_first_and_the_winner_has_both_scores(mailbox):
     assert "12 trials: 10 SUCCEEDED, 1 FAILED, 1 PRUNED" in text
     assert "not worse" not in text
     # Run again, it is better: then nothing was optimistic, and the text does not say so.
-    held = dataclasses.replace(
-        study,
-        trials=tuple(
-            dataclasses.replace(t, values={METRIC: ranked[0].values[METRIC] + 1}) if t.of else t
-            for t in study.trials
-        ),
-    )
-    said = verdict(held)
+    better = {METRIC: ranked[0].values[METRIC] + 1}
+    trials = (dataclasses.replace(t, values=better) if t.of else t for t in study.trials)
+    said = verdict(dataclasses.replace(study, trials=tuple(trials)))
     assert "optimistic" not in said
     assert "over 3 seeds, the best of 10 trials; run again on 2 fresh seeds" in said
     assert "which is not worse and the score to report" in said
@@ -70,11 +65,8 @@ def test_a_search_shows_ranges_and_a_list_intervals_that_hold_at_once(mailbox, t
     study = collect_trials(mailbox)
     grid = trials_grid(study, 3)
     column = grid.header.index("range of seeds")
-    low, high = (
-        min(study.ranked()[0].by_seed[METRIC].values()),
-        max(study.ranked()[0].by_seed[METRIC].values()),
-    )
-    assert grid.rows[0][column] == f"{low:.1f} to {high:.1f}"
+    values = study.ranked()[0].by_seed[METRIC].values()
+    assert grid.rows[0][column] == f"{min(values):.1f} to {max(values):.1f}"
     bench = collect_trials(write_bench(tmp_path, {"ppo": (90, 9), "a2c": (40, 2)}))
     assert "95 % interval, all at once" in trials_grid(bench).header
     interval = bench.interval(bench.ranked()[0])
@@ -168,36 +160,18 @@ def test_json_has_the_trials_best_first(mailbox, printed):
 
 def test_a_run_costs_its_share_of_the_lease(tmp_path):
     mailbox = write_search(tmp_path, 5)
-    order = Order(
-        lease_id="dy-0123456789", experiment="search", store_url=mailbox.store.url, workers=2
-    )
-    folder = f"leases/{order.lease_id}"
-    mailbox.create(
-        f"{folder}/intent.json",
-        Intent(
-            order=order,
-            backend="gcp",
-            ordinal=1,
-            cost=Cost(per_hour=7.2, currency="EUR"),
-            written_at=T0,
-        ),
-    )
-    mailbox.create(
-        f"{folder}/rented.json",
-        Rented(
-            written_at=T0,
-            lease=Lease(lease_id=order.lease_id, backend="gcp", order=order, created_at=T0),
-        ),
-    )
-    mailbox.create(
-        f"{folder}/gone.json",
-        Gone(lease_id=order.lease_id, reason="done", lived_s=100, written_at=T0),
-    )
+    name, cost = "dy-0123456789", Cost(per_hour=7.2, currency="EUR")
+    order = Order(lease_id=name, experiment="search", store_url=mailbox.store.url, workers=2)
+    lease = Lease(lease_id=name, backend="gcp", order=order, created_at=T0)
+    for file, record in {
+        "intent": Intent(order=order, backend="gcp", ordinal=1, cost=cost, written_at=T0),
+        "rented": Rented(written_at=T0, lease=lease),
+        "gone": Gone(lease_id=name, reason="done", lived_s=100, written_at=T0),
+    }.items():
+        mailbox.create(f"leases/{name}/{file}.json", record)
     for worker in ("w0", "w1"):
-        mailbox.write(
-            f"workers/{worker}.json",
-            WorkerRecord(worker=worker, lease=order.lease_id, written_at=T0),
-        )
+        record = WorkerRecord(worker=worker, lease=name, written_at=T0)
+        mailbox.write(f"workers/{worker}.json", record)
     study = collect_trials(mailbox)
     rows = list(run_rows(mailbox, study, study.top(1)))
     assert [r["currency"] for r in rows] == ["EUR"] * 3

@@ -45,6 +45,10 @@ TRAINED = {
     "learner.json": b"{}",
     "tensorboard/events.out.tfevents.1": b"tb",
 }
+TABLES = ("metrics", "evaluations", "progress", "monitor")
+POLICY = ("best_model.zip", "policy.safetensors", "normalisation.npz", "spaces.json")
+SELECTED = {f"{name}.csv" for name in TABLES} | {f"policy/{n}" for n in (*POLICY, "learner.json")}
+"""What the globs of ``test_copies_with_globs`` select."""
 EVALUATED = {"evaluation/episodes.json": b"[]", "trajectories/agent.csv": b"t\n0\n"}
 
 
@@ -150,20 +154,11 @@ def test_what_people_look_for_is_where_they_look(box, tmp_path):
     assert (folder / "tensorboard/events.out.tfevents.1").read_bytes() == b"tb"
     assert (folder / "evaluation/episodes.json").read_bytes() == b"[]"
     assert "cpu" in json.loads((folder / "platform.json").read_text())
-    assert set(outcome.files.files) == {
-        "policy/best_model.zip",
+    assert set(outcome.files.files) == SELECTED | {
         "policy/final_model.zip",
-        "policy/policy.safetensors",
-        "policy/normalisation.npz",
-        "policy/spaces.json",
-        "policy/learner.json",
         "tensorboard/events.out.tfevents.1",
         "evaluation/episodes.json",
         "trajectories/agent.csv",
-        "metrics.csv",
-        "evaluations.csv",
-        "progress.csv",
-        "monitor.csv",
         "platform.json",
     }
     verified(box, outcome)
@@ -264,18 +259,7 @@ def test_copies_with_globs(box, tmp_path):
     assert listed["policy/best_model.zip"]["sha256"] == sha256_hex(MODEL)
     assert set(listed) == set(outcome.files.files)
     found = {str(p.relative_to(some)) for p in some.rglob("*") if p.is_file()}
-    assert found == {
-        "manifest.json",
-        "policy/best_model.zip",
-        "policy/policy.safetensors",
-        "policy/normalisation.npz",
-        "policy/spaces.json",
-        "policy/learner.json",
-        "metrics.csv",
-        "evaluations.csv",
-        "progress.csv",
-        "monitor.csv",
-    }
+    assert found == SELECTED | {"manifest.json"}
     assert [t["files"] for t in outcome.summary["targets"]] == [14, 9]
 
 

@@ -9,6 +9,7 @@ import pytest
 from drillyard.errors import IdentityChanged
 from drillyard.mailbox.records import Phase
 from drillyard.runs.identity import (
+    Change,
     device,
     difference,
     first_to_repeat,
@@ -33,6 +34,10 @@ def spec(**changes: Any) -> ExperimentSpec:
     return ExperimentSpec.model_validate({**BASE, **changes})
 
 
+def changed(**changes: Any) -> list[Change]:
+    return difference(parts(spec(), None), parts(spec(**changes), None))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -50,7 +55,7 @@ def spec(**changes: Any) -> ExperimentSpec:
     ],
 )
 def test_what_training_depends_on_is_another_experiment(changes):
-    found = difference(parts(spec(), None), parts(spec(**changes), None))
+    found = changed(**changes)
     assert {c.part for c in found} == {"training"}
     assert identity(parts(spec(), None)) != identity(parts(spec(**changes), None))
     with pytest.raises(IdentityChanged, match="exists with other settings") as caught:
@@ -77,7 +82,7 @@ def test_what_training_depends_on_is_another_experiment(changes):
     ],
 )
 def test_what_changes_no_result_changes_nothing(changes):
-    assert difference(parts(spec(), None), parts(spec(**changes), None)) == []
+    assert changed(**changes) == []
 
 
 @pytest.mark.parametrize(
@@ -92,7 +97,7 @@ def test_what_changes_no_result_changes_nothing(changes):
     ],
 )
 def test_what_repeats_a_phase(changes, phase):
-    found = difference(parts(spec(), None), parts(spec(**changes), None))
+    found = changed(**changes)
     refuse("cstr", found)
     assert first_to_repeat(found) is phase
 
@@ -111,7 +116,7 @@ def test_with_evaluation_while_training_its_way_belongs_to_training():
     [{"steps": 999}, {"episodes": 5}, {"steps": 1000, "max_time_s": 5}],
 )
 def test_a_budget_only_grows(train):
-    found = difference(parts(spec(), None), parts(spec(train={**train, "n_envs": 2}), None))
+    found = changed(train={**train, "n_envs": 2})
     with pytest.raises(IdentityChanged, match="budget can grow, but not shrink"):
         refuse("cstr", found, allow_change=True)
 
@@ -122,15 +127,9 @@ def test_a_limit_may_go():
 
 
 def test_the_difference_reads_well():
-    (change,) = difference(
-        parts(spec(), None),
-        parts(spec(learner={"algorithm": "ppo", "args": {"learning_rate": 0.001}}), None),
-    )
+    (change,) = changed(learner={"algorithm": "ppo", "args": {"learning_rate": 0.001}})
     assert str(change) == "learner.args.learning_rate: 0.0003 -> 0.001"
-    (change,) = difference(
-        parts(spec(), None),
-        parts(spec(learner={"algorithm": "ppo", "args": {}}), None),
-    )
+    (change,) = changed(learner={"algorithm": "ppo", "args": {}})
     assert str(change) == "learner.args.learning_rate: 0.0003 -> (missing)"
 
 

@@ -32,11 +32,8 @@ def part(
     parameters: Any = None,
     **more: Any,
 ) -> dict[str, Any]:
-    stages = {
-        "setup": [note(f"+{name}")],
-        "run": run or [note(name)],
-        "teardown": [note(f"-{name}")],
-    }
+    before, after = [note(f"+{name}")], [note(f"-{name}")]
+    stages = {"setup": before, "run": run or [note(name)], "teardown": after}
     return {
         "name": name,
         "workload": "script",
@@ -47,11 +44,8 @@ def part(
 
 
 def composite(*children: dict[str, Any], **const_args: Any) -> dict[str, Any]:
-    return {
-        "workload": "composite",
-        "children": list(children),
-        "parameters": {"const_args": const_args},
-    }
+    parameters = {"const_args": const_args}
+    return {"workload": "composite", "children": list(children), "parameters": parameters}
 
 
 def say(text: str) -> list[str]:
@@ -105,13 +99,8 @@ def test_metrics_are_merged_and_prefixed(tmp_path):
             {"name": "m", "workload": "mock", "mock": {"metrics": ["mocked"]}},
         ),
     )
-    assert bench.metrics() == {
-        "score": 1.0,
-        "size": 2.0,
-        "b/score": 3.0,
-        "last_score": 4.0,
-        "mocked": 0.0,
-    }
+    merged = {"score": 1.0, "size": 2.0, "b/score": 3.0, "last_score": 4.0, "mocked": 0.0}
+    assert bench.metrics() == merged
     names = set(bench.mailbox.manifest(bench.mailbox.accepted("t0001-s1", Phase.TRAIN)).files)
     assert "children/b/results.json" in names
 
@@ -176,23 +165,14 @@ def test_telemetry_of_children_goes_into_one_stream(tmp_path):
     )
     bench.train()
     lines = read_stream(bench.mailbox, "t0001-s1", "telemetry")
-    assert [(i["seq"], *i["metrics"]) for i in lines] == [
-        (0, "a/cpu"),
-        (1, "a/cpu"),
-        (2, "b/cpu"),
-        (3, "b/cpu"),
-    ]
+    names = ["a/cpu", "a/cpu", "b/cpu", "b/cpu"]
+    assert [(i["seq"], *i["metrics"]) for i in lines] == list(enumerate(names))
 
 
 def test_two_policies_are_refused(tmp_path):
-    rl = {
-        "workload": "rl",
-        "simulator": {"id": "simple-adder"},
-        "train": {"steps": 64},
-        "learner": {"algorithm": "ppo"},
-    }
-    tree = composite({"name": "one", **rl}, {"name": "two", **rl})
-    bench = Bench(tmp_path, tree)
+    learner, simulator = {"algorithm": "ppo"}, {"id": "simple-adder"}
+    rl = {"workload": "rl", "simulator": simulator, "train": {"steps": 64}, "learner": learner}
+    bench = Bench(tmp_path, composite({"name": "one", **rl}, {"name": "two", **rl}))
     with pytest.raises(ConfigError, match="'one' and 'two' both train a policy"):
         bench.workload.check(bench.spec, bench.code)
 
@@ -232,8 +212,6 @@ children:
     )
     spec = load(file).spec
     assert [child.name for child in spec.children] == ["one", "again"]
-    bench = Bench(
-        tmp_path,
-        {k: v for k, v in spec.model_dump(mode="json", by_alias=True).items() if k != "name"},
-    )
+    tree = spec.model_dump(mode="json", by_alias=True, exclude={"name"})
+    bench = Bench(tmp_path, tree)
     assert bench.metrics() == {"n": 7.0, "again/n": 7.0}

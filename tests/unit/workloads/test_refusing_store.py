@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from drillyard.errors import Stopped, StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.file import FileStore
 from drillyard.mailbox.records import Phase
-from drillyard.mailbox.store import ObjectInfo
 from drillyard.registry import load
 from drillyard.runs.workload import PhaseOutcome, RunContext, Workload
 from drillyard.spec import ExperimentSpec
@@ -64,50 +62,22 @@ class Refusing(FileStore):
         self.refused.add((verb, key))
         raise StoreUnavailable(f"refused once: {verb} {key}")
 
-    def get(self, key: str) -> bytes:
-        """Read, or refuse."""
-        self._meet("get", key)
-        return super().get(key)
 
-    def put(self, key: str, data: bytes) -> None:
-        """Write, or refuse."""
-        self._meet("put", key)
-        super().put(key, data)
+VERBS = {"get": "get", "download": "get", "put": "put", "upload": "put", "put_if_absent": "create"}
+VERBS |= {"stat": "stat", "list": "list", "keys": "list", "folders": "list"}
+"""Method of a store -> the kind of request."""
 
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write, or refuse."""
-        self._meet("create", key)
-        return super().put_if_absent(key, data)
 
-    def upload(self, key: str, path: Path) -> None:
-        """Write, or refuse."""
-        self._meet("put", key)
-        super().upload(key, path)
+def refusing(method: str, verb: str) -> Callable[..., Any]:
+    def meet(store: Refusing, key: str = "", *rest: Any) -> Any:
+        store._meet(verb, key)
+        return getattr(FileStore, method)(store, key, *rest)
 
-    def download(self, key: str, path: Path) -> None:
-        """Read, or refuse."""
-        self._meet("get", key)
-        super().download(key, path)
+    return meet
 
-    def stat(self, key: str) -> ObjectInfo | None:
-        """Look, or refuse."""
-        self._meet("stat", key)
-        return super().stat(key)
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """List, or refuse."""
-        self._meet("list", prefix)
-        return super().list(prefix)
-
-    def keys(self, prefix: str) -> Iterator[str]:
-        """List, or refuse."""
-        self._meet("list", prefix)
-        return super().keys(prefix)
-
-    def folders(self, prefix: str = "") -> Iterator[str]:
-        """List, or refuse."""
-        self._meet("list", prefix)
-        return super().folders(prefix)
+for _method, _verb in VERBS.items():
+    setattr(Refusing, _method, refusing(_method, _verb))
 
 
 class InPhases:

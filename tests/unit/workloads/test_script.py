@@ -43,6 +43,11 @@ def say(text: str) -> list[str]:
     return [PY, "-c", f"print({text!r})"]
 
 
+def printing(folder: Path, text: str) -> Bench:
+    """A script that prints a text, with its results in it."""
+    return Bench(folder, script([say(text)], results={"stdout": PATTERN}))
+
+
 def left(bench: Bench) -> list[Any]:
     """Living processes of scripts of this test; other tests have theirs."""
     return list(marked(run_mark(bench.context(Phase.TRAIN)), RUN_MARK))
@@ -71,7 +76,7 @@ def test_a_line_that_was_killed_is_tried_again(tmp_path, monkeypatch, shell, sta
 def test_results_from_output(tmp_path):
     """Every line that matches counts, the last of a name wins, and other lines do not matter."""
     lines = "score=1\nnoise\nscore=2.5\nlatency=3e-2\nname=fast"
-    bench = Bench(tmp_path, script([say(lines)], results={"stdout": PATTERN}))
+    bench = printing(tmp_path, lines)
     assert bench.metrics() == {"score": 2.5, "latency": 0.03}
     again = Bench(tmp_path, script([say(lines)], results={"stdout": PATTERN}), attempt=2)
     data = json.loads(bench.read(again.train(), "results.json"))
@@ -82,7 +87,7 @@ def test_results_from_output(tmp_path):
 def test_the_last_value_counts_however_long_the_output_is(tmp_path, monkeypatch):
     monkeypatch.setattr("drillyard.workloads.metrics.MAX_BYTES", 1000)
     lines = "\n".join(["score=1", *["x" * 90] * 20, "score=2"])
-    bench = Bench(tmp_path, script([say(lines)], results={"stdout": PATTERN}))
+    bench = printing(tmp_path, lines)
     assert bench.metrics() == {"score": 2.0}
 
 
@@ -91,7 +96,7 @@ def test_a_line_of_output_that_is_too_long_is_refused(tmp_path, monkeypatch):
     """A part of it could look like a value."""
     monkeypatch.setattr("drillyard.workloads.metrics.MAX_BYTES", 1000)
     lines = "score=1\n" + "x" * 1000 + "y=7"
-    bench = Bench(tmp_path, script([say(lines)], results={"stdout": PATTERN}))
+    bench = printing(tmp_path, lines)
     with pytest.raises(RunFailed, match="line 2 of the output"):
         bench.train()
 
@@ -183,7 +188,7 @@ def test_results_that_are_none(tmp_path, name, text, words):
 
 @pytest.mark.heavy
 def test_output_without_a_match_fails(tmp_path):
-    bench = Bench(tmp_path, script([say("nothing")], results={"stdout": PATTERN}))
+    bench = printing(tmp_path, "nothing")
     with pytest.raises(RunFailed, match=r"no match of script\.results\.stdout"):
         bench.train()
 
@@ -537,11 +542,8 @@ def test_files_that_are_kept(tmp_path):
     bench = Bench(
         tmp_path, script([["mkdir", "m"], ["touch", "m/a.bin"], ["touch", "junk"]], keep=["m/*"])
     )
-    assert set(bench.train().files.files) == {
-        "results.json",
-        "files/m/a.bin",
-        "files/parameters.json",
-    }
+    kept = {"results.json", "files/m/a.bin", "files/parameters.json"}
+    assert set(bench.train().files.files) == kept
 
 
 @pytest.mark.heavy
@@ -556,11 +558,8 @@ def test_a_file_that_a_background_process_deletes_is_not_kept(tmp_path, monkeypa
 
     monkeypatch.setattr("drillyard.workloads.script.save", late)
     bench = Bench(tmp_path, script([["touch", "a.bin", "lock"]], keep=["*"]))
-    assert set(bench.train().files.files) == {
-        "results.json",
-        "files/a.bin",
-        "files/parameters.json",
-    }
+    kept = {"results.json", "files/a.bin", "files/parameters.json"}
+    assert set(bench.train().files.files) == kept
 
 
 @pytest.mark.heavy

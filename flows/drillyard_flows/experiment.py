@@ -134,7 +134,7 @@ def driven(request: Request, *, study: bool, more: Sequence[str] = ()) -> FlowRe
 
 def _staged(loaded: Loaded, request: Request) -> FlowResult:
     """Drives the stages of a composite in a thread, and shows them in this one."""
-    from drillyard.report import built
+    from drillyard.report.stages import built
     from drillyard_flows.stages import OneServer, driven, stages_of_request
 
     log, graph, hurry = get_run_logger(), Graph(), threading.Event()
@@ -258,7 +258,7 @@ def _result(driver: Driver, outcome: Outcome) -> FlowResult:
 
 def _finished(driver: Driver) -> JsonObject:
     """Returns the result of a flow run that had nothing to do and rented nothing."""
-    from drillyard.report import built
+    from drillyard.report.stages import built
 
     get_run_logger().info("nothing to do: every run is finished")
     report = built(driver.mailbox, get_run_logger().warning)

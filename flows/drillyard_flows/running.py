@@ -181,7 +181,7 @@ def cancel_name(name: str, store: str | None, *, drain: bool, as_json: bool) -> 
 def _run(
     load: Callable[[Callable[[Loaded], None]], Loaded], request: Request, *, as_json: bool
 ) -> None:
-    from drillyard.report import built
+    from drillyard.report.stages import built
     from drillyard_flows import summary
 
     started = time.monotonic()

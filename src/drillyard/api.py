@@ -263,8 +263,8 @@ def _loaded(what: Loaded | ExperimentSpec | str | Path, folder: str | Path | Non
 
 
 def _results(mailbox: Mailbox, report: bool, say: Callable[[str], None] | None) -> Results:
-    from drillyard.report import built
     from drillyard.report.interactive import Results
+    from drillyard.report.stages import built
     from drillyard.results import collect
 
     if report:

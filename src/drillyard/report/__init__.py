@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.results import ExperimentResults, collect, metrics_csv
 from drillyard.results.fingerprint import fingerprint
-from drillyard.spec.stages import staged_tree
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.home import local_home
 from drillyard.system.output_files import page_last, write_folder
@@ -75,27 +74,6 @@ def build(mailbox: Mailbox, out: Path | None = None, *, clock: Clock = SYSTEM) -
     files = render(mailbox, results, made_at=clock.now())
     index, keys = publish(mailbox, files, out)
     return ReportFiles(index, keys, dataclasses.replace(results, report=index))
-
-
-def built(mailbox: Mailbox, say: Callable[[str], object]) -> str | None:
-    """Builds the page of an experiment, or of the stages of a composite, for other work.
-
-    Args:
-        mailbox: The experiment.
-        say: Gets a sentence if that fails, which is not raised.
-
-    Returns:
-        Where the page is; None if there is none.
-    """
-    try:
-        if staged_tree(mailbox.experiment_record().spec):
-            from drillyard.report import stages
-
-            return stages.build(mailbox)
-        return build(mailbox).index
-    except Exception as error:
-        say(f"the report could not be built: {error}")
-        return None
 
 
 def publish(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from drillyard import report
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.stage_records import StageState
 from drillyard.report import publish
 from drillyard.report.templates import rendered
 from drillyard.results import formatting
 from drillyard.results.stages import StagesResults, grid, read
+from drillyard.spec.stages import staged_tree
 from drillyard.system.clock import SYSTEM, Clock
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, EDGE = 180, 56, 70, 24, 12
@@ -59,6 +62,25 @@ def build(mailbox: Mailbox, out: Path | None = None, *, clock: Clock = SYSTEM) -
     """
     text = page(read(mailbox), made_at=clock.now())
     return publish(mailbox, {"index.html": text.encode()}, out)[0]
+
+
+def built(mailbox: Mailbox, say: Callable[[str], object]) -> str | None:
+    """Builds the page of an experiment, or of the stages of a composite, for other work.
+
+    Args:
+        mailbox: The experiment.
+        say: Gets a sentence if that fails, which is not raised.
+
+    Returns:
+        Where the page is; None if there is none.
+    """
+    try:
+        if staged_tree(mailbox.experiment_record().spec):
+            return build(mailbox)
+        return report.build(mailbox).index
+    except Exception as error:
+        say(f"the report could not be built: {error}")
+        return None
 
 
 def page(stages: StagesResults, *, made_at: float) -> str:

@@ -41,9 +41,9 @@ class Answers(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"well")
     def log_message(self, *words): pass
+open("pid", "w").write(str(os.getpid()))
 server = HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Answers)
 print(f"serving {os.getpid()}", flush=True)
-open("pid", "w").write(str(os.getpid()))
 server.serve_forever()
 """
 

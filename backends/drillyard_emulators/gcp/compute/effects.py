@@ -1,27 +1,82 @@
-"""What the changing methods share: one effect a request, one operation for it, refusals."""
+"""What methods share: one effect a request, one operation for it, refusals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
+from drillyard_emulators.gcp.compute.catalogue import REGIONS
 from drillyard_emulators.gcp.compute.instances import NoCapacity, check_name, metadata_items
-from drillyard_emulators.gcp.compute.routing import Call
+from drillyard_emulators.gcp.compute.lists import aggregated, listing
+from drillyard_emulators.gcp.compute.routing import Call, Handler, Routes
 from drillyard_emulators.gcp.compute.world import World
 from drillyard_emulators.http.fields import Document, Fields, member, text_fields
 from drillyard_emulators.http.wire import Refusal
 
+Documents: TypeAlias = Callable[[str], Iterable[Document]]
+"""Makes the resources of a kind in a place."""
 _METADATA_LIMIT = 512 * 1024
 
 
 class Effects:
-    """Base of the changing methods.
+    """Base of the methods.
 
     Args:
-        world: What they change.
+        world: What they read and change.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
+
+    def add_lists(
+        self,
+        routes: Routes,
+        kind: str,
+        path: str,
+        documents: Documents,
+        get: Handler | None = None,
+        *,
+        everywhere: bool = False,
+    ) -> None:
+        """Adds the methods that list and read the resources of a kind.
+
+        Args:
+            routes: Where they are added.
+            kind: Google's word for one of them.
+            path: Path of the list.
+            documents: What is listed in a place.
+            get: Reads one of them; default: it is looked for in the list.
+            everywhere: There is a list of all places, too.
+        """
+
+        def every(call: Call) -> Iterable[Document]:
+            if call.where.startswith("zones/") and call.where not in self.places():
+                raise self.missing(call.where)
+            return documents(call.where)
+
+        def list_(call: Call) -> Document:
+            of_region = call.where.startswith("regions/") and kind == "instanceGroupManager"
+            listed = "regionInstanceGroupManager" if of_region else kind
+            return listing(call, f"compute#{listed}List", every(call))
+
+        def get_listed(call: Call) -> Document:
+            for document in every(call):
+                if document["name"] == call.name:
+                    return document
+            raise self.missing(f"{call.where}/{kind}s/{call.name}".lstrip("/"))
+
+        def list_everywhere(call: Call) -> Document:
+            places = [*self.places(), *(f"regions/{region}" for region in REGIONS)]
+            placed = ((place, each) for place in places for each in documents(place))
+            unreachable = self._world.unreachable(self.places())
+            listed = f"compute#{kind}AggregatedList"
+            return aggregated(call, listed, f"{kind}s", placed, self.places(), unreachable)
+
+        routes.add("GET", path, f"{kind}s.list", list_)
+        routes.add("GET", f"{path}/{{name}}", f"{kind}s.get", get or get_listed)
+        if everywhere:
+            every_path = f"aggregated/{kind}s"
+            routes.add("GET", every_path, f"{kind}s.aggregatedList", list_everywhere)
 
     def do(
         self,

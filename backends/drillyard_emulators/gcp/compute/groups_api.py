@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from drillyard_emulators.gcp.compute.catalogue import region_of
 from drillyard_emulators.gcp.compute.documents import group_document
 from drillyard_emulators.gcp.compute.effects import Effects, local, named
 from drillyard_emulators.gcp.compute.groups import managed_document
-from drillyard_emulators.gcp.compute.lists import aggregated, listing
+from drillyard_emulators.gcp.compute.lists import listing
 from drillyard_emulators.gcp.compute.model import Group
 from drillyard_emulators.gcp.compute.routing import Call, Routes
 from drillyard_emulators.gcp.compute.world import World
@@ -30,9 +31,9 @@ class GroupsApi(Effects):
         base, one = "{where}/instanceGroupManagers", "{where}/instanceGroupManagers/{name}"
         name = "instanceGroupManagers"
         add("POST", base, f"{name}.insert", self._new_group)
-        add("GET", base, f"{name}.list", self._groups)
-        add("GET", f"aggregated/{name}", f"{name}.aggregatedList", self._all_groups)
-        add("GET", one, f"{name}.get", self._group)
+        self.add_lists(
+            routes, "instanceGroupManager", base, self._groups, self._group, everywhere=True
+        )
         add("DELETE", one, f"{name}.delete", self._delete_group)
         add("POST", f"{one}/createInstances", f"{name}.createInstances", self._create)
         add("POST", f"{one}/deleteInstances", f"{name}.deleteInstances", self._delete_managed)
@@ -89,20 +90,10 @@ class GroupsApi(Effects):
         self.must_be_ready(call, group.key)
         return group
 
-    def _groups(self, call: Call) -> Document:
-        found = (g for g in self._world.listed_groups() if g.where == call.where)
-        documents = (group_document(self._world.api, one) for one in found)
-        region = call.where.startswith("regions/")
-        kind = "regionInstanceGroupManagerList" if region else "instanceGroupManagerList"
-        return listing(call, f"compute#{kind}", documents)
-
-    def _all_groups(self, call: Call) -> Document:
-        groups = self._world.listed_groups()
-        found = ((group.where, group_document(self._world.api, group)) for group in groups)
-        kind = "compute#instanceGroupManagerAggregatedList"
-        unreachable = self._world.unreachable(self.places())
-        places = self.places()
-        return aggregated(call, kind, "instanceGroupManagers", found, places, unreachable)
+    def _groups(self, where: str) -> Iterator[Document]:
+        for group in self._world.listed_groups():
+            if group.where == where:
+                yield group_document(self._world.api, group)
 
     def _group(self, call: Call) -> Document:
         return group_document(self._world.api, self._found_group(call))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from drillyard_emulators.gcp.compute.documents import instance_document
 from drillyard_emulators.gcp.compute.effects import Effects, check_properties, local, named
-from drillyard_emulators.gcp.compute.lists import aggregated, listing
 from drillyard_emulators.gcp.compute.model import Instance
 from drillyard_emulators.gcp.compute.routing import Call, Routes
 from drillyard_emulators.gcp.compute.world import World
@@ -20,9 +21,7 @@ class InstancesApi(Effects):
         add = routes.add
         base, one = "{zone}/instances", "{zone}/instances/{name}"
         add("POST", base, "instances.insert", self._insert)
-        add("GET", base, "instances.list", self._instances)
-        add("GET", "aggregated/instances", "instances.aggregatedList", self._all_instances)
-        add("GET", one, "instances.get", self._instance)
+        self.add_lists(routes, "instance", base, self._instances, self._instance, everywhere=True)
         add("DELETE", one, "instances.delete", self._delete_instance)
         add("GET", f"{one}/serialPort", "instances.getSerialPortOutput", self._serial)
         add("POST", f"{one}/setLabels", "instances.setLabels", self._labels)
@@ -57,21 +56,10 @@ class InstancesApi(Effects):
             raise self.missing(key)
         return found
 
-    def _instances(self, call: Call) -> Document:
-        if call.zone not in self._world.catalogue.zones:
-            raise self.missing(call.where)
-        found = (one for one in self._world.listed_instances() if one.zone == call.zone)
-        documents = (instance_document(self._world.api, one) for one in found)
-        return listing(call, "compute#instanceList", documents)
-
-    def _all_instances(self, call: Call) -> Document:
-        found = (
-            (f"zones/{one.zone}", instance_document(self._world.api, one))
-            for one in self._world.listed_instances()
-        )
-        kind = "compute#instanceAggregatedList"
-        unreachable = self._world.unreachable(self.places())
-        return aggregated(call, kind, "instances", found, self.places(), unreachable)
+    def _instances(self, where: str) -> Iterator[Document]:
+        for instance in self._world.listed_instances():
+            if f"zones/{instance.zone}" == where:
+                yield instance_document(self._world.api, instance)
 
     def _instance(self, call: Call) -> Document:
         return instance_document(self._world.api, self._found(call))

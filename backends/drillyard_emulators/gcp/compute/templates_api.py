@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from drillyard_emulators.gcp.compute.documents import template_document
 from drillyard_emulators.gcp.compute.effects import Effects, check_properties, named
-from drillyard_emulators.gcp.compute.lists import listing
 from drillyard_emulators.gcp.compute.model import Template
 from drillyard_emulators.gcp.compute.routing import Call, Routes
 from drillyard_emulators.gcp.compute.world import World
@@ -21,8 +22,7 @@ class TemplatesApi(Effects):
         for scope in ("(?P<where>global)", "(?P<where>regions/[^/]+)"):
             base = f"{scope}/instanceTemplates"
             add("POST", base, "instanceTemplates.insert", self._new_template)
-            add("GET", base, "instanceTemplates.list", self._templates)
-            add("GET", base + "/{name}", "instanceTemplates.get", self._template)
+            self.add_lists(routes, "instanceTemplate", base, self._templates, self._template)
             add("DELETE", base + "/{name}", "instanceTemplates.delete", self._delete_template)
 
     def _new_template(self, call: Call) -> Document:
@@ -49,10 +49,10 @@ class TemplatesApi(Effects):
             raise self.missing(key)
         return found
 
-    def _templates(self, call: Call) -> Document:
-        found = (t for t in self._world.listed_templates() if t.where == call.where)
-        documents = (template_document(self._world.api, one) for one in found)
-        return listing(call, "compute#instanceTemplateList", documents)
+    def _templates(self, where: str) -> Iterator[Document]:
+        for template in self._world.listed_templates():
+            if template.where == where:
+                yield template_document(self._world.api, template)
 
     def _template(self, call: Call) -> Document:
         return template_document(self._world.api, self._found_template(call))

@@ -121,7 +121,7 @@ def rehearse_command(
     spec = arguments.load(file).spec
     place = rehearsed(spec.places)
     kind = place.partition("/")[0]
-    faults = parse_faults(fault or [], start_of(kind).faults)
+    faults = parse_faults(fault or [], start_of(kind).kinds)
     physics = {} if like is None else physics_of(like, kind)
     command = [sys.executable, "-m", "drillyard.cli.start", "run", str(file)]
     command += arguments.words(_missing_limits(spec.budget))
@@ -155,8 +155,8 @@ def _list_faults(backend: str) -> None:
     from drillyard_emulators.rehearsal import start_of
 
     cloud = start_of(backend.partition("/")[0])
-    for known, value in cloud.faults.items():
-        typer.echo(f"{known}={value}")
+    for name, known in cloud.kinds.items():
+        typer.echo(f"{name}={known.value}")
     for rule in cloud.always:
         typer.echo(f"always: {rule}")
 

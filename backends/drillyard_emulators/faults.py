@@ -12,7 +12,7 @@ from drillyard.errors import ConfigError, nearest
 from drillyard_emulators.http.fields import Document, Fields, number
 
 if TYPE_CHECKING:
-    from drillyard_emulators.rehearsal import OnEmulator
+    from drillyard_emulators.rehearsal import Rehearsal
 
 CHECKPOINTS = r"/checkpoints/[^/]+/manifest\.json$"
 """A checkpoint exists when its manifest is written."""
@@ -54,14 +54,14 @@ class Kind:
     """
 
     value: str
-    ask: Callable[[Fault, OnEmulator], Ask]
+    ask: Callable[[Fault, Rehearsal], Ask]
     played: Callable[[Fields, Fault, int], int] | None = None
 
 
 def event(value: str) -> Kind:
     """Returns what happens to this many machines, each after its first checkpoint."""
 
-    def ask(fault: Fault, _: OnEmulator) -> Ask:
+    def ask(fault: Fault, _: Rehearsal) -> Ask:
         times = int(number_of(fault, 1, MOST))
         return "trigger", {"objects": CHECKPOINTS, "what": fault.name, "times": times}
 
@@ -73,7 +73,7 @@ def quantity(
 ) -> Kind:
     """Returns a fault whose number the emulator gets under a name."""
 
-    def ask(fault: Fault, _: OnEmulator) -> Ask:
+    def ask(fault: Fault, _: Rehearsal) -> Ask:
         number = number_of(fault, low, high)
         return verb, {name: int(number) if whole else number}
 
@@ -105,9 +105,9 @@ def form(value: str, forms: Mapping[str, Document]) -> Kind:
 
 
 def roles(value: str) -> Kind:
-    """Returns the fault that grants the shipped roles alone; see ``OnEmulator.grant_roles``."""
+    """Returns the fault that grants the shipped roles alone; see ``Rehearsal.grant_roles``."""
 
-    def ask(fault: Fault, _: OnEmulator) -> Ask:
+    def ask(fault: Fault, _: Rehearsal) -> Ask:
         one_of(fault, ("shipped",))
         return "physics", {}
 
@@ -121,7 +121,7 @@ def troubles(match: str) -> dict[str, Kind]:
         match: Pattern over the calls to the cloud.
     """
 
-    def ask(fault: Fault, rehearsal: OnEmulator) -> Ask:
+    def ask(fault: Fault, rehearsal: Rehearsal) -> Ask:
         return "fault", trouble(fault, match, rehearsal.seed)
 
     slow = "SHARE of calls that take 3 to 30 seconds"
@@ -191,12 +191,12 @@ def one_of(fault: Fault, known: Iterable[str]) -> str:
     return fault.value
 
 
-def parse_faults(texts: Sequence[str], known: Mapping[str, str]) -> list[Fault]:
+def parse_faults(texts: Sequence[str], known: Mapping[str, Kind]) -> list[Fault]:
     """Returns the faults of a command line.
 
     Args:
         texts: ``preempt=2``, ``stockout=europe-west1-b``.
-        known: Name -> description of its value.
+        known: Every kind of fault, by name.
 
     Raises:
         ConfigError: An unknown name, or a missing value.
@@ -205,10 +205,10 @@ def parse_faults(texts: Sequence[str], known: Mapping[str, str]) -> list[Fault]:
     for text in texts:
         name, sign, value = text.partition("=")
         if name not in known:
-            allowed = ", ".join(f"{n}={v}" for n, v in known.items())
+            allowed = ", ".join(f"{n}={kind.value}" for n, kind in known.items())
             raise refused("", "no such fault", text, allowed, nearest(name, list(known)))
         if not sign or not value:
-            usage = f"{name}={known[name]}"
+            usage = f"{name}={known[name].value}"
             raise refused("", "has no value", text, usage, f"--fault {usage}")
         faults.append(Fault(name, value))
     return faults

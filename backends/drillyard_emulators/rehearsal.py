@@ -1,6 +1,6 @@
 """A rehearsal: a user's own experiment on an emulated cloud, with bad luck, and an account.
 
-What differs from cloud to cloud stands behind ``Rehearsal``; ``drillyard rehearse`` knows no more.
+What differs from cloud to cloud stands in its subclasses; ``drillyard rehearse`` knows no more.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, DrillyardError, UserError
@@ -72,12 +72,11 @@ class Account:
 
     def as_dict(self) -> Document:
         """As a program reads it."""
-        names = ("name", "zone", "kind", "spot", "lived_s", "ended_by", "cost")
         return {
             "schema_version": 1,
             "made": len(self.machines),
             "left": self.left,
-            "machines": [{n: getattr(m, n) for n in names} for m in self.machines],
+            "machines": [asdict(machine) for machine in self.machines],
             "cost": self.cost,
             "currency": self.currency,
             "prices_of": self.prices_of,
@@ -87,54 +86,8 @@ class Account:
         }
 
 
-class Rehearsal(Protocol):
-    """An emulated cloud for one experiment."""
-
-    def env(self) -> dict[str, str]:
-        """What ``drillyard run`` needs in its environment, beside the user's own."""
-
-    def arguments(self) -> list[str]:
-        """What ``drillyard run`` needs on its command line."""
-
-    def behave(self, physics: JsonObject) -> None:
-        """Behave as a service did, by the record of a proof.
-
-        Raises:
-            UserError: This emulated cloud cannot behave so.
-        """
-
-    def account(self, patience_s: float) -> Account:
-        """The account, when everything is gone or the time is over."""
-
-    def keep(self, folder: Path) -> None:
-        """Copy what is in the store into a folder, as a local store."""
-
-    def close(self) -> None:
-        """End it."""
-
-
-class Start(Protocol):
-    """What an entry point of the group ``drillyard.rehearsals`` is, named as its backend."""
-
-    faults: Mapping[str, str]
-    """What can go wrong there: name to what its value is."""
-    always: Sequence[str]
-    """How that emulated cloud is stricter than a service may be, without any fault."""
-
-    def __call__(
-        self,
-        backend: str,
-        given: JsonObject,
-        faults: Sequence[Fault],
-        folder: Path,
-        seed: int,
-        bare: bool = False,
-    ) -> Rehearsal:
-        """Start the emulated cloud; see ``rehearsal_of``."""
-
-
-class OnEmulator(ABC):
-    """The common part of rehearsals on every emulated cloud.
+class Rehearsal(ABC):
+    """An emulated cloud for one experiment, made by an entry point of ``drillyard.rehearsals``.
 
     Args:
         backend: Its text form: ``gcp``, ``gcp/prod``.
@@ -146,7 +99,6 @@ class OnEmulator(ABC):
 
     Attributes:
         kinds: What can go wrong there, by name.
-        faults: Name of a fault to what its value is.
         always: How that emulated cloud is stricter than a service may be, without any fault.
         services: Word for people to pattern over the requests of a service.
         required: Settings for a user who has none.
@@ -157,7 +109,6 @@ class OnEmulator(ABC):
     """
 
     kinds: ClassVar[Mapping[str, Kind]]
-    faults: ClassVar[Mapping[str, str]]
     always: ClassVar[Sequence[str]]
     services: ClassVar[Mapping[str, str]]
     required: ClassVar[Mapping[str, str]] = {}
@@ -196,6 +147,14 @@ class OnEmulator(ABC):
             raise
 
     @abstractmethod
+    def env(self) -> dict[str, str]:
+        """What ``drillyard run`` needs in its environment, beside the user's own."""
+
+    @abstractmethod
+    def keep(self, folder: Path) -> None:
+        """Copies what is in the store into a folder, as a local store."""
+
+    @abstractmethod
     def start(self, folder: Path) -> Emulator:
         """Starts the emulator."""
 
@@ -222,16 +181,20 @@ class OnEmulator(ABC):
         """Returns settings that rent one machine of a type, for its price."""
 
     def arguments(self) -> list[str]:
-        """See ``Rehearsal``: nothing, because this program's environment plays the image."""
+        """What ``drillyard run`` needs on its command line."""
         return []
 
     def behave(self, physics: JsonObject) -> None:
-        """See ``Rehearsal``."""
+        """Behaves as a service did, by the record of a proof.
+
+        Raises:
+            UserError: This emulated cloud cannot behave so.
+        """
         if physics:
             self._cloud.physics(**physics)
 
     def account(self, patience_s: float) -> Account:
-        """The account, by the emulator's own books."""
+        """The account by the emulator's own books, when all is gone or the time is over."""
         deadline = time.monotonic() + patience_s
         state = self._cloud.state()
         while self.left(state) and time.monotonic() < deadline:
@@ -319,9 +282,9 @@ def rehearsal_of(
         UserError: The backend cannot be rehearsed, packages are missing, or a fault is none.
     """
     kind = backend.partition("/")[0]
-    _check_known(kind)
+    start = start_of(kind)
     must_have(kind, f"backend {kind}")
-    return start_of(kind)(backend, given, faults, folder, seed, bare)
+    return start(backend, given, faults, folder, seed, bare)
 
 
 def physics_of(path: Path, kind: str) -> JsonObject:
@@ -334,33 +297,29 @@ def physics_of(path: Path, kind: str) -> JsonObject:
     Raises:
         UserError: It is not a record, or one of another backend.
     """
-    found = read(path)
-    if found.kind != kind:
+    record = read(path)
+    if record.kind != kind:
         raise ConfigError(
-            f"is a record of {found.kind}, and {kind} is rehearsed",
+            f"is a record of {record.kind}, and {kind} is rehearsed",
             file="command line",
             field="--like",
             value=str(path),
-            hint=f"--on {found.kind}; or a record of `drillyard prove {kind}`",
+            hint=f"--on {record.kind}; or a record of `drillyard prove {kind}`",
         )
-    return found.physics
+    return record.physics
 
 
-def start_of(kind: str) -> Start:
+def start_of(kind: str) -> type[Rehearsal]:
     """Returns what starts the emulated cloud of a backend; it names its faults.
 
     Raises:
         UserError: The backend cannot be rehearsed.
     """
-    _check_known(kind)
-    start: Start = load("rehearsals", kind)
-    return start
-
-
-def _check_known(kind: str) -> None:
     known = names("rehearsals")
     if kind not in known:
         raise UserError(
             f"backend {kind!r} cannot be rehearsed",
             hint=f"there is an emulated cloud for: {', '.join(sorted(known))}",
         )
+    start: type[Rehearsal] = load("rehearsals", kind)
+    return start

@@ -35,7 +35,6 @@ from drillyard_backends.gcp.self_delete import SelfDelete
 from drillyard_emulators.gcp.cloud import Cloud, main
 from drillyard_emulators.gcp.compute.model import Instance
 from drillyard_emulators.gcp.gcs.objects import Conditions, Storage
-from drillyard_emulators.gcp.triggers import happen
 from drillyard_emulators.http.handle import GcpEmulator
 from drillyard_emulators.http.wire import Refusal
 from tests.helpers.tiny_backend import Worker, good_work
@@ -294,7 +293,7 @@ class Players:
 
             def cut() -> None:
                 if instance.gone is None:
-                    happen(self._cloud.world, "cut", str(instance.instance_id))
+                    self._cloud.world.happen("cut", str(instance.instance_id))
 
             self._cloud.world.scheduler.after(self._dice.uniform(0.0, CUT_WITHIN_S), cut)
 

@@ -16,7 +16,7 @@ from drillyard.mailbox.records import Phase
 from drillyard.results.fingerprint import fingerprint
 from drillyard_backends.azure import rights
 from drillyard_backends.azure.backend import AzureBackend
-from drillyard_emulators.azure.rehearsal import FAULTS, AzureRehearsal
+from drillyard_emulators.azure.rehearsal import KINDS, AzureRehearsal
 from drillyard_emulators.faults import parse_faults
 from tests.emulated.test_rehearse import BUDGET, rehearse
 from tests.helpers.azure_lab import needs_azurite, reactor
@@ -42,7 +42,7 @@ def test_the_roles_that_ship_are_enough_for_an_experiment(tmp_path):
 
 def test_the_roles_that_ship_are_enforced(tmp_path, monkeypatch):
     """What the role file has is granted; endpoints are in a file of their own."""
-    faults = parse_faults(["roles=shipped"], FAULTS)
+    faults = parse_faults(["roles=shipped"], KINDS)
     with closing(AzureRehearsal("azure", {}, faults, tmp_path)) as rehearsal:
         for name, value in rehearsal.env().items():
             monkeypatch.setenv(name, value)
@@ -54,7 +54,7 @@ def test_the_roles_that_ship_are_enforced(tmp_path, monkeypatch):
 
 def test_only_the_roles_that_ship_can_be_asked_for(tmp_path):
     with pytest.raises(ConfigError, match="roles"):
-        AzureRehearsal("azure", {}, parse_faults(["roles=owner"], FAULTS), tmp_path)
+        AzureRehearsal("azure", {}, parse_faults(["roles=owner"], KINDS), tmp_path)
 
 
 @pytest.mark.slow

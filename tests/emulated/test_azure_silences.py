@@ -17,7 +17,7 @@ from drillyard_backends.azure import capacity, jobs, rest, start
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.errors import translated
 from drillyard_backends.azure.login import credential
-from drillyard_emulators.azure.rehearsal import FAULTS, AzureRehearsal
+from drillyard_emulators.azure.rehearsal import KINDS, AzureRehearsal
 from drillyard_emulators.faults import parse_faults
 from tests.helpers.azure_lab import gone, named, needs_azurite, order_of, rented, statuses
 from tests.helpers.patience import until
@@ -49,7 +49,7 @@ def played(tmp_path, monkeypatch):
         made: list[closing[AzureRehearsal]] = []
 
         def begin(*faults: str) -> tuple[AzureRehearsal, AzureBackend]:
-            rehearsal = AzureRehearsal("azure", {}, parse_faults([*faults], FAULTS), tmp_path)
+            rehearsal = AzureRehearsal("azure", {}, parse_faults([*faults], KINDS), tmp_path)
             made.append(closing(rehearsal))
             for name, value in rehearsal.env().items():
                 patch.setenv(name, value)

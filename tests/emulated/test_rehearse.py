@@ -18,7 +18,7 @@ pytest.importorskip("google.cloud.compute_v1")
 
 from drillyard.errors import ConfigError
 from drillyard_emulators.faults import Fault, parse_faults
-from drillyard_emulators.gcp.rehearsal import FAULTS, GcpRehearsal
+from drillyard_emulators.gcp.rehearsal import KINDS, GcpRehearsal
 from tests.helpers.compute_client import Compute
 from tests.helpers.patience import PATIENCE_S
 
@@ -179,7 +179,7 @@ def test_the_roles_that_ship_are_enough_for_an_experiment(tmp_path):
 
 def test_only_the_roles_that_ship_can_be_asked_for(tmp_path):
     with pytest.raises(ConfigError, match="roles"):
-        GcpRehearsal("gcp", {}, parse_faults(["roles=owner"], FAULTS), tmp_path)
+        GcpRehearsal("gcp", {}, parse_faults(["roles=owner"], KINDS), tmp_path)
 
 
 @pytest.mark.slow
@@ -253,7 +253,7 @@ def test_what_is_left_is_named(tmp_path):
 )
 def test_bad_faults_are_refused_before_anything_starts(tmp_path, text, said):
     with pytest.raises(ConfigError) as raised:
-        GcpRehearsal("gcp", {}, parse_faults([text], FAULTS), tmp_path / "cloud")
+        GcpRehearsal("gcp", {}, parse_faults([text], KINDS), tmp_path / "cloud")
     whole = f"{raised.value} {raised.value.hint}"
     assert said in whole and "--fault" in whole
     assert not (tmp_path / "cloud").exists()
@@ -273,8 +273,8 @@ def test_every_fault_is_understood(tmp_path):
         "policy": "us-east1-c",
     }
     faults = [
-        Fault(name, values.get(name, "0.5" if "SHARE" in what else "2"))
-        for name, what in FAULTS.items()
+        Fault(name, values.get(name, "0.5" if "SHARE" in kind.value else "2"))
+        for name, kind in KINDS.items()
     ]
     rehearsal = GcpRehearsal("gcp", {}, faults, tmp_path)
     try:

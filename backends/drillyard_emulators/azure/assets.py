@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from drillyard_emulators.azure.manager import Manager
 
 _ML = "Microsoft.MachineLearningServices/workspaces"
-_FIXED = {
+FIXED = {
     "environments": ("image", "condaFile", "build"),
     "models": ("modelUri",),
     "codes": ("codeUri",),
@@ -31,7 +31,7 @@ _ADDED: dict[str, Document] = {
 
 
 class Assets:
-    """The registered things of a workspace; each method answers for one kind of them.
+    """The registered things of a workspace.
 
     Args:
         workspace: Whose.
@@ -47,34 +47,22 @@ class Assets:
             "codes": {},
         }
 
-    def environments(self, request: Request, parts: list[str]) -> Response:
-        """``environments/NAME/versions/VERSION``."""
-        return self._versioned("environments", request, parts)
-
-    def models(self, request: Request, parts: list[str]) -> Response:
-        """``models/NAME/versions/VERSION``."""
-        return self._versioned("models", request, parts)
-
-    def codes(self, request: Request, parts: list[str]) -> Response:
-        """``codes/NAME/versions/VERSION``."""
-        return self._versioned("codes", request, parts)
-
     def datastores(self, request: Request, parts: list[str]) -> Response:
         """The workspace's own, and the key of its account."""
-        mine = self._workspace
+        home = self._workspace
         if parts[1:] == ["listSecrets"]:
-            return Response.of({"secretsType": "AccountKey", "key": mine.key})
-        there = {"workspaceblobstore": mine.container, "workspaceartifactstore": mine.artifacts}
+            return Response.of({"secretsType": "AccountKey", "key": home.key})
+        there = {"workspaceblobstore": home.container, "workspaceartifactstore": home.artifacts}
         stores: dict[str, Document] = {
             name: {
-                "id": f"{mine.root}/datastores/{name}",
+                "id": f"{home.root}/datastores/{name}",
                 "name": name,
                 "type": f"{_ML}/datastores",
-                "systemData": mine.stamp(),
+                "systemData": home.stamp(),
                 "properties": {
                     "datastoreType": "AzureBlob",
                     "isDefault": name == "workspaceblobstore",
-                    "accountName": mine.account,
+                    "accountName": home.account,
                     "containerName": container,
                     "endpoint": "core.windows.net",
                     "protocol": "https",
@@ -98,10 +86,10 @@ class Assets:
             Denied: There is no such asset, or it lies elsewhere.
         """
         key = asset_id.partition(f"/{kind}/")[2]
-        found = self._kept[kind].get(key)
-        if found is None:
+        asset = self._kept[kind].get(key)
+        if asset is None:
             raise Denied(400, "UserError", f"The specified {kind} {key!r} does not exist.")
-        uri = str(found["modelUri" if kind == "models" else "codeUri"])
+        uri = str(asset["modelUri" if kind == "models" else "codeUri"])
         inside = re.search(r"/datastores/workspaceblobstore/paths/(.+)\Z", uri)
         outside = re.search(rf"/{re.escape(self._workspace.container)}/(.+)\Z", uri)
         match = inside or outside
@@ -125,8 +113,9 @@ class Assets:
             sum(len(blobs.read(container, name) or b"") for name in names) > MOST_BYTES
         )
 
-    def _versioned(self, kind: str, request: Request, parts: list[str]) -> Response:
-        there, mine = self._kept[kind], self._workspace
+    def versioned(self, kind: str, request: Request, parts: list[str]) -> Response:
+        """``KIND/NAME/versions/VERSION`` of environments, models and codes."""
+        there, home = self._kept[kind], self._workspace
         name = parts[0]
         if len(parts) < 3:
             raise Denied(404, "UserError", f"{kind} {name} is requested by its version here")
@@ -134,7 +123,7 @@ class Assets:
         if request.method == "PUT":
             properties = dict(member(request.json(), "properties"))
             old = there.get(key)
-            if old and any(old.get(f) != properties.get(f) for f in _FIXED[kind]):
+            if old and any(old.get(f) != properties.get(f) for f in FIXED[kind]):
                 raise Denied(400, "UserError", f"An existing {kind[:-1]} cannot be changed.")
             there[key] = properties
             if kind == "environments" and self._too_large(member(properties, "build")):
@@ -143,11 +132,11 @@ class Assets:
             raise Denied(404, "UserError", f"{kind[:-1]} {name}:{parts[2]} was not found.")
         return Response.of(
             {
-                "id": f"{mine.root}/{kind}/{name}/versions/{parts[2]}",
+                "id": f"{home.root}/{kind}/{name}/versions/{parts[2]}",
                 "name": parts[2],
                 "type": f"{_ML}/{kind}/versions",
                 "properties": {**there[key], **_ADDED[kind]},
-                "systemData": mine.stamp(),
+                "systemData": home.stamp(),
             },
             201 if request.method == "PUT" else 200,
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from drillyard.documents.json_types import JsonView
 from drillyard_emulators.azure import entra, manager
 from drillyard_emulators.azure.answers import refused
 from drillyard_emulators.azure.blobs import Blobs
@@ -229,28 +230,24 @@ class Azure(Loopback):
         """Sets permissions by scope; returns the operations since the last call."""
         access = self.manager.access
         for scope, permissions in asked.items():
-            setattr(access, scope, set(texts(asked, scope)) if scope == "denied" else permissions)
+            _assign(access, scope, permissions)
         before, access.asked = sorted(access.asked), set()
-        return [list(one) for one in before]
+        return [list(operation) for operation in before]
 
     def _set_manager(self, asked: Document) -> None:
         """Rights that are denied, quotas, other names of the subscription, group or workspace."""
         for name, value in asked.items():
-            if name == "denied":
-                self.manager.access.denied = set(texts(asked, name))
-                continue
-            now = getattr(self.manager, name)
-            setattr(self.manager, name, set(texts(asked, name)) if isinstance(now, set) else value)
+            _assign(self.manager.access if name == "denied" else self.manager, name, value)
 
     def _set_around(self, asked: Document) -> None:
         """``locks``, ``kept_days``; ``hierarchical``: the account has real folders."""
         for name, value in asked.items():
-            setattr(self.blobs if name == "hierarchical" else self.manager.around, name, value)
+            _assign(self.blobs if name == "hierarchical" else self.manager.around, name, value)
 
     def _serial(self, asked: Document) -> str:
         """The output of a job's processes on all its nodes, also after its end."""
-        found = sorted((self.folder / "serial").glob(f"{asked['machine']}-*.log"))
-        return "".join(path.read_text(errors="replace") for path in found)
+        logs = sorted((self.folder / "serial").glob(f"{asked['machine']}-*.log"))
+        return "".join(path.read_text(errors="replace") for path in logs)
 
     def _export(self, asked: Document) -> int:
         """Write the blobs below a prefix into a folder; how many."""
@@ -259,9 +256,14 @@ class Azure(Loopback):
         return exported(asked, names, lambda name: self.blobs.read(container, name) or b"")
 
     def _set_entra(self, asked: Document) -> None:
-        for name in ("life_s", "trouble", "valid_from", "nodes_busy"):
-            if name in asked:
-                setattr(self.entra, name, asked[name])
+        for name, value in asked.items():
+            _assign(self.entra, name, value)
+
+
+def _assign(target: object, name: str, value: JsonView) -> None:
+    """Sets an attribute that is there; a list becomes a set where it is one."""
+    is_set = isinstance(getattr(target, name), set)
+    setattr(target, name, {*value} if is_set and isinstance(value, list) else value)
 
 
 def main(arguments: list[str] | None = None) -> int:

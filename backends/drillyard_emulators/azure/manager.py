@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import urlencode
 
 from drillyard_emulators.azure import usages, vm_sizes
 from drillyard_emulators.azure.access import ML, Access, operation
 from drillyard_emulators.azure.answers import Denied
 from drillyard_emulators.azure.around import Around
-from drillyard_emulators.azure.assets import Assets
+from drillyard_emulators.azure.assets import FIXED, Assets
 from drillyard_emulators.azure.blobs import Blobs
 from drillyard_emulators.azure.entra import CLIENT, Entra
 from drillyard_emulators.azure.jobs_api import JobsApi
@@ -36,6 +37,7 @@ _IDENTITY = re.compile(
 _CLUSTER = re.compile(r"[a-zA-Z](?![a-zA-Z0-9-]*-\d+\Z)[a-zA-Z0-9\-]{2,23}\Z")
 """The specification's pattern of names in ``workspaces/computes``."""
 _ASSIGN = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
+_AGAIN = {"Retry-After": "0"}
 _PERMISSIONS = ["providers", "Microsoft.Authorization", "permissions"]
 _LOCATION = re.compile(
     r"/subscriptions/(?P<s>[^/]+)/providers/Microsoft\.MachineLearningServices/locations/"
@@ -88,15 +90,15 @@ class Manager:
         """Jobs of other people, as the service lists them."""
         assets = Assets(self, world)
         self.online = Online(self, assets, blobs, machine_env)
-        more = (
-            assets.datastores,
-            assets.environments,
-            assets.models,
-            assets.codes,
-            self.online.onlineendpoints,
-            JobsApi(self).jobs,
-        )
-        self._kinds = {serve.__name__: serve for serve in more}
+        self._kinds: dict[str, Callable[[Request, list[str]], Response]] = {
+            "workspace": self._workspace,
+            "computes": self._computes,
+            "operations": self._operations,
+            "datastores": assets.datastores,
+            "onlineendpoints": self.online.endpoints,
+            "jobs": JobsApi(self).jobs,
+            **{kind: partial(assets.versioned, kind) for kind in FIXED},
+        }
 
     def __call__(self, request: Request) -> Response:
         """Answer one request."""
@@ -147,9 +149,8 @@ class Manager:
         if parts == _PERMISSIONS:
             self.access.need("workspace", "Microsoft.Authorization/permissions/read")
             return self.page(request, self.access.given("workspace"))
-        kind = parts[0] if parts[0] else "workspace"
-        serve: Callable[[Request, list[str]], Response] | None
-        serve = self._kinds.get(kind.lower()) or getattr(self, f"_{kind}".lower(), None)
+        kind = parts[0] or "workspace"
+        serve = self._kinds.get(kind.lower())
         if serve is None:
             raise Denied(404, "NotFound", f"{kind} is not emulated")
         if kind != "operations":
@@ -172,9 +173,9 @@ class Manager:
             document["nextLink"] = f"https://{HOST}{request.path}?{urlencode(query)}"
         return Response.of(document)
 
-    def _need(self, found: str, there: str, kind: str) -> None:
-        if found.lower() != there.lower():
-            message = f"The {kind.lower()} '{found}' could not be found."
+    def _need(self, asked: str, there: str, kind: str) -> None:
+        if asked.lower() != there.lower():
+            message = f"The {kind.lower()} '{asked}' could not be found."
             raise Denied(404, f"{kind}NotFound", message)
 
     # -- by the first word behind the workspace ----------------------------------------------
@@ -252,13 +253,11 @@ class Manager:
         kind, name = parts[0], parts[1]
         if kind == "job":
             job = self.world.jobs.get(name)
-            return Response(200 if job is None or job.over else 202, b"", self._again())
+            return Response(200 if job is None or job.over else 202, b"", _AGAIN)
         compute = self.world.computes.get(name)
-        done = (
-            compute is None if kind == "gone" else compute is None or compute.state != "Creating"
-        )
+        done = compute is None or (kind != "gone" and compute.state != "Creating")
         answer = Response.of({"status": "Succeeded" if done else "InProgress"})
-        answer.headers.update(self._again())
+        answer.headers.update(_AGAIN)
         return answer
 
     def room(self, size: str) -> int:
@@ -298,13 +297,10 @@ class Manager:
     def going_on(self, answer: Response, what: str) -> Response:
         """Adds the address of a long-running operation to an answer."""
         url = f"https://{HOST}{self.root}/operations/{what}?api-version=2023-08-01-preview"
-        answer.headers.update({"Location": url, "Azure-AsyncOperation": url, **self._again()})
-        if what.startswith("job/"):
-            del answer.headers["Azure-AsyncOperation"]
+        answer.headers.update({"Location": url, **_AGAIN})
+        if not what.startswith("job/"):
+            answer.headers["Azure-AsyncOperation"] = url
         return answer
-
-    def _again(self) -> dict[str, str]:
-        return {"Retry-After": "0"}
 
     def stamp(self, when: float | None = None) -> dict[str, str]:
         """The creator and the creation time of a resource."""

@@ -74,7 +74,7 @@ class Online:
         self._gone: dict[str, float] = {}
         """Name of a deleted endpoint -> when."""
 
-    def onlineendpoints(self, request: Request, parts: list[str]) -> Response:
+    def endpoints(self, request: Request, parts: list[str]) -> Response:
         """``onlineEndpoints/NAME/deployments/NAME``, as Resource Manager has them."""
         if not parts:
             return self._home.page(request, [self._endpoint(n) for n in self._there])

@@ -28,7 +28,7 @@ from drillyard_emulators.faults import (
 from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.handle import AzureEmulator
 from drillyard_emulators.http.states import CloudState, NodeState
-from drillyard_emulators.rehearsal import OnEmulator, shipped
+from drillyard_emulators.rehearsal import Rehearsal, shipped
 
 _API = r" (management\.azure\.com|\S+\.blob\.core\.windows\.net)"
 _MANAGEMENT = r" management\.azure\.com"
@@ -49,12 +49,12 @@ _FORMS: dict[str, Document] = {
 }
 
 
-def _throttle(fault: Fault, _: OnEmulator) -> Ask:
+def _throttle(fault: Fault, _: Rehearsal) -> Ask:
     rule: Document = {"match": _MANAGEMENT, "status": 429, "skip": 30, "times": 6}
     return "fault", {**rule, "retry_after_s": int(number_of(fault, 1, 3600))}
 
 
-def _denied(fault: Fault, _: OnEmulator) -> Ask:
+def _denied(fault: Fault, _: Rehearsal) -> Ask:
     from drillyard_backends.azure import rights
 
     known = (*rights.RUN, *rights.CLUSTER, *rights.ENVIRONMENT)
@@ -125,19 +125,17 @@ KINDS: dict[str, Kind] = {
     ),
     "form": form(f"NAME of an answer in which sources differ: {', '.join(_FORMS)}", _FORMS),
 }
-FAULTS = {name: kind.value for name, kind in KINDS.items()}
 # What would only be waiting at home; the file's own value wins.
 _QUICK = {"preparing_s": "20", "build_s": "20", "listing_lag_s": "0"}
 _ADDRESS = {"subscription_id": "subscription", "resource_group": "group", "workspace": "workspace"}
 _SOURCES = ("environment", "image", "build")
 
 
-class AzureRehearsal(OnEmulator):
+class AzureRehearsal(Rehearsal):
     """An emulated Azure that has what the settings of one experiment name."""
 
     _cloud: AzureEmulator
     kinds = KINDS
-    faults = FAULTS
     always: ClassVar = (
         "a change of a cluster that is being made or deleted is refused (409)",
         "a cancel of a job that is over or ending is refused",
@@ -182,17 +180,17 @@ class AzureRehearsal(OnEmulator):
 
     @staticmethod
     def rented(state: CloudState) -> Iterator[tuple[NodeState, str, str, bool]]:
-        """See ``OnEmulator``."""
+        """See ``Rehearsal``."""
         for node in state["nodes"]:
             yield node, node["compute"], node["size"], node["low_priority"]
 
     def alone(self, place: str, kind: str, spot: bool) -> JsonObject:
-        """See ``OnEmulator``."""
+        """See ``Rehearsal``."""
         size: JsonObject = {"vm_size": kind, "vm_sizes": [], "locations": [], "low_priority": spot}
         return {**self.values, **self._filled, **size}
 
     def start(self, folder: Path) -> AzureEmulator:
-        """See ``OnEmulator``.
+        """See ``Rehearsal``.
 
         Raises:
             UserError: Azurite is not installed, or bare machines are asked for.

@@ -21,7 +21,6 @@ from drillyard_emulators.gcp.grants import read_grants
 from drillyard_emulators.gcp.metadata import MetadataService
 from drillyard_emulators.gcp.project import Project, key_file, machine_of
 from drillyard_emulators.gcp.rights import rights_services, token_endpoint
-from drillyard_emulators.gcp.triggers import happen
 from drillyard_emulators.http.clock import EmulatedClock
 from drillyard_emulators.http.control import Verb
 from drillyard_emulators.http.emulator import Loopback, exported, parser, serve
@@ -57,7 +56,7 @@ class Cloud(Loopback):
         self.storage = Storage(self.clock)
         self._image = image or Path(sys.prefix)
         self.world = World(self.clock, self.project, self.faults, folder, self.boot)
-        self.occur(lambda what, machine: happen(self.world, what, machine))
+        self.occur(self.world.happen)
         self.storage.finalised.append(
             lambda caller, stored: self.triggers.on_object(
                 machine_of(caller), f"{stored.bucket}/{stored.name}"

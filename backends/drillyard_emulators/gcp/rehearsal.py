@@ -35,13 +35,13 @@ from drillyard_emulators.faults import (
 from drillyard_emulators.http.fields import Document, Fields, members, number
 from drillyard_emulators.http.handle import GcpEmulator
 from drillyard_emulators.http.states import CloudState, MachineState
-from drillyard_emulators.rehearsal import OnEmulator, shipped
+from drillyard_emulators.rehearsal import Rehearsal, shipped
 
 _API = r" (compute|storage)\.googleapis\.com"
 _RATE: Document = {"status": 403, "reason": "rateLimitExceeded"}
 
 
-def _stockout(fault: Fault, _rehearsal: OnEmulator) -> Ask:
+def _stockout(fault: Fault, _rehearsal: Rehearsal) -> Ask:
     zone, _, times = fault.value.partition(":")
     stockout: Document = {"zone": _zone(fault, zone)}
     if times:
@@ -49,7 +49,7 @@ def _stockout(fault: Fault, _rehearsal: OnEmulator) -> Ask:
     return "physics", {"stockouts": [stockout]}
 
 
-def _quota(fault: Fault, _rehearsal: OnEmulator) -> Ask:
+def _quota(fault: Fault, _rehearsal: Rehearsal) -> Ask:
     metric, _, limit = fault.value.partition(":")
     if not re.fullmatch(r"[A-Z0-9_]+", metric) or not re.fullmatch(r"\d+", limit):
         example = "--fault quota=PREEMPTIBLE_CPUS:8"
@@ -57,7 +57,7 @@ def _quota(fault: Fault, _rehearsal: OnEmulator) -> Ask:
     return "catalogue", {"all_quotas": {metric: float(limit)}}
 
 
-def _false_done(fault: Fault, _: OnEmulator) -> Ask:
+def _false_done(fault: Fault, _: Rehearsal) -> Ask:
     kinds = ("delete", "compute.instanceGroupManagers.deleteInstances")
     chance = number_of(fault, 0, 0.9)
     return "physics", {"false_done": [{"kind": kind, "probability": chance} for kind in kinds]}
@@ -68,26 +68,26 @@ def _false_dones(physics: Fields, _: Fault, place: int) -> int:
     return sum(int(number(rule, "played")) for rule in rules)
 
 
-def _soft_delete(fault: Fault, rehearsal: OnEmulator) -> Ask:
+def _soft_delete(fault: Fault, rehearsal: Rehearsal) -> Ask:
     kept: Document = {"retentionDurationSeconds": str(int(number_of(fault, 7, 90) * 86_400))}
     bucket = str(rehearsal.values["bucket"])
     return "bucket", {"name": bucket, "document": {"softDeletePolicy": kept}}
 
 
-def _denied(fault: Fault, _: OnEmulator) -> Ask:
+def _denied(fault: Fault, _: Rehearsal) -> Ask:
     from drillyard_backends.gcp import rights
 
     return "project", {"denied": [one_of(fault, (*rights.DRIVER, *rights.BUCKET))]}
 
 
-def _throttle(fault: Fault, rehearsal: OnEmulator) -> Ask:
+def _throttle(fault: Fault, rehearsal: Rehearsal) -> Ask:
     return "fault", {**trouble(fault, _API, rehearsal.seed), **_RATE, "lose": False}
 
 
 def _in_zone(value: str, match: str, status: int, reason: str, message: str) -> Kind:
     """Returns a rule for the requests of one zone."""
 
-    def ask(fault: Fault, _: OnEmulator) -> Ask:
+    def ask(fault: Fault, _: Rehearsal) -> Ask:
         zone = _zone(fault, fault.value)
         said = message.replace("ZONE", zone)
         place = match.replace("ZONE", zone)
@@ -191,19 +191,17 @@ KINDS: dict[str, Kind] = {
         },
     ),
 }
-FAULTS = {name: kind.value for name, kind in KINDS.items()}
 # What would only be waiting at home; the file's own value wins.
 _QUICK = {"LISTING_LAG_S": "1", "STOCKOUT_S": "2"}
 # Where machines get drillyard from; this program's environment plays any of them.
 _SOURCES = ("image", "image_family", "container", "wheelhouse", "template")
 
 
-class GcpRehearsal(OnEmulator):
+class GcpRehearsal(Rehearsal):
     """An emulated Google Cloud with the resources that one experiment's settings name."""
 
     _cloud: GcpEmulator
     kinds = KINDS
-    faults = FAULTS
     always: ClassVar = (
         "a create of a name that is taken is refused",
         "a change of a group that is being made or deleted is refused, and so is a group of a "
@@ -251,12 +249,12 @@ class GcpRehearsal(OnEmulator):
 
     @staticmethod
     def rented(state: CloudState) -> Iterator[tuple[MachineState, str, str, bool]]:
-        """See ``OnEmulator``."""
+        """See ``Rehearsal``."""
         for machine in state["all_machines"]:
             yield machine, machine["zone"], machine["machine_type"], machine["spot"]
 
     def alone(self, place: str, kind: str, spot: bool) -> JsonObject:
-        """See ``OnEmulator``."""
+        """See ``Rehearsal``."""
         return {
             **self.values,
             "machine_types": [kind],
@@ -274,7 +272,7 @@ class GcpRehearsal(OnEmulator):
         )
 
     def start(self, folder: Path) -> GcpEmulator:
-        """See ``OnEmulator``."""
+        """See ``Rehearsal``."""
         project = str(self.values["project"])
         if not self.bare:
             return GcpEmulator(folder, project=project, seed=self.seed)

@@ -9,10 +9,10 @@ import signal
 import sys
 import threading
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from pathlib import Path
-from typing import Protocol
 
 from pydantic import BaseModel
 
@@ -29,7 +29,7 @@ from drillyard_emulators.http.triggers import Trigger, Triggers
 from drillyard_emulators.http.wire import App, Listener, Request, Response
 
 
-class Loopback:
+class Loopback(ABC):
     """The frame of an emulated cloud; subclasses add the services.
 
     Args:
@@ -69,6 +69,10 @@ class Loopback:
             ),
         }
         self._control = Listener.of(Control({**usual, **verbs}))
+
+    @abstractmethod
+    def greeting(self) -> Document:
+        """Returns the one line that is printed."""
 
     def occur(self, happen: Callable[[str, str], None]) -> None:
         """Sets how something (first) happens to a machine (second)."""
@@ -174,33 +178,23 @@ def exported(asked: Document, names: Iterable[str], read: Callable[[str], bytes]
     return len(below)
 
 
-class Running(Protocol):
-    """A cloud that serves."""
-
-    def greeting(self) -> Document:
-        """The one line that is printed."""
-
-    def close(self) -> None:
-        """End all of it."""
-
-
 def parser(module: str) -> argparse.ArgumentParser:
     """The command line that every emulator has.
 
     Args:
         module: As it is run.
     """
-    found = argparse.ArgumentParser(prog=f"python -m {module}")
-    found.add_argument("--folder", required=True, type=Path)
-    found.add_argument("--speed", type=float, default=1.0, help="emulated seconds a second")
-    found.add_argument("--seed", type=int, default=0)
-    found.add_argument("--bodies", action="store_true", help="record JSON bodies")
-    found.add_argument("--image", type=Path, help="the environment that plays the image")
-    found.add_argument("--parent", type=int, help="end when this process is gone")
-    return found
+    words = argparse.ArgumentParser(prog=f"python -m {module}")
+    words.add_argument("--folder", required=True, type=Path)
+    words.add_argument("--speed", type=float, default=1.0, help="emulated seconds a second")
+    words.add_argument("--seed", type=int, default=0)
+    words.add_argument("--bodies", action="store_true", help="record JSON bodies")
+    words.add_argument("--image", type=Path, help="the environment that plays the image")
+    words.add_argument("--parent", type=int, help="end when this process is gone")
+    return words
 
 
-def serve(make: Callable[[], Running], parent: int | None) -> int:
+def serve(make: Callable[[], Loopback], parent: int | None) -> int:
     """Serves until a signal arrives or the parent is gone.
 
     Args:

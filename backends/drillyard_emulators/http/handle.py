@@ -110,20 +110,20 @@ class Emulator:
             with _DIRECT.open(request, timeout=60) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
-            said = json.loads(error.read())["error"]["message"]
-            raise UserError(f"the emulated cloud cannot do that: {said}") from error
+            why = json.loads(error.read())["error"]["message"]
+            raise UserError(f"the emulated cloud cannot do that: {why}") from error
         except OSError as error:
             raise InfrastructureError(f"the emulated cloud does not answer: {error}") from error
 
     def state(self) -> CloudState:
         """Everything that exists, as the emulator records it."""
-        found: CloudState = self.ask("state")
-        return found
+        state: CloudState = self.ask("state")
+        return state
 
     def log(self, match: str = "", since: int = 0) -> list[ExchangeState]:
         """Requests whose ``METHOD host/path?query`` matches, in order."""
-        found: list[ExchangeState] = self.ask("log", match=match, since=since)
-        return found
+        exchanges: list[ExchangeState] = self.ask("log", match=match, since=since)
+        return exchanges
 
     def fault(self, match: str, **rule: JsonView) -> None:
         """Put a rule in force: see ``drillyard_emulators.http.faults.FaultRule``."""
@@ -189,25 +189,18 @@ class GcpEmulator(Emulator):
     Args:
         folder: Its own folder.
         project: Id of the project.
-        speed: Emulated seconds a real second; 0 stands still and moves by ``advance``.
-        seed: Seed of the random faults.
-        bodies: Record JSON bodies.
-        options: Further options of the program.
         module: The program: one that serves a cloud which can do more.
+        **settings: See ``Emulator``.
     """
 
     def __init__(
         self,
         folder: Path,
         project: str = "emulated-project",
-        speed: float = 1.0,
-        seed: int = 0,
-        bodies: bool = False,
-        options: tuple[str, ...] = (),
         module: str = "drillyard_emulators.gcp.cloud",
+        **settings: Any,
     ) -> None:
-        options = ("--project", project, *options)
-        super().__init__(module, folder, speed, seed, bodies, options)
+        super().__init__(module, folder, options=("--project", project), **settings)
         self.storage_url: str = self.greeting["storage"]
         """For ``STORAGE_EMULATOR_HOST``: the bucket store alone, plain and without tokens."""
         self.project: str = self.greeting["project"]
@@ -219,23 +212,14 @@ class AzureEmulator(Emulator):
 
     Args:
         folder: Its own folder.
-        speed: Emulated seconds a real second.
-        seed: Seed of the random faults.
-        bodies: Record JSON bodies.
-        options: Further options of the program.
         module: The program: one that serves a cloud which can do more.
+        **settings: See ``Emulator``.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        speed: float = 1.0,
-        seed: int = 0,
-        bodies: bool = False,
-        options: tuple[str, ...] = (),
-        module: str = "drillyard_emulators.azure.cloud",
+        self, folder: Path, module: str = "drillyard_emulators.azure.cloud", **settings: Any
     ) -> None:
-        super().__init__(module, folder, speed, seed, bodies, options)
+        super().__init__(module, folder, **settings)
         self.workspace: dict[str, str] = self.greeting["workspace"]
         """``subscription_id``, ``resource_group``, ``workspace_name``."""
         self.account: str = self.greeting["account"]

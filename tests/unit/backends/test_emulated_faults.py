@@ -104,7 +104,7 @@ def test_faults_of_one_kind_are_asked_for_together():
 @pytest.mark.parametrize("rehearsal", [GcpRehearsal, AzureRehearsal])
 def test_the_page_names_every_fault(rehearsal):
     page = (ROOT / "docs" / "how-to" / "rehearse.md").read_text("utf-8")
-    assert [name for name in rehearsal.faults if f"`{name}=" not in page] == []
+    assert [name for name in rehearsal.kinds if f"`{name}=" not in page] == []
 
 
 class _Played:

@@ -36,6 +36,7 @@ class Reading(Effects):
 
     def __init__(self, world: World, routes: Routes) -> None:
         super().__init__(world)
+        routes.add("GET", "", "projects.get", self._project)
         self.add_lists(routes, "zone", "zones", lambda _: self._zones())
         self.add_lists(routes, "region", "regions", lambda _: map(self._region, REGIONS))
         zonal: dict[str, Documents] = {

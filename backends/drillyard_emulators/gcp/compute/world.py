@@ -117,12 +117,30 @@ class World:
             self.templates[found.key] = found
             self.furnished.add(found.key)
 
-    def machine(self, name: str) -> Instance | None:
-        """A living machine by name, or by number."""
-        for instance in self.instances.living.values():
-            if name in (instance.name, str(instance.instance_id)):
-                return instance
-        return None
+    def happen(self, what: str, name: str) -> None:
+        """Applies an event to a machine as soon as the scheduler is free.
+
+        Args:
+            what: ``preempt``, ``cut``, ``crash``, ``abandon`` or ``hang``.
+            name: Name or number of the machine.
+
+        Raises:
+            KeyError: No such machine.
+            ValueError: Nothing of that name can happen.
+        """
+        living = self.instances.living.values()
+        known = {key: one for one in living for key in (str(one.instance_id), one.name)}
+        instance = known[name]
+        deeds = {
+            "preempt": lambda: self.instances.preempt(instance),
+            "cut": lambda: self.instances.preempt(instance, notice=False),
+            "crash": lambda: self.instances.crash(instance),
+            "abandon": lambda: self.groups.abandon(instance),
+            "hang": lambda: instance.machine.freeze() if instance.machine else None,
+        }
+        if what not in deeds:
+            raise ValueError(f"{what!r}: what can happen is {', '.join(deeds)}")
+        self.scheduler.after(0.0, deeds[what])
 
     def state(self) -> Document:
         """Everything that exists, and every machine that ever did, for the account."""

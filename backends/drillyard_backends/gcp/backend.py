@@ -29,7 +29,7 @@ from drillyard_backends.gcp import naming, plan, prices, records
 from drillyard_backends.gcp.bucket import ensure_bucket
 from drillyard_backends.gcp.capacity import CapacityReconciler
 from drillyard_backends.gcp.errors import Exists, InUse, Missing, translated
-from drillyard_backends.gcp.group_ender import GroupEnder
+from drillyard_backends.gcp.group_ender import end_groups
 from drillyard_backends.gcp.groups import Groups
 from drillyard_backends.gcp.lease_listing import group_of, listed_leases
 from drillyard_backends.gcp.lease_view import FRESH_S, Viewer
@@ -37,7 +37,6 @@ from drillyard_backends.gcp.lives import Lives, at_strength
 from drillyard_backends.gcp.machines import GoogleMachines
 from drillyard_backends.gcp.managed import Group, Managed, Stage
 from drillyard_backends.gcp.operations import Compute
-from drillyard_backends.gcp.preemption import preempt
 from drillyard_backends.gcp.read_only_client import Reader
 from drillyard_backends.gcp.settings import GcpConfig, read_settings
 from drillyard_backends.gcp.store import GcsStore
@@ -227,7 +226,7 @@ class GcpBackend(GoogleMachines):
         for machines in self._viewer(lease.order).look().values():
             for managed in machines:
                 if managed.name == machine:
-                    preempt(self._compute, Place.parse(managed.address), machine)
+                    self._groups.preempt(Place.parse(managed.address), machine)
                     return
         raise NotFound(f"lease {lease.lease_id} has no machine {machine!r} now")
 
@@ -247,7 +246,8 @@ class GcpBackend(GoogleMachines):
                 self._groups.instances(f"labels.{naming.LEASE_LABEL}={order.lease_id}")
             )
             groups = self._known_groups(order, bases, machines)
-            if self._ender.end([groups[key] for key in sorted(groups)]):
+            places = [groups[key] for key in sorted(groups)]
+            if end_groups(self._groups, places, self._clock):
                 for machine in machines:
                     self._groups.delete_instance(machine)
                 self._delete_templates(bases, {name for _, name in groups})
@@ -286,16 +286,8 @@ class GcpBackend(GoogleMachines):
     # -- inside -------------------------------------------------------------------------------
 
     @cached_property
-    def _compute(self) -> Compute:
-        return Compute(self.config.project)
-
-    @cached_property
     def _groups(self) -> Groups:
-        return Groups(self._compute, self.config.group_prefix)
-
-    @property
-    def _ender(self) -> GroupEnder:
-        return GroupEnder(self._groups, self._compute, self._clock)
+        return Groups(Compute(self.config.project), self.config.group_prefix)
 
     def _locked(self, lease_id: str) -> threading.RLock:
         with self._lock:
@@ -380,7 +372,7 @@ class GcpBackend(GoogleMachines):
         body = instance_template(
             order, self.config, candidate, name, self._time(order), base, wheel.send(order)
         )
-        make_template(self._groups, self._compute, body)
+        make_template(self._groups, body)
 
     def _properties(self, name: str) -> Properties:
         """Returns the properties of the user's own template."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
 
 _ADDRESS = "https://www.googleapis.com/compute/v1/"
+_GROUPS, _TEMPLATES = "InstanceGroupManagers", "InstanceTemplates"
 BATCH = 500
 """Machines named in one request."""
 
@@ -44,7 +45,7 @@ class Groups:
 
     def __init__(self, compute: Compute, prefix: str) -> None:
         self._compute = compute
-        self._prefix = prefix
+        self._ours = f"name eq {prefix}-[0-9a-f]{{10}}.*"
 
     # -- templates ----------------------------------------------------------------------------
 
@@ -54,11 +55,10 @@ class Groups:
         Raises:
             Exists: There is one of that name.
         """
+        what = f"create template {body['name']}"
+        resource = dict(body)
         self._compute.change(
-            f"create template {body['name']}",
-            self._compute.client("InstanceTemplatesClient").insert_unary,
-            None,
-            instance_template_resource=dict(body),
+            what, f"{_TEMPLATES}.insert_unary", None, instance_template_resource=resource
         )
 
     def template(self, name: str) -> InstanceTemplate:
@@ -67,35 +67,24 @@ class Groups:
         Raises:
             Missing: There is no such template.
         """
-        return self._compute.call(
-            f"read template {name}",
-            self._compute.client("InstanceTemplatesClient").get,
-            None,
-            instance_template=name,
+        template: InstanceTemplate = self._compute.call(
+            f"read template {name}", f"{_TEMPLATES}.get", None, instance_template=name
         )
+        return template
 
     def templates(self) -> list[InstanceTemplate]:
         """Returns every template with a name of ours."""
-        return self._compute.pages(
-            "list templates",
-            self._compute.client("InstanceTemplatesClient").list,
-            None,
-            filter=f"name eq {self._prefix}-[0-9a-f]{{10}}.*",
-        )
+        return self._compute.pages("list templates", f"{_TEMPLATES}.list", None, filter=self._ours)
 
     def delete_template(self, name: str) -> bool:
         """Deletes a template; returns False while a group uses it."""
+        what = f"delete template {name}"
         try:
-            self._compute.change(
-                f"delete template {name}",
-                self._compute.client("InstanceTemplatesClient").delete_unary,
-                None,
-                instance_template=name,
-            )
-        except Missing:
-            return True
+            self._compute.change(what, f"{_TEMPLATES}.delete_unary", None, instance_template=name)
         except InUse:
             return False
+        except Missing:
+            pass
         return True
 
     # -- groups -------------------------------------------------------------------------------
@@ -128,7 +117,7 @@ class Groups:
         with contextlib.suppress(Exists):
             self._compute.change(
                 f"create group {name} in {place.name}",
-                self._compute.managers(place).insert_unary,
+                f"{_GROUPS}.insert_unary",
                 place,
                 instance_group_manager_resource=body,
             )
@@ -143,22 +132,35 @@ class Groups:
             InUse: The group is being changed or deleted; try again.
         """
         with contextlib.suppress(Missing):
-            return self._compute.call(
+            operation: Operation = self._compute.call(
                 f"delete group {name} in {place.name}",
-                self._compute.managers(place).delete_unary,
+                f"{_GROUPS}.delete_unary",
                 place,
                 instance_group_manager=name,
                 request_id=request_id(),
             )
+            return operation
         return None
+
+    def wait_deleted(self, place: Place, name: str, operation: Operation, within_s: float) -> None:
+        """Waits for the end of a group.
+
+        Args:
+            place: Place of the group.
+            name: Name of the group.
+            operation: What ``delete`` returned.
+            within_s: Longest time in seconds.
+
+        Raises:
+            Missing, Exists, InUse: Google refuses its end.
+            ControlPlaneError: It is not done in time.
+        """
+        self._compute.wait(f"delete group {name}", operation, place, within_s)
 
     def listed(self) -> list[Listed]:
         """Returns every group with a name of ours, in all places."""
         scopes = self._compute.pages(
-            "list groups",
-            self._compute.client("InstanceGroupManagersClient").aggregated_list,
-            None,
-            filter=f"name eq {self._prefix}-[0-9a-f]{{10}}.*",
+            "list groups", f"{_GROUPS}.aggregated_list", None, filter=self._ours
         )
         return [
             Listed(
@@ -182,7 +184,7 @@ class Groups:
         """
         listed: list[ManagedInstance] = self._compute.pages(
             f"list the machines of {name} in {place.name}",
-            self._compute.managers(place).list_managed_instances,
+            f"{_GROUPS}.list_managed_instances",
             place,
             instance_group_manager=name,
             max_results=BATCH,
@@ -197,12 +199,8 @@ class Groups:
         This listing has no ``kind``, unlike all others: an empty JSON document of a proxy looks
         like a listing without machines, and they would count as gone.
         """
-        group = self._compute.call(
-            f"read group {name} in {place.name}",
-            self._compute.managers(place).get,
-            place,
-            instance_group_manager=name,
-        )
+        what = f"read group {name} in {place.name}"
+        group = self._compute.call(what, f"{_GROUPS}.get", place, instance_group_manager=name)
         if group.name != name:
             raise ControlPlaneError(f"group {name} in {place.name}: the answer is not a group")
         number = _counted(group)
@@ -219,8 +217,8 @@ class Groups:
         machine = naming.Machine.parse(name)
         if machine is None:
             return None
-        found = stage(item.current_action, item.instance_status)
-        going = found is Stage.GOING
+        state = stage(item.current_action, item.instance_status)
+        going = state is Stage.GOING
         trouble = of_operation(
             item.last_attempt.errors.errors,
             f"{'delete' if going else 'create'} machine {name}",
@@ -230,16 +228,8 @@ class Groups:
         # a lack of room stops no deletion.
         if (item.instance_status and not going) or (going and isinstance(trouble, NoCapacity)):
             trouble = None
-        number = str(item.id or "")
-        return Managed(
-            name,
-            machine,
-            found,
-            address,
-            trouble,
-            number,
-            bool(item.instance_status),
-        )
+        sure = bool(item.instance_status)
+        return Managed(name, machine, state, address, trouble, str(item.id or ""), sure)
 
     def make_machines(
         self, place: Place, name: str, metadata: Mapping[str, Mapping[str, str]]
@@ -250,27 +240,23 @@ class Groups:
             NoRoom: Google refuses at once. (A stock-out shows later, in the listing.)
             Missing: There is no such group.
         """
-        for names in _batches(sorted(metadata)):
-            self._make_batch(place, name, {n: metadata[n] for n in names})
+        names = sorted(metadata)
+        for start in range(0, len(names), BATCH):
+            batch = names[start : start + BATCH]
+            self._make_batch(place, name, {n: metadata[n] for n in batch})
 
     def _make_batch(
         self, place: Place, name: str, metadata: Mapping[str, Mapping[str, str]]
     ) -> None:
-        kind = "region_" if place.regional else ""
-        body = {
+        body: dict[str, object] = {
             "instances": [
                 {"name": machine, "preserved_state": {"metadata": dict(items)}}
                 for machine, items in metadata.items()
             ]
         }
         try:
-            self._compute.change(
-                f"create {len(metadata)} machines in {place.name}",
-                self._compute.managers(place).create_instances_unary,
-                place,
-                instance_group_manager=name,
-                **{f"{kind}instance_group_managers_create_instances_request_resource": body},
-            )
+            what = f"create {len(metadata)} machines in {place.name}"
+            self._change_machines(what, "create_instances", place, name, body)
         except (Exists, ControlPlaneError):
             # Another process may have requested some of them; one taken name refuses the rest.
             existing = {m.name for m in self.machines(place, name)}
@@ -286,49 +272,55 @@ class Groups:
         A refusal because the group or a machine is being changed or deleted ends nothing: a
         remaining machine is listed, and the next step tries again.
         """
-        kind = "region_" if place.regional else ""
         for start in range(0, len(machines), BATCH):
             batch = machines[start : start + BATCH]
-            body = {
+            body: dict[str, object] = {
                 "instances": [_ADDRESS + m.address for m in batch],
                 "skip_instances_on_validation_error": True,
             }
             with contextlib.suppress(Missing, InUse, Exists):
-                self._compute.change(
-                    f"delete {len(batch)} machines in {place.name}",
-                    self._compute.managers(place).delete_instances_unary,
-                    place,
-                    instance_group_manager=name,
-                    **{f"{kind}instance_group_managers_delete_instances_request_resource": body},
-                )
+                what = f"delete {len(batch)} machines in {place.name}"
+                self._change_machines(what, "delete_instances", place, name, body)
+
+    def _change_machines(
+        self, what: str, verb: str, place: Place, name: str, body: dict[str, object]
+    ) -> None:
+        kind = "region_" if place.regional else ""
+        field = f"{kind}instance_group_managers_{verb}_request_resource"
+        method, group = f"{_GROUPS}.{verb}_unary", {"instance_group_manager": name}
+        self._compute.change(what, method, place, **group, **{field: body})
 
     def delete_instance(self, instance: Instance) -> None:
         """Requests the end of a machine outside any group; ignores one that is already ending."""
         with contextlib.suppress(Missing, InUse, Exists):
             self._compute.call(
                 f"delete {instance.name}",
-                self._compute.client("InstancesClient").delete_unary,
+                "Instances.delete_unary",
                 Place.parse(instance.zone),
                 instance=instance.name,
                 request_id=request_id(),
             )
 
-    def serial(self, place: Place, machine: str, start: int = 0) -> str:
-        """Returns the output of a machine's serial port; empty if the machine is gone.
+    def preempt(self, place: Place, machine: str) -> None:
+        """Asks Google to take a Spot machine away; it then has its half minute of notice.
 
-        Args:
-            place: Zone of the machine.
-            machine: Name of the machine.
-            start: First byte to return.
+        Raises:
+            Missing: There is no such machine.
+            UserError: No permission (``compute.instances.simulateMaintenanceEvent``).
         """
+        self._compute.call(
+            f"simulate the preemption of {machine}",
+            "Instances.simulate_maintenance_event_unary",
+            place,
+            instance=machine,
+            request_id=request_id(),
+        )
+
+    def serial(self, place: Place, machine: str) -> str:
+        """Returns the output of a machine's serial port; empty if the machine is gone."""
+        what, method = f"read the log of {machine}", "Instances.get_serial_port_output"
         try:
-            output = self._compute.call(
-                f"read the log of {machine}",
-                self._compute.client("InstancesClient").get_serial_port_output,
-                place,
-                instance=machine,
-                start=start,
-            )
+            output = self._compute.call(what, method, place, instance=machine, start=0)
         except Missing:
             return ""
         return str(output.contents)
@@ -342,7 +334,7 @@ class Groups:
         with contextlib.suppress(Missing):
             self._compute.change(
                 f"label {instance.name}",
-                self._compute.client("InstancesClient").set_labels_unary,
+                "Instances.set_labels_unary",
                 place,
                 instance=instance.name,
                 instances_set_labels_request_resource={
@@ -353,13 +345,8 @@ class Groups:
 
     def instances(self, filter_: str) -> Iterator[Instance]:
         """Yields the instances of the project that match a filter."""
-        scopes = self._compute.pages(
-            "list machines",
-            self._compute.client("InstancesClient").aggregated_list,
-            None,
-            filter=filter_,
-        )
-        for _, content in scopes:
+        method = "Instances.aggregated_list"
+        for _, content in self._compute.pages("list machines", method, None, filter=filter_):
             yield from content.instances
 
 
@@ -369,8 +356,3 @@ def _counted(group: InstanceGroupManager) -> int:
     ``targetSize`` is not used: it may still count a machine that was taken away.
     """
     return sum(type(group.current_actions).to_dict(group.current_actions).values())
-
-
-def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(names), BATCH):
-        yield names[start : start + BATCH]

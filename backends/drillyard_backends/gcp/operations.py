@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
@@ -25,11 +25,9 @@ from drillyard_backends.gcp.errors import Missing, of_operation, retryable, tran
 from drillyard_backends.gcp.zones import Place
 
 if TYPE_CHECKING:
-    from google.api_core.page_iterator import Iterator as PageIterator
     from google.api_core.page_iterator import Page
     from google.auth.credentials import Credentials
     from google.cloud.compute_v1 import Operation
-    from google.cloud.compute_v1.services.instances import InstancesClient
 
 PATIENCE_S = 60.0
 """Seconds for which one call is repeated."""
@@ -66,19 +64,11 @@ def _warns(page: Page) -> bool:
     return getattr(page, "warning", None) is not None and page.warning.code not in _HARMLESS
 
 
-def _content(page: Page) -> Iterable[T]:
+def _content(page: Page) -> Iterable[Any]:
     if hasattr(page, "managed_instances"):
-        elements: Iterable[T] = page.managed_instances
-    elif hasattr(page.items, "items"):  # a listing of all zones maps each to its part
-        elements = page.items.items()
-    else:
-        elements = page.items
-    return elements
-
-
-def _pages(listing: PageIterator) -> Iterable[Page]:
-    pages: Iterable[Page] = listing.pages
-    return pages
+        return cast(Iterable[Any], page.managed_instances)
+    # A listing of all zones maps each to its part.
+    return cast(Iterable[Any], getattr(page.items, "items", lambda: page.items)())
 
 
 def request_id() -> str:
@@ -97,7 +87,7 @@ class Compute:
     def __init__(self, project: str, patience_s: float = PATIENCE_S) -> None:
         self.project = project
         self._patience_s = patience_s
-        self._clients: dict[str, InstancesClient] = {}
+        self._clients: dict[str, object] = {}
 
     @cached_property
     def v1(self) -> ModuleType:
@@ -110,36 +100,25 @@ class Compute:
 
         return google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])[0]
 
-    def client(self, name: str) -> InstancesClient:
-        """Returns a client by the name of its class; one of each class.
-
-        Raises:
-            SignInRefused: No credentials.
-        """
-        if name not in self._clients:
+    def _method(self, name: str, place: Place | None) -> Callable[..., Any]:
+        """Returns a method of a client: ``Instances.get``; a region has its own for groups."""
+        kind, _, method = name.partition(".")
+        if place is not None and place.regional and kind == "InstanceGroupManagers":
+            kind = f"Region{kind}"
+        if kind not in self._clients:
             try:
-                self._clients[name] = getattr(self.v1, name)(credentials=self._credentials)
+                client = getattr(self.v1, f"{kind}Client")(credentials=self._credentials)
             except Exception as error:
                 raise translate(error, "connect to Google Cloud", self.project) from error
-        return self._clients[name]
+            self._clients[kind] = client
+        return cast(Callable[..., Any], getattr(self._clients[kind], method))
 
-    def managers(self, place: Place) -> InstancesClient:
-        """Returns the client of managed groups in a place."""
-        kind = (
-            "RegionInstanceGroupManagersClient"
-            if place.regional
-            else "InstanceGroupManagersClient"
-        )
-        return self.client(kind)
-
-    def call(
-        self, what: str, method: Callable[..., T], place: Place | None, **request: object
-    ) -> T:
+    def call(self, what: str, method: str, place: Place | None, **request: object) -> Any:
         """Makes a request, and repeats it while that may help.
 
         Args:
             what: Description of the request, for errors.
-            method: Method of a client.
+            method: Client and method: ``Instances.get``.
             place: Zone or region of the request; None: the whole project.
             request: Further fields of the request.
 
@@ -148,6 +127,16 @@ class Compute:
             AccessDenied: Permission or credentials are missing.
             ControlPlaneError: The request failed.
         """
+        return self._repeated(what, self._method(method, place), place, request)
+
+    def _repeated(
+        self,
+        what: str,
+        send: Callable[..., T],
+        place: Place | None,
+        request: dict[str, object],
+        timeout_s: float = TIMEOUT_S,
+    ) -> T:
         if place is not None:
             request["region" if place.regional else "zone"] = place.name
         request["project"] = self.project
@@ -158,41 +147,34 @@ class Compute:
             reraise=True,
         )
         try:
-            return retrying(method, request=request, retry=None, timeout=TIMEOUT_S)
+            return retrying(send, request=request, retry=None, timeout=timeout_s)
         except Exception as error:
             raise translate(error, what, self.project) from error
 
-    def pages(
-        self, what: str, method: Callable[..., Iterable[T]], place: Place | None, **request: object
-    ) -> list[T]:
+    def pages(self, what: str, method: str, place: Place | None, **request: object) -> list[Any]:
         """Returns everything that a listing has, over all its pages.
 
         Raises:
             ControlPlaneError: A part could not be read. Google reports it in warnings, which the
                 library's iterators drop: the missing part would look as if it were gone.
         """
+        send = self._method(method, place)
 
-        def read(**more: object) -> list[T]:
-            items: list[T] = []
-            for page in _pages(method(**more)):
+        def read(**more: object) -> list[Any]:
+            items: list[Any] = []
+            for page in send(**more).pages:
                 _must_be_whole(what, page)
                 items += _content(page)
             return items
 
-        return self.call(what, read, place, **request)
+        return self._repeated(what, read, place, request)
 
-    def change(
-        self,
-        what: str,
-        method: Callable[..., Operation],
-        place: Place | None,
-        **request: object,
-    ) -> None:
+    def change(self, what: str, method: str, place: Place | None, **request: object) -> None:
         """Makes a change and waits until it is done.
 
         Args:
             what: Description of the change.
-            method: A ``*_unary`` method.
+            method: Client and ``*_unary`` method.
             place: Place of the operation; None if it is global.
             request: Fields of the request; one id for all repeats is added.
 
@@ -200,8 +182,7 @@ class Compute:
             Missing, Exists, InUse, NoRoom: The request or its operation failed.
             ControlPlaneError: The change failed, or is not done in time.
         """
-        operation = self.call(what, method, place, **{"request_id": request_id(), **request})
-        self.wait(what, operation, place)
+        self.wait(what, self.call(what, method, place, request_id=request_id(), **request), place)
 
     def wait(
         self, what: str, operation: Operation, place: Place | None, within_s: float = OPERATION_S
@@ -212,7 +193,6 @@ class Compute:
             ControlPlaneError: It is not done in time, or no longer known: read the resource.
         """
         kind = "Global" if place is None else "Region" if place.regional else "Zone"
-        client = self.client(f"{kind}OperationsClient")
         deadline = time.monotonic() + within_s
         done = self.v1.Operation.Status.DONE
         while operation.status != done:
@@ -221,15 +201,11 @@ class Compute:
             left = deadline - time.monotonic()
             # The server holds a `wait` for up to two minutes: too long if less time is left.
             patient = left >= SERVER_WAIT_S
+            send = self._method(f"{kind}Operations.{'wait' if patient else 'get'}", place)
+            limit_s = WAIT_TIMEOUT_S if patient else TIMEOUT_S
             try:
-                operation = self.call(
-                    what,
-                    (lambda **more: client.wait(**{**more, "timeout": WAIT_TIMEOUT_S}))
-                    if patient
-                    else client.get,
-                    place,
-                    operation=operation.name,
-                )
+                named: dict[str, object] = {"operation": operation.name}
+                operation = self._repeated(what, send, place, named, limit_s)
             except Missing as lost:
                 # Google keeps operations only for a while: a missing one proves nothing.
                 raise ControlPlaneError(f"{what}: Google no longer knows how it ended") from lost

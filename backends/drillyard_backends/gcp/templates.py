@@ -10,7 +10,6 @@ from drillyard.errors import CorruptObject, NewerVersion
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.errors import Exists, InUse, Missing
 from drillyard_backends.gcp.groups import Groups
-from drillyard_backends.gcp.operations import Compute
 from drillyard_backends.gcp.template import Item, Template
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ GROUP_WAIT_S = 60.0
 log = logging.getLogger(__name__)
 
 
-def make_template(groups: Groups, compute: Compute, body: Template) -> None:
+def make_template(groups: Groups, body: Template) -> None:
     """Creates a template unless there is one of that name for the same order.
 
     A template of another order is left over from an earlier experiment of that name: its machines
@@ -32,36 +31,35 @@ def make_template(groups: Groups, compute: Compute, body: Template) -> None:
 
     Args:
         groups: Makes the calls.
-        compute: Waits for the end of a group.
         body: The template.
 
     Raises:
         InUse: A group with machines uses the template of another order.
     """
-    name, wanted = body["name"], order_in(body["properties"]["metadata"]["items"])
+    name, order = body["name"], order_in(body["properties"]["metadata"]["items"])
     for _ in range(2):
         try:
             groups.insert_template(body)
             return
         except Exists:
             try:
-                found = groups.template(name)
+                there = groups.template(name)
             except Missing:
                 continue
-        if order_of(found) == wanted:
+        if order_of(there) == order:
             return
         if not groups.delete_template(name):
             try:
-                _delete_empty_groups(groups, compute, name)
+                _delete_empty_groups(groups, name)
             except InUse:
-                if _without_limit(order_of(found)) == _without_limit(wanted):
+                if _without_limit(order_of(there)) == _without_limit(order):
                     return
                 raise
             groups.delete_template(name)
     raise InUse(f"template {name} of an earlier experiment cannot be replaced yet")
 
 
-def _delete_empty_groups(groups: Groups, compute: Compute, template: str) -> None:
+def _delete_empty_groups(groups: Groups, template: str) -> None:
     for group in groups.listed():
         if group.template != template:
             continue
@@ -72,7 +70,7 @@ def _delete_empty_groups(groups: Groups, compute: Compute, template: str) -> Non
         log.info("delete the empty group %s in %s", group.name, group.place.name)
         operation = groups.delete(group.place, group.name)
         if operation is not None:
-            compute.wait(f"delete group {group.name}", operation, group.place, GROUP_WAIT_S)
+            groups.wait_deleted(group.place, group.name, operation, GROUP_WAIT_S)
 
 
 def _without_limit(order: Order | None) -> Order | None:

@@ -180,8 +180,6 @@ def test_no_change_of_a_template_replaces_a_machine_at_work(place):
     sent: list[dict[str, Any]] = []
     compute = SimpleNamespace(
         project="p",
-        managers=lambda _: SimpleNamespace(insert_unary=None),
-        where=lambda _: {},
         change=lambda *_, **request: sent.append(request["instance_group_manager_resource"]),
     )
     groups = Groups(compute, "dy")  # type: ignore[arg-type]

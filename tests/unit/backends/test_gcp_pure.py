@@ -338,7 +338,6 @@ def test_the_machines_limit_goes_by_the_stores_time(monkeypatch):
     made = []
     backend = GcpBackend(FakeClock(1_400.0 + 7_200.0), **GIVEN)
     backend.__dict__["_groups"] = SimpleNamespace(insert_template=made.append)
-    backend.__dict__["_compute"] = None
     backend._prepare(ORDER, candidates(read_settings(GIVEN))[0], "dy-0123456789")
     scheduling = made[0]["properties"]["scheduling"]
     assert scheduling["termination_time"] == "1970-01-01T01:23:20Z"  # the deadline of the order

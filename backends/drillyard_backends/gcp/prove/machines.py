@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from drillyard.errors import DrillyardError
 from drillyard_backends.gcp import naming, rights
 from drillyard_backends.gcp.errors import Exists, InUse, Missing
-from drillyard_backends.gcp.preemption import preempt
 from drillyard_backends.gcp.prove.reading import has_more_than_the_role
 from drillyard_backends.gcp.prove.scene import GcpScene
 from drillyard_backends.gcp.zones import Place
@@ -97,16 +96,13 @@ def make(scene: GcpScene) -> Iterator[Observation]:
         raise Untestable("no group of the lease has machines")
     place, name = scene.group
     template = scene.groups.template(name)
+    resource = {"description": template.description, "properties": template.properties}
     try:
         scene.compute.change(
             f"create template {name} again",
-            scene.compute.client("InstanceTemplatesClient").insert_unary,
+            "InstanceTemplates.insert_unary",
             None,
-            instance_template_resource={
-                "name": name,
-                "description": template.description,
-                "properties": template.properties,
-            },
+            instance_template_resource={"name": name, **resource},
         )
     except Exists as refusal:
         yield CLAIMS.G45.holds(f"refused: {refusal}")
@@ -118,7 +114,7 @@ def make(scene: GcpScene) -> Iterator[Observation]:
     try:
         scene.compute.change(
             f"create {machine} again",
-            scene.compute.managers(place).create_instances_unary,
+            "InstanceGroupManagers.create_instances_unary",
             place,
             instance_group_manager=name,
             **{f"{kind}instance_group_managers_create_instances_request_resource": body},
@@ -222,7 +218,7 @@ def preemption(scene: GcpScene) -> Iterator[Observation]:
     row = scene.row(0) if scene.until(runs, BOOT_S) is not None else None
     if row is None:
         raise Untestable("no machine is running")
-    preempt(scene.compute, Place(row.zone), row.name)
+    scene.groups.preempt(Place(row.zone), row.name)
     number = row.number
     seen: list[str] = []
 

@@ -86,7 +86,7 @@ class GcpScene(Scene):
         try:
             listed: list[ManagedInstance] = self.compute.pages(
                 f"list the machines of {name}",
-                self.compute.managers(place).list_managed_instances,
+                "InstanceGroupManagers.list_managed_instances",
                 place,
                 instance_group_manager=name,
             )

@@ -8,13 +8,18 @@ import hashlib
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from drillyard.errors import CorruptObject, InfrastructureError, StoreUnavailable
+from drillyard.errors import (
+    CorruptObject,
+    DrillyardError,
+    InfrastructureError,
+    StoreUnavailable,
+)
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.system.files import replacing
@@ -145,6 +150,27 @@ def unread(url: str, key: str, why: str) -> StoreUnavailable:
     )
 
 
+@contextlib.contextmanager
+def translating(
+    url: str, key: str, known: Callable[[Exception], Exception | None]
+) -> Iterator[None]:
+    """Translates what comes out of a provider's library.
+
+    Args:
+        url: URL of the store, for messages.
+        key: Key of the object; may be empty.
+        known: Returns our error for one of the library; None if it is not one of the library.
+    """
+    try:
+        yield
+    except (DrillyardError, ObjectMissing):
+        raise
+    except Exception as error:
+        # Else the library read an answer that has not the form which it expects.
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise known(error) or unread(url, key, why) from error
+
+
 def first_line(error: Exception) -> str:
     """Returns the useful part of a library's error: its first line, without the request's URL."""
     text = str(getattr(error, "message", "") or error) or type(error).__name__
@@ -177,8 +203,8 @@ class DateClock:
                 stamp = stamp.replace(tzinfo=UTC)
             # The server truncates to whole seconds: half a second is the best estimate.
             offset = stamp.timestamp() + 0.5 - time.monotonic()
-            known = [one for one in (self._offset, self._doubted) if one is not None]
-            if not known or any(abs(offset - one) < _AGREES_S for one in known):
+            known = [each for each in (self._offset, self._doubted) if each is not None]
+            if not known or any(abs(offset - each) < _AGREES_S for each in known):
                 self._offset, self._doubted, self._gap = offset, None, _gap()
             else:
                 self._doubted = offset

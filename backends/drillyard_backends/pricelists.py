@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from drillyard.backend.settings.resolve import CONFIG_DIR, prices_file
 from drillyard.documents.json_types import JsonObject
@@ -18,6 +18,11 @@ T = TypeVar("T", bound=Mapping[str, object])
 """The keys of a list."""
 OPTIONAL = frozenset({"note", "sources", "by_region", "low_priority_by_region", "skus"})
 """Keys that a list can lack."""
+
+
+def packaged_table(package: str, name: str) -> Any:
+    """Returns the JSON document of a package's file."""
+    return json.loads((importlib.resources.files(package) / name).read_text("utf-8"))
 
 
 class PriceList(Generic[T]):
@@ -49,6 +54,14 @@ class PriceList(Generic[T]):
             changed = 0.0
         return self._read(path, field, changed)
 
+    def date(self) -> str:
+        """Returns the date of the list in use."""
+        return str(self.table()["date"])
+
+    def currency(self) -> str:
+        """Returns the currency of the list in use."""
+        return str(self.table()["currency"])
+
     def source(self) -> str:
         """Returns a description of where the list in use comes from."""
         path, _ = self._file()
@@ -56,18 +69,15 @@ class PriceList(Generic[T]):
 
     def package_list(self) -> JsonObject:
         """Returns the package's own list as JSON, to be completed with refreshed prices."""
-        found: JsonObject = json.loads(self._text())
-        return found
-
-    def _text(self) -> str:
-        return (importlib.resources.files(self._package) / "prices.json").read_text("utf-8")
+        packaged: JsonObject = packaged_table(self._package, "prices.json")
+        return packaged
 
     def _file(self) -> tuple[str | None, str]:
         # A choice of machines asks thousands of times.
         asked = (os.environ.get(name) for name in (self._override, CONFIG_DIR, "HOME"))
-        own, refreshed = self._paths(*asked)
-        if own:
-            return own, self._override
+        theirs, refreshed = self._paths(*asked)
+        if theirs:
+            return theirs, self._override
         command = f"drillyard prices refresh {self._kind}"
         return (refreshed, command) if os.path.isfile(refreshed) else (None, "")
 
@@ -76,7 +86,7 @@ class PriceList(Generic[T]):
         return str(Path(own).expanduser()) if own else "", str(prices_file(self._kind))
 
     def _read_now(self, path: str, field: str, changed: float) -> T:
-        ours: T = json.loads(self._text())
+        ours: T = packaged_table(self._package, "prices.json")
         if not path:
             return ours
         try:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.resources
-import json
 from typing import TypedDict
 
 from drillyard.backend import Alternative, PriceUpdate
@@ -18,13 +16,13 @@ from drillyard.backend.hardware import (
     asked,
     blamed,
     fitting,
-    nearest_types,
     refusal,
+    too_small,
 )
 from drillyard.documents.json_types import JsonObject, as_integer
-from drillyard.errors import ConfigError
 from drillyard_backends.azure import choices, prices, refresh
 from drillyard_backends.azure.naming import cluster_of_size
+from drillyard_backends.pricelists import packaged_table
 
 WHO = "Azure ML"
 NAMES = Names("azure", "low_priority", "runs_per_machine")
@@ -87,9 +85,8 @@ class AzureMachines:
 @functools.cache
 def table() -> Table:
     """Returns the table."""
-    text = (importlib.resources.files(__package__) / "machines.json").read_text("utf-8")
-    found: Table = json.loads(text)
-    return found
+    packaged: Table = packaged_table(__package__, "machines.json")
+    return packaged
 
 
 def choose(need: Hardware, given: JsonObject, resolved: JsonObject) -> JsonObject:
@@ -98,38 +95,34 @@ def choose(need: Hardware, given: JsonObject, resolved: JsonObject) -> JsonObjec
     A cluster has one size and one priority for ever, so that each choice has a cluster of its own,
     unless the settings name one.
     """
-    chosen, wanted = asked(need, given, resolved, NAMES)
+    chosen, needed = asked(need, given, resolved, NAMES)
     if not need.names_machines:
         return chosen
-    low = bool(wanted.spot)
+    low = bool(needed.spot)
     types = AzureMachines.machine_types().types
     named, listed = given.get("vm_size"), given.get("vm_sizes")
     names = listed if isinstance(listed, list) and listed else [named]
     if all(isinstance(name, str) for name in names):
-        for name in names:
-            _compare(types, wanted, low, str(name))
+        _compare(types, needed, low, [str(name) for name in names])
         return chosen
-    fit = fitting(types, wanted, low)
+    fit = fitting(types, needed, low)
     if not fit:
-        raise refusal(types, wanted, low, WHO, field=blamed(need))
+        raise refusal(types, needed, low, WHO, field=blamed(need))
     chosen |= fit[0].settings
     if "compute" not in resolved:
         chosen["compute"] = cluster_of_size(fit[0].name, low)
     return chosen
 
 
-def _compare(types: tuple[MachineType, ...], wanted: Hardware, low: bool, named: str) -> None:
+def _compare(
+    types: tuple[MachineType, ...], needed: Hardware, low: bool, names: list[str]
+) -> None:
     """Refuses a size of the user's own that is known to be too small."""
-    kind = next((kind for kind in types if kind.name.lower() == named.lower()), None)
-    if kind is not None and kind.lacks(wanted):
-        near = "; ".join(map(str, nearest_types(types, wanted, low)))
-        raise ConfigError(
-            f"{kind} does not have what resources asks for: {wanted}",
-            field="backends.azure.vm_size",
-            value=named,
-            allowed=f"nearest: {near}",
-            hint="remove vm_size, so that the cheapest that fits is taken; or change resources",
-        )
+    known = {kind.name.lower(): kind for kind in types}
+    for name in names:
+        kind = known.get(name.lower())
+        if kind is not None and kind.lacks(needed):
+            raise too_small(kind, types, needed, low, "backends.azure.vm_size", name)
 
 
 def _type(name: str, size: Size) -> MachineType:

@@ -34,16 +34,7 @@ EGRESS = Egress(0.087, "USD", "2026-11")
 """Data that leaves Azure from North America or Europe, above the 100 GB a month that are free, up
 to 10 TB. *Assumed*: from articles about Azure's prices, not from Microsoft's own page."""
 LIST: PriceList[Table] = PriceList("drillyard_backends.azure", OVERRIDE, "azure")
-
-
-def date() -> str:
-    """Returns the date of the list."""
-    return str(LIST.table()["date"])
-
-
-def currency() -> str:
-    """Returns the currency of the list."""
-    return str(LIST.table()["currency"])
+date, currency = LIST.date, LIST.currency
 
 
 def price(size: str, low_priority: bool, region: str | None = None) -> float | None:
@@ -59,12 +50,12 @@ def price(size: str, low_priority: bool, region: str | None = None) -> float | N
     share = float(table["low_priority"]) if low_priority else 1.0
     if low_priority:
         exact = _regional(table.get("low_priority_by_region", {}), size)
-        if found := _one(exact, region):
-            return found
+        if listed_low := _highest(exact, region):
+            return listed_low
     listed = _regional(table.get("by_region", {}), size)
     if region is None:
         west_europe = {name.lower(): float(value) for name, value in table["sizes"].items()}
-        known = west_europe.get(size.lower()) or _one(listed, None)
+        known = west_europe.get(size.lower()) or _highest(listed, None)
     else:
         known = listed.get(region)
     return None if known is None else known * share
@@ -78,8 +69,8 @@ def sizes() -> list[str]:
 
 def regions(size: str) -> dict[str, tuple[float | None, float | None]]:
     """Returns the prices of a dedicated and a low-priority node by region."""
-    found = _regional(LIST.table().get("by_region", {}), size)
-    return {name: (price(size, False, name), price(size, True, name)) for name in found}
+    listed = _regional(LIST.table().get("by_region", {}), size)
+    return {name: (price(size, False, name), price(size, True, name)) for name in listed}
 
 
 def _regional(table: dict[str, dict[str, float]], size: str) -> dict[str, float]:
@@ -92,7 +83,7 @@ def _regional(table: dict[str, dict[str, float]], size: str) -> dict[str, float]
     }
 
 
-def _one(prices: dict[str, float], region: str | None) -> float | None:
+def _highest(prices: dict[str, float], region: str | None) -> float | None:
     return max(prices.values(), default=None) if region is None else prices.get(region)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 
-from drillyard.errors import CorruptObject, DrillyardError, StoreUnavailable
+from drillyard.errors import CorruptObject, StoreUnavailable
 from drillyard.mailbox.store import ObjectMissing
 from drillyard_backends.azure.login import SIGN_IN, SIGN_IN_AWAY, away, refusal
-from drillyard_backends.buckets import KeyTaken, first_line, unread
+from drillyard_backends.buckets import KeyTaken, first_line, translating
 
 _NO_RIGHT = (
     "AuthorizationFailure",
@@ -40,9 +40,8 @@ class Changed(StoreUnavailable):
     """What was being read was written meanwhile; read it again."""
 
 
-@contextlib.contextmanager
-def seam(url: str, key: str = "", *, conditional: bool = False) -> Iterator[None]:
-    """Translate what comes out of the library.
+def seam(url: str, key: str = "", *, conditional: bool = False) -> AbstractContextManager[None]:
+    """Translates what comes out of the library.
 
     Args:
         url: URL of the store, for messages.
@@ -58,44 +57,47 @@ def seam(url: str, key: str = "", *, conditional: bool = False) -> Iterator[None
         StoreRefused: No sign-in, or no right.
         StoreUnavailable: Anything else.
     """
+    return translating(url, key, partial(_known, url, key, conditional))
+
+
+def _known(url: str, key: str, conditional: bool, error: Exception) -> Exception | None:
     from azure.core import exceptions as azure
 
-    try:
-        yield
-    except (DrillyardError, ObjectMissing):
-        raise
-    except azure.ResourceNotFoundError as error:
+    if isinstance(error, azure.ResourceNotFoundError):
         if key and _code(error) in ("BlobNotFound", ""):
-            raise ObjectMissing(key) from None
-        raise StoreUnavailable(
+            return ObjectMissing(key)
+        return StoreUnavailable(
             f"store {url}: there is no such account or container: {first_line(error)}",
             hint="is the name right? `drillyard run --on azure` makes the container",
-        ) from error
-    except (azure.ResourceExistsError, azure.ResourceModifiedError) as error:
-        if conditional:
-            raise KeyTaken from None
-        if getattr(error, "status_code", None) == 412 and "lease" not in _code(error).lower():
-            raise Changed(f"store {url}: {key} is being written: {first_line(error)}") from error
-        raise _unavailable(url, key, error) from error
-    except azure.ClientAuthenticationError as error:
-        if _code(error) in _NO_RIGHT:
-            raise _no_right(url, key, error) from error
-        if away(error):
-            raise StoreUnavailable(
-                f"store {url}: the sign-in did not answer: {refusal(error)}", hint=SIGN_IN_AWAY
-            ) from error
-        raise StoreRefused(
-            f"store {url}: Azure did not accept the sign-in: {refusal(error)}", hint=SIGN_IN
-        ) from error
-    except (azure.AzureError, OSError) as error:
-        if getattr(error, "status_code", None) == 403:
-            raise _no_right(url, key, error) from error
-        if "MD5 mismatch" in str(error):
-            raise CorruptObject(f"store {url}: {key} was damaged on its way") from error
-        raise _unavailable(url, key, error) from error
-    except Exception as error:
-        # The library read an answer that has not the form which it expects.
-        raise unread(url, key, f"{type(error).__name__}: {first_line(error)}") from error
+        )
+    if isinstance(error, azure.ResourceExistsError | azure.ResourceModifiedError):
+        return KeyTaken() if conditional else _unchangeable(url, key, error)
+    if isinstance(error, azure.ClientAuthenticationError):
+        return _not_signed_in(url, key, error)
+    if not isinstance(error, azure.AzureError | OSError):
+        return None
+    if getattr(error, "status_code", None) == 403:
+        return _no_right(url, key, error)
+    if "MD5 mismatch" in str(error):
+        return CorruptObject(f"store {url}: {key} was damaged on its way")
+    return _unavailable(url, key, error)
+
+
+def _unchangeable(url: str, key: str, error: Exception) -> StoreUnavailable:
+    if getattr(error, "status_code", None) == 412 and "lease" not in _code(error).lower():
+        return Changed(f"store {url}: {key} is being written: {first_line(error)}")
+    return _unavailable(url, key, error)
+
+
+def _not_signed_in(url: str, key: str, error: Exception) -> StoreUnavailable:
+    if _code(error) in _NO_RIGHT:
+        return _no_right(url, key, error)
+    why = refusal(error)
+    if away(error):
+        return StoreUnavailable(
+            f"store {url}: the sign-in did not answer: {why}", hint=SIGN_IN_AWAY
+        )
+    return StoreRefused(f"store {url}: Azure did not accept the sign-in: {why}", hint=SIGN_IN)
 
 
 def _unavailable(url: str, key: str, error: Exception) -> StoreUnavailable:

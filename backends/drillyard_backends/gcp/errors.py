@@ -34,10 +34,10 @@ NO_ROOM = frozenset(
 _QUOTA_REASONS = {"quotaExceeded"}
 _BUSY_REASONS = {"resourceInUseByAnotherResource", "resourceNotReady"}
 _LOGIN = "gcloud auth application-default login renews them"
+_NO_LOGIN = "gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS"
+_RIGHTS = "`drillyard plan` lists the missing rights with the commands that grant them"
 _POLICY = "a policy of the organization forbids it"
 _POLICY_HINT = "ask its administrator for an exception, or change what the constraint names"
-_BUSY_CODES = {"RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "RESOURCE_NOT_READY"}
-"""The second is *assumed* of operations: requests are answered so (``resourceNotReady``)."""
 _RATE = re.compile(
     r"\b(user)?rateLimitExceeded\b|\bRATE_LIMIT_EXCEEDED\b|\bdailyLimitExceeded\b"
     r"|\blimit '[^']*per ?(second|minute|hour|day|\d+ ?seconds|user)",
@@ -58,6 +58,16 @@ class Exists(Exception):
 
 class InUse(Exception):
     """It cannot go yet: something uses it, or is changing it. Does not leave the package."""
+
+
+_MEANINGS: dict[str, type[Exception]] = {
+    "RESOURCE_ALREADY_EXISTS": Exists,
+    "RESOURCE_NOT_FOUND": Missing,
+    "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE": InUse,
+    # *Assumed* of operations: requests are answered so (``resourceNotReady``).
+    "RESOURCE_NOT_READY": InUse,
+}
+"""Code of an operation's error to what it means."""
 
 
 class NoRoom(NoCapacity):
@@ -111,29 +121,17 @@ def translate(error: Exception, what: str, project: str) -> Exception:
         return Missing(text)
     if isinstance(error, api.Conflict):
         return Exists(text)
-    if isinstance(error, api.BadRequest) and (
-        _reasons(error) & _BUSY_REASONS or "already being used by" in text
-    ):
+    if isinstance(error, api.BadRequest) and _is_busy(error, text):
         return InUse(text)
-    if isinstance(error, api.Unauthorized):
-        return SignInRefused(f"{what}: Google did not accept the credentials: {text}", hint=_LOGIN)
     if isinstance(error, api.Forbidden) and not limits_requests(error.response):
         if _reasons(error) & _QUOTA_REASONS:
             return NoRoom(f"{what}: {text}", hint=quota_hint(text, project))
-        return AccessDenied(
-            f"{what}: no permission: {text}",
-            hint="`drillyard plan` lists the missing rights with the commands that grant them",
-        )
-    if isinstance(error, auth.DefaultCredentialsError):
-        return SignInRefused(
-            f"{what}: no Google credentials are found here",
-            hint="gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS",
-        )
-    if isinstance(error, auth.GoogleAuthError) and not retryable(error):
-        return SignInRefused(
-            f"{what}: Google did not accept the credentials: {text}",
-            hint=_LOGIN,
-        )
+        return AccessDenied(f"{what}: no permission: {text}", hint=_RIGHTS)
+    if isinstance(error, api.Unauthorized | auth.GoogleAuthError) and not retryable(error):
+        if isinstance(error, auth.DefaultCredentialsError):
+            return SignInRefused(f"{what}: no Google credentials are found here", hint=_NO_LOGIN)
+        refused = f"{what}: Google did not accept the credentials: {text}"
+        return SignInRefused(refused, hint=_LOGIN)
     if isinstance(error, api.PreconditionFailed) and "constraints/" in text:
         return ControlPlaneError(f"{what}: {_POLICY}: {text}", hint=_POLICY_HINT)
     return ControlPlaneError(
@@ -204,17 +202,14 @@ def of_operation(errors: Iterable[OperationError], what: str, project: str) -> E
         what: Description of the call.
         project: For links.
     """
-    found = list(errors)
-    if not found:
+    listed = list(errors)
+    if not listed:
         return None
-    codes = {str(e.code) for e in found}
-    text = "; ".join(f"{e.code}: {e.message}".strip(": ") for e in found)
-    if codes & {"RESOURCE_ALREADY_EXISTS"}:
-        return Exists(text)
-    if codes & {"RESOURCE_NOT_FOUND"}:
-        return Missing(text)
-    if codes & _BUSY_CODES:
-        return InUse(text)
+    codes = {str(e.code) for e in listed}
+    text = "; ".join(f"{e.code}: {e.message}".strip(": ") for e in listed)
+    for code, kind in _MEANINGS.items():
+        if code in codes:
+            return kind(text)
     if codes & NO_ROOM:
         hint = quota_hint(text, project) if any("QUOTA" in code for code in codes) else None
         return NoRoom(f"{what}: {text}", hint=hint or "more zones or machine types help")
@@ -234,9 +229,13 @@ def quota_hint(text: str, project: str) -> str:
     return f"ask for a higher quota {match['name']}: {address}&metric={match['name']}"
 
 
+def _is_busy(error: GoogleAPICallError, text: str) -> bool:
+    return bool(_reasons(error) & _BUSY_REASONS) or "already being used by" in text
+
+
 def _reasons(error: GoogleAPICallError) -> set[str]:
-    found = {str(e.get("reason", "")) for e in error.errors or [] if isinstance(e, dict)}
-    return found | {str(getattr(error, "reason", "") or "")}
+    reasons = {str(e.get("reason", "")) for e in error.errors or [] if isinstance(e, dict)}
+    return reasons | {str(getattr(error, "reason", "") or "")}
 
 
 def _text(error: Exception) -> str:

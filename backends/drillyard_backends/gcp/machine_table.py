@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import importlib.resources
-import json
 from typing import NotRequired, TypedDict
+
+from drillyard_backends.pricelists import packaged_table
 
 
 class Machine(TypedDict):
@@ -52,6 +52,5 @@ class Table(TypedDict):
 @functools.cache
 def table() -> Table:
     """Returns the table."""
-    text = (importlib.resources.files(__package__) / "machines.json").read_text("utf-8")
-    found: Table = json.loads(text)
-    return found
+    packaged: Table = packaged_table(__package__, "machines.json")
+    return packaged

@@ -17,8 +17,8 @@ from drillyard.backend.hardware import (
     asked,
     blamed,
     fitting,
-    nearest_types,
     refusal,
+    too_small,
 )
 from drillyard.documents.json_types import Json, JsonObject, as_integer
 from drillyard.errors import ConfigError
@@ -61,16 +61,16 @@ class GoogleMachines:
         return refresh.fetch(key)
 
 
-_made: list[tuple[prices.Table, MachineList]] = []
+_kept: list[tuple[prices.Table, MachineList]] = []
 """The price list in use, and the machines with its prices: thousands of sums."""
 
 
 def machine_types() -> MachineList:
     """Returns every type of the table; makes no request."""
     listed = prices.table()
-    if not _made or _made[0][0] is not listed:
-        _made[:] = [(listed, _all_types())]
-    return _made[0][1]
+    if not _kept or _kept[0][0] is not listed:
+        _kept[:] = [(listed, _all_types())]
+    return _kept[0][1]
 
 
 def _all_types() -> MachineList:
@@ -88,34 +88,43 @@ def choose(need: Hardware, given: JsonObject, resolved: JsonObject) -> JsonObjec
     The cheapest type is rented in the zones of the settings. Without such a setting, zones that
     have the type are taken: of the default region, else of its continent, else of any other.
     """
-    chosen, wanted = asked(need, given, resolved, NAMES)
+    chosen, needed = asked(need, given, resolved, NAMES)
     if not need.names_machines:
         return chosen
-    spot = bool(wanted.spot)
+    spot = bool(needed.spot)
     types = machine_types().types
     if given.get("machine_types"):
-        _compare(types, wanted, spot, given)
+        _compare(types, needed, spot, given)
         return chosen
-    fit = fitting(types, wanted, spot)
-    if not fit:
-        raise refusal(types, wanted, spot, WHO, field=blamed(need))
     zones = _texts(resolved.get("zones"))
-    here = fitting((_in_zones(kind, zones or _default_zones()) for kind in fit), wanted, spot)
-    here = [kind for kind in here if kind.places]
-    if zones and not here:
-        raise _elsewhere(fit, zones, spot)
-    here = here or _nearby(fit, wanted, spot)
+    here = _where_to_rent(types, need, needed, spot, zones)
     best = here[0]
-    others = _alternatives(here, spot)
     if not zones and any(place.zones for place in best.places):
         chosen["zones"] = [zone for place in best.places for zone in place.zones]
     if best.only_spot and "on_demand_after" not in resolved:
         chosen["on_demand_after"] = None  # it is not rented otherwise
-    own = ("disk_type", "cheapest_first")
-    kept: JsonObject = {name: value for name, value in given.items() if name in own}
-    names = [name for kind in (best, *others) for name in _texts(kind.settings["machine_types"])]
+    kept: JsonObject = {n: given[n] for n in ("disk_type", "cheapest_first") if n in given}
+    rented = [best, *_alternatives(here, spot)]
+    names = [name for kind in rented for name in _texts(kind.settings["machine_types"])]
     listed: JsonObject = {"machine_types": [*names], "cheapest_first": True}
     return {**chosen, **best.settings, **listed, **kept}
+
+
+def _where_to_rent(
+    types: Sequence[MachineType], need: Hardware, needed: Hardware, spot: bool, zones: list[str]
+) -> list[MachineType]:
+    """Returns the types that fit, with the places where they are rented; the cheapest first.
+
+    Raises:
+        ConfigError: No type fits, or none in the zones.
+    """
+    fit = fitting(types, needed, spot)
+    if not fit:
+        raise refusal(types, needed, spot, WHO, field=blamed(need))
+    here = _fitting_in(fit, zones or _default_zones(), needed, spot)
+    if zones and not here:
+        raise _elsewhere(fit, zones, spot)
+    return here or _nearby(fit, needed, spot)
 
 
 def _alternatives(here: Sequence[MachineType], spot: bool) -> list[MachineType]:
@@ -137,7 +146,7 @@ def _alternatives(here: Sequence[MachineType], spot: bool) -> list[MachineType]:
 
 
 def _compare(
-    types: Sequence[MachineType], wanted: Hardware, spot: bool, given: JsonObject
+    types: Sequence[MachineType], needed: Hardware, spot: bool, given: JsonObject
 ) -> None:
     """Refuses a machine type of the user's own that is known to be too small.
 
@@ -146,18 +155,8 @@ def _compare(
     known = {kind.name: kind for kind in types}
     for name in _texts(given.get("machine_types")):
         kind = known.get(name)
-        if kind is None or given.get("gpu_type"):
-            continue
-        if kind.lacks(wanted):
-            near = "; ".join(map(str, nearest_types(types, wanted, spot)))
-            raise ConfigError(
-                f"{kind} does not have what resources asks for: {wanted}",
-                field="backends.gcp.machine_types",
-                value=name,
-                allowed=f"nearest: {near}",
-                hint="remove machine_types, so that the cheapest that fits is taken; or change "
-                "resources",
-            )
+        if kind is not None and not given.get("gpu_type") and kind.lacks(needed):
+            raise too_small(kind, types, needed, spot, "backends.gcp.machine_types", name)
 
 
 def _elsewhere(fit: Sequence[MachineType], zones: Sequence[str], spot: bool) -> ConfigError:
@@ -173,7 +172,7 @@ def _elsewhere(fit: Sequence[MachineType], zones: Sequence[str], spot: bool) -> 
     )
 
 
-def _nearby(fit: Sequence[MachineType], wanted: Hardware, spot: bool) -> list[MachineType]:
+def _nearby(fit: Sequence[MachineType], needed: Hardware, spot: bool) -> list[MachineType]:
     """Returns the types of the nearest region that has one, with the zones of that region."""
     home = _default_zones()[0].partition("-")[0]
     places = [place for kind in fit for place in kind.places]
@@ -184,7 +183,13 @@ def _nearby(fit: Sequence[MachineType], wanted: Hardware, spot: bool) -> list[Ma
 
     region = min(places, key=distance).region
     zones = [zone for place in places if place.region == region for zone in place.zones]
-    here = fitting((_in_zones(kind, zones) for kind in fit), wanted, spot)
+    return _fitting_in(fit, zones, needed, spot)
+
+
+def _fitting_in(
+    fit: Sequence[MachineType], zones: Sequence[str], needed: Hardware, spot: bool
+) -> list[MachineType]:
+    here = fitting((_in_zones(kind, zones) for kind in fit), needed, spot)
     return [kind for kind in here if kind.places]
 
 

@@ -49,25 +49,7 @@ EGRESS = Egress(0.12, "USD", "2026-11")
 """Data that leaves Google's network, up to 1 TB a month, to the Americas and EMEA, without the
 free part. Source: Google's examples, https://cloud.google.com/storage/pricing-examples."""
 LIST: PriceList[Table] = PriceList("drillyard_backends.gcp", OVERRIDE, "gcp")
-
-
-def table() -> Table:
-    """Returns the price list in use.
-
-    Raises:
-        ConfigError: ``DRILLYARD_GCP_PRICES`` does not name a price list.
-    """
-    return LIST.table()
-
-
-def date() -> str:
-    """Returns the date of the list."""
-    return str(table()["date"])
-
-
-def currency() -> str:
-    """Returns the currency of the list."""
-    return str(table()["currency"])
+table, date, currency = LIST.table, LIST.date, LIST.currency
 
 
 def price(machine_type: str, region: str, spot: bool) -> float | None:

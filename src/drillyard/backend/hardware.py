@@ -307,6 +307,34 @@ def refusal(
     )
 
 
+def too_small(
+    kind: MachineType,
+    types: Sequence[MachineType],
+    need: Hardware,
+    spot: bool,
+    field: str,
+    name: str,
+) -> ConfigError:
+    """Returns the error for a machine type of the user's own that lacks what is needed.
+
+    Args:
+        kind: The type.
+        types: All types.
+        need: What is needed.
+        spot: Whether machines can be preempted.
+        field: The setting that names the type.
+        name: The type as the setting writes it.
+    """
+    return ConfigError(
+        f"{kind} does not have what resources asks for: {need}",
+        field=field,
+        value=name,
+        allowed=f"nearest: {'; '.join(map(str, nearest_types(types, need, spot)))}",
+        hint=f"remove {field.rpartition('.')[2]}, so that the cheapest that fits is taken; or "
+        "change resources",
+    )
+
+
 def blamed(need: Hardware) -> str:
     """Returns the field of ``resources`` that a refusal names."""
     if need.gpu is not None:

@@ -122,7 +122,7 @@ def test_an_operation_is_not_waited_for_longer_than_there_is_time(monkeypatch, w
         return call
 
     client = SimpleNamespace(get=answer("get"), wait=answer("wait"))
-    compute._clients["ZoneOperationsClient"] = client  # type: ignore[assignment]
+    compute._clients["ZoneOperations"] = client
     time = SimpleNamespace(
         monotonic=lambda: now[0],
         sleep=lambda s: (slept.append(s), now.__setitem__(0, now[0] + s + 1e-6)),

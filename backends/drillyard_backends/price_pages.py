@@ -89,7 +89,7 @@ def _read(request: Request) -> JsonObject:
         raise ValueError("not an address of the web")
     try:
         with urlopen(request, timeout=TIMEOUT_S) as response:
-            found: object = json.loads(response.read(MOST_BYTES))
+            document: object = json.loads(response.read(MOST_BYTES))
     except HTTPError as error:
         text = _message(error)
         if error.code in _AGAIN:
@@ -97,16 +97,16 @@ def _read(request: Request) -> JsonObject:
         raise ConfigError(
             f"HTTP {error.code}: {text}", hint="is the key right, and its API enabled?"
         ) from None
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise ValueError("not a JSON object")
-    return found
+    return document
 
 
 def _message(error: HTTPError) -> str:
     """Returns the provider's own words."""
     try:
-        found = json.loads(error.read(4096))
-        inner = found.get("error") or found.get("Error") or {}
+        document = json.loads(error.read(4096))
+        inner = document.get("error") or document.get("Error") or {}
         return str(inner.get("message") or inner.get("Message") or error.reason)
     except (ValueError, AttributeError, OSError):
         return str(error.reason)

@@ -203,9 +203,9 @@ def _run(command: list[str], home: Path, env: dict[str, str], *, quiet: bool) ->
     base = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
     # The memory of what was rented must not make a later `reap` look for it on the real cloud.
     # Prefect's too: it would remember the results of another rehearsal under the same names.
-    own = {"DRILLYARD_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
+    apart = {"DRILLYARD_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
     process = subprocess.Popen(
-        command, env={**base, **env, **own}, stdout=sys.stderr if quiet else None
+        command, env={**base, **env, **apart}, stdout=sys.stderr if quiet else None
     )
     while True:
         try:

@@ -105,9 +105,9 @@ class Waiting:
             self._broken_since.pop(lease_id, None)
         elif now - self._broken_since.setdefault(lease_id, now) > BROKEN_S:
             c = self._config
-            said = "; ".join(cluster.errors) or "Azure gives no reason"
+            why = "; ".join(cluster.errors) or "Azure gives no reason"
             raise NoCapacity(
-                f"cluster {cluster.name} is {cluster.state}: {said}",
+                f"cluster {cluster.name} is {cluster.state}: {why}",
                 hint="delete it, and run the same command again: az ml compute delete --name "
                 f"{cluster.name} --resource-group {c.resource_group} --workspace-name "
                 f"{c.workspace}; or set another backends.azure.compute",

@@ -27,7 +27,7 @@ def alternatives(resolved: JsonObject, others: bool) -> list[Alternative]:
     sizes = _listed(resolved, "vm_sizes", "vm_size")
     regions = _listed(resolved, "locations", "location")
     several = len(sizes) * len(regions) > 1
-    found = []
+    options = []
     for size, region in product(sizes, regions):
         chosen: JsonObject = {}
         words = [text for text, many in ((size, sizes), (region, regions)) if len(many) > 1]
@@ -38,8 +38,8 @@ def alternatives(resolved: JsonObject, others: bool) -> list[Alternative]:
             chosen["compute"] = _cluster(resolved, str(size), region)
         if (several or others) and resolved.get("capacity_s") is None:
             chosen["capacity_s"] = ELSEWHERE_S
-        found.append(Alternative(", ".join(map(str, words)), chosen))
-    return found
+        options.append(Alternative(", ".join(map(str, words)), chosen))
+    return options
 
 
 def _listed(resolved: JsonObject, many: str, one: str) -> list[Json]:
@@ -58,5 +58,5 @@ def _cluster(resolved: JsonObject, size: str, region: Json) -> str | None:
         return name
     # Names are unique in a region and have at most 24 characters. What is cut off tells sizes and
     # priorities apart.
-    told = str(region).lower() + name[_SHOWN:]
-    return f"{name[:_SHOWN]}-r{hashlib.sha256(told.encode()).hexdigest()[:6]}"
+    apart = str(region).lower() + name[_SHOWN:]
+    return f"{name[:_SHOWN]}-r{hashlib.sha256(apart.encode()).hexdigest()[:6]}"

@@ -214,14 +214,14 @@ def find(service: Service, name: str) -> Cluster | None:
 
 def words(service: Service, name: str) -> list[str]:
     """Returns a description of a cluster for people."""
-    found = find(service, name)
-    if found is None:
+    cluster = find(service, name)
+    if cluster is None:
         return [f"cluster {name} does not exist"]
-    kind = "low priority" if found.low_priority else "dedicated"
-    nodes = f"{found.nodes} of at most {found.most} nodes"
+    kind = "low priority" if cluster.low_priority else "dedicated"
+    nodes = f"{cluster.nodes} of at most {cluster.most} nodes"
     return [
-        f"cluster {name}: {found.state}, {found.size} ({kind}), {nodes}",
-        *(f"cluster {name}: {line}" for line in found.errors),
+        f"cluster {name}: {cluster.state}, {cluster.size} ({kind}), {nodes}",
+        *(f"cluster {name}: {line}" for line in cluster.errors),
     ]
 
 

@@ -291,8 +291,8 @@ class AzureEndpoints:
         url = str(section(self._service.ask(self._path(name)), "properties")["scoringUri"])
         key = str(self._service.post(f"{self._path(name)}/listKeys", {})["primaryKey"])
         answer = self._service.score(url, key, version, {"states": states})
-        said = answer.get("actions")
-        if not isinstance(said, dict) or not _same(said, known):
+        acted = answer.get("actions")
+        if not isinstance(acted, dict) or not _same(acted, known):
             raise InfrastructureError(
                 f"the endpoint answers {json.dumps(answer)[:300]}, and the policy {known}",
                 hint="is the environment's onnxruntime the one that it was exported with?",

@@ -34,8 +34,8 @@ def version(config: AzureConfig, order: Order) -> str:
     digest = hashlib.sha256()
     for name, data in _content(config):
         digest.update(f"{name}\0{len(data)}\0".encode() + data)
-    found = digest.hexdigest()[:16]
-    return f"{found}-{order.lease_id.removeprefix('dy-')}" if config.recreate else found
+    content = digest.hexdigest()[:16]
+    return f"{content}-{order.lease_id.removeprefix('dy-')}" if config.recreate else content
 
 
 def named(config: AzureConfig, order: Order) -> str:
@@ -78,8 +78,8 @@ def fix(service: Service, config: AzureConfig, order: Order) -> None:
         with contextlib.suppress(Missing):
             service.environment(*known.split(":"))
             return
-    made = ensure(service, config, order)
-    text = json.dumps({"schema_version": 1, "environment": made})
+    ensured = ensure(service, config, order)
+    text = json.dumps({"schema_version": 1, "environment": ensured})
     open_store(order.store_url).put(_key(order), text.encode())
 
 
@@ -93,15 +93,15 @@ def _recorded(order: Order) -> str | None:
     except ObjectMissing:
         return None
     try:
-        found = str(json.loads(stored)["environment"])
+        full = str(json.loads(stored)["environment"])
     except (ValueError, KeyError, TypeError):
-        found = ""
-    if not _NAMED.match(found):
+        full = ""
+    if not _NAMED.match(full):
         raise CorruptObject(
             f"{order.store_url}/{_key(order)} does not name an environment",
             hint="delete it, and run the same command again",
         )
-    return found
+    return full
 
 
 def ensure(service: Service, config: AzureConfig, order: Order) -> str:
@@ -152,7 +152,7 @@ def _content(config: AzureConfig) -> list[tuple[str, bytes]]:
         root = Path(config.build).expanduser()
         context.check(root)
         return [(name, path.read_bytes()) for name, path in sorted(context.files(root))]
-    found = [("image", (config.image or "").encode())]
+    content = [("image", (config.image or "").encode())]
     if config.conda is not None:
-        found.append(("conda", Path(config.conda).expanduser().read_bytes()))
-    return found
+        content.append(("conda", Path(config.conda).expanduser().read_bytes()))
+    return content

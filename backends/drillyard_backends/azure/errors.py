@@ -73,12 +73,12 @@ def translated(error: Exception, what: str) -> DrillyardError | None:
         error: An error of a call or of this package.
         what: Description of the call.
     """
-    found = error if isinstance(error, Missing | Exists) else _of_library(error, what)
-    if isinstance(found, Missing):
-        return ControlPlaneError(f"{what}: Azure does not find it: {found}", hint=_LOOK_AGAIN)
-    if isinstance(found, Exists):
-        return ControlPlaneError(f"{what}: it is being changed: {found}", hint=_LOOK_AGAIN)
-    return found
+    ours = error if isinstance(error, Missing | Exists) else _of_library(error, what)
+    if isinstance(ours, Missing):
+        return ControlPlaneError(f"{what}: Azure does not find it: {ours}", hint=_LOOK_AGAIN)
+    if isinstance(ours, Exists):
+        return ControlPlaneError(f"{what}: it is being changed: {ours}", hint=_LOOK_AGAIN)
+    return ours
 
 
 def _of_library(error: Exception, what: str) -> DrillyardError | Missing | Exists | None:
@@ -160,6 +160,6 @@ def _code(error: Exception) -> str:
 
 def _text(error: Exception) -> str:
     """What people need of an error: Azure's own words, or the first line of the library's."""
-    said = getattr(getattr(error, "error", None), "message", None)
-    text = str(said or getattr(error, "message", "") or error) or type(error).__name__
+    message = getattr(getattr(error, "error", None), "message", None)
+    text = str(message or getattr(error, "message", "") or error) or type(error).__name__
     return text.strip().splitlines()[0][:500]

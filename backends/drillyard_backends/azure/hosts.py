@@ -13,5 +13,5 @@ class AzureHosts(PostedHosts):
 
     def addresses(self) -> list[str]:
         """Returns the first node's address as Azure ML tells all nodes, then what it has."""
-        told = os.environ.get(FIRST)
-        return [*([told] if told else []), *own_addresses()]
+        first = os.environ.get(FIRST)
+        return [*([first] if first else []), *own_addresses()]

@@ -63,8 +63,8 @@ class JobFailures:
                 refused the identity of a second job: one refusal may be a node's network.
         """
         mailbox = Mailbox(open_store(order.store_url), order.experiment)
-        mine = [worker for worker in mailbox.workers() if is_on(job.name, worker.host)]
-        for worker in mine:
+        workers = [worker for worker in mailbox.workers() if is_on(job.name, worker.host)]
+        for worker in workers:
             if worker.state == "failed":
                 raise RunFailed(f"the worker of {job.name} could not be set up: {worker.message}")
         message = self.reason(job)
@@ -89,19 +89,19 @@ class JobFailures:
                 hint=f"environment {name}: deployments/azure/environment has what it needs",
             )
         # A job whose worker wrote to the store was let in, whatever its log says besides.
-        said = None if mine else start.not_let_in(lines)
-        if said is not None and (why := busy(lines)):
+        refused = None if workers else start.not_let_in(lines)
+        if refused is not None and (why := busy(lines)):
             return f"the sign-in of its node did not answer: {why}"
-        if said is not None:
+        if refused is not None:
             self._not_let_in.add(job.name)
-        if said is not None and len(self._not_let_in) > 1:
+        if refused is not None and len(self._not_let_in) > 1:
             raise WorkerLost(
-                f"the store refused the identity of {job.name}, and of a job before it: {said}",
+                f"the store refused the identity of {job.name}, and of a job before it: {refused}",
                 hint="give the cluster an identity with the role Storage Blob Data Contributor "
                 "on the account; a new role takes up to an hour",
             )
 
-        return message or said or ""
+        return message or refused or ""
 
     def preempted(self, job: Job) -> bool:
         """Returns whether a job failed because its low-priority node was taken back."""

@@ -189,12 +189,12 @@ class Jobs:
             if self._looked_at is None or now - self._looked_at > fresh_s:
                 lease = self._order.lease_id
                 # The listing is asked for by the name of a tag; what it says is compared.
-                listed = [Job.of(one) for one in self._service.jobs(lease)]
-                found = {job.name: job for job in listed if job.of_lease(lease)}
-                for name in [name for name in self._known if name not in found]:
+                listed = [Job.of(document) for document in self._service.jobs(lease)]
+                jobs = {job.name: job for job in listed if job.of_lease(lease)}
+                for name in [name for name in self._known if name not in jobs]:
                     self._look_for(name, now)
-                self._unseen = {n: t for n, t in self._unseen.items() if n not in found}
-                self._known.update(found)
+                self._unseen = {n: t for n, t in self._unseen.items() if n not in jobs}
+                self._known.update(jobs)
                 self._looked_at = now
                 self._give_up(now)
             return list(self._known.values())
@@ -216,9 +216,9 @@ class Jobs:
         known = [j for j in self.look(fresh_s) if j.name not in self._given_up]
         name = self._shared.get(run)
         # Of a wide job any node may have the run: who does not know which, asks for any.
-        mine = [j for j in known if self._mine(j, run) and name in (None, j.name)]
-        mine.sort(key=lambda j: (not j.over, j.number))
-        return mine[-1] if mine else None
+        jobs = [j for j in known if self._mine(j, run) and name in (None, j.name)]
+        jobs.sort(key=lambda j: (not j.over, j.number))
+        return jobs[-1] if jobs else None
 
     def holding(self, ticket: str) -> Job | None:
         """The job of the worker that has a ticket; ``of`` if no worker has it.
@@ -391,12 +391,12 @@ class Jobs:
                 log.info("job %s cannot be cancelled now: %s", job.name, error)
                 continue
             follows = "once Azure says that it is over" if reason == _SILENT else "now"
-            said = (
+            sentence = (
                 f"the job of {job.ticket} was {job.status} for more than {limit_s:.0f} s: "
                 f"{job.name} is cancelled, and another one follows {follows}"
             )
-            log.warning("%s", said)
-            self.tell(said)
+            log.warning("%s", sentence)
+            self.tell(sentence)
             if reason != _SILENT:
                 # Nothing of it has begun. A job that does not respond may be at work: it is
                 # followed by another one only when the service says that it is over.

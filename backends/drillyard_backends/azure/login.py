@@ -70,9 +70,9 @@ def refusal(error: Exception) -> str:
     last one is the one that failed; if none is set up, the first line says so.
     """
     text = str(getattr(error, "message", "") or error) or type(error).__name__
-    said = re.search(r"AADSTS\d+: [^\n]*", text)
-    if said is not None:
-        return said[0][:_LONGEST]
+    entra = re.search(r"AADSTS\d+: [^\n]*", text)
+    if entra is not None:
+        return entra[0][:_LONGEST]
     return busy(text.splitlines()) or text.strip().splitlines()[0][:_LONGEST]
 
 
@@ -89,5 +89,5 @@ def busy(lines: Sequence[str]) -> str:
     """
     if any("AADSTS" in line for line in lines):
         return ""
-    found = [line.strip() for line in lines if _AWAY.search(line)]
-    return found[-1][:_LONGEST] if found else ""
+    unanswered = [line.strip() for line in lines if _AWAY.search(line)]
+    return unanswered[-1][:_LONGEST] if unanswered else ""

@@ -68,8 +68,8 @@ class FirstNode:
         if now >= self._next and not self._ended:
             self._next = now + LOOK_S
             there = self._mailbox.workers(self._cache, settled=_ENDED)
-            mine = [w for w in there if w.host == self._host and w.written_at >= self._began_at]
-            newest = max(mine, key=lambda w: w.written_at, default=None)
+            workers = [w for w in there if w.host == self._host and w.written_at >= self._began_at]
+            newest = max(workers, key=lambda w: w.written_at, default=None)
             if newest is not None and (newest.worker, newest.written_at) != self._beat:
                 self._beat, self._seen = (newest.worker, newest.written_at), now
             silent = now - self._seen >= SILENT_S

@@ -46,7 +46,7 @@ def tags(order: Order, own: Mapping[str, str], **more: str) -> dict[str, str]:
         own: The user's.
         more: Further ones.
     """
-    found = {
+    named = {
         # Whether an empty value would be kept is not documented.
         **own,
         MARK: "lease",
@@ -58,8 +58,8 @@ def tags(order: Order, own: Mapping[str, str], **more: str) -> dict[str, str]:
         **more,
     }
     if order.deadline is not None:
-        found[UNTIL_TAG] = str(int(order.deadline))
-    return found
+        named[UNTIL_TAG] = str(int(order.deadline))
+    return named
 
 
 def outline(tags: Mapping[str, str]) -> Order | None:

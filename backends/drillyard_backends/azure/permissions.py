@@ -28,7 +28,7 @@ def allowed(permission: JsonObject, action: str) -> bool:
 
 
 def _among(patterns: Sequence[Json], action: str) -> bool:
-    return any(_pattern(str(one)).fullmatch(action) for one in patterns)
+    return any(_pattern(str(pattern)).fullmatch(action) for pattern in patterns)
 
 
 @functools.cache

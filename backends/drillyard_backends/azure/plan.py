@@ -126,8 +126,8 @@ def estimate(config: AzureConfig, order: Order) -> Cost:
         config: The settings.
         order: What would be rented.
     """
-    wanted = clusters.nodes(config, order)
-    count = min(wanted, config.max_nodes or wanted)
+    needed = clusters.nodes(config, order)
+    count = min(needed, config.max_nodes or needed)
     price = _price(config) or 0.0
     kind = "low priority" if config.low_priority else "dedicated"
     note = (
@@ -272,9 +272,9 @@ def _differences(cluster: Cluster, config: AzureConfig, workers: int) -> Iterato
     name, most = cluster.name, cluster.most
     before = f"az ml compute update --name {name}"
     if _broken(cluster):
-        said = f": {cluster.errors[0]}" if cluster.errors else ""
+        why = f": {cluster.errors[0]}" if cluster.errors else ""
         yield (
-            f"cluster {name} is in state {cluster.state}{said}",
+            f"cluster {name} is in state {cluster.state}{why}",
             f"az ml compute show --name {name} shows why; {before} repairs it; {_OTHER}",
         )
     if cluster.size.lower() != config.vm_size.lower():

@@ -71,10 +71,10 @@ class Rest:
             ControlPlaneError: A page could not be read, or leads somewhere else.
         """
         what = f"list {path.rpartition('/')[2]}"
-        found = self._send("GET", f"{ARM}{path}", what, {"api-version": version, **query})
+        page = self._send("GET", f"{ARM}{path}", what, {"api-version": version, **query})
         seen: set[str] = set()
         while True:
-            elements = found.get("value")
+            elements = page.get("value")
             if not isinstance(elements, list):
                 # Not an empty list: its machines would count as gone.
                 raise _unread(what, "it has no list")
@@ -82,14 +82,14 @@ class Rest:
                 if not isinstance(element, dict):
                     raise _unread(what, "an element of the list is not an object")
                 yield element
-            following = str(found.get("nextLink") or "")
+            following = str(page.get("nextLink") or "")
             if not following:
                 return
             # The token goes with the request: never to another host.
             if not following.startswith(f"{ARM}/") or following in seen:
                 raise ControlPlaneError(f"{what}: the next page would be {following[:200]}")
             seen.add(following)
-            found = self._send("GET", following, what, {})
+            page = self._send("GET", following, what, {})
 
     def put(
         self, path: str, document: Mapping[str, object], *, absent: bool = False
@@ -156,12 +156,12 @@ class Rest:
             if not answer.content and method != "GET":
                 return {}  # it was accepted; there is nothing to say
             try:
-                found = answer.json()
+                content = answer.json()
             except ValueError as error:
                 raise _unread(what, "it is not JSON") from error
-            if not isinstance(found, dict):
+            if not isinstance(content, dict):
                 raise _unread(what, "it is not an object")
-            return dict(found)
+            return dict(content)
 
     @cached_property
     def _line(self) -> PipelineClient:
@@ -202,8 +202,8 @@ class Rest:
                 return time.monotonic() + pause_s < settings["ends_at"]
 
             def get_retry_after(self, response: PipelineResponse) -> float | None:
-                told = super().get_retry_after(response)
-                return None if told is None else min(float(told), LONGEST_PAUSE_S)
+                pause_s = super().get_retry_after(response)
+                return None if pause_s is None else min(float(pause_s), LONGEST_PAUSE_S)
 
         policies: list[HTTPPolicy | SansIOHTTPPolicy] = [
             # Microsoft's support finds a request by its id; all tries of a call have the same.

@@ -64,12 +64,12 @@ def of_runs(service: Service, config: AzureConfig, *, made: bool) -> Iterator[Fi
         config: The settings.
         made: Whether the cluster is there.
     """
-    wanted = [*RUN]
+    needed = [*RUN]
     if not made or config.compute is None:
-        wanted += CLUSTER
+        needed += CLUSTER
     if config.environment is None:
-        wanted += ENVIRONMENT + (BUILD if config.build is not None else [])
-    yield from _checked(service, wanted, SUBMIT)
+        needed += ENVIRONMENT + (BUILD if config.build is not None else [])
+    yield from _checked(service, needed, SUBMIT)
     if config.identity is not None and not made:
         yield from _assignable(service, config.identity)
 
@@ -89,7 +89,7 @@ def _checked(service: Service, wanted: list[str], usual: list[str]) -> Iterator[
             "grant Microsoft.Authorization/permissions/read (deployments/azure/role.json)",
         )
         return
-    needed = [one for one in missing if one in wanted]
+    needed = [right for right in missing if right in wanted]
     if needed:
         yield problem(
             "rights", f"missing in the workspace: {', '.join(needed)}", _granting(service, needed)

@@ -89,9 +89,9 @@ class Service(Rest):
         Raises:
             Missing: There is no such datastore.
         """
-        found = section(self.ask(f"{self.root}/datastores/{name}"), "properties")
+        properties = section(self.ask(f"{self.root}/datastores/{name}"), "properties")
         try:
-            return str(found["accountName"]), str(found["containerName"])
+            return str(properties["accountName"]), str(properties["containerName"])
         except KeyError as error:
             raise ControlPlaneError(
                 f"datastore {name}: Azure does not name its {error}"
@@ -106,12 +106,12 @@ class Service(Rest):
         """
         path = f"{scope or self.root}/providers/Microsoft.Authorization/permissions"
         given = list(self.pages(path, "2022-04-01"))
-        return [action for action in actions if not any(allowed(one, action) for one in given)]
+        return [action for action in actions if not any(allowed(right, action) for right in given)]
 
     def sizes(self, location: str) -> dict[str, JsonObject]:
         """Sizes of nodes of a region: lower-case name to ``family``, ``vCPUs``, ``gpus``."""
-        found = self.pages(f"{self._region(location)}/vmSizes")
-        return {str(one.get("name", "")).lower(): one for one in found}
+        listed = self.pages(f"{self._region(location)}/vmSizes")
+        return {str(size.get("name", "")).lower(): size for size in listed}
 
     def usages(self, location: str) -> list[JsonObject]:
         """Rows of the quota of a region, as Azure ML writes them; ``quota`` reads them."""
@@ -133,9 +133,9 @@ class Service(Rest):
 
     def computes(self) -> Iterator[JsonObject]:
         """Every cluster of the workspace; machines of other kinds are left out."""
-        for one in self.pages(f"{self.root}/computes"):
-            if section(one, "properties").get("computeType") == "AmlCompute":
-                yield one
+        for compute in self.pages(f"{self.root}/computes"):
+            if section(compute, "properties").get("computeType") == "AmlCompute":
+                yield compute
 
     def make_compute(self, name: str, document: Mapping[str, object]) -> None:
         """Ask for a cluster; returns when it was asked for.
@@ -207,8 +207,8 @@ class Service(Rest):
             from azure.ai.ml.entities import BuildContext, Environment
 
             build = BuildContext(path=str(folder), dockerfile_path="Dockerfile")
-            made = Environment(name=name, version=version, build=build, tags=dict(tags))
-            self.client.environments.create_or_update(made)
+            environment = Environment(name=name, version=version, build=build, tags=dict(tags))
+            self.client.environments.create_or_update(environment)
 
     # -- jobs ---------------------------------------------------------------------------------
 

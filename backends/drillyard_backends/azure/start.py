@@ -90,5 +90,5 @@ def not_let_in(lines: list[str]) -> str | None:
         lines: What the job printed.
     """
     # A traceback quotes the libraries' source before the error: `raise ClientAuth…(message=…)`.
-    found = (line.strip() for line in lines if _NOT_LET_IN.search(line))
-    return next((line for line in found if not line.startswith("raise ")), None)
+    refusals = (line.strip() for line in lines if _NOT_LET_IN.search(line))
+    return next((line for line in refusals if not line.startswith("raise ")), None)

@@ -33,10 +33,10 @@ def of_locks(service: Service) -> Iterator[Finding]:
     """
     group, _, _ = service.root.partition("/providers/")
     try:
-        found = list(service.pages(f"{group}/providers/{LOCKS}", "2016-09-01"))
+        locks = list(service.pages(f"{group}/providers/{LOCKS}", "2016-09-01"))
     except (Forbidden, Missing):
         return
-    for lock in found:
+    for lock in locks:
         where = str(lock.get("id") or "")
         scope = where.lower().partition(f"/providers/{LOCKS}/".lower())[0]
         if not service.root.lower().startswith(f"{scope}/") and scope != service.root.lower():

@@ -28,11 +28,11 @@ def lease_id(path: str) -> str:
 
 def listed(service: Service) -> Iterator[tuple[Order, float]]:
     """What is being made, and since when; nothing for who may not see endpoints."""
-    for one in _ours(service):
-        until = str(section(one, "tags").get(naming.UNTIL_TAG, ""))
+    for endpoint in _ours(service):
+        until = str(section(endpoint, "tags").get(naming.UNTIL_TAG, ""))
         if until.isdigit():
-            path = f"{service.root}/onlineEndpoints/{one['name']}"
-            made_at = stamp(section(one, "systemData").get("createdAt"))
+            path = f"{service.root}/onlineEndpoints/{endpoint['name']}"
+            made_at = stamp(section(endpoint, "systemData").get("createdAt"))
             order = Order(
                 lease_id=lease_id(path), experiment="", store_url="", deadline=float(until)
             )
@@ -46,11 +46,11 @@ def end(service: Service, wanted: str) -> None:
         service: Sends the requests.
         wanted: Id of the lease as which it is listed.
     """
-    for one in _ours(service):
-        path = f"{service.root}/onlineEndpoints/{one['name']}"
-        if lease_id(path) != wanted or naming.UNTIL_TAG not in section(one, "tags"):
+    for endpoint in _ours(service):
+        path = f"{service.root}/onlineEndpoints/{endpoint['name']}"
+        if lease_id(path) != wanted or naming.UNTIL_TAG not in section(endpoint, "tags"):
             continue
-        properties = section(one, "properties")
+        properties = section(endpoint, "properties")
         traffic = {name: share for name, share in section(properties, "traffic").items() if share}
         try:
             if not traffic:
@@ -64,7 +64,7 @@ def end(service: Service, wanted: str) -> None:
             for name in idle:
                 service.delete(f"{path}/deployments/{name}")
             if not idle:
-                service.put(path, unmarked(one))
+                service.put(path, unmarked(endpoint))
         except (Exists, Missing):
             return  # it changes now, or is gone: the listing decides, and asks again
 
@@ -91,9 +91,9 @@ def unmarked(endpoint: JsonObject) -> JsonObject:
 
 def _ours(service: Service) -> Iterator[JsonObject]:
     try:
-        for one in service.pages(f"{service.root}/onlineEndpoints"):
-            tags: JsonObject = {str(k): str(v) for k, v in section(one, "tags").items()}
+        for endpoint in service.pages(f"{service.root}/onlineEndpoints"):
+            tags: JsonObject = {str(k): str(v) for k, v in section(endpoint, "tags").items()}
             if tags.get(naming.MARK) == MARK:
-                yield {**one, "tags": tags}
+                yield {**endpoint, "tags": tags}
     except (Forbidden, Missing):
         return

@@ -21,37 +21,37 @@ def found_here() -> dict[str, dict[str, str]]:
     ``config.json`` (as the studio offers it, also in ``.azureml/``) is looked for in this folder
     and above, as azure-ai-ml does.
     """
-    found: dict[str, dict[str, str]] = {}
+    addresses: dict[str, dict[str, str]] = {}
     for name, variable in _VARIABLES.items():
         if os.environ.get(variable):
-            found[variable] = {name: os.environ[variable]}
+            addresses[variable] = {name: os.environ[variable]}
     here = Path.cwd()
     for folder in (here, *here.parents):
         for path in (folder / ".azureml" / "config.json", folder / "config.json"):
-            said = _read(path)
-            if "workspace_name" in said:
-                said["workspace"] = said["workspace_name"]
-                found[str(path)] = {n: str(said[n]) for n in _VARIABLES if n in said}
-                return found
+            config = _read(path)
+            if "workspace_name" in config:
+                config["workspace"] = config["workspace_name"]
+                addresses[str(path)] = {n: str(config[n]) for n in _VARIABLES if n in config}
+                return addresses
     if subscription := _of_login():
-        found["az login"] = {"subscription_id": subscription}
-    return found
+        addresses["az login"] = {"subscription_id": subscription}
+    return addresses
 
 
 def _of_login() -> str:
     """The subscription that ``az account show`` tells, without starting ``az``."""
     home = Path(os.environ.get("AZURE_CONFIG_DIR", "~/.azure")).expanduser()
     subscriptions = _read(home / "azureProfile.json").get("subscriptions")
-    for one in subscriptions if isinstance(subscriptions, list) else []:
-        if isinstance(one, dict) and one.get("isDefault"):
-            return str(one.get("id", ""))
+    for subscription in subscriptions if isinstance(subscriptions, list) else []:
+        if isinstance(subscription, dict) and subscription.get("isDefault"):
+            return str(subscription.get("id", ""))
     return ""
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         # Microsoft's own tool begins its file with a byte order mark.
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}

@@ -210,8 +210,8 @@ class DaskBackend:
     def teardown(self, lease: Lease) -> None:
         """Ends the cluster; on a joined cluster, cancels the tasks and ends the worker proxies."""
         if "address" not in lease.provider:
-            if (own := self._scheduler(lease)) is not None:
-                own.forget()
+            if (scheduler_here := self._scheduler(lease)) is not None:
+                scheduler_here.forget()
             self._sessions.teardown(lease)
             # Without a record of a program, it may have been opened on the cluster to join.
             if lease.provider or self.config.address is None:

@@ -134,20 +134,20 @@ def seen(scheduler: SchedulerAddress, lease: str) -> Seen:
     Raises:
         InfrastructureError: The scheduler does not answer.
     """
-    found = Seen({}, set(), set())
+    proxies = Seen({}, set(), set())
     for address, states in scheduler.run(worker_proxy.look_here).items():
         if isinstance(states, BaseException):
             if not _foreign(states):
-                found.silent.add(address)
+                proxies.silent.add(address)
             continue
         for state in states:
             if state["order"]["lease_id"] != lease:
                 continue
             if state["exit_code"] is None:
-                found.open[address] = state
+                proxies.open[address] = state
             elif state["exit_code"]:
-                found.broken.add(address)
-    return found
+                proxies.broken.add(address)
+    return proxies
 
 
 def of_lease(scheduler: SchedulerAddress, lease: str) -> dict[str, ProxyState]:
@@ -171,9 +171,9 @@ def holding(scheduler: SchedulerAddress, lease: str, ticket: str) -> Liveness:
 def alive(scheduler: SchedulerAddress, worker: WorkerRecord) -> Liveness | None:
     """Tells whether an agent is alive, wherever on the cluster it is; None: no worker can tell."""
     answers = scheduler.run(worker_proxy.holds_here, worker.model_dump_json())
-    found = _any(answers.values())
+    liveness = _any(answers.values())
     unsure = any(answer is None for answer in answers.values())
-    return None if unsure and found is not Liveness.ALIVE else found
+    return None if unsure and liveness is not Liveness.ALIVE else liveness
 
 
 def _any(answers: Iterable[bool | BaseException | None]) -> Liveness:
@@ -181,7 +181,7 @@ def _any(answers: Iterable[bool | BaseException | None]) -> Liveness:
     seen = list(answers)
     if True in seen:
         return Liveness.ALIVE
-    lost = any(isinstance(one, BaseException) and not _foreign(one) for one in seen)
+    lost = any(isinstance(each, BaseException) and not _foreign(each) for each in seen)
     return Liveness.UNKNOWN if lost else Liveness.GONE
 
 

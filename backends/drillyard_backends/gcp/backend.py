@@ -208,14 +208,14 @@ class GcpBackend(GoogleMachines):
     def reasons(self, lease: Lease) -> list[str]:
         """Returns Google's own words about machines that do not come, or are not deleted."""
         words = {(c.variant, c.place.path): c.words for c in candidates(self.config)}
-        found: dict[str, None] = {}
+        texts: dict[str, None] = {}
         for group, machines in self._viewer(lease.order).look(FRESH_S).items():
             place = words.get((group.variant, group.place.path), group.place.name)
-            found |= dict.fromkeys(f"{place}: {m.trouble}" for m in machines if m.trouble)
+            texts |= dict.fromkeys(f"{place}: {m.trouble}" for m in machines if m.trouble)
         reconciler = self._reconcilers.get(lease.lease_id)
         if reconciler is not None:  # what was tried counts until all machines are up
-            found |= dict.fromkeys(f"{place}: {why}" for place, why in reconciler.tried.items())
-        return [*found]
+            texts |= dict.fromkeys(f"{place}: {why}" for place, why in reconciler.tried.items())
+        return [*texts]
 
     def simulate_preemption(self, lease: Lease, machine: str) -> None:
         """Preempts a Spot machine as Google would, with half a minute's notice.

@@ -105,8 +105,8 @@ def _grant(bucket: Bucket, service_account: str, prefix: str) -> None:
             role
             for role in MACHINE_ROLES
             if not any(
-                one["role"] == role and member in one["members"] and not one.get("condition")
-                for one in policy.bindings
+                b["role"] == role and member in b["members"] and not b.get("condition")
+                for b in policy.bindings
             )
         ]
         if missing:

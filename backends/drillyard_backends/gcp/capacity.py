@@ -175,7 +175,7 @@ class CapacityReconciler:
         its machine. It is believed when it is still missing after the time by which listings lag.
         """
         now = self._clock.monotonic()
-        found: dict[Group, list[Managed]] = {group: [] for group in view}
+        lost: dict[Group, list[Managed]] = {group: [] for group in view}
         listed: set[tuple[Group, str]] = set()
         for group, machines in view.items():
             for machine in machines:
@@ -185,15 +185,15 @@ class CapacityReconciler:
                 listed.add(key)
                 since = self._lost_since.setdefault(key, now)
                 if machine.sure or now - since >= self._config.listing_lag_s:
-                    found[group].append(machine)
+                    lost[group].append(machine)
         for key in self._lost_since.keys() - listed:
             del self._lost_since[key]
-        return found
+        return lost
 
     def _refused(self, view: View) -> dict[Group, list[Managed]]:
         """Machines that could not be made for longer than a zone is waited for."""
         now = self._clock.monotonic()
-        found: dict[Group, list[Managed]] = {}
+        refused: dict[Group, list[Managed]] = {}
         listed: set[tuple[Group, str]] = set()
         for group, machines in view.items():
             for machine in machines:
@@ -205,10 +205,10 @@ class CapacityReconciler:
                 listed.add(key)
                 since = self._refused_since.setdefault(key, now)
                 if now - since >= self._config.stockout_s:
-                    found.setdefault(group, []).append(machine)
+                    refused.setdefault(group, []).append(machine)
         for key in self._refused_since.keys() - listed:
             del self._refused_since[key]
-        return found
+        return refused
 
     def _remove(
         self,
@@ -249,13 +249,13 @@ class CapacityReconciler:
         """Requests machines; returns the groups that were used, and how many were accepted."""
         used: set[Group] = set()
         placed = 0
-        wanted: dict[tuple[int, str], list[naming.Machine]] = {}
+        placed_in: dict[tuple[int, str], list[naming.Machine]] = {}
         by_key = {(c.variant, c.place.path): c for c in self._candidates}
         for machine in missing:
-            found = self._choice(machine, search)
-            if found is not None:
-                wanted.setdefault((found.variant, found.place.path), []).append(machine)
-        for key, machines in wanted.items():
+            choice = self._choice(machine, search)
+            if choice is not None:
+                placed_in.setdefault((choice.variant, choice.place.path), []).append(machine)
+        for key, machines in placed_in.items():
             candidate = by_key[key]
             group = Group(candidate.place, candidate.variant)
             try:
@@ -311,8 +311,10 @@ class CapacityReconciler:
     def _give_up(self, have: int, wanted: int, search: Search) -> int:
         reasons = "\n".join(f"  {words}: {why}" for words, why in self.tried.items())
         if have == 0 or self._config.partial == "all":
-            own = [getattr(error, "hint", None) for error in search.tried.values()]
-            hints = dict.fromkeys(["add zones or machine types", *(hint for hint in own if hint)])
+            theirs = [getattr(error, "hint", None) for error in search.tried.values()]
+            hints = dict.fromkeys(
+                ["add zones or machine types", *(hint for hint in theirs if hint)]
+            )
             raise NoRoom(
                 f"no room for {wanted} machines ({have} are there) after "
                 f"{self._config.capacity_s:.0f} s:\n{reasons}",
@@ -325,18 +327,18 @@ class CapacityReconciler:
     def _stop_replacing(self, worn: Sequence[naming.Machine], have: int, wanted: int) -> None:
         """Machines that die again and again would do so for ever."""
         names = ", ".join(f"w{machine.index}" for machine in worn[:8])
-        said = (
+        text = (
             f"{len(worn)} of {wanted} machines ({names}) were lost more often than "
             f"{self._config.replacements} times and are no longer replaced"
         )
         if have == 0 or self._config.partial == "all":
             raise NoRoom(
-                said,
+                text,
                 hint="`drillyard logs` has their last words; see backends.gcp."
                 "replacements and on_demand_after",
             )
         if not self._said_worn:
-            log.warning("%s", said)
+            log.warning("%s", text)
         self._said_worn = True
 
     def _name(self, group: Group) -> str:

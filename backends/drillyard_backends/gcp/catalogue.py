@@ -243,12 +243,12 @@ def _machine(name: str, body: Any, config: GcpConfig, gpus: int) -> Machine:
         spot=config.spot,
         public_ip=config.public_ip,
     )
-    own = body.get("accelerators") or []
-    if own:
+    brought = body.get("accelerators") or []
+    if brought:
         return replace(
             bare,
-            gpu_type=str(own[0].get("guestAcceleratorType")),
-            gpus=int(own[0].get("guestAcceleratorCount", 1)),
+            gpu_type=str(brought[0].get("guestAcceleratorType")),
+            gpus=int(brought[0].get("guestAcceleratorCount", 1)),
         )
     if config.gpu_type is not None:
         return replace(bare, gpu_type=config.gpu_type, gpus=config.gpu_count or max(1, gpus))

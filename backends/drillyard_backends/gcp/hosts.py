@@ -16,7 +16,7 @@ class GcpHosts(PostedHosts):
     def addresses(self) -> list[str]:
         """Returns the internal address as Google says it, then what the machine itself has."""
         try:
-            told = Metadata().text(ADDRESS)
+            address = Metadata().text(ADDRESS)
         except InfrastructureError:
-            told = None
-        return [*([told] if told else []), *own_addresses()]
+            address = None
+        return [*([address] if address else []), *own_addresses()]

@@ -64,25 +64,25 @@ class Viewer:
             now = self._clock.monotonic()
             if self._seen is not None and now - self._seen[0] < max_age_s:
                 return self._seen[1]
-            found: dict[Group, list[Managed]] = {}
+            view: dict[Group, list[Managed]] = {}
             known = None if self._known is None else sorted({*self._known, *self._expected})
             for group in self._everywhere if known is None else known:
                 name = naming.group_name(self._base, group.variant)
                 try:
-                    found[group] = self._groups.machines(group.place, name)
+                    view[group] = self._groups.machines(group.place, name)
                     self._missing_since.pop(group, None)
                 except Missing:
                     machines = self._in_doubt(group, now)
                     if machines:
-                        found[group] = machines
-            self._known = set(found)
+                        view[group] = machines
+            self._known = set(view)
             self._expected = {
                 group: made_at
                 for group, made_at in self._expected.items()
-                if made_at is None or (group not in found and now - made_at < self._lag_s)
+                if made_at is None or (group not in view and now - made_at < self._lag_s)
             }
-            self._seen = (now, found)
-            return found
+            self._seen = (now, view)
+            return view
 
     def making(self, candidate: Candidate) -> None:
         """Look at a group from now on that is about to be made.

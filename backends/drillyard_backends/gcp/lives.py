@@ -82,7 +82,7 @@ class Lives:
             except InfrastructureError as error:
                 log.info("which machines ended without work is not known yet: %s", error)
         earlier = (naming.Machine(machine.index, n) for n in range(machine.generation))
-        return sum(one not in self._known_done for one in earlier)
+        return sum(earlier_life not in self._known_done for earlier_life in earlier)
 
 
 def surplus(view: View, candidates: Sequence[Candidate]) -> dict[Group, list[Managed]]:
@@ -108,11 +108,11 @@ def surplus(view: View, candidates: Sequence[Candidate]) -> dict[Group, list[Man
         place = order.get((group.place.path, group.variant), len(order))
         return machine.stage is not Stage.UP, -machine.machine.generation, place
 
-    found: dict[Group, list[Managed]] = {}
+    extra: dict[Group, list[Managed]] = {}
     for entries in places.values():
         for group, machine in sorted(entries, key=rank)[1:]:
-            found.setdefault(group, []).append(machine)
-    return found
+            extra.setdefault(group, []).append(machine)
+    return extra
 
 
 def at_strength(view: View, wanted: int) -> bool:

@@ -55,10 +55,10 @@ class Metadata:
         Raises:
             InfrastructureError: It is not, or the server does not answer.
         """
-        found = self.text(path)
-        if found is None:
+        value = self.text(path)
+        if value is None:
             raise InfrastructureError(f"this machine has no {path} in its metadata")
-        return found
+        return value
 
     def attribute(self, name: str) -> str | None:
         """What this machine was told under a name when it was made."""
@@ -79,8 +79,8 @@ class Metadata:
             while True:
                 began = time.monotonic()
                 try:
-                    found, etag = self._open(path, timeout_s)
-                    if found == "TRUE":
+                    value, etag = self._open(path, timeout_s)
+                    if value == "TRUE":
                         return tell()
                     # A change between two questions is seen only by who says what was known.
                     path = f"{query}&last_etag={etag}" if etag else query

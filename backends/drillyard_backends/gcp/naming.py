@@ -77,7 +77,7 @@ def labels(order: Order, own: dict[str, str]) -> dict[str, str]:
         order: The lease's order.
         own: The user's.
     """
-    found = {
+    named = {
         **own,
         MARK: MARK_VALUE,
         LEASE_LABEL: order.lease_id,
@@ -85,5 +85,5 @@ def labels(order: Order, own: dict[str, str]) -> dict[str, str]:
         OWNER_LABEL: label(user_name()),
     }
     if order.deadline is not None:
-        found[UNTIL_LABEL] = str(int(order.deadline))
-    return found
+        named[UNTIL_LABEL] = str(int(order.deadline))
+    return named

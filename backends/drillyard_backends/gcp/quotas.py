@@ -119,21 +119,21 @@ def demands(
         limits: Quotas of the region. Spot machines count against their own quotas if the project
             has such, else against the ordinary ones.
     """
-    found: dict[str, float] = {
+    amounts: dict[str, float] = {
         "INSTANCES": count,
         "INSTANCE_GROUP_MANAGERS": 1,
         _cpu_metric(machine, limits): machine.cpus * count,
     }
     if machine.gpus and machine.gpu_type:
         metric = gpu_metric(machine.gpu_type)
-        own = f"PREEMPTIBLE_{metric}"
-        found[own if machine.spot and own in limits else metric] = machine.gpus * count
+        spot = f"PREEMPTIBLE_{metric}"
+        amounts[spot if machine.spot and spot in limits else metric] = machine.gpus * count
     if machine.disk_gb:
         standard = machine.disk_type == "pd-standard"
-        found["DISKS_TOTAL_GB" if standard else "SSD_TOTAL_GB"] = machine.disk_gb * count
+        amounts["DISKS_TOTAL_GB" if standard else "SSD_TOTAL_GB"] = machine.disk_gb * count
     if machine.public_ip:
-        found["IN_USE_ADDRESSES"] = count
-    return found
+        amounts["IN_USE_ADDRESSES"] = count
+    return amounts
 
 
 def gpu_metric(gpu_type: str) -> str:

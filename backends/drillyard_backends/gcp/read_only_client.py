@@ -165,7 +165,7 @@ class Reader:
     def bucket_rights(self, name: str, permissions: Iterable[str]) -> Answer:
         """Which of these rights we have on a bucket."""
         url = f"{STORAGE}/b/{quote(name, safe='')}/iam/testPermissions"
-        return self._ask(Question("GET", url, [("permissions", one) for one in permissions]))
+        return self._ask(Question("GET", url, [("permissions", each) for each in permissions]))
 
     def project_rights(self, permissions: Sequence[str]) -> Answer:
         """Which of these rights we have in the project."""

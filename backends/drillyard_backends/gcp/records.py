@@ -60,19 +60,19 @@ class Holder:
             GONE only where it is listed no more, has ended, or another one has its name. UNKNOWN
             where a listed machine may be it.
         """
-        mine = [
+        machines = [
             (number, stage)
             for name, number, stage in listed
             if name == self.name and stage is not Stage.LOST
         ]
-        if not mine or (self.succeeded and len(mine) == 1):
+        if not machines or (self.succeeded and len(machines) == 1):
             return Liveness.GONE
         if self.succeeded:
             return Liveness.UNKNOWN
         if self.number is None:
-            up = any(stage is not Stage.COMING for _, stage in mine)
+            up = any(stage is not Stage.COMING for _, stage in machines)
             return Liveness.ALIVE if up else Liveness.UNKNOWN
-        return Liveness.ALIVE if any(n == self.number for n, _ in mine) else Liveness.UNKNOWN
+        return Liveness.ALIVE if any(n == self.number for n, _ in machines) else Liveness.UNKNOWN
 
 
 def holder_of(mailbox: Mailbox, lease_id: str, ticket_id: str) -> Holder | None:
@@ -87,7 +87,7 @@ def holder_of(mailbox: Mailbox, lease_id: str, ticket_id: str) -> Holder | None:
         return Holder(worker.host)
     # By the bucket's own clock: machines' clocks may differ.
     words = [mailbox.store.stat(mailbox.key(key)) for key in (path, began)]
-    last, first = (None if one is None else one.updated_at for one in words)
+    last, first = (None if info is None else info.updated_at for info in words)
     succeeded = last is not None and first is not None and last + _STAMPS_S < first
     return Holder(worker.host, started.number or None, started.group, succeeded)
 
@@ -143,8 +143,8 @@ def begun(mailbox: Mailbox | None, lease_id: str) -> list[Machine]:
         return []
     prefix = mailbox.key(f"leases/{lease_id}/machines/")
     names = (info.key[len(prefix) :] for info in mailbox.store.list(prefix))
-    found = (Machine.parse(name.removesuffix(".json")) for name in names)
-    return [machine for machine in found if machine is not None]
+    machines = (Machine.parse(name.removesuffix(".json")) for name in names)
+    return [machine for machine in machines if machine is not None]
 
 
 class DoneMachines:
@@ -192,7 +192,7 @@ def machine_logs(order: Order) -> dict[str, str]:
     mailbox = mailbox_of(order)
     if mailbox is None:
         return {}
-    found: dict[str, str] = {}
+    logs: dict[str, str] = {}
     prefix = mailbox.key(f"leases/{order.lease_id}/machines/")
     with contextlib.suppress(DrillyardError):
         for info in mailbox.store.list(prefix):
@@ -200,8 +200,8 @@ def machine_logs(order: Order) -> dict[str, str]:
                 continue
             with contextlib.suppress(ObjectMissing):
                 text = mailbox.store.get(info.key).decode("utf-8", "replace")
-                found[info.key[len(prefix) :].removesuffix(".log")] = text
-    return found
+                logs[info.key[len(prefix) :].removesuffix(".log")] = text
+    return logs
 
 
 def keep_log(order: Order, machine: str, text: str) -> None:

@@ -93,10 +93,10 @@ def fetch(key: str | None) -> PriceUpdate:
 def part_of(description: str) -> str | None:
     """Returns the part of a machine that a SKU is the price of; None for any other SKU."""
     text = _SPOT.sub("", description)
-    if found := _PART.match(text):
-        return f"{found['family'].split()[0].lower()} {found['part'].lower()}"
-    if found := _GPU.match(text):
-        model = _MODELS.get(found["gpu"], found["gpu"])
+    if match := _PART.match(text):
+        return f"{match['family'].split()[0].lower()} {match['part'].lower()}"
+    if match := _GPU.match(text):
+        model = _MODELS.get(match["gpu"], match["gpu"])
         return machine_table.table()["accelerators"][model]
     return "local-ssd" if _SSD.match(text) else None
 
@@ -113,7 +113,7 @@ def _price(sku: JsonObject, part: str) -> float | None:
     _, _, time = str(expression.get("usageUnit", "")).rpartition(".")
     if time != ("mo" if part == "local-ssd" else "h"):
         return None
-    found = []
+    rates = []
     for rate in map(as_object, as_list(expression.get("tieredRates"))):
         unit = as_object(rate.get("unitPrice"))
         if unit.get("currencyCode", "USD") != "USD":
@@ -122,8 +122,8 @@ def _price(sku: JsonObject, part: str) -> float | None:
             whole = int(str(unit.get("units") or 0))
         except ValueError:
             return None
-        found.append(whole + (as_number(unit.get("nanos")) or 0.0) / 1e9)
-    price = max(found, default=0.0)
+        rates.append(whole + (as_number(unit.get("nanos")) or 0.0) / 1e9)
+    price = max(rates, default=0.0)
     return price if 0.0 < price < math.inf else None  # SKUs for free are not those of machines
 
 

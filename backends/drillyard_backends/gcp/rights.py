@@ -174,12 +174,12 @@ def project(reader: Reader, config: GcpConfig, *, new_bucket: bool) -> Iterator[
         config: A public address, or a new bucket, needs one more permission.
         new_bucket: True if the bucket will be created.
     """
-    wanted = list(DRIVER)
+    needed = list(DRIVER)
     if config.public_ip:
-        wanted.append("compute.subnetworks.useExternalIp")
+        needed.append("compute.subnetworks.useExternalIp")
     if new_bucket:
-        wanted.append("storage.buckets.create")
-    answer = reader.project_rights(wanted)
+        needed.append("storage.buckets.create")
+    answer = reader.project_rights(needed)
     if not answer.good:
         yield _unasked(
             "rights",
@@ -190,9 +190,9 @@ def project(reader: Reader, config: GcpConfig, *, new_bucket: bool) -> Iterator[
             Severity.ERROR,
         )
         return
-    missing = lacking(wanted, answer)
+    missing = lacking(needed, answer)
     if not missing:
-        yield passed("rights", f"all {len(wanted)} in project {reader.project}")
+        yield passed("rights", f"all {len(needed)} in project {reader.project}")
         return
     fatal = [name for name in missing if name in DELETING]
     because = "; nothing is created that could not be found and deleted again" if fatal else ""
@@ -272,7 +272,7 @@ def machine(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
     if not answer.good:
         return
     member = f"serviceAccount:{config.service_account}"
-    own = f"projects/{config.project}/roles/{MACHINE_ROLE}"
+    ours = f"projects/{config.project}/roles/{MACHINE_ROLE}"
     bindings = [b for b in answer.body.get("bindings", []) if member in b.get("members", [])]
     if not bindings:
         yield warning(
@@ -281,13 +281,13 @@ def machine(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
             "machines cannot delete themselves",
             machine_grants(config),
         )
-    elif any(b.get("role") == own and not b.get("condition") for b in bindings):
+    elif any(b.get("role") == ours and not b.get("condition") for b in bindings):
         yield warning(
             "service_account",
             f"{MACHINE_ROLE} has no condition: code on a machine can delete every machine of "
             f"{config.project}",
             f"{machine_grants(config)} && gcloud projects remove-iam-policy-binding "
-            f"{config.project} --member={member} --role={own} {_PLAIN}",
+            f"{config.project} --member={member} --role={ours} {_PLAIN}",
         )
 
 

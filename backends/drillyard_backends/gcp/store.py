@@ -209,11 +209,11 @@ class GcsStore(BucketStore["Bucket"]):
                 blobs = list(page)
                 if not all(blob.name.startswith(whole) for blob in blobs):
                     raise unread(self.url, whole, "objects of another folder")
-                found = [
+                objects = [
                     (ObjectInfo(b.name[cut:], int(b.size or 0), b.updated.timestamp()), b)
                     for b in blobs
                 ]
-            yield from found
+            yield from objects
 
     def _pages(self, prefix: str, fields: str, delimiter: str | None = None) -> Iterator[Page]:
         """Yields the pages of a listing; an empty page is one that says that it is a listing."""

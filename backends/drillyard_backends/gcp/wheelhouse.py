@@ -36,10 +36,10 @@ def build(folder: Path, source: str, extras: str, pip: list[str]) -> None:
         UserError: pip could not.
     """
     base = [sys.executable, "-m", "pip", "wheel", "-q", "-w", str(folder), *pip]
-    for wanted in (f"{source}[{extras}]" if extras else source, "pip"):
-        done = subprocess.run([*base, wanted], check=False, capture_output=True, text=True)
+    for requirement in (f"{source}[{extras}]" if extras else source, "pip"):
+        done = subprocess.run([*base, requirement], check=False, capture_output=True, text=True)
         if done.returncode != 0:
-            raise UserError(f"pip cannot build {wanted}:\n{done.stderr.strip()[-2000:]}")
+            raise UserError(f"pip cannot build {requirement}:\n{done.stderr.strip()[-2000:]}")
 
 
 def index(folder: Path, extras: str) -> bytes:

@@ -84,14 +84,14 @@ def candidates(config: GcpConfig) -> list[Candidate]:
     falls_back = config.on_demand_after is not None or config.on_demand_when_full
     models = [True, False] if config.spot and falls_back else [config.spot]
     variants = [(spot, kind) for spot in models for kind in config.machine_types]
-    found = [
+    tries = [
         Candidate(number, kind, spot, place)
         for number, (spot, kind) in enumerate(variants)
         for place in places(config)
     ]
     if not config.cheapest_first:
-        return found
-    return sorted(found, key=lambda c: (not c.spot, hourly(config, c) or float("inf")))
+        return tries
+    return sorted(tries, key=lambda c: (not c.spot, hourly(config, c) or float("inf")))
 
 
 def hourly(config: GcpConfig, candidate: Candidate) -> float | None:

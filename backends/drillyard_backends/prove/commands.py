@@ -128,14 +128,14 @@ def _prove(
         # Also what a proof saw that was interrupted; it names no account.
         seen = proof.report.observations
         private = prover.private() if seen else {}
-        found = record.record_of(prover.kind, f"{now:%Y-%m-%d}", seen, private)
+        proof_record = record.record_of(prover.kind, f"{now:%Y-%m-%d}", seen, private)
         if seen:
-            record.write(found, path or default)
+            record.write(proof_record, path or default)
     if as_json:
         from drillyard.cli.common import print_json
 
         with closed_output.ignored():
-            print_json(as_dict(report, found, dry_run))
+            print_json(as_dict(report, proof_record, dry_run))
     else:
         with closed_output.ignored():
             _tell(report)
@@ -159,7 +159,7 @@ def _leave(report: Report) -> None:
         raise report.refusal
     if not report.created:
         refuse(report.findings)
-    if any(one.claim.matters for one in report.of(Verdict.FAILS)):
+    if any(failed.claim.matters for failed in report.of(Verdict.FAILS)):
         raise typer.Exit(FAILED)
 
 
@@ -184,13 +184,13 @@ def as_dict(report: Report, found: ProofRecord, dry_run: bool) -> JsonObject:
         "seen": [
             {
                 "id": seen.id,
-                "fact": one.claim.fact,
+                "fact": observation.claim.fact,
                 "verdict": seen.verdict,
                 "evidence": seen.evidence,
-                "matters": one.claim.matters,
-                "otherwise": one.claim.otherwise,
+                "matters": observation.claim.matters,
+                "otherwise": observation.claim.otherwise,
             }
-            for seen, one in zip(found.seen, report.observations, strict=True)
+            for seen, observation in zip(found.seen, report.observations, strict=True)
         ],
         "physics": found.physics,
     }
@@ -201,8 +201,8 @@ def _tell(report: Report) -> None:
 
     holds, fails, untested = (len(report.of(verdict)) for verdict in Verdict)
     typer.echo(f"\nassumptions: {holds} hold, {fails} do not hold, {untested} could not be tested")
-    for one in report.of(Verdict.FAILS):
-        note = "" if one.claim.matters else " (drillyard works either way)"
-        typer.echo(f"  {one.claim.id} does not hold{note}: {one.claim.fact}")
+    for failed in report.of(Verdict.FAILS):
+        note = "" if failed.claim.matters else " (drillyard works either way)"
+        typer.echo(f"  {failed.claim.id} does not hold{note}: {failed.claim.fact}")
     if report.ended:
         typer.echo("nothing is left: the listing of the provider confirms it")

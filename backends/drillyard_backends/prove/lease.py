@@ -91,11 +91,11 @@ class ProofLease:
             StoreUnavailable: The store cannot be read.
         """
         entries = self._open() if stored else []
-        found = {entry.lease.lease_id: entry.lease for entry in entries}
+        leases = {entry.lease.lease_id: entry.lease for entry in entries}
         for intent in self._intents():
             lease = Entry(intent, None, None).lease
-            found.setdefault(lease.lease_id, lease)
-        return [found[key] for key in sorted(found)]
+            leases.setdefault(lease.lease_id, lease)
+        return [leases[key] for key in sorted(leases)]
 
     def _open(self) -> list[Entry]:
         return [entry for entry in self._ledger.entries() if entry.unseen]

@@ -234,7 +234,7 @@ class Prover(ABC, Generic[S]):
 
     def order(self, lease_id: str, store_url: str, deadline: float) -> Order:
         """Returns the order of the proof's only lease."""
-        found: JsonObject = {
+        fields: JsonObject = {
             "lease_id": lease_id,
             "experiment": EXPERIMENT,
             "store_url": store_url,
@@ -242,7 +242,7 @@ class Prover(ABC, Generic[S]):
             "deadline_of": "drillyard prove",
             **self.ordered,
         }
-        return Order.model_validate(found)
+        return Order.model_validate(fields)
 
     def private(self) -> dict[str, str]:
         """Returns what must not be in a record: value to what stands for it."""

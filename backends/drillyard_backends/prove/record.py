@@ -77,10 +77,10 @@ def record_of(
     """
     seen: list[Seen] = []
     physics: JsonObject = {}
-    for one in observations:
-        text = without(one.evidence, private)
-        seen.append(Seen(id=one.claim.id, verdict=str(one.verdict), evidence=text))
-        physics.update(one.physics)
+    for observation in observations:
+        text = without(observation.evidence, private)
+        seen.append(Seen(id=observation.claim.id, verdict=str(observation.verdict), evidence=text))
+        physics.update(observation.physics)
     return ProofRecord(kind=kind, date=date, seen=tuple(seen), physics=physics)
 
 

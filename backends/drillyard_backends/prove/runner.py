@@ -57,7 +57,7 @@ class Report:
 
     def of(self, verdict: Verdict) -> list[Observation]:
         """The observations with a verdict."""
-        return [one for one in self.observations if one.verdict is verdict]
+        return [each for each in self.observations if each.verdict is verdict]
 
 
 class Proof(Generic[S]):
@@ -234,7 +234,7 @@ class Proof(Generic[S]):
 
     def _rest(self, why: str) -> None:
         """Says of every other claim that it was not tested."""
-        seen = {one.claim.id for one in self.report.observations}
+        seen = {each.claim.id for each in self.report.observations}
         claims = {claim.id: claim for probe in self._prover.probes for claim in probe.claims}
         rest = [claim for claim in claims.values() if claim.id not in seen]
         self.report.observations += [claim.untested(why) for claim in rest]

@@ -80,8 +80,8 @@ class SshBackend:
                     )
                 ]
 
-        found = [finding for findings in self._all(self._hosts, look) for finding in findings]
-        return [*found, *self._open_ports(order)]
+        listed = [finding for findings in self._all(self._hosts, look) for finding in findings]
+        return [*listed, *self._open_ports(order)]
 
     def provision(self, order: Order) -> Lease:
         """Starts an agent on every host that gets workers, unless it is alive."""

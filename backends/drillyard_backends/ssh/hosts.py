@@ -13,6 +13,6 @@ class SshHosts(PostedHosts):
 
     def addresses(self) -> list[str]:
         """Returns what the login reached, and the machine's own addresses; loopback last."""
-        told = os.environ.get(REACHED_AT, "").split()
-        found = [*told, *own_addresses()]
-        return [*(name for name in found if name != LOOPBACK), LOOPBACK]
+        reached = os.environ.get(REACHED_AT, "").split()
+        names = [*reached, *own_addresses()]
+        return [*(name for name in names if name != LOOPBACK), LOOPBACK]

@@ -107,7 +107,7 @@ def _lease_here(request: Request, backend: LocalBackend) -> Lease:
     from drillyard_backends.sessions import elsewhere
 
     lease = _lease(request)
-    if elsewhere(lease) and any(found.lease_id == lease.lease_id for found in backend.leases()):
+    if elsewhere(lease) and any(here.lease_id == lease.lease_id for here in backend.leases()):
         return lease.model_copy(update={"provider": {}})
     return lease
 

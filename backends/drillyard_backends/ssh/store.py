@@ -124,10 +124,10 @@ class SftpStore:
         path = self._path(folder) if folder else self._root
 
         async def work(sftp: asyncssh.SFTPClient) -> list[ObjectInfo]:
-            found: list[ObjectInfo] = []
+            objects: list[ObjectInfo] = []
             limit = asyncio.Semaphore(_AT_ONCE)
-            await _walk(sftp, path, f"{folder}/" if folder else "", start, found, limit)
-            return found
+            await _walk(sftp, path, f"{folder}/" if folder else "", start, objects, limit)
+            return objects
 
         yield from sorted(self._do(prefix, work), key=lambda info: info.key)
 
@@ -157,7 +157,7 @@ class SftpStore:
 
     def download(self, key: str, path: Path) -> None:
         """Reads an object into a file, atomically."""
-        found = self.stat(key)
+        info = self.stat(key)
 
         with replacing(path) as beside:
 
@@ -167,7 +167,7 @@ class SftpStore:
                     raise ObjectMissing(key)
                 await sftp.get(self._path(key), str(beside))
 
-            self._do(key, work, found.size if found else None)
+            self._do(key, work, info.size if info else None)
 
     def now(self) -> float:
         """Returns the time of the machine that stamps the files; reads it every ten minutes.
@@ -188,19 +188,19 @@ class SftpStore:
         oldest = self.now() - _SWEEP_S
 
         async def work(sftp: asyncssh.SFTPClient) -> int:
-            found: list[ObjectInfo] = []
+            objects: list[ObjectInfo] = []
             await _walk(
                 sftp,
                 self._path(check_key(experiment)),
                 "",
                 "",
-                found,
+                objects,
                 asyncio.Semaphore(_AT_ONCE),
                 hidden=True,
             )
             old = [
                 i
-                for i in found
+                for i in objects
                 if i.key.rsplit("/")[-1].startswith(_TMP) and i.updated_at < oldest
             ]
             for info in old:
@@ -221,9 +221,9 @@ class SftpStore:
             async with _temporary(sftp, f"{self._root}/clock") as temporary:
                 before = time.time()
                 await _write(sftp, temporary, b"")
-                found = await sftp.stat(temporary)
+                attributes = await sftp.stat(temporary)
                 # SFTP truncates times to whole seconds: half a second is the best estimate.
-                return float(found.mtime or 0) + 0.5 - (before + time.time()) / 2
+                return float(attributes.mtime or 0) + 0.5 - (before + time.time()) / 2
 
         return self._do("clock", work)
 

@@ -71,15 +71,15 @@ class Access:
 
     def given(self, scope: str) -> list[Document]:
         """What the service lists for a scope."""
-        found: list[Document] = getattr(self, scope)
+        permissions: list[Document] = getattr(self, scope)
         return [
             {
-                **one,
-                "notActions": [*texts(one, "notActions"), *sorted(self.denied)],
+                **permission,
+                "notActions": [*texts(permission, "notActions"), *sorted(self.denied)],
                 "dataActions": [],
                 "notDataActions": [],
             }
-            for one in found
+            for permission in permissions
         ]
 
     def need(self, scope: str, name: str) -> None:
@@ -89,7 +89,7 @@ class Access:
             Denied: 403.
         """
         self.asked.add((scope, name))
-        if any(allows(one, name) for one in self.given(scope)):
+        if any(allows(permission, name) for permission in self.given(scope)):
             return
         raise Denied(
             403,

@@ -41,7 +41,7 @@ class Around:
         """Answer a request; None: it is not of these things."""
         if _LOCKS.match(request.path):
             self.access.need("subscription", "Microsoft.Authorization/locks/read")
-            return Response.of({"value": [self._lock(*one) for one in self.locks.items()]})
+            return Response.of({"value": [self._lock(*lock) for lock in self.locks.items()]})
         match = _STORAGE.match(request.path)
         if match is None:
             return None

@@ -132,15 +132,15 @@ class Blobs:
 
     def names(self, container: str, prefix: str = "") -> list[str]:
         """Names of all blobs below a prefix."""
-        found: list[str] = []
+        blobs: list[str] = []
         marker = ""
         while True:
             query = f"restype=container&comp=list&prefix={prefix}&marker={marker}"
             text = self.ask("GET", f"/{container}", query).body.decode()
-            found += re.findall(r"<Name>([^<]+)</Name>", text)
+            blobs += re.findall(r"<Name>([^<]+)</Name>", text)
             match = re.search(r"<NextMarker>([^<]+)</NextMarker>", text)
             if match is None:
-                return found
+                return blobs
             marker = match[1]
 
     def write(self, container: str, name: str, data: bytes) -> None:
@@ -192,8 +192,8 @@ class Blobs:
     ) -> Response:
         """Ask Azurite as the emulator itself: on no record, and without faults."""
         token = self._entra.issue("https://storage.azure.com", "emulator")
-        own = {"authorization": f"Bearer {token}", "x-ms-version": "2023-11-03"}
-        sent = {**own, **(headers or {})}
+        usual = {"authorization": f"Bearer {token}", "x-ms-version": "2023-11-03"}
+        sent = {**usual, **(headers or {})}
         return self._forward(Request(method, self.host, path, {}, query, sent, body))
 
     def _forward(self, request: Request) -> Response:
@@ -247,10 +247,10 @@ def _with_folders(listing: bytes, query: Mapping[str, str]) -> bytes:
     for name in re.findall(rb"<Blob><Name>([^<]+)</Name>", listing):
         parts = name.split(b"/")[:-1]
         folders |= {b"/".join(parts[: n + 1]) for n in range(len(parts))}
-    shown = b"".join(
+    entries = b"".join(
         b"<Blob><Name>%b</Name><Properties><Last-Modified>Mon, 01 Jan 2024 00:00:00 GMT"
         b"</Last-Modified><Content-Length>0</Content-Length></Properties></Blob>" % name
         for name in sorted(folders)
         if name.startswith(prefix)
     )
-    return listing.replace(b"<Blobs>", b"<Blobs>" + shown, 1)
+    return listing.replace(b"<Blobs>", b"<Blobs>" + entries, 1)

@@ -132,10 +132,10 @@ class Entra:
             identity: Identity of its cluster; None if it has none.
         """
         with self._lock:
-            own = secrets.token_urlsafe(16)
-            self._jobs[own] = job, identity
+            secret = secrets.token_urlsafe(16)
+            self._jobs[secret] = job, identity
         client = "clientid" if identity is None else identity.client
-        return {"MSI_SECRET": own, "DEFAULT_IDENTITY_CLIENT_ID": client}
+        return {"MSI_SECRET": secret, "DEFAULT_IDENTITY_CLIENT_ID": client}
 
     def managed(self, request: Request) -> Response:
         """The endpoint for the identity of a compute cluster, on its nodes.
@@ -177,7 +177,7 @@ class Entra:
             containers: The role is on these containers alone; None: on the account.
         """
         now = int(time.time())
-        said: Document = {
+        content: Document = {
             "aud": resource.rstrip("/") or resource,
             "iss": f"https://sts.windows.net/{TENANT}/",
             "iat": now,
@@ -190,27 +190,27 @@ class Entra:
             "containers": None if containers is None else [*containers],
             "jti": secrets.token_hex(8),
         }
-        return f"{_part({'alg': 'none', 'typ': 'JWT'})}.{_part(said)}.x"
+        return f"{_part({'alg': 'none', 'typ': 'JWT'})}.{_part(content)}.x"
 
     def who(self, request: Request, resource: str) -> str | None:
         """Returns the sender of a request, by its token for a resource; None if unknown."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        said = claims(token)
-        if scheme.lower() != "bearer" or not RESOURCES[resource].match(str(said.get("aud"))):
+        content = claims(token)
+        if scheme.lower() != "bearer" or not RESOURCES[resource].match(str(content.get("aud"))):
             return None
-        since = self.valid_from if said["oid"] == CLIENT else 0.0
-        fresh = since <= number(said, "iat") and time.time() < number(said, "exp")
-        return str(said["oid"]) if fresh else None
+        since = self.valid_from if content["oid"] == CLIENT else 0.0
+        fresh = since <= number(content, "iat") and time.time() < number(content, "exp")
+        return str(content["oid"]) if fresh else None
 
     @staticmethod
     def stores(request: Request) -> bool:
         """Whether the token's owner has a role on the storage account, or on the container."""
         _, _, token = request.headers.get("authorization", "").partition(" ")
-        said = claims(token)
-        mine = said.get("containers")
-        if isinstance(mine, list) and request.path.strip("/").partition("/")[0] not in mine:
+        content = claims(token)
+        allowed = content.get("containers")
+        if isinstance(allowed, list) and request.path.strip("/").partition("/")[0] not in allowed:
             return False
-        return bool(said.get("stores", True))
+        return bool(content.get("stores", True))
 
 
 def _part(document: Document) -> str:

@@ -57,8 +57,8 @@ class JobsApi:
         jobs = [
             *self._home.foreign,
             *(
-                self._document(job, shown)
-                for job, shown in self._home.world.listed_jobs()
+                self._document(job, status)
+                for job, status in self._home.world.listed_jobs()
                 if job.archived in kept
             ),
         ]
@@ -67,5 +67,5 @@ class JobsApi:
         return [job for job in jobs if tag in member(member(job, "properties"), "tags")]
 
     def _document(self, job: Job, shown: str | None = None) -> Document:
-        stamp = self._home.stamp(job.made)
+        stamp = self._home.stamp(job.created)
         return job_document(job, self._home.root, stamp, shown or job.shown)

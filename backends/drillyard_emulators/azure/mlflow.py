@@ -75,11 +75,11 @@ class Mlflow:
         for name, most in MOST.items():
             given = members(asked, name)
             longest = {"params": PARAM, "tags": TAG}.get(name)
-            if longest and any(len(str(one.get("value", ""))) > longest for one in given):
+            if longest and any(len(str(entry.get("value", ""))) > longest for entry in given):
                 return f"{name}: values of more than {longest} characters"
             if name == "metrics" and len(given) > ROWS:
                 return f"Metrics in a batch exceed the limit. Limit={ROWS}"
-            there = self._names.get((run, name), set()) | {str(one["key"]) for one in given}
+            there = self._names.get((run, name), set()) | {str(entry["key"]) for entry in given}
             if len(there) > most:
                 return f"{name} of a run exceed the limit. Limit={most}"
             if run:

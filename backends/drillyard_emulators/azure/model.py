@@ -109,7 +109,7 @@ class Compute:
 
     name: str
     document: Document
-    made: float
+    created: float
     state: str = "Creating"
     errors: list[dict[str, str]] = field(default_factory=list)
     gone: float | None = None
@@ -162,7 +162,7 @@ class Job:
 
     name: str
     properties: Document
-    made: float
+    created: float
     status: str = "Queued"
     error: dict[str, str] | None = None
     machines: list[Machine] = field(default_factory=list)

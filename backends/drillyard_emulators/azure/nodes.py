@@ -113,8 +113,8 @@ class Nodes:
         if {size.lower(), compute.region.lower()} & set(self._physics.full):
             return False
         busy = [n for n in self.all if n["gone"] is None]
-        mine = sum(n["compute"] == compute.name for n in busy)
-        if compute.state != "Succeeded" or self._broken(compute) or mine + nodes > compute.most:
+        taken = sum(n["compute"] == compute.name for n in busy)
+        if compute.state != "Succeeded" or self._broken(compute) or taken + nodes > compute.most:
             return False
         scarce = self._physics.low_priority
         if scarce is None or not compute.low_priority:
@@ -281,8 +281,8 @@ class Nodes:
             port = _free_port()
             job.machines = [self._boot(job, rank, port) for rank in range(job.width)]
             self._later(job, _LOOK_S, self._watch)
-        for told in self.started:
-            told(job)
+        for listener in self.started:
+            listener(job)
 
     def _boot(self, job: Job, rank: int, port: int) -> Machine:
         name = f"{job.name}-{job.times}" + (f".{rank}" if job.width > 1 else "")

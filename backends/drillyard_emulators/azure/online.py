@@ -83,13 +83,13 @@ class Online:
             return self._of_deployments(request, name, parts[2:])
         if request.method == "PUT":
             return self._put(request, name)
-        found = self._found(name)
+        endpoint = self._found(name)
         if parts[1:] == ["listKeys"]:
-            return Response.of({"primaryKey": found.key, "secondaryKey": found.key})
+            return Response.of({"primaryKey": endpoint.key, "secondaryKey": endpoint.key})
         if request.method == "DELETE":
-            self._settled_endpoint(found, name)
-            for deployment in list(found.deployments):
-                self._remove(found, deployment)
+            self._settled_endpoint(endpoint, name)
+            for deployment in list(endpoint.deployments):
+                self._remove(endpoint, deployment)
             del self._there[name]
             self._gone[name] = self._home.world.clock.now()
             return Response(202)
@@ -124,11 +124,11 @@ class Online:
         return {
             "endpoints": {
                 name: {
-                    "state": one.state,
-                    "traffic": one.traffic,
-                    "deployments": {d: v.state for d, v in one.deployments.items()},
+                    "state": endpoint.state,
+                    "traffic": endpoint.traffic,
+                    "deployments": {d: v.state for d, v in endpoint.deployments.items()},
                 }
-                for name, one in self._there.items()
+                for name, endpoint in self._there.items()
             }
         }
 
@@ -167,33 +167,33 @@ class Online:
             if known is None or deployment not in known.deployments:
                 raise Denied(400, "BadRequest", f"traffic for {deployment}, which is not there")
         if known is None:
-            made = self._there[name] = Endpoint(document)
+            endpoint = self._there[name] = Endpoint(document)
         else:
-            made = known
-            made.document, made.state = document, "Updating"
+            endpoint = known
+            endpoint.document, endpoint.state = document, "Updating"
 
         def ready() -> None:
-            made.state = "Succeeded"
+            endpoint.state = "Succeeded"
 
         self._home.world.scheduler.after(physics.create_s, ready)
         return Response.of(self._endpoint(name), 201 if known is None else 200)
 
     def _endpoint(self, name: str) -> Document:
-        one = self._there[name]
+        endpoint = self._there[name]
         host = f"{name}.{self._home.location}.inference.ml.azure.com"
-        properties = {"mirrorTraffic": {}, **member(one.document, "properties")}
+        properties = {"mirrorTraffic": {}, **member(endpoint.document, "properties")}
         return {
             "id": f"{self._home.root}/onlineEndpoints/{name}",
             "name": name,
             "type": _ML,
             "location": self._home.location,
             "kind": "Managed",
-            "tags": one.document.get("tags") or {},
+            "tags": endpoint.document.get("tags") or {},
             "systemData": self._home.stamp(),
             "identity": {"type": "SystemAssigned", "principalId": "p", "tenantId": "t"},
             "properties": {
                 **properties,
-                "provisioningState": one.state,
+                "provisioningState": endpoint.state,
                 "scoringUri": f"https://{host}/score",
                 "swaggerUri": f"https://{host}/swagger.json",
                 "publicNetworkAccess": "Enabled",
@@ -205,8 +205,8 @@ class Online:
     def _of_deployments(self, request: Request, name: str, parts: list[str]) -> Response:
         endpoint = self._found(name)
         if not parts:
-            found = [self._deployment(name, d) for d in endpoint.deployments]
-            return self._home.page(request, found)
+            listed = [self._deployment(name, d) for d in endpoint.deployments]
+            return self._home.page(request, listed)
         which = parts[0]
         if request.method == "PUT":
             self._settled_endpoint(endpoint, name)
@@ -242,16 +242,16 @@ class Online:
         )
         if which in endpoint.deployments:
             self._remove(endpoint, which)
-        made = endpoint.deployments[which] = Deployment(document)
+        deployment = endpoint.deployments[which] = Deployment(document)
         world = self._home.world
 
         def start() -> None:
-            if endpoint.deployments.get(which) is made:
-                self._start(made, f"{name}.{which}", model, code)
+            if endpoint.deployments.get(which) is deployment:
+                self._start(deployment, f"{name}.{which}", model, code)
                 world.scheduler.after(_LOOK_S, watch)
 
         def watch() -> None:
-            if endpoint.deployments.get(which) is made and not self._settled(made):
+            if endpoint.deployments.get(which) is deployment and not self._settled(deployment):
                 world.scheduler.after(_LOOK_S, watch)
 
         world.scheduler.after(world.physics.image_s, start)
@@ -289,19 +289,22 @@ class Online:
         return True
 
     def _remove(self, endpoint: Endpoint, which: str) -> None:
-        made = endpoint.deployments.pop(which)
-        if made.machine is not None:
-            made.machine.cut()
+        deployment = endpoint.deployments.pop(which)
+        if deployment.machine is not None:
+            deployment.machine.cut()
 
     def _deployment(self, name: str, which: str) -> Document:
-        one = self._there[name].deployments[which]
+        known = self._there[name].deployments[which]
         return {
             "id": f"{self._home.root}/onlineEndpoints/{name}/deployments/{which}",
             "name": which,
             "type": f"{_ML}/deployments",
             "location": self._home.location,
-            "tags": one.document.get("tags") or {},
+            "tags": known.document.get("tags") or {},
             "systemData": self._home.stamp(),
-            "sku": one.document.get("sku"),
-            "properties": {**member(one.document, "properties"), "provisioningState": one.state},
+            "sku": known.document.get("sku"),
+            "properties": {
+                **member(known.document, "properties"),
+                "provisioningState": known.state,
+            },
         }

@@ -170,13 +170,13 @@ class AzureRehearsal(Rehearsal):
         """What is there and should not be; a cluster that is kept, with no job, stays."""
         over = ("Completed", "Failed", "Canceled")
         jobs = [f"jobs/{n}" for n, job in state["jobs"].items() if job["status"] not in over]
-        own = [
+        leased = [
             f"computes/{name}"
-            for name, one in state["computes"].items()
-            if "drillyard-lease" in one["tags"]
+            for name, compute in state["computes"].items()
+            if "drillyard-lease" in compute["tags"]
         ]
         nodes = [f"nodes/{node['name']}" for node in state["nodes"] if node["gone"] is None]
-        return sorted([*jobs, *own, *nodes])
+        return sorted([*jobs, *leased, *nodes])
 
     @staticmethod
     def rented(state: CloudState) -> Iterator[tuple[NodeState, str, str, bool]]:

@@ -42,8 +42,8 @@ def compute_document(
         "errors": [{"error": error} for error in compute.errors] or None,
     }
     kind, identities = compute.identity
-    named = {one: {"clientId": "c", "principalId": "p"} for one in identities}
-    made = rfc3339(compute.made).replace("Z", "0000+00:00")
+    named = {identity: {"clientId": "c", "principalId": "p"} for identity in identities}
+    stamp = rfc3339(compute.created).replace("Z", "0000+00:00")
     return {
         "id": f"{root}/computes/{compute.name}",
         "name": compute.name,
@@ -62,8 +62,8 @@ def compute_document(
             **member(document, "properties"),
             "computeLocation": compute.region or location,
             "provisioningState": compute.state,
-            "createdOn": made,
-            "modifiedOn": made,
+            "createdOn": stamp,
+            "modifiedOn": stamp,
             "isAttachedCompute": False,
             "provisioningErrors": None,
             "properties": inner,

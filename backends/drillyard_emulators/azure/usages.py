@@ -46,7 +46,7 @@ def rows(
 
     low, dedicated = limit("lowPriorityCores"), limit("totalDedicatedCores")
     documented = form == "documented"
-    found = [
+    listed = [
         row("totalCores", "Clusters", 7, 100),
         row(
             "dedicatedCores",
@@ -62,22 +62,19 @@ def rows(
         ),
     ]
     for family in sorted(families):
-        names = {
-            one: f"{_spaced(family)} Cluster {one} vCPUs" if documented else family
-            for one in ("Dedicated", "LowPriority")
-        }
-        kinds = {
-            "Dedicated": "vmFamily" if documented else "vmFamily/dedicatedCores",
-            "LowPriority": "vmFamily" if documented else "vmFamily/lowPriorityCores",
-        }
-        for one, most in (("Dedicated", limit(family)), ("LowPriority", -1)):
-            where = f"{root}/{names[one].replace(' ', '_')}"
-            found.append(row(kinds[one], names[one], used(one == "LowPriority"), most, where))
-            for inside, kind in (("", "workspaces"), ("/computes/theirs", "workspaces/computes")):
+        for kind, cores, most in (
+            ("Dedicated", "dedicatedCores", limit(family)),
+            ("LowPriority", "lowPriorityCores", -1),
+        ):
+            name = f"{_spaced(family)} Cluster {kind} vCPUs" if documented else family
+            place, in_use = name.replace(" ", "_"), used(kind == "LowPriority")
+            counted = "vmFamily" if documented else f"vmFamily/{cores}"
+            listed.append(row(counted, name, in_use, most, f"{root}/{place}"))
+            for inside, where in (("", "workspaces"), ("/computes/theirs", "workspaces/computes")):
                 # Not ours to count: a row of some workspace, and one of some cluster.
-                there = f"{workspace}{inside}/usages/{names[one].replace(' ', '_')}"
-                found.append(row(kind, names[one], 3, 0 if one == "Dedicated" else -1, there))
-    return found
+                there = f"{workspace}{inside}/usages/{place}"
+                listed.append(row(where, name, 3, min(most, 0), there))
+    return listed
 
 
 def _spaced(family: str) -> str:

@@ -55,31 +55,31 @@ class World:
         Raises:
             Denied: There is none, or not yet.
         """
-        found = self.computes.get(name)
-        if found is None or self.clock.now() - found.made < self.physics.visible_s:
+        cluster = self.computes.get(name)
+        if cluster is None or self.clock.now() - cluster.created < self.physics.visible_s:
             raise Denied(404, "ResourceNotFound", f"Compute {name} was not found.")
-        return found
+        return cluster
 
     def listed_computes(self) -> list[Compute]:
         """The clusters that a listing shows: those of some time ago."""
         then = self.clock.now() - max(self.physics.listing_lag_s, self.physics.visible_s)
-        self._leaving = [one for one in self._leaving if (one.gone or 0.0) > then]
+        self._leaving = [cluster for cluster in self._leaving if (cluster.gone or 0.0) > then]
         there = [*self.computes.values(), *self._leaving]
-        return [one for one in there if one.made <= then]
+        return [cluster for cluster in there if cluster.created <= then]
 
     def put_compute(self, name: str, document: Document, absent: bool = False) -> Compute:
         """Make a cluster, or change it."""
         with self.lock:
-            found = self.computes.get(name)
-            if found is not None and absent and self.physics.conditions:
+            compute = self.computes.get(name)
+            if compute is not None and absent and self.physics.conditions:
                 raise Denied(412, "PreconditionFailed", f"Compute {name} is there.")
-            if found is None:
-                found = self.computes[name] = Compute(name, document, self.clock.now())
-                self.scheduler.after(self.physics.create_s, lambda: self._made(found))
+            if compute is None:
+                compute = self.computes[name] = Compute(name, document, self.clock.now())
+                self.scheduler.after(self.physics.create_s, lambda: self._made(compute))
             else:
-                self._settled(found)
-                found.document = document
-            return found
+                self._settled(compute)
+                compute.document = document
+            return compute
 
     def _settled(self, compute: Compute) -> None:
         """Refuses a change during another one."""
@@ -125,9 +125,9 @@ class World:
     def put_job(self, name: str, properties: Document) -> Job:
         """Submits a job; another one with its name is refused, and possibly the same one too."""
         with self.lock:
-            found = self.jobs.get(name)
-            if found is not None:
-                before = found.properties
+            there = self.jobs.get(name)
+            if there is not None:
+                before = there.properties
                 fixed = {*before, *properties} - {*MUTABLE}
                 changed = sorted(f for f in fixed if before.get(f) != properties.get(f))
                 if changed or not self.physics.repeats:
@@ -138,7 +138,7 @@ class World:
                         "displayName, properties, and isArchived can be updated."
                     )
                     raise Denied(400, "UserError", text)
-                return found
+                return there
             job = Job(name, properties, self.clock.now(), now=self.clock.now)
             compute = self.computes.get(job.compute)
             if compute is None or compute.state == "Deleting":
@@ -156,8 +156,8 @@ class World:
     def listed_jobs(self) -> list[tuple[Job, str]]:
         """The jobs that a listing shows, with their states of some time ago, newest first."""
         then = self.clock.now() - self.physics.listing_lag_s
-        found = [(job, job.shown_at(then)) for job in reversed(self.jobs.values())]
-        return [(job, shown) for job, shown in found if shown is not None]
+        listed = [(job, job.shown_at(then)) for job in reversed(self.jobs.values())]
+        return [(job, status) for job, status in listed if status is not None]
 
     def cancel(self, name: str) -> Job:
         """Cancel a job."""

@@ -183,8 +183,8 @@ class Cloud(Loopback):
     def _serial(self, asked: Document) -> str:
         """The output of a machine's serial port, also after its end (the newest of that name)."""
         folder = self.folder / "serial"
-        found = sorted(folder.glob(f"{asked['machine']}-*.log"), key=lambda p: p.stat().st_mtime)
-        return found[-1].read_text(errors="replace") if found else ""
+        logs = sorted(folder.glob(f"{asked['machine']}-*.log"), key=lambda p: p.stat().st_mtime)
+        return logs[-1].read_text(errors="replace") if logs else ""
 
     def _set_bucket(self, asked: Document) -> None:
         if owner := asked.get("owner"):

@@ -114,8 +114,8 @@ def _holds(term: str, resource: str) -> bool:
             break
     value = kind if match["attribute"] == "type" else name
     if match["head"] is not None:
-        _, found, rest = value.partition(match["head"])
-        value = (rest.partition(match["tail"])[0] if match["tail"] else rest) if found else ""
+        _, head, rest = value.partition(match["head"])
+        value = (rest.partition(match["tail"])[0] if match["tail"] else rest) if head else ""
     if match["start"] is not None:
         return value.startswith(match["start"])
     return (value == match["value"]) is (match["operator"] == "==")

@@ -83,22 +83,22 @@ class MetadataService:
         if path[:2] == ["instance", "service-accounts"] and path[3:4] in (["token"], ["identity"]):
             return self._credential(request, instance, path[3])
         tree = self._tree(instance)
-        found: JsonView = tree
+        node: JsonView = tree
         for part in path:
-            if not isinstance(found, dict) or part not in found:
+            if not isinstance(node, dict) or part not in node:
                 raise Refusal(404, "notFound", f"/{'/'.join(path)} not found")
-            found = found[part]
+            node = node[part]
         etag = {"ETag": _etag(tree, path)}
         recursive = request.query.get("recursive", "").lower() == "true"
         if recursive or request.query.get("alt") == "json":
-            answer = Response.of(found)
+            answer = Response.of(node)
             answer.headers.update(etag)
             return answer
-        if isinstance(found, dict):
-            lines = (f"{key}/" if isinstance(value, dict) else key for key, value in found.items())
+        if isinstance(node, dict):
+            lines = (f"{key}/" if isinstance(value, dict) else key for key, value in node.items())
             content = "\n".join(lines) + "\n"
         else:
-            content = "\n".join(map(str, found)) if isinstance(found, list) else str(found)
+            content = "\n".join(map(str, node)) if isinstance(node, list) else str(node)
         return Response(200, content.encode(), {"Content-Type": "application/text", **etag})
 
     def _account(self, instance: Instance) -> str:
@@ -118,8 +118,12 @@ class MetadataService:
                 "token_type": "Bearer",
             }
             return Response.of(document)
-        said = {"aud": request.query.get("audience"), "sub": instance.instance_id, "email": email}
-        body = base64.urlsafe_b64encode(json.dumps(said).encode()).decode().rstrip("=")
+        claims = {
+            "aud": request.query.get("audience"),
+            "sub": instance.instance_id,
+            "email": email,
+        }
+        body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
         return Response(200, f"e30.{body}.emulated".encode())
 
     def _tree(self, instance: Instance) -> Document:
@@ -161,8 +165,8 @@ class MetadataService:
 
 
 def _etag(tree: Document, path: list[str]) -> str:
-    found: JsonView = tree
+    value: JsonView = tree
     for part in path:
-        found = found.get(part) if isinstance(found, dict) else None
-    text = json.dumps(found, sort_keys=True).encode()
+        value = value.get(part) if isinstance(value, dict) else None
+    text = json.dumps(value, sort_keys=True).encode()
     return hashlib.sha256(text).hexdigest()[:16]

@@ -89,9 +89,9 @@ def _in_zone(value: str, match: str, status: int, reason: str, message: str) -> 
 
     def ask(fault: Fault, _: Rehearsal) -> Ask:
         zone = _zone(fault, fault.value)
-        said = message.replace("ZONE", zone)
+        text = message.replace("ZONE", zone)
         place = match.replace("ZONE", zone)
-        return "fault", {"match": place, "status": status, "reason": reason, "message": said}
+        return "fault", {"match": place, "status": status, "reason": reason, "message": text}
 
     return Kind(value, ask)
 

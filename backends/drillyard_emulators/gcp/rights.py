@@ -71,10 +71,10 @@ class Rights:
             return Response.of({"services": [self._service(n.rpartition("/")[2]) for n in names]})
         if match[2]:
             return Response.of(self._service(match[2][1:]))
-        found = [self._service(name) for name in SERVICES]
+        services = [self._service(name) for name in SERVICES]
         if "ENABLED" in request.query.get("filter", ""):
-            found = [one for one in found if one["state"] == "ENABLED"]
-        return Response.of({"services": found})
+            services = [service for service in services if service["state"] == "ENABLED"]
+        return Response.of({"services": services})
 
     def accounts(self, request: Request) -> Response:
         """``iam.googleapis.com``."""

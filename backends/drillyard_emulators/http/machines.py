@@ -104,10 +104,10 @@ class Machine:
     def cut(self) -> None:
         """Cut the power: nothing of it is left when this returns."""
         for _ in range(10):
-            found = list(self._processes())
-            if not found:
+            processes = list(self._processes())
+            if not processes:
                 break
-            end(found, 0.0)
+            end(processes, 0.0)
         if self._script is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._script.wait(5.0)
@@ -173,10 +173,10 @@ def main() -> None:
     while sys.stdin.buffer.read(1):
         pass
     for _ in range(10):
-        found = list(marked(sys.argv[1], EMULATOR_MARK))
-        if not found:
+        processes = list(marked(sys.argv[1], EMULATOR_MARK))
+        if not processes:
             return
-        end(found, 0.0)
+        end(processes, 0.0)
 
 
 if __name__ == "__main__":

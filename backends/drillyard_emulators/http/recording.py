@@ -69,8 +69,8 @@ class Recorder:
         """Exchanges in order whose ``METHOD host/path?query`` matches."""
         with self._lock:
             kept = list(self._kept)
-        found = (e for e in kept if e.number > since)
-        return [asdict(e) for e in found if re.search(match, _line(e))]
+        newer = (e for e in kept if e.number > since)
+        return [asdict(e) for e in newer if re.search(match, _line(e))]
 
     def _keep(self, request: Request, answer: Response | None) -> None:
         with self._lock:

@@ -121,10 +121,10 @@ def submission(scene: AzureScene) -> Iterator[Observation]:
     else:
         seen = f"listed after {lag_s:.0f} s; the setting is {limit_s:.0f} s"
         yield CLAIMS.A17.judged(lag_s <= limit_s + 2.0, seen, listing_lag_s=round(lag_s, 1))
-        listed = [Job.of(one) for one in scene.service.jobs(scene.order.lease_id)]
-        others = [one for one in listed if not one.of_lease(scene.order.lease_id)]
-        said = f"{len(others)} jobs without it" if others else "no other job is in it"
-        yield CLAIMS.A14.judged(not others, said, tag_filter=not others)
+        listed = [Job.of(each) for each in scene.service.jobs(scene.order.lease_id)]
+        others = [each for each in listed if not each.of_lease(scene.order.lease_id)]
+        seen_in_it = f"{len(others)} jobs without it" if others else "no other job is in it"
+        yield CLAIMS.A14.judged(not others, seen_in_it, tag_filter=not others)
     kept = EMPTY_TAG in scene.tags_of(job.name)
     yield CLAIMS.A15.judged(kept, "kept" if kept else "dropped", empty_tags=kept)
     try:
@@ -167,18 +167,20 @@ def token(scene: AzureScene) -> Iterator[Observation]:
     else:
         yield CLAIMS.A6.untested(f"not all of them were seen: {order}")
     scene.until(lambda: scene.told(name) is not None or scene.over(name), TELL_S)
-    told = scene.told(name)
-    if told is None:
+    wrote = scene.told(name)
+    if wrote is None:
         yield CLAIMS.A93.fails(f"the job wrote nothing; it is {scene.state(name)}")
         return
     yield CLAIMS.A93.holds("the job signed in and wrote into the store")
     yield CLAIMS.A35.holds("the job wrote into the store")
-    yield CLAIMS.A36.judged(told.get("name") is True, "it is" if told.get("name") else "it is not")
-    yield CLAIMS.A95.judged(told.get("endpoint") is True, f"set: {bool(told.get('endpoint'))}")
+    yield CLAIMS.A36.judged(
+        wrote.get("name") is True, "it is" if wrote.get("name") else "it is not"
+    )
+    yield CLAIMS.A95.judged(wrote.get("endpoint") is True, f"set: {bool(wrote.get('endpoint'))}")
     if scene.config.identity is None:
         yield CLAIMS.A94.untested("the settings name no identity")
     else:
-        length = told.get("client")
+        length = wrote.get("client")
         yield CLAIMS.A94.judged(length == 36, f"{length} characters")
 
 
@@ -200,8 +202,8 @@ def cancels(scene: AzureScene) -> Iterator[Observation]:
     yield CLAIMS.A22.judged(not refused, "; ".join(text for _, text, _ in answers))
     hung = None in took_s
     took = [f"{s:.0f} s" for s in took_s if s is not None]
-    said = f"not over after {CANCEL_S:.0f} s" if hung else f"over after {', '.join(took)}"
-    yield CLAIMS.A24.judged(not hung, said)
+    over = f"not over after {CANCEL_S:.0f} s" if hung else f"over after {', '.join(took)}"
+    yield CLAIMS.A24.judged(not hung, over)
     yield _of_ending(scene, name)
 
 
@@ -281,8 +283,8 @@ def states(scene: AzureScene) -> Iterator[Observation]:
     if not seen:
         raise Untestable("no job was seen")
     unknown = sorted(seen - STATES)
-    said = f"unknown: {', '.join(unknown)}" if unknown else ", ".join(sorted(seen))
-    yield CLAIMS.A3.judged(not unknown, said)
+    text = f"unknown: {', '.join(unknown)}" if unknown else ", ".join(sorted(seen))
+    yield CLAIMS.A3.judged(not unknown, text)
 
 
 JOBS: tuple[Probe[AzureScene], ...] = (

@@ -35,14 +35,14 @@ class AzureProver(Prover[AzureScene]):
         self, text: str = "azure", given: JsonObject | None = None, pace: float = 1.0
     ) -> None:
         # A cluster of its own, which ends with the proof: a kept one may have jobs of others.
-        own: JsonObject = {
+        settings: JsonObject = {
             **(given or {}),
             "compute": None,
             "max_nodes": 1,
             "instance_count": 1,
             "recreate": False,
         }
-        backend = opened(text, AzureBackend, own)
+        backend = opened(text, AzureBackend, settings)
         super().__init__(backend, pace, workers=1)
         self.config = backend.config
         self.stays = (

@@ -46,16 +46,16 @@ def workspace(scene: AzureScene) -> Iterator[Observation]:
 
 def permissions(scene: AzureScene) -> Iterator[Observation]:
     """Asks which permissions the caller has."""
-    wanted = [*rights.RUN, *rights.CLUSTER, *rights.ENVIRONMENT]
+    needed = [*rights.RUN, *rights.CLUSTER, *rights.ENVIRONMENT]
     try:
-        missing = scene.service.denied(wanted)
+        missing = scene.service.denied(needed)
     except Forbidden as error:
         raise Untestable(f"the permissions cannot be read: {error}") from error
     # A caller who could read the workspace may read it: the answer must say so.
     known = rights.RUN[0] not in missing
-    said = f"{len(wanted) - len(missing)} of {len(wanted)} are granted"
+    text = f"{len(needed) - len(missing)} of {len(needed)} are granted"
     yield CLAIMS.A152.judged(
-        known, said if known else "the right to read is missing in the answer"
+        known, text if known else "the right to read is missing in the answer"
     )
 
 
@@ -76,8 +76,8 @@ def quotas(scene: AzureScene) -> Iterator[Observation]:
     yield CLAIMS.A70.judged(bool(rows), f"{len(rows)} of {len(usages)} rows are understood")
     low = [row.name for row in rows if row.low_priority and not row.family]
     yield CLAIMS.A71.judged(bool(low), low[0] if low else f"none among {len(usages)} rows")
-    own = [r.name for r in quota.of(rows, family, low_priority=False) if r.family]
-    yield CLAIMS.A72.judged(bool(own), own[0] if own else f"none for {family}")
+    of_family = [r.name for r in quota.of(rows, family, low_priority=False) if r.family]
+    yield CLAIMS.A72.judged(bool(of_family), of_family[0] if of_family else f"none for {family}")
     total = [row.name for row in rows if not row.low_priority and not row.family]
     yield CLAIMS.A74.judged(bool(total), total[0] if total else "none")
     ours = prices.price(config.vm_size, config.low_priority)

@@ -75,7 +75,7 @@ class AzureScene(Scene):
 
     def body(self, name: str, command: str) -> dict[str, object]:
         """The properties of a job, as drillyard submits them, with another command."""
-        made = job_body.body(
+        properties = job_body.body(
             self.config,
             self.order,
             self.service.root,
@@ -83,12 +83,12 @@ class AzureScene(Scene):
             "prove.job",
             self.rented.created_at,
         )
-        tags = made.get("tags")
-        variables = made.get("environmentVariables")
+        tags = properties.get("tags")
+        variables = properties.get("environmentVariables")
         assert isinstance(tags, dict) and isinstance(variables, dict)
-        made.pop("outputs", None)
+        properties.pop("outputs", None)
         return {
-            **made,
+            **properties,
             "command": command,
             "tags": {**tags, EMPTY_TAG: ""},
             "environmentVariables": {**variables, KEY: self.key_of(name)},
@@ -118,7 +118,7 @@ class AzureScene(Scene):
 
     def listed(self, name: str) -> bool:
         """Whether a job is in the listing by the lease's tag."""
-        return any(one.get("name") == name for one in self.service.jobs(self.order.lease_id))
+        return any(job.get("name") == name for job in self.service.jobs(self.order.lease_id))
 
     def told(self, name: str) -> JsonObject | None:
         """What a job wrote into the store; None: nothing."""

@@ -122,8 +122,8 @@ def make(scene: GcpScene) -> Iterator[Observation]:
     except (Exists, InUse, DrillyardError) as refusal:
         # Another refusal (no room, a busy service) says nothing about names.
         taken = isinstance(refusal, Exists) or "already exist" in str(refusal)
-        said = f"refused: {refusal}"
-        yield CLAIMS.G11.holds(said) if taken else CLAIMS.G11.untested(said)
+        text = f"refused: {refusal}"
+        yield CLAIMS.G11.holds(text) if taken else CLAIMS.G11.untested(text)
     else:
         yield CLAIMS.G11.fails("a second machine of that name was accepted")
 
@@ -152,9 +152,9 @@ def listing(scene: GcpScene) -> Iterator[Observation]:
         yield CLAIMS.G28.fails("the machine is not in the listing by its label")
         raise Untestable("the machine is not in the listing by its label")
     yield CLAIMS.G28.holds("the machine is in the listing by its label")
-    found = {i.name: dict(i.labels) for i in scene.instances()}.get(name, {})
-    wanted = naming.labels(scene.order, scene.config.labels)
-    missing = sorted(key for key in wanted if key not in found)
+    labels = {i.name: dict(i.labels) for i in scene.instances()}.get(name, {})
+    expected = naming.labels(scene.order, scene.config.labels)
+    missing = sorted(key for key in expected if key not in labels)
     yield CLAIMS.G26.judged(
         not missing, f"missing: {', '.join(missing)}" if missing else "all labels"
     )

@@ -42,7 +42,7 @@ class GcpProver(Prover[GcpScene]):
     def __init__(
         self, text: str = "gcp", given: JsonObject | None = None, pace: float = 1.0
     ) -> None:
-        own: JsonObject = {
+        settings: JsonObject = {
             **(given or {}),
             "idle_s": max(1.0, IDLE_S * pace),
             "workers_per_machine": 1,
@@ -50,14 +50,14 @@ class GcpProver(Prover[GcpScene]):
             "on_demand_when_full": False,
             "replacements": 0,
         }
-        backend = opened(text, GcpBackend, own)
+        backend = opened(text, GcpBackend, settings)
         config = backend.config
         cheapest = min(
             config.machine_types,
             key=lambda name: prices.price(name, config.region, config.spot) or 1e9,
         )
         if config.machine_types != [cheapest]:
-            backend = opened(text, GcpBackend, {**own, "machine_types": [cheapest]})
+            backend = opened(text, GcpBackend, {**settings, "machine_types": [cheapest]})
         self.config = backend.config
         super().__init__(backend, pace, workers=MACHINES_OF_A_PROOF, idle_s=self.config.idle_s)
         self.stays = (f"bucket gs://{self.config.bucket} (your runs use it)",)

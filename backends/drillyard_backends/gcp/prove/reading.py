@@ -59,12 +59,12 @@ def permissions(scene: GcpScene) -> Iterator[Observation]:
     text = answer.message if not answer.good else f"{len(rights.DRIVER)} names were accepted"
     yield CLAIMS.G122.judged(answer.good or answer.status != 400, text)
     if answer.good:
-        told = {str(one) for one in answer.body.get("permissions", [])}
-        extra = sorted(told - set(rights.DRIVER))
-        missing = sorted(set(rights.DRIVER) - told)
-        said = f"missing: {', '.join(missing)}" if missing else "all that are needed"
+        granted = {str(name) for name in answer.body.get("permissions", [])}
+        extra = sorted(granted - set(rights.DRIVER))
+        missing = sorted(set(rights.DRIVER) - granted)
+        words = f"missing: {', '.join(missing)}" if missing else "all that are needed"
         yield CLAIMS.G123.judged(
-            not extra, f"not asked for: {', '.join(extra)}" if extra else said
+            not extra, f"not asked for: {', '.join(extra)}" if extra else words
         )
 
 
@@ -89,21 +89,21 @@ def places(scene: GcpScene) -> Iterator[Observation]:
     """Reads the first zone, its machine type, and the quotas of its region."""
     config = scene.config
     zone, name = config.zones[0], config.machine_types[0]
-    found = scene.reader.compute(f"zones/{zone}")
+    place = scene.reader.compute(f"zones/{zone}")
     kind = scene.reader.compute(f"zones/{zone}/machineTypes/{name}")
-    if not found.good or not kind.good:
-        raise Untestable(f"{zone} or {name}: {found.message}; {kind.message}")
+    if not place.good or not kind.good:
+        raise Untestable(f"{zone} or {name}: {place.message}; {kind.message}")
     cpus = kind.body.get("guestCpus")
-    words = found.body.get("status")
+    words = place.body.get("status")
     yield CLAIMS.G30.judged(words in ("UP", "DOWN") and bool(cpus), f"status {words}, {cpus} CPUs")
     region = scene.reader.compute(f"regions/{zone.rpartition('-')[0]}")
     listed = region.body.get("quotas") or []
     yield CLAIMS.G85.judged(bool(listed), f"{len(listed)} quotas")
     limits = {str(q.get("metric")): (float(q.get("limit", 0)), 0.0) for q in listed}
     machine = quotas.Machine(name, int(cpus or 1), spot=config.spot, disk_gb=config.disk_gb)
-    wanted = set(quotas.demands(machine, 1, limits))
-    missing = sorted(wanted - limits.keys())
-    text = f"not listed: {', '.join(missing)}" if missing else ", ".join(sorted(wanted))
+    metrics = set(quotas.demands(machine, 1, limits))
+    missing = sorted(metrics - limits.keys())
+    text = f"not listed: {', '.join(missing)}" if missing else ", ".join(sorted(metrics))
     yield CLAIMS.G80.judged(not missing, text)
 
 

@@ -92,9 +92,9 @@ class GcpScene(Scene):
             )
         except Missing:
             return None
-        found = [_row(item) for item in listed]
-        self.words |= {(row.action, row.status) for row in found}
-        return found
+        rows = [_row(item) for item in listed]
+        self.words |= {(row.action, row.status) for row in rows}
+        return rows
 
     def row(self, index: int) -> Row | None:
         """A machine by its number, or None."""

@@ -68,8 +68,8 @@ def machine_type(name: str) -> MachineType | None:
 
 def machine_types() -> list[str]:
     """All names, sorted."""
-    made = [f"{f}-{k}-{n}" for f, kinds in _FAMILIES.items() for k in kinds for n in _SIZES]
-    return sorted([*made, *_OTHERS])
+    sized = [f"{f}-{k}-{n}" for f, kinds in _FAMILIES.items() for k in kinds for n in _SIZES]
+    return sorted([*sized, *_OTHERS])
 
 
 def region_of(zone: str) -> str:

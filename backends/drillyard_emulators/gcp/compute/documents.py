@@ -37,8 +37,13 @@ def instance_document(api: str, instance: Instance) -> Document:
         "tags": {"fingerprint": fingerprint(0), **member(properties, "tags")},
         "serviceAccounts": properties.get("serviceAccounts") or [],
         "networkInterfaces": [
-            {"kind": "compute#networkInterface", "name": f"nic{n}", "networkIP": "10.0.0.2", **one}
-            for n, one in enumerate(members(properties, "networkInterfaces"))
+            {
+                "kind": "compute#networkInterface",
+                "name": f"nic{n}",
+                "networkIP": "10.0.0.2",
+                **card,
+            }
+            for n, card in enumerate(members(properties, "networkInterfaces"))
         ],
         "disks": [
             {

@@ -78,8 +78,8 @@ class _Parser:
         operator = self._next()
         if operator in (("word", "eq"), ("word", "ne")):
             pattern = self._next()[1]
-            wanted = operator[1] == "eq"
-            return lambda d: (re.fullmatch(pattern, _text(_find(d, text))) is not None) == wanted
+            equal = operator[1] == "eq"
+            return lambda d: (re.fullmatch(pattern, _text(_find(d, text))) is not None) == equal
         if operator[0] != "op":
             raise _bad(self._text)
         return _compare(text, operator[1], self._next()[1])
@@ -98,14 +98,14 @@ class _Parser:
 
 def _compare(path: str, operator: str, value: str) -> Test:
     def test(document: Document) -> bool:
-        found = _find(document, path)
+        actual = _find(document, path)
         if operator == ":":
-            return found is not None and (value == "*" or value in _text(found))
+            return actual is not None and (value == "*" or value in _text(actual))
         if operator in ("=", "!="):
-            same = found is not None and fnmatch.fnmatchcase(_text(found), value)
+            same = actual is not None and fnmatch.fnmatchcase(_text(actual), value)
             return same == (operator == "=")
         try:
-            left, right = float(_text(found)), float(value)
+            left, right = float(_text(actual)), float(value)
         except (TypeError, ValueError):
             return False
         outcomes = {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right}

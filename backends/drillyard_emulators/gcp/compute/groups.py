@@ -68,7 +68,7 @@ class Groups:
             base = group.document.get("baseInstanceName") or group.name
             self._add(group, f"{base}-{ending}", {})
         if size < group.target:
-            going = [name for name, one in group.managed.items() if one.action != "DELETING"]
+            going = [name for name, row in group.managed.items() if row.action != "DELETING"]
             self.delete_instances(group, going[size - group.target :])
 
     def create_instances(self, group: Group, wanted: Iterable[Fields]) -> None:
@@ -78,15 +78,15 @@ class Groups:
             Refusal: 400 for a taken or bad name; nothing is made then.
         """
         asked = list(wanted)
-        names = [str(one.get("name") or "") for one in asked]
+        names = [str(machine.get("name") or "") for machine in asked]
         taken = [name for name in names if name in group.managed]
         if taken or len(set(names)) < len(names) or len(names) > _LIMIT:
             text = f"Instance name '{(taken or names or ['?'])[0]}' already exists in the group"
             raise Refusal(400, "invalid", f"Invalid value for field 'instances': {text}.")
-        for one in asked:
-            metadata = text_fields(member(one, "preservedState"), "metadata")
+        for machine in asked:
+            metadata = text_fields(member(machine, "preservedState"), "metadata")
             group.target += 1
-            self._add(group, str(one["name"]), metadata)
+            self._add(group, str(machine["name"]), metadata)
 
     def delete_instances(self, group: Group, names: Iterable[str]) -> None:
         """Delete instances through the group, which gets smaller by as many."""

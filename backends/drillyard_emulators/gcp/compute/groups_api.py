@@ -28,20 +28,20 @@ class GroupsApi(Effects):
     def __init__(self, world: World, routes: Routes) -> None:
         super().__init__(world)
         add = routes.add
-        base, one = "{where}/instanceGroupManagers", "{where}/instanceGroupManagers/{name}"
+        base, each = "{where}/instanceGroupManagers", "{where}/instanceGroupManagers/{name}"
         name = "instanceGroupManagers"
         add("POST", base, f"{name}.insert", self._new_group)
         self.add_lists(
             routes, "instanceGroupManager", base, self._groups, self._group, everywhere=True
         )
-        add("DELETE", one, f"{name}.delete", self._delete_group)
-        add("POST", f"{one}/createInstances", f"{name}.createInstances", self._create)
-        add("POST", f"{one}/deleteInstances", f"{name}.deleteInstances", self._delete_managed)
-        add("POST", f"{one}/resize", f"{name}.resize", self._resize)
+        add("DELETE", each, f"{name}.delete", self._delete_group)
+        add("POST", f"{each}/createInstances", f"{name}.createInstances", self._create)
+        add("POST", f"{each}/deleteInstances", f"{name}.deleteInstances", self._delete_managed)
+        add("POST", f"{each}/resize", f"{name}.resize", self._resize)
         change = f"{name}.setInstanceTemplate"
-        add("POST", f"{one}/setInstanceTemplate", change, self._set_template)
-        add("POST", f"{one}/listManagedInstances", f"{name}.listManagedInstances", self._managed)
-        add("GET", f"{one}/listErrors", f"{name}.listErrors", self._errors)
+        add("POST", f"{each}/setInstanceTemplate", change, self._set_template)
+        add("POST", f"{each}/listManagedInstances", f"{name}.listManagedInstances", self._managed)
+        add("GET", f"{each}/listErrors", f"{name}.listErrors", self._errors)
 
     def _new_group(self, call: Call) -> Document:
         body, world = call.body, self._world
@@ -67,19 +67,19 @@ class GroupsApi(Effects):
                 raise self.missing(call.where)
             return [place]
         asked = members(member(body, "distributionPolicy"), "zones")
-        named = [str(one.get("zone")).rpartition("/")[2] for one in asked]
-        found = named or [zone for zone in zones if region_of(zone) == place][:3]
-        if not found or any(zone not in zones or region_of(zone) != place for zone in found):
-            text = f"Invalid value for field 'distributionPolicy': zones {found} of region {place}"
+        named = [str(each.get("zone")).rpartition("/")[2] for each in asked]
+        used = named or [zone for zone in zones if region_of(zone) == place][:3]
+        if not used or any(zone not in zones or region_of(zone) != place for zone in used):
+            text = f"Invalid value for field 'distributionPolicy': zones {used} of region {place}"
             raise Refusal(400, "invalid", text)
-        return found
+        return used
 
     def _found_group(self, call: Call) -> Group:
         key = f"{call.where}/instanceGroupManagers/{call.name}"
-        found = self._world.groups.living.get(key)
-        if found is None:
+        group = self._world.groups.living.get(key)
+        if group is None:
             raise self.missing(key)
-        return found
+        return group
 
     def _steady(self, call: Call) -> Group:
         """The group, unless it is being made or deleted."""
@@ -112,11 +112,11 @@ class GroupsApi(Effects):
 
     def _create(self, call: Call) -> Document:
         world, group = self._world, self._steady(call)
-        wanted = members(call.body, "instances")
+        asked = members(call.body, "instances")
         kind = "compute.instanceGroupManagers.createInstances"
-        for one in wanted:
-            named(one)
-        return self.do(call, kind, group.key, lambda: world.groups.create_instances(group, wanted))
+        for machine in asked:
+            named(machine)
+        return self.do(call, kind, group.key, lambda: world.groups.create_instances(group, asked))
 
     def _delete_managed(self, call: Call) -> Document:
         world, group = self._world, self._steady(call)
@@ -162,7 +162,7 @@ class GroupsApi(Effects):
     def _managed(self, call: Call) -> Document:
         group = self._found_group(call)
         managed = [group.managed[name] for name in sorted(group.managed)]
-        documents = (managed_document(self._world.api, group, one) for one in managed)
+        documents = (managed_document(self._world.api, group, each) for each in managed)
         return listing(call, "", documents, "managedInstances")
 
     def _errors(self, call: Call) -> Document:

@@ -98,8 +98,8 @@ class Instances:
         kind = str(properties["machineType"]).rpartition("/")[2]
         scheduling = member(properties, "scheduling")
         spot = scheduling.get("provisioningModel") == "SPOT"
-        found = machine_type(kind)
-        if found is None or not self._catalogue.has(zone, kind):
+        known = machine_type(kind)
+        if known is None or not self._catalogue.has(zone, kind):
             message = f"Machine type with name '{kind}' does not exist in zone '{zone}'."
             raise NoCapacity("INVALID_FIELD_VALUE", message)
         ends = text(scheduling, "terminationTime")
@@ -167,8 +167,8 @@ class Instances:
             group,
             listed_from=now + self.lag(),
         )
-        for index, wanted in enumerate(members(properties, "disks") or [{}]):
-            instance.disks.append(self._disk(instance, index, wanted))
+        for index, disk in enumerate(members(properties, "disks") or [{}]):
+            instance.disks.append(self._disk(instance, index, disk))
         self.living[instance.key] = instance
         self.by_id[instance.instance_id] = instance
         self._scheduler.after(self.physics.boot_s, lambda: self._boot(instance))

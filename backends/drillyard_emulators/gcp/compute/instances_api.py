@@ -19,14 +19,14 @@ class InstancesApi(Effects):
     def __init__(self, world: World, routes: Routes) -> None:
         super().__init__(world)
         add = routes.add
-        base, one = "{zone}/instances", "{zone}/instances/{name}"
+        base, each = "{zone}/instances", "{zone}/instances/{name}"
         add("POST", base, "instances.insert", self._insert)
         self.add_lists(routes, "instance", base, self._instances, self._instance, everywhere=True)
-        add("DELETE", one, "instances.delete", self._delete_instance)
-        add("GET", f"{one}/serialPort", "instances.getSerialPortOutput", self._serial)
-        add("POST", f"{one}/setLabels", "instances.setLabels", self._labels)
+        add("DELETE", each, "instances.delete", self._delete_instance)
+        add("GET", f"{each}/serialPort", "instances.getSerialPortOutput", self._serial)
+        add("POST", f"{each}/setLabels", "instances.setLabels", self._labels)
         event = "simulateMaintenanceEvent"
-        add("POST", f"{one}/{event}", f"instances.{event}", self._maintenance)
+        add("POST", f"{each}/{event}", f"instances.{event}", self._maintenance)
         add("DELETE", "{zone}/disks/{name}", "disks.delete", self._delete_disk)
 
     def _insert(self, call: Call) -> Document:
@@ -51,10 +51,10 @@ class InstancesApi(Effects):
 
     def _found(self, call: Call) -> Instance:
         key = f"{call.where}/instances/{call.name}"
-        found = self._world.instances.living.get(key)
-        if found is None:
+        instance = self._world.instances.living.get(key)
+        if instance is None:
             raise self.missing(key)
-        return found
+        return instance
 
     def _instances(self, where: str) -> Iterator[Document]:
         for instance in self._world.listed_instances():
@@ -65,62 +65,62 @@ class InstancesApi(Effects):
         return instance_document(self._world.api, self._found(call))
 
     def _delete_instance(self, call: Call) -> Document:
-        world, found = self._world, self._found(call)
+        world, instance = self._world, self._found(call)
 
         def effect() -> None:
             # A member that is deleted behind its group's back is missed by the group.
-            told = world.groups.on_end
-            world.instances.delete(found, done=told)
+            on_end = world.groups.on_end
+            world.instances.delete(instance, done=on_end)
 
-        return self.do(call, "delete", found.key, effect, lambda: found.gone is not None)
+        return self.do(call, "delete", instance.key, effect, lambda: instance.gone is not None)
 
     def _serial(self, call: Call) -> Document:
-        found = self._found(call)
+        instance = self._found(call)
         start = int(call.request.query.get("start") or 0)
         data = b""
-        if found.machine is not None and found.machine.serial.exists():
-            data = found.machine.serial.read_bytes()
+        if instance.machine is not None and instance.machine.serial.exists():
+            data = instance.machine.serial.read_bytes()
         return {
             "kind": "compute#serialPortOutput",
             "contents": data[start:].decode(errors="replace"),
             "start": str(start),
             "next": str(len(data)),
-            "selfLink": f"{self._world.api}/{found.key}/serialPort",
+            "selfLink": f"{self._world.api}/{instance.key}/serialPort",
         }
 
     def _labels(self, call: Call) -> Document:
-        found, body = self._found(call), call.body
-        current = instance_document(self._world.api, found)["labelFingerprint"]
+        instance, body = self._found(call), call.body
+        current = instance_document(self._world.api, instance)["labelFingerprint"]
         if body.get("labelFingerprint") not in (None, current):
             text = "Labels fingerprint either invalid or resource labels have changed"
             raise Refusal(412, "conditionNotMet", text)
 
         def effect() -> None:
-            found.labels = text_fields(body, "labels")
-            found.generation += 1
+            instance.labels = text_fields(body, "labels")
+            instance.generation += 1
 
-        return self.do(call, "setLabels", found.key, effect)
+        return self.do(call, "setLabels", instance.key, effect)
 
     def _maintenance(self, call: Call) -> Document:
-        found = self._found(call)
-        if found.status != "RUNNING":
-            text = f"The resource '{found.key}' is not ready"
+        instance = self._found(call)
+        if instance.status != "RUNNING":
+            text = f"The resource '{instance.key}' is not ready"
             raise Refusal(400, "resourceNotReady", text)
         world = self._world
         kind = "compute.instances.simulateMaintenanceEvent"
 
         def effect() -> None:
-            if found.spot:
-                world.instances.preempt(found)
+            if instance.spot:
+                world.instances.preempt(instance)
 
-        return self.do(call, kind, found.key, effect)
+        return self.do(call, kind, instance.key, effect)
 
     def _delete_disk(self, call: Call) -> Document:
         key = f"{call.where}/disks/{call.name}"
-        found = self._world.instances.disks.get(key)
-        if found is None:
+        disk = self._world.instances.disks.get(key)
+        if disk is None:
             raise self.missing(key)
-        if found.user is not None:
-            text = f"The disk resource '{key}' is already being used by '{found.user}'"
+        if disk.user is not None:
+            text = f"The disk resource '{key}' is already being used by '{disk.user}'"
             raise Refusal(400, "resourceInUseByAnotherResource", text)
         return self.do(call, "delete", key, lambda: self._world.instances.disks.pop(key))

@@ -27,8 +27,8 @@ def listing(
         field: Where they go.
     """
     test = parse(call.request.query.get("filter", ""))
-    found, token = _page(call, [document for document in documents if test(document)])
-    answer: Document = {field: found} if found else {}
+    listed, token = _page(call, [document for document in documents if test(document)])
+    answer: Document = {field: listed} if listed else {}
     if kind:
         answer = {"kind": kind, "id": call.request.path.partition("/compute/v1/")[2], **answer}
         answer["selfLink"] = f"https://www.googleapis.com{call.request.path}"
@@ -55,9 +55,9 @@ def aggregated(
     """
     test = parse(call.request.query.get("filter", ""))
     kept = [(p, document) for p, document in documents if test(document) and p not in unreachable]
-    found, token = _page(call, kept)
+    listed, token = _page(call, kept)
     grouped: dict[str, list[Document]] = {}
-    for place, document in found:
+    for place, document in listed:
         grouped.setdefault(place, []).append(document)
     places: Document = {place: {field: entries} for place, entries in grouped.items()}
     if call.request.query.get("returnPartialSuccess") != "never":

@@ -80,7 +80,7 @@ class Operations:
             self._next, where, kind, target, user or "", now, now + takes_s, errors or [], finished
         )
         self._found[operation.name] = operation
-        unended = [one for one in self._of.get(target, []) if one.ended is None]
+        unended = [other for other in self._of.get(target, []) if other.ended is None]
         self._of[target] = [*unended, operation]
         if request_id:
             self._requests[(method, request_id)] = operation
@@ -99,11 +99,11 @@ class Operations:
         Raises:
             Refusal: 404.
         """
-        found = self._found.get(name)
-        if found is None or found.where != where:
+        operation = self._found.get(name)
+        if operation is None or operation.where != where:
             text = f"The resource '{where}/operations/{name}' was not found"
             raise Refusal(404, "notFound", text)
-        return found
+        return operation
 
     def list(self, where: str) -> list[Operation]:
         """Operations of a place."""

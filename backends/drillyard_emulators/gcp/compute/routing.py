@@ -43,8 +43,8 @@ class Call:
     @property
     def body(self) -> Document:
         """The request's JSON."""
-        found: Document = self.request.json()
-        return found
+        document: Document = self.request.json()
+        return document
 
     @property
     def zone(self) -> str:
@@ -82,9 +82,9 @@ class Routes:
         for verb, pattern, method, handler in self._routes:
             match = pattern.fullmatch(path)
             if match is not None and verb == request.method:
-                found = match.groupdict()
-                where = found.get("where") or ("global" if path.startswith("global/") else "")
-                call = Call(request, method, where, unquote(found.get("name") or ""))
+                parts = match.groupdict()
+                where = parts.get("where") or ("global" if path.startswith("global/") else "")
+                call = Call(request, method, where, unquote(parts.get("name") or ""))
                 return handler, call
         return None
 

@@ -43,10 +43,10 @@ class ComputeService:
         ours = project in (self._world.project.project_id, self._world.project.number)
         if not ours and not rest.startswith("global/images"):
             raise Refusal(404, "notFound", f"The resource 'projects/{project}' was not found")
-        found = self._routes.find(request, rest)
-        if found is None:
+        route = self._routes.find(request, rest)
+        if route is None:
             raise Refusal(404, "notFound", f"No such method: {request.method} {path}")
-        handler, call = found
+        handler, call = route
         if ours:
             for permission in permissions_of(call.method, call.where):
                 self._world.project.need(request.caller, permission, f"projects/{project}/{rest}")

@@ -44,10 +44,10 @@ class TemplatesApi(Effects):
 
     def _found_template(self, call: Call) -> Template:
         key = f"{call.where}/instanceTemplates/{call.name}"
-        found = self._world.templates.get(key)
-        if found is None:
+        template = self._world.templates.get(key)
+        if template is None:
             raise self.missing(key)
-        return found
+        return template
 
     def _templates(self, where: str) -> Iterator[Document]:
         for template in self._world.listed_templates():
@@ -58,15 +58,15 @@ class TemplatesApi(Effects):
         return template_document(self._world.api, self._found_template(call))
 
     def _delete_template(self, call: Call) -> Document:
-        world, found = self._world, self._found_template(call)
+        world, template = self._world, self._found_template(call)
         for group in world.groups.living.values():
-            if group.template == found.key:
-                text = f"The instance_template resource '{found.key}' is already being used by"
+            if group.template == template.key:
+                text = f"The instance_template resource '{template.key}' is already being used by"
                 raise Refusal(400, "resourceInUseByAnotherResource", f"{text} '{group.key}'")
 
         def effect() -> None:
-            del world.templates[found.key]
-            found.listed_until = world.clock.now() + world.instances.lag()
-            world.past_templates.append(found)
+            del world.templates[template.key]
+            template.listed_until = world.clock.now() + world.instances.lag()
+            world.past_templates.append(template)
 
-        return self.do(call, "delete", found.key, effect)
+        return self.do(call, "delete", template.key, effect)

@@ -89,8 +89,8 @@ class World:
     def listed_instances(self) -> list[Instance]:
         """Instances as lists show them: late."""
         now = self.clock.now()
-        found = self.instances.by_id.values()
-        return [one for one in found if one.listed_from <= now and _seen(one, now)]
+        instances = self.instances.by_id.values()
+        return [vm for vm in instances if vm.listed_from <= now and _seen(vm, now)]
 
     def listed_groups(self) -> list[Group]:
         """Groups as lists show them: late."""
@@ -101,21 +101,21 @@ class World:
     def listed_templates(self) -> list[Template]:
         """Templates as lists show them: late."""
         now = self.clock.now()
-        past = [one for one in self.past_templates if now < one.listed_until]
-        return [one for one in [*self.templates.values(), *past] if one.listed_from <= now]
+        past = [each for each in self.past_templates if now < each.listed_until]
+        return [each for each in [*self.templates.values(), *past] if each.listed_from <= now]
 
     def furnish(self, name: str, properties: Document) -> None:
         """Adds a template that exists from the start."""
         with self.lock:
-            found = Template(
+            template = Template(
                 self.instances.next_id(),
                 name,
                 "global",
                 {"name": name, "properties": properties},
                 self.clock.now(),
             )
-            self.templates[found.key] = found
-            self.furnished.add(found.key)
+            self.templates[template.key] = template
+            self.furnished.add(template.key)
 
     def happen(self, what: str, name: str) -> None:
         """Applies an event to a machine as soon as the scheduler is free.
@@ -129,7 +129,7 @@ class World:
             ValueError: Nothing of that name can happen.
         """
         living = self.instances.living.values()
-        known = {key: one for one in living for key in (str(one.instance_id), one.name)}
+        known = {key: vm for vm in living for key in (str(vm.instance_id), vm.name)}
         instance = known[name]
         deeds = {
             "preempt": lambda: self.instances.preempt(instance),

@@ -168,14 +168,14 @@ class JsonApi:
             storage.delete(bucket, name, generation, conditions)
             return Response(204)
         with storage.lock:
-            found = storage.get(bucket, name, generation)
-            conditions.check(found, reading=request.method == "GET")
+            stored = storage.get(bucket, name, generation)
+            conditions.check(stored, reading=request.method == "GET")
             if request.method == "GET":
                 if request.query.get("alt") == "media":
-                    return media(request, found)
-                return Response.of(object_document(found))
-            storage.patch(found, request.json(), replace=request.method == "PUT")
-            return Response.of(object_document(found))
+                    return media(request, stored)
+                return Response.of(object_document(stored))
+            storage.patch(stored, request.json(), replace=request.method == "PUT")
+            return Response.of(object_document(stored))
 
     def _compose(self, request: Request, bucket: str, name: str) -> Response:
         self.need(request, "storage.objects.create", bucket, name)
@@ -185,30 +185,30 @@ class JsonApi:
             text = "The number of source components provided is not between 1 and 32."
             raise Refusal(400, "invalid", text)
         with self._storage.lock:
-            found: list[StoredObject] = []
+            parts: list[StoredObject] = []
             for source in sources:
                 generation = source.get("generation")
-                one = self._storage.get(
+                part = self._storage.get(
                     bucket, str(source["name"]), str(generation) if generation else None
                 )
-                wanted = member(source, "objectPreconditions").get("ifGenerationMatch")
-                Conditions(generation=None if wanted is None else int(str(wanted))).check(one)
-                found.append(one)
+                expected = member(source, "objectPreconditions").get("ifGenerationMatch")
+                Conditions(generation=None if expected is None else int(str(expected))).check(part)
+                parts.append(part)
             stored = self._storage.write(
                 bucket,
                 name,
-                b"".join(one.data for one in found),
+                b"".join(part.data for part in parts),
                 member(asked, "destination"),
                 Conditions.of(request.query),
                 request.caller,
-                components=sum(max(1, one.components) for one in found),
+                components=sum(max(1, part.components) for part in parts),
             )
         return Response.of(object_document(stored))
 
     def _source(self, request: Request, bucket: str, name: str) -> StoredObject:
-        found = self._storage.get(bucket, name, request.query.get("sourceGeneration"))
-        Conditions.of(request.query, "ifSource").check(found)
-        return found
+        stored = self._storage.get(bucket, name, request.query.get("sourceGeneration"))
+        Conditions.of(request.query, "ifSource").check(stored)
+        return stored
 
     def _copy(
         self, request: Request, source: tuple[str, str], target: tuple[str, str], verb: str
@@ -216,8 +216,8 @@ class JsonApi:
         self.need(request, "storage.objects.get", *source)
         self.need(request, "storage.objects.create", *target)
         with self._storage.lock:
-            found = self._source(request, *source)
-            stored = self._duplicate(request, found, *target)
+            original = self._source(request, *source)
+            stored = self._duplicate(request, original, *target)
         document = object_document(stored)
         if verb == "rewriteTo":
             size = str(len(stored.data))
@@ -234,8 +234,8 @@ class JsonApi:
     def _move(self, request: Request, bucket: str, name: str, to: str) -> Response:
         self.need(request, "storage.objects.move", bucket, name)
         with self._storage.lock:
-            found = self._source(request, bucket, name)
-            stored = self._duplicate(request, found, bucket, to)
+            original = self._source(request, bucket, name)
+            stored = self._duplicate(request, original, bucket, to)
             self._storage.delete(bucket, name, None, Conditions())
         return Response.of(object_document(stored))
 

@@ -18,10 +18,10 @@ def list_objects(bucket: Bucket, query: Mapping[str, str]) -> Document:
     """One page of ``objects.list``."""
     # The Python client writes ``versions=True``.
     versions = query.get("versions", "").lower() == "true"
-    found, prefixes, token = page(bucket, query, versions)
+    objects, prefixes, token = page(bucket, query, versions)
     document: Document = {"kind": "storage#objects"}
-    if found:
-        document["items"] = [object_document(stored) for stored in found]
+    if objects:
+        document["items"] = [object_document(stored) for stored in objects]
     if prefixes:
         document["prefixes"] = prefixes
     if token is not None:
@@ -40,7 +40,7 @@ def page(
         after = base64.b64decode(query["pageToken"]).decode() if query.get("pageToken") else ""
     except ValueError as error:
         raise Refusal(400, "invalid", "Invalid page token or size") from error
-    found: list[StoredObject] = []
+    objects: list[StoredObject] = []
     prefixes: list[str] = []
     seen, last = "", ""
     for name, all_of_it in _walk(bucket, prefix, query, versions):
@@ -52,19 +52,19 @@ def page(
             continue
         if folder and folder == seen:
             if trailing and name == folder:
-                found += all_of_it
+                objects += all_of_it
             continue
-        if len(found) + len(prefixes) >= limit:
-            return found, prefixes, base64.b64encode(last.encode()).decode()
+        if len(objects) + len(prefixes) >= limit:
+            return objects, prefixes, base64.b64encode(last.encode()).decode()
         if folder:
             seen = folder
             prefixes.append(folder)
             if trailing and name == folder:
-                found += all_of_it
+                objects += all_of_it
         else:
-            found += all_of_it
+            objects += all_of_it
         last = entry
-    return found, prefixes, None
+    return objects, prefixes, None
 
 
 def _walk(

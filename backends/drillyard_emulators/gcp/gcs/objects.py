@@ -195,10 +195,10 @@ class Storage:
         """
         if name in self.foreign:
             raise Refusal(403, "forbidden", f"{self.foreign[name]} owns the bucket {name}.")
-        found = self.buckets.get(name)
-        if found is None:
+        there = self.buckets.get(name)
+        if there is None:
             raise Refusal(404, "notFound", "The specified bucket does not exist.")
-        return found
+        return there
 
     def create(self, document: Document) -> Bucket:
         """A new bucket.
@@ -237,10 +237,10 @@ class Storage:
         Raises:
             Refusal: 404.
         """
-        found = self.find(bucket, name, generation)
-        if found is None:
+        stored = self.find(bucket, name, generation)
+        if stored is None:
             raise Refusal(404, "notFound", f"No such object: {bucket}/{name}")
-        return found
+        return stored
 
     def write(
         self,
@@ -294,14 +294,14 @@ class Storage:
         """
         with self.lock:
             place = self.bucket(bucket)
-            found = self.get(bucket, name, generation)
-            conditions.check(found)
-            self._paced(found)
-            self._retained(place, found)
-            if place.live.get(name) is found:
+            stored = self.get(bucket, name, generation)
+            conditions.check(stored)
+            self._paced(stored)
+            self._retained(place, stored)
+            if place.live.get(name) is stored:
                 place.remove(name, self.clock.now())
             else:
-                place.archived.remove(found)
+                place.archived.remove(stored)
 
     def patch(self, found: StoredObject, resource: Fields, replace: bool = False) -> None:
         """Change the metadata of an object; None removes a key."""

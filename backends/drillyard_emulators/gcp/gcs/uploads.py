@@ -140,12 +140,12 @@ class Uploads:
 
 def hashes(request: Request) -> dict[str, str]:
     """Hashes that came as a header (``X-Goog-Hash: crc32c=…,md5=…``)."""
-    found = {}
+    sums = {}
     for entry in request.headers.get("x-goog-hash", "").split(","):
         key, _, value = entry.strip().partition("=")
         if key in ("crc32c", "md5"):
-            found["md5Hash" if key == "md5" else key] = value
-    return found
+            sums["md5Hash" if key == "md5" else key] = value
+    return sums
 
 
 def parse_related(request: Request) -> tuple[Document, bytes]:
@@ -153,12 +153,12 @@ def parse_related(request: Request) -> tuple[Document, bytes]:
 
     Google's clients write CRLF, gcsfs a bare LF; gcloud quotes the boundary with ``'``.
     """
-    found = list(parts(request.headers.get("content-type", ""), request.body))
-    if len(found) < 2:
+    pieces = list(parts(request.headers.get("content-type", ""), request.body))
+    if len(pieces) < 2:
         raise Refusal(400, "invalid", "The upload has no second part.")
     # By position: the object itself may well be JSON.
-    resource: Document = json.loads(found[0][1])
-    head, content = found[1]
+    resource: Document = json.loads(pieces[0][1])
+    head, content = pieces[1]
     resource.setdefault("contentType", head.get("content-type"))
     return resource, content
 
@@ -169,7 +169,7 @@ def parts(content_type: str, body: bytes) -> list[tuple[dict[str, str], bytes]]:
     if match is None:
         raise Refusal(400, "invalid", "The Content-Type has no boundary.")
     mark = b"--" + next(group for group in match.groups() if group).encode()
-    found = []
+    pieces = []
     for piece in re.split(rb"(?:\r?\n|^)" + re.escape(mark), body)[1:]:
         if piece.startswith(b"--"):
             break
@@ -178,8 +178,8 @@ def parts(content_type: str, body: bytes) -> list[tuple[dict[str, str], bytes]]:
         for line in head.splitlines():
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.strip().lower()] = value.strip()
-        found.append((headers, content))
-    return found
+        pieces.append((headers, content))
+    return pieces
 
 
 def _cut(piece: bytes) -> tuple[bytes, bytes, bytes]:

@@ -68,10 +68,10 @@ class XmlApi:
         if request.method == "DELETE":
             self._storage.delete(bucket, name, query.get("generation"), _conditions(request))
             return Response(204)
-        found = self._storage.get(bucket, name, query.get("generation"))
-        if request.headers.get("if-none-match", "").strip('"') == etag(found):
+        there = self._storage.get(bucket, name, query.get("generation"))
+        if request.headers.get("if-none-match", "").strip('"') == etag(there):
             return Response(304)
-        return media(request, found)
+        return media(request, there)
 
     def _multipart(self, request: Request, bucket: str, name: str) -> Response:
         if "uploads" in request.query:
@@ -122,12 +122,12 @@ class XmlApi:
             "pageToken": query.get("continuation-token", ""),
             "startOffset": query["start-after"] + "\0" if query.get("start-after") else "",
         }
-        found, prefixes, token = page(self._storage.bucket(bucket), asked)
+        objects, prefixes, token = page(self._storage.bucket(bucket), asked)
         more = str(token is not None).lower()
         text = f"<Name>{escape(bucket)}</Name><IsTruncated>{more}</IsTruncated>"
         if token is not None:
             text += f"<NextContinuationToken>{escape(token)}</NextContinuationToken>"
-        for stored in found:
+        for stored in objects:
             text += (
                 f"<Contents><Key>{escape(stored.name)}</Key><Generation>{stored.generation}</Generation>"
                 f"<LastModified>{rfc3339(stored.updated)}</LastModified><Size>{len(stored.data)}</Size>"
@@ -143,8 +143,8 @@ def _conditions(request: Request) -> Conditions:
         "x-goog-if-generation-match": "ifGenerationMatch",
         "x-goog-if-metageneration-match": "ifMetagenerationMatch",
     }
-    found = {names[key]: value for key, value in request.headers.items() if key in names}
-    return Conditions.of(found)
+    conditions = {names[key]: value for key, value in request.headers.items() if key in names}
+    return Conditions.of(conditions)
 
 
 def _resource(request: Request) -> Document:

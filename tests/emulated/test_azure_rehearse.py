@@ -1,10 +1,8 @@
 """A user's own experiment on the emulated Azure: the real jobs, and the account at the end."""
 
-import json
 import os
 import subprocess
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -18,26 +16,20 @@ from drillyard_backends.azure import rights
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_emulators.azure.rehearsal import KINDS, AzureRehearsal
 from drillyard_emulators.faults import parse_faults
-from tests.emulated.test_rehearse import BUDGET, rehearse
+from tests.emulated.test_rehearse import BUDGET, MOCK, account_of, played
 from tests.helpers.azure_lab import needs_azurite, reactor
 from tests.helpers.patience import PATIENCE_S
 from tests.helpers.rented import DRILLYARD
 
 pytestmark = needs_azurite()
-ROOT = Path(__file__).parents[2]
+OWN_CLUSTER = ("--set", "backends.azure.compute=null")
 THREE = reactor("three", 768, "[1, 2, 3]", "workers: 2, ")
 
 
 @pytest.mark.slow
 def test_the_roles_that_ship_are_enough_for_an_experiment(tmp_path):
     """The driver with the role files, the nodes with one container, and a cluster of their own."""
-    file = str(ROOT / "experiments" / "mock.yaml")
-    own = ("--set", "backends.azure.compute=null")
-    faults = ("--fault", "roles=shipped")
-    done = rehearse(tmp_path, file, "--on", "azure", *BUDGET, "--json", *faults, *own)
-    assert done.returncode == 0, done.stdout + done.stderr
-    account = json.loads(done.stdout)
-    assert account["left"] == [] and account["made"] >= 1
+    account_of(tmp_path, MOCK, "azure", *BUDGET, *OWN_CLUSTER, faults=("roles=shipped",))
 
 
 def test_the_roles_that_ship_are_enforced(tmp_path, monkeypatch):
@@ -60,45 +52,17 @@ def test_only_the_roles_that_ship_can_be_asked_for(tmp_path):
 @pytest.mark.slow
 def test_a_service_as_bad_as_it_can_be_changes_no_result(tmp_path):
     faults = ("outage=5", "lag=3", "form=preparing-first", "form=resizing-refuses")
-    done = rehearse(
-        tmp_path,
-        str(ROOT / "experiments" / "mock.yaml"),
-        "--on",
-        "azure",
-        *BUDGET,
-        "--json",
-        *[word for fault in faults for word in ("--fault", fault)],
-        "--set",
-        "backends.azure.compute=null",
-        "--set",
-        "backends.azure.listing_lag_s=3",
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    account = json.loads(done.stdout)
-    assert account["left"] == [] and account["made"] >= 1
-    played = {entry["fault"]: entry["played"] for entry in account["faults"]}
-    assert played["outage=5"] >= 1
+    words = (*BUDGET, *OWN_CLUSTER, "--set", "backends.azure.listing_lag_s=3")
+    assert played(account_of(tmp_path, MOCK, "azure", *words, faults=faults))["outage=5"] >= 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["preempt", "cut", "evict", "crash", "kill"])
 def test_three_seeds_of_which_one_loses_its_node_are_those_of_a_laptop(tmp_path, fault):
     (tmp_path / "three.yaml").write_text(THREE)
-    done = rehearse(
-        tmp_path,
-        "three.yaml",
-        "--on",
-        "azure",
-        "--json",
-        "--fault",
-        f"{fault}=1",
-        "--keep",
-        "kept",
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    account = json.loads(done.stdout)
-    assert account["left"] == [] and account["faults"] == [{"fault": f"{fault}=1", "played": 1}]
-    assert account["made"] == 4
+    kept = ("--keep", "kept")
+    account = account_of(tmp_path, "three.yaml", "azure", *kept, faults=[f"{fault}=1"])
+    assert played(account) == {f"{fault}=1": 1} and account["made"] == 4
     subprocess.run(
         [DRILLYARD, "run", "three.yaml", "--store", "here"],
         cwd=tmp_path,
@@ -119,22 +83,9 @@ def test_three_seeds_of_which_one_loses_its_node_are_those_of_a_laptop(tmp_path,
 def test_two_nodes_of_one_job_do_the_runs_and_are_given_back(tmp_path):
     """One job; both nodes are taken away at once, and both go on from their checkpoints."""
     (tmp_path / "three.yaml").write_text(THREE)
-    done = rehearse(
-        tmp_path,
-        "three.yaml",
-        "--on",
-        "azure",
-        "--json",
-        "--fault",
-        "cut=1",
-        "--keep",
-        "kept",
-        "--set",
-        "backends.azure.instance_count=2",
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    account = json.loads(done.stdout)
-    assert account["left"] == [] and account["made"] == 4
+    words = ("--keep", "kept", "--set", "backends.azure.instance_count=2")
+    account = account_of(tmp_path, "three.yaml", "azure", *words, faults=["cut=1"])
+    assert account["made"] == 4
     assert len({m["name"].partition("/")[0] for m in account["machines"]}) == 1
     there = Mailbox(open_store(str(tmp_path / "kept" / "store")), "three")
     assert all(there.accepted(f"t0001-s{seed}", Phase.STORE) for seed in (1, 2, 3))

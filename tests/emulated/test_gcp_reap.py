@@ -17,6 +17,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import DriverLock
 from drillyard.mailbox.records import ExperimentRecord
 from drillyard_backends.gcp.backend import GcpBackend
+from drillyard_backends.gcp.group_ender import end_groups
 from drillyard_emulators.http.handle import GcpEmulator
 from tests.helpers.compute_client import Compute
 from tests.helpers.patience import until
@@ -221,10 +222,14 @@ def test_an_operation_that_google_no_longer_knows_proves_no_end(cloud, backend):
     lease = backend.provision(order)
     groups = [(g.place, backend._name(order, g.variant)) for g in backend._viewer(order).look()]
     assert groups
+
+    def ended() -> bool:
+        return end_groups(backend._groups, groups, backend._clock)
+
     cloud.fault("operations/[^/]+(/wait)?$", status=404, reason="notFound")
     cloud.physics(operation_s=2.0)
-    assert backend._ender.end(groups) is False
+    assert ended() is False
     cloud.clear_faults()
     cloud.physics(operation_s=0.05)
-    until(lambda: backend._ender.end(groups), what="the end of the group")
+    until(ended, what="the end of the group")
     backend.teardown(lease)

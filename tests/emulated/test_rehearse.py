@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,30 @@ BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
 
 
+MOCK = str(ROOT / "experiments" / "mock.yaml")
+
+
 def rehearse(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return run_process([str(BIN / "drillyard"), "rehearse", *words], cwd=folder)
 
 
+def account_of(folder: Path, file: str, kind: str, *words: str, faults: Sequence[str] = ()) -> Any:
+    """The account of a rehearsal that succeeds and leaves nothing."""
+    given = [word for fault in faults for word in ("--fault", fault)]
+    done = rehearse(folder, MOCK, "--on", kind, "--json", *words, *given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    account = json.loads(done.stdout)
+    assert account["left"] == [] and account["made"] >= 1
+    return account
+
+
+def played(account: Any) -> dict[str, int]:
+    """How often each fault of an account was played."""
+    return {entry["fault"]: entry["played"] for entry in account["faults"]}
+
+
 def test_a_rehearsal_needs_no_budget_and_says_what_it_takes(tmp_path):
-    file = str(ROOT / "experiments" / "mock.yaml")
-    done = rehearse(tmp_path, file, "--on", "gcp", "--json", "--set", "budget.max_cost=2")
+    done = rehearse(tmp_path, MOCK, "--on", "gcp", "--json", "--set", "budget.max_cost=2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["made"] >= 1
     (said,) = [line for line in done.stderr.splitlines() if "for this rehearsal" in line]
@@ -54,11 +72,10 @@ def test_a_rehearsal_of_several_backends_reaches_one_emulated_cloud():
 
 def test_the_fix_for_a_missing_azurite_installs_it(tmp_path, monkeypatch):
     pytest.importorskip("azure.ai.ml")
-    file = str(ROOT / "experiments" / "mock.yaml")
     own = tmp_path / "with space"
     own.mkdir()
     monkeypatch.setenv("DRILLYARD_AZURITE", str(own))
-    done = rehearse(tmp_path, file, "--on", "azure", *BUDGET)
+    done = rehearse(tmp_path, MOCK, "--on", "azure", *BUDGET)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Azurite, which is not installed" in done.stderr
     fix = f"npm install --prefix '{own}' azurite@3.35.0"
@@ -68,29 +85,13 @@ def test_the_fix_for_a_missing_azurite_installs_it(tmp_path, monkeypatch):
 
 def test_an_experiment_with_bad_luck(tmp_path):
     """The file knows nothing of Google: all of it is rehearsed, kept, and gone."""
-    done = rehearse(
-        tmp_path,
-        str(ROOT / "experiments" / "mock.yaml"),
-        "--on",
-        "gcp",
-        *BUDGET,
-        "--json",
-        "--fault",
-        "stockout=europe-west1-b",
-        "--fault",
-        "lost=0.05",
-        "--fault",
-        "boot=1",
-        "--keep",
-        "kept",
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    account = json.loads(done.stdout)
-    assert account["left"] == [] and account["refused_hosts"] == []
-    assert account["made"] >= 1 and {m["zone"] for m in account["machines"]} == {"europe-west1-c"}
+    faults = ("stockout=europe-west1-b", "lost=0.05", "boot=1")
+    account = account_of(tmp_path, MOCK, "gcp", *BUDGET, "--keep", "kept", faults=faults)
+    assert account["refused_hosts"] == []
+    assert {m["zone"] for m in account["machines"]} == {"europe-west1-c"}
     assert all(m["ended_by"] and m["cost"] > 0 for m in account["machines"])
-    played = {entry["fault"]: entry["played"] for entry in account["faults"]}
-    assert played["stockout=europe-west1-b"] >= 1 and played["boot=1"] == 1
+    times = played(account)
+    assert times["stockout=europe-west1-b"] >= 1 and times["boot=1"] == 1
     kept = run_process(
         [str(BIN / "drillyard"), "results", "--store", "kept/store"], cwd=tmp_path, check=True
     )
@@ -100,11 +101,9 @@ def test_an_experiment_with_bad_luck(tmp_path):
 def test_an_application_and_its_benchmark(tmp_path):
     """An application on a rented machine, and its benchmark on this one: three stages."""
     file = str(ROOT / "experiments" / "served.yaml")
-    words = (*BUDGET, "--json", "--keep", "kept", "--set", "children[2].seeds=[1]")
-    done = rehearse(tmp_path, file, "--on", "gcp", *words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    account = json.loads(done.stdout)
-    assert account["made"] == 1 and account["left"] == [] and account["refused_hosts"] == []
+    words = (*BUDGET, "--keep", "kept", "--set", "children[2].seeds=[1]")
+    account = account_of(tmp_path, file, "gcp", *words)
+    assert account["made"] == 1 and account["refused_hosts"] == []
     shown = run_process(
         [str(BIN / "drillyard"), "results", "served", "--store", "kept/store", "--json"],
         cwd=tmp_path,
@@ -131,8 +130,7 @@ def test_an_application_and_its_benchmark(tmp_path):
 def test_a_refusal_is_said_and_changes_no_result(tmp_path, faults, said):
     """A quota of groups, a policy, a machine that may not be deleted, and a busy minute."""
     given = [word for fault in faults for word in ("--fault", fault)]
-    file = str(ROOT / "experiments" / "mock.yaml")
-    done = rehearse(tmp_path, file, "--on", "gcp", *BUDGET, "--set", "seeds=[1]", *given)
+    done = rehearse(tmp_path, MOCK, "--on", "gcp", *BUDGET, "--set", "seeds=[1]", *given)
     text = done.stdout + done.stderr
     assert done.returncode == 0, text
     assert said in text and "played 0 times" not in text and "left: 0" in text
@@ -143,10 +141,9 @@ def test_a_search_without_room_leaves_nothing_that_becomes_a_machine(tmp_path):
     """A delete was refused once, the command ended, and three machines booted without a driver."""
     faults = ("stockout=europe-west1-b:90", "kept-groups=2", "preempt=1")
     given = [word for fault in faults for word in ("--fault", fault)]
-    file = str(ROOT / "experiments" / "mock.yaml")
     zone = ("backends.gcp.zones=[europe-west1-b]", "backends.gcp.capacity_s=6")
     settings = [word for text in (*zone, "backends.gcp.spot=false") for word in ("--set", text)]
-    done = rehearse(tmp_path, file, "--on", "gcp", *BUDGET, *settings, *given)
+    done = rehearse(tmp_path, MOCK, "--on", "gcp", *BUDGET, *settings, *given)
     text = done.stdout + done.stderr
     assert done.returncode == 4 and "no room for 3 machines" in text, text
     assert "fault kept-groups=2: played 2 times" in text and "left: 0" in text
@@ -156,25 +153,14 @@ def test_a_search_without_room_leaves_nothing_that_becomes_a_machine(tmp_path):
 
 @pytest.mark.slow
 def test_a_service_as_bad_as_it_can_be_changes_no_result(tmp_path):
-    faults = ("outage=5", "rate=2", "unreachable=2", "soft-delete=7")
-    given = [word for fault in (*faults, "form=lost-row-goes") for word in ("--fault", fault)]
-    file = str(ROOT / "experiments" / "mock.yaml")
-    done = rehearse(tmp_path, file, "--on", "gcp", *BUDGET, "--json", *given)
-    assert done.returncode == 0, done.stdout + done.stderr
-    account = json.loads(done.stdout)
-    assert account["left"] == [] and account["made"] >= 1
-    played = {entry["fault"]: entry["played"] for entry in account["faults"]}
-    assert played["outage=5"] >= 1 and played["unreachable=2"] == 2
+    faults = ("outage=5", "rate=2", "unreachable=2", "soft-delete=7", "form=lost-row-goes")
+    times = played(account_of(tmp_path, MOCK, "gcp", *BUDGET, faults=faults))
+    assert times["outage=5"] >= 1 and times["unreachable=2"] == 2
 
 
 def test_the_roles_that_ship_are_enough_for_an_experiment(tmp_path):
     """With conflicts beside them: a group that is being changed takes no second change."""
-    file = str(ROOT / "experiments" / "mock.yaml")
-    faults = ("--fault", "roles=shipped", "--fault", "form=one-change")
-    done = rehearse(tmp_path, file, "--on", "gcp", *BUDGET, "--json", *faults)
-    assert done.returncode == 0, done.stdout + done.stderr
-    account = json.loads(done.stdout)
-    assert account["left"] == [] and account["made"] >= 1
+    account_of(tmp_path, MOCK, "gcp", *BUDGET, faults=("roles=shipped", "form=one-change"))
 
 
 def test_only_the_roles_that_ship_can_be_asked_for(tmp_path):
@@ -184,9 +170,8 @@ def test_only_the_roles_that_ship_can_be_asked_for(tmp_path):
 
 @pytest.mark.slow
 def test_a_permission_that_nobody_has_is_named_and_nothing_is_made(tmp_path):
-    file = str(ROOT / "experiments" / "mock.yaml")
     denied = "denied=compute.instanceGroupManagers.delete"
-    done = rehearse(tmp_path, file, "--on", "gcp", *BUDGET, "--json", "--fault", denied)
+    done = rehearse(tmp_path, MOCK, "--on", "gcp", *BUDGET, "--json", "--fault", denied)
     assert done.returncode == 2
     assert denied.partition("=")[2] in done.stderr + done.stdout
     assert json.loads(done.stdout[done.stdout.index("{") :])["made"] == 0
@@ -206,10 +191,7 @@ study:
 @pytest.mark.slow
 def test_a_list_gets_a_machine_each(tmp_path):
     (tmp_path / "ten.yaml").write_text(LISTED)
-    done = rehearse(tmp_path, "ten.yaml", "--on", "gcp", *BUDGET, "--json")
-    assert done.returncode == 0, done.stdout + done.stderr
-    account = json.loads(done.stdout)
-    assert (account["made"], account["left"]) == (3, [])
+    assert account_of(tmp_path, "ten.yaml", "gcp", *BUDGET)["made"] == 3
 
 
 def test_what_is_left_is_named(tmp_path):
@@ -294,7 +276,7 @@ def test_every_fault_is_understood(tmp_path):
 
 
 def test_a_backend_without_a_cloud(tmp_path):
-    done = rehearse(tmp_path, str(ROOT / "experiments" / "mock.yaml"), "--on", "local")
+    done = rehearse(tmp_path, MOCK, "--on", "local")
     assert done.returncode == 2 and "there is an emulated cloud for: azure, gcp" in done.stderr
 
 
@@ -310,7 +292,7 @@ def test_the_list_of_faults_needs_no_file(tmp_path):
 
 def test_ctrl_c_stops_the_experiment_and_not_the_emulated_cloud(tmp_path):
     """A terminal sends it to each process of the group: the cloud ended before its machines."""
-    words = ["rehearse", str(ROOT / "experiments" / "mock.yaml"), "--on", "gcp"]
+    words = ["rehearse", MOCK, "--on", "gcp"]
     process = subprocess.Popen(
         [str(BIN / "drillyard"), *words, "--set", "mock.duration_s=300"],
         cwd=tmp_path,

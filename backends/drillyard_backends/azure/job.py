@@ -138,6 +138,26 @@ def hand(ticket: str) -> socket.socket:
     return theirs
 
 
+def _maker(order: Order, one_run: bool, rank: str, runs: int) -> Callable[..., Worker]:
+    """Returns what makes this node's worker.
+
+    Args:
+        order: The order of the lease.
+        one_run: Whether all nodes of the job do one run together.
+        rank: Number of this node.
+        runs: Number of parallel runs of the job otherwise.
+    """
+    grace_s = float(os.environ.get(GRACE, "20"))
+    if one_run and rank != "0":
+        helper = HelperNodeWorker if order.hosts else RayNodeWorker
+        ticket = os.environ[TICKET]
+        return functools.partial(helper, ticket=ticket, term_grace_s=grace_s, paid=True)
+    if runs > 1 and not one_run:
+        return functools.partial(NodeWorker, term_grace_s=grace_s, paid=True)
+    pusher = SocketPusher(hand(os.environ[TICKET]))
+    return functools.partial(JobWorker, pusher=pusher, term_grace_s=grace_s)
+
+
 def main() -> int:
     """Does the ticket; returns the exit code."""
     register_environment()
@@ -153,20 +173,9 @@ def main() -> int:
         os.environ.setdefault(MACHINE, f"{name}-{rank}" if width > 1 else name)
         order = read_order()
         os.environ.setdefault(MARK, order.lease_id)
-        grace_s = float(os.environ.get(GRACE, "20"))
         slots = int(os.environ.get(SLOTS, "1")) if order.spread == 1 else 1
         one_run = width > 1 and (order.spread > 1 or order.hosts > 0)
-        make: Callable[..., Worker]
-        if one_run and rank != "0":
-            helper = HelperNodeWorker if order.hosts else RayNodeWorker
-            make = functools.partial(
-                helper, ticket=os.environ[TICKET], term_grace_s=grace_s, paid=True
-            )
-        elif width * slots > 1 and not one_run:
-            make = functools.partial(NodeWorker, term_grace_s=grace_s, paid=True)
-        else:
-            pusher = SocketPusher(hand(os.environ[TICKET]))
-            make = functools.partial(JobWorker, pusher=pusher, term_grace_s=grace_s)
+        make = _maker(order, one_run, rank, width * slots)
         # A child's broken pipe must not end this program.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         with (

@@ -38,16 +38,7 @@ def body(
         "computeId": f"{root}/computes/{clusters.name_of(config, order)}",
         "environmentId": f"{root}/environments/{version}",
         "command": start.COMMAND,
-        "environmentVariables": {
-            program.STORE: order.store_url,
-            program.ORDER_KEY: order_key(order),
-            program.TICKET: ticket,
-            program.JOB: name,
-            program.GRACE: f"{config.stop_grace_s:g}",
-            program.LOW_PRIORITY: "1" if config.low_priority else "0",
-            program.WIDTH: str(nodes),
-            **({program.SLOTS: str(packed)} if (packed := config.runs_per_machine) > 1 else {}),
-        },
+        "environmentVariables": _variables(config, order, name, ticket, nodes),
         "outputs": _outputs(config, order, run),
         "resources": {"instanceCount": nodes},
         "tags": naming.tags(
@@ -65,6 +56,22 @@ def body(
         life_s = max(SHORTEST_S, int(order.deadline - begun_at) + MARGIN_S)
         properties["limits"] = {"jobLimitsType": "Command", "timeout": f"PT{life_s}S"}
     return properties
+
+
+def _variables(
+    config: AzureConfig, order: Order, name: str, ticket: str, nodes: int
+) -> dict[str, str]:
+    packed = config.runs_per_machine
+    return {
+        program.STORE: order.store_url,
+        program.ORDER_KEY: order_key(order),
+        program.TICKET: ticket,
+        program.JOB: name,
+        program.GRACE: f"{config.stop_grace_s:g}",
+        program.LOW_PRIORITY: "1" if config.low_priority else "0",
+        program.WIDTH: str(nodes),
+        **({program.SLOTS: str(packed)} if packed > 1 else {}),
+    }
 
 
 def begun_tag(begun_at: float) -> str:

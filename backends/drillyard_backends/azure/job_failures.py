@@ -93,15 +93,17 @@ class JobFailures:
         if refused is not None and (why := busy(lines)):
             return f"the sign-in of its node did not answer: {why}"
         if refused is not None:
-            self._not_let_in.add(job.name)
-        if refused is not None and len(self._not_let_in) > 1:
+            self._refuse_second(job, refused)
+        return message or refused or ""
+
+    def _refuse_second(self, job: Job, why: str) -> None:
+        self._not_let_in.add(job.name)
+        if len(self._not_let_in) > 1:
             raise WorkerLost(
-                f"the store refused the identity of {job.name}, and of a job before it: {refused}",
+                f"the store refused the identity of {job.name}, and of a job before it: {why}",
                 hint="give the cluster an identity with the role Storage Blob Data Contributor "
                 "on the account; a new role takes up to an hour",
             )
-
-        return message or refused or ""
 
     def preempted(self, job: Job) -> bool:
         """Returns whether a job failed because its low-priority node was taken back."""

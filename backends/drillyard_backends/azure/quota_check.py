@@ -147,15 +147,14 @@ def _fits(
             ask,
         )
     needed = nodes * cores
-    limited = [(row.free, row.limit, row.name) for row in rows]
-    least = min(((f, n, name) for f, n, name in limited if f is not None), default=None)
-    if least is None:
+    limited = [(row.free, row.limit or 0, row.name) for row in rows if row.free is not None]
+    if not limited:
         if known:
             yield passed("quota", f"{needed} {kind} cores; there is no limit")
         return
-    free, limit, name = least
+    free, limit, name = min(limited)
     numbers = f"{needed} cores of {name} for {nodes} nodes; {free} of {limit} are free"
-    if (limit or 0) < cores:
+    if limit < cores:
         what = "the quota is 0" if not limit else "the quota is too small for a node"
         yield problem("quota", f"{what}: {numbers}", ask)
     elif free < needed:

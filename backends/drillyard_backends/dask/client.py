@@ -155,8 +155,7 @@ class SchedulerAddress:
             Address -> the function's result, or the exception that it raised; ``TimeoutError``
             for a worker that did not answer.
         """
-        if workers is None:
-            workers = list(self.workers())
+        workers = list(self.workers()) if workers is None else workers
         if not workers:
             return {}
         client = self.client()

@@ -55,13 +55,7 @@ def ensure_bucket(
         if there is not None:
             _grant_on_ours(there, service_account, prefix)
             return False
-        bucket = client.bucket(store.bucket_name)
-        configuration = bucket.iam_configuration
-        configuration.uniform_bucket_level_access_enabled = True
-        configuration.public_access_prevention = "enforced"
-        bucket.add_lifecycle_abort_incomplete_multipart_upload_rule(age=ABANDONED_UPLOAD_DAYS)
-        bucket.soft_delete_policy.retention_duration_seconds = 0
-        bucket.labels = _LABELS
+        bucket = _configured(client.bucket(store.bucket_name))
         try:
             client.create_bucket(bucket, project=project, location=location)
         except api.Conflict:
@@ -79,6 +73,15 @@ def ensure_bucket(
             _grant(bucket, service_account, prefix)
     log.info("made bucket %s in %s", store.bucket_name, location)
     return True
+
+
+def _configured(bucket: Bucket) -> Bucket:
+    bucket.iam_configuration.uniform_bucket_level_access_enabled = True
+    bucket.iam_configuration.public_access_prevention = "enforced"
+    bucket.add_lifecycle_abort_incomplete_multipart_upload_rule(age=ABANDONED_UPLOAD_DAYS)
+    bucket.soft_delete_policy.retention_duration_seconds = 0
+    bucket.labels = _LABELS
+    return bucket
 
 
 def _grant_on_ours(bucket: Bucket, service_account: str | None, prefix: str) -> None:

@@ -134,12 +134,7 @@ class CapacityReconciler:
         for group, machines in surplus(view, self._candidates).items():
             lost.setdefault(group, []).extend(m for m in machines if m not in lost[group])
         self._remove(view, refused, lost)
-        counted = [
-            m
-            for g, ms in view.items()
-            for m in ms
-            if m.stage is not Stage.GOING and m not in [*refused.get(g, []), *lost.get(g, [])]
-        ]
+        counted = _counted(view, refused, lost)
         have, missing = len(counted), wanted - len(counted)
         if missing <= 0:
             # One that is coming may be refused yet: what was tried counts until all are up.
@@ -343,3 +338,14 @@ class CapacityReconciler:
 
     def _name(self, group: Group) -> str:
         return naming.group_name(self._base, group.variant)
+
+
+def _counted(view: View, *ending: Mapping[Group, list[Managed]]) -> list[Managed]:
+    """Returns the machines that are listed and not about to end."""
+    return [
+        machine
+        for group, machines in view.items()
+        for machine in machines
+        if machine.stage is not Stage.GOING
+        and not any(machine in of_groups.get(group, []) for of_groups in ending)
+    ]

@@ -127,9 +127,9 @@ def translate(error: Exception, what: str, project: str) -> Exception:
         if _reasons(error) & _QUOTA_REASONS:
             return NoRoom(f"{what}: {text}", hint=quota_hint(text, project))
         return AccessDenied(f"{what}: no permission: {text}", hint=_RIGHTS)
+    if isinstance(error, auth.DefaultCredentialsError):
+        return SignInRefused(f"{what}: no Google credentials are found here", hint=_NO_LOGIN)
     if isinstance(error, api.Unauthorized | auth.GoogleAuthError) and not retryable(error):
-        if isinstance(error, auth.DefaultCredentialsError):
-            return SignInRefused(f"{what}: no Google credentials are found here", hint=_NO_LOGIN)
         refused = f"{what}: Google did not accept the credentials: {text}"
         return SignInRefused(refused, hint=_LOGIN)
     if isinstance(error, api.PreconditionFailed) and "constraints/" in text:

@@ -58,6 +58,15 @@ def examine(
         findings += asked
         if any(f.severity is Severity.ERROR for f in asked):
             return findings
+    for subject, ask in _questions(reader, config, count, order):
+        findings += _asked(subject, ask)
+    return findings
+
+
+def _questions(
+    reader: Reader, config: GcpConfig, count: int, order: Order | None
+) -> list[tuple[str, Callable[[], Iterable[Finding]]]]:
+    """Returns the questions to Google with their subjects; a later one uses earlier answers."""
     available = Catalogue()
 
     def regions() -> list[str]:
@@ -68,7 +77,7 @@ def examine(
         return rights.project(reader, config, new_bucket=new)
 
     gpus = config.gpus_of(order.gpus) if order else 0
-    questions: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
+    return [
         ("apis", lambda: rights.apis(reader)),
         ("rights", in_project),
         ("service_account", lambda: rights.account(reader, config)),
@@ -84,9 +93,6 @@ def examine(
         ("image", lambda: prerequisites.image(reader, config)),
         ("container", lambda: prerequisites.container(reader, config)),
     ]
-    for subject, ask in questions:
-        findings += _asked(subject, ask)
-    return findings
 
 
 def machines(config: GcpConfig, order: Order | None) -> int:
@@ -108,18 +114,32 @@ def estimate(config: GcpConfig, order: Order) -> Cost:
     cheap, _ = _dearest(config, order, regions, config.spot)
     disk = max((prices.disk_price(config.disk_type, r) or 0.0) for r in regions)
     disk_hour = disk * config.disk_gb / prices.HOURS_A_MONTH
-    where = ", ".join(config.zones)
     note = ""
     if fallback and cheap < per_machine:
         note = (
             f"as Spot {count * (cheap + disk_hour):.3f}; counted on-demand, because lost Spot "
             "machines may be replaced so (on_demand_after: null keeps to Spot)"
         )
+    return Cost(
+        per_hour=count * (per_machine + disk_hour),
+        currency=prices.currency(),
+        prices_of=prices.date(),
+        note=note,
+        spot=spot,
+        parts=_parts(config, order, name, per_machine, disk_hour),
+        unpriced=_unpriced(config),
+    )
+
+
+def _parts(
+    config: GcpConfig, order: Order, machine_type: str, per_machine: float, disk_hour: float
+) -> list[Part]:
     group = f"{config.group_prefix}-{order.lease_id.removeprefix('dy-')}"
     kind = "Spot" if config.spot else "on-demand"
-    parts = [
+    count, where = machines(config, order), ", ".join(config.zones)
+    return [
         Part(
-            what=f"machine {name} ({kind})",
+            what=f"machine {machine_type} ({kind})",
             name=f"{group}-w0-0 …",
             count=count,
             where=where,
@@ -141,15 +161,6 @@ def estimate(config: GcpConfig, order: Order) -> Cost:
             note="created if it does not exist; stays",
         ),
     ]
-    return Cost(
-        per_hour=count * (per_machine + disk_hour),
-        currency=prices.currency(),
-        prices_of=prices.date(),
-        note=note,
-        spot=spot,
-        parts=parts,
-        unpriced=_unpriced(config),
-    )
 
 
 def _dearest(config: GcpConfig, order: Order, regions: list[str], spot: bool) -> tuple[float, str]:

@@ -77,23 +77,12 @@ def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Fi
             f"{objects}; or another name, if it belongs to another project: names are global",
         )
         return
-    has = reader.bucket_rights(name, rights.BUCKET)
-    missing = rights.lacking(rights.BUCKET, has)
-    policy = answer.body.get("retentionPolicy") or {}
+    missing = rights.lacking(rights.BUCKET, reader.bucket_rights(name, rights.BUCKET))
     location = str(answer.body.get("location", "")).lower()
     if missing:
         yield problem("bucket", f"missing on gs://{name}: {', '.join(missing)}", objects)
-    elif policy:
-        locked = " and it is locked" if policy.get("isLocked") else ""
-        yield problem(
-            "bucket",
-            f"gs://{name} has a retention policy{locked}: a mailbox rewrites and deletes objects",
-            "name another bucket"
-            if locked
-            else f"gcloud storage buckets update gs://{name} --clear-retention-period",
-        )
     else:
-        yield passed("bucket", f"gs://{name} in {location} can be written to")
+        yield _rewritable(name, location, answer.body.get("retentionPolicy") or {})
     yield from _keeping(answer.body, config)
     yield from _machines_rights(reader, config)
     far = [region for region in regions if not _near(location, region)]
@@ -104,6 +93,19 @@ def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Fi
             "them costs about 0.01 to 0.08 USD a GB and is slower",
             f"zones of {location}, or a bucket in {far[0]}",
         )
+
+
+def _rewritable(name: str, location: str, policy: Mapping[str, Any]) -> Finding:
+    if not policy:
+        return passed("bucket", f"gs://{name} in {location} can be written to")
+    locked = " and it is locked" if policy.get("isLocked") else ""
+    return problem(
+        "bucket",
+        f"gs://{name} has a retention policy{locked}: a mailbox rewrites and deletes objects",
+        "name another bucket"
+        if locked
+        else f"gcloud storage buckets update gs://{name} --clear-retention-period",
+    )
 
 
 def _keeping(body: Mapping[str, Any], config: GcpConfig) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from drillyard.backend.settings.model import configured
@@ -18,31 +18,42 @@ from drillyard.system.redaction import has_userinfo
 PREFIX = "/opt/drillyard"
 """Where the image recipe puts the virtual environment."""
 DEFAULT_IMAGE_FAMILY = "projects/debian-cloud/global/images/family/debian-12"
-_ZONE = re.compile(r"[a-z]+-[a-z]+\d{1,2}-[a-z]\Z")
-_REGION = re.compile(r"[a-z]+-[a-z]+\d{1,2}\Z")
-_NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?\Z")
-_LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
-_LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}\Z")
-_PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]\Z")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]\Z")
-_FOLDER = re.compile(
-    r"[A-Za-z0-9_=~+@,-][A-Za-z0-9._=~+@,-]*(?:/[A-Za-z0-9_=~+@,-][A-Za-z0-9._=~+@,-]*)*\Z"
-)
-_ACCOUNT = re.compile(r"[a-z0-9-]+@[a-z0-9.-]+\Z")
-_IMAGE = re.compile(
-    r"(?:https://www\.googleapis\.com/compute/v1/)?projects/[^/\s]+/global/images/[^/\s]+\Z"
-)
-_FAMILY = re.compile(
-    r"(?:https://www\.googleapis\.com/compute/v1/)?projects/[^/\s]+/global/images/family/[^/\s]+\Z"
-)
-_CONTAINER = re.compile(r"[A-Za-z0-9._:/-]+@sha256:[0-9a-f]{64}\Z")
-_TYPE = re.compile(r"[a-z][a-z0-9-]{0,62}\Z")
+_ZONE = r"[a-z]+-[a-z]+\d{1,2}-[a-z]"
+_REGION = r"[a-z]+-[a-z]+\d{1,2}"
+_NAME = r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?"
+_LABEL_KEY = r"[a-z][a-z0-9_-]{0,62}"
+_LABEL_VALUE = r"[a-z0-9_-]{0,63}"
+_FOLDER = r"[A-Za-z0-9_=~+@,-][A-Za-z0-9._=~+@,-]*"
+_IMAGES = r"(?:https://www\.googleapis\.com/compute/v1/)?projects/[^/\s]+/global/images"
+_TYPE = r"[a-z][a-z0-9-]{0,62}"
 _FORMS = {
-    "project": (_PROJECT, "the project's id, 6 to 30 of a-z 0-9 -"),
-    "bucket": (_BUCKET, "the name alone, 3 to 63 of a-z 0-9 - . _"),
-    "service_account": (_ACCOUNT, "NAME@PROJECT.iam.gserviceaccount.com"),
+    "project": (
+        r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]",
+        "the project's id, 6 to 30 of a-z 0-9 -",
+    ),
+    "bucket": (
+        r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]",
+        "the name alone, 3 to 63 of a-z 0-9 - . _",
+    ),
+    "service_account": (r"[a-z0-9-]+@[a-z0-9.-]+", "NAME@PROJECT.iam.gserviceaccount.com"),
+    "prefix": (rf"(?:{_FOLDER}(?:/{_FOLDER})*)?", "folders of A-Z a-z 0-9 . _ - between /"),
+    "image": (rf"{_IMAGES}/[^/\s]+", "projects/P/global/images/NAME"),
+    "image_family": (rf"{_IMAGES}/family/[^/\s]+", "projects/P/global/images/family/NAME"),
+    "container": (
+        r"[A-Za-z0-9._:/-]+@sha256:[0-9a-f]{64}",
+        "an image by digest, NAME@sha256:<64 hex>: a tag may change under you",
+    ),
+    "gpu_type": (_TYPE, "such as nvidia-tesla-t4"),
+    "template": (_NAME, "the template's name"),
+    "group_prefix": (rf"(?=.{{1,30}}\Z){_NAME}", "a prefix: 1 to 30 of a-z 0-9 -, a letter first"),
+    "wheelhouse": (r"gs://[a-z0-9._-]+/\S+", "gs://bucket/folder"),
 }
-"""Name of a required setting -> form of its text."""
+"""Name of a setting -> form of its text, and what is said of another one."""
+_FORMS_OF_LISTS = {
+    "zones": (_ZONE, "a zone; a zone looks like europe-west1-b"),
+    "machine_types": (_TYPE, "a machine type; one looks like n2-highcpu-8"),
+    "tags": (_NAME, "a network tag: a-z 0-9 -, a letter first"),
+}
 _LABEL_RULE = "a key of a-z 0-9 _ - (a letter first), a value of a-z 0-9 _ -, each at most 63 long"
 
 
@@ -199,67 +210,41 @@ class GcpConfig(BaseSettings):
     @classmethod
     def _are_zones(cls, value: list[str]) -> list[str]:
         for zone in value:
-            if _REGION.match(zone):
+            if re.fullmatch(_REGION, zone):
                 raise ValueError(f"{zone!r} is a region: a zone is expected, such as {zone}-b")
-            if not _ZONE.match(zone):
-                raise ValueError(f"{zone!r} is not a zone; a zone looks like europe-west1-b")
         if len(set(value)) < len(value):
             raise ValueError("the same zone twice")
-        return value
-
-    @field_validator("machine_types")
-    @classmethod
-    def _are_types(cls, value: list[str]) -> list[str]:
-        for name in value:
-            if not _TYPE.match(name):
-                raise ValueError(f"{name!r} is not a machine type; one looks like n2-highcpu-8")
         return value
 
     @field_validator("labels")
     @classmethod
     def _are_labels(cls, value: dict[str, str]) -> dict[str, str]:
         for key, text in value.items():
-            if not _LABEL_KEY.match(key) or not _LABEL_VALUE.match(text):
+            if not re.fullmatch(_LABEL_KEY, key) or not re.fullmatch(_LABEL_VALUE, text):
                 raise ValueError(f"{key}={text!r} is not a label; allowed: {_LABEL_RULE}")
             if key.startswith(("drillyard", "goog")):
                 raise ValueError(f"{key} is a name of drillyard's or Google's own")
         return value
 
-    @field_validator("tags")
+    @field_validator(*_FORMS_OF_LISTS)
     @classmethod
-    def _are_tags(cls, value: list[str]) -> list[str]:
-        for tag in value:
-            if not _NAME.match(tag):
-                raise ValueError(f"{tag!r} is not a network tag: a-z 0-9 -, a letter first")
+    def _have_their_form(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        pattern, allowed = _FORMS_OF_LISTS[str(info.field_name)]
+        for text in value:
+            if not re.fullmatch(pattern, text):
+                raise ValueError(f"{text!r} is not {allowed}")
         return value
 
     @model_validator(mode="after")
     def _texts_have_their_form(self) -> GcpConfig:
         for name, (pattern, allowed) in _FORMS.items():
             # `drillyard configure` looks at one setting alone: the others may not be given yet.
-            _need(pattern, getattr(self, name, None), name, allowed)
-        _need(_FOLDER, self.prefix or None, "prefix", "folders of A-Z a-z 0-9 . _ - between /")
-        _need(_IMAGE, self.image, "image", "projects/P/global/images/NAME")
-        _need(_FAMILY, self.image_family, "image_family", "projects/P/global/images/family/NAME")
-        _need(
-            _CONTAINER,
-            self.container,
-            "container",
-            "an image by digest, NAME@sha256:<64 hex>: a tag may change under you",
-        )
-        _need(_TYPE, self.gpu_type, "gpu_type", "such as nvidia-tesla-t4")
-        _need(_NAME, self.template, "template", "the template's name")
-        if len(self.group_prefix) > 30 or not _NAME.match(self.group_prefix):
-            raise ValueError(
-                f"group_prefix: {self.group_prefix!r}: 1 to 30 of a-z 0-9 -, a letter first"
-            )
+            text = getattr(self, name, None)
+            if text is not None and not re.fullmatch(pattern, text):
+                raise ValueError(f"{name}: {text!r} is not {allowed}")
         problem = outside(self.mlflow)
         if problem:
             raise ValueError(f"mlflow: {problem}")
-        if self.wheelhouse is not None and not re.match(
-            r"gs://[a-z0-9._-]+/\S+\Z", self.wheelhouse
-        ):
-            raise ValueError(f"wheelhouse: {self.wheelhouse!r}: gs://bucket/folder")
         if self.image and self.image_family:
             raise ValueError("image: give `image` or `image_family`, not both")
         if self.regional and len({z.rpartition("-")[0] for z in self.zones}) > 4:
@@ -289,8 +274,3 @@ def read_settings(given: Mapping[str, Json]) -> GcpConfig:
         ConfigErrors: Several.
     """
     return configured("gcp", GcpConfig, given)
-
-
-def _need(pattern: re.Pattern[str], value: str | None, field: str, allowed: str) -> None:
-    if value is not None and not pattern.match(value):
-        raise ValueError(f"{field}: {value!r} is not {allowed}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drillyard.cli.common import JsonOption
+from drillyard.cli.common import JsonOption, finding_json, print_json
 from drillyard.errors import DrillyardError
 from drillyard.system import closed_output
 from drillyard.system.interrupts import interrupted_by
@@ -102,8 +103,6 @@ def _prove(
     yes: bool,
     as_json: bool,
 ) -> None:
-    from datetime import UTC, datetime
-
     from drillyard.system.home import local_home
     from drillyard.system.output_files import check_file
     from drillyard_backends.prove import record
@@ -131,13 +130,10 @@ def _prove(
         proof_record = record.record_of(prover.kind, f"{now:%Y-%m-%d}", seen, private)
         if seen:
             record.write(proof_record, path or default)
-    if as_json:
-        from drillyard.cli.common import print_json
-
-        with closed_output.ignored():
+    with closed_output.ignored():
+        if as_json:
             print_json(as_dict(report, proof_record, dry_run))
-    else:
-        with closed_output.ignored():
+        else:
             _tell(report)
             typer.echo(f"record: {path or default}")
     try:
@@ -168,8 +164,6 @@ def as_dict(report: Report, found: ProofRecord, dry_run: bool) -> JsonObject:
 
     What was seen does not name the account. The findings do: their fixes are commands.
     """
-    from drillyard.cli.common import finding_json
-
     return {
         "schema_version": 1,
         "kind": found.kind,

@@ -87,12 +87,7 @@ class SshBackend:
         """Starts an agent on every host that gets workers, unless it is alive."""
         sha256 = _experiment_sha256(order)
         shares = self._shares(order)
-
-        def start(share: tuple[Host, Order]) -> Lease:
-            host, part = share
-            return host.provision(part, sha256)
-
-        leases = self._all(shares, start)
+        leases = self._all(shares, lambda share: share[0].provision(share[1], sha256))
         return Lease(
             lease_id=order.lease_id,
             backend=self.kind,
@@ -119,11 +114,9 @@ class SshBackend:
             except InfrastructureError:
                 return Liveness.UNKNOWN
 
-        answers = set(self._all(self._of(lease), look))
-        for answer in (Liveness.ALIVE, Liveness.UNKNOWN):
-            if answer in answers:
-                return answer
-        return Liveness.GONE
+        answers = self._all(self._of(lease), look)
+        order = (Liveness.ALIVE, Liveness.UNKNOWN, Liveness.GONE)
+        return min(answers, key=order.index, default=Liveness.GONE)
 
     def launch(self, lease: Lease, ticket_id: str) -> None:
         """Does nothing: the agents pull."""
@@ -133,10 +126,9 @@ class SshBackend:
     ) -> Iterator[str]:
         """Yields the lines of the agents' logs; each begins with its host if there are several."""
         hosts = self._of(lease)
-        part = self._parts(lease.order)
         lines: list[str] = []
         for host in hosts:
-            log = host.logs(part(lease, host))
+            log = host.logs(_seen_by(host, lease))
             lines += [f"{host}: {line}" for line in log] if len(hosts) > 1 else log
         yield from lines[since:]
 
@@ -145,8 +137,7 @@ class SshBackend:
 
     def teardown(self, lease: Lease) -> None:
         """Ends the agents, which stop their tickets, and then every other process of the lease."""
-        part = self._parts(lease.order)
-        self._all(self._of(lease), lambda host: host.teardown(part(lease, host)))
+        self._all(self._of(lease), lambda host: host.teardown(_seen_by(host, lease)))
 
     def leases(self) -> Iterator[Lease]:
         """Yields the leases with a running process on a host of these settings.
@@ -155,9 +146,8 @@ class SshBackend:
             InfrastructureError: A host does not answer, so its leases are unknown.
         """
         leases: dict[str, Lease] = {}
-        for host, listed in zip(
-            self._hosts, self._all(self._hosts, lambda h: h.leases()), strict=True
-        ):
+        listings = self._all(self._hosts, Host.leases)
+        for host, listed in zip(self._hosts, listings, strict=True):
             for lease in listed:
                 known = leases.get(lease.lease_id)
                 hosts = list(as_list(known.provider["hosts"])) if known else []
@@ -207,21 +197,6 @@ class SshBackend:
         return [known.get(name) or Host(name, self.config) for name in named]
 
     @staticmethod
-    def _parts(order: Order) -> Callable[[Lease, Host], Lease]:
-        """Returns a function that makes the lease as a host sees it."""
-
-        def part(lease: Lease, host: Host) -> Lease:
-            return Lease(
-                lease_id=lease.lease_id,
-                backend="local",
-                created_at=lease.created_at,
-                order=_part(order, host, order.workers),
-                provider=_agent(lease, host),
-            )
-
-        return part
-
-    @staticmethod
     def _all(items: Iterable[S], work: Callable[[S], T]) -> list[T]:
         """Works on all hosts in parallel; tries each one before it raises an error."""
         items = list(items)
@@ -238,6 +213,17 @@ def _agent(lease: Lease, host: Host) -> JsonObject:
         if entry["address"] == str(host):
             return as_object(entry.get("agent"))
     return {}
+
+
+def _seen_by(host: Host, lease: Lease) -> Lease:
+    """Returns the lease as a host sees it."""
+    return Lease(
+        lease_id=lease.lease_id,
+        backend="local",
+        created_at=lease.created_at,
+        order=_part(lease.order, host, lease.order.workers),
+        provider=_agent(lease, host),
+    )
 
 
 def _part(order: Order, host: Host, workers: int) -> Order:

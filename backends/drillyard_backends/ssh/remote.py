@@ -15,12 +15,19 @@ import os
 import platform
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
-if TYPE_CHECKING:
-    from drillyard.backend import Lease, Order
-    from drillyard.documents.json_types import Json, JsonObject
-    from drillyard_backends.local import LocalBackend
+import drillyard
+from drillyard.backend import Lease, Liveness, Order
+from drillyard.documents.json_types import Json, JsonObject
+from drillyard.errors import DrillyardError, UserError
+from drillyard.mailbox import open_store
+from drillyard.mailbox.holders import runs_here
+from drillyard.mailbox.records import WorkerRecord
+from drillyard.mailbox.store import ObjectMissing
+from drillyard.system.clock import SYSTEM
+from drillyard_backends.local import LocalBackend
+from drillyard_backends.sessions import elsewhere
 
 ANSWER = "drillyard-answer: "
 REACHED_AT = "DRILLYARD_REACHED_AT"
@@ -63,9 +70,6 @@ def answer(text: str) -> Answer:
     Args:
         text: The request as JSON.
     """
-    import drillyard
-    from drillyard.errors import DrillyardError
-
     reply: Answer = {"version": drillyard.__version__, "host": platform.node()}
     try:
         request: Request = json.loads(text)
@@ -80,22 +84,7 @@ def answer(text: str) -> Answer:
 
 
 def _backend(request: Request) -> LocalBackend:
-    from drillyard.system.clock import SYSTEM
-    from drillyard_backends.local import LocalBackend
-
     return LocalBackend(SYSTEM, **request["settings"])
-
-
-def _order(request: Request) -> Order:
-    from drillyard.backend import Order
-
-    return Order.model_validate(request["order"])
-
-
-def _lease(request: Request) -> Lease:
-    from drillyard.backend import Lease
-
-    return Lease.model_validate(request["lease"])
 
 
 def _lease_here(request: Request, backend: LocalBackend) -> Lease:
@@ -104,9 +93,7 @@ def _lease_here(request: Request, backend: LocalBackend) -> Lease:
     One name may lead to several machines, of which only one has the agent. But a machine that was
     renamed still has its own.
     """
-    from drillyard_backends.sessions import elsewhere
-
-    lease = _lease(request)
+    lease = Lease.model_validate(request["lease"])
     if elsewhere(lease) and any(here.lease_id == lease.lease_id for here in backend.leases()):
         return lease.model_copy(update={"provider": {}})
     return lease
@@ -114,7 +101,7 @@ def _lease_here(request: Request, backend: LocalBackend) -> Lease:
 
 def _check(request: Request) -> Json:
     backend = _backend(request)
-    order = _order(request) if request.get("order") else None
+    order = Order.model_validate(request["order"]) if request.get("order") else None
     findings = backend.check(order)
     store = request.get("folder")
     return {
@@ -130,9 +117,6 @@ def _unreachable(url: str) -> str | None:
 
     No key travels from one machine to another, so a store needs the machine's own identity.
     """
-    from drillyard.errors import DrillyardError
-    from drillyard.mailbox import open_store
-
     if "://" not in url:
         return None
     try:
@@ -143,7 +127,7 @@ def _unreachable(url: str) -> str | None:
 
 
 def _provision(request: Request) -> Json:
-    order = _order(request)
+    order = Order.model_validate(request["order"])
     _must_see_the_mailbox(order, request["experiment_sha256"])
     os.environ[REACHED_AT] = " ".join(_reached_at(request.get("address")))
     # LocalBackend passes this environment to its agent, which must not use the connection's.
@@ -163,10 +147,6 @@ def _reached_at(name: str | None) -> list[str]:
 
 
 def _must_see_the_mailbox(order: Order, sha256: str) -> None:
-    from drillyard.errors import UserError
-    from drillyard.mailbox import open_store
-    from drillyard.mailbox.store import ObjectMissing
-
     key = f"{order.experiment}/experiment.json"
     try:
         data = open_store(order.store_url).get(key)
@@ -182,10 +162,6 @@ def _must_see_the_mailbox(order: Order, sha256: str) -> None:
 
 
 def _probe(request: Request) -> Json:
-    from drillyard.backend import Liveness
-    from drillyard.mailbox.holders import runs_here
-    from drillyard.mailbox.records import WorkerRecord
-
     backend = _backend(request)
     alive = backend.probe(_lease_here(request, backend))
     worker = request.get("worker")
@@ -196,7 +172,7 @@ def _probe(request: Request) -> Json:
 
 
 def _logs(request: Request) -> Json:
-    return list(_backend(request).logs(_lease(request)))
+    return list(_backend(request).logs(Lease.model_validate(request["lease"])))
 
 
 def _teardown(request: Request) -> Json:
@@ -223,8 +199,6 @@ def main() -> None:
     """Answers one request. Without one it says that it could, for a person who tries it."""
     text = sys.stdin.read()
     if not text.strip():
-        import drillyard
-
         sys.stdout.write(f"drillyard {drillyard.__version__} can answer on {platform.node()}\n")
         return
     with contextlib.redirect_stdout(sys.stderr):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from drillyard.documents.json_types import JsonView
 from drillyard_emulators.azure import entra, manager
 from drillyard_emulators.azure.answers import refused
 from drillyard_emulators.azure.blobs import Blobs
@@ -174,15 +173,15 @@ class Azure(Loopback):
         return {
             **self.common(self.state, self.world.scheduler),
             "objects": lambda a: self.blobs.names(str(a["container"]), text(a, "prefix")),
-            "entra": self._set_entra,
+            "entra": lambda a: _assign(a, self.entra),
             "physics": self._set_physics,
-            "manager": self._set_manager,
+            "manager": lambda a: _assign(a, self.manager, self.manager.access),
             "cluster": self._set_cluster,
             "job": self._set_job,
             "node": self._node,
             "finish": self._finish,
             "access": self._set_access,
-            "around": self._set_around,
+            "around": lambda a: _assign(a, self.manager.around, self.blobs),
             "identity": self._make_identity,
             "serial": self._serial,
             "environment": lambda a: self.world.environments.update({str(a["name"]): {}}),
@@ -229,20 +228,9 @@ class Azure(Loopback):
     def _set_access(self, asked: Document) -> list[list[str]]:
         """Sets permissions by scope; returns the operations since the last call."""
         access = self.manager.access
-        for scope, permissions in asked.items():
-            _assign(access, scope, permissions)
+        _assign(asked, access)
         before, access.asked = sorted(access.asked), set()
         return [list(operation) for operation in before]
-
-    def _set_manager(self, asked: Document) -> None:
-        """Rights that are denied, quotas, other names of the subscription, group or workspace."""
-        for name, value in asked.items():
-            _assign(self.manager.access if name == "denied" else self.manager, name, value)
-
-    def _set_around(self, asked: Document) -> None:
-        """``locks``, ``kept_days``; ``hierarchical``: the account has real folders."""
-        for name, value in asked.items():
-            _assign(self.blobs if name == "hierarchical" else self.manager.around, name, value)
 
     def _serial(self, asked: Document) -> str:
         """The output of a job's processes on all its nodes, also after its end."""
@@ -255,15 +243,13 @@ class Azure(Loopback):
         names = self.blobs.names(container, text(asked, "prefix").strip("/"))
         return exported(asked, names, lambda name: self.blobs.read(container, name) or b"")
 
-    def _set_entra(self, asked: Document) -> None:
-        for name, value in asked.items():
-            _assign(self.entra, name, value)
 
-
-def _assign(target: object, name: str, value: JsonView) -> None:
-    """Sets an attribute that is there; a list becomes a set where it is one."""
-    is_set = isinstance(getattr(target, name), set)
-    setattr(target, name, {*value} if is_set and isinstance(value, list) else value)
+def _assign(asked: Document, target: object, other: object = None) -> None:
+    """Sets attributes of a target, or else of another; a list becomes a set where it is one."""
+    for name, value in asked.items():
+        owner = target if hasattr(target, name) else other
+        is_set = isinstance(getattr(owner, name), set)
+        setattr(owner, name, {*value} if is_set and isinstance(value, list) else value)
 
 
 def main(arguments: list[str] | None = None) -> int:

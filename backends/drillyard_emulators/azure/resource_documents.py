@@ -23,7 +23,6 @@ def compute_document(
         with_tags: Whether the service returns the cluster's tags.
     """
     document = compute.document
-    unready = sum(not node["ready"] for node in nodes)
     # The service writes sizes in capitals.
     inner = {
         **compute.settings,
@@ -31,14 +30,7 @@ def compute_document(
         "allocationState": "Steady",
         "currentNodeCount": len(nodes),
         "targetNodeCount": len(nodes),
-        "nodeStateCounts": {
-            "preparingNodeCount": unready,
-            "runningNodeCount": len(nodes) - unready,
-            "idleNodeCount": 0,
-            "unusableNodeCount": 0,
-            "leavingNodeCount": 0,
-            "preemptedNodeCount": 0,
-        },
+        "nodeStateCounts": _counts(nodes),
         "errors": [{"error": error} for error in compute.errors] or None,
     }
     kind, identities = compute.identity
@@ -68,6 +60,16 @@ def compute_document(
             "provisioningErrors": None,
             "properties": inner,
         },
+    }
+
+
+def _counts(nodes: Sequence[Node]) -> dict[str, int]:
+    unready = sum(not node["ready"] for node in nodes)
+    others = ("idle", "unusable", "leaving", "preempted")
+    return {
+        "preparingNodeCount": unready,
+        "runningNodeCount": len(nodes) - unready,
+        **{f"{state}NodeCount": 0 for state in others},
     }
 
 

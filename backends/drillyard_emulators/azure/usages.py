@@ -33,28 +33,19 @@ def rows(
         used: Cores in use, of low priority or dedicated.
     """
     root = f"/subscriptions/{subscription}/usages"
-
-    def row(kind: str, name: str, current: int, most: int, where: str = root) -> Document:
-        return {
-            "id": where,
-            "type": f"{_ML}/{kind}/usages",
-            "currentValue": current,
-            "limit": most,
-            "name": {"value": name, "localizedValue": name},
-            "unit": "Count",
-        }
-
     low, dedicated = limit("lowPriorityCores"), limit("totalDedicatedCores")
     documented = form == "documented"
     listed = [
-        row("totalCores", "Clusters", 7, 100),
-        row(
+        _row(root, "totalCores", "Clusters", 7, 100),
+        _row(
+            root,
             "dedicatedCores",
             "Total Cluster Dedicated Regional vCPUs" if documented else "TotalDedicatedCores",
             used(False),
             dedicated,
         ),
-        row(
+        _row(
+            root,
             "lowPriorityCores",
             "Total Cluster LowPriority Regional vCPUs" if documented else "TotalLowPriorityCores",
             used(True),
@@ -69,12 +60,23 @@ def rows(
             name = f"{_spaced(family)} Cluster {kind} vCPUs" if documented else family
             place, in_use = name.replace(" ", "_"), used(kind == "LowPriority")
             counted = "vmFamily" if documented else f"vmFamily/{cores}"
-            listed.append(row(counted, name, in_use, most, f"{root}/{place}"))
+            listed.append(_row(f"{root}/{place}", counted, name, in_use, most))
             for inside, where in (("", "workspaces"), ("/computes/theirs", "workspaces/computes")):
                 # Not ours to count: a row of some workspace, and one of some cluster.
                 there = f"{workspace}{inside}/usages/{place}"
-                listed.append(row(where, name, 3, min(most, 0), there))
+                listed.append(_row(there, where, name, 3, min(most, 0)))
     return listed
+
+
+def _row(where: str, kind: str, name: str, current: int, most: int) -> Document:
+    return {
+        "id": where,
+        "type": f"{_ML}/{kind}/usages",
+        "currentValue": current,
+        "limit": most,
+        "name": {"value": name, "localizedValue": name},
+        "unit": "Count",
+    }
 
 
 def _spaced(family: str) -> str:

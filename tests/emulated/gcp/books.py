@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from drillyard.backend import Order
+from drillyard.backend import Lease, Order
+from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_emulators.http.handle import GcpEmulator
+from tests.helpers.patience import until
 
 # A machine, or a group, that Google is changing just now: 400 with one of two reasons, or 409.
 BUSY = [(400, "resourceNotReady"), (400, "resourceInUseByAnotherResource"), (409, "conflict")]
@@ -20,6 +22,12 @@ def nothing_left(cloud: GcpEmulator, order: Order) -> bool:
     digits = order.lease_id.removeprefix("dy-")
     state = cloud.state()
     return digits not in str([state[k] for k in ("machines", "groups", "disks", "templates")])
+
+
+def gone(cloud: GcpEmulator, backend: GcpBackend, lease: Lease) -> None:
+    """Ends a lease, of which nothing is left after a while."""
+    backend.teardown(lease)
+    until(lambda: nothing_left(cloud, lease.order), what="an empty project")
 
 
 def three(order: Order, **more: Any) -> Order:

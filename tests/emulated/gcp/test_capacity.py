@@ -8,7 +8,7 @@ from drillyard.backend import Liveness
 from drillyard.errors import NoCapacity
 from drillyard_backends.gcp import backend as module
 from drillyard_backends.gcp.backend import GcpBackend
-from tests.emulated.gcp.books import machines, nothing_left, three
+from tests.emulated.gcp.books import gone, machines, three
 from tests.helpers.patience import until
 
 QUOTA = "Quota 'INSTANCE_GROUP_MANAGERS' exceeded. Limit: 0.0 in region europe-west1."
@@ -36,8 +36,7 @@ def test_a_zone_that_refuses_a_group_or_its_machines_is_left_for_the_next(
     until(lambda: patient.probe(lease) is Liveness.ALIVE, what="ALIVE")
     assert {m["zone"] for m in machines(bodiless, order)} == {"europe-west1-c"}
     until(lambda: patient.tend(lease, 1) == 1 and not patient.reasons(lease), what="silence")
-    patient.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
+    gone(bodiless, patient, lease)
 
 
 def test_a_search_that_only_meets_refusals_ends_with_the_quota(bodiless, settings, backend, order):
@@ -54,8 +53,7 @@ def test_a_search_that_only_meets_refusals_ends_with_the_quota(bodiless, setting
         until(lambda: hasty.tend(lease, 1) == 0, what="the end of the search")
     assert "metric=INSTANCE_GROUP_MANAGERS" in str(raised.value.hint)
     bodiless.clear_faults()
-    hasty.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
+    gone(bodiless, hasty, lease)
 
 
 def test_the_cheapest_is_taken_and_a_preempted_machine_goes_elsewhere_when_it_is_full(
@@ -84,8 +82,7 @@ def test_the_cheapest_is_taken_and_a_preempted_machine_goes_elsewhere_when_it_is
     bodiless.physics(stockouts=[{"zone": "us-central1-a"}], notice_s=0)
     cheap.simulate_preemption(lease, name)
     until(lambda: zones() == ["europe-west1-b"], what="the next machine elsewhere")
-    cheap.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
+    gone(bodiless, cheap, lease)
 
 
 def test_no_room_anywhere_ends_with_every_reason(bodiless, settings, backend, order):
@@ -112,8 +109,7 @@ def test_no_room_anywhere_ends_with_every_reason(bodiless, settings, backend, or
     until(over, what="the end of the search")
     assert "europe-west1-b: " in said[0] and "europe-west1-c: " in said[0]
     assert said[0].count("ZONE_RESOURCE_POOL_EXHAUSTED") == 2
-    hasty.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
+    gone(bodiless, hasty, lease)
 
 
 @pytest.mark.parametrize("partial", ["start", "all"])
@@ -142,8 +138,7 @@ def test_fewer_machines_than_asked_for(bodiless, settings, backend, order, parti
             assert error.value.hint
     finally:
         bodiless.ask("catalogue", quotas={"europe-west1": {"N2_CPUS": 1000}})
-    hasty.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
+    gone(bodiless, hasty, lease)
 
 
 def test_spot_machines_that_are_lost_come_back_and_at_last_on_demand(
@@ -167,8 +162,7 @@ def test_spot_machines_that_are_lost_come_back_and_at_last_on_demand(
     lived = {m["name"]: m["spot"] for m in machines(bodiless, order, all_=True)}
     assert [lived[f"{order.lease_id}-w0-{n}"] for n in range(3)] == [True, True, False]
     assert len(machines(bodiless, order)) == 1
-    policy.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
+    gone(bodiless, policy, lease)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -194,8 +188,7 @@ def test_a_machine_that_dies_again_and_again_is_not_replaced_for_ever(
         with pytest.raises(NoCapacity, match=r"1 of 1 machines \(w0\) were lost"):
             until(lambda: policy.tend(lease, 1) == 0, 60, "a refusal")
     assert len(machines(bodiless, order, all_=True)) == workers + 1
-    policy.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+    gone(bodiless, policy, lease)
 
 
 def test_a_group_that_repairs_makes_a_lost_machine_again_by_itself(
@@ -216,8 +209,7 @@ def test_a_group_that_repairs_makes_a_lost_machine_again_by_itself(
     assert repairing.tend(lease, 1) == 1
     assert {m["name"] for m in machines(bodiless, order, all_=True)} == {name}
     assert len(machines(bodiless, order, all_=True)) == 2
-    repairing.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+    gone(bodiless, repairing, lease)
 
 
 def test_one_group_over_the_zones_of_a_region(bodiless, settings, backend, order):
@@ -228,8 +220,7 @@ def test_one_group_over_the_zones_of_a_region(bodiless, settings, backend, order
     until(lambda: len(machines(bodiless, order)) == 3, what="three machines")
     assert "europe-west1-b" not in {m["zone"] for m in machines(bodiless, order)}
     assert regional.tend(lease, 3) == 3
-    regional.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
+    gone(bodiless, regional, lease)
 
 
 def test_lost_answers_and_busy_servers_make_no_second_machine(bodiless, backend, order):
@@ -243,8 +234,7 @@ def test_lost_answers_and_busy_servers_make_no_second_machine(bodiless, backend,
     backend.tend(lease, 3)
     assert len(machines(bodiless, order, all_=True)) == 3
     bodiless.fault("instanceGroupManagers", method="DELETE", lose=True, after=True, times=1)
-    backend.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
+    gone(bodiless, backend, lease)
 
 
 def test_a_machine_that_replaces_a_lost_one_has_the_same_deadline(bodiless, backend, order):
@@ -254,8 +244,7 @@ def test_a_machine_that_replaces_a_lost_one_has_the_same_deadline(bodiless, back
     template = backend._groups.template(order.lease_id)
     ends = datetime.fromisoformat(template.properties.scheduling.termination_time).timestamp()
     assert order.deadline is not None and abs(ends - order.deadline) <= 2.0
-    backend.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+    gone(bodiless, backend, lease)
 
 
 def test_machines_that_are_all_there_are_listed_once_in_each_look(
@@ -272,5 +261,4 @@ def test_machines_that_are_all_there_are_listed_once_in_each_look(
         assert backend.tend(lease, 1) == 1 and backend.reasons(lease) == []
         assert len(bodiless.log("listManagedInstances")) == before + 1
         until(lambda: machines(bodiless, order)[0]["status"] == "RUNNING", what="a machine")
-    backend.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
+    gone(bodiless, backend, lease)

@@ -12,7 +12,7 @@ from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.managed import Group, Managed, Stage
 from drillyard_backends.gcp.naming import Machine
 from drillyard_backends.gcp.zones import Place
-from tests.emulated.gcp.books import BUSY, machines, nothing_left
+from tests.emulated.gcp.books import BUSY, gone, machines
 from tests.helpers.patience import until
 
 
@@ -33,8 +33,7 @@ def test_a_machine_that_deletes_itself_just_now_is_replaced_by_the_next_look(
     bodiless.happen("crash", names[0])
     until(lambda: backend.tend(lease, 1) == 1 and running() == names[1:], what=names[1])
     assert [rule["played"] for rule in bodiless.state()["faults"]] == [1, 1]
-    backend.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
+    gone(bodiless, backend, lease)
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -59,8 +58,7 @@ def test_a_lost_machine_that_is_listed_no_more_gets_no_successor_of_its_name(
     driver = GcpBackend(**settings) if restarted else backend
     until(lambda: driver.tend(lease, 1) == 1 and machines(bodiless, order) != [], 60, second)
     assert [m["name"] for m in machines(bodiless, order)] == [second]
-    driver.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+    gone(bodiless, driver, lease)
 
 
 def test_a_machine_without_a_status_is_believed_to_be_lost_after_the_listings_lag(

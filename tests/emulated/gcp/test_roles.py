@@ -15,7 +15,7 @@ from drillyard_backends.gcp import rights
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.instance_group_self import Forbidden, InstanceGroupSelf
 from drillyard_emulators.http.handle import GcpEmulator
-from tests.emulated.gcp.books import machines, nothing_left
+from tests.emulated.gcp.books import gone, machines, nothing_left
 from tests.helpers.patience import until
 
 
@@ -72,8 +72,7 @@ def test_a_machine_ends_itself_with_the_role_that_ships(bodiless, backend, order
     finally:
         bodiless.ask("project", granted={})
     assert [m for m in machines(bodiless, order, all_=True) if m["name"] != name] == []
-    backend.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
+    gone(bodiless, backend, lease)
 
 
 def test_code_on_a_machine_reaches_no_other_experiment(bodiless, settings, order):
@@ -125,8 +124,7 @@ def test_code_on_a_machine_reaches_no_other_experiment(bodiless, settings, order
     finally:
         bodiless.ask("project", granted={})
     for backend, lease in zip((ours, other), leases, strict=True):
-        backend.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
+        gone(bodiless, backend, lease)
 
 
 OBJECTS = [f"storage.objects.{verb}" for verb in ("create", "delete", "get", "list", "update")]

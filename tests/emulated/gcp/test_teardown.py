@@ -7,7 +7,7 @@ from drillyard.errors import ControlPlaneError, UserError
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.errors import InUse
 from drillyard_backends.gcp.zones import Place, candidates
-from tests.emulated.gcp.books import BUSY, machines, nothing_left
+from tests.emulated.gcp.books import BUSY, gone, machines, nothing_left
 from tests.helpers.patience import until
 
 
@@ -40,8 +40,7 @@ def test_a_listed_lease_has_the_age_that_google_writes_with_an_offset(bodiless, 
     assert before - 1 <= listed.created_at <= bodiless.state()["now"] + 1
     template = backend._groups.template(order.lease_id)
     assert template.creation_timestamp.endswith("-07:00")
-    backend.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
+    gone(bodiless, backend, lease)
 
 
 def test_a_group_that_refuses_to_go_keeps_no_machine(bodiless, backend, order):
@@ -58,8 +57,7 @@ def test_a_group_that_refuses_to_go_keeps_no_machine(bodiless, backend, order):
     until(lambda: not machines(bodiless, order), what="the end of the machine")
     assert order.lease_id in str(bodiless.state()["groups"])
     bodiless.clear_faults()
-    backend.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
+    gone(bodiless, backend, lease)
 
 
 @pytest.mark.parametrize(("status", "reason"), BUSY)
@@ -107,8 +105,7 @@ def test_the_users_own_template_stays(bodiless, settings, backend, order):
     lease = own.provision(order)
     until(lambda: machines(bodiless, order), what="a machine")
     assert machines(bodiless, order)[0]["machine_type"] == "n2-standard-2"
-    own.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
+    gone(bodiless, own, lease)
     assert "mine" in str(bodiless.state()["templates"])
     like._groups.delete_template("mine")
 
@@ -132,8 +129,7 @@ def test_disks_of_the_users_template_go_with_their_machines(bodiless, settings, 
     own = GcpBackend(**{**settings, "template": "keeping"})
     lease = own.provision(order)
     until(lambda: machines(bodiless, order), 60, "a machine")
-    own.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 60, "an empty project, without disks")
+    gone(bodiless, own, lease)
     attached = {"boot": True, "source": "zones/europe-west1-b/disks/data"}
     bodiless.ask("template", name="attaching", properties={"disks": [attached]})
     with pytest.raises(UserError, match="attaches the existing disk"):
@@ -155,8 +151,7 @@ def test_a_template_that_an_earlier_experiment_left_is_made_anew(bodiless, backe
         backend._prepare(other, candidates(backend.config)[0], order.lease_id)
     items = backend._groups.template(order.lease_id).properties.metadata.items
     assert {i.key: i.value for i in items}["drillyard-order"] == new.model_dump_json()
-    backend.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+    gone(bodiless, backend, lease)
 
 
 def test_a_machine_that_left_its_group_is_ended_too(bodiless, backend, order):
@@ -206,8 +201,7 @@ def test_a_zone_that_cannot_be_reached_hides_nothing(bodiless, backend, order):
         list(backend.leases())
     bodiless.physics(unreachable=[])
     assert order.lease_id in [found.lease_id for found in backend.leases()]
-    backend.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+    gone(bodiless, backend, lease)
 
 
 def test_other_settings_delete_the_templates_of_all_variants(bodiless, settings, order):
@@ -237,8 +231,7 @@ def test_an_empty_group_of_an_earlier_experiment_keeps_no_old_template(bodiless,
     kept = backend._groups.template(order.lease_id)
     items = {item.key: item.value for item in kept.properties.metadata.items}
     assert Order.from_bytes(items["drillyard-order"].encode()) == new
-    backend.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), what="an empty project")
+    gone(bodiless, backend, lease)
 
 
 def test_an_earlier_limit_of_the_same_lease_keeps_its_template_in_use(bodiless, backend, order):
@@ -251,5 +244,4 @@ def test_an_earlier_limit_of_the_same_lease_keeps_its_template_in_use(bodiless, 
     backend._prepare(shorter, candidates(backend.config)[0], order.lease_id)
     items = backend._groups.template(order.lease_id).properties.metadata.items
     assert {i.key: i.value for i in items}["drillyard-order"] == rented.model_dump_json()
-    backend.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+    gone(bodiless, backend, lease)

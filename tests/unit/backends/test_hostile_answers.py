@@ -15,7 +15,7 @@ import requests
 import urllib3
 
 from drillyard.errors import ControlPlaneError, DrillyardError, StoreUnavailable
-from drillyard.mailbox.store import ObjectMissing
+from drillyard.mailbox.store import ObjectMissing, keys
 
 HTML = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Welcome</body></html>"
 NO_DOCUMENTS = {
@@ -51,7 +51,7 @@ def answers(monkeypatch):
     return lambda body, status=200, **headers: given.update(answer=(status, body, headers))
 
 
-# -- Google Cloud Storage -------------------------------------------------------------------------
+# -- Google Cloud Storage and Azure Blob Storage -------------------------------------------------
 
 
 @pytest.fixture
@@ -64,102 +64,6 @@ def gcs(monkeypatch):
     monkeypatch.setattr("google.auth.default", lambda **_: (AnonymousCredentials(), "p"))
     monkeypatch.setattr("drillyard_backends.gcp.store.PATIENCE_S", 0.2)
     return GcsStore("gs://bucket/x")
-
-
-def listing(*items):
-    return json.dumps({"kind": "storage#objects", "items": list(items)}).encode()
-
-
-NO_LISTINGS = {
-    **NO_DOCUMENTS,
-    "an empty document": b"{}",
-    "an error with status 200": b'{"error": {"code": 503, "message": "later"}}',
-}
-GOOD = {"name": "x/b/one", "size": "3", "updated": "2026-11-01T10:00:00.000Z"}
-STRANGE = {
-    "no time": listing({**GOOD, "updated": None}),
-    "a time that is none": listing({**GOOD, "updated": "soon"}),
-    "no name": listing({**GOOD, "name": None}),
-    "a size that is none": listing({**GOOD, "size": "big"}),
-    "objects that are none": listing(GOOD, None, 7),
-    "an object of another folder": listing({**GOOD, "name": "y/other"}),
-    "another kind of list": json.dumps({"kind": "storage#objects", "items": GOOD}).encode(),
-}
-
-
-@pytest.mark.parametrize("lie", sorted(NO_LISTINGS))
-@pytest.mark.parametrize("verb", ["list", "contents", "folders"])
-def test_what_is_no_listing_of_google_decides_nothing(answers, gcs, verb, lie):
-    answers(NO_LISTINGS[lie])
-    with pytest.raises(StoreUnavailable):
-        list(getattr(gcs, verb)("b/"))
-
-
-@pytest.mark.parametrize("lie", sorted(STRANGE))
-@pytest.mark.parametrize("verb", ["list", "contents"])
-def test_a_listing_of_google_with_a_strange_object_decides_nothing(answers, gcs, verb, lie):
-    answers(listing(GOOD))
-    assert len(list(getattr(gcs, verb)("b/"))) == 1
-    answers(STRANGE[lie])
-    with pytest.raises(StoreUnavailable):
-        list(getattr(gcs, verb)("b/"))
-
-
-COPY = base64.b64encode(b"old").decode()
-STALE = [
-    ("another content of this length", hashlib.md5(b"new").digest(), None),
-    ("the same content", hashlib.md5(b"old").digest(), b"old"),
-    ("composed of parts: no sum", None, None),
-]
-
-
-@pytest.mark.parametrize(("content", "md5", "found"), STALE, ids=[each[0] for each in STALE])
-def test_a_copy_counts_only_if_it_is_what_the_object_contains(answers, gcs, content, md5, found):
-    """Metadata outlive the content, where another program writes one of the two."""
-    sums = {} if md5 is None else {"md5Hash": base64.b64encode(md5).decode()}
-    answers(listing({**GOOD, **sums, "metadata": {"drillyard_copy": COPY}}))
-    assert [copy for _, copy in gcs.contents("b/")] == [found]
-
-
-@pytest.mark.parametrize(("content", "md5", "found"), STALE, ids=[each[0] for each in STALE])
-def test_a_copy_of_a_blob_counts_only_if_it_is_what_the_blob_contains(
-    answers, blobs, content, md5, found
-):
-    sums = "" if md5 is None else f"<Content-MD5>{base64.b64encode(md5).decode()}</Content-MD5>"
-    inner = f"<Properties>{KIND}{TIME}{SIZE}{sums}</Properties>"
-    kept = f"<Metadata><drillyard_copy>{COPY}</drillyard_copy></Metadata>"
-    answers(blobs_of(inner + kept), **OURS)
-    assert [copy for _, copy in blobs.contents("b/")] == [found]
-
-
-def test_a_write_that_a_proxy_answers_is_not_done(answers, gcs, tmp_path):
-    (tmp_path / "file").write_bytes(b"data")
-    for lie in (HTML, b"{}", b"[]", b""):
-        answers(lie)
-        with pytest.raises(StoreUnavailable):
-            gcs.put("b/one", b"data")
-        with pytest.raises(StoreUnavailable):
-            gcs.put_if_absent("b/one", b"data")
-        with pytest.raises(StoreUnavailable):
-            gcs.upload("b/one", tmp_path / "file")
-    answers(HTML, 404)
-    with pytest.raises(StoreUnavailable):
-        gcs.get("b/one")
-
-
-@pytest.mark.parametrize("lie", sorted(NO_DOCUMENTS))
-def test_an_object_of_google_that_a_proxy_answers_for_is_not_read(answers, gcs, lie, tmp_path):
-    answers(NO_DOCUMENTS[lie])
-    with pytest.raises(StoreUnavailable):
-        gcs.get("b/one")
-    with pytest.raises(StoreUnavailable):
-        gcs.download("b/one", tmp_path / "one")
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(StoreUnavailable):
-        gcs.stat("b/one")
-
-
-# -- Azure Blob Storage ---------------------------------------------------------------------------
 
 
 class _Token:
@@ -179,8 +83,13 @@ def blobs(monkeypatch):
     return BlobStore("az://account/container/x")
 
 
-XML = {"Content-Type": "application/xml"}
-OURS = {**XML, "x-ms-request-id": "0"}
+@pytest.fixture
+def store(request, kind):
+    return request.getfixturevalue(kind)
+
+
+def listing(*items):
+    return json.dumps({"kind": "storage#objects", "items": list(items)}).encode()
 
 
 def blobs_of(properties):
@@ -188,65 +97,132 @@ def blobs_of(properties):
     return f"<EnumerationResults><Blobs>{inner}</Blobs><NextMarker/></EnumerationResults>".encode()
 
 
+GOOD = {"name": "x/b/one", "size": "3", "updated": "2026-11-01T10:00:00.000Z"}
 KIND = "<BlobType>BlockBlob</BlobType>"
 TIME = "<Last-Modified>Sun, 01 Nov 2026 10:00:00 GMT</Last-Modified>"
 SIZE = "<Content-Length>3</Content-Length>"
-FINE = blobs_of(f"<Properties>{KIND}{TIME}{SIZE}</Properties>")
-STRANGE_BLOBS = {
-    "no properties": blobs_of(""),
-    "no time": blobs_of(f"<Properties>{KIND}{SIZE}</Properties>"),
-    "no size": blobs_of(f"<Properties>{KIND}{TIME}</Properties>"),
-    "a time that is none": blobs_of(
-        f"<Properties>{KIND}<Last-Modified>soon</Last-Modified>{SIZE}</Properties>"
-    ),
-    "cut": FINE[:90],
-    "nothing": b"",
-    "not UTF-8": b"\xff\xfe\x00<",
+FINE = {
+    "gcs": listing(GOOD),
+    "blobs": blobs_of(f"<Properties>{KIND}{TIME}{SIZE}</Properties>"),
 }
-PAGES_OF_PROXIES = {
-    **NO_DOCUMENTS,
-    "a page that is XML": b"<html><body>Welcome</body></html>",
-    "a listing with nothing in it": b"<EnumerationResults><Blobs/></EnumerationResults>",
+PROXY = {"gcs": {}, "blobs": {"Content-Type": "application/xml"}}
+OURS = {"gcs": {}, "blobs": {**PROXY["blobs"], "x-ms-request-id": "0"}}
+"""Headers of a proxy's answer, and of the service's own."""
+NO_LISTINGS = {
+    "gcs": {
+        **NO_DOCUMENTS,
+        "an empty document": b"{}",
+        "an error with status 200": b'{"error": {"code": 503, "message": "later"}}',
+    },
+    "blobs": {
+        **NO_DOCUMENTS,
+        "a page that is XML": b"<html><body>Welcome</body></html>",
+        "a listing with nothing in it": b"<EnumerationResults><Blobs/></EnumerationResults>",
+    },
+}
+STRANGE = {
+    "gcs": {
+        "no time": listing({**GOOD, "updated": None}),
+        "a time that is none": listing({**GOOD, "updated": "soon"}),
+        "no name": listing({**GOOD, "name": None}),
+        "a size that is none": listing({**GOOD, "size": "big"}),
+        "objects that are none": listing(GOOD, None, 7),
+        "an object of another folder": listing({**GOOD, "name": "y/other"}),
+        "another kind of list": json.dumps({"kind": "storage#objects", "items": GOOD}).encode(),
+    },
+    "blobs": {
+        "no properties": blobs_of(""),
+        "no time": blobs_of(f"<Properties>{KIND}{SIZE}</Properties>"),
+        "no size": blobs_of(f"<Properties>{KIND}{TIME}</Properties>"),
+        "a time that is none": blobs_of(
+            f"<Properties>{KIND}<Last-Modified>soon</Last-Modified>{SIZE}</Properties>"
+        ),
+        "cut": FINE["blobs"][:90],
+        "nothing": b"",
+        "not UTF-8": b"\xff\xfe\x00<",
+    },
 }
 
 
-@pytest.mark.parametrize("lie", sorted(PAGES_OF_PROXIES))
+def cases(lies):
+    return [(kind, lie) for kind in lies for lie in sorted(lies[kind])]
+
+
+@pytest.mark.parametrize(("kind", "lie"), cases(NO_LISTINGS))
 @pytest.mark.parametrize("verb", ["list", "contents", "keys", "folders"])
-def test_what_is_no_listing_of_azure_decides_nothing(answers, blobs, verb, lie):
-    answers(PAGES_OF_PROXIES[lie], **XML)
+def test_what_is_no_listing_decides_nothing(answers, store, kind, verb, lie):
+    answers(NO_LISTINGS[kind][lie], **PROXY[kind])
     with pytest.raises(StoreUnavailable):
-        list(getattr(blobs, verb)("b/"))
+        list(keys(store, "b/") if verb == "keys" else getattr(store, verb)("b/"))
 
 
-@pytest.mark.parametrize("lie", sorted(STRANGE_BLOBS))
+@pytest.mark.parametrize(("kind", "lie"), cases(STRANGE))
 @pytest.mark.parametrize("verb", ["list", "contents"])
-def test_a_listing_of_azure_with_a_strange_blob_decides_nothing(answers, blobs, verb, lie):
-    answers(FINE, **OURS)
-    assert len(list(getattr(blobs, verb)("b/"))) == 1
-    answers(STRANGE_BLOBS[lie], **OURS)
+def test_a_listing_with_a_strange_object_decides_nothing(answers, store, kind, verb, lie):
+    answers(FINE[kind], **OURS[kind])
+    assert len(list(getattr(store, verb)("b/"))) == 1
+    answers(STRANGE[kind][lie], **OURS[kind])
     with pytest.raises(StoreUnavailable):
-        list(getattr(blobs, verb)("b/"))
+        list(getattr(store, verb)("b/"))
 
 
-def test_a_blob_that_a_proxy_does_not_find_is_not_missing(answers, blobs):
+@pytest.mark.parametrize("kind", ["gcs", "blobs"])
+@pytest.mark.parametrize(
+    ("content", "copy"), [(b"new", None), (b"old", b"old"), (None, None)], ids=str
+)
+def test_a_copy_counts_only_if_it_is_what_the_object_contains(answers, store, kind, content, copy):
+    """Metadata outlive the content, where another program writes one of the two.
+
+    An object that is composed of parts has no sum.
+    """
+    sent = base64.b64encode(b"old").decode()
+    md5 = content and base64.b64encode(hashlib.md5(content).digest()).decode()
+    if kind == "gcs":
+        sums = {"md5Hash": md5} if md5 else {}
+        answers(listing({**GOOD, **sums, "metadata": {"drillyard_copy": sent}}))
+    else:
+        sums = f"<Content-MD5>{md5}</Content-MD5>" if md5 else ""
+        kept = f"<Metadata><drillyard_copy>{sent}</drillyard_copy></Metadata>"
+        inner = f"<Properties>{KIND}{TIME}{SIZE}{sums}</Properties>"
+        answers(blobs_of(inner + kept), **OURS[kind])
+    assert [listed for _, listed in store.contents("b/")] == [copy]
+
+
+def test_a_write_that_a_proxy_answers_is_not_done(answers, gcs, tmp_path):
+    (tmp_path / "file").write_bytes(b"data")
+    for lie in (HTML, b"{}", b"[]", b""):
+        answers(lie)
+        with pytest.raises(StoreUnavailable):
+            gcs.put("b/one", b"data")
+        with pytest.raises(StoreUnavailable):
+            gcs.put_if_absent("b/one", b"data")
+        with pytest.raises(StoreUnavailable):
+            gcs.upload("b/one", tmp_path / "file")
+
+
+@pytest.mark.parametrize("kind", ["gcs", "blobs"])
+def test_what_a_proxy_does_not_find_is_not_missing(answers, store, kind):
     answers(HTML, 404)
-    for ask in (lambda: blobs.get("b/one"), lambda: blobs.stat("b/one")):
+    for ask in (
+        lambda: store.get("b/one"),
+        lambda: store.stat("b/one"),
+        lambda: store.put("b/one", b"data"),
+    ):
         with pytest.raises(StoreUnavailable):
             ask()
-    with pytest.raises(StoreUnavailable):
-        blobs.put("b/one", b"data")
 
 
+@pytest.mark.parametrize("kind", ["gcs", "blobs"])
 @pytest.mark.parametrize("lie", sorted(NO_DOCUMENTS))
-def test_a_blob_that_a_proxy_answers_for_is_not_read(answers, blobs, lie, tmp_path):
+def test_an_object_that_a_proxy_answers_for_is_not_read(answers, store, kind, lie, tmp_path):
     answers(NO_DOCUMENTS[lie])
     with pytest.raises(StoreUnavailable):
-        blobs.get("b/one")
+        store.get("b/one")
     with pytest.raises(StoreUnavailable):
-        blobs.download("b/one", tmp_path / "one")
+        store.download("b/one", tmp_path / "one")
     assert not list(tmp_path.iterdir())
     with pytest.raises(StoreUnavailable):
-        blobs.stat("b/one")
+        store.stat("b/one")
 
 
 # -- Azure ML -------------------------------------------------------------------------------------
@@ -324,11 +300,7 @@ def compute(monkeypatch):
     return Groups(Compute("project", patience_s=0.2), "dy")
 
 
-AGGREGATED = {
-    **NO_DOCUMENTS,
-    "an empty document": b"{}",
-    "an error with status 200": b'{"error": {"code": 503, "message": "later"}}',
-}
+AGGREGATED = NO_LISTINGS["gcs"]
 
 
 @pytest.mark.parametrize("lie", sorted(AGGREGATED))

@@ -80,13 +80,17 @@ def quotas(scene: AzureScene) -> Iterator[Observation]:
     yield CLAIMS.A72.judged(bool(of_family), of_family[0] if of_family else f"none for {family}")
     total = [row.name for row in rows if not row.low_priority and not row.family]
     yield CLAIMS.A74.judged(bool(total), total[0] if total else "none")
-    ours = prices.price(config.vm_size, config.low_priority)
-    theirs = prices.listed_price(size, config.low_priority)
-    if ours and theirs:
-        near = 0.5 <= theirs / ours <= 2.0
-        yield CLAIMS.A82.judged(near, f"{theirs:g} at Azure, {ours:g} in the price list")
-    else:
-        yield CLAIMS.A82.untested("Azure lists no price of this size in the list's currency")
+    yield _price(
+        prices.price(config.vm_size, config.low_priority),
+        prices.listed_price(size, config.low_priority),
+    )
+
+
+def _price(ours: float | None, theirs: float | None) -> Observation:
+    if not ours or not theirs:
+        return CLAIMS.A82.untested("Azure lists no price of this size in the list's currency")
+    near = 0.5 <= theirs / ours <= 2.0
+    return CLAIMS.A82.judged(near, f"{theirs:g} at Azure, {ours:g} in the price list")
 
 
 def store(scene: AzureScene) -> Iterator[Observation]:

@@ -22,6 +22,21 @@ NameOption = Annotated[
     str,
     typer.Option("--name", help="Name of the server; the names of all its parts follow from it."),
 ]
+MemberOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--member",
+        help="Account that may use the server: user:me@x.org, serviceAccount:…, group:… "
+        "Repeatable. No other account may use it.",
+    ),
+]
+TierOption = Annotated[
+    str | None,
+    typer.Option("--tier", help="Machine type of the database; default: db-f1-micro."),
+]
+ImageOption = Annotated[
+    str | None, typer.Option("--image", help="Your own image instead of a built one.")
+]
 DEFAULT_NAME = "drillyard-mlflow"
 
 
@@ -48,21 +63,9 @@ def up(
     project: ProjectOption,
     region: RegionOption,
     name: NameOption = DEFAULT_NAME,
-    member: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--member",
-            help="Account that may use the server: user:me@x.org, serviceAccount:…, group:… "
-            "Repeatable. No other account may use it.",
-        ),
-    ] = None,
-    tier: Annotated[
-        str | None,
-        typer.Option("--tier", help="Machine type of the database; default: db-f1-micro."),
-    ] = None,
-    image: Annotated[
-        str | None, typer.Option("--image", help="Your own image instead of a built one.")
-    ] = None,
+    member: MemberOption = None,
+    tier: TierOption = None,
+    image: ImageOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before costs arise.")] = False,
 ) -> None:
     """Create or repair the server; correct parts stay unchanged."""

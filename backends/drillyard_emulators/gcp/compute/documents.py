@@ -13,14 +13,21 @@ from drillyard_emulators.http.clock import compute_stamp
 from drillyard_emulators.http.fields import Document, member, members
 
 
+def _head(kind: str, number: int, name: str) -> Document:
+    return {"kind": f"compute#{kind}", "id": str(number), "name": name}
+
+
+def _listed(kind: str, first: int, name: str) -> Document:
+    """Returns what begins an entry of Google's own catalogues."""
+    return {**_head(kind, first + sum(name.encode()), name), "description": name}
+
+
 def instance_document(api: str, instance: Instance) -> Document:
     """The instance resource."""
     zone = f"{api}/zones/{instance.zone}"
     properties = instance.properties
     document: Document = {
-        "kind": "compute#instance",
-        "id": str(instance.instance_id),
-        "name": instance.name,
+        **_head("instance", instance.instance_id, instance.name),
         "creationTimestamp": compute_stamp(instance.created),
         "zone": zone,
         "machineType": f"{zone}/machineTypes/{instance.machine_type}",
@@ -80,9 +87,7 @@ def group_document(api: str, group: Group) -> Document:
         if key in asked
     }
     return {
-        "kind": "compute#instanceGroupManager",
-        "id": str(group.group_id),
-        "name": group.name,
+        **_head("instanceGroupManager", group.group_id, group.name),
         "creationTimestamp": compute_stamp(group.created),
         kind[:-1]: f"{api}/{group.where}",
         "instanceTemplate": template,
@@ -121,9 +126,7 @@ def disk_document(api: str, disk: Disk) -> Document:
     """The disk resource."""
     zone = f"{api}/zones/{disk.zone}"
     document: Document = {
-        "kind": "compute#disk",
-        "id": str(disk.disk_id),
-        "name": disk.name,
+        **_head("disk", disk.disk_id, disk.name),
         "creationTimestamp": compute_stamp(disk.created),
         "sizeGb": str(disk.size_gb),
         "zone": zone,
@@ -140,10 +143,7 @@ def disk_document(api: str, disk: Disk) -> Document:
 def zone_document(api: str, zone: str) -> Document:
     """The zone resource."""
     return {
-        "kind": "compute#zone",
-        "id": str(2000 + sum(zone.encode())),
-        "name": zone,
-        "description": zone,
+        **_listed("zone", 2000, zone),
         "status": "UP",
         "region": f"{api}/regions/{region_of(zone)}",
         "selfLink": f"{api}/zones/{zone}",
@@ -155,10 +155,7 @@ def region_document(
 ) -> Document:
     """The region resource, with its quotas."""
     return {
-        "kind": "compute#region",
-        "id": str(1000 + sum(region.encode())),
-        "name": region,
-        "description": region,
+        **_listed("region", 1000, region),
         "status": "UP",
         "zones": [f"{api}/zones/{z}" for z in catalogue.zones if region_of(z) == region],
         "quotas": [
@@ -172,9 +169,7 @@ def region_document(
 def machine_type_document(api: str, zone: str, kind: MachineType) -> Document:
     """The machine-type resource."""
     document: Document = {
-        "kind": "compute#machineType",
-        "id": str(3000 + sum(kind.name.encode())),
-        "name": kind.name,
+        **_listed("machineType", 3000, kind.name),
         "description": f"{kind.cpus} vCPUs, {kind.memory_mib / 1024:g} GB RAM",
         "guestCpus": kind.cpus,
         "memoryMb": kind.memory_mib,
@@ -191,10 +186,7 @@ def machine_type_document(api: str, zone: str, kind: MachineType) -> Document:
 def accelerator_document(api: str, zone: str, name: str) -> Document:
     """The accelerator-type resource."""
     return {
-        "kind": "compute#acceleratorType",
-        "id": str(4000 + sum(name.encode())),
-        "name": name,
-        "description": name,
+        **_listed("acceleratorType", 4000, name),
         "maximumCardsPerInstance": ACCELERATORS[name],
         "zone": f"{api}/zones/{zone}",
         "selfLink": f"{api}/zones/{zone}/acceleratorTypes/{name}",

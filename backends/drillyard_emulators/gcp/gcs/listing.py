@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import bisect
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 
 from drillyard_emulators.gcp.gcs.documents import object_document
 from drillyard_emulators.gcp.gcs.objects import Bucket, StoredObject
@@ -42,29 +43,27 @@ def page(
         raise Refusal(400, "invalid", "Invalid page token or size") from error
     objects: list[StoredObject] = []
     prefixes: list[str] = []
-    seen, last = "", ""
-    for name, all_of_it in _walk(bucket, prefix, query, versions):
-        folder = ""
-        if delimiter and (cut := name.find(delimiter, len(prefix))) >= 0:
-            folder = name[: cut + len(delimiter)]
-        entry = folder or name
-        if after and (entry <= after or (folder and name <= after)):
-            continue
-        if folder and folder == seen:
-            if trailing and name == folder:
-                objects += all_of_it
+    last = ""
+    walk = _walk(bucket, prefix, query, versions)
+    # The names in a folder follow each other: it is one entry.
+    for (entry, is_folder), names in groupby(walk, lambda n: _entry(n[0], prefix, delimiter)):
+        if entry <= after:
             continue
         if len(objects) + len(prefixes) >= limit:
             return objects, prefixes, base64.b64encode(last.encode()).decode()
-        if folder:
-            seen = folder
-            prefixes.append(folder)
-            if trailing and name == folder:
+        if is_folder:
+            prefixes.append(entry)
+        for name, all_of_it in names:
+            if not is_folder or (trailing and name == entry):
                 objects += all_of_it
-        else:
-            objects += all_of_it
         last = entry
     return objects, prefixes, None
+
+
+def _entry(name: str, prefix: str, delimiter: str) -> tuple[str, bool]:
+    """Returns the folder that a name is in, or the name itself, and whether it is a folder."""
+    cut = name.find(delimiter, len(prefix)) if delimiter else -1
+    return (name, False) if cut < 0 else (name[: cut + len(delimiter)], True)
 
 
 def _walk(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TypedDict
 
-from drillyard.backend import Alternative, PriceUpdate
+from drillyard.backend import PriceUpdate
 from drillyard.backend.hardware import (
     Hardware,
     MachineList,
@@ -47,46 +47,17 @@ class Table(TypedDict):
     machines: dict[str, Size]
 
 
-class AzureMachines:
-    """What ``AzureBackend`` answers before there is an instance of it."""
-
-    @classmethod
-    def machine_types(cls) -> MachineList:
-        """See ``HasMachineTypes``."""
-        types = tuple(_type(name, size) for name, size in table()["machines"].items())
-        return MachineList(types, prices.date(), prices.currency(), prices.LIST.source())
-
-    @classmethod
-    def choose_machines(
-        cls, need: Hardware, given: JsonObject, resolved: JsonObject
-    ) -> JsonObject:
-        """See ``HasMachineTypes``."""
-        return choose(need, given, resolved)
-
-    @classmethod
-    def alternatives(cls, resolved: JsonObject, others: bool) -> list[Alternative]:
-        """See ``HasAlternatives``."""
-        return choices.alternatives(resolved, others)
-
-    @classmethod
-    def packing(cls, resolved: JsonObject) -> Packing:
-        """See ``PacksRuns``."""
-        named = str(resolved.get("vm_size") or "")
-        known = {name.lower(): size["memory_gb"] for name, size in table()["machines"].items()}
-        runs = as_integer(resolved.get(NAMES.per_machine)) or 1
-        return Packing(runs, {named: known.get(named.lower())})
-
-    @classmethod
-    def fetch_prices(cls, key: str | None = None) -> PriceUpdate:
-        """See ``RefreshesPrices``: the Azure Retail Prices API, which wants no key."""
-        return refresh.fetch(sorted({*table()["machines"], *prices.sizes()}))
-
-
 @functools.cache
 def table() -> Table:
     """Returns the table."""
     packaged: Table = packaged_table(__package__, "machines.json")
     return packaged
+
+
+def machine_types() -> MachineList:
+    """Returns every size of the table; makes no request."""
+    types = tuple(_type(name, size) for name, size in table()["machines"].items())
+    return MachineList(types, prices.date(), prices.currency(), prices.LIST.source())
 
 
 def choose(need: Hardware, given: JsonObject, resolved: JsonObject) -> JsonObject:
@@ -99,7 +70,7 @@ def choose(need: Hardware, given: JsonObject, resolved: JsonObject) -> JsonObjec
     if not need.names_machines:
         return chosen
     low = bool(needed.spot)
-    types = AzureMachines.machine_types().types
+    types = machine_types().types
     named, listed = given.get("vm_size"), given.get("vm_sizes")
     names = listed if isinstance(listed, list) and listed else [named]
     if all(isinstance(name, str) for name in names):
@@ -140,3 +111,24 @@ def _type(name: str, size: Size) -> MachineType:
         {"vm_size": name},
         source=f"{size['source']}, {table()['date']}",
     )
+
+
+class AzureMachines:
+    """What ``AzureBackend`` answers before there is an instance of it."""
+
+    machine_types = staticmethod(machine_types)
+    choose_machines = staticmethod(choose)
+    alternatives = staticmethod(choices.alternatives)
+
+    @classmethod
+    def packing(cls, resolved: JsonObject) -> Packing:
+        """See ``PacksRuns``."""
+        named = str(resolved.get("vm_size") or "")
+        known = {name.lower(): size["memory_gb"] for name, size in table()["machines"].items()}
+        runs = as_integer(resolved.get(NAMES.per_machine)) or 1
+        return Packing(runs, {named: known.get(named.lower())})
+
+    @classmethod
+    def fetch_prices(cls, key: str | None = None) -> PriceUpdate:
+        """See ``RefreshesPrices``: the Azure Retail Prices API, which wants no key."""
+        return refresh.fetch(sorted({*table()["machines"], *prices.sizes()}))

@@ -106,7 +106,7 @@ def examine_endpoint(service: Service, config: AzureConfig) -> list[Finding]:
         config: The settings.
     """
     existing = _Existing()
-    findings = asked("login", lambda: _workspace(service, config, existing), config)
+    findings = [*asked("login", lambda: _workspace(service, config, existing), config)]
     if existing.workspace is None:
         return findings
     location, size = str(existing.workspace["location"]), config.endpoint_size
@@ -116,7 +116,7 @@ def examine_endpoint(service: Service, config: AzureConfig) -> list[Finding]:
         return quota_check.of_size(service, location, size, "endpoint_size", 2, low_priority=False)
 
     findings += asked("rights", lambda: rights.of_endpoints(service), config)
-    return findings + asked("endpoint_size", free, config)
+    return [*findings, *asked("endpoint_size", free, config)]
 
 
 def estimate(config: AzureConfig, order: Order) -> Cost:
@@ -164,28 +164,21 @@ def estimate(config: AzureConfig, order: Order) -> Cost:
 
 def asked(
     subject: str, ask: Callable[[], Iterator[Finding]], config: AzureConfig
-) -> list[Finding]:
-    """Returns the findings of one question; an error that it raises is a finding, too."""
-    findings = []
+) -> Iterator[Finding]:
+    """Yields the findings of one question; an error that it raises is a finding, too."""
     try:
-        for finding in ask():
-            findings.append(finding)
+        yield from ask()
     except Missing as error:
-        findings.append(
-            problem(
-                subject if subject != "login" else "workspace",
-                f"no workspace {config.workspace!r} in resource group {config.resource_group!r}: "
-                f"{error}",
-                "az ml workspace list shows the existing workspaces",
-            )
+        yield problem(
+            subject if subject != "login" else "workspace",
+            f"no workspace {config.workspace!r} in resource group {config.resource_group!r}: "
+            f"{error}",
+            "az ml workspace list shows the existing workspaces",
         )
     except UserError as error:
-        findings.append(problem(subject, error.message, error.hint or "correct it"))
+        yield problem(subject, error.message, error.hint or "correct it")
     except InfrastructureError as error:
-        findings.append(
-            problem(subject, error.message, error.hint or "try again", infrastructure=True)
-        )
-    return findings
+        yield problem(subject, error.message, error.hint or "try again", infrastructure=True)
 
 
 def _life(config: AzureConfig, order: Order | None, clock: Clock) -> Iterator[Finding]:

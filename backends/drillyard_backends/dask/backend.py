@@ -280,9 +280,10 @@ class DaskBackend:
 
     def _joined(self) -> SchedulerAddress:
         assert self.config.address is not None
-        return SchedulerAddress(
-            self.config.address, self.config.security, self.config.connect_timeout_s
-        )
+        return self._at(self.config.address)
+
+    def _at(self, address: str) -> SchedulerAddress:
+        return SchedulerAddress(address, self.config.security, self.config.connect_timeout_s)
 
     def _joined_lease(self, order: Order, created_at: float) -> Lease:
         return Lease(
@@ -297,9 +298,7 @@ class DaskBackend:
         """Returns the address of a lease's scheduler; None before it listens or after its end."""
         address = lease.provider.get("address")
         if address is not None:
-            return SchedulerAddress(
-                str(address), self.config.security, self.config.connect_timeout_s
-            )
+            return self._at(str(address))
         return address_of(self._sessions.folder(lease.lease_id), self.config.connect_timeout_s)
 
     def _pusher(self, lease: Lease) -> Pusher:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
 
 from drillyard.findings import Finding, Severity
 from drillyard_backends.dask.client import SchedulerAddress
@@ -20,7 +21,7 @@ def look(scheduler: SchedulerAddress) -> list[Finding]:
     """
     packages = [*MUST_AGREE, *SHOULD_AGREE]
     workers = scheduler.versions(packages)
-    return compare({name: ours(name) for name in packages} | {"python": python()}, workers)
+    return compare({name: ours(name) for name in packages} | {"python": python_version()}, workers)
 
 
 def ours(name: str) -> str | None:
@@ -29,13 +30,6 @@ def ours(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def python() -> str:
-    """Returns the version of this interpreter."""
-    import platform
-
-    return platform.python_version()
 
 
 def compare(

@@ -164,15 +164,10 @@ class WorkerProxy:
                     return ""
         return future.result()
 
-    def stop(self) -> None:
-        """Asks the agent to exit; running tickets flush their last checkpoint."""
-        if self._agent is not None:
-            send(self._agent, signal.SIGTERM)
-
     def end(self, grace_s: float = EXIT_S) -> None:
         """Ends the agent and its processes; takes as long as running tickets need to flush."""
-        self.stop()
         if self._agent is not None:
+            send(self._agent, signal.SIGTERM)
             wait_gone([self._agent], grace_s)
         end(marked(self.order.lease_id, **{PLACE: self._place}), grace_s=0.0)
         self._process.wait()

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from drillyard.backend import PriceUpdate
 from drillyard.backend.hardware import (
     Hardware,
     MachineList,
@@ -30,35 +29,6 @@ WHO = "Google Cloud"
 NAMES = Names("gcp", "spot", "workers_per_machine")
 ALTERNATIVES, PRICE_RATIO = 2, 1.4
 """How many further types are tried where the cheapest has no capacity, and up to which price."""
-
-
-class GoogleMachines:
-    """What ``GcpBackend`` answers before there is an instance of it."""
-
-    @classmethod
-    def machine_types(cls) -> MachineList:
-        """See ``HasMachineTypes``."""
-        return machine_types()
-
-    @classmethod
-    def choose_machines(
-        cls, need: Hardware, given: JsonObject, resolved: JsonObject
-    ) -> JsonObject:
-        """See ``HasMachineTypes``."""
-        return choose(need, given, resolved)
-
-    @classmethod
-    def packing(cls, resolved: JsonObject) -> Packing:
-        """See ``PacksRuns``."""
-        known = {kind.name.split()[0]: kind.memory_gb for kind in machine_types().types}
-        names = _texts(resolved.get("machine_types"))
-        runs = as_integer(resolved.get(NAMES.per_machine)) or 1
-        return Packing(runs, {name: known.get(name) for name in names})
-
-    @classmethod
-    def fetch_prices(cls, key: str | None = None) -> PriceUpdate:
-        """See ``RefreshesPrices``: the Cloud Billing Catalog API, which wants a key."""
-        return refresh.fetch(key)
 
 
 _kept: list[tuple[prices.Table, MachineList]] = []
@@ -296,3 +266,19 @@ def _default_zones() -> list[str]:
 
 def _texts(value: Json) -> list[str]:
     return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+
+class GoogleMachines:
+    """What ``GcpBackend`` answers before there is an instance of it."""
+
+    machine_types = staticmethod(machine_types)
+    choose_machines = staticmethod(choose)
+    fetch_prices = staticmethod(refresh.fetch)
+
+    @classmethod
+    def packing(cls, resolved: JsonObject) -> Packing:
+        """See ``PacksRuns``."""
+        known = {kind.name.split()[0]: kind.memory_gb for kind in machine_types().types}
+        names = _texts(resolved.get("machine_types"))
+        runs = as_integer(resolved.get(NAMES.per_machine)) or 1
+        return Packing(runs, {name: known.get(name) for name in names})

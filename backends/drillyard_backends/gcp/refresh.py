@@ -39,7 +39,7 @@ _MODELS = {"A100 80GB": "A100-80GB", "H100 80GB": "H100", "H200 141GB": "H200"}
 _USAGES = {"OnDemand": "on_demand", "Preemptible": "spot"}
 
 
-def fetch(key: str | None) -> PriceUpdate:
+def fetch(key: str | None = None) -> PriceUpdate:
     """Returns the price list that Google answers with.
 
     Args:

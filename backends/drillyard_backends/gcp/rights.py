@@ -29,54 +29,31 @@ DELETING = (
     "compute.instances.list",
 )
 """Without these nothing is created: what could not be deleted, or not be found, would leak."""
+_MORE = {
+    "compute.acceleratorTypes": "get list",
+    "compute.disks": "create setLabels",
+    "compute.globalOperations": "get",
+    "compute.images": "get getFromFamily useReadOnly",
+    "compute.instanceGroupManagers": "create get update use",
+    "compute.instanceGroups": "create get use",
+    "compute.instanceTemplates": "create get list useReadOnly",
+    "compute.instances": "create get getSerialPortOutput setLabels setMetadata "
+    "setServiceAccount setTags simulateMaintenanceEvent",
+    "compute.machineTypes": "get list",
+    "compute.networks": "get use",
+    "compute.projects": "get",
+    "compute.regionOperations": "get",
+    "compute.regions": "get",
+    "compute.subnetworks": "get use",
+    "compute.zoneOperations": "get",
+    "compute.zones": "get",
+    "iam.serviceAccounts": "get",
+    "resourcemanager.projects": "get",
+    "serviceusage.services": "get use",
+}
+"""Kind of resource to what else is done with it."""
 DRIVER = tuple(
-    sorted(
-        (
-            *DELETING,
-            "compute.acceleratorTypes.get",
-            "compute.acceleratorTypes.list",
-            "compute.disks.create",
-            "compute.disks.setLabels",
-            "compute.globalOperations.get",
-            "compute.images.get",
-            "compute.images.getFromFamily",
-            "compute.images.useReadOnly",
-            "compute.instanceGroupManagers.create",
-            "compute.instanceGroupManagers.get",
-            "compute.instanceGroupManagers.update",
-            "compute.instanceGroupManagers.use",
-            "compute.instanceGroups.create",
-            "compute.instanceGroups.get",
-            "compute.instanceGroups.use",
-            "compute.instanceTemplates.create",
-            "compute.instanceTemplates.get",
-            "compute.instanceTemplates.list",
-            "compute.instanceTemplates.useReadOnly",
-            "compute.instances.create",
-            "compute.instances.get",
-            "compute.instances.getSerialPortOutput",
-            "compute.instances.setLabels",
-            "compute.instances.setMetadata",
-            "compute.instances.setServiceAccount",
-            "compute.instances.setTags",
-            "compute.instances.simulateMaintenanceEvent",
-            "compute.machineTypes.get",
-            "compute.machineTypes.list",
-            "compute.networks.get",
-            "compute.networks.use",
-            "compute.projects.get",
-            "compute.regionOperations.get",
-            "compute.regions.get",
-            "compute.subnetworks.get",
-            "compute.subnetworks.use",
-            "compute.zoneOperations.get",
-            "compute.zones.get",
-            "iam.serviceAccounts.get",
-            "resourcemanager.projects.get",
-            "serviceusage.services.get",
-            "serviceusage.services.use",
-        )
-    )
+    sorted((*DELETING, *(f"{kind}.{verb}" for kind in _MORE for verb in _MORE[kind].split())))
 )
 """Permissions of the user of ``drillyard`` in the project (``deployments/gcp/role.yaml``)."""
 MACHINE = ("compute.instanceGroupManagers.get", "compute.instances.delete")

@@ -169,7 +169,7 @@ def test_what_cannot_work_is_said_before_anything_is_made(
 
 
 def test_an_expired_sign_in_is_said(azure, settings, order):
-    backend = AzureBackend(**{**settings, "account": "abc", "container": "def"})
+    backend = AzureBackend(**settings, account="abc", container="def")
     azure.ask("entra", trouble="AADSTS7000222: The provided client secret keys are expired.")
     credential.cache_clear()
     try:

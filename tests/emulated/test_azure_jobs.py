@@ -78,7 +78,7 @@ def test_a_job_that_fails_as_its_node_is_taken_away_counts_as_a_preemption(
     azure, settings, deed, low_priority, cause
 ):
     """People report both: it starts again, or it fails with these words."""
-    backend = AzureBackend(**{**settings, "low_priority": low_priority})
+    backend = AzureBackend(**settings, low_priority=low_priority)
     lease, name = running(azure, backend)
     azure.ask("happen", what=deed, machine=name)
     until(lambda: backend.probe(lease, TICKET) is Liveness.GONE, what="the job's end")
@@ -223,7 +223,7 @@ def test_the_environment_of_a_lease_stays_the_one_that_it_was_provisioned_with(
     """The file is edited in the middle of a run: its jobs are alike, whoever submits them."""
     packages = tmp_path / "conda.yml"
     packages.write_text(f"dependencies: [python=3.11]  # {os.urandom(4).hex()}\n")
-    backend = AzureBackend(**{**settings, "conda": str(packages)})
+    backend = AzureBackend(**settings, conda=str(packages))
     order = order_of(backend, workers=4)
     lease = rented(backend, order)
     names = [backend.launch(lease, "t0001-s1.train")["job"]]
@@ -244,7 +244,7 @@ def test_the_environment_of_a_lease_stays_the_one_that_it_was_provisioned_with(
 def test_an_environment_that_was_deleted_meanwhile_is_made_again(azure, settings, tmp_path):
     packages = tmp_path / "conda.yml"
     packages.write_text(f"dependencies: [python=3.11]  # {os.urandom(4).hex()}\n")
-    backend = AzureBackend(**{**settings, "conda": str(packages)})
+    backend = AzureBackend(**settings, conda=str(packages))
     order = order_of(backend)
     lease = rented(backend, order)
     packages.write_text(f"dependencies: [python=3.12]  # {os.urandom(4).hex()}\n")
@@ -517,7 +517,7 @@ def _look_for_s(backend, lease, seconds):
 
 def test_a_node_that_never_gets_ready_is_given_up(azure, settings):
     """Its job shows "Queued" all the time; one that waits for a node is left in the queue."""
-    backend = AzureBackend(**{**settings, "preparing_s": 1, "build_s": 0})
+    backend = AzureBackend(**settings, preparing_s=1, build_s=0)
     lease = rented(backend, order_of(backend))
     azure.physics(unready=1)
     first = backend.launch(lease, TICKET)["job"]

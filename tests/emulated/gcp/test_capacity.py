@@ -27,7 +27,7 @@ def test_a_zone_that_refuses_a_group_or_its_machines_is_left_for_the_next(
     where = f"zones/europe-west1-b/.*{what}"
     bodiless.fault(where, method="POST", status=status, reason=reason, message=message)
     zones = ["europe-west1-b", "europe-west1-c"]
-    patient = GcpBackend(**{**settings, "spot": False, "zones": zones})
+    patient = GcpBackend(**settings, spot=False, zones=zones)
     lease = patient.provision(order)
     assert patient.probe(lease) is Liveness.PENDING  # a lease that is gone is written off
     (why,) = patient.reasons(lease)
@@ -47,7 +47,7 @@ def test_a_search_that_only_meets_refusals_ends_with_the_quota(bodiless, setting
         reason="quotaExceeded",
         message=QUOTA,
     )
-    hasty = GcpBackend(**{**settings, "spot": False, "capacity_s": 2, "zones": ["europe-west1-b"]})
+    hasty = GcpBackend(**settings, spot=False, capacity_s=2, zones=["europe-west1-b"])
     lease = hasty.provision(order)
     with pytest.raises(NoCapacity, match="INSTANCE_GROUP_MANAGERS") as raised:
         until(lambda: hasty.tend(lease, 1) == 0, what="the end of the search")
@@ -61,14 +61,12 @@ def test_the_cheapest_is_taken_and_a_preempted_machine_goes_elsewhere_when_it_is
 ):
     """Of two regions, by price and not as listed; then on to the next one."""
     cheap = GcpBackend(
-        **{
-            **settings,
-            "stockout_s": 0.2,
-            "machine_types": ["g2-standard-8"],
-            "zones": ["europe-west1-b", "us-central1-a"],
-            "cheapest_first": True,
-            "on_demand_after": None,
-        }
+        **settings,
+        stockout_s=0.2,
+        machine_types=["g2-standard-8"],
+        zones=["europe-west1-b", "us-central1-a"],
+        cheapest_first=True,
+        on_demand_after=None,
     )
     order = order.model_copy(update={"gpus": 1})
     lease = cheap.provision(order)
@@ -88,13 +86,11 @@ def test_the_cheapest_is_taken_and_a_preempted_machine_goes_elsewhere_when_it_is
 def test_no_room_anywhere_ends_with_every_reason(bodiless, settings, backend, order):
     bodiless.physics(stockouts=[{"zone": "europe-west1-b"}, {"zone": "europe-west1-c"}])
     hasty = GcpBackend(
-        **{
-            **settings,
-            "stockout_s": 0.2,
-            "capacity_s": 3,
-            "spot": False,
-            "zones": ["europe-west1-b", "europe-west1-c"],
-        }
+        **settings,
+        stockout_s=0.2,
+        capacity_s=3,
+        spot=False,
+        zones=["europe-west1-b", "europe-west1-c"],
     )
     lease = hasty.provision(order)
     said: list[str] = []
@@ -117,14 +113,12 @@ def test_fewer_machines_than_asked_for(bodiless, settings, backend, order, parti
     """A quota has room for two of three: they begin, or the lease is given up, by policy."""
     bodiless.ask("catalogue", quotas={"europe-west1": {"N2_CPUS": 16}})
     hasty = GcpBackend(
-        **{
-            **settings,
-            "stockout_s": 0.2,
-            "capacity_s": 3,
-            "spot": False,
-            "partial": partial,
-            "zones": ["europe-west1-b"],
-        }
+        **settings,
+        stockout_s=0.2,
+        capacity_s=3,
+        spot=False,
+        partial=partial,
+        zones=["europe-west1-b"],
     )
     order = three(order)
     lease = hasty.provision(order)
@@ -145,7 +139,7 @@ def test_spot_machines_that_are_lost_come_back_and_at_last_on_demand(
     bodiless, settings, backend, order
 ):
     bodiless.physics(notice_s=0.2)
-    policy = GcpBackend(**{**settings, "on_demand_after": 2})
+    policy = GcpBackend(**settings, on_demand_after=2)
     lease = policy.provision(order)
     for generation in range(3):
         name = f"{order.lease_id}-w0-{generation}"
@@ -170,7 +164,7 @@ def test_a_machine_that_dies_again_and_again_is_not_replaced_for_ever(
     bodiless, settings, backend, order, workers
 ):
     """The others go on; where there is none, the lease is given up in words."""
-    policy = GcpBackend(**{**settings, "replacements": 1})
+    policy = GcpBackend(**settings, replacements=1)
     order = order.model_copy(update={"workers": workers})
     lease = policy.provision(order)
 
@@ -195,7 +189,7 @@ def test_a_group_that_repairs_makes_a_lost_machine_again_by_itself(
     bodiless, settings, backend, order
 ):
     """Under its name, with nobody asking; the driver counts it and makes no second one."""
-    repairing = GcpBackend(**{**settings, "repair": True})
+    repairing = GcpBackend(**settings, repair=True)
     lease = repairing.provision(order)
     name = f"{order.lease_id}-w0-0"
 
@@ -214,7 +208,7 @@ def test_a_group_that_repairs_makes_a_lost_machine_again_by_itself(
 
 def test_one_group_over_the_zones_of_a_region(bodiless, settings, backend, order):
     bodiless.physics(stockouts=[{"zone": "europe-west1-b"}])
-    regional = GcpBackend(**{**settings, "regional": True})
+    regional = GcpBackend(**settings, regional=True)
     order = three(order)
     lease = regional.provision(order)
     until(lambda: len(machines(bodiless, order)) == 3, what="three machines")

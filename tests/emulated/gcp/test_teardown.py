@@ -68,7 +68,7 @@ def test_a_group_that_is_being_changed_keeps_no_other_alive(
     from drillyard.leases.release import release_confirmed
 
     where = ["europe-west1-b", "europe-west1-c"]
-    backend = GcpBackend(**{**settings, "zones": where})
+    backend = GcpBackend(**settings, zones=where)
     lease = backend.provision(order)
     until(lambda: machines(bodiless, order), what="a machine")
     backend._groups.make(Place(where[1]), order.lease_id, order.lease_id)
@@ -97,11 +97,11 @@ def test_a_group_that_is_being_changed_keeps_no_other_alive(
 
 def test_the_users_own_template_stays(bodiless, settings, backend, order):
     with pytest.raises(UserError, match="no instance template 'mine'"):
-        GcpBackend(**{**settings, "template": "mine"}).provision(order)
+        GcpBackend(**settings, template="mine").provision(order)
     other = order.model_copy(update={"lease_id": "dy-00000000aa"})
     like = GcpBackend(**settings)
     like._prepare(other, candidates(like.config)[0], "mine")
-    own = GcpBackend(**{**settings, "template": "mine", "machine_types": ["n2-standard-2"]})
+    own = GcpBackend(**settings, template="mine", machine_types=["n2-standard-2"])
     lease = own.provision(order)
     until(lambda: machines(bodiless, order), what="a machine")
     assert machines(bodiless, order)[0]["machine_type"] == "n2-standard-2"
@@ -126,14 +126,14 @@ def test_disks_of_the_users_template_go_with_their_machines(bodiless, settings, 
     """G-D7: Google keeps a disk unless it is told otherwise."""
     disk = {"boot": True, "initializeParams": {"diskSizeGb": "20"}}
     bodiless.ask("template", name="keeping", properties={"disks": [disk]})
-    own = GcpBackend(**{**settings, "template": "keeping"})
+    own = GcpBackend(**settings, template="keeping")
     lease = own.provision(order)
     until(lambda: machines(bodiless, order), 60, "a machine")
     gone(bodiless, own, lease)
     attached = {"boot": True, "source": "zones/europe-west1-b/disks/data"}
     bodiless.ask("template", name="attaching", properties={"disks": [attached]})
     with pytest.raises(UserError, match="attaches the existing disk"):
-        GcpBackend(**{**settings, "template": "attaching"}).provision(order)
+        GcpBackend(**settings, template="attaching").provision(order)
 
 
 def test_a_template_that_an_earlier_experiment_left_is_made_anew(bodiless, backend, order):
@@ -170,7 +170,7 @@ def test_a_machine_that_left_its_group_is_ended_too(bodiless, backend, order):
 
 def test_a_lease_of_another_group_prefix_is_ended(bodiless, settings, backend, order):
     """G-D9: after the setting was changed the reaper showed it each time and deleted nothing."""
-    other = GcpBackend(**{**settings, "group_prefix": "old"})
+    other = GcpBackend(**settings, group_prefix="old")
     other.provision(order)
     until(lambda: machines(bodiless, order), 60, "a machine")
     (found,) = [x for x in backend.leases() if x.lease_id == order.lease_id]
@@ -184,7 +184,7 @@ def test_a_lease_of_another_group_prefix_is_ended(bodiless, settings, backend, o
 
 def test_a_regional_group_is_deleted_once(bodiless, settings, backend, order):
     """G-D22: the place of the settings and that of the listing were two."""
-    regional = GcpBackend(**{**settings, "regional": True})
+    regional = GcpBackend(**settings, regional=True)
     lease = regional.provision(order)
     until(lambda: machines(bodiless, order), 60, "a machine")
     regional.teardown(lease)
@@ -207,7 +207,7 @@ def test_a_zone_that_cannot_be_reached_hides_nothing(bodiless, backend, order):
 def test_other_settings_delete_the_templates_of_all_variants(bodiless, settings, order):
     """`reap` runs with the settings of its own folder: these templates stayed for ever."""
     types = ["n2-highcpu-8", "n2-highcpu-16", "n2-standard-8"]
-    wide = GcpBackend(**{**settings, "machine_types": types})
+    wide = GcpBackend(**settings, machine_types=types)
     made = {c.variant: c for c in candidates(wide.config)}
     for variant, candidate in made.items():
         wide._prepare(order, candidate, wide._name(order, variant))

@@ -1,6 +1,6 @@
 """A rehearsal: a user's own experiment on an emulated cloud, with bad luck, and an account.
 
-What differs from cloud to cloud stands in its subclasses; ``drillyard rehearse`` knows no more.
+What differs from cloud to cloud is in its subclasses; ``drillyard rehearse`` knows no more.
 """
 
 from __future__ import annotations

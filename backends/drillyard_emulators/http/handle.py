@@ -190,6 +190,7 @@ class GcpEmulator(Emulator):
         folder: Its own folder.
         project: Id of the project.
         module: The program: one that serves a cloud which can do more.
+        options: Further options of the program.
         **settings: See ``Emulator``.
     """
 
@@ -198,9 +199,11 @@ class GcpEmulator(Emulator):
         folder: Path,
         project: str = "emulated-project",
         module: str = "drillyard_emulators.gcp.cloud",
+        options: tuple[str, ...] = (),
         **settings: Any,
     ) -> None:
-        super().__init__(module, folder, options=("--project", project), **settings)
+        options = ("--project", project, *options)
+        super().__init__(module, folder, options=options, **settings)
         self.storage_url: str = self.greeting["storage"]
         """For ``STORAGE_EMULATOR_HOST``: the bucket store alone, plain and without tokens."""
         self.project: str = self.greeting["project"]

@@ -345,8 +345,6 @@ def test_baselines_and_lesson_are_checked_before_anything_runs():
     assert "can act" in check_baselines(experiment(), env)[0].message
     with pytest.raises(ConfigError, match=r"evaluate\.lesson\.Cref_sig"):
         check_baselines(experiment(evaluate={"lesson": {"Cref_sig": 1}}), env)
-    with pytest.raises(ConfigError, match=r"baselines\[1\].*twice"):
-        check_baselines(experiment(baselines=["hold", "hold"]), env)
     cartpole = experiment(simulator={"id": "CartPole-v1"})
     with pytest.raises(SpaceMismatch, match="p-controller"):
         check_baselines(cartpole, make_env(cartpole.simulator))

@@ -24,6 +24,7 @@ from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.load import load
 from tests.fmus import write_fmu
 
+pytestmark = pytest.mark.heavy  # compiles models
 AGENT: dict[str, Any] = {
     "observes": {"level": {"min": 0, "max": 2, "unit": "m"}, "flow": {"min": 0, "max": 0.02}},
     "acts": {"pump": {"min": 0, "max": 10, "unit": "V"}},
@@ -395,7 +396,6 @@ def test_a_connection_of_two_units_or_of_no_input_is_refused(fmu):
             make_env(cascade(fmu, connections=connection))
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("macro", ["CRASHES_AT=4", "HANGS_AT=4"])
 def test_a_crash_or_a_hang_of_an_isolated_model_costs_its_episode(fmu, macro):
     with made(fmu(macro), isolate=True, step_timeout_s=5.0) as env:
@@ -407,7 +407,6 @@ def test_a_crash_or_a_hang_of_an_isolated_model_costs_its_episode(fmu, macro):
         assert info["state_level"] == 1.0 and played(env, 2)[-1]["kpi_restarts"] == 0
 
 
-@pytest.mark.heavy
 def test_an_isolated_model_steps_as_in_process_and_its_process_is_replaced(fmu):
     name = fmu("LEAKS", once=True)
     with made(fmu("LEAKS", name="free.fmu")) as env:
@@ -429,7 +428,6 @@ def test_an_isolated_model_steps_as_in_process_and_its_process_is_replaced(fmu):
         ]
 
 
-@pytest.mark.heavy
 def test_a_failing_isolated_model_says_so_by_name(fmu):
     with made(fmu("FAILS_AT=2"), isolate=True) as env:
         env.reset(seed=1)

@@ -74,6 +74,16 @@ def test_names_in_a_mapping_become_a_list(tmp_path):
     assert caught.value.hint == "write a list: [random]"
 
 
+def test_a_baseline_is_listed_once_and_is_not_the_trained_policy(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text(f"{MINIMAL}baselines: [hold, hold, agent]\n")
+    with pytest.raises(ConfigErrors) as caught:
+        load(file)
+    messages = {(e.field, e.message) for e in caught.value.errors}
+    assert ("baselines[1]", "is listed twice") in messages
+    assert ("baselines[2]", "is the name of the trained policy") in messages
+
+
 def test_preset_lies_under_the_file(tmp_path):
     file = tmp_path / "a.yaml"
     text = MINIMAL.replace("cstr", "CartPole-v1")

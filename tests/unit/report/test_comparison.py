@@ -13,6 +13,7 @@ import pytest
 from drillyard.cli.main import main
 from drillyard.errors import ConfigError, NotFound, UserError
 from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import Phase
 from drillyard.report.comparison.page import build, render
 from drillyard.report.comparison.side_by_side import compare, sentence
 from drillyard.report.comparison.tables import to_json
@@ -135,6 +136,17 @@ def test_returns_of_different_simulators_are_not_compared(store):
     assert "return on CartPole-v1" in str(error.value)
     assert "--measure kpi_rms_conc_error" in (error.value.hint or "")
     assert compare(["good", "elsewhere"], store, "kpi_rms_conc_error").measure.startswith("kpi")
+
+
+def test_the_metric_return_of_composites_says_nothing_about_their_simulators(tmp_path):
+    for name, simulator in (("one", "cstr"), ("other", "CartPole-v1")):
+        box = write_experiment(tmp_path, name, seeds=(1,), simulator={"id": simulator})
+        done = box.accepted("t0001-s1", Phase.EVALUATE)
+        done.summary["policies"]["agent"]["metrics"]["return"] = 1.0
+        box.write("runs/t0001-s1/evaluate.accepted.json", done)
+    with pytest.raises(ConfigError, match="no return in common"):
+        compare(["one", "other"], str(tmp_path))
+    assert compare(["one", "other"], str(tmp_path), "return").measure == "return"
 
 
 def test_nothing_in_common_is_refused_with_what_each_has(tmp_path):

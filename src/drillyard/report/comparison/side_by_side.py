@@ -71,12 +71,13 @@ def _measure(candidates: Sequence[Candidate], named: str | None) -> str:
     by_name = {name: name for name in common} | {short(name): name for name in reversed(common)}
     if named is None and not any(c.results.learns for c in known):
         return common[0]
-    measure = by_name.get(named or "return")
-    if measure is not None:
-        return measure
-    if named is None:
+    # A composite has a metric `return`, too, of whatever simulator it trained on.
+    if named is None and not any(m.startswith(verdict.RETURN) for m in common):
         hint = f"compare them by a metric that all have: --measure {common[0]}"
         raise misused(f"they have no return in common: {each}", hint=hint)
+    measure = by_name.get("return" if named is None else named)
+    if measure is not None:
+        return measure
     raise misused(
         "is not a measure that all of them have",
         "--measure",

@@ -58,6 +58,7 @@ class CommandContext:
         log: Gets every line of output.
         tick: Called repeatedly while a line runs.
         shell: Lines go to ``sh -c``.
+        section: The section of the experiment file that has the lines and their time limits.
         abort_on_error: Lines after a failed one are skipped.
     """
 
@@ -68,6 +69,7 @@ class CommandContext:
     log: Callable[[str], None]
     tick: Callable[[], None] = lambda: None
     shell: bool = False
+    section: str = "script"
     abort_on_error: bool = True
     run_mark: str = ""
     output: Path | None = None
@@ -81,7 +83,7 @@ class CommandContext:
         """Run lines one after the other.
 
         Args:
-            name: ``setup``, ``run`` or ``teardown``: for messages.
+            name: ``setup``, ``run``, ``teardown``, ``ready`` or ``stop``: for messages.
             lines: What to run.
             limit_s: Time limit of all lines together, in seconds.
 
@@ -215,7 +217,7 @@ class CommandContext:
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimedOut(
                     f"`{name}` was not done after {limit_s:g} s, in `{text}`" + self.last_words(),
-                    hint=f"raise {_LIMITS[name]}",
+                    hint=f"raise {self.section}.{_LIMITS[name]}",
                 )
             self.raise_if_lost()
             self.tick()
@@ -302,13 +304,13 @@ def end_earlier(run_mark: str) -> int:
 
 
 _LIMITS = {
-    "setup": "script.setup_max_time_s",
-    "run": "script.max_time_s",
-    "teardown": "script.teardown_max_time_s",
-    "ready": "service.ready.timeout_s",
-    "stop": "service.stop_timeout_s",
+    "setup": "setup_max_time_s",
+    "run": "max_time_s",
+    "teardown": "teardown_max_time_s",
+    "ready": "ready.timeout_s",
+    "stop": "stop_timeout_s",
 }
-"""Name of some lines -> the field with their time limit."""
+"""Name of some lines -> the field of their section with their time limit."""
 
 
 def _how(code: int) -> str:

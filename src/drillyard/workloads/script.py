@@ -289,6 +289,7 @@ def commands_of(
         stop=context.stop,
         log=lambda line: context.log.info("%s", line),
         shell=section.shell,
+        section="script" if isinstance(section, ScriptSpec) else "service",
     )
 
 

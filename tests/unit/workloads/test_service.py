@@ -59,8 +59,6 @@ def once_it_serves(bench: Bench, act: Callable[[], None]) -> Iterator[None]:
 
     def wait() -> None:
         until(lambda: bench.mailbox.read(serving_key("t0001-s1"), Serving), what="a service")
-        pid = bench.work / "pid"  # written after the port is open, which is what others wait for
-        until(lambda: pid.exists() and pid.read_text(), what="its process id")
         act()
 
     acting = threading.Thread(target=wait, daemon=True)
@@ -128,6 +126,14 @@ def test_its_own_command_to_stop_has_a_time_limit(tmp_path):
         bench.workload.teardown(context)
     assert caught.value.hint == "raise service.stop_timeout_s"
     assert gone(bench)
+
+
+def test_its_setup_has_a_time_limit_of_the_service(tmp_path):
+    setup = [[PY, "-c", "import time; time.sleep(60)"]]
+    bench = a_bench(tmp_path, setup=setup, setup_max_time_s=0.2)
+    with pytest.raises(TimedOut, match=r"`setup` was not done after 0\.2 s") as caught:
+        bench.workload.train(bench.context(Phase.TRAIN))
+    assert caught.value.hint == "raise service.setup_max_time_s"
 
 
 def test_a_stop_ends_it(tmp_path):

@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from drillyard.errors import ControlPlaneError, DrillyardError, UserError
+from drillyard.errors import DrillyardError, UserError
 from drillyard.mailbox import Mailbox
 from drillyard.system.clock import SYSTEM
 from drillyard.system.home import local_home
@@ -208,13 +208,13 @@ def _wait_until_closed(file: Path) -> None:
     """Waits for the client's service, which writes the last part of a file after ``finish``.
 
     Raises:
-        ControlPlaneError: It still writes after a minute.
+        TimeoutError: It still writes after a minute.
     """
     file = file.resolve()  # as the system names open files
     deadline = SYSTEM.monotonic() + _FINISH_S
     while any(_has_open(child, file) for child in psutil.Process().children(recursive=True)):
         if SYSTEM.monotonic() > deadline:
-            raise ControlPlaneError(f"W&B's client did not complete {file} in {_FINISH_S} s")
+            raise TimeoutError(f"its client did not complete {file} in {_FINISH_S} s")
         SYSTEM.wait(threading.Event(), 0.01)
 
 

@@ -25,7 +25,7 @@ from drillyard.mailbox.status import Cause, Status
 from drillyard.metrics.streams import read_stream
 from drillyard.registry import load
 from drillyard.runs import checkpoints
-from drillyard.tracking import Mirror, Mirrors, behind
+from drillyard.tracking import Mirror, Mirrors, behind, wandb_tracker
 from drillyard.tracking.background import synchronised
 from drillyard.tracking.csv_tracker import CsvWriter
 from drillyard.tracking.points import STREAMS, numbers
@@ -219,6 +219,23 @@ def test_a_run_of_wandb_has_ended_when_its_file_is_whole(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     box = write_experiment(tmp_path / "store", seeds=(1,))
     tracker = made("wandb", box)
+    sent(tracker)
+    assert there("wandb", tmp_path) == wanted(box)
+    tracker.close()
+
+
+@needs_wandb
+def test_a_file_of_wandb_that_stays_open_is_reported_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    box = write_experiment(tmp_path / "store", seeds=(1,))
+    tracker = made("wandb", box)
+    with monkeypatch.context() as slow:
+        slow.setattr(wandb_tracker, "_FINISH_S", 1)
+        slow.setattr(wandb_tracker, "_has_open", lambda *_: True)
+        report = tracker.sync()
+    assert "did not complete" in report.error and ".wandb" in report.error
+    assert report.error.startswith("W&B: ") and "`drillyard sync` sends" in report.hint
     sent(tracker)
     assert there("wandb", tmp_path) == wanted(box)
     tracker.close()

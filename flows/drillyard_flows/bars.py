@@ -78,9 +78,9 @@ class Bars:
         if whole is not None and (study or len(runs) > most):
             done = _share(whole)
             parts += self._two_lines(self.title, done, whole.facts)
-        running = [run for run in runs if run.status is Status.RUNNING] if study else runs
+        with_bars = [run for run in runs if run.status is Status.RUNNING] if study else runs
         if study or len(runs) <= most:
-            for run in running[: most - study]:
+            for run in with_bars[: most - study]:
                 phase = run.phase.value if run.phase and not run.status.ended else ""
                 parts += self._two_lines(f"{run.run} {phase}".rstrip(), _of(run), facts(run))
         if self._waiting:

@@ -249,12 +249,12 @@ def fitting(types: Iterable[MachineType], need: Hardware, spot: bool) -> list[Ma
     A type without a price comes last. Without ``need.gpus`` a machine with GPUs is not offered:
     it would be paid for nothing.
     """
-    gpus = [
+    fit = [
         kind
         for kind in types
         if kind.lacks(need) == 0 and (need.gpus or need.gpu or not kind.gpus)
     ]
-    return sorted(gpus, key=lambda kind: rank(kind, spot))
+    return sorted(fit, key=lambda kind: rank(kind, spot))
 
 
 def rank(kind: MachineType, spot: bool) -> tuple[bool, float, int, str]:

@@ -69,8 +69,8 @@ def stages_of(
 
     def open_driver(stage: Loaded) -> Driver:
         stage_of = stage.spec.stage_of
-        mailbox_name = named(stage_of.name if stage_of is not None else stage.spec.name)
-        return driver_of(stage, store, say=mailbox_name, allow_change=allow_change)
+        say_named = named(stage_of.name if stage_of is not None else stage.spec.name)
+        return driver_of(stage, store, say=say_named, allow_change=allow_change)
 
     def drive_stage(driver: Driver, name: str) -> Outcome:
         stage_view = view(driver.loaded, named(name)) if view is not None else None

@@ -87,8 +87,8 @@ def reconcile(
         say(line)
     must_drive()
     reopen.forgive(mailbox, over)
-    missing_tickets = {ticket for ticket, _, _ in submit.tickets(posted)} - stands
-    return [s.ticket for t, s in states.items() if t in missing_tickets and s.status not in DONE]
+    tickets = {ticket for ticket, _, _ in submit.tickets(posted)} - stands
+    return [s.ticket for t, s in states.items() if t in tickets and s.status not in DONE]
 
 
 def _watch(
@@ -126,8 +126,8 @@ def _to_repeat(
         if state.status is Status.SUCCEEDED:  # a pruned ticket has no result to check
             done.setdefault(state.ticket.run, []).append(state.ticket.phase)
     first = reopen.damaged(mailbox, done)
-    for run, first_cause in first.items():
-        say(f"{run}: the result of {first_cause.value} is damaged and will be repeated")
+    for run, broken in first.items():
+        say(f"{run}: the result of {broken.value} is damaged and will be repeated")
     for run, phases in done.items():
         if phase is not None and any(PHASES.index(p) >= PHASES.index(phase) for p in phases):
             first[run] = min(phase, first.get(run, phase), key=PHASES.index)

@@ -28,7 +28,7 @@ def damaged(mailbox: Mailbox, succeeded: Mapping[str, Iterable[Phase]]) -> dict[
         mailbox: The experiment.
         succeeded: Run -> phases whose tickets have succeeded.
     """
-    latest = {}
+    first = {}
     files = VerifiedFiles(mailbox)
     for run, phases in succeeded.items():
         for phase in sorted(phases, key=PHASES.index):
@@ -39,9 +39,9 @@ def damaged(mailbox: Mailbox, succeeded: Mapping[str, Iterable[Phase]]) -> dict[
                 files.verify(accepted)
             except CorruptObject as error:
                 log.warning("%s: %s and the phases after it are repeated", error, phase.value)
-                latest[run] = phase
+                first[run] = phase
                 break
-    return latest
+    return first
 
 
 def repeat(mailbox: Mailbox, first: Mapping[str, Phase]) -> None:

@@ -247,7 +247,7 @@ class Mailbox(Folder):
 
     def claims(self) -> Iterator[tuple[str, int, bool]]:
         """One listing: (ticket, attempt, ended) of every claim and ending."""
-        return (latest_claim for key in self.claim_keys() if (latest_claim := self.claim_of(key)))
+        return (claim for key in self.claim_keys() if (claim := self.claim_of(key)))
 
     def read_claim(self, ticket: str, attempt: int) -> Claim | None:
         """A claim, or None."""

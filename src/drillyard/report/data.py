@@ -106,8 +106,8 @@ def worlds(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) ->
         warnings: What cannot be read is said here.
     """
     return [
-        World(name, scores, curves(scores), episode(mailbox, scores, warnings))
-        for name, scores in results.by_simulator()
+        World(name, part, curves(part), episode(mailbox, part, warnings))
+        for name, part in results.by_simulator()
     ]
 
 

@@ -75,13 +75,13 @@ def section(mailbox: Mailbox, study: StudyResults) -> StudySection:
     )
 
 
-def _settings(study: StudyResults, done: set[str]) -> tuple[Grid, ...]:
+def _settings(study: StudyResults, listed: set[str]) -> tuple[Grid, ...]:
     """What was chosen for each trial: its parameters, and the parts of a listed experiment."""
     grids = []
     for trial in study.trials:
         leaves = flatten(trial.assignment) + (flatten(trial.parts) if trial.parts else [])
         rows = [(path, value_text(value)) for path, value in leaves if path]
-        if trial.id in done and rows:
+        if trial.id in listed and rows:
             grids.append(rows_grid(trial.id, ("setting", "is"), rows))
     return tuple(grids)
 

@@ -30,10 +30,10 @@ def trial_picture(spec: SimulatorSpec, baseline: str) -> Picture:
     meta = {"units": metadata.get("units", {}), "reference": metadata.get("reference", {})}
     columns = {
         name: {
-            column: [row.get(column, float("nan")) for row in steps.trajectory]
-            for column in steps.trajectory[0]
+            column: [row.get(column, float("nan")) for row in play.trajectory]
+            for column in play.trajectory[0]
         }
-        for name, steps in played.items()
+        for name, play in played.items()
     }
     world = "" if spec.wrappers else spec.id
     return training_pictures.episode(episode_of(columns, meta, {}, simulator=world))

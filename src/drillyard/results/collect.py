@@ -298,9 +298,9 @@ def _ranges(
         section = _section(experiment, record)
         if (known := return_range(section)) is not None:
             ranges[name] = known
-        for record_ in (e for e in evaluated if (e.trial, e.seed) == (record.trial, record.seed)):
+        for of_run in (e for e in evaluated if (e.trial, e.seed) == (record.trial, record.seed)):
             keys = ("min_return", "max_return", "mean_return")
-            values = [as_number(p.get(k)) for p in record_.policies.values() for k in keys]
+            values = [as_number(p.get(k)) for p in of_run.policies.values() for k in keys]
             problem = contradicted(section, [v for v in values if v is not None])
             if problem is not None:
                 refused.setdefault(name, f"{record.run}: {problem}")

@@ -98,23 +98,23 @@ def outcome(mailbox: Mailbox, states: Mapping[str, TicketState]) -> JsonObject |
     Its ``state`` is ``done``, ``failed``, ``cancelled``, or ``waiting`` if trials remain that only
     a driver can choose.
     """
-    fields = {
+    statuses = {
         run: run_status(states, run)
         for run in sorted({state.ticket.run for state in states.values()})
     }
-    if not fields or not all(status.ended for status in fields.values()):
+    if not statuses or not all(status.ended for status in statuses.values()):
         return None
-    bad = set(fields.values()) - {Status.SUCCEEDED, Status.PRUNED}
+    bad = set(statuses.values()) - {Status.SUCCEEDED, Status.PRUNED}
     state = "done" if not bad else "cancelled" if bad == {Status.CANCELLED} else "failed"
-    if _more_to_choose(mailbox, len(fields)):
+    if _more_to_choose(mailbox, len(statuses)):
         state = "waiting"
     return {
         "event": "drillyard.experiment.finished",
         "experiment": mailbox.experiment,
         "store": mailbox.store.url,
         "state": state,
-        "runs": {run: status.value for run, status in fields.items()},
-        "counts": dict(Counter(status.value for status in fields.values())),
+        "runs": {run: status.value for run, status in statuses.items()},
+        "counts": dict(Counter(status.value for status in statuses.values())),
     }
 
 

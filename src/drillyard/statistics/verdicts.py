@@ -115,7 +115,7 @@ def welch(a: Sequence[float], b: Sequence[float]) -> float:
         p. If neither varies, it is that of the exact permutation test: 1 for equal values,
         otherwise the share of the two ways of dealing that separate them.
     """
-    scores = [[np.asarray(scores_of_task, dtype=np.float64)] for scores_of_task in (a, b)]
+    scores = [[np.asarray(group, dtype=np.float64)] for group in (a, b)]
     return float(_welch_p(scores, [(0, 1)])[0])
 
 
@@ -254,15 +254,15 @@ def _deals(
 ) -> Iterator[tuple[np.ndarray, bool]]:
     """For each task: the order of its runs in the observed data, then in each way of dealing."""
     sizes = [tuple(len(candidate[task]) for candidate in scores) for task in range(len(scores[0]))]
-    ways = [_ways(candidate) for candidate in sizes]
+    ways = [_ways(of_task) for of_task in sizes]
     few = math.prod(ways) <= max(dealt, 1)
     rng = np.random.default_rng(seed)
     repeat, left = 1, math.prod(ways)
-    for candidate, count in zip(sizes, ways, strict=True):
-        first = np.arange(sum(candidate))[None, :]
+    for of_task, count in zip(sizes, ways, strict=True):
+        first = np.arange(sum(of_task))[None, :]
         if few:
             left //= count
-            listed = np.tile(np.repeat(_all_deals(candidate), left, axis=0), (repeat, 1))
+            listed = np.tile(np.repeat(_all_deals(of_task), left, axis=0), (repeat, 1))
             repeat *= count
             yield np.concatenate([first, listed]), True
         else:

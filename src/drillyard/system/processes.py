@@ -32,9 +32,9 @@ _SAME_START_S = 0.05
 @functools.lru_cache(maxsize=1)
 def _own(pid: int) -> ProcessId:
     """This process, whose number changes with a fork."""
-    parent = ProcessId.of(pid)
-    assert parent is not None, "this process is alive"
-    return parent
+    process = ProcessId.of(pid)
+    assert process is not None, "this process is alive"
+    return process
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,10 +96,10 @@ class Monitor:
         return new
 
     def _judge(self, now: float) -> None:
-        usage = {}
+        warnings = {}
         memory = self.latest.get(f"{PREFIX}system_memory_usage_percentage", 0.0)
         if memory >= FULL_PERCENT:
-            usage["memory"] = (
+            warnings["memory"] = (
                 f"memory is nearly exhausted: {memory:.0f} % are in use; fewer runs on a machine, "
                 "fewer copies, a smaller replay buffer or a machine with more memory help"
             )
@@ -109,20 +109,20 @@ class Monitor:
                 continue
             number, what = int(match[1]), match[2]
             if what == "memory_usage" and value >= FULL_GPU_PERCENT:
-                usage[name] = f"the memory of GPU {number} is nearly exhausted: {value:.0f} %"
+                warnings[name] = f"the memory of GPU {number} is nearly exhausted: {value:.0f} %"
             if what == "utilization" and (self._gpus is None or number in self._gpus):
                 mean = self._mean(name, now, value)
                 if mean is not None and mean < IDLE_PERCENT:
-                    usage[name] = (
+                    warnings[name] = (
                         f"GPU {number} was in use {mean:.0f} % of the last "
                         f"{IDLE_S / 60:.0f} minutes: it is paid for, and the training waits for "
                         "something else; more copies of the simulator, larger batches, several "
                         "runs on a GPU or no GPU cost less"
                     )
-        self.warnings = list(usage.values())
-        for kind in usage.keys() - self._told:
-            self._warn(usage[kind])
-        self._told = set(usage)
+        self.warnings = list(warnings.values())
+        for kind in warnings.keys() - self._told:
+            self._warn(warnings[kind])
+        self._told = set(warnings)
 
     def _mean(self, name: str, now: float, value: float) -> float | None:
         """Mean over the last minutes; None while there are fewer."""

@@ -74,6 +74,13 @@ def test_a_new_attempt_without_a_log_does_not_hide_the_last_lines(mailbox):
     assert list(tail.new()) == ["--- train, attempt 2 ---", "again"]
 
 
+def test_the_log_of_a_run_begins_with_its_training(mailbox):
+    for phase in ("evaluate", "store", "train"):
+        key = mailbox.key(f"runs/{RUN}/attempts/{phase}-1/logs/{0:012d}.txt")
+        mailbox.store.put(key, f"{phase}\n".encode())
+    assert list(Tail(mailbox, RUN).new()) == ["train", "evaluate", "store"]
+
+
 def rented(mailbox: Mailbox, tmp_path: Path, leases: int) -> Ledger:
     """A ledger of leases whose machines left their own records in it; all but one are gone."""
     ledger = Ledger(mailbox, home=tmp_path / "home")

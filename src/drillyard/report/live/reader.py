@@ -239,7 +239,7 @@ class LiveReader:
         )
 
     def _accepted(self, run: str, states: list[TicketState], phase: Phase) -> Accepted | None:
-        """The result of a phase that succeeded, read once; trials have that of a large study."""
+        """The result of a phase that succeeded, read once; None after the first ``MOST_RUNS``."""
         state = next((s for s in states if s.ticket.phase is phase), None)
         if state is None or state.status is not Status.SUCCEEDED:
             return None

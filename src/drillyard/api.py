@@ -307,9 +307,9 @@ def _run_stages(
     if stages.open():
         error = InThread(stages.run, stages, say=say).run().error
     if report:
-        from drillyard.report.stages import build
+        from drillyard.report.stages import built
 
-        build(stages.mailbox)
+        built(stages.mailbox, say)
     if error is not None:
         raise error
     return _results(stages.mailbox, False, say)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
 import drillyard
+from drillyard import api
 from drillyard.errors import ConfigError, ConfigErrors, NotFound, PluginError
 from drillyard.mailbox.ticket_states import TicketState, ticket_states
 from drillyard.report.interactive import WHAT
@@ -31,6 +33,18 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def results(store):
     return drillyard.results_of("cstr-ppo", store=store)
+
+
+def test_a_page_of_stages_that_cannot_be_written_hides_no_result(tmp_path, monkeypatch):
+    box = write_experiment(tmp_path, seeds=(1,))
+    (tmp_path / box.experiment / "report").write_text("not a folder")
+    stages = SimpleNamespace(mailbox=box, open=list)
+    monkeypatch.setattr("drillyard.driver.compose.stages_of", lambda *_, **__: stages)
+    monkeypatch.setattr("drillyard.report.stages.staged_tree", lambda _: True)
+    said: list[str] = []
+    found = api._run_stages(None, "", None, (), False, report=True, say=said.append)
+    assert found.status == "SUCCEEDED"
+    assert len(said) == 1 and said[0].startswith("the report could not be built: ")
 
 
 def test_the_text_is_one_screen(results):

@@ -16,7 +16,7 @@ from drillyard import results as r
 from drillyard.errors import NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Accepted, DriverRecord, Phase
-from drillyard.results import formatting
+from drillyard.results import formatting, model
 from drillyard.results.cost_and_time import worked_s
 from drillyard.results.policies import Evaluated, over_seeds, scores
 from drillyard.statistics import METHOD
@@ -51,6 +51,11 @@ def test_two_seeds_have_a_range_and_no_interval(done):
     assert agent.n_episodes == 80
     assert set(agent.seeds) == {1, 2}
     assert agent.std_return == pytest.approx(np.std(both, ddof=1))
+
+
+def test_every_type_of_the_results_is_public():
+    types = {name for name, value in vars(model).items() if dataclasses.is_dataclass(value)}
+    assert "PolicyScore" in types <= set(r.__all__)
 
 
 def test_baselines_come_once_with_an_interval_over_episodes(done):

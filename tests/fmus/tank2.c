@@ -2,7 +2,7 @@
 
 Macros choose what it does wrong:
 FORGETS: its serialised state lacks the wear of the pump.  LEAKS: each instance keeps memory.
-NO_WEAR: its pump does not wear.
+NO_WEAR: its pump does not wear.  TICKS: seconds between the events of its clock.
 CRASHES_AT, HANGS_AT, FAILS_AT, NAN_AT: the step at which it does so.  ENDS_AT: it ends itself. */
 #include <math.h>
 #include <signal.h>
@@ -18,7 +18,7 @@ enum { LEVEL, CHANGE, VOLTAGE, AREA, OUTLET, FLOW };
 
 typedef struct {
     double time, values[6], before, wear;
-    int steps, overflows, full;
+    int steps, overflows, full, ticks;
 } Tank;
 
 static void compute(Tank *t) {
@@ -149,6 +149,12 @@ fmi2Status fmi2EnterEventMode(fmi2Component c) { return fmi2OK; }
 fmi2Status fmi2NewDiscreteStates(fmi2Component c, fmi2EventInfo *e) {
     memset(e, 0, sizeof(*e));
     limit(c);
+#ifdef TICKS
+    Tank *t = c;
+    while (t->time >= t->ticks * TICKS) t->ticks++;
+    t->overflows = t->ticks;
+    e->nextEventTimeDefined = fmi2True, e->nextEventTime = t->ticks * TICKS;
+#endif
     return fmi2OK;
 }
 fmi2Status fmi2EnterContinuousTimeMode(fmi2Component c) { return fmi2OK; }

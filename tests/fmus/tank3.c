@@ -9,7 +9,7 @@ enum { LEVELS = 1, VALVES, AREA, FULL, OVERFLOWS, CHANGES };
 
 typedef struct {
     double time, levels[2], valves[2], changes[2], area;
-    int full, overflows, events, early;
+    int full, overflows, events, early, stepping;
 } Tanks;
 
 static void compute(Tanks *t) {
@@ -36,7 +36,7 @@ fmi3Instance fmi3InstantiateCoSimulation(fmi3String n, fmi3String token, fmi3Str
                                          fmi3Boolean events, fmi3Boolean early, const fmi3ValueReference r[], size_t nr,
                                          fmi3InstanceEnvironment e, fmi3LogMessageCallback log, fmi3IntermediateUpdateCallback u) {
     Tanks *t = made();
-    t->events = events;
+    t->events = events, t->early = early;
     return t;
 }
 fmi3Instance fmi3InstantiateScheduledExecution(fmi3String n, fmi3String token, fmi3String path, fmi3Boolean v, fmi3Boolean l,
@@ -48,7 +48,7 @@ fmi3Status fmi3EnterInitializationMode(fmi3Instance i, fmi3Boolean a, fmi3Float6
     return fmi3OK;
 }
 fmi3Status fmi3ExitInitializationMode(fmi3Instance i) { compute(i); return fmi3OK; }
-fmi3Status fmi3EnterEventMode(fmi3Instance i) { return fmi3OK; }
+fmi3Status fmi3EnterEventMode(fmi3Instance i) { ((Tanks *)i)->stepping = 0; return fmi3OK; }
 fmi3Status fmi3Terminate(fmi3Instance i) { return fmi3OK; }
 fmi3Status fmi3Reset(fmi3Instance i) { return fmi3OK; }
 
@@ -69,6 +69,7 @@ fmi3Status fmi3SetFloat64(fmi3Instance i, const fmi3ValueReference r[], size_t n
     for (size_t k = 0, at = 0, n; k < nr; k++, at += n) {
         double *p = place(i, r[k], &n);
         if (p == NULL || at + n > nv) return fmi3Error;
+        if (((Tanks *)i)->stepping) return fmi3Error; /* a jump of an input belongs into event mode */
         memcpy(p, v + at, n * sizeof(double));
     }
     return fmi3OK;
@@ -76,8 +77,8 @@ fmi3Status fmi3SetFloat64(fmi3Instance i, const fmi3ValueReference r[], size_t n
 fmi3Status fmi3GetBoolean(fmi3Instance i, const fmi3ValueReference r[], size_t nr, fmi3Boolean v[], size_t nv) { v[0] = ((Tanks *)i)->full; return fmi3OK; }
 fmi3Status fmi3GetInt32(fmi3Instance i, const fmi3ValueReference r[], size_t nr, fmi3Int32 v[], size_t nv) { v[0] = ((Tanks *)i)->overflows; return fmi3OK; }
 
-/* With events, the step returns early when the first tank is full. */
-fmi3Status fmi3EnterStepMode(fmi3Instance i) { return fmi3OK; }
+/* With events, the step returns early when the first tank is full, if that is allowed. */
+fmi3Status fmi3EnterStepMode(fmi3Instance i) { ((Tanks *)i)->stepping = 1; return fmi3OK; }
 fmi3Status fmi3DoStep(fmi3Instance i, fmi3Float64 now, fmi3Float64 size, fmi3Boolean b, fmi3Boolean *event, fmi3Boolean *end,
                       fmi3Boolean *early, fmi3Float64 *last) {
     Tanks *t = i;
@@ -90,7 +91,10 @@ fmi3Status fmi3DoStep(fmi3Instance i, fmi3Float64 now, fmi3Float64 size, fmi3Boo
         t->time = now + size - left;
         if ((t->levels[0] >= HEIGHT) != t->full) {
             if (!t->events) settle(t);
-            else { *event = fmi3True; *early = left > 1e-9; break; }
+            else {
+                *event = fmi3True;
+                if (t->early) { *early = left > 1e-9; break; }
+            }
         }
     }
     *last = t->time;

@@ -120,6 +120,14 @@ def test_check_says_that_a_state_is_incomplete_and_what_is_done_instead(fmu):
     assert "a run replays the actions" in said
 
 
+def test_the_test_of_a_state_goes_on_where_an_episode_ends_and_is_of_one_kind(fmu):
+    name = fmu("FORGETS", kinds=("CoSimulation", "ModelExchange"))
+    for kind, replays in (("model-exchange", False), ("co-simulation", True)):
+        with made(name, kind=kind, ends="level > 0.5") as env:  # at the first step
+            plant = env.unwrapped.simulator
+            assert ("is incomplete" in plant.simulator_name) is replays
+
+
 @pytest.mark.parametrize(
     ("agent", "args", "field", "words"),
     [
@@ -135,7 +143,15 @@ def test_check_says_that_a_state_is_incomplete_and_what_is_done_instead(fmu):
         ({"acts": {"outlet": {"min": 0, "max": 1}}}, {}, "acts", "nothing sets the inputs pump"),
         ({"resets": ["flow"]}, {}, "resets", "cannot be set"),
         ({"reward": "-levle"}, {}, "simulator.agent", "is not a variable"),
-        ({}, {"step_s": -1}, "step_s", "is not a time"),
+        (
+            {"acts": {"pump": {"min": 0, "max": 1}, "pump.voltage": {"min": 0, "max": 1}}},
+            {},
+            "acts.pump.voltage",
+            "the same input as the action pump",
+        ),
+        ({}, {"names": {**NAMES, "x": "volume"}}, "names.x", "is not a variable"),
+        ({}, {"step_s": -1}, "step_s", "is out of range"),
+        ({}, {"tolerance": "fine"}, "tolerance", "is out of range"),
         ({}, {"communication_s": 3}, "communication_s", "does not divide"),
         ({}, {"kind": "model-exchange"}, "kind", "is not what tank.fmu offers"),
         ({}, {"ends": "level >"}, "ends", "is not a condition"),
@@ -165,6 +181,8 @@ def test_a_start_value_outside_the_models_range_is_refused(fmu):
         ({"change": ('fmiVersion="2.0"', 'fmiVersion="1.0"')}, "breaks FMI's rules"),
         ({"change": ("<fmiModel", "<!DOCTYPE x><fmiModel")}, "document type"),
         ({"change": ('name="flow"', 'name="level"')}, "level"),
+        ({"change": ('er="tank"', 'er="../../tank"')}, "a file outside its folder: '../../tank'"),
+        ({"change": ('"tank2.c"', '"/etc/passwd"')}, "a file outside its folder: '/etc/passwd'"),
     ],
 )
 def test_a_bad_archive_is_refused_before_anything_of_it_is_extracted(fmu, how, words, tmp_path):
@@ -197,6 +215,18 @@ def test_a_file_that_is_not_an_fmu_is_refused(fmu, libraries):
     for name, words in (("none.fmu", "does not exist"), ("../x.fmu", "outside the folder")):
         with pytest.raises(SimulatorError, match=words):
             made(name)
+
+
+def test_a_damaged_archive_is_refused_as_one_and_leaves_nothing(fmu, libraries):
+    path = libraries / fmu(name="whole.fmu")
+    with zipfile.ZipFile(path) as archive:
+        library = next(e for e in archive.infolist() if e.filename.endswith(".so"))
+    data = bytearray(path.read_bytes())
+    data[library.header_offset + 200] ^= 0xFF
+    (libraries / "damaged.fmu").write_bytes(data)
+    with pytest.raises(SimulatorError, match=r"cannot be extracted: Bad CRC-32") as refusal:
+        make_env(spec("damaged.fmu"))
+    assert "copy the file again" in str(refusal.value.hint)
 
 
 def test_a_binary_for_another_system_is_refused_by_name(fmu, libraries):
@@ -307,6 +337,25 @@ def test_an_experiment_that_was_written_for_a_model_is_complete(fmu, libraries):
     assert set(load(written.module).spec.simulator.lesson) == {"level", "area", "outlet"}
 
 
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (("Voltage of the pump", "Voltage&#10;seeds: [9]"), '"V"}  # Voltage seeds: [9]'),
+        (('"V"', '"&quot;H2O"'), r'max: 10, unit: "\"H2O"}'),
+        (('min="0" max="10"', 'min="0" max="10.1234567"'), "{min: 0, max: 10.1234567, unit"),
+    ],
+    ids=["line in a description", "quote in a unit", "digits of a range"],
+)
+def test_words_and_ranges_of_the_model_keep_the_experiment_valid(fmu, libraries, change, line):
+    path = libraries / fmu(name="words.fmu", change=change)
+    written = around_fmu(path).module
+    try:
+        assert line in written.read_text()
+        make_env(load(written).spec.simulator).close()
+    finally:
+        written.unlink()
+
+
 def test_an_enumeration_has_the_range_of_its_items(fmu):
     name = fmu(name="modes.fmu", change=("<Integer/>", '<Enumeration declaredType="Mode"/>'))
     mode = read_model(name).variables["overflows"]
@@ -333,6 +382,23 @@ def test_model_exchange_agrees_with_co_simulation_and_meets_the_event(fmu, solve
         assert [i["state_level"] for i in infos] == pytest.approx(expected, abs=2e-3)
         assert max(expected) == 2.0  # the tank is full
         played(env, 3, -1.0)
+
+
+def test_a_clock_whose_ticks_are_rounded_otherwise_than_the_steps_loses_none(fmu):
+    name = fmu("TICKS=0.1", kinds=("ModelExchange",))
+    with made(name, {"logs": ["overflows"]}, step_s=1.0, communication_s=0.1) as env:
+        env.reset(seed=1)
+        ticks = [info["state_overflows"] for info in played(env, 4)]
+    assert ticks == [10.0, 20.0, 30.0, 40.0]
+
+
+def test_one_solver_serves_all_episodes_because_fmpy_frees_none(fmu):
+    with made(fmu(kinds=("ModelExchange",))) as env:
+        plant, solvers = env.unwrapped.simulator, set()
+        for _ in range(2):
+            env.reset(seed=1)
+            solvers |= {instance._solver for instance in plant._instances.values()}
+    assert len(solvers) == 1
 
 
 def test_a_resume_of_model_exchange_is_equal_to_the_last_bit(fmu):
@@ -469,12 +535,24 @@ def test_fmi_3_with_arrays_and_events(fmu, kind, state):
         assert played(second, 4, -0.5) == expected
 
 
-def test_an_event_of_fmi_3_ends_a_step_early_and_the_rest_of_it_follows(fmu):
-    ends = []
+def test_an_event_of_fmi_3_ends_a_step_early_and_the_rest_of_it_follows(fmu, monkeypatch):
+    from fmpy.fmi3 import FMU3Slave
+
+    ends: list[list[float]] = []
+    early: list[int] = []
+    do_step = FMU3Slave.doStep
+
+    def watched(*args: Any) -> Any:
+        answer = do_step(*args)
+        early[-1] += answer[2]
+        return answer
+
+    monkeypatch.setattr(FMU3Slave, "doStep", watched)
     for events in (True, False):
         name = fmu(source="tank3")
         how = {"names": ARRAYS, "start": {"valves[2]": 0.3}, "events": events}
+        early.append(0)
         with made(name, THREE, **how) as env:
             env.reset(seed=1)
             ends.append([i["state_low"] for i in played(env, 60, 1.0)])
-    assert ends[0] == pytest.approx(ends[1], abs=1e-2)
+    assert ends[0] == pytest.approx(ends[1], abs=1e-2) and early == [1, 0]

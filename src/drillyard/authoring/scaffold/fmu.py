@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import keyword
 import math
 import re
@@ -180,13 +181,13 @@ def _input_range(variable: Variable) -> tuple[float, float, bool]:
 
 def _act(name: str, variable: Variable, *, discrete: bool) -> Line:
     low, high, guess = _input_range(variable)
-    text = f"values: {_choices(variable)}" if discrete else f"min: {low:.6g}, max: {high:.6g}"
+    text = f"values: {_choices(variable)}" if discrete else _range(low, high)
     comment = "guess: which values may it take?" if guess else variable.description
     return Line(name, _with_unit(text, variable), comment)
 
 
 def _observe(state: Seen, variable: Variable, failed: str) -> Line:
-    low, high = state.range
+    low, high = (float(f"{end:.6g}") for end in state.range)
     comment = variable.description
     if variable.type == "Boolean":
         low, high = 0.0, 1.0
@@ -198,22 +199,32 @@ def _observe(state: Seen, variable: Variable, failed: str) -> Line:
         high = high if high > low else low + 1.0
     else:
         low, high = variable.low, variable.high
-    return Line(state.name, _with_unit(f"min: {low:.6g}, max: {high:.6g}", variable), comment)
+    return Line(state.name, _with_unit(_range(low, high), variable), comment)
 
 
 def _lesson(name: str, variable: Variable) -> Line:
     start = variable.start or 0.0
-    low, high = sorted((0.9 * start, 1.1 * start))
+    low, high = sorted(float(f"{share * start:.6g}") for share in (0.9, 1.1))
     low = low if variable.low is None else max(low, variable.low)
     high = high if variable.high is None else min(high, variable.high)
     whole = variable.type not in ("Real", "Float64", "Float32")
-    text = f"{{min: {low:.6g}, max: {high:.6g}}}" if low < high and not whole else f"{start:.6g}"
+    text = f"{{{_range(low, high)}}}" if low < high and not whole else _number(start)
     words = f", {variable.description}" if variable.description else ""
     return Line(name, text, f"the model's own is {start:.6g} {variable.unit or '1'}{words}")
 
 
 def _with_unit(text: str, variable: Variable) -> str:
-    return f'{{{text}, unit: "{variable.unit or 1}"}}'
+    return f"{{{text}, unit: {json.dumps(variable.unit or '1', ensure_ascii=False)}}}"
+
+
+def _range(low: float, high: float) -> str:
+    return f"min: {_number(low)}, max: {_number(high)}"
+
+
+def _number(value: float) -> str:
+    """A short text that is the same number: a rounded one can lie outside the model's range."""
+    texts = (f"{value:.{digits}g}" for digits in range(6, 18))
+    return next((text for text in texts if float(text) == value), "0")
 
 
 def _tried(

@@ -8,6 +8,7 @@ import stat
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from drillyard.errors import SimulatorError
@@ -16,6 +17,7 @@ from drillyard.system.optional_packages import must_have
 DESCRIPTION = "modelDescription.xml"
 MAX_BYTES = 4 << 30
 """Extracted; a small archive can hold any number of zeros."""
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
 
 
 def refused(path: Path, message: str, hint: str, *, field: str = "simulator.id") -> SimulatorError:
@@ -65,7 +67,7 @@ def check(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             for entry in entries:
-                if _leaves(entry):
+                if leaves(entry.filename) or stat.S_ISLNK(entry.external_attr >> 16):
                     raise refused(
                         path,
                         f"has an entry outside its folder: {entry.filename!r}; nothing was "
@@ -81,29 +83,38 @@ def check(path: Path) -> list[str]:
             if DESCRIPTION not in names:
                 raise refused(path, f"has no {DESCRIPTION}", f"{again} as an FMU")
             _check_xml(path, archive.read(DESCRIPTION))
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+    except _BROKEN as error:
         raise refused(path, f"cannot be read as an FMU: {error}", again) from error
     return names
 
 
 def extract(path: Path) -> Path:
-    """Extracts a checked FMU into a new temporary folder."""
+    """Extracts a checked FMU into a new temporary folder.
+
+    Raises:
+        SimulatorError: The archive is damaged, or there is no room.
+    """
     # Below the temporary folder of the attempt, which is deleted even after kill -9.
     folder = Path(tempfile.mkdtemp(prefix="fmu-"))
     try:
         with zipfile.ZipFile(path) as archive:
             archive.extractall(folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, _BROKEN):
+            raise refused(
+                path,
+                f"cannot be extracted: {error}",
+                "copy the file again, or free space for temporary files",
+            ) from error
         raise
     return folder
 
 
-def _leaves(entry: zipfile.ZipInfo) -> bool:
-    """Whether an entry would be written elsewhere, or is a link to elsewhere."""
-    name = entry.filename
+def leaves(name: str) -> bool:
+    """Whether a name in an FMU is a path out of its folder."""
     rooted = name.startswith("/") or "\\" in name or ":" in name
-    return rooted or ".." in name.split("/") or stat.S_ISLNK(entry.external_attr >> 16)
+    return rooted or ".." in name.split("/")
 
 
 def _check_xml(path: Path, data: bytes) -> None:

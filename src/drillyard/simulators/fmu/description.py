@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from drillyard.errors import SimulatorError
-from drillyard.simulators.fmu.archive import check, find, refused
+from drillyard.simulators.fmu.archive import check, find, leaves, refused
 
 Kind = Literal["co-simulation", "model-exchange"]
 NOT_NUMBERS = ("String", "Binary", "Clock")
@@ -122,6 +122,13 @@ def read_model(name: str, *, validate: bool = True) -> Model:
             "is for scheduled execution only",
             "export the model again for co-simulation",
         )
+    outside = next(filter(leaves, _files(fmi)), None)
+    if outside is not None:
+        raise refused(
+            path,
+            f"its description names a file outside its folder: {outside!r}",
+            "do not use this file; export the model again, or ask its author for another one",
+        )
     variables = [v for given in fmi.modelVariables for v in _scalars(given)]
     twice = [n for n, count in Counter(v.name for v in variables).items() if count > 1]
     if twice:
@@ -160,6 +167,14 @@ def must_be_same_unit(what: str, units: dict[str, str], field: str) -> None:
         )
 
 
+def _files(fmi: Any) -> Iterator[str]:
+    """The names of the library and of the sources in a description."""
+    interfaces = (fmi.coSimulation, fmi.modelExchange)
+    yield from (each.modelIdentifier for each in interfaces if each is not None)
+    for part in (part for each in fmi.buildConfigurations for part in each.sourceFileSets):
+        yield from (*part.sourceFiles, *part.includeDirectories)
+
+
 def _scalars(given: Any) -> Iterator[Variable]:
     """The numbers of a variable of FMPy's description."""
     shape = tuple(int(length) for length in given.shape or ())
@@ -191,7 +206,7 @@ def _scalars(given: Any) -> Iterator[Variable]:
             low,
             high,
             _limit(start),
-            given.description or "",
+            " ".join((given.description or "").split()),
         )
 
 

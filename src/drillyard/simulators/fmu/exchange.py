@@ -9,6 +9,8 @@ from typing import Any
 from drillyard.simulators.fmu.description import Kind, Model
 from drillyard.simulators.fmu.instance import Failed, Files, Instance, last_words
 
+SAME = 1e-12
+"""Relative difference of two times that are one; CVODE refuses to integrate between them."""
 TOLERANCE = 1e-5
 """Relative tolerance of CVODE, if neither the experiment nor the model says one."""
 
@@ -39,7 +41,7 @@ class Exchange(Instance):
         super().__init__(model, files, events=False)
         own = getattr(model.fmi.defaultExperiment, "tolerance", None)
         self._tolerance = tolerance or float(own or TOLERANCE)
-        self._name, self._next_s = solver, math.inf
+        self._files, self._name, self._next_s = files, solver, math.inf
         self._error: Exception | None = None
         self._completes = not getattr(
             model.fmi.modelExchange, "completedIntegratorStepNotNeeded", False
@@ -58,10 +60,15 @@ class Exchange(Instance):
             self.fmu.setTime(time_s)
             if self._continue(time_s):
                 return True
-            while end_s - time_s > 1e-12 * max(abs(end_s), 1.0):
-                happened, _, time_s = self._solver.step(time_s, min(end_s, self._next_s))
+            while end_s - time_s > SAME * max(abs(end_s), 1.0):
+                until_s, happened = min(end_s, self._next_s), False
+                if until_s - time_s > SAME * max(abs(end_s), 1.0):
+                    happened, _, until_s = self._solver.step(time_s, until_s)
+                elif until_s <= time_s:
+                    raise Failed(f"its next event, at {until_s:g} s, is not after {time_s:g} s")
                 if self._error is not None:
                     raise self._error
+                time_s = until_s
                 self.fmu.setTime(time_s)
                 if self._completes:
                     event, ended = self.fmu.completedIntegratorStep()
@@ -105,24 +112,28 @@ class Exchange(Instance):
         derivatives = (
             "getDerivatives" if self.model.version == 2 else "getContinuousStateDerivatives"
         )
-        given = {
+        sizes = {
             "nx": description.numberOfContinuousStates,
             "nz": description.numberOfEventIndicators,
+            "input": _NoInput(),
+        }
+        calls = {
             "get_x": self._noted(fmu.getContinuousStates),
             "set_x": self._noted(fmu.setContinuousStates),
             "get_dx": self._noted(getattr(fmu, derivatives)),
             "get_z": self._noted(fmu.getEventIndicators),
-            "input": _NoInput(),
         }
         if self._name == "euler":
-            return ForwardEuler(**given)
-        return CVodeSolver(
-            get_nominals=self._noted(fmu.getNominalsOfContinuousStates),
-            set_time=self._noted(fmu.setTime),
-            startTime=0.0,
-            relativeTolerance=self._tolerance,
-            **given,
-        )
+            return ForwardEuler(**sizes, **calls)
+        calls["get_nominals"] = self._noted(fmu.getNominalsOfContinuousStates)
+        calls["set_time"] = self._noted(fmu.setTime)
+        if self._files.solver is None:
+            self._files.solver = CVodeSolver(
+                startTime=0.0, relativeTolerance=self._tolerance, **sizes, **calls
+            )
+        else:
+            vars(self._files.solver).update(calls)
+        return self._files.solver
 
     def _noted(self, call: Callable[..., object]) -> Callable[..., None]:
         """Keeps an exception, which the solver's C code would lose."""

@@ -86,12 +86,16 @@ class Fmu:
             "state": (state, ["auto", "replay"]),
             "on_error": (on_error, ["stop", "cut"]),
         }
+        if not isinstance(models, Mapping) or not models:
+            allowed = "names and files: {boiler: Boiler.fmu}"
+            raise _wrong("models", "is not a table", models, allowed=allowed)
         for name, (value, known) in choices.items():
             if value not in known:
                 raise _wrong(name, "is not known", value, known=known)
-        for name, value in (("step_s", step_s), ("communication_s", communication_s)):
-            if value is not None and not 0 < value < math.inf:
-                raise _wrong(name, "is not a time", value, allowed="seconds above 0")
+        for name in ("step_s", "communication_s", "tolerance", "step_timeout_s"):
+            number = self._arguments.get(name, 1)
+            if not isinstance(number, int | float) or not 0 < number < math.inf:
+                raise _wrong(name, "is out of range", number, allowed="a number above 0")
         described = {key: read_model(file, validate=validate) for key, file in models.items()}
         self._models, self._state = described, state
         kinds = {key: _kind(model, kind) for key, model in described.items()}

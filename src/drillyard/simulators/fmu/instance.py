@@ -64,10 +64,17 @@ class Failed(Exception):
 
 
 class Files:
-    """The extracted files of an FMU; they are deleted with this object."""
+    """The extracted files of an FMU; they are deleted with this object.
+
+    Attributes:
+        folder: Where they are.
+        library: The model's own.
+        solver: CVODE for all instances, one after another: FMPy does not free its matrices.
+    """
 
     def __init__(self, model: Model, kind: Kind) -> None:
         self.folder = extract(model.path)
+        self.solver: Any = None
         # Also where nothing closes it: a copy's process ends with its work.
         self.delete = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         try:
@@ -151,6 +158,7 @@ class Instance:
         self.fmu.exitInitializationMode()
         if self._events:
             self._handle_events()
+            self.fmu.enterEventMode()
 
     def values(self, variables: Sequence[Variable]) -> Values:
         """Reads and writes some numbers of this instance."""
@@ -206,14 +214,21 @@ class Instance:
         if self.model.version == 2:
             self.fmu.instantiate(callbacks=_callbacks())
             return
-        more = {"eventModeUsed": self._events} if self.kind == "co-simulation" else {}
+        more = {}
+        if self.kind == "co-simulation":  # without the second, no event ends a step early
+            more = {"eventModeUsed": self._events, "earlyReturnAllowed": self._events}
         self.fmu.instantiate(logMessage=_log, **more)
 
     def _has_ended(self) -> bool:
         return self.model.version == 2 and bool(self.fmu.getBooleanStatus(_TERMINATED))
 
     def _step_with_events(self, time_s: float, end_s: float) -> bool:
-        """FMI 3.0: a step may stop early at an event, and goes on after it."""
+        """FMI 3.0: a step may stop early at an event, and goes on after it.
+
+        Between steps a model with events is in event mode: an action is a jump of an input.
+        """
+        if self._events and self._handle_events():
+            return True
         while True:
             event, ended, early, last_s = self.fmu.doStep(time_s, end_s - time_s)
             if ended:
@@ -223,6 +238,8 @@ class Instance:
                 if self._handle_events():
                     return True
             if not early or last_s >= end_s:
+                if self._events:
+                    self.fmu.enterEventMode()
                 return False
             time_s = last_s
 

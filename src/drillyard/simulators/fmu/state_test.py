@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,11 @@ def incompleteness(setting: Setting, reads: list[str], acts: Mapping[str, Act]) 
     Returns:
         The first difference; empty if there is none. It is computed once in a process.
     """
-    hashes = [model.sha256 for model in setting.wiring.models.values()]
-    key = repr((hashes, setting.step_s, setting.substeps, setting.start, sorted(acts.items())))
+    setting = replace(setting, ends=None)  # the model goes on where an episode ends
+    wiring = setting.wiring
+    hashes = {name: model.sha256 for name, model in wiring.models.items()}
+    rest = {**vars(setting), "wiring": (hashes, wiring.names, wiring.connections)}
+    key = repr((rest, sorted(acts.items())))
     if key not in _KNOWN:
         try:
             _KNOWN[key] = _difference(setting, reads, acts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from drillyard.errors import SimulatorError
@@ -51,9 +52,9 @@ class Wiring:
         Raises:
             SimulatorError: There is none; it suggests the nearest name.
         """
-        port = self._all().get(self.names.get(name, name))
-        usable = [n for n, p in self._all().items() if not inputs or _is_input(p.variable)]
+        port = self._all.get(self.names.get(name, name))
         if port is None or (inputs and not _is_input(port.variable)):
+            usable = [n for n, p in self._all.items() if not inputs or _is_input(p.variable)]
             shown = [*self.names, *usable]
             is_not = "is not a variable of the model" if port is None else "is not an input"
             raise SimulatorError(
@@ -91,19 +92,29 @@ class Wiring:
             start: Names that have a constant value.
 
         Raises:
-            SimulatorError: An unknown name, a wrong unit or range, or an input that nothing sets.
+            SimulatorError: An unknown name, a wrong unit or range, or an input that nothing sets,
+                or that two set.
         """
+        for name, variable in self.names.items():
+            if variable not in self._all:
+                raise SimulatorError(
+                    "is not a variable of the model",
+                    field=f"simulator.args.names.{name}",
+                    value=variable,
+                    known=self._all,
+                )
         for name, observed in agent.observes.items():
             self._check_one(name, observed, f"simulator.agent.observes.{name}")
         for name, act in agent.acts.items():
             self._check_one(name, act, f"simulator.agent.acts.{name}", inputs=True)
+        self._check_writers(agent)
         for name in agent.resets or ():
             self.settable(name, "simulator.agent.resets")
         given = {*agent.acts, *(agent.resets or ()), *start, *self.connections}
         known = {self.names.get(name, name) for name in given}
         unset = [
             name
-            for name, port in self._all().items()
+            for name, port in self._all.items()
             if port.variable.causality == "input"
             and port.variable.type not in NOT_NUMBERS
             and name not in known
@@ -125,7 +136,7 @@ class Wiring:
                 f"cannot be set: it is a {port.variable.causality} that the model computes",
                 field=field,
                 value=name,
-                known=[n for n, p in self._all().items() if p.variable.settable],
+                known=[n for n, p in self._all.items() if p.variable.settable],
             )
         return port
 
@@ -134,7 +145,7 @@ class Wiring:
         rewards = {name for term in agent.terms().values() for name in term.names}
         names = [*agent.observes, *agent.logs, *sorted(rewards - {*ENDS}), *more]
         if not rewards:  # a class computes it, which may read anything
-            names += [n for n, p in self._all().items() if _is_output(p.variable)]
+            names += [n for n, p in self._all.items() if _is_output(p.variable)]
         return [name for name in dict.fromkeys(names) if name != TIME]
 
     def _check_one(
@@ -149,6 +160,21 @@ class Wiring:
             if value is not None:
                 must_be_inside(name, variable, value, field)
 
+    def _check_writers(self, agent: AgentSpec) -> None:
+        writers = {target: "`connections`" for target, _ in self.wires()}
+        for name in agent.acts:
+            field = f"simulator.agent.acts.{name}"
+            port = self.port(name, field, inputs=True)
+            if port in writers:
+                raise SimulatorError(
+                    f"sets the same input as {writers[port]}",
+                    field=field,
+                    value=name,
+                    hint="remove one of the two",
+                )
+            writers[port] = f"the action {name}"
+
+    @cached_property
     def _all(self) -> dict[str, Port]:
         single = len(self.models) == 1
         return {

@@ -106,7 +106,7 @@ def sweep(number: int, seed: int, folder: Path, speed: float = SPEED) -> Outcome
         folder: Of its own.
         speed: Of its clock.
     """
-    with AzureEmulator(folder / "cloud", speed, seed, module=played_jobs.__name__) as cloud:
+    with AzureEmulator(folder / "cloud", played_jobs.__name__, speed=speed, seed=seed) as cloud:
         mine = {f"DRILLYARD_AZURE_{name}": value for name, value in SETTINGS.items()}
         os.environ.update({**cloud.env, **mine, "DRILLYARD_HOME": str(folder / "home")})
         credential.cache_clear()  # this cloud has a client secret of its own

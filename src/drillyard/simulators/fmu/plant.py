@@ -83,6 +83,9 @@ class Plant:
             for key in setting.wiring.models:
                 self._instances[key] = self._instance(key)
                 self._instances[key].begin(values[key], setting.start_s, setting.tolerance)
+            self._links = [
+                (self._values(end), self._values(source)) for end, source in self._wires
+            ]
             self._connect()
             for instance in self._instances.values():
                 instance.started()
@@ -180,9 +183,9 @@ class Plant:
 
     def _connect(self) -> None:
         """Gives each connected input the value that it follows, all at the same time."""
-        now = [self._values(source).read() for _, source in self._wires]
-        for (target, _), value in zip(self._wires, now, strict=True):
-            self._values(target).write(value)
+        now = [source.read() for _, source in self._links]
+        for (target, _), value in zip(self._links, now, strict=True):
+            target.write(value)
 
     def _values(self, port: Port) -> Values:
         return self._instances[port.model].values([port.variable])

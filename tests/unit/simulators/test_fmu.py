@@ -362,6 +362,11 @@ def test_an_enumeration_has_the_range_of_its_items(fmu):
     assert (mode.type, mode.low, mode.high) == ("Enumeration", 1.0, 3.0)
 
 
+def test_an_unsigned_number_begins_at_zero(fmu):
+    name = fmu(source="tank3", name="unsigned.fmu", change=("<Int32 ", "<UInt32 "))
+    assert read_model(name).variables["overflows"].low == 0.0
+
+
 def test_an_agent_is_needed_and_the_command_that_writes_it_is_named(fmu):
     with pytest.raises(SimulatorError) as refusal:
         make_env(SimulatorSpec.model_validate({"id": fmu()}))

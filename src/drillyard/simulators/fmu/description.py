@@ -187,6 +187,8 @@ def _scalars(given: Any) -> Iterator[Variable]:
     if items:  # an enumeration
         low = min(items) if low is None else low
         high = max(items) if high is None else high
+    if low is None and given.type.startswith("UInt"):
+        low = 0.0
     settable = given.causality == "input" or (
         given.variability != "constant" and given.initial in ("exact", "approx")
     )

@@ -3,7 +3,7 @@
 Macros choose what it does wrong:
 FORGETS: its serialised state lacks the wear of the pump.  LEAKS: each instance keeps memory.
 NO_WEAR: its pump does not wear.  TICKS: seconds between the events of its clock.
-CRASHES_AT, HANGS_AT, FAILS_AT, NAN_AT: the step at which it does so.  ENDS_AT: it ends itself. */
+CRASHES_AT, HANGS_AT, FAILS_AT, FATAL_AT, NAN_AT: the step at which it does so.  ENDS_AT: it ends itself. */
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@ enum { LEVEL, CHANGE, VOLTAGE, AREA, OUTLET, FLOW };
 
 typedef struct {
     double time, values[6], before, wear;
-    int steps, overflows, full, ticks;
+    int steps, overflows, full, ticks, fatal;
 } Tank;
 
 static void compute(Tank *t) {
@@ -45,7 +45,10 @@ fmi2Component fmi2Instantiate(fmi2String name, fmi2Type type, fmi2String guid, f
 #endif
     return t;
 }
-void fmi2FreeInstance(fmi2Component c) { free(c); }
+void fmi2FreeInstance(fmi2Component c) {
+    if (((Tank *)c)->fatal) abort();
+    free(c);
+}
 fmi2Status fmi2SetupExperiment(fmi2Component c, fmi2Boolean a, fmi2Real b, fmi2Real start, fmi2Boolean d, fmi2Real e) {
     ((Tank *)c)->time = start;
     return fmi2OK;
@@ -93,6 +96,10 @@ fmi2Status fmi2DoStep(fmi2Component c, fmi2Real now, fmi2Real size, fmi2Boolean 
 #endif
 #ifdef FAILS_AT
     if (t->steps == FAILS_AT) return fmi2Error;
+#endif
+#ifdef FATAL_AT
+    t->fatal = t->steps == FATAL_AT;
+    if (t->fatal) return fmi2Fatal;
 #endif
 #ifdef ENDS_AT
     if (t->steps == ENDS_AT) return fmi2Discard;

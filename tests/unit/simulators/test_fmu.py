@@ -499,6 +499,14 @@ def test_an_isolated_model_steps_as_in_process_and_its_process_is_replaced(fmu):
         ]
 
 
+def test_nothing_is_called_after_a_fatal_error(fmu):
+    with made(fmu("FATAL_AT=2"), isolate=True, on_error="cut") as env:
+        env.reset(seed=1)
+        assert played(env)[-1]["kpi_restarts"] == 1
+        env.reset()
+        assert played(env, 1)[-1]["kpi_restarts"] == 0, "its process ended"
+
+
 def test_a_failing_isolated_model_says_so_by_name(fmu):
     with made(fmu("FAILS_AT=2"), isolate=True) as env:
         env.reset(seed=1)

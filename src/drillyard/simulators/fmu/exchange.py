@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from drillyard.simulators.fmu.description import Kind, Model
-from drillyard.simulators.fmu.instance import Failed, Files, Instance, last_words
+from drillyard.simulators.fmu.instance import Failed, Files, Instance
 
 SAME = 1e-12
 """Relative difference of two times that are one; CVODE refuses to integrate between them."""
@@ -84,7 +84,7 @@ class Exchange(Instance):
         except (
             Exception
         ) as error:  # FMPy's errors and those of its solvers have no class in common
-            raise Failed(f"{error}{last_words()}") from error
+            raise self.failed(error) from error
 
     def _continue(self, time_s: float) -> bool:
         """From event mode to integration; True where the model ends."""

@@ -20,7 +20,7 @@ from drillyard.simulators.fmu.description import NOT_NUMBERS, Kind, Model, Varia
 from drillyard.simulators.fmu.library import library
 from drillyard.simulators.fmu.values import Values
 
-_DISCARD, _TERMINATED = 2, 3
+_DISCARD, _FATAL, _TERMINATED = 2, 4, 3
 LAST_WORDS = 5
 """Messages of the model that an error repeats."""
 log = logging.getLogger("drillyard.simulator")
@@ -183,7 +183,12 @@ class Instance:
         except Exception as error:  # FMPy's own is an exception without a class above it
             if getattr(error, "status", None) == _DISCARD and self._has_ended():
                 return True
-            raise Failed(f"{error}{last_words()}") from error
+            raise self.failed(error) from error
+
+    def failed(self, error: Exception) -> Failed:
+        """Returns the error for one of a call; after a fatal one, FMI allows no call at all."""
+        self._alive = getattr(error, "status", None) != _FATAL
+        return Failed(f"{error}{last_words()}")
 
     def state(self) -> np.ndarray:
         """Its serialised state."""

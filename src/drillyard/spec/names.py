@@ -192,13 +192,18 @@ class Names:
         at = _At(path, place, text, seen)
         if whole := REFERENCE.fullmatch(text):
             return self._reference(whole, at, whole=True)
+        before = len(self.problems)
         parts = [self._reference(m, at, whole=False) for m in REFERENCE.finditer(text)]
+        late = any(part.late for part in parts)
+        origin = next((part.origin for part in parts if part.origin is not None), None)
+        if len(self.problems) > before:
+            return Resolved(text, text, late, origin)
         values, texts = iter(parts), iter(parts)
         return Resolved(
             REFERENCE.sub(lambda _: as_text(next(values).value), text),
             REFERENCE.sub(lambda _: next(texts).text, text),
-            any(part.late for part in parts),
-            next((part.origin for part in parts if part.origin is not None), None),
+            late,
+            origin,
         )
 
     def _reference(self, match: re.Match[str], at: _At, *, whole: bool) -> Resolved:
@@ -213,7 +218,7 @@ class Names:
                 hint="write $$ for a dollar sign",
             )
         if match["env"]:
-            value = self._environment(match["env"], at, typed_env=whole)
+            value = self._environment(match["env"], replace(at, text=written), typed_env=whole)
             text = written if secret else escape(as_text(value))
             return Resolved(value, text, origin=replace(at.place, raw=None, through=written))
         name = match["braced"] or match["bare"]

@@ -107,7 +107,8 @@ def test_references_are_replaced_by_parameters_and_variables(file, monkeypatch):
     file.write_text(
         FILE.replace(
             "args: {}",
-            "args: {a: '$$5', b: 'x-${width}-y', api_key: '${env:D_KEY}', c: ['$width']}",
+            "args: {a: '$$5', b: 'x-${width}-y', api_key: '${env:D_KEY}', c: ['$width'], "
+            "token: 'file:/run/${env:D_KEY}/$width'}",
         ).replace("10_000", "${env:D_STEPS}")
     )
     loaded = load(file, values={"width": "3"})
@@ -117,6 +118,7 @@ def test_references_are_replaced_by_parameters_and_variables(file, monkeypatch):
         "b": "x-3-y",
         "api_key": "${env:D_KEY}",
         "c": [3],
+        "token": "file:/run/${env:D_KEY}/3",
     }
     assert loaded.spec.train.steps == 4096
     assert loaded.provenance["train.steps"] == "exp.yaml:8 through ${env:D_STEPS}"

@@ -69,7 +69,7 @@ def expand(
     tuned += [field for field in spaces if field.path not in written]
     if tuned and not searched:
         problems.append(_no_study(merged, tuned))
-    if len(problems) > before:
+    if len(problems) > before or not _takes_more(merged.tree.get("parameters", {})):
         _without_spaces(merged)
         return
     if not tuned:
@@ -88,6 +88,11 @@ def expand(
         _whole_minibatches(merged, paths, known, taken)
 
 
+def _takes_more(section: Json) -> bool:
+    """Whether tunables can be added; the model reports a section that is none."""
+    return isinstance(section, dict) and isinstance(section.get("tunables", {}), dict)
+
+
 # -- what a file tunes ----------------------------------------------------------------------------
 
 
@@ -100,7 +105,7 @@ def _tunes(merged: Merged, problems: list[ConfigError]) -> Iterator[_Tuned]:
         body = _read(path, node, str(algorithm).lower(), problems)
         if body is not None:
             yield _Tuned(path, body, merged.place(path) or Place(""))
-    for number, item in enumerate(merged.get("study", "experiments") or ()):
+    for number, item in enumerate(as_list(merged.get("study", "experiments"))):
         if not isinstance(item, dict):
             continue
         for path, node in _nodes({k: v for k, v in item.items() if k in listed.PARTS}):
@@ -238,7 +243,7 @@ class _Known:
     @classmethod
     def of(cls, merged: Merged) -> _Known:
         algorithm = merged.get("learner", "algorithm")
-        preset = (merged.get("learner") or {}).get("preset", "auto")
+        preset = as_object(merged.get("learner")).get("preset", "auto")
         layer = None
         if preset is None or isinstance(preset, str):
             with contextlib.suppress(ConfigError):  # reported where presets are laid

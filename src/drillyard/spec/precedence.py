@@ -6,6 +6,7 @@ Mappings merge key by key; lists and everything else are replaced whole.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -212,16 +213,16 @@ def _put(tree: JsonObject, path: KeyPath, value: Json, below: Json, text: str) -
 
 
 def _into(item: Any, part: str | int, path: KeyPath, text: str) -> Any:
-    try:
-        return item[part]
-    except (LookupError, TypeError):
-        raise ConfigError(
-            "there is no such item to set",
-            file="--set",
-            field=dotted(path),
-            value=text,
-            hint="set the whole list: --set 'seeds=[1, 2, 3]'",
-        ) from None
+    with contextlib.suppress(LookupError, TypeError):
+        if isinstance(item, dict | list):
+            return item[part]
+    raise ConfigError(
+        "there is no such item to set",
+        file="--set",
+        field=dotted(path),
+        value=text,
+        hint="set the whole list: --set 'seeds=[1, 2, 3]'",
+    )
 
 
 def item_at(tree: Any, path: KeyPath) -> Any:

@@ -1,5 +1,7 @@
 """Thousands of broken files: each loads or is refused in words, never with a traceback."""
 
+import json
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -90,8 +92,6 @@ BASE = {
 
 
 def check(folder, tree):
-    import json
-
     file = folder / "fuzz.json"
     file.write_text(json.dumps(tree))
     try:
@@ -99,6 +99,27 @@ def check(folder, tree):
     except UserError as error:
         assert str(error)
         assert "Traceback" not in str(error)
+
+
+TUNED = {"algorithm": "ppo", "args": {"gamma": {"tune": [0.9, 0.99]}}}
+STUDY = {"trials": 2}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"learner": [TUNED], "study": STUDY},
+        {"learner": TUNED, "study": STUDY, "parameters": [1]},
+        {"learner": TUNED, "study": STUDY, "parameters": {"tunables": [1]}},
+        {"learner": TUNED, "study": {"chooser": "list", "experiments": 3}},
+        {"learner": {"algorithm": "ppo", "args": {"learning_rate": {"name": [1]}}}},
+    ],
+)
+def test_a_part_of_another_form_is_refused_without_a_traceback(tmp_path, parts):
+    file = tmp_path / "parts.json"
+    file.write_text(json.dumps({**BASE, **parts}))
+    with pytest.raises(UserError, match="learner|parameters|study"):
+        load(file)
 
 
 @pytest.mark.heavy

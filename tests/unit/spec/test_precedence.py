@@ -154,11 +154,11 @@ def test_parameters_that_refer_to_each_other_are_refused(file):
 
 
 def test_set_items_of_lists(file):
-    below = {"seeds": [1, 2, 3], "a": {"b": [{"c": 1}]}}
+    below = {"seeds": [1, 2, 3], "a": {"b": [{"c": 1}]}, "name": "x"}
     document = command_line(["seeds[1]=9", "a.b[0].c=5"], below)
     assert document.value == {"seeds": [1, 9, 3], "a": {"b": [{"c": 5}]}}
     assert below["seeds"] == [1, 2, 3]
-    for text in ("seeds[7]=1", "=1", "seeds", "a..b=1", "seeds[0].x=1"):
+    for text in ("seeds[7]=1", "=1", "seeds", "a..b=1", "seeds[0].x=1", "name[0]=y"):
         with pytest.raises(ConfigError):
             command_line([text], below)
 

@@ -187,7 +187,7 @@ def _of_mapping(field: str, value: JsonObject) -> Iterator[ConfigError]:
     if isinstance(name, str) and ":" in name:
         yield from _of_path(f"{field}.name", name)
         return
-    if name not in SETTINGS:
+    if not isinstance(name, str) or name not in SETTINGS:
         yield ConfigError(
             "is not a schedule",
             field=f"{field}.name",

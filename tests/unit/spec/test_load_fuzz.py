@@ -118,7 +118,7 @@ STUDY = {"trials": 2}
 def test_a_part_of_another_form_is_refused_without_a_traceback(tmp_path, parts):
     file = tmp_path / "parts.json"
     file.write_text(json.dumps({**BASE, **parts}))
-    with pytest.raises(UserError, match="learner|parameters|study"):
+    with pytest.raises(UserError, match=r"learner|parameters|study"):
         load(file)
 
 

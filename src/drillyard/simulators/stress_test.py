@@ -23,6 +23,7 @@ from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lesson_draws import Choice, Normal, Range, read_rule
 from drillyard.spec.simulator.lessons import Lesson, draw
 from drillyard.system.user_code import described
+from drillyard.system.watchdog import report_activity
 
 STEPS = 200
 """Steps of each way of acting; a slow simulator is given fewer."""
@@ -215,6 +216,7 @@ def _corners(env: Env, lesson: Lesson) -> Finding:
             options = {**draw(lesson, _SEED, 0, tried), key: value}
             tried += 1
             run = Stepping(env, f"an episode with {key} = {value}")
+            report_activity(f"reset, an episode with {key} = {value}")
             try:
                 env.reset(seed=_SEED, options=options)
                 while run.step < CORNER_STEPS and run.broken is None:

@@ -12,6 +12,7 @@ from drillyard.errors import ConfigError, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.simulators.stress_test import try_limits
 from drillyard.spec.learning import SimulatorSpec
+from drillyard.system.watchdog import listen
 
 
 class Lift:
@@ -87,8 +88,12 @@ def test_only_extreme_actions_show_some_faults():
 
 
 def test_an_end_of_the_lesson_that_cannot_be_begun_is_named():
-    text = said(try_limits(lift(GOOD, {"load": {"min": 1, "max": 5}})), Severity.ERROR)
+    reports: list[str] = []
+    with listen(reports.append):
+        text = said(try_limits(lift(GOOD, {"load": {"min": 1, "max": 5}})), Severity.ERROR)
     assert "load = 5.0: " in text and "too heavy to lift" in text
+    # The last report names a reset that hangs.
+    assert reports[-1] == "reset, an episode with load = 5.0"
 
 
 @pytest.mark.parametrize("name", ["cstr", "simple-adder", "building"])

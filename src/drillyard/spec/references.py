@@ -68,7 +68,7 @@ def fill(text: str, values: Mapping[str, Json]) -> Json:
     """Fills the values of a run into a text with references.
 
     Args:
-        text: From ``Names.residue``.
+        text: From ``Names.resolve``.
         values: The run's parameters.
 
     Returns:

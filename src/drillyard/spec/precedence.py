@@ -214,8 +214,8 @@ def _put(tree: JsonObject, path: KeyPath, value: Json, below: Json, text: str) -
 
 def _into(item: Any, part: str | int, path: KeyPath, text: str) -> Any:
     with contextlib.suppress(LookupError, TypeError):
-        if isinstance(item, dict | list):
-            return item[part]
+        items: Any = () if isinstance(item, str) else item
+        return items[part]
     raise ConfigError(
         "there is no such item to set",
         file="--set",

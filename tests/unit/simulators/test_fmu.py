@@ -217,6 +217,22 @@ def test_a_file_that_is_not_an_fmu_is_refused(fmu, libraries):
             made(name)
 
 
+def test_an_archive_without_a_description_with_a_name_twice_or_too_large_is_refused(
+    fmu, libraries, monkeypatch
+):
+    with zipfile.ZipFile(libraries / "empty.fmu", "w") as archive:
+        archive.writestr("resources/x", "x")
+    twice = libraries / fmu(name="twice.fmu")
+    with zipfile.ZipFile(twice, "a") as archive, pytest.warns(UserWarning):
+        archive.writestr("modelDescription.xml", "<other/>")
+    for name, words in (("empty.fmu", "has no modelDescription"), (twice.name, "entries twice")):
+        with pytest.raises(SimulatorError, match=words):
+            read_model(name)
+    monkeypatch.setattr("drillyard.simulators.fmu.archive.MAX_BYTES", 100)
+    with pytest.raises(SimulatorError, match="is larger than"):
+        read_model(fmu())
+
+
 def test_a_damaged_archive_is_refused_as_one_and_leaves_nothing(fmu, libraries):
     path = libraries / fmu(name="whole.fmu")
     with zipfile.ZipFile(path) as archive:
@@ -257,6 +273,13 @@ def test_sources_are_compiled_once(fmu, monkeypatch, tmp_path):
     assert kept.stat().st_mtime_ns == written
 
 
+def test_sources_without_a_compiler_are_refused(fmu, monkeypatch):
+    name = fmu(name="sources.fmu", binary=False)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SimulatorError, match="no C compiler for its sources is on PATH"):
+        make_env(spec(name))
+
+
 def test_sources_that_do_not_compile_are_refused_with_the_compilers_words(
     fmu, monkeypatch, tmp_path
 ):
@@ -292,6 +315,9 @@ def test_a_model_that_ends_itself_and_a_condition_end_the_episode(fmu):
     with made(fmu("ENDS_AT=4", state=False)) as env:
         env.reset(seed=1)
         assert [info["ends"][0] for info in played(env)] == [False, False, False, True]
+    with made(fmu("ENDS_AT=2", state=False), communication_s=1.0) as env:
+        env.reset(seed=1)
+        assert played(env)[0]["ends"] == (True, False)  # within the first step
     with made(fmu(), ends="level > 1.05") as env:
         env.reset(seed=1)
         *before, last = played(env, 30, 1.0)
@@ -305,6 +331,16 @@ def test_communication_points_make_steps_finer_and_constants_hold(fmu):
     with made(fmu(), start={"area": 4.0}) as env:
         env.reset(seed=1)
         assert played(env, 1)[0]["state_level"] == pytest.approx(fine, abs=1e-4)
+
+
+def test_a_lesson_replaces_a_constant_and_the_time_can_be_observed(fmu):
+    agent = {"observes": {**AGENT["observes"], "time": {"min": 0, "max": 100}}, "logs": ["area"]}
+    with made(fmu(), agent, start={"area": 4.0}, start_s=20.0) as env:
+        _, info = env.reset(seed=1)
+        assert (info["state_area"], info["state_time"]) == (4.0, 20.0)
+        _, info = env.reset(options={"area": 2.0})
+        assert info["state_area"] == 2.0
+        assert played(env, 2)[-1]["state_time"] == 30.0
 
 
 def test_an_experiment_that_was_written_for_a_model_is_complete(fmu, libraries):
@@ -354,6 +390,13 @@ def test_words_and_ranges_of_the_model_keep_the_experiment_valid(fmu, libraries,
         make_env(load(written).spec.simulator).close()
     finally:
         written.unlink()
+
+
+def test_unit_and_range_come_from_the_type_of_a_variable(fmu):
+    own = '<Real unit="m" min="0" max="2" start="1"/>'
+    name = fmu(name="typed.fmu", change=(own, '<Real declaredType="Height" start="1"/>'))
+    level = read_model(name).variables["level"]
+    assert (level.unit, level.low, level.high) == ("m", 0.0, 2.0)
 
 
 def test_an_enumeration_has_the_range_of_its_items(fmu):
@@ -428,6 +471,7 @@ def cascade(fmu: Any, **args: Any) -> SimulatorSpec:
         },
         "acts": {"pump": {"min": 0, "max": 10, "unit": "V"}},
         "reward": "-abs(up - 1)",
+        "logs": ["second.outlet"],
         "resets": ["first.area"],
     }
     given = {
@@ -443,7 +487,8 @@ def cascade(fmu: Any, **args: Any) -> SimulatorSpec:
 
 def test_connected_models_are_stepped_and_resumed_together(fmu):
     with closing(make_env(cascade(fmu))) as first, closing(make_env(cascade(fmu))) as second:
-        first.reset(seed=1, options={"first.area": 2.0})
+        _, info = first.reset(seed=1, options={"first.area": 2.0})
+        assert info["state_second.outlet"] == 0.0  # connected before the first step
         before = played(first, 3, 1.0)
         # The flow of the first empties the second.
         assert [i["state_up"] for i in before] == sorted(i["state_up"] for i in before)
@@ -518,7 +563,7 @@ THREE: dict[str, Any] = {
     "observes": {"levels[1]": {"min": 0, "max": 2, "unit": "m"}, "low": {"min": 0, "max": 2}},
     "acts": {"inflow": {"min": 0, "max": 1}},
     "reward": "-abs(low - 1) - full",
-    "logs": ["overflows"],
+    "logs": ["overflows", "valves[2]"],
     "resets": ["levels[2]", "area"],
     "max_episode_steps": 60,
 }
@@ -537,6 +582,7 @@ def test_fmi_3_with_arrays_and_events(fmu, kind, state):
         _, info = first.reset(seed=1, options={"levels[2]": 1.5, "area": 1.5})
         assert (info["state_levels[1]"], info["state_low"]) == (1.0, 1.5)
         infos = played(first, 50, 1.0)
+        assert {i["state_valves[2]"] for i in infos} == {0.3}  # beside an action in one array
         levels = [i["state_levels[1]"] for i in infos]
         assert levels == sorted(levels) and infos[0]["state_low"] != 1.5
         if kind == "co-simulation":

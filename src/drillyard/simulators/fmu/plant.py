@@ -114,6 +114,8 @@ class Plant:
                     self._connect()
                 for instance in self._instances.values():
                     self._ended |= instance.step(time_s, size_s)
+                if self._ended:
+                    break
             self._steps += 1
             self._states = self._read()
         except Exception as error:  # Failed, and what FMPy raises where values are exchanged

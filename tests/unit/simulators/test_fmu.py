@@ -7,12 +7,13 @@ import sys
 import tempfile
 import zipfile
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from drillyard.authoring.scaffold.fmu import around_fmu
+from drillyard.authoring.scaffold.fmu import _names, around_fmu
 from drillyard.errors import ConfigError, RunFailed, SimulatorError, UserError
 from drillyard.simulators.check import check_env_contract, check_simulator
 from drillyard.simulators.fmu import state_test
@@ -390,6 +391,12 @@ def test_words_and_ranges_of_the_model_keep_the_experiment_valid(fmu, libraries,
         make_env(load(written).spec.simulator).close()
     finally:
         written.unlink()
+
+
+def test_names_in_a_written_experiment_are_different_and_can_be_read_by_a_reward(fmu):
+    level = read_model(fmu()).variables["level"]
+    written = {"a.b": "a_b", "a_b": "a_b_", "class": "_class", "1x": "_1x", "time.": "time_"}
+    assert _names(replace(level, name=name) for name in written) == written
 
 
 def test_unit_and_range_come_from_the_type_of_a_variable(fmu):

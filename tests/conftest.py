@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from drillyard_flows import settings
@@ -45,6 +46,12 @@ os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "helpers" / "nobody.pe
 # that send it would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long a random value takes says something about the machine, and nothing about drillyard.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -165,7 +165,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(VALUES)
 def test_values_read_back_as_they_were(value):
     assert parse_yaml(f"key: {scalar(value)}\n", "text").value == {"key": value}
@@ -184,7 +184,7 @@ def entries(tree):
     ]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(
     st.dictionaries(KEYS, TREES, min_size=1),
     st.dictionaries(KEYS, TREES, min_size=1),

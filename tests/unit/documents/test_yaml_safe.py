@@ -203,7 +203,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(PIECES, max_size=40).map("".join) | st.text(max_size=80))
 @example("%YAML 9.9\n---\na: 1")
 @example("a: |\n  x\n b: 1")

@@ -123,14 +123,14 @@ def test_a_part_of_another_form_is_refused_without_a_traceback(tmp_path, parts):
 
 
 @pytest.mark.heavy
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(KEYS, TREES, max_size=6))
 def test_any_tree(tmp_path, tree):
     check(tmp_path, {**BASE, **tree})
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10_000, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(KEYS, TREES, max_size=6))
 def test_ten_thousand_trees(tmp_path, tree):
     check(tmp_path, {**BASE, **tree})

@@ -168,7 +168,7 @@ class GoogleCloud:
         clock: Any = VirtualClock(world)
         self.booted: list[VirtualMachine] = []
         faults = Faults(world.plan.seed)
-        self.compute = Compute(clock, Project(PROJECT), faults, world.folder, lambda i, f: {})
+        self.compute = Compute(clock, Project(PROJECT), faults, world.folder, lambda *machine: {})
         self.compute.catalogue.images.add("*")
         self.compute.catalogue.networks.add("*")
         lag = world.plan.listing_lag_s

@@ -111,6 +111,8 @@ def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str
         StoreUnavailable: The mailbox cannot be read now. This decides nothing.
     """
     cache = cache or StateCache()
+    # Before the claims: a claim that came before the order is seen with it.
+    cancelled = mailbox.cancelled() is not None
     stamps = {folder: mailbox.stamp(folder) for folder in (CLAIMS, QUEUE)}
     before, cache.stamps = cache.stamps, {}  # and stays empty when something cannot be read
     changed = {f for f, stamp in stamps.items() if stamp is None or stamp != before.get(f)}
@@ -120,7 +122,7 @@ def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str
     cache.polls += 1
     whole = cache.polls > TRUST or not before
     by_name = _read(mailbox, cache, {CLAIMS, QUEUE} if whole else changed, whole)
-    orders = mailbox.reopened(), mailbox.cancelled() is not None
+    orders = mailbox.reopened(), cancelled
     if orders != cache.said:
         cache.stale.update(cache.tickets)
         cache.said = orders

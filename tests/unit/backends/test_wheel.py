@@ -69,7 +69,8 @@ def test_the_wheel_contains_no_emulator(own):
 def test_the_emulators_are_a_distribution_of_their_own(tmp_path):
     archive = built(EMULATORS, tmp_path)
     assert packages(archive) == {"drillyard_emulators", "drillyard_emulators-0.1.0.dist-info"}
-    modules = {p.relative_to(EMULATORS.parent).as_posix() for p in EMULATORS.rglob("*.py")}
+    sources = (p for pattern in ("*.py", "*.sh") for p in EMULATORS.rglob(pattern))
+    modules = {p.relative_to(EMULATORS.parent).as_posix() for p in sources}
     modules |= {"drillyard_emulators/py.typed", "drillyard_emulators/LICENSE"}
     assert modules == {n for n in archive.namelist() if n.startswith("drillyard_emulators/")}
     found = entry_points(archive)

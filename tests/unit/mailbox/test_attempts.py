@@ -164,6 +164,23 @@ def test_what_runs_during_a_cancel_is_running(mailbox):
     assert short(mailbox) == (Status.RUNNING, 1, None)
 
 
+def test_a_claim_just_before_a_cancel_is_running_also_if_both_come_during_the_look(
+    mailbox, monkeypatch
+):
+    post(mailbox)
+    cache, real = StateCache(), mailbox.cancelled
+    ticket_states(mailbox, cache)
+
+    def late():
+        if real() is None:
+            claim(mailbox, 1)
+            mailbox.write("control/cancel.json", Cancel(reason="enough", by="me", written_at=0.0))
+        return real()
+
+    monkeypatch.setattr(mailbox, "cancelled", late)
+    assert ticket_states(mailbox, cache)[TRAIN].status is Status.RUNNING
+
+
 def test_a_reopened_run_gets_new_attempts(mailbox):
     post(mailbox)
     end(mailbox, 1, Cause.USER_ERROR)

@@ -168,7 +168,13 @@ class GoogleCloud:
         clock: Any = VirtualClock(world)
         self.booted: list[VirtualMachine] = []
         faults = Faults(world.plan.seed)
-        self.compute = Compute(clock, Project(PROJECT), faults, world.folder, lambda *machine: {})
+        self.compute = Compute(
+            clock,
+            Project(PROJECT),
+            faults,
+            world.folder,
+            lambda vm, *_: VirtualMachine(vm.name, str(vm.instance_id)),  # type: ignore[arg-type,return-value]
+        )
         self.compute.catalogue.images.add("*")
         self.compute.catalogue.networks.add("*")
         lag = world.plan.listing_lag_s
@@ -305,7 +311,6 @@ def install(undo: contextlib.ExitStack) -> None:
     wheel = f"code/{'0' * 64}.whl"
     for target, value in (
         ("drillyard_emulators.gcp.compute.world.Scheduler", VirtualScheduler),
-        ("drillyard_emulators.gcp.compute.instances.Machine", VirtualMachine),
         ("requests.adapters.HTTPAdapter.send", wire.send),
         ("google.auth.default", _credentials),
         ("drillyard_backends.wheel.send", lambda order: f"{order.experiment}/{wheel}"),

@@ -78,6 +78,17 @@ def test_the_region_s_total_counts_and_minus_one_is_no_limit(azure, settings, fo
     assert "there is no limit" in said(settings, Severity.OK, workers=999)["quota"]
 
 
+def test_the_build_of_an_image_needs_dedicated_cores_also_for_low_priority_nodes(
+    azure, settings, tmp_path
+):
+    (tmp_path / "Dockerfile").write_text("FROM mcr.example/python:1\n")
+    built = {**settings, "image": None, "build": str(tmp_path)}
+    assert "build" not in said(built, Severity.WARNING)
+    azure.ask("manager", quotas={"totalDedicatedCores": 0})
+    assert "0 of 0 cores are free" in said(built, Severity.WARNING)["build"]
+    assert "build" not in said(settings, Severity.WARNING), "an image is used as it is"
+
+
 def test_a_quota_that_is_not_listed_is_a_note(azure, settings):
     azure.ask("manager", quota_form="nothing that is known")
     given = {**settings, "vm_size": "Standard_NC4as_T4_v3", "low_priority": False}

@@ -279,3 +279,30 @@ def test_a_bucket_is_tried_before_a_machine_is_made(bench, monkeypatch, capsys):
     (left,) = bench.ask("objects", bucket="tried-runs")
     assert left.startswith("canary-")
     assert main(["doctor", "--on", "gcp", "--write"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("machine", "spot", "code", "message"),
+    [
+        ("a3-highgpu-1g", True, 2, "raise PREEMPTIBLE_NVIDIA_H100_GPUS"),
+        ("a3-highgpu-8g", False, 0, "list GPUS_PER_GPU_FAMILY with a region"),
+        ("a3-ultragpu-8g", True, 0, "list PREEMPTIBLE_NVIDIA_H200_GPUS with"),
+        ("a4-highgpu-8g", True, 0, "list PREEMPTIBLE_NVIDIA_B200_GPUS with"),
+    ],
+)
+def test_no_plan_says_that_a_quota_of_zero_has_room(machine, spot, code, message, bench, capsys):
+    series = [f"NVIDIA_{name}_GPUS" for name in ("H100", "H200", "B200")]
+    none = dict.fromkeys([*series, *(f"PREEMPTIBLE_{name}" for name in series)], 0)
+    bench.ask("catalogue", quotas={"europe-west1": none})
+    settings = {"zones": "[europe-west1-b]", "disk_type": "hyperdisk-balanced", "spot": spot}
+    values = {f"backends.gcp.{key}": value for key, value in settings.items()}
+    values |= {"backends.gcp.machine_types": f"[{machine}]", "budget.max_cost": 9999}
+    values |= {"resources.workers": 1, "seeds": "[1]"}
+    words = [w for k, v in values.items() for w in ("--set", f"{k}={str(v).lower()}")]
+    assert main(["plan", "g.yaml", *words]) == code
+    output = " ".join("".join(capsys.readouterr()).split())
+    assert (
+        message in output
+        and "; room for" not in output
+        and " room for 1 " not in output.replace("no room for 1 ", "")
+    )

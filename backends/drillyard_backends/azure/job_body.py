@@ -37,6 +37,9 @@ def body(
         "experimentName": naming.experiment_name(order.experiment),
         "computeId": f"{root}/computes/{clusters.name_of(config, order)}",
         "environmentId": f"{root}/environments/{version}",
+        # Without it a job has its user's token (the specification: "Defaults to AmlToken if
+        # null"; azure-ai-ml 1.35.2), and the store's role is on the cluster's identity.
+        "identity": {"identityType": "Managed"},
         "command": start.COMMAND,
         "environmentVariables": _variables(config, order, name, ticket, nodes),
         "outputs": _outputs(config, order, run),

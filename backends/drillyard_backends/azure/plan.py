@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from drillyard_backends.azure import (
     surroundings,
 )
 from drillyard_backends.azure.clusters import Cluster, name_of
-from drillyard_backends.azure.errors import Missing
+from drillyard_backends.azure.errors import Forbidden, Missing
 from drillyard_backends.azure.rest import section
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import LONGEST_TAG, AzureConfig
@@ -92,7 +93,7 @@ def examine(
         ("vm_size", lambda: quota_check.of_nodes(service, config, order, region, workers)),
     ]
     if not any(f.subject == "build" and f.severity is Severity.ERROR for f in findings):
-        questions.append(("environment", lambda: _environment(service, config, order)))
+        questions.append(("environment", lambda: _environment(service, config, order, workspace)))
     for subject, ask in questions:
         findings += asked(subject, ask, config)
     return findings
@@ -346,7 +347,9 @@ def _workspace(service: Service, config: AzureConfig, existing: _Existing) -> It
     yield passed("registry", registry or "Azure makes it for the first image")
 
 
-def _environment(service: Service, config: AzureConfig, order: Order | None) -> Iterator[Finding]:
+def _environment(
+    service: Service, config: AzureConfig, order: Order | None, workspace: JsonObject
+) -> Iterator[Finding]:
     lease = order or Order(lease_id="dy-0000000000", experiment="", store_url="")
     text = environment.named(config, lease)
     name, _, version = text.partition(":")
@@ -355,6 +358,10 @@ def _environment(service: Service, config: AzureConfig, order: Order | None) -> 
     except Missing:
         if config.environment is None:
             yield passed("environment", f"{text} will be created, and its image built")
+            own = section(workspace, "properties").get("imageBuildCompute")
+            if (config.build or config.conda) and not own:
+                with contextlib.suppress(Forbidden):  # `quota` reports it
+                    yield from quota_check.of_build(service, str(workspace["location"]))
         else:
             yield problem(
                 "environment",

@@ -84,6 +84,28 @@ def of_size(
     yield from _fits(usages, size, location, field, nodes, cores, low_priority)
 
 
+def of_build(service: Service, location: str) -> Iterator[Finding]:
+    """Checks that Azure has cores to build an image on: dedicated ones, whatever the nodes are.
+
+    Source: https://learn.microsoft.com/azure/machine-learning/concept-environments, "By default,
+    AzureML will manage image build target on available workspace serverless compute quota"; as of
+    commit f44baff of MicrosoftDocs/azure-docs, read 2026-11-26.
+
+    Args:
+        service: Sends the requests.
+        location: Region of the workspace.
+    """
+    for row in quota.of(quota.rows(service.usages(location)), "", low_priority=False):
+        if row.free == 0:
+            yield warning(
+                "build",
+                f"{row.name}: 0 of {row.limit} cores are free in {location}; Azure may build the "
+                "image on dedicated cores, also for low-priority nodes",
+                f"request a few: https://ml.azure.com/quota (region {location}); or set "
+                "`image` to an image that is built elsewhere",
+            )
+
+
 def _suits(
     size: JsonObject, name: str, field: str, low_priority: bool, gpus: int
 ) -> Iterator[Finding]:

@@ -182,6 +182,7 @@ def room(reader: Reader, config: GcpConfig, count: int, catalogue: Catalogue) ->
     project = reader.compute("")
     everywhere = project.body.get("quotas")
     tight: dict[str, list[str]] = {}
+    unknown: dict[str, list[str]] = {}
     fits = False
     for region in dict.fromkeys(catalogue.zones.values()):
         answer = reader.compute(f"regions/{region}")
@@ -193,10 +194,11 @@ def room(reader: Reader, config: GcpConfig, count: int, catalogue: Catalogue) ->
             for (zone, name), m in catalogue.machines.items()
             if catalogue.zones[zone] == region
         }
+        regional = answer.body.get("quotas")
         for name, machine in of_region.items():
-            short = list(
-                quotas.short(machine, count, region, answer.body.get("quotas"), everywhere)
-            )
+            short = list(quotas.short(machine, count, region, regional, everywhere))
+            for metric in quotas.unlisted(machine, regional):
+                unknown.setdefault(metric, []).append(f"{name} in {region}")
             fits = fits or not short
             for shortage in short:
                 tight.setdefault(shortage.metric, []).append(f"{name}: {shortage}")
@@ -208,7 +210,13 @@ def room(reader: Reader, config: GcpConfig, count: int, catalogue: Catalogue) ->
             f"raise {metric}: {quotas.link(config.project, metric)}"
             + ("" if fits else "; or fewer resources.workers"),
         )
-    if not tight:
+    for metric, lines in unknown.items():
+        yield warning(
+            "quota",
+            f"unknown: Google does not list {metric} with a region; it limits " + ", ".join(lines),
+            f"look here: {quotas.link(config.project, metric)}",
+        )
+    if not tight and not unknown:
         yield passed("quota", f"room for {count} machine{'s' if count > 1 else ''}")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +21,14 @@ _FAMILIES_OF_THEIR_OWN = {
 }
 """Machine family -> its metric; e2, n1, f1 and g1 share CPUS, newer ones are not in this list."""
 _SHARED = ("e2", "n1", "f1", "g1")
+_LISTED_GPUS = ("K80", "P4", "P100", "V100", "T4", "L4", "A100", "A100_80GB")
+NEWER_CPUS, NEWER_GPUS = "CPUS_PER_VM_FAMILY", "GPUS_PER_GPU_FAMILY"
+"""Quotas of newer series. A region's description lists neither, nor Spot quotas of H200 and B200.
+
+Sources: ``Quota.metric`` of compute.v1, revision 20261106, has no such name;
+https://github.com/dstackai/dstack/pull/3100, 2025-09-29; and Google's page of the Cloud Quotas
+API, https://cloud.google.com/docs/quotas/implement-common-use-cases, read 2026-11-26.
+"""
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,18 @@ def short(
             yield Short(metric, "all regions", needed, limit, usage)
 
 
+def unlisted(machine: Machine, regional: Any) -> list[str]:
+    """Returns the quotas of CPUs or GPUs that count, and that the region does not list.
+
+    Args:
+        machine: A machine; with GPUs, their quota is the one that limits it.
+        regional: ``quotas`` of the region's description.
+    """
+    limits = _by_metric(regional)
+    metric = gpu_metric(machine, limits) if machine.gpu_type else _cpu_metric(machine, limits)
+    return [] if metric in limits else [metric]
+
+
 def demands(
     machine: Machine, count: int, limits: Mapping[str, tuple[float, float]]
 ) -> dict[str, float]:
@@ -125,9 +146,7 @@ def demands(
         _cpu_metric(machine, limits): machine.cpus * count,
     }
     if machine.gpus and machine.gpu_type:
-        metric = gpu_metric(machine.gpu_type)
-        spot = f"PREEMPTIBLE_{metric}"
-        amounts[spot if machine.spot and spot in limits else metric] = machine.gpus * count
+        amounts[gpu_metric(machine, limits)] = machine.gpus * count
     if machine.disk_gb:
         standard = machine.disk_type == "pd-standard"
         amounts["DISKS_TOTAL_GB" if standard else "SSD_TOTAL_GB"] = machine.disk_gb * count
@@ -136,10 +155,22 @@ def demands(
     return amounts
 
 
-def gpu_metric(gpu_type: str) -> str:
-    """``nvidia-tesla-t4`` -> ``NVIDIA_T4_GPUS``; ``nvidia-l4`` -> ``NVIDIA_L4_GPUS``."""
-    name = gpu_type.removesuffix("-vws").replace("-tesla-", "-")
-    return f"{name.upper().replace('-', '_')}_GPUS"
+def gpu_metric(machine: Machine, limits: Collection[str]) -> str:
+    """``nvidia-tesla-t4`` -> ``NVIDIA_T4_GPUS``; as Spot ``PREEMPTIBLE_NVIDIA_T4_GPUS``.
+
+    Args:
+        machine: A machine with GPUs.
+        limits: Names of the quotas that the region lists.
+    """
+    name = (machine.gpu_type or "").removesuffix("-vws").replace("-tesla-", "-")
+    # Only the A100 has a quota for each size of its memory.
+    name = re.sub(r"-(h\d+)-\d+gb\Z", r"-\1", name)
+    series = name.removeprefix("nvidia-").upper().replace("-", "_")
+    metric = f"NVIDIA_{series}_GPUS"
+    spot = f"PREEMPTIBLE_{metric}"
+    if series in _LISTED_GPUS:
+        return spot if machine.spot and spot in limits else metric
+    return spot if machine.spot else NEWER_GPUS
 
 
 def _cpu_metric(machine: Machine, limits: Mapping[str, tuple[float, float]]) -> str:
@@ -148,7 +179,7 @@ def _cpu_metric(machine: Machine, limits: Mapping[str, tuple[float, float]]) -> 
         return "PREEMPTIBLE_CPUS"
     if machine.family in _SHARED:
         return "CPUS"
-    return _FAMILIES_OF_THEIR_OWN.get(machine.family, f"{machine.family.upper()}_CPUS")
+    return _FAMILIES_OF_THEIR_OWN.get(machine.family, NEWER_CPUS)
 
 
 def _by_metric(quotas: Any) -> dict[str, tuple[float, float]]:

@@ -23,7 +23,7 @@ from drillyard_emulators.http.clock import EmulatedClock
 from drillyard_emulators.http.control import Verb
 from drillyard_emulators.http.emulator import Loopback, change, exported, parser, serve
 from drillyard_emulators.http.faults import Faults
-from drillyard_emulators.http.fields import Document, members, number, text, texts
+from drillyard_emulators.http.fields import Document, member, members, number, text, texts
 from drillyard_emulators.http.wire import App, Listener, Request, Response
 
 ACCOUNT = "rehearsalstore"
@@ -134,9 +134,11 @@ class Azure(Loopback):
 
     def _job_env(self, job: Job) -> dict[str, str]:
         """What a job's processes find on their node: an identity, the way out, a home."""
+        # Without `Managed` a job has a token of its user, which its node's endpoint does not give.
+        managed = member(job.properties, "identity").get("identityType") == "Managed"
         return {
             **self._machine_env(f"{job.name}-{job.times}"),
-            **self._of_node(job.name, self._identity_on(job.compute)),
+            **self._of_node(job.name, self._identity_on(job.compute) if managed else None),
         }
 
     def _of_node(self, job: str, identity: Identity | None) -> dict[str, str]:

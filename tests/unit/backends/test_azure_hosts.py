@@ -42,6 +42,7 @@ def test_a_job_has_a_node_for_the_learner_and_one_for_each_host():
     body = job_body.body(config(environment="e:1"), order(2), "/root", "n", "t0001-s1.train", 0.0)
     assert body["resources"] == {"instanceCount": 3}
     assert body["distribution"] == {"distributionType": "PyTorch", "processCountPerInstance": 1}
+    assert body["identity"] == {"identityType": "Managed"}, "else it is the user's token"
     assert clusters.nodes(config(), order(2)) == 3
     assert clusters.runs_of_a_job(config(runs_per_machine=2), order(2)) == 1
     alone = plan.estimate(config(), order(0)).per_hour

@@ -108,8 +108,43 @@ def test_spot_gpus_have_a_quota_of_their_own():
     ]
     short = list(quotas.short(machine, 2, "r", limits, []))
     assert [s.metric for s in short] == ["PREEMPTIBLE_NVIDIA_T4_GPUS"]
-    assert quotas.gpu_metric("nvidia-l4") == "NVIDIA_L4_GPUS"
-    assert quotas.gpu_metric("nvidia-a100-80gb") == "NVIDIA_A100_80GB_GPUS"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "spot", "metric"),
+    [
+        ("nvidia-l4", False, "NVIDIA_L4_GPUS"),
+        ("nvidia-tesla-t4-vws", False, "NVIDIA_T4_GPUS"),
+        ("nvidia-a100-80gb", True, "NVIDIA_A100_80GB_GPUS"),
+        ("nvidia-h100-80gb", True, "PREEMPTIBLE_NVIDIA_H100_GPUS"),
+        ("nvidia-h100-80gb", False, "GPUS_PER_GPU_FAMILY"),
+        ("nvidia-h200-141gb", True, "PREEMPTIBLE_NVIDIA_H200_GPUS"),
+        ("nvidia-b200", True, "PREEMPTIBLE_NVIDIA_B200_GPUS"),
+        ("nvidia-b200", False, "GPUS_PER_GPU_FAMILY"),
+    ],
+)
+def test_each_series_of_gpus_counts_against_the_quota_that_google_names(gpu, spot, metric):
+    machine = quotas.Machine("a3-highgpu-1g", 26, gpu, 1, spot=spot)
+    assert quotas.gpu_metric(machine, []) == metric
+
+
+def test_a_quota_that_the_region_does_not_list_is_said_to_be_unknown():
+    world = World()
+    types = "projects/lab-1234/zones/europe-west1-b/machineTypes"
+    world.compute[f"{types}/c4-standard-8"] = {"guestCpus": 8}
+    found = examined(
+        world,
+        zones=["europe-west1-b"],
+        machine_types=["c4-standard-8"],
+        disk_type="hyperdisk-balanced",
+    )
+    (quota_finding,) = [f for f in found if f.subject == "quota"]
+    assert quota_finding.severity is Severity.WARNING
+    assert quota_finding.message == (
+        "unknown: Google does not list CPUS_PER_VM_FAMILY with a region; "
+        "it limits c4-standard-8 in europe-west1"
+    )
+    assert "metric=CPUS_PER_VM_FAMILY" in (quota_finding.fix or "")
 
 
 def test_the_estimate_is_that_of_the_dearest_choice():

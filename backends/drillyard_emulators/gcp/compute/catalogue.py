@@ -30,6 +30,10 @@ _OTHERS: dict[str, tuple[int, float, str | None, int]] = {
     "e2-medium": (2, 4, None, 0),
     "a2-highgpu-1g": (12, 85, "nvidia-tesla-a100", 1),
     "a2-highgpu-2g": (24, 170, "nvidia-tesla-a100", 2),
+    "a3-highgpu-1g": (26, 234, "nvidia-h100-80gb", 1),
+    "a3-highgpu-8g": (208, 1872, "nvidia-h100-80gb", 8),
+    "a3-ultragpu-8g": (224, 2952, "nvidia-h200-141gb", 8),
+    "a4-highgpu-8g": (224, 3968, "nvidia-b200", 8),
     "g2-standard-4": (4, 16, "nvidia-l4", 1),
     "g2-standard-8": (8, 32, "nvidia-l4", 1),
     "g2-standard-24": (24, 96, "nvidia-l4", 2),
@@ -39,8 +43,13 @@ ACCELERATORS = {
     "nvidia-tesla-v100": 8,
     "nvidia-l4": 8,
     "nvidia-tesla-a100": 16,
+    "nvidia-h100-80gb": 8,
+    "nvidia-h200-141gb": 8,
+    "nvidia-b200": 8,
 }
 """Accelerator type to the most that one machine can have."""
+UNLISTED = re.compile(r"NVIDIA_H100_GPUS|(PREEMPTIBLE_)?NVIDIA_(H200|B200)_GPUS")
+"""Quotas that are in force and that no description of a region shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +118,7 @@ def needed_quotas(
 
 
 def _gpu_metric(name: str) -> str:
-    short = name.removeprefix("nvidia-").removeprefix("tesla-").upper()
+    short = name.removeprefix("nvidia-").removeprefix("tesla-").partition("-")[0].upper()
     return f"NVIDIA_{short}_GPUS"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from drillyard_emulators.gcp.compute.catalogue import (
     ACCELERATORS,
+    UNLISTED,
     Catalogue,
     MachineType,
     region_of,
@@ -161,6 +162,7 @@ def region_document(
         "quotas": [
             {"metric": metric, "limit": limit, "usage": usage.get(metric, 0.0)}
             for metric, limit in sorted(catalogue.limits(region).items())
+            if not UNLISTED.fullmatch(metric)
         ],
         "selfLink": f"{api}/regions/{region}",
     }

@@ -18,6 +18,7 @@ from drillyard.testing.backend_suite import BackendSuite
 from drillyard.testing.backend_troubles import breaking
 from drillyard_backends.local import LocalBackend
 from tests.contract.test_worker import drive
+from tests.helpers import rules
 from tests.helpers.patience import until
 from tests.helpers.toy import Toys
 
@@ -152,6 +153,30 @@ def test_gpus_that_are_not_there_are_refused_in_setup(backend, toy):
     assert "resources.gpus is 1, and no GPU is usable here" in worker.message
     toy.nothing_left()
     assert any(f.severity is Severity.ERROR for f in backend.check(toy.order(gpus=1)))
+
+
+def test_a_driver_that_is_too_old_is_said_before_anything_is_installed_or_claimed(
+    backend, toy, tmp_path, monkeypatch
+):
+    """The torch of this worker says, as the real one does, nothing of its own CUDA."""
+    program, torch = tmp_path / "bin" / "nvidia-smi", tmp_path / "site" / "torch"
+    program.parent.mkdir()
+    torch.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho 535.183.01\n")
+    program.chmod(0o755)
+    (torch / "version.py").write_text("__version__ = '2.13.0'\ncuda: Optional[str] = '13.0'\n")
+    message = "The NVIDIA driver on your system is too old (found version 12020)."
+    (torch / "__init__.py").write_text(f"raise RuntimeError({message!r})\n")
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", rules.path(torch.parent))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    toy.post()
+    backend.provision(toy.order(gpus=1, requirements=["takes-minutes==1"]))
+    worker = until(lambda: next((w for w in toy.mailbox.workers() if w.state == "failed"), None))
+    assert "NVIDIA driver 535.183.01, and torch 2.13.0 is built for CUDA 13.0" in worker.message
+    assert "driver 580 or newer" in worker.message
+    toy.nothing_left()
+    assert not any(toy.mailbox.claims())
 
 
 def test_more_workers_than_cores_are_told(backend, toy):

@@ -19,6 +19,8 @@ class Order(Record):
     workers: int = 1
     threads: int = 1
     gpus: int = 0
+    jax: bool = Field(False, exclude_if=lambda value: not value)
+    """Whether the learner computes with JAX, which needs a plugin to use a GPU."""
     idle_s: float = 60.0
     """A worker with nothing left to do exits after this time, in seconds."""
     deadline: float | None = None

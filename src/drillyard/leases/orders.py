@@ -16,6 +16,7 @@ from drillyard.runs.parallelism import runs as listed_runs
 from drillyard.runs.submit import open_workload
 from drillyard.runs.workload import SpreadsRuns
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.algorithms.engines import JAX, SBX
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.safe_names import lease_id
 
@@ -49,6 +50,7 @@ def order_of(
         workers=max(1, min(workers(spec), processes(runs, spec))),
         threads=spec.resources.threads,
         gpus=max(spec.resources.gpus, spec.resources.device == "cuda"),
+        jax=spec.learner is not None and spec.learner.engine in (JAX, SBX),
         idle_s=IDLE_S,
         code=code,
         requirements=list(spec.requirements),

@@ -1,8 +1,36 @@
-"""Is the GPU that was asked for usable? Asked in a child, so that the worker stays small."""
+"""Are the GPUs that were asked for usable? Only a child imports torch: the worker stays small."""
 
 from __future__ import annotations
 
 from multiprocessing.connection import Connection
+
+from drillyard.backend import Order
+from drillyard.errors import UserError
+from drillyard.system import gpu_software
+
+HINT = (
+    "an image whose torch is built for this driver (the guide lists them: Hardware, Drivers), "
+    "another driver, or resources.gpus: 0 and resources.device: auto"
+)
+_INSTALLED = ("torch", "jax")
+
+
+def compare(order: Order) -> None:
+    """Compares driver and packages before minutes are spent on installing requirements.
+
+    Raises:
+        UserError: They are known not to fit.
+    """
+    if not order.gpus or any(text.startswith(_INSTALLED) for text in order.requirements):
+        return  # requirements may bring what fits
+    trouble = gpu_software.misfit(order.jax)
+    if trouble is not None:
+        raise UserError(refusal(order.gpus, trouble), hint=HINT)
+
+
+def refusal(gpus: int, trouble: str) -> str:
+    """Returns the message of a worker without a usable GPU."""
+    return f"resources.gpus is {gpus}, and no GPU is usable here: {trouble}"
 
 
 def look(answer: Connection) -> None:
@@ -11,11 +39,14 @@ def look(answer: Connection) -> None:
         import torch
 
         if not torch.cuda.is_available():
-            built = torch.version.cuda
-            answer.send(
-                f"torch {torch.__version__} sees no usable GPU"
-                + ("" if built else " (it was built without CUDA)")
-            )
+            loaded = gpu_software.driver()
+            text = f"torch {torch.__version__} with CUDA {torch.version.cuda or '(none)'} and "
+            text += f"NVIDIA driver {loaded or '(none)'}: "
+            try:
+                torch.cuda.init()  # type: ignore[no-untyped-call]
+            except Exception as error:
+                text += str(error).partition("\n")[0]
+            answer.send(text)
             return
         for number in range(torch.cuda.device_count()):
             torch.zeros(1, device=f"cuda:{number}").add_(1).item()

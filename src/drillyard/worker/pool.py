@@ -160,6 +160,7 @@ class Pool:
 
     def _install(self, mailbox: Mailbox, order: Order) -> None:
         try:
+            gpu.compare(order)
             folder = self._scratch / "code"
             paths = tuple(install(mailbox, order.code, order.requirements, folder))
             if order.gpus:
@@ -176,11 +177,7 @@ class Pool:
     def _look_at_gpus(self, wanted: int) -> None:
         trouble = self.call(gpu.look, GPU_LOOK_S)
         if trouble is not None:
-            raise UserError(
-                f"resources.gpus is {wanted}, and no GPU is usable here: {trouble}",
-                hint="install a torch with CUDA and a driver, or set resources.gpus to 0 and "
-                "resources.device to auto",
-            )
+            raise UserError(gpu.refusal(wanted, str(trouble)), hint=gpu.HINT)
 
     def call(self, function: Callable[[Connection], None], timeout_s: float) -> object:
         """Run a function in a warm child and return what it sends (checks of the machine).

@@ -1,0 +1,91 @@
+"""NVIDIA's driver of this machine, and the CUDA that torch and JAX were built for.
+
+Nothing here imports torch or JAX: that takes seconds, and their own messages name one number.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
+"""Major version of CUDA -> the oldest driver that runs it, by its first number.
+
+Source: https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html, read
+2026-11-26.
+"""
+_KERNEL = Path("/proc/driver/nvidia/version")
+_BUILD = re.compile(r"^cuda\b[^=\n]*=\s*(?:'([\d.]+)'|None)", re.MULTILINE)
+_VERSION = re.compile(r"^__version__\s*=\s*'([^']+)'", re.MULTILINE)
+_ANSWER_S = 5.0
+
+
+def driver() -> str | None:
+    """Returns the version of the driver, ``580.126.09``; None if none is loaded."""
+    program = shutil.which("nvidia-smi")
+    if program is not None:
+        command = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
+        try:
+            done = subprocess.run(
+                command, check=True, capture_output=True, text=True, timeout=_ANSWER_S
+            )
+            return str(re.findall(r"^\d+(?:\.\d+)+$", done.stdout, re.MULTILINE)[0])
+        except (OSError, subprocess.SubprocessError, IndexError):
+            pass
+    text = _KERNEL.read_text("utf-8") if _KERNEL.exists() else ""
+    match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", text)
+    return match[1] if match else None
+
+
+def torch_build() -> tuple[str, str] | None:
+    """Returns the version of torch and its CUDA, ``("2.13.0", "13.0")``; None without torch.
+
+    The CUDA is empty for a build without it.
+    """
+    found = find_spec("torch")
+    path = Path(found.origin or "").with_name("version.py") if found else None
+    if path is None or not path.exists():
+        return None
+    text = path.read_text("utf-8")
+    version, cuda = _VERSION.search(text), _BUILD.search(text)
+    return (version[1], cuda[1] or "") if version and cuda else None
+
+
+def jax_plugins() -> list[str]:
+    """Returns the CUDA plugins of JAX that are installed: ``cuda12``, ``cuda13``."""
+    return [f"cuda{n}" for n in OLDEST_DRIVER if find_spec(f"jax_cuda{n}_plugin") is not None]
+
+
+def needed_driver(cuda: str) -> int | None:
+    """Returns the oldest driver for a version of CUDA, ``13.0``; None if it is not known."""
+    return OLDEST_DRIVER.get(int(cuda.partition(".")[0]))
+
+
+def misfit(jax: bool) -> str | None:
+    """Returns why this machine's driver and packages do not fit; None if they may.
+
+    Args:
+        jax: Whether the learner computes with JAX, which needs a plugin for GPUs.
+    """
+    here, build = driver(), torch_build()
+    loaded = f"NVIDIA driver {here}" if here else "no NVIDIA driver"
+    packages = [(f"torch {build[0]}", build[1])] if build else []
+    if jax:
+        packages += [
+            ("the plugin of JAX", plugin.removeprefix("cuda")) for plugin in jax_plugins()
+        ]
+        if not jax_plugins():
+            return f"{loaded}, and JAX has no CUDA plugin"
+    for name, cuda in packages:
+        if not cuda:
+            return f"{loaded}, and {name} is built without CUDA"
+        needed = needed_driver(cuda)
+        if here is not None and needed is not None and int(here.partition(".")[0]) < needed:
+            return (
+                f"{loaded}, and {name} is built for CUDA {cuda}, which needs driver {needed} "
+                "or newer"
+            )
+    return None

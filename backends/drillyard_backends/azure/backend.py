@@ -194,8 +194,8 @@ class AzureBackend(AzureMachines):
         lost = self.config.low_priority and job is not None and self._failures.preempted(job)
         return Cause.PREEMPTION if lost else Cause.INFRASTRUCTURE
 
-    def launch(self, lease: Lease, ticket_id: str) -> JsonObject:
-        """Submits the job of a ticket unless one works on its run.
+    def launch(self, lease: Lease, ticket_id: str) -> JsonObject | None:
+        """Submits the job of a ticket unless one works on its run; None: later.
 
         Raises:
             RunFailed: The last job could not set up its worker; with its message.
@@ -219,7 +219,7 @@ class AzureBackend(AzureMachines):
             self._clusters.forget()
             self._clusters.must_live(name, self.probe(lease), error)
             raise
-        return {"job": job.name, "studio": job.url}
+        return None if job is None else {"job": job.name, "studio": job.url}
 
     def tend(self, lease: Lease, workers: int) -> int:
         """Gives up a cluster that gets no node for waiting jobs; replaces nothing, as Azure does.
@@ -351,8 +351,14 @@ class AzureBackend(AzureMachines):
                     clusters.runs_of_a_job(c, order),
                     lambda: self._stuck(order),
                     lambda: begun_tag(self._begun_at(order)),
+                    lambda: self._larger(order),
                 )
             return self._jobs[order.lease_id]
+
+    def _larger(self, order: Order) -> bool:
+        """Returns whether the cluster may have more nodes than the lease has ordered."""
+        cluster = self._clusters.read(clusters.name_of(self.config, order))
+        return cluster is not None and cluster.most > clusters.nodes(self.config, order)
 
     def _entity(self, order: Order, name: str, ticket: str) -> dict[str, object]:
         return body(self.config, order, self._service.root, name, ticket, self._begun_at(order))

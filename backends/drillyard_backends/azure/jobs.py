@@ -148,6 +148,8 @@ class Jobs:
         width: Runs of a job at once. The nodes of a wide one look for runs by themselves.
         stuck: Whether the cluster has nodes and none of them can be used.
         begun: Returns the start of the lease, as the tags of its jobs say it.
+        larger: Whether the cluster may have more nodes than were ordered, so that it does not
+            limit how many jobs work at once.
     """
 
     def __init__(
@@ -160,13 +162,14 @@ class Jobs:
         width: int = 1,
         stuck: Callable[[], bool] = lambda: False,
         begun: Callable[[], str] = lambda: "",
+        larger: Callable[[], bool] = lambda: False,
     ) -> None:
         self._width, self._most = width, -(-order.workers // width)
         self._shared: dict[str, str] = {}
         """Run to the wide job that it was left to."""
         self._service, self._order, self._make = service, order, make
         self._clock, self._patience, self._stuck = clock, patience, stuck
-        self._begun = begun
+        self._begun, self._larger = begun, larger
         self._lock = threading.RLock()
         self._known: dict[str, Job] = {}
         self._looked_at: float | None = None
@@ -253,8 +256,13 @@ class Jobs:
     def _mine(self, job: Job, run: str) -> bool:
         return self._width > 1 or job.run == run
 
-    def push(self, ticket: str) -> Job:
-        """The living job of a ticket's run, or a new one: one submitting call."""
+    def push(self, ticket: str) -> Job | None:
+        """The living job of a ticket's run, or a new one: one submitting call.
+
+        Returns:
+            None while as many jobs as were ordered live on a cluster with room for more. Other
+            jobs are left to the queue of the cluster, which needs no driver.
+        """
         with self._lock:
             there = self.of(ticket, fresh_s=float("inf"))
             if (
@@ -266,6 +274,8 @@ class Jobs:
             shared = self._with_room(ticket)
             if shared is not None:
                 return shared
+            if len(self._living()) >= self._most and self._larger():
+                return None
             number = 1 + max(
                 (j.number for j in self._known.values() if j.ticket == ticket), default=0
             )
@@ -297,7 +307,7 @@ class Jobs:
 
     def _with_room(self, ticket: str) -> Job | None:
         """The wide job that a ticket's run is left to; None: another one is needed."""
-        living = [j for j in self._known.values() if not j.over and j.name not in self._given_up]
+        living = self._living()
         if self._width == 1 or not living:
             return None
         loads = Counter(self._shared.values())
@@ -306,6 +316,9 @@ class Jobs:
             return None
         self._share(ticket, least)
         return least
+
+    def _living(self) -> list[Job]:
+        return [j for j in self._known.values() if not j.over and j.name not in self._given_up]
 
     def _share(self, ticket: str, job: Job) -> None:
         if self._width > 1:

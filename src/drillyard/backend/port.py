@@ -77,7 +77,11 @@ class Backend(Protocol):
         """Returns whether the lease (or the worker of a ticket) is alive."""
 
     def launch(self, lease: Lease, ticket_id: str) -> JsonObject | None:
-        """Pushes one ticket; returns the provider's own id as JSON, or None if workers pull."""
+        """Pushes one ticket; returns the provider's own id as JSON.
+
+        Returns None if workers pull, and while the lease does as many tickets as were ordered:
+        the provider might have room for more, which would not be counted. Ask again.
+        """
 
     def logs(self, lease: Lease, handle: JsonObject | None, since: int = 0) -> Iterator[str]:
         """Yields the log lines that the provider kept of a machine, from line ``since`` on."""

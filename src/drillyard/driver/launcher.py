@@ -106,6 +106,7 @@ class Launcher:
             WorkerLost: A ticket was pushed repeatedly, and never claimed; see ``RETRIES``.
             InfrastructureError: The provider does not answer; call again.
         """
+        full = False
         for state in states:
             if state.claimable is None:
                 continue
@@ -133,20 +134,16 @@ class Launcher:
                 if known.waits(ticket, now, cause):
                     continue
                 again = known, cause
+            if full or not self._push(lease, ticket, attempt):
+                full = True
+            elif again:
+                # Only now: a provider that refuses for minutes would use up all pushes.
+                again[0].losses[again[1]] += 1
+                again[0].lost_at = None
             else:
                 self._pushed[(ticket, attempt)] = _Pushed(
                     lease.lease_id, self._clock.monotonic(), known.losses if known else Counter()
                 )
-            try:
-                self._push(lease, ticket, attempt)
-            except BaseException:
-                if known is None:
-                    del self._pushed[(ticket, attempt)]
-                raise
-            if again:
-                # Only now: a provider that refuses for minutes would use up all pushes.
-                again[0].losses[again[1]] += 1
-                again[0].lost_at = None
 
     def _lost_to(self, lease: Lease, ticket: str) -> Cause:
         backend = self._backend_of(lease)
@@ -155,9 +152,12 @@ class Launcher:
                 return backend.lost_to(lease, ticket)
         return Cause.INFRASTRUCTURE
 
-    def _push(self, lease: Lease, ticket: str, attempt: int) -> None:
+    def _push(self, lease: Lease, ticket: str, attempt: int) -> bool:
+        """Returns False while the lease does as many tickets as were ordered."""
         with self._only_open(lease):
             handle = self._backend_of(lease).launch(lease, ticket)
+        if handle is None:
+            return False
         path = f"launches/{ticket}.{attempt}.json"
         there = self._mailbox.read(path, Launch)
         if there is None or (there.lease, there.handle) != (lease.lease_id, handle):
@@ -169,3 +169,4 @@ class Launcher:
                 written_at=self._clock.now(),
             )
             self._mailbox.write(path, record)
+        return True

@@ -134,7 +134,7 @@ class BackendSuite(CapabilityTests, TroubleTests):
         until(lambda: backend.probe(second) is Liveness.ALIVE, self.patience_s, "ALIVE")
 
     def test_pulling_workers_are_not_pushed_to(self, backend: Backend, order: Order) -> None:
-        """``launch`` returns None exactly where workers pull; cancelling is idempotent."""
+        """``launch`` returns None where workers pull; cancelling is idempotent."""
         lease = backend.provision(order)
         if Trait.PULLS in backend.traits:
             assert backend.launch(lease, "t0001-s1.train") is None

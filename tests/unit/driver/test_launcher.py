@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 
 import pytest
 
 from drillyard.backend import Lease, Liveness, Order
+from drillyard.documents.json_types import JsonObject
 from drillyard.driver import launcher
 from drillyard.driver.launcher import Launcher
 from drillyard.errors import ControlPlaneError, WorkerLost
@@ -19,8 +21,6 @@ from drillyard.mailbox.ticket_states import TicketState
 from tests.helpers.fixtures_store import FakeClock
 from tests.helpers.tiny_backend import ThreadBackend
 
-TICKET = "t0001-s1.train"
-
 
 class Losing(ThreadBackend):
     """Takes tickets by ``launch``, and says how a ticket is doing."""
@@ -30,12 +30,17 @@ class Losing(ThreadBackend):
         self._clock = clock
         self.answer = Liveness.GONE
         self.pushed_at: list[float] = []
-        self.refuses = False
+        self.refuses = self.full = False
+        self.asked = 0
 
-    def launch(self, lease: Lease, ticket_id: str) -> None:
+    def launch(self, lease: Lease, ticket_id: str) -> JsonObject | None:
         if self.refuses:
             raise ControlPlaneError("not now")
+        self.asked += 1
+        if self.full:
+            return None
         self.pushed_at.append(self._clock.time)
+        return {}
 
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
         return self.answer
@@ -62,10 +67,14 @@ class Yard:
         self.lease = Lease(lease_id=order.lease_id, backend="thread", order=order, created_at=0.0)
         mailbox = Mailbox(MemoryStore("memory://launcher"), "s")
         self.launcher = Launcher(mailbox, self.backend, lambda lease: nullcontext(), self.clock)
-        ticket = TicketRecord(
-            ticket=TICKET, run="t0001-s1", phase=Phase.TRAIN, order=1, posted_at=0.0
+        self.states = [TicketState(self.ticket(1), Status.READY, claimable=1)]
+
+    @staticmethod
+    def ticket(seed: int) -> TicketRecord:
+        run = f"t0001-s{seed}"
+        return TicketRecord(
+            ticket=f"{run}.train", run=run, phase=Phase.TRAIN, order=seed, posted_at=0.0
         )
-        self.states = [TicketState(ticket, Status.READY, claimable=1)]
 
     def tend(self, until_s: float) -> None:
         while self.clock.time < until_s:
@@ -109,6 +118,27 @@ def test_a_push_that_the_provider_refuses_does_not_use_up_the_pushes():
     yard.backend.refuses = True
     yard.tend(1800.0)
     yard.backend.refuses = False
+    yard.tend(1810.0)
+    assert len(yard.backend.pushed_at) == 2
+
+
+def test_tickets_that_a_full_lease_does_not_take_are_offered_again_and_not_counted_as_lost():
+    yard = Yard()
+    yard.states = [replace(yard.states[0], ticket=t) for t in (yard.ticket(n) for n in (1, 2))]
+    yard.backend.full, yard.backend.answer = True, Liveness.ALIVE
+    yard.tend(1800.0)
+    assert yard.backend.pushed_at == [] and yard.backend.asked == 1800, "one question a look"
+    yard.backend.full = False
+    yard.tend(1801.0)
+    assert len(yard.backend.pushed_at) == 2
+
+
+def test_a_lost_ticket_that_a_full_lease_does_not_take_is_not_counted_as_pushed():
+    yard = Yard()
+    yard.tend(8.0)
+    yard.backend.full = True
+    yard.tend(1800.0)
+    yard.backend.full = False
     yard.tend(1810.0)
     assert len(yard.backend.pushed_at) == 2
 

@@ -70,7 +70,7 @@ def test_a_cluster_without_a_node_says_azure_s_own_reason(played):
     backend.launch(lease, TICKET)
     until(lambda: backend.reasons(lease), what="the reason")
     (said,) = backend.reasons(lease)
-    assert "has 0 of at most 1 nodes: ClusterCoreQuotaReached" in said
+    assert "has 0 of at most 20 nodes: ClusterCoreQuotaReached" in said
     assert "Maximum allowed: 0" in said and "until budget.max_hours" in said
     rehearsal._cloud.physics(cores=None)
     until(lambda: not backend.reasons(lease), what="a node")

@@ -27,6 +27,8 @@ BROKEN = frozenset({"failed", "canceled"})
 TAKEN_S = 60.0
 """After this time a cluster that is in the way and cannot be seen is waited for no longer."""
 LOOK_S = 5.0
+KEPT_NODES = 20
+"""Largest number of nodes of a kept cluster, unless the settings or an order name more."""
 _ENDS_IN_DIGITS = re.compile(r"-\d+\Z")
 _LONGEST_OWN = len("dy-0123456789c")
 
@@ -157,6 +159,14 @@ def nodes(config: AzureConfig, order: Order) -> int:
     return -(-order.workers // runs_of_a_job(config, order)) * width(config, order)
 
 
+def most_nodes(config: AzureConfig, order: Order) -> int:
+    """Returns the largest number of nodes of a new cluster.
+
+    A kept one is used as it is by later experiments. Only nodes that are there cost money.
+    """
+    return max(nodes(config, order), KEPT_NODES if config.compute is not None else 0)
+
+
 def ensure(
     service: Service, config: AzureConfig, order: Order, location: str, clock: Clock = SYSTEM
 ) -> bool:
@@ -239,7 +249,7 @@ def body(config: AzureConfig, order: Order, location: str) -> dict[str, object]:
                 "remoteLoginPortPublicAccess": "Disabled",
                 "scaleSettings": {
                     "minNodeCount": 0,
-                    "maxNodeCount": config.max_nodes or nodes(config, order),
+                    "maxNodeCount": config.max_nodes or most_nodes(config, order),
                     "nodeIdleTimeBeforeScaleDown": f"PT{config.node_idle_s}S",
                 },
             },

@@ -95,7 +95,9 @@ class AzureConfig(BaseSettings):
         None, description="Price of a node, for a size that the price list does not know."
     )
     max_nodes: Annotated[int, Field(ge=1, le=1000)] | None = Field(
-        None, description="Largest number of nodes of a new cluster; default: `resources.workers`."
+        None,
+        description="Largest number of nodes of a new cluster; default: `resources.workers`, and "
+        "at least 20 if the cluster is kept.",
     )
     instance_count: Annotated[int, Field(ge=1, le=100)] = Field(
         1,

@@ -18,7 +18,7 @@ from drillyard.errors import ControlPlaneError, StoreUnavailable, UserError, Wor
 from drillyard.findings import Severity
 from drillyard.leases.reasons import Reasons
 from drillyard.testing.clock import FakeClock
-from drillyard_backends.azure import login, plan, rest
+from drillyard_backends.azure import clusters, login, plan, rest
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.capacity import SAID_S
 from drillyard_backends.azure.jobs import CANCEL_AGAIN_S, Job
@@ -178,6 +178,30 @@ def test_a_job_that_is_given_up_for_another_one_is_said_once(azure):
     (line,) = said
     assert "the job of t0001-s1.train was Preparing for more than 5400 s: job-1 is canc" in line
     assert "another one follows now" in line
+
+
+def most_nodes(azure, workers, **more):
+    """Makes a cluster; returns its size, and Azure's description of it."""
+    backend = AzureBackend(**SETTINGS, **more)
+    order = ORDER.model_copy(update={"workers": workers})
+    azure("GET .*/computes/", 404, ABSENT)
+    azure("PUT .*/computes/", 201)
+    assert clusters.ensure(backend._service, backend.config, order, "westeurope")
+    cluster = json.loads(azure.requests[-1].body)
+    return cluster["properties"]["properties"]["scaleSettings"]["maxNodeCount"], cluster
+
+
+def test_a_kept_cluster_is_large_enough_for_the_next_experiment(azure):
+    _, cluster = most_nodes(azure, workers=1)
+    azure("GET .*/computes/", 200, {**cluster, "name": "drillyard"})
+    backend = AzureBackend(**SETTINGS)
+    order = ORDER.model_copy(update={"workers": 2})
+    found = plan.examine(backend._service, backend.config, order)
+    assert "ok" in [f.severity.value for f in found if f.subject == "compute"]
+    assert not [f.message for f in found if "2 nodes are needed" in f.message]
+    assert most_nodes(azure, workers=30)[0] == 30
+    assert most_nodes(azure, workers=1, max_nodes=3)[0] == 3
+    assert most_nodes(azure, workers=2, compute=None)[0] == 2
 
 
 def test_a_cancel_is_repeated_each_minute_while_a_job_ends_and_at_once_while_it_works(azure):

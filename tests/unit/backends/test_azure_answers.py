@@ -204,6 +204,37 @@ def test_a_kept_cluster_is_large_enough_for_the_next_experiment(azure):
     assert most_nodes(azure, workers=2, compute=None)[0] == 2
 
 
+def sent(azure, jobs, seeds):
+    """Sends the job of each seed; returns the names of those that were submitted."""
+    jobs._make = lambda name, ticket: {}
+    names = []
+    for seed in seeds:
+        ticket = f"t0001-s{seed}.train"
+        azure(
+            f"PUT .*/jobs/.*s{seed}",
+            201,
+            {
+                "name": f"job-{seed}",
+                "properties": {
+                    "status": "Queued",
+                    "tags": {LEASE_TAG: ORDER.lease_id, TICKET_TAG: ticket},
+                },
+            },
+        )
+        job = jobs.push(ticket)
+        names += [job.name] if job else []
+    return names
+
+
+@pytest.mark.parametrize(("most", "jobs"), [(20, 2), (2, 5)])
+def test_a_cluster_with_more_nodes_than_ordered_gets_no_more_jobs_than_ordered(azure, most, jobs):
+    """The queue of a cluster that fits limits its jobs itself, also without the command."""
+    scale = {"scaleSettings": {"maxNodeCount": most}}
+    azure("GET .*/computes/", 200, {"name": "drillyard", "properties": {"properties": scale}})
+    order = ORDER.model_copy(update={"workers": 2})
+    assert len(sent(azure, AzureBackend(**SETTINGS)._of(order), range(1, 6))) == jobs
+
+
 def test_a_cancel_is_repeated_each_minute_while_a_job_ends_and_at_once_while_it_works(azure):
     clock = FakeClock()
     jobs = AzureBackend(clock=clock, **SETTINGS)._of(ORDER)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from drillyard.mailbox.records import TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
@@ -95,6 +96,7 @@ class SmacChooser(Chance):
                 initial_design=Smac.get_initial_design(scenario, n_configs=0),
                 intensifier=Smac.get_intensifier(scenario, max_config_calls=1),
                 config_selector=Smac.get_config_selector(scenario, retrain_after=1),
+                acquisition_maximizer=_in_one_order(Smac.get_acquisition_maximizer(scenario)),
             )
             for _, (assignment, cost) in sorted(self._past.items()):
                 past = optuna_space.configured(self._space, known, assignment)
@@ -102,3 +104,19 @@ class SmacChooser(Chance):
             for _ in range(TRIES):
                 suggested = dict(smac.ask().config)
                 yield optuna_space.suggest(self._space, optuna_space.Given(suggested))
+
+
+def _in_one_order(maximizer: Any) -> Any:
+    """Sorts the points where local searches start.
+
+    SMAC takes them from a set of texts, whose order differs from process to process, so that a
+    resumed study would choose otherwise. Their order decides only which random numbers each gets.
+    """
+    search = maximizer._local_search
+    points = search._get_init_points_from_previous_configs
+
+    def in_order(*args: Any, **options: Any) -> list[Any]:
+        return sorted(points(*args, **options), key=repr)
+
+    search._get_init_points_from_previous_configs = in_order
+    return maximizer

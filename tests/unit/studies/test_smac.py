@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,7 @@ from drillyard.spec.study import ObjectiveSpec
 from drillyard.spec.tunables import Space
 from drillyard.studies import factory, optuna_space
 from drillyard.studies.optuna_chooser import STARTUP
+from tests.helpers import rules
 from tests.unit.studies.test_studies import SPACE, study
 
 if TYPE_CHECKING:
@@ -66,6 +70,26 @@ def test_it_searches_keeps_to_the_rules_and_repeats_itself_after_a_resume():
     late = [outcomes[r.number].values[MIN.name] for r in records[STARTUP:]]
     early = [outcomes[r.number].values[MIN.name] for r in records[:STARTUP]]
     assert sum(late) / len(late) < sum(early) / len(early)
+
+
+@pytest.mark.heavy
+def test_another_process_makes_the_same_choices():
+    """Python's order of sets of texts differs from process to process."""
+    program = (
+        f"from {__name__} import STARTUP, searched\n"
+        "print([r.assignment for r in searched(STARTUP + 1)[0]])"
+    )
+    choices = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": rules.path(*sys.path)},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(choices) == 1
 
 
 def test_an_assignment_goes_there_and_back():

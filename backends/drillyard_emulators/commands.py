@@ -52,6 +52,22 @@ _NOT_INHERITED = (
     "IDENTITY_ENDPOINT",
 )
 
+FaultOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Fault to play: preempt=2, stockout=europe-west1-b, lost=0.1, … Repeatable. "
+        "`--fault list` shows all faults of the cloud that --on names.",
+    ),
+]
+LikeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--like",
+        metavar="RECORD",
+        help="Record of `drillyard prove`; the emulated cloud then behaves like yours.",
+    ),
+]
 MachinesOption = Annotated[
     Machines,
     typer.Option(
@@ -73,25 +89,11 @@ def rehearse_command(
         str | None,
         typer.Option("--on", metavar="BACKEND", help="Backend whose cloud is emulated."),
     ] = None,
-    fault: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="Fault to play: preempt=2, stockout=europe-west1-b, lost=0.1, … Repeatable. "
-            "`--fault list` shows all faults of the cloud that --on names.",
-        ),
-    ] = None,
+    fault: FaultOption = None,
     keep: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keep the results in this folder.")
     ] = None,
-    like: Annotated[
-        Path | None,
-        typer.Option(
-            "--like",
-            metavar="RECORD",
-            help="Record of `drillyard prove`; the emulated cloud then behaves like yours.",
-        ),
-    ] = None,
+    like: LikeOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the emulated cloud's random choices.")] = 0,
     machines: MachinesOption = Machines.PROCESSES,
     *,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from drillyard.backend import Backend, Lease, Liveness, delays_of
 from drillyard.driver.lease_supervisor import LeaseSupervisor, limit_reached
 from drillyard.driver.work_list import WorkList
-from drillyard.errors import Bug, NoCapacity, SearchEnded, WorkerLost
+from drillyard.errors import Bug, NoCapacity, SearchEnded, Stopped, WorkerLost
 from drillyard.leases.lost_attempts import probe
 from drillyard.leases.manager import LeaseManager
 from drillyard.leases.places import Places
@@ -15,6 +15,7 @@ from drillyard.leases.setup_wait import SetupWait
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import WorkerRecord
 from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import TicketState
 
 SETUP_TIMEOUT_S = 1800.0
 """Time limit of the set-up, in seconds, in addition to the backend's own set-up time."""
@@ -70,9 +71,15 @@ class Setup:
             TimedOut: The time of the lease is over, and nothing is being worked on.
             WorkerLost: Leases died repeatedly, or were not ready in time.
             InfrastructureError: The provider or the store did not answer; call again.
-            Stopped: The experiment was asked to stop.
+            Stopped: The experiment was asked to stop, and nothing is being worked on.
         """
-        self._check_stopped()
+        try:
+            self._check_stopped()
+        except Stopped:
+            if not _is_worked_on(self._work.read()):
+                raise
+            self._begin_early()
+            return None
         lease = self._leases.lease
         if lease is None:
             return self._rented_again()
@@ -107,10 +114,12 @@ class Setup:
     def _out_of_time(self, lease: Lease) -> None:
         """End the wait, and ask for no more machines: a provider would have none to give."""
         states = self._work.read()
-        running = any(state.status is Status.RUNNING for state in states.values())
-        if not running and not self._work.decided:
+        if not _is_worked_on(states) and not self._work.decided:
             raise limit_reached(self._backend(lease), lease, states)
-        # Workers that were ready early have done everything, or are saving what they work on.
+        self._begin_early()
+
+    def _begin_early(self) -> None:
+        """Ends the wait: those that were ready early have done everything, or save their work."""
         self._supervisor.set_up = True
         self.ready = self._wait.ready if self._wait is not None else []
 
@@ -159,3 +168,7 @@ class Setup:
         if silent:
             self._deadline = None  # the new machine gets the same time
         return 0.0
+
+
+def _is_worked_on(states: Mapping[str, TicketState]) -> bool:
+    return any(state.status is Status.RUNNING for state in states.values())

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from drillyard.backend import Order
 from drillyard.driver.bodies import Bodies
 from drillyard.driver.driver import Driver
@@ -70,6 +72,23 @@ def test_phases_are_offered_in_order_and_their_results_are_joined(folder, mailbo
     assert view.results["t0001-s1.store"].run == "t0001-s1"
     assert view.ended == [outcome]
     assert ThreadBackend.alive == {}
+
+
+@pytest.mark.parametrize("drain", [True, False])
+def test_work_that_begins_before_all_workers_are_ready_may_end_after_an_order_to_stop(
+    drain, folder, mailbox, monkeypatch
+):
+    monkeypatch.setattr("drillyard.leases.setup_wait.SetupWait._look", lambda self: None)
+    ended_early = []
+
+    def work(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
+        driver.stop("enough", drain)
+        ended_early.append(worker.end.wait(1.0))
+        return "made"
+
+    driver = opened(folder, mailbox, ThreadBackend(work), seeds=[1])
+    assert drive(driver, report=False).kind is Kind.STOPPED
+    assert ended_early == [False]
 
 
 def test_a_view_that_never_joins_delays_phases_and_prevents_none(folder, mailbox, monkeypatch):

@@ -19,10 +19,12 @@ from drillyard.backend import Cost, Lease, Liveness, Order, Trait
 from drillyard.backend.settings.model import configured
 from drillyard.backend.translation import translating
 from drillyard.documents.json_types import Json, JsonObject
+from drillyard.errors import UserError
 from drillyard.findings import Finding, passed, problem, warning
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.operating_system import LINUX, usable_cores
 from drillyard.system.scratch import RUNTIME
+from drillyard.worker import gpu
 from drillyard_backends.sessions import Sessions, default_runtime
 
 
@@ -105,6 +107,11 @@ class LocalBackend:
                     "set resources.gpus to 0 and device to auto, or choose another backend",
                 )
             )
+        else:
+            try:
+                gpu.compare(order)
+            except UserError as error:
+                findings.append(problem("resources.gpus", error.message, error.hint))
         return findings
 
     def provision(self, order: Order) -> Lease:

@@ -306,3 +306,15 @@ def test_no_plan_says_that_a_quota_of_zero_has_room(machine, spot, code, message
         and "; room for" not in output
         and " room for 1 " not in output.replace("no room for 1 ", "")
     )
+
+
+def test_an_image_for_cpus_is_refused_for_machines_with_gpus(bench, capsys):
+    bench.ask("catalogue", image_labels={"torch": "cpu"}, images=["mine"])
+    words = ["--set", "resources.gpus=1", "--set", "backends.gcp.machine_types=[g2-standard-4]"]
+    try:
+        assert main(["plan", "g.yaml", *words]) == 2
+    finally:
+        bench.ask("catalogue", image_labels={})
+    output = " ".join("".join(capsys.readouterr()).split())
+    assert "driver: the image has torch for CPUs: no L4 would be used" in output
+    assert "an image whose torch is a build cu130" in output

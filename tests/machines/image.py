@@ -34,12 +34,14 @@ def make_image(folder: Path, debian: Path, wheels: Path) -> Path:
         wheels: Where pip finds everything, instead of an index.
     """
     text = SCRIPT.read_text()
-    steps = re.search(r'--command "(set -e\n.*?sync)"', text, re.S)
+    steps = re.search(r'on "(set -e\n.*?sync)"', text, re.S)
     assert steps is not None, "the script makes its image in another way"
     wheel = next(wheels.glob("drillyard-*.whl")).name
-    words = {"constraint": "-c /tmp/requirements.lock", "name": wheel, "gpu:+$driver": ""}
-    body = re.sub(r"\$\{?(constraint|name|gpu:\+\$driver)\}?", lambda m: words[m[1]], steps[1])
-    body = 'sudo() { "$@"; }\n' + body
+    apt = re.search(r'^apt="(.*)"$', text, re.M)
+    assert apt is not None
+    words = {"constraint": "-c /tmp/requirements.lock", "name": wheel, "apt": apt[1]}
+    body = re.sub(r"\$\{?(\w+)(?::\+[^}]*\})?\}?", lambda m: words.get(m[1], ""), steps[1])
+    body = 'sudo() { env "$@"; }\n' + body
     root = folder / "image"
     files = [str(root), str(wheels), body, str(debian), str(ROOT / "requirements.lock")]
     subprocess.run(

@@ -16,6 +16,7 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import InfrastructureError, UserError
 from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard_backends import drivers
 from drillyard_backends.azure import (
     clusters,
     context,
@@ -28,6 +29,7 @@ from drillyard_backends.azure import (
 )
 from drillyard_backends.azure.clusters import Cluster, name_of
 from drillyard_backends.azure.errors import Forbidden, Missing
+from drillyard_backends.azure.machines import table as machine_table
 from drillyard_backends.azure.rest import section
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import LONGEST_TAG, AzureConfig
@@ -65,6 +67,7 @@ def examine(
         *_context(config),
         *_priced(config),
         *job_width.examine(config, order),
+        *_driver(config, order),
     ]
     existing = _Existing()
 
@@ -217,6 +220,16 @@ def _context(config: AzureConfig) -> Iterator[Finding]:
     """What an image is built of is small enough to be sent."""
     if config.build is not None:
         yield from context.examine(Path(config.build).expanduser())
+
+
+def _driver(config: AzureConfig, order: Order | None) -> Iterator[Finding]:
+    """Compares the driver of nodes with GPUs with the recipe of their image."""
+    sizes = {name.lower(): size["gpu"] for name, size in machine_table()["machines"].items()}
+    model = sizes.get(config.vm_size.lower())
+    known = (
+        drivers.of_folder(Path(config.build).expanduser()) if config.build else drivers.Software()
+    )
+    return drivers.examine(order, "azure", "environment", model, known)
 
 
 def _priced(config: AzureConfig) -> Iterator[Finding]:

@@ -91,6 +91,7 @@ def _questions(
         ("bucket", lambda: prerequisites.bucket(reader, config, regions())),
         ("network", lambda: prerequisites.network(reader, config, regions())),
         ("image", lambda: prerequisites.image(reader, config)),
+        ("driver", lambda: prerequisites.driver(reader, config, order)),
         ("container", lambda: prerequisites.container(reader, config)),
     ]
 

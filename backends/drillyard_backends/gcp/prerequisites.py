@@ -9,11 +9,14 @@ from urllib.parse import quote, urlsplit
 
 from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.system.durations import duration
+from drillyard_backends import drivers
 from drillyard_backends.gcp import catalogue, rights
 from drillyard_backends.gcp.bucket import FOLDER_ROLE, MACHINE_ROLES
+from drillyard_backends.gcp.machine_table import table
 from drillyard_backends.gcp.read_only_client import Answer, Reader
 
 if TYPE_CHECKING:
+    from drillyard.backend import Order
     from drillyard_backends.gcp.settings import GcpConfig
 
 MOST_SKEW_S = 60.0
@@ -309,6 +312,25 @@ def image(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
         if answer.status == 404:
             message = f"there is no instance template {config.template!r}"
             yield catalogue.missing("template", message, "instance-templates", config.project)
+
+
+def driver(reader: Reader, config: GcpConfig, order: Order | None) -> Iterator[Finding]:
+    """Compares the driver of machines with GPUs with what their image has, by its labels."""
+    named = config.image or config.image_family
+    labels: Mapping[str, Any] = {}
+    if named is not None and order is not None and order.gpus:
+        answer = reader.compute(named.partition("/compute/v1/")[2] or named)
+        labels = answer.body.get("labels") or {} if answer.good else {}
+    known = drivers.Software(
+        labels.get("torch"), labels.get("jax"), int(labels.get("driver") or 0) or None
+    )
+    kind = "container" if config.container else "image"
+    brought = [
+        table()["machines"][n]["gpu"] for n in config.machine_types if n in table()["machines"]
+    ]
+    attached = [m for m, name in table()["accelerators"].items() if name == config.gpu_type]
+    for model in dict.fromkeys([*brought, *attached]) or [None]:
+        yield from drivers.examine(order, "gcp", kind, model, known)
 
 
 def container(reader: Reader, config: GcpConfig) -> Iterator[Finding]:

@@ -21,6 +21,8 @@ from drillyard_backends.gcp.store import GcsStore
 
 INDEX = "index.json"
 EXTRAS = "rl,gcs,mirror"
+TORCH = "https://download.pytorch.org/whl/"
+"""Index of torch's builds: ``cpu`` has 0.2 GB, that of PyPI 2.7 with its CUDA."""
 
 
 def build(folder: Path, source: str, extras: str, pip: list[str]) -> None:
@@ -93,12 +95,14 @@ def main(arguments: list[str] | None = None) -> int:
         "--source", default="drillyard", help="a folder, a wheel, or a requirement"
     )
     parser.add_argument("--extras", default=EXTRAS, help=f"of drillyard; default {EXTRAS}")
+    parser.add_argument("--torch", default="cpu", help="torch's build: cpu (default), cu130, …")
     parser.add_argument("--wheels", type=Path, help="a folder of wheels that are built already")
     options, pip = parser.parse_known_args(arguments)
     try:
         with tempfile.TemporaryDirectory(prefix="drillyard-wheels-") as scratch:
             folder = options.wheels or Path(scratch)
             if options.wheels is None:
+                pip += ["--extra-index-url", TORCH + options.torch]
                 build(folder, options.source, options.extras, pip)
             place = publish(folder, options.url, options.extras)
     except DrillyardError as error:

@@ -175,6 +175,9 @@ class Cloud(Loopback):
             for region in REGIONS:
                 catalogue.quotas.setdefault(region, {}).update(number_fields(asked, "all_quotas"))
             catalogue.images |= set(texts(asked, "images"))
+            if "image_labels" in asked:
+                labels = member(asked, "image_labels")
+                catalogue.image_labels = {name: str(value) for name, value in labels.items()}
             catalogue.zones = texts(asked, "zones") if "zones" in asked else catalogue.zones
             quotas = member(asked, "quotas")
             for region in quotas:

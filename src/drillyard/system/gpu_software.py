@@ -11,13 +11,14 @@ import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
+from drillyard.system.operating_system import NVIDIA
+
 OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
 """Major version of CUDA -> the oldest driver that runs it, by its first number.
 
 Source: https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html, read
 2026-11-26.
 """
-_KERNEL = Path("/proc/driver/nvidia/version")
 _BUILD = re.compile(r"^cuda\b[^=\n]*=\s*(?:'([\d.]+)'|None)", re.MULTILINE)
 _VERSION = re.compile(r"^__version__\s*=\s*'([^']+)'", re.MULTILINE)
 _ANSWER_S = 5.0
@@ -35,7 +36,7 @@ def driver() -> str | None:
             return str(re.findall(r"^\d+(?:\.\d+)+$", done.stdout, re.MULTILINE)[0])
         except (OSError, subprocess.SubprocessError, IndexError):
             pass
-    text = _KERNEL.read_text("utf-8") if _KERNEL.exists() else ""
+    text = NVIDIA.read_text("utf-8") if NVIDIA.exists() else ""
     match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", text)
     return match[1] if match else None
 

@@ -26,6 +26,8 @@ LINUX = sys.platform.startswith("linux")
 POSIX = os.name == "posix"
 _MACOS = sys.platform == "darwin"
 _PROC = Path("/proc")
+NVIDIA = _PROC / "driver" / "nvidia" / "version"
+"""What NVIDIA's kernel module says of itself, where it is loaded."""
 _TIMEOUT_S = 5.0
 _EXITING = 0x4
 """PF_EXITING of the Linux kernel: the process runs no code, and only frees its memory."""

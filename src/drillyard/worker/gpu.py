@@ -9,7 +9,7 @@ from drillyard.errors import UserError
 from drillyard.system import gpu_software
 
 HINT = (
-    "an image whose torch is built for this driver (the guide lists them: Hardware, Drivers), "
+    "an image whose torch is built for this driver (the guide has a table: Hardware, Drivers), "
     "another driver, or resources.gpus: 0 and resources.device: auto"
 )
 _INSTALLED = ("torch", "jax")

@@ -248,7 +248,7 @@ def test_a_container_with_a_gpu_gets_driver_and_card(bench, metadata):
         script("startup.sh"), GCE_METADATA_HOST=host, DRILLYARD_NVIDIA=nvidia, DRILLYARD_DEV="/x"
     )
     assert code == 0, bench.said
-    assert bench.calls[0] == "cos-extensions install gpu"
+    assert bench.calls[0] == "cos-extensions install gpu -- -version=latest"
     assert f"-v {nvidia}/lib64:/usr/local/nvidia/lib64" in bench.calls[-1]
     (bench.bin / "cos-extensions").write_text("#!/bin/bash\nexit 1\n")
     assert bench.run(script("startup.sh"), GCE_METADATA_HOST=host) == 1
@@ -268,6 +268,21 @@ def test_a_machine_waits_for_the_driver_of_its_gpu(bench, metadata):
     assert not any(call.startswith("python") for call in bench.calls)
     stand_in(bench.bin, "nvidia-smi")
     assert bench.run(script("startup.sh"), DRILLYARD_DRIVER_S="0", **given) == 0, bench.said
+    assert bench.calls[-1] == "python -m drillyard_backends.gcp.machine"
+
+
+def test_a_driver_that_appears_after_ten_minutes_is_waited_for(bench, metadata):
+    host, _ = metadata
+    bench.plug_in_a_gpu()
+    python = bench.folder / "prefix" / "bin"
+    python.mkdir(parents=True)
+    stand_in(python, "python")
+    stand_in(bench.bin, "sleep")
+    looks = '[ "$(grep -c "^nvidia-smi" "$CALLS")" -gt 120 ]'  # a look each five seconds
+    stand_in(bench.bin, "nvidia-smi", looks)
+    given = {"GCE_METADATA_HOST": host, "DRILLYARD_PREFIX": str(python.parent)}
+    assert bench.run(script("startup.sh"), **given) == 0, bench.said
+    assert bench.said.count("waiting for the driver of the GPU") == 10
     assert bench.calls[-1] == "python -m drillyard_backends.gcp.machine"
 
 
@@ -327,13 +342,29 @@ def test_an_image_is_made_and_its_machine_goes_also_when_it_fails(bench):
     whole = (bench.folder / "calls").read_text()
     assert "'/tmp/drillyard-1-py3-none-any.whl[rl,gcs,mirror]'" in whole
     assert "-c /tmp/requirements.lock" in whole and "nvidia" not in whole
+    assert "--extra-index-url https://download.pytorch.org/whl/cpu" in whole
+    assert "--labels drillyard=image,torch=cpu" in whole and "reboot" not in whole
 
     (bench.folder / "calls").unlink()
+    stand_in(bench.bin, "gcloud", 'case "$*" in *modinfo*) echo driver 595.84;; esac')
+    stand_in(bench.bin, "sleep")
     assert bench.run(text, "--gpu", *words) == 0, bench.said
     assert "image_family: projects/p/global/images/family/drillyard-gpu" in bench.said
     whole = (bench.folder / "calls").read_text()
     assert "--boot-disk-size 30GB" in whole and "--family drillyard-gpu" in whole
-    assert "nvidia-open" in whole and "assert torch.version.cuda" in whole
+    steps = ["linux-headers-cloud-amd64 gcc", "whl/cu130", "systemctl reboot", "uname -r)/build"]
+    steps += ["nvidia-open", "apt-mark hold nvidia-open", "torch.version.cuda", "instances stop"]
+    places = [whole.index(step) for step in steps]
+    assert places == sorted(places), "kernel, restart, driver, hold: as Google's installer"
+    assert "hold nvidia-open linux-image-$(uname -r) linux-headers-$(uname -r)" in whole
+    gets = [part for part in whole.split("apt-get")[1:] if "-yq" in part[:8]]
+    assert len(gets) >= 5 and all("DPkg::Lock::Timeout=300" in part[:60] for part in gets)
+    assert "--labels drillyard=image,torch=cu130,jax=cuda13,driver=595" in whole
+
+    (bench.folder / "calls").unlink()
+    stand_in(bench.bin, "gcloud")
+    assert bench.run(text, "--gpu", *words) == 1 and "the driver was not installed" in bench.said
+    assert "images create" not in (bench.folder / "calls").read_text()
 
     (bench.folder / "calls").unlink()
     stand_in(bench.bin, "gcloud", '[ "$5" != images ] && [ "$6" != stop ] || exit 1')

@@ -24,7 +24,7 @@ def machine(tmp_path, monkeypatch):
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
         (tmp_path / "proc").write_text(kernel)
-        monkeypatch.setattr(gpu_software, "_KERNEL", tmp_path / "proc")
+        monkeypatch.setattr(gpu_software, "NVIDIA", tmp_path / "proc")
         (tmp_path / "torch").mkdir(exist_ok=True)
         version, cuda = torch or ("2.13.0", None)
         text = f"__version__ = {version!r}\ndebug = False\ncuda: Optional[str] = {cuda!r}\n"

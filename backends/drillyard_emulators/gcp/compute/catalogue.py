@@ -131,6 +131,7 @@ class Catalogue:
         missing: ``zone/machine-type`` or ``zone/accelerator-type`` that a zone does not have.
         quotas: Region to metric to limit, where not the default.
         images: Images of the project, by name; families of public projects always exist.
+        image_labels: Labels of each image.
         networks: Networks and subnetworks, by name. ``*`` in either stands for any name.
     """
 
@@ -140,6 +141,7 @@ class Catalogue:
     missing: set[str] = field(default_factory=set)
     quotas: dict[str, dict[str, float]] = field(default_factory=dict)
     images: set[str] = field(default_factory=set)
+    image_labels: dict[str, str] = field(default_factory=dict)
     networks: set[str] = field(default_factory=lambda: {"default"})
 
     def has(self, zone: str, name: str) -> bool:

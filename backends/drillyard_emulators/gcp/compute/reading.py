@@ -105,7 +105,8 @@ class Reading(Effects):
         link = f"{API}/projects/{project}/global/images/{name}"
         document = {"kind": "compute#image", "id": "5", "name": name, "status": "READY"}
         family = {"family": call.name} if of_family else {}
-        return {**document, "selfLink": link, **family}
+        labels = self._world.catalogue.image_labels
+        return {**document, "selfLink": link, **family, **({"labels": labels} if labels else {})}
 
     def _network(self, call: Call) -> Document:
         kind = call.method.partition("s.")[0]

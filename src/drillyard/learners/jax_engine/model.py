@@ -298,6 +298,7 @@ def algorithm(name: str, device: str) -> type[OnPolicyAlgorithm]:
     elif backend() == "cpu":
         raise UserError(
             f"resources.device is cuda, and jax {version('jax')} finds no GPU here",
-            hint="pip install 'jax[cuda12]', or set resources.device: cpu",
+            hint="pip install 'jax[cuda13]' (jax[cuda12] with a driver older than 580), or set "
+            "resources.device: cpu",
         )
     return CLASSES[name]

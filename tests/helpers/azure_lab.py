@@ -14,6 +14,7 @@ from drillyard.backend import Lease, Liveness, Order
 from drillyard.errors import UserError
 from drillyard.leases.release import release_confirmed
 from drillyard.mailbox import Mailbox
+from drillyard.runs.wheels import THIS_PYTHON
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_emulators.azure.blobs import find
 from drillyard_emulators.azure.model import OVER
@@ -127,6 +128,7 @@ class AzureLab(Lab):
             "RESOURCE_GROUP": where["resource_group"],
             "WORKSPACE": where["workspace_name"],
             "IMAGE": "mcr.example/drillyard:1",
+            "PYTHON": THIS_PYTHON,
             "IDENTITY": self.cloud.identity,
             "LISTING_LAG_S": "0",
         }

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.runs.wheels import THIS_PYTHON
 from drillyard.system.processes import end, marked
 from tests.helpers.patience import PATIENCE_S
 
@@ -50,6 +51,7 @@ class Lab:
             "LISTING_LAG_S": "0.2",
             "SERVICE_ACCOUNT": cloud.service_account,
             "IMAGE": f"projects/{cloud.project}/global/images/drillyard",
+            "PYTHON": THIS_PYTHON,
         }
 
     def write(self, text: str) -> Path:

@@ -29,7 +29,7 @@ class BareLab(Lab):
     def made(self) -> dict[str, str]:
         """What the cloud has for the user; the settings that name it."""
         settings = super().made()
-        del settings["IMAGE"]
+        del settings["IMAGE"], settings["PYTHON"]
         self.cloud.ask("catalogue", images=[DEBIAN])
         return {**settings, "IMAGE_FAMILY": DEBIAN}
 

@@ -4,10 +4,13 @@ import signal
 
 import pytest
 
+from drillyard.mailbox.records import Phase
+from drillyard.mailbox.store import keys
 from drillyard_emulators.bare.root import Recipe
 from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.wheel_index import needed
 from tests.machines.image import make_image
-from tests.machines.laptop import laptop
+from tests.machines.laptop import ON_GOOGLE, laptop
 
 pytestmark = pytest.mark.heavy
 
@@ -18,10 +21,18 @@ def lab(tmp_path, debian, monkeypatch):
         yield lab
 
 
-def test_a_plain_debian_with_a_wheelhouse(lab, wheels):
+def test_a_plain_debian_with_a_wheelhouse_gets_requirements_from_the_store(
+    lab, wheels, tmp_path, monkeypatch
+):
+    """Its packages are in no index that it could reach: it has a way to Google alone."""
     lab.publish(wheels, "gcs")
-    lab.finishes("script", "sorting.py")
+    needed(lab.folder, tmp_path / "index", monkeypatch)
+    said = lab.run("run", "needs.yaml", *ON_GOOGLE)
+    mailbox = lab.mailbox("needs")
+    accepted = mailbox.accepted("t0001-s1", Phase.STORE)
+    assert accepted is not None and lab.left() == {}, said
     assert "Successfully installed" in lab.serials()
+    assert not [key for key in keys(mailbox.store, "needs/code/wheels/") if key.endswith(".whl")]
 
 
 @pytest.mark.slow
@@ -74,7 +85,8 @@ def test_a_machine_that_cannot_work_says_why_and_ends(lab, wheels, roots, troubl
 def test_a_requirement_whose_index_does_not_answer(lab, wheels):
     """A machine without a public address: pip gives up by itself, and the machine says why."""
     lab.publish(wheels, "gcs")
-    child = lab.begin("--set", 'requirements=["pymodbus==3.7.4"]')
+    more = ("--set", "backends.gcp.python=null")
+    child = lab.begin("--set", 'requirements=["pymodbus==3.7.4"]', *more)
     words = "cannot be installed now: the package index does not answer"
     until(lambda: words in lab.serials() or child.poll() is not None, what=words, every_s=1.0)
     assert words in lab.serials()

@@ -25,6 +25,7 @@ from drillyard.mailbox import open_store
 from drillyard.mailbox.status import Cause
 from drillyard.mailbox.store_check import check_store
 from drillyard.mailbox.store_clock import StoreClock
+from drillyard.runs import wheels
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.azure import (
     clusters,
@@ -165,6 +166,7 @@ class AzureBackend(AzureMachines):
                     f"there is no environment {self.config.environment!r}: {error}",
                     hint="backends.azure.environment names an existing one",
                 ) from None
+            wheels.send(order, self.config.target)
             start.send(order)
             store = open_store(order.store_url)
             if not store.put_if_absent(order_key(order), order.to_bytes()):
@@ -387,7 +389,11 @@ class AzureBackend(AzureMachines):
     @cached_property
     def _failures(self) -> JobFailures:
         return JobFailures(
-            self._service, self.config, lambda: self._datastore[0], lambda: self._location
+            self._service,
+            self.config,
+            lambda: self._datastore[0],
+            lambda: self._location,
+            self._clock,
         )
 
     @cached_property

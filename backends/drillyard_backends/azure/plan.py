@@ -15,6 +15,7 @@ from drillyard.backend import Cost, Order, Part
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import InfrastructureError, UserError
 from drillyard.findings import Finding, Severity, passed, problem, warning
+from drillyard.runs import wheels
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends import drivers
 from drillyard_backends.azure import (
@@ -64,6 +65,7 @@ def examine(
     findings = [
         *_life(config, order, clock),
         *_store(order),
+        *wheels.examine(order, config.target),
         *_context(config),
         *_priced(config),
         *job_width.examine(config, order),

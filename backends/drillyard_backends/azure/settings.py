@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
+from drillyard.runs.wheel_resolution import Target
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -28,6 +29,7 @@ _IDENTITY = re.compile(
     r"/subscriptions/[^/]+/resource[gG]roups/[^/]+/providers/Microsoft\.ManagedIdentity/"
     r"userAssignedIdentities/[^/]+\Z"
 )
+_PYTHON = re.compile(r"3\.\d\d\Z")
 _TAG = re.compile(r"[^<>%&\\?/\x00-\x1f]{1,100}\Z")
 LONGEST_TAG = 256
 """Longest value of a resource's tag in Resource Manager; tags of jobs may be longer."""
@@ -45,6 +47,7 @@ _FORMS = {
     "vm_size": (_SIZE, "a size such as Standard_F4s_v2"),
     "endpoint_size": (_SIZE, "a size such as Standard_DS3_v2"),
     "environment": (_ENVIRONMENT, "NAME:VERSION"),
+    "python": (_PYTHON, "a version such as '3.12', in quotes"),
     "identity": (_IDENTITY, "the resource id of a user-assigned identity"),
 }
 """Name -> form of its text; its user checks an empty one."""
@@ -124,6 +127,11 @@ class AzureConfig(BaseSettings):
     image: str | None = Field(None, description="Docker image of a new environment.")
     conda: str | None = Field(None, description="Conda file to install on the image.")
     build: str | None = Field(None, description="Folder with the Dockerfile of a new environment.")
+    python: str | None = Field(
+        "3.12",
+        description="Version of the nodes' Python, for the wheels of `requirements:`; null: "
+        "nodes ask the package index, by a public address or a NAT.",
+    )
     recreate: bool = Field(
         False, description="Create the environment again even if its content is known."
     )
@@ -153,6 +161,12 @@ class AzureConfig(BaseSettings):
     tags: dict[str, str] = Field(
         default_factory=dict, description="Tags of your own on every job and cluster."
     )
+
+    @property
+    def target(self) -> Target | None:
+        """The nodes, for the wheels of ``requirements:``."""
+        extras = ("rl", "mirror", "blob")
+        return Target("azure", self.python, extras) if self.python is not None else None
 
     @classmethod
     def found_here(cls) -> dict[str, dict[str, str]]:

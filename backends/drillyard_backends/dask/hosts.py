@@ -144,7 +144,9 @@ def host_here(order: str, invitation: str, name: str) -> int:
     parsed = Order.from_bytes(order.encode())
     mailbox = Mailbox(open_store(parsed.store_url), parsed.experiment)
     with tempfile.TemporaryDirectory(prefix=f"drillyard-{parsed.lease_id}-") as folder:
-        paths = install(mailbox, parsed.code, parsed.requirements, Path(folder) / "code")
+        paths = install(
+            mailbox, parsed.code, parsed.requirements, Path(folder) / "code", parsed.lease_id
+        )
         file = Path(folder) / "invitation.json"
         write_file(file, invitation, PRIVATE)
         process = start_host(file, name, first=paths, environment={MARK: parsed.lease_id})

@@ -23,6 +23,7 @@ from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store_check import check_store
 from drillyard.mailbox.store_clock import StoreClock
+from drillyard.runs import wheels
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends import wheel
 from drillyard_backends.gcp import naming, plan, prices, records
@@ -155,6 +156,7 @@ class GcpBackend(GoogleMachines):
         with self._locked(order.lease_id):
             view = self._viewer(order).look()
             if not any(machines for machines in view.values()):
+                wheels.send(order, self.config.target)
                 self._step(order, self._machines(order.all_workers))
             return self._lease(order, self._time(order))
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from drillyard.backend import Cost, Order, Part
 from drillyard.errors import ControlPlaneError, UserError
 from drillyard.findings import Finding, Severity, passed, problem, warning
+from drillyard.runs import wheels
 from drillyard.simulators.hosts.posted import reach
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.gcp import catalogue, prerequisites, prices, rights
@@ -47,6 +48,7 @@ def examine(
         if order.hosts and count > 1:
             findings.append(reach(config.copies_port))
         findings += prerequisites.store(config, order.store_url)
+        findings += wheels.examine(order, config.target)
     findings += _priced(config)
     findings += _order_of_trial(config)
     # Without a right clock and a login every other question would be answered by the same error.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+from drillyard.runs.wheel_resolution import Target
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -47,6 +48,7 @@ _FORMS = {
     "template": (_NAME, "the template's name"),
     "group_prefix": (rf"(?=.{{1,30}}\Z){_NAME}", "a prefix: 1 to 30 of a-z 0-9 -, a letter first"),
     "wheelhouse": (r"gs://[a-z0-9._-]+/\S+", "gs://bucket/folder"),
+    "python": (r"3\.\d\d", "a version such as '3.11', in quotes"),
 }
 """Name of a setting -> form of its text, and what is said of another one."""
 _FORMS_OF_LISTS = {
@@ -116,6 +118,11 @@ class GcpConfig(BaseSettings):
     )
     wheelhouse: str | None = Field(
         None, description="`gs://bucket/folder` with wheels, for an image without drillyard."
+    )
+    python: str | None = Field(
+        "3.11",
+        description="Version of the machines' Python, for the wheels of `requirements:`; null: "
+        "machines ask the package index, by a public address or Cloud NAT.",
     )
     spot: bool = Field(True, description="Cheaper machines that can be preempted.")
     on_demand_after: Annotated[int, Field(ge=1, le=100)] | None = Field(
@@ -190,6 +197,12 @@ class GcpConfig(BaseSettings):
     def gpus_of(self, each: int) -> int:
         """Returns the GPUs that a machine needs for runs with so many each."""
         return -(-each * self.workers_per_machine // self.runs_per_gpu)
+
+    @property
+    def target(self) -> Target | None:
+        """The machines, for the wheels of ``requirements:``."""
+        extras = ("rl", "mirror", "gcs")
+        return Target("gcp", self.python, extras) if self.python is not None else None
 
     @property
     def store_url(self) -> str:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import UserError
+from drillyard.runs.wheels import THIS_PYTHON
 from drillyard_emulators.azure import blobs
 from drillyard_emulators.faults import (
     MOST,
@@ -238,6 +239,7 @@ class AzureRehearsal(Rehearsal):
             "resource_group": there["resource_group"],
             "workspace": there["workspace_name"],
             "identity": self._cloud.identity,
+            "python": THIS_PYTHON,
             **_QUICK,
         }
         if not any(self.values.get(name) for name in _SOURCES):

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import InfrastructureError, UserError
+from drillyard.runs.wheels import THIS_PYTHON
 from drillyard_emulators.bare.root import Recipe, cache, root_of, unable
 from drillyard_emulators.bare.wheels import wheelhouse
 from drillyard_emulators.faults import (
@@ -227,6 +228,8 @@ class GcpRehearsal(Rehearsal):
             for name, value in _QUICK.items()
             if name.lower() not in self.values
         }
+        if not self.bare and "python" not in self.values:
+            chosen["DRILLYARD_GCP_PYTHON"] = THIS_PYTHON
         if not any(self.values.get(name) for name in _SOURCES):
             image = f"projects/{self._cloud.project}/global/images/drillyard"
             chosen["DRILLYARD_GCP_IMAGE"] = image

@@ -18,6 +18,7 @@ from drillyard.errors import ConfigError, DrillyardError
 from drillyard.findings import Finding, problem, warning
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
+from drillyard.system.installed_packages import REQUIREMENT, closure, normal_name
 
 FIELD = "requirements"
 ON_MACHINES = ("rl", "export", "video", "mirror", "gcs", "blob")
@@ -25,8 +26,6 @@ ON_MACHINES = ("rl", "export", "video", "mirror", "gcs", "blob")
 _IMAGES = ("image", "image_family", "container", "environment", "build", "conda")
 """Settings of backends by which a machine may have more packages than drillyard's."""
 _MODULE = re.compile(r"(?P<module>[A-Za-z_][\w.]*):[A-Za-z_][\w./-]*\Z")
-_WANTED = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)\s*(\[(?P<extras>[^\]]*)\])?")
-_EXTRA = re.compile(r"extra\s*==\s*['\"](?P<extra>[\w-]+)['\"]")
 
 
 def missing_packages(loaded: Loaded) -> list[Finding]:
@@ -42,12 +41,11 @@ def missing_packages(loaded: Loaded) -> list[Finding]:
     spec = loaded.spec
     if spec.workload != "rl":
         return []
-    named = [_name(line) for line in spec.requirements]
-    there = _closure("drillyard", ON_MACHINES)
-    for name in named:
-        there |= _closure(name)
+    named = dict(map(_asked, spec.requirements))
+    there = {*closure("drillyard", ON_MACHINES)}
+    there.update(*(closure(name, extras) for name, extras in named.items()))
     by_module = _by_module(_places())
-    bringing = {m: {*map(_normal, by_module.get(m, []))} for m in sorted(_imported(loaded))}
+    bringing = {m: {*map(normal_name, by_module.get(m, []))} for m in sorted(_imported(loaded))}
     missing = {m: min(names) for m, names in bringing.items() if names and not names & there}
     if not missing:
         return []
@@ -180,39 +178,13 @@ def _catches_import(handler: ast.ExceptHandler) -> bool:
     return bool(names & {"ImportError", "ModuleNotFoundError", "Exception"})
 
 
-def _closure(name: str, extras: tuple[str, ...] = ()) -> set[str]:
-    """A package and everything that its installation brings, as far as it is installed here."""
-    packages: set[str] = set()
-    done: set[tuple[str, str]] = set()
-    waiting = [(_normal(name), extra) for extra in ("", *extras)]
-    while waiting:
-        package, extra = waiting.pop()
-        if (package, extra) in done:
-            continue
-        done.add((package, extra))
-        packages.add(package)
-        try:
-            requirements = metadata.requires(package) or []
-        except metadata.PackageNotFoundError:
-            continue
-        for line in requirements:
-            requirement, _, marker = line.partition(";")
-            of_extra = _EXTRA.search(marker)
-            match = _WANTED.match(requirement)
-            if match is None or (of_extra["extra"] if of_extra else "") != extra:
-                continue
-            inner = [name.strip() for name in (match["extras"] or "").split(",") if name.strip()]
-            waiting += [(_normal(match["name"]), name) for name in ("", *inner)]
-    return packages
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _name(line: str) -> str:
-    match = _WANTED.match(line.strip())
-    return _normal(match["name"]) if match else line
+def _asked(line: str) -> tuple[str, tuple[str, ...]]:
+    """A requirement's package and its extras."""
+    match = REQUIREMENT.match(line.strip())
+    if match is None:
+        return line, ()
+    extras = tuple(extra.strip() for extra in (match["extras"] or "").split(",") if extra.strip())
+    return normal_name(match["name"]), extras
 
 
 def _installed(name: str) -> bool:

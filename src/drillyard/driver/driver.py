@@ -36,7 +36,7 @@ from drillyard.mailbox.file import FileStore
 from drillyard.mailbox.records import Accepted, Board, TicketRecord, WorkerRecord
 from drillyard.mailbox.store_clock import StoreClock
 from drillyard.mailbox.ticket_states import TicketState
-from drillyard.runs import submit, webhook
+from drillyard.runs import submit, webhook, wheels
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.loops import Loop, run_steps
 
@@ -301,6 +301,8 @@ class Driver:
         if self._lock.number:
             try:
                 self.save_timings()
+                if outcome in ("succeeded", "complete") and self.spec.requirements:
+                    wheels.sweep(self.mailbox)
             finally:
                 self._lock.release(outcome)
             if outcome != "refused":

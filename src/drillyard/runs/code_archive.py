@@ -19,6 +19,7 @@ import io
 import os
 import re
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from pathlib import Path, PurePosixPath
 from drillyard.errors import CorruptObject, UserError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectMissing
+from drillyard.runs import wheels
 from drillyard.runs.ignore_rules import Rule, leaves_out, read
 from drillyard.runs.requirements import install_requirements
 from drillyard.system.files import locked, replacing
@@ -236,7 +238,7 @@ def upload(mailbox: Mailbox, bundle: Bundle) -> None:
 
 
 def install(
-    mailbox: Mailbox, sha: str | None, requirements: list[str], folder: Path
+    mailbox: Mailbox, sha: str | None, requirements: list[str], folder: Path, lease: str = ""
 ) -> list[Path]:
     """Make the user's code and packages importable on this machine.
 
@@ -247,6 +249,7 @@ def install(
         sha: Name of the bundle, or None for an experiment without code.
         requirements: Pinned packages, ``name==version`` each.
         folder: Local folder that keeps both as long as the worker runs.
+        lease: Id of the lease, whose wheels may be in the store.
 
     Returns:
         Folders to put at the front of ``sys.path``, the user's folder first.
@@ -264,7 +267,9 @@ def install(
                 _unpack(_fetch(mailbox, sha), target)
         paths.append(target)
     if requirements:
-        paths.append(install_requirements(requirements, folder))
+        with tempfile.TemporaryDirectory(prefix=".wheels-", dir=folder) as scratch:
+            stored = wheels.fetch(mailbox, lease, Path(scratch)) if lease else None
+            paths.append(install_requirements(requirements, folder, stored))
     return paths
 
 

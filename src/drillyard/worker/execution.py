@@ -181,6 +181,10 @@ def _context(
     _set_threads(run)
     sys.path[:0] = [str(path) for path in job.paths]
     code = job.paths[0] if job.has_code else None
+    if packages := [str(path) for path in job.paths if path != code]:
+        # For the commands of a script, and for other processes.
+        before = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join([*packages, *([before] if before else [])])
     folder = workplace(job.scratch, code)
     os.chdir(folder)
     spec = ExperimentSpec.model_validate(record.spec)

@@ -162,7 +162,8 @@ class Pool:
         try:
             gpu.compare(order)
             folder = self._scratch / "code"
-            paths = tuple(install(mailbox, order.code, order.requirements, folder))
+            needs = (order.code, order.requirements, folder, order.lease_id)
+            paths = tuple(install(mailbox, *needs))
             if order.gpus:
                 self._look_at_gpus(order.gpus)
             sweep = getattr(mailbox.store, "sweep", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import errno
 import gzip
 import hashlib
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from drillyard.runs import requirements as of_workers
 from drillyard.runs.code_archive import install, pack, upload
 from drillyard.runs.requirements import install_requirements
 from tests.helpers.processes import run_process
+from tests.helpers.wheel_index import serve, wheel
 
 
 @pytest.fixture
@@ -279,27 +278,6 @@ def test_an_evil_archive_writes_nothing_outside(tmp_path, mailbox, kind):
     assert not (tmp_path / "w" / "evil.py").exists()
 
 
-def wheel(folder: Path, name: str, version: str, *requires: str) -> None:
-    """A wheel by hand: no network, no build."""
-    info = f"{name}-{version}.dist-info"
-    files = {
-        f"{name}.py": f"VERSION = {version!r}\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        + "".join(f"Requires-Dist: {r}\n" for r in requires),
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\n"
-        "Tag: py3-none-any\n",
-    }
-    record = ""
-    for path, text in files.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=")
-        record += f"{path},sha256={digest.decode()},{len(text)}\n"
-    folder.mkdir(exist_ok=True)
-    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
-        for path, text in files.items():
-            archive.writestr(path, text)
-        archive.writestr(f"{info}/RECORD", record + f"{info}/RECORD,,\n")
-
-
 @pytest.fixture
 def index(tmp_path, monkeypatch):
     folder = tmp_path / "wheels"
@@ -307,12 +285,7 @@ def index(tmp_path, monkeypatch):
     # pytest is there already, and in no index: it must not be fetched again.
     wheel(folder, "dy_root", "2.0", "dy_leaf>=1,<2", "pytest>=7")
     wheel(folder, "dy_broken", "1.0", "dy_nowhere==9")
-    for name, value in {
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(folder),
-        "PIP_CONFIG_FILE": os.devnull,
-    }.items():
-        monkeypatch.setenv(name, value)
+    serve(folder, monkeypatch)
     return folder
 
 

@@ -193,7 +193,8 @@ def gymnax_class(id_: str) -> type[OneFunctional]:
             field="simulator.id",
             value=id_,
             allowed="a simulator that is installed",
-            hint=f"{install('gymnax')}, and write `requirements: [gymnax==1.0.1]`",
+            hint=f"{install('gymnax')}, and write `requirements: [gymnax==1.0.1, "
+            "gymnasium==1.3.0]`",
         )
     import gymnax
 

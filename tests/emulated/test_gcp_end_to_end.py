@@ -220,16 +220,16 @@ def test_two_last_machines_leave_nothing(lab, rented):
     assert list(backend.leases()) == []
 
 
-def test_a_machine_without_drillyard_says_so_and_goes(lab, rented):
-    backend, order = rented
-    lab.cloud.ask("machine_env", DRILLYARD_PREFIX="/nowhere", DRILLYARD_LAST_WORDS_S="2")
-    lease = backend.provision(order.model_copy(update={"workers": 1}))
-    until(
-        lambda: any("no /nowhere/bin/python" in line for line in backend.logs(lease)),
-        what="the serial port",
-    )
-    until(lambda: not lab.cloud.state()["machines"], what="no machine")
-    backend.teardown(lease)
+def test_two_machines_that_cannot_start_end_the_run_with_their_words(lab):
+    """Each says why and goes; the second is no on-demand machine, and there is no third."""
+    lab.cloud.ask("machine_env", DRILLYARD_PREFIX="/nowhere", DRILLYARD_LAST_WORDS_S="6")
+    path = lab.write(REACTOR.replace("seeds: [1, 2, 3]", "seeds: [1]"))
+    child = lab.start("run", str(path), "--on", "gcp", "--no-prefect", ON_DEMAND_AFTER="1")
+    assert child.wait(PATIENCE_S) == 4, lab.said
+    assert "two machines in europe-west1-b ended in the same way" in lab.said
+    assert "no /nowhere/bin/python on this image" in lab.said
+    machines = lab.cloud.state()["all_machines"]
+    assert [machine["spot"] for machine in machines] == [True, True]
     assert lab.left() == {}
 
 

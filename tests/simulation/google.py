@@ -81,6 +81,21 @@ class VirtualScheduler:
     close = run_due
 
 
+class _Port:
+    """A serial port: what the start-up script would say."""
+
+    def __init__(self) -> None:
+        self.text = "drillyard: starting the agent\n"
+
+    def exists(self) -> bool:
+        """It is there while its machine is."""
+        return True
+
+    def read_bytes(self) -> bytes:
+        """All that was written."""
+        return self.text.encode()
+
+
 class VirtualMachine:
     """See ``Machine``: what runs on it are simulated processes."""
 
@@ -91,6 +106,7 @@ class VirtualMachine:
         self.host = Host(name, boot, world.plan.skew(f"vm{len(world.cloud.booted) + 1}"))
         world.cloud.booted.append(self)
         world.hosts[name] = self.host
+        self.serial = _Port()
         self.instance = world.cloud.compute.instances.by_id[int(machine_id)]
         world.note("cloud", f"{name} boots")
         world.cloud.run_program(Vm(self.instance))
@@ -101,6 +117,7 @@ class VirtualMachine:
 
     def shut_down(self, grace_s: float, done: Callable[[], None]) -> None:
         """SIGTERM, then the cut."""
+        self.serial.text += "drillyard: this machine is being stopped\n"
         for process in list(self.host.processes.values()):
             if process.kind == "worker":
                 patches.signal_to(process, 15)

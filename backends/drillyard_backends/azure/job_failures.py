@@ -11,6 +11,8 @@ from functools import cached_property
 from drillyard.backend import Order
 from drillyard.errors import DrillyardError, NoCapacity, RunFailed, WorkerLost
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.records import WorkerRecord
+from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.azure import environment, start
 from drillyard_backends.azure.errors import Missing
 from drillyard_backends.azure.jobs import Job, is_on
@@ -18,11 +20,14 @@ from drillyard_backends.azure.login import busy
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
 from drillyard_backends.azure.store import BlobStore
+from drillyard_backends.last_words import HINT, alike
 
 _QUOTA = re.compile(r"ExceedsCoreQuota|quota of \d+")
 """``JobNodeCountExceedsCoreQuota``: github.com/MicrosoftLearning/mslearn-dp100/issues/35."""
 _PREEMPTED = re.compile(r"preemptionerror|pre-?empted", re.I)
 
+APART_S = 300.0
+"""Jobs that fail so shortly after each other may meet the same outage."""
 log = logging.getLogger(__name__)
 
 
@@ -34,6 +39,7 @@ class JobFailures:
         config: The settings.
         account: Returns the storage account of the workspace.
         location: Returns the region of the workspace.
+        clock: For the time between two failures.
     """
 
     def __init__(
@@ -42,13 +48,17 @@ class JobFailures:
         config: AzureConfig,
         account: Callable[[], str],
         location: Callable[[], str],
+        clock: Clock = SYSTEM,
     ) -> None:
         self._service = service
         self._config = config
         self._account = account
         self._location = location
+        self._clock = clock
         self._not_let_in: set[str] = set()
         """Jobs whose identity the store refused."""
+        self._ended: dict[tuple[str, str], float] = {}
+        """Lease and last words of jobs that did no work -> when the first one was seen."""
 
     def refuse_hopeless(self, order: Order, job: Job) -> str:
         """Raises the reason of a failed job if another job would fail in the same way.
@@ -60,7 +70,8 @@ class JobFailures:
             RunFailed: The job could not set up its worker.
             NoCapacity: The quota has no room for its nodes.
             WorkerLost: The environment cannot be built, or cannot start the worker, or the store
-                refused the identity of a second job: one refusal may be a node's network.
+                refused the identity of a second job: one refusal may be a node's network; or two
+                jobs ended with the same last words before they did any work.
         """
         mailbox = Mailbox(open_store(order.store_url), order.experiment)
         workers = [worker for worker in mailbox.workers() if is_on(job.name, worker.host)]
@@ -94,7 +105,23 @@ class JobFailures:
             return f"the sign-in of its node did not answer: {why}"
         if refused is not None:
             self._refuse_second(job, refused)
+        self._refuse_alike(order, job, [message, *lines], workers)
         return message or refused or ""
+
+    def _refuse_alike(
+        self, order: Order, job: Job, said: list[str], workers: list[WorkerRecord]
+    ) -> None:
+        """Raises what a second job of a lease has said that did no work and was not preempted."""
+        if any(worker.ready_at for worker in workers) or _PREEMPTED.search(said[0]):
+            return
+        said = [line.strip() for line in (*said, *(worker.message for worker in workers))]
+        words = next(filter(None, reversed(said)), "")
+        now = self._clock.monotonic()
+        since = self._ended.setdefault((order.lease_id, alike(words)), now)
+        if words and now - since >= APART_S:
+            raise WorkerLost(
+                f"two jobs ended in the same way before they did any work: {words}", hint=HINT
+            )
 
     def _refuse_second(self, job: Job, why: str) -> None:
         self._not_let_in.add(job.name)

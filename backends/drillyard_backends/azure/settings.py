@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from drillyard.runs.wheel_resolution import Target
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from drillyard.backend.settings.model import configured
 from drillyard.documents.json_types import Json
+from drillyard.runs.wheel_resolution import Target
 from drillyard_backends.azure.workspace import found_here
 
 _GUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z")

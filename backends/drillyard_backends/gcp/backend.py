@@ -27,6 +27,7 @@ from drillyard.runs import wheels
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends import wheel
 from drillyard_backends.gcp import naming, plan, prices, records
+from drillyard_backends.gcp.boots import FailedBoots
 from drillyard_backends.gcp.bucket import ensure_bucket
 from drillyard_backends.gcp.capacity import CapacityReconciler
 from drillyard_backends.gcp.errors import Exists, InUse, Missing, translated
@@ -78,6 +79,7 @@ class GcpBackend(GoogleMachines):
         self._viewers: dict[str, Viewer] = {}
         self._mailboxes: dict[tuple[str, str], Mailbox | None] = {}
         self._locks: dict[str, threading.RLock] = {}
+        self._endings: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -341,6 +343,7 @@ class GcpBackend(GoogleMachines):
 
     def _reconciler(self, order: Order) -> CapacityReconciler:
         if order.lease_id not in self._reconcilers:
+            done = records.DoneMachines(self._mailbox(order), order.lease_id)
             self._reconcilers[order.lease_id] = CapacityReconciler(
                 self._groups,
                 self.config,
@@ -349,7 +352,16 @@ class GcpBackend(GoogleMachines):
                 lambda group, machine: self._save_log(order, group, machine),
                 Lives(
                     lambda: records.begun(self._mailbox(order), order.lease_id),
-                    records.DoneMachines(self._mailbox(order), order.lease_id),
+                    done,
+                ),
+                FailedBoots(
+                    self._serial,
+                    lambda: records.begun(self._mailbox(order), order.lease_id),
+                    done.unready,
+                    lambda machine, text: records.keep_log(
+                        order, machine.name(self._base(order)), text
+                    ),
+                    self._endings.setdefault((order.store_url, order.experiment), {}),
                 ),
                 self._clock,
                 lambda: self._time(order),
@@ -404,15 +416,16 @@ class GcpBackend(GoogleMachines):
         if text:
             records.keep_log(order, machine.name, text)
 
-    def _serial(self, group: Group, machine: Managed) -> str:
+    def _serial(self, group: Group, machine: Managed) -> str | None:
+        """What a machine wrote to its serial port; None if it cannot be read."""
         if machine.stage is Stage.COMING and machine.trouble is not None:
-            return ""
+            return None
         if "/instances/" not in machine.address:
-            return ""
+            return None
         try:
             return self._groups.serial(Place.parse(machine.address), machine.name)
         except (DrillyardError, Exists, InUse):
-            return ""
+            return None
 
 
 def _begins(name: str, bases: set[str]) -> bool:

@@ -16,6 +16,7 @@ from drillyard.backend import Order
 from drillyard.errors import InfrastructureError, UserError
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.gcp import naming
+from drillyard_backends.gcp.boots import FailedBoots
 from drillyard_backends.gcp.errors import Exists, InUse, Missing, NoRoom
 from drillyard_backends.gcp.groups import Groups
 from drillyard_backends.gcp.lives import Lives, View, missing_machines, surplus
@@ -66,6 +67,7 @@ class CapacityReconciler:
         prepare: Creates what a candidate's group needs (its template), idempotently.
         save_log: Called with lost machines before they are removed, to save their logs.
         lives: Which machines have lived, and how often each was lost.
+        boots: Which machines never worked.
         clock: Clock for waiting.
         time: Returns the time by which the order's deadline is written; None: the clock's.
     """
@@ -78,6 +80,7 @@ class CapacityReconciler:
         prepare: Callable[[Candidate, str], None],
         save_log: Callable[[Group, Managed], None],
         lives: Lives,
+        boots: FailedBoots,
         clock: Clock = SYSTEM,
         time: Callable[[], float] | None = None,
     ) -> None:
@@ -87,6 +90,7 @@ class CapacityReconciler:
         self._prepare = prepare
         self._save_log = save_log
         self._lives = lives
+        self._boots = boots
         self._clock = clock
         self._time = time or clock.now
         self._base = naming.base_name(config.group_prefix, order.lease_id)
@@ -125,11 +129,13 @@ class CapacityReconciler:
             How many machines can be expected, and the groups that were used (made or added to).
 
         Raises:
-            NoRoom: The search is over and there are none, or too few for all-or-nothing.
+            NoRoom: The search is over and there are none, or too few for all-or-nothing; or two
+                machines ended in the same way before they did any work.
             UserError: A right is missing.
         """
         refused = self._refused(view)
-        lost = self._lost(view)
+        silent = self._boots.look(view, self._clock.monotonic())
+        lost = self._lost(view, silent)
         self._lives.remember(view)
         for group, machines in surplus(view, self._candidates).items():
             lost.setdefault(group, []).extend(m for m in machines if m not in lost[group])
@@ -163,8 +169,8 @@ class CapacityReconciler:
 
     # -- what is there ------------------------------------------------------------------------
 
-    def _lost(self, view: View) -> dict[Group, list[Managed]]:
-        """Machines that are lost for certain.
+    def _lost(self, view: View, silent: set[naming.Machine]) -> dict[Group, list[Managed]]:
+        """Machines that are lost for certain, and those that will never begin.
 
         That a status is missing says little: Google may show a change of the group before that of
         its machine. It is believed when it is still missing after the time by which listings lag.
@@ -175,6 +181,8 @@ class CapacityReconciler:
         for group, machines in view.items():
             for machine in machines:
                 if machine.stage is not Stage.LOST:
+                    if machine.machine in silent:
+                        lost[group].append(machine)
                     continue
                 key = (group, machine.name)
                 listed.add(key)
@@ -226,6 +234,7 @@ class CapacityReconciler:
                 log.info("in %s: %s", group.place.name, error)
                 continue
             for machine in gone:
+                self._boots.remove(machine.machine)
                 log.info(
                     "removed %s in %s: %s",
                     machine.name,
@@ -267,7 +276,9 @@ class CapacityReconciler:
         return used, placed
 
     def _choice(self, machine: naming.Machine, search: Search) -> Candidate | None:
-        allowed = choices(self._config, self._lives.losses(machine), self._candidates)
+        failed = sum(m.index == machine.index for m in self._boots.machines)
+        losses = max(0, self._lives.losses(machine) - failed)
+        allowed = choices(self._config, losses, self._candidates)
         open_ = [c for c in allowed if (c.variant, c.place.path) not in search.tried]
         if open_:
             return open_[0]

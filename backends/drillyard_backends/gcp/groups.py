@@ -316,13 +316,13 @@ class Groups:
             request_id=request_id(),
         )
 
-    def serial(self, place: Place, machine: str) -> str:
-        """Returns the output of a machine's serial port; empty if the machine is gone."""
+    def serial(self, place: Place, machine: str) -> str | None:
+        """Returns the output of a machine's serial port; None if the machine is gone."""
         what, method = f"read the log of {machine}", "Instances.get_serial_port_output"
         try:
             output = self._compute.call(what, method, place, instance=machine, start=0)
         except Missing:
-            return ""
+            return None
         return str(output.contents)
 
     def set_label(self, instance: Instance, key: str, value: str | None) -> None:

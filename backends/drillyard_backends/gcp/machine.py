@@ -135,6 +135,8 @@ class Machine:
             within(LAST_WORDS_S, self._keep_log)
             return 0
         why = records.WORKER_DONE if code == 0 else f"the worker exited with code {code}"
+        if worker.unusable:
+            why = f"{records.UNREADY}{worker.unusable}"
         return 0 if self._leave(why) else ASKED_IN_VAIN
 
     def _order(self) -> Order:

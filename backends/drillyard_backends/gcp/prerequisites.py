@@ -278,12 +278,16 @@ def network(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[F
                 f"subnets list --regions={region} --project={config.project}",
             )
         elif answer.good and not answer.body.get("privateIpGoogleAccess"):
-            yield warning(
+            routers = reader.compute(f"regions/{region}/routers").body.get("items") or []
+            nat = any(router.get("nats") for router in routers)
+            yield Finding(
+                Severity.WARNING if nat else Severity.ERROR,
                 "network",
                 f"subnetwork {name} in {region} has no Private Google Access: machines without a "
-                "public address reach the bucket through Cloud NAT only, if there is one",
+                f"public address {'use Cloud NAT for' if nat else 'cannot reach'} the bucket",
                 f"gcloud compute networks subnets update {name} --region={region} "
-                f"--enable-private-ip-google-access --project={config.project}",
+                f"--enable-private-ip-google-access --project={config.project}; or leave "
+                f"{region} out of zones; with Cloud NAT, give yourself compute.routers.list",
             )
 
 

@@ -127,6 +127,8 @@ def begin(mailbox: Mailbox, lease_id: str, started: Started) -> None:
 
 WORKER_DONE = "the worker is done"
 """``MachineLeft.reason`` of a machine that found no more work."""
+UNREADY = "the worker was never ready: "
+"""It begins so where the machine could not be set up."""
 
 
 class MachineLeft(Record):
@@ -158,7 +160,7 @@ class DoneMachines:
     def __init__(self, mailbox: Mailbox | None, lease_id: str) -> None:
         self._mailbox = mailbox
         self._path = f"leases/{lease_id}/left/"
-        self._read: dict[str, Machine | None] = {}
+        self._read: dict[str, tuple[Machine, str] | None] = {}
 
     def __call__(self) -> set[Machine]:
         """Returns them; reads each record once.
@@ -166,25 +168,35 @@ class DoneMachines:
         Raises:
             InfrastructureError: The store does not answer.
         """
+        return {machine for machine, reason in self._left() if reason == WORKER_DONE}
+
+    def unready(self) -> dict[Machine, str]:
+        """Returns the machines that left before they were ready for work, and why.
+
+        Raises:
+            InfrastructureError: The store does not answer.
+        """
+        return {m: why.removeprefix(UNREADY) for m, why in self._left() if why.startswith(UNREADY)}
+
+    def _left(self) -> list[tuple[Machine, str]]:
         if self._mailbox is None:
-            return set()
+            return []
         prefix = self._mailbox.key(self._path)
         for info in self._mailbox.store.list(prefix):
             name = info.key[len(prefix) :]
             if name not in self._read:
                 self._read[name] = self._machine(name)
-        return {machine for machine in self._read.values() if machine is not None}
+        return [left for left in self._read.values() if left is not None]
 
-    def _machine(self, name: str) -> Machine | None:
+    def _machine(self, name: str) -> tuple[Machine, str] | None:
         assert self._mailbox is not None
         try:
             left = self._mailbox.read(f"{self._path}{name}", MachineLeft)
         except (CorruptObject, NewerVersion) as error:
             log.warning("%s; its machine counts as lost", error)
             return None
-        if left is None or left.reason != WORKER_DONE:
-            return None
-        return Machine.parse(left.machine)
+        machine = None if left is None else Machine.parse(left.machine)
+        return None if left is None or machine is None else (machine, left.reason)
 
 
 def machine_logs(order: Order) -> dict[str, str]:

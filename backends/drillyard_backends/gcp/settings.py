@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from drillyard.runs.wheel_resolution import Target
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from drillyard.backend.settings.model import configured
 from drillyard.documents.json_types import Json
+from drillyard.runs.wheel_resolution import Target
 from drillyard.spec.addresses import is_metadata
 from drillyard.system.redaction import has_userinfo
 

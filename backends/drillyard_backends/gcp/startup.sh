@@ -154,6 +154,7 @@ docker_gpus() { # what a container on Container-Optimized OS is given, a word a 
 agent="" stopping=""
 forward() { # the machine is being stopped: whatever runs hears of it, nothing new begins
   stopping=yes
+  say "this machine is being stopped"
   [ -n "$agent" ] || exit 0
   kill -TERM "$agent" 2>/dev/null
 }
@@ -172,6 +173,7 @@ if [ -n "$wheel" ]; then
   program=(-m drillyard_backends.from_wheel "$file" drillyard_backends.gcp.machine)
   mounted=(-v "$file:$file:ro" -e "PYTHONPATH=$file")
 fi
+say "starting the agent"
 if [ -n "$container" ]; then
   say "container $container"
   command -v docker-credential-gcr >/dev/null && HOME="$run" docker-credential-gcr configure-docker --registries="${container%%/*}"

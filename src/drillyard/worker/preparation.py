@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from drillyard.backend import Order
-from drillyard.errors import InfrastructureError
+from drillyard.errors import InfrastructureError, StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.worker.machine import Machine
 
 AWAY_S = 900.0
 """Seconds for which a set-up is tried again; then this worker leaves, and may be replaced."""
+INDEX_AWAY_S = 300.0
+"""The same while the package index is away: a machine without a way to it never gets there."""
 AGAIN_S = 5.0
 """Seconds between two tries."""
 log = logging.getLogger(__name__)
@@ -60,7 +62,8 @@ class Preparation:
             return self._machine.prepared()
         except InfrastructureError as error:
             self._failing_since = now if self._failing_since is None else self._failing_since
-            if not error.retryable or now - self._failing_since > AWAY_S:
+            limit_s = AWAY_S if isinstance(error, StoreUnavailable) else INDEX_AWAY_S
+            if not error.retryable or now - self._failing_since > limit_s:
                 raise
             log.warning("the set-up is tried again in %.0f s: %s", AGAIN_S, error)
             self._tell(f"the set-up is tried again: {error}")

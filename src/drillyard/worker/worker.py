@@ -73,7 +73,10 @@ class Worker:
         heart: Its heartbeat, which the caller of ``step`` also steps.
         exit_code: 0 done, 2 the user's code or requirements cannot be installed, 4 machinery;
             None while it works.
+        unusable: Why this machine could not be set up.
     """
+
+    unusable = ""
 
     def __init__(
         self,
@@ -210,6 +213,7 @@ class Worker:
             users = isinstance(error, UserError)
             self.heart.tell("failed" if users else "leaving", f"{error}{hint}")
             self.exit_code = 2 if users else 4
+            self.unusable = str(error)
             return None
         if paths is None:
             return SLOW_POLL_S

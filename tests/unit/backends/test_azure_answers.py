@@ -21,6 +21,7 @@ from drillyard.testing.clock import FakeClock
 from drillyard_backends.azure import clusters, login, plan, rest
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.capacity import SAID_S
+from drillyard_backends.azure.job_failures import APART_S
 from drillyard_backends.azure.jobs import CANCEL_AGAIN_S, Job
 from drillyard_backends.azure.naming import LEASE_TAG, TICKET_TAG
 
@@ -315,6 +316,28 @@ def test_a_token_endpoint_that_is_busy_is_not_a_missing_role(azure, monkeypatch,
     with pytest.raises(WorkerLost, match="no token") as error:
         failures.refuse_hopeless(ORDER, second)
     assert "Storage Blob Data Contributor" in str(error.value.hint)
+
+
+def test_two_jobs_with_the_same_last_words_end_the_lease(azure, monkeypatch):
+    """An outage that lasts for minutes is met by several jobs, and does not end it."""
+    clock = FakeClock()
+    failures = AzureBackend(clock=clock, **SETTINGS, environment="own:1")._failures
+    logs = {
+        "a": ["09:00:01 starts", "the store az://x/y cannot be reached from 10.0.0.4"],
+        "b": ["09:10:01 starts", "something else"],
+        "c": ["09:20:01 starts", "the store az://x/y cannot be reached from 10.0.0.9", ""],
+    }
+    monkeypatch.setattr(failures, "lines", lambda job: logs.get(job.name, []))
+    third = Job("c", "t0001-s1.train", "Failed")
+    for name in ("a", "b", "unknown"):
+        failures.refuse_hopeless(ORDER, Job(name, "t0001-s1.train", "Failed"))
+    failures.refuse_hopeless(ORDER, third)
+    clock.advance(APART_S)
+    failures.refuse_hopeless(ORDER, Job("unknown-2", "t0001-s1.train", "Failed"))
+    other = ORDER.model_copy(update={"lease_id": "dy-0000000009"})
+    failures.refuse_hopeless(other, third)
+    with pytest.raises(WorkerLost, match=r"same way .*: the store az://x/y cannot be reached"):
+        failures.refuse_hopeless(ORDER, third)
 
 
 CHAIN = "DefaultAzureCredential failed to retrieve a token from the included credentials."

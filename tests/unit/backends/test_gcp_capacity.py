@@ -16,6 +16,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.testing.clock import FakeClock
 from drillyard_backends.gcp import naming, records
+from drillyard_backends.gcp.boots import SILENT_S, FailedBoots, last_words
 from drillyard_backends.gcp.capacity import ROUND_PAUSE_S, CapacityReconciler
 from drillyard_backends.gcp.errors import NoRoom
 from drillyard_backends.gcp.lives import Lives
@@ -38,6 +39,10 @@ class Zone:
         self.view: dict[Group, list[Managed]] = {}
         self.asked: list[tuple[str, int]] = []
         self.numbers = itertools.count(100)
+        self.kept: list[str] = []
+        self.endings: dict[tuple[str, str], float] = {}
+        self.ports: dict[str, str | None] = {}
+        """What machines wrote to their serial ports, by name."""
 
     def make(self, place: Place, name: str, lease_id: str, repair: bool = False) -> None:
         """A group costs nothing, but takes time."""
@@ -100,13 +105,21 @@ def reconciler(
         "service_account": "a@b",
         **settings,
     }
+    done = records.DoneMachines(mailbox, ORDER.lease_id)
     return CapacityReconciler(
         zone,  # type: ignore[arg-type]
         read_settings({"zones": ["europe-west1-b"], **given}),
         order,
         lambda candidate, name: None,
         lambda group, machine: None,
-        Lives(list, records.DoneMachines(mailbox, ORDER.lease_id)),
+        Lives(list, done),
+        FailedBoots(
+            lambda group, machine: zone.ports.get(machine.name),
+            lambda: records.begun(mailbox, ORDER.lease_id),
+            done.unready,
+            lambda machine, text: zone.kept.append(text),
+            zone.endings,
+        ),
         zone.clock,
     )
 
@@ -229,7 +242,7 @@ def test_a_step_reads_once_which_machines_ended_without_work(zone, mailbox, monk
 
     monkeypatch.setattr(mailbox.store, "list", counted)
     assert keeper.step(zone.view, 20)[0] == 20
-    assert len(asked) == 1
+    assert [prefix.split("/")[-2] for prefix in asked].count("left") == 1
 
 
 @pytest.mark.parametrize(("make_s", "made"), [(9.0, 1), (17.0, 0)])
@@ -239,3 +252,141 @@ def test_no_machine_is_made_after_the_deadline_of_its_lease(zone, mailbox, make_
     order = ORDER.model_copy(update={"deadline": zone.clock.now() + 10.0})
     reconciler(zone, mailbox, order).step(zone.view, 1)
     assert len(zone.asked) == made
+
+
+GAVE_UP = (
+    "drillyard: installing\nx[1]: drillyard: no driver on 10.0.0.{}: this machine ends itself\n"
+)
+TWO_ZONES: dict[str, Json] = {"zones": ["europe-west1-b", "europe-west1-c"], "on_demand_after": 1}
+
+
+def life(zone: Zone, keeper: CapacityReconciler, text: str | None, ended: str = "GONE") -> None:
+    """A machine is made, boots, writes something, and ends."""
+    assert keeper.step(zone.view, 1)[0] == 1
+    zone.clock.advance(5.0)
+    zone.boot()
+    name = zone.asked[-1][0]
+    zone.ports[name] = text
+    keeper.step(zone.view, 1)
+    zone.clock.advance(60.0)
+    if ended == "GONE":
+        zone.end(0)
+    elif ended == "LOST":
+        for rows in zone.view.values():
+            rows[:] = [replace(row, stage=Stage.LOST) for row in rows]
+
+
+def begin(mailbox: Mailbox, name: str) -> None:
+    started = records.Started(machine=name, number="7", group="g", written_at=1.0)
+    records.begin(mailbox, ORDER.lease_id, started)
+
+
+@pytest.mark.parametrize(
+    ("text", "ended", "words"),
+    [
+        (GAVE_UP, "GONE", "no driver on 10.0.0."),
+        (GAVE_UP, "LOST", "no driver on 10.0.0."),
+        ("drillyard: installing 2026-01-0{}", "LOST", "installing"),
+        ("kernel: boots", "LOST", "it wrote nothing"),
+        ("", "LOST", "it wrote nothing"),
+    ],
+)
+def test_two_boots_with_the_same_last_words_end_the_search(zone, mailbox, text, ended, words):
+    """Times, ids and addresses aside; each was rented as Spot, for they were not taken away."""
+    keeper = reconciler(zone, mailbox, **TWO_ZONES)
+    life(zone, keeper, text.format(1), ended)
+    with pytest.raises(
+        NoRoom, match="two machines in europe-west1-b ended in the same way"
+    ) as end:
+        life(zone, keeper, text.format(2), ended)
+        keeper.step(zone.view, 1)
+    assert words in end.value.message
+    assert [variant for _, variant in zone.asked] == [0, 0]
+
+
+def test_machines_that_start_together_may_meet_the_same_outage(zone, mailbox):
+    keeper = reconciler(zone, mailbox)
+
+    def fail() -> None:
+        keeper.step(zone.view, 3)
+        zone.boot()
+        zone.ports |= {row.name: GAVE_UP for rows in zone.view.values() for row in rows}
+        keeper.step(zone.view, 3)
+        zone.clock.advance(60.0)
+        for index in range(3):
+            zone.end(index)
+
+    fail()
+    assert zone.kept == [GAVE_UP] * 3
+    with pytest.raises(NoRoom, match="ended in the same way"):
+        fail()
+
+
+def test_the_next_lease_of_one_machine_remembers_the_words_of_the_first(zone, mailbox):
+    """The first lease is gone with its only machine."""
+    life(zone, reconciler(zone, mailbox), GAVE_UP)
+    zone.ports.clear()
+    with pytest.raises(NoRoom, match="ended in the same way"):
+        life(zone, reconciler(zone, mailbox), GAVE_UP)
+
+
+def test_boots_that_end_differently_are_no_preemptions_and_replaced_no_more_often(zone, mailbox):
+    keeper = reconciler(zone, mailbox, replacements=3, **TWO_ZONES)
+    for word in ("a", "b", "c", "d"):
+        life(zone, keeper, f"drillyard: {word}: this machine ends itself")
+    with pytest.raises(NoRoom, match="more often than 3 times"):
+        keeper.step(zone.view, 1)
+    assert {variant for _, variant in zone.asked} == {0}
+
+
+@pytest.mark.parametrize(
+    ("text", "ended"),
+    [
+        ("drillyard: installing\ndrillyard: this machine is being stopped\n", "LOST"),
+        ("drillyard: installing\n", "GONE"),
+        (None, "LOST"),
+    ],
+)
+def test_a_machine_that_was_taken_away_while_it_booted_is_a_preemption(zone, mailbox, text, ended):
+    keeper = reconciler(zone, mailbox, on_demand_after=2)
+    for _ in range(3):
+        life(zone, keeper, text, ended)
+    keeper.step(zone.view, 1)
+    assert [variant for _, variant in zone.asked] == [0, 0, 1, 1]
+
+
+def test_a_machine_that_has_begun_is_not_read_and_says_by_itself_why_it_left(zone, mailbox):
+    keeper = reconciler(zone, mailbox)
+    why = f"{records.UNREADY}the package index does not answer (https://x/{{}})"
+    for number in (1, 2):
+        keeper.step(zone.view, 1)
+        zone.clock.advance(5.0)
+        zone.boot()
+        name = zone.asked[-1][0]
+        begin(mailbox, name)
+        zone.ports[name] = GAVE_UP
+        keeper.step(zone.view, 1)
+        zone.clock.advance(60.0)
+        leave(mailbox, name, number, why.format(number))
+        zone.end(0)
+    with pytest.raises(NoRoom, match="the package index does not answer"):
+        keeper.step(zone.view, 1)
+
+
+def test_a_machine_that_stays_silent_is_replaced_once(zone, mailbox):
+    keeper = reconciler(zone, mailbox)
+    life(zone, keeper, "kernel: boots", "STAYS")
+    zone.clock.advance(SILENT_S - 60.0)
+    keeper.step(zone.view, 1)
+    life(zone, keeper, "kernel: boots", "STAYS")
+    assert len(zone.asked) == 2
+    zone.clock.advance(SILENT_S)
+    with pytest.raises(NoRoom, match="it wrote nothing"):
+        keeper.step(zone.view, 1)
+
+
+def test_last_words_are_the_reason_of_the_start_up_script():
+    said = "a: drillyard: x: this machine ends itself\nb: drillyard: nobody has ended this machine"
+    assert last_words(said) == ("x", True)
+    assert last_words("drillyard: a\r\ndrillyard: b\r\n") == ("b", False)
+    assert last_words("kernel") == ("it wrote nothing", False)

@@ -138,6 +138,19 @@ FAULTS: list[Any] = [
         lambda w: w.compute["projects/lab-1234/regions/europe-west1/subnetworks/default"].update(
             privateIpGoogleAccess=False
         ),
+    ),
+    fault(
+        "network",
+        "use Cloud NAT for the bucket",
+        "--enable-private-ip-google-access",
+        lambda w: w.compute.update(
+            {
+                "projects/lab-1234/regions/europe-west1/subnetworks/default": {},
+                "projects/lab-1234/regions/europe-west1/routers": {
+                    "items": [{"name": "r", "nats": [{"name": "nat"}]}]
+                },
+            }
+        ),
         severity="warning",
     ),
     fault("image", "there is no image", "images", without("global/images/drillyard")),

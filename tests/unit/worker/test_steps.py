@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from drillyard.errors import CorruptObject, StoreUnavailable, UserError
+from drillyard.errors import CorruptObject, InfrastructureError, StoreUnavailable, UserError
 from drillyard.mailbox.driver_lock import DriverLock
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Claim, Phase
@@ -14,6 +14,7 @@ from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.worker import endings
 from drillyard.worker.loop import LAST_STEP_S
+from drillyard.worker.preparation import INDEX_AWAY_S
 from drillyard.worker.push_worker import PushWorker
 from drillyard.worker.worker import ASK_S, FLUSH_S, STORE_AWAY_S, TERM_GRACE_S
 from tests.helpers.worker_world import PlayedPusher, PlayedWorker, World
@@ -515,6 +516,7 @@ def test_a_store_that_is_away_during_the_setup_is_waited_for(world):
         (CorruptObject("the code bundle is damaged"), "leaving", 4, 0.0),
         (OSError(28, "No space left on device"), "leaving", 4, 0.0),
         (StoreUnavailable("503"), "leaving", 4, STORE_AWAY_S),
+        (InfrastructureError("the package index does not answer"), "leaving", 4, INDEX_AWAY_S),
     ],
 )
 def test_only_the_users_error_is_a_failed_setup(world, error, state, code, after_s):
@@ -524,7 +526,7 @@ def test_only_the_users_error_is_a_failed_setup(world, error, state, code, after
     assert worker.worker.exit_code == code
     (record,) = world.mailbox.workers()
     assert record.state == state
-    assert str(error) in record.message
+    assert str(error) in record.message and worker.worker.unusable == str(error)
     assert record.ready_at is None
     assert after_s <= worker.ended_at <= after_s + 60.0
 

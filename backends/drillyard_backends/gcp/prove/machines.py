@@ -192,7 +192,7 @@ def _said(scene: GcpScene) -> str:
     if row is None or not row.zone:
         return ""
     try:
-        text = scene.groups.serial(Place(row.zone), row.name)
+        text = scene.groups.serial(Place(row.zone), row.name) or ""
     except (DrillyardError, Exists, InUse, Missing):
         return ""
     return " | ".join(line.strip() for line in text.splitlines()[-3:])[:300]

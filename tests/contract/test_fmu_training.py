@@ -1,5 +1,6 @@
-"""A training on an FMU that is killed ends with the weights of one that was left alone."""
+"""A training on an FMU that ends with SIGKILL reaches the weights of one that was left alone."""
 
+import random
 import sys
 
 import pytest
@@ -7,28 +8,18 @@ import pytest
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.results.fingerprint import fingerprint
-from drillyard.runs.workload import StopSignal
 from tests.fmus import write_fmu
 from tests.helpers import resume_runner
+from tests.helpers.patience import PATIENCE_S
 
+pytestmark = pytest.mark.heavy
 RUN = resume_runner.RUN
-
-
-class Killed(BaseException):
-    """In place of SIGKILL: this process goes on, and makes everything again."""
-
-
-class Deadly(StopSignal):
-    def __init__(self, at):
-        super().__init__()
-        self._left = at
-
-    @property
-    def requested(self):
-        self._left -= 1
-        if not self._left:
-            raise Killed
-        return super().requested
+STEPS, COPIES, EVERY = 384, 2, 64
+WAYS = {
+    "own state": ({}, {}),
+    "replay": ({"state": False}, {}),
+    "isolated": ({}, {"isolate": True}),
+}
 
 
 def case(file, **args):
@@ -46,37 +37,69 @@ def case(file, **args):
             "lesson": {"level": {"min": 0.2, "max": 1.8}, "area": {"min": 0.5, "max": 2}},
         },
         "learner": {"algorithm": "ppo", "args": {"n_steps": 32, "batch_size": 32, "n_epochs": 2}},
-        "train": {"steps": 384, "n_envs": 2, "checkpoint_every": 64, "copies": "one-by-one"},
+        "train": {
+            "steps": STEPS,
+            "n_envs": COPIES,
+            "checkpoint_every": EVERY,
+            "copies": "one-by-one",
+        },
         "tracking": {"tensorboard": False},
     }
 
 
+def train_beside(folder, *args):
+    sys.path.append(folder)
+    resume_runner.train(*args)
+
+
 @pytest.fixture
-def file(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+def trained(processes, tmp_path):
+    """Trains in a fresh process, and returns its exit code."""
 
-    def write(*macros, **how):
-        return write_fmu(tmp_path / "tank.fmu", *macros, **how).name
+    def train(given, name, attempt, *die_at):
+        args = (str(tmp_path), str(tmp_path / name), given, attempt, *die_at)
+        process = processes.Process(target=train_beside, args=args)
+        process.start()
+        process.join(PATIENCE_S)
+        assert process.exitcode is not None, "the training took more than four minutes"
+        return process.exitcode
 
-    return write
+    return train
 
 
-@pytest.mark.heavy
-@pytest.mark.parametrize("how", [{}, {"state": False}], ids=["own state", "replay"])
-def test_a_killed_training_ends_with_the_same_weights(tmp_path, file, how):
-    given = case(file(**how))
+def mailbox(store):
+    return Mailbox(open_store(str(store)), "resume")
 
-    def trained(store, kill_at=None):
-        if kill_at is not None:
-            context = resume_runner.context(store, given, 1, stop=Deadly(kill_at))
-            with pytest.raises(Killed):
-                resume_runner.train(store, given, 1, run_context=context)
-        resume_runner.train(store, given, 1 if kill_at is None else 2)
-        mailbox = Mailbox(open_store(str(store)), "resume")
-        return fingerprint(mailbox, RUN), mailbox.accepted(RUN, Phase.TRAIN).summary
 
-    expected, summary = trained(tmp_path / "a")
+def kill_and_compare(tmp_path, trained, way, moments):
+    how, args = WAYS[way]
+    given = case(write_fmu(tmp_path / "tank.fmu", **how).name, **args)
+    assert trained(given, "a", 1) == 0
+    left_alone = mailbox(tmp_path / "a")
+    summary = left_alone.accepted(RUN, Phase.TRAIN).summary
     assert summary["exactness"] == "exact" and summary["episodes_cut"] == 0
-    again, resumed = trained(tmp_path / "b", kill_at=120)
-    assert resumed["resumed_step"] > 0 and resumed["resumed_step"] % 25
-    assert again == expected
+    for moment in moments:
+        name = f"b{moment}"
+        assert trained(given, name, 1, moment) == -9
+        assert trained(given, name, 2) == 0
+        killed = mailbox(tmp_path / name)
+        assert killed.accepted(RUN, Phase.TRAIN).summary["resumed_step"] > 0
+        assert fingerprint(killed, RUN) == fingerprint(left_alone, RUN), (way, moment)
+
+
+def moments(seed, count):
+    """Steps of the copies in which SIGKILL comes, when at least one checkpoint is written."""
+    return random.Random(seed).sample(range(2 * EVERY // COPIES + 5, STEPS // COPIES - 1), count)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_killed_training_ends_with_the_same_weights(tmp_path, trained, way):
+    seed = random.randrange(1000)
+    print(f"seed {seed}")
+    kill_and_compare(tmp_path, trained, way, moments(seed, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("way", "count"), [("own state", 40), ("replay", 40), ("isolated", 20)])
+def test_a_hundred_kills_end_with_the_same_weights(tmp_path, trained, way, count):
+    kill_and_compare(tmp_path, trained, way, moments(7, count))

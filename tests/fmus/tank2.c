@@ -2,7 +2,7 @@
 
 Macros choose what it does wrong:
 FORGETS: its serialised state lacks the wear of the pump.  LEAKS: each instance keeps memory.
-NO_WEAR: its pump does not wear.  TICKS: seconds between the events of its clock.
+SEATS: it gives no instance while the file $TANK_SEAT exists.  NO_WEAR: its pump does not wear.  TICKS: seconds between the events of its clock.
 CRASHES_AT, HANGS_AT, FAILS_AT, FATAL_AT, NAN_AT: the step at which it does so.  ENDS_AT: it ends itself. */
 #include <math.h>
 #include <signal.h>
@@ -38,6 +38,9 @@ const char *fmi2GetVersion(void) { return fmi2Version; }
 fmi2Status fmi2SetDebugLogging(fmi2Component c, fmi2Boolean on, size_t n, const fmi2String k[]) { return fmi2OK; }
 fmi2Component fmi2Instantiate(fmi2String name, fmi2Type type, fmi2String guid, fmi2String place,
                               const fmi2CallbackFunctions *f, fmi2Boolean v, fmi2Boolean log) {
+#ifdef SEATS
+    if (access(getenv("TANK_SEAT"), F_OK) == 0) return NULL;
+#endif
     Tank *t = calloc(1, sizeof(Tank));
     t->values[LEVEL] = 1.0, t->values[AREA] = 1.0, t->values[OUTLET] = 0.01;
 #ifdef LEAKS

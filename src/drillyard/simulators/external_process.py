@@ -51,6 +51,7 @@ class Answer(TypedDict, total=False):
     truncated: bool
     error: str
     failed: int
+    unstarted: list[str]
 
 
 class ConnectionLost(Exception):

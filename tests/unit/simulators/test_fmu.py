@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 import tempfile
@@ -14,9 +15,15 @@ import numpy as np
 import pytest
 
 from drillyard.authoring.scaffold.fmu import _names, around_fmu
-from drillyard.errors import ConfigError, RunFailed, SimulatorError, UserError
+from drillyard.errors import (
+    ConfigError,
+    DrillyardError,
+    RunFailed,
+    SimulatorError,
+    UserError,
+)
 from drillyard.simulators.check import check_env_contract, check_simulator
-from drillyard.simulators.fmu import state_test
+from drillyard.simulators.fmu import isolated, state_test
 from drillyard.simulators.fmu.description import read_model
 from drillyard.simulators.make import make_env
 from drillyard.simulators.streams import REPLAYED
@@ -391,6 +398,70 @@ def test_words_and_ranges_of_the_model_keep_the_experiment_valid(fmu, libraries,
         make_env(load(written).spec.simulator).close()
     finally:
         written.unlink()
+
+
+def test_a_written_experiment_has_a_unit_only_where_the_model_has_one(fmu, libraries):
+    path = libraries / fmu(name="plain.fmu", change=(' unit="m3/s"', ""))
+    written = around_fmu(path).module
+    text = written.read_text()
+    written.unlink()
+    (flow,) = (line for line in text.splitlines() if line.strip().startswith("flow:"))
+    assert "unit" not in flow and 'unit: "1"' not in text
+    (outlet,) = (line for line in text.splitlines() if "#   outlet:" in line)
+    assert "the model's own is 0.01" in outlet and "0.01 1" not in outlet
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"files": {"binaries/linux64/tank.so": "MZ"}}, "other.fmu cannot be started"),
+        ({"files": {"../../evil.txt": "x"}}, "an entry outside its folder"),
+        ({}, "no binary for this system"),
+    ],
+    ids=["library of another system under this one's name", "path outside", "no binary"],
+)
+def test_nothing_is_written_for_a_model_that_cannot_be_loaded(
+    fmu, libraries, monkeypatch, how, words
+):
+    path = libraries / fmu(name="other.fmu", **how)
+    if not how:
+        monkeypatch.setattr("fmpy.platform", "linux32")
+        monkeypatch.setattr("fmpy.platform_tuple", "x86-linux")
+        monkeypatch.setenv("PATH", "")
+    before = os.getcwd()
+    with pytest.raises(DrillyardError, match=words) as refusal:
+        around_fmu(path)
+    assert "\n" not in refusal.value.message and refusal.value.hint
+    assert not (libraries / "other.yaml").exists() and os.getcwd() == before
+
+
+def test_a_model_that_crashes_in_the_trial_is_written_as_isolated(fmu, libraries):
+    path = libraries / fmu("CRASHES_AT=4", name="fragile.fmu")
+    text = around_fmu(path).module.read_text()
+    assert "isolate: true  # the model ended its process in a trial" in text
+    assert "level: {min: 0, max: 2" in text
+
+
+def test_a_licence_that_is_not_free_costs_an_episode_of_its_isolated_copy(
+    fmu, tmp_path, monkeypatch
+):
+    seat = tmp_path / "seat"
+    monkeypatch.setenv("TANK_SEAT", str(seat))
+    monkeypatch.setattr(isolated, "PAUSE_S", 0.0)
+    with made(fmu("SEATS"), isolate=True, restarts_per_hour=1) as env:
+        env.reset(seed=1)
+        played(env, 2)
+        seat.touch()
+        # Another program gives its licence back while this copy waits.
+        monkeypatch.setattr(isolated.time, "sleep", lambda _: seat.unlink(missing_ok=True))
+        env.reset()
+        assert played(env, 1)[0]["kpi_restarts"] == 1
+        seat.touch()
+        monkeypatch.setattr(isolated.time, "sleep", lambda _: None)
+        with pytest.raises(RunFailed, match=r"lost 2 times within an hour.*cannot be started"):
+            env.reset()
+    with made(fmu("SEATS"), isolate=True) as env, pytest.raises(RunFailed, match="cannot be st"):
+        env.reset(seed=1)  # at once: it has never worked
 
 
 def test_names_in_a_written_experiment_are_different_and_can_be_read_by_a_reward(fmu):

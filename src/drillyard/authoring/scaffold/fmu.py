@@ -19,6 +19,7 @@ from drillyard.authoring.scaffold.write import Scaffold, write_experiment
 from drillyard.errors import DrillyardError, SimulatorError
 from drillyard.simulators.fmu.description import NOT_NUMBERS, Model, Variable, read_model
 from drillyard.simulators.fmu.fmu import Fmu
+from drillyard.simulators.fmu.instance import CannotStart
 from drillyard.spec.agent import AgentSpec
 from drillyard.system.watchdog import report_activity
 
@@ -26,6 +27,8 @@ STEPS = 200
 """Steps with all inputs at random, at their lowest and at their highest."""
 LONGEST = 1000
 """Steps of an episode that is written, if the model's own would have more."""
+TRIAL_STEP_S = 10.0
+"""Longest time of a step in the trial, in seconds."""
 _SEED = 7
 _EPISODE = 200
 _WHOLE_VALUES = 20
@@ -108,7 +111,9 @@ def drafted(file: str) -> Draft:
     step_s, times, steps = _times(model)
     discrete = all(_choices(v) for v in inputs)
     acts = [_act(names[v.name], v, discrete=discrete) for v in inputs]
-    states, failed = _tried(file, step_s, inputs, outputs, names)
+    states, failed, lost = _tried(file, step_s, inputs, outputs, names)
+    if lost:
+        times.append(Line("isolate", "true", "the model ended its process in a trial"))
     observes = [_observe(state, v, failed) for state, v in zip(states, outputs, strict=True)]
     return Draft(
         file,
@@ -210,11 +215,13 @@ def _lesson(name: str, variable: Variable) -> Line:
     whole = variable.type not in ("Real", "Float64", "Float32")
     text = f"{{{_range(low, high)}}}" if low < high and not whole else _number(start)
     words = f", {variable.description}" if variable.description else ""
-    return Line(name, text, f"the model's own is {start:.6g} {variable.unit or '1'}{words}")
+    own = f"{start:.6g} {variable.unit}".rstrip()
+    return Line(name, text, f"the model's own is {own}{words}")
 
 
 def _with_unit(text: str, variable: Variable) -> str:
-    return f"{{{text}, unit: {json.dumps(variable.unit or '1', ensure_ascii=False)}}}"
+    unit = f", unit: {json.dumps(variable.unit, ensure_ascii=False)}" if variable.unit else ""
+    return f"{{{text}{unit}}}"
 
 
 def _range(low: float, high: float) -> str:
@@ -233,21 +240,28 @@ def _tried(
     inputs: Sequence[Variable],
     outputs: Sequence[Variable],
     names: dict[str, str],
-) -> tuple[list[Seen], str]:
-    """The values of the outputs under random inputs, and why there are none."""
+) -> tuple[list[Seen], str, bool]:
+    """The values of the outputs under random inputs, why there are none, and lost processes.
+
+    Raises:
+        CannotStart: The model cannot be loaded.
+    """
     acts = {v.name: dict(zip(("min", "max"), _input_range(v), strict=False)) for v in inputs}
     observes = {v.name: {"min": 0.0, "max": 1.0} for v in outputs}
     table = {"observes": observes, "acts": acts, "reward": "0"}
     rng, failed = np.random.default_rng(_SEED), ""
     records: list[dict[str, float]] = []
     starts: list[int] = []
-    setting: Any = Fmu({"model": file}, step_s=step_s, state="replay", on_error="cut")
+    lost = False
+    setting: Any = Fmu(
+        {"model": file}, step_s=step_s, on_error="cut", isolate=True, step_timeout_s=TRIAL_STEP_S
+    )
     with closing(setting.for_agent(AgentSpec.model_validate(table))) as plant:
         try:
             for share in (None, 0.0, 1.0):
                 report_activity("a reset of the trial")
                 starts.append(len(records))
-                records.append(dict(plant.reset({})))
+                records.append(dict(plant.reset({}, rng)))
                 for step in range(STEPS):
                     report_activity(f"step {step + 1} of the trial")
                     shares = rng.random(len(acts)) if share is None else [share] * len(acts)
@@ -258,9 +272,12 @@ def _tried(
                     records.append(dict(plant.step(actions)))
                     if plant.terminated() or plant.truncated():
                         break
+                lost |= plant.lost
+        except CannotStart:
+            raise
         except DrillyardError as error:
             failed = f"the trial failed: {' '.join(error.message.split())[:80]}"
     known = [{names[v.name]: record[v.name] for v in outputs} for record in records]
     known = known or [dict.fromkeys((names[v.name] for v in outputs), 0.0)]
     assert all(math.isfinite(value) for record in known for value in record.values())
-    return [seen(name, known, starts) for name in known[0]], failed
+    return [seen(name, known, starts) for name in known[0]], failed, lost

@@ -12,6 +12,7 @@ from typing import Any
 
 from drillyard.errors import DrillyardError
 from drillyard.simulators.fmu.fmu import Fmu
+from drillyard.simulators.fmu.instance import CannotStart
 from drillyard.simulators.fmu.isolated import JOB
 from drillyard.simulators.fmu.plant import Plant
 
@@ -55,6 +56,8 @@ def _told(call: Callable[..., Any]) -> Callable[..., Any]:
     def told(*args: Any) -> Any:
         try:
             return call(*args)
+        except CannotStart as error:
+            return {"unstarted": [error.message, error.hint]}
         except DrillyardError as error:
             return {"error": f"{error}" + (f"; {error.hint}" if error.hint else "")}
 

@@ -63,6 +63,10 @@ class Failed(Exception):
     """A call of the model returned an error, or its solver could not go on."""
 
 
+class CannotStart(RunFailed):
+    """A model cannot be loaded, or gives no instance, as where all licences are in use."""
+
+
 class Files:
     """The extracted files of an FMU; they are deleted with this object.
 
@@ -111,15 +115,17 @@ class Instance:
         self._alive = False
         _words.clear()
         try:
-            self.fmu = classes[model.version, self.kind](
-                guid=model.fmi.guid,
-                modelIdentifier=interface.modelIdentifier,
-                unzipDirectory=str(files.folder),
-                instanceName=model.path.stem,
-            )
+            # FMPy stays in the folder of a library that cannot be loaded.
+            with contextlib.chdir("."):
+                self.fmu = classes[model.version, self.kind](
+                    guid=model.fmi.guid,
+                    modelIdentifier=interface.modelIdentifier,
+                    unzipDirectory=str(files.folder),
+                    instanceName=model.path.stem,
+                )
             self._instantiate()
         except Exception as error:  # FMPy raises plain exceptions here
-            raise RunFailed(
+            raise CannotStart(
                 f"{model.path.name} cannot be started: {error}{last_words()}",
                 hint="is a licence or another library missing on this machine?",
             ) from error

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 
 import numpy as np
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.simulators.external import External
-from drillyard.simulators.external_process import Answer
+from drillyard.simulators.external_process import Answer, ConnectionLost
+from drillyard.simulators.fmu.instance import CannotStart
 from drillyard.simulators.types import Options, States
+from drillyard.system.watchdog import keep_alive
 
+PAUSE_S = 2.0
+"""Before a model that has worked is started again, as where all licences are in use; each pause
+is twice as long as the one before."""
 JOB = "DRILLYARD_FMU"
 """Variable of the process: the arguments of ``Fmu``, what is read, the actions, and the path."""
 
@@ -57,7 +63,19 @@ class IsolatedPlant(External):
         self._in_episode += replaced
         return states
 
+    @property
+    def lost(self) -> bool:
+        """Whether a process of it was lost."""
+        return bool(self._restarts)
+
     def _taken(self, answer: Answer) -> States:
+        if "unstarted" in answer:
+            message, hint = answer["unstarted"]
+            if not self._states:  # it has never worked
+                raise CannotStart(message, hint=hint)
+            with keep_alive(f"waiting for {self.simulator_name}"):
+                time.sleep(PAUSE_S * 2 ** len(self._restarts))
+            raise ConnectionLost(f"{message}; {hint}")
         states = super()._taken(answer)
         self._in_episode += int(answer.get("failed", 0))
         return states

@@ -15,6 +15,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from drillyard.agents.named import NamedBaseline
 from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, DrillyardError, SpaceMismatch
 from drillyard.findings import Finding, passed
@@ -28,13 +29,15 @@ from drillyard.system.user_code import described
 
 _SEED = 0
 _SHAPE = (
-    "write __init__(environment), reset(seed, options) and act(observation), which returns one "
-    "number for each action"
+    "write reset(seed, options) and act_named(states), which returns the values of the actions by "
+    "name; or __init__(environment) and act(observation), which returns one number for each action"
 )
 
 
 class Baseline(Protocol):
     """A policy made from an environment: ``kind(env)``, registered under ``drillyard.baselines``.
+
+    A class with ``act_named`` instead of ``act`` is a ``named.Controller``.
 
     The constructor looks at spaces and raises ``SpaceMismatch`` when it cannot act there; it does
     not step the environment.
@@ -63,8 +66,8 @@ def make_baseline(name: str, env: Env) -> Baseline:
         PluginError: The name is unknown.
         SpaceMismatch: It cannot act in this simulator.
     """
-    baseline: Baseline = load("baselines", name)(env)
-    return baseline
+    kind: Callable[[Env], Baseline] = load("baselines", name)
+    return NamedBaseline(kind, env) if hasattr(kind, "act_named") else kind(env)
 
 
 def check_baselines(spec: ExperimentSpec, env: Env) -> list[Finding]:

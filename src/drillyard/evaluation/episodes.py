@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_che
 import numpy as np
 
 from drillyard.agents.baselines import Baseline, Random, make_baseline
+from drillyard.agents.named import NamedBaseline
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import RunFailed
 from drillyard.mailbox.records import STREAMS
@@ -411,11 +412,13 @@ class BaselinePolicy:
                 env.close()
 
     def bind(self, venv: VecEnv) -> None:
-        """Let ``random`` ask these copies which actions are possible.
+        """Let ``random`` ask these copies which actions are possible, and controllers for states.
 
         Everything else was read from separate copies.
         """
         for copy, baseline in enumerate(self._each):
+            if isinstance(baseline, NamedBaseline) and baseline.look is not None:
+                baseline.look = partial(_states_of, venv, copy)
             if isinstance(baseline, Random) and baseline.mask is not None:
                 baseline.mask = partial(_mask_of, venv, copy)
 
@@ -426,6 +429,10 @@ class BaselinePolicy:
     def act(self, observations: Observation) -> np.ndarray:
         """The actions of all baselines."""
         return np.array([b.act(one_of(observations, i)) for i, b in enumerate(self._each)])
+
+
+def _states_of(venv: VecEnv, copy: int) -> Any:
+    return venv.env_method("named_states", indices=[copy])[0]
 
 
 def _mask_of(venv: VecEnv, copy: int) -> Any:

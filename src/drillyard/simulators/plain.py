@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from gymnasium import spaces
@@ -19,6 +19,20 @@ from drillyard.simulators.state import State, Stateful, load_rng, rng_state
 from drillyard.simulators.types import Action, Env, Info, Observation, Options, States
 from drillyard.spec.agent import ENDS, Act, AgentSpec
 from drillyard.system import step_marker, user_code
+
+
+class NamedStates(NamedTuple):
+    """What a simulator returned last.
+
+    Attributes:
+        observation: As the agent sees it, before wrappers.
+        states: Those that are observed or logged, by name, in their units and not clipped.
+        last: The current values of actions that are changes.
+    """
+
+    observation: np.ndarray
+    states: dict[str, float]
+    last: dict[str, float]
 
 
 class Actuators:
@@ -71,7 +85,7 @@ class Actuators:
                 values[name] = self._last[name] = min(max(moved, act.min), act.max)
         return values
 
-    def state(self) -> State:
+    def state(self) -> dict[str, float]:
         """The current values of actions that are changes."""
         return dict(self._last)
 
@@ -253,6 +267,11 @@ class PlainEnv(Env):
         info |= {"kpi_clipped": self._clipped, **self._notes()}
         return observation, math.fsum(terms.values()), terminated, truncated, info
 
+    def named_states(self) -> NamedStates:
+        """What the simulator returned last, for a controller that acts by name."""
+        states = {name: float(self._states[name]) for name in self._logged}
+        return NamedStates(self._seen, states, self._actuators.state())
+
     def observed(self) -> dict[str, tuple[float, float]]:
         """Observed state -> its range, in the simulator's own unit."""
         return {name: (o.min, o.max) for name, o in self._spec.observes.items()}
@@ -314,6 +333,7 @@ class PlainEnv(Env):
         scaled = 2.0 * (values - self._low) / self._span - 1.0
         self._clipped += int(np.count_nonzero(np.abs(scaled) > 1.0 + 1e-12))
         seen: np.ndarray = np.clip(scaled, -1.0, 1.0).astype(np.float32)
+        self._seen, self._states = seen, states
         return seen
 
     def _info(self, states: States, actions: Mapping[str, Json]) -> Info:

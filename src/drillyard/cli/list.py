@@ -9,6 +9,7 @@ import typer
 
 from drillyard.cli.common import JsonOption, print_json
 from drillyard.cli.list_machines import list_machines
+from drillyard.cli.list_points import list_points
 from drillyard.cli.runs import list_experiments, list_runs
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def register(app: typer.Typer) -> None:
         group.command(what.value, help=f"List {what.value}.")(_command(what))
     group.command("runs", help="List the runs of an experiment.")(list_runs)
     group.command("machines")(list_machines)
+    group.command("points")(list_points)
     group.command(
         "experiments", help="List the experiments of a store: result, age, cost; newest first."
     )(list_experiments)

@@ -6,7 +6,7 @@ import functools
 import importlib
 from collections.abc import Callable
 from types import FunctionType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
@@ -19,6 +19,7 @@ from drillyard.simulators.functional.gymnax_worlds import gymnax_class, is_gymna
 from drillyard.simulators.plain import PlainSimulator
 from drillyard.simulators.types import Env
 from drillyard.spec.learning import SimulatorSpec
+from drillyard.system.optional_packages import must_have
 from drillyard.system.user_code import described
 
 Simulator: TypeAlias = Env | PlainSimulator
@@ -38,6 +39,8 @@ def simulator_class(spec: SimulatorSpec) -> Callable[..., Simulator] | None:
     fmu = fmu_class(spec)
     if fmu is not None:
         return fmu
+    if spec.id == "energyplus":
+        return _energyplus(spec)
     if is_gymnax(spec.id):
         return gymnax_class(spec.id)
     if is_package_id(spec.id):
@@ -62,6 +65,20 @@ def simulator_class(spec: SimulatorSpec) -> Callable[..., Simulator] | None:
             else "`module:Class` names a class of your own",
         ) from error
     return None
+
+
+def _energyplus(spec: SimulatorSpec) -> Callable[..., Any]:
+    must_have("energyplus", "the simulator energyplus")
+    from drillyard.simulators.energyplus.plant import EnergyPlus
+
+    if spec.agent is None:
+        raise SimulatorError(
+            "is missing: a model does not say what the agent observes, does and is rewarded for",
+            field="simulator.agent",
+            allowed="a table with observes, acts and reward, or module:Class",
+            hint="see experiments/office; `drillyard list points MODEL` shows all names",
+        )
+    return EnergyPlus
 
 
 def is_package_id(id_: str) -> bool:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import shutil
 import stat
-import sys
 import tempfile
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from drillyard.errors import SimulatorError
 from drillyard.system.optional_packages import must_have
@@ -23,35 +22,6 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotI
 def refused(path: Path, message: str, hint: str, *, field: str = "simulator.id") -> SimulatorError:
     """What is wrong with an FMU."""
     return SimulatorError(message, field=field, value=path.name, hint=hint)
-
-
-def find(name: str) -> Path:
-    """The path of an FMU beside the experiment file, or in a folder below.
-
-    Raises:
-        SimulatorError: There is no such file, or it does not travel with the experiment.
-    """
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts:
-        raise SimulatorError(
-            "is outside the folder of the experiment, and would not travel to workers",
-            field="simulator.id",
-            value=name,
-            allowed="an FMU beside the experiment file, or in a folder below",
-            hint=f"copy it there, and write {relative.name}",
-        )
-    # The folder of the experiment is at the end of the path.
-    places = [Path(place) for place in (*reversed(sys.path), ".")]
-    path = next((place / name for place in places if (place / name).is_file()), None)
-    if path is None:
-        raise SimulatorError(
-            "does not exist beside the experiment file",
-            field="simulator.id",
-            value=name,
-            allowed="an FMU beside the experiment file, or in a folder below",
-            hint="correct the name, or copy the file there",
-        )
-    return path.resolve()
 
 
 def check(path: Path) -> list[str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from drillyard.errors import SimulatorError
-from drillyard.simulators.fmu.archive import check, find, leaves, refused
+from drillyard.simulators.fmu.archive import check, leaves, refused
+from drillyard.simulators.own_files import find
 
 Kind = Literal["co-simulation", "model-exchange"]
 NOT_NUMBERS = ("String", "Binary", "Clock")
@@ -97,7 +98,7 @@ def read_model(name: str, *, validate: bool = True) -> Model:
     Raises:
         SimulatorError: It is not an FMU that can be used here.
     """
-    path = find(name)
+    path = find(name, "an FMU")
     names = check(path)
     from fmpy import read_model_description
 

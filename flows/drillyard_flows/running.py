@@ -132,6 +132,7 @@ def resume_name(request: Request, *, as_json: bool) -> None:
         loaded = load_resolved(
             record.spec, folder=paths[0] if paths else empty, provenance=record.provenance
         )
+        loaded = replace(loaded, whole=bool(paths))
         _run(lambda began: loaded, request, as_json=as_json)
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from drillyard.agents.base import LEARNER_FILE, LoadedPolicy, Which, load_policy, policy_file_names
 from drillyard.errors import CorruptObject, NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
-from drillyard.runs.code_archive import install
+from drillyard.runs.travelling import unpacked
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import bound
 
@@ -113,15 +110,10 @@ def load_trained(
 
 @contextmanager
 def trained(mailbox: Mailbox, run: str, wanted: Which = "best") -> Iterator[Trained]:
-    """``load_trained`` with the code that travelled with the run importable meanwhile.
+    """``load_trained`` with the code that travelled with the run, which is the working folder.
 
     Raises:
         NotFound, CorruptObject: See ``load_trained``.
     """
-    code, here = mailbox.experiment_record().code, list(sys.path)
-    with tempfile.TemporaryDirectory(prefix="drillyard-policy-") as scratch:
-        sys.path[:0] = [str(p) for p in install(mailbox, code, [], Path(scratch))]
-        try:
-            yield load_trained(mailbox, run, wanted)
-        finally:
-            sys.path[:] = here
+    with unpacked(mailbox, mailbox.experiment_record().code):
+        yield load_trained(mailbox, run, wanted)

@@ -110,7 +110,7 @@ def _fitted(loaded: Loaded) -> list[tuple[str, Json, str]]:
     from drillyard.simulators.flat_spaces import flattened
     from drillyard.simulators.make import make_env
     from drillyard.spec.algorithms.networks import auto_policy, takes_small_network
-    from drillyard.system.import_path import importable
+    from drillyard.system.import_path import working_in
     from drillyard.system.watchdog import Output, run_watched
 
     learner, simulator = loaded.spec.learner, loaded.spec.simulator
@@ -143,7 +143,7 @@ def _fitted(loaded: Loaded) -> list[tuple[str, Json, str]]:
             env.close()
 
     try:
-        with importable(loaded.folder):
+        with working_in(loaded.folder):
             return run_watched(look, LOOK_S, "importing the simulator", Output())
     except Exception:
         return []  # `check` says what is wrong with the simulator

@@ -31,7 +31,7 @@ from drillyard.runs.webhook import webhook
 from drillyard.runs.workload import Workload
 from drillyard.spec.load import Loaded
 from drillyard.spec.stages import is_staged
-from drillyard.system.import_path import importable
+from drillyard.system.import_path import current, importable
 from drillyard.system.user_code import described, place
 from drillyard.system.watchdog import ChildDied, HangError, Output, hand_over, run_watched
 from drillyard.tracking.uris import is_azure
@@ -74,7 +74,6 @@ def check(
     findings += plan(loaded)
     findings += disk(store, len(spec.seeds))
     findings += targets(loaded)
-    findings += _guarded(loaded, "files", lambda: travels(loaded, store))
     findings += _guarded(loaded, "study", lambda: _study(loaded))
     findings += _tracking(spec.tracking.mlflow, offline_ok)
     if spec.tracking.wandb is not None:
@@ -92,6 +91,8 @@ def check(
             for each in (loaded, *_listed(loaded)):
                 findings += _guarded(each, "training", partial(try_training, each))
                 findings += _guarded(each, "runs_per_machine", partial(fits, each))
+    # After the trial: what it opened travels too.
+    findings += _guarded(loaded, "files", lambda: travels(loaded, store))
     return [placed(finding, loaded) for finding in findings]
 
 
@@ -171,7 +172,8 @@ def _watched(loaded: Loaded, look: Callable[[], list[Finding]]) -> list[Finding]
     """Returns the findings of user code; a hang or a crash is a finding too."""
     limit_s, output = loaded.spec.budget.check_s, Output()
     try:
-        return [*run_watched(look, limit_s, "importing it", output), *_printed(output)]
+        with current(loaded.folder):  # as the simulator of a run, which has a copy of it
+            return [*run_watched(look, limit_s, "importing it", output), *_printed(output)]
     except (HangError, ChildDied) as ended:
         fix = (
             "fix the simulator; or if it needs that long: --set budget.check_s=120"

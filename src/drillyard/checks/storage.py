@@ -12,8 +12,8 @@ from drillyard.errors import UserError
 from drillyard.findings import Finding, Severity, passed, problem
 from drillyard.mailbox.temporary_files import links_refused
 from drillyard.results.copies import check_folder
-from drillyard.runs.code_archive import pack
 from drillyard.runs.identity import needs_code
+from drillyard.runs.travelling import findings, packed
 from drillyard.spec.load import Loaded
 
 _FREE_PER_RUN = 64 * 1024 * 1024
@@ -86,7 +86,7 @@ def targets(loaded: Loaded) -> Iterator[Finding]:
 
 
 def travels(loaded: Loaded, store: str) -> list[Finding]:
-    """Returns nothing; the other workloads say themselves what travels.
+    """Returns what travels and what stays; the other workloads say it themselves.
 
     Args:
         loaded: The experiment.
@@ -95,6 +95,7 @@ def travels(loaded: Loaded, store: str) -> list[Finding]:
     Raises:
         UserError: The folder cannot be sent: too large, a link, or a file that may not be read.
     """
-    if loaded.spec.workload == "rl" and needs_code(loaded.spec):
-        pack(loaded.folder, {loaded.file, *([] if "://" in store else [Path(store)])})
-    return []
+    if loaded.spec.workload != "rl" or not needs_code(loaded.spec):
+        return []
+    bundle = packed(loaded, [] if "://" in store else [Path(store)])
+    return findings(bundle, loaded.folder)

@@ -29,10 +29,12 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, UserError
 from drillyard.findings import Finding, passed, problem, warning
 from drillyard.leases.places import specs_of
-from drillyard.runs.code_archive import pack
+from drillyard.runs.code_archive import BY_ENDING, unpack
+from drillyard.runs.travelling import packed, remember_opened
 from drillyard.spec.load import Loaded
 from drillyard.system.files import write_file
 from drillyard.system.home import local_home
+from drillyard.system.lists import few
 from drillyard.system.operating_system import OWN_SESSION, signal_group
 from drillyard.system.stack_dump import place_of
 from drillyard.system.version import VERSION
@@ -97,16 +99,16 @@ def fingerprint(loaded: Loaded) -> str:
     parts.append(sorted(f"{d.name}=={d.version}" for d in importlib.metadata.distributions()))
     parts += [loaded.spec.parameters.model_dump(mode="json"), loaded.spec.seeds[:1]]
     digest.update(json.dumps(parts, sort_keys=True, default=str).encode())
-    digest.update(_code(loaded.folder) + _ours())
+    digest.update(_code(loaded) + _ours())
     return digest.hexdigest()
 
 
-def _code(folder: Path) -> bytes:
+def _code(loaded: Loaded) -> bytes:
     """A hash of the files that travel to workers; where they cannot, of the Python files."""
     try:
-        return pack(folder).sha256.encode()
+        return packed(loaded).sha256.encode()
     except UserError:  # too large, or links: `run` says so if the experiment needs the folder
-        return _python(sorted(folder.glob("*.py")))
+        return _python(sorted(loaded.folder.glob("*.py")))
 
 
 @cache
@@ -127,8 +129,9 @@ def _python(files: list[Path]) -> bytes:
 def _run(loaded: Loaded, scratch: Path) -> Heard:
     """Starts the process, and listens until it is done, silent, dead or too large."""
     work = scratch / "work"
-    work.mkdir()
+    watched: JsonObject = {**_placed(loaded, work)}
     order: JsonObject = {
+        "watched": watched,
         "spec": loaded.spec.model_dump(mode="json", by_alias=True),
         "folder": str(loaded.folder),
         "path": [str(Path(entry).absolute()) for entry in sys.path if entry],
@@ -161,7 +164,29 @@ def _run(loaded: Loaded, scratch: Path) -> Heard:
         os.close(reads)
         _end(process)
     heard.output = _head(scratch / "output.txt")
+    if heard.opened:
+        remember_opened(loaded, heard.opened)
     return heard
+
+
+def _placed(loaded: Loaded, work: Path) -> dict[str, str]:
+    """Makes the working folder as a run has it, and links to files whose endings do not travel.
+
+    Returns:
+        Path of such a file -> its name in the folder.
+    """
+    try:
+        bundle = packed(loaded)
+    except UserError:  # as in `_code`
+        work.symlink_to(loaded.folder.resolve(), target_is_directory=True)
+        return {}
+    unpack(bundle, work)
+    folder, links = loaded.folder.resolve(), {}
+    for name in (name for name, why in bundle.stays.items() if why == BY_ENDING):
+        links[str(folder / name)] = name
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).symlink_to(folder / name)
+    return links
 
 
 def _listen(
@@ -252,7 +277,8 @@ def _findings(loaded: Loaded, heard: Heard) -> list[Finding]:
                 "would end in the same way",
             )
         ]
-    return [passed(SUBJECT, heard.done)] if heard.done else []
+    more = f"; it opened {few(heard.opened, 5)}: travels too from now on" if heard.opened else ""
+    return [passed(SUBJECT, f"{heard.done}{more}")] if heard.done else []
 
 
 def _ending(code: int | None) -> str:

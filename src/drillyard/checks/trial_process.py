@@ -13,7 +13,8 @@ import os
 import sys
 import threading
 import traceback
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from drillyard.documents.json_types import JsonObject
@@ -41,6 +42,7 @@ class Heard:
         too_large: It used more than so many bytes.
         output: The beginning of what it printed.
         peak: Most resident bytes.
+        opened: Names of files that it opened and that would not travel.
     """
 
     looks: int = -1
@@ -54,6 +56,7 @@ class Heard:
     too_large: int | None = None
     output: str = ""
     peak: int = 0
+    opened: list[str] = field(default_factory=list)
 
 
 def read_line(line: bytes, heard: Heard) -> bool:
@@ -70,6 +73,8 @@ def read_line(line: bytes, heard: Heard) -> bool:
         moved = (given["looks"], given["inside"]) != (heard.looks, heard.inside)
         heard.looks, heard.inside = given["looks"], given["inside"]
         return moved
+    if "opened" in given and given["opened"] not in heard.opened:
+        heard.opened.append(given["opened"])
     heard.done = given.get("done", heard.done)
     heard.stopped = heard.stopped or bool(given.get("stopped"))
     heard.error = given.get("error", heard.error)
@@ -94,6 +99,7 @@ def main() -> None:
         with lock:
             os.write(descriptor, json.dumps(said, default=repr).encode() + b"\n")
 
+    _watch_opens(order["watched"], tell)
     try:
         tell(_tried(order, tell))
     except BaseException as error:
@@ -101,6 +107,22 @@ def main() -> None:
         tell(_ended(error))
     sys.stdout.flush()
     os._exit(0)  # does not wait for threads of a simulator, or for what runs at exit
+
+
+def _watch_opens(watched: dict[str, str], tell: Callable[[JsonObject], None]) -> None:
+    """Reports which of some files Python opens, by whatever path."""
+    if not watched:
+        return
+    names = {Path(name).name for name in watched}
+
+    def hook(event: str, args: tuple[object, ...]) -> None:
+        if event != "open" or not isinstance(args[0], str | bytes):
+            return
+        path = os.fsdecode(args[0])
+        if os.path.basename(path) in names and os.path.realpath(path) in watched:
+            tell({"opened": watched[os.path.realpath(path)]})
+
+    sys.addaudithook(hook)
 
 
 def _tried(order: JsonObject, tell: object) -> JsonObject:

@@ -63,7 +63,7 @@ def check_command(
         simulator = SimulatorSpec(id=str(file))
         _report(str(file), check_alone(simulator), "is ready to train on", as_json)
         if picture is not None:
-            _draw(simulator, "hold", picture)
+            _draw(simulator, "hold", picture, Path.cwd())
         return
     loaded = arguments.load(file)
     findings = check(loaded, store=store_of(loaded, store), offline_ok=offline_ok, speed=True)
@@ -78,11 +78,8 @@ def check_command(
         },
     )
     if picture is not None and loaded.spec.simulator is not None:
-        from drillyard.system.import_path import importable
-
-        with importable(loaded.folder):
-            named = [b for b in loaded.spec.baselines if b != "random"]
-            _draw(loaded.spec.simulator, named[0] if named else "hold", picture)
+        named = [b for b in loaded.spec.baselines if b != "random"]
+        _draw(loaded.spec.simulator, named[0] if named else "hold", picture, loaded.folder)
 
 
 def _report(
@@ -134,12 +131,14 @@ def _check_picture(path: Path) -> None:
     check_file(path, "--picture")
 
 
-def _draw(simulator: SimulatorSpec, baseline: str, path: Path) -> None:
+def _draw(simulator: SimulatorSpec, baseline: str, path: Path, folder: Path) -> None:
     from drillyard.checks.experiment import guarded
     from drillyard.report.trial import trial_picture
+    from drillyard.system.import_path import working_in
     from drillyard.system.output_files import writing
 
-    picture = guarded(lambda: trial_picture(simulator, baseline))
+    with working_in(folder):
+        picture = guarded(lambda: trial_picture(simulator, baseline))
     with writing(path, "--picture"):
         path.write_bytes(picture.svg if path.suffix.lower() == ".svg" else picture.png)
     typer.echo(f"wrote {path}: one episode under {baseline}; random actions in grey")

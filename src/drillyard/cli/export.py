@@ -60,12 +60,12 @@ def export(
 
     mailbox, runs = find_runs(run, store)
     chosen = choose(mailbox, runs)
+    folder = (out or Path(f"{mailbox.experiment}-{chosen.run}-policy")).absolute()
     with trained(mailbox, chosen.run, which.value) as policy:
         from drillyard.policies.bundles import must_be_new
         from drillyard.policies.export import export as export_
         from drillyard.policies.export import to_json
 
-        folder = out or Path(f"{mailbox.experiment}-{chosen.run}-policy")
         must_be_new(folder)
         exported = export_(policy, format_.value, folder, collect(mailbox, curves=False), chosen)
     if as_json:
@@ -73,7 +73,7 @@ def export(
         return
     why = f", {chosen.words}" if chosen.words else ""
     typer.echo(
-        f"{policy.which} policy of {mailbox.experiment}/{chosen.run}{why}: {exported.folder}"
+        f"{policy.which} policy of {mailbox.experiment}/{chosen.run}{why}: {out or folder.name}"
     )
     if exported.largest_difference is not None:
         typer.echo(

@@ -108,7 +108,7 @@ def _around(name: str, source: str) -> Scaffold:
     from drillyard.authoring.scaffold.looking import look
     from drillyard.checks.experiment import guarded
     from drillyard.errors import ConfigError
-    from drillyard.system.import_path import importable
+    from drillyard.system.import_path import working_in
 
     text, _, class_name = source.partition(":")
     file = Path(text)
@@ -121,6 +121,6 @@ def _around(name: str, source: str) -> Scaffold:
             hint="name the file of the simulator",
         )
     check_name("simulator", name)
-    with importable(file.parent.resolve()):
+    with working_in(file.parent.resolve()):
         description = guarded(lambda: look(file, class_name or None), LOOK_S)
     return around(name, description, file.parent)

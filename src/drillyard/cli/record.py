@@ -81,11 +81,11 @@ def _played(
     from drillyard.learners.demonstrations import play
     from drillyard.policies.resolve import playable
     from drillyard.spec.load import load
-    from drillyard.system.import_path import importable
+    from drillyard.system.import_path import working_in
 
     if policy != AGENT:
         loaded = load(Path(what))
-        with importable(loaded.folder):
+        with working_in(loaded.folder):
             return play(world(loaded.spec), policy, episodes, seed)
     if Path(what).is_file():
         raise no_agent("record")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drillyard.documents.json_types import JsonObject
@@ -83,12 +80,13 @@ def answer(run: str, store: str | None, wanted: Wanted) -> Answer:
     """
     from drillyard.evaluation.replaying import Recording
     from drillyard.mailbox.failed_episode import newest
+    from drillyard.runs.travelling import unpacked
 
     mailbox, name = _one_run(run, store)
     record = newest(mailbox, name)
     if record is None:
         return _without_record(mailbox, name, wanted)
-    with _code(mailbox, record.code):
+    with unpacked(mailbox, record.code):
         recording = Recording(record)
         episode, to = _checked(recording, wanted)
         if not recording.whole and to > recording.recorded:
@@ -256,7 +254,9 @@ def _without_record(mailbox: Mailbox, name: str, wanted: Wanted) -> Answer:
             f"no episode of {mailbox.experiment}/{name} is recorded",
             hint="leave out --episode to play one with the policy of the last checkpoint",
         )
-    with _code(mailbox, mailbox.experiment_record().code):
+    from drillyard.runs.travelling import unpacked
+
+    with unpacked(mailbox, mailbox.experiment_record().code):
         return _by_policy(mailbox, name, wanted, None)
 
 
@@ -316,17 +316,3 @@ def _notes(mailbox: Mailbox, record: FailedEpisode) -> list[str]:
         if then is not None and here.get(name, then) != then:
             lines.append(f"{name} was {then} when it failed, and is {here[name]} here")
     return lines
-
-
-@contextmanager
-def _code(mailbox: Mailbox, sha: str | None) -> Iterator[None]:
-    """The code that failed, importable meanwhile."""
-    from drillyard.runs.code_archive import install
-
-    here = list(sys.path)
-    with tempfile.TemporaryDirectory(prefix="drillyard-replay-") as scratch:
-        sys.path[:0] = [str(path) for path in install(mailbox, sha, [], Path(scratch))]
-        try:
-            yield
-        finally:
-            sys.path[:] = here

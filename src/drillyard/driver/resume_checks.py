@@ -128,7 +128,7 @@ def _of_another(loaded: Loaded, mailbox: Mailbox, readable: list[Checkpoint]) ->
     Without it, and if the simulator cannot be created here, the worker refuses.
     """
     from drillyard.spec.algorithms.argument_table import ARGUMENTS
-    from drillyard.system.import_path import importable
+    from drillyard.system.import_path import working_in
 
     learner = loaded.spec.learner
     built_in = learner is not None and learner.algorithm in ARGUMENTS
@@ -150,7 +150,7 @@ def _of_another(loaded: Loaded, mailbox: Mailbox, readable: list[Checkpoint]) ->
                 continue  # a problem of the experiment itself, which `check` reports
         return problems
 
-    with importable(loaded.folder):
+    with working_in(loaded.folder):
         try:
             return run_watched(look, loaded.spec.budget.check_s, "importing torch")
         except (HangError, ChildDied):

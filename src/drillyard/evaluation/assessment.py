@@ -10,9 +10,8 @@ assessment.html      the table, and each state over the steps
 
 from __future__ import annotations
 
+import contextlib
 import math
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, UserError
 from drillyard.spec.conditions import Condition
 from drillyard.spec.expressions import Expression, read_expression
+from drillyard.system.import_path import working_in
 
 if TYPE_CHECKING:
     from drillyard.evaluation.episodes import Episode, Played
@@ -120,31 +120,26 @@ def play(request: Request) -> list[Assessed]:
     from drillyard.mailbox import Mailbox, open_store
     from drillyard.spec.learning import SimulatorSpec
 
-    with tempfile.TemporaryDirectory(prefix="drillyard-assess-") as scratch:
-        before = list(sys.path)
-        mailbox = Mailbox(open_store(request.store), request.experiment) if request.run else None
-        try:
-            sys.path[:0] = _code(request, mailbox, Path(scratch))
-            spec = SimulatorSpec.model_validate(request.simulator)
-            judge = _judge(request.success)
-            planned = [
-                Planned(i, request.seed + request.first + i, dict(options))
-                for i, options in enumerate(request.conditions)
-            ]
-            if request.baseline is not None:
-                played = run_baseline(request.baseline, spec, planned, trajectory="all")
-            else:
-                assert mailbox is not None
-                policy = load_policy(*policy_files(mailbox, request.run, request.which))
-                played = run_episodes(
-                    spec,
-                    policy.playing(request.deterministic),
-                    planned,
-                    normalisation=policy.normalisation,
-                    trajectory="all",
-                )
-        finally:
-            sys.path[:] = before
+    mailbox = Mailbox(open_store(request.store), request.experiment) if request.run else None
+    with _code(request, mailbox):
+        spec = SimulatorSpec.model_validate(request.simulator)
+        judge = _judge(request.success)
+        planned = [
+            Planned(i, request.seed + request.first + i, dict(options))
+            for i, options in enumerate(request.conditions)
+        ]
+        if request.baseline is not None:
+            played = run_baseline(request.baseline, spec, planned, trajectory="all")
+        else:
+            assert mailbox is not None
+            policy = load_policy(*policy_files(mailbox, request.run, request.which))
+            played = run_episodes(
+                spec,
+                policy.playing(request.deterministic),
+                planned,
+                normalisation=policy.normalisation,
+                trajectory="all",
+            )
     return assessed(played, judge, request.first)
 
 
@@ -163,16 +158,15 @@ def assessed(played: Played, judge: Judge | None = None, first: int = 0) -> list
     ]
 
 
-def _code(request: Request, mailbox: Mailbox | None, scratch: Path) -> list[str]:
-    """Folders of the user's modules."""
+def _code(request: Request, mailbox: Mailbox | None) -> contextlib.AbstractContextManager[None]:
+    """Makes the user's modules importable, and their folder the working folder."""
     if request.folder is not None:
-        return [request.folder]
+        return working_in(Path(request.folder))
     if mailbox is None:
-        return []
-    from drillyard.runs import code_archive
+        return contextlib.nullcontext()
+    from drillyard.runs.travelling import unpacked
 
-    sha = mailbox.experiment_record().code
-    return [str(path) for path in code_archive.install(mailbox, sha, [], scratch)]
+    return unpacked(mailbox, mailbox.experiment_record().code)
 
 
 def _judge(text: str) -> Judge:

@@ -82,9 +82,9 @@ def asked(
 def _try_conditions(
     spec: SimulatorSpec, folder: Path, listed: list[Condition], file: str, baseline: str | None
 ) -> None:
-    from drillyard.system.import_path import importable
+    from drillyard.system.import_path import working_in
 
-    with importable(folder):
+    with working_in(folder):
         env = make_env(raw_world(spec), training=False)
         with contextlib.closing(env):
             known_keys(listed, reset_keys(env), file)

@@ -1,11 +1,11 @@
 """The archive of the user's folder for the workers: packed once, named by its hash.
 
-It contains the files with an allowed suffix below the folder of the experiment file; where the
-work is not a training, files of every kind, since a script may read anything. It leaves out hidden
-files, virtual environments, caches, stores of results, what ``.drillyardignore`` names (and
-``.gitignore``, where files of every kind travel), experiment files and files named on the command
-line (their values are in the resolved experiment already, so that editing a budget does not look
-like editing a simulator).
+It contains the files with an allowed suffix below the folder of the experiment file, and those
+that ``files:`` names; where the work is not a training, files of every kind, since a script may
+read anything. It leaves out hidden files, virtual environments, caches, stores of results, what
+``.drillyardignore`` names (and ``.gitignore``, where files of every kind travel), experiment files
+and files named on the command line (their values are in the resolved experiment already, so that
+editing a budget does not look like editing a simulator). Private keys are never in it.
 The archive is deterministic, and its name is the sha256 of the *uncompressed* tar, because the
 compressed bytes differ between versions of zlib.
 """
@@ -21,7 +21,7 @@ import re
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -31,56 +31,22 @@ from drillyard.mailbox.store import ObjectMissing
 from drillyard.runs import wheels
 from drillyard.runs.ignore_rules import Rule, leaves_out, read
 from drillyard.runs.requirements import install_requirements
+from drillyard.runs.secret_files import secret_in
 from drillyard.system.files import locked, replacing
 from drillyard.system.home import local_home
 
-SUFFIXES = frozenset(
-    {
-        ".py",
-        ".pyi",
-        ".json",
-        ".json5",
-        ".yaml",
-        ".yml",
-        ".toml",
-        ".ini",
-        ".cfg",
-        ".txt",
-        ".csv",
-        ".tsv",
-        ".npy",
-        ".npz",
-        ".safetensors",
-        ".onnx",
-        ".xml",
-        ".mjcf",
-        ".urdf",
-        ".stl",
-        ".obj",
-        ".fmu",
-        ".epw",
-        ".idf",
-        ".sql",
-        ".sh",
-        ".so",
-        ".pyd",
-        ".dll",
-        ".dylib",
-        # Simulators that are programs of their own.
-        ".pl",
-        ".pm",
-        ".js",
-        ".mjs",
-        ".lua",
-        ".rb",
-        ".r",
-        ".jl",
-        ".m",
-        ".tcl",
-        ".jar",
-        ".exe",
-    }
-)
+_ENDINGS = {
+    "code and settings": "py pyi json json5 yaml yml toml ini cfg txt sql sh",
+    "tables and arrays": "csv tsv npy npz mat h5 hdf5 nc parquet feather xlsx",
+    "models of plants": "fmu ssp mo mos slx mdl epjson idf imf osm epw ddy inp dck zip",
+    "robots": "xml mjcf urdf xacro sdf stl obj dae ply",
+    "policies": "safetensors onnx",
+    "libraries": "so pyd dll dylib",
+    "programs of their own": "pl pm js mjs lua rb r jl m tcl jar exe",
+}
+SUFFIXES = frozenset(f".{ending}" for text in _ENDINGS.values() for ending in text.split())
+BY_ENDING = "its ending"
+"""Why a file stays that nothing but its ending keeps here."""
 MAX_BYTES = 64 << 20
 MAX_FILES = 10_000
 IGNORE_FILE = ".drillyardignore"
@@ -128,13 +94,20 @@ class Bundle:
     stays: dict[str, str] = field(default_factory=dict)
 
 
-def pack(folder: Path, exclude: Iterable[Path] = (), *, everything: bool = False) -> Bundle:
+def pack(
+    folder: Path,
+    exclude: Iterable[Path] = (),
+    *,
+    everything: bool = False,
+    named: Iterable[Path] = (),
+) -> Bundle:
     """Pack a user's folder.
 
     Args:
         folder: Folder of the experiment file.
         exclude: Files and folders to leave out, such as a store inside the folder.
         everything: Files of every kind, not only those with an ending of ``SUFFIXES``.
+        named: Files in it that travel whatever their name and place, except secrets.
 
     Raises:
         UserError: Too large, too many files, a link where a file is expected, a file that may not
@@ -142,12 +115,13 @@ def pack(folder: Path, exclude: Iterable[Path] = (), *, everything: bool = False
     """
     root = folder.resolve()
     left_out = {path.resolve() for path in exclude}
+    also = dict.fromkeys(sorted({root / path for path in named} - left_out))
     vanished = None
     for number in range(TRIES):
         if number:
             time.sleep(PAUSE_S * 2 ** (number - 1))
         try:
-            return _pack(root, left_out, everything)
+            return _pack(root, left_out, everything, also)
         except PermissionError as error:
             raise UserError(
                 f"{error.filename} cannot be read: {error.strerror}",
@@ -164,24 +138,30 @@ def pack(folder: Path, exclude: Iterable[Path] = (), *, everything: bool = False
     )
 
 
-def _pack(root: Path, left_out: set[Path], everything: bool) -> Bundle:
+def _pack(root: Path, left_out: set[Path], everything: bool, named: Mapping[Path, None]) -> Bundle:
     stays: dict[Path, str] = {}
     raw = io.BytesIO()
     files: dict[str, int] = {}
     total = 0
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for path in _walk(root, [], left_out, everything, stays):
+        for path in (*_walk(root, [], left_out, everything, stays), *named):
             name = path.relative_to(root).as_posix()
-            if name.endswith(".schema.json"):
-                continue  # for editors; `drillyard schema -o` writes it beside the file
-            data = path.read_bytes()
-            if path.suffix.lower() in _SETTINGS and _is_experiment(data):
-                stays[path] = "an experiment"
+            if name in files:
                 continue
-            total += len(data)
-            files[name] = len(data)
+            if path not in named and name.endswith(".schema.json"):
+                continue  # for editors; `drillyard schema -o` writes it beside the file
+            files[name] = path.stat().st_size
+            total += files[name]
             if total > MAX_BYTES or len(files) > MAX_FILES:
                 raise _too_large(root, files, total)
+            data = path.read_bytes()
+            is_experiment = path.suffix.lower() in _SETTINGS and _is_experiment(data)
+            secret = secret_in(path.name, data)
+            if secret or (is_experiment and path not in named):
+                stays[path] = secret or "an experiment"
+                total -= files.pop(name)
+                continue
+            stays.pop(path, None)
             entry = tarfile.TarInfo(name)
             # Of a program without an ending; the mode of the others was never kept.
             program = path.suffix.lower() not in SUFFIXES and os.access(path, os.X_OK)
@@ -235,6 +215,11 @@ def upload(mailbox: Mailbox, bundle: Bundle) -> None:
     key = _key(mailbox, bundle.sha256)
     if mailbox.store.stat(key) is None:
         mailbox.store.put(key, bundle.data)
+
+
+def unpack(bundle: Bundle, target: Path) -> None:
+    """Writes the files of a bundle into a new folder."""
+    _unpack(gzip.decompress(bundle.data), target)
 
 
 def install(
@@ -352,7 +337,7 @@ def _reason(entry: os.DirEntry[str], travels: bool) -> str | None:
         return "an environment, a cache or results" if _skipped_folder(Path(entry.path)) else None
     if not entry.is_file():
         return "not a file"
-    return None if travels else "its ending"
+    return None if travels else BY_ENDING
 
 
 def _skipped_folder(path: Path) -> bool:

@@ -159,7 +159,7 @@ def needs_code(spec: ExperimentSpec) -> bool:
         return False
     if spec.workload != "rl":
         return True
-    if spec.simulator is not None and spec.simulator.agent is not None:
+    if spec.files or (spec.simulator is not None and spec.simulator.agent is not None):
         return True
     if spec.learner is not None and spec.learner.clone_from is not None:
         return True  # the demonstrations are in the folder

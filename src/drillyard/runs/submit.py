@@ -29,6 +29,7 @@ from drillyard.registry import load
 from drillyard.runs import code_archive as bundles
 from drillyard.runs import identity
 from drillyard.runs.parallelism import workers
+from drillyard.runs.travelling import packed
 from drillyard.runs.workload import Workload
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import bound, run_parameters, with_parts
@@ -101,10 +102,10 @@ def pack(loaded: Loaded, mailbox: Mailbox) -> bundles.Bundle | None:
     if not identity.needs_code(loaded.spec):
         return None
     # Files on the command line (the experiment, globals) are resolved into the spec already.
-    at_home = {loaded.file, *(Path(a) for a in loaded.command if a and not a.startswith("-"))}
+    at_home = {Path(a) for a in loaded.command if a and not a.startswith("-")}
     if "://" not in mailbox.store.url:
         at_home.add(Path(mailbox.store.url))
-    return bundles.pack(loaded.folder, at_home, everything=loaded.spec.workload != "rl")
+    return packed(loaded, at_home)
 
 
 def begun(mailbox: Mailbox) -> bool:

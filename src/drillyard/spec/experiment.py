@@ -273,6 +273,11 @@ class ExperimentSpec(Parts):
     requirements: list[str] = Field(
         default_factory=list, description="Pinned packages that setup installs on every worker."
     )
+    files: list[str] = later(
+        list,
+        description="Files and folders below the folder of this file that travel to the workers "
+        "whatever their ending: `[mesh.bin, tables/*.dat]`.",
+    )
     notify: str | None = Field(
         None,
         description="Webhook that receives a POST (JSON) when the experiment has ended, from a "

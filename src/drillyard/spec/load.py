@@ -70,6 +70,8 @@ class Loaded:
     command: list[str] = field(default_factory=list)
     places: dict[KeyPath, Place] = field(default_factory=dict, repr=False)
     asked: Asked = field(default_factory=Asked)
+    whole: bool = False
+    """Each file of the folder travels: it holds what a store kept of the user's folder."""
 
     def __repr__(self) -> str:
         """One line: what runs where; ``.spec`` has every value."""

@@ -33,6 +33,7 @@ EARLY = (
     "budget",
     "tracking",
     "requirements",
+    "files",
     "on_driver_loss",
     "study",
     "notify",

@@ -21,12 +21,12 @@ from drillyard.mailbox.patience import persist
 from drillyard.mailbox.records import FileEntry, Manifest
 from drillyard.metrics.streams import StreamWriter
 from drillyard.runs import code_archive
+from drillyard.runs.travelling import findings, named_files
 from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import run_parameters
 from drillyard.spec.service import ServiceSpec
 from drillyard.spec.work import ScriptSpec, words_of
-from drillyard.system.lists import few
 from drillyard.system.scratch import workplace
 from drillyard.workloads import metrics, transfers, variables
 from drillyard.workloads.commands import CommandContext, end_earlier
@@ -42,8 +42,6 @@ from drillyard.workloads.staged import in_stages
 from drillyard.workloads.telemetry import Telemetry
 
 _FOLLOW_S = 1.0
-_NAMED = 12
-"""Files that `check` names."""
 _HURRY_S = 4.0
 """Longest teardown of a script that was stopped: a worker that ends kills it soon after."""
 
@@ -80,7 +78,7 @@ class ScriptWorkload(Measured):
                     "give a pattern, script.results.stdout: '^(\\w+)=(\\S+)$', or a file",
                 )
             )
-        return [*findings, *([] if folder is None else _travels(folder))]
+        return [*findings, *([] if folder is None else _travels(spec, folder))]
 
     def train(self, context: RunContext) -> PhaseOutcome:
         """All stages, teardown in any case."""
@@ -231,17 +229,13 @@ def work_folder(context: RunContext) -> Path:
     return workplace(context.scratch, context.code)
 
 
-def _travels(folder: Path) -> list[Finding]:
+def _travels(spec: ExperimentSpec, folder: Path) -> list[Finding]:
     """What the workers get: a script fails far away where a file of its stays here."""
     try:
-        packed = code_archive.pack(folder, everything=True)
+        named = named_files(folder.resolve(), spec.files)
+        return findings(code_archive.pack(folder, everything=True, named=named), folder)
     except UserError as error:
         return [problem("files", str(error), error.hint or "")]
-    size = sum(packed.files.values()) / 1e6
-    text = f"{len(packed.files)} files travel to the workers, {size:.1f} MB of at most "
-    text += f"{code_archive.MAX_BYTES / 1e6:.0f}: {few(sorted(packed.files), _NAMED) or 'nothing'}"
-    stays = [f"{name} ({why})" for name, why in sorted(packed.stays.items())]
-    return [passed("files", f"{text}. What stays: {few(stays, _NAMED) or 'nothing'}")]
 
 
 def _telemetry(

@@ -177,6 +177,58 @@ def test_a_trial_is_made_once_for_code_and_file(tmp_path, monkeypatch):
     assert "tried before" not in trial()
 
 
+PLANT = """
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+
+
+class Plant(gymnasium.Env):
+    observation_space = action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self):
+        assert Path("tables/pump.csv").read_text() == "1"
+        assert Path(__file__).with_name("pump.txt").read_text() == "1"
+        self.mesh = (Path("mesh.grid").read_bytes(), Path("tables/{unread}").exists())
+        self.steps = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {{}}
+
+    def step(self, action):
+        self.steps += 1
+        return np.zeros(1, np.float32), 0.0, self.steps == 20, False, {{}}
+"""
+
+
+def test_a_relative_name_means_the_folder_of_the_file_in_each_row(tmp_path, monkeypatch):
+    """It worked or failed with the folder in which the command ran, and failed in a run."""
+    folder = tmp_path / "project"
+    (folder / "tables").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    files = {"tables/pump.csv": "1", "pump.txt": "1", "mesh.grid": "m", "tables/other.grid": "o"}
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    (folder / "relative_plant.py").write_text(PLANT.format(unread="other.grid"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    findings = found(folder, id="relative_plant:Plant")
+    assert errors(findings) == []
+    assert Path.cwd() == tmp_path / "elsewhere" and not list(Path.cwd().iterdir())
+    # What the short training opened travels from now on, whatever its ending.
+    (training,) = (f.message for f in findings if f.subject == "training")
+    assert "it opened mesh.grid: travels too from now on" in training
+    travels, stays = (f for f in findings if f.subject == "files")
+    assert "mesh.grid" in travels.message and "other.grid" not in travels.message
+    assert stays.severity is Severity.WARNING and "tables/other.grid (0.0 kB)" in stays.message
+    assert "files: [tables/other.grid]" in str(stays.fix)
+    again = found(folder, id="relative_plant:Plant")
+    assert any("mesh.grid" in f.message for f in again if f.subject == "files")
+    assert errors(again) == []
+
+
 @pytest.mark.parametrize(
     ("id_", "args"),
     [

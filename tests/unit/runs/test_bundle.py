@@ -114,6 +114,63 @@ def test_what_travels(tmp_path):
     assert sorted(packed.files) == ["data/table.csv", "nets/big.py", "plant.yaml", "world.py"]
 
 
+def test_models_of_plants_and_their_data_travel(tmp_path):
+    folder = project(tmp_path / "p")
+    names = "plant.fmu office.epJSON office.idf city.epw city.ddy maps.zip run.mat a.h5 b.parquet"
+    names += " tank.mo tank.slx tables/pump.xlsx"
+    (folder / "tables").mkdir()
+    for name in names.split():
+        (folder / name).write_text("1")
+    assert set(names.split()) <= set(pack(folder).files)
+
+
+PEM = "-----BEGIN {}PRIVATE KEY-----\nMIIEvQ\n-----END {}PRIVATE KEY-----\n"
+SECRETS = {
+    "notes.txt": PEM.format("", "").encode(),
+    "deploy.yaml": b"key: |\n" + PEM.format("OPENSSH ", "OPENSSH ").encode(),
+    "account.json": b'{"private_key": "-----BEGIN PRIVATE KEY-----\\nMII"}',
+    "login.csv": b"PuTTY-User-Key-File-3: ssh-ed25519\n",
+    "identity.txt": b"AGE-SECRET-KEY-1QQ\n",
+    "store.zip": b"\x30\x82\x0a\x5c\x02\x01\x03\x30\x82",
+    "old.mat": b"\x30\x82\x04\xa4\x02\x01\x00\x02\x82\x01\x01\x00",
+    "new.mat": b"\x30\x82\x04\xbe\x02\x01\x00\x30\x0d\x06\x09\x2a",
+    "keys.h5": b"\xfe\xed\xfe\xed\x00\x00\x00\x02",
+    "variables.txt": b"# for the service\nREGION=eu\nexport API_TOKEN='abc'\n",
+    "prod.env": b"REGION=eu\n",
+}
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_no_private_key_and_no_variables_with_secrets_travel_whatever_their_name(
+    tmp_path, everything
+):
+    folder = project(tmp_path / "p")
+    for name, data in SECRETS.items():
+        (folder / name).write_bytes(data)
+    harmless = {
+        "public.txt": b"-----BEGIN PUBLIC KEY-----\nMIIB\n",
+        "sizes.txt": b"TOKENS_PER_STEP=\nWIDTH=3\n",
+        "words.txt": b"API_TOKEN=abc\nhere are some words\n",
+        "empty.txt": b"",
+    }
+    for name, data in harmless.items():
+        (folder / name).write_bytes(data)
+    packed = pack(folder, everything=everything, named=[folder / name for name in SECRETS])
+    assert not set(SECRETS) & set(packed.files) and set(harmless) <= set(packed.files)
+    assert all(packed.stays[name].startswith("holds ") for name in SECRETS)
+
+
+def test_what_is_named_travels_whatever_keeps_others_here(tmp_path):
+    folder = project(tmp_path / "p")
+    named = ["model.bin", "old/notes.py", "build/mesh.dat", ".hidden/a.bin"]
+    for name in named[2:]:
+        (folder / name).parent.mkdir()
+        (folder / name).write_text("1")
+    packed = pack(folder, [folder / "exp.yaml"], named=[Path("exp.yaml"), *map(Path, named)])
+    assert set(named) <= set(packed.files) and "exp.yaml" not in packed.files
+    assert not set(named) & set(packed.stays)
+
+
 def test_of_a_script_everything_travels_that_git_would_keep(tmp_path, mailbox):
     folder = project(tmp_path / "p")
     more = {

@@ -23,7 +23,7 @@ ENERGY = "Electricity:Facility"
 SAME_ENERGY = "drillyard electricity"
 """A meter of the same content: EnergyPlus 25.2 gives no handle for the first of its meters."""
 _YEAR = 2023
-"""Of days without a year: begins on a Sunday, as TMY weather is mostly used."""
+"""The year of days that have none; it begins on a Sunday."""
 _DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 _STEPS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60)
 

@@ -12,6 +12,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "check": ("drillyard check cstr.yaml", "drillyard check module:Class --picture episode.svg"),
     "plan": ("drillyard plan cstr.yaml --on gcp",),
     "list": ("drillyard list", "drillyard list algorithms"),
+    "list points": ("drillyard list points small_office --like setpoint",),
     "schema": ("drillyard schema -o experiment.schema.json",),
     "new": ("drillyard new simulator my-boiler --from boiler.py",),
     "run": (

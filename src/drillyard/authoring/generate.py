@@ -348,9 +348,9 @@ def must_fit(algorithm: str, simulator: str, folder: Path) -> None:
     from drillyard.simulators.make import make_env
     from drillyard.spec.algorithms.networks import check_spaces
     from drillyard.spec.learning import SimulatorSpec
-    from drillyard.system.import_path import working_in
+    from drillyard.system.import_path import importable
 
-    with working_in(folder.resolve()):
+    with importable(folder.resolve()):
         env = make_env(SimulatorSpec(id=simulator))
         try:
             check_spaces(algorithm, None, {}, env.observation_space, env.action_space)

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.metrics import streams
 from drillyard.results.fingerprint import fingerprint, weights_fingerprint
@@ -23,278 +22,10 @@ from drillyard.runs import checkpoints
 from drillyard.runs.barrier_rule import barrier_steps
 from tests.helpers import resume_runner
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.resume_cases import CASES, PLAIN
+from tests.helpers.resumed import RUN, box, ended_alike, resumed, summary, train
 
-RUN, STOP = resume_runner.RUN, resume_runner.train_and_stop
-DRIFT = {"id": "tests.helpers.resume_worlds:Drift", "lesson": {"start": {"min": -1, "max": 1}}}
-DISCRETE = {**DRIFT, "args": {"discrete": True}}
-MASKED = {**DRIFT, "id": "tests.helpers.resume_worlds:Masked"}
-FORGETFUL = {**DRIFT, "id": "tests.helpers.resume_worlds:Forgetful"}
-FORGETFUL_DISCRETE = {**FORGETFUL, "args": {"discrete": True}}
-DICE = {**DRIFT, "id": "tests.helpers.resume_worlds:Dice"}
-PLAIN = {
-    "id": "tests.helpers.resume_worlds:Tank",
-    "agent": {
-        "observes": {"level": {"min": 0, "max": 2}},
-        "acts": {"inflow": {"min": 0, "max": 1}},
-        "reward": "-abs(level - 1)",
-    },
-}
-ENDING = {**PLAIN, "agent": {**PLAIN["agent"], "max_episode_steps": 70}}
-PROGRAM = {
-    "id": "external",
-    "args": {
-        "command": [sys.executable, str(Path(resume_runner.__file__).parent / "external_world.py")]
-    },
-    "agent": {
-        "observes": {"x": {"min": -20, "max": 20}},
-        "acts": {"push": {"min": -1, "max": 1}},
-        "reward": "-abs(x)",
-    },
-}
-EVERY = {"every": {"steps": 200, "episodes": 2}}
-
-
-def case(simulator, algorithm, args, wrappers=(), **train):
-    return {
-        "simulator": {**simulator, "wrappers": list(wrappers)},
-        "learner": {"algorithm": algorithm, "args": args},
-        "train": {"steps": 600, "checkpoint_every": 120, "log_interval": 50, **train},
-        "evaluate": EVERY,
-        "tracking": {"tensorboard": False},
-    }
-
-
-LINEAR = "lin_1e-3"
-WARM = {
-    "policy_kwargs": {"net_arch": [24]},
-    "learning_starts": 40,
-    "learning_rate": LINEAR,
-    "batch_size": 32,
-}
-CASES = {
-    "ppo": case(
-        DRIFT,
-        "ppo",
-        {"n_steps": 32, "batch_size": 32, "learning_rate": LINEAR, "clip_range": "lin_0.2"},
-        ["normalize"],
-        n_envs=2,
-    ),
-    "ppo-vectorised": case(
-        {
-            "id": "building",
-            "args": {"days": 1},
-            "lesson": {"day": {"min": 0, "max": 364, "int": True}},
-        },
-        "ppo",
-        {"n_steps": 16, "batch_size": 32},
-        ["normalize"],
-        n_envs=3,
-        copies="vectorised",
-    ),
-    "ppo-cartpole": case(
-        {"id": "CartPole-v1"},
-        "ppo",
-        {"n_steps": 16, "batch_size": 32},
-        ["normalize"],
-        n_envs=3,
-        copies="vectorised",
-    ),
-    "ppo-processes": case(
-        DRIFT,
-        "ppo",
-        {"n_steps": 32, "batch_size": 32},
-        ["normalize"],
-        n_envs=2,
-        copies="processes",
-    ),
-    "a2c-curriculum": case(
-        {
-            **DISCRETE,
-            "metrics": {"far": "max"},
-            "curriculum": {
-                "stages": [
-                    {"lesson": {"start": 0}, "promote": {"steps": 150}},
-                    {
-                        "lesson": {"noise": 0.3},
-                        "promote": {"mean_return": -1e9, "episodes": 4},
-                        "demote": {"mean_return": -2e9, "episodes": 4},
-                    },
-                    {"lesson": {"start": {"min": -2, "max": 2}}},
-                ]
-            },
-        },
-        "a2c",
-        {"n_steps": 8},
-        n_envs=2,
-    ),
-    "ppo-sde-stack": case(
-        DRIFT,
-        "ppo",
-        {"n_steps": 64, "batch_size": 32, "use_sde": True},
-        [{"name": "frame_stack", "args": {"n": 3}}],
-    ),
-    "ppo-dict": case(
-        {**DRIFT, "args": {"dict_observation": True}},
-        "ppo",
-        {"n_steps": 64, "batch_size": 32},
-        ["normalize"],
-    ),
-    "a2c": case(DISCRETE, "a2c", {"n_steps": 8, "learning_rate": LINEAR}, ["normalize"], n_envs=3),
-    "dqn": case(
-        DISCRETE,
-        "dqn",
-        {**WARM, "buffer_size": 250, "target_update_interval": 100, "exploration_fraction": 0.8},
-        ["normalize"],
-    ),
-    "dqn-n-step": case(DISCRETE, "dqn", {**WARM, "n_steps": 3, "buffer_size": 3000}, n_envs=2),
-    "dqn-lean": case(
-        DISCRETE,
-        "dqn",
-        {
-            **WARM,
-            "buffer_size": 200,
-            "optimize_memory_usage": True,
-            "replay_buffer_kwargs": {"handle_timeout_termination": False},
-        },
-    ),
-    "ddpg": case(DRIFT, "ddpg", {**WARM, "action_noise": "normal"}, ["normalize"], n_envs=2),
-    "td3": case(
-        DRIFT,
-        "td3",
-        {**WARM, "action_noise": {"name": "ornstein-uhlenbeck", "sigma": 0.3}},
-        ["normalize"],
-    ),
-    "td3-episodes": case(
-        DRIFT,
-        "td3",
-        {
-            **WARM,
-            "train_freq": [1, "episode"],
-            "gradient_steps": 20,
-            "action_noise": "ornstein-uhlenbeck",
-        },
-    ),
-    "sac": case(DRIFT, "sac", {**WARM, "buffer_size": 300}, ["normalize"]),
-    "sac-sde": case(DRIFT, "sac", {**WARM, "use_sde": True, "ent_coef": "auto_0.5"}),
-    "double-dqn": case(
-        DISCRETE,
-        "double-dqn",
-        {**WARM, "buffer_size": 250, "target_update_interval": 100},
-        ["normalize"],
-        n_envs=2,
-    ),
-    "dueling-dqn": case(DISCRETE, "dueling-dqn", {**WARM, "buffer_size": 250}, ["normalize"]),
-    "prioritized-dqn": case(
-        DISCRETE, "prioritized-dqn", {**WARM, "buffer_size": 250}, ["normalize"], n_envs=2
-    ),
-    "rainbow": case(
-        DISCRETE,
-        "rainbow",
-        {**WARM, "buffer_size": 3000, "n_steps": 3, "target_update_interval": 100},
-    ),
-    "qr-dqn": case(
-        DISCRETE,
-        "qr-dqn",
-        {
-            **WARM,
-            "policy_kwargs": {"net_arch": [24], "n_quantiles": 8},
-            "target_update_interval": 100,
-            "n_steps": 3,
-        },
-    ),
-    "trpo": case(
-        DRIFT,
-        "trpo",
-        {"n_steps": 32, "batch_size": 32, "learning_rate": LINEAR},
-        ["normalize"],
-        n_envs=2,
-    ),
-    "recurrent-ppo": case(
-        DRIFT,
-        "recurrent-ppo",
-        {
-            "n_steps": 32,
-            "batch_size": 32,
-            "n_epochs": 2,
-            "learning_rate": LINEAR,
-            "policy_kwargs": {"lstm_hidden_size": 8},
-        },
-        ["normalize"],
-        n_envs=2,
-    ),
-    "maskable-ppo": case(MASKED, "maskable-ppo", {"n_steps": 32, "batch_size": 32}, n_envs=2),
-    "tqc": case(
-        DRIFT,
-        "tqc",
-        {
-            **WARM,
-            "use_sde": True,
-            "buffer_size": 300,
-            "policy_kwargs": {"net_arch": [24], "n_quantiles": 5},
-        },
-        ["normalize"],
-    ),
-    "crossq": case(DRIFT, "crossq", {**WARM, "action_noise": "normal"}, n_envs=2),
-    "ars": case(
-        DRIFT,
-        "ars",
-        {"n_delta": 2, "learning_rate": LINEAR, "delta_std": "lin_0.1"},
-        ["normalize"],
-        n_envs=2,
-        steps=2400,
-        checkpoint_every=400,
-    ),
-    "replay-recurrent-ppo": case(
-        {"id": "CartPole-v1"},
-        "recurrent-ppo",
-        {"n_steps": 32, "batch_size": 32, "n_epochs": 2, "policy_kwargs": {"lstm_hidden_size": 8}},
-        n_envs=2,
-    ),
-    "replay-ars": case({"id": "CartPole-v1"}, "ars", {"n_delta": 2}),
-    "replay-ppo": case(
-        {"id": "CartPole-v1"},
-        "ppo",
-        {"n_steps": 32, "batch_size": 32},
-        ["normalize"],
-        n_envs=2,
-        checkpoint_every=None,
-    ),
-    "replay-processes": case(
-        FORGETFUL,
-        "ppo",
-        {"n_steps": 32, "batch_size": 32},
-        ["normalize"],
-        n_envs=2,
-        copies="processes",
-    ),
-    "replay-a2c": case({"id": "CartPole-v1"}, "a2c", {"learning_rate": LINEAR}, ["normalize"]),
-    "replay-dqn": case(FORGETFUL_DISCRETE, "dqn", {**WARM, "n_steps": 2, "buffer_size": 250}),
-    "replay-ddpg": case({"id": "Pendulum-v1"}, "ddpg", {**WARM, "action_noise": "normal"}),
-    "replay-td3": case(
-        {"id": "Pendulum-v1"},
-        "td3",
-        {**WARM, "action_noise": "ornstein-uhlenbeck"},
-        [{"name": "frame_stack", "args": {"n": 2}}, "normalize"],
-        n_envs=2,
-    ),
-    "replay-sac": case({"id": "Pendulum-v1"}, "sac", WARM, ["normalize"]),
-    "replay-plain": case(ENDING, "ppo", {"n_steps": 32, "batch_size": 32}, n_envs=2),
-    "replay-external": case(PROGRAM, "ppo", {"n_steps": 32, "batch_size": 32}, n_envs=2),
-    "reset-ppo": case(DICE, "ppo", {"n_steps": 32, "batch_size": 32}, n_envs=2),
-    "reset-td3": case(
-        DICE, "td3", {**WARM, "action_noise": "ornstein-uhlenbeck"}, ["normalize"], n_envs=2
-    ),
-    "reset-dqn": {
-        **case({"id": "CartPole-v1"}, "dqn", {**WARM, "n_steps": 2, "buffer_size": 250}),
-        "streams": 3,
-    },
-    "reset-sac": {
-        **case({"id": "Pendulum-v1"}, "sac", WARM, ["normalize"]),
-        "streams": 3,
-    },
-}
-"""``replay-…``: a simulator that cannot be saved; ``reset-…``: nor replayed, or of an experiment
-that an earlier version began."""
+STOP = resume_runner.train_and_stop
 
 
 @pytest.fixture(scope="module")
@@ -308,25 +39,6 @@ def left_alone(processes, tmp_path_factory):
         return box(store)
 
     return trained
-
-
-def train(processes, store, case, attempt, *more, target=resume_runner.train):
-    """Train in a fresh process; its exit code."""
-    process = processes.Process(target=target, args=(str(store), case, attempt, *more))
-    process.start()
-    process.join(PATIENCE_S)
-    if process.is_alive():
-        process.kill()
-        pytest.fail("a training of 600 steps took more than four minutes")
-    return process.exitcode
-
-
-def box(store):
-    return Mailbox(open_store(str(store)), "resume")
-
-
-def summary(mailbox):
-    return mailbox.accepted(RUN, Phase.TRAIN).summary
 
 
 def copies(case):
@@ -362,31 +74,19 @@ def test_a_killed_run_ends_as_one_that_was_left_alone(name, processes, left_alon
     earliest = steps[1] // copies(case) + 5
     die_at = random.Random(name).randint(earliest, steps[-1] // copies(case) + 60)
 
-    assert train(processes, tmp_path / "b", case, 1, die_at) == -9
-    b = box(tmp_path / "b")
-    assert b.accepted(RUN, Phase.TRAIN) is None
-    before = checkpoints.found(b, RUN)
-    assert len(before) >= 1
-    assert train(processes, tmp_path / "b", case, 2) == 0
+    b = resumed(processes, tmp_path / "b", case, die_at)
 
     done = summary(b)
-    assert done["resumes"] == 1
-    assert done["resumed_step"] == before[0][0] > 0
     assert done["steps"] == summary(a)["steps"]
     assert done["parameters"] == summary(a)["parameters"]
-    assert done["best"] == summary(a)["best"]
     assert done["exactness"] == ("exact with resets" if name.startswith("reset") else "exact")
     assert done["episodes_cut"] == summary(a)["episodes_cut"]
-    for stream in ("train", "episodes", "evaluation"):
-        lines_a, lines_b = (streams.read_stream(m, RUN, stream) for m in (a, b))
-        assert [streams.canonical(x) for x in lines_b] == [streams.canonical(x) for x in lines_a]
-        assert lines_a or stream == "episodes"
-    assert fingerprint(b, RUN) == fingerprint(a, RUN)
-    assert weights_fingerprint(b, RUN, "best") == weights_fingerprint(a, RUN, "best")
+    assert streams.read_stream(a, RUN, "train") and streams.read_stream(a, RUN, "evaluation")
+    ended_alike(b, a)
     # What attempt 2 wrote itself begins after the checkpoint: nothing was done over again.
     folder = streams.folder_of(b, RUN, 2, "train")
     own = [x for info in b.store.list(folder) for x in streams.parsed(b.store.get(info.key))]
-    assert all(x["step"] > before[0][0] for x in own) and own
+    assert all(x["step"] > done["resumed_step"] for x in own) and own
 
 
 STOPPED = KINDS | {"ppo-sde-stack", "dqn-n-step", "td3-episodes"}
@@ -424,12 +124,7 @@ def test_a_run_that_was_stopped_twice_ends_as_one_that_was_left_alone(
     else:
         assert (done["resumes"], done["resumed_step"]) == (2, reached)
         assert done["exactness"] == "exact"
-    assert done["best"] == summary(a)["best"]
-    for stream in ("train", "episodes", "evaluation"):
-        lines_a, lines_b = (streams.read_stream(m, RUN, stream) for m in (a, b))
-        assert [streams.canonical(x) for x in lines_b] == [streams.canonical(x) for x in lines_a]
-    assert fingerprint(b, RUN) == fingerprint(a, RUN)
-    assert weights_fingerprint(b, RUN, "best") == weights_fingerprint(a, RUN, "best")
+    ended_alike(b, a)
 
 
 @pytest.mark.parametrize("name", ["ppo", "sac"])
@@ -575,11 +270,7 @@ def test_killed_while_a_checkpoint_is_written(name, processes, left_alone, tmp_p
     assert gone_on_from[0] == min(gone_on_from) > 0
     assert train(processes, tmp_path / "b", case, len(moments) + 1) == 0
     assert summary(b)["resumed_step"] == gone_on_from[-1]
-    for stream in ("train", "episodes", "evaluation"):
-        lines_a, lines_b = (streams.read_stream(m, RUN, stream) for m in (a, b))
-        assert [streams.canonical(x) for x in lines_b] == [streams.canonical(x) for x in lines_a]
-    assert fingerprint(b, RUN) == fingerprint(a, RUN)
-    assert weights_fingerprint(b, RUN, "best") == weights_fingerprint(a, RUN, "best")
+    ended_alike(b, a)
 
 
 def test_the_training_curve_does_not_notice_evaluations(processes, left_alone, tmp_path):

@@ -12,9 +12,9 @@ from safetensors.numpy import load
 from drillyard.errors import Stopped
 from drillyard.mailbox.records import Phase
 from drillyard.results.fingerprint import fingerprint
-from drillyard.spec.experiment import ExperimentSpec
 from drillyard.testing.phases import CountedStop, OneRun
 from drillyard.workloads.rl import RlWorkload
+from tests.helpers.specs import small
 
 pytestmark = pytest.mark.gpu
 
@@ -26,17 +26,10 @@ LEARNERS: dict[str, dict[str, Any]] = {
 
 
 def one_run(folder: Path, algorithm: str, **resources: Any) -> OneRun:
-    spec = ExperimentSpec.model_validate(
-        {
-            "schema": 1,
-            "name": "x",
-            "simulator": {"id": "cstr"},
-            "resources": resources,
-            "learner": {"algorithm": algorithm, **LEARNERS[algorithm]},
-            "train": {"steps": 512, "checkpoint_every": 128},
-            "evaluate": {"episodes": 2},
-            "tracking": {"mlflow": None, "tensorboard": False},
-        }
+    spec = small(
+        resources=resources,
+        learner={"algorithm": algorithm, **LEARNERS[algorithm]},
+        train={"steps": 512, "checkpoint_every": 128},
     )
     return OneRun(folder, spec, RlWorkload())
 

@@ -12,42 +12,24 @@ from stable_baselines3.common.callbacks import BaseCallback
 from drillyard.agents.base import load_policy
 from drillyard.agents.trained import trained
 from drillyard.errors import RunFailed
-from drillyard.mailbox.records import ExperimentRecord, Phase
-from drillyard.metrics import streams
+from drillyard.mailbox.records import Phase
 from drillyard.policies.export import CHECKED, TOLERANCE, export
-from drillyard.results.fingerprint import fingerprint, weights_fingerprint
 from drillyard.runs import checkpoints
-from drillyard.spec import ExperimentSpec
 from drillyard.testing.learner_suite import LearnerSuite
-from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
-from tests.contract.test_exact_resume import (
-    DISCRETE,
-    DRIFT,
-    RUN,
-    box,
-    case,
-    summary,
-    train,
-)
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.resume_cases import DISCRETE, DRIFT, case
+from tests.helpers.resumed import RUN, box, ended_alike, resumed, summary, train
+from tests.helpers.specs import small, submitted
 
 pytest.importorskip("jax", reason="extra `jax`: pip install 'drillyard[jax]'")
 SMALL = {"policy_kwargs": {"net_arch": [16, 16]}}
 
 
 def experiment(simulator, algorithm, args, steps, **train):
-    return ExperimentSpec.model_validate(
-        {
-            "name": "suite",
-            "simulator": simulator,
-            "learner": {"algorithm": algorithm, "engine": "jax", "args": args, "preset": None},
-            "train": {"steps": steps, "checkpoint_every": 64, **train},
-            "evaluate": {"episodes": 2},
-            "tracking": {"tensorboard": False},
-            "seeds": [1],
-        }
-    )
+    learner = {"algorithm": algorithm, "engine": "jax", "args": args}
+    train = {"steps": steps, "checkpoint_every": 64, **train}
+    return small(simulator, learner=learner, train=train)
 
 
 class TestPpo(LearnerSuite):
@@ -132,22 +114,14 @@ for each in CASES.values():
 def test_a_killed_run_ends_as_one_that_was_left_alone(name, processes, tmp_path):
     one = CASES[name]
     assert train(processes, tmp_path / "a", one, 1) == 0
-    a, b = box(tmp_path / "a"), box(tmp_path / "b")
+    a = box(tmp_path / "a")
     steps = sorted(step for step, _ in checkpoints.found(a, RUN))
     copies = one["train"]["n_envs"]
     die_at = random.Random(name).randint(steps[1] // copies + 5, steps[-1] // copies + 60)
-    assert train(processes, tmp_path / "b", one, 1, die_at) == -9
-    before = checkpoints.found(b, RUN)
-    assert train(processes, tmp_path / "b", one, 2) == 0
-    assert summary(b)["resumes"] == 1 and summary(b)["resumed_step"] == before[0][0] > 0
+    b = resumed(processes, tmp_path / "b", one, die_at)
     assert summary(b)["exactness"] == "exact"
-    assert summary(b)["best"] == summary(a)["best"]
-    for stream in ("train", "episodes", "evaluation"):
-        lines_a, lines_b = (streams.read_stream(m, RUN, stream) for m in (a, b))
-        assert [streams.canonical(x) for x in lines_b] == [streams.canonical(x) for x in lines_a]
-    assert fingerprint(b, RUN) == fingerprint(a, RUN)
-    assert weights_fingerprint(b, RUN, "best") == weights_fingerprint(a, RUN, "best")
-    step, attempt = before[0]
+    ended_alike(b, a)
+    step, attempt = checkpoints.found(b, RUN)[0]
     kinds = {
         name.rpartition(".")[2] for name in checkpoints.read_meta(b, RUN, attempt, step).files
     }
@@ -170,38 +144,13 @@ class Watching(BaseCallback):
         self.seen["returns"] = bool(np.all(buffer.returns == buffer.advantages + buffer.values))
 
 
-def run_of(folder, engine="jax", algorithm="ppo", simulator=None, args=None, **parts):
-    learner = {
-        "algorithm": algorithm,
-        "args": args or ROLLOUT,
-        "preset": None,
-        "engine": engine,
-        **parts.pop("learner", {}),
-    }
-    spec = ExperimentSpec.model_validate(
-        {
-            "name": "mine",
-            "simulator": simulator or {**DRIFT, "wrappers": ["normalize"]},
-            "learner": learner,
-            "train": {"steps": 640, "n_envs": 2, **parts.pop("train", {})},
-            "tracking": {"tensorboard": False},
-            "evaluate": {"episodes": 2},
-            "seeds": [3],
-            **parts,
-        }
-    )
+def run_of(folder, engine="jax", simulator=None, args=None, **parts):
+    learner = {"args": args or ROLLOUT, "engine": engine, **parts.pop("learner", {})}
+    train = {"steps": 640, "n_envs": 2, **parts.pop("train", {})}
+    world = simulator or {**DRIFT, "wrappers": ["normalize"]}
+    spec = small(world, learner=learner, train=train, name="mine", seeds=[3], **parts)
     RlWorkload().check(spec, None)
-    run = OneRun(folder, spec, RlWorkload())
-    run.mailbox.create(
-        "experiment.json",
-        ExperimentRecord(
-            name=spec.name,
-            spec=spec.model_dump(mode="json", by_alias=True),
-            identity="",
-            created_at=0.0,
-        ),
-    )
-    return run
+    return submitted(folder, spec)
 
 
 def test_callbacks_early_stopping_and_the_best_policies(tmp_path):

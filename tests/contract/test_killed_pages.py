@@ -15,8 +15,8 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.spec.load import load
 from drillyard_flows.without_file import short_of
-from tests.contract.test_exact_resume import train
 from tests.helpers import documents, resume_runner
+from tests.helpers.resumed import train
 
 RUN = resume_runner.RUN
 ROOT = Path(__file__).parents[2]

@@ -2,22 +2,13 @@
 
 import pytest
 
-from drillyard.spec import ExperimentSpec
 from drillyard.testing.learner_suite import LearnerSuite
+from tests.helpers.specs import small
 
 
 def experiment(simulator, algorithm, args, steps):
-    return ExperimentSpec.model_validate(
-        {
-            "name": "suite",
-            "simulator": {"id": simulator},
-            "learner": {"algorithm": algorithm, "args": args, "preset": None},
-            "train": {"steps": steps, "checkpoint_every": 64},
-            "evaluate": {"episodes": 2},
-            "tracking": {"tensorboard": False},
-            "seeds": [1],
-        }
-    )
+    learner = {"algorithm": algorithm, "args": args}
+    return small(simulator, learner=learner, train={"steps": steps, "checkpoint_every": 64})
 
 
 class TestPpo(LearnerSuite):

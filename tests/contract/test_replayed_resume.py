@@ -8,8 +8,6 @@ import torch
 
 from drillyard.errors import Stopped
 from drillyard.learners import replayed, training
-from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Cause
 from drillyard.metrics import streams
 from drillyard.results.fingerprint import fingerprint
@@ -18,8 +16,8 @@ from drillyard.runs.workload import StopSignal
 from drillyard.simulators.replay_probe import Probe
 from drillyard.simulators.streams import REPLAYED
 from tests.helpers import resume_runner, resume_worlds
+from tests.helpers.resumed import RUN, box, killed, summary, trained
 
-RUN = resume_runner.RUN
 DQN = {
     "policy_kwargs": {"net_arch": [8]},
     "learning_starts": 20,
@@ -27,23 +25,6 @@ DQN = {
     "buffer_size": 90,
     "train_freq": 1,
 }
-
-
-class Killed(BaseException):
-    """In place of SIGKILL: this process goes on, and makes everything again."""
-
-
-class Deadly(StopSignal):
-    def __init__(self, at):
-        super().__init__()
-        self._left = at
-
-    @property
-    def requested(self):
-        self._left -= 1
-        if not self._left:
-            raise Killed
-        return super().requested
 
 
 @pytest.fixture(autouse=True)
@@ -61,22 +42,6 @@ def case(every, kind="Forgetful"):
         "train": {"steps": 400, "checkpoint_every": every, "keep_checkpoints": None},
         "tracking": {"tensorboard": False},
     }
-
-
-def killed(store, given, at):
-    """Train until a kill."""
-    context = resume_runner.context(store, given, 1, stop=Deadly(at))
-    with pytest.raises(Killed):
-        resume_runner.train(store, given, 1, run_context=context)
-
-
-def trained(store, given, kill_at=None):
-    """Train to the end, or to a kill and then to the end; the mailbox and the summary."""
-    if kill_at is not None:
-        killed(store, given, kill_at)
-    resume_runner.train(store, given, 1 if kill_at is None else 2)
-    mailbox = Mailbox(open_store(str(store)), "resume")
-    return mailbox, mailbox.accepted(RUN, Phase.TRAIN).summary
 
 
 def slow(monkeypatch, most):
@@ -98,35 +63,38 @@ def first_ends(mailbox, *due):
 @pytest.mark.heavy
 def test_a_checkpoint_waits_for_the_end_of_a_long_episode(tmp_path, monkeypatch):
     slow(monkeypatch, 3)
-    a, left_alone = trained(tmp_path / "a", case(90))
+    a = trained(tmp_path / "a", case(90))
+    left_alone = summary(a)
     # Episodes have at most 40 steps, so that one ends in each half of an interval.
     assert barriers(a) == first_ends(a, 90, 180, 270, 360)
     assert (left_alone["episodes_cut"], left_alone["exactness"]) == (0, "exact")
-    b, resumed = trained(tmp_path / "b", case(90), kill_at=330)
-    assert resumed["resumed_step"] == barriers(a)[2]
+    b = trained(tmp_path / "b", case(90), kill_at=330)
+    assert summary(b)["resumed_step"] == barriers(a)[2]
     assert fingerprint(b, RUN) == fingerprint(a, RUN)
 
 
 @pytest.mark.heavy
 def test_a_checkpoint_that_waited_for_half_an_interval_cuts_the_episode(tmp_path, monkeypatch):
     slow(monkeypatch, 3)
-    a, left_alone = trained(tmp_path / "a", case(20))
+    a = trained(tmp_path / "a", case(20))
+    left_alone = summary(a)
     assert left_alone["episodes_cut"] > 0
     assert left_alone["exactness"] == "exact with resets"
     after = [0, *barriers(a)]
     assert max(y - x for x, y in pairwise(after)) <= 30
-    b, resumed = trained(tmp_path / "b", case(20), kill_at=330)
-    assert resumed["resumed_step"] > 290
+    b = trained(tmp_path / "b", case(20), kill_at=330)
+    assert summary(b)["resumed_step"] > 290
     assert fingerprint(b, RUN) == fingerprint(a, RUN)
 
 
 @pytest.mark.heavy
 def test_a_simulator_that_cannot_be_replayed_waits_for_its_episodes(tmp_path):
-    a, left_alone = trained(tmp_path / "a", case(90, "Dice"))
+    a = trained(tmp_path / "a", case(90, "Dice"))
+    left_alone = summary(a)
     assert barriers(a) == first_ends(a, 90, 180, 270, 360)
     assert left_alone["silent_layers"] == ["Dice"]
     assert (left_alone["episodes_cut"], left_alone["exactness"]) == (0, "exact with resets")
-    b, _ = trained(tmp_path / "b", case(90, "Dice"), kill_at=330)
+    b = trained(tmp_path / "b", case(90, "Dice"), kill_at=330)
     assert fingerprint(b, RUN) == fingerprint(a, RUN)
 
 
@@ -142,10 +110,10 @@ def test_a_replay_that_differs_begins_new_episodes_and_is_labelled(tmp_path, mon
 
     monkeypatch.setattr(resume_worlds.Forgetful, "step", other)
     resume_runner.train(store, given, 2)
-    summary = Mailbox(open_store(str(store)), "resume").accepted(RUN, Phase.TRAIN).summary
-    assert summary["steps"] == 400 and summary["resumed_step"] == 140
-    assert summary["episodes_cut"] == 1
-    assert summary["exactness"] == "statistically equal (the replay of an episode differed)"
+    done = summary(box(store))
+    assert done["steps"] == 400 and done["resumed_step"] == 140
+    assert done["episodes_cut"] == 1
+    assert done["exactness"] == "statistically equal (the replay of an episode differed)"
     assert "copy 0: the reward of step 1 is" in caplog.text
 
 

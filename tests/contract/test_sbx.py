@@ -6,25 +6,15 @@ import numpy as np
 import pytest
 
 from drillyard.learners.sb3_build import build, describe
-from drillyard.metrics import streams
-from drillyard.results.fingerprint import fingerprint
-from drillyard.runs import checkpoints
 from drillyard.simulators.make_copies import make_vec
-from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms import engines
 from drillyard.spec.algorithms.argument_table import ARGUMENTS, ignored
 from drillyard.spec.algorithms.signatures import ACTION_SPACES, ON_POLICY
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.testing.learner_suite import LearnerSuite
-from tests.contract.test_exact_resume import (
-    DISCRETE,
-    DRIFT,
-    RUN,
-    box,
-    case,
-    summary,
-    train,
-)
+from tests.helpers.resume_cases import DISCRETE, DRIFT, case
+from tests.helpers.resumed import box, ended_alike, resumed, summary, train
+from tests.helpers.specs import small
 from tests.unit.learners.test_sb3_arguments import OTHER_VALUES
 
 pytest.importorskip("sbx", reason="extra `sbx`: pip install 'drillyard[sbx]'")
@@ -36,25 +26,12 @@ OFF_POLICY = {**SMALL, "learning_starts": 40, "batch_size": 16, "buffer_size": 3
 class TestSac(LearnerSuite):
     @pytest.fixture
     def spec(self):
-        return ExperimentSpec.model_validate(
-            {
-                "name": "suite",
-                "simulator": {**DRIFT, "wrappers": ["normalize"]},
-                "learner": {
-                    "algorithm": "sac",
-                    "engine": "sbx",
-                    "args": OFF_POLICY,
-                    "preset": None,
-                },
-                "train": {"steps": 300, "checkpoint_every": 64},
-                "evaluate": {"episodes": 2},
-                "tracking": {"tensorboard": False},
-                "seeds": [1],
-            }
-        )
+        learner = {"algorithm": "sac", "engine": "sbx", "args": OFF_POLICY}
+        train = {"steps": 300, "checkpoint_every": 64}
+        return small({**DRIFT, "wrappers": ["normalize"]}, learner=learner, train=train)
 
 
-def small(algorithm):
+def case_of(algorithm):
     args = (
         OFF_POLICY
         if algorithm not in ON_POLICY
@@ -68,18 +45,11 @@ def small(algorithm):
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_killed_run_ends_as_one_that_was_left_alone(algorithm, processes, tmp_path):
-    one = small(algorithm)
+    one = case_of(algorithm)
     assert train(processes, tmp_path / "a", one, 1) == 0
-    assert train(processes, tmp_path / "b", one, 1, 190) == -9
-    a, b = box(tmp_path / "a"), box(tmp_path / "b")
-    before = checkpoints.found(b, RUN)
-    assert train(processes, tmp_path / "b", one, 2) == 0
-    assert summary(b)["resumes"] == 1 and summary(b)["resumed_step"] == before[0][0] > 0
+    b = resumed(processes, tmp_path / "b", one, 190)
     assert summary(b)["exactness"] == "exact"
-    for stream in ("train", "episodes", "evaluation"):
-        lines_a, lines_b = (streams.read_stream(m, RUN, stream) for m in (a, b))
-        assert [streams.canonical(x) for x in lines_b] == [streams.canonical(x) for x in lines_a]
-    assert fingerprint(b, RUN) == fingerprint(a, RUN)
+    ended_alike(b, box(tmp_path / "a"))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

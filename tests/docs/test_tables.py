@@ -15,7 +15,7 @@ from drillyard.registry import load, names
 from drillyard.spec.algorithms.networks import own_policies
 from drillyard.spec.algorithms.signatures import ACTION_SPACES, FROM_EPISODES, ON_POLICY
 from tests.benchmarks import scale
-from tests.contract.test_exact_resume import CASES
+from tests.helpers.resume_cases import CASES
 
 # -- The table of docs/how-to/learners.md agrees with the code and the trainings that are killed
 

@@ -11,8 +11,8 @@ from drillyard.agents.baselines import Hold, PController, Random, make_baseline
 from drillyard.errors import PluginError, SpaceMismatch
 from drillyard.evaluation.episodes import plan, run_baseline
 from drillyard.simulators.make import make_env
-from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
+from tests.helpers.specs import small
 
 
 class World(gym.Env):
@@ -85,15 +85,8 @@ def test_the_p_controller_moves_the_right_way():
 
 
 def test_the_figures_in_the_docs_are_what_baselines_reach_on_the_reactor():
-    spec = ExperimentSpec.model_validate(
-        {
-            "name": "x",
-            "simulator": {"id": "cstr", "lesson": {"Cref_signal": {"values": [1, 2, 3, 4]}}},
-            "learner": {"algorithm": "ppo"},
-            "train": {"steps": 1},
-            "evaluate": {"episodes": 40},
-        }
-    )
+    lesson = {"Cref_signal": {"values": [1, 2, 3, 4]}}
+    spec = small({"lesson": lesson}, evaluate={"episodes": 40})
     assert spec.simulator is not None
     means = {
         name: np.mean(

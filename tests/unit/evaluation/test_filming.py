@@ -9,23 +9,18 @@ import pytest
 from PIL import Image
 
 from drillyard.mailbox.records import Phase
-from drillyard.spec import ExperimentSpec
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
+from tests.helpers.specs import small
 from tests.unit.policies.test_export import ROLLOUT
 
 
 def evaluated(folder, simulator, episodes=3, videos=True, steps=64, **train):
-    spec = ExperimentSpec.model_validate(
-        {
-            "name": "film",
-            "simulator": {"id": simulator},
-            "train": {"steps": steps, **train},
-            "learner": {"algorithm": "ppo", "args": ROLLOUT, "preset": None},
-            "seeds": [1],
-            "evaluate": {"episodes": episodes, "videos": videos},
-            "tracking": {"tensorboard": False},
-        }
+    spec = small(
+        simulator,
+        train={"steps": steps, **train},
+        learner={"args": ROLLOUT},
+        evaluate={"episodes": episodes, "videos": videos},
     )
     run = OneRun(folder, spec, RlWorkload())
     trained = run.phase(Phase.TRAIN)

@@ -10,11 +10,11 @@ from drillyard.agents.playing import Playing
 from drillyard.errors import ConfigErrors, SpaceMismatch
 from drillyard.learners.sb3_build import build
 from drillyard.simulators.make_copies import make_vec
-from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
 from drillyard.spec.algorithms.networks import auto_policy, check_spaces
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.workloads.rl import RlWorkload
+from tests.helpers.specs import small
 
 MASKED = "tests.helpers.resume_worlds:Masked"
 
@@ -116,14 +116,7 @@ def test_masks_are_asked_for_and_kept_to(make):
         seen, _, dones, _ = model.env.step(playing.act(seen))
         for copy in np.flatnonzero(dones):
             playing.begin(int(copy))
-    without = ExperimentSpec.model_validate(
-        {
-            "name": "x",
-            "simulator": {"id": "CartPole-v1"},
-            "train": {"steps": 4096},
-            "learner": {"algorithm": "maskable-ppo"},
-        }
-    )
+    without = small("CartPole-v1", learner={"algorithm": "maskable-ppo"}, train={"steps": 4096})
     with pytest.raises(SpaceMismatch, match="does not say"):
         RlWorkload().check(without, None)
 

@@ -12,10 +12,10 @@ from drillyard.learners.sb3_build import build
 from drillyard.mailbox.records import Phase
 from drillyard.runs.workload import StopSignal
 from drillyard.simulators.make_copies import make_vec
-from drillyard.spec import ExperimentSpec
 from drillyard.spec.learning import CloneSpec, SimulatorSpec
 from drillyard.testing.phases import CountedStop, OneRun
 from drillyard.workloads.rl import RlWorkload
+from tests.helpers.specs import small
 
 EXPERIMENT = """\
 schema: 1
@@ -94,26 +94,16 @@ def test_a_policy_imitates_what_it_is_shown(expert):
 
 
 def spec_of(file, **learner):
-    return ExperimentSpec.model_validate(
-        {
-            "name": "x",
-            "seeds": [1],
-            "simulator": {
-                "id": learner.pop("simulator", "cstr"),
-                "wrappers": learner.pop("wrappers", ["normalize"]),
-            },
-            "learner": {
-                "algorithm": "ppo",
-                "preset": None,
-                "args": {"n_steps": 64, "batch_size": 64},
-                "clone_from": {"trajectories": str(file), "epochs": 2},
-            }
-            | learner,
-            "train": {"steps": 512, "checkpoint_every": 128},
-            "evaluate": {"episodes": 2},
-            "tracking": {"tensorboard": False},
-        }
-    )
+    world = {
+        "id": learner.pop("simulator", "cstr"),
+        "wrappers": learner.pop("wrappers", ["normalize"]),
+    }
+    cloning = {
+        "args": {"n_steps": 64, "batch_size": 64},
+        "clone_from": {"trajectories": str(file), "epochs": 2},
+    }
+    train = {"steps": 512, "checkpoint_every": 128}
+    return small(world, learner=cloning | learner, train=train)
 
 
 @pytest.mark.heavy

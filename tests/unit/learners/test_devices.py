@@ -27,6 +27,7 @@ from drillyard.spec.semantics import problems_of
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.specs import small
 
 SMALL = {"batch_size": 8, "policy_kwargs": {"net_arch": [8]}}
 SOON = {"learning_starts": 4}
@@ -34,17 +35,9 @@ BEAR_IT = sorted(set(ARGUMENTS) - set(NOT_MIXED))
 
 
 def experiment(resources: dict[str, Any], **learner: Any) -> ExperimentSpec:
-    return ExperimentSpec.model_validate(
-        {
-            "schema": 1,
-            "name": "x",
-            "simulator": {"id": "cstr"},
-            "learner": {"algorithm": "ppo", "args": {"n_steps": 8, **SMALL}, **learner},
-            "train": {"steps": 16, "checkpoint_every": 8},
-            "tracking": {"mlflow": None, "tensorboard": False},
-            "resources": resources,
-        }
-    )
+    learner = {"args": {"n_steps": 8, **SMALL}, **learner}
+    train = {"steps": 16, "checkpoint_every": 8}
+    return small(learner=learner, train=train, resources=resources)
 
 
 class Machine:

@@ -8,24 +8,19 @@ from gymnasium import spaces
 from drillyard.errors import ConfigError, ConfigErrors, DrillyardError
 from drillyard.learners.check import check_learner
 from drillyard.learners.sb3_build import build, library
-from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms import engines
 from drillyard.spec.load import load
 from drillyard.workloads.rl import RlWorkload
 from tests.contract.spaces_world import OBSERVATIONS
+from tests.helpers.specs import small
 
 FLAT = spaces.Box(-1, 1, (3,))
 
 
 def spec_of(algorithm="sac", simulator="Pendulum-v1", requirements=(), engine="sbx", **learner):
-    return ExperimentSpec.model_validate(
-        {
-            "name": "x",
-            "simulator": {"id": simulator},
-            "train": {"steps": 4096},
-            "learner": {"algorithm": algorithm, "engine": engine, "preset": None, **learner},
-            "requirements": list(requirements),
-        }
+    learner = {"algorithm": algorithm, "engine": engine, **learner}
+    return small(
+        simulator, learner=learner, train={"steps": 4096}, requirements=list(requirements)
     )
 
 
@@ -146,17 +141,8 @@ def test_images_are_refused_alone_and_in_mappings():
     assert not any(
         engines.sees_images(space) for name, space in OBSERVATIONS.items() if name != "image"
     )
-    spec = ExperimentSpec.model_validate(
-        {
-            "name": "x",
-            "simulator": {
-                "id": "tests.contract.spaces_world:AnySpaces",
-                "args": {"observation": "image"},
-            },
-            "learner": {"algorithm": "ppo", "engine": "jax", "preset": None},
-            "train": {"steps": 4096},
-        }
-    )
+    world = {"id": "tests.contract.spaces_world:AnySpaces", "args": {"observation": "image"}}
+    spec = small(world, learner={"engine": "jax"}, train={"steps": 4096})
     with pytest.raises(ConfigError, match="flat observations and mappings of them only"):
         RlWorkload().check(spec, None)
 

@@ -16,7 +16,6 @@ from drillyard.learners.result_files import _zip
 from drillyard.learners.sb3_build import build, describe
 from drillyard.simulators import vec_state
 from drillyard.simulators.make_copies import make_vec
-from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.spec.algorithms.signatures import ACTIVATIONS
 from drillyard.spec.learning import SimulatorSpec
@@ -26,6 +25,7 @@ from tests.unit.learners.test_sb3_arguments import OTHER_VALUES
 
 pytest.importorskip("jax", reason="extra `jax`: pip install 'drillyard[jax]'")
 from drillyard.learners.jax_engine import activations, programs
+from tests.helpers.specs import small
 
 pytestmark = pytest.mark.heavy
 
@@ -354,14 +354,7 @@ def test_the_zip_for_other_tools_is_stable_baselines3s_own(tmp_path):
 
 
 def test_what_a_worker_imports_before_it_forks_has_no_jax():
-    spec = ExperimentSpec.model_validate(
-        {
-            "name": "x",
-            "simulator": {"id": "CartPole-v1"},
-            "train": {"steps": 4096},
-            "learner": {"algorithm": "ppo", "engine": "jax"},
-        }
-    )
+    spec = small("CartPole-v1", train={"steps": 4096}, learner={"engine": "jax"})
     code = (
         "import importlib, sys\n"
         f"for name in {RlWorkload().preload(spec)!r}: importlib.import_module(name)\n"

@@ -28,6 +28,7 @@ from drillyard.spec.algorithms.signatures import (
 )
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.workloads.rl import RlWorkload
+from tests.helpers.specs import small
 
 
 def at(value: Any, *progress: float) -> list[float]:
@@ -281,14 +282,7 @@ def test_every_optimiser_s_state_survives_a_checkpoint(name):
 
 
 def spec(**learner: Any) -> ExperimentSpec:
-    return ExperimentSpec.model_validate(
-        {
-            "name": "x",
-            "simulator": {"id": "CartPole-v1"},
-            "train": {"steps": 2048},
-            "learner": {"algorithm": "ppo", **learner},
-        }
-    )
+    return small("CartPole-v1", train={"steps": 2048}, learner=learner)
 
 
 def test_classes_are_imported_by_the_check(module):

@@ -15,9 +15,9 @@ from drillyard.mailbox.records import ExperimentRecord, Phase
 from drillyard.mailbox.status import Cause
 from drillyard.runs import checkpoints
 from drillyard.runs.workload import StopSignal
-from drillyard.spec import ExperimentSpec
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
+from tests.helpers.specs import small
 
 BOX = spaces.Box(-1e9, 1e9, (1,), np.float32)
 
@@ -77,21 +77,13 @@ def test_a_buffer_that_saves_memory_stays_as_it_is():
 
 
 def spec_of(algorithm, n_envs, args):
-    return ExperimentSpec.model_validate(
-        {
-            "name": "x",
-            "seeds": [1],
-            "simulator": {
-                "id": "tests.helpers.resume_worlds:Drift",
-                "wrappers": ["normalize"],
-                "args": {"discrete": algorithm == "rainbow"},
-            },
-            "learner": {"algorithm": algorithm, "args": args, "preset": None},
-            "train": {"steps": 600, "checkpoint_every": 120, "n_envs": n_envs},
-            "evaluate": {"episodes": 2},
-            "tracking": {"tensorboard": False},
-        }
-    )
+    world = {
+        "id": "tests.helpers.resume_worlds:Drift",
+        "wrappers": ["normalize"],
+        "args": {"discrete": algorithm == "rainbow"},
+    }
+    train = {"steps": 600, "checkpoint_every": 120, "n_envs": n_envs}
+    return small(world, learner={"algorithm": algorithm, "args": args}, train=train)
 
 
 class AfterACheckpoint(StopSignal):

@@ -17,9 +17,9 @@ from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.spec.algorithms.arguments import Sizes, clean, validate_arguments
 from drillyard.spec.algorithms.networks import auto_policy, check_memory, check_spaces
 from drillyard.spec.algorithms.signatures import ACTION_SPACES, OURS
-from drillyard.spec.experiment import ExperimentSpec
 from drillyard.workloads.rl import RlWorkload
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.specs import small
 
 BOX = spaces.Box(-1.0, 1.0, (4,), np.float32)
 
@@ -281,13 +281,7 @@ def test_a_buffer_must_fit_into_memory():
 
 
 def spec(**changes):
-    base = {
-        "name": "x",
-        "simulator": {"id": "CartPole-v1"},
-        "learner": {"algorithm": "ppo"},
-        "train": {"steps": 10_000},
-    }
-    return ExperimentSpec.model_validate({**base, **changes})
+    return small("CartPole-v1", **{"train": {"steps": 10_000}, **changes})
 
 
 def test_check_of_an_experiment():

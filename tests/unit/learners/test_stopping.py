@@ -11,10 +11,10 @@ from drillyard.errors import ConfigError, NotFound, SpaceMismatch, Stopped
 from drillyard.learners.episode_ends import EarlyStopping
 from drillyard.mailbox.records import Phase
 from drillyard.policies.export import export
-from drillyard.spec import ExperimentSpec
 from drillyard.spec.learning import StopSpec, TrainSpec
 from drillyard.testing.phases import CountedStop, OneRun
 from drillyard.workloads.rl import RlWorkload
+from tests.helpers.specs import small
 from tests.unit.policies.test_export import ROLLOUT, trained_run
 
 
@@ -51,23 +51,11 @@ def test_it_goes_on_from_its_state():
 
 
 def experiment(simulator="cstr", args=None, algorithm="ppo", wrappers=("normalize",), **parts):
-    return ExperimentSpec.model_validate(
-        {
-            "name": "again",
-            "simulator": {"id": simulator, "wrappers": list(wrappers)},
-            "learner": {
-                "algorithm": algorithm,
-                "args": args or ROLLOUT,
-                "preset": None,
-                **parts.pop("learner", {}),
-            },
-            "train": {"steps": 960, **parts.pop("train", {})},
-            "tracking": {"tensorboard": False},
-            "evaluate": {"episodes": 1, **parts.pop("evaluate", {})},
-            "seeds": [3],
-            **parts,
-        }
-    )
+    world = {"id": simulator, "wrappers": list(wrappers)}
+    learner = {"algorithm": algorithm, "args": args or ROLLOUT, **parts.pop("learner", {})}
+    train = {"steps": 960, **parts.pop("train", {})}
+    evaluate = {"episodes": 1, **parts.pop("evaluate", {})}
+    return small(world, learner=learner, train=train, evaluate=evaluate, seeds=[3], **parts)
 
 
 @pytest.mark.heavy

@@ -13,6 +13,7 @@ from drillyard.leases.budget import allowance
 from drillyard.leases.ledger import Ledger, local_intents
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.system.safe_names import lease_id
+from tests.helpers.specs import small
 
 
 class Hand:
@@ -131,17 +132,9 @@ def test_what_is_left(hours, money, per_hour, used_s, used_cost, left):
 def test_nobody_waits_for_ever():
     from drillyard.leases.budget import longest_s
     from drillyard.mailbox.records import Phase
-    from drillyard.spec import ExperimentSpec
 
     def bound(phase: Phase, **more: object) -> float:
-        spec = {
-            "name": "x",
-            "simulator": {"id": "cstr"},
-            "learner": {"algorithm": "ppo"},
-            "train": {"steps": 10},
-            **more,
-        }
-        return longest_s(ExperimentSpec.model_validate(spec), phase)
+        return longest_s(small(**more), phase)
 
     assert bound(Phase.TRAIN) == bound(Phase.STORE) == 30 * 86400
     assert 3600 < bound(Phase.TRAIN, budget={"max_hours": 1}) < 3 * 3600

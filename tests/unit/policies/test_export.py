@@ -17,16 +17,14 @@ from drillyard.cli.main import main
 from drillyard.errors import CorruptObject, RunFailed, UserError
 from drillyard.learners.rllib.network import Network
 from drillyard.learners.sb3 import Rebuilt
-from drillyard.mailbox.records import ExperimentRecord, Phase
+from drillyard.mailbox.records import Phase
 from drillyard.policies import bundles
 from drillyard.policies.act import Policy
 from drillyard.policies.export import TOLERANCE, export
-from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.spec.algorithms.signatures import ACTION_SPACES
-from drillyard.testing.phases import OneRun
-from drillyard.workloads.rl import RlWorkload
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.specs import small, submitted
 
 pytestmark = pytest.mark.heavy
 
@@ -54,28 +52,9 @@ CASES = {
 
 
 def trained_run(folder, algorithm, simulator, args, wrappers, evaluated=False, seed=3, **more):
-    spec = ExperimentSpec.model_validate(
-        {
-            "name": "export",
-            "simulator": {"id": simulator, "wrappers": wrappers},
-            "learner": {"algorithm": algorithm, "args": args, "preset": None},
-            "train": {"steps": 64},
-            "evaluate": {"episodes": 2},
-            "tracking": {"tensorboard": False},
-            "seeds": [seed],
-            **more,
-        }
-    )
-    run = OneRun(folder, spec, RlWorkload())
-    run.mailbox.create(
-        "experiment.json",
-        ExperimentRecord(
-            name=spec.name,
-            spec=spec.model_dump(mode="json", by_alias=True),
-            identity="",
-            created_at=0.0,
-        ),
-    )
+    learner = {"algorithm": algorithm, "args": args}
+    world = {"id": simulator, "wrappers": wrappers}
+    run = submitted(folder, small(world, learner=learner, seeds=[seed], name="export", **more))
     run.phase(Phase.TRAIN)
     if evaluated:
         run.phase(Phase.EVALUATE)

@@ -111,6 +111,8 @@ def test_the_adders_rule_is_the_best_there_is():
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(ConfigError, match="reward"):
         BuildingEnv(reward="linaer")
+    with pytest.raises(ConfigError, match="unknown clock"):
+        BuildingEnv(clock="sundial")
     with pytest.raises(ConfigError, match="days"):
         BuildingEnv(days=0)
     with pytest.raises(SimulatorError, match="'dya'"):
@@ -157,8 +159,3 @@ def test_the_summed_clock_switches_late_as_it_always_did():
     late = set(switches("summed", 147)) - set(in_integers(147))
     assert late, "its numbers are those of earlier experiments, with their error"
     assert all((q - 1, n, v) in in_integers(147) for q, n, v in late)
-
-
-def test_an_unknown_clock_is_refused():
-    with pytest.raises(ConfigError, match="unknown clock"):
-        BuildingEnv(clock="sundial")

@@ -28,10 +28,10 @@ from drillyard.simulators.vec_state import (
     silent_layers,
     vec_state,
 )
-from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec, Way
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
+from tests.helpers.specs import small
 
 REACTOR = {
     "id": "cstr",
@@ -159,15 +159,9 @@ def test_a_copy_that_cannot_be_made_is_told_and_the_others_end(fault, words, tmp
 
 def training(tmp_path: Any, **more: Any) -> OneRun:
     simulator = more.pop("simulator", {"id": f"{__name__}:Odd"})
-    values = {
-        "schema": 1,
-        "name": "x",
-        "simulator": simulator,
-        "learner": {"algorithm": "ppo", "args": {"n_steps": 32, "batch_size": 32}},
-        "train": {"steps": 128, "n_envs": 2, **more},
-        "tracking": {"mlflow": None, "tensorboard": False},
-    }
-    return OneRun(tmp_path, ExperimentSpec.model_validate(values), RlWorkload())
+    train = {"steps": 128, "n_envs": 2, **more}
+    learner = {"args": {"n_steps": 32, "batch_size": 32}}
+    return OneRun(tmp_path, small(simulator, learner=learner, train=train), RlWorkload())
 
 
 def recorded(one: OneRun) -> Copies | None:

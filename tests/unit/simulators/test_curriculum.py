@@ -17,8 +17,8 @@ from drillyard.simulators.make import make_env
 from drillyard.simulators.make_copies import can_vectorise, make_vec
 from drillyard.simulators.vec_state import set_lesson
 from drillyard.spec.curriculum import CurriculumSpec
-from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
+from tests.helpers.specs import small
 
 STAGES: list[dict[str, Any]] = [
     {"lesson": {"start": {"min": 45, "max": 55}}, "promote": {"mean_return": -20, "episodes": 3}},
@@ -87,16 +87,8 @@ def test_the_lesson_of_a_stage_is_drawn_from_the_next_episode_on(how):
 
 
 def test_an_evaluation_is_on_the_last_stage():
-    spec = ExperimentSpec.model_validate(
-        {
-            "schema": 1,
-            "name": "x",
-            "train": {"steps": 10},
-            "learner": {"algorithm": "ppo"},
-            "simulator": {"id": "simple-adder", "curriculum": {"stages": STAGES}},
-            "evaluate": {"episodes": 4},
-        }
-    )
+    world = {"id": "simple-adder", "curriculum": {"stages": STAGES}}
+    spec = small(world, evaluate={"episodes": 4})
     assert [p.options["start"] for p in plan(spec)] == [0, 100, 0, 100]
 
 

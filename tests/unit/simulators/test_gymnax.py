@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from drillyard.errors import ConfigError
-from drillyard.learners import vec_mode
 from drillyard.simulators.make import make_env
 from drillyard.simulators.make_copies import make_vec
 from drillyard.spec.learning import SimulatorSpec
@@ -22,13 +21,6 @@ def test_without_gymnax_the_line_that_installs_it_is_shown():
         make_env(SimulatorSpec(id="gymnax/CartPole-v1"))
     assert "drillyard[gymnax]" in str(caught.value.hint)
     assert caught.value.field == "simulator.id"
-
-
-@WITH
-def test_a_world_that_gymnax_does_not_have_is_refused():
-    with pytest.raises(ConfigError, match="no such environment") as caught:
-        make_env(SimulatorSpec(id="gymnax/CartPole-v9"))
-    assert "CartPole-v1" in str(caught.value.hint)
 
 
 @WITH
@@ -69,9 +61,3 @@ def test_copies_are_stepped_together(name):
             assert infos[copy]["episode"]["l"] > 0
             assert not lesson or infos[copy]["lesson"]["gravity"] in (5.0, 9.8)
     assert ends or name == "Pendulum-v1"
-
-
-@WITH
-def test_its_copies_are_not_measured_in_processes():
-    # A fork after JAX has begun its threads may never return.
-    assert vec_mode._fastest(SimulatorSpec(id="gymnax/CartPole-v1"), 2, 10**9).how == "one-by-one"

@@ -35,14 +35,21 @@ def learner(identity, monkeypatch):
     made.close()
 
 
-@pytest.mark.heavy
-def test_a_host_joins_and_is_sent_away(learner):
-    ends = threading.Thread(target=Host(learner.invitation(), OFFER).serve, args=(True,))
+def joins(learner, invitation=None):
+    """A host joins, and is sent away with the end of its learner; what the learner knows of it."""
+    serve = Host(invitation or learner.invitation(), OFFER).serve
+    ends = threading.Thread(target=serve, args=(True,))
     ends.start()
     (joined,) = until(learner.joined)
-    assert (joined.name, joined.most) == ("den", 4)
     learner.close()
     ends.join()
+    return joined
+
+
+@pytest.mark.heavy
+def test_a_host_joins_and_is_sent_away(learner):
+    joined = joins(learner)
+    assert (joined.name, joined.most) == ("den", 4)
     with pytest.raises(HostLost, match="the host of copies den is lost"):
         joined.ask("step")
 
@@ -90,12 +97,8 @@ def test_a_host_tries_each_address_until_its_learner_answers(learner, tmp_path):
     )
     write_file(tmp_path / "i.json", with_others.to_json(), PRIVATE)
     assert Invitation.read(tmp_path / "i.json") == with_others
-    ends = threading.Thread(target=Host(with_others, OFFER).serve, args=(True,))
-    ends.start()
-    (joined,) = until(learner.joined)
-    assert joined.name == "den" and not other.refused, "it showed its token to its learner only"
-    learner.close()
-    ends.join()
+    assert joins(learner, with_others).name == "den"
+    assert not other.refused, "it showed its token to its learner only"
     other.close()
 
 
@@ -135,11 +138,7 @@ def test_a_message_that_cannot_be_read_closes_the_connection_and_harms_nobody(le
         assert ended(connection)
     assert len(learner.refused) == 4
     assert not any("\n" in why for why in learner.refused)
-    ends = threading.Thread(target=Host(learner.invitation(), OFFER).serve, args=(True,))
-    ends.start()
-    until(learner.joined)
-    learner.close()
-    ends.join()
+    joins(learner)
 
 
 @pytest.mark.heavy
@@ -165,11 +164,7 @@ def test_connections_that_say_nothing_are_limited_and_hosts_join_after_them(lear
         assert ended(more)
     for each in silent:
         each.close()
-    ends = threading.Thread(target=Host(learner.invitation(), OFFER).serve, args=(True,))
-    ends.start()
-    until(learner.joined)
-    learner.close()
-    ends.join()
+    joins(learner)
 
 
 @pytest.mark.heavy
@@ -191,11 +186,7 @@ def test_a_passing_error_of_the_system_does_not_end_the_listening(learner, monke
 
     learner._socket = Failing(learner._socket)
     knock(learner).close()  # ends the accept that waits already
-    ends = threading.Thread(target=Host(learner.invitation(), OFFER).serve, args=(True,))
-    ends.start()
-    until(learner.joined)
-    learner.close()
-    ends.join()
+    joins(learner)
 
 
 @pytest.mark.heavy
@@ -268,11 +259,7 @@ def test_a_learner_at_every_address_takes_ipv4(identity, monkeypatch):
     monkeypatch.setattr(host, "warm_up", lambda: None)
     everywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
     made = HostListener(identity, "cstr", (everywhere, 0))
-    ends = threading.Thread(target=Host(made.invitation(), OFFER).serve, args=(True,))
-    ends.start()
-    until(made.joined)
-    made.close()
-    ends.join()
+    joins(made)
 
 
 @pytest.mark.heavy

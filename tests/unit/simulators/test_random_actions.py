@@ -24,9 +24,9 @@ from drillyard.simulators.random_actions import drawn
 from drillyard.simulators.speed import measure_speed
 from drillyard.simulators.stepping import FEWEST, LONGEST_S
 from drillyard.simulators.stress_test import try_limits
-from drillyard.spec import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.workloads.rl import RlWorkload
+from tests.helpers.specs import small
 
 # -- Random actions of simulators that say which actions are possible, and raise at others ----
 
@@ -92,21 +92,13 @@ def test_gymnasiums_checker_tries_possible_actions_only():
 
 
 def test_check_says_which_algorithm_keeps_to_the_masks():
-    file = {
-        "schema": 1,
-        "name": "masked",
-        "simulator": {"id": MASKED.id},
-        "learner": {"algorithm": "ppo"},
-        "train": {"steps": 2048, "n_envs": 1},
-        "evaluate": {"episodes": 2},
-        "seeds": [1],
-    }
-    spec = ExperimentSpec.model_validate(file)
-    found = [f for f in RlWorkload().check(spec, None) if f.severity is Severity.WARNING]
-    assert [f.subject for f in found if "maskable-ppo" in (f.fix or "")] == ["learner.algorithm"]
-    masking = {**file, "learner": {"algorithm": "maskable-ppo"}}
-    found = RlWorkload().check(ExperimentSpec.model_validate(masking), None)
-    assert not [f for f in found if "maskable-ppo" in (f.fix or "")]
+    def warnings(algorithm: str) -> list[str]:
+        spec = small(MASKED.id, learner={"algorithm": algorithm}, train={"steps": 2048})
+        found = [f for f in RlWorkload().check(spec, None) if f.severity is Severity.WARNING]
+        return [f.subject for f in found if "maskable-ppo" in (f.fix or "")]
+
+    assert warnings("ppo") == ["learner.algorithm"]
+    assert warnings("maskable-ppo") == []
 
 
 @pytest.mark.heavy

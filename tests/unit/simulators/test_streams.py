@@ -25,6 +25,7 @@ from drillyard.spec.learning import SimulatorSpec, Way
 from drillyard.spec.simulator.lessons import draw
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
+from tests.helpers.specs import small
 
 CARTPOLE = SimulatorSpec(id="CartPole-v1")
 WAYS: list[Way] = ["one-by-one", "processes", "vectorised"]
@@ -49,18 +50,10 @@ class Drawing(gym.Env[Any, Any]):
         return np.array([np.random.random(), random.random(), float(torch.rand(1))])
 
 
-def experiment(**more: Any) -> ExperimentSpec:
-    return ExperimentSpec.model_validate(
-        {
-            "schema": 1,
-            "name": "x",
-            "simulator": {"id": "CartPole-v1"},
-            "learner": {"algorithm": "ppo", "args": {"n_steps": 32, "batch_size": 32}},
-            "train": {"steps": 256, "n_envs": 2, "checkpoint_every": 100_000},
-            "tracking": {"mlflow": None, "tensorboard": False},
-            **more,
-        }
-    )
+def experiment(simulator: Any = "CartPole-v1", **more: Any) -> ExperimentSpec:
+    learner = {"args": {"n_steps": 32, "batch_size": 32}}
+    train = {"steps": 256, "n_envs": 2, "checkpoint_every": 100_000, **more.pop("train", {})}
+    return small(simulator, learner=learner, train=train, **more)
 
 
 def beginnings(seed: int, n: int, how: Way = "one-by-one", streams: int = STREAMS) -> list[bytes]:
@@ -173,7 +166,7 @@ def test_a_training_is_that_of_plain_stable_baselines3_with_matching_seeds(tmp_p
     spec = experiment(
         simulator={"id": "cstr"},
         seeds=[7],
-        train={"steps": 256, "n_envs": 2, "checkpoint_every": 100_000, "copies": how},
+        train={"copies": how},
     )
     assert spec.simulator is not None
     world = spec.simulator

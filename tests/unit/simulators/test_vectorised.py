@@ -23,6 +23,7 @@ from drillyard.simulators.vec_state import (
 )
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
+from tests.helpers.specs import small
 
 REACTOR = {
     "id": "cstr",
@@ -153,15 +154,9 @@ def test_what_stands_around_a_copy_needs_copies():
     assert not can_vectorise(spec({"id": "Pendulum-v1"}))
 
     def experiment(n_envs: int, **more: Any) -> ExperimentSpec:
-        return ExperimentSpec.model_validate(
-            {
-                "schema": 1,
-                "name": "x",
-                "simulator": {"id": more.pop("id", "cstr")},
-                "learner": {"algorithm": "ppo", "args": {"n_steps": 64}},
-                "train": {"steps": 5000, "n_envs": n_envs, **more},
-            }
-        )
+        world = more.pop("id", "cstr")
+        train = {"steps": 5000, "n_envs": n_envs, **more}
+        return small(world, learner={"args": {"n_steps": 64}}, train=train)
 
     def choice(*args: Any, **more: Any) -> Any:
         return RlWorkload().freeze(experiment(*args, **more), 1).get("vectorised")

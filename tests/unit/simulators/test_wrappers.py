@@ -15,10 +15,10 @@ from drillyard.simulators.make import make_env, raw_world
 from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.vec_state import load_vec_state, silent_layers, vec_state
 from drillyard.simulators.wrappers import layers
-from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.wrapper_catalogue import check_wrappers
 from drillyard.workloads.rl import RlWorkload
+from tests.helpers.specs import small
 
 
 class Plant(gym.Env):
@@ -173,16 +173,8 @@ def test_baselines_keep_the_task_and_lose_what_is_for_the_learner():
 
 
 def test_a_baseline_is_checked_against_what_it_will_see():
-    spec = ExperimentSpec.model_validate(
-        {
-            "schema": 1,
-            "name": "x",
-            "learner": {"algorithm": "ppo"},
-            "train": {"steps": 4096},
-            "simulator": {"id": "cstr", "wrappers": ["time_aware", by("history", n=3)]},
-            "baselines": ["p-controller"],
-        }
-    )
+    world = {"wrappers": ["time_aware", by("history", n=3)]}
+    spec = small(world, train={"steps": 4096}, baselines=["p-controller"])
     said = {f.subject: f.message for f in RlWorkload().check(spec, None)}
     assert said["baselines"] == "p-controller can act here"
 

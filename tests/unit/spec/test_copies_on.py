@@ -8,18 +8,12 @@ from drillyard.runs.parallelism import hosts, workers
 from drillyard.spec import training_rules
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.semantics import problems_of
+from tests.helpers.specs import small
 
 
 def spec(simulator=None, train=None, **more):
-    return ExperimentSpec.model_validate(
-        {
-            "name": "many",
-            "simulator": {"id": "cstr", **(simulator or {})},
-            "learner": {"algorithm": "ppo"},
-            "train": {"steps": 1000, "n_envs": 16, **(train or {})},
-            **more,
-        }
-    )
+    train = {"steps": 1000, "n_envs": 16, **(train or {})}
+    return small(simulator, name="many", train=train, **more)
 
 
 ON = {"copies_on": "workers"}

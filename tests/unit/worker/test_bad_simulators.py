@@ -20,12 +20,12 @@ from drillyard.mailbox.mailbox import ticket_id
 from drillyard.mailbox.records import Claim, Phase, TicketRecord
 from drillyard.runs import checkpoints
 from drillyard.runs.workload import StopSignal
-from drillyard.spec.experiment import ExperimentSpec
 from drillyard.testing.phases import OneRun
 from drillyard.worker.progress import ProgressKeeper
 from drillyard.worker.stall import StallWatch
 from drillyard.workloads.rl import RlWorkload
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.specs import small
 
 pytestmark = pytest.mark.heavy
 
@@ -228,16 +228,11 @@ def test_one_that_hangs_is_named_too(tmp_path):
 def training(folder: Path, world: str, kind: str) -> OneRun:
     """Two copies with a checkpoint at step 256, before the fault shows."""
     table = {"agent": AGENT} if world == "Plain" else {}
-    spec = ExperimentSpec.model_validate(
-        {
-            "schema": 1,
-            "name": "x",
-            "learner": {"algorithm": "a2c", "args": {"n_steps": 32}},
-            "simulator": {"id": f"{__name__}:{world}", **table},
-            "train": {"steps": 640, "n_envs": 2, "checkpoint_every": 256, "copies": "one-by-one"},
-            "tracking": {"mlflow": None, "tensorboard": False},
-            "seeds": [3],
-        }
+    spec = small(
+        {"id": f"{__name__}:{world}", **table},
+        learner={"algorithm": "a2c", "args": {"n_steps": 32}},
+        train={"steps": 640, "n_envs": 2, "checkpoint_every": 256, "copies": "one-by-one"},
+        seeds=[3],
     )
     Fault.kind, Fault.steps, Fault.copies = kind, 0, 0
     return OneRun(folder, spec, RlWorkload())

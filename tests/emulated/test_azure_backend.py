@@ -194,23 +194,6 @@ def test_a_cluster_that_is_there_is_used_as_it_is(azure, settings, order):
 
 
 @pytest.mark.slow
-def test_an_image_that_cannot_be_built_is_said_with_its_log(azure, settings, order):
-    backend = AzureBackend(**{**settings, "image": "mcr.example/broken:1"})
-    lease = backend.provision(order)
-    alive(backend, lease)
-    azure.ask("physics", broken_builds=1)
-    handle = backend.launch(lease, "t0001-s1.train")
-    until(lambda: backend.probe(lease, "t0001-s1.train") is Liveness.GONE, what="the job's end")
-    with pytest.raises(WorkerLost, match="could not be built") as raised:
-        backend.launch(lease, "t0001-s1.train")
-    assert raised.value.hint
-    assert any(
-        "No matching" in t or "Could not find a version" in t for t in backend.logs(lease, handle)
-    )
-    backend.teardown(lease)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["None", "SystemAssigned"])
 def test_the_second_job_whose_identity_the_store_refuses_ends_the_waiting(
     azure, settings, order, kind, caplog

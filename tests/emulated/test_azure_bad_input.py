@@ -16,8 +16,6 @@ from tests.helpers.patience import PATIENCE_S, until
 
 pytestmark = [needs_azurite(), pytest.mark.slow]
 CHANGES = "^(PUT|POST|PATCH|DELETE) management"
-SOUND = {"everywhere": 100, "denied": []}
-JOBS = "Microsoft.MachineLearningServices/workspaces/jobs/write"
 
 
 @pytest.fixture(scope="module")
@@ -46,46 +44,6 @@ def refused(lab, *arguments, **settings):
     before = len(lab.said)
     code = lab.start(*arguments, **settings).wait(PATIENCE_S)
     return code, lab.said[before:], lab.cloud.log(CHANGES, mark)
-
-
-@pytest.mark.parametrize(
-    ("settings", "world", "words", "code"),
-    [
-        ({"VM_SIZE": "Standard_X1_v9"}, {}, "Standard_X1_v9", 2),
-        ({}, {"everywhere": 0}, "the quota is 0", 2),
-        ({}, {"denied": [JOBS]}, "jobs/write", 2),
-        ({"WORKSPACE": "elsewhere"}, {}, "no workspace 'elsewhere'", 2),
-        ({"SUBSCRIPTION_ID": "0" * 8 + "-0000-0000-0000-" + "0" * 12}, {}, "subscription", 2),
-        ({"INSTANCE_COUNT": "4", "MAX_NODES": "2"}, {}, "a job of 4 nodes never starts", 2),
-        ({}, {"login": True}, "az login", 2),
-    ],
-    ids=[
-        "unknown size",
-        "quota 0",
-        "missing right",
-        "missing workspace",
-        "wrong subscription",
-        "node count",
-        "expired login",
-    ],
-)
-def test_what_can_be_known_before_is_refused_and_changes_nothing(
-    lab, settings, world, words, code
-):
-    login = {"trouble": "AADSTS700082: The refresh token has expired.", "valid_from": 2e10}
-    if world.pop("login", False):
-        lab.cloud.ask("entra", **login)
-    lab.cloud.ask("manager", **{**SOUND, **world})
-    try:
-        _, path = file_of(lab)
-        for verb in ("plan", "run"):
-            got, said, calls = refused(lab, verb, path, "--on", "azure", **settings)
-            assert (got, calls) == (code, []), said
-            assert words in said and "Traceback" not in said
-    finally:
-        lab.cloud.ask("entra", trouble="", valid_from=0)
-        lab.cloud.ask("manager", **SOUND)
-    assert lab.left() == {}
 
 
 def test_an_environment_that_cannot_be_built_is_said_and_nothing_is_left(lab):

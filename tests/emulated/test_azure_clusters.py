@@ -116,13 +116,6 @@ def test_a_cluster_that_is_missing_for_long_is_gone(azure, backend, monkeypatch)
     assert another(backend).probe(lease) is Liveness.GONE
 
 
-def test_a_cluster_that_is_answered_as_missing_is_ended_all_the_same(azure, settings):
-    azure.physics(visible_s=1.0, listing_lag_s=0.5)
-    backend = AzureBackend(**{**settings, "listing_lag_s": 2.0})
-    lease = backend.provision(order_of(backend))
-    gone(azure, backend, lease)
-
-
 def test_a_conflict_at_the_end_is_asked_again(azure, backend):
     """409 while it is being made: neither an error of the user's nor of ours."""
     azure.physics(create_s=1.0)

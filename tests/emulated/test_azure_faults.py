@@ -88,32 +88,6 @@ def test_a_service_that_is_busy_is_asked_again(azure, backend, rule):
 
 
 @pytest.mark.slow
-def test_lost_answers_make_nothing_twice(azure, backend):
-    """Cluster, environment and job were made, and nobody was told."""
-    for what in ("/computes/", "/environments/", "/jobs/"):
-        azure.fault(what, method="PUT", lose=True, after=True, times=1)
-    lease = rented(backend, order_of(backend))
-    backend.launch(lease, "t0001-s1.train")
-    assert list(statuses(azure, lease)) == [f"{lease.lease_id}-t0001-s1-train-1"]
-    gone(azure, backend, lease)
-    assert sum(rule["played"] for rule in azure.state()["faults"]) >= 2
-
-
-@pytest.mark.slow
-def test_an_answer_that_is_cut_is_no_bug(azure, backend):
-    """It is asked again, or said as what it is."""
-    lease = rented(backend, order_of(backend))
-    backend.launch(lease, "t0001-s1.train")
-    azure.fault("/jobs", method="GET", truncate=20, times=1)
-    try:
-        found = [one.lease_id for one in backend.leases()]
-    except ControlPlaneError:
-        found = [one.lease_id for one in backend.leases()]
-    assert lease.lease_id in found
-    gone(azure, backend, lease)
-
-
-@pytest.mark.slow
 def test_scarce_nodes_are_waited_for(azure, backend):
     """The second job waits in the queue, is not submitted again, and runs after the first."""
     azure.physics(low_priority=1)
@@ -147,18 +121,6 @@ def test_a_limit_that_ends_a_job_in_the_queue_says_that_it_waited(azure, backend
     began = "budget.max_hours = 0.1 ended the lease before any work had begun"
     assert str(said).startswith(f"{began}; cluster {lease.lease_id}")
     assert str(said).endswith(f"{job}: Queued")
-    gone(azure, backend, lease)
-
-
-@pytest.mark.slow
-def test_a_job_that_the_platform_cancels_is_submitted_again(azure, backend):
-    """It is no error of the user's: the next job has the next number."""
-    lease = rented(backend, order_of(backend))
-    first = backend.launch(lease, "t0001-s1.train")["job"]
-    until(lambda: statuses(azure, lease)[first] == "Running", what="the job")
-    backend._service.cancel(first)
-    until(lambda: backend.probe(lease, "t0001-s1.train") is Liveness.GONE, what="its end")
-    assert backend.launch(lease, "t0001-s1.train")["job"].endswith("-train-2")
     gone(azure, backend, lease)
 
 
@@ -240,22 +202,6 @@ def test_tokens_that_run_out_are_renewed(azure, backend):
     finally:
         azure.ask("entra", life_s=3600)
         credential.cache_clear()
-    gone(azure, backend, lease)
-
-
-@pytest.mark.slow
-def test_a_sign_in_that_ends_is_said_with_the_way_back(azure, backend):
-    """It decides nothing: the jobs go on, and nobody takes them for lost."""
-    lease = rented(backend, order_of(backend))
-    azure.ask("entra", trouble="AADSTS700082: The refresh token has expired.", valid_from=2e10)
-    credential.cache_clear()
-    try:
-        with pytest.raises(ControlPlaneError, match="did not accept the sign-in") as raised:
-            AzureBackend(**backend.config.model_dump(exclude_unset=True)).probe(lease)
-    finally:
-        azure.ask("entra", trouble="", valid_from=0)
-        credential.cache_clear()
-    assert "az login" in str(raised.value.hint)
     gone(azure, backend, lease)
 
 

@@ -81,7 +81,7 @@ PIECES = (
     ),
     Piece("leases, SSH", ("tests.benchmarks.host_leases", "ssh", "{size}", "{seed}"), 200),
     Piece("leases, Dask", ("tests.benchmarks.host_leases", "dask", "{size}", "{seed}"), 200),
-    Piece("kill -9 of local workers", ("tests.benchmarks.kills", "{size}", "{seed}"), 200),
+    Piece("leases, local", ("tests.benchmarks.host_leases", "local", "{size}", "{seed}"), 200),
     Piece(
         "kill -9 of a study's driver",
         ("pytest", "-q", "-m", "slow", f"{STUDY}::test_fifty_kills_in_a_study_of_forty_trials"),

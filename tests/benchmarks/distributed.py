@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.helpers.specs import small
+
 from . import common
 
 STEPS = 100_000
@@ -29,20 +31,15 @@ ARGS = {
 def measure(seed: int) -> tuple[float, dict[str, object]]:
     """Train and evaluate one seed: its mean return, and the summary of the training."""
     from drillyard.mailbox.records import Phase
-    from drillyard.spec import ExperimentSpec
     from drillyard.testing.phases import OneRun
     from drillyard.workloads.rl import RlWorkload
 
-    spec = ExperimentSpec.model_validate(
-        {
-            "name": "impala",
-            "simulator": {"id": "CartPole-v1"},
-            "seeds": [seed],
-            "learner": {"algorithm": "impala", "preset": None, "args": ARGS},
-            "train": {"steps": STEPS, "n_envs": 4},
-            "evaluate": {"episodes": EPISODES},
-            "tracking": {"tensorboard": False},
-        }
+    spec = small(
+        "CartPole-v1",
+        learner={"algorithm": "impala", "args": ARGS},
+        train={"steps": STEPS, "n_envs": 4},
+        evaluate={"episodes": EPISODES},
+        seeds=[seed],
     )
     with tempfile.TemporaryDirectory() as folder:
         run = OneRun(Path(folder), spec, RlWorkload())

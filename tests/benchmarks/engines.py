@@ -16,6 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.helpers.specs import small
+
 from . import common
 
 ENGINES = ("sb3", "sbx")
@@ -25,19 +27,13 @@ def one(engine: str, steps: int) -> None:
     """Train in this process; prints the rate and the seconds before its first point."""
     from drillyard.mailbox.records import Phase
     from drillyard.metrics.streams import read_stream
-    from drillyard.spec import ExperimentSpec
     from drillyard.testing.phases import OneRun
     from drillyard.workloads.rl import RlWorkload
 
-    spec = ExperimentSpec.model_validate(
-        {
-            "name": "engines",
-            "simulator": {"id": "Pendulum-v1"},
-            "seeds": [1],
-            "learner": {"algorithm": "sac", "engine": engine, "preset": None},
-            "train": {"steps": steps, "log_interval": steps // 20, "checkpoint_every": steps},
-            "tracking": {"mlflow": None, "tensorboard": False},
-        }
+    spec = small(
+        "Pendulum-v1",
+        learner={"algorithm": "sac", "engine": engine},
+        train={"steps": steps, "log_interval": steps // 20, "checkpoint_every": steps},
     )
     import torch
 

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import drillyard
-from drillyard.spec import ExperimentSpec
 from drillyard.statistics import intervals
+from tests.helpers.specs import small
 
 from . import common
 
@@ -109,18 +109,15 @@ def trained(name: str, engine: str, seeds: int, share: float, workers: int, fold
     args = world["args"]
     rollout = args["n_steps"] * world["train"]["n_envs"]
     steps = max(1, round(world["train"]["steps"] * share / rollout)) * rollout
-    spec = ExperimentSpec.model_validate(
-        {
-            "name": f"{name}-{engine}",
-            "simulator": world["simulator"],
-            "learner": {"algorithm": "ppo", "engine": engine, "preset": None, "args": args},
-            "train": {"copies": "one-by-one", **world["train"], "steps": steps},
-            "evaluate": {"episodes": EPISODES, "lesson": world.get("lesson")},
-            "seeds": [*range(1, seeds + 1)],
-            "baselines": ["random"],
-            "tracking": {"mlflow": None, "tensorboard": False},
-            "resources": {"workers": workers, "threads": 1, "device": "cpu"},
-        }
+    spec = small(
+        world["simulator"],
+        name=f"{name}-{engine}",
+        learner={"engine": engine, "args": args},
+        train={"copies": "one-by-one", **world["train"], "steps": steps},
+        evaluate={"episodes": EPISODES, "lesson": world.get("lesson")},
+        seeds=[*range(1, seeds + 1)],
+        baselines=["random"],
+        resources={"workers": workers, "threads": 1, "device": "cpu"},
     )
     done = drillyard.run(spec, folder=folder, store=folder / "store", report=False, flow=False)
     found = done.to_dict()

@@ -1,6 +1,6 @@
-"""Leases on machines behind SSH and on Dask clusters, with random `kill -9`: lost, changed, left.
+"""Leases here, behind SSH and on Dask clusters, with random `kill -9`: lost, changed, left.
 
-    python -m tests.benchmarks.host_leases ssh|dask [leases] [seed]
+    python -m tests.benchmarks.host_leases local|ssh|dask [leases] [seed]
 
 Each lease is of an experiment of its own, with three short runs of a script. While the command
 drives it, processes are killed with SIGKILL at random moments: the command itself, agents, workers
@@ -75,7 +75,7 @@ def place(kind: str, folder: Path) -> Iterator[tuple[str, dict[str, str], Sshd |
     """Settings of the backend as YAML, the environment of a command, and the server."""
     env = {**os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
     env["DRILLYARD_HOME"] = str(folder / "home")
-    if kind == "dask":
+    if kind != "ssh":
         yield "", env, None
         return
     server = Sshd(folder / "sshd").start()

@@ -29,7 +29,7 @@ import numpy as np
 import psutil
 
 import drillyard
-from drillyard.spec import ExperimentSpec
+from tests.helpers.specs import small
 
 from . import common
 
@@ -53,23 +53,14 @@ def took(world: str, seeds: int, steps: int, together: int) -> tuple[float, floa
     """Seconds of the clock and of the processor of an experiment."""
     given = WORLDS[world]
     one = {"runs_per_process": together} if together > 1 else {}
-    spec = ExperimentSpec.model_validate(
-        {
-            "name": "seeds",
-            "simulator": given["simulator"],
-            "learner": {
-                "algorithm": "ppo",
-                "engine": "jax",
-                "preset": None,
-                "args": given["args"],
-            },
-            "train": {**given["train"], "steps": steps, "copies": "compiled"},
-            "evaluate": {"episodes": 1},
-            "seeds": [*range(1, seeds + 1)],
-            "baselines": [],
-            "tracking": {"mlflow": None, "tensorboard": False},
-            "resources": {"workers": 2, "threads": 1, "device": "cpu", **one},
-        }
+    spec = small(
+        given["simulator"],
+        learner={"engine": "jax", "args": given["args"]},
+        train={**given["train"], "steps": steps, "copies": "compiled"},
+        evaluate={"episodes": 1},
+        seeds=[*range(1, seeds + 1)],
+        baselines=[],
+        resources={"workers": 2, "threads": 1, "device": "cpu", **one},
     )
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

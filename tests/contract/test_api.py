@@ -13,7 +13,7 @@ import drillyard
 from drillyard.errors import ConfigError, RunFailed, UserError
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.records import AttemptStart, Phase
+from drillyard.mailbox.records import AttemptStart
 from tests.helpers.processes import run_process
 
 run = functools.partial(drillyard.run, flow=False)  # tests/flows has the way through Prefect
@@ -84,31 +84,6 @@ def nothing_rented(folder, name="count"):
     mailbox = Mailbox(open_store(str(folder / "drillyard-runs")), name)
     entries = Ledger(mailbox).entries()
     return bool(entries) and not any(e.open for e in entries)
-
-
-def test_every_point_once_in_order_and_while_it_runs(folder):
-    points, running = [], []
-
-    def watch(point):
-        points.append(point)
-        mailbox = Mailbox(open_store("drillyard-runs"), "count")
-        running.append(mailbox.accepted(point.run, Phase.TRAIN) is None)
-
-    experiment = drillyard.load("count.yaml", steps=60, step_s=0.05)
-    results = run(experiment, callbacks=[watch], report=False)
-    assert results.status == "SUCCEEDED"
-    for seed in (1, 2):
-        mine = [p for p in points if p.seed == seed]
-        assert [p.step for p in mine] == list(range(1, 61))
-        assert [p.value for p in mine] == [seed * step for step in range(1, 61)]
-        assert {p.run for p in mine} == {f"t0001-s{seed}"}
-    assert any(running), "no point came before its run had ended"
-    assert nothing_rented(folder)
-    again = []
-    run(experiment, callbacks=again.append, report=False)
-    assert len(again) == 120
-    entries = Ledger(Mailbox(open_store("drillyard-runs"), "count")).entries()
-    assert len(entries) == 1  # nothing was rented for what is done
 
 
 @pytest.mark.parametrize("way", ["false", "raise"])

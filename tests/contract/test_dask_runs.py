@@ -16,78 +16,36 @@ import pytest
 
 from drillyard.driver.driver import Driver
 from drillyard.errors import TeardownUnconfirmed, WorkerLost
-from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
-from drillyard.spec import ExperimentSpec
-from drillyard.spec.load import Loaded
-from drillyard.system.processes import marked, send
+from drillyard.system.processes import marked
 from drillyard_backends.dask import worker_proxies
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import _clients, _end
-from tests.helpers import resume_worlds
-from tests.helpers.open_drivers import closing
+from tests.helpers.driven import Place, begin, finish, lived_in
 from tests.helpers.patience import PATIENCE_S, until
-from tests.helpers.toy import WORKLOAD
 
 
-class Place:
-    """A user's folder, a store and a driver on Dask."""
+class DaskPlace(Place):
+    """A user's folder, a store and drivers on Dask."""
 
     def __init__(self, tmp: Path) -> None:
-        self.tmp = tmp
-        self.marks, self.gate = tmp / "marks", tmp / "gate"
-        self.marks.mkdir(exist_ok=True)
+        super().__init__(tmp)
         self.settings: dict[str, Any] = {"runtime": str(tmp / "runtime")}
-        self.name = "toy"
 
-    @property
-    def mailbox(self) -> Mailbox:
-        return Mailbox(open_store(str(self.tmp / "store")), self.name)
-
-    def driver(self, **values: Any) -> Driver:
-        self.name = values.get("name", "toy")
-        folder = self.tmp / "user"
-        folder.mkdir(exist_ok=True)
-        if "workload" not in values:
-            (folder / "toy_dask.py").write_text(WORKLOAD)
-            (folder / "helper.py").write_text('WORD = "word"\n')
-            parameters = {"marks": str(self.marks), "gate": str(self.gate)}
-            values = {
-                "name": "toy",
-                "workload": "toy_dask:Toy",
-                "parameters": {"const_args": parameters},
-                **values,
-            }
-        file = folder / "it.yaml"
-        file.write_text("schema: 1\n")
-        spec = ExperimentSpec.model_validate(values)
-        loaded = Loaded(spec=spec, provenance={}, file=file, folder=folder, text="")
-        return Driver(loaded, self.mailbox, DaskBackend(**self.settings))
-
-    def processes(self) -> list[Any]:
-        return list(marked(DRILLYARD_LOCAL_RUNTIME=str(self.tmp / "runtime")))
-
-    def pid_of(self, run: str, attempt: int) -> int:
-        mark = self.marks / f"{run}.{attempt}"
-        return int(until(lambda: mark.exists() and mark.read_text()).split()[0])
+    def backend(self) -> DaskBackend:
+        return DaskBackend(**self.settings)
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    made = Place(tmp_path)
-    with closing(monkeypatch):
+    made = DaskPlace(tmp_path)
+    with lived_in(made, monkeypatch):
         yield made
-    for process in made.processes():
-        send(process, signal.SIGKILL)
     for client in _clients.values():
         _end(client)
     _clients.clear()
-    for name in ("toy_dask", "helper"):
-        sys.modules.pop(name, None)
 
 
 def dask_workers(driver: Driver) -> dict[str, int]:
@@ -111,55 +69,9 @@ def one_that_works(driver: Driver) -> int:
     return dask_workers(driver)[until(found)]
 
 
-def finish(driver: Driver, place: Place) -> dict[str, int]:
-    """Wait for every ticket, end the lease; attempts by ticket."""
-    tickets = list(driver.states())
-    done = {ticket: driver.wait(ticket, PATIENCE_S).attempt for ticket in tickets}
-    driver.teardown()
-    driver.close("done")
-    assert place.processes() == []
-    assert all(entry.gone is not None for entry in driver.ledger.entries())
-    return done
-
-
-@pytest.mark.slow
-def test_8_real_runs_with_a_worker_killed(place):
-    """Nothing is lost, and the run of the dead worker goes on from its checkpoint."""
-    driver = place.driver(
-        name="cstr",
-        workload="rl",
-        seeds=list(range(1, 9)),
-        simulator={"id": "cstr"},
-        learner={"algorithm": "ppo", "preset": None, "args": {"n_steps": 256}},
-        train={"steps": 8192, "n_envs": 4, "checkpoint_every": 1024},
-        evaluate={"episodes": 2},
-        resources={"workers": 2, "threads": 1, "device": "cpu"},
-    )
-    driver.open()
-    driver.provision()
-    driver.setup(PATIENCE_S)
-
-    def under_way() -> str | None:
-        boards = [driver.board(f"t0001-s{s}") for s in range(1, 9)]
-        return next((b.worker for b in boards if b and (b.checkpoint_step or 0) > 2000), None)
-
-    until(under_way)
-    os.kill(one_that_works(driver), signal.SIGKILL)
-    done = finish(driver, place)
-    (again,) = [ticket for ticket, attempt in done.items() if attempt > 1]
-    run = again.partition(".")[0]
-    start = place.mailbox.store.get(place.mailbox.key(f"runs/{run}/attempts/train-2/start.json"))
-    assert json.loads(start)["resumed_step"] > 0
-    for seed in range(1, 9):
-        accepted = place.mailbox.accepted(f"t0001-s{seed}", Phase.TRAIN)
-        assert accepted is not None and accepted.summary["steps"] == 8192
-
-
 def test_a_worker_that_dies_with_all_it_started_costs_one_attempt(place):
     driver = place.driver(seeds=[1, 2])
-    driver.open()
-    driver.provision()
-    driver.setup(PATIENCE_S)
+    begin(driver)
     place.pid_of("t0001-s2", 1)
     parents = {p.pid for p in psutil.Process(place.pid_of("t0001-s1", 1)).parents()}
     (worker,) = parents & set(dask_workers(driver).values())
@@ -172,35 +84,9 @@ def test_a_worker_that_dies_with_all_it_started_costs_one_attempt(place):
     assert ending is not None and ending.cause is Cause.INFRASTRUCTURE
 
 
-def test_workers_of_a_cluster_host_the_copies_of_a_training(place, tmp_path, monkeypatch):
-    user = tmp_path / "user"
-    user.mkdir()
-    (user / "hosted_world.py").write_text(Path(resume_worlds.__file__).read_text())
-    monkeypatch.setattr(sys, "path", [str(user), *sys.path])
-    driver = place.driver(
-        name="far",
-        workload="rl",
-        seeds=[7],
-        backend="dask",
-        simulator={"id": "hosted_world:Drift", "copies_on": "workers"},
-        learner={"algorithm": "ppo", "preset": None, "args": {"n_steps": 16, "batch_size": 16}},
-        train={"steps": 64, "n_envs": 2},
-        evaluate={"episodes": 1},
-        resources={"workers": 2, "device": "cpu"},
-    )
-    driver.open()
-    driver.provision()
-    driver.setup(PATIENCE_S)
-    finish(driver, place)
-    trained = place.mailbox.accepted("t0001-s7", Phase.TRAIN)
-    assert trained is not None and trained.summary["hosts"] == {"number": 1, "lost": 0}
-
-
 def test_a_worker_that_dies_alone_lets_its_runs_flush(place):
     driver = place.driver(seeds=[1])
-    driver.open()
-    driver.provision()
-    driver.setup(PATIENCE_S)
+    begin(driver)
     place.pid_of("t0001-s1", 1)
     os.kill(one_that_works(driver), signal.SIGKILL)
     place.pid_of("t0001-s1", 2)
@@ -213,12 +99,10 @@ def test_a_worker_that_dies_alone_lets_its_runs_flush(place):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tests.contract.test_dask_runs import Place, until
-place = Place(Path(sys.argv[1]))
+from tests.contract.test_dask_runs import DaskPlace, begin, until
+place = DaskPlace(Path(sys.argv[1]))
 driver = place.driver(seeds=[1, 2, 3])
-driver.open()
-driver.provision()
-driver.setup(600)
+begin(driver)
 until(lambda: len(list(place.mailbox.store.list(place.mailbox.key("launches/")))) == 3)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -295,9 +179,8 @@ def clusters(tmp_path):
 def test_a_joined_cluster_is_given_no_more_than_the_runs_side_by_side(place, clusters):
     place.settings = {"address": clusters(4).address}
     driver = place.driver(seeds=[1, 2, 3, 4], resources={"workers": 2})
-    driver.open()
-    lease = driver.provision()
-    driver.setup(PATIENCE_S)
+    begin(driver)
+    lease = driver.lease
     place.pid_of("t0001-s1", 1)
     place.pid_of("t0001-s2", 1)
     running = [s for s in ticket_states(place.mailbox).values() if s.status is Status.RUNNING]
@@ -313,9 +196,8 @@ def test_a_lost_scheduler_is_an_error_within_a_bound(place, clusters):
     cluster = clusters(2)
     place.settings = {"address": cluster.address, "connect_timeout_s": 5.0}
     driver = place.driver(seeds=[1])
-    driver.open()
-    lease = driver.provision()
-    driver.setup(PATIENCE_S)
+    begin(driver)
+    lease = driver.lease
     place.pid_of("t0001-s1", 1)
     cluster.end()
     # Only now, where they are waited out: a busy machine may need longer for one that is there.
@@ -333,9 +215,7 @@ def test_a_lost_scheduler_is_an_error_within_a_bound(place, clusters):
     place.settings["address"] = clusters(2).address
     place.gate.touch()
     again = place.driver(seeds=[1])
-    again.open()
-    again.provision()
-    again.setup(PATIENCE_S)
+    begin(again)
     assert again.wait("t0001-s1.train", PATIENCE_S).attempt == 2
     again.backend.teardown(again.lease)  # type: ignore[arg-type]
     again.close("done")

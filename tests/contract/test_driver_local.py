@@ -8,74 +8,28 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from drillyard.driver.driver import Driver
 from drillyard.errors import RunFailed
-from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.runs.logs import Tail
-from drillyard.spec import ExperimentSpec
-from drillyard.spec.load import Loaded
-from drillyard.system.processes import marked, send
-from drillyard_backends.local import LocalBackend
-from tests.helpers.open_drivers import closing
+from tests.helpers.driven import Place, begin, lived_in
 from tests.helpers.patience import PATIENCE_S, until
-from tests.helpers.toy import WORKLOAD
 
 TICKETS = [f"t0001-s{s}.{p}" for s in (1, 2) for p in ("train", "evaluate", "store")]
 
 
-class Place:
-    """A user's folder, a store and a local backend of their own."""
-
-    def __init__(self, tmp: Path) -> None:
-        self.tmp = tmp
-        self.folder, self.marks, self.gate = tmp / "user", tmp / "marks", tmp / "gate"
-        for path in (self.folder, self.marks):
-            path.mkdir(exist_ok=True)
-        (self.folder / "toy_driven.py").write_text(WORKLOAD)
-        (self.folder / "helper.py").write_text('WORD = "word"\n')
-        self.mailbox = Mailbox(open_store(str(tmp / "store")), "toy")
-
-    def loaded(self, **parameters: Any) -> Loaded:
-        values = {"marks": str(self.marks), "gate": str(self.gate), **parameters}
-        spec = ExperimentSpec.model_validate(
-            {
-                "name": "toy",
-                "workload": "toy_driven:Toy",
-                "seeds": [1, 2],
-                "parameters": {"const_args": values},
-            }
-        )
-        file = self.folder / "toy.yaml"
-        file.write_text("schema: 1\nworkload: toy_driven:Toy\n")
-        return Loaded(spec=spec, provenance={}, file=file, folder=self.folder, text="")
-
-    def driver(self, **parameters: Any) -> Driver:
-        backend = LocalBackend(runtime=self.tmp / "runtime", stop_grace_s=5.0)
-        return Driver(self.loaded(**parameters), self.mailbox, backend)
-
-    def processes(self) -> list[Any]:
-        return list(marked(DRILLYARD_LOCAL_RUNTIME=str(self.tmp / "runtime")))
-
-    def attempts(self, run: str) -> list[str]:
-        return sorted(p.name for p in self.marks.glob(f"{run}.*"))
-
-
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(sys, "path", list(sys.path))
     made = Place(tmp_path)
-    with closing(monkeypatch):
+    with lived_in(made, monkeypatch):
         yield made
-    for process in made.processes():
-        send(process, signal.SIGKILL)
-    sys.modules.pop("toy_driven", None)
-    sys.modules.pop("helper", None)
+
+
+def attempts(place: Place, run: str) -> list[str]:
+    """What an attempt of a run left, for each that began."""
+    return sorted(p.name for p in place.marks.glob(f"{run}.*"))
 
 
 def test_a_life_on_this_machine_leaves_no_process(place):
@@ -115,7 +69,7 @@ def test_an_agent_that_dies_before_it_is_ready_is_replaced(place):
     place.gate.touch()
     for ticket in TICKETS:
         driver.wait(ticket, PATIENCE_S)
-    assert place.attempts("t0001-s1") == ["t0001-s1.1"], "no attempt was lost"
+    assert attempts(place, "t0001-s1") == ["t0001-s1.1"], "no attempt was lost"
     driver.teardown()
     assert place.processes() == []
 
@@ -124,7 +78,7 @@ DYING = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from tests.contract.test_driver_local import Place
+from tests.helpers.driven import Place
 driver = Place(Path({tmp!r})).driver()
 driver.open()
 driver.provision()
@@ -146,13 +100,13 @@ def test_killing_the_driver_costs_nothing(place):
     # The same command again: nothing to do, nothing rented, and the old machine is gone.
     assert place.driver().open() == []
     assert place.processes() == []
-    assert place.attempts("t0001-s1") == ["t0001-s1.1"]
+    assert attempts(place, "t0001-s1") == ["t0001-s1.1"]
 
 
 def test_the_same_command_adopts_what_lives(place):
     script = DYING.format(root=str(Path(__file__).parents[2]), tmp=str(place.tmp))
     subprocess.run([sys.executable, "-c", script], timeout=PATIENCE_S, check=False)
-    until(lambda: len(place.attempts("t0001-s1")) == 1)
+    until(lambda: len(attempts(place, "t0001-s1")) == 1)
     driver = place.driver()
     assert len(driver.open()) == 6
     lease = driver.provision()
@@ -166,10 +120,8 @@ def test_the_same_command_adopts_what_lives(place):
 
 
 def test_a_users_error_reaches_the_caller(place):
-    driver = place.driver(**{"raise": "value"})
-    driver.open()
-    driver.provision()
-    driver.setup(PATIENCE_S)
+    driver = place.driver({"raise": "value"})
+    begin(driver)
     with pytest.raises(RunFailed, match="the tank is empty"):
         driver.wait("t0001-s1.train", PATIENCE_S)
     with pytest.raises(RunFailed, match=r"because t0001-s1\.train did not succeed"):

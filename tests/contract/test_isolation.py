@@ -5,17 +5,14 @@ import sys
 
 import pytest
 
-from drillyard.driver.driver import Driver
 from drillyard.errors import DrillyardError
-from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
-from drillyard.spec import ExperimentSpec
-from drillyard.spec.load import Loaded
 from drillyard.system.processes import marked, send
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import _clients, _end
 from drillyard_backends.local import LocalBackend
+from tests.helpers.driven import Place, begin
 from tests.helpers.open_drivers import closing
 from tests.helpers.patience import PATIENCE_S
 
@@ -72,24 +69,17 @@ def runtime(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", [LocalBackend, DaskBackend])
 def test_runs_that_crash_leave_their_neighbours_alone(kind, runtime, tmp_path):
-    folder = tmp_path / "user"
-    folder.mkdir()
-    (folder / "rough_workload.py").write_text(WORKLOAD)
-    (folder / "it.yaml").write_text("schema: 1\n")
-    spec = ExperimentSpec.model_validate(
-        {
-            "name": "rough",
-            "workload": "rough_workload:Rough",
-            "seeds": [1, 2, 3, 4, 5, 6],
-            "resources": {"workers": 2, "threads": 3},
-        }
+    place = Place(tmp_path)
+    (place.folder / "rough_workload.py").write_text(WORKLOAD)
+    place.backend = lambda: kind(runtime=runtime)
+    driver = place.driver(
+        name="rough",
+        workload="rough_workload:Rough",
+        seeds=[1, 2, 3, 4, 5, 6],
+        resources={"workers": 2, "threads": 3},
     )
-    loaded = Loaded(spec=spec, provenance={}, file=folder / "it.yaml", folder=folder, text="")
-    mailbox = Mailbox(open_store(str(tmp_path / "store")), "rough")
-    driver = Driver(loaded, mailbox, kind(runtime=runtime))
-    driver.open()
-    driver.provision()
-    driver.setup(PATIENCE_S)
+    mailbox = place.mailbox
+    begin(driver)
     words = []
     for seed in range(1, 7):
         ticket = f"t0001-s{seed}.train"

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,11 +12,9 @@ import pytest
 from drillyard.cli.main import main
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.records import AttemptStart, Phase
 from drillyard.system.processes import end, marked
 from drillyard_backends.ssh import remote
 from drillyard_backends.ssh.connection import Connection
-from tests.helpers.patience import PATIENCE_S, until
 from tests.helpers.sshd import SSHD, Sshd
 
 pytest.importorskip("asyncssh")
@@ -87,48 +82,6 @@ def test_plan_drops_a_machine_that_does_not_answer_and_runs_on_the_other(folder,
     assert main(["run", path, "--store", store]) == 0
     entries = Ledger(Mailbox(open_store(store), "turns")).entries()
     assert [e.intent.backend for e in entries] == ["local"]
-
-
-@pytest.mark.slow
-def test_a_run_of_a_machine_that_died_continues_in_the_first_place_with_room(folder, server):
-    path, store = written(folder, server, steps=20_000), str(folder / "store")
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "drillyard.cli.start", "run", path, "--store", store],
-        cwd=folder,
-        start_new_session=True,
-    )
-    try:
-        mailbox = Mailbox(open_store(store), "turns")
-        prefix = "turns/runs/t0001-s1/attempts/train-1/checkpoints/"
-
-        def checkpoint() -> bool:
-            return any(i.key.endswith("manifest.json") for i in mailbox.store.list(prefix))
-
-        until(checkpoint, what="a checkpoint")
-        (first,) = Ledger(mailbox).entries()
-        assert first.intent.backend == "ssh"
-        server.stop()  # the machine is off: nobody can log in, and its processes are gone
-        for process in marked(first.lease.lease_id):
-            os.kill(process.pid, signal.SIGKILL)
-        server.start()  # it boots again, without our processes
-        assert driver.wait(PATIENCE_S) == 0
-        accepted = mailbox.accepted("t0001-s1", Phase.TRAIN)
-        assert accepted is not None and accepted.attempt > 1
-        start = mailbox.read(
-            f"runs/t0001-s1/attempts/train-{accepted.attempt}/start.json", AttemptStart
-        )
-        assert start is not None and (start.resumed_step or 0) > 0
-        entries = Ledger(mailbox).entries()
-        # It works again, and comes first; tests/emulated has the way to another place.
-        assert [(e.intent.backend, e.gone and e.gone.reason) for e in entries] == [
-            ("ssh", "lost"),
-            ("ssh", "torn down"),
-        ]
-        assert all(e.gone is not None and e.gone.confirmed for e in entries)
-    finally:
-        if driver.poll() is None:
-            os.killpg(driver.pid, signal.SIGKILL)
-            driver.wait()
 
 
 def test_a_machine_says_whether_it_reaches_a_store_by_its_own_means(tmp_path, monkeypatch):

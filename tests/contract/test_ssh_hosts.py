@@ -11,20 +11,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from drillyard.driver.driver import Driver
-from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import STREAMS, Phase
 from drillyard.simulators.hosts.posted import PostedInvitation, path_of
-from drillyard.spec import ExperimentSpec
-from drillyard.spec.load import Loaded
 from drillyard.system.processes import marked, send
 from drillyard.workloads.rl import RlWorkload
 from drillyard_backends.ssh.backend import SshBackend
 from drillyard_backends.ssh.connection import Connection
-from tests.contract.test_dask_runs import finish
 from tests.helpers import resume_runner, resume_worlds
+from tests.helpers.driven import Place, begin, finish
 from tests.helpers.open_drivers import closing
-from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.patience import until
 from tests.helpers.sshd import SSHD, Sshd
 
 pytest.importorskip("asyncssh")
@@ -54,7 +50,7 @@ def values(**simulator):
     }
 
 
-class Machines:
+class Machines(Place):
     """Two machines: servers of this one, each with agents of its own.
 
     Args:
@@ -62,7 +58,8 @@ class Machines:
     """
 
     def __init__(self, tmp: Path) -> None:
-        self.tmp, self.name = tmp, "far"
+        super().__init__(tmp)
+        self.name = "far"
         self.runtimes = [str(tmp / f"runtime-{number}") for number in (1, 2)]
         self.servers = [
             Sshd(tmp / f"sshd-{number}", env={"DRILLYARD_LOCAL_RUNTIME": runtime}).start()
@@ -80,17 +77,8 @@ class Machines:
             "stop_grace_s": 5.0,
         }
 
-    @property
-    def mailbox(self) -> Mailbox:
-        return Mailbox(open_store(str(self.tmp / "store")), self.name)
-
-    def driver(self, **values: object) -> Driver:
-        folder = self.tmp / "user"
-        (folder / "it.yaml").write_text("schema: 1\n")
-        given = {"name": self.name, "backends": {"ssh": self.settings}, **values}
-        spec = ExperimentSpec.model_validate(given)
-        loaded = Loaded(spec=spec, provenance={}, file=folder / "it.yaml", folder=folder, text="")
-        return Driver(loaded, self.mailbox, SshBackend(**self.settings))
+    def backend(self) -> SshBackend:
+        return SshBackend(**self.settings)
 
     def processes(self, number: int | None = None) -> list[psutil.Process]:
         runtimes = self.runtimes if number is None else [self.runtimes[number]]
@@ -114,10 +102,9 @@ def machines(tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     user = tmp_path / "user"
-    user.mkdir()
+    made = Machines(tmp_path)
     (user / "hosted_world.py").write_text(Path(resume_worlds.__file__).read_text() + WORLD)
     monkeypatch.setattr(sys, "path", [str(user), *sys.path])
-    made = Machines(tmp_path)
     with closing(monkeypatch):
         yield made
     for runtime in made.runtimes:
@@ -139,12 +126,9 @@ def learners(machines: Machines) -> list[psutil.Process]:
 
 
 def test_the_weights_are_those_of_one_process_though_a_host_and_the_learner_die(machines):
-    driver = machines.driver(
-        workload="rl", seeds=[7], backend="ssh", **values(copies_on="workers")
-    )
-    driver.open()
-    driver.provision()
-    driver.setup(PATIENCE_S)
+    place = {"backend": "ssh", "backends": {"ssh": machines.settings}}
+    driver = machines.driver(workload="rl", seeds=[7], **place, **values(copies_on="workers"))
+    begin(driver)
     mailbox = machines.mailbox
 
     def trained(step: int, attempt: int) -> bool:

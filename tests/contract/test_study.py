@@ -22,7 +22,6 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import ticket_states
-from drillyard.system.processes import marked
 from tests.helpers.processes import run_process
 
 RUNNER = Path(__file__).parents[1] / "helpers" / "study_runner.py"
@@ -339,22 +338,3 @@ def test_a_search_that_is_written_in_place(tmp_path):
     assert trials[0]["learning_rate"] == 1e-3  # the preset's
     page = (tmp_path / "runs" / "tuning" / "report" / "index.html").read_text()
     assert "learning_rate" in page and "t0003" in page
-
-
-def test_a_study_on_a_dask_cluster(tmp_path):
-    """One cluster of two workers for all trials, and nothing of it afterwards."""
-    mailbox = run(
-        tmp_path,
-        {"chooser": "grid", "grid": {"level": [0.2, 0.4, 0.6]}, "confirm": 0},
-        backend="dask",
-        backends={"dask": {"runtime": str(tmp_path / "runtime")}},
-        resources={"workers": 2},
-        seeds=[1],
-    )
-    records, outcomes, _ = mailbox.trials()
-    scores = [outcomes[r.number].values["evaluate/score"] for r in records]
-    assert len(records) == len(set(scores)) == 6  # three levels of two kinds
-    (entry,) = Ledger(mailbox).entries()
-    assert entry.lease is not None and entry.lease.backend == "dask"
-    assert entry.gone is not None and not list(marked(entry.lease.lease_id))
-    assert len(mailbox.workers()) == 2

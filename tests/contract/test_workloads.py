@@ -7,25 +7,22 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from drillyard.driver.driver import Driver
 from drillyard.errors import RunFailed, TimedOut
-from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.status import Cause, Status
 from drillyard.report import build
 from drillyard.results import collect
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import load
-from drillyard.system.processes import ProcessId, marked, send
+from drillyard.system.processes import ProcessId
 from drillyard.testing.workload_suite import WorkloadSuite
 from drillyard.workloads.composite import CompositeWorkload
 from drillyard.workloads.mock import MockWorkload
 from drillyard.workloads.script import ScriptWorkload
-from drillyard_backends.local import LocalBackend
-from tests.helpers.open_drivers import closing
+from tests.helpers.driven import Place, begin, finish, lived_in
 from tests.helpers.patience import PATIENCE_S, until
 
 WORK = """
@@ -54,55 +51,25 @@ tracking: {mlflow: null}
 """
 
 
-class Place:
-    """A user's folder, a store and a local backend of their own."""
+class ScriptPlace(Place):
+    """A user's folder with a script, a store and a local backend of their own."""
 
-    def __init__(self, tmp: Path) -> None:
-        self.tmp, self.marks = tmp, tmp / "marks"
-        self.folder = tmp / "user"
-        self.folder.mkdir()
-        self.marks.mkdir()
-        self.store = open_store(str(tmp / "store"))
-
-    def driver(self, text: str, limit: str = "null", **files: str) -> Driver:
+    def written(self, text: str, limit: str = "null", **files: str) -> Driver:
+        """A driver of an experiment's file."""
         for name, content in {"work.py": WORK, **files}.items():
             (self.folder / name).write_text(content)
         file = self.folder / "it.yaml"
         file.write_text(text.replace("MARKS", str(self.marks)).replace("LIMIT", limit))
         loaded = load(file)
-        backend = LocalBackend(runtime=self.tmp / "runtime", stop_grace_s=8.0)
-        return Driver(loaded, Mailbox(self.store, loaded.spec.name), backend)
-
-    def living(self) -> list[Any]:
-        return list(marked(DRILLYARD_LOCAL_RUNTIME=str(self.tmp / "runtime")))
-
-    def child(self, attempt: int) -> int:
-        mark = self.marks / f"t0001-s1.{attempt}"
-        return int(until(lambda: mark.exists() and mark.read_text()))
+        self.name = loaded.spec.name
+        return Driver(loaded, self.mailbox, self.backend())
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    made = Place(tmp_path)
-    with closing(monkeypatch):
+    made = ScriptPlace(tmp_path)
+    with lived_in(made, monkeypatch):
         yield made
-    for process in made.living():
-        send(process, signal.SIGKILL)
-
-
-def start(driver: Driver) -> None:
-    driver.open()
-    driver.provision()
-    driver.setup(PATIENCE_S)
-
-
-def finish(driver: Driver) -> None:
-    for state in driver.states().values():
-        driver.wait(state.ticket.ticket, PATIENCE_S)
-    driver.teardown()
-    driver.close("done")
 
 
 def gone(pid: int) -> bool:
@@ -111,16 +78,16 @@ def gone(pid: int) -> bool:
 
 def test_a_killed_script_starts_over_and_leaves_nothing(place):
     """kill -9 of the ticket's process: its commands die with it; the next attempt does it all."""
-    driver = place.driver(FILE)
-    start(driver)
-    first = place.child(1)
-    (worker,) = [p for p in place.living() if is_ticket(p.pid)]
+    driver = place.written(FILE)
+    begin(driver)
+    first = place.pid_of("t0001-s1", 1)
+    (worker,) = [p for p in place.processes() if is_ticket(p.pid)]
     os.kill(worker.pid, signal.SIGKILL)
-    place.child(2)
+    place.pid_of("t0001-s1", 2)
     until(lambda: gone(first), what="an end of what the first attempt started")
     (place.marks / "gate").touch()
-    finish(driver)
-    assert place.living() == []
+    finish(driver, place)
+    assert place.processes() == []
     (run,) = collect(driver.mailbox).runs
     assert (run.status, run.attempts, run.metrics) == ("SUCCEEDED", 2, {"score": 4.5})
     assert driver.mailbox.ending("t0001-s1.train", 1).cause is Cause.INFRASTRUCTURE
@@ -140,11 +107,11 @@ def is_ticket(pid: int) -> bool:
 
 
 def test_a_time_limit_is_timed_out(place):
-    driver = place.driver(FILE, limit="1")
-    start(driver)
+    driver = place.written(FILE, limit="1")
+    begin(driver)
     with pytest.raises(TimedOut, match="not done after 1 s"):
         driver.wait("t0001-s1.train", PATIENCE_S)
-    assert gone(place.child(1)) and (place.marks / "torn").exists()
+    assert gone(place.pid_of("t0001-s1", 1)) and (place.marks / "torn").exists()
     driver.teardown()
     assert driver.states()["t0001-s1.train"].status is Status.TIMED_OUT
     driver.close("failed")
@@ -152,8 +119,8 @@ def test_a_time_limit_is_timed_out(place):
 
 def test_a_failed_script_is_not_tried_again_and_the_report_says_why(place):
     text = FILE.replace("run: [work.py]", "run: ['no-such-program']")
-    driver = place.driver(text)
-    start(driver)
+    driver = place.written(text)
+    begin(driver)
     with pytest.raises(RunFailed, match="does not start"):
         driver.wait("t0001-s1.train", PATIENCE_S)
     driver.teardown()
@@ -210,9 +177,9 @@ SUM = "import json; json.dump({'lines': len(open('made').readlines())}, open('su
 
 def test_a_policy_between_scripts(place):
     """Children share the run's folder; the policy's files and scores are those of the run."""
-    driver = place.driver(RL, **{"world.py": WORLD, "sum.py": SUM})
-    start(driver)
-    finish(driver)
+    driver = place.written(RL, **{"world.py": WORLD, "sum.py": SUM})
+    begin(driver)
+    finish(driver, place)
     found = collect(driver.mailbox)
     metrics = {m.metric: m.mean for m in found.metrics}
     assert metrics["made"] == 1.0 and metrics["lines"] == 1.0
@@ -235,14 +202,14 @@ def test_a_killed_composite_resumes_its_policy(place):
     text = RL.replace("steps: 128", "steps: 320").replace(
         "script: {run: [sum.py]", f'script: {{setup: [[python, -c, "{who}"]], run: [sum.py]'
     )
-    driver = place.driver(text, **{"world.py": slow, "sum.py": SUM})
-    start(driver)
+    driver = place.written(text, **{"world.py": slow, "sum.py": SUM})
+    begin(driver)
     runs = place.tmp / "store" / "whole" / "runs" / "t0001-s1"
     first = runs / "attempts" / "train-1"
     until(lambda: list(first.glob("checkpoints/*/manifest.json")), what="a first checkpoint")
     assert not (runs / "train.accepted.json").exists()
     os.kill(int((place.marks / "ticket").read_text()), signal.SIGKILL)
-    finish(driver)
+    finish(driver, place)
     began = json.loads((runs / "attempts" / "train-2" / "start.json").read_text())
     assert began["resumed_attempt"] == 1 and began["resumed_step"] >= 64
     (run,) = collect(driver.mailbox).runs

@@ -13,13 +13,11 @@ from drillyard.errors import ConfigError, NoCapacity
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.setup_wait import SetupWait
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.records import AttemptStart, Phase
 from drillyard.system.clock import SYSTEM
 from drillyard_backends.azure import capacity, clusters
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.choices import alternatives
 from tests.helpers.azure_lab import (
-    at_work,
     gone,
     named,
     needs_azurite,
@@ -28,7 +26,7 @@ from tests.helpers.azure_lab import (
     rented,
     statuses,
 )
-from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.patience import until
 
 BODILESS = True
 
@@ -181,27 +179,3 @@ def test_plan_shows_the_order_with_prices_and_a_full_size_is_left(lab):
     assert all(e.gone is not None and e.gone.confirmed for e in leases)
     assert lab.left() == {}
     assert {node["size"] for node in lab.cloud.state()["nodes"]} == {LARGE}
-
-
-@pytest.mark.slow
-def test_a_preempted_run_continues_on_another_size_from_its_checkpoint(lab):
-    path = lab.write(reactor("moves", 6_000, more=SIZES))
-    driver = lab.start("run", str(path), "--on", "azure")
-    mailbox = at_work(lab, "moves")
-    until(
-        lambda: any(k.endswith("/manifest.json") for k in mailbox.store.keys("moves/runs/")),
-        what="a whole checkpoint",
-    )
-    lab.cloud.physics(full=[SMALL.lower()])
-    (job,) = [n for n, j in lab.cloud.state()["jobs"].items() if j["status"] == "Running"]
-    lab.cloud.happen("preempt", job)
-    assert driver.wait(PATIENCE_S) == 0, lab.said + lab.serials()
-    reasons = [e.gone.reason for e in Ledger(mailbox).entries() if e.gone is not None]
-    assert reasons == ["no capacity", "torn down"]
-    accepted = mailbox.accepted("t0001-s1", Phase.TRAIN)
-    assert accepted is not None and accepted.attempt > 1
-    start = mailbox.read(
-        f"runs/t0001-s1/attempts/train-{accepted.attempt}/start.json", AttemptStart
-    )
-    assert start is not None and (start.resumed_step or 0) > 0
-    assert lab.left() == {}

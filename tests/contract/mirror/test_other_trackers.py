@@ -8,9 +8,7 @@ from __future__ import annotations
 import csv
 import functools
 import json
-import os
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -139,25 +137,6 @@ def test_a_resumed_run_is_there_once(box, tmp_path, tracker):
     again = made(tracker, box)
     assert (sent(again).points, there(tracker, tmp_path)) == (0, wanted(box))
     assert not behind.lacking(box, Target(tracker, address(tracker)))
-
-
-@both
-def test_a_killed_mirror_is_made_good_by_the_next(box, tmp_path, tracker, monkeypatch):
-    training = Training(box, tmp_path)
-    training.steps(1, 20)
-    mirror = Mirror(box, address(tracker), tracker=tracker)
-    mirror.start(interval_s=0.1)
-    mirror.ask()
-    until(lambda: mirror.last is not None and mirror.last.complete)
-    child = mirror._child
-    assert child is not None
-    os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-    training.steps(21, 30)
-    training.end(Status.FAILED, Cause.USER_ERROR)
-    report = Mirror(box, address(tracker), tracker=tracker).sync_once()
-    assert report.complete, report
-    assert there(tracker, tmp_path) == wanted(box)
 
 
 @both

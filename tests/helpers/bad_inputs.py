@@ -60,6 +60,23 @@ def arg(number, text, name, words=(), value=None, algorithm="ppo"):
     return Row(number, learner(text, algorithm), 5, f"learner.args.{name}", list(words), value)
 
 
+def option(number, text, words=(), value=None):
+    """A row about an argument of the simulator."""
+    change = "{id: cstr}", f"{{id: cstr, args: {{{text}}}}}"
+    name = text.partition(":")[0]
+    return Row(number, change, 2, f"simulator.args.{name}", list(words), value)
+
+
+def named(number, text, words, value=None):
+    """A row about the name of the experiment."""
+    return Row(number, ("name: bad", f"name: {text}"), 1, "name", words, value)
+
+
+def added(number, text, field, words, value=None):
+    """A row about a line after the others."""
+    return Row(number, f"{BASE}{text}\n", 8, field, words, value)
+
+
 STEPS = "  steps: 10_000\n"
 
 
@@ -164,12 +181,12 @@ ROWS = [
         suffix=".json",
     ),
     arg(5, "learnig_rate: 0.1", "learnig_rate", ["did you mean 'learning_rate'"]),
-    Row(5, BASE + "simulater: {id: cstr}\n", 8, "simulater", ["did you mean 'simulator'"]),
-    Row(5, BASE + "algo: ppo\n", 8, "algo", ["did you mean 'learner.algorithm'"]),
-    Row(5, BASE + "env_id: cstr\n", 8, "env_id", ["did you mean 'simulator.id'"]),
-    Row(5, BASE + "total_timesteps: 5\n", 8, "total_timesteps", ["did you mean 'train.steps'"]),
+    added(5, "simulater: {id: cstr}", "simulater", ["did you mean 'simulator'"]),
+    added(5, "algo: ppo", "algo", ["did you mean 'learner.algorithm'"]),
+    added(5, "env_id: cstr", "env_id", ["did you mean 'simulator.id'"]),
+    added(5, "total_timesteps: 5", "total_timesteps", ["did you mean 'train.steps'"]),
     Row(5, (STEPS, "  n_timesteps: 5\n"), 7, "train.n_timesteps", ["did you mean 'train.steps'"]),
-    Row(5, BASE + "seed: 1\n", 8, "seed", ["did you mean 'seeds'"]),
+    added(5, "seed: 1", "seed", ["did you mean 'seeds'"]),
     Row(
         5,
         ("  args: {gamma: 0.9}", "  gamma: 0.9"),
@@ -205,11 +222,11 @@ ROWS = [
     ),
     Row(21, learner("buffer_size: 1e15", "sac"), 5, None, ["learner.args.buffer_size", "GiB"]),
     arg(22, "learning_starts: 20000", "learning_starts", ["10000"], "20000", "sac"),
-    Row(23, BASE + "seeds: [-1]\n", 8, "seeds[0]", ["from 0 to 4294967295"], "-1"),
+    added(23, "seeds: [-1]", "seeds[0]", ["from 0 to 4294967295"], "-1"),
     Row(23, BASE + f"seeds: [{2**40}]\n", 8, "seeds[0]", ["from 0 to 4294967295"], str(2**40)),
-    Row(23, BASE + "seeds: [true]\n", 8, "seeds[0]", ["expected a number"], "True"),
-    Row(23, BASE + "seeds: 3\n", 8, "seeds", ["expected a list", "[1, 2, 3]"], "3"),
-    Row(24, BASE + "seeds: [1, 1, 2]\n", 8, "seeds", ["seed 1 is listed twice"]),
+    added(23, "seeds: [true]", "seeds[0]", ["expected a number"], "True"),
+    added(23, "seeds: 3", "seeds", ["expected a list", "[1, 2, 3]"], "3"),
+    added(24, "seeds: [1, 1, 2]", "seeds", ["seed 1 is listed twice"]),
     Row(25, learner("", "PPOO"), 4, "learner.algorithm", ["did you mean 'ppo'", "sac"], "ppoo"),
     Row(
         26,
@@ -276,53 +293,27 @@ ROWS = [
     Row(40, "# " + "x" * 50_000_000, None, None, ["524,288 bytes"]),
     Row(41, ("name: bad", "name: ba\0d"), 1, None, ["U+0000", "column 9"]),
     Row(41, ("name: bad", "name: ba\u202ed"), 1, None, ["U+202E", "column 9"]),
-    Row(41, ("name: bad", 'name: "ba\\u202ed"'), 1, "name", ["U+202E"]),
-    Row(42, ("name: bad", "name: ../../etc"), 1, "name", ["A-Z a-z 0-9"], "../../etc"),
-    Row(42, ("name: bad", "name: a/b"), 1, "name", ["A-Z a-z 0-9"], "a/b"),
-    Row(43, ("name: bad", "name: CON"), 1, "name", ["CON"], "CON"),
-    Row(43, ("name: bad", "name: ''"), 1, "name", ["1 to 63"]),
+    named(41, '"ba\\u202ed"', ["U+202E"]),
+    named(42, "../../etc", ["A-Z a-z 0-9"], "../../etc"),
+    named(42, "a/b", ["A-Z a-z 0-9"], "a/b"),
+    named(43, "CON", ["CON"], "CON"),
+    named(43, "''", ["1 to 63"]),
     Row(43, ("name: bad", "name: " + "x" * 300), 1, "name", ["1 to 63"]),
-    Row(43, ("name: bad", "name: -x"), 1, "name", ["the first a letter"], "-x"),
-    Row(45, ("name: bad", "name: NO"), 1, "name", ["quote it: 'NO'", "boolean"]),
-    Row(
-        45,
-        ("{id: cstr}", "{id: cstr, args: {mode: on}}"),
-        2,
-        "simulator.args.mode",
-        ["quote it: 'on'", "boolean"],
-    ),
-    Row(45, ("name: bad", "name: true"), 1, "name", ["quote it", "boolean"]),
-    Row(
-        46,
-        ("{id: cstr}", "{id: cstr, args: {time: 22:30}}"),
-        2,
-        "simulator.args.time",
-        ["1350", "quote it: '22:30'"],
-    ),
-    Row(
-        46,
-        ("{id: cstr}", "{id: cstr, args: {code: 010}}"),
-        2,
-        "simulator.args.code",
-        ["octal", "quote it: '010'"],
-    ),
-    Row(
-        47,
-        ("{id: cstr}", "{id: cstr, args: {python: 3.10}}"),
-        2,
-        "simulator.args.python",
-        ["3.1", "quote it: '3.10'"],
-    ),
-    Row(47, ("name: bad", "name: 3.10"), 1, "name", ["quote it: '3.10'", "3.1"]),
-    Row(48, BASE + "budget: {max_hours: 0}\n", 8, "budget.max_hours", ["greater than 0"], "0"),
-    Row(
-        50, BASE + "resources: {workers: 1000000}\n", 8, "resources.workers", ["10000"], "1000000"
-    ),
-    Row(59, BASE + "store: [{url: file:///etc}]\n", 8, "store[0].url", ["system"], "file:///etc"),
-    Row(59, BASE + "store: [{url: ftp://x/y}]\n", 8, "store[0].url", ["ftp"], "ftp://x/y"),
-    Row(60, BASE + "store: [{url: file:///data/../etc}]\n", 8, "store[0].url", [".."]),
-    Row(60, BASE + "store: [{url: file:///data/%2e%2e/etc}]\n", 8, "store[0].url", [".."]),
-    Row(60, BASE + "store: [{url: file:///data/%252e%252e/etc}]\n", 8, "store[0].url", [".."]),
+    named(43, "-x", ["the first a letter"], "-x"),
+    named(45, "NO", ["quote it: 'NO'", "boolean"]),
+    option(45, "mode: on", ["quote it: 'on'", "boolean"]),
+    named(45, "true", ["quote it", "boolean"]),
+    option(46, "time: 22:30", ["1350", "quote it: '22:30'"]),
+    option(46, "code: 010", ["octal", "quote it: '010'"]),
+    option(47, "python: 3.10", ["3.1", "quote it: '3.10'"]),
+    named(47, "3.10", ["quote it: '3.10'", "3.1"]),
+    added(48, "budget: {max_hours: 0}", "budget.max_hours", ["greater than 0"], "0"),
+    added(50, "resources: {workers: 1000000}", "resources.workers", ["10000"], "1000000"),
+    added(59, "store: [{url: file:///etc}]", "store[0].url", ["system"], "file:///etc"),
+    added(59, "store: [{url: ftp://x/y}]", "store[0].url", ["ftp"], "ftp://x/y"),
+    added(60, "store: [{url: file:///data/../etc}]", "store[0].url", [".."]),
+    added(60, "store: [{url: file:///data/%2e%2e/etc}]", "store[0].url", [".."]),
+    added(60, "store: [{url: file:///data/%252e%252e/etc}]", "store[0].url", [".."]),
     *(
         Row(61, BASE + f"tracking: {{mlflow: '{url}'}}\n", 8, "tracking.mlflow", ["metadata"], url)
         for url in (
@@ -332,11 +323,10 @@ ROWS = [
             "http://[::ffff:169.254.169.254]/",
         )
     ),
-    Row(61, BASE + "store: [{url: 'http://169.254.169.254/'}]\n", 8, "store[0].url", ["metadata"]),
-    Row(
+    added(61, "store: [{url: 'http://169.254.169.254/'}]", "store[0].url", ["metadata"]),
+    added(
         62,
-        BASE + "tracking: {mlflow: 'http://user:hunter2pw@host'}\n",
-        8,
+        "tracking: {mlflow: 'http://user:hunter2pw@host'}",
         "tracking.mlflow",
         ["user name or password", "MLFLOW_TRACKING_PASSWORD"],
         "http://***@host",
@@ -350,40 +340,13 @@ ROWS = [
         "http://127.0.0.1:9",
         code=4,
     ),
-    Row(
-        65,
-        ("{id: cstr}", "{id: cstr, args: {api_key: sk-abcdefghijklmnopqrstuv}}"),
-        2,
-        "simulator.args.api_key",
-        ["${env:API_KEY}"],
-        "***",
-    ),
-    Row(
-        65,
-        ("{id: cstr}", "{id: cstr, args: {note: ghp_abcdefghijklmnopqrstuvwx}}"),
-        2,
-        "simulator.args.note",
-        ["secret"],
-        "***",
-    ),
-    Row(
-        66,
-        ("{id: cstr}", "{id: cstr, args: {api_key: '${env:NO_SUCH_KEY}'}}"),
-        2,
-        "simulator.args.api_key",
-        ["NO_SUCH_KEY"],
-    ),
-    Row(76, BASE + "evaluate: {episodes: 0}\n", 8, "evaluate.episodes", ["at least 1"], "0"),
-    Row(80, BASE + "backend: gpc\n", 8, "backend", ["local"], "gpc"),
-    Row(
-        83,
-        BASE + "requirements: ['git+http://x/y']\n",
-        8,
-        "requirements[0]",
-        ["=="],
-        "git+http://x/y",
-    ),
-    Row(83, BASE + "requirements: [numpy]\n", 8, "requirements[0]", ["numpy==1.2.3"], "numpy"),
+    option(65, "api_key: sk-abcdefghijklmnopqrstuv", ["${env:API_KEY}"], "***"),
+    option(65, "note: ghp_abcdefghijklmnopqrstuvwx", ["secret"], "***"),
+    option(66, "api_key: '${env:NO_SUCH_KEY}'", ["NO_SUCH_KEY"]),
+    added(76, "evaluate: {episodes: 0}", "evaluate.episodes", ["at least 1"], "0"),
+    added(80, "backend: gpc", "backend", ["local"], "gpc"),
+    added(83, "requirements: ['git+http://x/y']", "requirements[0]", ["=="], "git+http://x/y"),
+    added(83, "requirements: [numpy]", "requirements[0]", ["numpy==1.2.3"], "numpy"),
     # Beyond the catalogue: shapes that people get wrong.
     Row(
         101,
@@ -476,9 +439,9 @@ ROWS = [
         ["is not a number"],
         "nan",
     ),
-    Row(105, BASE + "budget: {max_hours: -1}\n", 8, "budget.max_hours", ["more than 0"], "-1"),
-    Row(105, BASE + "run_name: '{sed}'\n", 8, "run_name", ["did you mean 'seed'"], "{sed}"),
-    Row(105, BASE + "resources: {device: gpu}\n", 8, "resources.device", ["write cuda"], "gpu"),
+    added(105, "budget: {max_hours: -1}", "budget.max_hours", ["more than 0"], "-1"),
+    added(105, "run_name: '{sed}'", "run_name", ["did you mean 'seed'"], "{sed}"),
+    added(105, "resources: {device: gpu}", "resources.device", ["write cuda"], "gpu"),
     Row(100, ("{id: cstr}", "cstr"), 2, "simulator", ["{id: cstr}"], "cstr"),
     Row(100, ("simulator: {id: cstr}\n", ""), None, None, ["simulator"]),
     Row(100, (STEPS, "  steps: null\n"), 6, "train", ["exactly one of"]),
@@ -489,22 +452,12 @@ ROWS = [
         "simulator.lesson.Cref_signal",
         ["values"],
     ),
-    Row(
-        100,
-        ("{id: cstr}", "{id: cstr, args: {x: $nope}}"),
-        2,
-        "simulator.args.x",
-        ["$nope is not declared"],
+    option(100, "x: $nope", ["$nope is not declared"]),
+    added(
+        100, "parameters: {required_args: [a_1, b_2]}", "parameters.required_args", ["a_1, b_2"]
     ),
-    Row(
-        100,
-        BASE + "parameters: {required_args: [a_1, b_2]}\n",
-        8,
-        "parameters.required_args",
-        ["a_1, b_2"],
-    ),
-    Row(100, BASE + "baselines: [holt]\n", 8, "baselines[0]", ["did you mean 'hold'"], "holt"),
-    Row(100, BASE + "schema: 2\n", 8, "schema", ["1"], "2"),
+    added(100, "baselines: [holt]", "baselines[0]", ["did you mean 'hold'"], "holt"),
+    added(100, "schema: 2", "schema", ["1"], "2"),
     *(
         Row(
             100,

@@ -17,6 +17,7 @@ from drillyard.simulators.wrappers import EpisodeMonitor, LessonWrapper
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lessons import Lesson
 from drillyard.testing.simulator_suite import SimulatorSuite
+from tests.helpers.steady_world import Steady
 
 NOISY: Lesson = {"noise_percentage": {"min": 0, "max": 20}, "Cref_signal": {"values": [1, 2, 6]}}
 
@@ -53,21 +54,11 @@ class TestCartPole(SimulatorSuite):
         assert found.severity is Severity.WARNING and "infinity" in found.message
 
 
-class World(gym.Env):
+class World(Steady):
     observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
-    action_space = gym.spaces.Discrete(2)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.n = 0
-        return self.look(), {}
 
     def look(self) -> Any:
         return self.np_random.uniform(-1, 1, 2).astype(np.float32)
-
-    def step(self, action: Any) -> Any:
-        self.n += 1
-        return self.look(), 0.0, self.n > 20, False, {}
 
 
 class NanAtSeven(World):

@@ -3,11 +3,11 @@
 import os
 import time
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
 from tests.helpers.resume_worlds import Drift
+from tests.helpers.steady_world import Steady
 
 
 class Silent(Drift):
@@ -40,32 +40,25 @@ class Threads(Drift):
     thread_safe = True
 
 
-class Waits(gym.Env):
+class Waits(Steady):
     """Takes some time for each step, as a large program does, and no processor."""
 
-    max_episode_steps = 1000
+    length = max_episode_steps = 1000
+    observation_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
     def __init__(self, wait_s=0.05):
-        super().__init__()
-        self.observation_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
-        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
-        self.wait_s, self.t = wait_s, 0
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.t = 0
-        return np.zeros(3, np.float32), {}
+        self.wait_s = wait_s
 
     def step(self, action):
         time.sleep(self.wait_s)
-        self.t += 1
-        return np.zeros(3, np.float32), 0.0, False, self.t >= 1000, {"waited_s": self.wait_s}
+        return *super().step(action)[:4], {"waited_s": self.wait_s}
 
     def state(self):
-        return {"t": self.t}
+        return {"n": self.n}
 
     def load_state(self, state):
-        self.t = state["t"]
+        self.n = state["n"]
 
 
 class WaitsInThreads(Waits):

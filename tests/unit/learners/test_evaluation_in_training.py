@@ -1,32 +1,26 @@
 """Evaluations while training play their episodes as the final evaluation does."""
 
-import gymnasium as gym
 import numpy as np
 import pytest
 
 from drillyard.errors import RunFailed
 from drillyard.learners.evaluator import Evaluator
 from drillyard.spec.learning import SimulatorSpec
+from tests.helpers.steady_world import Steady
 
 
-class ThreeSteps(gym.Env):
+class ThreeSteps(Steady):
     """Each episode has three steps; the reward is the seed of the episode, or not a number."""
 
-    observation_space = gym.spaces.Box(-1.0, 1.0, (1,))
-    action_space = gym.spaces.Discrete(2)
+    length = 3
 
     def __init__(self, broken: bool = False) -> None:
-        self.broken, self.steps = broken, 0
+        self.broken = broken
 
     def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.steps, self.seed = 0, seed if seed is not None else self.seed
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action):
-        self.steps += 1
-        reward = np.nan if self.broken else float(self.seed % 1000)
-        return np.zeros(1, np.float32), reward, self.steps == 3, False, {}
+        if seed is not None:
+            self.paid = np.nan if self.broken else float(seed % 1000)
+        return super().reset(seed=seed)
 
 
 class Still:

@@ -32,6 +32,7 @@ from drillyard.spec.learning import SimulatorSpec, Way
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
 from tests.helpers.specs import small
+from tests.helpers.steady_world import Steady
 
 REACTOR = {
     "id": "cstr",
@@ -49,14 +50,14 @@ WORLDS = {
 }
 
 
-class Odd(gym.Env):
+class Odd(Steady):
     """Goes wrong in its third step, in the copy that was given the largest seed."""
 
-    observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
     action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    length = 50
 
     def __init__(self, fault: str = "", pause_s: float = 0.0, only: str = "") -> None:
-        self.fault, self.pause_s, self.n, self.bad = fault, pause_s, 0, False
+        self.fault, self.pause_s, self.bad = fault, pause_s, False
         try:
             if only:
                 os.mkdir(only)
@@ -66,18 +67,16 @@ class Odd(gym.Env):
             raise
 
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.n, self.bad = 0, seed == 8 or (self.bad and seed is None)
-        return np.zeros(1, np.float32), {}
+        self.bad = seed == 8 or (self.bad and seed is None)
+        return super().reset(seed=seed)
 
     def step(self, action: Any) -> Any:
-        self.n += 1
         time.sleep(self.pause_s)
-        if self.bad and self.n == 3 and self.fault == "raises":
+        if self.bad and self.n == 2 and self.fault == "raises":
             raise ZeroDivisionError("the pump is dry")
-        if self.bad and self.n == 3 and self.fault == "dies":
+        if self.bad and self.n == 2 and self.fault == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
-        return np.zeros(1, np.float32), 0.0, False, self.n >= 50, {}
+        return super().step(action)
 
 
 def spec(values: dict[str, Any]) -> SimulatorSpec:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -19,6 +18,7 @@ from drillyard.simulators.vec_state import set_lesson
 from drillyard.spec.curriculum import CurriculumSpec
 from drillyard.spec.learning import SimulatorSpec
 from tests.helpers.specs import small
+from tests.helpers.steady_world import Steady
 
 STAGES: list[dict[str, Any]] = [
     {"lesson": {"start": {"min": 45, "max": 55}}, "promote": {"mean_return": -20, "episodes": 3}},
@@ -120,20 +120,13 @@ def test_lessons_of_stages_are_checked_by_name(tmp_path):
         make_env(adder(curriculum={"stages": bad}))
 
 
-class Gauge(gym.Env):
+class Gauge(Steady):
     """Its gauge reads 1, 2, 3, 4; then the episode is over."""
 
-    observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
-    action_space = gym.spaces.Discrete(2)
-
-    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.n = 0
-        return np.zeros(1, np.float32), {}
+    length = 4
 
     def step(self, action: Any) -> Any:
-        self.n += 1
-        return np.zeros(1, np.float32), 0.0, False, self.n >= 4, {"gauge": self.n, "name": "x"}
+        return *super().step(action)[:4], {"gauge": self.n, "name": "x"}
 
     def state(self) -> dict[str, Any]:
         return {"n": self.n}

@@ -6,7 +6,6 @@ import random
 import time
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -24,6 +23,7 @@ from drillyard.simulators.wrappers import (
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.system.watchdog import listen
 from tests.helpers.resume_worlds import Forgetful
+from tests.helpers.steady_world import Steady
 
 HERE = "tests.unit.simulators.test_episode_replay"
 CARTPOLE: dict[str, Any] = {"id": "CartPole-v1"}
@@ -212,29 +212,18 @@ def test_a_replay_has_the_options_as_they_were_and_reports_each_step():
 
 
 def test_an_episode_that_ends_in_its_replay_differs():
-    env, short = EpisodeReplay(Tankless()), EpisodeReplay(Tankless(3))
+    env, short = EpisodeReplay(Ends()), EpisodeReplay(Ends(3))
     env.reset(seed=1)
     play(env, 5, 1)
     short.load_state(env.state())
     assert short.difference == "the episode ended with step 3 of 5"
 
 
-class Tankless(gym.Env[Any, Any]):
+class Ends(Steady):
     """Ends after some steps."""
 
-    observation_space = gym.spaces.Box(0, 100, (1,), np.float32)
-    action_space = gym.spaces.Discrete(2)
-
-    def __init__(self, most: int = 100) -> None:
-        self.most, self.t = most, 0
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        self.t = 0
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action: Any) -> Any:
-        self.t += 1
-        return np.full(1, self.t, np.float32), 0.0, self.t >= self.most, False, {}
+    def __init__(self, length: int = 100) -> None:
+        self.length = length
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -27,6 +26,7 @@ from drillyard.simulators.stress_test import try_limits
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.workloads.rl import RlWorkload
 from tests.helpers.specs import small
+from tests.helpers.steady_world import Steady
 
 # -- Random actions of simulators that say which actions are possible, and raise at others ----
 
@@ -65,25 +65,21 @@ def test_check_finds_nothing_wrong_with_a_simulator_that_refuses_impossible_acti
     assert [f for f in found if f.severity is Severity.ERROR] == []
 
 
-class OnePossible(gymnasium.Env[Any, Any]):
+class OnePossible(Steady):
     """One action in eight is possible, another one at each step; all others raise."""
 
-    observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
     action_space = spaces.Discrete(8)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        super().reset(seed=seed)
-        self.steps = 0
-        return np.zeros(1, np.float32), {}
-
     def action_masks(self) -> Any:
-        return np.arange(8) == self.steps % 8
+        return np.arange(8) == self.n % 8
+
+    def look(self) -> Any:
+        return np.full(1, self.n / 20, np.float32)
 
     def step(self, action: Any) -> Any:
         if not self.action_masks()[action]:
             raise ValueError(f"action {action} is impossible")
-        self.steps += 1
-        return np.full(1, self.steps / 20, np.float32), 1.0, False, self.steps >= 20, {}
+        return super().step(action)
 
 
 def test_gymnasiums_checker_tries_possible_actions_only():
@@ -120,20 +116,16 @@ def test_the_baseline_random_keeps_to_the_masks():
 # -- Objects in `info` that cannot be copied: a training that never looks at them works -------
 
 
-class Locked(gymnasium.Env[Any, Any]):
+class Locked(Steady):
     """Returns a lock, and a list that it changes at each step."""
 
-    observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
-    action_space = spaces.Discrete(2)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        super().reset(seed=seed)
+    def reset(self, **given: Any) -> Any:
         self.info: dict[str, Any] = {"lock": threading.Lock(), "steps": [0]}
-        return np.zeros(1, np.float32), self.info
+        return super().reset(**given)[0], self.info
 
     def step(self, action: Any) -> Any:
         self.info["steps"][0] += 1
-        return np.zeros(1, np.float32), 1.0, False, self.info["steps"][0] >= 20, self.info
+        return *super().step(action)[:4], self.info
 
 
 LOCKED = SimulatorSpec(id=f"{__name__}:Locked")

@@ -26,27 +26,18 @@ from drillyard.spec.simulator.lessons import draw
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
 from tests.helpers.specs import small
+from tests.helpers.steady_world import Steady
 
 CARTPOLE = SimulatorSpec(id="CartPole-v1")
 WAYS: list[Way] = ["one-by-one", "processes", "vectorised"]
 
 
-class Drawing(gym.Env[Any, Any]):
+class Drawing(Steady):
     """Observes what the generators that the whole process shares give."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float64)
-    action_space = gym.spaces.Discrete(2)
 
-    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.t = 0
-        return self._drawn(), {}
-
-    def step(self, action: Any) -> Any:
-        self.t += 1
-        return self._drawn(), 0.0, False, self.t >= 20, {}
-
-    def _drawn(self) -> np.ndarray:
+    def look(self) -> np.ndarray:
         return np.array([np.random.random(), random.random(), float(torch.rand(1))])
 
 

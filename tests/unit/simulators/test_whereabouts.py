@@ -25,6 +25,7 @@ from drillyard.system.clock import SYSTEM
 from drillyard.system.user_code import place
 from drillyard.worker.endings import of_exit
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.steady_world import Steady
 
 CLAIM = Claim(ticket="t0001-s1.train", attempt=1, worker="w", token="t", claimed_at=0.0)
 
@@ -122,22 +123,17 @@ def test_all_copies_at_once_are_named_together():
     assert re.search(r", in \S*test_whereabouts\.py:\d+, in \w+$", note), note
 
 
-class Odd(gym.Env[np.ndarray, np.ndarray]):
+class Odd(Steady):
     """Fails in a line of its own, deep in numpy, or pays with an array."""
-
-    observation_space = action_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
 
     def __init__(self, how: str = "") -> None:
         self.how = how
-
-    def reset(self, **_: object) -> tuple[np.ndarray, dict[str, object]]:
-        return np.zeros(2, np.float32), {}
+        self.paid: Any = {"array": np.ones(2), "text": "much"}.get(how, 1.0)
 
     def step(self, action: np.ndarray) -> Any:
-        reward: Any = {"array": np.ones(2), "text": "much"}.get(self.how, 1.0)
         if self.how == "deep":
             np.linalg.inv(np.zeros((2, 3)))
-        return np.zeros(2, np.float32), reward, False, False, {}
+        return super().step(action)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from drillyard.agents.base import load_policy
 from drillyard.agents.packing import unpack
-from drillyard.errors import ConfigError, ConfigErrors, SpaceMismatch, Stopped
+from drillyard.errors import ConfigError, SpaceMismatch, Stopped
 from drillyard.learners.rllib.arguments import ARGUMENTS, validate
 from drillyard.learners.rllib.network import Network
 from drillyard.mailbox.records import Phase
@@ -24,6 +24,7 @@ from drillyard.runs.workload import StopSignal
 from drillyard.spec import ExperimentSpec
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
+from tests.helpers.refusals import refusals
 
 with_ray = [
     pytest.mark.slow,
@@ -67,9 +68,7 @@ def check(*args, **kwargs):
     ],
 )
 def test_what_rllib_is_not_offered_with_is_refused(more, field):
-    with pytest.raises(ConfigErrors) as caught:
-        check(**more)
-    (error,) = caught.value.errors
+    (error,) = refusals(check, **more)
     assert error.field == field and error.hint
 
 
@@ -98,9 +97,7 @@ def test_a_world_that_it_does_not_fit_is_refused():
     ],
 )
 def test_arguments_that_cannot_work_are_refused(args, name):
-    with pytest.raises(ConfigErrors) as caught:
-        validate("impala", args)
-    (error,) = caught.value.errors
+    (error,) = refusals(validate, "impala", args)
     assert error.field == f"learner.args.{name}" and error.allowed
     for algorithm, defaults in ARGUMENTS.items():
         validate(algorithm, defaults)

@@ -28,6 +28,7 @@ from drillyard.spec.algorithms.signatures import (
 )
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.workloads.rl import RlWorkload
+from tests.helpers.refusals import refusals
 from tests.helpers.specs import small
 
 
@@ -110,9 +111,7 @@ def test_tables_are_those_of_torch():
     ],
 )
 def test_unknown_names(kwargs, field, hint):
-    with pytest.raises(ConfigErrors) as caught:
-        validate_arguments("ppo", {"policy_kwargs": kwargs}, Sizes(1, 10_000))
-    (error,) = caught.value.errors
+    (error,) = refusals(validate_arguments, "ppo", {"policy_kwargs": kwargs}, Sizes(1, 10_000))
     assert error.field == f"learner.args.policy_kwargs.{field}"
     assert hint in str(error.hint)
 
@@ -152,9 +151,7 @@ def test_values_that_torch_refuses_are_refused_before(name, setting, value):
     with pytest.raises((TypeError, ValueError, IndexError)):
         getattr(torch.optim, name)([torch.zeros(1)], lr=0.1, **{setting: value})
     kwargs = {"optimizer_class": name, "optimizer_kwargs": {setting: value}}
-    with pytest.raises(ConfigErrors) as caught:
-        validate_arguments("ppo", {"policy_kwargs": kwargs}, Sizes(1, 10_000))
-    (error,) = caught.value.errors
+    (error,) = refusals(validate_arguments, "ppo", {"policy_kwargs": kwargs}, Sizes(1, 10_000))
     assert error.field == f"learner.args.policy_kwargs.optimizer_kwargs.{setting}"
     assert error.allowed and error.hint
 

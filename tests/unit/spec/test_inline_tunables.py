@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from drillyard.documents.json_types import as_object
-from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.errors import ConfigError
 from drillyard.mailbox.records import RunRecord
 from drillyard.spec.algorithms.argument_table import ARGUMENTS, SPACES
 from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
@@ -19,6 +19,7 @@ from drillyard.spec.load import Loaded, load
 from drillyard.spec.tunables import Tunable
 from drillyard.studies.choosers import drawn
 from drillyard.studies.factory import checked
+from tests.helpers.refusals import refusals
 
 HEAD = "name: x\nsimulator: {id: cstr}\ntrain: {steps: 10_000}\n"
 STUDY = "study: {trials: 30}\n"
@@ -32,13 +33,8 @@ def loaded(
     return load(file, **options)
 
 
-def refusals(folder: Path, learner: str, more: str = STUDY) -> dict[str, ConfigError]:
-    with pytest.raises((ConfigError, ConfigErrors)) as caught:
-        loaded(folder, learner, more)
-    error = caught.value
-    found = error.errors if isinstance(error, ConfigErrors) else [error]
-    errors = [e for e in found if isinstance(e, ConfigError)]
-    assert len(errors) == len(found)
+def refused(folder: Path, learner: str, more: str = STUDY) -> dict[str, ConfigError]:
+    errors = refusals(loaded, folder, learner, more)
     assert all(e.file == "a.yaml" and e.line and e.allowed and e.hint for e in errors), errors
     return {str(e.field): e for e in errors}
 
@@ -175,9 +171,8 @@ def test_children_tune_too(tmp_path):
     file.write_text(text + "study: {trials: 3, objectives: [{metric: evaluate/return}]}\n")
     assert set(space(load(file).spec).tunables) == {"a_gamma", "b_2_gamma"}
     file.write_text(text)
-    with pytest.raises(ConfigErrors) as caught:
-        load(file)
-    assert all("no `study:`" in error.message for error in caught.value.errors)
+    errors = refusals(load, file)
+    assert all("no `study:`" in error.message for error in errors)
 
 
 # -- ready-made spaces ----------------------------------------------------------------------------
@@ -260,7 +255,7 @@ def test_only_rollouts_are_drawn_that_minibatches_divide(tmp_path):
     ],
 )
 def test_refused_with_the_place(tmp_path, args, field, words):
-    (error,) = refusals(tmp_path, f"{{algorithm: ppo, args: {{{args}}}}}").items()
+    (error,) = refused(tmp_path, f"{{algorithm: ppo, args: {{{args}}}}}").items()
     assert error[0] == f"learner.args.{field}"
     assert words in f"{error[1].message} {error[1].allowed} {error[1].hint}"
 
@@ -276,7 +271,7 @@ def test_refused_with_the_place(tmp_path, args, field, words):
     ],
 )
 def test_refused_spaces_and_fields(tmp_path, learner, field, allowed):
-    errors = refusals(tmp_path, learner)
+    errors = refused(tmp_path, learner)
     assert allowed in str(errors[field].allowed)
 
 
@@ -286,7 +281,7 @@ def test_what_is_the_same_in_all_trials_cannot_be_tuned(tmp_path):
         "study: {trials: 3, chooser: list, experiments: [{learner: {args: {gamma: {tune: "
         "[0.1, 0.2]}}}}]}\n"
     )
-    assert refusals(tmp_path, "{algorithm: ppo}", more).keys() == {
+    assert refused(tmp_path, "{algorithm: ppo}", more).keys() == {
         "evaluate.episodes",
         "budget.max_hours",
         "study.experiments[0].learner.args.gamma",
@@ -295,15 +290,15 @@ def test_what_is_the_same_in_all_trials_cannot_be_tuned(tmp_path):
 
 def test_without_a_study(tmp_path):
     args = "{algorithm: ppo, args: {gamma: {tune: [0.9, 0.99]}, vf_coef: {tune: [0.1, 1]}}}"
-    (error,) = refusals(tmp_path, args, "").values()
+    (error,) = refused(tmp_path, args, "").values()
     assert (error.field, error.line) == ("learner.args.gamma", 4)
     assert "learner.args.vf_coef" in error.message and "study: {trials: 30}" in str(error.hint)
-    assert refusals(tmp_path, "{algorithm: ppo, tune: default}", "").keys() == {"learner.tune"}
-    assert refusals(tmp_path, args, "study: {}\n").keys() == {"study.trials"}
+    assert refused(tmp_path, "{algorithm: ppo, tune: default}", "").keys() == {"learner.tune"}
+    assert refused(tmp_path, args, "study: {}\n").keys() == {"study.trials"}
 
 
 def test_all_mistakes_are_reported_at_once(tmp_path):
-    errors = refusals(
+    errors = refused(
         tmp_path,
         "{algorithm: ppo, args: {gamma: {tune: [1, 0]}, n_epochs: {tune: {choices: []}}, "
         "vf_coef: -1}}",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from drillyard.cli.main import main
-from drillyard.errors import ConfigError, ConfigErrors, UserError
+from drillyard.errors import ConfigError, UserError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import ExperimentRecord, RunRecord
 from drillyard.runs.identity import difference, parts
@@ -18,6 +18,7 @@ from drillyard.spec.binding import bind, bound, bound_tree, child_parameters, ru
 from drillyard.spec.experiment import ChildSpec
 from drillyard.spec.load import load, load_resolved
 from drillyard.tracking.params_and_tags import run_params
+from tests.helpers.refusals import refusals
 
 MOCK = "workload: mock\n"
 GROUP = """\
@@ -369,9 +370,8 @@ def test_globals_win_over_the_parent(tmp_path):
 
 def test_faults_of_children_are_told_with_file_and_line(tmp_path):
     text = COMPOSITE.replace("[lr, y]", "[lr, y, a, b]").replace("name: third", "nam: third")
-    with pytest.raises(ConfigErrors) as caught:
-        children(tmp_path, text)
-    first, second = caught.value.errors
+    errors = refusals(children, tmp_path, text)
+    first, second = errors
     assert (first.file, first.line, first.field) == (
         "exp.yaml",
         16,

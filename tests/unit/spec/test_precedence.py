@@ -3,10 +3,11 @@
 import pytest
 
 from drillyard.documents.yaml_safe import parse_yaml
-from drillyard.errors import ConfigError, ConfigErrors, UserError
+from drillyard.errors import ConfigError, UserError
 from drillyard.spec.load import load
 from drillyard.spec.precedence import Merged, command_line, leaves, parse_dotted, tunable_line
 from drillyard.spec.references import reveal
+from tests.helpers.refusals import refusals
 
 FILE = """\
 name: layers
@@ -181,12 +182,12 @@ def test_dotted_names_are_read_and_leaves_listed():
 
 
 def test_every_wrong_option_is_reported_at_once():
-    with pytest.raises(ConfigErrors) as caught:
-        command_line(["train.steps", "=3", "a=1", "a=2", "seeds[7]=1", "name=x"], {"seeds": [1]})
-    assert len(caught.value.errors) == 4
-    with pytest.raises(ConfigErrors) as caught:
-        tunable_line(["a", "b=1", "b=2", "c=1"])
-    assert len(caught.value.errors) == 2
+    errors = refusals(
+        command_line, ["train.steps", "=3", "a=1", "a=2", "seeds[7]=1", "name=x"], {"seeds": [1]}
+    )
+    assert len(errors) == 4
+    errors = refusals(tunable_line, ["a", "b=1", "b=2", "c=1"])
+    assert len(errors) == 2
 
 
 def test_what_else_is_wrong_is_reported_beside_parameters(tmp_path):
@@ -196,9 +197,8 @@ def test_what_else_is_wrong_is_reported_beside_parameters(tmp_path):
         "learner: {algorithm: ppo, preset: none-such, args: {gamma: 3, n_epochs: $neither}}\n"
         "train: {steps: 1000}\nbaselines: [holt]\n"
     )
-    with pytest.raises(ConfigErrors) as caught:
-        load(tmp_path / "a.yaml")
-    fields = [error.field for error in caught.value.errors]
+    errors = refusals(load, tmp_path / "a.yaml")
+    fields = [error.field for error in errors]
     assert sorted(fields) == [
         "baselines[0]",
         "learner.args.gamma",

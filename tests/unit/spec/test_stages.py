@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.errors import ConfigError
 from drillyard.runs.identity import identity, parts
 from drillyard.runs.stages import stages_of
 from drillyard.spec.load import Loaded, load, load_resolved
 from drillyard.spec.stages import is_staged, order
+from tests.helpers.refusals import refusals
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 HEAD = "schema: 1\nname: whole\nworkload: composite\nbackends: {}\n"
@@ -22,15 +23,9 @@ def loaded(tmp_path: Path, children: str, more: str = "") -> Loaded:
     return load(file)
 
 
-def refused(tmp_path: Path, children: str, more: str = "") -> list[ConfigError]:
-    with pytest.raises((ConfigError, ConfigErrors)) as caught:
-        loaded(tmp_path, children, more)
-    error = caught.value
-    return error.errors if isinstance(error, ConfigErrors) else [error]
-
-
 def test_every_mistake_is_told_at_once_with_its_line_and_a_fix(tmp_path):
-    errors = refused(
+    errors = refusals(
+        loaded,
         tmp_path,
         "  - {name: a, workload: mock, after: [b]}\n"
         "  - {name: b, workload: mock, after: [c]}\n"
@@ -101,7 +96,7 @@ def test_every_mistake_is_told_at_once_with_its_line_and_a_fix(tmp_path):
         ),
     ],
 )
-def test_what_cannot_work_is_refused(tmp_path, children, field, message):
+def test_what_cannot_work_is_refusals(loaded, tmp_path, children, field, message):
     if not field:
         (tmp_path / "it.yaml").write_text(
             f"{HEAD}children:\n{children}".replace("whole", "w" * 40)
@@ -109,14 +104,14 @@ def test_what_cannot_work_is_refused(tmp_path, children, field, message):
         with pytest.raises(ConfigError, match="81 characters"):
             load(tmp_path / "it.yaml")
         return
-    (error,) = refused(tmp_path, children)
+    (error,) = refusals(loaded, tmp_path, children)
     assert error.field == field and message in error.message and error.hint
 
 
-def test_a_study_and_a_service_alone_are_refused(tmp_path):
+def test_a_study_and_a_service_alone_are_refusals(loaded, tmp_path):
     study = "study: {chooser: random, trials: 3}\n"
     children = "  - {name: a, workload: mock, seeds: [1]}\n"
-    assert "study" in [e.field for e in refused(tmp_path, children, study)]
+    assert "study" in [e.field for e in refusals(loaded, tmp_path, children, study)]
     (tmp_path / "alone.yaml").write_text("name: x\nworkload: service\nservice: {start: x}\n")
     with pytest.raises(ConfigError, match="child of a composite"):
         load(tmp_path / "alone.yaml")
@@ -194,13 +189,13 @@ def test_a_stage_has_the_places_of_its_child_or_those_of_the_composite(tmp_path)
 def test_a_wrong_list_of_backends_of_a_child_is_refused_with_its_line(
     tmp_path, backend, field, message
 ):
-    (error,) = refused(tmp_path, f"  - {{name: a, workload: mock, backend: {backend}}}\n")
+    (error,) = refusals(loaded, tmp_path, f"  - {{name: a, workload: mock, backend: {backend}}}\n")
     assert (error.field, error.line, error.file) == (field, 6, "it.yaml")
     assert message in error.message and error.hint and error.allowed
 
 
-def test_other_backends_of_a_child_without_a_first_one_are_refused(tmp_path):
-    (error,) = refused(tmp_path, "  - {name: a, workload: mock, elsewhere: [dask]}\n")
+def test_other_backends_of_a_child_without_a_first_one_are_refusals(loaded, tmp_path):
+    (error,) = refusals(loaded, tmp_path, "  - {name: a, workload: mock, elsewhere: [dask]}\n")
     assert error.field == "children[0].elsewhere" and "backend: [dask]" in str(error.hint)
 
 

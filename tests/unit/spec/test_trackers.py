@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.spec.load import load
+from tests.helpers.refusals import refusals
 
 BASE = "schema: 1\nname: t\nworkload: mock\nbackend: local\nseeds: [1]\nmock: {points: 10}\n"
 
@@ -15,10 +15,7 @@ BASE = "schema: 1\nname: t\nworkload: mock\nbackend: local\nseeds: [1]\nmock: {p
 def refused(tmp_path: Path, tracking: str) -> dict[str, str]:
     file = tmp_path / "t.yaml"
     file.write_text(f"{BASE}tracking: {tracking}\n")
-    with pytest.raises((ConfigError, ConfigErrors)) as caught:
-        load(file)
-    found = caught.value.errors if isinstance(caught.value, ConfigErrors) else [caught.value]
-    return {str(e.field): str(e.but(shows_fix=True)) for e in found}
+    return {str(e.field): str(e.but(shows_fix=True)) for e in refusals(load, file)}
 
 
 def test_everything_that_cannot_be_is_said_at_once(tmp_path):

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import drillyard
-from drillyard.errors import ConfigErrors
 from drillyard.mailbox import open_store
 from drillyard.plugins import (
     Choice,
@@ -25,6 +24,7 @@ from drillyard.plugins import (
 from drillyard.registry import names
 from drillyard.spec.load import load
 from drillyard.spec.schema import document
+from tests.helpers.refusals import refusals
 
 
 class EvenSteps(Memoryless):
@@ -97,15 +97,8 @@ def test_a_study_asks_the_plugin_for_each_trial(tmp_path, monkeypatch):
     assert set(outcomes) == {1, 2, 3}
 
 
-def refused(path: Path) -> list[ConfigError]:
-    with pytest.raises((ConfigError, ConfigErrors)) as caught:
-        load(path)
-    found = caught.value
-    return list(found.errors) if isinstance(found, ConfigErrors) else [found]
-
-
 def test_its_own_check_refuses_before_anything_is_made(tmp_path):
-    (error,) = refused(experiment(tmp_path, chooser="even-steps", trials=11))
+    (error,) = refusals(load, experiment(tmp_path, chooser="even-steps", trials=11))
     assert error.field == "study.trials" and error.hint == "ask for fewer"
 
 
@@ -113,14 +106,14 @@ def test_its_own_check_refuses_before_anything_is_made(tmp_path):
     "name", ["even-step", "tests.unit.studies.test_plugin_choosers:EvenStepsKind"]
 )
 def test_a_chooser_that_is_not_registered_is_refused_with_the_nearest(tmp_path, name):
-    (error,) = refused(experiment(tmp_path, chooser=name, trials=3))
+    (error,) = refusals(load, experiment(tmp_path, chooser=name, trials=3))
     assert error.field == "study.chooser" and "even-steps" in str(error.allowed)
     assert "tpe" in str(error.allowed)
 
 
 def test_an_unknown_chooser_is_told_together_with_other_faults(tmp_path):
     path = experiment(tmp_path, chooser="tpee", trials="many")
-    assert {error.field for error in refused(path)} == {"study.chooser", "study.trials"}
+    assert {error.field for error in refusals(load, path)} == {"study.chooser", "study.trials"}
 
 
 def test_the_schema_offers_it_after_our_own():
